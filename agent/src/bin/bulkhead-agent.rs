@@ -1,0 +1,2 @@
+//! bulkhead-agent.
+fn main() {}

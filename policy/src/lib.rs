@@ -1,0 +1,2 @@
+//! The separation policy: text in, decisions and explanations out.
+#![forbid(unsafe_code)]

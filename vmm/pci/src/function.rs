@@ -1,0 +1,79 @@
+//! The one trait every PCI function implements.
+
+use std::fmt;
+
+/// Which of the six base address registers (PCI Local Bus 3.0, section 6.2.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BarIndex(u8);
+
+impl BarIndex {
+    /// How many base address registers a type 0 header has.
+    pub const COUNT: usize = 6;
+
+    /// `None` from 6 on.
+    pub const fn new(index: usize) -> Option<Self> {
+        if index < Self::COUNT { Some(Self(index as u8)) } else { None }
+    }
+
+    /// 0 to 5.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for BarIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BAR {}", self.0)
+    }
+}
+
+/// A range of guest-physical addresses, in bytes, that a BAR decodes now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First guest-physical address.
+    pub address: u64,
+    /// Length in bytes; a power of two, never zero.
+    pub size: u64,
+}
+
+/// One PCI function. The bus calls it from whichever vCPU thread made the access, under the
+/// function's own lock; nothing here may block on a host resource or on another function.
+///
+/// Every argument that a guest chose (offset, length, value) may be anything: an access that means
+/// nothing reads as all ones and is dropped on write.
+pub trait Function: Send {
+    /// Reads `data.len()` (1, 2 or 4) bytes at `offset` (0 to 4095) of configuration space.
+    fn config_read(&mut self, offset: u16, data: &mut [u8]);
+
+    /// Writes 1, 2 or 4 bytes at `offset` (0 to 4095) of configuration space. Afterwards the bus
+    /// asks for [`Function::windows`] again and reports what moved.
+    fn config_write(&mut self, offset: u16, data: &[u8]);
+
+    /// What each BAR decodes at this moment: `None` for a BAR that does not exist, is the upper
+    /// half of a 64-bit one, or whose decoding the command register has off.
+    fn windows(&self) -> [Option<Window>; BarIndex::COUNT];
+
+    /// How large each memory BAR is, in bytes (a power of two), for the VMM to place them before
+    /// the guest runs; `None` where there is no BAR. All memory BARs are 64-bit ones.
+    fn bar_sizes(&self) -> [Option<u64>; BarIndex::COUNT];
+
+    /// Places a BAR before the guest runs, as firmware would. Decoding stays off until the guest
+    /// turns it on in the command register.
+    fn place_bar(&mut self, bar: BarIndex, address: u64);
+
+    /// Reads 1 to 8 bytes at `offset` in a BAR. The bus has checked that the access lies in the
+    /// window.
+    fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]);
+
+    /// Writes 1 to 8 bytes at `offset` in a BAR. The bus has checked that the access lies in the
+    /// window.
+    fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]);
+
+    /// The window of `bar` changed: doorbells and memory mapped at the old place have to follow.
+    /// Called after the configuration write that moved it, before any access to the new window.
+    fn bar_moved(&mut self, bar: BarIndex, now: Option<Window>);
+
+    /// The machine is being reset or torn down: back to the state before the guest first ran,
+    /// doorbells and mappings gone. Called with all vCPUs stopped.
+    fn reset(&mut self);
+}

@@ -1,0 +1,17 @@
+//! PCI as a guest sees it: functions, their configuration space, MSI-X, and the bus they sit on.
+//!
+//! This crate knows nothing of KVM, of virtio or of VFIO. What a function needs of the machine
+//! around it (interrupt vectors, doorbells) it asks for through the traits in [`host`], which the
+//! VMM implements over KVM and tests implement over a recorder.
+//!
+//! ```text
+//!   vCPU exit -> Bus (ECAM, 0xCF8, BAR windows) -> Function::{config_*, *_bar}
+//!                                                     |            \
+//!                                              ConfigSpace, Msix    host::{MsiVector, Doorbells}
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod function;
+pub mod host;
+
+pub use function::{BarIndex, Function, Window};

@@ -1,0 +1,1 @@
+//! bulkhead-vmm: a small KVM virtual machine monitor.

@@ -1,0 +1,1 @@
+//! Whole PCI functions handed to a guest through VFIO.

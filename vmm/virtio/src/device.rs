@@ -1,0 +1,104 @@
+//! The one trait every virtio device implements.
+//!
+//! ```text
+//!            activate            queue_notified, host_event (I/O thread)
+//!   reset  ------------> running ------------------------------------+
+//!     ^                    |   ^                                     |
+//!     +------- reset ------+   +-------------------------------------+
+//! ```
+
+use std::sync::Arc;
+
+use event_manager::{EventOps, Events};
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+
+/// Guest memory as every device sees it; cloning shares the mapping.
+pub type GuestMemory = GuestMemoryMmap<()>;
+
+/// How a running device tells its driver something. Implemented by the transport.
+pub trait Interrupt: Send + Sync {
+    /// The used ring of queue `index` has something new (virtio 1.2 section 2.7.10). The caller
+    /// has asked the queue whether the driver wants to know.
+    fn used(&self, index: usize);
+
+    /// The configuration space changed (virtio 1.2 section 2.5): bumps the generation.
+    fn config_changed(&self);
+
+    /// The device met something it cannot go on from (a broken ring): sets
+    /// `DEVICE_NEEDS_RESET` (virtio 1.2 section 2.1.2) and stops the device until the driver resets.
+    fn needs_reset(&self);
+}
+
+/// What a device is given when its driver sets `DRIVER_OK`.
+pub struct Activation {
+    /// The guest's memory.
+    pub memory: GuestMemory,
+    /// One entry a queue, in order; `None` where the driver did not enable it. Addresses and sizes
+    /// are guest-chosen; the transport has called `Queue::is_valid`.
+    pub queues: Vec<Option<Queue>>,
+    /// Towards the driver.
+    pub interrupt: Arc<dyn Interrupt>,
+    /// The features both sides agreed to.
+    pub features: u64,
+}
+
+/// Why a device would not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivateError {
+    /// A queue without which the device cannot work was left out by the driver.
+    #[error("the driver did not enable queue {0}")]
+    QueueMissing(usize),
+    /// A host resource failed.
+    #[error("a host resource failed")]
+    Host(#[source] std::io::Error),
+}
+
+/// One virtio device, without its transport.
+///
+/// Configuration accesses, `activate` and `reset` come from vCPU threads, the rest from the one I/O
+/// thread that serves this device; the transport's lock keeps them apart. Guest-chosen arguments
+/// may be anything, and so may everything in guest memory.
+pub trait Device: Send {
+    /// Virtio device ID (virtio 1.2 section 5).
+    fn device_type(&self) -> u32;
+
+    /// Device feature bits offered. The transport adds `VIRTIO_F_VERSION_1`; a device that can
+    /// suppress notifications offers `VIRTIO_RING_F_EVENT_IDX` itself.
+    fn features(&self) -> u64;
+
+    /// Maximum size of each queue, in descriptors; each a power of two.
+    fn queue_sizes(&self) -> &[u16];
+
+    /// Reads the device-specific configuration at `offset`; bytes beyond its end read as zero.
+    fn read_config(&self, offset: usize, data: &mut [u8]);
+
+    /// Writes the device-specific configuration; dropped where it is read-only or out of range.
+    fn write_config(&mut self, offset: usize, data: &[u8]);
+
+    /// The driver is ready. Called once between resets. Must not block.
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
+
+    /// The driver wrote zero to the status register, or the machine resets: drop the queues, forget
+    /// everything negotiated; host resources stay open. Idempotent.
+    fn reset(&mut self);
+
+    /// The driver notified queue `index`. Also called once for each queue right after activation.
+    fn queue_notified(&mut self, index: usize);
+
+    /// Called on the I/O thread when the event loop starts, after each activation and after each
+    /// reset: add, or take away, the host file descriptors this device waits for. A device without
+    /// any needs no more than the default.
+    fn register(&mut self, ops: &mut EventOps) {
+        let _ = ops;
+    }
+
+    /// A file descriptor that [`Device::register`] added is ready. `events.data()` is the token
+    /// the device chose; tokens below [`FIRST_DEVICE_TOKEN`] belong to the transport.
+    fn host_event(&mut self, events: Events, ops: &mut EventOps) {
+        let _ = (events, ops);
+    }
+}
+
+/// The first event token a device may use for its own file descriptors.
+pub const FIRST_DEVICE_TOKEN: u32 = 0x1_0000;
