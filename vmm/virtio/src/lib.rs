@@ -2,7 +2,24 @@
 //!
 //! The crate knows nothing of PCI or KVM: a transport (crate `virtio-pci`) feeds a [`Device`] its
 //! configuration accesses and queue notifications, and an [`Interrupt`] carries the answers back.
+//!
+//! ```text
+//!   transport --Activation--> Device { CheckedQueue --pop--> Chain { Reader, Writer } }
+//!             <--Interrupt---
+//! ```
 
+mod backlog;
+pub mod blk;
+pub mod chain;
+mod complaints;
 pub mod device;
+mod entropy;
+pub mod queue;
+pub mod rng;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod testing;
 
-pub use device::{Activation, ActivateError, Device, GuestMemory, Interrupt};
+pub use backlog::Backlog;
+pub use chain::{Chain, ChainError};
+pub use device::{ActivateError, Activation, Device, GuestMemory, Interrupt};
+pub use queue::{CheckedQueue, Progress, QueueError};

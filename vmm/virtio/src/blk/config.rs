@@ -1,0 +1,48 @@
+//! The configuration space (virtio 1.2 section 5.2.4).
+
+use super::disk::Disk;
+use super::request::{MAX_RANGE_SECTORS, MAX_RANGES};
+use super::spec::{SECTOR, config};
+use super::{SEG_MAX, SIZE_MAX};
+
+/// All of it as the guest reads it now.
+pub(super) fn bytes(disk: &Disk, writeback: bool) -> [u8; config::LEN] {
+    let blocks = disk.blocks();
+    let physical_per_logical = blocks.physical / blocks.logical;
+    let exponent = u8::try_from(physical_per_logical.ilog2()).unwrap_or(0);
+    let min_io = u16::try_from(physical_per_logical).unwrap_or(1);
+
+    let mut space = Space([0; config::LEN]);
+    space.put(config::CAPACITY, &disk.sectors().to_le_bytes());
+    space.put(config::SIZE_MAX, &SIZE_MAX.to_le_bytes());
+    space.put(config::SEG_MAX, &SEG_MAX.to_le_bytes());
+    space.put(config::BLK_SIZE, &blocks.logical.to_le_bytes());
+    space.put(config::PHYSICAL_BLOCK_EXP, &[exponent]);
+    space.put(config::MIN_IO_SIZE, &min_io.to_le_bytes());
+    space.put(config::OPT_IO_SIZE, &0_u32.to_le_bytes());
+    space.put(config::WRITEBACK, &[writeback.into()]);
+    space.put(config::NUM_QUEUES, &1_u16.to_le_bytes());
+    if disk.bounds().discard {
+        // The host frees whole physical blocks; what sticks out is zeroed.
+        let alignment = u64::from(blocks.physical) / SECTOR;
+        let alignment = u32::try_from(alignment).unwrap_or(1);
+        let ranges = u32::try_from(MAX_RANGES).unwrap_or(1);
+        space.put(config::MAX_DISCARD_SECTORS, &MAX_RANGE_SECTORS.to_le_bytes());
+        space.put(config::MAX_DISCARD_SEG, &ranges.to_le_bytes());
+        space.put(config::DISCARD_SECTOR_ALIGNMENT, &alignment.to_le_bytes());
+        space.put(config::MAX_WRITE_ZEROES_SECTORS, &MAX_RANGE_SECTORS.to_le_bytes());
+        space.put(config::MAX_WRITE_ZEROES_SEG, &ranges.to_le_bytes());
+        space.put(config::WRITE_ZEROES_MAY_UNMAP, &[1]);
+    }
+    space.0
+}
+
+struct Space([u8; config::LEN]);
+
+impl Space {
+    fn put(&mut self, offset: usize, value: &[u8]) {
+        if let Some(place) = self.0.get_mut(offset..offset + value.len()) {
+            place.copy_from_slice(value);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Block device (virtio 1.2 section 5.2) over a raw image or a block device of the host.
+//!
+//! ```text
+//!   chain -> Request::parse (request.rs, no I/O) -> Executor (executor.rs) -> Disk (disk.rs)
+//! ```
+//!
+//! One queue, served synchronously on the disk's own I/O thread: data goes by one `preadv` or
+//! `pwritev2` straight between guest memory and the file, without a copy of ours. The driver is
+//! interrupted once for a batch. A flush completes when `fdatasync` returned; a driver that does
+//! not negotiate FLUSH, or turns the write cache off, gets every write durable at its completion.
+//!
+//! Not offered: geometry, multiple queues, lifetime, secure erase, resizing.
+
+mod config;
+mod disk;
+mod executor;
+mod request;
+pub mod spec;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+
+use event_manager::{EventOps, Events};
+
+use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
+use crate::{ActivateError, Activation, Backlog, Device, Interrupt};
+use executor::Executor;
+use spec::feature;
+
+pub use disk::{Disk, DiskError};
+pub use request::{Bounds, MAX_RANGE_SECTORS, MAX_RANGES, Range, Request};
+
+/// Descriptors in the queue.
+const QUEUE_SIZE: u16 = 256;
+
+/// Data buffers in one request: what the queue has, less header and status.
+const SEG_MAX: u32 = QUEUE_SIZE as u32 - 2;
+
+/// Bytes in one data buffer. With [`SEG_MAX`] it bounds the work a single request can ask for.
+const SIZE_MAX: u32 = 128 << 10;
+
+/// Bytes in one chain: the data, and a buffer's worth for header, status and ranges.
+const MAX_CHAIN_BYTES: u32 = (SEG_MAX + 1) * SIZE_MAX;
+
+/// The most requests served before configuration accesses and resets get their turn.
+const BUDGET: usize = 64;
+
+/// The block device.
+pub struct Blk {
+    backlog: Backlog,
+    executor: Executor,
+    /// The write cache as the configuration space has it.
+    writeback: bool,
+    running: Option<Running>,
+}
+
+struct Running {
+    requests: CheckedQueue,
+    interrupt: Arc<dyn Interrupt>,
+    features: u64,
+}
+
+impl Blk {
+    /// Fails only when the process has no file descriptor left.
+    pub fn new(disk: Disk) -> io::Result<Self> {
+        Ok(Self {
+            backlog: Backlog::new()?,
+            executor: Executor::new(disk),
+            writeback: true,
+            running: None,
+        })
+    }
+
+    fn serve(&mut self) {
+        let Some(Running { requests, interrupt, .. }) = &mut self.running else { return };
+        let executor = &mut self.executor;
+        let progress = requests
+            .serve(&**interrupt, spec::REQUEST_QUEUE, BUDGET, |chain| executor.execute(chain));
+        match progress {
+            Ok(Progress::Emptied) => {}
+            Ok(Progress::Unfinished) => self.backlog.again(),
+            Err(error) => {
+                executor.complaints.guest(&error);
+                interrupt.needs_reset();
+                self.running = None;
+            }
+        }
+    }
+}
+
+impl Device for Blk {
+    fn device_type(&self) -> u32 {
+        spec::DEVICE_ID
+    }
+
+    fn features(&self) -> u64 {
+        let bounds = self.executor.disk().bounds();
+        let mut features = RING_FEATURES
+            | feature::SIZE_MAX
+            | feature::SEG_MAX
+            | feature::BLK_SIZE
+            | feature::TOPOLOGY
+            | feature::FLUSH;
+        features |= if bounds.read_only { feature::RO } else { feature::CONFIG_WCE };
+        if bounds.discard {
+            features |= feature::DISCARD | feature::WRITE_ZEROES;
+        }
+        features
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn read_config(&self, offset: usize, data: &mut [u8]) {
+        let config = config::bytes(self.executor.disk(), self.writeback);
+        data.fill(0);
+        for (to, from) in data.iter_mut().zip(config.get(offset..).unwrap_or_default()) {
+            *to = *from;
+        }
+    }
+
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        // Section 5.2.5: 0 or 1, by a driver that negotiated it.
+        let negotiated =
+            self.running.as_ref().is_some_and(|it| it.features & feature::CONFIG_WCE != 0);
+        if let (true, spec::config::WRITEBACK, &[value @ (0 | 1)]) = (negotiated, offset, data) {
+            self.writeback = value == 1;
+            self.executor.write_through = !self.writeback;
+        }
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        let Activation { memory, queues, interrupt, features } = activation;
+        let requests = queues
+            .into_iter()
+            .next()
+            .flatten()
+            .ok_or(ActivateError::QueueMissing(spec::REQUEST_QUEUE))?;
+        let requests = CheckedQueue::new(requests, &Arc::new(memory), features, MAX_CHAIN_BYTES);
+        // Section 5.2.5.2: without FLUSH the driver cannot make writes durable, so they all are.
+        self.writeback = features & feature::FLUSH != 0;
+        self.executor.write_through = !self.writeback;
+        self.running = Some(Running { requests, interrupt, features });
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.running = None;
+        self.writeback = true;
+        self.executor.write_through = false;
+    }
+
+    fn queue_notified(&mut self, _index: usize) {
+        self.serve();
+    }
+
+    fn register(&mut self, ops: &mut EventOps) {
+        self.backlog.register(ops);
+    }
+
+    fn host_event(&mut self, events: Events, _ops: &mut EventOps) {
+        if events.data() == Backlog::TOKEN {
+            self.backlog.take();
+            self.serve();
+        }
+    }
+}

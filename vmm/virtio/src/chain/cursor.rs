@@ -1,0 +1,198 @@
+//! Moving through the readable and the writable part of a chain.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use vm_memory::VolatileSlice;
+
+use super::segment::{Segment, Vectors};
+
+/// Fewer bytes are left than were asked for. Nothing was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{wanted} bytes wanted, {left} left in the descriptor chain")]
+pub struct Exhausted {
+    /// How many bytes were asked for.
+    pub wanted: usize,
+    /// How many there are.
+    pub left: usize,
+}
+
+/// Reads the part of a chain that the device may read, front to back.
+#[derive(Clone, Debug)]
+pub struct Reader<'a>(Cursor<'a>);
+
+/// Writes the part of a chain that the device may write, front to back.
+#[derive(Debug)]
+pub struct Writer<'a>(Cursor<'a>);
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(segments: &'a [Segment], len: usize) -> Self {
+        Self(Cursor { segments, skip: 0, left: len })
+    }
+
+    /// How many bytes are left to read.
+    pub fn left(&self) -> usize {
+        self.0.left
+    }
+
+    /// Copies the next `data.len()` bytes out of guest memory.
+    pub fn read_exact(&mut self, data: &mut [u8]) -> Result<(), Exhausted> {
+        self.0.has(data.len())?;
+        let mut rest = data;
+        self.0.advance(rest.len(), |slice| {
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(slice.len());
+            slice.copy_to(now);
+            rest = later;
+        });
+        Ok(())
+    }
+
+    /// Copies the next `N` bytes out of guest memory.
+    pub fn read_array<const N: usize>(&mut self) -> Result<[u8; N], Exhausted> {
+        let mut data = [0; N];
+        self.read_exact(&mut data)?;
+        Ok(data)
+    }
+
+    /// Passes over `len` bytes.
+    pub fn skip(&mut self, len: usize) -> Result<(), Exhausted> {
+        self.0.has(len)?;
+        self.0.advance(len, |_| ());
+        Ok(())
+    }
+
+    /// Parts what is left into its first `at` bytes and the rest.
+    pub fn split_at(self, at: usize) -> Result<(Self, Self), Exhausted> {
+        let (front, back) = self.0.split_at(at)?;
+        Ok((Self(front), Self(back)))
+    }
+
+    /// Lets the kernel write what is left to `file` at `offset` bytes (`pwritev2`, `RWF_*` flags),
+    /// and moves on by as much as it took: the returned number of bytes.
+    pub fn pwrite_to(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        flags: i32,
+    ) -> io::Result<usize> {
+        let done = self.0.vectors().pwrite(file, file_offset(offset)?, flags)?;
+        Ok(self.0.moved(done))
+    }
+
+    /// Lets the kernel write what is left to `file` (`writev`), and moves on by as much as it took.
+    pub fn write_to(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let done = self.0.vectors().write(file)?;
+        Ok(self.0.moved(done))
+    }
+
+    /// Lets the kernel send what is left over `socket`, and moves on by as much as it took. A
+    /// socket whose peer has gone is an error, not a signal.
+    pub fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let done = self.0.vectors().send(socket)?;
+        Ok(self.0.moved(done))
+    }
+}
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(segments: &'a [Segment], len: usize) -> Self {
+        Self(Cursor { segments, skip: 0, left: len })
+    }
+
+    /// How many bytes are left to write.
+    pub fn left(&self) -> usize {
+        self.0.left
+    }
+
+    /// Copies `data` into guest memory.
+    pub fn write_all(&mut self, data: &[u8]) -> Result<(), Exhausted> {
+        self.0.has(data.len())?;
+        let mut rest = data;
+        self.0.advance(rest.len(), |slice| {
+            let (now, later) = rest.split_at(slice.len());
+            slice.copy_from(now);
+            rest = later;
+        });
+        Ok(())
+    }
+
+    /// Parts what is left into its first `at` bytes and the rest.
+    pub fn split_at(self, at: usize) -> Result<(Self, Self), Exhausted> {
+        let (front, back) = self.0.split_at(at)?;
+        Ok((Self(front), Self(back)))
+    }
+
+    /// Lets the kernel fill what is left from `file` at `offset` bytes (`preadv`), and moves on by
+    /// as much as it gave: the returned number of bytes, 0 at the end of the file.
+    pub fn pread_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let done = self.0.vectors().pread(file, file_offset(offset)?)?;
+        Ok(self.0.moved(done))
+    }
+
+    /// Lets the kernel fill what is left from `file` (`readv`), and moves on by as much as it gave:
+    /// 0 at the end, one frame of a tap, what a socket has.
+    pub fn read_from(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let done = self.0.vectors().read(file)?;
+        Ok(self.0.moved(done))
+    }
+}
+
+/// A place in a list of segments, and how far it goes from there.
+#[derive(Clone, Debug)]
+struct Cursor<'a> {
+    segments: &'a [Segment],
+    /// Bytes of the first segment that are done.
+    skip: usize,
+    /// Bytes left; never more than `segments` have after `skip`.
+    left: usize,
+}
+
+impl Cursor<'_> {
+    fn has(&self, wanted: usize) -> Result<(), Exhausted> {
+        if wanted <= self.left { Ok(()) } else { Err(Exhausted { wanted, left: self.left }) }
+    }
+
+    /// Moves `len` bytes on, and shows what it passes.
+    fn advance(&mut self, len: usize, mut pass: impl FnMut(VolatileSlice<'_>)) {
+        let mut len = len.min(self.left);
+        while len > 0
+            && let Some((first, rest)) = self.segments.split_first()
+        {
+            let part = first.part(self.skip, len);
+            pass(part.slice());
+            len -= part.len();
+            self.left -= part.len();
+            self.skip += part.len();
+            if self.skip == first.len() {
+                self.segments = rest;
+                self.skip = 0;
+            }
+        }
+    }
+
+    fn moved(&mut self, len: usize) -> usize {
+        self.advance(len, |_| ());
+        len
+    }
+
+    fn split_at(self, at: usize) -> Result<(Self, Self), Exhausted> {
+        self.has(at)?;
+        let front = Self { left: at, ..self.clone() };
+        let mut back = self;
+        back.advance(at, |_| ());
+        Ok((front, back))
+    }
+
+    fn vectors(&self) -> Vectors {
+        let (mut skip, mut left) = (self.skip, self.left);
+        Vectors::new(self.segments.iter().map_while(move |segment| {
+            let part = segment.part(skip, left);
+            skip = 0;
+            left -= part.len();
+            (part.len() > 0).then_some(part)
+        }))
+    }
+}
+
+fn file_offset(offset: u64) -> io::Result<i64> {
+    i64::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput.into())
+}

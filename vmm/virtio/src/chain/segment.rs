@@ -1,0 +1,152 @@
+//! A run of guest memory as the host has it mapped, and the system calls on lists of them.
+//!
+//! Unsafe code is here because the kernel takes addresses, and because a chain outlives the borrow
+//! under which its addresses were looked up. What makes it sound is the invariant of [`Chain`]:
+//! each segment was cut out of a mapped region whose mapping the chain's `Arc` holds.
+//!
+//! [`Chain`]: super::Chain
+#![allow(unsafe_code, reason = "system calls on guest memory, and nothing else")]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use vm_memory::VolatileSlice;
+
+use super::MAX_DESCRIPTORS;
+
+/// The kernel's limit on vectors in one call (`UIO_MAXIOV`).
+const IOV_MAX: usize = 1024;
+
+// One system call carries a whole chain, as long as no buffer straddles two memory regions.
+const _: () = assert!(MAX_DESCRIPTORS <= IOV_MAX);
+
+/// A run of bytes of guest memory, mapped at one host address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    base: *mut u8,
+    len: usize,
+}
+
+// SAFETY: the address is that of guest memory, which any thread may touch; all access to it is
+// volatile or by the kernel.
+unsafe impl Send for Segment {}
+// SAFETY: as above; a shared segment allows nothing that an owned one does not.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    pub(super) fn new(slice: &VolatileSlice<'_>) -> Self {
+        Self { base: slice.ptr_guard_mut().as_ptr(), len: slice.len() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// `len` bytes from `skip` on; fewer if the segment has fewer.
+    pub(super) fn part(self, skip: usize, len: usize) -> Self {
+        let skip = skip.min(self.len);
+        // SAFETY: `skip` is at most the length of the run that starts at `base`.
+        let base = unsafe { self.base.add(skip) };
+        Self { base, len: len.min(self.len - skip) }
+    }
+
+    /// The bytes, for copying.
+    ///
+    /// `&'a self` borrows from a list that a chain owns, and with it the mapping.
+    pub(super) fn slice(&self) -> VolatileSlice<'_> {
+        // SAFETY: the chain this segment belongs to keeps `len` bytes from `base` mapped, and what
+        // is made here does not outlive the borrow of it; access through it is volatile.
+        unsafe { VolatileSlice::new(self.base, self.len) }
+    }
+
+    fn iovec(self) -> libc::iovec {
+        libc::iovec { iov_base: self.base.cast(), iov_len: self.len }
+    }
+}
+
+/// A list of vectors on the stack, for one system call.
+pub(super) struct Vectors {
+    filled: usize,
+    vectors: [MaybeUninit<libc::iovec>; IOV_MAX],
+}
+
+impl Vectors {
+    /// As many of `segments` as one call takes.
+    pub(super) fn new(segments: impl Iterator<Item = Segment>) -> Self {
+        let mut all = Self { filled: 0, vectors: [const { MaybeUninit::uninit() }; IOV_MAX] };
+        for (place, segment) in all.vectors.iter_mut().zip(segments) {
+            place.write(segment.iovec());
+            all.filled += 1;
+        }
+        all
+    }
+
+    fn ptr(&self) -> *const libc::iovec {
+        self.vectors.as_ptr().cast()
+    }
+
+    fn count(&self) -> libc::c_int {
+        libc::c_int::try_from(self.filled).unwrap_or(0)
+    }
+
+    /// `preadv(2)`: from the file at `offset` into guest memory.
+    pub(super) fn pread(&self, fd: BorrowedFd<'_>, offset: i64) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            unsafe { libc::preadv(fd.as_raw_fd(), self.ptr(), self.count(), offset) }
+        })
+    }
+
+    /// `pwritev2(2)`: from guest memory into the file at `offset`; `flags` are `RWF_*`.
+    pub(super) fn pwrite(&self, fd: BorrowedFd<'_>, offset: i64, flags: i32) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            unsafe { libc::pwritev2(fd.as_raw_fd(), self.ptr(), self.count(), offset, flags) }
+        })
+    }
+
+    /// `readv(2)`.
+    pub(super) fn read(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            unsafe { libc::readv(fd.as_raw_fd(), self.ptr(), self.count()) }
+        })
+    }
+
+    /// `writev(2)`.
+    pub(super) fn write(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            unsafe { libc::writev(fd.as_raw_fd(), self.ptr(), self.count()) }
+        })
+    }
+
+    /// `sendmsg(2)` without `SIGPIPE`.
+    pub(super) fn send(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        // SAFETY: all zeroes is a valid, empty message header.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_iov = self.ptr().cast_mut();
+        header.msg_iovlen = self.filled as _;
+        retry(|| {
+            // SAFETY: the header names `filled` vectors, each over memory that the chain keeps
+            // mapped, and nothing else; sending does not write to them.
+            unsafe { libc::sendmsg(fd.as_raw_fd(), &header, libc::MSG_NOSIGNAL) }
+        })
+    }
+}
+
+/// Calls again while a signal gets in the way.
+fn retry(mut call: impl FnMut() -> libc::ssize_t) -> io::Result<usize> {
+    loop {
+        match usize::try_from(call()) {
+            Ok(done) => return Ok(done),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! A split virtqueue that hands out nothing but checked chains.
+//!
+//! Wraps [`virtio_queue::Queue`], which keeps the ring indices. Everything that can be wrong in a
+//! ring is an error here, and an error means one thing to a device: tell the driver through
+//! [`Interrupt::needs_reset`] and touch the queue no more.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use virtio_bindings::bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
+};
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::chain::{Chain, ChainError, Limits, Storage, walk};
+use crate::{GuestMemory, Interrupt};
+
+/// What every queue here can do, as feature bits for a device to offer: notification suppression
+/// by event index, and indirect descriptors (virtio 1.2 section 6).
+pub const RING_FEATURES: u64 =
+    1 << VIRTIO_RING_F_EVENT_IDX as u64 | 1 << VIRTIO_RING_F_INDIRECT_DESC as u64;
+
+/// How many emptied chain allocations a queue keeps: as many as a device holds chains at once.
+const SPARE_STORAGE: usize = 4;
+
+/// Why a queue is of no use any more. The guest is to blame for each of these.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The rings are not in guest memory, or the available index is more than a queue ahead.
+    #[error("the ring is broken: {0}")]
+    Ring(String),
+    /// The driver offers more chains than the queue has descriptors.
+    #[error("more than {0} chains offered and not yet used")]
+    TooManyOffered(u16),
+    /// A descriptor chain is malformed.
+    #[error("malformed descriptor chain")]
+    Chain(#[from] ChainError),
+    /// A chain does not have what every request to this device must have.
+    #[error("malformed request: {0}")]
+    Request(&'static str),
+}
+
+impl From<virtio_queue::Error> for QueueError {
+    fn from(error: virtio_queue::Error) -> Self {
+        Self::Ring(error.to_string())
+    }
+}
+
+/// Whether a queue was emptied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// No chain was left; the driver will notify when it offers one.
+    Emptied,
+    /// The budget was used up, chains may be left and no notification will come for them: come
+    /// back after the other devices of the thread had their turn (see [`Backlog`](crate::Backlog)).
+    Unfinished,
+}
+
+/// One queue of an activated device.
+#[derive(Debug)]
+pub struct CheckedQueue {
+    queue: Queue,
+    memory: Arc<GuestMemory>,
+    limits: Limits,
+    /// Chains handed out and not given back.
+    outstanding: u16,
+    /// Used entries were added since the driver was last asked whether it wants to know.
+    unannounced: bool,
+    spare: Vec<Storage>,
+}
+
+impl CheckedQueue {
+    /// Takes the queue as the transport made it. `features` are the negotiated ones, `max_bytes`
+    /// the most a single chain may carry.
+    pub fn new(mut queue: Queue, memory: &Arc<GuestMemory>, features: u64, max_bytes: u32) -> Self {
+        queue.set_event_idx(has(features, VIRTIO_RING_F_EVENT_IDX));
+        Self {
+            queue,
+            memory: Arc::clone(memory),
+            limits: Limits {
+                bytes: max_bytes,
+                indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
+            },
+            outstanding: 0,
+            unannounced: false,
+            spare: Vec::new(),
+        }
+    }
+
+    /// The next chain the driver offers, if there is one.
+    pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
+        let mut offered = self.queue.iter(&*self.memory)?;
+        let Some(head) = offered.next().map(|chain| chain.head_index()) else {
+            return Ok(None);
+        };
+        if self.outstanding >= self.queue.size() {
+            return Err(QueueError::TooManyOffered(self.queue.size()));
+        }
+        let chain = walk(
+            &self.memory,
+            GuestAddress(self.queue.desc_table()),
+            self.queue.size(),
+            head,
+            self.limits,
+            self.spare.pop().unwrap_or_default(),
+        )?;
+        self.outstanding += 1;
+        Ok(Some(chain))
+    }
+
+    /// Undoes the last [`CheckedQueue::pop`]: the chain will come again.
+    pub fn put_back(&mut self, chain: Chain) {
+        self.queue.go_to_previous_position();
+        self.recycle(chain);
+    }
+
+    /// Gives a chain back to the driver. The first `written` of its writable bytes were written.
+    pub fn add_used(&mut self, chain: Chain, written: usize) -> Result<(), QueueError> {
+        let written = written.min(chain.writable_len());
+        // The limit of a chain's bytes is a u32, so this never saturates.
+        let written = u32::try_from(written).unwrap_or(u32::MAX);
+        self.queue.add_used(&*self.memory, chain.head(), written)?;
+        self.unannounced = true;
+        self.recycle(chain);
+        Ok(())
+    }
+
+    /// Tells the driver about the used chains since the last call, if it wants to know.
+    pub fn announce(&mut self, interrupt: &dyn Interrupt, index: usize) -> Result<(), QueueError> {
+        if std::mem::take(&mut self.unannounced) && self.needs_notification()? {
+            interrupt.used(index);
+        }
+        Ok(())
+    }
+
+    /// Asks the driver to notify of new chains. True: there are some already, for which no
+    /// notification may come.
+    pub fn enable_notification(&mut self) -> Result<bool, QueueError> {
+        Ok(self.queue.enable_notification(&*self.memory)?)
+    }
+
+    /// Tells the driver that its notifications are not needed for now.
+    pub fn disable_notification(&mut self) -> Result<(), QueueError> {
+        Ok(self.queue.disable_notification(&*self.memory)?)
+    }
+
+    /// Serves up to `budget` chains: `serve` returns how many bytes it wrote. The driver is told
+    /// when the queue is empty or the budget used up, once for all of them.
+    pub fn serve(
+        &mut self,
+        interrupt: &dyn Interrupt,
+        index: usize,
+        budget: usize,
+        mut serve: impl FnMut(&Chain) -> Result<usize, QueueError>,
+    ) -> Result<Progress, QueueError> {
+        let mut left = budget;
+        loop {
+            self.disable_notification()?;
+            while left > 0
+                && let Some(chain) = self.pop()?
+            {
+                let written = serve(&chain)?;
+                self.add_used(chain, written)?;
+                left -= 1;
+            }
+            self.announce(interrupt, index)?;
+            if left == 0 {
+                return Ok(Progress::Unfinished);
+            }
+            if !self.enable_notification()? {
+                return Ok(Progress::Emptied);
+            }
+            // Costs a turn even if nothing comes out, so that this ends whatever the ring says.
+            left -= 1;
+        }
+    }
+
+    /// Virtio 1.2 sections 2.7.7 and 2.7.10.
+    fn needs_notification(&mut self) -> Result<bool, QueueError> {
+        if self.queue.event_idx_enabled() {
+            return Ok(self.queue.needs_notification(&*self.memory)?);
+        }
+        fence(Ordering::SeqCst); // the used index before the flags
+        let flags: u16 = self
+            .memory
+            .load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
+            .map_err(|error| QueueError::Ring(error.to_string()))?;
+        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+    }
+
+    fn recycle(&mut self, chain: Chain) {
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if self.spare.len() < SPARE_STORAGE {
+            self.spare.push(chain.into_storage());
+        }
+    }
+}
+
+/// Whether feature bit number `bit` is in `features`.
+pub(crate) fn has(features: u64, bit: u32) -> bool {
+    features.checked_shr(bit).is_some_and(|rest| rest & 1 == 1)
+}
