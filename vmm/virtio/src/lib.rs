@@ -12,6 +12,7 @@ mod backlog;
 pub mod blk;
 pub mod chain;
 mod complaints;
+pub mod console;
 pub mod device;
 mod entropy;
 pub mod queue;

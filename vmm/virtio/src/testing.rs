@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use event_manager::{
+    EventManager, EventOps, Events, MutEventSubscriber, SubscriberId, SubscriberOps,
+};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::{Activation, GuestMemory, Interrupt};
+use crate::{Activation, Device, GuestMemory, Interrupt};
 
 /// `VIRTQ_DESC_F_*` (virtio 1.2 section 2.7.5).
 pub const NEXT: u16 = 1;
@@ -109,6 +112,11 @@ impl DriverQueue {
         self.memory
             .write_slice(&raw, GuestAddress(table + u64::from(index) * 16))
             .expect("table in memory");
+    }
+
+    /// The head the next chain will have.
+    pub fn next_head(&self) -> u16 {
+        self.next_descriptor
     }
 
     /// Offers a chain of `buffers`; returns its head.
@@ -242,4 +250,41 @@ pub fn activation(
     let interrupt: Arc<dyn Interrupt> = Arc::<Recorder>::clone(&recorder);
     let queues = queues.iter().map(|queue| Some(queue.queue())).collect();
     (Activation { memory: memory.clone(), queues, interrupt, features }, recorder)
+}
+
+/// The I/O thread's event loop around one device, turned by hand.
+pub struct EventLoop<D: Device> {
+    manager: EventManager<Subscriber<D>>,
+    id: SubscriberId,
+}
+
+struct Subscriber<D>(D);
+
+impl<D: Device> MutEventSubscriber for Subscriber<D> {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        self.0.host_event(events, ops);
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        self.0.register(ops);
+    }
+}
+
+impl<D: Device> EventLoop<D> {
+    /// Registers the device.
+    pub fn new(device: D) -> Self {
+        let mut manager = EventManager::new().expect("an epoll descriptor");
+        let id = manager.add_subscriber(Subscriber(device));
+        Self { manager, id }
+    }
+
+    /// The device.
+    pub fn device(&mut self) -> &mut D {
+        &mut self.manager.subscriber_mut(self.id).expect("never removed").0
+    }
+
+    /// Handles what is ready until nothing is, or `rounds` are over; says whether it came to rest.
+    pub fn settle(&mut self, rounds: usize) -> bool {
+        (0..rounds).any(|_| self.manager.run_with_timeout(0).expect("epoll works") == 0)
+    }
 }

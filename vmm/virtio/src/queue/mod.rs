@@ -113,6 +113,15 @@ impl CheckedQueue {
         Ok(Some(chain))
     }
 
+    /// The next chain; if there is none, the driver is asked to notify of the next one. Never waits
+    /// itself, and does not insist where a driver's available index comes and goes.
+    pub fn pop_or_wait(&mut self) -> Result<Option<Chain>, QueueError> {
+        if let Some(chain) = self.pop()? {
+            return Ok(Some(chain));
+        }
+        if self.enable_notification()? { self.pop() } else { Ok(None) }
+    }
+
     /// Undoes the last [`CheckedQueue::pop`]: the chain will come again.
     pub fn put_back(&mut self, chain: Chain) {
         self.queue.go_to_previous_position();
@@ -140,12 +149,12 @@ impl CheckedQueue {
 
     /// Asks the driver to notify of new chains. True: there are some already, for which no
     /// notification may come.
-    pub fn enable_notification(&mut self) -> Result<bool, QueueError> {
+    fn enable_notification(&mut self) -> Result<bool, QueueError> {
         Ok(self.queue.enable_notification(&*self.memory)?)
     }
 
     /// Tells the driver that its notifications are not needed for now.
-    pub fn disable_notification(&mut self) -> Result<(), QueueError> {
+    fn disable_notification(&mut self) -> Result<(), QueueError> {
         Ok(self.queue.disable_notification(&*self.memory)?)
     }
 
@@ -158,26 +167,17 @@ impl CheckedQueue {
         budget: usize,
         mut serve: impl FnMut(&Chain) -> Result<usize, QueueError>,
     ) -> Result<Progress, QueueError> {
-        let mut left = budget;
-        loop {
-            self.disable_notification()?;
-            while left > 0
-                && let Some(chain) = self.pop()?
-            {
-                let written = serve(&chain)?;
-                self.add_used(chain, written)?;
-                left -= 1;
-            }
-            self.announce(interrupt, index)?;
-            if left == 0 {
-                return Ok(Progress::Unfinished);
-            }
-            if !self.enable_notification()? {
+        self.disable_notification()?;
+        for _ in 0..budget {
+            let Some(chain) = self.pop_or_wait()? else {
+                self.announce(interrupt, index)?;
                 return Ok(Progress::Emptied);
-            }
-            // Costs a turn even if nothing comes out, so that this ends whatever the ring says.
-            left -= 1;
+            };
+            let written = serve(&chain)?;
+            self.add_used(chain, written)?;
         }
+        self.announce(interrupt, index)?;
+        Ok(Progress::Unfinished)
     }
 
     /// Virtio 1.2 sections 2.7.7 and 2.7.10.

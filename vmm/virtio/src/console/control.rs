@@ -1,0 +1,128 @@
+//! What the control queues say (virtio 1.2 section 5.3.6.2), as state instead of a list.
+//!
+//! What the guest has yet to be told about a port is a handful of flags, so a guest that asks and
+//! never listens costs no memory, and a client that comes and goes makes no queue of messages.
+
+use super::spec::{CONTROL_BYTES, event};
+
+/// A message from the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    /// The driver knows the control queues (true), or failed.
+    DeviceReady(bool),
+    /// The driver knows the port (true), or failed to add it.
+    PortReady(u32, bool),
+    /// A guest process opened (true) or closed the port.
+    PortOpen(u32, bool),
+    /// Something a driver has no reason to say.
+    Other,
+}
+
+impl Said {
+    pub(super) fn parse(raw: [u8; CONTROL_BYTES]) -> Self {
+        let [p0, p1, p2, p3, e0, e1, v0, v1] = raw;
+        let port = u32::from_le_bytes([p0, p1, p2, p3]);
+        let yes = u16::from_le_bytes([v0, v1]) == 1;
+        match u16::from_le_bytes([e0, e1]) {
+            event::DEVICE_READY => Self::DeviceReady(yes),
+            event::PORT_READY => Self::PortReady(port, yes),
+            event::PORT_OPEN => Self::PortOpen(port, yes),
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A message to the driver about one port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// The port exists.
+    Add,
+    /// It is the console.
+    Console,
+    /// Its name follows.
+    Name,
+    /// Its other side was connected (true) or went away.
+    Open(bool),
+}
+
+impl Tell {
+    pub(super) fn bytes(self, port: u32) -> [u8; CONTROL_BYTES] {
+        let (event, value) = match self {
+            Self::Add => (event::PORT_ADD, 1),
+            Self::Console => (event::CONSOLE_PORT, 1),
+            Self::Name => (event::PORT_NAME, 1),
+            Self::Open(open) => (event::PORT_OPEN, u16::from(open)),
+        };
+        let [p0, p1, p2, p3] = port.to_le_bytes();
+        let [e0, e1] = event.to_le_bytes();
+        let [v0, v1] = value.to_le_bytes();
+        [p0, p1, p2, p3, e0, e1, v0, v1]
+    }
+}
+
+/// What the guest has yet to be told about one port.
+///
+/// ```text
+///   DEVICE_READY -> Add     PORT_READY -> Console, Name, then Open(_) whenever it changes
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Untold {
+    add: bool,
+    console: bool,
+    name: bool,
+    /// The driver knows the port, so changes of its connection concern it.
+    ready: bool,
+    /// What the driver thinks of the connection.
+    told_open: bool,
+    /// A connection the driver knows of ended: it is told so even if there is a new one by now.
+    ended: bool,
+}
+
+impl Untold {
+    pub(super) fn device_ready(&mut self) {
+        self.add = true;
+    }
+
+    pub(super) fn port_ready(&mut self, console: bool, named: bool) {
+        self.ready = true;
+        self.console = console;
+        self.name = named;
+    }
+
+    pub(super) fn port_failed(&mut self) {
+        *self = Self::default();
+    }
+
+    pub(super) fn client_gone(&mut self) {
+        self.ended |= self.told_open;
+    }
+
+    /// The next message, if there is one; `connected` is whether the port has a client now.
+    pub(super) fn next(&self, connected: bool) -> Option<Tell> {
+        if self.add {
+            Some(Tell::Add)
+        } else if !self.ready {
+            None
+        } else if self.console {
+            Some(Tell::Console)
+        } else if self.name {
+            Some(Tell::Name)
+        } else if self.ended {
+            Some(Tell::Open(false))
+        } else {
+            (connected != self.told_open).then_some(Tell::Open(connected))
+        }
+    }
+
+    pub(super) fn told(&mut self, what: Tell) {
+        match what {
+            Tell::Add => self.add = false,
+            Tell::Console => self.console = false,
+            Tell::Name => self.name = false,
+            Tell::Open(open) => {
+                self.told_open = open;
+                self.ended = false;
+            }
+        }
+    }
+}
