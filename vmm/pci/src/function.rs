@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::BarKind;
+
 /// Which of the six base address registers (PCI Local Bus 3.0, section 6.2.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BarIndex(u8);
@@ -53,9 +55,9 @@ pub trait Function: Send {
     /// half of a 64-bit one, or whose decoding the command register has off.
     fn windows(&self) -> [Option<Window>; BarIndex::COUNT];
 
-    /// How large each memory BAR is, in bytes (a power of two), for the VMM to place them before
-    /// the guest runs; `None` where there is no BAR. All memory BARs are 64-bit ones.
-    fn bar_sizes(&self) -> [Option<u64>; BarIndex::COUNT];
+    /// Size in bytes (a power of two) and kind of each memory BAR, for the VMM to place them before
+    /// the guest runs; `None` where there is no BAR.
+    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT];
 
     /// Places a BAR before the guest runs, as firmware would. Decoding stays off until the guest
     /// turns it on in the command register.

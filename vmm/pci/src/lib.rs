@@ -11,7 +11,17 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod bus;
+pub mod config;
 pub mod function;
 pub mod host;
+pub mod msi;
+pub mod msix;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use bus::Bus;
+pub use config::{BarKind, ConfigSpace, Identity};
 pub use function::{BarIndex, Function, Window};
+pub use msi::Msi;
+pub use msix::Msix;
