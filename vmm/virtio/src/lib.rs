@@ -15,6 +15,7 @@ mod complaints;
 pub mod console;
 pub mod device;
 mod entropy;
+pub mod net;
 pub mod queue;
 pub mod rng;
 #[cfg(any(test, feature = "fuzzing"))]

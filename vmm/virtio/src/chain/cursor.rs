@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use vm_memory::VolatileSlice;
 
-use super::segment::{Segment, Vectors};
+use super::segment::{Drain, Fill, Segment, Vectors};
 
 /// Fewer bytes are left than were asked for. Nothing was moved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,20 +75,20 @@ impl<'a> Reader<'a> {
         offset: u64,
         flags: i32,
     ) -> io::Result<usize> {
-        let done = self.0.vectors().pwrite(file, file_offset(offset)?, flags)?;
+        let done = self.0.vectors::<Drain>().pwrite(file, file_offset(offset)?, flags)?;
         Ok(self.0.moved(done))
     }
 
-    /// Lets the kernel write what is left to `file` (`writev`), and moves on by as much as it took.
-    pub fn write_to(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        let done = self.0.vectors().write(file)?;
-        Ok(self.0.moved(done))
+    /// Lets the kernel write `header` and what is left to `file` in one `writev`; returns how many
+    /// bytes it took of both. For a file that takes all or nothing, as a tap does.
+    pub fn write_behind(self, header: &[u8], file: BorrowedFd<'_>) -> io::Result<usize> {
+        Vectors::<Drain>::new().with_bytes(header).with(self.0.rest()).write(file)
     }
 
     /// Lets the kernel send what is left over `socket`, and moves on by as much as it took. A
     /// socket whose peer has gone is an error, not a signal.
     pub fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let done = self.0.vectors().send(socket)?;
+        let done = self.0.vectors::<Drain>().send(socket)?;
         Ok(self.0.moved(done))
     }
 }
@@ -124,14 +124,22 @@ impl<'a> Writer<'a> {
     /// Lets the kernel fill what is left from `file` at `offset` bytes (`preadv`), and moves on by
     /// as much as it gave: the returned number of bytes, 0 at the end of the file.
     pub fn pread_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        let done = self.0.vectors().pread(file, file_offset(offset)?)?;
+        let done = self.0.vectors::<Fill>().pread(file, file_offset(offset)?)?;
         Ok(self.0.moved(done))
     }
 
+    /// Lets the kernel fill what is left from `file` (`readv`), and then `spill`; returns how many
+    /// bytes came in all. For a file that loses what does not fit, as a tap does.
+    pub fn read_spilling(&mut self, file: BorrowedFd<'_>, spill: &mut [u8]) -> io::Result<usize> {
+        let done = self.0.vectors::<Fill>().with_room(spill).read(file)?;
+        self.0.moved(done.min(self.0.left));
+        Ok(done)
+    }
+
     /// Lets the kernel fill what is left from `file` (`readv`), and moves on by as much as it gave:
-    /// 0 at the end, one frame of a tap, what a socket has.
+    /// 0 at the end.
     pub fn read_from(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        let done = self.0.vectors().read(file)?;
+        let done = self.0.vectors::<Fill>().read(file)?;
         Ok(self.0.moved(done))
     }
 }
@@ -182,14 +190,18 @@ impl Cursor<'_> {
         Ok((front, back))
     }
 
-    fn vectors(&self) -> Vectors {
+    fn rest(&self) -> impl Iterator<Item = Segment> {
         let (mut skip, mut left) = (self.skip, self.left);
-        Vectors::new(self.segments.iter().map_while(move |segment| {
+        self.segments.iter().map_while(move |segment| {
             let part = segment.part(skip, left);
             skip = 0;
             left -= part.len();
             (part.len() > 0).then_some(part)
-        }))
+        })
+    }
+
+    fn vectors<Direction>(&self) -> Vectors<'_, Direction> {
+        Vectors::new().with(self.rest())
     }
 }
 

@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "system calls on guest memory, and nothing else")]
 
 use std::io;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -65,21 +66,37 @@ impl Segment {
     }
 }
 
-/// A list of vectors on the stack, for one system call.
-pub(super) struct Vectors {
+/// The kernel writes to what the vectors name.
+pub(super) enum Fill {}
+
+/// The kernel only reads what the vectors name.
+pub(super) enum Drain {}
+
+/// A list of vectors on the stack, for one system call in one `Direction`.
+pub(super) struct Vectors<'a, Direction> {
     filled: usize,
     vectors: [MaybeUninit<libc::iovec>; IOV_MAX],
+    /// Borrows the segments, and the host's bytes beside them.
+    borrows: PhantomData<(&'a mut [u8], Direction)>,
 }
 
-impl Vectors {
-    /// As many of `segments` as one call takes.
-    pub(super) fn new(segments: impl Iterator<Item = Segment>) -> Self {
-        let mut all = Self { filled: 0, vectors: [const { MaybeUninit::uninit() }; IOV_MAX] };
-        for (place, segment) in all.vectors.iter_mut().zip(segments) {
-            place.write(segment.iovec());
-            all.filled += 1;
-        }
-        all
+impl<Direction> Vectors<'_, Direction> {
+    pub(super) fn new() -> Self {
+        let vectors = [const { MaybeUninit::uninit() }; IOV_MAX];
+        Self { filled: 0, vectors, borrows: PhantomData }
+    }
+
+    /// Takes as many of `segments` as one call can.
+    pub(super) fn with(mut self, segments: impl Iterator<Item = Segment>) -> Self {
+        segments.map(Segment::iovec).take_while(|&vector| self.push(vector)).for_each(drop);
+        self
+    }
+
+    fn push(&mut self, vector: libc::iovec) -> bool {
+        let Some(place) = self.vectors.get_mut(self.filled) else { return false };
+        place.write(vector);
+        self.filled += 1;
+        true
     }
 
     fn ptr(&self) -> *const libc::iovec {
@@ -89,35 +106,56 @@ impl Vectors {
     fn count(&self) -> libc::c_int {
         libc::c_int::try_from(self.filled).unwrap_or(0)
     }
+}
+
+impl<'a> Vectors<'a, Fill> {
+    /// Room of the host's.
+    pub(super) fn with_room(mut self, room: &'a mut [u8]) -> Self {
+        self.push(libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
+        self
+    }
 
     /// `preadv(2)`: from the file at `offset` into guest memory.
     pub(super) fn pread(&self, fd: BorrowedFd<'_>, offset: i64) -> io::Result<usize> {
         retry(|| {
-            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
+            // or the borrow keeps alive.
             unsafe { libc::preadv(fd.as_raw_fd(), self.ptr(), self.count(), offset) }
-        })
-    }
-
-    /// `pwritev2(2)`: from guest memory into the file at `offset`; `flags` are `RWF_*`.
-    pub(super) fn pwrite(&self, fd: BorrowedFd<'_>, offset: i64, flags: i32) -> io::Result<usize> {
-        retry(|| {
-            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
-            unsafe { libc::pwritev2(fd.as_raw_fd(), self.ptr(), self.count(), offset, flags) }
         })
     }
 
     /// `readv(2)`.
     pub(super) fn read(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         retry(|| {
-            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
+            // or the borrow keeps alive.
             unsafe { libc::readv(fd.as_raw_fd(), self.ptr(), self.count()) }
+        })
+    }
+}
+
+impl<'a> Vectors<'a, Drain> {
+    /// Bytes of the host's.
+    pub(super) fn with_bytes(mut self, bytes: &'a [u8]) -> Self {
+        let iov_base = bytes.as_ptr().cast_mut().cast();
+        self.push(libc::iovec { iov_base, iov_len: bytes.len() });
+        self
+    }
+
+    /// `pwritev2(2)`: from guest memory into the file at `offset`; `flags` are `RWF_*`.
+    pub(super) fn pwrite(&self, fd: BorrowedFd<'_>, offset: i64, flags: i32) -> io::Result<usize> {
+        retry(|| {
+            // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
+            // or the borrow keeps alive.
+            unsafe { libc::pwritev2(fd.as_raw_fd(), self.ptr(), self.count(), offset, flags) }
         })
     }
 
     /// `writev(2)`.
     pub(super) fn write(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         retry(|| {
-            // SAFETY: `ptr` heads `count` vectors, each over memory that the chain keeps mapped.
+            // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
+            // or the borrow keeps alive.
             unsafe { libc::writev(fd.as_raw_fd(), self.ptr(), self.count()) }
         })
     }
@@ -129,8 +167,8 @@ impl Vectors {
         header.msg_iov = self.ptr().cast_mut();
         header.msg_iovlen = self.filled as _;
         retry(|| {
-            // SAFETY: the header names `filled` vectors, each over memory that the chain keeps
-            // mapped, and nothing else; sending does not write to them.
+            // SAFETY: the header names `filled` vectors, each over memory the chain keeps mapped or
+            // the borrow keeps alive, and nothing else; sending does not write to them.
             unsafe { libc::sendmsg(fd.as_raw_fd(), &header, libc::MSG_NOSIGNAL) }
         })
     }

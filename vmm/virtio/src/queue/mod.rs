@@ -1,12 +1,14 @@
 //! A split virtqueue that hands out nothing but checked chains.
 //!
-//! Wraps [`virtio_queue::Queue`], which keeps the ring indices. Everything that can be wrong in a
-//! ring is an error here, and an error means one thing to a device: tell the driver through
-//! [`Interrupt::needs_reset`] and touch the queue no more.
+//! Wraps [`virtio_queue::Queue`] for the available side, and keeps the used side itself: chains
+//! that belong together (a frame in several buffers) have to appear in the used ring at once.
+//! Everything that can be wrong in a ring is an error here, and an error means one thing to a
+//! device: tell the driver through [`Interrupt::needs_reset`] and touch the queue no more.
 
 #[cfg(test)]
 mod tests;
 
+use std::num::Wrapping;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -23,6 +25,11 @@ use crate::{GuestMemory, Interrupt};
 /// by event index, and indirect descriptors (virtio 1.2 section 6).
 pub const RING_FEATURES: u64 =
     1 << VIRTIO_RING_F_EVENT_IDX as u64 | 1 << VIRTIO_RING_F_INDIRECT_DESC as u64;
+
+/// Layout of the used ring in bytes: flags, index, entries of head and length (section 2.7.8).
+const USED_INDEX: u64 = 2;
+const USED_ENTRIES: u64 = 4;
+const USED_ENTRY_BYTES: u64 = 8;
 
 /// How many emptied chain allocations a queue keeps: as many as a device holds chains at once.
 const SPARE_STORAGE: usize = 4;
@@ -69,8 +76,10 @@ pub struct CheckedQueue {
     limits: Limits,
     /// Chains handed out and not given back.
     outstanding: u16,
-    /// Used entries were added since the driver was last asked whether it wants to know.
-    unannounced: bool,
+    /// The used index as published.
+    used: Wrapping<u16>,
+    /// The used index when the driver was last asked whether it wants to know.
+    announced: Wrapping<u16>,
     spare: Vec<Storage>,
 }
 
@@ -79,6 +88,7 @@ impl CheckedQueue {
     /// the most a single chain may carry.
     pub fn new(mut queue: Queue, memory: &Arc<GuestMemory>, features: u64, max_bytes: u32) -> Self {
         queue.set_event_idx(has(features, VIRTIO_RING_F_EVENT_IDX));
+        let used = Wrapping(queue.next_used());
         Self {
             queue,
             memory: Arc::clone(memory),
@@ -87,7 +97,8 @@ impl CheckedQueue {
                 indirect: has(features, VIRTIO_RING_F_INDIRECT_DESC),
             },
             outstanding: 0,
-            unannounced: false,
+            used,
+            announced: used,
             spare: Vec::new(),
         }
     }
@@ -130,18 +141,33 @@ impl CheckedQueue {
 
     /// Gives a chain back to the driver. The first `written` of its writable bytes were written.
     pub fn add_used(&mut self, chain: Chain, written: usize) -> Result<(), QueueError> {
-        let written = written.min(chain.writable_len());
-        // The limit of a chain's bytes is a u32, so this never saturates.
-        let written = u32::try_from(written).unwrap_or(u32::MAX);
-        self.queue.add_used(&*self.memory, chain.head(), written)?;
-        self.unannounced = true;
-        self.recycle(chain);
-        Ok(())
+        self.add_used_together([(chain, written)])
+    }
+
+    /// Gives chains back to the driver, which sees them all at once or none.
+    pub fn add_used_together(
+        &mut self,
+        chains: impl IntoIterator<Item = (Chain, usize)>,
+    ) -> Result<(), QueueError> {
+        for (chain, written) in chains {
+            let written = written.min(chain.writable_len());
+            // The limit of a chain's bytes is a u32, so this never saturates.
+            let written = u32::try_from(written).unwrap_or(u32::MAX);
+            let entry = u64::from(chain.head()) | u64::from(written) << 32;
+            let place = u64::from(self.used.0.checked_rem(self.queue.size()).unwrap_or(0));
+            let place = self.used_ring(USED_ENTRIES + USED_ENTRY_BYTES * place)?;
+            self.memory.write_obj(entry.to_le(), place).map_err(ring_error)?;
+            self.used += 1;
+            self.recycle(chain);
+        }
+        let index = self.used_ring(USED_INDEX)?;
+        self.memory.store(self.used.0.to_le(), index, Ordering::Release).map_err(ring_error)
     }
 
     /// Tells the driver about the used chains since the last call, if it wants to know.
     pub fn announce(&mut self, interrupt: &dyn Interrupt, index: usize) -> Result<(), QueueError> {
-        if std::mem::take(&mut self.unannounced) && self.needs_notification()? {
+        let before = std::mem::replace(&mut self.announced, self.used);
+        if before != self.used && self.wants_interrupt(before)? {
             interrupt.used(index);
         }
         Ok(())
@@ -180,17 +206,28 @@ impl CheckedQueue {
         Ok(Progress::Unfinished)
     }
 
-    /// Virtio 1.2 sections 2.7.7 and 2.7.10.
-    fn needs_notification(&mut self) -> Result<bool, QueueError> {
-        if self.queue.event_idx_enabled() {
-            return Ok(self.queue.needs_notification(&*self.memory)?);
+    /// Whether the driver wants an interrupt for the used entries from index `before` on (virtio
+    /// 1.2 sections 2.7.7 and 2.7.10).
+    fn wants_interrupt(&self, before: Wrapping<u16>) -> Result<bool, QueueError> {
+        fence(Ordering::SeqCst); // the used index before what the driver says
+        if !self.queue.event_idx_enabled() {
+            let flags = u32::from(self.avail_field(0)?);
+            return Ok(flags & VRING_AVAIL_F_NO_INTERRUPT == 0);
         }
-        fence(Ordering::SeqCst); // the used index before the flags
-        let flags: u16 = self
-            .memory
-            .load(GuestAddress(self.queue.avail_ring()), Ordering::Relaxed)
-            .map_err(|error| QueueError::Ring(error.to_string()))?;
-        Ok(u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+        // Wants one when `used_event` was passed: before <= used_event < used, in the ring's
+        // arithmetic.
+        let event = Wrapping(self.avail_field(4 + 2 * u64::from(self.queue.size()))?);
+        Ok(event - before < self.used - before)
+    }
+
+    fn avail_field(&self, offset: u64) -> Result<u16, QueueError> {
+        let address = self.queue.avail_ring().checked_add(offset).ok_or_else(overflow)?;
+        let value = self.memory.load(GuestAddress(address), Ordering::Relaxed);
+        value.map(u16::from_le).map_err(ring_error)
+    }
+
+    fn used_ring(&self, offset: u64) -> Result<GuestAddress, QueueError> {
+        self.queue.used_ring().checked_add(offset).map(GuestAddress).ok_or_else(overflow)
     }
 
     fn recycle(&mut self, chain: Chain) {
@@ -199,6 +236,14 @@ impl CheckedQueue {
             self.spare.push(chain.into_storage());
         }
     }
+}
+
+fn ring_error(error: vm_memory::GuestMemoryError) -> QueueError {
+    QueueError::Ring(error.to_string())
+}
+
+fn overflow() -> QueueError {
+    QueueError::Ring("it does not end within the address space".into())
 }
 
 /// Whether feature bit number `bit` is in `features`.
