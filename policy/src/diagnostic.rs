@@ -1,0 +1,341 @@
+//! What is wrong with a text that a person wrote: where, what, and what to write instead.
+//!
+//! Nothing here knows about policies. Any file with a [`Source`] can be complained about in the same way, so that the
+//! officer's `policy.toml` and IT's `machine.toml` read alike.
+//!
+//! Offsets are bytes; lines and columns count from 1, columns in characters, as editors show them.
+
+use std::fmt;
+use std::ops::{Deref, Range};
+use std::sync::Arc;
+
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, SourceSpan};
+use serde::Serialize;
+
+/// Columns of a rendered report: what a terminal and a printed page both hold.
+const WIDTH: usize = 100;
+
+/// Reports rendered for a person before the rest is only counted: nobody reads the ten-thousandth.
+const RENDERED: usize = 50;
+
+/// A piece of the text, in bytes, end excluded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+}
+
+impl From<Range<usize>> for Span {
+    fn from(range: Range<usize>) -> Self {
+        Self { start: range.start, end: range.end }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Clone, Copy, Debug)]
+pub struct Spanned<T> {
+    /// What was written.
+    pub value: T,
+    /// Where.
+    pub span: Span,
+}
+
+impl<T> Spanned<T> {
+    /// `value`, written at `span`.
+    pub const fn new(value: T, span: Span) -> Self {
+        Self { value, span }
+    }
+}
+
+impl<T> Deref for Spanned<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A named text. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source {
+    name: Arc<str>,
+    text: Arc<str>,
+    /// Where each line starts; never empty, ascending.
+    lines: Arc<[usize]>,
+}
+
+impl Source {
+    /// `name` is what the reports call the text: a path, usually.
+    #[must_use]
+    pub fn new(name: &str, text: &str) -> Self {
+        let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            name: name.into(),
+            text: text.into(),
+            lines: std::iter::once(0).chain(after_newline).collect(),
+        }
+    }
+
+    /// The name given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Line of a byte, from 1.
+    #[must_use]
+    pub fn line(&self, offset: usize) -> usize {
+        self.lines.partition_point(|&start| start <= offset)
+    }
+
+    /// Column of a byte in its line, from 1, in characters.
+    #[must_use]
+    pub fn column(&self, offset: usize) -> usize {
+        let line = self.line(offset);
+        let start = self.lines.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        self.slice(Span { start, end: offset }).chars().count() + 1
+    }
+
+    /// The text at `span`; empty where `span` is outside the text or cuts a character.
+    #[must_use]
+    pub fn slice(&self, span: Span) -> &str {
+        self.text.get(span.start..span.end).unwrap_or_default()
+    }
+}
+
+/// How much it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The text is refused.
+    Error,
+    /// The text is accepted; somebody should look.
+    Warning,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Whether the text is refused for it.
+    pub severity: Severity,
+    /// The offending text.
+    pub span: Span,
+    /// What is wrong: lowercase, no full stop.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+    /// Other places that belong to the matter, each with a word on why.
+    pub related: Vec<(Span, String)>,
+}
+
+impl Diagnostic {
+    /// Something for which the text is refused.
+    pub fn error(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
+        let (message, help) = (message.into(), help.into());
+        Self { severity: Severity::Error, span, message, help, related: Vec::new() }
+    }
+
+    /// Something for which the text is not refused.
+    pub fn warning(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(span, message, help) }
+    }
+
+    /// Points at another place too.
+    #[must_use]
+    pub fn and(mut self, span: Span, word: impl Into<String>) -> Self {
+        self.related.push((span, word.into()));
+        self
+    }
+}
+
+/// A diagnostic as `--json` prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Located {
+    /// Whether the text is refused for it.
+    pub severity: Severity,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column, from 1, in characters.
+    pub column: usize,
+    /// First byte.
+    pub start: usize,
+    /// One past the last byte.
+    pub end: usize,
+    /// The offending text.
+    pub text: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// Everything found in one text, in the order of the text.
+#[derive(Clone, Debug)]
+pub struct Diagnostics {
+    source: Source,
+    list: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// What was found in `source`, in any order.
+    #[must_use]
+    pub fn new(source: Source, mut list: Vec<Diagnostic>) -> Self {
+        list.sort_by(|a, b| {
+            (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
+        });
+        Self { source, list }
+    }
+
+    /// The text they are about.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter()
+    }
+
+    /// Nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Whether the text is refused.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|found| found.severity == Severity::Error)
+    }
+
+    /// Those of one severity, as `--json` prints them.
+    #[must_use]
+    pub fn located(&self, severity: Severity) -> Vec<Located> {
+        let chosen = self.list.iter().filter(|found| found.severity == severity);
+        chosen.map(|found| self.locate(found)).collect()
+    }
+
+    /// For a person: each with its line shown, the offending text underlined, and the remedy.
+    #[must_use]
+    pub fn render(&self, colours: bool) -> String {
+        let theme =
+            if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
+        let mut out = String::new();
+        for diagnostic in self.list.iter().take(RENDERED) {
+            let report = Report { source: &self.source, diagnostic };
+            if handler.render_report(&mut out, &report).is_err() {
+                out.push_str(&self.one_line(diagnostic));
+            }
+            out.push('\n');
+        }
+        if let Some(rest @ 1..) = self.list.len().checked_sub(RENDERED) {
+            out.push_str(&format!("… and {rest} more\n"));
+        }
+        out
+    }
+
+    fn locate(&self, found: &Diagnostic) -> Located {
+        Located {
+            severity: found.severity,
+            line: self.source.line(found.span.start),
+            column: self.source.column(found.span.start),
+            start: found.span.start,
+            end: found.span.end,
+            text: self.source.slice(found.span).to_owned(),
+            message: found.message.clone(),
+            help: found.help.clone(),
+        }
+    }
+
+    fn one_line(&self, found: &Diagnostic) -> String {
+        let Located { line, column, message, help, .. } = self.locate(found);
+        format!("{}:{line}:{column}: {message}; {help}", self.source.name)
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    /// One line for each: `file:line:column: message; help`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, found) in self.list.iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            write!(f, "{newline}{}", self.one_line(found))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// One diagnostic as miette wants to see it.
+#[derive(Debug)]
+struct Report<'a> {
+    source: &'a Source,
+    diagnostic: &'a Diagnostic,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.diagnostic.message)
+    }
+}
+
+impl std::error::Error for Report<'_> {}
+
+impl miette::Diagnostic for Report<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.diagnostic.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(&self.diagnostic.help))
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(self.source)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let related = self.diagnostic.related.iter();
+        let related =
+            related.map(|(span, word)| LabeledSpan::new_with_span(Some(word.clone()), *span));
+        let primary = LabeledSpan::new_primary_with_span(None, self.diagnostic.span);
+        Some(Box::new(std::iter::once(primary).chain(related)))
+    }
+}
+
+impl From<Span> for SourceSpan {
+    fn from(span: Span) -> Self {
+        (span.start, span.end.saturating_sub(span.start)).into()
+    }
+}
+
+impl miette::SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        before: usize,
+        after: usize,
+    ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
+        let shown = self.text.read_span(span, before, after)?;
+        Ok(Box::new(miette::MietteSpanContents::new_named(
+            self.name.to_string(),
+            shown.data(),
+            *shown.span(),
+            shown.line(),
+            shown.column(),
+            shown.line_count(),
+        )))
+    }
+}

@@ -1,0 +1,186 @@
+//! Hotkeys: `Ctrl+Alt+1`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::document::{Mistake, nearest};
+
+/// A key pressed while exactly these modifiers, left or right, are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Chord {
+    /// What is held.
+    pub modifiers: Modifiers,
+    /// What is pressed.
+    pub key: Key,
+}
+
+/// Modifier keys held; left and right are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Modifiers {
+    /// Ctrl.
+    pub ctrl: bool,
+    /// Alt.
+    pub alt: bool,
+    /// Shift.
+    pub shift: bool,
+    /// The key with the logo.
+    pub logo: bool,
+}
+
+/// A key by its Linux input event code (`linux/input-event-codes.h`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u16);
+
+impl Key {
+    pub(crate) const fn from_code(code: u16) -> Self {
+        Self(code)
+    }
+
+    /// The `KEY_*` code, as evdev delivers it.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        self.0
+    }
+
+    /// Keys that type nothing, so that they may stand without a modifier.
+    fn stands_alone(self) -> bool {
+        matches!(self.0, 59..=68 | 70 | 87 | 88 | 99 | 119 | 183..=194)
+    }
+}
+
+/// Every key a chord can end in. Escape, Tab and Enter are missing on purpose: they are what a person presses in haste.
+///
+/// Rows of keys with consecutive codes, each with the code of its first.
+const ROWS: [(u16, &str); 12] = [
+    (2, "1 2 3 4 5 6 7 8 9 0 Minus Equal"),
+    (16, "Q W E R T Y U I O P"),
+    (30, "A S D F G H J K L"),
+    (44, "Z X C V B N M"),
+    (57, "Space"),
+    (59, "F1 F2 F3 F4 F5 F6 F7 F8 F9 F10"),
+    (70, "ScrollLock"),
+    (87, "F11 F12"),
+    (99, "PrintScreen"),
+    (102, "Home Up PageUp Left Right End Down PageDown Insert Delete"),
+    (119, "Pause"),
+    (183, "F13 F14 F15 F16 F17 F18 F19 F20 F21 F22 F23 F24"),
+];
+
+/// Every key's name and code.
+fn keys() -> impl Iterator<Item = (&'static str, u16)> + Clone {
+    ROWS.into_iter().flat_map(|(first, row)| row.split(' ').zip(first..))
+}
+
+impl FromStr for Chord {
+    type Err = Mistake;
+
+    fn from_str(text: &str) -> Result<Self, Mistake> {
+        let (held, key) = match text.rsplit_once('+') {
+            Some((held, key)) => (held.split('+').collect(), key),
+            None => (Vec::new(), text),
+        };
+        let mut modifiers = Modifiers::default();
+        for word in held {
+            let flag = match word.trim().to_ascii_lowercase().as_str() {
+                "ctrl" => &mut modifiers.ctrl,
+                "alt" => &mut modifiers.alt,
+                "shift" => &mut modifiers.shift,
+                "super" => &mut modifiers.logo,
+                _ => return Err(unknown("modifier", word, ["Ctrl", "Alt", "Shift", "Super"])),
+            };
+            if std::mem::replace(flag, true) {
+                return Err(Mistake::new(
+                    format!("\"{}\" is held twice in this hotkey", word.escape_debug()),
+                    "name each modifier once, as in \"Ctrl+Alt+1\"",
+                ));
+            }
+        }
+        let key = key.trim();
+        let Some((_, code)) = keys().find(|(name, _)| name.eq_ignore_ascii_case(key)) else {
+            return Err(unknown("key", key, keys().map(|(name, _)| name)));
+        };
+        let chord = Self { modifiers, key: Key(code) };
+        if !(modifiers.ctrl || modifiers.alt || modifiers.logo || chord.key.stands_alone()) {
+            return Err(Mistake::new(
+                format!("the hotkey \"{}\" would be pressed by typing", text.escape_debug()),
+                "hold Ctrl, Alt or Super with it, as in \"Ctrl+Alt+1\"",
+            ));
+        }
+        Ok(chord)
+    }
+}
+
+fn unknown<'k>(what: &str, word: &str, known: impl IntoIterator<Item = &'k str>) -> Mistake {
+    let help = match nearest(word, known) {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => "write modifiers (Ctrl, Alt, Shift, Super) and one key joined by +, as in \"Ctrl+Alt+1\"".into(),
+    };
+    Mistake::new(format!("no {what} is called \"{}\"", word.escape_debug()), help)
+}
+
+impl fmt::Display for Chord {
+    /// As the handbook writes it, whatever the officer wrote: `Ctrl+Alt+Shift+Super+KEY`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Modifiers { ctrl, alt, shift, logo } = self.modifiers;
+        for (held, name) in [(ctrl, "Ctrl+"), (alt, "Alt+"), (shift, "Shift+"), (logo, "Super+")] {
+            f.write_str(if held { name } else { "" })?;
+        }
+        self.key.fmt(f)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = keys().find(|(_, code)| *code == self.0);
+        f.write_str(named.map_or("?", |(name, _)| name))
+    }
+}
+
+impl serde::Serialize for Chord {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chord_is_the_same_in_whatever_order_and_case_its_modifiers_are_written() {
+        let chord: Chord = "alt+CTRL+page_up".replace('_', "").parse().unwrap();
+        assert_eq!(chord, "Ctrl+Alt+PageUp".parse().unwrap());
+        assert_eq!(chord.to_string(), "Ctrl+Alt+PageUp");
+    }
+
+    #[test]
+    fn every_key_reads_back_as_it_is_printed() {
+        for (name, code) in keys() {
+            let chord: Chord = format!("Ctrl+{name}").parse().unwrap();
+            assert_eq!(chord.key.code(), code);
+            assert_eq!(chord.to_string(), format!("Ctrl+{name}"));
+        }
+    }
+
+    #[test]
+    fn a_chord_that_typing_would_press_is_refused() {
+        for typed in ["A", "Shift+1", "Shift+Space"] {
+            let mistake = typed.parse::<Chord>().unwrap_err();
+            assert!(mistake.message.contains("typing"), "{typed}: {mistake}");
+        }
+        "ScrollLock".parse::<Chord>().unwrap();
+        "Shift+F12".parse::<Chord>().unwrap();
+    }
+
+    #[test]
+    fn a_misspelt_key_or_modifier_is_named_with_the_nearest_one() {
+        assert_eq!("Crtl+Alt+1".parse::<Chord>().unwrap_err().help, "did you mean \"Ctrl\"?");
+        assert_eq!(
+            "Ctrl+ScrolLock".parse::<Chord>().unwrap_err().help,
+            "did you mean \"ScrollLock\"?"
+        );
+        "Ctrl+Ctrl+1".parse::<Chord>().unwrap_err();
+        "Ctrl++".parse::<Chord>().unwrap_err();
+        "".parse::<Chord>().unwrap_err();
+    }
+}

@@ -1,0 +1,117 @@
+//! `[[expect]]`: the policy's own tests.
+
+use super::clipboard::MediaType;
+use super::domain::DomainId;
+use super::name::RuleId;
+use super::vocabulary::Vocabulary;
+use crate::decide::Decision;
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
+use crate::document::{Form, Value};
+use crate::request::{UsbDescription, UsbFunction};
+
+/// A request with the verdict the officer expects.
+#[derive(Clone, Debug)]
+pub struct Expectation {
+    /// Where it stands.
+    pub span: Span,
+    /// The line it starts on, from 1.
+    pub line: usize,
+    /// What is asked.
+    pub request: ExpectedRequest,
+    /// Whether break-glass is open.
+    pub break_glass: bool,
+    /// What the answer must be.
+    pub verdict: Spanned<Decision>,
+    /// Which rule must give it, if the officer cares.
+    pub rule: Option<Spanned<RuleId>>,
+}
+
+/// What an expectation asks.
+#[derive(Clone, Debug)]
+pub enum ExpectedRequest {
+    /// A clipboard transfer.
+    Clipboard {
+        /// Whose clipboard.
+        from: DomainId,
+        /// Into which domain.
+        to: DomainId,
+        /// Which type.
+        media_type: MediaType,
+        /// How big, in bytes.
+        bytes: u64,
+        /// What it says, for the detectors.
+        text: Option<String>,
+    },
+    /// A USB device.
+    Usb {
+        /// The device.
+        device: UsbDescription,
+        /// The domain it is attached to by hand; `None` when it is merely plugged in.
+        to: Option<DomainId>,
+    },
+}
+
+impl Expectation {
+    pub(crate) fn read(mut form: Form<'_>, known: &Vocabulary, source: &Source) -> Option<Self> {
+        let span = form.span();
+        let clipboard = form.optional("clipboard", |v| clipboard(v, known));
+        let usb = form.optional("usb", |v| usb(v, known));
+        if form.has("clipboard") == form.has("usb") {
+            form.sink().report(Diagnostic::error(
+                span,
+                "an expectation asks exactly one question",
+                "write either `clipboard = { … }` or `usb = { … }`",
+            ));
+        }
+        let verdict = form.required("verdict", "\"deny\"", |v| {
+            Some(v.spanned(v.choice("a verdict", &Decision::WORDS)?))
+        });
+        let rule = form.optional("rule", |v| Some(v.spanned(v.parsed()?)));
+        let break_glass = form.optional("break_glass", Value::boolean).unwrap_or(false);
+        form.close();
+        let line = source.line(span.start);
+        Some(Self { span, line, request: clipboard.or(usb)?, break_glass, verdict: verdict?, rule })
+    }
+}
+
+fn clipboard(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
+    let mut form = value.form("the expected request")?;
+    let from = form.required("from", "\"clinical\"", |v| known.domain(v));
+    let to = form.required("to", "\"internet\"", |v| known.domain(v));
+    let media_type = form
+        .required("type", "\"text/plain\"", |v| v.choice("a clipboard type", &MediaType::WORDS));
+    let text = form.optional("text", |v| v.string().map(str::to_owned));
+    let length = text.as_ref().and_then(|text| u64::try_from(text.len()).ok());
+    let size = |v: Value<'_>| v.integer("the size in bytes", 0..=u64::MAX);
+    let bytes = match length {
+        Some(length) => form.optional("bytes", size).or(Some(length)),
+        None => form.required("bytes", "10", size),
+    };
+    form.close();
+    Some(ExpectedRequest::Clipboard {
+        from: *from?,
+        to: *to?,
+        media_type: media_type?,
+        bytes: bytes?,
+        text,
+    })
+}
+
+fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
+    let mut form = value.form("the expected request")?;
+    let number = |what: &'static str| move |v: Value<'_>| v.integer(what, 0..=u16::MAX);
+    let vendor = form.required("vendor", "0x08e6", number("the vendor number"));
+    let product = form.required("product", "0x3437", number("the product number"));
+    let string = |v: Value<'_>| v.string().map(str::to_owned);
+    let serial = form.optional("serial", string);
+    let port = form.optional("port", string);
+    let functions =
+        form.required("interfaces", "\"08/06/50\"", |v| v.checked(UsbFunction::list(v.string()?)));
+    let to = form.optional("to", |v| known.domain(v)).map(|to| *to);
+    form.close();
+    let (vendor, product, functions) = (vendor?, product?, functions?);
+    Some(ExpectedRequest::Usb {
+        device: UsbDescription { vendor, product, serial, port, functions },
+        to,
+    })
+}

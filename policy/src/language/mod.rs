@@ -1,0 +1,32 @@
+//! The language: what an officer can write, one kind of rule a file, each type with the code that reads it.
+//!
+//! Everything here exists only once it is known to be well formed: names that resolve, sizes in range, patterns that
+//! compile. What remains to be judged afterwards is what the rules *do*, which is the lint's business.
+
+mod break_glass;
+mod chord;
+mod clipboard;
+pub(crate) mod coherence;
+mod detector;
+mod domain;
+pub mod duration;
+mod expect;
+mod hotkeys;
+mod name;
+mod usb;
+mod vocabulary;
+
+pub use break_glass::BreakGlass;
+pub use chord::{Chord, Key, Modifiers};
+pub use clipboard::{ClipboardAction, ClipboardRule, MediaType};
+pub use domain::{
+    Colour, Domain, DomainId, Egress, Network, Persistence, Prefix, Priority, Protocol,
+};
+pub use expect::{Expectation, ExpectedRequest};
+pub use hotkeys::Hotkeys;
+pub use name::{Name, RuleId};
+pub use usb::{DeviceMatch, InputRule, UsbAction, UsbClass, UsbRule};
+pub use vocabulary::Head;
+
+pub(crate) use domain::words;
+pub(crate) use vocabulary::{Vocabulary, already_taken};

@@ -1,0 +1,94 @@
+//! Names that the officer gives: to domains and detectors, and to rules.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+
+use crate::document::Mistake;
+
+/// Letters of the longest domain or detector name: what fits a cgroup, a socket directory and a log line.
+const NAME_MAX: usize = 32;
+/// Letters of the longest rule id: rules are more, and their ids say more.
+const RULE_ID_MAX: usize = 64;
+
+/// Defines a string that is known to be well formed because only `FromStr` makes it.
+macro_rules! checked_string {
+    ($(#[$doc:meta])* $name:ident, $check:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// As it was written.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = Mistake;
+            fn from_str(text: &str) -> Result<Self, Mistake> {
+                $check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+checked_string! {
+    /// The name of a domain or a detector: `[a-z][a-z0-9-]{0,31}`.
+    Name, check_name
+}
+
+checked_string! {
+    /// The id of a rule, by which the audit names it: `[A-Za-z0-9][A-Za-z0-9._-]{0,63}`.
+    RuleId, check_rule_id
+}
+
+fn check_name(text: &str) -> Result<(), Mistake> {
+    let starts_well = text.starts_with(|first: char| first.is_ascii_lowercase());
+    let goes_on_well =
+        text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if starts_well && goes_on_well && text.len() <= NAME_MAX {
+        return Ok(());
+    }
+    Err(Mistake::new(
+        format!("\"{}\" cannot be a name", text.escape_debug()),
+        "start with a letter a to z, go on with letters a to z, digits and hyphens; 32 at most",
+    ))
+}
+
+fn check_rule_id(text: &str) -> Result<(), Mistake> {
+    let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
+    let goes_on_well =
+        text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if starts_well && goes_on_well && text.len() <= RULE_ID_MAX {
+        return Ok(());
+    }
+    Err(Mistake::new(
+        format!("\"{}\" cannot be a rule's id", text.escape_debug()),
+        "start with a letter or digit, go on with letters, digits, hyphens, dots and underscores; 64 at most",
+    ))
+}

@@ -1,0 +1,243 @@
+//! `[[usb]]`: which USB devices a domain may have, and `[[input]]`: which keyboards and scanners belong to one.
+
+use std::fmt;
+
+use super::domain::{DomainId, words};
+use super::vocabulary::{Head, Vocabulary};
+use crate::diagnostic::Spanned;
+use crate::document::{Form, Value};
+
+words! {
+    /// What a USB rule does with what it matches.
+    UsbAction {
+        /// The domain gets it.
+        Allow = "allow",
+        /// The domain gets it and cannot write to it. Storage only.
+        ReadOnly = "read-only",
+        /// The domain does not get it.
+        Deny = "deny",
+    }
+}
+
+/// A USB class code (usb.org, Defined Class Codes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UsbClass(pub u8);
+
+impl UsbClass {
+    /// Keyboards, mice, and other things a hand works.
+    pub const HID: Self = Self(0x03);
+    /// Sticks, disks, card readers for memory cards.
+    pub const MASS_STORAGE: Self = Self(0x08);
+    /// Hubs.
+    pub const HUB: Self = Self(0x09);
+
+    /// Every class that has a name, with it.
+    pub const WORDS: [(&'static str, Self); 24] = [
+        ("audio", Self(0x01)),
+        ("communications", Self(0x02)),
+        ("hid", Self::HID),
+        ("physical", Self(0x05)),
+        ("image", Self(0x06)),
+        ("printer", Self(0x07)),
+        ("mass-storage", Self::MASS_STORAGE),
+        ("hub", Self::HUB),
+        ("cdc-data", Self(0x0a)),
+        ("smart-card", Self(0x0b)),
+        ("content-security", Self(0x0d)),
+        ("video", Self(0x0e)),
+        ("personal-healthcare", Self(0x0f)),
+        ("audio-video", Self(0x10)),
+        ("billboard", Self(0x11)),
+        ("type-c-bridge", Self(0x12)),
+        ("bulk-display", Self(0x13)),
+        ("mctp", Self(0x14)),
+        ("i3c", Self(0x3c)),
+        ("diagnostic", Self(0xdc)),
+        ("wireless", Self(0xe0)),
+        ("miscellaneous", Self(0xef)),
+        ("application-specific", Self(0xfe)),
+        ("vendor-specific", Self(0xff)),
+    ];
+}
+
+impl fmt::Display for UsbClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Self::WORDS.iter().find(|(_, class)| class == self) {
+            Some((word, _)) => f.write_str(word),
+            None => write!(f, "class {:#04x}", self.0),
+        }
+    }
+}
+
+/// What a device must be for a rule to match: everything given must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct DeviceMatch {
+    /// The class of one of its functions; the rule then matches that function alone.
+    pub class: Option<UsbClass>,
+    /// The vendor number.
+    pub vendor: Option<u16>,
+    /// The product number.
+    pub product: Option<u16>,
+    /// The serial number it states.
+    pub serial: Option<Box<str>>,
+    /// The socket it is plugged into, as the kernel writes it: `1-4.2`.
+    pub port: Option<Box<str>>,
+}
+
+impl DeviceMatch {
+    /// Reads `match`. Input devices have no class to match: they are pinned whole.
+    fn read(value: Value<'_>, with_class: bool) -> Option<Self> {
+        let mut form = value.form("`match`")?;
+        let has_vendor = form.has("vendor");
+        let class = if with_class { form.optional("class", class) } else { None };
+        let vendor = form.optional("vendor", |v| v.integer("the vendor number", 0..=u16::MAX));
+        let product = form.optional("product", |v| {
+            if !has_vendor {
+                return v.wrong(
+                    "a product number means nothing without its vendor's",
+                    "add `vendor = 0x…`",
+                );
+            }
+            v.integer("the product number", 0..=u16::MAX)
+        });
+        let serial = form.optional("serial", |v| match v.string()? {
+            "" => v.wrong(
+                "an empty serial number matches nothing",
+                "remove `serial`, or write the device's",
+            ),
+            serial => Some(serial.into()),
+        });
+        let port = form.optional("port", port);
+        // Half a match would match too much: what was written and is wrong makes the whole wrong.
+        let read = [
+            ("class", class.is_some() || !with_class),
+            ("vendor", vendor.is_some()),
+            ("product", product.is_some()),
+            ("serial", serial.is_some()),
+            ("port", port.is_some()),
+        ];
+        let whole = read.into_iter().all(|(key, read)| read || !form.has(key));
+        form.close();
+        whole.then_some(Self { class, vendor, product, serial, port })
+    }
+
+    /// Whether nothing is given, so that it matches every device.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn class(value: Value<'_>) -> Option<UsbClass> {
+    if value.is_integer() {
+        return value.integer("the class code", 0..=u8::MAX).map(UsbClass);
+    }
+    value.choice("a USB class with a name", &UsbClass::WORDS)
+}
+
+fn port(value: Value<'_>) -> Option<Box<str>> {
+    let text = value.string()?;
+    let number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    let is_port = |(bus, path): (&str, &str)| number(bus) && path.split('.').all(number);
+    if text.split_once('-').is_some_and(is_port) {
+        return Some(text.into());
+    }
+    value.wrong(
+        format!("\"{}\" is not a USB port", text.escape_debug()),
+        "write bus and path as `bulkhead usb list` shows them: \"1-4\" or \"1-4.2\"",
+    )
+}
+
+/// A rule of `[[usb]]`.
+#[derive(Clone, Debug)]
+pub struct UsbRule {
+    /// Its id and place.
+    pub head: Head,
+    /// Which devices.
+    pub matches: Spanned<DeviceMatch>,
+    /// Which domain gets them. Only a `deny` may leave it out; it then denies to all.
+    pub to: Option<Spanned<DomainId>>,
+    /// What it does.
+    pub action: Spanned<UsbAction>,
+    /// It counts only while break-glass is open.
+    pub break_glass: Option<Spanned<bool>>,
+}
+
+impl UsbRule {
+    pub(crate) fn read(mut form: Form<'_>, known: &mut Vocabulary) -> Option<Self> {
+        let head = known.rule(&mut form);
+        let matches = form.required("match", "{ class = \"smart-card\" }", |v| {
+            Some(v.spanned(DeviceMatch::read(v, true)?))
+        });
+        let action = form.required("action", "\"deny\"", |v| {
+            Some(v.spanned(v.choice("an action on a USB device", &UsbAction::WORDS)?))
+        });
+        let denies = action.is_some_and(|action| *action == UsbAction::Deny);
+        let to = match denies {
+            true => form.optional("to", |v| known.domain(v)),
+            false => form.required("to", "\"clinical\"", |v| known.domain(v)),
+        };
+        let break_glass = form.optional("break_glass", |v| Some(v.spanned(v.boolean()?)));
+        if let (Some(matches), Some(action)) = (&matches, action)
+            && *action == UsbAction::ReadOnly
+            && matches.class.is_some_and(|class| class != UsbClass::MASS_STORAGE)
+        {
+            form.sink().report(crate::diagnostic::Diagnostic::error(
+                action.span,
+                "only storage can be read-only",
+                "write `class = \"mass-storage\"`, or `action = \"allow\"` or \"deny\"",
+            ));
+        }
+        form.close();
+        let (matches, action) = (matches?, action?);
+        if to.is_none() && !denies {
+            return None;
+        }
+        Some(Self { head: head?, matches, to, action, break_glass })
+    }
+
+    /// Whether it counts only while break-glass is open.
+    #[must_use]
+    pub fn only_in_break_glass(&self) -> bool {
+        self.break_glass.is_some_and(|marked| *marked)
+    }
+
+    /// The class a function must have. `read-only` can be said of storage alone, so it matches nothing else.
+    #[must_use]
+    pub fn class(&self) -> Option<UsbClass> {
+        match *self.action {
+            UsbAction::ReadOnly => Some(UsbClass::MASS_STORAGE),
+            UsbAction::Allow | UsbAction::Deny => self.matches.class,
+        }
+    }
+}
+
+/// A rule of `[[input]]`: the device types only into one domain, whatever is in front.
+#[derive(Clone, Debug)]
+pub struct InputRule {
+    /// Its id and place.
+    pub head: Head,
+    /// Which devices; never a class.
+    pub matches: Spanned<DeviceMatch>,
+    /// Which domain hears them.
+    pub to: Spanned<DomainId>,
+}
+
+impl InputRule {
+    pub(crate) fn read(mut form: Form<'_>, known: &mut Vocabulary) -> Option<Self> {
+        let head = known.rule(&mut form);
+        let matches = form.required("match", "{ vendor = 0x05e0, product = 0x1200 }", |v| {
+            let matches = DeviceMatch::read(v, false)?;
+            if matches.is_empty() {
+                return v.wrong(
+                    "this would tie every keyboard and mouse to one domain",
+                    "say which device: `{ vendor = 0x05e0, product = 0x1200 }`",
+                );
+            }
+            Some(v.spanned(matches))
+        });
+        let to = form.required("to", "\"clinical\"", |v| known.domain(v));
+        form.close();
+        Some(Self { head: head?, matches: matches?, to: to? })
+    }
+}

@@ -1,0 +1,118 @@
+//! The names a rule may use, known before the rules are read so that a wrong one is reported where it stands.
+
+use std::collections::HashMap;
+
+use super::domain::DomainId;
+use super::name::{Name, RuleId};
+use crate::detect::{BuiltIn, Detector};
+use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
+use crate::document::{Form, Sink, Value, nearest};
+
+/// What has been named so far.
+#[derive(Debug)]
+pub(crate) struct Vocabulary {
+    source: Source,
+    pub(crate) domains: Vec<Spanned<Name>>,
+    /// The officer's own detectors.
+    pub(crate) detectors: Vec<Detector>,
+    rules: HashMap<RuleId, Span>,
+}
+
+impl Vocabulary {
+    pub(crate) fn new(source: &Source) -> Self {
+        Self {
+            source: source.clone(),
+            domains: Vec::new(),
+            detectors: Vec::new(),
+            rules: HashMap::new(),
+        }
+    }
+
+    /// Reads the name of a domain.
+    pub(crate) fn domain(&self, value: Value<'_>) -> Option<Spanned<DomainId>> {
+        let written = value.string()?;
+        let at = self.domains.iter().position(|name| name.as_str() == written);
+        if let Some(id) = at.and_then(|at| u16::try_from(at).ok()) {
+            return Some(value.spanned(DomainId(id)));
+        }
+        let known = self.domains.iter().map(|name| name.as_str());
+        let help = match nearest(written, known.clone()) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None if self.domains.is_empty() => "add a [[domain]] of that name".to_owned(),
+            None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        value.wrong(format!("no domain is called \"{}\"", written.escape_debug()), help)
+    }
+
+    /// Reads the name of a detector.
+    pub(crate) fn detector(&self, value: Value<'_>) -> Option<Spanned<Detector>> {
+        let written = value.string()?;
+        if let Some(found) = self.detectors.iter().find(|known| known.name() == written) {
+            return Some(value.spanned(found.clone()));
+        }
+        if let Some((_, built_in)) = BuiltIn::WORDS.iter().find(|(word, _)| *word == written) {
+            return Some(value.spanned(Detector::BuiltIn(*built_in)));
+        }
+        let own = self.detectors.iter().map(Detector::name);
+        let known = own.chain(BuiltIn::WORDS.iter().map(|(word, _)| *word));
+        let help = match nearest(written, known.clone()) {
+            Some(known) => format!("did you mean \"{known}\"?"),
+            None => format!(
+                "write one of: {}; or add a [[detector]] of that name",
+                known.collect::<Vec<_>>().join(", ")
+            ),
+        };
+        value.wrong(format!("no detector is called \"{}\"", written.escape_debug()), help)
+    }
+
+    /// Reads a rule's id and its place. Ids are unique in the whole file: the audit names a rule by nothing else.
+    pub(crate) fn rule(&mut self, form: &mut Form<'_>) -> Option<Head> {
+        let id: Spanned<RuleId> =
+            form.required("id", "\"a-name-for-the-audit\"", |v| Some(v.spanned(v.parsed()?)))?;
+        let span = form.span();
+        if let Some(first) = self.rules.insert(id.value.clone(), id.span) {
+            form.sink().report(already_taken(&id, "rule", first));
+        }
+        Some(Head { line: self.source.line(span.start), id, span })
+    }
+}
+
+/// `name` was given before, at `first`.
+pub(crate) fn already_taken<T>(name: &Spanned<T>, what: &str, first: Span) -> Diagnostic
+where
+    T: std::ops::Deref<Target = str>,
+{
+    let message = format!("another {what} is already called \"{}\"", &***name);
+    Diagnostic::error(name.span, message, "give this one a name of its own")
+        .and(first, "the other one")
+}
+
+/// What every rule starts with.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// What the audit calls it.
+    pub id: Spanned<RuleId>,
+    /// Where the rule stands.
+    pub span: Span,
+    /// The line it starts on, from 1.
+    pub line: usize,
+}
+
+impl Sink {
+    /// Reports every pair of values that must differ and do not.
+    pub(crate) fn all_different<K: Eq + std::hash::Hash>(
+        &self,
+        values: impl Iterator<Item = (K, Span)>,
+        complain: impl Fn(&K, Span, Span) -> Diagnostic,
+    ) {
+        let mut seen: HashMap<K, Span> = HashMap::new();
+        for (value, span) in values {
+            match seen.get(&value) {
+                Some(first) => self.report(complain(&value, span, *first)),
+                None => {
+                    seen.insert(value, span);
+                }
+            }
+        }
+    }
+}

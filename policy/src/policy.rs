@@ -1,0 +1,215 @@
+//! The policy as a whole.
+
+use crate::detect::Detector;
+use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
+use crate::document::{self, Form, Value};
+use crate::language::{
+    BreakGlass, ClipboardRule, Domain, DomainId, Expectation, Hotkeys, InputRule, Name, UsbRule,
+    Vocabulary, already_taken, coherence,
+};
+
+/// The format of the language this crate reads. A policy says which one it is written in, so that an older Bulkhead
+/// refuses what it would misread and a newer one can go on reading this.
+pub const FORMAT: u32 = 1;
+
+/// Bytes of the longest policy read: about a hundred thousand rules.
+const TEXT_MAX: usize = 16 << 20;
+
+/// Domains of the largest policy.
+const DOMAINS_MAX: usize = 32;
+
+/// A policy that is known to be well formed.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    source: Source,
+    serial: u64,
+    issuer: String,
+    domains: Vec<Domain>,
+    hotkeys: Hotkeys,
+    detectors: Vec<Detector>,
+    clipboard: Vec<ClipboardRule>,
+    usb: Vec<UsbRule>,
+    input: Vec<InputRule>,
+    break_glass: Option<BreakGlass>,
+    expectations: Vec<Expectation>,
+}
+
+impl Policy {
+    /// Reads a policy that is to be put in force. `source_name` is what the reports call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, all at once.
+    pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
+        Self::draft(source_name, text)
+    }
+
+    /// Reads a policy that is being written.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, all at once.
+    pub fn draft(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
+        let source = Source::new(source_name, text);
+        if text.len() > TEXT_MAX {
+            let message = format!("the policy is longer than {TEXT_MAX} bytes");
+            let found = Diagnostic::error(Span::default(), message, "is this the right file?");
+            return Err(Diagnostics::new(source, vec![found]));
+        }
+        document::read(&source, |form| Self::read(form, &source))
+    }
+
+    fn read(mut form: Form<'_>, source: &Source) -> Option<Self> {
+        let format = form.required("format", "1", |v| v.integer("the format", 1..=u32::MAX));
+        if format.is_some_and(|format| format != FORMAT) {
+            return form.optional("format", |v| {
+                v.wrong(
+                    "this policy is written for a newer Bulkhead",
+                    format!("update this PC's Bulkhead, or write the policy in format {FORMAT}"),
+                )
+            });
+        }
+        let serial =
+            form.required("serial", "1", |v| v.integer("the serial", 1..=i64::MAX.unsigned_abs()));
+        let issuer = form.required("issuer", "\"Information Security Office\"", issuer);
+
+        let mut known = Vocabulary::new(source);
+        let mut names: Vec<Spanned<Name>> = Vec::new();
+        let domains = form.each("domain", |mut form| {
+            let name: Option<Spanned<Name>> =
+                form.required("name", "\"clinical\"", |v| Some(v.spanned(v.parsed()?)));
+            known.domains.extend(name.clone());
+            Domain::read(form, name)
+        });
+        let _: Vec<()> = form.each("detector", |form| Detector::read(form, &mut known, &mut names));
+        let hotkeys = form.optional("hotkeys", |v| Some(Hotkeys::read(v.form("[hotkeys]")?)));
+        let clipboard = form.each("clipboard", |form| ClipboardRule::read(form, &mut known));
+        let usb = form.each("usb", |form| UsbRule::read(form, &mut known));
+        let input = form.each("input", |form| InputRule::read(form, &mut known));
+        let break_glass =
+            form.optional("break_glass", |v| Some(BreakGlass::read(v.form("[break_glass]")?)));
+        let expectations = form.each("expect", |form| Expectation::read(form, &known, source));
+
+        let sink = form.sink();
+        if known.domains.is_empty() && !form.has("domain") {
+            let end = Span { start: source.text().len(), end: source.text().len() };
+            sink.report(Diagnostic::error(end, "the policy has no domain", "add a [[domain]]"));
+        }
+        if let Some(one_too_many) = known.domains.get(DOMAINS_MAX) {
+            let message = format!("there are more than {DOMAINS_MAX} domains");
+            sink.report(Diagnostic::error(one_too_many.span, message, "remove some"));
+        }
+        sink.all_different(
+            known.domains.iter().map(|name| (&**name, name.span)),
+            |name, span, first| {
+                already_taken(&Spanned::new((*name).clone(), span), "domain", first)
+            },
+        );
+        let hotkeys = hotkeys.unwrap_or_default();
+        coherence::domains(&domains, sink);
+        coherence::chords(&domains, &hotkeys, sink);
+        if let Some(break_glass) = &break_glass {
+            coherence::break_glass(break_glass, &usb, sink);
+        }
+        form.close();
+
+        Some(Self {
+            source: source.clone(),
+            serial: serial?,
+            issuer: issuer?,
+            domains,
+            hotkeys,
+            detectors: known.detectors,
+            clipboard,
+            usb,
+            input,
+            break_glass,
+            expectations,
+        })
+    }
+
+    /// It only ever grows; an older policy is refused.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Who wrote it.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The domains, in the order of the file: the first is in front at start.
+    #[must_use]
+    pub fn domains(&self) -> &[Domain] {
+        &self.domains
+    }
+
+    /// The domain of this name.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.iter().find(|domain| domain.name.as_str() == name)
+    }
+
+    /// The domain a rule means.
+    #[must_use]
+    pub fn domain_name(&self, id: DomainId) -> &str {
+        self.domains.get(id.index()).map_or("?", |domain| &domain.name)
+    }
+
+    /// The chords that mean the same in every domain.
+    #[must_use]
+    pub fn hotkeys(&self) -> &Hotkeys {
+        &self.hotkeys
+    }
+
+    /// The officer's own detectors.
+    #[must_use]
+    pub fn detectors(&self) -> &[Detector] {
+        &self.detectors
+    }
+
+    /// The clipboard rules, in the order of the file.
+    #[must_use]
+    pub fn clipboard(&self) -> &[ClipboardRule] {
+        &self.clipboard
+    }
+
+    /// The USB rules, in the order of the file.
+    #[must_use]
+    pub fn usb(&self) -> &[UsbRule] {
+        &self.usb
+    }
+
+    /// The input rules, in the order of the file.
+    #[must_use]
+    pub fn input(&self) -> &[InputRule] {
+        &self.input
+    }
+
+    /// What an emergency opens; `None` where there is no break-glass.
+    #[must_use]
+    pub fn break_glass(&self) -> Option<&BreakGlass> {
+        self.break_glass.as_ref()
+    }
+
+    /// The policy's own tests.
+    #[must_use]
+    pub fn expectations(&self) -> &[Expectation] {
+        &self.expectations
+    }
+
+    /// The text it was read from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+fn issuer(value: Value<'_>) -> Option<String> {
+    let text = value.string()?;
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return value
+            .wrong("the issuer has no readable name", "write who is responsible for this policy");
+    }
+    Some(text.to_owned())
+}
