@@ -1,0 +1,298 @@
+//! Configuration space of a passed-through function: what a guest sees instead of it.
+//!
+//! | what | guest reads | guest writes | hardware gets |
+//! | --- | --- | --- | --- |
+//! | vendor, device, class, subsystem | the hardware's | dropped | nothing |
+//! | command | what it wrote | memory, bus master, INTx disable | bus master; memory and INTx disable stay on |
+//! | status, BIST, expansion ROM, interrupt pin | absent, zero | dropped | nothing |
+//! | memory BARs | virtual, of the same size, width and prefetchability | virtual | nothing |
+//! | I/O BARs | absent | dropped | nothing |
+//! | power management | D0 and D3hot only | virtual state | nothing: it stays in D0 |
+//! | MSI, MSI-X | the hardware's layout | virtual | through VFIO, vector by vector |
+//! | PCI Express | an integrated endpoint without link, FLR or LTR | device control, virtual | largest read request |
+//! | vendor-specific capability | as it was when opened | dropped | nothing |
+//! | other capabilities | left out of the list, zero | dropped | nothing |
+//! | rest of 0x40 to 0xff | the hardware's, live | dropped | nothing |
+//! | device serial number (extended) | as it was when opened | dropped | nothing |
+//! | other extended capabilities | absent | dropped | nothing |
+//!
+//! Why: a BAR, a link or a power state that a guest could set would reach past the function into the
+//! host's address map. Function-level reset is left out because the guest would reset what we
+//! configured behind our back; a machine reset resets the function and checks that it did. Vital
+//! product data writes the card's EEPROM, which the next owner would inherit. SR-IOV, resizable BARs,
+//! ATS, PRI and PASID change what the IOMMU and the host's resources must hold; error reporting
+//! (AER) is the host's. The live part is there because drivers poll status in it (Intel's I219 at
+//! 0xe4); reading configuration space has no side effects (PCI Express 5.0, section 7.2).
+
+mod capabilities;
+pub(crate) mod spec;
+
+use std::ops::Range;
+
+use pci::config::{LayoutError, bar_register, register};
+use pci::{BarIndex, BarKind, ConfigSpace, Identity, Window};
+
+use crate::hardware::Hardware;
+use spec::{express, msi, msix};
+
+/// Most MSI-X vectors offered, each of which costs a descriptor: four for each of 16 vCPUs. Drivers
+/// ask for at most a few per CPU and take fewer when the table is smaller.
+pub(crate) const MSIX_VECTORS_MAX: u16 = 64;
+
+/// Why a function's configuration space cannot be mediated.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Reading it failed.
+    #[error("its configuration space cannot be read: the card may be broken or switched off")]
+    Read(#[source] std::io::Error),
+    /// It answers nothing.
+    #[error("it does not answer: the card may be broken or not seated well")]
+    Absent,
+    /// A bridge.
+    #[error(
+        "its header is of type {0}, that of a bridge: only ordinary functions can be passed through"
+    )]
+    Header(u8),
+    /// A BAR that no BAR can be.
+    #[error("a memory region of it cannot be shown to a guest")]
+    Bar(#[source] LayoutError),
+}
+
+/// Where MSI is, in the layout of the hardware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MsiPlace {
+    at: u16,
+    /// Two to the power of this is the number of vectors.
+    pub(crate) log2: u8,
+    wide: bool,
+    maskable: bool,
+}
+
+/// Where MSI-X is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MsixPlace {
+    at: u16,
+    /// Vectors of the hardware, 1 to 2048.
+    pub(crate) hardware_count: u16,
+    /// BAR and offset in it of the table.
+    pub(crate) table: (BarIndex, u64),
+    /// BAR and offset in it of the pending bit array.
+    pub(crate) pba: (BarIndex, u64),
+}
+
+/// What the guest set MSI to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MsiSetting {
+    pub(crate) control: u16,
+    pub(crate) address: u64,
+    pub(crate) data: u16,
+    pub(crate) mask: u32,
+}
+
+/// The configuration space a guest sees.
+#[derive(Debug)]
+pub(crate) struct VirtualConfig {
+    space: ConfigSpace,
+    /// Offsets that are read from the hardware at each access.
+    live: Vec<Range<u16>>,
+    serial_number: Option<[u8; spec::extended::SERIAL_NUMBER_LENGTH]>,
+    /// Where the PCI Express capability is.
+    express: Option<u16>,
+    msi: Option<MsiPlace>,
+    msix: Option<MsixPlace>,
+}
+
+impl VirtualConfig {
+    /// Reads the hardware's configuration space and lays out the guest's.
+    pub(crate) fn new(hardware: &dyn Hardware) -> Result<Self, ConfigError> {
+        let mut real = [0; spec::CONVENTIONAL as usize];
+        hardware.config_read(0, &mut real).map_err(ConfigError::Read)?;
+        let real = Snapshot(real);
+        if real.word(register::ID) == 0xffff {
+            return Err(ConfigError::Absent);
+        }
+        match real.byte(spec::HEADER_TYPE) & spec::HEADER_TYPE_MASK {
+            0 => {}
+            other => return Err(ConfigError::Header(other)),
+        }
+        let mut space = ConfigSpace::new(Identity {
+            vendor: real.word(register::ID),
+            device: real.word(register::ID + 2),
+            revision: real.byte(register::CLASS),
+            class: [
+                real.byte(register::CLASS + 3),
+                real.byte(register::CLASS + 2),
+                real.byte(register::CLASS + 1),
+            ],
+            subsystem_vendor: real.word(register::SUBSYSTEM),
+            subsystem: real.word(register::SUBSYSTEM + 2),
+        });
+        space.set_writable(spec::CACHE_LINE, &[0xff]);
+        space.set_writable(spec::INTERRUPT_LINE, &[0xff]);
+        add_bars(&mut space, hardware, &real)?;
+        let mut this = Self {
+            space,
+            live: Vec::new(),
+            serial_number: None,
+            express: None,
+            msi: None,
+            msix: None,
+        };
+        this.add_capabilities(&real);
+        if this.express.is_some() {
+            this.serial_number = capabilities::serial_number(hardware);
+        }
+        Ok(this)
+    }
+
+    pub(crate) fn msi(&self) -> Option<MsiPlace> {
+        self.msi
+    }
+
+    pub(crate) fn msix(&self) -> Option<MsixPlace> {
+        self.msix
+    }
+
+    /// Reads, and fills live parts from the hardware.
+    pub(crate) fn read(&self, hardware: &dyn Hardware, offset: u16, data: &mut [u8]) {
+        self.space.read(offset, data);
+        let end = offset.saturating_add(u16::try_from(data.len()).unwrap_or(u16::MAX));
+        for live in &self.live {
+            let (from, to) = (live.start.max(offset), live.end.min(end));
+            if from >= to {
+                continue;
+            }
+            let part = usize::from(from - offset)..usize::from(to - offset);
+            if let Some(part) = data.get_mut(part)
+                && hardware.config_read(from, part).is_err()
+            {
+                part.fill(0xff);
+            }
+        }
+        if let Some(number) = &self.serial_number {
+            for (byte, at) in data.iter_mut().zip(usize::from(offset)..) {
+                let within = at.checked_sub(usize::from(spec::extended::FIRST));
+                if let Some(known) = within.and_then(|within| number.get(within)) {
+                    *byte = *known;
+                }
+            }
+        }
+    }
+
+    /// Writes what may be written; the caller looks at what came of it.
+    pub(crate) fn write(&mut self, offset: u16, data: &[u8]) {
+        self.space.write(offset, data);
+    }
+
+    /// The command register as the guest wrote it.
+    pub(crate) fn command(&self) -> u16 {
+        self.space.command()
+    }
+
+    /// Where device control is in the hardware, and the read request size the guest wants in it.
+    pub(crate) fn read_request(&self) -> Option<(u16, u16)> {
+        let at = self.express? + express::DEVICE_CONTROL;
+        let wanted = self.space.word(at) & express::READ_REQUEST;
+        (wanted <= express::READ_REQUEST_MAX).then_some((at, wanted))
+    }
+
+    /// What the guest set MSI to.
+    pub(crate) fn msi_setting(&self) -> Option<MsiSetting> {
+        let place = self.msi?;
+        let long = |at| u32::from(self.space.word(at)) | u32::from(self.space.word(at + 2)) << 16;
+        let high = if place.wide { long(place.at + msi::ADDRESS + 4) } else { 0 };
+        Some(MsiSetting {
+            control: self.space.word(place.at + msi::CONTROL),
+            address: u64::from(long(place.at + msi::ADDRESS)) | u64::from(high) << 32,
+            data: self.space.word(place.data()),
+            mask: if place.maskable { long(place.mask()) } else { 0 },
+        })
+    }
+
+    /// Offset of MSI's pending bits, if the hardware has them.
+    pub(crate) fn msi_pending(&self) -> Option<u16> {
+        self.msi.filter(|place| place.maskable).map(|place| place.mask() + 4)
+    }
+
+    /// MSI-X message control as the guest wrote it.
+    pub(crate) fn msix_control(&self) -> Option<u16> {
+        self.msix.map(|place| self.space.word(place.at + msix::CONTROL))
+    }
+
+    pub(crate) fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
+        self.space.windows()
+    }
+
+    pub(crate) fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
+        self.space.bars()
+    }
+
+    pub(crate) fn place_bar(&mut self, bar: BarIndex, address: u64) {
+        self.space.place_bar(bar, address);
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.space.reset();
+    }
+}
+
+impl MsiPlace {
+    const fn data(self) -> u16 {
+        self.at + if self.wide { 12 } else { 8 }
+    }
+
+    const fn mask(self) -> u16 {
+        self.data() + 4
+    }
+
+    const fn length(self) -> u16 {
+        self.data() - self.at + if self.maskable { 12 } else { 2 }
+    }
+}
+
+fn add_bars(
+    space: &mut ConfigSpace,
+    hardware: &dyn Hardware,
+    real: &Snapshot,
+) -> Result<(), ConfigError> {
+    let mut index = 0;
+    while let Some(bar) = BarIndex::new(index) {
+        let bits = real.long(bar_register(bar));
+        let size = hardware.region(bar).size;
+        let wide = bits & BAR_IO_OR_WIDTH == spec::BAR_64;
+        if size > 0 && bits & spec::BAR_IO == 0 {
+            let kind = if wide { BarKind::Memory64 } else { BarKind::Memory32 };
+            space
+                .add_bar(bar, size, kind, bits & spec::BAR_PREFETCHABLE != 0)
+                .map_err(ConfigError::Bar)?;
+        }
+        index += if wide { 2 } else { 1 };
+    }
+    Ok(())
+}
+
+const BAR_IO_OR_WIDTH: u32 = spec::BAR_IO | spec::BAR_WIDTH;
+
+/// The hardware's first 256 bytes, as they were when it was opened.
+struct Snapshot([u8; spec::CONVENTIONAL as usize]);
+
+impl Snapshot {
+    fn byte(&self, at: u16) -> u8 {
+        self.0.get(usize::from(at)).copied().unwrap_or(0)
+    }
+
+    fn word(&self, at: u16) -> u16 {
+        u16::from_le_bytes([self.byte(at), self.byte(at + 1)])
+    }
+
+    fn long(&self, at: u16) -> u32 {
+        u32::from(self.word(at)) | u32::from(self.word(at + 2)) << 16
+    }
+
+    fn bytes(&self, range: Range<u16>) -> &[u8] {
+        self.0.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

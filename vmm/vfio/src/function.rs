@@ -1,0 +1,304 @@
+//! A function that a guest has.
+
+use std::io;
+use std::sync::Arc;
+
+use pci::config::command;
+use pci::host::{MsiController, MsiError};
+use pci::{BarIndex, BarKind, Function, Window};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::address::Address;
+use crate::bars::Bars;
+use crate::config::spec::{COMMAND_IO, express::READ_REQUEST};
+use crate::config::{ConfigError, VirtualConfig};
+use crate::hardware::{Hardware, Irq};
+use crate::interrupts::Interrupts;
+use crate::reset::{self, ResetError};
+use crate::slots::MemorySlots;
+
+/// Why an opened function cannot be given to a guest.
+#[derive(Debug, thiserror::Error)]
+pub enum FunctionError {
+    /// It does not reset.
+    #[error(transparent)]
+    Reset(#[from] ResetError),
+    /// Its configuration space cannot be mediated.
+    #[error("{address} cannot be passed through")]
+    Config {
+        /// The function.
+        address: Address,
+        /// Why.
+        #[source]
+        source: ConfigError,
+    },
+    /// It was opened, and then something that always works did not.
+    #[error("{address} did not do what it was told while it was set up: the card may be broken")]
+    Hardware {
+        /// The function.
+        address: Address,
+        /// What failed.
+        #[source]
+        source: io::Error,
+    },
+    /// No vectors.
+    #[error("{address} could not be given interrupts")]
+    Interrupts {
+        /// The function.
+        address: Address,
+        /// Why.
+        #[source]
+        source: MsiError,
+    },
+}
+
+/// What the host has to say about a function while a guest has it.
+#[derive(Debug)]
+pub struct Notices {
+    /// The function or its link reported an uncorrectable error: its data can no longer be trusted.
+    /// `None` if it cannot report errors.
+    pub error: Option<EventFd>,
+    /// The host wants it back (its driver is being unbound, or it is being unplugged) and waits until
+    /// it is closed.
+    pub release: Option<EventFd>,
+}
+
+/// One passed-through PCI function. It was reset when it was opened, and is again when the machine
+/// resets and when this is dropped.
+pub struct VfioFunction {
+    address: Address,
+    config: VirtualConfig,
+    interrupts: Interrupts,
+    bars: Bars,
+    notices: Notices,
+    /// Command register bits that were there and are none of the guest's business.
+    base_command: u16,
+    bus_master: bool,
+    /// Read request size in the hardware now, and when it was opened.
+    read_request: u16,
+    initial_read_request: u16,
+    /// Whether a guest may have changed anything since the last reset.
+    used: bool,
+    /// A reset failed: to the guest it is absent.
+    quarantined: bool,
+    hardware: Box<dyn Hardware>,
+}
+
+impl VfioFunction {
+    /// Resets the function and gets everything ready that a guest's accesses will need.
+    pub(crate) fn new(
+        hardware: Box<dyn Hardware>,
+        address: Address,
+        msi: &dyn MsiController,
+        slots: Arc<dyn MemorySlots>,
+    ) -> Result<Self, FunctionError> {
+        let broken = |source| FunctionError::Hardware { address, source };
+        reset::reset(&*hardware, address)?;
+        let config = VirtualConfig::new(&*hardware)
+            .map_err(|source| FunctionError::Config { address, source })?;
+        let interrupts = Interrupts::new(&config, &*hardware, msi)
+            .map_err(|source| FunctionError::Interrupts { address, source })?;
+        let real = word(&*hardware, pci::config::register::COMMAND).map_err(broken)?;
+        let base_command =
+            real & !(COMMAND_IO | command::BUS_MASTER) | command::MEMORY | command::INTX_DISABLE;
+        let read_request = match config.read_request() {
+            Some((at, _)) => word(&*hardware, at).map_err(broken)? & READ_REQUEST,
+            None => 0,
+        };
+        let mut this = Self {
+            address,
+            interrupts,
+            bars: Bars::new(&config, &*hardware, slots).map_err(broken)?,
+            notices: Notices {
+                error: notice(&*hardware, Irq::Error).map_err(broken)?,
+                release: notice(&*hardware, Irq::Release).map_err(broken)?,
+            },
+            config,
+            base_command,
+            bus_master: false,
+            read_request,
+            initial_read_request: read_request,
+            used: false,
+            quarantined: false,
+            hardware,
+        };
+        this.set_bus_master(false).map_err(broken)?;
+        Ok(this)
+    }
+
+    /// The function's address on this PC.
+    pub fn address(&self) -> Address {
+        self.address
+    }
+
+    /// Eventfds to watch; they are signalled for as long as the function is open.
+    pub fn notices(&self) -> io::Result<Notices> {
+        let clone = |fd: &Option<EventFd>| fd.as_ref().map(EventFd::try_clone).transpose();
+        Ok(Notices { error: clone(&self.notices.error)?, release: clone(&self.notices.release)? })
+    }
+
+    /// Whether the guest has it. `false` after a reset failed: it is then cut off from memory and
+    /// absent on the bus, and must not be handed to anyone until the PC was switched off.
+    pub fn usable(&self) -> bool {
+        !self.quarantined
+    }
+
+    fn set_bus_master(&mut self, on: bool) -> io::Result<()> {
+        let value = self.base_command | if on { command::BUS_MASTER } else { 0 };
+        self.hardware.config_write(pci::config::register::COMMAND, &value.to_le_bytes())?;
+        self.bus_master = on;
+        Ok(())
+    }
+
+    fn set_read_request(&mut self, at: u16, wanted: u16) -> io::Result<()> {
+        let control = word(&*self.hardware, at)? & !READ_REQUEST | wanted;
+        self.hardware.config_write(at, &control.to_le_bytes())?;
+        self.read_request = wanted;
+        Ok(())
+    }
+
+    /// Carries out what the guest's last write to configuration space asks of the hardware.
+    fn follow(&mut self) -> io::Result<()> {
+        self.interrupts.follow(&self.config, &*self.hardware);
+        let bus_master = self.config.command() & command::BUS_MASTER != 0;
+        if bus_master != self.bus_master {
+            self.set_bus_master(bus_master)?;
+        }
+        if let Some((at, wanted)) = self.config.read_request()
+            && wanted != self.read_request
+        {
+            self.set_read_request(at, wanted)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the function from the guest and resets it: interrupts, memory and bus mastering off
+    /// first, so that nothing of it reaches the guest or its memory while it resets.
+    fn take_back(&mut self) -> Result<(), ResetError> {
+        self.interrupts.reset(&*self.hardware);
+        self.bars.hide();
+        self.config.reset();
+        let address = self.address;
+        let failed = |source| ResetError::Failed { address, source };
+        // If this fails, so does the same write after the reset, which then counts.
+        let _ = self.set_bus_master(false);
+        reset::reset(&*self.hardware, address)?;
+        // The kernel restores configuration space after a reset, so what we passed on comes back.
+        self.set_bus_master(false).map_err(failed)?;
+        if let Some((at, _)) = self.config.read_request()
+            && self.read_request != self.initial_read_request
+        {
+            self.set_read_request(at, self.initial_read_request).map_err(failed)?;
+        }
+        self.used = false;
+        Ok(())
+    }
+}
+
+impl Function for VfioFunction {
+    fn config_read(&mut self, offset: u16, data: &mut [u8]) {
+        if self.quarantined {
+            data.fill(0xff);
+            return;
+        }
+        self.config.read(&*self.hardware, offset, data);
+        if let Some(pending) = self.config.msi_pending() {
+            let bits = self.interrupts.msi_pending();
+            for (byte, at) in data.iter_mut().zip(offset..) {
+                let within = at.checked_sub(pending).and_then(|at| bits.get(usize::from(at)));
+                if let Some(bits) = within {
+                    *byte = *bits;
+                }
+            }
+        }
+    }
+
+    fn config_write(&mut self, offset: u16, data: &[u8]) {
+        if self.quarantined {
+            return;
+        }
+        self.used = true;
+        self.config.write(offset, data);
+        if let Err(error) = self.follow() {
+            // The card stopped answering; quarantine ends the guest's power to repeat this.
+            tracing::error!(address = %self.address, %error, "a passed-through function fails; the guest loses it");
+            self.quarantined = true;
+            self.interrupts.reset(&*self.hardware);
+            self.config.reset();
+        }
+    }
+
+    fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
+        self.config.windows()
+    }
+
+    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
+        self.config.bars()
+    }
+
+    fn place_bar(&mut self, bar: BarIndex, address: u64) {
+        self.config.place_bar(bar, address);
+    }
+
+    fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) {
+        if !self.interrupts.bar_read(bar, offset, data)
+            && self.hardware.bar_read(bar, offset, data).is_err()
+        {
+            data.fill(0xff);
+        }
+    }
+
+    fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]) {
+        if !self.interrupts.bar_write(&*self.hardware, bar, offset, data) {
+            // A write that the hardware does not take is lost, as on a real bus.
+            let _ = self.hardware.bar_write(bar, offset, data);
+        }
+    }
+
+    fn bar_moved(&mut self, bar: BarIndex, now: Option<Window>) {
+        self.bars.moved(bar, now);
+    }
+
+    /// Resets the function with its result checked. One that does not reset is absent from then on.
+    fn reset(&mut self) {
+        let result = self.take_back();
+        self.quarantined = result.is_err();
+        if let Err(error) = result {
+            report(&error);
+        }
+    }
+}
+
+impl Drop for VfioFunction {
+    fn drop(&mut self) {
+        if (self.used || self.quarantined)
+            && let Err(error) = self.take_back()
+        {
+            report(&error);
+        }
+    }
+}
+
+fn report(error: &ResetError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(cause, "{error}");
+}
+
+fn word(hardware: &dyn Hardware, offset: u16) -> io::Result<u16> {
+    let mut bytes = [0; 2];
+    hardware.config_read(offset, &mut bytes)?;
+    Ok(u16::from_le_bytes(bytes))
+}
+
+/// An eventfd for one kind of notice, if the function has it.
+fn notice(hardware: &dyn Hardware, irq: Irq) -> io::Result<Option<EventFd>> {
+    if hardware.irq_info(irq).count == 0 {
+        return Ok(None);
+    }
+    let fd = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+    hardware.set_triggers(irq, 0, &[Some(&fd)])?;
+    Ok(Some(fd))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! What the mediation asks of the real function, so that tests can stand in for it.
+
+use std::fmt::Debug;
+use std::io;
+
+use pci::BarIndex;
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::address::Address;
+use crate::sys::Mapping;
+
+/// Kinds of interrupt VFIO can signal for a PCI function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Irq {
+    /// Message-signalled.
+    Msi,
+    /// Message-signalled, by table.
+    Msix,
+    /// An uncorrectable error on the link.
+    Error,
+    /// The host wants the function back.
+    Release,
+}
+
+/// How many interrupts of one kind there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct IrqInfo {
+    /// At most this many.
+    pub(crate) count: u32,
+    /// More can be added while some are on.
+    pub(crate) growable: bool,
+}
+
+/// One base address region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Region {
+    /// Bytes; 0 if there is none.
+    pub(crate) size: u64,
+    /// Parts (offset, size), in bytes, that may be mapped into a guest.
+    pub(crate) mappable: Vec<(u64, u64)>,
+}
+
+/// The function itself. Nothing here changes what a guest sees; failures are reported, never
+/// swallowed.
+pub(crate) trait Hardware: Debug + Send {
+    fn config_read(&self, offset: u16, data: &mut [u8]) -> io::Result<()>;
+    fn config_write(&self, offset: u16, data: &[u8]) -> io::Result<()>;
+
+    fn region(&self, bar: BarIndex) -> Region;
+    fn bar_read(&self, bar: BarIndex, offset: u64, data: &mut [u8]) -> io::Result<()>;
+    fn bar_write(&self, bar: BarIndex, offset: u64, data: &[u8]) -> io::Result<()>;
+    /// Maps part of a region into this process.
+    fn map(&self, bar: BarIndex, offset: u64, size: u64) -> io::Result<Mapping>;
+
+    fn irq_info(&self, irq: Irq) -> IrqInfo;
+    /// Has interrupts `start..` signal these; the first call for a kind turns it on with
+    /// `start + triggers.len()` interrupts.
+    fn set_triggers(&self, irq: Irq, start: u32, triggers: &[Option<&EventFd>]) -> io::Result<()>;
+    /// Turns a kind off. It is not an error if it was off.
+    fn disable(&self, irq: Irq) -> io::Result<()>;
+
+    /// Whether the function can be reset alone.
+    fn has_function_reset(&self) -> bool;
+    fn function_reset(&self) -> io::Result<()>;
+    /// Every function that [`Hardware::bus_reset`] resets, this one included.
+    fn bus_reset_scope(&self) -> io::Result<Vec<Address>>;
+    fn bus_reset(&self) -> io::Result<()>;
+}
