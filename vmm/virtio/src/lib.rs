@@ -15,6 +15,8 @@ mod complaints;
 pub mod console;
 pub mod device;
 mod entropy;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod net;
 pub mod queue;
 pub mod rng;

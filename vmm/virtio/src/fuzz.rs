@@ -1,0 +1,376 @@
+//! One entry function a device: an arbitrary byte stream drives it as the worst of guests would.
+//!
+//! The stream chooses where the rings are, writes guest memory, descriptors and ring indices,
+//! notifies, touches the configuration space, resets, and plays the host's side too. Nothing may
+//! panic, the device must come to rest after every step, and what lies outside its bounds (the
+//! tail of a disk image) must be untouched.
+#![allow(clippy::expect_used, reason = "a fuzz target stops where the host fails it")]
+#![allow(clippy::panic, reason = "and where it has found something")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use virtio_queue::{Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::blk::{Blk, Disk};
+use crate::console::{Console, NamedPort};
+use crate::net::{Mac, Net, Tap};
+use crate::rng::Rng;
+use crate::testing::{EventLoop, Recorder};
+use crate::{Activation, CheckedQueue, Device, GuestMemory, Interrupt};
+
+/// Two regions with a hole between them, 64 KiB each.
+const REGION: u64 = 0x1_0000;
+const SECOND: u64 = 0x2_0000;
+
+/// Rings of queue n start at n * this: table, available ring, used ring, 256 bytes apart.
+const STRIDE: u64 = 0x400;
+
+/// Descriptors of a queue whose addresses the stream leaves alone.
+const SIZE: u16 = 16;
+
+/// Turns of the event loop after which a device at rest must rest.
+const ROUNDS: usize = 2000;
+
+/// Sectors of the disk, and what lies behind them in its image.
+const SECTORS: u64 = 24;
+const TAIL: [u8; 100] = [0x5a; 100];
+
+/// A checked queue by itself.
+pub fn fuzz_queue(data: &[u8]) {
+    let mut stream = Stream(data);
+    let memory = memory();
+    let recorder = Recorder::default();
+    let queue = stream.queue(0);
+    let features = stream.u64();
+    let mut queue = CheckedQueue::new(queue, &Arc::new(memory.clone()), features, 1 << 16);
+    let mut held = Vec::new();
+    while let Some(step) = stream.next() {
+        let result = match step % 8 {
+            0..4 => {
+                stream.scribble(&memory, 1);
+                Ok(())
+            }
+            4 | 5 => queue.pop_or_wait().map(|chain| held.extend(chain)),
+            6 => held.pop().map_or(Ok(()), |chain| {
+                let mut bytes = vec![0; chain.readable_len()];
+                chain.reader().read_exact(&mut bytes).expect("all that is readable");
+                let bytes = vec![0xa5; chain.writable_len()];
+                chain.writer().write_all(&bytes).expect("all that is writable");
+                queue.add_used(chain, bytes.len())
+            }),
+            _ => queue.announce(&recorder, 0),
+        };
+        if result.is_err() {
+            return; // the device would stop here
+        }
+    }
+}
+
+/// The entropy device.
+pub fn fuzz_rng(data: &[u8]) {
+    drive(Rng::new().expect("descriptors"), Stream(data), |_, _| ());
+}
+
+/// The block device, on an image in memory.
+pub fn fuzz_blk(data: &[u8]) {
+    let mut stream = Stream(data);
+    let image = memfd_create(c"image", MFdFlags::MFD_CLOEXEC).expect("memory file");
+    let image = File::from(image);
+    image.set_len(SECTORS * 512).expect("memory");
+    image.write_all_at(&TAIL, SECTORS * 512).expect("memory");
+    let read_only = stream.byte() & 3 == 0;
+    let file = image.try_clone().expect("descriptors");
+    let disk = Disk::from_file(file, Path::new("image"), read_only, "fuzz").expect("a disk");
+
+    drive(Blk::new(disk).expect("descriptors"), stream, |_, _| ());
+
+    let mut bytes = Vec::new();
+    let length = image.metadata().expect("memory file").len();
+    assert_eq!(length, SECTORS * 512 + TAIL.len() as u64);
+    bytes.resize(usize::try_from(length).expect("small"), 0);
+    image.read_exact_at(&mut bytes, 0).expect("memory");
+    let (disk, tail) = bytes.split_at(bytes.len() - TAIL.len());
+    assert_eq!(tail, TAIL, "written beyond the last sector");
+    assert!(!read_only || disk.iter().all(|&byte| byte == 0), "written though read-only");
+}
+
+/// The console device with a console and two ports, and clients that come and go.
+pub fn fuzz_console(data: &[u8]) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let address = |port: u8| {
+        let name = format!("bulkhead-fuzz-{}-{number}-{port}", std::process::id());
+        SocketAddr::from_abstract_name(name).expect("a short name")
+    };
+    let listener = |port| UnixListener::bind_addr(&address(port)).expect("an unused name");
+    let named = [("one", 1), ("two", 2)]
+        .map(|(name, port)| NamedPort { name: name.into(), listener: listener(port) });
+    let console = Console::new(Some(listener(0)), named.into()).expect("good names");
+
+    let mut clients: Vec<UnixStream> = Vec::new();
+    drive(console, Stream(data), |stream, _| match stream.byte() % 4 {
+        0 if clients.len() < 8 => {
+            let client = UnixStream::connect_addr(&address(stream.byte() % 3));
+            clients.extend(client.inspect(|it| it.set_nonblocking(true).expect("a socket")));
+        }
+        1 => drop(clients.pop()),
+        // Either may find the device has hung up, or that there is nothing to read.
+        2 => drop(clients.last_mut().map(|client| client.write(stream.take(64)))),
+        _ => drop(clients.last_mut().map(|client| client.read(&mut [0; 4096]))),
+    });
+}
+
+/// The network device, on a socket in place of a tap.
+pub fn fuzz_net(data: &[u8]) {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let (network, tap) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("descriptors");
+    let tap = Tap::stand_in(File::from(tap));
+    let net = Net::new(tap, Mac::derived("fuzz")).expect("descriptors");
+    drive(net, Stream(data), |stream, _| {
+        let fd = network.as_raw_fd();
+        if stream.byte() & 1 == 0 {
+            let mut frame = stream.take(64).to_vec();
+            frame.resize(frame.len() + usize::from(stream.u16()), 0x11);
+            // Full is as good as any.
+            let _ = send(fd, &frame, MsgFlags::empty());
+        } else {
+            let mut frame = [0; 64];
+            let _ = recv(fd, &mut frame, MsgFlags::MSG_TRUNC);
+        }
+    });
+}
+
+/// Lets the stream do to `device` what a guest can, and to the host's side what `host` does.
+fn drive<D: Device>(
+    device: D,
+    mut stream: Stream<'_>,
+    mut host: impl FnMut(&mut Stream<'_>, &mut D),
+) {
+    let memory = memory();
+    let sizes = device.queue_sizes().to_vec();
+    let queues = u64::try_from(sizes.len()).unwrap_or(0);
+    let offered = device.features();
+    let mut event_loop = EventLoop::new(device);
+    let mut active = false;
+    while let Some(step) = stream.next() {
+        let device = event_loop.device();
+        match step % 16 {
+            0..8 => {
+                stream.scribble(&memory, queues);
+            }
+            8 | 9 => {
+                if !active {
+                    let activation = Activation {
+                        memory: memory.clone(),
+                        queues: (0..queues).map(|at| stream.optional_queue(at)).collect(),
+                        interrupt: Arc::<Recorder>::default() as Arc<dyn Interrupt>,
+                        features: offered & !stream.u64(),
+                    };
+                    active = device.activate(activation).is_ok();
+                }
+                for index in 0..sizes.len() {
+                    device.queue_notified(index);
+                }
+            }
+            10 => device.queue_notified(stream.byte().into()),
+            11 => {
+                let offset = stream.offset();
+                let len = usize::from(stream.byte() % 9);
+                device.write_config(offset, stream.take(len));
+                device.read_config(offset, &mut vec![0; len]);
+            }
+            12 if stream.byte() & 3 == 0 => {
+                device.reset();
+                active = false;
+            }
+            _ => host(&mut stream, device),
+        }
+        assert!(event_loop.settle(ROUNDS), "the device does not come to rest");
+    }
+}
+
+fn memory() -> GuestMemory {
+    let size = usize::try_from(REGION).expect("small");
+    let regions = [(GuestAddress(0), size), (GuestAddress(SECOND), size)];
+    GuestMemoryMmap::from_ranges(&regions).expect("memory")
+}
+
+/// The input, taken from the front; zeroes when it is used up.
+struct Stream<'a>(&'a [u8]);
+
+impl<'a> Stream<'a> {
+    fn next(&mut self) -> Option<u8> {
+        let (&first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(first)
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.next().unwrap_or(0)
+    }
+
+    fn u16(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+
+    fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
+    }
+
+    fn take(&mut self, len: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    /// Mostly small.
+    fn offset(&mut self) -> usize {
+        match self.byte() {
+            255 => usize::MAX - usize::from(self.byte()),
+            small => small.into(),
+        }
+    }
+
+    /// Mostly in memory and away from the rings, sometimes across an edge, sometimes anywhere.
+    fn address(&mut self) -> u64 {
+        match self.byte() % 8 {
+            0 => self.u64(),
+            1 => (REGION - 16).wrapping_add(u64::from(self.byte())),
+            2 => SECOND + u64::from(self.u16()),
+            _ => 0x4000 + u64::from(self.u16() & 0x7fff),
+        }
+    }
+
+    /// Writes to guest memory what a driver writes, right or wrong.
+    fn scribble(&mut self, memory: &GuestMemory, queues: u64) {
+        let base = u64::from(self.byte()) % queues.max(1) * STRIDE;
+        let put = |at: u64, bytes: &[u8]| {
+            // Outside of memory there is nothing to write to.
+            let _ = memory.write_slice(bytes, GuestAddress(at));
+        };
+        match self.byte() % 8 {
+            0 => {
+                let (at, len) = (self.address(), usize::from(self.byte()));
+                put(at, self.take(len));
+            }
+            // A request's header, where a chain is likely to point.
+            1 | 2 => {
+                let mut header = [0; 16];
+                for byte in [0, 4, 6, 8] {
+                    if let Some(place) = header.get_mut(byte) {
+                        *place = self.byte() % 32;
+                    }
+                }
+                put(0x4000 + u64::from(self.byte() % 4) * 256, &header);
+            }
+            3 => put(base + 0x102, &self.u16().to_le_bytes()),
+            4..6 => {
+                let index = u64::from(self.byte() % 17);
+                let near = 0x4000 + u64::from(self.byte() % 4) * 256;
+                let address = if self.byte() & 3 == 0 { self.address() } else { near };
+                let len = [16, 1, 512, 1024, 12, 8, u32::from(self.u16()), u32::MAX];
+                let len = len.get(usize::from(self.byte() % 8)).copied().unwrap_or(0);
+                let flags = u16::from(self.byte() % 8);
+                let next = u16::from(self.byte() % 17);
+                put(base + index * 16, &address.to_le_bytes());
+                put(base + index * 16 + 8, &len.to_le_bytes());
+                put(base + index * 16 + 12, &flags.to_le_bytes());
+                put(base + index * 16 + 14, &next.to_le_bytes());
+            }
+            // A head, properly published.
+            _ => {
+                let index_at = GuestAddress(base + 0x102);
+                let index: u16 = memory.read_obj(index_at).unwrap_or(0);
+                let head = u16::from(self.byte() % 17);
+                put(base + 0x104 + u64::from(index % SIZE) * 2, &head.to_le_bytes());
+                put(base + 0x102, &index.wrapping_add(1).to_le_bytes());
+            }
+        }
+    }
+
+    fn optional_queue(&mut self, index: u64) -> Option<Queue> {
+        let queue = self.queue(index);
+        (!self.byte().is_multiple_of(16)).then_some(queue)
+    }
+
+    /// Mostly where [`Stream::scribble`] writes, sometimes anywhere, in memory or not.
+    fn queue(&mut self, index: u64) -> Queue {
+        let mut queue = Queue::new(256).expect("a power of two");
+        queue.set_size(SIZE);
+        let base = index * STRIDE;
+        let (mut table, mut avail, mut used) = (base, base + 0x100, base + 0x200);
+        if self.byte().is_multiple_of(16) {
+            queue.set_size(1 << (self.byte() % 9));
+            table = self.address() & !0xf;
+            avail = self.address() & !1;
+            used = self.address() & !3;
+        }
+        let halves = |address: u64| {
+            let [low, high] = [address & 0xffff_ffff, address >> 32].map(u32::try_from);
+            (low.ok(), high.ok())
+        };
+        let ((low, high), (alow, ahigh), (ulow, uhigh)) =
+            (halves(table), halves(avail), halves(used));
+        queue.set_desc_table_address(low, high);
+        queue.set_avail_ring_address(alow, ahigh);
+        queue.set_used_ring_address(ulow, uhigh);
+        queue.set_ready(true);
+        queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn a_queue_survives_any_guest(data in proptest::collection::vec(any::<u8>(), 0..1500)) {
+            fuzz_queue(&data);
+        }
+
+        #[test]
+        fn the_entropy_device_survives_any_guest(
+            data in proptest::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            fuzz_rng(&data);
+        }
+
+        #[test]
+        fn the_block_device_survives_any_guest_and_keeps_to_its_sectors(
+            data in proptest::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            fuzz_blk(&data);
+        }
+
+        #[test]
+        fn the_console_device_survives_any_guest_and_any_client(
+            data in proptest::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            fuzz_console(&data);
+        }
+
+        #[test]
+        fn the_network_device_survives_any_guest_and_any_network(
+            data in proptest::collection::vec(any::<u8>(), 0..1500),
+        ) {
+            fuzz_net(&data);
+        }
+    }
+}
