@@ -1,2 +1,23 @@
 //! bulkhead-agent, the daemon of a ward PC, and bulkhead, its command line.
+//!
+//! ```text
+//!  bulkhead --- control socket ---> daemon --- supervisor ---> bulkhead-vmm, one a domain
+//!     |                               |            |
+//!   doctor                       files, machine   pci::handover, host_network
+//! ```
+//! A guest is hostile, and so is its VMM: what comes from one is capped, has a deadline, and is
+//! never waited for.
 #![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod doctor;
+pub mod durable;
+pub mod files;
+pub mod host_network;
+pub mod layout;
+pub mod machine;
+pub mod pci;
+pub mod roster;
+pub mod supervisor;

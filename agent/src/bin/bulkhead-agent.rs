@@ -1,2 +1,104 @@
-//! bulkhead-agent.
-fn main() {}
+//! The daemon of a ward PC: see `agent::daemon`.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::daemon::{self, Options, defaults};
+use agent::layout::Layout;
+use clap::{Parser, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+/// Run this PC's domains, each in a VMM of its own, and mediate between them as the policy says.
+/// Runs in the foreground and logs to standard error.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bulkhead-agent",
+    version,
+    after_help = "Signals: SIGTERM or SIGINT asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests.\n\nExit status: 0 stopped, everything put back; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
+)]
+struct Args {
+    /// Which hardware this PC has
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    machine: PathBuf,
+    /// What may cross between domains
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    policy: PathBuf,
+    /// Where relative kernels, initrds and disks lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    images: PathBuf,
+    /// What outlives a restart of the PC
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    state: PathBuf,
+    /// Sockets, and what does not outlive a restart of the PC
+    #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
+    runtime: PathBuf,
+    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
+    #[arg(long, value_name = "PATH")]
+    vmm: Option<PathBuf>,
+    /// How much to say on standard error; the VMMs say as much
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
+    log_level: Level,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Level {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    tracing_subscriber::fmt()
+        .with_max_level(args.log_level.filter())
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(io::stderr)
+        .init();
+    // The VMMs are started in `/`, so what they are handed must be absolute.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let options = Options {
+        machine: args.machine,
+        policy: args.policy,
+        layout: Layout {
+            images: absolute(args.images),
+            state: absolute(args.state),
+            runtime: absolute(args.runtime),
+        },
+        vmm: args.vmm,
+        log_level: args.log_level.word().to_owned(),
+    };
+    match daemon::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            daemon::complain(&error, "bulkhead-agent");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `bulkhead doctor`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{Common, Outcome, colours, print};
+use crate::daemon::defaults;
+use crate::doctor::{Finding, Level, Papers, Patient, examine};
+
+/// What the doctor looks at.
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// The machine file
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    machine: PathBuf,
+    /// The policy
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    policy: PathBuf,
+    /// Where relative images lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    images: PathBuf,
+    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
+    #[arg(long, value_name = "PATH")]
+    vmm: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Diagnosis<'a> {
+    ok: bool,
+    findings: &'a [Finding],
+}
+
+pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
+    let papers = Papers {
+        machine: args.machine.clone(),
+        policy: args.policy.clone(),
+        images: std::path::absolute(&args.images).unwrap_or_else(|_| args.images.clone()),
+        vmm: args.vmm.clone(),
+    };
+    let findings = examine(&Patient::this_pc(), &papers);
+    let fit = findings.iter().all(|finding| finding.level != Level::Fail);
+    if common.json {
+        common.print_json(&Diagnosis { ok: fit, findings: &findings });
+    } else {
+        print(&render(&findings, colours()));
+    }
+    if fit { Outcome::Yes } else { Outcome::No }
+}
+
+fn render(findings: &[Finding], colours: bool) -> String {
+    let mut out = String::new();
+    for Finding { level, check, subject, message, remedy } in findings {
+        let (word, colour) = match level {
+            Level::Ok => ("ok  ", "32"),
+            Level::Warn => ("warn", "33"),
+            Level::Fail => ("FAIL", "31"),
+        };
+        let word = if colours { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
+        let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+        let message = message.replace('\n', "\n      ");
+        out.push_str(&format!("{word}  {check}: {subject}{message}\n"));
+        if let Some(remedy) = remedy {
+            out.push_str(&format!("      -> {remedy}\n"));
+        }
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    out.push_str(&match (count(Level::Fail), count(Level::Warn)) {
+        (0, 0) => "this PC is fit\n".to_owned(),
+        (0, warnings) => format!("this PC is fit, with {warnings} warnings\n"),
+        (failures, warnings) => {
+            format!("this PC is not fit: {failures} failures, {warnings} warnings\n")
+        }
+    });
+    out
+}

@@ -1,0 +1,133 @@
+//! `bulkhead start|stop|restart|reset`: asks the agent, then waits for what it said it would do.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{Common, Outcome, print};
+use crate::control::protocol::{DomainReport, Request};
+
+/// How often the agent is asked how far it is.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a domain may take to run. Handing over a NIC and copying a disk are the slow parts.
+const START_MAX: Duration = Duration::from_secs(660);
+/// How long it may take to be off: the longest deadline a guest can be given, and what follows it.
+const STOP_MAX: Duration = Duration::from_secs(700);
+
+#[derive(Serialize)]
+struct Done<'a> {
+    ok: bool,
+    domain: &'a str,
+    state: &'a str,
+    pid: Option<i32>,
+}
+
+pub(super) fn start(common: &Common, name: &str) -> Outcome {
+    let request = Request::Start { domain: name.to_owned() };
+    carry_out(common, name, &request, START_MAX, running)
+}
+
+pub(super) fn stop(common: &Common, name: &str, now: bool) -> Outcome {
+    let request = Request::Stop { domain: name.to_owned(), now };
+    carry_out(common, name, &request, STOP_MAX, |domain| match domain.state.as_str() {
+        "off" => Some(match domain.problem.clone() {
+            // It is off; that its guest was slow or its NIC did not come back is worth a word.
+            Some(problem) => Verdict::Warn(problem),
+            None => Verdict::Yes,
+        }),
+        _ if domain.wanted => Some(Verdict::No("somebody started it again meanwhile".to_owned())),
+        _ => None,
+    })
+}
+
+pub(super) fn restart(common: &Common, name: &str) -> Outcome {
+    let request = Request::Restart { domain: name.to_owned() };
+    carry_out(common, name, &request, START_MAX + STOP_MAX, running)
+}
+
+pub(super) fn reset(common: &Common, name: &str) -> Outcome {
+    if let Err(outcome) = common.ask(&Request::Reset { domain: name.to_owned() }) {
+        return outcome;
+    }
+    if common.json {
+        common.print_json(&Done { ok: true, domain: name, state: "running", pid: None });
+    } else {
+        print(&format!("{name}: reset\n"));
+    }
+    Outcome::Yes
+}
+
+enum Verdict {
+    Yes,
+    Warn(String),
+    No(String),
+}
+
+fn running(domain: &DomainReport) -> Option<Verdict> {
+    match domain.state.as_str() {
+        "running" => Some(Verdict::Yes),
+        "retrying" => {
+            let why = domain.problem.as_deref().unwrap_or("the agent gives no reason");
+            let again = domain.retry_in_seconds.unwrap_or_default();
+            Some(Verdict::No(format!(
+                "{why} (tried again in {again} s, until `bulkhead stop {}`)",
+                domain.name
+            )))
+        }
+        "off" if !domain.wanted => Some(Verdict::No(match &domain.problem {
+            Some(problem) => problem.clone(),
+            None => "it went off again: its guest powered off, or somebody stopped it".to_owned(),
+        })),
+        _ => None,
+    }
+}
+
+fn carry_out(
+    common: &Common,
+    name: &str,
+    request: &Request,
+    most: Duration,
+    verdict: impl Fn(&DomainReport) -> Option<Verdict>,
+) -> Outcome {
+    if let Err(outcome) = common.ask(request) {
+        return outcome;
+    }
+    let until = Instant::now() + most;
+    let mut last_state = String::new();
+    loop {
+        let status = match common.ask(&Request::Status) {
+            Ok(answer) => answer.status,
+            Err(outcome) => return outcome,
+        };
+        let domains = status.map(|status| status.domains).unwrap_or_default();
+        let Some(domain) = domains.into_iter().find(|domain| domain.name == name) else {
+            return common.fail(Outcome::No, &format!("the agent no longer has a domain `{name}`"));
+        };
+        if domain.state != last_state {
+            last_state.clone_from(&domain.state);
+            if !common.json {
+                print(&format!("{name}: {last_state}\n"));
+            }
+        }
+        match verdict(&domain) {
+            Some(Verdict::No(why)) => return common.fail(Outcome::No, &format!("{name}: {why}")),
+            Some(yes) => return done(common, &domain, &yes),
+            None if Instant::now() >= until => {
+                let waited = most.as_secs();
+                return common.fail(Outcome::No, &format!("{name} is still {last_state} after {waited} s; see `bulkhead status` and the agent's log"));
+            }
+            None => thread::sleep(POLL),
+        }
+    }
+}
+
+fn done(common: &Common, domain: &DomainReport, verdict: &Verdict) -> Outcome {
+    if common.json {
+        let (name, state) = (domain.name.as_str(), domain.state.as_str());
+        common.print_json(&Done { ok: true, domain: name, state, pid: domain.pid });
+    } else if let Verdict::Warn(problem) = verdict {
+        super::complain(&format!("{}: {problem}\n", domain.name));
+    }
+    Outcome::Yes
+}

@@ -1,0 +1,162 @@
+//! `bulkhead`: what a person or a script asks of this PC.
+//!
+//! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent.
+
+mod doctor;
+mod domains;
+mod status;
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::control::client::{ClientError, ask};
+use crate::control::protocol::{Answer, Request};
+use crate::daemon::defaults;
+use crate::supervisor::devices::explain;
+
+/// See and steer the domains of this PC.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bulkhead",
+    version,
+    after_help = "Exit status: 0 yes or done; 1 the answer is no, or something is invalid; 2 bad usage, or no agent is running."
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Print JSON for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    /// The agent's runtime directory
+    #[arg(long, global = true, value_name = "DIR", env = "BULKHEAD_RUNTIME", default_value_os = defaults::runtime().as_os_str())]
+    runtime: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every domain, its NIC, and the host's own network
+    Status,
+    /// Run a domain, and wait until it runs
+    Start {
+        /// Its name
+        domain: String,
+    },
+    /// Shut a domain down, and wait until it is off and its NIC is back with the host
+    Stop {
+        /// Its name
+        domain: String,
+        /// Switch it off without asking its guest
+        #[arg(long)]
+        now: bool,
+    },
+    /// Shut a domain down and run it again
+    Restart {
+        /// Its name
+        domain: String,
+    },
+    /// Reset a hung guest at once, as the button on a PC does
+    Reset {
+        /// Its name
+        domain: String,
+    },
+    /// Examine this PC's fitness, each finding with its remedy; needs no agent
+    Doctor(doctor::DoctorArgs),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Yes, done.
+    Yes,
+    /// No, invalid.
+    No,
+    /// No agent.
+    NoAgent,
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let outcome = match &command {
+        Command::Status => status::run(&common),
+        Command::Start { domain } => domains::start(&common, domain),
+        Command::Stop { domain, now } => domains::stop(&common, domain, *now),
+        Command::Restart { domain } => domains::restart(&common, domain),
+        Command::Reset { domain } => domains::reset(&common, domain),
+        Command::Doctor(args) => doctor::run(&common, args),
+    };
+    ExitCode::from(match outcome {
+        Outcome::Yes => 0,
+        Outcome::No => 1,
+        Outcome::NoAgent => 2,
+    })
+}
+
+impl Common {
+    /// Asks the agent; says why not if it refuses or is not there.
+    fn ask(&self, request: &Request) -> Result<Answer, Outcome> {
+        match ask(&self.runtime, request) {
+            Ok(answer) if answer.ok => Ok(answer),
+            Ok(answer) => {
+                let refusal = answer.error.unwrap_or_else(|| "it gave no reason".to_owned());
+                Err(self.fail(Outcome::No, &refusal))
+            }
+            Err(error @ ClientError::NoAgent { .. }) => {
+                Err(self.fail(Outcome::NoAgent, &explain(&error)))
+            }
+            Err(error) => Err(self.fail(Outcome::NoAgent, &explain(&error))),
+        }
+    }
+
+    fn fail(&self, outcome: Outcome, why: &str) -> Outcome {
+        if self.json {
+            self.print_json(&Answer::of(Err(why.to_owned())));
+        } else {
+            complain(&format!("bulkhead: {why}\n"));
+        }
+        outcome
+    }
+
+    fn print_json(&self, value: &impl Serialize) {
+        if let Ok(text) = serde_json::to_string_pretty(value) {
+            print(&format!("{text}\n"));
+        }
+    }
+}
+
+/// To standard output; a reader that went away is no error.
+fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// To standard error.
+fn complain(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+fn colours() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// `3 min 12 s`, for people.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}

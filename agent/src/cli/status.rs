@@ -1,0 +1,109 @@
+//! `bulkhead status`.
+
+use std::fmt::Write;
+
+use super::{Common, Outcome, duration, print};
+use crate::control::protocol::{DomainReport, Request, StatusReport};
+use crate::host_network;
+use crate::supervisor::NicReport;
+
+pub(super) fn run(common: &Common) -> Outcome {
+    let answer = match common.ask(&Request::Status) {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
+    };
+    if common.json {
+        common.print_json(&answer);
+        return Outcome::Yes;
+    }
+    match answer.status {
+        Some(status) => {
+            print(&render(&status));
+            Outcome::Yes
+        }
+        None => common.fail(Outcome::NoAgent, "the agent's answer holds no status: `bulkhead` and `bulkhead-agent` are of different versions"),
+    }
+}
+
+fn render(status: &StatusReport) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = write_to(&mut out, status);
+    out
+}
+
+fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
+    let StatusReport { agent, policy, host_network, domains, notes } = status;
+    let stopping = if agent.stopping { ", stopping" } else { "" };
+    let up = duration(agent.for_seconds);
+    writeln!(out, "agent    {}, pid {}, up {up}{stopping}", agent.version, agent.pid)?;
+    let signed = if policy.signed { "signed" } else { "unsigned" };
+    writeln!(
+        out,
+        "policy   {}, serial {}, {} ({signed})",
+        policy.file, policy.serial, policy.issuer
+    )?;
+    let network = match (host_network.ok, host_network.interfaces.is_empty()) {
+        (true, _) => "none".to_owned(),
+        (false, false) => host_network::describe(&host_network.interfaces),
+        (false, true) => "unknown".to_owned(),
+    };
+    writeln!(out, "host     network: {network}")?;
+    writeln!(out)?;
+    let width = domains.iter().map(|d| d.name.len()).chain([6]).max().unwrap_or(6);
+    writeln!(
+        out,
+        "{:width$}  {:9}  {:>12}  {:>7}  {:>8}  NIC",
+        "DOMAIN", "STATE", "FOR", "PID", "RESTARTS"
+    )?;
+    for domain in domains {
+        let pid = domain.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
+        writeln!(
+            out,
+            "{:width$}  {:9}  {:>12}  {pid:>7}  {:>8}  {}",
+            domain.name,
+            domain.state,
+            duration(domain.for_seconds),
+            domain.restarts,
+            nic(domain)
+        )?;
+    }
+    for domain in domains {
+        for other in domain.pci.iter().filter(|function| !function.nic) {
+            writeln!(out, "{}: also has {}", domain.name, function(other))?;
+        }
+        if domain.silent {
+            writeln!(out, "{}: its VMM does not answer; the guest runs on", domain.name)?;
+        }
+        if let Some(problem) = &domain.problem {
+            writeln!(out, "{}: {problem}", domain.name)?;
+        }
+        if let Some(seconds) = domain.retry_in_seconds {
+            writeln!(out, "{}: tried again in {}", domain.name, duration(seconds))?;
+        }
+    }
+    for note in notes {
+        writeln!(out, "note: {note}")?;
+    }
+    Ok(())
+}
+
+fn nic(domain: &DomainReport) -> String {
+    match domain.pci.iter().find(|function| function.nic) {
+        Some(nic) => function(nic),
+        None => format!("- (network: {})", domain.network),
+    }
+}
+
+fn function(report: &NicReport) -> String {
+    if let Some(problem) = &report.problem {
+        return format!("{} ({problem})", report.address);
+    }
+    let driver = report.driver.as_deref().unwrap_or("no driver");
+    match &report.former_driver {
+        Some(former) if report.driver.as_ref() != Some(former) => {
+            format!("{} {driver} (on the host: {former})", report.address)
+        }
+        _ => format!("{} {driver}", report.address),
+    }
+}

@@ -1,0 +1,176 @@
+//! What goes over the control socket.
+
+use serde::{Deserialize, Serialize};
+
+use crate::host_network::ConfiguredInterface;
+use crate::supervisor::NicReport;
+
+/// Longest request line, in bytes.
+pub const REQUEST_MAX: usize = 4096;
+/// Longest answer line, in bytes.
+pub const ANSWER_MAX: usize = 1 << 20;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// How things are.
+    Status,
+    /// Run a domain.
+    Start {
+        /// Which.
+        domain: String,
+    },
+    /// Switch a domain off.
+    Stop {
+        /// Which.
+        domain: String,
+        /// Without the power button.
+        #[serde(default)]
+        now: bool,
+    },
+    /// Stop it and run it again.
+    Restart {
+        /// Which.
+        domain: String,
+    },
+    /// Start the guest anew within its VMM, without asking it.
+    Reset {
+        /// Which.
+        domain: String,
+    },
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether it was done.
+    pub ok: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The answer to `status`.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusReport>,
+}
+
+impl Answer {
+    /// Done, or why not.
+    #[must_use]
+    pub fn of(result: Result<Option<StatusReport>, String>) -> Self {
+        match result {
+            Ok(status) => Self { ok: true, error: None, status },
+            Err(error) => Self { ok: false, error: Some(error), status: None },
+        }
+    }
+}
+
+/// How things are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The agent.
+    pub agent: AgentReport,
+    /// The policy in force.
+    pub policy: PolicyReport,
+    /// The host's own network.
+    pub host_network: HostNetworkReport,
+    /// The domains, in the policy's order.
+    pub domains: Vec<DomainReport>,
+    /// What a person should know, in words.
+    pub notes: Vec<String>,
+}
+
+/// The agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentReport {
+    /// Its version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds it has run.
+    pub for_seconds: u64,
+    /// Whether it is on its way out.
+    pub stopping: bool,
+}
+
+/// The policy in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// Where it was read.
+    pub file: String,
+    /// Its serial number.
+    pub serial: u64,
+    /// Who issued it.
+    pub issuer: String,
+    /// Whether its signatures were checked.
+    pub signed: bool,
+}
+
+/// The host's own network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostNetworkReport {
+    /// Whether the rule is kept: no configured IP interface but loopback.
+    pub ok: bool,
+    /// Whether `allow_host_network` overrides it.
+    pub allowed: bool,
+    /// The interfaces that break it.
+    pub interfaces: Vec<ConfiguredInterface>,
+}
+
+/// One domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainReport {
+    /// Name.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// `off`, `preparing`, `waiting`, `starting`, `running`, `stopping`, `releasing`, `retrying`,
+    /// or `external`.
+    pub state: String,
+    /// Seconds it has been in that state.
+    pub for_seconds: u64,
+    /// Whether it is to run.
+    pub wanted: bool,
+    /// The VMM's process.
+    pub pid: Option<i32>,
+    /// VMMs started again after a failure.
+    pub restarts: u64,
+    /// The VMM has stopped answering; its guest runs on.
+    pub silent: bool,
+    /// Seconds until it is tried again, when `retrying`.
+    pub retry_in_seconds: Option<u64>,
+    /// What last went wrong.
+    pub problem: Option<String>,
+    /// `passthrough`, `vlan` or `none`.
+    pub network: String,
+    /// Its PCI functions, the NIC first.
+    pub pci: Vec<NicReport>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let read = |text: &str| serde_json::from_str::<Request>(text);
+        assert_eq!(read(r#"{"command":"status"}"#).unwrap(), Request::Status);
+        let stop = Request::Stop { domain: "clinical".into(), now: false };
+        assert_eq!(read(r#"{"command":"stop","domain":"clinical"}"#).unwrap(), stop);
+        for wrong in [
+            r#"{"command":"fly"}"#,
+            r#"{"command":"start"}"#,
+            r#"{"command":"start","domain":"a","x":1}"#,
+            "[]",
+        ] {
+            read(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn an_answer_without_status_is_short_and_reads_back() {
+        let text = serde_json::to_string(&Answer::of(Err("no".into()))).unwrap();
+        assert_eq!(text, r#"{"ok":false,"error":"no"}"#);
+        assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), Answer::of(Err("no".into())));
+    }
+}

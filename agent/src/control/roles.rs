@@ -1,0 +1,153 @@
+//! Who may do what over the control socket. The kernel says who is at the other end
+//! (`SO_PEERCRED`); the host's groups say what they are.
+//!
+//! | group | role | status | start, restart, reset | stop |
+//! | --- | --- | --- | --- | --- |
+//! | `bulkhead-user` | user: the ward | yes | | |
+//! | `bulkhead-it` | IT | yes | yes | yes |
+//! | `bulkhead-officer` | security office | yes | | yes, to contain an incident |
+//! | (root) | | yes | yes | yes |
+//!
+//! Anybody else is refused.
+
+use std::ffi::CString;
+use std::fmt;
+use std::os::unix::net::UnixStream;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+
+use super::protocol::Request;
+
+/// A role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// May do everything.
+    Root,
+    /// The ward.
+    User,
+    /// IT.
+    It,
+    /// The security office.
+    Officer,
+}
+
+/// The groups that give roles.
+const GROUPS: [(&str, Role); 3] =
+    [("bulkhead-user", Role::User), ("bulkhead-it", Role::It), ("bulkhead-officer", Role::Officer)];
+
+/// Who is at the other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// Its user.
+    pub uid: u32,
+    /// Its process, when it connected.
+    pub pid: i32,
+    roles: Vec<Role>,
+}
+
+/// The other end could not be identified.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot tell who is at the other end of the control socket")]
+pub struct UnknownPeer(#[from] nix::Error);
+
+impl Caller {
+    /// Identifies the peer of a connection.
+    pub fn identify(stream: &UnixStream) -> Result<Self, UnknownPeer> {
+        let credentials = getsockopt(stream, PeerCredentials)?;
+        let roles = roles_of(Uid::from_raw(credentials.uid()), Gid::from_raw(credentials.gid()));
+        Ok(Self { uid: credentials.uid(), pid: credentials.pid(), roles })
+    }
+
+    /// Whether it may ask that; `Err` says what it lacks.
+    pub fn may(&self, request: &Request) -> Result<(), String> {
+        let (what, allowed): (&str, &[Role]) = match request {
+            Request::Status => ("see the status", &[Role::User, Role::It, Role::Officer]),
+            Request::Start { .. } => ("start a domain", &[Role::It]),
+            Request::Restart { .. } => ("restart a domain", &[Role::It]),
+            Request::Reset { .. } => ("reset a domain", &[Role::It]),
+            Request::Stop { .. } => ("stop a domain", &[Role::It, Role::Officer]),
+        };
+        let may = |role: &Role| *role == Role::Root || allowed.contains(role);
+        if self.roles.iter().any(may) {
+            return Ok(());
+        }
+        let groups: Vec<&str> = GROUPS
+            .iter()
+            .filter(|(_, role)| allowed.contains(role))
+            .map(|(name, _)| *name)
+            .collect();
+        Err(format!(
+            "user {} may not {what}: it takes root or the group {}; IT adds a user with `usermod -aG {} NAME`",
+            self.uid,
+            groups.join(" or "),
+            groups.first().copied().unwrap_or_default()
+        ))
+    }
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {} (pid {})", self.uid, self.pid)
+    }
+}
+
+fn roles_of(uid: Uid, primary: Gid) -> Vec<Role> {
+    if uid.is_root() {
+        return vec![Role::Root];
+    }
+    // The agent's own user, when it does not run as root, is a developer on a machine of theirs.
+    if uid == Uid::effective() {
+        return vec![Role::Root];
+    }
+    let mut groups = vec![primary];
+    if let Ok(Some(user)) = User::from_uid(uid)
+        && let Ok(name) = CString::new(user.name)
+    {
+        groups.extend(getgrouplist(&name, primary).unwrap_or_default());
+    }
+    GROUPS
+        .iter()
+        .filter(|(name, _)| {
+            Group::from_name(name).ok().flatten().is_some_and(|group| groups.contains(&group.gid))
+        })
+        .map(|(_, role)| *role)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(roles: &[Role]) -> Caller {
+        Caller { uid: 1000, pid: 1, roles: roles.to_vec() }
+    }
+
+    fn all() -> [Request; 5] {
+        let domain = || "clinical".to_owned();
+        [
+            Request::Status,
+            Request::Start { domain: domain() },
+            Request::Restart { domain: domain() },
+            Request::Reset { domain: domain() },
+            Request::Stop { domain: domain(), now: false },
+        ]
+    }
+
+    #[test]
+    fn each_role_may_do_what_the_table_says_and_no_more() {
+        let may = |role| all().map(|request| caller(&[role]).may(&request).is_ok());
+        assert_eq!(may(Role::Root), [true; 5]);
+        assert_eq!(may(Role::It), [true; 5]);
+        assert_eq!(may(Role::User), [true, false, false, false, false]);
+        assert_eq!(may(Role::Officer), [true, false, false, false, true]);
+    }
+
+    #[test]
+    fn a_caller_without_a_role_is_refused_and_told_the_group() {
+        for request in all() {
+            let error = caller(&[]).may(&request).unwrap_err();
+            assert!(error.contains("bulkhead-it") && error.contains("user 1000"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The answer to `status`.
+
+use crate::control::protocol::{AgentReport, DomainReport, HostNetworkReport, StatusReport};
+use crate::files::Files;
+use crate::host_network;
+use crate::supervisor::domain::State;
+use crate::supervisor::{Slot, Supervisor};
+
+pub(super) fn status(files: &Files, supervisor: &Supervisor) -> StatusReport {
+    let mut notes = Vec::new();
+    if !files.policy.signed {
+        notes.push("the policy is unsigned: this machine has no trust store, so nothing proves who wrote it".to_owned());
+    }
+    let host_network = host_network(supervisor, &mut notes);
+    StatusReport {
+        agent: AgentReport {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            for_seconds: supervisor.now().as_secs(),
+            stopping: supervisor.is_stopping(),
+        },
+        policy: files.policy.clone(),
+        host_network,
+        domains: files
+            .roster
+            .iter()
+            .filter_map(|member| {
+                let slot = supervisor.slots().iter().find(|slot| slot.member() == member);
+                match slot {
+                    Some(slot) => Some(domain(slot, supervisor)),
+                    None if supervisor.externals().contains(&member.name) => {
+                        Some(external(member, supervisor))
+                    }
+                    None => None,
+                }
+            })
+            .collect(),
+        notes,
+    }
+}
+
+fn host_network(supervisor: &Supervisor, notes: &mut Vec<String>) -> HostNetworkReport {
+    let (allowed, found) = supervisor.host_network();
+    let interfaces = match found {
+        Ok(interfaces) => interfaces.clone(),
+        Err(problem) => {
+            notes.push(format!("the host-network rule cannot be checked: {problem}"));
+            Vec::new()
+        }
+    };
+    if !interfaces.is_empty() {
+        let which = host_network::describe(&interfaces);
+        notes.push(if allowed {
+            format!("THE HOST HAS A NETWORK: {which}; allow_host_network = true in machine.toml lets domains run all the same")
+        } else {
+            format!("the host has a network: {which}; no domain is started until it is gone: {}", host_network::remedy(&interfaces))
+        });
+    } else if allowed {
+        notes.push(
+            "allow_host_network = true in machine.toml switches the host-network rule off"
+                .to_owned(),
+        );
+    }
+    HostNetworkReport { ok: found.is_ok() && interfaces.is_empty(), allowed, interfaces }
+}
+
+fn domain(slot: &Slot, supervisor: &Supervisor) -> DomainReport {
+    let (member, life) = (slot.member(), slot.domain());
+    let now = supervisor.now();
+    DomainReport {
+        name: member.name.clone(),
+        label: member.label.clone(),
+        state: life.state().word().to_owned(),
+        for_seconds: now.saturating_sub(life.since()).as_secs(),
+        wanted: life.wanted(),
+        pid: slot.pid(),
+        restarts: life.restarts(),
+        silent: slot.is_silent(),
+        retry_in_seconds: match life.state() {
+            State::Backoff { until } => Some(until.saturating_sub(now).as_secs()),
+            _ => None,
+        },
+        problem: life.problem().map(str::to_owned),
+        network: member.network.word().to_owned(),
+        pci: slot.functions(),
+    }
+}
+
+fn external(member: &crate::roster::Member, supervisor: &Supervisor) -> DomainReport {
+    DomainReport {
+        name: member.name.clone(),
+        label: member.label.clone(),
+        state: "external".to_owned(),
+        for_seconds: supervisor.now().as_secs(),
+        wanted: true,
+        pid: None,
+        restarts: 0,
+        silent: false,
+        retry_in_seconds: None,
+        problem: None,
+        network: member.network.word().to_owned(),
+        pci: Vec::new(),
+    }
+}

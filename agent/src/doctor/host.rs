@@ -1,0 +1,307 @@
+//! What the PC itself must offer.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::Uid;
+
+use super::{Finding, Patient};
+use crate::host_network;
+
+/// Who made the processor, and what its BIOS menus call things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vendor {
+    Intel,
+    Amd,
+    Other,
+}
+
+impl Vendor {
+    pub(super) fn of(patient: &Patient) -> Self {
+        let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
+        match field(&cpuinfo, "vendor_id") {
+            Some("GenuineIntel") => Self::Intel,
+            Some("AuthenticAMD") => Self::Amd,
+            _ => Self::Other,
+        }
+    }
+
+    fn virtualisation_in_bios(self) -> &'static str {
+        match self {
+            Self::Intel => {
+                "switch \"Intel Virtualization Technology\" (VT-x, VMX) on in the BIOS, then power the PC off and on"
+            }
+            Self::Amd => "switch \"SVM Mode\" (AMD-V) on in the BIOS, then power the PC off and on",
+            Self::Other => {
+                "switch hardware virtualisation (VT-x or SVM) on in the BIOS, then power the PC off and on"
+            }
+        }
+    }
+
+    fn iommu_in_bios(self) -> &'static str {
+        match self {
+            Self::Intel => "\"Intel VT for Directed I/O\" (VT-d)",
+            Self::Amd => "\"IOMMU\" (AMD-Vi; set it to Enabled, not Auto)",
+            Self::Other => "the IOMMU (VT-d or AMD-Vi)",
+        }
+    }
+
+    fn iommu_parameter(self) -> &'static str {
+        match self {
+            Self::Intel => "intel_iommu=on",
+            Self::Amd => "amd_iommu=on",
+            Self::Other => "intel_iommu=on (Intel) or amd_iommu=on (AMD)",
+        }
+    }
+}
+
+pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
+    let vendor = Vendor::of(patient);
+    vec![
+        kvm(patient, vendor),
+        nested_paging(patient, vendor),
+        iommu(patient, vendor),
+        interrupt_remapping(patient),
+        vfio_pci(patient),
+        vfio_device(patient),
+        locked_memory(),
+        cgroups(patient),
+    ]
+}
+
+fn kvm(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "kvm";
+    let device = patient.dev.join("kvm");
+    match open_device(&device) {
+        Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
+            let flags = field(&cpuinfo, "flags").unwrap_or_default();
+            let capable = flags.split_ascii_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+            let (what, remedy) = if capable {
+                let module = if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" };
+                (
+                    "the processor can virtualise, but KVM is not loaded",
+                    format!(
+                        "run `modprobe {module}`; if `dmesg` says it is disabled by the BIOS: {}",
+                        vendor.virtualisation_in_bios()
+                    ),
+                )
+            } else {
+                (
+                    "the processor does not offer virtualisation",
+                    vendor.virtualisation_in_bios().to_owned(),
+                )
+            };
+            Finding::fail(check, format!("no {}: {what}", device.display()), remedy)
+        }
+        Err(error) => Finding::fail(
+            check,
+            format!("{} cannot be opened: {error}", device.display()),
+            "run the agent (and this command) as root",
+        ),
+    }
+}
+
+fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "nested-paging";
+    let parameters =
+        [("EPT", "module/kvm_intel/parameters/ept"), ("NPT", "module/kvm_amd/parameters/npt")];
+    let found =
+        parameters.into_iter().find_map(|(name, file)| Some((name, patient.sys_text(file)?)));
+    match found {
+        Some((name, value)) if matches!(value.as_str(), "Y" | "1") => {
+            Finding::ok(check, format!("{name} is used"))
+        }
+        Some((name, _)) => Finding::fail(
+            check,
+            format!("{name} is off; guests would crawl"),
+            format!(
+                "remove ept=0 or npt=0 from /etc/modprobe.d; if it is not there, the processor lacks it ({})",
+                vendor.virtualisation_in_bios()
+            ),
+        ),
+        None => Finding::warn(
+            check,
+            "neither kvm-intel nor kvm-amd is loaded, so it is unknown",
+            "see the finding `kvm`",
+        ),
+    }
+}
+
+fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "iommu";
+    let groups = fs::read_dir(patient.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count);
+    if groups > 0 {
+        return Finding::ok(check, format!("on, {groups} groups"));
+    }
+    // The BIOS announces an IOMMU it switched on by one of these ACPI tables.
+    let announced = ["DMAR", "IVRS"]
+        .iter()
+        .any(|table| patient.sysfs.path("firmware/acpi/tables").join(table).exists());
+    let parameter = format!(
+        "add {} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart",
+        vendor.iommu_parameter()
+    );
+    if announced {
+        return Finding::fail(
+            check,
+            "the BIOS offers an IOMMU and the kernel does not use it",
+            parameter,
+        );
+    }
+    Finding::fail(
+        check,
+        "off: a passed-through NIC could write anywhere in this PC's memory",
+        format!("switch {} on in the BIOS; then {parameter}", vendor.iommu_in_bios()),
+    )
+}
+
+/// Without interrupt remapping the kernel refuses to hand devices over, unless told to be unsafe.
+fn interrupt_remapping(patient: &Patient) -> Finding {
+    let check = "interrupt-remapping";
+    match patient.sys_text("module/vfio_iommu_type1/parameters/allow_unsafe_interrupts").as_deref()
+    {
+        Some("Y" | "1") => Finding::fail(
+            check,
+            "vfio is told to allow unsafe interrupts: a guest could forge interrupts of the host",
+            "remove allow_unsafe_interrupts=1 from /etc/modprobe.d and the kernel command line, and restart",
+        ),
+        _ => Finding::ok(check, "required (vfio refuses a device without)"),
+    }
+}
+
+fn vfio_pci(patient: &Patient) -> Finding {
+    let check = "vfio-pci";
+    if patient.sysfs.pci_driver("vfio-pci").exists() {
+        return Finding::ok(check, "loaded");
+    }
+    let release = patient.proc_text("sys/kernel/osrelease").unwrap_or_default();
+    let available = ["/lib/modules", "/usr/lib/modules"].iter().any(|modules| {
+        let index = Path::new(modules).join(&release).join("modules.dep");
+        fs::read_to_string(index).is_ok_and(|text| text.contains("/vfio-pci.ko"))
+    });
+    if available {
+        Finding::ok(check, "available (the agent loads it)")
+    } else {
+        Finding::fail(
+            check,
+            format!("kernel {release} has no module vfio-pci"),
+            "install the distribution's full kernel (on Debian linux-image-amd64, not the cloud kernel) and restart into it",
+        )
+    }
+}
+
+fn vfio_device(patient: &Patient) -> Finding {
+    let check = "vfio-device";
+    let device = patient.dev.join("vfio/vfio");
+    match open_device(&device) {
+        Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
+            check,
+            format!("no {}", device.display()),
+            "the agent loads vfio-pci, which makes it; `modprobe vfio-pci` tries it now",
+        ),
+        Err(error) => Finding::fail(
+            check,
+            format!("{} cannot be opened: {error}", device.display()),
+            "run the agent (and this command) as root",
+        ),
+    }
+}
+
+fn locked_memory() -> Finding {
+    let check = "locked-memory";
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        _ if Uid::effective().is_root() => {
+            Finding::ok(check, "root is not limited, and the agent raises the limit for its VMMs")
+        }
+        Ok((_, hard)) if hard == RLIM_INFINITY => Finding::ok(check, "not limited"),
+        Ok((_, hard)) => Finding::warn(
+            check,
+            format!("limited to {} MiB for this user", hard >> 20),
+            "run the agent as root (its systemd unit does, with LimitMEMLOCK=infinity)",
+        ),
+        Err(error) => Finding::warn(check, format!("unknown: {error}"), "run this command as root"),
+    }
+}
+
+fn cgroups(patient: &Patient) -> Finding {
+    let check = "cgroups";
+    let remedy = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
+    let mounts = patient.proc_text("self/mounts").unwrap_or_default();
+    let Some(point) = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then_some(point)
+    }) else {
+        return Finding::warn(
+            check,
+            "no cgroup version 2: one domain could starve the other",
+            remedy,
+        );
+    };
+    let controllers =
+        fs::read_to_string(Path::new(point).join("cgroup.controllers")).unwrap_or_default();
+    let missing: Vec<&str> = ["cpu", "memory", "io", "pids"]
+        .into_iter()
+        .filter(|wanted| !controllers.split_ascii_whitespace().any(|has| has == *wanted))
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(check, format!("version 2 on {point}"));
+    }
+    Finding::warn(
+        check,
+        format!(
+            "version 2 on {point} lacks {}: one domain could starve the other",
+            missing.join(", ")
+        ),
+        remedy,
+    )
+}
+
+pub(super) fn network(allowed: bool) -> Vec<Finding> {
+    let check = "host-network";
+    let finding = match host_network::configured_interfaces() {
+        Ok(interfaces) if interfaces.is_empty() => {
+            Finding::ok(check, "no configured interface but loopback")
+        }
+        Ok(interfaces) => {
+            let which = host_network::describe(&interfaces);
+            let remedy = host_network::remedy(&interfaces);
+            if allowed {
+                Finding::warn(
+                    check,
+                    format!(
+                        "the host has a network, and allow_host_network = true tolerates it: {which}"
+                    ),
+                    remedy,
+                )
+            } else {
+                Finding::warn(
+                    check,
+                    format!(
+                        "the host has a network now: {which}; one whose NIC is handed over goes by itself, for any other no domain starts"
+                    ),
+                    remedy,
+                )
+            }
+        }
+        Err(error) => Finding::fail(check, error.to_string(), "run this command as root"),
+    };
+    vec![finding]
+}
+
+fn open_device(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().read(true).write(true).open(path).map(drop)
+}
+
+/// A field of the first processor in `/proc/cpuinfo`.
+fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    cpuinfo.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}

@@ -1,0 +1,230 @@
+//! The two files, the images they name, memory, and the VMM.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Finding, Papers, Patient};
+use crate::files::{self, Files, FilesError};
+use crate::machine::{Kind, Machine};
+use crate::supervisor::capture::clean;
+use crate::supervisor::devices::explain;
+
+/// What the host keeps for itself: kernel, agent, VMMs.
+const HOST_RESERVE_MIB: u64 = 512;
+/// How long the VMM may take to say its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+
+pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
+    match Files::read(&papers.machine, &papers.policy, &papers.images) {
+        Ok(files) => {
+            let domains = files.machine.domains.len();
+            let mut findings = vec![
+                Finding::ok(
+                    "policy",
+                    format!("{}: serial {}", papers.policy.display(), files.policy.serial),
+                ),
+                Finding::ok(
+                    "machine-file",
+                    format!("{}: {domains} domains", papers.machine.display()),
+                ),
+            ];
+            if !files.policy.signed {
+                findings.push(Finding::warn(
+                    "policy-signature",
+                    "the policy is unsigned: nothing proves who wrote it",
+                    "signed policies come with a later version; until then guard the file's rights",
+                ));
+            }
+            findings.extend(guarded(&papers.machine, "machine-file"));
+            findings.extend(guarded(&papers.policy, "policy"));
+            (Some(files), findings)
+        }
+        Err(FilesError::Policy(problems)) => {
+            let remedy = format!("correct {}", papers.policy.display());
+            (None, vec![Finding::fail("policy", problems.to_string(), remedy)])
+        }
+        Err(FilesError::Machine(problems)) => {
+            let remedy = format!("correct {}", papers.machine.display());
+            (None, vec![Finding::fail("machine-file", problems.to_string(), remedy)])
+        }
+        Err(error @ FilesError::Read { .. }) => {
+            let check = if matches!(error, FilesError::Read { option: "policy", .. }) {
+                "policy"
+            } else {
+                "machine-file"
+            };
+            (
+                None,
+                vec![Finding::fail(
+                    check,
+                    explain(&error),
+                    "create the file, or name it with --machine and --policy",
+                )],
+            )
+        }
+    }
+}
+
+/// Who can write these files decides what every domain is given.
+fn guarded(path: &Path, check: &'static str) -> Option<Finding> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).ok()?;
+    let loose = meta.mode() & 0o022 != 0;
+    loose.then(|| {
+        Finding::warn(
+            check,
+            format!("{} can be written by others than its owner", path.display()),
+            format!("run `chmod go-w {}`", path.display()),
+        )
+    })
+}
+
+pub(super) fn memory(patient: &Patient, machine: &Machine) -> Vec<Finding> {
+    let check = "memory";
+    let meminfo = patient.proc_text("meminfo").unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find(|line| line.starts_with(name))?;
+        line.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let Some(total) = kib("MemTotal:") else {
+        return vec![Finding::warn(check, "unknown: /proc/meminfo cannot be read", "mount /proc")];
+    };
+    let total_mib = total / 1024;
+    let guests_mib: u64 = machine
+        .domains
+        .iter()
+        .map(|domain| match &domain.kind {
+            Kind::Vm(vm) => vm.memory.bytes() >> 20,
+            Kind::External => 0,
+        })
+        .sum();
+    let finding = if guests_mib + HOST_RESERVE_MIB <= total_mib {
+        Finding::ok(check, format!("{guests_mib} MiB for guests of {total_mib} MiB"))
+    } else {
+        Finding::fail(
+            check,
+            format!(
+                "the domains want {guests_mib} MiB and the host {HOST_RESERVE_MIB} MiB, but this PC has {total_mib} MiB"
+            ),
+            "give the domains less `memory` in machine.toml, or the PC more",
+        )
+    };
+    let huge = kib("HugePages_Total:").unwrap_or(0);
+    let page_mib = kib("Hugepagesize:").unwrap_or(2048) / 1024;
+    let free_mib = total_mib.saturating_sub(huge * page_mib);
+    if huge == 0 || guests_mib + HOST_RESERVE_MIB <= free_mib {
+        return vec![finding];
+    }
+    let reserved = Finding::fail(
+        "huge-pages",
+        format!(
+            "{} MiB are reserved as huge pages, which guests do not use yet, and leave {free_mib} MiB",
+            huge * page_mib
+        ),
+        "set vm.nr_hugepages = 0 in /etc/sysctl.d and restart",
+    );
+    vec![finding, reserved]
+}
+
+pub(super) fn images(machine: &Machine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for domain in &machine.domains {
+        let Kind::Vm(vm) = &domain.kind else { continue };
+        let mut look = |what: &str, path: &Path, write: bool| {
+            findings.push(image(what, path, write).of(domain.name.clone()));
+        };
+        look("kernel", &vm.kernel, false);
+        if let Some(initrd) = &vm.initrd {
+            look("initrd", initrd, false);
+        }
+        for disk in &vm.disks {
+            look("disk", &disk.path, !disk.readonly);
+        }
+    }
+    findings
+}
+
+fn image(what: &str, path: &Path, write: bool) -> Finding {
+    let check = "image";
+    let at = path.display();
+    let remedy = "put the file there, or correct machine.toml (relative names are below the images directory, --images)";
+    let open = || {
+        let mut file = fs::OpenOptions::new().read(true).write(write).open(path)?;
+        file.read(&mut [0]).map(|count| (count, file))
+    };
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Finding::fail(check, format!("the {what} {at} is a directory"), remedy);
+        }
+        Ok(_) => {}
+        Err(error) => return Finding::fail(check, format!("the {what} {at}: {error}"), remedy),
+    }
+    match open() {
+        Ok((0, _)) => Finding::fail(check, format!("the {what} {at} is empty"), remedy),
+        Ok((_, file)) => Finding::ok(check, format!("{what} {at}{}", size(&file))),
+        Err(error) => Finding::fail(
+            check,
+            format!(
+                "the {what} {at} cannot be {}: {error}",
+                if write { "written" } else { "read" }
+            ),
+            "correct its rights, or run this command as root",
+        ),
+    }
+}
+
+fn size(file: &File) -> String {
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => format!(", {} MiB", meta.len().div_ceil(1 << 20)),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn vmm(papers: &Papers) -> Vec<Finding> {
+    let check = "vmm";
+    let remedy =
+        "install bulkhead-vmm of the same version beside bulkhead-agent, or name it with --vmm";
+    let finding = match files::find_vmm(papers.vmm.as_deref()) {
+        Err(error) => Finding::fail(check, error.to_string(), remedy),
+        Ok(path) => match version(&path) {
+            Ok(said) => Finding::ok(check, format!("{}: {said}", path.display())),
+            Err(why) => Finding::fail(check, format!("{} {why}", path.display()), remedy),
+        },
+    };
+    vec![finding]
+}
+
+/// What `--version` says; a program that is no VMM may say anything, or nothing, for ever.
+fn version(vmm: &Path) -> Result<String, String> {
+    let mut child = Command::new(vmm)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot be run: {error}"))?;
+    let until = Instant::now() + VERSION_DEADLINE;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
+            _ => {
+                // It is ours and did not end; nothing more can be done if it cannot be killed.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("does not say its version in time".to_owned());
+            }
+        }
+    };
+    let mut said = [0; 128];
+    let count = child.stdout.take().and_then(|mut out| out.read(&mut said).ok()).unwrap_or(0);
+    let said = clean(said.get(..count).unwrap_or_default());
+    match (status.success(), said.starts_with("bulkhead-vmm")) {
+        (true, true) => Ok(said),
+        _ => Err(format!("is no bulkhead-vmm: --version says `{said}`")),
+    }
+}

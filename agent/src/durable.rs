@@ -1,0 +1,40 @@
+//! Small JSON files that must survive a crash: written whole beside the old one, synced, renamed.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Largest file read back, in bytes; ours are a few hundred.
+const SIZE_MAX: u64 = 1 << 20;
+
+/// Replaces `path` by `value`. When this returns, the new content is on the disk.
+pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let fresh = path.with_extension("new");
+    let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::other)?;
+    text.push(b'\n');
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    file.write_all(&text)?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    fs::File::open(directory)?.sync_all()
+}
+
+/// Reads what [`write`] wrote; `None` when there is no such file.
+pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = Vec::new();
+    file.take(SIZE_MAX).read_to_end(&mut text)?;
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}

@@ -1,0 +1,118 @@
+//! The files a person wrote, read and checked against each other, and the VMM's own file.
+
+use std::env;
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use policy::Policy;
+use policy::diagnostic::Diagnostics;
+
+use crate::control::protocol::PolicyReport;
+use crate::machine::{Context, Machine};
+use crate::roster::{self, Member};
+
+/// Largest file read, in bytes: a hundred times what a hospital writes.
+const FILE_MAX: u64 = 4 << 20;
+/// The VMM's name.
+const VMM: &str = "bulkhead-vmm";
+
+/// Both files.
+pub struct Files {
+    /// This PC's hardware.
+    pub machine: Machine,
+    /// The policy's domains.
+    pub roster: Vec<Member>,
+    /// The policy, for `status`.
+    pub policy: PolicyReport,
+}
+
+/// Why the files cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A file cannot be read.
+    #[error("cannot read the {what} {}: create it, or name another with --{option}", path.display())]
+    Read {
+        /// Which.
+        what: &'static str,
+        /// The option that names it.
+        option: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The policy is refused.
+    #[error("{0}")]
+    Policy(Diagnostics),
+    /// The machine file is refused.
+    #[error("{0}")]
+    Machine(Diagnostics),
+}
+
+impl Files {
+    /// Reads both. Every problem of a file is reported at once.
+    pub fn read(machine: &Path, policy: &Path, images: &Path) -> Result<Self, FilesError> {
+        let policy_text = read_policy_text(policy)?;
+        let parsed = Policy::parse(&policy.display().to_string(), &policy_text)
+            .map_err(FilesError::Policy)?;
+        let roster = roster::of(&parsed);
+        let machine_text = read_machine_text(machine)?;
+        let context = Context { images, roster: Some(&roster) };
+        let machine = Machine::parse(&machine.display().to_string(), &machine_text, context)
+            .map_err(FilesError::Machine)?;
+        let report = PolicyReport {
+            file: policy.display().to_string(),
+            serial: parsed.serial(),
+            issuer: parsed.issuer().to_owned(),
+            // Signatures are checked from the version on that has a trust store.
+            signed: false,
+        };
+        Ok(Self { machine, roster, policy: report })
+    }
+}
+
+/// The policy's text.
+pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
+    read_text(path, "policy", "policy")
+}
+
+/// The machine file's text.
+pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
+    read_text(path, "machine file", "machine")
+}
+
+fn read_text(path: &Path, what: &'static str, option: &'static str) -> Result<String, FilesError> {
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        let count = fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+        if u64::try_from(count).unwrap_or(u64::MAX) > FILE_MAX {
+            return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+        }
+        Ok(text)
+    };
+    read().map_err(|source| FilesError::Read { what, option, path: path.to_owned(), source })
+}
+
+/// The VMM is not where it should be.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no {VMM} {where_}: install it beside bulkhead-agent, or name it with --vmm")]
+pub struct VmmNotFound {
+    where_: String,
+}
+
+/// The VMM's file: the one given, or the one beside this program, or the first in `PATH`.
+pub fn find_vmm(given: Option<&Path>) -> Result<PathBuf, VmmNotFound> {
+    if let Some(given) = given {
+        let found = fs::canonicalize(given).ok().filter(|path| path.is_file());
+        return found.ok_or_else(|| VmmNotFound { where_: format!("at {}", given.display()) });
+    }
+    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(VMM)));
+    let path = env::var_os("PATH").unwrap_or_default();
+    beside
+        .into_iter()
+        .chain(env::split_paths(&path).map(|directory| directory.join(VMM)))
+        .find(|candidate| candidate.is_absolute() && candidate.is_file())
+        .ok_or_else(|| VmmNotFound { where_: "beside this program or in PATH".to_owned() })
+}

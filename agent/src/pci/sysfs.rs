@@ -1,0 +1,82 @@
+//! The few ways the agent touches sysfs. Reads go to a root directory (`/sys`); writes, whose
+//! effects are the kernel's, go through [`Kernel`], so that a test can play the kernel.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use super::PciAddress;
+
+/// What the agent asks the kernel to do. Called from worker threads; may block for as long as a
+/// driver takes to let go, so never from the event loop.
+pub trait Kernel: Send + Sync {
+    /// Writes `text` to an existing sysfs attribute.
+    fn write(&self, attribute: &Path, text: &str) -> io::Result<()>;
+    /// Loads a kernel module by name.
+    fn load_module(&self, name: &str) -> io::Result<()>;
+}
+
+/// The running kernel.
+#[derive(Debug)]
+pub struct RunningKernel;
+
+impl Kernel for RunningKernel {
+    fn write(&self, attribute: &Path, text: &str) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).open(attribute)?.write_all(text.as_bytes())
+    }
+
+    fn load_module(&self, name: &str) -> io::Result<()> {
+        let output = Command::new("modprobe")
+            .arg(name)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .output()?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("modprobe {name}: {}", said.trim())))
+    }
+}
+
+/// A sysfs tree and the kernel behind it.
+#[derive(Clone)]
+pub struct Sysfs {
+    root: PathBuf,
+    pub(crate) kernel: Arc<dyn Kernel>,
+}
+
+impl Sysfs {
+    /// The running system's.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { root: PathBuf::from("/sys"), kernel: Arc::new(RunningKernel) }
+    }
+
+    /// A tree somewhere else, with something else playing the kernel.
+    #[must_use]
+    pub fn at(root: impl Into<PathBuf>, kernel: Arc<dyn Kernel>) -> Self {
+        Self { root: root.into(), kernel }
+    }
+
+    /// A path below the root.
+    #[must_use]
+    pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// The directory of a PCI function.
+    #[must_use]
+    pub fn pci_device(&self, address: PciAddress) -> PathBuf {
+        self.path("bus/pci/devices").join(address.to_string())
+    }
+
+    /// The directory of a PCI driver.
+    #[must_use]
+    pub fn pci_driver(&self, name: &str) -> PathBuf {
+        self.path("bus/pci/drivers").join(name)
+    }
+}

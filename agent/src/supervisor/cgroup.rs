@@ -1,0 +1,232 @@
+//! One cgroup (version 2) for each VMM, so that a flood or a miner in one domain leaves the other
+//! responsive. The file names are the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
+//!
+//! Under systemd (`Delegate=yes`) the domains' groups stand in the service's own, and the agent
+//! moves into a leaf beside them; otherwise they stand in `/sys/fs/cgroup/bulkhead`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// `cpu.weight` and `io.weight` of a domain of high priority; the kernel's default is 100.
+const WEIGHT_HIGH: u32 = 1000;
+/// The others'.
+const WEIGHT_NORMAL: u32 = 100;
+/// Processes and threads of one VMM: a few for each vCPU and device.
+const PIDS_MAX: u32 = 256;
+/// Memory of a VMM beyond its guest's: its own, its disks' page cache, the kernel's on its behalf.
+const OVERHEAD_MAX: u64 = 256 << 20;
+/// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
+const OVERHEAD_SHARE: u64 = 64;
+/// Controllers the domains' groups use.
+const CONTROLLERS: [&str; 4] = ["cpu", "memory", "io", "pids"];
+
+/// Where domains' groups are made.
+#[derive(Debug)]
+pub struct Cgroups {
+    base: PathBuf,
+}
+
+/// Why there are no cgroups.
+#[derive(Debug, thiserror::Error)]
+pub enum CgroupError {
+    /// No version 2 hierarchy.
+    #[error(
+        "no cgroup version 2 hierarchy is mounted: boot with systemd.unified_cgroup_hierarchy=1, or mount it on /sys/fs/cgroup"
+    )]
+    NotMounted,
+    /// The kernel refused.
+    #[error("cannot use the cgroup {}: run the agent as root, with Delegate=yes in its systemd unit", path.display())]
+    Refused {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A domain's group.
+#[derive(Debug)]
+pub struct DomainGroup {
+    path: PathBuf,
+}
+
+/// What a domain may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Its guest's memory, in bytes.
+    pub memory: u64,
+    /// Whether it wins when things are short.
+    pub high_priority: bool,
+}
+
+impl Cgroups {
+    /// Finds the hierarchy and makes the base group.
+    pub fn open() -> Result<Self, CgroupError> {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mount = mount_point(&mounts).ok_or(CgroupError::NotMounted)?;
+        let base = match service_group(&own) {
+            Some(service) => {
+                let base = mount.join(service);
+                let leaf = base.join("agent");
+                make(&leaf)?;
+                write(&leaf.join("cgroup.procs"), &std::process::id().to_string())?;
+                base
+            }
+            None => {
+                let base = mount.join("bulkhead");
+                make(&base)?;
+                enable_controllers(&mount);
+                base
+            }
+        };
+        enable_controllers(&base);
+        Ok(Self { base })
+    }
+
+    /// Makes a domain's group, or finds it again. Limits whose controller is missing are left out
+    /// and named in the second part.
+    pub fn domain(
+        &self,
+        name: &str,
+        limits: Limits,
+    ) -> Result<(DomainGroup, Vec<&'static str>), CgroupError> {
+        let path = self.base.join(name);
+        make(&path)?;
+        let mut missing = Vec::new();
+        for (file, value) in settings(limits) {
+            if write(&path.join(file), &value).is_err() {
+                missing.push(file);
+            }
+        }
+        Ok((DomainGroup { path }, missing))
+    }
+
+    /// The processes in a domain's group, left by an earlier agent.
+    #[must_use]
+    pub fn processes(&self, name: &str) -> Vec<i32> {
+        let text = fs::read_to_string(self.base.join(name).join("cgroup.procs"));
+        text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+impl DomainGroup {
+    /// Moves a process into it.
+    pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
+        write(&self.path.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Kills whatever is in it (kernel 5.14).
+    pub fn kill(&self) {
+        if let Err(error) = write(&self.path.join("cgroup.kill"), "1") {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Removes it; it is empty.
+    pub fn remove(&self) {
+        if let Err(error) = fs::remove_dir(&self.path) {
+            tracing::debug!(group = %self.path.display(), "not removed: {error}");
+        }
+    }
+}
+
+fn settings(limits: Limits) -> Vec<(&'static str, String)> {
+    let weight = if limits.high_priority { WEIGHT_HIGH } else { WEIGHT_NORMAL };
+    let ceiling = limits.memory + limits.memory / OVERHEAD_SHARE + OVERHEAD_MAX;
+    vec![
+        ("cpu.weight", weight.to_string()),
+        ("io.weight", format!("default {weight}")),
+        ("memory.max", ceiling.to_string()),
+        // What a domain of high priority has is not taken from it when another is greedy.
+        ("memory.low", if limits.high_priority { limits.memory } else { 0 }.to_string()),
+        ("memory.oom.group", "1".to_owned()),
+        ("pids.max", PIDS_MAX.to_string()),
+    ]
+}
+
+/// The mount point of the version 2 hierarchy, from `/proc/self/mounts`.
+fn mount_point(mounts: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(point))
+    })
+}
+
+/// The systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
+fn service_group(own: &str) -> Option<PathBuf> {
+    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = path.strip_suffix("/agent").unwrap_or(path);
+    path.ends_with(".service").then(|| PathBuf::from(path))
+}
+
+fn enable_controllers(group: &Path) {
+    for controller in CONTROLLERS {
+        // Each by itself: one that the kernel lacks must not cost the others.
+        if let Err(error) = write(&group.join("cgroup.subtree_control"), &format!("+{controller}"))
+        {
+            tracing::debug!(controller, "controller not enabled: {error}");
+        }
+    }
+}
+
+fn make(path: &Path) -> Result<(), CgroupError> {
+    match fs::create_dir(path) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+            Err(CgroupError::Refused { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write(file: &Path, text: &str) -> Result<(), CgroupError> {
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    written.map_err(|source| CgroupError::Refused { path: file.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn under_systemd_the_groups_stand_in_the_service_and_elsewhere_at_the_top() {
+        let service = "0::/system.slice/bulkhead-agent.service\n";
+        assert_eq!(service_group(service), Some("system.slice/bulkhead-agent.service".into()));
+        let moved = "0::/system.slice/bulkhead-agent.service/agent\n";
+        assert_eq!(service_group(moved), Some("system.slice/bulkhead-agent.service".into()));
+        assert_eq!(service_group("0::/user.slice/session-3.scope\n"), None);
+        assert_eq!(service_group("1:cpu:/x\n0::/\n"), None);
+    }
+
+    #[test]
+    fn the_hierarchy_is_found_among_those_of_version_one() {
+        let mounts = "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/cpu cgroup rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
+        assert_eq!(mount_point(mounts), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(mount_point("proc /proc proc rw 0 0\n"), None);
+    }
+
+    #[test]
+    fn a_high_priority_domain_outweighs_a_normal_one_and_neither_exceeds_its_memory() {
+        let memory = 4u64 << 30;
+        let find = |high_priority, name| {
+            let settings = settings(Limits { memory, high_priority });
+            settings.into_iter().find(|(file, _)| *file == name).unwrap().1
+        };
+        assert_eq!(
+            (find(true, "cpu.weight"), find(false, "cpu.weight")),
+            ("1000".into(), "100".into())
+        );
+        assert_eq!(
+            (find(true, "memory.low"), find(false, "memory.low")),
+            (memory.to_string(), "0".into())
+        );
+        let ceiling: u64 = find(false, "memory.max").parse().unwrap();
+        assert!(ceiling > memory && ceiling < memory + memory / 8);
+    }
+}

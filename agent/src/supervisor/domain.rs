@@ -1,0 +1,441 @@
+//! The life of one domain, as a pure state machine: events in, actions out, no clock, no I/O.
+//!
+//! ```text
+//!            start                prepared            gate opens           spawned
+//!   Off ------------> Preparing -----------> Gated -----------> Spawning ----------> Running
+//!    ^                   ^  |failed            |closed              |failed          |   |   |
+//!    |released           |  +--------------+---+--------------------+    VMM failed  |   |   | stop
+//!    |                   |after the delay  v                                         |   |   v
+//! Releasing              +------------- Backoff <------------------------------------+   | Stopping
+//!    ^  ^                                  | stop                        guest powered off|   | VMM gone
+//!    |  +----------------------------------+---------------------------------------------+   |
+//!    +---------------------------------------------------------------------------------------+
+//! ```
+//! Stopping is: power button, pressed again while the deadline runs; then the VMM is told to end;
+//! then it is killed. Devices are prepared before every start and released only when no VMM lives.
+
+use std::time::Duration;
+
+/// Time since the agent started.
+pub type Time = Duration;
+
+/// Delay before the first restart of a VMM that failed.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// Longest delay between restarts: a ward must not wait longer once the cause is gone.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A VMM that ran this long was healthy; its next failure starts the delays anew.
+pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// How long devices may take to be prepared or released. The hand-over has shorter deadlines of
+/// its own; this one holds if the worker itself hangs. Copying a discarded disk takes the longest.
+pub const DEVICES_DEADLINE: Duration = Duration::from_secs(600);
+/// A guest that is still booting misses the power button, so it is pressed again this often.
+pub const BUTTON_AGAIN: Duration = Duration::from_secs(10);
+/// How long a VMM that was told to end may take before it is killed.
+pub const END_GRACE: Duration = Duration::from_secs(5);
+/// How often a killed VMM that is still there is killed again.
+pub const KILL_AGAIN: Duration = Duration::from_secs(5);
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody wants it to run.
+    Start,
+    /// Somebody wants it off; `now` spares the guest nothing.
+    Stop {
+        /// Without the power button.
+        now: bool,
+    },
+    /// Somebody wants it stopped and started.
+    Restart,
+    /// The devices are ready, or why not.
+    Prepared(Result<(), String>),
+    /// The host may run domains, or why not.
+    Gate(Result<(), String>),
+    /// The VMM was started, or why not.
+    Spawned(Result<(), String>),
+    /// The VMM answered on its control socket.
+    Answered,
+    /// The VMM is gone.
+    Exited(Exit),
+    /// The devices are back with the host, or why not.
+    Released(Result<(), String>),
+    /// Time went by.
+    Tick,
+}
+
+/// How a VMM ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Exit {
+    /// Status 0: the guest powered itself off, or the VMM was told to end.
+    PoweredOff,
+    /// Anything else, in words.
+    Failed(String),
+}
+
+/// What is to be done now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Hand the devices over and make the disks ready; answer with [`Event::Prepared`].
+    Prepare,
+    /// Ask whether the host may run domains; answer with [`Event::Gate`].
+    AskGate,
+    /// Start the VMM; answer with [`Event::Spawned`].
+    Spawn,
+    /// Press the guest's power button.
+    PressPowerButton,
+    /// Tell the VMM to end at once.
+    EndVmm,
+    /// Kill the VMM.
+    KillVmm,
+    /// Give the devices back; answer with [`Event::Released`].
+    Release,
+}
+
+/// Where a domain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No VMM, no devices.
+    Off,
+    /// Devices are being handed over.
+    Preparing {
+        /// When that has failed.
+        until: Time,
+    },
+    /// Devices are there; the host is being looked at.
+    Gated,
+    /// The VMM is being started.
+    Spawning,
+    /// The VMM runs.
+    Running {
+        /// Since when.
+        from: Time,
+        /// Whether it has answered on its control socket.
+        answered: bool,
+    },
+    /// The VMM is being ended.
+    Stopping(Phase),
+    /// Devices are being given back.
+    Releasing {
+        /// When that has failed.
+        until: Time,
+    },
+    /// Waiting to try again.
+    Backoff {
+        /// When it is tried.
+        until: Time,
+    },
+}
+
+/// How far stopping has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The guest was asked.
+    Asked {
+        /// When the button is pressed again.
+        again: Time,
+        /// When asking is over.
+        until: Time,
+    },
+    /// The VMM was told to end.
+    Ended {
+        /// When it is killed.
+        until: Time,
+    },
+    /// The VMM was killed.
+    Killed {
+        /// When it is killed again.
+        again: Time,
+    },
+}
+
+impl State {
+    /// One word for status: what a script may compare with.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Preparing { .. } => "preparing",
+            Self::Gated => "waiting",
+            Self::Spawning | Self::Running { answered: false, .. } => "starting",
+            Self::Running { answered: true, .. } => "running",
+            Self::Stopping(_) => "stopping",
+            Self::Releasing { .. } => "releasing",
+            Self::Backoff { .. } => "retrying",
+        }
+    }
+
+    /// Whether a VMM process may be there.
+    #[must_use]
+    pub fn has_vmm(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Stopping(_))
+    }
+}
+
+/// One domain.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    state: State,
+    since: Time,
+    wanted: bool,
+    stop_deadline: Duration,
+    failures: u32,
+    restarts: u64,
+    problem: Option<String>,
+}
+
+impl Domain {
+    /// A domain that is off; `stop_deadline` is what its guest has to shut down.
+    #[must_use]
+    pub fn new(stop_deadline: Duration) -> Self {
+        Self {
+            state: State::Off,
+            since: Time::ZERO,
+            wanted: false,
+            stop_deadline,
+            failures: 0,
+            restarts: 0,
+            problem: None,
+        }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Since when it is there.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Whether it is to run.
+    #[must_use]
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// VMMs started again after a failure.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// What last went wrong, until it is put right.
+    #[must_use]
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// When a [`Event::Tick`] is next needed.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        match self.state {
+            State::Off | State::Gated | State::Spawning | State::Running { .. } => None,
+            State::Preparing { until } | State::Releasing { until } | State::Backoff { until } => {
+                Some(until)
+            }
+            State::Stopping(Phase::Asked { again, until }) => Some(again.min(until)),
+            State::Stopping(Phase::Ended { until }) => Some(until),
+            State::Stopping(Phase::Killed { again }) => Some(again),
+        }
+    }
+
+    /// Takes an event at `now`; says what is to be done. Events that make no sense where the
+    /// domain is (a late answer of a worker) change nothing.
+    pub fn handle(&mut self, now: Time, event: Event) -> Option<Action> {
+        match event {
+            Event::Start => self.start(now),
+            Event::Stop { now: at_once } => {
+                self.wanted = false;
+                self.stop(now, at_once)
+            }
+            Event::Restart => {
+                self.wanted = true;
+                match self.state {
+                    State::Running { .. } => self.stop(now, false),
+                    _ => self.start(now),
+                }
+            }
+            Event::Prepared(result) => self.prepared(now, result),
+            Event::Gate(result) => self.gate(now, result),
+            Event::Spawned(result) => self.spawned(now, result),
+            Event::Answered => {
+                if let State::Running { answered, .. } = &mut self.state {
+                    *answered = true;
+                    self.problem = None;
+                }
+                None
+            }
+            Event::Exited(exit) => self.exited(now, exit),
+            Event::Released(result) => self.released(now, result),
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn go(&mut self, now: Time, state: State) {
+        self.state = state;
+        self.since = now;
+    }
+
+    fn start(&mut self, now: Time) -> Option<Action> {
+        self.wanted = true;
+        match self.state {
+            State::Off | State::Backoff { .. } => self.prepare(now),
+            _ => None,
+        }
+    }
+
+    fn prepare(&mut self, now: Time) -> Option<Action> {
+        self.go(now, State::Preparing { until: now + DEVICES_DEADLINE });
+        Some(Action::Prepare)
+    }
+
+    fn release(&mut self, now: Time) -> Option<Action> {
+        self.go(now, State::Releasing { until: now + DEVICES_DEADLINE });
+        Some(Action::Release)
+    }
+
+    fn fail(&mut self, now: Time, problem: String) -> Option<Action> {
+        self.problem = Some(problem);
+        if !self.wanted {
+            return self.release(now);
+        }
+        let doublings = self.failures.min(16);
+        let delay = BACKOFF_FIRST.saturating_mul(1 << doublings).min(BACKOFF_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.go(now, State::Backoff { until: now + delay });
+        None
+    }
+
+    fn stop(&mut self, now: Time, at_once: bool) -> Option<Action> {
+        match self.state {
+            State::Running { .. } if !at_once => {
+                let until = now + self.stop_deadline;
+                let phase = Phase::Asked { again: now + BUTTON_AGAIN, until };
+                self.go(now, State::Stopping(phase));
+                Some(Action::PressPowerButton)
+            }
+            State::Running { .. } | State::Stopping(Phase::Asked { .. }) if at_once => {
+                self.end(now)
+            }
+            State::Backoff { .. } | State::Gated => self.release(now),
+            // Preparing and spawning end by themselves, and then look at what is wanted.
+            _ => None,
+        }
+    }
+
+    fn end(&mut self, now: Time) -> Option<Action> {
+        self.go(now, State::Stopping(Phase::Ended { until: now + END_GRACE }));
+        Some(Action::EndVmm)
+    }
+
+    fn prepared(&mut self, now: Time, result: Result<(), String>) -> Option<Action> {
+        match (self.state, result) {
+            (State::Preparing { .. }, Ok(())) if self.wanted => {
+                self.go(now, State::Gated);
+                Some(Action::AskGate)
+            }
+            (State::Preparing { .. }, Ok(())) => self.release(now),
+            (State::Preparing { .. }, Err(problem)) => self.fail(now, problem),
+            // A worker that was given up came through after all; nobody wants its devices now.
+            (State::Off, Ok(())) => self.release(now),
+            _ => None,
+        }
+    }
+
+    fn gate(&mut self, now: Time, result: Result<(), String>) -> Option<Action> {
+        match (self.state, result) {
+            (State::Gated, Ok(())) => {
+                self.go(now, State::Spawning);
+                Some(Action::Spawn)
+            }
+            (State::Gated, Err(problem)) => self.fail(now, problem),
+            _ => None,
+        }
+    }
+
+    fn spawned(&mut self, now: Time, result: Result<(), String>) -> Option<Action> {
+        match (self.state, result) {
+            (State::Spawning, Ok(())) => {
+                self.go(now, State::Running { from: now, answered: false });
+                if self.wanted { None } else { self.end(now) }
+            }
+            (State::Spawning, Err(problem)) => self.fail(now, problem),
+            _ => None,
+        }
+    }
+
+    fn exited(&mut self, now: Time, exit: Exit) -> Option<Action> {
+        match (self.state, exit) {
+            (State::Running { .. }, Exit::PoweredOff) => {
+                self.wanted = false;
+                self.failures = 0;
+                self.problem = None;
+                self.release(now)
+            }
+            (State::Running { from, .. }, Exit::Failed(problem)) => {
+                if now.saturating_sub(from) >= HEALTHY_AFTER {
+                    self.failures = 0;
+                }
+                self.restarts = self.restarts.saturating_add(1);
+                self.fail(now, problem)
+            }
+            (State::Stopping(phase), exit) => {
+                self.failures = 0;
+                self.problem = match (phase, exit) {
+                    (Phase::Asked { .. }, Exit::Failed(problem)) => Some(problem),
+                    (Phase::Asked { .. }, Exit::PoweredOff) => None,
+                    (Phase::Ended { .. } | Phase::Killed { .. }, _) => self.problem.take(),
+                };
+                if self.wanted { self.prepare(now) } else { self.release(now) }
+            }
+            _ => None,
+        }
+    }
+
+    fn released(&mut self, now: Time, result: Result<(), String>) -> Option<Action> {
+        if !matches!(self.state, State::Releasing { .. }) {
+            return None;
+        }
+        if let Err(problem) = result {
+            self.problem = Some(problem);
+        }
+        self.go(now, State::Off);
+        if self.wanted { self.prepare(now) } else { None }
+    }
+
+    fn tick(&mut self, now: Time) -> Option<Action> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        let waited = DEVICES_DEADLINE.as_secs();
+        match self.state {
+            State::Preparing { .. } => {
+                self.fail(now, format!("its devices and disks were not ready after {waited} s"))
+            }
+            State::Releasing { .. } => self.released(
+                now,
+                Err(format!("its devices were not back with the host after {waited} s")),
+            ),
+            State::Backoff { .. } => self.prepare(now),
+            State::Stopping(Phase::Asked { until, .. }) if now >= until => {
+                let waited = self.stop_deadline.as_secs();
+                self.problem = Some(format!(
+                    "the guest did not shut down within {waited} s of its power button and was switched off"
+                ));
+                self.end(now)
+            }
+            State::Stopping(Phase::Asked { until, .. }) => {
+                self.state = State::Stopping(Phase::Asked { again: now + BUTTON_AGAIN, until });
+                Some(Action::PressPowerButton)
+            }
+            State::Stopping(Phase::Ended { .. } | Phase::Killed { .. }) => {
+                self.state = State::Stopping(Phase::Killed { again: now + KILL_AGAIN });
+                Some(Action::KillVmm)
+            }
+            State::Off | State::Gated | State::Spawning | State::Running { .. } => None,
+        }
+    }
+}

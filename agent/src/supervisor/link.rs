@@ -1,0 +1,302 @@
+//! The agent's end of a VMM's control socket: one JSON object a line each way. Everything that
+//! comes back is an allegation: lines are capped, answers have a deadline, nothing waits.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use serde::Deserialize;
+
+use super::capture::clean;
+use super::domain::Time;
+
+/// Longest answer, in bytes.
+const ANSWER_MAX: usize = 4096;
+/// How long the VMM may take to answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How often a socket that is not there yet is tried.
+const CONNECT_AGAIN: Duration = Duration::from_millis(100);
+/// Requests on their way at once.
+const PENDING_MAX: usize = 8;
+/// Longest error text repeated to a person, in bytes.
+const ERROR_MAX: usize = 300;
+
+/// What the agent asks of a VMM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Is it there?
+    Status,
+    /// Press the power button.
+    PowerButton,
+    /// Start the guest anew.
+    Reset,
+    /// End.
+    Stop,
+}
+
+impl Request {
+    fn line(self) -> &'static [u8] {
+        match self {
+            Self::Status => b"{\"command\":\"status\"}\n",
+            Self::PowerButton => b"{\"command\":\"power-button\"}\n",
+            Self::Reset => b"{\"command\":\"reset\"}\n",
+            Self::Stop => b"{\"command\":\"stop\"}\n",
+        }
+    }
+}
+
+/// What became of a request.
+pub type Reply = (Request, Result<(), String>);
+
+#[derive(Deserialize)]
+struct Answer {
+    ok: bool,
+    #[serde(default)]
+    error: Option<String>,
+}
+
+/// A connection to one VMM, made as soon as its socket is there.
+pub struct Link {
+    path: PathBuf,
+    stream: Option<UnixStream>,
+    inbox: Vec<u8>,
+    pending: VecDeque<(Request, Time)>,
+    next_try: Time,
+}
+
+impl Link {
+    /// A link to the VMM that will listen at `path`.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            stream: None,
+            inbox: Vec::new(),
+            pending: VecDeque::new(),
+            next_try: Time::ZERO,
+        }
+    }
+
+    /// The connection, if there is one.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether a request is on its way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Sends a request. An error says why it did not even leave.
+    pub fn send(&mut self, now: Time, request: Request) -> Result<(), String> {
+        if self.stream.is_none() {
+            self.connect(now);
+        }
+        let Some(stream) = &mut self.stream else {
+            return Err("the VMM does not listen on its control socket".to_owned());
+        };
+        if self.pending.len() >= PENDING_MAX {
+            return Err("the VMM does not answer".to_owned());
+        }
+        match stream.write(request.line()) {
+            Ok(count) if count == request.line().len() => {
+                self.pending.push_back((request, now + ANSWER_DEADLINE));
+                Ok(())
+            }
+            // A socket too full for one short line belongs to a VMM that reads nothing.
+            Ok(_) | Err(_) => {
+                self.drop_stream();
+                Err("the VMM does not read its control socket".to_owned())
+            }
+        }
+    }
+
+    /// When [`Self::turn`] is next needed even though nothing came.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.pending.front().map(|(_, until)| *until)
+    }
+
+    /// Takes what came, and gives up on what did not.
+    pub fn turn(&mut self, now: Time) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        match self.read() {
+            Ok(()) => self.answers(&mut replies),
+            Err(problem) => {
+                self.answers(&mut replies);
+                self.abandon(&problem, &mut replies);
+            }
+        }
+        if self.pending.front().is_some_and(|(_, until)| now >= *until) {
+            self.abandon("the VMM did not answer in time", &mut replies);
+        }
+        replies
+    }
+
+    fn connect(&mut self, now: Time) {
+        if now < self.next_try {
+            return;
+        }
+        self.next_try = now + CONNECT_AGAIN;
+        // Not `UnixStream::connect`: that waits while the listener's backlog is full.
+        let open = || -> nix::Result<UnixStream> {
+            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+            let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+            connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(&self.path)?)?;
+            Ok(fd.into())
+        };
+        self.stream = open().ok();
+    }
+
+    fn read(&mut self) -> Result<(), String> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        let mut chunk = [0; ANSWER_MAX];
+        match stream.read(&mut chunk) {
+            Ok(0) => Err("the VMM closed its control socket".to_owned()),
+            Ok(count) => {
+                self.inbox.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                let unfinished = self.inbox.iter().rev().take_while(|byte| **byte != b'\n').count();
+                if unfinished > ANSWER_MAX {
+                    return Err("the VMM's answer has no end".to_owned());
+                }
+                Ok(())
+            }
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(format!("the VMM's control socket failed: {error}")),
+        }
+    }
+
+    fn answers(&mut self, replies: &mut Vec<Reply>) {
+        while let Some(end) = self.inbox.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.inbox.drain(..=end).collect();
+            // What was not asked for is dropped.
+            let Some((request, _)) = self.pending.pop_front() else { continue };
+            replies.push((request, outcome(&line)));
+        }
+    }
+
+    fn abandon(&mut self, problem: &str, replies: &mut Vec<Reply>) {
+        let lost = std::mem::take(&mut self.pending);
+        replies.extend(lost.into_iter().map(|(request, _)| (request, Err(problem.to_owned()))));
+        self.drop_stream();
+    }
+
+    fn drop_stream(&mut self) {
+        self.stream = None;
+        self.inbox.clear();
+    }
+}
+
+fn outcome(line: &[u8]) -> Result<(), String> {
+    match serde_json::from_slice::<Answer>(line) {
+        Ok(Answer { ok: true, .. }) => Ok(()),
+        Ok(Answer { error, .. }) => {
+            let text = error.unwrap_or_else(|| "it gave no reason".to_owned());
+            Err(clean(text.as_bytes().get(..ERROR_MAX).unwrap_or(text.as_bytes())))
+        }
+        Err(_) => Err("the VMM's answer makes no sense".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    const LATER: Time = Duration::from_secs(60);
+
+    fn pair() -> (Link, UnixListener, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        (Link::new(&path), listener, dir)
+    }
+
+    #[test]
+    fn an_answer_belongs_to_the_request_it_follows() {
+        let (mut link, listener, _dir) = pair();
+        link.send(Time::ZERO, Request::Status).unwrap();
+        link.send(Time::ZERO, Request::Reset).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(
+            b"{\"ok\":true,\"state\":\"running\"}\n{\"ok\":false,\"error\":\"paused\"}\n",
+        )
+        .unwrap();
+        let replies = link.turn(Time::ZERO);
+        assert_eq!(
+            replies,
+            [(Request::Status, Ok(())), (Request::Reset, Err("paused".to_owned()))]
+        );
+    }
+
+    #[test]
+    fn a_vmm_that_does_not_answer_is_given_up_after_the_deadline() {
+        let (mut link, listener, _dir) = pair();
+        link.send(Time::ZERO, Request::PowerButton).unwrap();
+        let _silent = listener.accept().unwrap();
+        assert!(link.turn(Time::ZERO).is_empty());
+        let replies = link.turn(ANSWER_DEADLINE);
+        assert!(matches!(replies.as_slice(), [(Request::PowerButton, Err(_))]), "{replies:?}");
+        assert!(link.fd().is_none());
+    }
+
+    #[test]
+    fn an_answer_without_end_costs_the_vmm_its_link() {
+        let (mut link, listener, _dir) = pair();
+        link.send(Time::ZERO, Request::Status).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.set_nonblocking(true).unwrap();
+        let mut replies = Vec::new();
+        for _ in 0..4 {
+            let _ = peer.write(&[b'{'; ANSWER_MAX]);
+            replies.extend(link.turn(Time::ZERO));
+        }
+        assert!(matches!(replies.as_slice(), [(Request::Status, Err(_))]), "{replies:?}");
+        assert!(link.inbox.len() <= 2 * ANSWER_MAX);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_dropped() {
+        let (mut link, listener, _dir) = pair();
+        link.send(Time::ZERO, Request::Status).unwrap();
+        let mut peer = listener.accept().unwrap().0;
+        peer.write_all(b"{\"ok\":true}\n{\"ok\":true}\nnonsense\n").unwrap();
+        assert_eq!(link.turn(Time::ZERO), [(Request::Status, Ok(()))]);
+        link.send(LATER, Request::Reset).unwrap();
+        peer.write_all(b"nonsense\n").unwrap();
+        assert!(matches!(link.turn(LATER).as_slice(), [(Request::Reset, Err(_))]));
+    }
+
+    #[test]
+    fn a_socket_that_is_not_there_yet_is_tried_again_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.sock");
+        let mut link = Link::new(&path);
+        link.send(Time::ZERO, Request::Status).unwrap_err();
+        let _listener = UnixListener::bind(&path).unwrap();
+        link.send(LATER, Request::Status).unwrap();
+    }
+
+    #[test]
+    fn a_listener_that_accepts_nobody_does_not_hold_the_agent_up() {
+        use nix::sys::socket::{Backlog, bind, listen};
+        use std::os::fd::AsRawFd;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.sock");
+        let full = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+        bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&full, Backlog::new(1).unwrap()).unwrap();
+        let mut links: Vec<Link> = (0..8).map(|_| Link::new(&path)).collect();
+        let refused = links.iter_mut().filter_map(|l| l.send(Time::ZERO, Request::Status).err());
+        assert!(refused.count() > 0, "the backlog was never full");
+    }
+}

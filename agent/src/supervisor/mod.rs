@@ -1,0 +1,332 @@
+//! One `bulkhead-vmm` for each domain: started, watched, restarted, stopped.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`domain`] | the life of a domain: a pure state machine |
+//! | [`command`] | the VMM's command line |
+//! | [`process`], [`capture`], [`link`] | the VMM's process, what it says, its control socket |
+//! | [`cgroup`] | what it may use |
+//! | [`devices`], [`disks`] | the slow work, on worker threads |
+//! | [`leftovers`] | VMMs of an agent that died |
+//!
+//! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
+//! and never waits: the hand-over of devices happens on worker threads, at most one a domain.
+
+pub mod capture;
+pub mod cgroup;
+pub mod command;
+pub mod devices;
+pub mod disks;
+pub mod domain;
+pub mod leftovers;
+pub mod link;
+pub mod process;
+mod slot;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::host_network::{self, ConfiguredInterface};
+use crate::layout::Layout;
+use crate::machine::{DomainEntry, Kind, Machine};
+use crate::pci::handover::Handover;
+use crate::roster::Member;
+
+use cgroup::Cgroups;
+use domain::{Event, State, Time};
+use leftovers::VmmRecord;
+use link::Request;
+pub use slot::{NicReport, Slot};
+
+/// How often the host's interfaces are looked at while domains run.
+const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
+
+/// What the supervisor needs besides the machine file.
+pub struct Parts {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The VMM.
+    pub vmm: PathBuf,
+    /// The hand-over.
+    pub handover: Arc<Handover>,
+    /// Where VMMs get their groups; `None` when there are none.
+    pub cgroups: Option<Cgroups>,
+    /// Whether VMMs get a user of their own.
+    pub as_root: bool,
+    /// What VMMs say on their standard error.
+    pub log_level: String,
+}
+
+/// What a worker thread reports.
+enum Report {
+    /// The functions are handed over, or not; the disks come next.
+    DevicesDone,
+    /// The job is done.
+    Done(Event),
+}
+
+/// All domains.
+pub struct Supervisor {
+    slots: Vec<Slot>,
+    externals: Vec<String>,
+    shared: Shared,
+    reports: mpsc::Receiver<(usize, Report)>,
+    host_network_next: Time,
+}
+
+/// What every domain's adaptor uses.
+pub(crate) struct Shared {
+    parts: Parts,
+    epoch: Instant,
+    reporter: mpsc::Sender<(usize, Report)>,
+    wake: Arc<EventFd>,
+    record: VmmRecord,
+    allow_host_network: bool,
+    host_interfaces: Result<Vec<ConfiguredInterface>, String>,
+    shutting_down: bool,
+}
+
+/// The supervisor could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot make an eventfd")]
+pub struct SupervisorError(#[from] nix::Error);
+
+impl Supervisor {
+    /// A supervisor of the machine's domains, all off. `roster` is the policy's, which the machine
+    /// was checked against.
+    pub fn new(
+        machine: &Machine,
+        roster: &[Member],
+        parts: Parts,
+    ) -> Result<Self, SupervisorError> {
+        let (reporter, reports) = mpsc::channel();
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let mut slots = Vec::new();
+        let mut externals = Vec::new();
+        for (member, DomainEntry { name, kind }) in
+            roster.iter().filter_map(|member| Some((member, machine.domain(&member.name)?)))
+        {
+            match kind {
+                Kind::External => externals.push(name.clone()),
+                Kind::Vm(hardware) => slots.push(Slot::new(
+                    slots.len(),
+                    member.clone(),
+                    (**hardware).clone(),
+                    machine.stop_deadline,
+                    &parts,
+                )),
+            }
+        }
+        let shared = Shared {
+            parts,
+            epoch: Instant::now(),
+            reporter,
+            wake,
+            record: VmmRecord::of_this_boot(),
+            allow_host_network: machine.allow_host_network,
+            host_interfaces: Ok(Vec::new()),
+            shutting_down: false,
+        };
+        Ok(Self { slots, externals, shared, reports, host_network_next: Time::ZERO })
+    }
+
+    /// Starts every domain, in the policy's order.
+    pub fn start_all(&mut self) {
+        for slot in &mut self.slots {
+            slot.feed(&mut self.shared, Event::Start);
+        }
+    }
+
+    /// Stops every domain. Called again, without waiting for the guests.
+    pub fn stop_all(&mut self) {
+        let now = std::mem::replace(&mut self.shared.shutting_down, true);
+        for slot in &mut self.slots {
+            slot.feed(&mut self.shared, Event::Stop { now });
+        }
+    }
+
+    /// Whether the agent is on its way out.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.shutting_down
+    }
+
+    /// Whether every domain is off.
+    #[must_use]
+    pub fn all_off(&self) -> bool {
+        self.slots.iter().all(|slot| slot.domain.state() == State::Off)
+    }
+
+    /// The domains the agent runs.
+    #[must_use]
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The domains somebody else runs.
+    #[must_use]
+    pub fn externals(&self) -> &[String] {
+        &self.externals
+    }
+
+    /// Whether `allow_host_network` is set, and the host's configured interfaces when last looked
+    /// at, or why they could not be listed.
+    pub fn host_network(&self) -> (bool, &Result<Vec<ConfiguredInterface>, String>) {
+        (self.shared.allow_host_network, &self.shared.host_interfaces)
+    }
+
+    /// The time domains count in.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.shared.now()
+    }
+
+    /// Sends an event to a domain by name; `Err` says why that cannot be.
+    pub fn command(&mut self, name: &str, event: Event) -> Result<(), String> {
+        if self.shared.shutting_down {
+            return Err("the agent is stopping; start it again first".to_owned());
+        }
+        let slot = Self::find(&mut self.slots, &self.externals, name)?;
+        slot.feed(&mut self.shared, event);
+        Ok(())
+    }
+
+    /// Resets a running guest.
+    pub fn reset(&mut self, name: &str) -> Result<(), String> {
+        let now = self.shared.now();
+        let slot = Self::find(&mut self.slots, &self.externals, name)?;
+        match slot.domain.state() {
+            State::Running { .. } => slot.link.send(now, Request::Reset),
+            other => Err(format!(
+                "{name} is {}, and only a running domain can be reset; `bulkhead start {name}` starts it",
+                other.word()
+            )),
+        }
+    }
+
+    fn find<'a>(
+        slots: &'a mut [Slot],
+        externals: &[String],
+        name: &str,
+    ) -> Result<&'a mut Slot, String> {
+        if externals.iter().any(|external| external == name) {
+            return Err(format!("{name} is run by an external VMM; start and stop it there"));
+        }
+        let names: Vec<String> = slots.iter().map(|slot| slot.member.name.clone()).collect();
+        slots.iter_mut().find(|slot| slot.member.name == name).ok_or_else(|| {
+            format!("there is no domain `{name}`; this PC has: {}", names.join(", "))
+        })
+    }
+
+    /// What the event loop waits on.
+    pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        let mut fds = vec![self.shared.wake.as_fd()];
+        fds.extend(self.slots.iter().flat_map(Slot::fds));
+        fds
+    }
+
+    /// When [`Self::turn`] is next needed even though nothing came.
+    #[must_use]
+    pub fn deadline(&self) -> Time {
+        let slots = self.slots.iter().filter_map(Slot::deadline).min();
+        slots.map_or(self.host_network_next, |at| at.min(self.host_network_next))
+    }
+
+    /// Takes everything that happened: reports of workers, words and ends of VMMs, time.
+    pub fn turn(&mut self) {
+        // Only a wake-up; what counts is in the channel.
+        let _ = self.shared.wake.read();
+        while let Ok((index, report)) = self.reports.try_recv() {
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.report(&mut self.shared, report);
+            }
+        }
+        for slot in &mut self.slots {
+            slot.turn(&mut self.shared);
+        }
+        self.open_gate();
+        if self.shared.now() >= self.host_network_next {
+            self.look_at_host_network();
+        }
+    }
+
+    /// The host's network is looked at once no NIC is on its way any more.
+    fn open_gate(&mut self) {
+        let gated = self.slots.iter().any(|slot| slot.domain.state() == State::Gated);
+        if !gated || self.slots.iter().any(Slot::devices_on_their_way) {
+            return;
+        }
+        self.look_at_host_network();
+        let verdict = self.shared.host_verdict();
+        for slot in self.slots.iter_mut().filter(|slot| slot.domain.state() == State::Gated) {
+            slot.feed(&mut self.shared, Event::Gate(verdict.clone()));
+        }
+    }
+
+    fn look_at_host_network(&mut self) {
+        self.host_network_next = self.shared.now() + HOST_NETWORK_AGAIN;
+        let found = host_network::configured_interfaces().map_err(|e| devices::explain(&e));
+        if found != self.shared.host_interfaces {
+            self.shared.host_interfaces = found;
+            self.shared.say_host_network();
+        }
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    /// The host-network rule.
+    fn host_verdict(&self) -> Result<(), String> {
+        match &self.host_interfaces {
+            _ if self.allow_host_network => Ok(()),
+            Ok(interfaces) if interfaces.is_empty() => Ok(()),
+            Ok(interfaces) => Err(format!(
+                "the host has a network of its own: {}; {}",
+                host_network::describe(interfaces),
+                host_network::remedy(interfaces)
+            )),
+            Err(problem) => Err(problem.clone()),
+        }
+    }
+
+    fn say_host_network(&self) {
+        match &self.host_interfaces {
+            Ok(interfaces) if interfaces.is_empty() => tracing::info!("the host has no network"),
+            Ok(interfaces) if self.allow_host_network => tracing::warn!(
+                "THE HOST HAS A NETWORK: {}; allow_host_network = true lets domains run all the same, and what reaches the host reaches every domain",
+                host_network::describe(interfaces)
+            ),
+            Ok(interfaces) => tracing::error!(
+                "the host has a network of its own: {}; no domain is started until it is gone; {}",
+                host_network::describe(interfaces),
+                host_network::remedy(interfaces)
+            ),
+            Err(problem) => tracing::error!("{problem}"),
+        }
+    }
+
+    /// Runs `job` on a thread of its own; it reports under `index`.
+    fn work(
+        &self,
+        index: usize,
+        name: &str,
+        job: impl FnOnce(&dyn Fn(Report)) + Send + 'static,
+    ) -> std::io::Result<()> {
+        let (reporter, wake) = (self.reporter.clone(), self.wake.clone());
+        std::thread::Builder::new().name(format!("devices-{name}")).spawn(move || {
+            job(&|report| {
+                // The receiver lives as long as the agent; a full eventfd is awake already.
+                let _ = reporter.send((index, report));
+                let _ = wake.write(1);
+            });
+        })?;
+        Ok(())
+    }
+}
