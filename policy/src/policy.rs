@@ -1,5 +1,6 @@
 //! The policy as a whole.
 
+use crate::decide::Index;
 use crate::detect::Detector;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
 use crate::document::{self, Form, Value};
@@ -32,6 +33,7 @@ pub struct Policy {
     input: Vec<InputRule>,
     break_glass: Option<BreakGlass>,
     expectations: Vec<Expectation>,
+    index: Index,
 }
 
 impl Policy {
@@ -111,6 +113,7 @@ impl Policy {
         }
         form.close();
 
+        let index = Index::new(&domains, &clipboard, &usb, &input, break_glass.as_ref());
         Some(Self {
             source: source.clone(),
             serial: serial?,
@@ -123,6 +126,7 @@ impl Policy {
             input,
             break_glass,
             expectations,
+            index,
         })
     }
 
@@ -152,8 +156,12 @@ impl Policy {
 
     /// The domain a rule means.
     #[must_use]
-    pub fn domain_name(&self, id: DomainId) -> &str {
-        self.domains.get(id.index()).map_or("?", |domain| &domain.name)
+    pub fn domain_by_id(&self, id: DomainId) -> Option<&Domain> {
+        self.domains.get(id.index())
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.index
     }
 
     /// The chords that mean the same in every domain.

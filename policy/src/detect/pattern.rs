@@ -51,3 +51,63 @@ fn last_line(message: &str) -> String {
     let last = message.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
+
+impl Pattern {
+    /// Whether it is found in a text.
+    pub(super) fn is_in(&self, text: &str) -> bool {
+        self.0.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Pattern;
+    use crate::detect::{Content, Detector};
+    use crate::language::MediaType;
+
+    fn found(pattern: &str, media_type: MediaType, text: &str) -> bool {
+        let detector =
+            Detector::Pattern("chart-number".parse().unwrap(), Pattern::new(pattern).unwrap());
+        detector.finds(&Content::of(media_type, text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn a_chart_number_is_found_however_it_is_written() {
+        for text in [
+            "see MRN-12345678 please",
+            "MRN12345678",
+            "MRN 1234 5678",
+            "MRN - 1234-5678.",
+            "ＭＲＮ１２３４５６７８",
+            "M\u{200b}R\u{200b}N12345678",
+        ] {
+            assert!(found(r"\bMRN-?\d{8}\b", MediaType::TextPlain, text), "{text:?}");
+        }
+        assert!(found(r"\bMRN-?\d{8}\b", MediaType::TextHtml, "<b>MRN</b>&#45;1234<i>5678</i>"));
+        assert!(found(
+            r"\bMRN-?\d{8}\b",
+            MediaType::FileList,
+            "copy\nfile:///home/a/MRN%2D12345678.txt"
+        ));
+        assert!(!found(r"\bMRN-?\d{8}\b", MediaType::TextPlain, "MRN-1234567"));
+    }
+
+    #[test]
+    fn a_pattern_that_would_find_itself_everywhere_is_refused() {
+        for pattern in [r"\d*", "", "a|", "(x)?"] {
+            Pattern::new(pattern).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_would_take_too_much_memory_is_refused() {
+        let mistake = Pattern::new(r"(\w{100}){100}{100}").unwrap_err();
+        assert!(mistake.message.contains("too large"), "{mistake}");
+    }
+
+    #[test]
+    fn a_pattern_that_makes_other_engines_take_for_ever_takes_linear_time() {
+        let text = "a".repeat(100_000);
+        assert!(!found("(a+)+b", MediaType::TextPlain, &text));
+    }
+}

@@ -1,0 +1,138 @@
+//! USB devices: every function must be admitted, and all of them to one domain.
+
+use super::Decision;
+use super::devices::{DeviceIndex, Fields};
+use super::verdict::{Reason, Verdict};
+use crate::language::{BreakGlass, DomainId, UsbAction, UsbClass, UsbRule};
+use crate::policy::Policy;
+use crate::request::{Context, HidUse, UsbFunction, UsbRequest};
+
+/// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
+const BOOT_KEYBOARD: u8 = 1;
+const BOOT_MOUSE: u8 = 2;
+
+/// For every place a device can be bound for, the rules that have a say.
+#[derive(Clone, Debug)]
+pub(crate) struct UsbIndex {
+    closed: Bound,
+    open: Bound,
+}
+
+/// The rules that count while break-glass is closed, or open.
+#[derive(Clone, Debug)]
+struct Bound {
+    /// Plugged in: all of them, for their `to` is then where the device goes.
+    nowhere: DeviceIndex,
+    /// Attached by hand to a domain: those for that domain, and those for none in particular.
+    domain: Vec<DeviceIndex>,
+}
+
+impl UsbIndex {
+    pub(crate) fn new(domains: usize, rules: &[UsbRule], break_glass: Option<&BreakGlass>) -> Self {
+        let counting = |open: bool| -> Bound {
+            let counts =
+                |rule: &UsbRule| !rule.only_in_break_glass() || (open && listed(rule, break_glass));
+            let all: Vec<(usize, &UsbRule)> =
+                rules.iter().enumerate().filter(|(_, rule)| counts(rule)).collect();
+            let index = |bound_for: Option<usize>| {
+                let here = |rule: &UsbRule| match (bound_for, rule.to) {
+                    (Some(domain), Some(to)) => to.index() == domain,
+                    (None, _) | (_, None) => true,
+                };
+                let chosen = all.iter().filter(|(_, rule)| here(rule));
+                DeviceIndex::new(
+                    chosen.map(|(number, rule)| (*number, Fields::of(&rule.matches, rule.class()))),
+                )
+            };
+            Bound {
+                nowhere: index(None),
+                domain: (0..domains).map(|domain| index(Some(domain))).collect(),
+            }
+        };
+        Self { closed: counting(false), open: counting(true) }
+    }
+
+    fn rules(&self, context: &Context, to: Option<DomainId>) -> Option<&DeviceIndex> {
+        let bound = if context.break_glass { &self.open } else { &self.closed };
+        match to {
+            None => Some(&bound.nowhere),
+            Some(to) => bound.domain.get(to.index()),
+        }
+    }
+}
+
+/// Whether break-glass opens this rule.
+pub(crate) fn listed(rule: &UsbRule, break_glass: Option<&BreakGlass>) -> bool {
+    break_glass
+        .is_some_and(|open| open.allow_usb.iter().any(|listed| listed.value == rule.head.id.value))
+}
+
+impl Policy {
+    pub(super) fn decide_usb(&self, request: &UsbRequest<'_>, context: &Context) -> Verdict<'_> {
+        let device = &request.device;
+        if device.functions.is_empty() {
+            return Verdict::denied(Reason::NoFunction);
+        }
+        if let Some(reason) = device.functions.iter().find_map(never_admitted) {
+            return Verdict::denied(reason);
+        }
+        let to = request.to.map(|name| self.domain_id(name));
+        if to == Some(None) {
+            return Verdict::denied(Reason::UnknownDomain);
+        }
+        let Some(rules) = self.index().usb.rules(context, to.flatten()) else {
+            return Verdict::denied(Reason::UnknownDomain);
+        };
+        let mut whole: Option<Verdict<'_>> = None;
+        for function in device.functions {
+            let first =
+                rules.first(device, Some(function.class)).and_then(|rule| self.usb().get(rule));
+            let verdict = match first {
+                Some(rule) => self.by_usb_rule(rule, function),
+                None => {
+                    let to = to.flatten().and_then(|to| self.domain_by_id(to));
+                    Verdict::denied(Reason::NoUsbRule { class: function.class, to })
+                }
+            };
+            if verdict.decision() == Decision::Deny {
+                return verdict;
+            }
+            whole = Some(match whole {
+                Some(whole) => whole.together_with(verdict),
+                None => verdict,
+            });
+        }
+        whole.unwrap_or(Verdict::denied(Reason::NoFunction))
+    }
+
+    fn by_usb_rule<'p>(&'p self, rule: &'p UsbRule, function: &UsbFunction) -> Verdict<'p> {
+        let to = rule.to.and_then(|to| self.domain_by_id(*to));
+        let decision = match (*rule.action, to) {
+            (UsbAction::Allow, Some(_)) => Decision::Allow,
+            (UsbAction::ReadOnly, Some(_)) => Decision::ReadOnly,
+            (UsbAction::Deny, _) | (_, None) => Decision::Deny,
+        };
+        let verdict = Verdict::by_rule(
+            decision,
+            &rule.head,
+            Reason::UsbRule { rule, to, class: function.class },
+        );
+        let unseen = function.class == UsbClass::HID && function.hid == HidUse::Unknown;
+        match to {
+            Some(to) => verdict.into_domain(to).confirming_no_keyboard(unseen),
+            None => verdict,
+        }
+    }
+}
+
+/// Why a function is never admitted, whatever the rules say.
+fn never_admitted(function: &UsbFunction) -> Option<Reason<'static>> {
+    let boot = matches!(function.protocol, BOOT_KEYBOARD | BOOT_MOUSE);
+    match function.class {
+        UsbClass::HUB => Some(Reason::Hub),
+        UsbClass::HID if boot || function.hid == HidUse::KeyboardOrMouse => {
+            Some(Reason::KeyboardOrMouse)
+        }
+        _ => None,
+    }
+}
