@@ -6,6 +6,8 @@ pub mod detect;
 pub mod diagnostic;
 pub mod document;
 pub mod language;
+mod lint;
+pub mod officer;
 mod policy;
 pub mod request;
 

@@ -27,7 +27,7 @@ pub struct Policy {
     issuer: String,
     domains: Vec<Domain>,
     hotkeys: Hotkeys,
-    detectors: Vec<Detector>,
+    detectors: Vec<(Detector, Span)>,
     clipboard: Vec<ClipboardRule>,
     usb: Vec<UsbRule>,
     input: Vec<InputRule>,
@@ -37,15 +37,19 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Reads a policy that is to be put in force. `source_name` is what the reports call it.
+    /// Reads a policy that is to be put in force: it must also keep what its own `[[expect]]` promise. `source_name` is what the reports call it.
     ///
     /// # Errors
     /// Everything that is wrong with it, all at once.
     pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
-        Self::draft(source_name, text)
+        let policy = Self::draft(source_name, text)?;
+        match policy.broken_expectations() {
+            broken if broken.is_empty() => Ok(policy),
+            broken => Err(Diagnostics::new(policy.source, broken)),
+        }
     }
 
-    /// Reads a policy that is being written.
+    /// Reads a policy that is being written, for the officer's tools: its `[[expect]]` may still fail.
     ///
     /// # Errors
     /// Everything that is wrong with it, all at once.
@@ -120,7 +124,11 @@ impl Policy {
             issuer: issuer?,
             domains,
             hotkeys,
-            detectors: known.detectors,
+            detectors: known
+                .detectors
+                .into_iter()
+                .zip(names.iter().map(|name| name.span))
+                .collect(),
             clipboard,
             usb,
             input,
@@ -170,9 +178,9 @@ impl Policy {
         &self.hotkeys
     }
 
-    /// The officer's own detectors.
+    /// The officer's own detectors, each with the place of its name.
     #[must_use]
-    pub fn detectors(&self) -> &[Detector] {
+    pub fn detectors(&self) -> &[(Detector, Span)] {
         &self.detectors
     }
 

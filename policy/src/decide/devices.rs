@@ -16,11 +16,11 @@ type Word = u32;
 /// What a rule gives; `None` is open.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'r> {
-    class: Option<UsbClass>,
-    vendor: Option<u16>,
-    product: Option<u16>,
-    serial: Option<&'r str>,
-    port: Option<&'r str>,
+    pub(crate) class: Option<UsbClass>,
+    pub(crate) vendor: Option<u16>,
+    pub(crate) product: Option<u16>,
+    pub(crate) serial: Option<&'r str>,
+    pub(crate) port: Option<&'r str>,
 }
 
 impl<'r> Fields<'r> {
@@ -130,21 +130,35 @@ impl DeviceIndex {
         *self.words.entry(word.into()).or_insert(next)
     }
 
+    /// The first rule that matches everything that `fields` does.
+    pub(crate) fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
+        self.first_for(&Key {
+            class: fields.class,
+            vendor: fields.vendor,
+            product: fields.product,
+            serial: fields.serial.and_then(|serial| self.words.get(serial).copied()),
+            port: fields.port.and_then(|port| self.words.get(port).copied()),
+        })
+    }
+
     /// The first rule that matches a device's function, or the device as a whole where `class` is `None`.
     pub(crate) fn first(&self, device: &UsbDevice<'_>, class: Option<UsbClass>) -> Option<usize> {
-        let key = Key {
+        self.first_for(&Key {
             class,
             vendor: Some(device.vendor),
             product: Some(device.product),
             serial: device.serial.and_then(|serial| self.words.get(serial).copied()),
             port: device.port.and_then(|port| self.words.get(port).copied()),
-        };
+        })
+    }
+
+    fn first_for(&self, key: &Key) -> Option<usize> {
         let mut best: Option<usize> = None;
         for table in &self.tables {
             if best.is_some_and(|best| best < table.first) {
                 break;
             }
-            let found = table.shape.project(&key).and_then(|key| table.rules.get(&key).copied());
+            let found = table.shape.project(key).and_then(|key| table.rules.get(&key).copied());
             best = best.into_iter().chain(found).min();
         }
         best

@@ -25,7 +25,7 @@ mod verdict;
 
 pub(crate) use clipboard::ClipboardIndex;
 pub(crate) use devices::{DeviceIndex, Fields};
-pub(crate) use usb::UsbIndex;
+pub(crate) use usb::{UsbIndex, listed};
 pub use verdict::{Obligation, Reason, Verdict};
 
 words! {
@@ -45,9 +45,9 @@ words! {
 /// The rules, arranged for finding the first that matches.
 #[derive(Clone, Debug)]
 pub(crate) struct Index {
-    clipboard: ClipboardIndex,
-    usb: UsbIndex,
-    input: DeviceIndex,
+    pub(crate) clipboard: ClipboardIndex,
+    pub(crate) usb: UsbIndex,
+    pub(crate) input: DeviceIndex,
 }
 
 impl Index {

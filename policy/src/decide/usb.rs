@@ -52,6 +52,11 @@ impl UsbIndex {
         Self { closed: counting(false), open: counting(true) }
     }
 
+    /// The rules that have a say over a domain, with break-glass open or closed.
+    pub(crate) fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<&DeviceIndex> {
+        self.rules(&Context { break_glass }, Some(to))
+    }
+
     fn rules(&self, context: &Context, to: Option<DomainId>) -> Option<&DeviceIndex> {
         let bound = if context.break_glass { &self.open } else { &self.closed };
         match to {

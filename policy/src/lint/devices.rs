@@ -1,0 +1,200 @@
+//! Device rules that decide nothing, or more than they should.
+//!
+//! A rule is a box in the space of devices: in each of class, vendor, product, serial and port it is one value or all of
+//! them. Where a field has values that no rule names, what the earlier rules leave of a box includes the devices with
+//! such values, and those only a rule with that field open can take. So earlier rules cover a box together only if one
+//! of them covers it alone, and that one is found like a device's first rule. The exception is a finite field of which
+//! every value is named; there the box is cut up and each piece looked at.
+
+use std::collections::BTreeSet;
+
+use super::{unreachable, warn};
+use crate::decide::{DeviceIndex, Fields, listed};
+use crate::diagnostic::{Diagnostic, Spanned};
+use crate::language::{DeviceMatch, DomainId, Head, UsbAction, UsbClass, UsbRule};
+use crate::policy::Policy;
+
+pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+    let boxes = || policy.usb().iter().map(|rule| Fields::of(&rule.matches, rule.class()));
+    let exhausted = FINITE.iter().any(|field| field.is_exhausted(boxes()));
+    for (number, rule) in policy.usb().iter().enumerate() {
+        match never_matches(policy, rule) {
+            Some(warning) => found.push(warning),
+            None => reach(policy, number, rule, exhausted, found),
+        }
+        admits(rule, found);
+    }
+    for (number, rule) in policy.input().iter().enumerate() {
+        let fields = Fields::of(&rule.matches, None);
+        let first = policy.index().input.first_covering(&fields).filter(|first| *first < number);
+        if let Some(first) = first.and_then(|first| policy.input().get(first)) {
+            found.push(unreachable(&rule.head, [&first.head]));
+        }
+    }
+    if let Some(break_glass) = policy.break_glass() {
+        for id in &break_glass.allow_usb {
+            if !policy.usb().iter().any(|rule| rule.head.id.value == id.value) {
+                warn(
+                    id.span,
+                    format!(
+                        "no USB rule is called `{}`, so break-glass opens nothing by that name",
+                        id.value
+                    ),
+                    "add the rule, marked `break_glass = true`, or take the name off this list",
+                    found,
+                );
+            }
+        }
+    }
+}
+
+/// A rule that no device in the world can meet.
+fn never_matches(policy: &Policy, rule: &UsbRule) -> Option<Diagnostic> {
+    if rule.class() == Some(UsbClass::HUB) {
+        return Some(Diagnostic::warning(
+            rule.matches.span,
+            format!("the rule `{}` can never match", rule.head.id.value),
+            "hubs never enter a domain, whatever the rules say: remove it",
+        ));
+    }
+    let marked = rule.break_glass.filter(|marked| **marked)?;
+    if listed(rule, policy.break_glass()) {
+        return None;
+    }
+    Some(Diagnostic::warning(
+        marked.span,
+        format!("the rule `{}` can never match: break-glass does not open it", rule.head.id.value),
+        format!(
+            "add it to `allow_usb` under [break_glass]: allow_usb = [\"{}\"]",
+            rule.head.id.value
+        ),
+    ))
+}
+
+fn reach(
+    policy: &Policy,
+    number: usize,
+    rule: &UsbRule,
+    exhausted: bool,
+    found: &mut Vec<Diagnostic>,
+) {
+    let bound_for = match rule.to {
+        Some(to) => vec![*to],
+        None => (0..).take(policy.domains().len()).map(DomainId).collect(),
+    };
+    let open = rule.only_in_break_glass();
+    let fields = Fields::of(&rule.matches, rule.class());
+    let mut instead: Vec<&Head> = Vec::new();
+    for to in bound_for {
+        let index = policy.index().usb.bound_for(open, to);
+        let alone =
+            index.and_then(|index| index.first_covering(&fields)).filter(|first| *first < number);
+        if let Some(first) = alone.and_then(|first| policy.usb().get(first)) {
+            instead.push(&first.head);
+            continue;
+        }
+        let counts = |other: &&UsbRule| {
+            other.to.is_none_or(|other| *other == to)
+                && (!other.only_in_break_glass() || (open && listed(other, policy.break_glass())))
+        };
+        let earlier = policy.usb().iter().take(number).filter(|_| exhausted).filter(counts);
+        let earlier: Vec<Earlier<'_>> =
+            earlier.map(|other| (Fields::of(&other.matches, other.class()), &other.head)).collect();
+        match covered_together(fields, &earlier) {
+            Some(together) => instead.extend(together),
+            None => return,
+        }
+    }
+    found.push(unreachable(&rule.head, instead));
+}
+
+/// An earlier rule: what it matches, and where it stands.
+type Earlier<'p> = (Fields<'p>, &'p Head);
+
+/// A field with finitely many values.
+struct Finite {
+    /// How many a device can have: hubs reach no rule, so their class does not count.
+    count: usize,
+    values: fn() -> Box<dyn Iterator<Item = u16>>,
+    get: fn(&Fields<'_>) -> Option<u16>,
+    set: for<'r> fn(Fields<'r>, u16) -> Fields<'r>,
+}
+
+const FINITE: [Finite; 3] = [
+    Finite {
+        count: 255,
+        values: || Box::new((0..=255).filter(|class| *class != u16::from(UsbClass::HUB.0))),
+        get: |fields| {
+            fields.class.filter(|class| *class != UsbClass::HUB).map(|class| class.0.into())
+        },
+        set: |fields, class| Fields { class: u8::try_from(class).ok().map(UsbClass), ..fields },
+    },
+    Finite {
+        count: 1 << 16,
+        values: || Box::new(0..=u16::MAX),
+        get: |fields| fields.vendor,
+        set: |fields, vendor| Fields { vendor: Some(vendor), ..fields },
+    },
+    Finite {
+        count: 1 << 16,
+        values: || Box::new(0..=u16::MAX),
+        get: |fields| fields.product,
+        set: |fields, product| Fields { product: Some(product), ..fields },
+    },
+];
+
+impl Finite {
+    /// Whether these rules name every value.
+    fn is_exhausted<'f>(&self, rules: impl Iterator<Item = Fields<'f>>) -> bool {
+        let named: BTreeSet<u16> = rules.filter_map(|fields| (self.get)(&fields)).collect();
+        named.len() >= self.count
+    }
+}
+
+/// The earlier rules that together leave nothing of a box, although none of them covers it alone.
+fn covered_together<'p>(target: Fields<'p>, earlier: &[Earlier<'p>]) -> Option<Vec<&'p Head>> {
+    let boxes = || earlier.iter().map(|(fields, _)| *fields);
+    let cut = |field: &&Finite| (field.get)(&target).is_none() && field.is_exhausted(boxes());
+    let field = FINITE.iter().find(cut)?;
+    let mut heads = Vec::new();
+    for value in (field.values)() {
+        let piece = (field.set)(target, value);
+        let reaches =
+            |(fields, _): &&Earlier<'p>| (field.get)(fields).is_none_or(|named| named == value);
+        let earlier: Vec<Earlier<'p>> = earlier.iter().filter(reaches).copied().collect();
+        let index = DeviceIndex::new(earlier.iter().map(|(fields, _)| *fields).enumerate());
+        match index.first_covering(&piece) {
+            Some(first) => heads.extend(earlier.get(first).map(|(_, head)| *head)),
+            None => heads.extend(covered_together(piece, &earlier)?),
+        }
+    }
+    Some(heads)
+}
+
+/// Rules that let in more than their writer may have thought.
+fn admits(rule: &UsbRule, found: &mut Vec<Diagnostic>) {
+    if *rule.action == UsbAction::Deny {
+        return;
+    }
+    let matches: &Spanned<DeviceMatch> = &rule.matches;
+    if matches.is_empty() && *rule.action == UsbAction::Allow {
+        warn(
+            matches.span,
+            format!("the rule `{}` admits every USB device there is", rule.head.id.value),
+            "say which: `{ class = \"smart-card\" }`",
+            found,
+        );
+    }
+    const COMMUNICATIONS: UsbClass = UsbClass(0x02);
+    const WIRELESS: UsbClass = UsbClass(0xe0);
+    if let Some(class @ (COMMUNICATIONS | WIRELESS)) = matches.class {
+        warn(
+            matches.span,
+            format!(
+                "{class} devices can be network adapters, which join the domain to a network of their own"
+            ),
+            "name the vendor and product that you mean",
+            found,
+        );
+    }
+}

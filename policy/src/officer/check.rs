@@ -1,0 +1,59 @@
+//! `bulkhead policy check`: is this policy fit to be signed?
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostics, Located, Severity};
+use crate::policy::Policy;
+
+/// Everything there is to say about a policy's text.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether it may be put in force: there are no errors.
+    pub ok: bool,
+    /// For what it is refused.
+    pub errors: Vec<Located>,
+    /// What somebody should look at.
+    pub warnings: Vec<Located>,
+    #[serde(skip)]
+    found: Diagnostics,
+}
+
+/// Reads a policy, lints it, and holds it against its own expectations.
+#[must_use]
+pub fn check(source_name: &str, text: &str) -> Report {
+    let found = match Policy::draft(source_name, text) {
+        Ok(policy) => policy.lint(),
+        Err(found) => found,
+    };
+    Report {
+        ok: !found.has_errors(),
+        errors: found.located(Severity::Error),
+        warnings: found.located(Severity::Warning),
+        found,
+    }
+}
+
+impl Report {
+    /// For a person: each finding with its line underlined, then the sum.
+    #[must_use]
+    pub fn render(&self, colours: bool) -> String {
+        format!("{}{self}\n", self.found.render(colours))
+    }
+}
+
+impl fmt::Display for Report {
+    /// The sum.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |number: usize, what: &str| match number {
+            0 => format!("no {what}s"),
+            1 => format!("1 {what}"),
+            many => format!("{many} {what}s"),
+        };
+        let (errors, warnings) =
+            (count(self.errors.len(), "error"), count(self.warnings.len(), "warning"));
+        let fit = if self.ok { "fit to be signed" } else { "refused" };
+        write!(f, "{}: {fit}: {errors}, {warnings}", self.found.source().name())
+    }
+}
