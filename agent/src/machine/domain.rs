@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use policy::language::Network;
 use toml_edit::{Table, TableLike, Value};
 
-use super::reader::{Reader, Span};
+use super::reader::{Reader, Span, with_article};
 use super::values::{self, MemorySize, Wrong};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
 use crate::pci::PciAddress;
@@ -70,9 +70,9 @@ impl Draft {
 }
 
 pub(crate) fn read_all(reader: &mut Reader, top: &Table, context: Context<'_>) -> Vec<Draft> {
-    let domains = reader.table(top, "domain");
+    let domains = reader.table(top, "domain").map(|(table, _)| table);
     let mut drafts = Vec::new();
-    if let Some((domains, _)) = domains {
+    if let Some(domains) = domains {
         for (name, item) in domains.iter() {
             let header = super::reader::key_span(domains, name).unwrap_or(0..0);
             if drafts.len() >= DOMAINS_MAX {
@@ -95,14 +95,13 @@ pub(crate) fn read_all(reader: &mut Reader, top: &Table, context: Context<'_>) -
             drafts.push(read_one(reader, name, &header, table, member, context.images));
         }
     }
-    if let Some(roster) = context.roster {
-        for missing in roster.iter().filter(|m| !drafts.iter().any(|d| d.name == m.name)) {
-            reader.problem(
-                top.span().map_or(0..0, |s| s.end..s.end),
-                format!("the policy's domain `{}` has no hardware on this PC", missing.name),
-                format!("add a section [domain.{}] with its kernel, memory and NIC", missing.name),
-            );
-        }
+    let named = |name: &str| domains.is_some_and(|domains| domains.contains_key(name));
+    for missing in context.roster.unwrap_or_default().iter().filter(|m| !named(&m.name)) {
+        reader.problem(
+            reader.end..reader.end,
+            format!("the policy's domain `{}` has no hardware on this PC", missing.name),
+            format!("add a section [domain.{}] with its kernel, memory and NIC", missing.name),
+        );
     }
     drafts
 }
@@ -243,7 +242,7 @@ fn read_disks(reader: &mut Reader, table: &dyn TableLike, images: &Path) -> Vec<
         let Some(entry) = value.as_inline_table() else {
             reader.problem(
                 span,
-                format!("a disk is {} here", value.type_name()),
+                format!("a disk is {} here", with_article(value.type_name())),
                 "write it as { path = \"root.img\", readonly = true }",
             );
             continue;
@@ -352,7 +351,7 @@ fn element<T>(
     let result = match value.as_str() {
         Some(text) => parse(text),
         None => Err((
-            format!("an entry of `{key}` is {} here", value.type_name()),
+            format!("an entry of `{key}` is {} here", with_article(value.type_name())),
             "write a string, in quotes".to_owned(),
         )),
     };

@@ -17,12 +17,13 @@ const PROBLEMS_MAX: usize = 100;
 
 pub(crate) struct Reader {
     pub(crate) problems: Vec<Diagnostic>,
-    text_len: usize,
+    /// Where something is missing.
+    pub(crate) end: usize,
 }
 
 impl Reader {
     pub(crate) fn new(text: &str) -> Self {
-        Self { problems: Vec::new(), text_len: text.len() }
+        Self { problems: Vec::new(), end: text.trim_end().len() }
     }
 
     pub(crate) fn problem(
@@ -32,7 +33,6 @@ impl Reader {
         help: impl Into<String>,
     ) {
         if self.problems.len() < PROBLEMS_MAX {
-            let span = span.start.min(self.text_len)..span.end.min(self.text_len);
             self.problems.push(Diagnostic::error(span.into(), message, help));
         }
     }
@@ -124,10 +124,16 @@ impl Reader {
     }
 
     fn wrong_type<T>(&mut self, key: &str, item: &Item, wanted: &str) -> Option<T> {
-        let is = item.type_name();
+        let is = with_article(item.type_name());
         self.problem(span(item), format!("`{key}` is {is} here"), format!("write {wanted}"));
         None
     }
+}
+
+/// `a string`, `an integer`.
+pub(crate) fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 pub(crate) fn key_span(table: &dyn TableLike, key: &str) -> Option<Span> {

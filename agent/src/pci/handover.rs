@@ -199,14 +199,7 @@ impl Handover {
         self.refuse_if_held(&function)?;
         self.ensure_vfio_pci()?;
         let bound_already = function.driver.as_deref() == Some(VFIO_PCI);
-        let former = match self.lock().get(&address) {
-            Some(known) if bound_already => Former { domain: domain.to_owned(), ..known.clone() },
-            _ => Former {
-                domain: domain.to_owned(),
-                driver: function.driver.clone().filter(|driver| driver != VFIO_PCI),
-                driver_override: function.driver_override.clone().filter(|o| o != VFIO_PCI),
-            },
-        };
+        let former = self.former(&function, domain);
         self.remember(address, Some(former.clone()))?;
         if bound_already {
             return Ok(());
@@ -248,6 +241,20 @@ impl Handover {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<PciAddress, Former>> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to write down before the function is touched: what it has now, unless that is already
+    /// the agent's doing, of which the record knows what was before.
+    fn former(&self, function: &PciFunction, domain: &str) -> Former {
+        let known = self.lock().get(&function.address).cloned();
+        let not_ours = |text: &Option<String>| text.clone().filter(|text| text != VFIO_PCI);
+        Former {
+            domain: domain.to_owned(),
+            driver: not_ours(&function.driver)
+                .or_else(|| known.as_ref().and_then(|known| known.driver.clone())),
+            driver_override: not_ours(&function.driver_override)
+                .or_else(|| known.and_then(|known| known.driver_override)),
+        }
     }
 
     /// Changes the record on the disk, then in memory.
@@ -410,8 +417,12 @@ impl Handover {
     fn write(&self, address: PciAddress, file: PathBuf, text: &str) -> io::Result<()> {
         let (done, result) = mpsc::channel();
         let (kernel, held, text) = (self.sysfs.kernel.clone(), self.held.clone(), text.to_owned());
+        // One entry a write: a later one that returns must not hide an earlier one that does not.
         let forget = move |held: &Mutex<Vec<PciAddress>>| {
-            held.lock().unwrap_or_else(PoisonError::into_inner).retain(|a| *a != address);
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(index) = held.iter().position(|a| *a == address) {
+                held.swap_remove(index);
+            }
         };
         held.lock().unwrap_or_else(PoisonError::into_inner).push(address);
         let spawned = thread::Builder::new().name("sysfs-write".to_owned()).spawn({
@@ -441,3 +452,6 @@ fn wont_let_go(function: &PciFunction) -> HandoverError {
         uses: function.interfaces.first().cloned().unwrap_or_else(|| "its interface".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

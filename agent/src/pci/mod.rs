@@ -7,6 +7,8 @@
 //! | [`handover`] | driver_override, unbind, bind, and the record that outlives a crash |
 //! | [`sysfs`] | the few ways the agent touches sysfs, so that a test can stand in for the kernel |
 
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod handover;
 pub mod inspect;
 pub mod sysfs;

@@ -177,6 +177,8 @@ pub struct Domain {
     state: State,
     since: Time,
     wanted: bool,
+    /// Devices may be away from the host.
+    holds_devices: bool,
     stop_deadline: Duration,
     failures: u32,
     restarts: u64,
@@ -191,6 +193,7 @@ impl Domain {
             state: State::Off,
             since: Time::ZERO,
             wanted: false,
+            holds_devices: false,
             stop_deadline,
             failures: 0,
             restarts: 0,
@@ -288,6 +291,7 @@ impl Domain {
     }
 
     fn prepare(&mut self, now: Time) -> Option<Action> {
+        self.holds_devices = true;
         self.go(now, State::Preparing { until: now + DEVICES_DEADLINE });
         Some(Action::Prepare)
     }
@@ -321,6 +325,8 @@ impl Domain {
                 self.end(now)
             }
             State::Backoff { .. } | State::Gated => self.release(now),
+            // They did not come back the last time; perhaps they do now.
+            State::Off if self.holds_devices => self.release(now),
             // Preparing and spawning end by themselves, and then look at what is wanted.
             _ => None,
         }
@@ -399,8 +405,9 @@ impl Domain {
         if !matches!(self.state, State::Releasing { .. }) {
             return None;
         }
-        if let Err(problem) = result {
-            self.problem = Some(problem);
+        match result {
+            Ok(()) => self.holds_devices = false,
+            Err(problem) => self.problem = Some(problem),
         }
         self.go(now, State::Off);
         if self.wanted { self.prepare(now) } else { None }
@@ -439,3 +446,6 @@ impl Domain {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! A PC of files and links, and a kernel that moves them as the real one does.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use super::PciAddress;
+use super::sysfs::{Kernel, Sysfs};
+
+pub(crate) struct FakePc {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) kernel: Arc<FakeKernel>,
+}
+
+#[derive(Default)]
+pub(crate) struct FakeKernel {
+    root: PathBuf,
+    /// Drivers that hold on to their devices, for this long.
+    stubborn: Mutex<Option<(String, Duration)>>,
+    /// Drivers that refuse to bind.
+    refusing: Mutex<HashSet<String>>,
+    reset_fails: Mutex<bool>,
+    modules: Mutex<HashSet<String>>,
+    /// Every write, in order: `attribute=text`.
+    pub(crate) writes: Mutex<Vec<String>>,
+}
+
+impl FakePc {
+    /// A PC without devices, with vfio-pci installed and not loaded.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("sys");
+        fs::create_dir_all(root.join("bus/pci/devices")).unwrap();
+        fs::create_dir_all(root.join("bus/pci/drivers")).unwrap();
+        fs::create_dir_all(root.join("kernel/iommu_groups")).unwrap();
+        let modules = Mutex::new(HashSet::from(["vfio-pci".to_owned()]));
+        let kernel = Arc::new(FakeKernel { root, modules, ..FakeKernel::default() });
+        Self { dir, kernel }
+    }
+
+    pub(crate) fn sysfs(&self) -> Sysfs {
+        Sysfs::at(self.kernel.root.clone(), self.kernel.clone())
+    }
+
+    /// A device, bound to `driver` if there is one, in `group` if there is one.
+    pub(crate) fn add(&self, address: &str, class: u32, driver: Option<&str>, group: Option<u32>) -> PciAddress {
+        let address: PciAddress = address.parse().unwrap();
+        let device = self.sysfs().pci_device(address);
+        fs::create_dir(&device).unwrap();
+        let write = |name: &str, text: &str| fs::write(device.join(name), text).unwrap();
+        write("vendor", "0x8086\n");
+        write("device", "0x10d3\n");
+        write("class", &format!("0x{class:06x}\n"));
+        write("driver_override", "(null)\n");
+        write("reset", "");
+        write("reset_method", "flr bus\n");
+        if let Some(driver) = driver {
+            self.kernel.add_driver(driver);
+            symlink(self.sysfs().pci_driver(driver), device.join("driver")).unwrap();
+        }
+        if let Some(group) = group {
+            let group = self.sysfs().path(format!("kernel/iommu_groups/{group}"));
+            fs::create_dir_all(group.join("devices")).unwrap();
+            symlink(&device, group.join("devices").join(address.to_string())).unwrap();
+            symlink(&group, device.join("iommu_group")).unwrap();
+        }
+        address
+    }
+
+    /// An e1000e with group `group` to itself.
+    pub(crate) fn add_nic(&self, address: &str, group: u32) -> PciAddress {
+        self.add(address, 0x02_0000, Some("e1000e"), Some(group))
+    }
+
+    pub(crate) fn driver(&self, address: PciAddress) -> Option<String> {
+        self.kernel.driver(address)
+    }
+
+    pub(crate) fn holds_on(&self, driver: &str, time: Duration) {
+        *self.kernel.stubborn.lock().unwrap() = Some((driver.to_owned(), time));
+    }
+
+    pub(crate) fn refuses(&self, driver: &str) {
+        self.kernel.refusing.lock().unwrap().insert(driver.to_owned());
+    }
+
+    pub(crate) fn does_not_reset(&self) {
+        *self.kernel.reset_fails.lock().unwrap() = true;
+    }
+
+    pub(crate) fn has_no_modules(&self) {
+        self.kernel.modules.lock().unwrap().clear();
+    }
+}
+
+impl FakeKernel {
+    fn add_driver(&self, name: &str) {
+        let driver = self.root.join("bus/pci/drivers").join(name);
+        fs::create_dir_all(&driver).unwrap();
+        fs::write(driver.join("bind"), "").unwrap();
+        fs::write(driver.join("unbind"), "").unwrap();
+    }
+
+    fn driver(&self, address: PciAddress) -> Option<String> {
+        let link = self.root.join("bus/pci/devices").join(address.to_string()).join("driver");
+        Some(fs::read_link(link).ok()?.file_name()?.to_str()?.to_owned())
+    }
+}
+
+impl Kernel for FakeKernel {
+    fn write(&self, attribute: &Path, text: &str) -> io::Result<()> {
+        let name = attribute.file_name().unwrap().to_str().unwrap();
+        self.writes.lock().unwrap().push(format!("{name}={}", text.trim()));
+        let bus = self.root.join("bus/pci");
+        match name {
+            "unbind" => {
+                let address: PciAddress = text.parse().unwrap();
+                let stubborn = self.stubborn.lock().unwrap().clone();
+                if let Some((driver, time)) = stubborn
+                    && self.driver(address) == Some(driver)
+                {
+                    thread::sleep(time);
+                }
+                fs::remove_file(bus.join("devices").join(text).join("driver"))
+            }
+            "bind" => {
+                let driver = attribute.parent().unwrap();
+                let driver_name = driver.file_name().unwrap().to_str().unwrap();
+                if self.refusing.lock().unwrap().contains(driver_name) {
+                    return Err(io::Error::from_raw_os_error(19));
+                }
+                let device = bus.join("devices").join(text);
+                let wanted = fs::read_to_string(device.join("driver_override"))?;
+                // The kernel binds vfio-pci only to what names it.
+                if driver_name == "vfio-pci" && wanted.trim() != "vfio-pci" {
+                    return Err(io::Error::from_raw_os_error(19));
+                }
+                symlink(driver, device.join("driver"))
+            }
+            "driver_override" => {
+                let set = if text.trim().is_empty() { "(null)\n" } else { text };
+                fs::write(attribute, set)
+            }
+            "reset" if *self.reset_fails.lock().unwrap() => Err(io::Error::from_raw_os_error(25)),
+            "reset" => Ok(()),
+            other => panic!("nothing writes {other}"),
+        }
+    }
+
+    fn load_module(&self, name: &str) -> io::Result<()> {
+        if !self.modules.lock().unwrap().contains(name) {
+            return Err(io::Error::other(format!("modprobe: FATAL: Module {name} not found")));
+        }
+        self.add_driver(name);
+        Ok(())
+    }
+}

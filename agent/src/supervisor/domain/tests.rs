@@ -1,0 +1,316 @@
+use super::*;
+use proptest::prelude::*;
+
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the world does to a domain.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(Event),
+    /// The worker at it comes through, or fails.
+    Work(bool),
+    Gate(bool),
+    /// The VMM ends.
+    Exit(Exit),
+    Answer,
+    Wait(u64),
+    /// Whether the next VMMs can be started.
+    Startable(bool),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        Just(Step::Ask(Event::Start)),
+        Just(Step::Ask(Event::Restart)),
+        any::<bool>().prop_map(|now| Step::Ask(Event::Stop { now })),
+        any::<bool>().prop_map(Step::Work),
+        Just(Step::Work(true)),
+        any::<bool>().prop_map(Step::Gate),
+        Just(Step::Gate(true)),
+        Just(Step::Exit(Exit::PoweredOff)),
+        Just(Step::Exit(Exit::Failed("it fell over".into()))),
+        Just(Step::Answer),
+        (0u64..700).prop_map(Step::Wait),
+        any::<bool>().prop_map(Step::Startable),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+/// A domain and everything around it, with the promises checked at every action.
+struct World {
+    domain: Domain,
+    now: Time,
+    vmm: bool,
+    devices: bool,
+    work: Option<Action>,
+    startable: bool,
+    spawned: u32,
+    pressed: u32,
+    killed: u32,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            domain: Domain::new(STOP_DEADLINE),
+            now: Time::ZERO,
+            vmm: false,
+            devices: false,
+            work: None,
+            startable: true,
+            spawned: 0,
+            pressed: 0,
+            killed: 0,
+        }
+    }
+
+    fn after(steps: Vec<Step>) -> Self {
+        let mut world = Self::new();
+        for step in steps {
+            world.step(step);
+        }
+        world.startable = true;
+        world
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let action = self.domain.handle(self.now, event);
+            next = action.and_then(|action| self.perform(action));
+        }
+        assert_eq!(self.domain.state().has_vmm(), self.vmm, "{:?}", self.domain.state());
+    }
+
+    fn perform(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Prepare | Action::Release => {
+                assert!(!self.vmm, "devices are not touched while a VMM has them");
+                let busy = || Err("busy".to_owned());
+                match (self.work, action) {
+                    (Some(_), Action::Prepare) => return Some(Event::Prepared(busy())),
+                    (Some(_), _) => return Some(Event::Released(busy())),
+                    (None, _) => self.work = Some(action),
+                }
+                None
+            }
+            Action::AskGate => None,
+            Action::Spawn => {
+                assert!(!self.vmm, "one VMM a domain");
+                assert!(self.devices, "no VMM without its devices");
+                if !self.startable {
+                    return Some(Event::Spawned(Err("no such file".into())));
+                }
+                self.vmm = true;
+                self.spawned += 1;
+                Some(Event::Spawned(Ok(())))
+            }
+            Action::PressPowerButton => {
+                assert!(self.vmm);
+                self.pressed += 1;
+                None
+            }
+            Action::EndVmm => {
+                assert!(self.vmm);
+                None
+            }
+            Action::KillVmm => {
+                assert!(self.vmm);
+                self.killed += 1;
+                None
+            }
+        }
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Ask(event) => self.feed(event),
+            Step::Work(comes_through) => self.work(comes_through),
+            Step::Gate(open) if self.domain.state() == State::Gated => {
+                self.feed(Event::Gate(if open { Ok(()) } else { Err("a network".into()) }));
+            }
+            Step::Exit(exit) if self.vmm => self.exit(exit),
+            Step::Answer if self.vmm => self.feed(Event::Answered),
+            Step::Wait(seconds) => self.wait(Duration::from_secs(seconds)),
+            Step::Startable(startable) => self.startable = startable,
+            Step::Gate(_) | Step::Exit(_) | Step::Answer => {}
+        }
+    }
+
+    fn work(&mut self, comes_through: bool) {
+        let result = if comes_through { Ok(()) } else { Err("it does not let go".into()) };
+        match self.work.take() {
+            Some(Action::Prepare) => {
+                self.devices |= comes_through;
+                self.feed(Event::Prepared(result));
+            }
+            Some(_) => {
+                self.devices &= !comes_through;
+                self.feed(Event::Released(result));
+            }
+            None => {}
+        }
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        // The process is gone before the machine hears of it.
+        self.vmm = false;
+        let action = self.domain.handle(self.now, Event::Exited(exit));
+        if let Some(event) = action.and_then(|action| self.perform(action)) {
+            self.feed(event);
+        }
+    }
+
+    /// Lets time go by as the event loop does: a tick at each deadline.
+    fn wait(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(deadline) = self.domain.deadline().filter(|at| *at <= until) {
+            self.now = self.now.max(deadline);
+            self.feed(Event::Tick);
+        }
+        self.now = until;
+    }
+
+    /// Everything around the domain works, except that the guest does what it likes.
+    fn cooperate(&mut self, time: Duration, guest_obeys: bool) {
+        let until = self.now + time;
+        while self.now < until {
+            self.work(true);
+            self.step(Step::Gate(true));
+            let asked = matches!(self.domain.state(), State::Stopping(_));
+            if self.vmm && asked && (guest_obeys || self.killed > 0) {
+                self.exit(Exit::PoweredOff);
+            }
+            self.wait(Duration::from_secs(1));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_domain_that_is_stopped_is_off_in_bounded_time_whatever_its_guest_does(before in steps()) {
+        let mut world = World::after(before);
+        world.feed(Event::Stop { now: false });
+        world.killed = 0;
+        world.cooperate(STOP_DEADLINE + END_GRACE + Duration::from_secs(5), false);
+        prop_assert_eq!(world.domain.state(), State::Off);
+        prop_assert!(!world.vmm && !world.devices);
+    }
+
+    #[test]
+    fn a_domain_that_is_started_runs_in_bounded_time_once_nothing_is_in_its_way(before in steps()) {
+        let mut world = World::after(before);
+        world.feed(Event::Start);
+        world.cooperate(STOP_DEADLINE + BACKOFF_MAX, true);
+        prop_assert!(matches!(world.domain.state(), State::Running { .. }), "{:?}", world.domain);
+    }
+
+    #[test]
+    fn a_delay_is_never_longer_than_the_longest(before in steps()) {
+        let world = World::after(before);
+        if let State::Backoff { until } = world.domain.state() {
+            prop_assert!(until <= world.now + BACKOFF_MAX);
+            prop_assert!(world.domain.problem().is_some());
+        }
+    }
+
+    #[test]
+    fn a_domain_nobody_wants_starts_no_vmm(before in steps(), after in steps()) {
+        let mut world = World::after(before);
+        world.feed(Event::Stop { now: false });
+        let spawned = world.spawned;
+        for step in after.into_iter().filter(|s| !matches!(s, Step::Ask(Event::Start | Event::Restart))) {
+            world.step(step);
+        }
+        prop_assert_eq!(world.spawned, spawned);
+    }
+}
+
+fn running() -> World {
+    let mut world = World::new();
+    world.feed(Event::Start);
+    world.work(true);
+    world.step(Step::Gate(true));
+    world.feed(Event::Answered);
+    assert_eq!(world.domain.state().word(), "running");
+    world
+}
+
+#[test]
+fn a_guest_that_powers_off_stays_off_and_its_devices_go_back() {
+    let mut world = running();
+    world.exit(Exit::PoweredOff);
+    assert_eq!(world.work, Some(Action::Release));
+    world.work(true);
+    world.wait(Duration::from_secs(3600));
+    assert_eq!((world.domain.state(), world.spawned), (State::Off, 1));
+}
+
+#[test]
+fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays() {
+    let mut world = running();
+    let mut delays = Vec::new();
+    for _ in 0..8 {
+        world.exit(Exit::Failed("it fell over".into()));
+        let State::Backoff { until } = world.domain.state() else { panic!() };
+        delays.push((until - world.now).as_secs());
+        world.wait(until - world.now);
+        world.work(true);
+        world.step(Step::Gate(true));
+    }
+    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
+    assert_eq!((world.domain.restarts(), world.spawned), (8, 9));
+}
+
+#[test]
+fn a_vmm_that_was_healthy_for_a_while_is_restarted_at_once_again() {
+    let mut world = running();
+    for _ in 0..3 {
+        world.wait(HEALTHY_AFTER);
+        world.exit(Exit::Failed("it fell over".into()));
+        assert_eq!(world.domain.state(), State::Backoff { until: world.now + BACKOFF_FIRST });
+        world.wait(BACKOFF_FIRST);
+        world.work(true);
+        world.step(Step::Gate(true));
+    }
+}
+
+#[test]
+fn a_guest_that_ignores_its_power_button_is_asked_again_and_then_switched_off() {
+    let mut world = running();
+    world.feed(Event::Stop { now: false });
+    world.wait(STOP_DEADLINE - Duration::from_secs(1));
+    assert_eq!((world.pressed, world.killed), (3, 0));
+    world.wait(Duration::from_secs(1) + END_GRACE);
+    assert_eq!(world.killed, 1);
+    world.exit(Exit::Failed("signal 9".into()));
+    world.work(true);
+    assert_eq!(world.domain.state(), State::Off);
+    assert!(world.domain.problem().is_some_and(|p| p.contains("power button")));
+}
+
+#[test]
+fn a_restart_keeps_the_devices_and_starts_one_new_vmm() {
+    let mut world = running();
+    world.feed(Event::Restart);
+    world.exit(Exit::PoweredOff);
+    assert_eq!(world.work, Some(Action::Prepare));
+    world.work(true);
+    world.step(Step::Gate(true));
+    assert_eq!((world.spawned, world.domain.restarts()), (2, 0));
+}
+
+#[test]
+fn a_host_with_a_network_keeps_the_domain_waiting_and_tells_why() {
+    let mut world = World::new();
+    world.feed(Event::Start);
+    world.work(true);
+    world.step(Step::Gate(false));
+    assert_eq!((world.domain.state().word(), world.spawned), ("retrying", 0));
+    assert_eq!(world.domain.problem(), Some("a network"));
+    world.wait(BACKOFF_FIRST);
+    world.work(true);
+    world.step(Step::Gate(true));
+    world.feed(Event::Answered);
+    assert_eq!((world.spawned, world.domain.problem()), (1, None));
+}
