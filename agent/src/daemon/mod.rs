@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let _lock = lock(&options.layout)?;
     let vmm = files::find_vmm(options.vmm.as_deref())?;
     raise_memlock(&files.machine);
-    let cgroups = Cgroups::open()
+    let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
         })

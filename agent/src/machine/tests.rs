@@ -76,11 +76,17 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     assert!(!machine.allow_host_network);
     assert_eq!(machine.domain("internet").unwrap().kind, Kind::External);
     let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
-    assert_eq!((vm.memory, vm.cpus, vm.kernel.to_str()), (MemorySize::DEFAULT, 1, Some("/boot/vmlinuz")));
+    assert_eq!(
+        (vm.memory, vm.cpus, vm.kernel.to_str()),
+        (MemorySize::DEFAULT, 1, Some("/boot/vmlinuz"))
+    );
     let everything = parse(include_str!("../../tests/machine/good/everything.toml")).unwrap();
     assert_eq!(everything.domains[0].name, "clinical", "the order is the policy's");
     let Kind::Vm(vm) = &everything.domains[0].kind else { panic!() };
-    assert_eq!((vm.kernel.to_str(), vm.initrd.as_deref()), (Some("/images/k"), Some(Path::new("/abs/initrd"))));
+    assert_eq!(
+        (vm.kernel.to_str(), vm.initrd.as_deref()),
+        (Some("/images/k"), Some(Path::new("/abs/initrd")))
+    );
 }
 
 #[test]

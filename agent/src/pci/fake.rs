@@ -48,7 +48,13 @@ impl FakePc {
     }
 
     /// A device, bound to `driver` if there is one, in `group` if there is one.
-    pub(crate) fn add(&self, address: &str, class: u32, driver: Option<&str>, group: Option<u32>) -> PciAddress {
+    pub(crate) fn add(
+        &self,
+        address: &str,
+        class: u32,
+        driver: Option<&str>,
+        group: Option<u32>,
+    ) -> PciAddress {
         let address: PciAddress = address.parse().unwrap();
         let device = self.sysfs().pci_device(address);
         fs::create_dir(&device).unwrap();

@@ -2,7 +2,8 @@
 //! responsive. The file names are the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 //!
 //! Under systemd (`Delegate=yes`) the domains' groups stand in the service's own, and the agent
-//! moves into a leaf beside them; otherwise they stand in `/sys/fs/cgroup/bulkhead`.
+//! moves into a leaf beside them; otherwise they stand in a group at the top, named
+//! after the runtime directory, of which there is one agent: `/sys/fs/cgroup/bulkhead-run-bulkhead`.
 
 use std::fs;
 use std::io;
@@ -62,8 +63,8 @@ pub struct Limits {
 }
 
 impl Cgroups {
-    /// Finds the hierarchy and makes the base group.
-    pub fn open() -> Result<Self, CgroupError> {
+    /// Finds the hierarchy and makes the base group. The caller holds the lock of `runtime`.
+    pub fn open(runtime: &Path) -> Result<Self, CgroupError> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mount = mount_point(&mounts).ok_or(CgroupError::NotMounted)?;
@@ -76,7 +77,7 @@ impl Cgroups {
                 base
             }
             None => {
-                let base = mount.join("bulkhead");
+                let base = mount.join(top_group(runtime));
                 make(&base)?;
                 enable_controllers(&mount);
                 base
@@ -109,6 +110,15 @@ impl Cgroups {
     pub fn processes(&self, name: &str) -> Vec<i32> {
         let text = fs::read_to_string(self.base.join(name).join("cgroup.procs"));
         text.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect()
+    }
+}
+
+impl Drop for Cgroups {
+    /// Removes the base group if it is empty, which the service's own never is.
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir(&self.base) {
+            tracing::debug!(group = %self.base.display(), "not removed: {error}");
+        }
     }
 }
 
@@ -161,6 +171,11 @@ fn service_group(own: &str) -> Option<PathBuf> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let path = path.strip_suffix("/agent").unwrap_or(path);
     path.ends_with(".service").then(|| PathBuf::from(path))
+}
+
+/// The base group's name for an agent that is no service.
+fn top_group(runtime: &Path) -> String {
+    format!("bulkhead{}", runtime.display().to_string().replace('/', "-"))
 }
 
 fn enable_controllers(group: &Path) {

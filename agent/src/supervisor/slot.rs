@@ -170,10 +170,13 @@ impl Slot {
 
     fn say(&self, before: State, problem_before: Option<&str>) {
         let (name, after) = (self.member.name.as_str(), self.domain.state());
-        if let Some(problem) = self.domain.problem().filter(|p| Some(*p) != problem_before) {
+        let moved = before.word() != after.word();
+        let failed_again = moved && matches!(after, State::Backoff { .. });
+        let problem = self.domain.problem();
+        if let Some(problem) = problem.filter(|p| failed_again || Some(*p) != problem_before) {
             tracing::error!(domain = name, "{problem}");
         }
-        if before.word() != after.word() {
+        if moved {
             tracing::info!(domain = name, "{} -> {}", before.word(), after.word());
         }
     }
@@ -296,7 +299,7 @@ impl Slot {
         });
         match joined {
             Ok((group, missing)) => {
-                if !missing.is_empty() {
+                if !missing.is_empty() && self.domain.restarts() == 0 {
                     tracing::warn!(
                         domain = self.member.name,
                         "the kernel does not offer {}; the domain runs without",
