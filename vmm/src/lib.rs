@@ -1,1 +1,32 @@
-//! bulkhead-vmm: a small KVM virtual machine monitor.
+//! bulkhead-vmm: a small KVM virtual machine monitor for one x86_64 Linux guest.
+//!
+//! ```text
+//!  cli -> config ----> machine ------------------------------------------------+
+//!                        |  builds                                             | runs
+//!        memory, boot, acpi, kvm::{Vm, Interrupts}, pci::Bus, devices    vCPU threads, I/O threads,
+//!                                                                        main event loop, api
+//! ```
+//!
+//! A guest is hostile: everything reachable from a vCPU exit or a virtqueue is total. `unsafe`
+//! stands only in [`memory`], [`kvm`] and [`sandbox`], where a mapping or a syscall needs it.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "registers are halves and bytes of wider values; lengths and indices are checked"
+)]
+
+pub mod acpi;
+pub mod api;
+pub mod boot;
+pub mod cli;
+pub mod config;
+pub mod kvm;
+pub mod layout;
+pub mod machine;
+pub mod memory;
+pub mod port_io;
+pub mod power;
+pub mod rtc;
+pub mod sandbox;
+pub mod serial;
+pub mod vcpu;

@@ -258,7 +258,7 @@ fn lock(function: &Shared) -> std::sync::MutexGuard<'_, dyn Function + 'static> 
 fn ecam_target(offset: u64) -> (Option<usize>, u16) {
     let function = offset / ECAM_FUNCTION;
     let device = usize::try_from(function / FUNCTIONS).ok();
-    let present = function % FUNCTIONS == 0;
+    let present = function.is_multiple_of(FUNCTIONS);
     (device.filter(|_| present), (offset % ECAM_FUNCTION) as u16)
 }
 

@@ -10,6 +10,10 @@
 //!                                              ConfigSpace, Msix    host::{MsiVector, Doorbells}
 //! ```
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "registers are halves and bytes of wider values; lengths and indices are checked"
+)]
 
 pub mod bus;
 pub mod config;

@@ -19,6 +19,10 @@
 //! Register accesses take the transport's lock only; the device's own lock is held while it works
 //! on a queue, so a vCPU waits for it only to read device configuration or to reset.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "registers are halves and bytes of wider values; lengths and indices are checked"
+)]
 
 mod common;
 mod function;

@@ -197,7 +197,7 @@ proptest! {
             // The last move reported for each BAR is where it is.
             for (index, window) in function.config.windows().into_iter().enumerate() {
                 let last = function.moves.iter().rev().find(|(bar, _)| *bar == index);
-                prop_assert_eq!(last.map_or(None, |(_, w)| *w), window);
+                prop_assert_eq!(last.and_then(|(_, w)| *w), window);
             }
         }
     }

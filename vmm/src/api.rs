@@ -1,0 +1,267 @@
+//! The control socket: one JSON object a line each way.
+//!
+//! | request | answer beyond `"ok": true` |
+//! | --- | --- |
+//! | `{"command":"status"}` | `state` (`running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets` |
+//! | `{"command":"power-button"}` | |
+//! | `{"command":"reset"}`, `{"command":"stop"}` | |
+//! | `{"command":"pause"}`, `{"command":"resume"}` | |
+//!
+//! Errors: `{"ok":false,"error":TEXT}`. Who may connect is decided by the socket's file mode: its
+//! owner alone.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use serde::{Deserialize, Serialize};
+
+/// Clients at once; one more is turned away.
+const CLIENTS_MAX: usize = 4;
+/// Longest request line, in bytes.
+const LINE_MAX: usize = 4096;
+
+/// What a client may ask.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Command {
+    /// Tell the state.
+    Status,
+    /// Press the guest's power button.
+    PowerButton,
+    /// Start the guest anew, whatever it is doing.
+    Reset,
+    /// End the VMM.
+    Stop,
+    /// Stop the vCPUs; devices go on.
+    Pause,
+    /// Let the vCPUs go on.
+    Resume,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    command: Command,
+}
+
+/// The answer to `status`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// `running` or `paused`.
+    pub state: &'static str,
+    /// Of the VMM.
+    pub pid: u32,
+    /// Number of vCPUs.
+    pub vcpus: u8,
+    /// Guest RAM in MiB.
+    pub memory_mib: u64,
+    /// How often the guest was reset since the VMM started.
+    pub resets: u64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    ok: bool,
+    #[serde(flatten)]
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// What the socket controls.
+pub trait Control: Send + Sync {
+    /// Carries out `command`; answers with the status for [`Command::Status`].
+    fn command(&self, command: Command) -> Result<Option<Status>, String>;
+}
+
+/// Why a socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Somebody listens there.
+    #[error("{} is in use by another process; end it or choose another path", .0.display())]
+    InUse(PathBuf),
+    /// Something else has that name.
+    #[error("{} exists and is not a socket; remove it or choose another path", .0.display())]
+    NotASocket(PathBuf),
+    /// The system refused.
+    #[error("could not listen on {}; check that its directory exists and can be written to", .0.display())]
+    Listen(PathBuf, #[source] io::Error),
+}
+
+/// Listens on a Unix socket that its owner alone may connect to; takes a dead socket's place.
+pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
+    let failed = |e| SocketError::Listen(path.to_owned(), e);
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(SocketError::NotASocket(path.to_owned()));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => {
+            return Err(SocketError::InUse(path.to_owned()));
+        }
+        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+struct Client {
+    stream: UnixStream,
+    line: Vec<u8>,
+}
+
+/// The server, in the main event loop.
+pub struct Server {
+    listener: UnixListener,
+    clients: BTreeMap<RawFd, Client>,
+    control: Arc<dyn Control>,
+}
+
+impl Server {
+    /// Serves `control` on `listener`.
+    pub fn new(listener: UnixListener, control: Arc<dyn Control>) -> Self {
+        Self { listener, clients: BTreeMap::new(), control }
+    }
+
+    fn accept(&mut self, ops: &mut EventOps) {
+        let Ok((stream, _)) = self.listener.accept() else { return };
+        if self.clients.len() >= CLIENTS_MAX || stream.set_nonblocking(true).is_err() {
+            return; // dropped, which the client sees as an end of file
+        }
+        if ops.add(Events::new(&stream, EventSet::IN)).is_ok() {
+            self.clients.insert(stream.as_raw_fd(), Client { stream, line: Vec::new() });
+        }
+    }
+
+    /// `false` when the client is done.
+    fn serve(&mut self, fd: RawFd) -> bool {
+        let Some(client) = self.clients.get_mut(&fd) else { return false };
+        let mut chunk = [0; LINE_MAX];
+        let read = match client.stream.read(&mut chunk) {
+            Ok(0) => return false,
+            Ok(n) => chunk.get(..n).unwrap_or_default(),
+            Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+        };
+        client.line.extend_from_slice(read);
+        while let Some(end) = client.line.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = client.line.drain(..=end).collect();
+            let answer = answer(&*self.control, &line);
+            // A client that does not read its short answers is not worth waiting for.
+            if client.stream.write_all(&answer).is_err() {
+                return false;
+            }
+        }
+        client.line.len() <= LINE_MAX
+    }
+}
+
+fn answer(control: &dyn Control, line: &[u8]) -> Vec<u8> {
+    let result = serde_json::from_slice(line)
+        .map_err(|e| format!("not a request: {e}"))
+        .and_then(|Request { command }| control.command(command));
+    let answer = match result {
+        Ok(status) => Answer { ok: true, status, error: None },
+        Err(error) => Answer { ok: false, status: None, error: Some(error) },
+    };
+    let mut text = serde_json::to_vec(&answer).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
+    text.push(b'\n');
+    text
+}
+
+impl MutEventSubscriber for Server {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
+            tracing::error!(%error, "the control socket does not work");
+        }
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let fd = events.fd();
+        if fd == self.listener.as_raw_fd() {
+            self.accept(ops);
+        } else if !self.serve(fd)
+            && let Some(client) = self.clients.remove(&fd)
+        {
+            let _ = ops.remove(Events::empty(&client.stream));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use event_manager::{EventManager, SubscriberOps};
+    use std::io::BufRead;
+    use std::sync::Mutex;
+
+    #[derive(Default)]
+    struct Recorder(Mutex<Vec<Command>>);
+
+    impl Control for Recorder {
+        fn command(&self, command: Command) -> Result<Option<Status>, String> {
+            self.0.lock().unwrap().push(command);
+            match command {
+                Command::Resume => Err("it is not paused".into()),
+                _ => Ok(None),
+            }
+        }
+    }
+
+    fn exchange(requests: &[u8], answers: usize) -> (Vec<String>, Vec<Command>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api");
+        let control = Arc::new(Recorder::default());
+        let server = Server::new(listen(&path).unwrap(), control.clone());
+        let mut manager = EventManager::<Server>::new().unwrap();
+        manager.add_subscriber(server);
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(requests).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        for _ in 0..200 {
+            manager.run_with_timeout(1).unwrap();
+        }
+        let lines = io::BufReader::new(client).lines().take(answers).map(|l| l.unwrap_or_default());
+        let lines = lines.collect();
+        (lines, Arc::into_inner(control).map_or_else(Vec::new, |c| c.0.into_inner().unwrap()))
+    }
+
+    #[test]
+    fn requests_are_answered_in_order() {
+        let (lines, _) = exchange(
+            b"{\"command\":\"power-button\"}\n{\"command\":\"resume\"}\n{\"command\":\"fly\"}\nx\n",
+            4,
+        );
+        assert_eq!(lines[0], r#"{"ok":true}"#);
+        assert_eq!(lines[1], r#"{"ok":false,"error":"it is not paused"}"#);
+        assert!(lines[2].contains("unknown variant"), "{}", lines[2]);
+        assert!(lines[3].contains("not a request"), "{}", lines[3]);
+    }
+
+    #[test]
+    fn an_endless_line_ends_the_connection() {
+        let (lines, _) = exchange(&[b'{'; 3 * LINE_MAX], 1);
+        assert!(lines.first().is_none_or(String::is_empty));
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_but_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(UnixListener::bind(&path).unwrap());
+        let live = listen(&path).unwrap();
+        assert!(matches!(listen(&path), Err(SocketError::InUse(_))));
+        drop(live);
+        let file = dir.path().join("f");
+        std::fs::write(&file, "precious").unwrap();
+        assert!(matches!(listen(&file), Err(SocketError::NotASocket(_))));
+        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
+    }
+}

@@ -1,0 +1,286 @@
+//! The command line of `bulkhead-vmm` (DESIGN section 4).
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{
+    CPUS_MAX, DiskConfig, MemorySize, NetConfig, PortConfig, SandboxConfig, SerialConfig, VmConfig,
+};
+
+/// Run one Linux guest under KVM, with its own disks, ports and passed-through PCI functions.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead-vmm", version, about, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 the guest powered off, or was reset or stopped by request; \
+1 the VMM failed (the message says what and what to do); 2 bad usage.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot a guest and run it until it powers off.
+    #[command(after_help = RUN_HELP)]
+    Run(Box<RunArgs>),
+}
+
+const RUN_HELP: &str = "\
+Keys on a terminal serial port: Ctrl-A x ends the VMM, Ctrl-A Ctrl-A sends one Ctrl-A.
+Signals: SIGTERM presses the guest's power button; a second SIGTERM, or SIGINT, ends the VMM at once.
+
+Example: a kernel with a disk and a passed-through NIC
+  bulkhead-vmm run --kernel vmlinuz --initrd initrd.img --cmdline 'root=/dev/vda1 ro console=ttyS0' \\
+      --memory 4G --cpus 2 --disk path=debian.img --vfio 0000:00:05.0
+
+Exit status: 0 the guest powered off, or was reset or stopped by request; 1 the VMM failed (the
+message says what and what to do); 2 bad usage.";
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Linux kernel: a bzImage (vmlinuz) or an uncompressed ELF with a PVH entry (vmlinux)
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// Kernel command line
+    #[arg(
+        long,
+        value_name = "STRING",
+        default_value = "console=ttyS0",
+        allow_hyphen_values = true
+    )]
+    cmdline: String,
+    /// Guest RAM, like 512M or 4G
+    #[arg(long, value_name = "SIZE", default_value = "512M")]
+    memory: MemorySize,
+    /// Take guest RAM from the host's pool of huge pages
+    #[arg(long)]
+    hugepages: bool,
+    /// vCPUs, 1 to 16
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(CPUS_MAX)))]
+    cpus: u8,
+    /// Raw disk image or block device; repeat for more disks
+    #[arg(long = "disk", value_name = "path=FILE[,readonly][,id=NAME]", value_parser = parse_disk)]
+    disks: Vec<DiskConfig>,
+    /// Network interface on a tap; repeat for more
+    #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]", value_parser = parse_net)]
+    nets: Vec<NetConfig>,
+    /// Hand this PCI function over whole; repeat for more
+    #[arg(long = "vfio", value_name = "0000:00:05.0")]
+    vfio: Vec<vfio::Address>,
+    /// Where the first serial port goes
+    #[arg(long, value_name = "stdio|null|file=PATH", default_value = "stdio", value_parser = parse_serial)]
+    serial: SerialConfig,
+    /// Named byte stream into the guest, as a Unix socket this VMM listens on; repeat for more
+    #[arg(long = "port", value_name = "name=NAME,socket=PATH", value_parser = parse_port)]
+    ports: Vec<PortConfig>,
+    /// Control socket: one JSON object a line (status, power-button, reset, pause, resume, stop)
+    #[arg(long, value_name = "PATH")]
+    api_socket: Option<PathBuf>,
+    /// End the VMM with status 0 when the guest resets, instead of starting it anew
+    #[arg(long)]
+    exit_on_reset: bool,
+    /// User to become once everything is open (when started as root)
+    #[arg(long, value_name = "UID", requires = "sandbox_gid")]
+    sandbox_uid: Option<u32>,
+    /// Group to become once everything is open (when started as root)
+    #[arg(long, value_name = "GID", requires = "sandbox_uid")]
+    sandbox_gid: Option<u32>,
+    /// Leave the sandbox open: for debugging this VMM only
+    #[arg(long)]
+    no_sandbox: bool,
+    /// How much to say on standard error
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
+}
+
+/// `--log-level`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogLevel {
+    /// Only what ends the VMM.
+    Error,
+    /// And what a person should look into.
+    Warn,
+    /// And what happens once.
+    Info,
+    /// And what a developer wants to know.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+impl From<LogLevel> for tracing::level_filters::LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
+impl From<RunArgs> for VmConfig {
+    fn from(args: RunArgs) -> Self {
+        Self {
+            kernel: args.kernel,
+            initrd: args.initrd,
+            cmdline: args.cmdline,
+            memory: args.memory,
+            hugepages: args.hugepages,
+            cpus: args.cpus,
+            disks: args.disks,
+            nets: args.nets,
+            vfio: args.vfio,
+            serial: args.serial,
+            ports: args.ports,
+            api_socket: args.api_socket,
+            exit_on_reset: args.exit_on_reset,
+            sandbox: SandboxConfig {
+                enabled: !args.no_sandbox,
+                ids: args.sandbox_uid.zip(args.sandbox_gid),
+            },
+        }
+    }
+}
+
+/// The `key=value,flag` pairs of an argument. A key must come from `known`, and at most once.
+fn pairs<'a>(text: &'a str, known: &[&str]) -> Result<Vec<(&'a str, &'a str)>, String> {
+    let mut seen: Vec<(&str, &str)> = Vec::new();
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if !known.contains(&key) {
+            return Err(format!("`{key}` is not known here; known: {}", known.join(", ")));
+        }
+        if seen.iter().any(|(k, _)| *k == key) {
+            return Err(format!("`{key}` is given twice"));
+        }
+        seen.push((key, value));
+    }
+    Ok(seen)
+}
+
+fn value<'a>(pairs: &[(&str, &'a str)], key: &str) -> Option<&'a str> {
+    pairs.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
+}
+
+fn required<'a>(pairs: &[(&str, &'a str)], key: &str) -> Result<&'a str, String> {
+    value(pairs, key).filter(|v| !v.is_empty()).ok_or_else(|| format!("`{key}=` is missing"))
+}
+
+/// Longest virtio-blk identifier, in bytes (virtio 1.2 section 5.2.6).
+const DISK_ID_MAX: usize = 20;
+
+fn parse_disk(text: &str) -> Result<DiskConfig, String> {
+    let pairs = pairs(text, &["path", "readonly", "id"])?;
+    let readonly = match value(&pairs, "readonly") {
+        None => false,
+        Some("" | "on" | "true") => true,
+        Some("off" | "false") => false,
+        Some(other) => return Err(format!("`readonly={other}`: write just `readonly`")),
+    };
+    let id = value(&pairs, "id").map(str::to_owned);
+    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > DISK_ID_MAX || !id.is_ascii()) {
+        return Err(format!("`id=` takes 1 to {DISK_ID_MAX} ASCII characters"));
+    }
+    Ok(DiskConfig { path: required(&pairs, "path")?.into(), readonly, id })
+}
+
+fn parse_net(text: &str) -> Result<NetConfig, String> {
+    let pairs = pairs(text, &["tap", "mac"])?;
+    let tap = required(&pairs, "tap")?;
+    if tap.len() >= libc::IFNAMSIZ {
+        return Err(format!("`{tap}` is too long for a network interface name (15 characters)"));
+    }
+    let mac = value(&pairs, "mac").map(|mac| mac.parse().map_err(|e| format!("`mac={mac}`: {e}")));
+    let mac = mac.transpose()?;
+    Ok(NetConfig { tap: tap.to_owned(), mac })
+}
+
+fn parse_serial(text: &str) -> Result<SerialConfig, String> {
+    match text.split_once('=') {
+        None if text == "stdio" => Ok(SerialConfig::Stdio),
+        None if text == "null" => Ok(SerialConfig::Null),
+        Some(("file", path)) if !path.is_empty() => Ok(SerialConfig::File(path.into())),
+        _ => Err("takes stdio, null or file=PATH".into()),
+    }
+}
+
+/// Longest port name, in bytes: what Linux shows in sysfs on one line.
+const PORT_NAME_MAX: usize = 64;
+
+fn parse_port(text: &str) -> Result<PortConfig, String> {
+    let pairs = pairs(text, &["name", "socket"])?;
+    let name = required(&pairs, "name")?;
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if name.len() > PORT_NAME_MAX || !name.chars().all(legal) {
+        return Err(format!(
+            "`{name}` is not a port name: letters, digits, dots, dashes, at most {PORT_NAME_MAX}"
+        ));
+    }
+    Ok(PortConfig { name: name.to_owned(), socket: required(&pairs, "socket")?.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(args: &str) -> Result<VmConfig, String> {
+        let words = ["bulkhead-vmm", "run"].into_iter().chain(args.split_whitespace());
+        match Cli::try_parse_from(words).map_err(|e| e.to_string())?.command {
+            Command::Run(args) => Ok((*args).into()),
+        }
+    }
+
+    #[test]
+    fn the_documented_command_line_is_understood() {
+        let config = run("--kernel k --initrd i --cmdline quiet --memory 4G --cpus 2 \
+             --disk path=a,readonly,id=root --disk path=b --net tap=t0,mac=52:54:00:12:34:56 \
+             --vfio 0000:00:05.0 --serial file=log --port name=org.x.y,socket=s --api-socket api \
+             --log-level debug")
+        .unwrap();
+        assert_eq!((config.memory.bytes(), config.cpus), (4 << 30, 2));
+        assert!(config.disks[0].readonly && !config.disks[1].readonly);
+        assert_eq!(config.disks[0].id.as_deref(), Some("root"));
+        assert_eq!(config.nets[0].mac, Some("52:54:00:12:34:56".parse().unwrap()));
+        assert_eq!(config.serial, SerialConfig::File("log".into()));
+        assert_eq!(config.ports[0].name, "org.x.y");
+        assert!(config.sandbox.enabled);
+    }
+
+    #[test]
+    fn bad_arguments_say_what_is_wrong() {
+        for (args, says) in [
+            ("--disk readonly", "`path=` is missing"),
+            ("--disk path=a,cache=none", "`cache` is not known here"),
+            ("--disk path=a,path=b", "given twice"),
+            ("--disk path=a,id=aaaaaaaaaaaaaaaaaaaaa", "1 to 20"),
+            ("--net tap=averyverylongname", "too long"),
+            ("--net tap=t,mac=01:00:00:00:00:00", "multicast"),
+            ("--net tap=t,mac=1:2:3:4:5:6", "as in 52:54:00:12:34:56"),
+            ("--serial pty", "stdio, null or file=PATH"),
+            ("--port name=a/b,socket=s", "not a port name"),
+            ("--cpus 0", "1..=16"),
+            ("--cpus 17", "1..=16"),
+            ("--memory 10M", "at least 64M"),
+            ("--vfio 00:05", "00:05"),
+        ] {
+            let error = run(&format!("--kernel k {args}")).unwrap_err();
+            assert!(error.contains(says), "{args}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_command_itself_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

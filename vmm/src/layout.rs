@@ -1,0 +1,84 @@
+//! Where everything lies in the guest's physical address space, in bytes.
+//!
+//! ```text
+//!  0            640K   1M                    3G        3.5G             4G             4G + high RAM
+//!  | low RAM    |ROM   | RAM ...             | BARs32  | ECAM  APICs    | high RAM     | BARs64
+//! ```
+
+/// Start of the hole for 32-bit devices: low RAM ends here at the latest.
+pub const LOW_RAM_END: u64 = 0xc000_0000;
+/// First address above 4 GiB, where the rest of RAM continues.
+pub const HIGH_RAM_START: u64 = 0x1_0000_0000;
+
+/// 32-bit BARs are placed from here ...
+pub const MMIO32_START: u64 = LOW_RAM_END;
+/// ... up to here (exclusive).
+pub const MMIO32_END: u64 = ECAM_START;
+
+/// PCI Express enhanced configuration access: one bus, 1 MiB (PCIe 5.0 section 7.2.2).
+pub const ECAM_START: u64 = 0xe000_0000;
+/// Length of the ECAM window.
+pub const ECAM_SIZE: u64 = 1 << 20;
+
+/// I/O APIC registers; KVM's in-kernel I/O APIC sits here.
+pub const IOAPIC: u32 = 0xfec0_0000;
+/// Local APIC registers.
+pub const LAPIC: u32 = 0xfee0_0000;
+/// Four pages that KVM needs on Intel for its real-mode task state; never RAM, never a device.
+pub const KVM_TSS: usize = 0xfffb_d000;
+
+/// 64-bit BARs are placed in a window of this size above all RAM.
+pub const MMIO64_SIZE: u64 = 1 << 36;
+/// Alignment of that window.
+pub const MMIO64_ALIGN: u64 = 1 << 30;
+
+/// Below 1 MiB: what the boot protocols need, in one place so that nothing overlaps.
+pub mod low {
+    /// Global descriptor table of the boot vCPU.
+    pub const GDT: u64 = 0x500;
+    /// PVH start information (struct hvm_start_info).
+    pub const PVH_START_INFO: u64 = 0x6000;
+    /// PVH module list and memory map follow it.
+    pub const PVH_MODULES: u64 = 0x6040;
+    /// See [`PVH_MODULES`].
+    pub const PVH_MEMORY_MAP: u64 = 0x7000;
+    /// Linux boot parameters ("zero page").
+    pub const ZERO_PAGE: u64 = 0x8000;
+    /// Page tables for the 64-bit entry point: one PML4, one PDPT, four page directories.
+    pub const PAGE_TABLES: u64 = 0x9000;
+    /// The kernel command line.
+    pub const CMDLINE: u64 = 0x2_0000;
+    /// Room for it with its terminating zero; Linux takes 2048 bytes on x86.
+    pub const CMDLINE_MAX: usize = 2048;
+    /// End of conventional RAM: here the extended BIOS data area would start.
+    pub const RAM_END: u64 = 0x9_fc00;
+    /// ACPI tables, in what was the BIOS ROM.
+    pub const ACPI: u64 = 0xe_0000;
+    /// End of the BIOS area.
+    pub const ACPI_END: u64 = 0x10_0000;
+}
+
+/// Start of RAM above the legacy area.
+pub const RAM_1M: u64 = 0x10_0000;
+
+/// x86 I/O ports.
+pub mod port {
+    /// CMOS real-time clock: index and data.
+    pub const RTC: u16 = 0x70;
+    /// First serial port, 8 registers.
+    pub const SERIAL: u16 = 0x3f8;
+    /// Our ACPI reset, sleep and event registers.
+    pub const POWER: u16 = 0x600;
+    /// PCI configuration mechanism 1: address and data.
+    pub const PCI_CONFIG: u16 = 0xcf8;
+}
+
+/// Interrupt lines of the I/O APIC (GSI = pin), edge-triggered.
+pub mod gsi {
+    /// First serial port.
+    pub const SERIAL: u32 = 4;
+    /// ACPI generic event device: the power button.
+    pub const EVENTS: u32 = 5;
+    /// Number of I/O APIC pins of KVM's in-kernel irqchip.
+    pub const IOAPIC_PINS: u32 = 24;
+}

@@ -1,0 +1,156 @@
+//! Puts a machine together from its configuration, in the order of what depends on what.
+
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+
+use libc::EFD_NONBLOCK;
+use pci::{Bus, Function};
+use virtio::GuestMemory;
+use vmm_sys_util::eventfd::EventFd;
+
+use super::devices::{self, Host};
+use super::{MachineError, Subscriber, host};
+use crate::acpi::Description;
+use crate::api;
+use crate::boot::Kernel;
+use crate::config::{SerialConfig, VmConfig};
+use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
+use crate::layout::{self, gsi, port};
+use crate::memory;
+use crate::port_io::PortBus;
+use crate::power::{Power, Request};
+use crate::rtc::Rtc;
+use crate::serial::{Output, Serial, SerialInput};
+use crate::vcpu::{Event, ExitHandler, Gate, Vcpu, prepare_cpuid};
+
+/// A machine that is complete but does not run yet.
+pub(super) struct Machine {
+    pub(super) kernel: Kernel,
+    pub(super) memory: GuestMemory,
+    pub(super) description: Description,
+    pub(super) vm: Vm,
+    pub(super) vcpus: Vec<Vcpu>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) handler: Arc<ExitHandler>,
+    pub(super) wake: EventFd,
+    pub(super) pci: Arc<Bus>,
+    pub(super) power: Arc<Mutex<Power>>,
+    pub(super) api: Option<UnixListener>,
+    /// Passed-through functions, to be reset at the end.
+    pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
+    /// What the main loop serves.
+    pub(super) main_loop: Vec<Subscriber>,
+    /// What is served by a thread of its own, with the thread's name.
+    pub(super) own_threads: Vec<(String, Subscriber)>,
+}
+
+fn eventfd() -> Result<EventFd, MachineError> {
+    EventFd::new(EFD_NONBLOCK).map_err(host("create an eventfd"))
+}
+
+pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
+    // The cheap mistakes first: files, sockets, disks. Nothing has an effect outside before them.
+    let kernel =
+        Kernel::open(&config.kernel, config.initrd.as_deref(), &config.cmdline, config.memory)?;
+    let memory = memory::allocate(config.memory, config.hugepages)?;
+    let vm = Vm::new(&memory)?;
+    let interrupts = Interrupts::new(Arc::clone(vm.fd()))?;
+    let wake = eventfd()?;
+
+    let mut bus = Bus::new();
+    let parts = devices::build(
+        config,
+        &mut bus,
+        &Host {
+            memory: memory.clone(),
+            vm: Arc::clone(vm.fd()),
+            msi: Arc::new(KvmMsi(Arc::clone(&interrupts))),
+            doorbells: Arc::new(KvmDoorbells::new(Arc::clone(vm.fd()))),
+            slots: Arc::new(KvmSlots::new(Arc::clone(vm.fd()))),
+        },
+    )?;
+    let mmio64 = config.memory.mmio64_start();
+    devices::place(&mut bus, mmio64)?;
+    let pci = Arc::new(bus);
+    let mut main_loop = parts.main_loop;
+
+    // Events of the power registers reach the main loop through the same door as vCPU exits.
+    let requests: Arc<Mutex<Option<Arc<ExitHandler>>>> = Arc::default();
+    let mut ports = PortBus::default();
+    let events = eventfd()?;
+    interrupts.connect_pin(&events, gsi::EVENTS)?;
+    let door = Arc::clone(&requests);
+    let power = Arc::new(Mutex::new(Power::new(
+        events,
+        Box::new(move |request| {
+            let door = door.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(handler) = &*door {
+                handler.raise(match request {
+                    Request::PowerOff => Event::PowerOff,
+                    Request::Reset => Event::Reset,
+                });
+            }
+        }),
+    )));
+    ports.add(port::POWER, Power::PORTS, power.clone());
+    ports.add(port::RTC, Rtc::PORTS, Arc::new(Mutex::new(Rtc::default())));
+    let line = eventfd()?;
+    interrupts.connect_pin(&line, gsi::SERIAL)?;
+    let serial = Arc::new(Mutex::new(Serial::new(line, output(&config.serial)?)));
+    ports.add(port::SERIAL, Serial::PORTS, serial.clone());
+
+    let handler = Arc::new(ExitHandler::new(
+        ports,
+        Arc::clone(&pci),
+        wake.try_clone().map_err(host("clone an eventfd"))?,
+    ));
+    *requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+        Some(Arc::clone(&handler));
+    if config.serial == SerialConfig::Stdio {
+        let quit = Arc::clone(&handler);
+        let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::PowerOff)));
+        main_loop.push(Arc::new(Mutex::new(input)));
+    }
+    let api =
+        config.api_socket.as_deref().map(api::listen).transpose().map_err(MachineError::Api)?;
+
+    Ok(Machine {
+        kernel,
+        memory,
+        description: Description { cpus: config.cpus, mmio64: (mmio64, layout::MMIO64_SIZE) },
+        vcpus: vcpus(&vm, config.cpus)?,
+        vm,
+        gate: Arc::new(Gate::new(usize::from(config.cpus))),
+        handler,
+        wake,
+        pci,
+        power,
+        api,
+        functions: parts.functions,
+        main_loop,
+        own_threads: parts.own_threads,
+    })
+}
+
+fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
+    let supported = vm.supported_cpuid()?;
+    let msrs = vm.msr_indices()?;
+    let mut vcpus = Vec::with_capacity(usize::from(count));
+    for id in 0..count {
+        let fd = vm.create_vcpu(id)?;
+        fd.set_cpuid2(&prepare_cpuid(&supported, id, count))
+            .map_err(crate::kvm::refused("give a vCPU its features"))?;
+        vcpus.push(Vcpu::new(id, fd, &msrs)?);
+    }
+    Ok(vcpus)
+}
+
+fn output(config: &SerialConfig) -> Result<Output, MachineError> {
+    match config {
+        SerialConfig::Stdio => Ok(Output::Stdout),
+        SerialConfig::Null => Ok(Output::Null),
+        SerialConfig::File(path) => {
+            Output::file(path).map_err(|e| MachineError::SerialLog(path.clone(), e))
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What can be done to a running machine from outside: control socket and signals.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::build::Machine;
+use crate::api::{Command, Control, Status};
+use crate::boot::Entry;
+use crate::config::VmConfig;
+use crate::power::Power;
+use crate::vcpu::{self, Event, ExitHandler, Gate};
+
+/// Handles on a running machine. Used from the main loop only, except for the counters.
+pub(super) struct MachineControl {
+    gate: Arc<Gate>,
+    handler: Arc<ExitHandler>,
+    power: Arc<Mutex<Power>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    paused: AtomicBool,
+    stop: AtomicBool,
+    resets: AtomicU64,
+    vcpus: u8,
+    memory_mib: u64,
+}
+
+impl MachineControl {
+    pub(super) fn new(machine: &Machine, config: &VmConfig) -> Self {
+        Self {
+            gate: Arc::clone(&machine.gate),
+            handler: Arc::clone(&machine.handler),
+            power: Arc::clone(&machine.power),
+            threads: Mutex::new(Vec::new()),
+            paused: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            resets: AtomicU64::new(0),
+            vcpus: config.cpus,
+            memory_mib: config.memory.bytes() >> 20,
+        }
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add_thread(&self, thread: JoinHandle<()>) {
+        self.threads().push(thread);
+    }
+
+    /// Lets the vCPUs run; a paused machine that is reset runs again.
+    pub(super) fn open(&self, restart: Option<Entry>) {
+        self.paused.store(false, Ordering::Relaxed);
+        self.gate.open(restart);
+    }
+
+    /// Stops all vCPUs and waits until they are.
+    pub(super) fn close(&self) {
+        let threads = self.threads();
+        self.gate.close(|| threads.iter().for_each(vcpu::kick));
+    }
+
+    /// Stops all vCPUs for good.
+    pub(super) fn end(&self) {
+        self.close();
+        self.gate.end();
+        for thread in std::mem::take(&mut *self.threads()) {
+            if thread.join().is_err() {
+                tracing::error!("a vCPU thread panicked");
+            }
+        }
+    }
+
+    pub(super) fn count_reset(&self) {
+        self.resets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn stop_requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn press_power_button(&self) -> Result<(), String> {
+        Power::press_button(&self.power).map_err(|e| format!("could not press the button: {e}"))
+    }
+
+    /// Ends the VMM.
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Control for MachineControl {
+    fn command(&self, command: Command) -> Result<Option<Status>, String> {
+        match command {
+            Command::Status => {
+                let paused = self.paused.load(Ordering::Relaxed);
+                return Ok(Some(Status {
+                    state: if paused { "paused" } else { "running" },
+                    pid: std::process::id(),
+                    vcpus: self.vcpus,
+                    memory_mib: self.memory_mib,
+                    resets: self.resets.load(Ordering::Relaxed),
+                }));
+            }
+            Command::PowerButton => self.press_power_button()?,
+            Command::Reset => self.handler.raise(Event::Reset),
+            Command::Stop => self.stop(),
+            Command::Pause => {
+                if self.paused.swap(true, Ordering::Relaxed) {
+                    return Err("it is paused already".into());
+                }
+                self.close();
+            }
+            Command::Resume => {
+                if !self.paused.swap(false, Ordering::Relaxed) {
+                    return Err("it is not paused".into());
+                }
+                self.gate.open(None);
+            }
+        }
+        Ok(None)
+    }
+}

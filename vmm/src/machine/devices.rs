@@ -1,0 +1,188 @@
+//! The guest's PCI devices. Adding one takes its own crate or folder and one line here.
+
+use std::sync::{Arc, Mutex};
+
+use kvm_ioctls::VmFd;
+use pci::host::{Doorbells, MsiController};
+use pci::{Bus, Function};
+use vfio::MemorySlots;
+use virtio::GuestMemory;
+use virtio::console::NamedPort;
+use virtio::net::Mac;
+use virtio_pci::VirtioPci;
+
+use super::Subscriber;
+use crate::config::VmConfig;
+use crate::layout;
+
+/// Device numbers 1 to 31 are free: the host bridge is device 0.
+const DEVICES_MAX: usize = 31;
+
+/// Why a device could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// More than a bus has room for.
+    #[error("more than {DEVICES_MAX} devices; give the guest fewer disks, interfaces or functions")]
+    TooMany,
+    /// A disk.
+    #[error("--disk")]
+    Disk(#[source] virtio::blk::DiskError),
+    /// A tap.
+    #[error("--net")]
+    Net(#[source] virtio::net::TapError),
+    /// A console port's socket.
+    #[error("--port {name}")]
+    Port {
+        /// The port's name.
+        name: String,
+        /// What is wrong with its socket.
+        #[source]
+        source: virtio::console::SocketError,
+    },
+    /// The console.
+    #[error("--port")]
+    Console(#[source] virtio::console::ConsoleError),
+    /// A host resource every device needs.
+    #[error("could not set a virtio device up")]
+    Host(#[source] std::io::Error),
+    /// A passed-through function.
+    #[error("--vfio")]
+    Vfio(#[source] vfio::Error),
+    /// A device's transport.
+    #[error("could not build a virtio device")]
+    Transport(#[source] virtio_pci::Error),
+    /// A BAR.
+    #[error("could not place the devices' memory")]
+    Place(#[source] pci::bus::PlaceError),
+}
+
+/// What devices are built on.
+pub(super) struct Host {
+    pub(super) memory: GuestMemory,
+    pub(super) vm: Arc<VmFd>,
+    pub(super) msi: Arc<dyn MsiController>,
+    pub(super) doorbells: Arc<dyn Doorbells>,
+    pub(super) slots: Arc<dyn MemorySlots>,
+}
+
+/// What came of it, besides the functions on the bus.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) main_loop: Vec<Subscriber>,
+    pub(super) own_threads: Vec<(String, Subscriber)>,
+    pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
+}
+
+struct Builder<'a> {
+    bus: &'a mut Bus,
+    host: &'a Host,
+    next: u8,
+    parts: Parts,
+}
+
+/// Builds all devices onto `bus`.
+pub(super) fn build(config: &VmConfig, bus: &mut Bus, host: &Host) -> Result<Parts, DeviceError> {
+    let mut builder = Builder { bus, host, next: 1, parts: Parts::default() };
+    // Passed-through functions first: they fail for the most reasons.
+    builder.vfio(config)?;
+    builder.blk(config)?;
+    builder.net(config)?;
+    builder.console(config)?;
+    builder.rng()?;
+    Ok(builder.parts)
+}
+
+/// Gives every BAR its address.
+pub(super) fn place(bus: &mut Bus, mmio64: u64) -> Result<(), DeviceError> {
+    let high = mmio64..mmio64 + layout::MMIO64_SIZE;
+    bus.place_bars(layout::MMIO32_START..layout::MMIO32_END, high).map_err(DeviceError::Place)
+}
+
+impl Builder<'_> {
+    fn add(&mut self, function: Arc<Mutex<dyn Function>>) -> Result<(), DeviceError> {
+        if usize::from(self.next) > DEVICES_MAX {
+            return Err(DeviceError::TooMany);
+        }
+        self.bus.add(self.next, function);
+        self.next += 1;
+        Ok(())
+    }
+
+    fn virtio(&mut self, device: Box<dyn virtio::Device>) -> Result<Subscriber, DeviceError> {
+        let (function, worker) = VirtioPci::new(
+            device,
+            self.host.memory.clone(),
+            Arc::clone(&self.host.msi),
+            Arc::clone(&self.host.doorbells),
+        )
+        .map_err(DeviceError::Transport)?;
+        self.add(function)?;
+        Ok(worker)
+    }
+
+    fn vfio(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        if config.vfio.is_empty() {
+            return Ok(());
+        }
+        let container =
+            vfio::Container::new(&self.host.vm, &self.host.memory).map_err(DeviceError::Vfio)?;
+        for address in &config.vfio {
+            let function = container
+                .open(*address, Arc::clone(&self.host.msi), Arc::clone(&self.host.slots))
+                .map_err(DeviceError::Vfio)?;
+            let function: Arc<Mutex<dyn Function>> = Arc::new(Mutex::new(function));
+            self.add(Arc::clone(&function))?;
+            self.parts.functions.push(function);
+        }
+        Ok(())
+    }
+
+    fn blk(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        for (index, disk) in config.disks.iter().enumerate() {
+            let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
+            let disk = virtio::blk::Disk::open(&disk.path, disk.readonly, &id)
+                .map_err(DeviceError::Disk)?;
+            let blk = virtio::blk::Blk::new(disk).map_err(DeviceError::Host)?;
+            let worker = self.virtio(Box::new(blk))?;
+            self.parts.own_threads.push((format!("blk{index}"), worker));
+        }
+        Ok(())
+    }
+
+    fn net(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        for net in &config.nets {
+            let tap = virtio::net::Tap::open(&net.tap).map_err(DeviceError::Net)?;
+            let mac = net.mac.unwrap_or_else(|| Mac::derived(&net.tap));
+            let net = virtio::net::Net::new(tap, mac).map_err(DeviceError::Host)?;
+            let worker = self.virtio(Box::new(net))?;
+            self.parts.main_loop.push(worker);
+        }
+        Ok(())
+    }
+
+    /// One console device for all named ports; none without a port.
+    fn console(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        if config.ports.is_empty() {
+            return Ok(());
+        }
+        let mut ports = Vec::with_capacity(config.ports.len());
+        for port in &config.ports {
+            let name = port.name.clone();
+            match virtio::console::bind(&port.socket) {
+                Ok(listener) => ports.push(NamedPort { name, listener }),
+                Err(source) => return Err(DeviceError::Port { name, source }),
+            }
+        }
+        let console = virtio::console::Console::new(None, ports).map_err(DeviceError::Console)?;
+        let worker = self.virtio(Box::new(console))?;
+        self.parts.main_loop.push(worker);
+        Ok(())
+    }
+
+    fn rng(&mut self) -> Result<(), DeviceError> {
+        let rng = virtio::rng::Rng::new().map_err(DeviceError::Host)?;
+        let worker = self.virtio(Box::new(rng))?;
+        self.parts.main_loop.push(worker);
+        Ok(())
+    }
+}

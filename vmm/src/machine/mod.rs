@@ -1,0 +1,236 @@
+//! One machine from its first opened file to its end.
+//!
+//! 1. [`build`] opens everything and puts the machine together, guest not running.
+//! 2. The sandbox closes, threads start, the kernel is loaded.
+//! 3. The main loop serves devices, control socket and signals until the guest powers off or the
+//!    VMM is told to stop; a guest reset goes back to loading the kernel.
+//! 4. vCPUs stop, passed-through functions are reset, the process ends.
+
+mod build;
+mod control;
+mod devices;
+mod signals;
+mod terminal;
+mod worker;
+
+use std::fmt;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::acpi::{self, AcpiError};
+use crate::boot::{BootError, Entry};
+use crate::config::VmConfig;
+use crate::kvm::KvmError;
+use crate::sandbox::{self, Role, SandboxError};
+use crate::vcpu::{self, Event};
+use build::Machine;
+use control::MachineControl;
+
+/// A subscriber of an event loop, shared with vCPU threads.
+pub(crate) type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
+
+/// How a machine came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The guest switched itself off.
+    PoweredOff,
+    /// The guest reset and `--exit-on-reset` was given.
+    Reset,
+    /// A signal, the control socket or the keyboard said so.
+    Stopped,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::PoweredOff => "the guest powered off",
+            Self::Reset => "the guest reset",
+            Self::Stopped => "stopped by request",
+        })
+    }
+}
+
+/// Why a machine could not be built or run.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// Kernel or initrd.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Guest RAM.
+    #[error(transparent)]
+    Memory(#[from] crate::memory::MemoryError),
+    /// KVM.
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    /// Interrupt vectors.
+    #[error(transparent)]
+    Msi(#[from] pci::host::MsiError),
+    /// ACPI tables.
+    #[error(transparent)]
+    Acpi(#[from] AcpiError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] devices::DeviceError),
+    /// The control socket.
+    #[error("--api-socket")]
+    Api(#[source] crate::api::SocketError),
+    /// The serial port's file.
+    #[error("could not open the serial port's log {}", .0.display())]
+    SerialLog(std::path::PathBuf, #[source] io::Error),
+    /// The sandbox.
+    #[error("the sandbox could not be closed; --no-sandbox runs without, for debugging only")]
+    Sandbox(#[from] SandboxError),
+    /// An event loop, thread or signal could not be set up.
+    #[error("could not {what}")]
+    Host {
+        /// What was attempted.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The running guest cannot go on.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Names what an I/O error is about.
+fn host(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
+    move |source| MachineError::Host { what, source }
+}
+
+/// Names what an error of the event loop is about.
+fn event_loop(error: event_manager::Error) -> MachineError {
+    MachineError::Host { what: "set up the event loop", source: io::Error::other(error) }
+}
+
+/// Builds the machine `config` asks for and runs it to its end.
+pub fn run(config: &VmConfig) -> Result<End, MachineError> {
+    signals::block().map_err(host("block signals"))?;
+    let machine = build::build(config)?;
+    let terminal = terminal::Raw::enter(&config.serial);
+    let end = machine.run(config);
+    drop(terminal);
+    end
+}
+
+/// Wakes the main loop: the event itself is read from the exit handler.
+struct Wake(EventFd);
+
+impl MutEventSubscriber for Wake {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&self.0, EventSet::IN)) {
+            tracing::error!(%error, "the main loop cannot be woken");
+        }
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps) {
+        let _ = self.0.read();
+    }
+}
+
+impl Machine {
+    fn run(mut self, config: &VmConfig) -> Result<End, MachineError> {
+        let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
+        let mut workers = worker::Workers::default();
+        for subscriber in std::mem::take(&mut self.main_loop) {
+            main.add_subscriber(subscriber);
+        }
+        vcpu::install_kick().map_err(host("install a signal handler"))?;
+
+        sandbox::enter(&config.sandbox)?;
+        for (name, subscriber) in std::mem::take(&mut self.own_threads) {
+            workers
+                .spawn(name, subscriber, config.sandbox.clone())
+                .map_err(host("start a device's thread"))?;
+        }
+        let control = Arc::new(MachineControl::new(&self, config));
+        self.start_vcpus(config, &control)?;
+        if let Some(listener) = self.api.take() {
+            let server = crate::api::Server::new(listener, control.clone());
+            main.add_subscriber(Arc::new(Mutex::new(server)));
+        }
+        let signals = signals::Signals::new(control.clone()).map_err(host("receive signals"))?;
+        main.add_subscriber(Arc::new(Mutex::new(signals)));
+        let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
+        main.add_subscriber(Arc::new(Mutex::new(Wake(wake))));
+        sandbox::filter_thread(&config.sandbox, Role::Main)?;
+
+        let end = self.serve(config, &mut main, &control);
+        control.end();
+        for function in &self.functions {
+            function.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        }
+        workers.end();
+        end
+    }
+
+    fn serve(
+        &mut self,
+        config: &VmConfig,
+        main: &mut EventManager<Subscriber>,
+        control: &MachineControl,
+    ) -> Result<End, MachineError> {
+        let entry = self.load()?;
+        control.open(Some(entry));
+        loop {
+            main.run().map_err(|e| host("wait for events")(io::Error::other(e)))?;
+            if control.stop_requested() {
+                return Ok(End::Stopped);
+            }
+            match self.handler.take_event() {
+                None => {}
+                Some(Event::PowerOff) => return Ok(End::PoweredOff),
+                Some(Event::Reset) if config.exit_on_reset => return Ok(End::Reset),
+                Some(Event::Reset) => {
+                    control.close();
+                    tracing::info!("the guest resets");
+                    self.reset_devices()?;
+                    let entry = self.load()?;
+                    control.count_reset();
+                    control.open(Some(entry));
+                }
+                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
+            }
+        }
+    }
+
+    /// ACPI tables and kernel into memory.
+    fn load(&mut self) -> Result<Entry, MachineError> {
+        let rsdp = acpi::write(&self.memory, self.description)?;
+        Ok(self.kernel.load(&self.memory, rsdp)?)
+    }
+
+    /// Everything but RAM and vCPUs back to the state before the guest first ran.
+    fn reset_devices(&mut self) -> Result<(), MachineError> {
+        self.pci.reset();
+        self.power.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        self.vm.reset_irqchip()?;
+        Ok(())
+    }
+
+    fn start_vcpus(
+        &mut self,
+        config: &VmConfig,
+        control: &MachineControl,
+    ) -> Result<(), MachineError> {
+        let sandbox = config.sandbox.clone();
+        let prepare: vcpu::ThreadStart =
+            Arc::new(move || sandbox::filter_thread(&sandbox, Role::Vcpu));
+        for vcpu in std::mem::take(&mut self.vcpus) {
+            let thread = vcpu
+                .spawn(
+                    self.memory.clone(),
+                    Arc::clone(&self.gate),
+                    Arc::clone(&self.handler),
+                    Arc::clone(&prepare),
+                )
+                .map_err(host("start a vCPU's thread"))?;
+            control.add_thread(thread);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,34 @@
+//! The terminal while the guest's serial port is on it.
+
+use std::io::{self, IsTerminal};
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::config::SerialConfig;
+
+/// Raw mode as long as this lives.
+pub(super) struct Raw {
+    before: Termios,
+}
+
+impl Raw {
+    /// Every key goes to the guest; output is left as it is. `None` where there is no terminal.
+    pub(super) fn enter(serial: &SerialConfig) -> Option<Self> {
+        if *serial != SerialConfig::Stdio || !io::stdin().is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        raw.output_flags = before.output_flags;
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // There is nobody left to tell.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
+    }
+}

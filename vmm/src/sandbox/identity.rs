@@ -1,0 +1,72 @@
+//! Who the VMM is once it runs: nobody, nowhere.
+
+use std::os::unix::fs::chroot;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
+
+use super::{SandboxError, step};
+
+/// User and group when none were given: those that own nothing.
+pub(super) const NOBODY: (u32, u32) = (65534, 65534);
+
+/// File descriptors a VMM ever holds: sixteen devices with their queues and vectors, and clients.
+const FILES_MAX: u64 = 4096;
+
+pub(super) fn no_new_privileges() -> Result<(), SandboxError> {
+    prctl::set_no_new_privs().map_err(step("give up gaining privileges"))?;
+    // No core dump, no ptrace by others of the same user.
+    prctl::set_dumpable(false).map_err(step("switch core dumps off"))
+}
+
+pub(super) fn leave_namespaces() -> Result<(), SandboxError> {
+    let flags = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWCGROUP;
+    unshare(flags).map_err(step("leave the host's namespaces"))
+}
+
+/// Makes an empty, read-only directory the root of this process.
+pub(super) fn empty_root() -> Result<(), SandboxError> {
+    const NONE: Option<&str> = None;
+    // Any directory that is surely there will do: it is covered in this mount namespace only.
+    const PLACE: &str = "/proc";
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .map_err(step("make the mounts private"))?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
+    mount(Some("none"), PLACE, Some("tmpfs"), flags, Some("size=4k,mode=0555"))
+        .map_err(step("mount an empty root"))?;
+    chdir(PLACE).map_err(step("enter the empty root"))?;
+    match pivot_root(".", ".") {
+        Ok(()) => {
+            umount2(".", MntFlags::MNT_DETACH).map_err(step("leave the host's file system"))?;
+        }
+        // An initramfs cannot be pivoted away from.
+        Err(nix::Error::EINVAL) => chroot(".")
+            .map_err(|source| SandboxError::Step { what: "change the root directory", source })?,
+        Err(e) => return Err(step("change the root directory")(e)),
+    }
+    chdir("/").map_err(step("enter the empty root"))
+}
+
+/// Becomes an ordinary user. Going from root to another user drops all capabilities for good,
+/// as no program with file capabilities can be executed any more.
+pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    setgroups(&[]).map_err(step("leave all groups"))?;
+    setresgid(gid, gid, gid).map_err(step("change the group"))?;
+    setresuid(uid, uid, uid).map_err(step("change the user"))?;
+    // Changing the user makes the process dumpable again on some kernels.
+    prctl::set_dumpable(false).map_err(step("switch core dumps off"))
+}
+
+pub(super) fn limit_resources() -> Result<(), SandboxError> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("limit core dumps"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)
+        .map_err(step("limit the number of open files"))
+}
