@@ -4,6 +4,7 @@
 
 mod doctor;
 mod domains;
+mod policy;
 mod status;
 
 use std::io::{self, IsTerminal, Write};
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::control::client::{ClientError, ask};
+use crate::control::client::ask;
 use crate::control::protocol::{Answer, Request};
 use crate::daemon::defaults;
 use crate::supervisor::devices::explain;
@@ -70,6 +71,9 @@ enum Command {
         /// Its name
         domain: String,
     },
+    /// Check, explain and compare separation policies; needs no agent
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
     /// Examine this PC's fitness, each finding with its remedy; needs no agent
     Doctor(doctor::DoctorArgs),
 }
@@ -95,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Stop { domain, now } => domains::stop(&common, domain, *now),
         Command::Restart { domain } => domains::restart(&common, domain),
         Command::Reset { domain } => domains::reset(&common, domain),
+        Command::Policy(command) => policy::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
     };
     ExitCode::from(match outcome {
@@ -112,9 +117,6 @@ impl Common {
             Ok(answer) => {
                 let refusal = answer.error.unwrap_or_else(|| "it gave no reason".to_owned());
                 Err(self.fail(Outcome::No, &refusal))
-            }
-            Err(error @ ClientError::NoAgent { .. }) => {
-                Err(self.fail(Outcome::NoAgent, &explain(&error)))
             }
             Err(error) => Err(self.fail(Outcome::NoAgent, &explain(&error))),
         }

@@ -1,0 +1,178 @@
+//! `bulkhead policy`: the security office's tools. The work is the policy crate's; files are read
+//! and verdicts become exit statuses here.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use policy::Policy;
+use policy::decide::Decision;
+use policy::diagnostic::Diagnostics;
+use policy::document::Mistake;
+use policy::language::MediaType;
+use policy::officer::{self, Explanation};
+use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+
+use super::{Common, Outcome, colours, complain, print};
+use crate::files;
+use crate::supervisor::devices::explain as explain_error;
+
+/// Largest file looked into for `--text-file`, in bytes.
+const CONTENT_MAX: u64 = 64 << 20;
+
+/// What to do with a policy.
+#[derive(Debug, Subcommand)]
+pub(super) enum PolicyCommand {
+    /// Is it fit to be signed? Errors, warnings, and its own expectations
+    Check {
+        /// The policy
+        file: PathBuf,
+    },
+    /// What would happen, by which rule, and why; exit status 1 when it would be denied
+    Explain {
+        /// The policy
+        file: PathBuf,
+        #[command(subcommand)]
+        what: What,
+    },
+}
+
+/// What wants to cross.
+#[derive(Debug, Subcommand)]
+pub(super) enum What {
+    /// A clipboard transfer
+    Clipboard(ClipboardArgs),
+    /// A USB device
+    Usb(UsbArgs),
+}
+
+/// A clipboard transfer.
+#[derive(Debug, Args)]
+pub(super) struct ClipboardArgs {
+    /// The domain it comes from
+    #[arg(long, value_name = "DOMAIN")]
+    from: String,
+    /// The domain it goes to
+    #[arg(long, value_name = "DOMAIN")]
+    to: String,
+    /// Its type, like text/plain or image/png
+    #[arg(long = "type", value_name = "TYPE", value_parser = media_type)]
+    media_type: MediaType,
+    /// Its size [default: that of --text-file]
+    #[arg(long, value_name = "N", required_unless_present = "text_file")]
+    bytes: Option<u64>,
+    /// Its content, for the detectors
+    #[arg(long, value_name = "FILE")]
+    text_file: Option<PathBuf>,
+    /// While break-glass is open
+    #[arg(long)]
+    break_glass: bool,
+}
+
+/// A USB device.
+#[derive(Debug, Args)]
+pub(super) struct UsbArgs {
+    /// Its descriptors, like vendor=08e6,product=3437,serial=A1,interfaces=0b/00/00
+    #[arg(long, value_name = "DESCRIPTION", value_parser = device)]
+    device: UsbDescription,
+    /// The domain somebody attaches it to by hand [default: the rules decide]
+    #[arg(long, value_name = "DOMAIN")]
+    to: Option<String>,
+    /// While break-glass is open
+    #[arg(long)]
+    break_glass: bool,
+}
+
+fn media_type(text: &str) -> Result<MediaType, String> {
+    let known = MediaType::WORDS.iter().find(|(word, _)| *word == text);
+    known.map(|(_, media_type)| *media_type).ok_or_else(|| {
+        let words: Vec<&str> = MediaType::WORDS.iter().map(|(word, _)| *word).collect();
+        format!("known are {}", words.join(", "))
+    })
+}
+
+fn device(text: &str) -> Result<UsbDescription, String> {
+    text.parse().map_err(|Mistake { message, help }| format!("{message}; {help}"))
+}
+
+pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
+    match command {
+        PolicyCommand::Check { file } => check(common, file),
+        PolicyCommand::Explain { file, what } => explain(common, file, what),
+    }
+}
+
+fn check(common: &Common, file: &Path) -> Outcome {
+    let text = match files::read_policy_text(file) {
+        Ok(text) => text,
+        Err(error) => return common.fail(Outcome::No, &explain_error(&error)),
+    };
+    let report = officer::check(&file.display().to_string(), &text);
+    if common.json {
+        common.print_json(&report);
+    } else {
+        print(&report.render(colours()));
+    }
+    if report.ok { Outcome::Yes } else { Outcome::No }
+}
+
+fn explain(common: &Common, file: &Path, what: &What) -> Outcome {
+    let policy = match read(common, file) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
+    };
+    let explanation = match what {
+        What::Clipboard(args) => match clipboard(&policy, args) {
+            Ok(explanation) => explanation,
+            Err(problem) => return common.fail(Outcome::No, &problem),
+        },
+        What::Usb(args) => {
+            let to = args.to.as_deref();
+            let request = Request::Usb(UsbRequest { device: args.device.device(), to });
+            policy.explain(&request, &Context { break_glass: args.break_glass }, None)
+        }
+    };
+    if common.json {
+        common.print_json(&explanation);
+    } else {
+        print(&explanation.to_string());
+    }
+    if explanation.verdict == Decision::Deny { Outcome::No } else { Outcome::Yes }
+}
+
+fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, String> {
+    let content = args.text_file.as_deref().map(content).transpose()?;
+    let length = content.as_ref().map(|content| u64::try_from(content.len()).unwrap_or(u64::MAX));
+    let request = Request::Clipboard(ClipboardRequest {
+        from: &args.from,
+        to: &args.to,
+        media_type: args.media_type,
+        bytes: args.bytes.or(length).unwrap_or(u64::MAX),
+    });
+    let context = Context { break_glass: args.break_glass };
+    Ok(policy.explain(&request, &context, content.as_deref()))
+}
+
+fn content(file: &Path) -> Result<Vec<u8>, String> {
+    let failed = |why: String| format!("cannot read {}: {why}", file.display());
+    let length = fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
+    if length > CONTENT_MAX {
+        return Err(failed(format!("it is larger than {} MiB", CONTENT_MAX >> 20)));
+    }
+    fs::read(file).map_err(|error| failed(error.to_string()))
+}
+
+/// Reads a policy, or says what is wrong with it.
+fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
+    let text = files::read_policy_text(file)
+        .map_err(|error| common.fail(Outcome::No, &explain_error(&error)))?;
+    Policy::draft(&file.display().to_string(), &text).map_err(|found| refuse(common, &found))
+}
+
+fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
+    if common.json {
+        return common.fail(Outcome::No, &found.to_string());
+    }
+    complain(&found.render(colours()));
+    Outcome::No
+}
