@@ -1,2 +1,112 @@
-//! probe.
-fn main() {}
+//! The init of a probe guest: a stock Debian kernel with this as its only program of ours.
+//!
+//! It loads the modules named in `/modules/order`, then answers a test's questions, one JSON object a
+//! line, on the virtio-console port `org.bulkhead.probe`. With `probe.boot-only` on the kernel command
+//! line it says that it runs and powers off: for counting what a boot costs.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    reason = "a test program: serde_json values are indexed by key, and sizes are small"
+)]
+
+mod answers;
+mod block;
+mod network;
+mod sys;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The port a test talks to.
+const PORT: &str = "org.bulkhead.probe";
+/// Longest question, in bytes.
+const LINE_MAX: usize = 1 << 20;
+/// How often to look for a port that is not there yet, or a client that is not.
+const PAUSE: Duration = Duration::from_millis(20);
+const PORT_TRIES: u32 = 500;
+
+fn main() {
+    sys::mount_all();
+    let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    if cmdline.split_whitespace().any(|word| word == "probe.boot-only") {
+        println!("PROBE-INIT {}", answers::uptime());
+        sys::power_off();
+    }
+    load_modules();
+    println!("PROBE-READY {}", answers::uptime());
+    std::thread::spawn(sys::power_off_on_button);
+    let mut tries = 0;
+    let port = loop {
+        match find_port(PORT) {
+            Some(path) => break path,
+            None if tries < PORT_TRIES => tries += 1,
+            None => {
+                println!("PROBE-NO-PORT {PORT}");
+                loop {
+                    std::thread::sleep(Duration::from_secs(3600));
+                }
+            }
+        }
+        std::thread::sleep(PAUSE);
+    };
+    loop {
+        serve(&port);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Loads modules in the order in which they depend on each other.
+fn load_modules() {
+    let order = fs::read_to_string("/modules/order").unwrap_or_default();
+    for name in order.split_whitespace() {
+        if let Err(error) = sys::load_module(&format!("/modules/{name}")) {
+            println!("PROBE-MODULE {name}: {error}");
+        }
+    }
+}
+
+/// The device node of a named virtio-console port.
+pub(crate) fn find_port(wanted: &str) -> Option<PathBuf> {
+    for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
+        let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+        if name.trim() == wanted {
+            return Some(PathBuf::from("/dev").join(entry.file_name()));
+        }
+    }
+    None
+}
+
+/// Answers questions until the port fails; a client that leaves reads as an end of file.
+fn serve(port: &PathBuf) {
+    let Ok(mut port) = OpenOptions::new().read(true).write(true).open(port) else { return };
+    let mut pending = Vec::new();
+    let mut chunk = [0; 4096];
+    loop {
+        match port.read(&mut chunk) {
+            Ok(0) => {
+                pending.clear();
+                std::thread::sleep(PAUSE);
+            }
+            Ok(n) => pending.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            Err(_) => return,
+        }
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            if !reply(&mut port, &line) {
+                return;
+            }
+        }
+        if pending.len() > LINE_MAX {
+            pending.clear();
+        }
+    }
+}
+
+fn reply(port: &mut File, line: &[u8]) -> bool {
+    let mut answer = answers::answer(line).to_string();
+    answer.push('\n');
+    port.write_all(answer.as_bytes()).is_ok()
+}

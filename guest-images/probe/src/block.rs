@@ -1,0 +1,76 @@
+//! Disks: what there is, and whether they keep what is written.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+
+use serde_json::{Value, json};
+
+use crate::answers::{first_line, number, text};
+
+const MIB: usize = 1 << 20;
+
+/// Every virtio disk.
+pub(crate) fn devices() -> Vec<Value> {
+    let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.retain(|name| name.starts_with("vd"));
+    names.sort();
+    let describe = |name: &String| {
+        let base = format!("/sys/block/{name}");
+        let sectors: u64 = first_line(&format!("{base}/size")).parse().unwrap_or(0);
+        json!({
+            "name": name,
+            "bytes": sectors * 512,
+            "read_only": first_line(&format!("{base}/ro")) == "1",
+            "id": first_line(&format!("{base}/serial")),
+        })
+    };
+    names.iter().map(describe).collect()
+}
+
+/// A block of bytes nobody would write by accident: a function of seed and place.
+fn pattern(seed: u64, block: u64, into: &mut [u8]) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ block.wrapping_add(1);
+    for chunk in into.chunks_mut(8) {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let word = state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes();
+        for (to, from) in chunk.iter_mut().zip(word) {
+            *to = from;
+        }
+    }
+}
+
+/// Writes a pattern from the start of a disk and flushes it.
+pub(crate) fn write(request: &Value) -> Result<Value, String> {
+    let (device, mib, seed) =
+        (text(request, "device")?, number(request, "mib")?, number(request, "seed")?);
+    let mut disk = File::options().write(true).open(device).map_err(|e| e.to_string())?;
+    let mut block = vec![0; MIB];
+    for index in 0..mib {
+        pattern(seed, index, &mut block);
+        disk.write_all(&block).map_err(|e| e.to_string())?;
+    }
+    disk.sync_all().map_err(|e| e.to_string())?;
+    Ok(json!({"mib": mib}))
+}
+
+/// Reads the pattern back; `wrong_at` is the first MiB that is not as written.
+pub(crate) fn verify(request: &Value) -> Result<Value, String> {
+    let (device, mib, seed) =
+        (text(request, "device")?, number(request, "mib")?, number(request, "seed")?);
+    let mut disk = File::open(device).map_err(|e| e.to_string())?;
+    let (mut block, mut wanted) = (vec![0; MIB], vec![0; MIB]);
+    let mut wrong_at = Value::Null;
+    for index in 0..mib {
+        disk.read_exact(&mut block).map_err(|e| e.to_string())?;
+        pattern(seed, index, &mut wanted);
+        if block != wanted && wrong_at.is_null() {
+            wrong_at = index.into();
+        }
+    }
+    Ok(json!({"mib": mib, "wrong_at": wrong_at}))
+}

@@ -1,0 +1,131 @@
+//! Two domains run by `bulkhead-agent` in the simulated PC.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::guest::Probe;
+use crate::wardpc::Output;
+use crate::{Failure, Outcome, WardPc, ensure};
+
+const STOP: Duration = Duration::from_secs(90);
+
+/// A machine file for two probe guests with a NIC each.
+pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
+    let domain = |name: &str, nic: &str| {
+        format!(
+            "[domain.{name}]\nmemory = \"512M\"\ncpus = 1\nkernel = \"/share/vmlinuz\"\n\
+             initrd = \"/share/probe.cpio\"\ncmdline = \"console=ttyS0 quiet\"\nnic = \"{nic}\"\n\
+             ports = [\"org.bulkhead.probe\"]\n\n"
+        )
+    };
+    format!(
+        "format = 1\n\n[seat]\nbackend = \"none\"\n\n{}{}",
+        domain("clinical", clinical_nic),
+        domain("internet", internet_nic)
+    )
+}
+
+/// The smallest policy for them.
+pub const POLICY: &str = r##"format = 1
+serial = 1
+issuer = "Information Security Office"
+
+[[domain]]
+name = "clinical"
+label = "CLINICAL"
+colour = "#1b7f3b"
+hotkey = "Ctrl+Alt+1"
+network = "passthrough"
+persistence = "keep"
+priority = "high"
+
+[[domain]]
+name = "internet"
+label = "INTERNET"
+colour = "#b3261e"
+hotkey = "Ctrl+Alt+2"
+network = "passthrough"
+persistence = "discard"
+"##;
+
+/// A running agent.
+pub struct Agent<'a> {
+    pc: &'a WardPc,
+    pid: u64,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts the agent with `machine` as its machine file and waits until both guests answer.
+    pub fn start(pc: &'a WardPc, machine: &str) -> Outcome<Self> {
+        let this = Self::launch(pc, machine)?;
+        for domain in ["clinical", "internet"] {
+            if let Err(Failure(error)) = this.probe(domain).wait_ready() {
+                return Err(Failure(format!("{error}\n{}", this.logs())));
+            }
+        }
+        Ok(this)
+    }
+
+    /// Starts the agent only.
+    pub fn launch(pc: &'a WardPc, machine: &str) -> Outcome<Self> {
+        pc.sh(&format!(
+            "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
+             cat > /tmp/etc/policy.toml <<'END'\n{POLICY}END\n"
+        ))?;
+        let argv = [
+            "/share/bulkhead-agent", "--machine", "/tmp/etc/machine.toml", "--policy",
+            "/tmp/etc/policy.toml", "--images", "/share", "--state", "/tmp/state", "--runtime",
+            "/run/bulkhead",
+        ];
+        let pid = pc.spawn(&argv, "/tmp/agent.log")?;
+        Ok(Self { pc, pid })
+    }
+
+    /// The probe in a domain.
+    pub fn probe(&self, domain: &str) -> Probe<'a> {
+        Probe::new(self.pc, &format!("/run/bulkhead/{domain}/org.bulkhead.probe.sock"))
+    }
+
+    /// Runs `bulkhead` with these arguments.
+    pub fn bulkhead(&self, arguments: &[&str]) -> Outcome<Output> {
+        let argv = [&["/share/bulkhead"], arguments].concat();
+        self.pc.exec(&argv, Duration::from_secs(120))
+    }
+
+    /// `bulkhead status --json`.
+    pub fn status(&self) -> Outcome<Value> {
+        let output = self.bulkhead(&["status", "--json"])?;
+        ensure!(output.status == Some(0), "status: {output:?}\n{}", self.logs());
+        Ok(serde_json::from_str(&output.stdout)?)
+    }
+
+    /// The end of the agent's log.
+    pub fn logs(&self) -> String {
+        let serial = self.pc.sh("for f in /tmp/state/log/*; do echo \"-- $f\"; tail -c 1500 $f; done; true");
+        format!("--- agent\n{}\n{}", self.pc.tail("/tmp/agent.log"), serial.unwrap_or_default())
+    }
+
+    /// Waits for the agent's end; returns its exit status.
+    pub fn wait(&self, time: Duration) -> Outcome<Option<i64>> {
+        self.pc.wait(self.pid, time)
+    }
+
+    /// Ends the agent in an orderly way.
+    pub fn stop(self) -> Outcome {
+        self.pc.sh(&format!("kill {}", self.pid))?;
+        let status = self.wait(STOP)?;
+        ensure!(status == Some(0), "the agent ended with {status:?}\n{}", self.logs());
+        Ok(())
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.pc.sh(&format!(
+            "kill {} 2>/dev/null; sleep 1; kill -9 {} 2>/dev/null; killall -9 bulkhead-vmm 2>/dev/null; true",
+            self.pid, self.pid
+        ));
+        let _ = self.wait(Duration::from_secs(10));
+    }
+}

@@ -1,0 +1,184 @@
+//! Runs in the simulated ward PC as its last init: does what the harness asks over a virtio-serial port.
+//!
+//! One JSON object a line: `exec` runs a program to its end, `spawn` starts one, `wait` asks after it,
+//! `ask` sends a line to a Unix socket and brings the answer back.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test program: serde_json values are indexed by key, and it may end on what it cannot do"
+)]
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+const PORT: &str = "org.bulkhead.wardpc";
+const PAUSE: Duration = Duration::from_millis(10);
+/// Most output of a program that is sent back, in bytes.
+const OUTPUT_MAX: usize = 1 << 20;
+
+#[derive(Default)]
+struct Agent {
+    children: HashMap<u32, Child>,
+    sockets: HashMap<String, BufReader<UnixStream>>,
+}
+
+fn main() {
+    let path = loop {
+        let found = fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().find(|e| {
+            fs::read_to_string(e.path().join("name")).unwrap_or_default().trim() == PORT
+        });
+        match found {
+            Some(entry) => break format!("/dev/{}", entry.file_name().to_string_lossy()),
+            None => std::thread::sleep(PAUSE),
+        }
+    };
+    let port = OpenOptions::new().read(true).write(true).open(path).expect("the port opens");
+    let mut writer = port.try_clone().expect("the port is cloned");
+    let mut agent = Agent::default();
+    let mut reader = BufReader::new(port);
+    println!("WARDPC-AGENT up");
+    loop {
+        let mut line = String::new();
+        match reader.read_line(&mut line) {
+            Ok(0) | Err(_) => {
+                std::thread::sleep(PAUSE);
+                continue;
+            }
+            Ok(_) => {}
+        }
+        let request: Value = serde_json::from_str(&line).unwrap_or_default();
+        let mut reply = agent.act(&request).unwrap_or_else(|error| json!({"error": error}));
+        reply["id"] = request["id"].clone();
+        let mut text = reply.to_string();
+        text.push('\n');
+        writer.write_all(text.as_bytes()).expect("the port takes answers");
+    }
+}
+
+fn argv(request: &Value) -> Result<Command, String> {
+    let words: Vec<&str> =
+        request["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let (program, rest) = words.split_first().ok_or("no program")?;
+    let mut command = Command::new(program);
+    command.args(rest).stdin(Stdio::null());
+    Ok(command)
+}
+
+fn deadline(request: &Value) -> Instant {
+    Instant::now() + Duration::from_millis(request["timeout_ms"].as_u64().unwrap_or(10_000))
+}
+
+impl Agent {
+    fn act(&mut self, request: &Value) -> Result<Value, String> {
+        match request["op"].as_str() {
+            Some("exec") => exec(request),
+            Some("spawn") => {
+                let log = request["log"].as_str().ok_or("no log")?;
+                let out = File::create(log).map_err(|e| e.to_string())?;
+                let err = out.try_clone().map_err(|e| e.to_string())?;
+                let child = argv(request)?.stdout(out).stderr(err).spawn();
+                let child = child.map_err(|e| e.to_string())?;
+                let pid = child.id();
+                self.children.insert(pid, child);
+                Ok(json!({"pid": pid}))
+            }
+            Some("wait") => {
+                let pid = request["pid"].as_u64().and_then(|p| u32::try_from(p).ok()).ok_or("no pid")?;
+                let child = self.children.get_mut(&pid).ok_or("no such child")?;
+                let until = deadline(request);
+                loop {
+                    match child.try_wait().map_err(|e| e.to_string())? {
+                        Some(status) => return Ok(ended(status)),
+                        None if Instant::now() > until => return Ok(json!({"running": true})),
+                        None => std::thread::sleep(PAUSE),
+                    }
+                }
+            }
+            Some("ask") => self.ask(request),
+            _ => Err("no such op".into()),
+        }
+    }
+
+    fn ask(&mut self, request: &Value) -> Result<Value, String> {
+        let socket = request["socket"].as_str().ok_or("no socket")?.to_owned();
+        let line = request["line"].as_str().ok_or("no line")?;
+        let until = deadline(request);
+        loop {
+            let result = self.try_ask(&socket, line, until);
+            match result {
+                Ok(answer) => return Ok(json!({"line": answer})),
+                Err(error) => {
+                    self.sockets.remove(&socket);
+                    if Instant::now() > until || request["once"] == true {
+                        return Err(error);
+                    }
+                    std::thread::sleep(10 * PAUSE);
+                }
+            }
+        }
+    }
+
+    fn try_ask(&mut self, path: &str, line: &str, until: Instant) -> Result<String, String> {
+        if !self.sockets.contains_key(path) {
+            let stream = UnixStream::connect(path).map_err(|e| format!("connect {path}: {e}"))?;
+            self.sockets.insert(path.to_owned(), BufReader::new(stream));
+        }
+        let stream = self.sockets.get_mut(path).ok_or("gone")?;
+        let left = until.saturating_duration_since(Instant::now()).max(PAUSE);
+        stream.get_ref().set_read_timeout(Some(left)).map_err(|e| e.to_string())?;
+        stream.get_mut().write_all(format!("{line}\n").as_bytes()).map_err(|e| e.to_string())?;
+        let mut answer = String::new();
+        match stream.read_line(&mut answer) {
+            Ok(0) => Err(format!("{path} hung up")),
+            Ok(_) => Ok(answer),
+            Err(e) => Err(format!("no answer on {path}: {e}")),
+        }
+    }
+}
+
+fn ended(status: std::process::ExitStatus) -> Value {
+    use std::os::unix::process::ExitStatusExt;
+    json!({"status": status.code(), "signal": status.signal()})
+}
+
+fn exec(request: &Value) -> Result<Value, String> {
+    let mut child = argv(request)?
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let collect = |pipe: Option<Box<dyn Read + Send>>| {
+        std::thread::spawn(move || {
+            let mut all = Vec::new();
+            if let Some(pipe) = pipe {
+                let _ = pipe.take(OUTPUT_MAX as u64).read_to_end(&mut all);
+            }
+            String::from_utf8_lossy(&all).into_owned()
+        })
+    };
+    let stdout = collect(child.stdout.take().map(|p| Box::new(p) as Box<dyn Read + Send>));
+    let stderr = collect(child.stderr.take().map(|p| Box::new(p) as Box<dyn Read + Send>));
+    let until = deadline(request);
+    let status = loop {
+        match child.try_wait().map_err(|e| e.to_string())? {
+            Some(status) => break ended(status),
+            None if Instant::now() > until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break json!({"timeout": true});
+            }
+            None => std::thread::sleep(PAUSE),
+        }
+    };
+    let mut reply = status;
+    // A grandchild that keeps the pipe open would keep us: what is there by now has to do.
+    reply["stdout"] = stdout.join().unwrap_or_default().into();
+    reply["stderr"] = stderr.join().unwrap_or_default().into();
+    Ok(reply)
+}

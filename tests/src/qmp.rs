@@ -1,0 +1,54 @@
+//! QEMU's machine protocol: pressing keys, plugging devices, looking at the screen.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{Failure, Outcome};
+
+/// Longest a command may take.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A connection to QEMU.
+pub struct Qmp(BufReader<UnixStream>);
+
+impl Qmp {
+    /// Connects and greets.
+    pub fn connect(path: &Path) -> Outcome<Self> {
+        let stream = UnixStream::connect(path)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let mut this = Self(BufReader::new(stream));
+        this.read()?;
+        this.execute("qmp_capabilities", json!({}))?;
+        Ok(this)
+    }
+
+    fn read(&mut self) -> Outcome<Value> {
+        let mut line = String::new();
+        self.0.read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Runs a command and returns what it answers; events in between are passed over.
+    pub fn execute(&mut self, command: &str, arguments: Value) -> Outcome<Value> {
+        let request = json!({"execute": command, "arguments": arguments});
+        self.0.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        loop {
+            let mut reply = self.read()?;
+            if reply["error"].is_object() {
+                return Err(Failure(format!("{command}: {}", reply["error"]["desc"])));
+            }
+            if reply.get("return").is_some() {
+                return Ok(reply["return"].take());
+            }
+        }
+    }
+
+    /// Saves a picture of the screen as PNG.
+    pub fn screendump(&mut self, to: &Path) -> Outcome {
+        self.execute("screendump", json!({"filename": to, "format": "png"})).map(drop)
+    }
+}

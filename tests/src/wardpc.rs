@@ -1,0 +1,286 @@
+//! One simulated ward PC, from power-on to power-off.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::qmp::Qmp;
+use crate::{Failure, Network, Outcome, ensure};
+
+/// Longest from power-on to the first answer.
+const BOOT: Duration = Duration::from_secs(180);
+/// What an answer may take beyond the time its question allows.
+const MARGIN: Duration = Duration::from_secs(20);
+/// How much of a log a failure shows, in bytes.
+const TAIL: usize = 4000;
+
+/// Where `scripts/build-images` put everything.
+pub fn images() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    root.join("target/wardpc")
+}
+
+/// What a simulated PC has.
+pub struct Hardware<'a> {
+    /// RAM in MiB.
+    pub memory_mib: u32,
+    /// Processors.
+    pub cpus: u32,
+    /// NICs: slot number on the root bus, MAC address, network.
+    pub nics: Vec<(u8, &'static str, &'a Network)>,
+    /// More arguments for QEMU.
+    pub extra: Vec<String>,
+}
+
+/// A running simulated PC. Dropping it pulls the plug.
+pub struct WardPc {
+    qemu: Child,
+    channel: Mutex<Channel>,
+    dir: PathBuf,
+    started: Instant,
+}
+
+struct Channel {
+    stream: BufReader<UnixStream>,
+    next: u64,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// Exit status; `None` after a signal or a timeout.
+    pub status: Option<i64>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl WardPc {
+    /// Powers on and waits until the PC answers.
+    pub fn start(dir: &Path, hardware: &Hardware<'_>) -> Outcome<Self> {
+        let images = images();
+        let channel = dir.join("channel");
+        let console = dir.join("console.log");
+        let share = images.join("share");
+        ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split", "-cpu", "max,+svm,+npt"])
+            .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
+            .args(["-smp", &hardware.cpus.to_string(), "-m", &hardware.memory_mib.to_string()])
+            .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
+            .args(["-serial", &format!("file:{}", text(&console))])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
+            .args(["-kernel", &text(&images.join("vmlinuz"))])
+            .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
+            .args(["-append", "console=ttyS0 panic=-1 quiet intel_iommu=on iommu=nopt"])
+            .args(["-device", "qemu-xhci,id=xhci"])
+            .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
+            .args(["-device", "virtio-serial-pci,romfile="])
+            .args(["-device", "virtserialport,chardev=ch,name=org.bulkhead.wardpc"])
+            .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,romfile="])
+            .args(["-fsdev", &format!(
+                "local,id=share,path={},security_model=none,readonly=on",
+                text(&share)
+            )]);
+        for (index, (slot, mac, network)) in hardware.nics.iter().enumerate() {
+            let socket = text(&network.socket);
+            qemu.args(["-netdev", &format!(
+                "stream,id=n{index},server=off,addr.type=unix,addr.path={socket}"
+            )]);
+            qemu.args(["-device", &format!(
+                "e1000e,netdev=n{index},romfile=,mac={mac},addr={slot:x}"
+            )]);
+        }
+        qemu.args(&hardware.extra).stdin(Stdio::null());
+        qemu.stdout(File::create(dir.join("qemu.log"))?).stderr(File::create(dir.join("qemu.err"))?);
+        die_with_parent(&mut qemu);
+        let started = Instant::now();
+        let child = qemu.spawn().map_err(|e| format!("could not start QEMU: {e}; run scripts/setup"))?;
+        let mut pc = Pending { child: Some(child), dir, console: &console };
+        let stream = pc.wait_for(|| UnixStream::connect(&channel).ok(), "its channel")?;
+        stream.set_read_timeout(Some(BOOT))?;
+        let child = pc.child.take().ok_or("QEMU is gone")?;
+        let this = Self {
+            qemu: child,
+            channel: Mutex::new(Channel { stream: BufReader::new(stream), next: 0 }),
+            dir: dir.to_owned(),
+            started,
+        };
+        let up = this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
+        this.progress(&format!("the simulated ward PC is up, Linux {}", up["stdout"].as_str().unwrap_or("").trim()));
+        Ok(this)
+    }
+
+    /// Says what happens, with the seconds since power-on.
+    pub fn progress(&self, what: &str) {
+        eprintln!("[{:6.1}s] {what}", self.started.elapsed().as_secs_f64());
+    }
+
+    fn request(&self, mut request: Value, time: Duration) -> Outcome<Value> {
+        let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
+        channel.next += 1;
+        let id = channel.next;
+        request["id"] = id.into();
+        request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
+        channel.stream.get_ref().set_read_timeout(Some(time + MARGIN))?;
+        channel.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        loop {
+            let mut line = String::new();
+            let read = channel.stream.read_line(&mut line);
+            if !matches!(read, Ok(n) if n > 0) {
+                return Err(Failure(format!("the PC does not answer {request}\n{}", self.tails())));
+            }
+            let reply: Value = serde_json::from_str(&line)?;
+            // An answer to an earlier question that was given up on is passed over.
+            if reply["id"] == id {
+                return match reply["error"].as_str() {
+                    Some(error) => Err(Failure(error.to_owned())),
+                    None => Ok(reply),
+                };
+            }
+        }
+    }
+
+    /// Runs a program to its end.
+    pub fn exec(&self, argv: &[&str], time: Duration) -> Outcome<Output> {
+        let reply = self.request(json!({"op": "exec", "argv": argv}), time)?;
+        ensure!(reply["timeout"] != true, "{argv:?} took longer than {time:?}: {reply}");
+        let text = |key: &str| reply[key].as_str().unwrap_or_default().to_owned();
+        Ok(Output { status: reply["status"].as_i64(), stdout: text("stdout"), stderr: text("stderr") })
+    }
+
+    /// Runs a shell line that has to succeed; returns what it printed.
+    pub fn sh(&self, line: &str) -> Outcome<String> {
+        let output = self.exec(&["/bin/busybox", "sh", "-c", line], Duration::from_secs(60))?;
+        ensure!(output.status == Some(0), "`{line}` failed: {}{}", output.stdout, output.stderr);
+        Ok(output.stdout)
+    }
+
+    /// Starts a program in the background, its output in a file of the PC's.
+    pub fn spawn(&self, argv: &[&str], log: &str) -> Outcome<u64> {
+        let request = json!({"op": "spawn", "argv": argv, "log": log});
+        let reply = self.request(request, Duration::from_secs(10))?;
+        Ok(reply["pid"].as_u64().ok_or("no pid")?)
+    }
+
+    /// Waits for a program started by [`WardPc::spawn`]: exit status, or minus the signal.
+    /// `None`: it still runs.
+    pub fn wait(&self, pid: u64, time: Duration) -> Outcome<Option<i64>> {
+        let reply = self.request(json!({"op": "wait", "pid": pid}), time)?;
+        let signal = reply["signal"].as_i64().map(|signal| -signal);
+        Ok(reply["status"].as_i64().or(signal))
+    }
+
+    /// Sends a line to a Unix socket of the PC's and returns the line that comes back. Tries again
+    /// until `time` is over, unless `once`.
+    pub fn ask(&self, socket: &str, line: &Value, time: Duration, once: bool) -> Outcome<Value> {
+        let request = json!({"op": "ask", "socket": socket, "line": line.to_string(), "once": once});
+        let reply = self.request(request, time)?;
+        let text = reply["line"].as_str().unwrap_or_default();
+        Ok(serde_json::from_str(text).map_err(|e| format!("{socket} answered {text:?}: {e}"))?)
+    }
+
+    /// The end of a file of the PC's.
+    pub fn tail(&self, path: &str) -> String {
+        self.sh(&format!("/bin/busybox tail -c {TAIL} {path} 2>/dev/null || true"))
+            .unwrap_or_else(|Failure(error)| error)
+    }
+
+    /// Hands a function to vfio-pci, as the agent would.
+    pub fn bind_vfio(&self, address: &str) -> Outcome {
+        let device = format!("/sys/bus/pci/devices/{address}");
+        self.sh(&format!(
+            "echo vfio-pci > {device}/driver_override; \
+             if [ -e {device}/driver ]; then echo {address} > {device}/driver/unbind; fi; \
+             echo {address} > /sys/bus/pci/drivers_probe; [ -e /sys/bus/pci/drivers/vfio-pci/{address} ]"
+        ))
+        .map(drop)
+    }
+
+    /// Takes a function back from vfio-pci.
+    pub fn release_vfio(&self, address: &str) -> Outcome {
+        let device = format!("/sys/bus/pci/devices/{address}");
+        self.sh(&format!(
+            "echo > {device}/driver_override; \
+             if [ -e {device}/driver ]; then echo {address} > {device}/driver/unbind; fi; true"
+        ))
+        .map(drop)
+    }
+
+    /// The screen, keys and plugs.
+    pub fn qmp(&self) -> Outcome<Qmp> {
+        Qmp::connect(&self.dir.join("qmp"))
+    }
+
+    /// The ends of the PC's own logs.
+    pub fn tails(&self) -> String {
+        tails(&self.dir, &self.dir.join("console.log"))
+    }
+}
+
+impl Drop for WardPc {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// A PC that does not answer yet.
+struct Pending<'a> {
+    child: Option<Child>,
+    dir: &'a Path,
+    console: &'a Path,
+}
+
+impl Pending<'_> {
+    fn wait_for<T>(&mut self, mut ready: impl FnMut() -> Option<T>, what: &str) -> Outcome<T> {
+        let until = Instant::now() + BOOT;
+        while Instant::now() < until {
+            if let Some(value) = ready() {
+                return Ok(value);
+            }
+            if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
+                return Err(Failure(format!("QEMU ended: {status}\n{}", tails(self.dir, self.console))));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure(format!("no sign of {what}\n{}", tails(self.dir, self.console))))
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn tails(dir: &Path, console: &Path) -> String {
+    let tail = |path: &Path| {
+        let bytes = fs::read(path).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned()
+    };
+    format!("--- console\n{}\n--- qemu\n{}", tail(console), tail(&dir.join("qemu.err")))
+}
+
+/// QEMU must not outlive the test, however that ends.
+fn die_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec only one async-signal-safe system call is made.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
