@@ -26,7 +26,7 @@ use crate::blk::{Blk, Disk};
 use crate::console::{Console, NamedPort};
 use crate::net::{Mac, Net, Tap};
 use crate::rng::Rng;
-use crate::testing::{EventLoop, Recorder};
+use crate::testing::{EventLoop, NEXT, Recorder, WRITE};
 use crate::{Activation, CheckedQueue, Device, GuestMemory, Interrupt};
 
 /// Two regions with a hole between them, 64 KiB each.
@@ -266,37 +266,54 @@ impl<'a> Stream<'a> {
                 put(at, self.take(len));
             }
             // A request's header, where a chain is likely to point.
-            1 | 2 => {
+            1 => {
                 let mut header = [0; 16];
                 for byte in [0, 4, 6, 8] {
                     if let Some(place) = header.get_mut(byte) {
-                        *place = self.byte() % 32;
+                        *place = self.byte() % 16;
                     }
                 }
-                put(0x4000 + u64::from(self.byte() % 4) * 256, &header);
+                put(self.near(), &header);
             }
-            3 => put(base + 0x102, &self.u16().to_le_bytes()),
-            4..6 => {
-                let index = u64::from(self.byte() % 17);
-                let near = 0x4000 + u64::from(self.byte() % 4) * 256;
-                let address = if self.byte() & 3 == 0 { self.address() } else { near };
-                let len = [16, 1, 512, 1024, 12, 8, u32::from(self.u16()), u32::MAX];
-                let len = len.get(usize::from(self.byte() % 8)).copied().unwrap_or(0);
-                let flags = u16::from(self.byte() % 8);
-                let next = u16::from(self.byte() % 17);
-                put(base + index * 16, &address.to_le_bytes());
-                put(base + index * 16 + 8, &len.to_le_bytes());
-                put(base + index * 16 + 12, &flags.to_le_bytes());
-                put(base + index * 16 + 14, &next.to_le_bytes());
+            2 => put(base + 0x102, &self.u16().to_le_bytes()),
+            3 => {
+                let address = self.address();
+                let (index, len, flags) = (self.byte() % 17, self.len(), self.byte() % 8);
+                let next = self.byte() % 17;
+                put(base + u64::from(index) * 16, &descriptor(address, len, flags, next));
             }
-            // A head, properly published.
+            4 => publish(memory, base, self.byte() % 17),
+            // A chain as it should be.
             _ => {
-                let index_at = GuestAddress(base + 0x102);
-                let index: u16 = memory.read_obj(index_at).unwrap_or(0);
-                let head = u16::from(self.byte() % 17);
-                put(base + 0x104 + u64::from(index % SIZE) * 2, &head.to_le_bytes());
-                put(base + 0x102, &index.wrapping_add(1).to_le_bytes());
+                let first = self.byte() % 8;
+                let (last, writable_from) = (first + self.byte() % 5, first + self.byte() % 6);
+                for index in first..=last {
+                    let next = if index < last { NEXT } else { 0 };
+                    let write = if index >= writable_from { WRITE } else { 0 };
+                    let flags = (next | write).to_le_bytes()[0];
+                    let descriptor = descriptor(self.near(), self.len(), flags, index + 1);
+                    put(base + u64::from(index) * 16, &descriptor);
+                }
+                publish(memory, base, first);
             }
+        }
+    }
+
+    /// One of a few places that headers and data share.
+    fn near(&mut self) -> u64 {
+        0x4000 + u64::from(self.byte() % 4) * 256
+    }
+
+    /// Mostly the length of something.
+    fn len(&mut self) -> u32 {
+        match self.byte() % 8 {
+            0 | 1 => 16,
+            2 => 1,
+            3 => 512,
+            4 => 1024,
+            5 => 12,
+            6 => self.u16().into(),
+            _ => u32::MAX.wrapping_add(self.byte().into()),
         }
     }
 
@@ -329,6 +346,24 @@ impl<'a> Stream<'a> {
         queue.set_ready(true);
         queue
     }
+}
+
+fn descriptor(address: u64, len: u32, flags: u8, next: u8) -> [u8; 16] {
+    let raw = u128::from(address)
+        | u128::from(len) << 64
+        | u128::from(flags) << 96
+        | u128::from(next) << 112;
+    raw.to_le_bytes()
+}
+
+/// Puts `head` into the available ring of the queue at `base`.
+fn publish(memory: &GuestMemory, base: u64, head: u8) {
+    let index_at = GuestAddress(base + 0x102);
+    let index: u16 = memory.read_obj(index_at).unwrap_or(0);
+    let place = GuestAddress(base + 0x104 + u64::from(index % SIZE) * 2);
+    // The rings of the last queue may end beyond memory.
+    let _ = memory.write_obj(u16::from(head), place);
+    let _ = memory.write_obj(index.wrapping_add(1), index_at);
 }
 
 #[cfg(test)]
