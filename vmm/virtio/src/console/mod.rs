@@ -34,7 +34,6 @@ use control::Said;
 use port::{Port, Queues, Tokens};
 use spec::queue::Role;
 
-pub use port::SEND_BUFFER;
 pub use socket::{SocketError, bind};
 
 /// The most ports, the console included.

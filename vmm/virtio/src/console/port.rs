@@ -2,25 +2,21 @@
 //!
 //! There is no buffer between them: bytes go straight from the guest's chains into the socket and
 //! back. What the socket does not take stays in the guest's ring, what the guest has no room for
-//! stays in the socket, so a slow side holds up its own port and nothing else. The socket's send
-//! buffer, [`SEND_BUFFER`], is all the host keeps for a client.
+//! stays in the socket, so a slow side holds up its own port and nothing else. All the host keeps
+//! for a client is the socket's send buffer, of the kernel's size (`net.core.wmem_default`, 208 KiB).
 //!
 //! The socket is watched edge-triggered for everything at once: interest never has to change, and
 //! a queue notification, which cannot touch the event loop, can still do all the work.
 
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use event_manager::{EventOps, EventSet, Events};
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, recv};
 
 use super::control::{Tell, Untold};
 use crate::{Chain, CheckedQueue, Interrupt, Progress, QueueError};
-
-/// How many bytes wait in the host for a client that does not read.
-pub const SEND_BUFFER: usize = 256 << 10;
 
 /// The most chains moved one way before the other ports have their turn.
 const BUDGET: usize = 64;
@@ -55,7 +51,8 @@ struct Client {
     hung_up: bool,
     /// Sending failed: there is nobody to read.
     deaf: bool,
-    /// Over; waits for the event loop to forget its descriptor.
+    /// Over; the I/O thread closes the socket once the event loop has forgotten it. (A vCPU, which
+    /// may be what brought the end, touches no sockets.)
     ended: bool,
 }
 
@@ -144,14 +141,12 @@ impl Port {
         if let Some(client) = &mut self.client
             && !client.ended
         {
-            // Whatever comes of it, the descriptor is closed next.
-            let _ = client.socket.shutdown(Shutdown::Both);
             client.ended = true;
             self.untold.client_gone();
         }
     }
 
-    /// Forgets a client that ended.
+    /// Hangs up on a client that ended.
     pub(super) fn reap(&mut self, ops: &mut EventOps) {
         if let Some(client) = self.client.take_if(|client| client.ended)
             && let Err(error) = ops.remove(Events::empty(&client.socket))
@@ -195,7 +190,6 @@ impl Port {
 
     fn adopt(&mut self, socket: UnixStream, tokens: Tokens, ops: &mut EventOps) -> io::Result<()> {
         socket.set_nonblocking(true)?;
-        setsockopt(&socket, sockopt::SndBuf, &SEND_BUFFER)?;
         let set = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         ops.add(Events::with_data(&socket, tokens.client, set))
             .map_err(|error| io::Error::other(format!("{error:?}")))?;
