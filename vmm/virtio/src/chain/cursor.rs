@@ -75,20 +75,27 @@ impl<'a> Reader<'a> {
         offset: u64,
         flags: i32,
     ) -> io::Result<usize> {
-        let done = self.0.vectors::<Drain>().pwrite(file, file_offset(offset)?, flags)?;
+        let mut vectors = Vectors::<Drain>::new();
+        vectors.add(self.0.rest());
+        let done = vectors.pwrite(file, file_offset(offset)?, flags)?;
         Ok(self.0.moved(done))
     }
 
     /// Lets the kernel write `header` and what is left to `file` in one `writev`; returns how many
     /// bytes it took of both. For a file that takes all or nothing, as a tap does.
     pub fn write_behind(self, header: &[u8], file: BorrowedFd<'_>) -> io::Result<usize> {
-        Vectors::<Drain>::new().with_bytes(header).with(self.0.rest()).write(file)
+        let mut vectors = Vectors::<Drain>::new();
+        vectors.add_bytes(header);
+        vectors.add(self.0.rest());
+        vectors.write(file)
     }
 
     /// Lets the kernel send what is left over `socket`, and moves on by as much as it took. A
     /// socket whose peer has gone is an error, not a signal.
     pub fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        let done = self.0.vectors::<Drain>().send(socket)?;
+        let mut vectors = Vectors::<Drain>::new();
+        vectors.add(self.0.rest());
+        let done = vectors.send(socket)?;
         Ok(self.0.moved(done))
     }
 }
@@ -124,14 +131,19 @@ impl<'a> Writer<'a> {
     /// Lets the kernel fill what is left from `file` at `offset` bytes (`preadv`), and moves on by
     /// as much as it gave: the returned number of bytes, 0 at the end of the file.
     pub fn pread_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        let done = self.0.vectors::<Fill>().pread(file, file_offset(offset)?)?;
+        let mut vectors = Vectors::<Fill>::new();
+        vectors.add(self.0.rest());
+        let done = vectors.pread(file, file_offset(offset)?)?;
         Ok(self.0.moved(done))
     }
 
     /// Lets the kernel fill what is left from `file` (`readv`), and then `spill`; returns how many
     /// bytes came in all. For a file that loses what does not fit, as a tap does.
     pub fn read_spilling(&mut self, file: BorrowedFd<'_>, spill: &mut [u8]) -> io::Result<usize> {
-        let done = self.0.vectors::<Fill>().with_room(spill).read(file)?;
+        let mut vectors = Vectors::<Fill>::new();
+        vectors.add(self.0.rest());
+        vectors.add_room(spill);
+        let done = vectors.read(file)?;
         self.0.moved(done.min(self.0.left));
         Ok(done)
     }
@@ -139,7 +151,9 @@ impl<'a> Writer<'a> {
     /// Lets the kernel fill what is left from `file` (`readv`), and moves on by as much as it gave:
     /// 0 at the end.
     pub fn read_from(&mut self, file: BorrowedFd<'_>) -> io::Result<usize> {
-        let done = self.0.vectors::<Fill>().read(file)?;
+        let mut vectors = Vectors::<Fill>::new();
+        vectors.add(self.0.rest());
+        let done = vectors.read(file)?;
         Ok(self.0.moved(done))
     }
 }
@@ -198,10 +212,6 @@ impl Cursor<'_> {
             left -= part.len();
             (part.len() > 0).then_some(part)
         })
-    }
-
-    fn vectors<Direction>(&self) -> Vectors<'_, Direction> {
-        Vectors::new().with(self.rest())
     }
 }
 
