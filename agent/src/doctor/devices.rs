@@ -19,6 +19,19 @@ pub(super) fn examine(patient: &Patient, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
+/// The host's interfaces that go with the functions.
+pub(super) fn interfaces(patient: &Patient, machine: &Machine) -> Vec<String> {
+    let functions = machine.domains.iter().filter_map(|domain| match &domain.kind {
+        Kind::Vm(vm) => Some(vm.pci_functions()),
+        Kind::External => None,
+    });
+    functions
+        .flatten()
+        .filter_map(|address| PciFunction::inspect(&patient.sysfs, address).ok())
+        .flat_map(|function| function.interfaces)
+        .collect()
+}
+
 fn one(patient: &Patient, domain: &str, what: &str, address: PciAddress) -> Vec<Finding> {
     let function = match PciFunction::inspect(&patient.sysfs, address) {
         Ok(function) => function,

@@ -8,7 +8,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
 use super::{Finding, Patient};
-use crate::host_network;
+use crate::host_network::{self, ConfiguredInterface};
 
 /// Who made the processor, and what its BIOS menus call things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,36 +262,40 @@ fn cgroups(patient: &Patient) -> Finding {
     )
 }
 
-pub(super) fn network(allowed: bool) -> Vec<Finding> {
+/// `leaving` are the interfaces that go when their NICs are handed over.
+pub(super) fn network(allowed: bool, leaving: &[String]) -> Finding {
+    match host_network::configured_interfaces() {
+        Ok(interfaces) => judge_network(allowed, leaving, interfaces),
+        Err(error) => Finding::fail("host-network", error.to_string(), "run this command as root"),
+    }
+}
+
+pub(super) fn judge_network(
+    allowed: bool,
+    leaving: &[String],
+    interfaces: Vec<ConfiguredInterface>,
+) -> Finding {
     let check = "host-network";
-    let finding = match host_network::configured_interfaces() {
-        Ok(interfaces) if interfaces.is_empty() => {
-            Finding::ok(check, "no configured interface but loopback")
-        }
-        Ok(interfaces) => {
-            let which = host_network::describe(&interfaces);
-            let remedy = host_network::remedy(&interfaces);
-            if allowed {
-                Finding::warn(
-                    check,
-                    format!(
-                        "the host has a network, and allow_host_network = true tolerates it: {which}"
-                    ),
-                    remedy,
-                )
-            } else {
-                Finding::warn(
-                    check,
-                    format!(
-                        "the host has a network now: {which}; one whose NIC is handed over goes by itself, for any other no domain starts"
-                    ),
-                    remedy,
-                )
-            }
-        }
-        Err(error) => Finding::fail(check, error.to_string(), "run this command as root"),
-    };
-    vec![finding]
+    let (leave, stay): (Vec<_>, Vec<_>) =
+        interfaces.into_iter().partition(|interface| leaving.contains(&interface.name));
+    let (which, remedy) = (host_network::describe(&stay), host_network::remedy(&stay));
+    match (stay.is_empty(), leave.is_empty(), allowed) {
+        (true, true, _) => Finding::ok(check, "no configured interface but loopback"),
+        (true, false, _) => Finding::ok(
+            check,
+            format!("{} goes with its NIC to a domain", host_network::describe(&leave)),
+        ),
+        (false, _, true) => Finding::warn(
+            check,
+            format!("the host has a network, and allow_host_network = true tolerates it: {which}"),
+            remedy,
+        ),
+        (false, _, false) => Finding::fail(
+            check,
+            format!("the host has a network, so no domain will start: {which}"),
+            remedy,
+        ),
+    }
 }
 
 fn open_device(path: &Path) -> io::Result<()> {

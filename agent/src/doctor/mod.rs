@@ -118,8 +118,10 @@ pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
     let (files, mut findings) = software::papers(papers);
     let machine = files.as_ref().map(|files| &files.machine);
     findings.extend(host::examine(patient));
-    findings.extend(host::network(machine.is_some_and(|machine| machine.allow_host_network)));
-    findings.extend(software::vmm(papers));
+    let allowed = machine.is_some_and(|machine| machine.allow_host_network);
+    let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
+    findings.push(host::network(allowed, &leaving));
+    findings.push(software::vmm(papers));
     if let Some(Files { machine, .. }) = &files {
         findings.extend(software::memory(patient, machine));
         findings.extend(software::images(machine));

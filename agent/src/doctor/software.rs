@@ -17,6 +17,8 @@ use crate::supervisor::devices::explain;
 const HOST_RESERVE_MIB: u64 = 512;
 /// How long the VMM may take to say its version.
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const VERSION_POLL: Duration = Duration::from_millis(10);
 
 pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
     match Files::read(&papers.machine, &papers.policy, &papers.images) {
@@ -184,18 +186,17 @@ fn size(file: &File) -> String {
     }
 }
 
-pub(super) fn vmm(papers: &Papers) -> Vec<Finding> {
+pub(super) fn vmm(papers: &Papers) -> Finding {
     let check = "vmm";
     let remedy =
         "install bulkhead-vmm of the same version beside bulkhead-agent, or name it with --vmm";
-    let finding = match files::find_vmm(papers.vmm.as_deref()) {
+    match files::find_vmm(papers.vmm.as_deref()) {
         Err(error) => Finding::fail(check, error.to_string(), remedy),
         Ok(path) => match version(&path) {
             Ok(said) => Finding::ok(check, format!("{}: {said}", path.display())),
             Err(why) => Finding::fail(check, format!("{} {why}", path.display()), remedy),
         },
-    };
-    vec![finding]
+    }
 }
 
 /// What `--version` says; a program that is no VMM may say anything, or nothing, for ever.
@@ -211,7 +212,7 @@ fn version(vmm: &Path) -> Result<String, String> {
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until => thread::sleep(Duration::from_millis(10)),
+            Ok(None) if Instant::now() < until => thread::sleep(VERSION_POLL),
             _ => {
                 // It is ours and did not end; nothing more can be done if it cannot be killed.
                 let _ = child.kill();

@@ -1,1 +1,175 @@
+use super::*;
+use crate::host_network::ConfiguredInterface;
+use crate::machine::{Context, Machine};
+use crate::pci::fake::FakePc;
+use std::os::unix::fs::symlink;
 
+const CPUINFO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vmx\n";
+
+fn patient(pc: &FakePc) -> Patient {
+    let (proc, dev) = (pc.dir.path().join("proc"), pc.dir.path().join("dev"));
+    fs::create_dir_all(proc.join("self")).unwrap();
+    fs::create_dir_all(dev.join("vfio")).unwrap();
+    fs::write(proc.join("cpuinfo"), CPUINFO).unwrap();
+    Patient { sysfs: pc.sysfs(), proc, dev }
+}
+
+fn machine(text: &str) -> Machine {
+    let context = Context { images: Path::new("/images"), roster: None };
+    Machine::parse("machine.toml", text, context).unwrap()
+}
+
+fn finding<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
+    findings.iter().find(|finding| finding.check == check).unwrap()
+}
+
+/// The level of a check, and that its remedy holds the words a person searches the BIOS or the
+/// boot loader for.
+fn expect(findings: &[Finding], check: &str, level: Level, words: &[&str]) {
+    let found = finding(findings, check);
+    let remedy = found.remedy.clone().unwrap_or_default();
+    assert_eq!(found.level, level, "{found:?}");
+    assert!(words.iter().all(|word| remedy.contains(word)), "{found:?}");
+}
+
+#[test]
+fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
+    let pc = FakePc::new();
+    let intel = patient(&pc);
+    let findings = host::examine(&intel);
+    expect(&findings, "kvm", Level::Fail, &["kvm-intel", "VT-x"]);
+    expect(&findings, "iommu", Level::Fail, &["VT-d", "intel_iommu=on", "update-grub"]);
+    fs::write(
+        intel.proc.join("cpuinfo"),
+        CPUINFO.replace("GenuineIntel", "AuthenticAMD").replace("vmx", "x"),
+    )
+    .unwrap();
+    let findings = host::examine(&intel);
+    expect(&findings, "kvm", Level::Fail, &["SVM Mode"]);
+    expect(&findings, "iommu", Level::Fail, &["AMD-Vi", "amd_iommu=on"]);
+}
+
+#[test]
+fn an_iommu_the_bios_offers_and_the_kernel_ignores_needs_only_the_parameter() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let tables = pc.sysfs().path("firmware/acpi/tables");
+    fs::create_dir_all(&tables).unwrap();
+    fs::write(tables.join("DMAR"), "").unwrap();
+    let findings = host::examine(&patient);
+    expect(&findings, "iommu", Level::Fail, &["intel_iommu=on"]);
+    assert!(!finding(&findings, "iommu").remedy.as_ref().unwrap().contains("BIOS"));
+}
+
+#[test]
+fn a_fit_pc_is_found_fit() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    pc.add("0000:00:05.0", 0x02_0000, Some("vfio-pci"), Some(7));
+    fs::write(patient.dev.join("kvm"), "").unwrap();
+    fs::write(patient.dev.join("vfio/vfio"), "").unwrap();
+    let parameters = pc.sysfs().path("module/kvm_intel/parameters");
+    fs::create_dir_all(&parameters).unwrap();
+    fs::write(parameters.join("ept"), "Y\n").unwrap();
+    let findings = host::examine(&patient);
+    for check in ["kvm", "nested-paging", "iommu", "interrupt-remapping", "vfio-pci", "vfio-device"]
+    {
+        assert_eq!(finding(&findings, check).level, Level::Ok, "{check}");
+    }
+    fs::write(parameters.join("ept"), "N\n").unwrap();
+    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["ept=0"]);
+}
+
+#[test]
+fn each_device_of_the_machine_file_is_examined() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let good = pc.add_nic("0000:00:05.0", 7);
+    let shared = pc.add_nic("0000:00:06.0", 8);
+    pc.add("0000:00:06.1", 0x0c_0330, Some("xhci_hcd"), Some(8));
+    pc.set(shared, "reset", None);
+    fs::create_dir_all(pc.sysfs().pci_device(good).join("net/enp0s5")).unwrap();
+    let machine = machine(
+        r#"format = 1
+        [domain.a]
+        kernel = "k"
+        nic = "0000:00:05.0"
+        [domain.b]
+        kernel = "k"
+        nic = "0000:00:06.0"
+        [domain.c]
+        kernel = "k"
+        nic = "0000:00:06.1"
+        [domain.d]
+        kernel = "k"
+        nic = "0000:00:1f.6""#,
+    );
+    let findings = devices::examine(&patient, &machine);
+    let of = |address: &str| -> Vec<Finding> {
+        findings.iter().filter(|f| f.subject.as_deref() == Some(address)).cloned().collect()
+    };
+    assert!(of("0000:00:05.0").iter().all(|finding| finding.level == Level::Ok));
+    assert!(finding(&of("0000:00:05.0"), "hand-over").message.contains("enp0s5"));
+    expect(&of("0000:00:06.0"), "iommu-group", Level::Fail, &["slot"]);
+    assert!(finding(&of("0000:00:06.0"), "iommu-group").message.contains("xhci_hcd"));
+    expect(&of("0000:00:06.0"), "reset", Level::Fail, &["FLR"]);
+    expect(&of("0000:00:06.1"), "pci-device", Level::Fail, &["network controller"]);
+    expect(&of("0000:00:1f.6"), "pci-device", Level::Fail, &["lspci -D"]);
+    assert_eq!(devices::interfaces(&patient, &machine), ["enp0s5"]);
+}
+
+#[test]
+fn memory_that_does_not_suffice_is_told_in_numbers() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let machine = machine(
+        "format = 1\n[domain.a]\nkernel = \"k\"\nmemory = \"4G\"\n[domain.b]\nkernel = \"k\"\nmemory = \"2G\"\n",
+    );
+    let meminfo = |mib: u64, huge: u64| {
+        let text =
+            format!("MemTotal: {} kB\nHugePages_Total: {huge}\nHugepagesize: 2048 kB\n", mib << 10);
+        fs::write(patient.proc.join("meminfo"), text).unwrap();
+        software::memory(&patient, &machine)
+    };
+    assert_eq!(finding(&meminfo(8000, 0), "memory").level, Level::Ok);
+    let findings = meminfo(6144, 0);
+    assert_eq!(finding(&findings, "memory").level, Level::Fail);
+    assert!(finding(&findings, "memory").message.contains("6144 MiB and the host 512"));
+    expect(&meminfo(8000, 1000), "huge-pages", Level::Fail, &["nr_hugepages"]);
+}
+
+#[test]
+fn images_that_are_missing_empty_or_a_directory_are_told_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::create_dir(at("folder")).unwrap();
+    fs::write(at("empty"), "").unwrap();
+    fs::write(at("good"), "x").unwrap();
+    symlink("gone", at("dangling")).unwrap();
+    let text = "format = 1\n[domain.a]\nkernel = \"good\"\ninitrd = \"empty\"\ndisks = [ { path = \"folder\" }, { path = \"dangling\", readonly = true } ]\n";
+    let context = Context { images: dir.path(), roster: None };
+    let findings = software::images(&Machine::parse("m", text, context).unwrap());
+    let levels: Vec<Level> = findings.iter().map(|finding| finding.level).collect();
+    assert_eq!(levels, [Level::Ok, Level::Fail, Level::Fail, Level::Fail]);
+    for (finding, word) in findings.iter().zip(["good", "is empty", "is a directory", "dangling"]) {
+        assert!(finding.message.contains(word), "{finding:?}");
+    }
+}
+
+#[test]
+fn an_interface_that_goes_with_its_nic_is_no_obstacle_and_another_is() {
+    let interface = |name: &str| ConfiguredInterface {
+        name: name.to_owned(),
+        addresses: vec!["10.0.0.5".parse().unwrap()],
+    };
+    let leaving = ["enp0s5".to_owned()];
+    let judge = |allowed, names: &[&str]| {
+        host::judge_network(allowed, &leaving, names.iter().map(|name| interface(name)).collect())
+    };
+    assert_eq!(judge(false, &[]).level, Level::Ok);
+    assert_eq!(judge(false, &["enp0s5"]).level, Level::Ok);
+    let stays = judge(false, &["enp0s5", "wlan0"]);
+    assert_eq!(stays.level, Level::Fail);
+    assert!(stays.message.contains("wlan0") && !stays.message.contains("enp0s5"), "{stays:?}");
+    assert_eq!(judge(true, &["wlan0"]).level, Level::Warn);
+}

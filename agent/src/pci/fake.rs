@@ -83,6 +83,15 @@ impl FakePc {
         self.add(address, 0x02_0000, Some("e1000e"), Some(group))
     }
 
+    /// Changes an attribute of a device; `None` removes it.
+    pub(crate) fn set(&self, address: PciAddress, attribute: &str, text: Option<&str>) {
+        let file = self.sysfs().pci_device(address).join(attribute);
+        match text {
+            Some(text) => fs::write(file, text).unwrap(),
+            None => fs::remove_file(file).unwrap(),
+        }
+    }
+
     pub(crate) fn driver(&self, address: PciAddress) -> Option<String> {
         self.kernel.driver(address)
     }
