@@ -1,6 +1,6 @@
 //! One VM's view of the IOMMU: guest RAM, and the groups of the functions it has.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -166,7 +166,7 @@ fn cannot_lock(need: u64, limit: Option<u64>) -> String {
 pub struct Container {
     shared: Arc<Shared>,
     sysfs: Sysfs,
-    open: Mutex<BTreeMap<Address, ()>>,
+    open: Mutex<BTreeSet<Address>>,
 }
 
 #[derive(Debug)]
@@ -196,7 +196,7 @@ impl Container {
         Ok(Self {
             shared: Arc::new(shared),
             sysfs: Sysfs::default(),
-            open: Mutex::new(BTreeMap::new()),
+            open: Mutex::new(BTreeSet::new()),
         })
     }
 
@@ -210,7 +210,7 @@ impl Container {
     ) -> Result<VfioFunction, Error> {
         let number = self.sysfs.inspect(address)?.ready()?;
         let mut open_ones = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open_ones.contains_key(&address) {
+        if open_ones.contains(&address) {
             return Err(Error::Twice(address));
         }
         let group = Arc::new(Group::open(Arc::clone(&self.shared), address, number)?);
@@ -220,7 +220,7 @@ impl Container {
         let file = sys::device(group.file(), &name).map_err(device)?;
         let hardware = Device::new(file, group).map_err(device)?.ok_or(Error::NotPci(address))?;
         let function = VfioFunction::new(Box::new(hardware), address, &*msi, slots)?;
-        open_ones.insert(address, ());
+        open_ones.insert(address);
         Ok(function)
     }
 }

@@ -14,10 +14,11 @@
 //! again with more. An event in between is lost, so every vector in use is signalled once: a driver
 //! must bear an interrupt without cause, and need not bear a lost one.
 
-use pci::host::{MsiController, MsiError};
+use pci::host::{MsiController, MsiError, MsiVector};
 use pci::{BarIndex, Msi, Msix};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::config::spec::{msi::ENABLE as MSI_ENABLE, msix::ENABLE as MSIX_ENABLE};
 use crate::config::{MSIX_VECTORS_MAX, MsiSetting, MsixPlace, VirtualConfig};
 use crate::hardware::{Hardware, Irq};
 
@@ -62,45 +63,46 @@ impl Interrupts {
         Ok(Self { msi, msix })
     }
 
-    /// Takes over what the guest wrote to configuration space. What is turned off goes first: the
-    /// hardware has either MSI or MSI-X on.
+    /// Takes over what the guest wrote to configuration space. What was turned off goes first, in the
+    /// hardware and then in KVM; the hardware can have only one of MSI and MSI-X on.
     pub(crate) fn follow(&mut self, config: &VirtualConfig, hardware: &dyn Hardware) {
-        let mut msix_changed = false;
-        if let (Some((msix, last, ..)), Some(control)) = (&mut self.msix, config.msix_control())
-            && *last != control
-        {
+        let control = config.msix_control().unwrap_or_default();
+        let setting = config.msi_setting().unwrap_or_default();
+        let msix = self.msix.as_mut().filter(|(_, last, ..)| *last != control);
+        let msi = self.msi.as_mut().filter(|(_, last, _)| *last != setting);
+        let (msix_changed, msi_changed) = (msix.is_some(), msi.is_some());
+        if let Some((msix, last, lines, _)) = msix {
             *last = control;
+            if control & MSIX_ENABLE == 0 {
+                lines.off(hardware);
+            }
             msix.set_control(control);
-            msix_changed = true;
         }
-        let mut msi_changed = false;
-        if let (Some((msi, last, _)), Some(setting)) = (&mut self.msi, config.msi_setting())
-            && *last != setting
-        {
+        if let Some((msi, last, lines)) = msi {
             *last = setting;
+            if setting.control & MSI_ENABLE == 0 {
+                lines.off(hardware);
+            }
             set_msi(msi, setting);
-            msi_changed = true;
         }
-        let msix_off_first = self.msix.as_ref().is_some_and(|(msix, ..)| !msix.enabled());
-        if msix_changed && msix_off_first {
+        if msix_changed {
             self.sync_msix(hardware);
         }
-        if msi_changed && let Some((msi, _, lines)) = &mut self.msi {
-            let in_use = msi.in_use();
-            lines.sync(hardware, (0..in_use).map(|index| (index, true)), in_use > 0, |index| {
-                msi.vector(index).map(|vector| vector.trigger())
-            });
+        if msi_changed {
+            self.sync_msi(hardware);
         }
-        if msix_changed && !msix_off_first {
-            self.sync_msix(hardware);
+    }
+
+    fn sync_msi(&mut self, hardware: &dyn Hardware) {
+        if let Some((msi, _, lines)) = &mut self.msi {
+            let live = (0..msi.in_use()).map(|index| (index, true));
+            lines.sync(hardware, live, |index| msi.vector(index).map(MsiVector::trigger));
         }
     }
 
     fn sync_msix(&mut self, hardware: &dyn Hardware) {
         if let Some((msix, _, lines, _)) = &mut self.msix {
-            lines.sync(hardware, msix.live(), msix.enabled(), |index| {
-                msix.vector(index).map(|vector| vector.trigger())
-            });
+            lines.sync(hardware, msix.live(), |index| msix.vector(index).map(MsiVector::trigger));
         }
     }
 
@@ -231,18 +233,13 @@ impl Lines {
         Self { irq, armed, on: 0, growable: info.growable, complained: false }
     }
 
-    /// Ties vectors that became live; turns all off when the guest did.
+    /// Ties vectors that became live. One that ceased to be stays tied: KVM does not listen then.
     fn sync<'a>(
         &mut self,
         hardware: &dyn Hardware,
         live: impl Iterator<Item = (u16, bool)>,
-        enabled: bool,
         trigger: impl Fn(u16) -> Option<&'a EventFd>,
     ) {
-        if !enabled {
-            self.off(hardware);
-            return;
-        }
         let mut wanted = Vec::new();
         for ((index, live), armed) in live.zip(&self.armed) {
             if live && !armed {

@@ -33,6 +33,8 @@ mod interrupts;
 mod reset;
 pub mod slots;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 pub use address::{Address, AddressError};
 pub use config::ConfigError;

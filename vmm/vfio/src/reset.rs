@@ -89,3 +89,6 @@ fn patiently(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     }
     attempt()
 }
+
+#[cfg(test)]
+mod tests;

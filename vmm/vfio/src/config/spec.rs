@@ -76,7 +76,7 @@ pub(crate) mod express {
 }
 
 /// MSI (section 7.7.1). Where address, data and mask lie depends on two bits of control.
-pub(super) mod msi {
+pub(crate) mod msi {
     pub(crate) const CONTROL: u16 = 2;
     pub(crate) const ADDRESS: u16 = 4;
     pub(crate) const ENABLE: u16 = 1;
@@ -88,12 +88,13 @@ pub(super) mod msi {
 }
 
 /// MSI-X (section 7.7.2).
-pub(super) mod msix {
+pub(crate) mod msix {
     pub(crate) const LENGTH: u16 = 12;
     pub(crate) const CONTROL: u16 = 2;
     pub(crate) const TABLE: u16 = 4;
     pub(crate) const PBA: u16 = 8;
     pub(crate) const COUNT: u16 = 0x7ff;
+    pub(crate) const ENABLE: u16 = 1 << 15;
     pub(crate) const BAR: u32 = 0b111;
 }
 

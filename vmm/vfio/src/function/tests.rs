@@ -1,1 +1,445 @@
+use pci::host::MsiMessage;
+use pci::testing::Recorder;
+use proptest::prelude::*;
 
+use super::*;
+use crate::testing::{EXPRESS, Event, FakeNic, MSI, MSIX, VECTORS, address, bar};
+
+/// Command as the test NIC's firmware left it, less I/O and bus mastering.
+const QUIET: [u8; 2] = 0x0502u16.to_le_bytes();
+const MASTER: [u8; 2] = 0x0506u16.to_le_bytes();
+/// The recorder numbers vectors as they are made: one for MSI, then MSI-X's.
+const FIRST_MSIX: u16 = 1;
+
+fn open(nic: &FakeNic) -> (VfioFunction, Recorder) {
+    let recorder = Recorder::default();
+    let function =
+        VfioFunction::new(nic.boxed(), address(), &recorder, Arc::new(nic.clone())).unwrap();
+    (function, recorder)
+}
+
+/// Places the BARs, has the guest turn decoding and bus mastering on, and forgets the events so far.
+fn running(nic: &FakeNic) -> (VfioFunction, Recorder) {
+    let (mut function, recorder) = open(nic);
+    for (index, address) in [(0, 0xc000_0000), (1, 0xc002_0000), (3, 0xc004_0000)] {
+        function.place_bar(bar(index), address);
+    }
+    write(&mut function, 4, &0x0406u16.to_le_bytes());
+    nic.events();
+    (function, recorder)
+}
+
+/// A configuration write, and the bus's report of what moved.
+fn write(function: &mut VfioFunction, offset: u16, data: &[u8]) {
+    let before = function.windows();
+    function.config_write(offset, data);
+    report_moves(function, before);
+}
+
+fn report_moves(function: &mut VfioFunction, before: [Option<Window>; BarIndex::COUNT]) {
+    for (index, (before, now)) in before.into_iter().zip(function.windows()).enumerate() {
+        if before != now {
+            function.bar_moved(bar(index), now);
+        }
+    }
+}
+
+fn read(function: &mut VfioFunction, offset: u16) -> u32 {
+    let mut bytes = [0; 4];
+    function.config_read(offset, &mut bytes);
+    u32::from_le_bytes(bytes)
+}
+
+/// Sets a vector's message, and unmasks it.
+fn unmask(function: &mut VfioFunction, vector: u32) {
+    let at = u64::from(vector) * 16;
+    function.bar_write(bar(3), at, &0xfee0_0000u64.to_le_bytes());
+    function.bar_write(bar(3), at + 8, &(0x40 + vector).to_le_bytes());
+    function.bar_write(bar(3), at + 12, &0u32.to_le_bytes());
+}
+
+fn enable_msix(function: &mut VfioFunction, on: bool) {
+    write(function, MSIX + 2, &(if on { 0x8000u16 } else { 0 }).to_le_bytes());
+}
+
+#[test]
+fn opening_resets_the_card_first_and_leaves_bus_mastering_off() {
+    let nic = FakeNic::new();
+    let (function, _) = open(&nic);
+    let events = nic.events();
+    assert_eq!(events.first(), Some(&Event::FunctionReset));
+    assert_eq!(events.last(), Some(&Event::ConfigWrite(4, QUIET.to_vec())));
+    assert!(function.usable());
+}
+
+#[test]
+fn a_card_that_does_not_reset_is_not_opened_and_nothing_is_written_to_it() {
+    let nic = FakeNic::new();
+    nic.with(|state| state.reset_errors = vec![libc::EIO]);
+    let recorder = Recorder::default();
+    let slots: Arc<dyn MemorySlots> = Arc::new(nic.clone());
+    let result = VfioFunction::new(nic.boxed(), address(), &recorder, slots);
+    assert!(matches!(result, Err(FunctionError::Reset(ResetError::Failed { .. }))));
+    assert_eq!(nic.events(), [Event::FunctionReset]);
+}
+
+#[test]
+fn bus_mastering_follows_the_guest_while_memory_and_intx_disable_stay_on() {
+    let nic = FakeNic::new();
+    let (mut function, _) = open(&nic);
+    nic.events();
+    write(&mut function, 4, &0x0004u16.to_le_bytes());
+    write(&mut function, 4, &0x0000u16.to_le_bytes());
+    let expected = [Event::ConfigWrite(4, MASTER.to_vec()), Event::ConfigWrite(4, QUIET.to_vec())];
+    assert_eq!(nic.events(), expected);
+}
+
+#[test]
+fn bars_are_memory_of_the_guest_less_the_pages_of_the_msix_table() {
+    let nic = FakeNic::new();
+    let (function, _) = running(&nic);
+    let mut shown: Vec<_> = nic.with(|state| state.slots.values().copied().collect());
+    shown.sort_unstable();
+    let expected = [
+        (0xc000_0000, 0x2_0000),
+        (0xc002_0000, 0x2_0000),
+        (0xc004_1000, 0x1000),
+        (0xc004_3000, 0x1000),
+    ];
+    assert_eq!(shown, expected);
+    drop(function);
+    assert!(nic.with(|state| state.slots.is_empty()));
+}
+
+#[test]
+fn a_bar_that_moves_is_taken_from_the_old_place_and_shown_at_the_new() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    write(&mut function, 0x10, &0xd000_0000u32.to_le_bytes());
+    assert_eq!(nic.events(), [Event::SlotUnmapped, Event::SlotMapped(0xd000_0000, 0x2_0000)]);
+    write(&mut function, 4, &0x0404u16.to_le_bytes());
+    assert_eq!(nic.events(), vec![Event::SlotUnmapped; 4]);
+}
+
+#[test]
+fn a_bar_laid_over_another_stays_trapped_and_works() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    write(&mut function, 0x14, &0xc000_0000u32.to_le_bytes());
+    assert_eq!(nic.events(), [Event::SlotUnmapped]);
+    let mut data = [0; 4];
+    function.bar_read(bar(1), 8, &mut data);
+    assert_eq!(data, [0x5a; 4]);
+    function.bar_write(bar(1), 8, &[1, 2, 3, 4]);
+    assert_eq!(nic.events(), [Event::BarWrite(1, 8, vec![1, 2, 3, 4])]);
+}
+
+#[test]
+fn only_vectors_the_guest_unmasks_are_tied_in_the_hardware() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    assert_eq!(nic.events(), []);
+    unmask(&mut function, 1);
+    assert_eq!(nic.events(), [Event::On(Irq::Msix, 0, vec![false, true])]);
+    let message = MsiMessage { address: 0xfee0_0000, data: 0x41 };
+    assert_eq!(recorder.live(FIRST_MSIX + 1), Some(message));
+    assert!(!nic.raise(Irq::Msix, 0));
+    assert!(nic.raise(Irq::Msix, 1));
+    assert!(recorder.take(FIRST_MSIX + 1));
+    unmask(&mut function, 0);
+    assert_eq!(nic.events(), [Event::On(Irq::Msix, 0, vec![true])]);
+}
+
+#[test]
+fn adding_vectors_where_the_kernel_cannot_signals_those_in_use_so_that_no_event_is_lost() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    recorder.take(FIRST_MSIX);
+    nic.events();
+    unmask(&mut function, 2);
+    let expected = [Event::Off(Irq::Msix), Event::On(Irq::Msix, 0, vec![true, false, true, false])];
+    assert_eq!(nic.events(), expected);
+    assert!(recorder.take(FIRST_MSIX));
+    // Room was made for a fourth.
+    unmask(&mut function, 3);
+    assert_eq!(nic.events(), [Event::On(Irq::Msix, 3, vec![true])]);
+    assert!(!recorder.waiting(FIRST_MSIX));
+}
+
+#[test]
+fn adding_vectors_where_the_kernel_can_disturbs_nobody() {
+    let nic = FakeNic::new();
+    nic.with(|state| state.growable = true);
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    nic.events();
+    unmask(&mut function, 4);
+    assert_eq!(nic.events(), [Event::On(Irq::Msix, 4, vec![true])]);
+    assert!(!recorder.waiting(FIRST_MSIX));
+}
+
+#[test]
+fn a_masked_vector_stays_tied_and_what_the_card_signals_waits() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    nic.events();
+    function.bar_write(bar(3), 12, &1u32.to_le_bytes());
+    assert_eq!(recorder.live(FIRST_MSIX), None);
+    assert!(nic.raise(Irq::Msix, 0));
+    let mut pending = [0; 8];
+    function.bar_read(bar(3), 0x2000, &mut pending);
+    assert_eq!(pending, [1, 0, 0, 0, 0, 0, 0, 0]);
+    unmask(&mut function, 0);
+    assert!(recorder.live(FIRST_MSIX).is_some() && recorder.waiting(FIRST_MSIX));
+    assert_eq!(nic.events(), []);
+}
+
+#[test]
+fn a_guest_goes_from_msix_to_msi_and_back() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    enable_msix(&mut function, false);
+    write(&mut function, MSI + 4, &0xfee0_0000u32.to_le_bytes());
+    write(&mut function, MSI + 12, &0x55u16.to_le_bytes());
+    nic.events();
+    write(&mut function, MSI + 2, &1u16.to_le_bytes());
+    assert_eq!(nic.events(), [Event::On(Irq::Msi, 0, vec![true])]);
+    assert_eq!(recorder.live(0), Some(MsiMessage { address: 0xfee0_0000, data: 0x55 }));
+    assert!(nic.raise(Irq::Msi, 0) && recorder.take(0));
+    write(&mut function, MSI + 2, &0u16.to_le_bytes());
+    enable_msix(&mut function, true);
+    let expected = [Event::Off(Irq::Msi), Event::On(Irq::Msix, 0, vec![true])];
+    assert_eq!(nic.events(), expected);
+    assert_eq!(recorder.live(0), None);
+}
+
+#[test]
+fn msix_that_is_turned_off_is_off_in_the_hardware() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    nic.events();
+    enable_msix(&mut function, false);
+    assert_eq!(nic.events(), [Event::Off(Irq::Msix)]);
+    assert_eq!(recorder.live(FIRST_MSIX), None);
+}
+
+#[test]
+fn the_guests_interrupt_message_never_reaches_the_hardware() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    enable_msix(&mut function, true);
+    for vector in 0..VECTORS {
+        unmask(&mut function, vector);
+    }
+    function.bar_write(bar(3), 0x2000, &[0xff; 8]);
+    // Half in the table, half behind it.
+    function.bar_write(bar(3), u64::from(VECTORS) * 16 - 4, &[0xff; 8]);
+    assert!(!nic.events().iter().any(|event| matches!(event, Event::BarWrite(..))));
+    function.bar_write(bar(3), u64::from(VECTORS) * 16, &[7; 4]);
+    assert_eq!(nic.events(), [Event::BarWrite(3, 0x50, vec![7; 4])]);
+}
+
+#[test]
+fn the_read_request_size_is_passed_on_and_put_back_on_reset() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    write(&mut function, EXPRESS + 8, &0x5fffu16.to_le_bytes());
+    let at = EXPRESS + 8;
+    assert_eq!(nic.events(), [Event::ConfigWrite(at, 0x5810u16.to_le_bytes().to_vec())]);
+    function.reset();
+    let last = nic.events().pop();
+    assert_eq!(last, Some(Event::ConfigWrite(at, 0x2810u16.to_le_bytes().to_vec())));
+    assert_eq!(read(&mut function, at), 0x2810);
+}
+
+#[test]
+fn a_machine_reset_takes_interrupts_memory_and_bus_mastering_away_before_it_resets_the_card() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    nic.events();
+    let before = function.windows();
+    function.reset();
+    report_moves(&mut function, before);
+    let mut expected = vec![Event::Off(Irq::Msix)];
+    expected.extend(vec![Event::SlotUnmapped; 4]);
+    expected.push(Event::ConfigWrite(4, QUIET.to_vec()));
+    expected.push(Event::FunctionReset);
+    expected.push(Event::ConfigWrite(4, QUIET.to_vec()));
+    assert_eq!(nic.events(), expected);
+    assert_eq!(recorder.live(FIRST_MSIX), None);
+    assert_eq!(read(&mut function, 4) & 0xffff, 0);
+    assert_eq!(read(&mut function, 0x10), 0xc000_0000, "the BARs are where firmware put them");
+}
+
+#[test]
+fn a_card_that_does_not_reset_with_the_machine_is_absent_and_cut_off() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    nic.with(|state| state.reset_errors = vec![libc::EIO]);
+    function.reset();
+    assert!(!function.usable());
+    assert_eq!(read(&mut function, 0), 0xffff_ffff);
+    nic.events();
+    write(&mut function, 4, &[0xff; 2]);
+    assert_eq!(function.windows(), [None; BarIndex::COUNT]);
+    assert_eq!(nic.events(), []);
+    assert_eq!(nic.with(|state| state.config[4]) & 4, 0, "bus mastering is off");
+}
+
+#[test]
+fn a_card_that_stops_answering_is_lost_to_the_guest_at_once() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    nic.with(|state| state.config_broken = true);
+    write(&mut function, 4, &0u16.to_le_bytes());
+    assert!(!function.usable());
+    assert_eq!(function.windows(), [None; BarIndex::COUNT]);
+    assert!(nic.with(|state| state.slots.is_empty()));
+}
+
+#[test]
+fn a_used_card_is_reset_when_its_vm_ends_and_an_unused_one_is_clean_already() {
+    let nic = FakeNic::new();
+    let (function, _) = running(&nic);
+    drop(function);
+    assert!(nic.events().contains(&Event::FunctionReset));
+    let (function, _) = open(&nic);
+    nic.events();
+    drop(function);
+    assert_eq!(nic.events(), []);
+}
+
+#[test]
+fn link_errors_and_the_hosts_wish_to_have_it_back_are_signalled() {
+    let nic = FakeNic::new();
+    let (function, _) = open(&nic);
+    let notices = function.notices().unwrap();
+    assert!(nic.raise(Irq::Error, 0) && nic.raise(Irq::Release, 0));
+    assert!(notices.error.unwrap().read().is_ok());
+    assert!(notices.release.unwrap().read().is_ok());
+}
+
+#[derive(Clone, Debug)]
+enum Access {
+    ConfigRead(u16, usize),
+    ConfigWrite(u16, Vec<u8>),
+    BarRead(usize, u64, usize),
+    BarWrite(usize, u64, Vec<u8>),
+    Reset,
+}
+
+/// Anything a guest may do, more often where it matters.
+fn access() -> impl Strategy<Value = Access> {
+    let register = prop_oneof![
+        0u16..4096,
+        0u16..0x40,
+        MSIX..MSIX + 12,
+        MSI..MSI + 14,
+        EXPRESS..EXPRESS + 0x14,
+        Just(MSIX + 2),
+        Just(4),
+    ];
+    let value = prop_oneof![
+        prop::collection::vec(any::<u8>(), 4),
+        Just(vec![0xff; 4]),
+        Just(vec![0; 4]),
+        Just(vec![0x06, 0x80, 0, 0]),
+    ];
+    let length = prop_oneof![Just(1usize), Just(2), Just(4)];
+    let wide = prop_oneof![Just(1usize), Just(2), Just(4), Just(8)];
+    let inside = prop_oneof![0u64..0x4000, 0u64..0x60, 0x1ff8u64..0x2010];
+    prop_oneof![
+        2 => (register.clone(), length.clone()).prop_map(|(at, n)| Access::ConfigRead(at, n)),
+        4 => (register, value, length)
+            .prop_map(|(at, value, n)| Access::ConfigWrite(at, value[..n].to_vec())),
+        1 => (0usize..6, inside.clone(), wide.clone()).prop_map(|(b, at, n)| Access::BarRead(b, at, n)),
+        4 => (3usize..4, inside.clone(), wide.clone(), any::<u64>())
+            .prop_map(|(b, at, n, v)| Access::BarWrite(b, at, v.to_le_bytes()[..n].to_vec())),
+        1 => (0usize..6, inside, wide, any::<u64>())
+            .prop_map(|(b, at, n, v)| Access::BarWrite(b, at, v.to_le_bytes()[..n].to_vec())),
+        1 => Just(Access::Reset),
+    ]
+}
+
+/// What may be written to the hardware's configuration space: bus mastering and the read request
+/// size, never a BAR.
+fn allowed(offset: u16, data: &[u8]) -> bool {
+    let Ok(word) = data.try_into().map(u16::from_le_bytes) else { return false };
+    match offset {
+        4 => word & !0x0004 == 0x0502,
+        at if at == EXPRESS + 8 => word & 0x8fff == 0x0810 && word >> 12 <= 5,
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_guest_does_the_hardware_gets_only_what_it_may(
+        growable: bool,
+        accesses in prop::collection::vec(access(), 0..120),
+    ) {
+        let nic = FakeNic::new();
+        nic.with(|state| state.growable = growable);
+        let (mut function, recorder) = running(&nic);
+        for access in accesses {
+            match access {
+                Access::ConfigRead(at, n) => function.config_read(at, &mut [0; 4][..n]),
+                Access::ConfigWrite(at, data) => write(&mut function, at, &data),
+                Access::BarRead(index, at, n) => function.bar_read(bar(index), at, &mut [0; 8][..n]),
+                Access::BarWrite(index, at, data) => function.bar_write(bar(index), at, &data),
+                Access::Reset => {
+                    let before = function.windows();
+                    function.reset();
+                    report_moves(&mut function, before);
+                }
+            }
+            for event in nic.events() {
+                match event {
+                    Event::ConfigWrite(at, data) => {
+                        prop_assert!(allowed(at, &data), "{at:#x} {data:x?}");
+                    }
+                    Event::BarWrite(3, at, data) => {
+                        let end = at + data.len() as u64;
+                        prop_assert!(at >= u64::from(VECTORS) * 16, "table at {at:#x}");
+                        prop_assert!(end <= 0x2000 || at >= 0x2008, "pending bits at {at:#x}");
+                    }
+                    _ => {}
+                }
+            }
+            // Memory of the guest is where the windows are, and nowhere else.
+            let windows = function.windows();
+            for (at, size) in nic.with(|state| state.slots.values().copied().collect::<Vec<_>>()) {
+                let shown = windows.iter().flatten().any(|window| {
+                    window.address <= at && at + size <= window.address + window.size
+                });
+                prop_assert!(shown, "{size:#x} bytes at {at:#x}");
+            }
+            // A vector the guest can hear is one the hardware signals. (Both kinds on at once is
+            // the guest's mistake, and the hardware has only one.)
+            let (msi, msix) = (read(&mut function, MSI) >> 16 & 1, read(&mut function, MSIX) >> 31);
+            if msi == 0 && msix == 1 {
+                for (vector, number) in (0..VECTORS).zip(FIRST_MSIX..) {
+                    let live = recorder.live(number).is_some();
+                    prop_assert!(!live || nic.raise(Irq::Msix, vector), "vector {vector} is deaf");
+                }
+            }
+            prop_assert!(function.usable());
+        }
+        drop(function);
+        let on = |irq| nic.with(|state| state.on.contains_key(&(irq as u8)));
+        prop_assert!(!on(Irq::Msi) && !on(Irq::Msix));
+        prop_assert_eq!(nic.with(|state| state.config[4]) & 4, 0);
+    }
+}
