@@ -150,7 +150,8 @@ fn complain(text: &str) {
 }
 
 fn colours() -> bool {
-    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    io::stdout().is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none()
 }
 
 /// `3 min 12 s`, for people.

@@ -20,8 +20,8 @@ pub(crate) struct FakePc {
 #[derive(Default)]
 pub(crate) struct FakeKernel {
     root: PathBuf,
-    /// Drivers that hold on to their devices, for this long.
-    stubborn: Mutex<Option<(String, Duration)>>,
+    /// The driver that holds on to its devices for now.
+    stubborn: Mutex<Option<String>>,
     /// Drivers that refuse to bind.
     refusing: Mutex<HashSet<String>>,
     reset_fails: Mutex<bool>,
@@ -96,8 +96,12 @@ impl FakePc {
         self.kernel.driver(address)
     }
 
-    pub(crate) fn holds_on(&self, driver: &str, time: Duration) {
-        *self.kernel.stubborn.lock().unwrap() = Some((driver.to_owned(), time));
+    pub(crate) fn holds_on(&self, driver: &str) {
+        *self.kernel.stubborn.lock().unwrap() = Some(driver.to_owned());
+    }
+
+    pub(crate) fn lets_go(&self) {
+        *self.kernel.stubborn.lock().unwrap() = None;
     }
 
     pub(crate) fn refuses(&self, driver: &str) {
@@ -135,11 +139,8 @@ impl Kernel for FakeKernel {
         match name {
             "unbind" => {
                 let address: PciAddress = text.parse().unwrap();
-                let stubborn = self.stubborn.lock().unwrap().clone();
-                if let Some((driver, time)) = stubborn
-                    && self.driver(address) == Some(driver)
-                {
-                    thread::sleep(time);
+                while self.driver(address) == *self.stubborn.lock().unwrap() {
+                    thread::sleep(Duration::from_millis(1));
                 }
                 fs::remove_file(bus.join("devices").join(text).join("driver"))
             }

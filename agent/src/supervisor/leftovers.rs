@@ -60,9 +60,14 @@ pub fn end_all(
     if left.is_empty() {
         return;
     }
+    let mut asked: Vec<&str> = Vec::new();
     for (domain, vmm) in &left {
         tracing::warn!(domain, pid = vmm.pid, "an earlier agent left this VMM; ending it");
-        press_power_button(layout, domain, *vmm);
+        // Whatever else is in its group goes with it, and a second press could mean another thing.
+        if !asked.contains(&domain.as_str()) {
+            asked.push(domain);
+            press_power_button(layout, domain, *vmm);
+        }
     }
     let gone = |left: &mut Vec<(String, Identity)>| {
         left.retain(|(_, vmm)| vmm.is_alive());

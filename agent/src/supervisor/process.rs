@@ -124,16 +124,22 @@ impl Identity {
     }
 }
 
-/// When a running process started; `None` if there is none, or only its corpse.
+/// When a running process started; `None` if there is none, or only its corpse, or it is a thread
+/// of the kernel (KVM keeps one for each guest, in the guest's cgroup).
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
+    /// `PF_KTHREAD` (the kernel's `include/linux/sched.h`).
+    const KERNEL_THREAD: u32 = 0x0020_0000;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name, in parentheses, and may hold anything; the third is the state.
+    // The second field is the name, in parentheses, and may hold anything; the third is the state,
+    // the ninth the flags, the 22nd the start.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    match fields.next()? {
-        "Z" | "X" => None,
-        _ => fields.nth(18)?.parse().ok(),
+    let state = fields.next()?;
+    let flags: u32 = fields.nth(5)?.parse().ok()?;
+    if matches!(state, "Z" | "X") || flags & KERNEL_THREAD != 0 {
+        return None;
     }
+    fields.nth(12)?.parse().ok()
 }
 
 fn exit(status: ExitStatus) -> Exit {
@@ -193,5 +199,6 @@ mod tests {
         let start = start_time(pid).unwrap();
         assert!(Identity { pid, start }.is_alive());
         assert!(!Identity { pid, start: start + 1 }.is_alive());
+        assert_eq!(start_time(i32::MAX), None);
     }
 }

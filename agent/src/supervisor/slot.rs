@@ -359,6 +359,7 @@ impl Slot {
             (exit, _) => exit,
         };
         (self.vmm, self.capture) = (None, None);
+        self.link = Link::new(&shared.parts.layout.vmm_socket(&self.member.name));
         if let Some(group) = self.group.take() {
             // What the VMM may have started goes with it.
             group.kill();
