@@ -19,6 +19,8 @@ const PIDS_MAX: u32 = 256;
 const OVERHEAD_MAX: u64 = 256 << 20;
 /// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
 const OVERHEAD_SHARE: u64 = 64;
+/// The agent's own group in its service's; no domain can have such a name.
+const OWN_LEAF: &str = "_agent";
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "io", "pids"];
 
@@ -71,7 +73,7 @@ impl Cgroups {
         let base = match service_group(&own) {
             Some(service) => {
                 let base = mount.join(service);
-                let leaf = base.join("agent");
+                let leaf = base.join(OWN_LEAF);
                 make(&leaf)?;
                 write(&leaf.join("cgroup.procs"), &std::process::id().to_string())?;
                 base
@@ -169,7 +171,7 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
 /// The systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
 fn service_group(own: &str) -> Option<PathBuf> {
     let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let path = path.strip_suffix("/agent").unwrap_or(path);
+    let path = path.strip_suffix(OWN_LEAF).map_or(path, |service| service.trim_end_matches('/'));
     path.ends_with(".service").then(|| PathBuf::from(path))
 }
 
@@ -213,7 +215,7 @@ mod tests {
     fn under_systemd_the_groups_stand_in_the_service_and_elsewhere_at_the_top() {
         let service = "0::/system.slice/bulkhead-agent.service\n";
         assert_eq!(service_group(service), Some("system.slice/bulkhead-agent.service".into()));
-        let moved = "0::/system.slice/bulkhead-agent.service/agent\n";
+        let moved = "0::/system.slice/bulkhead-agent.service/_agent\n";
         assert_eq!(service_group(moved), Some("system.slice/bulkhead-agent.service".into()));
         assert_eq!(service_group("0::/user.slice/session-3.scope\n"), None);
         assert_eq!(service_group("1:cpu:/x\n0::/\n"), None);
