@@ -74,8 +74,16 @@ impl<'a> Agent<'a> {
              cat > /tmp/etc/policy.toml <<'END'\n{POLICY}END\n"
         ))?;
         let argv = [
-            "/share/bulkhead-agent", "--machine", "/tmp/etc/machine.toml", "--policy",
-            "/tmp/etc/policy.toml", "--images", "/share", "--state", "/tmp/state", "--runtime",
+            "/share/bulkhead-agent",
+            "--machine",
+            "/tmp/etc/machine.toml",
+            "--policy",
+            "/tmp/etc/policy.toml",
+            "--images",
+            "/share",
+            "--state",
+            "/tmp/state",
+            "--runtime",
             "/run/bulkhead",
         ];
         let pid = pc.spawn(&argv, "/tmp/agent.log")?;
@@ -102,7 +110,8 @@ impl<'a> Agent<'a> {
 
     /// The end of the agent's log.
     pub fn logs(&self) -> String {
-        let serial = self.pc.sh("for f in /tmp/state/log/*; do echo \"-- $f\"; tail -c 1500 $f; done; true");
+        let serial =
+            self.pc.sh("for f in /tmp/state/log/*; do echo \"-- $f\"; tail -c 1500 $f; done; true");
         format!("--- agent\n{}\n{}", self.pc.tail("/tmp/agent.log"), serial.unwrap_or_default())
     }
 

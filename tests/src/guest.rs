@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{Failure, Outcome, WardPc, ensure};
 
 /// Longest from the VMM's start to the probe's first answer.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(60);
 /// Longest an ordinary question takes.
 const QUESTION: Duration = Duration::from_secs(60);
 
@@ -107,8 +107,20 @@ impl<'a> Guest<'a> {
         let serial = format!("file={run}/serial.log");
         let api = format!("{run}/vmm.sock");
         let mut argv = vec![
-            VMM, "run", "--kernel", kernel, "--initrd", "/share/probe.cpio", "--cmdline",
-            "console=ttyS0 quiet panic=-1", "--port", &port, "--serial", &serial, "--api-socket", &api,
+            VMM,
+            "run",
+            "--kernel",
+            kernel,
+            "--initrd",
+            "/share/probe.cpio",
+            "--cmdline",
+            "console=ttyS0 quiet panic=-1",
+            "--port",
+            &port,
+            "--serial",
+            &serial,
+            "--api-socket",
+            &api,
         ];
         argv.extend(arguments);
         let pid = pc.spawn(&argv, &format!("{run}/vmm.log"))?;
@@ -121,8 +133,9 @@ impl<'a> Guest<'a> {
 
     /// The ends of the guest's logs.
     pub fn logs(&self) -> String {
+        let state = self.pc.wait(self.pid, Duration::from_millis(1));
         format!(
-            "--- {0} vmm\n{1}\n--- {0} serial\n{2}",
+            "--- {0} vmm (exit status {state:?})\n{1}\n--- {0} serial\n{2}",
             self.name,
             self.pc.tail(&format!("/run/{}/vmm.log", self.name)),
             self.pc.tail(&format!("/run/{}/serial.log", self.name)),

@@ -180,8 +180,7 @@ fn serve(
     });
     let mut sockets = SocketSet::new(Vec::new());
     let buffer = || tcp::SocketBuffer::new(vec![0; 4096]);
-    let http: Vec<_> =
-        (0..4).map(|_| sockets.add(tcp::Socket::new(buffer(), buffer()))).collect();
+    let http: Vec<_> = (0..4).map(|_| sockets.add(tcp::Socket::new(buffer(), buffer()))).collect();
 
     if stream.set_read_timeout(Some(POLL)).is_err() {
         return;
@@ -192,7 +191,11 @@ fn serve(
         match stream.read(&mut chunk) {
             Ok(0) => return,
             Ok(n) => bytes.extend_from_slice(&chunk[..n]),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) => {}
             Err(_) => return,
         }
         while let Some(frame) = next_frame(&mut bytes) {
@@ -238,8 +241,9 @@ fn answer_http(socket: &mut tcp::Socket<'_>, name: &str) {
         let _ = socket.listen(80);
     }
     if socket.can_recv() {
-        let asked = socket.recv(|data| (data.len(), data.windows(4).any(|w| w == b"\r\n\r\n")));
-        if asked == Ok(true) {
+        // Whatever the question, in however many pieces: the answer is who we are.
+        let asked = socket.recv(|data| (data.len(), !data.is_empty()));
+        if asked == Ok(true) && socket.can_send() {
             let body = format!("this is the {name} network\n");
             let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
             let _ = socket.send_slice((head + &body).as_bytes());

@@ -23,7 +23,7 @@ pub fn run<T>(context: &T, tests: &[Test<T>]) -> bool {
         match outcome {
             Ok(()) => println!("test {name} ... ok ({seconds:.1}s)"),
             Err(failure) => {
-                println!("test {name} ... FAILED ({seconds:.1}s)");
+                println!("test {name} ... FAILED ({seconds:.1}s)\n{}", failure.0);
                 failures.push((name, failure));
             }
         }
@@ -33,6 +33,8 @@ pub fn run<T>(context: &T, tests: &[Test<T>]) -> bool {
     }
     let (failed, passed) = (failures.len(), chosen.len() - failures.len());
     let result = if failed == 0 { "ok" } else { "FAILED" };
-    println!("\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out");
+    println!(
+        "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+    );
     failed == 0
 }

@@ -87,24 +87,28 @@ impl WardPc {
             .args(["-device", "virtio-serial-pci,romfile="])
             .args(["-device", "virtserialport,chardev=ch,name=org.bulkhead.wardpc"])
             .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,romfile="])
-            .args(["-fsdev", &format!(
-                "local,id=share,path={},security_model=none,readonly=on",
-                text(&share)
-            )]);
+            .args([
+                "-fsdev",
+                &format!("local,id=share,path={},security_model=none,readonly=on", text(&share)),
+            ]);
         for (index, (slot, mac, network)) in hardware.nics.iter().enumerate() {
             let socket = text(&network.socket);
-            qemu.args(["-netdev", &format!(
-                "stream,id=n{index},server=off,addr.type=unix,addr.path={socket}"
-            )]);
-            qemu.args(["-device", &format!(
-                "e1000e,netdev=n{index},romfile=,mac={mac},addr={slot:x}"
-            )]);
+            qemu.args([
+                "-netdev",
+                &format!("stream,id=n{index},server=off,addr.type=unix,addr.path={socket}"),
+            ]);
+            qemu.args([
+                "-device",
+                &format!("e1000e,netdev=n{index},romfile=,mac={mac},addr={slot:x}"),
+            ]);
         }
         qemu.args(&hardware.extra).stdin(Stdio::null());
-        qemu.stdout(File::create(dir.join("qemu.log"))?).stderr(File::create(dir.join("qemu.err"))?);
+        qemu.stdout(File::create(dir.join("qemu.log"))?)
+            .stderr(File::create(dir.join("qemu.err"))?);
         die_with_parent(&mut qemu);
         let started = Instant::now();
-        let child = qemu.spawn().map_err(|e| format!("could not start QEMU: {e}; run scripts/setup"))?;
+        let child =
+            qemu.spawn().map_err(|e| format!("could not start QEMU: {e}; run scripts/setup"))?;
         let mut pc = Pending { child: Some(child), dir, console: &console };
         let stream = pc.wait_for(|| UnixStream::connect(&channel).ok(), "its channel")?;
         stream.set_read_timeout(Some(BOOT))?;
@@ -115,8 +119,12 @@ impl WardPc {
             dir: dir.to_owned(),
             started,
         };
-        let up = this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
-        this.progress(&format!("the simulated ward PC is up, Linux {}", up["stdout"].as_str().unwrap_or("").trim()));
+        let up =
+            this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
+        this.progress(&format!(
+            "the simulated ward PC is up, Linux {}",
+            up["stdout"].as_str().unwrap_or("").trim()
+        ));
         Ok(this)
     }
 
@@ -155,7 +163,11 @@ impl WardPc {
         let reply = self.request(json!({"op": "exec", "argv": argv}), time)?;
         ensure!(reply["timeout"] != true, "{argv:?} took longer than {time:?}: {reply}");
         let text = |key: &str| reply[key].as_str().unwrap_or_default().to_owned();
-        Ok(Output { status: reply["status"].as_i64(), stdout: text("stdout"), stderr: text("stderr") })
+        Ok(Output {
+            status: reply["status"].as_i64(),
+            stdout: text("stdout"),
+            stderr: text("stderr"),
+        })
     }
 
     /// Runs a shell line that has to succeed; returns what it printed.
@@ -183,10 +195,16 @@ impl WardPc {
     /// Sends a line to a Unix socket of the PC's and returns the line that comes back. Tries again
     /// until `time` is over, unless `once`.
     pub fn ask(&self, socket: &str, line: &Value, time: Duration, once: bool) -> Outcome<Value> {
-        let request = json!({"op": "ask", "socket": socket, "line": line.to_string(), "once": once});
+        let request =
+            json!({"op": "ask", "socket": socket, "line": line.to_string(), "once": once});
         let reply = self.request(request, time)?;
         let text = reply["line"].as_str().unwrap_or_default();
         Ok(serde_json::from_str(text).map_err(|e| format!("{socket} answered {text:?}: {e}"))?)
+    }
+
+    /// Makes a tap interface.
+    pub fn make_tap(&self, name: &str) -> Outcome {
+        self.request(json!({"op": "tap", "name": name}), Duration::from_secs(5)).map(drop)
     }
 
     /// The end of a file of the PC's.
@@ -249,7 +267,10 @@ impl Pending<'_> {
                 return Ok(value);
             }
             if let Some(status) = self.child.as_mut().and_then(|c| c.try_wait().ok().flatten()) {
-                return Err(Failure(format!("QEMU ended: {status}\n{}", tails(self.dir, self.console))));
+                return Err(Failure(format!(
+                    "QEMU ended: {status}\n{}",
+                    tails(self.dir, self.console)
+                )));
             }
             std::thread::sleep(Duration::from_millis(20));
         }

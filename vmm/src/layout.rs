@@ -63,6 +63,8 @@ pub const RAM_1M: u64 = 0x10_0000;
 
 /// x86 I/O ports.
 pub mod port {
+    /// Keyboard controller command and status.
+    pub const KEYBOARD: u16 = 0x64;
     /// CMOS real-time clock: index and data.
     pub const RTC: u16 = 0x70;
     /// First serial port, 8 registers.

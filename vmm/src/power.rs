@@ -99,6 +99,37 @@ impl PortDevice for Power {
     }
 }
 
+/// The keyboard controller's reset line (IBM PC/AT, port 0x64): no keyboard, only the command that
+/// every x86 system falls back on, and a status that says "ready" so that nobody polls for it.
+pub struct ResetLine {
+    request: Box<dyn Fn(Request) + Send>,
+}
+
+/// "Pulse output line 0", which is the processor's reset.
+const PULSE_RESET: u8 = 0xfe;
+
+impl ResetLine {
+    /// How many ports it answers on.
+    pub const PORTS: u16 = 1;
+
+    /// `request` is told what the guest wants and must not block.
+    pub fn new(request: Box<dyn Fn(Request) + Send>) -> Self {
+        Self { request }
+    }
+}
+
+impl PortDevice for ResetLine {
+    fn read(&mut self, _: u16, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn write(&mut self, _: u16, data: &[u8]) {
+        if data == [PULSE_RESET] {
+            (self.request)(Request::Reset);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

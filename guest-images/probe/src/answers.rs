@@ -97,8 +97,12 @@ fn act(request: &Value) -> Result<Value, String> {
         }
         "flood-port" => flood(text(request, "port")?, number(request, "bytes")?),
         "run" => {
-            let argv: Vec<&str> =
-                request["argv"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+            let argv: Vec<&str> = request["argv"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
             let output = Command::new(argv.first().ok_or("`argv` is empty")?)
                 .args(argv.iter().skip(1))
                 .output()

@@ -43,7 +43,8 @@ pub(crate) fn interfaces() -> Vec<Value> {
 
 /// `msi` or `msix`, as the kernel says of the first vector.
 fn msi_kind(base: &str) -> String {
-    let mut vectors = fs::read_dir(format!("{base}/device/msi_irqs")).into_iter().flatten().flatten();
+    let mut vectors =
+        fs::read_dir(format!("{base}/device/msi_irqs")).into_iter().flatten().flatten();
     vectors.next().map_or_else(String::new, |v| first_line(&v.path().to_string_lossy()))
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn mount_all() {
 pub(crate) fn load_module(path: &str) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: an open descriptor, an empty parameter string, no flags.
-    let result = unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
+    let result =
+        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) };
     match check(result) {
         Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
         _ => Ok(()),

@@ -30,9 +30,10 @@ struct Agent {
 
 fn main() {
     let path = loop {
-        let found = fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().find(|e| {
-            fs::read_to_string(e.path().join("name")).unwrap_or_default().trim() == PORT
-        });
+        let found =
+            fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().find(|e| {
+                fs::read_to_string(e.path().join("name")).unwrap_or_default().trim() == PORT
+            });
         match found {
             Some(entry) => break format!("/dev/{}", entry.file_name().to_string_lossy()),
             None => std::thread::sleep(PAUSE),
@@ -89,7 +90,8 @@ impl Agent {
                 Ok(json!({"pid": pid}))
             }
             Some("wait") => {
-                let pid = request["pid"].as_u64().and_then(|p| u32::try_from(p).ok()).ok_or("no pid")?;
+                let pid =
+                    request["pid"].as_u64().and_then(|p| u32::try_from(p).ok()).ok_or("no pid")?;
                 let child = self.children.get_mut(&pid).ok_or("no such child")?;
                 let until = deadline(request);
                 loop {
@@ -101,6 +103,9 @@ impl Agent {
                 }
             }
             Some("ask") => self.ask(request),
+            Some("tap") => {
+                tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
+            }
             _ => Err("no such op".into()),
         }
     }
@@ -109,13 +114,16 @@ impl Agent {
         let socket = request["socket"].as_str().ok_or("no socket")?.to_owned();
         let line = request["line"].as_str().ok_or("no line")?;
         let until = deadline(request);
+        // A connection kept from an earlier question may be to a program that is gone.
+        let mut stale = self.sockets.contains_key(&socket);
         loop {
             let result = self.try_ask(&socket, line, until);
             match result {
                 Ok(answer) => return Ok(json!({"line": answer})),
                 Err(error) => {
                     self.sockets.remove(&socket);
-                    if Instant::now() > until || request["once"] == true {
+                    let last = request["once"] == true && !std::mem::take(&mut stale);
+                    if Instant::now() > until || last {
                         return Err(error);
                     }
                     std::thread::sleep(10 * PAUSE);
@@ -140,6 +148,26 @@ impl Agent {
             Err(e) => Err(format!("no answer on {path}: {e}")),
         }
     }
+}
+
+/// Makes a tap that stays (linux/if_tun.h), which busybox cannot.
+fn tap(name: &str) -> std::io::Result<Value> {
+    use std::os::fd::AsRawFd;
+    const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+    const TUNSETPERSIST: libc::c_ulong = 0x4004_54cb;
+    const FLAGS: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    // SAFETY: a zeroed request is a valid one; the kernel reads and writes only this structure.
+    let (set, kept) = unsafe {
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from.cast_signed();
+        }
+        request.ifr_ifru.ifru_flags = i16::try_from(FLAGS).unwrap_or(0);
+        let set = libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request);
+        (set, libc::ioctl(file.as_raw_fd(), TUNSETPERSIST, 1))
+    };
+    if set < 0 || kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(json!({})) }
 }
 
 fn ended(status: std::process::ExitStatus) -> Value {

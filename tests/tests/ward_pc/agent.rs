@@ -23,8 +23,17 @@ fn doctor(ward: &Ward) -> Outcome {
         "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\ncat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
     ))?;
     let output = ward.pc.exec(
-        &["/share/bulkhead", "doctor", "--json", "--machine", "/tmp/etc/machine.toml", "--policy",
-          "/tmp/etc/policy.toml", "--images", "/share"],
+        &[
+            "/share/bulkhead",
+            "doctor",
+            "--json",
+            "--machine",
+            "/tmp/etc/machine.toml",
+            "--policy",
+            "/tmp/etc/policy.toml",
+            "--images",
+            "/share",
+        ],
         Duration::from_secs(60),
     )?;
     ensure!(output.status == Some(0), "{output:?}");
@@ -34,7 +43,8 @@ fn doctor(ward: &Ward) -> Outcome {
 }
 
 fn host_network(ward: &Ward) -> Outcome {
-    ward.pc.sh("ip link add br9 type dummy 2>/dev/null || ip tuntap add dev br9 mode tap; ip addr add 192.168.77.1/24 dev br9; ip link set br9 up")?;
+    ward.pc.make_tap("br9")?;
+    ward.pc.sh("ip addr add 192.168.77.1/24 dev br9; ip link set br9 up")?;
     let result = (|| {
         let agent = Agent::launch(&ward.pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
         std::thread::sleep(Duration::from_secs(6));
@@ -60,8 +70,7 @@ fn two_domains(ward: &Ward) -> Outcome {
     }
 
     ward.pc.progress("each domain reaches its own network");
-    for (probe, name, network) in
-        [(&clinical, &a, &ward.clinical), (&internet, &b, &ward.internet)]
+    for (probe, name, network) in [(&clinical, &a, &ward.clinical), (&internet, &b, &ward.internet)]
     {
         let server = network.server_text();
         ensure!(probe.reaches(&server)?, "{server} is out of reach");
@@ -72,13 +81,13 @@ fn two_domains(ward: &Ward) -> Outcome {
     }
 
     ward.pc.progress("neither reaches the other's network or the other guest");
-    for (probe, name, others, guest) in [
-        (&clinical, &a, &ward.internet, "10.2.0.6"),
-        (&internet, &b, &ward.clinical, "10.1.0.5"),
-    ] {
+    for (probe, name, others, guest) in
+        [(&clinical, &a, &ward.internet, "10.2.0.6"), (&internet, &b, &ward.clinical, "10.1.0.5")]
+    {
         for address in [&*others.server_text(), guest] {
             ensure!(!probe.reaches(address)?, "{address} is reached");
-            let answered = probe.ask(json!({"op": "arp", "interface": name, "address": address}))?;
+            let answered =
+                probe.ask(json!({"op": "arp", "interface": name, "address": address}))?;
             ensure!(answered["answered"] == false, "{address} answers ARP across");
         }
         ensure!(!probe.reaches_by(&others.server_link_local(), Some(name))?, "IPv6 across");

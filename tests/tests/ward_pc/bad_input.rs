@@ -23,7 +23,11 @@ fn refused(ward: &Ward, arguments: &[&str], status: i64, says: &[&str]) -> Outco
     let output = ward.pc.exec(&argv, Duration::from_secs(30))?;
     ensure!(output.status == Some(status), "{arguments:?}: {output:?}");
     for word in says {
-        ensure!(output.stderr.contains(word), "{arguments:?} does not say `{word}`: {}", output.stderr);
+        ensure!(
+            output.stderr.contains(word),
+            "{arguments:?} does not say `{word}`: {}",
+            output.stderr
+        );
     }
     ensure!(!output.stderr.contains("panicked"), "{arguments:?}: {}", output.stderr);
     Ok(())

@@ -75,9 +75,17 @@ fn wrong_at(guest: &Guest<'_>, device: &str, seed: u64) -> Outcome<Value> {
 }
 
 fn power_cut(ward: &Ward) -> Outcome {
-    ward.pc.sh("for d in a b ro; do dd if=/dev/zero of=/tmp/$d.img bs=1M count=32 2>/dev/null; done")?;
-    let disks =
-        ["--disk", "path=/tmp/a.img,id=first", "--disk", "path=/tmp/b.img", "--disk", "path=/tmp/ro.img,readonly"];
+    ward.pc.sh(
+        "for d in a b ro; do dd if=/dev/zero of=/tmp/$d.img bs=1M count=32 2>/dev/null; done",
+    )?;
+    let disks = [
+        "--disk",
+        "path=/tmp/a.img,id=first",
+        "--disk",
+        "path=/tmp/b.img",
+        "--disk",
+        "path=/tmp/ro.img,readonly",
+    ];
     let guest = Guest::start(&ward.pc, "disks", &disks)?;
     let devices = guest.probe.ask(json!({"op": "block-devices"}))?;
     ensure!(devices["devices"][0]["id"] == "first", "{devices}");
@@ -86,7 +94,8 @@ fn power_cut(ward: &Ward) -> Outcome {
     for (device, seed) in [("/dev/vda", 1), ("/dev/vdb", 2)] {
         guest.probe.ask(json!({"op": "blk-write", "device": device, "mib": 16, "seed": seed}))?;
     }
-    let refused = guest.probe.ask(json!({"op": "blk-write", "device": "/dev/vdc", "mib": 1, "seed": 3}));
+    let refused =
+        guest.probe.ask(json!({"op": "blk-write", "device": "/dev/vdc", "mib": 1, "seed": 3}));
     ensure!(refused.is_err(), "a read-only disk was written");
     guest.kill()?;
     let guest = Guest::start(&ward.pc, "disks", &disks)?;
@@ -105,8 +114,16 @@ fn disk_lock(ward: &Ward) -> Outcome {
     ward.pc.sh("dd if=/dev/zero of=/tmp/lock.img bs=1M count=4 2>/dev/null")?;
     let guest = Guest::start(&ward.pc, "lock", &["--disk", "path=/tmp/lock.img"])?;
     let second = ward.pc.exec(
-        &[tests::guest::VMM, "run", "--kernel", "/share/vmlinuz", "--serial", "null", "--disk",
-          "path=/tmp/lock.img"],
+        &[
+            tests::guest::VMM,
+            "run",
+            "--kernel",
+            "/share/vmlinuz",
+            "--serial",
+            "null",
+            "--disk",
+            "path=/tmp/lock.img",
+        ],
         MINUTE,
     )?;
     ensure!(second.status == Some(1), "{second:?}");
@@ -115,7 +132,8 @@ fn disk_lock(ward: &Ward) -> Outcome {
 }
 
 fn tap(ward: &Ward) -> Outcome {
-    ward.pc.sh("ip tuntap add dev tap0 mode tap && ip addr add 192.168.9.1/24 dev tap0 && ip link set tap0 up")?;
+    ward.pc.make_tap("tap0")?;
+    ward.pc.sh("ip addr add 192.168.9.1/24 dev tap0 && ip link set tap0 up")?;
     let result = (|| {
         let guest = Guest::start(&ward.pc, "tap", &["--net", "tap=tap0,mac=52:54:00:99:00:02"])?;
         let interface = guest.probe.interface()?;
@@ -127,9 +145,13 @@ fn tap(ward: &Ward) -> Outcome {
         // 8 MiB through TCP, checked by their sum.
         ward.pc.sh("dd if=/dev/urandom of=/tmp/payload bs=1M count=8 2>/dev/null; (nc -l -p 7000 < /tmp/payload > /dev/null &)")?;
         let command = "nc 192.168.9.1 7000 < /dev/null | md5sum";
-        let sum = guest.probe.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", command]}))?;
+        let sum =
+            guest.probe.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", command]}))?;
         let wanted = ward.pc.sh("md5sum < /tmp/payload")?;
-        ensure!(sum["output"].as_str().map(str::trim) == Some(wanted.trim()), "{sum} is not {wanted}");
+        ensure!(
+            sum["output"].as_str().map(str::trim) == Some(wanted.trim()),
+            "{sum} is not {wanted}"
+        );
         guest.power_off()
     })();
     ward.pc.sh("ip link del tap0")?;
@@ -137,11 +159,21 @@ fn tap(ward: &Ward) -> Outcome {
 }
 
 fn console(ward: &Ward) -> Outcome {
-    let ports = ["--port", "name=org.x.idle,socket=/run/idle.sock", "--port", "name=org.x.gone,socket=/run/gone.sock"];
+    let ports = [
+        "--port",
+        "name=org.x.idle,socket=/run/idle.sock",
+        "--port",
+        "name=org.x.gone,socket=/run/gone.sock",
+    ];
     let guest = Guest::start(&ward.pc, "ports", &ports)?;
     // A client that connects and never reads, and a port nobody connects to.
     let holder = ward.pc.spawn(
-        &["/bin/busybox", "sh", "-c", "exec 3<>/dev/null; sleep 600 | nc local:/run/idle.sock | sleep 600"],
+        &[
+            "/bin/busybox",
+            "sh",
+            "-c",
+            "exec 3<>/dev/null; sleep 600 | nc local:/run/idle.sock | sleep 600",
+        ],
         "/tmp/holder.log",
     )?;
     for port in ["org.x.idle", "org.x.gone"] {
@@ -226,7 +258,10 @@ fn passthrough(ward: &Ward) -> Outcome {
         for round in 0..2 {
             let interface = guest.probe.interface()?;
             ensure!(interface["mac"] == crate::CLINICAL_MAC, "{interface}");
-            ensure!(interface["driver"] == "e1000e" && interface["msi_kind"] == "msix", "{interface}");
+            ensure!(
+                interface["driver"] == "e1000e" && interface["msi_kind"] == "msix",
+                "{interface}"
+            );
             guest.probe.configure("10.1.0.5/24")?;
             ensure!(guest.probe.reaches("10.1.0.1")?, "round {round}: the server is out of reach");
             if round == 0 {

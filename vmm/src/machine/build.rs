@@ -18,7 +18,7 @@ use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
 use crate::layout::{self, gsi, port};
 use crate::memory;
 use crate::port_io::PortBus;
-use crate::power::{Power, Request};
+use crate::power::{Power, Request, ResetLine};
 use crate::rtc::Rtc;
 use crate::serial::{Output, Serial, SerialInput};
 use crate::vcpu::{Event, ExitHandler, Gate, Vcpu, prepare_cpuid};
@@ -79,9 +79,7 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let mut ports = PortBus::default();
     let events = eventfd()?;
     interrupts.connect_pin(&events, gsi::EVENTS)?;
-    let door = Arc::clone(&requests);
-    let power = Arc::new(Mutex::new(Power::new(
-        events,
+    let ask = |door: Arc<Mutex<Option<Arc<ExitHandler>>>>| {
         Box::new(move |request| {
             let door = door.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if let Some(handler) = &*door {
@@ -90,8 +88,11 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
                     Request::Reset => Event::Reset,
                 });
             }
-        }),
-    )));
+        })
+    };
+    let power = Arc::new(Mutex::new(Power::new(events, ask(Arc::clone(&requests)))));
+    let line = ResetLine::new(ask(Arc::clone(&requests)));
+    ports.add(port::KEYBOARD, ResetLine::PORTS, Arc::new(Mutex::new(line)));
     ports.add(port::POWER, Power::PORTS, power.clone());
     ports.add(port::RTC, Rtc::PORTS, Arc::new(Mutex::new(Rtc::default())));
     let line = eventfd()?;
