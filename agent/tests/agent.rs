@@ -333,3 +333,26 @@ fn the_doctor_names_a_broken_machine_file_and_a_vmm_that_is_none() {
         .all(|f| f["level"] == "ok" || f["remedy"].as_str().is_some_and(|r| !r.is_empty()));
     assert!(every_failure_has_a_remedy);
 }
+
+#[test]
+fn an_agent_whose_vmms_say_nothing_is_idle() {
+    let ward = Ward::new(MACHINE);
+    ward.behave("clinical", "silent");
+    ward.behave("internet", "mute");
+    let agent = ward.start_agent();
+    ward.wait("both VMMs", || !ward.domain("internet")["pid"].is_null());
+    thread::sleep(Duration::from_secs(1));
+    let pid = ward.status()["agent"]["pid"].as_i64().unwrap();
+    let wake_ups = || -> u64 {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"));
+        line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let before = wake_ups();
+    thread::sleep(Duration::from_secs(3));
+    let woken = wake_ups() - before;
+    // Each VMM is asked ten times a second until it has answered once.
+    assert!(woken <= 150, "woken {woken} times in 3 s");
+    agent.signal(Signal::SIGTERM);
+    agent.stop();
+}

@@ -152,7 +152,9 @@ impl Slot {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let asking = matches!(self.domain.state(), State::Running { .. }).then_some(self.ask_next);
+        // While a question is on its way its own deadline counts, and the next one waits.
+        let may_ask = matches!(self.domain.state(), State::Running { .. }) && !self.link.is_busy();
+        let asking = may_ask.then_some(self.ask_next);
         [self.domain.deadline(), self.link.deadline(), asking].into_iter().flatten().min()
     }
 

@@ -210,7 +210,7 @@ pub fn alive(pid: i64) -> bool {
 
 /// A process in the VMM's place. Behaviours: `obey` (default) answers its control socket and powers
 /// off when asked; `ignore` answers and does nothing; `crash` fails at once, saying why; `crash-2`
-/// fails twice, then obeys; `flood` obeys and never stops talking; `mute` has no control socket.
+/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket.
 pub fn stand_in() {
     let ward = PathBuf::from(std::env::var_os("STAND_IN_WARD").expect("started by an agent"));
     let args = std::env::var("STAND_IN_ARGS").unwrap();
@@ -254,6 +254,9 @@ pub fn stand_in() {
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         while let Some(Ok(line)) = lines.next() {
             let request: Value = serde_json::from_str(&line).unwrap();
+            if behaviour == "silent" {
+                continue;
+            }
             let command = request["command"].as_str().unwrap().to_owned();
             stream.write_all(b"{\"ok\":true,\"state\":\"running\"}\n").unwrap();
             if command != "status" {
