@@ -9,7 +9,7 @@ use crate::{Failure, Outcome, WardPc, ensure};
 /// Longest from the VMM's start to the probe's first answer.
 const BOOT: Duration = Duration::from_secs(60);
 /// Longest an ordinary question takes.
-const QUESTION: Duration = Duration::from_secs(60);
+const QUESTION: Duration = Duration::from_secs(180);
 
 /// The VMM in the PC.
 pub const VMM: &str = "/share/bulkhead-vmm";

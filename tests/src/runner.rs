@@ -8,11 +8,13 @@ use crate::{Failure, Outcome};
 /// A test: its name, a sentence, and what it does with the PC.
 pub type Test<T> = (&'static str, fn(&T) -> Outcome);
 
-/// Runs the tests whose names contain every word of the command line; `false` when one failed.
+/// Runs the tests whose names contain a word of the command line, or all; `false` when one failed.
 pub fn run<T>(context: &T, tests: &[Test<T>]) -> bool {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let chosen: Vec<_> =
-        tests.iter().filter(|(name, _)| words.iter().all(|w| name.contains(w.as_str()))).collect();
+    let chosen: Vec<_> = tests
+        .iter()
+        .filter(|(name, _)| words.is_empty() || words.iter().any(|w| name.contains(w.as_str())))
+        .collect();
     println!("\nrunning {} tests", chosen.len());
     let mut failures = Vec::new();
     for (name, test) in &chosen {

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long one try of a question that may be repeated takes.
+const RETRY: Duration = Duration::from_secs(3);
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 1 << 20;
 
@@ -117,7 +119,10 @@ impl Agent {
         // A connection kept from an earlier question may be to a program that is gone.
         let mut stale = self.sockets.contains_key(&socket);
         loop {
-            let result = self.try_ask(&socket, line, until);
+            // A question asked before the other side was ready may be lost: ask again soon.
+            let patience =
+                if request["once"] == true { until } else { until.min(Instant::now() + RETRY) };
+            let result = self.try_ask(&socket, line, patience);
             match result {
                 Ok(answer) => return Ok(json!({"line": answer})),
                 Err(error) => {

@@ -131,7 +131,7 @@ fn two_domains(ward: &Ward) -> Outcome {
     ensure!(internet.reaches("10.2.0.1")?, "after a restart the server is out of reach");
 
     ward.pc.progress("a VMM that dies is restarted, the other domain does not notice");
-    let before = agent.status()?.to_string();
+    let before = agent.status()?;
     let pid = ward.pc.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q 'bulkhead-vmm run.*/internet/' && basename $p; done; true")?;
     ward.pc.sh(&format!("kill -9 {}", pid.split_whitespace().next().unwrap_or("0")))?;
     std::thread::sleep(Duration::from_secs(2));
@@ -139,7 +139,7 @@ fn two_domains(ward: &Ward) -> Outcome {
     internet.configure("10.2.0.6/24")?;
     ensure!(internet.reaches("10.2.0.1")?, "after a crash the server is out of reach");
     ensure!(clinical.reaches("10.1.0.1")?, "the other domain noticed");
-    ensure!(agent.status()?.to_string() != before, "status does not show the restart");
+    ensure!(agent.status()? != before, "status does not show the restart");
 
     agent.stop()?;
     for nic in [CLINICAL_NIC, INTERNET_NIC] {

@@ -143,7 +143,7 @@ fn tap(ward: &Ward) -> Outcome {
         ensure!(guest.probe.reaches("192.168.9.1")?, "the guest does not reach the host");
         ward.pc.sh("ping -c 2 -W 2 192.168.9.2")?;
         // 8 MiB through TCP, checked by their sum.
-        ward.pc.sh("dd if=/dev/urandom of=/tmp/payload bs=1M count=8 2>/dev/null; (nc -l -p 7000 < /tmp/payload > /dev/null &)")?;
+        ward.pc.sh("dd if=/dev/urandom of=/tmp/payload bs=1M count=8 2>/dev/null; (nc -l -p 7000 < /tmp/payload > /dev/null 2>&1 &)")?;
         let command = "nc 192.168.9.1 7000 < /dev/null | md5sum";
         let sum =
             guest.probe.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", command]}))?;

@@ -84,7 +84,6 @@ const MAIN: &[(c_long, &str)] = &[
     (libc::SYS_sendmsg, "clients"),
     (libc::SYS_shutdown, "clients"),
     (libc::SYS_getsockopt, "clients"),
-    (libc::SYS_setsockopt, "send buffers of console ports' clients"),
     (libc::SYS_getrandom, "the entropy device"),
     (libc::SYS_nanosleep, "waiting for a full serial port"),
     (libc::SYS_clock_nanosleep, "waiting for a full serial port and for a device's reset"),
