@@ -85,6 +85,10 @@ impl Policy {
         let Some(rule) = first.and_then(|first| self.clipboard().get(first)) else {
             return Verdict::denied(Reason::NoClipboardRule { from, to, media_type });
         };
+        let crosses = *rule.action != ClipboardAction::Deny;
+        if crosses && !rule.inspect.is_empty() && !media_type.is_readable() {
+            return Verdict::by_rule(Decision::Deny, &rule.head, Reason::Unreadable(media_type));
+        }
         let decision = match *rule.action {
             ClipboardAction::Allow => Decision::Allow,
             ClipboardAction::Ask => Decision::Ask,

@@ -2,7 +2,9 @@
 //! machine (`Serialize`).
 
 mod check;
+pub mod diff;
 mod explain;
 
 pub use check::{Report, check};
+pub use diff::{Diff, diff};
 pub use explain::{Explanation, NearMiss};
