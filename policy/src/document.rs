@@ -142,7 +142,13 @@ impl<'s> Form<'s> {
         key: &'static str,
         read: impl FnMut(Form<'s>) -> Option<T>,
     ) -> Vec<T> {
-        let tables = self.optional(key, |value| value.list());
+        let tables = self.optional(key, |value| match value.value {
+            DeValue::Array(_) => value.list(),
+            _ => value.wrong(
+                format!("`{key}` is not written as a list of tables"),
+                format!("start each one with [[{key}]]"),
+            ),
+        });
         let forms =
             tables.into_iter().flatten().filter_map(|value| value.form(&format!("[[{key}]]")));
         forms.filter_map(read).collect()

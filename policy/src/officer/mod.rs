@@ -4,7 +4,11 @@
 mod check;
 pub mod diff;
 mod explain;
+mod matrix;
+mod starter;
 
 pub use check::{Report, check};
 pub use diff::{Diff, diff};
 pub use explain::{Explanation, NearMiss};
+pub use matrix::{ClipboardEntry, DeviceEntry, DomainEntry, Matrix};
+pub use starter::STARTER;

@@ -1,0 +1,159 @@
+//! The diff: every request whose verdict changed lies in a reported change, and every reported change holds one.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+mod support;
+
+use policy::Policy;
+use policy::decide::Decision;
+use policy::officer::diff::Flow;
+use policy::officer::{Diff, diff};
+use policy::request::{Context, Request};
+use proptest::prelude::*;
+use support::{clipboard_requests, devices, draft, policy_text, usb_request, ways};
+
+/// What happens, whatever rule makes it: the verdict, where it goes, and what is looked for.
+fn happens(
+    policy: &Policy,
+    request: &Request<'_>,
+    context: &Context,
+) -> (Decision, Option<String>, Vec<String>) {
+    let explained = policy.explain(request, context, None);
+    let to = explained.to.filter(|_| explained.verdict != Decision::Deny);
+    let mut inspect = explained.inspect;
+    inspect.sort();
+    (explained.verdict, to, inspect)
+}
+
+/// Every request of the small world, for each domain it may concern.
+fn requests() -> Vec<(Request<'static>, Context)> {
+    let clipboard = clipboard_requests()
+        .into_iter()
+        .map(|request| (Request::Clipboard(request), Context::default()));
+    let usb = devices().into_iter().flat_map(|device| {
+        ways().map(move |(to, context)| (Request::Usb(usb_request(device, to)), context))
+    });
+    clipboard.chain(usb).collect()
+}
+
+fn covering<'d>(diff: &'d Diff, request: &Request<'_>, context: &Context) -> Vec<&'d Flow> {
+    diff.flows
+        .iter()
+        .map(|change| &change.flow)
+        .filter(|flow| flow.covers(request, context))
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_request_is_decided_otherwise_exactly_if_a_reported_change_covers_it(
+        old in policy_text(),
+        new in policy_text(),
+    ) {
+        let (old, new) = (draft(&old), draft(&new));
+        let diff = diff(&old, &new);
+        for (request, context) in requests() {
+            let (before, after) = (happens(&old, &request, &context), happens(&new, &request, &context));
+            let covering = covering(&diff, &request, &context);
+            prop_assert_eq!(before != after, !covering.is_empty(), "{:?} {:?} {:?} {:?}", request, before, after, covering);
+        }
+        for device in devices() {
+            let tied = |policy: &Policy| policy.pinned_to(&device).map(|(domain, _)| domain.name.to_string());
+            let covered = diff.flows.iter().any(|change| match &change.flow {
+                Flow::Input { region } => region.covers(&device, None),
+                _ => false,
+            });
+            prop_assert_eq!(tied(&old) != tied(&new), covered);
+        }
+    }
+
+    #[test]
+    fn whatever_becomes_possible_is_reported_as_wider(old in policy_text(), new in policy_text()) {
+        let (old, new) = (draft(&old), draft(&new));
+        let diff = diff(&old, &new);
+        for (request, context) in requests() {
+            let (before, after) = (happens(&old, &request, &context), happens(&new, &request, &context));
+            if after.0 > before.0 {
+                prop_assert!(diff.widened);
+                let covers = |change: &&diff::Change| change.flow.covers(&request, &context);
+                prop_assert!(diff.flows.iter().filter(covers).any(|change| change.widened), "{:?}", request);
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_does_not_differ_from_itself(text in policy_text()) {
+        let diff = diff(&draft(&text), &draft(&text));
+        prop_assert!(diff.flows.is_empty() && diff.settings.is_empty() && !diff.widened);
+    }
+}
+
+const DESIGN: &str = include_str!("corpus/warn/design.toml");
+
+fn after(change: impl Fn(&str) -> String) -> Diff {
+    diff(&draft(DESIGN), &draft(&change(DESIGN)))
+}
+
+#[test]
+fn a_larger_size_is_wider_and_a_smaller_one_is_not() {
+    let larger = after(|text| text.replace("max_bytes = 4096", "max_bytes = 8192"));
+    assert!(larger.widened);
+    assert_eq!(
+        larger.to_string(),
+        "+ newly allowed  clipboard internet -> clinical: text/plain of 4097 to 8192 bytes\n      \
+         was deny, by no rule\n      \
+         now allow unless korean-rrn or chart-number is found, by `reference-text-in` (line 35)\n\
+         the new policy is WIDER than the old one (lines marked +)\n"
+    );
+    assert!(!after(|text| text.replace("max_bytes = 4096", "max_bytes = 1024")).widened);
+}
+
+#[test]
+fn dropping_a_detector_or_writing_to_sticks_is_wider() {
+    assert!(
+        after(|text| text.replace("[\"korean-rrn\", \"chart-number\"]", "[\"korean-rrn\"]"))
+            .widened
+    );
+    assert!(after(|text| text.replace("\"read-only\"", "\"allow\"")).widened);
+    assert!(
+        after(|text| text.replace(r"\d{8}", r"\d{9}")).widened,
+        "another pattern finds other things"
+    );
+}
+
+#[test]
+fn taking_a_scanner_off_its_desktop_is_wider() {
+    assert!(after(|text| text.replace("product = 0x1200", "product = 0x1201")).widened);
+}
+
+#[test]
+fn renaming_a_rule_and_splitting_one_in_two_are_no_difference() {
+    let renamed = after(|text| text.replace("patient-media\"", "sticks\""));
+    assert!(renamed.flows.is_empty() && !renamed.widened, "{renamed}");
+    let split = after(|text| {
+        let rule = text.split("[[clipboard]]").nth(1).unwrap().split("[[usb]]").next().unwrap();
+        let small = rule.replace("4096", "100").replace("reference-text-in", "small");
+        text.replacen("[[clipboard]]", &format!("[[clipboard]]{small}[[clipboard]]"), 1)
+    });
+    assert!(split.flows.is_empty(), "{split}");
+}
+
+#[test]
+fn settings_that_loosen_something_are_wider() {
+    assert!(
+        after(|text| text.replace("persistence = \"discard\"", "persistence = \"keep\"")).widened
+    );
+    assert!(after(|text| text.replace("idle_lock = \"10m\"", "idle_lock = \"20m\"")).widened);
+    assert!(after(|text| text.replace("port = 443, ", "port = 80, ")).widened);
+    assert!(
+        after(|text| text.replace("reason_required = true", "reason_required = false")).widened
+    );
+    assert!(
+        !after(|text| text.replace("max_duration = \"30m\"", "max_duration = \"10m\"")).widened
+    );
+    assert!(!after(|text| text.replace("#b3261e", "#b3261f")).widened);
+}
