@@ -99,49 +99,58 @@ impl Policy {
     }
 
     fn nearly_usb(&self, request: &UsbRequest<'_>, context: &Context) -> Vec<NearMiss> {
-        let near = self.usb().iter().filter_map(|rule| {
-            let but = self.misses(rule, request, context);
-            match but.as_slice() {
-                [but] => Some(NearMiss {
-                    rule: rule.head.id.to_string(),
-                    line: rule.head.line,
-                    but: but.clone(),
-                }),
-                _ => None,
-            }
-        });
-        near.collect()
+        let miss = |rule: &UsbRule| {
+            let but = self.only_miss(rule, request, context)?;
+            Some(NearMiss { rule: rule.head.id.to_string(), line: rule.head.line, but })
+        };
+        self.usb().iter().filter_map(miss).collect()
     }
 
-    /// Everything in which a device differs from what a rule wants.
-    fn misses(&self, rule: &UsbRule, request: &UsbRequest<'_>, context: &Context) -> Vec<String> {
+    /// The one thing in which a device is not what a rule wants, if it is one and something else fits.
+    fn only_miss(
+        &self,
+        rule: &UsbRule,
+        request: &UsbRequest<'_>,
+        context: &Context,
+    ) -> Option<String> {
         let device = &request.device;
-        let has = |class: UsbClass| device.functions.iter().any(|function| function.class == class);
-        let (vendor, product) = (rule.matches.vendor, rule.matches.product);
-        let (serial, port) = (rule.matches.serial.as_deref(), rule.matches.port.as_deref());
-        let to = rule
+        let has =
+            |class: &UsbClass| device.functions.iter().any(|function| function.class == *class);
+        let matches = &rule.matches;
+        // What the rule gives: whether it fits, and what to say if it does not.
+        let given = [
+            rule.class().map(|class| (has(&class), format!("only {class} devices"))),
+            matches
+                .vendor
+                .map(|vendor| (vendor == device.vendor, format!("only vendor {vendor:#06x}"))),
+            matches
+                .product
+                .map(|product| (product == device.product, format!("only product {product:#06x}"))),
+            matches.serial.as_deref().map(|serial| {
+                (
+                    Some(serial) == device.serial,
+                    format!("only serial number \"{}\"", serial.escape_debug()),
+                )
+            }),
+            matches
+                .port
+                .as_deref()
+                .map(|port| (Some(port) == device.port, format!("only port {port}"))),
+        ];
+        let (fits, misses): (Vec<_>, Vec<_>) =
+            given.into_iter().flatten().partition(|(fits, _)| *fits);
+        let elsewhere = rule
             .to
-            .filter(|to| request.to.is_some_and(|wanted| self.domain_id(wanted) != Some(**to)));
-        let elsewhere = to.and_then(|to| self.domain_by_id(*to));
+            .filter(|to| request.to.is_some_and(|to_name| self.domain_id(to_name) != Some(**to)));
+        let elsewhere = elsewhere.and_then(|to| self.domain_by_id(*to));
         let closed = rule.only_in_break_glass() && !context.break_glass;
-        [
-            rule.class().filter(|class| !has(*class)).map(|class| format!("only {class} devices")),
-            vendor
-                .filter(|vendor| *vendor != device.vendor)
-                .map(|vendor| format!("only vendor {vendor:#06x}")),
-            product
-                .filter(|product| *product != device.product)
-                .map(|product| format!("only product {product:#06x}")),
-            serial
-                .filter(|serial| Some(*serial) != device.serial)
-                .map(|serial| format!("only serial number \"{}\"", serial.escape_debug())),
-            port.filter(|port| Some(*port) != device.port).map(|port| format!("only port {port}")),
-            elsewhere.map(|domain| format!("only to {}", domain.name.value)),
-            closed.then(|| "only while break-glass is open".to_owned()),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let mut all = misses
+            .into_iter()
+            .map(|(_, words)| words)
+            .chain(elsewhere.map(|domain| format!("only to {}", domain.name.value)))
+            .chain(closed.then(|| "only while break-glass is open".to_owned()));
+        let only = all.next()?;
+        (all.next().is_none() && !fits.is_empty()).then_some(only)
     }
 }
 

@@ -1,0 +1,152 @@
+//! The officer's tools: what they print, for people and for machines.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+mod support;
+
+use policy::language::MediaType;
+use policy::officer::check;
+use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+use serde_json::json;
+use support::draft;
+
+const DESIGN: &str = include_str!("corpus/warn/design.toml");
+
+fn paste(bytes: u64) -> Request<'static> {
+    let (from, to, media_type) = ("internet", "clinical", MediaType::TextPlain);
+    Request::Clipboard(ClipboardRequest { from, to, media_type, bytes })
+}
+
+#[test]
+fn check_lists_errors_and_warnings_with_line_column_message_and_help() {
+    let report =
+        serde_json::to_value(check("policy.toml", &DESIGN.replace("\"allow\"  ", "\"alow\"  ")))
+            .unwrap();
+    assert_eq!(report["ok"], json!(false));
+    let error = &report["errors"][0];
+    assert_eq!((&error["line"], &error["column"]), (&json!(41), &json!(10)));
+    assert_eq!(error["text"], json!("\"alow\""));
+    assert_eq!(error["message"], json!("\"alow\" is not an action on the clipboard"));
+    assert_eq!(error["help"], json!("did you mean \"allow\"?"));
+
+    let report = serde_json::to_value(check("policy.toml", DESIGN)).unwrap();
+    assert_eq!(report["ok"], json!(true));
+    assert_eq!(report["errors"], json!([]));
+    assert_eq!(report["warnings"][0]["line"], json!(64));
+}
+
+#[test]
+fn explain_gives_verdict_rule_line_and_reason() {
+    let policy = draft(DESIGN);
+    let explained = policy.explain(&paste(312), &Context::default(), None);
+    assert_eq!(
+        serde_json::to_value(&explained).unwrap(),
+        json!({
+            "verdict": "allow",
+            "rule": "reference-text-in",
+            "line": 35,
+            "reason": "rule `reference-text-in` allows text/plain of up to 4096 bytes from INTERNET to CLINICAL",
+            "to": "clinical",
+            "obligations": ["inspect", "audit"],
+            "inspect": ["korean-rrn", "chart-number"],
+            "nearly": [],
+        })
+    );
+    assert_eq!(
+        explained.to_string(),
+        "verdict   allow\n\
+         rule      reference-text-in, line 35\n\
+         why       rule `reference-text-in` allows text/plain of up to 4096 bytes from INTERNET to CLINICAL\n\
+         to        clinical\n\
+         owed      inspect, audit\n\
+         inspect   korean-rrn, chart-number (a hit denies)\n"
+    );
+}
+
+#[test]
+fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
+    let policy = draft(DESIGN);
+    let explained =
+        serde_json::to_value(policy.explain(&paste(5000), &Context::default(), None)).unwrap();
+    assert_eq!(explained["verdict"], json!("deny"));
+    assert_eq!((&explained["rule"], &explained["line"]), (&json!(null), &json!(null)));
+    assert_eq!(
+        explained["nearly"],
+        json!([{ "rule": "reference-text-in", "line": 35, "but": "only up to 4096 bytes" }])
+    );
+
+    let reader: UsbDescription = "vendor=08e7,product=3437,interfaces=0b/00/00".parse().unwrap();
+    let request = Request::Usb(UsbRequest { device: reader.device(), to: None });
+    let explained = policy.explain(&request, &Context::default(), None);
+    assert_eq!(explained.nearly.len(), 1);
+    assert_eq!(explained.nearly[0].but, "only vendor 0x08e6");
+}
+
+#[test]
+fn explain_with_content_says_what_the_detectors_say() {
+    let policy = draft(DESIGN);
+    let hit = policy.explain(&paste(14), &Context::default(), Some(b"MRN 1234-5678"));
+    assert_eq!(hit.verdict.word(), "deny");
+    assert_eq!(hit.rule.as_deref(), Some("reference-text-in"));
+    assert_eq!(hit.reason, "it contains what looks like a `chart-number`");
+    let clean = policy.explain(&paste(5), &Context::default(), Some(b"clean"));
+    assert_eq!((clean.verdict.word(), clean.inspect.len()), ("allow", 0));
+}
+
+#[test]
+fn the_matrix_shows_what_may_cross_and_that_nothing_else_does() {
+    let matrix = draft(DESIGN).matrix();
+    assert_eq!(
+        matrix.to_string(),
+        "CLINICAL: network passthrough, connects to 10.10.0.0/16 port 2762/tcp (DICOM TLS); \
+         10.10.0.0/16 port 443/tcp (HTTPS)\n\
+         INTERNET: network passthrough, connects to anywhere\n\
+         \n\
+         Paste from CLINICAL into INTERNET\n  \
+           nothing\n\
+         \n\
+         Paste from INTERNET into CLINICAL\n  \
+           text/plain up to 4096 bytes: allow unless korean-rrn or chart-number is found   [reference-text-in, line 35]\n\
+         \n\
+         USB devices; the first that fits decides\n  \
+           smart-card, vendor 0x08e6 -> clinical: allow   [staff-card-reader, line 44]\n  \
+           mass-storage -> clinical: read-only   [patient-media, line 50]\n\
+         \n\
+         Keyboards and scanners tied to a desktop\n  \
+           vendor 0x05e0, product 0x1200 -> clinical: tied   [wristband-scanner, line 56]\n"
+    );
+    assert_eq!(serde_json::to_value(&matrix).unwrap()["clipboard"][0]["max_bytes"], json!(4096));
+}
+
+#[test]
+fn the_matrix_page_carries_no_markup_of_the_policys() {
+    let text = DESIGN.replace("\"HTTPS\"", "\"<script>alert(1)</script>\"");
+    let page = draft(&text).matrix().html();
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !page.contains("<script"));
+    assert!(page.contains("reference-text-in, line 35"));
+}
+
+#[test]
+fn a_device_description_is_read_as_the_command_line_writes_it() {
+    let reader: UsbDescription =
+        "vendor=08e6,product=3437,serial=A1,port=1-4,interfaces=08/06/50+03/01/01".parse().unwrap();
+    let device = reader.device();
+    assert_eq!(
+        (device.vendor, device.product, device.serial, device.port),
+        (0x08e6, 0x3437, Some("A1"), Some("1-4"))
+    );
+    let functions: Vec<String> = device.functions.iter().map(ToString::to_string).collect();
+    assert_eq!(functions, ["08/06/50", "03/01/01"]);
+    for wrong in [
+        "",
+        "vendor=08e6",
+        "vendor=8g,product=1,interfaces=00/00/00",
+        "vendor=1,product=1,interfaces=00/00",
+        "vendor=1,vendor=2,product=1,interfaces=00/00/00",
+        "vendor=1,produkt=1,interfaces=00/00/00",
+    ] {
+        assert!(!wrong.parse::<UsbDescription>().unwrap_err().help.is_empty(), "{wrong}");
+    }
+}
