@@ -150,3 +150,41 @@ fn a_device_description_is_read_as_the_command_line_writes_it() {
         assert!(!wrong.parse::<UsbDescription>().unwrap_err().help.is_empty(), "{wrong}");
     }
 }
+
+#[test]
+fn diff_lists_flows_and_settings_for_machines() {
+    let old = draft(DESIGN);
+    let new =
+        draft(&DESIGN.replace("\"read-only\"", "\"allow\"").replace("\"discard\"", "\"keep\""));
+    let diff = serde_json::to_value(policy::officer::diff(&old, &new)).unwrap();
+    assert_eq!(diff["widened"], json!(true));
+    assert_eq!(
+        diff["flows"],
+        json!([{
+            "kind": "changed",
+            "widened": true,
+            "flow": {
+                "what": "usb",
+                "to": "clinical",
+                "when": [
+                    { "by_hand": false, "break_glass": false },
+                    { "by_hand": true, "break_glass": false },
+                    { "by_hand": false, "break_glass": true },
+                    { "by_hand": true, "break_glass": true },
+                ],
+                "class": { "is": "mass-storage" },
+                "vendor": "any",
+                "product": "any",
+                "serial": "any",
+                "port": "any",
+            },
+            "before": { "verdict": "read-only", "rule": "patient-media", "line": 50 },
+            "after": { "verdict": "allow", "rule": "patient-media", "line": 50 },
+        }])
+    );
+    let setting = "domain.internet.persistence";
+    assert_eq!(
+        diff["settings"],
+        json!([{ "setting": setting, "before": "discard", "after": "keep", "widened": true }])
+    );
+}

@@ -5,8 +5,8 @@
 //!
 //! | flow | what is matched | rules are found by |
 //! |---|---|---|
-//! | clipboard | from, to, type, size | one staircase of sizes for each from, to and type ([`clipboard`]) |
-//! | USB | each function's class, and vendor, product, serial, port of the device | one hash table for each set of fields that rules give ([`devices`]) |
+//! | clipboard | from, to, type, size | one staircase of sizes for each from, to and type (`clipboard.rs`) |
+//! | USB | each function's class, and vendor, product, serial, port of the device | one hash table for each set of fields that rules give (`devices.rs`) |
 //! | input | vendor, product, serial, port | the same |
 //!
 //! Neither index changes what first-match means; `tests/decide.rs` holds both against an interpreter that simply reads the

@@ -15,8 +15,8 @@ use super::digits::{Digit, Gap, gaps, numbers, value};
 pub(super) fn is_in(digits: &[Digit]) -> bool {
     (13..=19).any(|length| {
         numbers(digits, length).any(|number| {
-            gaps(number).all(|(_, gap)| gap != Gap::Line)
-                && has_issuer(number)
+            has_issuer(number)
+                && gaps(number).all(|(_, gap)| gap != Gap::Line)
                 && passes_luhn(number)
         })
     })

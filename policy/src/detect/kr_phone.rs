@@ -15,7 +15,7 @@
 //! Dates and times are made of the same digits, so gaps count: they stand where people put them (after the prefix and before
 //! the last four), or after every digit.
 
-use super::digits::{Digit, Gap, gaps, numbers, value};
+use super::digits::{Digit, Gap, gaps, numbers};
 
 /// Of the longest number: 82, the 0 that some people leave in parentheses, and eleven more.
 const LONGEST: usize = 14;
@@ -28,8 +28,11 @@ pub(super) fn is_in(digits: &[Digit]) -> bool {
 }
 
 fn is_number(number: &[Digit]) -> bool {
-    let values: Vec<u8> = number.iter().map(|digit| digit.value).collect();
-    let (abroad, national) = match values.as_slice() {
+    let mut values = [0; LONGEST];
+    for (slot, digit) in values.iter_mut().zip(number) {
+        *slot = digit.value;
+    }
+    let (abroad, national) = match values.get(..number.len()).unwrap_or_default() {
         [8, 2, 0, rest @ ..] => (3, rest),
         [8, 2, rest @ ..] => (2, rest),
         [0, rest @ ..] => (1, rest),
@@ -59,7 +62,7 @@ fn is_laid_out(number: &[Digit], abroad: usize, prefix: usize) -> bool {
     let customary = |place: usize| {
         place == prefix
             || place + LAST == number.len()
-            || (value(number.get(..2).unwrap_or_default()) == 82 && (2..=abroad).contains(&place))
+            || (abroad > 1 && (2..=abroad).contains(&place))
     };
     let every_digit = gaps(number).all(|(_, gap)| gap == Gap::Spaced);
     every_digit

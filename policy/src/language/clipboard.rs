@@ -1,7 +1,8 @@
 //! `[[clipboard]]`: what may be pasted from one domain into another.
 
-use super::domain::{DomainId, words};
+use super::domain::DomainId;
 use super::vocabulary::{Head, Vocabulary};
+use super::words::words;
 use crate::detect::Detector;
 use crate::diagnostic::Spanned;
 use crate::document::Form;

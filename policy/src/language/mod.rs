@@ -10,23 +10,24 @@ pub(crate) mod coherence;
 mod detector;
 mod domain;
 pub mod duration;
+mod egress;
 mod expect;
 mod hotkeys;
 mod name;
 mod usb;
 mod vocabulary;
+mod words;
 
 pub use break_glass::BreakGlass;
 pub use chord::{Chord, Key, Modifiers};
 pub use clipboard::{ClipboardAction, ClipboardRule, MediaType};
-pub use domain::{
-    Colour, Domain, DomainId, Egress, Network, Persistence, Prefix, Priority, Protocol,
-};
+pub use domain::{Colour, Domain, DomainId, Network, Persistence, Priority};
+pub use egress::{Egress, Prefix, Protocol};
 pub use expect::{Expectation, ExpectedRequest};
 pub use hotkeys::Hotkeys;
 pub use name::{Name, RuleId};
 pub use usb::{DeviceMatch, InputRule, UsbAction, UsbClass, UsbRule};
 pub use vocabulary::Head;
 
-pub(crate) use domain::words;
 pub(crate) use vocabulary::{Vocabulary, already_taken};
+pub(crate) use words::words;

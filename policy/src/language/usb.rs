@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::domain::{DomainId, words};
+use super::domain::DomainId;
 use super::vocabulary::{Head, Vocabulary};
+use super::words::words;
 use crate::diagnostic::Spanned;
 use crate::document::{Form, Value};
 
