@@ -54,8 +54,10 @@ pub mod low {
     pub const RAM_END: u64 = 0x9_fc00;
     /// ACPI tables, in what was the BIOS ROM.
     pub const ACPI: u64 = 0xe_0000;
-    /// End of the BIOS area.
-    pub const ACPI_END: u64 = 0x10_0000;
+    /// End of the ACPI tables' room.
+    pub const ACPI_END: u64 = RESET_VECTOR;
+    /// Where a processor in real mode starts the BIOS: F000:FFF0.
+    pub const RESET_VECTOR: u64 = 0xf_fff0;
 }
 
 /// Start of RAM above the legacy area.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::layout;
 use crate::port_io::PortDevice;
 
 /// What the guest writes to the reset register.
@@ -98,6 +99,16 @@ impl PortDevice for Power {
         }
     }
 }
+
+/// Machine code for [`layout::low::RESET_VECTOR`]: the whole BIOS.
+///
+/// Linux restarts a hardware-reduced machine without EFI by jumping there in real mode, past the ACPI
+/// reset register, so the code writes that register: `mov dx, port; mov al, value; out dx, al`, and
+/// then `hlt` for ever.
+pub const BIOS: [u8; 9] = {
+    let [low, high] = (layout::port::POWER + offset::RESET).to_le_bytes();
+    [0xba, low, high, 0xb0, RESET_VALUE, 0xee, 0xf4, 0xeb, 0xfd]
+};
 
 /// The keyboard controller's reset line (IBM PC/AT, port 0x64): no keyboard, only the command that
 /// every x86 system falls back on, and a status that says "ready" so that nobody polls for it.

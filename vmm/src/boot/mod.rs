@@ -273,7 +273,7 @@ const E820_RESERVED: u32 = 2;
 fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, layout::low::RAM_END, E820_RAM),
-        (layout::low::ACPI, layout::low::ACPI_END - layout::low::ACPI, E820_RESERVED),
+        (layout::low::ACPI, layout::RAM_1M - layout::low::ACPI, E820_RESERVED),
     ];
     for region in memory.iter() {
         let (start, end) = (region.start_addr().0, region.start_addr().0 + region.len());

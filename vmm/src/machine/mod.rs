@@ -18,12 +18,15 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{BootError, Entry};
 use crate::config::VmConfig;
 use crate::kvm::KvmError;
+use crate::layout;
+use crate::power;
 use crate::sandbox::{self, Role, SandboxError};
 use crate::vcpu::{self, Event};
 use build::Machine;
@@ -198,9 +201,12 @@ impl Machine {
         }
     }
 
-    /// ACPI tables and kernel into memory.
+    /// ACPI tables, the reset vector and the kernel into memory.
     fn load(&mut self) -> Result<Entry, MachineError> {
         let rsdp = acpi::write(&self.memory, self.description)?;
+        self.memory
+            .write_slice(&power::BIOS, GuestAddress(layout::low::RESET_VECTOR))
+            .map_err(BootError::from)?;
         Ok(self.kernel.load(&self.memory, rsdp)?)
     }
 
