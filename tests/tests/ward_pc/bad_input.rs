@@ -34,7 +34,7 @@ fn refused(ward: &Ward, arguments: &[&str], status: i64, says: &[&str]) -> Outco
 }
 
 fn boot_files(ward: &Ward) -> Outcome {
-    ward.pc.sh("cd /tmp; : > empty; head -c 5000 /dev/urandom > noise; head -c 100000 /share/vmlinuz > cut; truncate -s 400M huge")?;
+    ward.pc.sh("cd /tmp; : > empty; head -c 5000 /dev/urandom > noise; head -c 100000 /share/vmlinuz > cut; truncate -s 600M huge")?;
     let kernel = ["--kernel", "/share/vmlinuz"];
     for (arguments, says) in [
         (vec!["--kernel", "/tmp/absent"], vec!["/tmp/absent", "no such file"]),
@@ -43,7 +43,7 @@ fn boot_files(ward: &Ward) -> Outcome {
         (vec!["--kernel", "/tmp/noise"], vec!["not a kernel", "vmlinuz"]),
         (vec!["--kernel", "/tmp/cut"], vec!["cut off"]),
         ([&kernel[..], &["--initrd", "/tmp/absent"]].concat(), vec!["initrd /tmp/absent"]),
-        ([&kernel[..], &["--initrd", "/tmp/huge"]].concat(), vec!["400 MiB", "raise --memory"]),
+        ([&kernel[..], &["--initrd", "/tmp/huge"]].concat(), vec!["600 MiB", "raise --memory"]),
         ([&kernel[..], &["--memory", "64M"]].concat(), vec!["raise --memory"]),
     ] {
         refused(ward, &arguments, 1, &says)?;

@@ -143,11 +143,18 @@ fn tap(ward: &Ward) -> Outcome {
         ensure!(guest.probe.reaches("192.168.9.1")?, "the guest does not reach the host");
         ward.pc.sh("ping -c 2 -W 2 192.168.9.2")?;
         // 8 MiB through TCP, checked by their sum.
-        ward.pc.sh("dd if=/dev/urandom of=/tmp/payload bs=1M count=8 2>/dev/null; (nc -l -p 7000 < /tmp/payload > /dev/null 2>&1 &)")?;
-        let command = "nc 192.168.9.1 7000 < /dev/null | md5sum";
+        ward.pc.sh(
+            "mkdir -p /tmp/www; dd if=/dev/urandom of=/tmp/www/payload bs=1M count=8 2>/dev/null",
+        )?;
+        let server = ward.pc.spawn(
+            &["/bin/busybox", "httpd", "-f", "-p", "7000", "-h", "/tmp/www"],
+            "/tmp/httpd.log",
+        )?;
+        let command = "wget -q -O - http://192.168.9.1:7000/payload | md5sum";
         let sum =
             guest.probe.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", command]}))?;
-        let wanted = ward.pc.sh("md5sum < /tmp/payload")?;
+        ward.pc.sh(&format!("kill {server}"))?;
+        let wanted = ward.pc.sh("md5sum < /tmp/www/payload")?;
         ensure!(
             sum["output"].as_str().map(str::trim) == Some(wanted.trim()),
             "{sum} is not {wanted}"
