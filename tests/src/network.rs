@@ -97,6 +97,13 @@ impl Network {
         self.seen().frames.iter().any(|f| f.windows(marker.len()).any(|w| w == marker))
     }
 
+    /// The last frames that came out of the PC, in hexadecimal.
+    pub fn last_frames(&self, count: usize) -> String {
+        let seen = self.seen();
+        let hex = |f: &Vec<u8>| f.iter().take(80).map(|b| format!("{b:02x}")).collect::<String>();
+        seen.frames.iter().rev().take(count).map(hex).collect::<Vec<_>>().join("\n")
+    }
+
     /// Sends a frame into the PC.
     pub fn inject(&self, frame: Vec<u8>) {
         self.inject.lock().unwrap_or_else(PoisonError::into_inner).push_back(frame);

@@ -131,7 +131,8 @@ pub(crate) fn run(argv: &[&str]) -> Result<String, String> {
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
-        Err(format!("{}: {}", argv.join(" "), String::from_utf8_lossy(&output.stderr)))
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(format!("{} ended with {}: {said}", argv.join(" "), output.status))
     }
 }
 

@@ -1,8 +1,11 @@
 //! What the guest's network interfaces are and reach.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,6 +13,10 @@ use crate::answers::{first_line, number, run, text};
 use crate::sys;
 
 const BUSYBOX: &str = "/bin/busybox";
+/// Longest wait for a connection or an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest page taken, in bytes.
+const PAGE_MAX: u64 = 64 << 10;
 /// Most frames one question may send.
 const FRAMES_MAX: u64 = 1000;
 
@@ -80,9 +87,18 @@ pub(crate) fn reach(address: &str, interface: Option<&str>) -> Result<bool, Stri
     Ok(output.status.success())
 }
 
-/// Fetches a page over plain HTTP.
+/// Fetches a page over plain HTTP; header and body as they come.
 pub(crate) fn http(address: &str) -> Result<String, String> {
-    run(&[BUSYBOX, "wget", "-q", "-T", "10", "-O", "-", &format!("http://{address}/")])
+    let address: IpAddr = address.parse().map_err(|e| format!("{address}: {e}"))?;
+    let fetch = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, 80), PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        let mut page = Vec::new();
+        stream.take(PAGE_MAX).read_to_end(&mut page)?;
+        Ok(String::from_utf8_lossy(&page).into_owned())
+    };
+    fetch().map_err(|e| format!("http to {address}: {e}"))
 }
 
 /// Whether anyone says to have an IPv4 address.

@@ -75,7 +75,9 @@ fn two_domains(ward: &Ward) -> Outcome {
         let server = network.server_text();
         ensure!(probe.reaches(&server)?, "{server} is out of reach");
         ensure!(probe.reaches_by(&network.server_link_local(), Some(name))?, "IPv6 link-local");
-        let page = probe.ask(json!({"op": "http", "address": server}))?;
+        let page = probe.ask(json!({"op": "http", "address": server})).map_err(|e| {
+            tests::Failure(format!("{}\nthe last frames:\n{}", e.0, network.last_frames(12)))
+        })?;
         let says = format!("this is the {} network", network.name);
         ensure!(page["body"].as_str().is_some_and(|b| b.contains(&says)), "{page}");
     }
