@@ -1,5 +1,6 @@
 //! A probe guest run by `bulkhead-vmm` in the simulated PC.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use crate::{Failure, Outcome, WardPc, ensure};
 /// Longest from the VMM's start to the probe's first answer.
 const BOOT: Duration = Duration::from_secs(60);
 /// Longest an ordinary question takes.
-const QUESTION: Duration = Duration::from_secs(180);
+const QUESTION: Duration = Duration::from_secs(60);
 
 /// The VMM in the PC.
 pub const VMM: &str = "/share/bulkhead-vmm";
@@ -28,12 +29,15 @@ impl<'a> Probe<'a> {
 
     /// Waits until the guest answers.
     pub fn wait_ready(&self) -> Outcome {
-        self.pc.ask(&self.socket, &json!({"op": "timing"}), BOOT, false).map(drop)
+        self.pc.ask(&self.socket, &numbered(json!({"op": "timing"})), BOOT, false).map(drop)
     }
 
     /// Asks a question; an answer that is not `ok` is a failure.
     pub fn ask(&self, question: Value) -> Outcome<Value> {
-        let answer = self.pc.ask(&self.socket, &question, QUESTION, true)?;
+        let question = numbered(question);
+        // Filling gigabytes takes its time.
+        let time = if question["op"] == "touch-memory" { 4 * QUESTION } else { QUESTION };
+        let answer = self.pc.ask(&self.socket, &question, time, true)?;
         match answer["error"].as_str() {
             Some(error) => Err(Failure(format!("{question}: {error}"))),
             None => Ok(answer),
@@ -74,6 +78,13 @@ impl<'a> Probe<'a> {
         let question = json!({"op": "reach", "address": address, "interface": interface});
         Ok(self.ask(question)?["reached"] == true)
     }
+}
+
+/// A question with a number of its own, by which its answer is known.
+fn numbered(mut question: Value) -> Value {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    question["id"] = NEXT.fetch_add(1, Ordering::Relaxed).into();
+    question
 }
 
 /// A guest with its VMM.

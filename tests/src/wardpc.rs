@@ -241,7 +241,22 @@ impl WardPc {
 
     /// The ends of the PC's own logs.
     pub fn tails(&self) -> String {
-        tails(&self.dir, &self.dir.join("console.log"))
+        let logs = tails(&self.dir, &self.dir.join("console.log"));
+        format!("{logs}\n--- where the processors are\n{}", self.processors())
+    }
+
+    /// Where each processor of the PC is, twice: whether it stands still or runs in circles.
+    fn processors(&self) -> String {
+        let look = || -> Outcome<String> {
+            let command = json!({"command-line": "info registers -a"});
+            let text = self.qmp()?.execute("human-monitor-command", command)?;
+            let text = text.as_str().unwrap_or_default();
+            let wanted = |line: &&str| ["CPU#", "RIP=", "HLT="].iter().any(|w| line.contains(w));
+            Ok(text.lines().filter(wanted).collect::<Vec<_>>().join("\n"))
+        };
+        let first = look().unwrap_or_else(|Failure(error)| error);
+        std::thread::sleep(Duration::from_millis(500));
+        format!("{first}\n{}", look().unwrap_or_else(|Failure(error)| error))
     }
 }
 

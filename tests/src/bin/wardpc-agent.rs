@@ -146,11 +146,17 @@ impl Agent {
         let left = until.saturating_duration_since(Instant::now()).max(PAUSE);
         stream.get_ref().set_read_timeout(Some(left)).map_err(|e| e.to_string())?;
         stream.get_mut().write_all(format!("{line}\n").as_bytes()).map_err(|e| e.to_string())?;
-        let mut answer = String::new();
-        match stream.read_line(&mut answer) {
-            Ok(0) => Err(format!("{path} hung up")),
-            Ok(_) => Ok(answer),
-            Err(e) => Err(format!("no answer on {path}: {e}")),
+        let number = |text: &str| serde_json::from_str::<Value>(text).map(|v| v["id"].clone());
+        let wanted = number(line).unwrap_or_default();
+        loop {
+            let mut answer = String::new();
+            match stream.read_line(&mut answer) {
+                Ok(0) => return Err(format!("{path} hung up")),
+                // The answer to a question that was given up on comes late.
+                Ok(_) if wanted.is_number() && number(&answer).ok().as_ref() != Some(&wanted) => {}
+                Ok(_) => return Ok(answer),
+                Err(e) => return Err(format!("no answer on {path}: {e}")),
+            }
         }
     }
 }
