@@ -81,7 +81,8 @@ impl WardPc {
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
             .args(["-kernel", &text(&images.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
-            .args(["-append", "console=ttyS0 panic=-1 quiet intel_iommu=on iommu=nopt"])
+            // The agent in the PC brings the other processors up, and says why.
+            .args(["-append", "console=ttyS0 panic=-1 quiet intel_iommu=on iommu=nopt maxcpus=1"])
             .args(["-device", "qemu-xhci,id=xhci"])
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
