@@ -115,6 +115,7 @@ fn decode(function: &mut VfioFunction) {
 /// Has an 82574 raise its "other" interrupt, by MSI-X and by MSI.
 fn raise(function: &mut VfioFunction, recorder: &Recorder) -> Result<(), Box<dyn Error>> {
     const STATUS: u64 = 0x8;
+    const CAUSES: u64 = 0xc0;
     const CAUSE_SET: u64 = 0xc8;
     const MASK_SET: u64 = 0xd0;
     const VECTORS: u64 = 0xe4;
@@ -151,14 +152,18 @@ fn raise(function: &mut VfioFunction, recorder: &Recorder) -> Result<(), Box<dyn
     function.config_write(msix + 2, &0u16.to_le_bytes());
     function.config_write(msi + 4, &0xfee0_0000u32.to_le_bytes());
     function.config_write(msi + 12, &0x32u16.to_le_bytes());
-    function.config_write(msi + 2, &1u16.to_le_bytes());
-    function.bar_read(registers, 0xc0, &mut status);
-    function.bar_write(registers, CAUSE_SET, &(1u32 << 2).to_le_bytes());
-    std::thread::sleep(std::time::Duration::from_millis(200));
-    let fired: Vec<_> = (0..6).filter(|vector| recorder.take(*vector)).collect();
-    println!("  by MSI, vectors {fired:?} fired");
-    if fired != [0] {
-        return Err("the MSI vector should have fired, and no other".into());
+    for round in 1..=3 {
+        function.config_write(msi + 2, &1u16.to_le_bytes());
+        // Reading the causes acknowledges them.
+        function.bar_read(registers, CAUSES, &mut status);
+        function.bar_write(registers, CAUSE_SET, &(1u32 << 2).to_le_bytes());
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let fired: Vec<_> = (0..6).filter(|vector| recorder.take(*vector)).collect();
+        println!("  by MSI, round {round}, vectors {fired:?} fired");
+        if fired != [0] {
+            return Err("the MSI vector should have fired, and no other".into());
+        }
+        function.config_write(msi + 2, &0u16.to_le_bytes());
     }
     Ok(())
 }

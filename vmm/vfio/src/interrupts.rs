@@ -3,7 +3,9 @@
 //! The guest's message never reaches the hardware. A vector the guest unmasks gets an eventfd that
 //! VFIO signals and KVM turns into the guest's message; the hardware is given only as many vectors as
 //! that takes. Masking afterwards detaches the eventfd from KVM and leaves the hardware alone, so
-//! that what is signalled meanwhile waits.
+//! that what is signalled meanwhile waits. It is on while the guest has it on, if need be with one
+//! vector that is tied to nothing: some devices look which kind of interrupt is on when a queue is
+//! made, which is before the driver unmasks its vector (NVMe as QEMU models it).
 //!
 //! ```text
 //!   guest: unmask vector 2 -> Msix: live -> Lines: armed -> VFIO_DEVICE_SET_IRQS
@@ -96,13 +98,17 @@ impl Interrupts {
     fn sync_msi(&mut self, hardware: &dyn Hardware) {
         if let Some((msi, _, lines)) = &mut self.msi {
             let live = (0..msi.in_use()).map(|index| (index, true));
-            lines.sync(hardware, live, |index| msi.vector(index).map(MsiVector::trigger));
+            lines.sync(hardware, msi.enabled(), live, |index| {
+                msi.vector(index).map(MsiVector::trigger)
+            });
         }
     }
 
     fn sync_msix(&mut self, hardware: &dyn Hardware) {
         if let Some((msix, _, lines, _)) = &mut self.msix {
-            lines.sync(hardware, msix.live(), |index| msix.vector(index).map(MsiVector::trigger));
+            lines.sync(hardware, msix.enabled(), msix.live(), |index| {
+                msix.vector(index).map(MsiVector::trigger)
+            });
         }
     }
 
@@ -237,21 +243,28 @@ impl Lines {
     fn sync<'a>(
         &mut self,
         hardware: &dyn Hardware,
+        enabled: bool,
         live: impl Iterator<Item = (u16, bool)>,
         trigger: impl Fn(u16) -> Option<&'a EventFd>,
     ) {
+        if !enabled || self.armed.is_empty() {
+            return;
+        }
         let mut wanted = Vec::new();
         for ((index, live), armed) in live.zip(&self.armed) {
             if live && !armed {
                 wanted.push(index);
             }
         }
-        let Some(last) = wanted.last().copied() else { return };
-        let within = u32::from(last) < self.on || (self.on > 0 && self.growable);
-        let result = if within {
+        let room = match wanted.last() {
+            Some(last) => u32::from(*last) + 1,
+            None if self.on == 0 => 1,
+            None => return,
+        };
+        let result = if room <= self.on || (self.on > 0 && self.growable) {
             self.add(hardware, &wanted, &trigger)
         } else {
-            self.turn_on(hardware, &wanted, last, &trigger)
+            self.turn_on(hardware, &wanted, room, &trigger)
         };
         if let Err(error) = result
             && !std::mem::replace(&mut self.complained, true)
@@ -280,28 +293,24 @@ impl Lines {
         &mut self,
         hardware: &dyn Hardware,
         wanted: &[u16],
-        last: u16,
+        room: u32,
         trigger: &impl Fn(u16) -> Option<&'a EventFd>,
     ) -> std::io::Result<()> {
-        let before = std::mem::take(&mut self.on);
-        if before > 0 {
+        let before = self.armed.clone();
+        self.armed.fill(false);
+        if std::mem::take(&mut self.on) > 0 {
             hardware.disable(self.irq)?;
         }
-        for &index in wanted {
-            self.arm(index);
-        }
-        let count = (u32::from(last) + 1).next_power_of_two();
-        let triggers: Vec<_> = (0..)
-            .zip(self.armed.iter().take(count as usize))
-            .map(|(index, armed)| if *armed { trigger(index) } else { None })
-            .collect();
-        if let Err(error) = hardware.set_triggers(self.irq, 0, &triggers) {
-            self.armed.fill(false);
-            return Err(error);
-        }
-        self.on = count;
-        if before > 0 {
-            for trigger in triggers.into_iter().flatten() {
+        let room = room.next_power_of_two();
+        let tie = |(index, armed): (u16, &bool)| {
+            if *armed || wanted.contains(&index) { trigger(index) } else { None }
+        };
+        let triggers: Vec<_> = (0..).zip(&before).take(room as usize).map(tie).collect();
+        hardware.set_triggers(self.irq, 0, &triggers)?;
+        self.on = room;
+        for ((armed, was), trigger) in self.armed.iter_mut().zip(before).zip(triggers) {
+            *armed = trigger.is_some();
+            if let (true, Some(trigger)) = (was, trigger) {
                 // Fails only if 2^64 - 2 events wait there, and then one more is no news.
                 let _ = trigger.write(1);
             }

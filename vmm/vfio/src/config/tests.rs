@@ -156,6 +156,13 @@ fn msix_is_left_out_if_its_table_lies_in_a_bar_the_guest_does_not_have() {
 }
 
 #[test]
+fn msix_is_left_out_if_its_table_starts_behind_the_end_of_its_bar() {
+    let nic = FakeNic::new();
+    nic.with(|state| state.config[usize::from(MSIX) + 5] = 0x40);
+    assert_eq!(of(&nic).msix(), None);
+}
+
+#[test]
 fn a_large_msix_table_is_offered_in_part_and_kept_from_the_guest_whole() {
     let nic = FakeNic::new();
     nic.with(|state| state.config[usize::from(MSIX) + 2] = 128);

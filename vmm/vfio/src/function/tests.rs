@@ -139,9 +139,10 @@ fn only_vectors_the_guest_unmasks_are_tied_in_the_hardware() {
     let nic = FakeNic::new();
     let (mut function, recorder) = running(&nic);
     enable_msix(&mut function, true);
-    assert_eq!(nic.events(), []);
+    assert_eq!(nic.events(), [Event::On(Irq::Msix, 0, vec![false])], "on, with nothing tied");
     unmask(&mut function, 1);
-    assert_eq!(nic.events(), [Event::On(Irq::Msix, 0, vec![false, true])]);
+    let expected = [Event::Off(Irq::Msix), Event::On(Irq::Msix, 0, vec![false, true])];
+    assert_eq!(nic.events(), expected);
     let message = MsiMessage { address: 0xfee0_0000, data: 0x41 };
     assert_eq!(recorder.live(FIRST_MSIX + 1), Some(message));
     assert!(!nic.raise(Irq::Msix, 0));
@@ -163,6 +164,7 @@ fn adding_vectors_where_the_kernel_cannot_signals_those_in_use_so_that_no_event_
     let expected = [Event::Off(Irq::Msix), Event::On(Irq::Msix, 0, vec![true, false, true, false])];
     assert_eq!(nic.events(), expected);
     assert!(recorder.take(FIRST_MSIX));
+    assert!(!recorder.waiting(FIRST_MSIX + 2), "a new vector cannot have lost anything");
     // Room was made for a fourth.
     unmask(&mut function, 3);
     assert_eq!(nic.events(), [Event::On(Irq::Msix, 3, vec![true])]);
@@ -301,10 +303,13 @@ fn a_card_that_does_not_reset_with_the_machine_is_absent_and_cut_off() {
 #[test]
 fn a_card_that_stops_answering_is_lost_to_the_guest_at_once() {
     let nic = FakeNic::new();
-    let (mut function, _) = running(&nic);
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
     nic.with(|state| state.config_broken = true);
     write(&mut function, 4, &0u16.to_le_bytes());
     assert!(!function.usable());
+    assert!(!nic.raise(Irq::Msix, 0) && recorder.live(FIRST_MSIX).is_none());
     assert_eq!(function.windows(), [None; BarIndex::COUNT]);
     assert!(nic.with(|state| state.slots.is_empty()));
 }
