@@ -13,9 +13,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
@@ -80,39 +78,6 @@ pub trait Control: Send + Sync {
     fn command(&self, command: Command) -> Result<Option<Status>, String>;
 }
 
-/// Why a socket cannot be listened on.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketError {
-    /// Somebody listens there.
-    #[error("{} is in use by another process; end it or choose another path", .0.display())]
-    InUse(PathBuf),
-    /// Something else has that name.
-    #[error("{} exists and is not a socket; remove it or choose another path", .0.display())]
-    NotASocket(PathBuf),
-    /// The system refused.
-    #[error("could not listen on {}; check that its directory exists and can be written to", .0.display())]
-    Listen(PathBuf, #[source] io::Error),
-}
-
-/// Listens on a Unix socket that its owner alone may connect to; takes a dead socket's place.
-pub fn listen(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |e| SocketError::Listen(path.to_owned(), e);
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(SocketError::NotASocket(path.to_owned()));
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => {
-            return Err(SocketError::InUse(path.to_owned()));
-        }
-        Ok(_) => std::fs::remove_file(path).map_err(failed)?,
-        Err(_) => {}
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
-}
-
 struct Client {
     stream: UnixStream,
     line: Vec<u8>,
@@ -127,8 +92,9 @@ pub struct Server {
 
 impl Server {
     /// Serves `control` on `listener`.
-    pub fn new(listener: UnixListener, control: Arc<dyn Control>) -> Self {
-        Self { listener, clients: BTreeMap::new(), control }
+    pub fn new(listener: UnixListener, control: Arc<dyn Control>) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self { listener, clients: BTreeMap::new(), control })
     }
 
     fn accept(&mut self, ops: &mut EventOps) {
@@ -219,7 +185,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("api");
         let control = Arc::new(Recorder::default());
-        let server = Server::new(listen(&path).unwrap(), control.clone());
+        let server = Server::new(UnixListener::bind(&path).unwrap(), control.clone()).unwrap();
         let mut manager = EventManager::<Server>::new().unwrap();
         manager.add_subscriber(server);
         let mut client = UnixStream::connect(&path).unwrap();
@@ -249,19 +215,5 @@ mod tests {
     fn an_endless_line_ends_the_connection() {
         let (lines, _) = exchange(&[b'{'; 3 * LINE_MAX], 1);
         assert!(lines.first().is_none_or(String::is_empty));
-    }
-
-    #[test]
-    fn a_dead_socket_is_replaced_but_nothing_else_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
-        drop(UnixListener::bind(&path).unwrap());
-        let live = listen(&path).unwrap();
-        assert!(matches!(listen(&path), Err(SocketError::InUse(_))));
-        drop(live);
-        let file = dir.path().join("f");
-        std::fs::write(&file, "precious").unwrap();
-        assert!(matches!(listen(&file), Err(SocketError::NotASocket(_))));
-        assert_eq!(std::fs::read(&file).unwrap(), b"precious");
     }
 }

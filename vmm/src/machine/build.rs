@@ -11,7 +11,6 @@ use vmm_sys_util::eventfd::EventFd;
 use super::devices::{self, Host};
 use super::{MachineError, Subscriber, host};
 use crate::acpi::Description;
-use crate::api;
 use crate::boot::Kernel;
 use crate::config::{SerialConfig, VmConfig};
 use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
@@ -112,8 +111,12 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
         let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::PowerOff)));
         main_loop.push(Arc::new(Mutex::new(input)));
     }
-    let api =
-        config.api_socket.as_deref().map(api::listen).transpose().map_err(MachineError::Api)?;
+    let api = config
+        .api_socket
+        .as_deref()
+        .map(virtio::console::bind)
+        .transpose()
+        .map_err(MachineError::Api)?;
 
     Ok(Machine {
         kernel,

@@ -79,7 +79,7 @@ pub enum MachineError {
     Device(#[from] devices::DeviceError),
     /// The control socket.
     #[error("--api-socket")]
-    Api(#[source] crate::api::SocketError),
+    Api(#[source] virtio::console::SocketError),
     /// The serial port's file.
     #[error("could not open the serial port's log {}", .0.display())]
     SerialLog(std::path::PathBuf, #[source] io::Error),
@@ -153,7 +153,8 @@ impl Machine {
         let control = Arc::new(MachineControl::new(&self, config));
         self.start_vcpus(config, &control)?;
         if let Some(listener) = self.api.take() {
-            let server = crate::api::Server::new(listener, control.clone());
+            let server = crate::api::Server::new(listener, control.clone())
+                .map_err(host("serve the control socket"))?;
             main.add_subscriber(Arc::new(Mutex::new(server)));
         }
         let signals = signals::Signals::new(control.clone()).map_err(host("receive signals"))?;

@@ -102,7 +102,6 @@ const IOCTL_DEVICES: &[(c_ulong, &str)] = &[
     (0x3b70, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
     (0x3b71, "VFIO_DEVICE_PCI_HOT_RESET"),
     (0x4004_54d0, "TUNSETOFFLOAD: the driver chose its offloads"),
-    (0x4004_54d8, "TUNSETVNETHDRSZ: the driver chose its header"),
 ];
 
 const IOCTL_VCPU: &[(c_ulong, &str)] = &[
@@ -126,9 +125,6 @@ const IOCTL_MAIN: &[(c_ulong, &str)] = &[
     (0x5421, "FIONBIO: clients"),
 ];
 
-const IOCTL_BLOCK: &[(c_ulong, &str)] =
-    &[(0x1277, "BLKDISCARD"), (0x127f, "BLKZEROOUT"), (0x127d, "BLKSECDISCARD")];
-
 /// `fcntl` commands that change flags only: F_GETFD, F_SETFD, F_GETFL, F_SETFL.
 pub(super) const FCNTL: &[c_ulong] = &[1, 2, 3, 4];
 
@@ -148,7 +144,7 @@ impl Role {
         let (first, second): (&[_], &[_]) = match self {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),
             Self::Vcpu => (IOCTL_DEVICES, IOCTL_VCPU),
-            Self::Block => (IOCTL_BLOCK, IOCTL_DEVICES),
+            Self::Block => (IOCTL_DEVICES, &[]),
         };
         first.iter().chain(second).map(|(request, _)| *request)
     }

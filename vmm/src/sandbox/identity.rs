@@ -1,7 +1,9 @@
 //! Who the VMM is once it runs: nobody, nowhere.
 
+use std::io;
 use std::os::unix::fs::chroot;
 
+use caps::CapSet;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
@@ -54,10 +56,16 @@ pub(super) fn empty_root() -> Result<(), SandboxError> {
     chdir("/").map_err(step("enter the empty root"))
 }
 
-/// Becomes an ordinary user. Going from root to another user drops all capabilities for good,
-/// as no program with file capabilities can be executed any more.
+/// Becomes an ordinary user, without capabilities: going from root to another user drops those in
+/// effect, and an empty bounding set keeps any from coming back.
 pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    for capability in caps::runtime::thread_all_supported() {
+        caps::drop(None, CapSet::Bounding, capability).map_err(|error| SandboxError::Step {
+            what: "give up a capability for good",
+            source: io::Error::other(error),
+        })?;
+    }
     setgroups(&[]).map_err(step("leave all groups"))?;
     setresgid(gid, gid, gid).map_err(step("change the group"))?;
     setresuid(uid, uid, uid).map_err(step("change the user"))?;

@@ -1,4 +1,4 @@
-//! The Unix sockets that ports are bound to.
+//! Unix sockets that one user alone may connect to, as ports are bound to.
 
 use std::fs;
 use std::io;
@@ -10,22 +10,22 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers there.
-    #[error("port socket {}: another VMM listens there; stop it, or choose another path", .0.display())]
+    #[error("{}: another process listens there; stop it, or choose another path", .0.display())]
     InUse(PathBuf),
     /// Something else than a socket lies there.
-    #[error("port socket {}: something that is not a socket lies there; remove it, or choose another path", .0.display())]
+    #[error("{}: something that is not a socket lies there; remove it, or choose another path", .0.display())]
     NotASocket(PathBuf),
     /// The directory is not there.
-    #[error("port socket {}: its directory does not exist; create it first", .0.display())]
+    #[error("{}: its directory does not exist; create it first", .0.display())]
     NoDirectory(PathBuf),
     /// The process may not create files there.
-    #[error("port socket {}: not permitted; let this user write to the directory", .0.display())]
+    #[error("{}: not permitted; let this user write to the directory", .0.display())]
     NotPermitted(PathBuf),
     /// Unix socket addresses have 107 bytes.
-    #[error("port socket {}: the path is longer than the 107 bytes a socket may have; choose a shorter one", .0.display())]
+    #[error("{}: the path is longer than the 107 bytes a socket may have; choose a shorter one", .0.display())]
     PathTooLong(PathBuf),
     /// Anything else.
-    #[error("port socket {}: cannot be created", path.display())]
+    #[error("{}: cannot be created", path.display())]
     Host {
         /// The path.
         path: PathBuf,
