@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::peers::Vmm;
 use crate::{Failure, Outcome, WardPc, ensure};
 
 /// Longest from the VMM's start to the probe's first answer.
 const BOOT: Duration = Duration::from_secs(60);
 /// Longest an ordinary question takes.
 const QUESTION: Duration = Duration::from_secs(60);
+
+/// A probe guest's kernel command line.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1";
 
 /// The VMM in the PC.
 pub const VMM: &str = "/share/bulkhead-vmm";
@@ -125,7 +129,7 @@ impl<'a> Guest<'a> {
             "--initrd",
             "/share/probe.cpio",
             "--cmdline",
-            "console=ttyS0 quiet panic=-1",
+            CMDLINE,
             "--port",
             &port,
             "--serial",
@@ -134,8 +138,24 @@ impl<'a> Guest<'a> {
             &api,
         ];
         argv.extend(arguments);
+        Self::launch(pc, name, &argv)
+    }
+
+    /// Starts the probe guest in a VMM that is measured, its devices all there.
+    pub fn start_vmm(pc: &'a WardPc, name: &str, vmm: Vmm, disk: &str) -> Outcome<Self> {
+        let run = format!("/run/{name}");
+        pc.sh(&format!("rm -rf {run}; mkdir -p {run}"))?;
+        let boot = ["/share/vmlinuz", "/share/probe.cpio", CMDLINE];
+        Self::launch(pc, name, &vmm.command(boot, &run, Some(disk)))
+    }
+
+    /// Runs a command line and waits for the probe.
+    fn launch<S: AsRef<str>>(pc: &'a WardPc, name: &str, argv: &[S]) -> Outcome<Self> {
+        let run = format!("/run/{name}");
+        let argv: Vec<&str> = argv.iter().map(AsRef::as_ref).collect();
         let pid = pc.spawn(&argv, &format!("{run}/vmm.log"))?;
-        let guest = Self { pc, name: name.to_owned(), pid, probe: Probe::new(pc, &socket) };
+        let probe = Probe::new(pc, &format!("{run}/probe.sock"));
+        let guest = Self { pc, name: name.to_owned(), pid, probe };
         match guest.probe.wait_ready() {
             Ok(()) => Ok(guest),
             Err(Failure(error)) => Err(Failure(format!("{error}\n{}", guest.logs()))),

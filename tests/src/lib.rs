@@ -14,8 +14,11 @@
 #![allow(clippy::indexing_slicing, reason = "serde_json values are indexed by key")]
 
 pub mod agent;
+pub mod budgets;
 pub mod guest;
+pub mod measure;
 pub mod network;
+pub mod peers;
 pub mod qmp;
 pub mod runner;
 pub mod wardpc;

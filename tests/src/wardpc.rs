@@ -35,6 +35,9 @@ pub struct Hardware<'a> {
     pub cpus: u32,
     /// NICs: slot number on the root bus, MAC address, network.
     pub nics: Vec<(u8, &'static str, &'a Network)>,
+    /// Whether time is what instructions make it, two nanoseconds each, so that times repeat; one
+    /// processor only.
+    pub count_instructions: bool,
     /// More arguments for QEMU.
     pub extra: Vec<String>,
 }
@@ -79,7 +82,7 @@ impl WardPc {
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
-            .args(["-kernel", &text(&images.join("vmlinuz"))])
+            .args(["-kernel", &text(&share.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
             // The agent in the PC brings the other processors up, and says why.
             .args(["-append", "console=ttyS0 panic=-1 quiet intel_iommu=on iommu=nopt maxcpus=1"])
@@ -102,6 +105,9 @@ impl WardPc {
                 "-device",
                 &format!("e1000e,netdev=n{index},romfile=,mac={mac},addr={slot:x}"),
             ]);
+        }
+        if hardware.count_instructions {
+            qemu.args(["-icount", "shift=1,sleep=off"]);
         }
         qemu.args(&hardware.extra).stdin(Stdio::null());
         qemu.stdout(File::create(dir.join("qemu.log"))?)

@@ -92,6 +92,7 @@ fn act(request: &Value) -> Result<Value, String> {
         "block-devices" => Ok(json!({"devices": block::devices()})),
         "blk-write" => block::write(request),
         "blk-verify" => block::verify(request),
+        "blk-speed" => block::speed(request),
         "blk-discard" => {
             run(&["/bin/busybox", "blkdiscard", text(request, "device")?]).map(|_| json!({}))
         }

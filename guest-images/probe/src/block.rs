@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -73,4 +75,39 @@ pub(crate) fn verify(request: &Value) -> Result<Value, String> {
         }
     }
     Ok(json!({"mib": mib, "wrong_at": wrong_at}))
+}
+
+/// How fast a disk is past the guest's page cache: one request of `kib` after another, in order or
+/// anywhere, for `ms` milliseconds.
+pub(crate) fn speed(request: &Value) -> Result<Value, String> {
+    /// What O_DIRECT asks of a buffer's place.
+    const ALIGN: usize = 4096;
+    let (device, kib, ms) =
+        (text(request, "device")?, number(request, "kib")?, number(request, "ms")?);
+    let (write, random) = (request["write"] == true, request["random"] == true);
+    let mut options = File::options();
+    let disk = options.read(true).write(write).custom_flags(libc::O_DIRECT).open(device);
+    let disk = disk.map_err(|e| e.to_string())?;
+    let name = device.trim_start_matches("/dev/");
+    let sectors: u64 = first_line(&format!("/sys/block/{name}/size")).parse().unwrap_or(0);
+    let size = kib * 1024;
+    let places = (sectors * 512).checked_div(size).unwrap_or(0).max(1);
+    let mut memory = vec![0x5a; size as usize + ALIGN];
+    let from = memory.as_ptr().align_offset(ALIGN);
+    let buffer = memory.get_mut(from..from + size as usize).ok_or("no buffer")?;
+    let (mut requests, mut state, start) = (0u64, 0x2545_f491_4f6c_dd1du64, Instant::now());
+    while start.elapsed() < Duration::from_millis(ms) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let place = if random { state % places } else { requests % places };
+        let done = if write {
+            disk.write_all_at(buffer, place * size)
+        } else {
+            disk.read_exact_at(buffer, place * size)
+        };
+        done.map_err(|e| e.to_string())?;
+        requests += 1;
+    }
+    Ok(json!({"requests": requests, "us": start.elapsed().as_micros() as u64}))
 }

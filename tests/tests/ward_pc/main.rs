@@ -7,6 +7,7 @@
 
 mod agent;
 mod bad_input;
+mod budgets;
 mod vmm;
 
 use tests::runner::{self, Test};
@@ -30,7 +31,7 @@ pub(crate) struct Ward {
 fn main() {
     let ok = match set_up() {
         Ok((ward, _dir)) => {
-            let tests: Vec<Test<Ward>> = [vmm::TESTS, bad_input::TESTS, agent::TESTS].concat();
+            let tests: Vec<Test<Ward>> = [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS].concat();
             runner::run(&ward, &tests)
         }
         Err(Failure(error)) => {
@@ -53,6 +54,7 @@ fn set_up() -> Outcome<(Ward, tempfile::TempDir)> {
             memory_mib: 8192,
             cpus: 2,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
+            count_instructions: false,
             extra: vec![],
         },
     )?;

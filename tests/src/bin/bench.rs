@@ -1,0 +1,297 @@
+//! Measures bulkhead-vmm and Debian's QEMU in turn, in a simulated ward PC: `scripts/bench`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+use tests::budgets::Budgets;
+use tests::measure::{self, Exits};
+use tests::peers::{BZIMAGE, ELF, Vmm};
+use tests::wardpc::{Hardware, images};
+use tests::{Failure, Guest, Outcome, WardPc};
+
+/// What is booted, each in each run.
+const BOOTS: [(Vmm, &str); 6] = [
+    (Vmm::Bulkhead, BZIMAGE),
+    (Vmm::Q35, BZIMAGE),
+    (Vmm::Microvm, BZIMAGE),
+    (Vmm::Bulkhead, ELF),
+    (Vmm::Q35, ELF),
+    (Vmm::Microvm, ELF),
+];
+/// Patterns of disk access: name, KiB a request, write, random.
+const PATTERNS: [(&str, u64, bool, bool); 4] = [
+    ("sequential read, 1 MiB", 1024, false, false),
+    ("sequential write, 1 MiB", 1024, true, false),
+    ("random read, 4 KiB", 4, false, true),
+    ("random write, 4 KiB", 4, true, true),
+];
+/// How long one pattern is measured, in milliseconds.
+const DISK_MS: u64 = 2000;
+const DISK: &str = "/tmp/measured.img";
+
+fn main() {
+    let (mut runs, mut parts) = (5, BTreeSet::new());
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-n" => match words.next().and_then(|n| n.parse().ok()) {
+                Some(n) if n > 0 => runs = n,
+                _ => usage(),
+            },
+            "exits" | "memory" | "wall" | "instructions" | "disk" => drop(parts.insert(word)),
+            _ => usage(),
+        }
+    }
+    let mut report = Report { text: String::new(), missed: Vec::new() };
+    let result = run(&mut report, runs, &|part: &str| parts.is_empty() || parts.contains(part));
+    if let Err(Failure(error)) = result {
+        eprintln!("bench: {error}");
+        std::process::exit(1);
+    }
+    let place = images().join("../bench/report.md");
+    match fs::write(&place, &report.text) {
+        Ok(()) => println!("\nThe table is in target/bench/report.md."),
+        Err(error) => eprintln!("bench: could not write {}: {error}", place.display()),
+    }
+    for missed in &report.missed {
+        println!("MISSED: {missed}");
+    }
+    std::process::exit(i32::from(!report.missed.is_empty()));
+}
+
+fn usage() -> ! {
+    eprintln!("usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk]");
+    std::process::exit(2);
+}
+
+struct Report {
+    text: String,
+    missed: Vec<String>,
+}
+
+impl Report {
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    fn held(&mut self, holds: bool, what: String) {
+        self.line(&format!("\n{}: {what}", if holds { "within budget" } else { "MISSED" }));
+        if !holds {
+            self.missed.push(what);
+        }
+    }
+}
+
+/// Lowest, middle and highest of what was measured.
+struct Sample {
+    low: f64,
+    median: f64,
+    high: f64,
+}
+
+impl Sample {
+    fn of(mut values: Vec<f64>) -> Outcome<Self> {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().ok_or("nothing was measured");
+        Ok(Self { low: at(0)?, median: at(values.len() / 2)?, high: at(values.len().max(1) - 1)? })
+    }
+}
+
+fn power_on(dir: &Path, count_instructions: bool) -> Outcome<WardPc> {
+    let hardware = Hardware {
+        memory_mib: 6144,
+        cpus: if count_instructions { 1 } else { 2 },
+        nics: vec![],
+        count_instructions,
+        extra: vec![],
+    };
+    let pc = WardPc::start(dir, &hardware)?;
+    measure::prepare(&pc)?;
+    measure::prepare_qemu(&pc)?;
+    Ok(pc)
+}
+
+fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outcome {
+    let budgets = Budgets::load()?;
+    if ["exits", "memory", "wall", "disk"].into_iter().any(wanted) {
+        let dir = tempfile::tempdir()?;
+        let pc = power_on(dir.path(), false)?;
+        if wanted("exits") {
+            exits(report, &pc, &budgets)?;
+        }
+        if wanted("memory") {
+            memory(report, &pc, &budgets)?;
+        }
+        if wanted("wall") {
+            report.line("\n## Time to init, wall clock of the simulated PC, ms\n");
+            times(report, &pc, runs)?;
+        }
+        if wanted("disk") {
+            disk(report, &pc, runs, &budgets)?;
+        }
+    }
+    if wanted("instructions") {
+        let dir = tempfile::tempdir()?;
+        // Such a PC hangs at its boot now and then; a second one does not.
+        let pc = power_on(dir.path(), true).or_else(|Failure(error)| {
+            eprintln!("once more, as the PC did not come up: {error}");
+            power_on(dir.path(), true)
+        })?;
+        report.line("\n## Time to init, instruction-counted (2 ns an instruction), ms\n");
+        let medians = times(report, &pc, runs)?;
+        let of = |vmm| {
+            let all = medians.iter().filter(|(which, _)| *which == vmm).map(|(_, ms)| *ms);
+            all.fold(f64::INFINITY, f64::min)
+        };
+        let (ratio, most) =
+            (of(Vmm::Bulkhead) / of(Vmm::Q35), budgets.ratio("boot", "time_to_qemu_q35")?);
+        report.held(
+            ratio <= most,
+            format!("time to init {ratio:.2} x QEMU q35's, each with its better kernel; budget {most}"),
+        );
+    }
+    Ok(())
+}
+
+fn form(kernel: &str) -> &'static str {
+    if kernel == ELF { "PVH ELF" } else { "bzImage" }
+}
+
+fn exits(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
+    report.line("\n## VM exits until init\n");
+    let mut all: Vec<(String, Exits)> = Vec::new();
+    let most = budgets.count("boot", "exits_until_init")?;
+    let mut worst = 0;
+    for (vmm, kernel) in BOOTS {
+        let exits = measure::exits_until_init(pc, vmm, kernel)?;
+        if vmm == Vmm::Bulkhead {
+            worst = worst.max(exits.values().sum());
+        }
+        pc.progress(&format!("{}: {}", vmm.name(), exits.values().sum::<u64>()));
+        all.push((format!("{}, {}", vmm.name(), form(kernel)), exits));
+    }
+    let reasons: BTreeSet<&String> = all.iter().flat_map(|(_, exits)| exits.keys()).collect();
+    let mut head = "| reason |".to_owned();
+    let mut total = "| **all** |".to_owned();
+    for (name, exits) in &all {
+        let _ = write!(head, " {name} |");
+        let _ = write!(total, " **{}** |", exits.values().sum::<u64>());
+    }
+    report.line(&head);
+    report.line(&format!("|---|{}", "---|".repeat(all.len())));
+    for reason in reasons {
+        let mut line = format!("| {reason} |");
+        for (_, exits) in &all {
+            let _ = write!(line, " {} |", exits.get(reason).copied().unwrap_or(0));
+        }
+        report.line(&line);
+    }
+    report.line(&total);
+    report.held(worst <= most, format!("{worst} exits until init; budget {most}"));
+    Ok(())
+}
+
+fn memory(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
+    report.line("\n## Memory beyond guest RAM, with disk, console port and entropy device\n");
+    report.line("| VMM | resident, KiB | of that private, KiB | guest RAM resident, KiB | threads |");
+    report.line("|---|---|---|---|---|");
+    pc.sh(&format!("truncate -s 64M {DISK}"))?;
+    for vmm in [Vmm::Bulkhead, Vmm::Q35] {
+        let guest = Guest::start_vmm(pc, "measured", vmm, DISK)?;
+        let memory = measure::memory(pc, guest.pid)?;
+        guest.power_off()?;
+        report.line(&format!(
+            "| {} | {} | {} | {} | {} |",
+            vmm.name(),
+            memory.beyond_guest_kib,
+            memory.private_kib,
+            memory.guest_kib,
+            memory.threads
+        ));
+        if vmm == Vmm::Bulkhead {
+            let most = budgets.count("vmm", "memory_beyond_guest_kib")?;
+            let kib = memory.beyond_guest_kib;
+            report.held(kib <= most, format!("{kib} KiB beyond guest RAM; budget {most}"));
+            let most = budgets.count("vmm", "threads")?;
+            report.held(
+                memory.threads <= most,
+                format!("{} threads; budget {most}", memory.threads),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Median time of each of [`BOOTS`], one after the other in each run.
+fn times(report: &mut Report, pc: &WardPc, runs: usize) -> Outcome<Vec<(Vmm, f64)>> {
+    let mut all = vec![Vec::new(); BOOTS.len()];
+    for run in 1..=runs {
+        for ((vmm, kernel), times) in BOOTS.into_iter().zip(&mut all) {
+            let ms = measure::time_until_init(pc, vmm, kernel)?;
+            pc.progress(&format!("run {run}: {}, {}: {ms:.0} ms", vmm.name(), form(kernel)));
+            times.push(ms);
+        }
+    }
+    report.line("| VMM | kernel | lowest | median | highest |");
+    report.line("|---|---|---|---|---|");
+    let mut medians = Vec::new();
+    for ((vmm, kernel), times) in BOOTS.into_iter().zip(all) {
+        let Sample { low, median, high } = Sample::of(times)?;
+        report.line(&format!(
+            "| {} | {} | {low:.0} | {median:.0} | {high:.0} |",
+            vmm.name(),
+            form(kernel)
+        ));
+        medians.push((vmm, median));
+    }
+    Ok(medians)
+}
+
+fn disk(report: &mut Report, pc: &WardPc, runs: usize, budgets: &Budgets) -> Outcome {
+    report.line("\n## Disk throughput, one request at a time, past the guest's page cache\n");
+    pc.sh(&format!("dd if=/dev/urandom of={DISK} bs=1M count=256 2>/dev/null"))?;
+    let vmms = [Vmm::Bulkhead, Vmm::Q35];
+    let mut all = vec![[const { Vec::new() }; PATTERNS.len()]; vmms.len()];
+    for run in 1..=runs {
+        for (vmm, speeds) in vmms.into_iter().zip(&mut all) {
+            let guest = Guest::start_vmm(pc, "measured", vmm, DISK)?;
+            for ((name, kib, write, random), speeds) in PATTERNS.into_iter().zip(speeds) {
+                let question = json!({"op": "blk-speed", "device": "/dev/vda", "kib": kib,
+                                      "write": write, "random": random, "ms": DISK_MS});
+                let answer = guest.probe.ask(question)?;
+                let value = |key: &str| answer.get(key).and_then(serde_json::Value::as_f64);
+                let (Some(requests), Some(us)) = (value("requests"), value("us")) else {
+                    return Err(Failure(format!("the probe answered {answer}")));
+                };
+                let per_second = requests * 1e6 / us;
+                pc.progress(&format!("run {run}: {}, {name}: {per_second:.0}/s", vmm.name()));
+                speeds.push(per_second);
+            }
+            guest.power_off()?;
+        }
+    }
+    report.line("| requests a second | bulkhead-vmm: lowest | median | highest | QEMU q35: lowest | median | highest | ratio of the medians |");
+    report.line("|---|---|---|---|---|---|---|---|");
+    let least = budgets.ratio("blk", "throughput_to_qemu")?;
+    let [ours, theirs] = all.as_slice() else { return Err("two VMMs are compared".into()) };
+    let mut worst = f64::INFINITY;
+    for (((name, ..), ours), theirs) in PATTERNS.into_iter().zip(ours).zip(theirs) {
+        let (ours, theirs) = (Sample::of(ours.clone())?, Sample::of(theirs.clone())?);
+        let ratio = ours.median / theirs.median;
+        worst = worst.min(ratio);
+        report.line(&format!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {ratio:.2} |",
+            ours.low, ours.median, ours.high, theirs.low, theirs.median, theirs.high
+        ));
+    }
+    report.held(
+        worst >= least,
+        format!("disk throughput at least {worst:.2} x QEMU's virtio-blk; budget {least}"),
+    );
+    Ok(())
+}

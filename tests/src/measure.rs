@@ -1,0 +1,158 @@
+//! What a VMM costs, as the kernel under it sees it: tracepoints of KVM and `/proc`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::peers::{GUEST_MIB, QEMU_ROOT, Vmm};
+use crate::{Failure, Outcome, WardPc, ensure};
+
+const TRACING: &str = "/sys/kernel/debug/tracing";
+/// Longest from a VMM's start to its end when the guest's init ends at once.
+const BOOT: Duration = Duration::from_secs(120);
+/// What init writes to when it starts: `sys::mark` of the probe.
+const MARK: &str = "00f4";
+/// A guest that ends as soon as its init runs.
+const BOOT_ONLY: &str = "console=ttyS0 quiet panic=-1 probe.boot-only";
+
+/// Exits by reason, as KVM's tracepoint names them; nested page faults that are accesses to devices
+/// apart from those that are of memory.
+pub type Exits = BTreeMap<String, u64>;
+
+/// Puts what is started into the PC's memory, so that no measurement waits for its shared folder.
+pub fn prepare(pc: &WardPc) -> Outcome {
+    pc.sh(
+        "[ -d /tmp/measured ] || { mkdir /tmp/measured && \
+         cp /share/cloud/* /share/boot.cpio /share/bulkhead-vmm /tmp/measured; }",
+    )
+    .map(drop)
+}
+
+/// The same for Debian's QEMU, which gets a root directory of its own.
+pub fn prepare_qemu(pc: &WardPc) -> Outcome {
+    pc.sh(&format!(
+        "cp -r /share/qemu {QEMU_ROOT} && for d in dev proc tmp run share; do \
+         mount -o bind /$d {QEMU_ROOT}/$d || exit 1; done"
+    ))
+    .map(drop)
+}
+
+/// Counts the exits from a VM's first instruction to the guest's init.
+pub fn exits_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<Exits> {
+    pc.sh(&format!(
+        "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; echo 32768 > buffer_size_kb; \
+         echo > trace; echo 1 > events/kvm/kvm_exit/enable; echo 1 > tracing_on"
+    ))?;
+    boot(pc, vmm, kernel)?;
+    // One line for each exit becomes one for each kind: reason, port or page, how often.
+    let lines = pc.sh(&format!(
+        "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; \
+         sed -n 's/.*kvm_exit:.* reason \\([a-zA-Z_]*\\) rip [0-9a-fx]* info1 0x\\([0-9a-f]*\\) info2 0x\\([0-9a-f]*\\).*/\\1 \\2 \\3/p' trace | \
+         awk '{{ if ($1 ~ /io$/) {{ p = substr($2, 9, 4); if (p == \"{MARK}\") {{ print \"end\"; exit }} k = $1 }} \
+              else if ($1 ~ /npf$/) k = $1 \" \" substr($3, 1, 13); else k = $1; n[k]++ }} \
+              END {{ for (k in n) print n[k], k }}'; \
+         sed -n 's/.*entries-in-buffer.entries-written: \\([0-9]*\\).\\([0-9]*\\).*/buffer \\1 \\2/p' trace; echo > trace"
+    ))?;
+    let mut exits = Exits::new();
+    let mut ended = false;
+    for line in lines.lines() {
+        match *line.split_whitespace().collect::<Vec<_>>() {
+            ["end"] => ended = true,
+            ["buffer", kept, written] => {
+                ensure!(kept == written, "the trace buffer is too small: {line}");
+            }
+            [count, reason] => *exits.entry(name(reason, "")).or_default() += number(count)?,
+            [count, reason, page] => {
+                *exits.entry(name(reason, page)).or_default() += number(count)?;
+            }
+            _ => return Err(Failure(format!("cannot read {line:?} in the trace"))),
+        }
+    }
+    ensure!(ended, "{} did not get the guest to its init: {lines}", vmm.name());
+    Ok(exits)
+}
+
+fn number(text: &str) -> Outcome<u64> {
+    Ok(text.parse().map_err(|e| format!("{text}: {e}"))?)
+}
+
+/// A reason, and for a nested page fault whether it was a device's: page numbers as 13 hexadecimal
+/// digits, devices lie beyond the guest's RAM.
+fn name(reason: &str, page: &str) -> String {
+    let reason = reason.trim_start_matches("EXIT_").to_lowercase();
+    let page = u64::from_str_radix(page, 16).ok();
+    match page {
+        Some(0xfec00) => format!("{reason}, I/O APIC"),
+        Some(page) if page >= (GUEST_MIB << 8) => format!("{reason}, other devices"),
+        Some(_) => format!("{reason}, memory"),
+        None => reason,
+    }
+}
+
+/// Time from the VMM's start to the guest's init, in milliseconds of the simulated PC.
+pub fn time_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<f64> {
+    pc.sh(&format!(
+        "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; echo mono > trace_clock; \
+         echo 'port == 0xf4' > events/kvm/kvm_pio/filter; echo 1 > events/kvm/kvm_pio/enable; \
+         echo > trace; echo 1 > tracing_on"
+    ))?;
+    boot(pc, vmm, kernel)?;
+    let trace = pc.sh(&format!(
+        "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; grep -v '^#' trace; true"
+    ))?;
+    let at = |what: &str| -> Outcome<f64> {
+        let line = trace.lines().find(|line| line.contains(what));
+        let stamp = line.and_then(|l| {
+            l.split_whitespace().find_map(|word| word.strip_suffix(':')?.parse::<f64>().ok())
+        });
+        Ok(stamp.ok_or_else(|| format!("no {what:?} in the trace:\n{trace}"))?)
+    };
+    Ok((at("kvm_pio")? - at("vmm-start")?) * 1000.0)
+}
+
+/// Runs a VMM to its end, having marked its start in the trace.
+fn boot(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome {
+    let argv = vmm.command([kernel, "/tmp/measured/boot.cpio", BOOT_ONLY], "/tmp/measured", None);
+    let line = format!("echo vmm-start > {TRACING}/trace_marker; exec \"$@\"");
+    let mut all = vec!["/bin/busybox", "sh", "-c", &line, "sh"];
+    all.extend(argv.iter().map(String::as_str));
+    let output = pc.exec(&all, BOOT)?;
+    ensure!(output.status == Some(0), "{argv:?} failed: {output:?}");
+    Ok(())
+}
+
+/// A process' memory, in KiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Resident, guest RAM apart.
+    pub beyond_guest_kib: u64,
+    /// Of that, what only this process has.
+    pub private_kib: u64,
+    /// Resident guest RAM.
+    pub guest_kib: u64,
+    /// Threads.
+    pub threads: u64,
+}
+
+/// Looks at a running VMM.
+pub fn memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
+    let smaps = pc.sh(&format!("cat /proc/{pid}/smaps"))?;
+    let status = pc.sh(&format!("cat /proc/{pid}/status"))?;
+    let threads = status.lines().find_map(|line| line.strip_prefix("Threads:"));
+    let mut memory =
+        Memory { threads: number(threads.ok_or("no Threads:")?.trim())?, ..Memory::default() };
+    let mut guest = false;
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(key), Some(value)) = (words.next(), words.next()) else { continue };
+        let Ok(kib) = value.parse::<u64>() else { continue };
+        match key {
+            "Size:" => guest = kib >= GUEST_MIB * 1024,
+            "Rss:" if guest => memory.guest_kib += kib,
+            "Rss:" => memory.beyond_guest_kib += kib,
+            "Private_Clean:" | "Private_Dirty:" if !guest => memory.private_kib += kib,
+            _ => {}
+        }
+    }
+    ensure!(memory.guest_kib > 0, "the guest's RAM is not among the mappings:\n{smaps}");
+    Ok(memory)
+}

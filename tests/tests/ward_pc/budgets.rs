@@ -1,0 +1,41 @@
+//! Counts that `tests/budgets.toml` limits.
+
+use tests::budgets::Budgets;
+use tests::measure;
+use tests::peers::{BZIMAGE, ELF, Vmm};
+use tests::runner::Test;
+use tests::{Guest, Outcome, ensure};
+
+use crate::Ward;
+
+pub(crate) const TESTS: &[Test<Ward>] = &[
+    ("a_boot_takes_no_more_exits_than_budgeted", exits),
+    ("the_vmm_takes_no_more_memory_and_threads_than_budgeted", memory),
+];
+
+fn exits(ward: &Ward) -> Outcome {
+    let most = Budgets::load()?.count("boot", "exits_until_init")?;
+    measure::prepare(&ward.pc)?;
+    for kernel in [BZIMAGE, ELF] {
+        let exits = measure::exits_until_init(&ward.pc, Vmm::Bulkhead, kernel)?;
+        let total: u64 = exits.values().sum();
+        ward.pc.progress(&format!("{kernel}: {total} exits until init: {exits:?}"));
+        ensure!(total <= most, "{kernel}: {total} exits until init, {most} budgeted: {exits:?}");
+    }
+    Ok(())
+}
+
+fn memory(ward: &Ward) -> Outcome {
+    let budgets = Budgets::load()?;
+    measure::prepare(&ward.pc)?;
+    ward.pc.sh("truncate -s 64M /tmp/measured.img")?;
+    let guest = Guest::start_vmm(&ward.pc, "measured", Vmm::Bulkhead, "/tmp/measured.img")?;
+    let memory = measure::memory(&ward.pc, guest.pid)?;
+    guest.power_off()?;
+    ward.pc.progress(&format!("{memory:?}"));
+    let most = budgets.count("vmm", "memory_beyond_guest_kib")?;
+    ensure!(memory.beyond_guest_kib <= most, "{most} KiB budgeted: {memory:?}");
+    let most = budgets.count("vmm", "threads")?;
+    ensure!(memory.threads <= most, "{most} threads budgeted: {memory:?}");
+    Ok(())
+}
