@@ -16,7 +16,7 @@ pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
         format!(
             "[domain.{name}]\nmemory = \"512M\"\ncpus = 1\nkernel = \"/share/vmlinuz\"\n\
              initrd = \"/share/probe.cpio\"\ncmdline = \"console=ttyS0 quiet\"\nnic = \"{nic}\"\n\
-             ports = [\"org.bulkhead.probe\"]\n\n"
+             serial = \"file={name}.log\"\nports = [\"org.bulkhead.probe\"]\n\n"
         )
     };
     format!(

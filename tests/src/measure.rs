@@ -9,8 +9,8 @@ use crate::{Failure, Outcome, WardPc, ensure};
 const TRACING: &str = "/sys/kernel/debug/tracing";
 /// Longest from a VMM's start to its end when the guest's init ends at once.
 const BOOT: Duration = Duration::from_secs(120);
-/// What init writes to when it starts: `sys::mark` of the probe.
-const MARK: &str = "00f4";
+/// The CPUID leaf that init asks for when it starts: `mark` of the probe.
+const MARK: &str = "4000f4f4";
 /// A guest that ends as soon as its init runs.
 const BOOT_ONLY: &str = "console=ttyS0 quiet panic=-1 probe.boot-only";
 
@@ -20,11 +20,9 @@ pub type Exits = BTreeMap<String, u64>;
 
 /// Puts what is started into the PC's memory, so that no measurement waits for its shared folder.
 pub fn prepare(pc: &WardPc) -> Outcome {
-    pc.sh(
-        "[ -d /tmp/measured ] || { mkdir /tmp/measured && \
-         cp /share/cloud/* /share/boot.cpio /share/bulkhead-vmm /tmp/measured; }",
-    )
-    .map(drop)
+    pc.sh("[ -d /tmp/measured ] || { mkdir /tmp/measured && \
+         cp /share/cloud/* /share/boot.cpio /share/bulkhead-vmm /tmp/measured; }")
+        .map(drop)
 }
 
 /// The same for Debian's QEMU, which gets a root directory of its own.
@@ -40,15 +38,17 @@ pub fn prepare_qemu(pc: &WardPc) -> Outcome {
 pub fn exits_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<Exits> {
     pc.sh(&format!(
         "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; echo 32768 > buffer_size_kb; \
-         echo > trace; echo 1 > events/kvm/kvm_exit/enable; echo 1 > tracing_on"
+         echo > trace; echo 'function == 0x{MARK}' > events/kvm/kvm_cpuid/filter; \
+         echo 1 > events/kvm/kvm_cpuid/enable; echo 1 > events/kvm/kvm_exit/enable; echo 1 > tracing_on"
     ))?;
     boot(pc, vmm, kernel)?;
-    // One line for each exit becomes one for each kind: reason, port or page, how often.
+    // One line for each exit becomes one for each kind: how often, reason, page.
     let lines = pc.sh(&format!(
         "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; \
-         sed -n 's/.*kvm_exit:.* reason \\([a-zA-Z_]*\\) rip [0-9a-fx]* info1 0x\\([0-9a-f]*\\) info2 0x\\([0-9a-f]*\\).*/\\1 \\2 \\3/p' trace | \
-         awk '{{ if ($1 ~ /io$/) {{ p = substr($2, 9, 4); if (p == \"{MARK}\") {{ print \"end\"; exit }} k = $1 }} \
-              else if ($1 ~ /npf$/) k = $1 \" \" substr($3, 1, 13); else k = $1; n[k]++ }} \
+         sed -n -e 's/.*kvm_cpuid: func {MARK} .*/end/p' \
+             -e 's/.*kvm_exit:.* reason \\([a-zA-Z_]*\\) rip [0-9a-fx]* info1 0x\\([0-9a-f]*\\) info2 0x\\([0-9a-f]*\\).*/\\1 \\2 \\3/p' trace | \
+         awk '{{ if ($1 == \"end\") {{ print; exit }} \
+              if ($1 ~ /npf$/) k = $1 \" \" substr($3, 1, 13); else k = $1; n[k]++ }} \
               END {{ for (k in n) print n[k], k }}'; \
          sed -n 's/.*entries-in-buffer.entries-written: \\([0-9]*\\).\\([0-9]*\\).*/buffer \\1 \\2/p' trace; echo > trace"
     ))?;
@@ -67,7 +67,8 @@ pub fn exits_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<Exits> {
             _ => return Err(Failure(format!("cannot read {line:?} in the trace"))),
         }
     }
-    ensure!(ended, "{} did not get the guest to its init: {lines}", vmm.name());
+    let log = || pc.tail("/tmp/measured/serial.log");
+    ensure!(ended, "{} did not get the guest to its init; its log ends:\n{}", vmm.name(), log());
     Ok(exits)
 }
 
@@ -92,7 +93,8 @@ fn name(reason: &str, page: &str) -> String {
 pub fn time_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<f64> {
     pc.sh(&format!(
         "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; echo mono > trace_clock; \
-         echo 'port == 0xf4' > events/kvm/kvm_pio/filter; echo 1 > events/kvm/kvm_pio/enable; \
+         echo 'function == 0x{MARK}' > events/kvm/kvm_cpuid/filter; \
+         echo 1 > events/kvm/kvm_cpuid/enable; \
          echo > trace; echo 1 > tracing_on"
     ))?;
     boot(pc, vmm, kernel)?;
@@ -106,7 +108,7 @@ pub fn time_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<f64> {
         });
         Ok(stamp.ok_or_else(|| format!("no {what:?} in the trace:\n{trace}"))?)
     };
-    Ok((at("kvm_pio")? - at("vmm-start")?) * 1000.0)
+    Ok((at("kvm_cpuid:")? - at("vmm-start")?) * 1000.0)
 }
 
 /// Runs a VMM to its end, having marked its start in the trace.

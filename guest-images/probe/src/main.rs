@@ -32,7 +32,7 @@ fn main() {
     sys::mount_all();
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if cmdline.split_whitespace().any(|word| word == "probe.boot-only") {
-        sys::mark();
+        mark();
         println!("PROBE-INIT {}", answers::uptime());
         sys::power_off();
     }
@@ -57,6 +57,13 @@ fn main() {
         serve(&port);
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Tells whoever traces the VMM that init runs: asks for a CPUID leaf that nobody else asks for, in the
+/// range that belongs to hypervisors.
+fn mark() {
+    const LEAF: u32 = 0x4000_f4f4;
+    let _ = std::hint::black_box(std::arch::x86_64::__cpuid(LEAF));
 }
 
 /// Loads modules in the order in which they depend on each other.

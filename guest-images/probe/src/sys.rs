@@ -45,17 +45,6 @@ pub(crate) fn load_module(path: &str) -> io::Result<()> {
     }
 }
 
-/// Tells whoever traces the VMM that init runs: a write to a port where no device is.
-pub(crate) fn mark() {
-    const MARK: u16 = 0xf4;
-    // SAFETY: the port is asked for first and belongs to no device of a guest; nothing else is touched.
-    unsafe {
-        if libc::ioperm(MARK.into(), 1, 1) == 0 {
-            std::arch::asm!("out dx, al", in("dx") MARK, in("al") 1u8, options(nomem, nostack));
-        }
-    }
-}
-
 fn restart(how: libc::c_int) -> ! {
     // SAFETY: no arguments but the command; does not return on success.
     unsafe {

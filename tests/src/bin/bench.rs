@@ -152,7 +152,9 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
             (of(Vmm::Bulkhead) / of(Vmm::Q35), budgets.ratio("boot", "time_to_qemu_q35")?);
         report.held(
             ratio <= most,
-            format!("time to init {ratio:.2} x QEMU q35's, each with its better kernel; budget {most}"),
+            format!(
+                "time to init {ratio:.2} x QEMU q35's, each with its better kernel; budget {most}"
+            ),
         );
     }
     Ok(())
@@ -198,7 +200,8 @@ fn exits(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
 
 fn memory(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
     report.line("\n## Memory beyond guest RAM, with disk, console port and entropy device\n");
-    report.line("| VMM | resident, KiB | of that private, KiB | guest RAM resident, KiB | threads |");
+    report
+        .line("| VMM | resident, KiB | of that private, KiB | guest RAM resident, KiB | threads |");
     report.line("|---|---|---|---|---|");
     pc.sh(&format!("truncate -s 64M {DISK}"))?;
     for vmm in [Vmm::Bulkhead, Vmm::Q35] {
@@ -218,10 +221,8 @@ fn memory(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
             let kib = memory.beyond_guest_kib;
             report.held(kib <= most, format!("{kib} KiB beyond guest RAM; budget {most}"));
             let most = budgets.count("vmm", "threads")?;
-            report.held(
-                memory.threads <= most,
-                format!("{} threads; budget {most}", memory.threads),
-            );
+            report
+                .held(memory.threads <= most, format!("{} threads; budget {most}", memory.threads));
         }
     }
     Ok(())

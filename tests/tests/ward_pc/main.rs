@@ -31,7 +31,8 @@ pub(crate) struct Ward {
 fn main() {
     let ok = match set_up() {
         Ok((ward, _dir)) => {
-            let tests: Vec<Test<Ward>> = [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS].concat();
+            let tests: Vec<Test<Ward>> =
+                [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS].concat();
             runner::run(&ward, &tests)
         }
         Err(Failure(error)) => {
