@@ -16,11 +16,13 @@
 pub mod agent;
 pub mod budgets;
 pub mod guest;
+pub mod isolation;
 pub mod measure;
 pub mod network;
 pub mod peers;
 pub mod qmp;
 pub mod runner;
+pub mod ward;
 pub mod wardpc;
 
 pub use guest::Guest;

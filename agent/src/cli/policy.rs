@@ -2,6 +2,7 @@
 //! and verdicts become exit statuses here.
 
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -34,6 +35,26 @@ pub(super) enum PolicyCommand {
         file: PathBuf,
         #[command(subcommand)]
         what: What,
+    },
+    /// What a new policy would allow, deny or change; exit status 1 when anything widened
+    Diff {
+        /// The policy in force
+        old: PathBuf,
+        /// The one to replace it
+        new: PathBuf,
+    },
+    /// Who may send what to whom, as a table
+    Matrix {
+        /// The policy
+        file: PathBuf,
+        /// Write the table as a page for the browser and the printer instead
+        #[arg(long, value_name = "PAGE")]
+        html: Option<PathBuf>,
+    },
+    /// A commented policy to start from, for a ward PC with two domains
+    New {
+        /// Where to write it; to standard output when left out
+        file: Option<PathBuf>,
     },
 }
 
@@ -99,6 +120,9 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     match command {
         PolicyCommand::Check { file } => check(common, file),
         PolicyCommand::Explain { file, what } => explain(common, file, what),
+        PolicyCommand::Diff { old, new } => diff(common, old, new),
+        PolicyCommand::Matrix { file, html } => matrix(common, file, html.as_deref()),
+        PolicyCommand::New { file } => start(common, file.as_deref()),
     }
 }
 
@@ -160,6 +184,74 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
         return Err(failed(format!("it is larger than {} MiB", CONTENT_MAX >> 20)));
     }
     fs::read(file).map_err(|error| failed(error.to_string()))
+}
+
+fn diff(common: &Common, old: &Path, new: &Path) -> Outcome {
+    // Both are read before the first is given up on, so that one run names every mistake.
+    let (old, new) = match (read(common, old), read(common, new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(outcome), _) | (_, Err(outcome)) => return outcome,
+    };
+    let diff = officer::diff(&old, &new);
+    if common.json {
+        common.print_json(&diff);
+    } else {
+        print(&diff.to_string());
+    }
+    if diff.widened { Outcome::No } else { Outcome::Yes }
+}
+
+fn matrix(common: &Common, file: &Path, html: Option<&Path>) -> Outcome {
+    let policy = match read(common, file) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
+    };
+    let matrix = policy.matrix();
+    if let Some(page) = html {
+        // A page of an older policy is there to be replaced.
+        return match fs::write(page, matrix.html()) {
+            Ok(()) => written(common, page),
+            Err(error) => {
+                common.fail(Outcome::No, &format!("cannot write {}: {error}", page.display()))
+            }
+        };
+    }
+    if common.json {
+        common.print_json(&matrix);
+    } else {
+        print(&matrix.to_string());
+    }
+    Outcome::Yes
+}
+
+fn start(common: &Common, file: Option<&Path>) -> Outcome {
+    let Some(file) = file else {
+        if common.json {
+            common.print_json(&serde_json::json!({ "ok": true, "policy": officer::STARTER }));
+        } else {
+            print(officer::STARTER);
+        }
+        return Outcome::Yes;
+    };
+    let made = fs::File::create_new(file)
+        .and_then(|mut made| made.write_all(officer::STARTER.as_bytes()).and_then(|()| made.sync_all()));
+    match made {
+        Ok(()) => written(common, file),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(
+            Outcome::No,
+            &format!("{} is there already and is left as it is; name another file", file.display()),
+        ),
+        Err(error) => common.fail(Outcome::No, &format!("cannot write {}: {error}", file.display())),
+    }
+}
+
+fn written(common: &Common, file: &Path) -> Outcome {
+    if common.json {
+        common.print_json(&serde_json::json!({ "ok": true, "file": file }));
+    } else {
+        print(&format!("wrote {}\n", file.display()));
+    }
+    Outcome::Yes
 }
 
 /// Reads a policy, or says what is wrong with it.

@@ -103,13 +103,7 @@ impl Sample {
 }
 
 fn power_on(dir: &Path, count_instructions: bool) -> Outcome<WardPc> {
-    let hardware = Hardware {
-        memory_mib: 6144,
-        cpus: if count_instructions { 1 } else { 2 },
-        nics: vec![],
-        count_instructions,
-        extra: vec![],
-    };
+    let hardware = Hardware { memory_mib: 6144, nics: vec![], count_instructions, extra: vec![] };
     let pc = WardPc::start(dir, &hardware)?;
     measure::prepare(&pc)?;
     measure::prepare_qemu(&pc)?;

@@ -15,7 +15,6 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
@@ -32,8 +31,6 @@ struct Agent {
 }
 
 fn main() {
-    let _kept = hold_kvm().inspect_err(|error| println!("wardpc: KVM is not held: {error}"));
-    bring_processors_up();
     let path = loop {
         let found =
             fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().find(|e| {
@@ -64,29 +61,6 @@ fn main() {
         let mut text = reply.to_string();
         text.push('\n');
         writer.write_all(text.as_bytes()).expect("the port takes answers");
-    }
-}
-
-/// Makes a VM that is never run, with a processor whose APIC is never switched on, and keeps it.
-///
-/// The first VM of a host, the last, and each APIC that is off turn static keys, which rewrites code of
-/// the kernel's scheduler and of KVM. QEMU's TCG can keep a stale translation of such code when another
-/// processor runs it at that moment, and that processor then takes the same breakpoint for ever. So the
-/// keys are turned once, while the PC has one processor only, and stay so.
-fn hold_kvm() -> Result<(VmFd, VcpuFd), kvm_ioctls::Error> {
-    let vm = Kvm::new()?.create_vm()?;
-    vm.create_irq_chip()?;
-    let vcpu = vm.create_vcpu(0)?;
-    Ok((vm, vcpu))
-}
-
-/// The PC boots with one processor (`maxcpus=1`); here the others join.
-fn bring_processors_up() {
-    for entry in fs::read_dir("/sys/devices/system/cpu").into_iter().flatten().flatten() {
-        let online = entry.path().join("online");
-        if fs::read_to_string(&online).is_ok_and(|state| state.trim() == "0") {
-            fs::write(&online, "1").expect("the processor joins");
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::runner::Test;
 use tests::{Outcome, ensure};
 
-use crate::{CLINICAL_NIC, Ward};
+use tests::ward::{CLINICAL_NIC, Ward};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     ("bad_kernels_initrds_and_command_lines_are_refused_with_a_remedy", boot_files),

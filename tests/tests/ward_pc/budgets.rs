@@ -6,7 +6,7 @@ use tests::peers::{BZIMAGE, ELF, Vmm};
 use tests::runner::Test;
 use tests::{Guest, Outcome, ensure};
 
-use crate::Ward;
+use tests::ward::Ward;
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     ("a_boot_takes_no_more_exits_than_budgeted", exits),

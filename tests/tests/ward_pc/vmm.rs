@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tests::runner::Test;
 use tests::{Guest, Outcome, ensure};
 
-use crate::{CLINICAL_NIC, Ward};
+use tests::ward::{CLINICAL_NIC, Ward};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     ("the_pc_has_nested_virtualisation_and_an_iommu_group_for_each_nic", hardware),
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 fn hardware(ward: &Ward) -> Outcome {
     ward.pc.sh("[ -c /dev/kvm ] && [ -c /dev/vfio/vfio ]")?;
-    for nic in [CLINICAL_NIC, crate::INTERNET_NIC] {
+    for nic in [CLINICAL_NIC, tests::ward::INTERNET_NIC] {
         let members = ward.pc.sh(&format!("ls /sys/bus/pci/devices/{nic}/iommu_group/devices"))?;
         ensure!(members.trim() == nic, "the group of {nic} holds {members}");
     }
@@ -264,7 +264,7 @@ fn passthrough(ward: &Ward) -> Outcome {
         let guest = Guest::start(&ward.pc, "vfio", &["--vfio", CLINICAL_NIC])?;
         for round in 0..2 {
             let interface = guest.probe.interface()?;
-            ensure!(interface["mac"] == crate::CLINICAL_MAC, "{interface}");
+            ensure!(interface["mac"] == tests::ward::CLINICAL_MAC, "{interface}");
             ensure!(
                 interface["driver"] == "e1000e" && interface["msi_kind"] == "msix",
                 "{interface}"

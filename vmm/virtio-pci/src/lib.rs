@@ -26,6 +26,8 @@
 
 mod common;
 mod function;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod line;
 mod spec;
 mod worker;

@@ -1,0 +1,48 @@
+//! The ward PC that most tests and the demo use: two NICs on two networks that must not touch.
+
+use tempfile::TempDir;
+
+use crate::runner::Place;
+use crate::wardpc::Hardware;
+use crate::{Network, Outcome, WardPc};
+
+/// MAC address of the clinical NIC.
+pub const CLINICAL_MAC: &str = "52:54:00:0a:01:05";
+/// MAC address of the Internet NIC.
+pub const INTERNET_MAC: &str = "52:54:00:0a:02:06";
+/// Where the clinical NIC is.
+pub const CLINICAL_NIC: &str = "0000:00:05.0";
+/// Where the Internet NIC is.
+pub const INTERNET_NIC: &str = "0000:00:06.0";
+
+/// The PC and what its NICs are plugged into.
+pub struct Ward {
+    /// The PC.
+    pub pc: WardPc,
+    /// The hospital's network, its server at 10.1.0.1.
+    pub clinical: Network,
+    /// The outside, its server at 10.2.0.1.
+    pub internet: Network,
+    _dir: TempDir,
+}
+
+impl Place for Ward {
+    fn start() -> Outcome<Self> {
+        let dir = tempfile::tempdir()?;
+        let clinical = Network::start(dir.path(), "clinical", [10, 1, 0, 1])?;
+        let internet = Network::start(dir.path(), "internet", [10, 2, 0, 1])?;
+        let hardware = Hardware {
+            // A 5 GiB guest fits beside the PC itself.
+            memory_mib: 8192,
+            nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
+            count_instructions: false,
+            extra: vec![],
+        };
+        let pc = WardPc::start(dir.path(), &hardware)?;
+        Ok(Self { pc, clinical, internet, _dir: dir })
+    }
+
+    fn answers(&self) -> bool {
+        self.pc.answers()
+    }
+}

@@ -1,0 +1,120 @@
+//! What Bulkhead is built from: licences, sources, and one version of what must be one.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    reason = "a test program: serde_json values are indexed by key, and it may end on what it cannot do"
+)]
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Licences that go together with Apache-2.0 in one program.
+const LICENCES: &[&str] = &[
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "MIT",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+/// Crates whose types cross between crates of ours: two versions would not fit together.
+const ONE_VERSION: &[&str] = &[
+    "acpi_tables",
+    "event-manager",
+    "kvm-bindings",
+    "kvm-ioctls",
+    "linux-loader",
+    "vfio-bindings",
+    "vfio-ioctls",
+    "virtio-bindings",
+    "virtio-queue",
+    "vm-memory",
+    "vmm-sys-util",
+];
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+fn packages() -> Vec<Value> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--filter-platform=x86_64-unknown-linux-gnu"])
+        .args(["--format-version=1", "--locked"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+    metadata["packages"].as_array().cloned().unwrap_or_default()
+}
+
+fn text<'a>(package: &'a Value, key: &str) -> &'a str {
+    package[key].as_str().unwrap_or_default()
+}
+
+/// Whether a licence expression can be met with [`LICENCES`]: one of every OR, all of every AND. The
+/// older way to write OR is a slash. No package here nests them deeper than one bracket.
+fn acceptable(expression: &str) -> bool {
+    let plain = expression.replace('/', " OR ").replace(['(', ')'], "");
+    plain.split(" AND ").all(|all| all.split(" OR ").any(|one| LICENCES.contains(&one.trim())))
+}
+
+#[test]
+fn every_licence_goes_together_with_ours() {
+    let packages = packages();
+    assert!(packages.len() > 50, "cargo metadata lists {} packages", packages.len());
+    let bad: Vec<_> = packages
+        .iter()
+        .filter(|package| !acceptable(text(package, "license")))
+        .map(|package| format!("{}: {}", text(package, "name"), package["license"]))
+        .collect();
+    assert!(bad.is_empty(), "look at these licences: {bad:?}");
+}
+
+#[test]
+fn every_crate_is_ours_or_from_the_registry() {
+    for package in packages() {
+        let from = package["source"].as_str();
+        assert!(
+            from.is_none_or(|source| source == REGISTRY),
+            "{} is from {from:?}",
+            package["name"]
+        );
+    }
+}
+
+#[test]
+fn crates_whose_types_cross_are_there_in_one_version() {
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for package in packages() {
+        let versions = versions.entry(text(&package, "name").to_owned()).or_default();
+        versions.push(text(&package, "version").to_owned());
+    }
+    for name in ONE_VERSION {
+        let found = versions.get(*name).map_or(0, Vec::len);
+        assert!(
+            found <= 1,
+            "{name} is there as {:?}; align them in Cargo.toml",
+            versions.get(*name)
+        );
+    }
+}
+
+#[test]
+fn a_licence_that_does_not_go_together_is_seen() {
+    for (expression, holds) in [
+        ("MIT", true),
+        ("MIT OR Apache-2.0", true),
+        ("Unlicense/MIT", true),
+        ("GPL-3.0-only", false),
+        ("GPL-2.0 OR MIT", true),
+        ("(MIT OR Apache-2.0) AND Unicode-3.0", true),
+        ("MIT AND GPL-3.0-only", false),
+        ("", false),
+    ] {
+        assert_eq!(acceptable(expression), holds, "{expression}");
+    }
+}
