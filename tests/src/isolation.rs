@@ -74,7 +74,15 @@ pub fn sides<'a>(ward: &'a Ward, agent: &Agent<'a>) -> Outcome<[Side<'a>; 2]> {
         let link_local = described["ipv6"][0].as_str().unwrap_or_default().to_owned();
         ensure!(!link_local.is_empty(), "{name} has no link-local address: {described}");
         Ok::<_, Failure>(Side {
-            name, nic, mac, address, interface, described, link_local, probe, network,
+            name,
+            nic,
+            mac,
+            address,
+            interface,
+            described,
+            link_local,
+            probe,
+            network,
         })
     };
     Ok([
@@ -99,9 +107,10 @@ pub fn try_all(sides: &[Side<'_>; 2], tell: &dyn Fn(&Try)) -> Outcome<Vec<Try>> 
         let local = own.network.server_link_local();
         let reached = probe.reaches_by(&local, Some(&own.interface))?;
         record(name, "its own server, IPv6 link-local".into(), true, reached);
-        let page = probe.ask(json!({"op": "http", "address": server})).map_err(|Failure(error)| {
-            Failure(format!("{error}\nthe last frames:\n{}", own.network.last_frames(12)))
-        })?;
+        let page =
+            probe.ask(json!({"op": "http", "address": server})).map_err(|Failure(error)| {
+                Failure(format!("{error}\nthe last frames:\n{}", own.network.last_frames(12)))
+            })?;
         let says = format!("this is the {} network", own.network.name);
         let right = page["body"].as_str().is_some_and(|body| body.contains(&says));
         record(name, "its own server's page, HTTP".into(), true, right);
@@ -148,10 +157,15 @@ impl Side<'_> {
         format!("driver {driver}, MAC {}, interrupts by {kind}", word("mac"))
     }
 
-    /// Whether its guest still, or again, reaches its own server; an address is given anew.
+    /// Whether its guest reaches its own server.
     pub fn works(&self) -> Outcome<bool> {
+        self.probe.reaches(&self.network.server_text())
+    }
+
+    /// The same for a guest that was started anew: waits for it and gives it its address again.
+    pub fn works_again(&self) -> Outcome<bool> {
         self.probe.wait_ready()?;
         self.probe.configure(&format!("{}/24", self.address))?;
-        self.probe.reaches(&self.network.server_text())
+        self.works()
     }
 }

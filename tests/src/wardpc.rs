@@ -18,6 +18,8 @@ use crate::{Failure, Network, Outcome, ensure};
 const BOOT: Duration = Duration::from_secs(180);
 /// What an answer may take beyond the time its question allows.
 const MARGIN: Duration = Duration::from_secs(20);
+/// How long the PC can sleep over a lost interrupt.
+const PULSE: Duration = Duration::from_millis(500);
 /// How much of a log a failure shows, in bytes.
 const TAIL: usize = 4000;
 
@@ -68,6 +70,7 @@ impl WardPc {
     pub fn start(dir: &Path, hardware: &Hardware<'_>) -> Outcome<Self> {
         let images = images();
         let channel = dir.join("channel");
+        let pulse = dir.join("pulse");
         let console = dir.join("console.log");
         let share = images.join("share");
         ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
@@ -88,6 +91,8 @@ impl WardPc {
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
             .args(["-device", "virtserialport,chardev=ch,name=org.bulkhead.wardpc"])
+            .args(["-chardev", &format!("socket,id=hb,path={},server=on,wait=off", text(&pulse))])
+            .args(["-device", "virtserialport,chardev=hb,name=org.bulkhead.pulse"])
             .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,romfile="])
             .args([
                 "-fsdev",
@@ -117,6 +122,7 @@ impl WardPc {
         let mut pc = Pending { child: Some(child), dir, console: &console };
         let stream = pc.wait_for(|| UnixStream::connect(&channel).ok(), "its channel")?;
         stream.set_read_timeout(Some(BOOT))?;
+        beat(UnixStream::connect(&pulse)?);
         let child = pc.child.take().ok_or("QEMU is gone")?;
         let this = Self {
             qemu: child,
@@ -318,6 +324,17 @@ fn tails(dir: &Path, console: &Path) -> String {
         String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned()
     };
     format!("--- console\n{}\n--- qemu\n{}", tail(console), tail(&dir.join("qemu.err")))
+}
+
+/// Interrupts the PC twice a second. TCG's device thread and its processor both change the processor's
+/// pending interrupts without a lock when a guest is entered or left (`svm_helper.c`, QEMU 7.2), so one
+/// can get lost; when it is the timer's, the PC sleeps until another comes.
+fn beat(mut pulse: UnixStream) {
+    std::thread::spawn(move || {
+        while pulse.write_all(b".").is_ok() {
+            std::thread::sleep(PULSE);
+        }
+    });
 }
 
 /// QEMU must not outlive the test, however that ends.

@@ -233,15 +233,18 @@ fn start(common: &Common, file: Option<&Path>) -> Outcome {
         }
         return Outcome::Yes;
     };
-    let made = fs::File::create_new(file)
-        .and_then(|mut made| made.write_all(officer::STARTER.as_bytes()).and_then(|()| made.sync_all()));
+    let made = fs::File::create_new(file).and_then(|mut made| {
+        made.write_all(officer::STARTER.as_bytes()).and_then(|()| made.sync_all())
+    });
     match made {
         Ok(()) => written(common, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(
             Outcome::No,
             &format!("{} is there already and is left as it is; name another file", file.display()),
         ),
-        Err(error) => common.fail(Outcome::No, &format!("cannot write {}: {error}", file.display())),
+        Err(error) => {
+            common.fail(Outcome::No, &format!("cannot write {}: {error}", file.display()))
+        }
     }
 }
 

@@ -12,12 +12,15 @@ use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
+/// What comes in here only interrupts.
+const PULSE: &str = "org.bulkhead.pulse";
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long one try of a question that may be repeated takes.
 const RETRY: Duration = Duration::from_secs(3);
@@ -31,17 +34,15 @@ struct Agent {
 }
 
 fn main() {
-    let path = loop {
-        let found =
-            fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten().find(|e| {
-                fs::read_to_string(e.path().join("name")).unwrap_or_default().trim() == PORT
-            });
-        match found {
-            Some(entry) => break format!("/dev/{}", entry.file_name().to_string_lossy()),
-            None => std::thread::sleep(PAUSE),
+    let mut pulse = open(PULSE);
+    std::thread::spawn(move || {
+        while let Ok(read) = pulse.read(&mut [0; 64]) {
+            if read == 0 {
+                std::thread::sleep(PAUSE); // nobody is connected yet
+            }
         }
-    };
-    let port = OpenOptions::new().read(true).write(true).open(path).expect("the port opens");
+    });
+    let port = open(PORT);
     let mut writer = port.try_clone().expect("the port is cloned");
     let mut agent = Agent::default();
     let mut reader = BufReader::new(port);
@@ -61,6 +62,23 @@ fn main() {
         let mut text = reply.to_string();
         text.push('\n');
         writer.write_all(text.as_bytes()).expect("the port takes answers");
+    }
+}
+
+/// Waits for a port and opens it.
+fn open(name: &str) -> File {
+    loop {
+        let ports = fs::read_dir("/sys/class/virtio-ports").into_iter().flatten().flatten();
+        for port in ports {
+            let found = fs::read_to_string(port.path().join("name")).unwrap_or_default();
+            let path = Path::new("/dev").join(port.file_name());
+            if found.trim() == name
+                && let Ok(file) = OpenOptions::new().read(true).write(true).open(path)
+            {
+                return file;
+            }
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

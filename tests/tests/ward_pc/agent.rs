@@ -76,14 +76,14 @@ fn two_domains(ward: &Ward) -> Outcome {
     ensure!(clinical.works()?, "the other domain noticed the stop");
     let output = agent.bulkhead(&["start", "internet"])?;
     ensure!(output.status == Some(0), "start: {output:?}\n{}", agent.logs());
-    ensure!(internet.works()?, "after a restart the server is out of reach");
+    ensure!(internet.works_again()?, "after a restart the server is out of reach");
 
     ward.pc.progress("a VMM that dies is restarted, the other domain does not notice");
     let before = agent.status()?;
     let pid = |status: &serde_json::Value| status["domains"][1]["pid"].as_u64().unwrap_or(0);
     ward.pc.sh(&format!("kill -9 {}", pid(&before)))?;
     std::thread::sleep(Duration::from_secs(2));
-    ensure!(internet.works()?, "after a crash the server is out of reach");
+    ensure!(internet.works_again()?, "after a crash the server is out of reach");
     ensure!(clinical.works()?, "the other domain noticed the crash");
     let after = agent.status()?;
     let domains = (&after["domains"][0], &after["domains"][1]);
