@@ -1,4 +1,5 @@
 //! The officer's tools on the command line: what they print, write, and end with.
+#![allow(clippy::unwrap_used, reason = "a test says by panicking what it did not expect")]
 
 use std::fs;
 use std::path::Path;
