@@ -42,5 +42,6 @@ mod lint;
 pub mod officer;
 mod policy;
 pub mod request;
+pub mod signature;
 
 pub use policy::{FORMAT, Policy};

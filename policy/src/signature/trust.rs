@@ -1,0 +1,174 @@
+//! Whom a PC trusts to sign its policy: `trust.toml`, beside the machine file.
+//!
+//! ```toml
+//! format = 1
+//! threshold = 2                  # how many different officers must have signed
+//!
+//! [[officer]]
+//! name = "Kim Min-ji"
+//! key = "ed25519:..."            # the line of her .pub file
+//! ```
+
+use std::fmt;
+
+use super::{PublicKey, Signatures, format, message, too_many};
+use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::document::{self, Value};
+
+/// Longest name, in bytes.
+const NAME_MAX: usize = 128;
+
+/// Somebody who may sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Officer {
+    /// What people call them.
+    pub name: String,
+    /// Their key.
+    pub key: PublicKey,
+}
+
+/// Who may sign, and how many must.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustStore {
+    threshold: usize,
+    officers: Vec<Officer>,
+}
+
+/// Proof that enough trusted officers signed a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approval {
+    signers: Vec<String>,
+}
+
+impl Approval {
+    /// The officers, in the trust store's order.
+    #[must_use]
+    pub fn signers(&self) -> &[String] {
+        &self.signers
+    }
+}
+
+/// Why a text is not approved, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Refusal {
+    /// How many officers must sign.
+    pub threshold: usize,
+    /// The officers whose signatures hold.
+    pub signers: Vec<String>,
+    /// The officers whose signatures are for another text.
+    pub stale: Vec<String>,
+    /// Signatures by keys this PC does not trust.
+    pub strangers: usize,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let officers = if self.threshold == 1 { "officer has" } else { "officers have" };
+        write!(f, "{} {officers} to sign it, ", self.threshold)?;
+        match self.signers.as_slice() {
+            [] => write!(f, "and no signature holds")?,
+            signers => write!(f, "and only {} did", signers.join(" and "))?,
+        }
+        if !self.stale.is_empty() {
+            let stale = self.stale.join(" and ");
+            write!(f, "; the text was changed after {stale} signed it")?;
+        }
+        if self.strangers > 0 {
+            write!(f, "; {} by keys that are not in the trust store", self.strangers)?;
+        }
+        write!(f, ": have it signed with `bulkhead policy sign`")
+    }
+}
+
+impl TrustStore {
+    /// Reads a trust store.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
+        let source = Source::new(source_name, text);
+        document::read(&source, |mut form| {
+            format(&mut form);
+            let officers = form.each("officer", |mut form| {
+                let name = form.required("name", "\"Kim Min-ji\"", name);
+                let key =
+                    form.required("key", "\"ed25519:...\"", |v| Some((v.parsed()?, v.span())));
+                form.close();
+                let (key, span) = key?;
+                Some((Officer { name: name?, key }, span))
+            });
+            for (index, (officer, span)) in officers.iter().enumerate() {
+                let first = officers.iter().position(|(other, _)| other.key == officer.key);
+                if first.is_some_and(|first| first < index) {
+                    let message = "this key is here already: one officer would count as two";
+                    let help = "remove one of the two, or use the other officer's own key";
+                    form.sink().report(Diagnostic::error(*span, message, help));
+                }
+            }
+            too_many(&form, officers.len(), "officers");
+            let most = officers.len().max(1);
+            let threshold = form.required("threshold", "1", |v| {
+                v.integer(
+                    "how many officers must sign",
+                    1..=u32::try_from(most).unwrap_or(u32::MAX),
+                )
+            });
+            if officers.is_empty() && !form.has("officer") {
+                form.sink().report(Diagnostic::error(
+                    form.span(),
+                    "the trust store has no officer, so that no policy could ever be approved",
+                    "add an [[officer]], or remove the file to take policies unsigned",
+                ));
+            }
+            form.close();
+            let officers = officers.into_iter().map(|(officer, _)| officer).collect();
+            Some(Self { threshold: usize::try_from(threshold?).unwrap_or(usize::MAX), officers })
+        })
+    }
+
+    /// How many officers must sign.
+    #[must_use]
+    pub fn threshold(&self) -> usize {
+        self.threshold
+    }
+
+    /// Who may sign.
+    #[must_use]
+    pub fn officers(&self) -> &[Officer] {
+        &self.officers
+    }
+
+    /// Whether enough officers signed `text`. Each counts once, however often they signed.
+    ///
+    /// # Errors
+    /// Too few did.
+    pub fn approve(&self, text: &str, signatures: &Signatures) -> Result<Approval, Refusal> {
+        let message = message(text);
+        let (mut signers, mut stale) = (Vec::new(), Vec::new());
+        for officer in &self.officers {
+            let mut own = signatures.0.iter().filter(|(key, _)| *key == officer.key).peekable();
+            if own.peek().is_none() {
+                continue;
+            }
+            let holds = own.any(|(key, signature)| key.verifies(&message, signature));
+            if holds { &mut signers } else { &mut stale }.push(officer.name.clone());
+        }
+        if signers.len() >= self.threshold {
+            return Ok(Approval { signers });
+        }
+        let trusted = |key: &PublicKey| self.officers.iter().any(|officer| officer.key == *key);
+        let strangers = signatures.0.iter().filter(|(key, _)| !trusted(key)).count();
+        Err(Refusal { threshold: self.threshold, signers, stale, strangers })
+    }
+}
+
+fn name(value: Value<'_>) -> Option<String> {
+    let name = value.string()?;
+    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+        return value.wrong(
+            "this is not a name",
+            format!("write the officer's name: 1 to {NAME_MAX} bytes, no control characters"),
+        );
+    }
+    Some(name.to_owned())
+}
