@@ -1,4 +1,4 @@
-//! Small JSON files that must survive a crash: written whole beside the old one, synced, renamed.
+//! Files that must survive a crash: written whole beside the old one, synced, renamed.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -8,20 +8,27 @@ use std::path::Path;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Largest file read back, in bytes; ours are a few hundred.
-const SIZE_MAX: u64 = 1 << 20;
+/// Largest file read back, in bytes: a policy, as JSON writes it.
+const SIZE_MAX: u64 = 16 << 20;
 
 /// Replaces `path` by `value`. When this returns, the new content is on the disk.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let fresh = path.with_extension("new");
     let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::other)?;
     text.push(b'\n');
+    replace(path, &text, 0o600)
+}
+
+/// Replaces the file at `path`, which keeps its old content or has the new one whatever happens.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
     let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-    file.write_all(&text)?;
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(fresh)?;
+    file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&fresh, path)?;
+    fs::rename(fresh, path)?;
     fs::File::open(directory)?.sync_all()
 }
 

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use policy::Policy;
 use policy::diagnostic::Diagnostics;
 
 use crate::control::protocol::PolicyReport;
 use crate::machine::{Context, Machine};
+use crate::policy_store::{InForce, PolicyStore, Refusal};
 use crate::roster::{self, Member};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
@@ -46,6 +46,9 @@ pub enum FilesError {
     /// The policy is refused.
     #[error("{0}")]
     Policy(Diagnostics),
+    /// The policy is refused for another reason than its text.
+    #[error("the policy is refused")]
+    Refused(#[source] Refusal),
     /// The machine file is refused.
     #[error("{0}")]
     Machine(Diagnostics),
@@ -53,23 +56,36 @@ pub enum FilesError {
 
 impl Files {
     /// Reads both. Every problem of a file is reported at once.
-    pub fn read(machine: &Path, policy: &Path, images: &Path) -> Result<Self, FilesError> {
-        let policy_text = read_policy_text(policy)?;
-        let parsed = Policy::parse(&policy.display().to_string(), &policy_text)
-            .map_err(FilesError::Policy)?;
-        let roster = roster::of(&parsed);
-        let machine_text = read_machine_text(machine)?;
-        let context = Context { images, roster: Some(&roster) };
-        let machine = Machine::parse(&machine.display().to_string(), &machine_text, context)
-            .map_err(FilesError::Machine)?;
-        let report = PolicyReport {
-            file: policy.display().to_string(),
-            serial: parsed.serial(),
-            issuer: parsed.issuer().to_owned(),
-            // Signatures are checked from the version on that has a trust store.
-            signed: false,
-        };
-        Ok(Self { machine, roster, policy: report })
+    pub fn read(machine: &Path, store: &PolicyStore, images: &Path) -> Result<Self, FilesError> {
+        let in_force = store.load()?;
+        let roster = roster::of(&in_force.policy);
+        let machine = read_machine(machine, images, &roster)?;
+        store.remember(&in_force).map_err(FilesError::Refused)?;
+        Ok(Self { machine, roster, policy: report(store, &in_force) })
+    }
+}
+
+/// The machine file, checked against the policy's domains.
+pub fn read_machine(
+    machine: &Path,
+    images: &Path,
+    roster: &[Member],
+) -> Result<Machine, FilesError> {
+    let text = read_machine_text(machine)?;
+    let context = Context { images, roster: Some(roster) };
+    Machine::parse(&machine.display().to_string(), &text, context).map_err(FilesError::Machine)
+}
+
+/// What `status` says of the policy in force.
+#[must_use]
+pub fn report(store: &PolicyStore, in_force: &InForce) -> PolicyReport {
+    PolicyReport {
+        file: store.file().display().to_string(),
+        serial: in_force.policy.serial(),
+        issuer: in_force.policy.issuer().to_owned(),
+        signed: !in_force.signers.is_empty(),
+        signers: in_force.signers.clone(),
+        refused: in_force.refused.clone(),
     }
 }
 

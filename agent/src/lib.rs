@@ -19,5 +19,6 @@ pub mod host_network;
 pub mod layout;
 pub mod machine;
 pub mod pci;
+pub mod policy_store;
 pub mod roster;
 pub mod supervisor;

@@ -219,6 +219,83 @@ fn an_overridden_host_network_rule_is_loud() {
     agent.stop();
 }
 
+/// An officer's key in the ward, and a PC that takes only what it signed.
+fn signing(ward: &Ward) -> String {
+    let key = ward.at("officer").display().to_string();
+    assert!(ward.bulkhead(&["policy", "keygen", &key, "--name", "Kim"]).status.success());
+    let public = fs::read_to_string(ward.at("officer.pub")).unwrap();
+    fs::write(ward.at("trust.toml"), format!("format = 1\nthreshold = 1\n{public}")).unwrap();
+    key
+}
+
+fn sign(ward: &Ward, file: &str, key: &str) {
+    let file = ward.at(file).display().to_string();
+    assert!(ward.bulkhead(&["policy", "sign", &file, "--key", key]).status.success());
+}
+
+#[test]
+fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_agent() {
+    let ward = Ward::new(MACHINE);
+    let key = signing(&ward);
+    sign(&ward, "policy.toml", &key);
+    let agent = ward.start_agent();
+    for domain in ["clinical", "internet"] {
+        ward.wait_for_state(domain, "running");
+    }
+    let pids = ["clinical", "internet"].map(|domain| ward.pid(domain));
+    assert_eq!(ward.status()["policy"]["signers"][0], "Kim");
+
+    let old = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    let new = old.replace("serial = 7", "serial = 8").replace("\"CLINICAL\"", "\"WARD\"");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let file = ward.at("new.toml").display().to_string();
+    let refused = ward.bulkhead(&["policy", "apply", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no signature holds"));
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+
+    sign(&ward, "new.toml", &key);
+    let applied = ward.bulkhead(&["policy", "apply", &file]);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let status = ward.status();
+    assert_eq!((&status["policy"]["serial"], &status["domains"][0]["label"]), (&8.into(), &"WARD".into()));
+    assert_eq!(["clinical", "internet"].map(|domain| ward.pid(domain)), pids);
+    assert_eq!(fs::read_to_string(ward.at("policy.toml")).unwrap(), new);
+
+    // Going back is refused, by the command line and by a file that somebody lays down.
+    fs::write(ward.at("old.toml"), &old).unwrap();
+    sign(&ward, "old.toml", &key);
+    let back = ward.bulkhead(&["policy", "apply", &ward.at("old.toml").display().to_string()]);
+    assert_eq!(back.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&back.stderr).contains("serial above 8"));
+    agent.stop();
+    fs::copy(ward.at("old.toml"), ward.at("policy.toml")).unwrap();
+    fs::copy(ward.at("old.toml.sig"), ward.at("policy.toml.sig")).unwrap();
+    let agent = ward.start_agent();
+    let status = ward.status();
+    assert_eq!(status["policy"]["serial"], 8);
+    assert!(status["policy"]["refused"].as_str().unwrap().contains("serial above 8"), "{status}");
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("THE POLICY FILE IS REFUSED"), "{text}");
+    agent.stop();
+}
+
+#[test]
+fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
+    let (ward, agent) = running();
+    let more = fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8")
+        + "[[domain]]\nname = \"lab\"\nlabel = \"LAB\"\ncolour = \"#0000ff\"\nhotkey = \"Ctrl+Alt+3\"\n\
+           network = \"none\"\npersistence = \"keep\"\n";
+    let fewer = more.replace("\"internet\"", "\"outside\"");
+    fs::write(ward.at("fewer.toml"), fewer).unwrap();
+    let refused = ward.bulkhead(&["policy", "apply", &ward.at("fewer.toml").display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("machine file does not go with it"), "{said}");
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+    agent.stop();
+}
+
 #[test]
 fn files_that_are_wrong_or_missing_are_refused_before_anything_is_touched() {
     let ward = Ward::new(&MACHINE.replace("kernel =", "kernal ="));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panicking what it did not expect")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -85,4 +86,61 @@ fn the_matrix_is_a_table_for_people_machines_and_printers() {
     assert!(html.starts_with("<!doctype html>") || html.starts_with("<!DOCTYPE html>"));
     let nowhere = bulkhead(&["matrix", &file, "--html", "/no/such/folder/matrix.html"]);
     assert_eq!(nowhere.status.code(), Some(1));
+}
+
+#[test]
+fn two_officers_sign_and_a_change_afterwards_is_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    let (policy, trust) = (file("policy.toml"), file("trust.toml"));
+    bulkhead(&["new", &policy]);
+    for officer in ["kim", "lee"] {
+        let made = bulkhead(&["keygen", &file(officer), "--name", officer]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mode = fs::metadata(file(officer)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+    }
+    let public = |officer: &str| fs::read_to_string(file(&format!("{officer}.pub"))).unwrap();
+    fs::write(&trust, format!("format = 1\nthreshold = 2\n{}{}", public("kim"), public("lee"))).unwrap();
+    let verify = || bulkhead(&["verify", &policy, "--trust", &trust]);
+
+    assert_eq!(verify().status.code(), Some(1));
+    assert!(bulkhead(&["sign", &policy, "--key", &file("kim")]).status.success());
+    let one = verify();
+    assert_eq!(one.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&one.stderr).contains("only kim did"));
+    assert!(bulkhead(&["sign", &policy, "--key", &file("lee")]).status.success());
+    let both = verify();
+    assert!(both.status.success(), "{}", String::from_utf8_lossy(&both.stderr));
+    assert_eq!(String::from_utf8_lossy(&both.stdout), "signed by kim, lee; 2 needed\n");
+
+    let changed = fs::read_to_string(&policy).unwrap() + "# a word\n";
+    fs::write(&policy, changed).unwrap();
+    let stale = verify();
+    assert_eq!(stale.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&stale.stderr).contains("changed after kim and lee signed it"));
+    let again = bulkhead(&["sign", &policy, "--key", &file("kim"), "--json"]);
+    assert_eq!((&json(&again)["signatures"], &json(&again)["removed"]), (&1.into(), &1.into()));
+}
+
+#[test]
+fn a_key_is_never_replaced_and_a_broken_policy_never_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (key, policy) = (path(dir.path(), "key"), path(dir.path(), "policy.toml"));
+    assert!(bulkhead(&["keygen", &key, "--name", "Kim Min-ji \"MJ\""]).status.success());
+    let secret = fs::read(&key).unwrap();
+    let again = bulkhead(&["keygen", &key, "--name", "Kim"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("never replaced"));
+    assert_eq!(fs::read(&key).unwrap(), secret);
+    assert_eq!(bulkhead(&["keygen", &path(dir.path(), "k2"), "--name", ""]).status.code(), Some(1));
+    assert!(!dir.path().join("k2").exists());
+
+    fs::write(&policy, "format = 1\nserail = 2\n").unwrap();
+    assert_eq!(bulkhead(&["sign", &policy, "--key", &key]).status.code(), Some(1));
+    assert!(!dir.path().join("policy.toml.sig").exists());
+    bulkhead(&["new", &path(dir.path(), "good.toml")]);
+    let with_public = bulkhead(&["sign", &path(dir.path(), "good.toml"), "--key", &format!("{key}.pub")]);
+    assert_eq!(with_public.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&with_public.stderr).contains("not the .pub file"));
 }

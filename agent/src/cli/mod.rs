@@ -5,6 +5,7 @@
 mod doctor;
 mod domains;
 mod policy;
+mod signing;
 mod status;
 
 use std::io::{self, IsTerminal, Write};

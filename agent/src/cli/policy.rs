@@ -14,7 +14,7 @@ use policy::language::MediaType;
 use policy::officer::{self, Explanation};
 use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
 
-use super::{Common, Outcome, colours, complain, print};
+use super::{Common, Outcome, colours, complain, print, signing};
 use crate::files;
 use crate::supervisor::devices::explain as explain_error;
 
@@ -50,6 +50,35 @@ pub(super) enum PolicyCommand {
         /// Write the table as a page for the browser and the printer instead
         #[arg(long, value_name = "PAGE")]
         html: Option<PathBuf>,
+    },
+    /// Make an officer's key: FILE, which the officer alone keeps, and FILE.pub for the PCs' trust stores
+    Keygen {
+        /// Where the secret key goes; a file that is there is never replaced
+        file: PathBuf,
+        /// The officer's name, as the trust store and `status` are to show it
+        #[arg(long)]
+        name: String,
+    },
+    /// Add an officer's signature to FILE.sig
+    Sign {
+        /// The policy; it must be without mistakes
+        file: PathBuf,
+        /// The officer's secret key
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+    },
+    /// Have enough trusted officers signed it?
+    Verify {
+        /// The policy; its signatures are in FILE.sig
+        file: PathBuf,
+        /// Who may sign, and how many must
+        #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/trust.toml")]
+        trust: PathBuf,
+    },
+    /// Put it in force on this PC, without restarting a guest; refused, the one in force stays
+    Apply {
+        /// The policy; its signatures are in FILE.sig
+        file: PathBuf,
     },
     /// A commented policy to start from, for a ward PC with two domains
     New {
@@ -123,6 +152,10 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::Diff { old, new } => diff(common, old, new),
         PolicyCommand::Matrix { file, html } => matrix(common, file, html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
+        PolicyCommand::Keygen { file, name } => signing::keygen(common, file, name),
+        PolicyCommand::Sign { file, key } => signing::sign(common, file, key),
+        PolicyCommand::Verify { file, trust } => signing::verify(common, file, trust),
+        PolicyCommand::Apply { file } => signing::apply(common, file),
     }
 }
 
@@ -248,7 +281,7 @@ fn start(common: &Common, file: Option<&Path>) -> Outcome {
     }
 }
 
-fn written(common: &Common, file: &Path) -> Outcome {
+pub(super) fn written(common: &Common, file: &Path) -> Outcome {
     if common.json {
         common.print_json(&serde_json::json!({ "ok": true, "file": file }));
     } else {
@@ -258,13 +291,13 @@ fn written(common: &Common, file: &Path) -> Outcome {
 }
 
 /// Reads a policy, or says what is wrong with it.
-fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
+pub(super) fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
     let text = files::read_policy_text(file)
         .map_err(|error| common.fail(Outcome::No, &explain_error(&error)))?;
     Policy::draft(&file.display().to_string(), &text).map_err(|found| refuse(common, &found))
 }
 
-fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
+pub(super) fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
     if common.json {
         return common.fail(Outcome::No, &found.to_string());
     }

@@ -7,6 +7,8 @@ use crate::supervisor::NicReport;
 
 /// Longest request line, in bytes.
 pub const REQUEST_MAX: usize = 4096;
+/// Longest request line of those who may apply a policy, which is in it.
+pub const APPLY_MAX: usize = 16 << 20;
 /// Longest answer line, in bytes.
 pub const ANSWER_MAX: usize = 1 << 20;
 
@@ -33,6 +35,14 @@ pub enum Request {
     Restart {
         /// Which.
         domain: String,
+    },
+    /// Put another policy in force.
+    ApplyPolicy {
+        /// Its text.
+        policy: String,
+        /// Its signature file's text.
+        #[serde(default)]
+        signatures: Option<String>,
     },
     /// Start the guest anew within its VMM, without asking it.
     Reset {
@@ -102,8 +112,14 @@ pub struct PolicyReport {
     pub serial: u64,
     /// Who issued it.
     pub issuer: String,
-    /// Whether its signatures were checked.
+    /// Whether enough trusted officers signed it.
     pub signed: bool,
+    /// Who did.
+    #[serde(default)]
+    pub signers: Vec<String>,
+    /// Why this is the last good policy and not the one in the file.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 /// The host's own network.

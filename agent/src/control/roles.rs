@@ -1,12 +1,12 @@
 //! Who may do what over the control socket. The kernel says who is at the other end
 //! (`SO_PEERCRED`); the host's groups say what they are.
 //!
-//! | group | role | status | start, restart, reset | stop |
-//! | --- | --- | --- | --- | --- |
-//! | `bulkhead-user` | user: the ward | yes | | |
-//! | `bulkhead-it` | IT | yes | yes | yes |
-//! | `bulkhead-officer` | security office | yes | | yes, to contain an incident |
-//! | (root) | | yes | yes | yes |
+//! | group | role | status | start, restart, reset | stop | put a policy in force |
+//! | --- | --- | --- | --- | --- | --- |
+//! | `bulkhead-user` | user: the ward | yes | | | |
+//! | `bulkhead-it` | IT | yes | yes | yes | |
+//! | `bulkhead-officer` | security office | yes | | yes, to contain an incident | yes |
+//! | (root) | | yes | yes | yes | yes |
 //!
 //! Anybody else is refused.
 
@@ -17,7 +17,7 @@ use std::os::unix::net::UnixStream;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
-use super::protocol::Request;
+use super::protocol::{APPLY_MAX, REQUEST_MAX, Request};
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,13 @@ impl Caller {
         Ok(Self { uid: credentials.uid(), pid: credentials.pid(), roles })
     }
 
+    /// The longest request it may make, in bytes.
+    #[must_use]
+    pub fn request_max(&self) -> usize {
+        let applies = self.roles.iter().any(|role| matches!(role, Role::Root | Role::Officer));
+        if applies { APPLY_MAX } else { REQUEST_MAX }
+    }
+
     /// Whether it may ask that; `Err` says what it lacks.
     pub fn may(&self, request: &Request) -> Result<(), String> {
         let (what, allowed): (&str, &[Role]) = match request {
@@ -66,6 +73,7 @@ impl Caller {
             Request::Start { .. } => ("start a domain", &[Role::It]),
             Request::Restart { .. } => ("restart a domain", &[Role::It]),
             Request::Reset { .. } => ("reset a domain", &[Role::It]),
+            Request::ApplyPolicy { .. } => ("put a policy in force", &[Role::Officer]),
             Request::Stop { .. } => ("stop a domain", &[Role::It, Role::Officer]),
         };
         let may = |role: &Role| *role == Role::Root || allowed.contains(role);
@@ -123,7 +131,7 @@ mod tests {
         Caller { uid: 1000, pid: 1, roles: roles.to_vec() }
     }
 
-    fn all() -> [Request; 5] {
+    fn all() -> [Request; 6] {
         let domain = || "clinical".to_owned();
         [
             Request::Status,
@@ -131,16 +139,17 @@ mod tests {
             Request::Restart { domain: domain() },
             Request::Reset { domain: domain() },
             Request::Stop { domain: domain(), now: false },
+            Request::ApplyPolicy { policy: String::new(), signatures: None },
         ]
     }
 
     #[test]
     fn each_role_may_do_what_the_table_says_and_no_more() {
         let may = |role| all().map(|request| caller(&[role]).may(&request).is_ok());
-        assert_eq!(may(Role::Root), [true; 5]);
-        assert_eq!(may(Role::It), [true; 5]);
-        assert_eq!(may(Role::User), [true, false, false, false, false]);
-        assert_eq!(may(Role::Officer), [true, false, false, false, true]);
+        assert_eq!(may(Role::Root), [true; 6]);
+        assert_eq!(may(Role::It), [true, true, true, true, true, false]);
+        assert_eq!(may(Role::User), [true, false, false, false, false, false]);
+        assert_eq!(may(Role::Officer), [true, false, false, false, true, true]);
     }
 
     #[test]

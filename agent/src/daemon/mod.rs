@@ -1,8 +1,8 @@
 //! `bulkhead-agent`: reads the two files, takes the machine, and runs the event loop.
 //!
 //! One thread waits on signals, the control socket and the VMMs; the hand-over of devices has
-//! worker threads. No policy and no machine file means no domain: the agent says what is wrong
-//! and exits, and nothing has been changed.
+//! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
+//! what is wrong and exits, and nothing has been changed.
 
 mod report;
 
@@ -27,6 +27,8 @@ use crate::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use crate::machine::{Kind, Machine};
 use crate::pci::handover::{Handover, HandoverError};
 use crate::pci::sysfs::Sysfs;
+use crate::policy_store::PolicyStore;
+use crate::roster;
 use crate::supervisor::cgroup::Cgroups;
 use crate::supervisor::devices::explain;
 use crate::supervisor::domain::Event;
@@ -102,7 +104,8 @@ pub enum DaemonError {
 
 /// Runs the agent until it is told to stop.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
-    let files = Files::read(&options.machine, &options.policy, &options.layout.images)?;
+    let store = PolicyStore::new(&options.policy, &options.machine, Some(&options.layout.state));
+    let files = Files::read(&options.machine, &store, &options.layout.images)?;
     let mut signals = Signals::block()?;
     let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create(&names)?;
@@ -136,11 +139,58 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
-    Daemon { files, supervisor, server, signals, handover }.run()
+    let (machine, images) = (options.machine.clone(), options.layout.images.clone());
+    let papers = Papers { files, store, machine, images };
+    Daemon { papers, supervisor, server, signals, handover }.run()
+}
+
+/// What is in force, and where it came from.
+struct Papers {
+    files: Files,
+    store: PolicyStore,
+    machine: PathBuf,
+    images: PathBuf,
+}
+
+impl Papers {
+    /// Puts another policy in force without touching a guest.
+    fn apply(
+        &mut self,
+        supervisor: &mut Supervisor,
+        policy: String,
+        signatures: Option<String>,
+    ) -> Result<(), String> {
+        let candidate =
+            self.store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
+        let roster = roster::of(&candidate.policy);
+        let machine = files::read_machine(&self.machine, &self.images, &roster).map_err(|error| {
+            format!("this PC's machine file does not go with it: {}", explain(&error))
+        })?;
+        let names = |machine: &Machine| -> Vec<String> {
+            machine.domains.iter().map(|domain| domain.name.clone()).collect()
+        };
+        if names(&machine) != names(&self.files.machine) {
+            return Err(format!(
+                "this PC runs the domains {}, and the machine file now has {}: restart the agent first, then apply the policy",
+                names(&self.files.machine).join(", "),
+                names(&machine).join(", "),
+            ));
+        }
+        let in_force = self.store.commit(candidate).map_err(|refusal| explain(&refusal))?;
+        supervisor.take_roster(&roster);
+        self.files.roster = roster;
+        self.files.policy = files::report(&self.store, &in_force);
+        tracing::info!(
+            serial = self.files.policy.serial,
+            signers = ?self.files.policy.signers,
+            "another policy is in force"
+        );
+        Ok(())
+    }
 }
 
 struct Daemon {
-    files: Files,
+    papers: Papers,
     supervisor: Supervisor,
     server: Server,
     signals: Signals,
@@ -151,17 +201,20 @@ impl Daemon {
     fn run(mut self) -> Result<(), DaemonError> {
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            policy = self.files.policy.serial,
-            domains = self.files.machine.domains.len(),
+            policy = self.papers.files.policy.serial,
+            domains = self.papers.files.machine.domains.len(),
             "bulkhead-agent runs"
         );
+        if let Some(why) = &self.papers.files.policy.refused {
+            tracing::error!("the policy file is refused, the last good policy is in force: {why}");
+        }
         self.supervisor.start_all();
         let mut give_up: Option<Instant> = None;
         loop {
             if self.signals.stop_asked() {
                 tracing::info!("stopping: the guests are asked to shut down");
                 self.supervisor.stop_all();
-                let most = self.files.machine.stop_deadline + SHUTDOWN_EXTRA;
+                let most = self.papers.files.machine.stop_deadline + SHUTDOWN_EXTRA;
                 give_up.get_or_insert(Instant::now() + most);
             }
             self.supervisor.turn();
@@ -176,8 +229,8 @@ impl Daemon {
     }
 
     fn serve(&mut self) {
-        let Self { files, supervisor, server, .. } = self;
-        server.turn(|caller, request| answer(files, supervisor, caller, request));
+        let Self { papers, supervisor, server, .. } = self;
+        server.turn(|caller, request| answer(papers, supervisor, caller, request));
     }
 
     fn wait(&self) -> Result<(), DaemonError> {
@@ -213,14 +266,29 @@ impl Daemon {
     }
 }
 
-fn answer(files: &Files, supervisor: &mut Supervisor, caller: &Caller, request: Request) -> Answer {
+fn answer(
+    papers: &mut Papers,
+    supervisor: &mut Supervisor,
+    caller: &Caller,
+    request: Request,
+) -> Answer {
     if request == Request::Status {
-        return Answer::of(Ok(Some(report::status(files, supervisor))));
+        return Answer::of(Ok(Some(report::status(&papers.files, supervisor))));
     }
-    tracing::info!("{caller} asks: {request:?}");
+    match &request {
+        Request::ApplyPolicy { policy, .. } => {
+            tracing::info!("{caller} asks to put a policy of {} bytes in force", policy.len());
+        }
+        other => tracing::info!("{caller} asks: {other:?}"),
+    }
     Answer::of(
         match request {
             Request::Status => Ok(()),
+            Request::ApplyPolicy { policy, signatures } => {
+                papers.apply(supervisor, policy, signatures).inspect_err(|refusal| {
+                    tracing::error!("the policy is refused, the one in force stays: {refusal}");
+                })
+            }
             Request::Start { domain } => supervisor.command(&domain, Event::Start),
             Request::Stop { domain, now } => supervisor.command(&domain, Event::Stop { now }),
             Request::Restart { domain } => supervisor.command(&domain, Event::Restart),

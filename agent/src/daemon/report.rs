@@ -8,8 +8,14 @@ use crate::supervisor::{Slot, Supervisor};
 
 pub(super) fn status(files: &Files, supervisor: &Supervisor) -> StatusReport {
     let mut notes = Vec::new();
+    if let Some(why) = &files.policy.refused {
+        notes.push(format!(
+            "THE POLICY FILE IS REFUSED, the last good policy (serial {}) is in force: {why}",
+            files.policy.serial
+        ));
+    }
     if !files.policy.signed {
-        notes.push("the policy is unsigned: this machine has no trust store, so nothing proves who wrote it".to_owned());
+        notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {

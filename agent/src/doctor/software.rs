@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::{Finding, Papers, Patient};
 use crate::files::{self, Files, FilesError};
 use crate::machine::{Kind, Machine};
+use crate::policy_store::PolicyStore;
 use crate::supervisor::capture::clean;
 use crate::supervisor::devices::explain;
 
@@ -21,7 +22,8 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 const VERSION_POLL: Duration = Duration::from_millis(10);
 
 pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
-    match Files::read(&papers.machine, &papers.policy, &papers.images) {
+    let store = PolicyStore::new(&papers.policy, &papers.machine, None);
+    match Files::read(&papers.machine, &store, &papers.images) {
         Ok(files) => {
             let domains = files.machine.domains.len();
             let mut findings = vec![
@@ -34,13 +36,15 @@ pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
                     format!("{}: {domains} domains", papers.machine.display()),
                 ),
             ];
-            if !files.policy.signed {
-                findings.push(Finding::warn(
+            findings.push(if files.policy.signed {
+                Finding::ok("policy-signature", format!("signed by {}", files.policy.signers.join(", ")))
+            } else {
+                Finding::warn(
                     "policy-signature",
                     "the policy is unsigned: nothing proves who wrote it",
-                    "signed policies come with a later version; until then guard the file's rights",
-                ));
-            }
+                    "have it signed (`bulkhead policy keygen`, `bulkhead policy sign`), then write the officers' keys into trust.toml beside the machine file",
+                )
+            });
             findings.extend(guarded(&papers.machine, "machine-file"));
             findings.extend(guarded(&papers.policy, "policy"));
             (Some(files), findings)
@@ -48,6 +52,10 @@ pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
         Err(FilesError::Policy(problems)) => {
             let remedy = format!("correct {}", papers.policy.display());
             (None, vec![Finding::fail("policy", problems.to_string(), remedy)])
+        }
+        Err(FilesError::Refused(refusal)) => {
+            let what = explain(&refusal);
+            (None, vec![Finding::fail("policy-signature", what, "see docs/policy-handbook.md, \"Signing\"")])
         }
         Err(FilesError::Machine(problems)) => {
             let remedy = format!("correct {}", papers.machine.display());

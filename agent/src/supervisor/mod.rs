@@ -134,6 +134,16 @@ impl Supervisor {
         Ok(Self { slots, externals, shared, reports, host_network_next: Time::ZERO })
     }
 
+    /// Takes the word of another policy on the domains, which are the same. What concerns a domain's VMM (persistence, network,
+    /// priority) counts from its next start.
+    pub fn take_roster(&mut self, roster: &[Member]) {
+        for slot in &mut self.slots {
+            if let Some(member) = roster.iter().find(|member| member.name == slot.member.name) {
+                slot.take_member(member.clone());
+            }
+        }
+    }
+
     /// Starts every domain, in the policy's order.
     pub fn start_all(&mut self) {
         for slot in &mut self.slots {

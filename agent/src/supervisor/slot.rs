@@ -94,6 +94,11 @@ impl Slot {
         }
     }
 
+    /// The word of another policy on it. A start that is under way goes on with the old one's.
+    pub(super) fn take_member(&mut self, member: Member) {
+        self.member = member;
+    }
+
     /// The policy's word on it.
     #[must_use]
     pub fn member(&self) -> &Member {
@@ -220,6 +225,7 @@ impl Slot {
         if self.working {
             return Some(Event::Prepared(Err(BUSY.to_owned())));
         }
+        self.devices.discard = self.member.discard;
         let devices = self.devices.clone();
         let started = shared.work(self.index, &self.member.name, move |report| {
             let taken = devices.take();
@@ -257,7 +263,7 @@ impl Slot {
         self.remove_sockets(shared);
         let hardware = &self.devices.hardware;
         let layout = &shared.parts.layout;
-        let files = disks::files(&self.member.name, &hardware.disks, self.member.discard, layout);
+        let files = disks::files(&self.member.name, &hardware.disks, self.devices.discard, layout);
         let level = &shared.parts.log_level;
         let arguments =
             arguments(&self.member.name, hardware, &files, layout, self.sandbox_id, level);

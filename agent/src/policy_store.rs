@@ -1,0 +1,470 @@
+//! Which policy is in force: the file, if it is without mistakes, signed by enough officers and not older than what was in force
+//! before; otherwise the last good one.
+//!
+//! | file | what | who writes |
+//! | --- | --- | --- |
+//! | `policy.toml`, `policy.toml.sig` | the policy and its signatures | the security office, by `bulkhead policy apply` or IT's roll-out |
+//! | `trust.toml` beside the machine file | who may sign, how many must; without it policies are taken unsigned | IT |
+//! | `<state>/policy.json` | the last good one, whole, so that a refused or missing file stops no desktop | the agent |
+//!
+//! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
+//! or the old one, never with neither.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use policy::Policy;
+use policy::diagnostic::Diagnostics;
+use policy::signature::{self, Signatures, TrustStore};
+use serde::{Deserialize, Serialize};
+
+use crate::durable;
+use crate::files::{self, FilesError};
+use crate::layout;
+use crate::supervisor::devices::explain;
+
+/// Largest signature file and trust store, in bytes.
+const SMALL_MAX: u64 = 64 << 10;
+
+/// Where the policy in force comes from.
+#[derive(Debug, Clone)]
+pub struct PolicyStore {
+    file: PathBuf,
+    trust: PathBuf,
+    last_good: Option<PathBuf>,
+}
+
+/// The policy in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// Itself.
+    pub policy: Policy,
+    /// The officers who signed it; none if it was taken unsigned.
+    pub signers: Vec<String>,
+    /// Why this is the last good one and not the file.
+    pub refused: Option<String>,
+    /// What [`PolicyStore::remember`] has to write.
+    unsaved: Option<Good>,
+}
+
+/// A policy that may come into force. Only a [`PolicyStore`] makes one.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Itself.
+    pub policy: Policy,
+    good: Good,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Good {
+    serial: u64,
+    text: String,
+    signatures: Option<String>,
+    signers: Vec<String>,
+}
+
+/// Why a policy does not come into force. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// It has mistakes.
+    #[error("the policy has mistakes: {0}")]
+    Mistakes(Diagnostics),
+    /// The signature file has mistakes.
+    #[error("its signatures cannot be read: {0}")]
+    Signatures(Diagnostics),
+    /// The trust store has mistakes.
+    #[error("the trust store has mistakes, so that no policy can be approved: {0}")]
+    Trust(Diagnostics),
+    /// Too few officers signed it.
+    #[error("{0}")]
+    NotApproved(signature::Refusal),
+    /// It is older than one that was in force.
+    #[error(
+        "it has serial {serial}, and {newest} was in force already: give it a serial above {newest} and have it signed"
+    )]
+    Older {
+        /// Its serial.
+        serial: u64,
+        /// The highest one so far.
+        newest: u64,
+    },
+    /// Its serial belongs to another.
+    #[error(
+        "another policy with serial {0} was in force already: give this one a higher serial and have it signed"
+    )]
+    SerialTaken(u64),
+    /// A file cannot be written.
+    #[error("cannot write {}: check that its disk has room and is not read-only", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {}: check that it is there and its rights", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl PolicyStore {
+    /// The policy `file` on the PC that `machine` describes. `state` is the agent's directory; without it nothing is remembered,
+    /// which is for looking only.
+    #[must_use]
+    pub fn new(file: &Path, machine: &Path, state: Option<&Path>) -> Self {
+        Self {
+            file: file.to_owned(),
+            trust: machine.with_file_name("trust.toml"),
+            last_good: state.map(|state| state.join("policy.json")),
+        }
+    }
+
+    /// The policy's file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
+    ///
+    /// # Errors
+    /// The file is refused, and there is no last good one.
+    pub fn load(&self) -> Result<InForce, FilesError> {
+        let good = self.last_good();
+        let refused = match self.candidate_in_file(good.as_ref()) {
+            Ok(Candidate { policy, good: new }) => {
+                let signers = new.signers.clone();
+                let unsaved = Some(new).filter(|new| good.as_ref() != Some(new));
+                return Ok(InForce { policy, signers, refused: None, unsaved });
+            }
+            Err(error) => error,
+        };
+        let Some(good) = good else { return Err(refused) };
+        match Policy::parse("the last good policy", &good.text) {
+            Ok(policy) => {
+                let refused = Some(explain(&refused));
+                Ok(InForce { policy, signers: good.signers, refused, unsaved: None })
+            }
+            Err(_) => Err(refused),
+        }
+    }
+
+    fn candidate_in_file(&self, good: Option<&Good>) -> Result<Candidate, FilesError> {
+        let text = files::read_policy_text(&self.file)?;
+        let beside = signature_file(&self.file);
+        let signatures = read_small(&beside)
+            .map_err(|source| FilesError::Refused(Refusal::Read { path: beside, source }))?;
+        self.check(&self.file.display().to_string(), text, signatures, good).map_err(|refusal| {
+            match refusal {
+                Refusal::Mistakes(found) => FilesError::Policy(found),
+                other => FilesError::Refused(other),
+            }
+        })
+    }
+
+    /// Whether a policy may come into force here and now. Nothing is changed.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn consider(&self, text: String, signatures: Option<String>) -> Result<Candidate, Refusal> {
+        self.check("the policy", text, signatures, self.last_good().as_ref())
+    }
+
+    fn check(
+        &self,
+        name: &str,
+        text: String,
+        signatures: Option<String>,
+        good: Option<&Good>,
+    ) -> Result<Candidate, Refusal> {
+        let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
+        let trust = self.trust()?;
+        let signers = match &trust {
+            None => Vec::new(),
+            Some(trust) => {
+                let written = signatures.as_deref().unwrap_or_default();
+                let parsed = if written.is_empty() {
+                    Signatures::default()
+                } else {
+                    Signatures::parse("its signatures", written).map_err(Refusal::Signatures)?
+                };
+                let approval = trust.approve(&text, &parsed).map_err(Refusal::NotApproved)?;
+                approval.signers().to_vec()
+            }
+        };
+        let serial = policy.serial();
+        if let Some(good) = good {
+            if serial < good.serial {
+                return Err(Refusal::Older { serial, newest: good.serial });
+            }
+            // Unsigned policies are for trying things out, where nobody counts serials.
+            if serial == good.serial && text != good.text && trust.is_some() {
+                return Err(Refusal::SerialTaken(serial));
+            }
+        }
+        Ok(Candidate { policy, good: Good { serial, text, signatures, signers } })
+    }
+
+    fn trust(&self) -> Result<Option<TrustStore>, Refusal> {
+        let path = &self.trust;
+        let text = read_small(path)
+            .map_err(|source| Refusal::Read { path: path.clone(), source })?;
+        let parse = |text: String| TrustStore::parse(&path.display().to_string(), &text);
+        text.map(parse).transpose().map_err(Refusal::Trust)
+    }
+
+    /// Puts a candidate in force: it survives a restart from here on, and the file says the same.
+    ///
+    /// # Errors
+    /// It could not be written; what was in force still is.
+    pub fn commit(&self, candidate: Candidate) -> Result<InForce, Refusal> {
+        let Candidate { policy, good } = candidate;
+        self.write_last_good(&good)?;
+        let beside = signature_file(&self.file);
+        let written = match &good.signatures {
+            Some(signatures) => durable::replace(&beside, signatures.as_bytes(), 0o644),
+            None => remove(&beside),
+        };
+        written.map_err(|source| Refusal::Write { path: beside, source })?;
+        durable::replace(&self.file, good.text.as_bytes(), 0o644)
+            .map_err(|source| Refusal::Write { path: self.file.clone(), source })?;
+        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: None })
+    }
+
+    /// Makes what was loaded the last good one.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn remember(&self, in_force: &InForce) -> Result<(), Refusal> {
+        in_force.unsaved.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
+    }
+
+    fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {
+        let Some(path) = &self.last_good else { return Ok(()) };
+        let write = || {
+            if let Some(directory) = path.parent() {
+                layout::directory(directory, 0o700).map_err(io::Error::other)?;
+            }
+            durable::write(path, good)
+        };
+        write().map_err(|source| Refusal::Write { path: path.clone(), source })
+    }
+
+    /// What cannot be read is put up with: it is a second copy.
+    fn last_good(&self) -> Option<Good> {
+        let path = self.last_good.as_ref()?;
+        durable::read(path).unwrap_or_else(|error| {
+            tracing::error!("the last good policy {} cannot be read: {error}", path.display());
+            None
+        })
+    }
+}
+
+/// Where the signatures of a policy lie.
+#[must_use]
+pub fn signature_file(policy: &Path) -> PathBuf {
+    let mut name = policy.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// A small file's text; `None` if there is no such file.
+pub fn read_small(path: &Path) -> io::Result<Option<String>> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    let count = file.take(SMALL_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(count).unwrap_or(u64::MAX) > SMALL_MAX {
+        return Err(io::Error::other(format!("it is larger than {} KiB", SMALL_MAX >> 10)));
+    }
+    Ok(Some(text))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy::signature::SecretKey;
+
+    struct Pc {
+        dir: tempfile::TempDir,
+        store: PolicyStore,
+    }
+
+    fn policy(serial: u64, note: &str) -> String {
+        let text = policy::officer::STARTER.replace("serial = 1", &format!("serial = {serial}"));
+        assert!(text.contains(&format!("serial = {serial}")));
+        format!("{text}\n# {note}\n")
+    }
+
+    fn key(number: u8) -> SecretKey {
+        SecretKey::from_random(&zeroize::Zeroizing::new([number; 32]))
+    }
+
+    fn signed(text: &str, keys: &[u8]) -> Option<String> {
+        let mut signatures = Signatures::default();
+        keys.iter().for_each(|number| signatures.sign(text, &key(*number)));
+        Some(signatures.text())
+    }
+
+    impl Pc {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let (file, machine) = (dir.path().join("policy.toml"), dir.path().join("machine.toml"));
+            let store = PolicyStore::new(&file, &machine, Some(dir.path()));
+            Self { dir, store }
+        }
+
+        fn trusting(threshold: usize) -> Self {
+            let this = Self::new();
+            let mut text = format!("format = 1\nthreshold = {threshold}\n");
+            for number in 0..2 {
+                text += &format!(
+                    "[[officer]]\nname = \"officer {number}\"\nkey = \"{}\"\n",
+                    key(number).public()
+                );
+            }
+            fs::write(this.dir.path().join("trust.toml"), text).unwrap();
+            this
+        }
+
+        fn lay(&self, text: &str, signatures: Option<String>) {
+            fs::write(self.store.file(), text).unwrap();
+            match signatures {
+                Some(signatures) => {
+                    fs::write(signature_file(self.store.file()), signatures).unwrap();
+                }
+                None => remove(&signature_file(self.store.file())).unwrap(),
+            }
+        }
+
+        /// As at the agent's start.
+        fn start(&self) -> Result<InForce, FilesError> {
+            let in_force = self.store.load()?;
+            self.store.remember(&in_force).unwrap();
+            Ok(in_force)
+        }
+
+        fn apply(&self, text: &str, signatures: Option<String>) -> Result<InForce, Refusal> {
+            self.store.commit(self.store.consider(text.to_owned(), signatures)?)
+        }
+    }
+
+    #[test]
+    fn a_pc_without_a_trust_store_takes_a_policy_unsigned_and_says_so() {
+        let pc = Pc::new();
+        pc.lay(&policy(1, "a"), None);
+        let in_force = pc.start().unwrap();
+        assert!(in_force.signers.is_empty() && in_force.refused.is_none());
+        // While things are tried out, the serial may stay.
+        pc.lay(&policy(1, "b"), None);
+        assert!(pc.start().unwrap().refused.is_none());
+    }
+
+    #[test]
+    fn a_policy_needs_as_many_officers_as_the_trust_store_says() {
+        let pc = Pc::trusting(2);
+        let text = policy(1, "a");
+        pc.lay(&text, signed(&text, &[0]));
+        let error = pc.start().unwrap_err();
+        assert!(explain(&error).contains("only officer 0 did"), "{}", explain(&error));
+        pc.lay(&text, signed(&text, &[0, 1]));
+        assert_eq!(pc.start().unwrap().signers, ["officer 0", "officer 1"]);
+    }
+
+    #[test]
+    fn a_refused_or_missing_file_leaves_the_last_good_policy_in_force_and_says_why() {
+        let pc = Pc::trusting(1);
+        let first = policy(5, "a");
+        pc.lay(&first, signed(&first, &[0]));
+        assert_eq!(pc.start().unwrap().policy.serial(), 5);
+        let unsigned = policy(6, "b");
+        let old = policy(4, "c");
+        let same = policy(5, "d");
+        let changed = first.replace("INTERNET", "OUTSIDE");
+        assert_ne!(changed, first);
+        for (text, signatures, says) in [
+            (unsigned.as_str(), None, "no signature holds"),
+            (&unsigned, signed("another text", &[0]), "changed after officer 0 signed it"),
+            (&unsigned, signed(&unsigned, &[9]), "not in the trust store"),
+            (&changed, signed(&first, &[0]), "changed after officer 0 signed it"),
+            (&old, signed(&old, &[0]), "serial above 5"),
+            (&same, signed(&same, &[0]), "higher serial"),
+            ("format = 1\n", signed("format = 1\n", &[0]), "serial"),
+            (&unsigned, Some("nonsense".to_owned()), "signatures cannot be read"),
+        ] {
+            pc.lay(text, signatures);
+            let in_force = pc.start().unwrap();
+            assert_eq!(in_force.policy.serial(), 5);
+            let why = in_force.refused.unwrap();
+            assert!(why.contains(says), "{why} does not say {says}");
+        }
+        fs::remove_file(pc.store.file()).unwrap();
+        assert!(pc.start().unwrap().refused.unwrap().contains("policy.toml"));
+    }
+
+    #[test]
+    fn a_broken_trust_store_approves_nothing_new() {
+        let pc = Pc::trusting(1);
+        let (first, second) = (policy(1, "a"), policy(2, "b"));
+        pc.lay(&first, signed(&first, &[0]));
+        pc.start().unwrap();
+        fs::write(pc.dir.path().join("trust.toml"), "format = 1\nthreshold = 0\n").unwrap();
+        pc.lay(&second, signed(&second, &[0]));
+        let in_force = pc.start().unwrap();
+        assert_eq!(in_force.policy.serial(), 1);
+        assert!(in_force.refused.unwrap().contains("trust store"));
+    }
+
+    #[test]
+    fn what_is_applied_survives_a_restart_and_what_is_refused_changes_nothing() {
+        let pc = Pc::trusting(1);
+        let (first, second, third) = (policy(1, "a"), policy(2, "b"), policy(3, "c"));
+        pc.lay(&first, signed(&first, &[0]));
+        pc.start().unwrap();
+        pc.apply(&second, signed(&second, &[1])).unwrap();
+        assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
+        let in_force = pc.start().unwrap();
+        assert_eq!((in_force.policy.serial(), in_force.signers.as_slice()), (2, &["officer 1".to_owned()][..]));
+        assert!(matches!(pc.apply(&third, signed(&second, &[0])), Err(Refusal::NotApproved(_))));
+        assert!(matches!(pc.apply(&first, signed(&first, &[0])), Err(Refusal::Older { .. })));
+        assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
+        assert_eq!(pc.start().unwrap().policy.serial(), 2);
+    }
+
+    #[test]
+    fn power_lost_anywhere_in_a_roll_out_leaves_the_old_or_the_new_policy() {
+        // The three writes of a roll-out, in order; the power goes after each.
+        let (first, second) = (policy(1, "a"), policy(2, "b"));
+        for done in 0..=3 {
+            let pc = Pc::trusting(1);
+            pc.lay(&first, signed(&first, &[0]));
+            pc.start().unwrap();
+            let after = Pc::trusting(1);
+            after.lay(&first, signed(&first, &[0]));
+            after.start().unwrap();
+            after.apply(&second, signed(&second, &[0])).unwrap();
+            for name in ["policy.json", "policy.toml.sig", "policy.toml"].iter().take(done) {
+                fs::copy(after.dir.path().join(name), pc.dir.path().join(name)).unwrap();
+            }
+            let in_force = pc.start().unwrap();
+            assert_eq!(in_force.policy.serial(), if done == 0 { 1 } else { 2 }, "after {done} writes");
+        }
+    }
+}
