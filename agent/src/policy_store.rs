@@ -214,8 +214,8 @@ impl PolicyStore {
 
     fn trust(&self) -> Result<Option<TrustStore>, Refusal> {
         let path = &self.trust;
-        let text = read_small(path)
-            .map_err(|source| Refusal::Read { path: path.clone(), source })?;
+        let text =
+            read_small(path).map_err(|source| Refusal::Read { path: path.clone(), source })?;
         let parse = |text: String| TrustStore::parse(&path.display().to_string(), &text);
         text.map(parse).transpose().map_err(Refusal::Trust)
     }
@@ -441,7 +441,10 @@ mod tests {
         pc.apply(&second, signed(&second, &[1])).unwrap();
         assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
         let in_force = pc.start().unwrap();
-        assert_eq!((in_force.policy.serial(), in_force.signers.as_slice()), (2, &["officer 1".to_owned()][..]));
+        assert_eq!(
+            (in_force.policy.serial(), in_force.signers.as_slice()),
+            (2, &["officer 1".to_owned()][..])
+        );
         assert!(matches!(pc.apply(&third, signed(&second, &[0])), Err(Refusal::NotApproved(_))));
         assert!(matches!(pc.apply(&first, signed(&first, &[0])), Err(Refusal::Older { .. })));
         assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
@@ -464,7 +467,11 @@ mod tests {
                 fs::copy(after.dir.path().join(name), pc.dir.path().join(name)).unwrap();
             }
             let in_force = pc.start().unwrap();
-            assert_eq!(in_force.policy.serial(), if done == 0 { 1 } else { 2 }, "after {done} writes");
+            assert_eq!(
+                in_force.policy.serial(),
+                if done == 0 { 1 } else { 2 },
+                "after {done} writes"
+            );
         }
     }
 }

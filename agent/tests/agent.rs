@@ -258,7 +258,10 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
     let applied = ward.bulkhead(&["policy", "apply", &file]);
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
     let status = ward.status();
-    assert_eq!((&status["policy"]["serial"], &status["domains"][0]["label"]), (&8.into(), &"WARD".into()));
+    assert_eq!(
+        (&status["policy"]["serial"], &status["domains"][0]["label"]),
+        (&8.into(), &"WARD".into())
+    );
     assert_eq!(["clinical", "internet"].map(|domain| ward.pid(domain)), pids);
     assert_eq!(fs::read_to_string(ward.at("policy.toml")).unwrap(), new);
 
@@ -283,7 +286,9 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
 #[test]
 fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
     let (ward, agent) = running();
-    let more = fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8")
+    let more = fs::read_to_string(ward.at("policy.toml"))
+        .unwrap()
+        .replace("serial = 7", "serial = 8")
         + "[[domain]]\nname = \"lab\"\nlabel = \"LAB\"\ncolour = \"#0000ff\"\nhotkey = \"Ctrl+Alt+3\"\n\
            network = \"none\"\npersistence = \"keep\"\n";
     let fewer = more.replace("\"internet\"", "\"outside\"");

@@ -29,7 +29,8 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str) -> Outcome {
     let public = Path::new(&public);
     let name = serde_json::Value::from(name).to_string();
     let entry = format!("[[officer]]\nname = {name}\nkey = \"{}\"\n", key.public());
-    if let Err(found) = TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}")) {
+    if let Err(found) = TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}"))
+    {
         return refuse(common, &found);
     }
     for (path, content, mode) in
@@ -47,7 +48,8 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str) -> Outcome {
     }
     if common.json {
         let public_key = key.public().to_string();
-        common.print_json(&json!({"ok": true, "secret": file, "public": public, "key": public_key}));
+        common
+            .print_json(&json!({"ok": true, "secret": file, "public": public, "key": public_key}));
     } else {
         print(&format!(
             "wrote {}: keep it where nobody else can read it, best on a medium that is not left in a PC\n\
@@ -100,7 +102,9 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path) -> Outcome {
     }
     if common.json {
         let count = signatures.count();
-        common.print_json(&json!({"ok": true, "file": beside, "signatures": count, "removed": stale}));
+        common.print_json(
+            &json!({"ok": true, "file": beside, "signatures": count, "removed": stale}),
+        );
         return Outcome::Yes;
     }
     let removed = match stale {

@@ -163,9 +163,10 @@ impl Papers {
         let candidate =
             self.store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
         let roster = roster::of(&candidate.policy);
-        let machine = files::read_machine(&self.machine, &self.images, &roster).map_err(|error| {
-            format!("this PC's machine file does not go with it: {}", explain(&error))
-        })?;
+        let machine =
+            files::read_machine(&self.machine, &self.images, &roster).map_err(|error| {
+                format!("this PC's machine file does not go with it: {}", explain(&error))
+            })?;
         let names = |machine: &Machine| -> Vec<String> {
             machine.domains.iter().map(|domain| domain.name.clone()).collect()
         };

@@ -55,7 +55,14 @@ pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
         }
         Err(FilesError::Refused(refusal)) => {
             let what = explain(&refusal);
-            (None, vec![Finding::fail("policy-signature", what, "see docs/policy-handbook.md, \"Signing\"")])
+            (
+                None,
+                vec![Finding::fail(
+                    "policy-signature",
+                    what,
+                    "see docs/policy-handbook.md, \"Signing\"",
+                )],
+            )
         }
         Err(FilesError::Machine(problems)) => {
             let remedy = format!("correct {}", papers.machine.display());
