@@ -1,0 +1,196 @@
+//! One line of the log.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Longest line, in bytes. What would be longer is not an event but an attack on the log.
+pub const LINE_MAX: usize = 64 << 10;
+
+/// What stands between an entry and its hash.
+const HASH_KEY: &str = ",\"hash\":\"";
+/// The hash and what closes the line: 64 digits, a quote, a brace.
+const HASH_TAIL: usize = 66;
+
+/// SHA-256 of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hash(pub(crate) [u8; 32]);
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::str::FromStr for Hash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        from_hex(text).map(Self).ok_or(())
+    }
+}
+
+pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let lower = |digit: &u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit);
+    if text.len() != 2 * N || !text.as_bytes().iter().all(lower) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(*pair.get(at)?).to_digit(16);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    Some(bytes)
+}
+
+/// Something to be recorded. Never content: sizes, types, hashes, names, verdicts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Event {
+    /// What happened, as one word: `domain-started`, `clipboard`, `policy-applied`.
+    pub kind: &'static str,
+    /// The domain it concerns.
+    pub domain: Option<String>,
+    /// `allow`, `ask`, `deny`, `read-only`.
+    pub verdict: Option<&'static str>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// The serial of the policy in force.
+    pub policy: Option<u64>,
+    /// The rest, by name. A name of the fixed fields is not taken.
+    pub detail: BTreeMap<&'static str, Value>,
+}
+
+impl Event {
+    /// An event of a kind, with nothing known of it yet.
+    #[must_use]
+    pub fn new(kind: &'static str) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    /// Adds a detail.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.detail.insert(name, value.into());
+        self
+    }
+
+    /// Says which domain.
+    #[must_use]
+    pub fn of(mut self, domain: &str) -> Self {
+        self.domain = Some(domain.to_owned());
+        self
+    }
+}
+
+/// The fixed fields, in the order of the line.
+#[derive(Serialize)]
+struct Line<'a> {
+    seq: u64,
+    time: &'a str,
+    boot: &'a str,
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verdict: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: &'a Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    detail: &'a BTreeMap<&'static str, Value>,
+    prev: String,
+}
+
+/// The line of an event, with its newline, and its hash.
+pub(crate) fn line(seq: u64, time: &str, boot: &str, event: &Event, prev: Hash) -> (Vec<u8>, Hash) {
+    let Event { kind, domain, verdict, rule, policy, detail } = event;
+    let prev = prev.to_string();
+    let fields = Line {
+        seq,
+        time,
+        boot,
+        kind,
+        domain,
+        verdict: *verdict,
+        rule,
+        policy: *policy,
+        detail,
+        prev,
+    };
+    // Strings, numbers and maps with string keys cannot fail to serialise; an empty line is refused as no entry.
+    let mut line = serde_json::to_vec(&fields).unwrap_or_default();
+    let hash = Hash(Sha256::digest(&line).into());
+    line.pop(); // the closing brace
+    line.extend_from_slice(format!("{HASH_KEY}{hash}\"}}\n").as_bytes());
+    (line, hash)
+}
+
+/// An entry read back. Its text is as it was; that its hash is right is not said before [`Entry::hash_holds`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Entry {
+    /// Counts from 1, without a gap.
+    pub seq: u64,
+    /// RFC 3339, UTC, microseconds.
+    pub time: String,
+    /// Which boot of the PC.
+    pub boot: String,
+    /// What happened.
+    pub kind: String,
+    /// Which domain it concerns.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// The verdict.
+    #[serde(default)]
+    pub verdict: Option<String>,
+    /// The rule.
+    #[serde(default)]
+    pub rule: Option<String>,
+    /// The policy's serial.
+    #[serde(default)]
+    pub policy: Option<u64>,
+    /// The rest.
+    #[serde(default)]
+    pub detail: BTreeMap<String, Value>,
+    prev: String,
+    hash: String,
+}
+
+impl Entry {
+    /// Reads a line without its newline; `None` if it is no entry.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    /// The hash it claims for the entry before it.
+    #[must_use]
+    pub fn prev(&self) -> Option<Hash> {
+        self.prev.parse().ok()
+    }
+
+    /// The hash it claims for itself.
+    #[must_use]
+    pub fn hash(&self) -> Option<Hash> {
+        self.hash.parse().ok()
+    }
+
+    /// Whether `line`, from which this was read, has the hash it says.
+    #[must_use]
+    pub fn hash_holds(&self, line: &[u8]) -> bool {
+        let Some(at) = line.len().checked_sub(HASH_TAIL + HASH_KEY.len()) else { return false };
+        let (Some(body), Some(tail)) = (line.get(..at), line.get(at..)) else { return false };
+        let digest = Sha256::new_with_prefix(body).chain_update(b"}").finalize();
+        let hash = Hash(digest.into());
+        tail == format!("{HASH_KEY}{hash}\"}}").as_bytes() && self.hash() == Some(hash)
+    }
+}

@@ -1,0 +1,112 @@
+//! For the monitoring centre (I-2): RFC 5424 syslog lines, and which entries are wanted.
+
+use std::fmt::Write as _;
+
+use crate::entry::Entry;
+
+/// The structured data's name: ours, under the number that RFC 5612 gives to documentation, as the project has none of its own.
+const SD_ID: &str = "bulkhead@32473";
+/// Facility "log audit" (RFC 5424 table 1).
+const FACILITY: u8 = 13;
+const WARNING: u8 = 4;
+const NOTICE: u8 = 5;
+const INFO: u8 = 6;
+
+/// Which entries are wanted: all that is given must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Not before: RFC 3339, or the beginning of it, as `2026-11` or `2026-11-23T15`.
+    pub since: Option<String>,
+    /// Not after, in the same way: `2026-11` means to the end of November.
+    pub until: Option<String>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Of this domain.
+    pub domain: Option<String>,
+    /// With this verdict.
+    pub verdict: Option<String>,
+}
+
+impl Filter {
+    /// Whether an entry is wanted. Times are compared as text, which RFC 3339 in UTC allows.
+    #[must_use]
+    pub fn wants(&self, entry: &Entry) -> bool {
+        let is = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        self.since.as_deref().is_none_or(|since| entry.time.as_str() >= since)
+            && self
+                .until
+                .as_deref()
+                .is_none_or(|until| entry.time.as_str() <= until || entry.time.starts_with(until))
+            && is(&self.kind, Some(&entry.kind))
+            && is(&self.domain, entry.domain.as_deref())
+            && is(&self.verdict, entry.verdict.as_deref())
+    }
+}
+
+/// An entry as a syslog line (RFC 5424 section 6), without a newline. `host` is the PC's name.
+#[must_use]
+pub fn rfc5424(entry: &Entry, host: &str) -> String {
+    let severity = match (entry.verdict.as_deref(), entry.kind.as_str()) {
+        (Some("deny"), _) | (_, "chain-broken" | "policy-refused" | "torn-tail-repaired") => {
+            WARNING
+        }
+        (Some(_), _) => NOTICE,
+        _ => INFO,
+    };
+    let mut line = format!(
+        "<{}>1 {} {} bulkhead-agent - {} [{SD_ID} seq=\"{}\" boot=\"{}\"",
+        FACILITY * 8 + severity,
+        entry.time,
+        name(host, 255),
+        name(&entry.kind, 32),
+        entry.seq,
+        value(&entry.boot),
+    );
+    let mut put = |key: &str, text: &str| {
+        let _ = write!(line, " {key}=\"{}\"", value(text));
+    };
+    for (key, text) in
+        [("domain", &entry.domain), ("verdict", &entry.verdict), ("rule", &entry.rule)]
+    {
+        if let Some(text) = text {
+            put(key, text);
+        }
+    }
+    if let Some(serial) = entry.policy {
+        put("policy", &serial.to_string());
+    }
+    for (key, detail) in &entry.detail {
+        match detail.as_str() {
+            Some(text) => put(&name(key, 32), text),
+            None => put(&name(key, 32), &detail.to_string()),
+        }
+    }
+    line.push(']');
+    line
+}
+
+/// A name: printable ASCII without what has a meaning (section 6.3.3), at most `most` bytes; `-` if nothing is left.
+fn name(text: &str, most: usize) -> String {
+    let fit = |c: &char| c.is_ascii_graphic() && !matches!(c, '=' | '"' | ']');
+    let name: String = text.chars().filter(fit).take(most).collect();
+    if name.is_empty() { "-".to_owned() } else { name }
+}
+
+/// A parameter's value: backslash, quote and bracket escaped (section 6.3.3), control characters as spaces, so that no entry can
+/// begin a line of its own.
+fn value(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\\' | '"' | ']' => {
+                escaped.push('\\');
+                escaped.push(c);
+            }
+            c if c.is_control() => escaped.push(' '),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

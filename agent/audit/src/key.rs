@@ -1,0 +1,125 @@
+//! The key that signs checkpoints: made at the first start, for this purpose alone (K-2.2.2), never logged.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+use crate::entry::{Hash, from_hex};
+
+/// What every signed message begins with.
+const PURPOSE: &[u8] = b"Bulkhead audit checkpoint, format 1\0";
+const SECRET: &str = "ed25519-audit-secret:";
+const PUBLIC: &str = "ed25519-audit:";
+/// Longest key file, in bytes.
+const FILE_MAX: u64 = 1024;
+
+fn message(seq: u64, prev: Hash) -> Vec<u8> {
+    [PURPOSE, &seq.to_be_bytes(), &prev.0].concat()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// It cannot be read or made.
+    #[error("cannot use the audit key {}: check the rights of its directory", path.display())]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is something else.
+    #[error("{} is not an audit key: put it aside, and a new one is made at the next start", .0.display())]
+    NotAKey(PathBuf),
+}
+
+/// The secret half.
+pub struct AuditKey(SigningKey);
+
+impl AuditKey {
+    /// The key in a file; made there if there is none, readable by its owner alone, its public half beside it as `.pub`.
+    ///
+    /// # Errors
+    /// It can be neither read nor made.
+    pub fn open(path: &Path) -> Result<Self, KeyError> {
+        let failed = |source| KeyError::File { path: path.to_owned(), source };
+        let key = match fs::File::open(path) {
+            Ok(file) => {
+                let mut text = Zeroizing::new(String::new());
+                file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
+                let digits = text.trim().strip_prefix(SECRET);
+                let bytes = digits.and_then(from_hex::<32>).map(Zeroizing::new);
+                let bytes = bytes.ok_or_else(|| KeyError::NotAKey(path.to_owned()))?;
+                Self(SigningKey::from_bytes(&bytes))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut bytes = Zeroizing::new([0; 32]);
+                getrandom::fill(bytes.as_mut_slice()).map_err(|e| failed(io::Error::other(e)))?;
+                let key = Self(SigningKey::from_bytes(&bytes));
+                let text = Zeroizing::new(format!("{SECRET}{}\n", hex(bytes.as_slice())));
+                let mut file = fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)
+                    .map_err(failed)?;
+                file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+                key
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let public = format!("{}\n", key.public().text());
+        fs::write(path.with_extension("pub"), public).map_err(failed)?;
+        Ok(key)
+    }
+
+    /// The other half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key())
+    }
+
+    pub(crate) fn sign(&self, seq: u64, prev: Hash) -> String {
+        hex(&self.0.sign(&message(seq, prev)).to_bytes())
+    }
+}
+
+impl std::fmt::Debug for AuditKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AuditKey of {}", self.public().text())
+    }
+}
+
+/// The public half, which verifies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Reads what [`PublicKey::text`] wrote; `None` if it is something else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = from_hex::<32>(text.trim().strip_prefix(PUBLIC)?)?;
+        VerifyingKey::from_bytes(&bytes).ok().map(Self)
+    }
+
+    /// As the `.pub` file has it.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{PUBLIC}{}", hex(self.0.as_bytes()))
+    }
+
+    pub(crate) fn verifies(&self, seq: u64, prev: Hash, signature: &str) -> bool {
+        from_hex::<64>(signature).is_some_and(|bytes| {
+            self.0.verify_strict(&message(seq, prev), &Signature::from_bytes(&bytes)).is_ok()
+        })
+    }
+}
