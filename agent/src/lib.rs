@@ -20,5 +20,6 @@ pub mod layout;
 pub mod machine;
 pub mod pci;
 pub mod policy_store;
+pub mod recorder;
 pub mod roster;
 pub mod supervisor;

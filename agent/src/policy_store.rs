@@ -114,6 +114,14 @@ pub enum Refusal {
     },
 }
 
+impl Candidate {
+    /// The officers who signed it; none if it is taken unsigned.
+    #[must_use]
+    pub fn signers(&self) -> &[String] {
+        &self.good.signers
+    }
+}
+
 impl PolicyStore {
     /// The policy `file` on the PC that `machine` describes. `state` is the agent's directory; without it nothing is remembered,
     /// which is for looking only.

@@ -284,6 +284,99 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
 }
 
 #[test]
+fn what_happens_is_in_the_audit_log_and_the_log_holds() {
+    let ward = Ward::new(MACHINE);
+    let key = signing(&ward);
+    sign(&ward, "policy.toml", &key);
+    let agent = ward.start_agent();
+    for domain in ["clinical", "internet"] {
+        ward.wait_for_state(domain, "running");
+    }
+    let new =
+        fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let file = ward.at("new.toml").display().to_string();
+    ward.bulkhead(&["policy", "apply", &file]);
+    sign(&ward, "new.toml", &key);
+    ward.bulkhead(&["policy", "apply", &file]);
+    ward.bulkhead(&["stop", "internet", "--now"]);
+    assert!(ward.status()["audit"]["ok"] == true);
+    let log = ward.at("state/audit").display().to_string();
+    // The agent runs; a line it is in the middle of is no break.
+    let verified = ward.bulkhead(&["audit", "verify", &log, "--json"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    agent.stop();
+
+    let verified = ward.bulkhead(&["audit", "verify", &log]);
+    let said = String::from_utf8(verified.stdout).unwrap();
+    assert!(verified.status.success() && said.contains(" 0 entries since the last"), "{said}");
+    let head = said.lines().last().unwrap().to_owned();
+    let shown = String::from_utf8(ward.bulkhead(&["audit", "show", &log]).stdout).unwrap();
+    let mut rest = shown.as_str();
+    for word in [
+        "agent-started policy=7",
+        "domain clinical from=\"off\"",
+        "to=\"running\"",
+        "policy-refused",
+        "policy-applied policy=8",
+        "asked internet",
+        "domain internet",
+        "to=\"off\"",
+        "agent-stopped",
+        "checkpoint",
+    ] {
+        let at =
+            rest.find(word).unwrap_or_else(|| panic!("`{word}` is not in its place in:\n{shown}"));
+        rest = &rest[at..];
+    }
+    let applied = ward.bulkhead(&[
+        "audit",
+        "export",
+        &log,
+        "--format",
+        "rfc5424",
+        "--kind",
+        "policy-applied",
+    ]);
+    let applied = String::from_utf8(applied.stdout).unwrap();
+    assert_eq!(applied.lines().count(), 1);
+    assert!(applied.starts_with("<110>1 ") && applied.contains("policy=\"8\""), "{applied}");
+
+    // Somebody takes the agent's end out of the log.
+    let file = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).max().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let cut: String =
+        text.split_inclusive('\n').filter(|line| !line.contains("agent-stopped")).collect();
+    fs::write(&file, cut).unwrap();
+    let broken = ward.bulkhead(&["audit", "verify", &log, "--head", &head]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&broken.stderr).contains("is missing")
+            || String::from_utf8_lossy(&broken.stderr).contains("are missing")
+    );
+}
+
+#[test]
+fn domains_run_while_the_audit_log_cannot_be_written_but_no_policy_is_applied() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("state")).unwrap();
+    fs::write(ward.at("state/audit"), "in the way").unwrap();
+    let agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("audit    NOT WRITTEN") && text.contains("NOTHING CROSSES"), "{text}");
+    let new =
+        fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let refused = ward.bulkhead(&["policy", "apply", &ward.at("new.toml").display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be recorded"));
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+    agent.stop();
+}
+
+#[test]
 fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
     let (ward, agent) = running();
     let more = fs::read_to_string(ward.at("policy.toml"))

@@ -23,7 +23,7 @@ pub enum WhenFull {
 }
 
 /// How much is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one file, about.
     pub file_bytes: u64,

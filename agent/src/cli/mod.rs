@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent.
 
+mod audit;
 mod doctor;
 mod domains;
 mod policy;
@@ -75,6 +76,9 @@ enum Command {
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Look into the audit log: is it whole, what is in it, for the monitoring centre; needs no agent
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Examine this PC's fitness, each finding with its remedy; needs no agent
     Doctor(doctor::DoctorArgs),
 }
@@ -101,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Restart { domain } => domains::restart(&common, domain),
         Command::Reset { domain } => domains::reset(&common, domain),
         Command::Policy(command) => policy::run(&common, command),
+        Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
     };
     ExitCode::from(match outcome {

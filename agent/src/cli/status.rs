@@ -33,16 +33,23 @@ fn render(status: &StatusReport) -> String {
 }
 
 fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
-    let StatusReport { agent, policy, host_network, domains, notes } = status;
+    let StatusReport { agent, policy, audit, host_network, domains, notes } = status;
     let stopping = if agent.stopping { ", stopping" } else { "" };
     let up = duration(agent.for_seconds);
     writeln!(out, "agent    {}, pid {}, up {up}{stopping}", agent.version, agent.pid)?;
-    let signed = if policy.signed { "signed" } else { "unsigned" };
+    let signed = match policy.signers.as_slice() {
+        [] => "unsigned".to_owned(),
+        signers => format!("signed by {}", signers.join(", ")),
+    };
     writeln!(
         out,
         "policy   {}, serial {}, {} ({signed})",
         policy.file, policy.serial, policy.issuer
     )?;
+    match (audit.entries, audit.ok) {
+        (Some(entries), true) => writeln!(out, "audit    written, {entries} entries")?,
+        _ => writeln!(out, "audit    NOT WRITTEN")?,
+    }
     let network = match (host_network.ok, host_network.interfaces.is_empty()) {
         (true, _) => "none".to_owned(),
         (false, false) => host_network::describe(&host_network.interfaces),

@@ -82,6 +82,8 @@ pub struct StatusReport {
     pub agent: AgentReport,
     /// The policy in force.
     pub policy: PolicyReport,
+    /// The audit log.
+    pub audit: AuditReport,
     /// The host's own network.
     pub host_network: HostNetworkReport,
     /// The domains, in the policy's order.
@@ -120,6 +122,17 @@ pub struct PolicyReport {
     /// Why this is the last good policy and not the one in the file.
     #[serde(default)]
     pub refused: Option<String>,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// Whether it is written.
+    pub ok: bool,
+    /// Its last entry.
+    pub entries: Option<u64>,
+    /// Why it is not written, and nothing crosses.
+    pub problem: Option<String>,
 }
 
 /// The host's own network.

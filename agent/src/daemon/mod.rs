@@ -4,6 +4,7 @@
 //! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
 //! what is wrong and exits, and nothing has been changed.
 
+mod record;
 mod report;
 
 use std::fs::{self, File};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use audit::Event as Recorded;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -19,6 +21,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
 
+use self::record::States;
 use crate::control::protocol::{Answer, Request};
 use crate::control::roles::Caller;
 use crate::control::server::{ListenError, Server};
@@ -28,6 +31,7 @@ use crate::machine::{Kind, Machine};
 use crate::pci::handover::{Handover, HandoverError};
 use crate::pci::sysfs::Sysfs;
 use crate::policy_store::PolicyStore;
+use crate::recorder::Recorder;
 use crate::roster;
 use crate::supervisor::cgroup::Cgroups;
 use crate::supervisor::devices::explain;
@@ -139,9 +143,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
+    let recorder = Recorder::open(&options.layout.state, files.machine.audit);
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let papers = Papers { files, store, machine, images };
-    Daemon { papers, supervisor, server, signals, handover }.run()
+    let states = States::default();
+    Daemon { papers, supervisor, server, signals, handover, recorder, states }.run()
 }
 
 /// What is in force, and where it came from.
@@ -157,6 +163,8 @@ impl Papers {
     fn apply(
         &mut self,
         supervisor: &mut Supervisor,
+        recorder: &mut Recorder,
+        caller: &Caller,
         policy: String,
         signatures: Option<String>,
     ) -> Result<(), String> {
@@ -177,6 +185,10 @@ impl Papers {
                 names(&machine).join(", "),
             ));
         }
+        // A wider policy that nobody can be held to account for does not come into force.
+        recorder.record(&[record::policy_applied(caller, &candidate)]).map_err(|problem| {
+            format!("it cannot be recorded that it comes into force: {problem}")
+        })?;
         let in_force = self.store.commit(candidate).map_err(|refusal| explain(&refusal))?;
         supervisor.take_roster(&roster);
         self.files.roster = roster;
@@ -196,6 +208,8 @@ struct Daemon {
     server: Server,
     signals: Signals,
     handover: Arc<Handover>,
+    recorder: Recorder,
+    states: States,
 }
 
 impl Daemon {
@@ -209,6 +223,7 @@ impl Daemon {
         if let Some(why) = &self.papers.files.policy.refused {
             tracing::error!("the policy file is refused, the last good policy is in force: {why}");
         }
+        self.recorder.note(&[record::started(&self.papers.files)]);
         self.supervisor.start_all();
         let mut give_up: Option<Instant> = None;
         loop {
@@ -220,6 +235,10 @@ impl Daemon {
             }
             self.supervisor.turn();
             self.serve();
+            let changes = self.states.changes(&self.supervisor);
+            if !changes.is_empty() {
+                self.recorder.note(&changes);
+            }
             let stopped = self.supervisor.is_stopping() && self.supervisor.all_off();
             if stopped || give_up.is_some_and(|until| Instant::now() >= until) {
                 break;
@@ -230,8 +249,8 @@ impl Daemon {
     }
 
     fn serve(&mut self) {
-        let Self { papers, supervisor, server, .. } = self;
-        server.turn(|caller, request| answer(papers, supervisor, caller, request));
+        let Self { papers, supervisor, server, recorder, .. } = self;
+        server.turn(|caller, request| answer(papers, supervisor, recorder, caller, request));
     }
 
     fn wait(&self) -> Result<(), DaemonError> {
@@ -253,7 +272,9 @@ impl Daemon {
         }
     }
 
-    fn farewell(self) -> Result<(), DaemonError> {
+    fn farewell(mut self) -> Result<(), DaemonError> {
+        self.recorder.note(&[Recorded::new("agent-stopped")]);
+        self.recorder.close();
         if !self.supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));
         }
@@ -270,26 +291,31 @@ impl Daemon {
 fn answer(
     papers: &mut Papers,
     supervisor: &mut Supervisor,
+    recorder: &mut Recorder,
     caller: &Caller,
     request: Request,
 ) -> Answer {
     if request == Request::Status {
-        return Answer::of(Ok(Some(report::status(&papers.files, supervisor))));
+        return Answer::of(Ok(Some(report::status(&papers.files, supervisor, recorder))));
     }
     match &request {
         Request::ApplyPolicy { policy, .. } => {
             tracing::info!("{caller} asks to put a policy of {} bytes in force", policy.len());
         }
-        other => tracing::info!("{caller} asks: {other:?}"),
+        other => {
+            tracing::info!("{caller} asks: {other:?}");
+            recorder.note(&[record::asked(caller, other)]);
+        }
     }
     Answer::of(
         match request {
             Request::Status => Ok(()),
-            Request::ApplyPolicy { policy, signatures } => {
-                papers.apply(supervisor, policy, signatures).inspect_err(|refusal| {
+            Request::ApplyPolicy { policy, signatures } => papers
+                .apply(supervisor, recorder, caller, policy, signatures)
+                .inspect_err(|refusal| {
                     tracing::error!("the policy is refused, the one in force stays: {refusal}");
-                })
-            }
+                    recorder.note(&[record::policy_refused(caller, refusal)]);
+                }),
             Request::Start { domain } => supervisor.command(&domain, Event::Start),
             Request::Stop { domain, now } => supervisor.command(&domain, Event::Stop { now }),
             Request::Restart { domain } => supervisor.command(&domain, Event::Restart),

@@ -1,12 +1,15 @@
 //! The answer to `status`.
 
-use crate::control::protocol::{AgentReport, DomainReport, HostNetworkReport, StatusReport};
+use crate::control::protocol::{
+    AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
+};
 use crate::files::Files;
 use crate::host_network;
+use crate::recorder::Recorder;
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
-pub(super) fn status(files: &Files, supervisor: &Supervisor) -> StatusReport {
+pub(super) fn status(files: &Files, supervisor: &Supervisor, recorder: &Recorder) -> StatusReport {
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {
         notes.push(format!(
@@ -17,6 +20,12 @@ pub(super) fn status(files: &Files, supervisor: &Supervisor) -> StatusReport {
     if !files.policy.signed {
         notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }
+    if let Some(problem) = recorder.problem() {
+        notes.push(format!("NOTHING CROSSES, as the audit log cannot be written: {problem}"));
+    }
+    if let Some(what) = &recorder.found().broken {
+        notes.push(format!("THE AUDIT LOG IS BROKEN: {what}; look with `bulkhead audit verify`"));
+    }
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {
         agent: AgentReport {
@@ -26,6 +35,11 @@ pub(super) fn status(files: &Files, supervisor: &Supervisor) -> StatusReport {
             stopping: supervisor.is_stopping(),
         },
         policy: files.policy.clone(),
+        audit: AuditReport {
+            ok: recorder.problem().is_none(),
+            entries: recorder.head().map(|head| head.seq),
+            problem: recorder.problem().map(str::to_owned),
+        },
         host_network,
         domains: files
             .roster

@@ -6,6 +6,7 @@
 //! is not asked here, so that a PC with one broken domain still starts the others: `bulkhead
 //! doctor` and the start of the domain tell.
 
+mod audit_limits;
 mod domain;
 mod reader;
 mod sharing;
@@ -41,6 +42,8 @@ pub struct Machine {
     pub allow_host_network: bool,
     /// How long a guest has to shut down after its power button was pressed.
     pub stop_deadline: Duration,
+    /// How much of the audit log is kept.
+    pub audit: audit::Limits,
     /// The domains, in the order of the policy (of the file, when there was no policy to follow).
     pub domains: Vec<DomainEntry>,
 }
@@ -167,7 +170,8 @@ impl Machine {
     }
 }
 
-const TOP_KEYS: &[&str] = &["format", "seat", "allow_host_network", "stop_deadline", "domain"];
+const TOP_KEYS: &[&str] =
+    &["format", "seat", "allow_host_network", "stop_deadline", "audit", "domain"];
 
 fn read(reader: &mut Reader, top: &toml_edit::Table, context: Context<'_>) -> Option<Machine> {
     reader.only_known(top, TOP_KEYS, "the machine file");
@@ -176,6 +180,7 @@ fn read(reader: &mut Reader, top: &toml_edit::Table, context: Context<'_>) -> Op
     let allow_host_network = reader.boolean(top, "allow_host_network").unwrap_or(false);
     let stop_deadline =
         reader.parsed(top, "stop_deadline", values::duration).unwrap_or(STOP_DEADLINE_DEFAULT);
+    let audit = audit_limits::read(reader, top);
     let drafts = domain::read_all(reader, top, context);
     sharing::check(reader, &drafts, context.roster);
     let mut domains: Vec<DomainEntry> =
@@ -183,7 +188,7 @@ fn read(reader: &mut Reader, top: &toml_edit::Table, context: Context<'_>) -> Op
     if let Some(roster) = context.roster {
         domains.sort_by_key(|entry| roster.iter().position(|m| m.name == entry.name));
     }
-    Some(Machine { seat, allow_host_network, stop_deadline, domains })
+    Some(Machine { seat, allow_host_network, stop_deadline, audit, domains })
 }
 
 fn read_format(reader: &mut Reader, top: &toml_edit::Table) {
