@@ -81,6 +81,10 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
         (MemorySize::DEFAULT, 1, Some("/boot/vmlinuz"))
     );
     let everything = parse(include_str!("../../tests/machine/good/everything.toml")).unwrap();
+    assert_eq!(machine.audit, audit::Limits::default());
+    let kept = everything.audit;
+    assert_eq!((kept.keep_for.as_secs(), kept.total_bytes), (731 * 86_400, 1 << 30));
+    assert_eq!(kept.when_full, audit::WhenFull::DropOldest);
     assert_eq!(everything.domains[0].name, "clinical", "the order is the policy's");
     let Kind::Vm(vm) = &everything.domains[0].kind else { panic!() };
     assert_eq!(

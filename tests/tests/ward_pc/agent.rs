@@ -11,6 +11,7 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
     ("doctor_finds_this_pc_fit", doctor),
     ("a_host_with_a_network_of_its_own_is_refused_by_name", host_network),
     ("two_domains_reach_their_own_network_and_nothing_else", two_domains),
+    ("a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds", policy_and_audit),
     ("a_machine_file_with_mistakes_is_refused_with_line_and_column", bad_machine_file),
 ];
 
@@ -96,6 +97,74 @@ fn two_domains(ward: &Ward) -> Outcome {
         ensure!(!bound.contains("vfio-pci"), "{nic} was not given back: {bound}");
     }
     Ok(())
+}
+
+fn policy_and_audit(ward: &Ward) -> Outcome {
+    // Two officers; the PC trusts them, and takes nothing that they did not both sign.
+    ward.pc.sh("rm -rf /tmp/state /tmp/officers; mkdir -p /tmp/officers /tmp/etc")?;
+    let bulkhead = |line: &str| ward.pc.sh(&format!("/share/bulkhead {line}"));
+    let signs = |officer: &str, file: &str| {
+        bulkhead(&format!("policy sign {file} --key /tmp/officers/{officer}"))
+    };
+    let policy = tests::agent::POLICY;
+    let next = policy.replace("serial = 1", "serial = 2").replace("\"CLINICAL\"", "\"WARD\"");
+    for (name, text) in [("policy", policy), ("next", &next)] {
+        ward.pc.sh(&format!("cat > /tmp/etc/{name}.toml <<'END'\n{text}END"))?;
+    }
+    for officer in ["kim", "lee"] {
+        bulkhead(&format!("policy keygen /tmp/officers/{officer} --name {officer}"))?;
+        signs(officer, "/tmp/etc/policy.toml")?;
+    }
+    ward.pc.sh(
+        "(echo format = 1; echo threshold = 2; cat /tmp/officers/*.pub) > /tmp/etc/trust.toml",
+    )?;
+    let result = (|| {
+        let agent = Agent::start(&ward.pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
+        let before = agent.status()?;
+        ensure!(before["policy"]["signers"] == serde_json::json!(["kim", "lee"]), "{before}");
+
+        ward.pc.progress("one signature is not enough, two are; no guest is restarted");
+        signs("kim", "/tmp/etc/next.toml")?;
+        let refused = agent.bulkhead(&["policy", "apply", "/tmp/etc/next.toml"])?;
+        ensure!(
+            refused.status == Some(1) && refused.stderr.contains("only kim did"),
+            "{refused:?}"
+        );
+        ensure!(agent.status()?["policy"]["serial"] == 1, "a refused policy is in force");
+        signs("lee", "/tmp/etc/next.toml")?;
+        let applied = agent.bulkhead(&["policy", "apply", "/tmp/etc/next.toml"])?;
+        ensure!(applied.status == Some(0), "{applied:?}\n{}", agent.logs());
+        let after = agent.status()?;
+        ensure!(
+            after["policy"]["serial"] == 2 && after["domains"][0]["label"] == "WARD",
+            "{after}"
+        );
+        for domain in 0..2 {
+            let pid = |status: &serde_json::Value| status["domains"][domain]["pid"].clone();
+            ensure!(pid(&before) == pid(&after) && pid(&after).is_u64(), "{before}\n{after}");
+        }
+        agent.stop()?;
+
+        ward.pc.progress("the audit log holds, and a changed byte in it is found");
+        let log = "/tmp/state/audit";
+        let shown = bulkhead(&format!("audit show {log}"))?;
+        for word in
+            ["agent-started policy=1", "policy-refused", "policy-applied policy=2", "agent-stopped"]
+        {
+            ensure!(shown.contains(word), "`{word}` is not in the audit log:\n{shown}");
+        }
+        ensure!(shown.matches("to=\"running\"").count() == 2, "{shown}");
+        let verified = bulkhead(&format!("audit verify {log}"))?;
+        let head = verified.lines().last().unwrap_or_default().to_owned();
+        bulkhead(&format!("audit verify {log} --head {head}"))?;
+        ward.pc.sh(&format!("sed -i 's/policy-refused/policy-praised/' {log}/*.jsonl"))?;
+        let broken =
+            ward.pc.exec(&["/share/bulkhead", "audit", "verify", log], Duration::from_secs(60))?;
+        ensure!(broken.status == Some(1) && broken.stderr.contains("was changed"), "{broken:?}");
+        Ok(())
+    })();
+    ward.pc.sh("rm -rf /tmp/state /tmp/officers /tmp/etc")?;
+    result
 }
 
 fn bad_machine_file(ward: &Ward) -> Outcome {
