@@ -6,6 +6,8 @@
 //! | `<runtime>/agent.lock` | one agent at a time | |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
+//! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
+//! | `<state>/audit/`, `<state>/keys/` | the audit log and its key, see [`crate::recorder`] | root alone |
 //! | `<state>/handover.json` | former drivers of what is handed over | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |

@@ -234,7 +234,20 @@ impl PolicyStore {
     /// It could not be written; what was in force still is.
     pub fn commit(&self, candidate: Candidate) -> Result<InForce, Refusal> {
         let Candidate { policy, good } = candidate;
-        self.write_last_good(&good)?;
+        let before = self.last_good();
+        let written = self.write_last_good(&good).and_then(|()| self.write_file(&good));
+        if let Err(refusal) = written {
+            if let Some(before) = before
+                && let Err(error) = self.write_last_good(&before)
+            {
+                tracing::error!("{}", explain(&error));
+            }
+            return Err(refusal);
+        }
+        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: None })
+    }
+
+    fn write_file(&self, good: &Good) -> Result<(), Refusal> {
         let beside = signature_file(&self.file);
         let written = match &good.signatures {
             Some(signatures) => durable::replace(&beside, signatures.as_bytes(), 0o644),
@@ -242,8 +255,7 @@ impl PolicyStore {
         };
         written.map_err(|source| Refusal::Write { path: beside, source })?;
         durable::replace(&self.file, good.text.as_bytes(), 0o644)
-            .map_err(|source| Refusal::Write { path: self.file.clone(), source })?;
-        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: None })
+            .map_err(|source| Refusal::Write { path: self.file.clone(), source })
     }
 
     /// Makes what was loaded the last good one.
@@ -457,6 +469,20 @@ mod tests {
         assert!(matches!(pc.apply(&first, signed(&first, &[0])), Err(Refusal::Older { .. })));
         assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
         assert_eq!(pc.start().unwrap().policy.serial(), 2);
+    }
+
+    #[test]
+    fn a_roll_out_that_cannot_be_written_leaves_what_was_in_force() {
+        let pc = Pc::trusting(1);
+        let (first, second) = (policy(1, "a"), policy(2, "b"));
+        pc.lay(&first, signed(&first, &[0]));
+        pc.start().unwrap();
+        // A directory stands where the new file is to be made.
+        fs::create_dir(pc.dir.path().join("policy.toml.new")).unwrap();
+        assert!(matches!(pc.apply(&second, signed(&second, &[0])), Err(Refusal::Write { .. })));
+        fs::write(signature_file(pc.store.file()), signed(&first, &[0]).unwrap()).unwrap();
+        let in_force = pc.start().unwrap();
+        assert_eq!((in_force.policy.serial(), in_force.refused), (1, None));
     }
 
     #[test]
