@@ -82,7 +82,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    fn filter(&self) -> Filter {
+    pub(super) fn filter(&self) -> Filter {
         let Self { since, until, kind, domain, verdict } = self;
         Filter {
             since: since.clone(),

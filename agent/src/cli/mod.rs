@@ -6,6 +6,7 @@ mod audit;
 mod doctor;
 mod domains;
 mod policy;
+mod replay;
 mod signing;
 mod status;
 

@@ -14,7 +14,8 @@ use policy::language::MediaType;
 use policy::officer::{self, Explanation};
 use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
 
-use super::{Common, Outcome, colours, complain, print, signing};
+use super::audit::Wanted;
+use super::{Common, Outcome, colours, complain, print, replay, signing};
 use crate::files;
 use crate::supervisor::devices::explain as explain_error;
 
@@ -50,6 +51,16 @@ pub(super) enum PolicyCommand {
         /// Write the table as a page for the browser and the printer instead
         #[arg(long, value_name = "PAGE")]
         html: Option<PathBuf>,
+    },
+    /// What it would have decided otherwise, for the flows in the audit log; exit status 1 if anything
+    Replay {
+        /// The policy that is being written
+        file: PathBuf,
+        /// The log's directory
+        #[arg(default_value = "/var/lib/bulkhead/audit")]
+        log: PathBuf,
+        #[command(flatten)]
+        wanted: Wanted,
     },
     /// Make an officer's key: FILE, which the officer alone keeps, and FILE.pub for the PCs' trust stores
     Keygen {
@@ -133,7 +144,7 @@ pub(super) struct UsbArgs {
     break_glass: bool,
 }
 
-fn media_type(text: &str) -> Result<MediaType, String> {
+pub(super) fn media_type(text: &str) -> Result<MediaType, String> {
     let known = MediaType::WORDS.iter().find(|(word, _)| *word == text);
     known.map(|(_, media_type)| *media_type).ok_or_else(|| {
         let words: Vec<&str> = MediaType::WORDS.iter().map(|(word, _)| *word).collect();
@@ -152,6 +163,9 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::Diff { old, new } => diff(common, old, new),
         PolicyCommand::Matrix { file, html } => matrix(common, file, html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
+        PolicyCommand::Replay { file, log, wanted } => {
+            replay::replay(common, file, log, &wanted.filter())
+        }
         PolicyCommand::Keygen { file, name } => signing::keygen(common, file, name),
         PolicyCommand::Sign { file, key } => signing::sign(common, file, key),
         PolicyCommand::Verify { file, trust } => signing::verify(common, file, trust),

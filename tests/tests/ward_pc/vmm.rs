@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
     ("a_disk_in_use_is_refused_to_a_second_vmm", disk_lock),
     ("a_guest_on_a_tap_reaches_the_host_and_is_reached", tap),
     ("a_console_port_nobody_reads_stalls_nobody", console),
+    ("a_running_vmm_is_nobody_nowhere_and_may_do_nothing", sandbox),
     ("the_power_button_powers_a_guest_off", power_button),
     ("a_paused_guest_answers_again_when_resumed", pause),
     ("ten_reboots_leak_neither_file_descriptors_nor_memory", reboots),
@@ -66,6 +67,39 @@ fn five_gib(ward: &Ward) -> Outcome {
     ensure!(mib > 4800, "the guest sees {mib} MiB");
     // More than lies on either side of the hole.
     guest.probe.ask(json!({"op": "touch-memory", "mib": 3500}))?;
+    guest.power_off()
+}
+
+fn sandbox(ward: &Ward) -> Outcome {
+    let guest = Guest::start(&ward.pc, "sandbox", &[])?;
+    let proc = format!("/proc/{}", guest.pid);
+    let tasks = ward.pc.sh(&format!("ls {proc}/task"))?;
+    for task in tasks.split_whitespace() {
+        let status = ward.pc.sh(&format!("cat {proc}/task/{task}/status"))?;
+        for line in [
+            "Uid:\t65534\t65534\t65534\t65534",
+            "Gid:\t65534\t65534\t65534\t65534",
+            "CapPrm:\t0000000000000000",
+            "CapEff:\t0000000000000000",
+            "CapBnd:\t0000000000000000",
+            "NoNewPrivs:\t1",
+            "Seccomp:\t2",
+        ] {
+            ensure!(
+                status.lines().any(|found| found.trim_end() == line),
+                "{line} is not in:\n{status}"
+            );
+        }
+    }
+    let root = ward.pc.sh(&format!("ls -A {proc}/root/"))?;
+    ensure!(root.trim().is_empty(), "its root directory holds {root}");
+    for kind in ["net", "mnt", "ipc", "uts", "cgroup"] {
+        let of = |who: &str| ward.pc.sh(&format!("readlink {who}/ns/{kind}"));
+        ensure!(of(&proc)? != of("/proc/1")?, "it is in the host's {kind} namespace");
+    }
+    // Every file it has open was opened before: no directory, nothing of /etc.
+    let files = ward.pc.sh(&format!("ls -l {proc}/fd"))?;
+    ensure!(!files.contains("/etc/") && files.contains("/share/vmlinuz"), "{files}");
     guest.power_off()
 }
 

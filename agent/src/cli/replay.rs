@@ -1,0 +1,183 @@
+//! `bulkhead policy replay`: what a draft would have decided otherwise, for the flows that are in the audit log.
+//!
+//! | entry of kind | what is read of it |
+//! | --- | --- |
+//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `break_glass` |
+//! | `usb` | `device`, as `--device` of `explain` takes it; `to`, if somebody attached it by hand; `break_glass` |
+//!
+//! The log holds no content. A detector that looked then is believed; one that did not cannot be asked now, and is named.
+
+use std::io;
+use std::path::Path;
+
+use audit::{Entry, Filter, each};
+use policy::Policy;
+use policy::decide::Decision;
+use policy::officer::Explanation;
+use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::policy::{media_type, read};
+use super::{Common, Outcome, print};
+
+/// Differences that are listed; the rest are counted.
+const LISTED_MAX: usize = 1000;
+
+/// One flow that would come out otherwise.
+#[derive(Debug, Serialize)]
+struct Difference {
+    seq: u64,
+    time: String,
+    kind: String,
+    flow: String,
+    was: String,
+    would_be: String,
+    rule: Option<String>,
+    reason: String,
+    /// Detectors that would have to look and did not look then.
+    unasked: Vec<String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Replay {
+    ok: bool,
+    flows: u64,
+    different: u64,
+    /// Entries of flows that do not say what they were.
+    unreadable: u64,
+    differences: Vec<Difference>,
+}
+
+pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) -> Outcome {
+    let policy = match read(common, file) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
+    };
+    let mut replay = Replay::default();
+    let done = each(log, |_, entry| {
+        if filter.wants(&entry) {
+            replay.take(&policy, &entry);
+        }
+        Ok::<(), io::Error>(())
+    });
+    if let Err(error) = done {
+        return common.fail(Outcome::No, &format!("cannot read {}: {error}", log.display()));
+    }
+    replay.ok = replay.different == 0;
+    if common.json {
+        common.print_json(&replay);
+    } else {
+        print(&replay.in_words());
+    }
+    if replay.ok { Outcome::Yes } else { Outcome::No }
+}
+
+impl Replay {
+    fn take(&mut self, policy: &Policy, entry: &Entry) {
+        let flow = match entry.kind.as_str() {
+            "clipboard" => clipboard(policy, entry),
+            "usb" => usb(policy, entry),
+            _ => return,
+        };
+        let (Some((flow, explanation)), Some(was)) = (flow, entry.verdict.clone()) else {
+            self.unreadable += 1;
+            return;
+        };
+        self.flows += 1;
+        let hit =
+            explanation.inspect.iter().find(|name| listed(entry, "hits").any(|h| h == **name));
+        let looked = |name: &String| listed(entry, "inspected").any(|looked| looked == *name);
+        let (would_be, reason, unasked) = match hit {
+            Some(name) => {
+                let reason = format!("the detector {name} found something then");
+                (Decision::Deny.word(), reason, Vec::new())
+            }
+            None => {
+                let unasked =
+                    explanation.inspect.into_iter().filter(|name| !looked(name)).collect();
+                (explanation.verdict.word(), explanation.reason, unasked)
+            }
+        };
+        if would_be == was {
+            return;
+        }
+        self.different += 1;
+        if self.differences.len() < LISTED_MAX {
+            self.differences.push(Difference {
+                seq: entry.seq,
+                time: entry.time.clone(),
+                kind: entry.kind.clone(),
+                flow,
+                was,
+                would_be: would_be.to_owned(),
+                rule: explanation.rule,
+                reason,
+                unasked,
+            });
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let mut text = String::new();
+        for different in &self.differences {
+            let Difference { seq, time, kind, flow, was, would_be, reason, unasked, .. } =
+                different;
+            text +=
+                &format!("{time} {seq:>7} {kind} {flow}: was {was}, would be {would_be}: {reason}");
+            if !unasked.is_empty() {
+                text += &format!(
+                    " (unless {} finds something: the content was not kept)",
+                    unasked.join(" or ")
+                );
+            }
+            text.push('\n');
+        }
+        let more = self.different.saturating_sub(u64::try_from(LISTED_MAX).unwrap_or(u64::MAX));
+        if more > 0 {
+            text += &format!("and {more} more\n");
+        }
+        text += &format!(
+            "{} flows decided again, {} would come out otherwise",
+            self.flows, self.different
+        );
+        if self.unreadable > 0 {
+            text += &format!("; {} entries do not say enough to be decided again", self.unreadable);
+        }
+        text.push('\n');
+        text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+    }
+}
+
+fn context(entry: &Entry) -> Context {
+    Context { break_glass: entry.detail.get("break_glass") == Some(&Value::Bool(true)) }
+}
+
+fn text<'e>(entry: &'e Entry, key: &str) -> Option<&'e str> {
+    entry.detail.get(key)?.as_str()
+}
+
+fn listed<'e>(entry: &'e Entry, key: &str) -> impl Iterator<Item = &'e str> {
+    entry.detail.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+fn clipboard(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
+    let (from, to) = (text(entry, "from")?, text(entry, "to")?);
+    let media_type = media_type(text(entry, "type")?).ok()?;
+    let bytes = entry.detail.get("bytes")?.as_u64()?;
+    let request = Request::Clipboard(ClipboardRequest { from, to, media_type, bytes });
+    let flow = format!("{from} to {to}, {}, {bytes} bytes", media_type.word());
+    Some((flow, policy.explain(&request, &context(entry), None)))
+}
+
+fn usb(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
+    let described = text(entry, "device")?;
+    let description: UsbDescription = described.parse().ok()?;
+    let to = text(entry, "to");
+    let request = Request::Usb(UsbRequest { device: description.device(), to });
+    let flow = match to {
+        Some(to) => format!("{described} by hand to {to}"),
+        None => described.to_owned(),
+    };
+    Some((flow, policy.explain(&request, &context(entry), None)))
+}
