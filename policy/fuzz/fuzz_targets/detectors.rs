@@ -1,0 +1,28 @@
+//! Any content against the built-in detectors and one of an officer's, as every type.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use policy::Policy;
+use policy::language::MediaType;
+use policy::request::{ClipboardRequest, Context, Request};
+
+static POLICY: LazyLock<Policy> = LazyLock::new(|| {
+    let rule = "\n[[detector]]\nname = \"chart-number\"\nregex = '\\bMRN-?\\d{8}\\b'\n\
+                [[clipboard]]\nid = \"all\"\nfrom = \"internet\"\nto = \"clinical\"\n\
+                types = [\"text/plain\", \"text/html\", \"image/png\", \"file-list\"]\naction = \"allow\"\n\
+                inspect = [\"korean-rrn\", \"kr-phone\", \"card-number\", \"chart-number\"]\n";
+    Policy::draft("fuzz.toml", &format!("{}{rule}", policy::officer::STARTER)).expect("a policy")
+});
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    for (_, media_type) in MediaType::WORDS {
+        let request = Request::Clipboard(ClipboardRequest {
+            from: "internet",
+            to: "clinical",
+            media_type,
+            bytes: data.len() as u64,
+        });
+        let _ = POLICY.explain(&request, &Context::default(), Some(data));
+    }
+});
