@@ -397,6 +397,7 @@ mod tests {
         assert!(pc.start().unwrap().refused.is_none());
     }
 
+    // Shows: K-5.1.3.
     #[test]
     fn a_policy_needs_as_many_officers_as_the_trust_store_says() {
         let pc = Pc::trusting(2);
@@ -408,6 +409,7 @@ mod tests {
         assert_eq!(pc.start().unwrap().signers, ["officer 0", "officer 1"]);
     }
 
+    // Shows: K-5.1.4, K-5.2.1, K-5.2.3, I-3.
     #[test]
     fn a_refused_or_missing_file_leaves_the_last_good_policy_in_force_and_says_why() {
         let pc = Pc::trusting(1);
@@ -485,6 +487,7 @@ mod tests {
         assert_eq!((in_force.policy.serial(), in_force.refused), (1, None));
     }
 
+    // Shows: K-5.2.3.
     #[test]
     fn power_lost_anywhere_in_a_roll_out_leaves_the_old_or_the_new_policy() {
         // The three writes of a roll-out, in order; the power goes after each.

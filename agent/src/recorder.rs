@@ -161,6 +161,7 @@ impl Recorder {
 mod tests {
     use super::*;
 
+    // Shows: K-1.3.2, K-3.3.3.
     #[test]
     fn a_log_that_cannot_be_written_says_so_and_is_taken_up_again() {
         let dir = tempfile::tempdir().unwrap();

@@ -62,6 +62,7 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     agent.stop();
 }
 
+// Shows: I-5, K-5.2.3.
 #[test]
 fn a_vmm_that_fails_is_restarted_and_the_other_domain_does_not_notice() {
     let ward = Ward::new(MACHINE);
@@ -135,6 +136,7 @@ fn stop_now_and_a_second_signal_do_not_wait_for_the_guests() {
     assert_eq!(agent.wait().code(), Some(0));
 }
 
+// Shows: K-5.2.3.
 #[test]
 fn the_vmms_of_an_agent_that_died_are_ended_before_new_ones_start() {
     let (ward, mut agent) = running();
@@ -283,6 +285,7 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
     agent.stop();
 }
 
+// Shows: I-2, K-5.4.1, K-5.4.2.
 #[test]
 fn what_happens_is_in_the_audit_log_and_the_log_holds() {
     let ward = Ward::new(MACHINE);
@@ -357,6 +360,7 @@ fn what_happens_is_in_the_audit_log_and_the_log_holds() {
     );
 }
 
+// Shows: I-3, K-5.4.3.
 #[test]
 fn domains_run_while_the_audit_log_cannot_be_written_but_no_policy_is_applied() {
     let ward = Ward::new(MACHINE);
@@ -423,6 +427,7 @@ fn a_missing_vmm_is_told_with_its_remedy() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("name it with --vmm"));
 }
 
+// Shows: K-1.1.1, K-1.3.1, K-5.3.2.
 #[test]
 fn a_user_without_a_role_is_refused() {
     if !Uid::effective().is_root() {

@@ -88,6 +88,7 @@ fn the_matrix_is_a_table_for_people_machines_and_printers() {
     assert_eq!(nowhere.status.code(), Some(1));
 }
 
+// Shows: K-2.2.1, K-3.3.3, K-5.1.2.
 #[test]
 fn two_officers_sign_and_a_change_afterwards_is_seen() {
     let dir = tempfile::tempdir().unwrap();
@@ -124,6 +125,7 @@ fn two_officers_sign_and_a_change_afterwards_is_seen() {
     assert_eq!((&json(&again)["signatures"], &json(&again)["removed"]), (&1.into(), &2.into()));
 }
 
+// Shows: K-2.2.1, K-2.3.1.
 #[test]
 fn a_key_is_never_replaced_and_a_broken_policy_never_signed() {
     let dir = tempfile::tempdir().unwrap();

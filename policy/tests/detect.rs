@@ -33,6 +33,7 @@ fn disguised(number: &str, styles: &[usize], before: &[&str]) -> String {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
+    // Shows: P-2.
     #[test]
     fn a_resident_registration_number_is_found_in_any_disguise(
         (year, month, day) in (0..100u32, 1..13u32, 1..29u32),

@@ -28,6 +28,7 @@ fn blocks(handbook: &str) -> Vec<&str> {
     handbook.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
+// Shows: C-4.
 #[test]
 fn every_example_in_the_handbook_is_a_policy_of_the_good_corpus() {
     let handbook = handbook();

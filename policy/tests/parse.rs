@@ -44,6 +44,7 @@ fn survives(text: &str) {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
+    // Shows: K-3.1.1.
     #[test]
     fn arbitrary_bytes_are_read_to_the_end(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         survives(&String::from_utf8_lossy(&bytes));

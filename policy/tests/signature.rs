@@ -68,6 +68,7 @@ fn a_refusal_says_who_signed_what_and_what_to_do() {
     assert!(none.to_string().starts_with("1 officer has to sign it, and no signature holds"));
 }
 
+// Shows: K-2.2.2.
 #[test]
 fn a_signature_made_for_another_purpose_is_none() {
     let raw = SigningKey::from_bytes(&[0; 32]).sign(STARTER.as_bytes()).to_bytes();
@@ -136,6 +137,7 @@ fn a_trust_store_that_would_trust_nobody_or_one_officer_twice_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
+    // Shows: K-2.1.1, K-3.1.2, K-5.2.1.
     #[test]
     fn any_changed_bit_of_text_or_signature_ends_the_approval(at in any::<prop::sample::Index>(), bit in 0..8u8) {
         let trust = trust(1, 1);

@@ -15,6 +15,7 @@
 
 pub mod agent;
 pub mod budgets;
+pub mod compliance;
 pub mod guest;
 pub mod isolation;
 pub mod measure;

@@ -74,6 +74,7 @@ fn every_licence_goes_together_with_ours() {
     assert!(bad.is_empty(), "look at these licences: {bad:?}");
 }
 
+// Shows: K-5.2.2.
 #[test]
 fn every_crate_is_ours_or_from_the_registry() {
     for package in packages() {

@@ -181,6 +181,7 @@ fn a_tail_that_was_cut_off_is_seen_at_the_next_start_and_stays_seen() {
     assert!(place.verify(&[head]).is_err());
 }
 
+// Shows: K-5.4.3.
 #[test]
 fn full_the_log_stops_and_nothing_is_lost() {
     let place = Place::new();
@@ -233,6 +234,7 @@ fn an_event_too_long_is_refused_and_harms_nothing() {
     place.verify(&[]).unwrap();
 }
 
+// Shows: I-2.
 #[test]
 fn syslog_lines_are_escaped_and_filters_hold() {
     let (place, _) = filled(3);
@@ -320,6 +322,7 @@ fn tamper(place: &Place, tampering: &Tampering, at: prop::sample::Index) -> bool
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
+    // Shows: P-3, K-3.1.2, K-5.4.3.
     #[test]
     fn whatever_is_done_to_a_log_is_found(tampering in tampering(), at in any::<prop::sample::Index>()) {
         let (place, head) = filled(23);
@@ -360,6 +363,7 @@ fn appends_until_killed() {
     }
 }
 
+// Shows: K-5.4.2.
 #[test]
 fn kill_9_at_any_moment_loses_nothing_that_was_told_to_be_written() {
     let kills =

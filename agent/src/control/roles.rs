@@ -143,6 +143,7 @@ mod tests {
         ]
     }
 
+    // Shows: K-1.3.3, K-1.3.4, K-5.1.3.
     #[test]
     fn each_role_may_do_what_the_table_says_and_no_more() {
         let may = |role| all().map(|request| caller(&[role]).may(&request).is_ok());

@@ -9,9 +9,13 @@ use tests::{Outcome, ensure, isolation};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     ("doctor_finds_this_pc_fit", doctor),
+    // Shows: I-1, K-5.2.4.
     ("a_host_with_a_network_of_its_own_is_refused_by_name", host_network),
+    // Shows: C-1, C-2, I-5, K-1.2.3, K-1.3.9, K-3.2.1.
     ("two_domains_reach_their_own_network_and_nothing_else", two_domains),
+    // Shows: I-5, P-3, K-5.1.1, K-5.1.2, K-5.1.3, K-5.3.1, K-5.4.2, K-5.4.3.
     ("a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds", policy_and_audit),
+    // Shows: K-3.1.1, K-5.3.1.
     ("a_machine_file_with_mistakes_is_refused_with_line_and_column", bad_machine_file),
 ];
 

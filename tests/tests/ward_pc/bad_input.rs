@@ -11,6 +11,7 @@ use tests::ward::{CLINICAL_NIC, Ward};
 pub(crate) const TESTS: &[Test<Ward>] = &[
     ("bad_kernels_initrds_and_command_lines_are_refused_with_a_remedy", boot_files),
     ("bad_disks_are_refused_with_a_remedy", disks),
+    // Shows: C-2.
     ("functions_that_cannot_be_passed_through_are_refused_with_a_remedy", vfio),
     ("without_kvm_the_message_says_what_to_switch_on", no_kvm),
     ("bad_usage_ends_with_status_2", usage),

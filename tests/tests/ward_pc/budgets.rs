@@ -9,7 +9,9 @@ use tests::{Guest, Outcome, ensure};
 use tests::ward::Ward;
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
+    // Shows: C-13.
     ("a_boot_takes_no_more_exits_than_budgeted", exits),
+    // Shows: C-13, K-5.2.3.
     ("the_vmm_takes_no_more_memory_and_threads_than_budgeted", memory),
 ];
 

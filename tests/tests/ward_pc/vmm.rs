@@ -15,13 +15,17 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
     ("every_vcpu_of_an_smp_guest_comes_up", smp),
     ("a_guest_of_5_gib_uses_the_memory_on_both_sides_of_the_hole", five_gib),
     ("disks_keep_what_was_flushed_when_the_vmm_loses_power", power_cut),
+    // Shows: K-3.3.2.
     ("a_disk_in_use_is_refused_to_a_second_vmm", disk_lock),
     ("a_guest_on_a_tap_reaches_the_host_and_is_reached", tap),
+    // Shows: K-5.2.3.
     ("a_console_port_nobody_reads_stalls_nobody", console),
+    // Shows: K-1.3.3, K-5.2.4.
     ("a_running_vmm_is_nobody_nowhere_and_may_do_nothing", sandbox),
     ("the_power_button_powers_a_guest_off", power_button),
     ("a_paused_guest_answers_again_when_resumed", pause),
     ("ten_reboots_leak_neither_file_descriptors_nor_memory", reboots),
+    // Shows: C-2.
     ("a_passed_through_nic_uses_msi_x_and_survives_a_reset_of_its_guest", passthrough),
 ];
 

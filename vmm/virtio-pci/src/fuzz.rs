@@ -131,6 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
+        // Shows: K-3.1.1, K-5.6.2.
         #[test]
         fn no_stream_of_accesses_breaks_the_bus(data in proptest::collection::vec(any::<u8>(), 0..2048)) {
             super::fuzz_bus(&data);

@@ -375,6 +375,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
 
+        // Shows: K-3.1.1, K-3.1.3, K-5.5.1, K-5.6.2.
         #[test]
         fn a_queue_survives_any_guest(data in proptest::collection::vec(any::<u8>(), 0..1500)) {
             fuzz_queue(&data);
@@ -387,6 +388,7 @@ mod tests {
             fuzz_rng(&data);
         }
 
+        // Shows: K-3.1.1, K-5.6.2.
         #[test]
         fn the_block_device_survives_any_guest_and_keeps_to_its_sectors(
             data in proptest::collection::vec(any::<u8>(), 0..1500),
