@@ -13,7 +13,7 @@ use crate::policy_store::{InForce, PolicyStore, Refusal};
 use crate::roster::{self, Member};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
-const FILE_MAX: u64 = 4 << 20;
+pub(crate) const FILE_MAX: u64 = 4 << 20;
 /// The VMM's name.
 const VMM: &str = "bulkhead-vmm";
 

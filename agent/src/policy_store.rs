@@ -94,6 +94,9 @@ pub enum Refusal {
         "another policy with serial {0} was in force already: give this one a higher serial and have it signed"
     )]
     SerialTaken(u64),
+    /// It could not be read back from its file.
+    #[error("the policy is larger than {} MiB: split its rules by what they share", files::FILE_MAX >> 20)]
+    TooLarge,
     /// A file cannot be written.
     #[error("cannot write {}: check that its disk has room and is not read-only", path.display())]
     Write {
@@ -192,6 +195,9 @@ impl PolicyStore {
         signatures: Option<String>,
         good: Option<&Good>,
     ) -> Result<Candidate, Refusal> {
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > files::FILE_MAX {
+            return Err(Refusal::TooLarge);
+        }
         let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
         let trust = self.trust()?;
         let signers = match &trust {
@@ -471,6 +477,14 @@ mod tests {
         assert!(matches!(pc.apply(&first, signed(&first, &[0])), Err(Refusal::Older { .. })));
         assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
         assert_eq!(pc.start().unwrap().policy.serial(), 2);
+    }
+
+    #[test]
+    fn a_policy_that_could_not_be_read_back_is_refused() {
+        let pc = Pc::new();
+        let text = policy(1, &"#".repeat(4 << 20));
+        assert!(matches!(pc.apply(&text, None), Err(Refusal::TooLarge)));
+        assert!(!pc.store.file().exists());
     }
 
     #[test]

@@ -125,7 +125,7 @@ fn two_officers_sign_and_a_change_afterwards_is_seen() {
     assert_eq!((&json(&again)["signatures"], &json(&again)["removed"]), (&1.into(), &2.into()));
 }
 
-// Shows: K-2.2.1, K-2.3.1.
+// Shows: K-2.2.1.
 #[test]
 fn a_key_is_never_replaced_and_a_broken_policy_never_signed() {
     let dir = tempfile::tempdir().unwrap();
