@@ -1,0 +1,183 @@
+//! A policy on its way onto a PC, and what the audit log says of it.
+
+use std::fs;
+
+use crate::running;
+use crate::support::{Agent, MACHINE, Ward};
+
+/// An officer's key in the ward, and a PC that takes only what it signed.
+fn signing(ward: &Ward) -> String {
+    let key = ward.at("officer").display().to_string();
+    assert!(ward.bulkhead(&["policy", "keygen", &key, "--name", "Kim"]).status.success());
+    let public = fs::read_to_string(ward.at("officer.pub")).unwrap();
+    fs::write(ward.at("trust.toml"), format!("format = 1\nthreshold = 1\n{public}")).unwrap();
+    key
+}
+
+fn sign(ward: &Ward, file: &str, key: &str) {
+    let file = ward.at(file).display().to_string();
+    assert!(ward.bulkhead(&["policy", "sign", &file, "--key", key]).status.success());
+}
+
+/// Both domains run under a policy that an officer signed, whose key is in that file.
+fn signed() -> (Ward, String, Agent) {
+    let ward = Ward::new(MACHINE);
+    let key = signing(&ward);
+    sign(&ward, "policy.toml", &key);
+    let agent = ward.start_agent();
+    for domain in ["clinical", "internet"] {
+        ward.wait_for_state(domain, "running");
+    }
+    (ward, key, agent)
+}
+
+#[test]
+fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_agent() {
+    let (ward, key, agent) = signed();
+    let pids = ["clinical", "internet"].map(|domain| ward.pid(domain));
+    assert_eq!(ward.status()["policy"]["signers"][0], "Kim");
+
+    let old = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    let new = old.replace("serial = 7", "serial = 8").replace("\"CLINICAL\"", "\"WARD\"");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let file = ward.at("new.toml").display().to_string();
+    let refused = ward.bulkhead(&["policy", "apply", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no signature holds"));
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+
+    sign(&ward, "new.toml", &key);
+    let applied = ward.bulkhead(&["policy", "apply", &file]);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let status = ward.status();
+    assert_eq!(
+        (&status["policy"]["serial"], &status["domains"][0]["label"]),
+        (&8.into(), &"WARD".into())
+    );
+    assert_eq!(["clinical", "internet"].map(|domain| ward.pid(domain)), pids);
+    assert_eq!(fs::read_to_string(ward.at("policy.toml")).unwrap(), new);
+
+    // Going back is refused, by the command line and by a file that somebody lays down.
+    fs::write(ward.at("old.toml"), &old).unwrap();
+    sign(&ward, "old.toml", &key);
+    let back = ward.bulkhead(&["policy", "apply", &ward.at("old.toml").display().to_string()]);
+    assert_eq!(back.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&back.stderr).contains("serial above 8"));
+    agent.stop();
+    fs::copy(ward.at("old.toml"), ward.at("policy.toml")).unwrap();
+    fs::copy(ward.at("old.toml.sig"), ward.at("policy.toml.sig")).unwrap();
+    let agent = ward.start_agent();
+    let status = ward.status();
+    assert_eq!(status["policy"]["serial"], 8);
+    assert!(status["policy"]["refused"].as_str().unwrap().contains("serial above 8"), "{status}");
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("THE POLICY FILE IS REFUSED"), "{text}");
+    agent.stop();
+}
+
+// Shows: I-2, K-5.4.1, K-5.4.2.
+#[test]
+fn what_happens_is_in_the_audit_log_and_the_log_holds() {
+    let (ward, key, agent) = signed();
+    let new =
+        fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let file = ward.at("new.toml").display().to_string();
+    ward.bulkhead(&["policy", "apply", &file]);
+    sign(&ward, "new.toml", &key);
+    ward.bulkhead(&["policy", "apply", &file]);
+    ward.bulkhead(&["stop", "internet", "--now"]);
+    assert!(ward.status()["audit"]["ok"] == true);
+    let log = ward.at("state/audit").display().to_string();
+    // The agent runs; a line it is in the middle of is no break.
+    let verified = ward.bulkhead(&["audit", "verify", &log, "--json"]);
+    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    agent.stop();
+
+    let verified = ward.bulkhead(&["audit", "verify", &log]);
+    let said = String::from_utf8(verified.stdout).unwrap();
+    assert!(verified.status.success() && said.contains(" 0 entries since the last"), "{said}");
+    let head = said.lines().last().unwrap().to_owned();
+    let shown = String::from_utf8(ward.bulkhead(&["audit", "show", &log]).stdout).unwrap();
+    let mut rest = shown.as_str();
+    for word in [
+        "agent-started policy=7",
+        "domain clinical from=\"off\"",
+        "to=\"running\"",
+        "policy-refused",
+        "policy-applied policy=8",
+        "asked internet",
+        "domain internet",
+        "to=\"off\"",
+        "agent-stopped",
+        "checkpoint",
+    ] {
+        let at =
+            rest.find(word).unwrap_or_else(|| panic!("`{word}` is not in its place in:\n{shown}"));
+        rest = &rest[at..];
+    }
+    let applied = ward.bulkhead(&[
+        "audit",
+        "export",
+        &log,
+        "--format",
+        "rfc5424",
+        "--kind",
+        "policy-applied",
+    ]);
+    let applied = String::from_utf8(applied.stdout).unwrap();
+    assert_eq!(applied.lines().count(), 1);
+    assert!(applied.starts_with("<110>1 ") && applied.contains("policy=\"8\""), "{applied}");
+
+    // Somebody takes the agent's end out of the log.
+    let file = fs::read_dir(&log).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.filter(|path| path.extension().is_some_and(|e| e == "jsonl")).max().unwrap();
+    let text = fs::read_to_string(&file).unwrap();
+    let cut: String =
+        text.split_inclusive('\n').filter(|line| !line.contains("agent-stopped")).collect();
+    fs::write(&file, cut).unwrap();
+    let broken = ward.bulkhead(&["audit", "verify", &log, "--head", &head]);
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&broken.stderr).contains("is missing")
+            || String::from_utf8_lossy(&broken.stderr).contains("are missing")
+    );
+}
+
+// Shows: I-3, K-5.4.3.
+#[test]
+fn domains_run_while_the_audit_log_cannot_be_written_but_no_policy_is_applied() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("state")).unwrap();
+    fs::write(ward.at("state/audit"), "in the way").unwrap();
+    let agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("audit    NOT WRITTEN") && text.contains("NOTHING CROSSES"), "{text}");
+    let new =
+        fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let refused = ward.bulkhead(&["policy", "apply", &ward.at("new.toml").display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("cannot be recorded"));
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+    agent.stop();
+}
+
+#[test]
+fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
+    let (ward, agent) = running();
+    let more = fs::read_to_string(ward.at("policy.toml"))
+        .unwrap()
+        .replace("serial = 7", "serial = 8")
+        + "[[domain]]\nname = \"lab\"\nlabel = \"LAB\"\ncolour = \"#0000ff\"\nhotkey = \"Ctrl+Alt+3\"\n\
+           network = \"none\"\npersistence = \"keep\"\n";
+    let fewer = more.replace("\"internet\"", "\"outside\"");
+    fs::write(ward.at("fewer.toml"), fewer).unwrap();
+    let refused = ward.bulkhead(&["policy", "apply", &ward.at("fewer.toml").display().to_string()]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(said.contains("machine file does not go with it"), "{said}");
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+    agent.stop();
+}
