@@ -1,0 +1,2 @@
+//! The seat: screen, keyboard and pointer, and which domain they belong to.
+pub mod core;
