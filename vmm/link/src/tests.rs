@@ -42,11 +42,12 @@ fn update() -> impl Strategy<Value = Update> {
     let picture = prop::option::of(
         (1..u32::MAX, 1..u32::MAX).prop_map(|(width, height)| Size { width, height }),
     );
-    (picture, any::<[u32; 4]>(), any::<u8>(), cursor).prop_map(
-        |(picture, [x, y, width, height], leds, cursor)| Update {
+    (picture, any::<[u32; 4]>(), any::<u8>(), any::<bool>(), cursor).prop_map(
+        |(picture, [x, y, width, height], leds, stalled, cursor)| Update {
             picture,
             damage: Rect { x, y, width, height },
             leds,
+            stalled,
             cursor,
         },
     )

@@ -23,6 +23,8 @@ pub struct Update {
     pub damage: Rect,
     /// The keyboard's lights the guest wants on, bit n for `LED_*` n.
     pub leds: u8,
+    /// The guest has not taken what was typed for a while.
+    pub stalled: bool,
     /// What became of the guest's cursor.
     pub cursor: CursorChange,
 }
@@ -68,6 +70,7 @@ impl ToAgent {
             packet.put_u32(field);
         }
         packet.push(update.leds);
+        packet.push(update.stalled.into());
         match &update.cursor {
             CursorChange::Same => packet.push(SAME),
             CursorChange::Hidden => packet.push(HIDDEN),
@@ -104,6 +107,11 @@ impl ToAgent {
             height: fields.u32()?,
         };
         let leds = fields.u8()?;
+        let stalled = match fields.u8()? {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed::Field("stalled")),
+        };
         let cursor = match fields.u8()? {
             SAME => CursorChange::Same,
             HIDDEN => CursorChange::Hidden,
@@ -118,6 +126,6 @@ impl ToAgent {
             _ => return Err(Malformed::Field("cursor")),
         };
         fields.end()?;
-        Ok(Self::Update(Update { picture, damage, leds, cursor }))
+        Ok(Self::Update(Update { picture, damage, leds, stalled, cursor }))
     }
 }

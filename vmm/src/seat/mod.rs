@@ -19,7 +19,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use link::{Channel, CursorChange, PACKET_MAX, Packet, Rect, Size, Target, ToVmm};
 use nix::sys::socket::{SockType, getsockopt, sockopt};
 use virtio::gpu::{self, Frame, Gpu, Viewer};
-use virtio::input::{self, Input, Kind};
+use virtio::input::{self, Input, Kind, Said};
 
 use outbox::Outbox;
 
@@ -75,8 +75,13 @@ impl Seat {
         let outbox = Arc::new(Outbox::new(Arc::clone(&channel)));
         let (gpu, screen) = Gpu::new(Box::new(Screen(Arc::clone(&outbox))))?;
         let lights = Arc::clone(&outbox);
-        let lights = Box::new(move |leds| lights.change(|news| news.leds = leds));
-        let (keyboard, keys) = Input::new(Kind::Keyboard, lights)?;
+        let told = Box::new(move |said| {
+            lights.change(|news| match said {
+                Said::Lights(leds) => news.leds = leds,
+                Said::Stalled(stalled) => news.stalled = stalled,
+            });
+        });
+        let (keyboard, keys) = Input::new(Kind::Keyboard, told)?;
         let (pointer, moves) = Input::new(Kind::Pointer, Box::new(|_| ()))?;
         let buffer = Box::new([0; PACKET_MAX]);
         let end = End { channel, outbox, screen, keyboard: keys, pointer: moves, buffer };

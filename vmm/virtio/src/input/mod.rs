@@ -15,6 +15,7 @@ mod tests;
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events};
 use link::Event;
@@ -31,11 +32,22 @@ pub use config::Kind;
 pub const HELD_MAX: usize = 1024;
 /// The most status events taken before other devices have their turn.
 const BUDGET: usize = 64;
+/// How long input may wait before the guest counts as stalled. Noticed when more comes.
+pub const STALLED_AFTER: Duration = Duration::from_secs(2);
 /// The event by which input comes.
 const INPUT_TOKEN: u32 = Backlog::TOKEN + 1;
 
-/// Told which lights the guest wants on, bit n for `LED_*` n. Called on the device's thread; must not wait.
-pub type Lights = Box<dyn FnMut(u8) + Send>;
+/// What the guest lets be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// The lights it wants on, bit n for `LED_*` n.
+    Lights(u8),
+    /// It has taken nothing for [`STALLED_AFTER`] although something waits; or takes it again.
+    Stalled(bool),
+}
+
+/// Told what the guest lets be known. Called on the device's thread; must not wait.
+pub type Listener = Box<dyn FnMut(Said) + Send>;
 
 /// Gives the device events, from any thread.
 #[derive(Clone, Debug)]
@@ -90,8 +102,9 @@ pub struct Input {
     config: Config,
     inbox: Arc<Inbox>,
     registered: bool,
-    lights: Lights,
+    listener: Listener,
     lit: u8,
+    stalled: bool,
     running: Option<Running>,
 }
 
@@ -103,6 +116,8 @@ struct Running {
     down: BTreeSet<u16>,
     /// What the driver had no room for yet.
     held: VecDeque<Event>,
+    /// Since when the driver has taken nothing although something was held.
+    waiting: Option<Instant>,
 }
 
 impl Input {
@@ -110,7 +125,7 @@ impl Input {
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub fn new(kind: Kind, lights: Lights) -> io::Result<(Self, Handle)> {
+    pub fn new(kind: Kind, listener: Listener) -> io::Result<(Self, Handle)> {
         let event = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?;
         let inbox = Arc::new(Inbox { waiting: Mutex::default(), event });
         let this = Self {
@@ -119,8 +134,9 @@ impl Input {
             config: Config::new(kind),
             inbox: Arc::clone(&inbox),
             registered: false,
-            lights,
+            listener,
             lit: 0,
+            stalled: false,
             running: None,
         };
         Ok((this, Handle(inbox)))
@@ -148,7 +164,11 @@ impl Input {
         match running.serve(&mut self.lit) {
             Ok((progress, lit_before)) => {
                 if self.lit != lit_before {
-                    (self.lights)(self.lit);
+                    (self.listener)(Said::Lights(self.lit));
+                }
+                let stalled = running.waits_for() > STALLED_AFTER;
+                if std::mem::replace(&mut self.stalled, stalled) != stalled {
+                    (self.listener)(Said::Stalled(stalled));
                 }
                 if progress == Progress::Unfinished {
                     self.backlog.again();
@@ -164,6 +184,11 @@ impl Input {
 }
 
 impl Running {
+    /// How long the driver has left something lying.
+    fn waits_for(&self) -> Duration {
+        self.waiting.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
     /// What was held is forgotten, and what is down goes up.
     fn release_all(&mut self) {
         self.held.clear();
@@ -188,6 +213,12 @@ impl Running {
             self.events.add_used(chain, spec::EVENT_BYTES)?;
             self.told(event);
             self.held.pop_front();
+            self.waiting = None;
+        }
+        if self.held.is_empty() {
+            self.waiting = None;
+        } else {
+            self.waiting.get_or_insert_with(Instant::now);
         }
         self.events.announce(&*self.interrupt, spec::EVENT_QUEUE)?;
         let progress =
@@ -247,8 +278,8 @@ impl Device for Input {
             Ok(CheckedQueue::new(queue, &memory, features, u32::MAX))
         };
         let (events, status) = (take(spec::EVENT_QUEUE)?, take(spec::STATUS_QUEUE)?);
-        let (down, held) = Default::default();
-        self.running = Some(Running { events, status, interrupt, down, held });
+        let (down, held, waiting) = Default::default();
+        self.running = Some(Running { events, status, interrupt, down, held, waiting });
         Ok(())
     }
 
@@ -256,7 +287,10 @@ impl Device for Input {
         self.running = None;
         self.config.reset();
         if std::mem::take(&mut self.lit) != 0 {
-            (self.lights)(0);
+            (self.listener)(Said::Lights(0));
+        }
+        if std::mem::take(&mut self.stalled) {
+            (self.listener)(Said::Stalled(false));
         }
     }
 

@@ -29,8 +29,12 @@ impl Bench {
         let memory = memory(0x10_0000);
         let lit = Arc::new(AtomicU8::new(0));
         let lights = Arc::clone(&lit);
-        let (mut input, handle) =
-            Input::new(kind, Box::new(move |leds| lights.store(leds, Ordering::Relaxed))).unwrap();
+        let listener = Box::new(move |said| {
+            if let Said::Lights(leds) = said {
+                lights.store(leds, Ordering::Relaxed);
+            }
+        });
+        let (mut input, handle) = Input::new(kind, listener).unwrap();
         let events = DriverQueue::new(&memory, 0, 64);
         let status = DriverQueue::new(&memory, 1, 64);
         let (activation, recorder) = activation(&memory, &[&events, &status], 0);
