@@ -217,7 +217,7 @@ mod tests {
         let bytes = paint(&view(&parts, rect(0, ROWS, 48, 32), (30, 30)), &[whole]);
         assert_eq!(pixel(&bytes, 0, 0), [255; 4]);
         assert_eq!(pixel(&bytes, 47, 7), [255; 4]);
-        assert_eq!(pixel(&bytes, 5, 9), (48u32 + 5 | 0x0100_0000).to_le_bytes());
+        assert_eq!(pixel(&bytes, 5, 9), ((48u32 + 5) | 0x0100_0000).to_le_bytes());
         assert_eq!(pixel(&bytes, 20, 10), [9, 9, 9, 255]);
         assert_eq!(pixel(&bytes, 30, 30), [0, 0, 0, 255], "the arrow's edge");
         let beside = SIZE.width as usize * 4;

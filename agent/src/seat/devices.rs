@@ -289,8 +289,8 @@ fn port_in(place: &Path) -> Option<String> {
             number(bus) && ports.split('.').all(number)
         })
     };
-    let names = place.components().filter_map(|part| part.as_os_str().to_str());
-    names.filter(|name| is_port(name)).last().map(str::to_owned)
+    let mut names = place.components().filter_map(|part| part.as_os_str().to_str());
+    names.rfind(|name| is_port(name)).map(str::to_owned)
 }
 
 impl Partial {
@@ -325,10 +325,11 @@ impl Partial {
             }
             (codes::EV_REL, 0, value) => self.by.0 = self.by.0.saturating_add(value),
             (codes::EV_REL, 1, value) => self.by.1 = self.by.1.saturating_add(value),
-            (codes::EV_REL, code, value) if codes::WHEELS.contains(&code) => {
-                if self.report.wheel.len() < codes::WHEELS.len() {
-                    self.report.wheel.push((code, value));
-                }
+            (codes::EV_REL, code, value)
+                if codes::WHEELS.contains(&code)
+                    && self.report.wheel.len() < codes::WHEELS.len() =>
+            {
+                self.report.wheel.push((code, value));
             }
             (codes::EV_ABS, 0, value) => self.to.0 = Some(value),
             (codes::EV_ABS, 1, value) => self.to.1 = Some(value),

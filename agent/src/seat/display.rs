@@ -144,12 +144,12 @@ impl Display {
         self.asked = Some(time);
     }
 
-    /// Takes note of flips that are done.
-    pub fn take_events(&mut self) {
+    /// Takes note of flips that are done; whether a switch was.
+    pub fn take_events(&mut self) -> bool {
         if !self.screen.flipped() {
-            return;
+            return false;
         }
-        let Some(done) = self.flipping.take() else { return };
+        let Some(done) = self.flipping.take() else { return false };
         let switched = done.0 != self.shown.0;
         self.shown = done;
         if let (true, Some(asked)) = (switched, self.asked.take())
@@ -160,11 +160,19 @@ impl Display {
             }
             self.times.push(time);
         }
+        switched
+    }
+
+    /// Whether anything is out of date anywhere.
+    #[must_use]
+    pub fn has_stale(&self) -> bool {
+        self.scenes.iter().any(|[ready, _]| !ready.stale.is_empty())
     }
 
     /// Brings the screen up to date: shows `scene`, painted by `view`, with the pointer.
     ///
-    /// A switch shows what is painted already and paints what is missing in the frame after.
+    /// A switch shows what is painted already and paints what is missing in the frame after. False: a flip is
+    /// still on its way, and its end has to bring the caller here again.
     ///
     /// # Errors
     /// The card refuses.
@@ -173,17 +181,17 @@ impl Display {
         scene: Scene,
         view: &View<'_>,
         pointer: Option<Pointer<'_>>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         if self.flipping.is_some() {
-            return Ok(()); // the end of the flip brings us here again
+            return Ok(false);
         }
         let painted = self.pointer(pointer);
         let size = self.size();
-        let Some(pages) = self.scenes.get_mut(scene) else { return Ok(()) };
+        let Some(pages) = self.scenes.get_mut(scene) else { return Ok(true) };
         let next = if scene == self.shown.0 {
-            let Some(current) = pages.get(self.shown.1) else { return Ok(()) };
+            let Some(current) = pages.get(self.shown.1) else { return Ok(true) };
             if current.stale.is_empty() && current.cursor == painted {
-                return Ok(());
+                return Ok(true);
             }
             1 - self.shown.1
         } else {
@@ -195,13 +203,15 @@ impl Display {
                 stale(pages.get(next).unwrap_or(first_of(pages))) == size.width * size.height;
             if !whole {
                 // Shown as it is; what is missing follows.
-                return self.flip(scene, next);
+                self.flip(scene, next)?;
+                return Ok(false);
             }
             next
         };
-        let Some(page) = pages.get_mut(next) else { return Ok(()) };
+        let Some(page) = pages.get_mut(next) else { return Ok(true) };
         page.paint(view, size, painted, pointer.filter(|_| painted.is_some()));
-        self.flip(scene, next)
+        self.flip(scene, next)?;
+        Ok(true)
     }
 
     /// Paints what is out of date in a scene that is not shown, so that it is ready.

@@ -119,12 +119,17 @@ fn candidates(card: Option<&Path>) -> Vec<PathBuf> {
     cards
 }
 
-/// The first card that has a monitor, and that monitor; for the doctor, who draws nothing.
+/// The first card that has a monitor, that monitor, and whether nobody draws there; for the doctor, who draws
+/// nothing.
 ///
 /// # Errors
 /// What is missing.
-pub fn look(card: Option<&Path>) -> Result<(PathBuf, Monitor), ScreenError> {
-    each(card, |path, card| find_monitor(path, &card).map(|monitor| (path.to_owned(), monitor)))
+pub fn look(card: Option<&Path>) -> Result<(PathBuf, Monitor, bool), ScreenError> {
+    each(card, |path, card| {
+        let monitor = find_monitor(path, &card)?;
+        let free = card.acquire_master_lock().is_ok();
+        Ok((path.to_owned(), monitor, free))
+    })
 }
 
 fn each<T>(
