@@ -69,9 +69,19 @@ impl<'a> Agent<'a> {
 
     /// Starts the agent only.
     pub fn launch(pc: &'a WardPc, machine: &str) -> Outcome<Self> {
+        Self::launch_with(pc, machine, POLICY, &[])
+    }
+
+    /// The same with another policy and more arguments.
+    pub fn launch_with(
+        pc: &'a WardPc,
+        machine: &str,
+        policy: &str,
+        arguments: &[&str],
+    ) -> Outcome<Self> {
         pc.sh(&format!(
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
-             cat > /tmp/etc/policy.toml <<'END'\n{POLICY}END\n"
+             cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
         ))?;
         let argv = [
             "/share/bulkhead-agent",
@@ -86,7 +96,7 @@ impl<'a> Agent<'a> {
             "--runtime",
             "/run/bulkhead",
         ];
-        let pid = pc.spawn(&argv, "/tmp/agent.log")?;
+        let pid = pc.spawn(&[&argv, arguments].concat(), "/tmp/agent.log")?;
         Ok(Self { pc, pid })
     }
 

@@ -23,6 +23,7 @@ pub mod network;
 pub mod peers;
 pub mod qmp;
 pub mod runner;
+pub mod seat;
 pub mod ward;
 pub mod wardpc;
 

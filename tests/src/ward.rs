@@ -36,7 +36,7 @@ impl Place for Ward {
             memory_mib: 8192,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
             count_instructions: false,
-            extra: vec![],
+            extra: crate::seat::hardware(),
         };
         let pc = WardPc::start(dir.path(), &hardware)?;
         Ok(Self { pc, clinical, internet, _dir: dir })

@@ -255,6 +255,11 @@ impl WardPc {
         Qmp::connect(&self.dir.join("qmp"))
     }
 
+    /// A folder of its own on the test's side.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The ends of the PC's own logs.
     pub fn tails(&self) -> String {
         let logs = tails(&self.dir, &self.dir.join("console.log"));

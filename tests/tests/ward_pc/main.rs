@@ -4,6 +4,7 @@
 mod agent;
 mod bad_input;
 mod budgets;
+mod seat;
 mod vmm;
 
 use tests::runner::{self, Test};
@@ -11,6 +12,6 @@ use tests::ward::Ward;
 
 fn main() {
     let tests: Vec<Test<Ward>> =
-        [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS].concat();
+        [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS, seat::TESTS].concat();
     std::process::exit(if runner::run(&tests) { 0 } else { 101 });
 }
