@@ -223,6 +223,23 @@ impl WardPc {
         self.request(json!({"op": "tap", "name": name}), Duration::from_secs(5)).map(drop)
     }
 
+    /// Plugs in a keyboard of this vendor and product.
+    pub fn plug_keyboard(&self, name: &str, vendor: u16, product: u16) -> Outcome {
+        let request = json!({"op": "plug", "name": name, "vendor": vendor, "product": product});
+        self.request(request, Duration::from_secs(5)).map(drop)
+    }
+
+    /// Pulls it out.
+    pub fn pull_keyboard(&self, name: &str) -> Outcome {
+        self.request(json!({"op": "pull", "name": name}), Duration::from_secs(5)).map(drop)
+    }
+
+    /// Presses one of its keys, by its Linux code, or lets go.
+    pub fn press(&self, name: &str, code: u16, down: bool) -> Outcome {
+        let request = json!({"op": "press", "name": name, "code": code, "down": down});
+        self.request(request, Duration::from_secs(5)).map(drop)
+    }
+
     /// The end of a file of the PC's.
     pub fn tail(&self, path: &str) -> String {
         self.sh(&format!("/bin/busybox tail -c {TAIL} {path} 2>/dev/null || true"))

@@ -1,7 +1,8 @@
 //! Runs in the simulated ward PC as its last init: does what the harness asks over a virtio-serial port.
 //!
 //! One JSON object a line: `exec` runs a program to its end, `spawn` starts one, `wait` asks after it,
-//! `ask` sends a line to a Unix socket and brings the answer back.
+//! `ask` sends a line to a Unix socket and brings the answer back; `plug`, `press` and `pull` are for keyboards that
+//! QEMU does not have.
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -16,6 +17,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use evdev::uinput::VirtualDevice;
+use evdev::{AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode};
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
@@ -31,6 +34,7 @@ const OUTPUT_MAX: usize = 1 << 20;
 struct Agent {
     children: HashMap<u32, Child>,
     sockets: HashMap<String, BufReader<UnixStream>>,
+    keyboards: HashMap<String, VirtualDevice>,
 }
 
 fn main() {
@@ -123,11 +127,41 @@ impl Agent {
                 }
             }
             Some("ask") => self.ask(request),
+            Some("plug") => self.plug(request),
+            Some("pull") => {
+                self.keyboards.remove(request["name"].as_str().ok_or("no name")?);
+                Ok(json!({}))
+            }
+            Some("press") => self.press(request),
             Some("tap") => {
                 tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
             }
             _ => Err("no such op".into()),
         }
+    }
+
+    /// Makes a keyboard of this vendor and product; QEMU's all have the same.
+    fn plug(&mut self, request: &Value) -> Result<Value, String> {
+        let id = |key: &str| request[key].as_u64().and_then(|id| u16::try_from(id).ok());
+        let (vendor, product) = id("vendor").zip(id("product")).ok_or("no vendor and product")?;
+        let name = request["name"].as_str().ok_or("no name")?.to_owned();
+        let keys: AttributeSet<KeyCode> = (1..=248).map(KeyCode).collect();
+        let built = VirtualDevice::builder().and_then(|builder| {
+            let builder = builder.name(&name).with_keys(&keys)?;
+            builder.input_id(InputId::new(BusType::BUS_USB, vendor, product, 1)).build()
+        });
+        self.keyboards.insert(name, built.map_err(|e| e.to_string())?);
+        Ok(json!({}))
+    }
+
+    fn press(&mut self, request: &Value) -> Result<Value, String> {
+        let name = request["name"].as_str().ok_or("no name")?;
+        let code = request["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        let down = i32::from(request["down"] == true);
+        let event = InputEvent::new(EventType::KEY.0, code.ok_or("no code")?, down);
+        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        keyboard.emit(&[event]).map_err(|e| e.to_string())?;
+        Ok(json!({}))
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value, String> {
