@@ -14,7 +14,7 @@ const REFRESH: u32 = 60;
 /// Dots an inch that the size in millimetres pretends.
 const DPI: u32 = 96;
 
-/// The EDID of a screen of this size, its only mode.
+/// The EDID of a screen of this size, its preferred mode, and of the usual smaller ones that fit into it.
 pub(super) fn of(size: Size) -> [u8; BYTES] {
     let mut edid = Vec::with_capacity(BYTES);
     // Header (3.3), manufacturer "BLK", product 1, no serial number, made in 2026 (3.4), version 1.4.
@@ -27,8 +27,8 @@ pub(super) fn of(size: Size) -> [u8; BYTES] {
     edid.extend([0xa5, centimetres(width_mm), centimetres(height_mm), 120, 0x06]);
     // sRGB's chromaticities (3.7).
     edid.extend([0xee, 0x91, 0xa3, 0x54, 0x4c, 0x99, 0x26, 0x0f, 0x50, 0x54]);
-    // No established (3.8) and no standard timings (3.9).
-    edid.extend([0; 3]);
+    edid.extend(established(size));
+    // No standard timings (3.9).
     edid.extend([1; 16]);
     edid.extend(timing(size, width_mm, height_mm));
     edid.extend(text(0xfc, b"Bulkhead"));
@@ -43,6 +43,14 @@ pub(super) fn of(size: Size) -> [u8; BYTES] {
         *place = byte;
     }
     bytes
+}
+
+/// Established timings (3.8): 640x480, 800x600 and 1024x768 at 60 Hz, where the screen is large enough.
+fn established(size: Size) -> [u8; 3] {
+    let fits = |width, height, bit| {
+        if width <= size.width && height <= size.height { bit } else { 0 }
+    };
+    [fits(640, 480, 0x20) | fits(800, 600, 0x01), fits(1024, 768, 0x08), 0]
 }
 
 /// A detailed timing (3.10.2).
