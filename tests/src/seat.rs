@@ -8,9 +8,16 @@ use serde_json::{Value, json};
 use crate::qmp::Qmp;
 use crate::{Failure, Outcome, WardPc};
 
-/// What the PC has besides: a screen with memory for several pictures, a keyboard, a mouse that says where it is.
-pub fn hardware() -> Vec<String> {
+/// Where the second screen can be looked at, in the PC's folder.
+pub(crate) const VNC: &str = "second-screen";
+
+/// What the PC has besides: a screen with memory for several pictures, one whose size can change, a keyboard, a mouse
+/// that says where it is.
+pub fn hardware(dir: &Path) -> Vec<String> {
+    let vnc = format!("unix:{},display=second-screen,head=0", dir.join(VNC).display());
     [
+        ["-device", "virtio-gpu-pci,id=second-screen,romfile="],
+        ["-vnc", &vnc],
         ["-global", "VGA.vgamem_mb=64"],
         ["-device", "usb-kbd,id=keyboard,bus=xhci.0,port=1"],
         ["-device", "usb-tablet,id=mouse,bus=xhci.0,port=2"],

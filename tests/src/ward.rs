@@ -37,7 +37,7 @@ impl Ward {
             memory_mib: 8192,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
             count_instructions: false,
-            extra: [crate::seat::hardware().as_slice(), extra].concat(),
+            extra: [crate::seat::hardware(dir.path()).as_slice(), extra].concat(),
         };
         let pc = WardPc::start(dir.path(), &hardware)?;
         Ok(Self { pc, clinical, internet, _dir: dir })

@@ -86,7 +86,11 @@ impl WardPc {
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
             .args(["-kernel", &text(&share.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
-            .args(["-append", "console=ttyS0 panic=-1 quiet intel_iommu=on iommu=nopt"])
+            // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
+            .args([
+                "-append",
+                "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt",
+            ])
             .args(["-device", "qemu-xhci,id=xhci"])
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
@@ -221,6 +225,41 @@ impl WardPc {
     /// Makes a tap interface.
     pub fn make_tap(&self, name: &str) -> Outcome {
         self.request(json!({"op": "tap", "name": name}), Duration::from_secs(5)).map(drop)
+    }
+
+    /// Makes the second screen larger or smaller, as a person does with a window (RFB 3.8, sections 7.1 to 7.3, and
+    /// its extension for desktop sizes, message 251).
+    pub fn resize_second_screen(&self, width: u16, height: u16) -> Outcome {
+        let mut viewer = UnixStream::connect(self.dir.join(crate::seat::VNC))?;
+        viewer.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let take = |stream: &mut UnixStream, count: usize| -> Outcome<Vec<u8>> {
+            let mut bytes = vec![0; count];
+            std::io::Read::read_exact(stream, &mut bytes)?;
+            Ok(bytes)
+        };
+        take(&mut viewer, 12)?;
+        viewer.write_all(b"RFB 003.008\n")?;
+        let kinds = take(&mut viewer, 1)?.first().copied().unwrap_or(0);
+        take(&mut viewer, kinds.into())?;
+        viewer.write_all(&[1])?; // no authentication
+        take(&mut viewer, 4)?;
+        viewer.write_all(&[1])?; // others may look too
+        let init = take(&mut viewer, 24)?;
+        let name = init.last_chunk().map_or(0, |length| u32::from_be_bytes(*length));
+        take(&mut viewer, name as usize)?;
+        // Encodings: raw, and the one that says that sizes can be set (-308).
+        let mut messages = vec![2, 0, 0, 2, 0, 0, 0, 0];
+        messages.extend((-308i32).to_be_bytes());
+        messages.extend([251, 0]);
+        let size = [width.to_be_bytes(), height.to_be_bytes()].concat();
+        messages.extend(&size);
+        messages.extend([1, 0, 0, 0, 0, 0, 0, 0, 0, 0]); // one screen, at the top left
+        messages.extend(&size);
+        messages.extend([0; 4]);
+        viewer.write_all(&messages)?;
+        // QEMU goes through them after a moment, and forgets what was said when the viewer leaves before.
+        std::thread::sleep(Duration::from_secs(2));
+        Ok(())
     }
 
     /// Plugs in a keyboard of this vendor and product.
