@@ -76,7 +76,7 @@ impl WardPc {
         ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut qemu = Command::new("qemu-system-x86_64");
-        qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split", "-cpu", "max,+svm,+npt"])
+        qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split,i8042=off", "-cpu", "max,+svm,+npt"])
             .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
             // One processor: with several, TCG's threads now and then break the kernel in the PC. See
             // docs/decisions/0003-one-simulated-processor.md.

@@ -449,7 +449,7 @@ fn rogue(ward: &Ward) -> Outcome {
             saw(&clinical, "clinical", &typed(30))?;
             let picture = person.see("the clinical picture", SOON, shown)?;
             let rows = picture.banner_rows();
-            let label = (0..rows).all(|y| (0..200).all(|x| picture.at(x, y) == calm.at(x, y)));
+            let label = (0..rows).all(|y| (0..150).all(|x| picture.at(x, y) == calm.at(x, y)));
             ensure!(label, "the banner's label changed");
             ensure!(agent.status()?["seat"]["front"] == "clinical", "a VMM switched domains");
             person.chord(&["ctrl", "alt", "2"])?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use link::{Event, Target};
 use policy::language::Modifiers;
 
-use super::{Core, DomainIndex, Output, chord, codes, is_button};
+use super::{Core, DeviceId, DomainIndex, Output, Report, chord, codes, is_button};
 
 /// Who was told that a key is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,23 @@ impl Core {
                 device.held.insert(code, hold);
             }
         }
+    }
+
+    /// Withheld modifiers that come up in one report were not tapped one by one: a hand let go of a chord it did not
+    /// finish, or the keyboard was pulled, for which the kernel lets everything go at once.
+    pub(super) fn let_go_together(&mut self, id: DeviceId, report: &Report) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        let is_up = |code: u16| report.keys.contains(&(code, false));
+        let together = |(code, hold): (&u16, &Hold)| *hold == Hold::Withheld && is_up(*code);
+        if device.held.iter().filter(|held| together(*held)).count() < 2 {
+            return;
+        }
+        for (code, hold) in &mut device.held {
+            if *hold == Hold::Withheld && is_up(*code) {
+                *hold = Hold::Nobody;
+            }
+        }
+        self.withheld.retain(|(device, code)| *device != id || !is_up(*code));
     }
 
     /// What is held and chosen by `which` goes up wherever it was told to be down, and reaches nobody until it

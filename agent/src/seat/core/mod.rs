@@ -269,6 +269,7 @@ impl Core {
         if let Some(motion) = report.motion {
             self.moved(id, motion, out);
         }
+        self.let_go_together(id, report);
         for &(code, down) in &report.keys {
             if down {
                 self.pressed(id, code, out);

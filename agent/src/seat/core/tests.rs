@@ -194,6 +194,16 @@ fn a_keyboard_unplugged_in_the_middle_of_a_chord_leaves_nothing_down() {
 }
 
 #[test]
+fn modifiers_let_go_together_were_a_chord_that_was_not_finished() {
+    let mut seat = Seat::new();
+    seat.all(&[(A, true), (CTRL, true), (ALT, true)]);
+    let keys = vec![(CTRL, false), (A, false), (ALT, false)];
+    let out = seat.feed(Input::Report(KEYBOARD, Report { keys, ..Report::default() }));
+    assert_eq!(out, [told(0, A, 0)]);
+    assert_eq!(seat.all(&[(CTRL, true), (CTRL, false)]), [told(0, CTRL, 1), told(0, CTRL, 0)]);
+}
+
+#[test]
 fn a_pinned_device_types_into_its_domain_and_presses_no_chord() {
     let mut seat = Seat::new();
     assert_eq!(seat.press(SCANNER, A, true), [told(1, A, 1)]);
