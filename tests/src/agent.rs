@@ -49,6 +49,36 @@ network = "passthrough"
 persistence = "discard"
 "##;
 
+/// A machine file with a seat, for two probe guests without a network: they start sooner.
+pub const SEAT_MACHINE: &str = r#"format = 1
+
+[seat]
+backend = "kms"
+
+[domain.clinical]
+memory = "256M"
+cpus = 1
+kernel = "/share/vmlinuz"
+initrd = "/share/probe.cpio"
+cmdline = "console=ttyS0 quiet"
+serial = "file=clinical.log"
+ports = ["org.bulkhead.probe"]
+
+[domain.internet]
+memory = "256M"
+cpus = 1
+kernel = "/share/vmlinuz"
+initrd = "/share/probe.cpio"
+cmdline = "console=ttyS0 quiet"
+serial = "file=internet.log"
+ports = ["org.bulkhead.probe"]
+"#;
+
+/// The policy for them.
+pub fn seat_policy() -> String {
+    POLICY.replace("\"passthrough\"", "\"none\"").replace("\"CLINICAL\"", "\"임상 CLINICAL\"")
+}
+
 /// A running agent.
 pub struct Agent<'a> {
     pc: &'a WardPc,

@@ -20,6 +20,7 @@ pub mod desktops;
 pub mod guest;
 pub mod isolation;
 pub mod measure;
+pub mod measure_seat;
 pub mod network;
 pub mod peers;
 pub mod qmp;

@@ -279,6 +279,13 @@ impl WardPc {
         self.request(request, Duration::from_secs(5)).map(drop)
     }
 
+    /// Microseconds from pressing Caps Lock on a keyboard that was plugged in until a light of another changes.
+    pub fn light_round_trip(&self, name: &str, lit: &str) -> Outcome<f64> {
+        let request = json!({"op": "light-round-trip", "name": name, "lit": lit});
+        let reply = self.request(request, Duration::from_secs(10))?;
+        Ok(reply["micros"].as_f64().ok_or_else(|| format!("no light: {reply}"))?)
+    }
+
     /// The end of a file of the PC's.
     pub fn tail(&self, path: &str) -> String {
         self.sh(&format!("/bin/busybox tail -c {TAIL} {path} 2>/dev/null || true"))

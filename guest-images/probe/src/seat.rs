@@ -160,14 +160,31 @@ impl Painter {
         Ok(())
     }
 
-    /// Updates the whole screen again and again; returns how often.
-    fn flood(&self, time: Duration) -> Result<u64, String> {
+    /// Moves everything up by a line of text, as a terminal does, and writes a new one.
+    fn scroll(&self, mut buffer: DumbBuffer, size: (usize, usize)) -> Result<(), String> {
+        use drm::buffer::Buffer;
+        const LINE: usize = 16;
+        let stride = buffer.pitch() as usize;
+        let mut map = self.card.map_dumb_buffer(&mut buffer).map_err(text)?;
+        let end = size.1 * stride;
+        map.copy_within(LINE * stride..end, 0);
+        for (at, byte) in map[end - LINE * stride..end].iter_mut().enumerate() {
+            *byte = (at % 97) as u8;
+        }
+        Ok(())
+    }
+
+    /// Updates the whole screen again and again, or scrolls it by a line of text each time; returns how often.
+    fn flood(&self, time: Duration, scroll: bool) -> Result<u64, String> {
         let (buffer, shown, (width, height)) = self.picture.ok_or("nothing is painted yet")?;
         let until = Instant::now() + time;
         let mut count = 0;
         while Instant::now() < until {
+            if scroll {
+                self.scroll(buffer, (width.into(), height.into()))?;
+            }
             let colour = if count % 2 == 0 { 0x00ff_0000 } else { 0x0000_ff00 };
-            if count % 16 == 0 {
+            if !scroll && count % 16 == 0 {
                 self.fill(buffer, (width.into(), height.into()), colour)?;
             }
             let whole = ClipRect::new(0, 0, width, height);
@@ -211,5 +228,6 @@ pub(crate) fn paint(request: &Value) -> Result<Value, String> {
 /// Floods the screen with updates for some milliseconds.
 pub(crate) fn flood(request: &Value) -> Result<Value, String> {
     let time = Duration::from_millis(number(request, "millis")?.min(30_000));
-    Ok(json!({"updates": painter(|painter| painter.flood(time))?}))
+    let scroll = request["scroll"] == true;
+    Ok(json!({"updates": painter(|painter| painter.flood(time, scroll))?}))
 }

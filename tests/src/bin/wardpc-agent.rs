@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use evdev::raw_stream::RawDevice;
 use evdev::uinput::VirtualDevice;
 use evdev::{AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode};
 use serde_json::{Value, json};
@@ -133,6 +134,7 @@ impl Agent {
                 Ok(json!({}))
             }
             Some("press") => self.press(request),
+            Some("light-round-trip") => self.light_round_trip(request),
             Some("tap") => {
                 tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
             }
@@ -162,6 +164,38 @@ impl Agent {
         let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
         keyboard.emit(&[event]).map_err(|e| e.to_string())?;
         Ok(json!({}))
+    }
+
+    /// Presses Caps Lock on one keyboard and waits for the lights of another, the only ones that a guest can switch.
+    fn light_round_trip(&mut self, request: &Value) -> Result<Value, String> {
+        const CAPS_LOCK: u16 = 58;
+        const LOOK: Duration = Duration::from_micros(200);
+        let lit = request["lit"].as_str().ok_or("no keyboard with lights")?;
+        let nodes = fs::read_dir("/dev/input").map_err(|e| e.to_string())?.flatten();
+        let lit = nodes
+            .filter_map(|node| RawDevice::open(node.path()).ok())
+            .find(|device| device.name() == Some(lit) && device.supported_leds().is_some())
+            .ok_or("no such keyboard with lights")?;
+        let lights = || -> Result<Vec<u16>, String> {
+            let state = lit.get_led_state().map_err(|e| e.to_string())?;
+            Ok(state.iter().map(|led| led.0).collect())
+        };
+        let before = lights()?;
+        let name = request["name"].as_str().ok_or("no name")?;
+        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        let press = |down| InputEvent::new(EventType::KEY.0, CAPS_LOCK, down);
+        let until = deadline(request);
+        let began = Instant::now();
+        keyboard.emit(&[press(1)]).map_err(|e| e.to_string())?;
+        let mut micros = None;
+        while micros.is_none() && Instant::now() < until {
+            if lights()? != before {
+                micros = Some(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+            }
+            std::thread::sleep(LOOK);
+        }
+        keyboard.emit(&[press(0)]).map_err(|e| e.to_string())?;
+        Ok(json!({"micros": micros.ok_or("the light did not change")?}))
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value, String> {
