@@ -20,6 +20,7 @@
 //! | `modes` | | `modes`: sizes, the preferred one first |
 //! | `paint` | `colour`, `width`?, `height`? | `size` |
 //! | `flood-screen` | `millis` | `updates` |
+//! | `hostile-gpu` | `count`, `seed` | `answered`, `resets` |
 //! | `run` | `argv` | `status`, `output` |
 //! | `power-off`, `reboot` | | |
 
@@ -30,7 +31,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{block, find_port, network, seat, sys};
+use crate::{block, find_port, hostile, network, seat, sys};
 
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -104,6 +105,7 @@ fn act(request: &Value) -> Result<Value, String> {
         "modes" => seat::modes(),
         "paint" => seat::paint(request),
         "flood-screen" => seat::flood(request),
+        "hostile-gpu" => hostile::gpu(request),
         "flood-port" => flood(text(request, "port")?, number(request, "bytes")?),
         "run" => {
             let argv: Vec<&str> = request["argv"]

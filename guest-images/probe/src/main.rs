@@ -12,6 +12,7 @@
 
 mod answers;
 mod block;
+mod hostile;
 mod network;
 mod seat;
 mod sys;

@@ -113,7 +113,7 @@ fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
 }
 
 /// Runs a test with an agent and a person at its seat; a failure shows the agent's log.
-fn with_seat(
+pub(crate) fn with_seat(
     ward: &Ward,
     test: impl FnOnce(&Agent<'_>, &mut Person<'_>, [Probe<'_>; 2]) -> Outcome,
 ) -> Outcome {

@@ -10,11 +10,13 @@ use tests::seat::{Person, Picture};
 use tests::ward::Ward;
 use tests::{Failure, Outcome, ensure};
 
-use crate::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed, wait_for};
+use crate::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed, wait_for, with_seat};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     // Shows: K-3.1.1, K-3.2.1.
     ("a_vmm_that_was_taken_over_says_what_it_likes_and_changes_nothing_elsewhere", rogue),
+    // Shows: K-3.1.1.
+    ("a_guest_that_sends_its_gpu_noise_disturbs_neither_its_vmm_nor_the_seat", noise),
     ("without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do", missing),
     ("a_monitor_of_another_size_resizes_both_guests_and_one_that_is_gone_comes_back", resize),
 ];
@@ -73,10 +75,42 @@ fn rogue(ward: &Ward) -> Outcome {
         Ok(())
     })();
     result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    ward.pc.progress("the agent is killed: the screen is the console's again");
+    ward.pc.sh("kill -9 $(pidof bulkhead-agent)")?;
+    person.see("a screen without a banner", SOON, |picture| picture.banner_colour() == 0)?;
     drop(agent);
     ward.pc
         .sh("rm -rf /tmp/rogue /tmp/state; killall -9 rogue-vmm bulkhead-vmm 2>/dev/null; true")
         .map(drop)
+}
+
+fn noise(ward: &Ward) -> Outcome {
+    const COUNT: u64 = 4000;
+    with_seat(ward, |agent, person, [clinical, internet]| {
+        clinical.ask(json!({"op": "paint", "colour": 0x123456}))?;
+        let shown = |picture: &Picture| {
+            in_front(GREEN)(picture) && picture.mostly(100, 100, 50, 50) == 0x12_3456
+        };
+        let before = person.see("the clinical picture", SOON, shown)?;
+        let pid = agent.status()?["domains"][1]["pid"].clone();
+        ward.pc.progress("the Internet guest takes its GPU from the kernel and sends it noise");
+        let question = json!({"op": "hostile-gpu", "count": COUNT, "seed": 7});
+        let answer = internet.ask(question)?;
+        ward.pc.progress(&format!("{} answered, {} resets", answer["answered"], answer["resets"]));
+        let done = |key: &str| answer[key].as_u64().unwrap_or(0);
+        ensure!(done("answered") > COUNT / 4, "hardly a command was one: {answer}");
+        ensure!(done("resets") > 0, "no command broke the rules: {answer}");
+        person.types(&["a"])?;
+        saw(&clinical, "clinical", &typed(30))?;
+        let after = person.see("the clinical picture", SOON, shown)?;
+        ensure!(after.banner() == before.banner(), "the banner changed");
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet banner", SOON, in_front(RED))?;
+        person.types(&["b"])?;
+        saw(&internet, "internet", &typed(48))?;
+        ensure!(agent.status()?["domains"][1]["pid"] == pid, "its VMM did not survive");
+        Ok(())
+    })
 }
 
 fn missing(ward: &Ward) -> Outcome {
