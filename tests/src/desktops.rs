@@ -1,12 +1,15 @@
-//! Two small desktops at the seat of the simulated ward PC.
+//! Two desktops at the seat of the simulated ward PC.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
-use crate::{Failure, Outcome, WardPc};
+use crate::{Failure, Outcome, WardPc, ensure};
 
 /// Longest from the agent's start to both desktops.
 const READY: Duration = Duration::from_secs(240);
+/// The same for the full ones, emulated twice over.
+const FULL_READY: Duration = Duration::from_secs(50 * 60);
 
 /// A machine file for two small desktops with a NIC each.
 pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
@@ -32,12 +35,61 @@ pub fn policy() -> String {
         .replace("\"INTERNET\"", "\"인터넷 INTERNET\"")
 }
 
-/// Starts the agent and waits until both desktops are up.
+/// A machine file for the two full desktops, and where `scripts/build-images desktops` put them shared with the PC.
+///
+/// The clinical one runs without its second disk: what the PC sees of this folder cannot be written.
+pub fn full_machine_file(clinical_nic: &str, internet_nic: &str) -> Outcome<String> {
+    let share = crate::wardpc::images().join("share");
+    let built = crate::wardpc::images().join("../images");
+    let domain = |name: &str, nic: &str| -> Outcome<String> {
+        let from = built.join(name);
+        ensure!(
+            from.join("cmdline").exists(),
+            "{} is missing; run scripts/build-images desktops first",
+            from.display()
+        );
+        let to = share.join("full").join(name);
+        fs::create_dir_all(&to)?;
+        for file in ["vmlinuz", "initrd", "root.img"] {
+            let _ = fs::remove_file(to.join(file));
+            fs::hard_link(from.join(file), to.join(file))?;
+        }
+        let cmdline = fs::read_to_string(from.join("cmdline"))?;
+        Ok(format!(
+            "[domain.{name}]\nmemory = \"2G\"\ncpus = 1\nkernel = \"/share/full/{name}/vmlinuz\"\n\
+             initrd = \"/share/full/{name}/initrd\"\ncmdline = \"{} verity.check=lazy\"\n\
+             disks = [ {{ path = \"/share/full/{name}/root.img\", readonly = true }} ]\n\
+             nic = \"{nic}\"\nserial = \"file={name}.log\"\nports = [\"com.redhat.spice.0\"]\n\n",
+            cmdline.trim()
+        ))
+    };
+    Ok(format!(
+        "format = 1\n\n[seat]\nbackend = \"kms\"\n\n{}{}",
+        domain("clinical", clinical_nic)?,
+        domain("internet", internet_nic)?
+    ))
+}
+
+/// Starts the agent and waits until both small desktops are up.
 pub fn start<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
+    start_until(pc, machine, "SMALL-DESKTOP ready", READY)
+}
+
+/// Starts the agent and waits until both full desktops are up.
+pub fn start_full<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
+    start_until(pc, machine, "DESKTOP ready", FULL_READY)
+}
+
+fn start_until<'a>(
+    pc: &'a WardPc,
+    machine: &str,
+    word: &str,
+    time: Duration,
+) -> Outcome<Agent<'a>> {
     let agent = Agent::launch_with(pc, machine, &policy(), &[])?;
-    let until = Instant::now() + READY;
+    let until = Instant::now() + time;
     loop {
-        let ready = pc.sh("grep -l 'SMALL-DESKTOP ready' /tmp/state/log/*.log | wc -l || true")?;
+        let ready = pc.sh(&format!("grep -l '{word}' /tmp/state/log/*.log | wc -l || true"))?;
         if ready.trim() == "2" {
             return Ok(agent);
         }

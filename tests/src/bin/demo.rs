@@ -11,7 +11,7 @@ use tests::seat::Person;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::{Failure, Outcome, desktops, ensure};
 
-const USAGE: &str = "usage: scripts/demo [--interactive]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917";
+const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take half an hour to come up";
 /// Where `--interactive` offers the screen: VNC display 17.
 const VNC: &str = "127.0.0.1:17";
 /// How long something may take to be seen.
@@ -25,19 +25,22 @@ const GREY: u32 = 0x28_28_28;
 
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let interactive = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => false,
-        ["--interactive"] => true,
-        ["--help" | "-h"] => {
-            println!("{USAGE}");
-            return;
+    let (mut interactive, mut full) = (false, false);
+    for word in words {
+        match word.as_str() {
+            "--interactive" => interactive = true,
+            "--desktops" => full = true,
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return;
+            }
+            _ => {
+                eprintln!("{USAGE}");
+                std::process::exit(2);
+            }
         }
-        _ => {
-            eprintln!("{USAGE}");
-            std::process::exit(2);
-        }
-    };
-    if let Err(Failure(error)) = Demo::new(interactive).and_then(|demo| demo.show()) {
+    }
+    if let Err(Failure(error)) = Demo::new(interactive, full).and_then(|demo| demo.show()) {
         eprintln!("\nThis does not hold: {error}");
         std::process::exit(1);
     }
@@ -46,12 +49,13 @@ fn main() {
 struct Demo {
     started: Instant,
     interactive: bool,
+    full: bool,
     ward: Ward,
     album: PathBuf,
 }
 
 impl Demo {
-    fn new(interactive: bool) -> Outcome<Self> {
+    fn new(interactive: bool, full: bool) -> Outcome<Self> {
         let started = Instant::now();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
         let album = root.join("target/demo");
@@ -61,7 +65,7 @@ impl Demo {
         );
         println!("          keyboard and mouse.");
         let extra = if interactive { vec!["-vnc".to_owned(), VNC.to_owned()] } else { vec![] };
-        Ok(Self { started, interactive, ward: Ward::start_with(&extra)?, album })
+        Ok(Self { started, interactive, full, ward: Ward::start_with(&extra)?, album })
     }
 
     fn say(&self, what: &str) {
@@ -69,7 +73,7 @@ impl Demo {
     }
 
     fn show(&self) -> Outcome {
-        if !self.interactive {
+        if !self.interactive && !self.full {
             self.networks()?;
         }
         self.seat()
@@ -116,9 +120,15 @@ impl Demo {
     fn seat(&self) -> Outcome {
         let pc = &self.ward.pc;
         pc.sh("rm -rf /tmp/state")?;
-        self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
-        self.say("minute to come up.");
-        let agent = desktops::start(pc, &desktops::machine_file(CLINICAL_NIC, INTERNET_NIC))?;
+        let agent = if self.full {
+            let machine = desktops::full_machine_file(CLINICAL_NIC, INTERNET_NIC)?;
+            self.say("Two full Debian desktops start. Emulated twice over, they take half an hour to come up.");
+            desktops::start_full(pc, &machine)?
+        } else {
+            self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
+            self.say("minute to come up.");
+            desktops::start(pc, &desktops::machine_file(CLINICAL_NIC, INTERNET_NIC))?
+        };
         let mut person = Person::at(pc)?;
         let mut album = Album { dir: self.album.clone(), pages: Vec::new() };
         person.see("the clinical banner", SOON, |picture| picture.banner_colour() == GREEN)?;
