@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use link::{CURSOR_SIDE, Cursor, Rect, Size};
 
@@ -51,6 +51,7 @@ pub struct Display {
     shown: (Scene, usize),
     /// On its way.
     flipping: Option<(Scene, usize)>,
+    flipped_at: Instant,
     /// When the key that asked for the scene on its way was pressed.
     asked: Option<SystemTime>,
     times: Vec<Duration>,
@@ -86,6 +87,7 @@ impl Display {
             scenes,
             shown: (0, 0),
             flipping: None,
+            flipped_at: Instant::now(),
             asked: None,
             times: Vec::new(),
             hardware_shape: None,
@@ -163,10 +165,20 @@ impl Display {
         switched
     }
 
-    /// Whether anything is out of date anywhere.
+    /// Whether a scene that is not shown has something to paint.
     #[must_use]
-    pub fn has_stale(&self) -> bool {
-        self.scenes.iter().any(|[ready, _]| !ready.stale.is_empty())
+    pub fn is_stale(&self, scene: Scene) -> bool {
+        let size = self.size();
+        scene != self.shown.0
+            && self.scenes.get(scene).is_some_and(|[ready, spare]| {
+                !ready.stale.is_empty() || ready.cursor.is_some() || spare.is_all_stale(size)
+            })
+    }
+
+    /// How long the flip on its way has taken.
+    #[must_use]
+    pub fn flipping_for(&self) -> Option<Duration> {
+        self.flipping.map(|_| self.flipped_at.elapsed())
     }
 
     /// Brings the screen up to date: shows `scene`, painted by `view`, with the pointer.
@@ -199,8 +211,7 @@ impl Display {
             let stale = |page: &Page| page.stale.iter().map(|r| r.width * r.height).sum::<u32>();
             let [first, second] = pages;
             let next = usize::from(stale(second) < stale(first));
-            let whole =
-                stale(pages.get(next).unwrap_or(first_of(pages))) == size.width * size.height;
+            let whole = pages.get(next).is_none_or(|page| page.is_all_stale(size));
             if !whole {
                 // Shown as it is; what is missing follows.
                 self.flip(scene, next)?;
@@ -220,10 +231,12 @@ impl Display {
         if scene == self.shown.0 || self.flipping.is_some_and(|(next, _)| next == scene) {
             return;
         }
-        if let Some([page, _]) = self.scenes.get_mut(scene)
-            && (!page.stale.is_empty() || page.cursor.is_some())
-        {
-            page.paint(view, size, None, None);
+        let Some([ready, spare]) = self.scenes.get_mut(scene) else { return };
+        if !ready.stale.is_empty() || ready.cursor.is_some() {
+            ready.paint(view, size, None, None);
+        } else if spare.is_all_stale(size) {
+            // So that the frame after the switch has not everything to paint.
+            spare.paint(view, size, None, None);
         }
     }
 
@@ -233,6 +246,7 @@ impl Display {
         };
         self.screen.flip(&next.buffer)?;
         self.flipping = Some((scene, page));
+        self.flipped_at = Instant::now();
         Ok(())
     }
 
@@ -253,17 +267,16 @@ impl Display {
     }
 }
 
-fn first_of(pages: &[Page; 2]) -> &Page {
-    let [first, _] = pages;
-    first
-}
-
 fn top_left(picture: &Cursor, (x, y): (i32, i32)) -> (i32, i32) {
     let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
     (x - hot(picture.hot_x), y - hot(picture.hot_y))
 }
 
 impl Page {
+    fn is_all_stale(&self, size: Size) -> bool {
+        self.stale.contains(&Rect::all(size))
+    }
+
     fn add(&mut self, rect: Rect) {
         if self.stale.iter().any(|known| known.shared(rect) == rect) {
             return;

@@ -28,6 +28,8 @@ const SCREEN_AGAIN: Duration = Duration::from_secs(2);
 const BACKGROUND: Duration = Duration::from_millis(100);
 /// How long a notice is shown.
 const NOTICE: Duration = Duration::from_secs(6);
+/// How long a flip may take: many frames of the slowest monitor.
+const FLIP_MAX: Duration = Duration::from_secs(1);
 /// Updates taken of one link before the others have their turn.
 const UPDATES: usize = 2;
 
@@ -59,8 +61,30 @@ pub(super) struct Stage {
     overlay: Option<(Overlay, Until)>,
     arrow: Cursor,
     lights: u8,
+    lights_due: bool,
+    deferred: Vec<Happening>,
+    /// The scene whose turn it was to be painted in the background.
+    prepared: usize,
     buffer: Box<[u8; PACKET_MAX]>,
     ending: bool,
+}
+
+/// What something to read came from.
+enum Source {
+    Wake,
+    Device(DeviceId),
+    Link(DomainIndex),
+    Screen,
+    Uevents,
+}
+
+/// What there is to read.
+#[derive(Default)]
+struct Ready {
+    devices: Vec<DeviceId>,
+    links: Vec<DomainIndex>,
+    screen: bool,
+    uevents: bool,
 }
 
 /// Until when an overlay is shown.
@@ -109,6 +133,9 @@ impl Stage {
             overlay: None,
             arrow: arrow(),
             lights: 0,
+            lights_due: false,
+            deferred: Vec::new(),
+            prepared: 0,
             buffer: Box::new([0; PACKET_MAX]),
             epoch: Instant::now(),
             ending: false,
@@ -130,20 +157,59 @@ impl Stage {
             self.look_for_devices();
         }
         while !self.ending {
+            let ready = self.wait();
+            if ready.screen {
+                self.take_flips();
+            }
+            for id in ready.devices {
+                let happened = self.devices.read(id);
+                self.happened(happened);
+            }
+            // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.
+            if self.is_flipping() {
+                continue;
+            }
+            self.carry_out_deferred();
+            if ready.uevents {
+                self.take_uevents();
+            }
             self.look_at_screen();
             self.commands();
-            self.read_devices();
-            self.read_links();
-            if let Some(display) = &mut self.display
-                && display.take_events()
-            {
-                let times = display.switch_times();
-                self.daemon.report(|report| report.measure(times));
-            }
+            ready.links.into_iter().for_each(|index| self.read_link(index));
             self.feed(Input::Tick, None);
             self.overlay_ends();
             self.draw();
-            self.wait();
+        }
+    }
+
+    fn take_flips(&mut self) {
+        if let Some(display) = &mut self.display
+            && display.take_events()
+        {
+            let times = display.switch_times();
+            self.daemon.report(|report| report.measure(times));
+        }
+    }
+
+    /// Whether a flip is on its way. One that never ends is the card's fault; the screen is set up anew.
+    fn is_flipping(&mut self) -> bool {
+        match self.display.as_ref().and_then(Display::flipping_for) {
+            Some(time) if time > FLIP_MAX => {
+                tracing::error!("the screen does not finish a frame; it is set up anew");
+                self.display = None;
+                false
+            }
+            flipping => flipping.is_some(),
+        }
+    }
+
+    /// What had to wait until the switch was on the screen.
+    fn carry_out_deferred(&mut self) {
+        if std::mem::take(&mut self.lights_due) {
+            self.set_lights(false);
+        }
+        for happening in std::mem::take(&mut self.deferred) {
+            self.daemon.tell(happening);
         }
     }
 
@@ -151,31 +217,57 @@ impl Stage {
         self.epoch.elapsed()
     }
 
-    fn wait(&mut self) {
-        let changes = {
-            let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-            for (_, fd) in self.devices.fds() {
-                fds.push(PollFd::new(fd, PollFlags::POLLIN));
-            }
-            for domain in &self.domains {
+    /// Waits until something is ready or due. While a flip is on its way, only devices and the flip count.
+    fn wait(&mut self) -> Ready {
+        let flipping = self.is_flipping();
+        let mut sources = Vec::new();
+        let mut fds = Vec::new();
+        let mut add = |source, fd| {
+            sources.push(source);
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        };
+        self.devices.fds().for_each(|(id, fd)| add(Source::Device(id), fd));
+        if let Some(display) = &self.display {
+            add(Source::Screen, display.fd());
+        }
+        let left = if flipping {
+            FLIP_MAX
+        } else {
+            add(Source::Wake, self.wake.as_fd());
+            for (index, domain) in self.domains.iter().enumerate() {
                 // One that is owed an answer says nothing anyway.
                 if let Some(fd) = domain.fd().filter(|_| !domain.is_owing()) {
-                    fds.push(PollFd::new(fd, PollFlags::POLLIN));
+                    add(Source::Link(index), fd);
                 }
             }
-            if let Some(display) = &self.display {
-                fds.push(PollFd::new(display.fd(), PollFlags::POLLIN));
-            }
             if let Some(uevents) = &self.uevents {
-                fds.push(PollFd::new(uevents.fd(), PollFlags::POLLIN));
+                add(Source::Uevents, uevents.fd());
             }
-            let left = self.deadline().saturating_sub(self.now());
-            let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
-            // An interrupted wait is a short one.
-            let _ = poll(&mut fds, PollTimeout::from(millis));
-            let _ = self.wake.read();
-            self.uevents.as_ref().map(Uevents::take).unwrap_or_default()
+            self.deadline().saturating_sub(self.now())
         };
+        let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
+        let mut ready = Ready::default();
+        // An interrupted wait is a short one.
+        if poll(&mut fds, PollTimeout::from(millis)).is_err() {
+            return ready;
+        }
+        for (source, fd) in sources.into_iter().zip(fds) {
+            if !fd.any().unwrap_or(true) {
+                continue;
+            }
+            match source {
+                Source::Device(id) => ready.devices.push(id),
+                Source::Link(index) => ready.links.push(index),
+                Source::Screen => ready.screen = true,
+                Source::Uevents => ready.uevents = true,
+                Source::Wake => drop(self.wake.read()),
+            }
+        }
+        ready
+    }
+
+    fn take_uevents(&mut self) {
+        let changes = self.uevents.as_ref().map(Uevents::take).unwrap_or_default();
         if changes.input {
             self.look_for_devices();
         }
@@ -199,8 +291,8 @@ impl Stage {
             due(*until);
         }
         self.core.deadline().into_iter().for_each(&mut due);
-        let stale = self.display.as_ref().is_some_and(Display::has_stale);
-        if stale || self.domains.iter().any(Domain::is_owing) {
+        let stale = |display: &Display| (0..=self.names.len()).any(|scene| display.is_stale(scene));
+        if self.display.as_ref().is_some_and(stale) || self.domains.iter().any(Domain::is_owing) {
             due(self.background);
         }
         next
@@ -286,14 +378,6 @@ impl Stage {
         self.happened(found);
     }
 
-    fn read_devices(&mut self) {
-        let ids: Vec<DeviceId> = self.devices.fds().map(|(id, _)| id).collect();
-        for id in ids {
-            let happened = self.devices.read(id);
-            self.happened(happened);
-        }
-    }
-
     fn happened(&mut self, happened: Vec<Happened>) {
         for one in happened {
             match one {
@@ -334,19 +418,19 @@ impl Stage {
                         display.asked_at(time);
                     }
                     // The frame first; everything else can wait for it.
-                    self.draw();
-                    self.set_lights(false);
+                    self.present(to);
+                    self.lights_due = true;
                     let front = self.names.get(to).cloned().unwrap_or_default();
                     self.daemon.report(|report| {
                         report.front = front;
                         report.switches += 1;
                     });
-                    self.daemon.tell(Happening::Switched { from, to });
+                    self.deferred.push(Happening::Switched { from, to });
                 }
                 Output::Locked { idle } => {
-                    self.draw();
+                    self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
-                    self.daemon.tell(Happening::Locked { idle });
+                    self.deferred.push(Happening::Locked { idle });
                 }
                 Output::Unlocked => {
                     self.daemon.report(|report| report.locked = false);
@@ -391,18 +475,13 @@ impl Stage {
         });
     }
 
-    fn read_links(&mut self) {
-        for index in 0..self.domains.len() {
-            for _ in 0..UPDATES {
-                let Some(domain) = self.domains.get_mut(index) else { continue };
-                match domain.take(&mut self.buffer) {
-                    Ok(news) if news == News::default() => break,
-                    Ok(news) => self.show(index, news),
-                    Err(error) => {
-                        self.lose(index, &error.to_string());
-                        break;
-                    }
-                }
+    fn read_link(&mut self, index: DomainIndex) {
+        for _ in 0..UPDATES {
+            let Some(domain) = self.domains.get_mut(index) else { return };
+            match domain.take(&mut self.buffer) {
+                Ok(news) if news == News::default() => return,
+                Ok(news) => self.show(index, news),
+                Err(error) => return self.lose(index, &error.to_string()),
             }
         }
     }
@@ -590,8 +669,16 @@ impl Stage {
         }
         if due {
             self.background = self.now() + BACKGROUND;
-            for other in (0..=lock).filter(|other| *other != scene) {
+            // One at a time: a key may come.
+            self.prepared = (self.prepared + 1) % (lock + 1);
+            let turns = (self.prepared..=lock).chain(0..self.prepared);
+            let stale = |other: &usize| {
+                self.display.as_ref().is_some_and(|display| display.is_stale(*other))
+            };
+            if let Some(other) = turns.filter(|other| *other != scene).find(stale) {
                 self.prepare(other);
+            }
+            for other in (0..lock).filter(|other| *other != scene) {
                 if let Some(domain) = self.domains.get_mut(other) {
                     domain.taken();
                 }
