@@ -82,6 +82,10 @@ impl Display {
                 _ => drive(e),
             })?;
         }
+        // The first time a buffer is shown, some drivers move it: not at the first switch.
+        for page in scenes.iter().flatten().chain(scenes.iter().flatten().take(1)) {
+            screen.flip(&page.buffer).and_then(|()| screen.wait_for_flip()).map_err(drive)?;
+        }
         Ok(Self {
             screen,
             scenes,

@@ -17,9 +17,13 @@ use drm::control::{
 };
 use link::{CURSOR_SIDE, Cursor, Size};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Where cards are.
 const CARDS: &str = "/dev/dri";
+
+/// How long a card may take to show a buffer for the first time.
+const FIRST_FLIP_MILLIS: u16 = 1000;
 
 /// Why there is no screen.
 #[derive(Debug, thiserror::Error)]
@@ -282,6 +286,19 @@ impl Screen {
     pub fn flipped(&self) -> bool {
         let Ok(events) = self.card.receive_events() else { return false };
         events.into_iter().filter(|event| matches!(event, Event::PageFlip(_))).count() > 0
+    }
+
+    /// Waits for the end of a flip; only while nothing else is on the screen yet.
+    ///
+    /// # Errors
+    /// The card does not finish it.
+    pub fn wait_for_flip(&self) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(FIRST_FLIP_MILLIS))? > 0 && self.flipped() {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::TimedOut.into())
+        }
     }
 
     /// Whether the card shows the pointer by itself.

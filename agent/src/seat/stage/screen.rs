@@ -1,0 +1,270 @@
+//! The screen: finding it, saying what is on it, drawing.
+
+use link::{Cursor, Rect, Size};
+
+use super::{BACKGROUND, FLIP_MAX, SCREEN_AGAIN, Stage, Until};
+use crate::seat::Backend;
+use crate::seat::compose::{Body, View};
+use crate::seat::core::{Core, Geometry, Input};
+use crate::seat::display::{Display, Pointer};
+use crate::seat::domain::Domain;
+use crate::seat::scenes::{Layout, Overlay, Scenes};
+use crate::supervisor::devices::explain;
+
+impl Stage {
+    pub(super) fn take_flips(&mut self) {
+        if let Some(display) = &mut self.display
+            && display.take_events()
+        {
+            let times = display.switch_times();
+            self.daemon.report(|report| report.measure(times));
+        }
+    }
+
+    /// Whether a flip is on its way. One that never ends is the card's fault; the screen is set up anew.
+    pub(super) fn is_flipping(&mut self) -> bool {
+        match self.display.as_ref().and_then(Display::flipping_for) {
+            Some(time) if time > FLIP_MAX => {
+                tracing::error!("the screen does not finish a frame; it is set up anew");
+                self.display = None;
+                false
+            }
+            flipping => flipping.is_some(),
+        }
+    }
+
+    pub(super) fn tell_geometry(&mut self) {
+        let pictures = self.domains.iter().map(|domain| {
+            domain
+                .picture()
+                .map(|(frame, picture)| self.layout.place(shown(picture, frame.size())))
+                .unwrap_or_default()
+        });
+        let geometry = Geometry {
+            screen: self.layout.screen,
+            banner: self.layout.rows,
+            pictures: pictures.collect(),
+            clicks: self.scenes.clicks().to_vec(),
+        };
+        self.feed(Input::Geometry(geometry), None);
+    }
+
+    pub(super) fn look_at_screen(&mut self) {
+        let Backend::Kms(card) = &self.backend else { return };
+        if self.display.is_some() || self.now() < self.screen_again {
+            return;
+        }
+        self.screen_again = self.now() + SCREEN_AGAIN;
+        // Each domain has a scene, and so has the lock.
+        match Display::open(card.as_deref(), self.names.len() + 1) {
+            Ok(display) => self.take_display(display),
+            Err(error) => {
+                let problem = explain(&error);
+                if self.problem.as_ref() != Some(&problem) {
+                    tracing::error!("no screen: {problem}; the domains run on");
+                    self.problem = Some(problem.clone());
+                }
+                self.daemon
+                    .report(|report| (report.screen, report.problem) = (None, Some(problem)));
+            }
+        }
+    }
+
+    fn take_display(&mut self, display: Display) {
+        self.layout = Layout::new(display.size());
+        let Size { width, height } = display.size();
+        let screen = format!("{} {width}x{height}", display.monitor().name);
+        tracing::info!("screen: {screen}");
+        self.daemon.report(|report| (report.screen, report.problem) = (Some(screen), None));
+        self.problem = None;
+        self.display = Some(display);
+        self.scenes.forget();
+        self.overlay = None;
+        let size = self.layout.guest();
+        for index in 0..self.domains.len() {
+            let resized = self.domains.get_mut(index).map(|domain| domain.resize(size));
+            if let Some(Err(error)) = resized {
+                self.lose(index, &error.to_string());
+            }
+        }
+        self.say();
+        self.tell_geometry();
+    }
+
+    pub(super) fn show_overlay(&mut self, text: &str, until: Until) {
+        self.hide_overlay();
+        let question = matches!(until, Until::Answered(_));
+        let overlay = Overlay::new(&self.face, &self.layout, text, question);
+        self.mark(overlay.rect());
+        self.overlay = Some((overlay, until));
+    }
+
+    pub(super) fn hide_overlay(&mut self) {
+        if let Some((overlay, _)) = self.overlay.take() {
+            self.mark(overlay.rect());
+        }
+    }
+
+    /// A part of every domain's screen is out of date.
+    fn mark(&mut self, rect: Rect) {
+        if let Some(display) = &mut self.display {
+            (0..self.names.len()).for_each(|scene| display.stale(scene, rect));
+        }
+    }
+
+    pub(super) fn answered(&mut self, id: u64) {
+        if self.overlay.as_ref().is_some_and(|(_, until)| *until == Until::Answered(id)) {
+            self.hide_overlay();
+        }
+    }
+
+    pub(super) fn overlay_ends(&mut self) {
+        let now = self.now();
+        if let Some((_, Until::Time(until))) = &self.overlay
+            && now >= *until
+        {
+            self.hide_overlay();
+        }
+    }
+
+    /// Draws what the agent itself says, where it is new.
+    pub(super) fn say(&mut self) {
+        let stalled = self.domains.iter().zip(&self.policy.looks).filter(|(d, _)| d.is_stalled());
+        let stalled =
+            stalled.map(|(_, look)| format!("{} does not react to keyboard and mouse", look.label));
+        let words = self.words.iter().filter_map(|words| words.news.clone());
+        let news: Vec<String> = self.news.iter().cloned().chain(words).chain(stalled).collect();
+        let mut cards: Vec<Vec<String>> = self
+            .words
+            .iter()
+            .zip(&self.policy.looks)
+            .map(|(words, look)| vec![look.label.clone(), words.card.clone()])
+            .collect();
+        cards.push(vec![
+            "LOCKED".to_owned(),
+            format!("{} unlocks", self.policy.policy.hotkeys().lock.value),
+        ]);
+        let Self { scenes, face, layout, policy, display, domains, .. } = self;
+        let before = scenes.clicks().len();
+        let fresh = scenes.say(face, layout, &policy.looks, &news, &cards);
+        let Some(display) = display else { return };
+        for (scene, what) in fresh {
+            if what.banner {
+                display.stale(scene, layout.banner());
+            }
+            let shows_card = domains.get(scene).is_none_or(|domain| domain.picture().is_none());
+            if what.card && shows_card {
+                display.stale(scene, Rect::all(layout.screen));
+            }
+        }
+        if before == 0 {
+            self.tell_geometry();
+        }
+    }
+
+    pub(super) fn draw(&mut self) {
+        self.say();
+        let lock = self.names.len();
+        let (front, locked) = (self.core.front(), self.core.locked());
+        let scene = if locked { lock } else { front };
+        let due = self.now() >= self.background;
+        let shown = self.present(scene);
+        if let (true, Some(domain)) = (shown, self.domains.get_mut(front))
+            && !locked
+        {
+            domain.taken();
+        }
+        if due {
+            self.background = self.now() + BACKGROUND;
+            // One at a time: a key may come.
+            self.prepared = (self.prepared + 1) % (lock + 1);
+            let turns = (self.prepared..=lock).chain(0..self.prepared);
+            let stale = |other: &usize| {
+                self.display.as_ref().is_some_and(|display| display.is_stale(*other))
+            };
+            if let Some(other) = turns.filter(|other| *other != scene).find(stale) {
+                self.prepare(other);
+            }
+            for other in (0..lock).filter(|other| *other != scene) {
+                if let Some(domain) = self.domains.get_mut(other) {
+                    domain.taken();
+                }
+            }
+            if self.display.is_none()
+                && let Some(domain) = self.domains.get_mut(front)
+            {
+                domain.taken();
+            }
+        }
+    }
+
+    /// Brings the screen up to date; whether what the front's last update brought is on its way there.
+    pub(super) fn present(&mut self, scene: usize) -> bool {
+        let Self { display, core, domains, scenes, overlay, arrow, layout, .. } = self;
+        let (Some(display), Some(view)) =
+            (display.as_mut(), view(scenes, domains, layout, overlay.as_ref(), scene))
+        else {
+            return false;
+        };
+        let pointer = pointer(core, domains, scene, arrow);
+        match display.present(scene, &view, pointer) {
+            Ok(presented) => presented,
+            Err(e) if e.raw_os_error() == Some(nix::libc::EBUSY) => false,
+            Err(error) => {
+                tracing::error!("the screen fails: {error}; it is set up anew");
+                self.display = None;
+                false
+            }
+        }
+    }
+
+    fn prepare(&mut self, scene: usize) {
+        let Self { display, domains, scenes, overlay, layout, .. } = self;
+        if let (Some(display), Some(view)) =
+            (display.as_mut(), view(scenes, domains, layout, overlay.as_ref(), scene))
+        {
+            display.prepare(scene, &view);
+        }
+    }
+}
+
+/// The part of a guest's picture that its frame memory holds.
+pub(super) fn shown(picture: Size, frame: Size) -> Size {
+    Size { width: picture.width.min(frame.width), height: picture.height.min(frame.height) }
+}
+
+fn view<'a>(
+    scenes: &'a Scenes,
+    domains: &'a [Domain],
+    layout: &Layout,
+    overlay: Option<&'a (Overlay, Until)>,
+    scene: usize,
+) -> Option<View<'a>> {
+    let parts = scenes.get(scene)?;
+    let domain = domains.get(scene);
+    let body = match domain.and_then(Domain::picture) {
+        Some((frame, picture)) => Body::Picture(frame, layout.place(shown(picture, frame.size()))),
+        None => Body::Card(&parts.card),
+    };
+    // Nothing lies over the lock.
+    let overlay = overlay.filter(|_| domain.is_some());
+    let overlay = overlay.map(|(overlay, _)| (&overlay.canvas, overlay.at));
+    Some(View { banner: &parts.banner, body, overlay, cursor: None })
+}
+
+fn pointer<'a>(
+    core: &Core,
+    domains: &'a [Domain],
+    scene: usize,
+    arrow: &'a Cursor,
+) -> Option<Pointer<'a>> {
+    let domain = domains.get(scene)?;
+    let at = core.pointer();
+    if core.pointer_is_ours() || domain.picture().is_none() {
+        return Some(Pointer { picture: arrow, shape: 0, at });
+    }
+    // Numbers of shapes of different domains must not be taken for each other.
+    let (picture, shape) = domain.cursor();
+    let shape = shape.wrapping_mul(1 << 16).wrapping_add(scene as u64 + 1);
+    Some(Pointer { picture: picture?, shape, at })
+}

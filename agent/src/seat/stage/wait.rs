@@ -1,0 +1,99 @@
+//! Waiting: what is there to read, and what is due.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{FLIP_MAX, Stage, Until};
+use crate::seat::Backend;
+use crate::seat::core::{DeviceId, DomainIndex, Time};
+use crate::seat::display::Display;
+use crate::seat::domain::Domain;
+
+/// What something to read came from.
+enum Source {
+    Wake,
+    Device(DeviceId),
+    Link(DomainIndex),
+    Screen,
+    Uevents,
+}
+
+/// What there is to read.
+#[derive(Default)]
+pub(super) struct Ready {
+    pub(super) devices: Vec<DeviceId>,
+    pub(super) links: Vec<DomainIndex>,
+    pub(super) screen: bool,
+    pub(super) uevents: bool,
+}
+
+impl Stage {
+    /// Waits until something is ready or due. While a flip is on its way, only devices and the flip count.
+    pub(super) fn wait(&mut self) -> Ready {
+        let flipping = self.is_flipping();
+        let mut sources = Vec::new();
+        let mut fds = Vec::new();
+        let mut add = |source, fd| {
+            sources.push(source);
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        };
+        self.devices.fds().for_each(|(id, fd)| add(Source::Device(id), fd));
+        if let Some(display) = &self.display {
+            add(Source::Screen, display.fd());
+        }
+        let left = if flipping {
+            FLIP_MAX
+        } else {
+            add(Source::Wake, self.wake.as_fd());
+            for (index, domain) in self.domains.iter().enumerate() {
+                // One that is owed an answer says nothing anyway.
+                if let Some(fd) = domain.fd().filter(|_| !domain.is_owing()) {
+                    add(Source::Link(index), fd);
+                }
+            }
+            if let Some(uevents) = &self.uevents {
+                add(Source::Uevents, uevents.fd());
+            }
+            self.deadline().saturating_sub(self.now())
+        };
+        let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
+        let mut ready = Ready::default();
+        // An interrupted wait is a short one.
+        if poll(&mut fds, PollTimeout::from(millis)).is_err() {
+            return ready;
+        }
+        for (source, fd) in sources.into_iter().zip(fds) {
+            if !fd.any().unwrap_or(true) {
+                continue;
+            }
+            match source {
+                Source::Device(id) => ready.devices.push(id),
+                Source::Link(index) => ready.links.push(index),
+                Source::Screen => ready.screen = true,
+                Source::Uevents => ready.uevents = true,
+                Source::Wake => drop(self.wake.read()),
+            }
+        }
+        ready
+    }
+
+    /// When the next thing is due even though nothing comes.
+    fn deadline(&self) -> Time {
+        let mut next = self.now() + Duration::from_secs(60);
+        let mut due = |time: Time| next = next.min(time);
+        if matches!(self.backend, Backend::Kms(_)) && self.display.is_none() {
+            due(self.screen_again);
+        }
+        if let Some((_, Until::Time(until))) = &self.overlay {
+            due(*until);
+        }
+        self.core.deadline().into_iter().for_each(&mut due);
+        let stale = |display: &Display| (0..=self.names.len()).any(|scene| display.is_stale(scene));
+        if self.display.as_ref().is_some_and(stale) || self.domains.iter().any(Domain::is_owing) {
+            due(self.background);
+        }
+        next
+    }
+}
