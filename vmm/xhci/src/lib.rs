@@ -44,17 +44,27 @@ mod context;
 mod controller;
 mod endpoint;
 mod events;
+mod function;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod memory;
 mod port;
 mod registers;
 mod ring;
 mod slot;
 pub mod spec;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod trb;
+mod worker;
 
 pub use backend::{
     Backend, EndpointAddress, Interrupt, Moved, Payload, PortId, Request, Setup, Speed, Standard,
     Status, Transfer, TransferId,
 };
 pub use controller::{AttachError, Controller, Ports, Progress};
+pub use function::{Error, XhciPci};
 pub use memory::GuestMemory;
+pub use worker::{Handle, XhciWorker};

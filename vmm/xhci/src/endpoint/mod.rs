@@ -233,12 +233,8 @@ impl Endpoint {
     /// that never answers cannot keep the command ring.
     pub(crate) fn stop(&mut self, around: &mut Surroundings<'_>) -> Result<Code, Outside> {
         // What has already come counts.
-        while self.in_flight.as_ref().is_some_and(|it| it.ended.is_some())
-            && self.state == State::Running
-        {
-            let Some(InFlight { work, ended: Some(ended), .. }) = self.in_flight.take() else {
-                break;
-            };
+        let ended = self.in_flight.take_if(|in_flight| in_flight.ended.is_some());
+        if let Some(InFlight { work, ended: Some(ended), .. }) = ended {
             self.finish(work, &ended, around)?;
         }
         if self.state != State::Running {
@@ -363,7 +359,7 @@ impl Pipe {
     pub(crate) fn address(self) -> EndpointAddress {
         match self.index {
             1 => EndpointAddress(0),
-            index => EndpointAddress(index / 2 | (index & 1) << 7),
+            index => EndpointAddress((index >> 1) | (index & 1) << 7),
         }
     }
 

@@ -1,0 +1,6 @@
+//! The controller as a driver sees it.
+
+mod commands;
+mod events;
+mod hotplug;
+mod transfers;
