@@ -163,7 +163,8 @@ fn transfer(stream: &mut Stream<'_>, driver: &mut Driver) {
         return;
     }
     if index == 1 && stream.small(4) != 0 {
-        driver.control(1, stream.number(8).to_le_bytes());
+        driver.queue_control(1, stream.number(8).to_le_bytes());
+        driver.write(base::DOORBELLS + 4, 1);
         return;
     }
     let kinds = [trb_type::NORMAL, trb_type::EVENT_DATA, trb_type::NO_OP, trb_type::NORMAL];
@@ -182,6 +183,7 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1000))]
+        // Shows: K-3.1.1, K-5.6.2.
         #[test]
         fn no_guest_and_no_device_breaks_the_controller(
             data in proptest::collection::vec(any::<u8>(), 0..4096)

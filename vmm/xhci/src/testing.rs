@@ -378,8 +378,16 @@ impl Driver {
         self.queue(slot, index, at, length, u32::from(trb_type::NORMAL) << 10 | flags)
     }
 
-    /// A control transfer with its data at [`DATA`]; returns the Status Stage TRB's address.
+    /// A control transfer with its data at [`DATA`], its doorbell rung; returns the Status Stage
+    /// TRB's address.
     pub fn control(&mut self, slot: u8, setup: [u8; 8]) -> u64 {
+        let at = self.queue_control(slot, setup);
+        self.ring(slot, 1);
+        at
+    }
+
+    /// The same without the doorbell.
+    pub fn queue_control(&mut self, slot: u8, setup: [u8; 8]) -> u64 {
         let [request_type, .., l0, l1] = setup;
         let length = u32::from(u16::from_le_bytes([l0, l1]));
         let to_host = if request_type & 0x80 != 0 { trb_bit::DIRECTION_IN } else { 0 };
@@ -390,9 +398,7 @@ impl Driver {
             self.queue(slot, 1, DATA, length, kind(trb_type::DATA) | to_host | trb_bit::ISP);
         }
         let back = to_host ^ trb_bit::DIRECTION_IN;
-        let at = self.queue(slot, 1, 0, 0, kind(trb_type::STATUS) | back | trb_bit::IOC);
-        self.ring(slot, 1);
-        at
+        self.queue(slot, 1, 0, 0, kind(trb_type::STATUS) | back | trb_bit::IOC)
     }
 
     /// Rings a doorbell and lets the controller work.

@@ -3,4 +3,5 @@
 mod commands;
 mod events;
 mod hotplug;
+mod stick;
 mod transfers;
