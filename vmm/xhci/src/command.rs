@@ -83,6 +83,8 @@ impl<B: Backend> Controller<B> {
     fn address_device(&mut self, trb: &Trb) -> Outcome {
         let Self { slots, ports, backend, memory, registers, .. } = self;
         let number = trb.slot();
+        let others = (1..).zip(slots.iter()).filter(|(other, _)| *other != number);
+        let taken: Vec<_> = others.filter_map(|(_, slot)| slot.as_ref()?.device).collect();
         let slot = Self::enabled(slots, number)?;
         let block = trb.has(trb_bit::BSR);
         let early = slot.state == slot_state::ENABLED;
@@ -103,6 +105,10 @@ impl<B: Backend> Controller<B> {
             Some(generation) if context.route() == 0 => generation,
             _ => return Err(Code::TransactionError),
         };
+        // A device answers to one address: no guest multiplies a device's endpoints by its slots.
+        if taken.contains(&(port.id, generation)) {
+            return Err(Code::Parameter);
+        }
         let table = registers.get_wide(offset::DCBAAP);
         let at = table.checked_add(8 * u64::from(number)).ok_or(Code::Parameter)?;
         let output = memory.read_u64(at)? & !0x3f;

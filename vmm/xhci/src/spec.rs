@@ -46,7 +46,8 @@ pub const TRB_SIZE: u64 = 16;
 /// Link TRBs followed to reach one TRB. Drivers have one after another only by mistake.
 pub const LINKS_MAX: u32 = 16;
 /// Bytes moved by one transfer of the backend: the most that is allocated for an endpoint. A larger
-/// transfer descriptor takes several.
+/// transfer descriptor takes several. A device has 30 endpoints at most and one slot, so a guest that
+/// does its worst makes the devices attached hold less than 4 MiB each.
 pub const CHUNK_BYTES: u32 = 128 << 10;
 /// TRBs one chunk may be put together from: 4 KiB pages fill one with 32; this is as many of 128 bytes.
 pub const CHUNK_TRBS: usize = 1024;

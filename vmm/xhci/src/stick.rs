@@ -3,8 +3,6 @@
 //! on ([`Stick::answers`]).
 #![allow(clippy::indexing_slicing, clippy::expect_used, reason = "a model for tests")]
 
-use std::collections::VecDeque;
-
 use crate::backend::{
     Backend, Moved, Payload, PortId, Request, Setup, Speed, Standard, Status, Transfer, TransferId,
 };
@@ -33,7 +31,7 @@ enum Phase {
     /// Waits for a command.
     Command,
     /// Sends this, then the status.
-    DataIn(VecDeque<u8>),
+    DataIn { data: Vec<u8>, at: usize },
     /// Takes so many bytes to write at this offset, then the status.
     DataOut { at: usize, left: usize },
     /// Stalls the data, then the status.
@@ -224,7 +222,8 @@ impl Stick {
             Some(mut data) => {
                 data.truncate(length as usize);
                 self.residue = length - data.len() as u32;
-                self.phase = if length == 0 { Phase::Status } else { Phase::DataIn(data.into()) };
+                self.phase =
+                    if length == 0 { Phase::Status } else { Phase::DataIn { data, at: 0 } };
             }
             None => {
                 (self.failed, self.residue, self.sense) = (true, length, (5, 0x20));
@@ -244,12 +243,13 @@ impl Stick {
                     self.phase = Phase::Status;
                     (Status::Stall, Vec::new())
                 }
-                Phase::DataIn(left) => {
-                    let data: Vec<u8> = left.drain(..left.len().min(asked)).collect();
-                    if left.is_empty() {
+                Phase::DataIn { data, at } => {
+                    let now = data[*at..].iter().take(asked).copied().collect::<Vec<_>>();
+                    *at += now.len();
+                    if *at == data.len() {
                         self.phase = Phase::Status;
                     }
-                    (Status::Success, data)
+                    (Status::Success, now)
                 }
                 Phase::Status => {
                     self.phase = Phase::Command;
