@@ -275,7 +275,7 @@ impl<B: Backend> Controller<B> {
         slots.get_mut(usize::from(number).checked_sub(1)?)
     }
 
-    /// Whether the device at `port` is anyone's.
+    /// The device at `port` is gone: whatever is with it has failed, and whoever asks next is told.
     pub(crate) fn lose_device(&mut self, port: PortId) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.is_at(port)) {
             for (index, endpoint) in &mut slot.endpoints {
