@@ -4,7 +4,9 @@ use std::env;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use policy::Policy;
 use policy::diagnostic::Diagnostics;
 
 use crate::control::protocol::PolicyReport;
@@ -25,6 +27,8 @@ pub struct Files {
     pub roster: Vec<Member>,
     /// The policy, for `status`.
     pub policy: PolicyReport,
+    /// The policy itself.
+    pub rules: Arc<Policy>,
 }
 
 /// Why the files cannot be used.
@@ -61,7 +65,8 @@ impl Files {
         let roster = roster::of(&in_force.policy);
         let machine = read_machine(machine, images, &roster)?;
         store.remember(&in_force).map_err(FilesError::Refused)?;
-        Ok(Self { machine, roster, policy: report(store, &in_force) })
+        let policy = report(store, &in_force);
+        Ok(Self { machine, roster, policy, rules: Arc::new(in_force.policy) })
     }
 }
 

@@ -22,4 +22,5 @@ pub mod pci;
 pub mod policy_store;
 pub mod recorder;
 pub mod roster;
+pub mod seat;
 pub mod supervisor;

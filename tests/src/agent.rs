@@ -49,6 +49,36 @@ network = "passthrough"
 persistence = "discard"
 "##;
 
+/// A machine file with a seat, for two probe guests without a network: they start sooner.
+pub const SEAT_MACHINE: &str = r#"format = 1
+
+[seat]
+backend = "kms"
+
+[domain.clinical]
+memory = "256M"
+cpus = 1
+kernel = "/share/vmlinuz"
+initrd = "/share/probe.cpio"
+cmdline = "console=ttyS0 quiet"
+serial = "file=clinical.log"
+ports = ["org.bulkhead.probe"]
+
+[domain.internet]
+memory = "256M"
+cpus = 1
+kernel = "/share/vmlinuz"
+initrd = "/share/probe.cpio"
+cmdline = "console=ttyS0 quiet"
+serial = "file=internet.log"
+ports = ["org.bulkhead.probe"]
+"#;
+
+/// The policy for them.
+pub fn seat_policy() -> String {
+    POLICY.replace("\"passthrough\"", "\"none\"").replace("\"CLINICAL\"", "\"임상 CLINICAL\"")
+}
+
 /// A running agent.
 pub struct Agent<'a> {
     pc: &'a WardPc,
@@ -69,9 +99,19 @@ impl<'a> Agent<'a> {
 
     /// Starts the agent only.
     pub fn launch(pc: &'a WardPc, machine: &str) -> Outcome<Self> {
+        Self::launch_with(pc, machine, POLICY, &[])
+    }
+
+    /// The same with another policy and more arguments.
+    pub fn launch_with(
+        pc: &'a WardPc,
+        machine: &str,
+        policy: &str,
+        arguments: &[&str],
+    ) -> Outcome<Self> {
         pc.sh(&format!(
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
-             cat > /tmp/etc/policy.toml <<'END'\n{POLICY}END\n"
+             cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
         ))?;
         let argv = [
             "/share/bulkhead-agent",
@@ -86,7 +126,7 @@ impl<'a> Agent<'a> {
             "--runtime",
             "/run/bulkhead",
         ];
-        let pid = pc.spawn(&argv, "/tmp/agent.log")?;
+        let pid = pc.spawn(&[&argv, arguments].concat(), "/tmp/agent.log")?;
         Ok(Self { pc, pid })
     }
 

@@ -143,10 +143,23 @@ impl<'a> Guest<'a> {
 
     /// Starts the probe guest in a VMM that is measured, its devices all there.
     pub fn start_vmm(pc: &'a WardPc, name: &str, vmm: Vmm, disk: &str) -> Outcome<Self> {
+        Self::start_vmm_with(pc, name, vmm, disk, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_vmm_with(
+        pc: &'a WardPc,
+        name: &str,
+        vmm: Vmm,
+        disk: &str,
+        arguments: &[&str],
+    ) -> Outcome<Self> {
         let run = format!("/run/{name}");
         pc.sh(&format!("rm -rf {run}; mkdir -p {run}"))?;
         let boot = ["/share/vmlinuz", "/share/probe.cpio", CMDLINE];
-        Self::launch(pc, name, &vmm.command(boot, &run, Some(disk)))
+        let mut argv = vmm.command(boot, &run, Some(disk));
+        argv.extend(arguments.iter().map(|word| (*word).to_owned()));
+        Self::launch(pc, name, &argv)
     }
 
     /// Runs a command line and waits for the probe.

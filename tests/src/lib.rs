@@ -16,13 +16,16 @@
 pub mod agent;
 pub mod budgets;
 pub mod compliance;
+pub mod desktops;
 pub mod guest;
 pub mod isolation;
 pub mod measure;
+pub mod measure_seat;
 pub mod network;
 pub mod peers;
 pub mod qmp;
 pub mod runner;
+pub mod seat;
 pub mod ward;
 pub mod wardpc;
 

@@ -26,8 +26,9 @@ pub struct Ward {
     _dir: TempDir,
 }
 
-impl Place for Ward {
-    fn start() -> Outcome<Self> {
+impl Ward {
+    /// Powers on, with more arguments for QEMU.
+    pub fn start_with(extra: &[String]) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
         let clinical = Network::start(dir.path(), "clinical", [10, 1, 0, 1])?;
         let internet = Network::start(dir.path(), "internet", [10, 2, 0, 1])?;
@@ -36,10 +37,16 @@ impl Place for Ward {
             memory_mib: 8192,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
             count_instructions: false,
-            extra: vec![],
+            extra: [crate::seat::hardware(dir.path()).as_slice(), extra].concat(),
         };
         let pc = WardPc::start(dir.path(), &hardware)?;
         Ok(Self { pc, clinical, internet, _dir: dir })
+    }
+}
+
+impl Place for Ward {
+    fn start() -> Outcome<Self> {
+        Self::start_with(&[])
     }
 
     fn answers(&self) -> bool {

@@ -84,6 +84,9 @@ pub struct RunArgs {
     /// Control socket: one JSON object a line (status, power-button, reset, pause, resume, stop)
     #[arg(long, value_name = "PATH")]
     api_socket: Option<PathBuf>,
+    /// Screen, keyboard and pointer over the link that bulkhead-agent made standard input
+    #[arg(long)]
+    seat: bool,
     /// End the VMM with status 0 when the guest resets, instead of starting it anew
     #[arg(long)]
     exit_on_reset: bool,
@@ -143,6 +146,7 @@ impl From<RunArgs> for VmConfig {
             serial: args.serial,
             ports: args.ports,
             api_socket: args.api_socket,
+            seat: args.seat,
             exit_on_reset: args.exit_on_reset,
             sandbox: SandboxConfig {
                 enabled: !args.no_sandbox,

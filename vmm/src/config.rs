@@ -147,6 +147,8 @@ pub struct VmConfig {
     pub api_socket: Option<PathBuf>,
     /// What a guest reset does: start the guest anew, or end the VMM.
     pub exit_on_reset: bool,
+    /// Whether standard input is a link to an agent, and the guest has screen, keyboard and pointer.
+    pub seat: bool,
     /// The sandbox.
     pub sandbox: SandboxConfig,
 }

@@ -28,5 +28,6 @@ pub mod port_io;
 pub mod power;
 pub mod rtc;
 pub mod sandbox;
+pub mod seat;
 pub mod serial;
 pub mod vcpu;

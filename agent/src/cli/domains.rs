@@ -1,4 +1,4 @@
-//! `bulkhead start|stop|restart|reset`: asks the agent, then waits for what it said it would do.
+//! `bulkhead start|stop|restart|reset|switch|lock|unlock`: asks the agent, then waits for what takes time.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,6 +54,24 @@ pub(super) fn reset(common: &Common, name: &str) -> Outcome {
         common.print_json(&Done { ok: true, domain: name, state: "running", pid: None });
     } else {
         print(&format!("{name}: reset\n"));
+    }
+    Outcome::Yes
+}
+
+pub(super) fn switch(common: &Common, name: &str) -> Outcome {
+    let request = Request::Switch { domain: name.to_owned() };
+    say(common, &request, &format!("{name} is in front"))
+}
+
+/// Asks for something that is done at once.
+pub(super) fn say(common: &Common, request: &Request, done: &str) -> Outcome {
+    if let Err(outcome) = common.ask(request) {
+        return outcome;
+    }
+    if common.json {
+        common.print_json(&serde_json::json!({"ok": true}));
+    } else {
+        print(&format!("{done}\n"));
     }
     Outcome::Yes
 }

@@ -74,6 +74,15 @@ enum Command {
         /// Its name
         domain: String,
     },
+    /// Bring a domain to the front, as its hotkey does
+    Switch {
+        /// Its name
+        domain: String,
+    },
+    /// Lock the screen, as the lock hotkey does
+    Lock,
+    /// Unlock the screen, as the lock hotkey does on a locked screen
+    Unlock,
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -105,6 +114,9 @@ pub fn main() -> ExitCode {
         Command::Stop { domain, now } => domains::stop(&common, domain, *now),
         Command::Restart { domain } => domains::restart(&common, domain),
         Command::Reset { domain } => domains::reset(&common, domain),
+        Command::Switch { domain } => domains::switch(&common, domain),
+        Command::Lock => domains::say(&common, &Request::Lock, "locked"),
+        Command::Unlock => domains::say(&common, &Request::Unlock, "unlocked"),
         Command::Policy(command) => policy::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::{Common, Outcome, duration, print};
 use crate::control::protocol::{DomainReport, Request, StatusReport};
 use crate::host_network;
+use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
 
 pub(super) fn run(common: &Common) -> Outcome {
@@ -32,8 +33,32 @@ fn render(status: &StatusReport) -> String {
     out
 }
 
+fn seat(seat: &SeatReport) -> String {
+    let front = if seat.locked { "locked".to_owned() } else { format!("{} in front", seat.front) };
+    if seat.backend != "kms" {
+        return format!("none; {front}");
+    }
+    let screen = seat.screen.as_deref().unwrap_or("NO SCREEN");
+    let devices = format!("{} keyboards, {} pointers", seat.keyboards, seat.pointers);
+    let pinned: String =
+        seat.pinned.iter().map(|(device, domain)| format!("; {device} -> {domain}")).collect();
+    let took = match (seat.switch_p50_us, seat.switch_p99_us) {
+        (Some(half), Some(most)) => {
+            let millis = |micros: u64| format!("{}.{}", micros / 1000, micros / 100 % 10);
+            format!(
+                "; {} switches, p50 {} ms, p99 {} ms",
+                seat.switches,
+                millis(half),
+                millis(most)
+            )
+        }
+        _ => String::new(),
+    };
+    format!("{screen}; {front}; {devices}{pinned}{took}")
+}
+
 fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
-    let StatusReport { agent, policy, audit, host_network, domains, notes } = status;
+    let StatusReport { agent, policy, audit, host_network, seat, domains, notes } = status;
     let stopping = if agent.stopping { ", stopping" } else { "" };
     let up = duration(agent.for_seconds);
     writeln!(out, "agent    {}, pid {}, up {up}{stopping}", agent.version, agent.pid)?;
@@ -56,6 +81,7 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         (false, true) => "unknown".to_owned(),
     };
     writeln!(out, "host     network: {network}")?;
+    writeln!(out, "seat     {}", self::seat(seat))?;
     writeln!(out)?;
     let width = domains.iter().map(|d| d.name.len()).chain([6]).max().unwrap_or(6);
     writeln!(

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host_network::ConfiguredInterface;
+use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
 
 /// Longest request line, in bytes.
@@ -44,6 +45,15 @@ pub enum Request {
         #[serde(default)]
         signatures: Option<String>,
     },
+    /// Bring a domain to the front.
+    Switch {
+        /// Which.
+        domain: String,
+    },
+    /// Lock the screen.
+    Lock,
+    /// Unlock it.
+    Unlock,
     /// Start the guest anew within its VMM, without asking it.
     Reset {
         /// Which.
@@ -86,6 +96,9 @@ pub struct StatusReport {
     pub audit: AuditReport,
     /// The host's own network.
     pub host_network: HostNetworkReport,
+    /// Screen, keyboard and pointer.
+    #[serde(default)]
+    pub seat: SeatReport,
     /// The domains, in the policy's order.
     pub domains: Vec<DomainReport>,
     /// What a person should know, in words.

@@ -1,12 +1,12 @@
 //! Who may do what over the control socket. The kernel says who is at the other end
 //! (`SO_PEERCRED`); the host's groups say what they are.
 //!
-//! | group | role | status | start, restart, reset | stop | put a policy in force |
-//! | --- | --- | --- | --- | --- | --- |
-//! | `bulkhead-user` | user: the ward | yes | | | |
-//! | `bulkhead-it` | IT | yes | yes | yes | |
-//! | `bulkhead-officer` | security office | yes | | yes, to contain an incident | yes |
-//! | (root) | | yes | yes | yes | yes |
+//! | group | role | status, lock | switch | start, restart, reset, unlock | stop | put a policy in force |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | `bulkhead-user` | user: the ward | yes | yes | | | |
+//! | `bulkhead-it` | IT | yes | yes | yes | yes | |
+//! | `bulkhead-officer` | security office | yes | | | yes, to contain an incident | yes |
+//! | (root) | | yes | yes | yes | yes | yes |
 //!
 //! Anybody else is refused.
 
@@ -70,6 +70,9 @@ impl Caller {
     pub fn may(&self, request: &Request) -> Result<(), String> {
         let (what, allowed): (&str, &[Role]) = match request {
             Request::Status => ("see the status", &[Role::User, Role::It, Role::Officer]),
+            Request::Switch { .. } => ("switch to a domain", &[Role::User, Role::It]),
+            Request::Lock => ("lock the screen", &[Role::User, Role::It, Role::Officer]),
+            Request::Unlock => ("unlock the screen", &[Role::It]),
             Request::Start { .. } => ("start a domain", &[Role::It]),
             Request::Restart { .. } => ("restart a domain", &[Role::It]),
             Request::Reset { .. } => ("reset a domain", &[Role::It]),

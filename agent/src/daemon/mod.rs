@@ -4,6 +4,7 @@
 //! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
 //! what is wrong and exits, and nothing has been changed.
 
+mod desk;
 mod record;
 mod report;
 
@@ -21,6 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
 
+use self::desk::Desk;
 use self::record::States;
 use crate::control::protocol::{Answer, Request};
 use crate::control::roles::Caller;
@@ -60,6 +62,9 @@ pub struct Options {
 /// Why the agent ended other than it was asked to. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
+    /// The seat's thread.
+    #[error("cannot start the seat")]
+    Seat(#[source] io::Error),
     /// The files.
     #[error(transparent)]
     Files(#[from] FilesError),
@@ -128,6 +133,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     });
     let handover = Arc::new(open_handover(&options.layout)?);
     give_back_unclaimed(&handover, &files.machine);
+    let desk = Desk::start(&files.machine, &files.rules)?;
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -135,6 +141,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         cgroups,
         as_root: Uid::effective().is_root(),
         log_level: options.log_level.clone(),
+        seat: desk.handle(),
     };
     if !parts.as_root {
         tracing::warn!(
@@ -147,7 +154,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let papers = Papers { files, store, machine, images };
     let states = States::default();
-    Daemon { papers, supervisor, server, signals, handover, recorder, states }.run()
+    Daemon { papers, supervisor, desk, server, signals, handover, recorder, states }.run()
 }
 
 /// What is in force, and where it came from.
@@ -162,7 +169,7 @@ impl Papers {
     /// Puts another policy in force without touching a guest.
     fn apply(
         &mut self,
-        supervisor: &mut Supervisor,
+        (supervisor, seat): (&mut Supervisor, &Desk),
         recorder: &mut Recorder,
         caller: &Caller,
         policy: String,
@@ -193,6 +200,8 @@ impl Papers {
         supervisor.take_roster(&roster);
         self.files.roster = roster;
         self.files.policy = files::report(&self.store, &in_force);
+        self.files.rules = Arc::new(in_force.policy);
+        seat.take_policy(&self.files.rules);
         tracing::info!(
             serial = self.files.policy.serial,
             signers = ?self.files.policy.signers,
@@ -205,6 +214,7 @@ impl Papers {
 struct Daemon {
     papers: Papers,
     supervisor: Supervisor,
+    desk: Desk,
     server: Server,
     signals: Signals,
     handover: Arc<Handover>,
@@ -235,6 +245,10 @@ impl Daemon {
             }
             self.supervisor.turn();
             self.serve();
+            let events = self.desk.turn(&self.supervisor, &self.recorder);
+            if !events.is_empty() {
+                self.recorder.note(&events);
+            }
             let changes = self.states.changes(&self.supervisor);
             if !changes.is_empty() {
                 self.recorder.note(&changes);
@@ -249,13 +263,15 @@ impl Daemon {
     }
 
     fn serve(&mut self) {
-        let Self { papers, supervisor, server, recorder, .. } = self;
-        server.turn(|caller, request| answer(papers, supervisor, recorder, caller, request));
+        let Self { papers, supervisor, desk, server, recorder, .. } = self;
+        server
+            .turn(|caller, request| answer(papers, (supervisor, desk), recorder, caller, request));
     }
 
     fn wait(&self) -> Result<(), DaemonError> {
         let mut fds =
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
+        fds.push(PollFd::new(self.desk.fd(), PollFlags::POLLIN));
         for (fd, writes) in self.server.fds() {
             let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(fd, PollFlags::POLLIN | out));
@@ -290,13 +306,13 @@ impl Daemon {
 
 fn answer(
     papers: &mut Papers,
-    supervisor: &mut Supervisor,
+    (supervisor, desk): (&mut Supervisor, &Desk),
     recorder: &mut Recorder,
     caller: &Caller,
     request: Request,
 ) -> Answer {
     if request == Request::Status {
-        return Answer::of(Ok(Some(report::status(&papers.files, supervisor, recorder))));
+        return Answer::of(Ok(Some(report::status(&papers.files, supervisor, desk, recorder))));
     }
     match &request {
         Request::ApplyPolicy { policy, .. } => {
@@ -311,7 +327,7 @@ fn answer(
         match request {
             Request::Status => Ok(()),
             Request::ApplyPolicy { policy, signatures } => papers
-                .apply(supervisor, recorder, caller, policy, signatures)
+                .apply((&mut *supervisor, desk), recorder, caller, policy, signatures)
                 .inspect_err(|refusal| {
                     tracing::error!("the policy is refused, the one in force stays: {refusal}");
                     recorder.note(&[record::policy_refused(caller, refusal)]);
@@ -320,6 +336,9 @@ fn answer(
             Request::Stop { domain, now } => supervisor.command(&domain, Event::Stop { now }),
             Request::Restart { domain } => supervisor.command(&domain, Event::Restart),
             Request::Reset { domain } => supervisor.reset(&domain),
+            Request::Switch { domain } => desk.switch(&domain),
+            Request::Lock => desk.lock(),
+            Request::Unlock => desk.unlock(),
         }
         .map(|()| None),
     )

@@ -35,6 +35,9 @@ pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
         Request::Stop { domain, .. } => ("stop", Some(domain)),
         Request::Restart { domain } => ("restart", Some(domain)),
         Request::Reset { domain } => ("reset", Some(domain)),
+        Request::Switch { domain } => ("switch", Some(domain)),
+        Request::Lock => ("lock", None),
+        Request::Unlock => ("unlock", None),
         Request::ApplyPolicy { .. } => ("apply-policy", None),
     };
     let event = Event::new("asked").with("what", what).with("uid", caller.uid);

@@ -1,5 +1,6 @@
 //! The answer to `status`.
 
+use super::desk::Desk;
 use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
@@ -9,7 +10,12 @@ use crate::recorder::Recorder;
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
-pub(super) fn status(files: &Files, supervisor: &Supervisor, recorder: &Recorder) -> StatusReport {
+pub(super) fn status(
+    files: &Files,
+    supervisor: &Supervisor,
+    desk: &Desk,
+    recorder: &Recorder,
+) -> StatusReport {
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {
         notes.push(format!(
@@ -41,6 +47,7 @@ pub(super) fn status(files: &Files, supervisor: &Supervisor, recorder: &Recorder
             problem: recorder.problem().map(str::to_owned),
         },
         host_network,
+        seat: desk.report(&mut notes),
         domains: files
             .roster
             .iter()

@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
 //! | `devices` | every function the machine file hands over |
+//! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
 
 mod devices;
 mod host;
+mod seat;
 mod software;
 #[cfg(test)]
 mod tests;
@@ -123,6 +125,7 @@ pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
     findings.push(host::network(allowed, &leaving));
     findings.push(software::vmm(papers));
     if let Some(Files { machine, .. }) = &files {
+        findings.extend(seat::examine(&machine.seat));
         findings.extend(software::memory(patient, machine));
         findings.extend(software::images(machine));
         findings.extend(devices::examine(patient, machine));

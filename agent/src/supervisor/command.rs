@@ -13,7 +13,7 @@ pub const SANDBOX_ID_BASE: u32 = 64000;
 /// The arguments of `bulkhead-vmm`.
 ///
 /// `disks` are the files to open, in the order of the machine file (a disk that forgets is a copy);
-/// `sandbox_id` is the user and group the VMM becomes, if it is started by root.
+/// `seat` says that standard input is a link; `sandbox_id` is the user and group the VMM becomes, if it is started by root.
 #[must_use]
 pub fn arguments(
     name: &str,
@@ -21,6 +21,7 @@ pub fn arguments(
     disks: &[PathBuf],
     layout: &Layout,
     sandbox_id: Option<u32>,
+    seat: bool,
     log_level: &str,
 ) -> Vec<OsString> {
     let mut args = Arguments(vec!["run".into()]);
@@ -50,6 +51,9 @@ pub fn arguments(
         args.option("--port", joined(&format!("name={port},socket="), &socket, ""));
     }
     args.option("--api-socket", layout.vmm_socket(name));
+    if seat {
+        args.0.push("--seat".into());
+    }
     if let Some(id) = sandbox_id {
         args.option("--sandbox-uid", id.to_string());
         args.option("--sandbox-gid", id.to_string());

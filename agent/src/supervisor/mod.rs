@@ -35,6 +35,7 @@ use crate::layout::Layout;
 use crate::machine::{DomainEntry, Kind, Machine};
 use crate::pci::handover::Handover;
 use crate::roster::Member;
+use crate::seat;
 
 use cgroup::Cgroups;
 use domain::{Event, State, Time};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub as_root: bool,
     /// What VMMs say on their standard error.
     pub log_level: String,
+    /// Where screens and input go; `None` without a seat.
+    pub seat: Option<seat::Handle>,
 }
 
 /// What a worker thread reports.

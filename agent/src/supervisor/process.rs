@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,16 +43,20 @@ pub struct Identity {
 
 impl VmmProcess {
     /// Starts `program` with nothing of the agent's but its standard error, which comes back as a
-    /// [`Capture`].
-    pub fn start(program: &Path, arguments: &[OsString]) -> Result<(Self, Capture), SpawnError> {
-        let start = || -> io::Result<(Self, Capture)> {
+    /// [`Capture`], and `link` as its standard input.
+    pub fn start(
+        program: &Path,
+        arguments: &[OsString],
+        link: Option<OwnedFd>,
+    ) -> Result<(Self, Capture), SpawnError> {
+        let start = move || -> io::Result<(Self, Capture)> {
             let (reader, writer) = io::pipe()?;
             let capture = Capture::new(reader)?;
             let child = Command::new(program)
                 .args(arguments)
                 .env_clear()
                 .current_dir("/")
-                .stdin(Stdio::null())
+                .stdin(link.map_or_else(Stdio::null, Stdio::from))
                 .stdout(writer.try_clone()?)
                 .stderr(writer)
                 .process_group(0)
@@ -162,7 +167,7 @@ mod tests {
 
     fn run(script: &str) -> Exit {
         let (mut process, mut capture) =
-            VmmProcess::start(Path::new("/bin/sh"), &["-c".into(), script.into()]).unwrap();
+            VmmProcess::start(Path::new("/bin/sh"), &["-c".into(), script.into()], None).unwrap();
         loop {
             capture.turn(Default::default());
             if let Some(exit) = process.ended() {
@@ -189,7 +194,9 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_says_what_to_do() {
-        let Err(error) = VmmProcess::start(Path::new("/nonexistent/vmm"), &[]) else { panic!() };
+        let Err(error) = VmmProcess::start(Path::new("/nonexistent/vmm"), &[], None) else {
+            panic!()
+        };
         assert!(error.to_string().contains("--vmm"), "{error}");
     }
 

@@ -17,6 +17,7 @@ use super::{Parts, Report, Shared, disks};
 use crate::machine::VmHardware;
 use crate::pci::inspect::PciFunction;
 use crate::roster::Member;
+use crate::seat;
 
 /// How often a VMM that has not answered yet is asked.
 const ASK_EARLY: Duration = Duration::from_millis(100);
@@ -265,10 +266,20 @@ impl Slot {
         let layout = &shared.parts.layout;
         let files = disks::files(&self.member.name, &hardware.disks, self.devices.discard, layout);
         let level = &shared.parts.log_level;
+        let name = &self.member.name;
+        let seat = shared.parts.seat.as_ref().and_then(|seat| Some((seat, seat.index(name)?)));
         let arguments =
-            arguments(&self.member.name, hardware, &files, layout, self.sandbox_id, level);
+            arguments(name, hardware, &files, layout, self.sandbox_id, seat.is_some(), level);
+        let (ours, theirs) = match seat {
+            Some(_) => link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))),
+            None => Ok((None, None)),
+        }
+        .map_err(|error| format!("cannot make a link: {error}"))?;
         let (vmm, capture) =
-            VmmProcess::start(&shared.parts.vmm, &arguments).map_err(|e| explain(&e))?;
+            VmmProcess::start(&shared.parts.vmm, &arguments, theirs).map_err(|e| explain(&e))?;
+        if let (Some((seat, index)), Some(ours)) = (seat, ours) {
+            seat.tell(seat::Command::Attach(index, ours));
+        }
         let identity = vmm.identity();
         tracing::info!(domain = self.member.name, pid = identity.pid, "VMM started");
         if let Err(error) = shared.record.note(layout, &self.member.name, Some(identity)) {
@@ -367,6 +378,11 @@ impl Slot {
             (exit, _) => exit,
         };
         (self.vmm, self.capture) = (None, None);
+        if let Some(seat) = &shared.parts.seat
+            && let Some(index) = seat.index(&self.member.name)
+        {
+            seat.tell(seat::Command::Detach(index));
+        }
         self.link = Link::new(&shared.parts.layout.vmm_socket(&self.member.name));
         if let Some(group) = self.group.take() {
             // What the VMM may have started goes with it.

@@ -16,6 +16,11 @@
 //! | `blk-write`, `blk-verify` | `device`, `mib`, `seed` | `mib`; verify: `wrong_at` |
 //! | `blk-discard` | `device` | |
 //! | `flood-port` | `port`, `bytes` | starts writing to another port, in the background |
+//! | `input` | | `events` since the last time: type, code, value, microseconds |
+//! | `modes` | | `modes`: sizes, the preferred one first |
+//! | `paint` | `colour`, `width`?, `height`? | `size` |
+//! | `flood-screen` | `millis` | `updates` |
+//! | `hostile-gpu` | `count`, `seed` | `answered`, `resets` |
 //! | `run` | `argv` | `status`, `output` |
 //! | `power-off`, `reboot` | | |
 
@@ -26,7 +31,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{block, find_port, network, sys};
+use crate::{block, find_port, hostile, network, seat, sys};
 
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -96,6 +101,11 @@ fn act(request: &Value) -> Result<Value, String> {
         "blk-discard" => {
             run(&["/bin/busybox", "blkdiscard", text(request, "device")?]).map(|_| json!({}))
         }
+        "input" => Ok(seat::events()),
+        "modes" => seat::modes(),
+        "paint" => seat::paint(request),
+        "flood-screen" => seat::flood(request),
+        "hostile-gpu" => hostile::gpu(request),
         "flood-port" => flood(text(request, "port")?, number(request, "bytes")?),
         "run" => {
             let argv: Vec<&str> = request["argv"]

@@ -1,6 +1,6 @@
 //! The init of a probe guest: a stock Debian kernel with this as its only program of ours.
 //!
-//! It loads the modules named in `/modules/order`, then answers a test's questions, one JSON object a
+//! It loads the modules named in `/modules/order`, and those in `/modules/order-seat` if it has a screen, then answers a test's questions, one JSON object a
 //! line, on the virtio-console port `org.bulkhead.probe`. With `probe.boot-only` on the kernel command
 //! line it marks that it runs and powers off: for counting what a boot costs.
 
@@ -12,7 +12,9 @@
 
 mod answers;
 mod block;
+mod hostile;
 mod network;
+mod seat;
 mod sys;
 
 use std::fs::{self, File, OpenOptions};
@@ -36,7 +38,11 @@ fn main() {
         println!("PROBE-INIT {}", answers::uptime());
         sys::power_off();
     }
-    load_modules();
+    load_modules("order");
+    if seat::has_screen() {
+        load_modules("order-seat");
+        seat::record();
+    }
     println!("PROBE-READY {}", answers::uptime());
     std::thread::spawn(sys::power_off_on_button);
     let mut tries = 0;
@@ -67,8 +73,8 @@ fn mark() {
 }
 
 /// Loads modules in the order in which they depend on each other.
-fn load_modules() {
-    let order = fs::read_to_string("/modules/order").unwrap_or_default();
+fn load_modules(order: &str) {
+    let order = fs::read_to_string(format!("/modules/{order}")).unwrap_or_default();
     for name in order.split_whitespace() {
         if let Err(error) = sys::load_module(&format!("/modules/{name}")) {
             println!("PROBE-MODULE {name}: {error}");

@@ -115,3 +115,99 @@ pub(crate) fn send_frame(interface: &str, frame: &[u8]) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Writes into a file at an offset.
+pub(crate) fn write_at(path: &std::path::Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    File::options().write(true).open(path)?.write_all_at(bytes, offset)
+}
+
+/// Memory that another party may change: a device's registers, or pages a device reads and writes.
+pub(crate) struct Mapping {
+    base: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    /// All of a device's memory, as sysfs has it.
+    pub(crate) fn of_file(path: &std::path::Path) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let len = file.metadata()?.len() as usize;
+        Self::map(len, libc::MAP_SHARED, file.as_raw_fd())
+    }
+
+    /// Zeroed pages that stay where they are.
+    pub(crate) fn locked(len: usize) -> io::Result<Self> {
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_LOCKED | libc::MAP_POPULATE;
+        Self::map(len, flags, -1)
+    }
+
+    fn map(len: usize, flags: libc::c_int, fd: libc::c_int) -> io::Result<Self> {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: a new mapping at a place the kernel chooses; the result is checked.
+        let base = unsafe { libc::mmap(std::ptr::null_mut(), len, prot, flags, fd, 0) };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Self { base: base.cast(), len })
+    }
+
+    /// Guest-physical addresses of its pages (Documentation/admin-guide/mm/pagemap.rst).
+    pub(crate) fn physical_pages(&self) -> io::Result<Vec<u64>> {
+        use std::os::unix::fs::FileExt;
+        const PAGE: usize = 4096;
+        let pagemap = File::open("/proc/self/pagemap")?;
+        let first = self.base as usize / PAGE;
+        (first..first + self.len / PAGE)
+            .map(|page| {
+                let mut raw = [0; 8];
+                pagemap.read_exact_at(&mut raw, page as u64 * 8)?;
+                Ok((u64::from_le_bytes(raw) & ((1 << 55) - 1)) * PAGE as u64)
+            })
+            .collect()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        for at in (0..self.len).step_by(4) {
+            self.write_u32(at, 0);
+        }
+    }
+
+    fn at<T>(&self, offset: usize) -> *mut T {
+        assert!(offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len);
+        // SAFETY: within the mapping, as just checked, and aligned.
+        unsafe { self.base.add(offset).cast() }
+    }
+
+    pub(crate) fn read_u8(&self, offset: usize) -> u8 {
+        // SAFETY: `at` gives a place in the mapping, which lives as long as `self`.
+        unsafe { self.at::<u8>(offset).read_volatile() }
+    }
+
+    pub(crate) fn read_u16(&self, offset: usize) -> u16 {
+        // SAFETY: as above.
+        unsafe { self.at::<u16>(offset).read_volatile() }
+    }
+
+    pub(crate) fn write_u8(&mut self, offset: usize, value: u8) {
+        // SAFETY: as above.
+        unsafe { self.at::<u8>(offset).write_volatile(value) }
+    }
+
+    pub(crate) fn write_u16(&mut self, offset: usize, value: u16) {
+        // SAFETY: as above.
+        unsafe { self.at::<u16>(offset).write_volatile(value) }
+    }
+
+    pub(crate) fn write_u32(&mut self, offset: usize, value: u32) {
+        // SAFETY: as above.
+        unsafe { self.at::<u32>(offset).write_volatile(value) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is this value's own and nobody has a reference into it.
+        unsafe { libc::munmap(self.base.cast(), self.len) };
+    }
+}

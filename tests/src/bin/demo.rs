@@ -1,56 +1,232 @@
-//! Shows the main job in plain words: `scripts/demo`.
+//! Shows the main job in plain words and pictures: `scripts/demo`.
+#![allow(clippy::indexing_slicing, reason = "serde_json values are indexed by key")]
 
-use std::time::Instant;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tests::agent::{Agent, machine_file};
 use tests::isolation::{self, Try};
-use tests::runner::Place;
+use tests::seat::Person;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
-use tests::{Failure, Outcome, ensure};
+use tests::{Failure, Outcome, desktops, ensure};
+
+const USAGE: &str = "usage: scripts/demo [--interactive]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917";
+/// Where `--interactive` offers the screen: VNC display 17.
+const VNC: &str = "127.0.0.1:17";
+/// How long something may take to be seen.
+const SOON: Duration = Duration::from_secs(20);
+/// Time for a desktop to draw what was typed.
+const DRAWN: Duration = Duration::from_secs(3);
+
+const GREEN: u32 = 0x1b_7f_3b;
+const RED: u32 = 0xb3_26_1e;
+const GREY: u32 = 0x28_28_28;
 
 fn main() {
-    match show() {
-        Ok(()) => {}
-        Err(Failure(error)) => {
-            eprintln!("\nThis does not hold: {error}");
-            std::process::exit(1);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let interactive = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        ["--interactive"] => true,
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return;
         }
+        _ => {
+            eprintln!("{USAGE}");
+            std::process::exit(2);
+        }
+    };
+    if let Err(Failure(error)) = Demo::new(interactive).and_then(|demo| demo.show()) {
+        eprintln!("\nThis does not hold: {error}");
+        std::process::exit(1);
     }
 }
 
-fn show() -> Outcome {
-    let started = Instant::now();
-    let say = |what: &str| println!("[{:5.0} s] {what}", started.elapsed().as_secs_f64());
-    say("A ward PC is switched on: emulated, with virtualisation, an IOMMU and two NICs.");
-    let ward = Ward::start()?;
-    say("It is up. bulkhead-agent starts: it takes both NICs from the host and starts two guests,");
-    say("each an unmodified Debian kernel in bulkhead-vmm.");
-    let agent = Agent::start(&ward.pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
-    let sides = isolation::sides(&ward, &agent)?;
-    for side in &sides {
-        let nic = side.nic_in_words();
-        say(&format!("The {} guest is up. Its NIC is the PC's {}: {nic}.", side.name, side.nic));
+struct Demo {
+    started: Instant,
+    interactive: bool,
+    ward: Ward,
+    album: PathBuf,
+}
+
+impl Demo {
+    fn new(interactive: bool) -> Outcome<Self> {
+        let started = Instant::now();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+        let album = root.join("target/demo");
+        fs::create_dir_all(&album)?;
+        println!(
+            "[    0 s] A ward PC is switched on: emulated, with virtualisation, an IOMMU, two NICs, screen,"
+        );
+        println!("          keyboard and mouse.");
+        let extra = if interactive { vec!["-vnc".to_owned(), VNC.to_owned()] } else { vec![] };
+        Ok(Self { started, interactive, ward: Ward::start_with(&extra)?, album })
     }
-    say("What `bulkhead status` says on the PC:");
-    let status = agent.bulkhead(&["status"])?;
-    println!("\n{}", indent(&status.stdout));
-    say("Who reaches whom, tried from inside both guests:");
-    println!();
-    let tries = isolation::try_all(&sides, &|tried: &Try| println!("    {tried}"))?;
-    println!();
-    let wrong = tries.iter().filter(|tried| !tried.holds()).count();
-    ensure!(wrong == 0, "{wrong} of {} tries came out wrong", tries.len());
-    let interfaces = ward.pc.sh("ls /sys/class/net")?;
-    ensure!(interfaces.split_whitespace().all(|name| name == "lo"), "the host has {interfaces}");
-    say("The host itself has no network: loopback is its only interface.");
-    agent.stop()?;
-    for nic in [CLINICAL_NIC, INTERNET_NIC] {
-        let driver = ward.pc.sh(&format!("readlink /sys/bus/pci/devices/{nic}/driver || true"))?;
-        ensure!(!driver.contains("vfio-pci"), "{nic} was not given back: {driver}");
+
+    fn say(&self, what: &str) {
+        println!("[{:5.0} s] {what}", self.started.elapsed().as_secs_f64());
     }
-    say("Both guests are shut down, and the host has its NICs back.");
-    println!("\nAll {} tries came out as they have to.", tries.len());
-    Ok(())
+
+    fn show(&self) -> Outcome {
+        if !self.interactive {
+            self.networks()?;
+        }
+        self.seat()
+    }
+
+    /// Who reaches whom.
+    fn networks(&self) -> Outcome {
+        let pc = &self.ward.pc;
+        self.say("It is up. bulkhead-agent starts: it takes both NICs from the host and starts two guests,");
+        self.say("each an unmodified Debian kernel in bulkhead-vmm.");
+        let agent = Agent::start(pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
+        let sides = isolation::sides(&self.ward, &agent)?;
+        for side in &sides {
+            let nic = side.nic_in_words();
+            self.say(&format!(
+                "The {} guest is up. Its NIC is the PC's {}: {nic}.",
+                side.name, side.nic
+            ));
+        }
+        self.say("Who reaches whom, tried from inside both guests:");
+        println!();
+        let tries = isolation::try_all(&sides, &|tried: &Try| println!("    {tried}"))?;
+        println!();
+        let wrong = tries.iter().filter(|tried| !tried.holds()).count();
+        ensure!(wrong == 0, "{wrong} of {} tries came out wrong", tries.len());
+        let interfaces = pc.sh("ls /sys/class/net")?;
+        ensure!(
+            interfaces.split_whitespace().all(|name| name == "lo"),
+            "the host has {interfaces}"
+        );
+        self.say("The host itself has no network: loopback is its only interface.");
+        agent.stop()?;
+        for nic in [CLINICAL_NIC, INTERNET_NIC] {
+            let driver = pc.sh(&format!("readlink /sys/bus/pci/devices/{nic}/driver || true"))?;
+            ensure!(!driver.contains("vfio-pci"), "{nic} was not given back: {driver}");
+        }
+        self.say("Both guests are shut down, and the host has its NICs back.");
+        self.say(&format!("All {} tries came out as they have to.", tries.len()));
+        println!();
+        Ok(())
+    }
+
+    /// Two desktops on one screen.
+    fn seat(&self) -> Outcome {
+        let pc = &self.ward.pc;
+        pc.sh("rm -rf /tmp/state")?;
+        self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
+        self.say("minute to come up.");
+        let agent = desktops::start(pc, &desktops::machine_file(CLINICAL_NIC, INTERNET_NIC))?;
+        let mut person = Person::at(pc)?;
+        let mut album = Album { dir: self.album.clone(), pages: Vec::new() };
+        person.see("the clinical banner", SOON, |picture| picture.banner_colour() == GREEN)?;
+        person.point(16000, 20000)?;
+        person.types(&["e", "c", "h", "o", "spc", "w", "a", "r", "d", "spc", "7", "ret"])?;
+        std::thread::sleep(DRAWN);
+        album.take(&mut person, "clinical", "The clinical desktop. What is typed goes there; the green banner with disc and label is drawn by the agent, where no guest can draw.")?;
+        self.say(
+            "The clinical desktop is in front; something was typed there. Ctrl+Alt+2 is pressed.",
+        );
+
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet banner", SOON, |picture| picture.banner_colour() == RED)?;
+        person.types(&["e", "c", "h", "o", "spc", "n", "e", "w", "s", "ret"])?;
+        std::thread::sleep(DRAWN);
+        album.take(&mut person, "internet", "The Internet desktop after Ctrl+Alt+2: another colour, icon, pattern and label. Nothing of what was typed into the clinical desktop is here.")?;
+        self.say("The Internet desktop is in front. Ctrl+Alt+V is pressed: no policy rule lets anything cross.");
+
+        person.chord(&["ctrl", "alt", "v"])?;
+        std::thread::sleep(Duration::from_secs(1));
+        album.take(&mut person, "notice", "A notice of the agent's over the Internet desktop.")?;
+        self.say("The screen is locked: Ctrl+Alt+L.");
+        person.chord(&["ctrl", "alt", "l"])?;
+        person.see("the lock", SOON, |picture| picture.banner_colour() == GREY)?;
+        album.take(
+            &mut person,
+            "locked",
+            "Locked: both desktops are hidden, and what is typed goes nowhere.",
+        )?;
+        person.chord(&["ctrl", "alt", "l"])?;
+        person.see("the Internet desktop again", SOON, |picture| picture.banner_colour() == RED)?;
+        person.chord(&["ctrl", "alt", "1"])?;
+        person
+            .see("the clinical desktop again", SOON, |picture| picture.banner_colour() == GREEN)?;
+        album.take(
+            &mut person,
+            "clinical-again",
+            "Back on the clinical desktop with Ctrl+Alt+1: just as it was left.",
+        )?;
+        self.say("Unlocked, and back on the clinical desktop.");
+
+        self.say("The Internet domain's VMM is killed.");
+        let pid = agent.status()?["domains"][1]["pid"].as_u64().unwrap_or(0);
+        let before = person.look()?;
+        pc.sh(&format!("kill -9 {pid}"))?;
+        person.see("the banner's word", SOON, |picture| picture.banner() != before.banner())?;
+        album.take(&mut person, "fault", "The Internet domain's VMM was killed: the banner says so, the clinical desktop goes on.")?;
+        self.say(
+            "The banner says so, and the clinical desktop goes on. What `bulkhead status` says:",
+        );
+        println!("\n{}", indent(&agent.bulkhead(&["status"])?.stdout));
+        let page = album.bind()?;
+        self.say(&format!("Pictures: {}", page.display()));
+        if self.interactive {
+            self.stay(&agent)?;
+        }
+        agent.stop()
+    }
+
+    /// Leaves the PC to whoever sits down at it.
+    fn stay(&self, agent: &Agent<'_>) -> Outcome {
+        println!(
+            "\nThe ward PC is yours: connect a VNC viewer to {VNC} (port 5917), as in `vncviewer {VNC}`."
+        );
+        println!(
+            "  Ctrl+Alt+1 clinical   Ctrl+Alt+2 Internet   Ctrl+Alt+L lock and unlock   or click in the banner"
+        );
+        println!("Press Enter here to switch it off.");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+        println!("\n{}", indent(&agent.bulkhead(&["status"])?.stdout));
+        Ok(())
+    }
+}
+
+/// Pictures and what they show.
+struct Album {
+    dir: PathBuf,
+    pages: Vec<(String, String)>,
+}
+
+impl Album {
+    fn take(&mut self, person: &mut Person<'_>, name: &str, shows: &str) -> Outcome {
+        let file = format!("{}-{name}.png", self.pages.len() + 1);
+        person.photograph(&self.dir.join(&file))?;
+        self.pages.push((file, shows.to_owned()));
+        Ok(())
+    }
+
+    /// One page with all of them.
+    fn bind(&self) -> Outcome<PathBuf> {
+        let figures: String = self
+            .pages
+            .iter()
+            .map(|(file, shows)| {
+                format!("<figure><img src=\"{file}\" alt=\"\"><figcaption>{shows}</figcaption></figure>\n")
+            })
+            .collect();
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>Bulkhead: the seat</title>\n\
+             <style>body{{font-family:sans-serif;max-width:64rem;margin:2rem auto}}img{{width:100%;border:1px solid #888}}\
+             figure{{margin:2rem 0}}figcaption{{padding:.5rem 0}}</style>\n\
+             <h1>Two desktops on one screen</h1>\n<p>Taken from the simulated ward PC's screen by scripts/demo.</p>\n{figures}</html>\n"
+        );
+        let file = self.dir.join("index.html");
+        fs::write(&file, page)?;
+        Ok(file)
+    }
 }
 
 fn indent(text: &str) -> String {

@@ -1,7 +1,8 @@
 //! Runs in the simulated ward PC as its last init: does what the harness asks over a virtio-serial port.
 //!
 //! One JSON object a line: `exec` runs a program to its end, `spawn` starts one, `wait` asks after it,
-//! `ask` sends a line to a Unix socket and brings the answer back.
+//! `ask` sends a line to a Unix socket and brings the answer back; `plug`, `press` and `pull` are for keyboards that
+//! QEMU does not have.
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -16,6 +17,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use evdev::raw_stream::RawDevice;
+use evdev::uinput::VirtualDevice;
+use evdev::{AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode};
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
@@ -31,6 +35,7 @@ const OUTPUT_MAX: usize = 1 << 20;
 struct Agent {
     children: HashMap<u32, Child>,
     sockets: HashMap<String, BufReader<UnixStream>>,
+    keyboards: HashMap<String, VirtualDevice>,
 }
 
 fn main() {
@@ -123,11 +128,74 @@ impl Agent {
                 }
             }
             Some("ask") => self.ask(request),
+            Some("plug") => self.plug(request),
+            Some("pull") => {
+                self.keyboards.remove(request["name"].as_str().ok_or("no name")?);
+                Ok(json!({}))
+            }
+            Some("press") => self.press(request),
+            Some("light-round-trip") => self.light_round_trip(request),
             Some("tap") => {
                 tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
             }
             _ => Err("no such op".into()),
         }
+    }
+
+    /// Makes a keyboard of this vendor and product; QEMU's all have the same.
+    fn plug(&mut self, request: &Value) -> Result<Value, String> {
+        let id = |key: &str| request[key].as_u64().and_then(|id| u16::try_from(id).ok());
+        let (vendor, product) = id("vendor").zip(id("product")).ok_or("no vendor and product")?;
+        let name = request["name"].as_str().ok_or("no name")?.to_owned();
+        let keys: AttributeSet<KeyCode> = (1..=248).map(KeyCode).collect();
+        let built = VirtualDevice::builder().and_then(|builder| {
+            let builder = builder.name(&name).with_keys(&keys)?;
+            builder.input_id(InputId::new(BusType::BUS_USB, vendor, product, 1)).build()
+        });
+        self.keyboards.insert(name, built.map_err(|e| e.to_string())?);
+        Ok(json!({}))
+    }
+
+    fn press(&mut self, request: &Value) -> Result<Value, String> {
+        let name = request["name"].as_str().ok_or("no name")?;
+        let code = request["code"].as_u64().and_then(|code| u16::try_from(code).ok());
+        let down = i32::from(request["down"] == true);
+        let event = InputEvent::new(EventType::KEY.0, code.ok_or("no code")?, down);
+        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        keyboard.emit(&[event]).map_err(|e| e.to_string())?;
+        Ok(json!({}))
+    }
+
+    /// Presses Caps Lock on one keyboard and waits for the lights of another, the only ones that a guest can switch.
+    fn light_round_trip(&mut self, request: &Value) -> Result<Value, String> {
+        const CAPS_LOCK: u16 = 58;
+        const LOOK: Duration = Duration::from_micros(200);
+        let lit = request["lit"].as_str().ok_or("no keyboard with lights")?;
+        let nodes = fs::read_dir("/dev/input").map_err(|e| e.to_string())?.flatten();
+        let lit = nodes
+            .filter_map(|node| RawDevice::open(node.path()).ok())
+            .find(|device| device.name() == Some(lit) && device.supported_leds().is_some())
+            .ok_or("no such keyboard with lights")?;
+        let lights = || -> Result<Vec<u16>, String> {
+            let state = lit.get_led_state().map_err(|e| e.to_string())?;
+            Ok(state.iter().map(|led| led.0).collect())
+        };
+        let before = lights()?;
+        let name = request["name"].as_str().ok_or("no name")?;
+        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        let press = |down| InputEvent::new(EventType::KEY.0, CAPS_LOCK, down);
+        let until = deadline(request);
+        let began = Instant::now();
+        keyboard.emit(&[press(1)]).map_err(|e| e.to_string())?;
+        let mut micros = None;
+        while micros.is_none() && Instant::now() < until {
+            if lights()? != before {
+                micros = Some(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
+            }
+            std::thread::sleep(LOOK);
+        }
+        keyboard.emit(&[press(0)]).map_err(|e| e.to_string())?;
+        Ok(json!({"micros": micros.ok_or("the light did not change")?}))
     }
 
     fn ask(&mut self, request: &Value) -> Result<Value, String> {

@@ -4,13 +4,22 @@
 mod agent;
 mod bad_input;
 mod budgets;
+mod seat;
+mod seat_trouble;
 mod vmm;
 
 use tests::runner::{self, Test};
 use tests::ward::Ward;
 
 fn main() {
-    let tests: Vec<Test<Ward>> =
-        [vmm::TESTS, budgets::TESTS, bad_input::TESTS, agent::TESTS].concat();
+    let tests: Vec<Test<Ward>> = [
+        vmm::TESTS,
+        budgets::TESTS,
+        bad_input::TESTS,
+        agent::TESTS,
+        seat::TESTS,
+        seat_trouble::TESTS,
+    ]
+    .concat();
     std::process::exit(if runner::run(&tests) { 0 } else { 101 });
 }

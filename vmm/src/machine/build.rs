@@ -19,6 +19,8 @@ use crate::memory;
 use crate::port_io::PortBus;
 use crate::power::{Power, Request, ResetLine};
 use crate::rtc::Rtc;
+use crate::sandbox::Role;
+use crate::seat::SeatError;
 use crate::serial::{Output, Serial, SerialInput};
 use crate::vcpu::{Event, ExitHandler, Gate, Vcpu, prepare_cpuid};
 
@@ -39,8 +41,8 @@ pub(super) struct Machine {
     pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
     /// What the main loop serves.
     pub(super) main_loop: Vec<Subscriber>,
-    /// What is served by a thread of its own, with the thread's name.
-    pub(super) own_threads: Vec<(String, Subscriber)>,
+    /// What is served by a thread of its own, with the thread's name and what it may do.
+    pub(super) own_threads: Vec<(String, Role, Subscriber)>,
 }
 
 fn eventfd() -> Result<EventFd, MachineError> {
@@ -49,6 +51,9 @@ fn eventfd() -> Result<EventFd, MachineError> {
 
 pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     // The cheap mistakes first: files, sockets, disks. Nothing has an effect outside before them.
+    if config.seat && config.serial == SerialConfig::Stdio {
+        return Err(SeatError::SerialOnStdio.into());
+    }
     let kernel =
         Kernel::open(&config.kernel, config.initrd.as_deref(), &config.cmdline, config.memory)?;
     let memory = memory::allocate(config.memory, config.hugepages)?;

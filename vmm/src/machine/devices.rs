@@ -14,6 +14,8 @@ use virtio_pci::VirtioPci;
 use super::Subscriber;
 use crate::config::VmConfig;
 use crate::layout;
+use crate::sandbox::Role;
+use crate::seat::{Seat, SeatError};
 
 /// Device numbers 1 to 31 are free: the host bridge is device 0.
 const DEVICES_MAX: usize = 31;
@@ -42,6 +44,9 @@ pub enum DeviceError {
     /// The console.
     #[error("--port")]
     Console(#[source] virtio::console::ConsoleError),
+    /// Screen, keyboard and pointer.
+    #[error("--seat")]
+    Seat(#[from] SeatError),
     /// A host resource every device needs.
     #[error("could not set a virtio device up")]
     Host(#[source] std::io::Error),
@@ -69,7 +74,7 @@ pub(super) struct Host {
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) main_loop: Vec<Subscriber>,
-    pub(super) own_threads: Vec<(String, Subscriber)>,
+    pub(super) own_threads: Vec<(String, Role, Subscriber)>,
     pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
 }
 
@@ -89,6 +94,7 @@ pub(super) fn build(config: &VmConfig, bus: &mut Bus, host: &Host) -> Result<Par
     builder.net(config)?;
     builder.console(config)?;
     builder.rng()?;
+    builder.seat(config)?;
     Ok(builder.parts)
 }
 
@@ -144,7 +150,7 @@ impl Builder<'_> {
                 .map_err(DeviceError::Disk)?;
             let blk = virtio::blk::Blk::new(disk).map_err(DeviceError::Host)?;
             let worker = self.virtio(Box::new(blk))?;
-            self.parts.own_threads.push((format!("blk{index}"), worker));
+            self.parts.own_threads.push((format!("blk{index}"), Role::Block, worker));
         }
         Ok(())
     }
@@ -176,6 +182,22 @@ impl Builder<'_> {
         let console = virtio::console::Console::new(None, ports).map_err(DeviceError::Console)?;
         let worker = self.virtio(Box::new(console))?;
         self.parts.main_loop.push(worker);
+        Ok(())
+    }
+
+    /// Screen, keyboard and pointer, if an agent is there to look, type and point.
+    fn seat(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        if !config.seat {
+            return Ok(());
+        }
+        let Seat { gpu, keyboard, pointer, end } = Seat::from_stdin()?;
+        let worker = self.virtio(Box::new(gpu))?;
+        self.parts.own_threads.push(("gpu".to_owned(), Role::Screen, worker));
+        for device in [keyboard, pointer] {
+            let worker = self.virtio(Box::new(device))?;
+            self.parts.main_loop.push(worker);
+        }
+        self.parts.main_loop.push(Arc::new(Mutex::new(end)));
         Ok(())
     }
 

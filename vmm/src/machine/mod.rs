@@ -28,6 +28,7 @@ use crate::kvm::KvmError;
 use crate::layout;
 use crate::power;
 use crate::sandbox::{self, Role, SandboxError};
+use crate::seat::SeatError;
 use crate::vcpu::{self, Event};
 use build::Machine;
 use control::MachineControl;
@@ -83,6 +84,9 @@ pub enum MachineError {
     /// The serial port's file.
     #[error("could not open the serial port's log {}", .0.display())]
     SerialLog(std::path::PathBuf, #[source] io::Error),
+    /// Screen, keyboard and pointer.
+    #[error("--seat")]
+    Seat(#[from] SeatError),
     /// The sandbox.
     #[error("the sandbox could not be closed; --no-sandbox runs without, for debugging only")]
     Sandbox(#[from] SandboxError),
@@ -145,9 +149,9 @@ impl Machine {
         vcpu::install_kick().map_err(host("install a signal handler"))?;
 
         sandbox::enter(&config.sandbox)?;
-        for (name, subscriber) in std::mem::take(&mut self.own_threads) {
+        for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
             workers
-                .spawn(name, subscriber, config.sandbox.clone())
+                .spawn(name, role, subscriber, config.sandbox.clone())
                 .map_err(host("start a device's thread"))?;
         }
         let control = Arc::new(MachineControl::new(&self, config));

@@ -1,4 +1,4 @@
-//! Threads for devices that may wait long for the host: block devices.
+//! Threads for devices that may take long: block devices for the host, the screen for its pixels.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +32,7 @@ impl Workers {
     pub(super) fn spawn(
         &mut self,
         name: String,
+        role: Role,
         subscriber: Subscriber,
         sandbox: SandboxConfig,
     ) -> io::Result<()> {
@@ -42,7 +43,7 @@ impl Workers {
         events.add_subscriber(subscriber);
         events.add_subscriber(Arc::new(Mutex::new(Wake(waked))));
         let thread = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-            if let Err(error) = sandbox::filter_thread(&sandbox, Role::Block) {
+            if let Err(error) = sandbox::filter_thread(&sandbox, role) {
                 tracing::error!(%error, "a device thread could not close its sandbox");
                 std::process::abort();
             }

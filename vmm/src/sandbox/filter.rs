@@ -11,6 +11,8 @@ pub enum Role {
     Vcpu,
     /// Serves one block device.
     Block,
+    /// Serves the screen.
+    Screen,
 }
 
 /// Needed by the runtime under every thread.
@@ -59,6 +61,13 @@ const BLOCK: &[(c_long, &str)] = &[
     (libc::SYS_fsync, "flush"),
     (libc::SYS_fallocate, "discard and write zeroes"),
     (libc::SYS_lseek, "disk size"),
+];
+
+const SCREEN: &[(c_long, &str)] = &[
+    (libc::SYS_epoll_wait, "event loop"),
+    (libc::SYS_epoll_pwait, "event loop"),
+    (libc::SYS_epoll_ctl, "event loop"),
+    (libc::SYS_sendto, "the link"),
 ];
 
 const VCPU: &[(c_long, &str)] = &[
@@ -135,6 +144,7 @@ impl Role {
             Self::Main => MAIN,
             Self::Vcpu => VCPU,
             Self::Block => BLOCK,
+            Self::Screen => SCREEN,
         };
         RUNTIME.iter().chain(own).map(|(number, _)| *number)
     }
@@ -144,7 +154,7 @@ impl Role {
         let (first, second): (&[_], &[_]) = match self {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),
             Self::Vcpu => (IOCTL_DEVICES, IOCTL_VCPU),
-            Self::Block => (IOCTL_DEVICES, &[]),
+            Self::Block | Self::Screen => (IOCTL_DEVICES, &[]),
         };
         first.iter().chain(second).map(|(request, _)| *request)
     }

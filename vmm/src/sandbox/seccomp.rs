@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_role_has_a_filter_that_compiles_and_forbids_opening_files() {
-        for role in [Role::Main, Role::Vcpu, Role::Block] {
+        for role in [Role::Main, Role::Vcpu, Role::Block, Role::Screen] {
             let program: seccompiler::BpfProgram = filter(role).unwrap().try_into().unwrap();
             assert!(!program.is_empty());
             for forbidden in [

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use link::{CursorChange, Rect, Size};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 use virtio_queue::{Queue, QueueT};
@@ -24,6 +25,8 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::blk::{Blk, Disk};
 use crate::console::{Console, NamedPort};
+use crate::gpu::{Frame, Gpu, Viewer};
+use crate::input::{self, Input};
 use crate::net::{Mac, Net, Tap};
 use crate::rng::Rng;
 use crate::testing::{EventLoop, NEXT, Recorder, WRITE};
@@ -150,6 +153,64 @@ pub fn fuzz_net(data: &[u8]) {
             let _ = recv(fd, &mut frame, MsgFlags::MSG_TRUNC);
         }
     });
+}
+
+/// The GPU, on a screen of 40 by 30 pixels with guard bytes behind it, and another screen now and then.
+pub fn fuzz_gpu(data: &[u8]) {
+    const SIZE: Size = Size { width: 40, height: 30 };
+    let guarded = |size: Size| {
+        let file = memory_file(size.frame_bytes() + TAIL.len());
+        file.write_all_at(&TAIL, size.frame_bytes() as u64).expect("memory");
+        file
+    };
+    let file = guarded(SIZE);
+    let (gpu, handle) = Gpu::new(Box::new(Nobody)).expect("descriptors");
+    handle.show_on(Frame::map(file.try_clone().expect("descriptors"), SIZE).expect("fits"));
+    drive(gpu, Stream(data), |stream, _| {
+        let size = Size { width: 1 + u32::from(stream.byte() % 64), height: 16 };
+        handle.show_on(Frame::map(guarded(size), size).expect("fits"));
+    });
+    let mut tail = [0; TAIL.len()];
+    file.read_exact_at(&mut tail, SIZE.frame_bytes() as u64).expect("memory");
+    assert_eq!(tail, TAIL, "written beyond the last row");
+}
+
+/// Looks at a screen and takes what it is told without a word.
+struct Nobody;
+
+impl Viewer for Nobody {
+    fn picture(&mut self, size: Option<Size>) {
+        assert!(size.is_none_or(|size| size.width > 0 && size.height > 0));
+    }
+    fn damage(&mut self, rect: Rect) {
+        assert!(rect.right() <= Size::MAX && rect.bottom() <= Size::MAX);
+    }
+    fn cursor(&mut self, _cursor: CursorChange) {}
+}
+
+/// Both input devices' queues and configuration, with a person at them.
+pub fn fuzz_input(data: &[u8]) {
+    let kind = if data.first().is_some_and(|byte| byte & 1 == 1) {
+        input::Kind::Pointer
+    } else {
+        input::Kind::Keyboard
+    };
+    let (device, handle) = Input::new(kind, Box::new(|_| ())).expect("descriptors");
+    drive(device, Stream(data), |stream, _| match stream.byte() % 4 {
+        0 => handle.release_all(),
+        count => {
+            for _ in 0..count {
+                let (kind, code) = (stream.u16() % 20, stream.u16() % 0x300);
+                handle.send(&[link::Event { kind, code, value: i32::from(stream.byte()) }]);
+            }
+        }
+    });
+}
+
+fn memory_file(len: usize) -> File {
+    let file = File::from(memfd_create("fuzz", MFdFlags::MFD_CLOEXEC).expect("memory"));
+    file.set_len(len as u64).expect("memory");
+    file
 }
 
 /// Lets the stream do to `device` what a guest can, and to the host's side what `host` does.
@@ -386,6 +447,8 @@ mod tests {
             data in proptest::collection::vec(any::<u8>(), 0..1500),
         ) {
             fuzz_rng(&data);
+            fuzz_gpu(&data);
+            fuzz_input(&data);
         }
 
         // Shows: K-3.1.1, K-5.6.2.

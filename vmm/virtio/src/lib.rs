@@ -17,6 +17,8 @@ pub mod device;
 mod entropy;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod gpu;
+pub mod input;
 pub mod net;
 pub mod queue;
 pub mod rng;

@@ -1,0 +1,190 @@
+//! The daemon's side of the seat: what it is told to say, and what happened there for the audit.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use audit::Event;
+use policy::Policy;
+
+use super::DaemonError;
+use crate::machine::{Machine, Seat as SeatChoice};
+use crate::recorder::Recorder;
+use crate::seat::core::{Action, DomainIndex};
+use crate::seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatReport, Words};
+use crate::supervisor::domain::State;
+use crate::supervisor::{Slot, Supervisor};
+
+/// Longest name of a device that is written down, in characters.
+const NAME_MAX: usize = 80;
+
+/// The seat and what was last said there.
+pub(super) struct Desk {
+    seat: Seat,
+    said: Vec<Words>,
+    news: Vec<String>,
+}
+
+impl Desk {
+    /// Starts the seat that the machine file asks for.
+    pub(super) fn start(machine: &Machine, policy: &Arc<Policy>) -> Result<Self, DaemonError> {
+        let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
+        let backend = match &machine.seat {
+            SeatChoice::Kms { card } => Backend::Kms(card.clone()),
+            SeatChoice::None => Backend::None,
+        };
+        let policy = SeatPolicy::new(policy, &names);
+        let said = vec![Words::default(); names.len()];
+        let seat = Seat::start(backend, names, policy).map_err(DaemonError::Seat)?;
+        Ok(Self { seat, said, news: Vec::new() })
+    }
+
+    /// Where VMMs' screens and input go; `None` without a seat.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        (self.seat.report().backend == "kms").then(|| self.seat.handle())
+    }
+
+    /// Becomes readable when something happened.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.seat.fd()
+    }
+
+    /// The seat, for `status`.
+    pub(super) fn report(&self, notes: &mut Vec<String>) -> SeatReport {
+        let report = self.seat.report();
+        if let Some(problem) = &report.problem {
+            notes.push(format!("THERE IS NO SCREEN: {problem}"));
+        }
+        if report.backend == "kms" && report.keyboards == 0 {
+            notes.push(
+                "no keyboard is plugged in; the mouse can switch domains in the banner".to_owned(),
+            );
+        }
+        report
+    }
+
+    /// Another policy is in force.
+    pub(super) fn take_policy(&self, policy: &Arc<Policy>) {
+        let policy = SeatPolicy::new(policy, self.seat.names());
+        self.tell(Command::Policy(Box::new(policy)));
+    }
+
+    /// Brings a domain to the front.
+    pub(super) fn switch(&self, name: &str) -> Result<(), String> {
+        let names = self.seat.names();
+        let index = self.seat.handle().index(name).ok_or_else(|| {
+            format!("there is no domain `{name}`; this PC has: {}", names.join(", "))
+        })?;
+        if self.seat.report().locked {
+            return Err("the screen is locked; unlock it first".to_owned());
+        }
+        self.tell(Command::Switch(index));
+        Ok(())
+    }
+
+    pub(super) fn lock(&self) -> Result<(), String> {
+        self.tell(Command::Lock);
+        Ok(())
+    }
+
+    pub(super) fn unlock(&self) -> Result<(), String> {
+        self.tell(Command::Unlock);
+        Ok(())
+    }
+
+    /// Tells the seat what is new, and takes what happened there.
+    pub(super) fn turn(&mut self, supervisor: &Supervisor, recorder: &Recorder) -> Vec<Event> {
+        for index in 0..self.said.len() {
+            let words = self.words(index, supervisor);
+            if let Some(said) = self.said.get_mut(index)
+                && *said != words
+            {
+                said.clone_from(&words);
+                self.tell(Command::Say(index, words));
+            }
+        }
+        let news: Vec<String> = recorder
+            .problem()
+            .map(|_| "Nothing can cross between desktops: the audit log cannot be written".into())
+            .into_iter()
+            .collect();
+        if news != self.news {
+            self.news.clone_from(&news);
+            self.tell(Command::News(news));
+        }
+        self.seat.happened().into_iter().filter_map(|what| self.happened(what)).collect()
+    }
+
+    fn tell(&self, command: Command) {
+        self.seat.handle().tell(command);
+    }
+
+    fn words(&self, index: DomainIndex, supervisor: &Supervisor) -> Words {
+        let Some(name) = self.seat.names().get(index) else { return Words::default() };
+        let slot = supervisor.slots().iter().find(|slot| slot.member().name == *name);
+        match slot {
+            Some(slot) => words(slot),
+            None => Words { card: "is shown by another program".to_owned(), news: None },
+        }
+    }
+
+    /// What is written down of it.
+    fn happened(&self, what: Happening) -> Option<Event> {
+        let name = |index: DomainIndex| {
+            self.seat.names().get(index).map_or("?", String::as_str).to_owned()
+        };
+        Some(match what {
+            Happening::Switched { from, to } => {
+                Event::new("seat-switched").of(&name(to)).with("from", name(from))
+            }
+            Happening::Locked { idle } => Event::new("seat-locked").with("idle", idle),
+            Happening::Unlocked => Event::new("seat-unlocked"),
+            Happening::Plugged(device, domain) => {
+                let device: String = device.chars().take(NAME_MAX).collect();
+                let event = Event::new("input-plugged").with("device", device);
+                match domain {
+                    Some(domain) => event.of(&name(domain)),
+                    None => event,
+                }
+            }
+            Happening::Unplugged(device) => {
+                let device: String = device.chars().take(NAME_MAX).collect();
+                Event::new("input-unplugged").with("device", device)
+            }
+            Happening::LinkLost(domain, problem) => {
+                Event::new("seat-link-lost").of(&name(domain)).with("problem", problem)
+            }
+            Happening::Pressed(action, front) => {
+                let what = match action {
+                    Action::Copy | Action::Paste => "Copying between desktops",
+                    Action::BreakGlass => "Break-glass",
+                    Action::Switch(_) | Action::Lock => return None,
+                };
+                self.tell(Command::Notice(format!("{what} is not available on this PC.")));
+                Event::new("chord-without-effect").of(&name(front)).with("what", what)
+            }
+            Happening::Answered(..) => return None,
+        })
+    }
+}
+
+/// What a clinician is told of a domain's life.
+fn words(slot: &Slot) -> Words {
+    let label = &slot.member().label;
+    let state = slot.domain().state();
+    let card = match state {
+        State::Off => "is switched off",
+        State::Running { answered: true, .. } => "runs, and shows nothing yet",
+        State::Stopping(_) | State::Releasing { .. } => "is shutting down",
+        State::Backoff { .. } => "stopped by itself and is started again",
+        _ => "is starting",
+    };
+    let news = match state {
+        State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
+        State::Off if slot.domain().problem().is_some() => {
+            Some(format!("{label} is off because of a fault; call IT"))
+        }
+        _ if slot.is_silent() => Some(format!("{label} does not answer; call IT")),
+        _ => None,
+    };
+    Words { card: card.to_owned(), news }
+}

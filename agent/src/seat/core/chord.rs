@@ -1,0 +1,93 @@
+//! Chords: which keys mean something to the seat itself.
+
+use policy::Policy;
+use policy::language::{Chord, Modifiers};
+
+use super::DomainIndex;
+
+/// What a chord does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Brings a domain to the front.
+    Switch(DomainIndex),
+    /// Takes the clipboard of the domain in front.
+    Copy,
+    /// Offers what was taken to the domain in front.
+    Paste,
+    /// Locks the screen, or asks to unlock it.
+    Lock,
+    /// Opens break-glass.
+    BreakGlass,
+}
+
+/// Every chord of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chords(Vec<(Chord, Action)>);
+
+impl Chords {
+    /// The chords of a policy, for the domains of these names in this order.
+    #[must_use]
+    pub fn of(policy: &Policy, names: &[String]) -> Self {
+        let mut chords = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            if let Some(domain) = policy.domain(name) {
+                chords.push((domain.hotkey.value, Action::Switch(index)));
+            }
+        }
+        let hotkeys = policy.hotkeys();
+        chords.extend([
+            (hotkeys.copy.value, Action::Copy),
+            (hotkeys.paste.value, Action::Paste),
+            (hotkeys.lock.value, Action::Lock),
+            (hotkeys.break_glass.value, Action::BreakGlass),
+        ]);
+        Self(chords)
+    }
+
+    /// What this key means while exactly these modifiers are held.
+    pub(super) fn find(&self, modifiers: Modifiers, code: u16) -> Option<Action> {
+        let found = self
+            .0
+            .iter()
+            .find(|(chord, _)| chord.modifiers == modifiers && chord.key.code() == code);
+        found.map(|(_, action)| *action)
+    }
+
+    /// Whether a chord may begin with these modifiers.
+    pub(super) fn may_begin(&self, held: Modifiers) -> bool {
+        self.0.iter().any(|(chord, _)| {
+            let wanted = chord.modifiers;
+            (wanted.ctrl || !held.ctrl)
+                && (wanted.alt || !held.alt)
+                && (wanted.shift || !held.shift)
+                && (wanted.logo || !held.logo)
+        })
+    }
+}
+
+/// Adds a key to the modifiers held; false if it is none. Left and right are the same.
+pub(super) fn add_modifier(held: &mut Modifiers, code: u16) -> bool {
+    let flag = match code {
+        29 | 97 => &mut held.ctrl,
+        56 | 100 => &mut held.alt,
+        42 | 54 => &mut held.shift,
+        125 | 126 => &mut held.logo,
+        _ => return false,
+    };
+    *flag = true;
+    true
+}
+
+/// Whether a key is a modifier.
+pub(super) fn is_modifier(code: u16) -> bool {
+    add_modifier(&mut Modifiers::default(), code)
+}
+
+/// What a key answers to a question: Enter and Y yes, Escape and N no.
+pub(super) fn answer(code: u16) -> Option<bool> {
+    match code {
+        28 | 96 | 21 => Some(true),
+        1 | 49 => Some(false),
+        _ => None,
+    }
+}

@@ -1,0 +1,324 @@
+//! What is on the screen: a pair of buffers for each domain and one for the lock, kept painted, so that a switch
+//! is one page flip.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use link::{CURSOR_SIDE, Cursor, Rect, Size};
+
+use super::compose::{Target, View};
+use super::kms::{Buffer, Monitor, Screen, ScreenError};
+
+/// Rectangles a buffer keeps apart; more become one.
+const RECTS_MAX: usize = 8;
+/// Switches whose times are kept.
+const TIMES_MAX: usize = 1024;
+
+/// What can be on the screen: a domain by its number, or the lock behind them.
+pub type Scene = usize;
+
+/// A buffer, and what of it is out of date.
+struct Page {
+    buffer: Buffer,
+    stale: Vec<Rect>,
+    /// Where the pointer was painted, and in which shape.
+    cursor: Option<Painted>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Painted {
+    at: (i32, i32),
+    shape: u64,
+}
+
+/// A pointer to be painted.
+#[derive(Clone, Copy)]
+pub struct Pointer<'a> {
+    /// Its picture.
+    pub picture: &'a Cursor,
+    /// Changes with the picture.
+    pub shape: u64,
+    /// Where it points.
+    pub at: (i32, i32),
+}
+
+/// The screen with its buffers.
+pub struct Display {
+    screen: Screen,
+    scenes: Vec<[Page; 2]>,
+    /// On the screen now.
+    shown: (Scene, usize),
+    /// On its way.
+    flipping: Option<(Scene, usize)>,
+    /// When the key that asked for the scene on its way was pressed.
+    asked: Option<SystemTime>,
+    times: Vec<Duration>,
+    hardware_shape: Option<u64>,
+}
+
+impl Display {
+    /// Takes a screen and shows `first` of `scenes` on it, black until painted.
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub fn open(card: Option<&Path>, scenes: usize) -> Result<Self, ScreenError> {
+        let screen = Screen::open(card)?;
+        let path = card.unwrap_or(Path::new("/dev/dri")).to_owned();
+        let drive = |source| ScreenError::Drive { path: path.clone(), source };
+        let whole = Rect::all(screen.monitor().size);
+        let page = || -> io::Result<Page> {
+            Ok(Page { buffer: screen.buffer()?, stale: vec![whole], cursor: None })
+        };
+        let pages: Result<Vec<[Page; 2]>, io::Error> =
+            (0..scenes).map(|_| Ok([page()?, page()?])).collect();
+        let scenes = pages.map_err(drive)?;
+        if let Some([first, _]) = scenes.first() {
+            screen.set_mode(&first.buffer).map_err(|e| match e.raw_os_error() {
+                Some(nix::libc::EACCES | nix::libc::EBUSY) => {
+                    ScreenError::OtherMaster(path.clone())
+                }
+                _ => drive(e),
+            })?;
+        }
+        Ok(Self {
+            screen,
+            scenes,
+            shown: (0, 0),
+            flipping: None,
+            asked: None,
+            times: Vec::new(),
+            hardware_shape: None,
+        })
+    }
+
+    /// What it shows on.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        self.screen.monitor()
+    }
+
+    /// Pixels across and down.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.screen.monitor().size
+    }
+
+    /// Whether the monitor is still the same.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        self.screen.is_current()
+    }
+
+    /// The card, to wait for flips.
+    #[must_use]
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.screen.fd()
+    }
+
+    /// How long switches took, from the key's time stamp to the end of the flip; the newest last.
+    #[must_use]
+    pub fn switch_times(&self) -> &[Duration] {
+        &self.times
+    }
+
+    /// A part of a scene is out of date.
+    pub fn stale(&mut self, scene: Scene, rect: Rect) {
+        let rect = rect.within(self.size());
+        if rect.is_empty() {
+            return;
+        }
+        for page in self.scenes.get_mut(scene).into_iter().flatten() {
+            page.add(rect);
+        }
+    }
+
+    /// Everything is out of date.
+    pub fn all_stale(&mut self) {
+        let whole = Rect::all(self.size());
+        (0..self.scenes.len()).for_each(|scene| self.stale(scene, whole));
+    }
+
+    /// Notes when a switch was asked for.
+    pub fn asked_at(&mut self, time: SystemTime) {
+        self.asked = Some(time);
+    }
+
+    /// Takes note of flips that are done; whether a switch was.
+    pub fn take_events(&mut self) -> bool {
+        if !self.screen.flipped() {
+            return false;
+        }
+        let Some(done) = self.flipping.take() else { return false };
+        let switched = done.0 != self.shown.0;
+        self.shown = done;
+        if let (true, Some(asked)) = (switched, self.asked.take())
+            && let Ok(time) = SystemTime::now().duration_since(asked)
+        {
+            if self.times.len() >= TIMES_MAX {
+                self.times.remove(0);
+            }
+            self.times.push(time);
+        }
+        switched
+    }
+
+    /// Whether anything is out of date anywhere.
+    #[must_use]
+    pub fn has_stale(&self) -> bool {
+        self.scenes.iter().any(|[ready, _]| !ready.stale.is_empty())
+    }
+
+    /// Brings the screen up to date: shows `scene`, painted by `view`, with the pointer.
+    ///
+    /// A switch shows what is painted already and paints what is missing in the frame after. False: a flip is
+    /// still on its way, and its end has to bring the caller here again.
+    ///
+    /// # Errors
+    /// The card refuses.
+    pub fn present(
+        &mut self,
+        scene: Scene,
+        view: &View<'_>,
+        pointer: Option<Pointer<'_>>,
+    ) -> io::Result<bool> {
+        if self.flipping.is_some() {
+            return Ok(false);
+        }
+        let painted = self.pointer(pointer);
+        let size = self.size();
+        let Some(pages) = self.scenes.get_mut(scene) else { return Ok(true) };
+        let next = if scene == self.shown.0 {
+            let Some(current) = pages.get(self.shown.1) else { return Ok(true) };
+            if current.stale.is_empty() && current.cursor == painted {
+                return Ok(true);
+            }
+            1 - self.shown.1
+        } else {
+            // The one that is nearer to what it should be.
+            let stale = |page: &Page| page.stale.iter().map(|r| r.width * r.height).sum::<u32>();
+            let [first, second] = pages;
+            let next = usize::from(stale(second) < stale(first));
+            let whole =
+                stale(pages.get(next).unwrap_or(first_of(pages))) == size.width * size.height;
+            if !whole {
+                // Shown as it is; what is missing follows.
+                self.flip(scene, next)?;
+                return Ok(false);
+            }
+            next
+        };
+        let Some(page) = pages.get_mut(next) else { return Ok(true) };
+        page.paint(view, size, painted, pointer.filter(|_| painted.is_some()));
+        self.flip(scene, next)?;
+        Ok(true)
+    }
+
+    /// Paints what is out of date in a scene that is not shown, so that it is ready.
+    pub fn prepare(&mut self, scene: Scene, view: &View<'_>) {
+        let size = self.size();
+        if scene == self.shown.0 || self.flipping.is_some_and(|(next, _)| next == scene) {
+            return;
+        }
+        if let Some([page, _]) = self.scenes.get_mut(scene)
+            && (!page.stale.is_empty() || page.cursor.is_some())
+        {
+            page.paint(view, size, None, None);
+        }
+    }
+
+    fn flip(&mut self, scene: Scene, page: usize) -> io::Result<()> {
+        let Some(next) = self.scenes.get(scene).and_then(|pages| pages.get(page)) else {
+            return Ok(());
+        };
+        self.screen.flip(&next.buffer)?;
+        self.flipping = Some((scene, page));
+        Ok(())
+    }
+
+    /// Sets the card's own pointer, or says what has to be painted.
+    fn pointer(&mut self, pointer: Option<Pointer<'_>>) -> Option<Painted> {
+        if !self.screen.has_cursor() {
+            return pointer.map(|pointer| Painted { at: pointer.at, shape: pointer.shape });
+        }
+        let shape = pointer.map(|pointer| pointer.shape);
+        if self.hardware_shape != shape {
+            self.screen.set_cursor(pointer.map(|pointer| pointer.picture));
+            self.hardware_shape = shape;
+        }
+        if let Some(pointer) = pointer {
+            self.screen.move_cursor(top_left(pointer.picture, pointer.at));
+        }
+        None
+    }
+}
+
+fn first_of(pages: &[Page; 2]) -> &Page {
+    let [first, _] = pages;
+    first
+}
+
+fn top_left(picture: &Cursor, (x, y): (i32, i32)) -> (i32, i32) {
+    let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
+    (x - hot(picture.hot_x), y - hot(picture.hot_y))
+}
+
+impl Page {
+    fn add(&mut self, rect: Rect) {
+        if self.stale.iter().any(|known| known.shared(rect) == rect) {
+            return;
+        }
+        self.stale.push(rect);
+        if self.stale.len() > RECTS_MAX {
+            let all = self.stale.drain(..).fold(Rect::default(), Rect::around);
+            self.stale.push(all);
+        }
+    }
+
+    fn paint(
+        &mut self,
+        view: &View<'_>,
+        size: Size,
+        painted: Option<Painted>,
+        pointer: Option<Pointer<'_>>,
+    ) {
+        let cursor =
+            pointer.map(|pointer| (pointer.picture, top_left(pointer.picture, pointer.at)));
+        let before = self.cursor.map(|old| around((old.at.0, old.at.1)));
+        let after = cursor.map(|(_, at)| square(at, CURSOR_SIDE));
+        let mut clips = std::mem::take(&mut self.stale);
+        clips.extend(before.into_iter().chain(after));
+        let view = View { cursor, ..*view };
+        let (bytes, stride) = self.buffer.pixels();
+        let mut target = Target { bytes, stride, size };
+        for clip in clips {
+            view.paint(&mut target, clip);
+        }
+        self.cursor = painted;
+    }
+}
+
+/// Wherever a pointer that points here may have been painted.
+fn around((x, y): (i32, i32)) -> Rect {
+    let side = i32::try_from(CURSOR_SIDE).unwrap_or(0);
+    square((x - side, y - side), 2 * CURSOR_SIDE)
+}
+
+fn square((x, y): (i32, i32), side: u32) -> Rect {
+    let end = |at: i32| at.saturating_add(i32::try_from(side).unwrap_or(0));
+    let clamp = |at: i32| u32::try_from(at.max(0)).unwrap_or(0);
+    Rect {
+        x: clamp(x),
+        y: clamp(y),
+        width: clamp(end(x)) - clamp(x),
+        height: clamp(end(y)) - clamp(y),
+    }
+}
+
+impl Drop for Display {
+    fn drop(&mut self) {
+        for page in self.scenes.drain(..).flatten() {
+            self.screen.free(page.buffer);
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The screen by kernel mode setting: one card, one monitor, its best mode; dumb buffers and page flips.
+//!
+//! While the agent is the card's master no console can be drawn there. When the agent ends, however that
+//! happens, the kernel closes the card and puts its console back by itself (`docs/decisions/0004-console.md`).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use drm::Device as _;
+use drm::buffer::{Buffer as _, DrmFourcc};
+use drm::control::dumbbuffer::{DumbBuffer, DumbMapping};
+use drm::control::{
+    Device as _, Event, Mode, ModeTypeFlags, PageFlipFlags, connector, crtc, framebuffer,
+};
+use link::{CURSOR_SIDE, Cursor, Size};
+use nix::libc;
+
+/// Where cards are.
+const CARDS: &str = "/dev/dri";
+
+/// Why there is no screen.
+#[derive(Debug, thiserror::Error)]
+pub enum ScreenError {
+    /// No card.
+    #[error("there is no graphics card that can set modes (no {}); load its kernel driver, or give the right `card` in [seat] of machine.toml", .0.display())]
+    NoCard(PathBuf),
+    /// The card does not open.
+    #[error("the graphics card {} cannot be opened; run the agent as root", .path.display())]
+    Open {
+        /// Its node.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// Somebody else draws there.
+    #[error("another program holds the screen of {}; stop the display manager or compositor on this PC (systemctl disable --now display-manager)", .0.display())]
+    OtherMaster(PathBuf),
+    /// Nothing is plugged in.
+    #[error("no monitor is connected to {}; plug one in and switch it on", .0.display())]
+    NoMonitor(PathBuf),
+    /// The monitor does not work with the card.
+    #[error("the monitor on {} cannot be driven", .path.display())]
+    Drive {
+        /// The card's node.
+        path: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// An opened card.
+#[derive(Debug)]
+struct Card(File);
+
+impl AsFd for Card {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+impl drm::Device for Card {}
+impl drm::control::Device for Card {}
+
+/// A monitor, and what it will show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Monitor {
+    connector: connector::Handle,
+    crtc: crtc::Handle,
+    mode: Mode,
+    /// What people call the plug, as `HDMI-A-1`.
+    pub name: String,
+    /// Pixels across and down.
+    pub size: Size,
+}
+
+/// A screen that shows what it is given.
+pub struct Screen {
+    card: Card,
+    monitor: Monitor,
+    cursor: Option<HardwareCursor>,
+}
+
+struct HardwareCursor {
+    buffer: Buffer,
+    shown: bool,
+}
+
+/// Memory the screen can show, mapped for as long as it lives.
+pub struct Buffer {
+    dumb: DumbBuffer,
+    // The mapping borrows from a copy that is never freed: a few dozen bytes at each change of mode.
+    map: DumbMapping<'static>,
+    shown_as: Option<framebuffer::Handle>,
+}
+
+impl Buffer {
+    /// The pixels and the bytes from a row to the next.
+    pub fn pixels(&mut self) -> (&mut [u8], usize) {
+        let stride = self.dumb.pitch() as usize;
+        (&mut self.map, stride)
+    }
+}
+
+/// The cards there are, or the one that was asked for.
+fn candidates(card: Option<&Path>) -> Vec<PathBuf> {
+    if let Some(card) = card {
+        return vec![card.to_owned()];
+    }
+    let entries = fs::read_dir(CARDS).into_iter().flatten().flatten();
+    let mut cards: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("card"))
+        .map(|entry| entry.path())
+        .collect();
+    cards.sort();
+    cards
+}
+
+/// The first card that has a monitor, that monitor, and whether nobody draws there; for the doctor, who draws
+/// nothing.
+///
+/// # Errors
+/// What is missing.
+pub fn look(card: Option<&Path>) -> Result<(PathBuf, Monitor, bool), ScreenError> {
+    each(card, |path, card| {
+        let monitor = find_monitor(path, &card)?;
+        let free = card.acquire_master_lock().is_ok();
+        Ok((path.to_owned(), monitor, free))
+    })
+}
+
+fn each<T>(
+    card: Option<&Path>,
+    mut works: impl FnMut(&Path, Card) -> Result<T, ScreenError>,
+) -> Result<T, ScreenError> {
+    let missing = card.unwrap_or(Path::new("/dev/dri/card0")).to_owned();
+    let mut problem = ScreenError::NoCard(missing);
+    for path in candidates(card) {
+        let opened =
+            OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let result = match opened {
+            Ok(file) => works(&path, Card(file)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(ScreenError::NoCard(path)),
+            Err(source) => Err(ScreenError::Open { path, source }),
+        };
+        match result {
+            Ok(found) => return Ok(found),
+            // A card that only computes is no reason to stop looking.
+            Err(found) => problem = found,
+        }
+    }
+    Err(problem)
+}
+
+fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
+    let failed = |source| ScreenError::Drive { path: path.to_owned(), source };
+    // A card without outputs says so here.
+    let resources = card.resource_handles().map_err(|_| ScreenError::NoCard(path.to_owned()))?;
+    for handle in resources.connectors() {
+        let Ok(connector) = card.get_connector(*handle, true) else { continue };
+        if connector.state() != connector::State::Connected {
+            continue;
+        }
+        let Some((mode, size)) = best_mode(connector.modes()) else { continue };
+        for encoder in connector.encoders() {
+            let encoder = card.get_encoder(*encoder).map_err(failed)?;
+            let crtcs = resources.filter_crtcs(encoder.possible_crtcs());
+            if let Some(crtc) = crtcs.first() {
+                return Ok(Monitor {
+                    connector: *handle,
+                    crtc: *crtc,
+                    mode,
+                    name: connector.to_string(),
+                    size,
+                });
+            }
+        }
+    }
+    Err(ScreenError::NoMonitor(path.to_owned()))
+}
+
+/// The mode the monitor prefers; otherwise the largest, and of those the fastest.
+fn best_mode(modes: &[Mode]) -> Option<(Mode, Size)> {
+    let size = |mode: &Mode| {
+        let (width, height) = mode.size();
+        Size { width: width.into(), height: height.into() }
+    };
+    let usable = modes.iter().filter(|mode| size(mode).is_screen());
+    let best = usable.max_by_key(|mode| {
+        let preferred = mode.mode_type().contains(ModeTypeFlags::PREFERRED);
+        (preferred, size(mode).frame_bytes(), mode.vrefresh())
+    })?;
+    Some((*best, size(best)))
+}
+
+impl Screen {
+    /// Takes the first card that has a monitor, or the one that was asked for.
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub fn open(card: Option<&Path>) -> Result<Self, ScreenError> {
+        each(card, |path, card| {
+            let monitor = find_monitor(path, &card)?;
+            // The first to open a card is its master; this asks for what was not given.
+            if card.acquire_master_lock().is_err() {
+                return Err(ScreenError::OtherMaster(path.to_owned()));
+            }
+            let mut this = Self { card, monitor, cursor: None };
+            this.cursor = this.hardware_cursor();
+            Ok(this)
+        })
+    }
+
+    /// What it shows on.
+    #[must_use]
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// Whether what is plugged in is still this monitor in this mode.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        find_monitor(Path::new(""), &self.card).is_ok_and(|found| found == self.monitor)
+    }
+
+    /// Becomes readable when a flip is done.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.card.as_fd()
+    }
+
+    /// Memory for a whole screen.
+    ///
+    /// # Errors
+    /// The card has none left.
+    pub fn buffer(&self) -> io::Result<Buffer> {
+        let Size { width, height } = self.monitor.size;
+        let mut buffer = self.memory((width, height), DrmFourcc::Xrgb8888)?;
+        buffer.shown_as = Some(self.card.add_framebuffer(&buffer.dumb, 24, 32)?);
+        Ok(buffer)
+    }
+
+    fn memory(&self, size: (u32, u32), format: DrmFourcc) -> io::Result<Buffer> {
+        let dumb = self.card.create_dumb_buffer(size, format, 32)?;
+        let map = self.card.map_dumb_buffer(Box::leak(Box::new(dumb)))?;
+        Ok(Buffer { dumb, map, shown_as: None })
+    }
+
+    /// Gives a buffer's memory back.
+    pub fn free(&self, buffer: Buffer) {
+        let Buffer { dumb, map, shown_as } = buffer;
+        drop(map);
+        // Closing the card frees whatever fails here.
+        if let Some(handle) = shown_as {
+            let _ = self.card.destroy_framebuffer(handle);
+        }
+        let _ = self.card.destroy_dumb_buffer(dumb);
+    }
+
+    /// Sets the mode and shows a buffer.
+    ///
+    /// # Errors
+    /// The card refuses.
+    pub fn set_mode(&self, buffer: &Buffer) -> io::Result<()> {
+        let Monitor { connector, crtc, mode, .. } = &self.monitor;
+        self.card.set_crtc(*crtc, buffer.shown_as, (0, 0), &[*connector], Some(*mode))
+    }
+
+    /// Shows a buffer from the next frame on; [`Self::flipped`] says when.
+    ///
+    /// # Errors
+    /// The last flip is not done, or the card refuses.
+    pub fn flip(&self, buffer: &Buffer) -> io::Result<()> {
+        let handle = buffer.shown_as.ok_or(io::ErrorKind::InvalidInput)?;
+        self.card.page_flip(self.monitor.crtc, handle, PageFlipFlags::EVENT, None)
+    }
+
+    /// Whether a flip was done since the last call.
+    pub fn flipped(&self) -> bool {
+        let Ok(events) = self.card.receive_events() else { return false };
+        events.into_iter().filter(|event| matches!(event, Event::PageFlip(_))).count() > 0
+    }
+
+    /// Whether the card shows the pointer by itself.
+    #[must_use]
+    pub fn has_cursor(&self) -> bool {
+        self.cursor.is_some()
+    }
+
+    #[allow(deprecated, reason = "cursor planes need atomic modesetting, which not every card has")]
+    fn hardware_cursor(&self) -> Option<HardwareCursor> {
+        let side = CURSOR_SIDE;
+        let mut buffer = self.memory((side, side), DrmFourcc::Argb8888).ok()?;
+        buffer.map.fill(0);
+        match self.card.set_cursor2(self.monitor.crtc, Some(&buffer.dumb), (0, 0)) {
+            Ok(()) => Some(HardwareCursor { buffer, shown: true }),
+            Err(_) => {
+                self.free(buffer);
+                None
+            }
+        }
+    }
+
+    /// The pointer looks like this, or is hidden.
+    #[allow(deprecated, reason = "as above")]
+    pub fn set_cursor(&mut self, picture: Option<&Cursor>) {
+        let Some(cursor) = &mut self.cursor else { return };
+        let crtc = self.monitor.crtc;
+        let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
+        let done = match picture {
+            Some(picture) => {
+                let stride = cursor.buffer.dumb.pitch() as usize;
+                let rows = cursor.buffer.map.chunks_mut(stride);
+                for (row, pixels) in rows.zip(picture.pixels.chunks(CURSOR_SIDE as usize * 4)) {
+                    for (to, from) in row.iter_mut().zip(pixels) {
+                        *to = *from;
+                    }
+                }
+                let spot = (hot(picture.hot_x), hot(picture.hot_y));
+                self.card.set_cursor2(crtc, Some(&cursor.buffer.dumb), spot)
+            }
+            None => self.card.set_cursor2::<DumbBuffer>(crtc, None, (0, 0)),
+        };
+        cursor.shown = picture.is_some() && done.is_ok();
+    }
+
+    /// The pointer's top left is here.
+    #[allow(deprecated, reason = "as above")]
+    pub fn move_cursor(&self, at: (i32, i32)) {
+        if self.cursor.as_ref().is_some_and(|cursor| cursor.shown) {
+            let _ = self.card.move_cursor(self.monitor.crtc, at);
+        }
+    }
+}

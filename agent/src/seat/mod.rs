@@ -1,0 +1,316 @@
+//! The seat: screen, keyboard and pointer, and which domain they belong to.
+//!
+//! ```text
+//!   evdev ----> devices --+                        +--> domain --> link --> VMM
+//!   daemon ---> commands -+--> core (pure) --------+
+//!   VMM --link-> domain --+        |               +--> daemon: what happened, for the audit
+//!                                  v
+//!                picture, compose (pure) --> display, kms --> screen
+//! ```
+//!
+//! It runs on a thread of its own, so that nothing the daemon waits for, a disk or a policy, holds up a key or a
+//! switch. The daemon speaks to it through [`Seat`]; neither waits for the other.
+
+pub mod compose;
+pub mod core;
+pub mod devices;
+pub mod display;
+pub mod domain;
+pub mod frame;
+pub mod kms;
+pub mod picture;
+mod scenes;
+mod stage;
+pub mod uevent;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use policy::Policy;
+use serde::{Deserialize, Serialize};
+
+use self::core::{Action, Chords, DomainIndex, Settings};
+use picture::{Colour, Look, Pattern};
+use stage::Stage;
+
+/// What a seat is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Screen by KMS, input by evdev; the card, or the first that has a monitor.
+    Kms(Option<PathBuf>),
+    /// Nothing: the command line plays the chords.
+    None,
+}
+
+/// What the policy says of the seat.
+#[derive(Clone, Debug)]
+pub struct SeatPolicy {
+    policy: Arc<Policy>,
+    settings: Settings,
+    looks: Vec<Look>,
+}
+
+impl SeatPolicy {
+    /// For the domains of these names, in this order.
+    #[must_use]
+    pub fn new(policy: &Arc<Policy>, names: &[String]) -> Self {
+        let domains = || names.iter().map(|name| policy.domain(name));
+        let idle_lock = domains().map(|domain| domain.and_then(|d| d.idle_lock)).collect();
+        let looks = domains().zip(names).enumerate().map(|(index, (domain, name))| {
+            let colour = domain.map(|domain| domain.colour.value);
+            Look {
+                label: domain.map_or_else(|| name.clone(), |domain| domain.label.value.clone()),
+                colour: colour.map_or(Colour::grey(90), |c| Colour {
+                    red: c.red,
+                    green: c.green,
+                    blue: c.blue,
+                }),
+                pattern: Pattern::of(index),
+                hotkey: domain.map(|domain| domain.hotkey.value.to_string()).unwrap_or_default(),
+            }
+        });
+        let looks = looks.collect();
+        let settings = Settings { chords: Chords::of(policy, names), idle_lock };
+        Self { settings, looks, policy: Arc::clone(policy) }
+    }
+}
+
+/// What the daemon tells the seat.
+#[derive(Debug)]
+pub enum Command {
+    /// Another policy is in force, for the same domains.
+    Policy(Box<SeatPolicy>),
+    /// A domain has a new VMM; this is the agent's end of its link.
+    Attach(DomainIndex, OwnedFd),
+    /// Its VMM is gone.
+    Detach(DomainIndex),
+    /// What to say of a domain that shows nothing, and in the banner.
+    Say(DomainIndex, Words),
+    /// What else to say in the banner.
+    News(Vec<String>),
+    /// Bring a domain to the front.
+    Switch(DomainIndex),
+    /// Lock the screen.
+    Lock,
+    /// Unlock it.
+    Unlock,
+    /// Show this for a few seconds.
+    Notice(String),
+    /// Ask this; the answer comes as [`Happening::Answered`] under the same number.
+    Ask(u64, String),
+    /// The question is no longer asked.
+    Withdraw(u64),
+    /// End.
+    Stop,
+}
+
+/// What is said of a domain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Instead of its picture, while it shows none.
+    pub card: String,
+    /// In every banner; nothing while all is well.
+    pub news: Option<String>,
+}
+
+/// What the seat tells the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// Another domain is in front.
+    Switched {
+        /// Which was.
+        from: DomainIndex,
+        /// Which is.
+        to: DomainIndex,
+    },
+    /// The screen is locked.
+    Locked {
+        /// Because nobody did anything.
+        idle: bool,
+    },
+    /// It is not any more.
+    Unlocked,
+    /// A chord was pressed that is not the seat's own business, with this domain in front.
+    Pressed(Action, DomainIndex),
+    /// A question was answered, or could not be any more (then no).
+    Answered(u64, bool),
+    /// An input device was plugged in; tied to this domain.
+    Plugged(String, Option<DomainIndex>),
+    /// An input device was pulled out.
+    Unplugged(String),
+    /// A domain's link was given up, because of this.
+    LinkLost(DomainIndex, String),
+}
+
+/// The seat, for `status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatReport {
+    /// `kms` or `none`.
+    pub backend: String,
+    /// The domain in front.
+    pub front: String,
+    /// Whether the screen is locked.
+    pub locked: bool,
+    /// The plug and the size of the screen, as `HDMI-A-1 1920x1080`; none without a screen.
+    pub screen: Option<String>,
+    /// Why there is no screen.
+    pub problem: Option<String>,
+    /// Keyboards there are.
+    pub keyboards: usize,
+    /// Mice and touch screens there are.
+    pub pointers: usize,
+    /// Devices tied to a domain: what they call themselves, and the domain.
+    pub pinned: Vec<(String, String)>,
+    /// Switches since the agent started, of which at most 1,024 are measured.
+    pub switches: u64,
+    /// From the key's time stamp to the end of the page flip, half of the switches took at most this, in microseconds.
+    pub switch_p50_us: Option<u64>,
+    /// And 99 in a hundred this.
+    pub switch_p99_us: Option<u64>,
+}
+
+impl SeatReport {
+    pub(self) fn measure(&mut self, times: &[Duration]) {
+        let mut micros: Vec<u64> =
+            times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
+        micros.sort_unstable();
+        let rank = |hundredth: usize| {
+            let index = (micros.len() * hundredth).div_ceil(100).saturating_sub(1);
+            micros.get(index).copied()
+        };
+        (self.switch_p50_us, self.switch_p99_us) = (rank(50), rank(99));
+    }
+}
+
+/// A running seat.
+pub struct Seat {
+    names: Vec<String>,
+    commands: mpsc::Sender<Command>,
+    wake: Arc<EventFd>,
+    happenings: mpsc::Receiver<Happening>,
+    awake: Arc<EventFd>,
+    report: Arc<Mutex<SeatReport>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How a part of the seat's thread reaches the daemon.
+struct Daemon {
+    happenings: mpsc::Sender<Happening>,
+    awake: Arc<EventFd>,
+    report: Arc<Mutex<SeatReport>>,
+}
+
+impl Daemon {
+    fn tell(&self, happening: Happening) {
+        // The receiver lives as long as the agent; a full eventfd is awake already.
+        let _ = self.happenings.send(happening);
+        let _ = self.awake.write(1);
+    }
+
+    fn report(&self, change: impl FnOnce(&mut SeatReport)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Gives the seat commands, from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    names: Arc<[String]>,
+    commands: mpsc::Sender<Command>,
+    wake: Arc<EventFd>,
+}
+
+impl Handle {
+    /// Tells the seat something.
+    pub fn tell(&self, command: Command) {
+        // A seat that ended takes nothing any more.
+        let _ = self.commands.send(command);
+        let _ = self.wake.write(1);
+    }
+
+    /// A domain's number.
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<DomainIndex> {
+        self.names.iter().position(|known| known == name)
+    }
+}
+
+impl Seat {
+    /// Starts the seat's thread for the domains of these names, the first in front. A screen or keyboard that is
+    /// missing is waited for.
+    ///
+    /// # Errors
+    /// The process has no thread or file descriptor left.
+    pub fn start(backend: Backend, names: Vec<String>, policy: SeatPolicy) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let (wake, awake) =
+            (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
+        let (commands, inbox) = mpsc::channel();
+        let (outbox, happenings) = mpsc::channel();
+        let report = Arc::new(Mutex::new(SeatReport {
+            backend: match backend {
+                Backend::Kms(_) => "kms".to_owned(),
+                Backend::None => "none".to_owned(),
+            },
+            front: names.first().cloned().unwrap_or_default(),
+            ..SeatReport::default()
+        }));
+        let daemon =
+            Daemon { happenings: outbox, awake: Arc::clone(&awake), report: Arc::clone(&report) };
+        let mut stage =
+            Stage::new(backend, names.clone(), policy, daemon, inbox, Arc::clone(&wake))?;
+        let thread =
+            std::thread::Builder::new().name("seat".to_owned()).spawn(move || stage.run())?;
+        Ok(Self { names, commands, wake, happenings, awake, report, thread: Some(thread) })
+    }
+
+    /// A way to give commands.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle {
+            names: self.names.clone().into(),
+            commands: self.commands.clone(),
+            wake: Arc::clone(&self.wake),
+        }
+    }
+
+    /// The domains, in the seat's order.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// Becomes readable when something happened.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.awake.as_fd()
+    }
+
+    /// What happened since the last call.
+    pub fn happened(&self) -> Vec<Happening> {
+        let _ = self.awake.read();
+        self.happenings.try_iter().collect()
+    }
+
+    /// How things are.
+    #[must_use]
+    pub fn report(&self) -> SeatReport {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.handle().tell(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the seat's thread panicked");
+        }
+    }
+}

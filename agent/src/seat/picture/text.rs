@@ -1,0 +1,193 @@
+//! Text: an outline font with Hangul from the host's packages; a built-in bitmap font without, if there is none.
+
+use std::path::{Path, PathBuf};
+
+use ab_glyph::{Font, FontVec, PxScale, ScaleFont, point};
+use font8x8::UnicodeFonts;
+use unicode_normalization::UnicodeNormalization;
+
+use super::canvas::{Canvas, Colour};
+
+/// The Debian package to install when no font is found.
+pub const FONT_PACKAGE: &str = "fonts-nanum";
+
+/// Where fonts are looked for: IT's own choice first.
+const PLACES: [&str; 5] = [
+    "/usr/share/bulkhead/font.ttf",
+    "/usr/share/fonts/truetype/nanum/NanumGothicBold.ttf",
+    "/usr/share/fonts/truetype/nanum/NanumGothic.ttf",
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Bold.ttc",
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+];
+
+/// Largest font file read, in bytes.
+const FILE_MAX: u64 = 64 << 20;
+
+/// Longest text drawn, in characters: more than a line of the widest screen.
+const TEXT_MAX: usize = 400;
+
+/// No font was found.
+#[derive(Debug, thiserror::Error)]
+#[error("no font with Korean letters is installed, so that the banner can show Latin letters only; install the package {FONT_PACKAGE}, or put a TrueType font at {}", PLACES[0])]
+pub struct FontError;
+
+/// What text is drawn with.
+pub enum Face {
+    /// An outline font.
+    Outline(Box<FontVec>),
+    /// Eight by eight dots, enlarged; Latin letters only.
+    Dots,
+}
+
+impl Face {
+    /// The first of the host's fonts that can be read.
+    ///
+    /// # Errors
+    /// There is none; [`Face::Dots`] is left.
+    pub fn of_the_host() -> Result<Self, FontError> {
+        PLACES.iter().map(PathBuf::from).find_map(|path| Self::read(&path)).ok_or(FontError)
+    }
+
+    fn read(path: &Path) -> Option<Self> {
+        if std::fs::metadata(path).ok()?.len() > FILE_MAX {
+            return None;
+        }
+        let font = FontVec::try_from_vec_and_index(std::fs::read(path).ok()?, 0).ok()?;
+        Some(Self::Outline(Box::new(font)))
+    }
+
+    /// How wide a text is, in pixels, at a height of `size` pixels.
+    #[must_use]
+    pub fn width(&self, text: &str, size: u32) -> u32 {
+        match self {
+            Self::Outline(font) => {
+                let font = font.as_scaled(scale(size));
+                let advance = shown(text).map(|c| font.h_advance(font.glyph_id(c))).sum::<f32>();
+                pixels(advance)
+            }
+            Self::Dots => {
+                let count = u32::try_from(shown(text).count()).unwrap_or(0);
+                count * dot(size) * 8
+            }
+        }
+    }
+
+    /// Draws a text whose line begins at `x` and whose top is at `y`.
+    pub fn draw(
+        &self,
+        canvas: &mut Canvas,
+        (x, y): (i32, i32),
+        size: u32,
+        colour: Colour,
+        text: &str,
+    ) {
+        match self {
+            Self::Outline(font) => outline(font, canvas, (x, y), size, colour, text),
+            Self::Dots => dots(canvas, (x, y), size, colour, text),
+        }
+    }
+
+    /// As much of a text as fits into `width` pixels, with an ellipsis where some of it does not.
+    #[must_use]
+    pub fn fitted(&self, text: &str, size: u32, width: u32) -> String {
+        if self.width(text, size) <= width {
+            return text.to_owned();
+        }
+        let mut kept: Vec<char> = shown(text).collect();
+        while !kept.is_empty() {
+            kept.pop();
+            let shorter: String = kept.iter().chain(&['…']).collect();
+            if self.width(&shorter, size) <= width {
+                return shorter;
+            }
+        }
+        String::new()
+    }
+
+    /// A text broken into lines of at most `width` pixels, between words where it can be.
+    #[must_use]
+    pub fn broken(&self, text: &str, size: u32, width: u32) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for paragraph in text.split('\n') {
+            let mut line = String::new();
+            for word in paragraph.split_whitespace() {
+                let longer =
+                    if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
+                if self.width(&longer, size) > width && !line.is_empty() {
+                    lines.push(std::mem::replace(&mut line, word.to_owned()));
+                } else {
+                    line = longer;
+                }
+            }
+            lines.push(line);
+        }
+        lines
+    }
+}
+
+/// The characters that are drawn: composed, so that Hangul is whole syllables, and without controls.
+fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.nfc().filter(|c| !c.is_control()).take(TEXT_MAX)
+}
+
+#[allow(clippy::cast_precision_loss, reason = "sizes are a few dozen pixels")]
+fn scale(size: u32) -> PxScale {
+    PxScale::from(size as f32)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn pixels(length: f32) -> u32 {
+    length.ceil().clamp(0.0, 1e6) as u32
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "positions on a screen; coverage is from 0 to 1"
+)]
+fn outline(
+    font: &FontVec,
+    canvas: &mut Canvas,
+    (x, y): (i32, i32),
+    size: u32,
+    colour: Colour,
+    text: &str,
+) {
+    let scaled = font.as_scaled(scale(size));
+    let baseline = y as f32 + scaled.ascent();
+    let mut at = x as f32;
+    for c in shown(text) {
+        let id = scaled.glyph_id(c);
+        let glyph = id.with_scale_and_position(scale(size), point(at, baseline));
+        at += scaled.h_advance(id);
+        let Some(outlined) = font.outline_glyph(glyph) else { continue };
+        let bounds = outlined.px_bounds();
+        let (left, top) = (bounds.min.x as i32, bounds.min.y as i32);
+        outlined.draw(|dx, dy, coverage| {
+            let share = (coverage.clamp(0.0, 1.0) * 255.0) as u8;
+            let (dx, dy) = (i32::try_from(dx).unwrap_or(0), i32::try_from(dy).unwrap_or(0));
+            canvas.mix(left + dx, top + dy, colour, share);
+        });
+    }
+}
+
+/// Pixels of a dot, so that eight of them are about `size`.
+fn dot(size: u32) -> u32 {
+    (size / 9).max(1)
+}
+
+fn dots(canvas: &mut Canvas, (x, y): (i32, i32), size: u32, colour: Colour, text: &str) {
+    let dot = i32::try_from(dot(size)).unwrap_or(1);
+    for (place, c) in (0i32..).zip(shown(text)) {
+        let glyph = font8x8::BASIC_FONTS.get(c).or_else(|| font8x8::BASIC_FONTS.get('?'));
+        for (row, bits) in (0i32..).zip(glyph.unwrap_or_default()) {
+            for column in (0..8).filter(|column| bits >> column & 1 == 1) {
+                let (left, top) = (x + (place * 8 + column) * dot, y + row * dot);
+                for (dx, dy) in (0..dot).flat_map(|dx| (0..dot).map(move |dy| (dx, dy))) {
+                    canvas.mix(left + dx, top + dy, colour, 255);
+                }
+            }
+        }
+    }
+}

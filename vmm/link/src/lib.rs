@@ -1,0 +1,160 @@
+//! The link: what the agent and one VMM say to each other about screen, keyboard and pointer.
+//!
+//! A link is one `SOCK_SEQPACKET` socket pair that the agent makes; the VMM gets its end as standard
+//! input. Each packet is one message.
+//!
+//! ```text
+//!   agent                                               VMM
+//!     Display { size, frame memory as fd } ---------->    the guest's screen is this large
+//!     Input { keyboard | pointer, events } ---------->    what a person did
+//!     ReleaseAll                           ---------->    every key and button goes up
+//!                                          <----------  Update { picture, damage, LEDs, cursor }
+//!     Taken                                ---------->    the next update may come
+//! ```
+//!
+//! Pixels do not cross the link: the VMM writes them into frame memory (a sealed memfd of
+//! [`Size::frame_bytes`] bytes, XRGB8888, top row first) and names the damaged rectangle. At most one
+//! update is on its way: a VMM that does not wait for `Taken` has broken the protocol.
+//!
+//! Both ends decode totally and with named caps. To the agent, everything that comes from a VMM is an
+//! allegation; it takes no file descriptor from there.
+#![forbid(unsafe_code)]
+
+mod channel;
+mod input;
+mod to_agent;
+mod to_vmm;
+mod wire;
+
+pub use channel::{Channel, Packet, pair};
+pub use input::{Event, Target};
+pub use to_agent::{CURSOR_SIDE, Cursor, CursorChange, ToAgent, Update};
+pub use to_vmm::ToVmm;
+pub use wire::Malformed;
+
+/// The largest packet in bytes: an update with a cursor's picture, and room for its fields.
+pub const PACKET_MAX: usize = CURSOR_BYTES + 64;
+
+/// Bytes of a cursor's picture: 64 by 64 pixels of four bytes.
+pub const CURSOR_BYTES: usize = CURSOR_SIDE as usize * CURSOR_SIDE as usize * 4;
+
+/// Bytes of a pixel of frame memory.
+pub const PIXEL_BYTES: u32 = 4;
+
+/// A width and a height, in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+impl Size {
+    /// The widest and highest screen: what a detailed timing of an EDID can say (VESA E-EDID A.2, 3.10.2).
+    pub const MAX: u32 = 4095;
+
+    /// Whether it is the size of a screen: neither side is zero, neither beyond [`Size::MAX`].
+    #[must_use]
+    pub fn is_screen(self) -> bool {
+        let side = 1..=Self::MAX;
+        side.contains(&self.width) && side.contains(&self.height)
+    }
+
+    /// Bytes of frame memory for a screen of this size: rows without gaps. Zero if it is no screen's.
+    #[must_use]
+    pub fn frame_bytes(self) -> usize {
+        if !self.is_screen() {
+            return 0;
+        }
+        (self.width * self.height * PIXEL_BYTES) as usize
+    }
+}
+
+/// A rectangle in a picture, in pixels from the top left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rect {
+    /// Left edge.
+    pub x: u32,
+    /// Top edge.
+    pub y: u32,
+    /// Pixels across.
+    pub width: u32,
+    /// Pixels down.
+    pub height: u32,
+}
+
+impl Rect {
+    /// All of a picture.
+    #[must_use]
+    pub fn all(size: Size) -> Self {
+        Self { x: 0, y: 0, width: size.width, height: size.height }
+    }
+
+    /// Whether it has no pixel.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.width == 0 || self.height == 0
+    }
+
+    /// The part of it that lies within `size`.
+    #[must_use]
+    pub fn within(self, size: Size) -> Self {
+        self.shared(Self::all(size))
+    }
+
+    /// What lies in both.
+    #[must_use]
+    pub fn shared(self, other: Self) -> Self {
+        let x = self.x.max(other.x);
+        let y = self.y.max(other.y);
+        let right = self.right().min(other.right());
+        let bottom = self.bottom().min(other.bottom());
+        Self { x, y, width: right.saturating_sub(x), height: bottom.saturating_sub(y) }
+    }
+
+    /// The smallest rectangle that holds both; an empty one adds nothing.
+    #[must_use]
+    pub fn around(self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
+        if other.is_empty() {
+            return self;
+        }
+        let x = self.x.min(other.x);
+        let y = self.y.min(other.y);
+        let right = self.right().max(other.right());
+        let bottom = self.bottom().max(other.bottom());
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
+    /// The first column beyond it.
+    #[must_use]
+    pub fn right(&self) -> u32 {
+        self.x.saturating_add(self.width)
+    }
+
+    /// The first row beyond it.
+    #[must_use]
+    pub fn bottom(&self) -> u32 {
+        self.y.saturating_add(self.height)
+    }
+}
+
+/// Feeds arbitrary bytes to both decoders. For fuzz targets; a message that decodes encodes to the same bytes.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) -> bool {
+    let vmm = match ToVmm::decode(data) {
+        Ok(message) => message.encode() == data,
+        Err(_) => true,
+    };
+    let agent = match ToAgent::decode(data) {
+        Ok(message) => message.encode() == data,
+        Err(_) => true,
+    };
+    vmm && agent
+}
+
+#[cfg(test)]
+mod tests;
