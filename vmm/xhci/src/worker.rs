@@ -1,4 +1,8 @@
 //! The event loop's side: what a doorbell leaves to be done.
+//!
+//! [`Backend::submit`] is called from here, on the event loop's thread, and may write to a socket that
+//! does not block. From a vCPU's thread come only resets: `cancel`, `endpoint_stopped` and
+//! `reset_port`. A backend that can do no I/O there queues them and wakes its own subscriber.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
