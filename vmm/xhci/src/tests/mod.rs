@@ -1,0 +1,7 @@
+//! The controller as a driver sees it.
+
+mod commands;
+mod events;
+mod hotplug;
+mod stick;
+mod transfers;

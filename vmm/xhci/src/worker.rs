@@ -1,0 +1,86 @@
+//! The event loop's side: what a doorbell leaves to be done.
+//!
+//! [`Backend::submit`] is called from here, on the event loop's thread, and may write to a socket that
+//! does not block. From a vCPU's thread come only resets: `cancel`, `endpoint_stopped` and
+//! `reset_port`. A backend that can do no I/O there queues them and wakes its own subscriber.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::backend::Backend;
+use crate::controller::{Controller, Progress};
+
+/// Steps before others in the event loop have their turn. A guest whose rings have no end gets no more
+/// than its share.
+const STEPS_A_TURN: u32 = 64;
+
+/// A controller shared by its function, its worker, and whoever feeds it devices.
+pub struct Handle<B> {
+    controller: Arc<Mutex<Controller<B>>>,
+    kick: Arc<EventFd>,
+}
+
+impl<B> Clone for Handle<B> {
+    fn clone(&self) -> Self {
+        Self { controller: Arc::clone(&self.controller), kick: Arc::clone(&self.kick) }
+    }
+}
+
+impl<B: Backend> Handle<B> {
+    pub(crate) fn new(controller: Controller<B>, kick: EventFd) -> Self {
+        Self { controller: Arc::new(Mutex::new(controller)), kick: Arc::new(kick) }
+    }
+
+    /// Does something with the controller (completes transfers, attaches, detaches), then the work
+    /// that makes for it. For the thread of the event loop.
+    pub fn with<T>(&self, act: impl FnOnce(&mut Controller<B>) -> T) -> T {
+        let result = act(&mut self.lock());
+        self.turn();
+        result
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Controller<B>> {
+        self.controller.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A register write of a vCPU's. What it sets going is the worker's.
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) {
+        let work = self.lock().write(offset, data);
+        if work {
+            self.kick();
+        }
+    }
+
+    fn kick(&self) {
+        // A full counter is a kick that waits.
+        let _ = self.kick.write(1);
+    }
+
+    /// Some steps. The lock is let go between any two, so that a vCPU waits for one at most.
+    fn turn(&self) {
+        for _ in 0..STEPS_A_TURN {
+            if self.lock().step() == Progress::Idle {
+                return;
+            }
+        }
+        self.kick();
+    }
+}
+
+/// Serves a controller in an event loop.
+pub struct XhciWorker<B>(pub(crate) Handle<B>);
+
+impl<B: Backend> MutEventSubscriber for XhciWorker<B> {
+    fn init(&mut self, ops: &mut EventOps) {
+        if let Err(error) = ops.add(Events::new(&*self.0.kick, EventSet::IN)) {
+            tracing::error!(%error, "the USB controller is deaf to its driver");
+        }
+    }
+
+    fn process(&mut self, _: Events, _: &mut EventOps) {
+        let _ = self.0.kick.read();
+        self.0.turn();
+    }
+}
