@@ -16,6 +16,8 @@ const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --inter
 const VNC: &str = "127.0.0.1:17";
 /// How long something may take to be seen.
 const SOON: Duration = Duration::from_secs(20);
+/// How long a notice is shown.
+const NOTICE: Duration = Duration::from_secs(6);
 /// Time for a desktop to draw what was typed.
 const DRAWN: Duration = Duration::from_secs(3);
 
@@ -150,6 +152,7 @@ impl Demo {
         person.chord(&["ctrl", "alt", "v"])?;
         std::thread::sleep(Duration::from_secs(1));
         album.take(&mut person, "notice", "A notice of the agent's over the Internet desktop.")?;
+        std::thread::sleep(NOTICE);
         self.say("The screen is locked: Ctrl+Alt+L.");
         person.chord(&["ctrl", "alt", "l"])?;
         person.see("the lock", SOON, |picture| picture.banner_colour() == GREY)?;
