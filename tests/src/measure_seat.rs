@@ -25,10 +25,7 @@ pub fn sit_down(pc: &WardPc) -> Outcome {
 
 /// Microseconds from key to flip of a program that does nothing else, `count` times.
 pub fn floor(pc: &WardPc, count: usize) -> Outcome<Vec<f64>> {
-    // With the priority that the seat's thread has.
-    let nice = ["/bin/busybox", "nice", "-n", "-10"];
-    let floor = ["/share/seat-floor", "/dev/dri/card0", KEYBOARD, &count.to_string()];
-    let argv = [&nice[..], &floor].concat();
+    let argv = ["/share/seat-floor", "/dev/dri/card0", KEYBOARD, &count.to_string()];
     let pid = pc.spawn(&argv, "/tmp/floor.log")?;
     for _ in 0..100 {
         if pc.tail("/tmp/floor.log").contains("READY") {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use drm::buffer::DrmFourcc;
 use drm::control::{Device as _, Event, ModeTypeFlags, PageFlipFlags, connector};
 use evdev::raw_stream::RawDevice;
+use rustix::process::setpriority_process;
 
 struct Card(File);
 
@@ -26,6 +27,8 @@ fn main() {
         eprintln!("usage: seat-floor CARD KEYBOARD COUNT");
         std::process::exit(2);
     };
+    // As the seat's thread has it.
+    setpriority_process(None, -10).expect("priority");
     let count: usize = count.parse().expect("a number");
     let file = OpenOptions::new().read(true).write(true).open(card).expect("the card");
     let card = Card(file);
