@@ -11,11 +11,13 @@ use tests::seat::Person;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::{Failure, Outcome, desktops, ensure};
 
-const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take half an hour to come up";
+const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take six minutes to come up";
 /// Where `--interactive` offers the screen: VNC display 17.
 const VNC: &str = "127.0.0.1:17";
 /// How long something may take to be seen.
 const SOON: Duration = Duration::from_secs(20);
+/// Time for the full desktops' browsers to show their first page.
+const BROWSERS: Duration = Duration::from_secs(90);
 /// How long a notice is shown.
 const NOTICE: Duration = Duration::from_secs(6);
 /// Time for a desktop to draw what was typed.
@@ -124,8 +126,10 @@ impl Demo {
         pc.sh("rm -rf /tmp/state")?;
         let agent = if self.full {
             let machine = desktops::full_machine_file(CLINICAL_NIC, INTERNET_NIC)?;
-            self.say("Two full Debian desktops start. Emulated twice over, they take half an hour to come up.");
-            desktops::start_full(pc, &machine)?
+            self.say("Two full Debian desktops start. Emulated twice over, they take six minutes to come up.");
+            let agent = desktops::start_full(pc, &machine)?;
+            std::thread::sleep(BROWSERS);
+            agent
         } else {
             self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
             self.say("minute to come up.");
