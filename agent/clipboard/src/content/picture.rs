@@ -1,0 +1,184 @@
+//! Pictures.
+
+use std::io::Cursor;
+
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
+use policy::language::MediaType;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::Unfit;
+
+/// Most pixels of a picture that crosses into a more trusted domain: an 8K screen and some. A decoded pixel takes up to
+/// sixteen bytes, of which no more than [`DECODED_MAX`] are made.
+pub const PIXELS_MAX: u64 = 40_000_000;
+/// Longest side, in pixels.
+pub const SIDE_MAX: u32 = 16_384;
+/// Bytes that decoding may take.
+const DECODED_MAX: u64 = 320 << 20;
+
+fn format(media_type: MediaType) -> Option<ImageFormat> {
+    Some(match media_type {
+        MediaType::ImagePng => ImageFormat::Png,
+        MediaType::ImageBmp => ImageFormat::Bmp,
+        MediaType::ImageJpeg => ImageFormat::Jpeg,
+        MediaType::ImageTiff => ImageFormat::Tiff,
+        _ => return None,
+    })
+}
+
+/// Whether the first bytes are those of the declared type.
+pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, Unfit> {
+    let declared = format(media_type).ok_or(Unfit::NotCarried(media_type))?;
+    match image::guess_format(bytes) {
+        Ok(found) if found == declared => Ok(declared),
+        _ => Err(Unfit::NotAsDeclared(media_type)),
+    }
+}
+
+fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Unfit> {
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(SIDE_MAX);
+    limits.max_image_height = Some(SIDE_MAX);
+    limits.max_alloc = Some(DECODED_MAX);
+    reader.limits(limits);
+    reader.into_decoder().map_err(unfit)
+}
+
+fn unfit(error: image::ImageError) -> Unfit {
+    match error {
+        image::ImageError::Limits(_) => Unfit::TooLarge,
+        _ => Unfit::Damaged,
+    }
+}
+
+/// A PNG with the same pixels and nothing else: no metadata, no trailing bytes, nothing a decoder's mistake could use.
+pub(super) fn encode_anew(
+    media_type: MediaType,
+    bytes: &[u8],
+    most: usize,
+) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+    let decoder = decoder(sniff(media_type, bytes)?, bytes)?;
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    if pixels > PIXELS_MAX || decoder.total_bytes() > DECODED_MAX {
+        return Err(Unfit::TooLarge);
+    }
+    if pixels == 0 {
+        return Err(Unfit::Damaged);
+    }
+    let alpha = decoder.color_type().has_alpha();
+    let decoded = DynamicImage::from_decoder(decoder).map_err(unfit)?;
+    let (kind, mut pixels) = if alpha {
+        (image::ExtendedColorType::Rgba8, decoded.into_rgba8().into_raw())
+    } else {
+        (image::ExtendedColorType::Rgb8, decoded.into_rgb8().into_raw())
+    };
+    // It grows as it is written; what it leaves behind is compressed pixels, for as long as the allocator keeps them.
+    let mut png = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let written =
+        PngEncoder::new_with_quality(&mut *png, CompressionType::Fast, FilterType::Adaptive)
+            .write_image(&pixels, width, height, kind);
+    pixels.zeroize();
+    written.map_err(|_| Unfit::Damaged)?;
+    if png.len() > most {
+        return Err(Unfit::TooLarge);
+    }
+    Ok(png)
+}
+
+pub(super) fn preview(media_type: MediaType, bytes: &[u8]) -> String {
+    let size = sniff(media_type, bytes)
+        .and_then(|format| decoder(format, bytes))
+        .map(|decoder| decoder.dimensions());
+    match size {
+        Ok((width, height)) => format!("a picture of {width} x {height} pixels"),
+        Err(_) => "a picture".to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "a pattern")]
+mod tests {
+    use super::*;
+
+    fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
+        let image = image::RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb([(x * 7) as u8, (y * 11) as u8, (x ^ y) as u8])
+        });
+        let mut bytes = Vec::new();
+        DynamicImage::from(image).write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn every_type_is_encoded_anew_with_the_same_pixels() {
+        for (media_type, format) in [
+            (MediaType::ImagePng, ImageFormat::Png),
+            (MediaType::ImageBmp, ImageFormat::Bmp),
+            (MediaType::ImageTiff, ImageFormat::Tiff),
+            (MediaType::ImageJpeg, ImageFormat::Jpeg),
+        ] {
+            let before = picture(format, 40, 30);
+            let after = encode_anew(media_type, &before, 1 << 20).unwrap();
+            let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
+            assert_eq!(pixels(&before), pixels(&after));
+            assert_eq!(image::guess_format(&after).unwrap(), ImageFormat::Png);
+            assert_eq!(preview(media_type, &before), "a picture of 40 x 30 pixels");
+        }
+    }
+
+    #[test]
+    fn what_hangs_on_a_picture_does_not_cross() {
+        let mut before = picture(ImageFormat::Png, 8, 8);
+        before.extend(b"PATIENT 123456-1234567");
+        let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+        assert!(!after.windows(7).any(|window| window == b"PATIENT"));
+    }
+
+    #[test]
+    fn a_picture_that_is_something_else_is_refused() {
+        let png = picture(ImageFormat::Png, 8, 8);
+        assert_eq!(
+            sniff(MediaType::ImageJpeg, &png).unwrap_err(),
+            Unfit::NotAsDeclared(MediaType::ImageJpeg)
+        );
+        assert!(sniff(MediaType::ImagePng, b"<html>").is_err());
+        assert!(sniff(MediaType::ImagePng, b"").is_err());
+    }
+
+    #[test]
+    fn a_picture_cut_off_anywhere_is_refused_or_harmless() {
+        for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Jpeg] {
+            let whole = picture(format, 20, 20);
+            let media_type = MediaType::WORDS
+                .into_iter()
+                .map(|(_, media_type)| media_type)
+                .find(|media_type| super::format(*media_type) == Some(format))
+                .unwrap();
+            for length in (0..whole.len()).step_by(13) {
+                let _ = encode_anew(media_type, &whole[..length], 1 << 20);
+            }
+        }
+    }
+
+    #[test]
+    fn a_picture_bomb_is_refused_before_it_is_decoded() {
+        // A PNG header that declares 60,000 x 60,000, and a BMP that declares 16,000 x 16,000 pixels of 4 bytes.
+        let mut png = picture(ImageFormat::Png, 8, 8);
+        png[16..20].copy_from_slice(&60_000u32.to_be_bytes());
+        png[20..24].copy_from_slice(&60_000u32.to_be_bytes());
+        assert!(encode_anew(MediaType::ImagePng, &png, 1 << 20).is_err());
+        let mut bmp = picture(ImageFormat::Bmp, 8, 8);
+        bmp[18..22].copy_from_slice(&16_000u32.to_le_bytes());
+        bmp[22..26].copy_from_slice(&16_000u32.to_le_bytes());
+        assert_eq!(encode_anew(MediaType::ImageBmp, &bmp, 1 << 20).unwrap_err(), Unfit::TooLarge);
+    }
+
+    #[test]
+    fn a_picture_that_grows_beyond_the_limit_is_refused() {
+        let jpeg = picture(ImageFormat::Jpeg, 200, 200);
+        assert_eq!(encode_anew(MediaType::ImageJpeg, &jpeg, 100).unwrap_err(), Unfit::TooLarge);
+    }
+}

@@ -1,0 +1,56 @@
+//! What agent/fuzz calls: any bytes and any order of events must be without effect on anybody but their sender.
+
+use std::sync::Arc;
+
+use policy::Policy;
+
+use crate::mediator::{Chord, Mediator, Time};
+
+/// Gives a mediator between the starter policy's domains what the input says: bytes from guests, chords, time. Panics are what
+/// is looked for.
+pub fn mediator(input: &[u8]) {
+    let Ok(policy) = Policy::parse("fuzz", policy::officer::STARTER) else { return };
+    let names: Vec<String> = policy.domains().iter().map(|d| d.name.to_string()).collect();
+    let mut mediator = Mediator::new(&names, Arc::new(policy));
+    let mut now = Time::ZERO;
+    for guest in 0..names.len() {
+        mediator.connected(guest);
+    }
+    let mut rest = input;
+    while let Some((&[action, length], after)) = rest.split_first_chunk::<2>() {
+        let guest = usize::from(action >> 4) % names.len().max(1);
+        let (now_bytes, later) = after.split_at(usize::from(length).min(after.len()));
+        rest = after;
+        match action & 0x0f {
+            0 => mediator.chord(Chord::Copy, guest, None, now),
+            1 => mediator.chord(Chord::Paste, guest, Some(7), now),
+            2 => mediator.answered(u64::from(length), true),
+            3 => mediator.recorded(u64::from(length), true, now),
+            4 => {
+                now += Time::from_millis(u64::from(length) * 100);
+                mediator.tick(now);
+            }
+            5 => mediator.disconnected(guest, now),
+            6 => mediator.connected(guest),
+            7 => mediator.locked(),
+            _ => {
+                mediator.received(guest, now_bytes, now);
+                rest = later;
+            }
+        }
+        let _ = mediator.outputs();
+        if let Some(outbox) = mediator.outbox(guest) {
+            let count = outbox.bytes(4096).len();
+            outbox.took(count);
+        }
+    }
+}
+
+/// Fits bytes of any type, chosen by the first byte.
+pub fn content(input: &[u8]) {
+    let Some((first, bytes)) = input.split_first() else { return };
+    let types = policy::language::MediaType::WORDS;
+    let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
+    let _ = crate::content::fit(*media_type, bytes, true, 1 << 20);
+    let _ = crate::content::preview(*media_type, bytes);
+}

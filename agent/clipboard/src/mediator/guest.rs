@@ -1,0 +1,191 @@
+//! One guest's end.
+
+use policy::language::MediaType;
+
+use super::Time;
+use super::limits::{AGAIN, Allowance, FAULT_EVERY, OFFERED_FOR, UNASKED};
+use crate::vdagent::spec::capability;
+use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type};
+
+/// What is offered to a guest's programs.
+#[derive(Debug)]
+pub(super) struct Offer {
+    /// The domain it came from, by name.
+    pub(super) from: usize,
+    /// What the policy was asked about: type and bytes.
+    pub(super) judged: (MediaType, u64),
+    /// The protocol's number of what is offered.
+    pub(super) number: u32,
+    pub(super) content: Secret,
+    pub(super) until: Time,
+    /// Whether a program took it.
+    pub(super) taken: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) name: String,
+    pub(super) connected: bool,
+    pub(super) reader: Reader,
+    pub(super) outbox: Outbox,
+    /// What its agent can do; none before it said so.
+    pub(super) capabilities: Option<Capabilities>,
+    /// The types it has in its clipboard, as it says.
+    pub(super) grabbed: Vec<MediaType>,
+    pub(super) offer: Option<Offer>,
+    pub(super) unasked: Allowance,
+    faults: Faults,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    in_a_row: u32,
+    noted: Option<Time>,
+    unnoted: u64,
+}
+
+impl Guest {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            connected: false,
+            reader: Reader::default(),
+            outbox: Outbox::default(),
+            capabilities: None,
+            grabbed: Vec::new(),
+            offer: None,
+            unasked: Allowance::new(UNASKED, Time::from_nanos(1_000_000_000 / u64::from(UNASKED))),
+            faults: Faults::default(),
+        }
+    }
+
+    pub(super) fn connect(&mut self) {
+        self.disconnect();
+        self.connected = true;
+        self.announce(true);
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        self.connected = false;
+        self.reader = Reader::default();
+        self.outbox.clear();
+        self.forget();
+    }
+
+    /// Its agent is another one, or none.
+    fn forget(&mut self) {
+        self.capabilities = None;
+        self.grabbed.clear();
+        self.offer = None;
+    }
+
+    fn announce(&mut self, request: bool) {
+        self.outbox.send(&Message::Announce { request, capabilities: Capabilities::OURS });
+    }
+
+    /// Whether there is an agent that knows clipboards.
+    pub(super) fn has_agent(&self) -> bool {
+        self.capabilities.is_some_and(|c| c.has(capability::CLIPBOARD_BY_DEMAND))
+    }
+
+    pub(super) fn announced(&mut self, request: bool, capabilities: Capabilities) {
+        if request {
+            self.forget();
+            self.announce(false);
+        }
+        self.capabilities = Some(capabilities);
+        let selection = capabilities.has(capability::CLIPBOARD_SELECTION);
+        self.reader.set_selection(selection);
+        self.outbox.set_selection(selection);
+    }
+
+    pub(super) fn ends_lines_with_crlf(&self) -> bool {
+        self.capabilities.is_some_and(|c| c.has(capability::GUEST_LINEEND_CRLF))
+    }
+
+    pub(super) fn monitor(&mut self, (width, height): (u32, u32)) {
+        if self.capabilities.is_some_and(|c| c.has(capability::MONITORS_CONFIG)) {
+            self.outbox.send(&Message::Monitor { width, height });
+        }
+    }
+
+    /// It has something in its own clipboard, so what was offered is out of it.
+    pub(super) fn grabs(&mut self, types: &[u32]) {
+        self.offer = None;
+        self.grabbed = types.iter().filter_map(|number| media_type(*number)).collect();
+    }
+
+    /// The type to ask for: text if there is any, as that is what somebody means who marks something in a table that is a picture
+    /// too; then the picture that loses least.
+    pub(super) fn best(&self) -> Option<MediaType> {
+        [
+            MediaType::TextPlain,
+            MediaType::ImagePng,
+            MediaType::ImageTiff,
+            MediaType::ImageBmp,
+            MediaType::ImageJpeg,
+            MediaType::FileList,
+        ]
+        .into_iter()
+        .find(|wanted| self.grabbed.contains(wanted))
+    }
+
+    pub(super) fn offer(&mut self, offer: Offer) -> bool {
+        self.grabbed.clear();
+        let sent = self.outbox.send(&Message::Grab(vec![offer.number]));
+        self.offer = sent.then_some(offer);
+        sent
+    }
+
+    /// A program wants what is offered, or something that is not. Whether it gets it for the first time.
+    pub(super) fn requests(&mut self, number: u32) -> bool {
+        let offer = self.offer.as_mut().filter(|offer| offer.number == number);
+        let content = offer.as_ref().map(|offer| Secret::clone(&offer.content));
+        let given = content.is_some() && self.outbox.send_content(number, content);
+        if !given {
+            self.outbox.send_content(crate::vdagent::spec::content::NONE, None);
+            return false;
+        }
+        offer.is_some_and(|offer| !std::mem::replace(&mut offer.taken, true))
+    }
+
+    /// Nothing is offered any more. Whether anything was.
+    pub(super) fn withdraw(&mut self) -> Option<Offer> {
+        let offer = self.offer.take()?;
+        self.outbox.send(&Message::Release);
+        Some(offer)
+    }
+
+    /// Its stream made no sense: when it may try again, and how many such times are to be written down now.
+    pub(super) fn fault(&mut self, now: Time) -> (Time, Option<u64>) {
+        self.disconnect();
+        let (least, most) = AGAIN;
+        let pause = least.saturating_mul(1 << self.faults.in_a_row.min(10)).min(most);
+        self.faults.in_a_row = self.faults.in_a_row.saturating_add(1);
+        self.faults.unnoted = self.faults.unnoted.saturating_add(1);
+        let due = self.faults.noted.is_none_or(|at| now.saturating_sub(at) >= FAULT_EVERY);
+        let count = due.then(|| {
+            self.faults.noted = Some(now);
+            std::mem::take(&mut self.faults.unnoted)
+        });
+        (now.saturating_add(pause), count)
+    }
+
+    /// It behaves.
+    pub(super) fn behaves(&mut self) {
+        self.faults.in_a_row = 0;
+    }
+}
+
+impl Offer {
+    pub(super) fn new(
+        from: usize,
+        judged: (MediaType, u64),
+        number: u32,
+        content: Secret,
+        now: Time,
+    ) -> Self {
+        let until = now.saturating_add(OFFERED_FOR);
+        Self { from, judged, number, content, until, taken: false }
+    }
+}

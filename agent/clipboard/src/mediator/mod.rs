@@ -1,0 +1,678 @@
+//! Who may paste what: the mediator as a state machine.
+//!
+//! ```text
+//!  copy chord in A --> Pull (request to A) --content--> Held
+//!  paste chord in B -> fit, policy --+-- deny ----------------------------> words, audit
+//!                                    +-- ask --> question --no, silence --> words, audit
+//!                                    |               |yes
+//!                                    +-- allow ------+--> audit on the disk --> Offer to B --request--> content to B
+//! ```
+//! - Nothing is asked of a guest and nothing is offered to one without a chord pressed in it. What a guest sends unasked is not
+//!   kept; of its clipboard only the types are known.
+//! - A copy chord wipes what was held, so that a copy that fails never leaves yesterday's patient to be pasted.
+//! - What a guest does changes what it is sent itself, and nothing else: no other guest's stream depends on it, but for what a
+//!   person copied out of it and pasted.
+//! - At most one content is held and one is being decided on; each guest is offered at most one.
+//!
+//! Time is given to every call: since any fixed moment, never backwards.
+
+mod guest;
+pub mod limits;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::sync::Arc;
+
+use audit::Event;
+use policy::Policy;
+use policy::decide::{Decision, Obligation, Reason};
+use policy::language::MediaType;
+use policy::request::{ClipboardRequest, Context, Request};
+use sha2::{Digest, Sha256};
+
+use crate::content::{self, Changes, Unfit};
+use crate::vdagent::{Message, Outbox, Read, Secret, number};
+use guest::{Guest, Offer};
+use limits::{ASK_FOR, Allowance, CHORD_EVERY, CHORDS, HELD_FOR, HELD_MAX, PULL_MAX, PULL_SILENCE};
+pub use words::Outcome;
+use words::{LOG, denied, label};
+
+/// Time since a moment of the caller's choice.
+pub type Time = std::time::Duration;
+/// A domain, by its place in the list given to [`Mediator::new`].
+pub type DomainIndex = usize;
+/// What a chord that was not pressed on a keyboard is known by.
+pub type Ticket = u64;
+
+/// A chord.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chord {
+    /// Take the front's clipboard.
+    Copy,
+    /// Offer it to the front.
+    Paste,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub enum Output {
+    /// Close this guest's connection, and make none before then.
+    Disconnect(DomainIndex, Time),
+    /// Write this down, and say with [`Mediator::recorded`] whether it is on the disk.
+    Record(u64, Event),
+    /// Write this down.
+    Note(Event),
+    /// A chord has come to its end.
+    Said(Option<Ticket>, Outcome),
+    /// Ask a person; the answer comes with [`Mediator::answered`].
+    Ask(Option<Ticket>, u64, String),
+    /// Ask no more.
+    Withdraw(u64),
+}
+
+#[derive(Debug)]
+struct Pull {
+    from: DomainIndex,
+    media_type: MediaType,
+    ticket: Option<Ticket>,
+    since: Time,
+    heard: Time,
+}
+
+#[derive(Debug)]
+struct Held {
+    from: DomainIndex,
+    media_type: MediaType,
+    content: Secret,
+    until: Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Asking { until: Time },
+    Recording,
+}
+
+/// A paste that is being decided on.
+#[derive(Debug)]
+struct Crossing {
+    id: u64,
+    stage: Stage,
+    ticket: Option<Ticket>,
+    from: DomainIndex,
+    to: DomainIndex,
+    judged: (MediaType, u64),
+    media_type: MediaType,
+    content: Secret,
+    event: Event,
+    by: (&'static str, Option<String>),
+    what: String,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Mediator {
+    policy: Arc<Policy>,
+    guests: Vec<Guest>,
+    screen: Option<(u32, u32)>,
+    pull: Option<Pull>,
+    held: Option<Held>,
+    /// A paste chord that came before the copy was complete.
+    early: Option<(DomainIndex, Option<Ticket>)>,
+    crossing: Option<Crossing>,
+    allowances: Vec<Allowance>,
+    last_id: u64,
+    out: Vec<Output>,
+}
+
+impl Mediator {
+    /// A mediator between the domains of these names, none of them connected.
+    #[must_use]
+    pub fn new(names: &[String], policy: Arc<Policy>) -> Self {
+        let directions = names.len() * names.len();
+        Self {
+            policy,
+            guests: names.iter().cloned().map(Guest::new).collect(),
+            screen: None,
+            pull: None,
+            held: None,
+            early: None,
+            crossing: None,
+            allowances: vec![Allowance::new(CHORDS, CHORD_EVERY); directions],
+            last_id: 0,
+            out: Vec::new(),
+        }
+    }
+
+    /// What is to be done since the last call.
+    pub fn outputs(&mut self) -> Vec<Output> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// What waits to be written to a guest.
+    pub fn outbox(&mut self, guest: DomainIndex) -> Option<&mut Outbox> {
+        self.guests.get_mut(guest).map(|guest| &mut guest.outbox)
+    }
+
+    /// Whether a guest is connected and may be read from; if not, when it may be again.
+    pub fn may_read(&mut self, guest: DomainIndex, now: Time) -> Result<(), Time> {
+        let pulled = self.pulls_from(guest);
+        let guest = self.guests.get_mut(guest);
+        if guest.is_some_and(|guest| pulled || guest.unasked.any(now)) {
+            return Ok(());
+        }
+        Err(now.saturating_add(Time::from_millis(50)))
+    }
+
+    /// Whether a guest's agent has announced itself.
+    #[must_use]
+    pub fn has_agent(&self, guest: DomainIndex) -> bool {
+        self.guests.get(guest).is_some_and(Guest::has_agent)
+    }
+
+    fn pulls_from(&self, guest: DomainIndex) -> bool {
+        self.pull.as_ref().is_some_and(|pull| pull.from == guest)
+    }
+
+    /// A guest's stream begins.
+    pub fn connected(&mut self, guest: DomainIndex) {
+        if let Some(guest) = self.guests.get_mut(guest) {
+            guest.connect();
+        }
+    }
+
+    /// A guest's stream has ended.
+    pub fn disconnected(&mut self, guest: DomainIndex, now: Time) {
+        if let Some(guest) = self.guests.get_mut(guest) {
+            guest.disconnect();
+        }
+        if self.pulls_from(guest) {
+            self.pull_failed("was restarted", now);
+        }
+    }
+
+    /// The guests' screens are so large, in pixels; agents that can set it do.
+    pub fn screen(&mut self, size: Option<(u32, u32)>) {
+        if self.screen == size {
+            return;
+        }
+        self.screen = size;
+        if let Some(size) = size {
+            self.guests.iter_mut().for_each(|guest| guest.monitor(size));
+        }
+    }
+
+    /// Bytes from a guest.
+    pub fn received(&mut self, index: DomainIndex, mut bytes: &[u8], now: Time) {
+        let pulled = self.pulls_from(index);
+        let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
+            return;
+        };
+        if !pulled {
+            guest.unasked.take(u32::try_from(bytes.len()).unwrap_or(u32::MAX), now);
+        }
+        loop {
+            let Some(guest) = self.guests.get_mut(index) else { return };
+            match guest.reader.read(&mut bytes) {
+                Ok(None) => return,
+                Ok(Some(read)) => self.read(index, read, now),
+                Err(problem) => {
+                    let (again, count) = guest.fault(now);
+                    if let Some(count) = count {
+                        let event = Event::new("clipboard-stream-refused")
+                            .of(&guest.name)
+                            .with("problem", problem.to_string())
+                            .with("times", count);
+                        self.out.push(Output::Note(event));
+                    }
+                    self.out.push(Output::Disconnect(index, again));
+                    if self.pulls_from(index) {
+                        self.pull_failed("sent something that is no clipboard", now);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, index: DomainIndex, read: Read, now: Time) {
+        let screen = self.screen;
+        let Some(guest) = self.guests.get_mut(index) else { return };
+        match read {
+            Read::Message(Message::Announce { request, capabilities }) => {
+                guest.announced(request, capabilities);
+                guest.behaves();
+                if let Some(size) = screen {
+                    guest.monitor(size);
+                }
+                if request && self.pulls_from(index) {
+                    self.pull_failed("was restarted", now);
+                }
+            }
+            Read::Message(Message::Grab(types)) => guest.grabs(&types),
+            Read::Message(Message::Release) => guest.grabbed.clear(),
+            Read::Message(Message::Request(number)) => {
+                if guest.requests(number) {
+                    let event = Event::new("clipboard-taken").of(&guest.name);
+                    self.out.push(Output::Note(event));
+                }
+            }
+            // Only ever sent by us.
+            Read::Message(Message::Monitor { .. }) | Read::Unasked => {}
+            Read::Progress => {
+                if let Some(pull) = &mut self.pull {
+                    pull.heard = now;
+                }
+            }
+            Read::Content { kind, bytes } => self.content(index, kind, Arc::new(bytes), now),
+            Read::TooLarge { bytes } => {
+                let size = content::size(usize::try_from(bytes).unwrap_or(usize::MAX));
+                let most = content::size(usize::try_from(HELD_MAX).unwrap_or(usize::MAX));
+                self.pull_failed(&format!("has {size} in its clipboard, more than {most}"), now);
+            }
+        }
+    }
+
+    fn content(&mut self, index: DomainIndex, kind: u32, bytes: Secret, now: Time) {
+        let Some(pull) = self.pull.take_if(|pull| pull.from == index) else { return };
+        if number(pull.media_type) != Some(kind) || bytes.is_empty() {
+            self.pull = Some(pull);
+            return self.pull_failed("has nothing in its clipboard any more", now);
+        }
+        let (media_type, ticket) = (pull.media_type, pull.ticket);
+        let name = self.name(index);
+        let event = Event::new("clipboard-copied")
+            .of(&name)
+            .with("type", media_type.word())
+            .with("bytes", bytes.len())
+            .with("sha256", hash(&bytes));
+        self.out.push(Output::Note(event));
+        let amount = content::amount(media_type, &bytes);
+        let words = format!(
+            "Copied from {}: {amount}.\nGo to the other desktop and press {}.",
+            label(&self.policy, &name),
+            self.policy.hotkeys().paste.value
+        );
+        let until = now.saturating_add(HELD_FOR);
+        self.held = Some(Held { from: index, media_type, content: bytes, until });
+        self.out.push(Output::Said(ticket, Outcome::yes(words)));
+        if let Some((to, ticket)) = self.early.take() {
+            self.paste(to, ticket, now);
+        }
+    }
+
+    /// A chord was pressed with this domain in front.
+    pub fn chord(&mut self, chord: Chord, front: DomainIndex, ticket: Option<Ticket>, now: Time) {
+        if front >= self.guests.len() {
+            return self.say(ticket, Outcome::no("There is no such desktop."));
+        }
+        match chord {
+            Chord::Copy => self.copy(front, ticket, now),
+            Chord::Paste => self.paste(front, ticket, now),
+        }
+    }
+
+    fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {
+        self.forget();
+        let shown = label(&self.policy, &self.name(from)).to_owned();
+        if !self.allowed(from, from, now) {
+            return self.say(ticket, too_often());
+        }
+        let Some(guest) = self.guests.get_mut(from) else { return };
+        if !guest.has_agent() {
+            return self.say(ticket, no_agent(&shown));
+        }
+        let Some(media_type) = guest.best() else {
+            return self.say(
+                ticket,
+                Outcome::no(format!(
+                    "Nothing is copied in {shown}.\nMark it there, press Ctrl+C, then this key again."
+                )),
+            );
+        };
+        // `best` knows only what has a number.
+        let wanted = number(media_type).unwrap_or_default();
+        guest.reader.expect(Some(HELD_MAX));
+        if !guest.outbox.send(&Message::Request(wanted)) {
+            guest.reader.expect(None);
+            return self.say(ticket, no_agent(&shown));
+        }
+        self.pull = Some(Pull { from, media_type, ticket, since: now, heard: now });
+    }
+
+    fn pull_failed(&mut self, why: &str, now: Time) {
+        let Some(pull) = self.pull.take() else { return };
+        if let Some(guest) = self.guests.get_mut(pull.from) {
+            guest.reader.expect(None);
+        }
+        let name = self.name(pull.from);
+        let words = format!("Not copied: {} {why}.", label(&self.policy, &name));
+        self.say(pull.ticket, Outcome::no(words));
+        if let Some((to, ticket)) = self.early.take() {
+            self.paste(to, ticket, now);
+        }
+    }
+
+    fn paste(&mut self, to: DomainIndex, ticket: Option<Ticket>, now: Time) {
+        self.end_crossing("another paste");
+        if self.pull.is_some() {
+            if let Some((_, before)) = self.early.replace((to, ticket)) {
+                self.say(before, Outcome::no("Not pasted: another paste came after it."));
+            }
+            return;
+        }
+        self.expire(now);
+        let Some(held) = &self.held else {
+            let words = format!(
+                "Nothing to paste.\nGo where it is, copy it, and press {} there.",
+                self.policy.hotkeys().copy.value
+            );
+            return self.say(ticket, Outcome::no(words));
+        };
+        let (from, media_type, content) =
+            (held.from, held.media_type, Secret::clone(&held.content));
+        if !self.allowed(from, to, now) {
+            return self.say(ticket, too_often());
+        }
+        let shown = label(&self.policy, &self.name(to)).to_owned();
+        if !self.guests.get(to).is_some_and(Guest::has_agent) {
+            return self.say(ticket, no_agent(&shown));
+        }
+        self.judge(Wanted { from, to, media_type, content, ticket }, now);
+    }
+
+    /// Has the policy decide on a paste, and does what it says.
+    fn judge(&mut self, wanted: Wanted, now: Time) {
+        let Wanted { from, to, media_type, content, ticket } = wanted;
+        let policy = Arc::clone(&self.policy);
+        let (source, target) = (self.name(from), self.name(to));
+        let high = |name: &str| policy.domain(name).is_some_and(policy::language::Domain::is_high);
+        let strict = high(&target) && !high(&source);
+        let is_text = matches!(media_type, MediaType::TextPlain | MediaType::FileList);
+        let most = usize::try_from(HELD_MAX).unwrap_or(usize::MAX);
+        // Text is judged as it would be pasted. A picture is judged as it was copied: decoding it costs more than a no is worth.
+        let early = is_text.then(|| content::fit(media_type, &content, strict, most));
+        let bytes = match &early {
+            Some(Ok(fit)) => fit.bytes.as_ref().map_or(content.len(), |bytes| bytes.len()),
+            _ => content.len(),
+        };
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let request = ClipboardRequest { from: &source, to: &target, media_type, bytes };
+        let mut verdict = policy.decide(&Request::Clipboard(request), &Context::default());
+        let inspected: Vec<&str> = verdict
+            .obligations()
+            .filter_map(|owed| match owed {
+                Obligation::Inspect(detectors) => Some(detectors.iter().map(|d| d.value.name())),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        let mut unfit: Option<Unfit> = None;
+        let mut changes = Changes::default();
+        let mut final_type = media_type;
+        let mut crosses = Secret::clone(&content);
+        if verdict.decision() != Decision::Deny {
+            match early.unwrap_or_else(|| content::fit(media_type, &content, strict, most)) {
+                Ok(fit) => {
+                    (changes, final_type) = (fit.changes, fit.media_type);
+                    if let Some(bytes) = fit.bytes {
+                        crosses = Arc::new(bytes);
+                    }
+                    verdict = verdict.inspected(&crosses);
+                }
+                Err(problem) => unfit = Some(problem),
+            }
+        }
+        let decision = if unfit.is_some() { Decision::Deny } else { verdict.decision() };
+        let by = (decision.word(), verdict.rule().map(|rule| rule.id.value.to_string()));
+        let mut event = Event::new("clipboard")
+            .of(&target)
+            .with("from", source.as_str())
+            .with("to", target.as_str())
+            .with("type", media_type.word())
+            .with("bytes", bytes)
+            .with("sha256", hash(&crosses))
+            .with("break_glass", false);
+        (event.verdict, event.rule, event.policy) =
+            (Some(by.0), by.1.clone(), Some(policy.serial()));
+        if !inspected.is_empty() {
+            event = event.with("inspected", inspected);
+        }
+        if let Reason::Found(detector) = verdict.reason() {
+            event = event.with("hits", vec![detector.name()]);
+        }
+        if !changes.none() {
+            event = event.with("normalised", changes.to_string());
+        }
+        let amount = content::amount(final_type, &crosses);
+        let what =
+            format!("{amount} from {} to {}", label(&policy, &source), label(&policy, &target));
+        if let Some(problem) = unfit {
+            let event = event.with("unfit", problem.to_string());
+            self.out.push(Output::Note(event));
+            let words = format!("Not pasted: {what}.\nReason: {problem}.");
+            return self.say(ticket, Outcome::no(words).by(&by));
+        }
+        self.last_id += 1;
+        let id = self.last_id;
+        let stage = match decision {
+            Decision::Deny | Decision::ReadOnly => {
+                self.out.push(Output::Note(event));
+                let words = denied(&policy, &what, &verdict);
+                return self.say(ticket, Outcome::no(words).by(&by));
+            }
+            Decision::Ask => {
+                let preview = content::preview(final_type, &crosses);
+                let text = format!("Paste {what}?\n{preview}");
+                self.out.push(Output::Ask(ticket, id, text));
+                Stage::Asking { until: now.saturating_add(ASK_FOR) }
+            }
+            Decision::Allow => {
+                self.out.push(Output::Record(id, event.clone()));
+                Stage::Recording
+            }
+        };
+        self.crossing = Some(Crossing {
+            id,
+            stage,
+            ticket,
+            from,
+            to,
+            judged: (media_type, bytes),
+            media_type: final_type,
+            content: crosses,
+            event,
+            by,
+            what,
+        });
+    }
+
+    /// A question was answered.
+    pub fn answered(&mut self, id: u64, yes: bool) {
+        let asked = |crossing: &mut Crossing| {
+            crossing.id == id && matches!(crossing.stage, Stage::Asking { .. })
+        };
+        let Some(mut crossing) = self.crossing.take_if(asked) else { return };
+        crossing.event = crossing.event.with("answer", if yes { "yes" } else { "no" });
+        if !yes {
+            return self.refuse(crossing, "it was answered with no");
+        }
+        crossing.stage = Stage::Recording;
+        self.out.push(Output::Record(id, crossing.event.clone()));
+        self.crossing = Some(crossing);
+    }
+
+    fn refuse(&mut self, crossing: Crossing, why: &str) {
+        let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
+        self.out.push(Output::Note(crossing.event));
+        self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
+    }
+
+    /// Ends what is being decided on, with no.
+    fn end_crossing(&mut self, why: &str) {
+        let Some(crossing) = self.crossing.take() else { return };
+        match crossing.stage {
+            Stage::Asking { .. } => {
+                self.out.push(Output::Withdraw(crossing.id));
+                let event = crossing.event.clone().with("answer", why);
+                let why = format!("there was no answer ({why})");
+                self.refuse(Crossing { event, ..crossing }, &why);
+            }
+            // It is written down as allowed; it will not happen, which a second entry says.
+            Stage::Recording => {
+                let event = Event::new("clipboard-not-delivered")
+                    .of(&self.name(crossing.to))
+                    .with("why", why);
+                self.out.push(Output::Note(event));
+                let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
+                self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
+            }
+        }
+    }
+
+    /// Whether what was to be recorded is on the disk.
+    pub fn recorded(&mut self, id: u64, done: bool, now: Time) {
+        let recorded =
+            |crossing: &mut Crossing| crossing.id == id && crossing.stage == Stage::Recording;
+        let Some(crossing) = self.crossing.take_if(recorded) else { return };
+        let Crossing { ticket, from, to, judged, media_type, content, by, what, .. } = crossing;
+        if !done {
+            return self.say(ticket, Outcome::no(LOG).by(&by));
+        }
+        let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
+            let event = Event::new("clipboard-not-delivered").of(&self.name(to));
+            self.out.push(Output::Note(event.with("why", "its agent is gone")));
+            let name = self.name(to);
+            return self.say(ticket, no_agent(label(&self.policy, &name)).by(&by));
+        };
+        let text = media_type == MediaType::TextPlain;
+        let content = if text && guest.ends_lines_with_crlf() {
+            Arc::new(content::with_crlf(&content))
+        } else {
+            content
+        };
+        let number = number(media_type).unwrap_or_default();
+        let words = if guest.offer(Offer::new(from, judged, number, content, now)) {
+            Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))
+        } else {
+            Outcome::no(format!("Not pasted: {what}.\nReason: the desktop does not take anything."))
+        };
+        self.say(ticket, words.by(&by));
+    }
+
+    /// Another policy is in force. What was offered under the old one and would not be under this is taken back.
+    pub fn policy(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+        self.end_crossing("another policy came into force");
+        let names: Vec<String> = self.guests.iter().map(|guest| guest.name.clone()).collect();
+        for guest in &mut self.guests {
+            let Some(offer) = &guest.offer else { continue };
+            let (media_type, bytes) = offer.judged;
+            let from = names.get(offer.from).map_or("", String::as_str);
+            let request = ClipboardRequest { from, to: &guest.name, media_type, bytes };
+            let verdict = self.policy.decide(&Request::Clipboard(request), &Context::default());
+            if verdict.inspected(&offer.content).decision() != Decision::Deny {
+                continue;
+            }
+            guest.withdraw();
+            let mut event = Event::new("clipboard-withdrawn").of(&guest.name);
+            event.policy = Some(self.policy.serial());
+            self.out.push(Output::Note(event.with("why", "the policy in force denies it")));
+        }
+    }
+
+    /// The screen was locked: whoever comes next finds nothing.
+    pub fn locked(&mut self) {
+        self.forget();
+        self.guests.iter_mut().for_each(|guest| drop(guest.withdraw()));
+    }
+
+    /// Wipes what is held, ends what is under way.
+    fn forget(&mut self) {
+        self.held = None;
+        self.end_crossing("it was not wanted any more");
+        if let Some((_, ticket)) = self.early.take() {
+            self.say(ticket, Outcome::no("Not pasted: it was not wanted any more."));
+        }
+        if let Some(pull) = self.pull.take() {
+            if let Some(guest) = self.guests.get_mut(pull.from) {
+                guest.reader.expect(None);
+            }
+            self.say(pull.ticket, Outcome::no("Not copied: it was not wanted any more."));
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Time) {
+        self.expire(now);
+        if let Some(pull) = &self.pull
+            && (now >= pull.heard + PULL_SILENCE || now >= pull.since + PULL_MAX)
+        {
+            self.pull_failed("does not hand over what it has in its clipboard", now);
+        }
+        if let Some(Crossing { stage: Stage::Asking { until }, .. }) = &self.crossing
+            && now >= *until
+        {
+            self.end_crossing("silence");
+        }
+        for guest in &mut self.guests {
+            if guest.offer.as_ref().is_some_and(|offer| now >= offer.until) {
+                guest.withdraw();
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Time) {
+        self.held.take_if(|held| now >= held.until);
+    }
+
+    /// When [`Self::tick`] is next due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let pull = self.pull.as_ref().map(|p| (p.heard + PULL_SILENCE).min(p.since + PULL_MAX));
+        let asking = self.crossing.as_ref().and_then(|crossing| match crossing.stage {
+            Stage::Asking { until } => Some(until),
+            Stage::Recording => None,
+        });
+        let offers = self.guests.iter().filter_map(|guest| Some(guest.offer.as_ref()?.until));
+        let held = self.held.as_ref().map(|held| held.until);
+        pull.into_iter().chain(asking).chain(held).chain(offers).min()
+    }
+
+    fn allowed(&mut self, from: DomainIndex, to: DomainIndex, now: Time) -> bool {
+        let at = from * self.guests.len() + to;
+        self.allowances.get_mut(at).is_some_and(|allowance| allowance.take(1, now))
+    }
+
+    fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
+        self.out.push(Output::Said(ticket, outcome));
+    }
+
+    fn name(&self, index: DomainIndex) -> String {
+        self.guests.get(index).map(|guest| guest.name.clone()).unwrap_or_default()
+    }
+}
+
+/// A paste as it was asked for.
+struct Wanted {
+    from: DomainIndex,
+    to: DomainIndex,
+    media_type: MediaType,
+    content: Secret,
+    ticket: Option<Ticket>,
+}
+
+fn too_often() -> Outcome {
+    Outcome::no(format!("Too often: wait {} seconds.", CHORD_EVERY.as_secs()))
+}
+
+fn no_agent(label: &str) -> Outcome {
+    Outcome::no(format!(
+        "{label} cannot copy or paste: no clipboard agent runs there.\nIT: install the package spice-vdagent in it."
+    ))
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,52 @@
+//! What people are told.
+
+use policy::Policy;
+use policy::decide::{Reason, Verdict};
+
+/// How a chord ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Whether it did what it was pressed for.
+    pub done: bool,
+    /// The policy's verdict, if it was asked.
+    pub verdict: Option<&'static str>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// In a clinician's words.
+    pub words: String,
+}
+
+impl Outcome {
+    pub(super) fn no(words: impl Into<String>) -> Self {
+        Self { done: false, verdict: None, rule: None, words: words.into() }
+    }
+
+    pub(super) fn yes(words: impl Into<String>) -> Self {
+        Self { done: true, ..Self::no(words) }
+    }
+
+    /// Says what the policy said.
+    #[must_use]
+    pub(super) fn by(self, (verdict, rule): &(&'static str, Option<String>)) -> Self {
+        Self { verdict: Some(verdict), rule: rule.clone(), ..self }
+    }
+}
+
+/// A domain as its banner calls it.
+pub(super) fn label<'a>(policy: &'a Policy, name: &'a str) -> &'a str {
+    policy.domain(name).map_or(name, |domain| &domain.label.value)
+}
+
+/// Why not, and whom to ask.
+pub(super) fn denied(policy: &Policy, what: &str, verdict: &Verdict<'_>) -> String {
+    let reason = verdict.reason();
+    let rule = match (reason, verdict.rule()) {
+        (Reason::Found(_) | Reason::Unreadable(_), Some(rule)) => {
+            format!(" (rule `{}`)", rule.id.value)
+        }
+        _ => String::new(),
+    };
+    format!("Not pasted: {what}.\nThe policy: {reason}{rule}.\nQuestions: {}", policy.issuer())
+}
+
+pub(super) const LOG: &str = "Not pasted: the audit log cannot be written.\nCall IT.";

@@ -1,0 +1,156 @@
+//! What waits to be sent to one guest.
+//!
+//! Content is not copied: a transfer holds the one [`Secret`] there is, and makes its chunks as the guest takes them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Message;
+use super::spec::{
+    CHUNK_HEADER, CHUNK_MAX, MESSAGE_HEADER, PORT_CLIENT, PROTOCOL, SELECTION_CLIPBOARD, kind,
+};
+
+/// Content on its way or kept for a while; wiped when the last who holds it lets go.
+pub type Secret = Arc<Zeroizing<Vec<u8>>>;
+
+/// Messages that may wait beside one transfer of content. A guest that asks without reading gets no more answers.
+const WAITING_MAX: usize = 64;
+
+#[derive(Debug)]
+struct Waiting {
+    /// The header, and the body's start where there is content, the whole body where there is none.
+    start: Vec<u8>,
+    content: Option<Secret>,
+    /// Bytes of both that are in chunks already.
+    at: usize,
+}
+
+impl Waiting {
+    fn len(&self) -> usize {
+        self.start.len() + self.content.as_ref().map_or(0, |content| content.len())
+    }
+
+    /// The bytes from `at`, as far as they lie together.
+    fn rest(&self) -> &[u8] {
+        match (self.start.get(self.at..), &self.content) {
+            (Some(rest), _) if !rest.is_empty() => rest,
+            (_, Some(content)) => {
+                content.get(self.at.saturating_sub(self.start.len())..).unwrap_or_default()
+            }
+            _ => &[],
+        }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    waiting: VecDeque<Waiting>,
+    /// Bytes of chunks that are made and not taken yet.
+    ready: Zeroizing<Vec<u8>>,
+    taken: usize,
+    /// Whether clipboard messages name their selection.
+    selection: bool,
+}
+
+impl Outbox {
+    /// The guest named its capabilities: whether clipboard messages begin with the selection.
+    pub fn set_selection(&mut self, selection: bool) {
+        self.selection = selection;
+    }
+
+    /// Has a message wait. `false`: too much waits already, and it is not sent.
+    pub fn send(&mut self, message: &Message) -> bool {
+        let (kind, body) = message.encode(self.selection);
+        self.push(kind, &body, None)
+    }
+
+    /// Has content wait, as this type; `None` says that there is none. `false`: content waits already, or too much else.
+    pub fn send_content(&mut self, kind: u32, content: Option<Secret>) -> bool {
+        if content.is_some() && self.sends_content() {
+            return false;
+        }
+        let selection: &[u8] = if self.selection { &[SELECTION_CLIPBOARD, 0, 0, 0] } else { &[] };
+        self.push(kind::CLIPBOARD, &[selection, &kind.to_le_bytes()].concat(), content)
+    }
+
+    fn push(&mut self, kind: u32, body: &[u8], content: Option<Secret>) -> bool {
+        let size = body.len() + content.as_ref().map_or(0, |content| content.len());
+        let Ok(size) = u32::try_from(size) else { return false };
+        if self.waiting.len() >= WAITING_MAX {
+            return false;
+        }
+        let mut start = Vec::with_capacity(MESSAGE_HEADER + body.len());
+        start.extend(PROTOCOL.to_le_bytes());
+        start.extend(kind.to_le_bytes());
+        start.extend(0u64.to_le_bytes());
+        start.extend(size.to_le_bytes());
+        start.extend(body);
+        self.waiting.push_back(Waiting { start, content, at: 0 });
+        true
+    }
+
+    /// Whether content is on its way.
+    #[must_use]
+    pub fn sends_content(&self) -> bool {
+        self.waiting.iter().any(|waiting| waiting.content.is_some())
+    }
+
+    /// Whether there is nothing to send.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.ready.is_empty()
+    }
+
+    /// Bytes to write now; none when nothing waits. At most `most` bytes are made ready, rounded up to a chunk.
+    pub fn bytes(&mut self, most: usize) -> &[u8] {
+        if self.ready.is_empty() {
+            // Large enough for all of it: a buffer that grows leaves copies behind that nobody wipes.
+            let most_made = most.saturating_add(CHUNK_HEADER + CHUNK_MAX);
+            while self.ready.len() < most && self.chunk(most_made) {}
+        }
+        self.ready.get(self.taken..).unwrap_or_default()
+    }
+
+    /// So many of [`Self::bytes`] are written.
+    pub fn took(&mut self, count: usize) {
+        self.taken = self.taken.saturating_add(count);
+        if self.taken >= self.ready.len() {
+            // Wiped as it is dropped.
+            self.ready = Zeroizing::default();
+            self.taken = 0;
+        }
+    }
+
+    fn chunk(&mut self, most_made: usize) -> bool {
+        let Some(waiting) = self.waiting.front_mut() else { return false };
+        let size = (waiting.len() - waiting.at.min(waiting.len())).min(CHUNK_MAX);
+        if self.ready.capacity() == 0 {
+            self.ready.reserve_exact(most_made);
+        }
+        self.ready.extend(PORT_CLIENT.to_le_bytes());
+        self.ready.extend(u32::try_from(size).unwrap_or_default().to_le_bytes());
+        let mut left = size;
+        while left > 0 {
+            let rest = waiting.rest();
+            let part = rest.get(..left.min(rest.len())).unwrap_or_default();
+            if part.is_empty() {
+                break;
+            }
+            self.ready.extend_from_slice(part);
+            left -= part.len();
+            waiting.at += part.len();
+        }
+        if waiting.at >= waiting.len() {
+            self.waiting.pop_front();
+        }
+        true
+    }
+
+    /// The connection is gone, and all that waited with it.
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}

@@ -1,0 +1,330 @@
+//! From a guest's bytes to its messages.
+
+use zeroize::Zeroizing;
+
+use super::message::{Capabilities, Message};
+use super::spec::{
+    CHUNK_HEADER, GRAB_TYPES_MAX, MESSAGE_HEADER, MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL,
+    SELECTION_CLIPBOARD, SMALL_MAX, kind,
+};
+
+/// Why a stream cannot be followed any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A chunk for neither of the two there are.
+    #[error("a chunk for port {0}, which does not exist")]
+    Port(u32),
+    /// Another version, or no message at all.
+    #[error("a message of protocol {0}, not {PROTOCOL}")]
+    Protocol(u32),
+    /// A size beyond reason.
+    #[error("a message of type {kind} that claims {size} bytes")]
+    Size {
+        /// The message's type.
+        kind: u32,
+        /// What it claims.
+        size: u32,
+    },
+    /// A body too short for its type.
+    #[error("a message of type {kind} with {size} bytes, too short for it")]
+    Short {
+        /// The message's type.
+        kind: u32,
+        /// Bytes of its body.
+        size: u32,
+    },
+}
+
+/// What was read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Read {
+    /// A whole message.
+    Message(Message),
+    /// Part of the content that was asked for; the time it may take begins anew.
+    Progress,
+    /// The content that was asked for.
+    Content {
+        /// Its type.
+        kind: u32,
+        /// The bytes.
+        bytes: Zeroizing<Vec<u8>>,
+    },
+    /// Content that is larger than allowed begins; it is skipped.
+    TooLarge {
+        /// Bytes it claims to have.
+        bytes: u32,
+    },
+    /// Content nobody asked for begins; it is skipped.
+    Unasked,
+}
+
+/// How far the message that is coming in has come.
+#[derive(Debug)]
+enum State {
+    Header { bytes: [u8; MESSAGE_HEADER], have: usize },
+    Small { kind: u32, size: u32, body: Vec<u8> },
+    ContentStart { size: u32, bytes: [u8; 8], have: usize },
+    Content { kind: u32, size: usize, bytes: Zeroizing<Vec<u8>> },
+    Skip { left: u32 },
+}
+
+impl State {
+    const START: Self = Self::Header { bytes: [0; MESSAGE_HEADER], have: 0 };
+}
+
+/// Reassembles chunks and messages. `bytes kept <= max(SMALL_MAX, what was allowed by expect)`.
+#[derive(Debug)]
+pub struct Reader {
+    chunk: [u8; CHUNK_HEADER],
+    chunk_have: usize,
+    port: u32,
+    chunk_left: u32,
+    state: State,
+    selection: bool,
+    /// The most content may have; nothing is wanted if none.
+    expected: Option<u32>,
+    shown: usize,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            chunk: [0; CHUNK_HEADER],
+            chunk_have: 0,
+            port: 0,
+            chunk_left: 0,
+            state: State::START,
+            selection: false,
+            expected: None,
+            shown: 0,
+        }
+    }
+}
+
+/// Between two [`Read::Progress`], in bytes.
+const PROGRESS: usize = 64 * 1024;
+
+/// Moves bytes from `input` to `into` from `have`; whether it is full.
+fn fill(into: &mut [u8], have: &mut usize, input: &mut &[u8]) -> bool {
+    let space = into.get_mut(*have..).unwrap_or_default();
+    let count = space.len().min(input.len());
+    let (now, later) = input.split_at(count);
+    if let Some(space) = space.get_mut(..count) {
+        space.copy_from_slice(now);
+    }
+    *input = later;
+    *have += count;
+    *have >= into.len()
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    let bytes = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+impl Reader {
+    /// Clipboard messages name their selection from now on, or do not.
+    pub fn set_selection(&mut self, selection: bool) {
+        self.selection = selection;
+    }
+
+    /// Content of up to so many bytes is wanted, or none any more. What has begun to come in is then dropped.
+    pub fn expect(&mut self, most: Option<u32>) {
+        self.expected = most;
+        if most.is_none()
+            && let State::Content { size, bytes, .. } = &self.state
+        {
+            let left = u32::try_from(size.saturating_sub(bytes.len())).unwrap_or(u32::MAX);
+            self.state = if left == 0 { State::START } else { State::Skip { left } };
+        }
+    }
+
+    /// Takes from `input` up to the end of one message, or all of it.
+    ///
+    /// # Errors
+    /// The stream makes no sense; nothing after this means anything.
+    pub fn read(&mut self, input: &mut &[u8]) -> Result<Option<Read>, Malformed> {
+        while !input.is_empty() {
+            if self.chunk_left == 0 {
+                if fill(&mut self.chunk, &mut self.chunk_have, input) {
+                    self.chunk_have = 0;
+                    self.port = word(&self.chunk, 0).unwrap_or_default();
+                    self.chunk_left = word(&self.chunk, 4).unwrap_or_default();
+                    if self.port != PORT_CLIENT && self.port != PORT_SERVER {
+                        return Err(Malformed::Port(self.port));
+                    }
+                }
+                continue;
+            }
+            let here = usize::try_from(self.chunk_left).unwrap_or(usize::MAX).min(input.len());
+            let (mut part, later) = input.split_at(here);
+            let read = if self.port == PORT_CLIENT {
+                self.message(&mut part)
+            } else {
+                part = &[]; // what a guest tells a display server is none of ours
+                Ok(None)
+            };
+            let used = here - part.len();
+            self.chunk_left -= u32::try_from(used).unwrap_or(self.chunk_left);
+            *input = input.get(used..).unwrap_or(later);
+            if let Some(read) = read? {
+                return Ok(Some(read));
+            }
+        }
+        Ok(None)
+    }
+
+    fn message(&mut self, input: &mut &[u8]) -> Result<Option<Read>, Malformed> {
+        while !input.is_empty() {
+            match &mut self.state {
+                State::Header { bytes, have } => {
+                    if !fill(bytes, have, input) {
+                        return Ok(None);
+                    }
+                    let bytes = *bytes;
+                    if let Some(read) = self.header(&bytes)? {
+                        return Ok(Some(read));
+                    }
+                }
+                State::Small { kind, size, body } => {
+                    let want = usize::try_from(*size).unwrap_or(0).saturating_sub(body.len());
+                    let (now, later) = input.split_at(want.min(input.len()));
+                    body.extend_from_slice(now);
+                    *input = later;
+                    if now.len() < want {
+                        return Ok(None);
+                    }
+                    let (kind, body) = (*kind, std::mem::take(body));
+                    self.state = State::START;
+                    if let Some(message) = self.small(kind, &body)? {
+                        return Ok(Some(Read::Message(message)));
+                    }
+                }
+                State::ContentStart { size, bytes, have } => {
+                    let length = if self.selection { 8 } else { 4 };
+                    if !fill(bytes.get_mut(..length).unwrap_or_default(), have, input) {
+                        return Ok(None);
+                    }
+                    let (size, bytes) = (*size, *bytes);
+                    if let Some(read) = self.content_start(size, &bytes, length) {
+                        return Ok(Some(read));
+                    }
+                }
+                State::Content { kind, size, bytes } => {
+                    let want = size.saturating_sub(bytes.len());
+                    let (now, later) = input.split_at(want.min(input.len()));
+                    bytes.extend_from_slice(now); // within what was reserved
+                    *input = later;
+                    if now.len() == want {
+                        let (kind, bytes) = (*kind, std::mem::take(bytes));
+                        self.state = State::START;
+                        self.expected = None;
+                        return Ok(Some(Read::Content { kind, bytes }));
+                    }
+                    if bytes.len() >= self.shown.saturating_add(PROGRESS) {
+                        self.shown = bytes.len();
+                        return Ok(Some(Read::Progress));
+                    }
+                }
+                State::Skip { left } => {
+                    let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                    *input = input.get(here..).unwrap_or_default();
+                    *left -= u32::try_from(here).unwrap_or(*left);
+                    if *left == 0 {
+                        self.state = State::START;
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn header(&mut self, bytes: &[u8]) -> Result<Option<Read>, Malformed> {
+        let at = |at| word(bytes, at).unwrap_or_default();
+        let (protocol, kind, size) = (at(0), at(4), at(16));
+        if protocol != PROTOCOL {
+            return Err(Malformed::Protocol(protocol));
+        }
+        if size > MESSAGE_MAX {
+            return Err(Malformed::Size { kind, size });
+        }
+        self.state = match kind {
+            kind::CLIPBOARD => {
+                let least = if self.selection { 8 } else { 4 };
+                if size < least {
+                    return Err(Malformed::Short { kind, size });
+                }
+                State::ContentStart { size: size - least, bytes: [0; 8], have: 0 }
+            }
+            kind::ANNOUNCE_CAPABILITIES
+            | kind::CLIPBOARD_GRAB
+            | kind::CLIPBOARD_REQUEST
+            | kind::CLIPBOARD_RELEASE => {
+                if size > SMALL_MAX {
+                    return Err(Malformed::Size { kind, size });
+                }
+                if size == 0 {
+                    self.state = State::START;
+                    return Ok(self.small(kind, &[])?.map(Read::Message));
+                }
+                State::Small { kind, size, body: Vec::new() }
+            }
+            _ if size == 0 => State::START,
+            _ => State::Skip { left: size },
+        };
+        Ok(None)
+    }
+
+    fn content_start(&mut self, size: u32, bytes: &[u8; 8], length: usize) -> Option<Read> {
+        let kind = word(bytes, length.saturating_sub(4)).unwrap_or_default();
+        let selection = if self.selection { bytes.first() } else { None };
+        let ours = selection.is_none_or(|selection| *selection == SELECTION_CLIPBOARD);
+        self.state = if size == 0 { State::START } else { State::Skip { left: size } };
+        match self.expected {
+            Some(most) if ours && size <= most => {
+                if size == 0 {
+                    self.expected = None;
+                    return Some(Read::Content { kind, bytes: Zeroizing::default() });
+                }
+                let size = usize::try_from(size).ok()?;
+                // Whole at once: a buffer that grows leaves copies behind that nobody wipes.
+                let bytes = Zeroizing::new(Vec::with_capacity(size));
+                self.shown = 0;
+                self.state = State::Content { kind, size, bytes };
+                None
+            }
+            Some(_) if ours => {
+                self.expected = None;
+                Some(Read::TooLarge { bytes: size })
+            }
+            _ => Some(Read::Unasked),
+        }
+    }
+
+    /// `None`: about another selection, of no interest.
+    fn small(&self, kind: u32, body: &[u8]) -> Result<Option<Message>, Malformed> {
+        let short = || Malformed::Short { kind, size: u32::try_from(body.len()).unwrap_or(0) };
+        if kind == kind::ANNOUNCE_CAPABILITIES {
+            let request = word(body, 0).ok_or_else(short)? != 0;
+            let capabilities = Capabilities(word(body, 4).unwrap_or_default());
+            return Ok(Some(Message::Announce { request, capabilities }));
+        }
+        let body = if self.selection {
+            let (start, rest) = body.split_at_checked(4).ok_or_else(short)?;
+            if start.first() != Some(&SELECTION_CLIPBOARD) {
+                return Ok(None);
+            }
+            rest
+        } else {
+            body
+        };
+        Ok(match kind {
+            kind::CLIPBOARD_GRAB => {
+                let types = body.chunks_exact(4).take(GRAB_TYPES_MAX);
+                Some(Message::Grab(types.filter_map(|bytes| word(bytes, 0)).collect()))
+            }
+            kind::CLIPBOARD_REQUEST => Some(Message::Request(word(body, 0).ok_or_else(short)?)),
+            _ => Some(Message::Release),
+        })
+    }
+}
