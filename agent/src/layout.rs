@@ -6,6 +6,7 @@
 //! | `<runtime>/agent.lock` | one agent at a time | |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
+//! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-external` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
 //! | `<state>/audit/`, `<state>/keys/` | the audit log and its key, see [`crate::recorder`] | root alone |
 //! | `<state>/handover.json` | former drivers of what is handed over | root alone |
@@ -65,6 +66,12 @@ impl Layout {
     #[must_use]
     pub fn port_socket(&self, domain: &str, port: &str) -> PathBuf {
         self.domain(domain).join(format!("{port}.sock"))
+    }
+
+    /// Where an external domain's SPICE agent is connected.
+    #[must_use]
+    pub fn vdagent_socket(&self, domain: &str) -> PathBuf {
+        self.domain(domain).join("vdagent.sock")
     }
 
     /// The agent's control socket.

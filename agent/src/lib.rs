@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clipboard;
 pub mod control;
 pub mod daemon;
 pub mod doctor;

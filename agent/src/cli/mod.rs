@@ -3,6 +3,7 @@
 //! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent.
 
 mod audit;
+mod clipboard;
 mod doctor;
 mod domains;
 mod policy;
@@ -83,6 +84,9 @@ enum Command {
     Lock,
     /// Unlock the screen, as the lock hotkey does on a locked screen
     Unlock,
+    /// Copy and paste between domains where there is no seat
+    #[command(subcommand)]
+    Clipboard(clipboard::ClipboardCommand),
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Switch { domain } => domains::switch(&common, domain),
         Command::Lock => domains::say(&common, &Request::Lock, "locked"),
         Command::Unlock => domains::say(&common, &Request::Unlock, "unlocked"),
+        Command::Clipboard(command) => clipboard::run(&common, command),
         Command::Policy(command) => policy::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),

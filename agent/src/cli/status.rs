@@ -105,6 +105,9 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         for other in domain.pci.iter().filter(|function| !function.nic) {
             writeln!(out, "{}: also has {}", domain.name, function(other))?;
         }
+        if domain.state == "running" && !domain.clipboard_agent {
+            writeln!(out, "{}: no clipboard agent runs in its guest yet", domain.name)?;
+        }
         if domain.silent {
             writeln!(out, "{}: its VMM does not answer; the guest runs on", domain.name)?;
         }

@@ -54,6 +54,28 @@ pub enum Request {
     Lock,
     /// Unlock it.
     Unlock,
+    /// Press the copy chord with this domain in front, where there is no seat.
+    Copy {
+        /// Which.
+        domain: String,
+    },
+    /// Press the paste chord with this domain in front, where there is no seat.
+    Paste {
+        /// Which.
+        domain: String,
+    },
+    /// How far is that chord?
+    ClipboardOutcome {
+        /// Its number, from the answer to `copy` or `paste`.
+        ticket: u64,
+    },
+    /// Answer the question that it led to.
+    ClipboardAnswer {
+        /// Its number.
+        ticket: u64,
+        /// The answer.
+        yes: bool,
+    },
     /// Start the guest anew within its VMM, without asking it.
     Reset {
         /// Which.
@@ -72,6 +94,9 @@ pub struct Answer {
     /// The answer to `status`.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusReport>,
+    /// How far a chord of the command line is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clipboard: Option<ClipboardReport>,
 }
 
 impl Answer {
@@ -79,10 +104,53 @@ impl Answer {
     #[must_use]
     pub fn of(result: Result<Option<StatusReport>, String>) -> Self {
         match result {
-            Ok(status) => Self { ok: true, error: None, status },
-            Err(error) => Self { ok: false, error: Some(error), status: None },
+            Ok(status) => Self { ok: true, error: None, status, clipboard: None },
+            Err(error) => Self { ok: false, error: Some(error), status: None, clipboard: None },
         }
     }
+
+    /// How far a chord is.
+    #[must_use]
+    pub fn of_clipboard(report: ClipboardReport) -> Self {
+        Self { clipboard: Some(report), ..Self::of(Ok(None)) }
+    }
+}
+
+/// A clipboard chord of the command line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClipboardReport {
+    /// Its number.
+    pub ticket: u64,
+    /// How far it is.
+    pub state: ClipboardState,
+    /// Whether it did what it was pressed for, once it has ended.
+    pub done: bool,
+    /// The policy's verdict, if it was asked.
+    pub verdict: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// The question, or how it ended.
+    pub words: String,
+}
+
+impl ClipboardReport {
+    /// One that has not ended.
+    #[must_use]
+    pub fn new(ticket: u64, state: ClipboardState, words: String) -> Self {
+        Self { ticket, state, done: false, verdict: None, rule: None, words }
+    }
+}
+
+/// How far a chord is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClipboardState {
+    /// Under way.
+    Pending,
+    /// A person has to say yes.
+    Question,
+    /// It has ended.
+    Ended,
 }
 
 /// How things are.
@@ -185,6 +253,9 @@ pub struct DomainReport {
     pub problem: Option<String>,
     /// `passthrough`, `vlan` or `none`.
     pub network: String,
+    /// Whether a SPICE agent runs in its guest, so that it can copy and paste.
+    #[serde(default)]
+    pub clipboard_agent: bool,
     /// Its PCI functions, the NIC first.
     pub pci: Vec<NicReport>,
 }

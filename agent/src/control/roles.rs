@@ -72,6 +72,12 @@ impl Caller {
             Request::Status => ("see the status", &[Role::User, Role::It, Role::Officer]),
             Request::Switch { .. } => ("switch to a domain", &[Role::User, Role::It]),
             Request::Lock => ("lock the screen", &[Role::User, Role::It, Role::Officer]),
+            Request::Copy { .. } | Request::Paste { .. } => {
+                ("copy and paste between domains", &[Role::User, Role::It])
+            }
+            Request::ClipboardOutcome { .. } | Request::ClipboardAnswer { .. } => {
+                ("copy and paste between domains", &[Role::User, Role::It])
+            }
             Request::Unlock => ("unlock the screen", &[Role::It]),
             Request::Start { .. } => ("start a domain", &[Role::It]),
             Request::Restart { .. } => ("restart a domain", &[Role::It]),

@@ -4,6 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use audit::Event;
+use clipboard::mediator::Chord;
 use policy::Policy;
 
 use super::DaemonError;
@@ -22,6 +23,18 @@ pub(super) struct Desk {
     seat: Seat,
     said: Vec<Words>,
     news: Vec<String>,
+    wishes: Vec<Wish>,
+}
+
+/// What somebody at the seat wants of the mediators.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wish {
+    /// A clipboard chord, with this domain in front.
+    Chord(Chord, DomainIndex),
+    /// A question's answer.
+    Answered(u64, bool),
+    /// The screen was locked.
+    Locked,
 }
 
 impl Desk {
@@ -35,7 +48,7 @@ impl Desk {
         let policy = SeatPolicy::new(policy, &names);
         let said = vec![Words::default(); names.len()];
         let seat = Seat::start(backend, names, policy).map_err(DaemonError::Seat)?;
-        Ok(Self { seat, said, news: Vec::new() })
+        Ok(Self { seat, said, news: Vec::new(), wishes: Vec::new() })
     }
 
     /// Where VMMs' screens and input go; `None` without a seat.
@@ -114,6 +127,36 @@ impl Desk {
         self.seat.happened().into_iter().filter_map(|what| self.happened(what)).collect()
     }
 
+    /// What somebody at the seat wanted since the last call.
+    pub(super) fn wishes(&mut self) -> Vec<Wish> {
+        std::mem::take(&mut self.wishes)
+    }
+
+    /// Whether somebody can press chords here.
+    pub(super) fn has_keyboard(&self) -> bool {
+        self.handle().is_some()
+    }
+
+    /// The size of a desktop, in pixels, while there is a screen.
+    pub(super) fn desktop(&self) -> Option<(u32, u32)> {
+        self.seat.report().desktop
+    }
+
+    /// Shows this for a few seconds.
+    pub(super) fn notice(&self, text: String) {
+        self.tell(Command::Notice(text));
+    }
+
+    /// Asks this.
+    pub(super) fn ask(&self, id: u64, text: String) {
+        self.tell(Command::Ask(id, text));
+    }
+
+    /// Asks it no more.
+    pub(super) fn withdraw(&self, id: u64) {
+        self.tell(Command::Withdraw(id));
+    }
+
     fn tell(&self, command: Command) {
         self.seat.handle().tell(command);
     }
@@ -128,7 +171,7 @@ impl Desk {
     }
 
     /// What is written down of it.
-    fn happened(&self, what: Happening) -> Option<Event> {
+    fn happened(&mut self, what: Happening) -> Option<Event> {
         let name = |index: DomainIndex| {
             self.seat.names().get(index).map_or("?", String::as_str).to_owned()
         };
@@ -136,7 +179,10 @@ impl Desk {
             Happening::Switched { from, to } => {
                 Event::new("seat-switched").of(&name(to)).with("from", name(from))
             }
-            Happening::Locked { idle } => Event::new("seat-locked").with("idle", idle),
+            Happening::Locked { idle } => {
+                self.wishes.push(Wish::Locked);
+                Event::new("seat-locked").with("idle", idle)
+            }
             Happening::Unlocked => Event::new("seat-unlocked"),
             Happening::Plugged(device, domain) => {
                 let device: String = device.chars().take(NAME_MAX).collect();
@@ -154,15 +200,24 @@ impl Desk {
                 Event::new("seat-link-lost").of(&name(domain)).with("problem", problem)
             }
             Happening::Pressed(action, front) => {
-                let what = match action {
-                    Action::Copy | Action::Paste => "Copying between desktops",
-                    Action::BreakGlass => "Break-glass",
+                let chord = match action {
+                    Action::Copy => Chord::Copy,
+                    Action::Paste => Chord::Paste,
+                    Action::BreakGlass => {
+                        let what = "Break-glass";
+                        self.notice(format!("{what} is not available on this PC."));
+                        let event = Event::new("chord-without-effect").of(&name(front));
+                        return Some(event.with("what", what));
+                    }
                     Action::Switch(_) | Action::Lock => return None,
                 };
-                self.tell(Command::Notice(format!("{what} is not available on this PC.")));
-                Event::new("chord-without-effect").of(&name(front)).with("what", what)
+                self.wishes.push(Wish::Chord(chord, front));
+                return None;
             }
-            Happening::Answered(..) => return None,
+            Happening::Answered(id, yes) => {
+                self.wishes.push(Wish::Answered(id, yes));
+                return None;
+            }
         })
     }
 }

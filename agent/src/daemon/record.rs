@@ -38,6 +38,11 @@ pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
         Request::Switch { domain } => ("switch", Some(domain)),
         Request::Lock => ("lock", None),
         Request::Unlock => ("unlock", None),
+        Request::Copy { domain } => ("copy", Some(domain)),
+        Request::Paste { domain } => ("paste", Some(domain)),
+        Request::ClipboardOutcome { .. } => ("clipboard-outcome", None),
+        Request::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", None),
+        Request::ClipboardAnswer { yes: false, .. } => ("clipboard-no", None),
         Request::ApplyPolicy { .. } => ("apply-policy", None),
     };
     let event = Event::new("asked").with("what", what).with("uid", caller.uid);

@@ -1,21 +1,17 @@
 //! The answer to `status`.
 
-use super::desk::Desk;
+use super::Running;
+use super::clipboard::Pasteboard;
 use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
-use crate::files::Files;
 use crate::host_network;
-use crate::recorder::Recorder;
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
-pub(super) fn status(
-    files: &Files,
-    supervisor: &Supervisor,
-    desk: &Desk,
-    recorder: &Recorder,
-) -> StatusReport {
+pub(super) fn status(running: &Running) -> StatusReport {
+    let Running { papers, supervisor, desk, pasteboard, recorder } = running;
+    let files = &papers.files;
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {
         notes.push(format!(
@@ -31,6 +27,9 @@ pub(super) fn status(
     }
     if let Some(what) = &recorder.found().broken {
         notes.push(format!("THE AUDIT LOG IS BROKEN: {what}; look with `bulkhead audit verify`"));
+    }
+    if pasteboard.is_dead() {
+        notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
     }
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {
@@ -54,9 +53,9 @@ pub(super) fn status(
             .filter_map(|member| {
                 let slot = supervisor.slots().iter().find(|slot| slot.member() == member);
                 match slot {
-                    Some(slot) => Some(domain(slot, supervisor)),
+                    Some(slot) => Some(domain(slot, supervisor, pasteboard)),
                     None if supervisor.externals().contains(&member.name) => {
-                        Some(external(member, supervisor))
+                        Some(external(member, supervisor, pasteboard))
                     }
                     None => None,
                 }
@@ -91,7 +90,7 @@ fn host_network(supervisor: &Supervisor, notes: &mut Vec<String>) -> HostNetwork
     HostNetworkReport { ok: found.is_ok() && interfaces.is_empty(), allowed, interfaces }
 }
 
-fn domain(slot: &Slot, supervisor: &Supervisor) -> DomainReport {
+fn domain(slot: &Slot, supervisor: &Supervisor, pasteboard: &Pasteboard) -> DomainReport {
     let (member, life) = (slot.member(), slot.domain());
     let now = supervisor.now();
     DomainReport {
@@ -109,11 +108,16 @@ fn domain(slot: &Slot, supervisor: &Supervisor) -> DomainReport {
         },
         problem: life.problem().map(str::to_owned),
         network: member.network.word().to_owned(),
+        clipboard_agent: pasteboard.has_agent(&member.name),
         pci: slot.functions(),
     }
 }
 
-fn external(member: &crate::roster::Member, supervisor: &Supervisor) -> DomainReport {
+fn external(
+    member: &crate::roster::Member,
+    supervisor: &Supervisor,
+    pasteboard: &Pasteboard,
+) -> DomainReport {
     DomainReport {
         name: member.name.clone(),
         label: member.label.clone(),
@@ -126,6 +130,7 @@ fn external(member: &crate::roster::Member, supervisor: &Supervisor) -> DomainRe
         retry_in_seconds: None,
         problem: None,
         network: member.network.word().to_owned(),
+        clipboard_agent: pasteboard.has_agent(&member.name),
         pci: Vec::new(),
     }
 }

@@ -8,6 +8,7 @@ use toml_edit::{Table, TableLike, Value};
 use super::reader::{Reader, Span, with_article};
 use super::values::{self, MemorySize, Wrong};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
+use crate::clipboard::GUEST_PORT;
 use crate::pci::PciAddress;
 use crate::roster::Member;
 
@@ -319,6 +320,10 @@ fn read_ports(reader: &mut Reader, table: &dyn TableLike) -> Vec<String> {
         } else {
             ports.push(port);
         }
+    }
+    // Every guest may have a clipboard; the policy says what crosses.
+    if !ports.iter().any(|port| port == GUEST_PORT) {
+        ports.push(GUEST_PORT.to_owned());
     }
     ports
 }

@@ -158,6 +158,9 @@ pub struct SeatReport {
     pub locked: bool,
     /// The plug and the size of the screen, as `HDMI-A-1 1920x1080`; none without a screen.
     pub screen: Option<String>,
+    /// The size of a desktop, which is the screen less the banner, in pixels.
+    #[serde(default)]
+    pub desktop: Option<(u32, u32)>,
     /// Why there is no screen.
     pub problem: Option<String>,
     /// Keyboards there are.

@@ -30,8 +30,9 @@ pub const FAULT_EVERY: Time = Time::from_secs(60);
 /// So many of something at once, and one more every so often.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowance {
-    left: u32,
-    most: u32,
+    /// Below none after more was taken than there was.
+    left: i64,
+    most: i64,
     every: Time,
     at: Time,
 }
@@ -40,6 +41,7 @@ impl Allowance {
     /// All of it is there.
     #[must_use]
     pub fn new(most: u32, every: Time) -> Self {
+        let most = i64::from(most);
         Self { left: most, most, every, at: Time::ZERO }
     }
 
@@ -47,21 +49,24 @@ impl Allowance {
         let passed = now.saturating_sub(self.at);
         let more = passed.as_nanos() / self.every.as_nanos().max(1);
         if more > 0 {
+            let room = u64::try_from(self.most.saturating_sub(self.left)).unwrap_or_default();
             let more = u32::try_from(more).unwrap_or(u32::MAX);
-            self.left = self.left.saturating_add(more).min(self.most);
-            self.at = if self.left == self.most {
-                now
+            if u64::from(more) >= room {
+                (self.left, self.at) = (self.most, now);
             } else {
-                self.at.saturating_add(self.every.saturating_mul(more))
-            };
+                self.left = self.left.saturating_add(i64::from(more));
+                self.at = self.at.saturating_add(self.every.saturating_mul(more));
+            }
         }
     }
 
-    /// Takes so many, or as many as there are. `false` if there was none.
+    /// Takes so many, if there is any; what was taken beyond that has to come back first. `false` if there was none.
     pub fn take(&mut self, count: u32, now: Time) -> bool {
         self.refill(now);
         let some = self.left > 0;
-        self.left = self.left.saturating_sub(count);
+        if some {
+            self.left = self.left.saturating_sub(i64::from(count));
+        }
         some
     }
 

@@ -75,7 +75,11 @@ impl Stage {
         let Size { width, height } = display.size();
         let screen = format!("{} {width}x{height}", display.monitor().name);
         tracing::info!("screen: {screen}");
-        self.daemon.report(|report| (report.screen, report.problem) = (Some(screen), None));
+        let desktop = self.layout.guest();
+        self.daemon.report(|report| {
+            (report.screen, report.problem) = (Some(screen), None);
+            report.desktop = Some((desktop.width, desktop.height));
+        });
         self.problem = None;
         self.display = Some(display);
         self.scenes.forget();

@@ -1,0 +1,143 @@
+//! The socket to one guest's agent.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use clipboard::mediator::Time;
+use nix::unistd::{Gid, Group, chown};
+
+use super::Way;
+
+/// How often a VMM that does not listen is tried.
+const DIAL_EVERY: Time = Time::from_millis(500);
+/// Members of this group may connect external guests; without it, root alone.
+pub(super) const EXTERNAL_GROUP: &str = "bulkhead-external";
+
+/// What became of reading or writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Did {
+    /// So many bytes.
+    Some(usize),
+    /// None for now.
+    Nothing,
+    /// The other end is gone.
+    Gone,
+}
+
+impl Did {
+    fn of(result: io::Result<usize>) -> Self {
+        match result {
+            Ok(0) => Self::Gone,
+            Ok(count) => Self::Some(count),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Self::Nothing,
+                _ => Self::Gone,
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct End {
+    way: Way,
+    listener: Option<UnixListener>,
+    stream: Option<UnixStream>,
+    /// No connection is made before.
+    again: Time,
+}
+
+impl End {
+    pub(super) fn new(way: Way) -> io::Result<Self> {
+        let listener = match &way {
+            Way::Dial(_) => None,
+            Way::Listen(path) => Some(listen(path)?),
+        };
+        Ok(Self { way, listener, stream: None, again: Time::ZERO })
+    }
+
+    /// Makes the connection if it is time and somebody is there. Whether there is a new one.
+    pub(super) fn connect(&mut self, now: Time) -> bool {
+        if self.stream.is_some() || now < self.again {
+            return false;
+        }
+        let stream = match (&self.way, &self.listener) {
+            (_, Some(listener)) => listener.accept().map(|(stream, _)| stream),
+            (Way::Dial(path), None) => {
+                self.again = now.saturating_add(DIAL_EVERY);
+                UnixStream::connect(path)
+            }
+            (Way::Listen(_), None) => return false,
+        };
+        self.stream = stream.and_then(|s| s.set_nonblocking(true).map(|()| s)).ok();
+        self.stream.is_some()
+    }
+
+    pub(super) fn disconnect(&mut self, again: Time) {
+        self.stream = None;
+        self.again = self.again.max(again);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// The connection, for polling.
+    pub(super) fn stream(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What becomes readable when somebody wants to connect, while nobody is and it is time.
+    pub(super) fn door(&self, now: Time) -> Option<BorrowedFd<'_>> {
+        let free = self.stream.is_none() && now >= self.again;
+        self.listener.as_ref().filter(|_| free).map(AsFd::as_fd)
+    }
+
+    /// When to try again.
+    pub(super) fn due(&self, now: Time) -> Option<Time> {
+        let waits = self.stream.is_none() && (self.listener.is_none() || now < self.again);
+        waits.then_some(self.again)
+    }
+
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Did {
+        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.read(buffer)))
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Did {
+        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.write(bytes)))
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if let Way::Listen(path) = &self.way {
+            // There is nobody to tell, and the next agent removes it as well.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Listens at `path`. The agent's lock is held, so a socket that is there is dead.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    match Group::from_name(EXTERNAL_GROUP).ok().flatten() {
+        Some(group) => {
+            share(path, group.gid, 0o660)?;
+            path.parent().map_or(Ok(()), |directory| share(directory, group.gid, 0o750))?;
+        }
+        None => fs::set_permissions(path, fs::Permissions::from_mode(0o600))?,
+    }
+    Ok(listener)
+}
+
+fn share(path: &Path, group: Gid, mode: u32) -> io::Result<()> {
+    chown(path, None, Some(group))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}

@@ -1,0 +1,138 @@
+//! The clipboard's sockets, clock and thread; what may cross is decided in the crate `clipboard`.
+//!
+//! ```text
+//!  VMM's port com.redhat.spice.0 <--dials-- End --+
+//!                                                 +--> service thread: Mediator --> daemon: audit, words, questions
+//!  external guest --connects--> vdagent.sock End -+
+//! ```
+//! On a thread of its own, so that a picture that is decoded holds up neither a desktop nor the supervisor. It and the daemon
+//! speak by messages; neither waits for the other.
+
+mod end;
+mod service;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use audit::Event;
+use clipboard::mediator::{Chord, DomainIndex, Outcome, Ticket};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use policy::Policy;
+
+use service::Service;
+
+/// The port that distributions' SPICE agents open in the guest.
+pub const GUEST_PORT: &str = "com.redhat.spice.0";
+
+/// Where a domain's agent is reached.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// Its VMM listens here.
+    Dial(PathBuf),
+    /// Whoever runs it connects here.
+    Listen(PathBuf),
+}
+
+/// What the daemon tells the clipboard.
+#[derive(Debug)]
+pub enum Command {
+    /// A chord was pressed with this domain in front.
+    Chord(Chord, DomainIndex, Option<Ticket>),
+    /// A question was answered.
+    Answered(u64, bool),
+    /// An event is on the disk, or is not.
+    Recorded(u64, bool),
+    /// Another policy is in force.
+    Policy(Arc<Policy>),
+    /// The screen was locked.
+    Locked,
+    /// The guests' screens have this size, in pixels.
+    Screen(Option<(u32, u32)>),
+    /// End.
+    Stop,
+}
+
+/// What the clipboard tells the daemon.
+#[derive(Debug)]
+pub enum Happening {
+    /// Write this down, and say whether it is on the disk: [`Command::Recorded`].
+    Record(u64, Event),
+    /// Write this down.
+    Note(Event),
+    /// A chord has come to its end.
+    Said(Option<Ticket>, Outcome),
+    /// Ask a person: [`Command::Answered`].
+    Ask(Option<Ticket>, u64, String),
+    /// Ask no more.
+    Withdraw(u64),
+    /// A guest's agent has announced itself, or is gone.
+    Agent(DomainIndex, bool),
+}
+
+/// The running mediator.
+pub struct Clipboard {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<EventFd>,
+    happenings: mpsc::Receiver<Happening>,
+    awake: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Clipboard {
+    /// Starts the thread for these domains.
+    ///
+    /// # Errors
+    /// The process has no thread or file descriptor left, or a socket cannot be made.
+    pub fn start(domains: Vec<(String, Way)>, policy: Arc<Policy>) -> io::Result<Self> {
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let (wake, awake) =
+            (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
+        let (commands, inbox) = mpsc::channel();
+        let (outbox, happenings) = mpsc::channel();
+        let mut service =
+            Service::new(domains, policy, inbox, Arc::clone(&wake), outbox, Arc::clone(&awake))?;
+        let thread = std::thread::Builder::new()
+            .name("clipboard".to_owned())
+            .spawn(move || service.run())?;
+        Ok(Self { commands, wake, happenings, awake, thread: Some(thread) })
+    }
+
+    /// Tells it something.
+    pub fn tell(&self, command: Command) {
+        // A thread that ended takes nothing any more: then nothing crosses.
+        let _ = self.commands.send(command);
+        let _ = self.wake.write(1);
+    }
+
+    /// Becomes readable when something happened.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.awake.as_fd()
+    }
+
+    /// What happened since the last call.
+    pub fn happened(&self) -> Vec<Happening> {
+        let _ = self.awake.read();
+        self.happenings.try_iter().collect()
+    }
+
+    /// Whether the thread has died; nothing crosses any more.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Clipboard {
+    fn drop(&mut self) {
+        self.tell(Command::Stop);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the clipboard's thread panicked");
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The thread: waits for sockets, the daemon and time, and has the mediator decide.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use clipboard::mediator::{Mediator, Output, Time};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use policy::Policy;
+use zeroize::Zeroize;
+
+use super::end::{Did, End};
+use super::{Command, Happening, Way};
+
+/// Bytes read from a guest, or made ready for one, at a time.
+const BATCH: usize = 64 * 1024;
+
+pub(super) struct Service {
+    names: Vec<String>,
+    ends: Vec<End>,
+    mediator: Mediator,
+    inbox: mpsc::Receiver<Command>,
+    wake: Arc<EventFd>,
+    outbox: mpsc::Sender<Happening>,
+    awake: Arc<EventFd>,
+    epoch: Instant,
+    buffer: Vec<u8>,
+    /// Whose agents the daemon knows of.
+    agents: Vec<bool>,
+    ending: bool,
+}
+
+/// What may be done with a guest's connection, by the last wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    read: bool,
+    write: bool,
+}
+
+impl Service {
+    pub(super) fn new(
+        domains: Vec<(String, Way)>,
+        policy: Arc<Policy>,
+        inbox: mpsc::Receiver<Command>,
+        wake: Arc<EventFd>,
+        outbox: mpsc::Sender<Happening>,
+        awake: Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let mut names = Vec::new();
+        let mut ends = Vec::new();
+        for (name, way) in domains {
+            names.push(name);
+            ends.push(End::new(way)?);
+        }
+        let mediator = Mediator::new(&names, policy);
+        let epoch = Instant::now();
+        let buffer = vec![0; BATCH];
+        let agents = vec![false; names.len()];
+        let ending = false;
+        Ok(Self {
+            names,
+            ends,
+            mediator,
+            inbox,
+            wake,
+            outbox,
+            awake,
+            epoch,
+            buffer,
+            agents,
+            ending,
+        })
+    }
+
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    pub(super) fn run(&mut self) {
+        while !self.ending {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!("the clipboard cannot wait for anything and ends: {error}");
+                    return;
+                }
+            };
+            // The daemon first: a policy that came in counts for what guests send after it.
+            let _ = self.wake.read();
+            while let Ok(command) = self.inbox.try_recv() {
+                self.command(command);
+            }
+            for (index, ready) in ready.into_iter().enumerate() {
+                self.serve(index, ready);
+            }
+            self.mediator.tick(self.now());
+            self.carry_out();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Chord(chord, front, ticket) => self.mediator.chord(chord, front, ticket, now),
+            Command::Answered(id, yes) => self.mediator.answered(id, yes),
+            Command::Recorded(id, done) => self.mediator.recorded(id, done, now),
+            Command::Policy(policy) => self.mediator.policy(policy),
+            Command::Locked => self.mediator.locked(),
+            Command::Screen(size) => self.mediator.screen(size),
+            Command::Stop => self.ending = true,
+        }
+    }
+
+    fn serve(&mut self, index: usize, ready: Ready) {
+        let now = self.now();
+        let Some(end) = self.ends.get_mut(index) else { return };
+        if end.connect(now) {
+            tracing::debug!(
+                domain = self.names.get(index).map(String::as_str),
+                "clipboard connected"
+            );
+            self.mediator.connected(index);
+            return self.write(index);
+        }
+        if ready.read && self.mediator.may_read(index, now).is_ok() {
+            match end.read(&mut self.buffer) {
+                Did::Some(count) => {
+                    if let Some(bytes) = self.buffer.get_mut(..count) {
+                        self.mediator.received(index, bytes, now);
+                        bytes.zeroize();
+                    }
+                }
+                Did::Nothing => {}
+                Did::Gone => return self.gone(index),
+            }
+        }
+        if ready.write {
+            self.write(index);
+        }
+    }
+
+    fn write(&mut self, index: usize) {
+        let (Some(end), Some(outbox)) = (self.ends.get_mut(index), self.mediator.outbox(index))
+        else {
+            return;
+        };
+        if outbox.is_empty() {
+            return;
+        }
+        match end.write(outbox.bytes(BATCH)) {
+            Did::Some(count) => outbox.took(count),
+            Did::Nothing => {}
+            Did::Gone => self.gone(index),
+        }
+    }
+
+    fn gone(&mut self, index: usize) {
+        let now = self.now();
+        if let Some(end) = self.ends.get_mut(index) {
+            end.disconnect(now);
+        }
+        self.mediator.disconnected(index, now);
+    }
+
+    fn carry_out(&mut self) {
+        for output in self.mediator.outputs() {
+            let happening = match output {
+                Output::Disconnect(index, again) => {
+                    if let Some(end) = self.ends.get_mut(index) {
+                        end.disconnect(again);
+                    }
+                    continue;
+                }
+                Output::Record(id, event) => Happening::Record(id, event),
+                Output::Note(event) => Happening::Note(event),
+                Output::Said(ticket, outcome) => Happening::Said(ticket, outcome),
+                Output::Ask(ticket, id, text) => Happening::Ask(ticket, id, text),
+                Output::Withdraw(id) => Happening::Withdraw(id),
+            };
+            self.tell(happening);
+        }
+        for index in 0..self.ends.len() {
+            let there = self.mediator.has_agent(index);
+            let known = self.agents.get_mut(index).map(|known| std::mem::replace(known, there));
+            if known != Some(there) {
+                self.tell(Happening::Agent(index, there));
+            }
+        }
+    }
+
+    fn tell(&self, happening: Happening) {
+        // The receiver lives as long as the agent; a full eventfd is awake already.
+        let _ = self.outbox.send(happening);
+        let _ = self.awake.write(1);
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) -> Result<Vec<Ready>, Errno> {
+        let now = self.now();
+        let mut until = self.mediator.deadline();
+        let mut sooner = |time: Time| until = Some(until.map_or(time, |until| until.min(time)));
+        let mut wanted: Vec<PollFlags> = Vec::new();
+        for index in 0..self.ends.len() {
+            let mut flags = PollFlags::empty();
+            match self.mediator.may_read(index, now) {
+                Ok(()) => flags |= PollFlags::POLLIN,
+                Err(again) => {
+                    if self.ends.get(index).is_some_and(End::is_connected) {
+                        sooner(again);
+                    }
+                }
+            }
+            if self.mediator.outbox(index).is_some_and(|outbox| !outbox.is_empty()) {
+                flags |= PollFlags::POLLOUT;
+            }
+            wanted.push(flags);
+        }
+        let mut fds: Vec<(Option<usize>, BorrowedFd<'_>, PollFlags)> =
+            vec![(None, self.wake.as_fd(), PollFlags::POLLIN)];
+        for (index, (end, flags)) in self.ends.iter().zip(&wanted).enumerate() {
+            if let Some(stream) = end.stream() {
+                // One that may be neither read nor written waits, hung up or not.
+                if !flags.is_empty() {
+                    fds.push((Some(index), stream, *flags));
+                }
+            } else if let Some(door) = end.door(now) {
+                fds.push((None, door, PollFlags::POLLIN));
+            }
+            if let Some(due) = end.due(now) {
+                sooner(due);
+            }
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        let timeout = match until {
+            None => PollTimeout::NONE,
+            Some(until) => {
+                // Rounded up, so that the moment has come when the wait is over.
+                let millis = until.saturating_sub(now).as_millis().saturating_add(1);
+                PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
+            }
+        };
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        let mut ready = vec![Ready::default(); self.ends.len()];
+        for ((index, _, asked), polled) in fds.iter().zip(&polled) {
+            let Some(place) = index.and_then(|index| ready.get_mut(index)) else { continue };
+            let found = polled.revents().unwrap_or(PollFlags::empty());
+            // An end that hung up is found by reading it; if nothing may be read, that waits as well.
+            let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+            place.read =
+                asked.contains(PollFlags::POLLIN) && found.intersects(PollFlags::POLLIN | over);
+            place.write = found.contains(PollFlags::POLLOUT);
+        }
+        Ok(ready)
+    }
+}

@@ -1,0 +1,115 @@
+//! What is checked and put right before anything runs.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::sync::Arc;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::DaemonError;
+use crate::layout::{Layout, SOCKET_PATH_MAX};
+use crate::machine::{Kind, Machine};
+use crate::pci::handover::Handover;
+use crate::pci::sysfs::Sysfs;
+use crate::supervisor::devices::explain;
+
+pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(), DaemonError> {
+    let mut paths = vec![layout.control_socket()];
+    for domain in &machine.domains {
+        paths.push(layout.vmm_socket(&domain.name));
+        match &domain.kind {
+            Kind::Vm(vm) => {
+                paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
+            }
+            Kind::External => paths.push(layout.vdagent_socket(&domain.name)),
+        }
+    }
+    match paths.into_iter().find(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
+        Some(path) => Err(DaemonError::SocketPath(path)),
+        None => Ok(()),
+    }
+}
+
+/// One agent for each runtime directory; the kernel lets go of the lock however the agent ends.
+pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
+    let path = layout.lock();
+    let failed = |source| DaemonError::Lock { path: path.clone(), source };
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = (&file).take(16).read_to_string(&mut pid);
+            return Err(DaemonError::AnotherAgent { pid: pid.trim().to_owned() });
+        }
+        Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    let mut write_pid = || -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "{}", std::process::id())
+    };
+    write_pid().map_err(failed)?;
+    Ok(file)
+}
+
+/// A VMM with a passed-through device locks its guest's whole memory.
+pub(super) fn raise_memlock(machine: &Machine) {
+    let passes_through =
+        |kind: &Kind| matches!(kind, Kind::Vm(vm) if vm.pci_functions().next().is_some());
+    if machine.domains.iter().any(|domain| passes_through(&domain.kind))
+        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+    {
+        tracing::warn!(
+            "cannot raise the limit on locked memory ({error}); `bulkhead doctor` says whether it suffices"
+        );
+    }
+}
+
+/// A record that cannot be read is put aside: a clinical desktop matters more than which driver a
+/// NIC had.
+pub(super) fn open_handover(layout: &Layout) -> Result<Handover, DaemonError> {
+    let path = layout.handover_record();
+    let first = Handover::open(Sysfs::system(), &path);
+    let Err(error) = first else { return Ok(first?) };
+    let aside = path.with_extension("unreadable");
+    tracing::error!("{}; it is put aside as {}", explain(&error), aside.display());
+    if fs::rename(&path, &aside).is_err() {
+        return Err(error.into());
+    }
+    Ok(Handover::open(Sysfs::system(), &path)?)
+}
+
+/// What an earlier agent had handed over and this machine file does not name goes back.
+pub(super) fn give_back_unclaimed(handover: &Arc<Handover>, machine: &Machine) {
+    let claimed = |address| {
+        machine.domains.iter().any(|domain| {
+            matches!(&domain.kind, Kind::Vm(vm) if vm.pci_functions().any(|a| a == address))
+        })
+    };
+    let mut unclaimed = handover.handed_over();
+    unclaimed.retain(|address, _| !claimed(*address));
+    if unclaimed.is_empty() {
+        return;
+    }
+    let handover = handover.clone();
+    let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {
+        for address in unclaimed.into_keys() {
+            match handover.give_back(address) {
+                Ok(_) => {
+                    tracing::info!(%address, "no domain has it any more; given back to the host")
+                }
+                Err(error) => tracing::error!("{}", explain(&error)),
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!("cannot start a thread: {error}");
+    }
+}
