@@ -34,6 +34,7 @@ use self::record::States;
 use crate::control::server::{ListenError, Server};
 use crate::files::{self, Files, FilesError};
 use crate::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
+use crate::machine::Kind;
 use crate::pci::handover::{Handover, HandoverError};
 use crate::policy_store::PolicyStore;
 use crate::recorder::Recorder;
@@ -124,7 +125,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     options.layout.create(&names)?;
     check_socket_paths(&files.machine, &options.layout)?;
     let _lock = lock(&options.layout)?;
-    let vmm = files::find_vmm(options.vmm.as_deref())?;
+    let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
+    // A PC whose guests are all somebody else's needs none.
+    let vmm = if runs_any { files::find_vmm(options.vmm.as_deref())? } else { PathBuf::default() };
     raise_memlock(&files.machine);
     let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {

@@ -372,6 +372,9 @@ impl Mediator {
         };
         let (from, media_type, content) =
             (held.from, held.media_type, Secret::clone(&held.content));
+        if from == to {
+            return self.say(ticket, Outcome::no("It was copied on this desktop: press Ctrl+V."));
+        }
         if !self.allowed(from, to, now) {
             return self.say(ticket, too_often());
         }
@@ -638,6 +641,18 @@ impl Mediator {
         let offers = self.guests.iter().filter_map(|guest| Some(guest.offer.as_ref()?.until));
         let held = self.held.as_ref().map(|held| held.until);
         pull.into_iter().chain(asking).chain(held).chain(offers).min()
+    }
+
+    /// Bytes of guests' content and of what waits for them that are kept.
+    #[cfg(test)]
+    fn kept(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.content.len());
+        let crossing = self.crossing.as_ref().map_or(0, |crossing| crossing.content.len());
+        let guests = self.guests.iter().map(|guest| {
+            let offer = guest.offer.as_ref().map_or(0, |offer| offer.content.len());
+            guest.reader.kept() + guest.outbox.kept() + offer
+        });
+        held + crossing + guests.sum::<usize>()
     }
 
     fn allowed(&mut self, from: DomainIndex, to: DomainIndex, now: Time) -> bool {

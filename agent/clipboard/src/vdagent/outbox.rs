@@ -149,6 +149,13 @@ impl Outbox {
         true
     }
 
+    /// Bytes that are kept, content that is shared left out.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        let waiting: usize = self.waiting.iter().map(|waiting| waiting.start.capacity()).sum();
+        waiting + self.ready.capacity()
+    }
+
     /// The connection is gone, and all that waited with it.
     pub fn clear(&mut self) {
         *self = Self::default();

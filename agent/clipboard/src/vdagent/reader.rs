@@ -174,6 +174,16 @@ impl Reader {
         Ok(None)
     }
 
+    /// Bytes that are kept.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        match &self.state {
+            State::Small { body, .. } => body.capacity(),
+            State::Content { bytes, .. } => bytes.capacity(),
+            State::Header { .. } | State::ContentStart { .. } | State::Skip { .. } => 0,
+        }
+    }
+
     fn message(&mut self, input: &mut &[u8]) -> Result<Option<Read>, Malformed> {
         while !input.is_empty() {
             match &mut self.state {

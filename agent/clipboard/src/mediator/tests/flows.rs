@@ -1,0 +1,334 @@
+//! What a person who copies and pastes sees.
+
+use super::world::{A, B, CAPABLE, World, announce, give, grab, policy, request, rule};
+use crate::mediator::limits::{ASK_FOR, CHORDS, HELD_FOR, HELD_MAX, OFFERED_FOR, PULL_SILENCE};
+use crate::mediator::{Chord, Time};
+use crate::vdagent::spec::{capability, content, kind};
+
+const TEXT: u32 = content::UTF8_TEXT;
+
+fn allowed() -> World {
+    World::ready(&rule("b", "a", "allow"))
+}
+
+/// What reached a guest's programs when they asked.
+fn pasted(world: &mut World, guest: usize, number: u32) -> Option<Vec<u8>> {
+    world.sends(guest, &request(number));
+    let got = world.gets(guest);
+    let (kind, bytes) = got.last()?.content()?;
+    (kind == number).then(|| bytes.to_vec())
+}
+
+// Shows: K-5.4.3.
+#[test]
+fn text_copied_in_one_domain_is_pasted_in_the_other_and_both_are_written_down() {
+    let mut world = allowed();
+    world.copy_text(B, "투약 기록");
+    assert!(world.last_words().starts_with("Copied from INTERNET: 5 characters."));
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-copied");
+    assert!(world.gets(A).is_empty(), "nothing is announced before the paste chord");
+    world.chord(Chord::Paste, A);
+    assert!(world.gets(A).is_empty(), "nothing is announced before it is on the disk");
+    let event = world.record(true);
+    assert_eq!((event.kind, event.verdict), ("clipboard", Some("allow")));
+    assert_eq!(event.rule.as_deref(), Some("b-a"));
+    assert_eq!(event.detail["bytes"], 13);
+    assert_eq!(event.detail["from"], "b");
+    let got = world.gets(A);
+    assert_eq!((got[0].kind, got[0].word()), (kind::CLIPBOARD_GRAB, TEXT));
+    assert!(world.last_words().starts_with("Ready: 5 characters from INTERNET to CLINICAL."));
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), "투약 기록".as_bytes());
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-taken");
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), "투약 기록".as_bytes(), "twice as well");
+    let log: String = world.noted.iter().map(|event| format!("{event:?}")).collect();
+    assert!(!log.contains("투약"), "the audit never holds content");
+}
+
+// Shows: K-5.4.3.
+#[test]
+fn a_denial_says_what_was_blocked_by_which_rule_and_whom_to_ask() {
+    let mut world = World::ready(&rule("a", "b", "deny"));
+    world.copy_text(A, "900101-1234567");
+    world.chord(Chord::Paste, B);
+    assert_eq!(
+        world.last_words(),
+        "Not pasted: 14 characters from CLINICAL to INTERNET.\nThe policy: rule `a-b` denies text/plain of up to 1000000 bytes from CLINICAL to INTERNET.\nQuestions: Security Office"
+    );
+    assert_eq!(world.noted.last().unwrap().verdict, Some("deny"));
+    assert!(world.gets(B).is_empty() && world.to_record.is_empty());
+    assert_eq!(pasted(&mut world, B, TEXT), None);
+}
+
+#[test]
+fn a_detector_that_finds_something_denies_and_is_named() {
+    let rules = rule("b", "a", "allow") + "inspect = [\"korean-rrn\"]\n";
+    let mut world = World::ready(&rules);
+    // The digits only meet once the zero-width character between them is gone.
+    world.copy_text(B, "900101-1\u{200b}234568");
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().contains("a resident registration number (rule `b-a`)"));
+    let event = world.noted.last().unwrap();
+    assert_eq!(event.detail["hits"][0], "korean-rrn");
+    assert_eq!(event.detail["inspected"][0], "korean-rrn");
+}
+
+#[test]
+fn text_into_the_trusted_domain_loses_what_nobody_sees_and_the_audit_says_so() {
+    let mut world = allowed();
+    world.copy_text(B, "a\u{202e}b\r\nc\u{200b}\u{1b}");
+    world.chord(Chord::Paste, A);
+    let event = world.record(true);
+    assert_eq!(
+        event.detail["normalised"],
+        "1 line ends changed, 1 control characters removed, 1 bidirectional characters removed, 1 zero-width characters removed"
+    );
+    assert_eq!(event.detail["bytes"], 4);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"ab\nc");
+}
+
+#[test]
+fn a_guest_whose_lines_end_with_crlf_gets_them_so() {
+    let mut world = allowed();
+    world.sends(A, &announce(true, CAPABLE | 1 << capability::GUEST_LINEEND_CRLF));
+    world.copy_text(B, "a\nb");
+    world.chord(Chord::Paste, A);
+    assert_eq!(world.record(true).detail["bytes"], 3);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"a\r\nb");
+}
+
+#[test]
+fn a_question_shows_a_safe_preview_and_silence_is_no() {
+    let mut world = World::ready(&rule("b", "a", "ask"));
+    world.copy_text(B, "line one\n\u{202e}line two");
+    world.chord(Chord::Paste, A);
+    let (id, text) = world.asked.pop().unwrap();
+    assert_eq!(text, "Paste 17 characters from INTERNET to CLINICAL?\nline one line two");
+    assert!(world.to_record.is_empty());
+    world.wait(ASK_FOR);
+    assert_eq!(world.withdrawn, [id]);
+    let event = world.noted.last().unwrap();
+    assert_eq!((event.verdict, &event.detail["answer"]), (Some("ask"), &"silence".into()));
+    world.mediator.answered(id, true);
+    world.settle();
+    assert!(world.to_record.is_empty(), "an answer that comes too late counts for nothing");
+    assert!(world.gets(A).is_empty());
+}
+
+#[test]
+fn a_question_answered_with_yes_lets_it_through_and_with_no_does_not() {
+    for yes in [true, false] {
+        let mut world = World::ready(&rule("b", "a", "ask"));
+        world.copy_text(B, "x");
+        world.chord(Chord::Paste, A);
+        let (id, _) = world.asked.pop().unwrap();
+        world.mediator.answered(id, yes);
+        world.settle();
+        if yes {
+            assert_eq!(world.record(true).detail["answer"], "yes");
+            world.gets(A);
+            assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"x");
+        } else {
+            assert!(world.to_record.is_empty());
+            assert_eq!(pasted(&mut world, A, TEXT), None);
+        }
+    }
+}
+
+// Shows: K-1.3.2.
+#[test]
+fn what_cannot_be_written_down_does_not_cross() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.record(false);
+    assert!(world.last_words().contains("audit log cannot be written"));
+    assert!(world.gets(A).is_empty());
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+}
+
+#[test]
+fn a_copy_that_fails_leaves_nothing_of_the_one_before() {
+    let mut world = allowed();
+    world.copy_text(B, "yesterday's patient");
+    world.sends(B, &grab(&[]));
+    world.chord(Chord::Copy, B);
+    assert!(world.last_words().starts_with("Nothing is copied in INTERNET."));
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("Nothing to paste."));
+}
+
+#[test]
+fn held_content_and_offers_end_by_themselves_and_with_the_lock() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.wait(HELD_FOR);
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("Nothing to paste."));
+    for lock in [false, true] {
+        world.copy_text(B, "y");
+        world.chord(Chord::Paste, A);
+        world.record(true);
+        world.gets(A);
+        if lock {
+            world.mediator.locked();
+        } else {
+            world.wait(OFFERED_FOR);
+        }
+        assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
+        assert_eq!(pasted(&mut world, A, TEXT), None);
+    }
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("Nothing to paste."), "the lock wipes");
+}
+
+#[test]
+fn a_policy_that_closes_a_flow_takes_back_what_is_offered() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.mediator.policy(policy(&rule("b", "a", "allow")));
+    world.settle();
+    assert!(world.gets(A).is_empty(), "a policy that still allows it changes nothing");
+    world.mediator.policy(policy(""));
+    world.settle();
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-withdrawn");
+    assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+}
+
+#[test]
+fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.mediator.policy(policy(""));
+    world.settle();
+    world.record(true);
+    assert!(world.gets(A).is_empty());
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-not-delivered");
+}
+
+#[test]
+fn a_paste_that_comes_before_the_copy_is_complete_waits_for_it() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.chord(Chord::Copy, B);
+    world.chord(Chord::Paste, A);
+    assert!(world.said.is_empty() && world.to_record.is_empty());
+    world.sends(B, &give(TEXT, b"quick"));
+    world.record(true);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"quick");
+}
+
+#[test]
+fn a_guest_that_hands_nothing_over_is_given_up_and_what_comes_late_is_dropped() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.chord(Chord::Copy, B);
+    world.wait(PULL_SILENCE);
+    assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
+    world.sends(B, &give(TEXT, b"late"));
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("Nothing to paste."));
+}
+
+#[test]
+fn a_copy_of_nothing_of_another_type_or_of_too_much_fails_with_words() {
+    let mut world = allowed();
+    for (kind, bytes) in [(content::NONE, &b""[..]), (TEXT, b""), (content::IMAGE_PNG, b"x")] {
+        world.sends(B, &grab(&[TEXT]));
+        world.chord(Chord::Copy, B);
+        world.sends(B, &give(kind, bytes));
+        assert!(world.last_words().contains("has nothing in its clipboard any more"));
+    }
+    world.sends(B, &grab(&[TEXT]));
+    world.chord(Chord::Copy, B);
+    world.sends(B, &give(TEXT, &vec![b'x'; HELD_MAX as usize + 1]));
+    assert_eq!(
+        world.last_words(),
+        "Not copied: INTERNET has 32.0 MiB in its clipboard, more than 32.0 MiB."
+    );
+    world.copy_text(B, "and after it all is well");
+    assert!(world.last_words().starts_with("Copied"));
+}
+
+#[test]
+fn without_an_agent_in_the_guest_the_chord_says_so() {
+    let mut world = World::new(policy(&rule("b", "a", "allow")));
+    for guest in [A, B] {
+        world.mediator.connected(guest);
+    }
+    world.chord(Chord::Copy, B);
+    assert!(world.last_words().contains("no clipboard agent runs there"));
+    world.sends(B, &announce(true, CAPABLE));
+    world.gets(B);
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("CLINICAL cannot copy or paste"));
+    assert!(world.to_record.is_empty());
+}
+
+#[test]
+fn pasting_faster_than_people_do_is_held_back_in_one_direction_only() {
+    let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
+    world.copy_text(B, "x");
+    for _ in 0..CHORDS {
+        world.chord(Chord::Paste, A);
+        world.record(true);
+    }
+    world.chord(Chord::Paste, A);
+    assert!(world.last_words().starts_with("Too often"));
+    world.copy_text(A, "y");
+    world.chord(Chord::Paste, B);
+    world.record(true);
+    assert!(world.last_words().starts_with("Ready"));
+    world.wait(Time::from_secs(3));
+    world.copy_text(B, "z");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    assert!(world.last_words().starts_with("Ready"));
+}
+
+#[test]
+fn what_the_guest_copies_itself_takes_the_place_of_what_was_pasted() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.sends(A, &grab(&[TEXT]));
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+}
+
+#[test]
+fn the_guests_screen_follows_the_seats_if_its_agent_can_do_that() {
+    let mut world = allowed();
+    world.mediator.screen(Some((1920, 1040)));
+    assert!(world.gets(A).is_empty());
+    world.sends(A, &announce(true, CAPABLE | 1 << capability::MONITORS_CONFIG));
+    let got = world.gets(A);
+    assert_eq!(got.last().unwrap().kind, kind::MONITORS_CONFIG);
+    assert_eq!(got.last().unwrap().body, super::world::words(&[1, 0, 1040, 1920, 32, 0, 0]));
+}
+
+#[test]
+fn an_agent_of_old_without_selections_is_understood() {
+    use super::world::{message, words};
+    let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
+    world.sends(B, &announce(true, 1 << capability::CLIPBOARD_BY_DEMAND));
+    world.gets(B);
+    world.sends(B, &message(kind::CLIPBOARD_GRAB, &words(&[TEXT])));
+    world.chord(Chord::Copy, B);
+    let got = world.gets(B);
+    assert_eq!((got[0].kind, &got[0].body), (kind::CLIPBOARD_REQUEST, &words(&[TEXT])));
+    world.sends(B, &message(kind::CLIPBOARD, &[&words(&[TEXT]), &b"old"[..]].concat()));
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"old");
+}

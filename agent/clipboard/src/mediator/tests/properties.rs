@@ -1,0 +1,275 @@
+//! The promises of DESIGN section 7, for every interleaving.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use policy::Policy;
+use proptest::prelude::*;
+
+use super::world::{A, B, CAPABLE, World, announce, give, grab, message, policy, request, rule};
+use crate::mediator::limits::HELD_MAX;
+use crate::mediator::{Chord, Time, hash};
+use crate::vdagent::spec::{content, kind};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Chord(bool, usize),
+    /// What a guest says; content is given a number of its own.
+    Announce(usize, bool),
+    Grab(usize, Vec<u32>),
+    Request(usize, u32),
+    Release(usize),
+    Content(usize, u32),
+    /// Any bytes.
+    Bytes(usize, Vec<u8>),
+    Answer(bool),
+    Record(bool),
+    Policy(usize),
+    Wait(u64),
+    Lock,
+    Reconnect(usize),
+}
+
+fn policies() -> Vec<Arc<Policy>> {
+    [
+        String::new(),
+        rule("b", "a", "allow"),
+        rule("a", "b", "allow") + &rule("b", "a", "ask"),
+        rule("a", "b", "ask") + &rule("b", "a", "deny"),
+    ]
+    .iter()
+    .map(|rules| policy(rules))
+    .collect()
+}
+
+fn guest() -> impl Strategy<Value = usize> {
+    A..=B
+}
+
+fn number() -> impl Strategy<Value = u32> {
+    prop_oneof![4 => Just(content::UTF8_TEXT), 1 => 0u32..8]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (any::<bool>(), guest()).prop_map(|(copy, guest)| Step::Chord(copy, guest)),
+        1 => (guest(), any::<bool>()).prop_map(|(guest, request)| Step::Announce(guest, request)),
+        4 => (guest(), proptest::collection::vec(number(), 0..3))
+            .prop_map(|(guest, types)| Step::Grab(guest, types)),
+        5 => (guest(), number()).prop_map(|(guest, number)| Step::Request(guest, number)),
+        1 => guest().prop_map(Step::Release),
+        8 => (guest(), number()).prop_map(|(guest, number)| Step::Content(guest, number)),
+        1 => (guest(), proptest::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(guest, bytes)| Step::Bytes(guest, bytes)),
+        3 => proptest::bool::weighted(0.7).prop_map(Step::Answer),
+        5 => proptest::bool::weighted(0.8).prop_map(Step::Record),
+        2 => (0..policies().len()).prop_map(Step::Policy),
+        2 => (0u64..70).prop_map(Step::Wait),
+        1 => Just(Step::Lock),
+        1 => guest().prop_map(Step::Reconnect),
+    ]
+}
+
+/// What a copy may have pulled: which bytes were given by a guest of which the mediator had asked for them.
+#[derive(Default)]
+struct Model {
+    policy: usize,
+    /// Chords since the start: domain and whether it was a copy.
+    chords: Vec<(bool, usize)>,
+    /// Hash of what was given, by whom, and how many chords had been pressed by then.
+    given: Vec<(String, usize, usize)>,
+    /// What may reach a guest's programs.
+    permitted: BTreeSet<(usize, String)>,
+    next: u32,
+}
+
+impl Model {
+    fn play(&mut self, world: &mut World, policies: &[Arc<Policy>], step: &Step) {
+        let asked_before = world.to_record.len();
+        match step {
+            Step::Chord(copy, guest) => {
+                self.chords.push((*copy, *guest));
+                world.chord(if *copy { Chord::Copy } else { Chord::Paste }, *guest);
+            }
+            Step::Announce(guest, request) => world.sends(*guest, &announce(*request, CAPABLE)),
+            Step::Grab(guest, types) => world.sends(*guest, &grab(types)),
+            Step::Request(guest, number) => world.sends(*guest, &request(*number)),
+            Step::Release(guest) => {
+                world.sends(*guest, &message(kind::CLIPBOARD_RELEASE, &[0; 4]));
+            }
+            Step::Content(guest, number) => {
+                self.next += 1;
+                let bytes = format!("{guest}:{}", self.next).into_bytes();
+                self.given.push((hash(&bytes), *guest, self.chords.len()));
+                world.sends(*guest, &give(*number, &bytes));
+            }
+            Step::Bytes(guest, bytes) => world.sends(*guest, bytes),
+            Step::Answer(yes) => {
+                if let Some((id, _)) = world.asked.pop() {
+                    world.mediator.answered(id, *yes);
+                    world.settle();
+                }
+            }
+            Step::Record(done) => {
+                if !world.to_record.is_empty() {
+                    let policy = &policies[self.policy];
+                    let event = world.record(*done);
+                    let to = event.detail["to"].as_str().unwrap();
+                    let from = event.detail["from"].as_str().unwrap();
+                    let to_index = usize::from(to == "b");
+                    // Whether the policy of now would let it through; one that came after the verdict ends it.
+                    let request = policy::request::ClipboardRequest {
+                        from,
+                        to,
+                        media_type: policy::language::MediaType::TextPlain,
+                        bytes: 4,
+                    };
+                    let verdict = policy.decide(
+                        &policy::request::Request::Clipboard(request),
+                        &policy::request::Context::default(),
+                    );
+                    if *done && verdict.permits() {
+                        let hash = event.detail["sha256"].as_str().unwrap().to_owned();
+                        self.permitted.insert((to_index, hash));
+                    }
+                }
+            }
+            Step::Policy(index) => {
+                self.policy = *index;
+                world.mediator.policy(Arc::clone(&policies[*index]));
+                world.settle();
+            }
+            Step::Wait(seconds) => world.wait(Time::from_secs(*seconds)),
+            Step::Lock => {
+                world.mediator.locked();
+                world.settle();
+            }
+            Step::Reconnect(guest) => {
+                world.mediator.disconnected(*guest, world.now);
+                world.mediator.connected(*guest);
+                world.settle();
+                world.sends(*guest, &announce(true, CAPABLE));
+            }
+        }
+        for (_, event) in world.to_record.iter().skip(asked_before) {
+            self.is_founded(event);
+        }
+    }
+
+    /// What is about to cross was given by the other guest after a copy chord there, and a paste chord came after that.
+    fn is_founded(&self, event: &audit::Event) {
+        let guest = |key: &str| usize::from(event.detail[key].as_str() == Some("b"));
+        let (from, to) = (guest("from"), guest("to"));
+        assert_ne!(from, to);
+        let sha256 = event.detail["sha256"].as_str().unwrap();
+        let (_, giver, at) =
+            self.given.iter().find(|(hash, ..)| hash == sha256).expect("it was given by somebody");
+        assert_eq!(*giver, from);
+        let copied = self.chords[..*at].iter().rposition(|chord| *chord == (true, from));
+        let copied = copied.expect("a copy chord came before");
+        let pasted = self.chords[copied..].iter().any(|chord| *chord == (false, to));
+        assert!(pasted, "a paste chord came after the copy chord");
+    }
+}
+
+/// Everything that a guest's programs got.
+fn contents(world: &mut World, guest: usize) -> Vec<Vec<u8>> {
+    world.gets(guest).iter().filter_map(|got| Some(got.content()?.1.to_vec())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    // Shows: K-5.4.3, K-5.4.4.
+    #[test]
+    fn bytes_cross_only_by_a_copy_there_a_paste_here_a_verdict_and_a_record(
+        steps in proptest::collection::vec(step(), 1..80)
+    ) {
+        let policies = policies();
+        let mut world = World::ready("");
+        let mut model = Model::default();
+        for step in &steps {
+            model.play(&mut world, &policies, step);
+            for guest in [A, B] {
+                for bytes in contents(&mut world, guest) {
+                    if bytes.is_empty() {
+                        continue; // "there is nothing"
+                    }
+                    prop_assert!(
+                        model.permitted.contains(&(guest, hash(&bytes))),
+                        "{:?} reached {guest}", String::from_utf8_lossy(&bytes)
+                    );
+                }
+            }
+            prop_assert!(world.mediator.kept() <= 3 * usize::try_from(HELD_MAX).unwrap());
+        }
+    }
+
+    #[test]
+    fn a_guest_into_which_nothing_is_pasted_gets_the_same_bytes_whatever_the_other_does(
+        steps in proptest::collection::vec(step(), 1..80),
+        policy in 0usize..4,
+    ) {
+        // What B is sent, with everything A and its user do, and without any of it.
+        let policies = policies();
+        let pasted_into_b = |step: &Step| matches!(step, Step::Chord(false, B) | Step::Policy(_));
+        let of_a = |step: &Step| matches!(
+            step,
+            Step::Chord(_, A) | Step::Announce(A, _) | Step::Grab(A, _) | Step::Request(A, _)
+                | Step::Release(A) | Step::Content(A, _) | Step::Bytes(A, _) | Step::Reconnect(A)
+                | Step::Answer(_) | Step::Record(_)
+        );
+        let run = |with_a: bool| {
+            let mut world = World::ready("");
+            world.mediator.policy(Arc::clone(&policies[policy]));
+            let mut model = Model { policy, ..Model::default() };
+            let mut sent = Vec::new();
+            for step in steps.iter().filter(|step| !pasted_into_b(step)) {
+                if with_a || !of_a(step) {
+                    model.play(&mut world, &policies, step);
+                }
+                if !of_a(step) {
+                    world.gets(B);
+                    sent.push(world.wire[B].clone());
+                }
+            }
+            sent
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+
+    #[test]
+    fn pasting_into_a_guest_that_the_policy_denies_everything_shows_it_nothing(
+        steps in proptest::collection::vec(step(), 1..80),
+    ) {
+        let of_a = |step: &Step| matches!(
+            step,
+            Step::Chord(_, A) | Step::Chord(false, B) | Step::Announce(A, _) | Step::Grab(A, _)
+                | Step::Request(A, _) | Step::Release(A) | Step::Content(A, _)
+                | Step::Bytes(A, _) | Step::Reconnect(A)
+        );
+        let run = |with_a: bool| {
+            let mut world = World::ready(&rule("b", "a", "allow"));
+            let mut model = Model { policy: 1, ..Model::default() };
+            let policies = policies();
+            let mut sent = Vec::new();
+            for step in steps.iter().filter(|step| !matches!(step, Step::Policy(_))) {
+                if with_a || !of_a(step) {
+                    model.play(&mut world, &policies, step);
+                }
+                if !of_a(step) {
+                    world.gets(B);
+                    sent.push(world.wire[B].clone());
+                }
+            }
+            sent
+        };
+        prop_assert_eq!(run(true), run(false));
+    }
+
+    #[test]
+    fn any_bytes_at_all_do_no_harm(input in proptest::collection::vec(any::<u8>(), 0..600)) {
+        crate::fuzz::mediator(&input);
+        crate::fuzz::content(&input);
+    }
+}
