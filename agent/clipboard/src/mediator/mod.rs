@@ -159,7 +159,7 @@ impl Mediator {
     pub fn may_read(&mut self, guest: DomainIndex, now: Time) -> Result<(), Time> {
         let pulled = self.pulls_from(guest);
         let guest = self.guests.get_mut(guest);
-        if guest.is_some_and(|guest| pulled || guest.unasked.any(now)) {
+        if guest.is_some_and(|guest| pulled || guest.reader.drains() || guest.unasked.any(now)) {
             return Ok(());
         }
         Err(now.saturating_add(Time::from_millis(50)))
@@ -209,7 +209,8 @@ impl Mediator {
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
             return;
         };
-        if !pulled {
+        // At most one content's worth for each copy chord.
+        if !pulled && !guest.reader.drains() {
             guest.unasked.take(u32::try_from(bytes.len()).unwrap_or(u32::MAX), now);
         }
         loop {

@@ -61,11 +61,30 @@ pub enum Read {
 /// How far the message that is coming in has come.
 #[derive(Debug)]
 enum State {
-    Header { bytes: [u8; MESSAGE_HEADER], have: usize },
-    Small { kind: u32, size: u32, body: Vec<u8> },
-    ContentStart { size: u32, bytes: [u8; 8], have: usize },
-    Content { kind: u32, size: usize, bytes: Zeroizing<Vec<u8>> },
-    Skip { left: u32 },
+    Header {
+        bytes: [u8; MESSAGE_HEADER],
+        have: usize,
+    },
+    Small {
+        kind: u32,
+        size: u32,
+        body: Vec<u8>,
+    },
+    ContentStart {
+        size: u32,
+        bytes: [u8; 8],
+        have: usize,
+    },
+    Content {
+        kind: u32,
+        size: usize,
+        bytes: Zeroizing<Vec<u8>>,
+    },
+    /// `asked`: of content that was asked for, and is not wanted after all.
+    Skip {
+        left: u32,
+        asked: bool,
+    },
 }
 
 impl State {
@@ -135,8 +154,14 @@ impl Reader {
             && let State::Content { size, bytes, .. } = &self.state
         {
             let left = u32::try_from(size.saturating_sub(bytes.len())).unwrap_or(u32::MAX);
-            self.state = if left == 0 { State::START } else { State::Skip { left } };
+            self.state = if left == 0 { State::START } else { State::Skip { left, asked: true } };
         }
+    }
+
+    /// Whether what comes in is the rest of content that was asked for and is not wanted after all.
+    #[must_use]
+    pub fn drains(&self) -> bool {
+        matches!(self.state, State::Skip { asked: true, .. })
     }
 
     /// Takes from `input` up to the end of one message, or all of it.
@@ -236,7 +261,7 @@ impl Reader {
                         return Ok(Some(Read::Progress));
                     }
                 }
-                State::Skip { left } => {
+                State::Skip { left, .. } => {
                     let here = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
                     *input = input.get(here..).unwrap_or_default();
                     *left -= u32::try_from(here).unwrap_or(*left);
@@ -280,7 +305,7 @@ impl Reader {
                 State::Small { kind, size, body: Vec::new() }
             }
             _ if size == 0 => State::START,
-            _ => State::Skip { left: size },
+            _ => State::Skip { left: size, asked: false },
         };
         Ok(None)
     }
@@ -289,7 +314,8 @@ impl Reader {
         let kind = word(bytes, length.saturating_sub(4)).unwrap_or_default();
         let selection = if self.selection { bytes.first() } else { None };
         let ours = selection.is_none_or(|selection| *selection == SELECTION_CLIPBOARD);
-        self.state = if size == 0 { State::START } else { State::Skip { left: size } };
+        let asked = ours && self.expected.is_some();
+        self.state = if size == 0 { State::START } else { State::Skip { left: size, asked } };
         match self.expected {
             Some(most) if ours && size <= most => {
                 if size == 0 {
