@@ -167,7 +167,7 @@ impl Model {
         assert_eq!(*giver, from);
         let copied = self.chords[..*at].iter().rposition(|chord| *chord == (true, from));
         let copied = copied.expect("a copy chord came before");
-        let pasted = self.chords[copied..].iter().any(|chord| *chord == (false, to));
+        let pasted = self.chords[copied..].contains(&(false, to));
         assert!(pasted, "a paste chord came after the copy chord");
     }
 }
