@@ -13,12 +13,17 @@ const FULL_READY: Duration = Duration::from_secs(50 * 60);
 
 /// A machine file for two small desktops with a NIC each.
 pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
-    let domain = |name: &str, label: &str, colour: &str, nic: &str| {
+    small(Some(clinical_nic), Some(internet_nic))
+}
+
+fn small(clinical_nic: Option<&str>, internet_nic: Option<&str>) -> String {
+    let domain = |name: &str, label: &str, colour: &str, nic: Option<&str>| {
+        let nic = nic.map(|nic| format!("nic = \"{nic}\"\n")).unwrap_or_default();
         format!(
             "[domain.{name}]\nmemory = \"384M\"\ncpus = 1\nkernel = \"/share/vmlinuz\"\n\
              initrd = \"/share/small/desktop.cpio\"\n\
              cmdline = \"console=ttyS0 quiet desktop.label={label} desktop.colour={colour}\"\n\
-             nic = \"{nic}\"\nserial = \"file={name}.log\"\nports = [\"com.redhat.spice.0\"]\n\n"
+             {nic}serial = \"file={name}.log\"\n\n"
         )
     };
     format!(
@@ -59,7 +64,7 @@ pub fn full_machine_file(clinical_nic: &str, internet_nic: &str) -> Outcome<Stri
             "[domain.{name}]\nmemory = \"2G\"\ncpus = 1\nkernel = \"/share/full/{name}/vmlinuz\"\n\
              initrd = \"/share/full/{name}/initrd\"\ncmdline = \"{} verity.check=lazy\"\n\
              disks = [ {{ path = \"/share/full/{name}/root.img\", readonly = true }} ]\n\
-             nic = \"{nic}\"\nserial = \"file={name}.log\"\nports = [\"com.redhat.spice.0\"]\n\n",
+             nic = \"{nic}\"\nserial = \"file={name}.log\"\n\n",
             cmdline.trim()
         ))
     };
@@ -72,21 +77,28 @@ pub fn full_machine_file(clinical_nic: &str, internet_nic: &str) -> Outcome<Stri
 
 /// Starts the agent and waits until both small desktops are up.
 pub fn start<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
-    start_until(pc, machine, "SMALL-DESKTOP ready", READY)
+    start_until(pc, machine, &policy(), "SMALL-DESKTOP ready", READY)
+}
+
+/// Starts the agent with two small desktops without a network, under a policy with these rules besides.
+pub fn start_with_rules<'a>(pc: &'a WardPc, rules: &str) -> Outcome<Agent<'a>> {
+    let policy = policy().replace("\"passthrough\"", "\"none\"") + rules;
+    start_until(pc, &small(None, None), &policy, "SMALL-DESKTOP ready", READY)
 }
 
 /// Starts the agent and waits until both full desktops are up.
 pub fn start_full<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
-    start_until(pc, machine, "DESKTOP ready", FULL_READY)
+    start_until(pc, machine, &policy(), "DESKTOP ready", FULL_READY)
 }
 
 fn start_until<'a>(
     pc: &'a WardPc,
     machine: &str,
+    policy: &str,
     word: &str,
     time: Duration,
 ) -> Outcome<Agent<'a>> {
-    let agent = Agent::launch_with(pc, machine, &policy(), &[])?;
+    let agent = Agent::launch_with(pc, machine, policy, &[])?;
     let until = Instant::now() + time;
     loop {
         let ready = pc.sh(&format!("grep -l '{word}' /tmp/state/log/*.log | wc -l || true"))?;

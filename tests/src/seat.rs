@@ -144,6 +144,24 @@ impl<'a> Person<'a> {
         Ok(())
     }
 
+    /// Types a text on a keyboard with the American layout.
+    pub fn enters(&mut self, text: &str) -> Outcome {
+        for c in text.chars() {
+            let (key, shift) = key_of(c)
+                .ok_or_else(|| Failure(format!("no key of this keyboard writes {c:?}")))?;
+            if shift {
+                self.key("shift", true)?;
+                std::thread::sleep(HOLD);
+            }
+            self.types(&[&key])?;
+            if shift {
+                self.key("shift", false)?;
+                std::thread::sleep(HOLD);
+            }
+        }
+        Ok(())
+    }
+
     /// Presses keys together, the last one last, and lets go in the opposite order.
     pub fn chord(&mut self, keys: &[&str]) -> Outcome {
         for key in keys {
@@ -220,5 +238,33 @@ impl<'a> Person<'a> {
             }
             std::thread::sleep(LOOK);
         }
+    }
+}
+
+/// The key, by its QEMU name, and whether Shift is held.
+fn key_of(c: char) -> Option<(String, bool)> {
+    let plain = |name: &str| Some((name.to_owned(), false));
+    let shifted = |name: &str| Some((name.to_owned(), true));
+    match c {
+        'a'..='z' | '0'..='9' => plain(&c.to_string()),
+        'A'..='Z' => shifted(&c.to_ascii_lowercase().to_string()),
+        ' ' => plain("spc"),
+        '\n' => plain("ret"),
+        '-' => plain("minus"),
+        '_' => shifted("minus"),
+        '=' => plain("equal"),
+        '\'' => plain("apostrophe"),
+        ',' => plain("comma"),
+        '.' => plain("dot"),
+        '/' => plain("slash"),
+        ';' => plain("semicolon"),
+        '|' => shifted("backslash"),
+        '>' => shifted("dot"),
+        '<' => shifted("comma"),
+        '$' => shifted("4"),
+        '(' => shifted("9"),
+        ')' => shifted("0"),
+        '%' => shifted("5"),
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@
 mod agent;
 mod bad_input;
 mod budgets;
+mod clipboard;
 mod seat;
 mod seat_trouble;
 mod vmm;
@@ -19,6 +20,7 @@ fn main() {
         agent::TESTS,
         seat::TESTS,
         seat_trouble::TESTS,
+        clipboard::TESTS,
     ]
     .concat();
     std::process::exit(if runner::run(&tests) { 0 } else { 101 });

@@ -1,0 +1,177 @@
+//! The clipboard as a clinician has it: real desktops, real keys, the agent's words on the screen.
+
+use std::time::{Duration, Instant};
+
+use tests::agent::Agent;
+use tests::desktops;
+use tests::runner::Test;
+use tests::seat::{Person, Picture};
+use tests::ward::Ward;
+use tests::{Failure, Outcome, ensure};
+
+use super::seat::{GREEN, RED, SOON, in_front};
+
+pub(crate) const TESTS: &[Test<Ward>] = &[(
+    // Shows: K-5.4.3, K-5.4.4, C-5.
+    "text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why",
+    between_desktops,
+)];
+
+const RULES: &str = r#"
+[[clipboard]]
+id = "text-in"
+from = "internet"
+to = "clinical"
+types = ["text/plain"]
+max_bytes = 4096
+action = "allow"
+inspect = ["korean-rrn"]
+
+[[clipboard]]
+id = "short-text-out"
+from = "clinical"
+to = "internet"
+types = ["text/plain"]
+max_bytes = 8
+action = "ask"
+"#;
+
+/// How long an overlay stays, and some.
+const OVERLAY: Duration = Duration::from_secs(30);
+
+fn between_desktops(ward: &Ward) -> Outcome {
+    let agent = desktops::start_with_rules(&ward.pc, RULES)?;
+    let mut person = Person::at(&ward.pc)?;
+    let result = by_keys(ward, &agent, &mut person);
+    result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    agent.stop()
+}
+
+fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
+    wait_for_agents(agent)?;
+
+    ward.pc.progress("a text from the Internet into the clinical desktop");
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(RED))?;
+    copies(person, "take 2 tablets, 8h apart")?;
+    chord_with_overlay(person, "c")?;
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner again", SOON, in_front(GREEN))?;
+    chord_with_overlay(person, "v")?;
+    pastes_to_serial(person)?;
+    serial_says(ward, "clinical", "PASTE=take 2 tablets, 8h apart=")?;
+
+    ward.pc.progress(
+        "more than the rule allows, out of the clinical desktop: denied, and the screen says why",
+    );
+    copies(person, "chart 20261123")?;
+    chord_with_overlay(person, "c")?;
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(RED))?;
+    let denied = chord_with_overlay(person, "v")?;
+    person.photograph(&ward.pc.dir().join("denied.png"))?;
+    ensure!(denied > 3000, "an overlay of {denied} pixels says no reason");
+    pastes_to_serial(person)?;
+    serial_says(ward, "internet", "PASTE==")?;
+
+    ward.pc.progress("a short one is asked about; no, then yes");
+    for (answer, expected) in [("esc", "PASTE=="), ("ret", "PASTE=ok 7=")] {
+        person.chord(&["ctrl", "alt", "1"])?;
+        person.see("the clinical banner", SOON, in_front(GREEN))?;
+        copies(person, "ok 7")?;
+        chord_with_overlay(person, "c")?;
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet banner", SOON, in_front(RED))?;
+        chord_with_overlay(person, "v")?;
+        person.photograph(&ward.pc.dir().join("question.png"))?;
+        person.types(&[answer])?;
+        std::thread::sleep(Duration::from_secs(1));
+        ward.pc.sh("truncate -s 0 /tmp/state/log/internet.log")?;
+        pastes_to_serial(person)?;
+        serial_says(ward, "internet", expected)?;
+    }
+
+    ward.pc.progress("what the audit holds");
+    let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
+    ensure!(verified.status == Some(0), "{verified:?}");
+    let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+    let verdicts: Vec<(String, String)> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|entry| entry["kind"] == "clipboard")
+        .map(|entry| {
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+            (text(&entry["verdict"]), text(&entry["detail"]["answer"]))
+        })
+        .collect();
+    let expected = [("allow", "-"), ("deny", "-"), ("ask", "no"), ("ask", "yes")];
+    let expected = expected.map(|(verdict, answer)| (verdict.to_owned(), answer.to_owned()));
+    ensure!(verdicts == expected, "the audit has {verdicts:?}");
+    ensure!(!log.contains("tablets") && !log.contains("20261123"), "content is in the audit log");
+    Ok(())
+}
+
+/// Both guests' agents have announced themselves.
+fn wait_for_agents(agent: &Agent<'_>) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        let status = agent.status()?;
+        let there = |index: usize| status["domains"][index]["clipboard_agent"] == true;
+        if there(0) && there(1) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "no SPICE agent in {}", status["domains"]);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Has the desktop in front put this into its clipboard, in its terminal.
+fn copies(person: &mut Person<'_>, text: &str) -> Outcome {
+    person.enters(&format!("printf '{text}' | xclip -selection clipboard\n"))?;
+    // The X server tells the desktop's agent, and that one the mediator; emulated twice over.
+    std::thread::sleep(Duration::from_secs(3));
+    Ok(())
+}
+
+/// Has the desktop in front write what it would paste to its serial port.
+fn pastes_to_serial(person: &mut Person<'_>) -> Outcome {
+    person.enters("xclip -o -selection clipboard -t UTF8_STRING > p 2> e\n")?;
+    person.enters("echo PASTE=$(cat p)= > /dev/ttyS0\n")
+}
+
+fn serial_says(ward: &Ward, domain: &str, words: &str) -> Outcome {
+    let until = Instant::now() + Duration::from_secs(40);
+    let file = format!("/tmp/state/log/{domain}.log");
+    loop {
+        let text = ward.pc.sh(&format!("cat {file}"))?;
+        if text.contains(words) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < until, "{domain} never said {words}: {text}");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// Presses Ctrl+Alt and this, waits for the agent's words, and gives how many pixels they changed.
+fn chord_with_overlay(person: &mut Person<'_>, key: &str) -> Outcome<usize> {
+    let without = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
+    person.chord(&["ctrl", "alt", key])?;
+    let with = person.see(&format!("words after Ctrl+Alt+{key}"), SOON, has_overlay)?;
+    let (x, y, width, height) = overlay_area(&with);
+    let all = (y..y + height).flat_map(|py| (x..x + width).map(move |px| (px, py)));
+    Ok(all.filter(|(px, py)| with.at(*px, *py) != without.at(*px, *py)).count())
+}
+
+/// Where the overlay's middle is: below the banner, in the middle.
+fn overlay_area(picture: &Picture) -> (usize, usize, usize, usize) {
+    let rows = picture.banner_rows();
+    (picture.width / 3, rows * 3 / 2 + 4, picture.width / 3, rows * 2)
+}
+
+/// Whether there are words over the desktop: it has one colour behind them, and that is none of a desktop's.
+fn has_overlay(picture: &Picture) -> bool {
+    let (x, y, width, _) = overlay_area(picture);
+    let behind = picture.mostly(x, y, width, 6);
+    ![0x0f_47_22, 0x61_14_10].contains(&behind)
+}
