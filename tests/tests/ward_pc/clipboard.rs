@@ -72,11 +72,12 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     let denied = chord_with_overlay(person, "v")?;
     person.photograph(&ward.pc.dir().join("denied.png"))?;
     ensure!(denied > 3000, "an overlay of {denied} pixels says no reason");
+    // It still finds what it copied itself.
     pastes_to_serial(person)?;
-    serial_says(ward, "internet", "PASTE==")?;
+    serial_says(ward, "internet", "PASTE=take 2 tablets, 8h apart=")?;
 
     ward.pc.progress("a short one is asked about; no, then yes");
-    for (answer, expected) in [("esc", "PASTE=="), ("ret", "PASTE=ok 7=")] {
+    for (answer, expected) in [("esc", "PASTE=take 2 tablets, 8h apart="), ("ret", "PASTE=ok 7=")] {
         person.chord(&["ctrl", "alt", "1"])?;
         person.see("the clinical banner", SOON, in_front(GREEN))?;
         copies(person, "ok 7")?;
