@@ -43,7 +43,7 @@ fn main() {
                 Some(n) if n > 0 => runs = n,
                 _ => usage(),
             },
-            "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" => {
+            "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" | "clipboard" => {
                 let _ = parts.insert(word);
             }
             _ => usage(),
@@ -68,7 +68,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard]"
     );
     std::process::exit(2);
 }
