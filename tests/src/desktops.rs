@@ -75,9 +75,21 @@ pub fn full_machine_file(clinical_nic: &str, internet_nic: &str) -> Outcome<Stri
     ))
 }
 
-/// Starts the agent and waits until both small desktops are up.
-pub fn start<'a>(pc: &'a WardPc, machine: &str) -> Outcome<Agent<'a>> {
-    start_until(pc, machine, &policy(), "SMALL-DESKTOP ready", READY)
+/// A rule for the clipboard: text from the Internet into the clinical desktop.
+pub const RULES: &str = r#"
+[[clipboard]]
+id = "reference-text-in"
+from = "internet"
+to = "clinical"
+types = ["text/plain"]
+max_bytes = 4096
+action = "allow"
+inspect = ["korean-rrn"]
+"#;
+
+/// Starts the agent with these rules besides and waits until both small desktops are up.
+pub fn start<'a>(pc: &'a WardPc, machine: &str, rules: &str) -> Outcome<Agent<'a>> {
+    start_until(pc, machine, &(policy() + rules), "SMALL-DESKTOP ready", READY)
 }
 
 /// Starts the agent with two small desktops without a network, under a policy with these rules besides.

@@ -18,6 +18,10 @@ const VNC: &str = "127.0.0.1:17";
 const SOON: Duration = Duration::from_secs(20);
 /// Time for the full desktops' browsers to show their first page.
 const BROWSERS: Duration = Duration::from_secs(90);
+/// Until a desktop's agent knows of what was copied there.
+const COPIED: Duration = Duration::from_secs(3);
+/// Until the agent's words are there.
+const WORDS: Duration = Duration::from_secs(1);
 /// How long a notice is shown.
 const NOTICE: Duration = Duration::from_secs(6);
 /// Time for a desktop to draw what was typed.
@@ -133,7 +137,8 @@ impl Demo {
         } else {
             self.say("Now with a screen: two small Debian desktops (X, a terminal). Emulated twice over, they take a");
             self.say("minute to come up.");
-            desktops::start(pc, &desktops::machine_file(CLINICAL_NIC, INTERNET_NIC))?
+            let machine = desktops::machine_file(CLINICAL_NIC, INTERNET_NIC);
+            desktops::start(pc, &machine, desktops::RULES)?
         };
         let mut person = Person::at(pc)?;
         let mut album = Album { dir: self.album.clone(), pages: Vec::new() };
@@ -151,12 +156,11 @@ impl Demo {
         person.types(&["e", "c", "h", "o", "spc", "n", "e", "w", "s", "ret"])?;
         std::thread::sleep(DRAWN);
         album.take(&mut person, "internet", "The Internet desktop after Ctrl+Alt+2: another colour, icon, pattern and label. Nothing of what was typed into the clinical desktop is here.")?;
-        self.say("The Internet desktop is in front. Ctrl+Alt+V is pressed: no policy rule lets anything cross.");
-
-        person.chord(&["ctrl", "alt", "v"])?;
-        std::thread::sleep(Duration::from_secs(1));
-        album.take(&mut person, "notice", "A notice of the agent's over the Internet desktop.")?;
-        std::thread::sleep(NOTICE);
+        if self.full {
+            self.say("The Internet desktop is in front.");
+        } else {
+            self.clipboard(&mut person, &mut album)?;
+        }
         self.say("The screen is locked: Ctrl+Alt+L.");
         person.chord(&["ctrl", "alt", "l"])?;
         person.see("the lock", SOON, |picture| picture.banner_colour() == GREY)?;
@@ -193,6 +197,44 @@ impl Demo {
             self.stay(&agent)?;
         }
         agent.stop()
+    }
+
+    /// Copies from the Internet into the clinical desktop, which a rule allows, and back, which none does. Begins and ends with the
+    /// Internet desktop in front.
+    fn clipboard(&self, person: &mut Person<'_>, album: &mut Album) -> Outcome {
+        let copies = |person: &mut Person<'_>, text: &str| {
+            person.enters(&format!("printf '{text}' | xclip -selection clipboard\n"))?;
+            std::thread::sleep(COPIED);
+            person.chord(&["ctrl", "alt", "c"])?;
+            std::thread::sleep(WORDS);
+            Ok::<(), Failure>(())
+        };
+        self.say("The Internet desktop is in front. A text is copied there, and Ctrl+Alt+C is pressed; then Ctrl+Alt+1, Ctrl+Alt+V.");
+        copies(person, "ibuprofen 400 mg, max 3 a day")?;
+        album.take(person, "copied", "Ctrl+Alt+C on the Internet desktop: the agent has taken what is in its clipboard. The clinical desktop knows nothing of it.")?;
+        std::thread::sleep(NOTICE);
+        person.chord(&["ctrl", "alt", "1"])?;
+        person.see("the clinical banner", SOON, |picture| picture.banner_colour() == GREEN)?;
+        person.chord(&["ctrl", "alt", "v"])?;
+        std::thread::sleep(WORDS);
+        person.enters("xclip -o -selection clipboard -t UTF8_STRING\n")?;
+        std::thread::sleep(DRAWN);
+        album.take(person, "pasted", "Ctrl+Alt+V on the clinical desktop: a rule of the policy allows it, the audit log has it, and its programs can paste it.")?;
+        std::thread::sleep(NOTICE);
+        self.say("Back the other way no rule allows anything: a chart number is copied on the clinical desktop, and Ctrl+Alt+V pressed on the Internet desktop.");
+        copies(person, "chart 20261123")?;
+        std::thread::sleep(NOTICE);
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet banner", SOON, |picture| picture.banner_colour() == RED)?;
+        person.chord(&["ctrl", "alt", "v"])?;
+        std::thread::sleep(WORDS);
+        album.take(
+            person,
+            "denied",
+            "Denied, and why, and whom to ask. Nothing was offered to the Internet desktop.",
+        )?;
+        std::thread::sleep(NOTICE);
+        Ok(())
     }
 
     /// Leaves the PC to whoever sits down at it.
