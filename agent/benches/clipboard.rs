@@ -236,15 +236,15 @@ impl Relayed {
         let [to, from] = &mut self.guests;
         let content = give(number, bytes);
         thread::scope(|scope| {
-            let start = Instant::now();
             let giver = scope.spawn(move || {
+                let start = Instant::now();
                 from.grab(number);
                 from.wait_for(kind::CLIPBOARD_REQUEST);
                 from.send(&content);
+                start
             });
             let (end, _) = take(to, number);
-            giver.join().unwrap();
-            end - start
+            end - giver.join().unwrap()
         })
     }
 }

@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// Named byte stream into the guest, as a Unix socket this VMM listens on; repeat for more
     #[arg(long = "port", value_name = "name=NAME,socket=PATH", value_parser = parse_port)]
     ports: Vec<PortConfig>,
+    /// USB device over usbredir, as a Unix socket this VMM listens on; repeat for more, up to 8
+    #[arg(long = "usb", value_name = "socket=PATH", value_parser = parse_usb)]
+    usb: Vec<PathBuf>,
     /// Control socket: one JSON object a line (status, power-button, reset, pause, resume, stop)
     #[arg(long, value_name = "PATH")]
     api_socket: Option<PathBuf>,
@@ -145,6 +148,7 @@ impl From<RunArgs> for VmConfig {
             vfio: args.vfio,
             serial: args.serial,
             ports: args.ports,
+            usb: args.usb,
             api_socket: args.api_socket,
             seat: args.seat,
             exit_on_reset: args.exit_on_reset,
@@ -231,6 +235,11 @@ fn parse_port(text: &str) -> Result<PortConfig, String> {
         ));
     }
     Ok(PortConfig { name: name.to_owned(), socket: required(&pairs, "socket")?.into() })
+}
+
+fn parse_usb(text: &str) -> Result<PathBuf, String> {
+    let pairs = pairs(text, &["socket"])?;
+    Ok(required(&pairs, "socket")?.into())
 }
 
 #[cfg(test)]

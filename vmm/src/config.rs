@@ -143,6 +143,8 @@ pub struct VmConfig {
     pub serial: SerialConfig,
     /// Named console ports.
     pub ports: Vec<PortConfig>,
+    /// Unix sockets this VMM listens on for USB devices.
+    pub usb: Vec<PathBuf>,
     /// Control socket.
     pub api_socket: Option<PathBuf>,
     /// What a guest reset does: start the guest anew, or end the VMM.

@@ -30,4 +30,5 @@ pub mod rtc;
 pub mod sandbox;
 pub mod seat;
 pub mod serial;
+pub mod usb;
 pub mod vcpu;

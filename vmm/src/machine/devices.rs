@@ -1,5 +1,6 @@
 //! The guest's PCI devices. Adding one takes its own crate or folder and one line here.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use kvm_ioctls::VmFd;
@@ -10,12 +11,14 @@ use virtio::GuestMemory;
 use virtio::console::NamedPort;
 use virtio::net::Mac;
 use virtio_pci::VirtioPci;
+use xhci::XhciPci;
 
 use super::Subscriber;
 use crate::config::VmConfig;
 use crate::layout;
 use crate::sandbox::Role;
 use crate::seat::{Seat, SeatError};
+use crate::usb::{SOCKETS_MAX, Sockets, Wires};
 
 /// Device numbers 1 to 31 are free: the host bridge is device 0.
 const DEVICES_MAX: usize = 31;
@@ -41,6 +44,21 @@ pub enum DeviceError {
         #[source]
         source: virtio::console::SocketError,
     },
+    /// A USB socket.
+    #[error("--usb socket={}", path.display())]
+    UsbSocket {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: virtio::console::SocketError,
+    },
+    /// More USB sockets than a controller has ports.
+    #[error("more than {} --usb sockets; give fewer", crate::usb::SOCKETS_MAX)]
+    TooManyUsb,
+    /// The USB controller.
+    #[error("--usb")]
+    Usb(#[source] xhci::Error),
     /// The console.
     #[error("--port")]
     Console(#[source] virtio::console::ConsoleError),
@@ -94,6 +112,7 @@ pub(super) fn build(config: &VmConfig, bus: &mut Bus, host: &Host) -> Result<Par
     builder.net(config)?;
     builder.console(config)?;
     builder.rng()?;
+    builder.usb(config)?;
     builder.seat(config)?;
     Ok(builder.parts)
 }
@@ -182,6 +201,26 @@ impl Builder<'_> {
         let console = virtio::console::Console::new(None, ports).map_err(DeviceError::Console)?;
         let worker = self.virtio(Box::new(console))?;
         self.parts.main_loop.push(worker);
+        Ok(())
+    }
+
+    /// One controller with two ports for each socket: a device is of USB 2 or of USB 3. None without a socket.
+    fn usb(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+        let count = match u8::try_from(config.usb.len()) {
+            Ok(0) => return Ok(()),
+            Ok(count) if config.usb.len() <= SOCKETS_MAX => count,
+            _ => return Err(DeviceError::TooManyUsb),
+        };
+        let wires = Wires::new().map_err(DeviceError::Host)?;
+        let ports = xhci::Ports { usb2: count, usb3: count };
+        let (function, worker, handle) =
+            XhciPci::new(ports, self.host.memory.clone(), wires.clone(), &*self.host.msi)
+                .map_err(DeviceError::Usb)?;
+        self.add(function)?;
+        let sockets = Sockets::listen(&config.usb, handle, wires)
+            .map_err(|(path, source)| DeviceError::UsbSocket { path, source })?;
+        self.parts.main_loop.push(worker);
+        self.parts.main_loop.push(Arc::new(Mutex::new(sockets)));
         Ok(())
     }
 

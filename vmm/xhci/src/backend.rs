@@ -14,6 +14,11 @@ use crate::spec::request;
 pub struct PortId(pub(crate) u8);
 
 impl PortId {
+    /// The port of this number, from 1; there may be none.
+    pub fn new(number: u8) -> Self {
+        Self(number)
+    }
+
     /// The number, from 1.
     pub fn number(self) -> u8 {
         self.0
@@ -54,6 +59,11 @@ impl TransferId {
 pub struct EndpointAddress(pub(crate) u8);
 
 impl EndpointAddress {
+    /// From its byte in a descriptor.
+    pub fn new(byte: u8) -> Self {
+        Self(byte)
+    }
+
     /// As in a descriptor. The default control endpoint is 0 here.
     pub fn byte(self) -> u8 {
         self.0

@@ -85,6 +85,8 @@ struct Held {
     from: DomainIndex,
     media_type: MediaType,
     content: Secret,
+    /// Its SHA-256 as text: taken once, as it is slower than sending the content.
+    sha256: String,
     until: Time,
 }
 
@@ -283,11 +285,12 @@ impl Mediator {
         }
         let (media_type, ticket) = (pull.media_type, pull.ticket);
         let name = self.name(index);
+        let sha256 = hash(&bytes);
         let event = Event::new("clipboard-copied")
             .of(&name)
             .with("type", media_type.word())
             .with("bytes", bytes.len())
-            .with("sha256", hash(&bytes));
+            .with("sha256", sha256.as_str());
         self.out.push(Output::Note(event));
         let amount = content::amount(media_type, &bytes);
         let words = format!(
@@ -296,7 +299,7 @@ impl Mediator {
             self.policy.hotkeys().paste.value
         );
         let until = now.saturating_add(HELD_FOR);
-        self.held = Some(Held { from: index, media_type, content: bytes, until });
+        self.held = Some(Held { from: index, media_type, content: bytes, sha256, until });
         self.out.push(Output::Said(ticket, Outcome::yes(words)));
         if let Some((to, ticket)) = self.early.take() {
             self.paste(to, ticket, now);
@@ -371,8 +374,8 @@ impl Mediator {
             );
             return self.say(ticket, Outcome::no(words));
         };
-        let (from, media_type, content) =
-            (held.from, held.media_type, Secret::clone(&held.content));
+        let (from, media_type) = (held.from, held.media_type);
+        let (content, sha256) = (Secret::clone(&held.content), held.sha256.clone());
         if from == to {
             return self.say(ticket, Outcome::no("It was copied on this desktop: press Ctrl+V."));
         }
@@ -383,12 +386,12 @@ impl Mediator {
         if !self.guests.get(to).is_some_and(Guest::has_agent) {
             return self.say(ticket, no_agent(&shown));
         }
-        self.judge(Wanted { from, to, media_type, content, ticket }, now);
+        self.judge(Wanted { from, to, media_type, content, sha256, ticket }, now);
     }
 
     /// Has the policy decide on a paste, and does what it says.
     fn judge(&mut self, wanted: Wanted, now: Time) {
-        let Wanted { from, to, media_type, content, ticket } = wanted;
+        let Wanted { from, to, media_type, content, sha256, ticket } = wanted;
         let policy = Arc::clone(&self.policy);
         let (source, target) = (self.name(from), self.name(to));
         let high = |name: &str| policy.domain(name).is_some_and(policy::language::Domain::is_high);
@@ -430,13 +433,14 @@ impl Mediator {
         }
         let decision = if unfit.is_some() { Decision::Deny } else { verdict.decision() };
         let by = (decision.word(), verdict.rule().map(|rule| rule.id.value.to_string()));
+        let unchanged = Arc::ptr_eq(&crosses, &content);
         let mut event = Event::new("clipboard")
             .of(&target)
             .with("from", source.as_str())
             .with("to", target.as_str())
             .with("type", media_type.word())
             .with("bytes", bytes)
-            .with("sha256", hash(&crosses))
+            .with("sha256", if unchanged { sha256 } else { hash(&crosses) })
             .with("break_glass", false);
         (event.verdict, event.rule, event.policy) =
             (Some(by.0), by.1.clone(), Some(policy.serial()));
@@ -676,6 +680,7 @@ struct Wanted {
     to: DomainIndex,
     media_type: MediaType,
     content: Secret,
+    sha256: String,
     ticket: Option<Ticket>,
 }
 

@@ -1,0 +1,27 @@
+//! `--usb socket=PATH`: USB devices that somebody else has, one usbredir stream a socket, at the guest's xHCI.
+//!
+//! ```text
+//!  vCPU, main loop: xhci::Controller --Backend--> Wires --> queue, eventfd
+//!                        ^                                      |
+//!                        |              main loop: Sockets <----+
+//!                        +-- complete, attach, detach --- Remote (pure) <-- usbredir::Session <--> socket
+//! ```
+//! | file | |
+//! | --- | --- |
+//! | [`remote`] | one device: transfers into packets and back; a state machine without I/O |
+//! | [`wires`] | what the controller wants done, until the main loop does it |
+//! | [`sockets`] | the sockets, in the main loop |
+//!
+//! A peer that breaks the protocol loses its connection; its device is unplugged, and the guest runs on. A socket takes one peer at
+//! a time; the next may connect when it is gone.
+#![forbid(unsafe_code)]
+
+mod remote;
+mod sockets;
+mod wires;
+
+pub(crate) use sockets::Sockets;
+pub(crate) use wires::Wires;
+
+/// Most `--usb` sockets; each takes a USB 2 and a USB 3 port of the controller.
+pub const SOCKETS_MAX: usize = 8;

@@ -1,0 +1,164 @@
+use usbredir::packet::DeviceConnect;
+use xhci::Setup;
+
+use super::*;
+
+fn connect() -> Packet {
+    let device = DeviceConnect {
+        speed: RemoteSpeed::Full,
+        class: 0,
+        subclass: 0,
+        protocol: 0,
+        vendor: 1,
+        product: 2,
+        version: 3,
+    };
+    Packet { id: 0, body: Body::DeviceConnect(device) }
+}
+
+fn there() -> Remote {
+    let mut remote = Remote::default();
+    assert_eq!(remote.arrived(connect()), Ok(vec![Effect::Attach(Speed::Full)]));
+    remote
+}
+
+fn interrupt_packet(endpoint: u8, data: &[u8]) -> Packet {
+    let length = u16::try_from(data.len()).unwrap();
+    let (status, data) = (RemoteStatus::Success, data.to_vec());
+    Packet { id: 7, body: Body::Interrupt(Interrupt { endpoint, status, length, data }) }
+}
+
+fn complete(id: u64, status: Status, data: &[u8]) -> Effect {
+    Effect::Complete(TransferId::from_number(id), status, Answer::In(data.to_vec()))
+}
+
+fn send(id: u64, body: Body) -> Effect {
+    Effect::Send(Packet { id, body })
+}
+
+fn transfer(id: u64, endpoint: u8, request: Request) -> Transfer {
+    Transfer {
+        id: TransferId::from_number(id),
+        port: xhci::PortId::new(1),
+        endpoint: EndpointAddress::new(endpoint),
+        request,
+    }
+}
+
+fn control(request_type: u8, request: u8, value: u16, payload: Payload) -> Request {
+    let length = match &payload {
+        Payload::In(most) => u16::try_from(*most).unwrap(),
+        Payload::Out(data) => u16::try_from(data.len()).unwrap(),
+    };
+    Request::Control { setup: Setup { request_type, request, value, index: 0, length }, payload }
+}
+
+fn wants_interrupt(id: u64, bytes: u32) -> Transfer {
+    transfer(id, 0x81, Request::Interrupt { payload: Payload::In(bytes), interval: 1000 })
+}
+
+#[test]
+fn bulk_and_control_go_under_the_transfers_number_and_come_back_as_its_end() {
+    let mut remote = there();
+    let out = transfer(5, 0x02, Request::Bulk(Payload::Out(vec![1, 2, 3])));
+    let status = RemoteStatus::Success;
+    let bulk = |endpoint, status, length, data: &[u8]| {
+        Body::Bulk(Bulk { endpoint, status, length, stream: 0, data: data.to_vec() })
+    };
+    assert_eq!(remote.submit(out), [send(5, bulk(2, status, 3, &[1, 2, 3]))]);
+    let done = Packet { id: 5, body: bulk(2, status, 3, &[]) };
+    let ended = Effect::Complete(TransferId::from_number(5), Status::Success, Answer::Out(3));
+    assert_eq!(remote.arrived(done.clone()), Ok(vec![ended]));
+    assert_eq!(remote.arrived(done), Ok(vec![]), "an answer to nothing");
+
+    let read = transfer(6, 0x81, Request::Bulk(Payload::In(4)));
+    assert_eq!(remote.submit(read), [send(6, bulk(0x81, status, 4, &[]))]);
+    let more = Packet { id: 6, body: bulk(0x81, status, 6, &[9; 6]) };
+    assert_eq!(remote.arrived(more), Ok(vec![complete(6, Status::Babble, &[9; 4])]));
+
+    let descriptor = transfer(7, 0, control(0x80, 6, 0x0100, Payload::In(18)));
+    let effects = remote.submit(descriptor);
+    let [Effect::Send(Packet { id: 7, body: Body::Control(packet) })] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!((packet.endpoint, packet.length, packet.data.len()), (0x80, 18, 0));
+    let stalled = Control { status: RemoteStatus::Stall, length: 0, ..packet.clone() };
+    let stalled = Packet { id: 7, body: Body::Control(stalled) };
+    assert_eq!(remote.arrived(stalled), Ok(vec![complete(7, Status::Stall, &[])]));
+}
+
+#[test]
+fn configurations_and_settings_have_packets_of_their_own() {
+    let mut remote = there();
+    let set = transfer(1, 0, control(0x00, 9, 2, Payload::Out(Vec::new())));
+    assert_eq!(remote.submit(set), [send(1, Body::SetConfiguration(2))]);
+    let status = RemoteStatus::Success;
+    let body = Body::ConfigurationStatus { status, configuration: 2 };
+    let ended = Effect::Complete(TransferId::from_number(1), Status::Success, Answer::Out(0));
+    assert_eq!(remote.arrived(Packet { id: 1, body }), Ok(vec![ended]));
+    let get = transfer(2, 0, control(0x80, 8, 0, Payload::In(1)));
+    assert_eq!(remote.submit(get), [send(2, Body::GetConfiguration)]);
+    let body = Body::ConfigurationStatus { status, configuration: 2 };
+    let answer = remote.arrived(Packet { id: 2, body });
+    assert_eq!(answer, Ok(vec![complete(2, Status::Success, &[2])]));
+    let set = transfer(3, 0, control(0x01, 11, 1, Payload::Out(Vec::new())));
+    assert_eq!(remote.submit(set), [send(3, Body::SetAltSetting { interface: 0, alternate: 1 })]);
+}
+
+#[test]
+fn interrupt_data_are_polled_for_from_the_first_transfer_until_the_endpoint_stops() {
+    let mut remote = there();
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[1])), Ok(vec![]), "nobody asked");
+    let start = send(1, Body::StartInterruptReceiving { endpoint: 0x81 });
+    assert_eq!(remote.submit(wants_interrupt(1, 8)), [start]);
+    let first = remote.arrived(interrupt_packet(0x81, &[2]));
+    assert_eq!(first, Ok(vec![complete(1, Status::Success, &[2])]));
+    for early in 0..EARLY_MAX as u8 + 5 {
+        assert_eq!(remote.arrived(interrupt_packet(0x81, &[early])), Ok(vec![]));
+    }
+    for kept in 0..EARLY_MAX as u8 {
+        let effects = remote.submit(wants_interrupt(2, 8));
+        assert_eq!(effects, [complete(2, Status::Success, &[kept])]);
+    }
+    assert_eq!(remote.submit(wants_interrupt(3, 8)), [], "it polls already");
+    let stop = send(0, Body::StopInterruptReceiving { endpoint: 0x81 });
+    assert_eq!(remote.stopped(EndpointAddress::new(0x81)), [stop]);
+    assert_eq!(remote.stopped(EndpointAddress::new(0x81)), []);
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[9])), Ok(vec![]), "too late");
+}
+
+#[test]
+fn an_interrupt_endpoint_that_stalls_is_started_again_by_the_next_transfer() {
+    let mut remote = there();
+    remote.submit(wants_interrupt(1, 8));
+    let body = Body::InterruptReceivingStatus { status: RemoteStatus::Stall, endpoint: 0x81 };
+    let stalled = remote.arrived(Packet { id: 0, body });
+    assert_eq!(stalled, Ok(vec![complete(1, Status::Stall, &[])]));
+    let start = send(2, Body::StartInterruptReceiving { endpoint: 0x81 });
+    assert_eq!(remote.submit(wants_interrupt(2, 8)), [start]);
+}
+
+#[test]
+fn a_cancelled_transfer_is_cancelled_over_there_and_its_answer_dropped() {
+    let mut remote = there();
+    remote.submit(transfer(5, 0x81, Request::Bulk(Payload::In(4))));
+    let id = TransferId::from_number(5);
+    assert_eq!(remote.cancel(id), [send(5, Body::CancelDataPacket)]);
+    assert_eq!(remote.cancel(id), []);
+    remote.submit(wants_interrupt(6, 8));
+    assert_eq!(remote.cancel(TransferId::from_number(6)), []);
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[1])), Ok(vec![]), "kept for the next");
+    assert_eq!(remote.submit(wants_interrupt(7, 8)), [complete(7, Status::Success, &[1])]);
+}
+
+#[test]
+fn a_device_that_goes_is_detached_acknowledged_and_may_come_again() {
+    let mut remote = there();
+    remote.submit(transfer(5, 0x81, Request::Bulk(Payload::In(4))));
+    let gone = remote.arrived(Packet { id: 0, body: Body::DeviceDisconnect });
+    assert_eq!(gone, Ok(vec![Effect::Detach, send(0, Body::DeviceDisconnectAck)]));
+    let effects = remote.submit(transfer(6, 0x81, Request::Bulk(Payload::In(4))));
+    assert_eq!(effects, [complete(6, Status::Error, &[])]);
+    assert!(remote.arrived(connect()).is_ok());
+    assert_eq!(remote.arrived(connect()), Err(Broken::SecondDevice));
+}

@@ -1,0 +1,336 @@
+//! The sockets, in the main loop.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use usbredir::{Body, Role, Session};
+use virtio::console::{SocketError, bind};
+use xhci::{Handle, PortId};
+
+use super::remote::{Effect, Remote};
+use super::wires::{Wires, Wish};
+
+/// Bytes read from a peer before others have their turn.
+const BUDGET: usize = 256 * 1024;
+/// Bytes read at a time.
+const BATCH: usize = 64 * 1024;
+/// Complaints about peers in this VMM's life: a peer must not fill the log.
+const COMPLAINTS_MAX: u8 = 16;
+
+/// Who this end says it is.
+const VERSION: &str = concat!("bulkhead-vmm ", env!("CARGO_PKG_VERSION"));
+
+/// All `--usb` sockets.
+pub(crate) struct Sockets {
+    handle: Handle<Wires>,
+    wires: Wires,
+    all: Vec<Socket>,
+    buffer: Vec<u8>,
+    complaints: u8,
+}
+
+struct Socket {
+    path: PathBuf,
+    listener: UnixListener,
+    peer: Option<Peer>,
+}
+
+struct Peer {
+    stream: UnixStream,
+    session: Session,
+    remote: Remote,
+    port: Option<PortId>,
+    /// Whether writing is waited for.
+    blocked: bool,
+}
+
+/// Why a peer lost its connection.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("it hung up")]
+    HungUp,
+    #[error("it does not speak usbredir")]
+    Protocol(#[from] usbredir::Error),
+    #[error("it does not keep to the protocol")]
+    Broken(#[from] super::remote::Broken),
+    #[error("there is no free port for its device")]
+    NoPort,
+    #[error("the socket failed")]
+    Socket(#[source] io::Error),
+    #[error("the guest wants more than can be kept")]
+    Flood,
+}
+
+impl Sockets {
+    /// Listens on every path; the controller's devices come and go with who connects.
+    pub(crate) fn listen(
+        paths: &[PathBuf],
+        handle: Handle<Wires>,
+        wires: Wires,
+    ) -> Result<Self, (PathBuf, SocketError)> {
+        let socket = |path: &PathBuf| {
+            let failed = |error| (path.clone(), error);
+            let listener = bind(path).map_err(failed)?;
+            listener
+                .set_nonblocking(true)
+                .map_err(|source| failed(SocketError::Host { path: path.clone(), source }))?;
+            Ok(Socket { path: path.clone(), listener, peer: None })
+        };
+        let all = paths.iter().map(socket).collect::<Result<_, _>>()?;
+        Ok(Self { handle, wires, all, buffer: vec![0; BATCH], complaints: COMPLAINTS_MAX })
+    }
+
+    fn at(&self, fd: RawFd) -> Option<usize> {
+        self.all.iter().position(|socket| {
+            socket.listener.as_raw_fd() == fd
+                || socket.peer.as_ref().is_some_and(|peer| peer.stream.as_raw_fd() == fd)
+        })
+    }
+
+    /// Somebody connects.
+    fn accept(&mut self, index: usize, ops: &mut EventOps) {
+        let Some(socket) = self.all.get_mut(index) else { return };
+        let Ok((stream, _)) = socket.listener.accept() else { return };
+        if socket.peer.is_some() {
+            return; // one at a time: it sees the end of the stream
+        }
+        if stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        if let Err(error) = ops.add(Events::new(&stream, EventSet::IN)) {
+            tracing::error!(?error, "a USB socket cannot be served");
+            return;
+        }
+        tracing::info!(socket = %socket.path.display(), "a USB peer is connected");
+        let session = Session::new(Role::Guest, VERSION);
+        let remote = Remote::default();
+        socket.peer = Some(Peer { stream, session, remote, port: None, blocked: false });
+        let sent = self.flush(index, ops);
+        self.outcome(index, sent, ops);
+    }
+
+    /// A peer has something to say.
+    fn read(&mut self, index: usize) -> Result<(), Lost> {
+        let mut left = BUDGET;
+        while left > 0 {
+            let Some(peer) = self.all.get_mut(index).and_then(|s| s.peer.as_mut()) else {
+                return Ok(());
+            };
+            let room = peer.session.room().min(self.buffer.len()).min(left);
+            let Some(space) = self.buffer.get_mut(..room) else { return Ok(()) };
+            let count = match peer.stream.read(space) {
+                Ok(0) => return Err(Lost::HungUp),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Lost::Socket(error)),
+            };
+            left -= count;
+            peer.session.feed(space.get(..count).unwrap_or_default());
+            while let Some(packet) = self.next(index)? {
+                let effects = self.peer(index).map(|peer| peer.remote.arrived(packet));
+                if let Some(effects) = effects {
+                    self.carry_out(index, effects?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn peer(&mut self, index: usize) -> Option<&mut Peer> {
+        self.all.get_mut(index)?.peer.as_mut()
+    }
+
+    fn next(&mut self, index: usize) -> Result<Option<usbredir::Packet>, Lost> {
+        Ok(match self.peer(index) {
+            Some(peer) => peer.session.next()?,
+            None => None,
+        })
+    }
+
+    fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), Lost> {
+        for effect in effects {
+            match effect {
+                Effect::Send(packet) => {
+                    let Some(peer) = self.peer(index) else { return Ok(()) };
+                    if let Err(error) = peer.session.send(&packet) {
+                        // Too long for what this peer can, or before its hello: no answer will come.
+                        tracing::debug!(%error, "not sent to a USB peer");
+                        let failed = refused(peer, &packet.body, packet.id);
+                        if let Some(effect) = failed {
+                            self.carry_out(index, vec![effect])?;
+                        }
+                    }
+                }
+                Effect::Complete(id, status, moved) => {
+                    self.handle.with(|controller| controller.complete(id, status, moved.into()));
+                }
+                Effect::Attach(speed) => {
+                    let attached = self.handle.with(|controller| {
+                        let port = controller.free_port(speed)?;
+                        controller.attach(port, speed).ok().map(|()| port)
+                    });
+                    let Some(peer) = self.peer(index) else { return Ok(()) };
+                    peer.port = Some(attached.ok_or(Lost::NoPort)?);
+                }
+                Effect::Detach => {
+                    if let Some(port) = self.peer(index).and_then(|peer| peer.port.take()) {
+                        self.handle.with(|controller| controller.detach(port));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the controller wants done.
+    fn wishes(&mut self, ops: &mut EventOps) {
+        let (wishes, lost) = self.wires.take();
+        for wish in wishes {
+            let index = match &wish {
+                Wish::Submit(transfer) => self.with_port(transfer.port),
+                Wish::Reset(port) | Wish::Stopped(port, _) => self.with_port(*port),
+                Wish::Cancel(_) => None,
+            };
+            match (wish, index) {
+                (Wish::Submit(transfer), Some(index)) => {
+                    let effects = self.peer(index).map(|peer| peer.remote.submit(transfer));
+                    self.effects(index, effects.unwrap_or_default(), ops);
+                }
+                // The controller forgot it with its device.
+                (Wish::Submit(_), None) => {}
+                (Wish::Cancel(id), _) => {
+                    for index in 0..self.all.len() {
+                        let effects = self.peer(index).map(|peer| peer.remote.cancel(id));
+                        self.effects(index, effects.unwrap_or_default(), ops);
+                    }
+                }
+                (Wish::Reset(_), Some(index)) => {
+                    let effects = self.peer(index).map(|peer| peer.remote.reset());
+                    self.effects(index, effects.unwrap_or_default(), ops);
+                }
+                (Wish::Stopped(_, endpoint), Some(index)) => {
+                    let effects = self.peer(index).map(|peer| peer.remote.stopped(endpoint));
+                    self.effects(index, effects.unwrap_or_default(), ops);
+                }
+                (Wish::Reset(_) | Wish::Stopped(..), None) => {}
+            }
+        }
+        for index in 0..self.all.len() {
+            let sent = if lost { Err(Lost::Flood) } else { self.flush(index, ops) };
+            self.outcome(index, sent, ops);
+        }
+    }
+
+    fn effects(&mut self, index: usize, effects: Vec<Effect>, ops: &mut EventOps) {
+        if !effects.is_empty() {
+            let done = self.carry_out(index, effects);
+            self.outcome(index, done, ops);
+        }
+    }
+
+    fn with_port(&self, port: PortId) -> Option<usize> {
+        self.all
+            .iter()
+            .position(|socket| socket.peer.as_ref().is_some_and(|peer| peer.port == Some(port)))
+    }
+
+    /// Writes what waits for a peer, and sees to it that the rest is written when there is room.
+    fn flush(&mut self, index: usize, ops: &mut EventOps) -> Result<(), Lost> {
+        let Some(peer) = self.peer(index) else { return Ok(()) };
+        while !peer.session.output().is_empty() {
+            match peer.stream.write(peer.session.output()) {
+                Ok(0) => return Err(Lost::HungUp),
+                Ok(count) => peer.session.sent(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(Lost::Socket(error)),
+            }
+        }
+        let blocked = !peer.session.output().is_empty();
+        if blocked != peer.blocked {
+            let events = if blocked { EventSet::IN | EventSet::OUT } else { EventSet::IN };
+            let modified = ops.modify(Events::new(&peer.stream, events));
+            modified.map_err(|error| Lost::Socket(io::Error::other(format!("{error:?}"))))?;
+            peer.blocked = blocked;
+        }
+        Ok(())
+    }
+
+    /// Lets go of a peer that is lost.
+    fn outcome(&mut self, index: usize, result: Result<(), Lost>, ops: &mut EventOps) {
+        let Err(why) = result else { return };
+        let Some(mut peer) = self.all.get_mut(index).and_then(|socket| socket.peer.take()) else {
+            return;
+        };
+        let path = self.all.get(index).map(|socket| socket.path.clone()).unwrap_or_default();
+        if matches!(why, Lost::HungUp) {
+            tracing::info!(socket = %path.display(), "a USB peer is gone");
+        } else if self.complaints > 0 {
+            self.complaints -= 1;
+            let cause = std::error::Error::source(&why).map(ToString::to_string);
+            tracing::warn!(socket = %path.display(), cause, "a USB peer is put out: {why}");
+        }
+        if let Err(error) = ops.remove(Events::new(&peer.stream, EventSet::IN)) {
+            tracing::error!(?error, "a USB socket cannot be let go");
+        }
+        // Its transfers die with the device.
+        peer.remote.gone();
+        if let Some(port) = peer.port {
+            self.handle.with(|controller| controller.detach(port));
+        }
+    }
+}
+
+/// What a transfer ends with whose packet could not be sent.
+fn refused(peer: &mut Peer, body: &Body, id: u64) -> Option<Effect> {
+    let status = usbredir::Status::Invalid;
+    let answer = match body {
+        Body::Control(packet) => {
+            let length = 0;
+            let data = Vec::new();
+            Body::Control(usbredir::packet::Control { status, length, data, ..packet.clone() })
+        }
+        Body::Bulk(packet) => {
+            let length = 0;
+            let data = Vec::new();
+            Body::Bulk(usbredir::packet::Bulk { status, length, data, ..packet.clone() })
+        }
+        _ => return None,
+    };
+    peer.remote.arrived(usbredir::Packet { id, body: answer }).ok()?.pop()
+}
+
+impl MutEventSubscriber for Sockets {
+    fn init(&mut self, ops: &mut EventOps) {
+        let mut add = |events| {
+            if let Err(error) = ops.add(events) {
+                tracing::error!(?error, "USB sockets cannot be served");
+            }
+        };
+        add(Events::new(&*self.wires.kick, EventSet::IN));
+        for socket in &self.all {
+            add(Events::new(&socket.listener, EventSet::IN));
+        }
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        if events.fd() == self.wires.kick.as_raw_fd() {
+            return self.wishes(ops);
+        }
+        let Some(index) = self.at(events.fd()) else { return };
+        if self.all.get(index).is_some_and(|socket| socket.listener.as_raw_fd() == events.fd()) {
+            return self.accept(index, ops);
+        }
+        let readable = EventSet::IN | EventSet::HANG_UP | EventSet::ERROR;
+        let mut result = Ok(());
+        if events.event_set().intersects(readable) {
+            result = self.read(index);
+        }
+        let result = result.and_then(|()| self.flush(index, ops));
+        self.outcome(index, result, ops);
+    }
+}
