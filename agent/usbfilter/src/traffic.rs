@@ -1,0 +1,123 @@
+//! What one packet leads to: packets both ways, events, and what is awaited from the device.
+
+use std::collections::BTreeMap;
+
+use usbredir::packet::Bulk;
+use usbredir::{Body, Packet, Status};
+
+use crate::control::Judgement;
+use crate::event::{Event, Log, Refusal};
+
+/// What comes out of the filter. The caller empties it; the filter only adds.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// For the device, in this order.
+    pub to_device: Vec<Packet>,
+    /// For the guest, in this order.
+    pub to_guest: Vec<Packet>,
+    /// For the audit log and the broker.
+    pub events: Vec<Event>,
+}
+
+/// An answer that is awaited from the device, by the ID of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Control {
+        request_type: u8,
+        request: u8,
+        value: u16,
+        index: u16,
+        /// `wLength`.
+        asked: u16,
+        judgement: Judgement,
+    },
+    Bulk {
+        endpoint: u8,
+        asked: u32,
+    },
+    Interrupt {
+        endpoint: u8,
+    },
+    /// A bulk transfer of storage that a reset has overtaken: its answer is Cancelled, whatever it is.
+    Abandoned {
+        endpoint: u8,
+    },
+    Configuration {
+        set: bool,
+    },
+    Alternate {
+        interface: u8,
+        set: bool,
+    },
+}
+
+/// Where the parts of the filter put what they have to say.
+pub(crate) struct Traffic<'a> {
+    pub(crate) out: &'a mut Out,
+    pub(crate) log: &'a mut Log,
+    pub(crate) pending: &'a mut BTreeMap<u64, Pending>,
+    /// Faults of the device since it last did something well.
+    pub(crate) faults: &'a mut u32,
+}
+
+impl Traffic<'_> {
+    pub(crate) fn forward_bulk(&mut self, id: u64, endpoint: u8, length: u32, data: Vec<u8>) {
+        let bulk = Bulk { endpoint, status: Status::Success, length, stream: 0, data };
+        self.to_device(id, Body::Bulk(bulk));
+    }
+
+    pub(crate) fn answer_bulk(
+        &mut self,
+        id: u64,
+        endpoint: u8,
+        status: Status,
+        length: u32,
+        data: Vec<u8>,
+    ) {
+        self.to_guest(id, Body::Bulk(Bulk { endpoint, status, length, stream: 0, data }));
+    }
+
+    pub(crate) fn to_device(&mut self, id: u64, body: Body) {
+        self.log.to_device = self.log.to_device.saturating_add(data_bytes(&body));
+        self.out.to_device.push(Packet { id, body });
+    }
+
+    pub(crate) fn to_guest(&mut self, id: u64, body: Body) {
+        self.log.to_guest = self.log.to_guest.saturating_add(data_bytes(&body));
+        self.out.to_guest.push(Packet { id, body });
+    }
+
+    /// A transfer that is with the device is nobody's any more; with `cancel` the device is told.
+    pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
+        self.pending.insert(id, Pending::Abandoned { endpoint });
+        if cancel {
+            self.to_device(id, Body::CancelDataPacket);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, what: Refusal) {
+        self.log.refused(what, &mut self.out.events);
+    }
+
+    pub(crate) fn command(&mut self, opcode: u8) {
+        self.log.command(opcode);
+    }
+
+    pub(crate) fn fault(&mut self) {
+        *self.faults = self.faults.saturating_add(1);
+    }
+
+    pub(crate) fn well(&mut self) {
+        *self.faults = 0;
+    }
+}
+
+fn data_bytes(body: &Body) -> u64 {
+    let bytes = match body {
+        Body::Control(control) => control.data.len(),
+        Body::Bulk(bulk) => bulk.data.len(),
+        Body::Interrupt(interrupt) => interrupt.data.len(),
+        _ => 0,
+    };
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
