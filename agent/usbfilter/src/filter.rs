@@ -213,6 +213,11 @@ impl Filter {
         self.log.counts()
     }
 
+    /// Transfers that are with the device or wait here; at most [`IN_FLIGHT_MAX`].
+    pub fn in_flight(&self) -> usize {
+        self.bots.iter().fold(self.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
+    }
+
     /// Whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
     pub fn is_closed(&self) -> bool {
         self.closed
@@ -300,7 +305,7 @@ impl Filter {
             // An answer could not say which of the two it is for.
             return self.traffic(out).refused(Refusal::Packet);
         }
-        if self.pending.len() >= IN_FLIGHT_MAX {
+        if self.in_flight() >= IN_FLIGHT_MAX {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::TooMany);
             return traffic.to_guest(id, refusal(body, Status::IoError));

@@ -34,6 +34,8 @@ mod identity;
 mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod stick;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod traffic;

@@ -149,6 +149,11 @@ impl Bot {
             || self.waiting.iter().any(|waiting| waiting.id == id)
     }
 
+    /// Transfers known here.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.waiting.len().saturating_add(usize::from(self.flying.is_some()))
+    }
+
     /// The endpoint of the transfer with this ID that is with the device, and the bytes it is for.
     pub(crate) fn awaited(&self, id: u64) -> Option<(u8, u32)> {
         let flying = self.flying.filter(|flying| flying.id == id)?;
@@ -469,15 +474,6 @@ impl Bot {
         bulk: Bulk,
         traffic: &mut Traffic<'_>,
     ) {
-        let again = |traffic: &mut Traffic<'_>| {
-            let tries = tries.saturating_add(1);
-            if tries < STATUS_TRIES {
-                Phase::Status(running, tries)
-            } else {
-                traffic.fault();
-                Phase::Stalled
-            }
-        };
         match bulk.status {
             Status::Success if !bulk.data.is_empty() => {
                 let Some(csw) = Csw::read(&bulk.data, running.tag, running.length) else {
@@ -498,9 +494,12 @@ impl Bot {
                     traffic.well();
                 }
             }
+            // Not the device's fault if the guest has not taken its halt away.
             Status::Success | Status::Stall => {
-                self.phase = again(traffic);
-                if matches!(self.phase, Phase::Stalled) {
+                let tries = tries.saturating_add(1);
+                if tries < STATUS_TRIES {
+                    self.phase = Phase::Status(running, tries);
+                } else {
                     self.stall();
                 }
             }

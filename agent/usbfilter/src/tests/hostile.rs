@@ -1,0 +1,138 @@
+//! Properties that hold whatever guest and device do, and devices that answer wrongly.
+
+use proptest::prelude::*;
+use usbredir::{Body, Packet, Status};
+
+use crate::stick::{INPUT, OUTPUT};
+use crate::testing::{Bench, bulk, cbw};
+use crate::{Event, FAULTS_MAX, Out, Rules, Violation};
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn no_guest_writes_to_a_read_only_device_and_every_one_can_recover(
+        data in proptest::collection::vec(any::<u8>(), 0..2048)
+    ) {
+        crate::fuzz::fuzz_guest(&data);
+    }
+
+    #[test]
+    fn no_device_breaks_the_filter_or_opens_it(
+        data in proptest::collection::vec(any::<u8>(), 0..2048)
+    ) {
+        crate::fuzz::fuzz_device(&data);
+    }
+
+    #[test]
+    fn descriptors_are_read_or_refused_and_shown_without_uas(
+        data in proptest::collection::vec(any::<u8>(), 0..256)
+    ) {
+        crate::fuzz::fuzz_descriptors(&data);
+    }
+}
+
+/// A command of one block with the device; the answers are the test's.
+fn running() -> (Bench, Out) {
+    let mut bench = Bench::new(Rules::ReadOnly);
+    let mut out = Out::default();
+    let read = cbw(1, 512, true, 0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+    send(&mut bench, &mut out, 1, OUTPUT, read);
+    answer(&mut bench, &mut out, 1, bulk(OUTPUT, 31, Vec::new()));
+    out.to_guest.clear();
+    (bench, out)
+}
+
+fn send(bench: &mut Bench, out: &mut Out, id: u64, endpoint: u8, data: Vec<u8>) {
+    let body = bulk(endpoint, data.len() as u32, data);
+    bench.filter.from_guest(Packet { id, body }, out);
+}
+
+fn answer(bench: &mut Bench, out: &mut Out, id: u64, body: Body) {
+    bench.filter.from_device(Packet { id, body }, out);
+}
+
+fn last_status(out: &mut Out) -> Status {
+    match out.to_guest.pop() {
+        Some(Packet { body: Body::Bulk(bulk), .. }) => bulk.status,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_status_that_is_none_stalls_until_reset_recovery() {
+    let good = [&b"USBS"[..], &[1, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+    let with = |at: usize, to: u8| {
+        let mut csw = good.clone();
+        csw[at] = to;
+        csw
+    };
+    let cases = [
+        (good.clone(), Status::Success),
+        (with(0, b'X'), Status::Stall),
+        (with(4, 2), Status::Stall),
+        (with(12, 3), Status::Stall),
+        (with(10, 1), Status::Stall), // a residue of more than all of it
+        (good[..12].to_vec(), Status::Stall),
+    ];
+    for (csw, expected) in cases {
+        let (mut bench, mut out) = running();
+        let ask = bulk(INPUT, 512, Vec::new());
+        bench.filter.from_guest(Packet { id: 2, body: ask }, &mut out);
+        answer(&mut bench, &mut out, 2, bulk(INPUT, 512, vec![0; 512]));
+        let ask = bulk(INPUT, 64, Vec::new());
+        bench.filter.from_guest(Packet { id: 3, body: ask }, &mut out);
+        answer(&mut bench, &mut out, 3, bulk(INPUT, csw.len() as u32, csw.clone()));
+        assert_eq!(last_status(&mut out), expected, "{csw:02x?}");
+        send(&mut bench, &mut out, 4, OUTPUT, cbw(9, 0, false, 0, &[0; 6]));
+        assert_eq!(bench.filter.in_flight(), usize::from(expected == Status::Success));
+    }
+}
+
+#[test]
+fn a_device_is_asked_for_no_more_than_its_data_and_then_for_a_status() {
+    let (mut bench, mut out) = running();
+    let ask = bulk(INPUT, 100_000, Vec::new());
+    out.to_device.clear();
+    bench.filter.from_guest(Packet { id: 2, body: ask }, &mut out);
+    assert_eq!(out.to_device, [Packet { id: 2, body: bulk(INPUT, 512, Vec::new()) }]);
+    answer(&mut bench, &mut out, 2, bulk(INPUT, 512, vec![0; 512]));
+    out.to_device.clear();
+    let ask = bulk(INPUT, 512, Vec::new());
+    bench.filter.from_guest(Packet { id: 3, body: ask }, &mut out);
+    assert_eq!(out.to_device, [Packet { id: 3, body: bulk(INPUT, 13, Vec::new()) }]);
+}
+
+#[test]
+fn a_device_that_never_ends_its_answers_rightly_is_taken_away() {
+    let mut bench = Bench::new(Rules::ReadOnly);
+    let mut out = Out::default();
+    for round in 0..u64::from(FAULTS_MAX) {
+        let id = round * 10;
+        assert!(!bench.filter.is_closed());
+        send(&mut bench, &mut out, id, OUTPUT, cbw(1, 0, false, 0, &[0; 6]));
+        answer(&mut bench, &mut out, id, bulk(OUTPUT, 31, Vec::new()));
+        let ask = bulk(INPUT, 13, Vec::new());
+        bench.filter.from_guest(Packet { id: id + 1, body: ask }, &mut out);
+        answer(&mut bench, &mut out, id + 1, bulk(INPUT, 13, vec![0; 13]));
+        bench.filter.from_guest(Packet { id: id + 2, body: Body::Reset }, &mut out);
+    }
+    assert_eq!(out.events, [Event::Violation(Violation::TooManyFaults)]);
+    assert!(bench.filter.is_closed());
+}
+
+#[test]
+fn more_transfers_than_can_be_known_are_answered_with_an_error() {
+    let mut bench = Bench::new(Rules::ReadOnly);
+    let mut out = Out::default();
+    for id in 0..10_000 {
+        let body = if id % 2 == 0 {
+            bulk(INPUT, 512, Vec::new())
+        } else {
+            crate::testing::control(0x80, 0, 0, 0, 2)
+        };
+        bench.filter.from_guest(Packet { id, body }, &mut out);
+        assert!(bench.filter.in_flight() <= crate::IN_FLIGHT_MAX);
+        out.to_guest.clear();
+    }
+}
