@@ -258,7 +258,7 @@ pub fn fuzz_guest(data: &[u8]) {
         bench.inbox.clear();
         assert!(bench.filter.in_flight() <= IN_FLIGHT_MAX);
         assert!(!bench.filter.is_closed(), "the device did nothing wrong: {:?}", bench.events);
-        assert!(!bench.stick.harmed);
+        assert!(!bench.stick.harmed, "{:02x?}", bench.stick.commands);
         assert_eq!(bench.stick.data_out, 0);
     }
     assert_eq!(bench.stick.medium, Stick::new(64).medium);

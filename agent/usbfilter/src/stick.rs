@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     clippy::missing_panics_doc,
+    clippy::panic,
     reason = "a model for tests"
 )]
 
@@ -202,7 +203,7 @@ impl Stick {
             (0x80, 6) if kind == 2 => {
                 self.descriptors.configurations.get(usize::from(index)).cloned()
             }
-            (0x80 | 0x81 | 0x82, 0) => Some(vec![0, 0]),
+            (0x80..=0x82, 0) => Some(vec![0, 0]),
             (0xa1, 0xfe) => Some(vec![0]),
             (0x21, 0xff) => {
                 self.phase = Phase::Command;
@@ -337,6 +338,10 @@ impl Stick {
             0xa0 => truncated(vec![0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], cdb[9].into()),
             0x08 | 0x28 | 0xa8 | 0x88 if inside => self.medium[from..from + bytes].to_vec(),
             0x08 | 0x28 | 0xa8 | 0x88 => return self.fail((5, 0x21), length, from_device),
+            // A drive without a disc.
+            0x43 | 0x46 | 0x4a | 0x51 | 0x52 | 0xad | 0xbd if self.kind == 5 => {
+                return self.fail((2, 0x3a), length, from_device);
+            }
             // Writes.
             0x0a | 0x2a | 0xaa | 0x8a | 0x2e if inside && !from_device => {
                 self.harmed = true;

@@ -63,7 +63,7 @@ pub(crate) struct Traffic<'a> {
 impl Traffic<'_> {
     pub(crate) fn forward_bulk(&mut self, id: u64, endpoint: u8, length: u32, data: Vec<u8>) {
         let bulk = Bulk { endpoint, status: Status::Success, length, stream: 0, data };
-        self.to_device(id, Body::Bulk(bulk));
+        self.pass(id, Body::Bulk(bulk));
     }
 
     pub(crate) fn answer_bulk(
@@ -74,15 +74,17 @@ impl Traffic<'_> {
         length: u32,
         data: Vec<u8>,
     ) {
-        self.to_guest(id, Body::Bulk(Bulk { endpoint, status, length, stream: 0, data }));
+        self.answer(id, Body::Bulk(Bulk { endpoint, status, length, stream: 0, data }));
     }
 
-    pub(crate) fn to_device(&mut self, id: u64, body: Body) {
+    /// Sends something to the device.
+    pub(crate) fn pass(&mut self, id: u64, body: Body) {
         self.log.to_device = self.log.to_device.saturating_add(data_bytes(&body));
         self.out.to_device.push(Packet { id, body });
     }
 
-    pub(crate) fn to_guest(&mut self, id: u64, body: Body) {
+    /// Sends something to the guest.
+    pub(crate) fn answer(&mut self, id: u64, body: Body) {
         self.log.to_guest = self.log.to_guest.saturating_add(data_bytes(&body));
         self.out.to_guest.push(Packet { id, body });
     }
@@ -91,7 +93,7 @@ impl Traffic<'_> {
     pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
         self.pending.insert(id, Pending::Abandoned { endpoint });
         if cancel {
-            self.to_device(id, Body::CancelDataPacket);
+            self.pass(id, Body::CancelDataPacket);
         }
     }
 

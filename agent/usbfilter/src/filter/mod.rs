@@ -1,5 +1,7 @@
 //! The filter: routes each packet to what judges it.
 
+mod answers;
+
 use std::collections::BTreeMap;
 
 use usbredir::packet::{Bulk, Control, EndpointType, Interrupt, MAX_DATA};
@@ -10,7 +12,7 @@ use crate::bot::{self, Bot};
 use crate::control::{Admitted, CONTROL_BYTES_MAX, Judgement};
 use crate::descriptors::{Device, Pinned};
 use crate::event::{Change, Counts, Event, Log, Refusal, Violation};
-use crate::identity::{Compared, Identity};
+use crate::identity::Identity;
 use crate::traffic::{Out, Pending, Traffic};
 
 /// Transfers that are with the device, or wait, at once: far more than a controller with two or three
@@ -32,19 +34,19 @@ pub enum Rules {
 /// The filter of one device's stream.
 #[derive(Debug)]
 pub struct Filter {
-    rules: Rules,
-    identity: Identity,
+    pub(super) rules: Rules,
+    pub(super) identity: Identity,
     /// As the guest may use it: without what is hidden.
-    device: Device,
+    pub(super) device: Device,
     /// Read-only storage, an interface each.
-    bots: Vec<Bot>,
+    pub(super) bots: Vec<Bot>,
     /// OUT endpoints on which commands are counted and no more.
-    counted: Vec<u8>,
-    pending: BTreeMap<u64, Pending>,
-    log: Log,
-    faults: u32,
+    pub(super) counted: Vec<u8>,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    pub(super) log: Log,
+    pub(super) faults: u32,
     /// Something was found after which nothing passes.
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Filter {
@@ -80,21 +82,21 @@ impl Filter {
         match body {
             // Each end of the filter has said its own hello.
             Body::Hello { .. } => {}
-            Body::DeviceDisconnectAck => self.traffic(out).to_device(id, body),
+            Body::DeviceDisconnectAck => self.traffic(out).pass(id, body),
             Body::Reset => {
                 self.each_bot(out, Bot::restart);
-                self.traffic(out).to_device(id, body);
+                self.traffic(out).pass(id, body);
             }
             Body::CancelDataPacket => self.cancel(id, out),
             Body::StartInterruptReceiving { endpoint }
             | Body::StopInterruptReceiving { endpoint } => {
                 if self.has(endpoint | 0x80, EndpointType::Interrupt) && endpoint & 0x80 != 0 {
-                    self.traffic(out).to_device(id, body);
+                    self.traffic(out).pass(id, body);
                 } else {
                     let mut traffic = self.traffic(out);
                     traffic.refused(Refusal::Endpoint(endpoint));
                     let status = Status::Stall;
-                    traffic.to_guest(id, Body::InterruptReceivingStatus { status, endpoint });
+                    traffic.answer(id, Body::InterruptReceivingStatus { status, endpoint });
                 }
             }
             Body::SetConfiguration(_)
@@ -113,84 +115,6 @@ impl Filter {
             | Body::InterruptReceivingStatus { .. } => {
                 self.traffic(out).refused(Refusal::Packet);
             }
-        }
-    }
-
-    /// A packet of the device's end.
-    pub fn from_device(&mut self, packet: Packet, out: &mut Out) {
-        if self.closed {
-            return;
-        }
-        let Packet { id, body } = packet;
-        match body {
-            Body::Hello { .. } => {}
-            Body::DeviceConnect(connect) => {
-                if self.identity.announced(&connect) {
-                    self.traffic(out).to_guest(id, body);
-                } else {
-                    self.changed(Change::Device, out);
-                }
-            }
-            Body::DeviceDisconnect => {
-                // The guest forgets its transfers with the device.
-                self.each_bot(out, Bot::restart);
-                self.pending.clear();
-                self.traffic(out).to_guest(id, body);
-            }
-            Body::InterfaceInfo(mut interfaces) => {
-                if self.identity.interfaces(&mut interfaces) {
-                    self.traffic(out).to_guest(id, Body::InterfaceInfo(interfaces));
-                } else {
-                    self.changed(Change::Interfaces, out);
-                }
-            }
-            Body::EndpointInfo(mut endpoints) => {
-                if self.identity.endpoints(&mut endpoints) {
-                    self.traffic(out).to_guest(id, Body::EndpointInfo(endpoints));
-                } else {
-                    self.changed(Change::Endpoints, out);
-                }
-            }
-            Body::ConfigurationStatus { status, .. } => match self.pending.remove(&id) {
-                Some(Pending::Configuration { set }) => {
-                    self.traffic(out).to_guest(id, body);
-                    if set {
-                        self.reset_done(None, status == Status::Success, true, out);
-                    }
-                }
-                other => self.wrong(other.is_some(), out),
-            },
-            Body::AltSettingStatus { status, interface, .. } => match self.pending.remove(&id) {
-                Some(Pending::Alternate { interface: asked, set }) if asked == interface => {
-                    self.traffic(out).to_guest(id, body);
-                    if set {
-                        self.reset_done(Some(interface), status == Status::Success, true, out);
-                    }
-                }
-                other => self.wrong(other.is_some(), out),
-            },
-            Body::InterruptReceivingStatus { endpoint, .. } => {
-                if self.has(endpoint, EndpointType::Interrupt) {
-                    self.traffic(out).to_guest(id, body);
-                } else {
-                    self.wrong(false, out);
-                }
-            }
-            Body::Control(control) => self.control_answer(id, control, out),
-            Body::Bulk(bulk) => self.bulk_answer(id, bulk, out),
-            Body::Interrupt(interrupt) => self.interrupt_answer(id, interrupt, out),
-            Body::DeviceDisconnectAck
-            | Body::Reset
-            | Body::SetConfiguration(_)
-            | Body::GetConfiguration
-            | Body::SetAltSetting { .. }
-            | Body::GetAltSetting { .. }
-            | Body::StartInterruptReceiving { .. }
-            | Body::StopInterruptReceiving { .. }
-            | Body::CancelDataPacket => self.wrong(false, out),
-        }
-        if self.faults >= FAULTS_MAX && !self.closed {
-            self.violation(Violation::TooManyFaults, out);
         }
     }
 
@@ -223,12 +147,16 @@ impl Filter {
         self.closed
     }
 
-    fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
+    pub(super) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
         Traffic { out, log: &mut self.log, pending: &mut self.pending, faults: &mut self.faults }
     }
 
     /// Calls something of each Bulk-Only interface.
-    fn each_bot(&mut self, out: &mut Out, mut call: impl FnMut(&mut Bot, &mut Traffic<'_>)) {
+    pub(super) fn each_bot(
+        &mut self,
+        out: &mut Out,
+        mut call: impl FnMut(&mut Bot, &mut Traffic<'_>),
+    ) {
         let mut traffic = Traffic {
             out,
             log: &mut self.log,
@@ -241,7 +169,7 @@ impl Filter {
     }
 
     /// Of one interface, or of all.
-    fn bots_of(
+    pub(super) fn bots_of(
         &mut self,
         interface: Option<u8>,
         out: &mut Out,
@@ -254,7 +182,13 @@ impl Filter {
         });
     }
 
-    fn reset_done(&mut self, interface: Option<u8>, done: bool, halts: bool, out: &mut Out) {
+    pub(super) fn reset_done(
+        &mut self,
+        interface: Option<u8>,
+        done: bool,
+        halts: bool,
+        out: &mut Out,
+    ) {
         self.bots_of(interface, out, |bot, traffic| bot.reset_done(done, halts, traffic));
     }
 
@@ -262,28 +196,18 @@ impl Filter {
         Admitted { device: &self.device, read_only: self.rules == Rules::ReadOnly }
     }
 
-    fn has(&self, endpoint: u8, kind: EndpointType) -> bool {
+    pub(super) fn has(&self, endpoint: u8, kind: EndpointType) -> bool {
         self.admitted().has_endpoint_of(endpoint, kind as u8)
     }
 
-    fn changed(&mut self, change: Change, out: &mut Out) {
+    pub(super) fn changed(&mut self, change: Change, out: &mut Out) {
         self.closed = true;
         out.events.push(Event::Changed(change));
     }
 
-    fn violation(&mut self, violation: Violation, out: &mut Out) {
+    pub(super) fn violation(&mut self, violation: Violation, out: &mut Out) {
         self.closed = true;
         out.events.push(Event::Violation(violation));
-    }
-
-    /// An answer to nothing is ignored, for what it answered may have been cancelled; one of another
-    /// kind than what was asked is none that a host end gives.
-    fn wrong(&mut self, asked: bool, out: &mut Out) {
-        if asked {
-            self.violation(Violation::WrongAnswer, out);
-        } else {
-            self.traffic(out).fault();
-        }
     }
 
     fn cancel(&mut self, id: u64, out: &mut Out) {
@@ -295,7 +219,7 @@ impl Filter {
                 Some(Pending::Control { .. } | Pending::Bulk { .. } | Pending::Interrupt { .. })
             );
         if !answered && with_device {
-            self.traffic(out).to_device(id, Body::CancelDataPacket);
+            self.traffic(out).pass(id, Body::CancelDataPacket);
         }
     }
 
@@ -308,13 +232,13 @@ impl Filter {
         if self.in_flight() >= IN_FLIGHT_MAX {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::TooMany);
-            return traffic.to_guest(id, refusal(body, Status::IoError));
+            return traffic.answer(id, refusal(body, Status::IoError));
         }
         match body {
             Body::SetConfiguration(value) if !self.admitted().configuration(value) => {
                 let mut traffic = self.traffic(out);
                 traffic.refused(Refusal::Configuration(value));
-                traffic.to_guest(id, refusal(body, Status::Stall));
+                traffic.answer(id, refusal(body, Status::Stall));
             }
             Body::SetConfiguration(_) | Body::GetConfiguration => {
                 let set = body != Body::GetConfiguration;
@@ -322,26 +246,26 @@ impl Filter {
                     self.each_bot(out, Bot::resetting);
                 }
                 self.pending.insert(id, Pending::Configuration { set });
-                self.traffic(out).to_device(id, body);
+                self.traffic(out).pass(id, body);
             }
             Body::SetAltSetting { interface, alternate }
                 if !self.admitted().alternate(interface, alternate) =>
             {
                 let mut traffic = self.traffic(out);
                 traffic.refused(Refusal::Alternate { interface, alternate });
-                traffic.to_guest(id, refusal(body, Status::Stall));
+                traffic.answer(id, refusal(body, Status::Stall));
             }
             Body::SetAltSetting { interface, .. } => {
                 self.bots_of(Some(interface), out, Bot::resetting);
                 self.pending.insert(id, Pending::Alternate { interface, set: true });
-                self.traffic(out).to_device(id, body);
+                self.traffic(out).pass(id, body);
             }
             Body::GetAltSetting { interface } => {
                 if self.device.settings().any(|setting| setting.interface == interface) {
                     self.pending.insert(id, Pending::Alternate { interface, set: false });
-                    self.traffic(out).to_device(id, body);
+                    self.traffic(out).pass(id, body);
                 } else {
-                    self.traffic(out).to_guest(id, refusal(body, Status::Stall));
+                    self.traffic(out).answer(id, refusal(body, Status::Stall));
                 }
             }
             Body::Control(control) => self.control(id, control, out),
@@ -361,7 +285,7 @@ impl Filter {
         {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::Packet);
-            return traffic.to_guest(id, refusal(Body::Control(control), Status::Invalid));
+            return traffic.answer(id, refusal(Body::Control(control), Status::Invalid));
         }
         let too_long = !from_device && control.length > CONTROL_BYTES_MAX;
         let judgement = if too_long { Judgement::Refuse } else { self.admitted().judge(&control) };
@@ -370,7 +294,7 @@ impl Filter {
                 let Control { request_type, request, .. } = control;
                 let mut traffic = self.traffic(out);
                 traffic.refused(Refusal::Control { request_type, request });
-                return traffic.to_guest(id, refusal(Body::Control(control), Status::Stall));
+                return traffic.answer(id, refusal(Body::Control(control), Status::Stall));
             }
             Judgement::Configuration => self.each_bot(out, Bot::resetting),
             Judgement::Alternate { interface } | Judgement::BotReset { interface } => {
@@ -394,7 +318,7 @@ impl Filter {
                 judgement,
             },
         );
-        self.traffic(out).to_device(id, Body::Control(control));
+        self.traffic(out).pass(id, Body::Control(control));
     }
 
     fn bulk(&mut self, id: u64, bulk: Bulk, out: &mut Out) {
@@ -403,7 +327,7 @@ impl Filter {
         if bulk.data.len() != carried || length > MAX_DATA || bulk.stream != 0 {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::Packet);
-            return traffic.to_guest(id, refusal(Body::Bulk(bulk), Status::Invalid));
+            return traffic.answer(id, refusal(Body::Bulk(bulk), Status::Invalid));
         }
         let mut traffic = Traffic {
             out,
@@ -412,21 +336,21 @@ impl Filter {
             faults: &mut self.faults,
         };
         if let Some(bot) = self.bots.iter_mut().find(|bot| bot.owns(bulk.endpoint)) {
-            return bot.from_guest(id, &bulk, &mut traffic);
+            return bot.transfer(id, &bulk, &mut traffic);
         }
         if !self.has(bulk.endpoint, EndpointType::Bulk) {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::Endpoint(bulk.endpoint));
-            return traffic.to_guest(id, refusal(Body::Bulk(bulk), Status::Stall));
+            return traffic.answer(id, refusal(Body::Bulk(bulk), Status::Stall));
         }
-        if let Some(opcode) = bot::opcode_of(&bulk.data) {
-            if self.counted.contains(&bulk.endpoint) {
-                self.log.command(opcode);
-            }
+        if let Some(opcode) = bot::opcode_of(&bulk.data)
+            && self.counted.contains(&bulk.endpoint)
+        {
+            self.log.command(opcode);
         }
         let (endpoint, asked) = (bulk.endpoint, bulk.length);
         self.pending.insert(id, Pending::Bulk { endpoint, asked });
-        self.traffic(out).to_device(id, Body::Bulk(bulk));
+        self.traffic(out).pass(id, Body::Bulk(bulk));
     }
 
     fn interrupt(&mut self, id: u64, interrupt: Interrupt, out: &mut Out) {
@@ -434,135 +358,17 @@ impl Filter {
         if interrupt.data.len() != usize::from(interrupt.length) {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::Packet);
-            return traffic.to_guest(id, refusal(Body::Interrupt(interrupt), Status::Invalid));
+            return traffic.answer(id, refusal(Body::Interrupt(interrupt), Status::Invalid));
         }
         // What comes from the device comes unasked.
         if endpoint & 0x80 != 0 || !self.has(endpoint, EndpointType::Interrupt) {
             let mut traffic = self.traffic(out);
             traffic.refused(Refusal::Endpoint(endpoint));
-            return traffic.to_guest(id, refusal(Body::Interrupt(interrupt), Status::Stall));
+            return traffic.answer(id, refusal(Body::Interrupt(interrupt), Status::Stall));
         }
         self.pending.insert(id, Pending::Interrupt { endpoint });
-        self.traffic(out).to_device(id, Body::Interrupt(interrupt));
+        self.traffic(out).pass(id, Body::Interrupt(interrupt));
     }
-
-    fn control_answer(&mut self, id: u64, mut control: Control, out: &mut Out) {
-        let Some(pending) = self.pending.remove(&id) else { return self.wrong(false, out) };
-        let Pending::Control { request_type, request, value, index, asked, judgement } = pending
-        else {
-            return self.wrong(true, out);
-        };
-        let same = (control.request_type, control.request, control.value, control.index)
-            == (request_type, request, value, index);
-        let most = if request_type & 0x80 != 0 { usize::from(asked) } else { 0 };
-        if !same || control.data.len() > most {
-            return self.wrong(true, out);
-        }
-        let done = control.status == Status::Success;
-        match judgement {
-            Judgement::Descriptor { kind, index, target } if done => {
-                let compared =
-                    self.identity.descriptor((kind, index, target), asked, &control.data);
-                match compared {
-                    Compared::Same(None) => {}
-                    Compared::Same(Some(shown)) => {
-                        control.length = u16::try_from(shown.len()).unwrap_or(asked);
-                        control.data = shown;
-                    }
-                    Compared::Short => {
-                        (control.status, control.length) = (Status::IoError, 0);
-                        control.data.clear();
-                    }
-                    Compared::Changed(change) => return self.changed(change, out),
-                }
-            }
-            // Part of a descriptor is not to pass by way of an error.
-            Judgement::Descriptor { .. } => {
-                control.length = 0;
-                control.data.clear();
-            }
-            Judgement::MaxLun { interface } if done => {
-                let mut known = true;
-                self.bots_of(Some(interface), out, |bot, _| known &= bot.max_lun(&control.data));
-                if !known {
-                    // As a device with one unit may (BOT 3.2).
-                    (control.status, control.length) = (Status::Stall, 0);
-                    control.data.clear();
-                }
-            }
-            _ => {}
-        }
-        self.traffic(out).to_guest(id, Body::Control(control));
-        match judgement {
-            Judgement::Configuration => self.reset_done(None, done, true, out),
-            Judgement::Alternate { interface } => {
-                self.reset_done(Some(interface), done, true, out);
-            }
-            Judgement::BotReset { interface } => {
-                self.reset_done(Some(interface), done, false, out);
-            }
-            Judgement::ClearHalt { endpoint } if done => {
-                self.each_bot(out, |bot, traffic| bot.halt_cleared(endpoint, traffic));
-            }
-            _ => {}
-        }
-    }
-
-    fn bulk_answer(&mut self, id: u64, bulk: Bulk, out: &mut Out) {
-        let Some(bulk) = self.bot_answer(id, bulk, out) else { return };
-        match self.pending.remove(&id) {
-            None => self.wrong(false, out),
-            Some(Pending::Bulk { endpoint, asked }) if endpoint == bulk.endpoint => {
-                if over(&bulk, asked) {
-                    return self.wrong(true, out);
-                }
-                self.traffic(out).to_guest(id, Body::Bulk(bulk));
-            }
-            Some(Pending::Abandoned { endpoint }) if endpoint == bulk.endpoint => {
-                self.traffic(out).answer_bulk(id, endpoint, Status::Cancelled, 0, Vec::new());
-            }
-            Some(_) => self.wrong(true, out),
-        }
-    }
-
-    /// Gives an answer to the Bulk-Only interface that awaits it, or back.
-    fn bot_answer(&mut self, id: u64, bulk: Bulk, out: &mut Out) -> Option<Bulk> {
-        let mut awaited = self.bots.iter_mut().filter_map(|bot| Some((bot.awaited(id)?, bot)));
-        let Some(((endpoint, asked), bot)) = awaited.next() else { return Some(bulk) };
-        if endpoint != bulk.endpoint || over(&bulk, asked) {
-            self.wrong(true, out);
-            return None;
-        }
-        let mut traffic = Traffic {
-            out,
-            log: &mut self.log,
-            pending: &mut self.pending,
-            faults: &mut self.faults,
-        };
-        bot.from_device(id, bulk, &mut traffic)
-    }
-
-    fn interrupt_answer(&mut self, id: u64, interrupt: Interrupt, out: &mut Out) {
-        let endpoint = interrupt.endpoint;
-        if !self.has(endpoint, EndpointType::Interrupt) {
-            return self.wrong(false, out);
-        }
-        if endpoint & 0x80 == 0 {
-            match self.pending.remove(&id) {
-                None => return self.wrong(false, out),
-                Some(Pending::Interrupt { endpoint: asked })
-                    if asked == endpoint && interrupt.data.is_empty() => {}
-                Some(_) => return self.wrong(true, out),
-            }
-        }
-        self.traffic(out).to_guest(id, Body::Interrupt(interrupt));
-    }
-}
-
-/// Whether an answer has more data than were asked for, or data where there are none.
-fn over(bulk: &Bulk, asked: u32) -> bool {
-    let most = if bulk.endpoint & 0x80 != 0 { asked } else { 0 };
-    bulk.data.len() > usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 /// The answer to a request that does not reach the device.
