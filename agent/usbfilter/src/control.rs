@@ -118,7 +118,11 @@ impl Admitted<'_> {
         match (request_type, request) {
             (0x80, request::GET_DESCRIPTOR) => self.descriptor(high, low, index),
             // HID and others keep descriptors of their own with the interface.
-            (0x81, request::GET_DESCRIPTOR) if option == 0 && self.has_interface(target) => {
+            (0x81, request::GET_DESCRIPTOR)
+                if option == 0
+                    && self.has_interface(target)
+                    && !matches!(high, kind::DEVICE | kind::CONFIGURATION | kind::OTHER_SPEED) =>
+            {
                 Judgement::Descriptor { kind: high, index: low, target: index }
             }
             (0x80, request::GET_STATUS | request::GET_CONFIGURATION) => Judgement::Pass,

@@ -279,6 +279,11 @@ fn configuration(raw: &[u8]) -> Result<Configuration, DescriptorError> {
                 }
                 last.endpoints.push(endpoint);
             }
+            // Between a setting and its endpoints there is no place for one: it would be a matter of
+            // opinion whose the endpoints after it are.
+            kind::INTERFACE_ASSOCIATION if endpoints_left != 0 => {
+                return Err(DescriptorError::Configuration);
+            }
             // A second configuration inside one would be walked past by us and read by somebody else.
             kind::CONFIGURATION | kind::DEVICE => return Err(DescriptorError::Configuration),
             _ => {}

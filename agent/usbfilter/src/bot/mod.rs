@@ -38,8 +38,8 @@ pub(crate) fn opcode_of(data: &[u8]) -> Option<u8> {
 /// Transfers from the device that wait for their phase. Drivers keep one or two; a controller that
 /// splits a large transfer may keep a few.
 const WAITING_MAX: usize = 32;
-/// Most data of a refused command that is taken and dropped rather than stalled: more than any
-/// driver's largest write (Linux 1 MiB at most, Windows 2 MiB), and a bound on what is done for nothing.
+/// Most data of a refused command, in bytes, that are taken and dropped rather than stalled: several
+/// times what drivers write at once (Linux 1 MiB on USB 3), and a bound on what is done for nothing.
 const DISCARD_MAX: u32 = 4 << 20;
 
 /// A command that the device has.

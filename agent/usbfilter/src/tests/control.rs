@@ -116,6 +116,8 @@ fn standard_requests_reach_only_what_exists_and_never_change_descriptors_or_addr
         ((0x80, 8), 0, 0, 1, true),
         ((0x82, 0), 0, 0x81, 2, true),
         ((0x81, 6), 0x2200, 7, 64, false),
+        ((0x81, 6), 0x2200, 0, 64, true),
+        ((0x81, 6), 0x0201, 0, 64, false),
         ((0x83, 6), 0, 0, 1, false),
     ] {
         let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();

@@ -40,6 +40,12 @@ fn descriptors_that_do_not_fit_together_are_not_taken() {
 }
 
 #[test]
+fn an_association_amid_a_settings_endpoints_is_not_taken() {
+    // Found by fuzzing: it ended what was hidden of UAS, and its other endpoints were shown.
+    assert_eq!(refused(|new| new.configurations[0][49] = 11), DescriptorError::Configuration);
+}
+
+#[test]
 fn storage_that_cannot_be_followed_is_not_given_read_only() {
     let read_only = |alter: fn(&mut Vec<u8>)| {
         let mut pinned = pinned(false);
