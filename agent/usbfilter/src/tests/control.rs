@@ -307,6 +307,79 @@ fn answers_of_another_kind_or_with_more_data_than_asked_are_a_violation() {
         assert_eq!(out.events, [Event::Violation(Violation::WrongAnswer)]);
         assert_eq!(out.to_guest, []);
     }
+    // And of read-only storage.
+    let test_unit_ready = crate::testing::cbw(1, 0, false, 0, &[0; 6]);
+    for answer in [bulk(INPUT, 13, vec![0; 13]), bulk(OUTPUT, 31, vec![0; 31])] {
+        let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();
+        let mut out = Out::default();
+        let body = bulk(OUTPUT, 31, test_unit_ready.clone());
+        filter.from_guest(Packet { id: 1, body }, &mut out);
+        filter.from_device(Packet { id: 1, body: answer }, &mut out);
+        assert_eq!(out.events, [Event::Violation(Violation::WrongAnswer)]);
+        assert_eq!(out.to_guest, []);
+    }
+}
+
+#[test]
+fn a_configuration_cut_short_by_the_device_is_an_error_and_not_half_shown() {
+    let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();
+    let mut out = Out::default();
+    let Body::Control(ask) = control(0x80, 6, 0x0200, 0, 255) else { panic!() };
+    filter.from_guest(Packet { id: 1, body: Body::Control(ask.clone()) }, &mut out);
+    let data = configuration(true)[..40].to_vec();
+    let answer = usbredir::packet::Control { data, ..ask };
+    filter.from_device(Packet { id: 1, body: Body::Control(answer) }, &mut out);
+    let [Packet { body: Body::Control(shown), .. }] = &out.to_guest[..] else { panic!() };
+    assert_eq!((shown.status, &shown.data[..]), (Status::IoError, &[][..]));
+}
+
+#[test]
+fn an_id_in_use_is_not_taken_twice() {
+    let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();
+    let mut out = Out::default();
+    for body in [control(0x80, 0, 0, 0, 2), control(0x80, 8, 0, 0, 1)] {
+        filter.from_guest(Packet { id: 1, body }, &mut out);
+    }
+    for body in [bulk(INPUT, 13, Vec::new()), bulk(INPUT, 512, Vec::new())] {
+        filter.from_guest(Packet { id: 2, body }, &mut out);
+    }
+    assert_eq!((out.to_device.len(), out.to_guest.len(), filter.in_flight()), (1, 0, 2));
+    assert_eq!(out.events, [Event::Refused { what: Refusal::Packet, times: 1 }]);
+}
+
+#[test]
+fn only_what_is_with_the_device_is_cancelled_there() {
+    let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();
+    let mut out = Out::default();
+    filter.from_guest(Packet { id: 1, body: control(0x80, 0, 0, 0, 2) }, &mut out);
+    filter.from_guest(Packet { id: 2, body: bulk(INPUT, 13, Vec::new()) }, &mut out);
+    filter.from_guest(Packet { id: 3, body: Body::SetConfiguration(1) }, &mut out);
+    out.to_device.clear();
+    for id in [1, 2, 3, 4] {
+        filter.from_guest(Packet { id, body: Body::CancelDataPacket }, &mut out);
+    }
+    assert_eq!(out.to_device, [Packet { id: 1, body: Body::CancelDataPacket }]);
+}
+
+#[test]
+fn a_function_beside_read_only_storage_is_used_as_ever() {
+    let mut pinned = pinned(false);
+    let raw = &mut pinned.configurations[0];
+    raw[4] = 2;
+    raw.extend([9, 4, 1, 0, 3, 0x0b, 0, 0, 0]);
+    raw.extend([7, 5, 0x83, 3, 8, 0, 10, 7, 5, 0x84, 2, 0, 2, 0, 7, 5, 0x04, 2, 0, 2, 0]);
+    raw[2] = raw.len() as u8;
+    let ask = |body| {
+        let mut filter = Filter::new(Rules::ReadOnly, pinned.clone()).unwrap();
+        passes(&mut filter, body)
+    };
+    assert!(ask(bulk(0x04, 512, vec![0x2a; 512])));
+    assert!(ask(bulk(0x84, 512, Vec::new())));
+    assert!(ask(control(0x21, 0x01, 0, 1, 0)), "CCID ABORT");
+    assert!(ask(Body::StartInterruptReceiving { endpoint: 0x83 }));
+    assert!(!ask(bulk(OUTPUT, 512, vec![0x2a; 512])));
+    assert!(!ask(control(0x21, 0x01, 0, 0, 0)));
+    assert!(!ask(control(0x40, 1, 0, 0, 0)), "a vendor request");
 }
 
 #[test]

@@ -104,6 +104,54 @@ fn a_device_is_asked_for_no_more_than_its_data_and_then_for_a_status() {
 }
 
 #[test]
+fn a_phase_error_passes_to_the_guest_and_needs_reset_recovery() {
+    let (mut bench, mut out) = running();
+    let ask = |id| Packet { id, body: bulk(INPUT, 512, Vec::new()) };
+    bench.filter.from_guest(ask(2), &mut out);
+    answer(&mut bench, &mut out, 2, bulk(INPUT, 0, Vec::new()));
+    bench.filter.from_guest(ask(3), &mut out);
+    let csw = [&b"USBS"[..], &[1, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 2]].concat();
+    answer(&mut bench, &mut out, 3, bulk(INPUT, 13, csw));
+    assert_eq!(last_status(&mut out), Status::Success);
+    send(&mut bench, &mut out, 4, OUTPUT, cbw(2, 0, false, 0, &[0; 6]));
+    assert_eq!(last_status(&mut out), Status::Stall);
+}
+
+#[test]
+fn a_stall_or_a_short_answer_ends_the_data_and_the_status_comes_next() {
+    for (status, length) in [(Status::Stall, 0), (Status::Success, 100)] {
+        let (mut bench, mut out) = running();
+        let ask = |id| Packet { id, body: bulk(INPUT, 512, Vec::new()) };
+        bench.filter.from_guest(ask(2), &mut out);
+        let mut short = bulk(INPUT, length, vec![0; length as usize]);
+        if let Body::Bulk(bulk) = &mut short {
+            bulk.status = status;
+        }
+        answer(&mut bench, &mut out, 2, short);
+        assert_eq!(last_status(&mut out), status);
+        out.to_device.clear();
+        bench.filter.from_guest(ask(3), &mut out);
+        assert_eq!(out.to_device, [Packet { id: 3, body: bulk(INPUT, 13, Vec::new()) }]);
+    }
+}
+
+#[test]
+fn a_reset_that_the_device_refuses_mends_nothing() {
+    let mut bench = Bench::new(Rules::ReadOnly);
+    let mut out = Out::default();
+    send(&mut bench, &mut out, 1, OUTPUT, vec![0; 5]);
+    let reset = crate::testing::control(0x21, 0xff, 0, 0, 0);
+    bench.filter.from_guest(Packet { id: 2, body: reset.clone() }, &mut out);
+    let Body::Control(mut refused) = reset else { panic!() };
+    refused.status = Status::Stall;
+    answer(&mut bench, &mut out, 2, Body::Control(refused));
+    bench.clear_halt(OUTPUT);
+    bench.clear_halt(INPUT);
+    send(&mut bench, &mut out, 3, OUTPUT, cbw(1, 0, false, 0, &[0; 6]));
+    assert_eq!(last_status(&mut out), Status::Stall);
+}
+
+#[test]
 fn a_device_that_never_ends_its_answers_rightly_is_taken_away() {
     let mut bench = Bench::new(Rules::ReadOnly);
     let mut out = Out::default();

@@ -405,6 +405,10 @@ fn a_cbw_in_pieces_of_whole_packets_is_one_command() {
         assert_eq!(bench.stick.commands.len(), usize::from(last));
     }
     assert_eq!(bench.read(13).unwrap().1[12], 0);
+    // What a reset came between is none.
+    assert_eq!(bench.write(&bytes[..16]), Some(Status::Success));
+    bench.recover();
+    assert!(bench.read_blocks(0, 1).is_some());
 }
 
 #[test]
