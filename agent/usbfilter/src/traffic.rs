@@ -51,13 +51,29 @@ pub(crate) enum Pending {
     },
 }
 
+/// What is remembered of the traffic, whatever the device.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) log: Log,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    /// Faults of the device since it last did something well.
+    pub(crate) faults: u32,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { log: Log::new(), pending: BTreeMap::new(), faults: 0 }
+    }
+
+    pub(crate) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
+        Traffic { out, ledger: self }
+    }
+}
+
 /// Where the parts of the filter put what they have to say.
 pub(crate) struct Traffic<'a> {
-    pub(crate) out: &'a mut Out,
-    pub(crate) log: &'a mut Log,
-    pub(crate) pending: &'a mut BTreeMap<u64, Pending>,
-    /// Faults of the device since it last did something well.
-    pub(crate) faults: &'a mut u32,
+    out: &'a mut Out,
+    ledger: &'a mut Ledger,
 }
 
 impl Traffic<'_> {
@@ -79,38 +95,38 @@ impl Traffic<'_> {
 
     /// Sends something to the device.
     pub(crate) fn pass(&mut self, id: u64, body: Body) {
-        self.log.to_device = self.log.to_device.saturating_add(data_bytes(&body));
+        self.ledger.log.to_device = self.ledger.log.to_device.saturating_add(data_bytes(&body));
         self.out.to_device.push(Packet { id, body });
     }
 
     /// Sends something to the guest.
     pub(crate) fn answer(&mut self, id: u64, body: Body) {
-        self.log.to_guest = self.log.to_guest.saturating_add(data_bytes(&body));
+        self.ledger.log.to_guest = self.ledger.log.to_guest.saturating_add(data_bytes(&body));
         self.out.to_guest.push(Packet { id, body });
     }
 
     /// A transfer that is with the device is nobody's any more; with `cancel` the device is told.
     pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
-        self.pending.insert(id, Pending::Abandoned { endpoint });
+        self.ledger.pending.insert(id, Pending::Abandoned { endpoint });
         if cancel {
             self.pass(id, Body::CancelDataPacket);
         }
     }
 
     pub(crate) fn refused(&mut self, what: Refusal) {
-        self.log.refused(what, &mut self.out.events);
+        self.ledger.log.refused(what, &mut self.out.events);
     }
 
     pub(crate) fn command(&mut self, opcode: u8) {
-        self.log.command(opcode);
+        self.ledger.log.command(opcode);
     }
 
     pub(crate) fn fault(&mut self) {
-        *self.faults = self.faults.saturating_add(1);
+        self.ledger.faults = self.ledger.faults.saturating_add(1);
     }
 
     pub(crate) fn well(&mut self) {
-        *self.faults = 0;
+        self.ledger.faults = 0;
     }
 }
 

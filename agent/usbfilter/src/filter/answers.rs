@@ -8,7 +8,7 @@ use crate::bot::Bot;
 use crate::control::Judgement;
 use crate::event::{Change, Violation};
 use crate::identity::Compared;
-use crate::traffic::{Out, Pending, Traffic};
+use crate::traffic::{Out, Pending};
 
 impl Filter {
     /// A packet of the device's end.
@@ -21,7 +21,7 @@ impl Filter {
             Body::Hello { .. } => {}
             Body::DeviceConnect(connect) => {
                 if self.identity.announced(&connect) {
-                    self.traffic(out).answer(id, body);
+                    self.ledger.traffic(out).answer(id, body);
                 } else {
                     self.changed(Change::Device, out);
                 }
@@ -29,44 +29,46 @@ impl Filter {
             Body::DeviceDisconnect => {
                 // The guest forgets its transfers with the device.
                 self.each_bot(out, Bot::restart);
-                self.pending.clear();
-                self.traffic(out).answer(id, body);
+                self.ledger.pending.clear();
+                self.ledger.traffic(out).answer(id, body);
             }
             Body::InterfaceInfo(mut interfaces) => {
                 if self.identity.interfaces(&mut interfaces) {
-                    self.traffic(out).answer(id, Body::InterfaceInfo(interfaces));
+                    self.ledger.traffic(out).answer(id, Body::InterfaceInfo(interfaces));
                 } else {
                     self.changed(Change::Interfaces, out);
                 }
             }
             Body::EndpointInfo(mut endpoints) => {
                 if self.identity.endpoints(&mut endpoints) {
-                    self.traffic(out).answer(id, Body::EndpointInfo(endpoints));
+                    self.ledger.traffic(out).answer(id, Body::EndpointInfo(endpoints));
                 } else {
                     self.changed(Change::Endpoints, out);
                 }
             }
-            Body::ConfigurationStatus { status, .. } => match self.pending.remove(&id) {
+            Body::ConfigurationStatus { status, .. } => match self.ledger.pending.remove(&id) {
                 Some(Pending::Configuration { set }) => {
-                    self.traffic(out).answer(id, body);
+                    self.ledger.traffic(out).answer(id, body);
                     if set {
                         self.reset_done(None, status == Status::Success, true, out);
                     }
                 }
                 other => self.wrong(other.is_some(), out),
             },
-            Body::AltSettingStatus { status, interface, .. } => match self.pending.remove(&id) {
-                Some(Pending::Alternate { interface: asked, set }) if asked == interface => {
-                    self.traffic(out).answer(id, body);
-                    if set {
-                        self.reset_done(Some(interface), status == Status::Success, true, out);
+            Body::AltSettingStatus { status, interface, .. } => {
+                match self.ledger.pending.remove(&id) {
+                    Some(Pending::Alternate { interface: asked, set }) if asked == interface => {
+                        self.ledger.traffic(out).answer(id, body);
+                        if set {
+                            self.reset_done(Some(interface), status == Status::Success, true, out);
+                        }
                     }
+                    other => self.wrong(other.is_some(), out),
                 }
-                other => self.wrong(other.is_some(), out),
-            },
+            }
             Body::InterruptReceivingStatus { endpoint, .. } => {
                 if self.has(endpoint, EndpointType::Interrupt) {
-                    self.traffic(out).answer(id, body);
+                    self.ledger.traffic(out).answer(id, body);
                 } else {
                     self.wrong(false, out);
                 }
@@ -84,7 +86,7 @@ impl Filter {
             | Body::StopInterruptReceiving { .. }
             | Body::CancelDataPacket => self.wrong(false, out),
         }
-        if self.faults >= FAULTS_MAX && !self.closed {
+        if self.ledger.faults >= FAULTS_MAX && !self.closed {
             self.violation(Violation::TooManyFaults, out);
         }
     }
@@ -95,12 +97,12 @@ impl Filter {
         if asked {
             self.violation(Violation::WrongAnswer, out);
         } else {
-            self.traffic(out).fault();
+            self.ledger.traffic(out).fault();
         }
     }
 
     fn control_answer(&mut self, id: u64, mut control: Control, out: &mut Out) {
-        let Some(pending) = self.pending.remove(&id) else { return self.wrong(false, out) };
+        let Some(pending) = self.ledger.pending.remove(&id) else { return self.wrong(false, out) };
         let Pending::Control { request_type, request, value, index, asked, judgement } = pending
         else {
             return self.wrong(true, out);
@@ -145,7 +147,7 @@ impl Filter {
             }
             _ => {}
         }
-        self.traffic(out).answer(id, Body::Control(control));
+        self.ledger.traffic(out).answer(id, Body::Control(control));
         match judgement {
             Judgement::Configuration => self.reset_done(None, done, true, out),
             Judgement::Alternate { interface } => {
@@ -163,16 +165,22 @@ impl Filter {
 
     fn bulk_answer(&mut self, id: u64, bulk: Bulk, out: &mut Out) {
         let Some(bulk) = self.bot_answer(id, bulk, out) else { return };
-        match self.pending.remove(&id) {
+        match self.ledger.pending.remove(&id) {
             None => self.wrong(false, out),
             Some(Pending::Bulk { endpoint, asked }) if endpoint == bulk.endpoint => {
                 if over(&bulk, asked) {
                     return self.wrong(true, out);
                 }
-                self.traffic(out).answer(id, Body::Bulk(bulk));
+                self.ledger.traffic(out).answer(id, Body::Bulk(bulk));
             }
             Some(Pending::Abandoned { endpoint }) if endpoint == bulk.endpoint => {
-                self.traffic(out).answer_bulk(id, endpoint, Status::Cancelled, 0, Vec::new());
+                self.ledger.traffic(out).answer_bulk(
+                    id,
+                    endpoint,
+                    Status::Cancelled,
+                    0,
+                    Vec::new(),
+                );
             }
             Some(_) => self.wrong(true, out),
         }
@@ -186,12 +194,7 @@ impl Filter {
             self.wrong(true, out);
             return None;
         }
-        let mut traffic = Traffic {
-            out,
-            log: &mut self.log,
-            pending: &mut self.pending,
-            faults: &mut self.faults,
-        };
+        let mut traffic = self.ledger.traffic(out);
         bot.answered(id, bulk, &mut traffic)
     }
 
@@ -201,14 +204,14 @@ impl Filter {
             return self.wrong(false, out);
         }
         if endpoint & 0x80 == 0 {
-            match self.pending.remove(&id) {
+            match self.ledger.pending.remove(&id) {
                 None => return self.wrong(false, out),
                 Some(Pending::Interrupt { endpoint: asked })
                     if asked == endpoint && interrupt.data.is_empty() => {}
                 Some(_) => return self.wrong(true, out),
             }
         }
-        self.traffic(out).answer(id, Body::Interrupt(interrupt));
+        self.ledger.traffic(out).answer(id, Body::Interrupt(interrupt));
     }
 }
 

@@ -2,8 +2,6 @@
 
 mod answers;
 
-use std::collections::BTreeMap;
-
 use usbredir::packet::{Bulk, Control, EndpointType, Interrupt, MAX_DATA};
 use usbredir::{Body, Packet, Status};
 
@@ -11,9 +9,9 @@ use crate::admission::{self, Error};
 use crate::bot::{self, Bot};
 use crate::control::{Admitted, CONTROL_BYTES_MAX, Judgement};
 use crate::descriptors::{Device, Pinned};
-use crate::event::{Change, Counts, Event, Log, Refusal, Violation};
+use crate::event::{Change, Counts, Event, Refusal, Violation};
 use crate::identity::Identity;
-use crate::traffic::{Out, Pending, Traffic};
+use crate::traffic::{Ledger, Out, Pending, Traffic};
 
 /// Transfers that are with the device, or wait, at once: far more than a controller with two or three
 /// endpoints in use has, and a bound on what is remembered.
@@ -42,9 +40,7 @@ pub struct Filter {
     pub(super) bots: Vec<Bot>,
     /// OUT endpoints on which commands are counted and no more.
     pub(super) counted: Vec<u8>,
-    pub(super) pending: BTreeMap<u64, Pending>,
-    pub(super) log: Log,
-    pub(super) faults: u32,
+    pub(super) ledger: Ledger,
     /// Something was found after which nothing passes.
     pub(super) closed: bool,
 }
@@ -66,9 +62,7 @@ impl Filter {
             device,
             bots,
             counted,
-            pending: BTreeMap::new(),
-            log: Log::new(),
-            faults: 0,
+            ledger: Ledger::new(),
             closed: false,
         })
     }
@@ -82,18 +76,18 @@ impl Filter {
         match body {
             // Each end of the filter has said its own hello.
             Body::Hello { .. } => {}
-            Body::DeviceDisconnectAck => self.traffic(out).pass(id, body),
+            Body::DeviceDisconnectAck => self.ledger.traffic(out).pass(id, body),
             Body::Reset => {
                 self.each_bot(out, Bot::restart);
-                self.traffic(out).pass(id, body);
+                self.ledger.traffic(out).pass(id, body);
             }
             Body::CancelDataPacket => self.cancel(id, out),
             Body::StartInterruptReceiving { endpoint }
             | Body::StopInterruptReceiving { endpoint } => {
                 if self.has(endpoint | 0x80, EndpointType::Interrupt) && endpoint & 0x80 != 0 {
-                    self.traffic(out).pass(id, body);
+                    self.ledger.traffic(out).pass(id, body);
                 } else {
-                    let mut traffic = self.traffic(out);
+                    let mut traffic = self.ledger.traffic(out);
                     traffic.refused(Refusal::Endpoint(endpoint));
                     let status = Status::Stall;
                     traffic.answer(id, Body::InterruptReceivingStatus { status, endpoint });
@@ -113,7 +107,7 @@ impl Filter {
             | Body::ConfigurationStatus { .. }
             | Body::AltSettingStatus { .. }
             | Body::InterruptReceivingStatus { .. } => {
-                self.traffic(out).refused(Refusal::Packet);
+                self.ledger.traffic(out).refused(Refusal::Packet);
             }
         }
     }
@@ -129,26 +123,24 @@ impl Filter {
     /// Tells the refusals that were only counted since the last call. For once in a while (a minute
     /// or so), and for the end.
     pub fn flush(&mut self, out: &mut Out) {
-        self.log.flush(&mut out.events);
+        self.ledger.log.flush(&mut out.events);
     }
 
     /// Totals so far.
     pub fn counts(&self) -> Counts {
-        self.log.counts()
+        self.ledger.log.counts()
     }
 
     /// Transfers that are with the device or wait here; at most [`IN_FLIGHT_MAX`].
     pub fn in_flight(&self) -> usize {
-        self.bots.iter().fold(self.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
+        self.bots
+            .iter()
+            .fold(self.ledger.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
     }
 
     /// Whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
     pub fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    pub(super) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
-        Traffic { out, log: &mut self.log, pending: &mut self.pending, faults: &mut self.faults }
     }
 
     /// Calls something of each Bulk-Only interface.
@@ -157,12 +149,7 @@ impl Filter {
         out: &mut Out,
         mut call: impl FnMut(&mut Bot, &mut Traffic<'_>),
     ) {
-        let mut traffic = Traffic {
-            out,
-            log: &mut self.log,
-            pending: &mut self.pending,
-            faults: &mut self.faults,
-        };
+        let mut traffic = self.ledger.traffic(out);
         for bot in &mut self.bots {
             call(bot, &mut traffic);
         }
@@ -215,28 +202,28 @@ impl Filter {
         self.each_bot(out, |bot, traffic| answered = answered || bot.cancel(id, traffic));
         let with_device = self.bots.iter().any(|bot| bot.has(id))
             || matches!(
-                self.pending.get(&id),
+                self.ledger.pending.get(&id),
                 Some(Pending::Control { .. } | Pending::Bulk { .. } | Pending::Interrupt { .. })
             );
         if !answered && with_device {
-            self.traffic(out).pass(id, Body::CancelDataPacket);
+            self.ledger.traffic(out).pass(id, Body::CancelDataPacket);
         }
     }
 
     /// Whatever the device answers with the same ID.
     fn request(&mut self, id: u64, body: Body, out: &mut Out) {
-        if self.pending.contains_key(&id) || self.bots.iter().any(|bot| bot.has(id)) {
+        if self.ledger.pending.contains_key(&id) || self.bots.iter().any(|bot| bot.has(id)) {
             // An answer could not say which of the two it is for.
-            return self.traffic(out).refused(Refusal::Packet);
+            return self.ledger.traffic(out).refused(Refusal::Packet);
         }
         if self.in_flight() >= IN_FLIGHT_MAX {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::TooMany);
             return traffic.answer(id, refusal(body, Status::IoError));
         }
         match body {
             Body::SetConfiguration(value) if !self.admitted().configuration(value) => {
-                let mut traffic = self.traffic(out);
+                let mut traffic = self.ledger.traffic(out);
                 traffic.refused(Refusal::Configuration(value));
                 traffic.answer(id, refusal(body, Status::Stall));
             }
@@ -245,27 +232,27 @@ impl Filter {
                 if set {
                     self.each_bot(out, Bot::resetting);
                 }
-                self.pending.insert(id, Pending::Configuration { set });
-                self.traffic(out).pass(id, body);
+                self.ledger.pending.insert(id, Pending::Configuration { set });
+                self.ledger.traffic(out).pass(id, body);
             }
             Body::SetAltSetting { interface, alternate }
                 if !self.admitted().alternate(interface, alternate) =>
             {
-                let mut traffic = self.traffic(out);
+                let mut traffic = self.ledger.traffic(out);
                 traffic.refused(Refusal::Alternate { interface, alternate });
                 traffic.answer(id, refusal(body, Status::Stall));
             }
             Body::SetAltSetting { interface, .. } => {
                 self.bots_of(Some(interface), out, Bot::resetting);
-                self.pending.insert(id, Pending::Alternate { interface, set: true });
-                self.traffic(out).pass(id, body);
+                self.ledger.pending.insert(id, Pending::Alternate { interface, set: true });
+                self.ledger.traffic(out).pass(id, body);
             }
             Body::GetAltSetting { interface } => {
                 if self.device.settings().any(|setting| setting.interface == interface) {
-                    self.pending.insert(id, Pending::Alternate { interface, set: false });
-                    self.traffic(out).pass(id, body);
+                    self.ledger.pending.insert(id, Pending::Alternate { interface, set: false });
+                    self.ledger.traffic(out).pass(id, body);
                 } else {
-                    self.traffic(out).answer(id, refusal(body, Status::Stall));
+                    self.ledger.traffic(out).answer(id, refusal(body, Status::Stall));
                 }
             }
             Body::Control(control) => self.control(id, control, out),
@@ -283,7 +270,7 @@ impl Filter {
             || (control.endpoint != endpoint && control.length != 0)
             || control.data.len() != carried
         {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::Packet);
             return traffic.answer(id, refusal(Body::Control(control), Status::Invalid));
         }
@@ -292,7 +279,7 @@ impl Filter {
         match judgement {
             Judgement::Refuse => {
                 let Control { request_type, request, .. } = control;
-                let mut traffic = self.traffic(out);
+                let mut traffic = self.ledger.traffic(out);
                 traffic.refused(Refusal::Control { request_type, request });
                 return traffic.answer(id, refusal(Body::Control(control), Status::Stall));
             }
@@ -307,7 +294,7 @@ impl Filter {
         }
         control.length = control.length.min(CONTROL_BYTES_MAX);
         control.status = Status::Success;
-        self.pending.insert(
+        self.ledger.pending.insert(
             id,
             Pending::Control {
                 request_type: control.request_type,
@@ -318,56 +305,51 @@ impl Filter {
                 judgement,
             },
         );
-        self.traffic(out).pass(id, Body::Control(control));
+        self.ledger.traffic(out).pass(id, Body::Control(control));
     }
 
     fn bulk(&mut self, id: u64, bulk: Bulk, out: &mut Out) {
         let length = usize::try_from(bulk.length).unwrap_or(usize::MAX);
         let carried = if bulk.endpoint & 0x80 != 0 { 0 } else { length };
         if bulk.data.len() != carried || length > MAX_DATA || bulk.stream != 0 {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::Packet);
             return traffic.answer(id, refusal(Body::Bulk(bulk), Status::Invalid));
         }
-        let mut traffic = Traffic {
-            out,
-            log: &mut self.log,
-            pending: &mut self.pending,
-            faults: &mut self.faults,
-        };
+        let mut traffic = self.ledger.traffic(out);
         if let Some(bot) = self.bots.iter_mut().find(|bot| bot.owns(bulk.endpoint)) {
             return bot.transfer(id, &bulk, &mut traffic);
         }
         if !self.has(bulk.endpoint, EndpointType::Bulk) {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::Endpoint(bulk.endpoint));
             return traffic.answer(id, refusal(Body::Bulk(bulk), Status::Stall));
         }
         if let Some(opcode) = bot::opcode_of(&bulk.data)
             && self.counted.contains(&bulk.endpoint)
         {
-            self.log.command(opcode);
+            self.ledger.log.command(opcode);
         }
         let (endpoint, asked) = (bulk.endpoint, bulk.length);
-        self.pending.insert(id, Pending::Bulk { endpoint, asked });
-        self.traffic(out).pass(id, Body::Bulk(bulk));
+        self.ledger.pending.insert(id, Pending::Bulk { endpoint, asked });
+        self.ledger.traffic(out).pass(id, Body::Bulk(bulk));
     }
 
     fn interrupt(&mut self, id: u64, interrupt: Interrupt, out: &mut Out) {
         let endpoint = interrupt.endpoint;
         if interrupt.data.len() != usize::from(interrupt.length) {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::Packet);
             return traffic.answer(id, refusal(Body::Interrupt(interrupt), Status::Invalid));
         }
         // What comes from the device comes unasked.
         if endpoint & 0x80 != 0 || !self.has(endpoint, EndpointType::Interrupt) {
-            let mut traffic = self.traffic(out);
+            let mut traffic = self.ledger.traffic(out);
             traffic.refused(Refusal::Endpoint(endpoint));
             return traffic.answer(id, refusal(Body::Interrupt(interrupt), Status::Stall));
         }
-        self.pending.insert(id, Pending::Interrupt { endpoint });
-        self.traffic(out).pass(id, Body::Interrupt(interrupt));
+        self.ledger.pending.insert(id, Pending::Interrupt { endpoint });
+        self.ledger.traffic(out).pass(id, Body::Interrupt(interrupt));
     }
 }
 

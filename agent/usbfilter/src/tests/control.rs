@@ -104,7 +104,8 @@ fn standard_requests_reach_only_what_exists_and_never_change_descriptors_or_addr
         ((0x02, 1), 0, 0x83, 0, false), // a pipe of UAS
         ((0x02, 3), 0, 0x81, 0, false), // halting storage
         ((0x00, 3), 1, 0, 0, true),
-        ((0x00, 3), 2, 0x0100, 0, false),  // a test mode
+        ((0x00, 3), 2, 0x0100, 0, false), // a test mode
+        ((0x00, 3), 2, 0, 0, false),
         ((0x00, 5), 1, 0, 0, false),       // SET_ADDRESS
         ((0x00, 7), 0x0100, 0, 18, false), // SET_DESCRIPTOR
         ((0x00, 48), 0, 0, 6, true),

@@ -4,7 +4,7 @@ use usbredir::packet::Bulk;
 use usbredir::{Body, Packet, Status};
 
 use crate::stick::{INPUT, OUTPUT, Stick};
-use crate::testing::{Bench, Data, bulk, cbw};
+use crate::testing::{Bench, Data, bulk, cbw, read_through};
 use crate::{Event, Refusal, Rules, Why};
 
 const WRITE_10: [u8; 10] = [0x2a, 0, 0, 0, 0, 3, 0, 0, 2, 0];
@@ -437,5 +437,6 @@ fn bulk_data_pass_without_being_copied() {
         bench.filter.from_device(Packet { id: 9, body: bulk(INPUT, 65536, data) }, &mut out);
         let [Packet { id: 9, body: Body::Bulk(came) }] = &out.to_guest[..] else { panic!() };
         assert_eq!((came.data.as_ptr(), came.data.len()), (place, 65536));
+        assert_eq!(read_through(&mut Bench::new(rules).filter, 1000), Some(1000 * 65536));
     }
 }
