@@ -106,7 +106,7 @@ pub enum Violation {
 pub struct Counts {
     /// Bytes of data that went to the device.
     pub to_device: u64,
-    /// Bytes of data that came from it and went to the guest.
+    /// Bytes of data that went to the guest.
     pub to_guest: u64,
     /// SCSI commands of the guest by opcode, with those that were refused or answered here.
     pub commands: BTreeMap<u8, u64>,

@@ -220,9 +220,9 @@ impl Bot {
         self.serve(traffic);
     }
 
-    /// The device was reset, or is another's to begin with: all is as after power-on.
-    pub(crate) fn restart(&mut self, traffic: &mut Traffic<'_>) {
-        self.forget(traffic, false);
+    /// The device is about to be reset, or is gone (`cancel`: it is not): all is as after power-on.
+    pub(crate) fn restart(&mut self, cancel: bool, traffic: &mut Traffic<'_>) {
+        self.forget(traffic, cancel);
         self.phase = Phase::Command;
         (self.halted_in, self.halted_out) = (false, false);
     }

@@ -4,7 +4,6 @@ use usbredir::packet::{Bulk, Control, EndpointType, Interrupt};
 use usbredir::{Body, Packet, Status};
 
 use super::{FAULTS_MAX, Filter};
-use crate::bot::Bot;
 use crate::control::Judgement;
 use crate::event::{Change, Violation};
 use crate::identity::Compared;
@@ -28,8 +27,9 @@ impl Filter {
             }
             Body::DeviceDisconnect => {
                 // The guest forgets its transfers with the device.
-                self.each_bot(out, Bot::restart);
+                self.each_bot(out, |bot, traffic| bot.restart(false, traffic));
                 self.ledger.pending.clear();
+                self.ledger.faults = 0;
                 self.ledger.traffic(out).answer(id, body);
             }
             Body::InterfaceInfo(mut interfaces) => {
@@ -98,6 +98,13 @@ impl Filter {
             self.violation(Violation::WrongAnswer, out);
         } else {
             self.ledger.traffic(out).fault();
+        }
+    }
+
+    /// A transfer ended well. Of read-only storage only a command's end shows that.
+    fn well(&mut self, status: Status) {
+        if status == Status::Success && self.bots.is_empty() {
+            self.ledger.faults = 0;
         }
     }
 
@@ -171,6 +178,7 @@ impl Filter {
                 if over(&bulk, asked) {
                     return self.wrong(true, out);
                 }
+                self.well(bulk.status);
                 self.ledger.traffic(out).answer(id, Body::Bulk(bulk));
             }
             Some(Pending::Abandoned { endpoint }) if endpoint == bulk.endpoint => {
@@ -211,6 +219,7 @@ impl Filter {
                 Some(_) => return self.wrong(true, out),
             }
         }
+        self.well(interrupt.status);
         self.ledger.traffic(out).answer(id, Body::Interrupt(interrupt));
     }
 }

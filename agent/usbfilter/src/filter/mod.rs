@@ -32,21 +32,24 @@ pub enum Rules {
 /// The filter of one device's stream.
 #[derive(Debug)]
 pub struct Filter {
-    pub(super) rules: Rules,
-    pub(super) identity: Identity,
+    rules: Rules,
+    identity: Identity,
     /// As the guest may use it: without what is hidden.
-    pub(super) device: Device,
+    device: Device,
     /// Read-only storage, an interface each.
-    pub(super) bots: Vec<Bot>,
+    bots: Vec<Bot>,
     /// OUT endpoints on which commands are counted and no more.
-    pub(super) counted: Vec<u8>,
-    pub(super) ledger: Ledger,
+    counted: Vec<u8>,
+    ledger: Ledger,
     /// Something was found after which nothing passes.
-    pub(super) closed: bool,
+    closed: bool,
 }
 
 impl Filter {
     /// A filter for a device that was admitted with these descriptors, not yet connected.
+    ///
+    /// Nobody may have spoken to the device since its last reset: whoever exports it resets it first, or
+    /// a command that an earlier owner began could take what is sent here for its data.
     ///
     /// # Errors
     /// When the descriptors are malformed, or the rules cannot be kept with such a device; the error
@@ -78,7 +81,7 @@ impl Filter {
             Body::Hello { .. } => {}
             Body::DeviceDisconnectAck => self.ledger.traffic(out).pass(id, body),
             Body::Reset => {
-                self.each_bot(out, Bot::restart);
+                self.each_bot(out, |bot, traffic| bot.restart(true, traffic));
                 self.ledger.traffic(out).pass(id, body);
             }
             Body::CancelDataPacket => self.cancel(id, out),
@@ -144,11 +147,7 @@ impl Filter {
     }
 
     /// Calls something of each Bulk-Only interface.
-    pub(super) fn each_bot(
-        &mut self,
-        out: &mut Out,
-        mut call: impl FnMut(&mut Bot, &mut Traffic<'_>),
-    ) {
+    fn each_bot(&mut self, out: &mut Out, mut call: impl FnMut(&mut Bot, &mut Traffic<'_>)) {
         let mut traffic = self.ledger.traffic(out);
         for bot in &mut self.bots {
             call(bot, &mut traffic);
@@ -156,7 +155,7 @@ impl Filter {
     }
 
     /// Of one interface, or of all.
-    pub(super) fn bots_of(
+    fn bots_of(
         &mut self,
         interface: Option<u8>,
         out: &mut Out,
@@ -169,13 +168,7 @@ impl Filter {
         });
     }
 
-    pub(super) fn reset_done(
-        &mut self,
-        interface: Option<u8>,
-        done: bool,
-        halts: bool,
-        out: &mut Out,
-    ) {
+    fn reset_done(&mut self, interface: Option<u8>, done: bool, halts: bool, out: &mut Out) {
         self.bots_of(interface, out, |bot, traffic| bot.reset_done(done, halts, traffic));
     }
 
@@ -183,16 +176,16 @@ impl Filter {
         Admitted { device: &self.device, read_only: self.rules == Rules::ReadOnly }
     }
 
-    pub(super) fn has(&self, endpoint: u8, kind: EndpointType) -> bool {
+    fn has(&self, endpoint: u8, kind: EndpointType) -> bool {
         self.admitted().has_endpoint_of(endpoint, kind as u8)
     }
 
-    pub(super) fn changed(&mut self, change: Change, out: &mut Out) {
+    fn changed(&mut self, change: Change, out: &mut Out) {
         self.closed = true;
         out.events.push(Event::Changed(change));
     }
 
-    pub(super) fn violation(&mut self, violation: Violation, out: &mut Out) {
+    fn violation(&mut self, violation: Violation, out: &mut Out) {
         self.closed = true;
         out.events.push(Event::Violation(violation));
     }
@@ -203,7 +196,12 @@ impl Filter {
         let with_device = self.bots.iter().any(|bot| bot.has(id))
             || matches!(
                 self.ledger.pending.get(&id),
-                Some(Pending::Control { .. } | Pending::Bulk { .. } | Pending::Interrupt { .. })
+                Some(
+                    Pending::Control { .. }
+                        | Pending::Bulk { .. }
+                        | Pending::Interrupt { .. }
+                        | Pending::Abandoned { .. }
+                )
             );
         if !answered && with_device {
             self.ledger.traffic(out).pass(id, Body::CancelDataPacket);
@@ -292,6 +290,7 @@ impl Filter {
             | Judgement::ClearHalt { .. }
             | Judgement::MaxLun { .. } => {}
         }
+        control.endpoint = endpoint;
         control.length = control.length.min(CONTROL_BYTES_MAX);
         control.status = Status::Success;
         self.ledger.pending.insert(

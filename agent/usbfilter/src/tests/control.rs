@@ -335,6 +335,24 @@ fn a_configuration_cut_short_by_the_device_is_an_error_and_not_half_shown() {
 }
 
 #[test]
+fn answers_to_nothing_count_only_while_nothing_goes_well() {
+    let mut filter = Filter::new(Rules::Allow, of_classes(&[(0x0b, 0, 0)])).unwrap();
+    let mut out = Out::default();
+    for id in 0..100 {
+        let stray = bulk(0x82, 0, Vec::new());
+        filter.from_device(Packet { id: 1000, body: stray }, &mut out);
+        filter.from_guest(Packet { id, body: bulk(0x82, 8, Vec::new()) }, &mut out);
+        filter.from_device(Packet { id, body: bulk(0x82, 8, vec![0; 8]) }, &mut out);
+    }
+    assert_eq!((&out.events[..], out.to_guest.len()), (&[][..], 100));
+    for _ in 0..crate::FAULTS_MAX {
+        let stray = bulk(0x82, 0, Vec::new());
+        filter.from_device(Packet { id: 1000, body: stray }, &mut out);
+    }
+    assert_eq!(out.events, [Event::Violation(Violation::TooManyFaults)]);
+}
+
+#[test]
 fn an_id_in_use_is_not_taken_twice() {
     let mut filter = Filter::new(Rules::ReadOnly, pinned(true)).unwrap();
     let mut out = Out::default();

@@ -372,7 +372,9 @@ fn a_reset_takes_back_what_is_with_the_device_and_its_late_answer_changes_nothin
     let packet = |id, body| Packet { id, body };
     let read = cbw(1, 1024, true, 0, &[0x28, 0, 0, 0, 0, 0, 0, 0, 2, 0]);
     bench.filter.from_guest(packet(1, bulk(OUTPUT, 31, read)), &mut out);
+    out.to_device.clear();
     bench.filter.from_guest(packet(2, Body::Reset), &mut out);
+    assert_eq!(out.to_device, [packet(1, Body::CancelDataPacket), packet(2, Body::Reset)]);
     out.to_guest.clear();
     bench.filter.from_device(packet(1, bulk(OUTPUT, 31, Vec::new())), &mut out);
     let [Packet { id: 1, body: Body::Bulk(late) }] = &out.to_guest[..] else { panic!("{out:?}") };
