@@ -326,7 +326,7 @@ impl Bot {
             None => (Judgement::Refuse(Why::Unit), None),
             Some(unit) => {
                 let judgement = scsi::judge(cbw, unit.cd);
-                // These leave sense data as they are (SPC-4 5.13).
+                // These leave sense data as they are (SAM-5, sense data).
                 let keeps =
                     matches!(cbw.opcode(), scsi::opcode::INQUIRY | scsi::opcode::REPORT_LUNS);
                 let held = if keeps { None } else { unit.sense.take() };

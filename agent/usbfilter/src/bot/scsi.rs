@@ -58,7 +58,7 @@ pub(crate) mod opcode {
 }
 use opcode as op;
 
-/// SERVICE ACTION of READ CAPACITY (16) in SERVICE ACTION IN (16) (SBC-4 5.16).
+/// SERVICE ACTION of READ CAPACITY (16) in SERVICE ACTION IN (16) (SBC-4).
 const READ_CAPACITY_16: u8 = 0x10;
 /// Logical blocks are of these many bytes: 512 and 4096 on sticks and disks, 2048 on CDs.
 const BLOCK_BYTES: [u32; 4] = [512, 1024, 2048, 4096];
@@ -68,10 +68,10 @@ const BLOCK_BYTES: [u32; 4] = [512, 1024, 2048, 4096];
 pub(crate) enum Look {
     /// Nothing.
     Away,
-    /// The peripheral device type, in byte 0 (SPC-4 6.4.2).
+    /// The peripheral device type, in byte 0 (SPC-4, standard INQUIRY data).
     Type,
-    /// The device-specific parameter of the mode parameter header, at this offset (SPC-4 7.5.5): the
-    /// guest is to see the WP bit set (SBC-4 6.5.1).
+    /// The device-specific parameter of the mode parameter header, at this offset (SPC-4): the
+    /// guest is to see the WP bit set (SBC-4).
     Parameter(u32),
 }
 
@@ -152,7 +152,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
     let (short, long) =
         (u32::from(u16::from_be_bytes([b7, b8])), u32::from_be_bytes([b6, b7, b8, b9]));
     let wide = u32::from_be_bytes([b10, b11, b12, b13]);
-    // SBC-4 5.35: with BYTCHK 1 or 3 the host sends data; 2 is reserved.
+    // SBC-4, VERIFY: with BYTCHK 1 or 3 the host sends data; 2 is reserved.
     let verify = if b1 & 0x06 == 0 { pass } else { Judgement::Refuse(Why::Field) };
     Some(match opcode {
         op::TEST_UNIT_READY => (pass, Data::None),
@@ -167,7 +167,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
             (Judgement::Pass(look), Data::UpTo(u16::from_be_bytes([b3, b4]).into()))
         }
         op::READ_6 => {
-            // 0 stands for 256 blocks (SBC-4 5.7).
+            // 0 stands for 256 blocks (SBC-4).
             (pass, Data::Blocks(if b4 == 0 { 256 } else { b4.into() }))
         }
         op::READ_10 => (pass, Data::Blocks(short)),

@@ -1,4 +1,4 @@
-//! Sense data of commands that were refused here (SPC-4 4.5).
+//! Sense data of commands that were refused here (SPC-4, sense data).
 
 use crate::event::Why;
 
@@ -29,7 +29,7 @@ impl From<Why> for Sense {
 }
 
 impl Sense {
-    /// The sense data: fixed format (4.5.3), or descriptor format without descriptors (4.5.2).
+    /// The sense data: in fixed format, or in descriptor format without descriptors.
     pub(crate) fn data(self, descriptor: bool) -> Vec<u8> {
         if descriptor {
             return vec![0x72, self.key, self.code, 0, 0, 0, 0, 0];

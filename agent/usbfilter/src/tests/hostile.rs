@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use usbredir::{Body, Packet, Status};
 
 use crate::stick::{INPUT, OUTPUT};
-use crate::testing::{Bench, bulk, cbw};
+use crate::testing::{Bench, Data, bulk, cbw};
 use crate::{Event, FAULTS_MAX, Out, Rules, Violation};
 
 proptest! {
@@ -182,5 +182,117 @@ fn more_transfers_than_can_be_known_are_answered_with_an_error() {
         bench.filter.from_guest(Packet { id, body }, &mut out);
         assert!(bench.filter.in_flight() <= crate::IN_FLIGHT_MAX);
         out.to_guest.clear();
+    }
+}
+
+/// What a driver that keeps the protocol asks for.
+#[derive(Clone, Debug)]
+enum Ask {
+    Read { address: u8, blocks: u8, opcode: u8 },
+    Write { address: u8, blocks: u8 },
+    Unmap,
+    Inquiry(u8),
+    Capacity,
+    TestUnitReady,
+    Sense,
+    OutOfRange,
+    Attention,
+    Recover,
+    Reset,
+}
+
+fn asks() -> impl Strategy<Value = Ask> {
+    prop_oneof![
+        4 => (0..60_u8, 1..5_u8, prop::sample::select(vec![0x08, 0x28, 0xa8, 0x88]))
+            .prop_map(|(address, blocks, opcode)| Ask::Read { address, blocks, opcode }),
+        3 => (0..60_u8, 1..5_u8).prop_map(|(address, blocks)| Ask::Write { address, blocks }),
+        1 => Just(Ask::Unmap),
+        1 => (1..64_u8).prop_map(Ask::Inquiry),
+        1 => Just(Ask::Capacity),
+        1 => Just(Ask::TestUnitReady),
+        2 => Just(Ask::Sense),
+        1 => Just(Ask::OutOfRange),
+        1 => Just(Ask::Attention),
+        1 => Just(Ask::Recover),
+        1 => Just(Ask::Reset),
+    ]
+}
+
+/// What came of it: data, status, residue.
+type Came = Option<(Vec<u8>, u8, u32)>;
+
+fn ask(bench: &mut Bench, ask: &Ask) -> Came {
+    match *ask {
+        Ask::Read { address, blocks, opcode } => {
+            let cdb: &[u8] = match opcode {
+                0x08 => &[8, 0, 0, address, blocks, 0],
+                0xa8 => &[0xa8, 0, 0, 0, 0, address, 0, 0, 0, blocks, 0, 0],
+                0x88 => &[0x88, 0, 0, 0, 0, 0, 0, 0, 0, address, 0, 0, 0, blocks, 0, 0],
+                _ => &[0x28, 0, 0, 0, 0, address, 0, 0, blocks, 0],
+            };
+            bench.command(cdb, Data::In(u32::from(blocks) * 512))
+        }
+        Ask::Write { address, blocks } => {
+            let cdb = [0x2a, 0, 0, 0, 0, address, 0, 0, blocks, 0];
+            bench.command(&cdb, Data::Out(&vec![0xee; usize::from(blocks) * 512]))
+        }
+        Ask::Unmap => bench.command(&[0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], Data::Out(&[0; 24])),
+        Ask::Inquiry(most) => bench.command(&[0x12, 0, 0, 0, most, 0], Data::In(most.into())),
+        Ask::Capacity => bench.command(&[0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0], Data::In(8)),
+        Ask::TestUnitReady => bench.command(&[0; 6], Data::None),
+        Ask::Sense => bench.command(&[3, 0, 0, 0, 18, 0], Data::In(18)),
+        Ask::OutOfRange => bench.command(&[0x28, 0, 0, 0, 0x10, 0, 0, 0, 1, 0], Data::In(512)),
+        Ask::Attention => {
+            bench.stick.attention = Some((6, 0x28));
+            None
+        }
+        Ask::Recover => {
+            bench.recover();
+            None
+        }
+        Ask::Reset => {
+            bench.guest(Packet { id: 0, body: Body::Reset });
+            None
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_driver_that_keeps_the_protocol_sees_the_device_itself_but_for_its_writes(
+        asked in proptest::collection::vec(asks(), 0..60)
+    ) {
+        let mut filtered = Bench::new(Rules::ReadOnly);
+        // The same stick, which nobody writes to.
+        let mut bare = Bench::new(Rules::Allow);
+        let mut refused = false;
+        for one in &asked {
+            let came = ask(&mut filtered, one);
+            match one {
+                Ask::Write { .. } | Ask::Unmap => {
+                    let (data, status, residue) = came.unwrap();
+                    let length = match one {
+                        Ask::Write { blocks, .. } => u32::from(*blocks) * 512,
+                        _ => 24,
+                    };
+                    assert_eq!((data.len(), status, residue), (0, 1, length));
+                    refused = true;
+                }
+                Ask::Sense if refused => {
+                    let (data, status, residue) = came.unwrap();
+                    assert_eq!((data[2], data[12], status, residue), (7, 0x27, 0, 0));
+                    refused = false;
+                }
+                _ => {
+                    assert_eq!(came, ask(&mut bare, one), "{one:?}");
+                    refused &= matches!(one, Ask::Inquiry(_) | Ask::Attention);
+                }
+            }
+        }
+        assert_eq!(filtered.stick.data_out, 0);
+        assert!(!filtered.stick.harmed && !bare.stick.harmed);
+        assert!(!filtered.filter.is_closed());
     }
 }
