@@ -41,6 +41,8 @@ const WAITING_MAX: usize = 32;
 /// Most data of a refused command, in bytes, that are taken and dropped rather than stalled: several
 /// times what drivers write at once (Linux 1 MiB on USB 3), and a bound on what is done for nothing.
 const DISCARD_MAX: u32 = 4 << 20;
+/// Sense data are padded to as many bytes as their command can ask for; one byte tells how many.
+const PADDED_MAX: usize = 255;
 
 /// A command that the device has.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +64,8 @@ enum Phase {
     Status(Running, u8),
     /// `left` bytes of the guest's are dropped, then comes the CSW.
     Discard(Csw, u32),
-    /// Data of ours, from this byte on, then the CSW.
-    LocalData(Csw, Vec<u8>),
+    /// Data of ours, from this byte on, then the CSW. So many bytes the guest still expects.
+    LocalData(Csw, Vec<u8>, u32),
     LocalStatus(Csw),
     /// The guest's reset, by control request or configuration, is with the device.
     Resetting,
@@ -340,16 +342,19 @@ impl Bot {
                 let mut data = sense.data(descriptor);
                 let most = most.min(cbw.length);
                 data.truncate(usize::try_from(most).unwrap_or(usize::MAX));
-                let sent = u32::try_from(data.len()).unwrap_or(u32::MAX);
+                let meant = u32::try_from(data.len()).unwrap_or(u32::MAX);
                 let csw = Csw {
                     tag: cbw.tag,
-                    residue: cbw.length.saturating_sub(sent),
+                    residue: cbw.length.saturating_sub(meant),
                     outcome: Outcome::Passed,
                 };
+                // BOT 6.7, case 5 (Hi > Di): padded to what the host expects, or cut short by a stall.
+                let padded = usize::try_from(cbw.length).unwrap_or(usize::MAX).min(PADDED_MAX);
+                data.resize(padded.max(data.len()), 0);
                 self.phase = if cbw.length == 0 {
                     Phase::LocalStatus(csw)
                 } else {
-                    Phase::LocalData(csw, data)
+                    Phase::LocalData(csw, data, cbw.length)
                 };
                 traffic.answer_bulk(id, self.output, Status::Success, guests, Vec::new());
             }
@@ -422,16 +427,16 @@ impl Bot {
                     self.flying = Some(Flying { id, command: false, asked, guests: 0 });
                     traffic.forward_bulk(id, input, asked, Vec::new());
                 }
-                Phase::LocalData(csw, data) => {
+                Phase::LocalData(csw, data, left) => {
                     let rest = data.split_off(most.min(data.len()));
                     let now = std::mem::replace(data, rest);
-                    // All of it, or less than the guest has room for: a short packet ends the phase.
-                    let ends = data.is_empty();
-                    let csw = *csw;
-                    if ends {
-                        self.phase = Phase::LocalStatus(csw);
-                    }
                     let moved = u32::try_from(now.len()).unwrap_or(u32::MAX);
+                    *left = left.saturating_sub(moved);
+                    if data.is_empty() {
+                        // Less than was expected, which a stall says (BOT 6.7.2).
+                        self.halted_in = *left > 0;
+                        self.phase = Phase::LocalStatus(*csw);
+                    }
                     traffic.answer_bulk(id, input, Status::Success, moved, now);
                 }
                 Phase::Status(..) | Phase::LocalStatus(_) if most < CSW_BYTES => {

@@ -207,8 +207,19 @@ fn sense_data_come_in_the_format_and_length_that_was_asked_for() {
     let mut bench = read_only();
     bench.command(&WRITE_10, Data::Out(&[0; 1024])).unwrap();
     let asked = [0x03, 1, 0, 0, 252, 0];
-    let (data, status, residue) = bench.command(&asked, Data::In(252)).unwrap();
+    let (mut data, status, residue) = bench.command(&asked, Data::In(252)).unwrap();
+    assert!(data.split_off(8).iter().all(|pad| *pad == 0));
     assert_eq!((data, status, residue), (vec![0x72, 7, 0x27, 0, 0, 0, 0, 0], 0, 244));
+    // More than a command can ask for ends with a stall.
+    bench.command(&WRITE_10, Data::Out(&[0; 1024])).unwrap();
+    bench.write(&cbw(5, 4096, true, 0, &[3, 0, 0, 0, 18, 0])).unwrap();
+    assert_eq!(bench.read(4096).unwrap().1.len(), 255);
+    assert_eq!(bench.read(13).unwrap().0, Status::Stall);
+    bench.clear_halt(INPUT);
+    assert_eq!(
+        bench.read(13).unwrap().1[8..],
+        (4096 - 18_u32).to_le_bytes().into_iter().chain([0]).collect::<Vec<u8>>()
+    );
     bench.command(&WRITE_10, Data::Out(&[0; 1024])).unwrap();
     let (data, _, residue) = bench.command(&[0x03, 0, 0, 0, 4, 0], Data::In(4)).unwrap();
     assert_eq!((data, residue), (vec![0x70, 0, 7, 0], 0));
