@@ -137,8 +137,8 @@ impl Stick {
         };
         let interface = Interface { number: 0, class: 8, subclass: 6, protocol: 0x50 };
         [
-            Body::InterfaceInfo(vec![interface]),
             Body::EndpointInfo(endpoints),
+            Body::InterfaceInfo(vec![interface]),
             Body::DeviceConnect(connect),
         ]
         .into_iter()

@@ -19,6 +19,8 @@ impl Filter {
         match body {
             Body::Hello { .. } => {}
             Body::DeviceConnect(connect) => {
+                // What the guest sent to a device that was gone is answered by nobody.
+                self.forget(out);
                 if self.identity.announced(&connect) {
                     self.ledger.traffic(out).answer(id, body);
                 } else {
@@ -26,10 +28,7 @@ impl Filter {
                 }
             }
             Body::DeviceDisconnect => {
-                // The guest forgets its transfers with the device.
-                self.each_bot(out, |bot, traffic| bot.restart(false, traffic));
-                self.ledger.pending.clear();
-                self.ledger.faults = 0;
+                self.forget(out);
                 self.ledger.traffic(out).answer(id, body);
             }
             Body::InterfaceInfo(mut interfaces) => {
@@ -89,6 +88,13 @@ impl Filter {
         if self.ledger.faults >= FAULTS_MAX && !self.closed {
             self.violation(Violation::TooManyFaults, out);
         }
+    }
+
+    /// The guest forgets its transfers with the device, and so does the host end.
+    fn forget(&mut self, out: &mut Out) {
+        self.each_bot(out, |bot, traffic| bot.restart(false, traffic));
+        self.ledger.pending.clear();
+        self.ledger.faults = 0;
     }
 
     /// An answer to nothing is ignored, for what it answered may have been cancelled; one of another

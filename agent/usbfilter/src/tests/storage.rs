@@ -406,6 +406,24 @@ fn a_reset_by_configuration_or_setting_ends_a_stall() {
 }
 
 #[test]
+fn a_device_plugged_in_again_begins_anew() {
+    let mut bench = read_only();
+    bench.write(&[0; 5]);
+    let mut out = crate::Out::default();
+    bench.device(Packet { id: 0, body: Body::DeviceDisconnect });
+    // Sent before the guest knew.
+    let lost = crate::testing::control(0x80, 0, 0, 0, 2);
+    bench.filter.from_guest(Packet { id: 5, body: lost }, &mut out);
+    assert_eq!(bench.filter.in_flight(), 1);
+    bench.stick = Stick::new(64);
+    for packet in Stick::hello() {
+        bench.device(packet);
+    }
+    assert_eq!(bench.filter.in_flight(), 0);
+    assert!(bench.read_blocks(5, 1).is_some());
+}
+
+#[test]
 fn a_cbw_in_pieces_of_whole_packets_is_one_command() {
     let mut pinned = crate::stick::pinned(false);
     // Full speed, 8 bytes a packet.
