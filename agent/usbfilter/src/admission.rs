@@ -1,0 +1,129 @@
+//! What a device must be for the filter to take it, and where its storage is.
+
+use crate::bot::Bot;
+use crate::control::is_bulk_only;
+use crate::descriptors::{DescriptorError, Device, Setting};
+use crate::filter::Rules;
+use crate::spec::{BULK, MASS_STORAGE, MMC, SCSI, SFF_8070I};
+use crate::uas;
+
+/// Why a device does not go through the filter, and so to no guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Its descriptors make no sense.
+    #[error(transparent)]
+    Descriptors(#[from] DescriptorError),
+    /// They do, but not for what is wanted.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+}
+
+/// What cannot be filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// Read-only of something that stores nothing.
+    #[error("only storage can be given read-only; use \"allow\" or \"deny\" for this device")]
+    NotStorage,
+    /// Storage that is neither Bulk-Only nor SCSI: floppy drives (CBI, UFI) and older.
+    #[error(
+        "this storage speaks neither Bulk-Only Transport nor SCSI, so its writes cannot be told apart; \
+         it can be allowed or denied, not given read-only"
+    )]
+    Transport,
+    /// Storage without Bulk-Only Transport as its first setting.
+    #[error(
+        "this storage speaks only USB Attached SCSI, which is not offered; use another adapter"
+    )]
+    UasOnly,
+    /// A Bulk-Only interface without its two bulk endpoints, or one that shares them.
+    #[error(
+        "the endpoints of this storage are not those of Bulk-Only Transport; it is faulty or hostile"
+    )]
+    Endpoints,
+}
+
+/// Takes UAS out of what was read.
+pub(crate) fn without_uas(mut device: Device) -> Result<Device, Unsupported> {
+    for configuration in &mut device.configurations {
+        let hidden = |setting: &Setting| uas::is_hidden(setting.class, setting.protocol);
+        // A driver begins with alternate setting 0 (USB 2.0 section 9.2.3), so it has to stay.
+        if configuration.settings.iter().any(|setting| hidden(setting) && setting.alternate == 0) {
+            return Err(Unsupported::UasOnly);
+        }
+        let without_zero =
+            configuration.settings.iter().filter(|setting| hidden(setting)).any(|setting| {
+                !configuration
+                    .settings
+                    .iter()
+                    .any(|other| other.interface == setting.interface && other.alternate == 0)
+            });
+        if without_zero {
+            return Err(Unsupported::UasOnly);
+        }
+        configuration.settings.retain(|setting| !hidden(setting));
+    }
+    Ok(device)
+}
+
+/// The Bulk-Only interfaces to follow; none unless the rules are read-only.
+pub(crate) fn bots(rules: Rules, device: &Device) -> Result<Vec<Bot>, Unsupported> {
+    if rules == Rules::Allow {
+        return Ok(Vec::new());
+    }
+    let mut bots: Vec<Bot> = Vec::new();
+    for setting in device.settings().filter(|setting| setting.class == MASS_STORAGE) {
+        // 8070i floppies and CD drives of old have SCSI's commands in 12 bytes.
+        if !is_bulk_only(setting) || ![SCSI, MMC, SFF_8070I].contains(&setting.subclass) {
+            return Err(Unsupported::Transport);
+        }
+        let (input, output, packet) = endpoints(setting).ok_or(Unsupported::Endpoints)?;
+        let known = bots.iter().any(|bot| {
+            (bot.interface, bot.input, bot.output) == (setting.interface, input, output)
+        });
+        if !known {
+            bots.push(Bot::new(setting.interface, input, output, packet));
+        }
+    }
+    if bots.is_empty() {
+        return Err(Unsupported::NotStorage);
+    }
+    // In no configuration may one of their endpoints be anything else, for a transfer does not say
+    // which configuration it means.
+    for setting in device.settings() {
+        for endpoint in &setting.endpoints {
+            let mut owners = bots.iter().filter(|bot| bot.owns(endpoint.address));
+            let sole = owners.next();
+            let shared = owners.next().is_some();
+            let foreign = sole.is_some_and(|bot| {
+                setting.class != MASS_STORAGE || setting.interface != bot.interface
+            });
+            if shared || foreign {
+                return Err(Unsupported::Endpoints);
+            }
+        }
+    }
+    Ok(bots)
+}
+
+/// The IN and OUT endpoint, and the latter's packet size.
+fn endpoints(setting: &Setting) -> Option<(u8, u8, u16)> {
+    match setting.endpoints.as_slice() {
+        [a, b] if a.transfer == BULK && b.transfer == BULK => {
+            match (a.address & 0x80, b.address & 0x80) {
+                (0x80, 0) => Some((a.address, b.address, b.max_packet)),
+                (0, 0x80) => Some((b.address, a.address, a.max_packet)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The OUT endpoints on which an allowed device's commands are counted.
+pub(crate) fn counted(rules: Rules, device: &Device) -> Vec<u8> {
+    if rules == Rules::ReadOnly {
+        return Vec::new();
+    }
+    let storage = device.settings().filter(|setting| is_bulk_only(setting));
+    storage.filter_map(|setting| endpoints(setting).map(|(_, output, _)| output)).collect()
+}

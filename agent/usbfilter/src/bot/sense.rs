@@ -1,0 +1,41 @@
+//! Sense data of commands that were refused here (SPC-4, sense data).
+
+use crate::event::Why;
+
+/// SENSE KEY.
+const ILLEGAL_REQUEST: u8 = 0x05;
+const DATA_PROTECT: u8 = 0x07;
+
+/// Bytes of fixed format sense data without vendor-specific bytes.
+const FIXED_BYTES: u8 = 18;
+
+/// Why a command failed, in SCSI's words: sense key, additional sense code and its qualifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sense {
+    key: u8,
+    code: u8,
+}
+
+impl From<Why> for Sense {
+    fn from(why: Why) -> Self {
+        let (key, code) = match why {
+            Why::Writes => (DATA_PROTECT, 0x27),
+            Why::NotOffered => (ILLEGAL_REQUEST, 0x20),
+            Why::Field | Why::Length => (ILLEGAL_REQUEST, 0x24),
+            Why::Unit => (ILLEGAL_REQUEST, 0x25),
+        };
+        Self { key, code }
+    }
+}
+
+impl Sense {
+    /// The sense data: in fixed format, or in descriptor format without descriptors.
+    pub(crate) fn data(self, descriptor: bool) -> Vec<u8> {
+        if descriptor {
+            return vec![0x72, self.key, self.code, 0, 0, 0, 0, 0];
+        }
+        let mut data = vec![0x70, 0, self.key, 0, 0, 0, 0, FIXED_BYTES - 8, 0, 0, 0, 0, self.code];
+        data.resize(usize::from(FIXED_BYTES), 0);
+        data
+    }
+}

@@ -1,0 +1,323 @@
+//! The descriptors of a device as they were when it was admitted (USB 2.0 section 9.6, USB 3.2 section
+//! 9.6), and a total reader for them. The broker builds from them what policy is asked about; the
+//! filter holds the device to them.
+
+/// Descriptor types (USB 3.2 table 9-6; UAS 1.0 section 5.4 for the pipe usage).
+pub(crate) mod kind {
+    pub(crate) const DEVICE: u8 = 1;
+    pub(crate) const CONFIGURATION: u8 = 2;
+    pub(crate) const INTERFACE: u8 = 4;
+    pub(crate) const ENDPOINT: u8 = 5;
+    pub(crate) const OTHER_SPEED: u8 = 7;
+    pub(crate) const INTERFACE_ASSOCIATION: u8 = 11;
+}
+
+/// Bytes of a device descriptor.
+pub const DEVICE_BYTES: usize = 18;
+/// Configurations of a device: what Linux reads, too. No real device has more than three.
+pub const CONFIGURATIONS_MAX: usize = 8;
+/// Bytes of a configuration: fits the largest control transfer that usbfs takes in one piece, 4096.
+pub const CONFIGURATION_BYTES_MAX: usize = 4096;
+/// Interface settings of a configuration; a bound on what policy is asked about.
+pub const SETTINGS_MAX: usize = 128;
+
+/// Bytes of the configuration and interface descriptors' fixed parts.
+const CONFIGURATION_BYTES: usize = 9;
+const INTERFACE_BYTES: usize = 9;
+const ENDPOINT_BYTES: usize = 7;
+
+/// What a device said of itself when it was admitted, byte for byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pinned {
+    /// The device descriptor.
+    pub device: [u8; DEVICE_BYTES],
+    /// The configurations by index, each with all that belongs to it (`wTotalLength` bytes).
+    pub configurations: Vec<Vec<u8>>,
+    /// Whatever else was read: BOS, strings (the serial number above all), HID reports. What is not
+    /// here is not compared.
+    pub others: Vec<PinnedDescriptor>,
+}
+
+/// A descriptor other than the device's and the configurations', as answered to GET_DESCRIPTOR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinnedDescriptor {
+    /// `bDescriptorType`: 15 BOS, 3 string, 0x22 HID report.
+    pub kind: u8,
+    /// The low byte of `wValue`.
+    pub index: u8,
+    /// `wIndex`: a string's language, a report's interface, else 0.
+    pub target: u16,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+impl Pinned {
+    /// From the file `descriptors` in sysfs: the device descriptor, then every configuration.
+    ///
+    /// # Errors
+    /// When the bytes are anything else; see [`DescriptorError`].
+    pub fn from_sysfs(bytes: &[u8]) -> Result<Self, DescriptorError> {
+        let (device, mut rest) =
+            bytes.split_first_chunk::<DEVICE_BYTES>().ok_or(DescriptorError::Device)?;
+        let mut configurations = Vec::new();
+        while !rest.is_empty() {
+            if configurations.len() == CONFIGURATIONS_MAX {
+                return Err(DescriptorError::Configurations);
+            }
+            let total = total_length(rest).ok_or(DescriptorError::Configuration)?;
+            let (one, more) = rest.split_at_checked(total).ok_or(DescriptorError::Configuration)?;
+            configurations.push(one.to_vec());
+            rest = more;
+        }
+        Ok(Self { device: *device, configurations, others: Vec::new() })
+    }
+}
+
+/// `wTotalLength`, if the bytes begin with a configuration descriptor that can be walked past.
+fn total_length(bytes: &[u8]) -> Option<usize> {
+    match bytes {
+        [length, kind::CONFIGURATION, low, high, ..]
+            if usize::from(*length) >= CONFIGURATION_BYTES =>
+        {
+            let total = usize::from(u16::from_le_bytes([*low, *high]));
+            (total >= usize::from(*length)).then_some(total)
+        }
+        _ => None,
+    }
+}
+
+/// Why descriptors are not taken. A device that has such must not be admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DescriptorError {
+    /// No device descriptor.
+    #[error("the device descriptor is malformed; the device is faulty or hostile")]
+    Device,
+    /// Too many, none, or not as many as the device descriptor announces.
+    #[error("the device does not have the configurations that it announces")]
+    Configurations,
+    /// Lengths within a configuration do not agree, or it is over a cap.
+    #[error("a configuration descriptor is malformed; the device is faulty or hostile")]
+    Configuration,
+    /// Two settings or endpoints claim the same place.
+    #[error("a configuration descriptor names an interface or endpoint twice")]
+    Ambiguous,
+}
+
+/// An endpoint (USB 2.0 section 9.6.6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `bEndpointAddress`.
+    pub address: u8,
+    /// Bits 1:0 of `bmAttributes`: 0 control, 1 isochronous, 2 bulk, 3 interrupt.
+    pub transfer: u8,
+    /// `wMaxPacketSize` bits 10:0, in bytes.
+    pub max_packet: u16,
+}
+
+/// An interface in one of its alternate settings (USB 2.0 section 9.6.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// `bInterfaceNumber`.
+    pub interface: u8,
+    /// `bAlternateSetting`.
+    pub alternate: u8,
+    /// `bInterfaceClass`.
+    pub class: u8,
+    /// `bInterfaceSubClass`.
+    pub subclass: u8,
+    /// `bInterfaceProtocol`.
+    pub protocol: u8,
+    /// Its endpoints other than 0.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// `bConfigurationValue`.
+    pub value: u8,
+    /// Every alternate setting of every interface.
+    pub settings: Vec<Setting>,
+}
+
+/// A device's descriptors, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// `bDeviceClass`.
+    pub class: u8,
+    /// `bDeviceSubClass`.
+    pub subclass: u8,
+    /// `bDeviceProtocol`.
+    pub protocol: u8,
+    /// `idVendor`.
+    pub vendor: u16,
+    /// `idProduct`.
+    pub product: u16,
+    /// `bcdDevice`.
+    pub version: u16,
+    /// By index, as in [`Pinned`].
+    pub configurations: Vec<Configuration>,
+}
+
+impl Device {
+    /// Reads what is pinned.
+    ///
+    /// # Errors
+    /// When anything does not fit together; see [`DescriptorError`].
+    pub fn read(pinned: &Pinned) -> Result<Self, DescriptorError> {
+        let [length, kind, _, _, class, subclass, protocol, _, rest @ ..] = pinned.device;
+        let [v0, v1, p0, p1, d0, d1, _, _, _, count] = rest;
+        if usize::from(length) != DEVICE_BYTES || kind != kind::DEVICE {
+            return Err(DescriptorError::Device);
+        }
+        let announced = usize::from(count);
+        if announced == 0
+            || announced > CONFIGURATIONS_MAX
+            || announced != pinned.configurations.len()
+        {
+            return Err(DescriptorError::Configurations);
+        }
+        let configurations: Vec<Configuration> =
+            pinned.configurations.iter().map(|raw| configuration(raw)).collect::<Result<_, _>>()?;
+        for (at, one) in configurations.iter().enumerate() {
+            if configurations.iter().skip(at + 1).any(|other| other.value == one.value) {
+                return Err(DescriptorError::Ambiguous);
+            }
+        }
+        Ok(Self {
+            class,
+            subclass,
+            protocol,
+            vendor: u16::from_le_bytes([v0, v1]),
+            product: u16::from_le_bytes([p0, p1]),
+            version: u16::from_le_bytes([d0, d1]),
+            configurations,
+        })
+    }
+
+    /// Every setting of every configuration: what policy has to admit.
+    pub fn settings(&self) -> impl Iterator<Item = &Setting> {
+        self.configurations.iter().flat_map(|configuration| &configuration.settings)
+    }
+
+    /// Class, subclass and protocol of every function, each once, in the order of the descriptors.
+    pub fn functions(&self) -> Vec<(u8, u8, u8)> {
+        let mut functions = Vec::new();
+        for setting in self.settings() {
+            let triple = (setting.class, setting.subclass, setting.protocol);
+            if !functions.contains(&triple) {
+                functions.push(triple);
+            }
+        }
+        functions
+    }
+}
+
+/// The descriptors of a configuration, one after the other: type, and all its bytes.
+pub(crate) fn walk(raw: &[u8]) -> Walk<'_> {
+    Walk(raw)
+}
+
+/// See [`walk`]. `Err` once, and then the end, if a length leads nowhere.
+pub(crate) struct Walk<'a>(&'a [u8]);
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Result<(u8, &'a [u8]), DescriptorError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let whole = std::mem::take(&mut self.0);
+        if whole.is_empty() {
+            return None;
+        }
+        let [length, kind, ..] = whole else { return Some(Err(DescriptorError::Configuration)) };
+        let length = usize::from(*length).max(2);
+        match whole.split_at_checked(length) {
+            // A length of 0 or 1 would never lead on.
+            Some((one, rest)) if one.first().is_some_and(|said| *said >= 2) => {
+                self.0 = rest;
+                Some(Ok((*kind, one)))
+            }
+            _ => Some(Err(DescriptorError::Configuration)),
+        }
+    }
+}
+
+fn configuration(raw: &[u8]) -> Result<Configuration, DescriptorError> {
+    if raw.len() > CONFIGURATION_BYTES_MAX || total_length(raw) != Some(raw.len()) {
+        return Err(DescriptorError::Configuration);
+    }
+    let &[_, _, _, _, interfaces, value, ..] = raw else {
+        return Err(DescriptorError::Configuration);
+    };
+    let mut settings: Vec<Setting> = Vec::new();
+    let mut endpoints_left = 0;
+    for descriptor in walk(raw).skip(1) {
+        let (kind, bytes) = descriptor?;
+        match kind {
+            kind::INTERFACE => {
+                if endpoints_left != 0 || settings.len() == SETTINGS_MAX {
+                    return Err(DescriptorError::Configuration);
+                }
+                let (setting, endpoints) = setting(bytes)?;
+                let same = |other: &Setting| {
+                    (other.interface, other.alternate) == (setting.interface, setting.alternate)
+                };
+                if settings.iter().any(same) {
+                    return Err(DescriptorError::Ambiguous);
+                }
+                endpoints_left = endpoints;
+                settings.push(setting);
+            }
+            kind::ENDPOINT => {
+                // An endpoint before any interface, or one more than announced, belongs to nothing.
+                let last = settings.last_mut().ok_or(DescriptorError::Configuration)?;
+                endpoints_left =
+                    u8::checked_sub(endpoints_left, 1).ok_or(DescriptorError::Configuration)?;
+                let endpoint = endpoint(bytes)?;
+                if last.endpoints.iter().any(|other| other.address == endpoint.address) {
+                    return Err(DescriptorError::Ambiguous);
+                }
+                last.endpoints.push(endpoint);
+            }
+            // Between a setting and its endpoints there is no place for one: it would be a matter of
+            // opinion whose the endpoints after it are.
+            kind::INTERFACE_ASSOCIATION if endpoints_left != 0 => {
+                return Err(DescriptorError::Configuration);
+            }
+            // A second configuration inside one would be walked past by us and read by somebody else.
+            kind::CONFIGURATION | kind::DEVICE => return Err(DescriptorError::Configuration),
+            _ => {}
+        }
+    }
+    let mut numbers: Vec<u8> = settings.iter().map(|setting| setting.interface).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    // Value 0 would be the unconfigured state (USB 2.0 section 9.4.7).
+    if endpoints_left != 0 || value == 0 || numbers.len() != usize::from(interfaces) {
+        return Err(DescriptorError::Configuration);
+    }
+    Ok(Configuration { value, settings })
+}
+
+fn setting(bytes: &[u8]) -> Result<(Setting, u8), DescriptorError> {
+    let &[_, _, interface, alternate, endpoints, class, subclass, protocol, _, ..] = bytes else {
+        return Err(DescriptorError::Configuration);
+    };
+    debug_assert!(bytes.len() >= INTERFACE_BYTES, "the pattern has as many");
+    let endpoints_of =
+        Setting { interface, alternate, class, subclass, protocol, endpoints: Vec::new() };
+    Ok((endpoints_of, endpoints))
+}
+
+fn endpoint(bytes: &[u8]) -> Result<Endpoint, DescriptorError> {
+    let &[_, _, address, attributes, low, high, _, ..] = bytes else {
+        return Err(DescriptorError::Configuration);
+    };
+    debug_assert!(bytes.len() >= ENDPOINT_BYTES, "the pattern has as many");
+    // Endpoint 0 has no descriptor, and bits 6:4 are reserved.
+    if address & 0x0f == 0 || address & 0x70 != 0 {
+        return Err(DescriptorError::Configuration);
+    }
+    let max_packet = u16::from_le_bytes([low, high]) & 0x07ff;
+    Ok(Endpoint { address, transfer: attributes & 3, max_packet })
+}

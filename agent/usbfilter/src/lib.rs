@@ -1,0 +1,49 @@
+//! The filter in the USB stream: what a guest may ask of a device, and what a device may say of itself.
+//!
+//! ```text
+//!  guest's end -- Packet --> Filter::from_guest  --.-- to_device --> host end -- device
+//!              <-- to_guest --'-- Filter::from_device <-- Packet --
+//!                                 events: audit log, broker
+//! ```
+//! A pure state machine between the two ends of usbredir: no I/O, no threads, no clock. Every device
+//! goes through it; the verdict ([`Rules`]) decides what it does.
+//!
+//! | | for whom |
+//! | --- | --- |
+//! | control requests that could rewrite firmware or address what is not there are answered with a stall ([`VENDOR_REQUESTS`]) | every device |
+//! | descriptors are compared with those that policy was asked about ([`Pinned`]); different ones never reach the guest, [`Event::Changed`] | every device |
+//! | USB Attached SCSI is taken out of what the guest is shown | storage |
+//! | Bulk-Only Transport is followed, and only SCSI commands that cannot write reach the device | read-only storage |
+//!
+//! Bulk data pass without being copied. Nothing grows with what a guest or a device says: at most
+//! [`IN_FLIGHT_MAX`] transfers are known at once, and of their data only a CBW is kept.
+//!
+//! Left out: isochronous transfers and bulk streams (the packets do not exist here), CBI and UFI
+//! storage under read-only ([`Unsupported`]).
+#![forbid(unsafe_code)]
+
+mod admission;
+mod bot;
+mod control;
+pub mod descriptors;
+mod event;
+mod filter;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzz;
+mod identity;
+mod spec;
+#[cfg(any(test, feature = "testing"))]
+pub mod stick;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod uas;
+
+pub use admission::{Error, Unsupported};
+pub use control::{CONTROL_BYTES_MAX, VENDOR_REQUESTS};
+pub use descriptors::{Device, Pinned};
+pub use event::{Change, Counts, Event, Refusal, Violation, Why};
+pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX, Rules};
+pub use traffic::Out;

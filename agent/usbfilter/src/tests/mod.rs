@@ -1,0 +1,12 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
+
+mod control;
+mod descriptors;
+mod hostile;
+mod storage;

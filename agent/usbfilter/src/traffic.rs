@@ -1,0 +1,141 @@
+//! What one packet leads to: packets both ways, events, and what is awaited from the device.
+
+use std::collections::BTreeMap;
+
+use usbredir::packet::Bulk;
+use usbredir::{Body, Packet, Status};
+
+use crate::control::Judgement;
+use crate::event::{Event, Log, Refusal};
+
+/// What comes out of the filter. The caller empties it; the filter only adds.
+#[derive(Debug, Default)]
+pub struct Out {
+    /// For the device, in this order.
+    pub to_device: Vec<Packet>,
+    /// For the guest, in this order.
+    pub to_guest: Vec<Packet>,
+    /// For the audit log and the broker.
+    pub events: Vec<Event>,
+}
+
+/// An answer that is awaited from the device, by the ID of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Control {
+        request_type: u8,
+        request: u8,
+        value: u16,
+        index: u16,
+        /// `wLength`.
+        asked: u16,
+        judgement: Judgement,
+    },
+    Bulk {
+        endpoint: u8,
+        asked: u32,
+    },
+    Interrupt {
+        endpoint: u8,
+    },
+    /// A bulk transfer of storage that a reset has overtaken: its answer is Cancelled, whatever it is.
+    Abandoned {
+        endpoint: u8,
+    },
+    Configuration {
+        set: bool,
+    },
+    Alternate {
+        interface: u8,
+        set: bool,
+    },
+}
+
+/// What is remembered of the traffic, whatever the device.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) log: Log,
+    pub(crate) pending: BTreeMap<u64, Pending>,
+    /// Faults of the device since it last did something well.
+    pub(crate) faults: u32,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Self {
+        Self { log: Log::new(), pending: BTreeMap::new(), faults: 0 }
+    }
+
+    pub(crate) fn traffic<'a>(&'a mut self, out: &'a mut Out) -> Traffic<'a> {
+        Traffic { out, ledger: self }
+    }
+}
+
+/// Where the parts of the filter put what they have to say.
+pub(crate) struct Traffic<'a> {
+    out: &'a mut Out,
+    ledger: &'a mut Ledger,
+}
+
+impl Traffic<'_> {
+    pub(crate) fn forward_bulk(&mut self, id: u64, endpoint: u8, length: u32, data: Vec<u8>) {
+        let bulk = Bulk { endpoint, status: Status::Success, length, stream: 0, data };
+        self.pass(id, Body::Bulk(bulk));
+    }
+
+    pub(crate) fn answer_bulk(
+        &mut self,
+        id: u64,
+        endpoint: u8,
+        status: Status,
+        length: u32,
+        data: Vec<u8>,
+    ) {
+        self.answer(id, Body::Bulk(Bulk { endpoint, status, length, stream: 0, data }));
+    }
+
+    /// Sends something to the device.
+    pub(crate) fn pass(&mut self, id: u64, body: Body) {
+        self.ledger.log.to_device = self.ledger.log.to_device.saturating_add(data_bytes(&body));
+        self.out.to_device.push(Packet { id, body });
+    }
+
+    /// Sends something to the guest.
+    pub(crate) fn answer(&mut self, id: u64, body: Body) {
+        self.ledger.log.to_guest = self.ledger.log.to_guest.saturating_add(data_bytes(&body));
+        self.out.to_guest.push(Packet { id, body });
+    }
+
+    /// A transfer that is with the device is nobody's any more; with `cancel` the device is told.
+    pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
+        self.ledger.pending.insert(id, Pending::Abandoned { endpoint });
+        if cancel {
+            self.pass(id, Body::CancelDataPacket);
+        }
+    }
+
+    pub(crate) fn refused(&mut self, what: Refusal) {
+        self.ledger.log.refused(what, &mut self.out.events);
+    }
+
+    pub(crate) fn command(&mut self, opcode: u8) {
+        self.ledger.log.command(opcode);
+    }
+
+    pub(crate) fn fault(&mut self) {
+        self.ledger.faults = self.ledger.faults.saturating_add(1);
+    }
+
+    pub(crate) fn well(&mut self) {
+        self.ledger.faults = 0;
+    }
+}
+
+fn data_bytes(body: &Body) -> u64 {
+    let bytes = match body {
+        Body::Control(control) => control.data.len(),
+        Body::Bulk(bulk) => bulk.data.len(),
+        Body::Interrupt(interrupt) => interrupt.data.len(),
+        _ => 0,
+    };
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
