@@ -1,6 +1,6 @@
 //! The init of a probe guest: a stock Debian kernel with this as its only program of ours.
 //!
-//! It loads the modules named in `/modules/order`, and those in `/modules/order-seat` if it has a screen, then answers a test's questions, one JSON object a
+//! It loads the modules named in `/modules/order`, those in `/modules/order-seat` if it has a screen, those in `/modules/order-usb` if it has a USB controller, then answers a test's questions, one JSON object a
 //! line, on the virtio-console port `org.bulkhead.probe`. With `probe.boot-only` on the kernel command
 //! line it marks that it runs and powers off: for counting what a boot costs.
 
@@ -43,6 +43,9 @@ fn main() {
         load_modules("order-seat");
         seat::record();
     }
+    if has_usb() {
+        load_modules("order-usb");
+    }
     println!("PROBE-READY {}", answers::uptime());
     std::thread::spawn(sys::power_off_on_button);
     let mut tries = 0;
@@ -70,6 +73,14 @@ fn main() {
 fn mark() {
     const LEAF: u32 = 0x4000_f4f4;
     let _ = std::hint::black_box(std::arch::x86_64::__cpuid(LEAF));
+}
+
+/// Whether there is a USB controller (class 0c03) on the bus.
+fn has_usb() -> bool {
+    let functions = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
+    functions
+        .filter_map(|function| fs::read_to_string(function.path().join("class")).ok())
+        .any(|class| class.starts_with("0x0c03"))
 }
 
 /// Loads modules in the order in which they depend on each other.

@@ -7,6 +7,7 @@ mod budgets;
 mod clipboard;
 mod seat;
 mod seat_trouble;
+mod usb;
 mod vmm;
 
 use tests::runner::{self, Test};
@@ -21,6 +22,7 @@ fn main() {
         seat::TESTS,
         seat_trouble::TESTS,
         clipboard::TESTS,
+        usb::TESTS,
     ]
     .concat();
     std::process::exit(if runner::run(&tests) { 0 } else { 101 });

@@ -1,0 +1,65 @@
+//! A USB stick that does not exist, as the host's end of a usbredir stream: `usb-stick SOCKET BLOCKS`.
+//!
+//! Connects to a VMM's `--usb` socket and serves the filter's reference stick until it is killed. `usb-stick SOCKET noise` sends what is no
+//! usbredir instead, and ends when it is put out.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test program may end on what it cannot do"
+)]
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use usbfilter::stick::Stick;
+use usbredir::{Body, Role, Session};
+
+fn main() {
+    let [socket, blocks] = [1, 2].map(|n| std::env::args().nth(n).unwrap_or_default());
+    let mut stream = UnixStream::connect(&socket).expect("a VMM listens there");
+    if blocks == "noise" {
+        return noise(&mut stream);
+    }
+    let mut stick = Stick::new(blocks.parse().expect("a number of blocks"));
+    let mut session = Session::new(Role::Host, "usb-stick");
+    let mut buffer = vec![0; 65536];
+    let mut answers = Vec::new();
+    loop {
+        while !session.output().is_empty() {
+            let count = stream.write(session.output()).expect("the VMM takes it");
+            session.sent(count);
+        }
+        let room = session.room().min(buffer.len());
+        let count = stream.read(&mut buffer[..room]).expect("the VMM is there");
+        if count == 0 {
+            return;
+        }
+        session.feed(&buffer[..count]);
+        while let Some(packet) = session.next().expect("the VMM speaks usbredir") {
+            match packet.body {
+                Body::Hello { .. } => answers.extend(Stick::hello()),
+                _ => stick.take(packet, &mut answers),
+            }
+        }
+        for answer in answers.drain(..) {
+            session.send(&answer).expect("it fits");
+        }
+    }
+}
+
+/// A hello, then nonsense; the end of the stream is what is expected.
+fn noise(stream: &mut UnixStream) {
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+    let session = Session::new(Role::Host, "noise");
+    stream.write_all(session.output()).expect("a hello");
+    // The VMM may close before all of it is written.
+    let _ = stream.write_all(&[0xa5; 4096]);
+    let mut rest = Vec::new();
+    let end = stream.read_to_end(&mut rest);
+    let closed = match &end {
+        Ok(_) => true,
+        Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+    };
+    println!("PUT-OUT {closed}");
+}
