@@ -16,7 +16,7 @@ use desktops::{Desktops, PNG, TEXT, noisy_picture, pattern, picture};
 const CLINICAL: usize = 0;
 const INTERNET: usize = 1;
 
-// Shows: K-5.4.3.
+// Shows: C-9, P-2.
 #[test]
 fn distributions_agents_copy_and_paste_through_the_mediator() {
     let mut desktops = Desktops::start();

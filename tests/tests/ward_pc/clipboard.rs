@@ -12,7 +12,7 @@ use tests::{Failure, Outcome, ensure};
 use super::seat::{GREEN, RED, SOON, in_front};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[(
-    // Shows: K-5.4.3, K-5.4.4, C-5.
+    // Shows: C-9, P-2, P-3, K-1.3.2, K-3.3.3.
     "text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why",
     between_desktops,
 )];
@@ -40,6 +40,15 @@ action = "ask"
 const OVERLAY: Duration = Duration::from_secs(30);
 
 fn between_desktops(ward: &Ward) -> Outcome {
+    // A disk of its own for the audit log, so that it can be full.
+    ward.pc
+        .sh("rm -rf /tmp/state; mkdir -p /tmp/state; mount -t tmpfs -o size=8m state /tmp/state")?;
+    let result = with_own_disk(ward);
+    ward.pc.sh("umount -l /tmp/state; rm -rf /tmp/state")?;
+    result
+}
+
+fn with_own_disk(ward: &Ward) -> Outcome {
     let agent = desktops::start_with_rules(&ward.pc, RULES)?;
     let mut person = Person::at(&ward.pc)?;
     let result = by_keys(ward, &agent, &mut person);
@@ -93,6 +102,9 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
         serial_says(ward, "internet", expected)?;
     }
 
+    without_audit(ward, agent, person)?;
+    under_another_policy(ward, agent, person)?;
+
     ward.pc.progress("what the audit holds");
     let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
     ensure!(verified.status == Some(0), "{verified:?}");
@@ -106,10 +118,68 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
             (text(&entry["verdict"]), text(&entry["detail"]["answer"]))
         })
         .collect();
-    let expected = [("allow", "-"), ("deny", "-"), ("ask", "no"), ("ask", "yes")];
+    let expected = [("allow", "-"), ("deny", "-"), ("ask", "no"), ("ask", "yes"), ("allow", "-")];
     let expected = expected.map(|(verdict, answer)| (verdict.to_owned(), answer.to_owned()));
     ensure!(verdicts == expected, "the audit has {verdicts:?}");
     ensure!(!log.contains("tablets") && !log.contains("20261123"), "content is in the audit log");
+    Ok(())
+}
+
+/// While the audit log cannot be written nothing crosses, the banner says so, and the desktops go on. Begins with the Internet
+/// desktop in front, ends with the clinical one.
+fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
+    ward.pc.progress("the disk of the audit log is full");
+    let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
+    ward.pc.sh("dd if=/dev/zero of=/tmp/state/filler bs=4k 2>/dev/null; true")?;
+    // What is left of the log's last page takes some entries yet.
+    let full = |agent: &Agent<'_>| -> Outcome<bool> {
+        agent.bulkhead(&["switch", "nowhere"])?;
+        Ok(agent.status()?["audit"]["ok"] == false)
+    };
+    let until = Instant::now() + Duration::from_secs(60);
+    while !full(agent)? {
+        ensure!(Instant::now() < until, "the log goes on without room");
+    }
+    person.see("the banner's word on the audit", SOON, |picture| {
+        picture.banner() != before.banner()
+    })?;
+    copies(person, "while it is full")?;
+    chord_with_overlay(person, "c")?;
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
+    chord_with_overlay(person, "v")?;
+    ward.pc.sh("rm /tmp/state/filler; truncate -s 0 /tmp/state/log/clinical.log")?;
+    // It finds what it copied itself last.
+    pastes_to_serial(person)?;
+    serial_says(ward, "clinical", "PASTE=ok 7=")?;
+
+    ward.pc.progress("there is room again");
+    let until = Instant::now() + Duration::from_secs(60);
+    while agent.status()?["audit"]["ok"] == false {
+        ensure!(Instant::now() < until, "the log is not taken up again");
+        agent.bulkhead(&["switch", "nowhere"])?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    chord_with_overlay(person, "v")?;
+    pastes_to_serial(person)?;
+    serial_says(ward, "clinical", "PASTE=while it is full=")
+}
+
+/// What was pasted under a policy is taken back when another one that denies it comes into force. Begins with an offer in the clinical
+/// desktop, which is in front.
+fn under_another_policy(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
+    ward.pc
+        .progress("a policy without clipboard rules comes into force while something is on offer");
+    ward.pc.sh(
+        "sed '/^\\[\\[clipboard/,$d; s/^serial = 1/serial = 2/' /tmp/etc/policy.toml > /tmp/etc/next.toml",
+    )?;
+    let applied = agent.bulkhead(&["policy", "apply", "/tmp/etc/next.toml"])?;
+    ensure!(applied.status == Some(0), "{applied:?}");
+    ward.pc.sh("truncate -s 0 /tmp/state/log/clinical.log")?;
+    pastes_to_serial(person)?;
+    serial_says(ward, "clinical", "PASTE==")?;
+    let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+    ensure!(log.contains("\"kind\":\"clipboard-withdrawn\""), "no word of the offer's end");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ fn pasted(world: &mut World, guest: usize, number: u32) -> Option<Vec<u8>> {
     (kind == number).then(|| bytes.to_vec())
 }
 
-// Shows: K-5.4.3.
+// Shows: P-3.
 #[test]
 fn text_copied_in_one_domain_is_pasted_in_the_other_and_both_are_written_down() {
     let mut world = allowed();
@@ -44,7 +44,7 @@ fn text_copied_in_one_domain_is_pasted_in_the_other_and_both_are_written_down() 
     assert!(!log.contains("투약"), "the audit never holds content");
 }
 
-// Shows: K-5.4.3.
+// Shows: P-3.
 #[test]
 fn a_denial_says_what_was_blocked_by_which_rule_and_whom_to_ask() {
     let mut world = World::ready(&rule("a", "b", "deny"));

@@ -180,7 +180,7 @@ fn contents(world: &mut World, guest: usize) -> Vec<Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    // Shows: K-5.4.3, K-5.4.4.
+    // Shows: C-9, K-3.5.1.
     #[test]
     fn bytes_cross_only_by_a_copy_there_a_paste_here_a_verdict_and_a_record(
         steps in proptest::collection::vec(step(), 1..80)
