@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use policy::Policy;
@@ -29,6 +31,7 @@ fn main() {
         let warnings = policy.lint().iter().count();
         let read = start.elapsed();
         report(rules, "usb", &usb_requests(rules), &policy);
+        usbguard(rules);
         report(rules, "clipboard", &clipboard_requests(rules), &policy);
         println!(
             "{rules:>8}  read and linted in {:.0} ms, {warnings} warnings",
@@ -101,6 +104,41 @@ fn scan(policy: &Policy, request: &Request<'_>) -> Decision {
             })
         }
     }
+}
+
+/// USBGuard's own evaluation of the same USB rules and devices, if its library is there: `BULKHEAD_USBGUARD` names the program
+/// that scripts/bench builds of `benches/usbguard`. It has no serial-and-port index either; ours is compared with it above.
+fn usbguard(rules: usize) {
+    let Some(program) = std::env::var_os("BULKHEAD_USBGUARD") else { return };
+    let mut input = String::new();
+    for number in 0..rules / 2 {
+        let given = |bit: usize, field: String| (number >> bit & 1 == 1).then_some(field);
+        // A vendor and its product are one attribute there.
+        let product = if number % 3 == 0 && number >> 1 & 1 == 1 { "232b" } else { "*" };
+        let fields = [
+            given(1, format!("id {:04x}:{product}", number % 1000)),
+            Some(format!("serial \"S{number}\""))
+                .filter(|_| number % 5 > 0 || number >> 2 & 1 == 0),
+            given(2, format!("via-port \"1-{number}\"")),
+            given(0, "with-interface one-of { 08:*:* }".to_owned()),
+        ];
+        let fields = fields.into_iter().flatten().collect::<Vec<_>>().join(" ");
+        _ = writeln!(input, "allow {fields}");
+    }
+    input.push('\n');
+    for number in (0..256).map(|number| number * 7919 % rules) {
+        _ = writeln!(
+            input,
+            "device id {:04x}:232b serial \"S{number}\" via-port \"2-1\" with-interface {{ 08:06:50 }}",
+            number % 1000
+        );
+    }
+    let mut child =
+        Command::new(program).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let rate = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    println!("{rules:>8}  {:>10}  USBGuard: {rate} decisions/s", "usb");
 }
 
 /// As many rules as asked for, half of them USB rules, half clipboard rules of climbing size.

@@ -43,7 +43,8 @@ fn main() {
                 Some(n) if n > 0 => runs = n,
                 _ => usage(),
             },
-            "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" | "clipboard" => {
+            "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" | "clipboard"
+            | "policy" => {
                 let _ = parts.insert(word);
             }
             _ => usage(),
@@ -68,7 +69,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy]"
     );
     std::process::exit(2);
 }

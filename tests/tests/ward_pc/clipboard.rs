@@ -11,11 +11,13 @@ use tests::{Failure, Outcome, ensure};
 
 use super::seat::{GREEN, RED, SOON, in_front};
 
-pub(crate) const TESTS: &[Test<Ward>] = &[(
+pub(crate) const TESTS: &[Test<Ward>] = &[
     // Shows: C-9, P-2, P-3, K-1.3.2, K-3.3.3.
-    "text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why",
-    between_desktops,
-)];
+    (
+        "text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why",
+        desktops_by_keys,
+    ),
+];
 
 const RULES: &str = r#"
 [[clipboard]]
@@ -39,7 +41,7 @@ action = "ask"
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
 
-fn between_desktops(ward: &Ward) -> Outcome {
+fn desktops_by_keys(ward: &Ward) -> Outcome {
     // A disk of its own for the audit log, so that it can be full.
     ward.pc
         .sh("rm -rf /tmp/state; mkdir -p /tmp/state; mount -t tmpfs -o size=8m state /tmp/state")?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::guest::Probe;
 use tests::runner::Test;
 use tests::ward::Ward;
-use tests::{Guest, Outcome, ensure};
+use tests::{Failure, Guest, Outcome, ensure};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[(
     "a_stick_over_usbredir_is_read_pulled_and_plugged_again_and_noise_is_an_unplugged_device",
@@ -35,7 +35,13 @@ fn wait_for_disk(guest: &Guest<'_>, there: bool) -> Outcome {
         if found.trim().is_empty() != there {
             return Ok(());
         }
-        ensure!(Instant::now() < until, "the guest's disk did not come or go\n{}", guest.logs());
+        if Instant::now() > until {
+            let kernel = run(&guest.probe, "dmesg | grep -i -E 'usb|xhci|scsi|sd' | tail -40")?;
+            return Err(Failure(format!(
+                "the guest's disk did not come or go\n{}\n{kernel}",
+                guest.logs()
+            )));
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
 }
