@@ -1,0 +1,232 @@
+//! Who may use a device: the kernel's own drivers only what somebody has admitted.
+//!
+//! The kernel's switches (Documentation/usb/authorization.rst), and what this makes of them:
+//!
+//! | file | here |
+//! | --- | --- |
+//! | `usbN/authorized_default` | 0: a device that is plugged in is not configured |
+//! | `usbN/interface_authorized_default` | 0: when it is, no driver may have its interfaces |
+//! | `DEVICE/authorized` | 1 to read what it is; 0 to switch it off again |
+//! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that |
+//! | `/sys/bus/usb/drivers_probe` | asks the drivers: for the seat's keyboards and mice, and hubs |
+//!
+//! So a stick is never a block device of the host, not even for a moment. What the switches were before is kept in a file until they
+//! are put back, so that an agent that was killed leaves no PC without USB after the next one ends.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sysfs::{BusId, Sysfs};
+
+const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
+
+/// A switch that cannot be set.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: run the agent as root, on a kernel with USB authorisation", path.display())]
+pub struct SwitchError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// What the switches were.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Before(BTreeMap<String, BTreeMap<String, String>>);
+
+/// Keeps the host's drivers off devices until it is dropped.
+#[derive(Debug)]
+pub struct Authority {
+    sysfs: Sysfs,
+    probe: PathBuf,
+    file: PathBuf,
+    before: Before,
+}
+
+impl Authority {
+    /// Takes the switches of every controller; `file` keeps what they were.
+    ///
+    /// # Errors
+    /// A switch cannot be set. Those that were are put back.
+    pub fn take(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
+        let kept = fs::read(&file).ok();
+        let before = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let probe = sysfs.devices.join("../drivers_probe");
+        let mut this = Self { sysfs, probe, file, before };
+        this.take_new()?;
+        Ok(this)
+    }
+
+    /// Takes those of controllers that came since.
+    ///
+    /// # Errors
+    /// A switch cannot be set.
+    pub fn take_new(&mut self) -> Result<(), SwitchError> {
+        let roots = self.sysfs.roots().unwrap_or_default();
+        for root in &roots {
+            for switch in SWITCHES {
+                let path = self.sysfs.path(root, switch);
+                let Ok(now) = fs::read_to_string(&path) else { continue };
+                let known = self.before.0.entry(root.to_string()).or_default();
+                known.entry(switch.to_owned()).or_insert_with(|| now.trim().to_owned());
+            }
+        }
+        // Written before anything is changed.
+        let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
+        fs::write(&self.file, text)
+            .map_err(|source| SwitchError { path: self.file.clone(), source })?;
+        for root in &roots {
+            for switch in SWITCHES {
+                let path = self.sysfs.path(root, switch);
+                if fs::read_to_string(&path).is_ok_and(|now| now.trim() != "0") {
+                    write(path, "0")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the kernel read what a device is: it is configured, and no driver has it.
+    ///
+    /// # Errors
+    /// It is gone, or draws more than its port gives.
+    pub fn read(&self, id: &BusId) -> Result<(), SwitchError> {
+        write(self.sysfs.path(id, "authorized"), "1")
+    }
+
+    /// Lets usbfs claim its interfaces. Interfaces come anew with each configuration.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn admit(&self, id: &BusId) -> Result<(), SwitchError> {
+        admit(&self.sysfs, id)
+    }
+
+    /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn give_to_host(&self, id: &BusId) -> Result<(), SwitchError> {
+        self.admit(id)?;
+        for interface in self.sysfs.interfaces(id) {
+            // An interface that no driver wants is no failure.
+            let _ = fs::write(&self.probe, &interface);
+        }
+        Ok(())
+    }
+
+    /// Switches a device off: nobody has it, and it says nothing.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn switch_off(&self, id: &BusId) -> Result<(), SwitchError> {
+        write(self.sysfs.path(id, "authorized"), "0")
+    }
+
+    /// Puts the switches back as they were, and lets the host have what nobody has.
+    pub fn put_back(&mut self) {
+        let before = std::mem::take(&mut self.before);
+        let mut failed = false;
+        for (root, switches) in &before.0 {
+            let Ok(root) = root.parse::<BusId>() else { continue };
+            for (switch, value) in switches {
+                let path = self.sysfs.path(&root, switch);
+                if path.exists()
+                    && let Err(error) = write(path, value)
+                {
+                    failed = true;
+                    tracing::error!("{error}");
+                }
+            }
+        }
+        for found in self.sysfs.list().unwrap_or_default() {
+            // One that went meanwhile needs nothing.
+            let _ = if found.authorised { Ok(()) } else { self.read(&found.bus_id) };
+            let _ = self.give_to_host(&found.bus_id);
+        }
+        if !failed {
+            let _ = fs::remove_file(&self.file);
+        }
+    }
+}
+
+impl Drop for Authority {
+    fn drop(&mut self) {
+        if !self.before.0.is_empty() {
+            self.put_back();
+        }
+    }
+}
+
+/// See [`Authority::admit`].
+pub(crate) fn admit(sysfs: &Sysfs, id: &BusId) -> Result<(), SwitchError> {
+    for interface in sysfs.interfaces(id) {
+        write(sysfs.devices.join(interface).join("authorized"), "1")?;
+    }
+    Ok(())
+}
+
+fn write(path: PathBuf, text: &str) -> Result<(), SwitchError> {
+    fs::write(&path, text).map_err(|source| SwitchError { path, source })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::sysfs::tests::tree;
+
+    fn read(sysfs: &Sysfs, file: &str) -> String {
+        fs::read_to_string(sysfs.devices.join(file)).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn the_switches_are_taken_and_put_back_as_they_were() {
+        let (dir, sysfs) = tree();
+        let file = dir.path().join("before.json");
+        let authority = Authority::take(sysfs.clone(), file.clone()).unwrap();
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
+        assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "0");
+        let id: BusId = "1-4".parse().unwrap();
+        authority.read(&id).unwrap();
+        assert_eq!(
+            (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
+            ("1".into(), "0".into())
+        );
+        authority.admit(&id).unwrap();
+        assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
+        authority.switch_off(&id).unwrap();
+        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
+        drop(authority);
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
+        assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "1");
+        assert_eq!(read(&sysfs, "1-4/authorized"), "1", "the host has it again");
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn after_a_killed_agent_the_next_one_knows_what_they_were_before_it() {
+        let (dir, sysfs) = tree();
+        let file = dir.path().join("before.json");
+        std::mem::forget(Authority::take(sysfs.clone(), file.clone()).unwrap());
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
+        drop(Authority::take(sysfs.clone(), file).unwrap());
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
+    }
+
+    #[test]
+    fn a_controller_that_comes_later_is_taken_too() {
+        let (dir, sysfs) = tree();
+        let mut authority = Authority::take(sysfs.clone(), dir.path().join("before.json")).unwrap();
+        fs::create_dir(dir.path().join("usb2")).unwrap();
+        fs::write(dir.path().join("usb2/authorized_default"), "1\n").unwrap();
+        authority.take_new().unwrap();
+        assert_eq!(read(&sysfs, "usb2/authorized_default"), "0");
+        drop(authority);
+        assert_eq!(read(&sysfs, "usb2/authorized_default"), "1");
+    }
+}

@@ -1,0 +1,642 @@
+//! One device as the host's end of a usbredir stream: packets of the guest's end in, the device's answers out.
+//!
+//! ```text
+//!  Export::take(Packet) --> thread of the device: usbfs <--> device
+//!                                  |
+//!                                  +--> Said: packets, the end
+//! ```
+//! Control requests are done one after the other, at most [`CONTROL_TIMEOUT`] each; bulk and interrupt transfers wait in their
+//! endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
+//! Isochronous endpoints are not served.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nusb::MaybeFuture;
+use nusb::descriptors::TransferType;
+use nusb::transfer::{
+    Buffer, Bulk, BulkOrInterrupt, Completion, ControlIn, ControlOut, ControlType,
+    EndpointDirection, In, Interrupt, Out, Recipient, TransferError,
+};
+use usbredir::packet::{
+    self, Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, MAX_DATA,
+    Speed, endpoint_index,
+};
+use usbredir::{Body, Packet, Status};
+
+use crate::authority;
+use crate::sysfs::{Found, Sysfs};
+
+/// Longest a control request may take.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Packets that may wait for the device; whoever feeds it stops before.
+pub const WAITING_MAX: usize = 128;
+/// Interrupt transfers kept going, so that none is missed while the last is being told.
+const INTERRUPTS: usize = 2;
+
+/// What the device says.
+#[derive(Debug)]
+pub enum Said {
+    /// To the guest's end.
+    Packet(Packet),
+    /// It was reset, and its descriptors read again: the same as before, or not.
+    Descriptors(Vec<u8>),
+    /// It is over, for this reason: it was pulled, or cannot be used.
+    Gone(String),
+}
+
+/// A device that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// It is not there any more.
+    #[error("the device is gone")]
+    Gone,
+    /// Its interfaces cannot be had.
+    #[error(
+        "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
+    )]
+    Usbfs {
+        /// What was tried.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: nusb::Error,
+    },
+    /// No thread.
+    #[error("no thread for the device")]
+    Thread(#[source] std::io::Error),
+}
+
+enum Input {
+    Packet(Packet),
+    Woken,
+    Close,
+}
+
+struct Bell(mpsc::Sender<Input>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        // Nobody listens any more: the device is closed.
+        let _ = self.0.send(Input::Woken);
+    }
+}
+
+/// A device in use. Closed, reset and handed back when dropped.
+pub struct Export {
+    inbox: mpsc::Sender<Input>,
+    waiting: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Export {
+    /// Opens the device, whose interfaces are [admitted](crate::Authority::admit), and has it introduce itself. `say` is called on
+    /// the device's own thread.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn open(
+        sysfs: Sysfs,
+        found: Found,
+        say: impl Fn(Said) + Send + 'static,
+    ) -> Result<Self, ExportError> {
+        let (inbox, outbox) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let mut worker = Worker {
+            device: open(&found)?,
+            sysfs,
+            found,
+            interfaces: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            say: Box::new(say),
+            waker: Waker::from(Arc::new(Bell(inbox.clone()))),
+        };
+        worker.claim()?;
+        let counted = Arc::clone(&waiting);
+        let thread = std::thread::Builder::new()
+            .name("usb-device".to_owned())
+            .spawn(move || worker.run(&outbox, &counted))
+            .map_err(ExportError::Thread)?;
+        Ok(Self { inbox, waiting, thread: Some(thread) })
+    }
+
+    /// Whether it takes more packets now.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < WAITING_MAX
+    }
+
+    /// A packet of the guest's end.
+    pub fn take(&self, packet: Packet) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        // A device that is gone has said so.
+        let _ = self.inbox.send(Input::Packet(packet));
+    }
+}
+
+impl Drop for Export {
+    fn drop(&mut self) {
+        let _ = self.inbox.send(Input::Close);
+        if let Some(thread) = self.thread.take() {
+            // It ends by itself, within a control request's time; nobody waits for a device that hangs.
+            drop(thread);
+        }
+    }
+}
+
+fn open(found: &Found) -> Result<nusb::Device, ExportError> {
+    let failed = |source| ExportError::Usbfs { what: "list devices", source };
+    let mut devices = nusb::list_devices().wait().map_err(failed)?;
+    let info = devices
+        .find(|info| info.busnum() == found.bus && info.device_address() == found.address)
+        .ok_or(ExportError::Gone)?;
+    info.open().wait().map_err(|source| ExportError::Usbfs { what: "open", source })
+}
+
+/// An endpoint of whatever type.
+trait Line: Send {
+    fn submit(&mut self, buffer: Buffer);
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion>;
+    fn pending(&self) -> usize;
+    fn cancel(&mut self);
+    fn clear_halt(&mut self) -> bool;
+}
+
+impl<T: BulkOrInterrupt + Send, D: EndpointDirection + Send> Line for nusb::Endpoint<T, D>
+where
+    Self: Send,
+{
+    fn submit(&mut self, buffer: Buffer) {
+        nusb::Endpoint::submit(self, buffer);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion> {
+        self.poll_next_complete(context)
+    }
+
+    fn pending(&self) -> usize {
+        nusb::Endpoint::pending(self)
+    }
+
+    fn cancel(&mut self) {
+        self.cancel_all();
+    }
+
+    fn clear_halt(&mut self) -> bool {
+        nusb::Endpoint::clear_halt(self).wait().is_ok()
+    }
+}
+
+struct Asked {
+    id: u64,
+    length: usize,
+}
+
+struct Pipe {
+    line: Box<dyn Line>,
+    interface: u8,
+    interrupt: bool,
+    /// Bytes of a packet.
+    packet: usize,
+    asked: VecDeque<Asked>,
+    /// Interrupt data are fetched by themselves.
+    receiving: bool,
+    number: u64,
+}
+
+struct Worker {
+    sysfs: Sysfs,
+    found: Found,
+    device: nusb::Device,
+    interfaces: BTreeMap<u8, nusb::Interface>,
+    pipes: BTreeMap<u8, Pipe>,
+    say: Box<dyn Fn(Said) + Send>,
+    waker: Waker,
+}
+
+fn status(error: TransferError) -> Status {
+    match error {
+        TransferError::Cancelled => Status::Cancelled,
+        TransferError::Stall => Status::Stall,
+        TransferError::Disconnected | TransferError::Fault | TransferError::Unknown(_) => {
+            Status::IoError
+        }
+        TransferError::InvalidArgument => Status::Invalid,
+    }
+}
+
+impl Worker {
+    fn run(&mut self, outbox: &mpsc::Receiver<Input>, waiting: &AtomicUsize) {
+        self.introduce();
+        while let Ok(input) = outbox.recv() {
+            let done = match input {
+                Input::Packet(packet) => {
+                    let done = self.packet(packet);
+                    waiting.fetch_sub(1, Ordering::Relaxed);
+                    done
+                }
+                Input::Woken => Ok(()),
+                Input::Close => break,
+            };
+            if let Err(why) = done.and_then(|()| self.completions()) {
+                self.release();
+                (self.say)(Said::Gone(why));
+                return;
+            }
+        }
+        self.release();
+        // Whoever has it next finds it as if it had just been plugged in.
+        let _ = self.device.reset().wait();
+    }
+
+    fn tell(&self, id: u64, body: Body) {
+        (self.say)(Said::Packet(Packet { id, body }));
+    }
+
+    fn release(&mut self) {
+        self.pipes.clear();
+        self.interfaces.clear();
+    }
+
+    /// Claims every interface of the configuration it is in.
+    fn claim(&mut self) -> Result<(), ExportError> {
+        self.release();
+        // One that went meanwhile fails below.
+        let _ = authority::admit(&self.sysfs, &self.found.bus_id);
+        let numbers: Vec<u8> = match self.device.active_configuration() {
+            Ok(configuration) => {
+                configuration.interfaces().map(|interface| interface.interface_number()).collect()
+            }
+            Err(_) => Vec::new(), // not configured: only endpoint 0
+        };
+        for number in numbers {
+            let interface = self
+                .device
+                .detach_and_claim_interface(number)
+                .wait()
+                .map_err(|source| ExportError::Usbfs { what: "claim an interface", source })?;
+            self.open_pipes(number, &interface);
+            self.interfaces.insert(number, interface);
+        }
+        Ok(())
+    }
+
+    fn open_pipes(&mut self, number: u8, interface: &nusb::Interface) {
+        let Some(setting) = interface.descriptor() else { return };
+        for endpoint in setting.endpoints() {
+            let address = endpoint.address();
+            let input = address & 0x80 != 0;
+            let line: Option<Box<dyn Line>> = match (endpoint.transfer_type(), input) {
+                (TransferType::Bulk, true) => boxed::<Bulk, In>(interface, address),
+                (TransferType::Bulk, false) => boxed::<Bulk, Out>(interface, address),
+                (TransferType::Interrupt, true) => boxed::<Interrupt, In>(interface, address),
+                (TransferType::Interrupt, false) => boxed::<Interrupt, Out>(interface, address),
+                _ => None,
+            };
+            let Some(line) = line else { continue };
+            let pipe = Pipe {
+                line,
+                interface: number,
+                interrupt: endpoint.transfer_type() == TransferType::Interrupt,
+                packet: endpoint.max_packet_size().clamp(1, 1024),
+                asked: VecDeque::new(),
+                receiving: false,
+                number: 0,
+            };
+            self.pipes.insert(address, pipe);
+        }
+    }
+
+    /// Interfaces, endpoints, and that it is there.
+    fn introduce(&self) {
+        self.describe();
+        let descriptor = self.device.device_descriptor();
+        let speed = match self.found.speed.as_str() {
+            "1.5" => Speed::Low,
+            "12" => Speed::Full,
+            "480" => Speed::High,
+            speed if speed.parse::<u32>().is_ok_and(|megabits| megabits >= 5000) => Speed::Super,
+            _ => Speed::Unknown,
+        };
+        let connect = DeviceConnect {
+            speed,
+            class: descriptor.class(),
+            subclass: descriptor.subclass(),
+            protocol: descriptor.protocol(),
+            vendor: self.found.vendor,
+            product: self.found.product,
+            version: descriptor.device_version(),
+        };
+        self.tell(0, Body::DeviceConnect(connect));
+    }
+
+    fn describe(&self) {
+        let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
+        for address in [0x00, 0x80] {
+            if let Some(place) = endpoints.get_mut(endpoint_index(address)) {
+                place.kind = EndpointType::Control;
+            }
+        }
+        let mut interfaces = Vec::new();
+        for (number, interface) in &self.interfaces {
+            let Some(setting) = interface.descriptor() else { continue };
+            interfaces.push(Interface {
+                number: *number,
+                class: setting.class(),
+                subclass: setting.subclass(),
+                protocol: setting.protocol(),
+            });
+            for endpoint in setting.endpoints() {
+                let Some(place) = endpoints.get_mut(endpoint_index(endpoint.address())) else {
+                    continue;
+                };
+                *place = EndpointInfo {
+                    kind: match endpoint.transfer_type() {
+                        TransferType::Control => EndpointType::Control,
+                        TransferType::Isochronous => EndpointType::Isochronous,
+                        TransferType::Bulk => EndpointType::Bulk,
+                        TransferType::Interrupt => EndpointType::Interrupt,
+                    },
+                    interval: endpoint.interval(),
+                    interface: *number,
+                    max_packet_size: endpoint.max_packet_size_raw(),
+                };
+            }
+        }
+        interfaces.truncate(packet::INTERFACES);
+        self.tell(0, Body::EndpointInfo(endpoints));
+        self.tell(0, Body::InterfaceInfo(interfaces));
+    }
+
+    fn packet(&mut self, Packet { id, body }: Packet) -> Result<(), String> {
+        match body {
+            Body::Reset => return self.reset(),
+            Body::SetConfiguration(configuration) => return self.configure(id, configuration),
+            Body::GetConfiguration => {
+                let configuration = self.configuration();
+                let body = Body::ConfigurationStatus { status: Status::Success, configuration };
+                self.tell(id, body);
+            }
+            Body::SetAltSetting { interface, alternate } => {
+                self.set_alternate(id, interface, alternate);
+            }
+            Body::GetAltSetting { interface } => {
+                let chosen = self.interfaces.get(&interface).map(nusb::Interface::get_alt_setting);
+                let status = if chosen.is_some() { Status::Success } else { Status::Invalid };
+                let alternate = chosen.unwrap_or_default();
+                self.tell(id, Body::AltSettingStatus { status, interface, alternate });
+            }
+            Body::StartInterruptReceiving { endpoint } => self.start_receiving(id, endpoint),
+            Body::StopInterruptReceiving { endpoint } => {
+                if let Some(pipe) = self.pipes.get_mut(&endpoint) {
+                    pipe.receiving = false;
+                    pipe.line.cancel();
+                }
+                let status = Status::Success;
+                self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
+            }
+            Body::CancelDataPacket => {
+                for pipe in self.pipes.values_mut() {
+                    if pipe.asked.iter().any(|asked| asked.id == id) {
+                        pipe.line.cancel();
+                    }
+                }
+            }
+            Body::Control(control) => self.control(id, control),
+            Body::Bulk(bulk) => {
+                let length = usize::try_from(bulk.length).unwrap_or(MAX_DATA).min(MAX_DATA);
+                self.transfer(id, bulk.endpoint, length, &bulk.data);
+            }
+            Body::Interrupt(interrupt) => {
+                let length = usize::from(interrupt.length);
+                self.transfer(id, interrupt.endpoint, length, &interrupt.data);
+            }
+            // The rest the guest's end has no business to send, or needs no answer.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn configuration(&self) -> u8 {
+        self.device.active_configuration().map_or(0, |active| active.configuration_value())
+    }
+
+    fn reset(&mut self) -> Result<(), String> {
+        self.drop_pipes();
+        self.interfaces.clear();
+        // The handle ends with a reset; the device keeps its address, or it is another device.
+        let _ = self.device.reset().wait();
+        let again = || -> Result<nusb::Device, ExportError> { open(&self.found) };
+        self.device = again().map_err(|error| error.to_string())?;
+        self.claim().map_err(|error| error.to_string())?;
+        if let Some(found) = self.sysfs.find(&self.found.bus_id) {
+            (self.say)(Said::Descriptors(found.descriptors));
+        }
+        Ok(())
+    }
+
+    /// What waits at endpoints ends cancelled.
+    fn drop_pipes(&mut self) {
+        for (address, pipe) in std::mem::take(&mut self.pipes) {
+            for asked in pipe.asked {
+                self.tell(
+                    asked.id,
+                    ended(address, pipe.interrupt, Status::Cancelled, 0, Vec::new()),
+                );
+            }
+        }
+    }
+
+    fn configure(&mut self, id: u64, configuration: u8) -> Result<(), String> {
+        let mut status = Status::Success;
+        if configuration != self.configuration() {
+            self.drop_pipes();
+            self.interfaces.clear();
+            if self.device.set_configuration(configuration).wait().is_err() {
+                status = Status::Stall;
+            }
+            self.claim().map_err(|error| error.to_string())?;
+        }
+        self.describe();
+        let configuration = self.configuration();
+        self.tell(id, Body::ConfigurationStatus { status, configuration });
+        Ok(())
+    }
+
+    fn set_alternate(&mut self, id: u64, interface: u8, alternate: u8) {
+        let mut status = Status::Invalid;
+        if let Some(claimed) = self.interfaces.get(&interface).cloned() {
+            let of_it: Vec<u8> = self
+                .pipes
+                .iter()
+                .filter(|(_, pipe)| pipe.interface == interface)
+                .map(|(address, _)| *address)
+                .collect();
+            for address in of_it {
+                if let Some(pipe) = self.pipes.remove(&address) {
+                    for asked in pipe.asked {
+                        let body = ended(address, pipe.interrupt, Status::Cancelled, 0, Vec::new());
+                        self.tell(asked.id, body);
+                    }
+                }
+            }
+            status = match claimed.set_alt_setting(alternate).wait() {
+                Ok(()) => Status::Success,
+                Err(_) => Status::Stall,
+            };
+            self.open_pipes(interface, &claimed);
+            self.describe();
+        }
+        self.tell(id, Body::AltSettingStatus { status, interface, alternate });
+    }
+
+    fn start_receiving(&mut self, id: u64, endpoint: u8) {
+        let mut status = Status::Invalid;
+        if let Some(pipe) = self.pipes.get_mut(&endpoint)
+            && pipe.interrupt
+            && endpoint & 0x80 != 0
+        {
+            status = Status::Success;
+            if !std::mem::replace(&mut pipe.receiving, true) {
+                for _ in 0..INTERRUPTS {
+                    pipe.line.submit(Buffer::new(pipe.packet));
+                }
+            }
+        }
+        self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
+    }
+
+    fn transfer(&mut self, id: u64, endpoint: u8, length: usize, data: &[u8]) {
+        let Some(pipe) = self.pipes.get_mut(&endpoint) else {
+            return self.tell(id, ended(endpoint, false, Status::Invalid, 0, Vec::new()));
+        };
+        let buffer = if endpoint & 0x80 == 0 {
+            let mut buffer = Buffer::new(data.len());
+            buffer.extend_from_slice(data);
+            buffer
+        } else {
+            // Whole packets: a device that sends more than was asked for is found out, and nothing is lost.
+            Buffer::new(length.max(1).next_multiple_of(pipe.packet))
+        };
+        pipe.asked.push_back(Asked { id, length });
+        pipe.line.submit(buffer);
+    }
+
+    fn control(&mut self, id: u64, control: Control) {
+        let Control { request_type, request, value, index, length, .. } = control;
+        if (request_type, request, value) == (0x02, 1, 0) {
+            // The host's own idea of the data toggle has to change with the device's.
+            let [address, _] = index.to_le_bytes();
+            let cleared = self.pipes.get_mut(&address).map(|pipe| {
+                pipe.line.cancel();
+                pipe.line.clear_halt()
+            });
+            let status = if cleared == Some(true) { Status::Success } else { Status::Stall };
+            let body = Control { status, length: 0, data: Vec::new(), ..control };
+            return self.tell(id, Body::Control(body));
+        }
+        let control_type = match request_type >> 5 & 3 {
+            0 => ControlType::Standard,
+            1 => ControlType::Class,
+            _ => ControlType::Vendor,
+        };
+        let recipient = match request_type & 0x1f {
+            0 => Recipient::Device,
+            1 => Recipient::Interface,
+            2 => Recipient::Endpoint,
+            _ => Recipient::Other,
+        };
+        let (status, moved, data) = if request_type & 0x80 != 0 {
+            let setup = ControlIn { control_type, recipient, request, value, index, length };
+            match self.device.control_in(setup, CONTROL_TIMEOUT).wait() {
+                Ok(mut data) => {
+                    data.truncate(length.into());
+                    (Status::Success, u16::try_from(data.len()).unwrap_or_default(), data)
+                }
+                Err(error) => (timed(error), 0, Vec::new()),
+            }
+        } else {
+            let data = &control.data;
+            let setup = ControlOut { control_type, recipient, request, value, index, data };
+            match self.device.control_out(setup, CONTROL_TIMEOUT).wait() {
+                Ok(()) => (Status::Success, length, Vec::new()),
+                Err(error) => (timed(error), 0, Vec::new()),
+            }
+        };
+        self.tell(id, Body::Control(Control { status, length: moved, data, ..control }));
+    }
+
+    /// Tells of every transfer that has ended.
+    fn completions(&mut self) -> Result<(), String> {
+        let mut context = Context::from_waker(&self.waker);
+        let mut told = Vec::new();
+        let mut gone = false;
+        for (address, pipe) in &mut self.pipes {
+            while pipe.line.pending() > 0 {
+                let Poll::Ready(completion) = pipe.line.poll(&mut context) else { break };
+                gone |= completion.status == Err(TransferError::Disconnected);
+                told.extend(pipe.completed(*address, completion));
+            }
+        }
+        for (id, body) in told {
+            self.tell(id, body);
+        }
+        if gone { Err("it was pulled out".to_owned()) } else { Ok(()) }
+    }
+}
+
+impl Pipe {
+    fn completed(&mut self, address: u8, completion: Completion) -> Option<(u64, Body)> {
+        let Completion { status: result, buffer, actual_len, .. } = completion;
+        let how = result.err().map_or(Status::Success, status);
+        let input = address & 0x80 != 0;
+        let mut data = if input { buffer.into_vec() } else { Vec::new() };
+        if self.interrupt && input {
+            if !self.receiving {
+                return None;
+            }
+            if how != Status::Success {
+                self.receiving = false;
+                let (status, endpoint) = (how, address);
+                return Some((0, Body::InterruptReceivingStatus { status, endpoint }));
+            }
+            self.line.submit(Buffer::new(self.packet));
+            self.number += 1;
+            let length = data.len();
+            return Some((self.number, ended(address, true, how, length, data)));
+        }
+        let Asked { id, length } = self.asked.pop_front()?;
+        let how = if input && data.len() > length { Status::Babble } else { how };
+        data.truncate(length);
+        let moved = if input { data.len() } else { actual_len };
+        Some((id, ended(address, self.interrupt, how, moved, data)))
+    }
+}
+
+fn boxed<T: BulkOrInterrupt + Send + 'static, D: EndpointDirection + Send + 'static>(
+    interface: &nusb::Interface,
+    address: u8,
+) -> Option<Box<dyn Line>> {
+    let endpoint = interface.endpoint::<T, D>(address).ok()?;
+    Some(Box::new(endpoint))
+}
+
+fn timed(error: TransferError) -> Status {
+    // A control request is cancelled by nothing but its time.
+    if error == TransferError::Cancelled { Status::Timeout } else { status(error) }
+}
+
+/// The end of a bulk or interrupt transfer.
+fn ended(endpoint: u8, interrupt: bool, status: Status, length: usize, data: Vec<u8>) -> Body {
+    if interrupt {
+        let length = u16::try_from(length).unwrap_or(u16::MAX);
+        Body::Interrupt(packet::Interrupt { endpoint, status, length, data })
+    } else {
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        Body::Bulk(packet::Bulk { endpoint, status, length, stream: 0, data })
+    }
+}

@@ -1,0 +1,278 @@
+//! `/sys/bus/usb/devices`: the devices, as the kernel has read them.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Devices that are looked at: 16 controllers with every port taken.
+const DEVICES_MAX: usize = 2048;
+/// Longest text of a device's that is kept, in characters.
+const TEXT_MAX: usize = 80;
+/// Longest `descriptors` file that is read, in bytes: eight configurations of 4 KiB.
+const DESCRIPTORS_MAX: usize = 32 * 1024;
+
+/// A device's place, as the kernel writes it: `1-4.2` is port 2 of the hub at port 4 of bus 1; `usb1` is the bus itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BusId(String);
+
+impl BusId {
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is a controller's root hub.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.0.starts_with("usb")
+    }
+}
+
+impl fmt::Display for BusId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no [`BusId`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no USB device's place; write it as `bulkhead usb list` shows it, such as 1-4.2")]
+pub struct NoBusId(String);
+
+impl FromStr for BusId {
+    type Err = NoBusId;
+
+    fn from_str(text: &str) -> Result<Self, NoBusId> {
+        let number = |text: &str| {
+            (1..=3).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        let legal = match text.strip_prefix("usb") {
+            Some(bus) => number(bus),
+            None => text.split_once('-').is_some_and(|(bus, ports)| {
+                number(bus) && ports.split('.').count() <= 7 && ports.split('.').all(number)
+            }),
+        };
+        if legal {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NoBusId(text.escape_debug().to_string()))
+        }
+    }
+}
+
+/// A device that is plugged in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Where.
+    pub bus_id: BusId,
+    /// The bus's number.
+    pub bus: u8,
+    /// Its address there; another each time it is plugged in.
+    pub address: u8,
+    /// `idVendor`.
+    pub vendor: u16,
+    /// `idProduct`.
+    pub product: u16,
+    /// Megabits a second, as the kernel writes it: `1.5`, `12`, `480`, `5000`.
+    pub speed: String,
+    /// What it calls itself, cleaned and cut; empty before it is authorised.
+    pub name: String,
+    /// `iSerialNumber`, cleaned and cut.
+    pub serial: Option<String>,
+    /// The device descriptor and those of its configurations, one after the other.
+    pub descriptors: Vec<u8>,
+    /// Whether the kernel may use it.
+    pub authorised: bool,
+    /// Drivers of the host that have one of its interfaces.
+    pub drivers: Vec<String>,
+}
+
+/// The folder of devices; another in tests.
+#[derive(Clone, Debug)]
+pub struct Sysfs {
+    pub(crate) devices: PathBuf,
+}
+
+impl Default for Sysfs {
+    fn default() -> Self {
+        Self { devices: PathBuf::from("/sys/bus/usb/devices") }
+    }
+}
+
+impl Sysfs {
+    /// Another folder than the kernel's.
+    #[must_use]
+    pub fn at(devices: &Path) -> Self {
+        Self { devices: devices.to_owned() }
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.devices)?.take(DEVICES_MAX) {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// The root hubs.
+    ///
+    /// # Errors
+    /// The folder cannot be read: there is no USB in this kernel.
+    pub fn roots(&self) -> io::Result<Vec<BusId>> {
+        let all = self.names()?.into_iter().filter_map(|name| name.parse::<BusId>().ok());
+        Ok(all.filter(BusId::is_root).collect())
+    }
+
+    /// All devices, root hubs left out. One that cannot be read is going or gone, and left out too.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn list(&self) -> io::Result<Vec<Found>> {
+        let all = self.names()?.into_iter().filter_map(|name| name.parse::<BusId>().ok());
+        Ok(all.filter(|id| !id.is_root()).filter_map(|id| self.find(&id)).collect())
+    }
+
+    /// The device at a place.
+    #[must_use]
+    pub fn find(&self, id: &BusId) -> Option<Found> {
+        let text = |name: &str| self.read(id, name);
+        let hex = |name: &str| u16::from_str_radix(&text(name)?, 16).ok();
+        let number = |name: &str| text(name)?.parse::<u8>().ok();
+        let mut descriptors = fs::read(self.path(id, "descriptors")).ok()?;
+        descriptors.truncate(DESCRIPTORS_MAX);
+        let words = [text("manufacturer"), text("product")];
+        // What the kernel writes in place of texts it has not asked for.
+        let told = |text: &String| !text.is_empty() && text != "n/a (unauthorized)";
+        let words: Vec<String> = words.into_iter().flatten().filter(told).collect();
+        Some(Found {
+            bus_id: id.clone(),
+            bus: number("busnum")?,
+            address: number("devnum")?,
+            vendor: hex("idVendor")?,
+            product: hex("idProduct")?,
+            speed: text("speed").unwrap_or_default(),
+            name: words.join(" "),
+            serial: text("serial").filter(told),
+            descriptors,
+            authorised: text("authorized").as_deref() == Some("1"),
+            drivers: self.interfaces(id).iter().filter_map(|name| self.driver(name)).collect(),
+        })
+    }
+
+    pub(crate) fn path(&self, id: &BusId, name: &str) -> PathBuf {
+        self.devices.join(id.as_str()).join(name)
+    }
+
+    fn read(&self, id: &BusId, name: &str) -> Option<String> {
+        let bytes = fs::read(self.path(id, name)).ok()?;
+        let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(512))?).into_owned();
+        let clean = text.trim().chars().map(|c| if harmless(c) { c } else { '?' });
+        Some(clean.take(TEXT_MAX).collect())
+    }
+
+    /// Names of its interfaces' folders, such as `1-4.2:1.0`.
+    pub(crate) fn interfaces(&self, id: &BusId) -> Vec<String> {
+        let start = format!("{id}:");
+        let names = self.names().unwrap_or_default();
+        names.into_iter().filter(|name| name.starts_with(&start)).collect()
+    }
+
+    fn driver(&self, interface: &str) -> Option<String> {
+        let link = fs::read_link(self.devices.join(interface).join("driver")).ok()?;
+        Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+/// Whether a character may be shown: no control character, none that turns text around or that nobody sees.
+fn harmless(c: char) -> bool {
+    let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
+    !c.is_control() && !hidden
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A folder with a controller and a stick.
+    pub(crate) fn tree() -> (tempfile::TempDir, Sysfs) {
+        let dir = tempfile::tempdir().unwrap();
+        let sysfs = Sysfs::at(dir.path());
+        for (device, files) in [
+            ("usb1", &[("authorized_default", "1"), ("interface_authorized_default", "1")][..]),
+            (
+                "1-4",
+                &[
+                    ("busnum", "1"),
+                    ("devnum", "7"),
+                    ("idVendor", "0781"),
+                    ("idProduct", "5567"),
+                    ("speed", "480"),
+                    ("manufacturer", "San\u{202e}Disk"),
+                    ("product", "Cruzer"),
+                    ("serial", "A1"),
+                    ("authorized", "0"),
+                    ("descriptors", "\u{12}\u{1}"),
+                ],
+            ),
+            ("1-4:1.0", &[("authorized", "0")]),
+        ] {
+            fs::create_dir(dir.path().join(device)).unwrap();
+            for (name, text) in files {
+                fs::write(dir.path().join(device).join(name), format!("{text}\n")).unwrap();
+            }
+        }
+        (dir, sysfs)
+    }
+
+    #[test]
+    fn a_device_is_found_with_its_texts_cleaned() {
+        let (dir, sysfs) = tree();
+        let found = sysfs.list().unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].name, "San?Disk Cruzer");
+        assert_eq!((found[0].vendor, found[0].address, found[0].authorised), (0x0781, 7, false));
+        assert_eq!(sysfs.roots().unwrap(), ["usb1".parse().unwrap()]);
+        symlink("../../drivers/usb-storage", dir.path().join("1-4:1.0/driver")).unwrap();
+        assert_eq!(sysfs.list().unwrap()[0].drivers, ["usb-storage"]);
+        fs::remove_file(dir.path().join("1-4/devnum")).unwrap();
+        assert!(sysfs.list().unwrap().is_empty(), "it is going");
+    }
+
+    #[test]
+    fn places_are_read_as_the_kernel_writes_them_and_lead_nowhere_else() {
+        for good in ["usb1", "1-1", "12-4.2", "1-1.2.3.4.5.6.7"] {
+            assert_eq!(good.parse::<BusId>().unwrap().as_str(), good);
+        }
+        for bad in
+            ["", "..", "1-", "-1", "1-1/..", "1-1:1.0", "usb", "1-1.", "a-1", "1-1.2.3.4.5.6.7.8"]
+        {
+            assert!(bad.parse::<BusId>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_files_hold_a_device_is_read_or_left_out(
+            file in prop::sample::select(vec!["busnum", "idVendor", "product", "serial", "descriptors", "authorized"]),
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+        ) {
+            let (dir, sysfs) = tree();
+            fs::write(dir.path().join("1-4").join(file), &bytes).unwrap();
+            for found in sysfs.list().unwrap() {
+                prop_assert!(found.name.chars().count() <= 2 * TEXT_MAX + 1);
+                prop_assert!(found.name.chars().all(harmless));
+            }
+        }
+    }
+}
