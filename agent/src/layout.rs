@@ -6,9 +6,11 @@
 //! | `<runtime>/agent.lock` | one agent at a time | |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
+//! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-external` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
 //! | `<state>/audit/`, `<state>/keys/` | the audit log and its key, see [`crate::recorder`] | root alone |
+//! | `<state>/usb-switches.json` | the kernel's USB switches as they were | root alone |
 //! | `<state>/handover.json` | former drivers of what is handed over | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |
@@ -17,6 +19,8 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use crate::usb::DEVICES_PER_DOMAIN;
 
 /// Longest path of a Unix socket, in bytes: `sun_path` less its terminator.
 pub const SOCKET_PATH_MAX: usize = 107;
@@ -72,6 +76,18 @@ impl Layout {
     #[must_use]
     pub fn vdagent_socket(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vdagent.sock")
+    }
+
+    /// Where a domain's VMM listens for USB devices.
+    pub fn usb_sockets(&self, domain: &str) -> impl Iterator<Item = PathBuf> + use<> {
+        let directory = self.domain(domain);
+        (1..=DEVICES_PER_DOMAIN).map(move |number| directory.join(format!("usb-{number}.sock")))
+    }
+
+    /// What the kernel's switches for USB were before the agent took them.
+    #[must_use]
+    pub fn usb_switches(&self) -> PathBuf {
+        self.state.join("usb-switches.json")
     }
 
     /// The agent's control socket.

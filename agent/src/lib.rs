@@ -25,3 +25,4 @@ pub mod recorder;
 pub mod roster;
 pub mod seat;
 pub mod supervisor;
+pub mod usb;

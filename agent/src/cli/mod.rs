@@ -10,6 +10,7 @@ mod policy;
 mod replay;
 mod signing;
 mod status;
+mod usb;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -87,6 +88,11 @@ enum Command {
     /// Copy and paste between domains where there is no seat
     #[command(subcommand)]
     Clipboard(clipboard::ClipboardCommand),
+    /// See USB devices, and attach or detach them by hand
+    #[command(subcommand)]
+    Usb(usb::UsbCommand),
+    /// For a limited time, and on the record, let rules count that are kept for emergencies
+    BreakGlass(usb::BreakGlassArgs),
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -122,6 +128,8 @@ pub fn main() -> ExitCode {
         Command::Lock => domains::say(&common, &Request::Lock, "locked"),
         Command::Unlock => domains::say(&common, &Request::Unlock, "unlocked"),
         Command::Clipboard(command) => clipboard::run(&common, command),
+        Command::Usb(command) => usb::run(&common, command),
+        Command::BreakGlass(args) => usb::break_glass(&common, args),
         Command::Policy(command) => policy::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),

@@ -58,7 +58,7 @@ fn seat(seat: &SeatReport) -> String {
 }
 
 fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
-    let StatusReport { agent, policy, audit, host_network, seat, domains, notes } = status;
+    let StatusReport { agent, policy, audit, host_network, seat, domains, notes, .. } = status;
     let stopping = if agent.stopping { ", stopping" } else { "" };
     let up = duration(agent.for_seconds);
     writeln!(out, "agent    {}, pid {}, up {up}{stopping}", agent.version, agent.pid)?;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::host_network::ConfiguredInterface;
 use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
+use crate::usb::UsbReport;
 
 /// Longest request line, in bytes.
 pub const REQUEST_MAX: usize = 4096;
@@ -76,6 +77,31 @@ pub enum Request {
         /// The answer.
         yes: bool,
     },
+    /// Which USB devices are there?
+    UsbList,
+    /// Attach one to a domain by hand.
+    UsbAttach {
+        /// Where it is plugged in.
+        bus_id: String,
+        /// Which domain.
+        domain: String,
+    },
+    /// Take one away.
+    UsbDetach {
+        /// Where it is plugged in.
+        bus_id: String,
+    },
+    /// Open break-glass.
+    BreakGlass {
+        /// Why.
+        #[serde(default)]
+        reason: Option<String>,
+        /// For how long; as long as the policy allows if not given.
+        #[serde(default)]
+        seconds: Option<u64>,
+    },
+    /// Close it.
+    EndBreakGlass,
     /// Start the guest anew within its VMM, without asking it.
     Reset {
         /// Which.
@@ -97,6 +123,9 @@ pub struct Answer {
     /// How far a chord of the command line is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clipboard: Option<ClipboardReport>,
+    /// The USB devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usb: Option<Vec<UsbReport>>,
 }
 
 impl Answer {
@@ -104,9 +133,15 @@ impl Answer {
     #[must_use]
     pub fn of(result: Result<Option<StatusReport>, String>) -> Self {
         match result {
-            Ok(status) => Self { ok: true, error: None, status, clipboard: None },
-            Err(error) => Self { ok: false, error: Some(error), status: None, clipboard: None },
+            Ok(status) => Self { ok: true, error: None, status, clipboard: None, usb: None },
+            Err(error) => Self { error: Some(error), ok: false, ..Self::of(Ok(None)) },
         }
+    }
+
+    /// The USB devices.
+    #[must_use]
+    pub fn of_usb(list: Vec<UsbReport>) -> Self {
+        Self { usb: Some(list), ..Self::of(Ok(None)) }
     }
 
     /// How far a chord is.
@@ -167,6 +202,9 @@ pub struct StatusReport {
     /// Screen, keyboard and pointer.
     #[serde(default)]
     pub seat: SeatReport,
+    /// Seconds until break-glass closes, while it is open.
+    #[serde(default)]
+    pub break_glass_seconds: Option<u64>,
     /// The domains, in the policy's order.
     pub domains: Vec<DomainReport>,
     /// What a person should know, in words.

@@ -78,6 +78,12 @@ impl Caller {
             Request::ClipboardOutcome { .. } | Request::ClipboardAnswer { .. } => {
                 ("copy and paste between domains", &[Role::User, Role::It])
             }
+            Request::UsbList => ("see USB devices", &[Role::User, Role::It, Role::Officer]),
+            Request::UsbAttach { .. } | Request::UsbDetach { .. } => {
+                ("attach USB devices", &[Role::User, Role::It])
+            }
+            Request::BreakGlass { .. } => ("open break-glass", &[Role::User, Role::It]),
+            Request::EndBreakGlass => ("close break-glass", &[Role::User, Role::It, Role::Officer]),
             Request::Unlock => ("unlock the screen", &[Role::It]),
             Request::Start { .. } => ("start a domain", &[Role::It]),
             Request::Restart { .. } => ("restart a domain", &[Role::It]),

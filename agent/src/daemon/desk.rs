@@ -35,6 +35,25 @@ pub(super) enum Wish {
     Answered(u64, bool),
     /// The screen was locked.
     Locked,
+    /// The break-glass chord was pressed.
+    BreakGlass,
+    /// A question of the daemon's own was answered.
+    Own(Question, bool),
+}
+
+/// Questions of the daemon's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Question {
+    /// Open break-glass?
+    OpenBreakGlass,
+    /// Close it?
+    CloseBreakGlass,
+}
+
+impl Question {
+    /// Numbers that no mediator counts up to.
+    const ALL: [(u64, Self); 2] =
+        [(u64::MAX, Self::OpenBreakGlass), (u64::MAX - 1, Self::CloseBreakGlass)];
 }
 
 impl Desk {
@@ -105,7 +124,12 @@ impl Desk {
     }
 
     /// Tells the seat what is new, and takes what happened there.
-    pub(super) fn turn(&mut self, supervisor: &Supervisor, recorder: &Recorder) -> Vec<Event> {
+    pub(super) fn turn(
+        &mut self,
+        supervisor: &Supervisor,
+        recorder: &Recorder,
+        glass: Option<String>,
+    ) -> Vec<Event> {
         for index in 0..self.said.len() {
             let words = self.words(index, supervisor);
             if let Some(said) = self.said.get_mut(index)
@@ -119,6 +143,7 @@ impl Desk {
             .problem()
             .map(|_| "Nothing can cross between desktops: the audit log cannot be written".into())
             .into_iter()
+            .chain(glass)
             .collect();
         if news != self.news {
             self.news.clone_from(&news);
@@ -150,6 +175,13 @@ impl Desk {
     /// Asks this.
     pub(super) fn ask(&self, id: u64, text: String) {
         self.tell(Command::Ask(id, text));
+    }
+
+    /// Asks something of the daemon's own.
+    pub(super) fn ask_own(&self, question: Question, text: &str) {
+        if let Some((number, _)) = Question::ALL.iter().find(|(_, known)| *known == question) {
+            self.ask(*number, text.to_owned());
+        }
     }
 
     /// Asks it no more.
@@ -204,10 +236,8 @@ impl Desk {
                     Action::Copy => Chord::Copy,
                     Action::Paste => Chord::Paste,
                     Action::BreakGlass => {
-                        let what = "Break-glass";
-                        self.notice(format!("{what} is not available on this PC."));
-                        let event = Event::new("chord-without-effect").of(&name(front));
-                        return Some(event.with("what", what));
+                        self.wishes.push(Wish::BreakGlass);
+                        return None;
                     }
                     Action::Switch(_) | Action::Lock => return None,
                 };
@@ -215,7 +245,11 @@ impl Desk {
                 return None;
             }
             Happening::Answered(id, yes) => {
-                self.wishes.push(Wish::Answered(id, yes));
+                let own = Question::ALL.iter().find(|(number, _)| *number == id);
+                self.wishes.push(match own {
+                    Some((_, question)) => Wish::Own(*question, yes),
+                    None => Wish::Answered(id, yes),
+                });
                 return None;
             }
         })

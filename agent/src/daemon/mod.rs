@@ -4,6 +4,7 @@
 //! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
 //! what is wrong and exits, and nothing has been changed.
 
+mod break_glass;
 mod clipboard;
 mod desk;
 mod papers;
@@ -11,6 +12,7 @@ mod preparation;
 mod record;
 mod report;
 mod requests;
+mod usb;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
 
+use self::break_glass::BreakGlass;
 use self::clipboard::Pasteboard;
 use self::desk::Desk;
 use self::papers::Papers;
@@ -31,6 +34,7 @@ use self::preparation::{
     check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock,
 };
 use self::record::States;
+use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
 use crate::files::{self, Files, FilesError};
 use crate::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
@@ -142,6 +146,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     give_back_unclaimed(&handover, &files.machine);
     let desk = Desk::start(&files.machine, &files.rules)?;
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
+    let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -161,7 +166,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let recorder = Recorder::open(&options.layout.state, files.machine.audit);
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let papers = Papers { files, store, machine, images };
-    let running = Running { papers, supervisor, desk, pasteboard, recorder };
+    let break_glass = BreakGlass::default();
+    let running = Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder };
     Daemon { running, server, signals, handover, states: States::default() }.run()
 }
 
@@ -171,6 +177,8 @@ struct Running {
     supervisor: Supervisor,
     desk: Desk,
     pasteboard: Pasteboard,
+    devices: Devices,
+    break_glass: BreakGlass,
     recorder: Recorder,
 }
 
@@ -227,6 +235,7 @@ impl Daemon {
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
         fds.push(PollFd::new(self.running.pasteboard.fd(), PollFlags::POLLIN));
+        fds.extend(self.running.devices.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for (fd, writes) in self.server.fds() {
             let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(fd, PollFlags::POLLIN | out));
@@ -235,7 +244,11 @@ impl Daemon {
         for fd in supervisor.fds() {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
-        let left = supervisor.deadline().saturating_sub(supervisor.now());
+        let mut left = supervisor.deadline().saturating_sub(supervisor.now());
+        if let Some(glass) = self.running.break_glass.left() {
+            // The banner counts its minutes.
+            left = left.min(glass).min(Duration::from_secs(10));
+        }
         // Rounded up, so that the deadline has passed when the wait is over.
         let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
         match poll(&mut fds, PollTimeout::from(millis)) {

@@ -20,6 +20,7 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
         match &domain.kind {
             Kind::Vm(vm) => {
                 paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
+                paths.extend(layout.usb_sockets(&domain.name));
             }
             Kind::External => paths.push(layout.vdagent_socket(&domain.name)),
         }

@@ -43,6 +43,11 @@ pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
         Request::ClipboardOutcome { .. } => ("clipboard-outcome", None),
         Request::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", None),
         Request::ClipboardAnswer { yes: false, .. } => ("clipboard-no", None),
+        Request::UsbList => ("usb-list", None),
+        Request::UsbAttach { domain, .. } => ("usb-attach", Some(domain)),
+        Request::UsbDetach { .. } => ("usb-detach", None),
+        Request::BreakGlass { .. } => ("break-glass", None),
+        Request::EndBreakGlass => ("break-glass-end", None),
         Request::ApplyPolicy { .. } => ("apply-policy", None),
     };
     let event = Event::new("asked").with("what", what).with("uid", caller.uid);

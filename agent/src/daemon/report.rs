@@ -10,7 +10,7 @@ use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
-    let Running { papers, supervisor, desk, pasteboard, recorder } = running;
+    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder } = running;
     let files = &papers.files;
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {
@@ -31,6 +31,10 @@ pub(super) fn status(running: &Running) -> StatusReport {
     if pasteboard.is_dead() {
         notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
     }
+    if let (Some(why), false) = (devices.problem(), files.rules.usb().is_empty()) {
+        notes.push(format!("NO USB DEVICE REACHES A DOMAIN: {why}"));
+    }
+    notes.extend(break_glass.news());
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {
         agent: AgentReport {
@@ -47,6 +51,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
         },
         host_network,
         seat: desk.report(&mut notes),
+        break_glass_seconds: break_glass.left().map(|left| left.as_secs()),
         domains: files
             .roster
             .iter()

@@ -1,8 +1,9 @@
 //! What the control socket asks for, and what the threads report.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::desk::Wish;
+use super::desk::{Question, Wish};
 use super::{Running, record, report};
 use crate::clipboard::Command;
 use crate::control::protocol::{Answer, Request};
@@ -12,7 +13,10 @@ use crate::supervisor::domain::Event;
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
     pub(super) fn turn(&mut self) {
-        let events = self.desk.turn(&self.supervisor, &self.recorder);
+        if self.break_glass.turn(&mut self.recorder) {
+            self.rules_changed();
+        }
+        let events = self.desk.turn(&self.supervisor, &self.recorder, self.break_glass.news());
         if !events.is_empty() {
             self.recorder.note(&events);
         }
@@ -23,9 +27,39 @@ impl Running {
                 }
                 Wish::Answered(id, yes) => self.pasteboard.tell(Command::Answered(id, yes)),
                 Wish::Locked => self.pasteboard.tell(Command::Locked),
+                Wish::BreakGlass => self.break_glass.chord(&self.papers.files.rules, &self.desk),
+                Wish::Own(question, true) => self.agreed(question),
+                Wish::Own(_, false) => {}
             }
         }
         self.pasteboard.turn(&self.desk, &mut self.recorder);
+        self.devices.turn(&self.desk, &mut self.recorder);
+    }
+
+    /// Somebody at the seat said yes.
+    fn agreed(&mut self, question: Question) {
+        let words = match question {
+            Question::OpenBreakGlass => {
+                let policy = Arc::clone(&self.papers.files.rules);
+                let opened =
+                    self.break_glass.open(&policy, &mut self.recorder, "the seat", None, None);
+                match opened {
+                    Ok(_) => "Break-glass is open.".to_owned(),
+                    Err(why) => format!("Break-glass stays closed:\n{why}."),
+                }
+            }
+            Question::CloseBreakGlass => {
+                self.break_glass.close(&mut self.recorder, "by somebody at the seat");
+                "Break-glass is closed.".to_owned()
+            }
+        };
+        self.rules_changed();
+        self.desk.notice(words);
+    }
+
+    /// Other rules count: another policy, or break-glass has begun or ended.
+    fn rules_changed(&self) {
+        self.devices.rules(&self.papers.files.rules, self.break_glass.is_open());
     }
 
     /// Answers a request of somebody who may make it.
@@ -36,6 +70,12 @@ impl Running {
                 return Answer::of(Ok(Some(status)));
             }
             Request::ClipboardOutcome { ticket } => return self.pasteboard.outcome(*ticket),
+            Request::UsbList => {
+                return match self.devices.list() {
+                    Ok(list) => Answer::of_usb(list),
+                    Err(why) => Answer::of(Err(why)),
+                };
+            }
             Request::ApplyPolicy { policy, .. } => {
                 tracing::info!("{caller} asks to put a policy of {} bytes in force", policy.len());
             }
@@ -44,9 +84,9 @@ impl Running {
                 self.recorder.note(&[record::asked(caller, other)]);
             }
         }
-        let Self { papers, supervisor, desk, pasteboard, recorder } = self;
+        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder } = self;
         let done = match request {
-            Request::Status | Request::ClipboardOutcome { .. } => Ok(()),
+            Request::Status | Request::ClipboardOutcome { .. } | Request::UsbList => Ok(()),
             Request::Copy { domain } => {
                 return pasteboard.ask(clipboard::mediator::Chord::Copy, &domain, desk);
             }
@@ -54,9 +94,31 @@ impl Running {
                 return pasteboard.ask(clipboard::mediator::Chord::Paste, &domain, desk);
             }
             Request::ClipboardAnswer { ticket, yes } => return pasteboard.answer(ticket, yes),
+            Request::UsbAttach { bus_id, domain } => {
+                devices.attach(&bus_id, &domain, &papers.files.machine)
+            }
+            Request::UsbDetach { bus_id } => devices.detach(&bus_id),
+            Request::BreakGlass { reason, seconds } => {
+                let time = seconds.map(Duration::from_secs);
+                let (who, reason) = (caller.to_string(), reason.as_deref());
+                let rules = &papers.files.rules;
+                let opened = break_glass.open(rules, recorder, &who, reason, time);
+                opened.map(|_| devices.rules(rules, true))
+            }
+            Request::EndBreakGlass => {
+                if break_glass.close(recorder, &format!("by {caller}")) {
+                    devices.rules(&papers.files.rules, false);
+                    Ok(())
+                } else {
+                    Err("break-glass is not open".to_owned())
+                }
+            }
             Request::ApplyPolicy { policy, signatures } => papers
                 .apply(supervisor, recorder, caller, policy, signatures)
                 .inspect(|()| {
+                    // What was opened under one policy is not open under the next.
+                    break_glass.close(recorder, "another policy came into force");
+                    devices.rules(&papers.files.rules, false);
                     desk.take_policy(&papers.files.rules);
                     pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
                 })

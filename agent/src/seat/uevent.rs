@@ -18,6 +18,8 @@ pub struct Changes {
     pub input: bool,
     /// A monitor, or a graphics card.
     pub screen: bool,
+    /// A USB device or controller.
+    pub usb: bool,
 }
 
 /// Where the kernel's messages come in.
@@ -56,7 +58,7 @@ impl Uevents {
                     }
                 }
                 Err(Errno::EINTR) => {}
-                Err(Errno::ENOBUFS) => changes = Changes { input: true, screen: true },
+                Err(Errno::ENOBUFS) => changes = Changes { input: true, screen: true, usb: true },
                 Err(_) => return changes,
             }
         }
@@ -69,6 +71,7 @@ fn read(message: &[u8], changes: &mut Changes) {
         match field {
             b"SUBSYSTEM=input" => changes.input = true,
             b"SUBSYSTEM=drm" => changes.screen = true,
+            b"SUBSYSTEM=usb" => changes.usb = true,
             _ => {}
         }
     }
@@ -90,8 +93,9 @@ mod tests {
         read(b"", &mut changes);
         assert_eq!(changes, Changes::default());
         read(message("input").as_bytes(), &mut changes);
-        assert_eq!(changes, Changes { input: true, screen: false });
+        assert_eq!(changes, Changes { input: true, ..Changes::default() });
         read(message("drm").as_bytes(), &mut changes);
-        assert_eq!(changes, Changes { input: true, screen: true });
+        read(message("usb").as_bytes(), &mut changes);
+        assert_eq!(changes, Changes { input: true, screen: true, usb: true });
     }
 }

@@ -50,6 +50,9 @@ pub fn arguments(
         let socket = layout.port_socket(name, port);
         args.option("--port", joined(&format!("name={port},socket="), &socket, ""));
     }
+    for socket in layout.usb_sockets(name) {
+        args.option("--usb", joined("socket=", &socket, ""));
+    }
     args.option("--api-socket", layout.vmm_socket(name));
     if seat {
         args.0.push("--seat".into());

@@ -54,7 +54,7 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     let run = ward.at("run/clinical").display().to_string();
     let kernel = ward.at("images/vmlinuz").display().to_string();
     let mut expected = format!(
-        "run --kernel {kernel} --cmdline= --memory 1024M --cpus 1 --serial null --port name=probe,socket={run}/probe.sock --port name=com.redhat.spice.0,socket={run}/com.redhat.spice.0.sock --api-socket {run}/vmm.sock"
+        "run --kernel {kernel} --cmdline= --memory 1024M --cpus 1 --serial null --port name=probe,socket={run}/probe.sock --port name=com.redhat.spice.0,socket={run}/com.redhat.spice.0.sock --usb socket={run}/usb-1.sock --usb socket={run}/usb-2.sock --usb socket={run}/usb-3.sock --usb socket={run}/usb-4.sock --api-socket {run}/vmm.sock"
     );
     if Uid::effective().is_root() {
         expected.push_str(" --sandbox-uid 64000 --sandbox-gid 64000");

@@ -640,3 +640,25 @@ fn ended(endpoint: u8, interrupt: bool, status: Status, length: usize, data: Vec
         Body::Bulk(packet::Bulk { endpoint, status, length, stream: 0, data })
     }
 }
+
+/// The HID report descriptors (HID 1.11, 7.1.1) of these interfaces, which are [admitted](crate::Authority::admit); none where
+/// the device does not answer. At most 4 KiB each.
+#[must_use]
+pub fn report_descriptors(found: &Found, interfaces: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let Ok(device) = open(found) else { return Vec::new() };
+    let read = |interface: &u8| {
+        let setup = ControlIn {
+            control_type: ControlType::Standard,
+            recipient: Recipient::Interface,
+            request: 6,
+            value: 0x2200,
+            index: (*interface).into(),
+            length: 4096,
+        };
+        // Keyboards that are there already have a driver of the host's.
+        let claimed = device.detach_and_claim_interface(*interface).wait().ok()?;
+        let report = claimed.control_in(setup, CONTROL_TIMEOUT).wait().ok()?;
+        Some((*interface, report))
+    };
+    interfaces.iter().filter_map(read).collect()
+}

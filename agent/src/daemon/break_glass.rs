@@ -1,0 +1,168 @@
+//! Break-glass: for a limited time, and on the record, rules count that otherwise do not.
+
+use std::time::{Duration, Instant};
+
+use audit::Event;
+use policy::Policy;
+
+use super::desk::{Desk, Question};
+use crate::recorder::Recorder;
+
+/// Longest reason that is taken, in characters.
+const REASON_MAX: usize = 500;
+
+/// Whether it is open.
+#[derive(Debug, Default)]
+pub(super) struct BreakGlass {
+    until: Option<Instant>,
+}
+
+impl BreakGlass {
+    pub(super) fn is_open(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// How long it stays open.
+    pub(super) fn left(&self) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// What the banner says while it is open.
+    pub(super) fn news(&self) -> Option<String> {
+        let minutes = self.left()?.as_secs().div_ceil(60);
+        Some(format!("BREAK-GLASS is open for {minutes} min; all of it is recorded"))
+    }
+
+    /// Opens it; `who` and `reason` go on the record first.
+    pub(super) fn open(
+        &mut self,
+        policy: &Policy,
+        recorder: &mut Recorder,
+        who: &str,
+        reason: Option<&str>,
+        wanted: Option<Duration>,
+    ) -> Result<Duration, String> {
+        let Some(rules) = policy.break_glass() else {
+            return Err(format!("the policy provides no break-glass; ask the {}", policy.issuer()));
+        };
+        let reason = reason.map(str::trim).filter(|reason| !reason.is_empty());
+        if rules.reason_required && reason.is_none() {
+            return Err(
+                "the policy wants a reason: bulkhead break-glass --reason \"...\"".to_owned()
+            );
+        }
+        let most = rules.max_duration;
+        let time = match wanted {
+            Some(wanted) if wanted > most => {
+                return Err(format!(
+                    "the policy allows {} at most; ask for less with --for",
+                    minutes(most)
+                ));
+            }
+            Some(wanted) => wanted,
+            None => most,
+        };
+        let reason: String = reason
+            .unwrap_or_default()
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(REASON_MAX)
+            .collect();
+        let mut event = Event::new("break-glass-opened")
+            .with("by", who)
+            .with("reason", reason)
+            .with("seconds", time.as_secs());
+        event.policy = Some(policy.serial());
+        recorder
+            .record(&[event])
+            .map_err(|problem| format!("it cannot be recorded, so it stays closed: {problem}"))?;
+        self.until = Some(Instant::now() + time);
+        tracing::warn!(by = who, "break-glass is open for {}", minutes(time));
+        Ok(time)
+    }
+
+    /// Closes it; whether it was open.
+    pub(super) fn close(&mut self, recorder: &mut Recorder, why: &str) -> bool {
+        let open = self.until.take().is_some();
+        if open {
+            tracing::warn!("break-glass is closed: {why}");
+            recorder.note(&[Event::new("break-glass-closed").with("why", why)]);
+        }
+        open
+    }
+
+    /// Closes it when its time is over; whether it did.
+    pub(super) fn turn(&mut self, recorder: &mut Recorder) -> bool {
+        let over = self.until.is_some_and(|until| Instant::now() >= until);
+        over && self.close(recorder, "its time is over")
+    }
+
+    /// The chord was pressed.
+    pub(super) fn chord(&self, policy: &Policy, desk: &Desk) {
+        let words = match policy.break_glass() {
+            _ if self.is_open() => {
+                return desk.ask_own(Question::CloseBreakGlass, "Close break-glass now?");
+            }
+            None => format!("The policy provides no break-glass.\nQuestions: {}", policy.issuer()),
+            Some(rules) if rules.reason_required => {
+                "Break-glass needs a reason in words.\nAsk IT for: bulkhead break-glass --reason"
+                    .to_owned()
+            }
+            Some(rules) => {
+                let text = format!(
+                    "Open break-glass for {}?\nWhat is allowed only by it will be recorded as such.",
+                    minutes(rules.max_duration)
+                );
+                return desk.ask_own(Question::OpenBreakGlass, &text);
+            }
+        };
+        desk.notice(words);
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::audit::Limits;
+
+    fn policy(section: &str) -> Policy {
+        let text = policy::officer::STARTER.to_owned() + section;
+        Policy::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn it_opens_for_a_reason_and_a_time_within_the_policys_and_closes_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let mut glass = BreakGlass::default();
+        let none = policy("");
+        if none.break_glass().is_none() {
+            let refused = glass.open(&none, &mut recorder, "uid 1", Some("x"), None).unwrap_err();
+            assert!(refused.contains("provides no break-glass"));
+            let with = policy("\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n");
+            check(&mut glass, &with, &mut recorder);
+        } else {
+            check(&mut glass, &none, &mut recorder);
+        }
+    }
+
+    fn check(glass: &mut BreakGlass, policy: &Policy, recorder: &mut Recorder) {
+        let most = policy.break_glass().unwrap().max_duration;
+        let too_long = Some(most + Duration::from_secs(1));
+        glass.open(policy, recorder, "uid 1", Some("CPR"), too_long).unwrap_err();
+        glass.open(policy, recorder, "uid 1", Some("  "), None).unwrap_err();
+        assert!(!glass.is_open());
+        glass.open(policy, recorder, "uid 1", Some("CPR"), Some(Duration::ZERO)).unwrap();
+        assert!(glass.is_open() && glass.news().is_some());
+        assert!(glass.turn(recorder), "its time is over");
+        assert!(!glass.is_open() && !glass.turn(recorder));
+        assert_eq!(recorder.head().unwrap().seq, 2, "opened and closed");
+    }
+}

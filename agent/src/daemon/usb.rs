@@ -1,0 +1,141 @@
+//! The daemon's side of USB: audit, words, the list of devices.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use policy::Policy;
+use usbhost::{BusId, Sysfs};
+
+use super::desk::Desk;
+use crate::layout::Layout;
+use crate::machine::{Kind, Machine, Seat};
+use crate::recorder::Recorder;
+use crate::usb::{Command, Happening, Setup, Usb, UsbReport};
+
+/// The broker, or why there is none.
+pub(super) struct Devices {
+    usb: Result<Usb, String>,
+    list: Vec<UsbReport>,
+}
+
+impl Devices {
+    /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
+    pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
+        let list = Vec::new();
+        let wanted = machine.seat != Seat::None || !policy.usb().is_empty();
+        if !wanted {
+            return Self {
+                usb: Err("this PC has no seat, and the policy no [[usb]]".into()),
+                list,
+            };
+        }
+        let domains = machine.domains.iter().map(|entry| {
+            let sockets = match entry.kind {
+                Kind::Vm(_) => layout.usb_sockets(&entry.name).collect(),
+                Kind::External => Vec::new(),
+            };
+            (entry.name.clone(), sockets)
+        });
+        let setup = Setup {
+            sysfs: Sysfs::default(),
+            switches: layout.usb_switches(),
+            domains: domains.collect(),
+            policy: Arc::clone(policy),
+        };
+        let usb = Usb::start(setup).map_err(|error| error.to_string());
+        if let Err(problem) = &usb {
+            tracing::error!("no USB device reaches a domain: {problem}");
+        }
+        Self { usb, list }
+    }
+
+    /// Becomes readable when something happened.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.usb.as_ref().ok().map(Usb::fd)
+    }
+
+    /// Why there is no broker.
+    pub(super) fn problem(&self) -> Option<&str> {
+        match &self.usb {
+            Ok(usb) if usb.is_dead() => Some("the USB broker has failed; restart the agent"),
+            Ok(_) => None,
+            Err(why) => Some(why),
+        }
+    }
+
+    pub(super) fn rules(&self, policy: &Arc<Policy>, break_glass: bool) {
+        self.tell(Command::Rules(Arc::clone(policy), break_glass));
+    }
+
+    fn tell(&self, command: Command) {
+        if let Ok(usb) = &self.usb {
+            usb.tell(command);
+        }
+    }
+
+    /// Takes what happened.
+    pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
+        let Ok(usb) = &self.usb else { return };
+        for happening in usb.happened() {
+            match happening {
+                Happening::Record(id, event) => {
+                    let done = recorder.record(&[event]).is_ok();
+                    usb.tell(Command::Recorded(id, done));
+                }
+                Happening::Note(event) => recorder.note(&[event]),
+                Happening::Notice(words) => {
+                    tracing::info!("{}", words.replace('\n', " "));
+                    desk.notice(words);
+                }
+                Happening::Devices(list) => self.list = list,
+            }
+        }
+    }
+
+    /// The devices.
+    pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
+        match self.problem() {
+            None => Ok(self.list.clone()),
+            Some(why) => Err(format!("USB devices are not looked after here: {why}")),
+        }
+    }
+
+    fn find(&self, bus_id: &str) -> Result<BusId, String> {
+        let id: BusId =
+            bus_id.parse().map_err(|error: usbhost::sysfs::NoBusId| error.to_string())?;
+        match self.list()?.into_iter().find(|device| device.bus_id == bus_id) {
+            Some(device) if device.state == "host" => Err(format!(
+                "{} belongs to the seat: keyboards, mice and hubs never go to a domain",
+                device.bus_id
+            )),
+            Some(_) => Ok(id),
+            None => Err(format!("nothing is plugged in at {id}; see `bulkhead usb list`")),
+        }
+    }
+
+    /// Attaches a device by hand, if the policy has a rule for that.
+    pub(super) fn attach(
+        &self,
+        bus_id: &str,
+        domain: &str,
+        machine: &Machine,
+    ) -> Result<(), String> {
+        let id = self.find(bus_id)?;
+        if !machine.domains.iter().any(|entry| entry.name == domain) {
+            let names: Vec<&str> = machine.domains.iter().map(|d| d.name.as_str()).collect();
+            return Err(format!(
+                "there is no domain `{domain}`; this PC has: {}",
+                names.join(", ")
+            ));
+        }
+        self.tell(Command::Attach(id, domain.to_owned()));
+        Ok(())
+    }
+
+    /// Takes a device away; it stays off until it is attached by hand or plugged in again.
+    pub(super) fn detach(&self, bus_id: &str) -> Result<(), String> {
+        let id = self.find(bus_id)?;
+        self.tell(Command::Detach(id));
+        Ok(())
+    }
+}

@@ -1,0 +1,676 @@
+//! The thread: who comes, who goes, who gets what.
+//!
+//! ```text
+//!  plugged in --> read (no driver has it) --> the seat's? --> host
+//!                                         --> policy --- deny ----> Blocked (switched off)
+//!                                                    '-- allow --> Recording --on the disk--> Waiting for the VMM --> Attached
+//!  VMM gone: Waiting      pulled out: forgotten      taken away by hand: Off      other rules, or changed: judged anew
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use audit::Event;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::EventFd;
+use policy::Policy;
+use policy::decide::{Decision, Obligation};
+use policy::request::{Context, Request, UsbRequest};
+use usbfilter::{Filter, Rules};
+use usbhost::{Authority, BusId, Export, Found, Said, Sysfs};
+
+use super::attached::{Attached, End};
+use super::identity::Identity;
+use super::{Command, Happening, Setup, UsbReport};
+use crate::seat::uevent::Uevents;
+use crate::supervisor::devices::explain;
+
+/// How often a domain that does not take its device is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How often the devices are looked at without a word of the kernel's.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often what a filter refused again and again is told.
+const FLUSH: Duration = Duration::from_secs(60);
+/// Bytes read from a VMM at a time.
+const BATCH: usize = 256 * 1024;
+/// Audit entries of refusals for one device; the rest are counted in the entry at its end.
+const REFUSALS_TOLD: u32 = 64;
+/// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
+const CHANGES_MAX: u32 = 3;
+
+/// Where a device may go.
+#[derive(Clone, Debug)]
+struct Grant {
+    domain: String,
+    label: String,
+    rules: Rules,
+    rule: Option<String>,
+    why: String,
+}
+
+enum State {
+    Host,
+    Blocked(String),
+    Off,
+    Recording(u64, Grant),
+    Waiting(Grant, Instant),
+    Attached(Box<Attached>, Grant),
+}
+
+struct Device {
+    found: Found,
+    identity: Option<Identity>,
+    state: State,
+    by_hand: Option<String>,
+    changes: u32,
+    told: u32,
+    /// Which export its words are of; words of an earlier one are dropped.
+    generation: u64,
+}
+
+/// What a device said: where, as which export.
+type Word = (BusId, u64, Said);
+
+pub(super) struct Broker {
+    sysfs: Sysfs,
+    authority: Authority,
+    domains: Vec<(String, Vec<PathBuf>)>,
+    policy: Arc<Policy>,
+    break_glass: bool,
+    devices: BTreeMap<BusId, Device>,
+    uevents: Option<Uevents>,
+    inbox: mpsc::Receiver<Command>,
+    wake: Arc<EventFd>,
+    outbox: mpsc::Sender<Happening>,
+    awake: Arc<EventFd>,
+    words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
+    buffer: Vec<u8>,
+    last_id: u64,
+    look_at: Instant,
+    flush_at: Instant,
+    told: Vec<UsbReport>,
+    ending: bool,
+}
+
+impl Broker {
+    pub(super) fn new(
+        setup: Setup,
+        inbox: mpsc::Receiver<Command>,
+        wake: Arc<EventFd>,
+        outbox: mpsc::Sender<Happening>,
+        awake: Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let Setup { sysfs, switches, domains, policy } = setup;
+        let authority = Authority::take(sysfs.clone(), switches)
+            .map_err(|error| io::Error::other(explain(&error)))?;
+        let uevents = Uevents::open()
+            .inspect_err(|error| tracing::warn!("the kernel does not tell of devices: {error}"))
+            .ok();
+        let now = Instant::now();
+        Ok(Self {
+            sysfs,
+            authority,
+            domains,
+            policy,
+            break_glass: false,
+            devices: BTreeMap::new(),
+            uevents,
+            inbox,
+            wake,
+            outbox,
+            awake,
+            words: mpsc::channel(),
+            buffer: vec![0; BATCH],
+            last_id: 0,
+            look_at: now,
+            flush_at: now + FLUSH,
+            told: Vec::new(),
+            ending: false,
+        })
+    }
+
+    pub(super) fn run(&mut self) {
+        while !self.ending {
+            let now = Instant::now();
+            if now >= self.look_at {
+                self.look_at = now + LOOK;
+                self.look();
+            }
+            if now >= self.flush_at {
+                self.flush_at = now + FLUSH;
+                self.flush();
+            }
+            self.try_waiting(now);
+            self.report();
+            let (read, write) = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!("the USB broker cannot wait for anything and ends: {error}");
+                    break;
+                }
+            };
+            let _ = self.wake.read();
+            while let Ok(command) = self.inbox.try_recv() {
+                self.command(command);
+            }
+            while let Ok((id, generation, said)) = self.words.1.try_recv() {
+                self.said(&id, generation, said);
+            }
+            for id in read {
+                self.served(&id, |attached, buffer| attached.read(buffer));
+            }
+            for id in write {
+                self.served(&id, |attached, _| attached.write().map(|()| Vec::new()));
+            }
+            if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
+                self.look_at = Instant::now();
+            }
+        }
+        let attached: Vec<BusId> = self.devices.keys().cloned().collect();
+        for id in attached {
+            self.take_away(&id, "the agent ends");
+        }
+        self.authority.put_back();
+    }
+
+    fn tell(&self, happening: Happening) {
+        // The receiver lives as long as the agent; a full eventfd is awake already.
+        let _ = self.outbox.send(happening);
+        let _ = self.awake.write(1);
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Rules(policy, break_glass) => {
+                self.policy = policy;
+                self.break_glass = break_glass;
+                self.judge_all();
+            }
+            Command::Attach(id, domain) => {
+                self.take_away(&id, "it is attached by hand");
+                if let Some(device) = self.devices.get_mut(&id) {
+                    device.by_hand = Some(domain);
+                    device.changes = 0;
+                    self.arrived(&id);
+                }
+            }
+            Command::Detach(id) => {
+                self.take_away(&id, "it was taken away by hand");
+                self.switch_off(&id, State::Off);
+            }
+            Command::Recorded(event, done) => self.recorded(event, done),
+            Command::Stop => self.ending = true,
+        }
+    }
+
+    /// Looks who came and who went.
+    fn look(&mut self) {
+        if let Err(error) = self.authority.take_new() {
+            tracing::error!("{}", explain(&error));
+        }
+        let found = self.sysfs.list().unwrap_or_default();
+        let there = |id: &BusId, address: u8| {
+            found.iter().any(|found| found.bus_id == *id && found.address == address)
+        };
+        let gone: Vec<BusId> = self
+            .devices
+            .iter()
+            .filter(|(id, device)| !there(id, device.found.address))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in gone {
+            self.end(&id, End::NoDevice("it was pulled out".to_owned()));
+            self.devices.remove(&id);
+        }
+        for found in found {
+            if self.devices.contains_key(&found.bus_id) {
+                continue;
+            }
+            let id = found.bus_id.clone();
+            let state = State::Off;
+            let (by_hand, identity) = (None, None);
+            let device =
+                Device { found, identity, state, by_hand, changes: 0, told: 0, generation: 0 };
+            self.devices.insert(id.clone(), device);
+            self.arrived(&id);
+        }
+    }
+
+    /// A device is there: finds out what it is, and has it judged.
+    fn arrived(&mut self, id: &BusId) {
+        if let Err(why) = self.identify(id) {
+            let name = self.devices.get(id).map(|d| d.found.name.clone()).unwrap_or_default();
+            self.tell(Happening::Note(
+                Event::new("usb-unreadable").with("bus_id", id.as_str()).with("why", why.as_str()),
+            ));
+            self.tell(Happening::Notice(format!("USB device {name} is not used:\n{why}.")));
+            return self.switch_off(id, State::Blocked(why));
+        }
+        self.judge(id);
+    }
+
+    fn identify(&mut self, id: &BusId) -> Result<(), String> {
+        let known = self.devices.get(id).ok_or("it is gone")?;
+        if !known.found.authorised {
+            self.authority.read(id).map_err(|error| explain(&error))?;
+        }
+        let found = self.sysfs.find(id).ok_or("it is gone")?;
+        let mut identity = Identity::of(&found, &[])?;
+        let hid = identity.hid_interfaces();
+        // What is a keyboard by its boot interface need not be asked, and must not be taken from its driver.
+        if !hid.is_empty() && !identity.is_the_seats() {
+            self.authority.admit(id).map_err(|error| explain(&error))?;
+            let reports = usbhost::export::report_descriptors(&found, &hid);
+            identity = Identity::of(&found, &reports)?;
+        }
+        if let Some(device) = self.devices.get_mut(id) {
+            device.found = found;
+            device.identity = Some(identity);
+        }
+        Ok(())
+    }
+
+    /// Asks the policy.
+    fn judge(&mut self, id: &BusId) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        let Some(identity) = &device.identity else { return };
+        if identity.is_the_seats() {
+            device.state = State::Host;
+            if let Err(error) = self.authority.give_to_host(id) {
+                tracing::warn!("{}", explain(&error));
+            }
+            return;
+        }
+        let policy = Arc::clone(&self.policy);
+        let request =
+            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
+        let context = Context { break_glass: self.break_glass };
+        let verdict = policy.decide(&Request::Usb(request), &context);
+        let unseen =
+            verdict.obligations().any(|owed| matches!(owed, Obligation::ConfirmNoKeyboard));
+        let decision = if unseen { Decision::Deny } else { verdict.decision() };
+        let why = if unseen {
+            "it does not say whether it is a keyboard".to_owned()
+        } else {
+            verdict.reason().to_string()
+        };
+        let rule = verdict.rule().map(|rule| rule.id.value.to_string());
+        let grant = match (decision, verdict.to()) {
+            (Decision::Allow, Some(to)) => Some((to, Rules::Allow)),
+            (Decision::ReadOnly, Some(to)) => Some((to, Rules::ReadOnly)),
+            _ => None,
+        };
+        let name = if device.found.name.is_empty() { "USB device" } else { &device.found.name };
+        let mut event = Event::new("usb")
+            .with("device", identity.text())
+            .with("bus_id", id.as_str())
+            .with("name", name)
+            .with("break_glass", self.break_glass);
+        if let Some(by_hand) = &device.by_hand {
+            event = event.with("to", by_hand.as_str());
+        }
+        (event.verdict, event.rule, event.policy) =
+            (Some(decision.word()), rule.clone(), Some(policy.serial()));
+        let Some((to, rules)) = grant else {
+            let words =
+                format!("{name} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
+            self.tell(Happening::Note(event));
+            self.tell(Happening::Notice(words));
+            return self.switch_off(id, State::Blocked(why));
+        };
+        let domain = to.name.to_string();
+        event = event.of(&domain);
+        self.last_id += 1;
+        let label = to.label.value.clone();
+        let grant = Grant { domain, label, rules, rule, why };
+        if let Some(device) = self.devices.get_mut(id) {
+            device.state = State::Recording(self.last_id, grant);
+        }
+        self.tell(Happening::Record(self.last_id, event));
+    }
+
+    fn recorded(&mut self, event: u64, done: bool) {
+        let waits =
+            |device: &Device| matches!(&device.state, State::Recording(id, _) if *id == event);
+        let Some(id) = self.devices.iter().find(|(_, d)| waits(d)).map(|(id, _)| id.clone()) else {
+            return;
+        };
+        if !done {
+            let why = "the audit log cannot be written".to_owned();
+            self.tell(Happening::Notice(format!("USB device is not connected:\n{why}. Call IT.")));
+            return self.switch_off(&id, State::Blocked(why));
+        }
+        if let Some(device) = self.devices.get_mut(&id)
+            && let State::Recording(_, grant) = &device.state
+        {
+            device.state = State::Waiting(grant.clone(), Instant::now());
+        }
+    }
+
+    /// Connects devices whose domain takes them now.
+    fn try_waiting(&mut self, now: Instant) {
+        let due: Vec<BusId> = self
+            .devices
+            .iter()
+            .filter(|(_, device)| matches!(&device.state, State::Waiting(_, at) if now >= *at))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in due {
+            if let Err(why) = self.attach(&id) {
+                self.tell(Happening::Note(
+                    Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str()),
+                ));
+                self.tell(Happening::Notice(format!("USB device is not connected:\n{why}.")));
+                self.switch_off(&id, State::Blocked(why));
+            }
+        }
+    }
+
+    /// `Ok` if it is attached, or its domain does not take it yet.
+    fn attach(&mut self, id: &BusId) -> Result<(), String> {
+        let Some(device) = self.devices.get(id) else { return Ok(()) };
+        let State::Waiting(grant, _) = &device.state else { return Ok(()) };
+        let grant = grant.clone();
+        let identity = device.identity.clone().ok_or("it was not read")?;
+        // A filter that cannot be made is found out before the guest sees anything.
+        let filter =
+            Filter::new(grant.rules, identity.pinned).map_err(|error| error.to_string())?;
+        let taken: Vec<PathBuf> = self
+            .devices
+            .values()
+            .filter_map(|device| match &device.state {
+                State::Attached(attached, _) => Some(attached.path.clone()),
+                _ => None,
+            })
+            .collect();
+        let sockets = self.domains.iter().find(|(name, _)| *name == grant.domain);
+        let free =
+            sockets.into_iter().flat_map(|(_, all)| all).filter(|path| !taken.contains(path));
+        let connected =
+            free.into_iter().find_map(|path| Some((path, Attached::connect(path).ok()?)));
+        let Some((path, stream)) = connected else {
+            if let Some(device) = self.devices.get_mut(id) {
+                device.state = State::Waiting(grant, Instant::now() + AGAIN);
+            }
+            return Ok(());
+        };
+        let path = path.clone();
+        let found = self.sysfs.find(id).ok_or("it is gone")?;
+        let generation = self.devices.get(id).map_or(0, |device| device.generation) + 1;
+        let (words, wake, place) = (self.words.0.clone(), Arc::clone(&self.wake), id.clone());
+        let say = move |said| {
+            // A broker that ended hears nothing any more.
+            let _ = words.send((place.clone(), generation, said));
+            let _ = wake.write(1);
+        };
+        let export =
+            Export::open(self.sysfs.clone(), found, say).map_err(|error| explain(&error))?;
+        let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
+        let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
+        let words = format!("{} connected to {}{without}", shown(&device.found), grant.label);
+        device.generation = generation;
+        device.told = 0;
+        let mut attached = Attached::new(&path, stream, filter, export);
+        // The hello goes out at once; the end of the stream is found when it is read.
+        let _ = attached.write();
+        device.state = State::Attached(Box::new(attached), grant);
+        self.tell(Happening::Notice(words));
+        Ok(())
+    }
+
+    fn said(&mut self, id: &BusId, generation: u64, said: Said) {
+        if self.devices.get(id).is_some_and(|device| device.generation == generation) {
+            self.served(id, |attached, _| attached.said(said));
+        }
+    }
+
+    fn served(
+        &mut self,
+        id: &BusId,
+        serve: impl FnOnce(&mut Attached, &mut [u8]) -> Result<Vec<usbfilter::Event>, End>,
+    ) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        let State::Attached(attached, grant) = &mut device.state else { return };
+        let result = serve(attached, &mut self.buffer);
+        let domain = grant.domain.clone();
+        match result {
+            Ok(events) => {
+                for event in events {
+                    self.refused(id, &domain, &event);
+                }
+            }
+            Err(end) => self.end(id, end),
+        }
+    }
+
+    fn refused(&mut self, id: &BusId, domain: &str, event: &usbfilter::Event) {
+        let usbfilter::Event::Refused { what, times } = event else { return };
+        let Some(device) = self.devices.get_mut(id) else { return };
+        device.told += 1;
+        if device.told <= REFUSALS_TOLD {
+            let event = Event::new("usb-refused")
+                .of(domain)
+                .with("bus_id", id.as_str())
+                .with("what", format!("{what:?}"))
+                .with("times", *times);
+            self.tell(Happening::Note(event));
+        }
+    }
+
+    fn flush(&mut self) {
+        let attached: Vec<BusId> = self.devices.keys().cloned().collect();
+        for id in attached {
+            self.served(&id, |attached, _| {
+                let mut out = usbfilter::Out::default();
+                attached.filter().flush(&mut out);
+                Ok(out.events)
+            });
+        }
+    }
+
+    /// A device is out of its domain.
+    fn end(&mut self, id: &BusId, end: End) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        let State::Attached(..) = &device.state else { return };
+        let why = match &end {
+            End::NoVmm => "its domain stopped",
+            End::NoDevice(why) | End::Changed(why) | End::Broken(why) => why,
+        };
+        let why = why.to_owned();
+        let grant = self.detach(id, &why);
+        let (Some(device), Some(grant)) = (self.devices.get_mut(id), grant) else { return };
+        match end {
+            End::NoVmm => device.state = State::Waiting(grant, Instant::now() + AGAIN),
+            End::NoDevice(why) => {
+                let words = format!("{} disconnected from {}", shown(&device.found), grant.label);
+                self.tell(Happening::Notice(words));
+                self.switch_off(id, State::Blocked(why));
+            }
+            End::Changed(_) if device.changes < CHANGES_MAX => {
+                device.changes += 1;
+                self.arrived(id);
+            }
+            End::Changed(why) | End::Broken(why) => {
+                let words =
+                    format!("{} is blocked:\nit breaks the rules of USB.", shown(&device.found));
+                self.tell(Happening::Notice(words));
+                self.switch_off(id, State::Blocked(why));
+            }
+        }
+    }
+
+    /// Ends what is attached, and writes down what went to and fro.
+    fn detach(&mut self, id: &BusId, why: &str) -> Option<Grant> {
+        let device = self.devices.get_mut(id)?;
+        let State::Attached(mut attached, grant) = std::mem::replace(&mut device.state, State::Off)
+        else {
+            return None;
+        };
+        attached.farewell();
+        let counts = attached.filter().counts();
+        // Waits until the device is let go, so that nobody else finds it in use.
+        drop(attached);
+        let commands: BTreeMap<String, u64> =
+            counts.commands.iter().map(|(code, times)| (format!("{code:02x}"), *times)).collect();
+        let event = Event::new("usb-detached")
+            .of(&grant.domain)
+            .with("bus_id", id.as_str())
+            .with("why", why)
+            .with("bytes_to_device", counts.to_device)
+            .with("bytes_to_guest", counts.to_guest)
+            .with("commands", serde_json::json!(commands))
+            .with("refused", counts.refused);
+        self.tell(Happening::Note(event));
+        Some(grant)
+    }
+
+    /// Ends whatever a device has, for now.
+    fn take_away(&mut self, id: &BusId, why: &str) {
+        if let Some(grant) = self.detach(id, why)
+            && let Some(device) = self.devices.get(id)
+        {
+            let words = format!("{} disconnected from {}", shown(&device.found), grant.label);
+            self.tell(Happening::Notice(words));
+        }
+    }
+
+    fn switch_off(&mut self, id: &BusId, state: State) {
+        if let Some(device) = self.devices.get_mut(id)
+            && !matches!(device.state, State::Host)
+        {
+            device.state = state;
+            device.found.authorised = false;
+            // One that was pulled out is off.
+            let _ = self.authority.switch_off(id);
+        }
+    }
+
+    /// Other rules: those who would get something else lose what they have; all are judged anew.
+    fn judge_all(&mut self) {
+        let all: Vec<BusId> = self.devices.keys().cloned().collect();
+        for id in all {
+            let Some(device) = self.devices.get(&id) else { continue };
+            let has = match &device.state {
+                State::Host | State::Off => continue,
+                State::Blocked(_) => None,
+                State::Recording(_, grant)
+                | State::Waiting(grant, _)
+                | State::Attached(_, grant) => Some((grant.domain.clone(), grant.rules)),
+            };
+            if has != self.would_get(device) {
+                self.take_away(&id, "the rules changed");
+                self.arrived(&id);
+            }
+        }
+    }
+
+    fn would_get(&self, device: &Device) -> Option<(String, Rules)> {
+        let identity = device.identity.as_ref()?;
+        let request =
+            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
+        let context = Context { break_glass: self.break_glass };
+        let verdict = self.policy.decide(&Request::Usb(request), &context);
+        let rules = match verdict.decision() {
+            Decision::Allow => Rules::Allow,
+            Decision::ReadOnly => Rules::ReadOnly,
+            _ => return None,
+        };
+        verdict.permits().then(|| Some((verdict.to()?.name.to_string(), rules)))?
+    }
+
+    /// Tells the daemon how things are, if they are different.
+    fn report(&mut self) {
+        let reports: Vec<UsbReport> = self.devices.values().map(Device::report).collect();
+        if reports != self.told {
+            self.told.clone_from(&reports);
+            self.tell(Happening::Devices(reports));
+        }
+    }
+
+    /// Waits until there is something to do: whose VMM may be read, whose written.
+    fn wait(&self) -> Result<(Vec<BusId>, Vec<BusId>), nix::Error> {
+        let mut fds: Vec<(Option<&BusId>, BorrowedFd<'_>, PollFlags)> =
+            vec![(None, self.wake.as_fd(), PollFlags::POLLIN)];
+        if let Some(uevents) = &self.uevents {
+            fds.push((None, uevents.fd(), PollFlags::POLLIN));
+        }
+        let mut until = self.look_at.min(self.flush_at);
+        for (id, device) in &self.devices {
+            match &device.state {
+                State::Attached(attached, _) => {
+                    let (reads, writes) = attached.wants();
+                    let mut flags = PollFlags::empty();
+                    flags.set(PollFlags::POLLIN, reads);
+                    flags.set(PollFlags::POLLOUT, writes);
+                    // A VMM that hung up is found when it may be read again.
+                    if !flags.is_empty() {
+                        fds.push((Some(id), attached.fd(), flags));
+                    }
+                }
+                State::Waiting(_, at) => until = until.min(*at),
+                _ => {}
+            }
+        }
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        let left = until.saturating_duration_since(Instant::now());
+        let millis = left.as_millis().saturating_add(1);
+        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
+        match poll(&mut polled, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        let (mut read, mut write) = (Vec::new(), Vec::new());
+        for ((id, _, asked), polled) in fds.iter().zip(&polled) {
+            let Some(id) = id else { continue };
+            let found = polled.revents().unwrap_or(PollFlags::empty());
+            let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+            if asked.contains(PollFlags::POLLIN) && found.intersects(PollFlags::POLLIN | over) {
+                read.push((*id).clone());
+            }
+            if found.contains(PollFlags::POLLOUT) {
+                write.push((*id).clone());
+            }
+        }
+        Ok((read, write))
+    }
+}
+
+impl Device {
+    fn report(&self) -> UsbReport {
+        let (state, grant, why) = match &self.state {
+            State::Host => {
+                ("host", None, "the seat's own: a keyboard, a mouse or a hub".to_owned())
+            }
+            State::Blocked(why) => ("blocked", None, why.clone()),
+            State::Off => ("off", None, "taken away by hand".to_owned()),
+            State::Recording(_, grant) | State::Waiting(grant, _) => {
+                ("waiting", Some(grant), format!("for {}; {}", grant.domain, grant.why))
+            }
+            State::Attached(_, grant) => ("attached", Some(grant), grant.why.clone()),
+        };
+        let verdict = grant.map(|grant| match grant.rules {
+            Rules::Allow => Decision::Allow.word().to_owned(),
+            Rules::ReadOnly => Decision::ReadOnly.word().to_owned(),
+        });
+        UsbReport {
+            bus_id: self.found.bus_id.to_string(),
+            name: self.found.name.clone(),
+            device: self.identity.as_ref().map(Identity::text).unwrap_or_default(),
+            state: state.to_owned(),
+            domain: grant.map(|grant| grant.domain.clone()),
+            verdict,
+            rule: grant.and_then(|grant| grant.rule.clone()),
+            why,
+        }
+    }
+}
+
+/// What a device is called on the screen.
+fn shown(found: &Found) -> &str {
+    if found.name.is_empty() { "USB device" } else { &found.name }
+}
