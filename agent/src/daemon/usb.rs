@@ -104,10 +104,9 @@ impl Devices {
         let id: BusId =
             bus_id.parse().map_err(|error: usbhost::sysfs::NoBusId| error.to_string())?;
         match self.list()?.into_iter().find(|device| device.bus_id == bus_id) {
-            Some(device) if device.state == "host" => Err(format!(
-                "{} belongs to the seat: keyboards, mice and hubs never go to a domain",
-                device.bus_id
-            )),
+            Some(device) if device.state == "host" => {
+                Err(format!("{} stays with the host: {}", device.bus_id, device.why))
+            }
             Some(_) => Ok(id),
             None => Err(format!("nothing is plugged in at {id}; see `bulkhead usb list`")),
         }

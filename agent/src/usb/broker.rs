@@ -42,6 +42,10 @@ const REFUSALS_TOLD: u32 = 64;
 /// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
 const CHANGES_MAX: u32 = 3;
 
+/// Why the host has a device.
+const SEATS: &str = "the seat's own: a keyboard, a mouse or a hub";
+const HOSTS: &str = "the host itself runs from it";
+
 /// Where a device may go.
 #[derive(Clone, Debug)]
 struct Grant {
@@ -53,7 +57,8 @@ struct Grant {
 }
 
 enum State {
-    Host,
+    /// The host has it, for this reason.
+    Host(&'static str),
     Blocked(String),
     Off,
     Recording(u64, Grant),
@@ -242,6 +247,16 @@ impl Broker {
 
     /// A device is there: finds out what it is, and has it judged.
     fn arrived(&mut self, id: &BusId) {
+        let mounts = ["/proc/mounts", "/proc/swaps"]
+            .map(|file| std::fs::read_to_string(file).unwrap_or_default())
+            .concat();
+        if self.sysfs.host_needs(id, &mounts) {
+            tracing::warn!("{id}: {HOSTS}; it is left alone");
+            if let Some(device) = self.devices.get_mut(id) {
+                device.state = State::Host(HOSTS);
+            }
+            return;
+        }
         if let Err(why) = self.identify(id) {
             let name = self.devices.get(id).map(|d| d.found.name.clone()).unwrap_or_default();
             self.tell(Happening::Note(
@@ -279,7 +294,7 @@ impl Broker {
         let Some(device) = self.devices.get_mut(id) else { return };
         let Some(identity) = &device.identity else { return };
         if identity.is_the_seats() {
-            device.state = State::Host;
+            device.state = State::Host(SEATS);
             if let Err(error) = self.authority.give_to_host(id) {
                 tracing::warn!("{}", explain(&error));
             }
@@ -540,7 +555,7 @@ impl Broker {
 
     fn switch_off(&mut self, id: &BusId, state: State) {
         if let Some(device) = self.devices.get_mut(id)
-            && !matches!(device.state, State::Host)
+            && !matches!(device.state, State::Host(_))
         {
             device.state = state;
             device.found.authorised = false;
@@ -555,7 +570,7 @@ impl Broker {
         for id in all {
             let Some(device) = self.devices.get(&id) else { continue };
             let has = match &device.state {
-                State::Host | State::Off => continue,
+                State::Host(_) | State::Off => continue,
                 State::Blocked(_) => None,
                 State::Recording(_, grant)
                 | State::Waiting(grant, _)
@@ -643,9 +658,7 @@ impl Broker {
 impl Device {
     fn report(&self) -> UsbReport {
         let (state, grant, why) = match &self.state {
-            State::Host => {
-                ("host", None, "the seat's own: a keyboard, a mouse or a hub".to_owned())
-            }
+            State::Host(why) => ("host", None, (*why).to_owned()),
             State::Blocked(why) => ("blocked", None, why.clone()),
             State::Off => ("off", None, "taken away by hand".to_owned()),
             State::Recording(_, grant) | State::Waiting(grant, _) => {

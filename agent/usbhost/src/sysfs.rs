@@ -163,6 +163,25 @@ impl Sysfs {
         })
     }
 
+    /// Whether the host itself runs from it: one of its disks is mounted, swapped to, or part of another. Such a device is left alone;
+    /// `mounts` is the text of `/proc/mounts` and `/proc/swaps`.
+    #[must_use]
+    pub fn host_needs(&self, id: &BusId, mounts: &str) -> bool {
+        let mut disks = Vec::new();
+        block_devices(&self.devices.join(id.as_str()), 0, &mut disks);
+        disks.iter().any(|disk| {
+            let name = disk.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let node = format!("/dev/{name}");
+            let held = |path: &Path| {
+                fs::read_dir(path.join("holders")).is_ok_and(|mut d| d.next().is_some())
+            };
+            let parts = fs::read_dir(disk).into_iter().flatten().flatten();
+            mounts.lines().any(|line| line.starts_with(&node))
+                || held(disk)
+                || parts.map(|part| part.path()).any(|part| held(&part))
+        })
+    }
+
     pub(crate) fn path(&self, id: &BusId, name: &str) -> PathBuf {
         self.devices.join(id.as_str()).join(name)
     }
@@ -184,6 +203,22 @@ impl Sysfs {
     fn driver(&self, interface: &str) -> Option<String> {
         let link = fs::read_link(self.devices.join(interface).join("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
+    }
+}
+
+/// The block devices below a device's folder.
+fn block_devices(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    /// An interface, a SCSI host, a target, a unit, and the folder `block`.
+    const DEPTH_MAX: usize = 8;
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().take(256);
+    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        if entry.file_name() == "block" {
+            found.extend(
+                fs::read_dir(entry.path()).into_iter().flatten().flatten().map(|d| d.path()),
+            );
+        } else if depth < DEPTH_MAX {
+            block_devices(&entry.path(), depth + 1, found);
+        }
     }
 }
 
@@ -247,6 +282,18 @@ pub(crate) mod tests {
         assert_eq!(sysfs.list().unwrap()[0].drivers, ["usb-storage"]);
         fs::remove_file(dir.path().join("1-4/devnum")).unwrap();
         assert!(sysfs.list().unwrap().is_empty(), "it is going");
+    }
+
+    #[test]
+    fn a_stick_the_host_runs_from_is_known() {
+        let (dir, sysfs) = tree();
+        let disk = dir.path().join("1-4/1-4:1.0/host0/target0:0:0/0:0:0:0/block/sdb");
+        fs::create_dir_all(disk.join("sdb1")).unwrap();
+        let id = "1-4".parse().unwrap();
+        assert!(!sysfs.host_needs(&id, "/dev/sda1 / ext4 rw 0 0\n"));
+        assert!(sysfs.host_needs(&id, "/dev/sda1 / ext4\n/dev/sdb1 /boot vfat rw 0 0\n"));
+        fs::create_dir_all(disk.join("sdb1/holders/dm-0")).unwrap();
+        assert!(sysfs.host_needs(&id, ""));
     }
 
     #[test]
