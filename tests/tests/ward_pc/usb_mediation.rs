@@ -127,7 +127,8 @@ fn run(probe: &Probe<'_>, line: &str) -> Outcome<(String, bool)> {
     let line = format!("{line}; echo STATUS $?");
     let answer = probe.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))?;
     let output = answer["output"].as_str().unwrap_or_default().to_owned();
-    let done = output.trim_end().ends_with("STATUS 0");
+    // What it complained of comes after what it wrote.
+    let done = output.lines().any(|line| line == "STATUS 0");
     Ok((output, done))
 }
 

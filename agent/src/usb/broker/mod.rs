@@ -7,6 +7,9 @@
 //!  VMM gone: Waiting      pulled out: forgotten      taken away by hand: Off      other rules, or changed: judged anew
 //! ```
 
+mod device;
+mod judge;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,16 +21,14 @@ use audit::Event;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use policy::Policy;
-use policy::decide::{Decision, Obligation};
-use policy::request::{Context, Request, UsbRequest};
 use usbfilter::{Filter, Rules};
-use usbhost::{Authority, BusId, Export, Found, Said, Sysfs};
+use usbhost::{Authority, BusId, Export, Said, Sysfs};
 
 use super::attached::{Attached, End};
-use super::identity::Identity;
 use super::{Command, Happening, Setup, UsbReport};
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
+use device::{Device, Grant, State, shown};
 
 /// How often a domain that does not take its device is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,41 +42,6 @@ const BATCH: usize = 256 * 1024;
 const REFUSALS_TOLD: u32 = 64;
 /// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
 const CHANGES_MAX: u32 = 3;
-
-/// Why the host has a device.
-const SEATS: &str = "the seat's own: a keyboard, a mouse or a hub";
-const HOSTS: &str = "the host itself runs from it";
-
-/// Where a device may go.
-#[derive(Clone, Debug)]
-struct Grant {
-    domain: String,
-    label: String,
-    rules: Rules,
-    rule: Option<String>,
-    why: String,
-}
-
-enum State {
-    /// The host has it, for this reason.
-    Host(&'static str),
-    Blocked(String),
-    Off,
-    Recording(u64, Grant),
-    Waiting(Grant, Instant),
-    Attached(Box<Attached>, Grant),
-}
-
-struct Device {
-    found: Found,
-    identity: Option<Identity>,
-    state: State,
-    by_hand: Option<String>,
-    changes: u32,
-    told: u32,
-    /// Which export its words are of; words of an earlier one are dropped.
-    generation: u64,
-}
 
 /// What a device said: where, as which export.
 type Word = (BusId, u64, Said);
@@ -242,127 +208,6 @@ impl Broker {
                 Device { found, identity, state, by_hand, changes: 0, told: 0, generation: 0 };
             self.devices.insert(id.clone(), device);
             self.arrived(&id);
-        }
-    }
-
-    /// A device is there: finds out what it is, and has it judged.
-    fn arrived(&mut self, id: &BusId) {
-        let mounts = ["/proc/mounts", "/proc/swaps"]
-            .map(|file| std::fs::read_to_string(file).unwrap_or_default())
-            .concat();
-        if self.sysfs.host_needs(id, &mounts) {
-            tracing::warn!("{id}: {HOSTS}; it is left alone");
-            if let Some(device) = self.devices.get_mut(id) {
-                device.state = State::Host(HOSTS);
-            }
-            return;
-        }
-        if let Err(why) = self.identify(id) {
-            let name = self.devices.get(id).map(|d| d.found.name.clone()).unwrap_or_default();
-            self.tell(Happening::Note(
-                Event::new("usb-unreadable").with("bus_id", id.as_str()).with("why", why.as_str()),
-            ));
-            self.tell(Happening::Notice(format!("USB device {name} is not used:\n{why}.")));
-            return self.switch_off(id, State::Blocked(why));
-        }
-        self.judge(id);
-    }
-
-    fn identify(&mut self, id: &BusId) -> Result<(), String> {
-        let known = self.devices.get(id).ok_or("it is gone")?;
-        if !known.found.authorised {
-            self.authority.read(id).map_err(|error| explain(&error))?;
-        }
-        let found = self.sysfs.find(id).ok_or("it is gone")?;
-        let mut identity = Identity::of(&found, &[])?;
-        let hid = identity.hid_interfaces();
-        // What is a keyboard by its boot interface need not be asked, and must not be taken from its driver.
-        if !hid.is_empty() && !identity.is_the_seats() {
-            self.authority.admit(id).map_err(|error| explain(&error))?;
-            let reports = usbhost::export::report_descriptors(&found, &hid);
-            identity = Identity::of(&found, &reports)?;
-        }
-        if let Some(device) = self.devices.get_mut(id) {
-            device.found = found;
-            device.identity = Some(identity);
-        }
-        Ok(())
-    }
-
-    /// Asks the policy.
-    fn judge(&mut self, id: &BusId) {
-        let Some(device) = self.devices.get_mut(id) else { return };
-        let Some(identity) = &device.identity else { return };
-        if identity.is_the_seats() {
-            device.state = State::Host(SEATS);
-            if let Err(error) = self.authority.give_to_host(id) {
-                tracing::warn!("{}", explain(&error));
-            }
-            return;
-        }
-        let policy = Arc::clone(&self.policy);
-        let request =
-            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
-        let context = Context { break_glass: self.break_glass };
-        let verdict = policy.decide(&Request::Usb(request), &context);
-        let unseen =
-            verdict.obligations().any(|owed| matches!(owed, Obligation::ConfirmNoKeyboard));
-        let decision = if unseen { Decision::Deny } else { verdict.decision() };
-        let why = if unseen {
-            "it does not say whether it is a keyboard".to_owned()
-        } else {
-            verdict.reason().to_string()
-        };
-        let rule = verdict.rule().map(|rule| rule.id.value.to_string());
-        let grant = match (decision, verdict.to()) {
-            (Decision::Allow, Some(to)) => Some((to, Rules::Allow)),
-            (Decision::ReadOnly, Some(to)) => Some((to, Rules::ReadOnly)),
-            _ => None,
-        };
-        let name = if device.found.name.is_empty() { "USB device" } else { &device.found.name };
-        let mut event = Event::new("usb")
-            .with("device", identity.text())
-            .with("bus_id", id.as_str())
-            .with("name", name)
-            .with("break_glass", self.break_glass);
-        if let Some(by_hand) = &device.by_hand {
-            event = event.with("to", by_hand.as_str());
-        }
-        (event.verdict, event.rule, event.policy) =
-            (Some(decision.word()), rule.clone(), Some(policy.serial()));
-        let Some((to, rules)) = grant else {
-            let words =
-                format!("{name} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
-            self.tell(Happening::Note(event));
-            self.tell(Happening::Notice(words));
-            return self.switch_off(id, State::Blocked(why));
-        };
-        let domain = to.name.to_string();
-        event = event.of(&domain);
-        self.last_id += 1;
-        let label = to.label.value.clone();
-        let grant = Grant { domain, label, rules, rule, why };
-        if let Some(device) = self.devices.get_mut(id) {
-            device.state = State::Recording(self.last_id, grant);
-        }
-        self.tell(Happening::Record(self.last_id, event));
-    }
-
-    fn recorded(&mut self, event: u64, done: bool) {
-        let waits =
-            |device: &Device| matches!(&device.state, State::Recording(id, _) if *id == event);
-        let Some(id) = self.devices.iter().find(|(_, d)| waits(d)).map(|(id, _)| id.clone()) else {
-            return;
-        };
-        if !done {
-            let why = "the audit log cannot be written".to_owned();
-            self.tell(Happening::Notice(format!("USB device is not connected:\n{why}. Call IT.")));
-            return self.switch_off(&id, State::Blocked(why));
-        }
-        if let Some(device) = self.devices.get_mut(&id)
-            && let State::Recording(_, grant) = &device.state
-        {
-            device.state = State::Waiting(grant.clone(), Instant::now());
         }
     }
 
@@ -564,39 +409,6 @@ impl Broker {
         }
     }
 
-    /// Other rules: those who would get something else lose what they have; all are judged anew.
-    fn judge_all(&mut self) {
-        let all: Vec<BusId> = self.devices.keys().cloned().collect();
-        for id in all {
-            let Some(device) = self.devices.get(&id) else { continue };
-            let has = match &device.state {
-                State::Host(_) | State::Off => continue,
-                State::Blocked(_) => None,
-                State::Recording(_, grant)
-                | State::Waiting(grant, _)
-                | State::Attached(_, grant) => Some((grant.domain.clone(), grant.rules)),
-            };
-            if has != self.would_get(device) {
-                self.take_away(&id, "the rules changed");
-                self.arrived(&id);
-            }
-        }
-    }
-
-    fn would_get(&self, device: &Device) -> Option<(String, Rules)> {
-        let identity = device.identity.as_ref()?;
-        let request =
-            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
-        let context = Context { break_glass: self.break_glass };
-        let verdict = self.policy.decide(&Request::Usb(request), &context);
-        let rules = match verdict.decision() {
-            Decision::Allow => Rules::Allow,
-            Decision::ReadOnly => Rules::ReadOnly,
-            _ => return None,
-        };
-        verdict.permits().then(|| Some((verdict.to()?.name.to_string(), rules)))?
-    }
-
     /// Tells the daemon how things are, if they are different.
     fn report(&mut self) {
         let reports: Vec<UsbReport> = self.devices.values().map(Device::report).collect();
@@ -653,37 +465,4 @@ impl Broker {
         }
         Ok((read, write))
     }
-}
-
-impl Device {
-    fn report(&self) -> UsbReport {
-        let (state, grant, why) = match &self.state {
-            State::Host(why) => ("host", None, (*why).to_owned()),
-            State::Blocked(why) => ("blocked", None, why.clone()),
-            State::Off => ("off", None, "taken away by hand".to_owned()),
-            State::Recording(_, grant) | State::Waiting(grant, _) => {
-                ("waiting", Some(grant), format!("for {}; {}", grant.domain, grant.why))
-            }
-            State::Attached(_, grant) => ("attached", Some(grant), grant.why.clone()),
-        };
-        let verdict = grant.map(|grant| match grant.rules {
-            Rules::Allow => Decision::Allow.word().to_owned(),
-            Rules::ReadOnly => Decision::ReadOnly.word().to_owned(),
-        });
-        UsbReport {
-            bus_id: self.found.bus_id.to_string(),
-            name: self.found.name.clone(),
-            device: self.identity.as_ref().map(Identity::text).unwrap_or_default(),
-            state: state.to_owned(),
-            domain: grant.map(|grant| grant.domain.clone()),
-            verdict,
-            rule: grant.and_then(|grant| grant.rule.clone()),
-            why,
-        }
-    }
-}
-
-/// What a device is called on the screen.
-fn shown(found: &Found) -> &str {
-    if found.name.is_empty() { "USB device" } else { &found.name }
 }

@@ -9,6 +9,8 @@
 //! endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
 //! Isochronous endpoints are not served.
 
+mod pipe;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -19,8 +21,7 @@ use std::time::Duration;
 use nusb::MaybeFuture;
 use nusb::descriptors::TransferType;
 use nusb::transfer::{
-    Buffer, Bulk, BulkOrInterrupt, Completion, ControlIn, ControlOut, ControlType,
-    EndpointDirection, In, Interrupt, Out, Recipient, TransferError,
+    Buffer, Bulk, ControlIn, ControlOut, ControlType, In, Interrupt, Out, Recipient, TransferError,
 };
 use usbredir::packet::{
     self, Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, MAX_DATA,
@@ -30,6 +31,7 @@ use usbredir::{Body, Packet, Status};
 
 use crate::authority;
 use crate::sysfs::{Found, Sysfs};
+use pipe::{Asked, Line, Pipe, boxed, ended, status};
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -157,57 +159,6 @@ fn open(found: &Found) -> Result<nusb::Device, ExportError> {
     info.open().wait().map_err(|source| ExportError::Usbfs { what: "open", source })
 }
 
-/// An endpoint of whatever type.
-trait Line: Send {
-    fn submit(&mut self, buffer: Buffer);
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion>;
-    fn pending(&self) -> usize;
-    fn cancel(&mut self);
-    fn clear_halt(&mut self) -> bool;
-}
-
-impl<T: BulkOrInterrupt + Send, D: EndpointDirection + Send> Line for nusb::Endpoint<T, D>
-where
-    Self: Send,
-{
-    fn submit(&mut self, buffer: Buffer) {
-        nusb::Endpoint::submit(self, buffer);
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion> {
-        self.poll_next_complete(context)
-    }
-
-    fn pending(&self) -> usize {
-        nusb::Endpoint::pending(self)
-    }
-
-    fn cancel(&mut self) {
-        self.cancel_all();
-    }
-
-    fn clear_halt(&mut self) -> bool {
-        nusb::Endpoint::clear_halt(self).wait().is_ok()
-    }
-}
-
-struct Asked {
-    id: u64,
-    length: usize,
-}
-
-struct Pipe {
-    line: Box<dyn Line>,
-    interface: u8,
-    interrupt: bool,
-    /// Bytes of a packet.
-    packet: usize,
-    asked: VecDeque<Asked>,
-    /// Interrupt data are fetched by themselves.
-    receiving: bool,
-    number: u64,
-}
-
 struct Worker {
     sysfs: Sysfs,
     found: Found,
@@ -216,17 +167,6 @@ struct Worker {
     pipes: BTreeMap<u8, Pipe>,
     say: Box<dyn Fn(Said) + Send>,
     waker: Waker,
-}
-
-fn status(error: TransferError) -> Status {
-    match error {
-        TransferError::Cancelled => Status::Cancelled,
-        TransferError::Stall => Status::Stall,
-        TransferError::Disconnected | TransferError::Fault | TransferError::Unknown(_) => {
-            Status::IoError
-        }
-        TransferError::InvalidArgument => Status::Invalid,
-    }
 }
 
 impl Worker {
@@ -589,56 +529,9 @@ impl Worker {
     }
 }
 
-impl Pipe {
-    fn completed(&mut self, address: u8, completion: Completion) -> Option<(u64, Body)> {
-        let Completion { status: result, buffer, actual_len, .. } = completion;
-        let how = result.err().map_or(Status::Success, status);
-        let input = address & 0x80 != 0;
-        let mut data = if input { buffer.into_vec() } else { Vec::new() };
-        if self.interrupt && input {
-            if !self.receiving {
-                return None;
-            }
-            if how != Status::Success {
-                self.receiving = false;
-                let (status, endpoint) = (how, address);
-                return Some((0, Body::InterruptReceivingStatus { status, endpoint }));
-            }
-            self.line.submit(Buffer::new(self.packet));
-            self.number += 1;
-            let length = data.len();
-            return Some((self.number, ended(address, true, how, length, data)));
-        }
-        let Asked { id, length } = self.asked.pop_front()?;
-        let how = if input && data.len() > length { Status::Babble } else { how };
-        data.truncate(length);
-        let moved = if input { data.len() } else { actual_len };
-        Some((id, ended(address, self.interrupt, how, moved, data)))
-    }
-}
-
-fn boxed<T: BulkOrInterrupt + Send + 'static, D: EndpointDirection + Send + 'static>(
-    interface: &nusb::Interface,
-    address: u8,
-) -> Option<Box<dyn Line>> {
-    let endpoint = interface.endpoint::<T, D>(address).ok()?;
-    Some(Box::new(endpoint))
-}
-
 fn timed(error: TransferError) -> Status {
     // A control request is cancelled by nothing but its time.
     if error == TransferError::Cancelled { Status::Timeout } else { status(error) }
-}
-
-/// The end of a bulk or interrupt transfer.
-fn ended(endpoint: u8, interrupt: bool, status: Status, length: usize, data: Vec<u8>) -> Body {
-    if interrupt {
-        let length = u16::try_from(length).unwrap_or(u16::MAX);
-        Body::Interrupt(packet::Interrupt { endpoint, status, length, data })
-    } else {
-        let length = u32::try_from(length).unwrap_or(u32::MAX);
-        Body::Bulk(packet::Bulk { endpoint, status, length, stream: 0, data })
-    }
 }
 
 /// The HID report descriptors (HID 1.11, 7.1.1) of these interfaces, which are [admitted](crate::Authority::admit); none where
