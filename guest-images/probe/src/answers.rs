@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{block, find_port, hostile, network, seat, sys};
+use crate::{block, find_port, hostile, network, scsi, seat, sys};
 
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 64 << 10;
@@ -101,6 +101,7 @@ fn act(request: &Value) -> Result<Value, String> {
         "blk-discard" => {
             run(&["/bin/busybox", "blkdiscard", text(request, "device")?]).map(|_| json!({}))
         }
+        "scsi" => scsi::command(request),
         "input" => Ok(seat::events()),
         "modes" => seat::modes(),
         "paint" => seat::paint(request),

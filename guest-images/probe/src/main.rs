@@ -14,6 +14,7 @@ mod answers;
 mod block;
 mod hostile;
 mod network;
+mod scsi;
 mod seat;
 mod sys;
 

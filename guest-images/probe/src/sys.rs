@@ -211,3 +211,67 @@ impl Drop for Mapping {
         unsafe { libc::munmap(self.base.cast(), self.len) };
     }
 }
+
+/// `struct sg_io_hdr` of `<scsi/sg.h>`.
+#[repr(C)]
+struct SgIoHdr {
+    interface_id: i32,
+    dxfer_direction: i32,
+    cmd_len: u8,
+    mx_sb_len: u8,
+    iovec_count: u16,
+    dxfer_len: u32,
+    dxferp: *mut u8,
+    cmdp: *const u8,
+    sbp: *mut u8,
+    timeout: u32,
+    flags: u32,
+    pack_id: i32,
+    usr_ptr: *mut u8,
+    status: u8,
+    masked_status: u8,
+    msg_status: u8,
+    sb_len_wr: u8,
+    host_status: u16,
+    driver_status: u16,
+    resid: i32,
+    duration: u32,
+    info: u32,
+}
+
+/// Sends a SCSI command with data to the device (`SG_IO`): its status and sense data.
+pub(crate) fn scsi_out(file: &File, cdb: &[u8], data: &mut [u8]) -> io::Result<(u8, Vec<u8>)> {
+    const SG_IO: libc::Ioctl = 0x2285;
+    const TO_DEVICE: i32 = -2;
+    const NONE: i32 = -1;
+    let mut sense = vec![0; 64];
+    let mut header = SgIoHdr {
+        interface_id: i32::from(b'S'),
+        dxfer_direction: if data.is_empty() { NONE } else { TO_DEVICE },
+        cmd_len: u8::try_from(cdb.len()).unwrap_or(u8::MAX),
+        mx_sb_len: 64,
+        iovec_count: 0,
+        dxfer_len: u32::try_from(data.len()).unwrap_or(0),
+        dxferp: data.as_mut_ptr(),
+        cmdp: cdb.as_ptr(),
+        sbp: sense.as_mut_ptr(),
+        timeout: 30_000,
+        flags: 0,
+        pack_id: 0,
+        usr_ptr: std::ptr::null_mut(),
+        status: 0,
+        masked_status: 0,
+        msg_status: 0,
+        sb_len_wr: 0,
+        host_status: 0,
+        driver_status: 0,
+        resid: 0,
+        duration: 0,
+        info: 0,
+    };
+    // SAFETY: the header is the kernel's structure, and its pointers are of buffers as long as it says, which outlive the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), SG_IO, &raw mut header) };
+    check(result.into())?;
+    sense.truncate(header.sb_len_wr.into());
+    Ok((header.status, sense))
+}

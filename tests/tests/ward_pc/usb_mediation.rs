@@ -207,6 +207,20 @@ fn read_only_stick(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Out
         let (output, done) = run(&clinical, attempt)?;
         ensure!(!done, "`{attempt}` succeeded: {output}");
     }
+    // Past its own kernel's protection: WRITE (10) and (16), UNMAP, FORMAT UNIT, ATA PASS-THROUGH, a vendor's own.
+    for (cdb, out) in [
+        (vec![0x2a, 0, 0, 0, 0, 0, 0, 0, 8, 0], 4096),
+        (vec![0x8a, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0], 4096),
+        (vec![0x42, 0, 0, 0, 0, 0, 0, 0, 24, 0], 24),
+        (vec![0x04, 0, 0, 0, 0, 0], 0),
+        (vec![0xa1, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0x35, 0, 0], 512),
+        (vec![0xc1, 0, 0, 0, 0, 0, 0, 0, 0, 0], 512),
+    ] {
+        let question = json!({"op": "scsi", "device": "/dev/sda", "cdb": cdb, "out": out});
+        let answer = clinical.ask(question)?;
+        let protect = answer["status"] == 2 && answer["key"] == 7 && answer["asc"] == 0x27;
+        ensure!(protect, "{cdb:02x?} is answered with {answer}");
+    }
     let (sum, _) =
         run(&clinical, "echo 3 > /proc/sys/vm/drop_caches; head -c 1048576 /dev/sda | sha256sum")?;
     let first = {
