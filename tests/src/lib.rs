@@ -21,6 +21,7 @@ pub mod guest;
 pub mod isolation;
 pub mod measure;
 pub mod measure_seat;
+pub mod measure_usb;
 pub mod network;
 pub mod peers;
 pub mod qmp;

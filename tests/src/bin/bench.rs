@@ -10,6 +10,7 @@ use serde_json::json;
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::budgets::Budgets;
 use tests::measure::{self, Exits};
+use tests::measure_usb::{self, SIZES, Way};
 use tests::peers::{BZIMAGE, ELF, Vmm};
 use tests::wardpc::{Hardware, images};
 use tests::{Failure, Guest, Outcome, WardPc, measure_seat};
@@ -69,7 +70,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb]"
     );
     std::process::exit(2);
 }
@@ -135,6 +136,11 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
         if wanted("disk") {
             disk(report, &pc, runs, &budgets)?;
         }
+    }
+    if wanted("usb") {
+        let dir = tempfile::tempdir()?;
+        let pc = power_on(dir.path(), false)?;
+        usb(report, &pc, runs, &budgets)?;
     }
     if wanted("seat") {
         let dir = tempfile::tempdir()?;
@@ -303,6 +309,53 @@ fn disk(report: &mut Report, pc: &WardPc, runs: usize, budgets: &Budgets) -> Out
     report.held(
         worst >= least,
         format!("disk throughput at least {worst:.2} x QEMU's virtio-blk; budget {least}"),
+    );
+    Ok(())
+}
+
+fn usb(report: &mut Report, pc: &WardPc, runs: usize, budgets: &Budgets) -> Outcome {
+    report.line("\n## Reading a USB stick in the guest, one read at a time, past its page cache\n");
+    pc.sh(&format!("dd if=/dev/urandom of={DISK} bs=1M count=16 2>/dev/null"))?;
+    let ways = [Way::Plain, Way::Filtered, Way::Qemu];
+    let mut all = vec![[const { Vec::new() }; SIZES.len()]; ways.len()];
+    for run in 1..=runs {
+        for (way, kept) in ways.into_iter().zip(&mut all) {
+            for ((kept, speed), kib) in
+                kept.iter_mut().zip(measure_usb::reads(pc, way, DISK)?).zip(SIZES)
+            {
+                pc.progress(&format!("run {run}: {}, {kib} KiB: {speed:.0}/s", way.name()));
+                kept.push(speed);
+            }
+        }
+    }
+    report.line("| reads a second, and ms for one | 4 KiB: lowest | median | highest | ms | 64 KiB: lowest | median | highest | ms | MiB/s |");
+    report.line("|---|---|---|---|---|---|---|---|---|---|");
+    let mut medians = Vec::new();
+    for (way, [small, large]) in ways.into_iter().zip(all) {
+        let (small, large) = (Sample::of(small)?, Sample::of(large)?);
+        report.line(&format!(
+            "| {} | {:.0} | {:.0} | {:.0} | {:.2} | {:.0} | {:.0} | {:.0} | {:.2} | {:.1} |",
+            way.name(),
+            small.low,
+            small.median,
+            small.high,
+            1e3 / small.median,
+            large.low,
+            large.median,
+            large.high,
+            1e3 / large.median,
+            large.median / 16.0
+        ));
+        medians.push(large.median);
+    }
+    let [plain, filtered, _] = medians.as_slice() else { return Err("three ways".into()) };
+    let least = budgets.ratio("usb", "filtered_to_plain")?;
+    report.held(
+        filtered / plain >= least,
+        format!(
+            "reads of 64 KiB through the filter: {:.3} x those without; budget {least}",
+            filtered / plain
+        ),
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! A USB stick that does not exist, as the host's end of a usbredir stream: `usb-stick SOCKET BLOCKS`.
+//! A USB stick that does not exist, as the host's end of a usbredir stream: `usb-stick SOCKET BLOCKS [filtered]`.
 //!
-//! Connects to a VMM's `--usb` socket and serves the filter's reference stick until it is killed. `usb-stick SOCKET noise` sends what is no
+//! Connects to a VMM's `--usb` socket and serves the filter's reference stick until it is killed, with the read-only filter before it if that is said. `usb-stick SOCKET noise` sends what is no
 //! usbredir instead, and ends when it is put out.
 #![allow(
     clippy::expect_used,
@@ -13,10 +13,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use usbfilter::stick::{Stick, pinned};
+use usbfilter::{Filter, Out, Rules};
 use usbredir::{Body, Role, Session};
 
 fn main() {
-    let [socket, blocks] = [1, 2].map(|n| std::env::args().nth(n).unwrap_or_default());
+    let [socket, blocks, how] = [1, 2, 3].map(|n| std::env::args().nth(n).unwrap_or_default());
     let mut stream = UnixStream::connect(&socket).expect("a VMM listens there");
     if blocks == "noise" {
         return noise(&mut stream);
@@ -24,6 +25,9 @@ fn main() {
     let mut stick = Stick::new(blocks.parse().expect("a number of blocks"));
     // Nobody is here to hide UAS from the guest, whose kernel would want its driver for it.
     stick.descriptors = pinned(false);
+    let mut filter = (how == "filtered")
+        .then(|| Filter::new(Rules::ReadOnly, pinned(false)).expect("a stick for the filter"));
+    let mut out = Out::default();
     let mut session = Session::new(Role::Host, "usb-stick");
     let mut buffer = vec![0; 65536];
     let mut answers = Vec::new();
@@ -39,9 +43,22 @@ fn main() {
         }
         session.feed(&buffer[..count]);
         while let Some(packet) = session.next().expect("the VMM speaks usbredir") {
-            match packet.body {
-                Body::Hello { .. } => answers.extend(Stick::hello()),
-                _ => stick.take(packet, &mut answers),
+            let hello = matches!(packet.body, Body::Hello { .. });
+            match &mut filter {
+                _ if hello => answers.extend(Stick::hello()),
+                None => stick.take(packet, &mut answers),
+                Some(filter) => {
+                    filter.from_guest(packet, &mut out);
+                    for packet in out.to_device.drain(..) {
+                        stick.take(packet, &mut answers);
+                    }
+                }
+            }
+            if let Some(filter) = &mut filter {
+                for answer in answers.drain(..) {
+                    filter.from_device(answer, &mut out);
+                }
+                answers.append(&mut out.to_guest);
             }
         }
         for answer in answers.drain(..) {

@@ -231,6 +231,11 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// How a data packet says it ended. In a request the field means nothing, and QEMU's guest end leaves what was there before.
+fn outcome(byte: u8, from: Role) -> Option<Status> {
+    if from == Role::Guest { Some(Status::Success) } else { status(byte) }
+}
+
 fn status(byte: u8) -> Option<Status> {
     Some(match byte {
         0 => Status::Success,
@@ -326,14 +331,14 @@ pub(crate) fn decode(
             endpoint: fields.u8(),
             request: fields.u8(),
             request_type: fields.u8(),
-            status: status(fields.u8()).ok_or_else(field)?,
+            status: outcome(fields.u8(), from).ok_or_else(field)?,
             value: fields.u16(),
             index: fields.u16(),
             length: fields.u16(),
             data: fields.0.to_vec(),
         }),
         kind::BULK_PACKET => {
-            let (endpoint, status) = (fields.u8(), status(fields.u8()).ok_or_else(field)?);
+            let (endpoint, status) = (fields.u8(), outcome(fields.u8(), from).ok_or_else(field)?);
             let (low, stream) = (fields.u16(), fields.u32());
             let high = if caps.has(capability::BULK_LENGTH_32_BITS) { fields.u16() } else { 0 };
             let length = u32::from(low) | u32::from(high) << 16;
@@ -341,7 +346,7 @@ pub(crate) fn decode(
         }
         kind::INTERRUPT_PACKET => Body::Interrupt(Interrupt {
             endpoint: fields.u8(),
-            status: status(fields.u8()).ok_or_else(field)?,
+            status: outcome(fields.u8(), from).ok_or_else(field)?,
             length: fields.u16(),
             data: fields.0.to_vec(),
         }),
