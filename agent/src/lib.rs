@@ -15,6 +15,7 @@ pub mod control;
 pub mod daemon;
 pub mod doctor;
 pub mod durable;
+pub mod external;
 pub mod files;
 pub mod host_network;
 pub mod layout;

@@ -3,19 +3,15 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
 
 use clipboard::mediator::Time;
-use nix::unistd::{Gid, Group, chown};
 
 use super::Way;
+use crate::external::listen;
 
 /// How often a VMM that does not listen is tried.
 const DIAL_EVERY: Time = Time::from_millis(500);
-/// Members of this group may connect external guests; without it, root alone.
-pub(super) const EXTERNAL_GROUP: &str = "bulkhead-external";
 
 /// What became of reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,26 +114,4 @@ impl Drop for End {
             let _ = fs::remove_file(path);
         }
     }
-}
-
-/// Listens at `path`. The agent's lock is held, so a socket that is there is dead.
-fn listen(path: &Path) -> io::Result<UnixListener> {
-    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
-        fs::remove_file(path)?;
-    }
-    let listener = UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    match Group::from_name(EXTERNAL_GROUP).ok().flatten() {
-        Some(group) => {
-            share(path, group.gid, 0o660)?;
-            path.parent().map_or(Ok(()), |directory| share(directory, group.gid, 0o750))?;
-        }
-        None => fs::set_permissions(path, fs::Permissions::from_mode(0o600))?,
-    }
-    Ok(listener)
-}
-
-fn share(path: &Path, group: Gid, mode: u32) -> io::Result<()> {
-    chown(path, None, Some(group))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

@@ -22,7 +22,10 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
                 paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
                 paths.extend(layout.usb_sockets(&domain.name));
             }
-            Kind::External => paths.push(layout.vdagent_socket(&domain.name)),
+            Kind::External => {
+                paths.push(layout.vdagent_socket(&domain.name));
+                paths.extend(layout.usb_sockets(&domain.name));
+            }
         }
     }
     match paths.into_iter().find(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {

@@ -10,7 +10,7 @@ use super::desk::Desk;
 use crate::layout::Layout;
 use crate::machine::{Kind, Machine, Seat};
 use crate::recorder::Recorder;
-use crate::usb::{Command, Happening, Setup, Usb, UsbReport};
+use crate::usb::{Command, Happening, Setup, Usb, UsbReport, Way};
 
 /// The broker, or why there is none.
 pub(super) struct Devices {
@@ -30,11 +30,11 @@ impl Devices {
             };
         }
         let domains = machine.domains.iter().map(|entry| {
-            let sockets = match entry.kind {
-                Kind::Vm(_) => layout.usb_sockets(&entry.name).collect(),
-                Kind::External => Vec::new(),
+            let way = match entry.kind {
+                Kind::Vm(_) => Way::Dial,
+                Kind::External => Way::Listen,
             };
-            (entry.name.clone(), sockets)
+            (entry.name.clone(), layout.usb_sockets(&entry.name).map(way).collect())
         });
         let setup = Setup {
             sysfs: Sysfs::default(),

@@ -2,12 +2,15 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use usbfilter::{Event, Filter, Out};
 use usbhost::{Export, Said};
 use usbredir::{Body, Packet, Role, Session};
+
+use super::Way;
+use crate::external::listen;
 
 /// Who this end says it is.
 const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
@@ -38,17 +41,49 @@ pub(super) struct Attached {
     early: Vec<Packet>,
 }
 
-impl Attached {
-    /// Connects a device to a VMM.
+/// A way into a domain, open.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) path: PathBuf,
+    listener: Option<UnixListener>,
+}
+
+impl Door {
+    /// Opens a way: listens, where somebody is to connect.
     ///
     /// # Errors
-    /// Nobody listens there.
-    pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
-        let stream = UnixStream::connect(path)?;
+    /// The socket cannot be made.
+    pub(super) fn open(way: Way) -> io::Result<Self> {
+        Ok(match way {
+            Way::Dial(path) => Self { path, listener: None },
+            Way::Listen(path) => Self { listener: Some(listen(&path)?), path },
+        })
+    }
+
+    /// A connection to the domain's VMM.
+    ///
+    /// # Errors
+    /// Nobody is there.
+    pub(super) fn enter(&self) -> io::Result<UnixStream> {
+        let stream = match &self.listener {
+            Some(listener) => listener.accept()?.0,
+            None => UnixStream::connect(&self.path)?,
+        };
         stream.set_nonblocking(true)?;
         Ok(stream)
     }
+}
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        if self.listener.is_some() {
+            // There is nobody to tell, and the next agent removes it as well.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Attached {
     pub(super) fn new(path: &Path, stream: UnixStream, filter: Filter, export: Export) -> Self {
         let session = Session::new(Role::Host, VERSION);
         let (path, out, early) = (path.to_owned(), Out::default(), Vec::new());

@@ -93,14 +93,23 @@ pub struct Usb {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A way for a device into a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Its VMM listens here.
+    Dial(PathBuf),
+    /// Whoever runs it connects here, and waits until there is a device.
+    Listen(PathBuf),
+}
+
 /// What a broker is made of.
 pub struct Setup {
     /// The host's devices.
     pub sysfs: Sysfs,
     /// Where what the kernel's switches were is kept.
     pub switches: PathBuf,
-    /// Each domain's name and the sockets of its VMM.
-    pub domains: Vec<(String, Vec<PathBuf>)>,
+    /// Each domain's name and the ways into it.
+    pub domains: Vec<(String, Vec<Way>)>,
     /// The policy.
     pub policy: Arc<Policy>,
 }

@@ -24,8 +24,8 @@ use policy::Policy;
 use usbfilter::{Filter, Rules};
 use usbhost::{Authority, BusId, Export, Said, Sysfs};
 
-use super::attached::{Attached, End};
-use super::{Command, Happening, Setup, UsbReport};
+use super::attached::{Attached, Door, End};
+use super::{Command, Happening, Setup, UsbReport, Way};
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
 use device::{Device, Grant, State, shown};
@@ -49,7 +49,7 @@ type Word = (BusId, u64, Said);
 pub(super) struct Broker {
     sysfs: Sysfs,
     authority: Authority,
-    domains: Vec<(String, Vec<PathBuf>)>,
+    domains: Vec<(String, Vec<Door>)>,
     policy: Arc<Policy>,
     break_glass: bool,
     devices: BTreeMap<BusId, Device>,
@@ -76,6 +76,12 @@ impl Broker {
         awake: Arc<EventFd>,
     ) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
+        let open = |(name, ways): (String, Vec<Way>)| {
+            let doors: io::Result<Vec<Door>> = ways.into_iter().map(Door::open).collect();
+            Ok((name, doors?))
+        };
+        let domains: Vec<(String, Vec<Door>)> =
+            domains.into_iter().map(open).collect::<io::Result<_>>()?;
         let authority = Authority::take(sysfs.clone(), switches)
             .map_err(|error| io::Error::other(explain(&error)))?;
         let uevents = Uevents::open()
@@ -248,17 +254,15 @@ impl Broker {
             })
             .collect();
         let sockets = self.domains.iter().find(|(name, _)| *name == grant.domain);
-        let free =
-            sockets.into_iter().flat_map(|(_, all)| all).filter(|path| !taken.contains(path));
-        let connected =
-            free.into_iter().find_map(|path| Some((path, Attached::connect(path).ok()?)));
+        let mut free =
+            sockets.into_iter().flat_map(|(_, all)| all).filter(|door| !taken.contains(&door.path));
+        let connected = free.find_map(|door| Some((door.path.clone(), door.enter().ok()?)));
         let Some((path, stream)) = connected else {
             if let Some(device) = self.devices.get_mut(id) {
                 device.state = State::Waiting(grant, Instant::now() + AGAIN);
             }
             return Ok(());
         };
-        let path = path.clone();
         let found = self.sysfs.find(id).ok_or("it is gone")?;
         let generation = self.devices.get(id).map_or(0, |device| device.generation) + 1;
         let (words, wake, place) = (self.words.0.clone(), Arc::clone(&self.wake), id.clone());
