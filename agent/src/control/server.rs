@@ -69,8 +69,8 @@ impl Server {
         std::iter::once((self.listener.as_fd(), false)).chain(clients)
     }
 
-    /// Takes what came; `answer` is asked for each request that its caller may make.
-    pub fn turn(&mut self, mut answer: impl FnMut(&Caller, Request) -> Answer) {
+    /// Takes what came; `answer` is asked for each request that its caller may make, and told of each that it may not.
+    pub fn turn(&mut self, mut answer: impl FnMut(&Caller, Result<Request, &str>) -> Answer) {
         self.accept();
         self.clients.retain_mut(|client| client.turn(&mut answer));
     }
@@ -116,7 +116,7 @@ impl Drop for Server {
 
 impl Client {
     /// `false` when it is done with.
-    fn turn(&mut self, answer: &mut impl FnMut(&Caller, Request) -> Answer) -> bool {
+    fn turn(&mut self, answer: &mut impl FnMut(&Caller, Result<Request, &str>) -> Answer) -> bool {
         let open = self.read();
         // One answer at a time: a client that asks faster than it reads waits.
         while self.outbox.is_empty()
@@ -137,7 +137,11 @@ impl Client {
             && self.last_word.elapsed() < IDLE_MAX
     }
 
-    fn reply(&self, line: &[u8], answer: &mut impl FnMut(&Caller, Request) -> Answer) -> Answer {
+    fn reply(
+        &self,
+        line: &[u8],
+        answer: &mut impl FnMut(&Caller, Result<Request, &str>) -> Answer,
+    ) -> Answer {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
             Err(error) => {
@@ -145,10 +149,10 @@ impl Client {
             }
         };
         match self.caller.may(&request) {
-            Ok(()) => answer(&self.caller, request),
+            Ok(()) => answer(&self.caller, Ok(request)),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");
-                Answer::of(Err(refusal))
+                answer(&self.caller, Err(&refusal))
             }
         }
     }

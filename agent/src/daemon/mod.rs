@@ -34,6 +34,7 @@ use self::preparation::{
     check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock,
 };
 use self::record::States;
+use self::requests::Refusals;
 use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
 use crate::files::{self, Files, FilesError};
@@ -166,8 +167,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let recorder = Recorder::open(&options.layout.state, files.machine.audit);
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let papers = Papers { files, store, machine, images };
-    let break_glass = BreakGlass::default();
-    let running = Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder };
+    let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
+    let running =
+        Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
     Daemon { running, server, signals, handover, states: States::default() }.run()
 }
 
@@ -180,6 +182,7 @@ struct Running {
     devices: Devices,
     break_glass: BreakGlass,
     recorder: Recorder,
+    refusals: Refusals,
 }
 
 struct Daemon {
@@ -214,7 +217,10 @@ impl Daemon {
             }
             self.running.supervisor.turn();
             let Self { running, server, .. } = &mut self;
-            server.turn(|caller, request| running.answer(caller, request));
+            server.turn(|caller, request| match request {
+                Ok(request) => running.answer(caller, request),
+                Err(refusal) => running.refuse(caller, refusal),
+            });
             running.turn();
             let changes = self.states.changes(&self.running.supervisor);
             if !changes.is_empty() {

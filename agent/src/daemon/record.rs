@@ -57,6 +57,11 @@ pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
     }
 }
 
+/// Somebody asked for what they may not, so many times since this was last written down.
+pub(super) fn refused(caller: &Caller, why: &str, times: u64) -> Event {
+    Event::new("refused").with("uid", caller.uid).with("why", cut(why)).with("times", times)
+}
+
 /// A policy comes into force.
 pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> Event {
     let mut event = Event::new("policy-applied")

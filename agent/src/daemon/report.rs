@@ -10,7 +10,8 @@ use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
-    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder } = running;
+    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
+        running;
     let files = &papers.files;
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {

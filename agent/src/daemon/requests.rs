@@ -1,7 +1,7 @@
 //! What the control socket asks for, and what the threads report.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::desk::{Question, Wish};
 use super::{Running, record, report};
@@ -9,6 +9,16 @@ use crate::clipboard::Command;
 use crate::control::protocol::{Answer, Request};
 use crate::control::roles::Caller;
 use crate::supervisor::domain::Event;
+
+/// Between two entries on refused requests; those in between are counted.
+const REFUSALS_EVERY: Duration = Duration::from_secs(10);
+
+/// Requests that were refused since the last entry, and when the next may be made.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    count: u64,
+    next: Option<Instant>,
+}
 
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
@@ -62,6 +72,18 @@ impl Running {
         self.devices.rules(&self.papers.files.rules, self.break_glass.is_open());
     }
 
+    /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
+    pub(super) fn refuse(&mut self, caller: &Caller, refusal: &str) -> Answer {
+        self.refusals.count += 1;
+        let now = Instant::now();
+        if self.refusals.next.is_none_or(|next| now >= next) {
+            self.refusals.next = Some(now + REFUSALS_EVERY);
+            let times = std::mem::take(&mut self.refusals.count);
+            self.recorder.note(&[record::refused(caller, refusal, times)]);
+        }
+        Answer::of(Err(refusal.to_owned()))
+    }
+
     /// Answers a request of somebody who may make it.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
         match &request {
@@ -84,7 +106,8 @@ impl Running {
                 self.recorder.note(&[record::asked(caller, other)]);
             }
         }
-        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder } = self;
+        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
+            self;
         let done = match request {
             Request::Status | Request::ClipboardOutcome { .. } | Request::UsbList => Ok(()),
             Request::Copy { domain } => {
