@@ -2,7 +2,7 @@
 //!
 //! | entry of kind | what is read of it |
 //! | --- | --- |
-//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `break_glass` |
+//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `unfit`, why the content itself could not cross; `break_glass` |
 //! | `usb` | `device`, as `--device` of `explain` takes it; `to`, if somebody attached it by hand; `break_glass` |
 //!
 //! The log holds no content. A detector that looked then is believed; one that did not cannot be asked now, and is named.
@@ -88,12 +88,14 @@ impl Replay {
         let hit =
             explanation.inspect.iter().find(|name| listed(entry, "hits").any(|h| h == **name));
         let looked = |name: &String| listed(entry, "inspected").any(|looked| looked == *name);
-        let (would_be, reason, unasked) = match hit {
-            Some(name) => {
+        let (would_be, reason, unasked) = match (text(entry, "unfit"), hit) {
+            // Damaged, or not what it claimed to be: no policy lets that through.
+            (Some(unfit), _) => (Decision::Deny.word(), unfit.to_owned(), Vec::new()),
+            (None, Some(name)) => {
                 let reason = format!("the detector {name} found something then");
                 (Decision::Deny.word(), reason, Vec::new())
             }
-            None => {
+            (None, None) => {
                 let unasked =
                     explanation.inspect.into_iter().filter(|name| !looked(name)).collect();
                 (explanation.verdict.word(), explanation.reason, unasked)

@@ -298,6 +298,20 @@ impl Desktops {
         thread::sleep(REST);
     }
 
+    /// Under the policy it was written under, the log's flows are decided as they were; under one without rules they are not.
+    pub(crate) fn replay(&self) {
+        let log = self.at("state/audit").display().to_string();
+        let replay = |policy: &str| {
+            self.bulkhead(&["policy", "replay", &self.at(policy).display().to_string(), &log])
+        };
+        let same = replay("policy.toml");
+        assert!(same.status.success(), "{same:?}");
+        assert!(!String::from_utf8_lossy(&same.stdout).starts_with("0 flows"), "{same:?}");
+        let rules = POLICY.find("[[clipboard]]").unwrap();
+        fs::write(self.at("none.toml"), &POLICY[..rules]).unwrap();
+        assert_eq!(replay("none.toml").status.code(), Some(1));
+    }
+
     /// Ends the agent; everything it wrote down.
     pub(crate) fn stop_and_read_audit(&mut self) -> String {
         let agent = self.agent.take().unwrap();

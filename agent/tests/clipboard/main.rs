@@ -188,6 +188,7 @@ fn a_guests_agent_that_is_started_anew(desktops: &mut Desktops) {
 
 fn what_the_audit_holds(desktops: &mut Desktops) {
     let log = desktops.stop_and_read_audit();
+    desktops.replay();
     for kind in ["clipboard-copied", "clipboard-taken", "clipboard-stream-refused"] {
         assert!(log.contains(&format!("\"kind\":\"{kind}\"")), "{kind}");
     }

@@ -1,6 +1,8 @@
 //! USB devices on their way into domains: plugged and pulled as a person would, seen from the host and from both guests.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +14,9 @@ use tests::qmp::Qmp;
 use tests::runner::Test;
 use tests::ward::Ward;
 use tests::{Failure, Outcome, ensure};
+use usbfilter::Pinned;
+use usbfilter::stick::{Stick, pinned};
+use usbredir::{Body, Role, Session};
 
 pub(crate) const TESTS: &[Test<Ward>] = &[
     // Shows: C-7, C-8, P-2.
@@ -39,6 +44,12 @@ action = "read-only"
 id = "card-reader"
 match = { class = "smart-card" }
 to = "clinical"
+action = "allow"
+
+[[usb]]
+id = "laboratory-device"
+match = { class = "vendor-specific", vendor = 0x0403 }
+to = "internet"
 action = "allow"
 
 [break_glass]
@@ -108,7 +119,10 @@ fn mediation(ward: &Ward) -> Outcome {
         let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
         read_only_stick(ward, &agent, &mut ports)?;
         others(ward, &agent, &mut ports)?;
+        serial_adapter(ward, &agent, &mut ports)?;
+        stick_with_a_keyboard_in_it(ward, &agent, &mut ports)?;
         break_glass(ward, &agent, &mut ports)?;
+        through_restarts(ward, &agent, &mut ports)?;
         cycles(ward, &agent, &mut ports)
     })();
     result.map_err(|Failure(error)| {
@@ -278,6 +292,137 @@ fn others(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
             && device["device"].as_str().is_some_and(|d| d.contains("03/01/01"))
     })?;
     ports.pull("second-keyboard")
+}
+
+/// A stick's descriptors with a boot keyboard beside the storage.
+fn composite() -> Pinned {
+    let mut pinned = pinned(false);
+    let Some(configuration) = pinned.configurations.first_mut() else { return pinned };
+    configuration.extend([9, 4, 1, 0, 1, 3, 1, 1, 0]);
+    configuration.extend([9, 0x21, 0x11, 0x01, 0, 1, 0x22, 63, 0]);
+    configuration.extend([7, 5, 0x83, 3, 8, 0, 10]);
+    let total = u16::try_from(configuration.len()).unwrap_or_default().to_le_bytes();
+    configuration[2..4].copy_from_slice(&total);
+    configuration[4] = 2;
+    pinned
+}
+
+/// Serves a device to the PC's QEMU, which has it at a port as if it were real, until the stream ends.
+fn serve(mut stream: UnixStream, mut stick: Stick) {
+    let mut session = Session::new(Role::Host, "composite");
+    let mut buffer = vec![0; 65536];
+    let mut answers = Vec::new();
+    loop {
+        while !session.output().is_empty() {
+            let Ok(count) = stream.write(session.output()) else { return };
+            session.sent(count);
+        }
+        let room = session.room().min(buffer.len());
+        let Ok(count @ 1..) = stream.read(&mut buffer[..room]) else { return };
+        session.feed(&buffer[..count]);
+        while let Ok(Some(packet)) = session.next() {
+            match packet.body {
+                Body::Hello { .. } => answers.extend(Stick::hello()),
+                Body::Bulk(_) | Body::Control(_) => stick.take(packet, &mut answers),
+                Body::SetConfiguration(_) | Body::GetConfiguration | Body::Reset => {
+                    stick.take(packet, &mut answers);
+                }
+                _ => {}
+            }
+        }
+        for answer in answers.drain(..) {
+            if session.send(&answer).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn stick_with_a_keyboard_in_it(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
+    ward.pc.progress("a hospital's stick that is a keyboard as well: nobody gets it");
+    let keyboards = || ward.pc.sh("ls /sys/class/input | grep -c event || true");
+    let before = keyboards()?;
+    let socket = ward.pc.dir().join("composite");
+    let listener = UnixListener::bind(&socket)?;
+    let addr = json!({"type": "unix", "data": {"path": socket}});
+    let backend = json!({"type": "socket", "data": {"addr": addr, "server": false}});
+    ports.qmp.execute("chardev-add", json!({"id": "composite", "backend": backend}))?;
+    let (stream, _) = listener.accept()?;
+    let mut stick = Stick::new(4096);
+    stick.descriptors = composite();
+    let server = std::thread::spawn(move || serve(stream, stick));
+    let device = json!({"driver": "usb-redir", "id": "composite", "bus": "xhci.0", "port": "4",
+        "chardev": "composite"});
+    ports.qmp.execute("device_add", device)?;
+    let blocked = wait_for(agent, "composite device", |device| {
+        device["device"].as_str().is_some_and(|text| text.contains("08/06/50+03/01/01"))
+    })?;
+    let why = blocked["why"].as_str().unwrap_or_default();
+    ensure!(blocked["state"] == "blocked" && why.contains("keyboards and mice never"), "{blocked}");
+    no_disk_on_host(ward)?;
+    ensure!(keyboards()? == before, "the host types what it says");
+    disk_in(&agent.probe("clinical"), false)?;
+    ports.qmp.execute("device_del", json!({"id": "composite"}))?;
+    let until = Instant::now() + SOON;
+    while ports.qmp.execute("chardev-remove", json!({"id": "composite"})).is_err() {
+        ensure!(Instant::now() < until, "the stream does not end");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    server.join().map_err(|_| Failure("the device's end failed".into()))
+}
+
+fn serial_adapter(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
+    ward.pc.progress("a serial adapter works in the other domain");
+    let internet = agent.probe("internet");
+    let out = ward.pc.dir().join("serial-out");
+    let backend = json!({"type": "file", "data": {"out": out}});
+    ports.qmp.execute("chardev-add", json!({"id": "lab", "backend": backend}))?;
+    let device = json!({"driver": "usb-serial", "id": "adapter", "bus": "xhci.0", "port": "4",
+        "chardev": "lab", "always-plugged": true});
+    ports.qmp.execute("device_add", device)?;
+    wait_for(agent, "serial adapter", is_attached("allow"))?;
+    let until = Instant::now() + SOON;
+    while !run(&internet, "[ -c /dev/ttyUSB0 ]")?.1 {
+        ensure!(Instant::now() < until, "the guest has no serial port");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let (said, done) = run(&internet, "echo 'HbA1c 5.4 %' > /dev/ttyUSB0")?;
+    ensure!(done, "{said}");
+    while !fs::read_to_string(&out).unwrap_or_default().contains("HbA1c 5.4 %") {
+        ensure!(Instant::now() < until, "nothing came out of the adapter");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    ports.qmp.execute("device_del", json!({"id": "adapter"}))?;
+    let until = Instant::now() + SOON;
+    while run(&internet, "[ -c /dev/ttyUSB0 ]")?.1 {
+        ensure!(Instant::now() < until, "the adapter stays in the guest");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+/// A guest that is reset, and a VMM that is killed, with a device attached: it is there again afterwards.
+fn through_restarts(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
+    let clinical = agent.probe("clinical");
+    ports.plug("patient", "PATIENT1")?;
+    wait_for(agent, "stick", is_attached("read-only"))?;
+    disk_in(&clinical, true)?;
+    ward.pc.progress("the guest is reset with the stick in it");
+    let reset = agent.bulkhead(&["reset", "clinical"])?;
+    ensure!(reset.status == Some(0), "{reset:?}");
+    clinical.wait_ready()?;
+    disk_in(&clinical, true)?;
+    ensure!(run(&clinical, "head -c 4096 /dev/sda | grep -q ww")?.1, "it cannot be read");
+    ward.pc.progress("the VMM is killed with the stick in it");
+    let pid = agent.status()?["domains"][0]["pid"].as_u64().unwrap_or(0);
+    ward.pc.sh(&format!("kill -9 {pid}"))?;
+    wait_for(agent, "stick that waits", |device| device["state"] == "waiting")?;
+    wait_for(agent, "stick that is back", is_attached("read-only"))?;
+    clinical.wait_ready()?;
+    disk_in(&clinical, true)?;
+    ensure!(run(&clinical, "head -c 4096 /dev/sda | grep -q ww")?.1, "it cannot be read");
+    ports.pull("patient")?;
+    disk_in(&clinical, false)
 }
 
 fn break_glass(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
