@@ -95,8 +95,10 @@ impl Recorder {
         if self.problem.as_ref() != Some(&problem) {
             tracing::error!("nothing may cross, as the audit log cannot be written: {problem}");
         }
-        self.problem = Some(problem);
-        self.retry_at = Instant::now() + RETRY;
+        // Set by the first failure alone: whoever records often must not put the next try off for ever.
+        if self.problem.replace(problem).is_none() {
+            self.retry_at = Instant::now() + RETRY;
+        }
     }
 
     /// Records events; when this is `Ok` they are on the disk.
@@ -160,6 +162,24 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn recording_again_and_again_does_not_put_the_next_try_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        recorder.log = None;
+        recorder.failed("no room".to_owned());
+        let due = recorder.retry_at;
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(2));
+            recorder.record(&[Event::new("test")]).unwrap_err();
+            recorder.failed("still no room".to_owned());
+        }
+        assert_eq!(recorder.retry_at, due);
+        recorder.retry_at = Instant::now();
+        recorder.record(&[Event::new("test")]).unwrap();
+        assert!(recorder.problem().is_none());
+    }
 
     // Shows: K-1.3.2, K-3.3.3.
     #[test]
