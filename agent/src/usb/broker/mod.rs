@@ -281,7 +281,9 @@ impl Broker {
         let mut attached = Attached::new(&path, stream, filter, export);
         // The hello goes out at once; the end of the stream is found when it is read.
         let _ = attached.write();
+        let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
         device.state = State::Attached(Box::new(attached), grant);
+        self.tell(Happening::Note(event));
         self.tell(Happening::Notice(words));
         Ok(())
     }

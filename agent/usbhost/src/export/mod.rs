@@ -88,7 +88,7 @@ impl Wake for Bell {
     }
 }
 
-/// A device in use. Closed, reset and handed back when dropped.
+/// A device in use. Dropping it closes and resets it, and waits for that: up to [`CONTROL_TIMEOUT`] with a device that hangs.
 pub struct Export {
     inbox: mpsc::Sender<Input>,
     waiting: Arc<AtomicUsize>,
@@ -143,9 +143,11 @@ impl Export {
 impl Drop for Export {
     fn drop(&mut self) {
         let _ = self.inbox.send(Input::Close);
-        if let Some(thread) = self.thread.take() {
-            // It ends by itself, within a control request's time; nobody waits for a device that hangs.
-            drop(thread);
+        // Until it has let go of the device, which takes a control request's time at most, nobody else can claim it.
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("a USB device's thread panicked");
         }
     }
 }
