@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
+use usbredir::wire::capability;
 use usbredir::{Body, Role, Session};
 use virtio::console::{SocketError, bind};
 use xhci::{Handle, PortId};
@@ -17,6 +18,9 @@ use super::wires::{Wires, Wish};
 const BUDGET: usize = 256 * 1024;
 /// Bytes read at a time.
 const BATCH: usize = 64 * 1024;
+/// Most bytes that wait for a peer: a transfer of every endpoint there can be, twice. A guest that takes back and tries again, with a
+/// peer that does not read, loses its device.
+const OUTPUT_MAX: usize = 8 << 20;
 /// Complaints about peers in this VMM's life: a peer must not fill the log.
 const COMPLAINTS_MAX: u8 = 16;
 
@@ -156,6 +160,16 @@ impl Sockets {
             match effect {
                 Effect::Send(packet) => {
                     let Some(peer) = self.peer(index) else { return Ok(()) };
+                    if peer.session.output().len() > OUTPUT_MAX {
+                        return Err(Lost::Flood);
+                    }
+                    let acknowledges = peer
+                        .session
+                        .agreed()
+                        .is_some_and(|caps| caps.has(capability::DEVICE_DISCONNECT_ACK));
+                    if matches!(packet.body, Body::DeviceDisconnectAck) && !acknowledges {
+                        continue;
+                    }
                     if let Err(error) = peer.session.send(&packet) {
                         // Too long for what this peer can, or before its hello: no answer will come.
                         tracing::debug!(%error, "not sent to a USB peer");

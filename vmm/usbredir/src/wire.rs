@@ -358,6 +358,10 @@ pub(crate) fn decode(
 /// Data goes one way, and there is as much as the length says.
 fn agrees(body: &Body, from: Role) -> bool {
     let (endpoint, length, data) = match body {
+        // The endpoint's direction is the request's (bmRequestType, bit 7): whoever looks at one must not be told another by the other.
+        Body::Control(packet) if (packet.endpoint ^ packet.request_type) & 0x80 != 0 => {
+            return false;
+        }
         Body::Control(packet) => (packet.endpoint, u32::from(packet.length), &packet.data),
         Body::Bulk(packet) => (packet.endpoint, packet.length, &packet.data),
         Body::Interrupt(packet) => (packet.endpoint, u32::from(packet.length), &packet.data),

@@ -87,10 +87,9 @@ impl Interrupts {
             }
             set_msi(msi, setting);
         }
-        if msix_changed {
+        // Both, whichever changed: one that the hardware refused while the other was on can be had when that is off.
+        if msix_changed || msi_changed {
             self.sync_msix(hardware);
-        }
-        if msi_changed {
             self.sync_msi(hardware);
         }
     }

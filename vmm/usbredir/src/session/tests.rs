@@ -42,6 +42,7 @@ fn data_packet(from: Role) -> impl Strategy<Value = Body> {
         |((endpoint, length, mut data), (request, request_type, value, index), status)| {
             let length = u16::try_from(length).unwrap_or(u16::MAX);
             data.truncate(length.into());
+            let request_type = request_type & 0x7f | endpoint & 0x80;
             Body::Control(Control {
                 endpoint,
                 request,
