@@ -42,11 +42,12 @@ action = "ask"
 const OVERLAY: Duration = Duration::from_secs(30);
 
 fn desktops_by_keys(ward: &Ward) -> Outcome {
-    // A disk of its own for the audit log, so that it can be full.
-    ward.pc
-        .sh("rm -rf /tmp/state; mkdir -p /tmp/state; mount -t tmpfs -o size=8m state /tmp/state")?;
+    // A disk of its own for the audit log, so that it can be full while everything else is well.
+    ward.pc.sh(
+        "rm -rf /tmp/state; mkdir -p /tmp/state/audit; mount -t tmpfs -o size=1m,mode=700 audit /tmp/state/audit",
+    )?;
     let result = with_own_disk(ward);
-    ward.pc.sh("umount -l /tmp/state; rm -rf /tmp/state")?;
+    ward.pc.sh("umount -l /tmp/state/audit; rm -rf /tmp/state")?;
     result
 }
 
@@ -132,7 +133,7 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
 fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     ward.pc.progress("the disk of the audit log is full");
     let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
-    ward.pc.sh("dd if=/dev/zero of=/tmp/state/filler bs=4k 2>/dev/null; true")?;
+    ward.pc.sh("dd if=/dev/zero of=/tmp/state/audit/filler bs=4k 2>/dev/null; true")?;
     // What is left of the log's last page takes some entries yet.
     let full = |agent: &Agent<'_>| -> Outcome<bool> {
         agent.bulkhead(&["switch", "nowhere"])?;
@@ -150,7 +151,7 @@ fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Out
     person.chord(&["ctrl", "alt", "1"])?;
     person.see("the clinical banner", SOON, in_front(GREEN))?;
     chord_with_overlay(person, "v")?;
-    ward.pc.sh("rm /tmp/state/filler; truncate -s 0 /tmp/state/log/clinical.log")?;
+    ward.pc.sh("rm /tmp/state/audit/filler; truncate -s 0 /tmp/state/log/clinical.log")?;
     // It finds what it copied itself last.
     pastes_to_serial(person)?;
     serial_says(ward, "clinical", "PASTE=ok 7=")?;
