@@ -183,11 +183,11 @@ impl WardPc {
         let reply = self.request(json!({"op": "exec", "argv": argv}), time)?;
         ensure!(reply["timeout"] != true, "{argv:?} took longer than {time:?}: {reply}");
         let text = |key: &str| reply[key].as_str().unwrap_or_default().to_owned();
-        Ok(Output {
-            status: reply["status"].as_i64(),
-            stdout: text("stdout"),
-            stderr: text("stderr"),
-        })
+        let mut stderr = text("stderr");
+        if let Some(signal) = reply["signal"].as_i64() {
+            stderr += &format!("(killed by signal {signal})");
+        }
+        Ok(Output { status: reply["status"].as_i64(), stdout: text("stdout"), stderr })
     }
 
     /// Runs a shell line that has to succeed; returns what it printed.
