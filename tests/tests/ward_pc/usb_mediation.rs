@@ -419,6 +419,7 @@ fn through_restarts(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Ou
     let pid = agent.status()?["domains"][0]["pid"].as_u64().unwrap_or(0);
     ward.pc.sh(&format!("kill -9 {pid}"))?;
     wait_for(agent, "stick that waits", |device| device["state"] == "waiting")?;
+    no_disk_on_host(ward)?;
     wait_for(agent, "stick that is back", is_attached("read-only"))?;
     clinical.wait_ready()?;
     disk_in(&clinical, true)?;

@@ -216,9 +216,11 @@ impl Worker {
             Err(_) => Vec::new(), // not configured: only endpoint 0
         };
         for number in numbers {
+            // Not both in one: that would give the interface back to the driver when it is let go.
+            let _ = self.device.detach_kernel_driver(number);
             let interface = self
                 .device
-                .detach_and_claim_interface(number)
+                .claim_interface(number)
                 .wait()
                 .map_err(|source| ExportError::Usbfs { what: "claim an interface", source })?;
             self.open_pipes(number, &interface);
@@ -551,7 +553,8 @@ pub fn report_descriptors(found: &Found, interfaces: &[u8]) -> Vec<(u8, Vec<u8>)
             length: 4096,
         };
         // Keyboards that are there already have a driver of the host's.
-        let claimed = device.detach_and_claim_interface(*interface).wait().ok()?;
+        let _ = device.detach_kernel_driver(*interface);
+        let claimed = device.claim_interface(*interface).wait().ok()?;
         let report = claimed.control_in(setup, CONTROL_TIMEOUT).wait().ok()?;
         Some((*interface, report))
     };
