@@ -13,7 +13,7 @@
 //! | [`sockets`] | the sockets, in the main loop |
 //!
 //! A peer that breaks the protocol loses its connection; its device is unplugged, and the guest runs on. A socket takes one peer at
-//! a time; the next may connect when it is gone.
+//! a time; the next waits until it is gone.
 #![forbid(unsafe_code)]
 
 mod remote;

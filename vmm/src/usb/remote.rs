@@ -2,11 +2,11 @@
 //!
 //! | transfer | packets |
 //! | --- | --- |
-//! | control, bulk, interrupt to the device | one each way, under the transfer's number |
-//! | interrupt from the device | the host's end polls from the first transfer until the endpoint is stopped; what comes before it is asked for waits |
+//! | control, bulk, interrupt to the device | one each way, under an ID of the transfer's own |
+//! | interrupt from the device | the host's end polls from the first transfer until the endpoint is stopped; each answer is one packet of USB, and a short one ends a transfer; what comes before it is asked for waits |
 //! | SET_CONFIGURATION, SET_INTERFACE and their GETs | packets of their own, as the host's end must know of them |
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use usbredir::packet::{Bulk, Control, Interrupt, MAX_DATA, Speed as RemoteSpeed};
 use usbredir::{Body, Packet, Status as RemoteStatus};
@@ -14,9 +14,11 @@ use xhci::{
     EndpointAddress, Moved, Payload, Request, Speed, Standard, Status, Transfer, TransferId,
 };
 
-/// Data of one interrupt endpoint that wait for the guest to ask. A key that waits longer than this many others is worth nothing:
-/// what is newest is dropped, as it would be at a device whose own buffer is full.
+/// Packets of one interrupt endpoint that wait for the guest to ask. Beyond this the oldest is dropped: what a device said last is
+/// what holds, such as that a key is up.
 const EARLY_MAX: usize = 16;
+/// Stops that a peer has not acknowledged; one that never does is not waited for.
+const STOPS_MAX: usize = 64;
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub(super) enum Broken {
 /// A transfer that was asked of the device.
 #[derive(Debug)]
 struct Asked {
+    transfer: TransferId,
     /// Most bytes wanted from the device, or how many go to it.
     bytes: usize,
     from_device: bool,
@@ -64,15 +67,44 @@ struct Asked {
 struct Receiving {
     started: bool,
     early: VecDeque<(Status, Vec<u8>)>,
-    waiting: Option<(TransferId, usize)>,
+    waiting: Option<Waiting>,
+}
+
+/// A transfer from an interrupt endpoint, as far as it has come.
+#[derive(Debug)]
+struct Waiting {
+    id: TransferId,
+    /// Most bytes wanted.
+    bytes: usize,
+    /// Bytes of a full packet.
+    packet: usize,
+    got: Vec<u8>,
+}
+
+impl Waiting {
+    /// Takes a packet; says how the transfer ended if this was its last.
+    fn take(&mut self, status: Status, data: Vec<u8>) -> Option<Effect> {
+        let short = data.len() < self.packet;
+        if self.got.is_empty() {
+            self.got = data;
+        } else {
+            self.got.extend(data);
+        }
+        let done = short || status != Status::Success || self.got.len() >= self.bytes;
+        done.then(|| received(self.id, self.bytes, status, std::mem::take(&mut self.got)))
+    }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     there: bool,
+    /// By ID on the wire. That has 32 bits with peers that know no longer ones.
     asked: BTreeMap<u64, Asked>,
+    last_id: u32,
     receiving: BTreeMap<u8, Receiving>,
+    /// What stopped an endpoint: how that went is not the fate of its next start.
+    stops: BTreeSet<u64>,
 }
 
 fn status(status: RemoteStatus) -> Status {
@@ -150,8 +182,9 @@ impl Remote {
                 let status = RemoteStatus::Success;
                 Body::Bulk(Bulk { endpoint: address, status, length, stream: 0, data })
             }
-            Request::Interrupt { payload: Payload::In(_), .. } => {
-                return self.receive(id, address, bytes);
+            Request::Interrupt { payload: Payload::In(_), packet, .. } => {
+                let packet = usize::try_from(packet).unwrap_or(usize::MAX);
+                return self.receive(address, Waiting { id, bytes, packet, got: Vec::new() });
             }
             Request::Interrupt { payload: Payload::Out(data), .. } => {
                 let Ok(length) = u16::try_from(data.len()) else {
@@ -161,32 +194,46 @@ impl Remote {
                 Body::Interrupt(Interrupt { endpoint: address, status, length, data })
             }
         };
-        self.asked.insert(id.number(), Asked { bytes, from_device });
-        vec![Effect::Send(Packet { id: id.number(), body })]
+        let wire = self.next_id();
+        self.asked.insert(wire, Asked { transfer: id, bytes, from_device });
+        vec![Effect::Send(Packet { id: wire, body })]
     }
 
-    fn receive(&mut self, id: TransferId, address: u8, bytes: usize) -> Vec<Effect> {
-        let receiving = self.receiving.entry(address).or_default();
-        if let Some((status, data)) = receiving.early.pop_front() {
-            return vec![received(id, bytes, status, data)];
+    /// An ID that names nothing yet. Few transfers are under way at a time, so one is found at once.
+    fn next_id(&mut self) -> u64 {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            let id = u64::from(self.last_id);
+            if id != 0 && !self.asked.contains_key(&id) && !self.stops.contains(&id) {
+                return id;
+            }
         }
-        receiving.waiting = Some((id, bytes));
+    }
+
+    fn receive(&mut self, address: u8, mut waiting: Waiting) -> Vec<Effect> {
+        let id = self.next_id();
+        let receiving = self.receiving.entry(address).or_default();
+        while let Some((status, data)) = receiving.early.pop_front() {
+            if let Some(done) = waiting.take(status, data) {
+                return vec![done];
+            }
+        }
+        receiving.waiting = Some(waiting);
         if std::mem::replace(&mut receiving.started, true) {
             return Vec::new();
         }
-        let body = Body::StartInterruptReceiving { endpoint: address };
-        vec![Effect::Send(Packet { id: id.number(), body })]
+        vec![Effect::Send(Packet { id, body: Body::StartInterruptReceiving { endpoint: address } })]
     }
 
     /// The guest no longer wants a transfer.
     pub(super) fn cancel(&mut self, id: TransferId) -> Vec<Effect> {
         for receiving in self.receiving.values_mut() {
-            receiving.waiting.take_if(|(waiting, _)| *waiting == id);
+            receiving.waiting.take_if(|waiting| waiting.id == id);
         }
-        if self.asked.remove(&id.number()).is_none() {
-            return Vec::new();
-        }
-        vec![Effect::Send(Packet { id: id.number(), body: Body::CancelDataPacket })]
+        let wire = self.asked.iter().find(|(_, asked)| asked.transfer == id).map(|(wire, _)| *wire);
+        let Some(wire) = wire else { return Vec::new() };
+        self.asked.remove(&wire);
+        vec![Effect::Send(Packet { id: wire, body: Body::CancelDataPacket })]
     }
 
     /// The guest stopped or removed an endpoint.
@@ -194,10 +241,12 @@ impl Remote {
         let endpoint = endpoint.byte();
         match self.receiving.remove(&endpoint) {
             Some(Receiving { started: true, .. }) => {
-                vec![Effect::Send(Packet {
-                    id: 0,
-                    body: Body::StopInterruptReceiving { endpoint },
-                })]
+                let id = self.next_id();
+                if self.stops.len() >= STOPS_MAX {
+                    self.stops.pop_first();
+                }
+                self.stops.insert(id);
+                vec![Effect::Send(Packet { id, body: Body::StopInterruptReceiving { endpoint } })]
             }
             _ => Vec::new(),
         }
@@ -253,7 +302,7 @@ impl Remote {
                 }
             }
             Body::InterruptReceivingStatus { status, endpoint } => {
-                if status == RemoteStatus::Success {
+                if self.stops.remove(&id) || status == RemoteStatus::Success {
                     return Ok(Vec::new());
                 }
                 // It polls no longer; the next transfer starts it again.
@@ -271,25 +320,41 @@ impl Remote {
     fn answer(&mut self, id: u64, how: RemoteStatus, length: u32, data: Vec<u8>) -> Vec<Effect> {
         // Of a transfer that was cancelled, or never was.
         let Some(asked) = self.asked.remove(&id) else { return Vec::new() };
-        let id = TransferId::from_number(id);
         if asked.from_device {
-            return vec![received(id, asked.bytes, status(how), data)];
+            return vec![received(asked.transfer, asked.bytes, status(how), data)];
         }
         let most = u32::try_from(asked.bytes).unwrap_or(u32::MAX);
         // A request without data, such as SET_CONFIGURATION, moves none.
-        vec![Effect::Complete(id, status(how), Answer::Out(length.min(most)))]
+        vec![Effect::Complete(asked.transfer, status(how), Answer::Out(length.min(most)))]
     }
 
     fn interrupt(&mut self, endpoint: u8, how: RemoteStatus, data: Vec<u8>) -> Vec<Effect> {
         let Some(receiving) = self.receiving.get_mut(&endpoint) else { return Vec::new() };
-        match receiving.waiting.take() {
-            Some((id, bytes)) => vec![received(id, bytes, status(how), data)],
-            None => {
-                if receiving.early.len() < EARLY_MAX {
-                    receiving.early.push_back((status(how), data));
-                }
-                Vec::new()
+        if let Some(waiting) = &mut receiving.waiting {
+            let done = waiting.take(status(how), data);
+            if done.is_some() {
+                receiving.waiting = None;
             }
+            return done.into_iter().collect();
+        }
+        if receiving.early.len() >= EARLY_MAX {
+            receiving.early.pop_front();
+        }
+        receiving.early.push_back((status(how), data));
+        Vec::new()
+    }
+
+    /// A packet could not be sent: what waited for its answer ends without one.
+    pub(super) fn unsent(&mut self, packet: &Packet) -> Vec<Effect> {
+        let status = RemoteStatus::Invalid;
+        match packet.body {
+            Body::StartInterruptReceiving { endpoint } => {
+                if let Some(receiving) = self.receiving.get_mut(&endpoint) {
+                    receiving.started = false;
+                }
+                self.interrupt(endpoint, status, Vec::new())
+            }
+            _ => self.answer(packet.id, status, 0, Vec::new()),
         }
     }
 }

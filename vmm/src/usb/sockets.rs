@@ -98,10 +98,12 @@ impl Sockets {
     fn accept(&mut self, index: usize, ops: &mut EventOps) {
         let Some(socket) = self.all.get_mut(index) else { return };
         let Ok((stream, _)) = socket.listener.accept() else { return };
-        if socket.peer.is_some() {
-            return; // one at a time: it sees the end of the stream
-        }
         if stream.set_nonblocking(true).is_err() {
+            return;
+        }
+        // One at a time; the next waits until this one is gone.
+        if let Err(error) = ops.remove(Events::new(&socket.listener, EventSet::IN)) {
+            tracing::error!(?error, "a USB socket cannot be served");
             return;
         }
         if let Err(error) = ops.add(Events::new(&stream, EventSet::IN)) {
@@ -173,15 +175,12 @@ impl Sockets {
                     if let Err(error) = peer.session.send(&packet) {
                         // Too long for what this peer can, or before its hello: no answer will come.
                         tracing::debug!(%error, "not sent to a USB peer");
-                        let failed = refused(peer, &packet.body, packet.id);
-                        if let Some(effect) = failed {
-                            self.carry_out(index, vec![effect])?;
+                        for failed in peer.remote.unsent(&packet) {
+                            self.complete(failed);
                         }
                     }
                 }
-                Effect::Complete(id, status, moved) => {
-                    self.handle.with(|controller| controller.complete(id, status, moved.into()));
-                }
+                done @ Effect::Complete(..) => self.complete(done),
                 Effect::Attach(speed) => {
                     let attached = self.handle.with(|controller| {
                         let port = controller.free_port(speed)?;
@@ -192,12 +191,26 @@ impl Sockets {
                 }
                 Effect::Detach => {
                     if let Some(port) = self.peer(index).and_then(|peer| peer.port.take()) {
-                        self.handle.with(|controller| controller.detach(port));
+                        self.detach(port);
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    fn complete(&self, effect: Effect) {
+        if let Effect::Complete(id, status, moved) = effect {
+            self.handle.with(|controller| controller.complete(id, status, moved.into()));
+        }
+    }
+
+    /// Unplugs a device. What was wanted of it is not wanted of the next one at its port.
+    fn detach(&self, port: PortId) {
+        self.handle.with(|controller| {
+            controller.detach(port);
+            self.wires.forget(port);
+        });
     }
 
     /// What the controller wants done.
@@ -294,28 +307,14 @@ impl Sockets {
         // Its transfers die with the device.
         peer.remote.gone();
         if let Some(port) = peer.port {
-            self.handle.with(|controller| controller.detach(port));
+            self.detach(port);
+        }
+        if let Some(socket) = self.all.get(index)
+            && let Err(error) = ops.add(Events::new(&socket.listener, EventSet::IN))
+        {
+            tracing::error!(?error, "a USB socket cannot be served");
         }
     }
-}
-
-/// What a transfer ends with whose packet could not be sent.
-fn refused(peer: &mut Peer, body: &Body, id: u64) -> Option<Effect> {
-    let status = usbredir::Status::Invalid;
-    let answer = match body {
-        Body::Control(packet) => {
-            let length = 0;
-            let data = Vec::new();
-            Body::Control(usbredir::packet::Control { status, length, data, ..packet.clone() })
-        }
-        Body::Bulk(packet) => {
-            let length = 0;
-            let data = Vec::new();
-            Body::Bulk(usbredir::packet::Bulk { status, length, data, ..packet.clone() })
-        }
-        _ => return None,
-    };
-    peer.remote.arrived(usbredir::Packet { id, body: answer }).ok()?.pop()
 }
 
 impl MutEventSubscriber for Sockets {

@@ -51,6 +51,17 @@ impl Wires {
         let _ = self.kick.write(1);
     }
 
+    /// Drops what is wanted of a port whose device is gone. Call it under the controller's lock: then nothing of the former
+    /// device comes later.
+    pub(super) fn forget(&self, gone: PortId) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.wishes.retain(|wish| match wish {
+            Wish::Submit(transfer) => transfer.port != gone,
+            Wish::Reset(port) | Wish::Stopped(port, _) => *port != gone,
+            Wish::Cancel(_) => true,
+        });
+    }
+
     /// What is wanted since the last call, in order; and whether there was more than could be kept.
     pub(super) fn take(&self) -> (VecDeque<Wish>, bool) {
         let _ = self.kick.read();
@@ -74,5 +85,34 @@ impl Backend for Wires {
 
     fn endpoint_stopped(&mut self, port: PortId, endpoint: EndpointAddress) {
         self.push(Wish::Stopped(port, endpoint));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_wanted_of_a_device_that_went_is_not_wanted_of_the_next_one() {
+        let mut wires = Wires::new().unwrap();
+        let [gone, other] = [1, 2].map(PortId::new);
+        for port in [gone, other] {
+            wires.submit(Transfer {
+                id: TransferId::from_number(port.number().into()),
+                port,
+                endpoint: EndpointAddress::new(2),
+                request: xhci::Request::Bulk(xhci::Payload::Out(vec![1])),
+            });
+            wires.reset_port(port);
+            wires.endpoint_stopped(port, EndpointAddress::new(2));
+        }
+        wires.forget(gone);
+        let (left, lost) = wires.take();
+        let ports = left.iter().map(|wish| match wish {
+            Wish::Submit(transfer) => transfer.port,
+            Wish::Reset(port) | Wish::Stopped(port, _) => *port,
+            Wish::Cancel(_) => gone,
+        });
+        assert_eq!((ports.collect::<Vec<_>>(), lost), (vec![other; 3], false));
     }
 }

@@ -183,6 +183,8 @@ pub enum Request {
         payload: Payload,
         /// How often the device is to be asked, in microseconds.
         interval: u32,
+        /// Bytes of a packet, 1 to 1024: a shorter one ends the transfer.
+        packet: u32,
     },
 }
 

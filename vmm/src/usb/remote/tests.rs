@@ -54,36 +54,40 @@ fn control(request_type: u8, request: u8, value: u16, payload: Payload) -> Reque
 }
 
 fn wants_interrupt(id: u64, bytes: u32) -> Transfer {
-    transfer(id, 0x81, Request::Interrupt { payload: Payload::In(bytes), interval: 1000 })
+    transfer(
+        id,
+        0x81,
+        Request::Interrupt { payload: Payload::In(bytes), interval: 1000, packet: 8 },
+    )
 }
 
 #[test]
-fn bulk_and_control_go_under_the_transfers_number_and_come_back_as_its_end() {
+fn bulk_and_control_go_under_an_id_of_their_own_and_come_back_as_the_transfers_end() {
     let mut remote = there();
     let out = transfer(5, 0x02, Request::Bulk(Payload::Out(vec![1, 2, 3])));
     let status = RemoteStatus::Success;
     let bulk = |endpoint, status, length, data: &[u8]| {
         Body::Bulk(Bulk { endpoint, status, length, stream: 0, data: data.to_vec() })
     };
-    assert_eq!(remote.submit(out), [send(5, bulk(2, status, 3, &[1, 2, 3]))]);
-    let done = Packet { id: 5, body: bulk(2, status, 3, &[]) };
+    assert_eq!(remote.submit(out), [send(1, bulk(2, status, 3, &[1, 2, 3]))]);
+    let done = Packet { id: 1, body: bulk(2, status, 3, &[]) };
     let ended = Effect::Complete(TransferId::from_number(5), Status::Success, Answer::Out(3));
     assert_eq!(remote.arrived(done.clone()), Ok(vec![ended]));
     assert_eq!(remote.arrived(done), Ok(vec![]), "an answer to nothing");
 
     let read = transfer(6, 0x81, Request::Bulk(Payload::In(4)));
-    assert_eq!(remote.submit(read), [send(6, bulk(0x81, status, 4, &[]))]);
-    let more = Packet { id: 6, body: bulk(0x81, status, 6, &[9; 6]) };
+    assert_eq!(remote.submit(read), [send(2, bulk(0x81, status, 4, &[]))]);
+    let more = Packet { id: 2, body: bulk(0x81, status, 6, &[9; 6]) };
     assert_eq!(remote.arrived(more), Ok(vec![complete(6, Status::Babble, &[9; 4])]));
 
     let descriptor = transfer(7, 0, control(0x80, 6, 0x0100, Payload::In(18)));
     let effects = remote.submit(descriptor);
-    let [Effect::Send(Packet { id: 7, body: Body::Control(packet) })] = &effects[..] else {
+    let [Effect::Send(Packet { id: 3, body: Body::Control(packet) })] = &effects[..] else {
         panic!("{effects:?}");
     };
     assert_eq!((packet.endpoint, packet.length, packet.data.len()), (0x80, 18, 0));
     let stalled = Control { status: RemoteStatus::Stall, length: 0, ..packet.clone() };
-    let stalled = Packet { id: 7, body: Body::Control(stalled) };
+    let stalled = Packet { id: 3, body: Body::Control(stalled) };
     assert_eq!(remote.arrived(stalled), Ok(vec![complete(7, Status::Stall, &[])]));
 }
 
@@ -116,15 +120,75 @@ fn interrupt_data_are_polled_for_from_the_first_transfer_until_the_endpoint_stop
     for early in 0..EARLY_MAX as u8 + 5 {
         assert_eq!(remote.arrived(interrupt_packet(0x81, &[early])), Ok(vec![]));
     }
-    for kept in 0..EARLY_MAX as u8 {
+    for kept in 5..EARLY_MAX as u8 + 5 {
         let effects = remote.submit(wants_interrupt(2, 8));
         assert_eq!(effects, [complete(2, Status::Success, &[kept])]);
     }
     assert_eq!(remote.submit(wants_interrupt(3, 8)), [], "it polls already");
-    let stop = send(0, Body::StopInterruptReceiving { endpoint: 0x81 });
-    assert_eq!(remote.stopped(EndpointAddress::new(0x81)), [stop]);
+    let effects = remote.stopped(EndpointAddress::new(0x81));
+    let [Effect::Send(Packet { id: stop, body })] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(*body, Body::StopInterruptReceiving { endpoint: 0x81 });
     assert_eq!(remote.stopped(EndpointAddress::new(0x81)), []);
     assert_eq!(remote.arrived(interrupt_packet(0x81, &[9])), Ok(vec![]), "too late");
+
+    // How the stop went comes when the guest has started the endpoint again, and is nothing to that.
+    remote.submit(wants_interrupt(4, 8));
+    let body = Body::InterruptReceivingStatus { status: RemoteStatus::Cancelled, endpoint: 0x81 };
+    assert_eq!(remote.arrived(Packet { id: *stop, body }), Ok(vec![]));
+    let data = remote.arrived(interrupt_packet(0x81, &[1]));
+    assert_eq!(data, Ok(vec![complete(4, Status::Success, &[1])]));
+}
+
+#[test]
+fn a_report_of_several_packets_is_one_transfer() {
+    let mut remote = there();
+    remote.submit(wants_interrupt(1, 20));
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[1; 8])), Ok(vec![]));
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[2; 8])), Ok(vec![]));
+    let whole = [&[1; 8][..], &[2; 8], &[3; 4]].concat();
+    let end = remote.arrived(interrupt_packet(0x81, &[3; 4]));
+    assert_eq!(end, Ok(vec![complete(1, Status::Success, &whole)]));
+
+    for packet in [&[4; 8][..], &[5; 2], &[6; 8]] {
+        assert_eq!(remote.arrived(interrupt_packet(0x81, packet)), Ok(vec![]));
+    }
+    let early = [&[4; 8][..], &[5; 2]].concat();
+    assert_eq!(remote.submit(wants_interrupt(2, 20)), [complete(2, Status::Success, &early)]);
+    assert_eq!(remote.submit(wants_interrupt(3, 20)), []);
+    let end = remote.arrived(interrupt_packet(0x81, &[]));
+    assert_eq!(end, Ok(vec![complete(3, Status::Success, &[6; 8])]), "an empty packet ends it");
+    remote.submit(wants_interrupt(4, 12));
+    remote.arrived(interrupt_packet(0x81, &[7; 8])).unwrap();
+    let end = remote.arrived(interrupt_packet(0x81, &[8; 8]));
+    let whole = [&[7; 8][..], &[8; 4]].concat();
+    assert_eq!(end, Ok(vec![complete(4, Status::Babble, &whole)]));
+}
+
+#[test]
+fn what_cannot_be_sent_ends() {
+    let mut remote = there();
+    let ended = |remote: &mut Remote, effects: Vec<Effect>| {
+        let [Effect::Send(packet)] = &effects[..] else { panic!("{effects:?}") };
+        remote.unsent(packet)
+    };
+    let set = remote.submit(transfer(1, 0, control(0x00, 9, 2, Payload::Out(Vec::new()))));
+    let out = |id| Effect::Complete(TransferId::from_number(id), Status::Error, Answer::Out(0));
+    assert_eq!(ended(&mut remote, set), [out(1)]);
+    let bulk = remote.submit(transfer(2, 0x81, Request::Bulk(Payload::In(4))));
+    assert_eq!(ended(&mut remote, bulk), [complete(2, Status::Error, &[])]);
+    let start = remote.submit(wants_interrupt(3, 8));
+    assert_eq!(ended(&mut remote, start), [complete(3, Status::Error, &[])]);
+    assert_eq!(remote.submit(wants_interrupt(4, 8)).len(), 1, "it is started again");
+}
+
+#[test]
+fn ids_stay_within_32_bits_whatever_the_transfers_are_called() {
+    let mut remote = Remote { last_id: u32::MAX - 1, ..there() };
+    for number in [0x1_0000_0000_0001, 0x2_0000_0000_0001, 0x3_0000_0000_0001] {
+        let effects = remote.submit(transfer(number, 0x81, Request::Bulk(Payload::In(4))));
+        let [Effect::Send(Packet { id, .. })] = &effects[..] else { panic!("{effects:?}") };
+        assert!(*id != 0 && *id <= u32::MAX.into());
+    }
 }
 
 #[test]
@@ -135,7 +199,7 @@ fn an_interrupt_endpoint_that_stalls_is_started_again_by_the_next_transfer() {
     let stalled = remote.arrived(Packet { id: 0, body });
     assert_eq!(stalled, Ok(vec![complete(1, Status::Stall, &[])]));
     let start = send(2, Body::StartInterruptReceiving { endpoint: 0x81 });
-    assert_eq!(remote.submit(wants_interrupt(2, 8)), [start]);
+    assert_eq!(remote.submit(wants_interrupt(2, 8)), [start], "started again");
 }
 
 #[test]
@@ -143,7 +207,7 @@ fn a_cancelled_transfer_is_cancelled_over_there_and_its_answer_dropped() {
     let mut remote = there();
     remote.submit(transfer(5, 0x81, Request::Bulk(Payload::In(4))));
     let id = TransferId::from_number(5);
-    assert_eq!(remote.cancel(id), [send(5, Body::CancelDataPacket)]);
+    assert_eq!(remote.cancel(id), [send(1, Body::CancelDataPacket)]);
     assert_eq!(remote.cancel(id), []);
     remote.submit(wants_interrupt(6, 8));
     assert_eq!(remote.cancel(TransferId::from_number(6)), []);

@@ -220,7 +220,9 @@ impl Endpoint {
         };
         let request = match (&found, self.kind) {
             (Found::Control(control), _) => Request::Control { setup: control.setup, payload },
-            (_, EndpointType::Interrupt) => Request::Interrupt { payload, interval: self.interval },
+            (_, EndpointType::Interrupt) => {
+                Request::Interrupt { payload, interval: self.interval, packet: self.packet }
+            }
             _ => Request::Bulk(payload),
         };
         let id = self.pipe.transfer_id(around.next_id);

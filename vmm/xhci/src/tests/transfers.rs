@@ -262,7 +262,7 @@ fn an_interrupt_endpoint_says_how_often_it_is_asked() {
     let payload = Payload::In(8);
     let transfer = driver.last();
     assert_eq!(transfer.endpoint.byte(), 0x82);
-    assert_eq!(transfer.request, Request::Interrupt { payload, interval: 1000 });
+    assert_eq!(transfer.request, Request::Interrupt { payload, interval: 1000, packet: 64 });
 }
 
 #[test]
