@@ -5,12 +5,12 @@
 //! | `<runtime>/control.sock` | the command line's way in | all may connect; see [`crate::control::roles`] |
 //! | `<runtime>/agent.lock` | one agent at a time | |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
+//! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-external` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
 //! | `<state>/audit/`, `<state>/keys/` | the audit log and its key, see [`crate::recorder`] | root alone |
-//! | `<state>/usb-switches.json` | the kernel's USB switches as they were | root alone |
 //! | `<state>/handover.json` | former drivers of what is handed over | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |
@@ -84,10 +84,10 @@ impl Layout {
         (1..=DEVICES_PER_DOMAIN).map(move |number| directory.join(format!("usb-{number}.sock")))
     }
 
-    /// What the kernel's switches for USB were before the agent took them.
+    /// What the kernel's switches for USB were before the agent took them. They last until the next boot, as this does.
     #[must_use]
     pub fn usb_switches(&self) -> PathBuf {
-        self.state.join("usb-switches.json")
+        self.runtime.join("usb-switches.json")
     }
 
     /// The agent's control socket.

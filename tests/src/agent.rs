@@ -148,11 +148,20 @@ impl<'a> Agent<'a> {
         Ok(serde_json::from_str(&output.stdout)?)
     }
 
-    /// The end of the agent's log.
+    /// The end of the agent's log and of the guests', and what each thread of a VMM does: twice, so that one that works is
+    /// told from one that waits (user and system time are the 14th and 15th figure; proc(5)).
     pub fn logs(&self) -> String {
         let serial =
             self.pc.sh("for f in /tmp/state/log/*; do echo \"-- $f\"; tail -c 1500 $f; done; true");
-        format!("--- agent\n{}\n{}", self.pc.tail("/tmp/agent.log"), serial.unwrap_or_default())
+        let threads = self.pc.sh("for round in 1 2; do for t in /proc/[0-9]*/task/*; do \
+             grep -q bulkhead-vmm $t/../../comm 2>/dev/null && echo $(cut -d' ' -f1-3,14,15 $t/stat) $(cat $t/wchan $t/syscall); \
+             done; sleep $((2 - round)); done; true");
+        format!(
+            "--- agent\n{}\n{}\n--- threads\n{}",
+            self.pc.tail("/tmp/agent.log"),
+            serial.unwrap_or_default(),
+            threads.unwrap_or_default()
+        )
     }
 
     /// Waits for the agent's end; returns its exit status.

@@ -19,15 +19,18 @@ pub trait Place: Sized {
     fn answers(&self) -> bool;
 }
 
-/// Runs the tests whose names contain a word of the command line, or all; `false` when one failed.
+/// Runs the tests whose names contain a word of the command line, or all; `false` when one failed. `--rounds=N` runs
+/// each of them N times, to look for one that fails now and then.
 ///
 /// A test that fails on a PC that no longer answers is run once more on a new one: emulated processors
 /// are not perfect, and a fault of ours fails there again. What happened to the first is printed.
 pub fn run<T: Place>(tests: &[Test<T>]) -> bool {
     let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let rounds = std::env::args().find_map(|a| a.strip_prefix("--rounds=")?.parse().ok());
     let chosen: Vec<_> = tests
         .iter()
         .filter(|(name, _)| words.is_empty() || words.iter().any(|w| name.contains(w.as_str())))
+        .flat_map(|test| std::iter::repeat_n(test, rounds.unwrap_or(1)))
         .collect();
     let mut place = match T::start() {
         Ok(place) => Some(place),
