@@ -27,8 +27,10 @@ pub mod peers;
 pub mod qmp;
 pub mod runner;
 pub mod seat;
+pub mod usb_device;
 pub mod ward;
 pub mod wardpc;
+mod watch;
 
 pub use guest::Guest;
 pub use network::Network;

@@ -6,12 +6,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::qmp::Qmp;
+use crate::watch::Watch;
 use crate::{Failure, Network, Outcome, ensure};
 
 /// Longest from power-on to the first answer.
@@ -47,6 +48,7 @@ pub struct WardPc {
     channel: Mutex<Channel>,
     dir: PathBuf,
     started: Instant,
+    watch: Arc<Watch>,
 }
 
 struct Channel {
@@ -84,6 +86,10 @@ impl WardPc {
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
+            .args([
+                "-qmp",
+                &format!("unix:{},server=on,wait=off", text(&dir.join(crate::watch::MONITOR))),
+            ])
             .args(["-kernel", &text(&share.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
             // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
@@ -133,6 +139,7 @@ impl WardPc {
             channel: Mutex::new(Channel { stream: BufReader::new(stream), next: 0 }),
             dir: dir.to_owned(),
             started,
+            watch: Watch::start(dir)?,
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
@@ -161,6 +168,7 @@ impl WardPc {
         request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
         channel.stream.get_ref().set_read_timeout(Some(time + MARGIN))?;
         channel.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let _watched = self.watch.over(&request);
         loop {
             let mut line = String::new();
             let read = channel.stream.read_line(&mut line);
@@ -225,6 +233,11 @@ impl WardPc {
     /// Makes a tap interface.
     pub fn make_tap(&self, name: &str) -> Outcome {
         self.request(json!({"op": "tap", "name": name}), Duration::from_secs(5)).map(drop)
+    }
+
+    /// Resets a USB device of the PC's, given its node, as the kernel does of its own accord: whoever has it.
+    pub fn reset_usb(&self, node: &str) -> Outcome {
+        self.request(json!({"op": "usb-reset", "node": node}), Duration::from_secs(20)).map(drop)
     }
 
     /// Makes the second screen larger or smaller, as a person does with a window (RFB 3.8, sections 7.1 to 7.3, and

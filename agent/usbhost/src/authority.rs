@@ -7,10 +7,11 @@
 //! | `usbN/authorized_default` | 0: a device that is plugged in is not configured |
 //! | `usbN/interface_authorized_default` | 0: when it is, no driver may have its interfaces |
 //! | `DEVICE/authorized` | 1 to read what it is; 0 to switch it off again |
-//! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that |
+//! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that. 0 as soon as nobody has it |
 //! | `/sys/bus/usb/drivers_probe` | asks the drivers: for the seat's keyboards and mice, and hubs |
 //!
-//! So a stick is never a block device of the host, not even for a moment. What the switches were before is kept in a file until they
+//! So a stick is never a block device of the host, not even for a moment. While a device's interfaces are authorised, its port is
+//! [ours](usbport::Claim) too: the kernel asks drivers again when it resets a device of its own accord. What the switches were before is kept in a file until they
 //! are put back, so that an agent that was killed leaves no PC without USB after the next one ends.
 
 use std::collections::BTreeMap;
@@ -97,20 +98,12 @@ impl Authority {
         write(self.sysfs.path(id, "authorized"), "1")
     }
 
-    /// Lets usbfs claim its interfaces. Interfaces come anew with each configuration.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn admit(&self, id: &BusId) -> Result<(), SwitchError> {
-        admit(&self.sysfs, id)
-    }
-
     /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
     ///
     /// # Errors
     /// It is gone.
     pub fn give_to_host(&self, id: &BusId) -> Result<(), SwitchError> {
-        self.admit(id)?;
+        admit(&self.sysfs, id)?;
         for interface in self.sysfs.interfaces(id) {
             // An interface that no driver wants is no failure.
             let _ = fs::write(&self.probe, &interface);
@@ -161,10 +154,19 @@ impl Drop for Authority {
     }
 }
 
-/// See [`Authority::admit`].
+/// Lets a driver, or usbfs, claim a device's interfaces. Interfaces come anew with each configuration.
 pub(crate) fn admit(sysfs: &Sysfs, id: &BusId) -> Result<(), SwitchError> {
+    set(sysfs, id, "1")
+}
+
+/// Takes a device's interfaces from whoever has them.
+pub(crate) fn withdraw(sysfs: &Sysfs, id: &BusId) -> Result<(), SwitchError> {
+    set(sysfs, id, "0")
+}
+
+fn set(sysfs: &Sysfs, id: &BusId, value: &str) -> Result<(), SwitchError> {
     for interface in sysfs.interfaces(id) {
-        write(sysfs.devices.join(interface).join("authorized"), "1")?;
+        write(sysfs.devices.join(interface).join("authorized"), value)?;
     }
     Ok(())
 }
@@ -197,7 +199,7 @@ mod tests {
             (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
             ("1".into(), "0".into())
         );
-        authority.admit(&id).unwrap();
+        admit(&sysfs, &id).unwrap();
         assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
         authority.switch_off(&id).unwrap();
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");

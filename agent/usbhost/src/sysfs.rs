@@ -24,6 +24,17 @@ impl BusId {
         &self.0
     }
 
+    /// The hub it is plugged into, and the port there, from 1. A root hub is plugged in nowhere.
+    #[must_use]
+    pub fn parent(&self) -> Option<(Self, u8)> {
+        let (bus, ports) = self.0.split_once('-')?;
+        let (hub, port) = match ports.rsplit_once('.') {
+            Some((hub, port)) => (format!("{bus}-{hub}"), port),
+            None => (format!("usb{bus}"), ports),
+        };
+        Some((Self(hub), port.parse().ok()?))
+    }
+
     /// Whether it is a controller's root hub.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -182,6 +193,13 @@ impl Sysfs {
         })
     }
 
+    /// A device's or hub's node in usbfs.
+    pub(crate) fn node(&self, id: &BusId) -> Option<PathBuf> {
+        let number = |name: &str| self.read(id, name)?.parse::<u8>().ok();
+        let (bus, address) = (number("busnum")?, number("devnum")?);
+        Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{address:03}")))
+    }
+
     pub(crate) fn path(&self, id: &BusId, name: &str) -> PathBuf {
         self.devices.join(id.as_str()).join(name)
     }
@@ -294,6 +312,20 @@ pub(crate) mod tests {
         assert!(sysfs.host_needs(&id, "/dev/sda1 / ext4\n/dev/sdb1 /boot vfat rw 0 0\n"));
         fs::create_dir_all(disk.join("sdb1/holders/dm-0")).unwrap();
         assert!(sysfs.host_needs(&id, ""));
+    }
+
+    #[test]
+    fn a_device_knows_the_hub_and_the_port_it_is_plugged_into() {
+        for (device, hub, port) in
+            [("1-4", "usb1", 4), ("12-4.2", "12-4", 2), ("1-1.2.13", "1-1.2", 13)]
+        {
+            let parent = device.parse::<BusId>().unwrap().parent();
+            assert_eq!(parent, Some((hub.parse().unwrap(), port)));
+        }
+        assert_eq!("usb1".parse::<BusId>().unwrap().parent(), None);
+        let (_dir, sysfs) = tree();
+        assert_eq!(sysfs.node(&"1-4".parse().unwrap()), Some("/dev/bus/usb/001/007".into()));
+        assert_eq!(sysfs.node(&"1-5".parse().unwrap()), None);
     }
 
     #[test]

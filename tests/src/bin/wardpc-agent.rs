@@ -2,7 +2,7 @@
 //!
 //! One JSON object a line: `exec` runs a program to its end, `spawn` starts one, `wait` asks after it,
 //! `ask` sends a line to a Unix socket and brings the answer back; `plug`, `press` and `pull` are for keyboards that
-//! QEMU does not have.
+//! QEMU does not have; `tap` makes a network interface, `usb-reset` resets a device as the kernel does of its own accord.
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -138,6 +138,9 @@ impl Agent {
             Some("tap") => {
                 tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
             }
+            Some("usb-reset") => {
+                reset_usb(request["node"].as_str().ok_or("no node")?).map_err(|e| e.to_string())
+            }
             _ => Err("no such op".into()),
         }
     }
@@ -265,6 +268,16 @@ fn tap(name: &str) -> std::io::Result<Value> {
         (set, libc::ioctl(file.as_raw_fd(), TUNSETPERSIST, 1))
     };
     if set < 0 || kept < 0 { Err(std::io::Error::last_os_error()) } else { Ok(json!({})) }
+}
+
+/// Resets a USB device, whoever has it (linux/usbdevice_fs.h).
+fn reset_usb(node: &str) -> std::io::Result<Value> {
+    use std::os::fd::AsRawFd;
+    const USBDEVFS_RESET: libc::c_ulong = 0x5514;
+    let file = OpenOptions::new().read(true).write(true).open(node)?;
+    // SAFETY: the request takes no argument.
+    let done = unsafe { libc::ioctl(file.as_raw_fd(), USBDEVFS_RESET) };
+    if done < 0 { Err(std::io::Error::last_os_error()) } else { Ok(json!({})) }
 }
 
 fn ended(status: std::process::ExitStatus) -> Value {

@@ -8,7 +8,6 @@ mod clipboard;
 mod seat;
 mod seat_trouble;
 mod usb;
-mod usb_mediation;
 mod vmm;
 
 use tests::runner::{self, Test};
@@ -24,7 +23,6 @@ fn main() {
         seat_trouble::TESTS,
         clipboard::TESTS,
         usb::TESTS,
-        usb_mediation::TESTS,
     ]
     .concat();
     std::process::exit(if runner::run(&tests) { 0 } else { 101 });

@@ -53,8 +53,8 @@ impl Broker {
         let hid = identity.hid_interfaces();
         // What is a keyboard by its boot interface need not be asked, and must not be taken from its driver.
         if !hid.is_empty() && !identity.is_the_seats() {
-            self.authority.admit(id).map_err(|error| explain(&error))?;
-            let reports = usbhost::export::report_descriptors(&found, &hid);
+            let reports = usbhost::export::report_descriptors(&self.sysfs, &found, &hid);
+            let reports = reports.map_err(|error| explain(&error))?;
             identity = Identity::of(&found, &reports)?;
         }
         if let Some(device) = self.devices.get_mut(id) {

@@ -68,6 +68,11 @@ pub enum ExportError {
         #[source]
         source: nusb::Error,
     },
+    /// Its port cannot be had.
+    #[error(
+        "its port cannot be kept from the host's own drivers: is another program using it? The agent has to be root"
+    )]
+    Port(#[source] std::io::Error),
     /// No thread.
     #[error("no thread for the device")]
     Thread(#[source] std::io::Error),
@@ -96,8 +101,8 @@ pub struct Export {
 }
 
 impl Export {
-    /// Opens the device, whose interfaces are [admitted](crate::Authority::admit), and has it introduce itself. `say` is called on
-    /// the device's own thread.
+    /// Opens the device, which is [read](crate::Authority::read), and has it introduce itself. `say` is called on the device's own
+    /// thread.
     ///
     /// # Errors
     /// It cannot be used.
@@ -110,12 +115,11 @@ impl Export {
         let waiting = Arc::new(AtomicUsize::new(0));
         let mut worker = Worker {
             device: open(&found)?,
-            sysfs,
-            found,
             interfaces: BTreeMap::new(),
             pipes: BTreeMap::new(),
             say: Box::new(say),
             waker: Waker::from(Arc::new(Bell(inbox.clone()))),
+            hold: Hold::take(sysfs, found)?,
         };
         worker.claim()?;
         let counted = Arc::clone(&waiting);
@@ -161,12 +165,41 @@ fn open(found: &Found) -> Result<nusb::Device, ExportError> {
     info.open().wait().map_err(|source| ExportError::Usbfs { what: "open", source })
 }
 
-struct Worker {
+/// Keeps the host's drivers off a device whose interfaces are admitted, until it is dropped; then they are not any more.
+struct Hold {
     sysfs: Sysfs,
     found: Found,
-    device: nusb::Device,
-    interfaces: BTreeMap<u8, nusb::Interface>,
+    _port: usbport::Claim,
+}
+
+impl Hold {
+    fn take(sysfs: Sysfs, found: Found) -> Result<Self, ExportError> {
+        let (hub, port) = found.bus_id.parent().ok_or(ExportError::Gone)?;
+        let node = sysfs.node(&hub).ok_or(ExportError::Gone)?;
+        let port = usbport::Claim::take(&node, port).map_err(ExportError::Port)?;
+        Ok(Self { sysfs, found, _port: port })
+    }
+
+    /// Admits the interfaces of the configuration it is in.
+    fn admit(&self) {
+        // One that went meanwhile cannot be claimed, and that is told.
+        let _ = authority::admit(&self.sysfs, &self.found.bus_id);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        // One that is gone has no interfaces.
+        let _ = authority::withdraw(&self.sysfs, &self.found.bus_id);
+    }
+}
+
+/// In this order let go: whoever waits is told of the end when nothing is held any more.
+struct Worker {
     pipes: BTreeMap<u8, Pipe>,
+    interfaces: BTreeMap<u8, nusb::Interface>,
+    device: nusb::Device,
+    hold: Hold,
     say: Box<dyn Fn(Said) + Send>,
     waker: Waker,
 }
@@ -207,8 +240,7 @@ impl Worker {
     /// Claims every interface of the configuration it is in.
     fn claim(&mut self) -> Result<(), ExportError> {
         self.release();
-        // One that went meanwhile fails below.
-        let _ = authority::admit(&self.sysfs, &self.found.bus_id);
+        self.hold.admit();
         let numbers: Vec<u8> = match self.device.active_configuration() {
             Ok(configuration) => {
                 configuration.interfaces().map(|interface| interface.interface_number()).collect()
@@ -259,7 +291,7 @@ impl Worker {
     fn introduce(&self) {
         self.describe();
         let descriptor = self.device.device_descriptor();
-        let speed = match self.found.speed.as_str() {
+        let speed = match self.hold.found.speed.as_str() {
             "1.5" => Speed::Low,
             "12" => Speed::Full,
             "480" => Speed::High,
@@ -271,8 +303,8 @@ impl Worker {
             class: descriptor.class(),
             subclass: descriptor.subclass(),
             protocol: descriptor.protocol(),
-            vendor: self.found.vendor,
-            product: self.found.product,
+            vendor: self.hold.found.vendor,
+            product: self.hold.found.product,
             version: descriptor.device_version(),
         };
         self.tell(0, Body::DeviceConnect(connect));
@@ -374,10 +406,10 @@ impl Worker {
         self.interfaces.clear();
         // The handle ends with a reset; the device keeps its address, or it is another device.
         let _ = self.device.reset().wait();
-        let again = || -> Result<nusb::Device, ExportError> { open(&self.found) };
+        let again = || -> Result<nusb::Device, ExportError> { open(&self.hold.found) };
         self.device = again().map_err(|error| error.to_string())?;
         self.claim().map_err(|error| error.to_string())?;
-        if let Some(found) = self.sysfs.find(&self.found.bus_id) {
+        if let Some(found) = self.hold.sysfs.find(&self.hold.found.bus_id) {
             (self.say)(Said::Descriptors(found.descriptors));
         }
         Ok(())
@@ -538,11 +570,18 @@ fn timed(error: TransferError) -> Status {
     if error == TransferError::Cancelled { Status::Timeout } else { status(error) }
 }
 
-/// The HID report descriptors (HID 1.11, 7.1.1) of these interfaces, which are [admitted](crate::Authority::admit); none where
-/// the device does not answer. At most 4 KiB each.
-#[must_use]
-pub fn report_descriptors(found: &Found, interfaces: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let Ok(device) = open(found) else { return Vec::new() };
+/// The HID report descriptors (HID 1.11, 7.1.1) of these interfaces; none where the device does not answer. At most 4 KiB each.
+///
+/// # Errors
+/// The device cannot be used.
+pub fn report_descriptors(
+    sysfs: &Sysfs,
+    found: &Found,
+    interfaces: &[u8],
+) -> Result<Vec<(u8, Vec<u8>)>, ExportError> {
+    let hold = Hold::take(sysfs.clone(), found.clone())?;
+    hold.admit();
+    let device = open(found)?;
     let read = |interface: &u8| {
         let setup = ControlIn {
             control_type: ControlType::Standard,
@@ -558,5 +597,5 @@ pub fn report_descriptors(found: &Found, interfaces: &[u8]) -> Vec<(u8, Vec<u8>)
         let report = claimed.control_in(setup, CONTROL_TIMEOUT).wait().ok()?;
         Some((*interface, report))
     };
-    interfaces.iter().filter_map(read).collect()
+    Ok(interfaces.iter().filter_map(read).collect())
 }

@@ -1,0 +1,111 @@
+//! Devices that do not exist, at the simulated PC's own USB ports: QEMU's `usb-redir` has them from a stream of ours.
+
+mod security_key;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread::JoinHandle;
+
+use serde_json::json;
+use usbfilter::stick::Stick;
+use usbredir::{Body, Packet, Role, Session};
+
+pub use security_key::SecurityKey;
+
+use crate::qmp::Qmp;
+use crate::{Failure, Outcome, WardPc};
+
+/// What a device does.
+pub trait Model: Send + 'static {
+    /// What it says of itself when it is plugged in.
+    fn hello(&self) -> Vec<Packet>;
+    /// A packet for it; what it answers is added to `answers`.
+    fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>);
+}
+
+impl Model for Stick {
+    fn hello(&self) -> Vec<Packet> {
+        Self::hello()
+    }
+
+    fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>) {
+        match packet.body {
+            Body::Bulk(_)
+            | Body::Control(_)
+            | Body::SetConfiguration(_)
+            | Body::GetConfiguration
+            | Body::CancelDataPacket
+            | Body::Reset => Self::take(self, packet, answers),
+            _ => {}
+        }
+    }
+}
+
+/// A device in one of the PC's ports.
+pub struct Plugged {
+    name: String,
+    ours: UnixStream,
+    server: JoinHandle<()>,
+}
+
+impl Plugged {
+    /// Plugs it into this port of the PC's controller.
+    pub fn plug(
+        pc: &WardPc,
+        qmp: &mut Qmp,
+        name: &str,
+        port: &str,
+        model: impl Model,
+    ) -> Outcome<Self> {
+        let socket = pc.dir().join(name);
+        let _ = std::fs::remove_file(&socket); // of one that was plugged in before
+        let listener = UnixListener::bind(&socket)?;
+        let addr = json!({"type": "unix", "data": {"path": socket}});
+        let backend = json!({"type": "socket", "data": {"addr": addr, "server": false}});
+        qmp.execute("chardev-add", json!({"id": name, "backend": backend}))?;
+        let (stream, _) = listener.accept()?;
+        let ours = stream.try_clone()?;
+        let server = std::thread::spawn(move || serve(stream, model));
+        let device = json!({"driver": "usb-redir", "id": name, "bus": "xhci.0", "port": port, "chardev": name});
+        qmp.execute("device_add", device)?;
+        Ok(Self { name: name.to_owned(), ours, server })
+    }
+
+    /// Pulls it out.
+    pub fn pull(self, qmp: &mut Qmp) -> Outcome {
+        qmp.execute("device_del", json!({"id": self.name}))?;
+        self.ours.shutdown(Shutdown::Both)?;
+        self.server.join().map_err(|_| Failure("the device's end failed".into()))?;
+        // Gone once QEMU has seen the end of the stream.
+        qmp.until("chardev-remove", &json!({"id": self.name}))
+    }
+}
+
+/// Serves a device until the stream ends.
+fn serve(mut stream: UnixStream, mut model: impl Model) {
+    let mut session = Session::new(Role::Host, "tests");
+    let mut buffer = vec![0; 65536];
+    let mut answers = Vec::new();
+    loop {
+        while !session.output().is_empty() {
+            let Ok(count) = stream.write(session.output()) else { return };
+            session.sent(count);
+        }
+        let room = session.room().min(buffer.len());
+        let Some(space) = buffer.get_mut(..room) else { return };
+        let Ok(count @ 1..) = stream.read(space) else { return };
+        session.feed(space.get(..count).unwrap_or_default());
+        while let Ok(Some(packet)) = session.next() {
+            match packet.body {
+                Body::Hello { .. } => answers.extend(model.hello()),
+                _ => model.take(packet, &mut answers),
+            }
+        }
+        for answer in answers.drain(..) {
+            if session.send(&answer).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Looks at what the simulated processor does when an answer takes long, and has it forget its translations.
+//!
+//! TCG now and then keeps the translation of code that has been changed since (docs/decisions/0003-one-simulated-processor.md): a kernel
+//! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::Outcome;
+use crate::qmp::Qmp;
+
+/// QEMU's second monitor, in the PC's folder; the first is the tests'.
+pub(crate) const MONITOR: &str = "monitor";
+/// What an answer takes when something is wrong.
+const LONG: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(1);
+/// Times the processor is looked at.
+const SAMPLES: usize = 4;
+/// How long it goes in single steps: long enough to come round any loop.
+const STEPS: Duration = Duration::from_millis(300);
+
+/// Which question is open.
+#[derive(Default)]
+pub(crate) struct Watch(Mutex<Option<(Instant, String)>>);
+
+/// A question until its answer.
+pub(crate) struct Watched<'a>(&'a Watch);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
+}
+
+impl Watch {
+    pub(crate) fn start(dir: &Path) -> Outcome<Arc<Self>> {
+        let this = Arc::new(Self::default());
+        let weak = Arc::downgrade(&this);
+        let mut qemu = Qmp::connect(&dir.join(MONITOR))?;
+        std::thread::spawn(move || keep(&weak, &mut qemu));
+        Ok(this)
+    }
+
+    /// A question is open until what this returns is dropped.
+    pub(crate) fn over(&self, question: &Value) -> Watched<'_> {
+        self.set(Some((Instant::now(), question.to_string().chars().take(200).collect())));
+        Watched(self)
+    }
+
+    fn set(&self, open: Option<(Instant, String)>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// The question that has been open for long; it counts anew from now on.
+    fn late(&self) -> Option<String> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, question) = open.as_mut().filter(|(since, _)| since.elapsed() >= LONG)?;
+        *since = Instant::now();
+        Some(question.clone())
+    }
+}
+
+fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
+    while let Some(watch) = watch.upgrade() {
+        if let Some(question) = watch.late() {
+            eprintln!("no answer for {LONG:?} to {question}");
+            match look_and_translate_anew(qemu) {
+                Ok(seen) => eprintln!("{seen}the processor has translated anew"),
+                Err(error) => eprintln!("QEMU does not answer: {}", error.0),
+            }
+        }
+        drop(watch);
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Where the processor is, and at what code.
+fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<String> {
+    let mut seen = String::new();
+    for _ in 0..SAMPLES {
+        let registers = qemu.monitor("info registers")?;
+        seen.extend(
+            registers
+                .lines()
+                .filter(|line| line.contains("RIP="))
+                .map(|line| line.to_owned() + "\n"),
+        );
+        std::thread::sleep(Duration::from_millis(7));
+    }
+    seen += &qemu.monitor("x /6i $pc").unwrap_or_default();
+    qemu.monitor("singlestep on")?;
+    std::thread::sleep(STEPS);
+    qemu.monitor("singlestep off")?;
+    Ok(seen)
+}
