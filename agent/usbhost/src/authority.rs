@@ -98,6 +98,14 @@ impl Authority {
         write(self.sysfs.path(id, "authorized"), "1")
     }
 
+    /// Takes its interfaces from whoever has them: a device that was there before this.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn withdraw(&self, id: &BusId) -> Result<(), SwitchError> {
+        withdraw(&self.sysfs, id)
+    }
+
     /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
     ///
     /// # Errors

@@ -1,6 +1,10 @@
 //! Joins two listeners: `bridge ADDRESS ADDRESS`, each `HOST:PORT` or the path of a Unix socket. Connects to both, and carries what
 //! each says to the other until one hangs up.
-#![allow(clippy::expect_used, clippy::panic, reason = "a test program may end on what it cannot do")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test program may end on what it cannot do"
+)]
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -57,6 +57,9 @@ impl Broker {
             let reports = reports.map_err(|error| explain(&error))?;
             identity = Identity::of(&found, &reports)?;
         }
+        if !identity.is_the_seats() {
+            self.authority.withdraw(id).map_err(|error| explain(&error))?;
+        }
         if let Some(device) = self.devices.get_mut(id) {
             device.found = found;
             device.identity = Some(identity);

@@ -39,10 +39,7 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
         mediation(ward, &[restarts::all, restarts::cycles])
     }),
     // Shows: C-8.
-    (
-        "break_glass_is_asked_about_by_a_chord_shown_in_the_banner_and_ends_by_itself",
-        break_glass::by_chord,
-    ),
+    ("break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so", break_glass::by_chord),
     // Shows: C-8.
     ("an_agent_that_is_killed_leaves_its_device_to_the_next_one", restarts::agent_killed),
     // Shows: C-7.

@@ -98,7 +98,10 @@ pub(super) fn agent_killed(ward: &Ward) -> Outcome {
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
     let first = start()?;
-    first.probe("clinical").wait_ready()?;
+    // A guest that is still starting does not hear its power button.
+    for domain in ["clinical", "internet"] {
+        first.probe(domain).wait_ready()?;
+    }
     fs::write(ports.medium("patient"), vec![b'w'; 4 * MIB])?;
     ports.plug("patient", "PATIENT1")?;
     wait_for(&first, "stick", is_attached("read-only"))?;
