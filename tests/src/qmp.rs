@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,6 @@ use crate::{Failure, Outcome};
 
 /// Longest a command may take.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// How soon a command is tried again.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to QEMU.
 pub struct Qmp(BufReader<UnixStream>);
@@ -53,18 +51,6 @@ impl Qmp {
     pub fn monitor(&mut self, line: &str) -> Outcome<String> {
         let answer = self.execute("human-monitor-command", json!({"command-line": line}))?;
         Ok(answer.as_str().unwrap_or_default().to_owned())
-    }
-
-    /// Runs a command until it succeeds: what it undoes may be in use for a moment yet.
-    pub fn until(&mut self, command: &str, arguments: &Value) -> Outcome {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            match self.execute(command, arguments.clone()) {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > until => return Err(error),
-                Err(_) => std::thread::sleep(PAUSE),
-            }
-        }
     }
 
     /// Saves a picture of the screen as PNG.

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use usbfilter::stick::Stick;
@@ -14,7 +15,10 @@ use usbredir::{Body, Packet, Role, Session};
 pub use security_key::SecurityKey;
 
 use crate::qmp::Qmp;
-use crate::{Failure, Outcome, WardPc};
+use crate::{Failure, Outcome, WardPc, ensure};
+
+const SOON: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a device does.
 pub trait Model: Send + 'static {
@@ -86,8 +90,17 @@ impl Plugged {
         if let Some(server) = self.server.take() {
             server.join().map_err(|_| Failure("the device's end failed".into()))?;
         }
-        // Gone once QEMU has seen the end of the stream.
-        qmp.until("chardev-remove", &json!({"id": self.name}))
+        // The stream goes with the device; its name is free then.
+        let until = Instant::now() + SOON;
+        loop {
+            let streams = qmp.execute("query-chardev", json!({}))?;
+            if streams.as_array().into_iter().flatten().all(|stream| stream["label"] != *self.name)
+            {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{} is not pulled out: {streams}", self.name);
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 

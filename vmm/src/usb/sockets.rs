@@ -132,6 +132,10 @@ impl Sockets {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                // It did not read the last of what it was sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                    return Err(Lost::HungUp);
+                }
                 Err(error) => return Err(Lost::Socket(error)),
             };
             left -= count;

@@ -116,6 +116,10 @@ pub(super) fn agent_killed(ward: &Ward) -> Outcome {
     ward.pc.progress("another agent gives it to its domain again");
     let second = start()?;
     let result = (|| {
+        // Until then the first one's guests may answer.
+        until("the second agent does not run", || {
+            Ok(second.bulkhead(&["status"])?.status == Some(0))
+        })?;
         second.probe("clinical").wait_ready()?;
         wait_for(&second, "stick", is_attached("read-only"))?;
         disk_in(&second.probe("clinical"), true)?;
