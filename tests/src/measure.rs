@@ -28,7 +28,7 @@ pub fn prepare(pc: &WardPc) -> Outcome {
 /// The same for Debian's QEMU, which gets a root directory of its own.
 pub fn prepare_qemu(pc: &WardPc) -> Outcome {
     pc.sh(&format!(
-        "cp -r /share/qemu {QEMU_ROOT} && for d in dev proc tmp run share; do \
+        "cp -r /share/qemu {QEMU_ROOT} && for d in dev proc sys tmp run share; do \
          mount -o bind /$d {QEMU_ROOT}/$d || exit 1; done"
     ))
     .map(drop)
