@@ -45,7 +45,7 @@ fn main() {
                 _ => usage(),
             },
             "exits" | "memory" | "wall" | "instructions" | "disk" | "seat" | "clipboard"
-            | "policy" => {
+            | "policy" | "usb" => {
                 let _ = parts.insert(word);
             }
             _ => usage(),

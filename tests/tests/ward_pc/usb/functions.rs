@@ -51,15 +51,21 @@ fn others(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     disk_in(&internet, false)?;
     ports.pull("unknown")?;
 
-    ward.pc.progress("a smart-card reader works in its domain, a keyboard stays with the seat");
-    ports.plug_device("usb-ccid", "reader")?;
+    ward.pc.progress(
+        "a smart-card reader behind a hub works in its domain, a keyboard stays with the seat",
+    );
+    ports.plug_device("usb-hub", "hub", "4")?;
+    ports.plug_device("usb-ccid", "reader", "4.1")?;
     let reader = wait_for(agent, "card reader", is_attached("allow"))?;
     ensure!(reader["rule"] == "card-reader", "{reader}");
+    // The port the agent owns is one of the hub's.
+    ensure!(reader["bus_id"].as_str().is_some_and(|id| id.ends_with(".1")), "{reader}");
     until("the guest has no card reader", || {
         Ok(run(&clinical, "cat /sys/bus/usb/devices/*/bInterfaceClass | grep -q 0b")?.1)
     })?;
     ports.pull("reader")?;
-    ports.plug_device("usb-kbd", "second-keyboard")?;
+    ports.pull("hub")?;
+    ports.plug_device("usb-kbd", "second-keyboard", "4")?;
     wait_for(agent, "keyboard of the host", |device| {
         device["state"] == "host"
             && device["device"].as_str().is_some_and(|d| d.contains("03/01/01"))

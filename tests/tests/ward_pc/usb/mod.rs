@@ -114,8 +114,8 @@ impl Ports<'_> {
     }
 
     /// Plugs something else in.
-    fn plug_device(&mut self, driver: &str, name: &str) -> Outcome {
-        let device = json!({"driver": driver, "id": name, "bus": "xhci.0", "port": "4"});
+    fn plug_device(&mut self, driver: &str, name: &str, port: &str) -> Outcome {
+        let device = json!({"driver": driver, "id": name, "bus": "xhci.0", "port": port});
         self.qmp.execute("device_add", device).map(drop)
     }
 
