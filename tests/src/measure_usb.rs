@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::agent::{Agent, SEAT_MACHINE, seat_policy};
 use crate::guest::Probe;
-use crate::measure::{Memory, memory};
+use crate::measure::{Memory, memory, process_memory};
 use crate::peers::{QEMU_ROOT, Vmm};
 use crate::{Failure, Guest, Outcome, WardPc, ensure};
 
@@ -124,7 +124,7 @@ fn with_agent(pc: &WardPc) -> Outcome<(Vec<f64>, [[Memory; 2]; 2])> {
         let status = agent.status()?;
         let pids = [&status["agent"]["pid"], &status["domains"][0]["pid"]].map(Value::as_u64);
         let [Some(daemon), Some(vmm)] = pids else { return Err(format!("{status}").into()) };
-        let look = || Ok::<_, Failure>([memory(pc, daemon)?, memory(pc, vmm)?]);
+        let look = || Ok::<_, Failure>([process_memory(pc, daemon)?, memory(pc, vmm)?]);
         let before = look()?;
         plug(pc)?;
         let speeds = speeds(&probe)?;

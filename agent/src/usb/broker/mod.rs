@@ -12,7 +12,7 @@ mod judge;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -22,9 +22,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 use policy::Policy;
 use usbfilter::{Filter, Rules};
-use usbhost::{Authority, BusId, Export, Said, Sysfs};
+use usbhost::{Authority, BusId, Sysfs};
 
-use super::attached::{Attached, Door, End};
+use super::attached::{Attached, Door, End, Stream, Word};
 use super::{Command, Happening, Setup, UsbReport, Way};
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
@@ -36,15 +36,13 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.
 const FLUSH: Duration = Duration::from_secs(60);
-/// Bytes read from a VMM at a time.
-const BATCH: usize = 256 * 1024;
 /// Audit entries of refusals for one device; the rest are counted in the entry at its end.
 const REFUSALS_TOLD: u32 = 64;
 /// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
 const CHANGES_MAX: u32 = 3;
 
-/// What a device said: where, as which export.
-type Word = (BusId, u64, Said);
+/// What the thread of a device tells: where it is plugged in, how often it was attached by then.
+type Told = (BusId, u64, Word);
 
 pub(super) struct Broker {
     sysfs: Sysfs,
@@ -58,8 +56,7 @@ pub(super) struct Broker {
     wake: Arc<EventFd>,
     outbox: mpsc::Sender<Happening>,
     awake: Arc<EventFd>,
-    words: (mpsc::Sender<Word>, mpsc::Receiver<Word>),
-    buffer: Vec<u8>,
+    words: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
     last_id: u64,
     look_at: Instant,
     flush_at: Instant,
@@ -101,7 +98,6 @@ impl Broker {
             outbox,
             awake,
             words: mpsc::channel(),
-            buffer: vec![0; BATCH],
             last_id: 0,
             look_at: now,
             flush_at: now + FLUSH,
@@ -123,25 +119,16 @@ impl Broker {
             }
             self.try_waiting(now);
             self.report();
-            let (read, write) = match self.wait() {
-                Ok(ready) => ready,
-                Err(error) => {
-                    tracing::error!("the USB broker cannot wait for anything and ends: {error}");
-                    break;
-                }
-            };
+            if let Err(error) = self.wait() {
+                tracing::error!("the USB broker cannot wait for anything and ends: {error}");
+                break;
+            }
             let _ = self.wake.read();
             while let Ok(command) = self.inbox.try_recv() {
                 self.command(command);
             }
-            while let Ok((id, generation, said)) = self.words.1.try_recv() {
-                self.said(&id, generation, said);
-            }
-            for id in read {
-                self.served(&id, |attached, buffer| attached.read(buffer));
-            }
-            for id in write {
-                self.served(&id, |attached, _| attached.write().map(|()| Vec::new()));
+            while let Ok((id, generation, word)) = self.words.1.try_recv() {
+                self.told(&id, generation, word);
             }
             if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
                 self.look_at = Instant::now();
@@ -266,21 +253,19 @@ impl Broker {
         let found = self.sysfs.find(id).ok_or("it is gone")?;
         let generation = self.devices.get(id).map_or(0, |device| device.generation) + 1;
         let (words, wake, place) = (self.words.0.clone(), Arc::clone(&self.wake), id.clone());
-        let say = move |said| {
+        let tell = move |word| {
             // A broker that ended hears nothing any more.
-            let _ = words.send((place.clone(), generation, said));
+            let _ = words.send((place.clone(), generation, word));
             let _ = wake.write(1);
         };
-        let export =
-            Export::open(self.sysfs.clone(), found, say).map_err(|error| explain(&error))?;
+        let stream = Stream::new(stream, filter);
+        let attached = Attached::start(&path, stream, self.sysfs.clone(), found, tell);
+        let attached = attached.map_err(|error| explain(&error))?;
         let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
         let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
         let words = format!("{} connected to {}{without}", shown(&device.found), grant.label);
         device.generation = generation;
         device.told = 0;
-        let mut attached = Attached::new(&path, stream, filter, export);
-        // The hello goes out at once; the end of the stream is found when it is read.
-        let _ = attached.write();
         let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
         device.state = State::Attached(Box::new(attached), grant);
         self.tell(Happening::Note(event));
@@ -288,28 +273,14 @@ impl Broker {
         Ok(())
     }
 
-    fn said(&mut self, id: &BusId, generation: u64, said: Said) {
-        if self.devices.get(id).is_some_and(|device| device.generation == generation) {
-            self.served(id, |attached, _| attached.said(said));
-        }
-    }
-
-    fn served(
-        &mut self,
-        id: &BusId,
-        serve: impl FnOnce(&mut Attached, &mut [u8]) -> Result<Vec<usbfilter::Event>, End>,
-    ) {
-        let Some(device) = self.devices.get_mut(id) else { return };
-        let State::Attached(attached, grant) = &mut device.state else { return };
-        let result = serve(attached, &mut self.buffer);
+    fn told(&mut self, id: &BusId, generation: u64, word: Word) {
+        let Some(device) = self.devices.get(id) else { return };
+        let State::Attached(_, grant) = &device.state else { return };
         let domain = grant.domain.clone();
-        match result {
-            Ok(events) => {
-                for event in events {
-                    self.refused(id, &domain, &event);
-                }
-            }
-            Err(end) => self.end(id, end),
+        match word {
+            _ if device.generation != generation => {}
+            Word::Refused(event) => self.refused(id, &domain, &event),
+            Word::Ended(end) => self.end(id, end),
         }
     }
 
@@ -327,14 +298,11 @@ impl Broker {
         }
     }
 
-    fn flush(&mut self) {
-        let attached: Vec<BusId> = self.devices.keys().cloned().collect();
-        for id in attached {
-            self.served(&id, |attached, _| {
-                let mut out = usbfilter::Out::default();
-                attached.filter().flush(&mut out);
-                Ok(out.events)
-            });
+    fn flush(&self) {
+        for device in self.devices.values() {
+            if let State::Attached(attached, _) = &device.state {
+                attached.flush();
+            }
         }
     }
 
@@ -372,24 +340,25 @@ impl Broker {
     /// Ends what is attached, and writes down what went to and fro.
     fn detach(&mut self, id: &BusId, why: &str) -> Option<Grant> {
         let device = self.devices.get_mut(id)?;
-        let State::Attached(mut attached, grant) = std::mem::replace(&mut device.state, State::Off)
+        let State::Attached(attached, grant) = std::mem::replace(&mut device.state, State::Off)
         else {
             return None;
         };
-        attached.farewell();
-        let counts = attached.filter().counts();
-        // Waits until the device is let go, so that nobody else finds it in use.
-        drop(attached);
-        let commands: BTreeMap<String, u64> =
-            counts.commands.iter().map(|(code, times)| (format!("{code:02x}"), *times)).collect();
-        let event = Event::new("usb-detached")
+        let mut event = Event::new("usb-detached")
             .of(&grant.domain)
             .with("bus_id", id.as_str())
-            .with("why", why)
-            .with("bytes_to_device", counts.to_device)
-            .with("bytes_to_guest", counts.to_guest)
-            .with("commands", serde_json::json!(commands))
-            .with("refused", counts.refused);
+            .with("why", why);
+        if let Ok(counts) = attached.close() {
+            let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
+            let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
+            event = event
+                .with("bytes_to_device", counts.to_device)
+                .with("bytes_to_guest", counts.to_guest)
+                .with("commands", serde_json::json!(commands))
+                .with("refused", counts.refused);
+        } else {
+            tracing::error!("{id}: its thread panicked, and what it counted is lost");
+        }
         self.tell(Happening::Note(event));
         Some(grant)
     }
@@ -424,51 +393,23 @@ impl Broker {
         }
     }
 
-    /// Waits until there is something to do: whose VMM may be read, whose written.
-    fn wait(&self) -> Result<(Vec<BusId>, Vec<BusId>), nix::Error> {
-        let mut fds: Vec<(Option<&BusId>, BorrowedFd<'_>, PollFlags)> =
-            vec![(None, self.wake.as_fd(), PollFlags::POLLIN)];
+    /// Waits until there is something to do.
+    fn wait(&self) -> Result<(), nix::Error> {
+        let mut polled = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
         if let Some(uevents) = &self.uevents {
-            fds.push((None, uevents.fd(), PollFlags::POLLIN));
+            polled.push(PollFd::new(uevents.fd(), PollFlags::POLLIN));
         }
-        let mut until = self.look_at.min(self.flush_at);
-        for (id, device) in &self.devices {
-            match &device.state {
-                State::Attached(attached, _) => {
-                    let (reads, writes) = attached.wants();
-                    let mut flags = PollFlags::empty();
-                    flags.set(PollFlags::POLLIN, reads);
-                    flags.set(PollFlags::POLLOUT, writes);
-                    // A VMM that hung up is found when it may be read again.
-                    if !flags.is_empty() {
-                        fds.push((Some(id), attached.fd(), flags));
-                    }
-                }
-                State::Waiting(_, at) => until = until.min(*at),
-                _ => {}
-            }
-        }
-        let mut polled: Vec<PollFd<'_>> =
-            fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        let waiting = self.devices.values().filter_map(|device| match &device.state {
+            State::Waiting(_, at) => Some(*at),
+            _ => None,
+        });
+        let until = waiting.fold(self.look_at.min(self.flush_at), Instant::min);
         let left = until.saturating_duration_since(Instant::now());
         let millis = left.as_millis().saturating_add(1);
         let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
         match poll(&mut polled, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error),
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error),
         }
-        let (mut read, mut write) = (Vec::new(), Vec::new());
-        for ((id, _, asked), polled) in fds.iter().zip(&polled) {
-            let Some(id) = id else { continue };
-            let found = polled.revents().unwrap_or(PollFlags::empty());
-            let over = PollFlags::POLLHUP | PollFlags::POLLERR;
-            if asked.contains(PollFlags::POLLIN) && found.intersects(PollFlags::POLLIN | over) {
-                read.push((*id).clone());
-            }
-            if found.contains(PollFlags::POLLOUT) {
-                write.push((*id).clone());
-            }
-        }
-        Ok((read, write))
     }
 }

@@ -1,21 +1,16 @@
 //! One device as the host's end of a usbredir stream: packets of the guest's end in, the device's answers out.
 //!
 //! ```text
-//!  Export::take(Packet) --> thread of the device: usbfs <--> device
-//!                                  |
-//!                                  +--> Said: packets, the end
+//!  Export::take(Packet) --> usbfs <--> device
+//!  Export::said() <-- Said: packets, the end <--'    (a waker tells when)
 //! ```
-//! Control requests are done one after the other, at most [`CONTROL_TIMEOUT`] each; bulk and interrupt transfers wait in their
-//! endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
+//! Control requests are done at once, at most [`CONTROL_TIMEOUT`] each; bulk and interrupt transfers wait in their endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
 //! Isochronous endpoints are not served.
 
 mod pipe;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::JoinHandle;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nusb::MaybeFuture;
@@ -35,8 +30,6 @@ use pipe::{Asked, Line, Pipe, boxed, ended, status};
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Packets that may wait for the device; whoever feeds it stops before.
-pub const WAITING_MAX: usize = 128;
 /// Interrupt transfers kept going, so that none is missed while the last is being told.
 const INTERRUPTS: usize = 2;
 
@@ -73,87 +66,6 @@ pub enum ExportError {
         "its port cannot be kept from the host's own drivers: is another program using it? The agent has to be root"
     )]
     Port(#[source] std::io::Error),
-    /// No thread.
-    #[error("no thread for the device")]
-    Thread(#[source] std::io::Error),
-}
-
-enum Input {
-    Packet(Packet),
-    Woken,
-    Close,
-}
-
-struct Bell(mpsc::Sender<Input>);
-
-impl Wake for Bell {
-    fn wake(self: Arc<Self>) {
-        // Nobody listens any more: the device is closed.
-        let _ = self.0.send(Input::Woken);
-    }
-}
-
-/// A device in use. Dropping it closes and resets it, and waits for that: up to [`CONTROL_TIMEOUT`] with a device that hangs.
-pub struct Export {
-    inbox: mpsc::Sender<Input>,
-    waiting: Arc<AtomicUsize>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Export {
-    /// Opens the device, which is [read](crate::Authority::read), and has it introduce itself. `say` is called on the device's own
-    /// thread.
-    ///
-    /// # Errors
-    /// It cannot be used.
-    pub fn open(
-        sysfs: Sysfs,
-        found: Found,
-        say: impl Fn(Said) + Send + 'static,
-    ) -> Result<Self, ExportError> {
-        let (inbox, outbox) = mpsc::channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let mut worker = Worker {
-            device: open(&found)?,
-            interfaces: BTreeMap::new(),
-            pipes: BTreeMap::new(),
-            say: Box::new(say),
-            waker: Waker::from(Arc::new(Bell(inbox.clone()))),
-            hold: Hold::take(sysfs, found)?,
-        };
-        worker.claim()?;
-        let counted = Arc::clone(&waiting);
-        let thread = std::thread::Builder::new()
-            .name("usb-device".to_owned())
-            .spawn(move || worker.run(&outbox, &counted))
-            .map_err(ExportError::Thread)?;
-        Ok(Self { inbox, waiting, thread: Some(thread) })
-    }
-
-    /// Whether it takes more packets now.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < WAITING_MAX
-    }
-
-    /// A packet of the guest's end.
-    pub fn take(&self, packet: Packet) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        // A device that is gone has said so.
-        let _ = self.inbox.send(Input::Packet(packet));
-    }
-}
-
-impl Drop for Export {
-    fn drop(&mut self) {
-        let _ = self.inbox.send(Input::Close);
-        // Until it has let go of the device, which takes a control request's time at most, nobody else can claim it.
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("a USB device's thread panicked");
-        }
-    }
 }
 
 fn open(found: &Found) -> Result<nusb::Device, ExportError> {
@@ -194,42 +106,61 @@ impl Drop for Hold {
     }
 }
 
-/// In this order let go: whoever waits is told of the end when nothing is held any more.
-struct Worker {
+/// A device in use, in the hands of one thread. Dropping it lets it go.
+pub struct Export {
+    // In this order let go.
     pipes: BTreeMap<u8, Pipe>,
     interfaces: BTreeMap<u8, nusb::Interface>,
     device: nusb::Device,
     hold: Hold,
-    say: Box<dyn Fn(Said) + Send>,
+    said: Vec<Said>,
     waker: Waker,
 }
 
-impl Worker {
-    fn run(&mut self, outbox: &mpsc::Receiver<Input>, waiting: &AtomicUsize) {
-        self.introduce();
-        while let Ok(input) = outbox.recv() {
-            let done = match input {
-                Input::Packet(packet) => {
-                    let done = self.packet(packet);
-                    waiting.fetch_sub(1, Ordering::Relaxed);
-                    done
-                }
-                Input::Woken => Ok(()),
-                Input::Close => break,
-            };
-            if let Err(why) = done.and_then(|()| self.completions()) {
-                self.release();
-                (self.say)(Said::Gone(why));
-                return;
-            }
+impl Export {
+    /// Opens the device, which is [read](crate::Authority::read), and has it introduce itself. `waker` is woken, on whatever thread,
+    /// when there is something for [`Export::said`].
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn open(sysfs: Sysfs, found: Found, waker: Waker) -> Result<Self, ExportError> {
+        let mut this = Self {
+            device: open(&found)?,
+            interfaces: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            said: Vec::new(),
+            waker,
+            hold: Hold::take(sysfs, found)?,
+        };
+        this.claim()?;
+        this.introduce();
+        Ok(this)
+    }
+
+    /// A packet of the guest's end. A control request is done when this returns, which takes up to [`CONTROL_TIMEOUT`].
+    pub fn take(&mut self, packet: Packet) {
+        if let Err(why) = self.packet(packet) {
+            self.said.push(Said::Gone(why));
         }
+    }
+
+    /// What it says, since the last call.
+    pub fn said(&mut self) -> Vec<Said> {
+        if let Err(why) = self.completions() {
+            self.said.push(Said::Gone(why));
+        }
+        std::mem::take(&mut self.said)
+    }
+
+    /// Lets it go, such that whoever has it next finds it as if it had just been plugged in.
+    pub fn close(mut self) {
         self.release();
-        // Whoever has it next finds it as if it had just been plugged in.
+        // One that is gone needs no reset.
         let _ = self.device.reset().wait();
     }
 
-    fn tell(&self, id: u64, body: Body) {
-        (self.say)(Said::Packet(Packet { id, body }));
+    fn tell(&mut self, id: u64, body: Body) {
+        self.said.push(Said::Packet(Packet { id, body }));
     }
 
     fn release(&mut self) {
@@ -288,7 +219,7 @@ impl Worker {
     }
 
     /// Interfaces, endpoints, and that it is there.
-    fn introduce(&self) {
+    fn introduce(&mut self) {
         self.describe();
         let descriptor = self.device.device_descriptor();
         let speed = match self.hold.found.speed.as_str() {
@@ -310,7 +241,7 @@ impl Worker {
         self.tell(0, Body::DeviceConnect(connect));
     }
 
-    fn describe(&self) {
+    fn describe(&mut self) {
         let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
         for address in [0x00, 0x80] {
             if let Some(place) = endpoints.get_mut(endpoint_index(address)) {
@@ -410,7 +341,7 @@ impl Worker {
         self.device = again().map_err(|error| error.to_string())?;
         self.claim().map_err(|error| error.to_string())?;
         if let Some(found) = self.hold.sysfs.find(&self.hold.found.bus_id) {
-            (self.say)(Said::Descriptors(found.descriptors));
+            self.said.push(Said::Descriptors(found.descriptors));
         }
         Ok(())
     }

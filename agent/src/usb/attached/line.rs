@@ -1,0 +1,245 @@
+//! The thread of a device: the VMM's stream, the filter, the device.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use usbfilter::{Counts, Event, Filter, Out};
+use usbhost::{Export, Said};
+use usbredir::{Body, Packet, Role, Session};
+
+use super::{Bell, End, Order, Word};
+
+/// Who this end says it is.
+const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
+/// Bytes that may wait for a VMM; nothing more is asked of the device on its behalf until it reads.
+const WAITING_MAX: usize = 1 << 20;
+/// Packets that may wait for the device; nothing more is read until it has done some.
+const ASKED_MAX: usize = 128;
+/// Bytes read from a VMM at a time.
+const BATCH: usize = 256 * 1024;
+
+/// The stream to the VMM, with the filter in it.
+pub(in crate::usb) struct Stream {
+    stream: UnixStream,
+    session: Session,
+    filter: Filter,
+}
+
+impl Stream {
+    /// A stream over a socket that does not block.
+    pub(in crate::usb) fn new(stream: UnixStream, filter: Filter) -> Self {
+        Self { stream, session: Session::new(Role::Host, VERSION), filter }
+    }
+}
+
+pub(super) struct Line {
+    stream: UnixStream,
+    session: Session,
+    filter: Filter,
+    export: Export,
+    out: Out,
+    /// What the device says waits until the guest's end has said hello.
+    early: Vec<Packet>,
+    /// For the device. A control request takes its time, and others have to be heard between two.
+    asked: VecDeque<Packet>,
+    buffer: Vec<u8>,
+    inbox: mpsc::Receiver<Order>,
+    bell: Arc<Bell>,
+    /// The device is gone, and needs no farewell.
+    gone: bool,
+}
+
+impl Line {
+    pub(super) fn new(
+        Stream { stream, session, filter }: Stream,
+        export: Export,
+        inbox: mpsc::Receiver<Order>,
+        bell: Arc<Bell>,
+    ) -> Self {
+        let (out, early, buffer) = (Out::default(), Vec::new(), vec![0; BATCH]);
+        let asked = VecDeque::new();
+        Self {
+            stream,
+            session,
+            filter,
+            export,
+            out,
+            early,
+            asked,
+            buffer,
+            inbox,
+            bell,
+            gone: false,
+        }
+    }
+
+    /// Serves until it is told to close, or there is a reason of its own.
+    pub(super) fn run(&mut self, tell: &dyn Fn(Word)) -> Option<End> {
+        loop {
+            let done = self.turn();
+            for event in self.out.events.drain(..) {
+                tell(Word::Refused(event));
+            }
+            match done {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(end) => {
+                    self.gone = matches!(end, End::NoDevice(_));
+                    return Some(end);
+                }
+            }
+        }
+    }
+
+    /// Ends it: the guest is told, the device let go.
+    pub(super) fn close(mut self) -> Counts {
+        if self.session.send(&Packet { id: 0, body: Body::DeviceDisconnect }).is_ok() {
+            // If this fails the VMM sees the end of the stream, which says the same.
+            let _ = self.write();
+        }
+        let counts = self.filter.counts().clone();
+        if !self.gone {
+            self.export.close();
+        }
+        counts
+    }
+
+    /// Waits for something and does it; false when it is told to close.
+    fn turn(&mut self) -> Result<bool, End> {
+        while let Some(packet) = self.asked.pop_front() {
+            let takes_time = matches!(packet.body, Body::Control(_));
+            self.export.take(packet);
+            if takes_time {
+                break;
+            }
+        }
+        for said in self.export.said() {
+            self.said(said)?;
+        }
+        self.carry_out()?;
+        let (reads, writes) = self.wait()?;
+        // Rung by the device, or by the broker.
+        let _ = self.bell.0.read();
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                Order::Flush => self.filter.flush(&mut self.out),
+                Order::Close => return Ok(false),
+            }
+        }
+        if writes {
+            self.write()?;
+        }
+        if reads {
+            self.read()?;
+        }
+        Ok(true)
+    }
+
+    /// Whether the VMM may be read, and written.
+    fn wait(&self) -> Result<(bool, bool), End> {
+        let waiting = self.session.output().len();
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::POLLIN, waiting < WAITING_MAX && self.asked.len() < ASKED_MAX);
+        flags.set(PollFlags::POLLOUT, waiting > 0);
+        let mut fds = [
+            PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.stream.as_fd(), flags),
+        ];
+        let more = !self.asked.is_empty();
+        match poll(&mut fds, if more { PollTimeout::ZERO } else { PollTimeout::NONE }) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(End::Broken(format!("its thread cannot wait: {error}"))),
+        }
+        let [_, stream] = fds;
+        let found = stream.revents().unwrap_or(PollFlags::empty());
+        let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+        Ok((found.intersects(PollFlags::POLLIN | over), found.contains(PollFlags::POLLOUT)))
+    }
+
+    /// Bytes of the VMM's, if there are any.
+    fn read(&mut self) -> Result<(), End> {
+        let room = self.session.room().min(self.buffer.len());
+        let space = self.buffer.get_mut(..room).unwrap_or_default();
+        match self.stream.read(space) {
+            Ok(0) => return Err(End::NoVmm),
+            Ok(count) => {
+                self.session.feed(space.get(..count).unwrap_or_default());
+            }
+            Err(error) if transient(&error) => return Ok(()),
+            Err(_) => return Err(End::NoVmm),
+        }
+        let broken = |error: usbredir::Error| End::Broken(format!("its VMM sent {error}"));
+        while let Some(packet) = self.session.next().map_err(broken)? {
+            if matches!(packet.body, Body::Hello { .. }) {
+                for packet in std::mem::take(&mut self.early) {
+                    self.filter.from_device(packet, &mut self.out);
+                }
+            } else {
+                self.filter.from_guest(packet, &mut self.out);
+            }
+        }
+        self.carry_out()
+    }
+
+    /// The device has something to say.
+    fn said(&mut self, said: Said) -> Result<(), End> {
+        match said {
+            Said::Packet(packet) if self.session.agreed().is_none() => self.early.push(packet),
+            Said::Packet(packet) => {
+                // Keys that nobody reads are worth nothing; answers there are only as many as questions.
+                let late = matches!(packet.body, Body::Interrupt(_))
+                    && self.session.output().len() > WAITING_MAX;
+                if !late {
+                    self.filter.from_device(packet, &mut self.out);
+                }
+            }
+            Said::Descriptors(bytes) => match usbfilter::Pinned::from_sysfs(&bytes) {
+                Ok(pinned) => self.filter.read_again(&pinned, &mut self.out),
+                Err(error) => return Err(End::Changed(error.to_string())),
+            },
+            Said::Gone(why) => return Err(End::NoDevice(why)),
+        }
+        Ok(())
+    }
+
+    /// Does what the filter has decided.
+    fn carry_out(&mut self) -> Result<(), End> {
+        self.asked.extend(self.out.to_device.drain(..));
+        for packet in self.out.to_guest.drain(..) {
+            // Too long for what the guest's end can: it asked for it.
+            if let Err(error) = self.session.send(&packet) {
+                return Err(End::Broken(format!("its VMM cannot take what it asked for: {error}")));
+            }
+        }
+        for event in &self.out.events {
+            match event {
+                Event::Changed(change) => return Err(End::Changed(format!("{change:?}"))),
+                Event::Violation(violation) => return Err(End::Broken(format!("{violation:?}"))),
+                Event::Refused { .. } => {}
+            }
+        }
+        self.write()
+    }
+
+    /// Writes what waits for the VMM, as far as it takes it.
+    fn write(&mut self) -> Result<(), End> {
+        while !self.session.output().is_empty() {
+            match self.stream.write(self.session.output()) {
+                Ok(0) => return Err(End::NoVmm),
+                Ok(count) => self.session.sent(count),
+                Err(error) if transient(&error) => return Ok(()),
+                Err(_) => return Err(End::NoVmm),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
