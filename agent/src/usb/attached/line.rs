@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 1 << 20;
 /// Packets that may wait for the device; nothing more is read until it has done some.
 const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
-const BATCH: usize = 256 * 1024;
+const BATCH: usize = 64 * 1024;
 
 /// The stream to the VMM, with the filter in it.
 pub(in crate::usb) struct Stream {
