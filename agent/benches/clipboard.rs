@@ -332,19 +332,23 @@ fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
 
-/// Uncompressed, so that its size is what is asked for.
-fn bitmap(bytes: usize) -> Vec<u8> {
+/// A picture whose file is about so large: a photograph that is not compressed, or noise that cannot be.
+fn picture(bytes: usize, format: image::ImageFormat) -> Vec<u8> {
     let width = 1024u32;
     let height = u32::try_from(bytes).unwrap() / (width * 3);
     let mut seed = 1u32;
     let picture = image::RgbImage::from_fn(width, height, |x, y| {
-        // A photograph: smooth with noise.
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if format == image::ImageFormat::Png {
+            let [_, red, green, blue] = seed.to_le_bytes();
+            return image::Rgb([red, green, blue]);
+        }
+        // Smooth with noise.
         let noise = seed.to_le_bytes()[3] & 15;
         image::Rgb([(x / 5).to_le_bytes()[0] ^ noise, (y / 11).to_le_bytes()[0], noise])
     });
     let mut out = Vec::new();
-    picture.write_to(&mut Cursor::new(&mut out), image::ImageFormat::Bmp).unwrap();
+    picture.write_to(&mut Cursor::new(&mut out), format).unwrap();
     out
 }
 
@@ -359,19 +363,27 @@ fn main() {
     let mut agent = Agent::start(&sub("a"));
     let mut relayed = Relayed::start();
     let text = vec![b'x'; 1024];
-    let picture = bitmap(8 << 20);
+    let bitmap = picture(8 << 20, image::ImageFormat::Bmp);
+    let png = picture(8 << 20, image::ImageFormat::Png);
     println!(
         "\n## The clipboard\n\n| content | relay | decided | ratio | agent, audit on disk | ratio |\n| --- | --- | --- | --- | --- | --- |"
     );
     for (what, from, to, number, bytes) in [
         ("1 KiB of text, into the trusted domain", INTERNET, CLINICAL, content::UTF8_TEXT, &text),
-        ("8 MiB picture (BMP), out of it", CLINICAL, INTERNET, content::IMAGE_BMP, &picture),
+        ("8 MiB picture (BMP), out of it", CLINICAL, INTERNET, content::IMAGE_BMP, &bitmap),
         (
             "8 MiB picture (BMP), into it: decoded, encoded as PNG",
             INTERNET,
             CLINICAL,
             content::IMAGE_BMP,
-            &picture,
+            &bitmap,
+        ),
+        (
+            "8 MiB picture (PNG), into it: encoded anew",
+            INTERNET,
+            CLINICAL,
+            content::IMAGE_PNG,
+            &png,
         ),
     ] {
         let anew = to == CLINICAL && number != content::UTF8_TEXT;
@@ -405,14 +417,19 @@ fn main() {
         thread::sleep(Duration::from_secs(3) * u32::try_from(ROUNDS).unwrap());
     }
     drop(agent);
-    memory(&sub("m"), &picture);
+    memory(&sub("m"), &bitmap);
+    memory(&sub("n"), &png);
     memory(&sub("t"), &vec![b'x'; 8 << 20]);
 }
 
 /// What an agent of its own takes for content, held and offered.
 fn memory(dir: &Path, bytes: &[u8]) {
-    let picture = bytes.starts_with(b"BM");
-    let number = if picture { content::IMAGE_BMP } else { content::UTF8_TEXT };
+    let (what, number) = match bytes {
+        [b'B', b'M', ..] => ("picture (BMP)", content::IMAGE_BMP),
+        [0x89, ..] => ("picture (PNG)", content::IMAGE_PNG),
+        _ => ("text", content::UTF8_TEXT),
+    };
+    let picture = number != content::UTF8_TEXT;
     let mut agent = Agent::start(dir);
     // Everything has run once.
     agent.copy(CLINICAL, content::UTF8_TEXT, b"warm");
@@ -429,7 +446,7 @@ fn memory(dir: &Path, bytes: &[u8]) {
         let size = bytes.len() as f64;
         println!(
             "- memory, {} of {:.1} MiB {} the trusted domain: held {:.2} x its size, peak {:.2} x",
-            if picture { "picture" } else { "text" },
+            what,
             size / f64::from(1 << 20),
             if to == CLINICAL { "into" } else { "out of" },
             held as f64 / size,

@@ -18,7 +18,7 @@ pub(crate) const MONITOR: &str = "monitor";
 const LONG: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(1);
 /// Times the processor is looked at.
-const SAMPLES: usize = 4;
+const SAMPLES: usize = 16;
 /// How long it goes in single steps: long enough to come round any loop.
 const STEPS: Duration = Duration::from_millis(300);
 

@@ -9,6 +9,7 @@
 //! HTML does not occur: the guests' protocol has no type for it, so formatted text arrives as plain text.
 
 mod picture;
+mod rows;
 mod text;
 
 use std::fmt;

@@ -7,7 +7,7 @@ use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, 
 use policy::language::MediaType;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::Unfit;
+use super::{Unfit, rows};
 
 /// Most pixels of a picture that crosses into a more trusted domain: an 8K screen and some. A decoded pixel takes up to
 /// sixteen bytes, of which no more than [`DECODED_MAX`] are made.
@@ -59,7 +59,13 @@ pub(super) fn encode_anew(
     bytes: &[u8],
     most: usize,
 ) -> Result<Zeroizing<Vec<u8>>, Unfit> {
-    let decoder = decoder(sniff(media_type, bytes)?, bytes)?;
+    let format = sniff(media_type, bytes)?;
+    if format == ImageFormat::Png
+        && let Some(png) = rows::encode_anew(bytes, most)?
+    {
+        return Ok(png);
+    }
+    let decoder = decoder(format, bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXELS_MAX || decoder.total_bytes() > DECODED_MAX {
@@ -130,6 +136,62 @@ mod tests {
     }
 
     #[test]
+    fn a_png_of_every_kind_is_encoded_anew_with_the_same_pixels() {
+        use image::{DynamicImage as D, ImageBuffer as B};
+        let wave = |x: u32, y: u32| (x * 7 + y * 3) as u8;
+        let kinds = [
+            D::from(B::from_fn(33, 9, |x, y| image::Luma([wave(x, y)]))),
+            D::from(B::from_fn(33, 9, |x, y| image::LumaA([wave(x, y), wave(y, x)]))),
+            D::from(B::from_fn(33, 9, |x, y| image::Rgb([wave(x, y), 3, wave(y, x)]))),
+            D::from(B::from_fn(33, 9, |x, y| image::Rgba([wave(x, y), 3, 9, wave(y, x)]))),
+            // Whole steps of eight bits, so that nothing is rounded.
+            D::from(B::from_fn(33, 9, |x, y| image::Rgb([u16::from(wave(x, y)) * 257, 0, 65535]))),
+        ];
+        for kind in kinds {
+            let mut before = Vec::new();
+            kind.write_to(&mut Cursor::new(&mut before), ImageFormat::Png).unwrap();
+            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+            let after = image::load_from_memory(&after).unwrap();
+            assert_eq!(after.into_rgba8(), kind.to_rgba8(), "{:?}", kind.color());
+        }
+    }
+
+    #[test]
+    fn an_interlaced_png_and_one_with_a_palette_keep_their_pixels() {
+        // Seven colours in a palette, two bits of transparency.
+        let mut palette = Vec::new();
+        let mut encoder = png::Encoder::new(&mut palette, 16, 4);
+        encoder.set_color(png::ColorType::Indexed);
+        encoder.set_depth(png::BitDepth::Four);
+        encoder.set_palette((0..21).collect::<Vec<u8>>());
+        encoder.set_trns(vec![255, 128, 0]);
+        encoder
+            .write_header()
+            .unwrap()
+            .write_image_data(&[0x01, 0x23, 0x45, 0x60].repeat(8))
+            .unwrap();
+        // Adam7 of one pixel is the picture itself; the header's bit and its checksum say that it is interlaced.
+        let mut interlaced = picture(ImageFormat::Png, 1, 1);
+        interlaced[28] = 1;
+        let sum = crc32(&interlaced[12..29]);
+        interlaced[29..33].copy_from_slice(&sum.to_be_bytes());
+        for before in [palette, interlaced] {
+            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+            let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgba8();
+            assert_eq!(pixels(&before), pixels(&after));
+        }
+    }
+
+    /// PNG (third edition) annex D.
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |sum: u32, byte| {
+            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+                sum >> 1 ^ (0xedb8_8320 & 0u32.wrapping_sub(sum & 1))
+            })
+        })
+    }
+
+    #[test]
     fn what_hangs_on_a_picture_does_not_cross() {
         let mut before = picture(ImageFormat::Png, 8, 8);
         before.extend(b"PATIENT 123456-1234567");
@@ -180,5 +242,7 @@ mod tests {
     fn a_picture_that_grows_beyond_the_limit_is_refused() {
         let jpeg = picture(ImageFormat::Jpeg, 200, 200);
         assert_eq!(encode_anew(MediaType::ImageJpeg, &jpeg, 100).unwrap_err(), Unfit::TooLarge);
+        let png = picture(ImageFormat::Png, 200, 200);
+        assert_eq!(encode_anew(MediaType::ImagePng, &png, 100).unwrap_err(), Unfit::TooLarge);
     }
 }

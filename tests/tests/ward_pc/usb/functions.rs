@@ -194,12 +194,14 @@ fn stick_that_becomes_a_keyboard(ward: &Ward, agent: &Agent<'_>, ports: &mut Por
 
 /// What a browser asks a security key first, and a message there and back.
 fn security_key(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
-    ward.pc.progress("a security key answers in its domain");
+    ward.pc.progress("a security key answers in its domain, which has a stick as well");
     // The seat's keyboard and mouse have one each.
     let hosts = || ward.pc.sh("ls /dev | grep hidraw || true");
     let before = hosts()?;
     let clinical = agent.probe("clinical");
     let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "key", "4", SecurityKey::default())?;
+    ports.plug("patient", "PATIENT1")?;
+    disk_in(&clinical, true)?;
     let key = wait_for(agent, "security key", |device| device["rule"] == "staff-security-key")?;
     ensure!(key["name"] == "Hospital Security key" && key["domain"] == "clinical", "{key}");
     until("the guest has no /dev/hidraw0", || Ok(run(&clinical, "[ -c /dev/hidraw0 ]")?.1))?;
@@ -218,6 +220,11 @@ fn security_key(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcom
     let ping = asks("ping", "\\1\\2\\3\\4\\201\\0\\4", "ward")?;
     ensure!(ping.starts_with("0102030481000477617264"), "{ping}");
     ensure!(hosts()? == before, "the host has it too: {}", hosts()?);
+    ensure!(run(&clinical, "dd if=/dev/sda of=/dev/null bs=64k count=16")?.1, "no stick beside it");
+    ports.pull("patient")?;
+    disk_in(&clinical, false)?;
+    let ping = asks("ping", "\\1\\2\\3\\4\\201\\0\\4", "room")?;
+    ensure!(ping.starts_with("01020304810004726f6f6d"), "without the stick: {ping}");
     plugged.pull(&mut ports.qmp)?;
     until("the key stays in the guest", || Ok(!run(&clinical, "[ -c /dev/hidraw0 ]")?.1))
 }
