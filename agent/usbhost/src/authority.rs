@@ -5,6 +5,7 @@
 //! | file | here |
 //! | --- | --- |
 //! | `usbN/authorized_default` | 0: a device that is plugged in is not configured |
+//! | `/sys/module/usbcore/parameters/authorized_default` | 0: nor is one at a controller that comes later, as in a dock |
 //! | `usbN/interface_authorized_default` | 0: when it is, no driver may have its interfaces |
 //! | `DEVICE/authorized` | 1 to read what it is; 0 to switch it off again |
 //! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that. 0 as soon as nobody has it |
@@ -24,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::sysfs::{BusId, Sysfs};
 
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
+/// Stands for the kernel's module beside the controllers: what it does with those that come.
+const MODULE: &str = "usbcore";
 
 /// A switch that cannot be set.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +37,7 @@ pub struct SwitchError {
     source: io::Error,
 }
 
-/// What the switches were.
+/// What the switches were, by controller (or [`MODULE`]) and name.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Before(BTreeMap<String, BTreeMap<String, String>>);
 
@@ -67,27 +70,38 @@ impl Authority {
     /// A switch cannot be set.
     pub fn take_new(&mut self) -> Result<(), SwitchError> {
         let roots = self.sysfs.roots().unwrap_or_default();
-        for root in &roots {
-            for switch in SWITCHES {
-                let path = self.sysfs.path(root, switch);
-                let Ok(now) = fs::read_to_string(&path) else { continue };
-                let known = self.before.0.entry(root.to_string()).or_default();
-                known.entry(switch.to_owned()).or_insert_with(|| now.trim().to_owned());
-            }
+        let mut all = vec![(MODULE.to_owned(), SWITCHES[0])];
+        all.extend(roots.iter().flat_map(|root| SWITCHES.map(|switch| (root.to_string(), switch))));
+        // A controller that came since has 0 from the module: what it would have had by itself. -1 is 1 but for wireless USB.
+        let module = self.before.0.get(MODULE).and_then(|switches| switches.get(SWITCHES[0]));
+        let by_itself =
+            module.map(|value| if value == "-1" { "1".to_owned() } else { value.clone() });
+        for (whose, switch) in &all {
+            let Ok(now) = fs::read_to_string(self.place(whose, switch)) else { continue };
+            let value = by_itself.clone().filter(|_| *switch == SWITCHES[0]);
+            let value = value.unwrap_or_else(|| now.trim().to_owned());
+            let known = self.before.0.entry(whose.clone()).or_default();
+            known.entry((*switch).to_owned()).or_insert(value);
         }
         // Written before anything is changed.
         let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
         fs::write(&self.file, text)
             .map_err(|source| SwitchError { path: self.file.clone(), source })?;
-        for root in &roots {
-            for switch in SWITCHES {
-                let path = self.sysfs.path(root, switch);
-                if fs::read_to_string(&path).is_ok_and(|now| now.trim() != "0") {
-                    write(path, "0")?;
-                }
+        for (whose, switch) in &all {
+            let path = self.place(whose, switch);
+            if fs::read_to_string(&path).is_ok_and(|now| now.trim() != "0") {
+                write(path, "0")?;
             }
         }
         Ok(())
+    }
+
+    /// Where a switch is.
+    fn place(&self, whose: &str, switch: &str) -> PathBuf {
+        if whose == MODULE {
+            return self.sysfs.devices.join("../../../module/usbcore/parameters").join(switch);
+        }
+        self.sysfs.devices.join(whose).join(switch)
     }
 
     /// Has the kernel read what a device is: it is configured, and no driver has it.
@@ -131,10 +145,14 @@ impl Authority {
     pub fn put_back(&mut self) {
         let before = std::mem::take(&mut self.before);
         let mut failed = false;
-        for (root, switches) in &before.0 {
-            let Ok(root) = root.parse::<BusId>() else { continue };
+        // Only what has such a name was ever written; a file that was changed leads nowhere else.
+        let ours = |whose: &str| whose == MODULE || whose.parse::<BusId>().is_ok();
+        for (whose, switches) in before.0.iter().filter(|(whose, _)| ours(whose)) {
             for (switch, value) in switches {
-                let path = self.sysfs.path(&root, switch);
+                if !SWITCHES.contains(&switch.as_str()) {
+                    continue;
+                }
+                let path = self.place(whose, switch);
                 if path.exists()
                     && let Err(error) = write(path, value)
                 {
@@ -226,6 +244,31 @@ mod tests {
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         drop(Authority::take(sysfs.clone(), file).unwrap());
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
+    }
+
+    #[test]
+    fn a_controller_that_comes_later_has_no_moment_without() {
+        let dir = tempfile::tempdir().unwrap();
+        let (devices, module) =
+            (dir.path().join("bus/usb/devices"), dir.path().join("module/usbcore/parameters"));
+        for folder in [&devices.join("usb1"), &module] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        let write = |path: PathBuf, text: &str| fs::write(path, text).unwrap();
+        write(module.join("authorized_default"), "-1\n");
+        write(devices.join("usb1/authorized_default"), "2\n");
+        let sysfs = Sysfs::at(&devices);
+        let parameter = || fs::read_to_string(module.join("authorized_default")).unwrap();
+        let mut authority = Authority::take(sysfs.clone(), dir.path().join("before.json")).unwrap();
+        assert_eq!(parameter(), "0");
+        // The kernel has given it what the module says.
+        fs::create_dir(devices.join("usb2")).unwrap();
+        write(devices.join("usb2/authorized_default"), "0\n");
+        authority.take_new().unwrap();
+        drop(authority);
+        assert_eq!(parameter(), "-1");
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "2");
+        assert_eq!(read(&sysfs, "usb2/authorized_default"), "1", "as it would have come by itself");
     }
 
     #[test]

@@ -167,6 +167,8 @@ fn mediation(ward: &Ward, parts: &[Part]) -> Outcome {
 fn host_has_its_switches(ward: &Ward) -> Outcome {
     let switch = ward.pc.sh("cat /sys/bus/usb/devices/usb1/authorized_default")?;
     ensure!(switch.trim() == "1", "the host's own switch is {switch}");
+    let module = ward.pc.sh("cat /sys/module/usbcore/parameters/authorized_default")?;
+    ensure!(module.trim() == "-1", "the module's own switch is {module}");
     Ok(())
 }
 

@@ -20,6 +20,8 @@ pub(super) fn read_only(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -
     ports.plug("patient", "PATIENT1")?;
     wait_for(agent, "stick in the clinical domain", is_attached("read-only"))?;
     no_disk_on_host(ward)?;
+    let coming = ward.pc.sh("cat /sys/module/usbcore/parameters/authorized_default")?;
+    ensure!(coming.trim() == "0", "controllers that come later start with {coming}");
     disk_in(&clinical, true)?;
     let (sum, _) = run(&clinical, "sha256sum /dev/sda")?;
     ensure!(sum.starts_with(&before), "read {sum}, on the stick is {before}");
