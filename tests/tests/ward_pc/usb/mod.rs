@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
         stream::stick_over_usbredir,
     ),
     ("a_stick_that_debians_usbredirect_has_is_read_in_a_guest", stream::stick_of_usbredirect),
-    // Shows: C-7, C-8, I-3, P-2.
+    // Shows: C-7, C-8, I-3, K-1.3.6, P-2.
     (
         "devices_reach_the_domain_the_policy_names_storage_only_to_be_read_and_nothing_else_gets_anywhere",
         |ward| {
@@ -38,7 +38,7 @@ pub(crate) const TESTS: &[Test<Ward>] = &[
     ("a_device_is_usable_again_after_whatever_restarts_and_leaves_nothing_behind", |ward| {
         mediation(ward, &[restarts::all, restarts::cycles])
     }),
-    // Shows: I-3.
+    // Shows: I-3, K-1.3.6.
     ("break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so", break_glass::by_chord),
     // Shows: C-8.
     ("an_agent_that_is_killed_leaves_its_device_to_the_next_one", restarts::agent_killed),
