@@ -89,7 +89,7 @@ impl Line {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(end) => {
-                    self.gone = matches!(end, End::NoDevice(_));
+                    self.gone = matches!(end, End::NoDevice(_) | End::Lost(_));
                     return Some(end);
                 }
             }
@@ -203,6 +203,7 @@ impl Line {
                 Err(error) => return Err(End::Changed(error.to_string())),
             },
             Said::Gone(why) => return Err(End::NoDevice(why)),
+            Said::Lost(why) => return Err(End::Lost(why)),
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(super) enum End {
     NoVmm,
     /// The device was pulled out, or fails.
     NoDevice(String),
+    /// It did not come back from a reset; what is there now is another device.
+    Lost(String),
     /// It came back different.
     Changed(String),
     /// It, or the guest's end, broke the rules.
@@ -62,7 +64,7 @@ pub(super) struct Attached {
     pub(super) path: PathBuf,
     orders: mpsc::Sender<Order>,
     bell: Arc<Bell>,
-    thread: JoinHandle<Counts>,
+    thread: JoinHandle<(Counts, Option<End>)>,
 }
 
 struct Bell(EventFd);
@@ -95,10 +97,11 @@ impl Attached {
         let (orders, inbox) = mpsc::channel();
         let mut line = Line::new(stream, export, inbox, Arc::clone(&bell));
         let run = move || {
-            if let Some(end) = line.run(&tell) {
-                tell(Word::Ended(end));
+            let end = line.run(&tell);
+            if let Some(end) = &end {
+                tell(Word::Ended(end.clone()));
             }
-            line.close()
+            (line.close(), end)
         };
         let thread = thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
         Ok(Self { path: path.to_owned(), orders, bell, thread })
@@ -116,11 +119,12 @@ impl Attached {
     }
 
     /// Ends it, and waits until the device is let go, so that nobody else finds it in use: up to
-    /// [`CONTROL_TIMEOUT`](usbhost::export::CONTROL_TIMEOUT) with a device that hangs.
+    /// [`CONTROL_TIMEOUT`](usbhost::export::CONTROL_TIMEOUT) with a device that hangs. Returns what was counted, and why it had
+    /// ended if it did so by itself.
     ///
     /// # Errors
     /// The thread panicked, and what it counted is lost.
-    pub(super) fn close(self) -> thread::Result<Counts> {
+    pub(super) fn close(self) -> thread::Result<(Counts, Option<End>)> {
         self.order(Order::Close);
         self.thread.join()
     }

@@ -40,6 +40,8 @@ const FLUSH: Duration = Duration::from_secs(60);
 const REFUSALS_TOLD: u32 = 64;
 /// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
 const CHANGES_MAX: u32 = 3;
+/// After this nobody remembers that the device at a place was lost in a reset.
+const REST: Duration = Duration::from_secs(60);
 
 /// What the thread of a device tells: where it is plugged in, how often it was attached by then.
 type Told = (BusId, u64, Word);
@@ -57,6 +59,8 @@ pub(super) struct Broker {
     outbox: mpsc::Sender<Happening>,
     awake: Arc<EventFd>,
     words: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    /// How often a device at a place was lost in a reset of late, and when last.
+    lost: BTreeMap<BusId, (u32, Instant)>,
     last_id: u64,
     look_at: Instant,
     flush_at: Instant,
@@ -98,6 +102,7 @@ impl Broker {
             outbox,
             awake,
             words: mpsc::channel(),
+            lost: BTreeMap::new(),
             last_id: 0,
             look_at: now,
             flush_at: now + FLUSH,
@@ -177,6 +182,7 @@ impl Broker {
             tracing::error!("{}", explain(&error));
         }
         let found = self.sysfs.list().unwrap_or_default();
+        self.lost.retain(|_, (_, since)| since.elapsed() < REST);
         let there = |id: &BusId, address: u8| {
             found.iter().any(|found| found.bus_id == *id && found.address == address)
         };
@@ -197,11 +203,25 @@ impl Broker {
             let id = found.bus_id.clone();
             let state = State::Off;
             let (by_hand, identity) = (None, None);
+            let changes = self.lost.get(&id).map_or(0, |(times, _)| *times);
             let device =
-                Device { found, identity, state, by_hand, changes: 0, told: 0, generation: 0 };
+                Device { found, identity, state, by_hand, changes, told: 0, generation: 0 };
             self.devices.insert(id.clone(), device);
-            self.arrived(&id);
+            if changes < CHANGES_MAX {
+                self.arrived(&id);
+            } else {
+                self.restless(&id);
+            }
         }
+    }
+
+    /// A device is another one after each reset: it would come and go for ever.
+    fn restless(&mut self, id: &BusId) {
+        let why = "it is another device after each reset; leave it unplugged for a minute";
+        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why);
+        self.tell(Happening::Note(event));
+        self.tell(Happening::Notice(format!("USB device is not connected:\n{why}.")));
+        self.switch_off(id, State::Blocked(why.to_owned()));
     }
 
     /// Connects devices whose domain takes them now.
@@ -312,14 +332,14 @@ impl Broker {
         let State::Attached(..) = &device.state else { return };
         let why = match &end {
             End::NoVmm => "its domain stopped",
-            End::NoDevice(why) | End::Changed(why) | End::Broken(why) => why,
+            End::NoDevice(why) | End::Lost(why) | End::Changed(why) | End::Broken(why) => why,
         };
         let why = why.to_owned();
         let grant = self.detach(id, &why);
         let (Some(device), Some(grant)) = (self.devices.get_mut(id), grant) else { return };
         match end {
             End::NoVmm => device.state = State::Waiting(grant, Instant::now() + AGAIN),
-            End::NoDevice(why) => {
+            End::NoDevice(why) | End::Lost(why) => {
                 let words = format!("{} disconnected from {}", shown(&device.found), grant.label);
                 self.tell(Happening::Notice(words));
                 self.switch_off(id, State::Blocked(why));
@@ -348,7 +368,12 @@ impl Broker {
             .of(&grant.domain)
             .with("bus_id", id.as_str())
             .with("why", why);
-        if let Ok(counts) = attached.close() {
+        if let Ok((counts, end)) = attached.close() {
+            // The kernel may have told that it went before its thread did.
+            if matches!(end, Some(End::Lost(_))) {
+                let (times, since) = self.lost.entry(id.clone()).or_insert((0, Instant::now()));
+                (*times, *since) = (*times + 1, Instant::now());
+            }
             let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
             let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
             event = event

@@ -42,6 +42,8 @@ pub enum Said {
     Descriptors(Vec<u8>),
     /// It is over, for this reason: it was pulled, or cannot be used.
     Gone(String),
+    /// It is over: it did not come back from a reset as what it was.
+    Lost(String),
 }
 
 /// A device that cannot be used.
@@ -337,9 +339,15 @@ impl Export {
         self.interfaces.clear();
         // The handle ends with a reset; the device keeps its address, or it is another device.
         let _ = self.device.reset().wait();
-        let again = || -> Result<nusb::Device, ExportError> { open(&self.hold.found) };
-        self.device = again().map_err(|error| error.to_string())?;
-        self.claim().map_err(|error| error.to_string())?;
+        let found = open(&self.hold.found);
+        let again = found.and_then(|device| {
+            self.device = device;
+            self.claim()
+        });
+        if let Err(error) = again {
+            self.said.push(Said::Lost(format!("it did not come back from a reset: {error}")));
+            return Ok(());
+        }
         if let Some(found) = self.hold.sysfs.find(&self.hold.found.bus_id) {
             self.said.push(Said::Descriptors(found.descriptors));
         }

@@ -25,7 +25,8 @@ pub(super) fn work_and_are_refused(
     serial_adapter(ward, agent, ports)?;
     security_key(ward, agent, ports)?;
     stick_with_a_keyboard_in_it(ward, agent, ports)?;
-    stick_that_becomes_a_keyboard(ward, agent, ports)
+    stick_that_becomes_a_keyboard(ward, agent, ports)?;
+    stick_that_never_rests(ward, agent, ports)
 }
 
 fn others(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
@@ -132,10 +133,17 @@ fn nobody_gets_the_keyboard(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     disk_in(&agent.probe("clinical"), false)
 }
 
-/// A stick with a serial number, whose descriptors have a keyboard in them from a reset on.
+/// A stick with a serial number that is something else after a reset.
 struct Turncoat {
     stick: Stick,
-    turns: Arc<AtomicBool>,
+    turns: Turns,
+}
+
+enum Turns {
+    /// It is a keyboard as well, from the first reset after this is set.
+    Keyboard(Arc<AtomicBool>),
+    /// It wants another current, after each.
+    Restless,
 }
 
 impl Model for Turncoat {
@@ -160,8 +168,18 @@ impl Model for Turncoat {
                 control.length = control.data.len().try_into().unwrap_or(0);
                 answers.push(Packet { id: packet.id, body: Body::Control(control) });
             }
-            Body::Reset if self.turns.load(Ordering::Relaxed) => {
-                self.stick.descriptors = composite();
+            Body::Reset => {
+                match &self.turns {
+                    Turns::Keyboard(now) if now.load(Ordering::Relaxed) => {
+                        self.stick.descriptors = composite();
+                    }
+                    Turns::Keyboard(_) => {}
+                    Turns::Restless => {
+                        for configuration in &mut self.stick.descriptors.configurations {
+                            configuration[8] ^= 1;
+                        }
+                    }
+                }
                 Model::take(&mut self.stick, packet, answers);
             }
             _ => Model::take(&mut self.stick, packet, answers),
@@ -176,7 +194,7 @@ fn stick_that_becomes_a_keyboard(ward: &Ward, agent: &Agent<'_>, ports: &mut Por
     let mut stick = Stick::new(4096);
     stick.descriptors = pinned(false);
     let turns = Arc::new(AtomicBool::new(false));
-    let turncoat = Turncoat { stick, turns: Arc::clone(&turns) };
+    let turncoat = Turncoat { stick, turns: Turns::Keyboard(Arc::clone(&turns)) };
     let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "turncoat", "4", turncoat)?;
     wait_for(agent, "stick", is_attached("read-only"))?;
     let clinical = agent.probe("clinical");
@@ -189,6 +207,23 @@ fn stick_that_becomes_a_keyboard(ward: &Ward, agent: &Agent<'_>, ports: &mut Por
     nobody_gets_the_keyboard(ward, agent)?;
     let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
     ensure!(log.contains("03/01/01"), "the audit log does not say what it became");
+    plugged.pull(&mut ports.qmp)
+}
+
+fn stick_that_never_rests(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
+    ward.pc.progress(
+        "a hospital's stick that is another after each reset: it comes and goes a few times only",
+    );
+    let mut stick = Stick::new(4096);
+    stick.descriptors = pinned(false);
+    let turncoat = Turncoat { stick, turns: Turns::Restless };
+    let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "restless", "4", turncoat)?;
+    wait_for(agent, "device that is off for good", |device| {
+        device["why"].as_str().is_some_and(|why| why.contains("after each reset"))
+    })?;
+    let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+    ensure!(log.contains("after each reset"), "the audit log does not say so");
+    no_disk_on_host(ward)?;
     plugged.pull(&mut ports.qmp)
 }
 
