@@ -46,6 +46,25 @@ const REST: Duration = Duration::from_secs(60);
 /// What the thread of a device tells: where it is plugged in, how often it was attached by then.
 type Told = (BusId, u64, Word);
 
+/// A device that was lost in a reset.
+struct Lost {
+    /// How often another came in its place.
+    times: u32,
+    when: Instant,
+    /// Its descriptors, until something comes in its place.
+    was: Option<Vec<u8>>,
+}
+
+impl Lost {
+    /// A device comes in its place. The same one again was only pulled out in the middle of a reset.
+    fn comes(&mut self, descriptors: &[u8]) -> u32 {
+        if let Some(was) = self.was.take() {
+            self.times = if was == descriptors { 0 } else { self.times + 1 };
+        }
+        self.times
+    }
+}
+
 pub(super) struct Broker {
     sysfs: Sysfs,
     authority: Authority,
@@ -59,8 +78,8 @@ pub(super) struct Broker {
     outbox: mpsc::Sender<Happening>,
     awake: Arc<EventFd>,
     words: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
-    /// How often a device at a place was lost in a reset of late, and when last.
-    lost: BTreeMap<BusId, (u32, Instant)>,
+    /// Devices that were lost in a reset of late, by place.
+    lost: BTreeMap<BusId, Lost>,
     last_id: u64,
     look_at: Instant,
     flush_at: Instant,
@@ -182,7 +201,7 @@ impl Broker {
             tracing::error!("{}", explain(&error));
         }
         let found = self.sysfs.list().unwrap_or_default();
-        self.lost.retain(|_, (_, since)| since.elapsed() < REST);
+        self.lost.retain(|_, lost| lost.when.elapsed() < REST);
         let there = |id: &BusId, address: u8| {
             found.iter().any(|found| found.bus_id == *id && found.address == address)
         };
@@ -203,7 +222,7 @@ impl Broker {
             let id = found.bus_id.clone();
             let state = State::Off;
             let (by_hand, identity) = (None, None);
-            let changes = self.lost.get(&id).map_or(0, |(times, _)| *times);
+            let changes = self.lost.get_mut(&id).map_or(0, |lost| lost.comes(&found.descriptors));
             let device =
                 Device { found, identity, state, by_hand, changes, told: 0, generation: 0 };
             self.devices.insert(id.clone(), device);
@@ -364,6 +383,7 @@ impl Broker {
         else {
             return None;
         };
+        let descriptors = device.found.descriptors.clone();
         let mut event = Event::new("usb-detached")
             .of(&grant.domain)
             .with("bus_id", id.as_str())
@@ -371,8 +391,9 @@ impl Broker {
         if let Ok((counts, end)) = attached.close() {
             // The kernel may have told that it went before its thread did.
             if matches!(end, Some(End::Lost(_))) {
-                let (times, since) = self.lost.entry(id.clone()).or_insert((0, Instant::now()));
-                (*times, *since) = (*times + 1, Instant::now());
+                let times = self.lost.get(id).map_or(0, |lost| lost.times);
+                let (when, was) = (Instant::now(), Some(descriptors));
+                self.lost.insert(id.clone(), Lost { times, when, was });
             }
             let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
             let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
@@ -436,5 +457,24 @@ impl Broker {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_another_after_each_reset_is_told_from_one_that_is_pulled_out_in_a_reset() {
+        let mut times = 0;
+        for (was, comes, expected) in
+            [(1, 2, 1), (2, 1, 2), (1, 1, 0), (1, 2, 1), (2, 3, 2), (3, 2, 3)]
+        {
+            let mut lost = Lost { times, when: Instant::now(), was: Some(vec![was]) };
+            times = lost.comes(&[comes]);
+            assert_eq!(times, expected);
+            assert_eq!(lost.comes(&[9]), expected, "what is plugged in later was not lost");
+        }
+        assert!(times >= CHANGES_MAX);
     }
 }

@@ -107,7 +107,11 @@ impl Ports<'_> {
         let node = format!("{name}-medium");
         let blockdev = json!({"driver": "raw", "node-name": node,
             "file": {"driver": "file", "filename": file}});
-        self.qmp.execute("blockdev-add", blockdev)?;
+        if self.qmp.execute("blockdev-add", blockdev.clone()).is_err() {
+            // A test that failed left it plugged in.
+            self.pull(name)?;
+            self.qmp.execute("blockdev-add", blockdev)?;
+        }
         let device = json!({"driver": "usb-storage", "id": name, "bus": "xhci.0", "port": "3",
             "drive": node, "serial": serial});
         self.qmp.execute("device_add", device).map(drop)
