@@ -11,6 +11,9 @@ use super::picture::{PIXELS_MAX, SIDE_MAX};
 /// Bytes that the decoder may take beside the rows: two rows of [`SIDE_MAX`] pixels of eight bytes, and its window.
 const DECODER_MAX: usize = 1 << 20;
 
+/// By which part of it a picture that becomes larger than it was grows at a time.
+const GROWTH: usize = 16;
+
 /// What is written, up to a limit.
 struct Capped<'a> {
     png: &'a mut Vec<u8>,
@@ -23,6 +26,10 @@ impl Write for Capped<'_> {
         if bytes.len() > self.most.saturating_sub(self.png.len()) {
             *self.full = true;
             return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if self.png.capacity() - self.png.len() < bytes.len() {
+            // Not twice as much, as a vector would by itself.
+            self.png.reserve_exact(bytes.len().max(self.png.len() / GROWTH));
         }
         self.png.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -50,7 +57,8 @@ pub(super) fn encode_anew(bytes: &[u8], most: usize) -> Result<Option<Zeroizing<
     }
     let (colour, _) = reader.output_color_type();
     // It grows as it is written; what it leaves behind is compressed pixels, for as long as the allocator keeps them.
-    let mut png = Zeroizing::new(Vec::with_capacity(bytes.len().min(most)));
+    let room = bytes.len().saturating_add(bytes.len() / GROWTH).min(most);
+    let mut png = Zeroizing::new(Vec::with_capacity(room));
     let mut full = false;
     let mut encoder = Encoder::new(Capped { png: &mut png, most, full: &mut full }, width, height);
     encoder.set_color(colour);
