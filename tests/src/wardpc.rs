@@ -150,9 +150,11 @@ impl WardPc {
         Ok(this)
     }
 
-    /// Whether it still answers: a PC whose own kernel is gone does not.
+    /// Whether it and its guests still answer: a PC whose own kernel is gone does not, nor does a guest that runs in circles (see
+    /// docs/decisions/0003-one-simulated-processor.md).
     pub fn answers(&self) -> bool {
-        self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()
+        !self.watch.lost_one()
+            && self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()
     }
 
     /// Says what happens, with the seconds since power-on.
@@ -168,7 +170,7 @@ impl WardPc {
         request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
         channel.stream.get_ref().set_read_timeout(Some(time + MARGIN))?;
         channel.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
-        let _watched = self.watch.over(&request);
+        let watched = self.watch.over(&request);
         loop {
             let mut line = String::new();
             let read = channel.stream.read_line(&mut line);
@@ -179,7 +181,10 @@ impl WardPc {
             // An answer to an earlier question that was given up on is passed over.
             if reply["id"] == id {
                 return match reply["error"].as_str() {
-                    Some(error) => Err(Failure(error.to_owned())),
+                    Some(error) => {
+                        watched.failed();
+                        Err(Failure(error.to_owned()))
+                    }
                     None => Ok(reply),
                 };
             }

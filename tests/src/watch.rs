@@ -4,6 +4,7 @@
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -24,10 +25,25 @@ const STEPS: Duration = Duration::from_millis(300);
 
 /// Which question is open.
 #[derive(Default)]
-pub(crate) struct Watch(Mutex<Option<(Instant, String)>>);
+pub(crate) struct Watch {
+    open: Mutex<Option<(Instant, String)>>,
+    /// The open question has taken long.
+    late: AtomicBool,
+    /// One that took long was never answered.
+    lost: AtomicBool,
+}
 
 /// A question until its answer.
 pub(crate) struct Watched<'a>(&'a Watch);
+
+impl Watched<'_> {
+    /// There is no answer, and will be none.
+    pub(crate) fn failed(&self) {
+        if self.0.late.load(Ordering::Relaxed) {
+            self.0.lost.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for Watched<'_> {
     fn drop(&mut self) {
@@ -50,15 +66,22 @@ impl Watch {
         Watched(self)
     }
 
+    /// Whether a question was never answered, although the processor had translated anew.
+    pub(crate) fn lost_one(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     fn set(&self, open: Option<(Instant, String)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        self.late.store(false, Ordering::Relaxed);
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
     /// The question that has been open for long; it counts anew from now on.
     fn late(&self) -> Option<String> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, question) = open.as_mut().filter(|(since, _)| since.elapsed() >= LONG)?;
         *since = Instant::now();
+        self.late.store(true, Ordering::Relaxed);
         Some(question.clone())
     }
 }
