@@ -27,9 +27,9 @@ const STEPS: Duration = Duration::from_millis(300);
 #[derive(Default)]
 pub(crate) struct Watch {
     open: Mutex<Option<(Instant, String)>>,
-    /// The open question has taken long.
-    late: AtomicBool,
-    /// One that took long was never answered.
+    /// While the open question took long, the processor was busy: something ran in circles.
+    circles: AtomicBool,
+    /// Such a question was never answered.
     lost: AtomicBool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Watched<'a>(&'a Watch);
 impl Watched<'_> {
     /// There is no answer, and will be none.
     pub(crate) fn failed(&self) {
-        if self.0.late.load(Ordering::Relaxed) {
+        if self.0.circles.load(Ordering::Relaxed) {
             self.0.lost.store(true, Ordering::Relaxed);
         }
     }
@@ -66,13 +66,14 @@ impl Watch {
         Watched(self)
     }
 
-    /// Whether a question was never answered, although the processor had translated anew.
+    /// Whether a question was never answered as something ran in circles, although the processor had translated anew. When the processor slept
+    /// it was something of ours that did not wake.
     pub(crate) fn lost_one(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
     fn set(&self, open: Option<(Instant, String)>) {
-        self.late.store(false, Ordering::Relaxed);
+        self.circles.store(false, Ordering::Relaxed);
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
@@ -81,7 +82,6 @@ impl Watch {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, question) = open.as_mut().filter(|(since, _)| since.elapsed() >= LONG)?;
         *since = Instant::now();
-        self.late.store(true, Ordering::Relaxed);
         Some(question.clone())
     }
 }
@@ -91,7 +91,11 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
         if let Some(question) = watch.late() {
             eprintln!("no answer for {LONG:?} to {question}");
             match look_and_translate_anew(qemu) {
-                Ok(seen) => eprintln!("{seen}the processor has translated anew"),
+                Ok(seen) => {
+                    let busy = seen.lines().filter(|line| line.ends_with("HLT=0")).count();
+                    watch.circles.store(busy * 4 >= SAMPLES * 3, Ordering::Relaxed);
+                    eprintln!("{seen}busy {busy} times of {SAMPLES}; it has translated anew");
+                }
                 Err(error) => eprintln!("QEMU does not answer: {}", error.0),
             }
         }

@@ -76,17 +76,24 @@ impl Authority {
         let module = self.before.0.get(MODULE).and_then(|switches| switches.get(SWITCHES[0]));
         let by_itself =
             module.map(|value| if value == "-1" { "1".to_owned() } else { value.clone() });
+        let mut new = false;
         for (whose, switch) in &all {
+            if self.before.0.get(whose).is_some_and(|known| known.contains_key(*switch)) {
+                continue;
+            }
             let Ok(now) = fs::read_to_string(self.place(whose, switch)) else { continue };
+            new = true;
             let value = by_itself.clone().filter(|_| *switch == SWITCHES[0]);
             let value = value.unwrap_or_else(|| now.trim().to_owned());
             let known = self.before.0.entry(whose.clone()).or_default();
-            known.entry((*switch).to_owned()).or_insert(value);
+            known.insert((*switch).to_owned(), value);
         }
-        // Written before anything is changed.
-        let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
-        fs::write(&self.file, text)
-            .map_err(|source| SwitchError { path: self.file.clone(), source })?;
+        if new {
+            // Written before anything is changed.
+            let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
+            fs::write(&self.file, text)
+                .map_err(|source| SwitchError { path: self.file.clone(), source })?;
+        }
         for (whose, switch) in &all {
             let path = self.place(whose, switch);
             if fs::read_to_string(&path).is_ok_and(|now| now.trim() != "0") {

@@ -101,14 +101,13 @@ impl Sockets {
         if stream.set_nonblocking(true).is_err() {
             return;
         }
-        // One at a time; the next waits until this one is gone.
-        if let Err(error) = ops.remove(Events::new(&socket.listener, EventSet::IN)) {
-            tracing::error!(?error, "a USB socket cannot be served");
-            return;
-        }
         if let Err(error) = ops.add(Events::new(&stream, EventSet::IN)) {
             tracing::error!(?error, "a USB socket cannot be served");
             return;
+        }
+        // One at a time; the next waits until this one is gone. The socket is listened at again then.
+        if let Err(error) = ops.remove(Events::new(&socket.listener, EventSet::IN)) {
+            tracing::error!(?error, "a USB socket cannot be put off");
         }
         tracing::info!(socket = %socket.path.display(), "a USB peer is connected");
         let session = Session::new(Role::Guest, VERSION);

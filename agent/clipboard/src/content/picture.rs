@@ -200,6 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn a_png_with_much_beside_its_pixels_crosses_without_it() {
+        for kind in [*b"tEXt", *b"iTXt", *b"zTXt", *b"eXIf", *b"vpAg", *b"iCCP"] {
+            let mut before = picture(ImageFormat::Png, 8, 8);
+            let mut chunk = kind.to_vec();
+            chunk.extend(b"Comment\0\0");
+            chunk.resize(4 << 20, b'x');
+            let sum = crc32(&chunk);
+            let length = u32::try_from(chunk.len() - 4).unwrap();
+            // After the header.
+            before.splice(33..33, [&length.to_be_bytes()[..], &chunk, &sum.to_be_bytes()].concat());
+            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20);
+            let name = String::from_utf8_lossy(&kind);
+            assert!(after.is_ok_and(|after| after.len() < 4096), "{name}");
+        }
+    }
+
+    #[test]
     fn a_picture_that_is_something_else_is_refused() {
         let png = picture(ImageFormat::Png, 8, 8);
         assert_eq!(

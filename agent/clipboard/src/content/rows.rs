@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::Unfit;
 use super::picture::{PIXELS_MAX, SIDE_MAX};
 
-/// Bytes that the decoder may take beside the rows: two rows of [`SIDE_MAX`] pixels of eight bytes, and its window.
+/// Bytes that the decoder may take beside a chunk of the picture, such as a camera's notes: two rows of [`SIDE_MAX`] pixels of eight
+/// bytes, and its window.
 const DECODER_MAX: usize = 1 << 20;
 
 /// By which part of it a picture that becomes larger than it was grows at a time.
@@ -42,7 +43,7 @@ impl Write for Capped<'_> {
 
 /// A PNG of the same pixels with eight bits a channel, and nothing else. `None`: its rows do not come in order (interlaced).
 pub(super) fn encode_anew(bytes: &[u8], most: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Unfit> {
-    let limits = png::Limits { bytes: DECODER_MAX };
+    let limits = png::Limits { bytes: bytes.len().saturating_add(DECODER_MAX) };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
     decoder.set_ignore_text_chunk(true);

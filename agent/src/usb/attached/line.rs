@@ -18,7 +18,9 @@ use super::{Bell, End, Order, Word};
 const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
 /// Bytes that may wait for a VMM; nothing more is asked of the device on its behalf until it reads.
 const WAITING_MAX: usize = 1 << 20;
-/// Packets that may wait for the device; nothing more is read until it has done some.
+/// Audit entries of refusals for one device; the rest are counted in the entry at its end.
+const REFUSALS_TOLD: u32 = 64;
+/// Packets that may wait for the device; nothing more is read until it has done some. One read may bring [`BATCH`] bytes of them beyond it.
 const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
 const BATCH: usize = 64 * 1024;
@@ -45,13 +47,14 @@ pub(super) struct Line {
     out: Out,
     /// What the device says waits until the guest's end has said hello.
     early: Vec<Packet>,
-    /// For the device. A control request takes its time, and others have to be heard between two.
+    /// For the device. A control request, or a reset, takes its time, and the broker has to be heard between two.
     asked: VecDeque<Packet>,
     buffer: Vec<u8>,
     inbox: mpsc::Receiver<Order>,
     bell: Arc<Bell>,
     /// The device is gone, and needs no farewell.
     gone: bool,
+    told: u32,
 }
 
 impl Line {
@@ -75,6 +78,7 @@ impl Line {
             inbox,
             bell,
             gone: false,
+            told: 0,
         }
     }
 
@@ -83,7 +87,11 @@ impl Line {
         loop {
             let done = self.turn();
             for event in self.out.events.drain(..) {
-                tell(Word::Refused(event));
+                // A guest may do what is refused faster than anybody writes it down.
+                self.told = self.told.saturating_add(1);
+                if self.told <= REFUSALS_TOLD {
+                    tell(Word::Refused(event));
+                }
             }
             match done {
                 Ok(true) => {}
@@ -112,9 +120,16 @@ impl Line {
     /// Waits for something and does it; false when it is told to close.
     fn turn(&mut self) -> Result<bool, End> {
         while let Some(packet) = self.asked.pop_front() {
-            let takes_time = matches!(packet.body, Body::Control(_));
+            let at_once = matches!(
+                packet.body,
+                Body::Bulk(_)
+                    | Body::Interrupt(_)
+                    | Body::StartInterruptReceiving { .. }
+                    | Body::StopInterruptReceiving { .. }
+                    | Body::CancelDataPacket
+            );
             self.export.take(packet);
-            if takes_time {
+            if !at_once {
                 break;
             }
         }

@@ -36,7 +36,6 @@ pub(super) struct Device {
     pub(super) state: State,
     pub(super) by_hand: Option<String>,
     pub(super) changes: u32,
-    pub(super) told: u32,
     /// Which export its words are of; words of an earlier one are dropped.
     pub(super) generation: u64,
 }

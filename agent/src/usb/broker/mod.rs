@@ -36,8 +36,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.
 const FLUSH: Duration = Duration::from_secs(60);
-/// Audit entries of refusals for one device; the rest are counted in the entry at its end.
-const REFUSALS_TOLD: u32 = 64;
 /// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
 const CHANGES_MAX: u32 = 3;
 /// After this nobody remembers that the device at a place was lost in a reset.
@@ -223,8 +221,7 @@ impl Broker {
             let state = State::Off;
             let (by_hand, identity) = (None, None);
             let changes = self.lost.get_mut(&id).map_or(0, |lost| lost.comes(&found.descriptors));
-            let device =
-                Device { found, identity, state, by_hand, changes, told: 0, generation: 0 };
+            let device = Device { found, identity, state, by_hand, changes, generation: 0 };
             self.devices.insert(id.clone(), device);
             if changes < CHANGES_MAX {
                 self.arrived(&id);
@@ -304,7 +301,6 @@ impl Broker {
         let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
         let words = format!("{} connected to {}{without}", shown(&device.found), grant.label);
         device.generation = generation;
-        device.told = 0;
         let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
         device.state = State::Attached(Box::new(attached), grant);
         self.tell(Happening::Note(event));
@@ -325,16 +321,12 @@ impl Broker {
 
     fn refused(&mut self, id: &BusId, domain: &str, event: &usbfilter::Event) {
         let usbfilter::Event::Refused { what, times } = event else { return };
-        let Some(device) = self.devices.get_mut(id) else { return };
-        device.told += 1;
-        if device.told <= REFUSALS_TOLD {
-            let event = Event::new("usb-refused")
-                .of(domain)
-                .with("bus_id", id.as_str())
-                .with("what", format!("{what:?}"))
-                .with("times", *times);
-            self.tell(Happening::Note(event));
-        }
+        let event = Event::new("usb-refused")
+            .of(domain)
+            .with("bus_id", id.as_str())
+            .with("what", format!("{what:?}"))
+            .with("times", *times);
+        self.tell(Happening::Note(event));
     }
 
     fn flush(&self) {

@@ -224,13 +224,9 @@ fn wait_for(agent: &Agent<'_>, what: &str, wanted: impl Fn(&Value) -> bool) -> O
 
 /// Waits until a guest has a disk, or has none.
 fn disk_in(probe: &Probe<'_>, there: bool) -> Outcome {
-    let until = Instant::now() + SOON;
     // A disk is there once its size is known.
-    while run(probe, "[ -b /dev/sda ] && [ $(cat /sys/block/sda/size) -gt 0 ]")?.1 != there {
-        ensure!(Instant::now() < until, "the guest's disk did not come or go");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    Ok(())
+    let line = "[ -b /dev/sda ] && [ $(cat /sys/block/sda/size) -gt 0 ]";
+    until("the guest's disk did not come or go", || Ok(run(probe, line)?.1 == there))
 }
 
 /// The host's kernel has no disk of it; it has the drivers.

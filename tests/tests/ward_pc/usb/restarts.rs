@@ -51,7 +51,10 @@ fn kernel_resets_it(ward: &Ward, agent: &Agent<'_>) -> Outcome {
         // As long as a driver takes to find a disk.
         for _ in 0..10 {
             no_disk_on_host(ward)?;
-            let drivers = ward.pc.sh(&format!("readlink {place}:*/driver || true"))?;
+            // There may be none for a moment, but there is an interface.
+            let drivers =
+                ward.pc.sh(&format!("ls -d {place}:*/ && readlink {place}:*/driver; true"))?;
+            ensure!(drivers.contains(":1."), "no interface: {drivers}");
             ensure!(!drivers.contains("storage"), "the host has it: {drivers}");
             std::thread::sleep(Duration::from_millis(200));
         }
