@@ -8,6 +8,7 @@ use crate::agent::{Agent, SEAT_MACHINE, seat_policy};
 use crate::guest::Probe;
 use crate::measure::{Memory, memory, process_memory};
 use crate::peers::{QEMU_ROOT, Vmm};
+use crate::usb_device::{plug_stick, pull_stick};
 use crate::{Failure, Guest, Outcome, WardPc, ensure};
 
 /// Blocks of the stick: 32 MiB.
@@ -101,7 +102,7 @@ pub fn reads(pc: &WardPc, way: Way, disk: &str) -> Outcome<Vec<f64>> {
     guest.power_off()?;
     pc.sh("killall usb-stick 2>/dev/null; true")?;
     if way == Way::QemuHost {
-        pull(pc)?;
+        pull_stick(&mut pc.qmp()?, "stick")?;
     }
     speeds
 }
@@ -129,7 +130,7 @@ fn with_agent(pc: &WardPc) -> Outcome<(Vec<f64>, [[Memory; 2]; 2])> {
         plug(pc)?;
         let speeds = speeds(&probe)?;
         let after = look()?;
-        pull(pc)?;
+        pull_stick(&mut pc.qmp()?, "stick")?;
         Ok((speeds, [before, after]))
     })();
     let result = result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
@@ -144,24 +145,7 @@ fn plug(pc: &WardPc) -> Outcome {
         let word = |word: u32| word.wrapping_mul(0x9e37_79b9).to_le_bytes();
         fs::write(&file, (0..u32::try_from(BLOCKS * 128)?).flat_map(word).collect::<Vec<u8>>())?;
     }
-    let blockdev = json!({"driver": "raw", "node-name": "stick",
-        "file": {"driver": "file", "filename": file}});
-    let mut qmp = pc.qmp()?;
-    qmp.execute("blockdev-add", blockdev)?;
-    let device = json!({"driver": "usb-storage", "id": "stick", "bus": "xhci.0", "port": "3", "drive": "stick"});
-    qmp.execute("device_add", device).map(drop)
-}
-
-fn pull(pc: &WardPc) -> Outcome {
-    let mut qmp = pc.qmp()?;
-    qmp.execute("device_del", json!({"id": "stick"}))?;
-    for _ in 0..100 {
-        if qmp.execute("blockdev-del", json!({"node-name": "stick"})).is_ok() {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-    }
-    Err(Failure("the stick is still in use".into()))
+    plug_stick(&mut pc.qmp()?, "stick", &file, "measured")
 }
 
 fn speeds(probe: &Probe<'_>) -> Outcome<Vec<f64>> {

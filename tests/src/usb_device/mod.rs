@@ -5,6 +5,7 @@ mod security_key;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,34 @@ use crate::{Failure, Outcome, WardPc, ensure};
 
 const SOON: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Plugs a stick of QEMU's own with this medium and serial number into a port of the PC's.
+pub fn plug_stick(qmp: &mut Qmp, name: &str, medium: &Path, serial: &str) -> Outcome {
+    let node = format!("{name}-medium");
+    let blockdev = json!({"driver": "raw", "node-name": node,
+        "file": {"driver": "file", "filename": medium}});
+    if qmp.execute("blockdev-add", blockdev.clone()).is_err() {
+        // A test that failed left it plugged in.
+        pull_stick(qmp, name)?;
+        qmp.execute("blockdev-add", blockdev)?;
+    }
+    let device = json!({"driver": "usb-storage", "id": name, "bus": "xhci.0", "port": "3",
+        "drive": node, "serial": serial});
+    qmp.execute("device_add", device).map(drop)
+}
+
+/// Pulls it out, and waits until nobody uses its medium.
+pub fn pull_stick(qmp: &mut Qmp, name: &str) -> Outcome {
+    qmp.execute("device_del", json!({"id": name}))?;
+    let until = Instant::now() + SOON;
+    while let Err(error) =
+        qmp.execute("blockdev-del", json!({"node-name": format!("{name}-medium")}))
+    {
+        ensure!(Instant::now() < until, "{error:?}");
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
 
 /// What a device does.
 pub trait Model: Send + 'static {

@@ -64,14 +64,14 @@ fn others(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     until("the guest has no card reader", || {
         Ok(run(&clinical, "cat /sys/bus/usb/devices/*/bInterfaceClass | grep -q 0b")?.1)
     })?;
-    ports.pull("reader")?;
-    ports.pull("hub")?;
+    ports.pull_device("reader")?;
+    ports.pull_device("hub")?;
     ports.plug_device("usb-kbd", "second-keyboard", "4")?;
     wait_for(agent, "keyboard of the host", |device| {
         device["state"] == "host"
             && device["device"].as_str().is_some_and(|d| d.contains("03/01/01"))
     })?;
-    ports.pull("second-keyboard")
+    ports.pull_device("second-keyboard")
 }
 
 fn serial_adapter(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
@@ -93,7 +93,7 @@ fn serial_adapter(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outc
     until("nothing came out of the adapter", || {
         Ok(fs::read_to_string(&out).unwrap_or_default().contains("HbA1c 5.4 %"))
     })?;
-    ports.qmp.execute("device_del", json!({"id": "adapter"}))?;
+    ports.pull_device("adapter")?;
     until("the adapter stays in the guest", || Ok(!port()?))
 }
 

@@ -15,6 +15,7 @@ use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
 use tests::qmp::Qmp;
 use tests::runner::Test;
+use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::Ward;
 use tests::{Failure, Outcome, ensure};
 
@@ -103,18 +104,8 @@ impl Ports<'_> {
 
     /// Plugs a stick in.
     fn plug(&mut self, name: &str, serial: &str) -> Outcome {
-        let file = self.medium(name);
-        let node = format!("{name}-medium");
-        let blockdev = json!({"driver": "raw", "node-name": node,
-            "file": {"driver": "file", "filename": file}});
-        if self.qmp.execute("blockdev-add", blockdev.clone()).is_err() {
-            // A test that failed left it plugged in.
-            self.pull(name)?;
-            self.qmp.execute("blockdev-add", blockdev)?;
-        }
-        let device = json!({"driver": "usb-storage", "id": name, "bus": "xhci.0", "port": "3",
-            "drive": node, "serial": serial});
-        self.qmp.execute("device_add", device).map(drop)
+        let medium = self.medium(name);
+        plug_stick(&mut self.qmp, name, &medium, serial)
     }
 
     /// Plugs something else in.
@@ -123,20 +114,14 @@ impl Ports<'_> {
         self.qmp.execute("device_add", device).map(drop)
     }
 
-    /// Pulls a device out.
+    /// Pulls a stick out.
     fn pull(&mut self, name: &str) -> Outcome {
-        self.qmp.execute("device_del", json!({"id": name}))?;
-        // The medium can be taken once the device is gone.
-        let node = format!("{name}-medium");
-        let until = Instant::now() + SOON;
-        while self.medium(name).exists() {
-            match self.qmp.execute("blockdev-del", json!({"node-name": node})) {
-                Ok(_) => return Ok(()),
-                Err(error) => ensure!(Instant::now() < until, "{error:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        pull_stick(&mut self.qmp, name)
+    }
+
+    /// Pulls something else out.
+    fn pull_device(&mut self, name: &str) -> Outcome {
+        self.qmp.execute("device_del", json!({"id": name})).map(drop)
     }
 }
 
