@@ -24,6 +24,7 @@ pub mod measure_seat;
 pub mod measure_usb;
 pub mod network;
 pub mod peers;
+pub mod qemu;
 pub mod qmp;
 pub mod runner;
 pub mod seat;

@@ -19,6 +19,8 @@ use crate::{Failure, Network, Outcome, ensure};
 const BOOT: Duration = Duration::from_secs(180);
 /// What an answer may take beyond the time its question allows.
 const MARGIN: Duration = Duration::from_secs(20);
+/// Processors of the PC (docs/decisions/0007-two-simulated-processors.md).
+const PROCESSORS: &str = "2";
 /// How long the PC can sleep over a lost interrupt.
 const PULSE: Duration = Duration::from_millis(500);
 /// How much of a log a failure shows, in bytes.
@@ -77,12 +79,12 @@ impl WardPc {
         let share = images.join("share");
         ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let mut qemu = Command::new("qemu-system-x86_64");
+        // With time counted in instructions, one processor: figures repeat.
+        let processors = if hardware.count_instructions { "1" } else { PROCESSORS };
+        let mut qemu = crate::qemu::command();
         qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split,i8042=off", "-cpu", "max,+svm,+npt"])
             .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
-            // One processor: with several, TCG's threads now and then break the kernel in the PC. See
-            // docs/decisions/0003-one-simulated-processor.md.
-            .args(["-smp", "1", "-m", &hardware.memory_mib.to_string()])
+            .args(["-smp", processors, "-m", &hardware.memory_mib.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
@@ -151,7 +153,7 @@ impl WardPc {
     }
 
     /// Whether it and its guests still answer: a PC whose own kernel is gone does not, nor does a guest that runs in circles (see
-    /// docs/decisions/0003-one-simulated-processor.md).
+    /// docs/decisions/0007-two-simulated-processors.md).
     pub fn answers(&self) -> bool {
         !self.watch.lost_one()
             && self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()

@@ -1,6 +1,6 @@
 //! Looks at what the simulated processor does when an answer takes long, and has it forget its translations.
 //!
-//! TCG now and then keeps the translation of code that has been changed since (docs/decisions/0003-one-simulated-processor.md): a kernel
+//! TCG now and then keeps the translation of code that has been changed since (docs/decisions/0007-two-simulated-processors.md): a kernel
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
 
 use std::path::Path;
@@ -91,10 +91,11 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
         if let Some(question) = watch.late() {
             eprintln!("no answer for {LONG:?} to {question}");
             match look_and_translate_anew(qemu) {
-                Ok(seen) => {
-                    let busy = seen.lines().filter(|line| line.ends_with("HLT=0")).count();
+                Ok((busy, seen)) => {
                     watch.circles.store(busy * 4 >= SAMPLES * 3, Ordering::Relaxed);
-                    eprintln!("{seen}busy {busy} times of {SAMPLES}; it has translated anew");
+                    eprintln!(
+                        "{seen}the busier processor: {busy} times of {SAMPLES}; both have translated anew"
+                    );
                 }
                 Err(error) => eprintln!("QEMU does not answer: {}", error.0),
             }
@@ -104,22 +105,26 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
     }
 }
 
-/// Where the processor is, and at what code.
-fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<String> {
-    let mut seen = String::new();
+/// How often the busiest processor was busy; where each of them is, and at what code the first.
+fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<(usize, String)> {
+    let (mut seen, mut busy) = (String::new(), Vec::new());
     for _ in 0..SAMPLES {
-        let registers = qemu.monitor("info registers")?;
-        seen.extend(
-            registers
-                .lines()
-                .filter(|line| line.contains("RIP="))
-                .map(|line| line.to_owned() + "\n"),
-        );
+        let registers = qemu.monitor("info registers -a")?;
+        for (processor, line) in registers.lines().filter(|line| line.contains("RIP=")).enumerate()
+        {
+            seen += &format!("{processor}: {line}\n");
+            busy.resize(busy.len().max(processor + 1), 0);
+            if let Some(busy) =
+                busy.get_mut(processor).filter(|_| line.trim_end().ends_with("HLT=0"))
+            {
+                *busy += 1;
+            }
+        }
         std::thread::sleep(Duration::from_millis(7));
     }
     seen += &qemu.monitor("x /6i $pc").unwrap_or_default();
-    qemu.monitor("singlestep on")?;
+    qemu.monitor("one-insn-per-tb on")?;
     std::thread::sleep(STEPS);
-    qemu.monitor("singlestep off")?;
-    Ok(seen)
+    qemu.monitor("one-insn-per-tb off")?;
+    Ok((busy.into_iter().max().unwrap_or(0), seen))
 }
