@@ -1,6 +1,7 @@
 //! `docs/compliance.md`: every requirement with the tests that show it.
 //!
-//! A test says what it shows in a comment above it, `// Shows: C-1, K-3.1.1.`; the next test's name after that line is meant.
+//! A test of the simulated ward PC says what it shows in its attribute, `#[ward_test(shows = ["C-1"])]`; any other in a comment on the line above its
+//! `#[test]`, `// Shows: C-1, K-3.1.1.`. Either way the table has the name that the runner prints.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,11 +10,11 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::DocumentMut;
 
-use crate::Outcome;
+use crate::{Outcome, ensure, runner};
 
 const MARK: &str = "// Shows: ";
 /// Folders that hold sources.
-const SOURCES: [&str; 5] = ["policy", "vmm", "agent", "tests", "guest-images"];
+const SOURCES: [&str; 6] = ["policy", "vmm", "agent", "usbport", "tests", "guest-images"];
 
 /// One requirement.
 #[derive(Clone, Debug)]
@@ -63,41 +64,54 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of the test that a line begins, as a function or as an entry of a list.
-fn test_name(line: &str) -> Option<&str> {
-    let line = line.trim_start();
-    let name = line
-        .strip_prefix("fn ")
-        .or_else(|| line.strip_prefix("(\""))
-        .and_then(|rest| rest.split(['(', '"']).next())?;
-    name.contains('_').then_some(name)
+/// Tests by requirement: file below the root, and name.
+type Shown = BTreeMap<String, Vec<(String, String)>>;
+
+/// What the comments of one source say, `// Shows: C-1.` right above `#[test]` and its function.
+fn in_comments(place: &str, text: &str, shown: &mut Shown) -> Outcome {
+    let mut lines = text.lines().map(str::trim).peekable();
+    while let Some(line) = lines.next() {
+        let Some(ids) = line.strip_prefix(MARK) else { continue };
+        let mut is_test = false;
+        while let Some(attribute) = lines.next_if(|line| line.starts_with("#[")) {
+            is_test |= attribute == "#[test]";
+        }
+        let name = lines.peek().and_then(|line| line.strip_prefix("fn ")?.split('(').next());
+        let Some(name) = name.filter(|_| is_test) else {
+            return Err(format!(
+                "{place}: `{line}` has to stand right above the `#[test]` of a function; a test of the simulated ward PC \
+                 has `#[ward_test(shows = [...])]` instead"
+            )
+            .into());
+        };
+        for id in ids.trim_end_matches('.').split(',') {
+            let tests = shown.entry(id.trim().to_owned()).or_default();
+            tests.push((place.to_owned(), name.to_owned()));
+        }
+    }
+    Ok(())
 }
 
-/// Tests by requirement: file below the root, and name.
-fn shown() -> Outcome<BTreeMap<String, Vec<(String, String)>>> {
+/// What the tests show: those of the simulated ward PC as they are linked, the others as their sources say.
+fn shown() -> Outcome<Shown> {
     let mut files = Vec::new();
     for folder in SOURCES {
         sources(&root().join(folder), &mut files)?;
     }
-    let mut shown: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
+    let mut shown = Shown::new();
     for path in files {
-        let text = fs::read_to_string(&path)?;
         let place = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
-        let mut waiting: Vec<&str> = Vec::new();
-        for line in text.lines() {
-            if let Some(ids) = line.trim_start().strip_prefix(MARK) {
-                waiting.extend(ids.trim_end_matches('.').split(',').map(str::trim));
-            } else if !waiting.is_empty()
-                && let Some(name) = test_name(line)
-            {
-                for id in waiting.drain(..) {
-                    let tests = shown.entry(id.to_owned()).or_default();
-                    tests.push((place.clone(), name.to_owned()));
-                }
-            }
-        }
-        if let Some(id) = waiting.first() {
-            return Err(format!("{place}: no test follows `Shows: {id}`").into());
+        in_comments(&place, &fs::read_to_string(&path)?, &mut shown)?;
+    }
+    let tests = runner::in_order();
+    ensure!(
+        !tests.is_empty(),
+        "the tests of the simulated ward PC are not linked into this program"
+    );
+    for test in tests {
+        for id in test.shows {
+            let tests = shown.entry((*id).to_owned()).or_default();
+            tests.push((test.place.0.to_owned(), test.name.to_owned()));
         }
     }
     Ok(shown)
@@ -107,8 +121,8 @@ fn shown() -> Outcome<BTreeMap<String, Vec<(String, String)>>> {
 pub fn table() -> Outcome<String> {
     let mut shown = shown()?;
     let mut text = "# Requirements, and what shows that they are met\n\n\
-                    Made by `cargo run -p tests --bin compliance` from `tests/requirements.toml` and the `Shows:` lines above the tests; a test\n\
-                    holds it against them. \"Not yet\" means what it says.\n\n\
+                    Made by `BULKHEAD_WRITE=1 cargo test -p tests --test compliance` from `tests/requirements.toml` and from what the tests say they show;\n\
+                    without `BULKHEAD_WRITE` the same test holds it against them. \"Not yet\" means what it says.\n\n\
                     | code | what is asked | shown by | outside, or not yet |\n| --- | --- | --- | --- |\n"
         .to_owned();
     for Requirement { id, asks, outside, missing } in requirements()? {
@@ -131,5 +145,31 @@ pub fn table() -> Outcome<String> {
     match shown.keys().next() {
         Some(unknown) => Err(format!("a test shows {unknown}, which nobody asks for").into()),
         None => Ok(text),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test says by panicking what it did not expect")]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Shown> {
+        let mut shown = Shown::new();
+        in_comments("a.rs", text, &mut shown).ok().map(|()| shown)
+    }
+
+    #[test]
+    fn only_the_name_of_a_test_function_gets_into_the_table() {
+        let shown = read("// Shows: C-1, K-2.\n    #[test]\n    fn it_holds() {\n").unwrap();
+        assert_eq!(shown.keys().collect::<Vec<_>>(), ["C-1", "K-2"]);
+        assert_eq!(shown["C-1"], [("a.rs".to_owned(), "it_holds".to_owned())]);
+        for text in [
+            "// Shows: C-1.\nfn a_helper() {\n",
+            "// Shows: C-1.\n(\"an_entry_of_a_list\", body),\n",
+            "// Shows: C-1.\n\n#[test]\nfn further_down() {\n",
+            "// Shows: C-1.\n",
+        ] {
+            assert!(read(text).is_none(), "{text}");
+        }
     }
 }

@@ -33,6 +33,10 @@ pub mod ward;
 pub mod wardpc;
 mod watch;
 
+#[doc(hidden)]
+pub use linkme;
+pub use tests_macros::ward_test;
+
 pub use guest::Guest;
 pub use network::Network;
 pub use wardpc::WardPc;

@@ -1,85 +1,265 @@
-//! Runs tests in order on one PC and prints what a test runner prints.
+//! Runs the tests on simulated ward PCs, one or several side by side, prints what a test runner prints and keeps how long each took.
 
+use std::collections::VecDeque;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::ward::{Addresses, Ward};
 use crate::{Failure, Outcome};
 
-/// A test: its name, a sentence, and what it does with the PC.
-pub type Test<T> = (&'static str, fn(&T) -> Outcome);
-
-/// How often a PC that died is replaced in one run.
-const REPLACEMENTS_MAX: u32 = 2;
-
-/// Powers a PC on for the tests, and says whether it still answers.
-pub trait Place: Sized {
-    /// Powers it on.
-    fn start() -> Outcome<Self>;
-    /// Whether it still answers.
-    fn answers(&self) -> bool;
+/// A test in the simulated ward PC; [`tests_macros::ward_test`] makes it of a function.
+pub struct WardTest {
+    /// What the runner prints: the function's name, a sentence.
+    pub name: &'static str,
+    /// The requirements it shows to be met.
+    pub shows: &'static [&'static str],
+    /// The file, from the root of the repository, and the line.
+    pub place: (&'static str, u32),
+    /// Whether it runs a second time where addresses are short.
+    pub also_with_39_bit_addresses: bool,
+    /// What it does with the PC.
+    pub body: fn(&Ward) -> Outcome,
 }
 
-/// Runs the tests whose names contain a word of the command line, or all; `false` when one failed. `--rounds=N` runs
-/// each of them N times, to look for one that fails now and then.
-///
-/// A test that fails on a PC that no longer answers is run once more on a new one: emulated processors
-/// are not perfect, and a fault of ours fails there again. What happened to the first is printed.
-pub fn run<T: Place>(tests: &[Test<T>]) -> bool {
-    let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
-    let rounds = std::env::args().find_map(|a| a.strip_prefix("--rounds=")?.parse().ok());
-    let chosen: Vec<_> = tests
-        .iter()
-        .filter(|(name, _)| words.is_empty() || words.iter().any(|w| name.contains(w.as_str())))
-        .flat_map(|test| std::iter::repeat_n(test, rounds.unwrap_or(1)))
-        .collect();
-    let mut place = match T::start() {
-        Ok(place) => Some(place),
-        Err(Failure(error)) => {
-            println!("test the_simulated_ward_pc_starts ... FAILED\n{error}");
-            println!("\ntest result: FAILED. 0 passed; 1 failed");
-            return false;
+/// Every test of the binary that is linked.
+#[linkme::distributed_slice]
+pub static WARD_TESTS: [WardTest];
+
+/// The tests in the order in which they stand in the sources.
+pub fn in_order() -> Vec<&'static WardTest> {
+    let mut tests: Vec<_> = WARD_TESTS.iter().collect();
+    tests.sort_by_key(|test| test.place);
+    tests
+}
+
+/// How often PCs that died are replaced in one run.
+const REPLACEMENTS_MAX: u32 = 2;
+/// How many of the slowest tests are named at the end.
+const SLOWEST: usize = 5;
+
+/// A test and the PC it wants.
+#[derive(Clone, Copy)]
+struct Case {
+    test: &'static WardTest,
+    addresses: Addresses,
+}
+
+impl Case {
+    fn name(&self) -> String {
+        match self.addresses {
+            Addresses::Ordinary => self.test.name.to_owned(),
+            Addresses::Bits39 => format!("{}_with_39_bit_addresses", self.test.name),
         }
-    };
-    println!("\nrunning {} tests", chosen.len());
-    let mut failures = Vec::new();
-    let mut replacements = 0;
-    for (name, test) in &chosen {
-        let start = Instant::now();
-        let attempt = |place: &mut Option<T>| match place {
-            Some(place) => catch_unwind(AssertUnwindSafe(|| test(place)))
-                .unwrap_or_else(|_| Err(Failure("it panicked".into()))),
-            None => Err(Failure("there is no PC to run it on".into())),
+    }
+}
+
+/// What the command line asks for.
+struct Options {
+    words: Vec<String>,
+    rounds: usize,
+    pcs: usize,
+    list: bool,
+}
+
+impl Options {
+    fn read() -> Self {
+        let arguments: Vec<String> = std::env::args().skip(1).collect();
+        let number = |flag: &str| {
+            arguments.iter().find_map(|a| a.strip_prefix(flag)?.parse().ok()).unwrap_or(1)
         };
-        let mut outcome = attempt(&mut place);
-        if let (Err(Failure(error)), Some(former)) = (&outcome, &place)
-            && replacements < REPLACEMENTS_MAX
-            && !former.answers()
-        {
-            println!("test {name}: the simulated PC died, once more on a new one\n{error}");
-            replacements += 1;
-            drop(place.take()); // its memory is free before the next one starts
-            place = T::start().inspect_err(|Failure(error)| println!("{error}")).ok();
-            outcome = attempt(&mut place);
+        Self {
+            words: arguments.iter().filter(|a| !a.starts_with('-')).cloned().collect(),
+            rounds: number("--rounds="),
+            pcs: number("--pcs="),
+            list: arguments.iter().any(|a| a == "--list"),
         }
-        let seconds = start.elapsed().as_secs_f64();
+    }
+
+    /// Those whose names contain a word, or all, as often as they are to run.
+    fn cases(&self) -> VecDeque<Case> {
+        let tests = in_order();
+        let ordinary = tests.iter().map(|&test| Case { test, addresses: Addresses::Ordinary });
+        let narrow = tests.iter().filter(|test| test.also_with_39_bit_addresses);
+        let narrow = narrow.map(|&test| Case { test, addresses: Addresses::Bits39 });
+        ordinary
+            .chain(narrow)
+            .filter(|case| {
+                let name = case.name();
+                self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
+            })
+            .flat_map(|case| std::iter::repeat_n(case, self.rounds))
+            .collect()
+    }
+}
+
+/// A run, as the threads share it.
+#[derive(Default)]
+struct Run {
+    waiting: VecDeque<Case>,
+    passed: Vec<(String, f64)>,
+    failed: Vec<(String, String)>,
+    replacements: u32,
+    ledger: Option<File>,
+}
+
+impl Run {
+    /// The next test for somebody who has this PC; of the others only when none is left for it.
+    fn next(&mut self, has: Option<Addresses>) -> Option<Case> {
+        let fits = self.waiting.iter().position(|case| has == Some(case.addresses));
+        self.waiting.remove(fits.unwrap_or(0))
+    }
+
+    fn ended(&mut self, case: &Case, outcome: Outcome, seconds: f64) {
+        let name = case.name();
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        if let Some(ledger) = &mut self.ledger {
+            let _ = writeln!(ledger, "{}\t{name}\t{word}\t{seconds:.1}", label());
+        }
         match outcome {
-            Ok(()) => println!("test {name} ... ok ({seconds:.1}s)"),
-            Err(failure) => {
-                println!("test {name} ... FAILED ({seconds:.1}s)\n{}", failure.0);
-                failures.push((name, failure));
+            Ok(()) => {
+                println!("test {name} ... ok ({seconds:.1}s)");
+                self.passed.push((name, seconds));
+            }
+            Err(Failure(text)) => {
+                println!("test {name} ... FAILED ({seconds:.1}s)\n{text}");
+                self.failed.push((name, text));
             }
         }
     }
-    for (name, Failure(text)) in &failures {
+}
+
+/// Runs the tests whose names contain a word of the command line, or all; `false` when one failed.
+///
+/// `--rounds=N` runs each of them N times, to look for one that fails now and then; `--pcs=N` takes N PCs side by side; `--list` only
+/// prints the names. Each test's time is kept in `target/test-times/ward-pc.tsv`.
+///
+/// A test that fails on a PC that no longer answers is run once more on a new one: emulated processors
+/// are not perfect, and a fault of ours fails there again. What happened to the first is printed.
+pub fn run() -> bool {
+    let options = Options::read();
+    let waiting = options.cases();
+    if options.list {
+        waiting.iter().for_each(|case| println!("{}: test", case.name()));
+        return true;
+    }
+    let started = Instant::now();
+    let count = waiting.len();
+    println!("\nrunning {count} tests");
+    let run = Mutex::new(Run { waiting, ledger: ledger().ok(), ..Run::default() });
+    std::thread::scope(|scope| {
+        for number in 1..=options.pcs.clamp(1, count.max(1)) {
+            let name = if options.pcs > 1 { format!("PC {number}") } else { String::new() };
+            let spawned =
+                std::thread::Builder::new().name(name).spawn_scoped(scope, || at_one_pc(&run));
+            if let Err(error) = spawned {
+                eprintln!("no thread for a PC: {error}");
+            }
+        }
+    });
+    let run = run.into_inner().unwrap_or_else(PoisonError::into_inner);
+    report(run, started.elapsed().as_secs_f64())
+}
+
+fn locked(run: &Mutex<Run>) -> std::sync::MutexGuard<'_, Run> {
+    run.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes one test after the other, on a PC of its own.
+fn at_one_pc(run: &Mutex<Run>) {
+    let mut pc: Option<(Addresses, Ward)> = None;
+    loop {
+        let next = locked(run).next(pc.as_ref().map(|(addresses, _)| *addresses));
+        let Some(case) = next else { return };
+        if pc.as_ref().is_none_or(|(addresses, _)| *addresses != case.addresses) {
+            drop(pc.take()); // its memory is free before the next one starts
+            match Ward::start(case.addresses) {
+                Ok(ward) => pc = Some((case.addresses, ward)),
+                Err(Failure(error)) => {
+                    println!("test the_simulated_ward_pc_starts ... FAILED\n{error}");
+                    let mut run = locked(run);
+                    run.failed.push(("the_simulated_ward_pc_starts".into(), error));
+                    run.waiting.push_front(case);
+                    return;
+                }
+            }
+        }
+        let start = Instant::now();
+        let mut outcome = attempt(case, pc.as_ref());
+        if let (Err(Failure(error)), Some((_, former))) = (&outcome, &pc)
+            && !former.pc.answers()
+            && may_replace(run)
+        {
+            println!(
+                "test {}: the simulated PC died, once more on a new one\n{error}",
+                case.name()
+            );
+            drop(pc.take());
+            pc = Ward::start(case.addresses)
+                .inspect_err(|Failure(error)| println!("{error}"))
+                .ok()
+                .map(|ward| (case.addresses, ward));
+            outcome = attempt(case, pc.as_ref());
+        }
+        locked(run).ended(&case, outcome, start.elapsed().as_secs_f64());
+    }
+}
+
+fn attempt(case: Case, pc: Option<&(Addresses, Ward)>) -> Outcome {
+    match pc {
+        Some((_, ward)) => catch_unwind(AssertUnwindSafe(|| (case.test.body)(ward)))
+            .unwrap_or_else(|_| Err(Failure("it panicked".into()))),
+        None => Err(Failure("there is no PC to run it on".into())),
+    }
+}
+
+/// Whether one more PC may be replaced; it then counts.
+fn may_replace(run: &Mutex<Run>) -> bool {
+    let mut run = locked(run);
+    let may = run.replacements < REPLACEMENTS_MAX;
+    run.replacements += u32::from(may);
+    may
+}
+
+fn report(mut run: Run, seconds: f64) -> bool {
+    for (name, text) in &run.failed {
         println!("\n---- {name} ----\n{text}");
     }
-    if replacements > 0 {
-        println!("\n{replacements} simulated PCs died and were replaced");
+    if run.replacements > 0 {
+        println!("\n{} simulated PCs died and were replaced", run.replacements);
     }
-    let (failed, passed) = (failures.len(), chosen.len() - failures.len());
+    run.passed.sort_by(|(_, a), (_, b)| b.total_cmp(a));
+    println!("\nthe slowest:");
+    for (name, seconds) in run.passed.iter().take(SLOWEST) {
+        println!("{seconds:7.1}s {name}");
+    }
+    // A PC that did not start leaves its tests to the others; without others they were not run.
+    for case in &run.waiting {
+        println!("not run: {}", case.name());
+    }
+    let (passed, failed) = (run.passed.len(), run.failed.len() + run.waiting.len());
     let result = if failed == 0 { "ok" } else { "FAILED" };
     println!(
-        "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+        "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out; finished in {seconds:.0}s"
     );
     failed == 0
+}
+
+/// What this run is called in the ledger: `scripts/test` says the time, the commit and the build.
+fn label() -> String {
+    std::env::var("BULKHEAD_TEST_RUN").unwrap_or_else(|_| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("by hand, {}", since.as_secs())
+    })
+}
+
+/// The ledger of all runs: run, test, outcome and seconds a line.
+fn ledger() -> io::Result<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let folder = root.join("target/test-times");
+    fs::create_dir_all(&folder)?;
+    OpenOptions::new().create(true).append(true).open(folder.join("ward-pc.tsv"))
 }

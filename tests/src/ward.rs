@@ -2,7 +2,6 @@
 
 use tempfile::TempDir;
 
-use crate::runner::Place;
 use crate::wardpc::Hardware;
 use crate::{Network, Outcome, WardPc};
 
@@ -26,9 +25,23 @@ pub struct Ward {
     _dir: TempDir,
 }
 
+/// How wide the physical addresses of the PC's processors are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// As QEMU has them.
+    Ordinary,
+    /// As in small PCs: what a guest is given has to fit below 512 GiB.
+    Bits39,
+}
+
 impl Ward {
+    /// Powers on.
+    pub fn start(addresses: Addresses) -> Outcome<Self> {
+        Self::start_with(addresses, &[])
+    }
+
     /// Powers on, with more arguments for QEMU.
-    pub fn start_with(extra: &[String]) -> Outcome<Self> {
+    pub fn start_with(addresses: Addresses, extra: &[String]) -> Outcome<Self> {
         let dir = tempfile::tempdir()?;
         let clinical = Network::start(dir.path(), "clinical", [10, 1, 0, 1])?;
         let internet = Network::start(dir.path(), "internet", [10, 2, 0, 1])?;
@@ -36,20 +49,11 @@ impl Ward {
             // A 5 GiB guest fits beside the PC itself.
             memory_mib: 8192,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
-            count_instructions: false,
             extra: [crate::seat::hardware(dir.path()).as_slice(), extra].concat(),
+            address_bits: (addresses == Addresses::Bits39).then_some(39),
+            ..Hardware::default()
         };
         let pc = WardPc::start(dir.path(), &hardware)?;
         Ok(Self { pc, clinical, internet, _dir: dir })
-    }
-}
-
-impl Place for Ward {
-    fn start() -> Outcome<Self> {
-        Self::start_with(&[])
-    }
-
-    fn answers(&self) -> bool {
-        self.pc.answers()
     }
 }

@@ -33,6 +33,7 @@ pub fn images() -> PathBuf {
 }
 
 /// What a simulated PC has.
+#[derive(Default)]
 pub struct Hardware<'a> {
     /// RAM in MiB.
     pub memory_mib: u32,
@@ -40,6 +41,8 @@ pub struct Hardware<'a> {
     pub nics: Vec<(u8, &'static str, &'a Network)>,
     /// Whether time is what instructions make it, two nanoseconds each, so that times repeat.
     pub count_instructions: bool,
+    /// How many bits its processors' physical addresses have, if not as many as QEMU has of itself.
+    pub address_bits: Option<u8>,
     /// More arguments for QEMU.
     pub extra: Vec<String>,
 }
@@ -82,7 +85,9 @@ impl WardPc {
         // With time counted in instructions, one processor: figures repeat.
         let processors = if hardware.count_instructions { "1" } else { PROCESSORS };
         let mut qemu = crate::qemu::command();
-        qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split,i8042=off", "-cpu", "max,+svm,+npt"])
+        let bits = hardware.address_bits.map(|bits| format!(",phys-bits={bits}"));
+        let cpu = format!("max,+svm,+npt{}", bits.unwrap_or_default());
+        qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split,i8042=off", "-cpu", &cpu])
             .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
             .args(["-smp", processors, "-m", &hardware.memory_mib.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
@@ -161,7 +166,10 @@ impl WardPc {
 
     /// Says what happens, with the seconds since power-on.
     pub fn progress(&self, what: &str) {
-        eprintln!("[{:6.1}s] {what}", self.started.elapsed().as_secs_f64());
+        // Which of several PCs it is about, the thread's name says.
+        let thread = std::thread::current();
+        let pc = thread.name().filter(|name| name.starts_with("PC ")).unwrap_or_default();
+        eprintln!("[{pc}{:6.1}s] {what}", self.started.elapsed().as_secs_f64());
     }
 
     fn request(&self, mut request: Value, time: Duration) -> Outcome<Value> {

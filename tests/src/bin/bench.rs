@@ -111,7 +111,7 @@ impl Sample {
 }
 
 fn power_on(dir: &Path, count_instructions: bool) -> Outcome<WardPc> {
-    let hardware = Hardware { memory_mib: 6144, nics: vec![], count_instructions, extra: vec![] };
+    let hardware = Hardware { memory_mib: 6144, count_instructions, ..Hardware::default() };
     let pc = WardPc::start(dir, &hardware)?;
     measure::prepare(&pc)?;
     measure::prepare_qemu(&pc)?;
@@ -145,8 +145,7 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
     if wanted("seat") {
         let dir = tempfile::tempdir()?;
         let extra = tests::seat::hardware(dir.path());
-        let hardware =
-            Hardware { memory_mib: 6144, nics: vec![], count_instructions: false, extra };
+        let hardware = Hardware { memory_mib: 6144, extra, ..Hardware::default() };
         let pc = WardPc::start(dir.path(), &hardware)?;
         measure::prepare_qemu(&pc)?;
         seat(report, &pc, runs, &budgets)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tests::agent::{Agent, machine_file};
 use tests::isolation::{self, Try};
 use tests::seat::Person;
-use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
+use tests::ward::{Addresses, CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::{Failure, Outcome, desktops, ensure};
 
 const USAGE: &str = "usage: scripts/demo [--interactive] [--desktops]\n  --interactive   leave the PC on and offer its screen, keyboard and mouse over VNC on 127.0.0.1:5917\n  --desktops      the full desktops in place of the small ones: build them first with\n                  scripts/build-images desktops; emulated twice over they take six minutes to come up";
@@ -73,7 +73,13 @@ impl Demo {
         );
         println!("          keyboard and mouse.");
         let extra = if interactive { vec!["-vnc".to_owned(), VNC.to_owned()] } else { vec![] };
-        Ok(Self { started, interactive, full, ward: Ward::start_with(&extra)?, album })
+        Ok(Self {
+            started,
+            interactive,
+            full,
+            ward: Ward::start_with(Addresses::Ordinary, &extra)?,
+            album,
+        })
     }
 
     fn say(&self, what: &str) {

@@ -3,23 +3,12 @@
 use std::time::Duration;
 
 use tests::agent::{Agent, machine_file};
-use tests::runner::Test;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
+use tests::ward_test;
 use tests::{Outcome, ensure, isolation};
 
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    ("doctor_finds_this_pc_fit", doctor),
-    // Shows: I-1, K-5.2.4.
-    ("a_host_with_a_network_of_its_own_is_refused_by_name", host_network),
-    // Shows: C-1, C-2, I-5, K-1.2.3, K-1.3.9, K-3.2.1.
-    ("two_domains_reach_their_own_network_and_nothing_else", two_domains),
-    // Shows: I-5, P-3, K-5.1.1, K-5.1.2, K-5.1.3, K-5.3.1, K-5.4.2, K-5.4.3.
-    ("a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds", policy_and_audit),
-    // Shows: K-3.1.1, K-5.3.1.
-    ("a_machine_file_with_mistakes_is_refused_with_line_and_column", bad_machine_file),
-];
-
-fn doctor(ward: &Ward) -> Outcome {
+#[ward_test]
+fn doctor_finds_this_pc_fit(ward: &Ward) -> Outcome {
     let machine = machine_file(CLINICAL_NIC, INTERNET_NIC);
     let policy = tests::agent::POLICY;
     ward.pc.sh(&format!(
@@ -45,7 +34,8 @@ fn doctor(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn host_network(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["I-1", "K-5.2.4"])]
+fn a_host_with_a_network_of_its_own_is_refused_by_name(ward: &Ward) -> Outcome {
     ward.pc.make_tap("br9")?;
     ward.pc.sh("ip addr add 192.168.77.1/24 dev br9; ip link set br9 up")?;
     let result = (|| {
@@ -62,7 +52,8 @@ fn host_network(ward: &Ward) -> Outcome {
     result
 }
 
-fn two_domains(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-1", "C-2", "I-5", "K-1.2.3", "K-1.3.9", "K-3.2.1"])]
+fn two_domains_reach_their_own_network_and_nothing_else(ward: &Ward) -> Outcome {
     let agent = Agent::start(&ward.pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
     let sides = isolation::sides(ward, &agent)?;
     let tries = isolation::try_all(&sides, &|tried| ward.pc.progress(&tried.to_string()))?;
@@ -103,7 +94,10 @@ fn two_domains(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn policy_and_audit(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["I-5", "P-3", "K-5.1.1", "K-5.1.2", "K-5.1.3", "K-5.3.1", "K-5.4.2", "K-5.4.3"])]
+fn a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds(
+    ward: &Ward,
+) -> Outcome {
     // Two officers; the PC trusts them, and takes nothing that they did not both sign.
     ward.pc.sh("rm -rf /tmp/state /tmp/officers; mkdir -p /tmp/officers /tmp/etc")?;
     let bulkhead = |line: &str| ward.pc.sh(&format!("/share/bulkhead {line}"));
@@ -171,7 +165,8 @@ fn policy_and_audit(ward: &Ward) -> Outcome {
     result
 }
 
-fn bad_machine_file(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-3.1.1", "K-5.3.1"])]
+fn a_machine_file_with_mistakes_is_refused_with_line_and_column(ward: &Ward) -> Outcome {
     let twice = machine_file(CLINICAL_NIC, CLINICAL_NIC).replace("cpus = 1", "cpu = 1");
     let agent = Agent::launch(&ward.pc, &twice)?;
     let status = agent.wait(Duration::from_secs(20))?;

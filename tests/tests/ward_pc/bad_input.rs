@@ -3,19 +3,10 @@
 
 use std::time::Duration;
 
-use tests::runner::Test;
+use tests::ward_test;
 use tests::{Outcome, ensure};
 
 use tests::ward::{CLINICAL_NIC, Ward};
-
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    ("bad_kernels_initrds_and_command_lines_are_refused_with_a_remedy", boot_files),
-    ("bad_disks_are_refused_with_a_remedy", disks),
-    // Shows: C-2.
-    ("functions_that_cannot_be_passed_through_are_refused_with_a_remedy", vfio),
-    ("without_kvm_the_message_says_what_to_switch_on", no_kvm),
-    ("bad_usage_ends_with_status_2", usage),
-];
 
 /// Runs the VMM with these arguments and compares status and message.
 fn refused(ward: &Ward, arguments: &[&str], status: i64, says: &[&str]) -> Outcome {
@@ -34,7 +25,8 @@ fn refused(ward: &Ward, arguments: &[&str], status: i64, says: &[&str]) -> Outco
     Ok(())
 }
 
-fn boot_files(ward: &Ward) -> Outcome {
+#[ward_test]
+fn bad_kernels_initrds_and_command_lines_are_refused_with_a_remedy(ward: &Ward) -> Outcome {
     ward.pc.sh("cd /tmp; : > empty; head -c 5000 /dev/urandom > noise; head -c 100000 /share/vmlinuz > cut; truncate -s 600M huge")?;
     let kernel = ["--kernel", "/share/vmlinuz"];
     for (arguments, says) in [
@@ -53,7 +45,8 @@ fn boot_files(ward: &Ward) -> Outcome {
     refused(ward, &[&kernel[..], &["--cmdline", &long]].concat(), 1, &["3000 bytes", "2047"])
 }
 
-fn disks(ward: &Ward) -> Outcome {
+#[ward_test]
+fn bad_disks_are_refused_with_a_remedy(ward: &Ward) -> Outcome {
     let kernel = ["--kernel", "/share/vmlinuz", "--disk"];
     for (disk, says) in [
         ("path=/tmp/absent.img", vec!["/tmp/absent.img"]),
@@ -65,7 +58,8 @@ fn disks(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn vfio(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-2"])]
+fn functions_that_cannot_be_passed_through_are_refused_with_a_remedy(ward: &Ward) -> Outcome {
     let kernel = ["--kernel", "/share/vmlinuz", "--vfio"];
     refused(ward, &[&kernel[..], &["0000:00:1e.0"]].concat(), 1, &["0000:00:1e.0"])?;
     refused(ward, &[&kernel[..], &["5.0"]].concat(), 2, &["5.0"])?;
@@ -76,14 +70,16 @@ fn vfio(ward: &Ward) -> Outcome {
     refused(ward, &[&kernel[..], &["0000:00:1f.2"]].concat(), 1, &["0000:00:1f.0"])
 }
 
-fn no_kvm(ward: &Ward) -> Outcome {
+#[ward_test]
+fn without_kvm_the_message_says_what_to_switch_on(ward: &Ward) -> Outcome {
     ward.pc.sh("mv /dev/kvm /dev/kvm.away")?;
     let result = refused(ward, &["--kernel", "/share/vmlinuz"], 1, &["/dev/kvm", "firmware setup"]);
     ward.pc.sh("mv /dev/kvm.away /dev/kvm")?;
     result
 }
 
-fn usage(ward: &Ward) -> Outcome {
+#[ward_test]
+fn bad_usage_ends_with_status_2(ward: &Ward) -> Outcome {
     let kernel = ["--kernel", "/share/vmlinuz"];
     for (arguments, says) in [
         (vec![], "--kernel"),

@@ -3,19 +3,13 @@
 use tests::budgets::Budgets;
 use tests::measure;
 use tests::peers::{BZIMAGE, ELF, Vmm};
-use tests::runner::Test;
+use tests::ward_test;
 use tests::{Guest, Outcome, ensure};
 
 use tests::ward::Ward;
 
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    // Shows: C-13.
-    ("a_boot_takes_no_more_exits_than_budgeted", exits),
-    // Shows: C-13, K-5.2.3.
-    ("the_vmm_takes_no_more_memory_and_threads_than_budgeted", memory),
-];
-
-fn exits(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-13"])]
+fn a_boot_takes_no_more_exits_than_budgeted(ward: &Ward) -> Outcome {
     let most = Budgets::load()?.count("boot", "exits_until_init")?;
     measure::prepare(&ward.pc)?;
     for kernel in [BZIMAGE, ELF] {
@@ -27,7 +21,8 @@ fn exits(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn memory(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-13", "K-5.2.3"])]
+fn the_vmm_takes_no_more_memory_and_threads_than_budgeted(ward: &Ward) -> Outcome {
     let budgets = Budgets::load()?;
     measure::prepare(&ward.pc)?;
     ward.pc.sh("truncate -s 64M /tmp/measured.img")?;

@@ -4,20 +4,12 @@ use std::time::{Duration, Instant};
 
 use tests::agent::Agent;
 use tests::desktops;
-use tests::runner::Test;
 use tests::seat::{Person, Picture};
 use tests::ward::Ward;
+use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
 use super::seat::{GREEN, RED, SOON, in_front};
-
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    // Shows: C-9, P-2, P-3, K-1.3.2, K-3.3.3.
-    (
-        "text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why",
-        desktops_by_keys,
-    ),
-];
 
 const RULES: &str = r#"
 [[clipboard]]
@@ -41,7 +33,10 @@ action = "ask"
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
 
-fn desktops_by_keys(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-9", "P-2", "P-3", "K-1.3.2", "K-3.3.3"])]
+fn text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why(
+    ward: &Ward,
+) -> Outcome {
     // A disk of its own for the audit log, so that it can be full while everything else is well.
     ward.pc.sh(
         "rm -rf /tmp/state; mkdir -p /tmp/state/audit; mount -t tmpfs -o size=1m,mode=700 audit /tmp/state/audit",

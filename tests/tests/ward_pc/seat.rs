@@ -5,25 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
-use tests::runner::Test;
 use tests::seat::{Colour, Person, Picture};
 use tests::ward::Ward;
+use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
-
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    // Shows: C-3.
-    ("a_hotkey_switches_both_ways_and_only_the_front_desktop_is_typed_into", switching),
-    // Shows: K-6.1.1.
-    (
-        "keyboards_come_and_go_in_mid_chord_and_a_pinned_scanner_types_into_its_domain_only",
-        keyboards,
-    ),
-    ("the_banner_stays_right_whatever_a_guest_paints", banner),
-    // Shows: I-5.
-    ("a_hung_guest_or_a_dead_vmm_holds_up_no_switch_and_the_banner_says_so", faults),
-    // Shows: I-4, K-4.1.2.
-    ("while_locked_by_chord_or_idleness_nothing_is_shown_and_nothing_reaches_a_guest", lock),
-];
 
 pub(crate) const GREEN: Colour = 0x1b_7f_3b;
 pub(crate) const RED: Colour = 0xb3_26_1e;
@@ -69,7 +54,8 @@ pub(crate) fn in_front(colour: Colour) -> impl Fn(&Picture) -> bool {
     move |picture| picture.banner_colour() == colour
 }
 
-fn switching(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-3"])]
+fn a_hotkey_switches_both_ways_and_only_the_front_desktop_is_typed_into(ward: &Ward) -> Outcome {
     with_seat(ward, |_, person, [clinical, internet]| {
         ward.pc.progress("typing into the clinical desktop");
         person.types(&["a"])?;
@@ -135,7 +121,10 @@ const CTRL: u16 = 29;
 const ALT: u16 = 56;
 const HANGUL: u16 = 122;
 
-fn keyboards(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-6.1.1"])]
+fn keyboards_come_and_go_in_mid_chord_and_a_pinned_scanner_types_into_its_domain_only(
+    ward: &Ward,
+) -> Outcome {
     let scanner = ("wristband scanner", 0x05e0, 0x1200);
     let pinned = format!(
         "{}\n[[input]]\nid = \"wristband-scanner\"\nmatch = {{ vendor = 0x05e0, product = 0x1200 }}\nto = \"clinical\"\n",
@@ -212,7 +201,8 @@ pub(crate) fn wait_for(what: &str, holds: impl Fn() -> Outcome<bool>) -> Outcome
     Ok(())
 }
 
-fn banner(ward: &Ward) -> Outcome {
+#[ward_test]
+fn the_banner_stays_right_whatever_a_guest_paints(ward: &Ward) -> Outcome {
     const BLUE: Colour = 0x00_20_c0;
     with_seat(ward, |_, person, [clinical, internet]| {
         ward.pc.progress("a guest paints its whole screen; the banner stays");
@@ -268,7 +258,8 @@ fn banner(ward: &Ward) -> Outcome {
     })
 }
 
-fn faults(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["I-5"])]
+fn a_hung_guest_or_a_dead_vmm_holds_up_no_switch_and_the_banner_says_so(ward: &Ward) -> Outcome {
     with_seat(ward, |agent, person, [clinical, internet]| {
         clinical.ask(json!({"op": "paint", "colour": 0x123456}))?;
         internet.ask(json!({"op": "paint", "colour": 0x654321}))?;
@@ -319,7 +310,10 @@ fn faults(ward: &Ward) -> Outcome {
     })
 }
 
-fn lock(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["I-4", "K-4.1.2"])]
+fn while_locked_by_chord_or_idleness_nothing_is_shown_and_nothing_reaches_a_guest(
+    ward: &Ward,
+) -> Outcome {
     let idle = seat_policy().replacen(
         "priority = \"high\"",
         "priority = \"high\"\nidle_lock = \"20s\"",

@@ -5,23 +5,17 @@ use std::time::Duration;
 use serde_json::json;
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
-use tests::runner::Test;
 use tests::seat::{Person, Picture};
 use tests::ward::Ward;
+use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
-use crate::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed, wait_for, with_seat};
+use super::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed, wait_for, with_seat};
 
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    // Shows: K-3.1.1, K-3.2.1.
-    ("a_vmm_that_was_taken_over_says_what_it_likes_and_changes_nothing_elsewhere", rogue),
-    // Shows: K-3.1.1.
-    ("a_guest_that_sends_its_gpu_noise_disturbs_neither_its_vmm_nor_the_seat", noise),
-    ("without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do", missing),
-    ("a_monitor_of_another_size_resizes_both_guests_and_one_that_is_gone_comes_back", resize),
-];
-
-fn rogue(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-3.1.1", "K-3.2.1"])]
+fn a_vmm_that_was_taken_over_says_what_it_likes_and_changes_nothing_elsewhere(
+    ward: &Ward,
+) -> Outcome {
     ward.pc.sh("rm -f /tmp/rogue")?;
     let agent =
         Agent::launch_with(&ward.pc, SEAT_MACHINE, &seat_policy(), &["--vmm", "/share/rogue-vmm"])?;
@@ -84,7 +78,8 @@ fn rogue(ward: &Ward) -> Outcome {
         .map(drop)
 }
 
-fn noise(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-3.1.1"])]
+fn a_guest_that_sends_its_gpu_noise_disturbs_neither_its_vmm_nor_the_seat(ward: &Ward) -> Outcome {
     const COUNT: u64 = 4000;
     with_seat(ward, |agent, person, [clinical, internet]| {
         clinical.ask(json!({"op": "paint", "colour": 0x123456}))?;
@@ -113,7 +108,10 @@ fn noise(ward: &Ward) -> Outcome {
     })
 }
 
-fn missing(ward: &Ward) -> Outcome {
+#[ward_test]
+fn without_screen_or_keyboard_the_guests_run_and_every_word_says_what_to_do(
+    ward: &Ward,
+) -> Outcome {
     let doctor = |machine: &str| -> Outcome<String> {
         ward.pc.sh(&format!(
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
@@ -185,7 +183,10 @@ fn missing(ward: &Ward) -> Outcome {
     back
 }
 
-fn resize(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_monitor_of_another_size_resizes_both_guests_and_one_that_is_gone_comes_back(
+    ward: &Ward,
+) -> Outcome {
     let second =
         SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"kms\"\ncard = \"/dev/dri/card1\"");
     ward.pc

@@ -3,35 +3,15 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::runner::Test;
+use tests::ward_test;
 use tests::{Guest, Outcome, ensure};
 
 use tests::ward::{CLINICAL_NIC, Ward};
 
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    ("the_pc_has_nested_virtualisation_and_an_iommu_group_for_each_nic", hardware),
-    ("a_guest_boots_from_a_bzimage_and_powers_off", bzimage),
-    ("a_guest_boots_from_a_pvh_elf_and_powers_off", pvh),
-    ("every_vcpu_of_an_smp_guest_comes_up", smp),
-    ("a_guest_of_5_gib_uses_the_memory_on_both_sides_of_the_hole", five_gib),
-    ("disks_keep_what_was_flushed_when_the_vmm_loses_power", power_cut),
-    // Shows: K-3.3.2.
-    ("a_disk_in_use_is_refused_to_a_second_vmm", disk_lock),
-    ("a_guest_on_a_tap_reaches_the_host_and_is_reached", tap),
-    // Shows: K-5.2.3.
-    ("a_console_port_nobody_reads_stalls_nobody", console),
-    // Shows: K-1.3.3, K-5.2.4.
-    ("a_running_vmm_is_nobody_nowhere_and_may_do_nothing", sandbox),
-    ("the_power_button_powers_a_guest_off", power_button),
-    ("a_paused_guest_answers_again_when_resumed", pause),
-    ("ten_reboots_leak_neither_file_descriptors_nor_memory", reboots),
-    // Shows: C-2.
-    ("a_passed_through_nic_uses_msi_x_and_survives_a_reset_of_its_guest", passthrough),
-];
-
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn hardware(ward: &Ward) -> Outcome {
+#[ward_test]
+fn the_pc_has_nested_virtualisation_and_an_iommu_group_for_each_nic(ward: &Ward) -> Outcome {
     ward.pc.sh("[ -c /dev/kvm ] && [ -c /dev/vfio/vfio ]")?;
     for nic in [CLINICAL_NIC, tests::ward::INTERNET_NIC] {
         let members = ward.pc.sh(&format!("ls /sys/bus/pci/devices/{nic}/iommu_group/devices"))?;
@@ -49,22 +29,26 @@ fn boots(ward: &Ward, kernel: &str) -> Outcome {
     guest.power_off()
 }
 
-fn bzimage(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_guest_boots_from_a_bzimage_and_powers_off(ward: &Ward) -> Outcome {
     boots(ward, "/share/vmlinuz")
 }
 
-fn pvh(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_guest_boots_from_a_pvh_elf_and_powers_off(ward: &Ward) -> Outcome {
     boots(ward, "/share/vmlinux")
 }
 
-fn smp(ward: &Ward) -> Outcome {
+#[ward_test]
+fn every_vcpu_of_an_smp_guest_comes_up(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "smp", &["--cpus", "4"])?;
     let cpus = guest.probe.ask(json!({"op": "cpus"}))?;
     ensure!(cpus["online"] == "0-3", "{cpus}");
     guest.power_off()
 }
 
-fn five_gib(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_guest_of_5_gib_uses_the_memory_on_both_sides_of_the_hole(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "big", &["--memory", "5G"])?;
     let memory = guest.probe.ask(json!({"op": "memory"}))?;
     let mib = memory["total_kib"].as_u64().unwrap_or(0) / 1024;
@@ -74,7 +58,8 @@ fn five_gib(ward: &Ward) -> Outcome {
     guest.power_off()
 }
 
-fn sandbox(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-1.3.3", "K-5.2.4"])]
+fn a_running_vmm_is_nobody_nowhere_and_may_do_nothing(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "sandbox", &[])?;
     let proc = format!("/proc/{}", guest.pid);
     let tasks = ward.pc.sh(&format!("ls {proc}/task"))?;
@@ -112,7 +97,8 @@ fn wrong_at(guest: &Guest<'_>, device: &str, seed: u64) -> Outcome<Value> {
     Ok(guest.probe.ask(question)?["wrong_at"].clone())
 }
 
-fn power_cut(ward: &Ward) -> Outcome {
+#[ward_test]
+fn disks_keep_what_was_flushed_when_the_vmm_loses_power(ward: &Ward) -> Outcome {
     ward.pc.sh(
         "for d in a b ro; do dd if=/dev/zero of=/tmp/$d.img bs=1M count=32 2>/dev/null; done",
     )?;
@@ -148,7 +134,8 @@ fn power_cut(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn disk_lock(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-3.3.2"])]
+fn a_disk_in_use_is_refused_to_a_second_vmm(ward: &Ward) -> Outcome {
     ward.pc.sh("dd if=/dev/zero of=/tmp/lock.img bs=1M count=4 2>/dev/null")?;
     let guest = Guest::start(&ward.pc, "lock", &["--disk", "path=/tmp/lock.img"])?;
     let second = ward.pc.exec(
@@ -169,7 +156,8 @@ fn disk_lock(ward: &Ward) -> Outcome {
     guest.power_off()
 }
 
-fn tap(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_guest_on_a_tap_reaches_the_host_and_is_reached(ward: &Ward) -> Outcome {
     ward.pc.make_tap("tap0")?;
     ward.pc.sh("ip addr add 192.168.9.1/24 dev tap0 && ip link set tap0 up")?;
     let result = (|| {
@@ -203,7 +191,8 @@ fn tap(ward: &Ward) -> Outcome {
     result
 }
 
-fn console(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["K-5.2.3"])]
+fn a_console_port_nobody_reads_stalls_nobody(ward: &Ward) -> Outcome {
     let ports = [
         "--port",
         "name=org.x.idle,socket=/run/idle.sock",
@@ -234,7 +223,8 @@ fn console(ward: &Ward) -> Outcome {
     guest.power_off()
 }
 
-fn power_button(ward: &Ward) -> Outcome {
+#[ward_test]
+fn the_power_button_powers_a_guest_off(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "button", &[])?;
     ensure!(guest.api("power-button")?["ok"] == true, "refused");
     ensure!(guest.wait(MINUTE)? == 0, "{}", guest.logs());
@@ -246,7 +236,8 @@ fn power_button(ward: &Ward) -> Outcome {
     Ok(())
 }
 
-fn pause(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_paused_guest_answers_again_when_resumed(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "pause", &["--cpus", "2"])?;
     ensure!(guest.api("pause")?["ok"] == true, "refused");
     ensure!(guest.api("status")?["state"] == "paused", "not paused");
@@ -265,7 +256,8 @@ fn resident_kib(ward: &Ward, pid: u64) -> Outcome<u64> {
     Ok(line.split_whitespace().nth(1).and_then(|w| w.parse().ok()).ok_or("no VmRSS")?)
 }
 
-fn reboots(ward: &Ward) -> Outcome {
+#[ward_test]
+fn ten_reboots_leak_neither_file_descriptors_nor_memory(ward: &Ward) -> Outcome {
     ward.pc.sh("dd if=/dev/zero of=/tmp/r.img bs=1M count=4 2>/dev/null")?;
     let guest = Guest::start(&ward.pc, "reboots", &["--cpus", "2", "--disk", "path=/tmp/r.img"])?;
     let files = || ward.pc.sh(&format!("ls /proc/{}/fd | wc -l", guest.pid));
@@ -296,7 +288,8 @@ fn reboots(ward: &Ward) -> Outcome {
     guest.power_off()
 }
 
-fn passthrough(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-2"])]
+fn a_passed_through_nic_uses_msi_x_and_survives_a_reset_of_its_guest(ward: &Ward) -> Outcome {
     ward.pc.bind_vfio(CLINICAL_NIC)?;
     let result = (|| {
         let guest = Guest::start(&ward.pc, "vfio", &["--vfio", CLINICAL_NIC])?;

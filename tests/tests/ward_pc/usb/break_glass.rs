@@ -1,6 +1,7 @@
 //! Break-glass: what only it allows.
 
 use std::fs;
+use tests::ward_test;
 
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::seat::Person;
@@ -63,7 +64,8 @@ pub(super) fn by_hand(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> 
 }
 
 /// With the seat's own keys: the question, the banner while it is open, and its end.
-pub(super) fn by_chord(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["I-3", "K-1.3.6"])]
+fn break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so(ward: &Ward) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let rules = RULES.replace("reason_required = true", "reason_required = false");
     let agent = Agent::launch_with(&ward.pc, SEAT_MACHINE, &(seat_policy() + &rules), &[])?;

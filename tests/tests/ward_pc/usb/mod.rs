@@ -14,38 +14,10 @@ use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
 use tests::qmp::Qmp;
-use tests::runner::Test;
 use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::Ward;
+use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
-
-pub(crate) const TESTS: &[Test<Ward>] = &[
-    (
-        "a_stick_over_usbredir_is_read_pulled_and_plugged_again_and_noise_is_an_unplugged_device",
-        stream::stick_over_usbredir,
-    ),
-    ("a_stick_that_debians_usbredirect_has_is_read_in_a_guest", stream::stick_of_usbredirect),
-    // Shows: C-7, C-8, I-3, K-1.3.6, P-2.
-    (
-        "devices_reach_the_domain_the_policy_names_storage_only_to_be_read_and_nothing_else_gets_anywhere",
-        |ward| {
-            mediation(
-                ward,
-                &[storage::read_only, functions::work_and_are_refused, break_glass::by_hand],
-            )
-        },
-    ),
-    // Shows: C-7, C-8.
-    ("a_device_is_usable_again_after_whatever_restarts_and_leaves_nothing_behind", |ward| {
-        mediation(ward, &[restarts::all, restarts::cycles])
-    }),
-    // Shows: I-3, K-1.3.6.
-    ("break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so", break_glass::by_chord),
-    // Shows: C-8.
-    ("an_agent_that_is_killed_leaves_its_device_to_the_next_one", restarts::agent_killed),
-    // Shows: C-7.
-    ("a_domain_of_another_vmm_gets_its_device_filtered", stream::external_domain),
-];
 
 const RULES: &str = r#"
 [[usb]]
@@ -151,6 +123,20 @@ fn mediation(ward: &Ward, parts: &[Part]) -> Outcome {
     agent.stop()?;
     host_has_its_switches(ward)?;
     ward.pc.sh("rm -rf /tmp/state").map(drop)
+}
+
+#[ward_test(shows = ["C-7", "C-8", "I-3", "K-1.3.6", "P-2"])]
+fn devices_reach_the_domain_the_policy_names_storage_only_to_be_read_and_nothing_else_gets_anywhere(
+    ward: &Ward,
+) -> Outcome {
+    mediation(ward, &[storage::read_only, functions::work_and_are_refused, break_glass::by_hand])
+}
+
+#[ward_test(shows = ["C-7", "C-8"])]
+fn a_device_is_usable_again_after_whatever_restarts_and_leaves_nothing_behind(
+    ward: &Ward,
+) -> Outcome {
+    mediation(ward, &[restarts::all, restarts::cycles])
 }
 
 fn host_has_its_switches(ward: &Ward) -> Outcome {

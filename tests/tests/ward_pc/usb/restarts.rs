@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::time::Duration;
+use tests::ward_test;
 
 use tests::agent::{Agent, seat_policy};
 use tests::ward::Ward;
@@ -96,7 +97,8 @@ pub(super) fn all(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outc
 }
 
 /// The agent is killed, and another started.
-pub(super) fn agent_killed(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-8"])]
+fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use tests::ward_test;
 
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::ward::Ward;
@@ -51,7 +52,10 @@ fn sum_of_stick(bytes: usize) -> Outcome<String> {
     Ok(String::from_utf8_lossy(&output.stdout).split_whitespace().next().unwrap_or("").to_owned())
 }
 
-pub(super) fn stick_over_usbredir(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_stick_over_usbredir_is_read_pulled_and_plugged_again_and_noise_is_an_unplugged_device(
+    ward: &Ward,
+) -> Outcome {
     let guest = Guest::start(&ward.pc, "stick", &["--usb", &format!("socket={SOCKET}")])?;
     let plug = || ward.pc.spawn(&["/share/usb-stick", SOCKET, BLOCKS], "/tmp/stick.log");
     wait_for_disk(&guest, false)?;
@@ -91,7 +95,8 @@ pub(super) fn stick_over_usbredir(ward: &Ward) -> Outcome {
 }
 
 /// Debian's program has the device; the VMM, its guest.
-pub(super) fn stick_of_usbredirect(ward: &Ward) -> Outcome {
+#[ward_test]
+fn a_stick_that_debians_usbredirect_has_is_read_in_a_guest(ward: &Ward) -> Outcome {
     const PORT: &str = "127.0.0.1:4000";
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
     let pattern: Vec<u8> =
@@ -144,7 +149,8 @@ pub(super) fn stick_of_usbredirect(ward: &Ward) -> Outcome {
 }
 
 /// A domain that another VMM runs connects to the agent, and gets what the policy gives it, filtered.
-pub(super) fn external_domain(ward: &Ward) -> Outcome {
+#[ward_test(shows = ["C-7"])]
+fn a_domain_of_another_vmm_gets_its_device_filtered(ward: &Ward) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let machine = SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"none\"");
     let (machine, _) = machine.split_once("[domain.internet]").ok_or("no Internet domain")?;

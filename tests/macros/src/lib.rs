@@ -1,0 +1,64 @@
+//! `#[ward_test]`: makes a function a test in the simulated ward PC.
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::parse::Parser;
+use syn::{Error, ExprArray, ItemFn, LitStr, parse_macro_input};
+
+/// Registers a function of a `&Ward` as a test that runs in the simulated ward PC. The function's name is the test's name, in what the runner
+/// prints and in `docs/compliance.md`.
+///
+/// ```text
+/// #[ward_test(shows = ["C-1", "K-3.2.1"])]
+/// fn two_domains_reach_their_own_network_and_nothing_else(ward: &Ward) -> Outcome { ... }
+/// ```
+///
+/// `shows` names the requirements of `tests/requirements.toml` that the test shows to be met. `also_with_39_bit_addresses` runs the test a second
+/// time, in a PC whose processors have 39 bits of physical address.
+#[proc_macro_attribute]
+pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
+    let mut shows: Vec<LitStr> = Vec::new();
+    let mut narrow = false;
+    let parser = syn::meta::parser(|meta| {
+        if meta.path.is_ident("shows") {
+            for element in meta.value()?.parse::<ExprArray>()?.elems {
+                match element {
+                    syn::Expr::Lit(syn::ExprLit { lit: syn::Lit::Str(id), .. }) => shows.push(id),
+                    other => {
+                        return Err(Error::new_spanned(
+                            other,
+                            "a requirement is named by a string",
+                        ));
+                    }
+                }
+            }
+            Ok(())
+        } else if meta.path.is_ident("also_with_39_bit_addresses") {
+            narrow = true;
+            Ok(())
+        } else {
+            Err(meta.error("expected `shows = [\"...\"]` or `also_with_39_bit_addresses`"))
+        }
+    });
+    if let Err(error) = parser.parse(arguments) {
+        return error.into_compile_error().into();
+    }
+    let function = parse_macro_input!(item as ItemFn);
+    let name = &function.sig.ident;
+    quote! {
+        #function
+
+        const _: () = {
+            #[::tests::linkme::distributed_slice(::tests::runner::WARD_TESTS)]
+            #[linkme(crate = ::tests::linkme)]
+            static TEST: ::tests::runner::WardTest = ::tests::runner::WardTest {
+                name: stringify!(#name),
+                shows: &[#(#shows),*],
+                place: (file!(), line!()),
+                also_with_39_bit_addresses: #narrow,
+                body: #name,
+            };
+        };
+    }
+    .into()
+}

@@ -1,0 +1,10 @@
+//! The tests that run in the simulated ward PC, by what they are about.
+
+mod agent;
+mod bad_input;
+mod budgets;
+mod clipboard;
+mod seat;
+mod seat_trouble;
+mod usb;
+mod vmm;
