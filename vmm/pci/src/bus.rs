@@ -169,7 +169,8 @@ impl Bus {
         true
     }
 
-    /// Every function back to the state before the guest first ran. Call with all vCPUs stopped.
+    /// Every function back to the state before the guest first ran, or on the way there: see
+    /// [`Bus::is_reset`]. Call with all vCPUs stopped.
     pub fn reset(&self) {
         for (device, function) in self.devices.iter().enumerate() {
             if let Some(function) = function {
@@ -178,6 +179,11 @@ impl Bus {
             }
         }
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = 0;
+    }
+
+    /// Whether every function has completed its reset.
+    pub fn is_reset(&self) -> bool {
+        self.devices.iter().flatten().all(|function| lock(function).is_reset())
     }
 
     fn config_read(&self, device: Option<usize>, register: u16, data: &mut [u8]) {

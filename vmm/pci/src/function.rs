@@ -76,6 +76,13 @@ pub trait Function: Send {
     fn bar_moved(&mut self, bar: BarIndex, now: Option<Window>);
 
     /// The machine is being reset or torn down: back to the state before the guest first ran,
-    /// doorbells and mappings gone. Called with all vCPUs stopped.
+    /// doorbells and mappings gone. Called with all vCPUs stopped. Waits for nobody: what takes longer
+    /// is done when [`Function::is_reset`] says so.
     fn reset(&mut self);
+
+    /// Whether the last [`Function::reset`] is complete: only then is guest memory out of the reach of
+    /// whatever the function had begun, and may the guest run.
+    fn is_reset(&mut self) -> bool {
+        true
+    }
 }

@@ -4,7 +4,8 @@ use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 
 use libc::EFD_NONBLOCK;
-use pci::{Bus, Function};
+use pci::Bus;
+use vfio::VfioFunction;
 use virtio::GuestMemory;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -37,8 +38,8 @@ pub(super) struct Machine {
     pub(super) pci: Arc<Bus>,
     pub(super) power: Arc<Mutex<Power>>,
     pub(super) api: Option<UnixListener>,
-    /// Passed-through functions, to be reset at the end.
-    pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
+    /// Passed-through functions; they are on the bus as well.
+    pub(super) functions: Vec<Arc<Mutex<VfioFunction>>>,
     /// What the main loop serves.
     pub(super) main_loop: Vec<Subscriber>,
     /// What is served by a thread of its own, with the thread's name and what it may do.

@@ -19,6 +19,8 @@ pub(super) struct MachineControl {
     threads: Mutex<Vec<JoinHandle<()>>>,
     paused: AtomicBool,
     stop: AtomicBool,
+    /// The guest is between two runs.
+    resetting: AtomicBool,
     resets: AtomicU64,
     vcpus: u8,
     memory_mib: u64,
@@ -33,6 +35,7 @@ impl MachineControl {
             threads: Mutex::new(Vec::new()),
             paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            resetting: AtomicBool::new(false),
             resets: AtomicU64::new(0),
             vcpus: config.cpus,
             memory_mib: config.memory.bytes() >> 20,
@@ -70,6 +73,11 @@ impl MachineControl {
         }
     }
 
+    /// Whether the guest is being reset; no vCPU may run then.
+    pub(super) fn resetting(&self, resetting: bool) {
+        self.resetting.store(resetting, Ordering::Relaxed);
+    }
+
     pub(super) fn count_reset(&self) {
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
@@ -104,6 +112,9 @@ impl Control for MachineControl {
             Command::PowerButton => self.press_power_button()?,
             Command::Reset => self.handler.raise(Event::Reset),
             Command::Stop => self.stop(),
+            Command::Pause | Command::Resume if self.resetting.load(Ordering::Relaxed) => {
+                return Err("the guest is being reset; try again when it runs".into());
+            }
             Command::Pause => {
                 if self.paused.swap(true, Ordering::Relaxed) {
                     return Err("it is paused already".into());

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use kvm_ioctls::VmFd;
 use pci::host::{Doorbells, MsiController};
 use pci::{Bus, Function};
-use vfio::MemorySlots;
+use vfio::{MemorySlots, VfioFunction};
 use virtio::GuestMemory;
 use virtio::console::NamedPort;
 use virtio::net::Mac;
@@ -93,7 +93,7 @@ pub(super) struct Host {
 pub(super) struct Parts {
     pub(super) main_loop: Vec<Subscriber>,
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
-    pub(super) functions: Vec<Arc<Mutex<dyn Function>>>,
+    pub(super) functions: Vec<Arc<Mutex<VfioFunction>>>,
 }
 
 struct Builder<'a> {
@@ -155,8 +155,8 @@ impl Builder<'_> {
             let function = container
                 .open(*address, Arc::clone(&self.host.msi), Arc::clone(&self.host.slots))
                 .map_err(DeviceError::Vfio)?;
-            let function: Arc<Mutex<dyn Function>> = Arc::new(Mutex::new(function));
-            self.add(Arc::clone(&function))?;
+            let function = Arc::new(Mutex::new(function));
+            self.add(function.clone())?;
             self.parts.functions.push(function);
         }
         Ok(())

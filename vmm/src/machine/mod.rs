@@ -3,7 +3,8 @@
 //! 1. [`build`] opens everything and puts the machine together, guest not running.
 //! 2. The sandbox closes, threads start, the kernel is loaded.
 //! 3. The main loop serves devices, control socket and signals until the guest powers off or the
-//!    VMM is told to stop; a guest reset goes back to loading the kernel.
+//!    VMM is told to stop; a guest reset goes back to loading the kernel. It never waits for a disk:
+//!    while one holds up a reset, the loop goes on and the guest does not run.
 //! 4. vCPUs stop, passed-through functions are reset, the process ends.
 
 mod build;
@@ -16,6 +17,7 @@ mod worker;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use vm_memory::{Bytes, GuestAddress};
@@ -32,6 +34,14 @@ use crate::seat::SeatError;
 use crate::vcpu::{self, Event};
 use build::Machine;
 use control::MachineControl;
+
+/// How often a reset that waits for a device looks whether it still does, in milliseconds.
+const RESET_LOOK: i32 = 2;
+/// When to say that a reset waits.
+const RESET_NOTICE: Duration = Duration::from_millis(500);
+/// How long the end waits for devices' threads. What they are at then is a call to a disk that does not
+/// return; the kernel ends it with the process.
+const WORKERS_END: Duration = Duration::from_millis(100);
 
 /// A subscriber of an event loop, shared with vCPU threads.
 pub(crate) type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
@@ -99,6 +109,11 @@ pub enum MachineError {
         #[source]
         source: io::Error,
     },
+    /// A passed-through function did not reset when the guest had gone.
+    #[error(
+        "{0} did not reset after its guest, so it may still act for it: give it to nobody before this PC was switched off and on again"
+    )]
+    NotGivenBack(vfio::Address),
     /// The running guest cannot go on.
     #[error("{0}")]
     Failed(String),
@@ -169,11 +184,12 @@ impl Machine {
 
         let end = self.serve(config, &mut main, &control);
         control.end();
-        for function in &self.functions {
-            function.lock().unwrap_or_else(PoisonError::into_inner).reset();
-        }
-        workers.end();
-        end
+        // Passed-through functions as well as our own devices, whose threads stop at the next piece.
+        self.pci.reset();
+        workers.end(WORKERS_END);
+        let end = end?;
+        self.given_back()?;
+        Ok(end)
     }
 
     fn serve(
@@ -197,6 +213,9 @@ impl Machine {
                     control.close();
                     tracing::info!("the guest resets");
                     self.reset_devices()?;
+                    if let Some(end) = self.wait_for_devices(main, control)? {
+                        return Ok(end);
+                    }
                     let entry = self.load()?;
                     control.count_reset();
                     control.open(Some(entry));
@@ -213,6 +232,45 @@ impl Machine {
             .write_slice(&power::BIOS, GuestAddress(layout::low::RESET_VECTOR))
             .map_err(BootError::from)?;
         Ok(self.kernel.load(&self.memory, rsdp)?)
+    }
+
+    /// Whether every passed-through function can be handed to somebody else.
+    fn given_back(&self) -> Result<(), MachineError> {
+        for function in &self.functions {
+            let function = function.lock().unwrap_or_else(PoisonError::into_inner);
+            if !function.usable() {
+                return Err(MachineError::NotGivenBack(function.address()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves everything but the guest until no device holds on to its memory any more. Mostly that is
+    /// at once; a disk that hangs takes as long as it hangs. Returns how the machine ends, if it is told
+    /// to meanwhile.
+    fn wait_for_devices(
+        &self,
+        main: &mut EventManager<Subscriber>,
+        control: &MachineControl,
+    ) -> Result<Option<End>, MachineError> {
+        let since = Instant::now();
+        let mut told = false;
+        control.resetting(true);
+        while !self.pci.is_reset() {
+            if !told && since.elapsed() > RESET_NOTICE {
+                told = true;
+                tracing::warn!(
+                    "the guest's reset waits for a device that is still at work, most likely a disk that does not answer; the guest starts when it has: look at the host's disks (dmesg), or stop this VMM"
+                );
+            }
+            main.run_with_timeout(RESET_LOOK)
+                .map_err(|e| host("wait for events")(io::Error::other(e)))?;
+            if control.stop_requested() {
+                return Ok(Some(End::Stopped));
+            }
+        }
+        control.resetting(false);
+        Ok(None)
     }
 
     /// Everything but RAM and vCPUs back to the state before the guest first ran.

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use event_manager::{EventManager, SubscriberOps};
 use vmm_sys_util::eventfd::EventFd;
@@ -15,16 +17,21 @@ use crate::sandbox::{self, Role};
 /// Stack of a device thread, in bytes.
 const STACK: usize = 256 << 10;
 
-struct Worker {
-    thread: JoinHandle<()>,
-    wake: EventFd,
+/// All device threads.
+pub(super) struct Workers {
+    wakes: Vec<EventFd>,
+    ending: Arc<AtomicBool>,
+    /// Each thread has one of these for as long as it lives.
+    alive: Sender<()>,
+    /// Disconnected when none is left.
+    ended: Receiver<()>,
 }
 
-/// All device threads.
-#[derive(Default)]
-pub(super) struct Workers {
-    workers: Vec<Worker>,
-    ending: Arc<AtomicBool>,
+impl Default for Workers {
+    fn default() -> Self {
+        let (alive, ended) = channel();
+        Self { wakes: Vec::new(), ending: Arc::default(), alive, ended }
+    }
 }
 
 impl Workers {
@@ -39,10 +46,12 @@ impl Workers {
         let wake = EventFd::new(libc::EFD_NONBLOCK)?;
         let waked = wake.try_clone()?;
         let ending = Arc::clone(&self.ending);
+        let alive = self.alive.clone();
         let mut events = EventManager::<Subscriber>::new().map_err(io::Error::other)?;
         events.add_subscriber(subscriber);
         events.add_subscriber(Arc::new(Mutex::new(Wake(waked))));
-        let thread = thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+        thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+            let _alive = alive;
             if let Err(error) = sandbox::filter_thread(&sandbox, role) {
                 tracing::error!(%error, "a device thread could not close its sandbox");
                 std::process::abort();
@@ -54,18 +63,23 @@ impl Workers {
                 }
             }
         })?;
-        self.workers.push(Worker { thread, wake });
+        self.wakes.push(wake);
         Ok(())
     }
 
-    /// Ends them after the request they are at.
-    pub(super) fn end(self) {
-        self.ending.store(true, Ordering::Release);
-        for worker in self.workers {
-            let _ = worker.wake.write(1);
-            if worker.thread.join().is_err() {
-                tracing::error!("a device thread panicked");
-            }
+    /// Ends them after the piece of work they are at, and waits for that, but not longer than `most`.
+    pub(super) fn end(self, most: Duration) {
+        let Self { wakes, ending, alive, ended } = self;
+        ending.store(true, Ordering::Release);
+        for wake in wakes {
+            let _ = wake.write(1);
+        }
+        drop(alive);
+        // Nothing is ever sent: either all have ended, or the time is over.
+        if ended.recv_timeout(most) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "a device's thread is still at work, most likely with a disk that does not answer; the VMM ends without it"
+            );
         }
     }
 }

@@ -1,15 +1,16 @@
 //! The function on the bus: configuration space and BAR 0.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use pci::config::{ConfigSpace, Identity};
 use pci::host::{Doorbells, MsiController};
 use pci::{BarIndex, BarKind, Function, Msix, Window, msix};
-use virtio::{Activation, Device, GuestMemory, Interrupt};
+use virtio::{Activation, Device, DeviceConfig, GuestMemory, Interrupt};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::Error;
 use crate::common::{Common, Transition};
+use crate::core::{Core, Wanted};
 use crate::line::Line;
 use crate::spec::{self, capability};
 use crate::worker::VirtioPciWorker;
@@ -29,11 +30,15 @@ pub struct VirtioPci {
     pci_capability: u16,
     common: Common,
     line: Arc<Line>,
-    device: Arc<Mutex<Box<dyn Device>>>,
+    core: Arc<Core>,
+    device_config: Arc<dyn DeviceConfig>,
     memory: GuestMemory,
     doorbells: Arc<dyn Doorbells>,
     notifications: Vec<EventFd>,
-    control: EventFd,
+    /// The device was told to start, and not yet to reset.
+    started: bool,
+    /// A reset was asked for, and was not complete when last looked at.
+    resetting: bool,
     /// Where the doorbells are attached now.
     window: Option<Window>,
 }
@@ -67,12 +72,11 @@ impl VirtioPci {
         let notifications = sizes.iter().map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
         let line = Arc::new(Line::new(msix, sizes.len()));
         let common = Common::new(device.features(), &sizes, Arc::clone(&line));
-        let device = Arc::new(Mutex::new(device));
+        let device_config = device.config();
+        let core = Arc::new(Core::new(device, Arc::clone(&line), control));
         let worker = VirtioPciWorker {
-            device: Arc::clone(&device),
-            line: Arc::clone(&line),
+            core: Arc::clone(&core),
             notifications: notifications.iter().map(clone).collect::<Result<_, _>>()?,
-            control: clone(&control)?,
         };
         let function = Self {
             config,
@@ -80,26 +84,36 @@ impl VirtioPci {
             pci_capability,
             common,
             line,
-            device,
+            core,
+            device_config,
             memory,
             doorbells,
             notifications,
-            control,
+            started: false,
+            resetting: false,
             window: None,
         };
         Ok((Arc::new(Mutex::new(function)), Arc::new(Mutex::new(worker))))
     }
 
-    fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
-        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Complete at once, or when the device lets go ([`Self::resetting`]).
+    fn reset_device(&mut self) {
+        // One that never started has nothing to let go of.
+        if std::mem::take(&mut self.started) {
+            self.core.ask(Wanted::Reset);
+        }
+        self.resetting = true;
+        self.resetting();
     }
 
-    fn reset_device(&mut self) {
-        // First the flag, so that the worker lets go of the device soon.
-        self.line.set_active(false);
-        self.device().reset();
-        self.common.reset();
-        let _ = self.control.write(1);
+    /// Whether a reset is under way; finishes one that has become complete.
+    fn resetting(&mut self) -> bool {
+        if self.resetting && !self.line.stopping() {
+            self.resetting = false;
+            self.common.reset();
+            self.device_config.reset();
+        }
+        self.resetting
     }
 
     fn activate(&mut self) {
@@ -116,25 +130,17 @@ impl VirtioPci {
             interrupt: Arc::clone(&self.line) as Arc<dyn Interrupt>,
             features: self.common.features(),
         };
-        let activated = self.device().activate(activation);
-        match activated {
-            Ok(()) => {
-                self.line.set_active(true);
-                let _ = self.control.write(1);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a virtio device could not start");
-                self.common.fail();
-            }
-        }
+        self.started = true;
+        self.core.ask(Wanted::Start(activation));
     }
 
-    fn read(&self, offset: u64, data: &mut [u8]) {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
         data.fill(0);
+        self.resetting();
         if let Some(at) = within(offset, spec::COMMON, spec::COMMON_SIZE) {
             self.common.read(at, data);
         } else if let Some(at) = within(offset, spec::DEVICE, spec::DEVICE_SIZE) {
-            self.device().read_config(at as usize, data);
+            self.device_config.read(at as usize, data);
         } else if let Some(at) = within(offset, spec::TABLE, spec::PBA - spec::TABLE) {
             self.line.msix().table_read(at, data);
         } else if let Some(at) = within(offset, spec::PBA, spec::BAR_SIZE - spec::PBA) {
@@ -143,22 +149,25 @@ impl VirtioPci {
     }
 
     fn write(&mut self, offset: u64, data: &[u8]) {
-        if let Some(at) = within(offset, spec::COMMON, spec::COMMON_SIZE) {
+        let resetting = self.resetting();
+        if let Some(at) = within(offset, spec::TABLE, spec::PBA - spec::TABLE) {
+            self.line.msix().table_write(at, data);
+        } else if resetting {
+            // The driver must wait (section 4.1.4.3.2), and is not told again.
+        } else if let Some(at) = within(offset, spec::COMMON, spec::COMMON_SIZE) {
             match self.common.write(at, data) {
                 Transition::None => {}
                 Transition::Activate => self.activate(),
                 Transition::Reset => self.reset_device(),
             }
         } else if let Some(at) = within(offset, spec::DEVICE, spec::DEVICE_SIZE) {
-            self.device().write_config(at as usize, data);
+            self.device_config.write(at as usize, data);
         } else if let Some(at) = within(offset, spec::NOTIFY, spec::NOTIFY_SIZE) {
             // Mostly the doorbell takes this before it gets here.
             let queue = (at / u64::from(spec::NOTIFY_MULTIPLIER)) as usize;
             if let Some(notification) = self.notifications.get(queue) {
                 let _ = notification.write(1);
             }
-        } else if let Some(at) = within(offset, spec::TABLE, spec::PBA - spec::TABLE) {
-            self.line.msix().table_write(at, data);
         }
     }
 
@@ -313,5 +322,9 @@ impl Function for VirtioPci {
         self.reset_device();
         self.line.msix().reset();
         self.config.reset();
+    }
+
+    fn is_reset(&mut self) -> bool {
+        !self.resetting()
     }
 }

@@ -1,7 +1,7 @@
 //! The virtio 1.2 PCI transport (section 4.1), modern interface only.
 //!
 //! ```text
-//!  vCPU: configuration space, BAR 0 --> VirtioPci { registers } --DRIVER_OK--> Device::activate
+//!  vCPU: configuration space, BAR 0 --> VirtioPci { registers } --DRIVER_OK--> Core --> Device::activate
 //!  guest write to a notify address --ioeventfd--> VirtioPciWorker --> Device::queue_notified
 //!  Device --Interrupt--> Line --> MSI-X vector --irqfd--> guest
 //! ```
@@ -16,8 +16,8 @@
 //! | 0x2000 | MSI-X table |
 //! | 0x3000 | MSI-X pending bits |
 //!
-//! Register accesses take the transport's lock only; the device's own lock is held while it works
-//! on a queue, so a vCPU waits for it only to read device configuration or to reset.
+//! Register accesses take the transport's lock only, and nothing done under it waits for the device,
+//! however long that works on a queue: see module `core` for how it is started and reset.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_truncation,
@@ -25,6 +25,7 @@
 )]
 
 mod common;
+mod core;
 mod function;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

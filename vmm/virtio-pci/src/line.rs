@@ -17,6 +17,8 @@ pub(crate) struct Line {
     needs_reset: AtomicBool,
     /// The driver is ready and the device works.
     active: AtomicBool,
+    /// A reset waits for the device.
+    stopping: AtomicBool,
 }
 
 impl Line {
@@ -28,6 +30,7 @@ impl Line {
             generation: AtomicU8::new(0),
             needs_reset: AtomicBool::new(false),
             active: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         }
     }
 
@@ -72,13 +75,20 @@ impl Line {
         self.active.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_active(&self, active: bool) {
-        self.active.store(active, Ordering::Release);
+    /// A reset is wanted: from now on the device says nothing, and soon lets go.
+    pub(crate) fn stop(&self) {
+        self.active.store(false, Ordering::Release);
+        self.stopping.store(true, Ordering::Release);
     }
 
-    /// As of reset; MSI-X belongs to the function and stays.
+    /// What was wanted of the device is done: it works now, or it has let go.
+    pub(crate) fn settle(&self, active: bool) {
+        self.active.store(active, Ordering::Release);
+        self.stopping.store(false, Ordering::Release);
+    }
+
+    /// As of reset, when the device has let go; MSI-X belongs to the function and stays.
     pub(crate) fn reset(&self) {
-        self.set_active(false);
         self.needs_reset.store(false, Ordering::Release);
         self.config_vector.store(NO_VECTOR, Ordering::Release);
         for vector in &self.queue_vectors {
@@ -87,7 +97,7 @@ impl Line {
     }
 
     fn trigger(&self, vector: u16) {
-        if vector != NO_VECTOR {
+        if vector != NO_VECTOR && !self.stopping() {
             self.msix().trigger(vector);
         }
     }
@@ -104,8 +114,12 @@ impl Interrupt for Line {
     }
 
     fn needs_reset(&self) {
-        self.set_active(false);
+        self.active.store(false, Ordering::Release);
         self.needs_reset.store(true, Ordering::Release);
         self.trigger(self.config_vector());
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
     }
 }

@@ -7,10 +7,12 @@ use pci::host::Doorbells;
 use pci::testing::Recorder;
 use pci::{BarIndex, Bus, Function};
 use proptest::prelude::*;
-use virtio::{ActivateError, Activation, Device, GuestMemory};
+use virtio::{ActivateError, Activation, Device, DeviceConfig, FixedConfig, GuestMemory};
 use virtio_queue::QueueT;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::EventFd;
+
+mod hang;
 
 use crate::VirtioPci;
 use crate::spec::{self, status};
@@ -42,10 +44,9 @@ impl Device for TestDevice {
     fn queue_sizes(&self) -> &[u16] {
         &[64, 256]
     }
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        data.fill(offset as u8);
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        Arc::new(FixedConfig([8; 64].to_vec()))
     }
-    fn write_config(&mut self, _: usize, _: &[u8]) {}
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let mut seen = self.seen.lock().unwrap();
         assert!(!std::mem::replace(&mut seen.running, true), "activated once between resets");
@@ -94,6 +95,7 @@ struct Driver {
     base: u64,
     recorder: Recorder,
     bells: Arc<Bells>,
+    memory: GuestMemory,
     seen: Arc<Mutex<Seen>>,
     events: EventManager<Arc<Mutex<dyn MutEventSubscriber + Send>>>,
 }
@@ -102,18 +104,23 @@ impl Driver {
     fn new() -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let device = TestDevice { seen: seen.clone(), activation: None };
+        Self { seen, ..Self::of(Box::new(device)) }
+    }
+
+    fn of(device: Box<dyn Device>) -> Self {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap();
         let recorder = Recorder::default();
         let bells = Arc::new(Bells::default());
         let (function, worker) =
-            VirtioPci::new(Box::new(device), memory, Arc::new(recorder.clone()), bells.clone())
+            VirtioPci::new(device, memory.clone(), Arc::new(recorder.clone()), bells.clone())
                 .unwrap();
         let mut bus = Bus::new();
         bus.add(1, function.clone());
         bus.place_bars(0..0, 1 << 32..1 << 33).unwrap();
         let mut events = EventManager::<Arc<Mutex<dyn MutEventSubscriber + Send>>>::new().unwrap();
         events.add_subscriber(worker);
-        let mut this = Self { bus, base: 0, recorder, bells, seen, events };
+        let seen = Arc::default();
+        let mut this = Self { bus, base: 0, recorder, bells, memory, seen, events };
         this.config_write(
             register::COMMAND,
             &(command::MEMORY | command::BUS_MASTER).to_le_bytes(),

@@ -6,6 +6,9 @@
 //!     ^                    |   ^                                     |
 //!     +------- reset ------+   +-------------------------------------+
 //! ```
+//!
+//! What a vCPU reads and writes while the device works, its configuration space, is a value of its
+//! own ([`DeviceConfig`]): no vCPU ever waits for a device.
 
 use std::sync::Arc;
 
@@ -28,6 +31,46 @@ pub trait Interrupt: Send + Sync {
     /// The device met something it cannot go on from (a broken ring): sets
     /// `DEVICE_NEEDS_RESET` (virtio 1.2 section 2.1.2) and stops the device until the driver resets.
     fn needs_reset(&self);
+
+    /// Whether a reset waits for this device to let go of the guest's memory. To be looked at between
+    /// any two pieces of work that together take longer than a few milliseconds; [`CheckedQueue::serve`]
+    /// looks between any two chains.
+    ///
+    /// [`CheckedQueue::serve`]: crate::CheckedQueue::serve
+    fn stopping(&self) -> bool;
+}
+
+/// The device-specific configuration space (virtio 1.2 section 2.5). vCPU threads use it while the
+/// device is at work on another thread: nothing here waits for that, or for anything else.
+pub trait DeviceConfig: Send + Sync {
+    /// Reads at `offset`; bytes beyond the end read as zero.
+    fn read(&self, offset: usize, data: &mut [u8]);
+
+    /// Writes at `offset`; dropped where it is read-only or out of range.
+    fn write(&self, offset: usize, data: &[u8]) {
+        let _ = (offset, data);
+    }
+
+    /// What a driver chose is forgotten. Called when a reset is complete.
+    fn reset(&self) {}
+}
+
+/// A configuration space that never changes.
+#[derive(Clone, Debug, Default)]
+pub struct FixedConfig(pub Vec<u8>);
+
+impl DeviceConfig for FixedConfig {
+    fn read(&self, offset: usize, data: &mut [u8]) {
+        read_bytes(&self.0, offset, data);
+    }
+}
+
+/// Reads `space` at `offset`, and zeroes beyond its end.
+pub(crate) fn read_bytes(space: &[u8], offset: usize, data: &mut [u8]) {
+    data.fill(0);
+    for (to, from) in data.iter_mut().zip(space.get(offset..).unwrap_or_default()) {
+        *to = *from;
+    }
 }
 
 /// What a device is given when its driver sets `DRIVER_OK`.
@@ -56,9 +99,10 @@ pub enum ActivateError {
 
 /// One virtio device, without its transport.
 ///
-/// Configuration accesses, `activate` and `reset` come from vCPU threads, the rest from the one I/O
-/// thread that serves this device; the transport's lock keeps them apart. Guest-chosen arguments
-/// may be anything, and so may everything in guest memory.
+/// `activate` and `reset` come from whichever thread finds the device idle, a vCPU's or the I/O thread
+/// that serves this device; the rest from that I/O thread alone. The transport's lock keeps them apart,
+/// and only the I/O thread ever waits for it. Guest-chosen arguments may be anything, and so may
+/// everything in guest memory.
 pub trait Device: Send {
     /// Virtio device ID (virtio 1.2 section 5).
     fn device_type(&self) -> u32;
@@ -70,17 +114,14 @@ pub trait Device: Send {
     /// Maximum size of each queue, in descriptors; each a power of two.
     fn queue_sizes(&self) -> &[u16];
 
-    /// Reads the device-specific configuration at `offset`; bytes beyond its end read as zero.
-    fn read_config(&self, offset: usize, data: &mut [u8]);
-
-    /// Writes the device-specific configuration; dropped where it is read-only or out of range.
-    fn write_config(&mut self, offset: usize, data: &[u8]);
+    /// The configuration space; always the same one.
+    fn config(&self) -> Arc<dyn DeviceConfig>;
 
     /// The driver is ready. Called once between resets. Must not block.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
 
     /// The driver wrote zero to the status register, or the machine resets: drop the queues, forget
-    /// everything negotiated; host resources stay open. Idempotent.
+    /// everything negotiated; host resources stay open. Idempotent; must not block.
     fn reset(&mut self);
 
     /// The driver notified queue `index`. Also called once for each queue right after activation.

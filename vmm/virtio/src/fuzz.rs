@@ -249,11 +249,12 @@ fn drive<D: Device>(
             11 => {
                 let offset = stream.offset();
                 let len = usize::from(stream.byte() % 9);
-                device.write_config(offset, stream.take(len));
-                device.read_config(offset, &mut vec![0; len]);
+                device.config().write(offset, stream.take(len));
+                device.config().read(offset, &mut vec![0; len]);
             }
             12 if stream.byte() & 3 == 0 => {
                 device.reset();
+                device.config().reset();
                 active = false;
             }
             _ => host(&mut stream, device),

@@ -27,5 +27,7 @@ pub mod testing;
 
 pub use backlog::Backlog;
 pub use chain::{Chain, ChainError};
-pub use device::{ActivateError, Activation, Device, GuestMemory, Interrupt};
+pub use device::{
+    ActivateError, Activation, Device, DeviceConfig, FixedConfig, GuestMemory, Interrupt,
+};
 pub use queue::{CheckedQueue, Progress, QueueError};

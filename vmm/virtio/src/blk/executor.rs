@@ -1,28 +1,68 @@
-//! Carries requests out, one at a time, between the chain's guest memory and the disk's file.
+//! Carries requests out, one at a time and each in pieces, between the chain's guest memory and the
+//! disk's file. Between two pieces it looks whether a reset waits.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
+use super::config::Config;
 use super::disk::{Disk, ZERO_CHUNK};
 use super::request::{Bounds, MAX_RANGES, Range, Request};
 use super::spec::{HEADER_BYTES, ID_BYTES, RANGE_BYTES, STATUS_BYTES, Status};
-use crate::chain::{Reader, Writer};
+use crate::chain::{Exhausted, Reader, Writer};
 use crate::complaints::Complaints;
-use crate::{Chain, QueueError};
+use crate::{Chain, Interrupt, QueueError};
+
+/// Bytes moved by one system call. Between two the reset flag is looked at; Linux asks for no more in
+/// a request than this, so it costs nothing.
+pub(super) const PIECE_BYTES: usize = 1 << 20;
+
+/// Bytes freed or zeroed by one system call, and the boundary pieces end at: a host may have to write
+/// that many.
+pub(super) const RANGE_PIECE_BYTES: u64 = 8 << 20;
 
 /// Executes requests against one disk.
 #[derive(Debug)]
 pub(super) struct Executor {
     disk: Disk,
-    /// Every write is durable before it completes.
-    pub(super) write_through: bool,
+    cache: Arc<Config>,
+    /// A flush failed. The kernel reports that once and then counts the pages as clean, so that the
+    /// next `fdatasync` would succeed although what it promises is lost. For as long as the disk is
+    /// open, whatever a guest resets: nobody can tell any more what is on it.
+    lost: bool,
     /// For what goes wrong on the host.
     pub(super) complaints: Complaints,
 }
 
+/// Why a request was not done.
+enum Undone {
+    /// To be told to the driver.
+    Failed(Status),
+    /// A reset came first, and the driver is told nothing.
+    Stopped,
+}
+
+impl From<Status> for Undone {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
+
+impl From<Exhausted> for Undone {
+    fn from(_: Exhausted) -> Self {
+        Self::Failed(Status::IoErr)
+    }
+}
+
+/// One request on its way.
+struct Run<'a> {
+    executor: &'a mut Executor,
+    interrupt: &'a dyn Interrupt,
+}
+
 impl Executor {
-    pub(super) fn new(disk: Disk) -> Self {
-        Self { disk, write_through: false, complaints: Complaints::new("virtio-blk") }
+    pub(super) fn new(disk: Disk, cache: Arc<Config>) -> Self {
+        Self { disk, cache, lost: false, complaints: Complaints::new("virtio-blk") }
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -30,8 +70,12 @@ impl Executor {
     }
 
     /// Does what the chain asks, writes its status, and returns the length of the used entry. The
-    /// only error is a chain that has no place for a status.
-    pub(super) fn execute(&mut self, chain: &Chain) -> Result<usize, QueueError> {
+    /// only errors are a chain that has no place for a status, and a reset that came first.
+    pub(super) fn execute(
+        &mut self,
+        chain: &Chain,
+        interrupt: &dyn Interrupt,
+    ) -> Result<usize, QueueError> {
         let space = chain.writable_len();
         let no_status = QueueError::Request("a block request without a status byte");
         let Some(data_len) = space.checked_sub(STATUS_BYTES) else { return Err(no_status) };
@@ -39,113 +83,17 @@ impl Executor {
             return Err(no_status);
         };
 
-        let result = self.perform(chain.reader(), &mut data);
-        let code = match result {
+        let mut run = Run { executor: self, interrupt };
+        let code = match run.perform(chain.reader(), &mut data) {
             Ok(()) => Status::Ok,
-            Err(code) => code,
+            Err(Undone::Failed(code)) => code,
+            Err(Undone::Stopped) => return Err(QueueError::Stopped),
         };
         status.write_all(&[code as u8]).map_err(|_| QueueError::Request("no status byte"))?;
 
         // The used length counts from the first writable byte without a gap (section 2.7.8.2), so
         // it includes the status only if all the data before it was written.
         Ok(if data.left() == 0 { space } else { data_len - data.left() })
-    }
-
-    fn perform(&mut self, mut input: Reader<'_>, data: &mut Writer<'_>) -> Result<(), Status> {
-        let header = input.read_array::<HEADER_BYTES>().map_err(|_| Status::IoErr)?;
-        let bounds = self.disk.bounds();
-        match Request::parse(header, input.left(), data.left(), bounds)? {
-            Request::Read { offset } => self.read(data, offset),
-            Request::Write { offset } => self.write(&mut input, offset),
-            Request::Flush => self.flush(),
-            Request::GetId => {
-                let id = self.disk.id();
-                let id = id.get(..data.left().min(ID_BYTES)).unwrap_or_default();
-                data.write_all(id).map_err(|_| Status::IoErr)
-            }
-            Request::Discard { ranges } => self.ranges(input, ranges, true, bounds),
-            Request::WriteZeroes { ranges } => self.ranges(input, ranges, false, bounds),
-        }
-    }
-
-    fn read(&mut self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), Status> {
-        while data.left() > 0 {
-            let result = match data.pread_from(self.disk.file().as_fd(), offset) {
-                // Someone made the file shorter than it was.
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                other => other,
-            };
-            offset += self.check(result, "a disk cannot be read")?;
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), Status> {
-        let flags = if self.write_through { libc::RWF_DSYNC } else { 0 };
-        while data.left() > 0 {
-            let result = match data.pwrite_to(self.disk.file().as_fd(), offset, flags) {
-                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-                other => other,
-            };
-            offset += self.check(result, "a disk cannot be written")?;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), Status> {
-        let result = self.disk.flush().map(|()| 0);
-        self.check(result, "a disk cannot be flushed").map(|_| ())
-    }
-
-    /// Checks all ranges before it touches the first.
-    fn ranges(
-        &mut self,
-        mut input: Reader<'_>,
-        count: usize,
-        discard: bool,
-        bounds: Bounds,
-    ) -> Result<(), Status> {
-        let mut ranges = [Range::default(); MAX_RANGES];
-        let ranges = ranges.get_mut(..count).ok_or(Status::IoErr)?;
-        for range in &mut *ranges {
-            let raw = input.read_array::<RANGE_BYTES>().map_err(|_| Status::IoErr)?;
-            *range = Range::parse(raw, discard, bounds)?;
-        }
-        for range in ranges.iter().filter(|range| range.len > 0) {
-            if discard || range.unmap {
-                self.unmap(range, discard)?;
-            } else {
-                self.zero(range)?;
-            }
-        }
-        if self.write_through { self.flush() } else { Ok(()) }
-    }
-
-    fn unmap(&mut self, range: &Range, discard: bool) -> Result<(), Status> {
-        match self.disk.punch(range) {
-            Err(error) if is_unsupported(&error) && discard => Err(Status::Unsupported),
-            Err(error) if is_unsupported(&error) => self.zero(range),
-            other => self.check(other.map(|()| 0), "a disk's blocks cannot be freed").map(|_| ()),
-        }
-    }
-
-    fn zero(&mut self, range: &Range) -> Result<(), Status> {
-        let result = match self.disk.zero(range) {
-            Err(error) if is_unsupported(&error) => self.write_zeroes(range),
-            other => other,
-        };
-        self.check(result.map(|()| 0), "a disk's blocks cannot be zeroed").map(|_| ())
-    }
-
-    /// Where the host has no quicker way.
-    fn write_zeroes(&self, range: &Range) -> io::Result<()> {
-        let mut done = 0;
-        while done < range.len {
-            let chunk = (range.len - done).min(ZERO_CHUNK);
-            self.disk.write_zero_chunk(range.offset + done, chunk)?;
-            done += chunk;
-        }
-        Ok(())
     }
 
     fn check(&mut self, result: io::Result<usize>, what: &str) -> Result<u64, Status> {
@@ -156,6 +104,140 @@ impl Executor {
                 Err(Status::IoErr)
             }
         }
+    }
+
+    /// Whether a write's promise to be durable could still be kept.
+    fn can_promise(&self) -> Result<(), Status> {
+        if self.lost { Err(Status::IoErr) } else { Ok(()) }
+    }
+
+    /// Checks what the kernel said of data it was to make durable.
+    fn durable(&mut self, result: io::Result<usize>) -> Result<u64, Status> {
+        self.lost |= result.is_err();
+        self.check(
+            result,
+            "a disk did not keep what was written to it: until the VMM is started again no write to it counts as safe; look at the disk (dmesg, smartctl) before",
+        )
+    }
+
+    fn flush(&mut self) -> Result<(), Status> {
+        self.can_promise()?;
+        let result = self.disk.flush().map(|()| 0);
+        self.durable(result).map(|_| ())
+    }
+}
+
+impl Run<'_> {
+    fn perform(&mut self, mut input: Reader<'_>, data: &mut Writer<'_>) -> Result<(), Undone> {
+        let header = input.read_array::<HEADER_BYTES>()?;
+        let bounds = self.executor.disk.bounds();
+        match Request::parse(header, input.left(), data.left(), bounds)? {
+            Request::Read { offset } => self.read(data, offset),
+            Request::Write { offset } => self.write(&mut input, offset),
+            Request::Flush => Ok(self.executor.flush()?),
+            Request::GetId => {
+                let id = self.executor.disk.id();
+                let id = id.get(..data.left().min(ID_BYTES)).unwrap_or_default();
+                Ok(data.write_all(id)?)
+            }
+            Request::Discard { ranges } => self.ranges(input, ranges, true, bounds),
+            Request::WriteZeroes { ranges } => self.ranges(input, ranges, false, bounds),
+        }
+    }
+
+    /// To be called between any two pieces of work.
+    fn go_on(&self) -> Result<(), Undone> {
+        if self.interrupt.stopping() { Err(Undone::Stopped) } else { Ok(()) }
+    }
+
+    fn read(&mut self, data: &mut Writer<'_>, mut offset: u64) -> Result<(), Undone> {
+        while data.left() > 0 {
+            self.go_on()?;
+            let file = self.executor.disk.file().as_fd();
+            let result = match data.pread_from(file, offset, PIECE_BYTES) {
+                // Someone made the file shorter than it was.
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                other => other,
+            };
+            offset += self.executor.check(result, "a disk cannot be read")?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, data: &mut Reader<'_>, mut offset: u64) -> Result<(), Undone> {
+        let write_through = !self.executor.cache.writeback();
+        if write_through {
+            self.executor.can_promise()?;
+        }
+        let flags = if write_through { libc::RWF_DSYNC } else { 0 };
+        while data.left() > 0 {
+            self.go_on()?;
+            let file = self.executor.disk.file().as_fd();
+            let result = match data.pwrite_to(file, offset, PIECE_BYTES, flags) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                other => other,
+            };
+            offset += if write_through {
+                self.executor.durable(result)?
+            } else {
+                self.executor.check(result, "a disk cannot be written")?
+            };
+        }
+        Ok(())
+    }
+
+    /// Checks all ranges before it touches the first.
+    fn ranges(
+        &mut self,
+        mut input: Reader<'_>,
+        count: usize,
+        discard: bool,
+        bounds: Bounds,
+    ) -> Result<(), Undone> {
+        let mut ranges = [Range::default(); MAX_RANGES];
+        let ranges = ranges.get_mut(..count).ok_or(Status::IoErr)?;
+        for range in &mut *ranges {
+            let raw = input.read_array::<RANGE_BYTES>()?;
+            *range = Range::parse(raw, discard, bounds)?;
+        }
+        for piece in ranges.iter().flat_map(|range| range.pieces(RANGE_PIECE_BYTES)) {
+            self.go_on()?;
+            if discard || piece.unmap {
+                self.unmap(&piece, discard)?;
+            } else {
+                self.zero(&piece)?;
+            }
+        }
+        if self.executor.cache.writeback() { Ok(()) } else { Ok(self.executor.flush()?) }
+    }
+
+    fn unmap(&mut self, range: &Range, discard: bool) -> Result<(), Undone> {
+        match self.executor.disk.punch(range) {
+            Err(error) if is_unsupported(&error) && discard => Err(Status::Unsupported.into()),
+            Err(error) if is_unsupported(&error) => self.zero(range),
+            other => {
+                self.executor.check(other.map(|()| 0), "a disk's blocks cannot be freed")?;
+                Ok(())
+            }
+        }
+    }
+
+    fn zero(&mut self, range: &Range) -> Result<(), Undone> {
+        let failed = "a disk's blocks cannot be zeroed";
+        match self.executor.disk.zero(range) {
+            Err(error) if is_unsupported(&error) => {}
+            other => {
+                self.executor.check(other.map(|()| 0), failed)?;
+                return Ok(());
+            }
+        }
+        // Where the host has no quicker way.
+        for chunk in range.pieces(ZERO_CHUNK) {
+            self.go_on()?;
+            let written = self.executor.disk.write_zero_chunk(chunk.offset, chunk.len);
+            self.executor.check(written.map(|()| 0), failed)?;
+        }
+        Ok(())
     }
 }
 

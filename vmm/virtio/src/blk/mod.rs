@@ -7,7 +7,12 @@
 //! One queue, served synchronously on the disk's own I/O thread: data goes by one `preadv` or
 //! `pwritev2` straight between guest memory and the file, without a copy of ours. The driver is
 //! interrupted once for a batch. A flush completes when `fdatasync` returned; a driver that does
-//! not negotiate FLUSH, or turns the write cache off, gets every write durable at its completion.
+//! not negotiate FLUSH, or turns the write cache off, gets every write durable at its completion. A
+//! flush that failed stays failed.
+//!
+//! However much is asked for, it is done in pieces of one system call, and between two a reset is
+//! noticed. A disk may hang in one all the same: then this device's thread hangs, and nobody waits for it
+//! but the driver, whose reset is not complete before the thread has let go of its memory.
 //!
 //! Not offered: geometry, multiple queues, lifetime, secure erase, resizing.
 
@@ -25,7 +30,8 @@ use std::sync::Arc;
 use event_manager::{EventOps, Events};
 
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Device, Interrupt};
+use crate::{ActivateError, Activation, Backlog, Device, DeviceConfig, Interrupt};
+use config::Config;
 use executor::Executor;
 use spec::feature;
 
@@ -51,33 +57,34 @@ const BUDGET: usize = 64;
 pub struct Blk {
     backlog: Backlog,
     executor: Executor,
-    /// The write cache as the configuration space has it.
-    writeback: bool,
+    config: Arc<Config>,
     running: Option<Running>,
 }
 
 struct Running {
     requests: CheckedQueue,
     interrupt: Arc<dyn Interrupt>,
-    features: u64,
 }
 
 impl Blk {
     /// Fails only when the process has no file descriptor left.
     pub fn new(disk: Disk) -> io::Result<Self> {
+        let config = Arc::new(Config::new(&disk));
         Ok(Self {
             backlog: Backlog::new()?,
-            executor: Executor::new(disk),
-            writeback: true,
+            executor: Executor::new(disk, Arc::clone(&config)),
+            config,
             running: None,
         })
     }
 
     fn serve(&mut self) {
-        let Some(Running { requests, interrupt, .. }) = &mut self.running else { return };
+        let Some(Running { requests, interrupt }) = &mut self.running else { return };
         let executor = &mut self.executor;
-        let progress = requests
-            .serve(&**interrupt, spec::REQUEST_QUEUE, BUDGET, |chain| executor.execute(chain));
+        let interrupt = &**interrupt;
+        let progress = requests.serve(interrupt, spec::REQUEST_QUEUE, BUDGET, |chain| {
+            executor.execute(chain, interrupt)
+        });
         match progress {
             Ok(Progress::Emptied) => {}
             Ok(Progress::Unfinished) => self.backlog.again(),
@@ -114,22 +121,8 @@ impl Device for Blk {
         &[QUEUE_SIZE]
     }
 
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let config = config::bytes(self.executor.disk(), self.writeback);
-        data.fill(0);
-        for (to, from) in data.iter_mut().zip(config.get(offset..).unwrap_or_default()) {
-            *to = *from;
-        }
-    }
-
-    fn write_config(&mut self, offset: usize, data: &[u8]) {
-        // Section 5.2.5: 0 or 1, by a driver that negotiated it.
-        let negotiated =
-            self.running.as_ref().is_some_and(|it| it.features & feature::CONFIG_WCE != 0);
-        if let (true, spec::config::WRITEBACK, &[value @ (0 | 1)]) = (negotiated, offset, data) {
-            self.writeback = value == 1;
-            self.executor.write_through = !self.writeback;
-        }
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        Arc::clone(&self.config) as Arc<dyn DeviceConfig>
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
@@ -141,16 +134,13 @@ impl Device for Blk {
             .ok_or(ActivateError::QueueMissing(spec::REQUEST_QUEUE))?;
         let requests = CheckedQueue::new(requests, &Arc::new(memory), features, MAX_CHAIN_BYTES);
         // Section 5.2.5.2: without FLUSH the driver cannot make writes durable, so they all are.
-        self.writeback = features & feature::FLUSH != 0;
-        self.executor.write_through = !self.writeback;
-        self.running = Some(Running { requests, interrupt, features });
+        self.config.set(features & feature::FLUSH != 0, features & feature::CONFIG_WCE != 0);
+        self.running = Some(Running { requests, interrupt });
         Ok(())
     }
 
     fn reset(&mut self) {
         self.running = None;
-        self.writeback = true;
-        self.executor.write_through = false;
     }
 
     fn queue_notified(&mut self, _index: usize) {

@@ -109,6 +109,17 @@ impl Range {
         let offset = bounds.range(sector, len)?;
         Ok(Self { offset, len, unmap: flags & RANGE_UNMAP != 0 })
     }
+
+    /// The range in parts that end at multiples of `size` bytes; none if it is empty.
+    pub(super) fn pieces(&self, size: u64) -> impl Iterator<Item = Self> {
+        let Self { offset, len, unmap } = *self;
+        let end = offset.saturating_add(len);
+        let next = move |from: u64| {
+            let to = from.saturating_add(1).next_multiple_of(size.max(1)).min(end);
+            (from < end).then_some(Self { offset: from, len: to - from, unmap })
+        };
+        std::iter::successors(next(offset), move |piece| next(piece.offset + piece.len))
+    }
 }
 
 impl Bounds {

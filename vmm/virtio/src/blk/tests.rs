@@ -9,6 +9,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::spec::{RANGE_UNMAP, request};
 use super::*;
+mod pieces;
+
 use crate::GuestMemory;
 use crate::testing::{Buffer, DriverQueue, Recorder, activation, memory, readable, writable};
 
@@ -39,6 +41,10 @@ impl Bench {
     fn with_features(sectors: u64, read_only: bool, wanted: u64) -> Self {
         let image = NamedTempFile::new().unwrap();
         image.as_file().set_len(sectors * 512).unwrap();
+        Self::on(image, read_only, wanted)
+    }
+
+    fn on(image: NamedTempFile, read_only: bool, wanted: u64) -> Self {
         let disk = Disk::open(image.path(), read_only, "data-1").unwrap();
         let mut blk = Blk::new(disk).unwrap();
         let memory = memory(0x100_0000);
@@ -263,26 +269,27 @@ fn a_file_that_got_shorter_reads_as_ioerr() {
 fn the_write_cache_follows_what_was_negotiated_and_written() {
     let cache = |bench: &Bench| {
         let mut value = [9];
-        bench.blk.read_config(spec::config::WRITEBACK, &mut value);
-        (value[0], bench.blk.executor.write_through)
+        bench.blk.config().read(spec::config::WRITEBACK, &mut value);
+        (value[0], !bench.blk.config.writeback())
     };
     let mut bench = Bench::new(SECTORS, false);
     assert_eq!(cache(&bench), (1, false));
-    bench.blk.write_config(spec::config::WRITEBACK, &[0]);
+    bench.blk.config().write(spec::config::WRITEBACK, &[0]);
     assert_eq!(cache(&bench), (0, true));
     bench.put(&[5; 512]);
     assert_eq!(bench.run(request::OUT, 0, &[readable(DATA, 512)]), (OK, 1));
-    bench.blk.write_config(spec::config::WRITEBACK, &[7]);
-    bench.blk.write_config(spec::config::WRITEBACK, &[1, 1]);
+    bench.blk.config().write(spec::config::WRITEBACK, &[7]);
+    bench.blk.config().write(spec::config::WRITEBACK, &[1, 1]);
     assert_eq!(cache(&bench), (0, true));
     bench.blk.reset();
+    bench.blk.config.reset();
     assert_eq!(cache(&bench), (1, false));
 
     let bench = Bench::with_features(SECTORS, false, !feature::FLUSH);
     assert_eq!(cache(&bench), (0, true), "no flush, so every write is durable");
 
-    let mut bench = Bench::with_features(SECTORS, false, !feature::CONFIG_WCE);
-    bench.blk.write_config(spec::config::WRITEBACK, &[0]);
+    let bench = Bench::with_features(SECTORS, false, !feature::CONFIG_WCE);
+    bench.blk.config().write(spec::config::WRITEBACK, &[0]);
     assert_eq!(cache(&bench), (1, false), "not negotiated");
 }
 
@@ -290,7 +297,7 @@ fn the_write_cache_follows_what_was_negotiated_and_written() {
 fn the_configuration_tells_capacity_limits_and_topology() {
     let bench = Bench::new(SECTORS, false);
     let mut space = [0xff; 80];
-    bench.blk.read_config(0, &mut space);
+    bench.blk.config().read(0, &mut space);
     let le32 = |at: usize| u32::from_le_bytes(space[at..at + 4].try_into().unwrap());
     assert_eq!(space[..8], SECTORS.to_le_bytes());
     assert_eq!((le32(8), le32(12), le32(20)), (SIZE_MAX, SEG_MAX, 512));
@@ -299,7 +306,7 @@ fn the_configuration_tells_capacity_limits_and_topology() {
     assert_eq!((le32(48), le32(52), space[56]), (MAX_RANGE_SECTORS, 32, 1));
     assert_eq!(space[72..], [0; 8], "beyond the end reads as zero");
     let mut beyond = [0xff; 4];
-    bench.blk.read_config(usize::MAX, &mut beyond);
+    bench.blk.config().read(usize::MAX, &mut beyond);
     assert_eq!(beyond, [0; 4]);
 }
 
@@ -439,7 +446,7 @@ proptest! {
                     }
                 }
                 Step::Flush => prop_assert_eq!(bench.run(request::FLUSH, 0, &[]).0, OK),
-                Step::Cache(on) => bench.blk.write_config(spec::config::WRITEBACK, &[on.into()]),
+                Step::Cache(on) => bench.blk.config().write(spec::config::WRITEBACK, &[on.into()]),
             }
         }
         prop_assert_eq!(bench.on_disk(), model);

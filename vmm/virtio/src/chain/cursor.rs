@@ -67,16 +67,17 @@ impl<'a> Reader<'a> {
         Ok((Self(front), Self(back)))
     }
 
-    /// Lets the kernel write what is left to `file` at `offset` bytes (`pwritev2`, `RWF_*` flags),
-    /// and moves on by as much as it took: the returned number of bytes.
+    /// Lets the kernel write what is left, `most` bytes at most, to `file` at `offset` bytes
+    /// (`pwritev2`, `RWF_*` flags), and moves on by as much as it took: the returned number of bytes.
     pub fn pwrite_to(
         &mut self,
         file: BorrowedFd<'_>,
         offset: u64,
+        most: usize,
         flags: i32,
     ) -> io::Result<usize> {
         let mut vectors = Vectors::<Drain>::new();
-        vectors.add(self.0.rest());
+        vectors.add(self.0.next(most));
         let done = vectors.pwrite(file, file_offset(offset)?, flags)?;
         Ok(self.0.moved(done))
     }
@@ -128,11 +129,17 @@ impl<'a> Writer<'a> {
         Ok((Self(front), Self(back)))
     }
 
-    /// Lets the kernel fill what is left from `file` at `offset` bytes (`preadv`), and moves on by
-    /// as much as it gave: the returned number of bytes, 0 at the end of the file.
-    pub fn pread_from(&mut self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+    /// Lets the kernel fill what is left, `most` bytes at most, from `file` at `offset` bytes
+    /// (`preadv`), and moves on by as much as it gave: the returned number of bytes, 0 at the end of
+    /// the file.
+    pub fn pread_from(
+        &mut self,
+        file: BorrowedFd<'_>,
+        offset: u64,
+        most: usize,
+    ) -> io::Result<usize> {
         let mut vectors = Vectors::<Fill>::new();
-        vectors.add(self.0.rest());
+        vectors.add(self.0.next(most));
         let done = vectors.pread(file, file_offset(offset)?)?;
         Ok(self.0.moved(done))
     }
@@ -205,7 +212,12 @@ impl Cursor<'_> {
     }
 
     fn rest(&self) -> impl Iterator<Item = Segment> {
-        let (mut skip, mut left) = (self.skip, self.left);
+        self.next(usize::MAX)
+    }
+
+    /// The next `most` bytes; fewer if fewer are left.
+    fn next(&self, most: usize) -> impl Iterator<Item = Segment> {
+        let (mut skip, mut left) = (self.skip, self.left.min(most));
         self.segments.iter().map_while(move |segment| {
             let part = segment.part(skip, left);
             skip = 0;

@@ -212,7 +212,9 @@ fn files_fill_and_drain_a_chain_without_touching_its_neighbours() {
 
     let chain = chain_of(&memory, &[writable(0x2_0000, 3), writable(0x3_0000, 5)]).unwrap();
     let (mut data, status) = chain.writer().split_at(7).unwrap();
-    assert_eq!(data.pread_from(file.as_fd(), 1).unwrap(), 7);
+    assert_eq!(data.pread_from(file.as_fd(), 1, 4).unwrap(), 4);
+    assert_eq!(data.left(), 3, "no more than asked for");
+    assert_eq!(data.pread_from(file.as_fd(), 5, usize::MAX).unwrap(), 3);
     assert_eq!((data.left(), status.left()), (0, 1));
     let mut bytes = [0; 6];
     memory.read_slice(&mut bytes, GuestAddress(0x3_0000)).unwrap();
@@ -221,7 +223,7 @@ fn files_fill_and_drain_a_chain_without_touching_its_neighbours() {
     let chain = chain_of(&memory, &[readable(0x2_0000, 3), readable(0x3_0000, 4)]).unwrap();
     let mut reader = chain.reader();
     reader.skip(1).unwrap();
-    assert_eq!(reader.pwrite_to(file.as_fd(), 0, 0).unwrap(), 6);
+    assert_eq!(reader.pwrite_to(file.as_fd(), 0, usize::MAX, 0).unwrap(), 6);
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).unwrap();
     file.read_to_string(&mut text).unwrap();

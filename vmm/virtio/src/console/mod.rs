@@ -29,7 +29,9 @@ use event_manager::{EventOps, Events};
 
 use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Device, Interrupt, QueueError};
+use crate::{
+    ActivateError, Activation, Backlog, Device, DeviceConfig, FixedConfig, Interrupt, QueueError,
+};
 use control::Said;
 use port::{Port, Queues, Tokens};
 use spec::queue::Role;
@@ -220,16 +222,11 @@ impl Device for Console {
         &self.queue_sizes
     }
 
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let count = u32::try_from(self.ports.len()).unwrap_or(1).to_le_bytes();
-        for (at, byte) in data.iter_mut().enumerate() {
-            let from =
-                offset.checked_add(at).and_then(|at| at.checked_sub(spec::CONFIG_MAX_NR_PORTS));
-            *byte = from.and_then(|from| count.get(from)).copied().unwrap_or(0);
-        }
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        let mut space = vec![0; spec::CONFIG_MAX_NR_PORTS];
+        space.extend(u32::try_from(self.ports.len()).unwrap_or(1).to_le_bytes());
+        Arc::new(FixedConfig(space))
     }
-
-    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let Activation { memory, queues, interrupt, features } = activation;

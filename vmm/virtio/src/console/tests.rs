@@ -412,10 +412,10 @@ fn a_broken_ring_stops_the_device_and_hangs_up() {
 fn the_configuration_tells_how_many_ports_there_are() {
     let mut bench = Bench::cold();
     let mut space = [0xff; 16];
-    bench.event_loop.device().read_config(0, &mut space);
+    bench.event_loop.device().config().read(0, &mut space);
     assert_eq!(space, [0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let mut byte = [0xff];
-    bench.event_loop.device().read_config(usize::MAX, &mut byte);
+    bench.event_loop.device().config().read(usize::MAX, &mut byte);
     assert_eq!(byte, [0]);
     assert_eq!(bench.event_loop.device().queue_sizes(), [QUEUE_SIZE; 8]);
 }

@@ -27,6 +27,7 @@ mod spec;
 mod tests;
 
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventOps, EventSet, Events};
@@ -34,9 +35,11 @@ use link::{CursorChange, Rect, Size};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::complaints::Complaints;
+use crate::device::read_bytes;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
-    ActivateError, Activation, Backlog, Chain, Device, GuestMemory, Interrupt, QueueError,
+    ActivateError, Activation, Backlog, Chain, Device, DeviceConfig, GuestMemory, Interrupt,
+    QueueError,
 };
 use command::{Command, Header};
 use resource::{Refusal, Resources};
@@ -81,6 +84,29 @@ impl Handle {
     }
 }
 
+/// The configuration space (virtio 1.2 section 5.7.4).
+#[derive(Debug, Default)]
+struct Config {
+    /// `events_read`: what happened and was not cleared.
+    events: AtomicU32,
+}
+
+impl DeviceConfig for Config {
+    fn read(&self, offset: usize, data: &mut [u8]) {
+        let fields = [self.events.load(Ordering::Acquire), 0, 1, 0];
+        let bytes: Vec<u8> = fields.iter().flat_map(|field| field.to_le_bytes()).collect();
+        read_bytes(&bytes, offset, data);
+    }
+
+    fn write(&self, offset: usize, data: &[u8]) {
+        if offset == spec::CONFIG_EVENTS_CLEAR
+            && let Ok(clear) = <[u8; 4]>::try_from(data)
+        {
+            self.events.fetch_and(!u32::from_le_bytes(clear), Ordering::AcqRel);
+        }
+    }
+}
+
 /// The GPU device.
 pub struct Gpu {
     backlog: Backlog,
@@ -90,8 +116,7 @@ pub struct Gpu {
     viewer: Box<dyn Viewer>,
     /// `None` until the agent gave one: the screen is then not connected.
     frame: Option<Frame>,
-    /// `events_read` of the configuration.
-    events: u32,
+    config: Arc<Config>,
     running: Option<Running>,
 }
 
@@ -124,7 +149,7 @@ impl Gpu {
             registered: false,
             viewer,
             frame: None,
-            events: 0,
+            config: Arc::default(),
             running: None,
         };
         Ok((this, Handle(inbox)))
@@ -142,7 +167,7 @@ impl Gpu {
             running.driver.scanout.show(&running.driver, frame, &mut *self.viewer);
         }
         if resized {
-            self.events |= spec::EVENT_DISPLAY;
+            self.config.events.fetch_or(spec::EVENT_DISPLAY, Ordering::AcqRel);
             if let Some(running) = &self.running {
                 running.interrupt.config_changed();
             }
@@ -374,21 +399,8 @@ impl Device for Gpu {
         &spec::QUEUE_SIZES
     }
 
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        let fields = [self.events, 0, 1, 0];
-        let bytes = fields.iter().flat_map(|field| field.to_le_bytes());
-        data.fill(0);
-        for (place, byte) in data.iter_mut().zip(bytes.skip(offset)) {
-            *place = byte;
-        }
-    }
-
-    fn write_config(&mut self, offset: usize, data: &[u8]) {
-        if offset == spec::CONFIG_EVENTS_CLEAR
-            && let Ok(clear) = <[u8; 4]>::try_from(data)
-        {
-            self.events &= !u32::from_le_bytes(clear);
-        }
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        Arc::clone(&self.config) as Arc<dyn DeviceConfig>
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {

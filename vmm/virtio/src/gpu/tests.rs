@@ -285,10 +285,10 @@ fn another_screen_is_told_to_the_driver_and_shows_the_picture_at_once() {
     bench.gpu.take_screen();
     assert_eq!(bench.recorder.config_changes(), 1);
     let mut events = [0; 4];
-    bench.gpu.read_config(0, &mut events);
+    bench.gpu.config().read(0, &mut events);
     assert_eq!(events, [1, 0, 0, 0]);
-    bench.gpu.write_config(4, &[1, 0, 0, 0]);
-    bench.gpu.read_config(0, &mut events);
+    bench.gpu.config().write(4, &[1, 0, 0, 0]);
+    bench.gpu.config().read(0, &mut events);
     assert_eq!(events, [0; 4]);
     assert_eq!(bench.watcher.seen()[0], Seen::Picture(Some(SCREEN)));
     use std::os::unix::fs::FileExt;

@@ -1,8 +1,11 @@
 //! The configuration space: what the driver asks of the device by `select` and `subsel` (virtio 1.2 section 5.8.4).
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use link::Event;
 
 use super::spec::{self, config};
+use crate::DeviceConfig;
 
 /// What the device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,21 +16,21 @@ pub enum Kind {
     Pointer,
 }
 
-/// What the driver selected.
+/// The configuration space, and what the driver selected in it.
 #[derive(Debug)]
 pub(super) struct Config {
     kind: Kind,
-    select: u8,
-    subsel: u8,
+    /// `select` and `subsel`.
+    selected: Mutex<(u8, u8)>,
 }
 
 impl Config {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, select: 0, subsel: 0 }
+        Self { kind, selected: Mutex::default() }
     }
 
-    pub(super) fn reset(&mut self) {
-        (self.select, self.subsel) = (0, 0);
+    fn selected(&self) -> MutexGuard<'_, (u8, u8)> {
+        self.selected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the device can report this.
@@ -35,34 +38,8 @@ impl Config {
         *event == Event::SYN || self.reports(event.kind, event.code)
     }
 
-    pub(super) fn read(&self, offset: usize, data: &mut [u8]) {
-        let answer = self.answer();
-        for (at, byte) in data.iter_mut().enumerate() {
-            *byte = match offset.checked_add(at) {
-                Some(config::SELECT) => self.select,
-                Some(config::SUBSEL) => self.subsel,
-                Some(config::SIZE) => u8::try_from(answer.len()).unwrap_or(0),
-                Some(at) => {
-                    let at = at.checked_sub(config::DATA);
-                    at.and_then(|at| answer.get(at)).copied().unwrap_or(0)
-                }
-                None => 0,
-            };
-        }
-    }
-
-    pub(super) fn write(&mut self, offset: usize, data: &[u8]) {
-        for (at, byte) in data.iter().enumerate() {
-            match offset.checked_add(at) {
-                Some(config::SELECT) => self.select = *byte,
-                Some(config::SUBSEL) => self.subsel = *byte,
-                _ => {}
-            }
-        }
-    }
-
-    fn answer(&self) -> Vec<u8> {
-        match (self.select, self.subsel) {
+    fn answer(&self, selected: (u8, u8)) -> Vec<u8> {
+        match selected {
             (config::ID_NAME, 0) => match self.kind {
                 Kind::Keyboard => b"Bulkhead keyboard".to_vec(),
                 Kind::Pointer => b"Bulkhead pointer".to_vec(),
@@ -109,5 +86,39 @@ impl Config {
             }
         }
         bits
+    }
+}
+
+impl DeviceConfig for Config {
+    fn read(&self, offset: usize, data: &mut [u8]) {
+        let (select, subsel) = *self.selected();
+        let answer = self.answer((select, subsel));
+        for (at, byte) in data.iter_mut().enumerate() {
+            *byte = match offset.checked_add(at) {
+                Some(config::SELECT) => select,
+                Some(config::SUBSEL) => subsel,
+                Some(config::SIZE) => u8::try_from(answer.len()).unwrap_or(0),
+                Some(at) => {
+                    let at = at.checked_sub(config::DATA);
+                    at.and_then(|at| answer.get(at)).copied().unwrap_or(0)
+                }
+                None => 0,
+            };
+        }
+    }
+
+    fn write(&self, offset: usize, data: &[u8]) {
+        let mut selected = self.selected();
+        for (at, byte) in data.iter().enumerate() {
+            match offset.checked_add(at) {
+                Some(config::SELECT) => selected.0 = *byte,
+                Some(config::SUBSEL) => selected.1 = *byte,
+                _ => {}
+            }
+        }
+    }
+
+    fn reset(&self) {
+        *self.selected() = (0, 0);
     }
 }

@@ -23,7 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Device, Interrupt, QueueError};
+use crate::{ActivateError, Activation, Backlog, Device, DeviceConfig, Interrupt, QueueError};
 use config::Config;
 
 pub use config::Kind;
@@ -99,7 +99,7 @@ impl Handle {
 pub struct Input {
     backlog: Backlog,
     complaints: Complaints,
-    config: Config,
+    config: Arc<Config>,
     inbox: Arc<Inbox>,
     registered: bool,
     listener: Listener,
@@ -131,7 +131,7 @@ impl Input {
         let this = Self {
             backlog: Backlog::new()?,
             complaints: Complaints::new("virtio-input"),
-            config: Config::new(kind),
+            config: Arc::new(Config::new(kind)),
             inbox: Arc::clone(&inbox),
             registered: false,
             listener,
@@ -261,12 +261,8 @@ impl Device for Input {
         &spec::QUEUE_SIZES
     }
 
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
-        self.config.read(offset, data);
-    }
-
-    fn write_config(&mut self, offset: usize, data: &[u8]) {
-        self.config.write(offset, data);
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        Arc::clone(&self.config) as Arc<dyn DeviceConfig>
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
@@ -285,7 +281,6 @@ impl Device for Input {
 
     fn reset(&mut self) {
         self.running = None;
-        self.config.reset();
         if std::mem::take(&mut self.lit) != 0 {
             (self.listener)(Said::Lights(0));
         }

@@ -72,9 +72,9 @@ impl Bench {
 
     fn config(&mut self, select: u8, subsel: u8) -> Vec<u8> {
         let device = self.device.device();
-        device.write_config(0, &[select, subsel]);
+        device.config().write(0, &[select, subsel]);
         let mut raw = [0; 136];
-        device.read_config(0, &mut raw);
+        device.config().read(0, &mut raw);
         assert_eq!(&raw[..2], [select, subsel]);
         raw[8..8 + usize::from(raw[2])].to_vec()
     }
@@ -171,10 +171,10 @@ proptest! {
     fn any_configuration_access_is_answered(
         select in any::<u8>(), subsel in any::<u8>(), offset in any::<usize>(), len in 0usize..300
     ) {
-        let mut input = Input::new(Kind::Keyboard, Box::new(|_| ())).unwrap().0;
-        input.write_config(0, &[select, subsel]);
-        input.write_config(offset, &vec![0xff; len]);
-        input.read_config(offset, &mut vec![0; len]);
-        input.read_config(0, &mut vec![0; len]);
+        let input = Input::new(Kind::Keyboard, Box::new(|_| ())).unwrap().0;
+        input.config().write(0, &[select, subsel]);
+        input.config().write(offset, &vec![0xff; len]);
+        input.config().read(offset, &mut vec![0; len]);
+        input.config().read(0, &mut vec![0; len]);
     }
 }

@@ -28,7 +28,10 @@ use event_manager::{EventOps, EventSet, Events};
 
 use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Chain, Device, Interrupt, QueueError};
+use crate::{
+    ActivateError, Activation, Backlog, Chain, Device, DeviceConfig, FixedConfig, Interrupt,
+    QueueError,
+};
 use receive::Receiver;
 use spec::{HEADER_BYTES, feature};
 
@@ -133,16 +136,10 @@ impl Device for Net {
         &QUEUE_SIZES
     }
 
-    fn read_config(&self, offset: usize, data: &mut [u8]) {
+    fn config(&self) -> Arc<dyn DeviceConfig> {
         // Section 5.1.4: the address is all that is offered.
-        let mac = self.mac.bytes();
-        data.fill(0);
-        for (to, from) in data.iter_mut().zip(mac.get(offset..).unwrap_or_default()) {
-            *to = *from;
-        }
+        Arc::new(FixedConfig(self.mac.bytes().to_vec()))
     }
-
-    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let Activation { memory, queues, interrupt, features } = activation;

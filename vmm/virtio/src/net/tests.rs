@@ -291,11 +291,11 @@ fn the_host_is_asked_for_no_offload_the_driver_did_not_take() {
 fn the_configuration_is_the_address_and_nothing_more() {
     let mut bench = Bench::new(0);
     let mut space = [0xff; 12];
-    bench.event_loop.device().read_config(0, &mut space);
+    bench.event_loop.device().config().read(0, &mut space);
     assert_eq!(space, [0x52, 0x54, 0, 0x12, 0x34, 0x56, 0, 0, 0, 0, 0, 0]);
-    bench.event_loop.device().write_config(0, &[1, 2, 3]);
+    bench.event_loop.device().config().write(0, &[1, 2, 3]);
     let mut byte = [0xff];
-    bench.event_loop.device().read_config(2, &mut byte);
+    bench.event_loop.device().config().read(2, &mut byte);
     assert_eq!(byte, [0]);
 }
 

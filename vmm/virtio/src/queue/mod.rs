@@ -49,6 +49,9 @@ pub enum QueueError {
     /// A chain does not have what every request to this device must have.
     #[error("malformed request: {0}")]
     Request(&'static str),
+    /// Nobody is to blame: a reset cut a request short ([`Interrupt::stopping`]).
+    #[error("a reset came before the request was done")]
+    Stopped,
 }
 
 impl From<virtio_queue::Error> for QueueError {
@@ -185,7 +188,8 @@ impl CheckedQueue {
     }
 
     /// Serves up to `budget` chains: `serve` returns how many bytes it wrote. The driver is told
-    /// when the queue is empty or the budget used up, once for all of them.
+    /// when the queue is empty or the budget used up, once for all of them. When a reset waits, what
+    /// is left is left: neither served nor given back.
     pub fn serve(
         &mut self,
         interrupt: &dyn Interrupt,
@@ -195,11 +199,17 @@ impl CheckedQueue {
     ) -> Result<Progress, QueueError> {
         self.disable_notification()?;
         for _ in 0..budget {
+            if interrupt.stopping() {
+                return Ok(Progress::Emptied);
+            }
             let Some(chain) = self.pop_or_wait()? else {
                 self.announce(interrupt, index)?;
                 return Ok(Progress::Emptied);
             };
-            let written = serve(&chain)?;
+            let written = match serve(&chain) {
+                Err(QueueError::Stopped) => return Ok(Progress::Emptied),
+                served => served?,
+            };
             self.add_used(chain, written)?;
         }
         self.announce(interrupt, index)?;

@@ -15,7 +15,10 @@ use event_manager::{EventOps, Events};
 
 use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
-use crate::{ActivateError, Activation, Backlog, Chain, Device, Interrupt, QueueError, entropy};
+use crate::{
+    ActivateError, Activation, Backlog, Chain, Device, DeviceConfig, FixedConfig, Interrupt,
+    QueueError, entropy,
+};
 
 /// The most random bytes one request is given, however large its buffers. A driver that lists the
 /// same page a thousand times makes a long request of little memory; Linux asks for 64 to 512 bytes.
@@ -77,11 +80,9 @@ impl Device for Rng {
         &spec::QUEUE_SIZES
     }
 
-    fn read_config(&self, _offset: usize, data: &mut [u8]) {
-        data.fill(0);
+    fn config(&self) -> Arc<dyn DeviceConfig> {
+        Arc::new(FixedConfig::default())
     }
-
-    fn write_config(&mut self, _offset: usize, _data: &[u8]) {}
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let Activation { memory, queues, interrupt, features } = activation;

@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, reason = "tests stop where the host fails them")]
 #![allow(clippy::cast_possible_truncation, reason = "tests choose small numbers")]
 
+pub mod fuse;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -207,6 +209,9 @@ pub struct Recorder {
     used: AtomicUsize,
     config: AtomicUsize,
     reset: AtomicBool,
+    looks: AtomicUsize,
+    /// After so many looks at it, less one, a reset waits; 0 for never.
+    stop_at: AtomicUsize,
 }
 
 impl Recorder {
@@ -218,6 +223,17 @@ impl Recorder {
     /// How often the device said its configuration changed.
     pub fn config_changes(&self) -> usize {
         self.config.load(Ordering::Relaxed)
+    }
+
+    /// From the `looks`th look at it on (from 1) a reset waits for the device.
+    pub fn stop_at_look(&self, looks: usize) {
+        self.looks.store(0, Ordering::Relaxed);
+        self.stop_at.store(looks, Ordering::Relaxed);
+    }
+
+    /// How often the device looked whether a reset waits.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
     }
 
     /// Whether the device asked to be reset.
@@ -237,6 +253,12 @@ impl Interrupt for Recorder {
 
     fn needs_reset(&self) {
         self.reset.store(true, Ordering::Relaxed);
+    }
+
+    fn stopping(&self) -> bool {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed) + 1;
+        let stop_at = self.stop_at.load(Ordering::Relaxed);
+        stop_at != 0 && looks >= stop_at
     }
 }
 

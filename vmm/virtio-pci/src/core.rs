@@ -1,0 +1,109 @@
+//! The device between its two users: the registers, which tell it to start and to stop, and its I/O
+//! thread, which works with it for as long as it takes.
+//!
+//! Registers never wait for the device. What they want is left here; whoever has the device carries it
+//! out, and that is mostly themselves, as it is mostly idle:
+//!
+//! ```text
+//!   registers: ask(Start | Reset) --> wanted --+--> device idle: carried out at once
+//!                                              '--> device at work: Line says `stopping`, the I/O thread
+//!                                                   returns, is woken by `control`, and carries it out
+//! ```
+//!
+//! A reset is complete when the device has let go of guest memory. Until then the status register does
+//! not read as zero, which is what a driver waits for (virtio 1.2 sections 2.4.2 and 4.1.4.3.2).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use virtio::{Activation, Device, Interrupt};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::line::Line;
+
+/// What the registers want of the device.
+pub(crate) enum Wanted {
+    /// The driver is ready.
+    Start(Activation),
+    /// Back to how it was before.
+    Reset,
+}
+
+/// See the module.
+pub(crate) struct Core {
+    device: Mutex<Box<dyn Device>>,
+    /// The latest, if it is not carried out yet. Held for an instant only; after `device` where both are.
+    wanted: Mutex<Option<Wanted>>,
+    line: Arc<Line>,
+    /// Wakes the I/O thread.
+    control: EventFd,
+}
+
+impl Core {
+    pub(crate) fn new(device: Box<dyn Device>, line: Arc<Line>, control: EventFd) -> Self {
+        Self { device: Mutex::new(device), wanted: Mutex::new(None), line, control }
+    }
+
+    pub(crate) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
+    pub(crate) fn control(&self) -> &EventFd {
+        &self.control
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Option<Wanted>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the registers: wants something, and never waits for it.
+    pub(crate) fn ask(&self, wanted: Wanted) {
+        {
+            let mut place = self.wanted();
+            if matches!(wanted, Wanted::Reset) {
+                self.line.stop();
+            }
+            *place = Some(wanted);
+        }
+        match self.device.try_lock() {
+            Ok(mut device) => self.carry_out(&mut **device),
+            Err(TryLockError::Poisoned(device)) => self.carry_out(&mut **device.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        // The I/O thread carries out what could not be done here, and in any case looks at its device's
+        // file descriptors anew. A full counter is a wake-up that waits.
+        let _ = self.control.write(1);
+    }
+
+    /// For the I/O thread, which alone may wait: the device, and nothing that was wanted left undone.
+    pub(crate) fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
+        let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        self.carry_out(&mut **device);
+        device
+    }
+
+    fn carry_out(&self, device: &mut dyn Device) {
+        loop {
+            let Some(wanted) = self.wanted().take() else { return };
+            let started = match wanted {
+                Wanted::Start(activation) => match device.activate(activation) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        tracing::warn!(%error, "a virtio device could not start");
+                        self.line.needs_reset();
+                        false
+                    }
+                },
+                Wanted::Reset => {
+                    device.reset();
+                    false
+                }
+            };
+            // Something may be wanted by now that makes this one history.
+            let later = self.wanted();
+            if later.is_none() {
+                self.line.settle(started);
+                return;
+            }
+        }
+    }
+}
