@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use virtio::GuestMemory;
 use virtio_queue::{Queue, QueueT};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::line::Line;
 use crate::spec::{VERSION_1, status};
@@ -36,6 +37,20 @@ struct QueueSetup {
     enabled: bool,
     /// Guest-physical addresses of descriptor table, driver area and device area.
     areas: [u64; 3],
+}
+
+/// Why a queue that the driver enabled cannot be used. The driver is to blame for each of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum QueueSetupError {
+    /// Virtio 1.2 sections 2.7 and 4.1.4.3.2.
+    #[error("its size {0} is no power of two or more than the device offers")]
+    Size(u16),
+    /// Section 2.7, table of alignments.
+    #[error("its {0} is at {1:#x}, which is no multiple of {2}")]
+    Misaligned(&'static str, u64, u64),
+    /// Not in RAM from its first byte to its last.
+    #[error("its {0} at {1:#x} lies outside the guest's memory")]
+    OutsideMemory(&'static str, u64),
 }
 
 /// What a status write leads to.
@@ -137,11 +152,9 @@ impl Common {
             (offset::STATUS, 1) => return self.set_status(value as u8),
             (offset::QUEUE_SELECT, 2) => self.queue_select = low16,
             (offset::QUEUE_VECTOR, 2) => self.line.set_queue_vector(selected, low16),
-            (offset::QUEUE_SIZE, 2) => self.set_up(|queue| {
-                if low16.is_power_of_two() && low16 <= queue.max {
-                    queue.size = low16;
-                }
-            }),
+            // Kept as written: a driver that lays its rings out for a size that cannot be is refused
+            // when it says that it is ready, not given rings of another size.
+            (offset::QUEUE_SIZE, 2) => self.set_up(|queue| queue.size = low16),
             (offset::QUEUE_ENABLE, 2) if low16 == 1 => self.set_up(|queue| queue.enabled = true),
             (offset::QUEUE_DESC..56, 4 | 8) => {
                 let area = ((at - offset::QUEUE_DESC) / 8) as usize;
@@ -161,13 +174,19 @@ impl Common {
         Transition::None
     }
 
-    /// The queues as the driver set them up; `None` for those it did not enable.
-    /// An enabled one that makes no sense is an error.
-    pub(crate) fn queues(&self, memory: &GuestMemory) -> Result<Vec<Option<Queue>>, usize> {
+    /// The queues as the driver set them up; `None` for those it did not enable. The first enabled
+    /// one that cannot be used is an error, with its number.
+    pub(crate) fn queues(
+        &self,
+        memory: &GuestMemory,
+    ) -> Result<Vec<Option<Queue>>, (usize, QueueSetupError)> {
         self.queues
             .iter()
             .enumerate()
-            .map(|(index, setup)| setup.build(memory).ok_or(index))
+            .map(|(index, setup)| {
+                let build = || setup.build(memory).map_err(|error| (index, error));
+                setup.enabled.then(build).transpose()
+            })
             .collect()
     }
 
@@ -227,20 +246,35 @@ impl Common {
 }
 
 impl QueueSetup {
-    /// `None`: enabled but impossible. `Some(None)`: not enabled.
-    #[expect(clippy::option_option, reason = "the caller turns the outer one into an error")]
-    fn build(&self, memory: &GuestMemory) -> Option<Option<Queue>> {
-        if !self.enabled {
-            return Some(None);
+    /// The queue, if it is one that virtio 1.2 section 2.7 allows and all of it is in `memory`.
+    fn build(&self, memory: &GuestMemory) -> Result<Queue, QueueSetupError> {
+        if !self.size.is_power_of_two() || self.size > self.max {
+            return Err(QueueSetupError::Size(self.size));
         }
-        let [desc, driver, device] = self.areas.map(|a| (Some(a as u32), Some((a >> 32) as u32)));
-        let mut queue = Queue::new(self.max).ok()?;
+        let size = u64::from(self.size);
+        // Alignment and length in bytes (section 2.7); the rings' lengths with their event fields.
+        let parts = [
+            ("descriptor table", 16, 16 * size),
+            ("driver area", 2, 6 + 2 * size),
+            ("device area", 4, 6 + 8 * size),
+        ];
+        for (&address, (name, alignment, length)) in self.areas.iter().zip(parts) {
+            if !address.is_multiple_of(alignment) {
+                return Err(QueueSetupError::Misaligned(name, address, alignment));
+            }
+            if !memory.check_range(GuestAddress(address), length as usize) {
+                return Err(QueueSetupError::OutsideMemory(name, address));
+            }
+        }
+        let refused = |_| QueueSetupError::Size(self.max);
+        let mut queue = Queue::new(self.max).map_err(refused)?;
         queue.set_size(self.size);
+        let [desc, driver, device] = self.areas.map(|a| (Some(a as u32), Some((a >> 32) as u32)));
         queue.set_desc_table_address(desc.0, desc.1);
         queue.set_avail_ring_address(driver.0, driver.1);
         queue.set_used_ring_address(device.0, device.1);
         queue.set_ready(true);
-        queue.is_valid(memory).then_some(Some(queue))
+        Ok(queue)
     }
 }
 

@@ -119,8 +119,8 @@ impl VirtioPci {
     fn activate(&mut self) {
         let queues = match self.common.queues(&self.memory) {
             Ok(queues) => queues,
-            Err(queue) => {
-                tracing::warn!(queue, "the driver set up a queue that lies outside its memory");
+            Err((queue, error)) => {
+                tracing::warn!(queue, %error, "the driver set up a queue that cannot be");
                 return self.common.fail();
             }
         };

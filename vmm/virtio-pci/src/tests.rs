@@ -179,10 +179,14 @@ impl Driver {
     }
 
     fn set_up_queue(&self, queue: u16, size: u16, area: u64) {
+        self.set_up_areas(queue, size, [area, area + 0x4000, area + 0x8000]);
+    }
+
+    fn set_up_areas(&self, queue: u16, size: u16, areas: [u64; 3]) {
         self.write(22, &queue.to_le_bytes());
         self.write(24, &size.to_le_bytes());
         self.write(26, &(queue + 1).to_le_bytes());
-        for (at, address) in [(32, area), (40, area + 0x4000), (48, area + 0x8000)] {
+        for (at, address) in [32, 40, 48].into_iter().zip(areas) {
             self.write(at, &(address as u32).to_le_bytes());
             self.write(at + 4, &((address >> 32) as u32).to_le_bytes());
         }
@@ -261,16 +265,52 @@ fn features_nobody_offered_or_an_old_driver_are_refused() {
     }
 }
 
-#[test]
-fn a_queue_outside_memory_makes_the_device_need_a_reset() {
-    let driver = Driver::new();
-    driver.negotiate(spec::VERSION_1);
-    driver.set_up_queue(0, 64, u64::MAX - 0x8fff);
-    driver.write(20, &[15]);
-    assert_ne!(driver.status() & status::NEEDS_RESET, 0);
-    assert!(driver.seen.lock().unwrap().activations.is_empty());
+/// The device refuses to start, says so by an interrupt, and starts once the driver has reset it.
+fn assert_refused(driver: &Driver, why: &str) {
+    assert_eq!(driver.status(), 15 | status::NEEDS_RESET, "{why}");
+    assert!(driver.recorder.take(0), "no configuration interrupt: {why}");
+    assert!(driver.seen.lock().unwrap().activations.is_empty(), "{why}");
     driver.write(20, &[0]);
     assert_eq!(driver.status(), 0);
+    driver.ready(spec::VERSION_1);
+    assert_eq!(driver.status(), 15, "{why}");
+}
+
+#[test]
+fn a_queue_that_is_misaligned_or_not_in_memory_or_of_no_size_makes_the_device_need_a_reset() {
+    let good = [0x1000u64, 0x5000, 0x9000];
+    let mut cases = Vec::new();
+    for (area, alignment, length) in [(0, 16, 16 * 64), (1, 2, 6 + 2 * 64), (2, 4, 6 + 8 * 64)] {
+        let (ram, mut bad) = (RAM as u64, Vec::new());
+        bad.extend((1..alignment).map(|off| good[area] + off));
+        let last = (ram - length) / alignment * alignment;
+        bad.extend([last + alignment, ram, 1 << 40, u64::MAX - length + 1, u64::MAX / 16 * 16]);
+        for address in bad {
+            let mut areas = good;
+            areas[area] = address;
+            cases.push((64, areas));
+        }
+    }
+    cases.extend([0u16, 3, 63, 65, 128, 0x8000, u16::MAX].map(|size| (size, good)));
+    for (size, areas) in cases {
+        let driver = Driver::new();
+        driver.negotiate(spec::VERSION_1);
+        driver.enable_msix();
+        driver.write(16, &0u16.to_le_bytes());
+        driver.set_up_areas(0, size, areas);
+        driver.write(20, &[15]);
+        assert_refused(&driver, &format!("size {size}, areas {areas:x?}"));
+    }
+}
+
+#[test]
+fn a_queue_that_ends_with_the_memory_is_in_it() {
+    let driver = Driver::new();
+    driver.negotiate(spec::VERSION_1);
+    let last = RAM as u64 - (6 + 8 * 64);
+    driver.set_up_areas(0, 64, [0x1000, 0x5002, last & !3]);
+    driver.write(20, &[15]);
+    assert_eq!(driver.status(), 15);
 }
 
 #[test]
