@@ -2,7 +2,7 @@
 //!
 //! | request | answer beyond `"ok": true` |
 //! | --- | --- |
-//! | `{"command":"status"}` | `state` (`running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets` |
+//! | `{"command":"status"}` | `state` (`starting`, `running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets` |
 //! | `{"command":"power-button"}` | |
 //! | `{"command":"reset"}`, `{"command":"stop"}` | |
 //! | `{"command":"pause"}`, `{"command":"resume"}` | |

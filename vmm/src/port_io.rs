@@ -3,12 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A device on I/O ports. `offset` counts from the device's first port. An access may be 1, 2 or 4
-/// bytes wide; a device that knows less reads as all ones and drops the write.
+/// bytes wide, a string instruction many of them; a device that knows less reads as all ones and
+/// drops the write.
 pub trait PortDevice: Send {
     /// `data` is all ones on entry.
     fn read(&mut self, offset: u16, data: &mut [u8]);
     /// Takes what the guest wrote.
     fn write(&mut self, offset: u16, data: &[u8]);
+    /// Back to the state before the guest first ran, whatever it did. Host resources stay open.
+    fn reset(&mut self);
 }
 
 /// Ports in a row and who answers on them.
@@ -42,6 +45,13 @@ impl PortBus {
     pub fn write(&self, port: u16, data: &[u8]) {
         if let Some((offset, device)) = self.find(port) {
             device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
+        }
+    }
+
+    /// Every device back to the state before the guest first ran. Call with all vCPUs stopped.
+    pub fn reset(&self) {
+        for Range { device, .. } in &self.devices {
+            device.lock().unwrap_or_else(PoisonError::into_inner).reset();
         }
     }
 

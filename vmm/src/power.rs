@@ -50,9 +50,15 @@ pub enum Request {
 
 /// The registers.
 pub struct Power {
-    events: u8,
+    state: State,
     interrupt: EventFd,
     request: Box<dyn Fn(Request) + Send>,
+}
+
+/// What the guest, or the button, can change.
+#[derive(Default)]
+struct State {
+    events: u8,
 }
 
 impl Power {
@@ -62,19 +68,14 @@ impl Power {
     /// `interrupt` raises the event device's line; `request` is told what the guest wants and must
     /// not block.
     pub fn new(interrupt: EventFd, request: Box<dyn Fn(Request) + Send>) -> Self {
-        Self { events: 0, interrupt, request }
+        Self { state: State::default(), interrupt, request }
     }
 
     /// A person pressed the power button.
     pub fn press_button(this: &Arc<Mutex<Self>>) -> std::io::Result<()> {
         let mut power = this.lock().unwrap_or_else(PoisonError::into_inner);
-        power.events |= EVENT_POWER_BUTTON;
+        power.state.events |= EVENT_POWER_BUTTON;
         power.interrupt.write(1)
-    }
-
-    /// Back to the state before the guest first ran.
-    pub fn reset(&mut self) {
-        self.events = 0;
     }
 }
 
@@ -82,7 +83,7 @@ impl PortDevice for Power {
     fn read(&mut self, offset: u16, data: &mut [u8]) {
         if let [byte] = data {
             *byte = match offset {
-                offset::EVENTS => std::mem::take(&mut self.events),
+                offset::EVENTS => std::mem::take(&mut self.state.events),
                 _ => 0,
             };
         }
@@ -97,6 +98,10 @@ impl PortDevice for Power {
             }
             _ => {}
         }
+    }
+
+    fn reset(&mut self) {
+        self.state = State::default();
     }
 }
 
@@ -139,6 +144,9 @@ impl PortDevice for ResetLine {
             (self.request)(Request::Reset);
         }
     }
+
+    /// It has no state.
+    fn reset(&mut self) {}
 }
 
 #[cfg(test)]

@@ -10,20 +10,19 @@ use virtio::GuestMemory;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::devices::{self, Host};
-use super::{MachineError, Subscriber, host};
+use super::{MachineError, Subscriber, host, ports};
 use crate::acpi::Description;
 use crate::boot::Kernel;
 use crate::config::{SerialConfig, VmConfig};
 use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
-use crate::layout::{self, gsi, port};
+use crate::layout;
 use crate::memory;
 use crate::port_io::PortBus;
-use crate::power::{Power, Request, ResetLine};
-use crate::rtc::Rtc;
+use crate::power::Power;
 use crate::sandbox::Role;
 use crate::seat::SeatError;
-use crate::serial::{Output, Serial, SerialInput};
-use crate::vcpu::{Event, ExitHandler, Gate, Vcpu, prepare_cpuid};
+use crate::serial::{Output, SerialInput};
+use crate::vcpu::{Event, Events, ExitHandler, Gate, Member, Vcpu, prepare_cpuid};
 
 /// A machine that is complete but does not run yet.
 pub(super) struct Machine {
@@ -31,11 +30,13 @@ pub(super) struct Machine {
     pub(super) memory: GuestMemory,
     pub(super) description: Description,
     pub(super) vm: Vm,
-    pub(super) vcpus: Vec<Vcpu>,
+    pub(super) vcpus: Vec<(Vcpu, Member)>,
     pub(super) gate: Arc<Gate>,
     pub(super) handler: Arc<ExitHandler>,
+    pub(super) events: Arc<Events>,
     pub(super) wake: EventFd,
     pub(super) pci: Arc<Bus>,
+    pub(super) ports: Arc<PortBus>,
     pub(super) power: Arc<Mutex<Power>>,
     pub(super) api: Option<UnixListener>,
     /// Passed-through functions; they are on the bus as well.
@@ -46,7 +47,7 @@ pub(super) struct Machine {
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
 }
 
-fn eventfd() -> Result<EventFd, MachineError> {
+pub(super) fn eventfd() -> Result<EventFd, MachineError> {
     EventFd::new(EFD_NONBLOCK).map_err(host("create an eventfd"))
 }
 
@@ -61,6 +62,7 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let vm = Vm::new(&memory)?;
     let interrupts = Interrupts::new(Arc::clone(vm.fd()))?;
     let wake = eventfd()?;
+    let events = Arc::new(Events::new(wake.try_clone().map_err(host("clone an eventfd"))?));
 
     let mut bus = Bus::new();
     let parts = devices::build(
@@ -79,42 +81,14 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let pci = Arc::new(bus);
     let mut main_loop = parts.main_loop;
 
-    // Events of the power registers reach the main loop through the same door as vCPU exits.
-    let requests: Arc<Mutex<Option<Arc<ExitHandler>>>> = Arc::default();
-    let mut ports = PortBus::default();
-    let events = eventfd()?;
-    interrupts.connect_pin(&events, gsi::EVENTS)?;
-    let ask = |door: Arc<Mutex<Option<Arc<ExitHandler>>>>| {
-        Box::new(move |request| {
-            let door = door.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            if let Some(handler) = &*door {
-                handler.raise(match request {
-                    Request::PowerOff => Event::PowerOff,
-                    Request::Reset => Event::Reset,
-                });
-            }
-        })
-    };
-    let power = Arc::new(Mutex::new(Power::new(events, ask(Arc::clone(&requests)))));
-    let line = ResetLine::new(ask(Arc::clone(&requests)));
-    ports.add(port::KEYBOARD, ResetLine::PORTS, Arc::new(Mutex::new(line)));
-    ports.add(port::POWER, Power::PORTS, power.clone());
-    ports.add(port::RTC, Rtc::PORTS, Arc::new(Mutex::new(Rtc::default())));
-    let line = eventfd()?;
-    interrupts.connect_pin(&line, gsi::SERIAL)?;
-    let serial = Arc::new(Mutex::new(Serial::new(line, output(&config.serial)?)));
-    ports.add(port::SERIAL, Serial::PORTS, serial.clone());
-
-    let handler = Arc::new(ExitHandler::new(
-        ports,
-        Arc::clone(&pci),
-        wake.try_clone().map_err(host("clone an eventfd"))?,
-    ));
-    *requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-        Some(Arc::clone(&handler));
+    let ports::Legacy { ports, power, serial } =
+        ports::build(&interrupts, &events, output(&config.serial)?)?;
+    let ports = Arc::new(ports);
+    let handler =
+        Arc::new(ExitHandler::new(Arc::clone(&ports), Arc::clone(&pci), Arc::clone(&events)));
     if config.serial == SerialConfig::Stdio {
-        let quit = Arc::clone(&handler);
-        let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::PowerOff)));
+        let quit = Arc::clone(&events);
+        let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::Stop)));
         main_loop.push(Arc::new(Mutex::new(input)));
     }
     let api = config
@@ -124,16 +98,22 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
         .transpose()
         .map_err(MachineError::Api)?;
 
+    let (gate, members) = Gate::new(usize::from(config.cpus));
     Ok(Machine {
         kernel,
         memory,
-        description: Description { cpus: config.cpus, mmio64: (mmio64, layout::MMIO64_SIZE) },
-        vcpus: vcpus(&vm, config.cpus)?,
+        description: Description {
+            cpus: config.cpus,
+            mmio64: (mmio64, layout::MMIO64_SIZE),
+        },
+        vcpus: vcpus(&vm, config.cpus)?.into_iter().zip(members).collect(),
         vm,
-        gate: Arc::new(Gate::new(usize::from(config.cpus))),
+        gate,
         handler,
+        events,
         wake,
         pci,
+        ports,
         power,
         api,
         functions: parts.functions,

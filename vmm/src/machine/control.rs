@@ -8,13 +8,13 @@ use super::build::Machine;
 use crate::api::{Command, Control, Status};
 use crate::boot::Entry;
 use crate::config::VmConfig;
-use crate::power::Power;
-use crate::vcpu::{self, Event, ExitHandler, Gate};
+use crate::power::{Power, Request};
+use crate::vcpu::{self, Event, Events, Gate};
 
 /// Handles on a running machine. Used from the main loop only, except for the counters.
 pub(super) struct MachineControl {
     gate: Arc<Gate>,
-    handler: Arc<ExitHandler>,
+    events: Arc<Events>,
     power: Arc<Mutex<Power>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     paused: AtomicBool,
@@ -30,7 +30,7 @@ impl MachineControl {
     pub(super) fn new(machine: &Machine, config: &VmConfig) -> Self {
         Self {
             gate: Arc::clone(&machine.gate),
-            handler: Arc::clone(&machine.handler),
+            events: Arc::clone(&machine.events),
             power: Arc::clone(&machine.power),
             threads: Mutex::new(Vec::new()),
             paused: AtomicBool::new(false),
@@ -60,6 +60,12 @@ impl MachineControl {
     pub(super) fn close(&self) {
         let threads = self.threads();
         self.gate.close(|| threads.iter().for_each(vcpu::kick));
+    }
+
+    /// Stops all vCPUs for a reset: what their guest still wanted goes with it.
+    pub(super) fn end_run(&self) {
+        self.close();
+        self.events.end_run();
     }
 
     /// Stops all vCPUs for good.
@@ -102,7 +108,11 @@ impl Control for MachineControl {
             Command::Status => {
                 let paused = self.paused.load(Ordering::Relaxed);
                 return Ok(Some(Status {
-                    state: if paused { "paused" } else { "running" },
+                    state: match (paused, self.gate.is_running()) {
+                        (true, _) => "paused",
+                        (false, true) => "running",
+                        (false, false) => "starting",
+                    },
                     pid: std::process::id(),
                     vcpus: self.vcpus,
                     memory_mib: self.memory_mib,
@@ -110,7 +120,7 @@ impl Control for MachineControl {
                 }));
             }
             Command::PowerButton => self.press_power_button()?,
-            Command::Reset => self.handler.raise(Event::Reset),
+            Command::Reset => self.events.raise(Event::Guest(Request::Reset)),
             Command::Stop => self.stop(),
             Command::Pause | Command::Resume if self.resetting.load(Ordering::Relaxed) => {
                 return Err("the guest is being reset; try again when it runs".into());

@@ -10,6 +10,7 @@
 mod build;
 mod control;
 mod devices;
+mod ports;
 mod signals;
 mod terminal;
 mod worker;
@@ -28,7 +29,7 @@ use crate::boot::{BootError, Entry};
 use crate::config::VmConfig;
 use crate::kvm::KvmError;
 use crate::layout;
-use crate::power;
+use crate::power::{self, Request};
 use crate::sandbox::{self, Role, SandboxError};
 use crate::seat::SeatError;
 use crate::vcpu::{self, Event};
@@ -205,12 +206,16 @@ impl Machine {
             if control.stop_requested() {
                 return Ok(End::Stopped);
             }
-            match self.handler.take_event() {
+            match self.events.take() {
                 None => {}
-                Some(Event::PowerOff) => return Ok(End::PoweredOff),
-                Some(Event::Reset) if config.exit_on_reset => return Ok(End::Reset),
-                Some(Event::Reset) => {
-                    control.close();
+                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
+                Some(Event::Stop) => return Ok(End::Stopped),
+                Some(Event::Guest(Request::PowerOff)) => return Ok(End::PoweredOff),
+                Some(Event::Guest(Request::Reset)) if config.exit_on_reset => {
+                    return Ok(End::Reset);
+                }
+                Some(Event::Guest(Request::Reset)) => {
+                    control.end_run();
                     tracing::info!("the guest resets");
                     self.reset_devices()?;
                     if let Some(end) = self.wait_for_devices(main, control)? {
@@ -220,7 +225,6 @@ impl Machine {
                     control.count_reset();
                     control.open(Some(entry));
                 }
-                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
             }
         }
     }
@@ -276,7 +280,7 @@ impl Machine {
     /// Everything but RAM and vCPUs back to the state before the guest first ran.
     fn reset_devices(&mut self) -> Result<(), MachineError> {
         self.pci.reset();
-        self.power.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        self.ports.reset();
         self.vm.reset_irqchip()?;
         Ok(())
     }
@@ -289,14 +293,9 @@ impl Machine {
         let sandbox = config.sandbox.clone();
         let prepare: vcpu::ThreadStart =
             Arc::new(move || sandbox::filter_thread(&sandbox, Role::Vcpu));
-        for vcpu in std::mem::take(&mut self.vcpus) {
+        for (vcpu, member) in std::mem::take(&mut self.vcpus) {
             let thread = vcpu
-                .spawn(
-                    self.memory.clone(),
-                    Arc::clone(&self.gate),
-                    Arc::clone(&self.handler),
-                    Arc::clone(&prepare),
-                )
+                .spawn(member, self.memory.clone(), Arc::clone(&self.handler), Arc::clone(&prepare))
                 .map_err(host("start a vCPU's thread"))?;
             control.add_thread(thread);
         }

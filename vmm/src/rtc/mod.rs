@@ -33,26 +33,38 @@ mod spec {
 
 /// A clock that shows the host's UTC time.
 pub struct Rtc {
-    index: u8,
+    state: State,
     now: fn() -> u64,
+}
+
+/// What a guest can change.
+#[derive(Default)]
+struct State {
+    index: u8,
 }
 
 impl Default for Rtc {
     fn default() -> Self {
         Self {
-            index: 0,
+            state: State::default(),
             now: || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         }
     }
 }
 
 impl Rtc {
+    /// A clock that shows what `now` says, in seconds since 1970.
+    #[cfg(test)]
+    pub(crate) fn showing(now: fn() -> u64) -> Self {
+        Self { now, ..Self::default() }
+    }
+
     /// How many ports it answers on: index and data.
     pub const PORTS: u16 = 2;
 
     fn register(&self) -> u8 {
         let time = Civil::from_unix((self.now)());
-        match self.index {
+        match self.state.index {
             spec::SECONDS => bcd(time.second),
             spec::MINUTES => bcd(time.minute),
             spec::HOURS => bcd(time.hour),
@@ -78,8 +90,12 @@ impl PortDevice for Rtc {
 
     fn write(&mut self, offset: u16, data: &[u8]) {
         if let (0, [index]) = (offset, data) {
-            self.index = index & spec::INDEX_MASK;
+            self.state.index = index & spec::INDEX_MASK;
         }
+    }
+
+    fn reset(&mut self) {
+        self.state = State::default();
     }
 }
 
@@ -141,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_guest_reads_the_time_in_bcd() {
-        let mut rtc = Rtc { now: || 1_709_210_096, ..Rtc::default() };
+        let mut rtc = Rtc::showing(|| 1_709_210_096);
         let mut read = |index: u8| {
             let mut byte = [0xff];
             rtc.write(0, &[index | 0x80]);

@@ -120,6 +120,8 @@ const IOCTL_VCPU: &[(c_ulong, &str)] = &[
     (0x4138_ae84, "KVM_SET_SREGS: reset"),
     (0x4008_ae89, "KVM_SET_MSRS: reset"),
     (0x41a0_ae8d, "KVM_SET_FPU: reset"),
+    (0x5000_aea5, "KVM_SET_XSAVE: reset"),
+    (0xaead, "KVM_KVMCLOCK_CTRL: going on after a pause"),
     (0x4400_ae8f, "KVM_SET_LAPIC: reset"),
     (0x4004_ae99, "KVM_SET_MP_STATE: reset"),
     (0x4040_aea0, "KVM_SET_VCPU_EVENTS: reset"),

@@ -1,72 +1,59 @@
 //! What happens when a guest leaves its own world: one `KVM_RUN` and its exit.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vmm_sys_util::eventfd::EventFd;
 
+use super::events::{Event, Events};
 use crate::layout;
 use crate::port_io::PortBus;
+use crate::power::Request;
 
-/// Something only the main loop can decide.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// The guest wants to be off.
-    PowerOff,
-    /// The guest wants to start anew; so does a triple fault.
-    Reset,
-    /// The VMM cannot go on; what to tell the person who runs it.
-    Failed(String),
-}
-
-/// Shared by all vCPU threads: the buses, and the way to the main loop.
+/// Shared by all vCPU threads: the buses, and whom to ask when only the main loop can decide.
 pub struct ExitHandler {
-    ports: PortBus,
+    ports: Arc<PortBus>,
     pci: Arc<pci::Bus>,
-    first_event: Mutex<Option<Event>>,
-    wake: EventFd,
+    events: Arc<Events>,
 }
+
+/// A port exit: the data of one `in` or `out`, or of many elements of a string instruction.
+struct PortExit {
+    port: u16,
+    data: *mut [u8],
+    input: bool,
+}
+
+/// Most times [`ExitHandler::finish`] enters the kernel: an instruction that is emulated goes back to
+/// the guest after 1024 repetitions at the latest, each of at most two accesses.
+const FINISH_MAX: usize = 4096;
 
 impl ExitHandler {
-    /// `wake` is signalled when there is an event to [`ExitHandler::take_event`].
-    pub fn new(ports: PortBus, pci: Arc<pci::Bus>, wake: EventFd) -> Self {
-        Self { ports, pci, first_event: Mutex::new(None), wake }
-    }
-
-    /// Reports an event; the first one wins until it is taken.
-    pub fn raise(&self, event: Event) {
-        let mut slot = self.first_event.lock().unwrap_or_else(PoisonError::into_inner);
-        // A failure is never hidden behind a request.
-        if slot.is_none() || matches!(event, Event::Failed(_)) {
-            *slot = Some(event);
-        }
-        // The counter cannot overflow: the main loop drains it.
-        let _ = self.wake.write(1);
+    /// Answers exits with these devices.
+    pub fn new(ports: Arc<PortBus>, pci: Arc<pci::Bus>, events: Arc<Events>) -> Self {
+        Self { ports, pci, events }
     }
 
     /// Reports that the VMM cannot go on.
     pub fn failed(&self, why: String) {
-        self.raise(Event::Failed(why));
-    }
-
-    /// Main loop: what happened since the last call.
-    pub fn take_event(&self) -> Option<Event> {
-        let _ = self.wake.read();
-        self.first_event.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.events.failed(why);
     }
 
     /// Enters the guest once; `false` when this vCPU must not enter again before the main loop has
     /// decided.
     pub(super) fn step(&self, id: u8, vcpu: &mut VcpuFd) -> bool {
-        match vcpu.run() {
-            Ok(VcpuExit::IoIn(port, data)) => {
-                self.port_read(port, data);
-                true
-            }
+        let exit = match vcpu.run() {
+            Ok(VcpuExit::IoIn(port, data)) => PortExit { port, data, input: true },
             Ok(VcpuExit::IoOut(port, data)) => {
-                self.port_write(port, data);
-                true
+                PortExit { port, data: std::ptr::from_ref(data).cast_mut(), input: false }
             }
+            other => return self.decide(id, other),
+        };
+        self.port_access(vcpu, &exit);
+        true
+    }
+
+    fn decide(&self, id: u8, exit: Result<VcpuExit<'_>, kvm_ioctls::Error>) -> bool {
+        match exit {
             Ok(VcpuExit::MmioRead(address, data)) => {
                 self.mmio_read(address, data);
                 true
@@ -77,7 +64,7 @@ impl ExitHandler {
             }
             Ok(VcpuExit::Shutdown) => {
                 tracing::info!(vcpu = id, "the guest faulted three times over and is reset");
-                self.raise(Event::Reset);
+                self.events.raise(Event::Guest(Request::Reset));
                 false
             }
             Ok(VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen) => true,
@@ -92,7 +79,7 @@ impl ExitHandler {
                 // Mostly an instruction the kernel cannot emulate on an address that is no RAM:
                 // the guest did that to itself.
                 tracing::error!(vcpu = id, "KVM cannot go on with what the guest did; it is reset");
-                self.raise(Event::Reset);
+                self.events.raise(Event::Guest(Request::Reset));
                 false
             }
             Ok(other) => {
@@ -112,7 +99,7 @@ impl ExitHandler {
                     vcpu = id,
                     "the guest touched memory that is not there; it is reset"
                 );
-                self.raise(Event::Reset);
+                self.events.raise(Event::Guest(Request::Reset));
                 false
             }
             errno => {
@@ -123,17 +110,44 @@ impl ExitHandler {
         }
     }
 
-    fn port_read(&self, port: u16, data: &mut [u8]) {
-        match pci_port(port) {
-            Some(offset) => self.pci.io_read(offset, data),
-            None => self.ports.read(port, data),
+    /// Answers a port exit. `rep ins` and `rep outs` come as one exit of many elements, each of
+    /// which is an access of its own.
+    fn port_access(&self, vcpu: &mut VcpuFd, exit: &PortExit) {
+        // SAFETY: the last exit was KVM_EXIT_IO, so this is the field of the union that is in use.
+        let width = usize::from(unsafe { vcpu.get_kvm_run().__bindgen_anon_1.io.size });
+        // SAFETY: `data` is the data page of `vcpu`'s own mapping, which lives as long as `vcpu`; it
+        // lies outside the structure just looked at, and nothing else refers to it before the next
+        // KVM_RUN, which takes `vcpu` exclusively as this function does.
+        let data = unsafe { &mut *exit.data };
+        for element in data.chunks_mut(width.max(1)) {
+            match (exit.input, pci_port(exit.port)) {
+                (true, Some(offset)) => self.pci.io_read(offset, element),
+                (true, None) => self.ports.read(exit.port, element),
+                (false, Some(offset)) => self.pci.io_write(offset, element),
+                (false, None) => self.ports.write(exit.port, element),
+            }
         }
     }
 
-    fn port_write(&self, port: u16, data: &[u8]) {
-        match pci_port(port) {
-            Some(offset) => self.pci.io_write(offset, data),
-            None => self.ports.write(port, data),
+    /// Finishes the access at which the guest was stopped, so that the registers set next stay set:
+    /// KVM keeps the second half of an instruction that left for user space (the register an MMIO
+    /// read goes to) for the next `KVM_RUN`, and carries it out there whatever has been set since.
+    /// The guest is not entered, and what else the instruction wants reaches no device: it reads as
+    /// all ones.
+    pub(super) fn finish(&self, id: u8, vcpu: &mut VcpuFd) {
+        vcpu.set_kvm_immediate_exit(1);
+        let finished = (0..FINISH_MAX).any(|_| match vcpu.run() {
+            Ok(VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data)) => {
+                data.fill(0xff);
+                false
+            }
+            Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => false,
+            // Interrupted before the guest, as asked, or an error that leaves nothing to finish.
+            Ok(_) | Err(_) => true,
+        });
+        vcpu.set_kvm_immediate_exit(0);
+        if !finished {
+            self.failed(format!("vCPU {id} does not come to the end of an instruction"));
         }
     }
 

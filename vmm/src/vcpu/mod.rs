@@ -1,13 +1,12 @@
-//! vCPUs: one thread each, started paused, stopped and restarted for a reset.
+//! vCPUs: one thread each, which does one job after the other that the [`Gate`] has for it.
 //!
 //! ```text
-//!            resume                 stop
-//!  Paused <---------> Running  -----------> Gone
-//!            pause       |
-//!                        +-- KVM_RUN exit -> ports, MMIO, or an Event for the main loop
+//!  Job::Start: registers as after creation, boot vCPU at the kernel's entry
+//!  Job::Run:   KVM_RUN until the gate closes; exit -> ports, MMIO, or an Event for the main loop
 //! ```
 
 mod cpuid;
+mod events;
 mod exits;
 mod gate;
 mod state;
@@ -21,12 +20,14 @@ use virtio::GuestMemory;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 pub use cpuid::prepare as prepare_cpuid;
-pub use exits::{Event, ExitHandler};
-pub use gate::Gate;
+pub use events::{Event, Events};
+pub use exits::ExitHandler;
+pub use gate::{Gate, Member};
 pub use state::ResetState;
 
 use crate::boot::Entry;
 use crate::kvm::KvmError;
+use gate::Job;
 
 /// What a vCPU thread needs before its first instruction: closes its part of the sandbox.
 pub type ThreadStart = Arc<dyn Fn() -> Result<(), crate::sandbox::SandboxError> + Send + Sync>;
@@ -36,53 +37,78 @@ pub struct Vcpu {
     id: u8,
     fd: VcpuFd,
     reset: ResetState,
+    /// What the vCPU is in the middle of.
+    progress: Progress,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Its registers were set, and it did not run since.
+    SetUp,
+    /// It was in the guest: there may be an instruction to finish.
+    Ran,
 }
 
 impl Vcpu {
     /// Wraps a freshly created vCPU and remembers its state, to which a reset returns.
     pub fn new(id: u8, fd: VcpuFd, msrs: &[u32]) -> Result<Self, KvmError> {
         let reset = ResetState::capture(&fd, msrs)?;
-        Ok(Self { id, fd, reset })
+        Ok(Self { id, fd, reset, progress: Progress::SetUp })
     }
 
-    /// Sets the boot vCPU to the kernel's entry point; the others wait for its start-up message.
-    fn enter(&self, memory: &GuestMemory, entry: Entry) -> Result<(), KvmError> {
-        if self.id == 0 { state::set_entry(&self.fd, memory, entry) } else { Ok(()) }
-    }
-
-    /// Starts the thread. It waits at `gate` until the machine is let run.
+    /// Starts the thread. It does what `member`'s gate has for it.
     pub fn spawn(
         mut self,
+        mut member: Member,
         memory: GuestMemory,
-        gate: Arc<Gate>,
         handler: Arc<ExitHandler>,
         prepare: ThreadStart,
     ) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name(format!("vcpu{}", self.id)).stack_size(STACK).spawn(move || {
             if let Err(error) = prepare() {
                 handler.failed(format!("could not close the sandbox of vCPU {}: {error}", self.id));
-                gate.gone();
                 return;
             }
-            self.run(&memory, &gate, &handler);
-            gate.gone();
+            while let Some(job) = member.next_job() {
+                match job {
+                    Job::Start(entry) => {
+                        if let Err(error) = self.start(&memory, &handler, entry) {
+                            handler.failed(format!("could not set up vCPU {}: {error}", self.id));
+                            return;
+                        }
+                    }
+                    Job::Run => self.run(&mut member, &handler),
+                }
+            }
         })
     }
 
-    fn run(&mut self, memory: &GuestMemory, gate: &Gate, handler: &ExitHandler) {
-        while let Some(order) = gate.wait() {
-            if let Some(entry) = order.restart {
-                let ready = self.reset.restore(&self.fd).and_then(|()| self.enter(memory, entry));
-                if let Err(error) = ready {
-                    handler.failed(format!("could not set up vCPU {}: {error}", self.id));
-                    return;
-                }
-            }
-            while gate.may_run() {
-                if !handler.step(self.id, &mut self.fd) {
-                    // It cannot go on; whatever it asked for is decided by the main loop.
-                    break;
-                }
+    /// Into the reset state; the boot vCPU to the kernel's entry point, while the others wait for
+    /// its start-up message.
+    fn start(
+        &mut self,
+        memory: &GuestMemory,
+        handler: &ExitHandler,
+        entry: Entry,
+    ) -> Result<(), KvmError> {
+        if std::mem::replace(&mut self.progress, Progress::SetUp) == Progress::Ran {
+            handler.finish(self.id, &mut self.fd);
+        }
+        self.reset.restore(&self.fd)?;
+        if self.id == 0 { state::set_entry(&self.fd, memory, entry) } else { Ok(()) }
+    }
+
+    fn run(&mut self, member: &mut Member, handler: &ExitHandler) {
+        if std::mem::replace(&mut self.progress, Progress::Ran) == Progress::Ran {
+            // It was paused: the guest's watchdogs are told that its time stood still. A guest
+            // without kvm-clock cannot be told, and KVM says so.
+            let _ = self.fd.kvmclock_ctrl();
+        }
+        while member.may_run() {
+            if !handler.step(self.id, &mut self.fd) {
+                // It cannot go on; whatever it asked for is decided by the main loop.
+                member.park();
+                return;
             }
         }
     }
