@@ -8,7 +8,7 @@ use crate::layout;
 
 /// Smallest guest: below this no distribution kernel unpacks.
 pub const MEMORY_MIN: u64 = 64 << 20;
-/// Largest guest, so that RAM and BAR window fit the 40 address bits every KVM host offers.
+/// Largest guest. Whether this host's address bits have room for it is looked at when it starts.
 pub const MEMORY_MAX: u64 = 512 << 30;
 /// Most vCPUs of one guest.
 pub const CPUS_MAX: u8 = 16;

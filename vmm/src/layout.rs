@@ -5,6 +5,8 @@
 //!  | low RAM    |ROM   | RAM ...             | BARs32  | ECAM  APICs    | high RAM     | BARs64
 //! ```
 
+use std::ops::Range;
+
 /// Start of the hole for 32-bit devices: low RAM ends here at the latest.
 pub const LOW_RAM_END: u64 = 0xc000_0000;
 /// First address above 4 GiB, where the rest of RAM continues.
@@ -27,10 +29,21 @@ pub const LAPIC: u32 = 0xfee0_0000;
 /// Four pages that KVM needs on Intel for its real-mode task state; never RAM, never a device.
 pub const KVM_TSS: usize = 0xfffb_d000;
 
-/// 64-bit BARs are placed in a window of this size above all RAM.
+/// 64-bit BARs are placed in a window above all RAM, of this size where the processor's address
+/// bits allow ([`mmio64_window`]).
 pub const MMIO64_SIZE: u64 = 1 << 36;
+/// A window smaller than this has room for no passed-through function and hardly for ours.
+pub const MMIO64_SIZE_MIN: u64 = 1 << 30;
 /// Alignment of that window.
 pub const MMIO64_ALIGN: u64 = 1 << 30;
+
+/// The window for 64-bit BARs of a guest whose RAM ends at or below `start`, on a host that can map
+/// `bits` address bits; `None` if there is no room for it. A BAR beyond those bits would be memory
+/// that the guest's page tables cannot even name.
+pub fn mmio64_window(start: u64, bits: u32) -> Option<Range<u64>> {
+    let end = start.checked_add(MMIO64_SIZE)?.min(1u64.checked_shl(bits).unwrap_or(u64::MAX));
+    (end.checked_sub(start)? >= MMIO64_SIZE_MIN).then_some(start..end)
+}
 
 /// Below 1 MiB: what the boot protocols need, in one place so that nothing overlaps.
 pub mod low {
@@ -85,4 +98,35 @@ pub mod gsi {
     pub const EVENTS: u32 = 5;
     /// Number of I/O APIC pins of KVM's in-kernel irqchip.
     pub const IOAPIC_PINS: u32 = 24;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MEMORY_MAX, MemorySize};
+
+    #[test]
+    fn bars_lie_above_ram_and_within_the_address_bits_of_every_host() {
+        for bits in 32..=64 {
+            for gib in [1, 3, 4, 5, 31, 60, 62, 63, 448, 500, MEMORY_MAX >> 30] {
+                let size: MemorySize = format!("{gib}G").parse().unwrap();
+                let ram_end = HIGH_RAM_START + size.high();
+                match mmio64_window(size.mmio64_start(), bits) {
+                    Some(window) => {
+                        assert!(window.start >= ram_end && window.start % MMIO64_ALIGN == 0);
+                        assert!(window.end - window.start >= MMIO64_SIZE_MIN);
+                        assert!(bits == 64 || window.end <= 1 << bits, "{gib}G, {bits} bits");
+                    }
+                    None => assert!(ram_end + 2 * MMIO64_ALIGN > 1 << bits, "{gib}G, {bits} bits"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_guest_has_the_whole_window_on_a_host_with_39_bits() {
+        assert_eq!(mmio64_window(4 << 30, 39), Some(4 << 30..(4 << 30) + MMIO64_SIZE));
+        assert_eq!(mmio64_window(510 << 30, 39), Some(510 << 30..512 << 30));
+        assert_eq!(mmio64_window(512 << 30, 39), None);
+    }
 }

@@ -8,8 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use kvm_bindings::{
-    CpuId, KVM_API_VERSION, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
-    KVM_MAX_CPUID_ENTRIES, kvm_irqchip,
+    CpuId, KVM_API_VERSION, KVM_CAP_PMU_CAPABILITY, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
+    KVM_IRQCHIP_PIC_SLAVE, KVM_MAX_CPUID_ENTRIES, KVM_PMU_CAP_DISABLE, kvm_enable_cap, kvm_irqchip,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use virtio::GuestMemory;
@@ -97,6 +97,7 @@ impl Vm {
             }
         }
         let fd = Arc::new(kvm.create_vm().map_err(refused("create a virtual machine"))?);
+        disable_counters(&kvm, &fd)?;
         fd.set_tss_address(layout::KVM_TSS).map_err(refused("set the task-state address"))?;
         fd.create_irq_chip().map_err(refused("create the interrupt controllers"))?;
         slots::set_ram(&fd, memory)?;
@@ -141,4 +142,18 @@ impl Vm {
         let list = self.kvm.get_msr_index_list().map_err(refused("list its registers"))?;
         Ok(list.as_slice().to_vec())
     }
+}
+
+/// Takes the performance counters away from the guest. Hiding them in CPUID is not enough: AMD's
+/// legacy counters have no bit there, and KVM emulates them for every guest it has not been told
+/// otherwise of. Has to come before the first vCPU. Not seen on AMD hardware.
+fn disable_counters(kvm: &Kvm, vm: &VmFd) -> Result<(), KvmError> {
+    let offered = kvm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into());
+    if u32::try_from(offered).unwrap_or(0) & KVM_PMU_CAP_DISABLE == 0 {
+        tracing::debug!("this kernel cannot take performance counters away; Linux 5.18 can");
+        return Ok(());
+    }
+    let mut cap = kvm_enable_cap { cap: KVM_CAP_PMU_CAPABILITY, ..Default::default() };
+    cap.args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
+    vm.enable_cap(&cap).map_err(refused("take performance counters away from the guest"))
 }

@@ -22,7 +22,7 @@ use crate::power::Power;
 use crate::sandbox::Role;
 use crate::seat::SeatError;
 use crate::serial::{Output, SerialInput};
-use crate::vcpu::{Event, Events, ExitHandler, Gate, Member, Vcpu, prepare_cpuid};
+use crate::vcpu::{Event, Events, ExitHandler, Gate, Member, Vcpu, physical_bits, prepare_cpuid};
 
 /// A machine that is complete but does not run yet.
 pub(super) struct Machine {
@@ -76,8 +76,10 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
             slots: Arc::new(KvmSlots::new(Arc::clone(vm.fd()))),
         },
     )?;
-    let mmio64 = config.memory.mmio64_start();
-    devices::place(&mut bus, mmio64)?;
+    let bits = physical_bits(&vm.supported_cpuid()?);
+    let mmio64 = layout::mmio64_window(config.memory.mmio64_start(), bits)
+        .ok_or(MachineError::AddressBits { memory: config.memory, bits })?;
+    devices::place(&mut bus, mmio64.clone())?;
     let pci = Arc::new(bus);
     let mut main_loop = parts.main_loop;
 
@@ -104,7 +106,7 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
         memory,
         description: Description {
             cpus: config.cpus,
-            mmio64: (mmio64, layout::MMIO64_SIZE),
+            mmio64: (mmio64.start, mmio64.end - mmio64.start),
         },
         vcpus: vcpus(&vm, config.cpus)?.into_iter().zip(members).collect(),
         vm,

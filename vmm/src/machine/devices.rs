@@ -1,5 +1,6 @@
 //! The guest's PCI devices. Adding one takes its own crate or folder and one line here.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -118,9 +119,8 @@ pub(super) fn build(config: &VmConfig, bus: &mut Bus, host: &Host) -> Result<Par
 }
 
 /// Gives every BAR its address.
-pub(super) fn place(bus: &mut Bus, mmio64: u64) -> Result<(), DeviceError> {
-    let high = mmio64..mmio64 + layout::MMIO64_SIZE;
-    bus.place_bars(layout::MMIO32_START..layout::MMIO32_END, high).map_err(DeviceError::Place)
+pub(super) fn place(bus: &mut Bus, mmio64: Range<u64>) -> Result<(), DeviceError> {
+    bus.place_bars(layout::MMIO32_START..layout::MMIO32_END, mmio64).map_err(DeviceError::Place)
 }
 
 impl Builder<'_> {

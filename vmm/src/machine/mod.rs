@@ -26,7 +26,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{BootError, Entry};
-use crate::config::VmConfig;
+use crate::config::{MemorySize, VmConfig};
 use crate::kvm::KvmError;
 use crate::layout;
 use crate::power::{self, Request};
@@ -77,6 +77,16 @@ pub enum MachineError {
     /// Guest RAM.
     #[error(transparent)]
     Memory(#[from] crate::memory::MemoryError),
+    /// More RAM than addresses.
+    #[error(
+        "this PC's processor has {bits} address bits, too few for a guest of {memory} and its devices; lower --memory"
+    )]
+    AddressBits {
+        /// The guest's RAM.
+        memory: MemorySize,
+        /// What the processor, or its nested page tables, can address.
+        bits: u32,
+    },
     /// KVM.
     #[error(transparent)]
     Kvm(#[from] KvmError),

@@ -19,7 +19,7 @@ use kvm_ioctls::VcpuFd;
 use virtio::GuestMemory;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
-pub use cpuid::prepare as prepare_cpuid;
+pub use cpuid::{physical_bits, prepare as prepare_cpuid};
 pub use events::{Event, Events};
 pub use exits::ExitHandler;
 pub use gate::{Gate, Member};
