@@ -10,6 +10,8 @@ mod events;
 mod exits;
 mod gate;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use kvm_bindings::{
     Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs,
-    kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
+    kvm_segment, kvm_sregs, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::VcpuFd;
 use virtio::GuestMemory;
@@ -12,34 +12,55 @@ use crate::boot::Entry;
 use crate::kvm::{KvmError, refused};
 use crate::layout::low;
 
-/// Memory type range registers: on, everything write-back (SDM volume 3A, 11.11.2.1).
 const MSR_MTRR_DEFAULT_TYPE: u32 = 0x2ff;
-const MTRR_ENABLED_WRITE_BACK: u64 = 1 << 11 | 6;
-/// The time-stamp counter: left running across a reset, as on a real PC it may be, so that vCPUs
-/// stay in step.
+const MSR_MISC_ENABLE: u32 = 0x1a0;
+/// The time-stamp counter goes on across a reset, as on a real PC it may. Writing zero means: the
+/// same as the other vCPUs' (`kvm_synchronize_tsc`), whatever the guest set its own to.
 const MSR_TSC: u32 = 0x10;
+/// Registers a guest can write that `KVM_GET_MSR_INDEX_LIST` leaves out, on some kernels or on all:
+/// the other memory type range registers, debug control, and extended states.
+const UNLISTED: &[std::ops::RangeInclusive<u32>] = &[
+    0x1d9..=0x1d9,
+    0x200..=0x20f,
+    0x250..=0x250,
+    0x258..=0x259,
+    0x268..=0x26f,
+    MSR_MTRR_DEFAULT_TYPE..=MSR_MTRR_DEFAULT_TYPE,
+    0xda0..=0xda0,
+];
 
 /// A vCPU's whole state right after creation.
 pub struct ResetState {
-    regs: kvm_regs,
-    sregs: kvm_sregs,
-    fpu: kvm_fpu,
-    xcrs: kvm_xcrs,
-    debug: kvm_debugregs,
-    events: kvm_vcpu_events,
-    lapic: kvm_lapic_state,
-    mp_state: kvm_mp_state,
-    msrs: Vec<kvm_msr_entry>,
+    pub(super) regs: kvm_regs,
+    pub(super) sregs: kvm_sregs,
+    pub(super) fpu: kvm_fpu,
+    /// The floating point and vector registers with their upper halves; `None` where KVM lacks it.
+    pub(super) xsave: Option<Box<kvm_xsave>>,
+    pub(super) xcrs: kvm_xcrs,
+    pub(super) debug: kvm_debugregs,
+    pub(super) events: kvm_vcpu_events,
+    pub(super) lapic: kvm_lapic_state,
+    pub(super) mp_state: kvm_mp_state,
+    pub(super) msrs: Vec<kvm_msr_entry>,
 }
 
 impl ResetState {
     /// Reads it; `indices` are the registers KVM says make up a vCPU's state.
     pub fn capture(vcpu: &VcpuFd, indices: &[u32]) -> Result<Self, KvmError> {
+        let mut state = Self::read(vcpu, indices)?;
+        for entry in &mut state.msrs {
+            entry.data = as_firmware_leaves(entry.index, entry.data);
+        }
+        Ok(state)
+    }
+
+    pub(super) fn read(vcpu: &VcpuFd, indices: &[u32]) -> Result<Self, KvmError> {
         let read = "tell a vCPU's state";
         Ok(Self {
             regs: vcpu.get_regs().map_err(refused(read))?,
             sregs: vcpu.get_sregs().map_err(refused(read))?,
             fpu: vcpu.get_fpu().map_err(refused(read))?,
+            xsave: vcpu.get_xsave().ok().map(Box::new),
             xcrs: vcpu.get_xcrs().map_err(refused(read))?,
             debug: vcpu.get_debug_regs().map_err(refused(read))?,
             events: vcpu.get_vcpu_events().map_err(refused(read))?,
@@ -49,7 +70,7 @@ impl ResetState {
         })
     }
 
-    /// Puts the vCPU back into it.
+    /// Puts the vCPU back into it. Nothing the guest was in the middle of may be left to finish.
     pub fn restore(&self, vcpu: &VcpuFd) -> Result<(), KvmError> {
         let write = "set a vCPU's state";
         vcpu.set_mp_state(self.mp_state).map_err(refused(write))?;
@@ -57,36 +78,70 @@ impl ResetState {
         vcpu.set_sregs(&self.sregs).map_err(refused(write))?;
         vcpu.set_xcrs(&self.xcrs).map_err(refused(write))?;
         vcpu.set_fpu(&self.fpu).map_err(refused(write))?;
+        if let Some(xsave) = &self.xsave {
+            // SAFETY: KVM reads more than the structure's 4096 bytes only where the process asked
+            // the kernel for larger states (`ARCH_REQ_XCOMP_GUEST_PERM`), which this one never does.
+            unsafe { vcpu.set_xsave(xsave) }.map_err(refused(write))?;
+        }
         vcpu.set_debug_regs(&self.debug).map_err(refused(write))?;
         for entry in &self.msrs {
             // Some can be read but not written on some hosts: those the guest cannot change either.
             set_msr(vcpu, *entry);
         }
+        set_msr(vcpu, kvm_msr_entry { index: MSR_TSC, data: 0, ..Default::default() });
         vcpu.set_lapic(&self.lapic).map_err(refused(write))?;
-        vcpu.set_vcpu_events(&self.events).map_err(refused(write))?;
-        set_msr(
-            vcpu,
-            kvm_msr_entry {
-                index: MSR_MTRR_DEFAULT_TYPE,
-                data: MTRR_ENABLED_WRITE_BACK,
-                ..Default::default()
-            },
-        );
-        Ok(())
+        vcpu.set_vcpu_events(&self.events).map_err(refused(write))
+    }
+}
+
+/// What a register starts with, where that is not what KVM gives it.
+///
+/// Memory type range registers: on, everything write-back (SDM volume 3A, 11.11.2.1). Fast strings:
+/// on; with the bit off Linux takes an Intel processor's `rep movsb` for slow and copies otherwise.
+fn as_firmware_leaves(index: u32, created: u64) -> u64 {
+    match index {
+        MSR_MTRR_DEFAULT_TYPE => 1 << 11 | 6,
+        MSR_MISC_ENABLE => created | 1,
+        _ => created,
+    }
+}
+
+#[cfg(test)]
+impl ResetState {
+    /// What is not as in `other`.
+    pub(super) fn differences(&self, other: &Self) -> Vec<String> {
+        let xsave = |state: &Self| state.xsave.as_ref().map(|xsave| xsave.region);
+        let parts = [
+            ("regs", self.regs == other.regs),
+            ("sregs", self.sregs == other.sregs),
+            ("fpu", self.fpu == other.fpu),
+            ("xsave", xsave(self) == xsave(other)),
+            ("xcrs", self.xcrs == other.xcrs),
+            ("debug", self.debug == other.debug),
+            ("events", self.events == other.events),
+            ("lapic", self.lapic == other.lapic),
+            ("mp_state", self.mp_state == other.mp_state),
+        ];
+        let parts = parts.iter().filter(|(_, same)| !same).map(|(name, _)| (*name).to_owned());
+        let msrs = self.msrs.iter().zip(&other.msrs).filter(|(a, b)| a != b);
+        let msrs = msrs.map(|(a, b)| format!("MSR {:#x}: {:#x}, {:#x}", a.index, a.data, b.data));
+        parts.chain(msrs).collect()
     }
 }
 
 /// One at a time: `KVM_GET_MSRS` stops at the first one it cannot read.
 fn capture_msrs(vcpu: &VcpuFd, indices: &[u32]) -> Vec<kvm_msr_entry> {
-    let read = |&index: &u32| {
+    let read = |index: u32| {
         let entry = kvm_msr_entry { index, ..Default::default() };
         let mut msrs = Msrs::from_entries(&[entry]).ok()?;
         (vcpu.get_msrs(&mut msrs).ok()? == 1).then(|| msrs.as_slice().first().copied())?
     };
-    indices.iter().filter(|index| **index != MSR_TSC).filter_map(read).collect()
+    let unlisted = UNLISTED.iter().cloned().flatten().filter(|index| !indices.contains(index));
+    let listed = indices.iter().copied().filter(|index| *index != MSR_TSC);
+    listed.chain(unlisted).filter_map(read).collect()
 }
 
-fn set_msr(vcpu: &VcpuFd, entry: kvm_msr_entry) {
+pub(super) fn set_msr(vcpu: &VcpuFd, entry: kvm_msr_entry) {
     if let Ok(msrs) = Msrs::from_entries(&[entry])
         && vcpu.set_msrs(&msrs).is_err()
     {
