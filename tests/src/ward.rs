@@ -14,6 +14,9 @@ pub const CLINICAL_NIC: &str = "0000:00:05.0";
 /// Where the Internet NIC is.
 pub const INTERNET_NIC: &str = "0000:00:06.0";
 
+/// A PCI Express slot, empty: QEMU's name of it. A card that is plugged in reports its errors to the PC, as cards on the root bus do not.
+pub const SLOT: &str = "slot";
+
 /// The PC and what its NICs are plugged into.
 pub struct Ward {
     /// The PC.
@@ -49,11 +52,15 @@ impl Ward {
             // A 5 GiB guest fits beside the PC itself.
             memory_mib: 8192,
             nics: vec![(5, CLINICAL_MAC, &clinical), (6, INTERNET_MAC, &internet)],
-            extra: [crate::seat::hardware(dir.path()).as_slice(), extra].concat(),
+            extra: [crate::seat::hardware(dir.path()).as_slice(), &slot(), extra].concat(),
             address_bits: (addresses == Addresses::Bits39).then_some(39),
             ..Hardware::default()
         };
         let pc = WardPc::start(dir.path(), &hardware)?;
         Ok(Self { pc, clinical, internet, _dir: dir })
     }
+}
+
+fn slot() -> [String; 2] {
+    ["-device".to_owned(), format!("pcie-root-port,id={SLOT},chassis=1,slot=1,addr=1c")]
 }

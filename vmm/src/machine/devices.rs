@@ -15,6 +15,7 @@ use virtio_pci::VirtioPci;
 use xhci::XhciPci;
 
 use super::Subscriber;
+use super::functions::FunctionNotices;
 use crate::config::VmConfig;
 use crate::layout;
 use crate::sandbox::Role;
@@ -157,6 +158,8 @@ impl Builder<'_> {
                 .map_err(DeviceError::Vfio)?;
             let function = Arc::new(Mutex::new(function));
             self.add(function.clone())?;
+            let notices = FunctionNotices::new(function.clone()).map_err(DeviceError::Host)?;
+            self.parts.main_loop.push(Arc::new(Mutex::new(notices)));
             self.parts.functions.push(function);
         }
         Ok(())

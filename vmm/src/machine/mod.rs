@@ -10,6 +10,7 @@
 mod build;
 mod control;
 mod devices;
+mod functions;
 mod ports;
 mod signals;
 mod terminal;
@@ -252,7 +253,7 @@ impl Machine {
     fn given_back(&self) -> Result<(), MachineError> {
         for function in &self.functions {
             let function = function.lock().unwrap_or_else(PoisonError::into_inner);
-            if !function.usable() {
+            if function.unreset() {
                 return Err(MachineError::NotGivenBack(function.address()));
             }
         }
@@ -281,6 +282,12 @@ impl Machine {
                 .map_err(|e| host("wait for events")(io::Error::other(e)))?;
             if control.stop_requested() {
                 return Ok(Some(End::Stopped));
+            }
+            match self.events.take() {
+                Some(Event::Stop) => return Ok(Some(End::Stopped)),
+                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
+                // It is being reset.
+                Some(Event::Guest(_)) | None => {}
             }
         }
         control.resetting(false);

@@ -131,6 +131,7 @@ const IOCTL_VCPU: &[(c_ulong, &str)] = &[
 
 const IOCTL_MAIN: &[(c_ulong, &str)] = &[
     (0x8208_ae63, "KVM_SET_IRQCHIP: reset"),
+    (0x4018_aee1, "KVM_SET_DEVICE_ATTR: a passed-through function that the host wants back"),
     (0x5401, "TCGETS: giving the terminal back"),
     (0x5402, "TCSETS: giving the terminal back"),
     (0x5421, "FIONBIO: clients"),

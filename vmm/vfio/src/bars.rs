@@ -96,6 +96,17 @@ impl Bars {
             hide(&*self.slots, part);
         }
     }
+
+    /// Nothing is shown, and nothing mapped, any more: what is mapped keeps the device open.
+    pub(crate) fn close(&mut self) {
+        self.hide();
+        for part in self.parts.drain(..) {
+            if part.slot.is_some() {
+                // Still in the guest's memory: the address range must not be used for anything else.
+                std::mem::forget(part);
+            }
+        }
+    }
 }
 
 fn hide(slots: &dyn MemorySlots, part: &mut Part) {
@@ -109,13 +120,7 @@ fn hide(slots: &dyn MemorySlots, part: &mut Part) {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        self.hide();
-        for part in self.parts.drain(..) {
-            if part.slot.is_some() {
-                // Still in the guest's memory: the address range must not be used for anything else.
-                std::mem::forget(part);
-            }
-        }
+        self.close();
     }
 }
 

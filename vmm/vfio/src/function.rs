@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::bars::Bars;
 use crate::config::spec::{COMMAND_IO, express::READ_REQUEST};
 use crate::config::{ConfigError, VirtualConfig};
-use crate::hardware::{Hardware, Irq};
+use crate::hardware::{Closed, Hardware, Irq};
 use crate::interrupts::Interrupts;
 use crate::reset::{self, ResetError};
 use crate::slots::MemorySlots;
@@ -53,7 +53,7 @@ pub enum FunctionError {
 }
 
 /// What the host has to say about a function while a guest has it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Notices {
     /// The function or its link reported an uncorrectable error: its data can no longer be trusted.
     /// `None` if it cannot report errors.
@@ -61,6 +61,16 @@ pub struct Notices {
     /// The host wants it back (its driver is being unbound, or it is being unplugged) and waits until
     /// it is closed.
     pub release: Option<EventFd>,
+}
+
+/// Whose a function is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    Guest,
+    /// Cut off from the guest and its memory, and absent on the bus, until a reset succeeds.
+    Nobody,
+    /// Closed, for good.
+    Host,
 }
 
 /// One passed-through PCI function. It was reset when it was opened, and is again when the machine
@@ -79,8 +89,9 @@ pub struct VfioFunction {
     initial_read_request: u16,
     /// Whether a guest may have changed anything since the last reset.
     used: bool,
-    /// A reset failed: to the guest it is absent.
-    quarantined: bool,
+    holder: Holder,
+    /// The last reset failed.
+    unreset: bool,
     hardware: Box<dyn Hardware>,
 }
 
@@ -119,7 +130,8 @@ impl VfioFunction {
             read_request,
             initial_read_request: read_request,
             used: false,
-            quarantined: false,
+            holder: Holder::Guest,
+            unreset: false,
             hardware,
         };
         this.set_bus_master(false).map_err(broken)?;
@@ -137,10 +149,59 @@ impl VfioFunction {
         Ok(Notices { error: clone(&self.notices.error)?, release: clone(&self.notices.release)? })
     }
 
-    /// Whether the guest has it. `false` after a reset failed: it is then cut off from memory and
-    /// absent on the bus, and must not be handed to anyone until the PC was switched off.
+    /// Whether the guest has it. `false` after it or a reset failed: it is then cut off from memory
+    /// and absent on the bus.
     pub fn usable(&self) -> bool {
-        !self.quarantined
+        self.holder == Holder::Guest
+    }
+
+    /// Whether the last reset failed: it must not be handed to anyone until the PC was switched off.
+    pub fn unreset(&self) -> bool {
+        self.unreset
+    }
+
+    /// To be called when [`Notices::error`] is signalled. What the function wrote to memory since it or
+    /// its link failed cannot be trusted, so the guest loses it: a driver sees a card that was pulled
+    /// out. The guest's next reset resets the function, and gives it back if that succeeds.
+    pub fn link_error(&mut self) {
+        if self.holder == Holder::Guest {
+            tracing::error!(
+                address = %self.address,
+                "the PC reports an uncorrectable error of a passed-through function or its link (AER); the guest loses it until it is reset: `dmesg` says which error; if it comes again, put the card into another slot or replace it"
+            );
+            self.cut_off();
+        }
+    }
+
+    /// To be called when [`Notices::release`] is signalled: resets the function and closes it, which is
+    /// what the host waits for. The guest sees a card that was pulled out.
+    pub fn release(&mut self) {
+        if self.holder == Holder::Host {
+            return;
+        }
+        let result = self.take_back();
+        self.unreset = result.is_err();
+        match result {
+            Ok(()) => tracing::warn!(
+                address = %self.address,
+                "the host wants a passed-through function back and has it, reset; the guest goes on without: start the VMM again to pass it through again"
+            ),
+            Err(error) => report(&error),
+        }
+        self.bars.close();
+        self.notices = Notices::default();
+        self.hardware = Box::new(Closed);
+        self.holder = Holder::Host;
+    }
+
+    /// Interrupts, memory and bus mastering off; the function is absent on the bus.
+    fn cut_off(&mut self) {
+        self.holder = Holder::Nobody;
+        self.interrupts.reset(&*self.hardware);
+        self.bars.hide();
+        self.config.reset();
+        // A card that does not take this is one that is not there.
+        let _ = self.set_bus_master(false);
     }
 
     fn set_bus_master(&mut self, on: bool) -> io::Result<()> {
@@ -197,7 +258,7 @@ impl VfioFunction {
 
 impl Function for VfioFunction {
     fn config_read(&mut self, offset: u16, data: &mut [u8]) {
-        if self.quarantined {
+        if self.holder != Holder::Guest {
             data.fill(0xff);
             return;
         }
@@ -214,17 +275,15 @@ impl Function for VfioFunction {
     }
 
     fn config_write(&mut self, offset: u16, data: &[u8]) {
-        if self.quarantined {
+        if self.holder != Holder::Guest {
             return;
         }
         self.used = true;
         self.config.write(offset, data);
         if let Err(error) = self.follow() {
-            // The card stopped answering; quarantine ends the guest's power to repeat this.
-            tracing::error!(address = %self.address, %error, "a passed-through function fails; the guest loses it");
-            self.quarantined = true;
-            self.interrupts.reset(&*self.hardware);
-            self.config.reset();
+            // The card stopped answering; without it the guest has no power to repeat this.
+            tracing::error!(address = %self.address, %error, "a passed-through function fails; the guest loses it until it is reset");
+            self.cut_off();
         }
     }
 
@@ -241,15 +300,20 @@ impl Function for VfioFunction {
     }
 
     fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) {
-        if !self.interrupts.bar_read(bar, offset, data)
-            && self.hardware.bar_read(bar, offset, data).is_err()
-        {
+        // The bus may not know yet that nothing is there.
+        let there = self.holder == Holder::Guest;
+        if there && self.interrupts.bar_read(bar, offset, data) {
+            return;
+        }
+        if !there || self.hardware.bar_read(bar, offset, data).is_err() {
             data.fill(0xff);
         }
     }
 
     fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]) {
-        if !self.interrupts.bar_write(&*self.hardware, bar, offset, data) {
+        if self.holder == Holder::Guest
+            && !self.interrupts.bar_write(&*self.hardware, bar, offset, data)
+        {
             // A write that the hardware does not take is lost, as on a real bus.
             let _ = self.hardware.bar_write(bar, offset, data);
         }
@@ -261,8 +325,12 @@ impl Function for VfioFunction {
 
     /// Resets the function with its result checked. One that does not reset is absent from then on.
     fn reset(&mut self) {
+        if self.holder == Holder::Host {
+            return;
+        }
         let result = self.take_back();
-        self.quarantined = result.is_err();
+        self.unreset = result.is_err();
+        self.holder = if self.unreset { Holder::Nobody } else { Holder::Guest };
         if let Err(error) = result {
             report(&error);
         }
@@ -271,7 +339,8 @@ impl Function for VfioFunction {
 
 impl Drop for VfioFunction {
     fn drop(&mut self) {
-        if (self.used || self.quarantined)
+        if (self.used || self.holder == Holder::Nobody)
+            && self.holder != Holder::Host
             && let Err(error) = self.take_back()
         {
             report(&error);

@@ -40,6 +40,56 @@ pub(crate) struct Region {
     pub(crate) mappable: Vec<(u64, u64)>,
 }
 
+/// A function that is not ours any more: nothing is there.
+#[derive(Debug)]
+pub(crate) struct Closed;
+
+impl Hardware for Closed {
+    fn config_read(&self, _: u16, _: &mut [u8]) -> io::Result<()> {
+        Err(closed())
+    }
+    fn config_write(&self, _: u16, _: &[u8]) -> io::Result<()> {
+        Err(closed())
+    }
+    fn region(&self, _: BarIndex) -> Region {
+        Region::default()
+    }
+    fn bar_read(&self, _: BarIndex, _: u64, _: &mut [u8]) -> io::Result<()> {
+        Err(closed())
+    }
+    fn bar_write(&self, _: BarIndex, _: u64, _: &[u8]) -> io::Result<()> {
+        Err(closed())
+    }
+    fn map(&self, _: BarIndex, _: u64, _: u64) -> io::Result<Mapping> {
+        Err(closed())
+    }
+    fn irq_info(&self, _: Irq) -> IrqInfo {
+        IrqInfo::default()
+    }
+    fn set_triggers(&self, _: Irq, _: u32, _: &[Option<&EventFd>]) -> io::Result<()> {
+        Err(closed())
+    }
+    fn disable(&self, _: Irq) -> io::Result<()> {
+        Ok(())
+    }
+    fn has_function_reset(&self) -> bool {
+        false
+    }
+    fn function_reset(&self) -> io::Result<()> {
+        Err(closed())
+    }
+    fn bus_reset_scope(&self) -> io::Result<Vec<Address>> {
+        Err(closed())
+    }
+    fn bus_reset(&self) -> io::Result<()> {
+        Err(closed())
+    }
+}
+
+fn closed() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
+}
+
 /// The function itself. Nothing here changes what a guest sees; failures are reported, never
 /// swallowed.
 pub(crate) trait Hardware: Debug + Send {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use pci::BarIndex;
 use vmm_sys_util::eventfd::EventFd;
@@ -53,11 +53,16 @@ pub(crate) struct State {
     pub(crate) slots: BTreeMap<u32, (u64, u64)>,
     next_slot: u32,
     memory: File,
+    open: Weak<()>,
 }
 
 /// The NIC, and the machine's memory slots.
 #[derive(Clone, Debug)]
-pub(crate) struct FakeNic(Arc<Mutex<State>>);
+pub(crate) struct FakeNic {
+    state: Arc<Mutex<State>>,
+    /// Counts those who have it open.
+    _open: Option<Arc<()>>,
+}
 
 impl FakeNic {
     pub(crate) fn new() -> Self {
@@ -87,7 +92,7 @@ impl FakeNic {
         let none = Region::default();
         let memory = tempfile::tempfile().unwrap();
         memory.set_len(0x40_0000).unwrap();
-        Self(Arc::new(Mutex::new(State {
+        let state = State {
             config,
             regions: [
                 whole(0x2_0000),
@@ -107,11 +112,13 @@ impl FakeNic {
             slots: BTreeMap::new(),
             next_slot: 0,
             memory,
-        })))
+            open: Weak::new(),
+        };
+        Self { state: Arc::new(Mutex::new(state)), _open: None }
     }
 
     pub(crate) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Takes the events so far.
@@ -128,7 +135,14 @@ impl FakeNic {
     }
 
     pub(crate) fn boxed(&self) -> Box<dyn Hardware> {
-        Box::new(self.clone())
+        let open = Arc::new(());
+        self.with(|state| state.open = Arc::downgrade(&open));
+        Box::new(Self { state: Arc::clone(&self.state), _open: Some(open) })
+    }
+
+    /// Whether somebody has the device open.
+    pub(crate) fn is_open(&self) -> bool {
+        self.with(|state| state.open.strong_count() > 0)
     }
 
     fn reset(&self, event: Event) -> io::Result<()> {

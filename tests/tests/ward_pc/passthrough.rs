@@ -1,0 +1,85 @@
+//! What happens to a passed-through function while a guest has it: its link fails, the host wants it back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::ward::{CLINICAL_NIC, SLOT, Ward};
+use tests::ward_test;
+use tests::{Guest, Outcome, ensure};
+
+/// Where a card in the slot is.
+const SLOT_NIC: &str = "0000:01:00.0";
+const SOON: Duration = Duration::from_secs(30);
+
+fn wait_until(what: &str, mut there: impl FnMut() -> Outcome<bool>) -> Outcome {
+    let start = Instant::now();
+    while !there()? {
+        ensure!(start.elapsed() < SOON, "{what} after {SOON:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
+}
+
+fn logged(ward: &Ward, guest: &Guest<'_>, what: &str) -> Outcome<bool> {
+    Ok(ward.pc.tail(&format!("/run/{}/vmm.log", guest.name)).contains(what))
+}
+
+#[ward_test]
+fn a_link_error_of_a_passed_through_card_is_reported_and_the_guest_loses_the_card_until_its_reset(
+    ward: &Ward,
+) -> Outcome {
+    let mut qmp = ward.pc.qmp()?;
+    let card = json!({"driver": "e1000e", "id": "card", "bus": SLOT, "romfile": ""});
+    qmp.execute("device_add", card)?;
+    let result = (|| {
+        wait_until("no card in the slot", || {
+            Ok(ward.pc.sh(&format!("[ -e /sys/bus/pci/devices/{SLOT_NIC}/iommu_group ]")).is_ok())
+        })?;
+        ward.pc.bind_vfio(SLOT_NIC)?;
+        let guest = Guest::start(&ward.pc, "aer", &["--vfio", SLOT_NIC])?;
+        let interface = guest.probe.interface()?;
+        ensure!(interface["driver"] == "e1000e", "{interface}");
+        ensure!(!logged(ward, &guest, "(AER)")?, "an error before there was one");
+
+        qmp.monitor("pcie_aer_inject_error card COMP_TIME")?;
+        wait_until("nothing is said of the error", || logged(ward, &guest, "(AER)"))?;
+        // The guest goes on, without the card.
+        guest.probe.ask(json!({"op": "timing"}))?;
+        let status = guest.api("status")?;
+        ensure!(status["state"] == "running", "{status}");
+
+        guest.probe.ask(json!({"op": "reboot"}))?;
+        wait_until("no reset", || Ok(guest.api("status")?["resets"] == 1))?;
+        guest.probe.wait_ready()?;
+        let interface = guest.probe.interface()?;
+        ensure!(interface["driver"] == "e1000e", "after the reset: {interface}");
+        guest.power_off()
+    })();
+    ward.pc.release_vfio(SLOT_NIC)?;
+    qmp.execute("device_del", json!({"id": "card"}))?;
+    result
+}
+
+#[ward_test]
+fn a_passed_through_card_is_given_back_when_the_host_asks_and_its_guest_goes_on(
+    ward: &Ward,
+) -> Outcome {
+    ward.pc.bind_vfio(CLINICAL_NIC)?;
+    let result = (|| {
+        let guest = Guest::start(&ward.pc, "asked", &["--vfio", CLINICAL_NIC])?;
+        ensure!(guest.probe.interface()?["driver"] == "e1000e", "no card to begin with");
+        // Returns when the card is given back, and not before.
+        ward.pc.sh(&format!("echo {CLINICAL_NIC} > /sys/bus/pci/drivers/vfio-pci/unbind"))?;
+        ensure!(logged(ward, &guest, "has it, reset")?, "{}", guest.logs());
+        let links = format!("ls -l /proc/{}/fd | grep -c vfio-device; true", guest.pid);
+        let open = ward.pc.sh(&links)?;
+        ensure!(open.trim() == "0", "the VMM has {open} passed-through devices open");
+        guest.probe.ask(json!({"op": "timing"}))?;
+        guest.probe.ask(json!({"op": "reboot"}))?;
+        wait_until("no reset", || Ok(guest.api("status")?["resets"] == 1))?;
+        guest.probe.wait_ready()?;
+        guest.power_off()
+    })();
+    ward.pc.release_vfio(CLINICAL_NIC)?;
+    result
+}
