@@ -6,7 +6,9 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use nix::unistd::{Gid, Group, chown};
+use nix::unistd::{Gid, chown};
+
+use crate::accounts::Accounts;
 
 /// Members of this group may connect external guests; without it, root alone.
 pub const EXTERNAL_GROUP: &str = "bulkhead-external";
@@ -18,10 +20,10 @@ pub(crate) fn listen(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    match Group::from_name(EXTERNAL_GROUP).ok().flatten() {
+    match Accounts::host().group(EXTERNAL_GROUP).ok().flatten().map(Gid::from_raw) {
         Some(group) => {
-            share(path, group.gid, 0o660)?;
-            path.parent().map_or(Ok(()), |directory| share(directory, group.gid, 0o750))?;
+            share(path, group, 0o660)?;
+            path.parent().map_or(Ok(()), |directory| share(directory, group, 0o750))?;
         }
         None => fs::set_permissions(path, fs::Permissions::from_mode(0o600))?,
     }

@@ -9,6 +9,7 @@
 //! never waited for.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod cli;
 pub mod clipboard;
 pub mod control;

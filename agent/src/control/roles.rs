@@ -8,16 +8,16 @@
 //! | `bulkhead-officer` | security office | yes | | | yes, to contain an incident | yes |
 //! | (root) | | yes | yes | yes | yes | yes |
 //!
-//! Anybody else is refused.
+//! Anybody else is refused. The groups are those of `/etc/group`: see [`crate::accounts`].
 
-use std::ffi::CString;
 use std::fmt;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use nix::unistd::Uid;
 
 use super::protocol::{APPLY_MAX, REQUEST_MAX, Request};
+use crate::accounts::Accounts;
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Caller {
     /// Identifies the peer of a connection.
     pub fn identify(stream: &UnixStream) -> Result<Self, UnknownPeer> {
         let credentials = getsockopt(stream, PeerCredentials)?;
-        let roles = roles_of(Uid::from_raw(credentials.uid()), Gid::from_raw(credentials.gid()));
+        let roles = roles_of(&Accounts::host(), credentials.uid(), credentials.gid());
         Ok(Self { uid: credentials.uid(), pid: credentials.pid(), roles })
     }
 
@@ -115,27 +115,19 @@ impl fmt::Display for Caller {
     }
 }
 
-fn roles_of(uid: Uid, primary: Gid) -> Vec<Role> {
-    if uid.is_root() {
-        return vec![Role::Root];
-    }
+fn roles_of(accounts: &Accounts, uid: u32, primary: u32) -> Vec<Role> {
     // The agent's own user, when it does not run as root, is a developer on a machine of theirs.
-    if uid == Uid::effective() {
+    if uid == 0 || uid == Uid::effective().as_raw() {
         return vec![Role::Root];
     }
-    let mut groups = vec![primary];
-    if let Ok(Some(user)) = User::from_uid(uid)
-        && let Ok(name) = CString::new(user.name)
-    {
-        groups.extend(getgrouplist(&name, primary).unwrap_or_default());
-    }
-    GROUPS
-        .iter()
-        .filter(|(name, _)| {
-            Group::from_name(name).ok().flatten().is_some_and(|group| groups.contains(&group.gid))
-        })
-        .map(|(_, role)| *role)
-        .collect()
+    let names = GROUPS.map(|(name, _)| name);
+    let groups = accounts.member_of(uid, primary, names).unwrap_or_else(|error| {
+        tracing::error!(
+            "cannot read the host's accounts, so that nobody but root has a role: {error}"
+        );
+        Vec::new()
+    });
+    GROUPS.iter().filter(|(name, _)| groups.contains(name)).map(|(_, role)| *role).collect()
 }
 
 #[cfg(test)]

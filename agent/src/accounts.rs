@@ -1,0 +1,178 @@
+//! Accounts and groups of the host, read from `/etc/passwd` and `/etc/group` themselves.
+//!
+//! The C library would look in all that `/etc/nsswitch.conf` names and load a shared library for each: in the statically linked programs that go onto a ward PC
+//! this ends in a crash, in any other it runs code of theirs as root. So accounts of a directory service (LDAP, SSSD, systemd's own) do not count: a ward PC
+//! has no network to ask one over.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+/// Largest file that is read, in bytes: some hundred thousand accounts.
+const FILE_MAX: u64 = 16 << 20;
+
+/// The host's accounts.
+#[derive(Debug, Clone)]
+pub struct Accounts {
+    passwd: PathBuf,
+    group: PathBuf,
+}
+
+impl Accounts {
+    /// Those of this host.
+    #[must_use]
+    pub fn host() -> Self {
+        Self::in_directory(Path::new("/etc"))
+    }
+
+    /// Those in the files of a directory.
+    #[must_use]
+    pub fn in_directory(etc: &Path) -> Self {
+        Self { passwd: etc.join("passwd"), group: etc.join("group") }
+    }
+
+    /// The number of a group.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn group(&self, name: &str) -> io::Result<Option<u32>> {
+        let mut found = None;
+        lines(&self.group, |fields| {
+            if found.is_none() && fields.first() == Some(&name) {
+                found = number(fields, 2);
+            }
+        })?;
+        Ok(found)
+    }
+
+    /// Which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn member_of<'a>(
+        &self,
+        uid: u32,
+        primary: u32,
+        groups: impl IntoIterator<Item = &'a str>,
+    ) -> io::Result<Vec<&'a str>> {
+        // As getgrouplist does, the first account with the number is the one.
+        let mut account: Option<(String, Option<u32>)> = None;
+        lines(&self.passwd, |fields| {
+            if account.is_none() && number(fields, 2) == Some(uid) {
+                let name = fields.first().copied().unwrap_or_default().to_owned();
+                account = Some((name, number(fields, 3)));
+            }
+        })?;
+        let wanted: Vec<&str> = groups.into_iter().collect();
+        let mut seen: Vec<&str> = Vec::new();
+        let mut member = Vec::new();
+        lines(&self.group, |fields| {
+            let Some(name) = wanted.iter().find(|name| fields.first() == Some(*name)) else {
+                return;
+            };
+            let Some(gid) = number(fields, 2) else { return };
+            // A name that stands there twice is the first of the two.
+            if seen.contains(name) {
+                return;
+            }
+            seen.push(name);
+            let listed = account.as_ref().is_some_and(|(user, own)| {
+                let users = fields.get(3).copied().unwrap_or_default();
+                *own == Some(gid) || !user.is_empty() && users.split(',').any(|one| one == user)
+            });
+            if gid == primary || listed {
+                member.push(*name);
+            }
+        })?;
+        Ok(member)
+    }
+}
+
+/// Hands the fields of each line to `take`. What is no text is passed over.
+fn lines(path: &Path, mut take: impl FnMut(&[&str])) -> io::Result<()> {
+    let file = File::open(path)?;
+    if file.metadata()?.len() > FILE_MAX {
+        return Err(io::Error::other(format!("{} is larger than 16 MiB", path.display())));
+    }
+    let mut reader = BufReader::new(file.take(FILE_MAX));
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        if let Ok(text) = std::str::from_utf8(&line) {
+            let text = text.trim_end_matches('\n');
+            // `+` and `-` begin what the C library takes for a directory service.
+            if !text.starts_with(['#', '+', '-']) {
+                let fields: Vec<&str> = text.split(':').collect();
+                take(&fields);
+            }
+        }
+        line.clear();
+    }
+    Ok(())
+}
+
+fn number(fields: &[&str], at: usize) -> Option<u32> {
+    let field = fields.get(at).filter(|field| field.bytes().all(|byte| byte.is_ascii_digit()))?;
+    field.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const GROUPS: [&str; 3] = ["bulkhead-user", "bulkhead-it", "bulkhead-officer"];
+
+    fn host(passwd: &str, group: &str) -> (tempfile::TempDir, Accounts) {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("passwd"), passwd).unwrap();
+        fs::write(dir.path().join("group"), group).unwrap();
+        let accounts = Accounts::in_directory(dir.path());
+        (dir, accounts)
+    }
+
+    #[test]
+    fn a_user_is_in_a_group_as_listed_member_by_account_or_by_process_and_in_no_other() {
+        let (_dir, accounts) = host(
+            "root:x:0:0::/root:/bin/sh\nkim:x:1000:1000:Kim,,,:/home/kim:/bin/sh\nlee:x:1001:991::/:/bin/sh\n",
+            "bulkhead-user:x:990:ki,kim2,kim\nbulkhead-it:x:991:\nbulkhead-officer:x:992:lee,\n",
+        );
+        let of = |uid, gid| accounts.member_of(uid, gid, GROUPS).unwrap();
+        assert_eq!(of(1000, 1000), ["bulkhead-user"]);
+        assert_eq!(of(1001, 5), ["bulkhead-it", "bulkhead-officer"]);
+        assert_eq!(of(1000, 992), ["bulkhead-user", "bulkhead-officer"]);
+        assert!(of(1002, 1002).is_empty());
+        assert_eq!(accounts.group("bulkhead-it").unwrap(), Some(991));
+        assert_eq!(accounts.group("bulkhead").unwrap(), None);
+    }
+
+    #[test]
+    fn lines_that_mean_a_directory_service_or_make_no_sense_give_nobody_a_group() {
+        let (_dir, accounts) = host(
+            "+::::::\n:x:1000:1::/:\nkim:x:+1000:1::/:\nlee:x:4294967296:0::/:\n",
+            "+bulkhead-it:x:1:kim\n#bulkhead-it:x:1:kim\nbulkhead-it:x:-1:kim,\nbulkhead-it:x:990\nbulkhead-it:x:1:kim\nbulkhead-user\n\n",
+        );
+        assert!(accounts.member_of(1000, 1000, GROUPS).unwrap().is_empty());
+        assert_eq!(accounts.group("bulkhead-it").unwrap(), Some(990));
+    }
+
+    #[test]
+    fn without_the_files_nobody_is_in_any_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let accounts = Accounts::in_directory(dir.path());
+        assert!(accounts.member_of(1000, 1000, GROUPS).is_err());
+        assert!(accounts.group("bulkhead-it").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_the_files_is_read_to_the_end(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
+            let (dir, accounts) = host("", "");
+            fs::write(dir.path().join("passwd"), &bytes).unwrap();
+            fs::write(dir.path().join("group"), &bytes).unwrap();
+            accounts.member_of(0, 0, GROUPS).unwrap();
+        }
+    }
+}
