@@ -11,7 +11,7 @@ use policy::diagnostic::Diagnostics;
 
 use crate::control::protocol::PolicyReport;
 use crate::machine::{Context, Machine};
-use crate::policy_store::{InForce, PolicyStore, Refusal};
+use crate::policy_store::{InForce, PolicyStore, Refusal, Unsaved};
 use crate::roster::{self, Member};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
@@ -29,6 +29,8 @@ pub struct Files {
     pub policy: PolicyReport,
     /// The policy itself.
     pub rules: Arc<Policy>,
+    /// What of it is not remembered yet.
+    pub unsaved: Unsaved,
 }
 
 /// Why the files cannot be used.
@@ -59,14 +61,14 @@ pub enum FilesError {
 }
 
 impl Files {
-    /// Reads both. Every problem of a file is reported at once.
+    /// Reads both. Every problem of a file is reported at once, and nothing is written.
     pub fn read(machine: &Path, store: &PolicyStore, images: &Path) -> Result<Self, FilesError> {
         let in_force = store.load()?;
         let roster = roster::of(&in_force.policy);
         let machine = read_machine(machine, images, &roster)?;
-        store.remember(&in_force).map_err(FilesError::Refused)?;
         let policy = report(store, &in_force);
-        Ok(Self { machine, roster, policy, rules: Arc::new(in_force.policy) })
+        let InForce { policy: rules, unsaved, .. } = in_force;
+        Ok(Self { machine, roster, policy, rules: Arc::new(rules), unsaved })
     }
 }
 

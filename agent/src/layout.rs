@@ -10,14 +10,16 @@
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-external` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
-//! | `<state>/audit/`, `<state>/keys/` | the audit log and its key, see [`crate::recorder`] | root alone |
-//! | `<state>/handover.json` | former drivers of what is handed over | root alone |
+//! | `<state>/audit/` | the audit log and the public half of its key, see [`crate::recorder`] | root, and the group `bulkhead-auditor` |
+//! | `<state>/keys/` | the audit log's key | root alone |
+//! | `<state>/audit.head`, `<runtime>/audit.head`, and beside the policy | how far the audit log went | all may read |
+//! | `<state>/handover.json` | former drivers of what is handed over; in `<runtime>` while the state cannot be written | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::usb::DEVICES_PER_DOMAIN;
@@ -38,7 +40,7 @@ pub struct Layout {
 
 /// A directory that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the directory {}: create it, or give another with --state or --runtime", path.display())]
+#[error("cannot use the directory {}: check that its disk has room and is not read-only, or give another with --state or --runtime", path.display())]
 pub struct LayoutError {
     path: PathBuf,
     #[source]
@@ -46,12 +48,16 @@ pub struct LayoutError {
 }
 
 impl Layout {
-    /// Makes the directories, with the rights they need.
-    pub fn create(&self, domains: &[&str]) -> Result<(), LayoutError> {
+    /// Makes the directories without which nothing runs.
+    pub fn create_runtime(&self, domains: &[&str]) -> Result<(), LayoutError> {
         directory(&self.runtime, 0o755)?;
-        directory(&self.state, 0o700)?;
-        directory(&self.log(), 0o700)?;
         domains.iter().try_for_each(|name| directory(&self.domain(name), 0o700))
+    }
+
+    /// Makes the directories of the state. Without them nothing can be recorded and so nothing crosses, but desktops run.
+    pub fn create_state(&self) -> Result<(), LayoutError> {
+        state_directory(&self.state)?;
+        directory(&self.log(), 0o700)
     }
 
     /// A domain's sockets.
@@ -114,6 +120,12 @@ impl Layout {
         self.state.join("handover.json")
     }
 
+    /// The same while the state cannot be written. No driver outlives a restart of the PC, and this does not either.
+    #[must_use]
+    pub fn handover_fallback(&self) -> PathBuf {
+        self.runtime.join("handover.json")
+    }
+
     /// Serial logs.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -139,6 +151,27 @@ pub(crate) fn directory(path: &Path, mode: u32) -> Result<(), LayoutError> {
         .recursive(true)
         .mode(mode)
         .create(path)
-        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
+        .and_then(|()| set_mode(path, mode))
         .map_err(|source| LayoutError { path: path.to_owned(), source })
+}
+
+/// Makes the state directory. That auditors may pass through one that is there stays as it is.
+pub(crate) fn state_directory(path: &Path) -> Result<(), LayoutError> {
+    let mode = fs::metadata(path).map_or(0o700, |metadata| metadata.permissions().mode());
+    directory(path, 0o700 | mode & 0o010)
+}
+
+/// Lets a group pass through a directory to what it may read in it.
+pub(crate) fn share(path: &Path, group: u32) -> Result<(), LayoutError> {
+    chown(path, None, Some(group))
+        .and_then(|()| set_mode(path, 0o710))
+        .map_err(|source| LayoutError { path: path.to_owned(), source })
+}
+
+/// Changes the mode where it is another, so that a read-only directory that is as it should be is no error.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    if fs::metadata(path)?.permissions().mode() & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }

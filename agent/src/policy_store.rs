@@ -45,7 +45,19 @@ pub struct InForce {
     /// Why this is the last good one and not the file.
     pub refused: Option<String>,
     /// What [`PolicyStore::remember`] has to write.
-    unsaved: Option<Good>,
+    pub unsaved: Unsaved,
+}
+
+/// What of the policy in force is not written down yet.
+#[derive(Debug, Default)]
+pub struct Unsaved(Option<Good>);
+
+impl Unsaved {
+    /// Whether all of it is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 /// A policy that may come into force. Only a [`PolicyStore`] makes one.
@@ -152,7 +164,7 @@ impl PolicyStore {
         let refused = match self.candidate_in_file(good.as_ref()) {
             Ok(Candidate { policy, good: new }) => {
                 let signers = new.signers.clone();
-                let unsaved = Some(new).filter(|new| good.as_ref() != Some(new));
+                let unsaved = Unsaved(Some(new).filter(|new| good.as_ref() != Some(new)));
                 return Ok(InForce { policy, signers, refused: None, unsaved });
             }
             Err(error) => error,
@@ -161,7 +173,7 @@ impl PolicyStore {
         match Policy::parse("the last good policy", &good.text) {
             Ok(policy) => {
                 let refused = Some(explain(&refused));
-                Ok(InForce { policy, signers: good.signers, refused, unsaved: None })
+                Ok(InForce { policy, signers: good.signers, refused, unsaved: Unsaved::default() })
             }
             Err(_) => Err(refused),
         }
@@ -250,7 +262,7 @@ impl PolicyStore {
             }
             return Err(refusal);
         }
-        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: None })
+        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: Unsaved::default() })
     }
 
     fn write_file(&self, good: &Good) -> Result<(), Refusal> {
@@ -268,15 +280,15 @@ impl PolicyStore {
     ///
     /// # Errors
     /// It could not be written.
-    pub fn remember(&self, in_force: &InForce) -> Result<(), Refusal> {
-        in_force.unsaved.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
+    pub fn remember(&self, unsaved: &Unsaved) -> Result<(), Refusal> {
+        unsaved.0.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
     }
 
     fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {
         let Some(path) = &self.last_good else { return Ok(()) };
         let write = || {
             if let Some(directory) = path.parent() {
-                layout::directory(directory, 0o700).map_err(io::Error::other)?;
+                layout::state_directory(directory).map_err(io::Error::other)?;
             }
             durable::write(path, good)
         };
@@ -383,7 +395,7 @@ mod tests {
         /// As at the agent's start.
         fn start(&self) -> Result<InForce, FilesError> {
             let in_force = self.store.load()?;
-            self.store.remember(&in_force).unwrap();
+            self.store.remember(&in_force.unsaved).unwrap();
             Ok(in_force)
         }
 

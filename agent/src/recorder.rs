@@ -5,29 +5,47 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use audit::{AuditKey, Event, Head, Limits, Log, Recovered};
+use audit::{AuditKey, Event, Head, Limits, Log, LogError, Recovered, Settings};
 
+use crate::accounts::Accounts;
 use crate::layout;
 use crate::supervisor::devices::explain;
 
 /// How long after a failure the log is tried again.
 const RETRY: Duration = Duration::from_secs(10);
+/// Members of this group may read the audit log, and thus verify it; without it, root alone.
+pub const AUDITOR_GROUP: &str = "bulkhead-auditor";
+/// The file in which how far the log went is remembered, outside the log's directory.
+const REMEMBERED: &str = "audit.head";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The agent's end of the log.
 #[derive(Debug)]
 pub struct Recorder {
-    dir: PathBuf,
-    key: PathBuf,
-    limits: Limits,
-    boot: String,
+    state: PathBuf,
+    settings: Settings,
     log: Option<Log>,
+    /// Why nothing is recorded, from the first cause on.
     problem: Option<String>,
-    /// What was wrong with the end of the log when it was opened.
+    /// What was wrong with the log when it was opened, since the agent runs.
     found: Recovered,
+    forgotten: Option<String>,
+    /// Why nothing may cross though the log can be written.
+    withheld: Option<String>,
     retry_at: Instant,
+}
+
+/// What stands between the first cause and the latest.
+const LAST_TRY: &str = "; at the last try: ";
+
+/// What is said of a state directory that is an older one.
+#[must_use]
+pub fn went_back(what: &str) -> String {
+    format!(
+        "THE STATE DIRECTORY WENT BACK: {what}. Somebody put back a backup, deleted or exchanged it; unless IT did so, call the security office"
+    )
 }
 
 /// Where the log of an agent lies.
@@ -42,19 +60,37 @@ pub fn key_file(state: &Path) -> PathBuf {
     state.join("keys").join("audit.key")
 }
 
+/// Where how far the log went is remembered in a directory.
+#[must_use]
+pub fn remembered_in(directory: &Path) -> PathBuf {
+    directory.join(REMEMBERED)
+}
+
 impl Recorder {
-    /// Opens the log. It is there even if that fails: then it records nothing, and says so.
+    /// Opens the log, which is remembered in its state directory alone. See [`Self::open_remembered`].
     #[must_use]
     pub fn open(state: &Path, limits: Limits) -> Self {
+        Self::open_remembered(state, limits, &[])
+    }
+
+    /// Opens the log. It is there even if that fails: then it records nothing, and says so. How far it went is remembered in these directories
+    /// besides the state's: whoever puts back or deletes all of the state has not done so there.
+    #[must_use]
+    pub fn open_remembered(state: &Path, limits: Limits, elsewhere: &[PathBuf]) -> Self {
         let boot = fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_owned();
+        let mut settings = Settings::new(&directory(state), limits, &boot);
+        let directories = std::iter::once(state).chain(elsewhere.iter().map(PathBuf::as_path));
+        settings.remembered_in = directories.map(remembered_in).collect();
+        settings.remembered_in.dedup();
+        settings.readers = Accounts::host().group(AUDITOR_GROUP).ok().flatten();
         let mut this = Self {
-            dir: directory(state),
-            key: key_file(state),
-            limits,
-            boot,
+            state: state.to_owned(),
+            settings,
             log: None,
             problem: None,
             found: Recovered::default(),
+            forgotten: None,
+            withheld: None,
             retry_at: Instant::now(),
         };
         this.try_open();
@@ -63,11 +99,15 @@ impl Recorder {
 
     fn try_open(&mut self) {
         let opened = (|| {
-            if let Some(keys) = self.key.parent() {
+            let key = key_file(&self.state);
+            if let Some(keys) = key.parent() {
                 layout::directory(keys, 0o700).map_err(|e| explain(&e))?;
             }
-            let key = AuditKey::open(&self.key).map_err(|e| explain(&e))?;
-            Log::open(&self.dir, key, self.limits, &self.boot).map_err(|e| explain(&e))
+            if let Some(group) = self.settings.readers {
+                layout::share(&self.state, group).map_err(|e| explain(&e))?;
+            }
+            let key = AuditKey::open(&key).map_err(|e| explain(&e))?;
+            Log::open_with(self.settings.clone(), key).map_err(|e| explain(&e))
         })();
         self.retry_at = Instant::now() + RETRY;
         match opened {
@@ -82,23 +122,72 @@ impl Recorder {
                         "THE AUDIT LOG IS BROKEN and kept as it is: {what}; look with `bulkhead audit verify`"
                     );
                 }
+                if let Some(what) = &found.went_back {
+                    tracing::error!("{}", went_back(what));
+                }
                 if self.problem.take().is_some() {
                     tracing::info!("the audit log can be written again");
                 }
-                (self.log, self.found) = (Some(log), found);
+                self.log = Some(log);
+                // What was found once is not forgotten because the log was opened anew.
+                self.found.torn = found.torn.or(self.found.torn);
+                self.found.broken = found.broken.or(self.found.broken.take());
+                self.found.went_back = found.went_back.or(self.found.went_back.take());
+                self.complain_of_forgetting();
             }
             Err(problem) => self.failed(problem),
         }
     }
 
+    /// Keeps the first cause: that the log cannot be opened anew is what comes of it.
     fn failed(&mut self, problem: String) {
-        if self.problem.as_ref() != Some(&problem) {
+        let Some(first) = &mut self.problem else {
             tracing::error!("nothing may cross, as the audit log cannot be written: {problem}");
-        }
-        // Set by the first failure alone: whoever records often must not put the next try off for ever.
-        if self.problem.replace(problem).is_none() {
+            self.problem = Some(problem);
+            // Set by the first failure alone: whoever records often must not put the next try off for ever.
             self.retry_at = Instant::now() + RETRY;
+            return;
+        };
+        let cause = first.split(LAST_TRY).next().unwrap_or_default();
+        if problem == cause || problem == *first {
+            return;
         }
+        let both = format!("{cause}{LAST_TRY}{problem}");
+        if *first != both {
+            tracing::error!("the audit log still cannot be written: {problem}");
+            *first = both;
+        }
+    }
+
+    fn complain_of_forgetting(&mut self) {
+        let now = self.log.as_ref().and_then(Log::forgotten).map(str::to_owned);
+        if now != self.forgotten
+            && let Some(why) = &now
+        {
+            tracing::warn!("how far the audit log goes cannot be remembered beside it: {why}");
+        }
+        self.forgotten = now;
+    }
+
+    /// Signs what has been without a signature for long enough.
+    pub fn turn(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        match log.sign_if_due() {
+            Ok(()) => self.complain_of_forgetting(),
+            Err(error) => self.failed(explain(&error)),
+        }
+    }
+
+    /// In what time [`Self::turn`] has something to do.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.log.as_ref()?.checkpoint_in()
+    }
+
+    /// The highest time seen: by it, and not by a wall clock that may have been set back, expiry is judged.
+    #[must_use]
+    pub fn highest_time(&self) -> SystemTime {
+        self.log.as_ref().map_or_else(SystemTime::now, Log::highest_time)
     }
 
     /// Records events; when this is `Ok` they are on the disk.
@@ -106,35 +195,54 @@ impl Recorder {
     /// # Errors
     /// Why they are not. Whatever they would have permitted must not happen.
     pub fn record(&mut self, events: &[Event]) -> Result<(), String> {
+        match &self.withheld {
+            Some(why) => Err(why.clone()),
+            None => self.append(events),
+        }
+    }
+
+    /// Lets nothing cross for another reason than the log, or no longer; whether that is news.
+    pub fn withhold(&mut self, why: Option<String>) -> bool {
+        let news = self.withheld != why;
+        self.withheld = why;
+        news
+    }
+
+    fn append(&mut self, events: &[Event]) -> Result<(), String> {
         if (self.log.is_none() || self.problem.is_some()) && Instant::now() >= self.retry_at {
             self.log = None;
             self.try_open();
         }
-        let unavailable = || self.problem.clone().unwrap_or_default();
-        let Some(log) = &mut self.log else { return Err(unavailable()) };
+        let Some(log) = &mut self.log else {
+            return Err(self.problem.clone().unwrap_or_default());
+        };
         match log.append(events) {
             Ok(_) => {
                 self.problem = None;
+                self.complain_of_forgetting();
                 Ok(())
             }
+            // The cause is known already, and this is what came of it.
+            Err(LogError::Failed(_)) if self.problem.is_some() => {
+                Err(self.problem.clone().unwrap_or_default())
+            }
             Err(error) => {
-                let problem = explain(&error);
-                self.failed(problem.clone());
-                Err(problem)
+                self.failed(explain(&error));
+                Err(self.problem.clone().unwrap_or_default())
             }
         }
     }
 
     /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends.
     pub fn note(&mut self, events: &[Event]) {
-        // `record` has said it, and `status` goes on saying it.
-        let _ = self.record(events);
+        // `append` has said it, and `status` goes on saying it.
+        let _ = self.append(events);
     }
 
-    /// Why nothing is recorded.
+    /// Why nothing is recorded, or may cross.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
+        self.problem.as_deref().or(self.withheld.as_deref())
     }
 
     /// What was wrong with the log when it was opened.
@@ -196,7 +304,7 @@ mod tests {
         recorder.retry_at = Instant::now();
         recorder.record(&[Event::new("test")]).unwrap();
         assert!(recorder.problem().is_none());
-        assert_eq!(recorder.head().unwrap().seq, 1);
+        assert_eq!(recorder.head().unwrap().seq, 3, "opened, signed, tested");
         recorder.close();
         let key = fs::metadata(key_file(dir.path())).unwrap();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);

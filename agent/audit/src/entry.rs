@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::time::{Micros, Stamp};
+
 /// Longest line, in bytes. What would be longer is not an event but an attack on the log.
 pub const LINE_MAX: usize = 64 << 10;
 
@@ -96,6 +98,7 @@ impl Event {
 struct Line<'a> {
     seq: u64,
     time: &'a str,
+    monotonic_us: u64,
     boot: &'a str,
     kind: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,12 +115,19 @@ struct Line<'a> {
 }
 
 /// The line of an event, with its newline, and its hash.
-pub(crate) fn line(seq: u64, time: &str, boot: &str, event: &Event, prev: Hash) -> (Vec<u8>, Hash) {
+pub(crate) fn line(
+    seq: u64,
+    stamp: Stamp,
+    boot: &str,
+    event: &Event,
+    prev: Hash,
+) -> (Vec<u8>, Hash) {
     let Event { kind, domain, verdict, rule, policy, detail } = event;
     let prev = prev.to_string();
     let fields = Line {
         seq,
-        time,
+        time: &stamp.wall.to_string(),
+        monotonic_us: stamp.highest.0,
         boot,
         kind,
         domain,
@@ -140,8 +150,11 @@ pub(crate) fn line(seq: u64, time: &str, boot: &str, event: &Event, prev: Hash) 
 pub struct Entry {
     /// Counts from 1, without a gap.
     pub seq: u64,
-    /// RFC 3339, UTC, microseconds.
+    /// The wall clock: RFC 3339, UTC, microseconds.
     pub time: String,
+    /// The highest time seen, in microseconds since 1970, UTC; entries of format 1 have none.
+    #[serde(default)]
+    pub monotonic_us: Option<u64>,
     /// Which boot of the PC.
     pub boot: String,
     /// What happened.
@@ -187,10 +200,53 @@ impl Entry {
     /// Whether `line`, from which this was read, has the hash it says.
     #[must_use]
     pub fn hash_holds(&self, line: &[u8]) -> bool {
-        let Some(at) = line.len().checked_sub(HASH_TAIL + HASH_KEY.len()) else { return false };
-        let (Some(body), Some(tail)) = (line.get(..at), line.get(at..)) else { return false };
-        let digest = Sha256::new_with_prefix(body).chain_update(b"}").finalize();
-        let hash = Hash(digest.into());
-        tail == format!("{HASH_KEY}{hash}\"}}").as_bytes() && self.hash() == Some(hash)
+        hash_of(line).is_some_and(|hash| self.hash() == Some(hash))
+    }
+
+    /// The two times it has; `None` for an entry of format 1.
+    pub(crate) fn stamp(&self) -> Option<Stamp> {
+        let wall = Micros::parse(&self.time)?;
+        self.monotonic_us.map(|highest| Stamp { wall, highest: Micros(highest) })
+    }
+}
+
+/// The hash that stands at the end of a line, if it is that of the rest of the line.
+fn hash_of(line: &[u8]) -> Option<Hash> {
+    let at = line.len().checked_sub(HASH_TAIL + HASH_KEY.len())?;
+    let (body, tail) = (line.get(..at)?, line.get(at..)?);
+    let digest = Sha256::new_with_prefix(body).chain_update(b"}").finalize();
+    let hash = Hash(digest.into());
+    let claimed = tail.strip_prefix(HASH_KEY.as_bytes())?.strip_suffix(b"\"}")?;
+    let claimed: Hash = std::str::from_utf8(claimed).ok()?.parse().ok()?;
+    (claimed == hash).then_some(hash)
+}
+
+/// What a line says that the chain depends on, borrowed from it; the rest is only looked at for being well-formed.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Link<'a> {
+    pub(crate) seq: u64,
+    pub(crate) time: &'a str,
+    #[serde(default)]
+    pub(crate) monotonic_us: Option<u64>,
+    pub(crate) kind: &'a str,
+    prev: &'a str,
+    hash: &'a str,
+}
+
+impl<'a> Link<'a> {
+    pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+
+    pub(crate) fn prev(&self) -> Option<Hash> {
+        self.prev.parse().ok()
+    }
+
+    pub(crate) fn hash(&self) -> Option<Hash> {
+        self.hash.parse().ok()
+    }
+
+    pub(crate) fn hash_holds(&self, line: &[u8]) -> bool {
+        hash_of(line).is_some_and(|hash| self.hash() == Some(hash))
     }
 }

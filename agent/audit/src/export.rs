@@ -49,9 +49,12 @@ impl Filter {
 #[must_use]
 pub fn rfc5424(entry: &Entry, host: &str) -> String {
     let severity = match (entry.verdict.as_deref(), entry.kind.as_str()) {
-        (Some("deny"), _) | (_, "chain-broken" | "policy-refused" | "torn-tail-repaired") => {
-            WARNING
-        }
+        (Some("deny"), _)
+        | (
+            _,
+            "chain-broken" | "clock-step" | "policy-refused" | "state-went-back"
+            | "torn-tail-repaired",
+        ) => WARNING,
         (Some(_), _) => NOTICE,
         _ => INFO,
     };

@@ -11,14 +11,23 @@ use zeroize::Zeroizing;
 use crate::entry::{Hash, from_hex};
 
 /// What every signed message begins with.
-const PURPOSE: &[u8] = b"Bulkhead audit checkpoint, format 1\0";
+const PURPOSE: &[u8] = b"Bulkhead audit checkpoint, format 2\0";
+/// The same in logs of format 1, which are still verified and not written any more.
+const PURPOSE_1: &[u8] = b"Bulkhead audit checkpoint, format 1\0";
+/// The public half in the log's own directory, for whoever has no more than that.
+pub const PUBLIC_FILE: &str = "audit.pub";
 const SECRET: &str = "ed25519-audit-secret:";
 const PUBLIC: &str = "ed25519-audit:";
 /// Longest key file, in bytes.
 const FILE_MAX: u64 = 1024;
 
-fn message(seq: u64, prev: Hash) -> Vec<u8> {
-    [PURPOSE, &seq.to_be_bytes(), &prev.0].concat()
+/// What is signed: a checkpoint's line as it would be without its signature, by its hash.
+fn message(unsigned: Hash) -> Vec<u8> {
+    [PURPOSE, &unsigned.0].concat()
+}
+
+fn message_1(seq: u64, prev: Hash) -> Vec<u8> {
+    [PURPOSE_1, &seq.to_be_bytes(), &prev.0].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -88,8 +97,8 @@ impl AuditKey {
         PublicKey(self.0.verifying_key())
     }
 
-    pub(crate) fn sign(&self, seq: u64, prev: Hash) -> String {
-        hex(&self.0.sign(&message(seq, prev)).to_bytes())
+    pub(crate) fn sign(&self, unsigned: Hash) -> String {
+        hex(&self.0.sign(&message(unsigned)).to_bytes())
     }
 }
 
@@ -117,9 +126,18 @@ impl PublicKey {
         format!("{PUBLIC}{}", hex(self.0.as_bytes()))
     }
 
-    pub(crate) fn verifies(&self, seq: u64, prev: Hash, signature: &str) -> bool {
+    pub(crate) fn verifies(&self, unsigned: Hash, signature: &str) -> bool {
+        self.signed(&message(unsigned), signature)
+    }
+
+    /// As format 1 had it.
+    pub(crate) fn verifies_1(&self, seq: u64, prev: Hash, signature: &str) -> bool {
+        self.signed(&message_1(seq, prev), signature)
+    }
+
+    fn signed(&self, message: &[u8], signature: &str) -> bool {
         from_hex::<64>(signature).is_some_and(|bytes| {
-            self.0.verify_strict(&message(seq, prev), &Signature::from_bytes(&bytes)).is_ok()
+            self.0.verify_strict(message, &Signature::from_bytes(&bytes)).is_ok()
         })
     }
 }

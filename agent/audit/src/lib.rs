@@ -8,28 +8,48 @@
 //!  | hash   |   | hash   |       | hash       |   | hash   |
 //!  +--------+   +--------+       +------------+   +--------+
 //!                                      |
-//!                                      +--> head: seq and hash of the last checkpoint, to be kept off the PC
+//!                                      +--> head: seq and hash of the last checkpoint
 //! ```
 //!
 //! `hash` is the SHA-256 of the line without its `hash` member, byte for byte, and `prev` is the `hash` of the line before: a changed,
 //! missing, added or moved line breaks the chain where it stands. A checkpoint's Ed25519 signature says that this PC wrote all
-//! that is before it. What is cut off behind the last entry leaves a chain that holds: that is what the head is for.
+//! that is before it, and the checkpoint itself. There is one where the log is opened (after `log-opened`), where it is closed (after `log-closed`), every
+//! 256 entries, and a minute after the first entry that has none. What is after the last one is not signed: [`verify()`] counts it, and takes it for tampering
+//! once it is older than a checkpoint should have been. What is cut off leaves a chain that holds: that is what heads are for, beside the log, elsewhere on
+//! the PC, and off it.
+//!
+//! An entry has two times: what the wall clock said, and the highest time seen, which never goes back. A step of the
+//! wall clock is an entry of its own (`clock-step`).
+//!
+//! **Formats.** Logs of format 1 had one time and no checkpoint where they were opened. They are verified by what they have, and a log
+//! that began so goes on in format 2; nothing of format 1 is accepted after that.
 //!
 //! [`Log::append`] returns when the entries are on the disk. An effect that an entry permits happens after that, or not at all: a log
 //! that once failed to write fails until it is opened anew.
 #![forbid(unsafe_code)]
 
+mod batch;
+mod checkpoint;
 mod entry;
 mod export;
 mod files;
+mod head;
 mod key;
+mod lock;
 mod log;
 mod read;
+mod recover;
+mod time;
 mod verify;
 
+pub use checkpoint::CHECKPOINT_AFTER;
 pub use entry::{Entry, Event, LINE_MAX};
 pub use export::{Filter, rfc5424};
-pub use key::{AuditKey, KeyError, PublicKey};
-pub use log::{Limits, Log, LogError, Recovered, WhenFull};
+pub use head::{Head, Remembered};
+pub use key::{AuditKey, KeyError, PUBLIC_FILE, PublicKey};
+pub use lock::DirectoryLock;
+pub use log::{Limits, Log, LogError, Settings, WhenFull};
 pub use read::{Reader, each};
-pub use verify::{Break, Head, Summary, verify};
+pub use recover::Recovered;
+pub use time::Reading;
+pub use verify::{Break, Summary, verify, verify_at};

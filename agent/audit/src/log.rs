@@ -1,17 +1,24 @@
 //! Writing: one line an event, on the disk before it is told to have been written.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::entry::{self, Entry, Event, Hash, LINE_MAX};
+use crate::batch::Batch;
+use crate::checkpoint::{self, CHECKPOINT_AFTER};
+use crate::entry::{Event, Hash, LINE_MAX};
 use crate::files::{self, LogFile};
-use crate::key::AuditKey;
-use crate::read::{Line, Reader};
-use crate::verify::Head;
+use crate::head::{self, Head, Remembered};
+use crate::key::{AuditKey, PUBLIC_FILE};
+use crate::lock::DirectoryLock;
+use crate::recover::{End, Recovered};
+use crate::time::{Clock, Micros, Reading, Stamp, Step};
+
+/// The format written: entries with two times, and checkpoints at the beginning and the end of each run.
+const FORMAT: u64 = 2;
 
 /// What happens when the log has reached its size and nothing in it is old enough to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +52,7 @@ impl Default for Limits {
             total_bytes: 8 << 30,
             keep_for: Duration::from_secs(761 * 86_400),
             when_full: WhenFull::Stop,
-            checkpoint_every: 256,
+            checkpoint_every: checkpoint::EVERY,
         }
     }
 }
@@ -62,9 +69,12 @@ pub enum LogError {
         #[source]
         source: io::Error,
     },
-    /// It failed before.
-    #[error("the audit log could not be written before: it is tried again when it is opened anew")]
-    Failed,
+    /// It failed before, for this reason.
+    #[error("{0}; it is tried again when the log is opened anew")]
+    Failed(String),
+    /// Another writer has it open: two would fork the chain for good.
+    #[error("another bulkhead-agent writes the audit log {}: stop it first, or give this one a --state of its own", .0.display())]
+    InUse(PathBuf),
     /// The log's own limit.
     #[error(
         "the audit log has reached its {0} bytes and nothing in it is old enough to go: raise the limit, move old files to the archive, or let the oldest be dropped"
@@ -75,22 +85,49 @@ pub enum LogError {
     TooLong(&'static str),
 }
 
-/// What was found and done when a log was opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovered {
-    /// Bytes of a last line that was not written whole, put aside.
-    pub torn: Option<u64>,
-    /// What else is wrong with the end of the log. It is kept, and the log goes on in a new file.
-    pub broken: Option<String>,
+/// Which log is opened, and how.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its directory, which is made if need be.
+    pub dir: PathBuf,
+    /// How much is kept.
+    pub limits: Limits,
+    /// Which boot of the PC this is.
+    pub boot: String,
+    /// Files outside the directory in which how far the log went is remembered.
+    pub remembered_in: Vec<PathBuf>,
+    /// A group of the host that may read the log.
+    pub readers: Option<u32>,
+    /// The clocks.
+    pub clock: fn() -> Reading,
 }
 
-/// A log that is open for writing. There is one writer at a time: the agent's lock sees to that.
+impl Settings {
+    /// A log that is remembered nowhere else and that root alone may read.
+    #[must_use]
+    pub fn new(dir: &Path, limits: Limits, boot: &str) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            limits,
+            boot: boot.to_owned(),
+            remembered_in: Vec::new(),
+            readers: None,
+            clock: Reading::now,
+        }
+    }
+
+    fn mode(&self, bits: u32) -> u32 {
+        if self.readers.is_some() { bits } else { bits & 0o700 }
+    }
+}
+
+/// A log that is open for writing. There is one writer at a time: it holds a lock on the directory.
 #[derive(Debug)]
 pub struct Log {
-    dir: PathBuf,
+    settings: Settings,
     key: AuditKey,
-    limits: Limits,
-    boot: String,
+    /// Held, not read.
+    _lock: DirectoryLock,
     file: Option<File>,
     /// Bytes of the file that is written to, and of the others.
     bytes: u64,
@@ -98,12 +135,16 @@ pub struct Log {
     /// The last entry.
     seq: u64,
     hash: Hash,
-    since_checkpoint: u64,
-    failed: bool,
+    clock: Clock,
+    /// Entries since the last checkpoint, and the highest time seen at the first of them.
+    unsigned: u64,
+    unsigned_from: Option<Micros>,
+    failed: Option<String>,
+    forgotten: Option<String>,
 }
 
 impl Log {
-    /// Opens the log in `dir`, which is made if need be, and repairs its end. `boot` says which boot of the PC this is.
+    /// Opens the log in `dir` as [`Settings::new`] has it.
     ///
     /// # Errors
     /// It cannot be read or written.
@@ -113,35 +154,78 @@ impl Log {
         limits: Limits,
         boot: &str,
     ) -> Result<(Self, Recovered), LogError> {
-        let failed = |source| LogError::Write { path: dir.to_owned(), source };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-        let mut end = End::find(dir).map_err(failed)?;
-        let head = Head::read(dir);
-        if let Some(head) = head.filter(|head| head.seq > end.seq && end.broken.is_none()) {
-            end.broken =
-                Some(format!("it ends at entry {}, and there was an entry {}", end.seq, head.seq));
+        Self::open_with(Settings::new(dir, limits, boot), key)
+    }
+
+    /// Opens a log, repairs its end, and signs that it was opened.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn open_with(settings: Settings, key: AuditKey) -> Result<(Self, Recovered), LogError> {
+        let dir = &settings.dir;
+        let failed = |source| LogError::Write { path: dir.clone(), source };
+        let mode = settings.mode(0o750);
+        fs::DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(failed)?;
+        let lock = DirectoryLock::take(dir)
+            .map_err(failed)?
+            .ok_or_else(|| LogError::InUse(dir.clone()))?;
+        if settings.readers.is_some() {
+            fchown(&lock.0, None, settings.readers)
+                .and_then(|()| lock.0.set_permissions(Permissions::from_mode(mode)))
+                .map_err(failed)?;
         }
+        let public = format!("{}\n", key.public().text());
+        head::replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;
+        let remembered: Vec<Remembered> =
+            settings.remembered_in.iter().filter_map(|path| Remembered::read(path)).collect();
+        let mut end = End::find(dir).map_err(failed)?;
+        end.compare(dir, &remembered, &key.public()).map_err(failed)?;
+        let now = (settings.clock)();
+        let (clock, stamp, step) = Clock::start(end.highest, end.wall, now);
         let mut log = Self {
-            dir: dir.to_owned(),
             key,
-            limits,
-            boot: boot.to_owned(),
+            _lock: lock,
             file: None,
             bytes: 0,
             others: end.bytes,
             seq: end.seq,
             hash: end.hash,
-            since_checkpoint: 0,
-            failed: false,
+            clock,
+            unsigned: 0,
+            unsigned_from: None,
+            failed: None,
+            forgotten: None,
+            settings,
         };
-        let recovered = Recovered { torn: end.torn, broken: end.broken };
-        if let Some(bytes) = recovered.torn {
-            log.append(&[Event::new("torn-tail-repaired").with("bytes", bytes)])?;
+        // From here on a log without a head is one whose head was taken away.
+        if Head::read(&log.settings.dir).is_none() {
+            log.write_head()
+                .map_err(|source| LogError::Write { path: log.settings.dir.clone(), source })?;
         }
-        if let Some(what) = &recovered.broken {
-            log.append(&[Event::new("chain-broken").with("what", what.as_str())])?;
+        log.note_opening(&end.found, Batch::new(&log, clock, stamp, step))?;
+        Ok((log, end.found))
+    }
+
+    /// All that was found, in one piece and signed.
+    fn note_opening(&mut self, found: &Recovered, mut batch: Batch) -> Result<(), LogError> {
+        let mut opened = Event::new("log-opened").with("format", FORMAT);
+        if found.unsigned > 0 {
+            opened = opened.with("unsigned", found.unsigned);
         }
-        Ok((log, recovered))
+        batch.push(&opened)?;
+        if let Some(bytes) = found.torn {
+            batch.push(&Event::new("torn-tail-repaired").with("bytes", bytes))?;
+        }
+        if let Some(what) = &found.broken {
+            batch.push(&Event::new("chain-broken").with("what", what.as_str()))?;
+        }
+        if let Some(what) = &found.went_back {
+            batch.push(&Event::new("state-went-back").with("what", what.as_str()))?;
+        }
+        batch.sign(&self.key);
+        // Somebody who opens a full log again and again adds nothing to it.
+        self.to_drop(batch.text.len())?;
+        self.commit(batch)
     }
 
     /// Records events, all of them or none that anybody was told of. When this returns they are on the disk.
@@ -149,39 +233,26 @@ impl Log {
     /// # Errors
     /// They are not, and what they would have permitted must not happen.
     pub fn append(&mut self, events: &[Event]) -> Result<RangeInclusive<u64>, LogError> {
-        if self.failed {
-            return Err(LogError::Failed);
-        }
-        let first = self.seq + 1;
-        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let (mut seq, mut hash) = (self.seq, self.hash);
-        let mut text = Vec::new();
+        self.check()?;
+        let mut batch = self.batch();
+        let first = batch.seq + 1;
         for event in events {
-            let (line, own) = entry::line(seq + 1, &time, &self.boot, event, hash);
-            if line.len() > LINE_MAX {
-                return Err(LogError::TooLong(event.kind));
-            }
-            text.extend_from_slice(&line);
-            (seq, hash) = (seq + 1, own);
+            batch.push(event)?;
         }
-        let last = seq;
-        let mut since = self.since_checkpoint + last - self.seq;
-        if since >= self.limits.checkpoint_every {
-            let (line, own) = self.checkpoint(seq + 1, &time, hash);
-            text.extend_from_slice(&line);
-            (seq, hash, since) = (seq + 1, own, 0);
+        let last = batch.seq;
+        if batch.unsigned >= self.settings.limits.checkpoint_every
+            || batch.unsigned_for() >= CHECKPOINT_AFTER
+        {
+            batch.sign(&self.key);
         }
-        self.make_room(text.len())?;
+        let before = self.seq;
+        self.make_room(batch.text.len())?;
         // Making room records what was dropped, which comes before.
-        if first != self.seq + 1 {
+        if self.seq != before {
             return self.append(events);
         }
-        self.write(&text)?;
-        (self.seq, self.hash, self.since_checkpoint) = (seq, hash, since);
-        if since == 0 {
-            self.write_head();
-        }
-        if self.bytes >= self.limits.file_bytes {
+        self.commit(batch)?;
+        if self.bytes >= self.settings.limits.file_bytes {
             self.close_file()?;
         }
         Ok(first..=last)
@@ -193,46 +264,104 @@ impl Log {
         Head { seq: self.seq, hash: self.hash }
     }
 
-    /// Ends the log with a checkpoint.
+    /// The highest time seen: by it, and not by a wall clock that may have been set back, expiry is judged.
+    #[must_use]
+    pub fn highest_time(&self) -> SystemTime {
+        self.clock.highest((self.settings.clock)()).system()
+    }
+
+    /// In what time [`Log::sign_if_due`] has something to do; `None` while everything is signed.
+    #[must_use]
+    pub fn checkpoint_in(&self) -> Option<Duration> {
+        let from = self.unsigned_from.filter(|_| self.failed.is_none())?;
+        let unsigned_for = self.clock.passed((self.settings.clock)()).after(from);
+        Some(CHECKPOINT_AFTER.saturating_sub(unsigned_for))
+    }
+
+    /// Signs what has been without a signature for [`CHECKPOINT_AFTER`].
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn sign_if_due(&mut self) -> Result<(), LogError> {
+        if self.checkpoint_in() != Some(Duration::ZERO) {
+            return Ok(());
+        }
+        self.check()?;
+        let mut batch = self.batch();
+        batch.sign(&self.key);
+        self.commit(batch)
+    }
+
+    /// Why how far the log goes could not be remembered outside its directory.
+    #[must_use]
+    pub fn forgotten(&self) -> Option<&str> {
+        self.forgotten.as_deref()
+    }
+
+    /// Ends the log: an entry says so, and a checkpoint signs it.
     ///
     /// # Errors
     /// It could not be written.
     pub fn close(mut self) -> Result<Head, LogError> {
-        self.close_file()?;
+        self.check()?;
+        let mut batch = self.batch();
+        batch.push(&Event::new("log-closed"))?;
+        batch.sign(&self.key);
+        self.commit(batch)?;
         Ok(self.head())
     }
 
-    fn checkpoint(&self, seq: u64, time: &str, prev: Hash) -> (Vec<u8>, Hash) {
-        let event = Event::new("checkpoint").with("signature", self.key.sign(seq, prev));
-        entry::line(seq, time, &self.boot, &event, prev)
+    fn check(&self) -> Result<(), LogError> {
+        self.failed.as_ref().map_or(Ok(()), |why| Err(LogError::Failed(why.clone())))
+    }
+
+    fn read_clock(&self) -> (Clock, (Stamp, Option<Step>)) {
+        let mut clock = self.clock;
+        let stamped = clock.stamp((self.settings.clock)());
+        (clock, stamped)
+    }
+
+    fn batch(&self) -> Batch {
+        let (clock, (stamp, step)) = self.read_clock();
+        Batch::new(self, clock, stamp, step)
     }
 
     /// Signs what there is; the next entry goes to a new file.
     fn close_file(&mut self) -> Result<(), LogError> {
-        if self.failed {
-            return Err(LogError::Failed);
-        }
-        if self.since_checkpoint > 0 {
-            let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-            let (line, hash) = self.checkpoint(self.seq + 1, &time, self.hash);
-            self.write(&line)?;
-            (self.seq, self.hash, self.since_checkpoint) = (self.seq + 1, hash, 0);
-            self.write_head();
+        if self.unsigned > 0 {
+            let mut batch = self.batch();
+            batch.sign(&self.key);
+            self.commit(batch)?;
         }
         self.file = None;
         self.others += std::mem::take(&mut self.bytes);
         Ok(())
     }
 
+    fn commit(&mut self, batch: Batch) -> Result<(), LogError> {
+        self.write(&batch.text)?;
+        (self.seq, self.hash, self.clock) = (batch.seq, batch.hash, batch.clock);
+        (self.unsigned, self.unsigned_from) = (batch.unsigned, batch.unsigned_from);
+        if self.unsigned == 0 {
+            self.remember(batch.stamp.highest);
+        }
+        Ok(())
+    }
+
     fn write(&mut self, text: &[u8]) -> Result<(), LogError> {
-        let path = files::path(&self.dir, self.seq + 1);
+        let path = files::path(&self.settings.dir, self.seq + 1);
+        let (mode, readers) = (self.settings.mode(0o640), self.settings.readers);
         let mut write = || -> io::Result<File> {
             let mut file = match self.file.take() {
                 Some(file) => file,
                 None => {
                     let mut options = OpenOptions::new();
-                    let file = options.append(true).create_new(true).mode(0o600).open(&path)?;
-                    files::sync(&self.dir)?;
+                    let file = options.append(true).create_new(true).mode(mode).open(&path)?;
+                    if readers.is_some() {
+                        fchown(&file, None, readers)?;
+                        file.set_permissions(Permissions::from_mode(mode))?;
+                    }
+                    files::sync(&self.settings.dir)?;
                     file
                 }
             };
@@ -247,139 +376,95 @@ impl Log {
                 Ok(())
             }
             Err(source) => {
-                self.failed = true;
-                Err(LogError::Write { path: self.dir.clone(), source })
+                let error = LogError::Write { path: self.settings.dir.clone(), source };
+                self.failed = Some(explain(&error));
+                Err(error)
             }
         }
     }
 
-    /// A second witness of how far the log went. The chain does not depend on it.
-    fn write_head(&self) {
-        let _ = self.head().write(&self.dir);
+    /// Further witnesses of how far the log went. The chain does not depend on them.
+    fn remember(&mut self, highest: Micros) {
+        let beside = self.write_head().map_err(|error| format!("the log's head: {error}"));
+        let this = Remembered { head: self.head(), highest, key: Some(self.key.public()) };
+        let elsewhere =
+            self.settings.remembered_in.iter().map(|path| {
+                this.write(path).map_err(|error| format!("{}: {error}", path.display()))
+            });
+        self.forgotten = std::iter::once(beside).chain(elsewhere).find_map(Result::err);
+    }
+
+    fn write_head(&self) -> io::Result<()> {
+        // Beside entries whose readers were chosen, it tells no more than they do.
+        self.head().write(&self.settings.dir, 0o644)
     }
 
     /// Lets the oldest files go if they may, until `more` bytes fit.
     fn make_room(&mut self, more: usize) -> Result<(), LogError> {
-        let more = u64::try_from(more).unwrap_or(u64::MAX);
-        while self.others.saturating_add(self.bytes).saturating_add(more) > self.limits.total_bytes
-        {
-            let failed = |source| LogError::Write { path: self.dir.clone(), source };
-            let files = files::list(&self.dir).map_err(failed)?;
-            // The file that is written to stays.
-            let [oldest, _, ..] = files.as_slice() else {
-                return Err(LogError::Full(self.limits.total_bytes));
-            };
-            let metadata = fs::metadata(&oldest.path).map_err(failed)?;
-            let age = metadata.modified().ok().and_then(|at| at.elapsed().ok());
-            let young = age.unwrap_or_default() < self.limits.keep_for;
-            if young && self.limits.when_full == WhenFull::Stop {
-                return Err(LogError::Full(self.limits.total_bytes));
-            }
-            self.drop_file(oldest, metadata.len())?;
+        while let Some((oldest, end)) = self.to_drop(more)? {
+            self.drop_file(&oldest, &end)?;
         }
         Ok(())
+    }
+
+    /// The oldest file, if `more` bytes do not fit and it may go; an error if it may not.
+    fn to_drop(&self, more: usize) -> Result<Option<(LogFile, End)>, LogError> {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        let (dir, limits) = (&self.settings.dir, self.settings.limits);
+        if self.others.saturating_add(self.bytes).saturating_add(more) <= limits.total_bytes {
+            return Ok(None);
+        }
+        let failed = |source| LogError::Write { path: dir.clone(), source };
+        let mut files = files::list(dir).map_err(failed)?;
+        // The file that is written to stays.
+        if files.len() < 2 {
+            return Err(LogError::Full(limits.total_bytes));
+        }
+        let oldest = files.swap_remove(0);
+        let end = End::of(&oldest).map_err(failed)?;
+        let age = self.clock.highest((self.settings.clock)()).after(end.highest);
+        if age < limits.keep_for && limits.when_full == WhenFull::Stop {
+            return Err(LogError::Full(limits.total_bytes));
+        }
+        Ok(Some((oldest, end)))
     }
 
     /// Records that a file goes, then removes it.
-    fn drop_file(&mut self, file: &LogFile, bytes: u64) -> Result<(), LogError> {
-        let last =
-            End::of(file).map_err(|source| LogError::Write { path: file.path.clone(), source })?;
-        let gone = Event::new("oldest-dropped")
-            .with("first", file.first)
-            .with("last", last.seq)
-            .with("last_hash", last.hash.to_string());
-        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
-        let (line, hash) = entry::line(self.seq + 1, &time, &self.boot, &gone, self.hash);
-        self.write(&line)?;
-        (self.seq, self.hash) = (self.seq + 1, hash);
-        self.since_checkpoint += 1;
+    fn drop_file(&mut self, file: &LogFile, last: &End) -> Result<(), LogError> {
+        let failed = |source| LogError::Write { path: file.path.clone(), source };
+        let bytes = fs::metadata(&file.path).map_err(failed)?.len();
+        let mut batch = self.batch();
+        batch.push(
+            &Event::new("oldest-dropped")
+                .with("first", file.first)
+                .with("last", last.seq)
+                .with("last_hash", last.hash.to_string()),
+        )?;
+        self.commit(batch)?;
         fs::remove_file(&file.path)
-            .and_then(|()| files::sync(&self.dir))
-            .map_err(|source| LogError::Write { path: file.path.clone(), source })?;
+            .and_then(|()| files::sync(&self.settings.dir))
+            .map_err(failed)?;
         self.others = self.others.saturating_sub(bytes);
         Ok(())
     }
-}
 
-/// Where a log ends.
-#[derive(Debug, Default)]
-struct End {
-    seq: u64,
-    hash: Hash,
-    /// Bytes of all files.
-    bytes: u64,
-    torn: Option<u64>,
-    broken: Option<String>,
-}
-
-impl End {
-    /// The end of a directory's log. A torn tail is put aside; an empty file, which a crash can leave, goes.
-    fn find(dir: &Path) -> io::Result<Self> {
-        let mut torn = None;
-        let mut files = files::list(dir)?;
-        while let Some(file) = files.last() {
-            let (path, mut end) = (&file.path, Self::of(file)?);
-            if let Some(bytes) = end.torn {
-                put_aside(path, bytes)?;
-                torn = Some(torn.unwrap_or(0) + bytes);
-            }
-            if end.seq == 0 && end.broken.is_none() {
-                fs::remove_file(path)?;
-                files::sync(dir)?;
-                files.pop();
-                continue;
-            }
-            end.torn = torn;
-            for file in &files {
-                end.bytes += fs::metadata(&file.path)?.len();
-            }
-            return Ok(end);
-        }
-        Ok(Self { torn, ..Self::default() })
+    /// What a batch goes on from.
+    pub(crate) fn position(&self) -> (u64, Hash, u64, Option<Micros>) {
+        (self.seq, self.hash, self.unsigned, self.unsigned_from)
     }
 
-    /// The end of one file, whose entries are checked among themselves.
-    fn of(file: &LogFile) -> io::Result<Self> {
-        let path = &file.path;
-        let mut reader = Reader::open(path)?;
-        let mut end = Self::default();
-        let mut number = 0;
-        while let Some(line) = reader.line()? {
-            number += 1;
-            let Line::Whole(line) = line else {
-                end.torn = Some(fs::metadata(path)?.len().saturating_sub(reader.whole));
-                break;
-            };
-            let expected = if number == 1 { file.first } else { end.seq + 1 };
-            let entry = Entry::parse(&line);
-            let follows = entry.as_ref().is_some_and(|entry| {
-                let chained = number == 1 || entry.prev() == Some(end.hash);
-                entry.seq == expected && chained && entry.hash_holds(&line)
-            });
-            if !follows && end.broken.is_none() {
-                end.broken = Some(format!("{} line {number} does not hold", path.display()));
-            }
-            // Beyond a break the lines are counted, so that no file gets a name that was used.
-            end.seq = expected;
-            end.hash = entry.and_then(|entry| entry.hash()).unwrap_or_default();
-        }
-        Ok(end)
+    pub(crate) fn boot(&self) -> &str {
+        &self.settings.boot
     }
 }
 
-/// Moves the last `bytes` of a file into one beside it.
-fn put_aside(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let whole = file.metadata()?.len().saturating_sub(bytes);
-    file.seek(SeekFrom::Start(whole))?;
-    let beside = (1..)
-        .map(|number: u32| path.with_extension(format!("jsonl.torn-{number}")))
-        .find(|beside| !beside.exists());
-    if let Some(beside) = beside {
-        let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
-        io::copy(&mut (&mut file).take(bytes), &mut copy)?;
-        copy.sync_all()?;
+/// An error with its causes.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
     }
-    file.set_len(whole)?;
-    file.sync_all()
+    text
 }

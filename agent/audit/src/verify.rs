@@ -4,61 +4,22 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
-use crate::entry::{Entry, Hash};
+use crate::checkpoint::{self, CHECKPOINT_AFTER, EVERY};
+use crate::entry::{Entry, Hash, Link};
 use crate::files;
+use crate::head::Head;
 use crate::key::PublicKey;
 use crate::read::{Line, Reader};
+use crate::time::{Micros, STEP_MIN, Stamp};
 
-/// How a head is written.
-const HEAD: &str = "bulkhead-audit-head";
-const HEAD_FILE: &str = "head";
-
-/// How far a log went: kept off the PC, it shows that the tail was not cut off since.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
-    /// The last entry.
-    pub seq: u64,
-    pub(crate) hash: Hash,
-}
-
-impl fmt::Display for Head {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HEAD}:{}:{}", self.seq, self.hash)
-    }
-}
-
-impl FromStr for Head {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.trim().split(':').collect();
-        let head = match parts.as_slice() {
-            [HEAD, seq, hash] => seq.parse().ok().zip(hash.parse().ok()),
-            _ => None,
-        };
-        let (seq, hash) =
-            head.ok_or("this is no head of an audit log; copy the whole line that `bulkhead audit verify` printed")?;
-        Ok(Self { seq, hash })
-    }
-}
-
-impl Head {
-    /// The head that the writer left at the last checkpoint.
-    #[must_use]
-    pub fn read(dir: &Path) -> Option<Self> {
-        fs::read_to_string(dir.join(HEAD_FILE)).ok()?.parse().ok()
-    }
-
-    pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
-        let fresh = dir.join("head.new");
-        fs::write(&fresh, format!("{self}\n"))?;
-        fs::rename(fresh, dir.join(HEAD_FILE))
-    }
-}
+/// How much later than it should a checkpoint may come on a busy PC.
+const GRACE: Duration = Duration::from_secs(15);
+/// More entries without a signature than the writer ever leaves.
+const UNSIGNED_MAX: u64 = 2 * EVERY;
 
 /// A log that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +30,18 @@ pub struct Summary {
     pub first: u64,
     /// Checkpoints whose signature holds.
     pub checkpoints: u64,
-    /// Entries behind the last checkpoint, which no signature covers yet.
+    /// Entries behind the last checkpoint, which no signature covers yet: anybody who may write the files can have made them.
     pub unsigned: u64,
+    /// Entries that were behind the last checkpoint when a log was opened anew after it had not been closed.
+    pub unsigned_at_start: u64,
+    /// Steps of the wall clock, each an entry of its own.
+    pub clock_steps: u64,
+    /// Entries of format 1, at the beginning, and how often their clock went back, which that format did not record.
+    pub format_1: u64,
+    /// See `format_1`.
+    pub format_1_back: u64,
+    /// Whether the log was closed: the agent did not run, or had no more to say.
+    pub closed: bool,
     /// How far it goes.
     pub head: Head,
 }
@@ -98,19 +69,6 @@ impl fmt::Display for Break {
     }
 }
 
-struct Walk<'a> {
-    key: Option<&'a PublicKey>,
-    heads: Vec<Head>,
-    first: Option<(u64, Hash)>,
-    seq: u64,
-    hash: Hash,
-    entries: u64,
-    checkpoints: u64,
-    unsigned: u64,
-    /// That what is before the first entry was dropped, and is recorded.
-    dropped: bool,
-}
-
 /// Looks at every byte of a log. With `key`, checkpoints' signatures too; `heads` are those that were kept off the PC, the writer's
 /// own is looked at by itself.
 ///
@@ -121,26 +79,35 @@ pub fn verify(
     key: Option<&PublicKey>,
     heads: &[Head],
 ) -> io::Result<Result<Summary, Break>> {
-    let mut walk = Walk {
-        key,
-        heads: heads.iter().copied().chain(Head::read(dir)).collect(),
-        first: None,
-        seq: 0,
-        hash: Hash::default(),
-        entries: 0,
-        checkpoints: 0,
-        unsigned: 0,
-        dropped: false,
-    };
-    for file in files::list(dir)? {
+    verify_at(dir, key, heads, SystemTime::now())
+}
+
+/// [`verify`], at another time than now: what is not signed is judged by how old it is.
+///
+/// # Errors
+/// See [`verify`].
+pub fn verify_at(
+    dir: &Path,
+    key: Option<&PublicKey>,
+    heads: &[Head],
+    now: SystemTime,
+) -> io::Result<Result<Summary, Break>> {
+    let of_dir = |seq, what| Ok(Err(Break { file: dir.to_owned(), line: 0, seq, what }));
+    let beside = Head::read(dir);
+    let mut walk = Walk::new(key, heads.iter().copied().chain(beside).collect());
+    let files = files::list(dir)?;
+    if files.is_empty() {
+        return of_dir(1, no_files(dir)?);
+    }
+    for file in files {
         let at = |line, seq, what: String| Break { file: file.path.clone(), line, seq, what };
         if walk.first.is_some() && file.first != walk.seq + 1 {
             let what = if file.first > walk.seq + 1 {
-                format!("entries {} to {} are missing", walk.seq + 1, file.first - 1)
+                missing(walk.seq + 1, file.first - 1)
             } else {
                 "entries of this number were there already".to_owned()
             };
-            return Ok(Err(Break { file: dir.to_owned(), line: 0, seq: walk.seq + 1, what }));
+            return of_dir(walk.seq + 1, what);
         }
         let mut reader = Reader::open(&file.path)?;
         let mut number = 0;
@@ -158,52 +125,215 @@ pub fn verify(
             return Ok(Err(at(0, file.first, "the file is empty".to_owned())));
         }
     }
-    Ok(walk.end(dir))
+    Ok(walk.end(beside, Micros::of(now)).map_err(|(seq, what)| Break {
+        file: dir.to_owned(),
+        line: 0,
+        seq,
+        what,
+    }))
 }
 
-impl Walk<'_> {
+/// A directory that holds nothing of a log: emptied, or its files are called something else.
+fn no_files(dir: &Path) -> io::Result<String> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if Path::new(&name).extension().is_some_and(|extension| extension != "new") {
+            others.push(name.to_string_lossy().into_owned());
+        }
+    }
+    others.retain(|name| name != crate::key::PUBLIC_FILE);
+    others.sort();
+    let empty = "the log is missing: there is no file audit-000000000001.jsonl or a later one here";
+    Ok(match others.first() {
+        None => empty.to_owned(),
+        Some(first) => format!("{empty}, but {} files of other names, as {first:?}", others.len()),
+    })
+}
+
+fn missing(first: u64, last: u64) -> String {
+    if first == last {
+        format!("entry {first} is missing")
+    } else {
+        format!("entries {first} to {last} are missing")
+    }
+}
+
+struct Walk<'a> {
+    key: Option<&'a PublicKey>,
+    heads: Vec<Head>,
+    first: Option<(u64, Hash)>,
+    seq: u64,
+    hash: Hash,
+    /// The last entry's wall clock.
+    wall: Micros,
+    /// The last entry's highest time; none in format 1.
+    highest: Option<Micros>,
+    /// Wall clock less highest time since the last step or start.
+    offset: Option<i64>,
+    /// The last entry but checkpoints was `log-closed`.
+    closing: bool,
+    /// Where what no checkpoint signs begins, by the wall clock.
+    unsigned_from: Option<Micros>,
+    summary: Summary,
+    /// That what is before the first entry was dropped, and is recorded.
+    dropped: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(key: Option<&'a PublicKey>, heads: Vec<Head>) -> Self {
+        let summary = Summary {
+            entries: 0,
+            first: 1,
+            checkpoints: 0,
+            unsigned: 0,
+            unsigned_at_start: 0,
+            clock_steps: 0,
+            format_1: 0,
+            format_1_back: 0,
+            closed: false,
+            head: Head { seq: 0, hash: Hash::default() },
+        };
+        Self {
+            key,
+            heads,
+            first: None,
+            seq: 0,
+            hash: Hash::default(),
+            wall: Micros::default(),
+            highest: None,
+            offset: None,
+            closing: false,
+            unsigned_from: None,
+            summary,
+            dropped: false,
+        }
+    }
+
     fn step(&mut self, line: &[u8], expected: u64) -> Result<(), String> {
-        let entry = Entry::parse(line).ok_or("this is no entry of an audit log")?;
-        if !entry.hash_holds(line) {
+        let no_entry = "this is no entry of an audit log";
+        let link = Link::parse(line).ok_or(no_entry)?;
+        if !link.hash_holds(line) {
             return Err("the entry was changed: its hash is another".to_owned());
         }
-        let (Some(prev), Some(hash)) = (entry.prev(), entry.hash()) else {
-            return Err("this is no entry of an audit log".to_owned());
+        let (Some(prev), Some(hash), Some(wall)) =
+            (link.prev(), link.hash(), Micros::parse(link.time))
+        else {
+            return Err(no_entry.to_owned());
         };
-        if entry.seq > expected {
-            return Err(format!("entries {expected} to {} are missing", entry.seq - 1));
+        if link.seq > expected {
+            return Err(missing(expected, link.seq - 1));
         }
-        if entry.seq < expected {
-            return Err(format!("entry {} stands in the place of this one", entry.seq));
+        if link.seq < expected {
+            return Err(format!("entry {} stands in the place of this one", link.seq));
         }
         match self.first {
             None if expected == 1 && prev != Hash::default() => {
                 return Err("the first entry refers to one before it".to_owned());
             }
-            None => self.first = Some((entry.seq, prev)),
+            None => self.first = Some((link.seq, prev)),
             Some(_) if prev != self.hash => {
                 return Err("it does not follow the entry before it: one of the two was replaced"
                     .to_owned());
             }
             Some(_) => {}
         }
-        self.unsigned += 1;
-        match entry.kind.as_str() {
-            "checkpoint" => {
-                let signature = entry.detail.get("signature").and_then(Value::as_str);
-                let signature = signature.unwrap_or_default();
-                if self.key.is_some_and(|key| !key.verifies(entry.seq, prev, signature)) {
+        self.times(link.kind, wall, link.monotonic_us.map(Micros))?;
+        self.kind(link.kind, line, prev)?;
+        if self.heads.iter().any(|head| head.seq == link.seq && head.hash != hash) {
+            return Err("another entry of this number was here when the head was taken".to_owned());
+        }
+        (self.seq, self.hash) = (link.seq, hash);
+        self.summary.entries += 1;
+        Ok(())
+    }
+
+    /// Whether the times can be those of an entry that follows the one before.
+    fn times(&mut self, kind: &str, wall: Micros, highest: Option<Micros>) -> Result<(), String> {
+        let before = std::mem::replace(&mut self.wall, wall);
+        let Some(highest) = highest else {
+            if self.highest.is_some() {
+                return Err("it is of format 1, and those before it are not".to_owned());
+            }
+            self.summary.format_1 += 1;
+            self.summary.format_1_back += u64::from(wall < before);
+            return Ok(());
+        };
+        let starts = matches!(kind, "clock-step" | "log-opened");
+        if self.highest.is_none() && self.summary.format_1 > 0 && !starts {
+            return Err("it is of format 2, and no start of the agent is recorded".to_owned());
+        }
+        if let Some(last) = self.highest.filter(|last| highest < *last) {
+            return Err(format!(
+                "its time that never goes back is {highest}, and the entry before has {last}: the times were changed"
+            ));
+        }
+        self.highest = Some(highest);
+        let Stamp { wall, highest } = Stamp { wall, highest };
+        let offset = wall.minus(highest);
+        let tolerance = u64::try_from(STEP_MIN.as_micros()).unwrap_or(u64::MAX);
+        let set = match (kind, self.offset) {
+            ("clock-step", _) => {
+                self.summary.clock_steps += 1;
+                false
+            }
+            ("log-opened", _) => before.after(wall) >= STEP_MIN,
+            (_, Some(known)) => offset.abs_diff(known) >= tolerance,
+            (_, None) => false,
+        };
+        if set {
+            return Err(format!(
+                "the wall clock goes from {before} to {wall} here, and no entry says that it was set"
+            ));
+        }
+        if starts || self.offset.is_none() {
+            self.offset = Some(offset);
+        }
+        Ok(())
+    }
+
+    fn kind(&mut self, kind: &str, line: &[u8], prev: Hash) -> Result<(), String> {
+        let starts = matches!(kind, "clock-step" | "log-opened");
+        if self.summary.closed && !starts {
+            return Err("the log was closed before it, and no start of the agent is recorded: it was added from outside".to_owned());
+        }
+        if kind != checkpoint::KIND {
+            self.unsigned_from.get_or_insert(self.wall);
+            self.summary.unsigned += 1;
+            self.summary.closed = false;
+            self.closing = kind == "log-closed";
+        }
+        let entry = || Entry::parse(line).ok_or("this is no entry of an audit log");
+        match kind {
+            checkpoint::KIND => {
+                if !checkpoint::holds(&entry()?, prev, line, self.key) {
                     return Err("the checkpoint's signature is not this PC's".to_owned());
                 }
-                self.checkpoints += 1;
-                self.unsigned = 0;
+                self.summary.checkpoints += 1;
+                self.summary.unsigned = 0;
+                self.summary.closed = self.closing;
+                self.unsigned_from = None;
+            }
+            "log-opened" => {
+                let unsigned = entry()?.detail.get("unsigned").and_then(Value::as_u64);
+                let all = &mut self.summary.unsigned_at_start;
+                *all = all.saturating_add(unsigned.unwrap_or(0));
             }
             // What was wrong then may not show any more: a tail that was cut off, and written over since.
             "chain-broken" => {
-                let what = entry.detail.get("what").and_then(Value::as_str).unwrap_or("unknown");
-                return Err(format!("the log was found broken when it was opened here: {what}"));
+                return Err(format!(
+                    "the log was found broken when it was opened here: {}",
+                    what(&entry()?)
+                ));
+            }
+            "state-went-back" => {
+                return Err(format!(
+                    "when the log was opened here, the agent remembered a later one: {}",
+                    what(&entry()?)
+                ));
             }
             "oldest-dropped" => {
+                let entry = entry()?;
                 let (first, before) = self.first.unwrap_or_default();
                 let last = entry.detail.get("last").and_then(Value::as_u64);
                 let hash = entry.detail.get("last_hash").and_then(Value::as_str);
@@ -211,34 +341,69 @@ impl Walk<'_> {
             }
             _ => {}
         }
-        if self.heads.iter().any(|head| head.seq == entry.seq && head.hash != hash) {
-            return Err("another entry of this number was here when the head was taken".to_owned());
-        }
-        (self.seq, self.hash) = (entry.seq, hash);
-        self.entries += 1;
         Ok(())
     }
 
-    fn end(self, dir: &Path) -> Result<Summary, Break> {
-        let at = |seq, what| Break { file: dir.to_owned(), line: 0, seq, what };
+    fn end(mut self, beside: Option<Head>, now: Micros) -> Result<Summary, (u64, String)> {
         let (first, _) = self.first.unwrap_or((1, Hash::default()));
         if first > 1 && !self.dropped {
-            let what = format!(
-                "entries 1 to {} are missing, and no entry says that they were dropped",
-                first - 1
-            );
-            return Err(at(1, what));
+            let what =
+                format!("{}, and no entry says that they were dropped", missing(1, first - 1));
+            return Err((1, what));
         }
         if let Some(head) = self.heads.iter().find(|head| head.seq > self.seq) {
             let what = format!("the end is missing: the log went on to entry {}", head.seq);
-            return Err(at(self.seq + 1, what));
+            return Err((self.seq + 1, what));
         }
-        Ok(Summary {
-            entries: self.entries,
-            first,
-            checkpoints: self.checkpoints,
-            unsigned: self.unsigned,
-            head: Head { seq: self.seq, hash: self.hash },
-        })
+        if self.summary.checkpoints == 0 {
+            let what =
+                "no entry is signed: the checkpoints were taken out, or the log is not this PC's"
+                    .to_owned();
+            return Err((self.seq, what));
+        }
+        self.unsigned_tail(now)?;
+        if beside.is_none() && self.highest.is_some() {
+            let what = format!(
+                "the file `head` beside the log is gone: what came after entry {} may have been cut off",
+                self.seq
+            );
+            return Err((self.seq, what));
+        }
+        self.summary.first = first;
+        self.summary.head = Head { seq: self.seq, hash: self.hash };
+        Ok(self.summary)
     }
+
+    /// Whether what is behind the last checkpoint may still be without one.
+    fn unsigned_tail(&self, now: Micros) -> Result<(), (u64, String)> {
+        let Some(from) = self.unsigned_from else { return Ok(()) };
+        let count = self.summary.unsigned;
+        let first = (self.seq + 1).saturating_sub(count);
+        let most = CHECKPOINT_AFTER + GRACE;
+        let late = now.after(from) > most || self.wall.after(from) > most || count > UNSIGNED_MAX;
+        let early = from.after(now) > most;
+        if !late && !early {
+            return Ok(());
+        }
+        let which = if count == 1 {
+            format!("entry {first} is not signed")
+        } else {
+            format!("entries {first} to {} are not signed", self.seq)
+        };
+        let why = if early {
+            format!("dated {from}, which is later than the clock of this PC")
+        } else {
+            format!("older ({from}) than a checkpoint should have been")
+        };
+        Err((
+            first,
+            format!(
+                "{which} and {why}: whoever can write the files can have changed them or cut off more"
+            ),
+        ))
+    }
+}
+
+fn what(entry: &Entry) -> String {
+    entry.detail.get("what").and_then(Value::as_str).unwrap_or("unknown").to_owned()
 }

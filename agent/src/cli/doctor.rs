@@ -1,13 +1,13 @@
 //! `bulkhead doctor`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{Common, Outcome, colours, print};
 use crate::daemon::defaults;
-use crate::doctor::{Finding, Level, Papers, Patient, examine};
+use crate::doctor::{Finding, Level, Papers, Patient, audit_log, examine};
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
@@ -21,6 +21,9 @@ pub(super) struct DoctorArgs {
     /// Where relative images lie
     #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
     images: PathBuf,
+    /// The agent's state directory, where the audit log is
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    state: PathBuf,
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
     #[arg(long, value_name = "PATH")]
     vmm: Option<PathBuf>,
@@ -39,7 +42,11 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
         images: std::path::absolute(&args.images).unwrap_or_else(|_| args.images.clone()),
         vmm: args.vmm.clone(),
     };
-    let findings = examine(&Patient::this_pc(), &papers);
+    let mut findings = examine(&Patient::this_pc(), &papers);
+    let beside_policy = args.policy.parent().map(Path::to_owned);
+    let elsewhere: Vec<PathBuf> =
+        beside_policy.into_iter().chain([common.runtime.clone()]).collect();
+    findings.push(audit_log::examine(&args.state, &elsewhere));
     let fit = findings.iter().all(|finding| finding.level != Level::Fail);
     if common.json {
         common.print_json(&Diagnosis { ok: fit, findings: &findings });

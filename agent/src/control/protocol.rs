@@ -252,6 +252,12 @@ pub struct AuditReport {
     pub entries: Option<u64>,
     /// Why it is not written, and nothing crosses.
     pub problem: Option<String>,
+    /// What was wrong with its end when it was opened.
+    #[serde(default)]
+    pub broken: Option<String>,
+    /// How the state directory was found to be an older one than the agent remembers.
+    #[serde(default)]
+    pub went_back: Option<String>,
 }
 
 /// The host's own network.

@@ -163,6 +163,10 @@ mod tests {
         assert!(glass.is_open() && glass.news().is_some());
         assert!(glass.turn(recorder), "its time is over");
         assert!(!glass.is_open() && !glass.turn(recorder));
-        assert_eq!(recorder.head().unwrap().seq, 2, "opened and closed");
+        assert_eq!(
+            recorder.head().unwrap().seq,
+            4,
+            "the log was opened and signed, it was opened and closed"
+        );
     }
 }

@@ -143,6 +143,9 @@ impl Desk {
             .problem()
             .map(|_| "Nothing can cross between desktops: the audit log cannot be written".into())
             .into_iter()
+            .chain(recorder.found().went_back.as_ref().map(|_| {
+                "The records of this PC were put back or deleted; call the security office".into()
+            }))
             .chain(glass)
             .collect();
         if news != self.news {

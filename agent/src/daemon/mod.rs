@@ -31,7 +31,7 @@ use self::clipboard::Pasteboard;
 use self::desk::Desk;
 use self::papers::Papers;
 use self::preparation::{
-    check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock,
+    check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
 };
 use self::record::States;
 use self::requests::Refusals;
@@ -89,6 +89,11 @@ pub enum DaemonError {
         /// What the other wrote into its lock.
         pid: String,
     },
+    /// Another agent, with other sockets.
+    #[error(
+        "another bulkhead-agent uses the state directory {}, and two would fork its audit log: stop it first, or give this one a --state of its own", .0.display()
+    )]
+    StateInUse(PathBuf),
     /// The lock.
     #[error("cannot lock {}: check the rights of its directory", path.display())]
     Lock {
@@ -127,9 +132,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let files = Files::read(&options.machine, &store, &options.layout.images)?;
     let mut signals = Signals::block()?;
     let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
-    options.layout.create(&names)?;
+    options.layout.create_runtime(&names)?;
     check_socket_paths(&files.machine, &options.layout)?;
     let _lock = lock(&options.layout)?;
+    let _state_lock = take_state(&options.layout)?;
     let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
     // A PC whose guests are all somebody else's needs none.
     let vmm = if runs_any { files::find_vmm(options.vmm.as_deref())? } else { PathBuf::default() };
@@ -164,9 +170,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     }
     let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
-    let recorder = Recorder::open(&options.layout.state, files.machine.audit);
+    // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
+    let beside_policy = options.policy.parent().map(Path::to_owned);
+    let elsewhere: Vec<PathBuf> =
+        beside_policy.into_iter().chain([options.layout.runtime.clone()]).collect();
+    let mut recorder =
+        Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
-    let papers = Papers { files, store, machine, images };
+    let mut papers = Papers::new(files, store, machine, images);
+    papers.remember(&mut recorder);
     let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
     let running =
         Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
@@ -251,6 +263,9 @@ impl Daemon {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
+        if let Some(unsigned) = self.running.recorder.wait() {
+            left = left.min(unsigned);
+        }
         if let Some(glass) = self.running.break_glass.left() {
             // The banner counts its minutes.
             left = left.min(glass).min(Duration::from_secs(10));

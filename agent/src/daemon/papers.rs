@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::record;
 use crate::control::roles::Caller;
 use crate::files::{self, Files};
 use crate::machine::Machine;
-use crate::policy_store::PolicyStore;
+use crate::policy_store::{PolicyStore, Unsaved};
 use crate::recorder::Recorder;
 use crate::roster;
 use crate::supervisor::Supervisor;
@@ -19,9 +20,39 @@ pub(super) struct Papers {
     pub(super) store: PolicyStore,
     pub(super) machine: PathBuf,
     pub(super) images: PathBuf,
+    remember_at: Instant,
 }
 
+/// How long after a failure the policy in force is written down again.
+const RETRY: Duration = Duration::from_secs(10);
+
 impl Papers {
+    pub(super) fn new(files: Files, store: PolicyStore, machine: PathBuf, images: PathBuf) -> Self {
+        Self { files, store, machine, images, remember_at: Instant::now() }
+    }
+
+    /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
+    /// crosses; the desktops run all the same.
+    pub(super) fn remember(&mut self, recorder: &mut Recorder) {
+        if self.files.unsaved.is_empty() || Instant::now() < self.remember_at {
+            return;
+        }
+        self.remember_at = Instant::now() + RETRY;
+        match self.store.remember(&self.files.unsaved) {
+            Ok(()) => {
+                self.files.unsaved = Unsaved::default();
+                recorder.withhold(None);
+            }
+            Err(refusal) => {
+                let why =
+                    format!("the policy in force cannot be remembered: {}", explain(&refusal));
+                if recorder.withhold(Some(why.clone())) {
+                    tracing::error!("nothing may cross: {why}");
+                }
+            }
+        }
+    }
+
     /// Puts another policy in force without touching a guest. The seat and the mediators are told by the caller.
     pub(super) fn apply(
         &mut self,
@@ -57,6 +88,7 @@ impl Papers {
         self.files.roster = roster;
         self.files.policy = files::report(&self.store, &in_force);
         self.files.rules = Arc::new(in_force.policy);
+        self.files.unsaved = Unsaved::default();
         tracing::info!(
             serial = self.files.policy.serial,
             signers = ?self.files.policy.signers,

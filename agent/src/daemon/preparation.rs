@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
+use audit::DirectoryLock;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::DaemonError;
@@ -76,18 +77,39 @@ pub(super) fn raise_memlock(machine: &Machine) {
     }
 }
 
+/// Makes the state's directories and takes them for this agent alone. On a disk that is full or read-only care goes on: the audit log
+/// says then why nothing crosses.
+pub(super) fn take_state(layout: &Layout) -> Result<Option<DirectoryLock>, DaemonError> {
+    // Locked before anything in it is changed; what is not there is nobody else's.
+    let existed = layout.state.is_dir();
+    if !existed && let Err(error) = layout.create_state() {
+        tracing::error!("{}", explain(&error));
+        return Ok(None);
+    }
+    let lock = match DirectoryLock::take(&layout.state) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(DaemonError::StateInUse(layout.state.clone())),
+        Err(source) => return Err(DaemonError::Lock { path: layout.state.clone(), source }),
+    };
+    if let Err(error) = layout.create_state() {
+        tracing::error!("{}", explain(&error));
+    }
+    Ok(Some(lock))
+}
+
 /// A record that cannot be read is put aside: a clinical desktop matters more than which driver a
 /// NIC had.
 pub(super) fn open_handover(layout: &Layout) -> Result<Handover, DaemonError> {
     let path = layout.handover_record();
-    let first = Handover::open(Sysfs::system(), &path);
+    let open = || Handover::open(Sysfs::system(), &path, &layout.handover_fallback());
+    let first = open();
     let Err(error) = first else { return Ok(first?) };
     let aside = path.with_extension("unreadable");
     tracing::error!("{}; it is put aside as {}", explain(&error), aside.display());
     if fs::rename(&path, &aside).is_err() {
         return Err(error.into());
     }
-    Ok(Handover::open(Sysfs::system(), &path)?)
+    Ok(open()?)
 }
 
 /// What an earlier agent had handed over and this machine file does not name goes back.

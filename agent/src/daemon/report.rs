@@ -6,6 +6,7 @@ use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
 use crate::host_network;
+use crate::recorder;
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
@@ -24,10 +25,13 @@ pub(super) fn status(running: &Running) -> StatusReport {
         notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }
     if let Some(problem) = recorder.problem() {
-        notes.push(format!("NOTHING CROSSES, as the audit log cannot be written: {problem}"));
+        notes.push(format!("NOTHING CROSSES, as it cannot be recorded: {problem}"));
     }
     if let Some(what) = &recorder.found().broken {
         notes.push(format!("THE AUDIT LOG IS BROKEN: {what}; look with `bulkhead audit verify`"));
+    }
+    if let Some(what) = &recorder.found().went_back {
+        notes.push(recorder::went_back(what));
     }
     if pasteboard.is_dead() {
         notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
@@ -49,6 +53,8 @@ pub(super) fn status(running: &Running) -> StatusReport {
             ok: recorder.problem().is_none(),
             entries: recorder.head().map(|head| head.seq),
             problem: recorder.problem().map(str::to_owned),
+            broken: recorder.found().broken.clone(),
+            went_back: recorder.found().went_back.clone(),
         },
         host_network,
         seat: desk.report(&mut notes),

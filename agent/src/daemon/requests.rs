@@ -23,6 +23,8 @@ pub(super) struct Refusals {
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
     pub(super) fn turn(&mut self) {
+        self.recorder.turn();
+        self.papers.remember(&mut self.recorder);
         if self.break_glass.turn(&mut self.recorder) {
             self.rules_changed();
         }

@@ -8,6 +8,7 @@
 //! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
 
+pub mod audit_log;
 mod devices;
 mod host;
 mod seat;

@@ -146,6 +146,8 @@ struct Record {
 pub struct Handover {
     sysfs: Sysfs,
     record_path: PathBuf,
+    /// Where the record is while its own place cannot be written.
+    fallback: PathBuf,
     record: Mutex<BTreeMap<PciAddress, Former>>,
     /// Functions with a write the kernel has not come back from.
     held: Arc<Mutex<Vec<PciAddress>>>,
@@ -153,11 +155,14 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Opens the record at `record_path` (its directory exists) and learns what an earlier agent
-    /// left handed over.
-    pub fn open(sysfs: Sysfs, record_path: &Path) -> Result<Self, HandoverError> {
+    /// Opens the record at `record_path`, or at `fallback` if that is where it was last written, and learns what an earlier agent
+    /// left handed over. A desktop needs its NIC on a PC whose state cannot be written too.
+    pub fn open(sysfs: Sysfs, record_path: &Path, fallback: &Path) -> Result<Self, HandoverError> {
         let failed = |source| HandoverError::Record { path: record_path.to_owned(), source };
-        let record: Option<Record> = durable::read(record_path).map_err(failed)?;
+        let record: Option<Record> = match durable::read(fallback).ok().flatten() {
+            Some(record) => Some(record),
+            None => durable::read(record_path).map_err(failed)?,
+        };
         let devices = record.map(|record| record.devices).unwrap_or_default();
         let record = devices
             .into_iter()
@@ -166,6 +171,7 @@ impl Handover {
         Ok(Self {
             sysfs,
             record_path: record_path.to_owned(),
+            fallback: fallback.to_owned(),
             record: Mutex::new(record),
             held: Arc::default(),
             deadline: DRIVER_DEADLINE,
@@ -269,10 +275,23 @@ impl Handover {
             None => next.remove(&address),
         };
         let devices = next.iter().map(|(address, f)| (address.to_string(), f.clone())).collect();
-        durable::write(&self.record_path, &Record { version: RECORD_VERSION, devices })
-            .map_err(|source| HandoverError::Record { path: self.record_path.clone(), source })?;
+        self.write_record(&Record { version: RECORD_VERSION, devices })?;
         *record = next;
         Ok(())
+    }
+
+    fn write_record(&self, record: &Record) -> Result<(), HandoverError> {
+        match durable::write(&self.record_path, record) {
+            Ok(()) => match std::fs::remove_file(&self.fallback) {
+                // Left there it would be taken for the newer one.
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    Err(HandoverError::Record { path: self.fallback.clone(), source })
+                }
+                _ => Ok(()),
+            },
+            Err(source) => durable::write(&self.fallback, record)
+                .map_err(|_| HandoverError::Record { path: self.record_path.clone(), source }),
+        }
     }
 
     fn check_isolation(&self, function: &PciFunction) -> Result<(), HandoverError> {

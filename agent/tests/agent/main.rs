@@ -8,6 +8,8 @@
     reason = "a test's helpers fail the test, as its body does"
 )]
 
+mod accounts;
+mod audit;
 mod roll_out;
 mod support;
 
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use agent::host_network::configured_interfaces;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
-use support::{MACHINE, PATIENCE, Ward, alive};
+use support::{MACHINE, PATIENCE, Ward, alive, program};
 
 #[test]
 #[ignore = "not a test: the stand-in that the agents of the tests start as their VMM"]
@@ -263,7 +265,7 @@ fn a_user_without_a_role_is_refused() {
         // Another user cannot read the build directory; a copy of the command line it can.
         let copy = ward.at("bulkhead");
         if !copy.exists() {
-            fs::copy(env!("CARGO_BIN_EXE_bulkhead"), &copy).unwrap();
+            fs::copy(program("bulkhead"), &copy).unwrap();
         }
         let output = Command::new(&copy)
             .env("BULKHEAD_RUNTIME", ward.at("run"))
@@ -296,13 +298,13 @@ fn exit_statuses_are_those_of_the_handbook() {
     let agent = ward.start_agent();
     assert_eq!(code(&["stop", "nowhere"]), Some(1), "no such domain");
     let runtime = ward.at("run").display().to_string();
-    let by_option = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
+    let by_option = Command::new(program("bulkhead"))
         .env_remove("BULKHEAD_RUNTIME")
         .args(["--runtime", &runtime, "status"])
         .status()
         .unwrap();
     assert!(by_option.success());
-    let usage = Command::new(env!("CARGO_BIN_EXE_bulkhead-agent")).arg("--fly").output().unwrap();
+    let usage = Command::new(program("bulkhead-agent")).arg("--fly").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
     agent.stop();
 }

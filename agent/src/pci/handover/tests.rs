@@ -3,7 +3,7 @@ use crate::pci::fake::FakePc;
 
 fn handover(pc: &FakePc) -> Handover {
     let record = pc.dir.path().join("handover.json");
-    Handover::open(pc.sysfs(), &record).unwrap()
+    Handover::open(pc.sysfs(), &record, &record.with_extension("fallback")).unwrap()
 }
 
 fn returned(driver: &str) -> Returned {
@@ -41,7 +41,7 @@ fn the_record_is_on_the_disk_before_anything_changes() {
     let pc = FakePc::new();
     let nic = pc.add_nic("0000:00:05.0", 7);
     let record = pc.dir.path().join("missing/handover.json");
-    let handover = Handover::open(pc.sysfs(), &record).unwrap();
+    let handover = Handover::open(pc.sysfs(), &record, &record.with_extension("fallback")).unwrap();
     let error = handover.take(nic, "clinical").unwrap_err();
     assert!(matches!(error, HandoverError::Record { .. }), "{error}");
     assert!(pc.kernel.writes.lock().unwrap().is_empty());

@@ -49,6 +49,17 @@ ports = ["probe"]
 kernel = "vmlinuz"
 "#;
 
+/// A program under test: cargo's, or the one in `BULKHEAD_ARTEFACTS`, which is how `scripts/test artefacts` tests what goes onto a ward PC.
+pub fn program(name: &str) -> PathBuf {
+    if let Some(artefacts) = std::env::var_os("BULKHEAD_ARTEFACTS") {
+        return Path::new(&artefacts).join(name);
+    }
+    PathBuf::from(match name {
+        "bulkhead" => env!("CARGO_BIN_EXE_bulkhead"),
+        _ => env!("CARGO_BIN_EXE_bulkhead-agent"),
+    })
+}
+
 pub struct Ward {
     dir: tempfile::TempDir,
 }
@@ -91,7 +102,7 @@ impl Ward {
     }
 
     pub fn agent_command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-agent"));
+        let mut command = Command::new(program("bulkhead-agent"));
         command
             .arg("--machine")
             .arg(self.at("machine.toml"))
@@ -130,7 +141,7 @@ impl Ward {
     }
 
     pub fn bulkhead_command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        let mut command = Command::new(program("bulkhead"));
         command.env("BULKHEAD_RUNTIME", self.at("run")).args(args).stdin(Stdio::null());
         command
     }

@@ -1,0 +1,120 @@
+//! How far a log went: written beside the log at each checkpoint, remembered elsewhere on the PC, and printed to be kept off it.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::entry::Hash;
+use crate::key::PublicKey;
+use crate::time::Micros;
+
+/// How a head is written.
+const HEAD: &str = "bulkhead-audit-head";
+const HEAD_FILE: &str = "head";
+const HIGHEST: &str = "highest-time:";
+/// Longest file read back, in bytes.
+const FILE_MAX: u64 = 1024;
+
+/// How far a log went: kept off the PC, it shows that the tail was not cut off since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The last entry.
+    pub seq: u64,
+    pub(crate) hash: Hash,
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{HEAD}:{}:{}", self.seq, self.hash)
+    }
+}
+
+impl FromStr for Head {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.trim().split(':').collect();
+        let head = match parts.as_slice() {
+            [HEAD, seq, hash] => seq.parse().ok().zip(hash.parse().ok()),
+            _ => None,
+        };
+        let (seq, hash) =
+            head.ok_or("this is no head of an audit log; copy the whole line that `bulkhead audit verify` printed")?;
+        Ok(Self { seq, hash })
+    }
+}
+
+impl Head {
+    /// The head that the writer left in the log's directory at the last checkpoint.
+    #[must_use]
+    pub fn read(dir: &Path) -> Option<Self> {
+        read(&dir.join(HEAD_FILE))?.parse().ok()
+    }
+
+    pub(crate) fn write(&self, dir: &Path, mode: u32) -> io::Result<()> {
+        replace(&dir.join(HEAD_FILE), &format!("{self}\n"), mode)
+    }
+}
+
+/// What the agent remembers of a log in a file outside the log's directory, so that it knows at the next start when the directory, or all of the
+/// state, is an older one.
+///
+/// ```text
+/// bulkhead-audit-head:4097:9f86d0...
+/// highest-time:2026-11-23T15:04:05.000000Z
+/// ed25519-audit:3b6a27...
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remembered {
+    /// How far the log went.
+    pub head: Head,
+    pub(crate) highest: Micros,
+    pub(crate) key: Option<PublicKey>,
+}
+
+impl Remembered {
+    /// Reads a file; `None` if there is none, or something else in it.
+    #[must_use]
+    pub fn read(path: &Path) -> Option<Self> {
+        let text = read(path)?;
+        let mut lines = text.lines();
+        let head = lines.next()?.parse().ok()?;
+        let highest = lines.next().and_then(|line| Micros::parse(line.strip_prefix(HIGHEST)?));
+        let key = lines.next().and_then(PublicKey::parse);
+        Some(Self { head, highest: highest.unwrap_or_default(), key })
+    }
+
+    /// Whether it is of a log that was signed with this key, as far as it says.
+    #[must_use]
+    pub fn is_of(&self, key: &PublicKey) -> bool {
+        self.key.is_none_or(|remembered| remembered == *key)
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        let key = self.key.map(|key| key.text()).unwrap_or_default();
+        // Anybody may know how far the log goes, and an auditor without root should.
+        replace(path, &format!("{}\n{HIGHEST}{}\n{key}\n", self.head, self.highest), 0o644)
+    }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(FILE_MAX).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The old content or the new one, whatever happens.
+pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = Path::new(&fresh);
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(mode).open(fresh)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.write_all(text.as_bytes())?;
+    file.sync_data()?;
+    fs::rename(fresh, path)
+}

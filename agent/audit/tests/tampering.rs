@@ -1,0 +1,470 @@
+//! What an auditor asks of a log: each kind of tampering is named, also by somebody who may read the files and nothing more.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use audit::{
+    AuditKey, Break, CHECKPOINT_AFTER, Event, Head, Limits, Log, PublicKey, Reading, Recovered,
+    Settings, Summary, each, verify_at,
+};
+
+/// 23 November 2026.
+const BEGIN: u64 = 1_795_392_000;
+
+thread_local! {
+    /// The wall clock and the time since start that the log under test reads.
+    static NOW: Cell<(u64, u64)> = const { Cell::new((BEGIN, 100)) };
+}
+
+fn reading() -> Reading {
+    let (wall, uptime) = NOW.get();
+    Reading { wall: UNIX_EPOCH + Duration::from_secs(wall), uptime: Duration::from_secs(uptime) }
+}
+
+/// Lets seconds pass; the wall clock is set forward or back by `set` besides.
+fn pass(seconds: u64, set: i64) {
+    let (wall, uptime) = NOW.get();
+    NOW.set(((wall + seconds).checked_add_signed(set).unwrap(), uptime + seconds));
+}
+
+fn now() -> SystemTime {
+    reading().wall
+}
+
+struct Pc {
+    dir: tempfile::TempDir,
+}
+
+impl Pc {
+    fn new() -> Self {
+        NOW.set((BEGIN, 100));
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.at("state/audit")
+    }
+
+    fn key(&self) -> AuditKey {
+        fs::create_dir_all(self.at("state/keys")).unwrap();
+        AuditKey::open(&self.at("state/keys/audit.key")).unwrap()
+    }
+
+    fn open(&self) -> (Log, Recovered) {
+        self.open_signing_every(256)
+    }
+
+    fn open_signing_every(&self, checkpoint_every: u64) -> (Log, Recovered) {
+        fs::create_dir_all(self.at("etc")).unwrap();
+        let limits = Limits { file_bytes: 4000, checkpoint_every, ..Limits::default() };
+        let settings = Settings {
+            remembered_in: vec![self.at("state/audit.head"), self.at("etc/audit.head")],
+            clock: reading,
+            ..Settings::new(&self.log(), limits, "boot-1")
+        };
+        Log::open_with(settings, self.key()).unwrap()
+    }
+
+    /// A day at the PC, closed in order.
+    fn day(&self, entries: u64) -> Head {
+        let (mut log, _) = self.open();
+        fill(&mut log, entries);
+        pass(1, 0);
+        log.close().unwrap()
+    }
+
+    fn verify(&self, heads: &[Head]) -> Result<Summary, Break> {
+        let public = fs::read_to_string(self.log().join("audit.pub")).unwrap();
+        verify_at(&self.log(), PublicKey::parse(&public).as_ref(), heads, now()).unwrap()
+    }
+
+    fn named(&self, heads: &[Head], what: &str) {
+        let found = self.verify(heads).unwrap_err();
+        assert!(found.what.contains(what), "{found}");
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        files_of(&self.log())
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.files()
+            .iter()
+            .flat_map(|file| {
+                fs::read_to_string(file).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let mut kinds = Vec::new();
+        each(&self.log(), |_, entry| {
+            kinds.push(entry.kind);
+            Ok(())
+        })
+        .unwrap();
+        kinds
+    }
+
+    /// Puts these lines in the place of the log, in one file, chained anew as somebody without the key can. `head` is written to match.
+    fn forge(&self, lines: &[String]) {
+        for file in self.files() {
+            fs::remove_file(file).unwrap();
+        }
+        let (mut prev, mut text) = ("0".repeat(64), String::new());
+        for (seq, line) in (1..).zip(lines) {
+            let line = relink(line, seq, &prev);
+            prev = line[line.len() - 66..line.len() - 2].to_owned();
+            text.push_str(&line);
+            text.push('\n');
+        }
+        fs::write(self.log().join("audit-000000000001.jsonl"), text).unwrap();
+        let head = format!("bulkhead-audit-head:{}:{prev}\n", lines.len());
+        fs::write(self.log().join("head"), head).unwrap();
+    }
+}
+
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "jsonl"));
+    files.sort();
+    files
+}
+
+/// A line with another number, predecessor and the hash that goes with them.
+fn relink(line: &str, seq: u64, prev: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let body = &line[..line.len() - 75];
+    let at = body.find(',').unwrap();
+    let body = format!("{{\"seq\":{seq}{}", &body[at..]);
+    let body = format!("{}\"prev\":\"{prev}\"", &body[..body.rfind("\"prev\"").unwrap()]);
+    let digest = Sha256::digest(format!("{body}}}"));
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{body},\"hash\":\"{hash}\"}}")
+}
+
+fn event(number: u64) -> Event {
+    Event { verdict: Some("deny"), ..Event::new("clipboard").of("clinical").with("bytes", number) }
+}
+
+fn fill(log: &mut Log, count: u64) {
+    for number in 0..count {
+        pass(1, 0);
+        log.append(&[event(number)]).unwrap();
+    }
+}
+
+#[test]
+fn a_log_is_signed_where_it_is_opened_and_where_it_is_closed_however_short_the_day() {
+    let pc = Pc::new();
+    pc.day(0);
+    assert_eq!(pc.kinds(), ["log-opened", "checkpoint", "log-closed", "checkpoint"]);
+    pc.day(1);
+    let summary = pc.verify(&[]).unwrap();
+    assert_eq!((summary.checkpoints, summary.unsigned, summary.closed), (4, 0, true));
+}
+
+#[test]
+fn what_is_new_is_signed_within_a_minute_and_once() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    assert_eq!(log.checkpoint_in(), None);
+    fill(&mut log, 1);
+    pass(59, 0);
+    assert_eq!(log.checkpoint_in(), Some(Duration::from_secs(1)));
+    log.sign_if_due().unwrap();
+    assert_eq!(pc.verify(&[]).unwrap().unsigned, 1);
+    pass(1, 0);
+    log.sign_if_due().unwrap();
+    assert_eq!((pc.verify(&[]).unwrap().unsigned, log.checkpoint_in()), (0, None));
+    pass(600, 0);
+    log.sign_if_due().unwrap();
+    assert_eq!(pc.kinds(), ["log-opened", "checkpoint", "clipboard", "checkpoint"]);
+}
+
+#[test]
+fn a_chain_rebuilt_without_checkpoints_does_not_hold() {
+    let pc = Pc::new();
+    pc.day(5);
+    let mut lines = pc.lines();
+    lines.retain(|line| !line.contains("\"kind\":\"checkpoint\""));
+    pc.forge(&lines);
+    pc.named(&[], "no entry is signed");
+    // Nor with one from another place.
+    let pc = Pc::new();
+    pc.day(5);
+    let mut lines = pc.lines();
+    let closing = lines.pop().unwrap();
+    lines.retain(|line| !line.contains("\"kind\":\"checkpoint\""));
+    lines.push(closing);
+    pc.forge(&lines);
+    pc.named(&[], "signature is not this PC's");
+}
+
+#[test]
+fn a_checkpoints_own_times_cannot_be_changed() {
+    let pc = Pc::new();
+    pc.day(3);
+    let mut lines = pc.lines();
+    let last = lines.pop().unwrap();
+    lines.push(last.replacen("2026-11", "2026-12", 1));
+    pc.forge(&lines);
+    assert!(pc.verify(&[]).is_err());
+    lines.pop();
+    lines.push(last.replacen(
+        "\"kind\":\"checkpoint\",",
+        "\"kind\":\"checkpoint\",\"rule\":\"x\",",
+        1,
+    ));
+    pc.forge(&lines);
+    pc.named(&[], "signature is not this PC's");
+}
+
+#[test]
+fn an_emptied_directory_and_renamed_files_are_no_log() {
+    let pc = Pc::new();
+    pc.day(5);
+    for file in pc.files() {
+        fs::rename(&file, file.with_extension("bak")).unwrap();
+    }
+    pc.named(&[], "files of other names");
+    for entry in fs::read_dir(pc.log()).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.ends_with("audit.pub") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    pc.named(&[], "the log is missing");
+}
+
+#[test]
+fn what_is_cut_off_is_named_and_so_is_the_head_that_would_tell() {
+    for cut in ["a line", "a file", "a file and the head"] {
+        let pc = Pc::new();
+        let head = pc.day(40);
+        let last = pc.files().pop().unwrap();
+        if cut == "a line" {
+            let text = fs::read_to_string(&last).unwrap();
+            let keep = text.trim_end().rfind('\n').unwrap() + 1;
+            fs::write(&last, &text[..keep]).unwrap();
+        } else {
+            fs::remove_file(&last).unwrap();
+        }
+        if cut == "a file and the head" {
+            fs::remove_file(pc.log().join("head")).unwrap();
+            pc.named(&[], "the file `head` beside the log is gone");
+        } else {
+            pc.named(&[], &format!("went on to entry {}", head.seq));
+        }
+        // The agent remembers, whatever is beside the log.
+        let (_, recovered) = pc.open();
+        assert!(recovered.went_back.unwrap().contains(&format!("there was an entry {}", head.seq)));
+    }
+}
+
+#[test]
+fn what_is_not_signed_is_counted_and_is_tampering_once_a_checkpoint_should_have_been() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    fill(&mut log, 3);
+    drop(log); // the agent is killed
+    assert_eq!(pc.verify(&[]).unwrap().unsigned, 3);
+    // Somebody without the key makes the end anew; what was signed they cannot.
+    let mut lines = pc.lines();
+    let last = lines.len() - 1;
+    lines[last] = lines[last].replace("\"deny\"", "\"allow\"");
+    pc.forge(&lines);
+    pass(CHECKPOINT_AFTER.as_secs() + 20, 0);
+    pc.named(&[], "entries 3 to 5 are not signed and older");
+    // The agent that follows signs what it finds, and says that it found it so.
+    let (log, recovered) = pc.open();
+    assert_eq!(recovered.unsigned, 3);
+    log.close().unwrap();
+    assert_eq!(pc.verify(&[]).unwrap().unsigned_at_start, 3);
+}
+
+#[test]
+fn an_unsigned_end_dated_into_the_future_is_no_fresh_one() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    pass(86_400, 0);
+    fill(&mut log, 1);
+    drop(log);
+    pass(0, -86_400);
+    pc.named(&[], "later than the clock of this PC");
+}
+
+#[test]
+fn an_entry_added_after_the_log_was_closed_is_named_at_once() {
+    let pc = Pc::new();
+    pc.day(3);
+    let mut lines = pc.lines();
+    let forged = lines[lines.len() - 2].replace("log-closed", "usb");
+    lines.push(forged);
+    pc.forge(&lines);
+    pc.named(&[], "added from outside");
+}
+
+#[test]
+fn a_step_of_the_wall_clock_is_an_entry_and_the_log_holds() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    fill(&mut log, 2);
+    let before = log.highest_time();
+    pass(10, -3600);
+    assert!(log.highest_time() >= before, "what has been seen is not forgotten");
+    log.append(&[event(1)]).unwrap();
+    pass(10, 7200);
+    log.append(&[event(2)]).unwrap();
+    assert_eq!(log.highest_time(), now());
+    // While the agent does not run, too.
+    log.close().unwrap();
+    pass(10, -86_400);
+    let (log, _) = pc.open();
+    log.close().unwrap();
+    let steps = pc.kinds().iter().filter(|kind| *kind == "clock-step").count();
+    let summary = pc.verify(&[]).unwrap();
+    assert_eq!((steps, summary.clock_steps), (3, 3));
+    let step = pc.lines().into_iter().find(|line| line.contains("clock-step")).unwrap();
+    assert!(step.contains("\"seconds\":-3600"), "{step}");
+}
+
+#[test]
+fn a_long_silence_is_no_step_of_the_clock() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    pass(1_000_000, 0);
+    log.append(&[event(1)]).unwrap();
+    log.close().unwrap();
+    assert_eq!(pc.verify(&[]).unwrap().clock_steps, 0);
+}
+
+/// A log whose times somebody with the key has changed: the real writer, under a clock that lies.
+#[test]
+fn times_that_go_back_are_named_even_if_the_key_signed_them() {
+    let pc = Pc::new();
+    pc.day(2);
+    let mut lines = pc.lines();
+    // The second is put before the first; the checkpoint at the end is signed anew below.
+    lines.swap(2, 3);
+    lines.truncate(4);
+    pc.forge(&lines);
+    fs::remove_file(pc.at("state/audit.head")).unwrap();
+    fs::remove_file(pc.at("etc/audit.head")).unwrap();
+    let (log, _) = pc.open(); // signs what it finds
+    log.close().unwrap();
+    pc.named(&[], "never goes back");
+    // Only the wall clock of one entry, after which the rest is chained and signed.
+    let pc = Pc::new();
+    pc.day(2);
+    let mut lines = pc.lines();
+    lines.truncate(4);
+    lines[3] = lines[3].replacen("2026-11-", "2026-10-", 1);
+    pc.forge(&lines);
+    fs::remove_file(pc.at("state/audit.head")).unwrap();
+    fs::remove_file(pc.at("etc/audit.head")).unwrap();
+    let (log, _) = pc.open();
+    log.close().unwrap();
+    pc.named(&[], "no entry says that it was set");
+}
+
+#[test]
+fn a_state_directory_that_went_back_is_found_at_the_next_start_and_stays_in_the_log() {
+    let pc = Pc::new();
+    let head = pc.day(3);
+    let backup = pc.at("backup");
+    copy(&pc.at("state"), &backup);
+    let later = pc.day(3);
+    assert!(later.seq > head.seq);
+    fs::remove_dir_all(pc.at("state")).unwrap();
+    fs::rename(&backup, pc.at("state")).unwrap();
+    // The log itself holds: only somebody who remembers can know.
+    pc.verify(&[]).unwrap();
+    pc.named(&[later], "the end is missing");
+    let (log, recovered) = pc.open();
+    let what = recovered.went_back.unwrap();
+    assert!(
+        what.contains(&format!("ends at entry {}, and there was an entry {}", head.seq, later.seq)),
+        "{what}"
+    );
+    log.close().unwrap();
+    pc.named(&[], "the agent remembered a later one");
+    // Known now: it is not said again.
+    assert_eq!(pc.open().1.went_back, None);
+}
+
+#[test]
+fn a_state_directory_that_was_deleted_is_found_at_the_next_start() {
+    let pc = Pc::new();
+    let head = pc.day(3);
+    fs::remove_dir_all(pc.at("state")).unwrap();
+    let (_log, recovered) = pc.open();
+    let what = recovered.went_back.unwrap();
+    assert!(what.contains(&format!("it is empty, and there was an entry {}", head.seq)), "{what}");
+    assert!(what.contains("the audit key is another one"), "{what}");
+    assert!(pc.kinds().contains(&"state-went-back".to_owned()));
+}
+
+#[test]
+fn a_second_writer_is_refused_and_forks_nothing() {
+    let pc = Pc::new();
+    let (mut log, _) = pc.open();
+    let second = Log::open(&pc.log(), pc.key(), Limits::default(), "boot-1").unwrap_err();
+    assert!(second.to_string().contains("another bulkhead-agent writes the audit log"), "{second}");
+    fill(&mut log, 1);
+    log.close().unwrap();
+    pc.verify(&[]).unwrap();
+    pc.open().0.close().unwrap();
+}
+
+#[test]
+fn an_old_log_still_verifies_and_goes_on_in_the_new_format_but_nothing_of_the_old_one_follows() {
+    let pc = Pc::new();
+    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-1");
+    copy(&old, &pc.at("state"));
+    NOW.set((BEGIN + 10 * 86_400, 100));
+    let public = fs::read_to_string(pc.at("state/keys/audit.pub")).unwrap();
+    let key = PublicKey::parse(&public).unwrap();
+    let verify = || verify_at(&pc.log(), Some(&key), &[], now()).unwrap();
+    let summary = verify().unwrap();
+    assert_eq!((summary.entries, summary.format_1, summary.unsigned), (24, 24, 0));
+    let (log, recovered) = pc.open();
+    assert_eq!(recovered, Recovered::default());
+    log.close().unwrap();
+    let summary = verify().unwrap();
+    assert_eq!((summary.entries, summary.format_1), (28, 24));
+    // A checkpoint of the old format, which signs less, does not come after.
+    let old_line = pc.lines()[22].clone();
+    let mut lines = pc.lines();
+    lines.push(old_line);
+    pc.forge(&lines);
+    assert!(verify().is_err());
+    // An old log without its checkpoints does not hold either.
+    lines.truncate(24);
+    lines.retain(|line| !line.contains("\"checkpoint\""));
+    pc.forge(&lines);
+    assert!(verify().unwrap_err().what.contains("no entry is signed"));
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (from, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
+        if from.is_dir() {
+            copy(&from, &to.join(name));
+        } else {
+            fs::copy(&from, to.join(name)).unwrap();
+        }
+    }
+}
