@@ -65,12 +65,13 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let events = Arc::new(Events::new(wake.try_clone().map_err(host("clone an eventfd"))?));
 
     let mut bus = Bus::new();
+    let (domain_of, domain_memory) = (Arc::clone(vm.fd()), memory.clone());
     let parts = devices::build(
         config,
         &mut bus,
         &Host {
             memory: memory.clone(),
-            vm: Arc::clone(vm.fd()),
+            container: Box::new(move || vfio::Container::new(&domain_of, &domain_memory)),
             msi: Arc::new(KvmMsi(Arc::clone(&interrupts))),
             doorbells: Arc::new(KvmDoorbells::new(Arc::clone(vm.fd()))),
             slots: Arc::new(KvmSlots::new(Arc::clone(vm.fd()))),

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use kvm_ioctls::VmFd;
 use pci::host::{Doorbells, MsiController};
 use pci::{Bus, Function};
 use vfio::{MemorySlots, VfioFunction};
@@ -84,7 +83,8 @@ pub enum DeviceError {
 /// What devices are built on.
 pub(super) struct Host {
     pub(super) memory: GuestMemory,
-    pub(super) vm: Arc<VmFd>,
+    /// Opens the IOMMU domain of the VM.
+    pub(super) container: Box<dyn Fn() -> Result<vfio::Container, vfio::Error>>,
     pub(super) msi: Arc<dyn MsiController>,
     pub(super) doorbells: Arc<dyn Doorbells>,
     pub(super) slots: Arc<dyn MemorySlots>,
@@ -150,8 +150,7 @@ impl Builder<'_> {
         if config.vfio.is_empty() {
             return Ok(());
         }
-        let container =
-            vfio::Container::new(&self.host.vm, &self.host.memory).map_err(DeviceError::Vfio)?;
+        let container = (self.host.container)().map_err(DeviceError::Vfio)?;
         for address in &config.vfio {
             let function = container
                 .open(*address, Arc::clone(&self.host.msi), Arc::clone(&self.host.slots))
@@ -232,7 +231,11 @@ impl Builder<'_> {
         if !config.seat {
             return Ok(());
         }
-        let Seat { gpu, keyboard, pointer, end } = Seat::from_stdin()?;
+        self.seat_devices(Seat::from_stdin()?)
+    }
+
+    fn seat_devices(&mut self, seat: Seat) -> Result<(), DeviceError> {
+        let Seat { gpu, keyboard, pointer, end } = seat;
         let worker = self.virtio(Box::new(gpu))?;
         self.parts.own_threads.push(("gpu".to_owned(), Role::Screen, worker));
         for device in [keyboard, pointer] {
@@ -250,3 +253,6 @@ impl Builder<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

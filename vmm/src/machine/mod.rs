@@ -280,6 +280,12 @@ impl Machine {
             }
             main.run_with_timeout(RESET_LOOK)
                 .map_err(|e| host("wait for events")(io::Error::other(e)))?;
+            // No guest runs: what it, or a client on its behalf, may still want is this very reset.
+            match self.events.take() {
+                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
+                Some(Event::Stop) => return Ok(Some(End::Stopped)),
+                Some(Event::Guest(_)) | None => {}
+            }
             if control.stop_requested() {
                 return Ok(Some(End::Stopped));
             }

@@ -70,7 +70,7 @@ impl Seat {
         Ok(Self::new(Channel::new(socket)?)?)
     }
 
-    fn new(channel: Channel) -> io::Result<Self> {
+    pub(crate) fn new(channel: Channel) -> io::Result<Self> {
         let channel = Arc::new(channel);
         let outbox = Arc::new(Outbox::new(Arc::clone(&channel)));
         let (gpu, screen) = Gpu::new(Box::new(Screen(Arc::clone(&outbox))))?;

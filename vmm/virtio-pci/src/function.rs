@@ -320,11 +320,16 @@ impl Function for VirtioPci {
 
     fn reset(&mut self) {
         self.reset_device();
-        self.line.msix().reset();
+        self.line.renew();
         self.config.reset();
     }
 
     fn is_reset(&mut self) -> bool {
-        !self.resetting()
+        let complete = !self.resetting();
+        if complete {
+            // What the device signalled while it was still at work is not for the driver that comes.
+            self.line.renew();
+        }
+        complete
     }
 }

@@ -96,6 +96,12 @@ impl Line {
         }
     }
 
+    /// As on a new machine: what belongs to the function, not to the device, as well.
+    pub(crate) fn renew(&self) {
+        self.generation.store(0, Ordering::Release);
+        self.msix().reset();
+    }
+
     fn trigger(&self, vector: u16) {
         if vector != NO_VECTOR && !self.stopping() {
             self.msix().trigger(vector);
