@@ -1,5 +1,11 @@
 //! The officer's tools on the command line: what they print, write, and end with.
-#![allow(clippy::unwrap_used, reason = "a test says by panicking what it did not expect")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a test says by panicking what it did not expect"
+)]
+
+mod artefacts;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +15,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 fn bulkhead(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_bulkhead")).arg("policy").args(arguments).output().unwrap()
+    Command::new(artefacts::program("bulkhead")).arg("policy").args(arguments).output().unwrap()
 }
 
 fn json(output: &Output) -> Value {

@@ -107,3 +107,20 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
         said.lines().filter(|line| line.contains("bulkhead-agent.service")).collect();
     assert!(own.is_empty(), "{said}");
 }
+
+#[test]
+fn every_test_that_runs_a_program_can_run_the_shipped_one() {
+    let mut pending = vec![root().join("agent/tests")];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let names = text.contains(concat!("env!(\"CARGO_BIN_", "EXE"));
+                assert!(!names || path.ends_with("artefacts/mod.rs"), "{}", path.display());
+            }
+        }
+    }
+}

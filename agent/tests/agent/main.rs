@@ -9,6 +9,8 @@
 )]
 
 mod accounts;
+#[path = "../artefacts/mod.rs"]
+mod artefacts;
 mod audit;
 mod roll_out;
 mod support;

@@ -108,7 +108,7 @@ pub(crate) struct Desktops {
     agent: Option<Running>,
 }
 
-fn program(name: &str) -> Command {
+fn program(name: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(name);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
@@ -136,7 +136,7 @@ impl Desktops {
         fs::write(dir.path().join("machine.toml"), MACHINE).unwrap();
         let at = |name: &str| dir.path().join(name);
         let log = fs::File::create(at("agent.log")).unwrap();
-        let mut agent = program(env!("CARGO_BIN_EXE_bulkhead-agent"));
+        let mut agent = program(crate::artefacts::program("bulkhead-agent"));
         for (option, name) in [
             ("--machine", "machine.toml"),
             ("--policy", "policy.toml"),
@@ -160,7 +160,7 @@ impl Desktops {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = program(env!("CARGO_BIN_EXE_bulkhead"));
+        let mut command = program(crate::artefacts::program("bulkhead"));
         command.env("BULKHEAD_RUNTIME", self.at("run")).args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../artefacts/mod.rs"]
+mod artefacts;
 mod desktops;
 
 use std::io::{Read, Write};

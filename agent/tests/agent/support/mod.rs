@@ -14,6 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+pub(crate) use crate::artefacts::program;
+
 /// Longest any test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -48,17 +50,6 @@ ports = ["probe"]
 [domain.internet]
 kernel = "vmlinuz"
 "#;
-
-/// A program under test: cargo's, or the one in `BULKHEAD_ARTEFACTS`, which is how `scripts/test artefacts` tests what goes onto a ward PC.
-pub fn program(name: &str) -> PathBuf {
-    if let Some(artefacts) = std::env::var_os("BULKHEAD_ARTEFACTS") {
-        return Path::new(&artefacts).join(name);
-    }
-    PathBuf::from(match name {
-        "bulkhead" => env!("CARGO_BIN_EXE_bulkhead"),
-        _ => env!("CARGO_BIN_EXE_bulkhead-agent"),
-    })
-}
 
 pub struct Ward {
     dir: tempfile::TempDir,
