@@ -54,8 +54,10 @@ pub struct Domain {
     stalled: bool,
     /// An update came and was not answered yet.
     owing: bool,
-    /// Something could not be sent: what is down there is not certain any more.
+    /// Input could not be sent: what is down there is not certain any more.
     behind: bool,
+    /// The VMM was not told of its frame memory yet.
+    untold: bool,
 }
 
 impl Domain {
@@ -79,13 +81,20 @@ impl Domain {
     /// # Errors
     /// As [`Self::attach`].
     pub fn resize(&mut self, size: Size) -> Result<(), LinkError> {
-        let Some(channel) = &self.channel else { return Ok(()) };
-        if self.frame.as_ref().is_some_and(|frame| frame.size() == size) {
+        if self.channel.is_none() || self.frame.as_ref().is_some_and(|frame| frame.size() == size) {
             return Ok(());
         }
-        let frame = Frame::new(size)?;
-        channel.send_file(&ToVmm::Display(size).encode(), frame.fd())?;
-        self.frame = Some(frame);
+        self.frame = Some(Frame::new(size)?);
+        self.untold = true;
+        self.tell_display()?;
+        Ok(())
+    }
+
+    fn tell_display(&mut self) -> io::Result<()> {
+        if let (true, Some(channel), Some(frame)) = (self.untold, &self.channel, &self.frame) {
+            let display = ToVmm::Display(frame.size()).encode();
+            self.untold = !channel.send_file(&display, frame.fd())?;
+        }
         Ok(())
     }
 
@@ -173,12 +182,26 @@ impl Domain {
     }
 
     /// Passes input on. What a VMM does not take is lost, and everything is let go as soon as it takes
-    /// something again.
+    /// something again, before anything else is passed on ([`Self::catch_up`]).
     pub fn input(&mut self, target: Target, events: Vec<Event>) {
+        self.catch_up();
+        self.behind = self.behind || !self.send(&ToVmm::Input(target, events));
+    }
+
+    /// Whether the VMM has not taken something it must have: [`Self::catch_up`] is to be called again.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind || self.untold
+    }
+
+    /// Sends what the VMM must have and did not take before, though nobody types into it any more: that
+    /// everything is let go, and its frame memory.
+    pub fn catch_up(&mut self) {
         if self.behind {
             self.behind = !self.send(&ToVmm::ReleaseAll);
         }
-        self.behind |= !self.send(&ToVmm::Input(target, events));
+        // A link whose other end is gone is noticed where it is read.
+        let _ = self.tell_display();
     }
 
     fn send(&self, message: &ToVmm) -> bool {
@@ -241,6 +264,47 @@ mod tests {
         assert!(matches!(domain.take(&mut buffer), Err(LinkError::Malformed(_))));
         drop(vmm);
         assert!(matches!(domain.take(&mut buffer), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn keys_lost_on_a_vmm_that_did_not_read_are_let_go_when_it_reads_though_nobody_types_any_more()
+    {
+        let (mut domain, vmm) = pair();
+        let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
+        assert!(!domain.is_behind());
+        for _ in 0..1000 {
+            domain.input(Target::Keyboard, key(1));
+        }
+        // The switch away from it, of which it hears nothing.
+        domain.input(Target::Keyboard, key(0));
+        domain.catch_up();
+        assert!(domain.is_behind(), "it has not read anything");
+        let mut last = None;
+        while let Some(message) = received(&vmm) {
+            last = Some(message);
+            domain.catch_up();
+        }
+        assert_eq!(last, Some(ToVmm::ReleaseAll));
+        assert!(!domain.is_behind());
+    }
+
+    #[test]
+    fn a_vmm_that_did_not_read_is_given_the_new_screen_when_it_reads() {
+        let (mut domain, vmm) = pair();
+        while domain.send(&ToVmm::Taken) {}
+        let other = Size { width: 32, height: 16 };
+        domain.resize(other).unwrap();
+        assert!(domain.is_behind());
+        let mut buffer = [0; PACKET_MAX];
+        let mut displays = Vec::new();
+        while let Packet::Message(packet, file) = vmm.receive_file(&mut buffer).unwrap() {
+            if let Ok(ToVmm::Display(size)) = ToVmm::decode(packet) {
+                displays.push((size, file.is_some()));
+            }
+            domain.catch_up();
+        }
+        assert_eq!(displays, [(SIZE, true), (other, true)]);
+        assert!(!domain.is_behind());
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl Viewer for Screen {
 impl End {
     /// Takes what came; false when nothing more will.
     fn take(&mut self) -> bool {
+        let more = self.take_some();
+        self.outbox.catch_up();
+        more
+    }
+
+    fn take_some(&mut self) -> bool {
         for _ in 0..BUDGET {
             let (message, file) = match self.channel.receive_file(&mut self.buffer) {
                 Ok(Packet::Nothing) => return true,

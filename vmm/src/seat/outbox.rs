@@ -38,6 +38,11 @@ impl Outbox {
         self.send(&mut state);
     }
 
+    /// Sends what the kernel had no memory for when it was new.
+    pub(super) fn catch_up(&self) {
+        self.send(&mut self.lock());
+    }
+
     fn send(&self, state: &mut State) {
         if !state.changed || state.on_its_way {
             return;

@@ -52,6 +52,18 @@ fn one_update_is_on_its_way_and_the_next_holds_all_that_came_meanwhile() {
 }
 
 #[test]
+fn what_an_agent_that_did_not_read_was_not_told_it_is_told_when_it_goes_on() {
+    let mut bench = Bench::new();
+    let junk = vec![0; 1000];
+    while bench.seat.end.channel.send(&junk).unwrap() {}
+    bench.seat.end.outbox.change(|news| news.leds = 2);
+    let mut buffer = [0; PACKET_MAX];
+    while matches!(bench.agent.receive(&mut buffer).unwrap(), Packet::Message(..)) {}
+    assert!(bench.say(&ToVmm::Input(Target::Keyboard, vec![Event::SYN])));
+    assert_eq!(bench.update().map(|update| update.leds), Some(2));
+}
+
+#[test]
 fn messages_that_make_no_sense_are_passed_over_and_an_agent_that_is_gone_is_noticed() {
     let mut bench = Bench::new();
     assert!(bench.say(&ToVmm::Display(Size { width: 8, height: 8 })));
