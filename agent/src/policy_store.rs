@@ -210,7 +210,8 @@ impl PolicyStore {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > files::FILE_MAX {
             return Err(Refusal::TooLarge);
         }
-        let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
+        // Who stands behind a text is known before anything is done with it but to hash it: what nobody signed is not
+        // even read.
         let trust = self.trust()?;
         let signers = match &trust {
             None => Vec::new(),
@@ -225,6 +226,7 @@ impl PolicyStore {
                 approval.signers().to_vec()
             }
         };
+        let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
         let serial = policy.serial();
         if let Some(good) = good {
             if serial < good.serial {
@@ -489,6 +491,19 @@ mod tests {
         assert!(matches!(pc.apply(&first, signed(&first, &[0])), Err(Refusal::Older { .. })));
         assert_eq!(fs::read_to_string(pc.store.file()).unwrap(), second);
         assert_eq!(pc.start().unwrap().policy.serial(), 2);
+    }
+
+    // Shows: K-5.1.3.
+    #[test]
+    fn what_nobody_trusted_signed_is_not_even_read() {
+        let pc = Pc::trusting(1);
+        let nonsense = "[".repeat(1000);
+        for signatures in [None, signed("another text", &[0]), signed(&nonsense, &[9])] {
+            let refused = pc.store.consider(nonsense.clone(), signatures);
+            assert!(matches!(refused, Err(Refusal::NotApproved(_))), "{refused:?}");
+        }
+        let refused = pc.store.consider(nonsense.clone(), signed(&nonsense, &[0]));
+        assert!(matches!(refused, Err(Refusal::Mistakes(_))), "{refused:?}");
     }
 
     #[test]

@@ -18,6 +18,11 @@ const WIDTH: usize = 100;
 /// Reports rendered for a person before the rest is only counted: nobody reads the ten-thousandth.
 const RENDERED: usize = 50;
 
+/// Bytes of the longest line that a report quotes, and lines of the longest quotation.
+const QUOTED_MAX: usize = 400;
+/// See [`QUOTED_MAX`].
+const QUOTED_LINES_MAX: usize = 200;
+
 /// A piece of the text, in bytes, end excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
@@ -103,6 +108,18 @@ impl Source {
         self.slice(Span { start, end: offset }).chars().count() + 1
     }
 
+    /// Whether the lines that a report quotes are as long as lines are, and so few.
+    fn can_be_quoted(&self, found: &Diagnostic) -> bool {
+        // One more line on either side is quoted for context.
+        let start = |line: usize| self.lines.get(line).copied().unwrap_or(self.text.len());
+        let fits = |span: Span| {
+            let (first, last) = (self.line(span.start).saturating_sub(2), self.line(span.end) + 1);
+            last - first <= QUOTED_LINES_MAX
+                && (first..last).all(|line| start(line + 1) - start(line) <= QUOTED_MAX)
+        };
+        fits(found.span) && found.related.iter().all(|(span, _)| fits(*span))
+    }
+
     /// The text at `span`; empty where `span` is outside the text or cuts a character.
     #[must_use]
     pub fn slice(&self, span: Span) -> &str {
@@ -138,7 +155,9 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// Something for which the text is refused.
     pub fn error(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
-        let (message, help) = (message.into(), help.into());
+        // Whoever wrote the text may have written it for a terminal.
+        let fit = |text: String| printable::line(&text).to_string();
+        let (message, help) = (fit(message.into()), fit(help.into()));
         Self { severity: Severity::Error, span, message, help, related: Vec::new() }
     }
 
@@ -150,7 +169,7 @@ impl Diagnostic {
     /// Points at another place too.
     #[must_use]
     pub fn and(mut self, span: Span, word: impl Into<String>) -> Self {
-        self.related.push((span, word.into()));
+        self.related.push((span, printable::line(&word.into()).to_string()));
         self
     }
 }
@@ -181,6 +200,8 @@ pub struct Located {
 pub struct Diagnostics {
     source: Source,
     list: Vec<Diagnostic>,
+    /// Found, and not in the list.
+    left_out: usize,
 }
 
 impl Diagnostics {
@@ -190,7 +211,13 @@ impl Diagnostics {
         list.sort_by(|a, b| {
             (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
         });
-        Self { source, list }
+        Self { source, list, left_out: 0 }
+    }
+
+    /// As many more were found and are only counted.
+    #[must_use]
+    pub fn and_more(self, left_out: usize) -> Self {
+        Self { left_out, ..self }
     }
 
     /// The text they are about.
@@ -230,14 +257,22 @@ impl Diagnostics {
             if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
         let mut out = String::new();
+        // Spans are of the text as it is: what is not shown leaves its place to something as long.
+        let source = Source {
+            text: printable::same_length(&self.source.text).into(),
+            name: printable::line(&self.source.name).to_string().into(),
+            ..self.source.clone()
+        };
         for diagnostic in self.list.iter().take(RENDERED) {
-            let report = Report { source: &self.source, diagnostic };
-            if handler.render_report(&mut out, &report).is_err() {
+            let report = Report { source: &source, diagnostic };
+            if !source.can_be_quoted(diagnostic)
+                || handler.render_report(&mut out, &report).is_err()
+            {
                 out.push_str(&self.one_line(diagnostic));
             }
             out.push('\n');
         }
-        if let Some(rest @ 1..) = self.list.len().checked_sub(RENDERED) {
+        if let rest @ 1.. = self.list.len().saturating_sub(RENDERED) + self.left_out {
             out.push_str(&format!("… and {rest} more\n"));
         }
         out
@@ -250,7 +285,7 @@ impl Diagnostics {
             column: self.source.column(found.span.start),
             start: found.span.start,
             end: found.span.end,
-            text: self.source.slice(found.span).to_owned(),
+            text: printable::line(self.source.slice(found.span)).to_string(),
             message: found.message.clone(),
             help: found.help.clone(),
         }
@@ -258,18 +293,21 @@ impl Diagnostics {
 
     fn one_line(&self, found: &Diagnostic) -> String {
         let Located { line, column, message, help, .. } = self.locate(found);
-        format!("{}:{line}:{column}: {message}; {help}", self.source.name)
+        format!("{}:{line}:{column}: {message}; {help}", printable::line(&self.source.name))
     }
 }
 
 impl fmt::Display for Diagnostics {
-    /// One line for each: `file:line:column: message; help`.
+    /// One line for each, up to as many as somebody reads: `file:line:column: message; help`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, found) in self.list.iter().enumerate() {
+        for (index, found) in self.list.iter().take(RENDERED).enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             write!(f, "{newline}{}", self.one_line(found))?;
         }
-        Ok(())
+        match self.list.len().saturating_sub(RENDERED) + self.left_out {
+            0 => Ok(()),
+            rest => write!(f, "\n… and {rest} more"),
+        }
     }
 }
 

@@ -5,13 +5,16 @@
 //! itself and cannot fall out of step with it. A [`Value`] knows its place and reports by itself when it is not what was
 //! expected. Reading goes on after a mistake: every mistake is reported at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
+
+/// Bytes of the longest text that is read: tens of thousands of rules.
+pub const TEXT_MAX: usize = 4 << 20;
 
 mod nearest;
 
@@ -25,15 +28,20 @@ pub fn read<T>(
     source: &Source,
     read: impl FnOnce(Form<'_>) -> Option<T>,
 ) -> Result<T, Diagnostics> {
+    let sink = Sink::default();
+    if source.text().len() > TEXT_MAX {
+        let message = format!("the file is longer than {} MiB", TEXT_MAX >> 20);
+        sink.report(Diagnostic::error(Span::default(), message, "is this the right file?"));
+        return Err(sink.found(source));
+    }
     let (root, mistakes) = DeTable::parse_recoverable(source.text());
     if !mistakes.is_empty() {
-        let list = mistakes.iter().map(|mistake| not_toml(source, mistake)).collect();
-        return Err(Diagnostics::new(source.clone(), list));
+        mistakes.iter().for_each(|mistake| sink.report_with(|| not_toml(source, mistake)));
+        return Err(sink.found(source));
     }
-    let sink = Sink::default();
     let form = Form::new("the file".to_owned(), Span::default(), root.get_ref(), &sink);
     let value = read(form);
-    let found = Diagnostics::new(source.clone(), sink.0.into_inner());
+    let found = sink.found(source);
     match value {
         Some(value) if !found.has_errors() => Ok(value),
         _ => Err(found),
@@ -51,14 +59,41 @@ fn not_toml(source: &Source, mistake: &toml::de::Error) -> Diagnostic {
     )
 }
 
+/// Mistakes of one text that are kept; the rest are counted. Nobody reads the hundredth, and a text of nothing but
+/// mistakes must not take more memory for its reports than for itself.
+const MISTAKES_MAX: usize = 100;
+
 /// Where mistakes are reported to while reading goes on.
 #[derive(Debug, Default)]
-pub struct Sink(RefCell<Vec<Diagnostic>>);
+pub struct Sink {
+    kept: RefCell<Vec<Diagnostic>>,
+    left_out: Cell<usize>,
+}
 
 impl Sink {
     /// Adds one.
     pub fn report(&self, found: Diagnostic) {
-        self.0.borrow_mut().push(found);
+        self.report_with(|| found);
+    }
+
+    /// Adds one that takes work to word, which is not done for those that are only counted.
+    pub fn report_with(&self, found: impl FnOnce() -> Diagnostic) {
+        if self.kept.borrow().len() < MISTAKES_MAX {
+            let found = found();
+            self.kept.borrow_mut().push(found);
+        } else {
+            self.left_out.set(self.left_out.get().saturating_add(1));
+        }
+    }
+
+    /// Whether anything was reported.
+    #[must_use]
+    pub fn has_mistakes(&self) -> bool {
+        !self.kept.borrow().is_empty()
+    }
+
+    fn found(self, source: &Source) -> Diagnostics {
+        Diagnostics::new(source.clone(), self.kept.into_inner()).and_more(self.left_out.get())
     }
 }
 
@@ -136,14 +171,25 @@ impl<'s> Form<'s> {
         self.optional(key, read)
     }
 
-    /// The tables of `[[key]]`, each as a form; none if there is no such key.
+    /// The tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than `most`, of
+    /// which none is read: what comes after may cost more than each its share.
     pub fn each<T>(
         &mut self,
         key: &'static str,
+        most: usize,
         read: impl FnMut(Form<'s>) -> Option<T>,
-    ) -> Vec<T> {
+    ) -> Option<Vec<T>> {
+        let mut too_many = false;
         let tables = self.optional(key, |value| match value.value {
-            DeValue::Array(_) => value.list(),
+            DeValue::Array(items) if items.len() > most => {
+                too_many = true;
+                let first = items.get(most).map_or(value.span, |item| item.span().into());
+                let message = format!("there are more than {most} [[{key}]]");
+                let help = format!("remove some: {} are written", items.len());
+                self.sink.report(Diagnostic::error(first, message, help));
+                None
+            }
+            DeValue::Array(_) => value.list(usize::MAX),
             _ => value.wrong(
                 format!("`{key}` is not written as a list of tables"),
                 format!("start each one with [[{key}]]"),
@@ -151,7 +197,8 @@ impl<'s> Form<'s> {
         });
         let forms =
             tables.into_iter().flatten().filter_map(|value| value.form(&format!("[[{key}]]")));
-        forms.filter_map(read).collect()
+        let read = forms.filter_map(read).collect();
+        (!too_many).then_some(read)
     }
 
     /// Whether the key was written at all.
@@ -170,12 +217,14 @@ impl<'s> Form<'s> {
     /// Reports every key that nobody asked for.
     pub fn close(self) {
         for key in self.remaining() {
-            let message = format!("{} has no key `{}`", self.name, *key);
-            let help = match nearest(&key, self.asked.iter().copied()) {
-                Some(known) => format!("did you mean `{known}`?"),
-                None => format!("remove it; known here: {}", self.asked.join(", ")),
-            };
-            self.sink.report(Diagnostic::error(key.span, message, help));
+            self.sink.report_with(|| {
+                let message = format!("{} has no key `{}`", self.name, *key);
+                let help = match nearest(&key, self.asked.iter().copied()) {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("remove it; known here: {}", self.asked.join(", ")),
+                };
+                Diagnostic::error(key.span, message, help)
+            });
         }
     }
 }
@@ -204,6 +253,15 @@ impl<'s> Value<'s> {
     /// Reports `result`'s mistake here, if it is one.
     pub fn checked<T>(self, result: Result<T, Mistake>) -> Option<T> {
         result.map_err(|Mistake { message, help }| self.wrong::<T>(message, help)).ok()
+    }
+
+    /// The same for a mistake that takes work to word: its message and what to do.
+    pub fn wrong_with<T>(self, words: impl FnOnce() -> (String, String)) -> Option<T> {
+        self.sink.report_with(|| {
+            let (message, help) = words();
+            Diagnostic::error(self.span, message, help)
+        });
+        None
     }
 
     /// With its place.
@@ -267,20 +325,28 @@ impl<'s> Value<'s> {
         if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == written) {
             return Some(*meaning);
         }
-        let known = words.iter().map(|(word, _)| *word);
-        let help = match nearest(written, known.clone()) {
-            Some(known) => format!("did you mean \"{known}\"?"),
-            None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
-        };
-        self.wrong(format!("\"{}\" is not {what}", written.escape_debug()), help)
+        self.wrong_with(|| {
+            let known = words.iter().map(|(word, _)| *word);
+            let help = match nearest(written, known.clone()) {
+                Some(known) => format!("did you mean \"{known}\"?"),
+                None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            (format!("\"{}\" is not {what}", written.escape_debug()), help)
+        })
     }
 
-    /// An array.
+    /// An array of at most `most` items.
     #[must_use]
-    pub fn list(self) -> Option<Vec<Value<'s>>> {
+    pub fn list(self, most: usize) -> Option<Vec<Value<'s>>> {
         let DeValue::Array(items) = self.value else {
             return self.not_a("a list", "[ … ]");
         };
+        if items.len() > most {
+            return self.wrong(
+                format!("this list has {} entries, more than {most}", items.len()),
+                "remove some",
+            );
+        }
         let item = |item: &'s toml::Spanned<DeValue<'s>>| Value {
             value: item.get_ref(),
             span: item.span().into(),
@@ -289,9 +355,9 @@ impl<'s> Value<'s> {
         Some(items.iter().map(item).collect())
     }
 
-    /// An array of which each item is read; `None` if any of them is wrong.
-    pub fn list_of<T>(self, read: impl Fn(Value<'s>) -> Option<T>) -> Option<Vec<T>> {
-        let items: Vec<Option<T>> = self.list()?.into_iter().map(read).collect();
+    /// An array of at most `most` items, each of which is read; `None` if any of them is wrong.
+    pub fn list_of<T>(self, most: usize, read: impl Fn(Value<'s>) -> Option<T>) -> Option<Vec<T>> {
+        let items: Vec<Option<T>> = self.list(most)?.into_iter().map(read).collect();
         items.into_iter().collect()
     }
 

@@ -13,11 +13,12 @@ use crate::language::{
 /// refuses what it would misread and a newer one can go on reading this.
 pub const FORMAT: u32 = 1;
 
-/// Bytes of the longest policy read: about a hundred thousand rules.
-const TEXT_MAX: usize = 16 << 20;
-
-/// Domains of the largest policy.
+/// Domains of the largest policy: what the decisions' index takes grows with the square of it.
 const DOMAINS_MAX: usize = 32;
+/// Detectors of the largest policy: each may take [`Pattern`](crate::detect::Pattern)'s memory.
+const DETECTORS_MAX: usize = 64;
+/// Rules of one kind, and expectations, of the largest policy.
+const RULES_MAX: usize = 20_000;
 
 /// A policy that is known to be well formed.
 #[derive(Clone, Debug)]
@@ -55,11 +56,6 @@ impl Policy {
     /// Everything that is wrong with it, all at once.
     pub fn draft(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
         let source = Source::new(source_name, text);
-        if text.len() > TEXT_MAX {
-            let message = format!("the policy is longer than {TEXT_MAX} bytes");
-            let found = Diagnostic::error(Span::default(), message, "is this the right file?");
-            return Err(Diagnostics::new(source, vec![found]));
-        }
         document::read(&source, |form| Self::read(form, &source))
     }
 
@@ -79,29 +75,28 @@ impl Policy {
 
         let mut known = Vocabulary::new(source);
         let mut names: Vec<Spanned<Name>> = Vec::new();
-        let domains = form.each("domain", |mut form| {
+        let domains = form.each("domain", DOMAINS_MAX, |mut form| {
             let name: Option<Spanned<Name>> =
                 form.required("name", "\"clinical\"", |v| Some(v.spanned(v.parsed()?)));
             known.domains.extend(name.clone());
             Domain::read(form, name)
-        });
-        let _: Vec<()> = form.each("detector", |form| Detector::read(form, &mut known, &mut names));
+        })?;
+        let _: Vec<()> = form
+            .each("detector", DETECTORS_MAX, |form| Detector::read(form, &mut known, &mut names))?;
         let hotkeys = form.optional("hotkeys", |v| Some(Hotkeys::read(v.form("[hotkeys]")?)));
-        let clipboard = form.each("clipboard", |form| ClipboardRule::read(form, &mut known));
-        let usb = form.each("usb", |form| UsbRule::read(form, &mut known));
-        let input = form.each("input", |form| InputRule::read(form, &mut known));
+        let clipboard =
+            form.each("clipboard", RULES_MAX, |form| ClipboardRule::read(form, &mut known))?;
+        let usb = form.each("usb", RULES_MAX, |form| UsbRule::read(form, &mut known))?;
+        let input = form.each("input", RULES_MAX, |form| InputRule::read(form, &mut known))?;
         let break_glass =
             form.optional("break_glass", |v| Some(BreakGlass::read(v.form("[break_glass]")?)));
-        let expectations = form.each("expect", |form| Expectation::read(form, &known, source));
+        let expectations =
+            form.each("expect", RULES_MAX, |form| Expectation::read(form, &known, source))?;
 
         let sink = form.sink();
         if known.domains.is_empty() && !form.has("domain") {
             let end = Span { start: source.text().len(), end: source.text().len() };
             sink.report(Diagnostic::error(end, "the policy has no domain", "add a [[domain]]"));
-        }
-        if let Some(one_too_many) = known.domains.get(DOMAINS_MAX) {
-            let message = format!("there are more than {DOMAINS_MAX} domains");
-            sink.report(Diagnostic::error(one_too_many.span, message, "remove some"));
         }
         sink.all_different(
             known.domains.iter().map(|name| (&**name, name.span)),
@@ -117,6 +112,9 @@ impl Policy {
         }
         form.close();
 
+        if sink.has_mistakes() {
+            return None;
+        }
         let index = Index::new(&domains, &clipboard, &usb, &input, break_glass.as_ref());
         Some(Self {
             source: source.clone(),

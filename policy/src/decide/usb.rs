@@ -5,7 +5,7 @@ use super::devices::{DeviceIndex, Fields};
 use super::verdict::{Reason, Verdict};
 use crate::language::{BreakGlass, DomainId, UsbAction, UsbClass, UsbRule};
 use crate::policy::Policy;
-use crate::request::{Context, HidUse, UsbFunction, UsbRequest};
+use crate::request::{Context, HidUse, UsbDevice, UsbFunction, UsbRequest};
 
 /// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
 const BOOT_KEYBOARD: u8 = 1;
@@ -18,13 +18,35 @@ pub(crate) struct UsbIndex {
     open: Bound,
 }
 
-/// The rules that count while break-glass is closed, or open.
+/// The rules that count while break-glass is closed, or open. A rule is in two of the indices at most, however many
+/// domains there are.
 #[derive(Clone, Debug)]
 struct Bound {
     /// Plugged in: all of them, for their `to` is then where the device goes.
     nowhere: DeviceIndex,
-    /// Attached by hand to a domain: those for that domain, and those for none in particular.
+    /// Attached by hand to a domain: those for that domain.
     domain: Vec<DeviceIndex>,
+    /// And those for none in particular.
+    any: DeviceIndex,
+}
+
+/// The rules that have a say over a device, in one index or two.
+pub(crate) struct Chosen<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
+
+impl Chosen<'_> {
+    /// The first rule that matches everything that `fields` does.
+    pub(crate) fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
+        self.first_of(|index| index.first_covering(fields))
+    }
+
+    /// The first rule that matches a device's function.
+    fn first(&self, device: &UsbDevice<'_>, class: UsbClass) -> Option<usize> {
+        self.first_of(|index| index.first(device, Some(class)))
+    }
+
+    fn first_of(&self, find: impl Fn(&DeviceIndex) -> Option<usize>) -> Option<usize> {
+        find(self.0).into_iter().chain(self.1.and_then(find)).min()
+    }
 }
 
 impl UsbIndex {
@@ -34,34 +56,31 @@ impl UsbIndex {
                 |rule: &UsbRule| !rule.only_in_break_glass() || (open && listed(rule, break_glass));
             let all: Vec<(usize, &UsbRule)> =
                 rules.iter().enumerate().filter(|(_, rule)| counts(rule)).collect();
-            let index = |bound_for: Option<usize>| {
-                let here = |rule: &UsbRule| match (bound_for, rule.to) {
-                    (Some(domain), Some(to)) => to.index() == domain,
-                    (None, _) | (_, None) => true,
-                };
-                let chosen = all.iter().filter(|(_, rule)| here(rule));
+            let index = |here: &dyn Fn(Option<usize>) -> bool| {
+                let chosen = all.iter().filter(|(_, rule)| here(rule.to.map(|to| to.index())));
                 DeviceIndex::new(
                     chosen.map(|(number, rule)| (*number, Fields::of(&rule.matches, rule.class()))),
                 )
             };
             Bound {
-                nowhere: index(None),
-                domain: (0..domains).map(|domain| index(Some(domain))).collect(),
+                nowhere: index(&|_| true),
+                domain: (0..domains).map(|domain| index(&|to| to == Some(domain))).collect(),
+                any: index(&|to| to.is_none()),
             }
         };
         Self { closed: counting(false), open: counting(true) }
     }
 
     /// The rules that have a say over a domain, with break-glass open or closed.
-    pub(crate) fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<&DeviceIndex> {
+    pub(crate) fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<Chosen<'_>> {
         self.rules(&Context { break_glass }, Some(to))
     }
 
-    fn rules(&self, context: &Context, to: Option<DomainId>) -> Option<&DeviceIndex> {
+    fn rules(&self, context: &Context, to: Option<DomainId>) -> Option<Chosen<'_>> {
         let bound = if context.break_glass { &self.open } else { &self.closed };
         match to {
-            None => Some(&bound.nowhere),
-            Some(to) => bound.domain.get(to.index()),
+            None => Some(Chosen(&bound.nowhere, None)),
+            Some(to) => Some(Chosen(bound.domain.get(to.index())?, Some(&bound.any))),
         }
     }
 }
@@ -90,8 +109,7 @@ impl Policy {
         };
         let mut whole: Option<Verdict<'_>> = None;
         for function in device.functions {
-            let first =
-                rules.first(device, Some(function.class)).and_then(|rule| self.usb().get(rule));
+            let first = rules.first(device, function.class).and_then(|rule| self.usb().get(rule));
             let verdict = match first {
                 Some(rule) => self.by_usb_rule(rule, function),
                 None => {

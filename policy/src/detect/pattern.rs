@@ -7,6 +7,10 @@ use crate::document::Mistake;
 /// Memory a compiled pattern may take, in bytes: enough for any number format, and `\w{1000}{1000}` is refused.
 const COMPILED_MAX: usize = 1 << 20;
 
+/// Characters of the longest pattern. Its parts are taken apart before anybody knows how large it will be, and a
+/// two-letter `\w` becomes some 6 KiB.
+const PATTERN_MAX: usize = 1000;
+
 /// A compiled regular expression. Cheap to clone.
 ///
 /// The engine is a finite automaton (crate `regex`): no look-around, no back-references, and so no text that makes it slow.
@@ -19,6 +23,12 @@ impl Pattern {
     /// # Errors
     /// When it is not a regular expression, is too large, or matches the empty text and so everything.
     pub fn new(text: &str) -> Result<Self, Mistake> {
+        if text.len() > PATTERN_MAX {
+            return Err(Mistake::new(
+                format!("this regular expression is longer than {PATTERN_MAX} bytes"),
+                "write several [[detector]]",
+            ));
+        }
         let compiled =
             RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build();
         let regex = compiled.map_err(|error| match error {

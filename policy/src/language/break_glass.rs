@@ -10,6 +10,9 @@ use crate::document::{Form, Value};
 /// Half an hour: an emergency, not a shift.
 const DEFAULT: Duration = Duration::from_secs(30 * 60);
 
+/// Rules of the longest `allow_usb`; each rule is looked for in it.
+const LISTED_MAX: usize = 64;
+
 /// What an emergency opens. A policy without it has no break-glass.
 #[derive(Clone, Debug)]
 pub struct BreakGlass {
@@ -27,7 +30,8 @@ impl BreakGlass {
             duration::read(v, "the longest break-glass", 60..=86_400)
         });
         let reason_required = form.optional("reason_required", Value::boolean);
-        let allow_usb = form.optional("allow_usb", |v| v.list_of(|v| Some(v.spanned(v.parsed()?))));
+        let allow_usb =
+            form.optional("allow_usb", |v| v.list_of(LISTED_MAX, |v| Some(v.spanned(v.parsed()?))));
         form.close();
         Self {
             max_duration: max_duration.unwrap_or(DEFAULT),

@@ -81,8 +81,9 @@ impl ClipboardRule {
             Some(to)
         });
         let types = form.required("types", "[\"text/plain\"]", |v| {
-            let types =
-                v.list_of(|v| Some(v.spanned(v.choice("a clipboard type", &MediaType::WORDS)?)))?;
+            let types = v.list_of(MediaType::WORDS.len(), |v| {
+                Some(v.spanned(v.choice("a clipboard type", &MediaType::WORDS)?))
+            })?;
             if types.is_empty() {
                 return v.wrong(
                     "no type is listed, so the rule matches nothing",
@@ -97,7 +98,7 @@ impl ClipboardRule {
         let action = form.required("action", "\"deny\"", |v| {
             Some(v.spanned(v.choice("an action on the clipboard", &ClipboardAction::WORDS)?))
         });
-        let inspect = form.optional("inspect", |v| v.list_of(|v| known.detector(v)));
+        let inspect = form.optional("inspect", |v| v.list_of(INSPECT_MAX, |v| known.detector(v)));
         form.close();
         Some(Self {
             head: head?,
@@ -116,6 +117,9 @@ impl ClipboardRule {
         self.max_bytes.is_none_or(|max| bytes <= *max)
     }
 }
+
+/// Detectors of the longest `inspect`: each reads all that crosses.
+const INSPECT_MAX: usize = 67;
 
 /// The largest `max_bytes`: the largest integer TOML knows.
 const MAX_BYTES: u64 = i64::MAX.unsigned_abs();

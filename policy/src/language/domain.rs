@@ -15,6 +15,9 @@ use crate::document::{Form, Mistake, Value};
 /// Characters of the longest label: what the banner has room for at the smallest supported width.
 const LABEL_MAX: usize = 24;
 
+/// Places of the longest `egress`: what a firewall's rule set holds and a person still reads.
+const EGRESS_MAX: usize = 256;
+
 /// Which domain of the policy, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DomainId(pub(crate) u16);
@@ -67,7 +70,8 @@ impl Domain {
         let idle_lock = form.optional("idle_lock", |v| {
             duration::read(v, "the idle time before the lock", 10..=86_400)
         });
-        let egress = form.optional("egress", |v| v.list_of(|v| Some(v.spanned(Egress::read(v)?))));
+        let egress = form
+            .optional("egress", |v| v.list_of(EGRESS_MAX, |v| Some(v.spanned(Egress::read(v)?))));
         form.close();
         Some(Self {
             name: name?,

@@ -35,13 +35,15 @@ impl Vocabulary {
         if let Some(id) = at.and_then(|at| u16::try_from(at).ok()) {
             return Some(value.spanned(DomainId(id)));
         }
-        let known = self.domains.iter().map(|name| name.as_str());
-        let help = match nearest(written, known.clone()) {
-            Some(known) => format!("did you mean \"{known}\"?"),
-            None if self.domains.is_empty() => "add a [[domain]] of that name".to_owned(),
-            None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
-        };
-        value.wrong(format!("no domain is called \"{}\"", written.escape_debug()), help)
+        value.wrong_with(|| {
+            let known = self.domains.iter().map(|name| name.as_str());
+            let help = match nearest(written, known.clone()) {
+                Some(known) => format!("did you mean \"{known}\"?"),
+                None if self.domains.is_empty() => "add a [[domain]] of that name".to_owned(),
+                None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
+            };
+            (format!("no domain is called \"{}\"", written.escape_debug()), help)
+        })
     }
 
     /// Reads the name of a detector.
@@ -53,16 +55,18 @@ impl Vocabulary {
         if let Some((_, built_in)) = BuiltIn::WORDS.iter().find(|(word, _)| *word == written) {
             return Some(value.spanned(Detector::BuiltIn(*built_in)));
         }
-        let own = self.detectors.iter().map(Detector::name);
-        let known = own.chain(BuiltIn::WORDS.iter().map(|(word, _)| *word));
-        let help = match nearest(written, known.clone()) {
-            Some(known) => format!("did you mean \"{known}\"?"),
-            None => format!(
-                "write one of: {}; or add a [[detector]] of that name",
-                known.collect::<Vec<_>>().join(", ")
-            ),
-        };
-        value.wrong(format!("no detector is called \"{}\"", written.escape_debug()), help)
+        value.wrong_with(|| {
+            let own = self.detectors.iter().map(Detector::name);
+            let known = own.chain(BuiltIn::WORDS.iter().map(|(word, _)| *word));
+            let help = match nearest(written, known.clone()) {
+                Some(known) => format!("did you mean \"{known}\"?"),
+                None => format!(
+                    "write one of: {}; or add a [[detector]] of that name",
+                    known.collect::<Vec<_>>().join(", ")
+                ),
+            };
+            (format!("no detector is called \"{}\"", written.escape_debug()), help)
+        })
     }
 
     /// Reads a rule's id and its place. Ids are unique in the whole file: the audit names a rule by nothing else.

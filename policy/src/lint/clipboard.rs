@@ -26,11 +26,11 @@ fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Vec<D
     let mut dead: Vec<(Spanned<MediaType>, &Head)> = Vec::new();
     for media_type in &rule.types {
         let steps = policy.index().clipboard.steps(*rule.from, *rule.to, **media_type);
-        if steps.iter().any(|step| step.rule == number) {
+        if steps.binary_search_by_key(&number, |step| step.rule).is_ok() {
             continue;
         }
         let up_to = rule.max_bytes.map_or(u64::MAX, |max| *max);
-        let instead = steps.iter().find(|step| step.up_to >= up_to);
+        let instead = steps.get(steps.partition_point(|step| step.up_to < up_to));
         if let Some(instead) = instead.and_then(|step| policy.clipboard().get(step.rule)) {
             dead.push((*media_type, &instead.head));
         }

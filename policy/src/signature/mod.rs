@@ -46,13 +46,12 @@ impl Signatures {
         let source = Source::new(source_name, text);
         document::read(&source, |mut form| {
             format(&mut form);
-            let found = form.each("signature", |mut form| {
+            let found = form.each("signature", SIGNERS_MAX, |mut form| {
                 let key = form.required("key", "\"ed25519:...\"", document::Value::parsed);
                 let signature = form.required("signature", "\"...\"", document::Value::parsed);
                 form.close();
                 Some((key?, signature?))
-            });
-            too_many(&form, found.len(), "signatures");
+            })?;
             form.close();
             Some(Self(found))
         })
@@ -101,15 +100,4 @@ fn format(form: &mut Form<'_>) {
             format!("update this PC's Bulkhead, or write the file in format {FORMAT}"),
         )
     });
-}
-
-fn too_many(form: &Form<'_>, count: usize, what: &str) {
-    if count > SIGNERS_MAX {
-        let message = format!("there are more than {SIGNERS_MAX} {what}");
-        form.sink().report(crate::diagnostic::Diagnostic::error(
-            form.span(),
-            message,
-            "remove some",
-        ));
-    }
 }

@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::{PublicKey, Signatures, format, message, too_many};
+use super::{PublicKey, SIGNERS_MAX, Signatures, format, message};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::document::{self, Value};
 
@@ -89,14 +89,14 @@ impl TrustStore {
         let source = Source::new(source_name, text);
         document::read(&source, |mut form| {
             format(&mut form);
-            let officers = form.each("officer", |mut form| {
+            let officers = form.each("officer", SIGNERS_MAX, |mut form| {
                 let name = form.required("name", "\"Kim Min-ji\"", name);
                 let key =
                     form.required("key", "\"ed25519:...\"", |v| Some((v.parsed()?, v.span())));
                 form.close();
                 let (key, span) = key?;
                 Some((Officer { name: name?, key }, span))
-            });
+            })?;
             for (index, (officer, span)) in officers.iter().enumerate() {
                 let first = officers.iter().position(|(other, _)| other.key == officer.key);
                 if first.is_some_and(|first| first < index) {
@@ -105,7 +105,6 @@ impl TrustStore {
                     form.sink().report(Diagnostic::error(*span, message, help));
                 }
             }
-            too_many(&form, officers.len(), "officers");
             let most = officers.len().max(1);
             let threshold = form.required("threshold", "1", |v| {
                 v.integer(
