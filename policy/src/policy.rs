@@ -1,5 +1,7 @@
 //! The policy as a whole.
 
+use std::time::Duration;
+
 use crate::decide::Index;
 use crate::detect::Detector;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
@@ -164,6 +166,13 @@ impl Policy {
     #[must_use]
     pub fn domain_by_id(&self, id: DomainId) -> Option<&Domain> {
         self.domains.get(id.index())
+    }
+
+    /// How long a PC may stand idle before its screen locks: the shortest that any domain asks for, so that what is in
+    /// front is no reason to leave another desktop open for longer. `None` if none asks for it.
+    #[must_use]
+    pub fn idle_lock(&self) -> Option<Duration> {
+        self.domains.iter().filter_map(|domain| Some(domain.idle_lock?.value)).min()
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -148,6 +148,12 @@ fn settings_that_loosen_something_are_wider() {
         after(|text| text.replace("persistence = \"discard\"", "persistence = \"keep\"")).widened
     );
     assert!(after(|text| text.replace("idle_lock = \"10m\"", "idle_lock = \"20m\"")).widened);
+    assert!(after(|text| text.replace("idle_lock = \"10m\"\n", "")).widened);
+    assert!(
+        !after(|text| text
+            .replace("hotkey = \"Ctrl+Alt+2\"", "hotkey = \"Ctrl+Alt+2\"\nidle_lock = \"5m\""))
+        .widened
+    );
     assert!(after(|text| text.replace("port = 443, ", "port = 80, ")).widened);
     assert!(
         after(|text| text.replace("reason_required = true", "reason_required = false")).widened

@@ -11,6 +11,7 @@ use super::DaemonError;
 use crate::machine::{Machine, Seat as SeatChoice};
 use crate::recorder::Recorder;
 use crate::seat::core::{Action, DomainIndex};
+use crate::seat::notices::Cause;
 use crate::seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatReport, Words};
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
@@ -170,9 +171,14 @@ impl Desk {
         self.seat.report().desktop
     }
 
-    /// Shows this for a few seconds.
+    /// Says what came of what somebody did.
     pub(super) fn notice(&self, text: String) {
-        self.tell(Command::Notice(text));
+        self.tell(Command::Notice(Cause::Person, text));
+    }
+
+    /// Says what a device or a guest brought about; the more often, the less of it is said.
+    pub(super) fn notice_of(&self, source: &str, text: String) {
+        self.tell(Command::Notice(Cause::Source(source.to_owned()), text));
     }
 
     /// Asks this.

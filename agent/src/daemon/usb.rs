@@ -85,7 +85,7 @@ impl Devices {
                 Happening::Note(event) => recorder.note(&[event]),
                 Happening::Notice(words) => {
                     tracing::info!("{}", words.replace('\n', " "));
-                    desk.notice(words);
+                    desk.notice_of("usb", words);
                 }
                 Happening::Devices(list) => self.list = list,
             }

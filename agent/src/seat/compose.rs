@@ -25,7 +25,17 @@ pub enum Body<'a> {
     Card(&'a Canvas),
 }
 
+/// Whose picture a pointer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The agent's arrow, which may be anywhere.
+    Agent,
+    /// A guest's: it stays in the guest's rows, and below what the agent says there.
+    Guest,
+}
+
 /// The parts of a screen.
+#[derive(Clone, Copy)]
 pub struct View<'a> {
     /// The rows at the top.
     pub banner: &'a Canvas,
@@ -33,8 +43,8 @@ pub struct View<'a> {
     pub body: Body<'a>,
     /// A box over it, and its top left.
     pub overlay: Option<(&'a Canvas, (u32, u32))>,
-    /// The pointer's picture, and its top left.
-    pub cursor: Option<(&'a Cursor, (i32, i32))>,
+    /// The pointer's picture, its top left, and whose it is.
+    pub cursor: Option<(&'a Cursor, (i32, i32), Owner)>,
 }
 
 impl View<'_> {
@@ -49,14 +59,33 @@ impl View<'_> {
             } else {
                 self.body_row(y, rows, clip, row);
             }
+            if y >= rows {
+                self.cursor_row(Owner::Guest, y, clip, row);
+            }
             if let Some((canvas, (left, top))) = self.overlay
                 && let Some(dy) = y.checked_sub(top).filter(|_| y >= rows)
             {
                 over(canvas.row(dy), left, clip.x, row);
             }
-            if let Some((cursor, (left, top))) = self.cursor {
-                blend(cursor, i64::from(y) - i64::from(top), left, clip.x, row);
-            }
+            self.cursor_row(Owner::Agent, y, clip, row);
+        }
+    }
+
+    /// Where nothing of a guest's may be: the banner, and what the agent says.
+    pub fn keeps_free_of_guests(&self) -> impl Iterator<Item = Rect> {
+        let banner = Rect::all(self.banner.size());
+        let overlay = self.overlay.map(|(canvas, (x, y))| {
+            let Size { width, height } = canvas.size();
+            Rect { x, y, width, height }
+        });
+        std::iter::once(banner).chain(overlay)
+    }
+
+    fn cursor_row(&self, of: Owner, y: u32, clip: Rect, row: &mut [u8]) {
+        if let Some((cursor, (left, top), owner)) = self.cursor
+            && owner == of
+        {
+            blend(cursor, i64::from(y) - i64::from(top), left, clip.x, row);
         }
     }
 
@@ -126,6 +155,18 @@ fn blend(cursor: &Cursor, dy: i64, left: i32, x: u32, row: &mut [u8]) {
             let kept = u32::from(*below) * (255 - u32::from(*alpha)) / 255;
             *below = u8::try_from(kept + u32::from(*above)).unwrap_or(u8::MAX);
         }
+    }
+}
+
+/// The part of a screen that a square with this top left covers.
+pub(super) fn square((x, y): (i32, i32), side: u32) -> Rect {
+    let end = |at: i32| at.saturating_add(i32::try_from(side).unwrap_or(0));
+    let clamp = |at: i32| u32::try_from(at.max(0)).unwrap_or(0);
+    Rect {
+        x: clamp(x),
+        y: clamp(y),
+        width: clamp(end(x)) - clamp(x),
+        height: clamp(end(y)) - clamp(y),
     }
 }
 
@@ -206,7 +247,7 @@ mod tests {
             banner: &parts.banner,
             body: Body::Picture(&parts.frame, place),
             overlay: Some((&parts.notice, (20, 10))),
-            cursor: Some((&parts.cursor, at)),
+            cursor: Some((&parts.cursor, at, Owner::Agent)),
         }
     }
 
@@ -240,6 +281,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_guests_cursor_changes_no_pixel_of_the_banner_or_of_what_the_agent_says(
+            at in (-70i32..60, -70i32..60),
+            byte in any::<u8>(),
+            cuts in prop::collection::vec((0u32..60, 0u32..60, 1u32..60, 1u32..60), 1..6),
+        ) {
+            let parts = parts();
+            // Pixels that say they are opaque, and pixels that say they add to what is there.
+            let cursor = Cursor { hot_x: 0, hot_y: 0, pixels: vec![byte; link::CURSOR_BYTES] };
+            let without = View { cursor: None, ..view(&parts, rect(0, ROWS, 48, 32), at) };
+            let with = View { cursor: Some((&cursor, at, Owner::Guest)), ..without };
+            let clips: Vec<Rect> = cuts.into_iter().map(|(x, y, w, h)| rect(x, y, w, h)).collect();
+            let (with, without) = (paint(&with, &clips), paint(&without, &clips));
+            for kept in [rect(0, 0, 48, ROWS), rect(20, 10, 10, 6)] {
+                for (x, y) in (kept.x..kept.right()).flat_map(|x| (kept.y..kept.bottom()).map(move |y| (x, y))) {
+                    prop_assert_eq!(
+                        pixel(&with, x as usize, y as usize),
+                        pixel(&without, x as usize, y as usize)
+                    );
+                }
+            }
+        }
+
         #[test]
         fn painting_in_pieces_gives_the_same_screen(
             cuts in prop::collection::vec((0u32..60, 0u32..60, 0u32..60, 0u32..60), 0..12),

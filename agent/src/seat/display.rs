@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use link::{CURSOR_SIDE, Cursor, Rect, Size};
 
-use super::compose::{Target, View};
+use super::compose::{Owner, Target, View, square};
 use super::kms::{Buffer, Monitor, Screen, ScreenError};
+use super::plane::{Plane, Step};
 
 /// Rectangles a buffer keeps apart; more become one.
 const RECTS_MAX: usize = 8;
@@ -41,6 +42,8 @@ pub struct Pointer<'a> {
     pub shape: u64,
     /// Where it points.
     pub at: (i32, i32),
+    /// Whose picture it is.
+    pub owner: Owner,
 }
 
 /// The screen with its buffers.
@@ -55,7 +58,7 @@ pub struct Display {
     /// When the key that asked for the scene on its way was pressed.
     asked: Option<SystemTime>,
     times: Vec<Duration>,
-    hardware_shape: Option<u64>,
+    plane: Plane,
 }
 
 impl Display {
@@ -94,7 +97,7 @@ impl Display {
             flipped_at: Instant::now(),
             asked: None,
             times: Vec::new(),
-            hardware_shape: None,
+            plane: Plane::default(),
         })
     }
 
@@ -179,6 +182,15 @@ impl Display {
             })
     }
 
+    /// Whether this part of a scene is on the screen as it was last to be.
+    #[must_use]
+    pub fn shows(&self, scene: Scene, part: Rect) -> bool {
+        let page = self.scenes.get(scene).and_then(|pages| pages.get(self.shown.1));
+        self.flipping.is_none()
+            && self.shown.0 == scene
+            && page.is_some_and(|page| page.stale.iter().all(|stale| stale.shared(part).is_empty()))
+    }
+
     /// How long the flip on its way has taken.
     #[must_use]
     pub fn flipping_for(&self) -> Option<Duration> {
@@ -201,7 +213,7 @@ impl Display {
         if self.flipping.is_some() {
             return Ok(false);
         }
-        let painted = self.pointer(pointer);
+        let painted = self.pointer(pointer, view);
         let size = self.size();
         let Some(pages) = self.scenes.get_mut(scene) else { return Ok(true) };
         let next = if scene == self.shown.0 {
@@ -255,25 +267,20 @@ impl Display {
     }
 
     /// Sets the card's own pointer, or says what has to be painted.
-    fn pointer(&mut self, pointer: Option<Pointer<'_>>) -> Option<Painted> {
-        if !self.screen.has_cursor() {
-            return pointer.map(|pointer| Painted { at: pointer.at, shape: pointer.shape });
+    fn pointer(&mut self, pointer: Option<Pointer<'_>>, view: &View<'_>) -> Option<Painted> {
+        let has_plane = self.screen.has_cursor();
+        let on_plane = pointer.filter(|pointer| has_plane && Plane::takes(pointer, view));
+        for step in self.plane.steps(on_plane.as_ref()) {
+            match step {
+                Step::Move(at) => self.screen.move_cursor(at),
+                Step::Show(picture) => self.screen.set_cursor(Some(picture)),
+                Step::Hide => self.screen.set_cursor(None),
+            }
         }
-        let shape = pointer.map(|pointer| pointer.shape);
-        if self.hardware_shape != shape {
-            self.screen.set_cursor(pointer.map(|pointer| pointer.picture));
-            self.hardware_shape = shape;
-        }
-        if let Some(pointer) = pointer {
-            self.screen.move_cursor(top_left(pointer.picture, pointer.at));
-        }
-        None
+        pointer
+            .filter(|_| on_plane.is_none())
+            .map(|pointer| Painted { at: pointer.at, shape: pointer.shape })
     }
-}
-
-fn top_left(picture: &Cursor, (x, y): (i32, i32)) -> (i32, i32) {
-    let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
-    (x - hot(picture.hot_x), y - hot(picture.hot_y))
 }
 
 impl Page {
@@ -299,10 +306,9 @@ impl Page {
         painted: Option<Painted>,
         pointer: Option<Pointer<'_>>,
     ) {
-        let cursor =
-            pointer.map(|pointer| (pointer.picture, top_left(pointer.picture, pointer.at)));
+        let cursor = pointer.map(|pointer| (pointer.picture, pointer.top_left(), pointer.owner));
         let before = self.cursor.map(|old| around((old.at.0, old.at.1)));
-        let after = cursor.map(|(_, at)| square(at, CURSOR_SIDE));
+        let after = cursor.map(|(_, at, _)| square(at, CURSOR_SIDE));
         let mut clips = std::mem::take(&mut self.stale);
         clips.extend(before.into_iter().chain(after));
         let view = View { cursor, ..*view };
@@ -319,17 +325,6 @@ impl Page {
 fn around((x, y): (i32, i32)) -> Rect {
     let side = i32::try_from(CURSOR_SIDE).unwrap_or(0);
     square((x - side, y - side), 2 * CURSOR_SIDE)
-}
-
-fn square((x, y): (i32, i32), side: u32) -> Rect {
-    let end = |at: i32| at.saturating_add(i32::try_from(side).unwrap_or(0));
-    let clamp = |at: i32| u32::try_from(at.max(0)).unwrap_or(0);
-    Rect {
-        x: clamp(x),
-        y: clamp(y),
-        width: clamp(end(x)) - clamp(x),
-        height: clamp(end(y)) - clamp(y),
-    }
 }
 
 impl Drop for Display {

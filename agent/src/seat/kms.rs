@@ -90,7 +90,6 @@ pub struct Screen {
 
 struct HardwareCursor {
     buffer: Buffer,
-    shown: bool,
 }
 
 /// Memory the screen can show, mapped for as long as it lives.
@@ -313,7 +312,7 @@ impl Screen {
         let mut buffer = self.memory((side, side), DrmFourcc::Argb8888).ok()?;
         buffer.map.fill(0);
         match self.card.set_cursor2(self.monitor.crtc, Some(&buffer.dumb), (0, 0)) {
-            Ok(()) => Some(HardwareCursor { buffer, shown: true }),
+            Ok(()) => Some(HardwareCursor { buffer }),
             Err(_) => {
                 self.free(buffer);
                 None
@@ -324,7 +323,7 @@ impl Screen {
     /// The pointer looks like this, or is hidden.
     #[allow(deprecated, reason = "as above")]
     pub fn set_cursor(&mut self, picture: Option<&Cursor>) {
-        let Some(cursor) = &mut self.cursor else { return };
+        let Some(mut cursor) = self.cursor.take() else { return };
         let crtc = self.monitor.crtc;
         let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
         let done = match picture {
@@ -341,13 +340,21 @@ impl Screen {
             }
             None => self.card.set_cursor2::<DumbBuffer>(crtc, None, (0, 0)),
         };
-        cursor.shown = picture.is_some() && done.is_ok();
+        match done {
+            Ok(()) => self.cursor = Some(cursor),
+            // What it shows is not certain any more: it shows nothing, and the pointer is painted.
+            Err(error) => {
+                tracing::warn!("the card does not show the pointer, which is painted: {error}");
+                let _ = self.card.set_cursor2::<DumbBuffer>(crtc, None, (0, 0));
+                self.free(cursor.buffer);
+            }
+        }
     }
 
-    /// The pointer's top left is here.
+    /// The pointer's top left is here, now or when it is shown again: the kernel keeps the place of one that is hidden.
     #[allow(deprecated, reason = "as above")]
     pub fn move_cursor(&self, at: (i32, i32)) {
-        if self.cursor.as_ref().is_some_and(|cursor| cursor.shown) {
+        if self.has_cursor() {
             let _ = self.card.move_cursor(self.monitor.crtc, at);
         }
     }

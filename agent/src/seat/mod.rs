@@ -18,7 +18,9 @@ pub mod display;
 pub mod domain;
 pub mod frame;
 pub mod kms;
+pub mod notices;
 pub mod picture;
+mod plane;
 mod scenes;
 mod stage;
 pub mod uevent;
@@ -35,6 +37,7 @@ use policy::Policy;
 use serde::{Deserialize, Serialize};
 
 use self::core::{Action, Chords, DomainIndex, Settings};
+use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;
 
@@ -60,7 +63,6 @@ impl SeatPolicy {
     #[must_use]
     pub fn new(policy: &Arc<Policy>, names: &[String]) -> Self {
         let domains = || names.iter().map(|name| policy.domain(name));
-        let idle_lock = domains().map(|domain| domain.and_then(|d| d.idle_lock)).collect();
         let looks = domains().zip(names).enumerate().map(|(index, (domain, name))| {
             let colour = domain.map(|domain| domain.colour.value);
             Look {
@@ -75,7 +77,8 @@ impl SeatPolicy {
             }
         });
         let looks = looks.collect();
-        let settings = Settings { chords: Chords::of(policy, names), idle_lock };
+        let settings =
+            Settings { chords: Chords::of(policy, names), idle_lock: policy.idle_lock() };
         Self { settings, looks, policy: Arc::clone(policy) }
     }
 }
@@ -99,8 +102,8 @@ pub enum Command {
     Lock,
     /// Unlock it.
     Unlock,
-    /// Show this for a few seconds.
-    Notice(String),
+    /// Show this for a few seconds; never instead of a question.
+    Notice(Cause, String),
     /// Ask this; the answer comes as [`Happening::Answered`] under the same number.
     Ask(u64, String),
     /// The question is no longer asked.

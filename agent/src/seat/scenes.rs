@@ -66,6 +66,12 @@ impl Overlay {
         let Size { width, height } = self.canvas.size();
         Rect { x: self.at.0, y: self.at.1, width, height }
     }
+
+    /// Whether a pixel of the screen is its own.
+    pub(super) fn covers(&self, (x, y): (i32, i32)) -> bool {
+        let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return false };
+        !self.rect().shared(Rect { x, y, width: 1, height: 1 }).is_empty()
+    }
 }
 
 /// All of them; the lock's is the last.

@@ -48,8 +48,9 @@ pub struct Domain {
     /// Whether it comes first when CPU, memory or disk are short. Also how far it is trusted: what leaves a `high` domain,
     /// and what enters one, is looked at harder.
     pub priority: Priority,
-    /// How long the seat may stand idle with it in front before the screen locks; `None` never locks.
-    pub idle_lock: Option<Duration>,
+    /// How long the PC may stand idle before the screen locks, whatever is in front; `None` asks for no lock. The
+    /// shortest of all domains counts ([`Policy::idle_lock`](crate::Policy::idle_lock)).
+    pub idle_lock: Option<Spanned<Duration>>,
     /// Where it may connect to. `None` sets no limit; an empty list allows nothing.
     pub egress: Option<Vec<Spanned<Egress>>>,
 }
@@ -68,7 +69,7 @@ impl Domain {
         });
         let priority = form.optional("priority", |v| v.choice("a priority", &Priority::WORDS));
         let idle_lock = form.optional("idle_lock", |v| {
-            duration::read(v, "the idle time before the lock", 10..=86_400)
+            Some(v.spanned(duration::read(v, "the idle time before the lock", 10..=86_400)?))
         });
         let egress = form
             .optional("egress", |v| v.list_of(EGRESS_MAX, |v| Some(v.spanned(Egress::read(v)?))));

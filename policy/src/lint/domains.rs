@@ -1,14 +1,17 @@
 //! Domains that say one thing and do another, and detectors that nobody uses.
 
+use std::time::Duration;
+
 use super::warn;
 use crate::diagnostic::Diagnostic;
-use crate::language::Network;
+use crate::language::{Domain, Network, duration};
 use crate::policy::Policy;
 
 /// The registered ports of DICOM in clear text (IANA; DICOM PS3.8). Its TLS port is 2762 (PS3.15, annex B).
 const CLEAR_DICOM: [u16; 2] = [104, 11112];
 
 pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+    idle_lock(policy, found);
     for domain in policy.domains() {
         let egress = domain.egress.as_deref().unwrap_or_default();
         if *domain.network == Network::None && !egress.is_empty() {
@@ -40,5 +43,35 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
                 found,
             );
         }
+    }
+}
+
+/// The shortest counts, whatever is in front: what is longer never locks anything, and a care domain relies on one.
+fn idle_lock(policy: &Policy, found: &mut Vec<Diagnostic>) {
+    let Some(shortest) = policy.idle_lock() else {
+        if let Some(domain) = policy.domains().iter().find(|domain| domain.is_high()) {
+            warn(
+                domain.name.span,
+                format!("nothing locks the screen of a PC that {} was left on", *domain.label),
+                "give it an `idle_lock`, such as \"10m\"",
+                found,
+            );
+        }
+        return;
+    };
+    let asks = |domain: &&Domain| domain.idle_lock.is_some_and(|idle| *idle == shortest);
+    let Some(first) = policy.domains().iter().find(asks) else { return };
+    for domain in policy.domains() {
+        let Some(longer) = domain.idle_lock.filter(|idle| **idle > shortest) else { continue };
+        let written = |idle: Duration| duration::written(idle.as_secs());
+        let message = format!(
+            "the screen never waits {} to lock: the shortest `idle_lock` counts, {} of {}",
+            written(*longer),
+            written(shortest),
+            *first.label
+        );
+        let help = "remove it, or give both the same time";
+        let related = first.idle_lock.map(|idle| idle.span).unwrap_or_default();
+        found.push(Diagnostic::warning(longer.span, message, help).and(related, "counts"));
     }
 }

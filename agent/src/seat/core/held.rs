@@ -136,13 +136,6 @@ impl Core {
     pub(super) fn let_go_of_modifiers(&mut self, out: &mut Vec<Output>) {
         self.let_go(|held| held.is_shared() && chord::is_modifier(held.code), out);
     }
-
-    /// Whether a button is down in the domain in front: the pointer is its own until that goes up.
-    pub(super) fn dragging(&self) -> bool {
-        self.devices.values().filter(|device| device.pin.is_none()).any(|device| {
-            device.held.iter().any(|(code, hold)| is_button(*code) && matches!(hold, Hold::Told(_)))
-        })
-    }
 }
 
 fn key_event(domain: DomainIndex, code: u16, value: i32) -> Output {

@@ -11,13 +11,16 @@
 //!   they do not;
 //! - a key held across a switch or a lock reaches nobody until it is pressed anew;
 //! - a pinned device reaches its domain only, and presses no chord;
-//! - while the screen is locked nothing reaches anyone.
+//! - while the screen is locked nothing reaches anyone;
+//! - while the pointer is in the banner, or a question is open, no domain is told where it is, whatever is held;
+//! - a question is answered by nothing that was pressed before its box had been on the screen for [`READ_FOR`].
 //!
 //! Nothing here comes from a guest but the size of its picture, which decides where on it a pointer is.
 
 mod chord;
 mod held;
 mod pointer;
+mod question;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +32,8 @@ use link::{Event, Target};
 pub use chord::{Action, Chords};
 use held::{Device, Hold};
 pub use pointer::{Click, Geometry, Motion, POSITION_MAX};
+use question::Question;
+pub use question::{OPEN_FOR, READ_FOR};
 
 /// A domain by its place among the seat's.
 pub type DomainIndex = usize;
@@ -81,9 +86,11 @@ pub enum Input {
     Lock,
     /// Somebody who may unlocked.
     Unlock,
-    /// A question is shown; what is pressed answers it.
+    /// A question is asked; what is pressed answers it once it can have been read.
     Ask(u64),
-    /// The question is not shown any more.
+    /// Its box is on the screen, whole, or not any more.
+    Shown(u64, bool),
+    /// The question is not asked any more.
     Withdraw(u64),
     /// Time passed.
     Tick,
@@ -125,8 +132,8 @@ pub enum Output {
 pub struct Settings {
     /// The chords.
     pub chords: Chords,
-    /// How long nobody may do anything before the screen locks, by domain in front.
-    pub idle_lock: Vec<Option<Duration>>,
+    /// How long nobody may do anything before the screen locks, whatever is in front.
+    pub idle_lock: Option<Duration>,
 }
 
 /// The state machine.
@@ -143,9 +150,11 @@ pub struct Core {
     withheld: Vec<(DeviceId, u16)>,
     /// A chord was pressed and its modifiers are still held: what is pressed with them is part of it.
     gesture: bool,
-    question: Option<u64>,
+    question: Option<Question>,
     /// The pointer, in pixels of the screen.
     pointer: (i32, i32),
+    /// When the last input was taken.
+    now: Time,
     last_input: Time,
 }
 
@@ -165,6 +174,7 @@ impl Core {
             gesture: false,
             question: None,
             pointer,
+            now: Time::ZERO,
             last_input: Time::ZERO,
         }
     }
@@ -187,25 +197,29 @@ impl Core {
         self.pointer
     }
 
-    /// Whether the pointer is in the agent's hands: in the banner, or the screen is locked.
+    /// Whether the pointer is in the agent's hands: in the banner, a question is open, or the screen is locked. A
+    /// button that a domain was told of changes nothing in that; it is told when that goes up.
     #[must_use]
     pub fn pointer_is_ours(&self) -> bool {
-        self.locked || (self.geometry.in_banner(self.pointer) && !self.dragging())
+        self.locked || self.question.is_some() || self.geometry.in_banner(self.pointer)
+    }
+
+    /// When a [`Input::Tick`] changes something.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        [self.idle_deadline(), self.question_deadline()].into_iter().flatten().min()
     }
 
     /// When the screen locks if nobody does anything.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Time> {
-        if self.locked {
-            return None;
-        }
-        let idle = self.settings.idle_lock.get(self.front).copied().flatten()?;
+    fn idle_deadline(&self) -> Option<Time> {
+        let idle = self.settings.idle_lock.filter(|_| !self.locked)?;
         Some(self.last_input.saturating_add(idle))
     }
 
     /// Takes what happened at `now`.
     pub fn feed(&mut self, now: Time, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
+        self.now = self.now.max(now);
         match input {
             Input::Plugged(id, pin) => self.plugged(id, pin, &mut out),
             Input::Unplugged(id) => self.unplugged(id, &mut out),
@@ -216,21 +230,12 @@ impl Core {
             Input::Switch(to) => self.switch(to, &mut out),
             Input::Lock => self.lock(false, &mut out),
             Input::Unlock => self.unlock(now, &mut out),
-            Input::Ask(id) => {
-                self.end_question(&mut out);
-                self.let_go(|hold| hold.is_shared(), &mut out);
-                self.question = Some(id);
-                if self.locked {
-                    self.end_question(&mut out);
-                }
-            }
-            Input::Withdraw(id) => {
-                if self.question == Some(id) {
-                    self.question = None;
-                }
-            }
+            Input::Ask(id) => self.ask(id, &mut out),
+            Input::Shown(id, shown) => self.question_shown(id, shown),
+            Input::Withdraw(id) => self.withdraw(id),
             Input::Tick => {
-                if self.deadline().is_some_and(|deadline| now >= deadline) {
+                self.question_times_out(&mut out);
+                if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
                     self.lock(true, &mut out);
                 }
             }
@@ -325,11 +330,8 @@ impl Core {
         if self.locked || self.gesture {
             return Hold::Nobody;
         }
-        if let Some(question) = self.question {
-            if let Some(yes) = chord::answer(code) {
-                self.question = None;
-                out.push(Output::Answered(question, yes));
-            }
+        if self.question.is_some() {
+            self.answer(code, out);
             return Hold::Nobody;
         }
         self.tell_withheld(out);
@@ -392,13 +394,6 @@ impl Core {
             self.locked = false;
             self.last_input = now;
             out.push(Output::Unlocked);
-        }
-    }
-
-    /// A question that cannot be answered any more is answered no.
-    fn end_question(&mut self, out: &mut Vec<Output>) {
-        if let Some(question) = self.question.take() {
-            out.push(Output::Answered(question, false));
         }
     }
 }

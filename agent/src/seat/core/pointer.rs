@@ -131,7 +131,7 @@ impl Core {
         if self.locked || self.gesture || self.question.is_some() {
             return Hold::Nobody;
         }
-        if self.pointer_is_ours() {
+        if self.geometry.in_banner(self.pointer) {
             if code == codes::BTN_LEFT {
                 match self.geometry.click(self.pointer) {
                     Some(Click::Switch(to)) => self.act(Action::Switch(to), out),
@@ -150,7 +150,7 @@ impl Core {
         let Some(device) = self.devices.get(&id) else { return };
         let to = match device.pin {
             Some(domain) => Some(domain).filter(|_| !self.locked),
-            None if self.pointer_is_ours() || self.gesture || self.question.is_some() => None,
+            None if self.pointer_is_ours() || self.gesture => None,
             None => {
                 self.tell_withheld(out);
                 Some(self.front)

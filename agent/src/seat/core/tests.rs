@@ -52,10 +52,7 @@ persistence = "discard"
 fn settings() -> Settings {
     let policy = Policy::parse("policy.toml", POLICY).unwrap();
     let names = ["clinical".to_owned(), "internet".to_owned()];
-    Settings {
-        chords: Chords::of(&policy, &names),
-        idle_lock: vec![Some(Duration::from_secs(600)), None],
-    }
+    Settings { chords: Chords::of(&policy, &names), idle_lock: Some(Duration::from_secs(600)) }
 }
 
 fn geometry() -> Geometry {
@@ -245,9 +242,17 @@ fn the_screen_locks_when_nobody_does_anything_and_not_before() {
     assert_eq!(seat.feed(Input::Tick), []);
     seat.now = Duration::from_secs(900);
     assert_eq!(seat.feed(Input::Tick), [told(0, A, 0), Output::Locked { idle: true }]);
-    seat.feed(Input::Unlock);
+}
+
+#[test]
+fn an_idle_pc_locks_whatever_is_in_front() {
+    let mut seat = Seat::new();
     seat.feed(Input::Switch(1));
-    assert_eq!(seat.core.deadline(), None, "this domain never locks");
+    seat.now = Duration::from_secs(600);
+    assert_eq!(seat.feed(Input::Tick), [Output::Locked { idle: true }]);
+    seat.feed(Input::Unlock);
+    seat.feed(Input::Settings(Settings { idle_lock: None, ..settings() }));
+    assert_eq!(seat.core.deadline(), None, "no domain asks for it");
 }
 
 #[test]
@@ -262,16 +267,17 @@ fn a_click_on_a_domain_in_the_banner_switches_and_reaches_no_guest() {
 }
 
 #[test]
-fn a_drag_that_enters_the_banner_stays_the_guests_until_the_button_is_up() {
+fn a_drag_into_the_banner_gives_the_guest_no_pointer_there_and_its_button_goes_up() {
     let mut seat = Seat::new();
     seat.motion(Motion::By(0, 0));
     assert_eq!(seat.press(MOUSE, LEFT, true).last(), Some(&told(0, LEFT, 1)));
-    let out = seat.motion(Motion::By(0, -50));
-    let Some(Output::Send(0, Target::Pointer, events)) = out.last() else { panic!("{out:?}") };
-    assert!(events[1].value < 400, "at the top edge of the picture: {events:?}");
-    assert_eq!(seat.press(MOUSE, LEFT, false), [told(0, LEFT, 0)]);
+    assert_eq!(seat.motion(Motion::By(0, -50)), [Output::PointerMoved]);
     assert!(seat.core.pointer_is_ours());
-    assert_eq!(seat.motion(Motion::By(1, 0)), [Output::PointerMoved]);
+    assert_eq!(seat.motion(Motion::By(3, 0)), [Output::PointerMoved]);
+    let out = seat.motion(Motion::By(0, 20));
+    assert!(matches!(out.last(), Some(Output::Send(0, Target::Pointer, _))), "it came back");
+    seat.motion(Motion::By(0, -50));
+    assert_eq!(seat.press(MOUSE, LEFT, false), [told(0, LEFT, 0)]);
 }
 
 #[test]
@@ -295,6 +301,9 @@ fn a_question_is_answered_by_the_keyboard_and_no_guest_hears_it() {
     assert_eq!(seat.feed(Input::Ask(7)), [told(0, A, 0)]);
     assert_eq!(seat.all(&[(B, true), (B, false), (CTRL, true), (CTRL, false)]), []);
     assert_eq!(seat.press(MOUSE, LEFT, true), []);
+    assert_eq!(seat.motion(Motion::By(1, 1)), [Output::PointerMoved]);
+    seat.feed(Input::Shown(7, true));
+    seat.now += READ_FOR;
     assert_eq!(seat.press(KEYBOARD, ENTER, true), [Output::Answered(7, true)]);
     assert_eq!(seat.press(KEYBOARD, ENTER, false), []);
     assert_eq!(seat.press(KEYBOARD, B, true), [told(0, B, 1)]);
@@ -304,6 +313,42 @@ fn a_question_is_answered_by_the_keyboard_and_no_guest_hears_it() {
     assert_eq!(seat.feed(Input::Ask(10)), [Output::Answered(9, false)]);
     seat.feed(Input::Withdraw(10));
     assert_eq!(seat.press(KEYBOARD, ENTER, true), [told(1, ENTER, 1)]);
+}
+
+#[test]
+fn no_answer_counts_before_the_question_has_been_on_the_screen_for_half_a_second() {
+    let enter = [(ENTER, true), (ENTER, false)];
+    let mut seat = Seat::new();
+    seat.feed(Input::Ask(7));
+    seat.now = Duration::from_secs(9);
+    assert_eq!(seat.all(&enter), [], "it was never on the screen");
+    seat.feed(Input::Shown(6, true));
+    seat.feed(Input::Shown(7, true));
+    seat.now += READ_FOR - Duration::from_millis(1);
+    assert_eq!(seat.press(KEYBOARD, ENTER, true), []);
+    seat.feed(Input::Shown(7, true));
+    seat.now += Duration::from_millis(1);
+    assert_eq!(seat.press(KEYBOARD, ENTER, true), [], "held since before");
+    seat.press(KEYBOARD, ENTER, false);
+    // The screen went dark and came back.
+    seat.feed(Input::Shown(7, false));
+    assert_eq!(seat.all(&enter), []);
+    seat.feed(Input::Shown(7, true));
+    assert_eq!(seat.all(&enter), []);
+    seat.now += READ_FOR;
+    assert_eq!(seat.all(&enter), [Output::Answered(7, true)]);
+}
+
+#[test]
+fn a_question_that_nobody_answers_is_answered_no() {
+    let mut seat = Seat::new();
+    seat.feed(Input::Ask(7));
+    assert_eq!(seat.core.deadline(), Some(OPEN_FOR));
+    seat.now = OPEN_FOR - Duration::from_millis(1);
+    assert_eq!(seat.feed(Input::Tick), []);
+    seat.now = OPEN_FOR;
+    assert_eq!(seat.feed(Input::Tick), [Output::Answered(7, false)]);
+    assert_eq!(seat.press(KEYBOARD, ENTER, true), [told(0, ENTER, 1)]);
 }
 
 #[test]
@@ -347,6 +392,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Lock),
         2 => Just(Input::Unlock),
         1 => (0u64..3).prop_map(Input::Ask),
+        1 => (0u64..3, any::<bool>()).prop_map(|(id, shown)| Input::Shown(id, shown)),
         1 => (0u64..3).prop_map(Input::Withdraw),
         1 => Just(Input::Tick),
         1 => size,
@@ -364,11 +410,60 @@ struct Onlooker {
     held: BTreeMap<(DeviceId, u16), bool>,
     pins: BTreeMap<DeviceId, DomainIndex>,
     plugged: BTreeSet<DeviceId>,
+    /// The open question, since when, and since when it has been on the screen.
+    question: Option<(u64, Time, Option<Time>)>,
 }
 
 impl Onlooker {
     fn normal(code: u16) -> u16 {
         if code == codes::BTN_TOUCH { LEFT } else { code }
+    }
+
+    /// Questions: each is answered once, by nobody too early, and by time in the end.
+    fn see_question(
+        &mut self,
+        now: Time,
+        input: &Input,
+        out: &[Output],
+        locked: bool,
+    ) -> Result<(), TestCaseError> {
+        let answers = out.iter().filter_map(|output| match output {
+            Output::Answered(id, yes) => Some((*id, *yes)),
+            _ => None,
+        });
+        let answers: Vec<(u64, bool)> = answers.collect();
+        if let Input::Ask(id) = input {
+            let before = self.question.map(|(before, ..)| (before, false));
+            let at_once = locked.then_some((*id, false));
+            let expected: Vec<(u64, bool)> = before.into_iter().chain(at_once).collect();
+            prop_assert_eq!(answers, expected);
+            self.question = (!locked).then_some((*id, now, None));
+            return Ok(());
+        }
+        for (id, yes) in answers {
+            let Some((asked, _, shown)) = self.question.take() else {
+                return Err(TestCaseError::fail("an answer to nothing"));
+            };
+            prop_assert_eq!(id, asked);
+            let read = shown.is_some_and(|shown| now - shown >= READ_FOR);
+            prop_assert!(!yes || read, "yes to what nobody can have read");
+        }
+        match input {
+            Input::Withdraw(id) => {
+                self.question.take_if(|question| question.0 == *id);
+            }
+            Input::Shown(id, shown) => {
+                if let Some(question) = self.question.as_mut().filter(|asked| asked.0 == *id) {
+                    question.2 = shown.then(|| question.2.unwrap_or(now));
+                }
+            }
+            Input::Tick => {
+                let open = self.question.is_none_or(|question| now - question.1 < OPEN_FOR);
+                prop_assert!(open, "a question stays open for ever");
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     fn see(
@@ -467,16 +562,31 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_happens_the_promises_hold(inputs in prop::collection::vec(input(), 1..80)) {
+    fn whatever_happens_the_promises_hold(
+        inputs in prop::collection::vec((prop::sample::select(vec![0, 1, 100, 500, 9000]), input()), 1..80)
+    ) {
         let mut seat = Seat::new();
         let mut onlooker = Onlooker::default();
         onlooker.pins.insert(SCANNER, 1);
         onlooker.plugged.extend([KEYBOARD, SECOND, MOUSE, SCANNER]);
-        for input in inputs {
+        for (passed, input) in inputs {
+            seat.now += Duration::from_millis(passed);
             let before = (seat.core.front(), seat.core.locked());
             let out = seat.feed(input.clone());
             let after = (seat.core.front(), seat.core.locked());
             onlooker.see(&input, &out, before, after)?;
+            onlooker.see_question(seat.now, &input, &out, before.1)?;
+            let shared = !matches!(&input, Input::Report(id, _) if onlooker.pins.contains_key(id));
+            let ours = seat.core.pointer().1 < i32::try_from(BANNER).unwrap();
+            if shared && (ours || onlooker.question.is_some()) {
+                let moves = out.iter().any(|output| match output {
+                    Output::Send(_, Target::Pointer, events) => events.iter().any(|event| {
+                        *event != Event::SYN && (event.kind != codes::EV_KEY || event.value != 0)
+                    }),
+                    _ => false,
+                });
+                prop_assert!(!moves, "a guest has the pointer in the agent's rows: {:?}", out);
+            }
             let by_a_person = matches!(input, Input::Report(..) | Input::Switch(_));
             prop_assert!(before.0 == after.0 || by_a_person, "switched by {:?}", input);
             // A device that is pinned, and what a guest can change, switch and lock nothing.

@@ -28,11 +28,11 @@ pub fn overlay(face: &Face, width: u32, text: &str, question: bool) -> Canvas {
     let size = 20;
     let inner = (width * 6 / 10).max(width.min(400)).saturating_sub(48).max(8);
     let mut lines = face.broken(text, size, inner);
+    lines.truncate(10);
     if question {
         lines.push(String::new());
         lines.push("Enter: yes    Esc: no".to_owned());
     }
-    lines.truncate(12);
     let longest = lines.iter().map(|line| face.width(line, size)).max().unwrap_or(0).min(inner);
     let rows = u32::try_from(lines.len()).unwrap_or(0) * (size + 8) + 32;
     let all = Size { width: longest + 48, height: rows };

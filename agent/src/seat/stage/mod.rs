@@ -18,6 +18,7 @@ use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, 
 use super::devices::{Devices, Happened};
 use super::display::Display;
 use super::domain::{Domain, News};
+use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Overlay, Scenes};
 use super::uevent::Uevents;
@@ -30,8 +31,6 @@ const NO_SCREEN: Size = Size { width: 1280, height: 800 };
 const SCREEN_AGAIN: Duration = Duration::from_secs(2);
 /// How often what is not shown is brought up to date.
 const BACKGROUND: Duration = Duration::from_millis(100);
-/// How long a notice is shown.
-const NOTICE: Duration = Duration::from_secs(6);
 /// How long a flip may take: many frames of the slowest monitor.
 const FLIP_MAX: Duration = Duration::from_secs(1);
 /// The thread's nice value.
@@ -64,7 +63,11 @@ pub(super) struct Stage {
     problem: Option<String>,
     screen_again: Time,
     background: Time,
-    overlay: Option<(Overlay, Until)>,
+    notices: Notices,
+    /// What [`Notices`] wants shown, drawn, with its number.
+    overlay: (u64, Option<Overlay>),
+    /// The question whose box was seen on the screen.
+    seen: Option<u64>,
     arrow: Cursor,
     lights: u8,
     lights_due: bool,
@@ -73,13 +76,6 @@ pub(super) struct Stage {
     prepared: usize,
     buffer: Box<[u8; PACKET_MAX]>,
     ending: bool,
-}
-
-/// Until when an overlay is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Until {
-    Time(Time),
-    Answered(u64),
 }
 
 impl Stage {
@@ -118,7 +114,9 @@ impl Stage {
             problem: None,
             screen_again: Time::ZERO,
             background: Time::ZERO,
-            overlay: None,
+            notices: Notices::default(),
+            overlay: (0, None),
+            seen: None,
             arrow: arrow(),
             lights: 0,
             lights_due: false,
@@ -161,6 +159,7 @@ impl Stage {
             if self.is_flipping() {
                 continue;
             }
+            self.look_for_question();
             self.carry_out_deferred();
             if ready.uevents {
                 self.take_uevents();
@@ -169,7 +168,6 @@ impl Stage {
             self.commands();
             ready.links.into_iter().for_each(|index| self.read_link(index));
             self.feed(Input::Tick, None);
-            self.overlay_ends();
             self.draw();
         }
     }
@@ -197,7 +195,7 @@ impl Stage {
             self.screen_again = Time::ZERO;
             if self.display.as_ref().is_some_and(|display| !display.is_current()) {
                 tracing::info!("the monitor changed");
-                self.display = None;
+                self.lose_display();
             }
         }
     }
@@ -231,17 +229,17 @@ impl Stage {
                 }
                 Command::Lock => self.feed(Input::Lock, None),
                 Command::Unlock => self.feed(Input::Unlock, None),
-                Command::Notice(text) => {
-                    let until = Until::Time(self.now() + NOTICE);
-                    self.show_overlay(&text, until);
+                Command::Notice(cause, text) => {
+                    // What is not shown is in the log, and with the devices.
+                    self.notices.notice(self.epoch.elapsed(), cause, text);
                 }
                 Command::Ask(id, text) => {
-                    self.show_overlay(&text, Until::Answered(id));
+                    self.notices.ask(self.epoch.elapsed(), id, text);
                     self.feed(Input::Ask(id), None);
                 }
                 Command::Withdraw(id) => {
                     self.feed(Input::Withdraw(id), None);
-                    self.answered(id);
+                    self.notices.end_question(self.epoch.elapsed(), id);
                 }
                 Command::Stop => self.ending = true,
             }
@@ -346,7 +344,7 @@ impl Stage {
                     self.daemon.tell(Happening::Pressed(action, front));
                 }
                 Output::Answered(id, yes) => {
-                    self.answered(id);
+                    self.notices.end_question(self.epoch.elapsed(), id);
                     self.daemon.tell(Happening::Answered(id, yes));
                 }
                 Output::PointerMoved => {}

@@ -2,12 +2,13 @@
 
 use link::{Cursor, Rect, Size};
 
-use super::{BACKGROUND, FLIP_MAX, SCREEN_AGAIN, Stage, Until};
+use super::{BACKGROUND, FLIP_MAX, SCREEN_AGAIN, Stage};
 use crate::seat::Backend;
-use crate::seat::compose::{Body, View};
+use crate::seat::compose::{Body, Owner, View};
 use crate::seat::core::{Core, Geometry, Input};
 use crate::seat::display::{Display, Pointer};
 use crate::seat::domain::Domain;
+use crate::seat::notices::Said;
 use crate::seat::scenes::{Layout, Overlay, Scenes};
 use crate::supervisor::devices::explain;
 
@@ -26,7 +27,7 @@ impl Stage {
         match self.display.as_ref().and_then(Display::flipping_for) {
             Some(time) if time > FLIP_MAX => {
                 tracing::error!("the screen does not finish a frame; it is set up anew");
-                self.display = None;
+                self.lose_display();
                 false
             }
             flipping => flipping.is_some(),
@@ -83,7 +84,7 @@ impl Stage {
         self.problem = None;
         self.display = Some(display);
         self.scenes.forget();
-        self.overlay = None;
+        self.overlay = (0, None);
         let size = self.layout.guest();
         for index in 0..self.domains.len() {
             let resized = self.domains.get_mut(index).map(|domain| domain.resize(size));
@@ -95,18 +96,26 @@ impl Stage {
         self.tell_geometry();
     }
 
-    pub(super) fn show_overlay(&mut self, text: &str, until: Until) {
-        self.hide_overlay();
-        let question = matches!(until, Until::Answered(_));
-        let overlay = Overlay::new(&self.face, &self.layout, text, question);
-        self.mark(overlay.rect());
-        self.overlay = Some((overlay, until));
+    /// Nothing is on any screen until another display is opened.
+    pub(super) fn lose_display(&mut self) {
+        self.display = None;
+        self.look_for_question();
     }
 
-    pub(super) fn hide_overlay(&mut self) {
-        if let Some((overlay, _)) = self.overlay.take() {
-            self.mark(overlay.rect());
+    /// Draws the box that is to be shown, if it is another one.
+    fn draw_overlay(&mut self) {
+        self.notices.turn(self.epoch.elapsed());
+        let (number, said) = self.notices.shown();
+        if self.overlay.0 == number {
+            return;
         }
+        let drawn = said.map(|said| match said {
+            Said::Notice(text) => Overlay::new(&self.face, &self.layout, text, false),
+            Said::Question(_, text) => Overlay::new(&self.face, &self.layout, text, true),
+        });
+        let (_, before) = std::mem::replace(&mut self.overlay, (number, drawn));
+        let rects = [&before, &self.overlay.1].map(|overlay| overlay.as_ref().map(Overlay::rect));
+        rects.into_iter().flatten().for_each(|rect| self.mark(rect));
     }
 
     /// A part of every domain's screen is out of date.
@@ -116,18 +125,28 @@ impl Stage {
         }
     }
 
-    pub(super) fn answered(&mut self, id: u64) {
-        if self.overlay.as_ref().is_some_and(|(_, until)| *until == Until::Answered(id)) {
-            self.hide_overlay();
-        }
-    }
-
-    pub(super) fn overlay_ends(&mut self) {
-        let now = self.now();
-        if let Some((_, Until::Time(until))) = &self.overlay
-            && now >= *until
-        {
-            self.hide_overlay();
+    /// Tells the core when the box of the open question has come onto the screen, whole, and when the screen is lost.
+    pub(super) fn look_for_question(&mut self) {
+        let (number, said) = self.notices.shown();
+        let asked = match said {
+            Some(Said::Question(id, _)) => Some(id),
+            _ => None,
+        };
+        let (drawn, overlay) = &self.overlay;
+        let front = self.core.front();
+        let visible = match (&self.display, overlay) {
+            (Some(display), Some(overlay)) => {
+                *drawn == number && (self.seen == asked || display.shows(front, overlay.rect()))
+            }
+            _ => false,
+        };
+        let seen = asked.filter(|_| visible);
+        let before = std::mem::replace(&mut self.seen, seen);
+        if before != seen {
+            let changes = [before.map(|id| (id, false)), seen.map(|id| (id, true))];
+            for (id, shown) in changes.into_iter().flatten() {
+                self.feed(Input::Shown(id, shown), None);
+            }
         }
     }
 
@@ -168,6 +187,7 @@ impl Stage {
 
     pub(super) fn draw(&mut self) {
         self.say();
+        self.draw_overlay();
         let lock = self.names.len();
         let (front, locked) = (self.core.front(), self.core.locked());
         let scene = if locked { lock } else { front };
@@ -180,6 +200,7 @@ impl Stage {
         }
         if due {
             self.background = self.now() + BACKGROUND;
+            self.domains.iter_mut().for_each(Domain::catch_up);
             // One at a time: a key may come.
             self.prepared = (self.prepared + 1) % (lock + 1);
             let turns = (self.prepared..=lock).chain(0..self.prepared);
@@ -206,17 +227,17 @@ impl Stage {
     pub(super) fn present(&mut self, scene: usize) -> bool {
         let Self { display, core, domains, scenes, overlay, arrow, layout, .. } = self;
         let (Some(display), Some(view)) =
-            (display.as_mut(), view(scenes, domains, layout, overlay.as_ref(), scene))
+            (display.as_mut(), view(scenes, domains, layout, overlay.1.as_ref(), scene))
         else {
             return false;
         };
-        let pointer = pointer(core, domains, scene, arrow);
+        let pointer = pointer(core, domains, scene, overlay.1.as_ref(), arrow);
         match display.present(scene, &view, pointer) {
             Ok(presented) => presented,
             Err(e) if e.raw_os_error() == Some(nix::libc::EBUSY) => false,
             Err(error) => {
                 tracing::error!("the screen fails: {error}; it is set up anew");
-                self.display = None;
+                self.lose_display();
                 false
             }
         }
@@ -225,7 +246,7 @@ impl Stage {
     fn prepare(&mut self, scene: usize) {
         let Self { display, domains, scenes, overlay, layout, .. } = self;
         if let (Some(display), Some(view)) =
-            (display.as_mut(), view(scenes, domains, layout, overlay.as_ref(), scene))
+            (display.as_mut(), view(scenes, domains, layout, overlay.1.as_ref(), scene))
         {
             display.prepare(scene, &view);
         }
@@ -241,7 +262,7 @@ fn view<'a>(
     scenes: &'a Scenes,
     domains: &'a [Domain],
     layout: &Layout,
-    overlay: Option<&'a (Overlay, Until)>,
+    overlay: Option<&'a Overlay>,
     scene: usize,
 ) -> Option<View<'a>> {
     let parts = scenes.get(scene)?;
@@ -252,7 +273,7 @@ fn view<'a>(
     };
     // Nothing lies over the lock.
     let overlay = overlay.filter(|_| domain.is_some());
-    let overlay = overlay.map(|(overlay, _)| (&overlay.canvas, overlay.at));
+    let overlay = overlay.map(|overlay| (&overlay.canvas, overlay.at));
     Some(View { banner: &parts.banner, body, overlay, cursor: None })
 }
 
@@ -260,15 +281,17 @@ fn pointer<'a>(
     core: &Core,
     domains: &'a [Domain],
     scene: usize,
+    overlay: Option<&Overlay>,
     arrow: &'a Cursor,
 ) -> Option<Pointer<'a>> {
     let domain = domains.get(scene)?;
     let at = core.pointer();
-    if core.pointer_is_ours() || domain.picture().is_none() {
-        return Some(Pointer { picture: arrow, shape: 0, at });
+    let on_the_box = overlay.is_some_and(|overlay| overlay.covers(at));
+    if core.pointer_is_ours() || on_the_box || domain.picture().is_none() {
+        return Some(Pointer { picture: arrow, shape: 0, at, owner: Owner::Agent });
     }
     // Numbers of shapes of different domains must not be taken for each other.
     let (picture, shape) = domain.cursor();
     let shape = shape.wrapping_mul(1 << 16).wrapping_add(scene as u64 + 1);
-    Some(Pointer { picture: picture?, shape, at })
+    Some(Pointer { picture: picture?, shape, at, owner: Owner::Guest })
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{FLIP_MAX, Stage, Until};
+use super::{FLIP_MAX, Stage};
 use crate::seat::Backend;
 use crate::seat::core::{DeviceId, DomainIndex, Time};
 use crate::seat::display::Display;
-use crate::seat::domain::Domain;
 
 /// What something to read came from.
 enum Source {
@@ -86,12 +85,12 @@ impl Stage {
         if matches!(self.backend, Backend::Kms(_)) && self.display.is_none() {
             due(self.screen_again);
         }
-        if let Some((_, Until::Time(until))) = &self.overlay {
-            due(*until);
-        }
+        self.notices.deadline().into_iter().for_each(&mut due);
         self.core.deadline().into_iter().for_each(&mut due);
         let stale = |display: &Display| (0..=self.names.len()).any(|scene| display.is_stale(scene));
-        if self.display.as_ref().is_some_and(stale) || self.domains.iter().any(Domain::is_owing) {
+        if self.display.as_ref().is_some_and(stale)
+            || self.domains.iter().any(|domain| domain.is_owing() || domain.is_behind())
+        {
             due(self.background);
         }
         next

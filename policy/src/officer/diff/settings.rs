@@ -1,6 +1,7 @@
 //! What differs besides flows.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -72,8 +73,17 @@ pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Setting> {
         let (before, after) = (Some(before.to_string()), Some(after.to_string()));
         found.note(format!("hotkeys.{key}"), before, after, false);
     }
+    idle_lock(old, new, &mut found);
     break_glass(old, new, &mut found);
     found.0
+}
+
+/// The one that counts, whichever domains come, go or ask for another.
+fn idle_lock(old: &Policy, new: &Policy, found: &mut Settings) {
+    let shown = |idle: Option<Duration>| idle.map(|idle| duration::written(idle.as_secs()));
+    let (before, after) = (old.idle_lock(), new.idle_lock());
+    let later = before.is_some_and(|before| after.is_none_or(|after| after > before));
+    found.note("the shortest idle_lock".to_owned(), shown(before), shown(after), later);
 }
 
 fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
@@ -96,11 +106,7 @@ fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
     found.note(path("priority"), was, is, false);
 
     let idle = |domain: &Domain| domain.idle_lock.map(|idle| duration::written(idle.as_secs()));
-    let later = match (before.idle_lock, after.idle_lock) {
-        (Some(before), Some(after)) => after > before,
-        (before, _) => before.is_some(),
-    };
-    found.note(path("idle_lock"), idle(before), idle(after), later);
+    found.note(path("idle_lock"), idle(before), idle(after), false);
     egress(name, before, after, found);
 }
 

@@ -1,0 +1,212 @@
+//! What is said over a picture: one question, or else one notice; a pure state machine.
+//!
+//! - A notice never takes the place of a question: it waits until that is answered.
+//! - What a person's own chord brought is said at once. What a device or a guest brought waits until the notice before
+//!   it could be read, and each source may cause only so many.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use clipboard::mediator::limits::Allowance;
+
+use super::core::Time;
+
+/// How long a notice is shown.
+const SHOWN_FOR: Duration = Duration::from_secs(6);
+/// How long it is shown although others wait.
+const SHOWN_AT_LEAST: Duration = Duration::from_millis(1500);
+/// Notices that wait; of more, the last are left out.
+const WAITING_MAX: usize = 4;
+/// Notices that one source may cause at once, and how soon one more. A person plugs no faster.
+const BURST: u32 = 5;
+/// See [`BURST`].
+const EVERY: Duration = Duration::from_secs(10);
+/// Sources told apart; those beyond share one allowance. There are as many as devices that are plugged in.
+const SOURCES_MAX: usize = 64;
+
+/// Who caused a notice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// Somebody pressed a chord, or gave a command.
+    Person,
+    /// This device, or this domain's guest.
+    Source(String),
+}
+
+/// What is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    Notice(&'a str),
+    Question(u64, &'a str),
+}
+
+#[derive(Default)]
+pub(super) struct Notices {
+    question: Option<(u64, String)>,
+    notice: Option<(String, Time)>,
+    waiting: VecDeque<String>,
+    allowances: BTreeMap<Cause, Allowance>,
+    /// Changes with what is shown.
+    number: u64,
+}
+
+impl Notices {
+    /// A question is asked; the one before it is not any more.
+    pub(super) fn ask(&mut self, now: Time, id: u64, text: String) {
+        self.set_aside(now);
+        self.question = Some((id, text));
+        self.number += 1;
+    }
+
+    /// It is answered, or withdrawn.
+    pub(super) fn end_question(&mut self, now: Time, id: u64) {
+        if self.question.take_if(|(asked, _)| *asked == id).is_some() {
+            self.number += 1;
+            self.turn(now);
+        }
+    }
+
+    /// Says something as soon as it may be said; `false` if its source has said too much already.
+    pub(super) fn notice(&mut self, now: Time, cause: Cause, text: String) -> bool {
+        match cause {
+            Cause::Person if self.question.is_none() => {
+                self.set_aside(now);
+                self.notice = Some((text, now));
+                self.number += 1;
+            }
+            Cause::Person => self.waiting.push_front(text),
+            source => {
+                if !self.allows(source, now) {
+                    return false;
+                }
+                self.waiting.push_back(text);
+            }
+        }
+        while self.waiting.len() > WAITING_MAX {
+            self.waiting.pop_back();
+        }
+        self.turn(now);
+        true
+    }
+
+    fn allows(&mut self, source: Cause, now: Time) -> bool {
+        let known = self.allowances.contains_key(&source);
+        let source = if known || self.allowances.len() < SOURCES_MAX {
+            source
+        } else {
+            Cause::Source(String::new())
+        };
+        let fresh = || Allowance::new(BURST, EVERY);
+        self.allowances.entry(source).or_insert_with(fresh).take(1, now)
+    }
+
+    /// What could not be read yet is shown again later.
+    fn set_aside(&mut self, now: Time) {
+        if let Some((text, since)) = self.notice.take()
+            && now.saturating_sub(since) < SHOWN_AT_LEAST
+        {
+            self.waiting.push_front(text);
+        }
+    }
+
+    /// Time passed.
+    pub(super) fn turn(&mut self, now: Time) {
+        if self.question.is_some() {
+            return;
+        }
+        let time = if self.waiting.is_empty() { SHOWN_FOR } else { SHOWN_AT_LEAST };
+        if self.notice.take_if(|(_, since)| now.saturating_sub(*since) >= time).is_some() {
+            self.number += 1;
+        }
+        if self.notice.is_none()
+            && let Some(text) = self.waiting.pop_front()
+        {
+            self.notice = Some((text, now));
+            self.number += 1;
+        }
+    }
+
+    /// When [`Self::turn`] changes something.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let (_, since) = self.notice.as_ref().filter(|_| self.question.is_none())?;
+        let time = if self.waiting.is_empty() { SHOWN_FOR } else { SHOWN_AT_LEAST };
+        Some(since.saturating_add(time))
+    }
+
+    /// What is shown, and a number that is another one whenever that is something else.
+    pub(super) fn shown(&self) -> (u64, Option<Said<'_>>) {
+        let said = match (&self.question, &self.notice) {
+            (Some((id, text)), _) => Some(Said::Question(*id, text)),
+            (None, Some((text, _))) => Some(Said::Notice(text)),
+            (None, None) => None,
+        };
+        (self.number, said)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(tenths: u64) -> Time {
+        Duration::from_millis(tenths * 100)
+    }
+
+    fn device(name: &str) -> Cause {
+        Cause::Source(name.to_owned())
+    }
+
+    #[test]
+    fn a_notice_never_takes_the_place_of_a_question_and_is_shown_after_it() {
+        let mut notices = Notices::default();
+        notices.ask(seconds(0), 7, "paste?".to_owned());
+        let asked = notices.shown().0;
+        for cause in [device("1-1"), device("1-1"), Cause::Person] {
+            notices.notice(seconds(1), cause, "words".to_owned());
+            notices.turn(seconds(200));
+            assert_eq!(notices.shown(), (asked, Some(Said::Question(7, "paste?"))));
+        }
+        assert_eq!(notices.deadline(), None);
+        notices.end_question(seconds(201), 8);
+        assert_eq!(notices.shown(), (asked, Some(Said::Question(7, "paste?"))));
+        notices.end_question(seconds(201), 7);
+        assert_eq!(notices.shown().1, Some(Said::Notice("words")));
+    }
+
+    #[test]
+    fn a_notice_that_a_question_covered_is_shown_again_if_nobody_could_have_read_it() {
+        let mut notices = Notices::default();
+        notices.notice(seconds(0), device("1-1"), "read".to_owned());
+        notices.ask(seconds(20), 1, "?".to_owned());
+        notices.end_question(seconds(30), 1);
+        assert_eq!(notices.shown().1, None);
+        notices.notice(seconds(30), device("1-1"), "unread".to_owned());
+        notices.ask(seconds(31), 2, "?".to_owned());
+        notices.end_question(seconds(40), 2);
+        assert_eq!(notices.shown().1, Some(Said::Notice("unread")));
+        notices.turn(seconds(100));
+        assert_eq!(notices.shown().1, None);
+    }
+
+    #[test]
+    fn a_device_that_causes_notices_again_and_again_is_slowed_down_and_hides_no_answer_to_a_person()
+    {
+        let mut notices = Notices::default();
+        let flood = |notices: &mut Notices, at| {
+            (0..100).filter(|n| notices.notice(seconds(at), device("1-1"), n.to_string())).count()
+        };
+        assert_eq!(flood(&mut notices, 0), 5);
+        assert!(notices.notice(seconds(0), device("1-2"), "another".to_owned()));
+        notices.notice(seconds(1), Cause::Person, "Not pasted".to_owned());
+        assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")));
+        assert_eq!(flood(&mut notices, 2), 0);
+        notices.turn(seconds(15));
+        assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")), "it can be read");
+        assert_eq!(flood(&mut notices, 600), 5, "a minute later");
+        assert!(notices.waiting.len() <= WAITING_MAX);
+        for n in 0..1000 {
+            notices.notice(seconds(601), device(&n.to_string()), String::new());
+        }
+        assert!(notices.allowances.len() <= SOURCES_MAX + 1);
+    }
+}
