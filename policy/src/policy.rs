@@ -230,7 +230,7 @@ impl Policy {
 
 fn issuer(value: Value<'_>) -> Option<String> {
     let text = value.string()?;
-    if text.trim().is_empty() || text.chars().any(char::is_control) {
+    if text.trim().is_empty() || !text.chars().all(printable::is_shown) {
         return value
             .wrong("the issuer has no readable name", "write who is responsible for this policy");
     }

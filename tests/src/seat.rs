@@ -30,6 +30,8 @@ pub fn hardware(dir: &Path) -> Vec<String> {
 
 /// How long a key is held.
 const HOLD: Duration = Duration::from_millis(30);
+/// How long a person reads a question; before half of it no answer counts.
+const READ: Duration = Duration::from_secs(1);
 /// How often the screen is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -142,6 +144,12 @@ impl<'a> Person<'a> {
             std::thread::sleep(HOLD);
         }
         Ok(())
+    }
+
+    /// Answers a question that is on the screen, as somebody does who reads it first.
+    pub fn answers(&mut self, key: &str) -> Outcome {
+        std::thread::sleep(READ);
+        self.types(&[key])
     }
 
     /// Types a text on a keyboard with the American layout.

@@ -97,7 +97,7 @@ fn name(text: &str, most: usize) -> String {
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-/// A parameter's value: backslash, quote and bracket escaped (section 6.3.3), control characters as spaces, so that no entry can
+/// A parameter's value: backslash, quote and bracket escaped (section 6.3.3), what is not shown as spaces, so that no entry can
 /// begin a line of its own.
 fn value(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -107,7 +107,7 @@ fn value(text: &str) -> String {
                 escaped.push('\\');
                 escaped.push(c);
             }
-            c if c.is_control() => escaped.push(' '),
+            c if !printable::is_shown(c) => escaped.push(' '),
             c => escaped.push(c),
         }
     }

@@ -1,7 +1,7 @@
 //! `bulkhead audit`: reads the log's files; nothing is changed, and no agent is needed.
 
 use std::fs;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -319,12 +319,17 @@ fn write_out(common: &Common, dir: &Path, filter: &Filter, put: Put<'_>) -> Outc
     }
 }
 
+/// Byte for byte, as it can be verified; on a terminal in characters that are shown, which say the same.
 fn as_it_is(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
-    out.write_all(line)?;
+    if io::stdout().is_terminal() {
+        out.write_all(printable::json(&String::from_utf8_lossy(line)).as_bytes())?;
+    } else {
+        out.write_all(line)?;
+    }
     out.write_all(b"\n")
 }
 
-/// `2026-11-23T15:04:05.000000Z      12 domain clinical running pid=5 ...`, control characters escaped.
+/// `2026-11-23T15:04:05.000000Z      12 domain clinical running pid=5 ...`, as one line whatever is in it.
 fn in_words(entry: &Entry) -> String {
     let mut line = format!("{} {:>7} {}", entry.time, entry.seq, entry.kind);
     for word in [&entry.domain, &entry.verdict, &entry.rule].into_iter().flatten() {
@@ -337,5 +342,5 @@ fn in_words(entry: &Entry) -> String {
     for (key, value) in &entry.detail {
         line.push_str(&format!(" {key}={value}"));
     }
-    line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable::line(&line).up_to(usize::MAX).to_string()
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, Outcome, colours, print};
+use super::{Common, Outcome, colours, print_styled};
 use crate::daemon::defaults;
 use crate::doctor::{Finding, Level, Papers, Patient, audit_log, examine};
 
@@ -51,7 +51,7 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     if common.json {
         common.print_json(&Diagnosis { ok: fit, findings: &findings });
     } else {
-        print(&render(&findings, colours()));
+        print_styled(&render(&findings, colours()));
     }
     if fit { Outcome::Yes } else { Outcome::No }
 }

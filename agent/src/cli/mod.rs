@@ -165,20 +165,29 @@ impl Common {
 
     fn print_json(&self, value: &impl Serialize) {
         if let Ok(text) = serde_json::to_string_pretty(value) {
-            print(&format!("{text}\n"));
+            write(io::stdout(), &printable::json(&format!("{text}\n")));
         }
     }
 }
 
-/// To standard output; a reader that went away is no error.
+/// To standard output.
 fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    write(io::stdout(), &printable::page(text));
 }
 
-/// To standard error.
+/// To standard output, in colours of our own.
+fn print_styled(text: &str) {
+    write(io::stdout(), &printable::styled_page(text));
+}
+
+/// To standard error, perhaps in colours of our own.
 fn complain(text: &str) {
-    let _ = io::stderr().write_all(text.as_bytes());
+    write(io::stderr(), &printable::styled_page(text));
+}
+
+/// What was made fit to be shown; a reader that went away is no error.
+fn write(mut to: impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
 fn colours() -> bool {

@@ -15,7 +15,7 @@ use policy::officer::{self, Explanation};
 use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
 
 use super::audit::Wanted;
-use super::{Common, Outcome, colours, complain, print, replay, signing};
+use super::{Common, Outcome, colours, complain, print, print_styled, replay, signing};
 use crate::files;
 use crate::supervisor::devices::explain as explain_error;
 
@@ -182,7 +182,7 @@ fn check(common: &Common, file: &Path) -> Outcome {
     if common.json {
         common.print_json(&report);
     } else {
-        print(&report.render(colours()));
+        print_styled(&report.render(colours()));
     }
     if report.ok { Outcome::Yes } else { Outcome::No }
 }

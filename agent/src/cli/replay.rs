@@ -147,7 +147,7 @@ impl Replay {
             text += &format!("; {} entries do not say enough to be decided again", self.unreadable);
         }
         text.push('\n');
-        text.chars().map(|c| if c.is_control() && c != '\n' { ' ' } else { c }).collect()
+        text
     }
 }
 

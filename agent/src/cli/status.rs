@@ -143,3 +143,37 @@ fn function(report: &NicReport) -> String {
         _ => format!("{} {driver}", report.address),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Puts this into every text of an answer.
+    fn everywhere(value: &mut Value, evil: &str) {
+        match value {
+            Value::String(text) => evil.clone_into(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| everywhere(item, evil)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| everywhere(field, evil)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn whatever_a_device_calls_itself_steers_no_terminal_and_forges_no_line() {
+        let mut seat = serde_json::to_value(SeatReport::default()).unwrap();
+        seat["backend"] = json!("kms");
+        seat["pinned"] =
+            json!([["scanner\u{1b}]0;x\u{7}\u{9b}2J\nnote: all is well\u{202e}", "clinical"]]);
+        let report: SeatReport = serde_json::from_value(seat.clone()).unwrap();
+        let line = super::seat(&report);
+        assert!(line.chars().all(printable::is_shown), "{line:?}");
+        assert!(line.contains("scanner\\u{1b}]0;x"), "{line}");
+        // What else is said goes through the same place on its way out.
+        everywhere(&mut seat, "a\u{1b}[31mb\u{9b}2Jc");
+        let report: SeatReport = serde_json::from_value(seat).unwrap();
+        let page = printable::page(&super::seat(&report)).into_owned();
+        assert!(page.chars().all(printable::is_shown), "{page:?}");
+    }
+}

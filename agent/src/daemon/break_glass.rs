@@ -62,12 +62,7 @@ impl BreakGlass {
             Some(wanted) => wanted,
             None => most,
         };
-        let reason: String = reason
-            .unwrap_or_default()
-            .chars()
-            .map(|c| if c.is_control() { ' ' } else { c })
-            .take(REASON_MAX)
-            .collect();
+        let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
         let mut event = Event::new("break-glass-opened")
             .with("by", who)
             .with("reason", reason)

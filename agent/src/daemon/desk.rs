@@ -16,9 +16,6 @@ use crate::seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatRep
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
 
-/// Longest name of a device that is written down, in characters.
-const NAME_MAX: usize = 80;
-
 /// The seat and what was last said there.
 pub(super) struct Desk {
     seat: Seat,
@@ -226,16 +223,14 @@ impl Desk {
             }
             Happening::Unlocked => Event::new("seat-unlocked"),
             Happening::Plugged(device, domain) => {
-                let device: String = device.chars().take(NAME_MAX).collect();
-                let event = Event::new("input-plugged").with("device", device);
+                let event = Event::new("input-plugged").with("device", device.as_str());
                 match domain {
                     Some(domain) => event.of(&name(domain)),
                     None => event,
                 }
             }
             Happening::Unplugged(device) => {
-                let device: String = device.chars().take(NAME_MAX).collect();
-                Event::new("input-unplugged").with("device", device)
+                Event::new("input-unplugged").with("device", device.as_str())
             }
             Happening::LinkLost(domain, problem) => {
                 Event::new("seat-link-lost").of(&name(domain)).with("problem", problem)

@@ -330,7 +330,7 @@ pub fn complain(error: &DaemonError, program: &str) {
         other => format!("{program}: {}\n", explain(other)),
     };
     // There is nobody to tell if this fails.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(printable::styled_page(&text).as_bytes());
 }
 
 /// The default directories and files of DESIGN section 9.

@@ -13,6 +13,7 @@ use evdev::{AbsoluteAxisCode, EventType, InputEvent, KeyCode, LedCode, RelativeA
 use nix::libc;
 use policy::Policy;
 use policy::request::UsbDevice;
+use printable::Label;
 
 use super::core::{DeviceId, Motion, POSITION_MAX, Report, codes};
 
@@ -40,7 +41,7 @@ pub struct Abilities {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// What it calls itself.
-    pub name: String,
+    pub name: Label,
     /// `idVendor`.
     pub vendor: u16,
     /// `idProduct`.
@@ -234,7 +235,11 @@ fn take(path: &Path) -> io::Result<Option<Taken>> {
     let id = device.input_id();
     let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
     let description = Description {
-        name: text(device.name()).unwrap_or_else(|| "without a name".to_owned()),
+        name: device
+            .name()
+            .map(Label::new)
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "without a name".into()),
         vendor: id.vendor(),
         product: id.product(),
         serial: text(device.unique_name()),
@@ -368,7 +373,7 @@ mod tests {
 
     fn device() -> Description {
         Description {
-            name: "scanner".to_owned(),
+            name: "scanner".into(),
             vendor: 0x05e0,
             product: 0x1200,
             serial: None,

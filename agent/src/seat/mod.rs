@@ -34,6 +34,7 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use policy::Policy;
+use printable::Label;
 use serde::{Deserialize, Serialize};
 
 use self::core::{Action, Chords, DomainIndex, Settings};
@@ -143,9 +144,9 @@ pub enum Happening {
     /// A question was answered, or could not be any more (then no).
     Answered(u64, bool),
     /// An input device was plugged in; tied to this domain.
-    Plugged(String, Option<DomainIndex>),
+    Plugged(Label, Option<DomainIndex>),
     /// An input device was pulled out.
-    Unplugged(String),
+    Unplugged(Label),
     /// A domain's link was given up, because of this.
     LinkLost(DomainIndex, String),
 }
@@ -171,7 +172,7 @@ pub struct SeatReport {
     /// Mice and touch screens there are.
     pub pointers: usize,
     /// Devices tied to a domain: what they call themselves, and the domain.
-    pub pinned: Vec<(String, String)>,
+    pub pinned: Vec<(Label, String)>,
     /// Switches since the agent started, of which at most 1,024 are measured.
     pub switches: u64,
     /// From the key's time stamp to the end of the page flip, half of the switches took at most this, in microseconds.

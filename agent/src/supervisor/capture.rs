@@ -121,20 +121,7 @@ impl Lines {
 /// Printable text; everything that could forge a log line or steer a terminal is escaped.
 #[must_use]
 pub fn clean(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for character in String::from_utf8_lossy(bytes).trim_end().chars() {
-        if character.is_control() || is_invisible(character) {
-            out.extend(character.escape_unicode());
-        } else {
-            out.push(character);
-        }
-    }
-    out
-}
-
-/// Zero-width, bidirectional and line-separating characters.
-fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}')
+    printable::line(String::from_utf8_lossy(bytes).trim_end()).up_to(LINE_MAX).to_string()
 }
 
 /// A token bucket over lines.

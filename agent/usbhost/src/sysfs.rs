@@ -69,7 +69,7 @@ impl FromStr for BusId {
         if legal {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NoBusId(text.escape_debug().to_string()))
+            Err(NoBusId(printable::line(text).to_string()))
         }
     }
 }
@@ -207,7 +207,7 @@ impl Sysfs {
     fn read(&self, id: &BusId, name: &str) -> Option<String> {
         let bytes = fs::read(self.path(id, name)).ok()?;
         let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(512))?).into_owned();
-        let clean = text.trim().chars().map(|c| if harmless(c) { c } else { '?' });
+        let clean = text.trim().chars().map(|c| if printable::is_shown(c) { c } else { '?' });
         Some(clean.take(TEXT_MAX).collect())
     }
 
@@ -238,13 +238,6 @@ fn block_devices(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             block_devices(&entry.path(), depth + 1, found);
         }
     }
-}
-
-/// Whether a character may be shown: no control character, none that turns text around or that nobody sees.
-fn harmless(c: char) -> bool {
-    let hidden = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
-    !c.is_control() && !hidden
 }
 
 #[cfg(test)]
@@ -350,7 +343,7 @@ pub(crate) mod tests {
             fs::write(dir.path().join("1-4").join(file), &bytes).unwrap();
             for found in sysfs.list().unwrap() {
                 prop_assert!(found.name.chars().count() <= 2 * TEXT_MAX + 1);
-                prop_assert!(found.name.chars().all(harmless));
+                prop_assert!(found.name.chars().all(printable::is_shown));
             }
         }
     }

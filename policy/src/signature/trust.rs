@@ -163,7 +163,7 @@ impl TrustStore {
 
 fn name(value: Value<'_>) -> Option<String> {
     let name = value.string()?;
-    if name.is_empty() || name.len() > NAME_MAX || name.chars().any(char::is_control) {
+    if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(printable::is_shown) {
         return value.wrong(
             "this is not a name",
             format!("write the officer's name: 1 to {NAME_MAX} bytes, no control characters"),

@@ -93,7 +93,7 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
         person.see("the Internet banner", SOON, in_front(RED))?;
         chord_with_overlay(person, "v")?;
         person.photograph(&ward.pc.dir().join("question.png"))?;
-        person.types(&[answer])?;
+        person.answers(answer)?;
         std::thread::sleep(Duration::from_secs(1));
         ward.pc.sh("truncate -s 0 /tmp/state/log/internet.log")?;
         pastes_to_serial(person)?;

@@ -119,3 +119,13 @@ fn cards_and_overlays_fit_whatever_screen_there_is() {
         assert!(banner_rows(height) >= 24);
     }
 }
+
+#[test]
+fn a_name_that_turns_the_reading_order_round_leaves_a_mark_where_it_does() {
+    let face = Face::of_the_host().unwrap_or(Face::Dots);
+    for hidden in ['\u{202e}', '\u{200b}', '\u{9b}', '\u{e0041}'] {
+        let width = face.width(&format!("a{hidden}b"), 20);
+        assert_eq!(width, face.width("a\u{fffd}b", 20), "{hidden:?}");
+        assert!(width > face.width("ab", 20));
+    }
+}

@@ -125,9 +125,11 @@ impl Face {
     }
 }
 
-/// The characters that are drawn: composed, so that Hangul is whole syllables, and without controls.
+/// The characters that are drawn: composed, so that Hangul is whole syllables. What cannot be seen leaves a mark where it
+/// stood.
 fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
-    text.nfc().filter(|c| !c.is_control()).take(TEXT_MAX)
+    let mark = |c| if printable::is_shown(c) { c } else { '\u{fffd}' };
+    text.nfc().take(TEXT_MAX).map(mark)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "sizes are a few dozen pixels")]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use link::{Cursor, PACKET_MAX, Rect, Size};
 use nix::sys::eventfd::EventFd;
+use printable::Label;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
 
@@ -54,7 +55,7 @@ pub(super) struct Stage {
     /// Devices tied to a domain.
     pins: BTreeMap<DeviceId, DomainIndex>,
     /// What they call themselves, for when they are gone.
-    called: BTreeMap<DeviceId, String>,
+    called: BTreeMap<DeviceId, Label>,
     uevents: Option<Uevents>,
     face: Face,
     layout: Layout,

@@ -80,7 +80,7 @@ fn break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so(ward: &W
             person.chord(&["ctrl", "alt", "b"])?;
             person.see("the question", SOON, |picture| middle(picture) != middle(&clear))?;
             person.photograph(&ward.pc.dir().join("break-glass-question.png"))?;
-            person.types(&[answer])?;
+            person.answers(answer)?;
             if expected {
                 until("it is not open", open)?;
             } else {
@@ -97,7 +97,7 @@ fn break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so(ward: &W
             person.see("no question", SOON, |picture| middle(picture) == middle(&before))?;
         person.chord(&["ctrl", "alt", "b"])?;
         person.see("the question", SOON, |picture| middle(picture) != middle(&clear))?;
-        person.types(&["ret"])?;
+        person.answers("ret")?;
         until("it is still open", || Ok(!open()?))?;
         person.see("the banner as it was", SOON, |picture| picture.banner() == before.banner())?;
         Ok(())
