@@ -285,7 +285,7 @@ impl Diagnostics {
             column: self.source.column(found.span.start),
             start: found.span.start,
             end: found.span.end,
-            text: printable::line(self.source.slice(found.span)).to_string(),
+            text: self.source.slice(found.span).chars().take(printable::LINE_MAX).collect(),
             message: found.message.clone(),
             help: found.help.clone(),
         }
