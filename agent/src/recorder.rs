@@ -169,9 +169,10 @@ impl Recorder {
         self.forgotten = now;
     }
 
-    /// Signs what has been without a signature for long enough.
+    /// Signs what has been without a signature for long enough, and tries again what failed.
     pub fn turn(&mut self) {
-        let Some(log) = &mut self.log else { return };
+        self.try_again();
+        let Some(log) = self.log.as_mut().filter(|_| self.problem.is_none()) else { return };
         match log.sign_if_due() {
             Ok(()) => self.complain_of_forgetting(),
             Err(error) => self.failed(explain(&error)),
@@ -181,7 +182,17 @@ impl Recorder {
     /// In what time [`Self::turn`] has something to do.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
+        if self.log.is_none() || self.problem.is_some() {
+            return Some(self.retry_at.saturating_duration_since(Instant::now()));
+        }
         self.log.as_ref()?.checkpoint_in()
+    }
+
+    fn try_again(&mut self) {
+        if (self.log.is_none() || self.problem.is_some()) && Instant::now() >= self.retry_at {
+            self.log = None;
+            self.try_open();
+        }
     }
 
     /// The highest time seen: by it, and not by a wall clock that may have been set back, expiry is judged.
@@ -209,10 +220,7 @@ impl Recorder {
     }
 
     fn append(&mut self, events: &[Event]) -> Result<(), String> {
-        if (self.log.is_none() || self.problem.is_some()) && Instant::now() >= self.retry_at {
-            self.log = None;
-            self.try_open();
-        }
+        self.try_again();
         let Some(log) = &mut self.log else {
             return Err(self.problem.clone().unwrap_or_default());
         };
@@ -287,6 +295,48 @@ mod tests {
         recorder.retry_at = Instant::now();
         recorder.record(&[Event::new("test")]).unwrap();
         assert!(recorder.problem().is_none());
+    }
+
+    #[test]
+    fn the_first_cause_is_what_is_said_until_the_log_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        recorder.failed("no room".to_owned());
+        assert_eq!(recorder.problem(), Some("no room"));
+        recorder.failed("read-only".to_owned());
+        recorder.failed("rights".to_owned());
+        assert_eq!(recorder.problem(), Some("no room; at the last try: rights"));
+        recorder.retry_at = Instant::now();
+        recorder.turn();
+        assert_eq!(recorder.problem(), None);
+    }
+
+    #[test]
+    fn what_is_new_is_signed_without_anything_else_happening() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        assert_eq!(recorder.wait(), None);
+        recorder.note(&[Event::new("test")]);
+        let wait = recorder.wait().unwrap();
+        assert!(wait <= audit::CHECKPOINT_AFTER && wait > Duration::from_secs(50), "{wait:?}");
+    }
+
+    #[test]
+    fn what_was_found_at_the_start_is_not_forgotten_when_the_log_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, elsewhere) = (dir.path().join("state"), dir.path().join("etc"));
+        fs::create_dir_all(&elsewhere).unwrap();
+        let open = || {
+            Recorder::open_remembered(&state, Limits::default(), std::slice::from_ref(&elsewhere))
+        };
+        open().close();
+        fs::remove_dir_all(&state).unwrap();
+        let mut recorder = open();
+        assert!(recorder.found().went_back.is_some());
+        recorder.failed("no room".to_owned());
+        recorder.retry_at = Instant::now();
+        recorder.record(&[Event::new("test")]).unwrap();
+        assert!(recorder.found().went_back.is_some());
     }
 
     // Shows: K-1.3.2, K-3.3.3.

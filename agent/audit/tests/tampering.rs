@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use proptest::prelude::*;
+
 use audit::{
     AuditKey, Break, CHECKPOINT_AFTER, Event, Head, Limits, Log, PublicKey, Reading, Recovered,
     Settings, Summary, each, verify_at,
@@ -348,6 +350,72 @@ fn a_long_silence_is_no_step_of_the_clock() {
     log.append(&[event(1)]).unwrap();
     log.close().unwrap();
     assert_eq!(pc.verify(&[]).unwrap().clock_steps, 0);
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Delete,
+    Double,
+    Swap,
+    Allow,
+    Rename,
+    Cut,
+    Unsign,
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        Just(Change::Delete),
+        Just(Change::Double),
+        Just(Change::Swap),
+        Just(Change::Allow),
+        Just(Change::Rename),
+        Just(Change::Cut),
+        Just(Change::Unsign),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    // Shows: P-3, K-5.4.3.
+    #[test]
+    fn who_makes_the_chain_anew_without_the_key_can_cut_it_off_at_a_checkpoint_and_nothing_else(
+        changes in prop::collection::vec((change(), any::<prop::sample::Index>()), 1..4),
+    ) {
+        let pc = Pc::new();
+        let (mut log, _) = pc.open_signing_every(4);
+        fill(&mut log, 10);
+        log.close().unwrap();
+        let head = pc.day(2);
+        let before = pc.lines();
+        let mut lines = before.clone();
+        for (change, at) in &changes {
+            let at = at.index(lines.len());
+            match change {
+                Change::Delete => drop(lines.remove(at)),
+                Change::Double => lines.insert(at, lines[at].clone()),
+                Change::Swap => lines.swap(at, 0),
+                Change::Allow => lines[at] = lines[at].replace("\"deny\"", "\"allow\""),
+                Change::Rename => lines[at] = lines[at].replace("\"clinical\"", "\"internet\""),
+                Change::Cut => lines.truncate(at.max(1)),
+                Change::Unsign => lines.retain(|line| !line.contains("\"kind\":\"checkpoint\"")),
+            }
+            if lines.is_empty() {
+                lines.push(before[0].clone());
+            }
+        }
+        pc.forge(&lines);
+        pass(CHECKPOINT_AFTER.as_secs() + 20, 0);
+        if let Ok(summary) = pc.verify(&[]) {
+            let left = pc.lines();
+            prop_assert_eq!(&left[..], &before[..left.len()]);
+            prop_assert_eq!(summary.unsigned, 0);
+            if left.len() < before.len() {
+                prop_assert!(pc.verify(&[head]).is_err());
+            }
+        }
+    }
 }
 
 /// A log whose times somebody with the key has changed: the real writer, under a clock that lies.

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{AccessFlags, access};
+
 use crate::layout::Layout;
 use crate::machine::{Serial, VmHardware};
 
@@ -42,8 +44,11 @@ pub fn arguments(
     args.option(
         "--serial",
         match &hardware.serial {
-            Serial::Null => "null".into(),
-            Serial::File(file) => joined("file=", &layout.log().join(file), ""),
+            // It is for diagnosis: a desktop runs without it where the state cannot be written.
+            Serial::File(file) if access(&layout.log(), AccessFlags::W_OK).is_ok() => {
+                joined("file=", &layout.log().join(file), "")
+            }
+            Serial::File(_) | Serial::Null => "null".into(),
         },
     );
     for port in &hardware.ports {

@@ -48,6 +48,23 @@ fn the_record_is_on_the_disk_before_anything_changes() {
 }
 
 #[test]
+fn a_nic_is_handed_over_and_back_on_a_pc_whose_state_cannot_be_written() {
+    let pc = FakePc::new();
+    let nic = pc.add_nic("0000:00:05.0", 7);
+    let record = pc.dir.path().join("missing/handover.json");
+    let fallback = pc.dir.path().join("handover.json");
+    let open = || Handover::open(pc.sysfs(), &record, &fallback).unwrap();
+    open().take(nic, "clinical").unwrap();
+    assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
+    // The next agent knows of it, and the record is in its place again once that can be written.
+    std::fs::create_dir(record.parent().unwrap()).unwrap();
+    let next = open();
+    assert_eq!(next.handed_over()[&nic].driver.as_deref(), Some("e1000e"));
+    assert_eq!(next.give_back(nic).unwrap(), returned("e1000e"));
+    assert!(!fallback.exists() && open().handed_over().is_empty());
+}
+
+#[test]
 fn an_absent_device_a_missing_iommu_and_a_shared_group_are_refused_by_name() {
     let pc = FakePc::new();
     let lonely = pc.add("0000:00:04.0", 0x02_0000, None, None);
