@@ -8,7 +8,7 @@
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
-//! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-external` |
+//! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
 //! | `<state>/audit/` | the audit log and the public half of its key, see [`crate::recorder`] | root, and the group `bulkhead-auditor` |
 //! | `<state>/keys/` | the audit log's key | root alone |

@@ -5,7 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use clock::Moment;
 
 use audit::{AuditKey, Event, Head, Limits, Log, LogError, Recovered, Settings};
 
@@ -34,7 +36,7 @@ pub struct Recorder {
     forgotten: Option<String>,
     /// Why nothing may cross though the log can be written.
     withheld: Option<String>,
-    retry_at: Instant,
+    retry_at: Moment,
 }
 
 /// What stands between the first cause and the latest.
@@ -91,7 +93,7 @@ impl Recorder {
             found: Recovered::default(),
             forgotten: None,
             withheld: None,
-            retry_at: Instant::now(),
+            retry_at: Moment::now(),
         };
         this.try_open();
         this
@@ -109,7 +111,7 @@ impl Recorder {
             let key = AuditKey::open(&key).map_err(|e| explain(&e))?;
             Log::open_with(self.settings.clone(), key).map_err(|e| explain(&e))
         })();
-        self.retry_at = Instant::now() + RETRY;
+        self.retry_at = Moment::now() + RETRY;
         match opened {
             Ok((log, found)) => {
                 if let Some(bytes) = found.torn {
@@ -145,7 +147,7 @@ impl Recorder {
             tracing::error!("nothing may cross, as the audit log cannot be written: {problem}");
             self.problem = Some(problem);
             // Set by the first failure alone: whoever records often must not put the next try off for ever.
-            self.retry_at = Instant::now() + RETRY;
+            self.retry_at = Moment::now() + RETRY;
             return;
         };
         let cause = first.split(LAST_TRY).next().unwrap_or_default();
@@ -183,13 +185,13 @@ impl Recorder {
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         if self.log.is_none() || self.problem.is_some() {
-            return Some(self.retry_at.saturating_duration_since(Instant::now()));
+            return Some(self.retry_at.saturating_duration_since(Moment::now()));
         }
         self.log.as_ref()?.checkpoint_in()
     }
 
     fn try_again(&mut self) {
-        if (self.log.is_none() || self.problem.is_some()) && Instant::now() >= self.retry_at {
+        if (self.log.is_none() || self.problem.is_some()) && Moment::now() >= self.retry_at {
             self.log = None;
             self.try_open();
         }
@@ -292,7 +294,7 @@ mod tests {
             recorder.failed("still no room".to_owned());
         }
         assert_eq!(recorder.retry_at, due);
-        recorder.retry_at = Instant::now();
+        recorder.retry_at = Moment::now();
         recorder.record(&[Event::new("test")]).unwrap();
         assert!(recorder.problem().is_none());
     }
@@ -306,7 +308,7 @@ mod tests {
         recorder.failed("read-only".to_owned());
         recorder.failed("rights".to_owned());
         assert_eq!(recorder.problem(), Some("no room; at the last try: rights"));
-        recorder.retry_at = Instant::now();
+        recorder.retry_at = Moment::now();
         recorder.turn();
         assert_eq!(recorder.problem(), None);
     }
@@ -334,7 +336,7 @@ mod tests {
         let mut recorder = open();
         assert!(recorder.found().went_back.is_some());
         recorder.failed("no room".to_owned());
-        recorder.retry_at = Instant::now();
+        recorder.retry_at = Moment::now();
         recorder.record(&[Event::new("test")]).unwrap();
         assert!(recorder.found().went_back.is_some());
     }
@@ -351,7 +353,7 @@ mod tests {
         assert!(recorder.head().is_none());
         fs::remove_file(directory(dir.path())).unwrap();
         recorder.record(&[Event::new("test")]).unwrap_err();
-        recorder.retry_at = Instant::now();
+        recorder.retry_at = Moment::now();
         recorder.record(&[Event::new("test")]).unwrap();
         assert!(recorder.problem().is_none());
         assert_eq!(recorder.head().unwrap().seq, 3, "opened, signed, tested");

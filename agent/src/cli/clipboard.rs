@@ -2,7 +2,9 @@
 
 use std::io::{self, BufRead, IsTerminal};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -67,7 +69,7 @@ pub(super) fn run(common: &Common, command: &ClipboardCommand) -> Outcome {
 }
 
 fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardReport, Outcome> {
-    let until = Instant::now() + MOST;
+    let until = Moment::now() + MOST;
     let mut request = request.clone();
     loop {
         let answer = common.ask(&request)?;
@@ -89,7 +91,7 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
                 Request::ClipboardOutcome { ticket }
             }
         };
-        if Instant::now() >= until {
+        if Moment::now() >= until {
             let why = "the agent does not say how it ended; see its log";
             return Err(common.fail(Outcome::No, why));
         }

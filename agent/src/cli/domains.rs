@@ -1,7 +1,9 @@
 //! `bulkhead start|stop|restart|reset|switch|lock|unlock`: asks the agent, then waits for what takes time.
 
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use serde::Serialize;
 
@@ -111,7 +113,7 @@ fn carry_out(
     if let Err(outcome) = common.ask(request) {
         return outcome;
     }
-    let until = Instant::now() + most;
+    let until = Moment::now() + most;
     let mut last_state = String::new();
     loop {
         let status = match common.ask(&Request::Status) {
@@ -131,7 +133,7 @@ fn carry_out(
         match verdict(&domain) {
             Some(Verdict::No(why)) => return common.fail(Outcome::No, &format!("{name}: {why}")),
             Some(yes) => return done(common, &domain, &yes),
-            None if Instant::now() >= until => {
+            None if Moment::now() >= until => {
                 let waited = most.as_secs();
                 return common.fail(Outcome::No, &format!("{name} is still {last_state} after {waited} s; see `bulkhead status` and the agent's log"));
             }

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use clipboard::mediator::Time;
 
 use super::Way;
-use crate::external::listen;
+use crate::sockets::{dial, listen};
 
 /// How often a VMM that does not listen is tried.
 const DIAL_EVERY: Time = Time::from_millis(500);
@@ -47,10 +47,11 @@ pub(super) struct End {
 }
 
 impl End {
-    pub(super) fn new(way: Way) -> io::Result<Self> {
+    /// For the domain of this name.
+    pub(super) fn new(way: Way, domain: &str) -> io::Result<Self> {
         let listener = match &way {
             Way::Dial(_) => None,
-            Way::Listen(path) => Some(listen(path)?),
+            Way::Listen(path) => Some(listen(path, domain)?),
         };
         Ok(Self { way, listener, stream: None, again: Time::ZERO })
     }
@@ -64,7 +65,7 @@ impl End {
             (_, Some(listener)) => listener.accept().map(|(stream, _)| stream),
             (Way::Dial(path), None) => {
                 self.again = now.saturating_add(DIAL_EVERY);
-                UnixStream::connect(path)
+                dial(path)
             }
             (Way::Listen(_), None) => return false,
         };

@@ -12,17 +12,17 @@ mod end;
 mod service;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use audit::Event;
 use clipboard::mediator::{Chord, DomainIndex, Outcome, Ticket};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use policy::Policy;
 
 use service::Service;
+
+use crate::mediator::Mediator;
 
 /// The port that distributions' SPICE agents open in the guest.
 pub const GUEST_PORT: &str = "com.redhat.spice.0";
@@ -73,13 +73,7 @@ pub enum Happening {
 }
 
 /// The running mediator.
-pub struct Clipboard {
-    commands: mpsc::Sender<Command>,
-    wake: Arc<EventFd>,
-    happenings: mpsc::Receiver<Happening>,
-    awake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Clipboard(Mediator<Command, Happening>);
 
 impl Clipboard {
     /// Starts the thread for these domains.
@@ -87,52 +81,43 @@ impl Clipboard {
     /// # Errors
     /// The process has no thread or file descriptor left, or a socket cannot be made.
     pub fn start(domains: Vec<(String, Way)>, policy: Arc<Policy>) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let (wake, awake) =
-            (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
-        let (commands, inbox) = mpsc::channel();
-        let (outbox, happenings) = mpsc::channel();
-        let mut service =
-            Service::new(domains, policy, inbox, Arc::clone(&wake), outbox, Arc::clone(&awake))?;
-        let thread = std::thread::Builder::new()
-            .name("clipboard".to_owned())
-            .spawn(move || service.run())?;
-        Ok(Self { commands, wake, happenings, awake, thread: Some(thread) })
+        let (mut mediator, ends) = Mediator::new("clipboard")?;
+        let mut service = Service::new(domains, policy, ends)?;
+        mediator.run(move || service.run())?;
+        Ok(Self(mediator))
     }
 
-    /// Tells it something.
+    /// Tells it something. A thread that ended takes nothing any more: then nothing crosses.
     pub fn tell(&self, command: Command) {
-        // A thread that ended takes nothing any more: then nothing crosses.
-        let _ = self.commands.send(command);
-        let _ = self.wake.write(1);
+        self.0.tell(command);
     }
 
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.awake.as_fd()
+        self.0.fd()
     }
 
     /// What happened since the last call.
     pub fn happened(&self) -> Vec<Happening> {
-        let _ = self.awake.read();
-        self.happenings.try_iter().collect()
+        self.0.happened()
     }
 
     /// Whether the thread has died; nothing crosses any more.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.0.is_dead()
+    }
+
+    /// Ends it. What happened last can be had afterwards.
+    pub fn stop(&mut self) {
+        self.tell(Command::Stop);
+        self.0.join();
     }
 }
 
 impl Drop for Clipboard {
     fn drop(&mut self) {
-        self.tell(Command::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the clipboard's thread panicked");
-        }
+        self.stop();
     }
 }

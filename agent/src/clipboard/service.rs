@@ -2,18 +2,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::sync::Arc;
 
 use clipboard::mediator::{Mediator, Output, Time};
+use clock::{Alarm, Moment};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 use policy::Policy;
 use zeroize::Zeroize;
 
 use super::end::{Did, End};
 use super::{Command, Happening, Way};
+use crate::mediator::Ends;
 
 /// Bytes read from a guest, or made ready for one, at a time.
 const BATCH: usize = 64 * 1024;
@@ -22,15 +22,14 @@ pub(super) struct Service {
     names: Vec<String>,
     ends: Vec<End>,
     mediator: Mediator,
-    inbox: mpsc::Receiver<Command>,
-    wake: Arc<EventFd>,
-    outbox: mpsc::Sender<Happening>,
-    awake: Arc<EventFd>,
-    epoch: Instant,
+    epoch: Moment,
+    alarm: Alarm,
     buffer: Vec<u8>,
     /// Whose agents the daemon knows of.
     agents: Vec<bool>,
     ending: bool,
+    // Last: when these go, the daemon takes everything for let go.
+    daemon: Ends<Command, Happening>,
 }
 
 /// What may be done with a guest's connection, by the last wait.
@@ -44,35 +43,20 @@ impl Service {
     pub(super) fn new(
         domains: Vec<(String, Way)>,
         policy: Arc<Policy>,
-        inbox: mpsc::Receiver<Command>,
-        wake: Arc<EventFd>,
-        outbox: mpsc::Sender<Happening>,
-        awake: Arc<EventFd>,
+        daemon: Ends<Command, Happening>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();
         let mut ends = Vec::new();
         for (name, way) in domains {
+            ends.push(End::new(way, &name)?);
             names.push(name);
-            ends.push(End::new(way)?);
         }
         let mediator = Mediator::new(&names, policy);
-        let epoch = Instant::now();
+        let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
         let ending = false;
-        Ok(Self {
-            names,
-            ends,
-            mediator,
-            inbox,
-            wake,
-            outbox,
-            awake,
-            epoch,
-            buffer,
-            agents,
-            ending,
-        })
+        Ok(Self { names, ends, mediator, epoch, alarm, buffer, agents, ending, daemon })
     }
 
     fn now(&self) -> Time {
@@ -89,8 +73,8 @@ impl Service {
                 }
             };
             // The daemon first: a policy that came in counts for what guests send after it.
-            let _ = self.wake.read();
-            while let Ok(command) = self.inbox.try_recv() {
+            self.daemon.woken();
+            while let Some(command) = self.daemon.next() {
                 self.command(command);
             }
             for (index, ready) in ready.into_iter().enumerate() {
@@ -192,9 +176,7 @@ impl Service {
     }
 
     fn tell(&self, happening: Happening) {
-        // The receiver lives as long as the agent; a full eventfd is awake already.
-        let _ = self.outbox.send(happening);
-        let _ = self.awake.write(1);
+        self.daemon.tell(happening);
     }
 
     /// Waits until there is something to do.
@@ -219,7 +201,7 @@ impl Service {
             wanted.push(flags);
         }
         let mut fds: Vec<(Option<usize>, BorrowedFd<'_>, PollFlags)> =
-            vec![(None, self.wake.as_fd(), PollFlags::POLLIN)];
+            vec![(None, self.daemon.fd(), PollFlags::POLLIN)];
         for (index, (end, flags)) in self.ends.iter().zip(&wanted).enumerate() {
             if let Some(stream) = end.stream() {
                 // One that may be neither read nor written waits, hung up or not.
@@ -233,17 +215,11 @@ impl Service {
                 sooner(due);
             }
         }
+        self.alarm.set(until.map(|until| self.epoch + until))?;
+        fds.push((None, self.alarm.as_fd(), PollFlags::POLLIN));
         let mut polled: Vec<PollFd<'_>> =
             fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
-        let timeout = match until {
-            None => PollTimeout::NONE,
-            Some(until) => {
-                // Rounded up, so that the moment has come when the wait is over.
-                let millis = until.saturating_sub(now).as_millis().saturating_add(1);
-                PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
-            }
-        };
-        match poll(&mut polled, timeout) {
+        match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }

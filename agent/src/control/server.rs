@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use super::protocol::{Answer, REQUEST_MAX, Request};
 use super::roles::Caller;
@@ -42,7 +44,7 @@ struct Client {
     caller: Caller,
     inbox: Vec<u8>,
     outbox: Vec<u8>,
-    last_word: Instant,
+    last_word: Moment,
 }
 
 impl Server {
@@ -100,7 +102,7 @@ impl Server {
                 caller,
                 inbox: Vec::new(),
                 outbox: Vec::new(),
-                last_word: Instant::now(),
+                last_word: Moment::now(),
             });
         }
     }
@@ -126,7 +128,7 @@ impl Client {
             let reply = self.reply(&line, answer);
             self.outbox = serde_json::to_vec(&reply).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
             self.outbox.push(b'\n');
-            self.last_word = Instant::now();
+            self.last_word = Moment::now();
             if !self.write() {
                 return false;
             }

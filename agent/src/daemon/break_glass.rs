@@ -1,8 +1,9 @@
 //! Break-glass: for a limited time, and on the record, rules count that otherwise do not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use audit::Event;
+use clock::Moment;
 use policy::Policy;
 
 use super::desk::{Desk, Question};
@@ -14,7 +15,7 @@ const REASON_MAX: usize = 500;
 /// Whether it is open.
 #[derive(Debug, Default)]
 pub(super) struct BreakGlass {
-    until: Option<Instant>,
+    until: Option<Moment>,
 }
 
 impl BreakGlass {
@@ -24,7 +25,7 @@ impl BreakGlass {
 
     /// How long it stays open.
     pub(super) fn left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.until.map(|until| until.saturating_duration_since(Moment::now()))
     }
 
     /// What the banner says while it is open.
@@ -71,7 +72,7 @@ impl BreakGlass {
         recorder
             .record(&[event])
             .map_err(|problem| format!("it cannot be recorded, so it stays closed: {problem}"))?;
-        self.until = Some(Instant::now() + time);
+        self.until = Some(Moment::now() + time);
         tracing::warn!(by = who, "break-glass is open for {}", minutes(time));
         Ok(time)
     }
@@ -88,7 +89,7 @@ impl BreakGlass {
 
     /// Closes it when its time is over; whether it did.
     pub(super) fn turn(&mut self, recorder: &mut Recorder) -> bool {
-        let over = self.until.is_some_and(|until| Instant::now() >= until);
+        let over = self.until.is_some_and(|until| Moment::now() >= until);
         over && self.close(recorder, "its time is over")
     }
 

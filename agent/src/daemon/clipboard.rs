@@ -1,14 +1,14 @@
 //! The daemon's side of the clipboard: audit, words and questions, and chords from the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use clipboard::mediator::{Chord, Ticket};
 use policy::Policy;
 
-use super::DaemonError;
 use super::desk::Desk;
+use super::{DaemonError, record};
 use crate::clipboard::{Clipboard, Command, GUEST_PORT, Happening, Way};
 use crate::control::protocol::{Answer, ClipboardReport, ClipboardState};
 use crate::layout::Layout;
@@ -17,6 +17,9 @@ use crate::recorder::Recorder;
 
 /// Chords of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
+/// Why nothing crosses any more.
+const FAILED: &str =
+    "the clipboard has failed: nothing is copied or pasted until the agent is restarted";
 
 /// The clipboard, and what became of the command line's chords.
 pub(super) struct Pasteboard {
@@ -27,6 +30,8 @@ pub(super) struct Pasteboard {
     tickets: BTreeMap<Ticket, (ClipboardReport, Option<u64>)>,
     last_ticket: Ticket,
     screen: Option<(u32, u32)>,
+    /// Questions that stand at the seat.
+    asked: BTreeSet<u64>,
     dead: bool,
 }
 
@@ -49,7 +54,9 @@ impl Pasteboard {
             Clipboard::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
-        Ok(Self { clipboard, names, agents, tickets, last_ticket: 0, screen: None, dead: false })
+        let asked = BTreeSet::new();
+        let (last_ticket, screen, dead) = (0, None, false);
+        Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, asked, dead })
     }
 
     /// Becomes readable when something happened.
@@ -67,6 +74,17 @@ impl Pasteboard {
         index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
     }
 
+    /// Somebody at the seat has answered.
+    pub(super) fn answered(&mut self, id: u64, yes: bool) {
+        self.asked.remove(&id);
+        self.tell(Command::Answered(id, yes));
+    }
+
+    /// What every banner says of it.
+    pub(super) fn news(&self) -> Option<String> {
+        self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
+    }
+
     /// Whether the thread has died.
     pub(super) fn is_dead(&self) -> bool {
         self.dead
@@ -79,6 +97,8 @@ impl Pasteboard {
             self.screen = screen;
             self.tell(Command::Screen(screen));
         }
+        // Asked first: what it said last has come by then.
+        let dead = self.clipboard.is_dead();
         for happening in self.clipboard.happened() {
             match happening {
                 Happening::Record(id, event) => {
@@ -98,12 +118,18 @@ impl Pasteboard {
                     };
                     self.remember(report, None);
                 }
-                Happening::Ask(None, id, text) => desk.ask(id, text),
+                Happening::Ask(None, id, text) => {
+                    self.asked.insert(id);
+                    desk.ask(id, text);
+                }
                 Happening::Ask(Some(ticket), id, text) => {
                     let state = ClipboardState::Question;
                     self.remember(ClipboardReport::new(ticket, state, text), Some(id));
                 }
-                Happening::Withdraw(id) => desk.withdraw(id),
+                Happening::Withdraw(id) => {
+                    self.asked.remove(&id);
+                    desk.withdraw(id);
+                }
                 Happening::Agent(index, there) => {
                     if let Some(place) = self.agents.get_mut(index) {
                         *place = there;
@@ -111,12 +137,29 @@ impl Pasteboard {
                 }
             }
         }
-        if !self.dead && self.clipboard.is_dead() {
-            self.dead = true;
-            tracing::error!(
-                "the clipboard's thread has ended: nothing is copied or pasted until the agent is restarted"
-            );
+        if dead && !self.dead {
+            self.died(desk, recorder);
         }
+    }
+
+    /// Nothing crosses any more: whoever waits for it is told.
+    fn died(&mut self, desk: &Desk, recorder: &mut Recorder) {
+        self.dead = true;
+        self.agents.fill(false);
+        for id in std::mem::take(&mut self.asked) {
+            desk.withdraw(id);
+        }
+        let waiting = self.tickets.values_mut().map(|(report, question)| {
+            *question = None;
+            report
+        });
+        for report in waiting.filter(|report| report.state != ClipboardState::Ended) {
+            report.state = ClipboardState::Ended;
+            FAILED.clone_into(&mut report.words);
+        }
+        recorder.note(&[record::failed("clipboard")]);
+        tracing::error!("{FAILED}");
+        desk.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
     }
 
     fn remember(&mut self, report: ClipboardReport, question: Option<u64>) {
@@ -132,6 +175,9 @@ impl Pasteboard {
             return Answer::of(Err(
                 "this PC has a seat: copy and paste with the hotkeys there (Ctrl+Alt+C and Ctrl+Alt+V, unless the policy names others)".to_owned(),
             ));
+        }
+        if self.dead {
+            return Answer::of(Err(FAILED.to_owned()));
         }
         let Some(index) = self.names.iter().position(|name| name == domain) else {
             let names = self.names.join(", ");

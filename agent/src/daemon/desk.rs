@@ -81,6 +81,11 @@ impl Desk {
     /// The seat, for `status`.
     pub(super) fn report(&self, notes: &mut Vec<String>) -> SeatReport {
         let report = self.seat.report();
+        if self.is_dead() {
+            notes.push(
+                "THE SEAT HAS FAILED: the guests are shut down and the agent ends".to_owned(),
+            );
+        }
         if let Some(problem) = &report.problem {
             notes.push(format!("THERE IS NO SCREEN: {problem}"));
         }
@@ -126,7 +131,7 @@ impl Desk {
         &mut self,
         supervisor: &Supervisor,
         recorder: &Recorder,
-        glass: Option<String>,
+        news: impl Iterator<Item = String>,
     ) -> Vec<Event> {
         for index in 0..self.said.len() {
             let words = self.words(index, supervisor);
@@ -144,13 +149,18 @@ impl Desk {
             .chain(recorder.found().went_back.as_ref().map(|_| {
                 "The records of this PC were put back or deleted; call the security office".into()
             }))
-            .chain(glass)
+            .chain(news)
             .collect();
         if news != self.news {
             self.news.clone_from(&news);
             self.tell(Command::News(news));
         }
         self.seat.happened().into_iter().filter_map(|what| self.happened(what)).collect()
+    }
+
+    /// Whether its thread has died: there is no screen and no keyboard any more.
+    pub(super) fn is_dead(&self) -> bool {
+        self.seat.is_dead()
     }
 
     /// What somebody at the seat wanted since the last call.

@@ -17,9 +17,10 @@ mod usb;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use audit::Event as Recorded;
+use clock::{Alarm, Moment};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -118,6 +119,11 @@ pub enum DaemonError {
     /// The supervisor.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
+    /// The seat's thread died.
+    #[error(
+        "the seat has failed, which is a fault of Bulkhead's: report it with the log. The guests were shut down, and the service starts again by itself"
+    )]
+    SeatFailed,
     /// Signals or polling.
     #[error("cannot wait for signals")]
     Signals(#[from] Errno),
@@ -182,7 +188,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
     let running =
         Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
-    Daemon { running, server, signals, handover, states: States::default() }.run()
+    let (states, alarm) = (States::default(), Alarm::new()?);
+    Daemon { running, server, signals, handover, states, alarm }.run()
 }
 
 /// What runs, and what requests are about.
@@ -203,6 +210,7 @@ struct Daemon {
     signals: Signals,
     handover: Arc<Handover>,
     states: States,
+    alarm: Alarm,
 }
 
 impl Daemon {
@@ -220,12 +228,12 @@ impl Daemon {
         let stop_deadline = files.machine.stop_deadline;
         self.running.recorder.note(&[record::started(files)]);
         self.running.supervisor.start_all();
-        let mut give_up: Option<Instant> = None;
+        let mut give_up: Option<Moment> = None;
         loop {
             if self.signals.stop_asked() {
                 tracing::info!("stopping: the guests are asked to shut down");
                 self.running.supervisor.stop_all();
-                give_up.get_or_insert(Instant::now() + stop_deadline + SHUTDOWN_EXTRA);
+                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
             }
             self.running.supervisor.turn();
             let Self { running, server, .. } = &mut self;
@@ -234,13 +242,20 @@ impl Daemon {
                 Err(refusal) => running.refuse(caller, refusal),
             });
             running.turn();
+            if running.desk.is_dead() && !running.supervisor.is_stopping() {
+                // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
+                tracing::error!("{}; stopping", DaemonError::SeatFailed);
+                running.recorder.note(&[record::failed("seat")]);
+                running.supervisor.stop_all();
+                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
+            }
             let changes = self.states.changes(&self.running.supervisor);
             if !changes.is_empty() {
                 self.running.recorder.note(&changes);
             }
             let supervisor = &self.running.supervisor;
             let stopped = supervisor.is_stopping() && supervisor.all_off();
-            if stopped || give_up.is_some_and(|until| Instant::now() >= until) {
+            if stopped || give_up.is_some_and(|until| Moment::now() >= until) {
                 break;
             }
             self.wait()?;
@@ -248,7 +263,17 @@ impl Daemon {
         self.farewell()
     }
 
-    fn wait(&self) -> Result<(), DaemonError> {
+    fn wait(&mut self) -> Result<(), DaemonError> {
+        let supervisor = &self.running.supervisor;
+        let mut left = supervisor.deadline().saturating_sub(supervisor.now());
+        if let Some(unsigned) = self.running.recorder.wait() {
+            left = left.min(unsigned);
+        }
+        if let Some(glass) = self.running.break_glass.left() {
+            // The banner counts its minutes.
+            left = left.min(glass).min(Duration::from_secs(10));
+        }
+        self.alarm.set(Some(Moment::now() + left))?;
         let mut fds =
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
@@ -262,23 +287,15 @@ impl Daemon {
         for fd in supervisor.fds() {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
-        let mut left = supervisor.deadline().saturating_sub(supervisor.now());
-        if let Some(unsigned) = self.running.recorder.wait() {
-            left = left.min(unsigned);
-        }
-        if let Some(glass) = self.running.break_glass.left() {
-            // The banner counts its minutes.
-            left = left.min(glass).min(Duration::from_secs(10));
-        }
-        // Rounded up, so that the deadline has passed when the wait is over.
-        let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
-        match poll(&mut fds, PollTimeout::from(millis)) {
+        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.alarm), PollFlags::POLLIN));
+        match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
     fn farewell(mut self) -> Result<(), DaemonError> {
+        self.running.devices.stop(&mut self.running.recorder);
         self.running.recorder.note(&[Recorded::new("agent-stopped")]);
         self.running.recorder.close();
         if !self.running.supervisor.all_off() {
@@ -286,6 +303,9 @@ impl Daemon {
         }
         let left: Vec<String> =
             self.handover.handed_over().keys().map(ToString::to_string).collect();
+        if self.running.desk.is_dead() {
+            return Err(DaemonError::SeatFailed);
+        }
         if left.is_empty() {
             tracing::info!("every domain is off and every device is back with the host");
             return Ok(());

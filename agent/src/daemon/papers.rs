@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use super::record;
 use crate::control::roles::Caller;
@@ -20,7 +22,7 @@ pub(super) struct Papers {
     pub(super) store: PolicyStore,
     pub(super) machine: PathBuf,
     pub(super) images: PathBuf,
-    remember_at: Instant,
+    remember_at: Moment,
 }
 
 /// How long after a failure the policy in force is written down again.
@@ -28,16 +30,16 @@ const RETRY: Duration = Duration::from_secs(10);
 
 impl Papers {
     pub(super) fn new(files: Files, store: PolicyStore, machine: PathBuf, images: PathBuf) -> Self {
-        Self { files, store, machine, images, remember_at: Instant::now() }
+        Self { files, store, machine, images, remember_at: Moment::now() }
     }
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
     /// crosses; the desktops run all the same.
     pub(super) fn remember(&mut self, recorder: &mut Recorder) {
-        if self.files.unsaved.is_empty() || Instant::now() < self.remember_at {
+        if self.files.unsaved.is_empty() || Moment::now() < self.remember_at {
             return;
         }
-        self.remember_at = Instant::now() + RETRY;
+        self.remember_at = Moment::now() + RETRY;
         match self.store.remember(&self.files.unsaved) {
             Ok(()) => {
                 self.files.unsaved = Unsaved::default();

@@ -27,6 +27,11 @@ pub(super) fn started(files: &Files) -> Event {
     }
 }
 
+/// A mediator, or the seat, has died by a fault of ours.
+pub(super) fn failed(what: &'static str) -> Event {
+    Event::new("failed").with("what", what)
+}
+
 /// Somebody asked for something.
 pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
     let (what, domain) = match request {

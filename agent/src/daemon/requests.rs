@@ -1,7 +1,9 @@
 //! What the control socket asks for, and what the threads report.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use super::desk::{Question, Wish};
 use super::{Running, record, report};
@@ -17,7 +19,7 @@ const REFUSALS_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     count: u64,
-    next: Option<Instant>,
+    next: Option<Moment>,
 }
 
 impl Running {
@@ -28,7 +30,9 @@ impl Running {
         if self.break_glass.turn(&mut self.recorder) {
             self.rules_changed();
         }
-        let events = self.desk.turn(&self.supervisor, &self.recorder, self.break_glass.news());
+        let glass = self.break_glass.news();
+        let news = glass.into_iter().chain(self.pasteboard.news()).chain(self.devices.news());
+        let events = self.desk.turn(&self.supervisor, &self.recorder, news);
         if !events.is_empty() {
             self.recorder.note(&events);
         }
@@ -37,7 +41,7 @@ impl Running {
                 Wish::Chord(chord, front) => {
                     self.pasteboard.tell(Command::Chord(chord, front, None));
                 }
-                Wish::Answered(id, yes) => self.pasteboard.tell(Command::Answered(id, yes)),
+                Wish::Answered(id, yes) => self.pasteboard.answered(id, yes),
                 Wish::Locked => self.pasteboard.tell(Command::Locked),
                 Wish::BreakGlass => self.break_glass.chord(&self.papers.files.rules, &self.desk),
                 Wish::Own(question, true) => self.agreed(question),
@@ -77,7 +81,7 @@ impl Running {
     /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
     pub(super) fn refuse(&mut self, caller: &Caller, refusal: &str) -> Answer {
         self.refusals.count += 1;
-        let now = Instant::now();
+        let now = Moment::now();
         if self.refusals.next.is_none_or(|next| now >= next) {
             self.refusals.next = Some(now + REFUSALS_EVERY);
             let times = std::mem::take(&mut self.refusals.count);

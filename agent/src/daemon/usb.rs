@@ -7,6 +7,7 @@ use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
 use super::desk::Desk;
+use super::record;
 use crate::layout::Layout;
 use crate::machine::{Kind, Machine, Seat};
 use crate::recorder::Recorder;
@@ -16,17 +17,22 @@ use crate::usb::{Command, Happening, Setup, Usb, UsbReport, Way};
 pub(super) struct Devices {
     usb: Result<Usb, String>,
     list: Vec<UsbReport>,
+    dead: bool,
 }
+
+/// Why there are none any more.
+const FAILED: &str = "the USB broker has failed; restart the agent";
 
 impl Devices {
     /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
     pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
-        let list = Vec::new();
+        let (list, dead) = (Vec::new(), false);
         let wanted = machine.seat != Seat::None || !policy.usb().is_empty();
         if !wanted {
             return Self {
                 usb: Err("this PC has no seat, and the policy no [[usb]]".into()),
                 list,
+                dead,
             };
         }
         let domains = machine.domains.iter().map(|entry| {
@@ -46,7 +52,7 @@ impl Devices {
         if let Err(problem) = &usb {
             tracing::error!("no USB device reaches a domain: {problem}");
         }
-        Self { usb, list }
+        Self { usb, list, dead }
     }
 
     /// Becomes readable when something happened.
@@ -57,10 +63,15 @@ impl Devices {
     /// Why there is no broker.
     pub(super) fn problem(&self) -> Option<&str> {
         match &self.usb {
-            Ok(usb) if usb.is_dead() => Some("the USB broker has failed; restart the agent"),
+            Ok(_) if self.dead => Some(FAILED),
             Ok(_) => None,
             Err(why) => Some(why),
         }
+    }
+
+    /// What every banner says of it.
+    pub(super) fn news(&self) -> Option<String> {
+        self.dead.then(|| "USB devices do not work: call IT".to_owned())
     }
 
     pub(super) fn rules(&self, policy: &Arc<Policy>, break_glass: bool) {
@@ -76,6 +87,8 @@ impl Devices {
     /// Takes what happened.
     pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
         let Ok(usb) = &self.usb else { return };
+        // Asked first: what it said last has come by then.
+        let dead = usb.is_dead();
         for happening in usb.happened() {
             match happening {
                 Happening::Record(id, event) => {
@@ -88,6 +101,24 @@ impl Devices {
                     desk.notice_of("usb", words);
                 }
                 Happening::Devices(list) => self.list = list,
+            }
+        }
+        if dead && !self.dead {
+            self.dead = true;
+            self.list.clear();
+            recorder.note(&[record::failed("usb")]);
+            tracing::error!("no USB device reaches a domain: {FAILED}");
+            desk.notice("USB devices do not work any more.\nCall IT.".to_owned());
+        }
+    }
+
+    /// Lets every device go, and writes down what went to and fro.
+    pub(super) fn stop(&mut self, recorder: &mut Recorder) {
+        let Ok(usb) = &mut self.usb else { return };
+        usb.stop();
+        for happening in usb.happened() {
+            if let Happening::Note(event) = happening {
+                recorder.note(&[event]);
             }
         }
     }

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use super::{Finding, Papers, Patient};
 use crate::files::{self, Files, FilesError};
@@ -223,11 +225,11 @@ fn version(vmm: &Path) -> Result<String, String> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("cannot be run: {error}"))?;
-    let until = Instant::now() + VERSION_DEADLINE;
+    let until = Moment::now() + VERSION_DEADLINE;
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < until => thread::sleep(VERSION_POLL),
+            Ok(None) if Moment::now() < until => thread::sleep(VERSION_POLL),
             _ => {
                 // It is ours and did not end; nothing more can be done if it cannot be killed.
                 let _ = child.kill();

@@ -16,7 +16,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use serde::{Deserialize, Serialize};
 
@@ -414,13 +416,13 @@ impl Handover {
     }
 
     fn wait_for(&self, address: PciAddress, holds: impl Fn(Option<&str>) -> bool) -> bool {
-        let until = Instant::now() + self.deadline;
+        let until = Moment::now() + self.deadline;
         loop {
             let function = PciFunction::inspect(&self.sysfs, address);
             if function.is_ok_and(|function| holds(function.driver.as_deref())) {
                 return true;
             }
-            if Instant::now() >= until {
+            if Moment::now() >= until {
                 return false;
             }
             thread::sleep(POLL);

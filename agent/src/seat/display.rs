@@ -3,7 +3,9 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use clock::Moment;
 
 use link::{CURSOR_SIDE, Cursor, Rect, Size};
 
@@ -54,7 +56,7 @@ pub struct Display {
     shown: (Scene, usize),
     /// On its way.
     flipping: Option<(Scene, usize)>,
-    flipped_at: Instant,
+    flipped_at: Moment,
     /// When the key that asked for the scene on its way was pressed.
     asked: Option<SystemTime>,
     times: Vec<Duration>,
@@ -94,7 +96,7 @@ impl Display {
             scenes,
             shown: (0, 0),
             flipping: None,
-            flipped_at: Instant::now(),
+            flipped_at: Moment::now(),
             asked: None,
             times: Vec::new(),
             plane: Plane::default(),
@@ -262,7 +264,7 @@ impl Display {
         };
         self.screen.flip(&next.buffer)?;
         self.flipping = Some((scene, page));
-        self.flipped_at = Instant::now();
+        self.flipped_at = Moment::now();
         Ok(())
     }
 

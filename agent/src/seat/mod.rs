@@ -26,7 +26,7 @@ mod stage;
 pub mod uevent;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -38,6 +38,7 @@ use printable::Label;
 use serde::{Deserialize, Serialize};
 
 use self::core::{Action, Chords, DomainIndex, Settings};
+use crate::mediator::{Life, Pulse};
 use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;
@@ -200,7 +201,7 @@ pub struct Seat {
     commands: mpsc::Sender<Command>,
     wake: Arc<EventFd>,
     happenings: mpsc::Receiver<Happening>,
-    awake: Arc<EventFd>,
+    life: Life,
     report: Arc<Mutex<SeatReport>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -208,15 +209,15 @@ pub struct Seat {
 /// How a part of the seat's thread reaches the daemon.
 struct Daemon {
     happenings: mpsc::Sender<Happening>,
-    awake: Arc<EventFd>,
+    pulse: Pulse,
     report: Arc<Mutex<SeatReport>>,
 }
 
 impl Daemon {
     fn tell(&self, happening: Happening) {
-        // The receiver lives as long as the agent; a full eventfd is awake already.
+        // The receiver lives as long as the agent.
         let _ = self.happenings.send(happening);
-        let _ = self.awake.write(1);
+        self.pulse.beat();
     }
 
     fn report(&self, change: impl FnOnce(&mut SeatReport)) {
@@ -255,8 +256,8 @@ impl Seat {
     /// The process has no thread or file descriptor left.
     pub fn start(backend: Backend, names: Vec<String>, policy: SeatPolicy) -> io::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let (wake, awake) =
-            (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
+        let wake = Arc::new(EventFd::from_flags(flags)?);
+        let (life, pulse) = Life::new()?;
         let (commands, inbox) = mpsc::channel();
         let (outbox, happenings) = mpsc::channel();
         let report = Arc::new(Mutex::new(SeatReport {
@@ -267,13 +268,12 @@ impl Seat {
             front: names.first().cloned().unwrap_or_default(),
             ..SeatReport::default()
         }));
-        let daemon =
-            Daemon { happenings: outbox, awake: Arc::clone(&awake), report: Arc::clone(&report) };
+        let daemon = Daemon { happenings: outbox, pulse, report: Arc::clone(&report) };
         let mut stage =
             Stage::new(backend, names.clone(), policy, daemon, inbox, Arc::clone(&wake))?;
         let thread =
             std::thread::Builder::new().name("seat".to_owned()).spawn(move || stage.run())?;
-        Ok(Self { names, commands, wake, happenings, awake, report, thread: Some(thread) })
+        Ok(Self { names, commands, wake, happenings, life, report, thread: Some(thread) })
     }
 
     /// A way to give commands.
@@ -295,12 +295,18 @@ impl Seat {
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.awake.as_fd()
+        self.life.fd()
+    }
+
+    /// Whether the thread has died.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.life.is_over()
     }
 
     /// What happened since the last call.
     pub fn happened(&self) -> Vec<Happening> {
-        let _ = self.awake.read();
+        self.life.heard();
         self.happenings.try_iter().collect()
     }
 

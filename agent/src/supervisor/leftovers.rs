@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
@@ -74,8 +76,8 @@ pub fn end_all(
         left.is_empty()
     };
     let mut wait = |left: &mut Vec<(String, Identity)>, most: Duration| {
-        let until = Instant::now() + most;
-        while !gone(left) && Instant::now() < until && !hurry() {
+        let until = Moment::now() + most;
+        while !gone(left) && Moment::now() < until && !hurry() {
             thread::sleep(POLL);
         }
     };
@@ -120,7 +122,7 @@ fn find(layout: &Layout, cgroups: Option<&Cgroups>, domains: &[&str]) -> Vec<(St
 
 /// Through its control socket, or by signal if that does not work.
 fn press_power_button(layout: &Layout, domain: &str, vmm: Identity) {
-    let start = Instant::now();
+    let start = Moment::now();
     let now = || -> Time { start.elapsed() };
     let mut link = Link::new(&layout.vmm_socket(domain));
     let mut answered = false;

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use serde::Deserialize;
 
 use super::capture::clean;
 use super::domain::Time;
+use crate::sockets::dial;
 
 /// Longest answer, in bytes.
 const ANSWER_MAX: usize = 4096;
@@ -143,14 +143,7 @@ impl Link {
             return;
         }
         self.next_try = now + CONNECT_AGAIN;
-        // Not `UnixStream::connect`: that waits while the listener's backlog is full.
-        let open = || -> nix::Result<UnixStream> {
-            let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-            let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-            connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(&self.path)?)?;
-            Ok(fd.into())
-        };
-        self.stream = open().ok();
+        self.stream = dial(&self.path).ok();
     }
 
     fn read(&mut self) -> Result<(), String> {
@@ -284,19 +277,5 @@ mod tests {
         link.send(Time::ZERO, Request::Status).unwrap_err();
         let _listener = UnixListener::bind(&path).unwrap();
         link.send(LATER, Request::Status).unwrap();
-    }
-
-    #[test]
-    fn a_listener_that_accepts_nobody_does_not_hold_the_agent_up() {
-        use nix::sys::socket::{Backlog, bind, listen};
-        use std::os::fd::AsRawFd;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("vmm.sock");
-        let full = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
-        bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
-        listen(&full, Backlog::new(1).unwrap()).unwrap();
-        let mut links: Vec<Link> = (0..8).map(|_| Link::new(&path)).collect();
-        let refused = links.iter_mut().filter_map(|l| l.send(Time::ZERO, Request::Status).err());
-        assert!(refused.count() > 0, "the backlog was never full");
     }
 }

@@ -26,7 +26,9 @@ mod slot;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -84,7 +86,7 @@ pub struct Supervisor {
 /// What every domain's adaptor uses.
 pub(crate) struct Shared {
     parts: Parts,
-    epoch: Instant,
+    epoch: Moment,
     reporter: mpsc::Sender<(usize, Report)>,
     wake: Arc<EventFd>,
     record: VmmRecord,
@@ -126,7 +128,7 @@ impl Supervisor {
         }
         let shared = Shared {
             parts,
-            epoch: Instant::now(),
+            epoch: Moment::now(),
             reporter,
             wake,
             record: VmmRecord::of_this_boot(),

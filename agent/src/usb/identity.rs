@@ -2,39 +2,42 @@
 
 use policy::language::UsbClass;
 use policy::request::{HidUse, UsbDescription, UsbFunction};
-use usbfilter::{Device, Pinned};
-use usbhost::Found;
+use usbdescriptors::kind;
+use usbhost::Vetted;
 
 /// What is known of a device before the policy is asked.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
     /// As the policy wants it.
     pub(super) description: UsbDescription,
-    /// Its descriptors, which it has to keep.
-    pub(super) pinned: Pinned,
+    /// What it said of itself, which it has to keep.
+    pub(super) vetted: Vetted,
 }
 
 impl Identity {
-    /// From what the kernel has read of it; `reports` are the report descriptors of its HID functions, by interface.
-    ///
-    /// # Errors
-    /// Its descriptors make no sense: why, in words.
-    pub(super) fn of(found: &Found, reports: &[(u8, Vec<u8>)]) -> Result<Self, String> {
-        let pinned = Pinned::from_sysfs(&found.descriptors).map_err(|error| error.to_string())?;
-        let device = Device::read(&pinned).map_err(|error| error.to_string())?;
+    /// Of a device by all that it says. A function is told by its report descriptor in the configuration it is in; one that was not
+    /// read, or not given, says nothing.
+    pub(super) fn of(vetted: Vetted) -> Self {
         let mut functions: Vec<UsbFunction> = Vec::new();
-        for setting in device.settings() {
-            let mut function = UsbFunction::new(setting.class, setting.subclass, setting.protocol);
-            let report = reports.iter().find(|(interface, _)| *interface == setting.interface);
-            if function.class == UsbClass::HID
-                && let Some((_, report)) = report
-            {
-                function.hid = hid_use(report);
-            }
-            if !functions.contains(&function) {
-                functions.push(function);
+        for configuration in &vetted.device().configurations {
+            for setting in &configuration.settings {
+                let mut function =
+                    UsbFunction::new(setting.class, setting.subclass, setting.protocol);
+                let place = (kind::REPORT, 0, setting.interface.into());
+                let others = &vetted.pinned().others;
+                let report =
+                    others.iter().find(|one| one.answers(place, Some(configuration.value)));
+                if function.class == UsbClass::HID
+                    && let Some(report) = report
+                {
+                    function.hid = hid_use(&report.bytes);
+                }
+                if !functions.contains(&function) {
+                    functions.push(function);
+                }
             }
         }
+        let found = vetted.found();
         let description = UsbDescription {
             vendor: found.vendor,
             product: found.product,
@@ -42,19 +45,7 @@ impl Identity {
             port: Some(found.bus_id.to_string()),
             functions,
         };
-        Ok(Self { description, pinned })
-    }
-
-    /// Interfaces of the HID class, whose report descriptors say more.
-    pub(super) fn hid_interfaces(&self) -> Vec<u8> {
-        let Ok(device) = Device::read(&self.pinned) else { return Vec::new() };
-        let mut interfaces: Vec<u8> = device
-            .settings()
-            .filter(|setting| UsbClass(setting.class) == UsbClass::HID)
-            .map(|setting| setting.interface)
-            .collect();
-        interfaces.dedup();
-        interfaces
+        Self { description, vetted }
     }
 
     /// Whether it belongs to the seat: a hub, or a keyboard or mouse with nothing besides.
@@ -149,6 +140,53 @@ mod tests {
             assert_eq!(hid_use(report), HidUse::Other, "{report:02x?}");
         }
         assert_eq!(hid_use(&[]), HidUse::Unknown);
+    }
+
+    /// A device with a HID interface 0 in each of two configurations.
+    fn of_two(reports: &[(u8, &[u8])]) -> Identity {
+        let configuration = |value: u8| {
+            vec![
+                9, 2, 25, 0, 1, value, 0, 0x80, 50, 9, 4, 0, 0, 1, 3, 0, 0, 0, 7, 5, 0x81, 3, 8, 0,
+                10,
+            ]
+        };
+        let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 2];
+        let found = usbhost::Found {
+            bus_id: "1-4".parse().unwrap(),
+            bus: 1,
+            address: 7,
+            vendor: 0x1209,
+            product: 0x42,
+            speed: "12".to_owned(),
+            name: "Security key".to_owned(),
+            serial: None,
+            descriptors: [&device[..], &configuration(1), &configuration(2)].concat(),
+            authorised: true,
+            drivers: Vec::new(),
+        };
+        let pinned = |(configuration, bytes): &(u8, &[u8])| usbdescriptors::PinnedDescriptor {
+            configuration: Some(*configuration),
+            kind: kind::REPORT,
+            index: 0,
+            target: 0,
+            bytes: bytes.to_vec(),
+        };
+        let vetted = Vetted::new(found).unwrap();
+        Identity::of(vetted.with(reports.iter().map(pinned).collect()).unwrap())
+    }
+
+    #[test]
+    fn a_keyboard_in_another_configuration_is_seen() {
+        let keyboard = [0x05, 0x01, 0x09, 0x06, 0xa1, 0x01, 0xc0];
+        let security_key = [0x06, 0xd0, 0xf1, 0x09, 0x01, 0xa1, 0x01, 0xc0];
+        let uses = |reports: &[(u8, &[u8])]| -> Vec<HidUse> {
+            of_two(reports).description.functions.iter().map(|one| one.hid).collect()
+        };
+        assert_eq!(uses(&[(1, &security_key), (2, &security_key)]), [HidUse::Other]);
+        let one = uses(&[(1, &security_key), (2, &keyboard)]);
+        assert_eq!(one, [HidUse::Other, HidUse::KeyboardOrMouse]);
+        let silent = uses(&[(1, &security_key), (2, &[])]);
+        assert_eq!(silent, [HidUse::Other, HidUse::Unknown], "one that it does not give");
     }
 
     proptest! {

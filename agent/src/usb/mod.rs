@@ -3,7 +3,7 @@
 //! ```text
 //!  kernel: uevents, sysfs --> Broker (own thread) --> daemon: audit, words, list
 //!                               |   ^ policy, break-glass, by hand
-//!                               v
+//!                               v   a thread for each place where something is plugged in
 //!  device <-- usbhost::Export <--> Filter <--> usbredir::Session <--> VMM's --usb socket
 //! ```
 //! | file | |
@@ -12,25 +12,26 @@
 //! | [`attached`] | one device in a domain: its export, filter and stream |
 //! | [`broker`] | the thread: who comes, who goes, who gets what |
 //!
-//! A device goes nowhere before its event is on the disk. What goes wrong with one device touches no other.
+//! A device goes nowhere before its event is on the disk, the first time and each time after. What goes wrong with one device touches no
+//! other: the broker waits for none, so rules that no longer allow something count within a second, whatever devices do.
 
 mod attached;
 mod broker;
 mod identity;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use audit::Event;
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use policy::Policy;
 use serde::{Deserialize, Serialize};
 use usbhost::{BusId, Sysfs};
 
 use broker::Broker;
+
+use crate::mediator::Mediator;
 
 /// Devices that a domain can have at once: `--usb` sockets of its VMM.
 pub const DEVICES_PER_DOMAIN: usize = 4;
@@ -72,7 +73,7 @@ pub struct UsbReport {
     pub name: String,
     /// What the policy is asked with: `--device` of `bulkhead policy explain`.
     pub device: String,
-    /// `host`, `attached`, `waiting`, `blocked` or `off`.
+    /// `host`, `attached`, `waiting`, `reading`, `blocked` or `off`.
     pub state: String,
     /// The domain that has it, or is to have it.
     pub domain: Option<String>,
@@ -85,13 +86,7 @@ pub struct UsbReport {
 }
 
 /// The running broker.
-pub struct Usb {
-    commands: mpsc::Sender<Command>,
-    wake: Arc<EventFd>,
-    happenings: mpsc::Receiver<Happening>,
-    awake: Arc<EventFd>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Usb(Mediator<Command, Happening>);
 
 /// A way for a device into a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,50 +115,43 @@ impl Usb {
     /// # Errors
     /// The process has no thread or file descriptor left, or may not set the switches.
     pub fn start(setup: Setup) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let (wake, awake) =
-            (Arc::new(EventFd::from_flags(flags)?), Arc::new(EventFd::from_flags(flags)?));
-        let (commands, inbox) = mpsc::channel();
-        let (outbox, happenings) = mpsc::channel();
-        let mut broker = Broker::new(setup, inbox, Arc::clone(&wake), outbox, Arc::clone(&awake))?;
-        let thread =
-            std::thread::Builder::new().name("usb".to_owned()).spawn(move || broker.run())?;
-        Ok(Self { commands, wake, happenings, awake, thread: Some(thread) })
+        let (mut mediator, ends) = Mediator::new("usb")?;
+        let mut broker = Broker::new(setup, ends)?;
+        mediator.run(move || broker.run())?;
+        Ok(Self(mediator))
     }
 
-    /// Tells it something.
+    /// Tells it something. A thread that ended takes nothing any more: then no device goes anywhere.
     pub fn tell(&self, command: Command) {
-        // A thread that ended takes nothing any more: then no device goes anywhere.
-        let _ = self.commands.send(command);
-        let _ = self.wake.write(1);
+        self.0.tell(command);
     }
 
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.awake.as_fd()
+        self.0.fd()
     }
 
     /// What happened since the last call.
     pub fn happened(&self) -> Vec<Happening> {
-        let _ = self.awake.read();
-        self.happenings.try_iter().collect()
+        self.0.happened()
     }
 
-    /// Whether the thread has died.
+    /// Whether the thread has died: every device is out of its domain, and none goes anywhere.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        self.0.is_dead()
+    }
+
+    /// Ends it: every device is let go, the switches are put back. What happened last can be had afterwards.
+    pub fn stop(&mut self) {
+        self.tell(Command::Stop);
+        self.0.join();
     }
 }
 
 impl Drop for Usb {
     fn drop(&mut self) {
-        self.tell(Command::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the USB broker's thread panicked");
-        }
+        self.stop();
     }
 }

@@ -88,7 +88,7 @@ pub enum Change {
     Interfaces,
     /// Its endpoints.
     Endpoints,
-    /// Another pinned descriptor, of this type: BOS, string, report.
+    /// Another descriptor, of this type: BOS, string, report.
     Descriptor(u8),
 }
 

@@ -4,10 +4,16 @@ use usbredir::packet::{
     DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, endpoint_address,
 };
 
+use usbdescriptors::PinnedDescriptor;
+
 use crate::descriptors::{DescriptorError, Device, Pinned, Setting, kind};
 use crate::event::Change;
-use crate::spec::MASS_STORAGE;
+use crate::spec::{HID, MASS_STORAGE};
 use crate::uas;
+
+/// Descriptors that only the guest asked for and that are remembered, so that they stay what they were: far more than a driver asks
+/// for. Further ones are refused.
+const FIRST_SEEN_MAX: usize = 128;
 
 /// The pinned descriptors, and what the guest is shown for them.
 #[derive(Debug)]
@@ -17,6 +23,10 @@ pub(crate) struct Identity {
     whole: Device,
     /// The configurations without it, by index.
     shown: Vec<Vec<u8>>,
+    /// `bConfigurationValue` of the one it is in, where that is known.
+    configuration: Option<u8>,
+    /// What nobody asked for before it was admitted, as the guest was first told it.
+    first_seen: Vec<PinnedDescriptor>,
 }
 
 /// How an answer to GET_DESCRIPTOR compares.
@@ -26,6 +36,8 @@ pub(crate) enum Compared {
     Same(Option<Vec<u8>>),
     /// It is the beginning of it, though more was asked for, and cannot be shown so.
     Short,
+    /// It cannot be told whether it is, and is not for the guest.
+    Refused,
     /// It is not.
     Changed(Change),
 }
@@ -34,10 +46,15 @@ impl Identity {
     pub(crate) fn new(pinned: Pinned, whole: Device) -> Result<Self, DescriptorError> {
         let shown =
             pinned.configurations.iter().map(|raw| uas::shown(raw)).collect::<Result<_, _>>()?;
-        Ok(Self { pinned, whole, shown })
+        Ok(Self { pinned, whole, shown, configuration: None, first_seen: Vec::new() })
     }
 
-    /// Compares all that was read again.
+    /// The device is in this configuration now; `None` if that is not certain.
+    pub(crate) fn configured(&mut self, configuration: Option<u8>) {
+        self.configuration = configuration;
+    }
+
+    /// Compares the device's and the configurations', read again. The others are compared whenever they pass.
     pub(crate) fn compare(&self, again: &Pinned) -> Option<Change> {
         if again.device != self.pinned.device {
             return Some(Change::Device);
@@ -49,19 +66,12 @@ impl Identity {
         if let Some((index, _)) = both.find(|(_, (now, then))| now != then) {
             return Some(Change::Configuration(index));
         }
-        // Strings and reports may have been read in another order, or not at all this time.
-        let changed = again.others.iter().find(|now| {
-            self.pinned.others.iter().any(|then| {
-                (then.kind, then.index, then.target) == (now.kind, now.index, now.target)
-                    && then.bytes != now.bytes
-            })
-        });
-        changed.map(|now| Change::Descriptor(now.kind))
+        None
     }
 
     /// Compares what the device answered to a GET_DESCRIPTOR for `asked` bytes.
     pub(crate) fn descriptor(
-        &self,
+        &mut self,
         (kind, index, target): (u8, u8, u16),
         asked: u16,
         answer: &[u8],
@@ -78,17 +88,7 @@ impl Identity {
                     _ => return Compared::Changed(Change::Configuration(index)),
                 }
             }
-            _ => {
-                let same = self
-                    .pinned
-                    .others
-                    .iter()
-                    .find(|one| (one.kind, one.index, one.target) == (kind, index, target));
-                match same {
-                    Some(one) => (&one.bytes, None, Change::Descriptor(kind)),
-                    None => return Compared::Same(None),
-                }
-            }
+            _ => return self.other((kind, index, target), asked, answer),
         };
         let asked = usize::from(asked);
         if !pinned.get(..asked.min(pinned.len())).is_some_and(|due| due.starts_with(answer)) {
@@ -99,6 +99,58 @@ impl Identity {
             return Compared::Short;
         }
         Compared::Same(Some(shown.get(..asked.min(shown.len())).unwrap_or(shown).to_vec()))
+    }
+
+    /// Compares an answer that belongs to neither the device nor a configuration.
+    fn other(&mut self, place: (u8, u8, u16), asked: u16, answer: &[u8]) -> Compared {
+        let (kind, _, target) = place;
+        let changed = Compared::Changed(Change::Descriptor(kind));
+        let mut pinned = self
+            .pinned
+            .others
+            .iter()
+            .filter(|one| one.answers(place, self.configuration))
+            .peekable();
+        if pinned.peek().is_some() {
+            // In a configuration that is not known it may be what it is in any.
+            let due = |one: &PinnedDescriptor| {
+                one.bytes
+                    .get(..usize::from(asked).min(one.bytes.len()))
+                    .is_some_and(|due| due.starts_with(answer))
+            };
+            return if pinned.any(due) { Compared::Same(None) } else { changed };
+        }
+        let [interface, _] = target.to_le_bytes();
+        let mut settings = self.whole.settings();
+        if kind == kind::REPORT
+            && settings.any(|one| one.interface == interface && one.class == HID)
+        {
+            // What the device reports is known before it is admitted, or not at all.
+            return Compared::Refused;
+        }
+        if let Some(first) =
+            self.first_seen.iter_mut().find(|one| one.answers(place, self.configuration))
+        {
+            let both = first.bytes.len().min(answer.len());
+            if first.bytes.get(..both) != answer.get(..both) {
+                return changed;
+            }
+            first.bytes.extend_from_slice(answer.get(both..).unwrap_or_default());
+            return Compared::Same(None);
+        }
+        if self.first_seen.len() == FIRST_SEEN_MAX {
+            return Compared::Refused;
+        }
+        let (kind, index, target) = place;
+        let configuration = self.configuration;
+        self.first_seen.push(PinnedDescriptor {
+            configuration,
+            kind,
+            index,
+            target,
+            bytes: answer.to_vec(),
+        });
+        Compared::Same(None)
     }
 
     /// Compares what a device is announced with.

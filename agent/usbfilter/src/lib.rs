@@ -25,7 +25,6 @@
 mod admission;
 mod bot;
 mod control;
-pub mod descriptors;
 mod event;
 mod filter;
 #[cfg(any(test, feature = "testing"))]
@@ -43,7 +42,7 @@ mod uas;
 
 pub use admission::{Error, Unsupported};
 pub use control::{CONTROL_BYTES_MAX, VENDOR_REQUESTS};
-pub use descriptors::{Device, Pinned};
 pub use event::{Change, Counts, Event, Refusal, Violation, Why};
 pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX, Rules};
 pub use traffic::Out;
+pub use usbdescriptors::{self as descriptors, Device, Pinned};

@@ -1,5 +1,7 @@
 //! Numbers of the specifications: USB 2.0 chapter 9, Mass Storage Bulk-Only 1.0 (BOT), DFU 1.1.
 
+/// `bInterfaceClass` of human interface devices.
+pub(crate) const HID: u8 = 0x03;
 /// `bInterfaceClass` of mass storage.
 pub(crate) const MASS_STORAGE: u8 = 0x08;
 /// `bInterfaceSubClass` of mass storage: the SCSI transparent command set.

@@ -45,10 +45,14 @@ struct Before(BTreeMap<String, BTreeMap<String, String>>);
 #[derive(Debug)]
 pub struct Authority {
     sysfs: Sysfs,
-    probe: PathBuf,
     file: PathBuf,
     before: Before,
 }
+
+/// Says who may use one device or another, now that the switches are taken. The kernel does each of these only when nobody does anything
+/// else with the device: not for a thread that others wait for.
+#[derive(Clone, Debug)]
+pub struct Grants(Sysfs);
 
 impl Authority {
     /// Takes the switches of every controller; `file` keeps what they were.
@@ -58,8 +62,7 @@ impl Authority {
     pub fn take(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
         let kept = fs::read(&file).ok();
         let before = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        let probe = sysfs.devices.join("../drivers_probe");
-        let mut this = Self { sysfs, probe, file, before };
+        let mut this = Self { sysfs, file, before };
         this.take_new()?;
         Ok(this)
     }
@@ -111,41 +114,10 @@ impl Authority {
         self.sysfs.devices.join(whose).join(switch)
     }
 
-    /// Has the kernel read what a device is: it is configured, and no driver has it.
-    ///
-    /// # Errors
-    /// It is gone, or draws more than its port gives.
-    pub fn read(&self, id: &BusId) -> Result<(), SwitchError> {
-        write(self.sysfs.path(id, "authorized"), "1")
-    }
-
-    /// Takes its interfaces from whoever has them: a device that was there before this.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn withdraw(&self, id: &BusId) -> Result<(), SwitchError> {
-        withdraw(&self.sysfs, id)
-    }
-
-    /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn give_to_host(&self, id: &BusId) -> Result<(), SwitchError> {
-        admit(&self.sysfs, id)?;
-        for interface in self.sysfs.interfaces(id) {
-            // An interface that no driver wants is no failure.
-            let _ = fs::write(&self.probe, &interface);
-        }
-        Ok(())
-    }
-
-    /// Switches a device off: nobody has it, and it says nothing.
-    ///
-    /// # Errors
-    /// It is gone.
-    pub fn switch_off(&self, id: &BusId) -> Result<(), SwitchError> {
-        write(self.sysfs.path(id, "authorized"), "0")
+    /// Grants of single devices.
+    #[must_use]
+    pub fn grants(&self) -> Grants {
+        Grants(self.sysfs.clone())
     }
 
     /// Puts the switches back as they were, and lets the host have what nobody has.
@@ -168,10 +140,11 @@ impl Authority {
                 }
             }
         }
+        let grants = self.grants();
         for found in self.sysfs.list().unwrap_or_default() {
             // One that went meanwhile needs nothing.
-            let _ = if found.authorised { Ok(()) } else { self.read(&found.bus_id) };
-            let _ = self.give_to_host(&found.bus_id);
+            let _ = if found.authorised { Ok(()) } else { grants.read(&found.bus_id) };
+            let _ = grants.give_to_host(&found.bus_id);
         }
         if !failed {
             let _ = fs::remove_file(&self.file);
@@ -179,9 +152,51 @@ impl Authority {
     }
 }
 
+impl Grants {
+    /// Has the kernel read what a device is: it is configured, and no driver has it.
+    ///
+    /// # Errors
+    /// It is gone, or draws more than its port gives.
+    pub fn read(&self, id: &BusId) -> Result<(), SwitchError> {
+        write(self.0.path(id, "authorized"), "1")
+    }
+
+    /// Takes its interfaces from whoever has them: a device that was there before this.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn withdraw(&self, id: &BusId) -> Result<(), SwitchError> {
+        withdraw(&self.0, id)
+    }
+
+    /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn give_to_host(&self, id: &BusId) -> Result<(), SwitchError> {
+        admit(&self.0, id)?;
+        let probe = self.0.devices.join("../drivers_probe");
+        for interface in self.0.interfaces(id) {
+            // An interface that no driver wants is no failure.
+            let _ = fs::write(&probe, &interface);
+        }
+        Ok(())
+    }
+
+    /// Switches a device off: nobody has it, and it says nothing.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn switch_off(&self, id: &BusId) -> Result<(), SwitchError> {
+        write(self.0.path(id, "authorized"), "0")
+    }
+}
+
 impl Drop for Authority {
     fn drop(&mut self) {
-        if !self.before.0.is_empty() {
+        // A thread that failed looks after nothing any more: then no driver is to have anything, until the next agent puts back what the
+        // file says.
+        if !self.before.0.is_empty() && !std::thread::panicking() {
             self.put_back();
         }
     }
@@ -227,14 +242,14 @@ mod tests {
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "0");
         let id: BusId = "1-4".parse().unwrap();
-        authority.read(&id).unwrap();
+        authority.grants().read(&id).unwrap();
         assert_eq!(
             (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
             ("1".into(), "0".into())
         );
         admit(&sysfs, &id).unwrap();
         assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
-        authority.switch_off(&id).unwrap();
+        authority.grants().switch_off(&id).unwrap();
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
         drop(authority);
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
@@ -251,6 +266,22 @@ mod tests {
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         drop(Authority::take(sysfs.clone(), file).unwrap());
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
+    }
+
+    #[test]
+    fn a_broker_that_fails_leaves_no_device_to_the_hosts_drivers() {
+        let (dir, sysfs) = tree();
+        let file = dir.path().join("before.json");
+        let (ours, kept) = (sysfs.clone(), file.clone());
+        let died = std::thread::spawn(move || {
+            let _authority = Authority::take(ours, kept).unwrap();
+            panic!("a fault of ours");
+        });
+        died.join().unwrap_err();
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
+        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
+        drop(Authority::take(sysfs.clone(), file).unwrap());
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "1", "the next agent knows");
     }
 
     #[test]

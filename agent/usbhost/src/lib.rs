@@ -4,16 +4,19 @@
 //! | --- | --- |
 //! | [`sysfs`] | which devices there are, and what they say of themselves |
 //! | [`authority`] | keeps the host's drivers off every device nobody has admitted |
+//! | [`vetted`] | a device whose descriptors a total reader took |
 //! | [`export`] | one device as the host's end of a usbredir stream, by usbfs |
 //!
 //! Nothing here decides who gets a device, nor looks into what goes to and fro. What a device says is hostile: texts are cut and
-//! cleaned, descriptors are only bytes here.
+//! cleaned, and no library is given descriptors that [`usbdescriptors`] has not read.
 #![forbid(unsafe_code)]
 
 pub mod authority;
 pub mod export;
 pub mod sysfs;
+pub mod vetted;
 
-pub use authority::Authority;
+pub use authority::{Authority, Grants};
 pub use export::{Export, Said};
-pub use sysfs::{BusId, Found, Sysfs};
+pub use sysfs::{BusId, Found, Plugged, Sysfs};
+pub use vetted::Vetted;

@@ -101,6 +101,20 @@ pub struct Found {
     pub drivers: Vec<String>,
 }
 
+/// A device that is plugged in, as far as the kernel tells it at any time. All else waits until nobody does anything with the device,
+/// which may be never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plugged {
+    /// Where.
+    pub bus_id: BusId,
+    /// Its address on the bus; another each time it is plugged in.
+    pub address: u8,
+    /// `idVendor`.
+    pub vendor: u16,
+    /// `idProduct`.
+    pub product: u16,
+}
+
 /// The folder of devices; another in tests.
 #[derive(Clone, Debug)]
 pub struct Sysfs {
@@ -147,7 +161,23 @@ impl Sysfs {
         Ok(all.filter(|id| !id.is_root()).filter_map(|id| self.find(&id)).collect())
     }
 
-    /// The device at a place.
+    /// All devices, root hubs left out, without waiting for any: only files that the kernel shows without the device's lock.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn plugged(&self) -> io::Result<Vec<Plugged>> {
+        let all = self.names()?.into_iter().filter_map(|name| name.parse::<BusId>().ok());
+        let plugged = |bus_id: BusId| {
+            let text = |name: &str| self.read(&bus_id, name);
+            let hex = |name: &str| u16::from_str_radix(&text(name)?, 16).ok();
+            let address = text("devnum")?.parse().ok()?;
+            let (vendor, product) = (hex("idVendor")?, hex("idProduct")?);
+            Some(Plugged { address, vendor, product, bus_id })
+        };
+        Ok(all.filter(|id| !id.is_root()).filter_map(plugged).collect())
+    }
+
+    /// The device at a place. May wait for whatever is done with it: not for a thread that others wait for.
     #[must_use]
     pub fn find(&self, id: &BusId) -> Option<Found> {
         let text = |name: &str| self.read(id, name);
@@ -172,6 +202,12 @@ impl Sysfs {
             authorised: text("authorized").as_deref() == Some("1"),
             drivers: self.interfaces(id).iter().filter_map(|name| self.driver(name)).collect(),
         })
+    }
+
+    /// `bConfigurationValue` of the configuration that the kernel has put a device in. May wait, as [`Self::find`].
+    #[must_use]
+    pub fn configuration(&self, id: &BusId) -> Option<u8> {
+        self.read(id, "bConfigurationValue")?.parse().ok()
     }
 
     /// Whether the host itself runs from it: one of its disks is mounted, swapped to, or part of another. Such a device is left alone;
@@ -207,8 +243,7 @@ impl Sysfs {
     fn read(&self, id: &BusId, name: &str) -> Option<String> {
         let bytes = fs::read(self.path(id, name)).ok()?;
         let text = String::from_utf8_lossy(bytes.get(..bytes.len().min(512))?).into_owned();
-        let clean = text.trim().chars().map(|c| if printable::is_shown(c) { c } else { '?' });
-        Some(clean.take(TEXT_MAX).collect())
+        Some(clean(&text))
     }
 
     /// Names of its interfaces' folders, such as `1-4.2:1.0`.
@@ -222,6 +257,15 @@ impl Sysfs {
         let link = fs::read_link(self.devices.join(interface).join("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
+}
+
+/// A device's text as it is kept and shown.
+pub(crate) fn clean(text: &str) -> String {
+    text.trim()
+        .chars()
+        .map(|c| if printable::is_shown(c) { c } else { '?' })
+        .take(TEXT_MAX)
+        .collect()
 }
 
 /// The block devices below a device's folder.
@@ -289,6 +333,8 @@ pub(crate) mod tests {
         assert_eq!(found[0].name, "San?Disk Cruzer");
         assert_eq!((found[0].vendor, found[0].address, found[0].authorised), (0x0781, 7, false));
         assert_eq!(sysfs.roots().unwrap(), ["usb1".parse().unwrap()]);
+        let plugged = sysfs.plugged().unwrap();
+        assert_eq!((plugged[0].bus_id.as_str(), plugged[0].address), ("1-4", 7));
         symlink("../../drivers/usb-storage", dir.path().join("1-4:1.0/driver")).unwrap();
         assert_eq!(sysfs.list().unwrap()[0].drivers, ["usb-storage"]);
         fs::remove_file(dir.path().join("1-4/devnum")).unwrap();

@@ -102,7 +102,7 @@ fn a_driver_that_does_not_let_go_is_named_and_not_pushed_again_until_it_has() {
         assert!(error.contains("driver e1000e does not let go"), "{error}");
     };
     refused();
-    let start = Instant::now();
+    let start = Moment::now();
     refused();
     assert!(start.elapsed() < deadline, "the second attempt does not wait");
     let writes = pc.kernel.writes.lock().unwrap().clone();
@@ -112,9 +112,9 @@ fn a_driver_that_does_not_let_go_is_named_and_not_pushed_again_until_it_has() {
         thread::sleep(POLL);
     }
     // The write that was held returns a moment after the driver is gone.
-    let until = Instant::now() + DRIVER_DEADLINE;
+    let until = Moment::now() + DRIVER_DEADLINE;
     while handover.take(nic, "clinical").is_err() {
-        assert!(Instant::now() < until);
+        assert!(Moment::now() < until);
         thread::sleep(POLL);
     }
     assert_eq!(handover.give_back(nic).unwrap(), returned("e1000e"));

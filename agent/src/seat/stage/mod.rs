@@ -6,7 +6,9 @@ mod wait;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
+
+use clock::{Alarm, Moment};
 
 use link::{Cursor, PACKET_MAX, Rect, Size};
 use nix::sys::eventfd::EventFd;
@@ -46,7 +48,8 @@ pub(super) struct Stage {
     daemon: Daemon,
     inbox: mpsc::Receiver<Command>,
     wake: Arc<EventFd>,
-    epoch: Instant,
+    epoch: Moment,
+    alarm: Alarm,
     core: Core,
     domains: Vec<Domain>,
     words: Vec<Words>,
@@ -124,7 +127,8 @@ impl Stage {
             deferred: Vec::new(),
             prepared: 0,
             buffer: Box::new([0; PACKET_MAX]),
-            epoch: Instant::now(),
+            epoch: Moment::now(),
+            alarm: Alarm::new()?,
             ending: false,
             backend,
             names,

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use clock::Moment;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{FLIP_MAX, Stage};
@@ -17,6 +18,7 @@ enum Source {
     Link(DomainIndex),
     Screen,
     Uevents,
+    Alarm,
 }
 
 /// What there is to read.
@@ -32,6 +34,11 @@ impl Stage {
     /// Waits until something is ready or due. While a flip is on its way, only devices and the flip count.
     pub(super) fn wait(&mut self) -> Ready {
         let flipping = self.is_flipping();
+        let left = if flipping { FLIP_MAX } else { self.deadline().saturating_sub(self.now()) };
+        let mut ready = Ready::default();
+        if self.alarm.set(Some(Moment::now() + left)).is_err() {
+            return ready;
+        }
         let mut sources = Vec::new();
         let mut fds = Vec::new();
         let mut add = |source, fd| {
@@ -42,9 +49,8 @@ impl Stage {
         if let Some(display) = &self.display {
             add(Source::Screen, display.fd());
         }
-        let left = if flipping {
-            FLIP_MAX
-        } else {
+        add(Source::Alarm, self.alarm.as_fd());
+        if !flipping {
             add(Source::Wake, self.wake.as_fd());
             for (index, domain) in self.domains.iter().enumerate() {
                 // One that is owed an answer says nothing anyway.
@@ -55,12 +61,9 @@ impl Stage {
             if let Some(uevents) = &self.uevents {
                 add(Source::Uevents, uevents.fd());
             }
-            self.deadline().saturating_sub(self.now())
-        };
-        let millis = u16::try_from(left.as_millis().saturating_add(1)).unwrap_or(u16::MAX);
-        let mut ready = Ready::default();
+        }
         // An interrupted wait is a short one.
-        if poll(&mut fds, PollTimeout::from(millis)).is_err() {
+        if poll(&mut fds, PollTimeout::NONE).is_err() {
             return ready;
         }
         for (source, fd) in sources.into_iter().zip(fds) {
@@ -73,6 +76,7 @@ impl Stage {
                 Source::Screen => ready.screen = true,
                 Source::Uevents => ready.uevents = true,
                 Source::Wake => drop(self.wake.read()),
+                Source::Alarm => {}
             }
         }
         ready

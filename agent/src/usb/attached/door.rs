@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use crate::external::listen;
+use crate::sockets::{dial, listen};
 use crate::usb::Way;
 
 /// A way into a domain, open.
@@ -15,14 +15,14 @@ pub(in crate::usb) struct Door {
 }
 
 impl Door {
-    /// Opens a way: listens, where somebody is to connect.
+    /// Opens a way into the domain of this name: listens, where somebody is to connect.
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub(in crate::usb) fn open(way: Way) -> io::Result<Self> {
+    pub(in crate::usb) fn open(way: Way, domain: &str) -> io::Result<Self> {
         Ok(match way {
             Way::Dial(path) => Self { path, listener: None },
-            Way::Listen(path) => Self { listener: Some(listen(&path)?), path },
+            Way::Listen(path) => Self { listener: Some(listen(&path, domain)?), path },
         })
     }
 
@@ -33,7 +33,7 @@ impl Door {
     pub(in crate::usb) fn enter(&self) -> io::Result<UnixStream> {
         let stream = match &self.listener {
             Some(listener) => listener.accept()?.0,
-            None => UnixStream::connect(&self.path)?,
+            None => dial(&self.path)?,
         };
         stream.set_nonblocking(true)?;
         Ok(stream)

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, mpsc};
 
 use nix::errno::Errno;
@@ -25,20 +27,6 @@ const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
 const BATCH: usize = 64 * 1024;
 
-/// The stream to the VMM, with the filter in it.
-pub(in crate::usb) struct Stream {
-    stream: UnixStream,
-    session: Session,
-    filter: Filter,
-}
-
-impl Stream {
-    /// A stream over a socket that does not block.
-    pub(in crate::usb) fn new(stream: UnixStream, filter: Filter) -> Self {
-        Self { stream, session: Session::new(Role::Host, VERSION), filter }
-    }
-}
-
 pub(super) struct Line {
     stream: UnixStream,
     session: Session,
@@ -58,14 +46,16 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// Over a socket to the VMM that does not block.
     pub(super) fn new(
-        Stream { stream, session, filter }: Stream,
+        stream: UnixStream,
+        filter: Filter,
         export: Export,
         inbox: mpsc::Receiver<Order>,
         bell: Arc<Bell>,
     ) -> Self {
         let (out, early, buffer) = (Out::default(), Vec::new(), vec![0; BATCH]);
-        let asked = VecDeque::new();
+        let (asked, session) = (VecDeque::new(), Session::new(Role::Host, VERSION));
         Self {
             stream,
             session,
@@ -104,17 +94,21 @@ impl Line {
         }
     }
 
-    /// Ends it: the guest is told, the device let go.
-    pub(super) fn close(mut self) -> Counts {
+    /// The guest is told that it is gone; what went to and fro until then.
+    pub(super) fn part(&mut self) -> Counts {
         if self.session.send(&Packet { id: 0, body: Body::DeviceDisconnect }).is_ok() {
             // If this fails the VMM sees the end of the stream, which says the same.
             let _ = self.write();
         }
-        let counts = self.filter.counts().clone();
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.filter.counts()
+    }
+
+    /// Lets the device go.
+    pub(super) fn close(self) {
         if !self.gone {
             self.export.close();
         }
-        counts
     }
 
     /// Waits for something and does it; false when it is told to close.
@@ -140,10 +134,12 @@ impl Line {
         let (reads, writes) = self.wait()?;
         // Rung by the device, or by the broker.
         let _ = self.bell.0.read();
-        while let Ok(order) = self.inbox.try_recv() {
-            match order {
-                Order::Flush => self.filter.flush(&mut self.out),
-                Order::Close => return Ok(false),
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Order::Flush) => self.filter.flush(&mut self.out),
+                Err(TryRecvError::Empty) => break,
+                // A broker that is no more has let everything go.
+                Ok(Order::Close) | Err(TryRecvError::Disconnected) => return Ok(false),
             }
         }
         if writes {

@@ -1,22 +1,26 @@
-//! One device in a domain: a thread of its own between the VMM's socket and the device, so that none waits for another's.
+//! One device in a domain, served on the thread of its place between the VMM's socket and the device, so that none waits for another's.
+//!
+//! The broker has an [`Attached`], the thread a [`Serving`]. Dropping the first ends the second, and cuts the stream to the VMM at once:
+//! whatever the device is about then, nothing of it reaches the guest any more.
 
 mod door;
 mod line;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::task::{Wake, Waker};
-use std::thread::{self, JoinHandle};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use usbfilter::{Counts, Event};
-use usbhost::export::ExportError;
-use usbhost::{Export, Found, Sysfs};
+use usbfilter::{Counts, Event, Filter};
+use usbhost::{Export, Sysfs, Vetted};
 
 pub(super) use door::Door;
 use line::Line;
-pub(super) use line::Stream;
+
+use crate::supervisor::devices::explain;
 
 /// Why a device is taken out of its domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,13 +37,15 @@ pub(super) enum End {
     Broken(String),
 }
 
-/// What the thread tells.
+/// What is told while a device is served.
 #[derive(Debug)]
 pub(super) enum Word {
+    /// The guest has it now.
+    Begun,
     /// The filter refused something.
     Refused(Event),
-    /// It is over. Nothing follows.
-    Ended(End),
+    /// The guest has it no more, for a reason of its own if there is one. The device is let go next, which may take its time.
+    Parted(Option<End>, Counts),
 }
 
 /// What the thread is told.
@@ -50,21 +56,21 @@ enum Order {
     Close,
 }
 
-/// Why a device cannot be attached.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum AttachError {
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    #[error("no thread or file descriptor for the device")]
-    Thread(#[from] io::Error),
-}
-
-/// The broker's end of it.
+/// The broker's end of a device in a domain.
 pub(super) struct Attached {
     pub(super) path: PathBuf,
     orders: mpsc::Sender<Order>,
     bell: Arc<Bell>,
-    thread: JoinHandle<(Counts, Option<End>)>,
+    stream: UnixStream,
+}
+
+/// The thread's end.
+pub(super) struct Serving {
+    stream: UnixStream,
+    filter: Filter,
+    vetted: Vetted,
+    inbox: mpsc::Receiver<Order>,
+    bell: Arc<Bell>,
 }
 
 struct Bell(EventFd);
@@ -82,31 +88,25 @@ impl Wake for Bell {
     }
 }
 
-impl Attached {
-    /// Opens the device and joins it to a stream to the VMM. `tell` is called on the thread of the device.
-    pub(super) fn start(
-        path: &Path,
-        stream: Stream,
-        sysfs: Sysfs,
-        found: Found,
-        tell: impl Fn(Word) + Send + 'static,
-    ) -> Result<Self, AttachError> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell = Arc::new(Bell(EventFd::from_flags(flags).map_err(io::Error::from)?));
-        let export = Export::open(sysfs, found, Waker::from(Arc::clone(&bell)))?;
-        let (orders, inbox) = mpsc::channel();
-        let mut line = Line::new(stream, export, inbox, Arc::clone(&bell));
-        let run = move || {
-            let end = line.run(&tell);
-            if let Some(end) = &end {
-                tell(Word::Ended(end.clone()));
-            }
-            (line.close(), end)
-        };
-        let thread = thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
-        Ok(Self { path: path.to_owned(), orders, bell, thread })
-    }
+/// The two ends, over a socket to the VMM that does not block.
+///
+/// # Errors
+/// The process has no file descriptor left.
+pub(super) fn join(
+    path: PathBuf,
+    stream: UnixStream,
+    filter: Filter,
+    vetted: Vetted,
+) -> io::Result<(Attached, Serving)> {
+    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+    let bell = Arc::new(Bell(EventFd::from_flags(flags)?));
+    let (orders, inbox) = mpsc::channel();
+    let cut = stream.try_clone()?;
+    let attached = Attached { path, orders, bell: Arc::clone(&bell), stream: cut };
+    Ok((attached, Serving { stream, filter, vetted, inbox, bell }))
+}
 
+impl Attached {
     fn order(&self, order: Order) {
         // One that has ended has said so.
         let _ = self.orders.send(order);
@@ -118,14 +118,69 @@ impl Attached {
         self.order(Order::Flush);
     }
 
-    /// Ends it, and waits until the device is let go, so that nobody else finds it in use: up to
-    /// [`CONTROL_TIMEOUT`](usbhost::export::CONTROL_TIMEOUT) with a device that hangs. Returns what was counted, and why it had
-    /// ended if it did so by itself.
+    /// Has it part from the guest. It does so at once unless the device holds it up; whoever asks does not wait, and drops this in time.
+    pub(super) fn close(&self) {
+        self.order(Order::Close);
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        // One that was never connected, or whose other end is gone, is cut already.
+        let _ = self.stream.shutdown(Shutdown::Both);
+        self.order(Order::Close);
+    }
+}
+
+impl Serving {
+    /// Opens the device and serves it until it is told to close or there is a reason of its own, on the thread of the device.
     ///
     /// # Errors
-    /// The thread panicked, and what it counted is lost.
-    pub(super) fn close(self) -> thread::Result<(Counts, Option<End>)> {
-        self.order(Order::Close);
-        self.thread.join()
+    /// It cannot be had; why, in words.
+    pub(super) fn run(self, sysfs: Sysfs, tell: &dyn Fn(Word)) -> Result<(), String> {
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let export = Export::open(sysfs, self.vetted, waker).map_err(|error| explain(&error))?;
+        let mut line = Line::new(self.stream, self.filter, export, self.inbox, self.bell);
+        tell(Word::Begun);
+        let end = line.run(tell);
+        tell(Word::Parted(end, line.part()));
+        line.close();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use usbfilter::Rules;
+
+    use super::*;
+
+    #[test]
+    fn what_the_broker_lets_go_is_cut_from_its_guest_whatever_its_thread_does() {
+        let (ours, mut vmms) = UnixStream::pair().unwrap();
+        let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
+        let configuration = [9, 2, 18, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 0, 11, 0, 0, 0];
+        let found = usbhost::Found {
+            bus_id: "1-4".parse().unwrap(),
+            bus: 1,
+            address: 7,
+            vendor: 1,
+            product: 2,
+            speed: String::new(),
+            name: String::new(),
+            serial: None,
+            descriptors: [&device[..], &configuration].concat(),
+            authorised: true,
+            drivers: Vec::new(),
+        };
+        let vetted = Vetted::new(found).unwrap();
+        let filter = Filter::new(Rules::Allow, vetted.pinned().clone()).unwrap();
+        let (attached, serving) = join(PathBuf::new(), ours, filter, vetted).unwrap();
+        drop(attached);
+        // The thread is busy with a device that hangs: it has not run since.
+        assert_eq!(vmms.read(&mut [0; 8]).unwrap(), 0);
+        assert!(matches!(serving.inbox.try_recv(), Ok(Order::Close)));
     }
 }

@@ -1,10 +1,12 @@
 //! A device and what has become of it.
 
-use std::time::Instant;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
+use clock::Moment;
 use policy::decide::Decision;
-use usbfilter::Rules;
-use usbhost::Found;
+use usbfilter::{Filter, Rules};
+use usbhost::Plugged;
 
 use crate::usb::UsbReport;
 use crate::usb::attached::Attached;
@@ -25,19 +27,36 @@ pub(super) enum State {
     Host(&'static str),
     Blocked(String),
     Off,
+    /// It is being read; the number of that task.
+    Reading(u64),
+    /// The verdict's event is on its way to the disk.
     Recording(u64, Grant),
-    Waiting(Grant, Instant),
-    Attached(Box<Attached>, Grant),
+    /// For its domain, until then.
+    Waiting(Grant, Moment),
+    /// Its domain takes it, and the event of that is on its way to the disk.
+    Joining(u64, Box<Joining>, Grant),
+    /// It is served; the number of that task.
+    Attached(u64, Box<Attached>, Grant),
+}
+
+/// A connection to a VMM over which nothing has gone yet.
+pub(super) struct Joining {
+    pub(super) path: PathBuf,
+    pub(super) stream: UnixStream,
+    pub(super) filter: Filter,
 }
 
 pub(super) struct Device {
-    pub(super) found: Found,
+    pub(super) plugged: Plugged,
     pub(super) identity: Option<Identity>,
     pub(super) state: State,
     pub(super) by_hand: Option<String>,
-    pub(super) changes: u32,
-    /// Which export its words are of; words of an earlier one are dropped.
-    pub(super) generation: u64,
+    /// How often it was another than before; nothing is known of one that was not read yet.
+    pub(super) changes: Option<u32>,
+    /// The guest has it: its thread has said so.
+    pub(super) begun: bool,
+    /// It waits because the audit log cannot be written.
+    pub(super) unrecorded: bool,
 }
 
 impl Device {
@@ -46,18 +65,27 @@ impl Device {
             State::Host(why) => ("host", None, (*why).to_owned()),
             State::Blocked(why) => ("blocked", None, why.clone()),
             State::Off => ("off", None, "taken away by hand".to_owned()),
-            State::Recording(_, grant) | State::Waiting(grant, _) => {
+            State::Reading(_) => ("reading", None, "it is asked what it is".to_owned()),
+            State::Attached(_, _, grant) if self.begun => {
+                ("attached", Some(grant), grant.why.clone())
+            }
+            State::Waiting(grant, _) if self.unrecorded => {
+                ("waiting", Some(grant), "the audit log cannot be written".to_owned())
+            }
+            State::Recording(_, grant)
+            | State::Waiting(grant, _)
+            | State::Joining(_, _, grant)
+            | State::Attached(_, _, grant) => {
                 ("waiting", Some(grant), format!("for {}; {}", grant.domain, grant.why))
             }
-            State::Attached(_, grant) => ("attached", Some(grant), grant.why.clone()),
         };
         let verdict = grant.map(|grant| match grant.rules {
             Rules::Allow => Decision::Allow.word().to_owned(),
             Rules::ReadOnly => Decision::ReadOnly.word().to_owned(),
         });
         UsbReport {
-            bus_id: self.found.bus_id.to_string(),
-            name: self.found.name.clone(),
+            bus_id: self.plugged.bus_id.to_string(),
+            name: self.name().to_owned(),
             device: self.identity.as_ref().map(Identity::text).unwrap_or_default(),
             state: state.to_owned(),
             domain: grant.map(|grant| grant.domain.clone()),
@@ -66,9 +94,14 @@ impl Device {
             why,
         }
     }
-}
 
-/// What a device is called on the screen.
-pub(super) fn shown(found: &Found) -> &str {
-    if found.name.is_empty() { "USB device" } else { &found.name }
+    /// What it calls itself.
+    pub(super) fn name(&self) -> &str {
+        self.identity.as_ref().map_or("", |identity| &identity.vetted.found().name)
+    }
+
+    /// What it is called on the screen.
+    pub(super) fn shown(&self) -> &str {
+        if self.name().is_empty() { "USB device" } else { self.name() }
+    }
 }

@@ -1,70 +1,71 @@
 //! Who gets a device.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use audit::Event;
+use clock::Moment;
 use policy::decide::{Decision, Obligation};
 use policy::request::{Context, Request, UsbRequest};
 use usbfilter::Rules;
 use usbhost::BusId;
 
-use super::Broker;
 use super::device::{Device, Grant, State};
-use crate::supervisor::devices::explain;
+use super::place::{Reading, Task};
+use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
-use crate::usb::identity::Identity;
 
 /// Why the host has a device.
 const SEATS: &str = "the seat's own: a keyboard, a mouse or a hub";
 const HOSTS: &str = "the host itself runs from it";
+/// Why a device does not reach its domain.
+const UNRECORDED: &str = "the audit log cannot be written";
 
 impl Broker {
-    /// A device is there: finds out what it is, and has it judged.
+    /// A device is there: has its thread find out what it is.
     pub(super) fn arrived(&mut self, id: &BusId) {
-        let mounts = ["/proc/mounts", "/proc/swaps"]
-            .map(|file| std::fs::read_to_string(file).unwrap_or_default())
-            .concat();
-        if self.sysfs.host_needs(id, &mounts) {
-            tracing::warn!("{id}: {HOSTS}; it is left alone");
-            if let Some(device) = self.devices.get_mut(id) {
-                device.state = State::Host(HOSTS);
-            }
-            return;
-        }
-        if let Err(why) = self.identify(id) {
-            let name = self.devices.get(id).map(|d| d.found.name.clone()).unwrap_or_default();
-            self.tell(Happening::Note(
-                Event::new("usb-unreadable").with("bus_id", id.as_str()).with("why", why.as_str()),
-            ));
-            self.tell(Happening::Notice(format!("USB device {name} is not used:\n{why}.")));
-            return self.switch_off(id, State::Blocked(why));
-        }
-        self.judge(id);
+        let task = self.task(id, Task::Read);
+        let Some(device) = self.devices.get_mut(id) else { return };
+        device.state = match task {
+            Ok(number) => State::Reading(number),
+            Err(why) => State::Blocked(why),
+        };
     }
 
-    fn identify(&mut self, id: &BusId) -> Result<(), String> {
-        let known = self.devices.get(id).ok_or("it is gone")?;
-        if !known.found.authorised {
-            self.authority.read(id).map_err(|error| explain(&error))?;
+    /// Its thread has found out.
+    pub(super) fn read(&mut self, id: &BusId, reading: Result<Reading, String>) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        match reading {
+            Ok(Reading::Hosts) => {
+                tracing::warn!("{id}: {HOSTS}; it is left alone");
+                device.state = State::Host(HOSTS);
+            }
+            Ok(Reading::Device(identity)) => {
+                let found = identity.vetted.found();
+                let lost = self.lost.get_mut(id).filter(|_| device.changes.is_none());
+                let changes = lost.map_or(0, |lost| lost.comes(&found.descriptors));
+                let another = found.address != device.plugged.address;
+                device.identity = Some(*identity);
+                let changes = *device.changes.get_or_insert(changes);
+                if another {
+                    // It is not the one that was there; the next look finds this one.
+                    self.look_at = Moment::now();
+                } else if changes < CHANGES_MAX {
+                    self.judge(id);
+                } else {
+                    self.restless(id);
+                }
+            }
+            Err(why) => {
+                let name = device.name().to_owned();
+                self.tell(Happening::Note(
+                    Event::new("usb-unreadable")
+                        .with("bus_id", id.as_str())
+                        .with("why", why.as_str()),
+                ));
+                self.tell(Happening::Notice(format!("USB device {name} is not used:\n{why}.")));
+                self.switch_off(id, State::Blocked(why));
+            }
         }
-        let found = self.sysfs.find(id).ok_or("it is gone")?;
-        let mut identity = Identity::of(&found, &[])?;
-        let hid = identity.hid_interfaces();
-        // What is a keyboard by its boot interface need not be asked, and must not be taken from its driver.
-        if !hid.is_empty() && !identity.is_the_seats() {
-            let reports = usbhost::export::report_descriptors(&self.sysfs, &found, &hid);
-            let reports = reports.map_err(|error| explain(&error))?;
-            identity = Identity::of(&found, &reports)?;
-        }
-        if !identity.is_the_seats() {
-            self.authority.withdraw(id).map_err(|error| explain(&error))?;
-        }
-        if let Some(device) = self.devices.get_mut(id) {
-            device.found = found;
-            device.identity = Some(identity);
-        }
-        Ok(())
     }
 
     /// Asks the policy.
@@ -73,9 +74,8 @@ impl Broker {
         let Some(identity) = &device.identity else { return };
         if identity.is_the_seats() {
             device.state = State::Host(SEATS);
-            if let Err(error) = self.authority.give_to_host(id) {
-                tracing::warn!("{}", explain(&error));
-            }
+            // One for which there is no thread is not used.
+            let _ = self.task(id, Task::GiveToHost);
             return;
         }
         let policy = Arc::clone(&self.policy);
@@ -97,7 +97,7 @@ impl Broker {
             (Decision::ReadOnly, Some(to)) => Some((to, Rules::ReadOnly)),
             _ => None,
         };
-        let name = if device.found.name.is_empty() { "USB device" } else { &device.found.name };
+        let name = device.shown();
         let mut event = Event::new("usb")
             .with("device", identity.text())
             .with("bus_id", id.as_str())
@@ -126,22 +126,40 @@ impl Broker {
         self.tell(Happening::Record(self.last_id, event));
     }
 
+    /// The event of a verdict, or of a device that joins its domain, is on the disk, or is not.
     pub(super) fn recorded(&mut self, event: u64, done: bool) {
-        let waits =
-            |device: &Device| matches!(&device.state, State::Recording(id, _) if *id == event);
-        let Some(id) = self.devices.iter().find(|(_, d)| waits(d)).map(|(id, _)| id.clone()) else {
+        let waits = |device: &Device| match &device.state {
+            State::Recording(id, _) | State::Joining(id, _, _) => *id == event,
+            _ => false,
+        };
+        let Some((id, device)) = self.devices.iter_mut().find(|(_, device)| waits(device)) else {
             return;
         };
-        if !done {
-            let why = "the audit log cannot be written".to_owned();
-            self.tell(Happening::Notice(format!("USB device is not connected:\n{why}. Call IT.")));
-            return self.switch_off(&id, State::Blocked(why));
+        let id = id.clone();
+        let again = device.unrecorded;
+        device.unrecorded = !done;
+        match (std::mem::replace(&mut device.state, State::Off), done) {
+            (State::Recording(_, grant), true) => {
+                device.state = State::Waiting(grant, Moment::now());
+            }
+            (State::Joining(_, joining, grant), true) => self.serve(&id, *joining, grant),
+            // It had its verdict, and waits until its being there can be recorded too.
+            (State::Joining(_, _, grant), false) => {
+                device.state = State::Waiting(grant, Moment::now() + AGAIN);
+                if !again {
+                    self.unrecorded();
+                }
+            }
+            _ => {
+                self.unrecorded();
+                self.switch_off(&id, State::Blocked(UNRECORDED.to_owned()));
+            }
         }
-        if let Some(device) = self.devices.get_mut(&id)
-            && let State::Recording(_, grant) = &device.state
-        {
-            device.state = State::Waiting(grant.clone(), Instant::now());
-        }
+    }
+
+    fn unrecorded(&self) {
+        let words = format!("USB device is not connected:\n{UNRECORDED}. Call IT.");
+        self.tell(Happening::Notice(words));
     }
 
     /// Other rules: those who would get something else lose what they have; all are judged anew.
@@ -150,11 +168,12 @@ impl Broker {
         for id in all {
             let Some(device) = self.devices.get(&id) else { continue };
             let has = match &device.state {
-                State::Host(_) | State::Off => continue,
+                State::Host(_) | State::Off | State::Reading(_) => continue,
                 State::Blocked(_) => None,
                 State::Recording(_, grant)
                 | State::Waiting(grant, _)
-                | State::Attached(_, grant) => Some((grant.domain.clone(), grant.rules)),
+                | State::Joining(_, _, grant)
+                | State::Attached(_, _, grant) => Some((grant.domain.clone(), grant.rules)),
             };
             if has != self.would_get(device) {
                 self.take_away(&id, "the rules changed");

@@ -1,34 +1,42 @@
 //! The thread: who comes, who goes, who gets what.
 //!
 //! ```text
-//!  plugged in --> read (no driver has it) --> the seat's? --> host
-//!                                         --> policy --- deny ----> Blocked (switched off)
-//!                                                    '-- allow --> Recording --on the disk--> Waiting for the VMM --> Attached
+//!  plugged in --> Reading (no driver has it) --> the seat's? --> host
+//!                    '--> policy --- deny ----> Blocked (switched off)
+//!                               '-- allow --> Recording --on the disk--> Waiting --VMM there--> Joining --on the disk--> Attached
 //!  VMM gone: Waiting      pulled out: forgotten      taken away by hand: Off      other rules, or changed: judged anew
 //! ```
+//! It waits for no device: what may take its time is done by the thread of a [`place`]. A device that is to leave its domain is told
+//! to, and cut off from it if it has not left in time: see [`parting`].
 
 mod device;
 mod judge;
+mod parting;
+mod place;
 
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use audit::Event;
+use clock::{Alarm, Moment};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::EventFd;
 use policy::Policy;
 use usbfilter::{Filter, Rules};
 use usbhost::{Authority, BusId, Sysfs};
 
-use super::attached::{Attached, Door, End, Stream, Word};
+use super::attached::{Door, Word, join};
 use super::{Command, Happening, Setup, UsbReport, Way};
+use crate::mediator::Ends;
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
-use device::{Device, Grant, State, shown};
+use device::{Device, Grant, Joining, State};
+use parting::Parting;
+use place::{Means, Note, Place, Task, Told};
 
 /// How often a domain that does not take its device is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -41,14 +49,16 @@ const CHANGES_MAX: u32 = 3;
 /// After this nobody remembers that the device at a place was lost in a reset.
 const REST: Duration = Duration::from_secs(60);
 
-/// What the thread of a device tells: where it is plugged in, how often it was attached by then.
-type Told = (BusId, u64, Word);
+/// How long the end waits for devices to be let go.
+const LETTING_GO: Duration = Duration::from_secs(5);
+/// Places with a thread: more devices than anybody plugs into a ward PC.
+const PLACES_MAX: usize = 128;
 
 /// A device that was lost in a reset.
 struct Lost {
     /// How often another came in its place.
     times: u32,
-    when: Instant,
+    when: Moment,
     /// Its descriptors, until something comes in its place.
     was: Option<Vec<u8>>,
 }
@@ -63,39 +73,40 @@ impl Lost {
     }
 }
 
+/// Why a device is blocked whose thread failed.
+const FAULT: &str =
+    "the agent failed at it, which is a fault of Bulkhead's: report it; plug the device in again";
+
 pub(super) struct Broker {
     sysfs: Sysfs,
-    authority: Authority,
     domains: Vec<(String, Vec<Door>)>,
     policy: Arc<Policy>,
     break_glass: bool,
     devices: BTreeMap<BusId, Device>,
+    places: BTreeMap<BusId, Place>,
+    parting: Vec<Parting>,
     uevents: Option<Uevents>,
-    inbox: mpsc::Receiver<Command>,
-    wake: Arc<EventFd>,
-    outbox: mpsc::Sender<Happening>,
-    awake: Arc<EventFd>,
-    words: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     /// Devices that were lost in a reset of late, by place.
     lost: BTreeMap<BusId, Lost>,
     last_id: u64,
-    look_at: Instant,
-    flush_at: Instant,
+    last_task: u64,
+    look_at: Moment,
+    flush_at: Moment,
+    alarm: Alarm,
     told: Vec<UsbReport>,
     ending: bool,
+    authority: Authority,
+    // Last: when these go, the daemon takes everything for let go.
+    ends: Ends<Command, Happening>,
 }
 
 impl Broker {
-    pub(super) fn new(
-        setup: Setup,
-        inbox: mpsc::Receiver<Command>,
-        wake: Arc<EventFd>,
-        outbox: mpsc::Sender<Happening>,
-        awake: Arc<EventFd>,
-    ) -> io::Result<Self> {
+    pub(super) fn new(setup: Setup, ends: Ends<Command, Happening>) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
         let open = |(name, ways): (String, Vec<Way>)| {
-            let doors: io::Result<Vec<Door>> = ways.into_iter().map(Door::open).collect();
+            let doors: io::Result<Vec<Door>> =
+                ways.into_iter().map(|way| Door::open(way, &name)).collect();
             Ok((name, doors?))
         };
         let domains: Vec<(String, Vec<Door>)> =
@@ -105,32 +116,33 @@ impl Broker {
         let uevents = Uevents::open()
             .inspect_err(|error| tracing::warn!("the kernel does not tell of devices: {error}"))
             .ok();
-        let now = Instant::now();
+        let now = Moment::now();
         Ok(Self {
             sysfs,
-            authority,
             domains,
             policy,
             break_glass: false,
             devices: BTreeMap::new(),
+            places: BTreeMap::new(),
+            parting: Vec::new(),
             uevents,
-            inbox,
-            wake,
-            outbox,
-            awake,
-            words: mpsc::channel(),
+            notes: mpsc::channel(),
             lost: BTreeMap::new(),
             last_id: 0,
+            last_task: 0,
             look_at: now,
             flush_at: now + FLUSH,
+            alarm: Alarm::new()?,
             told: Vec::new(),
             ending: false,
+            authority,
+            ends,
         })
     }
 
     pub(super) fn run(&mut self) {
         while !self.ending {
-            let now = Instant::now();
+            let now = Moment::now();
             if now >= self.look_at {
                 self.look_at = now + LOOK;
                 self.look();
@@ -140,33 +152,43 @@ impl Broker {
                 self.flush();
             }
             self.try_waiting(now);
+            self.cut(now);
             self.report();
-            if let Err(error) = self.wait() {
+            if let Err(error) = self.wait(None) {
                 tracing::error!("the USB broker cannot wait for anything and ends: {error}");
                 break;
             }
-            let _ = self.wake.read();
-            while let Ok(command) = self.inbox.try_recv() {
+            self.ends.woken();
+            while let Some(command) = self.ends.next() {
                 self.command(command);
             }
-            while let Ok((id, generation, word)) = self.words.1.try_recv() {
-                self.told(&id, generation, word);
-            }
+            self.take_notes();
             if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
-                self.look_at = Instant::now();
+                self.look_at = Moment::now();
             }
         }
-        let attached: Vec<BusId> = self.devices.keys().cloned().collect();
-        for id in attached {
+        self.let_all_go();
+    }
+
+    fn let_all_go(&mut self) {
+        let all: Vec<BusId> = self.devices.keys().cloned().collect();
+        for id in all {
             self.take_away(&id, "the agent ends");
+        }
+        let until = Moment::now() + LETTING_GO;
+        while self.places.values().any(|place| place.busy > 0) && Moment::now() < until {
+            self.cut(Moment::now());
+            if self.wait(Some(until)).is_err() {
+                break;
+            }
+            self.ends.woken();
+            self.take_notes();
         }
         self.authority.put_back();
     }
 
     fn tell(&self, happening: Happening) {
-        // The receiver lives as long as the agent; a full eventfd is awake already.
-        let _ = self.outbox.send(happening);
-        let _ = self.awake.write(1);
+        self.ends.tell(happening);
     }
 
     fn command(&mut self, command: Command) {
@@ -180,7 +202,7 @@ impl Broker {
                 self.take_away(&id, "it is attached by hand");
                 if let Some(device) = self.devices.get_mut(&id) {
                     device.by_hand = Some(domain);
-                    device.changes = 0;
+                    device.changes = Some(0);
                     self.arrived(&id);
                 }
             }
@@ -193,55 +215,84 @@ impl Broker {
         }
     }
 
+    /// Has the thread of a place do something; the number of that, or why there is no thread.
+    fn task(&mut self, id: &BusId, task: Task) -> Result<u64, String> {
+        if !self.places.contains_key(id) {
+            if self.places.len() >= PLACES_MAX {
+                return Err("too many USB devices are plugged in".to_owned());
+            }
+            let (sysfs, grants) = (self.sysfs.clone(), self.authority.grants());
+            let means =
+                Means { sysfs, grants, notes: self.notes.0.clone(), wake: self.ends.waker() };
+            let place = Place::open(id.clone(), means)
+                .map_err(|error| format!("there is no thread for it: {error}"))?;
+            self.places.insert(id.clone(), place);
+        }
+        self.last_task += 1;
+        if let Some(place) = self.places.get_mut(id) {
+            place.give(self.last_task, task);
+        }
+        Ok(self.last_task)
+    }
+
     /// Looks who came and who went.
     fn look(&mut self) {
         if let Err(error) = self.authority.take_new() {
             tracing::error!("{}", explain(&error));
         }
-        let found = self.sysfs.list().unwrap_or_default();
+        let plugged = self.sysfs.plugged().unwrap_or_default();
         self.lost.retain(|_, lost| lost.when.elapsed() < REST);
-        let there = |id: &BusId, address: u8| {
-            found.iter().any(|found| found.bus_id == *id && found.address == address)
-        };
         let gone: Vec<BusId> = self
             .devices
             .iter()
-            .filter(|(id, device)| !there(id, device.found.address))
+            .filter(|(_, device)| {
+                !plugged.iter().any(|one| {
+                    (&one.bus_id, one.address) == (&device.plugged.bus_id, device.plugged.address)
+                })
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
-            self.end(&id, End::NoDevice("it was pulled out".to_owned()));
+            self.take_away(&id, "it was pulled out");
             self.devices.remove(&id);
         }
-        for found in found {
-            if self.devices.contains_key(&found.bus_id) {
+        for plugged in plugged {
+            if self.devices.contains_key(&plugged.bus_id) {
                 continue;
             }
-            let id = found.bus_id.clone();
-            let state = State::Off;
-            let (by_hand, identity) = (None, None);
-            let changes = self.lost.get_mut(&id).map_or(0, |lost| lost.comes(&found.descriptors));
-            let device = Device { found, identity, state, by_hand, changes, generation: 0 };
+            let id = plugged.bus_id.clone();
+            let device = Device {
+                plugged,
+                identity: None,
+                state: State::Off,
+                by_hand: None,
+                changes: None,
+                begun: false,
+                unrecorded: false,
+            };
             self.devices.insert(id.clone(), device);
-            if changes < CHANGES_MAX {
-                self.arrived(&id);
-            } else {
-                self.restless(&id);
-            }
+            self.arrived(&id);
         }
+        let devices = &self.devices;
+        self.places.retain(|id, place| place.busy > 0 || devices.contains_key(id));
     }
 
     /// A device is another one after each reset: it would come and go for ever.
     fn restless(&mut self, id: &BusId) {
         let why = "it is another device after each reset; leave it unplugged for a minute";
-        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why);
+        self.failed(id, why.to_owned());
+    }
+
+    /// A device does not reach its domain.
+    fn failed(&mut self, id: &BusId, why: String) {
+        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str());
         self.tell(Happening::Note(event));
         self.tell(Happening::Notice(format!("USB device is not connected:\n{why}.")));
-        self.switch_off(id, State::Blocked(why.to_owned()));
+        self.switch_off(id, State::Blocked(why));
     }
 
     /// Connects devices whose domain takes them now.
-    fn try_waiting(&mut self, now: Instant) {
+    fn try_waiting(&mut self, now: Moment) {
         let due: Vec<BusId> = self
             .devices
             .iter()
@@ -249,73 +300,115 @@ impl Broker {
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            if let Err(why) = self.attach(&id) {
-                self.tell(Happening::Note(
-                    Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str()),
-                ));
-                self.tell(Happening::Notice(format!("USB device is not connected:\n{why}.")));
-                self.switch_off(&id, State::Blocked(why));
+            if let Err(why) = self.join(&id) {
+                self.failed(&id, why);
             }
         }
     }
 
-    /// `Ok` if it is attached, or its domain does not take it yet.
-    fn attach(&mut self, id: &BusId) -> Result<(), String> {
-        let Some(device) = self.devices.get(id) else { return Ok(()) };
-        let State::Waiting(grant, _) = &device.state else { return Ok(()) };
-        let grant = grant.clone();
-        let identity = device.identity.clone().ok_or("it was not read")?;
-        // A filter that cannot be made is found out before the guest sees anything.
-        let filter =
-            Filter::new(grant.rules, identity.pinned).map_err(|error| error.to_string())?;
-        let taken: Vec<PathBuf> = self
+    /// `Ok` if its domain takes it, or does not take it yet.
+    fn join(&mut self, id: &BusId) -> Result<(), String> {
+        let taken: Vec<&PathBuf> = self
             .devices
             .values()
             .filter_map(|device| match &device.state {
-                State::Attached(attached, _) => Some(attached.path.clone()),
+                State::Attached(_, attached, _) => Some(&attached.path),
+                State::Joining(_, joining, _) => Some(&joining.path),
                 _ => None,
             })
             .collect();
+        let Some(device) = self.devices.get(id) else { return Ok(()) };
+        let State::Waiting(grant, _) = &device.state else { return Ok(()) };
+        let grant = grant.clone();
+        let identity = device.identity.as_ref().ok_or("it was not read")?;
+        // A filter that cannot be made is found out before the guest sees anything.
+        let filter = Filter::new(grant.rules, identity.vetted.pinned().clone())
+            .map_err(|error| error.to_string())?;
         let sockets = self.domains.iter().find(|(name, _)| *name == grant.domain);
-        let mut free =
-            sockets.into_iter().flat_map(|(_, all)| all).filter(|door| !taken.contains(&door.path));
+        let mut free = sockets
+            .into_iter()
+            .flat_map(|(_, all)| all)
+            .filter(|door| !taken.contains(&&door.path));
         let connected = free.find_map(|door| Some((door.path.clone(), door.enter().ok()?)));
+        let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
         let Some((path, stream)) = connected else {
-            if let Some(device) = self.devices.get_mut(id) {
-                device.state = State::Waiting(grant, Instant::now() + AGAIN);
-            }
+            device.state = State::Waiting(grant, Moment::now() + AGAIN);
             return Ok(());
         };
-        let found = self.sysfs.find(id).ok_or("it is gone")?;
-        let generation = self.devices.get(id).map_or(0, |device| device.generation) + 1;
-        let (words, wake, place) = (self.words.0.clone(), Arc::clone(&self.wake), id.clone());
-        let tell = move |word| {
-            // A broker that ended hears nothing any more.
-            let _ = words.send((place.clone(), generation, word));
-            let _ = wake.write(1);
-        };
-        let stream = Stream::new(stream, filter);
-        let attached = Attached::start(&path, stream, self.sysfs.clone(), found, tell);
-        let attached = attached.map_err(|error| explain(&error))?;
-        let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
-        let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
-        let words = format!("{} connected to {}{without}", shown(&device.found), grant.label);
-        device.generation = generation;
         let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
-        device.state = State::Attached(Box::new(attached), grant);
-        self.tell(Happening::Note(event));
-        self.tell(Happening::Notice(words));
+        self.last_id += 1;
+        device.state =
+            State::Joining(self.last_id, Box::new(Joining { path, stream, filter }), grant);
+        self.tell(Happening::Record(self.last_id, event));
         Ok(())
     }
 
-    fn told(&mut self, id: &BusId, generation: u64, word: Word) {
-        let Some(device) = self.devices.get(id) else { return };
-        let State::Attached(_, grant) = &device.state else { return };
-        let domain = grant.domain.clone();
-        match word {
-            _ if device.generation != generation => {}
-            Word::Refused(event) => self.refused(id, &domain, &event),
-            Word::Ended(end) => self.end(id, end),
+    /// It is on the record: serves it to its domain.
+    fn serve(&mut self, id: &BusId, joining: Joining, grant: Grant) {
+        let Joining { path, stream, filter } = joining;
+        let vetted = self.devices.get(id).and_then(|device| device.identity.as_ref());
+        let Some(vetted) = vetted.map(|identity| identity.vetted.clone()) else { return };
+        let served = join(path, stream, filter, vetted)
+            .map_err(|error| format!("there is no file descriptor for it: {error}"))
+            .and_then(|(attached, serving)| {
+                Ok((attached, self.task(id, Task::Serve(Box::new(serving)))?))
+            });
+        match (served, self.devices.get_mut(id)) {
+            (Ok((attached, number)), Some(device)) => {
+                device.begun = false;
+                device.state = State::Attached(number, Box::new(attached), grant);
+            }
+            (Err(why), _) => self.failed(id, why),
+            (Ok(_), None) => {}
+        }
+    }
+
+    /// What the threads tell.
+    fn take_notes(&mut self) {
+        while let Ok((id, number, told)) = self.notes.1.try_recv() {
+            if !matches!(told, Told::Word(_))
+                && let Some(place) = self.places.get_mut(&id)
+            {
+                place.busy = place.busy.saturating_sub(1);
+            }
+            self.take_note(&id, number, told);
+        }
+    }
+
+    fn take_note(&mut self, id: &BusId, number: u64, told: Told) {
+        let state = self.devices.get(id).map(|device| &device.state);
+        let reads = matches!(state, Some(State::Reading(task)) if *task == number);
+        let serves = match state {
+            Some(State::Attached(task, _, grant)) if *task == number => Some(grant.clone()),
+            _ => None,
+        };
+        match (told, serves) {
+            (Told::Read(reading), _) if reads => self.read(id, reading),
+            (Told::Failed, _) if reads => self.read(id, Err(FAULT.to_owned())),
+            (Told::Word(Word::Begun), Some(grant)) => {
+                let Some(device) = self.devices.get_mut(id) else { return };
+                device.begun = true;
+                let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
+                let words = format!("{} connected to {}{without}", device.shown(), grant.label);
+                self.tell(Happening::Notice(words));
+            }
+            (Told::Word(Word::Refused(event)), Some(grant)) => {
+                self.refused(id, &grant.domain, &event);
+            }
+            (Told::Word(Word::Parted(end, counts)), Some(_)) => self.end(id, end, &counts),
+            (Told::Served(Err(why)), Some(_)) => {
+                self.leave(id, &why);
+                self.failed(id, why);
+            }
+            (Told::Failed, Some(_)) => {
+                self.leave(id, FAULT);
+                self.failed(id, FAULT.to_owned());
+            }
+            (Told::Word(Word::Parted(end, counts)), None) => {
+                self.parted(number, end.as_ref(), Some(&counts));
+            }
+            (Told::Served(_) | Told::Failed, None) => self.parted(number, None, None),
+            _ => {}
         }
     }
 
@@ -331,82 +424,18 @@ impl Broker {
 
     fn flush(&self) {
         for device in self.devices.values() {
-            if let State::Attached(attached, _) = &device.state {
+            if let State::Attached(_, attached, _) = &device.state {
                 attached.flush();
             }
         }
     }
 
-    /// A device is out of its domain.
-    fn end(&mut self, id: &BusId, end: End) {
-        let Some(device) = self.devices.get_mut(id) else { return };
-        let State::Attached(..) = &device.state else { return };
-        let why = match &end {
-            End::NoVmm => "its domain stopped",
-            End::NoDevice(why) | End::Lost(why) | End::Changed(why) | End::Broken(why) => why,
-        };
-        let why = why.to_owned();
-        let grant = self.detach(id, &why);
-        let (Some(device), Some(grant)) = (self.devices.get_mut(id), grant) else { return };
-        match end {
-            End::NoVmm => device.state = State::Waiting(grant, Instant::now() + AGAIN),
-            End::NoDevice(why) | End::Lost(why) => {
-                let words = format!("{} disconnected from {}", shown(&device.found), grant.label);
-                self.tell(Happening::Notice(words));
-                self.switch_off(id, State::Blocked(why));
-            }
-            End::Changed(_) if device.changes < CHANGES_MAX => {
-                device.changes += 1;
-                self.arrived(id);
-            }
-            End::Changed(why) | End::Broken(why) => {
-                let words =
-                    format!("{} is blocked:\nit breaks the rules of USB.", shown(&device.found));
-                self.tell(Happening::Notice(words));
-                self.switch_off(id, State::Blocked(why));
-            }
-        }
-    }
-
-    /// Ends what is attached, and writes down what went to and fro.
-    fn detach(&mut self, id: &BusId, why: &str) -> Option<Grant> {
-        let device = self.devices.get_mut(id)?;
-        let State::Attached(attached, grant) = std::mem::replace(&mut device.state, State::Off)
-        else {
-            return None;
-        };
-        let descriptors = device.found.descriptors.clone();
-        let mut event = Event::new("usb-detached")
-            .of(&grant.domain)
-            .with("bus_id", id.as_str())
-            .with("why", why);
-        if let Ok((counts, end)) = attached.close() {
-            // The kernel may have told that it went before its thread did.
-            if matches!(end, Some(End::Lost(_))) {
-                let times = self.lost.get(id).map_or(0, |lost| lost.times);
-                let (when, was) = (Instant::now(), Some(descriptors));
-                self.lost.insert(id.clone(), Lost { times, when, was });
-            }
-            let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
-            let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
-            event = event
-                .with("bytes_to_device", counts.to_device)
-                .with("bytes_to_guest", counts.to_guest)
-                .with("commands", serde_json::json!(commands))
-                .with("refused", counts.refused);
-        } else {
-            tracing::error!("{id}: its thread panicked, and what it counted is lost");
-        }
-        self.tell(Happening::Note(event));
-        Some(grant)
-    }
-
     /// Ends whatever a device has, for now.
     fn take_away(&mut self, id: &BusId, why: &str) {
-        if let Some(grant) = self.detach(id, why)
+        if let Some((_, grant)) = self.leave(id, why)
             && let Some(device) = self.devices.get(id)
         {
-            let words = format!("{} disconnected from {}", shown(&device.found), grant.label);
+            let words = format!("{} disconnected from {}", device.shown(), grant.label);
             self.tell(Happening::Notice(words));
         }
     }
@@ -416,9 +445,8 @@ impl Broker {
             && !matches!(device.state, State::Host(_))
         {
             device.state = state;
-            device.found.authorised = false;
-            // One that was pulled out is off.
-            let _ = self.authority.switch_off(id);
+            // One for which there is no thread was never switched on.
+            let _ = self.task(id, Task::SwitchOff);
         }
     }
 
@@ -431,22 +459,25 @@ impl Broker {
         }
     }
 
-    /// Waits until there is something to do.
-    fn wait(&self) -> Result<(), nix::Error> {
-        let mut polled = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
-        if let Some(uevents) = &self.uevents {
-            polled.push(PollFd::new(uevents.fd(), PollFlags::POLLIN));
-        }
+    /// Waits until there is something to do, at most until then.
+    fn wait(&mut self, most: Option<Moment>) -> Result<(), Errno> {
         let waiting = self.devices.values().filter_map(|device| match &device.state {
             State::Waiting(_, at) => Some(*at),
             _ => None,
         });
-        let until = waiting.fold(self.look_at.min(self.flush_at), Instant::min);
-        let left = until.saturating_duration_since(Instant::now());
-        let millis = left.as_millis().saturating_add(1);
-        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
-        match poll(&mut polled, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        let parting = self.parting.iter().filter(|one| one.attached.is_some()).map(|one| one.until);
+        let first = self.look_at.min(self.flush_at);
+        let until = waiting.chain(parting).chain(most).fold(first, Moment::min);
+        self.alarm.set(Some(until))?;
+        let mut polled = vec![
+            PollFd::new(self.ends.fd(), PollFlags::POLLIN),
+            PollFd::new(self.alarm.as_fd(), PollFlags::POLLIN),
+        ];
+        if let Some(uevents) = &self.uevents {
+            polled.push(PollFd::new(uevents.fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -462,7 +493,7 @@ mod tests {
         for (was, comes, expected) in
             [(1, 2, 1), (2, 1, 2), (1, 1, 0), (1, 2, 1), (2, 3, 2), (3, 2, 3)]
         {
-            let mut lost = Lost { times, when: Instant::now(), was: Some(vec![was]) };
+            let mut lost = Lost { times, when: Moment::now(), was: Some(vec![was]) };
             times = lost.comes(&[comes]);
             assert_eq!(times, expected);
             assert_eq!(lost.comes(&[9]), expected, "what is plugged in later was not lost");

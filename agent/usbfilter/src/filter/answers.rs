@@ -45,15 +45,19 @@ impl Filter {
                     self.changed(Change::Endpoints, out);
                 }
             }
-            Body::ConfigurationStatus { status, .. } => match self.ledger.pending.remove(&id) {
-                Some(Pending::Configuration { set }) => {
-                    self.ledger.traffic(out).answer(id, body);
-                    if set {
-                        self.reset_done(None, status == Status::Success, true, out);
+            Body::ConfigurationStatus { status, configuration } => {
+                match self.ledger.pending.remove(&id) {
+                    Some(Pending::Configuration { set }) => {
+                        self.identity
+                            .configured((status == Status::Success).then_some(configuration));
+                        self.ledger.traffic(out).answer(id, body);
+                        if set {
+                            self.reset_done(None, status == Status::Success, true, out);
+                        }
                     }
+                    other => self.wrong(other.is_some(), out),
                 }
-                other => self.wrong(other.is_some(), out),
-            },
+            }
             Body::AltSettingStatus { status, interface, .. } => {
                 match self.ledger.pending.remove(&id) {
                     Some(Pending::Alternate { interface: asked, set }) if asked == interface => {
@@ -92,6 +96,7 @@ impl Filter {
 
     /// The guest forgets its transfers with the device, and so does the host end.
     fn forget(&mut self, out: &mut Out) {
+        self.identity.configured(None);
         self.each_bot(out, |bot, traffic| bot.restart(false, traffic));
         self.ledger.pending.clear();
         self.ledger.faults = 0;
@@ -137,7 +142,7 @@ impl Filter {
                         control.length = u16::try_from(shown.len()).unwrap_or(asked);
                         control.data = shown;
                     }
-                    Compared::Short => {
+                    Compared::Short | Compared::Refused => {
                         (control.status, control.length) = (Status::IoError, 0);
                         control.data.clear();
                     }
@@ -162,7 +167,11 @@ impl Filter {
         }
         self.ledger.traffic(out).answer(id, Body::Control(control));
         match judgement {
-            Judgement::Configuration => self.reset_done(None, done, true, out),
+            Judgement::Configuration => {
+                let [configuration, _] = value.to_le_bytes();
+                self.identity.configured(done.then_some(configuration));
+                self.reset_done(None, done, true, out);
+            }
             Judgement::Alternate { interface } => {
                 self.reset_done(Some(interface), done, true, out);
             }

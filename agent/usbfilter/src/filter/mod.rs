@@ -81,6 +81,7 @@ impl Filter {
             Body::Hello { .. } => {}
             Body::DeviceDisconnectAck => self.ledger.traffic(out).pass(id, body),
             Body::Reset => {
+                self.identity.configured(None);
                 self.each_bot(out, |bot, traffic| bot.restart(true, traffic));
                 self.ledger.traffic(out).pass(id, body);
             }

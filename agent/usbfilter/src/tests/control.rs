@@ -270,7 +270,13 @@ fn a_device_announced_as_another_is_changed() {
 
 #[test]
 fn a_serial_number_that_was_pinned_is_compared() {
-    let serial = PinnedDescriptor { kind: 3, index: 3, target: 0x0409, bytes: vec![4, 3, 65, 0] };
+    let serial = PinnedDescriptor {
+        configuration: None,
+        kind: 3,
+        index: 3,
+        target: 0x0409,
+        bytes: vec![4, 3, 65, 0],
+    };
     let pinned = Pinned { others: vec![serial], ..pinned(false) };
     for (said, changed) in [(vec![4, 3, 65, 0], false), (vec![4, 3, 66, 0], true)] {
         let mut filter = Filter::new(Rules::Allow, pinned.clone()).unwrap();
@@ -282,6 +288,76 @@ fn a_serial_number_that_was_pinned_is_compared() {
         assert_eq!(out.events.contains(&Event::Changed(Change::Descriptor(3))), changed);
         assert_eq!(out.to_guest.is_empty(), changed);
     }
+}
+
+/// What becomes of a GET_DESCRIPTOR of the guest's that the device answers so.
+fn told(filter: &mut Filter, kind: u8, target: u16, said: &[u8]) -> (Vec<Event>, Option<Vec<u8>>) {
+    let mut out = Out::default();
+    let request_type = if kind == 0x22 { 0x81 } else { 0x80 };
+    let value = u16::from(kind) << 8;
+    let Body::Control(ask) = control(request_type, 6, value, target, 4096) else { panic!() };
+    filter.from_guest(Packet { id: 7, body: Body::Control(ask.clone()) }, &mut out);
+    let answer = usbredir::packet::Control { data: said.to_vec(), ..ask };
+    filter.from_device(Packet { id: 7, body: Body::Control(answer) }, &mut out);
+    let shown = out.to_guest.into_iter().find_map(|packet| match packet.body {
+        Body::Control(control) if control.status == Status::Success => Some(control.data),
+        _ => None,
+    });
+    (out.events, shown)
+}
+
+fn configured(filter: &mut Filter, configuration: u8) {
+    let mut out = Out::default();
+    filter.from_guest(Packet { id: 9, body: Body::SetConfiguration(configuration) }, &mut out);
+    let status = Status::Success;
+    let body = Body::ConfigurationStatus { status, configuration };
+    filter.from_device(Packet { id: 9, body }, &mut out);
+}
+
+#[test]
+fn a_guest_is_shown_the_report_descriptor_that_was_judged_for_the_configuration_it_is_in() {
+    let report = |configuration, byte| PinnedDescriptor {
+        configuration: Some(configuration),
+        kind: 0x22,
+        index: 0,
+        target: 0,
+        bytes: vec![byte; 3],
+    };
+    let mut two = of_classes(&[(3, 0, 0)]);
+    let mut second = two.configurations[0].clone();
+    second[5] = 2;
+    two.configurations.push(second);
+    two.device[17] = 2;
+    two.others = vec![report(1, 0xaa), report(2, 0xbb)];
+    let changed = vec![Event::Changed(Change::Descriptor(0x22))];
+    for (configuration, own, others) in [(1, 0xaa, 0xbb), (2, 0xbb, 0xaa)] {
+        let mut filter = Filter::new(Rules::Allow, two.clone()).unwrap();
+        configured(&mut filter, configuration);
+        assert_eq!(told(&mut filter, 0x22, 0, &[own; 3]), (vec![], Some(vec![own; 3])));
+        assert_eq!(told(&mut filter, 0x22, 0, &[others; 3]), (changed.clone(), None));
+    }
+    // Nobody has read it: it reaches nobody.
+    two.others.clear();
+    let mut filter = Filter::new(Rules::Allow, two.clone()).unwrap();
+    assert_eq!(told(&mut filter, 0x22, 0, &[0xaa; 3]), (vec![], None));
+    // It had none when it was judged.
+    two.others = vec![PinnedDescriptor { bytes: Vec::new(), ..report(1, 0) }];
+    let mut filter = Filter::new(Rules::Allow, two).unwrap();
+    configured(&mut filter, 1);
+    assert_eq!(told(&mut filter, 0x22, 0, &[0xaa; 3]), (changed, None));
+}
+
+#[test]
+fn what_nobody_asked_before_the_guest_stays_what_it_was_first() {
+    let mut filter = Filter::new(Rules::Allow, of_classes(&[(0x0b, 0, 0)])).unwrap();
+    for said in [&[4, 3][..], &[4, 3, 65, 0], &[4, 3, 65]] {
+        assert_eq!(told(&mut filter, 3, 0x0409, said), (vec![], Some(said.to_vec())));
+    }
+    let changed = vec![Event::Changed(Change::Descriptor(3))];
+    assert_eq!(told(&mut filter, 3, 0x0409, &[4, 3, 66, 0]), (changed, None));
+    let mut filter = Filter::new(Rules::Allow, of_classes(&[(0x0b, 0, 0)])).unwrap();
+    let shown = (0..500).filter(|language| told(&mut filter, 3, *language, &[2, 3]).1.is_some());
+    assert_eq!(shown.count(), 128, "what is remembered is bounded");
 }
 
 #[test]

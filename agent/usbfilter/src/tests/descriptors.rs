@@ -40,6 +40,20 @@ fn descriptors_that_do_not_fit_together_are_not_taken() {
 }
 
 #[test]
+fn an_endpoint_with_packets_of_no_size_is_not_taken() {
+    // Bulk IN with bits above the size alone, which Linux corrects for itself and hands out as they are; and 0.
+    for size in [0x0800_u16, 0x1800, 0xf800, 0] {
+        let bytes = size.to_le_bytes();
+        let altered = refused(|new| new.configurations[0][22..24].copy_from_slice(&bytes));
+        assert_eq!(altered, DescriptorError::PacketSize, "{size:#06x}");
+    }
+    // A camera's first setting needs no bandwidth.
+    let mut camera = pinned(true);
+    camera.configurations[0][21..24].copy_from_slice(&[1, 0, 0]);
+    assert!(Device::read(&camera).is_ok());
+}
+
+#[test]
 fn an_association_amid_a_settings_endpoints_is_not_taken() {
     // Found by fuzzing: it ended what was hidden of UAS, and its other endpoints were shown.
     assert_eq!(refused(|new| new.configurations[0][49] = 11), DescriptorError::Configuration);

@@ -1,76 +1,73 @@
 //! Having a device: its node in usbfs, and its port while its interfaces are admitted.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
+
 use nusb::MaybeFuture;
-use nusb::transfer::{ControlIn, ControlType, Recipient};
 
-use super::{CONTROL_TIMEOUT, ExportError};
+use super::ExportError;
 use crate::authority;
-use crate::sysfs::{Found, Sysfs};
+use crate::sysfs::Sysfs;
+use crate::vetted::Vetted;
 
-pub(super) fn open(found: &Found) -> Result<nusb::Device, ExportError> {
-    let failed = |source| ExportError::Usbfs { what: "list devices", source };
-    let mut devices = nusb::list_devices().wait().map_err(failed)?;
-    let info = devices
-        .find(|info| info.busnum() == found.bus && info.device_address() == found.address)
-        .ok_or(ExportError::Gone)?;
-    info.open().wait().map_err(|source| ExportError::Usbfs { what: "open", source })
+/// Opens the device, by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its
+/// texts. What nusb has read is compared with what was vetted before anything is done with it.
+pub(super) fn open(sysfs: &Sysfs, vetted: &Vetted) -> Result<nusb::Device, ExportError> {
+    let (found, failed) = (vetted.found(), |source| ExportError::Usbfs { what: "open", source });
+    let node = format!("/dev/bus/usb/{:03}/{:03}", found.bus, found.address);
+    let node = OpenOptions::new().read(true).write(true).open(node).map_err(|error| {
+        if error.kind() == ErrorKind::NotFound {
+            ExportError::Gone
+        } else {
+            ExportError::Node(error)
+        }
+    })?;
+    let device = nusb::Device::from_fd(node.into()).wait().map_err(failed)?;
+    let mut said = device.device_descriptor().as_bytes().to_vec();
+    for configuration in device.configurations() {
+        said.extend_from_slice(configuration.as_bytes());
+    }
+    if said != found.descriptors {
+        return Err(ExportError::Changed);
+    }
+    // Which configuration it is in nusb asks the device; the kernel knows.
+    let configuration = sysfs.configuration(&found.bus_id).unwrap_or_default();
+    if configuration_of(&device) != configuration {
+        device.set_configuration(configuration).wait().map_err(failed)?;
+    }
+    Ok(device)
+}
+
+/// `bConfigurationValue` of the configuration it is in; 0 if it is in none.
+pub(super) fn configuration_of(device: &nusb::Device) -> u8 {
+    device.active_configuration().map_or(0, |active| active.configuration_value())
 }
 
 /// Keeps the host's drivers off a device whose interfaces are admitted, until it is dropped; then they are not any more.
 pub(super) struct Hold {
     pub(super) sysfs: Sysfs,
-    pub(super) found: Found,
+    pub(super) vetted: Vetted,
     _port: usbport::Claim,
 }
 
 impl Hold {
-    pub(super) fn take(sysfs: Sysfs, found: Found) -> Result<Self, ExportError> {
-        let (hub, port) = found.bus_id.parent().ok_or(ExportError::Gone)?;
+    pub(super) fn take(sysfs: Sysfs, vetted: Vetted) -> Result<Self, ExportError> {
+        let (hub, port) = vetted.found().bus_id.parent().ok_or(ExportError::Gone)?;
         let node = sysfs.node(&hub).ok_or(ExportError::Gone)?;
         let port = usbport::Claim::take(&node, port).map_err(ExportError::Port)?;
-        Ok(Self { sysfs, found, _port: port })
+        Ok(Self { sysfs, vetted, _port: port })
     }
 
     /// Admits the interfaces of the configuration it is in.
     pub(super) fn admit(&self) {
         // One that went meanwhile cannot be claimed, and that is told.
-        let _ = authority::admit(&self.sysfs, &self.found.bus_id);
+        let _ = authority::admit(&self.sysfs, &self.vetted.found().bus_id);
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // One that is gone has no interfaces.
-        let _ = authority::withdraw(&self.sysfs, &self.found.bus_id);
+        let _ = authority::withdraw(&self.sysfs, &self.vetted.found().bus_id);
     }
-}
-
-/// The HID report descriptors (HID 1.11, 7.1.1) of these interfaces; none where the device does not answer. At most 4 KiB each.
-///
-/// # Errors
-/// The device cannot be used.
-pub fn report_descriptors(
-    sysfs: &Sysfs,
-    found: &Found,
-    interfaces: &[u8],
-) -> Result<Vec<(u8, Vec<u8>)>, ExportError> {
-    let hold = Hold::take(sysfs.clone(), found.clone())?;
-    hold.admit();
-    let device = open(found)?;
-    let read = |interface: &u8| {
-        let setup = ControlIn {
-            control_type: ControlType::Standard,
-            recipient: Recipient::Interface,
-            request: 6,
-            value: 0x2200,
-            index: (*interface).into(),
-            length: 4096,
-        };
-        // Keyboards that are there already have a driver of the host's.
-        let _ = device.detach_kernel_driver(*interface);
-        let claimed = device.claim_interface(*interface).wait().ok()?;
-        let report = claimed.control_in(setup, CONTROL_TIMEOUT).wait().ok()?;
-        Some((*interface, report))
-    };
-    Ok(interfaces.iter().filter_map(read).collect())
 }

@@ -9,6 +9,7 @@
 
 mod hold;
 mod pipe;
+mod reading;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -25,10 +26,11 @@ use usbredir::packet::{
 };
 use usbredir::{Body, Packet, Status};
 
-use crate::sysfs::{Found, Sysfs};
-pub use hold::report_descriptors;
-use hold::{Hold, open};
+use crate::sysfs::Sysfs;
+use crate::vetted::Vetted;
+use hold::{Hold, configuration_of, open};
 use pipe::{Asked, Line, Pipe, boxed, ended, status};
+pub use reading::read_descriptors;
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +56,15 @@ pub enum ExportError {
     /// It is not there any more.
     #[error("the device is gone")]
     Gone,
+    /// Its descriptors are not those that were judged.
+    #[error("it says something else of itself than before; plug it in again")]
+    Changed,
+    /// It does not answer.
+    #[error("it does not answer; plug it in again, or into another port")]
+    Silent,
+    /// Its node in usbfs cannot be opened.
+    #[error("its node below /dev/bus/usb cannot be opened: the agent has to be root")]
+    Node(#[source] std::io::Error),
     /// Its interfaces cannot be had.
     #[error(
         "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
@@ -84,19 +95,19 @@ pub struct Export {
 }
 
 impl Export {
-    /// Opens the device, which is [read](crate::Authority::read), and has it introduce itself. `waker` is woken, on whatever thread,
+    /// Opens the device, which is [read](crate::Authority::read) and vetted, and has it introduce itself. `waker` is woken, on whatever thread,
     /// when there is something for [`Export::said`].
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn open(sysfs: Sysfs, found: Found, waker: Waker) -> Result<Self, ExportError> {
+    pub fn open(sysfs: Sysfs, vetted: Vetted, waker: Waker) -> Result<Self, ExportError> {
         let mut this = Self {
-            device: open(&found)?,
+            device: open(&sysfs, &vetted)?,
             interfaces: BTreeMap::new(),
             pipes: BTreeMap::new(),
             said: Vec::new(),
             waker,
-            hold: Hold::take(sysfs, found)?,
+            hold: Hold::take(sysfs, vetted)?,
         };
         this.claim()?;
         this.introduce();
@@ -175,7 +186,8 @@ impl Export {
                 line,
                 interface: number,
                 interrupt: endpoint.transfer_type() == TransferType::Interrupt,
-                packet: endpoint.max_packet_size().clamp(1, 1024),
+                // What nusb divides by; never 0 in descriptors that were vetted.
+                packet: endpoint.max_packet_size().max(1),
                 asked: VecDeque::new(),
                 receiving: false,
                 number: 0,
@@ -188,7 +200,7 @@ impl Export {
     fn introduce(&mut self) {
         self.describe();
         let descriptor = self.device.device_descriptor();
-        let speed = match self.hold.found.speed.as_str() {
+        let speed = match self.hold.vetted.found().speed.as_str() {
             "1.5" => Speed::Low,
             "12" => Speed::Full,
             "480" => Speed::High,
@@ -200,8 +212,8 @@ impl Export {
             class: descriptor.class(),
             subclass: descriptor.subclass(),
             protocol: descriptor.protocol(),
-            vendor: self.hold.found.vendor,
-            product: self.hold.found.product,
+            vendor: self.hold.vetted.found().vendor,
+            product: self.hold.vetted.found().product,
             version: descriptor.device_version(),
         };
         self.tell(0, Body::DeviceConnect(connect));
@@ -295,7 +307,7 @@ impl Export {
     }
 
     fn configuration(&self) -> u8 {
-        self.device.active_configuration().map_or(0, |active| active.configuration_value())
+        configuration_of(&self.device)
     }
 
     fn reset(&mut self) -> Result<(), String> {
@@ -303,7 +315,7 @@ impl Export {
         self.interfaces.clear();
         // The handle ends with a reset; the device keeps its address, or it is another device.
         let _ = self.device.reset().wait();
-        let found = open(&self.hold.found);
+        let found = open(&self.hold.sysfs, &self.hold.vetted);
         let again = found.and_then(|device| {
             self.device = device;
             self.claim()
@@ -312,7 +324,7 @@ impl Export {
             self.said.push(Said::Lost(format!("it did not come back from a reset: {error}")));
             return Ok(());
         }
-        if let Some(found) = self.hold.sysfs.find(&self.hold.found.bus_id) {
+        if let Some(found) = self.hold.sysfs.find(&self.hold.vetted.found().bus_id) {
             self.said.push(Said::Descriptors(found.descriptors));
         }
         Ok(())

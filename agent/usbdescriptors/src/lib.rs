@@ -1,15 +1,30 @@
-//! The descriptors of a device as they were when it was admitted (USB 2.0 section 9.6, USB 3.2 section
-//! 9.6), and a total reader for them. The broker builds from them what policy is asked about; the
-//! filter holds the device to them.
+//! What a USB device says of itself (USB 2.0 section 9.6, USB 3.2 section 9.6), and a total reader for it.
+//!
+//! A device's bytes go nowhere before they were read here: not to the policy, which is asked about a [`Device`], not to the
+//! filter, which holds the device to what is [`Pinned`], and not to a library that would trust them (`usbhost` opens a device only
+//! with descriptors that [`Device::read`] took).
+#![forbid(unsafe_code)]
 
-/// Descriptor types (USB 3.2 table 9-6; UAS 1.0 section 5.4 for the pipe usage).
-pub(crate) mod kind {
-    pub(crate) const DEVICE: u8 = 1;
-    pub(crate) const CONFIGURATION: u8 = 2;
-    pub(crate) const INTERFACE: u8 = 4;
-    pub(crate) const ENDPOINT: u8 = 5;
-    pub(crate) const OTHER_SPEED: u8 = 7;
-    pub(crate) const INTERFACE_ASSOCIATION: u8 = 11;
+/// Descriptor types (USB 3.2 table 9-6; HID 1.11 section 7.1).
+pub mod kind {
+    /// The device.
+    pub const DEVICE: u8 = 1;
+    /// A configuration with all that belongs to it.
+    pub const CONFIGURATION: u8 = 2;
+    /// A text.
+    pub const STRING: u8 = 3;
+    /// An interface in one of its settings.
+    pub const INTERFACE: u8 = 4;
+    /// An endpoint.
+    pub const ENDPOINT: u8 = 5;
+    /// A configuration at the other speed.
+    pub const OTHER_SPEED: u8 = 7;
+    /// Interfaces that belong together.
+    pub const INTERFACE_ASSOCIATION: u8 = 11;
+    /// What else the device can (USB 3.2 section 9.6.2).
+    pub const BOS: u8 = 15;
+    /// What a HID interface's reports are (HID 1.11 section 7.1).
+    pub const REPORT: u8 = 0x22;
 }
 
 /// Bytes of a device descriptor.
@@ -21,10 +36,17 @@ pub const CONFIGURATION_BYTES_MAX: usize = 4096;
 /// Interface settings of a configuration; a bound on what policy is asked about.
 pub const SETTINGS_MAX: usize = 128;
 
+/// Texts of a device that are pinned when it is admitted; a bound on what is asked of it then.
+pub const STRINGS_MAX: usize = 32;
+/// `bInterfaceClass` of human interface devices, which have report descriptors.
+const HID: u8 = 3;
+
 /// Bytes of the configuration and interface descriptors' fixed parts.
 const CONFIGURATION_BYTES: usize = 9;
 const INTERFACE_BYTES: usize = 9;
 const ENDPOINT_BYTES: usize = 7;
+/// Bits 1:0 of `bmAttributes`.
+const ISOCHRONOUS: u8 = 1;
 
 /// What a device said of itself when it was admitted, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,22 +55,33 @@ pub struct Pinned {
     pub device: [u8; DEVICE_BYTES],
     /// The configurations by index, each with all that belongs to it (`wTotalLength` bytes).
     pub configurations: Vec<Vec<u8>>,
-    /// Whatever else was read: BOS, strings (the serial number above all), HID reports. What is not
-    /// here is not compared.
+    /// What else was asked: BOS, texts (the serial number above all), HID report descriptors of each configuration.
     pub others: Vec<PinnedDescriptor>,
 }
 
 /// A descriptor other than the device's and the configurations', as answered to GET_DESCRIPTOR.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinnedDescriptor {
-    /// `bDescriptorType`: 15 BOS, 3 string, 0x22 HID report.
+    /// `bConfigurationValue` of the configuration it was in, for an interface's; none for what belongs to the device.
+    pub configuration: Option<u8>,
+    /// `bDescriptorType`, see [`kind`].
     pub kind: u8,
     /// The low byte of `wValue`.
     pub index: u8,
     /// `wIndex`: a string's language, a report's interface, else 0.
     pub target: u16,
-    /// All of it.
+    /// All of it; nothing if the device refused to give it.
     pub bytes: Vec<u8>,
+}
+
+impl PinnedDescriptor {
+    /// Whether an answer to this GET_DESCRIPTOR may be compared with it, in this configuration or in one that is not known.
+    #[must_use]
+    pub fn answers(&self, (kind, index, target): (u8, u8, u16), configuration: Option<u8>) -> bool {
+        let there = configuration.is_none()
+            || self.configuration.is_none_or(|own| Some(own) == configuration);
+        (self.kind, self.index, self.target) == (kind, index, target) && there
+    }
 }
 
 impl Pinned {
@@ -70,6 +103,45 @@ impl Pinned {
             rest = more;
         }
         Ok(Self { device: *device, configurations, others: Vec::new() })
+    }
+
+    /// Indices of the texts that the device and its configurations name, each once, at most [`STRINGS_MAX`]: maker, product and serial
+    /// number first.
+    #[must_use]
+    pub fn string_indices(&self) -> Vec<u8> {
+        let [.., maker, product, serial, _] = self.device;
+        let mut indices = vec![maker, product, serial];
+        for raw in &self.configurations {
+            indices.extend(raw.get(6).copied());
+            for (kind, bytes) in walk(raw).flatten() {
+                if kind == kind::INTERFACE {
+                    indices.extend(bytes.get(8).copied());
+                }
+            }
+        }
+        let mut named = Vec::new();
+        for index in indices {
+            if index != 0 && !named.contains(&index) && named.len() < STRINGS_MAX {
+                named.push(index);
+            }
+        }
+        named
+    }
+
+    /// The serial number as it was pinned.
+    #[must_use]
+    pub fn serial(&self) -> Option<String> {
+        let [.., serial, _] = self.device;
+        self.text(serial)
+    }
+
+    /// A text as it was pinned.
+    fn text(&self, index: u8) -> Option<String> {
+        let text = |one: &&PinnedDescriptor| (one.kind, one.index) == (kind::STRING, index);
+        let raw = &self.others.iter().filter(|_| index != 0).find(text)?.bytes;
+        let units = raw.get(2..)?.as_chunks::<2>().0.iter().map(|pair| u16::from_le_bytes(*pair));
+        // Halves of a surrogate pair say nothing.
+        Some(char::decode_utf16(units).filter_map(Result::ok).collect())
     }
 }
 
@@ -98,6 +170,11 @@ pub enum DescriptorError {
     /// Lengths within a configuration do not agree, or it is over a cap.
     #[error("a configuration descriptor is malformed; the device is faulty or hostile")]
     Configuration,
+    /// An endpoint whose packets hold nothing: whoever divides by that size ends.
+    #[error(
+        "an endpoint has packets of no size; the device's descriptors are wrong, and an update of its firmware may help"
+    )]
+    PacketSize,
     /// Two settings or endpoints claim the same place.
     #[error("a configuration descriptor names an interface or endpoint twice")]
     Ambiguous,
@@ -110,7 +187,8 @@ pub struct Endpoint {
     pub address: u8,
     /// Bits 1:0 of `bmAttributes`: 0 control, 1 isochronous, 2 bulk, 3 interrupt.
     pub transfer: u8,
-    /// `wMaxPacketSize` bits 10:0, in bytes.
+    /// `wMaxPacketSize` bits 10:0, in bytes; 0 only of isochronous endpoints, whose first setting needs no bandwidth (USB 2.0
+    /// section 5.6.3).
     pub max_packet: u16,
 }
 
@@ -200,6 +278,21 @@ impl Device {
         self.configurations.iter().flat_map(|configuration| &configuration.settings)
     }
 
+    /// HID interfaces, each once for each configuration it is in, by `bConfigurationValue`: those with a report descriptor.
+    #[must_use]
+    pub fn hid_interfaces(&self) -> Vec<(u8, u8)> {
+        let mut interfaces = Vec::new();
+        for configuration in &self.configurations {
+            for setting in configuration.settings.iter().filter(|setting| setting.class == HID) {
+                let place = (configuration.value, setting.interface);
+                if !interfaces.contains(&place) {
+                    interfaces.push(place);
+                }
+            }
+        }
+        interfaces
+    }
+
     /// Class, subclass and protocol of every function, each once, in the order of the descriptors.
     pub fn functions(&self) -> Vec<(u8, u8, u8)> {
         let mut functions = Vec::new();
@@ -214,12 +307,12 @@ impl Device {
 }
 
 /// The descriptors of a configuration, one after the other: type, and all its bytes.
-pub(crate) fn walk(raw: &[u8]) -> Walk<'_> {
+pub fn walk(raw: &[u8]) -> Walk<'_> {
     Walk(raw)
 }
 
 /// See [`walk`]. `Err` once, and then the end, if a length leads nowhere.
-pub(crate) struct Walk<'a>(&'a [u8]);
+pub struct Walk<'a>(&'a [u8]);
 
 impl<'a> Iterator for Walk<'a> {
     type Item = Result<(u8, &'a [u8]), DescriptorError>;
@@ -318,6 +411,9 @@ fn endpoint(bytes: &[u8]) -> Result<Endpoint, DescriptorError> {
     if address & 0x0f == 0 || address & 0x70 != 0 {
         return Err(DescriptorError::Configuration);
     }
-    let max_packet = u16::from_le_bytes([low, high]) & 0x07ff;
-    Ok(Endpoint { address, transfer: attributes & 3, max_packet })
+    let (max_packet, transfer) = (u16::from_le_bytes([low, high]) & 0x07ff, attributes & 3);
+    if max_packet == 0 && transfer != ISOCHRONOUS {
+        return Err(DescriptorError::PacketSize);
+    }
+    Ok(Endpoint { address, transfer, max_packet })
 }

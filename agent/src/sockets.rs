@@ -1,0 +1,81 @@
+//! The Unix sockets between the agent and VMMs. None is ever waited for: a VMM is hostile, and one that accepts nobody must not hold
+//! up the thread that others wait for.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::{Gid, chown};
+
+use crate::accounts::Accounts;
+
+/// The group whose members may connect the guest of an external domain: one for each domain, as whoever runs one guest has no
+/// business in another's. Without it, root alone may.
+#[must_use]
+pub fn external_group(domain: &str) -> String {
+    format!("bulkhead-vm-{domain}")
+}
+
+/// Connects to a VMM that listens at `path`, without waiting: `UnixStream::connect` waits while the listener's backlog is full.
+pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd.into())
+}
+
+/// Listens at `path` for the guest of an external domain. The agent's lock is held, so a socket that is there is dead.
+pub(crate) fn listen(path: &Path, domain: &str) -> io::Result<UnixListener> {
+    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    let group = Accounts::host().group(&external_group(domain)).ok().flatten();
+    match group.map(Gid::from_raw) {
+        Some(group) => {
+            share(path, group, 0o660)?;
+            path.parent().map_or(Ok(()), |directory| share(directory, group, 0o750))?;
+        }
+        None => fs::set_permissions(path, fs::Permissions::from_mode(0o600))?,
+    }
+    Ok(listener)
+}
+
+fn share(path: &Path, group: Gid, mode: u32) -> io::Result<()> {
+    chown(path, None, Some(group))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::socket::{Backlog, bind, listen as begin};
+
+    use super::*;
+
+    #[test]
+    fn a_listener_that_accepts_nobody_holds_nobody_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmm.sock");
+        let full = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+        bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        begin(&full, Backlog::new(1).unwrap()).unwrap();
+        let dialled: Vec<_> = (0..8).map(|_| dial(&path)).collect();
+        let refused = dialled.iter().filter_map(|one| one.as_ref().err()).next();
+        assert_eq!(refused.unwrap().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn the_sockets_of_one_external_domain_are_not_another_ones() {
+        assert_eq!(external_group("lab"), "bulkhead-vm-lab");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vdagent.sock");
+        let _listener = listen(&path, "lab").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "nobody's but root's without the group");
+    }
+}

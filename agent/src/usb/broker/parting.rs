@@ -1,0 +1,136 @@
+//! How a device leaves its domain: told to, or by itself; in time, or cut off.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit::Event;
+use clock::Moment;
+use usbfilter::Counts;
+use usbhost::BusId;
+
+use super::device::{Grant, State};
+use super::{AGAIN, Broker, CHANGES_MAX, Lost};
+use crate::usb::Happening;
+use crate::usb::attached::{Attached, End};
+
+/// How long a device may take to leave its domain before it is cut off from it.
+const PARTING: Duration = Duration::from_millis(500);
+/// A device that is on its way out of its domain.
+pub(super) struct Parting {
+    id: BusId,
+    /// The task that serves it.
+    number: u64,
+    domain: String,
+    why: String,
+    descriptors: Vec<u8>,
+    /// Its end of the stream, until it is cut.
+    pub(super) attached: Option<Box<Attached>>,
+    pub(super) until: Moment,
+}
+
+impl Broker {
+    /// A device has left its domain by itself.
+    pub(super) fn end(&mut self, id: &BusId, end: Option<End>, counts: &Counts) {
+        // Nobody told it to.
+        let end = end.unwrap_or(End::NoVmm);
+        let why = match &end {
+            End::NoVmm => "its domain stopped",
+            End::NoDevice(why) | End::Lost(why) | End::Changed(why) | End::Broken(why) => why,
+        };
+        let Some((number, grant)) = self.leave(id, why) else { return };
+        self.parted(number, Some(&end), Some(counts));
+        let Some(device) = self.devices.get_mut(id) else { return };
+        match end {
+            End::NoVmm => device.state = State::Waiting(grant, Moment::now() + AGAIN),
+            End::NoDevice(why) | End::Lost(why) => {
+                let words = format!("{} disconnected from {}", device.shown(), grant.label);
+                self.tell(Happening::Notice(words));
+                self.switch_off(id, State::Blocked(why));
+            }
+            End::Changed(_) if device.changes.unwrap_or_default() < CHANGES_MAX => {
+                device.changes = Some(device.changes.unwrap_or_default() + 1);
+                self.arrived(id);
+            }
+            End::Changed(why) | End::Broken(why) => {
+                let words = format!("{} is blocked:\nit breaks the rules of USB.", device.shown());
+                self.tell(Happening::Notice(words));
+                self.switch_off(id, State::Blocked(why));
+            }
+        }
+    }
+
+    /// Has a device leave its domain; its thread says what went to and fro.
+    pub(super) fn leave(&mut self, id: &BusId, why: &str) -> Option<(u64, Grant)> {
+        let device = self.devices.get_mut(id)?;
+        match std::mem::replace(&mut device.state, State::Off) {
+            State::Attached(number, attached, grant) => {
+                attached.close();
+                device.begun = false;
+                let found = device.identity.as_ref().map(|identity| identity.vetted.found());
+                self.parting.push(Parting {
+                    id: id.clone(),
+                    number,
+                    domain: grant.domain.clone(),
+                    why: why.to_owned(),
+                    descriptors: found.map(|found| found.descriptors.clone()).unwrap_or_default(),
+                    attached: Some(attached),
+                    until: Moment::now() + PARTING,
+                });
+                Some((number, grant))
+            }
+            other => {
+                device.state = other;
+                None
+            }
+        }
+    }
+
+    /// One that was to leave has left; its event is written.
+    pub(super) fn parted(&mut self, number: u64, end: Option<&End>, counts: Option<&Counts>) {
+        let Some(at) = self.parting.iter().position(|one| one.number == number) else { return };
+        let parting = self.parting.swap_remove(at);
+        // The kernel may have told that it went before its thread did.
+        if matches!(end, Some(End::Lost(_))) {
+            let times = self.lost.get(&parting.id).map_or(0, |lost| lost.times);
+            let (when, was) = (Moment::now(), Some(parting.descriptors.clone()));
+            self.lost.insert(parting.id.clone(), Lost { times, when, was });
+        }
+        // One that was cut off has its event; what it counted comes late.
+        let what = if parting.attached.is_some() { "usb-detached" } else { "usb-counted" };
+        if parting.attached.is_none() && counts.is_none() {
+            return;
+        }
+        self.tell(Happening::Note(parting.event(what, counts)));
+    }
+
+    /// Cuts off from their domains those that have not left in time.
+    pub(super) fn cut(&mut self, now: Moment) {
+        let mut events = Vec::new();
+        for parting in self.parting.iter_mut().filter(|parting| now >= parting.until) {
+            if parting.attached.take().is_some() {
+                tracing::warn!("{}: it does not answer; it is cut off from its domain", parting.id);
+                events.push(parting.event("usb-detached", None).with("device_hangs", true));
+            }
+        }
+        for event in events {
+            self.tell(Happening::Note(event));
+        }
+    }
+}
+
+impl Parting {
+    fn event(&self, what: &'static str, counts: Option<&Counts>) -> Event {
+        let event = Event::new(what)
+            .of(&self.domain)
+            .with("bus_id", self.id.as_str())
+            .with("why", self.why.as_str());
+        let Some(counts) = counts else { return event };
+        let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
+        let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
+        event
+            .with("bytes_to_device", counts.to_device)
+            .with("bytes_to_guest", counts.to_guest)
+            .with("commands", serde_json::json!(commands))
+            .with("refused", counts.refused)
+    }
+}

@@ -1,0 +1,169 @@
+//! All that a device says of itself, before it is judged.
+//!
+//! | | asked for |
+//! | --- | --- |
+//! | BOS | if the device is of USB 2.1 or later, as the kernel does |
+//! | texts | those that the device and its configurations name, in the first language it has |
+//! | HID report descriptors | of every HID interface in every configuration, for which the device is put into each |
+
+use std::time::Duration;
+
+use clock::Moment;
+use nusb::MaybeFuture;
+use nusb::transfer::{ControlIn, ControlType, Recipient, TransferError};
+use usbdescriptors::{PinnedDescriptor, kind};
+
+use super::hold::{Hold, configuration_of, open};
+use super::{CONTROL_TIMEOUT, ExportError};
+use crate::authority;
+use crate::sysfs::Sysfs;
+use crate::vetted::Vetted;
+
+/// Longest that all of it may take.
+const READING_MAX: Duration = Duration::from_secs(15);
+/// Most bytes of a descriptor: a page, what usbfs takes in one piece.
+const DESCRIPTOR_MAX: u16 = 4096;
+/// The language of a device that has texts and does not say in which: English (United States), as the kernel takes it.
+const ENGLISH: u16 = 0x0409;
+
+/// All that a vetted device says besides its configurations; nothing is what it refuses to say.
+///
+/// # Errors
+/// The device cannot be used, or does not answer in time.
+pub fn read_descriptors(
+    sysfs: &Sysfs,
+    vetted: &Vetted,
+) -> Result<Vec<PinnedDescriptor>, ExportError> {
+    let several = vetted.device().configurations.len() > 1;
+    if several {
+        // A driver that has an interface keeps the device in its configuration.
+        let _ = authority::withdraw(sysfs, &vetted.found().bus_id);
+    }
+    let hold = Hold::take(sysfs.clone(), vetted.clone())?;
+    hold.admit();
+    let device = open(sysfs, vetted)?;
+    let mut reading =
+        Reading { hold, device, until: Moment::now() + READING_MAX, read: Vec::new() };
+    reading.device_wide()?;
+    reading.reports()?;
+    Ok(reading.read)
+}
+
+struct Reading {
+    device: nusb::Device,
+    hold: Hold,
+    until: Moment,
+    read: Vec<PinnedDescriptor>,
+}
+
+impl Reading {
+    fn device_wide(&mut self) -> Result<(), ExportError> {
+        let [_, _, minor, major, ..] = self.hold.vetted.pinned().device;
+        if u16::from_le_bytes([minor, major]) >= 0x0201 {
+            let head = self.ask(Recipient::Device, (kind::BOS, 0, 0), 5)?;
+            let total = match head.as_slice() {
+                [_, kind::BOS, low, high, ..] => u16::from_le_bytes([*low, *high]),
+                _ => 0,
+            };
+            let place = (kind::BOS, 0, 0);
+            let bytes = self.ask(Recipient::Device, place, total.min(DESCRIPTOR_MAX))?;
+            self.pin(None, place, bytes);
+        }
+        let indices = self.hold.vetted.pinned().string_indices();
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let languages = self.text(0, 0)?;
+        let language = match languages.as_slice() {
+            [_, _, low, high, ..] => u16::from_le_bytes([*low, *high]),
+            _ => ENGLISH,
+        };
+        let speaks = !languages.is_empty();
+        self.pin(None, (kind::STRING, 0, 0), languages);
+        for index in indices {
+            let bytes = if speaks { self.text(index, language)? } else { Vec::new() };
+            self.pin(None, (kind::STRING, index, language), bytes);
+        }
+        Ok(())
+    }
+
+    /// A text. Some devices answer only who asks for exactly as much as there is.
+    fn text(&self, index: u8, language: u16) -> Result<Vec<u8>, ExportError> {
+        let place = (kind::STRING, index, language);
+        let mut bytes = self.ask(Recipient::Device, place, 255)?;
+        if bytes.len() < 2 {
+            let length = self.ask(Recipient::Device, place, 2)?.first().copied().unwrap_or(0);
+            bytes = self.ask(Recipient::Device, place, length.into())?;
+        }
+        // What is beyond its own length is not part of it.
+        bytes.truncate(bytes.first().copied().unwrap_or_default().into());
+        Ok(bytes)
+    }
+
+    fn reports(&mut self) -> Result<(), ExportError> {
+        let first = configuration_of(&self.device);
+        for (configuration, interface) in self.hold.vetted.device().hid_interfaces() {
+            self.configure(configuration)?;
+            // Keyboards that are there already have a driver of the host's.
+            let _ = self.device.detach_kernel_driver(interface);
+            let claimed = self
+                .device
+                .claim_interface(interface)
+                .wait()
+                .map_err(|source| ExportError::Usbfs { what: "claim an interface", source })?;
+            let place = (kind::REPORT, 0, interface.into());
+            let bytes = self.ask(Recipient::Interface, place, DESCRIPTOR_MAX)?;
+            drop(claimed);
+            self.pin(Some(configuration), place, bytes);
+        }
+        self.configure(first)
+    }
+
+    fn configure(&self, configuration: u8) -> Result<(), ExportError> {
+        if configuration_of(&self.device) != configuration {
+            let what = "choose a configuration";
+            let failed = |source| ExportError::Usbfs { what, source };
+            self.device.set_configuration(configuration).wait().map_err(failed)?;
+            self.hold.admit();
+        }
+        Ok(())
+    }
+
+    fn pin(&mut self, configuration: Option<u8>, place: (u8, u8, u16), bytes: Vec<u8>) {
+        let (kind, index, target) = place;
+        self.read.push(PinnedDescriptor { configuration, kind, index, target, bytes });
+    }
+
+    /// What the device answers; nothing if it refuses.
+    fn ask(
+        &self,
+        recipient: Recipient,
+        (kind, index, target): (u8, u8, u16),
+        length: u16,
+    ) -> Result<Vec<u8>, ExportError> {
+        if length == 0 {
+            return Ok(Vec::new());
+        }
+        let left = self.until.saturating_duration_since(Moment::now());
+        if left.is_zero() {
+            return Err(ExportError::Silent);
+        }
+        let setup = ControlIn {
+            control_type: ControlType::Standard,
+            recipient,
+            request: 6,
+            value: u16::from_le_bytes([index, kind]),
+            index: target,
+            length,
+        };
+        match self.device.control_in(setup, left.min(CONTROL_TIMEOUT)).wait() {
+            Ok(mut bytes) => {
+                bytes.truncate(length.into());
+                Ok(bytes)
+            }
+            Err(TransferError::Disconnected) => Err(ExportError::Gone),
+            Err(TransferError::Cancelled) => Err(ExportError::Silent),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+}
