@@ -222,6 +222,9 @@ pub struct AgentReport {
     pub for_seconds: u64,
     /// Whether it is on its way out.
     pub stopping: bool,
+    /// Whether it is built to survive the death of one of its threads, as what is shipped is.
+    #[serde(default)]
+    pub unwinds: bool,
 }
 
 /// The policy in force.

@@ -33,6 +33,9 @@ pub(super) fn status(running: &Running) -> StatusReport {
     if let Some(what) = &recorder.found().went_back {
         notes.push(recorder::went_back(what));
     }
+    if !cfg!(panic = "unwind") {
+        notes.push("this agent is built to end at the first fault of one of its threads: build it with scripts/build".to_owned());
+    }
     if pasteboard.is_dead() {
         notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
     }
@@ -47,6 +50,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
             pid: std::process::id(),
             for_seconds: supervisor.now().as_secs(),
             stopping: supervisor.is_stopping(),
+            unwinds: cfg!(panic = "unwind"),
         },
         policy: files.policy.clone(),
         audit: AuditReport {
