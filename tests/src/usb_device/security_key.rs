@@ -1,6 +1,9 @@
 //! A security key as a guest's browser first meets it: a HID device of the FIDO usage page that answers CTAPHID_INIT and
 //! CTAPHID_PING (FIDO Client to Authenticator Protocol 2.1, section 11.2).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use usbredir::packet::{
     Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, Interrupt, Speed,
     endpoint_index,
@@ -34,9 +37,19 @@ const REPORT_DESCRIPTOR: [u8; 34] = [
     0xc0,
 ];
 
+/// A keyboard's eight bytes: an application collection of usage Keyboard, as long as the security key's.
+const KEYBOARD: [u8; 34] = [
+    0x05, 0x01, 0x09, 0x06, 0xa1, 0x01, 0x05, 0x07, //
+    0x19, 0x00, 0x29, 0x65, 0x15, 0x00, 0x26, 0xff, 0x00, 0x75, 0x08, 0x95, 0x08, 0x81,
+    0x00, //
+    0x75, 0x08, 0x95, 0x38, 0x81, 0x01, 0x75, 0x08, 0x75, 0x08, 0xc0,
+];
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct SecurityKey {
+    /// Set once it has given its report descriptor. With another holder of this it is a keyboard from then on.
+    keyboard: Arc<AtomicBool>,
     receiving: bool,
     /// What it says, not asked for yet.
     said: Vec<Vec<u8>>,
@@ -44,6 +57,12 @@ pub struct SecurityKey {
 }
 
 impl SecurityKey {
+    /// One that is a keyboard once it has given its report descriptor, and says so here.
+    #[must_use]
+    pub fn impostor(turned: Arc<AtomicBool>) -> Self {
+        Self { keyboard: turned, ..Self::default() }
+    }
+
     /// A message of the host's: 64 bytes.
     fn message(&mut self, message: &[u8]) {
         let Some((channel, [command, _, length, data @ ..])) = message.split_at_checked(4) else {
@@ -76,7 +95,14 @@ impl SecurityKey {
         }
     }
 
-    fn control(mut control: Control) -> Control {
+    /// A keyboard's, the second time and later, if somebody wants that.
+    fn report(&self) -> Vec<u8> {
+        let wanted = Arc::strong_count(&self.keyboard) > 1;
+        let again = self.keyboard.swap(true, Ordering::Relaxed);
+        if wanted && again { KEYBOARD.to_vec() } else { REPORT_DESCRIPTOR.to_vec() }
+    }
+
+    fn control(&self, mut control: Control) -> Control {
         let [index, kind] = control.value.to_le_bytes();
         let text = |text: &str| {
             let mut data = vec![0, 3];
@@ -89,7 +115,7 @@ impl SecurityKey {
             (0x80, 6, 2) => Some(CONFIGURATION.to_vec()),
             (0x80, 6, 3) if index == 0 => Some(vec![4, 3, 9, 4]),
             (0x80, 6, 3) => Some(text(if index == 1 { "Hospital" } else { "Security key" })),
-            (0x81, 6, 0x22) => Some(REPORT_DESCRIPTOR.to_vec()),
+            (0x81, 6, 0x22) => Some(self.report()),
             (0x80..=0x82, 0, _) => Some(vec![0, 0]),
             // SET_IDLE, CLEAR_FEATURE(ENDPOINT_HALT).
             (0x21, 10, _) | (0x02, 1, _) => Some(Vec::new()),
@@ -139,7 +165,7 @@ impl Model for SecurityKey {
         let status = Status::Success;
         match body {
             Body::Control(control) => {
-                answers.push(Packet { id, body: Body::Control(Self::control(control)) });
+                answers.push(Packet { id, body: Body::Control(self.control(control)) });
             }
             Body::SetConfiguration(configuration) => {
                 answers

@@ -484,20 +484,4 @@ impl Broker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_is_another_after_each_reset_is_told_from_one_that_is_pulled_out_in_a_reset() {
-        let mut times = 0;
-        for (was, comes, expected) in
-            [(1, 2, 1), (2, 1, 2), (1, 1, 0), (1, 2, 1), (2, 3, 2), (3, 2, 3)]
-        {
-            let mut lost = Lost { times, when: Moment::now(), was: Some(vec![was]) };
-            times = lost.comes(&[comes]);
-            assert_eq!(times, expected);
-            assert_eq!(lost.comes(&[9]), expected, "what is plugged in later was not lost");
-        }
-        assert!(times >= CHANGES_MAX);
-    }
-}
+mod tests;

@@ -80,6 +80,12 @@ impl Place {
         Ok(Self { tasks, busy: 0 })
     }
 
+    /// One whose thread is another's business.
+    #[cfg(test)]
+    pub(super) fn with(tasks: mpsc::Sender<(u64, Task)>) -> Self {
+        Self { tasks, busy: 0 }
+    }
+
     /// Has something done, after all that it was given before.
     pub(super) fn give(&mut self, number: u64, task: Task) {
         // The thread ends when this is dropped and not before.

@@ -2,6 +2,7 @@
 
 mod break_glass;
 mod functions;
+mod hostile;
 mod restarts;
 mod storage;
 mod stream;

@@ -1,0 +1,219 @@
+//! The broker over a folder instead of the kernel's; devices themselves are met in the simulated PC.
+
+use std::fs;
+use std::io::Read;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use usbdescriptors::Pinned;
+use usbhost::{Found, Plugged, Vetted};
+
+use super::*;
+use crate::mediator::Mediator;
+use crate::usb::attached::End;
+use crate::usb::identity::Identity;
+
+const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
+/// A keyboard of the seat's, which nobody reads further.
+const KEYBOARD: [u8; 25] =
+    [9, 2, 25, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 1, 3, 1, 1, 0, 7, 5, 0x81, 3, 8, 0, 10];
+/// A card reader.
+const READER: [u8; 18] = [9, 2, 18, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 0, 11, 0, 0, 0];
+
+fn plug(devices: &Path, id: &str, configuration: &[u8], hangs: bool) {
+    let folder = devices.join(id);
+    let new = devices.join("new");
+    fs::create_dir(&new).unwrap();
+    for (name, text) in
+        [("busnum", "1"), ("devnum", "7"), ("idVendor", "1209"), ("idProduct", "0042")]
+    {
+        fs::write(new.join(name), text).unwrap();
+    }
+    fs::write(new.join("descriptors"), [&DEVICE[..], configuration].concat()).unwrap();
+    if hangs {
+        // Whoever opens it waits for somebody at the other end: a device whose lock another holds.
+        mkfifo(&new.join("authorized"), Mode::S_IRWXU).unwrap();
+    } else {
+        fs::write(new.join("authorized"), "1").unwrap();
+    }
+    fs::rename(new, folder).unwrap();
+}
+
+fn setup(dir: &Path, ways: Vec<Way>) -> Setup {
+    fs::create_dir(dir.join("devices")).unwrap();
+    Setup {
+        sysfs: Sysfs::at(&dir.join("devices")),
+        switches: dir.join("switches.json"),
+        domains: vec![("clinical".to_owned(), ways)],
+        policy: Arc::new(Policy::parse("test", policy::officer::STARTER).unwrap()),
+    }
+}
+
+#[test]
+fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
+    let dir = tempfile::tempdir().unwrap();
+    let usb = crate::usb::Usb::start(setup(dir.path(), Vec::new())).unwrap();
+    let devices = dir.path().join("devices");
+    plug(&devices, "1-5", &READER, true);
+    let states = |wanted: [(&str, &str); 2]| {
+        let until = Moment::now() + Duration::from_secs(12);
+        let mut last = Vec::new();
+        while Moment::now() < until {
+            for happening in usb.happened() {
+                if let Happening::Devices(all) = happening {
+                    last = all;
+                }
+            }
+            let all: Vec<_> = last.iter().map(|one| (&*one.bus_id, &*one.state)).collect();
+            if all == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("not {wanted:?}: {last:?}");
+    };
+    plug(&devices, "1-6", &KEYBOARD, false);
+    // The second is read while nobody answers for the first.
+    states([("1-5", "reading"), ("1-6", "host")]);
+    let asked = Moment::now();
+    usb.tell(Command::Detach("1-5".parse().unwrap()));
+    states([("1-5", "off"), ("1-6", "host")]);
+    assert!(asked.elapsed() < Duration::from_secs(1));
+    // The end does not wait for it for ever; its thread does.
+    fs::remove_dir_all(devices.join("1-5")).unwrap();
+    drop(usb);
+}
+
+/// A broker with a card reader that waits for its domain.
+fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
+    let (mediator, ends) = Mediator::new("usb").unwrap();
+    let mut broker = Broker::new(setup, ends).unwrap();
+    let id: BusId = "1-4".parse().unwrap();
+    let found = Found {
+        bus_id: id.clone(),
+        bus: 0,
+        address: 0,
+        vendor: 0x1209,
+        product: 0x42,
+        speed: String::new(),
+        name: String::new(),
+        serial: None,
+        descriptors: [&DEVICE[..], &READER].concat(),
+        authorised: true,
+        drivers: Vec::new(),
+    };
+    let identity = Identity::of(Vetted::new(found).unwrap());
+    let grant = Grant {
+        domain: "clinical".to_owned(),
+        label: "CLINICAL".to_owned(),
+        rules: Rules::Allow,
+        rule: None,
+        why: String::new(),
+    };
+    let device = Device {
+        plugged: Plugged { bus_id: id.clone(), address: 0, vendor: 0x1209, product: 0x42 },
+        identity: Some(identity),
+        state: State::Waiting(grant, Moment::now()),
+        by_hand: None,
+        changes: Some(0),
+        begun: false,
+        unrecorded: false,
+    };
+    broker.devices.insert(id.clone(), device);
+    (broker, mediator, id)
+}
+
+/// The number of the event that waits for the disk.
+fn recorded(mediator: &Mediator<Command, Happening>) -> u64 {
+    let mut events = mediator.happened().into_iter().filter_map(|happening| match happening {
+        Happening::Record(number, event) => Some((number, event.kind)),
+        _ => None,
+    });
+    let (number, kind) = events.next().expect("an event for the disk");
+    assert_eq!(kind, "usb-attached");
+    assert!(events.next().is_none());
+    number
+}
+
+#[test]
+fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("usb-1.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
+    for _ in 0..2 {
+        broker.try_waiting(Moment::now());
+        let event = recorded(&mediator);
+        assert!(matches!(broker.devices[&id].state, State::Joining(..)));
+        assert!(broker.places.is_empty(), "nobody serves it");
+        // The log cannot be written: it waits, and no VMM has a stream.
+        broker.recorded(event, false);
+        assert!(matches!(broker.devices[&id].state, State::Waiting(..)));
+        assert_eq!(broker.devices[&id].report().why, "the audit log cannot be written");
+        let mut stream = listener.accept().unwrap().0;
+        assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
+        broker.try_waiting(Moment::now() + AGAIN);
+        let event = recorded(&mediator);
+        broker.recorded(event, true);
+        assert!(matches!(broker.devices[&id].state, State::Attached(..)));
+        // Its VMM is gone: the next one needs an event of its own.
+        broker.end(&id, Some(End::NoVmm), &Filter::new(Rules::Allow, pinned()).unwrap().counts());
+        assert!(matches!(broker.devices[&id].state, State::Waiting(..)));
+        let _ = listener.accept().unwrap();
+        let Some(device) = broker.devices.get_mut(&id) else { panic!() };
+        let State::Waiting(_, at) = &mut device.state else { panic!() };
+        *at = Moment::now();
+        let _ = mediator.happened();
+        broker.places.clear();
+    }
+}
+
+fn pinned() -> Pinned {
+    Pinned::from_sysfs(&[&DEVICE[..], &READER].concat()).unwrap()
+}
+
+#[test]
+fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("usb-1.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
+    broker.try_waiting(Moment::now());
+    let event = recorded(&mediator);
+    // Its thread is busy with a device that hangs: it never takes the task.
+    let (tasks, _hangs) = mpsc::channel();
+    broker.places.insert(id.clone(), Place::with(tasks));
+    broker.recorded(event, true);
+    let mut stream = listener.accept().unwrap().0;
+    stream.set_nonblocking(true).unwrap();
+    let mut cut = || matches!(Read::read(&mut stream, &mut [0; 8]), Ok(0));
+    broker.take_away(&id, "the rules changed");
+    assert!(matches!(broker.devices[&id].state, State::Off));
+    assert!(!cut(), "it may part by itself");
+    broker.cut(Moment::now() + Duration::from_secs(1));
+    assert!(cut());
+    let said: Vec<&str> = mediator
+        .happened()
+        .into_iter()
+        .filter_map(|happening| match happening {
+            Happening::Note(event) => Some(event.kind),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(said, ["usb-detached"]);
+}
+
+#[test]
+fn a_device_that_is_another_after_each_reset_is_told_from_one_that_is_pulled_out_in_a_reset() {
+    let mut times = 0;
+    for (was, comes, expected) in [(1, 2, 1), (2, 1, 2), (1, 1, 0), (1, 2, 1), (2, 3, 2), (3, 2, 3)]
+    {
+        let mut lost = Lost { times, when: Moment::now(), was: Some(vec![was]) };
+        times = lost.comes(&[comes]);
+        assert_eq!(times, expected);
+        assert_eq!(lost.comes(&[9]), expected, "what is plugged in later was not lost");
+    }
+    assert!(times >= CHANGES_MAX);
+}
