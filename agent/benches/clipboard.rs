@@ -27,25 +27,8 @@ const CLINICAL: usize = 0;
 const INTERNET: usize = 1;
 const CAPABLE: u32 = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
 
-const POLICY: &str = r##"
-format = 1
-serial = 1
-issuer = "Information Security Office"
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-priority = "high"
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
+const DOMAINS: &str = include_str!("../../policy/tests/fixtures/two-domains.toml");
+const RULES: &str = r#"
 [[clipboard]]
 id = "in"
 from = "internet"
@@ -58,7 +41,11 @@ from = "clinical"
 to = "internet"
 types = ["text/plain", "image/png", "image/bmp"]
 action = "allow"
-"##;
+"#;
+
+fn policy() -> String {
+    DOMAINS.replace("\"passthrough\"", "\"none\"") + RULES
+}
 
 fn message(kind: u32, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(body.len() + 64);
@@ -167,7 +154,7 @@ struct Decided {
 
 impl Decided {
     fn start(dir: &Path) -> Self {
-        let policy = Arc::new(Policy::parse("bench", POLICY).unwrap());
+        let policy = Arc::new(Policy::parse("bench", &policy()).unwrap());
         let path = |name: &str| dir.join(format!("{name}.sock"));
         let ways = ["clinical", "internet"].map(|n| (n.to_owned(), Way::Listen(path(n))));
         let clipboard = Clipboard::start(ways.into(), policy).unwrap();
@@ -260,7 +247,7 @@ impl Agent {
     fn start(dir: &Path) -> Self {
         let machine = "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
         fs::write(dir.join("machine.toml"), machine).unwrap();
-        fs::write(dir.join("policy.toml"), POLICY).unwrap();
+        fs::write(dir.join("policy.toml"), policy()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-agent"));
         for (option, name) in [
             ("--machine", "machine.toml"),

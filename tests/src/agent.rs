@@ -27,27 +27,7 @@ pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
 }
 
 /// The smallest policy for them.
-pub const POLICY: &str = r##"format = 1
-serial = 1
-issuer = "Information Security Office"
-
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "passthrough"
-persistence = "keep"
-priority = "high"
-
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "passthrough"
-persistence = "discard"
-"##;
+pub const POLICY: &str = include_str!("../../policy/tests/fixtures/two-domains.toml");
 
 /// A machine file with a seat, for two probe guests without a network: they start sooner.
 pub const SEAT_MACHINE: &str = r#"format = 1

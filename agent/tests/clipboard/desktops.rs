@@ -21,25 +21,8 @@ const REST: Duration = Duration::from_secs(10);
 
 const DOMAINS: [&str; 2] = ["clinical", "internet"];
 
-const POLICY: &str = r##"
-format = 1
-serial = 1
-issuer = "Information Security Office"
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-priority = "high"
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
+const TWO_DOMAINS: &str = include_str!("../../../policy/tests/fixtures/two-domains.toml");
+const RULES: &str = r#"
 [[clipboard]]
 id = "text-in"
 from = "internet"
@@ -60,7 +43,7 @@ from = "clinical"
 to = "internet"
 types = ["text/plain", "image/png"]
 action = "allow"
-"##;
+"#;
 
 const MACHINE: &str = r#"
 format = 1
@@ -71,6 +54,11 @@ vmm = "external"
 [domain.internet]
 vmm = "external"
 "#;
+
+/// A policy of two domains without networks, with these rules.
+fn policy(rules: &str) -> String {
+    TWO_DOMAINS.replace("\"passthrough\"", "\"none\"") + rules
+}
 
 /// A process that is killed when it is dropped.
 struct Running(Child);
@@ -132,7 +120,7 @@ fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
 impl Desktops {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("policy.toml"), POLICY).unwrap();
+        fs::write(dir.path().join("policy.toml"), policy(RULES)).unwrap();
         fs::write(dir.path().join("machine.toml"), MACHINE).unwrap();
         let at = |name: &str| dir.path().join(name);
         let log = fs::File::create(at("agent.log")).unwrap();
@@ -307,8 +295,7 @@ impl Desktops {
         let same = replay("policy.toml");
         assert!(same.status.success(), "{same:?}");
         assert!(!String::from_utf8_lossy(&same.stdout).starts_with("0 flows"), "{same:?}");
-        let rules = POLICY.find("[[clipboard]]").unwrap();
-        fs::write(self.at("none.toml"), &POLICY[..rules]).unwrap();
+        fs::write(self.at("none.toml"), policy("")).unwrap();
         assert_eq!(replay("none.toml").status.code(), Some(1));
     }
 

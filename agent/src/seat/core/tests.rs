@@ -29,25 +29,7 @@ const SCANNER: DeviceId = 4;
 const SCREEN: Size = Size { width: 100, height: 60 };
 const BANNER: u32 = 10;
 
-const POLICY: &str = r##"format = 1
-serial = 1
-issuer = "x"
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-idle_lock = "10m"
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
-"##;
+const POLICY: &str = include_str!("../../../../policy/tests/fixtures/two-domains.toml");
 
 fn settings() -> Settings {
     let policy = Policy::parse("policy.toml", POLICY).unwrap();

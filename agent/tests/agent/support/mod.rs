@@ -19,26 +19,7 @@ pub(crate) use crate::artefacts::program;
 /// Longest any test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-const POLICY: &str = r##"
-format = 1
-serial = 7
-issuer = "Information Security Office"
-[[domain]]
-name = "clinical"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-priority = "high"
-[[domain]]
-name = "internet"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
-"##;
+const TWO_DOMAINS: &str = include_str!("../../../../policy/tests/fixtures/two-domains.toml");
 
 pub const MACHINE: &str = r#"
 format = 1
@@ -65,7 +46,9 @@ impl Ward {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let ward = Self { dir };
         fs::write(ward.at("machine.toml"), machine).unwrap();
-        fs::write(ward.at("policy.toml"), POLICY).unwrap();
+        let policy =
+            TWO_DOMAINS.replace("\"passthrough\"", "\"none\"").replace("serial = 1", "serial = 7");
+        fs::write(ward.at("policy.toml"), policy).unwrap();
         let own = std::env::current_exe().unwrap();
         let script = format!(
             "#!/bin/sh\n[ \"$1\" = --version ] && echo bulkhead-vmm stand-in && exit\nSTAND_IN_WARD='{}' STAND_IN_ARGS=\"$*\" exec '{}' the_stand_in_vmm --exact --ignored --nocapture --test-threads=1\n",

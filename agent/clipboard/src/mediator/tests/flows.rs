@@ -52,7 +52,7 @@ fn a_denial_says_what_was_blocked_by_which_rule_and_whom_to_ask() {
     world.chord(Chord::Paste, B);
     assert_eq!(
         world.last_words(),
-        "Not pasted: 14 characters from CLINICAL to INTERNET.\nThe policy: rule `a-b` denies text/plain of up to 1000000 bytes from CLINICAL to INTERNET.\nQuestions: Security Office"
+        "Not pasted: 14 characters from CLINICAL to INTERNET.\nThe policy: rule `a-b` denies text/plain of up to 1000000 bytes from CLINICAL to INTERNET.\nQuestions: Information Security Office"
     );
     assert_eq!(world.noted.last().unwrap().verdict, Some("deny"));
     assert!(world.gets(B).is_empty() && world.to_record.is_empty());

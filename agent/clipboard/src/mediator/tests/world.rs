@@ -18,28 +18,9 @@ pub(super) const CAPABLE: u32 =
     1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
 
 pub(super) fn policy(rules: &str) -> Arc<Policy> {
-    let text = format!(
-        r##"
-format = 1
-serial = 1
-issuer = "Security Office"
-[[domain]]
-name = "a"
-label = "CLINICAL"
-colour = "#1b7f3b"
-hotkey = "Ctrl+Alt+1"
-network = "none"
-persistence = "keep"
-priority = "high"
-[[domain]]
-name = "b"
-label = "INTERNET"
-colour = "#b3261e"
-hotkey = "Ctrl+Alt+2"
-network = "none"
-persistence = "discard"
-{rules}"##
-    );
+    const DOMAINS: &str = include_str!("../../../../../policy/tests/fixtures/two-domains.toml");
+    let domains = DOMAINS.replace("\"clinical\"", "\"a\"").replace("\"internet\"", "\"b\"");
+    let text = domains + rules;
     Arc::new(Policy::parse("test", &text).unwrap())
 }
 
