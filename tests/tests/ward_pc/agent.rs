@@ -52,7 +52,7 @@ fn a_host_with_a_network_of_its_own_is_refused_by_name(ward: &Ward) -> Outcome {
     result
 }
 
-#[ward_test(shows = ["C-1", "C-2", "I-5", "K-1.2.3", "K-1.3.9", "K-3.2.1"])]
+#[ward_test(shows = ["C-1", "C-2", "I-5", "K-1.2.3", "K-1.3.9", "K-3.2.1"], also_with_39_bit_addresses)]
 fn two_domains_reach_their_own_network_and_nothing_else(ward: &Ward) -> Outcome {
     let agent = Agent::start(&ward.pc, &machine_file(CLINICAL_NIC, INTERNET_NIC))?;
     let sides = isolation::sides(ward, &agent)?;

@@ -47,7 +47,7 @@ fn every_vcpu_of_an_smp_guest_comes_up(ward: &Ward) -> Outcome {
     guest.power_off()
 }
 
-#[ward_test]
+#[ward_test(also_with_39_bit_addresses)]
 fn a_guest_of_5_gib_uses_the_memory_on_both_sides_of_the_hole(ward: &Ward) -> Outcome {
     let guest = Guest::start(&ward.pc, "big", &["--memory", "5G"])?;
     let memory = guest.probe.ask(json!({"op": "memory"}))?;
@@ -82,6 +82,18 @@ fn a_running_vmm_is_nobody_nowhere_and_may_do_nothing(ward: &Ward) -> Outcome {
     }
     let root = ward.pc.sh(&format!("ls -A {proc}/root/"))?;
     ensure!(root.trim().is_empty(), "its root directory holds {root}");
+    // What its mount namespace has at the root, wherever a process in it thinks its own root is: nothing of the PC's. A root that was only changed
+    // with chroot(2) would leave the PC's file system there.
+    let in_namespace = |pid: &str| {
+        let argv = ["/bin/busybox", "nsenter", "-t", pid, "-m", "/bin/busybox", "true"];
+        ward.pc.exec(&argv, MINUTE)
+    };
+    ensure!(in_namespace("1")?.status == Some(0), "nsenter itself does not work");
+    let entered = in_namespace(&guest.pid.to_string())?;
+    ensure!(
+        entered.status != Some(0) && entered.stderr.contains("No such file"),
+        "the PC's file system is still in its mount namespace: {entered:?}"
+    );
     for kind in ["net", "mnt", "ipc", "uts", "cgroup"] {
         let of = |who: &str| ward.pc.sh(&format!("readlink {who}/ns/{kind}"));
         ensure!(of(&proc)? != of("/proc/1")?, "it is in the host's {kind} namespace");
@@ -288,7 +300,7 @@ fn ten_reboots_leak_neither_file_descriptors_nor_memory(ward: &Ward) -> Outcome 
     guest.power_off()
 }
 
-#[ward_test(shows = ["C-2"])]
+#[ward_test(shows = ["C-2"], also_with_39_bit_addresses)]
 fn a_passed_through_nic_uses_msi_x_and_survives_a_reset_of_its_guest(ward: &Ward) -> Outcome {
     ward.pc.bind_vfio(CLINICAL_NIC)?;
     let result = (|| {
