@@ -94,6 +94,7 @@ const MAIN: &[(c_long, &str)] = &[
     (libc::SYS_shutdown, "clients"),
     (libc::SYS_getsockopt, "clients"),
     (libc::SYS_getrandom, "the entropy device"),
+    (libc::SYS_timerfd_settime, "a USB device that does not answer"),
     (libc::SYS_nanosleep, "waiting for a full serial port"),
     (libc::SYS_clock_nanosleep, "waiting for a full serial port and for a device's reset"),
     (libc::SYS_statx, "end of a memory map"),

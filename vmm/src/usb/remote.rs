@@ -17,6 +17,10 @@ use xhci::{
 /// Packets of one interrupt endpoint that wait for the guest to ask. Beyond this the oldest is dropped: what a device said last is
 /// what holds, such as that a key is up.
 const EARLY_MAX: usize = 16;
+/// Most bytes of a packet of an interrupt endpoint: three transactions of 1024 bytes a service interval (USB 2.0 section 5.7.3, USB 3.2
+/// section 8.12.4.2). The protocol's packets have room for 64 KiB; with fifteen endpoints and eight peers [`EARLY_MAX`] of those are
+/// 120 MiB.
+const INTERRUPT_MAX: usize = 3 * 1024;
 /// Stops that a peer has not acknowledged; one that never does is not waited for.
 const STOPS_MAX: usize = 64;
 
@@ -51,6 +55,11 @@ pub(super) enum Broken {
     /// Two devices.
     #[error("it connects a second device")]
     SecondDevice,
+    /// Longer than any device can send.
+    #[error(
+        "it sends {0} bytes as one packet of an interrupt endpoint, and USB has no more than {INTERRUPT_MAX}"
+    )]
+    LongInterrupt(usize),
 }
 
 /// A transfer that was asked of the device.
@@ -60,6 +69,10 @@ struct Asked {
     /// Most bytes wanted from the device, or how many go to it.
     bytes: usize,
     from_device: bool,
+    /// It can be ended half-way.
+    divisible: bool,
+    /// The guest stops its endpoint, and has to know what was moved.
+    stopping: bool,
 }
 
 /// An interrupt endpoint that sends.
@@ -148,11 +161,16 @@ impl Remote {
             Payload::In(most) => (usize::try_from(*most).unwrap_or(MAX_DATA), true),
             Payload::Out(data) => (data.len(), false),
         };
+        let divisible = !matches!(request, Request::Control { .. });
         let body = match request {
             Request::Control { setup, payload } => match setup.standard() {
-                Standard::SetConfiguration(configuration) => Body::SetConfiguration(configuration),
+                Standard::SetConfiguration(configuration) => {
+                    self.forget_early();
+                    Body::SetConfiguration(configuration)
+                }
                 Standard::GetConfiguration => Body::GetConfiguration,
                 Standard::SetInterface { interface, alternate } => {
+                    self.forget_early();
                     Body::SetAltSetting { interface, alternate }
                 }
                 Standard::GetInterface { interface } => Body::GetAltSetting { interface },
@@ -195,7 +213,8 @@ impl Remote {
             }
         };
         let wire = self.next_id();
-        self.asked.insert(wire, Asked { transfer: id, bytes, from_device });
+        let asked = Asked { transfer: id, bytes, from_device, divisible, stopping: false };
+        self.asked.insert(wire, asked);
         vec![Effect::Send(Packet { id: wire, body })]
     }
 
@@ -225,6 +244,29 @@ impl Remote {
         vec![Effect::Send(Packet { id, body: Body::StartInterruptReceiving { endpoint: address } })]
     }
 
+    /// The guest stops the endpoint of a transfer: it ends soon, with what it has moved.
+    pub(super) fn stop(&mut self, id: TransferId) -> Vec<Effect> {
+        for receiving in self.receiving.values_mut() {
+            if let Some(waiting) = receiving.waiting.take_if(|waiting| waiting.id == id) {
+                return vec![received(id, waiting.bytes, Status::Stopped, waiting.got)];
+            }
+        }
+        let asked = self.asked.iter_mut().find(|(_, asked)| asked.transfer == id);
+        let Some((wire, asked)) = asked else { return Vec::new() };
+        asked.stopping = true;
+        if !asked.divisible {
+            return Vec::new();
+        }
+        vec![Effect::Send(Packet { id: *wire, body: Body::CancelDataPacket })]
+    }
+
+    /// What an endpoint said before the device is set up anew is of no use after.
+    fn forget_early(&mut self) {
+        for receiving in self.receiving.values_mut() {
+            receiving.early.clear();
+        }
+    }
+
     /// The guest no longer wants a transfer.
     pub(super) fn cancel(&mut self, id: TransferId) -> Vec<Effect> {
         for receiving in self.receiving.values_mut() {
@@ -236,20 +278,21 @@ impl Remote {
         vec![Effect::Send(Packet { id: wire, body: Body::CancelDataPacket })]
     }
 
-    /// The guest stopped or removed an endpoint.
+    /// The guest stopped or removed an endpoint. What the device has said by then is not lost: it is what the next transfer gets, if
+    /// there is one.
     pub(super) fn stopped(&mut self, endpoint: EndpointAddress) -> Vec<Effect> {
         let endpoint = endpoint.byte();
-        match self.receiving.remove(&endpoint) {
-            Some(Receiving { started: true, .. }) => {
-                let id = self.next_id();
-                if self.stops.len() >= STOPS_MAX {
-                    self.stops.pop_first();
-                }
-                self.stops.insert(id);
-                vec![Effect::Send(Packet { id, body: Body::StopInterruptReceiving { endpoint } })]
-            }
-            _ => Vec::new(),
+        let Some(receiving) = self.receiving.get_mut(&endpoint) else { return Vec::new() };
+        receiving.waiting = None;
+        if !std::mem::take(&mut receiving.started) {
+            return Vec::new();
         }
+        let id = self.next_id();
+        if self.stops.len() >= STOPS_MAX {
+            self.stops.pop_first();
+        }
+        self.stops.insert(id);
+        vec![Effect::Send(Packet { id, body: Body::StopInterruptReceiving { endpoint } })]
     }
 
     /// The guest resets the device.
@@ -257,6 +300,7 @@ impl Remote {
         if !self.there {
             return Vec::new();
         }
+        self.forget_early();
         vec![Effect::Send(Packet { id: 0, body: Body::Reset })]
     }
 
@@ -297,6 +341,8 @@ impl Remote {
             Body::Interrupt(Interrupt { endpoint, status, length, data }) => {
                 if endpoint & 0x80 == 0 {
                     self.answer(id, status, length.into(), data)
+                } else if data.len() > INTERRUPT_MAX {
+                    return Err(Broken::LongInterrupt(data.len()));
                 } else {
                     self.interrupt(endpoint, status, data)
                 }
@@ -320,12 +366,16 @@ impl Remote {
     fn answer(&mut self, id: u64, how: RemoteStatus, length: u32, data: Vec<u8>) -> Vec<Effect> {
         // Of a transfer that was cancelled, or never was.
         let Some(asked) = self.asked.remove(&id) else { return Vec::new() };
+        let status = match how {
+            RemoteStatus::Cancelled if asked.stopping => Status::Stopped,
+            how => status(how),
+        };
         if asked.from_device {
-            return vec![received(asked.transfer, asked.bytes, status(how), data)];
+            return vec![received(asked.transfer, asked.bytes, status, data)];
         }
         let most = u32::try_from(asked.bytes).unwrap_or(u32::MAX);
         // A request without data, such as SET_CONFIGURATION, moves none.
-        vec![Effect::Complete(asked.transfer, status(how), Answer::Out(length.min(most)))]
+        vec![Effect::Complete(asked.transfer, status, Answer::Out(length.min(most)))]
     }
 
     fn interrupt(&mut self, endpoint: u8, how: RemoteStatus, data: Vec<u8>) -> Vec<Effect> {
@@ -336,6 +386,9 @@ impl Remote {
                 receiving.waiting = None;
             }
             return done.into_iter().collect();
+        }
+        if !receiving.started && how != RemoteStatus::Success {
+            return Vec::new(); // that it ended is no news
         }
         if receiving.early.len() >= EARLY_MAX {
             receiving.early.pop_front();

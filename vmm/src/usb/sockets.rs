@@ -18,9 +18,10 @@ use super::wires::{Wires, Wish};
 const BUDGET: usize = 256 * 1024;
 /// Bytes read at a time.
 const BATCH: usize = 64 * 1024;
-/// Most bytes that wait for a peer: a transfer of every endpoint there can be, twice. A guest that takes back and tries again, with a
-/// peer that does not read, loses its device.
-const OUTPUT_MAX: usize = 8 << 20;
+/// Most bytes that wait for a peer: a transfer of every endpoint towards it there can be. A guest that takes back and tries again, with
+/// a peer that does not read, loses its device. With what the controller and [`Remote`] hold, a guest and eight peers that do their worst
+/// make the VMM hold less than 64 MiB.
+const OUTPUT_MAX: usize = 2 << 20;
 /// Complaints about peers in this VMM's life: a peer must not fill the log.
 const COMPLAINTS_MAX: u8 = 16;
 
@@ -223,7 +224,7 @@ impl Sockets {
             let index = match &wish {
                 Wish::Submit(transfer) => self.with_port(transfer.port),
                 Wish::Reset(port) | Wish::Stopped(port, _) => self.with_port(*port),
-                Wish::Cancel(_) => None,
+                Wish::Stop(_) | Wish::Cancel(_) => None,
             };
             match (wish, index) {
                 (Wish::Submit(transfer), Some(index)) => {
@@ -232,6 +233,12 @@ impl Sockets {
                 }
                 // The controller forgot it with its device.
                 (Wish::Submit(_), None) => {}
+                (Wish::Stop(id), _) => {
+                    for index in 0..self.all.len() {
+                        let effects = self.peer(index).map(|peer| peer.remote.stop(id));
+                        self.effects(index, effects.unwrap_or_default(), ops);
+                    }
+                }
                 (Wish::Cancel(id), _) => {
                     for index in 0..self.all.len() {
                         let effects = self.peer(index).map(|peer| peer.remote.cancel(id));

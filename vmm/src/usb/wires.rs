@@ -15,6 +15,7 @@ const WISHES_MAX: usize = 4096;
 #[derive(Debug)]
 pub(super) enum Wish {
     Submit(Transfer),
+    Stop(TransferId),
     Cancel(TransferId),
     Reset(PortId),
     Stopped(PortId, EndpointAddress),
@@ -58,7 +59,7 @@ impl Wires {
         queue.wishes.retain(|wish| match wish {
             Wish::Submit(transfer) => transfer.port != gone,
             Wish::Reset(port) | Wish::Stopped(port, _) => *port != gone,
-            Wish::Cancel(_) => true,
+            Wish::Stop(_) | Wish::Cancel(_) => true,
         });
     }
 
@@ -73,6 +74,10 @@ impl Wires {
 impl Backend for Wires {
     fn submit(&mut self, transfer: Transfer) {
         self.push(Wish::Submit(transfer));
+    }
+
+    fn stop(&mut self, id: TransferId) {
+        self.push(Wish::Stop(id));
     }
 
     fn cancel(&mut self, id: TransferId) {
@@ -111,7 +116,7 @@ mod tests {
         let ports = left.iter().map(|wish| match wish {
             Wish::Submit(transfer) => transfer.port,
             Wish::Reset(port) | Wish::Stopped(port, _) => *port,
-            Wish::Cancel(_) => gone,
+            Wish::Stop(_) | Wish::Cancel(_) => gone,
         });
         assert_eq!((ports.collect::<Vec<_>>(), lost), (vec![other; 3], false));
     }

@@ -119,9 +119,13 @@ impl Session {
     /// It cannot be: before the other's hello, or longer than its capabilities allow.
     pub fn send(&mut self, packet: &Packet) -> Result<(), Error> {
         let caps = self.agreed.ok_or_else(|| Error::CannotSend(wire::kind_of(&packet.body)))?;
-        if self.sent > 0 && self.sent >= self.output.len() / 2 {
+        if self.sent > 0 && (self.sent >= self.output.len() / 2 || self.sent >= PACKET_MAX) {
             self.output.drain(..self.sent);
             self.sent = 0;
+        }
+        if self.output.len() > PACKET_MAX {
+            // Far behind: no more room than it takes.
+            self.output.reserve_exact(PACKET_MAX);
         }
         let before = self.output.len();
         wire::encode(packet, self.role, caps, &mut self.output)

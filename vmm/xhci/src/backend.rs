@@ -223,6 +223,8 @@ pub enum Status {
     Babble,
     /// It did not answer, or not properly; also if somebody other than the guest cancelled it.
     Error,
+    /// Ended by [`Backend::stop`], after what it moved.
+    Stopped,
 }
 
 /// What a transfer moved.
@@ -241,8 +243,14 @@ pub trait Backend: Send {
     /// unless it is cancelled or its device detached first; then a completion is welcome but ignored.
     fn submit(&mut self, transfer: Transfer);
 
-    /// The guest no longer wants this transfer; the controller has forgotten it. What the device had
-    /// sent by then is lost, as it would be with real hardware that stopped between two packets.
+    /// The guest stops the endpoint of this transfer, and has to know how much of it was moved: bytes
+    /// that went to the device are not to go again, and what came from it is not to be lost. End the
+    /// transfer soon, with one [`Controller::complete`](crate::Controller::complete): with
+    /// [`Status::Stopped`] if this is why it ended. A control transfer, of which there is no half, is to
+    /// be left to its own end. The controller waits [`STOP_WAIT`](crate::spec::STOP_WAIT), and no longer.
+    fn stop(&mut self, id: TransferId);
+
+    /// The guest no longer wants this transfer, whatever it moved; the controller has forgotten it.
     fn cancel(&mut self, id: TransferId);
 
     /// The guest resets the device at `port`. The guest sees the reset end at once; what is submitted

@@ -1,5 +1,5 @@
-//! Commands (4.6). Each is carried out at once and answered with one Command Completion Event; none
-//! waits for a device.
+//! Commands (4.6). Each is carried out at once and answered with one Command Completion Event; only Stop
+//! Endpoint may have to wait for a device (module `stopping`).
 
 use crate::backend::{Backend, PortId};
 use crate::context::{EndpointContext, EndpointType, InputContext, SlotContext};
@@ -41,7 +41,11 @@ impl<B: Backend> Controller<B> {
             trb_type::CONFIGURE_ENDPOINT => self.configure_endpoint(&trb),
             trb_type::EVALUATE_CONTEXT => self.evaluate_context(&trb),
             trb_type::RESET_ENDPOINT => self.reset_endpoint(&trb),
-            trb_type::STOP_ENDPOINT => self.stop_endpoint(&trb),
+            trb_type::STOP_ENDPOINT => match self.stop_endpoint(&trb) {
+                Some(Code::Success) => Ok(()),
+                Some(code) => Err(code),
+                None => return Ok(true), // answered later
+            },
             trb_type::SET_TR_DEQUEUE => self.set_dequeue(&trb),
             trb_type::RESET_DEVICE => self.reset_device(slot),
             trb_type::NO_OP_COMMAND => {
@@ -208,15 +212,6 @@ impl<B: Backend> Controller<B> {
     fn reset_endpoint(&mut self, trb: &Trb) -> Outcome {
         let preserve = trb.has(trb_bit::PRESERVE);
         self.with_endpoint(trb, |endpoint, around| endpoint.reset(preserve, around))
-    }
-
-    /// 4.6.9
-    fn stop_endpoint(&mut self, trb: &Trb) -> Outcome {
-        let outcome = self.with_endpoint(trb, |endpoint, around| endpoint.stop(around));
-        if let Some(Some(slot)) = Self::place(&mut self.slots, trb.slot()) {
-            slot.ready &= !(1 << trb.endpoint());
-        }
-        outcome
     }
 
     /// 4.6.10

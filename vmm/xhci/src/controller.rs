@@ -11,6 +11,7 @@ use crate::registers::{Registers, offset};
 use crate::ring::{Position, RingError};
 use crate::slot::Slot;
 use crate::spec::{PORTS_MAX, SLOTS, base, crcr, usbcmd, usbsts};
+use crate::stopping::{Stopping, Waits};
 use crate::trb::{Event, Pipe};
 
 /// Bytes of a port's register set.
@@ -96,6 +97,8 @@ pub struct Controller<B> {
     commands_running: bool,
     /// Doorbell 0 rang since the command ring was last seen empty.
     commands_ready: bool,
+    /// The command that waits for a device.
+    pub(crate) stopping: Option<Stopping>,
     /// The guest stopped the command ring and is to be told.
     commands_stopped: bool,
     /// The slot whose turn it was last.
@@ -122,6 +125,7 @@ impl<B: Backend> Controller<B> {
             commands_running: false,
             commands_ready: false,
             commands_stopped: false,
+            stopping: None,
             turn: 0,
             next_id: 0,
             started: Instant::now(),
@@ -211,6 +215,7 @@ impl<B: Backend> Controller<B> {
         self.registers.reset();
         self.events = Events::new();
         self.commands = Position::default();
+        self.stopping = None;
         (self.commands_running, self.commands_ready, self.commands_stopped) = (false, false, false);
     }
 
@@ -322,6 +327,7 @@ impl<B: Backend> Controller<B> {
             if value & (crcr::STOP | crcr::ABORT) != 0 {
                 self.commands_running = false;
                 self.commands_stopped = true;
+                self.hurry();
             }
             return self.commands_stopped;
         }
@@ -387,6 +393,11 @@ impl<B: Backend> Controller<B> {
     }
 
     fn next_command(&mut self) -> Result<bool, Fault> {
+        match self.go_on_stopping()? {
+            Waits::No => {}
+            Waits::Still => return Ok(false),
+            Waits::Over => return Ok(true),
+        }
         if std::mem::take(&mut self.commands_stopped) {
             let at = self.commands.address;
             self.events.post(Event::command(at, crate::spec::Code::CommandRingStopped, 0));

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use pci::config::{ConfigSpace, Identity};
 use pci::host::MsiController;
 use pci::{BarIndex, BarKind, Function, Msix, Window, msix};
@@ -44,6 +45,9 @@ pub enum Error {
     /// An eventfd could not be made.
     #[error("could not create an eventfd")]
     EventFd(#[source] std::io::Error),
+    /// A timer could not be made.
+    #[error("could not create a timer")]
+    Timer(#[source] std::io::Error),
 }
 
 /// MSI-X as the controller sees it.
@@ -91,7 +95,10 @@ impl<B: Backend> XhciPci<B> {
         let msix = Arc::new(Mutex::new(msix));
         let line = Box::new(Line(Arc::clone(&msix)));
         let kick = EventFd::new(EFD_NONBLOCK).map_err(Error::EventFd)?;
-        let handle = Handle::new(Controller::new(ports, memory, backend, line), kick);
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)
+            .map_err(|error| Error::Timer(error.into()))?;
+        let handle = Handle::new(Controller::new(ports, memory, backend, line), kick, timer);
         let worker = Arc::new(Mutex::new(XhciWorker(handle.clone())));
         let function = Self { config, msix_capability, msix, handle: handle.clone() };
         Ok((Arc::new(Mutex::new(function)), worker, handle))

@@ -35,6 +35,7 @@ impl Stream<'_> {
             0 => Status::Stall,
             1 => Status::Babble,
             2 => Status::Error,
+            3 => Status::Stopped,
             _ => Status::Success,
         }
     }
@@ -70,6 +71,7 @@ pub fn fuzz_controller(data: &[u8]) {
         }
         let backend = driver.controller.backend_mut();
         backend.cancelled.clear();
+        backend.stopping.clear();
         backend.resets.clear();
         backend.stopped.clear();
         for transfer in &backend.transfers {

@@ -31,7 +31,8 @@
 //! Other controllers of this kind hung with drives that keep many transfers going. One put an interrupt
 //! off for the moderation interval and had no timer to make good for it, so the last event before a
 //! pause was never announced: here no interrupt is put off (module `events`). Another waited for the
-//! device's answer before it completed Stop Endpoint: here a stopped transfer is forgotten at once.
+//! device's answer before it completed Stop Endpoint: here for a second at most (module `stopping`), as
+//! only the answer says what was moved, and what is not known to have been moved would be moved twice.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_truncation,
@@ -55,6 +56,7 @@ mod slot;
 pub mod spec;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod stick;
+mod stopping;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod testing;
 #[cfg(test)]

@@ -59,6 +59,10 @@ pub const SKIP_TRBS: u32 = 1024;
 /// TRBs passed over before a transfer descriptor without an end is taken for a loop.
 pub const TD_TRBS: u32 = 1 << 16;
 
+/// How long a Stop Endpoint command waits until the backend says what the endpoint's transfer has moved.
+/// A device that takes longer has failed. Linux gives a command five seconds.
+pub const STOP_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// USBCMD (5.4.1).
 pub mod usbcmd {
     /// Run/Stop.

@@ -289,6 +289,13 @@ impl Backend for Stick {
         self.pump();
     }
 
+    fn stop(&mut self, id: TransferId) {
+        if self.waiting.iter().any(|transfer| transfer.id == id) {
+            self.waiting.retain(|transfer| transfer.id != id);
+            self.answers.push((id, Status::Stopped, Moved::In(Vec::new())));
+        }
+    }
+
     fn cancel(&mut self, id: TransferId) {
         self.cancelled += 1;
         self.waiting.retain(|transfer| transfer.id != id);

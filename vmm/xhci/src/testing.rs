@@ -42,6 +42,8 @@ const STEPS_MAX: usize = 1 << 16;
 pub struct Recorder {
     /// Submitted and neither completed nor cancelled.
     pub transfers: Vec<Transfer>,
+    /// To be ended soon.
+    pub stopping: Vec<TransferId>,
     /// Cancelled.
     pub cancelled: Vec<TransferId>,
     /// Ports that were reset.
@@ -53,6 +55,10 @@ pub struct Recorder {
 impl Backend for Recorder {
     fn submit(&mut self, transfer: Transfer) {
         self.transfers.push(transfer);
+    }
+
+    fn stop(&mut self, id: TransferId) {
+        self.stopping.push(id);
     }
 
     fn cancel(&mut self, id: TransferId) {
@@ -437,6 +443,11 @@ impl Driver {
     pub fn enqueue(&self, slot: u8, index: u8) -> u64 {
         let ring = self.rings.get(&(slot, index)).expect("a ring");
         (ring.base + ring.index * 16) | u64::from(ring.cycle)
+    }
+
+    /// Where a ring begins.
+    pub fn ring_base(&self, slot: u8, index: u8) -> u64 {
+        self.rings.get(&(slot, index)).expect("a ring").base
     }
 
     /// State and dequeue pointer in an endpoint's context.

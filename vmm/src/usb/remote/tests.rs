@@ -129,14 +129,17 @@ fn interrupt_data_are_polled_for_from_the_first_transfer_until_the_endpoint_stop
     let [Effect::Send(Packet { id: stop, body })] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(*body, Body::StopInterruptReceiving { endpoint: 0x81 });
     assert_eq!(remote.stopped(EndpointAddress::new(0x81)), []);
-    assert_eq!(remote.arrived(interrupt_packet(0x81, &[9])), Ok(vec![]), "too late");
+    assert_eq!(remote.arrived(interrupt_packet(0x81, &[9])), Ok(vec![]), "on its way");
+    assert_eq!(remote.submit(wants_interrupt(4, 8)), [complete(4, Status::Success, &[9])], "kept");
 
     // How the stop went comes when the guest has started the endpoint again, and is nothing to that.
-    remote.submit(wants_interrupt(4, 8));
+    let effects = remote.submit(wants_interrupt(5, 8));
+    let body = Body::StartInterruptReceiving { endpoint: 0x81 };
+    assert!(matches!(&effects[..], [Effect::Send(packet)] if packet.body == body));
     let body = Body::InterruptReceivingStatus { status: RemoteStatus::Cancelled, endpoint: 0x81 };
     assert_eq!(remote.arrived(Packet { id: *stop, body }), Ok(vec![]));
     let data = remote.arrived(interrupt_packet(0x81, &[1]));
-    assert_eq!(data, Ok(vec![complete(4, Status::Success, &[1])]));
+    assert_eq!(data, Ok(vec![complete(5, Status::Success, &[1])]));
 }
 
 #[test]
@@ -213,6 +216,97 @@ fn a_cancelled_transfer_is_cancelled_over_there_and_its_answer_dropped() {
     assert_eq!(remote.cancel(TransferId::from_number(6)), []);
     assert_eq!(remote.arrived(interrupt_packet(0x81, &[1])), Ok(vec![]), "kept for the next");
     assert_eq!(remote.submit(wants_interrupt(7, 8)), [complete(7, Status::Success, &[1])]);
+}
+
+fn bulk(endpoint: u8, status: RemoteStatus, length: u32, data: &[u8]) -> Body {
+    Body::Bulk(Bulk { endpoint, status, length, stream: 0, data: data.to_vec() })
+}
+
+#[test]
+fn a_stopped_transfer_comes_back_with_what_was_moved() {
+    let cancelled = RemoteStatus::Cancelled;
+    let mut remote = there();
+    remote.submit(transfer(5, 0x81, Request::Bulk(Payload::In(4))));
+    assert_eq!(remote.stop(TransferId::from_number(5)), [send(1, Body::CancelDataPacket)]);
+    let answer = Packet { id: 1, body: bulk(0x81, cancelled, 2, &[1, 2]) };
+    assert_eq!(remote.arrived(answer), Ok(vec![complete(5, Status::Stopped, &[1, 2])]));
+
+    remote.submit(transfer(6, 0x02, Request::Bulk(Payload::Out(vec![1; 8]))));
+    assert_eq!(remote.stop(TransferId::from_number(6)), [send(2, Body::CancelDataPacket)]);
+    let answer = remote.arrived(Packet { id: 2, body: bulk(2, cancelled, 5, &[]) });
+    let id = TransferId::from_number(6);
+    assert_eq!(answer, Ok(vec![Effect::Complete(id, Status::Stopped, Answer::Out(5))]));
+
+    // Of a control transfer there is no half: it is left to its end.
+    remote.submit(transfer(7, 0, control(0x80, 8, 0, Payload::In(1))));
+    assert_eq!(remote.stop(TransferId::from_number(7)), []);
+    let body = Body::ConfigurationStatus { status: RemoteStatus::Success, configuration: 2 };
+    let answer = remote.arrived(Packet { id: 3, body });
+    assert_eq!(answer, Ok(vec![complete(7, Status::Success, &[2])]));
+
+    // What nobody stopped and was cancelled all the same has failed.
+    remote.submit(transfer(8, 0x81, Request::Bulk(Payload::In(4))));
+    let answer = remote.arrived(Packet { id: 4, body: bulk(0x81, cancelled, 0, &[]) });
+    assert_eq!(answer, Ok(vec![complete(8, Status::Error, &[])]));
+
+    // Two packets of a longer report are there.
+    remote.submit(wants_interrupt(9, 20));
+    remote.arrived(interrupt_packet(0x81, &[1; 8])).unwrap();
+    let stopped = remote.stop(TransferId::from_number(9));
+    assert_eq!(stopped, [complete(9, Status::Stopped, &[1; 8])]);
+    assert_eq!(remote.stop(TransferId::from_number(9)), []);
+}
+
+#[test]
+fn what_a_device_said_before_its_endpoint_was_stopped_is_not_lost_but_ends_with_its_setting() {
+    let stopped = || {
+        let mut remote = there();
+        remote.submit(wants_interrupt(1, 8));
+        remote.arrived(interrupt_packet(0x81, &[1])).unwrap();
+        remote.arrived(interrupt_packet(0x81, &[2])).unwrap();
+        remote.stopped(EndpointAddress::new(0x81));
+        remote
+    };
+    let mut remote = stopped();
+    assert_eq!(remote.submit(wants_interrupt(2, 8)), [complete(2, Status::Success, &[2])]);
+    let anew: [fn(&mut Remote); 3] = [
+        |remote| drop(remote.reset()),
+        |remote| {
+            remote.submit(transfer(2, 0, control(0x00, 9, 2, Payload::Out(Vec::new()))));
+        },
+        |remote| {
+            remote.submit(transfer(2, 0, control(0x01, 11, 1, Payload::Out(Vec::new()))));
+        },
+    ];
+    for set_up in anew {
+        let mut remote = stopped();
+        set_up(&mut remote);
+        let effects = remote.submit(wants_interrupt(3, 8));
+        assert!(matches!(&effects[..], [Effect::Send(_)]), "{effects:?}");
+    }
+}
+
+/// With packets of 64 KiB on fifteen endpoints it was 15 MiB, and 120 MiB with eight peers.
+#[test]
+fn a_hostile_peer_and_its_guest_can_have_no_more_than_a_megabyte_of_interrupt_data_held() {
+    let mut remote = there();
+    for endpoint in 0x81..=0x8f {
+        let payload = Payload::In(1);
+        let packet = 1024;
+        let request = Request::Interrupt { payload, interval: 1000, packet };
+        remote.submit(transfer(u64::from(endpoint), endpoint, request));
+        for _ in 0..2 * EARLY_MAX {
+            let longest = interrupt_packet(endpoint, &vec![1; INTERRUPT_MAX]);
+            remote.arrived(longest).unwrap();
+        }
+    }
+    let held = |remote: &Remote| -> usize {
+        let early = remote.receiving.values().flat_map(|receiving| &receiving.early);
+        early.map(|(_, data)| data.capacity()).sum()
+    };
+    assert!(held(&remote) <= 1 << 20, "{} bytes", held(&remote));
+    let longer = remote.arrived(interrupt_packet(0x81, &vec![1; INTERRUPT_MAX + 1]));
+    assert_eq!(longer, Err(Broken::LongInterrupt(INTERRUPT_MAX + 1)));
 }
 
 #[test]

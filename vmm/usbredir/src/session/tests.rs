@@ -278,6 +278,24 @@ fn filters_are_skipped() {
 }
 
 #[test]
+fn what_waits_for_a_slow_peer_takes_little_more_room_than_it_has_bytes() {
+    let (mut host, _) = introduced();
+    let length = u32::try_from(MAX_DATA).unwrap();
+    let mut bulk = || {
+        let data = vec![0; MAX_DATA];
+        let bulk = Bulk { endpoint: 0x81, status: Status::Success, length, stream: 0, data };
+        host.send(&Packet { id: 0, body: Body::Bulk(bulk) }).unwrap();
+        // It reads, but never enough.
+        host.sent(MAX_DATA / 2);
+        (host.output().len(), host.output.capacity())
+    };
+    for _ in 0..64 {
+        let (bytes, room) = bulk();
+        assert!(room <= bytes + 3 * PACKET_MAX, "{room} bytes of room for {bytes}");
+    }
+}
+
+#[test]
 fn what_an_end_may_not_say_is_not_sent() {
     let (mut host, _) = introduced();
     let before = host.output().len();

@@ -74,6 +74,8 @@ pub(crate) struct Endpoint {
     in_flight: Option<InFlight>,
     /// A short packet ended the transfer descriptor early, and what is left of it is passed over.
     skipping: Option<Skip>,
+    /// The guest stops it, and what its transfer has moved is not known yet.
+    stopping: bool,
 }
 
 /// Passing over the rest of a transfer descriptor.
@@ -97,6 +99,7 @@ impl Endpoint {
             moved: 0,
             in_flight: None,
             skipping: None,
+            stopping: false,
         }
     }
 
@@ -137,7 +140,11 @@ impl Endpoint {
             _ => (0, Vec::new()),
         };
         let status = match status {
-            Status::Success if moved > asked => Status::Babble,
+            Status::Success | Status::Stopped if moved > asked => Status::Babble,
+            // All of it was moved before it could be stopped; a control transfer that moves nothing may
+            // have been done or not.
+            Status::Stopped if moved == asked && asked > 0 => Status::Success,
+            Status::Stopped if !self.stopping => Status::Error,
             status => status,
         };
         data.truncate(asked as usize);
@@ -154,6 +161,7 @@ impl Endpoint {
 
     /// Takes the endpoint's transfer from the backend, without a word to the guest.
     pub(crate) fn abandon(&mut self, port: Option<PortId>, backend: &mut dyn Backend) {
+        self.stopping = false;
         if let Some(InFlight { id, ended: None, .. }) = self.in_flight.take() {
             backend.cancel(id);
         }
@@ -164,7 +172,7 @@ impl Endpoint {
 
     /// Does a bounded amount of work; returns whether there is more.
     pub(crate) fn step(&mut self, around: &mut Surroundings<'_>) -> Result<bool, Outside> {
-        if self.state != State::Running {
+        if self.state != State::Running || self.stopping {
             return Ok(false);
         }
         if let Some(in_flight) = &mut self.in_flight {
@@ -231,21 +239,57 @@ impl Endpoint {
         Ok(false)
     }
 
-    /// Stop Endpoint (4.6.9). The transfer is taken from the backend without waiting for it: a device
-    /// that never answers cannot keep the command ring.
-    pub(crate) fn stop(&mut self, around: &mut Surroundings<'_>) -> Result<Code, Outside> {
+    /// Stop Endpoint (4.6.9): the command's code, or none yet, while the backend has not said what the
+    /// transfer under way has moved. Then [`Self::go_on_stopping`].
+    pub(crate) fn stop(&mut self, around: &mut Surroundings<'_>) -> Result<Option<Code>, Outside> {
         // What has already come counts.
+        self.take_ended(around)?;
+        if self.state != State::Running {
+            return Ok(Some(Code::ContextState));
+        }
+        match &self.in_flight {
+            Some(in_flight) => {
+                self.stopping = true;
+                around.backend.stop(in_flight.id);
+                Ok(None)
+            }
+            None => self.stopped(around).map(Some),
+        }
+    }
+
+    /// As [`Self::stop`]. `late`: the backend is not waited for any longer. Nobody knows then what the
+    /// device has and has not, so the transfer has failed.
+    pub(crate) fn go_on_stopping(
+        &mut self,
+        late: bool,
+        around: &mut Surroundings<'_>,
+    ) -> Result<Option<Code>, Outside> {
+        if let Some(in_flight) = self.in_flight.as_mut().filter(|it| it.ended.is_none()) {
+            if !late {
+                return Ok(None);
+            }
+            around.backend.cancel(in_flight.id);
+            in_flight.ended = Some(Ended::failed());
+        }
+        self.take_ended(around)?;
+        self.stopping = false;
+        if self.state != State::Running {
+            return Ok(Some(Code::ContextState));
+        }
+        self.stopped(around).map(Some)
+    }
+
+    /// Tells the guest of a transfer that is back, if one is.
+    fn take_ended(&mut self, around: &mut Surroundings<'_>) -> Result<(), Outside> {
         let ended = self.in_flight.take_if(|in_flight| in_flight.ended.is_some());
         if let Some(InFlight { work, ended: Some(ended), .. }) = ended {
             self.finish(work, &ended, around)?;
         }
-        if self.state != State::Running {
-            return Ok(Code::ContextState);
-        }
-        if let Some(in_flight) = &self.in_flight {
-            let (trb, residual) = in_flight.work.stopped_at();
-            around.events.post(Event::transfer(self.pipe, &trb, Code::Stopped, residual));
-        }
+        Ok(())
+    }
+
+    /// Nothing is with the backend: the endpoint stops.
+    fn stopped(&mut self, around: &mut Surroundings<'_>) -> Result<Code, Outside> {
         self.abandon(around.port, around.backend);
         self.state = State::Stopped;
         self.publish(around.memory, around.context)?;
@@ -339,18 +383,6 @@ impl Found {
     /// Whether the device has to do with it.
     fn moves_data(&self) -> bool {
         matches!(self, Self::Control(_)) || self.pieces().iter().any(gather::Piece::moves_data)
-    }
-
-    /// The TRB a Stopped event names, and what is left of it.
-    fn stopped_at(&self) -> (Trb, u32) {
-        let piece = self.pieces().iter().find(|piece| piece.moves_data());
-        match (self, piece) {
-            (_, Some(piece)) => (piece.trb, piece.residual(0)),
-            (Self::Control(control), None) => {
-                (control.status.first().copied().unwrap_or(control.setup_trb), 0)
-            }
-            (Self::Chunk(_), None) => (Trb::new(0, [0; 4]), 0), // never with the backend
-        }
     }
 }
 

@@ -16,6 +16,8 @@ enum Reached {
     Short(usize, bool),
     /// An error in the piece of this number, after so many of its bytes.
     Error(usize, u32),
+    /// Stopped in the piece of this number, after so many of its bytes.
+    Stopped(usize, u32),
 }
 
 impl Status {
@@ -25,6 +27,7 @@ impl Status {
             Self::Stall => Code::Stall,
             Self::Babble => Code::Babble,
             Self::Error => Code::TransactionError,
+            Self::Stopped => Code::Stopped,
         }
     }
 }
@@ -68,6 +71,13 @@ impl Endpoint {
                     }
                 }
             }
+            Reached::Stopped(index, taken) => {
+                if let Some(piece) = chunk.pieces.get(index) {
+                    // It goes on from here (4.6.9).
+                    self.place = Place { at: piece.at, done: piece.before + taken };
+                    self.post(&piece.trb, Code::Stopped, piece.residual(taken), around);
+                }
+            }
             Reached::Error(index, taken) => {
                 if let Some(piece) = chunk.pieces.get(index) {
                     self.place = Place { at: piece.at, done: piece.before + taken };
@@ -86,6 +96,15 @@ impl Endpoint {
         around: &mut Surroundings<'_>,
     ) -> Result<(), Outside> {
         self.moved = 0;
+        if ended.status == Status::Stopped {
+            // Whatever the device made of it, all of it starts over.
+            let piece = control.pieces.iter().find(|piece| piece.moves_data());
+            let status = control.status.first().unwrap_or(&control.setup_trb);
+            let (trb, residual) =
+                piece.map_or((status, 0), |piece| (&piece.trb, piece.residual(0)));
+            self.post(trb, Code::Stopped, residual, around);
+            return Ok(());
+        }
         if wants_event(&control.setup_trb) {
             self.post(&control.setup_trb, Code::Success, 0, around);
         }
@@ -93,7 +112,7 @@ impl Endpoint {
         let told = match self.pass(&control.pieces, ended, around) {
             Reached::End => None,
             Reached::Short(index, told) => Some((index, told)),
-            Reached::Error(index, taken) => {
+            Reached::Error(index, taken) | Reached::Stopped(index, taken) => {
                 let piece = control.pieces.get(index);
                 let (trb, residual) = piece
                     .map_or((&control.setup_trb, 0), |piece| (&piece.trb, piece.residual(taken)));
@@ -135,7 +154,10 @@ impl Endpoint {
             let taken = left.min(piece.length);
             left -= taken;
             self.moved = self.moved.saturating_add(taken);
-            let failed = ended.status != Status::Success;
+            if ended.status == Status::Stopped && (taken < piece.length || last == Some(index)) {
+                return Reached::Stopped(index, taken);
+            }
+            let failed = !matches!(ended.status, Status::Success | Status::Stopped);
             if failed && (taken < piece.length || last == Some(index)) {
                 return Reached::Error(index, taken);
             }

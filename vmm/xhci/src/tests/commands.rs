@@ -1,7 +1,7 @@
 //! Slots, contexts and the command ring.
 
 use crate::backend::{Moved, Payload, PortId, Speed, Status};
-use crate::spec::{CHUNK_BYTES, Code, base, crcr, slot_state, trb_bit, trb_type, usbcmd, usbsts};
+use crate::spec::{Code, base, crcr, slot_state, trb_bit, trb_type, usbcmd, usbsts};
 use crate::testing::{COMMANDS, DATA, Driver, INPUT, OUTPUT};
 
 const IOC: u32 = trb_bit::IOC;
@@ -130,89 +130,6 @@ fn an_evaluated_context_changes_the_packet_size() {
 }
 
 #[test]
-fn a_stopped_endpoint_takes_its_transfer_back_and_can_go_on() {
-    let mut driver = Driver::new();
-    let (port, slot) = driver.plug_stick();
-    let at = driver.normal(slot, 3, DATA, 512, IOC);
-    driver.ring(slot, 3);
-    let first = driver.last();
-    let stop = u32::from(slot) << 24 | 3 << 16;
-    let (code, _) = driver.command(trb_type::STOP_ENDPOINT, 0, stop);
-    assert_eq!(code, Code::Success as u8);
-    assert_eq!(driver.controller.backend().cancelled, [first.id]);
-    assert_eq!(driver.controller.backend().stopped, [(port, first.endpoint)]);
-    assert_eq!(driver.endpoint_context(slot, 3), (3, at | 1));
-    // A late answer is nobody's.
-    driver.controller.complete(first.id, Status::Success, Moved::In(vec![1; 512]));
-    assert_eq!(driver.events(), []);
-    assert_eq!(driver.bytes(DATA, 1), [0]);
-    // The doorbell starts it again, as a new transfer.
-    driver.ring(slot, 3);
-    assert_ne!(driver.last().id, first.id);
-    driver.succeed(&[1; 512]);
-    assert!(driver.events()[0].is_transfer(Code::Success));
-}
-
-#[test]
-fn stopping_says_which_transfer_was_under_way() {
-    let mut driver = Driver::new();
-    let (_, slot) = driver.plug_stick();
-    let at = driver.normal(slot, 3, DATA, 512, IOC);
-    driver.ring(slot, 3);
-    let seen = driver.command_events(trb_type::STOP_ENDPOINT, u32::from(slot) << 24 | 3 << 16);
-    assert!(seen[0].is_transfer(Code::Stopped));
-    assert_eq!((seen[0].parameter, seen[0].length), (at, 512));
-    assert_eq!(seen[1].kind, trb_type::COMMAND_COMPLETION);
-    assert_eq!(seen.len(), 2);
-}
-
-#[test]
-fn a_large_transfer_stopped_midway_goes_on_where_it_was() {
-    let mut driver = Driver::new();
-    let (_, slot) = driver.plug_stick();
-    let chunk = CHUNK_BYTES as usize;
-    let mut places = Vec::new();
-    for index in 0..5 {
-        let last = index == 4;
-        let at = DATA + index * 60_000;
-        places.push(driver.normal(slot, 3, at, 60_000, if last { IOC } else { trb_bit::CHAIN }));
-    }
-    driver.ring(slot, 3);
-    driver.succeed(&vec![1; chunk]);
-    driver.run();
-    // 131,072 bytes are two TRBs and 11,072 of the third.
-    let seen = driver.command_events(trb_type::STOP_ENDPOINT, u32::from(slot) << 24 | 3 << 16);
-    assert!(seen[0].is_transfer(Code::Stopped));
-    assert_eq!((seen[0].parameter, seen[0].length), (places[2], 60_000 - 11_072));
-    assert_eq!(driver.endpoint_context(slot, 3), (3, places[2] | 1));
-
-    driver.ring(slot, 3);
-    for value in [2, 3] {
-        let Payload::In(asked) = *driver.last().request.payload() else { panic!("not in") };
-        driver.succeed(&vec![value; asked as usize]);
-        driver.run();
-    }
-    assert!(driver.events()[0].is_transfer(Code::Success));
-    let data = driver.bytes(DATA, 300_000);
-    let counts = [1, 2, 3].map(|value| data.iter().filter(|&&byte| byte == value).count());
-    assert_eq!(counts, [chunk, chunk, 300_000 - 2 * chunk]);
-}
-
-#[test]
-fn a_stopped_control_transfer_starts_over() {
-    let mut driver = Driver::new();
-    let (_, slot) = driver.plug(Speed::High);
-    let before = driver.enqueue(slot, 1);
-    driver.control(slot, [0x80, 6, 0, 1, 0, 0, 18, 0]);
-    let seen = driver.command_events(trb_type::STOP_ENDPOINT, u32::from(slot) << 24 | 1 << 16);
-    assert!(seen[0].is_transfer(Code::Stopped));
-    assert_eq!(driver.endpoint_context(slot, 1), (3, before));
-    driver.ring(slot, 1);
-    driver.succeed(&[1; 18]);
-    assert!(driver.events()[0].is_transfer(Code::Success));
-}
-
-#[test]
 fn a_transfer_tried_again_goes_on_behind_what_was_moved() {
     let mut driver = Driver::new();
     let (_, slot) = driver.plug_stick();
@@ -227,19 +144,6 @@ fn a_transfer_tried_again_goes_on_behind_what_was_moved() {
     driver.succeed(&[2; 512]);
     assert!(driver.events()[0].is_transfer(Code::Success));
     assert_eq!(driver.bytes(DATA + 511, 2), [1, 2]);
-}
-
-#[test]
-fn what_came_before_the_stop_is_told() {
-    let mut driver = Driver::new();
-    let (_, slot) = driver.plug_stick();
-    driver.normal(slot, 3, DATA, 512, IOC);
-    driver.ring(slot, 3);
-    driver.succeed(&[1; 512]);
-    let seen = driver.command_events(trb_type::STOP_ENDPOINT, u32::from(slot) << 24 | 3 << 16);
-    assert!(seen[0].is_transfer(Code::Success));
-    assert_eq!(seen[1].code, Code::Success as u8);
-    assert_eq!(driver.bytes(DATA, 1), [1]);
 }
 
 #[test]

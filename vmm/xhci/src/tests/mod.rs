@@ -4,4 +4,5 @@ mod commands;
 mod events;
 mod hotplug;
 mod stick;
+mod stopping;
 mod transfers;
