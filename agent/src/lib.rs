@@ -7,6 +7,8 @@
 //! ```
 //! A guest is hostile, and so is its VMM: what comes from one is capped, has a deadline, and is
 //! never waited for.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
 pub mod accounts;

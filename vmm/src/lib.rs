@@ -9,7 +9,8 @@
 //!
 //! A guest is hostile: everything reachable from a vCPU exit or a virtqueue is total. `unsafe`
 //! stands only in [`memory`], [`kvm`] and [`sandbox`], where a mapping or a syscall needs it.
-
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![allow(
     clippy::cast_possible_truncation,
     reason = "registers are halves and bytes of wider values; lengths and indices are checked"

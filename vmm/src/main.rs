@@ -1,30 +1,38 @@
 //! `bulkhead-vmm`: see the library's documentation.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
+use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
 use vmm::machine;
 
+const PROGRAM: &str = "bulkhead-vmm";
 /// The VMM failed.
 const FAILED: u8 = 1;
+/// Lines from any one place in the code: a guest can make most of them.
+const LINES: Rate = Rate { burst: 16, every: Duration::from_secs(60) };
 
 fn main() -> ExitCode {
     // Bad usage exits with status 2, help with 0.
     let Command::Run(args) = Cli::parse().command;
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from(args.log_level))
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    logging::install_panic_hook(PROGRAM);
+    if logging::init(LevelFilter::from(args.log_level), LINES).is_err() {
+        // There is nobody to tell: standard error is closed.
+        return ExitCode::from(FAILED);
+    }
     match machine::run(&(*args).into()) {
         Ok(end) => {
             tracing::info!("{end}");
+            logging::farewell("");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("bulkhead-vmm: {}", explain(&error));
+            logging::farewell(&format!("{PROGRAM}: {}\n", explain(&error)));
             ExitCode::from(FAILED)
         }
     }

@@ -9,6 +9,7 @@
 //! ```
 //! [`mediator`] decides, [`vdagent`] speaks the guests' protocol, [`content`] looks at what crosses. Whoever has the sockets, the
 //! clock and the audit log carries out what the mediator says.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 pub mod content;

@@ -1,14 +1,21 @@
 //! The daemon of a ward PC: see `agent::daemon`.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent::daemon::{self, Options, defaults};
 use agent::layout::Layout;
 use clap::{Parser, ValueEnum};
+use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
+
+const PROGRAM: &str = "bulkhead-agent";
+/// Lines from any one place in the code. What a VMM says has a limit of its own for each domain.
+const LINES: Rate = Rate { burst: 64, every: Duration::from_secs(1) };
 
 /// Run this PC's domains, each in a VMM of its own, and mediate between them as the policy says.
 /// Runs in the foreground and logs to standard error.
@@ -75,12 +82,11 @@ impl Level {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    tracing_subscriber::fmt()
-        .with_max_level(args.log_level.filter())
-        .with_target(false)
-        .with_ansi(false)
-        .with_writer(io::stderr)
-        .init();
+    logging::install_panic_hook(PROGRAM);
+    if logging::init(args.log_level.filter(), LINES).is_err() {
+        // There is nobody to tell: standard error is closed.
+        return ExitCode::FAILURE;
+    }
     // The VMMs are started in `/`, so what they are handed must be absolute.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let options = Options {
@@ -95,9 +101,12 @@ fn main() -> ExitCode {
         log_level: args.log_level.word().to_owned(),
     };
     match daemon::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::farewell("");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            daemon::complain(&error, "bulkhead-agent");
+            logging::farewell(&daemon::failure(&error, PROGRAM));
             ExitCode::FAILURE
         }
     }

@@ -14,7 +14,7 @@ mod report;
 mod requests;
 mod usb;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
+use ratelimit::RateLimiter;
 
 use self::break_glass::BreakGlass;
 use self::clipboard::Pasteboard;
@@ -35,7 +36,7 @@ use self::preparation::{
     check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
 };
 use self::record::States;
-use self::requests::Refusals;
+use self::requests::REFUSALS;
 use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
 use crate::files::{self, Files, FilesError};
@@ -185,9 +186,19 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut papers = Papers::new(files, store, machine, images);
     papers.remember(&mut recorder);
-    let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
-    let running =
-        Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
+    let (break_glass, refusals) = (BreakGlass::default(), RateLimiter::new(REFUSALS));
+    let started = Moment::now();
+    let running = Running {
+        papers,
+        supervisor,
+        desk,
+        pasteboard,
+        devices,
+        break_glass,
+        recorder,
+        refusals,
+        started,
+    };
     let (states, alarm) = (States::default(), Alarm::new()?);
     Daemon { running, server, signals, handover, states, alarm }.run()
 }
@@ -201,7 +212,9 @@ struct Running {
     devices: Devices,
     break_glass: BreakGlass,
     recorder: Recorder,
-    refusals: Refusals,
+    refusals: RateLimiter,
+    /// What the limiters count time from.
+    started: Moment,
 }
 
 struct Daemon {
@@ -338,8 +351,9 @@ impl Signals {
     }
 }
 
-/// Prints why the agent ended, with the offending lines when a file is to blame.
-pub fn complain(error: &DaemonError, program: &str) {
+/// Why the agent ended, with the offending lines when a file is to blame.
+#[must_use]
+pub fn failure(error: &DaemonError, program: &str) -> String {
     let text = match error {
         DaemonError::Files(FilesError::Machine(problems)) => {
             problems.render(io::stderr().is_terminal())
@@ -349,8 +363,7 @@ pub fn complain(error: &DaemonError, program: &str) {
         }
         other => format!("{program}: {}\n", explain(other)),
     };
-    // There is nobody to tell if this fails.
-    let _ = io::stderr().write_all(printable::styled_page(&text).as_bytes());
+    printable::styled_page(&text).into_owned()
 }
 
 /// The default directories and files of DESIGN section 9.

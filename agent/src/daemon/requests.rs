@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use clock::Moment;
+use ratelimit::Rate;
 
 use super::desk::{Question, Wish};
 use super::{Running, record, report};
@@ -12,15 +12,8 @@ use crate::control::protocol::{Answer, Request};
 use crate::control::roles::Caller;
 use crate::supervisor::domain::Event;
 
-/// Between two entries on refused requests; those in between are counted.
-const REFUSALS_EVERY: Duration = Duration::from_secs(10);
-
-/// Requests that were refused since the last entry, and when the next may be made.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    count: u64,
-    next: Option<Moment>,
-}
+/// Entries on refused requests; those in between are counted.
+pub(super) const REFUSALS: Rate = Rate { burst: 1, every: Duration::from_secs(10) };
 
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
@@ -80,11 +73,8 @@ impl Running {
 
     /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
     pub(super) fn refuse(&mut self, caller: &Caller, refusal: &str) -> Answer {
-        self.refusals.count += 1;
-        let now = Moment::now();
-        if self.refusals.next.is_none_or(|next| now >= next) {
-            self.refusals.next = Some(now + REFUSALS_EVERY);
-            let times = std::mem::take(&mut self.refusals.count);
+        if let Some(uncounted) = self.refusals.admit(self.started.elapsed()) {
+            let times = uncounted.saturating_add(1);
             self.recorder.note(&[record::refused(caller, refusal, times)]);
         }
         Answer::of(Err(refusal.to_owned()))

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use clipboard::mediator::limits::Allowance;
+use ratelimit::{Rate, RateLimiter};
 
 use super::core::Time;
 
@@ -17,10 +17,8 @@ const SHOWN_FOR: Duration = Duration::from_secs(6);
 const SHOWN_AT_LEAST: Duration = Duration::from_millis(1500);
 /// Notices that wait; of more, the last are left out.
 const WAITING_MAX: usize = 4;
-/// Notices that one source may cause at once, and how soon one more. A person plugs no faster.
-const BURST: u32 = 5;
-/// See [`BURST`].
-const EVERY: Duration = Duration::from_secs(10);
+/// Notices that one source may cause. A person plugs no faster.
+const NOTICES: Rate = Rate { burst: 5, every: Duration::from_secs(10) };
 /// Sources told apart; those beyond share one allowance. There are as many as devices that are plugged in.
 const SOURCES_MAX: usize = 64;
 
@@ -45,7 +43,7 @@ pub(super) struct Notices {
     question: Option<(u64, String)>,
     notice: Option<(String, Time)>,
     waiting: VecDeque<String>,
-    allowances: BTreeMap<Cause, Allowance>,
+    limiters: BTreeMap<Cause, RateLimiter>,
     /// Changes with what is shown.
     number: u64,
 }
@@ -90,14 +88,14 @@ impl Notices {
     }
 
     fn allows(&mut self, source: Cause, now: Time) -> bool {
-        let known = self.allowances.contains_key(&source);
-        let source = if known || self.allowances.len() < SOURCES_MAX {
+        let known = self.limiters.contains_key(&source);
+        let source = if known || self.limiters.len() < SOURCES_MAX {
             source
         } else {
             Cause::Source(String::new())
         };
-        let fresh = || Allowance::new(BURST, EVERY);
-        self.allowances.entry(source).or_insert_with(fresh).take(1, now)
+        let fresh = || RateLimiter::new(NOTICES);
+        self.limiters.entry(source).or_insert_with(fresh).take(1, now)
     }
 
     /// What could not be read yet is shown again later.
@@ -207,6 +205,6 @@ mod tests {
         for n in 0..1000 {
             notices.notice(seconds(601), device(&n.to_string()), String::new());
         }
-        assert!(notices.allowances.len() <= SOURCES_MAX + 1);
+        assert!(notices.limiters.len() <= SOURCES_MAX + 1);
     }
 }

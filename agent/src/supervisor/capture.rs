@@ -1,11 +1,16 @@
 //! What a VMM says on its standard error, line by line into the log. A VMM may be taken over by
 //! its guest: lines are cut, counted and cleaned of anything but printable text.
+//!
+//! It comes by a socket, not a pipe: a VMM writes to it without ever waiting for this agent, and
+//! without changing flags that others share.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use ratelimit::{Rate, RateLimiter};
 
 use super::domain::Time;
 
@@ -13,16 +18,14 @@ use super::domain::Time;
 const LINE_MAX: usize = 1024;
 /// Bytes read in one turn of the event loop, so that one VMM cannot keep it from the others.
 const TURN_MAX: usize = 64 * 1024;
-/// Lines logged at once after silence.
-const BURST: u32 = 200;
-/// Lines logged a second in the long run.
-const LINES_PER_SECOND: u32 = 20;
+/// Lines logged at once after silence, and in the long run.
+const LINES: Rate = Rate { burst: 200, every: Time::from_millis(500) };
 
 /// The reading end of a VMM's standard error and output.
 pub struct Capture {
-    pipe: io::PipeReader,
+    stream: UnixStream,
     lines: Lines,
-    meter: Meter,
+    limiter: RateLimiter,
     last: Option<String>,
 }
 
@@ -38,11 +41,14 @@ pub struct Turn {
 }
 
 impl Capture {
-    /// Captures what comes out of `pipe`, without ever waiting for it.
-    pub fn new(pipe: io::PipeReader) -> io::Result<Self> {
-        let flags = OFlag::from_bits_truncate(fcntl(pipe.as_fd(), FcntlArg::F_GETFL)?);
-        fcntl(pipe.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-        Ok(Self { pipe, lines: Lines::default(), meter: Meter::default(), last: None })
+    /// The reading end, which never waits, and the end for a VMM to write to.
+    pub fn pair() -> io::Result<(Self, OwnedFd)> {
+        let (stream, writer) = UnixStream::pair()?;
+        stream.set_nonblocking(true)?;
+        // Nothing is said to it this way.
+        stream.shutdown(Shutdown::Write)?;
+        let limiter = RateLimiter::new(LINES);
+        Ok((Self { stream, lines: Lines::default(), limiter, last: None }, writer.into()))
     }
 
     /// Reads what is there.
@@ -52,7 +58,7 @@ impl Capture {
         let mut ended = false;
         let mut read = 0;
         while read < TURN_MAX {
-            match self.pipe.read(&mut chunk) {
+            match self.stream.read(&mut chunk) {
                 Ok(0) => {
                     ended = true;
                     whole.extend(self.lines.finish());
@@ -73,8 +79,8 @@ impl Capture {
         let mut dropped = 0;
         for line in whole {
             self.last = Some(line.clone());
-            if self.meter.admit(now) {
-                dropped += self.meter.take_dropped();
+            if let Some(left_out) = self.limiter.admit(now) {
+                dropped += left_out;
                 lines.push(line);
             }
         }
@@ -90,7 +96,7 @@ impl Capture {
 
 impl AsFd for Capture {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
+        self.stream.as_fd()
     }
 }
 
@@ -124,54 +130,15 @@ pub fn clean(bytes: &[u8]) -> String {
     printable::line(String::from_utf8_lossy(bytes).trim_end()).up_to(LINE_MAX).to_string()
 }
 
-/// A token bucket over lines.
-struct Meter {
-    tokens: u32,
-    refilled: Time,
-    dropped: u64,
-}
-
-impl Default for Meter {
-    fn default() -> Self {
-        Self { tokens: BURST, refilled: Time::ZERO, dropped: 0 }
-    }
-}
-
-impl Meter {
-    fn admit(&mut self, now: Time) -> bool {
-        let seconds = now.saturating_sub(self.refilled).as_secs();
-        if seconds > 0 {
-            let earned =
-                u32::try_from(seconds).unwrap_or(u32::MAX).saturating_mul(LINES_PER_SECOND);
-            self.tokens = self.tokens.saturating_add(earned).min(BURST);
-            self.refilled = now;
-        }
-        match self.tokens.checked_sub(1) {
-            Some(left) => {
-                self.tokens = left;
-                true
-            }
-            None => {
-                self.dropped = self.dropped.saturating_add(1);
-                false
-            }
-        }
-    }
-
-    fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Write;
     use std::time::Duration;
 
-    fn capture() -> (Capture, io::PipeWriter) {
-        let (reader, writer) = io::pipe().unwrap();
-        (Capture::new(reader).unwrap(), writer)
+    fn capture() -> (Capture, UnixStream) {
+        let (capture, writer) = Capture::pair().unwrap();
+        (capture, writer.into())
     }
 
     #[test]
@@ -204,13 +171,21 @@ mod tests {
     #[test]
     fn a_flood_is_dropped_and_counted_and_later_lines_get_through_again() {
         let (mut capture, mut pipe) = capture();
-        for _ in 0..500 {
-            pipe.write_all(b"flood\n").unwrap();
-        }
-        assert_eq!(capture.turn(Time::ZERO).lines.len(), BURST as usize);
+        pipe.write_all("flood\n".repeat(500).as_bytes()).unwrap();
+        assert_eq!(capture.turn(Time::ZERO).lines.len(), LINES.burst as usize);
         pipe.write_all(b"after\n").unwrap();
         let turn = capture.turn(Duration::from_secs(1));
         assert_eq!((turn.lines, turn.dropped), (vec!["after".to_owned()], 300));
+    }
+
+    #[test]
+    fn a_vmm_that_says_more_than_is_read_is_not_held_up_by_it() {
+        let (_capture, vmm) = capture();
+        let log = logging::LineSink::new(logging::Outlet::new(&vmm).unwrap());
+        for _ in 0..20_000 {
+            log.write(b"flood\n");
+        }
+        assert!(log.dropped() > 0);
     }
 
     #[test]

@@ -50,8 +50,7 @@ impl VmmProcess {
         link: Option<OwnedFd>,
     ) -> Result<(Self, Capture), SpawnError> {
         let start = move || -> io::Result<(Self, Capture)> {
-            let (reader, writer) = io::pipe()?;
-            let capture = Capture::new(reader)?;
+            let (capture, writer) = Capture::pair()?;
             let child = Command::new(program)
                 .args(arguments)
                 .env_clear()

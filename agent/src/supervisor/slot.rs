@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use logging::LIMITED_BY_CALLER;
 use serde::{Deserialize, Serialize};
 
 use super::capture::Capture;
@@ -14,6 +15,7 @@ use super::domain::{Action, Domain, Event, Exit, State, Time};
 use super::link::{Link, Request};
 use super::process::VmmProcess;
 use super::{Parts, Report, Shared, disks};
+
 use crate::machine::VmHardware;
 use crate::pci::inspect::PciFunction;
 use crate::roster::Member;
@@ -357,10 +359,10 @@ impl Slot {
         let turn = capture.turn(shared.now());
         let domain = self.member.name.as_str();
         if turn.dropped > 0 {
-            tracing::warn!(domain, "vmm: {} lines left out", turn.dropped);
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} lines left out", turn.dropped);
         }
         for line in turn.lines {
-            tracing::info!(domain, "vmm: {line}");
+            tracing::info!(target: LIMITED_BY_CALLER, domain, "vmm: {line}");
         }
         self.last_words = capture.last_line().map(str::to_owned);
         if turn.ended {

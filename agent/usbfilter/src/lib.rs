@@ -20,6 +20,7 @@
 //!
 //! Left out: isochronous transfers and bulk streams (the packets do not exist here), CBI and UFI
 //! storage under read-only ([`Unsupported`]).
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 mod admission;

@@ -9,6 +9,7 @@
 //!
 //! Nothing here decides who gets a device, nor looks into what goes to and fro. What a device says is hostile: texts are cut and
 //! cleaned, and no library is given descriptors that [`usbdescriptors`] has not read.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
 pub mod authority;

@@ -9,6 +9,7 @@
 //!                                                     |            \
 //!                                              ConfigSpace, Msix    host::{MsiVector, Doorbells}
 //! ```
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_truncation,

@@ -33,7 +33,6 @@ pub struct Msi {
     body: [u8; BODY_SIZE],
     vectors: Vec<Box<dyn MsiVector>>,
     live: Vec<Option<MsiMessage>>,
-    complained: bool,
 }
 
 impl Msi {
@@ -46,7 +45,7 @@ impl Msi {
         body[offset::CONTROL] = CONTROL_64 | log2 << CONTROL_CAPABLE_SHIFT;
         body[offset::CONTROL + 1] = CONTROL_MASKABLE;
         let live = vec![None; vectors.len()];
-        Ok(Self { body, vectors, live, complained: false })
+        Ok(Self { body, vectors, live })
     }
 
     /// How many vectors there are.
@@ -143,10 +142,9 @@ impl Msi {
                     *live = wanted;
                     changed = true;
                 }
-                Err(error) if !std::mem::replace(&mut self.complained, true) => {
+                Err(error) => {
                     tracing::warn!(index, %error, "an interrupt vector does not work");
                 }
-                Err(_) => {}
             }
         }
         changed

@@ -70,7 +70,6 @@ pub struct Msix {
     slots: Vec<Slot>,
     enabled: bool,
     function_masked: bool,
-    complained: bool,
 }
 
 impl Msix {
@@ -78,7 +77,7 @@ impl Msix {
     pub fn new(controller: &dyn MsiController, count: u16) -> Result<Self, MsiError> {
         let slot = |_| Ok(Slot { entry: RESET_ENTRY, vector: controller.allocate()?, live: None });
         let slots = (0..count.clamp(1, VECTORS_MAX)).map(slot).collect::<Result<_, MsiError>>()?;
-        Ok(Self { slots, enabled: false, function_masked: false, complained: false })
+        Ok(Self { slots, enabled: false, function_masked: false })
     }
 
     /// How many vectors there are.
@@ -203,10 +202,7 @@ impl Msix {
             None => false,
             Some(Ok(changed)) => changed,
             Some(Err(error)) => {
-                // A guest can cause this as often as it likes; the person needs it once.
-                if !std::mem::replace(&mut self.complained, true) {
-                    tracing::warn!(index, %error, "an interrupt vector does not work");
-                }
+                tracing::warn!(index, %error, "an interrupt vector does not work");
                 false
             }
         }

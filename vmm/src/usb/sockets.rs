@@ -22,8 +22,6 @@ const BATCH: usize = 64 * 1024;
 /// a peer that does not read, loses its device. With what the controller and [`Remote`] hold, a guest and eight peers that do their worst
 /// make the VMM hold less than 64 MiB.
 const OUTPUT_MAX: usize = 2 << 20;
-/// Complaints about peers in this VMM's life: a peer must not fill the log.
-const COMPLAINTS_MAX: u8 = 16;
 
 /// Who this end says it is.
 const VERSION: &str = concat!("bulkhead-vmm ", env!("CARGO_PKG_VERSION"));
@@ -34,7 +32,6 @@ pub(crate) struct Sockets {
     wires: Wires,
     all: Vec<Socket>,
     buffer: Vec<u8>,
-    complaints: u8,
 }
 
 struct Socket {
@@ -85,7 +82,7 @@ impl Sockets {
             Ok(Socket { path: path.clone(), listener, peer: None })
         };
         let all = paths.iter().map(socket).collect::<Result<_, _>>()?;
-        Ok(Self { handle, wires, all, buffer: vec![0; BATCH], complaints: COMPLAINTS_MAX })
+        Ok(Self { handle, wires, all, buffer: vec![0; BATCH] })
     }
 
     fn at(&self, fd: RawFd) -> Option<usize> {
@@ -306,8 +303,7 @@ impl Sockets {
         let path = self.all.get(index).map(|socket| socket.path.clone()).unwrap_or_default();
         if matches!(why, Lost::HungUp) {
             tracing::info!(socket = %path.display(), "a USB peer is gone");
-        } else if self.complaints > 0 {
-            self.complaints -= 1;
+        } else {
             let cause = std::error::Error::source(&why).map(ToString::to_string);
             tracing::warn!(socket = %path.display(), cause, "a USB peer is put out: {why}");
         }

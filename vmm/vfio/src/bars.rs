@@ -35,7 +35,6 @@ struct Part {
 pub(crate) struct Bars {
     parts: Vec<Part>,
     slots: Arc<dyn MemorySlots>,
-    complained: bool,
 }
 
 impl Bars {
@@ -65,7 +64,7 @@ impl Bars {
                 parts.push(Part { bar, offset, size, slot: None, mapping });
             }
         }
-        Ok(Self { parts, slots, complained: false })
+        Ok(Self { parts, slots })
     }
 
     /// The window of `bar` is now there, or nowhere.
@@ -82,10 +81,9 @@ impl Bars {
                 Ok(slot) => part.slot = Some(slot),
                 // The guest put its BAR over its RAM or beyond what it can address: it stays
                 // trapped, which works all the same where there is no RAM.
-                Err(error) if !std::mem::replace(&mut self.complained, true) => {
+                Err(error) => {
                     tracing::warn!(%bar, address, %error, "a BAR cannot be memory of the guest there");
                 }
-                Err(_) => {}
             }
         }
     }

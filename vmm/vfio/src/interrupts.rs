@@ -228,14 +228,13 @@ struct Lines {
     /// How many vectors it was turned on with; 0 while it is off.
     on: u32,
     growable: bool,
-    complained: bool,
 }
 
 impl Lines {
     fn new(irq: Irq, hardware: &dyn Hardware, count: u16) -> Self {
         let info = hardware.irq_info(irq);
         let armed = vec![false; usize::from(count).min(info.count as usize)];
-        Self { irq, armed, on: 0, growable: info.growable, complained: false }
+        Self { irq, armed, on: 0, growable: info.growable }
     }
 
     /// Ties vectors that became live. One that ceased to be stays tied: KVM does not listen then.
@@ -265,9 +264,7 @@ impl Lines {
         } else {
             self.turn_on(hardware, &wanted, room, &trigger)
         };
-        if let Err(error) = result
-            && !std::mem::replace(&mut self.complained, true)
-        {
+        if let Err(error) = result {
             tracing::error!(kind = ?self.irq, %error, "a passed-through function's interrupts do not work");
         }
     }

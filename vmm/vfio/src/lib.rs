@@ -20,6 +20,7 @@
 //!
 //! Deliberately not here: INTx, I/O BARs, expansion ROMs, migration, peer-to-peer DMA between
 //! functions, hot-plug, mediated devices, `allow_unsafe_interrupts`.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod address;
 mod bars;

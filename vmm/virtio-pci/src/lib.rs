@@ -18,6 +18,7 @@
 //!
 //! Register accesses take the transport's lock only, and nothing done under it waits for the device,
 //! however long that works on a queue: see module `core` for how it is started and reset.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_truncation,

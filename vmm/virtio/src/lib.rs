@@ -7,11 +7,24 @@
 //!   transport --Activation--> Device { CheckedQueue --pop--> Chain { Reader, Writer } }
 //!             <--Interrupt---
 //! ```
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+/// Logs what a guest's driver did wrong. Each device that does has a place of its own in the code,
+/// and so its own share of the log (crate `logging`).
+macro_rules! driver_error {
+    ($device:literal, $error:expr) => {{
+        let error: &(dyn std::error::Error + 'static) = $error;
+        tracing::warn!(
+            device = $device,
+            error,
+            "the guest's driver broke the rules; the device waits for a reset"
+        );
+    }};
+}
 
 mod backlog;
 pub mod blk;
 pub mod chain;
-mod complaints;
 pub mod console;
 pub mod device;
 mod entropy;

@@ -16,8 +16,6 @@ use crate::trb::{Event, Pipe};
 
 /// Bytes of a port's register set.
 const PORT_SIZE: u64 = 16;
-/// Complaints about the guest in a controller's life: a guest must not fill the log.
-const MAX_COMPLAINTS: u8 = 16;
 
 /// How many ports a controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +103,6 @@ pub struct Controller<B> {
     turn: usize,
     next_id: u64,
     started: Instant,
-    complaints: u8,
 }
 
 impl<B: Backend> Controller<B> {
@@ -129,7 +126,6 @@ impl<B: Backend> Controller<B> {
             turn: 0,
             next_id: 0,
             started: Instant::now(),
-            complaints: MAX_COMPLAINTS,
         }
     }
 
@@ -464,14 +460,11 @@ impl<B: Backend> Controller<B> {
         self.registers.change(offset::USBSTS, 0, fault.status());
         self.registers.change(offset::USBCMD, usbcmd::RUN, 0);
         self.halt();
-        if let Some(left) = self.complaints.checked_sub(1) {
-            self.complaints = left;
-            let error: &(dyn std::error::Error + 'static) = fault;
-            tracing::warn!(
-                error,
-                "the guest's USB driver broke the rules; the controller waits for a reset"
-            );
-        }
+        let error: &(dyn std::error::Error + 'static) = fault;
+        tracing::warn!(
+            error,
+            "the guest's USB driver broke the rules; the controller waits for a reset"
+        );
         if self.registers.has(offset::USBCMD, usbcmd::INTE) {
             self.line.raise();
         }

@@ -1,9 +1,10 @@
 //! One guest's end.
 
 use policy::language::MediaType;
+use ratelimit::RateLimiter;
 
 use super::Time;
-use super::limits::{AGAIN, Allowance, FAULT_EVERY, OFFERED_FOR, UNASKED};
+use super::limits::{AGAIN, FAULT_ENTRIES, OFFERED_FOR, UNASKED};
 use crate::vdagent::spec::capability;
 use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type};
 
@@ -33,15 +34,14 @@ pub(super) struct Guest {
     /// The types it has in its clipboard, as it says.
     pub(super) grabbed: Vec<MediaType>,
     pub(super) offer: Option<Offer>,
-    pub(super) unasked: Allowance,
+    pub(super) unasked: RateLimiter,
     faults: Faults,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Faults {
     in_a_row: u32,
-    noted: Option<Time>,
-    unnoted: u64,
+    entries: RateLimiter,
 }
 
 impl Guest {
@@ -54,8 +54,8 @@ impl Guest {
             capabilities: None,
             grabbed: Vec::new(),
             offer: None,
-            unasked: Allowance::new(UNASKED, Time::from_nanos(1_000_000_000 / u64::from(UNASKED))),
-            faults: Faults::default(),
+            unasked: RateLimiter::new(UNASKED),
+            faults: Faults { in_a_row: 0, entries: RateLimiter::new(FAULT_ENTRIES) },
         }
     }
 
@@ -162,12 +162,7 @@ impl Guest {
         let (least, most) = AGAIN;
         let pause = least.saturating_mul(1 << self.faults.in_a_row.min(10)).min(most);
         self.faults.in_a_row = self.faults.in_a_row.saturating_add(1);
-        self.faults.unnoted = self.faults.unnoted.saturating_add(1);
-        let due = self.faults.noted.is_none_or(|at| now.saturating_sub(at) >= FAULT_EVERY);
-        let count = due.then(|| {
-            self.faults.noted = Some(now);
-            std::mem::take(&mut self.faults.unnoted)
-        });
+        let count = self.faults.entries.admit(now).map(|before| before.saturating_add(1));
         (now.saturating_add(pause), count)
     }
 

@@ -30,13 +30,14 @@ use policy::Policy;
 use policy::decide::Decision;
 use policy::language::MediaType;
 use policy::request::{ClipboardRequest, Context, Request};
+use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 
 use crate::content;
 use crate::vdagent::{Message, Outbox, Read, Secret, number};
 use guest::{Guest, Offer};
 use judge::Wanted;
-use limits::{Allowance, CHORD_EVERY, CHORDS, HELD_FOR, HELD_MAX, PULL_MAX, PULL_SILENCE};
+use limits::{CHORDS, HELD_FOR, HELD_MAX, PULL_MAX, PULL_SILENCE};
 pub use words::Outcome;
 use words::{LOG, label};
 
@@ -125,7 +126,7 @@ pub struct Mediator {
     /// A paste chord that came before the copy was complete.
     early: Option<(DomainIndex, Option<Ticket>)>,
     crossing: Option<Crossing>,
-    allowances: Vec<Allowance>,
+    chords: Vec<RateLimiter>,
     last_id: u64,
     out: Vec<Output>,
 }
@@ -143,7 +144,7 @@ impl Mediator {
             held: None,
             early: None,
             crossing: None,
-            allowances: vec![Allowance::new(CHORDS, CHORD_EVERY); directions],
+            chords: vec![RateLimiter::new(CHORDS); directions],
             last_id: 0,
             out: Vec::new(),
         }
@@ -163,7 +164,9 @@ impl Mediator {
     pub fn may_read(&mut self, guest: DomainIndex, now: Time) -> Result<(), Time> {
         let pulled = self.pulls_from(guest);
         let guest = self.guests.get_mut(guest);
-        if guest.is_some_and(|guest| pulled || guest.reader.drains() || guest.unasked.any(now)) {
+        if guest
+            .is_some_and(|guest| pulled || guest.reader.drains() || guest.unasked.is_available(now))
+        {
             return Ok(());
         }
         Err(now.saturating_add(Time::from_millis(50)))
@@ -557,7 +560,7 @@ impl Mediator {
 
     fn allowed(&mut self, from: DomainIndex, to: DomainIndex, now: Time) -> bool {
         let at = from * self.guests.len() + to;
-        self.allowances.get_mut(at).is_some_and(|allowance| allowance.take(1, now))
+        self.chords.get_mut(at).is_some_and(|limiter| limiter.take(1, now))
     }
 
     fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
@@ -570,7 +573,7 @@ impl Mediator {
 }
 
 fn too_often() -> Outcome {
-    Outcome::no(format!("Too often: wait {} seconds.", CHORD_EVERY.as_secs()))
+    Outcome::no(format!("Too often: wait {} seconds.", CHORDS.every.as_secs()))
 }
 
 fn no_agent(label: &str) -> Outcome {

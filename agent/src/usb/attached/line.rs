@@ -7,9 +7,12 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::TryRecvError;
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
+use clock::Moment;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use ratelimit::{Rate, RateLimiter};
 use usbfilter::{Counts, Event, Filter, Out};
 use usbhost::{Export, Said};
 use usbredir::{Body, Packet, Role, Session};
@@ -21,7 +24,7 @@ const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
 /// Bytes that may wait for a VMM; nothing more is asked of the device on its behalf until it reads.
 const WAITING_MAX: usize = 1 << 20;
 /// Audit entries of refusals for one device; the rest are counted in the entry at its end.
-const REFUSALS_TOLD: u32 = 64;
+const REFUSALS: Rate = Rate { burst: 64, every: Duration::from_secs(60) };
 /// Packets that may wait for the device; nothing more is read until it has done some. One read may bring [`BATCH`] bytes of them beyond it.
 const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
@@ -42,7 +45,8 @@ pub(super) struct Line {
     bell: Arc<Bell>,
     /// The device is gone, and needs no farewell.
     gone: bool,
-    told: u32,
+    refusals: RateLimiter,
+    started: Moment,
 }
 
 impl Line {
@@ -68,7 +72,8 @@ impl Line {
             inbox,
             bell,
             gone: false,
-            told: 0,
+            refusals: RateLimiter::new(REFUSALS),
+            started: Moment::now(),
         }
     }
 
@@ -78,8 +83,7 @@ impl Line {
             let done = self.turn();
             for event in self.out.events.drain(..) {
                 // A guest may do what is refused faster than anybody writes it down.
-                self.told = self.told.saturating_add(1);
-                if self.told <= REFUSALS_TOLD {
+                if self.refusals.take(1, self.started.elapsed()) {
                     tell(Word::Refused(event));
                 }
             }

@@ -10,7 +10,6 @@ use super::disk::{Disk, ZERO_CHUNK};
 use super::request::{Bounds, MAX_RANGES, Range, Request};
 use super::spec::{HEADER_BYTES, ID_BYTES, RANGE_BYTES, STATUS_BYTES, Status};
 use crate::chain::{Exhausted, Reader, Writer};
-use crate::complaints::Complaints;
 use crate::{Chain, Interrupt, QueueError};
 
 /// Bytes moved by one system call. Between two the reset flag is looked at; Linux asks for no more in
@@ -30,8 +29,6 @@ pub(super) struct Executor {
     /// next `fdatasync` would succeed although what it promises is lost. For as long as the disk is
     /// open, whatever a guest resets: nobody can tell any more what is on it.
     lost: bool,
-    /// For what goes wrong on the host.
-    pub(super) complaints: Complaints,
 }
 
 /// Why a request was not done.
@@ -62,7 +59,7 @@ struct Run<'a> {
 
 impl Executor {
     pub(super) fn new(disk: Disk, cache: Arc<Config>) -> Self {
-        Self { disk, cache, lost: false, complaints: Complaints::new("virtio-blk") }
+        Self { disk, cache, lost: false }
     }
 
     pub(super) fn disk(&self) -> &Disk {
@@ -100,7 +97,7 @@ impl Executor {
         match result {
             Ok(done) => Ok(done as u64),
             Err(error) => {
-                self.complaints.host(&error, what);
+                tracing::warn!(%error, "{what}");
                 Err(Status::IoErr)
             }
         }

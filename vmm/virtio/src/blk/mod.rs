@@ -89,7 +89,7 @@ impl Blk {
             Ok(Progress::Emptied) => {}
             Ok(Progress::Unfinished) => self.backlog.again(),
             Err(error) => {
-                executor.complaints.guest(&error);
+                driver_error!("virtio-blk", &error);
                 interrupt.needs_reset();
                 self.running = None;
             }

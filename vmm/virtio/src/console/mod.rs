@@ -27,7 +27,6 @@ use std::sync::Arc;
 
 use event_manager::{EventOps, Events};
 
-use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
     ActivateError, Activation, Backlog, Device, DeviceConfig, FixedConfig, Interrupt, QueueError,
@@ -78,7 +77,6 @@ pub enum ConsoleError {
 /// The console device.
 pub struct Console {
     backlog: Backlog,
-    complaints: Complaints,
     ports: Vec<Port>,
     queue_sizes: Vec<u16>,
     running: Option<Running>,
@@ -108,7 +106,6 @@ impl Console {
         }
         Ok(Self {
             backlog: Backlog::new()?,
-            complaints: Complaints::new("virtio-console"),
             queue_sizes: vec![QUEUE_SIZE; 2 * count + 2],
             ports,
             running: None,
@@ -130,7 +127,7 @@ impl Console {
             Ok(Progress::Emptied) => {}
             Ok(Progress::Unfinished) => self.backlog.again(),
             Err(error) => {
-                self.complaints.guest(&error);
+                driver_error!("virtio-console", &error);
                 running.interrupt.needs_reset();
                 self.stop();
             }

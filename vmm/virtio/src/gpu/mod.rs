@@ -34,7 +34,6 @@ use event_manager::{EventOps, EventSet, Events};
 use link::{CursorChange, Rect, Size};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::complaints::Complaints;
 use crate::device::read_bytes;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
@@ -110,7 +109,6 @@ impl DeviceConfig for Config {
 /// The GPU device.
 pub struct Gpu {
     backlog: Backlog,
-    complaints: Complaints,
     inbox: Arc<Inbox>,
     registered: bool,
     viewer: Box<dyn Viewer>,
@@ -144,7 +142,6 @@ impl Gpu {
         let inbox = Arc::new(Inbox { next: Mutex::default(), event });
         let this = Self {
             backlog: Backlog::new()?,
-            complaints: Complaints::new("virtio-gpu"),
             inbox: Arc::clone(&inbox),
             registered: false,
             viewer,
@@ -192,7 +189,7 @@ impl Gpu {
             Ok([Progress::Emptied, Progress::Emptied]) => {}
             Ok(_) => self.backlog.again(),
             Err(error) => {
-                self.complaints.guest(&error);
+                driver_error!("virtio-gpu", &error);
                 interrupt.needs_reset();
                 self.stop();
             }

@@ -21,7 +21,6 @@ use event_manager::{EventOps, EventSet, Events};
 use link::Event;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
-use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{ActivateError, Activation, Backlog, Device, DeviceConfig, Interrupt, QueueError};
 use config::Config;
@@ -98,7 +97,6 @@ impl Handle {
 /// The input device.
 pub struct Input {
     backlog: Backlog,
-    complaints: Complaints,
     config: Arc<Config>,
     inbox: Arc<Inbox>,
     registered: bool,
@@ -130,7 +128,6 @@ impl Input {
         let inbox = Arc::new(Inbox { waiting: Mutex::default(), event });
         let this = Self {
             backlog: Backlog::new()?,
-            complaints: Complaints::new("virtio-input"),
             config: Arc::new(Config::new(kind)),
             inbox: Arc::clone(&inbox),
             registered: false,
@@ -175,7 +172,7 @@ impl Input {
                 }
             }
             Err(error) => {
-                self.complaints.guest(&error);
+                driver_error!("virtio-input", &error);
                 running.interrupt.needs_reset();
                 self.running = None;
             }

@@ -26,7 +26,6 @@ use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events};
 
-use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
     ActivateError, Activation, Backlog, Chain, Device, DeviceConfig, FixedConfig, Interrupt,
@@ -53,7 +52,6 @@ const TAP_TOKEN: u32 = Backlog::TOKEN + 1;
 /// The network device.
 pub struct Net {
     backlog: Backlog,
-    complaints: Complaints,
     tap: Tap,
     mac: Mac,
     watching: bool,
@@ -70,14 +68,7 @@ struct Running {
 impl Net {
     /// Fails only when the process has no file descriptor left.
     pub fn new(tap: Tap, mac: Mac) -> io::Result<Self> {
-        Ok(Self {
-            backlog: Backlog::new()?,
-            complaints: Complaints::new("virtio-net"),
-            tap,
-            mac,
-            watching: false,
-            running: None,
-        })
+        Ok(Self { backlog: Backlog::new()?, tap, mac, watching: false, running: None })
     }
 
     fn run(&mut self, work: impl FnOnce(&Tap, &mut Running) -> Result<Progress, QueueError>) {
@@ -86,7 +77,7 @@ impl Net {
             Ok(Progress::Emptied) => {}
             Ok(Progress::Unfinished) => self.backlog.again(),
             Err(error) => {
-                self.complaints.guest(&error);
+                driver_error!("virtio-net", &error);
                 running.interrupt.needs_reset();
                 self.running = None;
             }
@@ -161,7 +152,7 @@ impl Device for Net {
     fn reset(&mut self) {
         self.running = None;
         if let Err(error) = self.tap.set_features(0) {
-            self.complaints.host(&error, "cannot switch a tap's offloads off");
+            tracing::warn!(%error, "cannot switch a tap's offloads off");
         }
     }
 

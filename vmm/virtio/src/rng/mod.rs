@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use event_manager::{EventOps, Events};
 
-use crate::complaints::Complaints;
 use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
     ActivateError, Activation, Backlog, Chain, Device, DeviceConfig, FixedConfig, Interrupt,
@@ -33,7 +32,6 @@ const CHUNK: usize = 1 << 10;
 /// The entropy device.
 pub struct Rng {
     backlog: Backlog,
-    complaints: Complaints,
     running: Option<Running>,
 }
 
@@ -45,11 +43,7 @@ struct Running {
 impl Rng {
     /// Fails only when the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
-        Ok(Self {
-            backlog: Backlog::new()?,
-            complaints: Complaints::new("virtio-rng"),
-            running: None,
-        })
+        Ok(Self { backlog: Backlog::new()?, running: None })
     }
 
     fn serve(&mut self) {
@@ -59,7 +53,7 @@ impl Rng {
             Ok(Progress::Emptied) => {}
             Ok(Progress::Unfinished) => self.backlog.again(),
             Err(error) => {
-                self.complaints.guest(&error);
+                driver_error!("virtio-rng", &error);
                 interrupt.needs_reset();
                 self.running = None;
             }

@@ -2,6 +2,7 @@
 //! chains and collects the used ones.
 #![allow(clippy::expect_used, reason = "tests stop where the host fails them")]
 #![allow(clippy::cast_possible_truncation, reason = "tests choose small numbers")]
+#![allow(clippy::print_stderr, reason = "a test says what it could not test")]
 
 pub mod fuse;
 

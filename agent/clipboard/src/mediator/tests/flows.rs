@@ -277,7 +277,7 @@ fn without_an_agent_in_the_guest_the_chord_says_so() {
 fn pasting_faster_than_people_do_is_held_back_in_one_direction_only() {
     let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
     world.copy_text(B, "x");
-    for _ in 0..CHORDS {
+    for _ in 0..CHORDS.burst {
         world.chord(Chord::Paste, A);
         world.record(true);
     }

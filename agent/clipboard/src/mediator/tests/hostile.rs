@@ -3,7 +3,7 @@
 use super::world::{
     A, B, CAPABLE, World, announce, chunk, give, grab, message, request, rule, words,
 };
-use crate::mediator::limits::{AGAIN, FAULT_EVERY, HELD_MAX};
+use crate::mediator::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX};
 use crate::mediator::{Chord, Time};
 use crate::vdagent::spec::{
     MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL, SMALL_MAX, content, kind,
@@ -66,7 +66,7 @@ fn a_stream_that_makes_no_sense_is_closed_and_its_guest_left_alone_for_longer_ea
     let refused =
         world.noted.iter().filter(|event| event.kind == "clipboard-stream-refused").count();
     assert_eq!(refused, 1, "{count} times within a minute are one entry");
-    world.wait(FAULT_EVERY);
+    world.wait(FAULT_ENTRIES.every);
     world.sends(B, &words(&[0, 20]));
     let last = world.noted.last().unwrap();
     assert_eq!(last.detail["times"], count);

@@ -1,0 +1,188 @@
+//! `tracing` events as lines on standard error, so many of each kind.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use ratelimit::{Rate, RateLimiter};
+use tracing::callsite::Identifier;
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::{LineSink, Outlet, SINK};
+
+/// The target of events that their writer limits: a place that writes for many who must not silence
+/// each other.
+pub const LIMITED_BY_CALLER: &str = "limited-by-caller";
+
+/// Logs to standard error, up to `level`, and at `rate` from any one place in the code.
+///
+/// # Errors
+/// Standard error is closed, or this was called before.
+pub fn init(level: LevelFilter, rate: Rate) -> io::Result<()> {
+    let sink = LineSink::new(Outlet::new(io::stderr())?);
+    SINK.set(sink).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
+    let subscriber = subscriber(|| Line(SINK.get()), level, rate);
+    tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)
+}
+
+fn subscriber<W>(writer: W, level: LevelFilter, rate: Rate) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(writer)
+        // It would print to standard error, and end the process where that fails.
+        .log_internal_errors(false)
+        .event_format(Limited {
+            format: Format::default().with_target(false).with_ansi(false),
+            rate,
+            epoch: Instant::now(),
+            places: Mutex::default(),
+        })
+        .finish()
+}
+
+/// Takes one formatted event.
+struct Line(Option<&'static LineSink>);
+
+impl io::Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if let Some(sink) = self.0 {
+            sink.write(line);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Formats an event unless the place it comes from has had its share. There are as many places as
+/// the program's text has, so the map is bounded.
+struct Limited {
+    format: Format<Full>,
+    rate: Rate,
+    epoch: Instant,
+    places: Mutex<HashMap<Identifier, RateLimiter>>,
+}
+
+impl Limited {
+    /// How many were left out before this one; `None` if this one is too.
+    fn admit(&self, event: &Event<'_>) -> Option<u64> {
+        let metadata = event.metadata();
+        if metadata.target() == LIMITED_BY_CALLER {
+            return Some(0);
+        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let limiter =
+            places.entry(metadata.callsite()).or_insert_with(|| RateLimiter::new(self.rate));
+        limiter.admit(self.epoch.elapsed())
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Limited
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        // Nothing is formatted, and nothing written, for an event that is left out.
+        let Some(left_out) = self.admit(event) else { return Ok(()) };
+        if left_out == 0 {
+            return self.format.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        writeln!(writer, "{} ({left_out} more like this were left out)", line.trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    #[derive(Clone, Default)]
+    struct Seen(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Seen {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seen {
+        fn lines(&self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn log(every: Duration, during: impl FnOnce(&Seen)) {
+        let seen = Seen::default();
+        let writer = seen.clone();
+        let rate = Rate { burst: 5, every };
+        let subscriber = subscriber(move || writer.clone(), LevelFilter::DEBUG, rate);
+        tracing::subscriber::with_default(subscriber, || during(&seen));
+    }
+
+    #[test]
+    fn no_place_in_the_code_fills_the_log_and_none_silences_another() {
+        log(Duration::from_secs(3600), |seen| {
+            for count in 0..10_000 {
+                tracing::warn!(count, "the guest does it again");
+                tracing::debug!(count, "and this");
+            }
+            tracing::info!("something else");
+            let lines = seen.lines();
+            assert_eq!(lines.len(), 5 + 5 + 1);
+            assert!(lines[0].ends_with("WARN the guest does it again count=0"), "{}", lines[0]);
+            assert!(lines[10].ends_with("INFO something else"), "{}", lines[10]);
+        });
+    }
+
+    #[test]
+    fn what_was_left_out_is_counted_and_said_by_the_next_line_of_that_place() {
+        log(Duration::from_millis(200), |seen| {
+            let again = || tracing::warn!(device = "disk", "the guest does it again");
+            for _ in 0..25 {
+                again();
+            }
+            let before = seen.lines().len();
+            assert!((5..25).contains(&before), "{before}");
+            std::thread::sleep(Duration::from_millis(300));
+            again();
+            let line = seen.lines().concat();
+            let says = format!("device=\"disk\" ({} more like this were left out)", 25 - before);
+            assert!(line.ends_with(&says), "{line}");
+        });
+    }
+
+    #[test]
+    fn a_place_that_limits_itself_is_left_to_it() {
+        log(Duration::from_secs(3600), |seen| {
+            for _ in 0..100 {
+                tracing::info!(target: LIMITED_BY_CALLER, "for somebody");
+            }
+            assert_eq!(seen.lines().len(), 100);
+        });
+    }
+}
