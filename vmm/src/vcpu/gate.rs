@@ -14,20 +14,10 @@
 //! still restoring its registers.
 
 use std::sync::{Arc, PoisonError};
-#[cfg(not(test))]
-use std::sync::{
-    Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
-};
 use std::time::Duration;
 
-// The model checker's stand-ins: the tests below visit every order in which threads can act.
-#[cfg(test)]
-use loom::sync::{
-    Condvar, Mutex, MutexGuard,
-    atomic::{AtomicBool, Ordering},
-};
-
+use super::primitives::atomic::{AtomicBool, Ordering};
+use super::primitives::{Condvar, Mutex, MutexGuard};
 use crate::boot::Entry;
 
 /// What a vCPU's thread does next.
@@ -223,9 +213,10 @@ impl Drop for Member {
 
 #[cfg(test)]
 mod tests {
+    use super::super::primitives::atomic::AtomicUsize;
+    use super::super::primitives::model;
+    use super::super::primitives::thread::{self, JoinHandle};
     use super::*;
-    use loom::sync::atomic::AtomicUsize;
-    use loom::thread::{self, JoinHandle};
 
     const ENTRY: Entry = Entry::Pvh { rip: 0 };
 
@@ -284,13 +275,6 @@ mod tests {
                 entered = self.more.wait(entered).unwrap();
             }
         }
-    }
-
-    /// Every order of events with at most this many preemptions.
-    fn model(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
-        let mut builder = loom::model::Builder::new();
-        builder.preemption_bound = Some(preemptions);
-        builder.check(test);
     }
 
     /// A vCPU thread as in `Vcpu::run`.

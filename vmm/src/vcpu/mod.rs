@@ -9,6 +9,9 @@ mod cpuid;
 mod events;
 mod exits;
 mod gate;
+#[cfg(test)]
+mod gate_model;
+mod primitives;
 mod state;
 #[cfg(test)]
 mod tests;
