@@ -287,4 +287,4 @@ fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -32,7 +32,7 @@ fn bzimage(length: u32) -> Vec<u8> {
 }
 
 /// A PVH ELF with one loadable segment and one note (ELF gABI, Xen PVH).
-fn pvh_elf(address: u64, payload: &[u8], memory_size: u64) -> Vec<u8> {
+pub(crate) fn pvh_elf(address: u64, payload: &[u8], memory_size: u64) -> Vec<u8> {
     let mut image = vec![0; 64 + 2 * 56];
     image[..6].copy_from_slice(b"\x7fELF\x02\x01");
     image[18..20].copy_from_slice(&62u16.to_le_bytes());

@@ -140,7 +140,7 @@ fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
 
 fn output(config: &SerialConfig) -> Result<Output, MachineError> {
     match config {
-        SerialConfig::Stdio => Ok(Output::Stdout),
+        SerialConfig::Stdio => Output::stdout().map_err(host("print to standard output")),
         SerialConfig::Null => Ok(Output::Null),
         SerialConfig::File(path) => {
             Output::file(path).map_err(|e| MachineError::SerialLog(path.clone(), e))

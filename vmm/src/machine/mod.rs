@@ -12,6 +12,8 @@ mod control;
 mod devices;
 mod functions;
 mod ports;
+#[cfg(test)]
+mod roles;
 mod signals;
 mod terminal;
 mod worker;
@@ -166,8 +168,30 @@ impl MutEventSubscriber for Wake {
     }
 }
 
+/// What serves a machine from inside the sandbox.
+struct Running {
+    main: EventManager<Subscriber>,
+    workers: worker::Workers,
+    control: Arc<MachineControl>,
+}
+
 impl Machine {
     fn run(mut self, config: &VmConfig) -> Result<End, MachineError> {
+        let Running { mut main, workers, control } = self.start(config)?;
+        sandbox::filter_thread(&config.sandbox, Role::Main)?;
+
+        let end = self.serve(config, &mut main, &control);
+        control.end();
+        // Passed-through functions as well as our own devices, whose threads stop at the next piece.
+        self.pci.reset();
+        workers.end(WORKERS_END);
+        let end = end?;
+        self.given_back()?;
+        Ok(end)
+    }
+
+    /// Closes the sandbox and starts all threads, each with its filter, except the caller's.
+    fn start(&mut self, config: &VmConfig) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
         let mut workers = worker::Workers::default();
         for subscriber in std::mem::take(&mut self.main_loop) {
@@ -181,7 +205,7 @@ impl Machine {
                 .spawn(name, role, subscriber, config.sandbox.clone())
                 .map_err(host("start a device's thread"))?;
         }
-        let control = Arc::new(MachineControl::new(&self, config));
+        let control = Arc::new(MachineControl::new(self, config));
         self.start_vcpus(config, &control)?;
         if let Some(listener) = self.api.take() {
             let server = crate::api::Server::new(listener, control.clone())
@@ -192,16 +216,7 @@ impl Machine {
         main.add_subscriber(Arc::new(Mutex::new(signals)));
         let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
         main.add_subscriber(Arc::new(Mutex::new(Wake(wake))));
-        sandbox::filter_thread(&config.sandbox, Role::Main)?;
-
-        let end = self.serve(config, &mut main, &control);
-        control.end();
-        // Passed-through functions as well as our own devices, whose threads stop at the next piece.
-        self.pci.reset();
-        workers.end(WORKERS_END);
-        let end = end?;
-        self.given_back()?;
-        Ok(end)
+        Ok(Running { main, workers, control })
     }
 
     fn serve(

@@ -1,4 +1,9 @@
 //! Which thread may make which system call, and why.
+//!
+//! The lists of a [`Role`] hold what its threads run: a part of the VMM that makes system calls of
+//! its own declares them beside its code (as `serial::SYSTEM_CALLS`), and every role that runs it
+//! takes them from there. `machine::tests` drives every device from a thread of every role that
+//! reaches it, with its filter on.
 
 use libc::{c_long, c_ulong};
 
@@ -15,17 +20,70 @@ pub enum Role {
     Screen,
 }
 
+/// A system call, and what it may be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    pub(super) number: c_long,
+    pub(super) only: Only,
+    /// For whoever reads the lists.
+    _why: &'static str,
+}
+
+/// What an argument, counted from 0, must be.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Only {
+    /// Anything.
+    Any,
+    /// This value, in all its bits.
+    Exactly(u8, u64),
+    /// One of these values of an `int`.
+    OneOf(u8, &'static [u64]),
+    /// Without these bits.
+    Without(u8, u64),
+    /// Argument 0 this process, argument 2 one of these signals.
+    OwnThreads(&'static [u64]),
+}
+
+impl Call {
+    /// Whatever it is asked.
+    pub(crate) const fn any(number: c_long, why: &'static str) -> Self {
+        Self { number, only: Only::Any, _why: why }
+    }
+
+    /// With `value` as the argument at `index`.
+    pub(crate) const fn with(number: c_long, index: u8, value: u64, why: &'static str) -> Self {
+        Self { number, only: Only::Exactly(index, value), _why: why }
+    }
+}
+
+const fn limited(number: c_long, only: Only, why: &'static str) -> Call {
+    Call { number, only, _why: why }
+}
+
+const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+const ABORT: u64 = libc::SIGABRT as u64;
+/// The first real-time signal that glibc leaves to programs, by which a vCPU is kicked.
+const KICK: u64 = 34;
+/// `fcntl` commands that change flags only: F_GETFD, F_SETFD, F_GETFL, F_SETFL.
+const FLAGS: &[u64] = &[1, 2, 3, 4];
+
+/// Needed by the runtime under every thread, and allowed in part.
+const RUNTIME_LIMITED: &[Call] = &[
+    limited(libc::SYS_mmap, Only::Without(2, EXECUTABLE), "memory allocator, BARs of functions"),
+    limited(libc::SYS_mprotect, Only::Without(2, EXECUTABLE), "memory allocator"),
+    limited(libc::SYS_fcntl, Only::OneOf(1, FLAGS), "file descriptors' flags"),
+    limited(libc::SYS_tgkill, Only::OwnThreads(&[ABORT]), "abort path"),
+];
+
 /// Needed by the runtime under every thread.
 const RUNTIME: &[(c_long, &str)] = &[
     (libc::SYS_futex, "locks"),
     (libc::SYS_read, "eventfds, files, sockets"),
     (libc::SYS_write, "eventfds, log lines, sockets"),
-    (libc::SYS_writev, "log lines"),
+    (libc::SYS_sendto, "log lines, sockets"),
     (libc::SYS_close, "clients and file descriptors that are done with"),
-    (libc::SYS_mmap, "memory allocator"),
     (libc::SYS_munmap, "memory allocator, end of a thread's stack"),
     (libc::SYS_mremap, "memory allocator"),
-    (libc::SYS_mprotect, "memory allocator"),
     (libc::SYS_madvise, "memory allocator, end of a thread's stack"),
     (libc::SYS_brk, "memory allocator"),
     (libc::SYS_rt_sigreturn, "end of a signal handler"),
@@ -36,14 +94,11 @@ const RUNTIME: &[(c_long, &str)] = &[
     (libc::SYS_sched_yield, "contended locks"),
     (libc::SYS_gettid, "abort path"),
     (libc::SYS_getpid, "abort path, status"),
-    (libc::SYS_tgkill, "kicking a vCPU, abort path"),
     (libc::SYS_exit, "end of a thread"),
     (libc::SYS_exit_group, "end of the VMM"),
     (libc::SYS_restart_syscall, "a call resumed after a stop signal"),
     (libc::SYS_rseq, "end of a thread"),
-    (libc::SYS_poll, "whether an interrupt is pending"),
-    (libc::SYS_eventfd2, "a vector that is first used"),
-    (libc::SYS_fcntl, "file descriptors' flags"),
+    (libc::SYS_poll, "whether a log line can be written"),
 ];
 
 const BLOCK: &[(c_long, &str)] = &[
@@ -67,13 +122,13 @@ const SCREEN: &[(c_long, &str)] = &[
     (libc::SYS_epoll_wait, "event loop"),
     (libc::SYS_epoll_pwait, "event loop"),
     (libc::SYS_epoll_ctl, "event loop"),
-    (libc::SYS_sendto, "the link"),
 ];
 
 const VCPU: &[(c_long, &str)] = &[
     (libc::SYS_pread64, "configuration space and BARs of passed-through functions"),
     (libc::SYS_pwrite64, "configuration space and BARs of passed-through functions"),
     (libc::SYS_timerfd_settime, "devices' timers"),
+    (libc::SYS_eventfd2, "a vector that is first used"),
 ];
 
 const MAIN: &[(c_long, &str)] = &[
@@ -81,15 +136,14 @@ const MAIN: &[(c_long, &str)] = &[
     (libc::SYS_epoll_pwait, "event loop"),
     (libc::SYS_epoll_ctl, "event loop"),
     (libc::SYS_readv, "taps and sockets to guest memory"),
+    (libc::SYS_writev, "taps and sockets from guest memory"),
     (libc::SYS_preadv, "loading the kernel again at a reset"),
     (libc::SYS_pread64, "loading the kernel again, passed-through functions' reset"),
     (libc::SYS_pwrite64, "passed-through functions' reset"),
     (libc::SYS_lseek, "loading the kernel again at a reset"),
-    (libc::SYS_ftruncate, "a serial log that starts over"),
     (libc::SYS_accept4, "clients of the control socket and of console ports"),
     (libc::SYS_recvfrom, "clients"),
     (libc::SYS_recvmsg, "clients"),
-    (libc::SYS_sendto, "clients"),
     (libc::SYS_sendmsg, "clients"),
     (libc::SYS_shutdown, "clients"),
     (libc::SYS_getsockopt, "clients"),
@@ -98,7 +152,11 @@ const MAIN: &[(c_long, &str)] = &[
     (libc::SYS_nanosleep, "waiting for a full serial port"),
     (libc::SYS_clock_nanosleep, "waiting for a full serial port and for a device's reset"),
     (libc::SYS_statx, "end of a memory map"),
+    (libc::SYS_eventfd2, "a vector that is first used"),
 ];
+
+const MAIN_LIMITED: &[Call] =
+    &[limited(libc::SYS_tgkill, Only::OwnThreads(&[KICK]), "kicking a vCPU")];
 
 /// ioctls of a thread that answers exits: what a device's registers can lead to.
 const IOCTL_DEVICES: &[(c_ulong, &str)] = &[
@@ -138,19 +196,21 @@ const IOCTL_MAIN: &[(c_ulong, &str)] = &[
     (0x5421, "FIONBIO: clients"),
 ];
 
-/// `fcntl` commands that change flags only: F_GETFD, F_SETFD, F_GETFL, F_SETFL.
-pub(super) const FCNTL: &[c_ulong] = &[1, 2, 3, 4];
-
 impl Role {
-    /// System calls allowed whatever their arguments, each with its reason.
-    pub(super) fn calls(self) -> impl Iterator<Item = c_long> {
-        let own = match self {
-            Self::Main => MAIN,
-            Self::Vcpu => VCPU,
-            Self::Block => BLOCK,
-            Self::Screen => SCREEN,
+    /// Every role.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 4] = [Self::Main, Self::Vcpu, Self::Block, Self::Screen];
+
+    /// System calls allowed, except ioctls. Of several entries for one call each allows its part.
+    pub(super) fn calls(self) -> impl Iterator<Item = Call> {
+        let (own, limited): (&[_], &[_]) = match self {
+            Self::Main => (MAIN, MAIN_LIMITED),
+            Self::Vcpu => (VCPU, crate::serial::SYSTEM_CALLS),
+            Self::Block => (BLOCK, &[]),
+            Self::Screen => (SCREEN, &[]),
         };
-        RUNTIME.iter().chain(own).map(|(number, _)| *number)
+        let whole = RUNTIME.iter().chain(own).map(|(number, why)| Call::any(*number, why));
+        whole.chain(RUNTIME_LIMITED.iter().chain(limited).copied())
     }
 
     /// ioctl requests allowed.
@@ -158,7 +218,8 @@ impl Role {
         let (first, second): (&[_], &[_]) = match self {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),
             Self::Vcpu => (IOCTL_DEVICES, IOCTL_VCPU),
-            Self::Block | Self::Screen => (IOCTL_DEVICES, &[]),
+            // They serve queues; registers are answered by the vCPUs.
+            Self::Block | Self::Screen => (&[], &[]),
         };
         first.iter().chain(second).map(|(request, _)| *request)
     }

@@ -16,6 +16,7 @@ mod seccomp;
 
 use std::io;
 
+pub(crate) use filter::Call;
 pub use filter::Role;
 
 use crate::config::SandboxConfig;

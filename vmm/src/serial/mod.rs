@@ -12,6 +12,7 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{Serial as Uart, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
+pub(crate) use output::SYSTEM_CALLS;
 pub use output::{LOG_MAX, Output};
 
 use crate::port_io::PortDevice;

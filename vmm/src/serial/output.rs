@@ -1,64 +1,154 @@
-//! Where a serial port prints.
+//! Where a serial port prints. The vCPU that prints waits for nobody: not for long for a reader, and
+//! never for one that reads nothing.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use logging::Outlet;
+
+use crate::sandbox::Call;
 
 /// A guest can print for ever; its log is started over at this many bytes.
 pub const LOG_MAX: u64 = 16 << 20;
 
+/// How long a reader of standard output that has fallen behind is waited for, until it has caught
+/// up: as a slow serial line holds its sender up. After that the guest prints to nobody.
+const PATIENCE: Duration = Duration::from_millis(50);
+
 /// Written where a log starts over.
 const STARTED_OVER: &[u8] = b"[log reached its size limit and starts over here]\n";
+
+/// System calls behind [`Output::write`], for the filters of the threads that print.
+pub(crate) const SYSTEM_CALLS: &[Call] = &[
+    Call::any(libc::SYS_write, "serial output to a terminal or pipe"),
+    Call::any(libc::SYS_sendto, "serial output to a socket"),
+    Call::any(libc::SYS_poll, "a reader of serial output that has fallen behind"),
+    Call::any(libc::SYS_pwrite64, "a serial log"),
+    Call::with(libc::SYS_ftruncate, 1, 0, "a serial log that starts over"),
+];
 
 /// A sink for bytes.
 pub enum Output {
     /// The VMM's standard output.
-    Stdout,
+    Stream(Stream),
     /// Nowhere.
     Null,
     /// A file of at most [`LOG_MAX`] bytes.
-    File {
-        /// Open for writing, positioned at its end.
-        file: File,
-        /// Its length, in bytes.
-        length: u64,
-    },
+    File(LogFile),
+}
+
+/// A log that starts over when it is full.
+pub struct LogFile {
+    file: File,
+    /// Where the next byte goes.
+    length: u64,
+}
+
+/// Standard output, read by somebody or not.
+pub struct Stream {
+    outlet: Outlet,
+    patience: Duration,
+    /// Bytes that nobody read in time, since the last one that somebody did.
+    lost: u64,
 }
 
 impl Output {
+    /// Prints to standard output.
+    ///
+    /// # Errors
+    /// Standard output is closed.
+    pub fn stdout() -> io::Result<Self> {
+        Ok(Self::Stream(Stream::new(Outlet::new(io::stdout())?)))
+    }
+
     /// Appends to the file at `path`, creating it readable to its owner alone.
+    ///
+    /// # Errors
+    /// It cannot be opened.
     pub fn file(path: &Path) -> io::Result<Self> {
         use std::os::unix::fs::OpenOptionsExt;
-        let mut file =
+        let file =
             OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)?;
-        let length = file.seek(io::SeekFrom::End(0))?;
-        Ok(Self::File { file, length })
+        let length = file.metadata()?.len();
+        Ok(Self::File(LogFile { file, length }))
     }
 }
 
 impl Write for Output {
+    /// Takes all of `data`; what cannot be written is lost, as on a wire.
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Stdout => io::stdout().lock().write(data),
-            Self::Null => Ok(data.len()),
-            Self::File { file, length } => {
-                if *length + data.len() as u64 > LOG_MAX {
-                    file.set_len(0)?;
-                    file.rewind()?;
-                    file.write_all(STARTED_OVER)?;
-                    *length = STARTED_OVER.len() as u64;
+            Self::Stream(stream) => stream.print(data),
+            Self::Null => {}
+            Self::File(log) => log.append(data)?,
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LogFile {
+    fn append(&mut self, data: &[u8]) -> io::Result<()> {
+        if self.length.saturating_add(data.len() as u64) > LOG_MAX {
+            self.file.set_len(0)?;
+            self.length = 0;
+            self.put(STARTED_OVER)?;
+        }
+        self.put(data)
+    }
+
+    fn put(&mut self, data: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(data, self.length)?;
+        self.length = self.length.saturating_add(data.len() as u64);
+        Ok(())
+    }
+}
+
+impl Stream {
+    fn new(outlet: Outlet) -> Self {
+        Self { outlet, patience: PATIENCE, lost: 0 }
+    }
+
+    fn print(&mut self, data: &[u8]) {
+        if self.lost > 0 {
+            let notice = format!("[{} bytes were lost here: nobody read them]\r\n", self.lost);
+            // A pipe takes as little as this whole or not at all.
+            if self.outlet.write(notice.as_bytes()).is_ok() {
+                self.lost = 0;
+            }
+        }
+        let mut rest = data;
+        while !rest.is_empty() {
+            let waits = self.patience;
+            match self.outlet.write(rest) {
+                Ok(count @ 1..) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    self.patience = PATIENCE;
                 }
-                let written = file.write(data)?;
-                *length += written as u64;
-                Ok(written)
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !waits.is_zero() => {
+                    self.wait();
+                }
+                Ok(0) | Err(_) => {
+                    self.lost = self.lost.saturating_add(rest.len() as u64);
+                    return;
+                }
             }
         }
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        match self {
-            Self::Stdout => io::stdout().lock().flush(),
-            Self::Null | Self::File { .. } => Ok(()),
+    /// Waits for the reader, and is so much less patient with it from then on.
+    fn wait(&mut self) {
+        let started = Instant::now();
+        if !self.outlet.wait(self.patience) {
+            let waited = started.elapsed().max(Duration::from_millis(1));
+            self.patience = self.patience.saturating_sub(waited);
         }
     }
 }
@@ -66,6 +156,7 @@ impl Write for Output {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
 
     #[test]
     fn a_log_never_grows_past_its_limit() {
@@ -81,5 +172,57 @@ mod tests {
         let before = std::fs::metadata(&path).unwrap().len();
         Output::file(&path).unwrap().write_all(b"more").unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().len(), before + 4, "reopening appends");
+    }
+
+    #[test]
+    fn a_log_that_is_full_is_started_over_by_the_next_vmm() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        File::create(&path).unwrap().set_len(LOG_MAX).unwrap();
+        Output::file(&path).unwrap().write_all(b"more").unwrap();
+        let log = std::fs::read(&path).unwrap();
+        assert_eq!(log, [STARTED_OVER, b"more"].concat());
+    }
+
+    #[test]
+    fn a_guest_that_prints_to_nobody_is_held_up_once_and_not_for_long() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut output = Output::Stream(Stream::new(Outlet::new(&writer).unwrap()));
+        let started = Instant::now();
+        for _ in 0..200_000 {
+            output.write_all(b"x").unwrap();
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+        let Output::Stream(stream) = &output else { unreachable!() };
+        let lost = usize::try_from(stream.lost).unwrap();
+        assert!(lost > 100_000, "{lost}");
+        reader.read_exact(&mut vec![0; 200_000 - lost]).unwrap();
+        output.write_all(b"again").unwrap();
+        drop((output, writer));
+        let mut read = String::new();
+        reader.read_to_string(&mut read).unwrap();
+        assert_eq!(read, format!("[{lost} bytes were lost here: nobody read them]\r\nagain"));
+    }
+
+    #[test]
+    fn a_guest_waits_for_a_slow_reader_and_loses_nothing() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut output = Output::Stream(Stream::new(Outlet::new(&writer).unwrap()));
+        drop(writer);
+        let slow = std::thread::spawn(move || {
+            let (mut total, mut chunk) = (0, [0; 8192]);
+            loop {
+                std::thread::sleep(Duration::from_millis(2));
+                match reader.read(&mut chunk).unwrap() {
+                    0 => return total,
+                    count => total += count,
+                }
+            }
+        });
+        for _ in 0..3_000 {
+            output.write_all(&[b'x'; 100]).unwrap();
+        }
+        drop(output);
+        assert_eq!(slow.join().unwrap(), 300_000);
     }
 }
