@@ -7,7 +7,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+use virtio::testing::fuse::{Answer, FuseDisk};
 
 /// Longest a guest of a few instructions takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -76,6 +79,10 @@ struct Guest {
 impl Guest {
     /// `None` without /dev/kvm.
     fn start(cpus: u8, code: &[&[u8]]) -> Option<Self> {
+        Self::start_with(cpus, code, &[])
+    }
+
+    fn start_with(cpus: u8, code: &[&[u8]], arguments: &[&str]) -> Option<Self> {
         if !Path::new("/dev/kvm").exists() {
             eprintln!("no /dev/kvm: this test proves nothing here");
             return None;
@@ -89,6 +96,7 @@ impl Guest {
             .arg(format!("file={}", dir.path().join("serial").display()))
             .arg("--api-socket")
             .arg(dir.path().join("api"))
+            .args(arguments)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -125,11 +133,17 @@ impl Guest {
     }
 
     fn command(&self, name: &str) -> String {
+        let answer = self.ask(name);
+        assert!(answer.contains("\"ok\":true"), "{name}: {answer}");
+        answer
+    }
+
+    /// The answer, whatever it is.
+    fn ask(&self, name: &str) -> String {
         let mut socket = UnixStream::connect(self.path("api")).unwrap();
         writeln!(socket, "{{\"command\":\"{name}\"}}").unwrap();
         let mut answer = String::new();
         BufReader::new(socket).read_line(&mut answer).unwrap();
-        assert!(answer.contains("\"ok\":true"), "{name}: {answer}");
         answer
     }
 }
@@ -223,4 +237,128 @@ fn a_guest_is_told_that_it_was_paused() {
     guest.command("resume");
     assert!(guest.ends().success());
     assert_eq!(guest.printed(), "BP");
+}
+
+/// Stores of one, two and four bytes.
+fn store8(address: u32, value: u8) -> Vec<u8> {
+    [&[0xc6, 0x05][..], &address.to_le_bytes(), &[value]].concat()
+}
+fn store16(address: u32, value: u16) -> Vec<u8> {
+    [&[0x66, 0xc7, 0x05][..], &address.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+fn store32(address: u32, value: u32) -> Vec<u8> {
+    [&[0xc7, 0x05][..], &address.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+
+/// Reads the first sector of the first disk (virtio 1.2 sections 3.1, 4.1.4 and 5.2.6).
+fn read_a_sector() -> Vec<u8> {
+    const CONFIG: u32 = 0xe000_0000 + (1 << 15); // device 1 in ECAM
+    const BAR: u32 = 0xd000_0000;
+    const TABLE: u32 = 0x21_0000;
+    const AVAIL: u32 = 0x21_1000;
+    const USED: u32 = 0x21_2000;
+    const HEADER: u32 = 0x21_3000; // all zeroes: a read from sector 0
+    const DATA: u32 = 0x21_4000;
+    const STATUS: u32 = 0x21_5000;
+    let descriptor = |index: u32, address: u32, length: u32, flags: u32| {
+        let at = TABLE + 16 * index;
+        let flags_and_next = flags | (index + 1) << 16;
+        [
+            store32(at, address),
+            store32(at + 4, 0),
+            store32(at + 8, length),
+            store32(at + 12, flags_and_next),
+        ]
+        .concat()
+    };
+    [
+        store32(CONFIG + 0x10, BAR),
+        store32(CONFIG + 0x14, 0),
+        store16(CONFIG + 4, 6), // memory and bus mastering
+        store8(BAR + 20, 0),
+        store8(BAR + 20, 3),
+        store32(BAR + 8, 1),
+        store32(BAR + 12, 1), // VIRTIO_F_VERSION_1
+        store8(BAR + 20, 11),
+        store16(BAR + 22, 0),
+        store16(BAR + 24, 64),
+        store32(BAR + 32, TABLE),
+        store32(BAR + 36, 0),
+        store32(BAR + 40, AVAIL),
+        store32(BAR + 44, 0),
+        store32(BAR + 48, USED),
+        store32(BAR + 52, 0),
+        store16(BAR + 28, 1),
+        store8(BAR + 20, 15),
+        descriptor(0, HEADER, 16, 1),
+        descriptor(1, DATA, 512, 3),
+        descriptor(2, STATUS, 1, 2),
+        store32(AVAIL, 1 << 16),
+        store16(BAR + 0x1000, 0),
+    ]
+    .concat()
+}
+
+/// The state letter of a process (proc(5)).
+fn process_state(pid: u32) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or("").into()
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_the_control_socket_nor_a_reset_nor_the_end() {
+    // What is promised is 100 ms; without it, it is as long as the disk hangs.
+    const SOON: Duration = Duration::from_secs(5);
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let (begun, hangs) = mpsc::channel();
+    let disk = FuseDisk::over(image.path(), 64 * 512, move |_| {
+        begun.send(()).unwrap();
+        Answer::Never
+    });
+    let Some(disk) = disk else { return };
+    let path = format!("path={}", image.path().display());
+    let code = [&read_a_sector()[..], &print(b'R'), &[0xeb, 0xfe]]; // jmp to itself
+    let Some(mut guest) = Guest::start_with(1, &code, &["--disk", &path]) else { return };
+    hangs.recv_timeout(PATIENCE).unwrap();
+    guest.until_printed(1);
+    let start = Instant::now();
+    guest.command("status");
+    guest.command("pause");
+    guest.command("resume");
+    guest.command("reset");
+    // The disk may still write to the guest's memory, so the guest does not start.
+    guest.until("the reset is not taken up", |guest| guest.ask("pause").contains("being reset"));
+    assert!(guest.command("status").contains("\"resets\":0"));
+    guest.command("stop");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    // All that is left of it is the thread in the disk's call, which the kernel waits for.
+    let pid = guest.vmm.id();
+    guest.until("the VMM does not end", |_| process_state(pid) == "Z");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert_eq!(guest.printed(), "R");
+    drop(disk);
+    assert!(guest.ends().success());
+}
+
+#[test]
+fn a_guest_starts_anew_when_the_disk_that_held_its_reset_up_has_answered() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    let (begun, hangs) = mpsc::channel();
+    let disk = FuseDisk::over(image.path(), 64 * 512, move |_| {
+        begun.send(()).unwrap();
+        Answer::Never
+    });
+    let Some(disk) = disk else { return };
+    let path = format!("path={}", image.path().display());
+    let code = [&read_a_sector()[..], &print(b'R'), &[0xeb, 0xfe]]; // jmp to itself
+    let Some(mut guest) = Guest::start_with(1, &code, &["--disk", &path]) else { return };
+    hangs.recv_timeout(PATIENCE).unwrap();
+    guest.until_printed(1);
+    guest.command("reset");
+    guest.until("the reset is not taken up", |guest| guest.ask("pause").contains("being reset"));
+    drop(disk);
+    guest.until_printed(2);
+    assert!(guest.command("status").contains("\"resets\":1"));
+    guest.command("stop");
+    assert!(guest.ends().success());
 }
