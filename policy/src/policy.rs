@@ -16,7 +16,7 @@ use crate::language::{
 pub const FORMAT: u32 = 1;
 
 /// Domains of the largest policy: what the decisions' index takes grows with the square of it.
-const DOMAINS_MAX: usize = 32;
+pub(crate) const DOMAINS_MAX: usize = 32;
 /// Detectors of the largest policy: each may take [`Pattern`](crate::detect::Pattern)'s memory.
 const DETECTORS_MAX: usize = 64;
 /// Rules of one kind, and expectations, of the largest policy.

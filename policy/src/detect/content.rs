@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use unicode_normalization::{UnicodeNormalization as _, is_nfc, is_nfkc};
+
 use super::digits::{Digit, digits, is_separator};
-use super::fold::fold;
+use super::fold::plain;
 use crate::language::MediaType;
 
 /// Content in all the ways in which somebody may read it.
@@ -15,8 +17,10 @@ pub struct Content<'c> {
 /// One way to read it.
 #[derive(Clone, Debug)]
 struct View<'c> {
-    /// The text.
+    /// The text, in Unicode's form NFC.
     text: Cow<'c, str>,
+    /// The text in form NFKC, where that is another: of one width, but with its marks.
+    compatible: Option<String>,
     /// The text folded.
     folded: String,
     /// The text folded, with nothing between a letter or digit and a digit that a person would read past.
@@ -47,7 +51,10 @@ impl<'c> Content<'c> {
 
     /// The text, in every way a pattern should be held against it.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
-        self.views.iter().flat_map(|view| [&*view.text, &view.folded, &view.joined])
+        self.views.iter().flat_map(|view| {
+            let compatible = view.compatible.as_deref();
+            [&*view.text, &view.folded, &view.joined].into_iter().chain(compatible)
+        })
     }
 
     /// The digits in the text.
@@ -58,9 +65,11 @@ impl<'c> Content<'c> {
 
 impl<'c> View<'c> {
     fn new(text: Cow<'c, str>) -> Self {
-        let folded: String = text.chars().filter_map(fold).collect();
+        let folded = plain(&text);
+        let compatible = (!is_nfkc(&text)).then(|| text.nfkc().collect());
+        let text = if is_nfc(&text) { text } else { Cow::Owned(text.nfc().collect()) };
         let (joined, digits) = (joined(&folded), digits(&folded));
-        Self { text, folded, joined, digits }
+        Self { text, compatible, folded, joined, digits }
     }
 }
 

@@ -1,7 +1,28 @@
 //! Plain letters and digits out of what only looks like them.
 
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+
+/// A text in plain letters and digits: compatibility forms and scripts' own digits replaced by what they stand for, what has no width
+/// and every combining mark left out, and Hangul whole (Unicode's form NFKC, without marks). CR LF is one line end.
+pub(super) fn plain(text: &str) -> String {
+    let mut last = '\0';
+    let line_ends_once = move |c: &char| {
+        let second = last == '\r' && *c == '\n';
+        last = *c;
+        !second
+    };
+    text.chars()
+        .filter(line_ends_once)
+        .filter_map(fold)
+        .nfkd()
+        .filter(|c| !is_combining_mark(*c))
+        .nfc()
+        .collect()
+}
+
 /// What a character counts as, for a detector.
-pub(super) fn fold(c: char) -> Option<char> {
+fn fold(c: char) -> Option<char> {
     match c {
         ' '..='~' | '\n' => Some(c),
         _ if is_invisible(c) => None,
@@ -37,26 +58,21 @@ fn is_dash(c: char) -> bool {
     )
 }
 
-/// Characters that take no room: zero-width, soft hyphens, marks of direction, fillers, variation selectors, tags, and
-/// marks that are drawn over their neighbour (Unicode's `Default_Ignorable_Code_Point`, and the combining blocks).
+/// Characters that take no room: zero-width, soft hyphens, marks of direction, fillers, variation selectors, tags (Unicode's
+/// `Default_Ignorable_Code_Point`).
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
         '\u{ad}'
-            | '\u{300}'..='\u{36f}'
             | '\u{61c}'
             | '\u{115f}'..='\u{1160}'
             | '\u{17b4}'..='\u{17b5}'
             | '\u{180b}'..='\u{180f}'
-            | '\u{1ab0}'..='\u{1aff}'
-            | '\u{1dc0}'..='\u{1dff}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
-            | '\u{20d0}'..='\u{20ff}'
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
-            | '\u{fe20}'..='\u{fe2f}'
             | '\u{feff}'
             | '\u{ffa0}'
             | '\u{fff0}'..='\u{fffb}'
@@ -110,23 +126,44 @@ fn digit(c: char) -> Option<char> {
 
 #[cfg(test)]
 mod tests {
-    use super::fold;
+    use super::plain;
 
     #[test]
     fn digits_of_every_script_and_style_count_as_digits() {
-        let folded: String = "１２３ ٤٥٦ ７８９ 𝟘𝟙 ²³ ①⑨ ₀ ⓪".chars().filter_map(fold).collect();
-        assert_eq!(folded, "123 456 789 01 23 19 0 0");
+        assert_eq!(plain("１２３ ٤٥٦ ７८９ 𝟘𝟙 ²³ ①⑨ ₀ ⓪"), "123 456 789 01 23 19 0 0");
     }
 
     #[test]
     fn invisible_characters_vanish_and_dashes_are_one_dash() {
-        let folded: String =
-            "9\u{200b}0\u{ad}0\u{2060}1—0\u{feff}1ㅡ1\u{336}".chars().filter_map(fold).collect();
-        assert_eq!(folded, "9001-01-1");
+        assert_eq!(plain("9\u{200b}0\u{ad}0\u{2060}1—0\u{feff}1ㅡ1\u{336}"), "9001-01-1");
     }
 
     #[test]
-    fn letters_stay_what_they_are() {
-        assert_eq!("환자 홍길동, é".chars().filter_map(fold).collect::<String>(), "환자 홍길동, é");
+    fn letters_are_read_without_their_marks_whole_or_in_parts() {
+        for text in ["환자 홍길동, é", "환자 홍길동, e\u{301}\u{f73}", "ｅ"] {
+            assert!(plain(text).ends_with('e'), "{text:?}");
+        }
+        let apart = "\u{1112}\u{1169}\u{11bc}\u{1100}\u{1175}\u{11af}\u{1103}\u{1169}\u{11bc}";
+        assert_eq!(plain(apart), "홍길동");
+        assert_eq!(plain("ﾎﾝｷﾞﾙ"), plain("ホンキル"));
+    }
+
+    #[test]
+    fn every_combining_mark_is_seen_through() {
+        let all: String = ('\0'..=char::MAX).collect();
+        let marks: Vec<&str> = regex::Regex::new(r"\p{M}")
+            .unwrap()
+            .find_iter(&all)
+            .map(|mark| mark.as_str())
+            .collect();
+        assert!(marks.len() > 2000);
+        for mark in marks {
+            assert_eq!(plain(&format!("9{mark}0")), "90", "{}", mark.escape_unicode());
+        }
+    }
+
+    #[test]
+    fn cr_lf_is_one_line_end() {
+        assert_eq!(plain("a\r\nb\rc\n\nd\r\r\n"), "a\nb\nc\n\nd\n\n");
     }
 }

@@ -1,6 +1,12 @@
 //! The officer's own patterns: regular expressions that take time linear in the text, whatever the pattern.
 
 use regex::{Regex, RegexBuilder};
+use regex_syntax::ast::parse::Parser;
+use regex_syntax::ast::{
+    AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Flag, Span, Visitor, visit,
+};
+use regex_syntax::hir::{Hir, HirKind};
+use unicode_normalization::{UnicodeNormalization as _, is_nfc};
 
 use crate::document::Mistake;
 
@@ -29,6 +35,13 @@ impl Pattern {
                 "write several [[detector]]",
             ));
         }
+        if !is_nfc(text) {
+            let composed: String = text.nfc().collect();
+            return Err(Mistake::new(
+                "this regular expression is written in letters and marks apart (not in Unicode's form NFC), so it finds nothing",
+                format!("write it composed: '{composed}'"),
+            ));
+        }
         let compiled =
             RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build();
         let regex = compiled.map_err(|error| match error {
@@ -40,6 +53,16 @@ impl Pattern {
                 "see https://docs.rs/regex for the syntax; look-around and back-references do not exist",
             ),
         })?;
+        if let Some(apart) = regex_syntax::parse(text).ok().and_then(|hir| apart(&hir)) {
+            let composed: String = apart.nfc().collect();
+            return Err(Mistake::new(
+                "this regular expression looks for letters and marks apart (not in Unicode's form NFC), so it finds nothing",
+                format!(
+                    "text is composed before it is looked into: write `{composed}` for `{}`",
+                    apart.escape_unicode()
+                ),
+            ));
+        }
         if regex.is_match("") {
             return Err(Mistake::new(
                 "this regular expression finds itself in every text, even an empty one",
@@ -60,6 +83,109 @@ impl Pattern {
 fn last_line(message: &str) -> String {
     let last = message.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
+}
+
+/// Literal text in an expression that no composed text contains.
+fn apart(hir: &Hir) -> Option<String> {
+    let mut left = vec![hir];
+    while let Some(hir) = left.pop() {
+        match hir.kind() {
+            HirKind::Literal(literal) => {
+                let text = std::str::from_utf8(&literal.0).unwrap_or_default();
+                if !is_nfc(text) {
+                    return Some(text.to_owned());
+                }
+            }
+            HirKind::Repetition(repetition) => left.push(&repetition.sub),
+            HirKind::Capture(capture) => left.push(&capture.sub),
+            HirKind::Concat(parts) | HirKind::Alternation(parts) => left.extend(parts),
+            HirKind::Empty | HirKind::Class(_) | HirKind::Look(_) => {}
+        }
+    }
+    None
+}
+
+impl Pattern {
+    /// The first part of it for which Hangul is made of word characters, as `\b` and `\w` are unless the expression says otherwise:
+    /// between the last digit of a number and a Korean particle is no `\b`.
+    #[must_use]
+    pub fn words_of_every_script(&self) -> Option<&str> {
+        let text = self.as_str();
+        let ast = Parser::new().parse(text).ok()?;
+        let span = visit(&ast, WordsOfEveryScript { unicode: vec![true], found: None }).ok()??;
+        text.get(span.start.offset..span.end.offset)
+    }
+}
+
+struct WordsOfEveryScript {
+    /// Whether the flag `u` is set, in each group that is open.
+    unicode: Vec<bool>,
+    found: Option<Span>,
+}
+
+impl WordsOfEveryScript {
+    fn is_unicode(&self) -> bool {
+        self.unicode.last().copied().unwrap_or(true)
+    }
+
+    fn find(&mut self, span: Span) {
+        if self.is_unicode() {
+            self.found.get_or_insert(span);
+        }
+    }
+
+    fn class(&mut self, class: &ClassPerl) {
+        if class.kind == ClassPerlKind::Word {
+            self.find(class.span);
+        }
+    }
+}
+
+impl Visitor for WordsOfEveryScript {
+    type Output = Option<Span>;
+    type Err = ();
+
+    fn finish(self) -> Result<Option<Span>, ()> {
+        Ok(self.found)
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), ()> {
+        match ast {
+            Ast::Flags(set) => {
+                let unicode = set.flags.flag_state(Flag::Unicode).unwrap_or(self.is_unicode());
+                self.unicode.pop();
+                self.unicode.push(unicode);
+            }
+            Ast::Group(group) => {
+                let flags = group.flags().and_then(|flags| flags.flag_state(Flag::Unicode));
+                self.unicode.push(flags.unwrap_or(self.is_unicode()));
+            }
+            Ast::Assertion(assertion) => match assertion.kind {
+                AssertionKind::StartLine
+                | AssertionKind::EndLine
+                | AssertionKind::StartText
+                | AssertionKind::EndText => {}
+                _ => self.find(assertion.span),
+            },
+            Ast::ClassPerl(class) => self.class(class),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn visit_post(&mut self, ast: &Ast) -> Result<(), ()> {
+        if matches!(ast, Ast::Group(_)) {
+            self.unicode.pop();
+        }
+        Ok(())
+    }
+
+    fn visit_class_set_item_pre(&mut self, item: &ClassSetItem) -> Result<(), ()> {
+        if let ClassSetItem::Perl(class) = item {
+            self.class(class);
+        }
+        Ok(())
+    }
 }
 
 impl Pattern {
@@ -100,6 +226,51 @@ mod tests {
             "copy\nfile:///home/a/MRN%2D12345678.txt"
         ));
         assert!(!found(r"\bMRN-?\d{8}\b", MediaType::TextPlain, "MRN-1234567"));
+    }
+
+    // Shows: P-2.
+    #[test]
+    fn a_number_before_a_korean_particle_is_found_where_words_are_those_of_ascii() {
+        let text = "MRN12345678입니다";
+        assert!(found(r"(?-u:\b)MRN-?\d{8}(?-u:\b)", MediaType::TextPlain, text));
+        assert!(!found(r"\bMRN-?\d{8}\b", MediaType::TextPlain, text));
+        for (pattern, part) in [
+            (r"\bMRN-?\d{8}\b", Some(r"\b")),
+            (r"MRN\B", Some(r"\B")),
+            (r"MRN-?\d{8}\b{end}", Some(r"\b{end}")),
+            (r"[\w-]+@", Some(r"\w")),
+            (r"(?-u:\b)MRN(?u:\W)x", Some(r"\W")),
+            (r"(?-u:\b)MRN-?\d{8}(?-u:\b)", None),
+            (r"(?-u)\bMRN[\w]", None),
+            (r"((?-u)\bMRN)\b", Some(r"\b")),
+            (r"^MRN$", None),
+        ] {
+            assert_eq!(Pattern::new(pattern).unwrap().words_of_every_script(), part, "{pattern}");
+        }
+    }
+
+    // Shows: P-2.
+    #[test]
+    fn text_is_found_whether_its_letters_are_whole_or_in_parts() {
+        let apart =
+            |text: &str| unicode_normalization::UnicodeNormalization::nfd(text).collect::<String>();
+        for (pattern, text) in [
+            ("대외비|진단서", "대외비 진단서 초안"),
+            (r"환자명\s*[:：]\s*[가-힣]{2,4}", "환자명: 홍길동"),
+            (r"환자명\s*[:：]\s*[가-힣]{2,4}", "환자명： 홍길동"),
+            ("né", "né Dupont"),
+            ("Müller", "Ｍüller"),
+            ("Muller", "Müller"),
+        ] {
+            assert!(found(pattern, MediaType::TextPlain, text), "{pattern}");
+            assert!(found(pattern, MediaType::TextPlain, &apart(text)), "{pattern}, apart");
+            if !unicode_normalization::is_nfc(&apart(pattern)) {
+                let mistake = Pattern::new(&apart(pattern)).unwrap_err();
+                assert_eq!(mistake.help, format!("write it composed: '{pattern}'"));
+            }
+        }
+        let mistake = Pattern::new(r"\x{1112}\x{1161}\x{11ab}자").unwrap_err();
+        assert!(mistake.help.contains("write `한자` for"), "{mistake}");
     }
 
     #[test]

@@ -15,8 +15,9 @@ impl Detector {
     ) -> Option<()> {
         let name: Option<Spanned<Name>> =
             form.required("name", "\"chart-number\"", |v| Some(v.spanned(v.parsed()?)));
-        let pattern =
-            form.required("regex", r"'\bMRN-?\d{8}\b'", |v| v.checked(Pattern::new(v.string()?)));
+        let pattern = form.required("regex", r"'(?-u:\b)MRN-?\d{8}(?-u:\b)'", |v| {
+            v.checked(Pattern::new(v.string()?))
+        });
         let sink = form.sink();
         form.close();
         let name = name?;

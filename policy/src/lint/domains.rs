@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::warn;
+use crate::detect::Detector;
 use crate::diagnostic::Diagnostic;
 use crate::language::{Domain, Network, duration};
 use crate::policy::Policy;
@@ -32,6 +33,21 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
         }
     }
     for (detector, name) in policy.detectors() {
+        if let Detector::Pattern(_, pattern) = detector
+            && let Some(part) = pattern.words_of_every_script()
+        {
+            warn(
+                *name,
+                format!(
+                    "to `{part}` Hangul is a word character: the detector `{}` misses what a Korean particle follows, like MRN12345678입니다",
+                    detector.name()
+                ),
+                format!(
+                    "write `(?-u:{part})`, for which words are of ASCII letters, digits and underscores"
+                ),
+                found,
+            );
+        }
         let used = |rule: &crate::language::ClipboardRule| {
             rule.inspect.iter().any(|used| used.name() == detector.name())
         };

@@ -8,18 +8,21 @@ use crate::language::Head;
 use crate::policy::Policy;
 
 mod clipboard;
+mod colours;
 mod devices;
 mod domains;
 mod expect;
 
 impl Policy {
-    /// Everything worth a warning, and every expectation of the policy's own that does not hold, which is an error.
+    /// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, and colours that are hard to
+    /// tell apart.
     #[must_use]
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
         clipboard::lint(self, &mut found);
         devices::lint(self, &mut found);
         domains::lint(self, &mut found);
+        colours::lint(self, &mut found);
         Diagnostics::new(self.source().clone(), found)
     }
 }
