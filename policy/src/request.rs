@@ -92,25 +92,31 @@ impl UsbFunction {
         Self { class: UsbClass(class), subclass, protocol, hid: HidUse::Unknown }
     }
 
-    /// Reads `08/06/50+03/01/01`: class, subclass and protocol of each function, in hexadecimal.
+    /// Reads `08/06/50+03/00/00:no-keyboard`: class, subclass and protocol of each function, in hexadecimal, and what the report
+    /// descriptor of a HID function says, where somebody has looked.
     ///
     /// # Errors
     /// When the text is anything else.
     pub fn list(text: &str) -> Result<Vec<Self>, Mistake> {
         let function = |text: &str| -> Option<Self> {
+            let (text, hid) = match text.split_once(':') {
+                Some((text, word)) => (text, HidUse::of(word)?),
+                None => (text, HidUse::Unknown),
+            };
             let mut bytes = text.split('/').map(|hex| hexadecimal(hex, 2));
             let function = Self::new(
                 u8::try_from(bytes.next()??).ok()?,
                 u8::try_from(bytes.next()??).ok()?,
                 u8::try_from(bytes.next()??).ok()?,
             );
-            bytes.next().is_none().then_some(function)
+            let hid_fits = hid == HidUse::Unknown || function.class == UsbClass::HID;
+            (bytes.next().is_none() && hid_fits).then_some(Self { hid, ..function })
         };
         let functions: Option<Vec<Self>> = text.split('+').map(function).collect();
         functions.ok_or_else(|| {
             Mistake::new(
                 format!("\"{}\" is not a list of interfaces", text.escape_debug()),
-                "write class/subclass/protocol in hexadecimal, joined by +: \"08/06/50+03/01/01\"",
+                "write class/subclass/protocol in hexadecimal, joined by +: \"08/06/50+03/01/01\"; of class 03 also what its reports are: \"03/00/00:keyboard-or-mouse\" or \"03/00/00:no-keyboard\"",
             )
         })
     }
@@ -125,7 +131,26 @@ fn hexadecimal(text: &str, digits: usize) -> Option<u16> {
 
 impl fmt::Display for UsbFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:02x}/{:02x}/{:02x}", self.class.0, self.subclass, self.protocol)
+        write!(f, "{:02x}/{:02x}/{:02x}", self.class.0, self.subclass, self.protocol)?;
+        match self.hid.word() {
+            Some(word) => write!(f, ":{word}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl HidUse {
+    /// The word for what was found; none where nobody has looked.
+    const fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::KeyboardOrMouse => Some("keyboard-or-mouse"),
+            Self::Other => Some("no-keyboard"),
+        }
+    }
+
+    fn of(word: &str) -> Option<Self> {
+        [Self::KeyboardOrMouse, Self::Other].into_iter().find(|hid| hid.word() == Some(word))
     }
 }
 

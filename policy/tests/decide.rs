@@ -7,7 +7,7 @@
 mod support;
 
 use policy::Policy;
-use policy::decide::{Decision, Obligation};
+use policy::decide::{Decision, Obligation, Paste};
 use policy::language::MediaType;
 use policy::request::{
     ClipboardRequest, Context, HidUse, Request, UsbDescription, UsbDevice, UsbFunction, UsbRequest,
@@ -95,8 +95,14 @@ fn an_allowed_paste_names_its_rule_and_line_and_owes_an_inspection() {
     );
     assert!(!verdict.permits(), "nothing may cross before it was looked into");
 
-    assert!(verdict.inspected(b"paracetamol 500 mg").permits());
-    let hit = verdict.inspected("환자 900101-1234567".as_bytes());
+    let inspected = |text: &'static [u8]| {
+        let (from, to, media_type) = ("internet", "clinical", MediaType::TextPlain);
+        policy
+            .decide_paste(&Paste { from, to, media_type, content: Some(text), size: None })
+            .verdict
+    };
+    assert!(inspected(b"paracetamol 500 mg").permits());
+    let hit = inspected("환자 900101-1234567".as_bytes());
     assert_eq!(hit.decision(), Decision::Deny);
     assert_eq!(hit.rule().unwrap().id.as_str(), "reference-text-in");
     assert_eq!(
@@ -104,7 +110,7 @@ fn an_allowed_paste_names_its_rule_and_line_and_owes_an_inspection() {
         "it contains what looks like a resident registration number"
     );
     assert_eq!(
-        verdict.inspected(b"\xff\xfe").decision(),
+        inspected(b"\xff\xfe").decision(),
         Decision::Deny,
         "what is no text cannot be looked into"
     );

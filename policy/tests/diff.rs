@@ -20,7 +20,7 @@ fn happens(
     request: &Request<'_>,
     context: &Context,
 ) -> (Decision, Option<String>, Vec<String>) {
-    let explained = policy.explain(request, context, None);
+    let explained = policy.explain(request, context);
     let to = explained.to.filter(|_| explained.verdict != Decision::Deny);
     let mut inspect = explained.inspect;
     inspect.sort();

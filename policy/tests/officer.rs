@@ -6,9 +6,13 @@
 
 mod support;
 
+use policy::Policy;
+use policy::decide::Paste;
 use policy::language::MediaType;
-use policy::officer::check;
-use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+use policy::officer::{Explanation, check};
+use policy::request::{
+    ClipboardRequest, Context, Request, UsbDescription, UsbFunction, UsbRequest,
+};
 use serde_json::json;
 use support::draft;
 
@@ -40,7 +44,7 @@ fn check_lists_errors_and_warnings_with_line_column_message_and_help() {
 #[test]
 fn explain_gives_verdict_rule_line_and_reason() {
     let policy = draft(DESIGN);
-    let explained = policy.explain(&paste(312), &Context::default(), None);
+    let explained = policy.explain(&paste(312), &Context::default());
     assert_eq!(
         serde_json::to_value(&explained).unwrap(),
         json!({
@@ -69,7 +73,7 @@ fn explain_gives_verdict_rule_line_and_reason() {
 fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
     let policy = draft(DESIGN);
     let explained =
-        serde_json::to_value(policy.explain(&paste(5000), &Context::default(), None)).unwrap();
+        serde_json::to_value(policy.explain(&paste(5000), &Context::default())).unwrap();
     assert_eq!(explained["verdict"], json!("deny"));
     assert_eq!((&explained["rule"], &explained["line"]), (&json!(null), &json!(null)));
     assert_eq!(
@@ -79,7 +83,7 @@ fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
 
     let reader: UsbDescription = "vendor=08e7,product=3437,interfaces=0b/00/00".parse().unwrap();
     let request = Request::Usb(UsbRequest { device: reader.device(), to: None });
-    let explained = policy.explain(&request, &Context::default(), None);
+    let explained = policy.explain(&request, &Context::default());
     assert_eq!(explained.nearly.len(), 1);
     assert_eq!(explained.nearly[0].but, "only vendor 0x08e6");
 }
@@ -87,12 +91,83 @@ fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
 #[test]
 fn explain_with_content_says_what_the_detectors_say() {
     let policy = draft(DESIGN);
-    let hit = policy.explain(&paste(14), &Context::default(), Some(b"MRN 1234-5678"));
+    let hit = explain_text(&policy, b"MRN 1234-5678");
     assert_eq!(hit.verdict.word(), "deny");
     assert_eq!(hit.rule.as_deref(), Some("reference-text-in"));
     assert_eq!(hit.reason, "it contains what looks like a `chart-number`");
-    let clean = policy.explain(&paste(5), &Context::default(), Some(b"clean"));
+    let clean = explain_text(&policy, b"clean");
     assert_eq!((clean.verdict.word(), clean.inspect.len()), ("allow", 0));
+}
+
+fn explain_text(policy: &Policy, text: &[u8]) -> Explanation {
+    policy.explain_paste(&Paste {
+        from: "internet",
+        to: "clinical",
+        media_type: MediaType::TextPlain,
+        content: Some(text),
+        size: None,
+    })
+}
+
+#[test]
+fn explain_and_promises_decide_on_the_text_that_would_be_pasted() {
+    let policy = draft(DESIGN);
+    // 4096 bytes once the line ends are what they will be.
+    let long = "x\r\n".repeat(2048);
+    let explained = explain_text(&policy, long.as_bytes());
+    assert_eq!(explained.verdict.word(), "allow");
+    assert_eq!(explained.cleaned.as_deref(), Some("2048 line ends changed"));
+    assert_eq!(explain_text(&policy, &[&long, "y"].concat().into_bytes()).verdict.word(), "deny");
+    let no_text = explain_text(&policy, b"caf\xe9");
+    assert_eq!(
+        (no_text.verdict.word(), no_text.rule.as_deref()),
+        ("deny", Some("reference-text-in"))
+    );
+    assert_eq!(no_text.reason, "it is not readable text");
+
+    for (text, verdict) in
+        [(long.escape_default().to_string(), "allow"), ("900101-1\\u0007234567".to_owned(), "deny")]
+    {
+        let promise = format!(
+            "{DESIGN}\n[[expect]]\nclipboard = {{ from = \"internet\", to = \"clinical\", type = \"text/plain\", text = \"{text}\" }}\nverdict = \"{verdict}\"\n"
+        );
+        assert!(Policy::parse("policy.toml", &promise).is_ok(), "{verdict}");
+    }
+}
+
+#[test]
+fn what_was_found_out_about_an_input_device_is_part_of_its_description() {
+    for text in [
+        "vendor=1050,product=0407,interfaces=03/00/00:no-keyboard",
+        "vendor=1050,product=0407,interfaces=03/00/00:keyboard-or-mouse+0b/00/00",
+    ] {
+        let described: UsbDescription = text.parse().unwrap();
+        let functions: Vec<String> = described.functions.iter().map(ToString::to_string).collect();
+        assert!(text.ends_with(&functions.join("+")), "{functions:?}");
+    }
+    for wrong in ["08/06/50:no-keyboard", "03/00/00:", "03/00/00:mouse"] {
+        UsbFunction::list(wrong).unwrap_err();
+    }
+    let policy = draft(
+        &DESIGN
+            .replace("class = \"mass-storage\"", "class = \"hid\"")
+            .replace("\"read-only\"", "\"allow\""),
+    );
+    let verdict = |found: &str| {
+        let device: UsbDescription =
+            format!("vendor=1050,product=0407,interfaces=03/00/00{found}").parse().unwrap();
+        policy
+            .decide(
+                &Request::Usb(UsbRequest { device: device.device(), to: None }),
+                &Context::default(),
+            )
+            .settled()
+            .decision()
+            .word()
+    };
+    assert_eq!(verdict(":no-keyboard"), "allow");
+    assert_eq!(verdict(":keyboard-or-mouse"), "deny");
+    assert_eq!(verdict(""), "deny", "what does not say what it is may be one");
 }
 
 #[test]

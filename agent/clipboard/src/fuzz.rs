@@ -32,7 +32,7 @@ pub fn mediator(input: &[u8]) {
             }
             5 => mediator.disconnected(guest, now),
             6 => mediator.connected(guest),
-            7 => mediator.locked(),
+            7 => mediator.locked(now),
             _ => {
                 mediator.received(guest, now_bytes, now);
                 rest = later;
@@ -42,6 +42,7 @@ pub fn mediator(input: &[u8]) {
         if let Some(outbox) = mediator.outbox(guest) {
             let count = outbox.bytes(4096).len();
             outbox.took(count);
+            outbox.guest_took_all();
         }
     }
 }
@@ -51,6 +52,6 @@ pub fn content(input: &[u8]) {
     let Some((first, bytes)) = input.split_first() else { return };
     let types = policy::language::MediaType::WORDS;
     let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
-    let _ = crate::content::fit(*media_type, bytes, true, 1 << 20);
+    let _ = crate::content::fit(*media_type, bytes, 1 << 20);
     let _ = crate::content::preview(*media_type, bytes);
 }

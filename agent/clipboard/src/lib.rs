@@ -15,5 +15,6 @@
 pub mod content;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+pub mod judgement;
 pub mod mediator;
 pub mod vdagent;

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use policy::Policy;
-use policy::decide::Decision;
+use policy::decide::{Decision, Paste};
 use policy::diagnostic::Diagnostics;
 use policy::document::Mistake;
 use policy::language::MediaType;
 use policy::officer::{self, Explanation};
-use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+use policy::request::{Context, Request, UsbDescription, UsbRequest};
 
 use super::audit::Wanted;
 use super::{Common, Outcome, colours, complain, print, print_styled, replay, signing};
@@ -119,13 +119,13 @@ pub(super) struct ClipboardArgs {
     /// Its type, like text/plain or image/png
     #[arg(long = "type", value_name = "TYPE", value_parser = media_type)]
     media_type: MediaType,
-    /// Its size [default: that of --text-file]
+    /// Its size [default: that of --text-file as it would be pasted]
     #[arg(long, value_name = "N", required_unless_present = "text_file")]
     bytes: Option<u64>,
-    /// Its content, for the detectors
+    /// Its content, as it was copied: it is cleaned and looked into as the agent does
     #[arg(long, value_name = "FILE")]
     text_file: Option<PathBuf>,
-    /// While break-glass is open
+    /// While break-glass is open; it opens nothing of the clipboard
     #[arg(long)]
     break_glass: bool,
 }
@@ -200,7 +200,7 @@ fn explain(common: &Common, file: &Path, what: &What) -> Outcome {
         What::Usb(args) => {
             let to = args.to.as_deref();
             let request = Request::Usb(UsbRequest { device: args.device.device(), to });
-            policy.explain(&request, &Context { break_glass: args.break_glass }, None)
+            policy.explain(&request, &Context { break_glass: args.break_glass })
         }
     };
     if common.json {
@@ -213,15 +213,21 @@ fn explain(common: &Common, file: &Path, what: &What) -> Outcome {
 
 fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, String> {
     let content = args.text_file.as_deref().map(content).transpose()?;
-    let length = content.as_ref().map(|content| u64::try_from(content.len()).unwrap_or(u64::MAX));
-    let request = Request::Clipboard(ClipboardRequest {
+    let paste = Paste {
         from: &args.from,
         to: &args.to,
         media_type: args.media_type,
-        bytes: args.bytes.or(length).unwrap_or(u64::MAX),
-    });
-    let context = Context { break_glass: args.break_glass };
-    Ok(policy.explain(&request, &context, content.as_deref()))
+        content: content.as_deref(),
+        size: args.bytes,
+    };
+    let explanation = policy.explain_paste(&paste);
+    // What the policy lets through may still be unfit to cross, which the agent finds out by the same function.
+    match ::clipboard::judgement::judge(policy, &paste).fit {
+        Err(problem) if explanation.verdict != Decision::Deny => {
+            Ok(explanation.refused(problem.to_string()))
+        }
+        _ => Ok(explanation),
+    }
 }
 
 fn content(file: &Path) -> Result<Vec<u8>, String> {

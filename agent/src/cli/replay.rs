@@ -2,8 +2,8 @@
 //!
 //! | entry of kind | what is read of it |
 //! | --- | --- |
-//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `unfit`, why the content itself could not cross; `break_glass` |
-//! | `usb` | `device`, as `--device` of `explain` takes it; `to`, if somebody attached it by hand; `break_glass` |
+//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `unfit`, why the content itself could not cross |
+//! | `usb` | `device`, as `--device` of `explain` takes it, with what its HID functions showed themselves to be; `to`, if somebody attached it by hand; `break_glass` |
 //!
 //! The log holds no content. A detector that looked then is believed; one that did not cannot be asked now, and is named.
 
@@ -12,9 +12,9 @@ use std::path::Path;
 
 use audit::{Entry, Filter, each};
 use policy::Policy;
-use policy::decide::Decision;
+use policy::decide::{Decision, Paste};
 use policy::officer::Explanation;
-use policy::request::{ClipboardRequest, Context, Request, UsbDescription, UsbRequest};
+use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -167,19 +167,20 @@ fn clipboard(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
     let (from, to) = (text(entry, "from")?, text(entry, "to")?);
     let media_type = media_type(text(entry, "type")?).ok()?;
     let bytes = entry.detail.get("bytes")?.as_u64()?;
-    let request = Request::Clipboard(ClipboardRequest { from, to, media_type, bytes });
     let flow = format!("{from} to {to}, {}, {bytes} bytes", media_type.word());
-    Some((flow, policy.explain(&request, &context(entry), None)))
+    let paste = Paste { from, to, media_type, content: None, size: Some(bytes) };
+    Some((flow, policy.explain_paste(&paste)))
 }
 
 fn usb(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
     let described = text(entry, "device")?;
     let description: UsbDescription = described.parse().ok()?;
     let to = text(entry, "to");
-    let request = Request::Usb(UsbRequest { device: description.device(), to });
+    let request = UsbRequest { device: description.device(), to };
     let flow = match to {
         Some(to) => format!("{described} by hand to {to}"),
         None => described.to_owned(),
     };
-    Some((flow, policy.explain(&request, &context(entry), None)))
+    // What the entry does not say of an input device, the device did not say either.
+    Some((flow, policy.explain_settled(&request, &context(entry))))
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use clipboard::mediator::Time;
+use sendqueue::SendQueue;
 
 use super::Way;
 use crate::sockets::{dial, listen};
@@ -38,10 +39,24 @@ impl Did {
 }
 
 #[derive(Debug)]
+struct Connection {
+    socket: UnixStream,
+    queue: SendQueue,
+}
+
+impl Connection {
+    fn new(socket: UnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let queue = SendQueue::of(&socket)?;
+        Ok(Self { socket, queue })
+    }
+}
+
+#[derive(Debug)]
 pub(super) struct End {
     way: Way,
     listener: Option<UnixListener>,
-    stream: Option<UnixStream>,
+    stream: Option<Connection>,
     /// No connection is made before.
     again: Time,
 }
@@ -69,7 +84,7 @@ impl End {
             }
             (Way::Listen(_), None) => return false,
         };
-        self.stream = stream.and_then(|s| s.set_nonblocking(true).map(|()| s)).ok();
+        self.stream = stream.and_then(Connection::new).ok();
         self.stream.is_some()
     }
 
@@ -84,7 +99,22 @@ impl End {
 
     /// The connection, for polling.
     pub(super) fn stream(&self) -> Option<BorrowedFd<'_>> {
-        self.stream.as_ref().map(AsFd::as_fd)
+        self.stream.as_ref().map(|stream| stream.socket.as_fd())
+    }
+
+    /// What becomes readable when the other end has read something, for polling.
+    pub(super) fn reads(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(|stream| stream.queue.fd())
+    }
+
+    /// Whether the other end has read all that was written.
+    pub(super) fn is_read(&self) -> bool {
+        self.stream.as_ref().is_some_and(|Connection { socket, queue }| {
+            queue.is_read(socket).unwrap_or_else(|error| {
+                tracing::error!("a clipboard's socket does not say what was read: {error}");
+                false
+            })
+        })
     }
 
     /// What becomes readable when somebody wants to connect, while nobody is and it is time.
@@ -100,11 +130,11 @@ impl End {
     }
 
     pub(super) fn read(&mut self, buffer: &mut [u8]) -> Did {
-        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.read(buffer)))
+        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.socket.read(buffer)))
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> Did {
-        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.write(bytes)))
+        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.socket.write(bytes)))
     }
 }
 

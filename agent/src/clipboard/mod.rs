@@ -10,6 +10,8 @@
 
 mod end;
 mod service;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::BorrowedFd;

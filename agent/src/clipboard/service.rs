@@ -32,11 +32,25 @@ pub(super) struct Service {
     daemon: Ends<Command, Happening>,
 }
 
+/// Writes to a guest before the others have their turn: the parts of a short content.
+const WRITES: usize = 4;
+
 /// What may be done with a guest's connection, by the last wait.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ready {
     read: bool,
     write: bool,
+}
+
+/// What a polled descriptor is.
+#[derive(Clone, Copy, Debug)]
+enum Polled {
+    /// A guest's connection.
+    Stream(usize),
+    /// What tells that a guest has read something.
+    Reads(usize),
+    /// Something that needs no more than waking up.
+    Other,
 }
 
 impl Service {
@@ -91,8 +105,8 @@ impl Service {
             Command::Chord(chord, front, ticket) => self.mediator.chord(chord, front, ticket, now),
             Command::Answered(id, yes) => self.mediator.answered(id, yes),
             Command::Recorded(id, done) => self.mediator.recorded(id, done, now),
-            Command::Policy(policy) => self.mediator.policy(policy),
-            Command::Locked => self.mediator.locked(),
+            Command::Policy(policy) => self.mediator.policy(policy, now),
+            Command::Locked => self.mediator.locked(now),
             Command::Screen(size) => self.mediator.screen(size),
             Command::Stop => self.ending = true,
         }
@@ -108,6 +122,12 @@ impl Service {
             );
             self.mediator.connected(index);
             return self.write(index);
+        }
+        if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| outbox.waits_for_guest())
+            && end.is_read()
+        {
+            // Before what it says now: it may ask again, having got what it asked for.
+            outbox.guest_took_all();
         }
         if ready.read && self.mediator.may_read(index, now).is_ok() {
             match end.read(&mut self.buffer) {
@@ -131,13 +151,19 @@ impl Service {
         else {
             return;
         };
-        if outbox.is_empty() {
-            return;
-        }
-        match end.write(outbox.bytes(BATCH)) {
-            Did::Some(count) => outbox.took(count),
-            Did::Nothing => {}
-            Did::Gone => self.gone(index),
+        for _ in 0..WRITES {
+            if outbox.waits_for_guest() && end.is_read() {
+                outbox.guest_took_all();
+            }
+            let bytes = outbox.bytes(BATCH);
+            if bytes.is_empty() {
+                return;
+            }
+            match end.write(bytes) {
+                Did::Some(count) => outbox.took(count),
+                Did::Nothing => return,
+                Did::Gone => return self.gone(index),
+            }
         }
     }
 
@@ -184,7 +210,7 @@ impl Service {
         let now = self.now();
         let mut until = self.mediator.deadline();
         let mut sooner = |time: Time| until = Some(until.map_or(time, |until| until.min(time)));
-        let mut wanted: Vec<PollFlags> = Vec::new();
+        let mut wanted: Vec<(PollFlags, bool)> = Vec::new();
         for index in 0..self.ends.len() {
             let mut flags = PollFlags::empty();
             match self.mediator.may_read(index, now) {
@@ -195,28 +221,33 @@ impl Service {
                     }
                 }
             }
-            if self.mediator.outbox(index).is_some_and(|outbox| !outbox.is_empty()) {
-                flags |= PollFlags::POLLOUT;
+            let mut reads = false;
+            if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| !outbox.is_empty()) {
+                reads = outbox.waits_for_guest();
+                flags.set(PollFlags::POLLOUT, !reads);
             }
-            wanted.push(flags);
+            wanted.push((flags, reads));
         }
-        let mut fds: Vec<(Option<usize>, BorrowedFd<'_>, PollFlags)> =
-            vec![(None, self.daemon.fd(), PollFlags::POLLIN)];
-        for (index, (end, flags)) in self.ends.iter().zip(&wanted).enumerate() {
+        let mut fds: Vec<(Polled, BorrowedFd<'_>, PollFlags)> =
+            vec![(Polled::Other, self.daemon.fd(), PollFlags::POLLIN)];
+        for (index, (end, (flags, reads))) in self.ends.iter().zip(&wanted).enumerate() {
+            if let Some(queue) = end.reads().filter(|_| *reads) {
+                fds.push((Polled::Reads(index), queue, PollFlags::POLLIN));
+            }
             if let Some(stream) = end.stream() {
                 // One that may be neither read nor written waits, hung up or not.
                 if !flags.is_empty() {
-                    fds.push((Some(index), stream, *flags));
+                    fds.push((Polled::Stream(index), stream, *flags));
                 }
             } else if let Some(door) = end.door(now) {
-                fds.push((None, door, PollFlags::POLLIN));
+                fds.push((Polled::Other, door, PollFlags::POLLIN));
             }
             if let Some(due) = end.due(now) {
                 sooner(due);
             }
         }
         self.alarm.set(until.map(|until| self.epoch + until))?;
-        fds.push((None, self.alarm.as_fd(), PollFlags::POLLIN));
+        fds.push((Polled::Other, self.alarm.as_fd(), PollFlags::POLLIN));
         let mut polled: Vec<PollFd<'_>> =
             fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut polled, PollTimeout::NONE) {
@@ -224,14 +255,23 @@ impl Service {
             Err(error) => return Err(error),
         }
         let mut ready = vec![Ready::default(); self.ends.len()];
-        for ((index, _, asked), polled) in fds.iter().zip(&polled) {
-            let Some(place) = index.and_then(|index| ready.get_mut(index)) else { continue };
+        for ((what, _, asked), polled) in fds.iter().zip(&polled) {
             let found = polled.revents().unwrap_or(PollFlags::empty());
-            // An end that hung up is found by reading it; if nothing may be read, that waits as well.
-            let over = PollFlags::POLLHUP | PollFlags::POLLERR;
-            place.read =
-                asked.contains(PollFlags::POLLIN) && found.intersects(PollFlags::POLLIN | over);
-            place.write = found.contains(PollFlags::POLLOUT);
+            match what {
+                Polled::Stream(index) => {
+                    let Some(place) = ready.get_mut(*index) else { continue };
+                    // An end that hung up is found by reading it; if nothing may be read, that waits as well.
+                    let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+                    place.read = asked.contains(PollFlags::POLLIN)
+                        && found.intersects(PollFlags::POLLIN | over);
+                    place.write |= found.contains(PollFlags::POLLOUT);
+                }
+                Polled::Reads(index) => {
+                    let Some(place) = ready.get_mut(*index) else { continue };
+                    place.write |= found.contains(PollFlags::POLLIN);
+                }
+                Polled::Other => {}
+            }
         }
         Ok(ready)
     }

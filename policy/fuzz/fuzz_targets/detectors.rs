@@ -4,8 +4,8 @@
 use std::sync::LazyLock;
 
 use policy::Policy;
+use policy::decide::Paste;
 use policy::language::MediaType;
-use policy::request::{ClipboardRequest, Context, Request};
 
 static POLICY: LazyLock<Policy> = LazyLock::new(|| {
     let rule = "\n[[detector]]\nname = \"chart-number\"\nregex = '\\bMRN-?\\d{8}\\b'\n\
@@ -17,12 +17,7 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for (_, media_type) in MediaType::WORDS {
-        let request = Request::Clipboard(ClipboardRequest {
-            from: "internet",
-            to: "clinical",
-            media_type,
-            bytes: data.len() as u64,
-        });
-        let _ = POLICY.explain(&request, &Context::default(), Some(data));
+        let (from, to, content) = ("internet", "clinical", Some(data));
+        let _ = POLICY.explain_paste(&Paste { from, to, media_type, content, size: None });
     }
 });

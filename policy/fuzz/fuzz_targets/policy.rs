@@ -2,9 +2,9 @@
 #![no_main]
 
 use policy::Policy;
+use policy::decide::Paste;
 use policy::language::MediaType;
 use policy::officer::check;
-use policy::request::{ClipboardRequest, Context, Request};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -16,8 +16,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for from in &names {
         for to in &names {
             let media_type = MediaType::TextPlain;
-            let request = Request::Clipboard(ClipboardRequest { from, to, media_type, bytes: 1 });
-            let _ = policy.explain(&request, &Context::default(), Some(data));
+            let content = Some(data);
+            let _ = policy.explain_paste(&Paste { from, to, media_type, content, size: None });
         }
     }
     assert!(!policy::officer::diff(&policy, &policy).widened);

@@ -85,18 +85,23 @@ impl Policy {
         let Some(rule) = first.and_then(|first| self.clipboard().get(first)) else {
             return Verdict::denied(Reason::NoClipboardRule { from, to, media_type });
         };
-        let crosses = *rule.action != ClipboardAction::Deny;
-        if crosses && !rule.inspect.is_empty() && !media_type.is_readable() {
+        let decision = permitted(rule, media_type);
+        if decision == Decision::Deny && *rule.action != ClipboardAction::Deny {
             return Verdict::by_rule(Decision::Deny, &rule.head, Reason::Unreadable(media_type));
         }
-        let decision = match *rule.action {
-            ClipboardAction::Allow => Decision::Allow,
-            ClipboardAction::Ask => Decision::Ask,
-            ClipboardAction::Deny => Decision::Deny,
-        };
         let reason = Reason::ClipboardRule { rule, from, to, media_type };
         Verdict::by_rule(decision, &rule.head, reason)
             .into_domain(to)
             .inspecting(&rule.inspect, media_type)
+    }
+}
+
+/// What a rule that matches content of this type says, before anything has looked into the content.
+pub(crate) fn permitted(rule: &ClipboardRule, media_type: MediaType) -> Decision {
+    match *rule.action {
+        ClipboardAction::Deny => Decision::Deny,
+        _ if !rule.inspect.is_empty() && !media_type.is_readable() => Decision::Deny,
+        ClipboardAction::Allow => Decision::Allow,
+        ClipboardAction::Ask => Decision::Ask,
     }
 }

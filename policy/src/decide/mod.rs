@@ -20,12 +20,14 @@ use crate::request::{Context, Request, UsbDevice};
 
 mod clipboard;
 mod devices;
+mod paste;
 mod usb;
 mod verdict;
 
-pub(crate) use clipboard::ClipboardIndex;
+pub(crate) use clipboard::{ClipboardIndex, permitted};
 pub(crate) use devices::{DeviceIndex, Fields};
-pub(crate) use usb::{UsbIndex, listed};
+pub use paste::{Paste, PasteVerdict};
+pub(crate) use usb::{UsbIndex, given, listed};
 pub use verdict::{Obligation, Reason, Verdict};
 
 words! {

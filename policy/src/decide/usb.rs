@@ -91,6 +91,16 @@ pub(crate) fn listed(rule: &UsbRule, break_glass: Option<&BreakGlass>) -> bool {
         .is_some_and(|open| open.allow_usb.iter().any(|listed| listed.value == rule.head.id.value))
 }
 
+/// What a rule gives: nothing where it names no domain, or a class that is never admitted.
+pub(crate) fn given(rule: &UsbRule) -> Decision {
+    match (*rule.action, rule.to) {
+        _ if rule.class() == Some(UsbClass::HUB) => Decision::Deny,
+        (UsbAction::Allow, Some(_)) => Decision::Allow,
+        (UsbAction::ReadOnly, Some(_)) => Decision::ReadOnly,
+        (UsbAction::Deny, _) | (_, None) => Decision::Deny,
+    }
+}
+
 impl Policy {
     pub(super) fn decide_usb(&self, request: &UsbRequest<'_>, context: &Context) -> Verdict<'_> {
         let device = &request.device;
@@ -130,11 +140,7 @@ impl Policy {
 
     fn by_usb_rule<'p>(&'p self, rule: &'p UsbRule, function: &UsbFunction) -> Verdict<'p> {
         let to = rule.to.and_then(|to| self.domain_by_id(*to));
-        let decision = match (*rule.action, to) {
-            (UsbAction::Allow, Some(_)) => Decision::Allow,
-            (UsbAction::ReadOnly, Some(_)) => Decision::ReadOnly,
-            (UsbAction::Deny, _) | (_, None) => Decision::Deny,
-        };
+        let decision = given(rule);
         let verdict = Verdict::by_rule(
             decision,
             &rule.head,

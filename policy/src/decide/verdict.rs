@@ -28,7 +28,7 @@ pub struct Verdict<'p> {
 /// What the mediator owes.
 #[derive(Clone, Copy, Debug)]
 pub enum Obligation<'p> {
-    /// Before it crosses: give the content to [`Verdict::inspected`] and go by what that answers.
+    /// Before it crosses: give the content to [`Policy::decide_paste`](crate::Policy::decide_paste) and go by what that answers.
     Inspect(&'p [Spanned<Detector>]),
     /// Before it crosses: read the report descriptors of its HID functions, and ask again with what they say.
     ConfirmNoKeyboard,
@@ -109,6 +109,10 @@ pub enum Reason<'p> {
     Found(&'p Detector),
     /// Detectors must look inside and cannot.
     Unreadable(MediaType),
+    /// Text that is not UTF-8.
+    NotText,
+    /// It is an input device that does not show what it is.
+    PerhapsKeyboard,
 }
 
 impl<'p> Verdict<'p> {
@@ -205,18 +209,47 @@ impl<'p> Verdict<'p> {
     }
 
     /// The verdict once the detectors have looked into the content: no at the first hit, and no where they cannot look.
-    pub fn inspected(self, content: &[u8]) -> Self {
+    pub(super) fn inspected(self, content: &[u8]) -> Self {
         if self.inspect.is_empty() {
             return self;
         }
-        let no = |reason| Self { decision: Decision::Deny, reason, inspect: &[], ..self };
         let Some(content) = Content::of(self.media_type, content) else {
-            return no(Reason::Unreadable(self.media_type));
+            return self.refused(Reason::Unreadable(self.media_type));
         };
         match self.inspect.iter().find(|detector| detector.finds(&content)) {
-            Some(detector) => no(Reason::Found(detector)),
+            Some(detector) => self.refused(Reason::Found(detector)),
             None => Self { inspect: &[], ..self },
         }
+    }
+
+    /// The verdict where nothing more can be found out: what might still be a keyboard, or hold what must not cross, does not.
+    pub fn settled(self) -> Self {
+        if self.confirm_no_keyboard {
+            self.refused(Reason::PerhapsKeyboard)
+        } else if !self.inspect.is_empty() {
+            self.refused(Reason::Unreadable(self.media_type))
+        } else {
+            self
+        }
+    }
+
+    /// No, for this reason; what was no before stays as it is.
+    pub(super) fn refused(self, reason: Reason<'p>) -> Self {
+        match self.decision {
+            Decision::Deny => self,
+            _ => Self {
+                decision: Decision::Deny,
+                reason,
+                inspect: &[],
+                confirm_no_keyboard: false,
+                ..self
+            },
+        }
+    }
+
+    /// What is still to be looked for.
+    pub(super) const fn inspect(&self) -> &'p [Spanned<Detector>] {
+        self.inspect
     }
 }
 
@@ -275,6 +308,8 @@ impl fmt::Display for Reason<'_> {
             Self::KeyboardOrMouse => f.write_str(
                 "keyboards and mice never enter a domain: the PC itself listens to them",
             ),
+            Self::PerhapsKeyboard => f.write_str("it does not say whether it is a keyboard"),
+            Self::NotText => f.write_str("it is not readable text"),
             Self::TwoDomains(one, two) => {
                 write!(
                     f,

@@ -37,8 +37,8 @@ pub enum ExpectedRequest {
         to: DomainId,
         /// Which type.
         media_type: MediaType,
-        /// How big, in bytes.
-        bytes: u64,
+        /// How big, in bytes; `None` is the size of the text as it would be pasted.
+        bytes: Option<u64>,
         /// What it says, for the detectors.
         text: Option<String>,
     },
@@ -81,18 +81,17 @@ fn clipboard(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let media_type = form
         .required("type", "\"text/plain\"", |v| v.choice("a clipboard type", &MediaType::WORDS));
     let text = form.optional("text", |v| v.string().map(str::to_owned));
-    let length = text.as_ref().and_then(|text| u64::try_from(text.len()).ok());
     let size = |v: Value<'_>| v.integer("the size in bytes", 0..=u64::MAX);
-    let bytes = match length {
-        Some(length) => form.optional("bytes", size).or(Some(length)),
-        None => form.required("bytes", "10", size),
+    let bytes = match &text {
+        Some(_) => form.optional("bytes", size),
+        None => Some(form.required("bytes", "10", size)?),
     };
     form.close();
     Some(ExpectedRequest::Clipboard {
         from: *from?,
         to: *to?,
         media_type: media_type?,
-        bytes: bytes?,
+        bytes,
         text,
     })
 }

@@ -1,10 +1,10 @@
 //! The policy's own tests.
 
-use crate::decide::Verdict;
+use crate::decide::{Paste, Verdict};
 use crate::diagnostic::Diagnostic;
 use crate::language::{Expectation, ExpectedRequest};
 use crate::policy::Policy;
-use crate::request::{ClipboardRequest, Context, Request, UsbRequest};
+use crate::request::{Context, Request, UsbRequest};
 
 impl Policy {
     /// An error for each expectation that does not hold.
@@ -51,14 +51,14 @@ impl Policy {
         Some(match &expected.request {
             ExpectedRequest::Clipboard { from, to, media_type, bytes, text } => {
                 let (from, to) = (self.domain_by_id(*from)?, self.domain_by_id(*to)?);
-                let (from, to, media_type, bytes) =
-                    (from.name.as_str(), to.name.as_str(), *media_type, *bytes);
-                let request = Request::Clipboard(ClipboardRequest { from, to, media_type, bytes });
-                let verdict = self.decide(&request, &context);
-                match text {
-                    Some(text) => verdict.inspected(text.as_bytes()),
-                    None => verdict,
-                }
+                let paste = Paste {
+                    from: from.name.as_str(),
+                    to: to.name.as_str(),
+                    media_type: *media_type,
+                    content: text.as_ref().map(String::as_bytes),
+                    size: *bytes,
+                };
+                self.decide_paste(&paste).verdict
             }
             ExpectedRequest::Usb { device, to } => {
                 let to = to.and_then(|to| self.domain_by_id(to)).map(|domain| domain.name.as_str());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::decide::{Decision, Obligation};
+use crate::decide::{Decision, Obligation, Paste, PasteVerdict, Verdict};
 use crate::language::{ClipboardRule, UsbClass, UsbRule};
 use crate::policy::Policy;
 use crate::request::{ClipboardRequest, Context, Request, UsbRequest};
@@ -26,6 +26,9 @@ pub struct Explanation {
     pub obligations: Vec<&'static str>,
     /// The detectors that are still to look into it.
     pub inspect: Vec<String>,
+    /// What cleaning changed in the text that was judged; `None` if nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleaned: Option<String>,
     /// Where no rule matches: the rules that do not for one thing only.
     pub nearly: Vec<NearMiss>,
 }
@@ -42,41 +45,50 @@ pub struct NearMiss {
 }
 
 impl Policy {
-    /// Decides and explains. `content`, if given, is what the detectors look into.
+    /// Decides and explains.
     #[must_use]
-    pub fn explain(
-        &self,
-        request: &Request<'_>,
-        context: &Context,
-        content: Option<&[u8]>,
-    ) -> Explanation {
-        let verdict = self.decide(request, context);
-        let verdict = match content {
-            Some(content) => verdict.inspected(content),
-            None => verdict,
-        };
-        let mut inspect = Vec::new();
-        let mut obligations = Vec::new();
-        for obligation in verdict.obligations() {
-            obligations.push(obligation.word());
-            if let Obligation::Inspect(detectors) = obligation {
-                inspect.extend(detectors.iter().map(|detector| detector.name().to_owned()));
+    pub fn explain(&self, request: &Request<'_>, context: &Context) -> Explanation {
+        match request {
+            Request::Clipboard(ClipboardRequest { from, to, media_type, bytes }) => {
+                let (media_type, size) = (*media_type, Some(*bytes));
+                self.explain_paste(&Paste { from, to, media_type, content: None, size })
             }
+            Request::Usb(usb) => self.explained_usb(usb, context, &self.decide(request, context)),
         }
-        Explanation {
-            verdict: verdict.decision(),
-            rule: verdict.rule().map(|rule| rule.id.to_string()),
-            line: verdict.rule().map(|rule| rule.line),
-            reason: verdict.reason().to_string(),
-            to: verdict.to().map(|to| to.name.to_string()),
-            obligations,
-            inspect,
-            nearly: match (verdict.rule(), request) {
-                (Some(_), _) => Vec::new(),
-                (None, Request::Clipboard(request)) => self.nearly_clipboard(request),
-                (None, Request::Usb(request)) => self.nearly_usb(request, context),
-            },
-        }
+    }
+
+    /// Decides on a device of which everything there is to find out is known, and explains.
+    #[must_use]
+    pub fn explain_settled(&self, request: &UsbRequest<'_>, context: &Context) -> Explanation {
+        let verdict = self.decide(&Request::Usb(*request), context).settled();
+        self.explained_usb(request, context, &verdict)
+    }
+
+    fn explained_usb(
+        &self,
+        request: &UsbRequest<'_>,
+        context: &Context,
+        verdict: &Verdict<'_>,
+    ) -> Explanation {
+        let nearly = match verdict.rule() {
+            Some(_) => Vec::new(),
+            None => self.nearly_usb(request, context),
+        };
+        Explanation { nearly, ..Explanation::of(verdict) }
+    }
+
+    /// Decides on a paste, as the agent would, and explains.
+    #[must_use]
+    pub fn explain_paste(&self, paste: &Paste<'_>) -> Explanation {
+        let PasteVerdict { verdict, bytes, cleaned, .. } = self.decide_paste(paste);
+        let Paste { from, to, media_type, .. } = *paste;
+        let nearly = match verdict.rule() {
+            Some(_) => Vec::new(),
+            None => self.nearly_clipboard(&ClipboardRequest { from, to, media_type, bytes }),
+        };
+        let changes = cleaned.map(|cleaned| cleaned.changes).filter(|changes| !changes.none());
+        let cleaned = changes.map(|changes| changes.to_string());
+        Explanation { nearly, cleaned, ..Explanation::of(&verdict) }
     }
 
     fn nearly_clipboard(&self, request: &ClipboardRequest<'_>) -> Vec<NearMiss> {
@@ -154,9 +166,40 @@ impl Policy {
     }
 }
 
+impl Explanation {
+    /// The same with no for an answer, for a reason that is not the policy's: the content is unfit to cross.
+    #[must_use]
+    pub fn refused(self, reason: String) -> Self {
+        let obligations = vec![Obligation::Audit.word()];
+        Self { verdict: Decision::Deny, reason, obligations, inspect: Vec::new(), ..self }
+    }
+
+    fn of(verdict: &Verdict<'_>) -> Self {
+        let mut inspect = Vec::new();
+        let mut obligations = Vec::new();
+        for obligation in verdict.obligations() {
+            obligations.push(obligation.word());
+            if let Obligation::Inspect(detectors) = obligation {
+                inspect.extend(detectors.iter().map(|detector| detector.name().to_owned()));
+            }
+        }
+        Self {
+            verdict: verdict.decision(),
+            rule: verdict.rule().map(|rule| rule.id.to_string()),
+            line: verdict.rule().map(|rule| rule.line),
+            reason: verdict.reason().to_string(),
+            to: verdict.to().map(|to| to.name.to_string()),
+            obligations,
+            inspect,
+            cleaned: None,
+            nearly: Vec::new(),
+        }
+    }
+}
+
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verdict, rule, line, reason, to, obligations, inspect, nearly } = self;
+        let Self { verdict, rule, line, reason, to, obligations, inspect, cleaned, nearly } = self;
         writeln!(f, "verdict   {verdict}")?;
         match (rule, line) {
             (Some(rule), Some(line)) => writeln!(f, "rule      {rule}, line {line}")?,
@@ -169,6 +212,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "owed      {}", obligations.join(", "))?;
         if !inspect.is_empty() {
             writeln!(f, "inspect   {} (a hit denies)", inspect.join(", "))?;
+        }
+        if let Some(cleaned) = cleaned {
+            writeln!(f, "cleaned   {cleaned}")?;
         }
         for NearMiss { rule, line, but } in nearly {
             writeln!(f, "nearly    {rule}, line {line}: {but}")?;

@@ -4,10 +4,8 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::decide::{Decision, listed};
-use crate::language::{
-    ClipboardAction, ClipboardRule, DeviceMatch, Domain, MediaType, UsbAction, UsbClass,
-};
+use crate::decide::{Decision, given, listed, permitted};
+use crate::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass};
 use crate::policy::Policy;
 
 /// Who may send what to whom.
@@ -136,11 +134,7 @@ impl Policy {
         let entry = |rule: &crate::language::UsbRule| DeviceEntry {
             device: describe(&rule.matches, rule.class()),
             to: rule.to.and_then(|to| self.domain_by_id(*to)).map(|domain| domain.name.to_string()),
-            verdict: match *rule.action {
-                UsbAction::Allow => Decision::Allow,
-                UsbAction::ReadOnly => Decision::ReadOnly,
-                UsbAction::Deny => Decision::Deny,
-            },
+            verdict: given(rule),
             break_glass: rule.only_in_break_glass(),
             rule: rule.head.id.to_string(),
             line: rule.head.line,
@@ -168,14 +162,7 @@ fn entry(
     min_bytes: u64,
     up_to: u64,
 ) -> Option<ClipboardEntry> {
-    let verdict = match *rule.action {
-        ClipboardAction::Allow => Decision::Allow,
-        ClipboardAction::Ask => Decision::Ask,
-        ClipboardAction::Deny => return None,
-    };
-    if !rule.inspect.is_empty() && !media_type.is_readable() {
-        return None;
-    }
+    let verdict = Some(permitted(rule, media_type)).filter(|verdict| *verdict != Decision::Deny)?;
     Some(ClipboardEntry {
         from: String::new(),
         to: String::new(),

@@ -1,19 +1,24 @@
-//! What crosses, made fit to cross.
+//! What crosses, made fit to cross, whichever way it goes.
 //!
-//! | type | always | on the way into a more trusted domain |
-//! | --- | --- | --- |
-//! | text | valid UTF-8; lines end with LF | control, bidirectional and zero-width characters removed |
-//! | pictures | begin as their type does | decoded and encoded anew as PNG, so that only pixels cross |
-//! | names of files | valid UTF-8 | as text |
+//! | type | what crosses |
+//! | --- | --- |
+//! | text | valid UTF-8 as `policy::cleaning` leaves it |
+//! | pictures | the pixels of the first page, as a viewer shows them, encoded anew as PNG |
+//! | names of files | as text |
 //!
 //! HTML does not occur: the guests' protocol has no type for it, so formatted text arrives as plain text.
 
 mod picture;
-mod rows;
+#[cfg(test)]
+mod picture_tests;
+mod pixels;
+mod png_rows;
+mod structure;
 mod text;
 
 use std::fmt;
 
+use policy::cleaning::{self, Purpose};
 use policy::language::MediaType;
 use zeroize::Zeroizing;
 
@@ -28,7 +33,10 @@ pub enum Unfit {
     /// Its first bytes are those of something else.
     #[error("it is not what it claims to be ({0})")]
     NotAsDeclared(MediaType),
-    /// A picture that cannot be decoded.
+    /// A picture of a kind that is not decoded here.
+    #[error("this kind of picture cannot be taken; copy it as PNG")]
+    UnknownKind,
+    /// A picture that ends early or contradicts itself.
     #[error("the picture is damaged")]
     Damaged,
     /// A picture with too many pixels, or too large once it was encoded anew.
@@ -42,16 +50,16 @@ pub enum Unfit {
 /// What was changed, for the audit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Line ends that were not LF.
-    pub line_ends: usize,
-    /// Control characters removed.
-    pub control: usize,
-    /// Characters removed that turn the direction of text around.
-    pub bidirectional: usize,
-    /// Characters removed that nobody sees.
-    pub invisible: usize,
+    /// In text.
+    pub text: cleaning::Changes,
     /// A picture was decoded and encoded anew.
     pub encoded_anew: bool,
+    /// It said which way up it is shown, and was turned so.
+    pub turned: bool,
+    /// It was transparent everywhere, and is opaque.
+    pub made_opaque: bool,
+    /// Only the first of so many pages or frames crosses.
+    pub first_of: Option<u32>,
 }
 
 impl Changes {
@@ -64,19 +72,19 @@ impl Changes {
 
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = [
-            (self.line_ends, "line ends changed"),
-            (self.control, "control characters removed"),
-            (self.bidirectional, "bidirectional characters removed"),
-            (self.invisible, "zero-width characters removed"),
+        self.text.fmt(f)?;
+        let mut between = if self.text.none() { "" } else { ", " };
+        let parts = [
+            (self.encoded_anew, "encoded anew"),
+            (self.turned, "turned as it is shown"),
+            (self.made_opaque, "made opaque"),
         ];
-        let mut between = "";
-        for (count, what) in counts.into_iter().filter(|(count, _)| *count > 0) {
-            write!(f, "{between}{count} {what}")?;
+        for (_, what) in parts.into_iter().filter(|(is_so, _)| *is_so) {
+            write!(f, "{between}{what}")?;
             between = ", ";
         }
-        if self.encoded_anew {
-            write!(f, "{between}encoded anew")?;
+        if let Some(count) = self.first_of {
+            write!(f, "{between}page 1 of {count}")?;
         }
         Ok(())
     }
@@ -85,41 +93,32 @@ impl fmt::Display for Changes {
 /// Content that may cross, as far as its form goes.
 #[derive(Debug)]
 pub struct Fit {
-    /// Its type; a picture that was encoded anew is a PNG.
+    /// Its type; a picture is a PNG now.
     pub media_type: MediaType,
-    /// The bytes; none if they are the ones that were given.
-    pub bytes: Option<Zeroizing<Vec<u8>>>,
+    /// The bytes.
+    pub bytes: Zeroizing<Vec<u8>>,
     /// What is different.
     pub changes: Changes,
 }
 
-/// Makes content fit to cross; `into_more_trusted` as in the module's table. What comes out has at most `most` bytes.
+/// Makes content fit to cross; what comes out has at most `most` bytes.
 ///
 /// # Errors
 /// It cannot be.
-pub fn fit(
-    media_type: MediaType,
-    bytes: &[u8],
-    into_more_trusted: bool,
-    most: usize,
-) -> Result<Fit, Unfit> {
-    match media_type {
-        MediaType::TextPlain | MediaType::FileList => {
-            let (text, changes) = text::clean(media_type, bytes, into_more_trusted)?;
-            let bytes = if changes.none() { None } else { Some(text) };
-            Ok(Fit { media_type, bytes, changes })
-        }
-        MediaType::TextHtml => Err(Unfit::NotCarried(media_type)),
+pub fn fit(media_type: MediaType, bytes: &[u8], most: usize) -> Result<Fit, Unfit> {
+    let purpose = match media_type {
+        MediaType::TextPlain => Purpose::Reading,
+        MediaType::FileList => Purpose::Names,
+        MediaType::TextHtml => return Err(Unfit::NotCarried(media_type)),
         MediaType::ImagePng | MediaType::ImageBmp | MediaType::ImageJpeg | MediaType::ImageTiff => {
-            picture::sniff(media_type, bytes)?;
-            if !into_more_trusted {
-                return Ok(Fit { media_type, bytes: None, changes: Changes::default() });
-            }
-            let bytes = picture::encode_anew(media_type, bytes, most)?;
-            let changes = Changes { encoded_anew: true, ..Changes::default() };
-            Ok(Fit { media_type: MediaType::ImagePng, bytes: Some(bytes), changes })
+            let (bytes, changes) = picture::encode_anew(media_type, bytes, most)?;
+            return Ok(Fit { media_type: MediaType::ImagePng, bytes, changes });
         }
-    }
+    };
+    let text = std::str::from_utf8(bytes).map_err(|_| Unfit::NotText)?;
+    let cleaned = cleaning::clean(text, purpose);
+    let changes = Changes { text: cleaned.changes, ..Changes::default() };
+    Ok(Fit { media_type, bytes: cleaned.bytes, changes })
 }
 
 /// Text with every line ended by CR LF, for a guest whose system has it so.
@@ -138,9 +137,9 @@ pub fn preview(media_type: MediaType, bytes: &[u8]) -> String {
     }
 }
 
-/// How much it is, in words: `312 characters`, `a picture of 48 KiB`.
+/// How much it is, in words: `312 characters`, `a picture of 48 KiB (page 1 of 3)`.
 #[must_use]
-pub fn amount(media_type: MediaType, bytes: &[u8]) -> String {
+pub fn amount(media_type: MediaType, bytes: &[u8], first_of: Option<u32>) -> String {
     match media_type {
         MediaType::TextPlain | MediaType::TextHtml => {
             match String::from_utf8_lossy(bytes).chars().count() {
@@ -149,7 +148,10 @@ pub fn amount(media_type: MediaType, bytes: &[u8]) -> String {
             }
         }
         MediaType::FileList => "a list of files".to_owned(),
-        _ => format!("a picture of {}", size(bytes.len())),
+        _ => {
+            let pages = first_of.map(|count| format!(" (page 1 of {count})")).unwrap_or_default();
+            format!("a picture of {}{pages}", size(bytes.len()))
+        }
     }
 }
 

@@ -1,16 +1,17 @@
-//! Pictures.
+//! Pictures: decoded, and encoded anew as a viewer shows them.
 
 use std::io::Cursor;
 
-use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits};
+use image::metadata::Orientation;
+use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 use policy::language::MediaType;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::{Unfit, rows};
+use super::pixels::Pixels;
+use super::{Changes, Unfit, png_rows, structure};
 
-/// Most pixels of a picture that crosses into a more trusted domain: an 8K screen and some. A decoded pixel takes up to
-/// sixteen bytes, of which no more than [`DECODED_MAX`] are made.
+/// Most pixels of a picture that crosses: an 8K screen and some. A decoded pixel takes up to
+/// eight bytes, of which no more than [`DECODED_MAX`] are made.
 pub const PIXELS_MAX: u64 = 40_000_000;
 /// Longest side, in pixels.
 pub const SIDE_MAX: u32 = 16_384;
@@ -32,6 +33,9 @@ pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, 
     let declared = format(media_type).ok_or(Unfit::NotCarried(media_type))?;
     match image::guess_format(bytes) {
         Ok(found) if found == declared => Ok(declared),
+        _ if declared == ImageFormat::Tiff && structure::is_big_tiff(bytes) => {
+            Err(Unfit::UnknownKind)
+        }
         _ => Err(Unfit::NotAsDeclared(media_type)),
     }
 }
@@ -49,6 +53,7 @@ fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Unfit
 fn unfit(error: image::ImageError) -> Unfit {
     match error {
         image::ImageError::Limits(_) => Unfit::TooLarge,
+        image::ImageError::Unsupported(_) => Unfit::UnknownKind,
         _ => Unfit::Damaged,
     }
 }
@@ -58,14 +63,26 @@ pub(super) fn encode_anew(
     media_type: MediaType,
     bytes: &[u8],
     most: usize,
-) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+) -> Result<(Zeroizing<Vec<u8>>, Changes), Unfit> {
     let format = sniff(media_type, bytes)?;
+    let pages = match format {
+        ImageFormat::Png => structure::png_frames(bytes),
+        ImageFormat::Tiff => structure::tiff_pages(bytes),
+        ImageFormat::Jpeg if !structure::is_common_jpeg(bytes) => return Err(Unfit::UnknownKind),
+        _ => 1,
+    };
+    let mut changes = Changes {
+        encoded_anew: true,
+        first_of: Some(pages).filter(|pages| *pages > 1),
+        ..Changes::default()
+    };
     if format == ImageFormat::Png
-        && let Some(png) = rows::encode_anew(bytes, most)?
+        && structure::png_orientation(bytes) == Orientation::NoTransforms
+        && let Some(png) = png_rows::encode_anew(bytes, most)?
     {
-        return Ok(png);
+        return Ok((png, changes));
     }
-    let decoder = decoder(format, bytes)?;
+    let mut decoder = decoder(format, bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXELS_MAX || decoder.total_bytes() > DECODED_MAX {
@@ -74,24 +91,16 @@ pub(super) fn encode_anew(
     if pixels == 0 {
         return Err(Unfit::Damaged);
     }
-    let alpha = decoder.color_type().has_alpha();
-    let decoded = DynamicImage::from_decoder(decoder).map_err(unfit)?;
-    let (kind, mut pixels) = if alpha {
-        (image::ExtendedColorType::Rgba8, decoded.into_rgba8().into_raw())
-    } else {
-        (image::ExtendedColorType::Rgb8, decoded.into_rgb8().into_raw())
+    let orientation = match format {
+        ImageFormat::Png => structure::png_orientation(bytes),
+        _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     };
-    // It grows as it is written; what it leaves behind is compressed pixels, for as long as the allocator keeps them.
-    let mut png = Zeroizing::new(Vec::with_capacity(bytes.len()));
-    let written =
-        PngEncoder::new_with_quality(&mut *png, CompressionType::Fast, FilterType::Adaptive)
-            .write_image(&pixels, width, height, kind);
-    pixels.zeroize();
-    written.map_err(|_| Unfit::Damaged)?;
-    if png.len() > most {
-        return Err(Unfit::TooLarge);
-    }
-    Ok(png)
+    changes.turned = orientation != Orientation::NoTransforms;
+    let pixels =
+        Pixels::decode(decoder).map_err(|error| error.map_or(Unfit::UnknownKind, unfit))?;
+    changes.made_opaque = pixels.is_invisible();
+    let png = pixels.encode(orientation, changes.made_opaque, bytes.len(), most)?;
+    Ok((png, changes))
 }
 
 pub(super) fn preview(media_type: MediaType, bytes: &[u8]) -> String {
@@ -104,9 +113,21 @@ pub(super) fn preview(media_type: MediaType, bytes: &[u8]) -> String {
     }
 }
 
+/// PNG (third edition) annex D.
+#[cfg(test)]
+pub(super) fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum: u32, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            sum >> 1 ^ (0xedb8_8320 & 0u32.wrapping_sub(sum & 1))
+        })
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "a pattern")]
 mod tests {
+    use image::DynamicImage;
+
     use super::*;
 
     fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
@@ -127,7 +148,7 @@ mod tests {
             (MediaType::ImageJpeg, ImageFormat::Jpeg),
         ] {
             let before = picture(format, 40, 30);
-            let after = encode_anew(media_type, &before, 1 << 20).unwrap();
+            let after = encode_anew(media_type, &before, 1 << 20).unwrap().0;
             let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
             assert_eq!(pixels(&before), pixels(&after));
             assert_eq!(image::guess_format(&after).unwrap(), ImageFormat::Png);
@@ -144,15 +165,16 @@ mod tests {
             D::from(B::from_fn(33, 9, |x, y| image::LumaA([wave(x, y), wave(y, x)]))),
             D::from(B::from_fn(33, 9, |x, y| image::Rgb([wave(x, y), 3, wave(y, x)]))),
             D::from(B::from_fn(33, 9, |x, y| image::Rgba([wave(x, y), 3, 9, wave(y, x)]))),
-            // Whole steps of eight bits, so that nothing is rounded.
-            D::from(B::from_fn(33, 9, |x, y| image::Rgb([u16::from(wave(x, y)) * 257, 0, 65535]))),
+            D::from(B::from_fn(33, 9, |x, y| image::Rgb([u16::from(wave(x, y)) * 251, 7, 65535]))),
+            D::from(B::from_fn(33, 9, |x, y| image::Luma([u16::from(wave(x, y)) * 16 + 1]))),
         ];
         for kind in kinds {
             let mut before = Vec::new();
             kind.write_to(&mut Cursor::new(&mut before), ImageFormat::Png).unwrap();
-            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
             let after = image::load_from_memory(&after).unwrap();
-            assert_eq!(after.into_rgba8(), kind.to_rgba8(), "{:?}", kind.color());
+            assert_eq!(after.to_rgba16(), kind.to_rgba16(), "{:?}", kind.color());
+            assert_eq!(after.color(), kind.color());
         }
     }
 
@@ -176,26 +198,17 @@ mod tests {
         let sum = crc32(&interlaced[12..29]);
         interlaced[29..33].copy_from_slice(&sum.to_be_bytes());
         for before in [palette, interlaced] {
-            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
             let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgba8();
             assert_eq!(pixels(&before), pixels(&after));
         }
-    }
-
-    /// PNG (third edition) annex D.
-    fn crc32(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0, |sum: u32, byte| {
-            (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
-                sum >> 1 ^ (0xedb8_8320 & 0u32.wrapping_sub(sum & 1))
-            })
-        })
     }
 
     #[test]
     fn what_hangs_on_a_picture_does_not_cross() {
         let mut before = picture(ImageFormat::Png, 8, 8);
         before.extend(b"PATIENT 123456-1234567");
-        let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap();
+        let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
         assert!(!after.windows(7).any(|window| window == b"PATIENT"));
     }
 
@@ -212,7 +225,7 @@ mod tests {
             before.splice(33..33, [&length.to_be_bytes()[..], &chunk, &sum.to_be_bytes()].concat());
             let after = encode_anew(MediaType::ImagePng, &before, 1 << 20);
             let name = String::from_utf8_lossy(&kind);
-            assert!(after.is_ok_and(|after| after.len() < 4096), "{name}");
+            assert!(after.is_ok_and(|(after, _)| after.len() < 4096), "{name}");
         }
     }
 

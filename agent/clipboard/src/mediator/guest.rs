@@ -4,12 +4,12 @@ use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
 use super::Time;
-use super::limits::{AGAIN, FAULT_ENTRIES, OFFERED_FOR, UNASKED};
+use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
 use crate::vdagent::spec::capability;
-use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type};
+use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type, number};
 
 /// What is offered to a guest's programs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Offer {
     /// The domain it came from, by name.
     pub(super) from: usize,
@@ -23,6 +23,17 @@ pub(super) struct Offer {
     pub(super) taken: bool,
 }
 
+/// What became of a withdrawal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Withdrawn {
+    /// There was nothing to withdraw.
+    Nothing,
+    /// The guest gets no more of it.
+    Done,
+    /// Part of it is out, so the stream has to end for the rest not to be read.
+    Cut,
+}
+
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) name: String,
@@ -34,6 +45,10 @@ pub(super) struct Guest {
     /// The types it has in its clipboard, as it says.
     pub(super) grabbed: Vec<MediaType>,
     pub(super) offer: Option<Offer>,
+    /// What is on its way to a program that asked for it, whatever became of the offer since.
+    pub(super) sending: Option<Offer>,
+    /// Since when a copy chord waits for the answer to an earlier request.
+    pub(super) waits_since: Option<Time>,
     pub(super) unasked: RateLimiter,
     faults: Faults,
 }
@@ -54,6 +69,8 @@ impl Guest {
             capabilities: None,
             grabbed: Vec::new(),
             offer: None,
+            sending: None,
+            waits_since: None,
             unasked: RateLimiter::new(UNASKED),
             faults: Faults { in_a_row: 0, entries: RateLimiter::new(FAULT_ENTRIES) },
         }
@@ -69,6 +86,7 @@ impl Guest {
         self.connected = false;
         self.reader = Reader::default();
         self.outbox.clear();
+        self.sending = None;
         self.forget();
     }
 
@@ -77,6 +95,8 @@ impl Guest {
         self.capabilities = None;
         self.grabbed.clear();
         self.offer = None;
+        self.waits_since = None;
+        self.reader.forget();
     }
 
     fn announce(&mut self, request: bool) {
@@ -130,6 +150,16 @@ impl Guest {
         .find(|wanted| self.grabbed.contains(wanted))
     }
 
+    /// Asks for its clipboard as this type. `false`: it does not take anything.
+    pub(super) fn ask(&mut self, media_type: MediaType) -> bool {
+        // `best` knows only what has a number.
+        let asked = self.outbox.send(&Message::Request(number(media_type).unwrap_or_default()));
+        if asked {
+            self.reader.expect(HELD_MAX);
+        }
+        asked
+    }
+
     pub(super) fn offer(&mut self, offer: Offer) -> bool {
         self.grabbed.clear();
         let sent = self.outbox.send(&Message::Grab(vec![offer.number]));
@@ -146,14 +176,26 @@ impl Guest {
             self.outbox.send_content(crate::vdagent::spec::content::NONE, None);
             return false;
         }
+        self.sending = offer.as_deref().cloned();
         offer.is_some_and(|offer| !std::mem::replace(&mut offer.taken, true))
     }
 
-    /// Nothing is offered any more. Whether anything was.
-    pub(super) fn withdraw(&mut self) -> Option<Offer> {
-        let offer = self.offer.take()?;
-        self.outbox.send(&Message::Release);
-        Some(offer)
+    /// What is offered, and what is on its way to a program: each is withdrawn if `ends` says so.
+    pub(super) fn withdraw(&mut self, ends: impl Fn(&Offer) -> bool) -> Withdrawn {
+        let sent = self.sending.take().filter(|_| self.outbox.sends_content());
+        let (ended, sent): (Option<Offer>, _) = match sent {
+            Some(sent) if ends(&sent) => (Some(sent), None),
+            sent => (None, sent),
+        };
+        self.sending = sent;
+        let offer = self.offer.take_if(|offer| ends(offer));
+        if ended.is_some() && !self.outbox.take_back() {
+            return Withdrawn::Cut;
+        }
+        if offer.is_some() {
+            self.outbox.send(&Message::Release);
+        }
+        if offer.is_some() || ended.is_some() { Withdrawn::Done } else { Withdrawn::Nothing }
     }
 
     /// Its stream made no sense: when it may try again, and how many such times are to be written down now.

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use audit::Event;
-use policy::decide::{Decision, Obligation, Reason};
+use policy::decide::{Decision, Paste, PasteVerdict, Reason};
 use policy::language::MediaType;
-use policy::request::{ClipboardRequest, Context, Request};
 
-use super::limits::{ASK_FOR, HELD_MAX};
+use super::limits::ASK_FOR;
 use super::words::{Outcome, denied, label};
 use super::{Crossing, DomainIndex, Mediator, Output, Stage, Ticket, Time, hash};
 use crate::content::{self, Changes, Unfit};
+use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
 
 /// A paste as it was asked for.
@@ -29,42 +29,23 @@ impl Mediator {
         let Wanted { from, to, media_type, content, sha256, ticket } = wanted;
         let policy = Arc::clone(&self.policy);
         let (source, target) = (self.name(from), self.name(to));
-        let high = |name: &str| policy.domain(name).is_some_and(policy::language::Domain::is_high);
-        let strict = high(&target) && !high(&source);
-        let is_text = matches!(media_type, MediaType::TextPlain | MediaType::FileList);
-        let most = usize::try_from(HELD_MAX).unwrap_or(usize::MAX);
-        // Text is judged as it would be pasted. A picture is judged as it was copied: decoding it costs more than a no is worth.
-        let early = is_text.then(|| content::fit(media_type, &content, strict, most));
-        let bytes = match &early {
-            Some(Ok(fit)) => fit.bytes.as_ref().map_or(content.len(), |bytes| bytes.len()),
-            _ => content.len(),
-        };
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        let request = ClipboardRequest { from: &source, to: &target, media_type, bytes };
-        let mut verdict = policy.decide(&Request::Clipboard(request), &Context::default());
-        let inspected: Vec<&str> = verdict
-            .obligations()
-            .filter_map(|owed| match owed {
-                Obligation::Inspect(detectors) => Some(detectors.iter().map(|d| d.value.name())),
-                _ => None,
-            })
-            .flatten()
-            .collect();
+        let paste =
+            Paste { from: &source, to: &target, media_type, content: Some(&content), size: None };
+        let Judgement { paste: PasteVerdict { verdict, inspect, bytes, .. }, fit } =
+            judge(&policy, &paste);
         let mut unfit: Option<Unfit> = None;
         let mut changes = Changes::default();
         let mut final_type = media_type;
         let mut crosses = Secret::clone(&content);
-        if verdict.decision() != Decision::Deny {
-            match early.unwrap_or_else(|| content::fit(media_type, &content, strict, most)) {
-                Ok(fit) => {
-                    (changes, final_type) = (fit.changes, fit.media_type);
-                    if let Some(bytes) = fit.bytes {
-                        crosses = Arc::new(bytes);
-                    }
-                    verdict = verdict.inspected(&crosses);
+        match fit {
+            Ok(Some(fit)) => {
+                (changes, final_type) = (fit.changes, fit.media_type);
+                if !changes.none() {
+                    crosses = Arc::new(fit.bytes);
                 }
-                Err(problem) => unfit = Some(problem),
             }
+            Ok(None) => {}
+            Err(problem) => unfit = Some(problem),
         }
         let decision = if unfit.is_some() { Decision::Deny } else { verdict.decision() };
         let by = (decision.word(), verdict.rule().map(|rule| rule.id.value.to_string()));
@@ -79,8 +60,9 @@ impl Mediator {
             .with("break_glass", false);
         (event.verdict, event.rule, event.policy) =
             (Some(by.0), by.1.clone(), Some(policy.serial()));
-        if !inspected.is_empty() {
-            event = event.with("inspected", inspected);
+        if !inspect.is_empty() {
+            let names: Vec<&str> = inspect.iter().map(|detector| detector.name()).collect();
+            event = event.with("inspected", names);
         }
         if let Reason::Found(detector) = verdict.reason() {
             event = event.with("hits", vec![detector.name()]);
@@ -88,7 +70,7 @@ impl Mediator {
         if !changes.none() {
             event = event.with("normalised", changes.to_string());
         }
-        let amount = content::amount(final_type, &crosses);
+        let amount = content::amount(final_type, &crosses, changes.first_of);
         let what =
             format!("{amount} from {} to {}", label(&policy, &source), label(&policy, &target));
         if let Some(problem) = unfit {

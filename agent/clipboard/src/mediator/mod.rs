@@ -13,23 +13,27 @@
 //! - What a guest does changes what it is sent itself, and nothing else: no other guest's stream depends on it, but for what a
 //!   person copied out of it and pasted.
 //! - At most one content is held and one is being decided on; each guest is offered at most one.
+//! - Answers name no request: a guest has one request at a time to answer. A copy chord that comes while the answer to an earlier one
+//!   is due waits until that came and was dropped; if it does not come, the stream is renewed.
+//! - Withdrawn is withdrawn: what a guest asked for and has not read is taken back, if need be by ending its stream in the middle of
+//!   the message (see [`crate::vdagent`], `outbox`).
 //!
 //! Time is given to every call: since any fixed moment, never backwards.
 
+mod copying;
 mod guest;
 mod judge;
 pub mod limits;
 #[cfg(test)]
 mod tests;
+mod withdrawal;
 mod words;
 
 use std::sync::Arc;
 
 use audit::Event;
 use policy::Policy;
-use policy::decide::Decision;
 use policy::language::MediaType;
-use policy::request::{ClipboardRequest, Context, Request};
 use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 
@@ -37,9 +41,9 @@ use crate::content;
 use crate::vdagent::{Message, Outbox, Read, Secret, number};
 use guest::{Guest, Offer};
 use judge::Wanted;
-use limits::{CHORDS, HELD_FOR, HELD_MAX, PULL_MAX, PULL_SILENCE};
+use limits::{CHORDS, HELD_MAX, PULL_MAX, PULL_SILENCE};
 pub use words::Outcome;
-use words::{LOG, label};
+use words::{LOG, SILENT, label, no_agent, too_often};
 
 /// Time since a moment of the caller's choice.
 pub type Time = std::time::Duration;
@@ -79,6 +83,8 @@ struct Pull {
     from: DomainIndex,
     media_type: MediaType,
     ticket: Option<Ticket>,
+    /// Whether the guest was asked; if not, the answer to an earlier request has to come first.
+    asked: bool,
     since: Time,
     heard: Time,
 }
@@ -274,40 +280,12 @@ impl Mediator {
                 }
             }
             Read::Content { kind, bytes } => self.content(index, kind, Arc::new(bytes), now),
+            Read::Late => self.ask_at_last(index, now),
             Read::TooLarge { bytes } => {
                 let size = content::size(usize::try_from(bytes).unwrap_or(usize::MAX));
                 let most = content::size(usize::try_from(HELD_MAX).unwrap_or(usize::MAX));
                 self.pull_failed(&format!("has {size} in its clipboard, more than {most}"), now);
             }
-        }
-    }
-
-    fn content(&mut self, index: DomainIndex, kind: u32, bytes: Secret, now: Time) {
-        let Some(pull) = self.pull.take_if(|pull| pull.from == index) else { return };
-        if number(pull.media_type) != Some(kind) || bytes.is_empty() {
-            self.pull = Some(pull);
-            return self.pull_failed("has nothing in its clipboard any more", now);
-        }
-        let (media_type, ticket) = (pull.media_type, pull.ticket);
-        let name = self.name(index);
-        let sha256 = hash(&bytes);
-        let event = Event::new("clipboard-copied")
-            .of(&name)
-            .with("type", media_type.word())
-            .with("bytes", bytes.len())
-            .with("sha256", sha256.as_str());
-        self.out.push(Output::Note(event));
-        let amount = content::amount(media_type, &bytes);
-        let words = format!(
-            "Copied from {}: {amount}.\nGo to the other desktop and press {}.",
-            label(&self.policy, &name),
-            self.policy.hotkeys().paste.value
-        );
-        let until = now.saturating_add(HELD_FOR);
-        self.held = Some(Held { from: index, media_type, content: bytes, sha256, until });
-        self.out.push(Output::Said(ticket, Outcome::yes(words)));
-        if let Some((to, ticket)) = self.early.take() {
-            self.paste(to, ticket, now);
         }
     }
 
@@ -319,47 +297,6 @@ impl Mediator {
         match chord {
             Chord::Copy => self.copy(front, ticket, now),
             Chord::Paste => self.paste(front, ticket, now),
-        }
-    }
-
-    fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {
-        self.forget();
-        let shown = label(&self.policy, &self.name(from)).to_owned();
-        if !self.allowed(from, from, now) {
-            return self.say(ticket, too_often());
-        }
-        let Some(guest) = self.guests.get_mut(from) else { return };
-        if !guest.has_agent() {
-            return self.say(ticket, no_agent(&shown));
-        }
-        let Some(media_type) = guest.best() else {
-            return self.say(
-                ticket,
-                Outcome::no(format!(
-                    "Nothing is copied in {shown}.\nMark it there, press Ctrl+C, then this key again."
-                )),
-            );
-        };
-        // `best` knows only what has a number.
-        let wanted = number(media_type).unwrap_or_default();
-        guest.reader.expect(Some(HELD_MAX));
-        if !guest.outbox.send(&Message::Request(wanted)) {
-            guest.reader.expect(None);
-            return self.say(ticket, no_agent(&shown));
-        }
-        self.pull = Some(Pull { from, media_type, ticket, since: now, heard: now });
-    }
-
-    fn pull_failed(&mut self, why: &str, now: Time) {
-        let Some(pull) = self.pull.take() else { return };
-        if let Some(guest) = self.guests.get_mut(pull.from) {
-            guest.reader.expect(None);
-        }
-        let name = self.name(pull.from);
-        let words = format!("Not copied: {} {why}.", label(&self.policy, &name));
-        self.say(pull.ticket, Outcome::no(words));
-        if let Some((to, ticket)) = self.early.take() {
-            self.paste(to, ticket, now);
         }
     }
 
@@ -467,33 +404,6 @@ impl Mediator {
         self.say(ticket, words.by(&by));
     }
 
-    /// Another policy is in force. What was offered under the old one and would not be under this is taken back.
-    pub fn policy(&mut self, policy: Arc<Policy>) {
-        self.policy = policy;
-        self.end_crossing("another policy came into force");
-        let names: Vec<String> = self.guests.iter().map(|guest| guest.name.clone()).collect();
-        for guest in &mut self.guests {
-            let Some(offer) = &guest.offer else { continue };
-            let (media_type, bytes) = offer.judged;
-            let from = names.get(offer.from).map_or("", String::as_str);
-            let request = ClipboardRequest { from, to: &guest.name, media_type, bytes };
-            let verdict = self.policy.decide(&Request::Clipboard(request), &Context::default());
-            if verdict.inspected(&offer.content).decision() != Decision::Deny {
-                continue;
-            }
-            guest.withdraw();
-            let mut event = Event::new("clipboard-withdrawn").of(&guest.name);
-            event.policy = Some(self.policy.serial());
-            self.out.push(Output::Note(event.with("why", "the policy in force denies it")));
-        }
-    }
-
-    /// The screen was locked: whoever comes next finds nothing.
-    pub fn locked(&mut self) {
-        self.forget();
-        self.guests.iter_mut().for_each(|guest| drop(guest.withdraw()));
-    }
-
     /// Wipes what is held, ends what is under way.
     fn forget(&mut self) {
         self.held = None;
@@ -503,7 +413,7 @@ impl Mediator {
         }
         if let Some(pull) = self.pull.take() {
             if let Some(guest) = self.guests.get_mut(pull.from) {
-                guest.reader.expect(None);
+                guest.reader.give_up();
             }
             self.say(pull.ticket, Outcome::no("Not copied: it was not wanted any more."));
         }
@@ -512,21 +422,24 @@ impl Mediator {
     /// Time has passed.
     pub fn tick(&mut self, now: Time) {
         self.expire(now);
+        for index in 0..self.guests.len() {
+            let since = self.guests.get(index).and_then(|guest| guest.waits_since);
+            if since.is_some_and(|since| now >= since + PULL_SILENCE) {
+                // It has had its time twice. What it may still say on this stream is not waited for.
+                self.renew(index, SILENT, now);
+            }
+        }
         if let Some(pull) = &self.pull
             && (now >= pull.heard + PULL_SILENCE || now >= pull.since + PULL_MAX)
         {
-            self.pull_failed("does not hand over what it has in its clipboard", now);
+            self.pull_failed(SILENT, now);
         }
         if let Some(Crossing { stage: Stage::Asking { until }, .. }) = &self.crossing
             && now >= *until
         {
             self.end_crossing("silence");
         }
-        for guest in &mut self.guests {
-            if guest.offer.as_ref().is_some_and(|offer| now >= offer.until) {
-                guest.withdraw();
-            }
-        }
+        self.withdraw(now, |_, offer| now >= offer.until);
     }
 
     fn expire(&mut self, now: Time) {
@@ -541,9 +454,14 @@ impl Mediator {
             Stage::Asking { until } => Some(until),
             Stage::Recording => None,
         });
-        let offers = self.guests.iter().filter_map(|guest| Some(guest.offer.as_ref()?.until));
+        let offers = self.guests.iter().flat_map(|guest| {
+            let sending = guest.sending.as_ref().filter(|_| guest.outbox.sends_content());
+            guest.offer.iter().chain(sending).map(|offer| offer.until)
+        });
         let held = self.held.as_ref().map(|held| held.until);
-        pull.into_iter().chain(asking).chain(held).chain(offers).min()
+        let waiting =
+            self.guests.iter().filter_map(|guest| Some(guest.waits_since? + PULL_SILENCE));
+        pull.into_iter().chain(waiting).chain(asking).chain(held).chain(offers).min()
     }
 
     /// Bytes of guests' content and of what waits for them that are kept.
@@ -570,16 +488,6 @@ impl Mediator {
     fn name(&self, index: DomainIndex) -> String {
         self.guests.get(index).map(|guest| guest.name.clone()).unwrap_or_default()
     }
-}
-
-fn too_often() -> Outcome {
-    Outcome::no(format!("Too often: wait {} seconds.", CHORDS.every.as_secs()))
-}
-
-fn no_agent(label: &str) -> Outcome {
-    Outcome::no(format!(
-        "{label} cannot copy or paste: no clipboard agent runs there.\nIT: install the package spice-vdagent in it."
-    ))
 }
 
 fn hash(bytes: &[u8]) -> String {

@@ -3,6 +3,8 @@
 use policy::Policy;
 use policy::decide::{Reason, Verdict};
 
+use super::limits::CHORDS;
+
 /// How a chord ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -50,3 +52,22 @@ pub(super) fn denied(policy: &Policy, what: &str, verdict: &Verdict<'_>) -> Stri
 }
 
 pub(super) const LOG: &str = "Not pasted: the audit log cannot be written.\nCall IT.";
+
+/// Why a copy fails.
+pub(super) const SILENT: &str = "does not hand over what it has in its clipboard";
+
+pub(super) fn nothing_copied(label: &str) -> Outcome {
+    Outcome::no(format!(
+        "Nothing is copied in {label}.\nMark it there, press Ctrl+C, then this key again."
+    ))
+}
+
+pub(super) fn too_often() -> Outcome {
+    Outcome::no(format!("Too often: wait {} seconds.", CHORDS.every.as_secs()))
+}
+
+pub(super) fn no_agent(label: &str) -> Outcome {
+    Outcome::no(format!(
+        "{label} cannot copy or paste: no clipboard agent runs there.\nIT: install the package spice-vdagent in it."
+    ))
+}

@@ -1,6 +1,15 @@
 //! What waits to be sent to one guest.
 //!
 //! Content is not copied: a transfer holds the one [`Secret`] there is, and makes its chunks as the guest takes them.
+//!
+//! What was written may lie in a socket for as long as the guest does not read, and cannot be called back from there. So content
+//! goes out in three parts, each once the guest has taken all before it ([`Outbox::guest_took_all`]):
+//!
+//! ```text
+//!  message's header | content but for its last byte | last byte
+//! ```
+//! A guest that does not read has no content lying in its socket, and never has a whole message there that was withdrawn:
+//! [`Outbox::take_back`] and the end of the stream leave it with a message that never becomes whole, which its agent drops.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,6 +17,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::Message;
+use super::spec::content::NONE;
 use super::spec::{
     CHUNK_HEADER, CHUNK_MAX, MESSAGE_HEADER, PORT_CLIENT, PROTOCOL, SELECTION_CLIPBOARD, kind,
 };
@@ -53,6 +63,10 @@ pub struct Outbox {
     taken: usize,
     /// Whether clipboard messages name their selection.
     selection: bool,
+    /// Part of a message with content is written, and not all of it is taken by the guest.
+    sending: bool,
+    /// Nothing more is made ready before the guest has taken all that was written.
+    gated: bool,
 }
 
 impl Outbox {
@@ -95,13 +109,42 @@ impl Outbox {
     /// Whether content is on its way.
     #[must_use]
     pub fn sends_content(&self) -> bool {
-        self.waiting.iter().any(|waiting| waiting.content.is_some())
+        self.sending || self.waiting.iter().any(|waiting| waiting.content.is_some())
     }
 
-    /// Whether there is nothing to send.
+    /// Takes back the content that waits. `false`: part of it is out already, and the stream must end for it not to arrive.
+    #[must_use]
+    pub fn take_back(&mut self) -> bool {
+        if self.sending {
+            return false;
+        }
+        let before = self.waiting.len();
+        self.waiting.retain(|waiting| waiting.content.is_none());
+        if self.waiting.len() < before {
+            // Whoever asked for it waits for an answer.
+            self.send_content(NONE, None);
+        }
+        true
+    }
+
+    /// Whether there is nothing to write before the guest has taken what was written.
+    #[must_use]
+    pub fn waits_for_guest(&self) -> bool {
+        self.gated && self.ready.is_empty()
+    }
+
+    /// The guest has taken everything that was written.
+    pub fn guest_took_all(&mut self) {
+        if self.waits_for_guest() {
+            self.gated = false;
+            self.sending &= self.waiting.front().is_some_and(|waiting| waiting.at > 0);
+        }
+    }
+
+    /// Whether there is nothing to send, and nothing to wait for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.ready.is_empty()
+        self.waiting.is_empty() && self.ready.is_empty() && !self.gated
     }
 
     /// Bytes to write now; none when nothing waits. At most `most` bytes are made ready, rounded up to a chunk.
@@ -109,7 +152,7 @@ impl Outbox {
         if self.ready.is_empty() {
             // Large enough for all of it: a buffer that grows leaves copies behind that nobody wipes.
             let most_made = most.saturating_add(CHUNK_HEADER + CHUNK_MAX);
-            while self.ready.len() < most && self.chunk(most_made) {}
+            while !self.gated && self.ready.len() < most && self.chunk(most_made) {}
         }
         self.ready.get(self.taken..).unwrap_or_default()
     }
@@ -126,7 +169,17 @@ impl Outbox {
 
     fn chunk(&mut self, most_made: usize) -> bool {
         let Some(waiting) = self.waiting.front_mut() else { return false };
-        let size = (waiting.len() - waiting.at.min(waiting.len())).min(CHUNK_MAX);
+        let left = waiting.len() - waiting.at.min(waiting.len());
+        let part = match &waiting.content {
+            None => left,
+            Some(_) if waiting.at == 0 => waiting.start.len(),
+            Some(_) => left.saturating_sub(1).max(1),
+        };
+        let size = part.min(CHUNK_MAX);
+        if waiting.content.is_some() {
+            self.sending = true;
+            self.gated = size == part;
+        }
         if self.ready.capacity() == 0 {
             self.ready.reserve_exact(most_made);
         }

@@ -54,8 +54,22 @@ pub enum Read {
         /// Bytes it claims to have.
         bytes: u32,
     },
+    /// The answer to a request that was given up begins; it is skipped, and the next request may be made.
+    Late,
     /// Content nobody asked for begins; it is skipped.
     Unasked,
+}
+
+/// What is known of the answer to the last request. Answers name no request, so there is one request at a time, and what comes
+/// first is its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// None is due.
+    None,
+    /// It may have up to so many bytes.
+    Wanted(u32),
+    /// It is due, and nobody wants it any more.
+    Unwanted,
 }
 
 /// How far the message that is coming in has come.
@@ -100,8 +114,7 @@ pub struct Reader {
     chunk_left: u32,
     state: State,
     selection: bool,
-    /// The most content may have; nothing is wanted if none.
-    expected: Option<u32>,
+    answer: Answer,
     shown: usize,
 }
 
@@ -114,7 +127,7 @@ impl Default for Reader {
             chunk_left: 0,
             state: State::START,
             selection: false,
-            expected: None,
+            answer: Answer::None,
             shown: 0,
         }
     }
@@ -147,15 +160,32 @@ impl Reader {
         self.selection = selection;
     }
 
-    /// Content of up to so many bytes is wanted, or none any more. What has begun to come in is then dropped.
-    pub fn expect(&mut self, most: Option<u32>) {
-        self.expected = most;
-        if most.is_none()
-            && let State::Content { size, bytes, .. } = &self.state
-        {
+    /// A request was made: content of up to so many bytes is its answer.
+    pub fn expect(&mut self, most: u32) {
+        self.answer = Answer::Wanted(most);
+    }
+
+    /// The answer is not wanted any more. What has come in of it is dropped, and so is what will.
+    pub fn give_up(&mut self) {
+        if let State::Content { size, bytes, .. } = &self.state {
             let left = u32::try_from(size.saturating_sub(bytes.len())).unwrap_or(u32::MAX);
             self.state = if left == 0 { State::START } else { State::Skip { left, asked: true } };
+            self.answer = Answer::None;
+        } else if self.answer != Answer::None {
+            self.answer = Answer::Unwanted;
         }
+    }
+
+    /// Whoever was asked is gone, and will not answer.
+    pub fn forget(&mut self) {
+        self.give_up();
+        self.answer = Answer::None;
+    }
+
+    /// Whether the answer to a request that was given up is still due. A request that is made now could be given that answer.
+    #[must_use]
+    pub fn awaits_late_answer(&self) -> bool {
+        self.answer == Answer::Unwanted
     }
 
     /// Whether what comes in is the rest of content that was asked for and is not wanted after all.
@@ -253,7 +283,7 @@ impl Reader {
                     if now.len() == want {
                         let (kind, bytes) = (*kind, std::mem::take(bytes));
                         self.state = State::START;
-                        self.expected = None;
+                        self.answer = Answer::None;
                         return Ok(Some(Read::Content { kind, bytes }));
                     }
                     if bytes.len() >= self.shown.saturating_add(PROGRESS) {
@@ -314,12 +344,13 @@ impl Reader {
         let kind = word(bytes, length.saturating_sub(4)).unwrap_or_default();
         let selection = if self.selection { bytes.first() } else { None };
         let ours = selection.is_none_or(|selection| *selection == SELECTION_CLIPBOARD);
-        let asked = ours && self.expected.is_some();
+        let answer = if ours { self.answer } else { Answer::None };
+        let asked = answer != Answer::None;
         self.state = if size == 0 { State::START } else { State::Skip { left: size, asked } };
-        match self.expected {
-            Some(most) if ours && size <= most => {
+        match answer {
+            Answer::Wanted(most) if size <= most => {
                 if size == 0 {
-                    self.expected = None;
+                    self.answer = Answer::None;
                     return Some(Read::Content { kind, bytes: Zeroizing::default() });
                 }
                 let size = usize::try_from(size).ok()?;
@@ -329,11 +360,15 @@ impl Reader {
                 self.state = State::Content { kind, size, bytes };
                 None
             }
-            Some(_) if ours => {
-                self.expected = None;
+            Answer::Wanted(_) => {
+                self.answer = Answer::None;
                 Some(Read::TooLarge { bytes: size })
             }
-            _ => Some(Read::Unasked),
+            Answer::Unwanted => {
+                self.answer = Answer::None;
+                Some(Read::Late)
+            }
+            Answer::None => Some(Read::Unasked),
         }
     }
 

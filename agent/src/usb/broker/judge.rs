@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use audit::Event;
 use clock::Moment;
-use policy::decide::{Decision, Obligation};
+use policy::decide::Decision;
 use policy::request::{Context, Request, UsbRequest};
 use usbfilter::Rules;
 use usbhost::BusId;
@@ -82,15 +82,9 @@ impl Broker {
         let request =
             UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
         let context = Context { break_glass: self.break_glass };
-        let verdict = policy.decide(&Request::Usb(request), &context);
-        let unseen =
-            verdict.obligations().any(|owed| matches!(owed, Obligation::ConfirmNoKeyboard));
-        let decision = if unseen { Decision::Deny } else { verdict.decision() };
-        let why = if unseen {
-            "it does not say whether it is a keyboard".to_owned()
-        } else {
-            verdict.reason().to_string()
-        };
+        // Its report descriptors have been read: what they do not say stays unsaid.
+        let verdict = policy.decide(&Request::Usb(request), &context).settled();
+        let (decision, why) = (verdict.decision(), verdict.reason().to_string());
         let rule = verdict.rule().map(|rule| rule.id.value.to_string());
         let grant = match (decision, verdict.to()) {
             (Decision::Allow, Some(to)) => Some((to, Rules::Allow)),
@@ -187,7 +181,7 @@ impl Broker {
         let request =
             UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
         let context = Context { break_glass: self.break_glass };
-        let verdict = self.policy.decide(&Request::Usb(request), &context);
+        let verdict = self.policy.decide(&Request::Usb(request), &context).settled();
         let rules = match verdict.decision() {
             Decision::Allow => Rules::Allow,
             Decision::ReadOnly => Rules::ReadOnly,

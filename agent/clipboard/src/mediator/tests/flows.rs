@@ -73,18 +73,41 @@ fn a_detector_that_finds_something_denies_and_is_named() {
 }
 
 #[test]
-fn text_into_the_trusted_domain_loses_what_nobody_sees_and_the_audit_says_so() {
-    let mut world = allowed();
-    world.copy_text(B, "a\u{202e}b\r\nc\u{200b}\u{1b}");
-    world.chord(Chord::Paste, A);
-    let event = world.record(true);
-    assert_eq!(
-        event.detail["normalised"],
-        "1 line ends changed, 1 control characters removed, 1 bidirectional characters removed, 1 zero-width characters removed"
-    );
-    assert_eq!(event.detail["bytes"], 4);
-    world.gets(A);
-    assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"ab\nc");
+fn text_loses_what_nobody_sees_whichever_way_it_goes_and_the_audit_says_so() {
+    for (from, to) in [(B, A), (A, B)] {
+        let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
+        world.copy_text(from, "a\u{202e}b\r\nc\u{200b}\u{1b}");
+        world.chord(Chord::Paste, to);
+        let event = world.record(true);
+        assert_eq!(
+            event.detail["normalised"],
+            "1 line ends changed, 1 control characters removed, 1 bidirectional characters removed, 1 zero-width characters removed"
+        );
+        assert_eq!(event.detail["bytes"], 4);
+        world.gets(to);
+        assert_eq!(pasted(&mut world, to, TEXT).unwrap(), b"ab\nc");
+    }
+}
+
+// Shows: P-2.
+#[test]
+fn no_dose_changes_on_its_way() {
+    for (copied, found) in [
+        ("Warfarin 1\u{b}5 mg at night", "Warfarin 1\n5 mg at night"),
+        ("Dose 1\u{2028}2 mg bid", "Dose 1\n2 mg bid"),
+        ("Dose 1\u{2029}2 mg bid", "Dose 1\n2 mg bid"),
+        ("page 1 ends: INR 2\u{c}5 on page 2", "page 1 ends: INR 2\n5 on page 2"),
+        ("a\u{85}b", "a\nb"),
+        ("Start 5\u{ad}10 mg/day", "Start 5-10 mg/day"),
+        ("K 3\u{0}5", "K 3 5"),
+    ] {
+        let mut world = allowed();
+        world.copy_text(B, copied);
+        world.chord(Chord::Paste, A);
+        world.record(true);
+        world.gets(A);
+        assert_eq!(pasted(&mut world, A, TEXT).unwrap(), found.as_bytes(), "{copied:?}");
+    }
 }
 
 #[test]
@@ -172,7 +195,7 @@ fn held_content_and_offers_end_by_themselves_and_with_the_lock() {
         world.record(true);
         world.gets(A);
         if lock {
-            world.mediator.locked();
+            world.mediator.locked(world.now);
         } else {
             world.wait(OFFERED_FOR);
         }
@@ -190,10 +213,10 @@ fn a_policy_that_closes_a_flow_takes_back_what_is_offered() {
     world.chord(Chord::Paste, A);
     world.record(true);
     world.gets(A);
-    world.mediator.policy(policy(&rule("b", "a", "allow")));
+    world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
     world.settle();
     assert!(world.gets(A).is_empty(), "a policy that still allows it changes nothing");
-    world.mediator.policy(policy(""));
+    world.mediator.policy(policy(""), world.now);
     world.settle();
     assert_eq!(world.noted.last().unwrap().kind, "clipboard-withdrawn");
     assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
@@ -205,7 +228,7 @@ fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
     let mut world = allowed();
     world.copy_text(B, "x");
     world.chord(Chord::Paste, A);
-    world.mediator.policy(policy(""));
+    world.mediator.policy(policy(""), world.now);
     world.settle();
     world.record(true);
     assert!(world.gets(A).is_empty());
@@ -235,6 +258,122 @@ fn a_guest_that_hands_nothing_over_is_given_up_and_what_comes_late_is_dropped() 
     world.sends(B, &give(TEXT, b"late"));
     world.chord(Chord::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."));
+}
+
+#[test]
+fn a_late_answer_to_the_first_copy_is_never_taken_for_the_second() {
+    for given_up in [true, false] {
+        let mut world = allowed();
+        world.sends(B, &grab(&[TEXT]));
+        world.chord(Chord::Copy, B);
+        assert_eq!(world.gets(B).len(), 1, "one request");
+        if given_up {
+            world.wait(PULL_SILENCE);
+        }
+        // The next patient is copied while the first answer is still due.
+        world.sends(B, &grab(&[TEXT]));
+        world.chord(Chord::Copy, B);
+        assert!(world.gets(B).is_empty(), "nothing is asked before the first answer came");
+        world.sends(B, &give(TEXT, b"the previous patient"));
+        let asked = world.gets(B);
+        assert_eq!(asked.len(), 1, "then it is");
+        assert_eq!((asked[0].kind, asked[0].word()), (kind::CLIPBOARD_REQUEST, TEXT));
+        world.chord(Chord::Paste, A);
+        assert!(world.to_record.is_empty(), "and only its answer is pasted");
+        world.sends(B, &give(TEXT, b"this patient"));
+        world.record(true);
+        world.gets(A);
+        assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"this patient");
+    }
+}
+
+#[test]
+fn a_guest_that_owes_an_answer_for_ever_is_connected_anew() {
+    let mut world = allowed();
+    world.sends(B, &grab(&[TEXT]));
+    world.chord(Chord::Copy, B);
+    world.wait(PULL_SILENCE);
+    world.chord(Chord::Copy, B);
+    // Pressing again does not put it off.
+    world.wait(PULL_SILENCE / 2);
+    world.chord(Chord::Copy, B);
+    world.wait(PULL_SILENCE / 2);
+    assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
+    assert_eq!(world.disconnected, [(B, world.now)]);
+    world.mediator.connected(B);
+    world.sends(B, &announce(true, CAPABLE));
+    world.gets(B);
+    world.copy_text(B, "on the new stream");
+    assert!(world.last_words().starts_with("Copied"));
+}
+
+#[test]
+fn what_was_asked_for_and_not_read_is_taken_back_with_the_lock_and_by_a_policy_that_denies() {
+    for read_before in [0, 1, 2] {
+        for lock in [true, false] {
+            let mut world = allowed();
+            let secret = "a patient's name ".repeat(300);
+            world.copy_text(B, &secret);
+            world.chord(Chord::Paste, A);
+            world.record(true);
+            world.gets(A);
+            world.sends(A, &request(TEXT));
+            world.written(A);
+            for _ in 0..read_before {
+                world.mediator.outbox(A).unwrap().guest_took_all();
+                world.written(A);
+            }
+            if lock {
+                world.mediator.locked(world.now);
+            } else {
+                world.mediator.policy(policy(""), world.now);
+            }
+            world.settle();
+            let got: Vec<_> = world.gets(A);
+            let whole = got.iter().filter_map(|got| got.content()).any(|(kind, _)| kind == TEXT);
+            let left = world.left[A].len();
+            match read_before {
+                // Only the message's header was out.
+                0 => assert!(!whole && left < 64, "{left}"),
+                1 => assert!(!whole && left > secret.len(), "{left}, but for its last byte"),
+                // It has read all but the last byte, which is out: it has it.
+                _ => {}
+            }
+            assert_eq!(world.disconnected.len(), 1, "and its stream ends, so that it never is");
+            assert_eq!(pasted(&mut world, A, TEXT), None);
+        }
+    }
+}
+
+#[test]
+fn what_was_asked_for_and_not_begun_is_answered_with_nothing() {
+    let mut world = allowed();
+    world.copy_text(B, "a patient's name");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.sends(A, &request(TEXT));
+    world.mediator.locked(world.now);
+    world.settle();
+    let got = world.gets(A);
+    assert_eq!(got[0].content(), Some((content::NONE, &b""[..])));
+    assert_eq!(got[1].kind, kind::CLIPBOARD_RELEASE);
+    assert!(world.disconnected.is_empty());
+}
+
+#[test]
+fn what_is_on_its_way_is_withdrawn_even_after_the_guest_copied_something_itself() {
+    let mut world = allowed();
+    world.copy_text(B, "a patient's name");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.sends(A, &request(TEXT));
+    world.written(A);
+    world.sends(A, &grab(&[TEXT]));
+    world.mediator.locked(world.now);
+    world.settle();
+    assert_eq!(world.disconnected, [(A, world.now)]);
 }
 
 #[test]

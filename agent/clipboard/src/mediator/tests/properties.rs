@@ -136,12 +136,12 @@ impl Model {
             }
             Step::Policy(index) => {
                 self.policy = *index;
-                world.mediator.policy(Arc::clone(&policies[*index]));
+                world.mediator.policy(Arc::clone(&policies[*index]), world.now);
                 world.settle();
             }
             Step::Wait(seconds) => world.wait(Time::from_secs(*seconds)),
             Step::Lock => {
-                world.mediator.locked();
+                world.mediator.locked(world.now);
                 world.settle();
             }
             Step::Reconnect(guest) => {
@@ -221,7 +221,7 @@ proptest! {
         );
         let run = |with_a: bool| {
             let mut world = World::ready("");
-            world.mediator.policy(Arc::clone(&policies[policy]));
+            world.mediator.policy(Arc::clone(&policies[policy]), world.now);
             let mut model = Model { policy, ..Model::default() };
             let mut sent = Vec::new();
             for step in steps.iter().filter(|step| !pasted_into_b(step)) {

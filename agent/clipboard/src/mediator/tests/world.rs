@@ -99,6 +99,8 @@ pub(super) struct World {
     pub(super) now: Time,
     /// Bytes each guest got that are no whole message yet.
     streams: [Vec<u8>; 2],
+    /// Bytes that lay in a guest's socket when its stream was ended.
+    pub(super) left: [Vec<u8>; 2],
     /// All bytes each guest ever got.
     pub(super) wire: [Vec<u8>; 2],
     /// What was said, newest last.
@@ -117,6 +119,7 @@ impl World {
             mediator: Mediator::new(&["a".to_owned(), "b".to_owned()], policy),
             now: Time::from_secs(1),
             streams: Default::default(),
+            left: Default::default(),
             wire: Default::default(),
             said: Vec::new(),
             noted: Vec::new(),
@@ -142,7 +145,8 @@ impl World {
         for output in self.mediator.outputs() {
             match output {
                 Output::Disconnect(guest, again) => {
-                    self.streams[guest].clear();
+                    // What lies in the socket can still be read.
+                    self.left[guest].extend(self.streams[guest].drain(..));
                     self.disconnected.push((guest, again));
                 }
                 Output::Record(id, event) => self.to_record.push((id, event)),
@@ -161,6 +165,19 @@ impl World {
 
     /// What has come to a guest since the last call.
     pub(super) fn gets(&mut self, guest: usize) -> Vec<Got> {
+        loop {
+            self.written(guest);
+            let outbox = self.mediator.outbox(guest).unwrap();
+            if !outbox.waits_for_guest() {
+                break;
+            }
+            outbox.guest_took_all();
+        }
+        self.messages(guest)
+    }
+
+    /// What is written to a guest that does not read, and lies in its socket.
+    pub(super) fn written(&mut self, guest: usize) {
         let outbox = self.mediator.outbox(guest).unwrap();
         loop {
             let bytes = outbox.bytes(4096);
@@ -173,6 +190,10 @@ impl World {
             self.streams[guest].extend(&bytes[..part]);
             outbox.took(part);
         }
+    }
+
+    /// The whole messages of what is written to a guest and was not looked at yet.
+    fn messages(&mut self, guest: usize) -> Vec<Got> {
         let mut body = Vec::new();
         let mut rest = &self.streams[guest][..];
         while let Some((header, after)) = rest.split_at_checked(8) {
@@ -189,7 +210,9 @@ impl World {
         while let Some((header, after)) = rest.split_at_checked(20) {
             let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
             assert_eq!(word(0), PROTOCOL);
-            let (body, after) = after.split_at(word(16) as usize);
+            let Some((body, after)) = after.split_at_checked(word(16) as usize) else {
+                break; // cut off
+            };
             got.push(Got { kind: word(4), body: body.to_vec() });
             rest = after;
         }

@@ -1,0 +1,151 @@
+//! Pictures as programs make them (`samples`), and what is to come of each.
+
+use image::{DynamicImage, GenericImageView};
+use policy::language::MediaType;
+
+use super::{Changes, Unfit, fit};
+
+fn crossed(media_type: MediaType, bytes: &[u8]) -> Result<(DynamicImage, Changes), Unfit> {
+    let fit = fit(media_type, bytes, 32 << 20)?;
+    assert_eq!(fit.media_type, MediaType::ImagePng);
+    Ok((image::load_from_memory(&fit.bytes).unwrap(), fit.changes))
+}
+
+#[test]
+fn a_picture_arrives_the_way_up_that_a_viewer_shows_it() {
+    let samples: [(MediaType, &[u8], &[u8]); 2] = [
+        (
+            MediaType::ImageJpeg,
+            include_bytes!("samples/jpeg-exif-orient6.jpg"),
+            include_bytes!("samples/jpeg-exif-orient6.jpg.ref.png"),
+        ),
+        (
+            MediaType::ImagePng,
+            include_bytes!("samples/png-exif-orient6.png"),
+            include_bytes!("samples/png-exif-orient6.png.ref.png"),
+        ),
+    ];
+    for (media_type, sample, reference) in samples {
+        let (after, changes) = crossed(media_type, sample).unwrap();
+        let reference = image::load_from_memory(reference).unwrap();
+        assert_eq!(after.dimensions(), reference.dimensions());
+        let off = |(a, b): (&u8, &u8)| u32::from(a.abs_diff(*b));
+        let worst = after.to_rgb8().iter().zip(reference.to_rgb8().iter()).map(off).max();
+        assert!(worst <= Some(8), "{media_type}: {worst:?}");
+        assert!(changes.turned && changes.to_string().contains("turned as it is shown"));
+    }
+}
+
+#[test]
+fn each_of_the_eight_orientations_is_applied() {
+    // A TIFF whose pixels are all different, in each orientation (tag 274).
+    let image =
+        image::GrayImage::from_fn(5, 3, |x, y| image::Luma([u8::try_from(x * 10 + y).unwrap()]));
+    for exif in 1..=8u8 {
+        let mut tiff = Vec::new();
+        DynamicImage::from(image.clone())
+            .write_to(&mut std::io::Cursor::new(&mut tiff), image::ImageFormat::Tiff)
+            .unwrap();
+        let (_, changes) = crossed(MediaType::ImageTiff, &tiff).unwrap();
+        assert!(!changes.turned);
+        let mut expected = DynamicImage::from(image.clone());
+        expected.apply_orientation(image::metadata::Orientation::from_exif(exif).unwrap());
+        let png = with_exif(&image, exif);
+        let (after, _) = crossed(MediaType::ImagePng, &png).unwrap();
+        assert_eq!(after.to_luma8(), expected.to_luma8(), "orientation {exif}");
+    }
+}
+
+/// A PNG with an `eXIf` chunk after its pixels, where readers that stop at the pixels do not find it.
+fn with_exif(image: &image::GrayImage, orientation: u8) -> Vec<u8> {
+    let mut png = Vec::new();
+    DynamicImage::from(image.clone())
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .unwrap();
+    let mut exif = b"eXIfMM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let length = u32::try_from(exif.len() - 4).unwrap().to_be_bytes();
+    let sum = super::picture::crc32(&exif).to_be_bytes();
+    let end = png.len() - 12;
+    png.splice(end..end, [&length[..], &exif, &sum].concat());
+    png
+}
+
+#[test]
+fn a_picture_that_is_transparent_everywhere_is_opaque() {
+    let bmp = include_bytes!("samples/bmp32-v5-alphamask-but-alpha0.bmp");
+    let mut png = Vec::new();
+    let clear = image::RgbaImage::from_fn(9, 9, |x, y| {
+        image::Rgba([u8::try_from(x * 20).unwrap(), u8::try_from(y * 20).unwrap(), 7, 0])
+    });
+    DynamicImage::from(clear)
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .unwrap();
+    for (media_type, sample) in [(MediaType::ImageBmp, &bmp[..]), (MediaType::ImagePng, &png)] {
+        let before = image::load_from_memory(sample).unwrap();
+        let (after, changes) = crossed(media_type, sample).unwrap();
+        assert!(after.to_rgba8().pixels().all(|pixel| pixel.0[3] == 255));
+        assert_eq!(after.to_rgb8(), before.to_rgb8());
+        assert!(changes.made_opaque);
+    }
+    // One pixel that is seen: it is meant so.
+    let mut some = image::RgbaImage::new(9, 9);
+    some.put_pixel(8, 8, image::Rgba([1, 2, 3, 4]));
+    let mut png = Vec::new();
+    DynamicImage::from(some.clone())
+        .write_to(&mut std::io::Cursor::new(&mut png), image::ImageFormat::Png)
+        .unwrap();
+    let (after, changes) = crossed(MediaType::ImagePng, &png).unwrap();
+    assert_eq!((after.to_rgba8(), changes.made_opaque), (some, false));
+}
+
+#[test]
+fn sixteen_bits_of_brightness_stay_sixteen_bits() {
+    let sample = include_bytes!("samples/png16-12bit-ct.png");
+    let before = image::load_from_memory(sample).unwrap();
+    let (after, _) = crossed(MediaType::ImagePng, sample).unwrap();
+    assert_eq!(after.color(), before.color());
+    assert_eq!(after.as_luma16(), before.as_luma16());
+    let mut levels: Vec<u16> = after.to_luma16().iter().copied().collect();
+    levels.sort_unstable();
+    levels.dedup();
+    assert!(levels.len() > 1000, "{} grey levels", levels.len());
+    let mut tiff = Vec::new();
+    before.write_to(&mut std::io::Cursor::new(&mut tiff), image::ImageFormat::Tiff).unwrap();
+    let (after, _) = crossed(MediaType::ImageTiff, &tiff).unwrap();
+    assert_eq!(after.as_luma16(), before.as_luma16());
+}
+
+#[test]
+fn of_a_file_with_several_pages_the_first_crosses_and_that_is_said() {
+    let sample = include_bytes!("samples/tiff-3pages.tif");
+    let (_, changes) = crossed(MediaType::ImageTiff, sample).unwrap();
+    assert_eq!(changes.first_of, Some(3));
+    assert_eq!(changes.to_string(), "encoded anew, page 1 of 3");
+    let amount = super::amount(MediaType::ImagePng, b"1234", changes.first_of);
+    assert_eq!(amount, "a picture of 4 bytes (page 1 of 3)");
+}
+
+#[test]
+fn a_picture_of_a_kind_that_is_not_decoded_is_not_called_damaged() {
+    let samples: [(MediaType, &[u8]); 4] = [
+        (MediaType::ImageJpeg, include_bytes!("samples/jpeg-12bit.jpg")),
+        (MediaType::ImageTiff, include_bytes!("samples/tiff-1bit-group3.tif")),
+        (MediaType::ImageTiff, include_bytes!("samples/tiff-palette.tif")),
+        (MediaType::ImageTiff, b"II\x2b\0\x08\0\0\0\x10\0\0\0\0\0\0\0"),
+    ];
+    for (number, (media_type, sample)) in samples.into_iter().enumerate() {
+        let problem = crossed(media_type, sample).unwrap_err();
+        assert_eq!(problem, Unfit::UnknownKind, "{number}");
+        assert_eq!(problem.to_string(), "this kind of picture cannot be taken; copy it as PNG");
+    }
+}
+
+#[test]
+fn what_hangs_on_a_picture_stays_behind_whichever_way_it_goes() {
+    let sample = include_bytes!("samples/out-meta.png");
+    assert!(sample.windows(4).any(|bytes| bytes == b"HONG"));
+    let after = fit(MediaType::ImagePng, sample, 1 << 20).unwrap();
+    assert!(!after.bytes.windows(4).any(|bytes| bytes == b"HONG"));
+    assert!(after.changes.encoded_anew);
+}

@@ -1,0 +1,99 @@
+//! Copying: asking a guest for its clipboard, and telling its answer from others.
+
+use audit::Event;
+
+use super::limits::HELD_FOR;
+use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
+use super::{DomainIndex, Guest, Held, Mediator, Output, Pull, Ticket, Time, hash};
+use crate::content;
+use crate::vdagent::{Secret, number};
+
+impl Mediator {
+    pub(super) fn copy(&mut self, from: DomainIndex, ticket: Option<Ticket>, now: Time) {
+        self.forget();
+        let shown = label(&self.policy, &self.name(from)).to_owned();
+        if !self.allowed(from, from, now) {
+            return self.say(ticket, too_often());
+        }
+        if !self.guests.get(from).is_some_and(Guest::has_agent) {
+            return self.say(ticket, no_agent(&shown));
+        }
+        let Some(guest) = self.guests.get_mut(from) else { return };
+        let Some(media_type) = guest.best() else {
+            return self.say(ticket, nothing_copied(&shown));
+        };
+        let asked = !guest.reader.awaits_late_answer();
+        if !asked {
+            // Pressing again does not make the wait begin anew.
+            guest.waits_since.get_or_insert(now);
+        } else if !guest.ask(media_type) {
+            return self.say(ticket, no_agent(&shown));
+        }
+        self.pull = Some(Pull { from, media_type, ticket, asked, since: now, heard: now });
+    }
+
+    /// The answer that was due has come: a copy chord that waited for it is carried out. The guest is asked also if nobody wants the
+    /// answer any more, since what it is asked depends on the chords pressed in it alone.
+    pub(super) fn ask_at_last(&mut self, index: DomainIndex, now: Time) {
+        let Some(guest) = self.guests.get_mut(index) else { return };
+        if guest.waits_since.take().is_none() {
+            return;
+        }
+        let media_type = guest.best().filter(|media_type| guest.ask(*media_type));
+        match (&mut self.pull, media_type) {
+            (Some(pull), Some(media_type)) if pull.from == index => {
+                (pull.media_type, pull.asked) = (media_type, true);
+                (pull.since, pull.heard) = (now, now);
+            }
+            (Some(pull), None) if pull.from == index => {
+                self.pull_failed("has nothing in its clipboard any more", now);
+            }
+            _ => guest.reader.give_up(),
+        }
+    }
+
+    pub(super) fn pull_failed(&mut self, why: &str, now: Time) {
+        let Some(pull) = self.pull.take() else { return };
+        if let Some(guest) = self.guests.get_mut(pull.from) {
+            guest.reader.give_up();
+        }
+        let name = self.name(pull.from);
+        let words = format!("Not copied: {} {why}.", label(&self.policy, &name));
+        self.say(pull.ticket, Outcome::no(words));
+        self.paste_early(now);
+    }
+
+    /// The paste chord that came before the copy was complete.
+    fn paste_early(&mut self, now: Time) {
+        if let Some((to, ticket)) = self.early.take() {
+            self.paste(to, ticket, now);
+        }
+    }
+
+    pub(super) fn content(&mut self, index: DomainIndex, kind: u32, bytes: Secret, now: Time) {
+        let Some(pull) = self.pull.take_if(|pull| pull.from == index) else { return };
+        if number(pull.media_type) != Some(kind) || bytes.is_empty() {
+            self.pull = Some(pull);
+            return self.pull_failed("has nothing in its clipboard any more", now);
+        }
+        let (media_type, ticket) = (pull.media_type, pull.ticket);
+        let name = self.name(index);
+        let sha256 = hash(&bytes);
+        let event = Event::new("clipboard-copied")
+            .of(&name)
+            .with("type", media_type.word())
+            .with("bytes", bytes.len())
+            .with("sha256", sha256.as_str());
+        self.out.push(Output::Note(event));
+        let amount = content::amount(media_type, &bytes, None);
+        let words = format!(
+            "Copied from {}: {amount}.\nGo to the other desktop and press {}.",
+            label(&self.policy, &name),
+            self.policy.hotkeys().paste.value
+        );
+        let until = now.saturating_add(HELD_FOR);
+        self.held = Some(Held { from: index, media_type, content: bytes, sha256, until });
+        self.out.push(Output::Said(ticket, Outcome::yes(words)));
+        self.paste_early(now);
+    }
+}

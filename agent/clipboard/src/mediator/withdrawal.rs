@@ -1,0 +1,68 @@
+//! Taking back what is offered to guests, or on its way to them.
+
+use std::sync::Arc;
+
+use audit::Event;
+use policy::Policy;
+use policy::decide::{Decision, Paste};
+
+use super::guest::{Offer, Withdrawn};
+use super::{DomainIndex, Mediator, Output, Time};
+
+impl Mediator {
+    /// Another policy is in force. What was offered under the old one and would not be under this is taken back.
+    pub fn policy(&mut self, policy: Arc<Policy>, now: Time) {
+        self.policy = Arc::clone(&policy);
+        self.end_crossing("another policy came into force");
+        let names: Vec<String> = self.guests.iter().map(|guest| guest.name.clone()).collect();
+        let denied = |to: &str, offer: &Offer| {
+            let (media_type, bytes) = offer.judged;
+            let from = names.get(offer.from).map_or("", String::as_str);
+            let content = media_type.is_readable().then_some(&***offer.content);
+            let paste = Paste { from, to, media_type, content, size: Some(bytes) };
+            policy.decide_paste(&paste).verdict.decision() == Decision::Deny
+        };
+        for index in self.withdraw(now, denied) {
+            let mut event = Event::new("clipboard-withdrawn").of(&self.name(index));
+            event.policy = Some(self.policy.serial());
+            self.out.push(Output::Note(event.with("why", "the policy in force denies it")));
+        }
+    }
+
+    /// The screen was locked: whoever comes next finds nothing.
+    pub fn locked(&mut self, now: Time) {
+        self.forget();
+        self.withdraw(now, |_, _| true);
+    }
+
+    /// Ends a guest's stream; the next begins at once, and knows nothing of this one. `why` a copy from it fails.
+    pub(super) fn renew(&mut self, index: DomainIndex, why: &str, now: Time) {
+        if let Some(guest) = self.guests.get_mut(index) {
+            guest.disconnect();
+        }
+        self.out.push(Output::Disconnect(index, now));
+        if self.pulls_from(index) {
+            self.pull_failed(why, now);
+        }
+    }
+
+    /// Withdraws what is offered to guests or on its way to them, each if `ends` says so of it. Whose it was.
+    pub(super) fn withdraw(
+        &mut self,
+        now: Time,
+        ends: impl Fn(&str, &Offer) -> bool,
+    ) -> Vec<DomainIndex> {
+        let mut from = Vec::new();
+        for index in 0..self.guests.len() {
+            let Some(guest) = self.guests.get_mut(index) else { continue };
+            let name = guest.name.clone();
+            match guest.withdraw(|offer| ends(&name, offer)) {
+                Withdrawn::Nothing => continue,
+                Withdrawn::Done => {}
+                Withdrawn::Cut => self.renew(index, "was interrupted; copy it there again", now),
+            }
+            from.push(index);
+        }
+        from
+    }
+}
