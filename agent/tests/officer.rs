@@ -218,3 +218,77 @@ fn a_draft_is_replayed_against_what_crossed_last_month() {
     let none = bulkhead(&["replay", &draft, &log, "--since", "9999"]);
     assert_eq!(none.status.code(), Some(0));
 }
+
+#[test]
+fn the_log_says_enough_of_an_input_device_to_decide_on_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (draft, log) = (path(dir.path(), "draft.toml"), path(dir.path(), "audit"));
+    bulkhead(&["new", &draft]);
+    let rules = "\n[[usb]]\nid = \"keys\"\nmatch = { class = \"hid\" }\nto = \"clinical\"\naction = \"allow\"\n";
+    fs::write(&draft, fs::read_to_string(&draft).unwrap() + rules).unwrap();
+    let key = audit::AuditKey::open(&dir.path().join("key")).unwrap();
+    let (mut writer, _) =
+        audit::Log::open(Path::new(&log), key, audit::Limits::default(), "boot").unwrap();
+    // As the agent decides: by what the reports show, and what shows nothing may be a keyboard.
+    let usb = |verdict, found: &str| audit::Event {
+        verdict: Some(verdict),
+        ..audit::Event::new("usb")
+            .with("device", format!("vendor=1050,product=0407,interfaces=03/00/00{found}"))
+    };
+    let same = [usb("allow", ":no-keyboard"), usb("deny", ":keyboard-or-mouse"), usb("deny", "")];
+    writer.append(&same).unwrap();
+    writer.close().unwrap();
+    let replayed = bulkhead(&["replay", &draft, &log, "--json"]);
+    let answer = json(&replayed);
+    assert_eq!((&answer["flows"], &answer["different"]), (&3.into(), &0.into()), "{answer}");
+    assert_eq!(replayed.status.code(), Some(0));
+}
+
+#[test]
+fn explain_decides_on_a_file_as_the_agent_would_on_a_paste() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &policy]);
+    let rules = "\n[[clipboard]]\nid = \"in\"\nfrom = \"internet\"\nto = \"clinical\"\n\
+                 types = [\"text/plain\", \"image/png\"]\nmax_bytes = 20\naction = \"allow\"\n";
+    fs::write(&policy, fs::read_to_string(&policy).unwrap() + rules).unwrap();
+    let explain = |media_type: &str, content: &[u8]| {
+        let file = path(dir.path(), "content");
+        fs::write(&file, content).unwrap();
+        let explained = bulkhead(&[
+            "explain",
+            &policy,
+            "clipboard",
+            "--from",
+            "internet",
+            "--to",
+            "clinical",
+            "--type",
+            media_type,
+            "--text-file",
+            &file,
+            "--json",
+        ]);
+        let answer = json(&explained);
+        (
+            explained.status.code(),
+            answer["verdict"].clone(),
+            answer["reason"].clone(),
+            answer["cleaned"].clone(),
+        )
+    };
+    // Twenty bytes once the line ends are what they will be.
+    let (status, verdict, _, cleaned) = explain("text/plain", "a\r\n".repeat(10).as_bytes());
+    assert_eq!(
+        (status, verdict, cleaned),
+        (Some(0), "allow".into(), "10 line ends changed".into())
+    );
+    let (status, verdict, reason, _) = explain("text/plain", b"caf\xe9");
+    assert_eq!(
+        (status, verdict, reason),
+        (Some(1), "deny".into(), "it is not readable text".into())
+    );
+    let (status, verdict, reason, _) = explain("image/png", b"<html>");
+    assert_eq!((status, verdict), (Some(1), "deny".into()));
+    assert_eq!(reason, "it is not what it claims to be (image/png)");
+}

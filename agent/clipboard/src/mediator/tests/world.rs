@@ -146,7 +146,7 @@ impl World {
             match output {
                 Output::Disconnect(guest, again) => {
                     // What lies in the socket can still be read.
-                    self.left[guest].extend(self.streams[guest].drain(..));
+                    self.left[guest].append(&mut self.streams[guest]);
                     self.disconnected.push((guest, again));
                 }
                 Output::Record(id, event) => self.to_record.push((id, event)),
