@@ -91,7 +91,9 @@ impl<'a> Agent<'a> {
     ) -> Outcome<Self> {
         pc.sh(&format!(
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
-             cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n"
+             cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n\
+             # A test that deleted the state wants a new PC, not one that remembers more than it has.\n\
+             [ -e /tmp/state ] || rm -f /tmp/etc/audit.head /run/bulkhead/audit.head\n"
         ))?;
         let argv = [
             "/share/bulkhead-agent",

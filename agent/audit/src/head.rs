@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::entry::Hash;
@@ -15,8 +15,9 @@ use crate::time::Micros;
 const HEAD: &str = "bulkhead-audit-head";
 const HEAD_FILE: &str = "head";
 const HIGHEST: &str = "highest-time:";
-/// Longest file read back, in bytes.
-const FILE_MAX: u64 = 1024;
+const LOG: &str = "log:";
+/// Longest file read back, in bytes: a path and three short lines.
+const FILE_MAX: u64 = 8192;
 
 /// How far a log went: kept off the PC, it shows that the tail was not cut off since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +67,15 @@ impl Head {
 /// bulkhead-audit-head:4097:9f86d0...
 /// highest-time:2026-11-23T15:04:05.000000Z
 /// ed25519-audit:3b6a27...
+/// log:/var/lib/bulkhead/audit
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
     /// How far the log went.
     pub head: Head,
     pub(crate) highest: Micros,
     pub(crate) key: Option<PublicKey>,
+    pub(crate) log: PathBuf,
 }
 
 impl Remembered {
@@ -84,7 +87,14 @@ impl Remembered {
         let head = lines.next()?.parse().ok()?;
         let highest = lines.next().and_then(|line| Micros::parse(line.strip_prefix(HIGHEST)?));
         let key = lines.next().and_then(PublicKey::parse);
-        Some(Self { head, highest: highest.unwrap_or_default(), key })
+        let log = lines.next().and_then(|line| line.strip_prefix(LOG)).unwrap_or_default().into();
+        Some(Self { head, highest: highest.unwrap_or_default(), key, log })
+    }
+
+    /// Whether it is of the log in this directory, and not of one that another agent of this PC, or this one before, keeps elsewhere.
+    #[must_use]
+    pub fn is_about(&self, dir: &Path) -> bool {
+        self.log == dir
     }
 
     /// Whether it is of a log that was signed with this key, as far as it says.
@@ -96,7 +106,9 @@ impl Remembered {
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let key = self.key.map(|key| key.text()).unwrap_or_default();
         // Anybody may know how far the log goes, and an auditor without root should.
-        replace(path, &format!("{}\n{HIGHEST}{}\n{key}\n", self.head, self.highest), 0o644)
+        let Self { head, highest, log, .. } = self;
+        let text = format!("{head}\n{HIGHEST}{highest}\n{key}\n{LOG}{}\n", log.display());
+        replace(path, &text, 0o644)
     }
 }
 

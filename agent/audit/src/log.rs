@@ -176,8 +176,9 @@ impl Log {
         }
         let public = format!("{}\n", key.public().text());
         head::replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;
-        let remembered: Vec<Remembered> =
+        let mut remembered: Vec<Remembered> =
             settings.remembered_in.iter().filter_map(|path| Remembered::read(path)).collect();
+        remembered.retain(|one| one.is_about(dir));
         let mut end = End::find(dir).map_err(failed)?;
         end.compare(dir, &remembered, &key.public()).map_err(failed)?;
         let now = (settings.clock)();
@@ -386,7 +387,12 @@ impl Log {
     /// Further witnesses of how far the log went. The chain does not depend on them.
     fn remember(&mut self, highest: Micros) {
         let beside = self.write_head().map_err(|error| format!("the log's head: {error}"));
-        let this = Remembered { head: self.head(), highest, key: Some(self.key.public()) };
+        let this = Remembered {
+            head: self.head(),
+            highest,
+            key: Some(self.key.public()),
+            log: self.settings.dir.clone(),
+        };
         let elsewhere =
             self.settings.remembered_in.iter().map(|path| {
                 this.write(path).map_err(|error| format!("{}: {error}", path.display()))

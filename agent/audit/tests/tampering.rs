@@ -485,6 +485,18 @@ fn a_state_directory_that_was_deleted_is_found_at_the_next_start() {
 }
 
 #[test]
+fn what_is_remembered_of_another_log_says_nothing_of_this_one() {
+    let pc = Pc::new();
+    pc.day(3);
+    let other = Pc::new();
+    for file in ["state/audit.head", "etc/audit.head"] {
+        fs::create_dir_all(other.at(file).parent().unwrap()).unwrap();
+        fs::copy(pc.at(file), other.at(file)).unwrap();
+    }
+    assert_eq!(other.open().1.went_back, None);
+}
+
+#[test]
 fn a_second_writer_is_refused_and_forks_nothing() {
     let pc = Pc::new();
     let (mut log, _) = pc.open();

@@ -119,7 +119,7 @@ pub(super) fn run(common: &Common, command: &AuditCommand) -> Outcome {
 
 fn look(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head]) -> Outcome {
     // `.` has no parent to look beside.
-    let whole_path = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+    let whole_path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let path = key.map_or_else(|| key_beside(&whole_path), Path::to_owned);
     let public = match fs::read_to_string(&path).map(|text| PublicKey::parse(&text)) {
         Ok(Some(public)) => public,
@@ -195,14 +195,14 @@ fn without_key(
     }
 }
 
-/// What this PC remembers of the log, outside its directory: all of it for the PC's own log, what lies beside a copy for that.
+/// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too.
 fn remembered(common: &Common, dir: &Path) -> Vec<Remembered> {
-    let mut directories: Vec<PathBuf> = dir.parent().map(Path::to_owned).into_iter().collect();
-    if dir == Path::new(DIRECTORY) {
-        directories.extend(defaults::policy().parent().map(Path::to_owned));
-        directories.push(common.runtime.clone());
-    }
-    directories.iter().filter_map(|one| Remembered::read(&remembered_in(one))).collect()
+    let elsewhere = [defaults::policy().parent(), Some(common.runtime.as_path())];
+    let elsewhere = elsewhere.into_iter().flatten().filter_map(|one| {
+        Remembered::read(&remembered_in(one)).filter(|remembered| remembered.is_about(dir))
+    });
+    let beside = dir.parent().and_then(|state| Remembered::read(&remembered_in(state)));
+    beside.into_iter().chain(elsewhere).collect()
 }
 
 /// What the files cannot show, however whole they are.

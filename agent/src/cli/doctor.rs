@@ -46,7 +46,8 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     let beside_policy = args.policy.parent().map(Path::to_owned);
     let elsewhere: Vec<PathBuf> =
         beside_policy.into_iter().chain([common.runtime.clone()]).collect();
-    findings.push(audit_log::examine(&args.state, &elsewhere));
+    let state = std::path::absolute(&args.state).unwrap_or_else(|_| args.state.clone());
+    findings.push(audit_log::examine(&state, &elsewhere));
     let fit = findings.iter().all(|finding| finding.level != Level::Fail);
     if common.json {
         common.print_json(&Diagnosis { ok: fit, findings: &findings });

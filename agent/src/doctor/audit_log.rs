@@ -19,8 +19,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub fn examine(state: &Path, elsewhere: &[PathBuf]) -> Finding {
     let dir = directory(state);
     let places = std::iter::once(state).chain(elsewhere.iter().map(PathBuf::as_path));
-    let remembered: Vec<Remembered> =
+    let mut remembered: Vec<Remembered> =
         places.filter_map(|place| Remembered::read(&remembered_in(place))).collect();
+    remembered.retain(|one| one.is_about(&dir));
     let gone_back = "find out who put back, deleted or exchanged it; `bulkhead audit verify` names the place, and the log's archive shows what is lost";
     let last = remembered.iter().map(|one| one.head).max_by_key(|head| head.seq);
     match (dir.try_exists(), last) {
