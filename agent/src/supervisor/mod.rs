@@ -24,6 +24,7 @@ pub mod process;
 mod slot;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -327,21 +328,41 @@ impl Shared {
         }
     }
 
-    /// Runs `job` on a thread of its own; it reports under `index`.
+    /// Runs `job` on a thread of its own; it reports under `index`, at last with `done`.
     fn work(
         &self,
         index: usize,
         name: &str,
-        job: impl FnOnce(&dyn Fn(Report)) + Send + 'static,
+        done: fn(Result<(), String>) -> Event,
+        job: impl FnOnce(&dyn Fn(Report)) -> Result<(), String> + Send + 'static,
     ) -> std::io::Result<()> {
         let (reporter, wake) = (self.reporter.clone(), self.wake.clone());
         std::thread::Builder::new().name(format!("devices-{name}")).spawn(move || {
-            job(&|report| {
+            let tell = |report| {
                 // The receiver lives as long as the agent; a full eventfd is awake already.
                 let _ = reporter.send((index, report));
                 let _ = wake.write(1);
-            });
+            };
+            tell(Report::Done(done(survived(|| job(&tell)))));
         })?;
         Ok(())
+    }
+}
+
+/// What became of a job, a fault of ours in it included: nobody is to wait for a thread that is no more.
+fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(job))
+        .unwrap_or_else(|_| Err("the agent failed at it: report it with the log".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_fails_is_waited_for_by_nobody() {
+        assert_eq!(survived(|| Ok(())), Ok(()));
+        let failed = survived(|| panic!("a fault of ours"));
+        assert!(failed.unwrap_err().contains("report it"));
     }
 }

@@ -230,10 +230,10 @@ impl Slot {
         }
         self.devices.discard = self.member.discard;
         let devices = self.devices.clone();
-        let started = shared.work(self.index, &self.member.name, move |report| {
+        let started = shared.work(self.index, &self.member.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
-            report(Report::Done(Event::Prepared(taken.and_then(|()| devices.make_disks()))));
+            taken.and_then(|()| devices.make_disks())
         });
         self.working = started.is_ok();
         self.devices_on_their_way = self.working;
@@ -246,9 +246,8 @@ impl Slot {
             return Some(Event::Released(Err(BUSY.to_owned())));
         }
         let devices = self.devices.clone();
-        let started = shared.work(self.index, &self.member.name, move |report| {
-            report(Report::Done(Event::Released(devices.release())));
-        });
+        let started =
+            shared.work(self.index, &self.member.name, Event::Released, move |_| devices.release());
         self.working = started.is_ok();
         let failed = started.err()?;
         Some(Event::Released(Err(format!("cannot start a thread: {failed}"))))
