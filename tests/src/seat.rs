@@ -228,7 +228,7 @@ impl<'a> Person<'a> {
         time: Duration,
         wanted: impl Fn(&Picture) -> bool,
     ) -> Outcome<Picture> {
-        let until = Instant::now() + time;
+        let until = Instant::now() + crate::wardpc::patience(time);
         loop {
             let picture = self.look()?;
             if wanted(&picture) {

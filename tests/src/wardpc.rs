@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,12 @@ const MARGIN: Duration = Duration::from_secs(20);
 const PROCESSORS: &str = "2";
 /// How long the PC can sleep over a lost interrupt.
 const PULSE: Duration = Duration::from_millis(500);
+/// What a start takes at most on an idle machine with two processors.
+const IDLE_BOOT: Duration = Duration::from_secs(12);
+/// How many times as long as on an idle machine anything may take.
+const SLOWNESS_MAX: u32 = 8;
+/// How many times slower than an idle machine this one is, as the start of the last PC showed.
+static SLOWNESS: AtomicU32 = AtomicU32::new(1);
 /// How much of a log a failure shows, in bytes.
 const TAIL: usize = 4000;
 
@@ -30,6 +37,11 @@ const TAIL: usize = 4000;
 pub fn images() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     root.join("target/wardpc")
+}
+
+/// A time-out, which is meant for an idle machine, for this one: what is slow because others work here as well has not failed.
+pub fn patience(time: Duration) -> Duration {
+    time.saturating_mul(SLOWNESS.load(Ordering::Relaxed))
 }
 
 /// What a simulated PC has.
@@ -150,10 +162,16 @@ impl WardPc {
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
+        let slowness = started.elapsed().as_secs() / IDLE_BOOT.as_secs();
+        let slowness = u32::try_from(slowness).unwrap_or(SLOWNESS_MAX).clamp(1, SLOWNESS_MAX);
+        SLOWNESS.store(slowness, Ordering::Relaxed);
         this.progress(&format!(
             "the simulated ward PC is up, Linux {}",
             up["stdout"].as_str().unwrap_or("").trim()
         ));
+        if slowness > 1 {
+            this.progress(&format!("this machine is busy: time-outs are {slowness} times as long"));
+        }
         Ok(this)
     }
 
@@ -173,12 +191,13 @@ impl WardPc {
     }
 
     fn request(&self, mut request: Value, time: Duration) -> Outcome<Value> {
+        let time = patience(time);
         let mut channel = self.channel.lock().unwrap_or_else(PoisonError::into_inner);
         channel.next += 1;
         let id = channel.next;
         request["id"] = id.into();
         request["timeout_ms"] = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).into();
-        channel.stream.get_ref().set_read_timeout(Some(time + MARGIN))?;
+        channel.stream.get_ref().set_read_timeout(Some(time + patience(MARGIN)))?;
         channel.stream.get_mut().write_all(format!("{request}\n").as_bytes())?;
         let watched = self.watch.over(&request);
         loop {

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::Outcome;
 use crate::qmp::Qmp;
+use crate::wardpc::patience;
 
 /// QEMU's second monitor, in the PC's folder; the first is the tests'.
 pub(crate) const MONITOR: &str = "monitor";
@@ -80,7 +81,8 @@ impl Watch {
     /// The question that has been open for long; it counts anew from now on.
     fn late(&self) -> Option<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let (since, question) = open.as_mut().filter(|(since, _)| since.elapsed() >= LONG)?;
+        let (since, question) =
+            open.as_mut().filter(|(since, _)| since.elapsed() >= patience(LONG))?;
         *since = Instant::now();
         Some(question.clone())
     }
@@ -89,7 +91,7 @@ impl Watch {
 fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
     while let Some(watch) = watch.upgrade() {
         if let Some(question) = watch.late() {
-            eprintln!("no answer for {LONG:?} to {question}");
+            eprintln!("no answer for {:?} to {question}", patience(LONG));
             match look_and_translate_anew(qemu) {
                 Ok((busy, seen)) => {
                     watch.circles.store(busy * 4 >= SAMPLES * 3, Ordering::Relaxed);

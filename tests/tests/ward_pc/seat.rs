@@ -8,6 +8,7 @@ use tests::guest::Probe;
 use tests::seat::{Colour, Person, Picture};
 use tests::ward::Ward;
 use tests::ward_test;
+use tests::wardpc::patience;
 use tests::{Failure, Outcome, ensure};
 
 pub(crate) const GREEN: Colour = 0x1b_7f_3b;
@@ -35,7 +36,7 @@ pub(crate) fn keys(probe: &Probe<'_>) -> Outcome<Vec<(u64, i64)>> {
 
 /// Fails unless a guest saw these keys, and no others, since it was last asked.
 pub(crate) fn saw(probe: &Probe<'_>, who: &str, pressed: &[(u64, i64)]) -> Outcome {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience(SOON);
     let mut seen = keys(probe)?;
     while seen.len() < pressed.len() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
@@ -193,7 +194,7 @@ fn keyboards_come_and_go_in_mid_chord_and_a_pinned_scanner_types_into_its_domain
 
 /// Waits until something holds.
 pub(crate) fn wait_for(what: &str, holds: impl Fn() -> Outcome<bool>) -> Outcome {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience(SOON);
     while !holds()? {
         ensure!(Instant::now() < until, "{what}: not so after {SOON:?}");
         std::thread::sleep(Duration::from_millis(100));

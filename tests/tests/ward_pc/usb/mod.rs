@@ -18,6 +18,7 @@ use tests::qmp::Qmp;
 use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::Ward;
 use tests::ward_test;
+use tests::wardpc::patience;
 use tests::{Failure, Outcome, ensure};
 
 const RULES: &str = r#"
@@ -150,7 +151,7 @@ fn host_has_its_switches(ward: &Ward) -> Outcome {
 
 /// Waits until a thing holds.
 fn until(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience(SOON);
     while !holds()? {
         ensure!(Instant::now() < until, "{what}");
         std::thread::sleep(LOOK);
@@ -183,7 +184,7 @@ fn devices(agent: &Agent<'_>) -> Outcome<Vec<Value>> {
 
 /// Waits until there is a device of which this holds.
 fn wait_for(agent: &Agent<'_>, what: &str, wanted: impl Fn(&Value) -> bool) -> Outcome<Value> {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience(SOON);
     loop {
         let all = devices(agent)?;
         if let Some(found) = all.iter().find(|device| wanted(device)) {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 use tests::ward_test;
+use tests::wardpc::patience;
 
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::ward::Ward;
@@ -17,7 +18,7 @@ const SOCKET: &str = "/run/stick/usb-1.sock";
 const BLOCKS: &str = "16384";
 /// Waits until the guest has a disk, or has none any more.
 fn wait_for_disk(guest: &Guest<'_>, there: bool) -> Outcome {
-    let until = Instant::now() + SOON;
+    let until = Instant::now() + patience(SOON);
     loop {
         let (_, found) =
             run(&guest.probe, "[ -b /dev/sda ] && [ $(cat /sys/block/sda/size) -gt 0 ]")?;
