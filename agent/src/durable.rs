@@ -32,7 +32,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::File::open(directory)?.sync_all()
 }
 
-/// Reads what [`write`] wrote; `None` when there is no such file.
+/// Reads what [`write()`] wrote; `None` when there is no such file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     let file = match fs::File::open(path) {
         Ok(file) => file,

@@ -37,6 +37,17 @@ const ONE_VERSION: &[&str] = &[
     "vm-memory",
     "vmm-sys-util",
 ];
+/// Crates that have no place here, and why.
+const BANNED: &[(&str, &str)] = &[
+    ("hyper", "nothing speaks HTTP: the host has no IP network"),
+    ("native-tls", "nothing speaks TLS: the host has no IP network"),
+    ("openssl-sys", "one implementation of signatures, without C (ed25519-dalek)"),
+    ("reqwest", "nothing speaks HTTP: the host has no IP network"),
+    ("ring", "one implementation of signatures (ed25519-dalek)"),
+    ("rusb", "USB devices are had through usbfs by nusb, without C"),
+    ("rustls", "nothing speaks TLS: the host has no IP network"),
+    ("tokio", "threads and epoll only: no second way to wait"),
+];
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 fn packages() -> Vec<Value> {
@@ -85,6 +96,16 @@ fn every_crate_is_ours_or_from_the_registry() {
             package["name"]
         );
     }
+}
+
+#[test]
+fn nothing_is_built_from_a_crate_that_has_no_place_here() {
+    let packages = packages();
+    let found: Vec<_> = BANNED
+        .iter()
+        .filter(|(name, _)| packages.iter().any(|package| text(package, "name") == *name))
+        .collect();
+    assert!(found.is_empty(), "these are not to be had: {found:?}");
 }
 
 #[test]
