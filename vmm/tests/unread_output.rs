@@ -75,6 +75,12 @@ impl Vmm {
         }
     }
 
+    fn resets(&mut self) -> u64 {
+        let status = self.status();
+        let (_, count) = status.split_once("\"resets\":").unwrap();
+        count.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().unwrap()
+    }
+
     /// Ends it as a person would, from its terminal.
     fn interrupt(mut self) -> ExitStatus {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
@@ -170,4 +176,20 @@ fn a_vmm_answers_and_ends_while_nobody_reads_its_log_and_its_guest_resets_for_ev
     log.read_to_string(&mut lines).unwrap();
     let lines = lines.lines().count();
     assert!((1..200).contains(&lines), "{lines} lines");
+}
+
+#[test]
+fn a_guest_that_resets_for_ever_is_slowed_down() {
+    let streams = [Stdio::null(), Stdio::null(), Stdio::null()];
+    let Some(mut vmm) = Vmm::start(RESETS, &["--serial=null"], streams) else { return };
+    let started = Instant::now();
+    while vmm.resets() < 3 {
+        assert!(started.elapsed() < SOON, "it resets");
+    }
+    std::thread::sleep(Duration::from_secs(4));
+    let resets = vmm.resets();
+    // A burst, and one more every two seconds.
+    let most = 11 + started.elapsed().as_secs() / 2;
+    assert!(resets <= most, "{resets} resets, at most {most}");
+    assert!(vmm.interrupt().success());
 }

@@ -19,6 +19,7 @@ pub(super) struct MachineControl {
     threads: Mutex<Vec<JoinHandle<()>>>,
     paused: AtomicBool,
     stop: AtomicBool,
+    reset_request: AtomicBool,
     /// The guest is between two runs.
     resetting: AtomicBool,
     resets: AtomicU64,
@@ -35,6 +36,7 @@ impl MachineControl {
             threads: Mutex::new(Vec::new()),
             paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            reset_request: AtomicBool::new(false),
             resetting: AtomicBool::new(false),
             resets: AtomicU64::new(0),
             vcpus: config.cpus,
@@ -84,6 +86,11 @@ impl MachineControl {
         self.resetting.store(resetting, Ordering::Relaxed);
     }
 
+    /// Whether somebody outside asked for a reset since the last call.
+    pub(super) fn take_reset_request(&self) -> bool {
+        self.reset_request.swap(false, Ordering::Relaxed)
+    }
+
     pub(super) fn count_reset(&self) {
         self.resets.fetch_add(1, Ordering::Relaxed);
     }
@@ -120,7 +127,10 @@ impl Control for MachineControl {
                 }));
             }
             Command::PowerButton => self.press_power_button()?,
-            Command::Reset => self.events.raise(Event::Guest(Request::Reset)),
+            Command::Reset => {
+                self.reset_request.store(true, Ordering::Relaxed);
+                self.events.raise(Event::Guest(Request::Reset));
+            }
             Command::Stop => self.stop(),
             Command::Pause | Command::Resume if self.resetting.load(Ordering::Relaxed) => {
                 return Err("the guest is being reset; try again when it runs".into());

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
+use ratelimit::{Rate, RateLimiter};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -43,6 +44,10 @@ use control::MachineControl;
 const RESET_LOOK: i32 = 2;
 /// When to say that a reset waits.
 const RESET_NOTICE: Duration = Duration::from_millis(500);
+/// Resets that a guest gets at once, and in the long run: one that does nothing else costs the host next
+/// to nothing, and one that is updated and started anew a few times waits for none. What a person asks
+/// for is not put off.
+const RESETS: Rate = Rate { burst: 10, every: Duration::from_secs(2) };
 /// How long the end waits for devices' threads. What they are at then is a call to a disk that does not
 /// return; the kernel ends it with the process.
 const WORKERS_END: Duration = Duration::from_millis(100);
@@ -227,6 +232,7 @@ impl Machine {
     ) -> Result<End, MachineError> {
         let entry = self.load()?;
         control.open(Some(entry));
+        let (mut resets, epoch) = (RateLimiter::new(RESETS), Instant::now());
         loop {
             main.run().map_err(|e| host("wait for events")(io::Error::other(e)))?;
             if control.stop_requested() {
@@ -244,9 +250,15 @@ impl Machine {
                     control.end_run();
                     tracing::info!("the guest resets");
                     self.reset_devices()?;
-                    if let Some(end) = self.wait_for_devices(main, control)? {
+                    let pause = if control.take_reset_request() {
+                        Duration::ZERO
+                    } else {
+                        resets.wait(epoch.elapsed())
+                    };
+                    if let Some(end) = self.wait_for_restart(main, control, pause)? {
                         return Ok(end);
                     }
+                    resets.take(1, epoch.elapsed());
                     let entry = self.load()?;
                     control.count_reset();
                     control.open(Some(entry));
@@ -275,25 +287,38 @@ impl Machine {
         Ok(())
     }
 
-    /// Serves everything but the guest until no device holds on to its memory any more. Mostly that is
-    /// at once; a disk that hangs takes as long as it hangs. Returns how the machine ends, if it is told
-    /// to meanwhile.
-    fn wait_for_devices(
+    /// Serves everything but the guest for `pause`, and until no device holds on to its memory any more.
+    /// Mostly that is at once; a disk that hangs takes as long as it hangs. Returns how the machine ends,
+    /// if it is told to meanwhile.
+    fn wait_for_restart(
         &self,
         main: &mut EventManager<Subscriber>,
         control: &MachineControl,
+        mut pause: Duration,
     ) -> Result<Option<End>, MachineError> {
         let since = Instant::now();
         let mut told = false;
         control.resetting(true);
-        while !self.pci.is_reset() {
-            if !told && since.elapsed() > RESET_NOTICE {
+        if !pause.is_zero() {
+            tracing::warn!(
+                seconds = pause.as_secs_f32(),
+                "the guest resets all the time; it waits"
+            );
+        }
+        loop {
+            let rest = pause.saturating_sub(since.elapsed());
+            let at_work = !self.pci.is_reset();
+            if !at_work && rest.is_zero() {
+                break;
+            }
+            if at_work && !told && since.elapsed() > RESET_NOTICE {
                 told = true;
                 tracing::warn!(
                     "the guest's reset waits for a device that is still at work, most likely a disk that does not answer; the guest starts when it has: look at the host's disks (dmesg), or stop this VMM"
                 );
             }
-            main.run_with_timeout(RESET_LOOK)
+            let rest = i32::try_from(rest.as_millis()).unwrap_or(i32::MAX).max(1);
+            main.run_with_timeout(if at_work { RESET_LOOK } else { rest })
                 .map_err(|e| host("wait for events")(io::Error::other(e)))?;
             // No guest runs: what it, or a client on its behalf, may still want is this very reset.
             match self.events.take() {
@@ -304,11 +329,8 @@ impl Machine {
             if control.stop_requested() {
                 return Ok(Some(End::Stopped));
             }
-            match self.events.take() {
-                Some(Event::Stop) => return Ok(Some(End::Stopped)),
-                Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
-                // It is being reset.
-                Some(Event::Guest(_)) | None => {}
+            if control.take_reset_request() {
+                pause = Duration::ZERO;
             }
         }
         control.resetting(false);
