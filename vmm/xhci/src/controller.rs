@@ -447,7 +447,7 @@ impl<B: Backend> Controller<B> {
         self.ports.get_mut(usize::from(id.0).checked_sub(1)?)
     }
 
-    fn is_running(&self) -> bool {
+    pub(crate) fn is_running(&self) -> bool {
         !self.registers.has(offset::USBSTS, usbsts::HALTED)
     }
 

@@ -32,9 +32,11 @@ pub(crate) enum Waits {
 }
 
 impl<B: Backend> Controller<B> {
-    /// When [`Controller::step`] is to be called at the latest, if a command waits for a device.
+    /// When [`Controller::step`] is to be called at the latest, if a command waits for a device. Not
+    /// while the guest keeps it waiting itself, by a full event ring or a controller that it halted.
     pub fn deadline(&self) -> Option<Instant> {
-        self.stopping.map(|stopping| stopping.until)
+        let goes_on = self.is_running() && self.events.is_empty();
+        self.stopping.filter(|_| goes_on).map(|stopping| stopping.until)
     }
 
     /// Carries the command out: its code, or none as long as it waits.

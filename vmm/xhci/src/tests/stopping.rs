@@ -278,3 +278,17 @@ fn a_reset_forgets_a_stop_that_waits() {
     driver.start();
     assert_eq!(driver.command(trb_type::NO_OP_COMMAND, 0, 0).0, Code::Success as u8);
 }
+
+#[test]
+fn a_guest_that_keeps_its_command_waiting_itself_wakes_nobody() {
+    let mut driver = Driver::new();
+    let (_, slot) = driver.plug_stick();
+    driver.normal(slot, IN, DATA, 512, IOC);
+    driver.ring(slot, IN);
+    assert_eq!(driver.command_events(trb_type::STOP_ENDPOINT, flags(slot, IN)), []);
+    assert!(driver.controller.deadline().is_some());
+    driver.write(base::OPERATIONAL, 0);
+    assert_eq!(driver.controller.deadline(), None, "it is halted");
+    driver.write(base::OPERATIONAL, crate::spec::usbcmd::RUN);
+    assert!(driver.controller.deadline().is_some());
+}
