@@ -156,10 +156,11 @@ fn a_vmm_answers_and_ends_while_nobody_reads_what_its_guest_prints() {
     std::thread::sleep(Duration::from_secs(2));
     vmm.status();
     let mut stdout = vmm.child.stdout.take().unwrap();
-    let mut some = [0; 4096];
-    stdout.read_exact(&mut some).unwrap();
-    assert_eq!(some, [b'x'; 4096]);
     assert!(vmm.interrupt().success());
+    let mut printed = Vec::new();
+    stdout.read_to_end(&mut printed).unwrap();
+    assert!(printed.len() >= 4096, "{} bytes", printed.len());
+    assert!(printed.iter().all(|byte| *byte == b'x'));
 }
 
 #[test]
