@@ -96,9 +96,9 @@ impl Devices {
                     usb.tell(Command::Recorded(id, done));
                 }
                 Happening::Note(event) => recorder.note(&[event]),
-                Happening::Notice(words) => {
+                Happening::Notice(socket, words) => {
                     tracing::info!("{}", words.replace('\n', " "));
-                    desk.notice_of("usb", words);
+                    desk.notice_of(&socket, words);
                 }
                 Happening::Devices(list) => self.list = list,
             }

@@ -58,8 +58,8 @@ pub enum Happening {
     Record(u64, Event),
     /// Write this down.
     Note(Event),
-    /// Say this at the seat.
-    Notice(String),
+    /// Say this at the seat, of what is at this socket of the PC.
+    Notice(String, String),
     /// The devices as they are now.
     Devices(Vec<UsbReport>),
 }

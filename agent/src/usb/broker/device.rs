@@ -27,6 +27,8 @@ pub(super) enum State {
     Host(&'static str),
     Blocked(String),
     Off,
+    /// Devices come and go too often where it is: it is not looked at until then.
+    Later(Moment),
     /// It is being read; the number of that task.
     Reading(u64),
     /// The verdict's event is on its way to the disk.
@@ -66,6 +68,11 @@ impl Device {
             State::Blocked(why) => ("blocked", None, why.clone()),
             State::Off => ("off", None, "taken away by hand".to_owned()),
             State::Reading(_) => ("reading", None, "it is asked what it is".to_owned()),
+            State::Later(_) => (
+                "waiting",
+                None,
+                "devices come and go too often at this socket; in a moment".to_owned(),
+            ),
             State::Attached(_, _, grant) if self.begun => {
                 ("attached", Some(grant), grant.why.clone())
             }

@@ -62,7 +62,7 @@ impl Broker {
                         .with("bus_id", id.as_str())
                         .with("why", why.as_str()),
                 ));
-                self.tell(Happening::Notice(format!("USB device {name} is not used:\n{why}.")));
+                self.notice(id, format!("USB device {name} is not used:\n{why}."));
                 self.switch_off(id, State::Blocked(why));
             }
         }
@@ -106,7 +106,7 @@ impl Broker {
             let words =
                 format!("{name} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
             self.tell(Happening::Note(event));
-            self.tell(Happening::Notice(words));
+            self.notice(id, words);
             return self.switch_off(id, State::Blocked(why));
         };
         let domain = to.name.to_string();
@@ -141,19 +141,19 @@ impl Broker {
             (State::Joining(_, _, grant), false) => {
                 device.state = State::Waiting(grant, Moment::now() + AGAIN);
                 if !again {
-                    self.unrecorded();
+                    self.unrecorded(&id);
                 }
             }
             _ => {
-                self.unrecorded();
+                self.unrecorded(&id);
                 self.switch_off(&id, State::Blocked(UNRECORDED.to_owned()));
             }
         }
     }
 
-    fn unrecorded(&self) {
+    fn unrecorded(&self, id: &BusId) {
         let words = format!("USB device is not connected:\n{UNRECORDED}. Call IT.");
-        self.tell(Happening::Notice(words));
+        self.notice(id, words);
     }
 
     /// Other rules: those who would get something else lose what they have; all are judged anew.
@@ -162,7 +162,7 @@ impl Broker {
         for id in all {
             let Some(device) = self.devices.get(&id) else { continue };
             let has = match &device.state {
-                State::Host(_) | State::Off | State::Reading(_) => continue,
+                State::Host(_) | State::Off | State::Reading(_) | State::Later(_) => continue,
                 State::Blocked(_) => None,
                 State::Recording(_, grant)
                 | State::Waiting(grant, _)

@@ -11,6 +11,7 @@
 
 mod device;
 mod judge;
+mod pace;
 mod parting;
 mod place;
 
@@ -35,6 +36,7 @@ use crate::mediator::Ends;
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
 use device::{Device, Grant, Joining, State};
+use pace::Pace;
 use parting::Parting;
 use place::{Means, Note, Place, Task, Told};
 
@@ -89,6 +91,7 @@ pub(super) struct Broker {
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
     /// Devices that were lost in a reset of late, by place.
     lost: BTreeMap<BusId, Lost>,
+    pace: Pace,
     last_id: u64,
     last_task: u64,
     look_at: Moment,
@@ -128,6 +131,7 @@ impl Broker {
             uevents,
             notes: mpsc::channel(),
             lost: BTreeMap::new(),
+            pace: Pace::new(),
             last_id: 0,
             last_task: 0,
             look_at: now,
@@ -189,6 +193,11 @@ impl Broker {
 
     fn tell(&self, happening: Happening) {
         self.ends.tell(happening);
+    }
+
+    /// Says something of the device at a place.
+    fn notice(&self, id: &BusId, words: String) {
+        self.tell(Happening::Notice(pace::socket(id).to_owned(), words));
     }
 
     fn command(&mut self, command: Command) {
@@ -271,10 +280,22 @@ impl Broker {
                 unrecorded: false,
             };
             self.devices.insert(id.clone(), device);
-            self.arrived(&id);
+            self.comes(&id);
         }
         let devices = &self.devices;
         self.places.retain(|id, place| place.busy > 0 || devices.contains_key(id));
+    }
+
+    /// A device is there. One behind a socket where they come and go all the time has to wait until it is looked at.
+    fn comes(&mut self, id: &BusId) {
+        let wait = self.pace.wait(id);
+        if wait.is_zero() {
+            self.pace.count(id);
+            return self.arrived(id);
+        }
+        if let Some(device) = self.devices.get_mut(id) {
+            device.state = State::Later(Moment::now() + wait);
+        }
     }
 
     /// A device is another one after each reset: it would come and go for ever.
@@ -287,7 +308,7 @@ impl Broker {
     fn failed(&mut self, id: &BusId, why: String) {
         let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str());
         self.tell(Happening::Note(event));
-        self.tell(Happening::Notice(format!("USB device is not connected:\n{why}.")));
+        self.notice(id, format!("USB device is not connected:\n{why}."));
         self.switch_off(id, State::Blocked(why));
     }
 
@@ -296,11 +317,16 @@ impl Broker {
         let due: Vec<BusId> = self
             .devices
             .iter()
-            .filter(|(_, device)| matches!(&device.state, State::Waiting(_, at) if now >= *at))
+            .filter(|(_, device)| match &device.state {
+                State::Waiting(_, at) | State::Later(at) => now >= *at,
+                _ => false,
+            })
             .map(|(id, _)| id.clone())
             .collect();
         for id in due {
-            if let Err(why) = self.join(&id) {
+            if matches!(self.devices.get(&id).map(|device| &device.state), Some(State::Later(_))) {
+                self.comes(&id);
+            } else if let Err(why) = self.join(&id) {
                 self.failed(&id, why);
             }
         }
@@ -317,6 +343,8 @@ impl Broker {
                 _ => None,
             })
             .collect();
+        // A VMM that takes it and lets it go again and again has to wait.
+        let wait = self.pace.wait(id);
         let Some(device) = self.devices.get(id) else { return Ok(()) };
         let State::Waiting(grant, _) = &device.state else { return Ok(()) };
         let grant = grant.clone();
@@ -329,12 +357,14 @@ impl Broker {
             .into_iter()
             .flat_map(|(_, all)| all)
             .filter(|door| !taken.contains(&&door.path));
-        let connected = free.find_map(|door| Some((door.path.clone(), door.enter().ok()?)));
+        let mut connect = || free.find_map(|door| Some((door.path.clone(), door.enter().ok()?)));
+        let connected = if wait.is_zero() { connect() } else { None };
         let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
         let Some((path, stream)) = connected else {
-            device.state = State::Waiting(grant, Moment::now() + AGAIN);
+            device.state = State::Waiting(grant, Moment::now() + wait.max(AGAIN));
             return Ok(());
         };
+        self.pace.count(id);
         let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
         self.last_id += 1;
         device.state =
@@ -390,7 +420,7 @@ impl Broker {
                 device.begun = true;
                 let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
                 let words = format!("{} connected to {}{without}", device.shown(), grant.label);
-                self.tell(Happening::Notice(words));
+                self.notice(id, words);
             }
             (Told::Word(Word::Refused(event)), Some(grant)) => {
                 self.refused(id, &grant.domain, &event);
@@ -436,7 +466,7 @@ impl Broker {
             && let Some(device) = self.devices.get(id)
         {
             let words = format!("{} disconnected from {}", device.shown(), grant.label);
-            self.tell(Happening::Notice(words));
+            self.notice(id, words);
         }
     }
 
@@ -462,7 +492,7 @@ impl Broker {
     /// Waits until there is something to do, at most until then.
     fn wait(&mut self, most: Option<Moment>) -> Result<(), Errno> {
         let waiting = self.devices.values().filter_map(|device| match &device.state {
-            State::Waiting(_, at) => Some(*at),
+            State::Waiting(_, at) | State::Later(at) => Some(*at),
             _ => None,
         });
         let parting = self.parting.iter().filter(|one| one.attached.is_some()).map(|one| one.until);

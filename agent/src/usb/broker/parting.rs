@@ -44,7 +44,7 @@ impl Broker {
             End::NoVmm => device.state = State::Waiting(grant, Moment::now() + AGAIN),
             End::NoDevice(why) | End::Lost(why) => {
                 let words = format!("{} disconnected from {}", device.shown(), grant.label);
-                self.tell(Happening::Notice(words));
+                self.notice(id, words);
                 self.switch_off(id, State::Blocked(why));
             }
             End::Changed(_) if device.changes.unwrap_or_default() < CHANGES_MAX => {
@@ -53,7 +53,7 @@ impl Broker {
             }
             End::Changed(why) | End::Broken(why) => {
                 let words = format!("{} is blocked:\nit breaks the rules of USB.", device.shown());
-                self.tell(Happening::Notice(words));
+                self.notice(id, words);
                 self.switch_off(id, State::Blocked(why));
             }
         }

@@ -170,6 +170,36 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
     }
 }
 
+#[test]
+fn a_vmm_that_lets_a_device_go_again_and_again_gets_it_ever_more_slowly() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("usb-1.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
+    let counts = Filter::new(Rules::Allow, pinned()).unwrap().counts();
+    let mut attached = 0;
+    for _ in 0..200 {
+        // As if a second had passed, which the limit does not believe.
+        broker.try_waiting(Moment::now() + AGAIN);
+        if !matches!(broker.devices[&id].state, State::Joining(..)) {
+            break;
+        }
+        attached += 1;
+        broker.recorded(recorded(&mediator), true);
+        let _ = listener.accept().unwrap();
+        broker.end(&id, Some(End::NoVmm), &counts);
+        let _ = mediator.happened();
+        broker.places.clear();
+    }
+    assert!((2..100).contains(&attached), "attached {attached} times at once");
+    let State::Waiting(_, at) = broker.devices[&id].state else { panic!("given up") };
+    assert!(at > Moment::now() + AGAIN);
+    // What comes in its place waits too, and is not even read.
+    broker.comes(&id);
+    assert!(matches!(broker.devices[&id].state, State::Later(_)));
+    assert_eq!(broker.devices[&id].report().state, "waiting");
+}
+
 fn pinned() -> Pinned {
     Pinned::from_sysfs(&[&DEVICE[..], &READER].concat()).unwrap()
 }
