@@ -16,6 +16,9 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::{LineSink, Outlet, SINK};
 
+/// Characters of the longest line.
+const LINE_MAX: usize = 4096;
+
 /// The target of events that their writer limits: a place that writes for many who must not silence
 /// each other.
 pub const LIMITED_BY_CALLER: &str = "limited-by-caller";
@@ -101,12 +104,14 @@ where
     ) -> fmt::Result {
         // Nothing is formatted, and nothing written, for an event that is left out.
         let Some(left_out) = self.admit(event) else { return Ok(()) };
-        if left_out == 0 {
-            return self.format.format_event(context, writer, event);
-        }
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
-        writeln!(writer, "{} ({left_out} more like this were left out)", line.trim_end())
+        // Whatever a guest, a device or a file put into it: one line, which steers no terminal.
+        write!(writer, "{}", printable::line(line.trim_end()).up_to(LINE_MAX))?;
+        match left_out {
+            0 => writeln!(writer),
+            _ => writeln!(writer, " ({left_out} more like this were left out)"),
+        }
     }
 }
 
@@ -173,6 +178,21 @@ mod tests {
             let line = seen.lines().concat();
             let says = format!("device=\"disk\" ({} more like this were left out)", 25 - before);
             assert!(line.ends_with(&says), "{line}");
+        });
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_is_in_it_and_steers_no_terminal() {
+        log(Duration::from_secs(3600), |seen| {
+            let name = "stick\u{1b}[2J\u{9b}31m\n2026-11-28 ERROR all is lost\u{202e}";
+            tracing::info!(name, "plugged in: {name}");
+            tracing::info!(why = ?name, "{}", "x".repeat(100_000));
+            let lines = seen.lines();
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            for line in lines {
+                assert!(line.chars().all(printable::is_shown), "{line:?}");
+                assert!(line.chars().count() <= LINE_MAX + 1);
+            }
         });
     }
 
