@@ -103,6 +103,20 @@ impl Identity {
 
     /// Compares an answer that belongs to neither the device nor a configuration.
     fn other(&mut self, place: (u8, u8, u16), asked: u16, answer: &[u8]) -> Compared {
+        // Beyond a text's own length some devices send what happens to lie there: another thing each time, and no part of it.
+        let length = answer.first().map_or(0, |length| usize::from(*length));
+        match answer.get(..length) {
+            Some(text) if place.0 == kind::STRING && text.len() < answer.len() => {
+                match self.whole_other(place, asked, text) {
+                    Compared::Same(None) => Compared::Same(Some(text.to_vec())),
+                    compared => compared,
+                }
+            }
+            _ => self.whole_other(place, asked, answer),
+        }
+    }
+
+    fn whole_other(&mut self, place: (u8, u8, u16), asked: u16, answer: &[u8]) -> Compared {
         let (kind, _, target) = place;
         let changed = Compared::Changed(Change::Descriptor(kind));
         let mut pinned = self

@@ -353,6 +353,8 @@ fn what_nobody_asked_before_the_guest_stays_what_it_was_first() {
     for said in [&[4, 3][..], &[4, 3, 65, 0], &[4, 3, 65]] {
         assert_eq!(told(&mut filter, 3, 0x0409, said), (vec![], Some(said.to_vec())));
     }
+    let sloppy = [4, 3, 65, 0, 0xde, 0xad];
+    assert_eq!(told(&mut filter, 3, 0x0409, &sloppy), (vec![], Some(vec![4, 3, 65, 0])));
     let changed = vec![Event::Changed(Change::Descriptor(3))];
     assert_eq!(told(&mut filter, 3, 0x0409, &[4, 3, 66, 0]), (changed, None));
     let mut filter = Filter::new(Rules::Allow, of_classes(&[(0x0b, 0, 0)])).unwrap();
