@@ -36,9 +36,11 @@ const CHILD: &str = "BULKHEAD_TEST_MACHINE_DIR";
 /// Said by the machine when it is closed in.
 const CLOSED: &str = "the sandbox is closed around thread ";
 /// Times that the guest is reset in between.
-const ROUNDS: u32 = 3;
+const ROUNDS: u32 = 2;
+/// Resets of each device while it is at work, a round.
+const RESETS_AT_WORK: usize = 10;
 /// Random accesses of a round.
-const ACCESSES: usize = 20_000;
+const ACCESSES: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(300);
 
 /// An endless loop.
@@ -282,6 +284,12 @@ fn drive(bus: &pci::Bus, memory: &virtio::GuestMemory, ports: &PortBus, round: u
         driver.start();
         use_device(&mut driver);
         driver.stop();
+        // A device that is at work carries its reset out on the thread that works.
+        for _ in 0..RESETS_AT_WORK {
+            driver.start();
+            keep_busy(&mut driver);
+            driver.stop();
+        }
         driver.start();
         driver.break_rules();
         driver.start();
@@ -382,6 +390,22 @@ fn use_device(driver: &mut Driver<'_>) {
             driver.ask(1, &[&[0x11, 0, 1, 0, 1, 0, 0, 0]], &[]);
         }
         other => panic!("no requests are known for a device of kind {other}"),
+    }
+}
+
+/// Requests that nobody waits for.
+fn keep_busy(driver: &mut Driver<'_>) {
+    for _ in 0..8 {
+        match driver.kind {
+            1 => driver.request(1, &[&[0; 12], &[0xff; 60]], &[]),
+            2 => driver.request(0, &[&[0; 16]], &[512, 1]),
+            3 => driver.request(3, &[&[0, 0, 0, 0, 0, 0, 1, 0]], &[]),
+            4 => driver.request(0, &[], &[BUFFER]),
+            16 => {
+                driver.request(0, &[&[&0x100u32.to_le_bytes()[..], &[0; 20]].concat()], &[BUFFER])
+            }
+            _ => driver.request(1, &[&[0x11, 0, 1, 0, 1, 0, 0, 0]], &[]),
+        }
     }
 }
 
