@@ -48,12 +48,42 @@ fn each_of_the_eight_orientations_is_applied() {
             .unwrap();
         let (_, changes) = crossed(MediaType::ImageTiff, &tiff).unwrap();
         assert!(!changes.turned);
+        let (after, changes) = crossed(MediaType::ImageTiff, &tiff_turned(exif)).unwrap();
+        assert_eq!(changes.turned, exif != 1);
+        let mut stored =
+            image::GrayImage::from_raw(2, 2, vec![1, 2, 3, 4]).map(DynamicImage::from).unwrap();
+        stored.apply_orientation(image::metadata::Orientation::from_exif(exif).unwrap());
+        assert_eq!(after.to_luma8(), stored.to_luma8(), "orientation {exif} of a TIFF");
         let mut expected = DynamicImage::from(image.clone());
         expected.apply_orientation(image::metadata::Orientation::from_exif(exif).unwrap());
         let png = with_exif(&image, exif);
         let (after, _) = crossed(MediaType::ImagePng, &png).unwrap();
         assert_eq!(after.to_luma8(), expected.to_luma8(), "orientation {exif}");
     }
+}
+
+/// A TIFF of two by two grey pixels, 1 to 4, with this orientation (TIFF 6.0, section 8).
+fn tiff_turned(orientation: u8) -> Vec<u8> {
+    let tags: [(u16, u16); 9] = [
+        (256, 2),
+        (257, 2),
+        (258, 8),
+        (259, 1),
+        (262, 1),
+        (273, 8),
+        (274, orientation.into()),
+        (278, 2),
+        (279, 4),
+    ];
+    let mut tiff = b"II*\0\x0c\0\0\0\x01\x02\x03\x04\x09\0".to_vec();
+    for (tag, value) in tags {
+        // SHORT, once.
+        for half in [tag, 3, 1, 0, value, 0] {
+            tiff.extend(half.to_le_bytes());
+        }
+    }
+    tiff.extend([0; 4]);
+    tiff
 }
 
 /// A PNG with an `eXIf` chunk after its pixels, where readers that stop at the pixels do not find it.

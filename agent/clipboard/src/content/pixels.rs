@@ -86,6 +86,13 @@ impl Pixels {
         let mut row = Zeroizing::new(Vec::new());
         let mut y = 0;
         write(Header { width, height, colour, depth: self.depth }, about, most, |out| {
+            let as_stored = orientation == Orientation::NoTransforms && used == self.size;
+            if as_stored && self.depth == BitDepth::Eight {
+                let length = usize::try_from(width).ok()? * self.size;
+                let start = usize::try_from(y).ok()? * length;
+                y += 1;
+                return out.write_all(self.bytes.get(start..start + length)?).ok();
+            }
             row.clear();
             for x in 0..width {
                 let (x, y) = self.stored_at(orientation, x, y);
