@@ -171,6 +171,21 @@ fn what_was_found_out_about_an_input_device_is_part_of_its_description() {
 }
 
 #[test]
+fn the_matrix_gives_no_hub_to_anybody_whatever_a_rule_says() {
+    let policy = draft(
+        &DESIGN
+            .replace("class = \"mass-storage\"", "class = \"hub\"")
+            .replace("\"read-only\"", "\"allow\""),
+    );
+    let hub: UsbDescription = "vendor=05e3,product=0608,interfaces=09/00/00".parse().unwrap();
+    let request = Request::Usb(UsbRequest { device: hub.device(), to: None });
+    let decided = policy.decide(&request, &Context::default()).decision();
+    let matrix = policy.matrix();
+    let shown = matrix.usb.iter().find(|entry| entry.device.contains("hub")).unwrap();
+    assert_eq!((shown.verdict, decided.word()), (decided, "deny"));
+}
+
+#[test]
 fn the_matrix_shows_what_may_cross_and_that_nothing_else_does() {
     let matrix = draft(DESIGN).matrix();
     assert_eq!(
