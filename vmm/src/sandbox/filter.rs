@@ -2,7 +2,7 @@
 //!
 //! The lists of a [`Role`] hold what its threads run: a part of the VMM that makes system calls of
 //! its own declares them beside its code (as `serial::SYSTEM_CALLS`), and every role that runs it
-//! takes them from there. `machine::tests` drives every device from a thread of every role that
+//! takes them from there. `machine::roles` drives every device from a thread of every role that
 //! reaches it, with its filter on.
 
 use libc::{c_long, c_ulong};
