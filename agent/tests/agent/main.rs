@@ -53,6 +53,25 @@ fn both_domains_run_and_are_asked_to_shut_down_when_the_agent_is_stopped() {
 }
 
 #[test]
+fn the_agent_survives_the_death_of_a_thread_as_it_is_built_and_its_vmm_does_not() {
+    let (ward, agent) = running();
+    assert_eq!(ward.status()["agent"]["unwinds"], true, "build it with scripts/build");
+    agent.stop();
+    // The class of Rust's exceptions is in what unwinds and only there.
+    let unwinds = |program: &str| {
+        let bytes = fs::read(support::program(program)).unwrap();
+        bytes.windows(8).any(|window| window == b"MOZ\0RUST")
+    };
+    assert!(unwinds("bulkhead-agent"));
+    if std::env::var_os("BULKHEAD_ARTEFACTS").is_some() {
+        assert!(
+            !unwinds("bulkhead-vmm"),
+            "its memory is a budget, and a guest's VMM ends where it is wrong"
+        );
+    }
+}
+
+#[test]
 fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     let (ward, agent) = running();
     let run = ward.at("run/clinical").display().to_string();
