@@ -15,7 +15,7 @@ pub const CLINICAL_NIC: &str = "0000:00:05.0";
 pub const INTERNET_NIC: &str = "0000:00:06.0";
 
 /// A PCI Express slot, empty: QEMU's name of it. A card that is plugged in reports its errors to the PC, as cards on the root bus do not.
-pub const SLOT: &str = "slot";
+pub const SLOT: &str = "pluggable";
 
 /// The PC and what its NICs are plugged into.
 pub struct Ward {
