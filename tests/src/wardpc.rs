@@ -158,7 +158,10 @@ impl WardPc {
             channel: Mutex::new(Channel { stream: BufReader::new(stream), next: 0 }),
             dir: dir.to_owned(),
             started,
-            watch: Watch::start(dir)?,
+            // What QEMU cannot do it says only now.
+            watch: Watch::start(dir).map_err(|Failure(error)| {
+                Failure(format!("QEMU is gone: {error}\n{}", tails(dir, &console)))
+            })?,
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
