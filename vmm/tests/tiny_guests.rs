@@ -216,6 +216,32 @@ fn every_reset_from_outside_starts_a_guest_that_reads_a_device_at_its_entry() {
 }
 
 #[test]
+fn nothing_the_guest_had_begun_before_a_reset_is_written_over_the_kernel_loaded_for_the_next() {
+    // It prints X where its image is not what the loader put there.
+    let check = [
+        0x81, 0x3d, 0x80, 0x00, 0x10, 0x00, 0x78, 0x56, 0x34,
+        0x12, // cmp dword [0x100080], 0x12345678
+        0x74, 0x08, // je past the next
+    ];
+    let overwrite = [
+        0xbe, 0x00, 0x00, 0x00, 0xe0, // mov esi, 0xe0000000
+        0xbf, 0x80, 0x00, 0x10, 0x00, // mov edi, 0x100080
+        0xa5, // movsd
+        0xeb, 0xf3, // jmp to the first
+    ];
+    let code = [&check[..], &print(b'X'), &print(b'S'), &overwrite].concat();
+    let code = [&code[..], &vec![0; 0x80 - code.len()], &0x1234_5678u32.to_le_bytes()].concat();
+    let Some(mut guest) = Guest::start(1, &[&code]) else { return };
+    for start in 1..=20 {
+        guest.until_printed(start);
+        assert_eq!(guest.printed(), "S".repeat(start));
+        guest.command("reset");
+    }
+    guest.until_printed(21);
+    assert_eq!(guest.printed(), "S".repeat(21));
+}
+
+#[test]
 fn a_guest_is_told_that_it_was_paused() {
     let until_told = [
         0xb9, 0x01, 0x4d, 0x56, 0x4b, // mov ecx, MSR_KVM_SYSTEM_TIME_NEW

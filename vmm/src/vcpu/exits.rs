@@ -41,12 +41,30 @@ impl ExitHandler {
     /// Enters the guest once; `false` when this vCPU must not enter again before the main loop has
     /// decided.
     pub(super) fn step(&self, id: u8, vcpu: &mut VcpuFd) -> bool {
+        self.enter(vcpu, |exit| self.decide(id, exit))
+    }
+
+    /// Enters the guest once. An access is answered, and this is `true`; what any other exit means
+    /// is for `otherwise`.
+    fn enter(
+        &self,
+        vcpu: &mut VcpuFd,
+        otherwise: impl FnOnce(Result<VcpuExit<'_>, kvm_ioctls::Error>) -> bool,
+    ) -> bool {
         let exit = match vcpu.run() {
             Ok(VcpuExit::IoIn(port, data)) => PortExit { port, data, input: true },
             Ok(VcpuExit::IoOut(port, data)) => {
                 PortExit { port, data: std::ptr::from_ref(data).cast_mut(), input: false }
             }
-            other => return self.decide(id, other),
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                self.mmio_read(address, data);
+                return true;
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => {
+                self.mmio_write(address, data);
+                return true;
+            }
+            other => return otherwise(other),
         };
         self.port_access(vcpu, &exit);
         true
@@ -54,14 +72,6 @@ impl ExitHandler {
 
     fn decide(&self, id: u8, exit: Result<VcpuExit<'_>, kvm_ioctls::Error>) -> bool {
         match exit {
-            Ok(VcpuExit::MmioRead(address, data)) => {
-                self.mmio_read(address, data);
-                true
-            }
-            Ok(VcpuExit::MmioWrite(address, data)) => {
-                self.mmio_write(address, data);
-                true
-            }
             Ok(VcpuExit::Shutdown) => {
                 tracing::info!(vcpu = id, "the guest faulted three times over and is reset");
                 self.events.raise(Event::Guest(Request::Reset));
@@ -129,22 +139,14 @@ impl ExitHandler {
         }
     }
 
-    /// Finishes the access at which the guest was stopped, so that the registers set next stay set:
-    /// KVM keeps the second half of an instruction that left for user space (the register an MMIO
-    /// read goes to) for the next `KVM_RUN`, and carries it out there whatever has been set since.
-    /// The guest is not entered, and what else the instruction wants reaches no device: it reads as
-    /// all ones.
+    /// Finishes the instruction at which the guest was stopped, without entering the guest: KVM keeps
+    /// the second half of one that left for user space (the register or the memory that a read goes
+    /// to) for the next `KVM_RUN`, and carries it out there whatever has been set, or loaded into
+    /// memory, since. To be called before anybody hears that the vCPU has stopped.
     pub(super) fn finish(&self, id: u8, vcpu: &mut VcpuFd) {
         vcpu.set_kvm_immediate_exit(1);
-        let finished = (0..FINISH_MAX).any(|_| match vcpu.run() {
-            Ok(VcpuExit::IoIn(_, data) | VcpuExit::MmioRead(_, data)) => {
-                data.fill(0xff);
-                false
-            }
-            Ok(VcpuExit::IoOut(..) | VcpuExit::MmioWrite(..)) => false,
-            // Interrupted before the guest, as asked, or an error that leaves nothing to finish.
-            Ok(_) | Err(_) => true,
-        });
+        // Interrupted before the guest, as asked, or an error that leaves nothing to finish.
+        let finished = (0..FINISH_MAX).any(|_| !self.enter(vcpu, |_| false));
         vcpu.set_kvm_immediate_exit(0);
         if !finished {
             self.failed(format!("vCPU {id} does not come to the end of an instruction"));

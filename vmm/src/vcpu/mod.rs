@@ -4,6 +4,7 @@
 //!  Job::Start: registers as after creation, boot vCPU at the kernel's entry
 //!  Job::Run:   KVM_RUN until the gate closes; exit -> ports, MMIO, or an Event for the main loop
 //! ```
+//! A vCPU that has stopped has no instruction half done: the main loop may change memory and devices.
 
 mod cpuid;
 mod events;
@@ -50,7 +51,7 @@ pub struct Vcpu {
 enum Progress {
     /// Its registers were set, and it did not run since.
     SetUp,
-    /// It was in the guest: there may be an instruction to finish.
+    /// It was in the guest.
     Ran,
 }
 
@@ -77,7 +78,7 @@ impl Vcpu {
             while let Some(job) = member.next_job() {
                 match job {
                     Job::Start(entry) => {
-                        if let Err(error) = self.start(&memory, &handler, entry) {
+                        if let Err(error) = self.start(&memory, entry) {
                             handler.failed(format!("could not set up vCPU {}: {error}", self.id));
                             return;
                         }
@@ -90,15 +91,8 @@ impl Vcpu {
 
     /// Into the reset state; the boot vCPU to the kernel's entry point, while the others wait for
     /// its start-up message.
-    fn start(
-        &mut self,
-        memory: &GuestMemory,
-        handler: &ExitHandler,
-        entry: Entry,
-    ) -> Result<(), KvmError> {
-        if std::mem::replace(&mut self.progress, Progress::SetUp) == Progress::Ran {
-            handler.finish(self.id, &mut self.fd);
-        }
+    fn start(&mut self, memory: &GuestMemory, entry: Entry) -> Result<(), KvmError> {
+        self.progress = Progress::SetUp;
         self.reset.restore(&self.fd)?;
         if self.id == 0 { state::set_entry(&self.fd, memory, entry) } else { Ok(()) }
     }
@@ -112,10 +106,12 @@ impl Vcpu {
         while member.may_run() {
             if !handler.step(self.id, &mut self.fd) {
                 // It cannot go on; whatever it asked for is decided by the main loop.
+                handler.finish(self.id, &mut self.fd);
                 member.park();
                 return;
             }
         }
+        handler.finish(self.id, &mut self.fd);
     }
 }
 
