@@ -4,7 +4,9 @@
 //! deuteranope sees a colour is the matrix of Machado, Oliveira and Fernandes 2009 for severity 1, in linear light. About one man in
 //! twenty sees so or nearly so.
 //!
-//! An error of `check`, and not of a policy that is read: a PC keeps the policy in force that was signed for it.
+//! Two that nobody tells apart at a glance, or that are one colour to a deuteranope, are an error of `check`, and not of a policy
+//! that is read: a PC keeps the policy in force that was signed for it. Two that a deuteranope tells apart with effort are a warning:
+//! the design's own green and red are such a pair, and the banner's label, icon and pattern tell them apart.
 
 use crate::diagnostic::Diagnostic;
 use crate::language::Colour;
@@ -12,24 +14,30 @@ use crate::policy::Policy;
 
 /// The least distance between the colours of two banners: what a glance tells apart, not a comparison.
 const APART: f64 = 20.0;
+/// Nearer than this two colours are one to a deuteranope: under the 7.5 of the green and red that sites have used from the first.
+const ONE_COLOUR: f64 = 7.0;
+
+const REMEDY: &str = "choose another: blue #1f4e9c beside red #b3261e is told apart by everybody; or one that is much lighter or darker";
 
 pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
     for (number, domain) in policy.domains().iter().enumerate() {
         for other in policy.domains().get(..number).unwrap_or_default() {
             let (one, two) = (&other.colour, &domain.colour);
-            let whom = if distance(linear(**one), linear(**two)) < APART {
-                "are hard to tell apart"
-            } else if distance(deuteranope(linear(**one)), deuteranope(linear(**two))) < APART {
-                "look alike to people who see no difference between red and green, one man in twenty"
+            let everybody = distance(linear(**one), linear(**two));
+            let deuteranopes = distance(deuteranope(linear(**one)), deuteranope(linear(**two)));
+            let message = |whom| format!("the colours {} and {} {whom}", **one, **two);
+            let diagnostic = if everybody < APART {
+                Diagnostic::error(two.span, message("are hard to tell apart"), REMEDY)
+            } else if deuteranopes < ONE_COLOUR {
+                let whom = "are one colour to people who see no difference between red and green, one man in twenty";
+                Diagnostic::error(two.span, message(whom), REMEDY)
+            } else if deuteranopes < APART {
+                let whom = "look alike to people who see no difference between red and green, one man in twenty";
+                Diagnostic::warning(two.span, message(whom), REMEDY)
             } else {
                 continue;
             };
-            let found_here = Diagnostic::error(
-                two.span,
-                format!("the colours {} and {} {whom}", **one, **two),
-                "choose another: blue #1f4e9c beside red #b3261e is told apart by everybody; or one that is much lighter or darker",
-            );
-            found.push(found_here.and(one.span, "the other one"));
+            found.push(diagnostic.and(one.span, "the other one"));
         }
     }
 }
@@ -139,7 +147,9 @@ mod tests {
     #[test]
     fn green_and_red_of_one_lightness_are_one_colour_to_a_deuteranope() {
         let (all, deuteranope) = apart("#1b7f3b", "#b3261e");
-        assert!(all > 60.0 && deuteranope < 8.0, "{all} {deuteranope}");
+        assert!(all > 60.0 && deuteranope > ONE_COLOUR && deuteranope < 8.0, "{all} {deuteranope}");
+        let (all, deuteranope) = apart("#2f7d31", "#a05a2c");
+        assert!(all > APART && deuteranope < ONE_COLOUR, "{all} {deuteranope}");
         let (all, deuteranope) = apart("#1f4e9c", "#b3261e");
         assert!(all > APART && deuteranope > APART, "{all} {deuteranope}");
         let (all, _) = apart("#1b7f3b", "#1b8f3b");
