@@ -23,7 +23,9 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<LogFile>> {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
-        let digits = digits.filter(|digits| digits.len() == DIGITS);
+        let digits = digits.filter(|digits| {
+            digits.len() == DIGITS && digits.bytes().all(|digit| digit.is_ascii_digit())
+        });
         if let Some(first) = digits.and_then(|digits| digits.parse().ok()) {
             files.push(LogFile { first, path });
         }

@@ -435,7 +435,7 @@ impl Log {
         Ok(Some((oldest, end)))
     }
 
-    /// Records that a file goes, then removes it.
+    /// Records and signs that a file goes, then removes it. Without the signature, whoever took files away could say the same of them.
     fn drop_file(&mut self, file: &LogFile, last: &End) -> Result<(), LogError> {
         let failed = |source| LogError::Write { path: file.path.clone(), source };
         let bytes = fs::metadata(&file.path).map_err(failed)?.len();
@@ -446,6 +446,7 @@ impl Log {
                 .with("last", last.seq)
                 .with("last_hash", last.hash.to_string()),
         )?;
+        batch.sign(&self.key);
         self.commit(batch)?;
         fs::remove_file(&file.path)
             .and_then(|()| files::sync(&self.settings.dir))

@@ -159,6 +159,18 @@ fn missing(first: u64, last: u64) -> String {
     }
 }
 
+/// Whether it is recorded that the oldest files were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Dropped {
+    #[default]
+    No,
+    /// An entry says so; the checkpoint that the agent writes with it is yet to come.
+    Claimed,
+    /// An entry says so that was not signed with it: whoever took the files away can have written it.
+    Unsigned,
+    Yes,
+}
+
 struct Walk<'a> {
     key: Option<&'a PublicKey>,
     heads: Vec<Head>,
@@ -176,8 +188,8 @@ struct Walk<'a> {
     /// Where what no checkpoint signs begins, by the wall clock.
     unsigned_from: Option<Micros>,
     summary: Summary,
-    /// That what is before the first entry was dropped, and is recorded.
-    dropped: bool,
+    /// That what is before the first entry was dropped is recorded.
+    dropped: Dropped,
 }
 
 impl<'a> Walk<'a> {
@@ -206,7 +218,7 @@ impl<'a> Walk<'a> {
             closing: false,
             unsigned_from: None,
             summary,
-            dropped: false,
+            dropped: Dropped::No,
         }
     }
 
@@ -313,8 +325,15 @@ impl<'a> Walk<'a> {
                 self.summary.unsigned = 0;
                 self.summary.closed = self.closing;
                 self.unsigned_from = None;
+                if self.dropped == Dropped::Claimed {
+                    self.dropped = Dropped::Yes;
+                }
             }
             "log-opened" => {
+                // What the agent finds unsigned when it starts is not its own word only because it is signed from then on.
+                if self.dropped == Dropped::Claimed {
+                    self.dropped = Dropped::Unsigned;
+                }
                 let unsigned = entry()?.detail.get("unsigned").and_then(Value::as_u64);
                 let all = &mut self.summary.unsigned_at_start;
                 *all = all.saturating_add(unsigned.unwrap_or(0));
@@ -337,7 +356,14 @@ impl<'a> Walk<'a> {
                 let (first, before) = self.first.unwrap_or_default();
                 let last = entry.detail.get("last").and_then(Value::as_u64);
                 let hash = entry.detail.get("last_hash").and_then(Value::as_str);
-                self.dropped |= last == first.checked_sub(1) && hash == Some(&before.to_string());
+                if self.dropped != Dropped::Yes
+                    && last == first.checked_sub(1)
+                    && hash == Some(&before.to_string())
+                {
+                    // In format 1 it was signed some time later.
+                    let format_1 = self.highest.is_none();
+                    self.dropped = if format_1 { Dropped::Yes } else { Dropped::Claimed };
+                }
             }
             _ => {}
         }
@@ -346,9 +372,12 @@ impl<'a> Walk<'a> {
 
     fn end(mut self, beside: Option<Head>, now: Micros) -> Result<Summary, (u64, String)> {
         let (first, _) = self.first.unwrap_or((1, Hash::default()));
-        if first > 1 && !self.dropped {
-            let what =
-                format!("{}, and no entry says that they were dropped", missing(1, first - 1));
+        if first > 1 && self.dropped != Dropped::Yes {
+            let why = match self.dropped {
+                Dropped::No => "no entry says that they were dropped",
+                _ => "the entry that says that they were dropped was not signed with it",
+            };
+            let what = format!("{}, and {why}", missing(1, first - 1));
             return Err((1, what));
         }
         if let Some(head) = self.heads.iter().find(|head| head.seq > self.seq) {

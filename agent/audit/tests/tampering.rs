@@ -241,6 +241,10 @@ fn an_emptied_directory_and_renamed_files_are_no_log() {
         fs::rename(&file, file.with_extension("bak")).unwrap();
     }
     pc.named(&[], "files of other names");
+    // A name that only looks like a number.
+    let sign = pc.log().join("audit-+00000000001.jsonl");
+    fs::rename(pc.log().join("audit-000000000001.bak"), sign).unwrap();
+    pc.named(&[], "the log is missing");
     for entry in fs::read_dir(pc.log()).unwrap() {
         let path = entry.unwrap().path();
         if !path.ends_with("audit.pub") {
@@ -273,6 +277,48 @@ fn what_is_cut_off_is_named_and_so_is_the_head_that_would_tell() {
         let (_, recovered) = pc.open();
         assert!(recovered.went_back.unwrap().contains(&format!("there was an entry {}", head.seq)));
     }
+}
+
+#[test]
+fn a_beginning_that_was_taken_away_is_named_though_an_unsigned_entry_says_that_it_was_dropped() {
+    let pc = Pc::new();
+    let head = pc.day(60);
+    let files = pc.files();
+    assert!(files.len() > 2);
+    // The first file goes, and a line at the end says what the agent would have said of that.
+    let last = fs::read_to_string(&files[0]).unwrap().lines().last().unwrap().to_owned();
+    let hash = |line: &str| line[line.len() - 66..line.len() - 2].to_owned();
+    let dropped: u64 = last["{\"seq\":".len()..last.find(',').unwrap()].parse().unwrap();
+    fs::remove_file(&files[0]).unwrap();
+    pc.named(&[head], "no entry says that they were dropped");
+    // The last file without the closing of the log, so that no start is missed.
+    let end = files.last().unwrap();
+    let text = fs::read_to_string(end).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let kept = &lines[..lines.len() - 2];
+    let before = kept.last().unwrap();
+    let seq: u64 = before["{\"seq\":".len()..before.find(',').unwrap()].parse().unwrap();
+    let detail = format!(
+        "\"kind\":\"oldest-dropped\",\"detail\":{{\"first\":1,\"last\":{dropped},\"last_hash\":\"{}\"}},",
+        hash(&last)
+    );
+    let model = lines[lines.len() - 2];
+    let (from, to) = (model.find("\"kind\"").unwrap(), model.find("\"prev\"").unwrap());
+    let forged =
+        relink(&format!("{}{detail}{}", &model[..from], &model[to..]), seq + 1, &hash(before));
+    fs::write(end, format!("{}\n{forged}\n", kept.join("\n"))).unwrap();
+    let forged_head = format!("bulkhead-audit-head:{}:{}\n", seq + 1, hash(&forged));
+    fs::write(pc.log().join("head"), forged_head).unwrap();
+    let unsigned = "says that they were dropped was not signed with it";
+    pc.named(&[], unsigned);
+    // The agent starts, and signs what it finds.
+    pass(1, 0);
+    let _ = fs::remove_file(pc.at("state/audit.head"));
+    let _ = fs::remove_file(pc.at("etc/audit.head"));
+    let (log, recovered) = pc.open();
+    assert_eq!((recovered.broken, recovered.went_back), (None, None));
+    log.close().unwrap();
+    pc.named(&[], unsigned);
 }
 
 #[test]
