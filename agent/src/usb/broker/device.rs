@@ -31,6 +31,8 @@ pub(super) enum State {
     Later(Moment),
     /// It is being read; the number of that task.
     Reading(u64),
+    /// Somebody takes it away who cannot know yet what it is; the number of the task that finds out.
+    Leaving(u64),
     /// The verdict's event is on its way to the disk.
     Recording(u64, Grant),
     /// For its domain, until then.
@@ -66,7 +68,7 @@ impl Device {
         let (state, grant, why) = match &self.state {
             State::Host(why) => ("host", None, (*why).to_owned()),
             State::Blocked(why) => ("blocked", None, why.clone()),
-            State::Off => ("off", None, "taken away by hand".to_owned()),
+            State::Off | State::Leaving(_) => ("off", None, "taken away by hand".to_owned()),
             State::Reading(_) => ("reading", None, "it is asked what it is".to_owned()),
             State::Later(_) => (
                 "waiting",

@@ -31,9 +31,29 @@ impl Broker {
         };
     }
 
+    /// Somebody takes it away. Before it was looked at it may be the seat's, or what the host runs from: it is switched off when it is
+    /// known to be neither.
+    pub(super) fn detach(&mut self, id: &BusId) {
+        let reading = match self.devices.get(id).map(|device| &device.state) {
+            Some(State::Reading(task) | State::Leaving(task)) => Ok(*task),
+            Some(State::Later(_)) => self.task(id, Task::Read),
+            _ => {
+                self.take_away(id, "it was taken away by hand");
+                return self.switch_off(id, State::Off);
+            }
+        };
+        if let Some(device) = self.devices.get_mut(id) {
+            device.state = match reading {
+                Ok(task) => State::Leaving(task),
+                Err(why) => State::Blocked(why),
+            };
+        }
+    }
+
     /// Its thread has found out.
     pub(super) fn read(&mut self, id: &BusId, reading: Result<Reading, String>) {
         let Some(device) = self.devices.get_mut(id) else { return };
+        let leaves = matches!(device.state, State::Leaving(_));
         match reading {
             Ok(Reading::Hosts) => {
                 tracing::warn!("{id}: {HOSTS}; it is left alone");
@@ -44,17 +64,21 @@ impl Broker {
                 let lost = self.lost.get_mut(id).filter(|_| device.changes.is_none());
                 let changes = lost.map_or(0, |lost| lost.comes(&found.descriptors));
                 let another = found.address != device.plugged.address;
+                let leaves = leaves && !identity.is_the_seats();
                 device.identity = Some(*identity);
                 let changes = *device.changes.get_or_insert(changes);
                 if another {
                     // It is not the one that was there; the next look finds this one.
                     self.look_at = Moment::now();
+                } else if leaves {
+                    self.switch_off(id, State::Off);
                 } else if changes < CHANGES_MAX {
                     self.judge(id);
                 } else {
                     self.restless(id);
                 }
             }
+            Err(_) if leaves => self.switch_off(id, State::Off),
             Err(why) => {
                 let name = device.name().to_owned();
                 self.tell(Happening::Note(
@@ -162,7 +186,11 @@ impl Broker {
         for id in all {
             let Some(device) = self.devices.get(&id) else { continue };
             let has = match &device.state {
-                State::Host(_) | State::Off | State::Reading(_) | State::Later(_) => continue,
+                State::Host(_)
+                | State::Off
+                | State::Reading(_)
+                | State::Leaving(_)
+                | State::Later(_) => continue,
                 State::Blocked(_) => None,
                 State::Recording(_, grant)
                 | State::Waiting(grant, _)

@@ -215,10 +215,7 @@ impl Broker {
                     self.arrived(&id);
                 }
             }
-            Command::Detach(id) => {
-                self.take_away(&id, "it was taken away by hand");
-                self.switch_off(&id, State::Off);
-            }
+            Command::Detach(id) => self.detach(&id),
             Command::Recorded(event, done) => self.recorded(event, done),
             Command::Stop => self.ending = true,
         }
@@ -407,7 +404,8 @@ impl Broker {
 
     fn take_note(&mut self, id: &BusId, number: u64, told: Told) {
         let state = self.devices.get(id).map(|device| &device.state);
-        let reads = matches!(state, Some(State::Reading(task)) if *task == number);
+        let reads =
+            matches!(state, Some(State::Reading(task) | State::Leaving(task)) if *task == number);
         let serves = match state {
             Some(State::Attached(task, _, grant)) if *task == number => Some(grant.clone()),
             _ => None,

@@ -10,6 +10,7 @@ use nix::unistd::mkfifo;
 use usbdescriptors::Pinned;
 use usbhost::{Found, Plugged, Vetted};
 
+use super::place::Reading;
 use super::*;
 use crate::mediator::Mediator;
 use crate::usb::attached::End;
@@ -84,6 +85,67 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
     // The end does not wait for it for ever; its thread does.
     fs::remove_dir_all(devices.join("1-5")).unwrap();
     drop(usb);
+}
+
+#[test]
+fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mediator, ends) = Mediator::new("usb").unwrap();
+    let mut broker = Broker::new(setup(dir.path(), Vec::new()), ends).unwrap();
+    let identity = |configuration: &[u8]| {
+        let found = Found {
+            bus_id: "1-4".parse().unwrap(),
+            bus: 1,
+            address: 7,
+            vendor: 0x1209,
+            product: 0x42,
+            speed: String::new(),
+            name: String::new(),
+            serial: None,
+            descriptors: [&DEVICE[..], configuration].concat(),
+            authorised: true,
+            drivers: Vec::new(),
+        };
+        Ok(Reading::Device(Box::new(Identity::of(Vetted::new(found).unwrap()))))
+    };
+    let id: BusId = "1-4".parse().unwrap();
+    for (found, state, switched_off) in [
+        (Ok(Reading::Hosts), "host", false),
+        (identity(&KEYBOARD), "host", false),
+        (identity(&READER), "off", true),
+        (Err("it does not answer".to_owned()), "off", true),
+    ] {
+        for begun in [true, false] {
+            let found = match &found {
+                Ok(Reading::Hosts) => Ok(Reading::Hosts),
+                Ok(Reading::Device(identity)) => Ok(Reading::Device(identity.clone())),
+                Err(why) => Err(why.clone()),
+            };
+            let (tasks, given) = mpsc::channel();
+            broker.places.insert(id.clone(), Place::with(tasks));
+            let device = Device {
+                plugged: Plugged { bus_id: id.clone(), address: 7, vendor: 0x1209, product: 0x42 },
+                identity: None,
+                state: State::Later(Moment::now() + AGAIN),
+                by_hand: None,
+                changes: None,
+                begun: false,
+                unrecorded: false,
+            };
+            broker.devices.insert(id.clone(), device);
+            if begun {
+                broker.arrived(&id);
+            }
+            broker.command(Command::Detach(id.clone()));
+            broker.command(Command::Detach(id.clone()));
+            assert_eq!(broker.devices[&id].report().state, "off");
+            broker.take_note(&id, broker.last_task, Told::Read(found));
+            assert_eq!(broker.devices[&id].report().state, state);
+            let off = given.try_iter().any(|(_, task)| matches!(task, Task::SwitchOff));
+            assert_eq!(off, switched_off);
+        }
+    }
+    drop(mediator);
 }
 
 /// A broker with a card reader that waits for its domain.
