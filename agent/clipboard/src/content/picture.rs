@@ -69,6 +69,7 @@ pub(super) fn encode_anew(
         ImageFormat::Png => structure::png_frames(bytes),
         ImageFormat::Tiff => structure::tiff_pages(bytes),
         ImageFormat::Jpeg if !structure::is_common_jpeg(bytes) => return Err(Unfit::UnknownKind),
+        ImageFormat::Jpeg if !structure::jpeg_is_whole(bytes) => return Err(Unfit::Damaged),
         _ => 1,
     };
     let mut changes = Changes {
@@ -96,9 +97,15 @@ pub(super) fn encode_anew(
         _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     };
     changes.turned = orientation != Orientation::NoTransforms;
-    let pixels =
+    let mut pixels =
         Pixels::decode(decoder).map_err(|error| error.map_or(Unfit::UnknownKind, unfit))?;
     changes.made_opaque = pixels.is_invisible();
+    if format == ImageFormat::Tiff
+        && !changes.made_opaque
+        && structure::tiff_has_associated_alpha(bytes)
+    {
+        pixels.take_alpha_out();
+    }
     let png = pixels.encode(orientation, changes.made_opaque, bytes.len(), most)?;
     Ok((png, changes))
 }
@@ -253,6 +260,22 @@ mod tests {
                 let _ = encode_anew(media_type, &whole[..length], 1 << 20);
             }
         }
+    }
+
+    #[test]
+    fn a_jpeg_that_ends_early_is_called_damaged_and_not_filled_up_with_grey() {
+        let whole = picture(ImageFormat::Jpeg, 60, 60);
+        for length in 3..whole.len() {
+            let cut = encode_anew(MediaType::ImageJpeg, &whole[..length], 1 << 20);
+            assert_eq!(cut.unwrap_err(), Unfit::Damaged, "{length} bytes");
+        }
+        let followed = [&whole[..], b"more"].concat();
+        encode_anew(MediaType::ImageJpeg, &followed, 1 << 20).unwrap();
+        // Restarts and fill bytes stand in what is coded, and other bytes between segments.
+        let more = [&whole[..2], b"\0\xff\xff", &whole[2..]].concat();
+        assert!(structure::jpeg_is_whole(&more));
+        assert!(structure::jpeg_is_whole(b"\xff\xd8\xff\xda\0\x02a\xff\0\xff\xd0b\xff\xff\xd9"));
+        assert!(!structure::jpeg_is_whole(b"\xff\xd8\xff\xda\0\x02a\xff\0\xff\xd0b\xff"));
     }
 
     #[test]

@@ -147,6 +147,46 @@ fn sixteen_bits_of_brightness_stay_sixteen_bits() {
 }
 
 #[test]
+fn colours_that_hold_their_share_of_transparency_become_what_they_are() {
+    // Half transparent red, once with its share (associated alpha, 1) and once without (2), in each depth.
+    // Where everything is transparent the colours were never shared out.
+    for (extra, red, alpha) in [(1_u16, 0x80, 0x80), (2, 0xff, 0x80), (1, 0xff, 0)] {
+        for bits in [8_u16, 16] {
+            let width = usize::from(bits / 8);
+            let pixel: Vec<u8> =
+                [red, 0, 0, alpha].into_iter().flat_map(|sample: u8| vec![sample; width]).collect();
+            let length = u32::try_from(pixel.len()).unwrap();
+            let place = 8 + length;
+            let mut tiff = [b"II*\0", &place.to_le_bytes()[..], &pixel].concat();
+            let bits_at = place + 2 + 10 * 12 + 4;
+            let tags: [(u16, u16, u32, u32); 10] = [
+                (256, 3, 1, 1),
+                (257, 3, 1, 1),
+                (258, 3, 4, bits_at),
+                (259, 3, 1, 1),
+                (262, 3, 1, 2),
+                (273, 4, 1, 8),
+                (277, 3, 1, 4),
+                (278, 3, 1, 1),
+                (279, 4, 1, length),
+                (338, 3, 1, extra.into()),
+            ];
+            tiff.extend(10_u16.to_le_bytes());
+            for (tag, kind, count, value) in tags {
+                tiff.extend([tag.to_le_bytes(), kind.to_le_bytes()].concat());
+                tiff.extend([count.to_le_bytes(), value.to_le_bytes()].concat());
+            }
+            tiff.extend(0_u32.to_le_bytes());
+            tiff.extend([bits.to_le_bytes(); 4].concat());
+            let (after, _) = crossed(MediaType::ImageTiff, &tiff).unwrap();
+            let opacity = if alpha == 0 { 0xff } else { alpha };
+            let expected = [0xff, 0, 0, opacity];
+            assert_eq!(after.to_rgba8().get_pixel(0, 0).0, expected, "{extra}, {bits} bits");
+        }
+    }
+}
+
+#[test]
 fn of_a_file_with_several_pages_the_first_crosses_and_that_is_said() {
     let sample = include_bytes!("samples/tiff-3pages.tif");
     let (_, changes) = crossed(MediaType::ImageTiff, sample).unwrap();

@@ -62,6 +62,37 @@ impl Pixels {
         self.has_alpha() && self.bytes.chunks_exact(self.size).all(transparent)
     }
 
+    /// Colours that hold their share of transparency become those that they are of.
+    pub(super) fn take_alpha_out(&mut self) {
+        if !self.has_alpha() {
+            return;
+        }
+        let whole = |colour: u32, alpha: u32, most: u32| {
+            let shared = (colour * most + alpha / 2).checked_div(alpha).unwrap_or(0);
+            shared.min(most)
+        };
+        for pixel in self.bytes.chunks_exact_mut(self.size) {
+            match self.depth {
+                BitDepth::Sixteen => {
+                    let samples = pixel.as_chunks_mut::<2>().0;
+                    let Some((alpha, colours)) = samples.split_last_mut() else { continue };
+                    let alpha = u16::from_ne_bytes(*alpha).into();
+                    for colour in colours {
+                        let of = whole(u16::from_ne_bytes(*colour).into(), alpha, 0xffff);
+                        *colour = u16::try_from(of).unwrap_or(u16::MAX).to_ne_bytes();
+                    }
+                }
+                _ => {
+                    let Some((alpha, colours)) = pixel.split_last_mut() else { continue };
+                    for colour in colours {
+                        let of = whole((*colour).into(), (*alpha).into(), 0xff);
+                        *colour = u8::try_from(of).unwrap_or(u8::MAX);
+                    }
+                }
+            }
+        }
+    }
+
     /// A PNG of it, turned as it is shown; `opaque` leaves the transparency out. `about` is how large it may become.
     pub(super) fn encode(
         &self,

@@ -44,35 +44,95 @@ pub(super) fn is_big_tiff(bytes: &[u8]) -> bool {
     bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b")
 }
 
+/// A TIFF's numbers, in its order of bytes.
+struct Tiff<'a>(&'a [u8]);
+
+impl Tiff<'_> {
+    fn short(&self, at: usize) -> Option<u16> {
+        let bytes = take(self.0, at)?;
+        Some(if self.is_little() { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
+    }
+
+    fn long(&self, at: usize) -> Option<u32> {
+        let bytes = take(self.0, at)?;
+        Some(if self.is_little() { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
+    }
+
+    fn is_little(&self) -> bool {
+        self.0.starts_with(b"II")
+    }
+
+    /// Where the directory is whose place is written here.
+    fn directory(&self, at: usize) -> Option<usize> {
+        usize::try_from(self.long(at)?).ok().filter(|at| *at != 0)
+    }
+}
+
 /// Pages of a TIFF (TIFF 6.0, section 2): directories but those of smaller versions (`NewSubfileType`, tag 254, bit 0).
 pub(super) fn tiff_pages(bytes: &[u8]) -> u32 {
-    let little = bytes.starts_with(b"II");
-    let short = |at| {
-        let bytes = take(bytes, at)?;
-        Some(if little { u16::from_le_bytes(bytes) } else { u16::from_be_bytes(bytes) })
-    };
-    let long = |at| {
-        let bytes = take(bytes, at)?;
-        Some(if little { u32::from_le_bytes(bytes) } else { u32::from_be_bytes(bytes) })
-    };
+    let tiff = Tiff(bytes);
     let mut pages = 0;
     let mut looked_at = 0;
-    let mut next = long(4);
+    let mut next = tiff.directory(4);
     // Every directory takes at least six bytes: more of them than that are a circle.
-    while let Some(at) = next.and_then(|at| usize::try_from(at).ok()).filter(|at| *at != 0) {
+    while let Some(at) = next {
         looked_at += 1;
         if looked_at > PARTS_MAX.min(bytes.len() / 6) {
             break;
         }
-        let Some(count) = short(at).map(usize::from) else { break };
+        let Some(count) = tiff.short(at).map(usize::from) else { break };
         // The first directory is the one that crosses, whatever it says of itself; tag 254 sorts before all others.
-        let smaller = short(at + 2) == Some(254) && long(at + 10).is_some_and(|kind| kind & 1 == 1);
+        let smaller =
+            tiff.short(at + 2) == Some(254) && tiff.long(at + 10).is_some_and(|kind| kind & 1 == 1);
         if pages == 0 || !smaller {
             pages += 1;
         }
-        next = long(at + 2 + count * 12);
+        next = tiff.directory(at + 2 + count * 12);
     }
     pages.max(1)
+}
+
+/// Whether a TIFF's colours hold their share of transparency already (`ExtraSamples`, tag 338, TIFF 6.0, section 18): a PNG's do not.
+pub(super) fn tiff_has_associated_alpha(bytes: &[u8]) -> bool {
+    let tiff = Tiff(bytes);
+    let Some(directory) = tiff.directory(4) else { return false };
+    let count = tiff.short(directory).map_or(0, usize::from);
+    // One or two of them stand in the entry itself.
+    (0..count).map(|number| directory + 2 + number * 12).any(|entry| {
+        tiff.short(entry) == Some(338)
+            && matches!(tiff.long(entry + 4), Some(1 | 2))
+            && tiff.short(entry + 8) == Some(1)
+    })
+}
+
+/// Whether a JPEG goes on to its end (EOI, ITU-T T.81, section B.1.1.3). A decoder makes up what is missing, in grey.
+pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
+    let mut at = 2;
+    loop {
+        match take(bytes, at) {
+            Some([0xff, 0xd9]) => return true,
+            Some([0xff, kind @ (0x02..=0xcf | 0xda..=0xfe)]) => {
+                let Some(length) = take(bytes, at + 2).map(u16::from_be_bytes) else {
+                    return false;
+                };
+                at += 2 + usize::from(length);
+                if kind == 0xda {
+                    // What is coded follows: zeros are stuffed into it, and restarts stand between.
+                    let coded = bytes.get(at..).unwrap_or_default();
+                    let marker = |(one, two): (&u8, &u8)| {
+                        *one == 0xff && !matches!(two, 0 | 0xd0..=0xd7 | 0xff)
+                    };
+                    let Some(next) = coded.iter().zip(coded.iter().skip(1)).position(marker) else {
+                        return false;
+                    };
+                    at += next;
+                }
+            }
+            // Fill bytes, markers that stand alone, and what some programs leave between.
+            Some(_) => at += 1,
+            None => return false,
+        }
+    }
 }
 
 /// Whether a JPEG is of a kind that everybody reads: eight bits, sequential or progressive, Huffman-coded (ITU-T T.81, table B.1). One
@@ -111,6 +171,7 @@ mod tests {
             let bytes = [starts[start], &bytes].concat();
             prop_assert!(tiff_pages(&bytes) >= 1);
             let _ = (png_frames(&bytes), png_orientation(&bytes), is_common_jpeg(&bytes), is_big_tiff(&bytes));
+            let _ = (jpeg_is_whole(&bytes), tiff_has_associated_alpha(&bytes));
         }
     }
 
