@@ -3,7 +3,7 @@
 //! | path | what | rights |
 //! | --- | --- | --- |
 //! | `<runtime>/control.sock` | the command line's way in | all may connect; see [`crate::control::roles`] |
-//! | `<runtime>/agent.lock` | one agent at a time | |
+//! | `<runtime>/agent.lock`, `<state>/audit.lock` | one agent, one writer of the log, at a time | root alone |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |

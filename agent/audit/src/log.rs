@@ -13,7 +13,7 @@ use crate::entry::{Event, Hash, LINE_MAX};
 use crate::files::{self, LogFile};
 use crate::head::{self, Head, Remembered};
 use crate::key::{AuditKey, PUBLIC_FILE};
-use crate::lock::DirectoryLock;
+use crate::lock::WriterLock;
 use crate::recover::{End, Recovered};
 use crate::time::{Clock, Micros, Reading, Stamp, Step};
 
@@ -121,13 +121,13 @@ impl Settings {
     }
 }
 
-/// A log that is open for writing. There is one writer at a time: it holds a lock on the directory.
+/// A log that is open for writing. There is one writer at a time: it holds a lock beside the directory.
 #[derive(Debug)]
 pub struct Log {
     settings: Settings,
     key: AuditKey,
     /// Held, not read.
-    _lock: DirectoryLock,
+    _lock: WriterLock,
     file: Option<File>,
     /// Bytes of the file that is written to, and of the others.
     bytes: u64,
@@ -166,13 +166,14 @@ impl Log {
         let failed = |source| LogError::Write { path: dir.clone(), source };
         let mode = settings.mode(0o750);
         fs::DirBuilder::new().recursive(true).mode(mode).create(dir).map_err(failed)?;
-        let lock = DirectoryLock::take(dir)
-            .map_err(failed)?
-            .ok_or_else(|| LogError::InUse(dir.clone()))?;
+        let lock =
+            WriterLock::take(dir).map_err(failed)?.ok_or_else(|| LogError::InUse(dir.clone()))?;
         if settings.readers.is_some() {
-            fchown(&lock.0, None, settings.readers)
-                .and_then(|()| lock.0.set_permissions(Permissions::from_mode(mode)))
-                .map_err(failed)?;
+            let share = |directory: File| {
+                fchown(&directory, None, settings.readers)?;
+                directory.set_permissions(Permissions::from_mode(mode))
+            };
+            File::open(dir).and_then(share).map_err(failed)?;
         }
         let public = format!("{}\n", key.public().text());
         head::replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;

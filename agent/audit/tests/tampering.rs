@@ -555,6 +555,18 @@ fn a_second_writer_is_refused_and_forks_nothing() {
 }
 
 #[test]
+fn who_may_read_the_log_cannot_keep_its_writer_from_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let pc = Pc::new();
+    pc.day(1);
+    let reader = fs::File::open(pc.log()).unwrap();
+    reader.try_lock().unwrap();
+    pc.open().0.close().unwrap();
+    let lock = fs::metadata(pc.at("state/audit.lock")).unwrap();
+    assert_eq!(lock.permissions().mode() & 0o777, 0o600, "nobody else opens it");
+}
+
+#[test]
 fn an_old_log_still_verifies_and_goes_on_in_the_new_format_but_nothing_of_the_old_one_follows() {
     let pc = Pc::new();
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-1");

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::Arc;
 
 use audit::DirectoryLock;
@@ -35,7 +36,8 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
     }
 }
 
-/// One agent for each runtime directory; the kernel lets go of the lock however the agent ends.
+/// One agent for each runtime directory; the kernel lets go of the lock however the agent ends. Nobody else may open its file: whoever
+/// can read a file can lock it, and no desktop would start.
 pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
     let path = layout.lock();
     let failed = |source| DaemonError::Lock { path: path.clone(), source };
@@ -44,8 +46,10 @@ pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
         .map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
@@ -137,5 +141,27 @@ pub(super) fn give_back_unclaimed(handover: &Arc<Handover>, machine: &Machine) {
     });
     if let Err(error) = spawned {
         tracing::error!("cannot start a thread: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_open_the_file_that_an_agent_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let layout =
+            Layout { images: path("images"), state: path("state"), runtime: dir.path().to_owned() };
+        // One that an earlier agent left for all to read.
+        fs::write(layout.lock(), "1").unwrap();
+        fs::set_permissions(layout.lock(), fs::Permissions::from_mode(0o644)).unwrap();
+        let held = lock(&layout).unwrap();
+        let mode = fs::metadata(layout.lock()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(lock(&layout), Err(DaemonError::AnotherAgent { .. })));
+        drop(held);
+        lock(&layout).unwrap();
     }
 }
