@@ -37,7 +37,7 @@ use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
 use device::{Device, Grant, Joining, State};
 use pace::Pace;
-use parting::Parting;
+use parting::{Lost, Parting};
 use place::{Means, Note, Place, Task, Told};
 
 /// How often a domain that does not take its device is tried again.
@@ -55,25 +55,6 @@ const REST: Duration = Duration::from_secs(60);
 const LETTING_GO: Duration = Duration::from_secs(5);
 /// Places with a thread: more devices than anybody plugs into a ward PC.
 const PLACES_MAX: usize = 128;
-
-/// A device that was lost in a reset.
-struct Lost {
-    /// How often another came in its place.
-    times: u32,
-    when: Moment,
-    /// Its descriptors, until something comes in its place.
-    was: Option<Vec<u8>>,
-}
-
-impl Lost {
-    /// A device comes in its place. The same one again was only pulled out in the middle of a reset.
-    fn comes(&mut self, descriptors: &[u8]) -> u32 {
-        if let Some(was) = self.was.take() {
-            self.times = if was == descriptors { 0 } else { self.times + 1 };
-        }
-        self.times
-    }
-}
 
 /// Why a device is blocked whose thread failed.
 const FAULT: &str =

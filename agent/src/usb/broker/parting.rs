@@ -9,12 +9,32 @@ use usbfilter::Counts;
 use usbhost::BusId;
 
 use super::device::{Grant, State};
-use super::{AGAIN, Broker, CHANGES_MAX, Lost};
+use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
 use crate::usb::attached::{Attached, End};
 
 /// How long a device may take to leave its domain before it is cut off from it.
 const PARTING: Duration = Duration::from_millis(500);
+
+/// A device that was lost in a reset.
+pub(super) struct Lost {
+    /// How often another came in its place.
+    pub(super) times: u32,
+    pub(super) when: Moment,
+    /// Its descriptors, until something comes in its place.
+    pub(super) was: Option<Vec<u8>>,
+}
+
+impl Lost {
+    /// A device comes in its place. The same one again was only pulled out in the middle of a reset.
+    pub(super) fn comes(&mut self, descriptors: &[u8]) -> u32 {
+        if let Some(was) = self.was.take() {
+            self.times = if was == descriptors { 0 } else { self.times + 1 };
+        }
+        self.times
+    }
+}
+
 /// A device that is on its way out of its domain.
 pub(super) struct Parting {
     id: BusId,
