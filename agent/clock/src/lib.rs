@@ -2,8 +2,8 @@
 //!
 //! A deadline that stood still in suspend would be a promise broken: break-glass for ten minutes would still be open the next morning, a
 //! screen that locks after five would not be locked, and what lay in the clipboard would be there. `std::time::Instant` is
-//! `CLOCK_MONOTONIC` on Linux, which does stand still, and so does the time that `poll` waits; clippy refuses the first in the agent's
-//! crates, and [`Alarm`] takes the place of the second where a deadline has to be kept.
+//! `CLOCK_MONOTONIC` on Linux, which does stand still, and so does the time that `poll` waits; a test of this crate finds the first
+//! wherever it is written in the agent's crates, and [`Alarm`] takes the place of the second where a deadline has to be kept.
 #![forbid(unsafe_code)]
 
 use std::ops::{Add, AddAssign, Sub};
