@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clock::Moment;
 
@@ -195,12 +195,6 @@ impl Recorder {
             self.log = None;
             self.try_open();
         }
-    }
-
-    /// The highest time seen: by it, and not by a wall clock that may have been set back, expiry is judged.
-    #[must_use]
-    pub fn highest_time(&self) -> SystemTime {
-        self.log.as_ref().map_or_else(SystemTime::now, Log::highest_time)
     }
 
     /// Records events; when this is `Ok` they are on the disk.

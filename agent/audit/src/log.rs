@@ -266,7 +266,7 @@ impl Log {
         Head { seq: self.seq, hash: self.hash }
     }
 
-    /// The highest time seen: by it, and not by a wall clock that may have been set back, expiry is judged.
+    /// The highest time seen: by it, and not by a wall clock that may have been set back, age is judged.
     #[must_use]
     pub fn highest_time(&self) -> SystemTime {
         self.clock.highest((self.settings.clock)()).system()
