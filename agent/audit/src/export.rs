@@ -61,7 +61,7 @@ pub fn rfc5424(entry: &Entry, host: &str) -> String {
     let mut line = format!(
         "<{}>1 {} {} bulkhead-agent - {} [{SD_ID} seq=\"{}\" boot=\"{}\"",
         FACILITY * 8 + severity,
-        entry.time,
+        name(&entry.time, 32),
         name(host, 255),
         name(&entry.kind, 32),
         entry.seq,

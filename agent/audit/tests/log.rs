@@ -268,6 +268,30 @@ fn syslog_lines_are_escaped_and_filters_hold() {
     assert_eq!(wants(Filter { domain: Some("internet".to_owned()), ..Filter::default() }), 0);
 }
 
+#[test]
+fn nothing_of_an_entry_begins_a_syslog_line_of_its_own_or_steers_a_terminal() {
+    let (place, _) = filled(1);
+    let whole = place.entries().pop().unwrap();
+    let evil = "2026\u{1b}[2J\n<0>1 - ward bulkhead-agent - all-is-well -";
+    type Change = fn(&mut Entry, String);
+    let changes: [Change; 8] = [
+        |entry, text| entry.time = text,
+        |entry, text| entry.boot = text,
+        |entry, text| entry.kind = text,
+        |entry, text| entry.domain = Some(text),
+        |entry, text| entry.verdict = Some(text),
+        |entry, text| entry.rule = Some(text),
+        |entry, text| entry.detail = [(text.clone(), text.into())].into(),
+        |entry, text| entry.detail = [("more".to_owned(), vec![text].into())].into(),
+    ];
+    for change in changes {
+        let mut entry = whole.clone();
+        change(&mut entry, evil.to_owned());
+        let line = rfc5424(&entry, evil);
+        assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Tampering {
     Flip(u8),
