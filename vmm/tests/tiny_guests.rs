@@ -83,17 +83,28 @@ impl Guest {
     }
 
     fn start_with(cpus: u8, code: &[&[u8]], arguments: &[&str]) -> Option<Self> {
+        Self::start_with_serial(cpus, code, "", arguments)
+    }
+
+    /// `serial` is where it prints, if not to the file that [`Self::printed`] reads.
+    fn start_with_serial(
+        cpus: u8,
+        code: &[&[u8]],
+        serial: &str,
+        arguments: &[&str],
+    ) -> Option<Self> {
         if !Path::new("/dev/kvm").exists() {
             eprintln!("no /dev/kvm: this test proves nothing here");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("kernel"), kernel(&code.concat())).unwrap();
+        let own_log = format!("file={}", dir.path().join("serial").display());
         let vmm = Command::new(env!("CARGO_BIN_EXE_bulkhead-vmm"))
             .args(["run", "--memory", "64M", "--log-level", "warn", "--kernel"])
             .arg(dir.path().join("kernel"))
             .args(["--cpus", &cpus.to_string(), "--serial"])
-            .arg(format!("file={}", dir.path().join("serial").display()))
+            .arg(if serial.is_empty() { &own_log } else { serial })
             .arg("--api-socket")
             .arg(dir.path().join("api"))
             .args(arguments)
@@ -386,5 +397,34 @@ fn a_guest_starts_anew_when_the_disk_that_held_its_reset_up_has_answered() {
     guest.until_printed(2);
     assert!(guest.command("status").contains("\"resets\":1"));
     guest.command("stop");
+    assert!(guest.ends().success());
+}
+
+#[test]
+fn a_serial_log_that_hangs_holds_up_neither_the_control_socket_nor_a_reset_nor_the_end() {
+    const SOON: Duration = Duration::from_secs(5);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let (begun, hangs) = mpsc::channel();
+    let disk = FuseDisk::over(log.path(), 512, move |_| {
+        let _ = begun.send(());
+        Answer::Never
+    });
+    let Some(disk) = disk else { return };
+    let serial = format!("file={}", log.path().display());
+    let code = [&print(b'R')[..], &[0xeb, 0xf6]]; // jmp to the first
+    let Some(mut guest) = Guest::start_with_serial(1, &code, &serial, &[]) else { return };
+    hangs.recv_timeout(PATIENCE).unwrap();
+    let start = Instant::now();
+    guest.command("status");
+    guest.command("pause");
+    guest.command("resume");
+    guest.command("reset");
+    guest.until("it does not reset", |guest| guest.command("status").contains("\"resets\":1"));
+    guest.command("stop");
+    // All that is left of it is the thread in the disk's call, which the kernel waits for.
+    let pid = guest.vmm.id();
+    guest.until("the VMM does not end", |_| process_state(pid) == "Z");
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    drop(disk);
     assert!(guest.ends().success());
 }

@@ -21,7 +21,7 @@ use crate::port_io::PortBus;
 use crate::power::Power;
 use crate::sandbox::Role;
 use crate::seat::SeatError;
-use crate::serial::{Output, SerialInput};
+use crate::serial::{self, LogWriter, Output, SerialInput};
 use crate::vcpu::{Event, Events, ExitHandler, Gate, Member, Vcpu, physical_bits, prepare_cpuid};
 
 /// A machine that is complete but does not run yet.
@@ -84,8 +84,12 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let pci = Arc::new(bus);
     let mut main_loop = parts.main_loop;
 
-    let ports::Legacy { ports, power, serial } =
-        ports::build(&interrupts, &events, output(&config.serial)?)?;
+    let (output, log) = output(&config.serial)?;
+    let mut own_threads = parts.own_threads;
+    if let Some(writer) = log {
+        own_threads.push(("serial".to_owned(), Role::Log, Arc::new(Mutex::new(writer))));
+    }
+    let ports::Legacy { ports, power, serial } = ports::build(&interrupts, &events, output)?;
     let ports = Arc::new(ports);
     let handler =
         Arc::new(ExitHandler::new(Arc::clone(&ports), Arc::clone(&pci), Arc::clone(&events)));
@@ -121,7 +125,7 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
         api,
         functions: parts.functions,
         main_loop,
-        own_threads: parts.own_threads,
+        own_threads,
     })
 }
 
@@ -138,12 +142,18 @@ fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
     Ok(vcpus)
 }
 
-fn output(config: &SerialConfig) -> Result<Output, MachineError> {
+/// Where the serial port prints, and who writes it down if that is a log.
+fn output(config: &SerialConfig) -> Result<(Output, Option<LogWriter>), MachineError> {
     match config {
-        SerialConfig::Stdio => Output::stdout().map_err(host("print to standard output")),
-        SerialConfig::Null => Ok(Output::Null),
+        SerialConfig::Stdio => {
+            let output = Output::stdout().map_err(host("print to standard output"))?;
+            Ok((output, None))
+        }
+        SerialConfig::Null => Ok((Output::Null, None)),
         SerialConfig::File(path) => {
-            Output::file(path).map_err(|e| MachineError::SerialLog(path.clone(), e))
+            let opened = serial::log(path);
+            let (output, writer) = opened.map_err(|e| MachineError::SerialLog(path.clone(), e))?;
+            Ok((output, Some(writer)))
         }
     }
 }

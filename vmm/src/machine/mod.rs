@@ -51,6 +51,9 @@ const RESETS: Rate = Rate { burst: 10, every: Duration::from_secs(2) };
 /// How long the end waits for devices' threads. What they are at then is a call to a disk that does not
 /// return; the kernel ends it with the process.
 const WORKERS_END: Duration = Duration::from_millis(100);
+/// How long it waits for the serial log's last lines: they say why the guest ended, and a busy disk takes
+/// a while.
+const LOG_END: Duration = Duration::from_secs(1);
 
 /// A subscriber of an event loop, shared with vCPU threads.
 pub(crate) type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
@@ -177,12 +180,13 @@ impl MutEventSubscriber for Wake {
 struct Running {
     main: EventManager<Subscriber>,
     workers: worker::Workers,
+    log: worker::Workers,
     control: Arc<MachineControl>,
 }
 
 impl Machine {
     fn run(mut self, config: &VmConfig) -> Result<End, MachineError> {
-        let Running { mut main, workers, control } = self.start(config)?;
+        let Running { mut main, workers, log, control } = self.start(config)?;
         sandbox::filter_thread(&config.sandbox, Role::Main)?;
 
         let end = self.serve(config, &mut main, &control);
@@ -190,6 +194,7 @@ impl Machine {
         // Passed-through functions as well as our own devices, whose threads stop at the next piece.
         self.pci.reset();
         workers.end(WORKERS_END);
+        log.end(LOG_END);
         let end = end?;
         self.given_back()?;
         Ok(end)
@@ -198,7 +203,7 @@ impl Machine {
     /// Closes the sandbox and starts all threads, each with its filter, except the caller's.
     fn start(&mut self, config: &VmConfig) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
-        let mut workers = worker::Workers::default();
+        let (mut workers, mut log) = <(worker::Workers, worker::Workers)>::default();
         for subscriber in std::mem::take(&mut self.main_loop) {
             main.add_subscriber(subscriber);
         }
@@ -206,7 +211,8 @@ impl Machine {
 
         sandbox::enter(&config.sandbox)?;
         for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
-            workers
+            let threads = if role == Role::Log { &mut log } else { &mut workers };
+            threads
                 .spawn(name, role, subscriber, config.sandbox.clone())
                 .map_err(host("start a device's thread"))?;
         }
@@ -221,7 +227,7 @@ impl Machine {
         main.add_subscriber(Arc::new(Mutex::new(signals)));
         let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
         main.add_subscriber(Arc::new(Mutex::new(Wake(wake))));
-        Ok(Running { main, workers, control })
+        Ok(Running { main, workers, log, control })
     }
 
     fn serve(

@@ -1,4 +1,5 @@
-//! Threads for devices that may take long: block devices for the host, the screen for its pixels.
+//! Threads for devices that may take long: block devices and the serial log for the host, the screen for
+//! its pixels.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,11 +48,13 @@ impl Workers {
         let waked = wake.try_clone()?;
         let ending = Arc::clone(&self.ending);
         let alive = self.alive.clone();
-        let mut events = EventManager::<Subscriber>::new().map_err(io::Error::other)?;
-        events.add_subscriber(subscriber);
-        events.add_subscriber(Arc::new(Mutex::new(Wake(waked))));
+        let mut manager = EventManager::<Subscriber>::new().map_err(io::Error::other)?;
+        manager.add_subscriber(subscriber);
+        manager.add_subscriber(Arc::new(Mutex::new(Wake(waked))));
         thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
             let _alive = alive;
+            // Dropped first: a device may have something to finish.
+            let mut events = manager;
             if let Err(error) = sandbox::filter_thread(&sandbox, role) {
                 tracing::error!(%error, "a device thread could not close its sandbox");
                 std::process::abort();

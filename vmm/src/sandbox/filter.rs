@@ -18,6 +18,8 @@ pub enum Role {
     Block,
     /// Serves the screen.
     Screen,
+    /// Writes the serial port's log.
+    Log,
 }
 
 /// A system call, and what it may be asked.
@@ -124,6 +126,12 @@ const SCREEN: &[(c_long, &str)] = &[
     (libc::SYS_epoll_ctl, "event loop"),
 ];
 
+const LOG: &[(c_long, &str)] = &[
+    (libc::SYS_epoll_wait, "event loop"),
+    (libc::SYS_epoll_pwait, "event loop"),
+    (libc::SYS_epoll_ctl, "event loop"),
+];
+
 const VCPU: &[(c_long, &str)] = &[
     (libc::SYS_pread64, "configuration space and BARs of passed-through functions"),
     (libc::SYS_pwrite64, "configuration space and BARs of passed-through functions"),
@@ -199,13 +207,15 @@ const IOCTL_MAIN: &[(c_ulong, &str)] = &[
 impl Role {
     /// Every role.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 4] = [Self::Main, Self::Vcpu, Self::Block, Self::Screen];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Main, Self::Vcpu, Self::Block, Self::Screen, Self::Log];
 
     /// System calls allowed, except ioctls. Of several entries for one call each allows its part.
     pub(super) fn calls(self) -> impl Iterator<Item = Call> {
         let (own, limited): (&[_], &[_]) = match self {
             Self::Main => (MAIN, MAIN_LIMITED),
             Self::Vcpu => (VCPU, crate::serial::SYSTEM_CALLS),
+            Self::Log => (LOG, crate::serial::LOG_SYSTEM_CALLS),
             Self::Block => (BLOCK, &[]),
             Self::Screen => (SCREEN, &[]),
         };
@@ -219,7 +229,7 @@ impl Role {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),
             Self::Vcpu => (IOCTL_DEVICES, IOCTL_VCPU),
             // They serve queues; registers are answered by the vCPUs.
-            Self::Block | Self::Screen => (&[], &[]),
+            Self::Block | Self::Screen | Self::Log => (&[], &[]),
         };
         first.iter().chain(second).map(|(request, _)| *request)
     }

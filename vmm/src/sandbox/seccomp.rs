@@ -113,7 +113,7 @@ mod tests {
         };
         let kick = u64::try_from(vmm_sys_util::signal::SIGRTMIN()).unwrap();
         assert!(allowed(Role::Main).contains(&kick));
-        for role in [Role::Vcpu, Role::Block, Role::Screen] {
+        for role in [Role::Vcpu, Role::Block, Role::Screen, Role::Log] {
             assert_eq!(allowed(role), [libc::SIGABRT as u64]);
         }
     }

@@ -1,6 +1,7 @@
 //! The first serial port: an 8250 (rust-vmm's `vm-superio`) with a bounded output and, on a
 //! terminal, an input.
 
+mod log;
 mod output;
 
 use std::io::{self, Read};
@@ -12,8 +13,10 @@ use vm_superio::serial::NoEvents;
 use vm_superio::{Serial as Uart, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
+pub(crate) use log::LOG_SYSTEM_CALLS;
+pub use log::{LOG_MAX, LogWriter, log};
+pub use output::Output;
 pub(crate) use output::SYSTEM_CALLS;
-pub use output::{LOG_MAX, Output};
 
 use crate::port_io::PortDevice;
 
@@ -151,14 +154,15 @@ mod tests {
     fn what_the_guest_prints_arrives_and_the_port_is_always_ready() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut serial = Serial::new(line(), Output::file(&path).unwrap());
+        let (output, writer) = log(&path).unwrap();
+        let mut serial = Serial::new(line(), output);
         for byte in b"hello\n" {
             serial.write(0, &[*byte]);
             let mut status = [0];
             serial.read(5, &mut status);
             assert_eq!(status[0] & 0x60, 0x60, "transmitter empty");
         }
-        drop(serial);
+        drop((serial, writer));
         assert_eq!(std::fs::read(&path).unwrap(), b"hello\n");
     }
 

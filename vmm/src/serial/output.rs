@@ -1,53 +1,33 @@
 //! Where a serial port prints. The vCPU that prints waits for nobody: not for long for a reader, and
 //! never for one that reads nothing.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::{self, PipeWriter, Write};
 use std::time::{Duration, Instant};
 
 use logging::Outlet;
 
 use crate::sandbox::Call;
 
-/// A guest can print for ever; its log is started over at this many bytes.
-pub const LOG_MAX: u64 = 16 << 20;
-
-/// How long a reader of standard output that has fallen behind is waited for, until it has caught
+/// How long a reader that has fallen behind is waited for, until it has caught
 /// up: as a slow serial line holds its sender up. After that the guest prints to nobody.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Written where a log starts over.
-const STARTED_OVER: &[u8] = b"[log reached its size limit and starts over here]\n";
-
 /// System calls behind [`Output::write`], for the filters of the threads that print.
 pub(crate) const SYSTEM_CALLS: &[Call] = &[
-    Call::any(libc::SYS_write, "serial output to a terminal or pipe"),
+    Call::any(libc::SYS_write, "serial output to a terminal or pipe, and on its way to a log"),
     Call::any(libc::SYS_sendto, "serial output to a socket"),
     Call::any(libc::SYS_poll, "a reader of serial output that has fallen behind"),
-    Call::any(libc::SYS_pwrite64, "a serial log"),
-    Call::with(libc::SYS_ftruncate, 1, 0, "a serial log that starts over"),
 ];
 
 /// A sink for bytes.
 pub enum Output {
-    /// The VMM's standard output.
+    /// Whoever reads the VMM's standard output, or writes a log.
     Stream(Stream),
     /// Nowhere.
     Null,
-    /// A file of at most [`LOG_MAX`] bytes.
-    File(LogFile),
 }
 
-/// A log that starts over when it is full.
-pub struct LogFile {
-    file: File,
-    /// Where the next byte goes.
-    length: u64,
-}
-
-/// Standard output, read by somebody or not.
+/// A stream, read by somebody or not.
 pub struct Stream {
     outlet: Outlet,
     patience: Duration,
@@ -64,16 +44,12 @@ impl Output {
         Ok(Self::Stream(Stream::new(Outlet::new(io::stdout())?)))
     }
 
-    /// Appends to the file at `path`, creating it readable to its owner alone.
+    /// Prints to a pipe.
     ///
     /// # Errors
-    /// It cannot be opened.
-    pub fn file(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let file =
-            OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).open(path)?;
-        let length = file.metadata()?.len();
-        Ok(Self::File(LogFile { file, length }))
+    /// The process has no file descriptor left.
+    pub(super) fn pipe(writer: PipeWriter) -> io::Result<Self> {
+        Ok(Self::Stream(Stream::new(Outlet::new(writer)?)))
     }
 }
 
@@ -83,29 +59,11 @@ impl Write for Output {
         match self {
             Self::Stream(stream) => stream.print(data),
             Self::Null => {}
-            Self::File(log) => log.append(data)?,
         }
         Ok(data.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl LogFile {
-    fn append(&mut self, data: &[u8]) -> io::Result<()> {
-        if self.length.saturating_add(data.len() as u64) > LOG_MAX {
-            self.file.set_len(0)?;
-            self.length = 0;
-            self.put(STARTED_OVER)?;
-        }
-        self.put(data)
-    }
-
-    fn put(&mut self, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, self.length)?;
-        self.length = self.length.saturating_add(data.len() as u64);
         Ok(())
     }
 }
@@ -157,32 +115,6 @@ impl Stream {
 mod tests {
     use super::*;
     use std::io::Read;
-
-    #[test]
-    fn a_log_never_grows_past_its_limit() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        let mut output = Output::file(&path).unwrap();
-        let block = [b'x'; 1 << 20];
-        for _ in 0..40 {
-            output.write_all(&block).unwrap();
-            assert!(std::fs::metadata(&path).unwrap().len() <= LOG_MAX);
-        }
-        drop(output);
-        let before = std::fs::metadata(&path).unwrap().len();
-        Output::file(&path).unwrap().write_all(b"more").unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), before + 4, "reopening appends");
-    }
-
-    #[test]
-    fn a_log_that_is_full_is_started_over_by_the_next_vmm() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("log");
-        File::create(&path).unwrap().set_len(LOG_MAX).unwrap();
-        Output::file(&path).unwrap().write_all(b"more").unwrap();
-        let log = std::fs::read(&path).unwrap();
-        assert_eq!(log, [STARTED_OVER, b"more"].concat());
-    }
 
     #[test]
     fn a_guest_that_prints_to_nobody_is_held_up_once_and_not_for_long() {

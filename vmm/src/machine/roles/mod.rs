@@ -211,6 +211,7 @@ fn machine(dir: &Path) {
     running.control.end();
     machine.pci.reset();
     running.workers.end(DEADLINE);
+    running.log.end(DEADLINE);
     logging::farewell("done\n");
     std::process::exit(0);
 }
