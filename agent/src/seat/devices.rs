@@ -95,8 +95,10 @@ struct Partial {
 pub enum Happened {
     /// It is there.
     Plugged(DeviceId, Description),
-    /// It is gone, or lost track of what is down on it (and is then plugged anew).
+    /// It is gone.
     Unplugged(DeviceId),
+    /// It said more than was read, and what is down on it is not known: nothing, until it is pressed anew.
+    Dropped(DeviceId),
     /// It reported, at this time.
     Report(DeviceId, Report, SystemTime),
 }
@@ -157,7 +159,7 @@ impl Devices {
         let gone = match taken.device.fetch_events() {
             Ok(events) => {
                 for event in events {
-                    taken.partial.add(id, &taken.description, event, taken.axes, &mut happened);
+                    taken.partial.add(id, event, taken.axes, &mut happened);
                 }
                 false
             }
@@ -302,16 +304,13 @@ impl Partial {
     fn add(
         &mut self,
         id: DeviceId,
-        description: &Description,
         event: InputEvent,
         axes: Option<[(i32, i32); 2]>,
         happened: &mut Vec<Happened>,
     ) {
         match (event.event_type().0, event.code(), event.value()) {
             (0, SYN_DROPPED, _) => {
-                // Which keys are down is not known any more: none, until they are pressed anew.
-                happened.push(Happened::Unplugged(id));
-                happened.push(Happened::Plugged(id, description.clone()));
+                happened.push(Happened::Dropped(id));
                 self.clear();
                 self.dropped = true;
             }
@@ -386,7 +385,7 @@ mod tests {
         let mut happened = Vec::new();
         let axes = Some([(0, 32767), (0, 32767)]);
         for (kind, code, value) in events {
-            partial.add(1, &device(), InputEvent::new(*kind, *code, *value), axes, &mut happened);
+            partial.add(1, InputEvent::new(*kind, *code, *value), axes, &mut happened);
         }
         happened
     }
@@ -414,7 +413,7 @@ mod tests {
     fn lost_events_let_everything_go() {
         let mut partial = Partial::default();
         let happened = add(&mut partial, &[(1, 30, 1), (0, 3, 0), (1, 31, 1), (0, 0, 0)]);
-        assert!(matches!(happened.as_slice(), [Happened::Unplugged(1), Happened::Plugged(1, _)]));
+        assert!(matches!(happened.as_slice(), [Happened::Dropped(1)]));
     }
 
     #[test]

@@ -204,6 +204,12 @@ impl Core {
         self.locked || self.question.is_some() || self.geometry.in_banner(self.pointer)
     }
 
+    /// Whether a key is down on a device.
+    #[cfg(test)]
+    pub(super) fn holds(&self, id: DeviceId, code: u16) -> bool {
+        self.devices.get(&id).is_some_and(|device| device.held.contains_key(&code))
+    }
+
     /// When a [`Input::Tick`] changes something.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {

@@ -304,6 +304,12 @@ impl Stage {
                     self.daemon.tell(Happening::Unplugged(name));
                     self.report_devices();
                 }
+                Happened::Dropped(id) => {
+                    // A device can bring this about as often as it likes: it is nothing for the log.
+                    let pin = self.pins.get(&id).copied();
+                    self.feed(Input::Unplugged(id), None);
+                    self.feed(Input::Plugged(id, pin), None);
+                }
                 Happened::Report(id, report, time) => {
                     self.feed(Input::Report(id, report), Some(time));
                 }
@@ -431,5 +437,52 @@ impl Stage {
             display.stale(index, whole);
         }
         self.tell_geometry();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use nix::sys::eventfd::EfdFlags;
+    use policy::Policy;
+
+    use super::*;
+    use crate::mediator::Life;
+    use crate::seat::SeatReport;
+    use crate::seat::core::Report;
+    use crate::seat::devices::{Abilities, Description};
+
+    #[test]
+    fn a_keyboard_that_says_more_than_is_read_lets_its_keys_go_and_fills_no_log() {
+        let policy = Arc::new(Policy::parse("test", policy::officer::STARTER).unwrap());
+        let names: Vec<String> =
+            policy.domains().iter().map(|domain| domain.name.to_string()).collect();
+        let (_life, pulse) = Life::new().unwrap();
+        let (told, happenings) = mpsc::channel();
+        let report = Arc::new(Mutex::new(SeatReport::default()));
+        let daemon = Daemon { happenings: told, pulse, report };
+        let (_commands, inbox) = mpsc::channel();
+        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
+        let look = SeatPolicy::new(&policy, &names);
+        let mut stage = Stage::new(Backend::None, names, look, daemon, inbox, wake).unwrap();
+        let keyboard = Description {
+            name: "keyboard".into(),
+            vendor: 1,
+            product: 2,
+            serial: None,
+            port: None,
+            abilities: Abilities { keyboard: true, pointer: false },
+        };
+        stage.happened(vec![Happened::Plugged(1, keyboard)]);
+        assert!(matches!(happenings.try_iter().collect::<Vec<_>>()[..], [Happening::Plugged(..)]));
+        let a = || Report { keys: vec![(30, true)], ..Report::default() };
+        for _ in 0..100 {
+            stage.happened(vec![Happened::Report(1, a(), SystemTime::now())]);
+            assert!(stage.core.holds(1, 30));
+            stage.happened(vec![Happened::Dropped(1)]);
+            assert!(!stage.core.holds(1, 30));
+        }
+        assert!(happenings.try_iter().next().is_none());
     }
 }
