@@ -30,12 +30,16 @@ pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
 
 /// Listens at `path` for the guest of an external domain. The agent's lock is held, so a socket that is there is dead.
 pub(crate) fn listen(path: &Path, domain: &str) -> io::Result<UnixListener> {
+    listen_among(&Accounts::host(), path, domain)
+}
+
+fn listen_among(accounts: &Accounts, path: &Path, domain: &str) -> io::Result<UnixListener> {
     if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket()) {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    let group = Accounts::host().group(&external_group(domain)).ok().flatten();
+    let group = accounts.group(&external_group(domain)).ok().flatten();
     match group.map(Gid::from_raw) {
         Some(group) => {
             share(path, group, 0o660)?;
@@ -53,7 +57,10 @@ fn share(path: &Path, group: Gid, mode: u32) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use nix::sys::socket::{Backlog, bind, listen as begin};
+    use nix::unistd::{Uid, getgid};
 
     use super::*;
 
@@ -71,11 +78,23 @@ mod tests {
 
     #[test]
     fn the_sockets_of_one_external_domain_are_not_another_ones() {
-        assert_eq!(external_group("lab"), "bulkhead-vm-lab");
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("vdagent.sock");
-        let _listener = listen(&path, "lab").unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "nobody's but root's without the group");
+        // Root can give a socket to any group, anybody else to their own.
+        let groups = if Uid::effective().is_root() { [4001, 4002] } else { [getgid().as_raw(); 2] };
+        let text = format!("bulkhead-vm-lab:x:{}:\nbulkhead-vm-ward:x:{}:\n", groups[0], groups[1]);
+        fs::write(dir.path().join("group"), text).unwrap();
+        let accounts = Accounts::in_directory(dir.path());
+        let whose = |domain: &str| {
+            let path = dir.path().join(domain).join("vdagent.sock");
+            fs::create_dir(dir.path().join(domain)).unwrap();
+            let _listener = listen_among(&accounts, &path, domain).unwrap();
+            [&*path, path.parent().unwrap()].map(|path| {
+                let metadata = fs::metadata(path).unwrap();
+                (metadata.gid(), metadata.permissions().mode() & 0o777)
+            })
+        };
+        assert_eq!(whose("lab"), [(groups[0], 0o660), (groups[0], 0o750)]);
+        assert_eq!(whose("ward"), [(groups[1], 0o660), (groups[1], 0o750)]);
+        assert_eq!(whose("other")[0].1, 0o600, "nobody's but root's without the group");
     }
 }
