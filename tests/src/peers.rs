@@ -34,7 +34,8 @@ impl Vmm {
 
     /// The command line, with one vCPU and [`GUEST_MIB`] of RAM. The serial port's log and the probe's
     /// socket are in the folder `run`. With a `disk` there is also the probe's console port and the
-    /// entropy device; without one nothing but serial port and clock.
+    /// entropy device, and bulkhead-vmm keeps no serial log, as on a ward PC; without one nothing but
+    /// serial port and clock.
     pub fn command(
         self,
         [kernel, initrd, cmdline]: [&str; 3],
@@ -48,7 +49,8 @@ impl Vmm {
             Self::Bulkhead => {
                 add(&["/tmp/measured/bulkhead-vmm", "run", "--kernel", kernel, "--initrd", initrd]);
                 add(&["--cmdline", cmdline, "--memory", &memory, "--cpus", "1"]);
-                add(&["--serial", &format!("file={run}/serial.log")]);
+                let log = format!("file={run}/serial.log");
+                add(&["--serial", if disk.is_some() { "null" } else { &log }]);
                 if let Some(disk) = disk {
                     add(&["--disk", &format!("path={disk}")]);
                     add(&["--port", &format!("name=org.bulkhead.probe,socket={port}")]);
