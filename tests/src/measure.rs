@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tempfile::TempDir;
+
 use crate::peers::{GUEST_MIB, QEMU_ROOT, Vmm};
+use crate::wardpc::Hardware;
 use crate::{Failure, Outcome, WardPc, ensure};
 
 const TRACING: &str = "/sys/kernel/debug/tracing";
@@ -17,6 +20,23 @@ const BOOT_ONLY: &str = "console=ttyS0 quiet panic=-1 probe.boot-only";
 /// Exits by reason, as KVM's tracepoint names them; nested page faults that are accesses to devices
 /// apart from those that are of memory.
 pub type Exits = BTreeMap<String, u64>;
+
+/// A PC with one processor, on which time is what instructions make it: a count there does not hang on how busy this machine is.
+/// Such a PC hangs at its boot now and then; a second one does not.
+pub fn instruction_counted_pc() -> Outcome<(TempDir, WardPc)> {
+    let start = || -> Outcome<_> {
+        let dir = tempfile::tempdir()?;
+        let hardware =
+            Hardware { memory_mib: 6144, count_instructions: true, ..Hardware::default() };
+        let pc = WardPc::start(dir.path(), &hardware)?;
+        prepare(&pc)?;
+        Ok((dir, pc))
+    };
+    start().or_else(|Failure(error)| {
+        eprintln!("once more, as the PC did not come up: {error}");
+        start()
+    })
+}
 
 /// Puts what is started into the PC's memory, so that no measurement waits for its shared folder.
 pub fn prepare(pc: &WardPc) -> Outcome {

@@ -9,13 +9,13 @@ use tests::{Guest, Outcome, ensure};
 use tests::ward::Ward;
 
 #[ward_test(shows = ["C-13"])]
-fn a_boot_takes_no_more_exits_than_budgeted(ward: &Ward) -> Outcome {
+fn a_boot_takes_no_more_exits_than_budgeted(_: &Ward) -> Outcome {
     let most = Budgets::load()?.count("boot", "exits_until_init")?;
-    measure::prepare(&ward.pc)?;
+    let (_dir, pc) = measure::instruction_counted_pc()?;
     for kernel in [BZIMAGE, ELF] {
-        let exits = measure::exits_until_init(&ward.pc, Vmm::Bulkhead, kernel)?;
+        let exits = measure::exits_until_init(&pc, Vmm::Bulkhead, kernel)?;
         let total: u64 = exits.values().sum();
-        ward.pc.progress(&format!("{kernel}: {total} exits until init: {exits:?}"));
+        pc.progress(&format!("{kernel}: {total} exits until init: {exits:?}"));
         ensure!(total <= most, "{kernel}: {total} exits until init, {most} budgeted: {exits:?}");
     }
     Ok(())
