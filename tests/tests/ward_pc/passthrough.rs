@@ -70,7 +70,11 @@ fn a_passed_through_card_is_given_back_when_the_host_asks_and_its_guest_goes_on(
         ensure!(guest.probe.interface()?["driver"] == "e1000e", "no card to begin with");
         // Returns when the card is given back, and not before.
         ward.pc.sh(&format!("echo {CLINICAL_NIC} > /sys/bus/pci/drivers/vfio-pci/unbind"))?;
-        ensure!(logged(ward, &guest, "has it, reset")?, "{}", guest.logs());
+        ensure!(
+            logged(ward, &guest, "wants a passed-through function back and has it")?,
+            "{}",
+            guest.logs()
+        );
         let links = format!("ls -l /proc/{}/fd | grep -c vfio-device; true", guest.pid);
         let open = ward.pc.sh(&links)?;
         ensure!(open.trim() == "0", "the VMM has {open} passed-through devices open");

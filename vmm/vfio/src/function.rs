@@ -175,13 +175,28 @@ impl VfioFunction {
 
     /// To be called when [`Notices::release`] is signalled: resets the function and closes it, which is
     /// what the host waits for. The guest sees a card that was pulled out.
+    ///
+    /// A kernel that unbinds a driver keeps the function's lock until it is closed, and refuses a reset
+    /// with `EAGAIN` meanwhile (`pci_try_reset_function`). It is then given back cut off from interrupts
+    /// and memory, and is reset when a VMM opens it next.
     pub fn release(&mut self) {
         if self.holder == Holder::Host {
             return;
         }
         let result = self.take_back();
-        self.unreset = result.is_err();
+        let locked = matches!(&result, Err(ResetError::Failed { source, .. }) if source.kind() == io::ErrorKind::WouldBlock);
+        self.unreset = result.is_err() && !locked;
         match result {
+            Err(_) if locked => {
+                // What we passed on goes too; a card that does not take it is no worse than it was.
+                if let Some((at, _)) = self.config.read_request() {
+                    let _ = self.set_read_request(at, self.initial_read_request);
+                }
+                tracing::warn!(
+                    address = %self.address,
+                    "the host wants a passed-through function back and has it, cut off from interrupts and memory; the host's own lock kept it from being reset, so it is reset when a guest gets it next; this guest goes on without"
+                );
+            }
             Ok(()) => tracing::warn!(
                 address = %self.address,
                 "the host wants a passed-through function back and has it, reset; the guest goes on without: start the VMM again to pass it through again"

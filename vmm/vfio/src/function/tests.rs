@@ -386,6 +386,19 @@ fn a_card_the_host_wants_back_is_reset_and_closed_and_never_touched_again() {
 }
 
 #[test]
+fn a_card_whose_lock_the_host_keeps_is_given_back_cut_off() {
+    let nic = FakeNic::new();
+    let (mut function, recorder) = running(&nic);
+    enable_msix(&mut function, true);
+    unmask(&mut function, 0);
+    nic.with(|state| state.reset_errors = vec![libc::EAGAIN; 100]);
+    function.release();
+    assert!(!nic.is_open(), "what has it open keeps it from the host");
+    assert_absent(&nic, &mut function, &recorder);
+    assert!(!function.unreset(), "nothing is wrong with the card");
+}
+
+#[test]
 fn a_card_that_does_not_reset_when_it_is_given_back_is_known_to_the_end() {
     let nic = FakeNic::new();
     let (mut function, _) = running(&nic);
