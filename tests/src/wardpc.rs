@@ -111,11 +111,10 @@ impl WardPc {
             ])
             .args(["-kernel", &text(&share.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
-            // A busy machine gives the emulated timer too few ticks for the kernel's own check of it. QEMU's firmware does not hand PCI
-            // Express's errors over to the system; that of a PC does.
+            // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
             .args([
                 "-append",
-                "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt pcie_ports=native",
+                "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt",
             ])
             .args(["-device", "qemu-xhci,id=xhci"])
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])

@@ -35,6 +35,10 @@ fn a_link_error_of_a_passed_through_card_is_reported_and_the_guest_loses_the_car
         wait_until("no card in the slot", || {
             Ok(ward.pc.sh(&format!("[ -e /sys/bus/pci/devices/{SLOT_NIC}/iommu_group ]")).is_ok())
         })?;
+        // QEMU's cards send no error message without SERR#, which the PC's firmware leaves off here (command register, bit 8).
+        ward.pc.sh(&format!(
+            "printf '\\001' | dd of=/sys/bus/pci/devices/{SLOT_NIC}/config bs=1 seek=5 conv=notrunc 2>/dev/null"
+        ))?;
         ward.pc.bind_vfio(SLOT_NIC)?;
         let guest = Guest::start(&ward.pc, "aer", &["--vfio", SLOT_NIC])?;
         let interface = guest.probe.interface()?;

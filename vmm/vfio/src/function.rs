@@ -10,7 +10,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::address::Address;
 use crate::bars::Bars;
-use crate::config::spec::{COMMAND_IO, express::READ_REQUEST};
+use crate::config::spec::{
+    COMMAND_IO,
+    express::{READ_REQUEST, REPORT_ERRORS},
+};
 use crate::config::{ConfigError, VirtualConfig};
 use crate::hardware::{Closed, Hardware, Irq};
 use crate::interrupts::Interrupts;
@@ -135,6 +138,7 @@ impl VfioFunction {
             hardware,
         };
         this.set_bus_master(false).map_err(broken)?;
+        this.report_errors().map_err(broken)?;
         Ok(this)
     }
 
@@ -226,6 +230,17 @@ impl VfioFunction {
         Ok(())
     }
 
+    /// Has the function send error messages, without which the PC hears of none of its errors (PCIe 6.0
+    /// section 7.5.3.4). Older kernels leave that to the driver, and vfio-pci does not.
+    fn report_errors(&self) -> io::Result<()> {
+        let Some((at, _)) = self.config.read_request() else { return Ok(()) };
+        let control = word(&*self.hardware, at)?;
+        if control & REPORT_ERRORS == REPORT_ERRORS {
+            return Ok(());
+        }
+        self.hardware.config_write(at, &(control | REPORT_ERRORS).to_le_bytes())
+    }
+
     fn set_read_request(&mut self, at: u16, wanted: u16) -> io::Result<()> {
         let control = word(&*self.hardware, at)? & !READ_REQUEST | wanted;
         self.hardware.config_write(at, &control.to_le_bytes())?;
@@ -266,6 +281,7 @@ impl VfioFunction {
         {
             self.set_read_request(at, self.initial_read_request).map_err(failed)?;
         }
+        self.report_errors().map_err(failed)?;
         self.used = false;
         Ok(())
     }

@@ -72,6 +72,8 @@ pub(crate) mod express {
     pub(crate) const DEVICE_CONTROL_2_SHOWN: u16 = 0x1f;
     /// Device control: largest read request, 128 bytes << value; 6 and 7 are reserved.
     pub(crate) const READ_REQUEST: u16 = 0b111 << 12;
+    /// Device control: non-fatal and fatal errors are reported.
+    pub(crate) const REPORT_ERRORS: u16 = 0x0006;
     pub(crate) const READ_REQUEST_MAX: u16 = 5 << 12;
 }
 

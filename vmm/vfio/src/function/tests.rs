@@ -68,8 +68,22 @@ fn opening_resets_the_card_first_and_leaves_bus_mastering_off() {
     let (function, _) = open(&nic);
     let events = nic.events();
     assert_eq!(events.first(), Some(&Event::FunctionReset));
-    assert_eq!(events.last(), Some(&Event::ConfigWrite(4, QUIET.to_vec())));
+    let reports = Event::ConfigWrite(EXPRESS + 8, 0x2816u16.to_le_bytes().to_vec());
+    assert!(events.ends_with(&[Event::ConfigWrite(4, QUIET.to_vec()), reports]), "{events:?}");
     assert!(function.usable());
+}
+
+#[test]
+fn a_card_reports_its_errors_also_after_a_reset_whatever_its_guest_writes() {
+    let nic = FakeNic::new();
+    let (mut function, _) = running(&nic);
+    let reports = |nic: &FakeNic| nic.with(|state| state.config[usize::from(EXPRESS) + 8]) & 6;
+    assert_eq!(reports(&nic), 6);
+    write(&mut function, EXPRESS + 8, &0u16.to_le_bytes());
+    assert_eq!(reports(&nic), 6);
+    nic.with(|state| state.config[usize::from(EXPRESS) + 8] = 0x10);
+    function.reset();
+    assert_eq!(reports(&nic), 6);
 }
 
 #[test]
@@ -257,10 +271,10 @@ fn the_read_request_size_is_passed_on_and_put_back_on_reset() {
     let (mut function, _) = running(&nic);
     write(&mut function, EXPRESS + 8, &0x5fffu16.to_le_bytes());
     let at = EXPRESS + 8;
-    assert_eq!(nic.events(), [Event::ConfigWrite(at, 0x5810u16.to_le_bytes().to_vec())]);
+    assert_eq!(nic.events(), [Event::ConfigWrite(at, 0x5816u16.to_le_bytes().to_vec())]);
     function.reset();
     let last = nic.events().pop();
-    assert_eq!(last, Some(Event::ConfigWrite(at, 0x2810u16.to_le_bytes().to_vec())));
+    assert_eq!(last, Some(Event::ConfigWrite(at, 0x2816u16.to_le_bytes().to_vec())));
     assert_eq!(read(&mut function, at), 0x2810);
 }
 
@@ -457,7 +471,7 @@ fn allowed(offset: u16, data: &[u8]) -> bool {
     let Ok(word) = data.try_into().map(u16::from_le_bytes) else { return false };
     match offset {
         4 => word & !0x0004 == 0x0502,
-        at if at == EXPRESS + 8 => word & 0x8fff == 0x0810 && word >> 12 <= 5,
+        at if at == EXPRESS + 8 => word & 0x8fff == 0x0816 && word >> 12 <= 5,
         _ => false,
     }
 }
