@@ -33,7 +33,7 @@ fn others(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     let (clinical, internet) = (agent.probe("clinical"), agent.probe("internet"));
     ward.pc.progress("a stick nobody knows is blocked and invisible");
     fs::write(ports.medium("unknown"), vec![7; MIB])?;
-    ports.plug("unknown", "FOUND-IN-THE-CAR-PARK")?;
+    ports.plug("unknown", "FOUND-IN-A-CAR-PARK")?;
     let blocked = wait_for(agent, "blocked stick", |device| {
         device["state"] == "blocked"
             && device["device"].as_str().is_some_and(|d| d.contains("CAR-PARK"))
