@@ -48,17 +48,14 @@ fn a_link_error_of_a_passed_through_card_is_reported_and_the_guest_loses_the_car
         ensure!(!logged(ward, &guest, "(AER)")?, "an error before there was one");
 
         qmp.monitor("pcie_aer_inject_error card COMP_TIME")?;
-        let dump = |_| {
-            tests::Failure(ward.pc.sh("dmesg | grep -E 'AER|pcieport|vfio'; for d in 0000:00:1c.0 0000:01:00.0; do od -Ax -tx4 /sys/bus/pci/devices/$d/config | head -30; done").unwrap_or_default())
-        };
-        wait_until("nothing is said of the error", || logged(ward, &guest, "(AER)"))
-            .map_err(dump)?;
+        wait_until("nothing is said of the error", || logged(ward, &guest, "(AER)"))?;
         // The guest goes on, without the card.
         guest.probe.ask(json!({"op": "timing"}))?;
         let status = guest.api("status")?;
         ensure!(status["state"] == "running", "{status}");
 
-        guest.probe.ask(json!({"op": "reboot"}))?;
+        // From outside: virtio's driver waits for ever for a card that is not there to be reset.
+        guest.api("reset")?;
         wait_until("no reset", || Ok(guest.api("status")?["resets"] == 1))?;
         guest.probe.wait_ready()?;
         let interface = guest.probe.interface()?;
