@@ -38,7 +38,11 @@ fn check_lists_errors_and_warnings_with_line_column_message_and_help() {
     let report = serde_json::to_value(check("policy.toml", DESIGN)).unwrap();
     assert_eq!(report["ok"], json!(true));
     assert_eq!(report["errors"], json!([]));
-    assert_eq!(report["warnings"][0]["line"], json!(64));
+    assert_eq!(
+        (&report["warnings"][0]["line"], &report["warnings"][0]["column"]),
+        (&json!(20), &json!(10))
+    );
+    assert_eq!(report["warnings"][1]["line"], json!(64));
 }
 
 #[test]
