@@ -39,7 +39,7 @@ fn text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_d
 ) -> Outcome {
     // A disk of its own for the audit log, so that it can be full while everything else is well.
     ward.pc.sh(
-        "rm -rf /tmp/state; mkdir -p /tmp/state/audit; mount -t tmpfs -o size=1m,mode=700 audit /tmp/state/audit",
+        "rm -rf /tmp/state /tmp/etc/audit.head /run/bulkhead/audit.head; mkdir -p /tmp/state/audit; mount -t tmpfs -o size=1m,mode=700 audit /tmp/state/audit",
     )?;
     let result = with_own_disk(ward);
     ward.pc.sh("umount -l /tmp/state/audit; rm -rf /tmp/state")?;
