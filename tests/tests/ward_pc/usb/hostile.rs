@@ -92,17 +92,21 @@ fn silent(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
                 "it is still written"
             );
         }
-        let all = devices(agent)?;
-        let in_the_way = all.iter().any(|device| device["state"] == "reading");
-        ensure!(in_the_way || attempt < 3, "it was not in the way: {all:?}");
         wait_for(agent, "device that said nothing", |device| {
             device["state"] == "blocked"
                 && device["why"].as_str().is_some_and(|why| why.contains("does not answer"))
         })?;
         plugged.pull(&mut ports.qmp)?;
-        if in_the_way {
+        // A look at the list takes longer than the device is asked; the agent's log has the order.
+        let log = ward.pc.sh("tail -n 60 /tmp/agent.log")?;
+        let closed = log.rfind("break-glass is closed").unwrap_or(usize::MAX);
+        let gone = log.rfind("disconnected from").unwrap_or(0);
+        let gave_up = log.rfind("it does not answer").unwrap_or(0);
+        ensure!(closed < gone, "nothing was taken away when break-glass was closed:\n{log}");
+        if gone < gave_up {
             break;
         }
+        ensure!(attempt < 3, "the device was not in the way:\n{log}");
     }
     wait_for(agent, "stick to be read again", is_attached("read-only"))?;
     ports.pull("patient")
