@@ -17,6 +17,8 @@ const WEIGHT_NORMAL: u32 = 100;
 const PIDS_MAX: u32 = 256;
 /// Memory of a VMM beyond its guest's: its own, its disks' page cache, the kernel's on its behalf.
 const OVERHEAD_MAX: u64 = 256 << 20;
+/// Its frame memory: that of the screen it had and that of the one it is given.
+const FRAMES_MAX: u64 = 2 * link::Size::FRAME_BYTES_MAX;
 /// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
 const OVERHEAD_SHARE: u64 = 64;
 /// The agent's own group in its service's; no domain can have such a name.
@@ -147,7 +149,7 @@ impl DomainGroup {
 
 fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     let weight = if limits.high_priority { WEIGHT_HIGH } else { WEIGHT_NORMAL };
-    let ceiling = limits.memory + limits.memory / OVERHEAD_SHARE + OVERHEAD_MAX;
+    let ceiling = limits.memory + limits.memory / OVERHEAD_SHARE + OVERHEAD_MAX + FRAMES_MAX;
     vec![
         ("cpu.weight", weight.to_string()),
         ("io.weight", format!("default {weight}")),
@@ -244,6 +246,6 @@ mod tests {
             (memory.to_string(), "0".into())
         );
         let ceiling: u64 = find(false, "memory.max").parse().unwrap();
-        assert!(ceiling > memory && ceiling < memory + memory / 8);
+        assert!(ceiling > memory && ceiling < memory + memory / 4);
     }
 }

@@ -60,7 +60,7 @@ fn flood(channel: &Channel) {
 
 /// Well-formed updates with numbers that cannot be, and a cursor that covers everything; in turn, for ever.
 fn numbers(channel: &Channel) {
-    let sizes = [(u32::MAX, u32::MAX), (1, u32::MAX), (4095, 4095), (1280, 776), (1, 1)];
+    let sizes = [(u32::MAX, u32::MAX), (1, u32::MAX), (8192, 4320), (1280, 776), (1, 1)];
     let mut buffer = [0; PACKET_MAX];
     for round in 0usize.. {
         let (width, height) = sizes.get(round % sizes.len()).copied().unwrap_or_default();

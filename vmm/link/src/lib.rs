@@ -52,14 +52,21 @@ pub struct Size {
 }
 
 impl Size {
-    /// The widest and highest screen: what a detailed timing of an EDID can say (VESA E-EDID A.2, 3.10.2).
-    pub const MAX: u32 = 4095;
+    /// The widest and highest screen: what Linux's driver of a virtio GPU takes (`XRES_MAX` and `YRES_MAX`).
+    pub const MAX: u32 = 8192;
+    /// The most pixels of a screen: 8K, the largest monitors there are.
+    pub const PIXELS_MAX: u32 = 8192 * 4320;
+    /// The most bytes of frame memory of one screen.
+    pub const FRAME_BYTES_MAX: u64 = Self::PIXELS_MAX as u64 * PIXEL_BYTES as u64;
 
-    /// Whether it is the size of a screen: neither side is zero, neither beyond [`Size::MAX`].
+    /// Whether it is the size of a screen: neither side is zero, neither beyond [`Size::MAX`], and there are at
+    /// most [`Size::PIXELS_MAX`] pixels.
     #[must_use]
     pub fn is_screen(self) -> bool {
         let side = 1..=Self::MAX;
-        side.contains(&self.width) && side.contains(&self.height)
+        side.contains(&self.width)
+            && side.contains(&self.height)
+            && self.width * self.height <= Self::PIXELS_MAX
     }
 
     /// Bytes of frame memory for a screen of this size: rows without gaps. Zero if it is no screen's.

@@ -109,13 +109,13 @@ fn ink_is_readable_on_any_ground() {
 #[test]
 fn cards_and_overlays_fit_whatever_screen_there_is() {
     let face = Face::Dots;
-    for (width, height) in [(1, 1), (320, 200), (4095, 10)] {
+    for (width, height) in [(1, 1), (320, 200), (8192, 10)] {
         let size = Size { width, height };
         assert_eq!(lock_screen(&face, size, &["LOCKED".to_owned()]).size(), size);
         assert_eq!(card(&face, size, &["x".to_owned()]).size(), size);
         let _ = overlay(&face, width, &"word ".repeat(400), true);
     }
-    for height in [1, 480, 800, 1080, 2160, 4095] {
+    for height in [1, 480, 800, 1080, 2160, 4320, 8192] {
         assert!(banner_rows(height) >= 24);
     }
 }

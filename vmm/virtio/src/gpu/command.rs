@@ -5,8 +5,10 @@ use link::Rect;
 use super::spec::{FLAG_FENCE, HEADER_BYTES, command};
 use crate::chain::{Exhausted, Reader};
 
-/// The most runs of guest memory behind one resource: 64 MiB page by page.
-pub(super) const ENTRIES_MAX: u32 = 16 << 10;
+/// The most runs of guest memory behind one resource: 144 MiB page by page, a picture of the largest screen
+/// ([`link::Size::PIXELS_MAX`]) and of the banner's rows.
+pub(super) const ENTRIES_MAX: u32 = 36 << 10;
+const _: () = assert!(ENTRIES_MAX as u64 * 4096 >= link::Size::FRAME_BYTES_MAX);
 
 /// `struct virtio_gpu_ctrl_hdr`, as far as it matters.
 #[derive(Clone, Copy, Debug)]

@@ -377,8 +377,9 @@ fn display_info(frame: Option<&Frame>) -> Vec<u8> {
 /// The body of `VIRTIO_GPU_RESP_OK_EDID`.
 fn edid_info(size: Size) -> Vec<u8> {
     let mut body = Vec::with_capacity(8 + spec::EDID_BYTES);
-    body.extend_from_slice(&(edid::BYTES as u64).to_le_bytes()); // size and padding
-    body.extend_from_slice(&edid::of(size));
+    let edid = edid::of(size);
+    body.extend_from_slice(&(edid.len() as u64).to_le_bytes()); // size and padding
+    body.extend_from_slice(&edid);
     body.resize(8 + spec::EDID_BYTES, 0);
     body
 }

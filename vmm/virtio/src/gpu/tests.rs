@@ -148,16 +148,44 @@ fn the_driver_learns_the_screens_size_and_its_edid() {
     assert_eq!(bench.kind(spec::command::GET_EDID, &[1, 0]), response::ERR_INVALID_SCANOUT_ID);
 }
 
+/// The size an EDID's one preferred timing says, as Linux's `drm_edid` reads it.
+fn preferred(edid: &[u8]) -> (u32, u32) {
+    let zero_sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0;
+    assert!(edid.chunks(128).all(zero_sum), "a block's checksum");
+    assert_eq!(edid.len(), 128 * (1 + usize::from(edid[126])));
+    let timings = edid[54..126].chunks(18).filter(|timing| (timing[0], timing[1]) != (0, 0));
+    let timings: Vec<&[u8]> = timings.collect();
+    let Some(section) = edid.chunks(128).nth(1) else {
+        let [timing] = timings[..] else { panic!("{timings:?}") };
+        let wide = u32::from(timing[2]) | u32::from(timing[4] >> 4) << 8;
+        return (wide, u32::from(timing[5]) | u32::from(timing[7] >> 4) << 8);
+    };
+    assert!(timings.is_empty(), "the first timing of the base block would be preferred too");
+    let section_bytes = usize::from(section[2]) + 5;
+    assert_eq!(section[0], 0x70);
+    assert!(section_bytes <= 126 && zero_sum(&section[1..1 + section_bytes]), "DisplayID's sum");
+    assert_eq!(section[5..8], [3, 0, 20], "one timing of type I");
+    assert_ne!(section[11] & 0x80, 0, "preferred");
+    let field = |at: usize| u32::from(u16::from_le_bytes([section[at], section[at + 1]])) + 1;
+    let clock = u32::from_le_bytes([section[8], section[9], section[10], 0]) + 1;
+    let pixels = f64::from((field(12) + field(14)) * (field(20) + field(22)));
+    let refresh = f64::from(clock) * 10_000.0 / pixels;
+    assert!((refresh - 60.0).abs() < 0.1, "{refresh} pictures a second");
+    (field(12), field(20))
+}
+
 #[test]
 fn an_edid_says_the_size_it_was_made_for() {
-    for (width, height) in [(640, 480), (1920, 1052), (3840, 2132), (4095, 4095)] {
+    let large =
+        [(4096, 2160), (4095, 4095), (5120, 1412), (7680, 4256), (4320, 8128), (8192, 4320)];
+    for (width, height) in [(1, 1), (640, 480), (1920, 1052), (3840, 2132), (4095, 2160)] {
         let edid = edid::of(Size { width, height });
-        let timing = &edid[54..72];
-        let wide = u32::from(timing[2]) | u32::from(timing[4] >> 4) << 8;
-        let high = u32::from(timing[5]) | u32::from(timing[7] >> 4) << 8;
-        assert_eq!((wide, high), (width, height));
-        assert_ne!((timing[0], timing[1]), (0, 0), "a descriptor without a clock is no timing");
-        assert_eq!(edid.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)), 0);
+        assert_eq!((preferred(&edid), edid.len()), ((width, height), 128));
+    }
+    for (width, height) in large {
+        assert!(Size { width, height }.is_screen());
+        let edid = edid::of(Size { width, height });
+        assert_eq!((preferred(&edid), edid.len()), ((width, height), 256));
     }
 }
 
