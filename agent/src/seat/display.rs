@@ -64,33 +64,29 @@ pub struct Display {
 }
 
 impl Display {
-    /// Takes a screen and shows `first` of `scenes` on it, black until painted.
+    /// Takes a screen and shows the first of `scenes` on it, black until painted.
     ///
     /// # Errors
     /// What is missing, and what to do.
     pub fn open(card: Option<&Path>, scenes: usize) -> Result<Self, ScreenError> {
-        let screen = Screen::open(card)?;
+        let mut screen = Screen::open(card)?;
         let path = card.unwrap_or(Path::new("/dev/dri")).to_owned();
-        let drive = |source| ScreenError::Drive { path: path.clone(), source };
-        let whole = Rect::all(screen.monitor().size);
-        let page = || -> io::Result<Page> {
-            Ok(Page { buffer: screen.buffer()?, stale: vec![whole], cursor: None })
-        };
-        let pages: Result<Vec<[Page; 2]>, io::Error> =
-            (0..scenes).map(|_| Ok([page()?, page()?])).collect();
-        let scenes = pages.map_err(drive)?;
-        if let Some([first, _]) = scenes.first() {
-            screen.set_mode(&first.buffer).map_err(|e| match e.raw_os_error() {
-                Some(nix::libc::EACCES | nix::libc::EBUSY) => {
-                    ScreenError::OtherMaster(path.clone())
+        let scenes = loop {
+            match show(&screen, scenes) {
+                Ok(scenes) => break scenes,
+                Err(e) if is_anothers(&e) => return Err(ScreenError::OtherMaster(path)),
+                Err(source) => {
+                    let Size { width, height } = screen.monitor().size;
+                    // A card that finishes no frame is not asked sixteen times: keys wait meanwhile.
+                    if source.kind() == io::ErrorKind::TimedOut || !screen.take_next_mode() {
+                        return Err(ScreenError::Drive { path, source });
+                    }
+                    tracing::warn!(
+                        "the card does not show {width}x{height} ({source}); the next mode is tried"
+                    );
                 }
-                _ => drive(e),
-            })?;
-        }
-        // The first time a buffer is shown, some drivers move it: not at the first switch.
-        for page in scenes.iter().flatten().chain(scenes.iter().flatten().take(1)) {
-            screen.flip(&page.buffer).and_then(|()| screen.wait_for_flip()).map_err(drive)?;
-        }
+            }
+        };
         Ok(Self {
             screen,
             scenes,
@@ -283,6 +279,38 @@ impl Display {
             .filter(|_| on_plane.is_none())
             .map(|pointer| Painted { at: pointer.at, shape: pointer.shape })
     }
+}
+
+/// Whether a card refuses because somebody else is its master.
+fn is_anothers(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::EBUSY))
+}
+
+/// Makes the buffers of `count` scenes in the screen's mode, sets it, and shows each buffer once.
+fn show(screen: &Screen, count: usize) -> io::Result<Vec<[Page; 2]>> {
+    let whole = Rect::all(screen.monitor().size);
+    let mut buffers = Vec::new();
+    let shown = (|| {
+        for _ in 0..2 * count {
+            buffers.push(screen.buffer()?);
+        }
+        if let Some(first) = buffers.first() {
+            screen.set_mode(first)?;
+        }
+        // The first time a buffer is shown, some drivers move it: not at the first switch.
+        for buffer in buffers.iter().chain(buffers.first()) {
+            screen.flip(buffer).and_then(|()| screen.wait_for_flip())?;
+        }
+        Ok(())
+    })();
+    if let Err(error) = shown {
+        buffers.into_iter().for_each(|buffer| screen.free(buffer));
+        return Err(error);
+    }
+    let mut pages =
+        buffers.into_iter().map(|buffer| Page { buffer, stale: vec![whole], cursor: None });
+    let pairs = std::iter::from_fn(|| Some([pages.next()?, pages.next()?]));
+    Ok(pairs.collect())
 }
 
 impl Page {

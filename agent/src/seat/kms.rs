@@ -1,4 +1,5 @@
-//! The screen by kernel mode setting: one card, one monitor, its best mode; dumb buffers and page flips.
+//! The screen by kernel mode setting: one card, one monitor, its best mode; dumb buffers and page flips. Further
+//! monitors on the card are switched off.
 //!
 //! While the agent is the card's master no console can be drawn there. When the agent ends, however that
 //! happens, the kernel closes the card and puts its console back by itself (`docs/decisions/0004-console.md`).
@@ -12,12 +13,13 @@ use std::path::{Path, PathBuf};
 use drm::Device as _;
 use drm::buffer::{Buffer as _, DrmFourcc};
 use drm::control::dumbbuffer::{DumbBuffer, DumbMapping};
-use drm::control::{
-    Device as _, Event, Mode, ModeTypeFlags, PageFlipFlags, connector, crtc, framebuffer,
-};
+use drm::control::{Device as _, Event, Mode, PageFlipFlags, connector, crtc, framebuffer};
 use link::{CURSOR_SIDE, Cursor, Size};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::modes::{Limits, Traits, ranked};
+use super::outputs::{Crtcs, switch_off_others};
 
 /// Where cards are.
 const CARDS: &str = "/dev/dri";
@@ -69,16 +71,41 @@ impl AsFd for Card {
 impl drm::Device for Card {}
 impl drm::control::Device for Card {}
 
+impl Crtcs for Card {
+    fn all(&self) -> io::Result<Vec<crtc::Handle>> {
+        Ok(self.resource_handles()?.crtcs().to_vec())
+    }
+
+    fn is_lit(&self, crtc: crtc::Handle) -> io::Result<bool> {
+        let found = self.get_crtc(crtc)?;
+        Ok(found.mode().is_some() || found.framebuffer().is_some())
+    }
+
+    fn switch_off(&self, crtc: crtc::Handle) -> io::Result<()> {
+        self.set_crtc(crtc, None, (0, 0), &[], None)
+    }
+}
+
 /// A monitor, and what it will show.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Monitor {
     connector: connector::Handle,
     crtc: crtc::Handle,
     mode: Mode,
+    /// Modes to try should the card refuse that one, the best first.
+    others: Vec<Mode>,
+    /// All that were found, to know the monitor again.
+    found: Vec<Mode>,
     /// What people call the plug, as `HDMI-A-1`.
     pub name: String,
     /// Pixels across and down.
     pub size: Size,
+}
+
+impl Monitor {
+    fn is_same(&self, other: &Self) -> bool {
+        (self.connector, self.crtc, &self.found) == (other.connector, other.crtc, &other.found)
+    }
 }
 
 /// A screen that shows what it is given.
@@ -162,12 +189,14 @@ fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
     let failed = |source| ScreenError::Drive { path: path.to_owned(), source };
     // A card without outputs says so here.
     let resources = card.resource_handles().map_err(|_| ScreenError::NoCard(path.to_owned()))?;
+    let limits = Limits::new(resources.supported_fb_width(), resources.supported_fb_height());
     for handle in resources.connectors() {
         let Ok(connector) = card.get_connector(*handle, true) else { continue };
         if connector.state() != connector::State::Connected {
             continue;
         }
-        let Some((mode, size)) = best_mode(connector.modes()) else { continue };
+        let mut modes = ranked(connector.modes(), Traits::of, &limits).into_iter();
+        let Some(mode) = modes.next() else { continue };
         for encoder in connector.encoders() {
             let encoder = card.get_encoder(*encoder).map_err(failed)?;
             let crtcs = resources.filter_crtcs(encoder.possible_crtcs());
@@ -176,27 +205,15 @@ fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
                     connector: *handle,
                     crtc: *crtc,
                     mode,
+                    others: modes.collect(),
+                    found: connector.modes().to_vec(),
                     name: connector.to_string(),
-                    size,
+                    size: Traits::of(&mode).size,
                 });
             }
         }
     }
     Err(ScreenError::NoMonitor(path.to_owned()))
-}
-
-/// The mode the monitor prefers; otherwise the largest, and of those the fastest.
-fn best_mode(modes: &[Mode]) -> Option<(Mode, Size)> {
-    let size = |mode: &Mode| {
-        let (width, height) = mode.size();
-        Size { width: width.into(), height: height.into() }
-    };
-    let usable = modes.iter().filter(|mode| size(mode).is_screen());
-    let best = usable.max_by_key(|mode| {
-        let preferred = mode.mode_type().contains(ModeTypeFlags::PREFERRED);
-        (preferred, size(mode).frame_bytes(), mode.vrefresh())
-    })?;
-    Some((*best, size(best)))
 }
 
 impl Screen {
@@ -210,6 +227,12 @@ impl Screen {
             // The first to open a card is its master; this asks for what was not given.
             if card.acquire_master_lock().is_err() {
                 return Err(ScreenError::OtherMaster(path.to_owned()));
+            }
+            if let Some((count, error)) = switch_off_others(&card, monitor.crtc) {
+                tracing::warn!(
+                    "{}: {count} outputs that are not used cannot be switched off ({error}); unplug the monitors that show anything else than Bulkhead's strip at the top",
+                    path.display()
+                );
             }
             let mut this = Self { card, monitor, cursor: None };
             this.cursor = this.hardware_cursor();
@@ -226,7 +249,17 @@ impl Screen {
     /// Whether what is plugged in is still this monitor in this mode.
     #[must_use]
     pub fn is_current(&self) -> bool {
-        find_monitor(Path::new(""), &self.card).is_ok_and(|found| found == self.monitor)
+        find_monitor(Path::new(""), &self.card).is_ok_and(|found| found.is_same(&self.monitor))
+    }
+
+    /// Takes the monitor's next mode, for a card that refuses this one; false when there is none.
+    pub fn take_next_mode(&mut self) -> bool {
+        if self.monitor.others.is_empty() {
+            return false;
+        }
+        self.monitor.mode = self.monitor.others.remove(0);
+        self.monitor.size = Traits::of(&self.monitor.mode).size;
+        true
     }
 
     /// Becomes readable when a flip is done.
@@ -242,8 +275,16 @@ impl Screen {
     pub fn buffer(&self) -> io::Result<Buffer> {
         let Size { width, height } = self.monitor.size;
         let mut buffer = self.memory((width, height), DrmFourcc::Xrgb8888)?;
-        buffer.shown_as = Some(self.card.add_framebuffer(&buffer.dumb, 24, 32)?);
-        Ok(buffer)
+        match self.card.add_framebuffer(&buffer.dumb, 24, 32) {
+            Ok(handle) => {
+                buffer.shown_as = Some(handle);
+                Ok(buffer)
+            }
+            Err(error) => {
+                self.free(buffer);
+                Err(error)
+            }
+        }
     }
 
     fn memory(&self, size: (u32, u32), format: DrmFourcc) -> io::Result<Buffer> {
