@@ -76,12 +76,12 @@ pub struct UsbFunction {
 /// to declare themselves there (HID 1.11, section 4.2), and a hostile keyboard will not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum HidUse {
-    /// Nobody has looked.
+    /// Nobody has looked, or what was found makes no sense.
     #[default]
     Unknown,
-    /// It has a keyboard, keypad, mouse or pointer collection (HID Usage Tables, page 1, usages 1, 2, 6 and 7).
+    /// It types or points: a keyboard, a mouse, a touch screen, a touchpad, a pen, whatever it calls itself.
     KeyboardOrMouse,
-    /// It has none of them.
+    /// It does neither.
     Other,
 }
 

@@ -306,7 +306,7 @@ impl fmt::Display for Reason<'_> {
             Self::NoFunction => f.write_str("the device does not say what it is"),
             Self::Hub => f.write_str("hubs never enter a domain: plug the device in directly"),
             Self::KeyboardOrMouse => f.write_str(
-                "keyboards and mice never enter a domain: the PC itself listens to them",
+                "keyboards and mice never enter a domain, nor do touch screens and pens: the PC itself listens to them",
             ),
             Self::PerhapsKeyboard => f.write_str("it does not say whether it is a keyboard"),
             Self::NotText => f.write_str("it is not readable text"),

@@ -15,7 +15,7 @@ use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
 
 /// Why the host has a device.
-const SEATS: &str = "the seat's own: a keyboard, a mouse or a hub";
+const SEATS: &str = "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";
 const HOSTS: &str = "the host itself runs from it";
 /// Why a device does not reach its domain.
 const UNRECORDED: &str = "the audit log cannot be written";
