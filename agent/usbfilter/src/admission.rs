@@ -35,9 +35,10 @@ pub enum Unsupported {
         "this storage speaks only USB Attached SCSI, which is not offered; use another adapter"
     )]
     UasOnly,
-    /// A Bulk-Only interface without its two bulk endpoints, or one that shares them.
+    /// A Bulk-Only interface without a bulk endpoint each way, or one that shares them.
     #[error(
-        "the endpoints of this storage are not those of Bulk-Only Transport; it is faulty or hostile"
+        "this storage has no pair of bulk endpoints of its own: its descriptors are wrong, or it is hostile; \
+         an update of its firmware may help"
     )]
     Endpoints,
 }
@@ -105,18 +106,15 @@ pub(crate) fn bots(rules: Rules, device: &Device) -> Result<Vec<Bot>, Unsupporte
     Ok(bots)
 }
 
-/// The IN and OUT endpoint, and the latter's packet size.
+/// The IN and OUT endpoint, and the latter's packet size: the first of each, as Linux takes them. Some sticks have an interrupt endpoint
+/// besides, from the transport before this one; under read-only nothing passes there (`Admitted::has_endpoint_of`).
 fn endpoints(setting: &Setting) -> Option<(u8, u8, u16)> {
-    match setting.endpoints.as_slice() {
-        [a, b] if a.transfer == BULK && b.transfer == BULK => {
-            match (a.address & 0x80, b.address & 0x80) {
-                (0x80, 0) => Some((a.address, b.address, b.max_packet)),
-                (0, 0x80) => Some((b.address, a.address, a.max_packet)),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
+    let first = |direction: u8| {
+        let mut bulk = setting.endpoints.iter().filter(|one| one.transfer == BULK);
+        bulk.find(|one| one.address & 0x80 == direction)
+    };
+    let (input, output) = (first(0x80)?, first(0)?);
+    Some((input.address, output.address, output.max_packet))
 }
 
 /// The OUT endpoints on which an allowed device's commands are counted.

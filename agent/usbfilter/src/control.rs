@@ -91,7 +91,13 @@ impl Admitted<'_> {
         endpoint & 0x7f == 0 || self.owners(endpoint).next().is_some()
     }
 
+    /// Whether there is an endpoint of this type that the guest may use as it likes. Of read-only storage there is none: what its transport
+    /// uses is followed, and what it does not use might take anything.
     pub(crate) fn has_endpoint_of(&self, endpoint: u8, transfer: u8) -> bool {
+        let storages = |setting: &Setting| setting.class == MASS_STORAGE;
+        if self.read_only && self.owners(endpoint).any(storages) {
+            return false;
+        }
         self.device
             .settings()
             .flat_map(|setting| &setting.endpoints)

@@ -12,7 +12,7 @@ use usbredir::packet::{Interface, Interrupt, MAX_DATA};
 use usbredir::{Body, Packet, Status};
 
 use crate::descriptors::{Device, Pinned};
-use crate::stick::{INPUT, OUTPUT, Stick, pinned};
+use crate::stick::{INPUT, OUTPUT, Quirks, Stick, pinned};
 use crate::testing::{Bench, Data, bulk, cbw, control};
 use crate::{Filter, IN_FLIGHT_MAX, Out, Rules};
 
@@ -196,7 +196,7 @@ impl Stream<'_> {
 }
 
 /// What may reach a read-only device.
-fn harmless(packet: &Packet) {
+pub(crate) fn harmless(packet: &Packet) {
     match &packet.body {
         Body::Bulk(bulk) if bulk.endpoint == OUTPUT => {
             assert_eq!((bulk.data.len(), bulk.length), (31, 31));
@@ -225,8 +225,32 @@ fn harmless(packet: &Packet) {
 
 /// A guest of arbitrary packets at a read-only stick that behaves. Afterwards it recovers and reads.
 pub fn fuzz_guest(data: &[u8]) {
-    let mut stream = Stream(data);
     let mut bench = Bench::new(Rules::ReadOnly);
+    let last = play(&mut bench, data);
+    assert!(!bench.filter.is_closed(), "the device did nothing wrong: {:?}", bench.events);
+    // As a driver does: what it waits for no longer it takes back.
+    for id in 0..=last {
+        bench.guest(Packet { id, body: Body::CancelDataPacket });
+    }
+    bench.guest(Packet { id: 0, body: Body::DeviceDisconnectAck });
+    bench.recover();
+    bench.stick.attention = None;
+    let read = bench.read_blocks(5, 3);
+    let due = bench.stick.medium.get(5 * 512..8 * 512);
+    assert_eq!(read.as_deref(), due, "a reset recovery makes it readable");
+    let refused = bench.command(&[0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0], Data::Out(&[0xee; 512]));
+    assert_eq!(refused, Some((Vec::new(), 1, 512)));
+    assert_eq!(bench.sense(), Some((7, 0x27, 0)));
+}
+
+/// The same at a stick that does not keep to the specification: it may be taken away, and not be written to.
+pub fn fuzz_quirks(quirks: Quirks, data: &[u8]) {
+    play(&mut Bench::with(Rules::ReadOnly, quirks), data);
+}
+
+/// Has the guest send what the bytes say. The last ID that it used.
+fn play(bench: &mut Bench, data: &[u8]) -> u64 {
+    let mut stream = Stream(data);
     bench.watch = Some(harmless);
     if stream.below(4) == 0 {
         bench.stick.kind = 5;
@@ -257,24 +281,11 @@ pub fn fuzz_guest(data: &[u8]) {
         }
         bench.inbox.clear();
         assert!(bench.filter.in_flight() <= IN_FLIGHT_MAX);
-        assert!(!bench.filter.is_closed(), "the device did nothing wrong: {:?}", bench.events);
         assert!(!bench.stick.harmed, "{:02x?}", bench.stick.commands);
         assert_eq!(bench.stick.data_out, 0);
     }
     assert_eq!(bench.stick.medium, Stick::new(64).medium);
-    // As a driver does: what it waits for no longer it takes back.
-    for id in 0..=last {
-        bench.guest(Packet { id, body: Body::CancelDataPacket });
-    }
-    bench.guest(Packet { id: 0, body: Body::DeviceDisconnectAck });
-    bench.recover();
-    bench.stick.attention = None;
-    let read = bench.read_blocks(5, 3);
-    let due = bench.stick.medium.get(5 * 512..8 * 512);
-    assert_eq!(read.as_deref(), due, "a reset recovery makes it readable");
-    let refused = bench.command(&[0x2a, 0, 0, 0, 0, 1, 0, 0, 1, 0], Data::Out(&[0xee; 512]));
-    assert_eq!(refused, Some((Vec::new(), 1, 512)));
-    assert_eq!(bench.sense(), Some((7, 0x27, 0)));
+    last
 }
 
 /// A guest of arbitrary packets, and a device of arbitrary answers.

@@ -8,6 +8,8 @@
     reason = "a model for tests"
 )]
 
+mod quirks;
+
 use std::collections::VecDeque;
 
 use usbredir::packet::{Bulk, Control, DeviceConnect, Interface, Speed};
@@ -15,6 +17,7 @@ use usbredir::packet::{ENDPOINTS, EndpointInfo, EndpointType, endpoint_index};
 use usbredir::{Body, Packet, Status};
 
 use crate::descriptors::Pinned;
+pub use quirks::{MaxLun, Quirks};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
@@ -81,8 +84,13 @@ pub struct Stick {
     pub attention: Option<(u8, u8)>,
     /// INQUIRY's first byte.
     pub kind: u8,
+    /// What it does against the specification.
+    pub quirks: Quirks,
     phase: Phase,
+    /// What still comes before the status: an empty packet, a stall.
+    before_status: (bool, bool),
     tag: [u8; 4],
+    opcode: u8,
     residue: u32,
     status: u8,
     sense: (u8, u8),
@@ -103,8 +111,11 @@ impl Stick {
             descriptors: pinned(true),
             attention: None,
             kind: 0,
+            quirks: Quirks::default(),
             phase: Phase::Command,
+            before_status: (false, false),
             tag: [0; 4],
+            opcode: 0,
             residue: 0,
             status: 0,
             sense: (0, 0),
@@ -204,7 +215,10 @@ impl Stick {
                 self.descriptors.configurations.get(usize::from(index)).cloned()
             }
             (0x80..=0x82, 0) => Some(vec![0, 0]),
-            (0xa1, 0xfe) => Some(vec![0]),
+            (0xa1, 0xfe) => match &self.quirks.max_lun {
+                MaxLun::Bytes(bytes) => Some(bytes.clone()),
+                MaxLun::Stall => None,
+            },
             (0x21, 0xff) => {
                 self.phase = Phase::Command;
                 Some(Vec::new())
@@ -264,6 +278,15 @@ impl Stick {
                 continue;
             }
             match &mut self.phase {
+                Phase::DataIn(_, _) if self.quirks.babbles.contains(&self.opcode) => {
+                    let Phase::DataIn(data, at) = std::mem::replace(&mut self.phase, Phase::Status)
+                    else {
+                        break;
+                    };
+                    let mut now = data.get(at..).unwrap_or_default().to_vec();
+                    now.resize(length, 0);
+                    answers.push(input(id, Status::Babble, now));
+                }
                 Phase::DataIn(data, at) => {
                     let end = data.len().min(*at + length);
                     let now = data[*at..end].to_vec();
@@ -277,10 +300,17 @@ impl Stick {
                     }
                     answers.push(input(id, Status::Success, now));
                 }
+                Phase::Status if std::mem::take(&mut self.before_status.0) => {
+                    answers.push(input(id, Status::Success, Vec::new()));
+                }
+                Phase::Status if std::mem::take(&mut self.before_status.1) => {
+                    self.halted[0] = true;
+                    continue;
+                }
                 Phase::Status => {
-                    let mut csw = b"USBS".to_vec();
-                    csw.extend(self.tag);
-                    csw.extend(self.residue.to_le_bytes());
+                    let mut csw = self.quirks.signature.unwrap_or(*b"USBS").to_vec();
+                    csw.extend(self.quirks.tag.unwrap_or(self.tag));
+                    csw.extend(self.quirks.residue.unwrap_or(self.residue).to_le_bytes());
                     csw.push(self.status);
                     self.phase = Phase::Command;
                     let status = if length < 13 { Status::Babble } else { Status::Success };
@@ -298,6 +328,8 @@ impl Stick {
         let length = u32::from_le_bytes([cbw[8], cbw[9], cbw[10], cbw[11]]) as usize;
         let from_device = cbw[12] & 0x80 != 0;
         let cdb: [u8; 16] = std::array::from_fn(|at| cbw[15 + at]);
+        self.opcode = cdb[0];
+        self.before_status = (self.quirks.empty_packet, self.quirks.stalls_status);
         if self.commands.len() < 4096 {
             self.commands.push(cdb[0]);
         }
@@ -371,6 +403,10 @@ impl Stick {
             return;
         }
         self.residue = (length - answer.len()) as u32;
+        if self.quirks.skips.contains(&cdb[0]) {
+            (self.residue, self.phase) = (length as u32, Phase::Status);
+            return;
+        }
         self.phase = if length == 0 { Phase::Status } else { Phase::DataIn(answer, 0) };
     }
 

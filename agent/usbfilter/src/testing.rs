@@ -1,10 +1,12 @@
 //! A guest, the filter and a device in one, for tests and fuzzing.
 #![allow(clippy::cast_possible_truncation, reason = "a model for tests")]
 
+pub mod linux;
+
 use usbredir::packet::{Bulk, Control};
 use usbredir::{Body, Packet, Status};
 
-use crate::stick::{INPUT, OUTPUT, Stick, pinned};
+use crate::stick::{INPUT, OUTPUT, Quirks, Stick, pinned};
 use crate::{Event, Filter, Out, Rules};
 
 /// A stick behind a filter, and what came of it.
@@ -31,11 +33,21 @@ impl Bench {
     /// # Panics
     /// When the filter does not take it.
     pub fn new(rules: Rules) -> Self {
+        Self::with(rules, Quirks::default())
+    }
+
+    /// One that does something against the specification.
+    ///
+    /// # Panics
+    /// When the filter does not take it.
+    pub fn with(rules: Rules, quirks: Quirks) -> Self {
         #[expect(clippy::expect_used, reason = "a model for tests")]
         let filter = Filter::new(rules, pinned(true)).expect("a stick");
+        let mut stick = Stick::new(64);
+        stick.quirks = quirks;
         let mut bench = Self {
             filter,
-            stick: Stick::new(64),
+            stick,
             events: Vec::new(),
             inbox: Vec::new(),
             passed: 0,

@@ -4,7 +4,7 @@ use usbredir::Status;
 use usbredir::packet::Bulk;
 
 use super::scsi::Look;
-use super::wrapper::{Csw, Outcome};
+use super::wrapper::{CSW_BYTES, CSW_SIGNATURE, Csw, Outcome};
 use super::{Bot, Flying, Phase, Running};
 use crate::traffic::Traffic;
 
@@ -47,23 +47,18 @@ impl Bot {
         let moved = u32::try_from(bulk.data.len()).unwrap_or(u32::MAX);
         match self.phase {
             Phase::DataIn(running, at) => {
+                if let Some(csw) = self.in_place_of_data(running, at, &bulk) {
+                    return self.ended(flying, csw, traffic);
+                }
                 self.look(running, at, &mut bulk.data);
                 let at = at.saturating_add(moved);
                 let ends = match bulk.status {
                     Status::Success => moved < flying.asked || at >= running.length,
                     Status::Stall => true,
+                    // What is too much is lost (BOT 6.7.2, cases 7 and 8: it may say so in its status). If it goes on, what comes is no status.
                     Status::Babble => {
-                        // What it sends has no end that we know.
                         traffic.fault();
-                        self.stall();
-                        let data = bulk.data;
-                        return traffic.answer_bulk(
-                            flying.id,
-                            self.input,
-                            bulk.status,
-                            moved,
-                            data,
-                        );
+                        true
                     }
                     // Cancelled, or lost on the way: the guest may go on with what is left, or reset.
                     _ => at >= running.length,
@@ -92,23 +87,12 @@ impl Bot {
     ) {
         match bulk.status {
             Status::Success if !bulk.data.is_empty() => {
-                let Some(csw) = Csw::read(&bulk.data, running.tag, running.length) else {
-                    traffic.fault();
-                    self.stall();
-                    return traffic.answer_bulk(
-                        flying.id,
-                        self.input,
-                        Status::Stall,
-                        0,
-                        Vec::new(),
-                    );
-                };
-                if csw.outcome == Outcome::PhaseError {
-                    self.stall();
-                } else {
-                    self.phase = Phase::Command;
-                    traffic.well();
+                if let Some(csw) = self.due(running, &bulk.data) {
+                    return self.ended(flying, csw, traffic);
                 }
+                traffic.fault();
+                self.stall();
+                return traffic.answer_bulk(flying.id, self.input, Status::Stall, 0, Vec::new());
             }
             // Not the device's fault if the guest has not taken its halt away.
             Status::Success | Status::Stall => {
@@ -128,6 +112,44 @@ impl Bot {
         }
         let moved = u32::try_from(bulk.data.len()).unwrap_or(u32::MAX);
         traffic.answer_bulk(flying.id, self.input, bulk.status, moved, bulk.data);
+    }
+
+    /// The status of a command, if these bytes are one. A signature is learnt from what has the command's own tag.
+    fn due(&mut self, running: Running, data: &[u8]) -> Option<Csw> {
+        let (signature, csw) = Csw::read(data)?;
+        let known = match self.signature {
+            Some(known) => signature == known,
+            None => csw.tag == running.tag || signature == CSW_SIGNATURE,
+        };
+        if !known {
+            return None;
+        }
+        self.signature = Some(signature);
+        Some(Csw { residue: csw.residue.min(running.length), ..csw })
+    }
+
+    /// A status where data were due. Blocks are never of its length, and no command has data that begin as it does.
+    fn in_place_of_data(&self, running: Running, at: u32, bulk: &Bulk) -> Option<Csw> {
+        let short = u32::try_from(CSW_BYTES).is_ok_and(|bytes| bytes < running.length);
+        if at != 0 || !short || bulk.status != Status::Success {
+            return None;
+        }
+        let (signature, csw) = Csw::read(&bulk.data)?;
+        let known = signature == self.signature.unwrap_or(CSW_SIGNATURE);
+        known.then(|| Csw { residue: csw.residue.min(running.length), ..csw })
+    }
+
+    /// A command has ended so.
+    fn ended(&mut self, flying: Flying, csw: Csw, traffic: &mut Traffic<'_>) {
+        if csw.outcome == Outcome::PhaseError {
+            self.stall();
+        } else {
+            self.phase = Phase::Command;
+            traffic.well();
+        }
+        let bytes = csw.bytes();
+        let moved = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        traffic.answer_bulk(flying.id, self.input, Status::Success, moved, bytes);
     }
 
     /// Looks at, and changes, what of a command's data begins at byte `at`.

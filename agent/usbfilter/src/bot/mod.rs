@@ -13,6 +13,19 @@
 //! What the device gets on its OUT endpoint are whole CBWs, written anew here, of commands that pass;
 //! never anything else. At most one transfer is with the device at a time; transfers of the guest that
 //! wait for their phase are kept here, so that what a device answers is never taken for another phase's.
+//!
+//! Real sticks are not all as the specification has them. What Linux's `usb_stor_Bulk_transport` makes work is followed here too:
+//!
+//! | the device | what is done |
+//! | --- | --- |
+//! | says a residue larger than the command's length | it is cut to the length |
+//! | signs its status with something else than "USBS" | the first such signature is learnt until a reset; the guest is shown "USBS" |
+//! | sends its status in place of the data | it is the status, and not changed as data would be |
+//! | puts another tag on its status | it passes with that tag: whether to go on is the guest's driver's to decide |
+//! | sends an empty packet, or a stall, before its status | the status may be asked for again, `STATUS_TRIES` times in all |
+//! | sends more data than it was asked for | the data end there, and the status comes next |
+//!
+//! None of that opens the way to the device: it has no part in what is sent there.
 
 mod answers;
 mod scsi;
@@ -118,6 +131,8 @@ pub(crate) struct Bot {
     flying: Option<Flying>,
     units: [Unit; UNITS],
     highest_unit: u8,
+    /// How the device signs its statuses, once it has.
+    signature: Option<[u8; 4]>,
 }
 
 impl Bot {
@@ -135,6 +150,7 @@ impl Bot {
             flying: None,
             units: [Unit::default(); UNITS],
             highest_unit: 0,
+            signature: None,
         }
     }
 
@@ -227,6 +243,7 @@ impl Bot {
         self.forget(traffic, cancel);
         self.phase = Phase::Command;
         (self.halted_in, self.halted_out) = (false, false);
+        self.signature = None;
     }
 
     /// The device has taken a CLEAR_FEATURE(ENDPOINT_HALT).

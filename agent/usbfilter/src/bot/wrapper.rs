@@ -7,7 +7,8 @@ pub(crate) const CSW_BYTES: usize = 13;
 /// Bytes of the command block in a CBW.
 pub(crate) const CDB_BYTES: usize = 16;
 const CBW_SIGNATURE: [u8; 4] = *b"USBC";
-const CSW_SIGNATURE: [u8; 4] = *b"USBS";
+/// `dCSWSignature` as the specification has it. Some devices have another: Olympus cameras say "USBU".
+pub(crate) const CSW_SIGNATURE: [u8; 4] = *b"USBS";
 /// Logical units are numbered 0 to 15.
 pub(crate) const UNITS: usize = 16;
 
@@ -86,8 +87,9 @@ pub(crate) struct Csw {
 }
 
 impl Csw {
-    /// Reads the one that ends `command`; `None` if it is not valid and meaningful (section 6.3).
-    pub(crate) fn read(bytes: &[u8], tag: u32, length: u32) -> Option<Self> {
+    /// Reads what can be one, with its signature: of its length, and `bCSWStatus` a defined one. Whether it is the one that is due is for
+    /// who knows what was asked.
+    pub(crate) fn read(bytes: &[u8]) -> Option<([u8; 4], Self)> {
         let &[s0, s1, s2, s3, t0, t1, t2, t3, r0, r1, r2, r3, status] =
             <&[u8; CSW_BYTES]>::try_from(bytes).ok()?;
         let outcome = match status {
@@ -96,10 +98,9 @@ impl Csw {
             2 => Outcome::PhaseError,
             _ => return None,
         };
-        let residue = u32::from_le_bytes([r0, r1, r2, r3]);
-        let ours = [s0, s1, s2, s3] == CSW_SIGNATURE && u32::from_le_bytes([t0, t1, t2, t3]) == tag;
-        let meaningful = residue <= length || outcome == Outcome::PhaseError;
-        (ours && meaningful).then_some(Self { tag, residue, outcome })
+        let (tag, residue) =
+            (u32::from_le_bytes([t0, t1, t2, t3]), u32::from_le_bytes([r0, r1, r2, r3]));
+        Some(([s0, s1, s2, s3], Self { tag, residue, outcome }))
     }
 
     /// The bytes of it.

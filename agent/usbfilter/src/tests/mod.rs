@@ -9,4 +9,5 @@
 mod control;
 mod descriptors;
 mod hostile;
+mod quirks;
 mod storage;
