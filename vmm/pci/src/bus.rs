@@ -21,14 +21,40 @@ const ADDRESS_ENABLE: u32 = 1 << 31;
 
 /// BARs that do not fit where they are to go.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "device {device}: {bar} of {size:#x} bytes does not fit the space for {space} BARs; pass fewer or smaller functions through"
-)]
+#[error("{}", self.describe())]
 pub struct PlaceError {
     device: usize,
     bar: BarIndex,
+    /// Bytes of the BAR.
     size: u64,
     space: &'static str,
+    /// Bytes of all the space for BARs of its kind.
+    room: u64,
+}
+
+impl PlaceError {
+    fn describe(&self) -> String {
+        let Self { device, bar, size, space, room } = self;
+        let (size, has) = (in_words(*size), in_words(*room));
+        if self.size > self.room {
+            return format!(
+                "device {device}: {bar} has {size}, and a guest of this PC has {has} for {space} BARs in all (the processor's address width sets that): this card cannot be passed through here; use another card"
+            );
+        }
+        format!(
+            "device {device}: {bar} of {size} does not fit beside the others into the {has} for {space} BARs; pass fewer or smaller functions through"
+        )
+    }
+}
+
+/// Bytes with the largest unit that goes into them.
+fn in_words(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
+    unit.map_or_else(
+        || format!("{bytes} bytes"),
+        |(shift, name)| format!("{} {name}", bytes >> shift),
+    )
 }
 
 type Shared = Arc<Mutex<dyn Function>>;
@@ -99,7 +125,9 @@ impl Bus {
             let at = next.checked_next_multiple_of(size);
             let after = at.and_then(|at| at.checked_add(size)).filter(|after| *after <= end);
             let (Some(at), Some(after)) = (at, after) else {
-                return Err(PlaceError { device, bar, size, space });
+                let all = if kind == BarKind::Memory32 { &low } else { &high };
+                let room = all.end.saturating_sub(all.start);
+                return Err(PlaceError { device, bar, size, space, room });
             };
             *next = after;
             if let Some(Some(function)) = self.devices.get(device) {

@@ -144,7 +144,23 @@ fn bars_that_do_not_fit_are_an_error_that_names_them() {
     let mut bus = Bus::new();
     bus.add(3, probe(1 << 40));
     let error = bus.place_bars(LOW, HIGH).unwrap_err().to_string();
-    assert!(error.contains("device 3: BAR 0 of 0x10000000000 bytes"), "{error}");
+    assert!(error.contains("device 3: BAR 0 has 1 TiB"), "{error}");
+}
+
+#[test]
+fn a_bar_no_guest_has_room_for_is_not_blamed_on_the_other_functions() {
+    let mut bus = Bus::new();
+    bus.add(1, probe(1 << 48));
+    let error = bus.place_bars(LOW, HIGH).unwrap_err().to_string();
+    assert!(error.contains("256 TiB") && error.contains("64 GiB"), "{error}");
+    assert!(error.contains("another card") && !error.contains("fewer"), "{error}");
+    // Each alone would fit.
+    let mut bus = Bus::new();
+    bus.add(1, probe(1 << 35));
+    bus.add(2, probe(1 << 35));
+    let half = HIGH.start..HIGH.start + (1 << 35);
+    let error = bus.place_bars(LOW, half).unwrap_err().to_string();
+    assert!(error.contains("beside the others") && error.contains("fewer"), "{error}");
 }
 
 #[test]
