@@ -64,10 +64,16 @@ fn functions_that_cannot_be_passed_through_are_refused_with_a_remedy(ward: &Ward
     refused(ward, &[&kernel[..], &["0000:00:1e.0"]].concat(), 1, &["0000:00:1e.0"])?;
     refused(ward, &[&kernel[..], &["5.0"]].concat(), 2, &["5.0"])?;
     refused(ward, &[&kernel[..], &[CLINICAL_NIC]].concat(), 1, &[CLINICAL_NIC, "vfio-pci"])?;
-    // The south bridge's functions share a group.
+    // The south bridge itself, and its disk controller, which shares a group with it: whoever has a host
+    // driver there is named, and where nobody has one the function is still not vfio-pci's.
+    refused(ward, &[&kernel[..], &["0000:00:1f.0"]].concat(), 1, &["0000:00:1f.0", "ISA bridge"])?;
     let shared = ward.pc.sh("ls /sys/bus/pci/devices/0000:00:1f.2/iommu_group/devices")?;
     ensure!(shared.lines().count() > 1, "the simulated chipset has changed: {shared}");
-    refused(ward, &[&kernel[..], &["0000:00:1f.2"]].concat(), 1, &["0000:00:1f.0"])
+    let in_use = ward.pc.sh(
+        "for m in /sys/bus/pci/devices/0000:00:1f.2/iommu_group/devices/*; do case $m in *:1f.2) ;; *) [ -e $m/driver ] && echo ${m##*/};; esac; done; true",
+    )?;
+    let says = in_use.lines().next().unwrap_or("vfio-pci");
+    refused(ward, &[&kernel[..], &["0000:00:1f.2"]].concat(), 1, &["0000:00:1f.2", says])
 }
 
 #[ward_test]

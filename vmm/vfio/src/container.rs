@@ -1,12 +1,13 @@
 //! One VM's view of the IOMMU: guest RAM, and the groups of the functions it has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use hostpci::{Address, Blocked, InspectError, Sysfs, VFIO_PCI};
 use kvm_bindings::{
     KVM_DEV_VFIO_FILE, KVM_DEV_VFIO_FILE_ADD, KVM_DEV_VFIO_FILE_DEL, kvm_create_device,
     kvm_device_attr, kvm_device_type_KVM_DEV_TYPE_VFIO,
@@ -19,10 +20,8 @@ use vfio_bindings::bindings::vfio::{
 };
 use vm_memory::{Address as _, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
-use crate::address::Address;
 use crate::device::Device;
 use crate::function::{FunctionError, VfioFunction};
-use crate::inspect::{InspectError, Refusal, Sysfs};
 use crate::slots::MemorySlots;
 use crate::sys;
 
@@ -36,7 +35,15 @@ pub enum Error {
     Inspect(#[from] InspectError),
     /// It may not be handed over.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Blocked(#[from] Blocked),
+    /// No driver, or the wrong one.
+    #[error("{}", not_bound(*address, driver.as_deref()))]
+    NotBound {
+        /// The function.
+        address: Address,
+        /// The driver that has it.
+        driver: Option<String>,
+    },
     /// VFIO itself is not there or not for us.
     #[error("{}", cannot_open(NODE, source))]
     Vfio {
@@ -121,6 +128,16 @@ pub enum Error {
     Function(#[from] FunctionError),
 }
 
+fn not_bound(address: Address, driver: Option<&str>) -> String {
+    let now = match driver {
+        Some(driver) => format!("{address} is in use by this PC's driver {driver}"),
+        None => format!("{address} has no driver"),
+    };
+    format!(
+        "{now}, not {VFIO_PCI}: the agent hands it over when a domain names it; by hand, `driverctl set-override {address} {VFIO_PCI}`"
+    )
+}
+
 fn cannot_open(node: &str, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::NotFound => "load the module (modprobe vfio-pci)",
@@ -166,7 +183,15 @@ fn cannot_lock(need: u64, limit: Option<u64>) -> String {
 pub struct Container {
     shared: Arc<Shared>,
     sysfs: Sysfs,
-    open: Mutex<BTreeSet<Address>>,
+    open: Mutex<Opened>,
+}
+
+/// What is open already.
+#[derive(Debug, Default)]
+struct Opened {
+    functions: BTreeSet<Address>,
+    /// A group can be opened once, and two functions of it can belong to one guest.
+    groups: BTreeMap<u32, Weak<Group>>,
 }
 
 #[derive(Debug)]
@@ -193,11 +218,7 @@ impl Container {
             kvm_create_device { type_: kvm_device_type_KVM_DEV_TYPE_VFIO, ..Default::default() };
         let kvm = vm.create_device(&mut device).map_err(kvm_error)?;
         let shared = Shared { file, kvm, memory: memory.clone(), mapped: Mutex::new(false) };
-        Ok(Self {
-            shared: Arc::new(shared),
-            sysfs: Sysfs::default(),
-            open: Mutex::new(BTreeSet::new()),
-        })
+        Ok(Self { shared: Arc::new(shared), sysfs: Sysfs::default(), open: Mutex::default() })
     }
 
     /// Opens, resets and takes over the function at `address`. Opens `/dev/vfio/GROUP` and reads
@@ -208,19 +229,27 @@ impl Container {
         msi: Arc<dyn MsiController>,
         slots: Arc<dyn MemorySlots>,
     ) -> Result<VfioFunction, Error> {
-        let number = self.sysfs.inspect(address)?.ready()?;
-        let mut open_ones = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open_ones.contains(&address) {
+        let found = self.sysfs.inspect(address)?;
+        let number = found.isolated()?;
+        if found.driver.as_deref() != Some(VFIO_PCI) {
+            return Err(Error::NotBound { address, driver: found.driver });
+        }
+        let mut opened = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.functions.contains(&address) {
             return Err(Error::Twice(address));
         }
-        let group = Arc::new(Group::open(Arc::clone(&self.shared), address, number)?);
+        let group = match opened.groups.get(&number).and_then(Weak::upgrade) {
+            Some(group) => group,
+            None => Arc::new(Group::open(Arc::clone(&self.shared), address, number)?),
+        };
+        opened.groups.insert(number, Arc::downgrade(&group));
         let name = CString::new(address.to_string())
             .map_err(|e| Error::Device { address, source: e.into() })?;
         let device = |source| Error::Device { address, source };
         let file = sys::device(group.file(), &name).map_err(device)?;
         let hardware = Device::new(file, group).map_err(device)?.ok_or(Error::NotPci(address))?;
         let function = VfioFunction::new(Box::new(hardware), address, &*msi, slots)?;
-        open_ones.insert(address);
+        opened.functions.insert(address);
         Ok(function)
     }
 }
@@ -268,6 +297,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Group {
     file: File,
+    number: u32,
     container: Arc<Shared>,
 }
 
@@ -286,11 +316,15 @@ impl Group {
         container.map_memory(address)?;
         // KVM has to know before a device is opened: it decides how it treats non-coherent DMA.
         container.tell_kvm(KVM_DEV_VFIO_FILE_ADD, &file).map_err(kvm_error)?;
-        Ok(Self { file, container })
+        Ok(Self { file, number, container })
     }
 
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 }
 
@@ -328,6 +362,15 @@ mod tests {
         assert!(text.contains("LimitMEMLOCK="), "{text}");
         let text = cannot_lock(4 << 30, None);
         assert!(text.contains("give the guest less") && !text.contains("LimitMEMLOCK"), "{text}");
+    }
+
+    #[test]
+    fn a_function_that_another_driver_or_none_has_is_refused_and_the_driver_named() {
+        let address = "0000:00:05.0".parse().unwrap();
+        let text = Error::NotBound { address, driver: Some("e1000e".to_owned()) }.to_string();
+        assert!(text.contains("driver e1000e, not vfio-pci"), "{text}");
+        let text = Error::NotBound { address, driver: None }.to_string();
+        assert!(text.contains("has no driver, not vfio-pci"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
+use hostpci::Address;
 use pci::BarIndex;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
@@ -16,7 +17,6 @@ use vfio_bindings::bindings::vfio::{
 };
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::address::Address;
 use crate::container::Group;
 use crate::hardware::{Hardware, Irq, IrqInfo, Region};
 use crate::sys::{self, Mapping, RegionInfo};
@@ -149,7 +149,13 @@ impl Hardware for Device {
     }
 
     fn bus_reset_scope(&self) -> io::Result<Vec<Address>> {
-        sys::hot_reset_scope(&self.file)
+        let own = self.group.number();
+        let scope = sys::hot_reset_scope(&self.file)?;
+        Ok(scope
+            .into_iter()
+            .filter(|(group, _)| *group != own)
+            .map(|(_, address)| address)
+            .collect())
     }
 
     fn bus_reset(&self) -> io::Result<()> {

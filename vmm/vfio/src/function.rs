@@ -3,12 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use hostpci::Address;
 use pci::config::command;
 use pci::host::{MsiController, MsiError};
 use pci::{BarIndex, BarKind, Function, Window};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::address::Address;
 use crate::bars::Bars;
 use crate::config::spec::{
     COMMAND_IO,
@@ -110,6 +110,15 @@ impl VfioFunction {
         reset::reset(&*hardware, address)?;
         let config = VirtualConfig::new(&*hardware)
             .map_err(|source| FunctionError::Config { address, source })?;
+        let (vendor, device, class) = config.identity();
+        if let Some(pin) = hostpci::usable::pin_driver(vendor, device, class) {
+            let remedy = pin.remedy.unwrap_or("use another card");
+            tracing::warn!(
+                %address,
+                driver = pin.driver,
+                "the Linux driver of this function interrupts by pin (INTx), which is not given to guests, and will not work: {remedy}"
+            );
+        }
         let interrupts = Interrupts::new(&config, &*hardware, msi)
             .map_err(|source| FunctionError::Interrupts { address, source })?;
         let real = word(&*hardware, pci::config::register::COMMAND).map_err(broken)?;
@@ -249,7 +258,10 @@ impl VfioFunction {
     }
 
     /// Carries out what the guest's last write to configuration space asks of the hardware.
-    fn follow(&mut self) -> io::Result<()> {
+    fn follow(&mut self, offset: u16, data: &[u8]) -> io::Result<()> {
+        for (at, bytes) in self.config.passed(offset, data) {
+            self.hardware.config_write(at, bytes)?;
+        }
         self.interrupts.follow(&self.config, &*self.hardware);
         let bus_master = self.config.command() & command::BUS_MASTER != 0;
         if bus_master != self.bus_master {
@@ -311,7 +323,7 @@ impl Function for VfioFunction {
         }
         self.used = true;
         self.config.write(offset, data);
-        if let Err(error) = self.follow() {
+        if let Err(error) = self.follow(offset, data) {
             // The card stopped answering; without it the guest has no power to repeat this.
             tracing::error!(address = %self.address, %error, "a passed-through function fails; the guest loses it until it is reset");
             self.cut_off();

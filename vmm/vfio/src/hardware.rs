@@ -3,10 +3,10 @@
 use std::fmt::Debug;
 use std::io;
 
+use hostpci::Address;
 use pci::BarIndex;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::address::Address;
 use crate::sys::Mapping;
 
 /// Kinds of interrupt VFIO can signal for a PCI function.
@@ -112,7 +112,8 @@ pub(crate) trait Hardware: Debug + Send {
     /// Whether the function can be reset alone.
     fn has_function_reset(&self) -> bool;
     fn function_reset(&self) -> io::Result<()>;
-    /// Every function that [`Hardware::bus_reset`] resets, this one included.
+    /// The function itself and whatever outside its IOMMU group [`Hardware::bus_reset`] resets with it.
+    /// The rest of the group is nobody else's: the agent has bound it to vfio-pci for this guest.
     fn bus_reset_scope(&self) -> io::Result<Vec<Address>>;
     fn bus_reset(&self) -> io::Result<()>;
 }

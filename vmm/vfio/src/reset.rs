@@ -7,7 +7,7 @@
 //! ```text
 //!   function reset known? --yes--> VFIO_DEVICE_RESET ---------> ok, or refuse
 //!          | no
-//!   bus reset hits this function only? --yes--> hot reset ----> ok, or refuse
+//!   bus reset hits this guest's group only? --yes--> hot reset --> ok, or refuse
 //!          | no
 //!        refuse, and name the neighbours
 //! ```
@@ -15,7 +15,8 @@
 use std::io;
 use std::time::Duration;
 
-use crate::address::Address;
+use hostpci::Address;
+
 use crate::hardware::Hardware;
 
 /// The kernel answers EAGAIN while something else holds the function's lock; that passes.

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::ptr::NonNull;
 
+use hostpci::Address;
 use libc::{c_int, c_ulong};
 use vfio_bindings::bindings::vfio::{
     VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_IRQ_SET_ACTION_TRIGGER,
@@ -18,8 +19,6 @@ use vfio_bindings::bindings::vfio::{
 use vmm_sys_util::ioctl::{
     ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ptr, ioctl_with_ref, ioctl_with_val,
 };
-
-use crate::address::Address;
 
 const fn request(number: u32) -> c_ulong {
     ((VFIO_TYPE as c_ulong) << 8) | (VFIO_BASE + number) as c_ulong
@@ -193,15 +192,16 @@ pub(crate) fn reset(device: &File) -> io::Result<()> {
     check(unsafe { ioctl(device, DEVICE_RESET) }).map(drop)
 }
 
-/// Every function that a reset of this one's bus or slot would reset, this one included.
-pub(crate) fn hot_reset_scope(device: &File) -> io::Result<Vec<Address>> {
+/// Every function that a reset of this one's bus or slot would reset, this one included, and the IOMMU
+/// group each is in.
+pub(crate) fn hot_reset_scope(device: &File) -> io::Result<Vec<(u32, Address)>> {
     let answer = ask(device, DEVICE_GET_PCI_HOT_RESET_INFO, &[12, 0, 0])?;
     let pairs = answer.get(3..).unwrap_or_default().chunks_exact(2);
     let scope: Vec<_> = pairs
         .take(word(&answer, 2) as usize)
         .map(|pair| {
             let [low, high, bus, devfn] = word(pair, 1).to_ne_bytes();
-            Address::from_parts(u16::from_ne_bytes([low, high]), bus, devfn)
+            (word(pair, 0), Address::from_parts(u16::from_ne_bytes([low, high]), bus, devfn))
         })
         .collect();
     if scope.len() as u64 != u64::from(word(&answer, 2)) {

@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use hostpci::Address;
 use pci::BarIndex;
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::address::Address;
 use crate::hardware::{Hardware, Irq, IrqInfo, Region};
 use crate::slots::{MemorySlots, Slot};
 use crate::sys::Mapping;

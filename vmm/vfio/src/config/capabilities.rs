@@ -4,25 +4,18 @@
 
 use std::ops::Range;
 
+use hostpci::Snapshot;
+use hostpci::snapshot::{Capability, id};
 use pci::BarIndex;
 use pci::config::register;
 
-use super::spec::{self, express, extended, id, msi, msix, power};
-use super::{MSIX_VECTORS_MAX, MsiPlace, MsixPlace, Snapshot, VirtualConfig};
+use super::spec::{self, express, extended, msi, msix, power};
+use super::{MSIX_VECTORS_MAX, MsiPlace, MsixPlace, VirtualConfig};
 use crate::hardware::Hardware;
-
-/// One capability of the hardware's list.
-#[derive(Clone, Copy, Debug)]
-struct Capability {
-    id: u8,
-    at: u16,
-    /// One past its last byte.
-    end: u16,
-}
 
 impl VirtualConfig {
     pub(super) fn add_capabilities(&mut self, real: &Snapshot) {
-        let list = list(real);
+        let list = real.capabilities();
         let mut link = register::CAPABILITIES;
         for capability in &list {
             if !self.add_capability(real, *capability) {
@@ -37,11 +30,15 @@ impl VirtualConfig {
             self.space.set(register::STATUS, &spec::STATUS_CAPABILITIES.to_le_bytes());
         }
         self.live = gaps(&list);
+        self.show_passed_registers(&list);
     }
 
     /// Shows a capability, or leaves it out.
     fn add_capability(&mut self, real: &Snapshot, capability: Capability) -> bool {
-        let Capability { id, at, .. } = capability;
+        let Capability { id, at, whole, .. } = capability;
+        if !whole && id != id::VENDOR {
+            return false;
+        }
         match id {
             id::POWER => {
                 let capabilities = real.word(at + power::CAPABILITIES) & power::CAPABILITIES_SHOWN;
@@ -143,44 +140,8 @@ fn msi_place(real: &Snapshot, at: u16) -> MsiPlace {
     }
 }
 
-/// The hardware's list, in its order. A list that leaves its space, overlaps itself or loops ends
-/// there: hardware that a guest has had may say anything.
-fn list(real: &Snapshot) -> Vec<Capability> {
-    let mut list: Vec<Capability> = Vec::new();
-    if real.word(register::STATUS) & spec::STATUS_CAPABILITIES == 0 {
-        return list;
-    }
-    let mut at = u16::from(real.byte(register::CAPABILITIES)) & !3;
-    while at >= register::HEADER_END {
-        let id = real.byte(at);
-        let end = at + length(real, id, at);
-        let overlaps = list.iter().any(|other| at < other.end && other.at < end);
-        if end > spec::CONVENTIONAL || overlaps {
-            break;
-        }
-        list.push(Capability { id, at, end });
-        at = u16::from(real.byte(at + 1)) & !3;
-    }
-    list
-}
-
-/// How many bytes a capability takes. An unknown one is taken to be its ID, link and two bytes.
-fn length(real: &Snapshot, id: u8, at: u16) -> u16 {
-    match id {
-        id::POWER | id::VPD => power::LENGTH,
-        id::AF => 6,
-        id::MSI => msi_place(real, at).length(),
-        id::MSIX => msix::LENGTH,
-        id::VENDOR => u16::from(real.byte(at + 2)).max(4),
-        id::EXPRESS => {
-            let [first, later] = express::LENGTHS;
-            if real.word(at + express::FLAGS) & express::VERSION < 2 { first } else { later }
-        }
-        _ => 4,
-    }
-}
-
-/// What lies between capabilities. After one of unknown length nothing is shown up to the next.
+/// What lies between capabilities. After one of unknown length, or of less than its length, nothing is
+/// shown up to the next.
 fn gaps(list: &[Capability]) -> Vec<Range<u16>> {
     let mut sorted = list.to_vec();
     sorted.sort_by_key(|capability| capability.at);
@@ -193,7 +154,7 @@ fn gaps(list: &[Capability]) -> Vec<Range<u16>> {
         {
             gaps.push(start..capability.at);
         }
-        start = known.contains(&capability.id).then_some(capability.end);
+        start = (known.contains(&capability.id) && capability.whole).then_some(capability.end);
     }
     if let Some(start) = start.filter(|start| *start < spec::CONVENTIONAL) {
         gaps.push(start..spec::CONVENTIONAL);

@@ -13,6 +13,7 @@
 //! | vendor-specific capability | as it was when opened | dropped | nothing |
 //! | other capabilities | left out of the list, zero | dropped | nothing |
 //! | rest of 0x40 to 0xff | the hardware's, live | dropped | nothing |
+//! | registers of [`registers`], there or in a vendor-specific capability | the hardware's, live | passed | the write |
 //! | device serial number (extended) | as it was when opened | dropped | nothing |
 //! | other extended capabilities | absent | dropped | nothing |
 //!
@@ -22,14 +23,18 @@
 //! product data writes the card's EEPROM, which the next owner would inherit. SR-IOV, resizable BARs,
 //! ATS, PRI and PASID change what the IOMMU and the host's resources must hold; error reporting
 //! (AER) is the host's. The live part is there because drivers poll status in it (Intel's I219 at
-//! 0xe4); reading configuration space has no side effects (PCI Express 5.0, section 7.2).
+//! 0xe4); reading configuration space has no side effects (PCI Express 5.0, section 7.2). Some cards
+//! are worked through registers of their own in it: those pass, card by card, with the reason beside each.
 
 mod capabilities;
+mod registers;
 pub(crate) mod spec;
 
 use std::ops::Range;
 
-use pci::config::{LayoutError, bar_register, register};
+use hostpci::snapshot::{self, BarKind as RealKind};
+use hostpci::{Class, Snapshot, Unusable, usable};
+use pci::config::{LayoutError, register};
 use pci::{BarIndex, BarKind, ConfigSpace, Identity, Window};
 
 use crate::hardware::Hardware;
@@ -53,8 +58,13 @@ pub enum ConfigError {
         "its header is of type {0}, that of a bridge: only ordinary functions can be passed through"
     )]
     Header(u8),
+    /// No driver could work with it.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
     /// A BAR that no BAR can be.
-    #[error("a memory region of it cannot be shown to a guest")]
+    #[error(
+        "its base address registers contradict the size of its memory: the card or its firmware is faulty; try another card"
+    )]
     Bar(#[source] LayoutError),
 }
 
@@ -100,6 +110,8 @@ pub(crate) struct VirtualConfig {
     express: Option<u16>,
     msi: Option<MsiPlace>,
     msix: Option<MsixPlace>,
+    /// Offsets that the guest writes in the hardware.
+    passed: Vec<Range<u16>>,
 }
 
 impl VirtualConfig {
@@ -107,14 +119,19 @@ impl VirtualConfig {
     pub(crate) fn new(hardware: &dyn Hardware) -> Result<Self, ConfigError> {
         let mut real = [0; spec::CONVENTIONAL as usize];
         hardware.config_read(0, &mut real).map_err(ConfigError::Read)?;
-        let real = Snapshot(real);
+        let mut sizes = [0; snapshot::BARS];
+        for (index, size) in sizes.iter_mut().enumerate() {
+            *size = BarIndex::new(index).map_or(0, |bar| hardware.region(bar).size);
+        }
+        let real = Snapshot::new(real, sizes);
         if real.word(register::ID) == 0xffff {
             return Err(ConfigError::Absent);
         }
-        match real.byte(spec::HEADER_TYPE) & spec::HEADER_TYPE_MASK {
+        match real.header_type() {
             0 => {}
             other => return Err(ConfigError::Header(other)),
         }
+        usable::check(&real)?;
         let mut space = ConfigSpace::new(Identity {
             vendor: real.word(register::ID),
             device: real.word(register::ID + 2),
@@ -129,7 +146,7 @@ impl VirtualConfig {
         });
         space.set_writable(spec::CACHE_LINE, &[0xff]);
         space.set_writable(spec::INTERRUPT_LINE, &[0xff]);
-        add_bars(&mut space, hardware, &real)?;
+        add_bars(&mut space, &real)?;
         let mut this = Self {
             space,
             live: Vec::new(),
@@ -137,8 +154,13 @@ impl VirtualConfig {
             express: None,
             msi: None,
             msix: None,
+            passed: Vec::new(),
         };
         this.add_capabilities(&real);
+        if this.msi.is_none() && this.msix.is_none() && real.has_pin() {
+            // It has a table, and that is nowhere.
+            return Err(Unusable::PinOnly.into());
+        }
         if this.express.is_some() {
             this.serial_number = capabilities::serial_number(hardware);
         }
@@ -182,6 +204,28 @@ impl VirtualConfig {
     /// Writes what may be written; the caller looks at what came of it.
     pub(crate) fn write(&mut self, offset: u16, data: &[u8]) {
         self.space.write(offset, data);
+    }
+
+    /// What of a guest's write goes to the hardware as it is: where, and which bytes of `data`.
+    pub(crate) fn passed<'a>(
+        &'a self,
+        offset: u16,
+        data: &'a [u8],
+    ) -> impl Iterator<Item = (u16, &'a [u8])> {
+        let end = offset.saturating_add(u16::try_from(data.len()).unwrap_or(u16::MAX));
+        self.passed.iter().filter_map(move |range| {
+            let (from, to) = (range.start.max(offset), range.end.min(end));
+            let part = usize::from(from.checked_sub(offset)?)..usize::from(to.checked_sub(offset)?);
+            data.get(part).filter(|bytes| !bytes.is_empty()).map(|bytes| (from, bytes))
+        })
+    }
+
+    /// Whose the function is and what it is.
+    pub(crate) fn identity(&self) -> (u16, u16, Class) {
+        let word = |at| self.space.word(at);
+        let class =
+            u32::from(word(register::CLASS + 2)) << 8 | u32::from(word(register::CLASS) >> 8);
+        (word(register::ID), word(register::ID + 2), Class(class))
     }
 
     /// The command register as the guest wrote it.
@@ -244,54 +288,19 @@ impl MsiPlace {
     const fn mask(self) -> u16 {
         self.data() + 4
     }
-
-    const fn length(self) -> u16 {
-        self.data() - self.at + if self.maskable { 12 } else { 2 }
-    }
 }
 
-fn add_bars(
-    space: &mut ConfigSpace,
-    hardware: &dyn Hardware,
-    real: &Snapshot,
-) -> Result<(), ConfigError> {
-    let mut index = 0;
-    while let Some(bar) = BarIndex::new(index) {
-        let bits = real.long(bar_register(bar));
-        let size = hardware.region(bar).size;
-        let wide = bits & BAR_IO_OR_WIDTH == spec::BAR_64;
-        if size > 0 && bits & spec::BAR_IO == 0 {
-            let kind = if wide { BarKind::Memory64 } else { BarKind::Memory32 };
-            space
-                .add_bar(bar, size, kind, bits & spec::BAR_PREFETCHABLE != 0)
-                .map_err(ConfigError::Bar)?;
-        }
-        index += if wide { 2 } else { 1 };
+fn add_bars(space: &mut ConfigSpace, real: &Snapshot) -> Result<(), ConfigError> {
+    for (index, declared) in real.bars().into_iter().enumerate() {
+        let (Some(bar), Some(declared)) = (BarIndex::new(index), declared) else { continue };
+        let kind = match declared.kind {
+            RealKind::Io => continue,
+            RealKind::Memory32 => BarKind::Memory32,
+            RealKind::Memory64 => BarKind::Memory64,
+        };
+        space.add_bar(bar, declared.size, kind, declared.prefetchable).map_err(ConfigError::Bar)?;
     }
     Ok(())
-}
-
-const BAR_IO_OR_WIDTH: u32 = spec::BAR_IO | spec::BAR_WIDTH;
-
-/// The hardware's first 256 bytes, as they were when it was opened.
-struct Snapshot([u8; spec::CONVENTIONAL as usize]);
-
-impl Snapshot {
-    fn byte(&self, at: u16) -> u8 {
-        self.0.get(usize::from(at)).copied().unwrap_or(0)
-    }
-
-    fn word(&self, at: u16) -> u16 {
-        u16::from_le_bytes([self.byte(at), self.byte(at + 1)])
-    }
-
-    fn long(&self, at: u16) -> u32 {
-        u32::from(self.word(at)) | u32::from(self.word(at + 2)) << 16
-    }
-
-    fn bytes(&self, range: Range<u16>) -> &[u8] {
-        self.0.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
-    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,10 @@
 //! Wire constants: PCI Express 5.0 chapter 7, PCI Local Bus 3.0 chapter 6, PCI Power Management 1.2.
 
 /// Bytes of configuration space that every function has.
-pub(super) const CONVENTIONAL: u16 = 256;
+pub(super) const CONVENTIONAL: u16 = hostpci::snapshot::SIZE;
 /// Bytes that a PCI Express function has.
 pub(super) const EXPRESS: u16 = 4096;
 
-/// Header type register; bit 7 says that the device has several functions.
-pub(super) const HEADER_TYPE: u16 = 0x0e;
-pub(super) const HEADER_TYPE_MASK: u8 = 0x7f;
 /// Cache line size, which firmware sets and hardware on PCI Express ignores.
 pub(super) const CACHE_LINE: u16 = 0x0c;
 /// Interrupt line: a note from firmware to the operating system.
@@ -19,26 +16,8 @@ pub(super) const STATUS_CAPABILITIES: u16 = 1 << 4;
 /// Command: I/O decoding, which is never given.
 pub(crate) const COMMAND_IO: u16 = 1;
 
-/// BAR bits (section 7.5.1.2.1).
-pub(super) const BAR_IO: u32 = 1;
-pub(super) const BAR_WIDTH: u32 = 0b110;
-pub(super) const BAR_64: u32 = 0b100;
-pub(super) const BAR_PREFETCHABLE: u32 = 0b1000;
-
-/// Capability IDs (PCI Code and ID Assignment 1.11, chapter 2).
-pub(super) mod id {
-    pub(crate) const POWER: u8 = 0x01;
-    pub(crate) const VPD: u8 = 0x03;
-    pub(crate) const MSI: u8 = 0x05;
-    pub(crate) const VENDOR: u8 = 0x09;
-    pub(crate) const EXPRESS: u8 = 0x10;
-    pub(crate) const MSIX: u8 = 0x11;
-    pub(crate) const AF: u8 = 0x13;
-}
-
 /// Power management: capabilities at 2, control and status at 4.
 pub(super) mod power {
-    pub(crate) const LENGTH: u16 = 8;
     pub(crate) const CAPABILITIES: u16 = 2;
     pub(crate) const CONTROL: u16 = 4;
     /// Version and "needs device-specific initialisation"; no D1, D2, PME or auxiliary power.
@@ -50,8 +29,6 @@ pub(super) mod power {
 
 /// PCI Express capability (section 7.5.3).
 pub(crate) mod express {
-    /// Length of versions 1 and 2.
-    pub(crate) const LENGTHS: [u16; 2] = [0x14, 0x3c];
     pub(crate) const FLAGS: u16 = 0x02;
     pub(crate) const DEVICE_CAPABILITIES: u16 = 0x04;
     pub(crate) const DEVICE_CONTROL: u16 = 0x08;

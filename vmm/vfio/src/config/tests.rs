@@ -198,6 +198,39 @@ fn a_vendor_capability_is_shown_and_cannot_be_written() {
 }
 
 #[test]
+fn a_vendor_capability_that_claims_too_much_hides_none_of_the_others() {
+    let nic = FakeNic::new();
+    nic.with(|state| {
+        state.config[0x34] = 0x60;
+        state.config[0x60..0x64].copy_from_slice(&[0x09, 0xc8, 0xff, 1]);
+    });
+    let config = of(&nic);
+    assert_eq!(list(&config, &nic), [0x09, 0x01, 0x05, 0x10, 0x11]);
+    assert!(config.msi().is_some() && config.msix().is_some());
+}
+
+#[test]
+fn what_no_driver_could_work_with_is_refused_in_words() {
+    let says = |change: fn(&mut crate::testing::State), word: &str| {
+        let nic = FakeNic::new();
+        nic.with(change);
+        let error = VirtualConfig::new(&nic).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+    };
+    says(|state| state.config[0x34] = 0, "INTx");
+    // A table in a BAR that is not there, and no MSI beside it.
+    says(
+        |state| {
+            state.config[0x34] = MSIX.to_le_bytes()[0];
+            state.config[usize::from(MSIX) + 4] = 5;
+        },
+        "INTx",
+    );
+    says(|state| [0, 1, 3].iter().for_each(|bar| state.regions[*bar].size = 0), "I/O ports only");
+    says(|state| state.regions.iter_mut().for_each(|region| region.size = 0), "no registers");
+}
+
+#[test]
 fn what_lies_between_capabilities_is_read_live_and_never_written() {
     let nic = FakeNic::new();
     let mut config = of(&nic);
@@ -241,7 +274,7 @@ fn a_capability_list_that_loops_or_overlaps_itself_ends_there() {
     assert_eq!(list(&of(&nic), &nic), [0x01, 0x05, 0x10, 0x11]);
     nic.with(|state| state.config[usize::from(MSIX) + 1] = 0xc8);
     assert_eq!(list(&of(&nic), &nic), [0x01, 0x05, 0x10, 0x11]);
-    nic.with(|state| state.config[0x34] = 0xfc);
+    nic.with(|state| (state.config[0x34], state.config[0x3d]) = (0xfc, 0));
     assert_eq!(list(&of(&nic), &nic), []);
 }
 

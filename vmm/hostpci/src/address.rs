@@ -29,8 +29,36 @@ pub enum AddressError {
 
 impl Address {
     /// From the numbers VFIO reports.
-    pub(crate) const fn from_parts(domain: u16, bus: u8, devfn: u8) -> Self {
+    #[must_use]
+    pub const fn from_parts(domain: u16, bus: u8, devfn: u8) -> Self {
         Self { domain, bus, devfn }
+    }
+
+    /// From the full form that sysfs and the machine file use, `0000:00:05.0`.
+    pub fn from_full(text: &str) -> Result<Self, AddressError> {
+        if text.bytes().filter(|b| *b == b':').count() == 2 {
+            text.parse()
+        } else {
+            Err(AddressError::Form(text.chars().take(40).collect()))
+        }
+    }
+
+    /// Whether both are functions of one device.
+    #[must_use]
+    pub const fn same_device(self, other: Self) -> bool {
+        self.domain == other.domain && self.bus == other.bus && self.devfn >> 3 == other.devfn >> 3
+    }
+
+    /// Without the function, as sysfs writes the address of a slot: `0000:00:05`.
+    #[must_use]
+    pub fn device(self) -> String {
+        format!("{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.devfn >> 3)
+    }
+
+    /// Whether it is on a root bus, where what belongs to the processor and the chipset is.
+    #[must_use]
+    pub const fn on_root_bus(self) -> bool {
+        self.bus == 0
     }
 }
 
@@ -107,6 +135,14 @@ mod tests {
             let error = text.parse::<Address>().unwrap_err();
             assert!(matches!(error, AddressError::Form(_)), "{text}: {error:?}");
             assert!(error.to_string().contains("like 0000:00:05.0"), "{error}");
+        }
+    }
+
+    #[test]
+    fn where_the_full_form_is_asked_for_a_short_one_is_refused() {
+        assert_eq!(Address::from_full("0000:0A:1f.7").unwrap().to_string(), "0000:0a:1f.7");
+        for text in ["", "00:05.0", "0000:00:05", "0000:00:20.0", "0000:00:5.0", "+000:00:05.0"] {
+            assert!(Address::from_full(text).is_err(), "{text}");
         }
     }
 

@@ -1,0 +1,76 @@
+//! One PCI function at the moment it was looked at.
+
+use crate::address::Address;
+use crate::class::Class;
+use crate::group::Member;
+
+/// What sysfs says about one function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Where it is.
+    pub address: Address,
+    /// PCI vendor.
+    pub vendor: u16,
+    /// PCI device.
+    pub device: u16,
+    /// What it is.
+    pub class: Class,
+    /// The driver that has it.
+    pub driver: Option<String>,
+    /// `driver_override`, if one is set.
+    pub driver_override: Option<String>,
+    /// Its IOMMU group; `None` when no IOMMU translates for it.
+    pub group: Option<Group>,
+    /// How the kernel can reset it alone; `None` when it knows no way. VFIO may still manage a reset
+    /// of the whole bus, so this is a hint.
+    pub reset: Option<String>,
+    /// The host's network interfaces that it carries.
+    pub interfaces: Vec<Interface>,
+    /// What the slot it is in is called, and what firmware calls it if it is part of the board.
+    pub places: Vec<String>,
+    /// Whether firmware says that it is part of the board.
+    pub onboard: bool,
+    /// Whether any IOMMU is on in this PC.
+    pub iommu: bool,
+    /// Whether VFIO was told to do without interrupt remapping.
+    pub unsafe_interrupts: bool,
+}
+
+/// A network interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its MAC address, in lower case.
+    pub mac: Option<String>,
+}
+
+/// An IOMMU group: what the IOMMU cannot tell apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Its number.
+    pub number: u32,
+    /// Its other members.
+    pub others: Vec<Member>,
+}
+
+impl Function {
+    /// A few words for a person: address, identifiers, driver.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let driver = self.driver.as_deref().unwrap_or("no driver");
+        format!("{} ({}, {driver})", self.address, self.id())
+    }
+
+    /// Vendor and device, as `lspci -nn` writes them: `8086:10d3`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{:04x}:{:04x}", self.vendor, self.device)
+    }
+
+    /// Names of the host's interfaces.
+    #[must_use]
+    pub fn interface_names(&self) -> Vec<String> {
+        self.interfaces.iter().map(|interface| interface.name.clone()).collect()
+    }
+}
