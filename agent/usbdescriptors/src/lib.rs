@@ -3,6 +3,11 @@
 //! A device's bytes go nowhere before they were read here: not to the policy, which is asked about a [`Device`], not to the
 //! filter, which holds the device to what is [`Pinned`], and not to a library that would trust them (`usbhost` opens a device only
 //! with descriptors that [`Device::read`] took).
+//!
+//! Real devices' descriptors are not all as the specification has them. What every reader takes alike is taken here too, as Linux takes it
+//! (drivers/usb/core/config.c): a configuration whose value is 0, one that has not as many interfaces as it announces, and a setting that
+//! has fewer endpoints. Where readers may differ (a configuration cut short, a setting with more endpoints than it announces) what policy
+//! was asked about might not be what somebody else reads: that is refused, and the words say what can be done about it.
 #![forbid(unsafe_code)]
 
 /// Descriptor types (USB 3.2 table 9-6; HID 1.11 section 7.1).
@@ -158,25 +163,27 @@ fn total_length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// What can be done about descriptors that are not taken.
+const WRONG: &str =
+    "the device's descriptors are wrong, and an update of its firmware may help; or it is hostile";
+
 /// Why descriptors are not taken. A device that has such must not be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptorError {
     /// No device descriptor.
-    #[error("the device descriptor is malformed; the device is faulty or hostile")]
+    #[error("the device descriptor is malformed: {}", WRONG)]
     Device,
     /// Too many, none, or not as many as the device descriptor announces.
-    #[error("the device does not have the configurations that it announces")]
+    #[error("the device does not have the configurations that it announces: {}", WRONG)]
     Configurations,
     /// Lengths within a configuration do not agree, or it is over a cap.
-    #[error("a configuration descriptor is malformed; the device is faulty or hostile")]
+    #[error("a configuration descriptor is malformed: {}", WRONG)]
     Configuration,
     /// An endpoint whose packets hold nothing: whoever divides by that size ends.
-    #[error(
-        "an endpoint has packets of no size; the device's descriptors are wrong, and an update of its firmware may help"
-    )]
+    #[error("an endpoint has packets of no size: {}", WRONG)]
     PacketSize,
     /// Two settings or endpoints claim the same place.
-    #[error("a configuration descriptor names an interface or endpoint twice")]
+    #[error("a configuration descriptor names an interface or endpoint twice: {}", WRONG)]
     Ambiguous,
 }
 
@@ -212,7 +219,7 @@ pub struct Setting {
 /// A configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
-    /// `bConfigurationValue`.
+    /// `bConfigurationValue`. 0 is none by the specification (USB 2.0 section 9.4.7), and that of some devices all the same.
     pub value: u8,
     /// Every alternate setting of every interface.
     pub settings: Vec<Setting>,
@@ -339,18 +346,21 @@ fn configuration(raw: &[u8]) -> Result<Configuration, DescriptorError> {
     if raw.len() > CONFIGURATION_BYTES_MAX || total_length(raw) != Some(raw.len()) {
         return Err(DescriptorError::Configuration);
     }
-    let &[_, _, _, _, interfaces, value, ..] = raw else {
+    // How many interfaces there are is seen from them: readers count those that are there.
+    let &[_, _, _, _, _, value, ..] = raw else {
         return Err(DescriptorError::Configuration);
     };
     let mut settings: Vec<Setting> = Vec::new();
     let mut endpoints_left = 0;
+    let mut associated = false;
     for descriptor in walk(raw).skip(1) {
         let (kind, bytes) = descriptor?;
         match kind {
             kind::INTERFACE => {
-                if endpoints_left != 0 || settings.len() == SETTINGS_MAX {
+                if settings.len() == SETTINGS_MAX {
                     return Err(DescriptorError::Configuration);
                 }
+                associated = false;
                 let (setting, endpoints) = setting(bytes)?;
                 let same = |other: &Setting| {
                     (other.interface, other.alternate) == (setting.interface, setting.alternate)
@@ -362,8 +372,10 @@ fn configuration(raw: &[u8]) -> Result<Configuration, DescriptorError> {
                 settings.push(setting);
             }
             kind::ENDPOINT => {
-                // An endpoint before any interface, or one more than announced, belongs to nothing.
-                let last = settings.last_mut().ok_or(DescriptorError::Configuration)?;
+                // An endpoint before any interface, or one more than announced, belongs to nothing; whose one after an association is would
+                // be a matter of opinion.
+                let last = settings.last_mut().filter(|_| !associated);
+                let last = last.ok_or(DescriptorError::Configuration)?;
                 endpoints_left =
                     u8::checked_sub(endpoints_left, 1).ok_or(DescriptorError::Configuration)?;
                 let endpoint = endpoint(bytes)?;
@@ -372,22 +384,11 @@ fn configuration(raw: &[u8]) -> Result<Configuration, DescriptorError> {
                 }
                 last.endpoints.push(endpoint);
             }
-            // Between a setting and its endpoints there is no place for one: it would be a matter of
-            // opinion whose the endpoints after it are.
-            kind::INTERFACE_ASSOCIATION if endpoints_left != 0 => {
-                return Err(DescriptorError::Configuration);
-            }
+            kind::INTERFACE_ASSOCIATION => associated = true,
             // A second configuration inside one would be walked past by us and read by somebody else.
             kind::CONFIGURATION | kind::DEVICE => return Err(DescriptorError::Configuration),
             _ => {}
         }
-    }
-    let mut numbers: Vec<u8> = settings.iter().map(|setting| setting.interface).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    // Value 0 would be the unconfigured state (USB 2.0 section 9.4.7).
-    if endpoints_left != 0 || value == 0 || numbers.len() != usize::from(interfaces) {
-        return Err(DescriptorError::Configuration);
     }
     Ok(Configuration { value, settings })
 }

@@ -3,6 +3,7 @@
     clippy::indexing_slicing,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::cast_possible_truncation
 )]
 

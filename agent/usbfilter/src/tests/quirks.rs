@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::descriptors::Pinned;
+use super::descriptors::hexadecimal;
 use crate::stick::{INPUT, MaxLun, OUTPUT, Quirks, Stick};
 use crate::testing::linux::{Driver, Ended};
 use crate::testing::{Bench, Data, bulk, cbw};
@@ -214,15 +214,10 @@ const THIRD_ENDPOINT: [&str; 2] = [
     "12011001000000083835150000010102030109022700010100803209040000030806500007058102400000070502024000000705830308000a",
 ];
 
-fn pinned(text: &str) -> Pinned {
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    Pinned::from_sysfs(&text.as_bytes().chunks(2).map(byte).collect::<Vec<u8>>()).unwrap()
-}
-
 #[test]
 fn a_stick_with_a_third_endpoint_is_given_read_only_without_it() {
     for text in THIRD_ENDPOINT {
-        Filter::new(Rules::ReadOnly, pinned(text)).unwrap();
+        Filter::new(Rules::ReadOnly, hexadecimal(text)).unwrap();
     }
     let third = |address: u8, transfer: u8| {
         let mut pinned = crate::stick::pinned(false);
