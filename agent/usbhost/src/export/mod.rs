@@ -11,7 +11,7 @@ mod hold;
 mod pipe;
 mod reading;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -34,8 +34,6 @@ pub use reading::read_descriptors;
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Interrupt transfers kept going, so that none is missed while the last is being told.
-const INTERRUPTS: usize = 2;
 
 /// What the device says.
 #[derive(Debug)]
@@ -182,17 +180,10 @@ impl Export {
                 _ => None,
             };
             let Some(line) = line else { continue };
-            let pipe = Pipe {
-                line,
-                interface: number,
-                interrupt: endpoint.transfer_type() == TransferType::Interrupt,
-                // What nusb divides by; never 0 in descriptors that were vetted.
-                packet: endpoint.max_packet_size().max(1),
-                asked: VecDeque::new(),
-                receiving: false,
-                number: 0,
-            };
-            self.pipes.insert(address, pipe);
+            let interrupt = endpoint.transfer_type() == TransferType::Interrupt;
+            // What nusb divides by; never 0 in descriptors that were vetted.
+            let packet = endpoint.max_packet_size().max(1);
+            self.pipes.insert(address, Pipe::new(line, number, interrupt, packet));
         }
     }
 
@@ -278,8 +269,7 @@ impl Export {
             Body::StartInterruptReceiving { endpoint } => self.start_receiving(id, endpoint),
             Body::StopInterruptReceiving { endpoint } => {
                 if let Some(pipe) = self.pipes.get_mut(&endpoint) {
-                    pipe.receiving = false;
-                    pipe.line.cancel();
+                    pipe.stop();
                 }
                 let status = Status::Success;
                 self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
@@ -392,11 +382,7 @@ impl Export {
             && endpoint & 0x80 != 0
         {
             status = Status::Success;
-            if !std::mem::replace(&mut pipe.receiving, true) {
-                for _ in 0..INTERRUPTS {
-                    pipe.line.submit(Buffer::new(pipe.packet));
-                }
-            }
+            pipe.start();
         }
         self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
     }
@@ -422,10 +408,7 @@ impl Export {
         if (request_type, request, value) == (0x02, 1, 0) {
             // The host's own idea of the data toggle has to change with the device's.
             let [address, _] = index.to_le_bytes();
-            let cleared = self.pipes.get_mut(&address).map(|pipe| {
-                pipe.line.cancel();
-                pipe.line.clear_halt()
-            });
+            let cleared = self.pipes.get_mut(&address).map(Pipe::clear_halt);
             let status = if cleared == Some(true) { Status::Success } else { Status::Stall };
             let body = Control { status, length: 0, data: Vec::new(), ..control };
             return self.tell(id, Body::Control(body));

@@ -8,7 +8,10 @@ use nusb::transfer::{Buffer, BulkOrInterrupt, Completion, EndpointDirection, Tra
 use usbredir::packet;
 use usbredir::{Body, Status};
 
-/// An endpoint of whatever type.
+/// Interrupt transfers kept going, so that none is missed while the last is being told.
+const INTERRUPTS: usize = 2;
+
+/// An endpoint of whatever type. Its transfers end in the order in which they were submitted.
 pub(super) trait Line: Send {
     fn submit(&mut self, buffer: Buffer);
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion>;
@@ -55,35 +58,96 @@ pub(super) struct Pipe {
     pub(super) packet: usize,
     pub(super) asked: VecDeque<Asked>,
     /// Interrupt data are fetched by themselves.
-    pub(super) receiving: bool,
-    pub(super) number: u64,
+    receiving: bool,
+    /// Transfers that fetched them, were taken back and have not ended yet: the first ones of the line.
+    taken_back: usize,
+    number: u64,
 }
 
 impl Pipe {
+    pub(super) fn new(line: Box<dyn Line>, interface: u8, interrupt: bool, packet: usize) -> Self {
+        let asked = VecDeque::new();
+        Self {
+            line,
+            interface,
+            interrupt,
+            packet,
+            asked,
+            receiving: false,
+            taken_back: 0,
+            number: 0,
+        }
+    }
+
+    /// Fetches interrupt data from now on.
+    pub(super) fn start(&mut self) {
+        if !std::mem::replace(&mut self.receiving, true) {
+            self.fetch();
+        }
+    }
+
+    /// Fetches no more. What has come by then is still told: the report of a key that was released is not for the next who asks to miss.
+    pub(super) fn stop(&mut self) {
+        self.receiving = false;
+        self.take_back();
+    }
+
+    /// Ends what waits at the endpoint, and its halt.
+    pub(super) fn clear_halt(&mut self) -> bool {
+        self.take_back();
+        self.line.clear_halt()
+    }
+
+    fn take_back(&mut self) {
+        self.taken_back = self.line.pending();
+        self.line.cancel();
+    }
+
+    fn fetch(&mut self) {
+        // One that is taken back ends soon; until all have, there are no others, so that there are never more than so many.
+        if self.taken_back == 0 {
+            for _ in self.line.pending()..INTERRUPTS {
+                self.line.submit(Buffer::new(self.packet));
+            }
+        }
+    }
+
     pub(super) fn completed(&mut self, address: u8, completion: Completion) -> Option<(u64, Body)> {
         let Completion { status: result, buffer, actual_len, .. } = completion;
         let how = result.err().map_or(Status::Success, status);
         let input = address & 0x80 != 0;
         let mut data = if input { buffer.into_vec() } else { Vec::new() };
         if self.interrupt && input {
-            if !self.receiving {
-                return None;
-            }
-            if how != Status::Success {
-                self.receiving = false;
-                let (status, endpoint) = (how, address);
-                return Some((0, Body::InterruptReceivingStatus { status, endpoint }));
-            }
-            self.line.submit(Buffer::new(self.packet));
-            self.number += 1;
-            let length = data.len();
-            return Some((self.number, ended(address, true, how, length, data)));
+            return self.fetched(address, how, data);
         }
         let Asked { id, length } = self.asked.pop_front()?;
         let how = if input && data.len() > length { Status::Babble } else { how };
         data.truncate(length);
         let moved = if input { data.len() } else { actual_len };
         Some((id, ended(address, self.interrupt, how, moved, data)))
+    }
+
+    /// A transfer that fetched interrupt data has ended.
+    fn fetched(&mut self, address: u8, how: Status, data: Vec<u8>) -> Option<(u64, Body)> {
+        let was_taken_back = self.taken_back > 0;
+        self.taken_back = self.taken_back.saturating_sub(1);
+        let told = match how {
+            Status::Success => {
+                self.number += 1;
+                let length = data.len();
+                Some((self.number, ended(address, true, how, length, data)))
+            }
+            // That it ends without data is what was wanted, and says nothing of those after it.
+            _ if was_taken_back || !self.receiving => None,
+            status => {
+                self.stop();
+                Some((0, Body::InterruptReceivingStatus { status, endpoint: address }))
+            }
+        };
+        if self.receiving {
+            self.fetch();
+        }
+        told
     }
 }
 
@@ -120,5 +184,106 @@ pub(super) fn status(error: TransferError) -> Status {
             Status::IoError
         }
         TransferError::InvalidArgument => Status::Invalid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What an endpoint has been told, and what it is about to say.
+    #[derive(Default)]
+    struct Told {
+        submitted: usize,
+        pending: usize,
+        cancelled: usize,
+    }
+
+    struct Fake(Arc<Mutex<Told>>);
+
+    impl Line for Fake {
+        fn submit(&mut self, _: Buffer) {
+            let mut told = self.0.lock().unwrap();
+            told.submitted += 1;
+            told.pending += 1;
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<Completion> {
+            Poll::Pending
+        }
+
+        fn pending(&self) -> usize {
+            self.0.lock().unwrap().pending
+        }
+
+        fn cancel(&mut self) {
+            self.0.lock().unwrap().cancelled += 1;
+        }
+
+        fn clear_halt(&mut self) -> bool {
+            true
+        }
+    }
+
+    const KEYS: u8 = 0x81;
+
+    /// The interrupt endpoint of a keypad, receiving.
+    fn receiving() -> (Pipe, Arc<Mutex<Told>>) {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let mut pipe = Pipe::new(Box::new(Fake(Arc::clone(&told))), 0, true, 8);
+        pipe.start();
+        pipe.start();
+        assert_eq!(told.lock().unwrap().pending, INTERRUPTS);
+        (pipe, told)
+    }
+
+    fn ends(pipe: &mut Pipe, told: &Mutex<Told>, how: Result<u8, TransferError>) -> Option<Body> {
+        told.lock().unwrap().pending -= 1;
+        let mut buffer = Buffer::new(8);
+        buffer.extend_from_slice(how.ok().as_slice());
+        let (actual_len, status) = (buffer.len(), how.map(|_| ()));
+        pipe.completed(KEYS, Completion { buffer, actual_len, status }).map(|(_, body)| body)
+    }
+
+    fn report(key: u8) -> Option<Body> {
+        Some(ended(KEYS, true, Status::Success, 1, vec![key]))
+    }
+
+    #[test]
+    fn a_report_that_came_before_the_endpoint_was_stopped_is_told() {
+        let (mut pipe, told) = receiving();
+        pipe.stop();
+        assert_eq!(ends(&mut pipe, &told, Ok(7)), report(7));
+        assert_eq!(ends(&mut pipe, &told, Err(TransferError::Cancelled)), None);
+        let told = told.lock().unwrap();
+        assert_eq!((told.submitted, told.pending, told.cancelled), (INTERRUPTS, 0, 1));
+    }
+
+    #[test]
+    fn what_was_taken_back_is_no_answer_to_who_starts_again() {
+        for again in [Pipe::stop, |pipe: &mut Pipe| assert!(pipe.clear_halt())] {
+            let (mut pipe, told) = receiving();
+            again(&mut pipe);
+            pipe.start();
+            assert_eq!(told.lock().unwrap().pending, INTERRUPTS, "no more than before at a time");
+            for _ in 0..INTERRUPTS {
+                assert_eq!(ends(&mut pipe, &told, Err(TransferError::Cancelled)), None);
+            }
+            assert_eq!(told.lock().unwrap().pending, INTERRUPTS, "fetched anew");
+            assert_eq!(ends(&mut pipe, &told, Ok(9)), report(9));
+            assert_eq!(told.lock().unwrap().pending, INTERRUPTS);
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_fails_says_so_once_and_can_be_started_again() {
+        let (mut pipe, told) = receiving();
+        let stall = Body::InterruptReceivingStatus { status: Status::Stall, endpoint: KEYS };
+        assert_eq!(ends(&mut pipe, &told, Err(TransferError::Stall)), Some(stall));
+        pipe.start();
+        assert_eq!(ends(&mut pipe, &told, Err(TransferError::Stall)), None, "of before");
+        assert_eq!(ends(&mut pipe, &told, Ok(3)), report(3));
     }
 }
