@@ -33,6 +33,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod carriage;
 pub mod cleaning;
 pub mod decide;
 pub mod detect;

@@ -93,6 +93,45 @@ fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
 }
 
 #[test]
+fn explain_says_what_of_an_admitted_device_cannot_work_and_why() {
+    let text = include_str!("corpus/warn/cameras.toml").to_owned()
+        + "\n[[usb]]\nid = \"brother\"\nmatch = { vendor = 0x04f9 }\nto = \"clinical\"\naction = \"allow\"\n"
+        + "\n[[usb]]\nid = \"sticks\"\nmatch = { class = \"mass-storage\" }\nto = \"clinical\"\naction = \"read-only\"\n";
+    let policy = draft(&text);
+    let limits = |device: &str| {
+        let device: UsbDescription = device.parse().unwrap();
+        let request = Request::Usb(UsbRequest { device: device.device(), to: None });
+        let explained = policy.explain(&request, &Context::default());
+        let shown = explained.to_string();
+        assert!(explained.limits.iter().all(|limit| shown.contains(limit)), "{shown}");
+        let json = serde_json::to_value(&explained).unwrap();
+        assert_eq!(json.get("limits").is_none(), explained.limits.is_empty());
+        (explained.verdict.word(), explained.limits.join("; "))
+    };
+    let (verdict, why) =
+        limits("vendor=046d,product=085e,interfaces=0e/01/00+0e/02/00+01/01/00+01/02/00");
+    assert_eq!(verdict, "allow");
+    assert!(why.contains("its picture cannot work") && why.contains("its sound cannot work"));
+    assert!(why.contains("isochronous transfers, which this version does not carry"));
+    let (_, why) = limits("vendor=04f9,product=02d0,interfaces=07/01/02+ff/ff/ff");
+    assert!(why.contains("beside printer no vendor requests pass but those"), "{why}");
+    let (verdict, why) = limits("vendor=152d,product=0567,interfaces=08/06/62");
+    assert!(verdict == "read-only" && why.contains("USB Attached SCSI"), "{why}");
+    let (_, why) = limits("vendor=057b,product=0000,interfaces=08/04/00");
+    assert!(why.contains("its writes cannot be told apart"), "{why}");
+    for works in [
+        "vendor=152d,product=0567,interfaces=08/06/50+08/06/62",
+        "vendor=04f9,product=0002,interfaces=07/01/02",
+        "vendor=04f9,product=0403,interfaces=ff/ff/ff",
+        // A musical instrument; one that is denied.
+        "vendor=0499,product=1000,interfaces=01/01/00+01/03/00",
+        "vendor=1209,product=0042,interfaces=0b/00/00+01/02/00",
+    ] {
+        assert_eq!(limits(works).1, "", "{works}");
+    }
+}
+
+#[test]
 fn explain_with_content_says_what_the_detectors_say() {
     let policy = draft(DESIGN);
     let hit = explain_text(&policy, b"MRN 1234-5678");

@@ -155,3 +155,89 @@ impl Drop for Usb {
         self.stop();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use policy::carriage::Limit;
+    use policy::decide::Decision;
+    use policy::request::{UsbDescription, UsbFunction};
+    use proptest::prelude::*;
+    use usbdescriptors::Pinned;
+    use usbfilter::{Error, Filter, Out, Rules, Unsupported};
+    use usbredir::{Body, Packet, Status};
+
+    /// A device of these functions, each with a bulk endpoint each way.
+    fn of(functions: &[(u8, u8, u8)]) -> (Pinned, UsbDescription) {
+        let mut raw = vec![9, 2, 0, 0, u8::try_from(functions.len()).unwrap(), 1, 0, 0x80, 50];
+        for (number, (class, subclass, protocol)) in (0..).zip(functions) {
+            raw.extend([9, 4, number, 0, 2, *class, *subclass, *protocol, 0]);
+            raw.extend([7, 5, 0x81 + number, 2, 0, 2, 0, 7, 5, 1 + number, 2, 0, 2, 0]);
+        }
+        raw[2] = u8::try_from(raw.len()).unwrap();
+        let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
+        let pinned = Pinned { device, configurations: vec![raw], others: Vec::new() };
+        let new = |(class, subclass, protocol): &(u8, u8, u8)| {
+            UsbFunction::new(*class, *subclass, *protocol)
+        };
+        let functions = functions.iter().map(new).collect();
+        let (vendor, product, serial, port) = (0x1209, 0x42, None, None);
+        (pinned, UsbDescription { vendor, product, serial, port, functions })
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_officer_is_told_of_a_devices_limits_is_what_its_stream_does(
+            functions in prop::collection::vec(
+                (
+                    prop::sample::select(vec![0x02, 0x07, 0x08, 0x0a, 0x0b, 0xff]),
+                    prop::sample::select(vec![0x02, 0x05, 0x06, 0x04]),
+                    prop::sample::select(vec![0x50, 0x62, 0x00]),
+                ),
+                1..4,
+            ),
+            read_only in any::<bool>(),
+        ) {
+            let (rules, decision) = if read_only {
+                (Rules::ReadOnly, Decision::ReadOnly)
+            } else {
+                (Rules::Allow, Decision::Allow)
+            };
+            let (pinned, description) = of(&functions);
+            let limits = Limit::of(&description.device(), decision);
+            match Filter::new(rules, pinned) {
+                Ok(mut filter) => {
+                    let mut out = Out::default();
+                    let request = usbredir::packet::Control {
+                        endpoint: 0x80,
+                        request: 1,
+                        request_type: 0xc0,
+                        status: Status::Success,
+                        value: 0,
+                        index: 0,
+                        length: 1,
+                        data: Vec::new(),
+                    };
+                    let body = Body::Control(request);
+                    filter.from_guest(Packet { id: 1, body }, &mut out);
+                    let vendors = functions.iter().any(|(class, ..)| *class == 0xff);
+                    let told = limits.iter().any(|limit| matches!(limit, Limit::VendorRequests(_)));
+                    assert_eq!(told, vendors && out.to_device.is_empty());
+                }
+                Err(Error::Unsupported(Unsupported::UasOnly)) => {
+                    let one = |(class, _, protocol): &(u8, u8, u8)| (*class, *protocol) == (8, 0x62);
+                    // Beside other storage it is what cannot be had of the device.
+                    let alone = !functions.iter().any(|(class, _, protocol)| *class == 8 && *protocol != 0x62);
+                    assert!(functions.iter().any(one));
+                    assert_eq!(limits.contains(&Limit::OnlyAttachedScsi), alone);
+                }
+                Err(Error::Unsupported(Unsupported::Transport)) => {
+                    assert!(limits.contains(&Limit::CannotBeReadOnly));
+                }
+                Err(Error::Unsupported(Unsupported::NotStorage)) => {
+                    assert!(!functions.iter().any(|(class, ..)| *class == 8));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}

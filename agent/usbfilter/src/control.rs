@@ -6,7 +6,7 @@
 //! | class, to an interface | if it exists and is not DFU (firmware update); to BOT storage only its reset and GET MAX LUN |
 //! | class, to an endpoint | if it exists and is not storage's |
 //! | class, to the device | only wireless controllers (a Bluetooth HCI command is one), without storage or DFU beside |
-//! | vendor | see [`VENDOR_REQUESTS`] |
+//! | vendor | see [`vendor`] |
 //! | reserved | none |
 //!
 //! HID feature reports pass: some vendors update firmware through them, but they cannot be told from
@@ -16,15 +16,9 @@ use usbredir::packet::Control;
 
 use crate::descriptors::{CONFIGURATION_BYTES_MAX, Device, Setting, kind};
 use crate::spec::{
-    APPLICATION, BOT_RESET, BULK_ONLY, COMMUNICATIONS, COMMUNICATIONS_DATA, DFU, GET_MAX_LUN,
-    MASS_STORAGE, PRINTER, VENDOR, WIRELESS, request,
+    APPLICATION, BOT_RESET, BULK_ONLY, DFU, GET_MAX_LUN, MASS_STORAGE, PRINTER, WIRELESS, request,
 };
-
-/// Vendor requests may do anything, rewriting firmware included. They pass only to devices all of whose
-/// interfaces are in this table, and one of them vendor-specific: USB serial adapters, which set their
-/// baud rate by them. Classes that are not here (storage, smart-card readers, HID, printers, cameras,
-/// Bluetooth) work by their class requests alone.
-pub const VENDOR_REQUESTS: [u8; 3] = [VENDOR, COMMUNICATIONS, COMMUNICATIONS_DATA];
+use crate::vendor;
 
 /// Most bytes of a control transfer's data stage: a page, what usbfs takes in one piece. Requests for
 /// more are cut to it, as the host's own limit would.
@@ -109,7 +103,7 @@ impl Admitted<'_> {
         match control.request_type >> 5 & 3 {
             0 => self.standard(control),
             1 => self.class(control),
-            2 if self.vendor() => Judgement::Pass,
+            2 if vendor::passes(self.device, control) => Judgement::Pass,
             _ => Judgement::Refuse,
         }
     }
@@ -234,11 +228,6 @@ impl Admitted<'_> {
 
     fn has_storage_or_dfu(&self) -> bool {
         self.device.settings().any(|setting| setting.class == MASS_STORAGE || is_dfu(setting))
-    }
-
-    fn vendor(&self) -> bool {
-        self.device.settings().all(|setting| VENDOR_REQUESTS.contains(&setting.class))
-            && self.device.settings().any(|setting| setting.class == VENDOR)
     }
 }
 

@@ -40,10 +40,12 @@ pub mod testing;
 mod tests;
 mod traffic;
 mod uas;
+mod vendor;
 
 pub use admission::{Error, Unsupported};
-pub use control::{CONTROL_BYTES_MAX, VENDOR_REQUESTS};
+pub use control::CONTROL_BYTES_MAX;
 pub use event::{Change, Counts, Event, Refusal, Violation, Why};
 pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX, Rules};
 pub use traffic::Out;
 pub use usbdescriptors::{self as descriptors, Device, Pinned};
+pub use vendor::{HARMLESS, Harmless, VENDOR_REQUESTS};

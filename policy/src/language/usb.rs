@@ -25,16 +25,24 @@ words! {
 pub struct UsbClass(pub u8);
 
 impl UsbClass {
+    /// Microphones, loudspeakers, MIDI.
+    pub const AUDIO: Self = Self(0x01);
     /// Keyboards, mice, and other things a hand works.
     pub const HID: Self = Self(0x03);
     /// Sticks, disks, card readers for memory cards.
     pub const MASS_STORAGE: Self = Self(0x08);
     /// Hubs.
     pub const HUB: Self = Self(0x09);
+    /// Cameras that send moving pictures.
+    pub const VIDEO: Self = Self(0x0e);
+    /// Both.
+    pub const AUDIO_VIDEO: Self = Self(0x10);
+    /// Whatever its maker made it.
+    pub const VENDOR_SPECIFIC: Self = Self(0xff);
 
     /// Every class that has a name, with it.
     pub const WORDS: [(&'static str, Self); 24] = [
-        ("audio", Self(0x01)),
+        ("audio", Self::AUDIO),
         ("communications", Self(0x02)),
         ("hid", Self::HID),
         ("physical", Self(0x05)),
@@ -45,9 +53,9 @@ impl UsbClass {
         ("cdc-data", Self(0x0a)),
         ("smart-card", Self(0x0b)),
         ("content-security", Self(0x0d)),
-        ("video", Self(0x0e)),
+        ("video", Self::VIDEO),
         ("personal-healthcare", Self(0x0f)),
-        ("audio-video", Self(0x10)),
+        ("audio-video", Self::AUDIO_VIDEO),
         ("billboard", Self(0x11)),
         ("type-c-bridge", Self(0x12)),
         ("bulk-display", Self(0x13)),
@@ -57,7 +65,7 @@ impl UsbClass {
         ("wireless", Self(0xe0)),
         ("miscellaneous", Self(0xef)),
         ("application-specific", Self(0xfe)),
-        ("vendor-specific", Self(0xff)),
+        ("vendor-specific", Self::VENDOR_SPECIFIC),
     ];
 }
 

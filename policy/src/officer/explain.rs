@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::carriage::Limit;
 use crate::decide::{Decision, Obligation, Paste, PasteVerdict, Verdict};
 use crate::language::{ClipboardRule, UsbClass, UsbRule};
 use crate::policy::Policy;
@@ -31,6 +32,9 @@ pub struct Explanation {
     pub cleaned: Option<String>,
     /// Where no rule matches: the rules that do not for one thing only.
     pub nearly: Vec<NearMiss>,
+    /// What of an admitted device cannot work all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
 }
 
 /// A rule that misses a request by one thing.
@@ -74,7 +78,9 @@ impl Policy {
             Some(_) => Vec::new(),
             None => self.nearly_usb(request, context),
         };
-        Explanation { nearly, ..Explanation::of(verdict) }
+        let limits = Limit::of(&request.device, verdict.decision());
+        let limits = limits.iter().map(Limit::to_string).collect();
+        Explanation { nearly, limits, ..Explanation::of(verdict) }
     }
 
     /// Decides on a paste, as the agent would, and explains.
@@ -193,13 +199,15 @@ impl Explanation {
             inspect,
             cleaned: None,
             nearly: Vec::new(),
+            limits: Vec::new(),
         }
     }
 }
 
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { verdict, rule, line, reason, to, obligations, inspect, cleaned, nearly } = self;
+        let Self { verdict, rule, line, reason, to, obligations, inspect, cleaned, nearly, limits } =
+            self;
         writeln!(f, "verdict   {verdict}")?;
         match (rule, line) {
             (Some(rule), Some(line)) => writeln!(f, "rule      {rule}, line {line}")?,
@@ -218,6 +226,9 @@ impl fmt::Display for Explanation {
         }
         for NearMiss { rule, line, but } in nearly {
             writeln!(f, "nearly    {rule}, line {line}: {but}")?;
+        }
+        for limit in limits {
+            writeln!(f, "but       {limit}")?;
         }
         Ok(())
     }

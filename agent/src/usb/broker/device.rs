@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use clock::Moment;
+use policy::carriage::Limit;
 use policy::decide::Decision;
 use usbfilter::{Filter, Rules};
 use usbhost::Plugged;
@@ -63,6 +64,13 @@ pub(super) struct Device {
     pub(super) unrecorded: bool,
 }
 
+const fn decision(rules: Rules) -> Decision {
+    match rules {
+        Rules::Allow => Decision::Allow,
+        Rules::ReadOnly => Decision::ReadOnly,
+    }
+}
+
 impl Device {
     pub(super) fn report(&self) -> UsbReport {
         let (state, grant, why) = match &self.state {
@@ -88,10 +96,7 @@ impl Device {
                 ("waiting", Some(grant), format!("for {}; {}", grant.domain, grant.why))
             }
         };
-        let verdict = grant.map(|grant| match grant.rules {
-            Rules::Allow => Decision::Allow.word().to_owned(),
-            Rules::ReadOnly => Decision::ReadOnly.word().to_owned(),
-        });
+        let verdict = grant.map(|grant| decision(grant.rules).word().to_owned());
         UsbReport {
             bus_id: self.plugged.bus_id.to_string(),
             name: self.name().to_owned(),
@@ -107,6 +112,13 @@ impl Device {
     /// What it calls itself.
     pub(super) fn name(&self) -> &str {
         self.identity.as_ref().map_or("", |identity| &identity.vetted.found().name)
+    }
+
+    /// What of it cannot work in the domain that has it, for the screen: a line each.
+    pub(super) fn limits(&self, grant: &Grant) -> Vec<String> {
+        let Some(identity) = &self.identity else { return Vec::new() };
+        let limits = Limit::of(&identity.description.device(), decision(grant.rules));
+        limits.iter().map(|limit| format!("{limit}.")).collect()
     }
 
     /// What it is called on the screen.

@@ -398,8 +398,10 @@ impl Broker {
                 let Some(device) = self.devices.get_mut(id) else { return };
                 device.begun = true;
                 let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
-                let words = format!("{} connected to {}{without}", device.shown(), grant.label);
-                self.notice(id, words);
+                let connected = format!("{} connected to {}{without}", device.shown(), grant.label);
+                let words: Vec<String> =
+                    [connected].into_iter().chain(device.limits(&grant)).collect();
+                self.notice(id, words.join("\n"));
             }
             (Told::Word(Word::Refused(event)), Some(grant)) => {
                 self.refused(id, &grant.domain, &event);

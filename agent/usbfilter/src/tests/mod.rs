@@ -12,3 +12,4 @@ mod descriptors;
 mod hostile;
 mod quirks;
 mod storage;
+mod vendor;
