@@ -105,6 +105,15 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         for other in domain.pci.iter().filter(|function| !function.nic) {
             writeln!(out, "{}: also has {}", domain.name, function(other))?;
         }
+        for held in domain.pci.iter().filter(|function| !function.goes_with.is_empty()) {
+            writeln!(
+                out,
+                "{}: with {}, and unused: {}",
+                domain.name,
+                held.address,
+                held.goes_with.join(", ")
+            )?;
+        }
         if domain.state == "running" && !domain.clipboard_agent {
             writeln!(out, "{}: no clipboard agent runs in its guest yet", domain.name)?;
         }

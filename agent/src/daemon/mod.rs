@@ -156,7 +156,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     leftovers::end_all(&options.layout, cgroups.as_ref(), &names, deadline, || {
         signals.stop_asked()
     });
-    let handover = Arc::new(open_handover(&options.layout)?);
+    let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
     give_back_unclaimed(&handover, &files.machine);
     let desk = Desk::start(&files.machine, &files.rules)?;
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;

@@ -103,9 +103,12 @@ pub(super) fn take_state(layout: &Layout) -> Result<Option<DirectoryLock>, Daemo
 
 /// A record that cannot be read is put aside: a clinical desktop matters more than which driver a
 /// NIC had.
-pub(super) fn open_handover(layout: &Layout) -> Result<Handover, DaemonError> {
+pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handover, DaemonError> {
     let path = layout.handover_record();
-    let open = || Handover::open(Sysfs::system(), &path, &layout.handover_fallback());
+    let open = || {
+        Handover::open(Sysfs::system(), &path, &layout.handover_fallback())
+            .map(|handover| handover.with_claims(machine.claims()))
+    };
     let first = open();
     let Err(error) = first else { return Ok(first?) };
     let aside = path.with_extension("unreadable");
@@ -124,7 +127,8 @@ pub(super) fn give_back_unclaimed(handover: &Arc<Handover>, machine: &Machine) {
         })
     };
     let mut unclaimed = handover.handed_over();
-    unclaimed.retain(|address, _| !claimed(*address));
+    // What goes with a function goes back with it.
+    unclaimed.retain(|address, former| !claimed(former.companion_of().unwrap_or(*address)));
     if unclaimed.is_empty() {
         return;
     }

@@ -86,7 +86,7 @@ fn each_device_of_the_machine_file_is_examined() {
     let patient = patient(&pc);
     let good = pc.add_nic("0000:00:05.0", 7);
     let shared = pc.add_nic("0000:00:06.0", 8);
-    pc.add("0000:00:06.1", 0x0c_0330, Some("xhci_hcd"), Some(8));
+    pc.add("0000:00:06.1", 0x01_0601, Some("ahci"), Some(8));
     pc.set(shared, "reset", None);
     fs::create_dir_all(pc.sysfs().pci_device(good).join("net/enp0s5")).unwrap();
     let machine = machine(
@@ -111,7 +111,7 @@ fn each_device_of_the_machine_file_is_examined() {
     assert!(of("0000:00:05.0").iter().all(|finding| finding.level == Level::Ok));
     assert!(finding(&of("0000:00:05.0"), "hand-over").message.contains("enp0s5"));
     expect(&of("0000:00:06.0"), "iommu-group", Level::Fail, &["slot"]);
-    assert!(finding(&of("0000:00:06.0"), "iommu-group").message.contains("xhci_hcd"));
+    assert!(finding(&of("0000:00:06.0"), "iommu-group").message.contains("ahci"));
     expect(&of("0000:00:06.0"), "reset", Level::Fail, &["FLR"]);
     expect(&of("0000:00:06.1"), "pci-device", Level::Fail, &["network controller"]);
     expect(&of("0000:00:1f.6"), "pci-device", Level::Fail, &["lspci -D"]);
@@ -172,4 +172,50 @@ fn an_interface_that_goes_with_its_nic_is_no_obstacle_and_another_is() {
     assert_eq!(stays.level, Level::Fail);
     assert!(stays.message.contains("wlan0") && !stays.message.contains("enp0s5"), "{stays:?}");
     assert_eq!(judge(true, &["wlan0"]).level, Level::Warn);
+}
+
+#[test]
+fn the_doctor_says_of_a_device_what_the_hand_over_would_say() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    pc.add_group(
+        "17 0000:00:1f.4 0c0500 i801_smbus\n17 0000:00:1f.6 020000 e1000e\n3 0000:03:00.0 020000 igb",
+    );
+    pc.add_group("11 0000:02:00.0 020000 r8169\n11 0000:02:00.1 070002 serial");
+    let disk = pc.add("0000:04:00.0", 0x01_0802, Some("nvme"), Some(4));
+    pc.add_disk(disk, "nvme0n1", "259:0");
+    pc.mounts("24 1 259:0 / / rw - ext4 /dev/nvme0n1 rw\n");
+    let wifi = pc.add("0000:05:00.0", 0x02_8000, Some("ath9k"), Some(5));
+    pc.set(wifi, "vendor", Some("0x168c\n"));
+    pc.set(wifi, "device", Some("0x0036\n"));
+    let machine = machine(
+        r#"format = 1
+        [domain.a]
+        kernel = "k"
+        nic = "0000:00:1f.6"
+        passthrough = ["0000:04:00.0", "0000:05:00.0"]
+        [domain.b]
+        kernel = "k"
+        nic = { address = "0000:02:00.0", id = "10ec:8168" }"#,
+    );
+    let findings = devices::examine(&patient, &machine);
+    let of = |address: &str| -> Vec<Finding> {
+        findings.iter().filter(|f| f.subject.as_deref() == Some(address)).cloned().collect()
+    };
+    let words = ["cannot be moved", "NICs of this PC that could be handed over: 0000:03:00.0"];
+    expect(&of("0000:00:1f.6"), "iommu-group", Level::Fail, &words);
+    let pin = finding(&of("0000:00:1f.6"), "pci-pin").clone();
+    assert!(
+        pin.message.contains(r#"nic = { address = "0000:00:1f.6", id = "8086:10d3" }"#),
+        "{pin:?}"
+    );
+    expect(&of("0000:04:00.0"), "host-use", Level::Fail, &["a card was added or moved"]);
+    expect(&of("0000:05:00.0"), "interrupts", Level::Warn, &["ath9k.use_msi=1"]);
+    expect(&of("0000:02:00.0"), "pci-pin", Level::Fail, &["moved or exchanged"]);
+    let group = finding(&of("0000:02:00.0"), "iommu-group").clone();
+    assert_eq!(group.level, Level::Ok);
+    assert!(
+        group.message.contains("0000:02:00.1") && group.message.contains("to nobody"),
+        "{group:?}"
+    );
 }

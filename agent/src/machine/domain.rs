@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use policy::language::Network;
 use toml_edit::{Table, TableLike, Value};
 
+use super::pci::{self, element};
 use super::reader::{Reader, Span, with_article};
 use super::values::{self, MemorySize, Wrong};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
 use crate::clipboard::GUEST_PORT;
-use crate::pci::PciAddress;
+use crate::pci::Wanted;
 use crate::roster::Member;
 
 /// What bulkhead-vmm takes at most.
@@ -42,8 +43,8 @@ pub(crate) struct VmDraft {
     initrd: Option<PathBuf>,
     cmdline: String,
     pub(crate) disks: Vec<(Disk, Span)>,
-    pub(crate) nic: Option<(PciAddress, Span)>,
-    pub(crate) passthrough: Vec<(PciAddress, Span)>,
+    pub(crate) nic: Option<(Wanted, Span)>,
+    pub(crate) passthrough: Vec<(Wanted, Span)>,
     serial: Serial,
     ports: Vec<String>,
 }
@@ -60,8 +61,8 @@ impl Draft {
                 initrd: vm.initrd,
                 cmdline: vm.cmdline,
                 disks: vm.disks.into_iter().map(|(disk, _)| disk).collect(),
-                nic: vm.nic.map(|(address, _)| address),
-                passthrough: vm.passthrough.into_iter().map(|(address, _)| address).collect(),
+                nic: vm.nic.map(|(wanted, _)| wanted),
+                passthrough: vm.passthrough.into_iter().map(|(wanted, _)| wanted).collect(),
                 serial: vm.serial,
                 ports: vm.ports,
             })),
@@ -212,10 +213,7 @@ fn read_vm(
         nic: read_nic(reader, name, header, table, member),
         passthrough: capped(reader, table, "passthrough", PASSTHROUGH_MAX)
             .into_iter()
-            .filter_map(|(value, span)| {
-                let address = element(reader, value, &span, "passthrough", pci_address)?;
-                Some((address, span))
-            })
+            .filter_map(|(value, span)| Some((pci::passthrough(reader, value, &span)?, span)))
             .collect(),
         serial: reader.parsed(table, "serial", serial).unwrap_or_default(),
         ports: read_ports(reader, table),
@@ -268,7 +266,7 @@ fn read_nic(
     header: &Span,
     table: &dyn TableLike,
     member: Option<&Member>,
-) -> Option<(PciAddress, Span)> {
+) -> Option<(Wanted, Span)> {
     let network = member.map(|member| member.network);
     let Some(item) = table.get("nic") else {
         if network == Some(Network::Passthrough) {
@@ -281,18 +279,7 @@ fn read_nic(
         return None;
     };
     let span = item.span().unwrap_or_else(|| header.clone());
-    if item.is_table_like() {
-        if let Some(parts) = item.as_table_like() {
-            reader.only_known(parts, &["parent", "vlan"], "`nic`");
-        }
-        reader.problem(
-            span,
-            "a NIC on a VLAN is not available yet in this version",
-            "give the domain a PCI NIC of its own: nic = \"0000:00:05.0\"",
-        );
-        return None;
-    }
-    let address = reader.parsed(table, "nic", pci_address)?;
+    let wanted = pci::nic(reader, table, item, span.clone())?;
     match network {
         Some(Network::None) => reader.problem(
             span.clone(),
@@ -306,7 +293,7 @@ fn read_nic(
         ),
         Some(Network::Passthrough) | None => {}
     }
-    Some((address, span))
+    Some((wanted, span))
 }
 
 fn read_ports(reader: &mut Reader, table: &dyn TableLike) -> Vec<String> {
@@ -344,33 +331,6 @@ fn capped<'a>(
         list.truncate(most);
     }
     list
-}
-
-fn element<T>(
-    reader: &mut Reader,
-    value: &Value,
-    span: &Span,
-    key: &str,
-    parse: impl FnOnce(&str) -> Result<T, Wrong>,
-) -> Option<T> {
-    let result = match value.as_str() {
-        Some(text) => parse(text),
-        None => Err((
-            format!("an entry of `{key}` is {} here", with_article(value.type_name())),
-            "write a string, in quotes".to_owned(),
-        )),
-    };
-    result.map_err(|(message, help)| reader.problem(span.clone(), message, help)).ok()
-}
-
-fn pci_address(text: &str) -> Result<PciAddress, Wrong> {
-    text.parse().map_err(|error: crate::pci::AddressError| {
-        let help = match format!("0000:{text}").parse::<PciAddress>() {
-            Ok(full) => format!("write it in full: \"{full}\""),
-            Err(_) => "write it as `lspci -D` shows it: \"0000:00:05.0\"".to_owned(),
-        };
-        (error.to_string(), help)
-    })
 }
 
 fn image(images: &Path, text: &str) -> Result<PathBuf, Wrong> {

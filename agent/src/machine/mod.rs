@@ -8,6 +8,7 @@
 
 mod audit_limits;
 mod domain;
+mod pci;
 mod reader;
 mod sharing;
 #[cfg(test)]
@@ -19,7 +20,8 @@ use std::time::Duration;
 
 use policy::diagnostic::{Diagnostic, Diagnostics, Source};
 
-use crate::pci::PciAddress;
+use crate::pci::host_use::Screen;
+use crate::pci::{Claims, PciAddress, Wanted};
 use crate::roster::Member;
 
 use reader::Reader;
@@ -82,9 +84,9 @@ pub struct VmHardware {
     /// Disks, in the order the guest sees them.
     pub disks: Vec<Disk>,
     /// The NIC handed over.
-    pub nic: Option<PciAddress>,
+    pub nic: Option<Wanted>,
     /// Other functions handed over.
-    pub passthrough: Vec<PciAddress>,
+    pub passthrough: Vec<Wanted>,
     /// Where the first serial port goes.
     pub serial: Serial,
     /// Named console ports, each a socket `<runtime>/<domain>/<name>.sock`.
@@ -94,7 +96,12 @@ pub struct VmHardware {
 impl VmHardware {
     /// Every PCI function handed over, the NIC first.
     pub fn pci_functions(&self) -> impl Iterator<Item = PciAddress> + '_ {
-        self.nic.into_iter().chain(self.passthrough.iter().copied())
+        self.pci_devices().map(|wanted| wanted.address)
+    }
+
+    /// The same, with what the machine file says of each.
+    pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
+        self.nic.iter().chain(&self.passthrough)
     }
 }
 
@@ -161,6 +168,25 @@ impl Machine {
             (Some(machine), problems) if problems.is_empty() => Ok(machine),
             (_, problems) => Err(Diagnostics::new(Source::new(source_name, text), problems)),
         }
+    }
+
+    /// What handing functions over has to know of the whole file.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        let mut claims = Claims {
+            screen: match &self.seat {
+                Seat::None => Screen::None,
+                Seat::Kms { card: None } => Screen::First,
+                Seat::Kms { card: Some(card) } => Screen::Card(card.clone()),
+            },
+            ..Claims::default()
+        };
+        for DomainEntry { name, kind } in &self.domains {
+            let Kind::Vm(vm) = kind else { continue };
+            claims.domains.extend(vm.pci_functions().map(|address| (address, name.clone())));
+            claims.disks.extend(vm.disks.iter().map(|disk| disk.path.clone()));
+        }
+        claims
     }
 
     /// The entry of a domain.

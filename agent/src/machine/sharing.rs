@@ -20,8 +20,9 @@ fn functions(reader: &mut Reader, drafts: &[Draft]) {
     let mut owners: HashMap<PciAddress, &str> = HashMap::new();
     for draft in drafts {
         let Body::Vm(vm) = &draft.body else { continue };
-        for (address, span) in vm.nic.iter().chain(&vm.passthrough) {
-            match owners.insert(*address, &draft.name) {
+        for (wanted, span) in vm.nic.iter().chain(&vm.passthrough) {
+            let address = wanted.address;
+            match owners.insert(address, &draft.name) {
                 None => {}
                 Some(owner) if owner == draft.name => reader.problem(
                     span.clone(),

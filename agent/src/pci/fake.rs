@@ -38,6 +38,8 @@ impl FakePc {
         fs::create_dir_all(root.join("bus/pci/devices")).unwrap();
         fs::create_dir_all(root.join("bus/pci/drivers")).unwrap();
         fs::create_dir_all(root.join("kernel/iommu_groups")).unwrap();
+        fs::create_dir_all(dir.path().join("proc/self")).unwrap();
+        fs::write(dir.path().join("proc/self/mountinfo"), "").unwrap();
         let modules = Mutex::new(HashSet::from(["vfio-pci".to_owned()]));
         let kernel = Arc::new(FakeKernel { root, modules, ..FakeKernel::default() });
         Self { dir, kernel }
@@ -81,6 +83,82 @@ impl FakePc {
     /// An e1000e with group `group` to itself.
     pub(crate) fn add_nic(&self, address: &str, group: u32) -> PciAddress {
         self.add(address, 0x02_0000, Some("e1000e"), Some(group))
+    }
+
+    /// Groups as kernel logs show them: `group address class driver`, a dash for none.
+    pub(crate) fn add_group(&self, lines: &str) {
+        for line in lines.lines().filter(|line| !line.trim().is_empty()) {
+            let [group, address, class, driver, ..] =
+                line.split_whitespace().collect::<Vec<_>>()[..]
+            else {
+                panic!("{line}")
+            };
+            let driver = (driver != "-").then_some(driver);
+            let class = u32::from_str_radix(class, 16).unwrap();
+            self.add(address, class, driver, Some(group.parse().unwrap()));
+        }
+    }
+
+    /// A network interface of a device.
+    pub(crate) fn add_interface(&self, address: PciAddress, name: &str, mac: &str) {
+        let interface = self.sysfs().pci_device(address).join("net").join(name);
+        fs::create_dir_all(&interface).unwrap();
+        fs::write(interface.join("address"), format!("{mac}\n")).unwrap();
+    }
+
+    /// A disk or partition (`below` its controller, `sda/sda1`) with its device number.
+    pub(crate) fn add_disk(&self, address: PciAddress, below: &str, number: &str) -> PathBuf {
+        let device = self.sysfs().pci_device(address).join("host0/block").join(below);
+        self.add_block_device(&device, number);
+        device
+    }
+
+    /// A block device that is no controller's (LVM, RAID), made of others.
+    pub(crate) fn add_virtual_disk(&self, name: &str, number: &str, of: &[&Path]) -> PathBuf {
+        let device = self.sysfs().path("devices/virtual/block").join(name);
+        self.add_block_device(&device, number);
+        fs::create_dir_all(device.join("slaves")).unwrap();
+        for slave in of {
+            symlink(slave, device.join("slaves").join(slave.file_name().unwrap())).unwrap();
+        }
+        device
+    }
+
+    fn add_block_device(&self, device: &Path, number: &str) {
+        fs::create_dir_all(device).unwrap();
+        for (folder, name) in
+            [("dev/block", number), ("class/block", device.file_name().unwrap().to_str().unwrap())]
+        {
+            let folder = self.sysfs().path(folder);
+            fs::create_dir_all(&folder).unwrap();
+            symlink(device, folder.join(name)).unwrap();
+        }
+    }
+
+    /// Lines of mountinfo.
+    pub(crate) fn mounts(&self, lines: &str) {
+        fs::write(self.sysfs().proc("self/mountinfo"), lines).unwrap();
+    }
+
+    /// A graphics card of a device, with a connector.
+    pub(crate) fn add_card(&self, address: PciAddress, card: &str, status: &str) {
+        let folder = self.sysfs().path("class/drm");
+        fs::create_dir_all(folder.join(card)).unwrap();
+        symlink(self.sysfs().pci_device(address), folder.join(card).join("device")).unwrap();
+        let connector = folder.join(format!("{card}-HDMI-A-1"));
+        fs::create_dir_all(&connector).unwrap();
+        fs::write(connector.join("status"), format!("{status}\n")).unwrap();
+    }
+
+    /// An input device on a device, with the keys it has as sysfs writes them.
+    pub(crate) fn add_input(&self, address: PciAddress, event: &str, name: &str, keys: &str) {
+        let input = self.sysfs().pci_device(address).join("usb1/1-4/input/input7");
+        fs::create_dir_all(input.join("capabilities")).unwrap();
+        fs::write(input.join("capabilities/key"), format!("{keys}\n")).unwrap();
+        fs::write(input.join("name"), format!("{name}\n")).unwrap();
+        let folder = self.sysfs().path("class/input").join(event);
+        fs::create_dir_all(&folder).unwrap();
+        symlink(&input, folder.join("device")).unwrap();
     }
 
     /// Changes an attribute of a device; `None` removes it.

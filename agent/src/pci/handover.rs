@@ -5,7 +5,7 @@
 //!       ^                                                              |
 //!       +-- bind <-- driver_override as it was <-- unbind <-- reset <--+
 //! ```
-//! Before the first change the former driver is written to the record (`<state>/handover.json`,
+//! Whether it may be handed over at all is asked first ([`super::judge`]). Before the first change the former driver is written to the record (`<state>/handover.json`,
 //! synced), so that whatever happens to the agent, the next one can give the function back.
 //!
 //! The kernel may hold a write to `unbind` for as long as the driver pleases. Each such write has
@@ -19,103 +19,25 @@ use std::thread;
 use std::time::Duration;
 
 use clock::Moment;
-
+use hostpci::Function;
 use serde::{Deserialize, Serialize};
 
-use super::PciAddress;
-use super::inspect::{InspectError, PciFunction};
+use super::judge;
 use super::sysfs::Sysfs;
+use super::{Claims, PciAddress, Wanted};
 use crate::durable;
 
-/// The driver that hands functions to processes.
-pub const VFIO_PCI: &str = "vfio-pci";
+mod error;
+
+pub use error::HandoverError;
+pub use hostpci::VFIO_PCI;
+
 /// How long a driver may take to let go, or to take hold.
 pub const DRIVER_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a driver link is looked at while waiting for it.
 const POLL: Duration = Duration::from_millis(10);
 /// The only version of the record.
 const RECORD_VERSION: u32 = 1;
-
-/// Why a function could not change hands. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum HandoverError {
-    /// It could not be looked at.
-    #[error(transparent)]
-    Inspect(#[from] InspectError),
-    /// No IOMMU stands between it and memory.
-    #[error(
-        "PCI device {0} is in no IOMMU group, so nothing would keep its DMA inside the guest: switch the IOMMU on in the BIOS and on the kernel command line (`bulkhead doctor` says how for this PC)"
-    )]
-    NoIommu(PciAddress),
-    /// The IOMMU cannot tell it from another.
-    #[error(
-        "PCI device {address} shares IOMMU group {group} with {others}, and the IOMMU cannot keep them apart: move the card to another slot, or hand over a device that has a group of its own"
-    )]
-    SharedGroup {
-        /// The device.
-        address: PciAddress,
-        /// The group.
-        group: u32,
-        /// Who else is in it, described.
-        others: String,
-    },
-    /// vfio-pci is not there.
-    #[error(
-        "the kernel module vfio-pci cannot be loaded: install the kernel's own modules (on Debian: linux-image-amd64), or `modprobe vfio-pci` and read its message"
-    )]
-    NoVfioPci(#[source] io::Error),
-    /// A driver did not let go in time.
-    #[error("driver {driver} does not let go of PCI device {address} (waited {} s): take down whatever uses the device (`ip link set {uses} down`, unmount, stop its service); if it stays, restart the PC", DRIVER_DEADLINE.as_secs())]
-    WontLetGo {
-        /// The device.
-        address: PciAddress,
-        /// Its driver.
-        driver: String,
-        /// What it carries on the host.
-        uses: String,
-    },
-    /// A driver did not take the function.
-    #[error("driver {driver} did not take PCI device {address}: see `dmesg` for its reason")]
-    NotBound {
-        /// The device.
-        address: PciAddress,
-        /// The driver.
-        driver: String,
-    },
-    /// The kernel refused a change.
-    #[error(
-        "the kernel refused to change `{attribute}` of PCI device {address}: is the agent run as root?"
-    )]
-    Write {
-        /// The device.
-        address: PciAddress,
-        /// The attribute.
-        attribute: &'static str,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// It did not reset, so what the guest left in it is still there.
-    #[error(
-        "PCI device {address} did not reset after use and is kept from the host: switch the PC off and on again (a restart may not be enough)"
-    )]
-    NotReset {
-        /// The device.
-        address: PciAddress,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-    /// The record could not be written, so nothing was changed.
-    #[error("cannot write {}: make room on its disk, or correct its rights", path.display())]
-    Record {
-        /// The record.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
 
 /// What is known of a function that was handed over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,6 +48,23 @@ pub struct Former {
     pub driver: Option<String>,
     /// The `driver_override` it had.
     pub driver_override: Option<String>,
+    /// Vendor and device, so that another card that is there later is not taken for it.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// The MAC address its interface had.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The function it went to vfio-pci with, for nobody to use, because it is in its IOMMU group.
+    #[serde(default)]
+    pub goes_with: Option<String>,
+}
+
+impl Former {
+    /// The function it goes with.
+    #[must_use]
+    pub fn companion_of(&self) -> Option<PciAddress> {
+        self.goes_with.as_ref()?.parse().ok()
+    }
 }
 
 /// How a function came back.
@@ -154,6 +93,7 @@ pub struct Handover {
     /// Functions with a write the kernel has not come back from.
     held: Arc<Mutex<Vec<PciAddress>>>,
     deadline: Duration,
+    claims: Claims,
 }
 
 impl Handover {
@@ -177,6 +117,7 @@ impl Handover {
             record: Mutex::new(record),
             held: Arc::default(),
             deadline: DRIVER_DEADLINE,
+            claims: Claims::default(),
         })
     }
 
@@ -184,6 +125,13 @@ impl Handover {
     #[must_use]
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// Knows what the machine file says of the whole PC.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Claims) -> Self {
+        self.claims = claims;
         self
     }
 
@@ -199,33 +147,75 @@ impl Handover {
         &self.sysfs
     }
 
-    /// Gives the function to vfio-pci for `domain`. Idempotent. On failure everything is as before,
-    /// as far as the driver permits.
-    pub fn take(&self, address: PciAddress, domain: &str) -> Result<(), HandoverError> {
-        let function = PciFunction::inspect(&self.sysfs, address)?;
-        self.check_isolation(&function)?;
-        self.refuse_if_held(&function)?;
+    /// Gives the function to vfio-pci for `domain`, and with it what its IOMMU group makes it take along:
+    /// those, which nobody gets. Idempotent. A refusal comes before anything is touched; after a failure
+    /// everything is as before, as far as the drivers permit.
+    pub fn take(&self, wanted: &Wanted, domain: &str) -> Result<Vec<PciAddress>, HandoverError> {
+        self.await_interface(wanted);
+        let known = self.lock().get(&wanted.address).cloned();
+        let mac = known.as_ref().and_then(|former| former.mac.as_deref());
+        let plan = judge::plan(&self.sysfs, wanted, domain, &self.claims, mac)?;
+        let functions: Vec<&Function> = plan.companions.iter().chain([&plan.function]).collect();
+        for function in &functions {
+            self.refuse_if_held(function)?;
+        }
         self.ensure_vfio_pci()?;
-        let bound_already = function.driver.as_deref() == Some(VFIO_PCI);
-        let former = self.former(&function, domain);
-        self.remember(address, Some(former.clone()))?;
-        if bound_already {
-            return Ok(());
+        let mut begun: Vec<(&Function, Former)> = Vec::new();
+        for function in functions {
+            let with = (function.address != wanted.address).then_some(wanted.address);
+            let former = self.former(function, domain, with);
+            let mut result = self.remember(function.address, Some(former.clone()));
+            if result.is_ok() && function.driver.as_deref() != Some(VFIO_PCI) {
+                result = self.bind_vfio_pci(function);
+                begun.push((function, former));
+            }
+            if let Err(error) = result {
+                for (function, former) in begun.iter().rev() {
+                    self.undo(function, former);
+                }
+                return Err(error);
+            }
         }
-        let bound = self.bind_vfio_pci(&function);
-        if bound.is_err() {
-            self.undo(&function, &former);
-        }
-        bound
+        Ok(plan.companions.iter().map(|companion| companion.address).collect())
     }
 
-    /// Resets the function and gives it back to the driver the record names. Idempotent; does
-    /// nothing to a function that was not handed over.
+    /// A driver that has just got its function back may need a moment until its interface is there.
+    fn await_interface(&self, wanted: &Wanted) {
+        if wanted.pins.mac.is_none() {
+            return;
+        }
+        let until = Moment::now() + self.deadline;
+        while let Ok(function) = self.sysfs.inspect(wanted.address) {
+            let driver = function.driver.as_deref();
+            let shown = !function.interfaces.is_empty();
+            if shown || matches!(driver, None | Some(VFIO_PCI)) || Moment::now() >= until {
+                return;
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Resets the function and gives it back to the driver the record names, and then what went with it.
+    /// Idempotent; does nothing to a function that was not handed over.
     pub fn give_back(&self, address: PciAddress) -> Result<Returned, HandoverError> {
+        let returned = self.give_back_one(address)?;
+        let companions: Vec<PciAddress> = self
+            .lock()
+            .iter()
+            .filter(|(_, former)| former.companion_of() == Some(address))
+            .map(|(companion, _)| *companion)
+            .collect();
+        for companion in companions {
+            self.give_back_one(companion)?;
+        }
+        Ok(returned)
+    }
+
+    fn give_back_one(&self, address: PciAddress) -> Result<Returned, HandoverError> {
         let former = self.lock().get(&address).cloned();
-        let function = match PciFunction::inspect(&self.sysfs, address) {
+        let function = match self.sysfs.inspect(address) {
             Ok(function) => function,
-            Err(InspectError::Absent(_)) => {
+            Err(error) if error.is_not_found() => {
                 // It was pulled: there is nothing to give back.
                 self.remember(address, None)?;
                 return Ok(Returned { reset: false, driver: None });
@@ -235,6 +225,15 @@ impl Handover {
         let Some(former) = former else {
             return Ok(Returned { reset: false, driver: function.driver });
         };
+        if former.id.as_ref().is_some_and(|id| *id != function.id()) {
+            tracing::warn!(
+                %address,
+                "what was handed over is not there any more, and {} is; it is left as it is",
+                function.describe()
+            );
+            self.remember(address, None)?;
+            return Ok(Returned { reset: false, driver: function.driver });
+        }
         self.refuse_if_held(&function)?;
         let mut reset = false;
         if function.driver.as_deref() == Some(VFIO_PCI) {
@@ -253,15 +252,22 @@ impl Handover {
 
     /// What to write down before the function is touched: what it has now, unless that is already
     /// the agent's doing, of which the record knows what was before.
-    fn former(&self, function: &PciFunction, domain: &str) -> Former {
+    fn former(&self, function: &Function, domain: &str, with: Option<PciAddress>) -> Former {
+        let id = function.id();
         let known = self.lock().get(&function.address).cloned();
+        // An older record does not say which card it means.
+        let known = known.filter(|known| known.id.as_ref().is_none_or(|known| *known == id));
         let not_ours = |text: &Option<String>| text.clone().filter(|text| text != VFIO_PCI);
+        let mac = function.interfaces.iter().find_map(|interface| interface.mac.clone());
         Former {
             domain: domain.to_owned(),
             driver: not_ours(&function.driver)
                 .or_else(|| known.as_ref().and_then(|known| known.driver.clone())),
             driver_override: not_ours(&function.driver_override)
-                .or_else(|| known.and_then(|known| known.driver_override)),
+                .or_else(|| known.as_ref().and_then(|known| known.driver_override.clone())),
+            id: Some(id),
+            mac: mac.or_else(|| known.and_then(|known| known.mac)),
+            goes_with: with.map(|with| with.to_string()),
         }
     }
 
@@ -296,20 +302,6 @@ impl Handover {
         }
     }
 
-    fn check_isolation(&self, function: &PciFunction) -> Result<(), HandoverError> {
-        let address = function.address;
-        let group = function.group.as_ref().ok_or(HandoverError::NoIommu(address))?;
-        if group.others.is_empty() {
-            return Ok(());
-        }
-        let describe = |other: &PciAddress| {
-            PciFunction::inspect(&self.sysfs, *other)
-                .map_or_else(|_| other.to_string(), |function| function.describe())
-        };
-        let others = group.others.iter().map(describe).collect::<Vec<_>>().join(", ");
-        Err(HandoverError::SharedGroup { address, group: group.number, others })
-    }
-
     fn ensure_vfio_pci(&self) -> Result<(), HandoverError> {
         if self.sysfs.pci_driver(VFIO_PCI).exists() {
             return Ok(());
@@ -321,7 +313,7 @@ impl Handover {
         Err(HandoverError::NoVfioPci(io::Error::other("the module is loaded but offers no driver")))
     }
 
-    fn bind_vfio_pci(&self, function: &PciFunction) -> Result<(), HandoverError> {
+    fn bind_vfio_pci(&self, function: &Function) -> Result<(), HandoverError> {
         let address = function.address;
         self.set_override(address, Some(VFIO_PCI))?;
         if function.driver.is_some() {
@@ -331,11 +323,15 @@ impl Handover {
     }
 
     /// Best effort after a failed hand-over; what fails here is left to the record.
-    fn undo(&self, function: &PciFunction, former: &Former) {
+    fn undo(&self, function: &Function, former: &Former) {
         let address = function.address;
         let undone = self
             .set_override(address, former.driver_override.as_deref())
             .and_then(|()| self.refuse_if_held(function))
+            .and_then(|()| match self.sysfs.driver(address).as_deref() {
+                Some(VFIO_PCI) => self.unbind(function),
+                _ => Ok(()),
+            })
             .and_then(|()| self.bind_former(address, former))
             .and_then(|_| self.remember(address, None));
         if let Err(error) = undone {
@@ -348,7 +344,7 @@ impl Handover {
         address: PciAddress,
         former: &Former,
     ) -> Result<Option<String>, HandoverError> {
-        let current = || Ok(PciFunction::inspect(&self.sysfs, address)?.driver);
+        let current = || Ok(self.sysfs.inspect(address)?.driver);
         let Some(driver) = &former.driver else { return current() };
         if current()?.as_ref() == Some(driver) {
             return Ok(Some(driver.clone()));
@@ -363,7 +359,7 @@ impl Handover {
     }
 
     /// `Ok(false)` when the kernel knows no way to reset it.
-    fn reset(&self, function: &PciFunction) -> Result<bool, HandoverError> {
+    fn reset(&self, function: &Function) -> Result<bool, HandoverError> {
         let address = function.address;
         if function.reset.is_none() {
             return Ok(false);
@@ -383,7 +379,7 @@ impl Handover {
             .map_err(|source| HandoverError::Write { address, attribute, source })
     }
 
-    fn unbind(&self, function: &PciFunction) -> Result<(), HandoverError> {
+    fn unbind(&self, function: &Function) -> Result<(), HandoverError> {
         let address = function.address;
         let attribute = "driver/unbind";
         let file = self.sysfs.pci_device(address).join(attribute);
@@ -418,8 +414,7 @@ impl Handover {
     fn wait_for(&self, address: PciAddress, holds: impl Fn(Option<&str>) -> bool) -> bool {
         let until = Moment::now() + self.deadline;
         loop {
-            let function = PciFunction::inspect(&self.sysfs, address);
-            if function.is_ok_and(|function| holds(function.driver.as_deref())) {
+            if holds(self.sysfs.driver(address).as_deref()) {
                 return true;
             }
             if Moment::now() >= until {
@@ -429,7 +424,7 @@ impl Handover {
         }
     }
 
-    fn refuse_if_held(&self, function: &PciFunction) -> Result<(), HandoverError> {
+    fn refuse_if_held(&self, function: &Function) -> Result<(), HandoverError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if held.contains(&function.address) { Err(wont_let_go(function)) } else { Ok(()) }
     }
@@ -466,11 +461,15 @@ impl Handover {
     }
 }
 
-fn wont_let_go(function: &PciFunction) -> HandoverError {
+fn wont_let_go(function: &Function) -> HandoverError {
     HandoverError::WontLetGo {
         address: function.address,
         driver: function.driver.clone().unwrap_or_else(|| "of an unknown name".to_owned()),
-        uses: function.interfaces.first().cloned().unwrap_or_else(|| "its interface".to_owned()),
+        uses: function
+            .interface_names()
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "its interface".to_owned()),
     }
 }
 

@@ -3,11 +3,10 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-
-use super::PciAddress;
 
 /// What the agent asks the kernel to do. Called from worker threads; may block for as long as a
 /// driver takes to let go, so never from the event loop.
@@ -42,10 +41,10 @@ impl Kernel for RunningKernel {
     }
 }
 
-/// A sysfs tree and the kernel behind it.
+/// A sysfs tree, read through `hostpci`, and the kernel behind it.
 #[derive(Clone)]
 pub struct Sysfs {
-    root: PathBuf,
+    tree: hostpci::Sysfs,
     pub(crate) kernel: Arc<dyn Kernel>,
 }
 
@@ -53,30 +52,26 @@ impl Sysfs {
     /// The running system's.
     #[must_use]
     pub fn system() -> Self {
-        Self { root: PathBuf::from("/sys"), kernel: Arc::new(RunningKernel) }
+        Self::at("/sys", Arc::new(RunningKernel))
     }
 
     /// A tree somewhere else, with something else playing the kernel.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>, kernel: Arc<dyn Kernel>) -> Self {
-        Self { root: root.into(), kernel }
+        Self { tree: hostpci::Sysfs::at(root), kernel }
     }
 
-    /// A path below the root.
+    /// A path below `/proc`, which lies beside it.
     #[must_use]
-    pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.root.join(below)
+    pub fn proc(&self, below: &str) -> PathBuf {
+        self.tree.path("../proc").join(below)
     }
+}
 
-    /// The directory of a PCI function.
-    #[must_use]
-    pub fn pci_device(&self, address: PciAddress) -> PathBuf {
-        self.path("bus/pci/devices").join(address.to_string())
-    }
+impl Deref for Sysfs {
+    type Target = hostpci::Sysfs;
 
-    /// The directory of a PCI driver.
-    #[must_use]
-    pub fn pci_driver(&self, name: &str) -> PathBuf {
-        self.path("bus/pci/drivers").join(name)
+    fn deref(&self) -> &hostpci::Sysfs {
+        &self.tree
     }
 }

@@ -27,9 +27,17 @@ impl Devices {
     /// Hands the domain its functions. What was handed over before a failure stays so: the next
     /// attempt goes on from there, and a release takes it all back.
     pub fn take(&self) -> Result<(), String> {
-        for address in self.hardware.pci_functions() {
-            self.handover.take(address, &self.domain).map_err(|e| explain(&e))?;
+        for wanted in self.hardware.pci_devices() {
+            let companions = self.handover.take(wanted, &self.domain).map_err(|e| explain(&e))?;
+            let address = wanted.address;
             tracing::info!(domain = self.domain, %address, "handed over to vfio-pci");
+            for companion in companions {
+                tracing::info!(
+                    domain = self.domain,
+                    address = %companion,
+                    "bound to vfio-pci with {address}, whose IOMMU group it is in; nobody uses it"
+                );
+            }
         }
         Ok(())
     }

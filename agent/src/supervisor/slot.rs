@@ -17,7 +17,6 @@ use super::process::VmmProcess;
 use super::{Parts, Report, Shared, disks};
 
 use crate::machine::VmHardware;
-use crate::pci::inspect::PciFunction;
 use crate::roster::Member;
 use crate::seat;
 
@@ -39,6 +38,9 @@ pub struct NicReport {
     pub former_driver: Option<String>,
     /// Whether it is the domain's NIC (or another passed-through function).
     pub nic: bool,
+    /// Other functions of its IOMMU group that vfio-pci has with it, and nobody uses.
+    #[serde(default)]
+    pub goes_with: Vec<String>,
     /// Why it could not be looked at.
     pub problem: Option<String>,
 }
@@ -140,13 +142,24 @@ impl Slot {
         let hardware = &self.devices.hardware;
         let one = |address| {
             let former = handed_over.get(&address).and_then(|former| former.driver.clone());
-            let (driver, problem) =
-                match PciFunction::inspect(self.devices.handover.sysfs(), address) {
-                    Ok(function) => (function.driver, None),
-                    Err(error) => (None, Some(error.to_string())),
-                };
-            let nic = hardware.nic == Some(address);
-            NicReport { address: address.to_string(), driver, former_driver: former, nic, problem }
+            let (driver, problem) = match self.devices.handover.sysfs().inspect(address) {
+                Ok(function) => (function.driver, None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            let nic = hardware.nic.as_ref().is_some_and(|nic| nic.address == address);
+            let goes_with = handed_over
+                .iter()
+                .filter(|(_, former)| former.companion_of() == Some(address))
+                .map(|(companion, _)| companion.to_string())
+                .collect();
+            NicReport {
+                address: address.to_string(),
+                driver,
+                former_driver: former,
+                nic,
+                goes_with,
+                problem,
+            }
         };
         hardware.pci_functions().map(one).collect()
     }

@@ -161,15 +161,21 @@ impl Sysfs {
         Snapshot::from_sysfs(&config, &resources)
     }
 
-    /// Every PCI function of this PC that is a network controller.
+    /// Every PCI function of this PC.
+    #[must_use]
+    pub fn functions(&self) -> Vec<Address> {
+        let names = names(&self.path("bus/pci/devices")).unwrap_or_default();
+        names.iter().filter_map(|name| Address::from_full(name).ok()).collect()
+    }
+
+    /// Those that are network controllers.
     #[must_use]
     pub fn network_controllers(&self) -> Vec<Address> {
-        let folder = self.path("bus/pci/devices");
-        let is_network = |name: &String| {
-            number(&folder.join(name).join("class")).is_ok_and(|class| Class(class).is_network())
+        let is_network = |address: &Address| {
+            number(&self.pci_device(*address).join("class"))
+                .is_ok_and(|class| Class(class).is_network())
         };
-        let names = names(&folder).unwrap_or_default();
-        names.iter().filter(|name| is_network(name)).filter_map(|n| n.parse().ok()).collect()
+        self.functions().into_iter().filter(is_network).collect()
     }
 
     fn others(&self, function: &Path, address: Address) -> Result<Vec<Member>, InspectError> {
