@@ -54,7 +54,7 @@ pub mod codes {
     pub const BTN_LEFT: u16 = 0x110;
     /// The last pointer button a domain's pointer has.
     pub const BTN_EXTRA: u16 = 0x114;
-    /// A finger on a touch screen.
+    /// A finger or a pen on a surface; the readers of devices make a button of it, or nothing.
     pub const BTN_TOUCH: u16 = 0x14a;
     /// Sideways wheel, wheel, and their fine forms.
     pub const WHEELS: [u16; 4] = [0x06, 0x08, 0x0b, 0x0c];
@@ -294,8 +294,6 @@ impl Core {
     }
 
     fn pressed(&mut self, id: DeviceId, code: u16, out: &mut Vec<Output>) {
-        // A finger is the left button.
-        let code = if code == codes::BTN_TOUCH { codes::BTN_LEFT } else { code };
         let Some(device) = self.devices.get(&id) else { return };
         if device.held.contains_key(&code) {
             return; // it repeats; guests do that themselves
@@ -355,7 +353,6 @@ impl Core {
     }
 
     fn released(&mut self, id: DeviceId, code: u16, out: &mut Vec<Output>) {
-        let code = if code == codes::BTN_TOUCH { codes::BTN_LEFT } else { code };
         let Some(device) = self.devices.get_mut(&id) else { return };
         match device.held.get(&code).copied() {
             Some(Hold::Withheld) => {

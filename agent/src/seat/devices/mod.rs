@@ -1,0 +1,316 @@
+//! Keyboards, mice, touchpads and touch screens: found, taken for the seat alone, read.
+//!
+//! ```text
+//!   device --events--> reader --+--> contacts --> pad      which moves, turns and taps
+//!                               |             --> the first finger of a touch screen, which points
+//!                               +--> reports: keys, buttons, a way or a place, wheels
+//! ```
+//!
+//! [`facts`] tells which kind a device is by what the kernel says of it (`docs/decisions/0016-touchpads.md`).
+
+mod codes;
+mod contacts;
+mod facts;
+mod pad;
+mod reader;
+mod surface;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use evdev::raw_stream::RawDevice;
+use evdev::{EventType, InputEvent, KeyCode, LedCode};
+use nix::libc;
+use policy::Policy;
+use policy::request::UsbDevice;
+use printable::Label;
+
+use super::core::codes::BTN_TOUCH;
+use super::core::{DeviceId, Report};
+use facts::Facts;
+use reader::Reader;
+
+/// Where devices are.
+const NODES: &str = "/dev/input";
+/// The most devices at once; more than a desk has room for.
+const DEVICES_MAX: usize = 64;
+/// The most reads by which what is left of lost events is left out: more than the kernel holds of one device.
+const DRAINS_MAX: usize = 256;
+
+/// What a device is good for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It types.
+    pub keyboard: bool,
+    /// It points.
+    pub pointer: bool,
+}
+
+/// A device as the policy sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// What it calls itself.
+    pub name: Label,
+    /// `idVendor`.
+    pub vendor: u16,
+    /// `idProduct`.
+    pub product: u16,
+    /// Its serial number, if it says one.
+    pub serial: Option<String>,
+    /// The USB socket it is in, as the kernel writes it: `1-4.2`.
+    pub port: Option<String>,
+    /// What it is good for.
+    pub abilities: Abilities,
+}
+
+impl Description {
+    /// The domain the policy ties it to, by name.
+    #[must_use]
+    pub fn pinned_to<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
+        let device = UsbDevice {
+            vendor: self.vendor,
+            product: self.product,
+            serial: self.serial.as_deref(),
+            port: self.port.as_deref(),
+            functions: &[],
+        };
+        policy.pinned_to(&device).map(|(domain, _)| domain.name.as_str())
+    }
+}
+
+/// A device the seat has for itself.
+struct Taken {
+    path: PathBuf,
+    device: RawDevice,
+    description: Description,
+    reader: Reader,
+}
+
+/// What a device did.
+#[derive(Debug)]
+pub enum Happened {
+    /// It is there.
+    Plugged(DeviceId, Description),
+    /// It is gone.
+    Unplugged(DeviceId),
+    /// It said more than was read, and what is down on it is not known: nothing, until it is pressed anew.
+    Dropped(DeviceId),
+    /// It reported, at this time.
+    Report(DeviceId, Report, SystemTime),
+}
+
+/// All devices of the seat.
+#[derive(Default)]
+pub struct Devices {
+    taken: BTreeMap<DeviceId, Taken>,
+    next: DeviceId,
+    /// Devices that could not be taken, so that it is said once.
+    refused: BTreeMap<PathBuf, String>,
+    /// When somebody last typed.
+    typed: Option<SystemTime>,
+}
+
+impl Devices {
+    /// Takes devices that are new and lets go of those that are gone.
+    pub fn look(&mut self) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        let nodes = nodes();
+        self.refused.retain(|path, _| nodes.contains(path));
+        for path in &nodes {
+            let known = self.taken.values().any(|taken| taken.path == *path);
+            if known || self.taken.len() >= DEVICES_MAX {
+                continue;
+            }
+            match take(path) {
+                Ok(Some(taken)) => {
+                    self.refused.remove(path);
+                    self.next += 1;
+                    happened.push(Happened::Plugged(self.next, taken.description.clone()));
+                    self.taken.insert(self.next, taken);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    let problem = error.to_string();
+                    if self.refused.insert(path.clone(), problem.clone()).as_ref() != Some(&problem)
+                    {
+                        tracing::warn!(
+                            "{}: the seat cannot have this input device for itself: {problem}; end the program that holds it (fuser {})",
+                            path.display(),
+                            path.display()
+                        );
+                    }
+                }
+            }
+        }
+        happened
+    }
+
+    /// What to wait for.
+    pub fn fds(&self) -> impl Iterator<Item = (DeviceId, BorrowedFd<'_>)> {
+        self.taken.iter().map(|(id, taken)| (*id, taken.device.as_fd()))
+    }
+
+    /// Reads what a device has to say.
+    pub fn read(&mut self, id: DeviceId) -> Vec<Happened> {
+        let Some(taken) = self.taken.get_mut(&id) else { return Vec::new() };
+        let mut happened = Vec::new();
+        let mut read = match taken.device.fetch_events() {
+            Ok(events) => {
+                for event in events {
+                    taken.reader.add(id, event, self.typed, &mut happened);
+                }
+                Ok(())
+            }
+            Err(e) => Err(e),
+        };
+        if read.is_ok() && taken.reader.is_lost() {
+            read = taken.find_again();
+        }
+        let gone = read.is_err_and(|e| {
+            !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+        });
+        if gone {
+            self.taken.remove(&id);
+            happened.push(Happened::Unplugged(id));
+        }
+        self.typed = happened.iter().filter_map(typed_at).next_back().or(self.typed);
+        happened
+    }
+
+    /// Sets the lights of every keyboard; bit n for `LED_*` n.
+    pub fn set_lights(&mut self, lights: u8, pinned: impl Fn(DeviceId) -> bool) {
+        for (id, taken) in &mut self.taken {
+            let Some(leds) = taken.device.supported_leds() else { continue };
+            let wanted = [LedCode::LED_NUML, LedCode::LED_CAPSL, LedCode::LED_SCROLLL];
+            let events: Vec<InputEvent> = wanted
+                .iter()
+                .filter(|led| leds.contains(**led) && !pinned(*id))
+                .map(|led| {
+                    let on = lights >> led.0 & 1;
+                    InputEvent::new(EventType::LED.0, led.0, on.into())
+                })
+                .collect();
+            if !events.is_empty() {
+                // A keyboard that does not take it is about to be unplugged.
+                let _ = taken.device.send_events(&events);
+            }
+        }
+    }
+
+    /// The devices there are.
+    pub fn descriptions(&self) -> impl Iterator<Item = (DeviceId, &Description)> {
+        self.taken.iter().map(|(id, taken)| (*id, &taken.description))
+    }
+}
+
+fn nodes() -> Vec<PathBuf> {
+    let entries = fs::read_dir(NODES).into_iter().flatten().flatten();
+    let mut nodes: Vec<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("event"))
+        .map(|entry| entry.path())
+        .collect();
+    nodes.sort();
+    nodes
+}
+
+/// What this PC has, for the doctor, who takes nothing.
+#[must_use]
+pub fn abilities() -> Abilities {
+    nodes().iter().filter_map(|path| open(path).ok()).fold(Abilities::default(), |all, device| {
+        let found = Facts::of(&device).map(|facts| facts.abilities()).unwrap_or_default();
+        Abilities {
+            keyboard: all.keyboard || found.keyboard,
+            pointer: all.pointer || found.pointer,
+        }
+    })
+}
+
+fn open(path: &Path) -> io::Result<RawDevice> {
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    RawDevice::from_fd(OwnedFd::from(file))
+}
+
+/// Takes a device; `None` if it is none of the seat's.
+fn take(path: &Path) -> io::Result<Option<Taken>> {
+    let mut device = open(path)?;
+    let abilities = Facts::of(&device)?.abilities();
+    if abilities == Abilities::default() {
+        return Ok(None);
+    }
+    device.grab()?;
+    let id = device.input_id();
+    let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
+    let description = Description {
+        name: device
+            .name()
+            .map(Label::new)
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "without a name".into()),
+        vendor: id.vendor(),
+        product: id.product(),
+        serial: text(device.unique_name()),
+        port: usb_port(path),
+        abilities,
+    };
+    // What was pressed before is the console's, or nobody's: the reader starts from how the device is now.
+    let reader = reader_of(&device)?;
+    Ok(Some(Taken { path: path.to_owned(), device, description, reader }))
+}
+
+impl Taken {
+    /// Leaves out what the kernel still holds of a surface that lost events, and starts from how it is now.
+    fn find_again(&mut self) -> io::Result<()> {
+        for _ in 0..DRAINS_MAX {
+            match self.device.fetch_events().map(drop) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.reader = reader_of(&self.device)?;
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        // It goes on at the next read.
+        Ok(())
+    }
+}
+
+fn reader_of(device: &RawDevice) -> io::Result<Reader> {
+    let touched = device.get_key_state()?.contains(KeyCode(BTN_TOUCH));
+    Ok(Reader::new(Facts::of(device)?, touched))
+}
+
+/// When a report was made in which somebody types: a key that is no modifier went down.
+fn typed_at(happened: &Happened) -> Option<SystemTime> {
+    const MODIFIERS: [u16; 8] = [29, 42, 54, 56, 97, 100, 125, 126];
+    let Happened::Report(_, report, time) = happened else { return None };
+    let types = |&(code, down): &(u16, bool)| down && code < 0x100 && !MODIFIERS.contains(&code);
+    report.keys.iter().any(types).then_some(*time)
+}
+
+/// The USB socket a device is in, from its place in sysfs.
+fn usb_port(node: &Path) -> Option<String> {
+    let link = Path::new("/sys/class/input").join(node.file_name()?);
+    let place = fs::canonicalize(link).ok()?;
+    port_in(&place)
+}
+
+/// The last `BUS-PORT.PORT` of a path.
+fn port_in(place: &Path) -> Option<String> {
+    let is_port = |name: &str| {
+        name.split_once('-').is_some_and(|(bus, ports)| {
+            let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            number(bus) && ports.split('.').all(number)
+        })
+    };
+    let mut names = place.components().filter_map(|part| part.as_os_str().to_str());
+    names.rfind(|name| is_port(name)).map(str::to_owned)
+}
