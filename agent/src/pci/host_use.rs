@@ -194,7 +194,7 @@ fn mount(line: &str) -> Option<(Device<'_>, &str)> {
     }
     // A number of its own: btrfs, overlays, and what is on no disk.
     let source = rest.split(' ').nth(1)?;
-    source.starts_with("/dev/").then_some((Device::Node(source), at))
+    Path::new(source).is_absolute().then_some((Device::Node(source), at))
 }
 
 struct Looker<'a> {
