@@ -93,6 +93,25 @@ fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
 }
 
 #[test]
+fn explain_of_a_stick_without_a_serial_number_names_the_port_by_which_it_can_be_told_apart() {
+    let policy = draft(&DESIGN.replace(
+        "match = { class = \"smart-card\"",
+        "match = { serial = \"A1\", class = \"smart-card\"",
+    ));
+    let but = |device: &str| {
+        let device: UsbDescription = device.parse().unwrap();
+        let request = Request::Usb(UsbRequest { device: device.device(), to: None });
+        let nearly = policy.explain(&request, &Context::default()).nearly;
+        nearly.into_iter().map(|miss| miss.but).collect::<Vec<_>>().join("; ")
+    };
+    let reader = "vendor=08e6,product=3437,interfaces=0b/00/00";
+    assert_eq!(but(&format!("{reader},serial=B2")), "only serial number \"A1\"");
+    let none = "only serial number \"A1\", and this one has none: a rule can name its port";
+    assert_eq!(but(reader), none);
+    assert_eq!(but(&format!("{reader},port=1-4.2")), format!("{none}, 1-4.2"));
+}
+
+#[test]
 fn explain_says_what_of_an_admitted_device_cannot_work_and_why() {
     let text = include_str!("corpus/warn/cameras.toml").to_owned()
         + "\n[[usb]]\nid = \"brother\"\nmatch = { vendor = 0x04f9 }\nto = \"clinical\"\naction = \"allow\"\n"

@@ -2,6 +2,9 @@
 //! refused as often as it likes, so each kind is told once and then counted until [`Log::flush`].
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::descriptors::kind;
 
 /// Kinds of refusals told apart between two flushes; further kinds count as [`Refusal::Others`]. A
 /// guest has 65,536 control requests to try, and the audit log need not hold each of them.
@@ -99,6 +102,32 @@ pub enum Violation {
     WrongAnswer,
     /// [`FAULTS_MAX`](crate::FAULTS_MAX) things that are against the specification.
     TooManyFaults,
+}
+
+impl fmt::Display for Change {
+    /// In words for the person who plugged it in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Self::Device => "what it is",
+            Self::Configuration(_) => "its configuration",
+            Self::Interfaces => "its interfaces",
+            Self::Endpoints => "its endpoints",
+            Self::Descriptor(kind::STRING) => "its name or serial number",
+            Self::Descriptor(kind::REPORT) => "its reports",
+            Self::Descriptor(_) => "its abilities",
+        };
+        write!(f, "it says something else of {what} than when it was plugged in")
+    }
+}
+
+impl fmt::Display for Violation {
+    /// In words for the person who plugged it in.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WrongAnswer => "it answers what it was not asked",
+            Self::TooManyFaults => "its answers make no sense, again and again",
+        })
+    }
 }
 
 /// Totals since the filter was made.

@@ -145,9 +145,16 @@ impl Policy {
                 .product
                 .map(|product| (product == device.product, format!("only product {product:#06x}"))),
             matches.serial.as_deref().map(|serial| {
+                let instead = match (device.serial, device.port) {
+                    (Some(_), _) => String::new(),
+                    (None, None) => ", and this one has none: a rule can name its port".to_owned(),
+                    (None, Some(port)) => {
+                        format!(", and this one has none: a rule can name its port, {port}")
+                    }
+                };
                 (
                     Some(serial) == device.serial,
-                    format!("only serial number \"{}\"", serial.escape_debug()),
+                    format!("only serial number \"{}\"{instead}", serial.escape_debug()),
                 )
             }),
             matches

@@ -168,7 +168,7 @@ impl Line {
         let more = !self.asked.is_empty();
         match poll(&mut fds, if more { PollTimeout::ZERO } else { PollTimeout::NONE }) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(End::Broken(format!("its thread cannot wait: {error}"))),
+            Err(error) => return Err(End::Stream(format!("its thread cannot wait: {error}"))),
         }
         let [_, stream] = fds;
         let found = stream.revents().unwrap_or(PollFlags::empty());
@@ -188,7 +188,7 @@ impl Line {
             Err(error) if transient(&error) => return Ok(()),
             Err(_) => return Err(End::NoVmm),
         }
-        let broken = |error: usbredir::Error| End::Broken(format!("its VMM sent {error}"));
+        let broken = |error: usbredir::Error| End::Stream(format!("its VMM sent {error}"));
         while let Some(packet) = self.session.next().map_err(broken)? {
             if matches!(packet.body, Body::Hello { .. }) {
                 for packet in std::mem::take(&mut self.early) {
@@ -229,13 +229,13 @@ impl Line {
         for packet in self.out.to_guest.drain(..) {
             // Too long for what the guest's end can: it asked for it.
             if let Err(error) = self.session.send(&packet) {
-                return Err(End::Broken(format!("its VMM cannot take what it asked for: {error}")));
+                return Err(End::Stream(format!("its VMM cannot take what it asked for: {error}")));
             }
         }
         for event in &self.out.events {
             match event {
-                Event::Changed(change) => return Err(End::Changed(format!("{change:?}"))),
-                Event::Violation(violation) => return Err(End::Broken(format!("{violation:?}"))),
+                Event::Changed(change) => return Err(End::Changed(change.to_string())),
+                Event::Violation(violation) => return Err(End::Broken(violation.to_string())),
                 Event::Refused { .. } => {}
             }
         }

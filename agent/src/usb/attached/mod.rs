@@ -33,8 +33,10 @@ pub(super) enum End {
     Lost(String),
     /// It came back different.
     Changed(String),
-    /// It, or the guest's end, broke the rules.
+    /// It broke the rules.
     Broken(String),
+    /// The guest's end, or this one, broke them.
+    Stream(String),
 }
 
 /// What is told while a device is served.

@@ -121,8 +121,22 @@ impl Device {
         limits.iter().map(|limit| format!("{limit}.")).collect()
     }
 
-    /// What it is called on the screen.
-    pub(super) fn shown(&self) -> &str {
+    /// What it is called.
+    pub(super) fn called(&self) -> &str {
         if self.name().is_empty() { "USB device" } else { self.name() }
+    }
+
+    /// What it is called on the screen. Devices of one model that have no serial number differ in nothing but the port.
+    pub(super) fn shown(&self) -> String {
+        let serial = self.identity.as_ref().and_then(|one| one.vetted.found().serial.as_ref());
+        match serial {
+            Some(_) => self.called().to_owned(),
+            None => format!("{} (port {})", self.called(), self.plugged.bus_id),
+        }
+    }
+
+    /// That it has left its domain, and why, for the screen.
+    pub(super) fn disconnected(&self, grant: &Grant, why: &str) -> String {
+        format!("{} disconnected from {}:\n{why}.", self.shown(), grant.label)
     }
 }

@@ -80,13 +80,13 @@ impl Broker {
             }
             Err(_) if leaves => self.switch_off(id, State::Off),
             Err(why) => {
-                let name = device.name().to_owned();
+                let shown = device.shown();
                 self.tell(Happening::Note(
                     Event::new("usb-unreadable")
                         .with("bus_id", id.as_str())
                         .with("why", why.as_str()),
                 ));
-                self.notice(id, format!("USB device {name} is not used:\n{why}."));
+                self.notice(id, format!("{shown} is not used:\n{why}."));
                 self.switch_off(id, State::Blocked(why));
             }
         }
@@ -115,11 +115,11 @@ impl Broker {
             (Decision::ReadOnly, Some(to)) => Some((to, Rules::ReadOnly)),
             _ => None,
         };
-        let name = device.shown();
+        let shown = device.shown();
         let mut event = Event::new("usb")
             .with("device", identity.text())
             .with("bus_id", id.as_str())
-            .with("name", name)
+            .with("name", device.called())
             .with("break_glass", self.break_glass);
         if let Some(by_hand) = &device.by_hand {
             event = event.with("to", by_hand.as_str());
@@ -128,7 +128,7 @@ impl Broker {
             (Some(decision.word()), rule.clone(), Some(policy.serial()));
         let Some((to, rules)) = grant else {
             let words =
-                format!("{name} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
+                format!("{shown} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
             self.tell(Happening::Note(event));
             self.notice(id, words);
             return self.switch_off(id, State::Blocked(why));
@@ -176,7 +176,7 @@ impl Broker {
     }
 
     fn unrecorded(&self, id: &BusId) {
-        let words = format!("USB device is not connected:\n{UNRECORDED}. Call IT.");
+        let words = format!("{} is not connected:\n{UNRECORDED}. Call IT.", self.shown(id));
         self.notice(id, words);
     }
 

@@ -176,6 +176,12 @@ impl Broker {
         self.ends.tell(happening);
     }
 
+    /// What the device at a place is called on the screen.
+    fn shown(&self, id: &BusId) -> String {
+        let device = self.devices.get(id);
+        device.map_or_else(|| format!("USB device (port {id})"), Device::shown)
+    }
+
     /// Says something of the device at a place.
     fn notice(&self, id: &BusId, words: String) {
         self.tell(Happening::Notice(pace::socket(id).to_owned(), words));
@@ -286,7 +292,7 @@ impl Broker {
     fn failed(&mut self, id: &BusId, why: String) {
         let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str());
         self.tell(Happening::Note(event));
-        self.notice(id, format!("USB device is not connected:\n{why}."));
+        self.notice(id, format!("{} is not connected:\n{why}.", self.shown(id)));
         self.switch_off(id, State::Blocked(why));
     }
 
@@ -446,7 +452,7 @@ impl Broker {
         if let Some((_, grant)) = self.leave(id, why)
             && let Some(device) = self.devices.get(id)
         {
-            let words = format!("{} disconnected from {}", device.shown(), grant.label);
+            let words = device.disconnected(&grant, why);
             self.notice(id, words);
         }
     }

@@ -16,6 +16,10 @@ use crate::usb::attached::{Attached, End};
 /// How long a device may take to leave its domain before it is cut off from it.
 const PARTING: Duration = Duration::from_millis(500);
 
+/// What to do with a device that breaks the rules.
+const REMEDY: &str =
+    "Plug it in again. If it is blocked again, take another one, and give this one to IT.";
+
 /// A device that was lost in a reset.
 pub(super) struct Lost {
     /// How often another came in its place.
@@ -55,15 +59,19 @@ impl Broker {
         let end = end.unwrap_or(End::NoVmm);
         let why = match &end {
             End::NoVmm => "its domain stopped",
-            End::NoDevice(why) | End::Lost(why) | End::Changed(why) | End::Broken(why) => why,
+            End::NoDevice(why)
+            | End::Lost(why)
+            | End::Changed(why)
+            | End::Broken(why)
+            | End::Stream(why) => why,
         };
         let Some((number, grant)) = self.leave(id, why) else { return };
         self.parted(number, Some(&end), Some(counts));
         let Some(device) = self.devices.get_mut(id) else { return };
         match end {
             End::NoVmm => device.state = State::Waiting(grant, Moment::now() + AGAIN),
-            End::NoDevice(why) | End::Lost(why) => {
-                let words = format!("{} disconnected from {}", device.shown(), grant.label);
+            End::NoDevice(why) | End::Lost(why) | End::Stream(why) => {
+                let words = device.disconnected(&grant, &why);
                 self.notice(id, words);
                 self.switch_off(id, State::Blocked(why));
             }
@@ -72,7 +80,7 @@ impl Broker {
                 self.arrived(id);
             }
             End::Changed(why) | End::Broken(why) => {
-                let words = format!("{} is blocked:\nit breaks the rules of USB.", device.shown());
+                let words = format!("{} is blocked:\n{why}.\n{REMEDY}", device.shown());
                 self.notice(id, words);
                 self.switch_off(id, State::Blocked(why));
             }

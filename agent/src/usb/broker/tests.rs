@@ -309,3 +309,53 @@ fn a_device_that_is_another_after_each_reset_is_told_from_one_that_is_pulled_out
     }
     assert!(times >= CHANGES_MAX);
 }
+
+#[test]
+fn who_has_a_device_plugged_in_is_told_why_it_is_taken_away_and_what_to_do() {
+    let changed = usbfilter::Change::Descriptor(3).to_string();
+    let broken = usbfilter::Violation::TooManyFaults.to_string();
+    for (end, words) in [
+        (
+            End::NoDevice("it was pulled out".to_owned()),
+            "disconnected from CLINICAL:\nit was pulled out.",
+        ),
+        (
+            End::Lost("it did not come back from a reset".to_owned()),
+            "disconnected from CLINICAL:\nit did not",
+        ),
+        (
+            End::Stream("its VMM sent nothing known".to_owned()),
+            "disconnected from CLINICAL:\nits VMM sent",
+        ),
+        (
+            End::Broken(broken),
+            "is blocked:\nits answers make no sense, again and again.\nPlug it in again. If",
+        ),
+        (
+            End::Changed(changed),
+            "is blocked:\nit says something else of its name or serial number than",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("usb-1.sock");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
+        broker.try_waiting(Moment::now());
+        broker.recorded(recorded(&mediator), true);
+        let device = broker.devices.get_mut(&id).unwrap();
+        device.changes = Some(CHANGES_MAX);
+        // It has no serial number: there may be another of its kind.
+        let (shown, counts) =
+            (device.shown(), Filter::new(Rules::Allow, pinned()).unwrap().counts());
+        assert_eq!(shown, "USB device (port 1-4)");
+        broker.end(&id, Some(end), &counts);
+        let notice = mediator.happened().into_iter().find_map(|happening| match happening {
+            Happening::Notice(socket, text) => Some((socket, text)),
+            _ => None,
+        });
+        let (socket, text) = notice.expect("a notice");
+        assert_eq!(socket, "1-4");
+        assert!(text.starts_with(&format!("{shown} {words}")), "{text}");
+        broker.places.clear();
+    }
+}
