@@ -35,7 +35,11 @@ fn the_vmm_takes_no_more_memory_and_threads_than_budgeted(ward: &Ward) -> Outcom
     guest.power_off()?;
     ward.pc.progress(&format!("{memory:?}"));
     let most = budgets.count("vmm", "memory_beyond_guest_kib")?;
-    ensure!(memory.beyond_guest_kib <= most, "{most} KiB budgeted: {memory:?}");
+    if tests::runner::is_fast_build() {
+        ward.pc.progress("the memory budget is the delivered build's; the fast one takes more");
+    } else {
+        ensure!(memory.beyond_guest_kib <= most, "{most} KiB budgeted: {memory:?}");
+    }
     let most = budgets.count("vmm", "threads")?;
     ensure!(memory.threads <= most, "{most} threads budgeted: {memory:?}");
     Ok(())
