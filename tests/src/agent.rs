@@ -29,7 +29,7 @@ pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
 /// The smallest policy for them.
 pub const POLICY: &str = include_str!("../../policy/tests/fixtures/two-domains.toml");
 
-/// A machine file with a seat, for two probe guests without a network: they start sooner.
+/// A machine file with a seat, for two probe guests without a network, from a kernel that is not packed: they start sooner.
 pub const SEAT_MACHINE: &str = r#"format = 1
 
 [seat]
@@ -38,7 +38,7 @@ backend = "kms"
 [domain.clinical]
 memory = "256M"
 cpus = 1
-kernel = "/share/vmlinuz"
+kernel = "/share/vmlinux"
 initrd = "/share/probe.cpio"
 cmdline = "console=ttyS0 quiet"
 serial = "file=clinical.log"
@@ -47,7 +47,7 @@ ports = ["org.bulkhead.probe"]
 [domain.internet]
 memory = "256M"
 cpus = 1
-kernel = "/share/vmlinuz"
+kernel = "/share/vmlinux"
 initrd = "/share/probe.cpio"
 cmdline = "console=ttyS0 quiet"
 serial = "file=internet.log"

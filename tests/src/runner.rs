@@ -266,6 +266,11 @@ fn label() -> String {
     })
 }
 
+/// Whether the programs under test are the ones of the fast loop (`scripts/build e2e`), not the delivered ones.
+pub fn is_fast_build() -> bool {
+    std::env::var("BULKHEAD_TEST_RUN").is_ok_and(|run| run.ends_with("\te2e"))
+}
+
 /// The ledger of all runs: run, test, outcome and seconds a line.
 fn ledger() -> io::Result<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));

@@ -107,8 +107,9 @@ pub struct Found {
 pub struct Plugged {
     /// Where.
     pub bus_id: BusId,
-    /// Its address on the bus; another each time it is plugged in.
-    pub address: u8,
+    /// Its address on the bus; another each time it is plugged in. `None` while the kernel resets it: it shows 0 then, for as long as the
+    /// device takes to answer.
+    pub address: Option<u8>,
     /// `idVendor`.
     pub vendor: u16,
     /// `idProduct`.
@@ -170,7 +171,7 @@ impl Sysfs {
         let plugged = |bus_id: BusId| {
             let text = |name: &str| self.read(&bus_id, name);
             let hex = |name: &str| u16::from_str_radix(&text(name)?, 16).ok();
-            let address = text("devnum")?.parse().ok()?;
+            let address = Some(text("devnum")?.parse().ok()?).filter(|address| *address != 0);
             let (vendor, product) = (hex("idVendor")?, hex("idProduct")?);
             Some(Plugged { address, vendor, product, bus_id })
         };
@@ -192,7 +193,7 @@ impl Sysfs {
         Some(Found {
             bus_id: id.clone(),
             bus: number("busnum")?,
-            address: number("devnum")?,
+            address: self.address(id)?,
             vendor: hex("idVendor")?,
             product: hex("idProduct")?,
             speed: text("speed").unwrap_or_default(),
@@ -231,9 +232,20 @@ impl Sysfs {
 
     /// A device's or hub's node in usbfs.
     pub(crate) fn node(&self, id: &BusId) -> Option<PathBuf> {
-        let number = |name: &str| self.read(id, name)?.parse::<u8>().ok();
-        let (bus, address) = (number("busnum")?, number("devnum")?);
-        Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{address:03}")))
+        let bus = self.read(id, "busnum")?.parse::<u8>().ok()?;
+        Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{:03}", self.address(id)?)))
+    }
+
+    /// A device's address, after its reset if it is being reset.
+    fn address(&self, id: &BusId) -> Option<u8> {
+        let number = || self.read(id, "devnum")?.parse::<u8>().ok();
+        let address = number()?;
+        if address != 0 {
+            return Some(address);
+        }
+        // Who reads this file waits for the reset.
+        let _ = self.configuration(id);
+        number().filter(|address| *address != 0)
     }
 
     pub(crate) fn path(&self, id: &BusId, name: &str) -> PathBuf {
@@ -334,11 +346,19 @@ pub(crate) mod tests {
         assert_eq!((found[0].vendor, found[0].address, found[0].authorised), (0x0781, 7, false));
         assert_eq!(sysfs.roots().unwrap(), ["usb1".parse().unwrap()]);
         let plugged = sysfs.plugged().unwrap();
-        assert_eq!((plugged[0].bus_id.as_str(), plugged[0].address), ("1-4", 7));
+        assert_eq!((plugged[0].bus_id.as_str(), plugged[0].address), ("1-4", Some(7)));
         symlink("../../drivers/usb-storage", dir.path().join("1-4:1.0/driver")).unwrap();
         assert_eq!(sysfs.list().unwrap()[0].drivers, ["usb-storage"]);
         fs::remove_file(dir.path().join("1-4/devnum")).unwrap();
         assert!(sysfs.list().unwrap().is_empty(), "it is going");
+    }
+
+    #[test]
+    fn a_device_that_is_being_reset_is_there_all_the_same() {
+        let (dir, sysfs) = tree();
+        fs::write(dir.path().join("1-4/devnum"), "0\n").unwrap();
+        let plugged = sysfs.plugged().unwrap();
+        assert_eq!((plugged[0].bus_id.as_str(), plugged[0].address), ("1-4", None));
     }
 
     #[test]

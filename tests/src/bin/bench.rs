@@ -148,16 +148,27 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
         seat(report, &pc, runs, &budgets)?;
     }
     if ["exits", "instructions"].into_iter().any(wanted) {
-        let (_dir, pc) = measure::instruction_counted_pc()?;
-        measure::prepare_qemu(&pc)?;
-        if wanted("exits") {
-            exits(report, &pc, &budgets)?;
-        }
-        if !wanted("instructions") {
-            return Ok(());
-        }
+        measure::on_an_instruction_counted_pc(|pc| {
+            measure::prepare_qemu(pc)?;
+            instruction_counted(report, pc, runs, &budgets, wanted)
+        })?;
+    }
+    Ok(())
+}
+
+fn instruction_counted(
+    report: &mut Report,
+    pc: &WardPc,
+    runs: usize,
+    budgets: &Budgets,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Outcome {
+    if wanted("exits") {
+        exits(report, pc, budgets)?;
+    }
+    if wanted("instructions") {
         report.line("\n## Time to init, instruction-counted (2 ns an instruction), ms\n");
-        let medians = times(report, &pc, runs)?;
+        let medians = times(report, pc, runs)?;
         let of = |vmm| {
             let all = medians.iter().filter(|(which, _)| *which == vmm).map(|(_, ms)| *ms);
             all.fold(f64::INFINITY, f64::min)

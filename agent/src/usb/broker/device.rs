@@ -60,6 +60,8 @@ pub(super) struct Device {
     pub(super) changes: Option<u32>,
     /// The guest has it: its thread has said so.
     pub(super) begun: bool,
+    /// It was given to a domain before, since it was plugged in.
+    pub(super) joined: bool,
     /// It waits because the audit log cannot be written.
     pub(super) unrecorded: bool,
 }

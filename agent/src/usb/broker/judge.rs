@@ -63,7 +63,7 @@ impl Broker {
                 let found = identity.vetted.found();
                 let lost = self.lost.get_mut(id).filter(|_| device.changes.is_none());
                 let changes = lost.map_or(0, |lost| lost.comes(&found.descriptors));
-                let another = found.address != device.plugged.address;
+                let another = Some(found.address) != device.plugged.address;
                 let leaves = leaves && !identity.is_the_seats();
                 device.identity = Some(*identity);
                 let changes = *device.changes.get_or_insert(changes);

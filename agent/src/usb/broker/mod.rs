@@ -239,8 +239,11 @@ impl Broker {
             .devices
             .iter()
             .filter(|(_, device)| {
+                let known = &device.plugged;
                 !plugged.iter().any(|one| {
-                    (&one.bus_id, one.address) == (&device.plugged.bus_id, device.plugged.address)
+                    // One that is being reset may still be the one that was there.
+                    one.bus_id == known.bus_id
+                        && (one.address.is_none() || one.address == known.address)
                 })
             })
             .map(|(id, _)| id.clone())
@@ -253,6 +256,11 @@ impl Broker {
             if self.devices.contains_key(&plugged.bus_id) {
                 continue;
             }
+            if plugged.address.is_none() {
+                // Which one it is shows when its reset is over.
+                self.look_at = self.look_at.min(Moment::now() + AGAIN);
+                continue;
+            }
             let id = plugged.bus_id.clone();
             let device = Device {
                 plugged,
@@ -261,6 +269,7 @@ impl Broker {
                 by_hand: None,
                 changes: None,
                 begun: false,
+                joined: false,
                 unrecorded: false,
             };
             self.devices.insert(id.clone(), device);
@@ -327,9 +336,10 @@ impl Broker {
                 _ => None,
             })
             .collect();
-        // A VMM that takes it and lets it go again and again has to wait.
-        let wait = self.pace.wait(id);
         let Some(device) = self.devices.get(id) else { return Ok(()) };
+        // A VMM that takes it and lets it go again and again has to wait.
+        let again = device.joined;
+        let wait = if again { self.pace.wait(id) } else { Duration::ZERO };
         let State::Waiting(grant, _) = &device.state else { return Ok(()) };
         let grant = grant.clone();
         let identity = device.identity.as_ref().ok_or("it was not read")?;
@@ -348,7 +358,10 @@ impl Broker {
             device.state = State::Waiting(grant, Moment::now() + wait.max(AGAIN));
             return Ok(());
         };
-        self.pace.count(id);
+        device.joined = true;
+        if again {
+            self.pace.count(id);
+        }
         let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
         self.last_id += 1;
         device.state =

@@ -9,8 +9,8 @@ use clock::Moment;
 use ratelimit::{Rate, RateLimiter};
 use usbhost::BusId;
 
-/// At once as many as a full dock brings, and each is read and attached; then as fast as a person plugs.
-const RATE: Rate = Rate { burst: 32, every: Duration::from_secs(5) };
+/// At once as many as a full dock brings; then as fast as a person plugs.
+const RATE: Rate = Rate { burst: 32, every: Duration::from_secs(2) };
 
 /// What has come behind each of the PC's sockets of late.
 pub(super) struct Pace {

@@ -88,6 +88,32 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
 }
 
 #[test]
+fn a_device_that_is_being_reset_stays_and_another_in_its_place_is_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_mediator, ends) = Mediator::new("usb").unwrap();
+    let mut broker = Broker::new(setup(dir.path(), Vec::new()), ends).unwrap();
+    let devices = dir.path().join("devices");
+    let look = |broker: &mut Broker, address: &str| {
+        fs::write(devices.join("1-4/devnum"), address).unwrap();
+        broker.look();
+        broker
+            .devices
+            .values()
+            .next()
+            .map(|device| (device.plugged.address, device.by_hand.clone()))
+    };
+    plug(&devices, "1-4", &READER, false);
+    assert_eq!(look(&mut broker, "0"), None, "which one it is shows when its reset is over");
+    assert_eq!(look(&mut broker, "7"), Some((Some(7), None)));
+    broker.devices.values_mut().for_each(|device| device.by_hand = Some("clinical".to_owned()));
+    let same = Some((Some(7), Some("clinical".to_owned())));
+    // The kernel shows 0 until the device has answered.
+    assert_eq!(look(&mut broker, "0"), same);
+    assert_eq!(look(&mut broker, "7"), same);
+    assert_eq!(look(&mut broker, "8"), Some((Some(8), None)));
+}
+
+#[test]
 fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
     let dir = tempfile::tempdir().unwrap();
     let (mediator, ends) = Mediator::new("usb").unwrap();
@@ -124,12 +150,18 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
             let (tasks, given) = mpsc::channel();
             broker.places.insert(id.clone(), Place::with(tasks));
             let device = Device {
-                plugged: Plugged { bus_id: id.clone(), address: 7, vendor: 0x1209, product: 0x42 },
+                plugged: Plugged {
+                    bus_id: id.clone(),
+                    address: Some(7),
+                    vendor: 0x1209,
+                    product: 0x42,
+                },
                 identity: None,
                 state: State::Later(Moment::now() + AGAIN),
                 by_hand: None,
                 changes: None,
                 begun: false,
+                joined: false,
                 unrecorded: false,
             };
             broker.devices.insert(id.clone(), device);
@@ -175,12 +207,13 @@ fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
         why: String::new(),
     };
     let device = Device {
-        plugged: Plugged { bus_id: id.clone(), address: 0, vendor: 0x1209, product: 0x42 },
+        plugged: Plugged { bus_id: id.clone(), address: Some(0), vendor: 0x1209, product: 0x42 },
         identity: Some(identity),
         state: State::Waiting(grant, Moment::now()),
         by_hand: None,
         changes: Some(0),
         begun: false,
+        joined: false,
         unrecorded: false,
     };
     broker.devices.insert(id.clone(), device);
