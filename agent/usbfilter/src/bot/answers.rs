@@ -128,14 +128,16 @@ impl Bot {
         Some(Csw { residue: csw.residue.min(running.length), ..csw })
     }
 
-    /// A status where data were due. Blocks are never of its length, and no command has data that begin as it does.
+    /// A status where data were due. Blocks are never of its length, and no command has data that begin with "USBS"; with a signature that
+    /// was learnt some might, so that the tag has to be the command's as well.
     fn in_place_of_data(&self, running: Running, at: u32, bulk: &Bulk) -> Option<Csw> {
         let short = u32::try_from(CSW_BYTES).is_ok_and(|bytes| bytes < running.length);
         if at != 0 || !short || bulk.status != Status::Success {
             return None;
         }
         let (signature, csw) = Csw::read(&bulk.data)?;
-        let known = signature == self.signature.unwrap_or(CSW_SIGNATURE);
+        let learnt = Some(signature) == self.signature && csw.tag == running.tag;
+        let known = signature == CSW_SIGNATURE || learnt;
         known.then(|| Csw { residue: csw.residue.min(running.length), ..csw })
     }
 

@@ -164,6 +164,13 @@ fn thirteen_bytes_of_data_that_are_no_status_are_data() {
     let mut protected = mode;
     protected[2] = 0x80;
     assert_eq!(out.to_guest, [packet(2, bulk(INPUT, 13, protected))]);
+    // Nor if its statuses are signed with what data may begin with.
+    let mut bench =
+        Bench::with(Rules::ReadOnly, Quirks { signature: Some([0; 4]), ..Quirks::default() });
+    assert_eq!(bench.command(TEST_UNIT_READY, Data::None), Some((Vec::new(), 0, 0)));
+    let capacity = [0x9e, 0x10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13, 0, 0];
+    let (data, status, residue) = bench.command(&capacity, Data::In(32)).unwrap();
+    assert_eq!((data.len(), status, residue), (13, 0, 19));
 }
 
 #[test]
