@@ -172,7 +172,7 @@ pub struct SeatReport {
     pub problem: Option<String>,
     /// Keyboards there are.
     pub keyboards: usize,
-    /// Mice and touch screens there are.
+    /// Mice, touchpads, pens and touch screens there are.
     pub pointers: usize,
     /// Devices tied to a domain: what they call themselves, and the domain.
     pub pinned: Vec<(Label, String)>,

@@ -1,4 +1,4 @@
-//! The pointer: one for the screen, moved by every mouse and touch screen that is pinned to nobody.
+//! The pointer: one for the screen, moved by every mouse, pad and touch screen that is pinned to nobody.
 
 use link::{Event, Rect, Size, Target};
 

@@ -112,7 +112,11 @@ impl Facts {
         let touch = key(BTN_TOUCH) || slots;
         let buttons = any(BTN_LEFT..=0x117);
         let joystick = any(0x120..=0x13f);
-        if position && (key(BTN_TOOL_PEN) || key(BTN_STYLUS)) {
+        // The buttons beside a tablet are a device of their own, which says it has a pen's axes and never moves them.
+        let beside = key(0x100) && key(0x101) && !key(BTN_TOOL_PEN);
+        if key(BTN_STYLUS) && beside {
+            Kind::Relative
+        } else if position && (key(BTN_TOOL_PEN) || key(BTN_STYLUS)) {
             Kind::Position
         } else if property(property::DIRECT) && touch {
             Kind::Screen
@@ -213,6 +217,7 @@ pub(super) mod tests {
         let others = [
             ("a mouse", "1f0000 0 0 0 0", "0", "103", "0", true),
             ("a gamepad", "7cdb000000000000 0 0 0 0", "3003f", "0", "0", false),
+            ("the buttons beside a tablet", "800 f 0 0 0 0", "10000000003", "0", "0", false),
             ("an accelerometer", "0", "7", "0", "40", false),
             ("a keyboard with a volume knob", "fffffffffffffffe", "100000000", "0", "0", false),
         ];

@@ -48,6 +48,8 @@ pub(super) struct Reader {
     report: Report,
     by: (i32, i32),
     placed: bool,
+    /// It says something of a surface, and not only that a key repeats or that time passed.
+    heard: bool,
     /// Buttons of a pad, which are told apart by where the fingers are when the report is whole.
     buttons: Vec<(u16, bool)>,
     /// The kernel lost events; the rest of this report is of no use.
@@ -93,6 +95,7 @@ impl Reader {
             report: Report::default(),
             by: (0, 0),
             placed: false,
+            heard: false,
             buttons: Vec::new(),
             dropped: false,
             facts,
@@ -147,6 +150,7 @@ impl Reader {
             }
             (codes::EV_ABS, code, value) => {
                 self.placed |= matches!(code, ABS_X | ABS_Y);
+                self.heard = true;
                 self.contacts.axis(code, value);
             }
             _ => {}
@@ -161,6 +165,7 @@ impl Reader {
     }
 
     fn key(&mut self, code: u16, down: bool) {
+        self.heard = true;
         if let Some((present, _)) =
             self.tools.iter_mut().zip(COUNTS).find(|(_, (tool, _))| *tool == code)
         {
@@ -200,6 +205,7 @@ impl Reader {
                 None
             }
             Kind::Screen => self.touch(),
+            Kind::Pad if !self.heard => None,
             Kind::Pad => {
                 self.fingers(since_epoch(time), typed.map(since_epoch));
                 None
@@ -277,7 +283,7 @@ impl Reader {
     fn clear(&mut self) {
         self.report = Report::default();
         self.buttons.clear();
-        (self.by, self.placed) = ((0, 0), false);
+        (self.by, self.placed, self.heard) = ((0, 0), false, false);
     }
 }
 

@@ -102,6 +102,28 @@ fn a_finger_moves_the_pointer_and_touching_presses_nothing() {
 }
 
 #[test]
+fn a_pad_whose_fingers_repeat_like_keys_moves_as_one_whose_do_not() {
+    // Some drivers let the kernel repeat what is down: reports that say nothing else, a millisecond before the next.
+    let steps = |play: &mut Play, repeats: bool| {
+        let mut said = Vec::new();
+        for step in 1..=20 {
+            play.now -= Duration::from_millis(4);
+            if repeats {
+                said.extend(play.frame(&[(EV_KEY, BTN_TOOL_FINGER, 2)]));
+            } else {
+                play.wait(8);
+            }
+            play.now -= Duration::from_millis(4);
+            said.extend(play.frame(&at(0, MIDDLE.0 + step * MM / 2, MIDDLE.1)));
+        }
+        sum(said)
+    };
+    let [plain, repeating] = [false, true].map(|repeats| steps(&mut Play::resting(pad()), repeats));
+    assert_eq!(plain, repeating);
+    assert!(plain.by.0 > 60, "{plain:?}");
+}
+
+#[test]
 fn a_finger_that_rests_moves_nothing() {
     let mut play = Play::new(pad());
     play.frame(&touch(down(0, 1, MIDDLE.0, MIDDLE.1)));
