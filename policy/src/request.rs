@@ -6,6 +6,10 @@ use std::str::FromStr;
 use crate::document::{Mistake, nearest};
 use crate::language::{MediaType, UsbClass};
 
+/// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
+const BOOT_KEYBOARD: u8 = 1;
+const BOOT_MOUSE: u8 = 2;
+
 /// Something that wants to cross.
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'a> {
@@ -90,6 +94,13 @@ impl UsbFunction {
     #[must_use]
     pub const fn new(class: u8, subclass: u8, protocol: u8) -> Self {
         Self { class: UsbClass(class), subclass, protocol, hid: HidUse::Unknown }
+    }
+
+    /// Whether it is a keyboard, a mouse or whatever else a person works with at the seat: never a domain's.
+    #[must_use]
+    pub fn is_the_seats(&self) -> bool {
+        let boot = matches!(self.protocol, BOOT_KEYBOARD | BOOT_MOUSE);
+        self.class == UsbClass::HID && (boot || self.hid == HidUse::KeyboardOrMouse)
     }
 
     /// Reads `08/06/50+03/00/00:no-keyboard`: class, subclass and protocol of each function, in hexadecimal, and what the report

@@ -138,6 +138,52 @@ fn a_stick_that_is_also_a_keyboard_is_denied_and_a_plain_one_is_read_only() {
 }
 
 #[test]
+fn of_a_keyboard_with_a_card_reader_the_reader_goes_by_rule_and_the_keyboard_stays() {
+    let policy = design();
+    let rest = |interfaces: &str| {
+        let text = format!("vendor=08e6,product=3437,interfaces={interfaces}");
+        assert_eq!(plug(&policy, &text).0, Decision::Deny, "{interfaces}: as a whole");
+        let device: UsbDescription = text.parse().unwrap();
+        let request = UsbRequest { device: device.device(), to: None };
+        let rest = policy.decide_rest(&request, &Context::default()).unwrap();
+        let given: Vec<String> = rest.functions.iter().map(ToString::to_string).collect();
+        (rest.verdict.decision(), given.join("+"), rest.to_string())
+    };
+    // Alone; with media keys, that are part of the keyboard; with a security key that no rule names, and one that nobody looked into;
+    // with storage.
+    for beside in [
+        "03/01/01",
+        "03/01/01+03/00/00:keyboard-or-mouse",
+        "03/01/01+03/00/00:no-keyboard",
+        "03/01/01+03/00/00",
+        "03/01/02+08/06/50",
+    ] {
+        let (decision, given, words) = rest(&format!("{beside}+0b/00/00"));
+        assert_eq!((decision, &*given), (Decision::Allow, "0b/00/00"), "{beside}");
+        let expected = "its keyboard or mouse stays with the PC, the rest goes to CLINICAL: ";
+        assert!(words.starts_with(expected), "{words}");
+    }
+    for (interfaces, why) in [
+        ("03/01/01+08/06/50", "storage with a keyboard or mouse in it never enters a domain"),
+        ("03/01/01+02/02/01", "no rule gives"),
+        ("03/01/01+03/00/00", "no rule gives"),
+        ("03/01/01+0b/00/00+09/00/00", "hubs never enter a domain"),
+    ] {
+        let (decision, given, words) = rest(interfaces);
+        assert_eq!((decision, &*given), (Decision::Deny, ""), "{interfaces}");
+        let expected = "its keyboard or mouse stays with the PC, the rest is not used: ";
+        assert!(words.starts_with(expected) && words.contains(why), "{words}");
+    }
+    // Without a keyboard in it, or with nothing else, there is no rest.
+    for interfaces in ["03/00/00:no-keyboard+0b/00/00", "03/01/01+03/00/00:keyboard-or-mouse"] {
+        let text = format!("vendor=08e6,product=3437,interfaces={interfaces}");
+        let device: UsbDescription = text.parse().unwrap();
+        let request = UsbRequest { device: device.device(), to: None };
+        assert!(policy.decide_rest(&request, &Context::default()).is_none(), "{interfaces}");
+    }
+}
+
+#[test]
 fn a_device_is_admitted_only_if_every_function_is() {
     let policy = design();
     assert_eq!(plug(&policy, "vendor=08e6,product=3437,interfaces=0b/00/00").0, Decision::Allow);

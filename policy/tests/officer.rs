@@ -74,6 +74,27 @@ fn explain_gives_verdict_rule_line_and_reason() {
 }
 
 #[test]
+fn explain_says_what_stays_and_what_goes_of_a_keyboard_with_a_card_reader() {
+    let policy = draft(DESIGN);
+    let explained = |vendor: &str| {
+        let text = format!("vendor={vendor},product=3437,interfaces=03/01/01+0b/00/00");
+        let device: UsbDescription = text.parse().unwrap();
+        let request = Request::Usb(UsbRequest { device: device.device(), to: None });
+        let explained = policy.explain(&request, &Context::default());
+        assert_eq!(explained.verdict.word(), "deny", "as a whole");
+        explained.reason
+    };
+    assert_eq!(
+        explained("08e6"),
+        "keyboards and mice never enter a domain, nor does a device with one in it as a whole; \
+         its keyboard or mouse stays with the PC, the rest goes to CLINICAL: \
+         rule `staff-card-reader` gives smart-card devices like this to CLINICAL"
+    );
+    let reason = explained("046a");
+    assert!(reason.contains("stays with the PC, the rest is not used: no rule gives"), "{reason}");
+}
+
+#[test]
 fn explain_of_a_denial_without_a_rule_names_the_rules_that_nearly_match() {
     let policy = draft(DESIGN);
     let explained =

@@ -18,12 +18,14 @@ use crate::language::{
 use crate::policy::Policy;
 use crate::request::{Context, Request, UsbDevice};
 
+mod beside;
 mod clipboard;
 mod devices;
 mod paste;
 mod usb;
 mod verdict;
 
+pub use beside::Rest;
 pub(crate) use clipboard::{ClipboardIndex, permitted};
 pub(crate) use devices::{DeviceIndex, Fields};
 pub use paste::{Paste, PasteVerdict};

@@ -7,10 +7,6 @@ use crate::language::{BreakGlass, DomainId, UsbAction, UsbClass, UsbRule};
 use crate::policy::Policy;
 use crate::request::{Context, HidUse, UsbDevice, UsbFunction, UsbRequest};
 
-/// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
-const BOOT_KEYBOARD: u8 = 1;
-const BOOT_MOUSE: u8 = 2;
-
 /// For every place a device can be bound for, the rules that have a say.
 #[derive(Clone, Debug)]
 pub(crate) struct UsbIndex {
@@ -107,7 +103,7 @@ impl Policy {
         if device.functions.is_empty() {
             return Verdict::denied(Reason::NoFunction);
         }
-        if let Some(reason) = device.functions.iter().find_map(never_admitted) {
+        if let Some(reason) = never_admitted(device.functions) {
             return Verdict::denied(reason);
         }
         let to = request.to.map(|name| self.domain_id(name));
@@ -154,14 +150,13 @@ impl Policy {
     }
 }
 
-/// Why a function is never admitted, whatever the rules say.
-fn never_admitted(function: &UsbFunction) -> Option<Reason<'static>> {
-    let boot = matches!(function.protocol, BOOT_KEYBOARD | BOOT_MOUSE);
-    match function.class {
-        UsbClass::HUB => Some(Reason::Hub),
-        UsbClass::HID if boot || function.hid == HidUse::KeyboardOrMouse => {
-            Some(Reason::KeyboardOrMouse)
-        }
-        _ => None,
+/// Why a device with these functions is never admitted as a whole, whatever the rules say.
+fn never_admitted(functions: &[UsbFunction]) -> Option<Reason<'static>> {
+    if functions.iter().any(|function| function.class == UsbClass::HUB) {
+        Some(Reason::Hub)
+    } else if functions.iter().all(UsbFunction::is_the_seats) {
+        Some(Reason::KeyboardOrMouse)
+    } else {
+        functions.iter().any(UsbFunction::is_the_seats).then_some(Reason::KeyboardBesides)
     }
 }

@@ -101,8 +101,12 @@ pub enum Reason<'p> {
     NoFunction,
     /// It is a hub, or contains one.
     Hub,
-    /// It is a keyboard or a mouse, or contains one.
+    /// It is a keyboard or a mouse.
     KeyboardOrMouse,
+    /// It has one in it, and something besides: see [`Policy::decide_rest`](crate::Policy::decide_rest).
+    KeyboardBesides,
+    /// It is storage in a device that has a keyboard or mouse in it.
+    StorageBesideKeyboard,
     /// Its functions would go to two domains.
     TwoDomains(&'p Domain, &'p Domain),
     /// A detector found what it looks for.
@@ -308,6 +312,12 @@ impl fmt::Display for Reason<'_> {
             Self::KeyboardOrMouse => f.write_str(
                 "keyboards and mice never enter a domain, nor do touch screens and pens: the PC itself listens to them",
             ),
+            Self::KeyboardBesides => f.write_str(
+                "keyboards and mice never enter a domain, nor does a device with one in it as a whole",
+            ),
+            Self::StorageBesideKeyboard => {
+                f.write_str("storage with a keyboard or mouse in it never enters a domain")
+            }
             Self::PerhapsKeyboard => f.write_str("it does not say whether it is a keyboard"),
             Self::NotText => f.write_str("it is not readable text"),
             Self::TwoDomains(one, two) => {

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::carriage::Limit;
-use crate::decide::{Decision, Obligation, Paste, PasteVerdict, Verdict};
+use crate::decide::{Decision, Obligation, Paste, PasteVerdict, Rest, Verdict};
 use crate::language::{ClipboardRule, UsbClass, UsbRule};
 use crate::policy::Policy;
-use crate::request::{ClipboardRequest, Context, Request, UsbRequest};
+use crate::request::{ClipboardRequest, Context, Request, UsbDevice, UsbRequest};
 
 /// A verdict, explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,9 +78,19 @@ impl Policy {
             Some(_) => Vec::new(),
             None => self.nearly_usb(request, context),
         };
-        let limits = Limit::of(&request.device, verdict.decision());
+        let rest = self.decide_rest(request, context);
+        let limits = match &rest {
+            Some(Rest { verdict, functions }) => {
+                Limit::of(&UsbDevice { functions, ..request.device }, verdict.decision())
+            }
+            None => Limit::of(&request.device, verdict.decision()),
+        };
         let limits = limits.iter().map(Limit::to_string).collect();
-        Explanation { nearly, limits, ..Explanation::of(verdict) }
+        let mut explanation = Explanation { nearly, limits, ..Explanation::of(verdict) };
+        if let Some(rest) = rest {
+            explanation.reason = format!("{}; {rest}", verdict.reason());
+        }
+        explanation
     }
 
     /// Decides on a paste, as the agent would, and explains.
