@@ -1,7 +1,7 @@
 //! Which usages become keys, buttons and axes, as `hid-input` maps them (Linux `drivers/hid/hid-input.c`,
 //! `hidinput_configure_usage`; `linux/input-event-codes.h`; HID Usage Tables 1.5).
 
-use crate::parser::{APPLICATION, Collection};
+use crate::parser::{APPLICATION, Collection, PHYSICAL};
 
 /// Generic Desktop.
 const POINTER: u32 = 0x1_0001;
@@ -18,6 +18,16 @@ const CONSUMER_CONTROL: u32 = 0xc_0001;
 const PROGRAMMABLE_BUTTONS: u32 = 0xc_0003;
 /// Digitizers: Digitizer, Pen, Light Pen, Touch Screen, Touch Pad, White Board.
 const DIGITIZERS: std::ops::RangeInclusive<u32> = 0xd_0001..=0xd_0006;
+
+/// Collections of which Linux makes an input device (`IS_INPUT_APPLICATION`): of Generic Desktop those up to Multi-axis Controller, radio
+/// and system controls; digitizers; Consumer Control.
+const INPUT: [std::ops::RangeInclusive<u32>; 5] = [
+    0x1_0000..=0x1_0008,
+    0x1_000c..=0x1_000c,
+    SYSTEM_CONTROL..=SYSTEM_CONTROL,
+    DIGITIZERS,
+    CONSUMER_CONTROL..=CONSUMER_CONTROL,
+];
 
 /// Usage pages.
 mod page {
@@ -53,6 +63,7 @@ const CONSUMER_KEYS: [std::ops::RangeInclusive<u32>; 3] = [0x42..=0x48, 0x84..=0
 pub(crate) struct Found {
     pub(crate) types: bool,
     pub(crate) points: bool,
+    pub(crate) input: bool,
 }
 
 /// Where a usage is.
@@ -68,6 +79,9 @@ pub(crate) struct Field {
 impl Found {
     /// A collection. By those outside Windows chooses drivers; by application collections so does Linux.
     pub(crate) fn collection(&mut self, collection: Collection, outermost: bool) {
+        if matches!(collection.kind, APPLICATION | PHYSICAL) {
+            self.input |= INPUT.iter().any(|usages| usages.contains(&collection.usage));
+        }
         if outermost || collection.kind == APPLICATION {
             let usage = collection.usage;
             self.types |= matches!(usage, KEYBOARD | KEYPAD);

@@ -31,6 +31,8 @@ pub struct Uses {
     pub types: bool,
     /// It moves or clicks a pointer: a mouse, a touch screen, a touchpad, a pen.
     pub points: bool,
+    /// Linux makes an input device of it: beside what types or points, media keys, a gamepad.
+    pub input: bool,
     /// The descriptor was read to its end, and makes sense. Otherwise it may do more than what was found: another reader may
     /// forgive what this one did not.
     pub whole: bool,
@@ -45,7 +47,8 @@ impl Uses {
         let sensible = parser::read(read, &mut found).is_ok();
         // A device that is asked for so much and gives it may have more.
         let whole = sensible && !report.is_empty() && report.len() < DESCRIPTOR_MAX;
-        Self { types: found.types, points: found.points, whole }
+        let input = found.input || found.types || found.points;
+        Self { types: found.types, points: found.points, input, whole }
     }
 
     /// Whether it is what a person works with at the seat.

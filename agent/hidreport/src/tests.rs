@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NOTHING: Uses = Uses { types: false, points: false, whole: true };
+/// What is found of keys and pointers; whether it is input is looked at by itself.
+const NOTHING: Uses = Uses { types: false, points: false, input: false, whole: true };
 const TYPES: Uses = Uses { types: true, ..NOTHING };
 const POINTS: Uses = Uses { points: true, ..NOTHING };
 
@@ -14,13 +15,14 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 fn of(text: &str) -> Uses {
-    Uses::of(&hex(text))
+    Uses { input: false, ..Uses::of(&hex(text)) }
 }
 
 /// A field of one bit each, in an application collection.
 fn in_application(usage: &[u8], body: &[u8]) -> Uses {
     let field = [0x15, 0, 0x25, 1, 0x75, 1, 0x95, 1];
-    Uses::of(&[&field[..], usage, &[0xa1, 1], body, &[0xc0]].concat())
+    let report = [&field[..], usage, &[0xa1, 1], body, &[0xc0]].concat();
+    Uses { input: false, ..Uses::of(&report) }
 }
 
 #[test]
@@ -138,6 +140,23 @@ fn a_collection_that_drivers_are_chosen_by_counts_whatever_is_in_it() {
     assert_eq!(of("05010904a1010901a100c0c0"), NOTHING, "physical, and inside another");
     assert_eq!(of("05010904a1010902a101c0c0"), POINTS, "an application inside another");
     assert_eq!(of("05010902a100c0"), POINTS, "the outermost");
+}
+
+#[test]
+fn media_keys_and_gamepads_are_input_and_security_keys_and_what_is_the_vendors_own_are_not() {
+    for (text, input) in [
+        ("050c0901a101c0", true),
+        ("05010980a101c0", true),
+        ("05010905a101c0", true),
+        ("05010906a101c0", true),
+        ("0600ff0901a10105010904a100c0c0", true),
+        ("0600ff0901a10105010904a102c0c0", false),
+        ("06d0f10901a101c0", false),
+        ("0600ff0901a101c0", false),
+        ("05200901a101c0", false),
+    ] {
+        assert_eq!(Uses::of(&hex(text)).input, input, "{text}");
+    }
 }
 
 #[test]

@@ -10,6 +10,10 @@
 //! was asked about might not be what somebody else reads: that is refused, and the words say what can be done about it.
 #![forbid(unsafe_code)]
 
+mod share;
+
+pub use share::{Indivisible, Share};
+
 /// Descriptor types (USB 3.2 table 9-6; HID 1.11 section 7.1).
 pub mod kind {
     /// The device.

@@ -2,7 +2,7 @@
 
 use crate::bot::Bot;
 use crate::control::is_bulk_only;
-use crate::descriptors::{DescriptorError, Device, Setting};
+use crate::descriptors::{DescriptorError, Device, Setting, Share};
 use crate::filter::Rules;
 use crate::spec::{BULK, MASS_STORAGE, MMC, SCSI, SFF_8070I};
 use crate::uas;
@@ -41,10 +41,22 @@ pub enum Unsupported {
          an update of its firmware may help"
     )]
     Endpoints,
+    /// Storage in a device of which the guest has a part. Before storage is given it is reset, and a reset is the whole device's.
+    #[error("this storage is part of a keyboard or mouse, and cannot be given without it")]
+    Part,
+}
+
+/// The device as it is for whoever has this of it, UAS taken out.
+pub(crate) fn shared(device: Device, share: &Share) -> Result<Device, Unsupported> {
+    let device = share.of(device);
+    if !share.is_whole() && device.settings().any(|setting| setting.class == MASS_STORAGE) {
+        return Err(Unsupported::Part);
+    }
+    without_uas(device)
 }
 
 /// Takes UAS out of what was read.
-pub(crate) fn without_uas(mut device: Device) -> Result<Device, Unsupported> {
+fn without_uas(mut device: Device) -> Result<Device, Unsupported> {
     for configuration in &mut device.configurations {
         let hidden = |setting: &Setting| uas::is_hidden(setting.class, setting.protocol);
         // A driver begins with alternate setting 0 (USB 2.0 section 9.2.3), so it has to stay.

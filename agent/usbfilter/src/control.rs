@@ -9,6 +9,9 @@
 //! | vendor | see [`vendor`] |
 //! | reserved | none |
 //!
+//! Of a device of which the guest has a part: nothing to the device but questions, nothing to interfaces and endpoints that are another's, no
+//! vendor requests.
+//!
 //! HID feature reports pass: some vendors update firmware through them, but they cannot be told from
 //! the reports that a device needs. Policy decides whether such a device is admitted.
 
@@ -52,6 +55,8 @@ pub(crate) struct Admitted<'a> {
     pub(crate) device: &'a Device,
     /// Only Bulk-Only storage's own class requests pass.
     pub(crate) read_only: bool,
+    /// The guest has a part of the device: what changes the device as a whole does not pass.
+    pub(crate) part: bool,
 }
 
 impl Admitted<'_> {
@@ -103,7 +108,7 @@ impl Admitted<'_> {
         match control.request_type >> 5 & 3 {
             0 => self.standard(control),
             1 => self.class(control),
-            2 if vendor::passes(self.device, control) => Judgement::Pass,
+            2 if !self.part && vendor::passes(self.device, control) => Judgement::Pass,
             _ => Judgement::Refuse,
         }
     }
@@ -116,6 +121,8 @@ impl Admitted<'_> {
         let [target, option] = index.to_le_bytes();
         let pass = |allowed: bool| if allowed { Judgement::Pass } else { Judgement::Refuse };
         match (request_type, request) {
+            // Configuration, remote wake-up, power states. (A configuration is chosen by a packet, and whoever exports the device knows of it.)
+            (0x00, _) if self.part => Judgement::Refuse,
             (0x80, request::GET_DESCRIPTOR) => self.descriptor(high, low, index),
             // HID and others keep descriptors of their own with the interface.
             (0x81, request::GET_DESCRIPTOR)
@@ -191,6 +198,7 @@ impl Admitted<'_> {
                     // A printer's GET_DEVICE_ID has the interface in the high byte (USB printer
                     // class 1.1 section 4.2.1).
                     let id = (request_type, request) == (0xa1, 0)
+                        && !self.part
                         && self.interface(high).any(|setting| setting.class == PRINTER);
                     return if id { Judgement::Pass } else { Judgement::Refuse };
                 }
@@ -221,7 +229,9 @@ impl Admitted<'_> {
             {
                 Judgement::Pass
             }
-            0 if self.device.class == WIRELESS && !self.has_storage_or_dfu() => Judgement::Pass,
+            0 if self.device.class == WIRELESS && !self.part && !self.has_storage_or_dfu() => {
+                Judgement::Pass
+            }
             _ => Judgement::Refuse,
         }
     }

@@ -6,8 +6,9 @@ use usbredir::packet::{
 
 use usbdescriptors::PinnedDescriptor;
 
-use crate::descriptors::{DescriptorError, Device, Pinned, Setting, kind};
+use crate::descriptors::{DescriptorError, Device, Pinned, Setting, Share, kind};
 use crate::event::Change;
+use crate::shown::shown;
 use crate::spec::{HID, MASS_STORAGE};
 use crate::uas;
 
@@ -21,6 +22,8 @@ pub(crate) struct Identity {
     pinned: Pinned,
     /// As read, with what is hidden from the guest.
     whole: Device,
+    /// What of it the guest has.
+    share: Share,
     /// The configurations without it, by index.
     shown: Vec<Vec<u8>>,
     /// `bConfigurationValue` of the one it is in, where that is known.
@@ -43,15 +46,23 @@ pub(crate) enum Compared {
 }
 
 impl Identity {
-    pub(crate) fn new(pinned: Pinned, whole: Device) -> Result<Self, DescriptorError> {
-        let shown =
-            pinned.configurations.iter().map(|raw| uas::shown(raw)).collect::<Result<_, _>>()?;
-        Ok(Self { pinned, whole, shown, configuration: None, first_seen: Vec::new() })
+    pub(crate) fn new(
+        pinned: Pinned,
+        whole: Device,
+        share: Share,
+    ) -> Result<Self, DescriptorError> {
+        let shown = pinned.configurations.iter().map(|raw| shown(raw, &share));
+        let shown = shown.collect::<Result<_, _>>()?;
+        let mut this =
+            Self { pinned, whole, share, shown, configuration: None, first_seen: Vec::new() };
+        this.configured(None);
+        Ok(this)
     }
 
-    /// The device is in this configuration now; `None` if that is not certain.
+    /// The device is in this configuration now; `None` if that is not certain. One of which the guest has a part stays in its only one.
     pub(crate) fn configured(&mut self, configuration: Option<u8>) {
-        self.configuration = configuration;
+        let only = self.whole.configurations.first().map(|only| only.value);
+        self.configuration = if self.share.is_whole() { configuration } else { only };
     }
 
     /// Compares the device's and the configurations', read again. The others are compared whenever they pass.
@@ -182,7 +193,8 @@ impl Identity {
         interfaces.iter_mut().all(|interface| {
             let said = (interface.number, interface.class, interface.subclass, interface.protocol);
             let of = |one: &Setting| (one.interface, one.class, one.subclass, one.protocol);
-            if !self.whole.settings().any(|one| of(one) == said) {
+            let ours = self.share.has(interface.number);
+            if !ours || !self.whole.settings().any(|one| of(one) == said) {
                 return false;
             }
             if uas::is_hidden(interface.class, interface.protocol) {
@@ -218,7 +230,7 @@ impl Identity {
                         })
                 })
                 .peekable();
-            if owners.peek().is_none() {
+            if owners.peek().is_none() || !self.share.has(endpoint.interface) {
                 return false;
             }
             if owners.all(|setting| uas::is_hidden(setting.class, setting.protocol)) {

@@ -13,6 +13,7 @@
 //! | control requests that could rewrite firmware or address what is not there are answered with a stall ([`VENDOR_REQUESTS`]) | every device |
 //! | descriptors are compared with those that policy was asked about ([`Pinned`]); different ones never reach the guest, [`Event::Changed`] | every device |
 //! | USB Attached SCSI is taken out of what the guest is shown | storage |
+//! | interfaces that are the seat's, and requests that concern the device as a whole, are not there for the guest | a device of which the guest has a [part](Share) |
 //! | Bulk-Only Transport is followed, and only SCSI commands that cannot write reach the device | read-only storage |
 //!
 //! Bulk data pass without being copied. Nothing grows with what a guest or a device says: at most
@@ -31,6 +32,7 @@ mod filter;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;
 mod identity;
+mod shown;
 mod spec;
 #[cfg(any(test, feature = "testing"))]
 pub mod stick;
@@ -47,5 +49,5 @@ pub use control::CONTROL_BYTES_MAX;
 pub use event::{Change, Counts, Event, Refusal, Violation, Why};
 pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX, Rules};
 pub use traffic::Out;
-pub use usbdescriptors::{self as descriptors, Device, Pinned};
+pub use usbdescriptors::{self as descriptors, Device, Pinned, Share};
 pub use vendor::{HARMLESS, Harmless, VENDOR_REQUESTS};

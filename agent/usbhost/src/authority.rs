@@ -11,6 +11,8 @@
 //! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that. 0 as soon as nobody has it |
 //! | `/sys/bus/usb/drivers_probe` | asks the drivers: for the seat's keyboards and mice, and hubs |
 //!
+//! Interfaces are authorised one by one: of a device with a keyboard and something besides the seat's driver has the keyboard, and no driver the rest.
+//!
 //! So a stick is never a block device of the host, not even for a moment. While a device's interfaces are authorised, its port is
 //! [ours](usbport::Claim) too: the kernel asks drivers again when it resets a device of its own accord. What the switches were before is kept in a file until they
 //! are put back, so that an agent that was killed leaves no PC without USB after the next one ends.
@@ -21,6 +23,7 @@ use std::io;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use usbdescriptors::Share;
 
 use crate::sysfs::{BusId, Sysfs};
 
@@ -144,7 +147,7 @@ impl Authority {
         for found in self.sysfs.list().unwrap_or_default() {
             // One that went meanwhile needs nothing.
             let _ = if found.authorised { Ok(()) } else { grants.read(&found.bus_id) };
-            let _ = grants.give_to_host(&found.bus_id);
+            let _ = grants.give_to_host(&found.bus_id, &Share::Whole);
         }
         if !failed {
             let _ = fs::remove_file(&self.file);
@@ -165,18 +168,18 @@ impl Grants {
     ///
     /// # Errors
     /// It is gone.
-    pub fn withdraw(&self, id: &BusId) -> Result<(), SwitchError> {
-        withdraw(&self.0, id)
+    pub fn withdraw(&self, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+        withdraw(&self.0, id, share)
     }
 
-    /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat.
+    /// Gives it to the host's own drivers: a hub, or a keyboard or mouse of the seat. The port must be nobody's then.
     ///
     /// # Errors
     /// It is gone.
-    pub fn give_to_host(&self, id: &BusId) -> Result<(), SwitchError> {
-        admit(&self.0, id)?;
+    pub fn give_to_host(&self, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+        admit(&self.0, id, share)?;
         let probe = self.0.devices.join("../drivers_probe");
-        for interface in self.0.interfaces(id) {
+        for interface in self.0.interfaces(id, share) {
             // An interface that no driver wants is no failure.
             let _ = fs::write(&probe, &interface);
         }
@@ -203,17 +206,17 @@ impl Drop for Authority {
 }
 
 /// Lets a driver, or usbfs, claim a device's interfaces. Interfaces come anew with each configuration.
-pub(crate) fn admit(sysfs: &Sysfs, id: &BusId) -> Result<(), SwitchError> {
-    set(sysfs, id, "1")
+pub(crate) fn admit(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+    set(sysfs, id, share, "1")
 }
 
 /// Takes a device's interfaces from whoever has them.
-pub(crate) fn withdraw(sysfs: &Sysfs, id: &BusId) -> Result<(), SwitchError> {
-    set(sysfs, id, "0")
+pub(crate) fn withdraw(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), SwitchError> {
+    set(sysfs, id, share, "0")
 }
 
-fn set(sysfs: &Sysfs, id: &BusId, value: &str) -> Result<(), SwitchError> {
-    for interface in sysfs.interfaces(id) {
+fn set(sysfs: &Sysfs, id: &BusId, share: &Share, value: &str) -> Result<(), SwitchError> {
+    for interface in sysfs.interfaces(id, share) {
         write(sysfs.devices.join(interface).join("authorized"), value)?;
     }
     Ok(())
@@ -247,7 +250,7 @@ mod tests {
             (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
             ("1".into(), "0".into())
         );
-        admit(&sysfs, &id).unwrap();
+        admit(&sysfs, &id, &Share::Whole).unwrap();
         assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
         authority.grants().switch_off(&id).unwrap();
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
@@ -256,6 +259,34 @@ mod tests {
         assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "1");
         assert_eq!(read(&sysfs, "1-4/authorized"), "1", "the host has it again");
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn of_a_keyboard_with_a_card_reader_the_host_gets_the_keyboard_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (devices, probe) = (dir.path().join("devices"), dir.path().join("drivers_probe"));
+        for (name, authorised) in [("1-4.2", "1"), ("1-4.2:1.0", "0"), ("1-4.2:1.1", "0")] {
+            fs::create_dir_all(devices.join(name)).unwrap();
+            fs::write(devices.join(name).join("authorized"), authorised).unwrap();
+        }
+        let sysfs = Sysfs::at(&devices);
+        let (grants, id) = (Grants(sysfs.clone()), "1-4.2".parse::<BusId>().unwrap());
+        let part = |numbers: [u8; 1]| Share::Interfaces(numbers.into());
+        let both =
+            || ["1-4.2:1.0", "1-4.2:1.1"].map(|name| read(&sysfs, &format!("{name}/authorized")));
+        grants.give_to_host(&id, &part([0])).unwrap();
+        assert_eq!(both(), ["1", "0"]);
+        assert_eq!(fs::read_to_string(&probe).unwrap(), "1-4.2:1.0");
+        // The reader is admitted for usbfs, and let go.
+        admit(&sysfs, &id, &part([1])).unwrap();
+        assert_eq!(both(), ["1", "1"]);
+        withdraw(&sysfs, &id, &part([1])).unwrap();
+        assert_eq!(both(), ["1", "0"]);
+        assert!(!sysfs.are_driven(&id, &part([0])));
+        let driver = dir.path().join("drivers/usbhid");
+        fs::create_dir_all(&driver).unwrap();
+        std::os::unix::fs::symlink(&driver, devices.join("1-4.2:1.0/driver")).unwrap();
+        assert!(sysfs.are_driven(&id, &part([0])) && !sysfs.are_driven(&id, &Share::Whole));
     }
 
     #[test]

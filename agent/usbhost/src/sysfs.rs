@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use usbdescriptors::Share;
+
 /// Devices that are looked at: 16 controllers with every port taken.
 const DEVICES_MAX: usize = 2048;
 /// Longest text of a device's that is kept, in characters.
@@ -201,7 +203,11 @@ impl Sysfs {
             serial: text("serial").filter(told),
             descriptors,
             authorised: text("authorized").as_deref() == Some("1"),
-            drivers: self.interfaces(id).iter().filter_map(|name| self.driver(name)).collect(),
+            drivers: self
+                .interfaces(id, &Share::Whole)
+                .iter()
+                .filter_map(|name| self.driver(name))
+                .collect(),
         })
     }
 
@@ -258,11 +264,23 @@ impl Sysfs {
         Some(clean(&text))
     }
 
-    /// Names of its interfaces' folders, such as `1-4.2:1.0`.
-    pub(crate) fn interfaces(&self, id: &BusId) -> Vec<String> {
+    /// Names of its interfaces' folders, such as `1-4.2:1.0`: those that are meant, in the configuration it is in.
+    pub(crate) fn interfaces(&self, id: &BusId, share: &Share) -> Vec<String> {
         let start = format!("{id}:");
+        let meant = |name: &String| {
+            let place = name.strip_prefix(&start)?;
+            let number = place.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
+            (share.is_whole() || share.has(number?)).then_some(())
+        };
         let names = self.names().unwrap_or_default();
-        names.into_iter().filter(|name| name.starts_with(&start)).collect()
+        names.into_iter().filter(|name| meant(name).is_some()).collect()
+    }
+
+    /// Whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.
+    #[must_use]
+    pub fn are_driven(&self, id: &BusId, share: &Share) -> bool {
+        let interfaces = self.interfaces(id, share);
+        !interfaces.is_empty() && interfaces.iter().all(|name| self.driver(name).is_some())
     }
 
     fn driver(&self, interface: &str) -> Option<String> {

@@ -1,6 +1,6 @@
 //! A device whose descriptors were read whole, by a total reader, before anybody trusts them.
 
-use usbdescriptors::{DescriptorError, Device, Pinned, PinnedDescriptor};
+use usbdescriptors::{DescriptorError, Device, Pinned, PinnedDescriptor, Share};
 
 use crate::sysfs::{Found, clean};
 
@@ -11,6 +11,7 @@ pub struct Vetted {
     found: Found,
     pinned: Pinned,
     device: Device,
+    share: Share,
 }
 
 /// The texts that a device gave the kernel and those it gave the agent are not the same.
@@ -26,7 +27,7 @@ impl Vetted {
     pub fn new(found: Found) -> Result<Self, DescriptorError> {
         let pinned = Pinned::from_sysfs(&found.descriptors)?;
         let device = Device::read(&pinned)?;
-        Ok(Self { found, pinned, device })
+        Ok(Self { found, pinned, device, share: Share::Whole })
     }
 
     /// With whatever else it says, see [`read_descriptors`](crate::export::read_descriptors).
@@ -43,6 +44,19 @@ impl Vetted {
         }
         self.found.serial = pinned;
         Ok(self)
+    }
+
+    /// Only this of it, whatever is done with it from now on: no other interface is claimed or authorised, and nothing is done to the
+    /// device as a whole.
+    #[must_use]
+    pub fn sharing(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// What of it is meant.
+    #[must_use]
+    pub fn share(&self) -> &Share {
+        &self.share
     }
 
     /// Where it is, and what the kernel knows of it.

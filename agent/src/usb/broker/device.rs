@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clock::Moment;
 use policy::carriage::Limit;
 use policy::decide::Decision;
+use policy::request::UsbDevice;
+use usbdescriptors::Share;
 use usbfilter::{Filter, Rules};
 use usbhost::Plugged;
 
@@ -13,12 +15,17 @@ use crate::usb::UsbReport;
 use crate::usb::attached::Attached;
 use crate::usb::identity::Identity;
 
+/// What is said of a device of which the seat keeps a part.
+pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";
+
 /// Where a device may go.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) domain: String,
     pub(super) label: String,
     pub(super) rules: Rules,
+    /// What of it goes there.
+    pub(super) share: Share,
     pub(super) rule: Option<String>,
     pub(super) why: String,
 }
@@ -62,6 +69,10 @@ pub(super) struct Device {
     pub(super) begun: bool,
     /// It was given to a domain before, since it was plugged in.
     pub(super) joined: bool,
+    /// It had no keyboard in it until it was another device: the seat does not take it.
+    pub(super) turned: bool,
+    /// How often the rest was taken from its guest because the keyboard in it had lost its driver.
+    pub(super) driverless: u32,
     /// It waits because the audit log cannot be written.
     pub(super) unrecorded: bool,
 }
@@ -74,9 +85,19 @@ const fn decision(rules: Rules) -> Decision {
 }
 
 impl Device {
+    /// What the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
+    pub(super) fn kept(&self) -> Option<Share> {
+        let seats = self.identity.as_ref().filter(|_| !self.turned)?.seats_part();
+        (!seats.is_empty()).then_some(Share::Interfaces(seats))
+    }
+
     pub(super) fn report(&self) -> UsbReport {
         let (state, grant, why) = match &self.state {
             State::Host(why) => ("host", None, (*why).to_owned()),
+            State::Blocked(why) if self.kept().is_some() => ("host", None, why.clone()),
+            State::Off if self.kept().is_some() => {
+                ("host", None, format!("{KEPT}, the rest was taken away by hand"))
+            }
             State::Blocked(why) => ("blocked", None, why.clone()),
             State::Off | State::Leaving(_) => ("off", None, "taken away by hand".to_owned()),
             State::Reading(_) => ("reading", None, "it is asked what it is".to_owned()),
@@ -119,7 +140,9 @@ impl Device {
     /// What of it cannot work in the domain that has it, for the screen: a line each.
     pub(super) fn limits(&self, grant: &Grant) -> Vec<String> {
         let Some(identity) = &self.identity else { return Vec::new() };
-        let limits = Limit::of(&identity.description.device(), decision(grant.rules));
+        let functions = identity.functions_of(&grant.share);
+        let device = UsbDevice { functions: &functions, ..identity.description.device() };
+        let limits = Limit::of(&device, decision(grant.rules));
         limits.iter().map(|limit| format!("{limit}.")).collect()
     }
 

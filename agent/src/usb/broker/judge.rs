@@ -1,24 +1,36 @@
 //! Who gets a device.
 
-use std::sync::Arc;
-
 use audit::Event;
 use clock::Moment;
 use policy::decide::Decision;
-use policy::request::{Context, Request, UsbRequest};
+use policy::request::{Context, Request, UsbFunction, UsbRequest};
+use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::BusId;
 
-use super::device::{Device, Grant, State};
+use super::device::{Device, Grant, KEPT, State};
 use super::place::{Reading, Task};
 use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
+use crate::usb::identity::Identity;
 
 /// Why the host has a device.
 const SEATS: &str = "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";
 const HOSTS: &str = "the host itself runs from it";
+/// Why the seat does not take a keyboard.
+const TURNED: &str = "keyboards and mice never appear in a device that is in use; unplug it, and plug it in again if it is meant to have one";
 /// Why a device does not reach its domain.
 const UNRECORDED: &str = "the audit log cannot be written";
+
+/// What the policy says of a device.
+struct Decided {
+    decision: Decision,
+    rule: Option<String>,
+    /// What it was asked about.
+    functions: Vec<UsbFunction>,
+    /// Where it goes, or why it does not.
+    grant: Result<Grant, String>,
+}
 
 impl Broker {
     /// A device is there: has its thread find out what it is.
@@ -65,13 +77,18 @@ impl Broker {
                 let changes = lost.map_or(0, |lost| lost.comes(&found.descriptors));
                 let another = Some(found.address) != device.plugged.address;
                 let leaves = leaves && !identity.is_the_seats();
+                let new = device.kept().is_none() && !identity.seats_part().is_empty();
                 device.identity = Some(*identity);
                 let changes = *device.changes.get_or_insert(changes);
+                device.turned = new && changes > 0;
+                let turned = device.turned;
                 if another {
                     // It is not the one that was there; the next look finds this one.
                     self.look_at = Moment::now();
                 } else if leaves {
                     self.switch_off(id, State::Off);
+                } else if turned {
+                    self.turned(id);
                 } else if changes < CHANGES_MAX {
                     self.judge(id);
                 } else {
@@ -81,14 +98,40 @@ impl Broker {
             Err(_) if leaves => self.switch_off(id, State::Off),
             Err(why) => {
                 let shown = device.shown();
-                self.tell(Happening::Note(
-                    Event::new("usb-unreadable")
-                        .with("bus_id", id.as_str())
-                        .with("why", why.as_str()),
-                ));
                 self.notice(id, format!("{shown} is not used:\n{why}."));
-                self.switch_off(id, State::Blocked(why));
+                self.unused(id, "usb-unreadable", why);
             }
+        }
+    }
+
+    /// The seat takes no keyboard that came by a change: it would be of a device that a guest had, or that hides what it is.
+    fn turned(&mut self, id: &BusId) {
+        let text = self.devices.get(id).and_then(|device| device.identity.as_ref());
+        let mut event = Event::new("usb")
+            .with("device", text.map(Identity::text).unwrap_or_default())
+            .with("bus_id", id.as_str())
+            .with("break_glass", self.break_glass);
+        (event.verdict, event.policy) = (Some(Decision::Deny.word()), Some(self.policy.serial()));
+        self.tell(Happening::Note(event));
+        self.failed(id, TURNED.to_owned());
+    }
+
+    fn unused(&mut self, id: &BusId, event: &'static str, why: String) {
+        let event = Event::new(event).with("bus_id", id.as_str()).with("why", why.as_str());
+        self.tell(Happening::Note(event));
+        self.switch_off(id, State::Blocked(why));
+    }
+
+    /// A device is to be judged anew. One of which the seat keeps a part is known, and is not read again: that could take its keyboard from
+    /// its driver.
+    pub(super) fn again(&mut self, id: &BusId) {
+        let Some(device) = self.devices.get(id) else { return };
+        let busy = matches!(device.state, State::Reading(_) | State::Leaving(_) | State::Later(_));
+        let known = device.identity.as_ref().is_some_and(|identity| identity.unread.is_none());
+        if device.kept().is_some() && known && !busy {
+            self.judge(id);
+        } else {
+            self.arrived(id);
         }
     }
 
@@ -99,49 +142,106 @@ impl Broker {
         if identity.is_the_seats() {
             device.state = State::Host(SEATS);
             // One for which there is no thread is not used.
-            let _ = self.task(id, Task::GiveToHost);
+            let _ = self.task(id, Task::GiveToHost(Share::Whole));
             return;
         }
-        let policy = Arc::clone(&self.policy);
-        let request =
-            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
-        let context = Context { break_glass: self.break_glass };
-        // Its report descriptors have been read: what they do not say stays unsaid.
-        let verdict = policy.decide(&Request::Usb(request), &context).settled();
-        let (decision, why) = (verdict.decision(), verdict.reason().to_string());
-        let rule = verdict.rule().map(|rule| rule.id.value.to_string());
-        let grant = match (decision, verdict.to()) {
-            (Decision::Allow, Some(to)) => Some((to, Rules::Allow)),
-            (Decision::ReadOnly, Some(to)) => Some((to, Rules::ReadOnly)),
-            _ => None,
+        let (kept, unread) = (device.kept(), identity.unread.clone());
+        if let Some(kept) = kept.clone() {
+            // Before anything else, and before the port is owned by whoever uses the rest.
+            let _ = self.task(id, Task::GiveToHost(kept));
+        }
+        if let Some(why) = unread {
+            let why = format!("{KEPT}, the rest is not used: {why}");
+            let words = format!("{}: {why}.", self.shown(id));
+            self.notice(id, words);
+            return self.unused(id, "usb-unreadable", why);
+        }
+        let Some(device) = self.devices.get(id) else { return };
+        let (Some(decided), Some(identity)) = (self.decide(device), &device.identity) else {
+            return;
         };
         let shown = device.shown();
         let mut event = Event::new("usb")
-            .with("device", identity.text())
+            .with("device", identity.text_with(&decided.functions))
             .with("bus_id", id.as_str())
             .with("name", device.called())
             .with("break_glass", self.break_glass);
+        if let Some(Share::Interfaces(kept)) = &kept {
+            event = event.with("seat_keeps_interfaces", kept.iter().copied().collect::<Vec<u8>>());
+        }
         if let Some(by_hand) = &device.by_hand {
             event = event.with("to", by_hand.as_str());
         }
         (event.verdict, event.rule, event.policy) =
-            (Some(decision.word()), rule.clone(), Some(policy.serial()));
-        let Some((to, rules)) = grant else {
-            let words =
-                format!("{shown} is blocked.\nThe policy: {why}.\nQuestions: {}", policy.issuer());
-            self.tell(Happening::Note(event));
-            self.notice(id, words);
-            return self.switch_off(id, State::Blocked(why));
+            (Some(decided.decision.word()), decided.rule, Some(self.policy.serial()));
+        let grant = match decided.grant {
+            Ok(grant) => grant,
+            Err(why) => {
+                let issuer = self.policy.issuer();
+                let words = match kept {
+                    Some(_) => format!("{shown}: {why}.\nQuestions: {issuer}"),
+                    None => format!("{shown} is blocked.\nThe policy: {why}.\nQuestions: {issuer}"),
+                };
+                self.tell(Happening::Note(event));
+                self.notice(id, words);
+                if decided.decision != Decision::Deny {
+                    return self.unused(id, "usb-failed", why);
+                }
+                return self.switch_off(id, State::Blocked(why));
+            }
         };
-        let domain = to.name.to_string();
-        event = event.of(&domain);
+        event = event.of(&grant.domain);
         self.last_id += 1;
-        let label = to.label.value.clone();
-        let grant = Grant { domain, label, rules, rule, why };
         if let Some(device) = self.devices.get_mut(id) {
             device.state = State::Recording(self.last_id, grant);
         }
         self.tell(Happening::Record(self.last_id, event));
+    }
+
+    /// What the policy says of a device that was read, or of what the seat does not keep of it.
+    fn decide(&self, device: &Device) -> Option<Decided> {
+        let identity = device.identity.as_ref()?;
+        let request =
+            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
+        let context = Context { break_glass: self.break_glass };
+        let rest = device.kept().and_then(|_| self.policy.decide_rest(&request, &context));
+        let (verdict, functions, why) = match rest {
+            Some(rest) => {
+                let why = rest.to_string();
+                (rest.verdict, Some(rest.functions).filter(|given| !given.is_empty()), why)
+            }
+            None => {
+                // Its report descriptors have been read: what they do not say stays unsaid.
+                let verdict = self.policy.decide(&Request::Usb(request), &context).settled();
+                (verdict, None, verdict.reason().to_string())
+            }
+        };
+        let (decision, to) = (verdict.decision(), verdict.to());
+        let rule = verdict.rule().map(|rule| rule.id.value.to_string());
+        let rules = match decision {
+            Decision::Allow => Some(Rules::Allow),
+            Decision::ReadOnly => Some(Rules::ReadOnly),
+            _ => None,
+        };
+        let share = match (&functions, device.kept()) {
+            _ if identity.unread.is_some() => Err(why.clone()),
+            (Some(given), _) => identity
+                .part(given)
+                .map_err(|error| format!("{KEPT}, the rest is not used: {error}")),
+            (None, Some(_)) => Err(why.clone()),
+            (None, None) => Ok(Share::Whole),
+        };
+        let grant = match (to.zip(rules).filter(|_| verdict.permits()), share) {
+            (Some((to, rules)), Ok(share)) => {
+                let (domain, label) = (to.name.to_string(), to.label.value.clone());
+                Ok(Grant { domain, label, rules, share, rule: rule.clone(), why })
+            }
+            (Some(_), Err(indivisible)) => Err(indivisible),
+            (None, _) => Err(why),
+        };
+        // What the log says the policy was asked about can be asked again: the part that goes, or all of it.
+        let functions = functions.unwrap_or_else(|| identity.description.functions.clone());
+        Some(Decided { decision, rule, functions, grant })
     }
 
     /// The event of a verdict, or of a device that joins its domain, is on the disk, or is not.
@@ -195,26 +295,19 @@ impl Broker {
                 State::Recording(_, grant)
                 | State::Waiting(grant, _)
                 | State::Joining(_, _, grant)
-                | State::Attached(_, _, grant) => Some((grant.domain.clone(), grant.rules)),
+                | State::Attached(_, _, grant) => {
+                    Some((grant.domain.clone(), grant.rules, grant.share.clone()))
+                }
             };
             if has != self.would_get(device) {
                 self.take_away(&id, "the rules changed");
-                self.arrived(&id);
+                self.again(&id);
             }
         }
     }
 
-    fn would_get(&self, device: &Device) -> Option<(String, Rules)> {
-        let identity = device.identity.as_ref()?;
-        let request =
-            UsbRequest { device: identity.description.device(), to: device.by_hand.as_deref() };
-        let context = Context { break_glass: self.break_glass };
-        let verdict = self.policy.decide(&Request::Usb(request), &context).settled();
-        let rules = match verdict.decision() {
-            Decision::Allow => Rules::Allow,
-            Decision::ReadOnly => Rules::ReadOnly,
-            _ => return None,
-        };
-        verdict.permits().then(|| Some((verdict.to()?.name.to_string(), rules)))?
+    fn would_get(&self, device: &Device) -> Option<(String, Rules, Share)> {
+        let grant = self.decide(device)?.grant.ok()?;
+        Some((grant.domain, grant.rules, grant.share))
     }
 }

@@ -6,6 +6,8 @@
 //!                               '-- allow --> Recording --on the disk--> Waiting --VMM there--> Joining --on the disk--> Attached
 //!  VMM gone: Waiting      pulled out: forgotten      taken away by hand: Off      other rules, or changed: judged anew
 //! ```
+//! Of a device with a keyboard and something besides the keyboard is the host's first of all, and stays it; all of the above is about the rest.
+//!
 //! It waits for no device: what may take its time is done by the thread of a [`place`]. A device that is to leave its domain is told
 //! to, and cut off from it if it has not left in time: see [`parting`].
 
@@ -199,7 +201,7 @@ impl Broker {
                 if let Some(device) = self.devices.get_mut(&id) {
                     device.by_hand = Some(domain);
                     device.changes = Some(0);
-                    self.arrived(&id);
+                    self.again(&id);
                 }
             }
             Command::Detach(id) => self.detach(&id),
@@ -270,11 +272,14 @@ impl Broker {
                 changes: None,
                 begun: false,
                 joined: false,
+                turned: false,
+                driverless: 0,
                 unrecorded: false,
             };
             self.devices.insert(id.clone(), device);
             self.comes(&id);
         }
+        self.give_back_keyboards();
         let devices = &self.devices;
         self.places.retain(|id, place| place.busy > 0 || devices.contains_key(id));
     }
@@ -344,7 +349,8 @@ impl Broker {
         let grant = grant.clone();
         let identity = device.identity.as_ref().ok_or("it was not read")?;
         // A filter that cannot be made is found out before the guest sees anything.
-        let filter = Filter::new(grant.rules, identity.vetted.pinned().clone())
+        let pinned = identity.vetted.pinned().clone();
+        let filter = Filter::of(grant.rules, pinned, grant.share.clone())
             .map_err(|error| error.to_string())?;
         let sockets = self.domains.iter().find(|(name, _)| *name == grant.domain);
         let mut free = sockets
@@ -375,6 +381,7 @@ impl Broker {
         let Joining { path, stream, filter } = joining;
         let vetted = self.devices.get(id).and_then(|device| device.identity.as_ref());
         let Some(vetted) = vetted.map(|identity| identity.vetted.clone()) else { return };
+        let vetted = vetted.sharing(grant.share.clone());
         let served = join(path, stream, filter, vetted)
             .map_err(|error| format!("there is no file descriptor for it: {error}"))
             .and_then(|(attached, serving)| {
@@ -416,7 +423,11 @@ impl Broker {
             (Told::Word(Word::Begun), Some(grant)) => {
                 let Some(device) = self.devices.get_mut(id) else { return };
                 device.begun = true;
-                let without = if grant.rules == Rules::ReadOnly { ", without writing" } else { "" };
+                let without = match grant.rules {
+                    Rules::ReadOnly => ", without writing",
+                    Rules::Allow if grant.share.is_whole() => "",
+                    Rules::Allow => ",\nwithout its keyboard or mouse",
+                };
                 let connected = format!("{} connected to {}{without}", device.shown(), grant.label);
                 let words: Vec<String> =
                     [connected].into_iter().chain(device.limits(&grant)).collect();
@@ -470,13 +481,15 @@ impl Broker {
         }
     }
 
+    /// Nobody has it any more. Its keyboard stays the seat's, if it has one and something besides.
     fn switch_off(&mut self, id: &BusId, state: State) {
         if let Some(device) = self.devices.get_mut(id)
             && !matches!(device.state, State::Host(_))
         {
             device.state = state;
+            let task = device.kept().map_or(Task::SwitchOff, Task::GiveToHost);
             // One for which there is no thread was never switched on.
-            let _ = self.task(id, Task::SwitchOff);
+            let _ = self.task(id, task);
         }
     }
 

@@ -8,7 +8,8 @@ use clock::Moment;
 use usbfilter::Counts;
 use usbhost::BusId;
 
-use super::device::{Grant, State};
+use super::device::{Device, Grant, KEPT, State};
+use super::place::Task;
 use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
 use crate::usb::attached::{Attached, End};
@@ -69,6 +70,12 @@ impl Broker {
         self.parted(number, Some(&end), Some(counts));
         let Some(device) = self.devices.get_mut(id) else { return };
         match end {
+            // It has not gone, or the next look finds it gone. What the rest of it does costs the seat no keyboard.
+            End::NoDevice(_) | End::Lost(_) | End::Changed(_) | End::Broken(_) | End::Stream(_)
+                if device.kept().is_some() =>
+            {
+                self.rest_failed(id, grant, &end);
+            }
             End::NoVmm => device.state = State::Waiting(grant, Moment::now() + AGAIN),
             End::NoDevice(why) | End::Lost(why) | End::Stream(why) => {
                 let words = device.disconnected(&grant, &why);
@@ -83,6 +90,64 @@ impl Broker {
                 let words = format!("{} is blocked:\n{why}.\n{REMEDY}", device.shown());
                 self.notice(id, words);
                 self.switch_off(id, State::Blocked(why));
+            }
+        }
+    }
+
+    /// The rest of a device of which the seat keeps the keyboard has left its domain. A driver of the host's that resets the device takes it
+    /// from there: then it goes there again.
+    fn rest_failed(&mut self, id: &BusId, grant: Grant, end: &End) {
+        let Some(device) = self.devices.get_mut(id) else { return };
+        let times = device.changes.get_or_insert(0);
+        *times += 1;
+        match end {
+            End::NoDevice(_) if *times < CHANGES_MAX => {
+                device.state = State::Waiting(grant, Moment::now() + AGAIN);
+            }
+            End::NoVmm => {}
+            End::NoDevice(why)
+            | End::Lost(why)
+            | End::Changed(why)
+            | End::Broken(why)
+            | End::Stream(why) => {
+                let why = format!("{KEPT}, the rest is not used any more: {why}");
+                let words = format!("{}: {why}.", device.shown());
+                self.notice(id, words);
+                self.switch_off(id, State::Blocked(why));
+            }
+        }
+    }
+
+    /// The seat's driver has let go of a keyboard that has something besides: it gets it back. At a port that is owned, while the rest is in
+    /// use, no driver is asked; so the rest is let go first, and used again after that.
+    pub(super) fn give_back_keyboards(&mut self) {
+        let driverless = |(id, device): (&BusId, &Device)| {
+            let used = match device.state {
+                State::Attached(..) if device.begun => true,
+                State::Off | State::Blocked(_) | State::Waiting(..) => false,
+                _ => return None,
+            };
+            let kept = device.kept()?;
+            (!self.sysfs.are_driven(id, &kept)).then(|| (id.clone(), kept, used))
+        };
+        let all: Vec<_> = self.devices.iter().filter_map(driverless).collect();
+        for (id, kept, used) in all {
+            if !used {
+                if self.places.get(&id).is_none_or(|place| place.busy == 0) {
+                    let _ = self.task(&id, Task::GiveToHost(kept));
+                }
+                continue;
+            }
+            self.take_away(&id, "the PC lost its keyboard or mouse");
+            // After the rest has been let go: one task after the other.
+            let _ = self.task(&id, Task::GiveToHost(kept));
+            let Some(device) = self.devices.get_mut(&id) else { continue };
+            device.driverless += 1;
+            if device.driverless < CHANGES_MAX {
+                self.judge(&id);
+            } else {
+                let why = "the PC loses the keyboard when the rest is used";
+                self.failed(&id, format!("{KEPT}, the rest is not used any more: {why}"));
             }
         }
     }

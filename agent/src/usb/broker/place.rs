@@ -6,6 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::{fs, io, thread};
 
 use nix::sys::eventfd::EventFd;
+use usbdescriptors::Share;
 use usbhost::{BusId, Grants, Sysfs, Vetted};
 
 use crate::supervisor::devices::explain;
@@ -16,8 +17,8 @@ use crate::usb::identity::Identity;
 pub(super) enum Task {
     /// Find out what it is.
     Read,
-    /// Give it to the host's own drivers.
-    GiveToHost,
+    /// Give this of it to the host's own drivers.
+    GiveToHost(Share),
     /// Switch it off.
     SwitchOff,
     /// Serve it to a domain.
@@ -117,8 +118,8 @@ impl Means {
     fn task(&self, id: &BusId, number: u64, task: Task) -> Told {
         match task {
             Task::Read => Told::Read(self.read(id)),
-            Task::GiveToHost => {
-                if let Err(error) = self.grants.give_to_host(id) {
+            Task::GiveToHost(share) => {
+                if let Err(error) = self.grants.give_to_host(id, &share) {
                     tracing::warn!("{}", explain(&error));
                 }
                 Told::Done
@@ -135,7 +136,8 @@ impl Means {
         }
     }
 
-    /// Everything that a device says of itself. Nobody may use it afterwards, if it is not the seat's.
+    /// Everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
+    /// becomes of the rest of the device: one that does not say what the rest is costs the rest.
     fn read(&self, id: &BusId) -> Result<Reading, String> {
         let mounts = ["/proc/mounts", "/proc/swaps"]
             .map(|file| fs::read_to_string(file).unwrap_or_default())
@@ -151,12 +153,18 @@ impl Means {
         let mut identity = Identity::of(vetted.clone());
         // What is the seat's by its interfaces need not be asked, and must not be taken from its driver.
         if !identity.is_the_seats() {
-            let others = usbhost::export::read_descriptors(&self.sysfs, &vetted);
-            let others = others.map_err(|error| explain(&error))?;
-            identity = Identity::of(vetted.with(others).map_err(|error| error.to_string())?);
+            let asked = vetted.clone().sharing(identity.to_be_asked());
+            let others = usbhost::export::read_descriptors(&self.sysfs, &asked);
+            let others = others.map_err(|error| explain(&error));
+            match others.and_then(|others| vetted.with(others).map_err(|error| error.to_string())) {
+                Ok(vetted) => identity = Identity::of(vetted),
+                Err(why) if identity.seats_part().is_empty() => return Err(why),
+                Err(why) => identity.unread = Some(why),
+            }
         }
         if !identity.is_the_seats() {
-            self.grants.withdraw(id).map_err(|error| explain(&error))?;
+            let others = identity.to_be_asked();
+            self.grants.withdraw(id, &others).map_err(|error| explain(&error))?;
         }
         Ok(Reading::Device(Box::new(identity)))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use usbdescriptors::Pinned;
+use usbdescriptors::{Pinned, Share};
 use usbhost::{Found, Plugged, Vetted};
 
 use super::place::Reading;
@@ -15,6 +15,8 @@ use super::*;
 use crate::mediator::Mediator;
 use crate::usb::attached::End;
 use crate::usb::identity::Identity;
+
+mod parts;
 
 const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
 /// A keyboard of the seat's, which nobody reads further.
@@ -162,6 +164,8 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
                 changes: None,
                 begun: false,
                 joined: false,
+                turned: false,
+                driverless: 0,
                 unrecorded: false,
             };
             broker.devices.insert(id.clone(), device);
@@ -203,6 +207,7 @@ fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
         domain: "clinical".to_owned(),
         label: "CLINICAL".to_owned(),
         rules: Rules::Allow,
+        share: Share::Whole,
         rule: None,
         why: String::new(),
     };
@@ -214,6 +219,8 @@ fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
         changes: Some(0),
         begun: false,
         joined: false,
+        turned: false,
+        driverless: 0,
         unrecorded: false,
     };
     broker.devices.insert(id.clone(), device);

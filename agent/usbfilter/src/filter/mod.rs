@@ -8,7 +8,7 @@ use usbredir::{Body, Packet, Status};
 use crate::admission::{self, Error};
 use crate::bot::{self, Bot};
 use crate::control::{Admitted, CONTROL_BYTES_MAX, Judgement};
-use crate::descriptors::{Device, Pinned};
+use crate::descriptors::{Device, Pinned, Share};
 use crate::event::{Change, Counts, Event, Refusal, Violation};
 use crate::identity::Identity;
 use crate::traffic::{Ledger, Out, Pending, Traffic};
@@ -33,6 +33,8 @@ pub enum Rules {
 #[derive(Debug)]
 pub struct Filter {
     rules: Rules,
+    /// The guest has a part of the device.
+    part: bool,
     identity: Identity,
     /// As the guest may use it: without what is hidden.
     device: Device,
@@ -55,13 +57,23 @@ impl Filter {
     /// When the descriptors are malformed, or the rules cannot be kept with such a device; the error
     /// says why in words for the person who plugged it in. It must then not be given to a guest.
     pub fn new(rules: Rules, pinned: Pinned) -> Result<Self, Error> {
+        Self::of(rules, pinned, Share::Whole)
+    }
+
+    /// One for what the guest has of a device. Of a part nobody needs to reset it: it holds no storage, and a reset that the guest asks for
+    /// is one of its interfaces alone.
+    ///
+    /// # Errors
+    /// As for a whole one, or storage is in it.
+    pub fn of(rules: Rules, pinned: Pinned, share: Share) -> Result<Self, Error> {
         let whole = Device::read(&pinned)?;
-        let device = admission::without_uas(whole.clone())?;
+        let device = admission::shared(whole.clone(), &share)?;
         let bots = admission::bots(rules, &device)?;
         let counted = admission::counted(rules, &device);
         Ok(Self {
             rules,
-            identity: Identity::new(pinned, whole)?,
+            part: !share.is_whole(),
+            identity: Identity::new(pinned, whole, share)?,
             device,
             bots,
             counted,
@@ -174,7 +186,8 @@ impl Filter {
     }
 
     fn admitted(&self) -> Admitted<'_> {
-        Admitted { device: &self.device, read_only: self.rules == Rules::ReadOnly }
+        let read_only = self.rules == Rules::ReadOnly;
+        Admitted { device: &self.device, read_only, part: self.part }
     }
 
     fn has(&self, endpoint: u8, kind: EndpointType) -> bool {

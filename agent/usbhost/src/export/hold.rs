@@ -33,6 +33,10 @@ pub(super) fn open(sysfs: &Sysfs, vetted: &Vetted) -> Result<nusb::Device, Expor
     // Which configuration it is in nusb asks the device; the kernel knows.
     let configuration = sysfs.configuration(&found.bus_id).unwrap_or_default();
     if configuration_of(&device) != configuration {
+        // Of a part somebody else's driver has the rest, in the configuration it is in.
+        if !vetted.share().is_whole() {
+            return Err(ExportError::Changed);
+        }
         device.set_configuration(configuration).wait().map_err(failed)?;
     }
     Ok(device)
@@ -43,7 +47,9 @@ pub(super) fn configuration_of(device: &nusb::Device) -> u8 {
     device.active_configuration().map_or(0, |active| active.configuration_value())
 }
 
-/// Keeps the host's drivers off a device whose interfaces are admitted, until it is dropped; then they are not any more.
+/// Keeps the host's drivers off a device whose interfaces are admitted, until it is dropped; then they are not any more. A driver that
+/// has an interface already keeps it, also over a reset: so of a device of which the seat has a part the seat's driver has it before the
+/// port is taken.
 pub(super) struct Hold {
     pub(super) sysfs: Sysfs,
     pub(super) vetted: Vetted,
@@ -61,13 +67,13 @@ impl Hold {
     /// Admits the interfaces of the configuration it is in.
     pub(super) fn admit(&self) {
         // One that went meanwhile cannot be claimed, and that is told.
-        let _ = authority::admit(&self.sysfs, &self.vetted.found().bus_id);
+        let _ = authority::admit(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // One that is gone has no interfaces.
-        let _ = authority::withdraw(&self.sysfs, &self.vetted.found().bus_id);
+        let _ = authority::withdraw(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
     }
 }

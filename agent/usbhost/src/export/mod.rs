@@ -8,6 +8,7 @@
 //! Isochronous endpoints are not served.
 
 mod hold;
+mod part;
 mod pipe;
 mod reading;
 
@@ -129,6 +130,10 @@ impl Export {
 
     /// Lets it go, such that whoever has it next finds it as if it had just been plugged in.
     pub fn close(mut self) {
+        if self.is_part() {
+            self.reset_part();
+            return self.release();
+        }
         self.release();
         // One that is gone needs no reset.
         let _ = self.device.reset().wait();
@@ -143,14 +148,16 @@ impl Export {
         self.interfaces.clear();
     }
 
-    /// Claims every interface of the configuration it is in.
+    /// Claims every interface that is meant, of the configuration it is in.
     fn claim(&mut self) -> Result<(), ExportError> {
         self.release();
         self.hold.admit();
         let numbers: Vec<u8> = match self.device.active_configuration() {
-            Ok(configuration) => {
-                configuration.interfaces().map(|interface| interface.interface_number()).collect()
-            }
+            Ok(configuration) => configuration
+                .interfaces()
+                .map(|interface| interface.interface_number())
+                .filter(|number| self.hold.vetted.share().has(*number))
+                .collect(),
             Err(_) => Vec::new(), // not configured: only endpoint 0
         };
         for number in numbers {
@@ -250,7 +257,11 @@ impl Export {
 
     fn packet(&mut self, Packet { id, body }: Packet) -> Result<(), String> {
         match body {
+            Body::Reset if self.is_part() => self.reset_part(),
             Body::Reset => return self.reset(),
+            Body::SetConfiguration(configuration) if self.is_part() => {
+                self.configure_part(id, configuration);
+            }
             Body::SetConfiguration(configuration) => return self.configure(id, configuration),
             Body::GetConfiguration => {
                 let configuration = self.configuration();

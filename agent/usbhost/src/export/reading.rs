@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | BOS | if the device is of USB 2.1 or later, as the kernel does |
 //! | texts | those that the device and its configurations name, in the first language it has |
-//! | HID report descriptors | of every HID interface in every configuration, for which the device is put into each |
+//! | HID report descriptors | of every HID interface that is meant, in every configuration, for which the device is put into each |
 
 use std::time::Duration;
 
@@ -34,10 +34,10 @@ pub fn read_descriptors(
     sysfs: &Sysfs,
     vetted: &Vetted,
 ) -> Result<Vec<PinnedDescriptor>, ExportError> {
-    let several = vetted.device().configurations.len() > 1;
+    let several = vetted.device().configurations.len() > 1 && vetted.share().is_whole();
     if several {
         // A driver that has an interface keeps the device in its configuration.
-        let _ = authority::withdraw(sysfs, &vetted.found().bus_id);
+        let _ = authority::withdraw(sysfs, &vetted.found().bus_id, vetted.share());
     }
     let hold = Hold::take(sysfs.clone(), vetted.clone())?;
     hold.admit();
@@ -103,6 +103,9 @@ impl Reading {
     fn reports(&mut self) -> Result<(), ExportError> {
         let first = configuration_of(&self.device);
         for (configuration, interface) in self.hold.vetted.device().hid_interfaces() {
+            if !self.hold.vetted.share().has(interface) {
+                continue;
+            }
             self.configure(configuration)?;
             // Keyboards that are there already have a driver of the host's.
             let _ = self.device.detach_kernel_driver(interface);

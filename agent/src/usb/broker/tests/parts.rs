@@ -1,0 +1,282 @@
+//! Keyboards with something besides.
+
+use super::*;
+
+/// A boot keyboard and a card reader.
+const WITH_READER: [u8; 34] = [
+    9, 2, 34, 0, 2, 1, 0, 0x80, 50, 9, 4, 0, 0, 1, 3, 1, 1, 0, 7, 5, 0x81, 3, 8, 0, 10, //
+    9, 4, 1, 0, 0, 11, 0, 0, 0,
+];
+const RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \"smart-card\" }\nto = \"clinical\"\naction = \"allow\"\n";
+
+fn with_class(class: u8) -> Vec<u8> {
+    let mut configuration = WITH_READER;
+    configuration[30] = class;
+    configuration.to_vec()
+}
+
+fn identity(configuration: &[u8]) -> Identity {
+    let found = Found {
+        bus_id: "1-4".parse().unwrap(),
+        bus: 1,
+        address: 7,
+        vendor: 0x1209,
+        product: 0x42,
+        speed: String::new(),
+        name: "Keyboard".to_owned(),
+        serial: None,
+        descriptors: [&DEVICE[..], configuration].concat(),
+        authorised: true,
+        drivers: Vec::new(),
+    };
+    Identity::of(Vetted::new(found).unwrap())
+}
+
+/// A broker with a device at 1-4 that is being read, the tasks that its thread is given, and what the broker tells.
+struct Bench {
+    broker: Broker,
+    mediator: Mediator<Command, Happening>,
+    tasks: mpsc::Receiver<(u64, Task)>,
+    id: BusId,
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(rules: &str, changes: Option<u32>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = setup(dir.path(), Vec::new());
+        let (mediator, ends) = Mediator::new("usb").unwrap();
+        let mut broker = Broker::new(setup, ends).unwrap();
+        broker.policy = policy(rules);
+        let id: BusId = "1-4".parse().unwrap();
+        let (given, tasks) = mpsc::channel();
+        broker.places.insert(id.clone(), Place::with(given));
+        let device = Device {
+            plugged: Plugged {
+                bus_id: id.clone(),
+                address: Some(7),
+                vendor: 0x1209,
+                product: 0x42,
+            },
+            identity: None,
+            state: State::Reading(0),
+            by_hand: None,
+            changes,
+            begun: false,
+            joined: false,
+            turned: false,
+            driverless: 0,
+            unrecorded: false,
+        };
+        broker.devices.insert(id.clone(), device);
+        Self { broker, mediator, tasks, id, dir }
+    }
+
+    fn read(&mut self, identity: Identity) {
+        let id = self.id.clone();
+        self.broker.read(&id, Ok(Reading::Device(Box::new(identity))));
+    }
+
+    /// What its thread was told to do since the last look.
+    fn told(&self) -> Vec<String> {
+        let word = |task| match task {
+            Task::Read => "read".to_owned(),
+            Task::GiveToHost(Share::Whole) => "give all".to_owned(),
+            Task::GiveToHost(Share::Interfaces(numbers)) => format!("give {numbers:?}"),
+            Task::SwitchOff => "switch off".to_owned(),
+            Task::Serve(_) => "serve".to_owned(),
+        };
+        self.tasks.try_iter().map(|(_, task)| word(task)).collect()
+    }
+
+    fn report(&self) -> UsbReport {
+        self.broker.devices[&self.id].report()
+    }
+
+    /// The events, and what is said at the seat.
+    fn happened(&self) -> (Vec<Event>, Vec<String>) {
+        let (mut events, mut words) = (Vec::new(), Vec::new());
+        for happening in self.mediator.happened() {
+            match happening {
+                Happening::Record(_, event) | Happening::Note(event) => events.push(event),
+                Happening::Notice(_, text) => words.push(text),
+                Happening::Devices(_) => {}
+            }
+        }
+        (events, words)
+    }
+
+    fn share(&self) -> Option<Share> {
+        match &self.broker.devices[&self.id].state {
+            State::Recording(_, grant) | State::Waiting(grant, _) => Some(grant.share.clone()),
+            _ => None,
+        }
+    }
+}
+
+fn policy(rules: &str) -> Arc<Policy> {
+    let text = policy::officer::STARTER.to_owned() + rules;
+    Arc::new(Policy::parse("test", &text).unwrap())
+}
+
+#[test]
+fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says() {
+    let mut bench = Bench::new(RULE, None);
+    bench.read(identity(&WITH_READER));
+    // The keyboard first, whatever becomes of the reader.
+    assert_eq!(bench.told(), ["give {0}"]);
+    assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
+    let (events, _) = bench.happened();
+    let [event] = &events[..] else { panic!("{events:?}") };
+    let device = event.detail["device"].to_string();
+    assert!(device.ends_with("interfaces=0b/00/00\""), "{device}");
+    assert_eq!(event.detail["seat_keeps_interfaces"], serde_json::json!([0]));
+    let why = bench.report().why;
+    assert!(why.contains("its keyboard or mouse stays with the PC, the rest goes to"), "{why}");
+    // Taken away by hand, or by other rules: the keyboard types on, and is never switched off.
+    let id = bench.id.clone();
+    bench.broker.recorded(bench.broker.last_id, true);
+    bench.broker.command(Command::Detach(id.clone()));
+    assert_eq!(bench.told(), ["give {0}"]);
+    let report = bench.report();
+    assert_eq!(report.state, "host");
+    assert_eq!(
+        report.why,
+        "its keyboard or mouse stays with the PC, the rest was taken away by hand"
+    );
+    bench.broker.command(Command::Attach(id, "clinical".to_owned()));
+    assert_eq!(bench.told(), ["give {0}"], "it is not read again, which takes keyboards");
+    assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
+    bench.broker.command(Command::Rules(policy(""), false));
+    assert_eq!((bench.share(), bench.report().state.as_str()), (None, "host"));
+    assert!(bench.told().iter().all(|task| task == "give {0}"));
+    bench.broker.command(Command::Rules(policy(RULE), false));
+    assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
+}
+
+#[test]
+fn a_keyboard_types_whatever_else_is_in_it_and_the_words_say_what_is_not_used() {
+    for (class, rules, why) in [
+        (0x0b, "", "no rule gives smart-card devices like this to any domain"),
+        (0x08, RULE, "storage with a keyboard or mouse in it never enters a domain"),
+        (0x0e, RULE, "no rule gives video devices like this to any domain"),
+    ] {
+        let mut bench = Bench::new(rules, None);
+        bench.read(identity(&with_class(class)));
+        let report = bench.report();
+        assert_eq!(report.state, "host", "{class:02x}");
+        assert_eq!(
+            report.why,
+            format!("its keyboard or mouse stays with the PC, the rest is not used: {why}")
+        );
+        assert!(bench.told().iter().all(|task| task == "give {0}"));
+        let (events, words) = bench.happened();
+        assert_eq!(events[0].verdict, Some("deny"));
+        assert!(words[0].starts_with(&format!("Keyboard (port 1-4): {}", report.why)), "{words:?}");
+    }
+}
+
+#[test]
+fn a_keyboard_types_though_what_is_besides_does_not_say_what_it_is() {
+    let mut bench = Bench::new(RULE, None);
+    let mut silent = identity(&WITH_READER);
+    silent.unread = Some("it does not answer".to_owned());
+    bench.read(silent);
+    let report = bench.report();
+    let why = "its keyboard or mouse stays with the PC, the rest is not used: it does not answer";
+    assert_eq!((report.state.as_str(), report.why.as_str()), ("host", why));
+    assert!(bench.told().iter().all(|task| task == "give {0}"));
+    let (events, _) = bench.happened();
+    assert_eq!(events[0].kind, "usb-unreadable");
+}
+
+#[test]
+fn what_the_rest_does_in_its_domain_costs_the_seat_no_keyboard() {
+    let broken = "its firmware is another".to_owned();
+    let lost = "it was pulled out".to_owned();
+    for end in [End::Changed(broken.clone()), End::Broken(broken.clone()), End::Lost(broken)] {
+        let mut bench = attached();
+        bench.broker.end(&bench.id, Some(end), &counts());
+        assert!(bench.told().iter().all(|task| task == "give {0}"));
+        let report = bench.report();
+        assert_eq!(report.state, "host");
+        assert!(report.why.contains("the rest is not used any more: its firmware"), "{report:?}");
+    }
+    // A driver of the host's that resets the device takes it from the guest: it goes there again, but not for ever.
+    let mut bench = attached();
+    for _ in 1..CHANGES_MAX {
+        bench.broker.end(&bench.id, Some(End::NoDevice(lost.clone())), &counts());
+        assert!(bench.share().is_some());
+        attach(&mut bench);
+    }
+    bench.broker.end(&bench.id, Some(End::NoDevice(lost)), &counts());
+    assert_eq!(bench.report().state, "host");
+    assert!(!bench.told().contains(&"switch off".to_owned()));
+}
+
+#[test]
+fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() {
+    let mut bench = attached();
+    for _ in 1..CHANGES_MAX {
+        bench.told();
+        bench.broker.give_back_keyboards();
+        assert_eq!(bench.told()[0], "give {0}", "no driver is bound in this folder");
+        assert!(bench.share().is_some());
+        attach(&mut bench);
+    }
+    bench.broker.give_back_keyboards();
+    assert_eq!(bench.report().state, "host");
+    assert!(bench.report().why.contains("the PC loses the keyboard"));
+    // As long as it has its driver nothing is done.
+    let mut bench = attached();
+    let interface = bench.dir.path().join("devices/1-4:1.0");
+    fs::create_dir_all(&interface).unwrap();
+    std::os::unix::fs::symlink("usbhid", interface.join("driver")).unwrap();
+    bench.told();
+    bench.broker.give_back_keyboards();
+    assert!(bench.told().is_empty() && bench.report().state == "attached");
+}
+
+#[test]
+fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
+    let mut bench = Bench::new(RULE, Some(1));
+    bench.read(identity(&WITH_READER));
+    assert_eq!(bench.told(), ["switch off"]);
+    let report = bench.report();
+    assert_eq!(report.state, "blocked");
+    assert!(report.why.contains("never appear in a device that is in use"), "{report:?}");
+    let (events, _) = bench.happened();
+    let device = events[0].detail["device"].to_string();
+    assert!(device.contains("03/01/01+0b/00/00"), "what it became is in the log: {device}");
+    // Nor with other rules; but when it is plugged in again.
+    bench.broker.command(Command::Rules(policy(""), false));
+    assert!(!bench.told().iter().any(|task| task.starts_with("give")));
+}
+
+/// A keyboard whose reader is in its domain.
+fn attached() -> Bench {
+    let mut bench = Bench::new(RULE, None);
+    bench.read(identity(&WITH_READER));
+    attach(&mut bench);
+    bench
+}
+
+fn attach(bench: &mut Bench) {
+    let Some(device) = bench.broker.devices.get_mut(&bench.id) else { panic!() };
+    let state = std::mem::replace(&mut device.state, State::Off);
+    let (State::Recording(_, grant) | State::Waiting(grant, _)) = state else {
+        panic!("{:?}", device.report())
+    };
+    let identity = device.identity.as_ref().unwrap();
+    let pinned = identity.vetted.pinned().clone();
+    let filter = Filter::of(grant.rules, pinned, grant.share.clone()).unwrap();
+    let vetted = identity.vetted.clone().sharing(grant.share.clone());
+    let (ours, _vmms) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (attached, _serving) = join(PathBuf::new(), ours, filter, vetted).unwrap();
+    device.state = State::Attached(1, Box::new(attached), grant);
+    device.begun = true;
+}
+
+fn counts() -> usbfilter::Counts {
+    Filter::new(Rules::Allow, pinned()).unwrap().counts()
+}
