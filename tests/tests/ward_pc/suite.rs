@@ -4,6 +4,7 @@ mod agent;
 mod bad_input;
 mod budgets;
 mod clipboard;
+mod hid;
 mod passthrough;
 mod seat;
 mod seat_trouble;
