@@ -20,7 +20,8 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 
 /// Replaces the file at `path`, which keeps its old content or has the new one whatever happens.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // Opened before anything is written, so that no error comes after the fact.
+    let directory = fs::File::open(directory(path))?;
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = Path::new(&fresh);
@@ -29,7 +30,12 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(fresh, path)?;
-    fs::File::open(directory)?.sync_all()
+    directory.sync_all()
+}
+
+/// The directory a file is in: the current one for a bare name, whose `parent` is empty.
+pub fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Reads what [`write()`] wrote; `None` when there is no such file.

@@ -289,9 +289,7 @@ impl PolicyStore {
     fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {
         let Some(path) = &self.last_good else { return Ok(()) };
         let write = || {
-            if let Some(directory) = path.parent() {
-                layout::state_directory(directory).map_err(io::Error::other)?;
-            }
+            layout::state_directory(durable::directory(path)).map_err(io::Error::other)?;
             durable::write(path, good)
         };
         write().map_err(|source| Refusal::Write { path: path.clone(), source })

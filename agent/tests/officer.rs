@@ -131,6 +131,21 @@ fn two_officers_sign_and_a_change_afterwards_is_seen() {
     assert_eq!((&json(&again)["signatures"], &json(&again)["removed"]), (&1.into(), &2.into()));
 }
 
+#[test]
+fn a_policy_and_a_key_are_taken_from_the_current_folder_by_their_bare_names() {
+    let dir = tempfile::tempdir().unwrap();
+    for arguments in
+        [&["new", "policy.toml"][..], &["keygen", "kim"], &["sign", "policy.toml", "--key", "kim"]]
+    {
+        let program = artefacts::program("bulkhead");
+        let done =
+            Command::new(program).current_dir(dir.path()).arg("policy").args(arguments).output();
+        let done = done.unwrap();
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert!(dir.path().join("policy.toml.sig").exists());
+}
+
 // Shows: K-2.2.1.
 #[test]
 fn a_key_is_never_replaced_and_a_broken_policy_never_signed() {

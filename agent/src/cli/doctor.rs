@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{Common, Outcome, colours, print_styled};
 use crate::daemon::defaults;
 use crate::doctor::{Finding, Level, Papers, Patient, audit_log, examine};
+use crate::durable;
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
@@ -43,9 +44,7 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
         vmm: args.vmm.clone(),
     };
     let mut findings = examine(&Patient::this_pc(), &papers);
-    let beside_policy = args.policy.parent().map(Path::to_owned);
-    let elsewhere: Vec<PathBuf> =
-        beside_policy.into_iter().chain([common.runtime.clone()]).collect();
+    let elsewhere = [durable::directory(&args.policy).to_owned(), common.runtime.clone()];
     let state = std::path::absolute(&args.state).unwrap_or_else(|_| args.state.clone());
     findings.push(audit_log::examine(&state, &elsewhere));
     let fit = findings.iter().all(|finding| finding.level != Level::Fail);

@@ -39,6 +39,7 @@ use self::record::States;
 use self::requests::REFUSALS;
 use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
+use crate::durable;
 use crate::files::{self, Files, FilesError};
 use crate::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use crate::machine::Kind;
@@ -178,9 +179,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
     // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
-    let beside_policy = options.policy.parent().map(Path::to_owned);
-    let elsewhere: Vec<PathBuf> =
-        beside_policy.into_iter().chain([options.layout.runtime.clone()]).collect();
+    let beside_policy = durable::directory(&options.policy).to_owned();
+    let elsewhere = [beside_policy, options.layout.runtime.clone()];
     let mut recorder =
         Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());

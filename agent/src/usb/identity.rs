@@ -64,8 +64,12 @@ impl Identity {
         let functions = &self.description.functions;
         let hub = functions.iter().all(|function| function.class == UsbClass::HUB);
         let hid = functions.iter().all(|function| function.class == UsbClass::HID);
-        let input = functions.iter().any(UsbFunction::is_the_seats);
-        !functions.is_empty() && (hub || hid && input)
+        !functions.is_empty() && (hub || hid && self.types_or_points())
+    }
+
+    /// Whether anything in it is a keyboard, a mouse or the like.
+    pub(super) fn types_or_points(&self) -> bool {
+        self.description.functions.iter().any(UsbFunction::is_the_seats)
     }
 
     /// The interfaces that the seat keeps of a device that has something besides a keyboard or mouse: those that are nothing else, in whatever

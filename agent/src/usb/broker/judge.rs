@@ -18,7 +18,7 @@ use crate::usb::identity::Identity;
 const SEATS: &str = "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";
 const HOSTS: &str = "the host itself runs from it";
 /// Why the seat does not take a keyboard.
-const TURNED: &str = "keyboards and mice never appear in a device that is in use; unplug it, and plug it in again if it is meant to have one";
+const TURNED: &str = "a keyboard or mouse that appears in a device in use is not accepted; leave it unplugged for a minute, and plug it in again if it is meant to have one";
 /// Why a device does not reach its domain.
 const UNRECORDED: &str = "the audit log cannot be written";
 
@@ -77,10 +77,12 @@ impl Broker {
                 let changes = lost.map_or(0, |lost| lost.comes(&found.descriptors));
                 let another = Some(found.address) != device.plugged.address;
                 let leaves = leaves && !identity.is_the_seats();
-                let new = device.kept().is_none() && !identity.seats_part().is_empty();
+                let had = device.identity.as_ref().is_some_and(Identity::types_or_points);
+                let new = !had && identity.types_or_points();
                 device.identity = Some(*identity);
                 let changes = *device.changes.get_or_insert(changes);
-                device.turned = new && changes > 0;
+                // For as long as it is plugged in.
+                device.turned |= new && changes > 0;
                 let turned = device.turned;
                 if another {
                     // It is not the one that was there; the next look finds this one.

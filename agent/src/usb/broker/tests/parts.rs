@@ -239,18 +239,26 @@ fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() 
 
 #[test]
 fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
-    let mut bench = Bench::new(RULE, Some(1));
-    bench.read(identity(&WITH_READER));
-    assert_eq!(bench.told(), ["switch off"]);
-    let report = bench.report();
-    assert_eq!(report.state, "blocked");
-    assert!(report.why.contains("never appear in a device that is in use"), "{report:?}");
-    let (events, _) = bench.happened();
-    let device = events[0].detail["device"].to_string();
-    assert!(device.contains("03/01/01+0b/00/00"), "what it became is in the log: {device}");
-    // Nor with other rules; but when it is plugged in again.
-    bench.broker.command(Command::Rules(policy(""), false));
-    assert!(!bench.told().iter().any(|task| task.starts_with("give")));
+    for (became, logged) in
+        [(&WITH_READER[..], "03/01/01+0b/00/00"), (&KEYBOARD[..], "03/01/01")]
+    {
+        let mut bench = Bench::new(RULE, Some(1));
+        bench.read(identity(became));
+        assert_eq!(bench.told(), ["switch off"]);
+        let report = bench.report();
+        assert_eq!(report.state, "blocked");
+        assert!(report.why.contains("appears in a device in use"), "{report:?}");
+        let (events, _) = bench.happened();
+        let device = events[0].detail["device"].to_string();
+        assert!(device.contains(logged), "what it became is in the log: {device}");
+        // Nor with other rules, nor by hand; but when it is plugged in again.
+        bench.broker.command(Command::Rules(policy(""), false));
+        let attach = Command::Attach(bench.id.clone(), "clinical".to_owned());
+        bench.broker.command(attach);
+        bench.read(identity(became));
+        assert!(!bench.told().iter().any(|task| task.starts_with("give")));
+        assert_eq!(bench.report().state, "blocked");
+    }
 }
 
 /// A keyboard whose reader is in its domain.
