@@ -108,7 +108,7 @@ impl fmt::Display for Limit {
             }
             Self::VendorRequests(class) => write!(
                 f,
-                "its vendor-specific part may not work: beside {class} no vendor requests pass but those that docs/it/hardware.md lists"
+                "its vendor-specific part may not work: beside {class} no vendor requests pass but those known to be harmless"
             ),
             Self::OnlyAttachedScsi => f.write_str(
                 "it cannot work: this storage speaks only USB Attached SCSI, which is not offered; use another adapter",
