@@ -134,9 +134,11 @@ fn two_officers_sign_and_a_change_afterwards_is_seen() {
 #[test]
 fn a_policy_and_a_key_are_taken_from_the_current_folder_by_their_bare_names() {
     let dir = tempfile::tempdir().unwrap();
-    for arguments in
-        [&["new", "policy.toml"][..], &["keygen", "kim"], &["sign", "policy.toml", "--key", "kim"]]
-    {
+    for arguments in [
+        &["new", "policy.toml"][..],
+        &["keygen", "kim", "--name", "kim"],
+        &["sign", "policy.toml", "--key", "kim"],
+    ] {
         let program = artefacts::program("bulkhead");
         let done =
             Command::new(program).current_dir(dir.path()).arg("policy").args(arguments).output();
