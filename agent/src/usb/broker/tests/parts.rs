@@ -239,9 +239,7 @@ fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() 
 
 #[test]
 fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
-    for (became, logged) in
-        [(&WITH_READER[..], "03/01/01+0b/00/00"), (&KEYBOARD[..], "03/01/01")]
-    {
+    for (became, logged) in [(&WITH_READER[..], "03/01/01+0b/00/00"), (&KEYBOARD[..], "03/01/01")] {
         let mut bench = Bench::new(RULE, Some(1));
         bench.read(identity(became));
         assert_eq!(bench.told(), ["switch off"]);
