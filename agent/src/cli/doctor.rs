@@ -1,6 +1,6 @@
 //! `bulkhead doctor`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde::Serialize;

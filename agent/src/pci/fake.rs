@@ -40,6 +40,8 @@ impl FakePc {
         fs::create_dir_all(root.join("kernel/iommu_groups")).unwrap();
         fs::create_dir_all(dir.path().join("proc/self")).unwrap();
         fs::write(dir.path().join("proc/self/mountinfo"), "").unwrap();
+        fs::create_dir_all(dir.path().join("proc/sys/kernel/random")).unwrap();
+        fs::write(dir.path().join("proc/sys/kernel/random/boot_id"), "first\n").unwrap();
         let modules = Mutex::new(HashSet::from(["vfio-pci".to_owned()]));
         let kernel = Arc::new(FakeKernel { root, modules, ..FakeKernel::default() });
         Self { dir, kernel }

@@ -54,12 +54,24 @@ pub struct Former {
     /// The MAC address its interface had.
     #[serde(default)]
     pub mac: Option<String>,
+    /// The boot in which that was (`/proc/sys/kernel/random/boot_id`): since then no card was changed.
+    #[serde(default)]
+    pub boot: Option<String>,
     /// The function it went to vfio-pci with, for nobody to use, because it is in its IOMMU group.
     #[serde(default)]
     pub goes_with: Option<String>,
 }
 
 impl Former {
+    /// Whether the function is the card that was handed over, still with vfio-pci since then: what was
+    /// seen of it before goes on to hold. A card may have been changed for another like it between two boots.
+    fn still_has(&self, function: &Function, boot: Option<&str>) -> bool {
+        function.driver.as_deref() == Some(VFIO_PCI)
+            && self.id.as_ref().is_some_and(|id| *id == function.id())
+            && boot.is_some()
+            && self.boot.as_deref() == boot
+    }
+
     /// The function it goes with.
     #[must_use]
     pub fn companion_of(&self) -> Option<PciAddress> {
@@ -153,7 +165,11 @@ impl Handover {
     pub fn take(&self, wanted: &Wanted, domain: &str) -> Result<Vec<PciAddress>, HandoverError> {
         self.await_interface(wanted);
         let known = self.lock().get(&wanted.address).cloned();
-        let mac = known.as_ref().and_then(|former| former.mac.as_deref());
+        let now = self.sysfs.inspect(wanted.address).ok();
+        let is_it = |former: &&Former| {
+            now.as_ref().is_some_and(|now| former.still_has(now, self.sysfs.boot().as_deref()))
+        };
+        let mac = known.as_ref().filter(is_it).and_then(|former| former.mac.as_deref());
         let plan = judge::plan(&self.sysfs, wanted, domain, &self.claims, mac)?;
         let functions: Vec<&Function> = plan.companions.iter().chain([&plan.function]).collect();
         for function in &functions {
@@ -258,7 +274,13 @@ impl Handover {
         // An older record does not say which card it means.
         let known = known.filter(|known| known.id.as_ref().is_none_or(|known| *known == id));
         let not_ours = |text: &Option<String>| text.clone().filter(|text| text != VFIO_PCI);
-        let mac = function.interfaces.iter().find_map(|interface| interface.mac.clone());
+        let boot = self.sysfs.boot();
+        let mac =
+            function.interfaces.iter().find_map(|interface| interface.mac.clone()).or_else(|| {
+                let known =
+                    known.as_ref().filter(|known| known.still_has(function, boot.as_deref()));
+                known.and_then(|known| known.mac.clone())
+            });
         Former {
             domain: domain.to_owned(),
             driver: not_ours(&function.driver)
@@ -266,7 +288,8 @@ impl Handover {
             driver_override: not_ours(&function.driver_override)
                 .or_else(|| known.as_ref().and_then(|known| known.driver_override.clone())),
             id: Some(id),
-            mac: mac.or_else(|| known.and_then(|known| known.mac)),
+            mac,
+            boot,
             goes_with: with.map(|with| with.to_string()),
         }
     }

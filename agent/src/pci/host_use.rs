@@ -84,14 +84,20 @@ impl HostUse {
         let mut this = Self::default();
         let mut looker = Looker { sysfs, left: BLOCK_DEVICES_MAX };
         // The agent may have been started with mounts of its own.
-        let own = fs::read_to_string(sysfs.proc("self/mountinfo"))?;
-        let first = fs::read_to_string(sysfs.proc("1/mountinfo")).unwrap_or_default();
+        let own = text(&sysfs.proc("self/mountinfo"))?;
+        let first = text(&sysfs.proc("1/mountinfo")).unwrap_or_default();
         for (device, at) in own.lines().chain(first.lines()).filter_map(mount) {
-            let on = match device {
-                Device::Number(number) => looker.by_number(number),
-                Device::Node(node) => looker.by_node(Path::new(node)),
-            };
-            this.add(on, &Use::Mounted(at.to_owned()));
+            match device {
+                Device::Number(number) => {
+                    this.add(looker.by_number(number), &Use::Mounted(at.to_owned()));
+                }
+                // bcachefs names all its disks, with colons between.
+                Device::Nodes(nodes) => {
+                    for node in nodes.split(':').filter(|node| !node.is_empty()) {
+                        this.add(looker.by_node(Path::new(node)), &Use::Mounted(at.to_owned()));
+                    }
+                }
+            }
         }
         for device in looker.btrfs() {
             this.add(device, &Use::Mounted("a btrfs file system".to_owned()));
@@ -110,6 +116,11 @@ impl HostUse {
         if *screen != Screen::None {
             this.screens(sysfs, screen);
             this.inputs(sysfs);
+        }
+        if looker.left == 0 {
+            let words =
+                format!("more than {BLOCK_DEVICES_MAX} disks and parts of disks are in use");
+            return Err(io::Error::other(words));
         }
         Ok(this)
     }
@@ -174,13 +185,22 @@ impl HostUse {
                 self.add(functions_on(&device), &Use::Input(words));
             }
         }
+        // One that no driver has at the moment has no input device: it may be the seat's all the same.
+        let usb = sysfs.path("bus/usb/devices");
+        for interface in names(&usb).into_iter().filter(|name| name.contains(':')) {
+            let class = fs::read_to_string(usb.join(&interface).join("bInterfaceClass"));
+            if class.is_ok_and(|class| class.trim() == "03") {
+                let words = format!("a HID device, USB interface {interface}");
+                self.add(functions_on(&usb.join(&interface)), &Use::Input(words));
+            }
+        }
     }
 }
 
 /// How a mounted file system says what it is on.
 enum Device<'a> {
     Number(&'a str),
-    Node(&'a str),
+    Nodes(&'a str),
 }
 
 /// The device and the place of a line of mountinfo (`proc_pid_mountinfo(5)`).
@@ -194,7 +214,12 @@ fn mount(line: &str) -> Option<(Device<'_>, &str)> {
     }
     // A number of its own: btrfs, overlays, and what is on no disk.
     let source = rest.split(' ').nth(1)?;
-    Path::new(source).is_absolute().then_some((Device::Node(source), at))
+    Path::new(source).is_absolute().then_some((Device::Nodes(source), at))
+}
+
+/// A file of /proc. The kernel writes names of mount points as they are, in whatever bytes.
+fn text(path: &Path) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 struct Looker<'a> {

@@ -66,6 +66,13 @@ impl Sysfs {
     pub fn proc(&self, below: &str) -> PathBuf {
         self.tree.path("../proc").join(below)
     }
+
+    /// The running boot's name for itself.
+    #[must_use]
+    pub fn boot(&self) -> Option<String> {
+        let text = fs::read_to_string(self.proc("sys/kernel/random/boot_id")).ok()?;
+        Some(text.trim().to_owned()).filter(|boot| !boot.is_empty())
+    }
 }
 
 impl Deref for Sysfs {

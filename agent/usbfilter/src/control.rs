@@ -158,7 +158,10 @@ impl Admitted<'_> {
                 pass(value == 0 && length == 0 && self.has_interface(target))
             }
             (0x02, request::CLEAR_FEATURE)
-                if value == 0 && length == 0 && option == 0 && self.has_endpoint(target) =>
+                if value == 0
+                    && length == 0
+                    && option == 0
+                    && self.owners(target).next().is_some() =>
             {
                 Judgement::ClearHalt { endpoint: target }
             }
@@ -167,7 +170,8 @@ impl Admitted<'_> {
                 value == 0
                     && length == 0
                     && option == 0
-                    && self.has_endpoint(target)
+                    // Endpoint 0 is everybody's.
+                    && self.owners(target).next().is_some()
                     && self.owners(target).all(|setting| setting.class != MASS_STORAGE),
             ),
             (0x00, request::SET_SEL) => pass(length == 6),

@@ -320,3 +320,60 @@ fn another_card_at_the_address_is_not_given_the_former_ones_driver() {
     assert!(pc.kernel.writes.lock().unwrap().is_empty(), "nothing was done to it");
     assert!(next.handed_over().is_empty());
 }
+
+#[test]
+fn another_card_that_vfio_pci_has_since_a_new_boot_has_not_the_mac_address_of_the_former_one() {
+    let pc = FakePc::new();
+    let nic = pc.add_nic("0000:03:00.0", 7);
+    pc.add_interface(nic, "enp3s0", "52:54:00:00:00:01");
+    let pins = Pins { mac: Some("52:54:00:00:00:01".to_owned()), ..Pins::default() };
+    let pinned = Wanted { pins, ..as_nic(nic) };
+    handover(&pc).take(&pinned, "clinical").unwrap();
+    std::fs::remove_dir_all(pc.sysfs().pci_device(nic).join("net")).unwrap();
+    handover(&pc).take(&pinned, "clinical").expect("the same card in the same boot");
+    // Power is lost, and the card changed for another of its model.
+    std::fs::write(pc.sysfs().proc("sys/kernel/random/boot_id"), "second\n").unwrap();
+    for _ in 0..2 {
+        let refused = handover(&pc).take(&pinned, "clinical").unwrap_err().to_string();
+        assert!(refused.contains("cannot be compared"), "{refused}");
+    }
+    // Nor is what was known carried on by whoever does not ask.
+    handover(&pc).take(&as_nic(nic), "clinical").unwrap();
+    assert!(handover(&pc).take(&pinned, "clinical").is_err());
+}
+
+#[test]
+fn a_controller_with_a_keyboard_that_no_driver_has_at_the_moment_stays_with_the_seat() {
+    let pc = FakePc::new();
+    let usb = pc.add("0000:00:14.0", 0x0c_0330, Some("xhci_hcd"), Some(7));
+    let interface = pc.sysfs().pci_device(usb).join("usb1/1-4/1-4:1.0");
+    std::fs::create_dir_all(&interface).unwrap();
+    std::fs::write(interface.join("bInterfaceClass"), "03\n").unwrap();
+    let bus = pc.sysfs().path("bus/usb/devices");
+    std::fs::create_dir_all(&bus).unwrap();
+    std::os::unix::fs::symlink(&interface, bus.join("1-4:1.0")).unwrap();
+    let claims = Claims { screen: crate::pci::host_use::Screen::First, ..Claims::default() };
+    let wanted = Wanted { role: Role::Device, ..as_nic(usb) };
+    assert!(handover(&pc).with_claims(claims).take(&wanted, "clinical").is_err());
+}
+
+#[test]
+fn disks_are_found_however_many_there_are_and_however_their_mounts_are_written() {
+    let refuses_nvme = |mounts: &[u8]| {
+        let pc = FakePc::new();
+        let nvme = pc.add("0000:03:00.0", 0x01_0802, Some("nvme"), Some(7));
+        pc.add_disk(nvme, "nvme0n1", "259:0");
+        let other = pc.add("0000:04:00.0", 0x01_0601, Some("ahci"), Some(8));
+        pc.add_disk(other, "sda", "8:0");
+        std::fs::write(pc.sysfs().proc("self/mountinfo"), mounts).unwrap();
+        let wanted = Wanted { role: Role::Device, ..as_nic(nvme) };
+        handover(&pc).take(&wanted, "clinical").is_err()
+    };
+    let many = "24 1 8:0 / /snap rw - ext4 /dev/sda rw\n".repeat(5000);
+    let last = many + "24 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n";
+    assert!(refuses_nvme(last.as_bytes()));
+    assert!(refuses_nvme(b"24 1 0:30 / / rw - bcachefs /dev/nvme0n1:/dev/sda rw\n"));
+    let odd = b"24 1 0:50 / /home/user/\xff rw - fuse.x x rw\n";
+    assert!(!refuses_nvme(odd), "a name that is no UTF-8 keeps nothing back");
+    assert!(refuses_nvme(&[&odd[..], b"24 1 259:0 / / rw - ext4 /dev/nvme0n1 rw\n"].concat()));
+}

@@ -209,7 +209,9 @@ impl Pad {
         let before = self.fingers.len();
         self.fingers.retain(|f| contacts.iter().any(|contact| contact.serial == f.serial()));
         let mut changed = self.fingers.len() != before;
-        let typing = typed.is_some_and(|typed| now.saturating_sub(typed) < TYPING);
+        let typing = typed
+            // A clock that was set back says nothing of when that was.
+            .is_some_and(|typed| now.checked_sub(typed).is_some_and(|since| since < TYPING));
         for contact in contacts {
             let at = contact.x.zip(contact.y).map(|(x, y)| self.surface.point(x, y));
             let palm = self.palms.is_palm(&contact);

@@ -58,7 +58,8 @@ fn is_the_readers(body: &Body) -> bool {
             match (request_type & 0x1f, request_type & 0x80) {
                 (0, 0x80) => request_type >> 5 & 3 == 0,
                 (1, _) => target == READER,
-                (2, _) => [READER_IN, READER_OUT, 0, 0x80].contains(&target),
+                (2, 0x80) => [READER_IN, READER_OUT, 0, 0x80].contains(&target),
+                (2, _) => [READER_IN, READER_OUT].contains(&target),
                 _ => false,
             }
         }
@@ -260,5 +261,12 @@ proptest! {
         }
         let setting = Body::SetAltSetting { interface: KEYBOARD, alternate: 0 };
         prop_assert!(!passes(&mut filter, setting));
+    }
+}
+
+#[test]
+fn the_pipe_that_all_parts_share_cannot_be_halted_by_one() {
+    for index in [0, 0x80] {
+        assert!(!passes(&mut filter(), control(0x02, 3, 0, index, 0)), "{index:#x}");
     }
 }

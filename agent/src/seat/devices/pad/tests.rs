@@ -399,3 +399,19 @@ fn whatever_the_clock_says_a_finger_moves_and_taps_nothing_it_should_not() {
     assert!((60..=400).contains(&moved.by.0), "{moved:?}");
     assert_eq!(play.sum(vec![(EV_KEY, BTN_TOUCH, 0)]), Sum::default());
 }
+
+#[test]
+fn a_clock_that_is_set_back_after_typing_leaves_the_pad_working() {
+    let mut play = Play::new(pad());
+    play.typed = Some(std::time::UNIX_EPOCH + play.now + Duration::from_secs(9 * 3600));
+    let mut moved = 0;
+    for round in 0..20 {
+        play.wait(60_000);
+        play.sum(touch(down(0, round + 1, MIDDLE.0, MIDDLE.1)));
+        play.wait(300);
+        play.sum(at(0, MIDDLE.0 + 1, MIDDLE.1));
+        moved += i32::from(play.go(&[MIDDLE], (20, 0), 20).by.0 != 0);
+        play.sum(lift(up(0)));
+    }
+    assert_eq!(moved, 20);
+}
