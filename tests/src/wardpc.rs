@@ -33,6 +33,9 @@ static SLOWNESS: AtomicU32 = AtomicU32::new(1);
 /// How much of a log a failure shows, in bytes.
 const TAIL: usize = 4000;
 
+/// How the error of a question begins that a PC did not answer.
+pub const NO_ANSWER: &str = "the PC does not answer";
+
 /// Where `scripts/build-images` put everything.
 pub fn images() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
@@ -207,7 +210,7 @@ impl WardPc {
             let mut line = String::new();
             let read = channel.stream.read_line(&mut line);
             if !matches!(read, Ok(n) if n > 0) {
-                return Err(Failure(format!("the PC does not answer {request}\n{}", self.tails())));
+                return Err(Failure(format!("{NO_ANSWER} {request}\n{}", self.tails())));
             }
             let reply: Value = serde_json::from_str(&line)?;
             // An answer to an earlier question that was given up on is passed over.
