@@ -1,5 +1,6 @@
 //! Devices that do not exist, at the simulated PC's own USB ports: QEMU's `usb-redir` has them from a stream of ours.
 
+mod card_keyboard;
 mod security_key;
 
 use std::io::{Read, Write};
@@ -13,6 +14,7 @@ use serde_json::json;
 use usbfilter::stick::Stick;
 use usbredir::{Body, Packet, Role, Session};
 
+pub use card_keyboard::CardKeyboard;
 pub use security_key::SecurityKey;
 
 use crate::qmp::Qmp;

@@ -24,6 +24,7 @@ pub(super) fn work_and_are_refused(
     others(ward, agent, ports)?;
     serial_adapter(ward, agent, ports)?;
     security_key(ward, agent, ports)?;
+    super::parts::keyboard_with_a_reader(ward, agent, ports)?;
     stick_with_a_keyboard_in_it(ward, agent, ports)?;
     stick_that_becomes_a_keyboard(ward, agent, ports)?;
     stick_that_never_rests(ward, agent, ports)
