@@ -4,7 +4,7 @@
 //! | | why |
 //! | --- | --- |
 //! | cameras' pictures, sound | isochronous transfers |
-//! | a vendor-specific function beside others, such as a scanner in a printer | vendor requests may do anything, rewriting firmware included |
+//! | a vendor-specific function beside others, such as a scanner in a printer, or beside a keyboard | vendor requests may do anything, rewriting firmware included |
 //! | storage that speaks only USB Attached SCSI | it needs bulk streams, and its writes are not followed |
 //! | read-only storage that is neither Bulk-Only nor SCSI | its writes cannot be told apart |
 //!
@@ -38,6 +38,16 @@ impl Limit {
     /// What of this device cannot work, if it is admitted so; nothing of one that is denied.
     #[must_use]
     pub fn of(device: &UsbDevice<'_>, decision: Decision) -> Vec<Self> {
+        Self::among(device, decision, None)
+    }
+
+    /// The same of the rest of a device whose keyboard stays with the seat. No vendor request passes beside that.
+    #[must_use]
+    pub fn of_rest(rest: &UsbDevice<'_>, decision: Decision) -> Vec<Self> {
+        Self::among(rest, decision, Some(UsbClass::HID))
+    }
+
+    fn among(device: &UsbDevice<'_>, decision: Decision, kept: Option<UsbClass>) -> Vec<Self> {
         let mut found = Vec::new();
         if decision == Decision::Deny {
             return found;
@@ -47,10 +57,9 @@ impl Limit {
         found.extend(streams.map(|function| Self::Isochronous(function.class)));
         let vendors = |function: &&UsbFunction| function.class == UsbClass::VENDOR_SPECIFIC;
         let beside = |function: &&UsbFunction| !WITH_VENDOR_REQUESTS.contains(&function.class);
-        if let (Some(_), Some(other)) =
-            (functions.iter().find(vendors), functions.iter().find(beside))
-        {
-            found.push(Self::VendorRequests(other.class));
+        let other = kept.or_else(|| functions.iter().find(beside).map(|other| other.class));
+        if let (Some(_), Some(other)) = (functions.iter().find(vendors), other) {
+            found.push(Self::VendorRequests(other));
         }
         let storage =
             || functions.iter().filter(|function| function.class == UsbClass::MASS_STORAGE);

@@ -162,7 +162,7 @@ mod tests {
     use policy::decide::Decision;
     use policy::request::{UsbDescription, UsbFunction};
     use proptest::prelude::*;
-    use usbdescriptors::Pinned;
+    use usbdescriptors::{Pinned, Share};
     use usbfilter::{Error, Filter, Out, Rules, Unsupported};
     use usbredir::{Body, Packet, Status};
 
@@ -196,15 +196,25 @@ mod tests {
                 1..4,
             ),
             read_only in any::<bool>(),
+            beside_a_keyboard in any::<bool>(),
         ) {
+            // Storage beside a keyboard never goes anywhere.
+            let storage = |(class, ..): &(u8, u8, u8)| *class == 0x08;
+            prop_assume!(!(beside_a_keyboard && functions.iter().any(storage)));
             let (rules, decision) = if read_only {
                 (Rules::ReadOnly, Decision::ReadOnly)
             } else {
                 (Rules::Allow, Decision::Allow)
             };
-            let (pinned, description) = of(&functions);
-            let limits = Limit::of(&description.device(), decision);
-            match Filter::new(rules, pinned) {
+            let (mut pinned, description) = of(&functions);
+            let (mut share, mut limits_of) = (Share::Whole, Limit::of as fn(&_, _) -> _);
+            if beside_a_keyboard {
+                pinned = of(&[&functions[..], &[(3, 1, 1)]].concat()).0;
+                share = Share::Interfaces((0..u8::try_from(functions.len()).unwrap()).collect());
+                limits_of = Limit::of_rest;
+            }
+            let limits: Vec<Limit> = limits_of(&description.device(), decision);
+            match Filter::of(rules, pinned, share) {
                 Ok(mut filter) => {
                     let mut out = Out::default();
                     let request = usbredir::packet::Control {

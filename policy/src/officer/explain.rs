@@ -81,7 +81,7 @@ impl Policy {
         let rest = self.decide_rest(request, context);
         let limits = match &rest {
             Some(Rest { verdict, functions }) => {
-                Limit::of(&UsbDevice { functions, ..request.device }, verdict.decision())
+                Limit::of_rest(&UsbDevice { functions, ..request.device }, verdict.decision())
             }
             None => Limit::of(&request.device, verdict.decision()),
         };

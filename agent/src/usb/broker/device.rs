@@ -142,7 +142,8 @@ impl Device {
         let Some(identity) = &self.identity else { return Vec::new() };
         let functions = identity.functions_of(&grant.share);
         let device = UsbDevice { functions: &functions, ..identity.description.device() };
-        let limits = Limit::of(&device, decision(grant.rules));
+        let of = if grant.share == Share::Whole { Limit::of } else { Limit::of_rest };
+        let limits = of(&device, decision(grant.rules));
         limits.iter().map(|limit| format!("{limit}.")).collect()
     }
 
