@@ -136,7 +136,7 @@ fn nobody_gets_the_keyboard(ward: &Ward, agent: &Agent<'_>) -> Outcome {
         device["state"] == "blocked" && is_composite(device)
     })?;
     let why = blocked["why"].as_str().unwrap_or_default();
-    ensure!(why.contains("keyboards and mice never"), "{blocked}");
+    ensure!(why.contains("is not accepted"), "{blocked}");
     no_disk_on_host(ward)?;
     disk_in(&agent.probe("clinical"), false)
 }
