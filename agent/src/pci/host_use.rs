@@ -91,9 +91,10 @@ impl HostUse {
                 Device::Number(number) => {
                     this.add(looker.by_number(number), &Use::Mounted(at.to_owned()));
                 }
-                // bcachefs names all its disks, with colons between.
+                // bcachefs names all its disks, with colons between. A name may have a colon of its own (/dev/disk/by-path).
                 Device::Nodes(nodes) => {
-                    for node in nodes.split(':').filter(|node| !node.is_empty()) {
+                    let parts = nodes.split(':').filter(|part| !part.is_empty() && *part != nodes);
+                    for node in parts.chain([nodes]) {
                         this.add(looker.by_node(Path::new(node)), &Use::Mounted(at.to_owned()));
                     }
                 }

@@ -64,12 +64,6 @@ impl Class {
         self.sub() == code::USB
     }
 
-    /// Whether it is a PCI-to-PCI bridge, which PCI Express ports are.
-    #[must_use]
-    pub const fn is_port(self) -> bool {
-        self.sub() == code::PCI_BRIDGE
-    }
-
     /// What part of the PC itself this is, if it is one: the PC cannot run, or cannot keep a guest
     /// confined, once a guest programs it.
     #[must_use]

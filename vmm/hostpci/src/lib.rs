@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!   sysfs --Sysfs::inspect--> Function --+--> class      is it a device, or a part of the PC itself?
-//!                                        +--> isolation  who else is in its IOMMU group?
+//!                                        +--> group      who else is in its IOMMU group?
 //!   its `config` file ------> Snapshot --+--> usable     can a guest's driver work with it at all?
 //! ```
 //!

@@ -363,6 +363,7 @@ fn disks_are_found_however_many_there_are_and_however_their_mounts_are_written()
         let pc = FakePc::new();
         let nvme = pc.add("0000:03:00.0", 0x01_0802, Some("nvme"), Some(7));
         pc.add_disk(nvme, "nvme0n1", "259:0");
+        pc.add_disk(nvme, "pci-0:1", "259:1");
         let other = pc.add("0000:04:00.0", 0x01_0601, Some("ahci"), Some(8));
         pc.add_disk(other, "sda", "8:0");
         std::fs::write(pc.sysfs().proc("self/mountinfo"), mounts).unwrap();
@@ -373,6 +374,10 @@ fn disks_are_found_however_many_there_are_and_however_their_mounts_are_written()
     let last = many + "24 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n";
     assert!(refuses_nvme(last.as_bytes()));
     assert!(refuses_nvme(b"24 1 0:30 / / rw - bcachefs /dev/nvme0n1:/dev/sda rw\n"));
+    assert!(
+        refuses_nvme(b"24 1 0:30 / / rw - btrfs /dev/disk/by-path/pci-0:1 rw\n"),
+        "a colon of its own"
+    );
     let odd = b"24 1 0:50 / /home/user/\xff rw - fuse.x x rw\n";
     assert!(!refuses_nvme(odd), "a name that is no UTF-8 keeps nothing back");
     assert!(refuses_nvme(&[&odd[..], b"24 1 259:0 / / rw - ext4 /dev/nvme0n1 rw\n"].concat()));
