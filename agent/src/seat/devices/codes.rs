@@ -32,6 +32,8 @@ pub(super) const BTN_TOOL_QUADTAP: u16 = 0x14f;
 /// All of the above, the tools and what is done with them.
 pub(super) const TOOLS: std::ops::RangeInclusive<u16> = BTN_TOOL_PEN..=BTN_TOOL_QUADTAP;
 
+pub(super) const REL_X: u16 = 0x00;
+pub(super) const REL_Y: u16 = 0x01;
 pub(super) const REL_HWHEEL: u16 = 0x06;
 pub(super) const REL_WHEEL: u16 = 0x08;
 pub(super) const REL_WHEEL_HI_RES: u16 = 0x0b;

@@ -161,15 +161,11 @@ impl Devices {
     pub fn read(&mut self, id: DeviceId) -> Vec<Happened> {
         let Some(taken) = self.taken.get_mut(&id) else { return Vec::new() };
         let mut happened = Vec::new();
-        let mut read = match taken.device.fetch_events() {
-            Ok(events) => {
-                for event in events {
-                    taken.reader.add(id, event, self.typed, &mut happened);
-                }
-                Ok(())
-            }
-            Err(e) => Err(e),
-        };
+        let events = taken.device.fetch_events().map(Vec::from_iter);
+        let mut read = events.and_then(|events| {
+            let Taken { device, reader, .. } = taken;
+            reader.add_all(id, events, self.typed, &mut happened, || Facts::of(device))
+        });
         if read.is_ok() && taken.reader.is_lost() {
             read = taken.find_again();
         }

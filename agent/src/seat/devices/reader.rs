@@ -3,6 +3,7 @@
 //! A device that points by fingers says positions and touches. Which of them are a button and a way is decided here, by
 //! the kind of the device: whoever takes the reports knows keys, buttons, a way or a place, and wheels.
 
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use evdev::InputEvent;
@@ -10,7 +11,7 @@ use evdev::InputEvent;
 use super::codes::{
     ABS_MT_POSITION_X, ABS_MT_POSITION_Y, ABS_X, ABS_Y, BTN_MIDDLE, BTN_RIGHT, BTN_STYLUS,
     BTN_STYLUS2, BTN_TOOL_DOUBLETAP, BTN_TOOL_FINGER, BTN_TOOL_QUADTAP, BTN_TOOL_QUINTTAP,
-    BTN_TOOL_TRIPLETAP, SYN_DROPPED, SYN_REPORT, TOOLS,
+    BTN_TOOL_TRIPLETAP, REL_X, REL_Y, SYN_DROPPED, SYN_REPORT, TOOLS,
 };
 use super::contacts::{Contact, Contacts};
 use super::facts::{Facts, Kind};
@@ -48,6 +49,8 @@ pub(super) struct Reader {
     report: Report,
     by: (i32, i32),
     placed: bool,
+    /// What the device last said of its place was a place and not a way, so that its place is the pointer's.
+    is_placed: bool,
     /// It says something of a surface, and not only that a key repeats or that time passed.
     heard: bool,
     /// Buttons of a pad, which are told apart by where the fingers are when the report is whole.
@@ -95,6 +98,7 @@ impl Reader {
             report: Report::default(),
             by: (0, 0),
             placed: false,
+            is_placed: !facts.relative.contains(&REL_X),
             heard: false,
             buttons: Vec::new(),
             dropped: false,
@@ -108,8 +112,31 @@ impl Reader {
         self.dropped && matches!(self.kind, Kind::Screen | Kind::Pad)
     }
 
-    /// Takes one event; `typed` is when somebody last typed, on whichever device.
-    pub(super) fn add(
+    /// Takes events as they come; `typed` is when somebody last typed, on whichever device, and `now` asks the kernel
+    /// how the device is.
+    ///
+    /// # Errors
+    /// `now`'s: the device is gone.
+    pub(super) fn add_all(
+        &mut self,
+        id: DeviceId,
+        events: impl IntoIterator<Item = InputEvent>,
+        typed: Option<SystemTime>,
+        happened: &mut Vec<Happened>,
+        now: impl Fn() -> io::Result<Facts>,
+    ) -> io::Result<()> {
+        for event in events {
+            let lost = event.event_type().0 == 0 && event.code() == SYN_DROPPED;
+            self.add(id, event, typed, happened);
+            // The kernel keeps what is newest of what it has to drop: what follows changes only a part of the place.
+            if lost && self.kind == Kind::Position {
+                *self = Self { dropped: true, ..Self::new(now()?, false) };
+            }
+        }
+        Ok(())
+    }
+
+    fn add(
         &mut self,
         id: DeviceId,
         event: InputEvent,
@@ -140,8 +167,8 @@ impl Reader {
                     self.drop_all(id, happened);
                 }
             }
-            (codes::EV_REL, 0, value) => self.by.0 = self.by.0.saturating_add(value),
-            (codes::EV_REL, 1, value) => self.by.1 = self.by.1.saturating_add(value),
+            (codes::EV_REL, REL_X, value) => self.by.0 = self.by.0.saturating_add(value),
+            (codes::EV_REL, REL_Y, value) => self.by.1 = self.by.1.saturating_add(value),
             (codes::EV_REL, code, value)
                 if codes::WHEELS.contains(&code)
                     && self.report.wheel.len() < codes::WHEELS.len() =>
@@ -195,11 +222,17 @@ impl Reader {
     fn finish(&mut self, time: SystemTime, typed: Option<SystemTime>) -> Vec<Report> {
         if self.by != (0, 0) {
             self.report.motion = Some(Motion::By(self.by.0, self.by.1));
+            self.is_placed = false;
         }
+        self.is_placed |= self.placed;
         let before = match self.kind {
             Kind::Relative => None,
             Kind::Position => {
-                if self.placed {
+                // The kernel does not say again where the device already was, but the pointer may have been elsewhere.
+                let pressed =
+                    |&(code, down): &(u16, bool)| down && (BTN_LEFT..=BTN_EXTRA).contains(&code);
+                let pressed = self.report.keys.iter().any(pressed);
+                if self.placed || (pressed && self.is_placed) {
                     self.report.motion = self.place(None);
                 }
                 None

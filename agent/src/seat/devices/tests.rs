@@ -15,6 +15,7 @@ use crate::seat::core::{
 /// A device that is played, and what it said.
 pub(super) struct Play {
     pub(super) reader: Reader,
+    /// How it is now, as the kernel says when it is asked.
     facts: Facts,
     pub(super) now: Duration,
     pub(super) typed: Option<SystemTime>,
@@ -37,9 +38,9 @@ impl Play {
     /// Events as they come.
     pub(super) fn raw(&mut self, events: &[(u16, u16, i32)]) -> Vec<Happened> {
         let mut happened = Vec::new();
-        for event in events {
-            self.reader.add(1, self.event(*event), self.typed, &mut happened);
-        }
+        let events: Vec<_> = events.iter().map(|event| self.event(*event)).collect();
+        let now = || Ok(self.facts.clone());
+        self.reader.add_all(1, events, self.typed, &mut happened, now).unwrap();
         if self.reader.is_lost() {
             self.reader = Reader::new(self.facts.clone(), false);
         }
@@ -213,8 +214,8 @@ fn a_pens_tip_and_buttons_are_a_mouses() {
     let mut play = Play::new(with_axes(facts::tests::facts("1c03 0 0 0 0 0", "3", "0", "2"), 1));
     let near = [(EV_KEY, BTN_TOOL_PEN, 1), (EV_ABS, ABS_X, 4000)];
     assert_eq!(play.frame(&near), [to(FAR, 0, &[])], "it hovers");
-    assert_eq!(play.frame(&key(BTN_TOUCH, true)), [said(&[PRESS])]);
-    assert_eq!(play.frame(&key(BTN_STYLUS, true)), [said(&[(BTN_RIGHT, true)])]);
+    assert_eq!(play.frame(&key(BTN_TOUCH, true)), [to(FAR, 0, &[PRESS])]);
+    assert_eq!(play.frame(&key(BTN_STYLUS, true)), [to(FAR, 0, &[(BTN_RIGHT, true)])]);
     let all = [key(BTN_TOUCH, false), key(BTN_STYLUS, false), key(BTN_TOOL_PEN, false)].concat();
     assert_eq!(play.frame(&all), [said(&[LET_GO, (BTN_RIGHT, false)])]);
 }
@@ -222,10 +223,56 @@ fn a_pens_tip_and_buttons_are_a_mouses() {
 #[test]
 fn two_codes_that_are_one_button_are_up_when_both_are() {
     let mut play = Play::new(with_axes(facts::tests::facts("400 30000 0 0 0 0", "3", "0", "0"), 1));
-    assert_eq!(play.frame(&key(BTN_LEFT, true)), [said(&[PRESS])]);
+    assert_eq!(play.frame(&key(BTN_LEFT, true)), [to(0, 0, &[PRESS])]);
     assert!(play.frame(&key(BTN_TOUCH, true)).is_empty());
     assert!(play.frame(&key(BTN_LEFT, false)).is_empty());
     assert_eq!(play.frame(&key(BTN_TOUCH, false)), [said(&[LET_GO])]);
+}
+
+/// The mouse of a remote console, which says where it is; last here.
+fn tablet(x: i32, y: i32) -> Facts {
+    let mut facts = with_axes(facts::tests::facts("1f0000 0 0 0 0", "3", "100", "0"), 1);
+    facts.axes.get_mut(&ABS_X).unwrap().value = x;
+    facts.axes.get_mut(&ABS_Y).unwrap().value = y;
+    facts
+}
+
+#[test]
+fn a_click_is_where_the_device_points_though_the_kernel_says_that_place_only_once() {
+    // Whatever is pointed at with it is in the banner; the mouse beside it is at the tab.
+    let (mut core, mut play) = (seat(), Play::new(tablet(2000, 1200)));
+    core.feed(Duration::ZERO, Input::Plugged(2, None));
+    let tab = Report { motion: Some(Motion::To(FAR - 100, 100)), ..Report::default() };
+    core.feed(Duration::ZERO, Input::Report(2, tab));
+    let out = feed(&mut core, play.frame(&key(BTN_LEFT, true)));
+    let pressed = Event { kind: EV_KEY, code: BTN_LEFT, value: 1 };
+    assert!(!out.contains(&Output::Switched { from: 0, to: 1 }), "{out:?}");
+    assert!(out.contains(&Output::Send(0, Target::Pointer, vec![pressed, Event::SYN])), "{out:?}");
+    // A key beside it moves nothing.
+    assert_eq!(play.frame(&key(30, true)), [said(&[(30, true)])]);
+    // What it last said was a way: then its place is not the pointer's.
+    let mut facts = tablet(2000, 1200);
+    facts.relative.extend([REL_X, REL_Y]);
+    let mut play = Play::new(facts);
+    assert_eq!(play.frame(&key(BTN_LEFT, true)), [said(&[PRESS])]);
+    play.frame(&[vec![(EV_ABS, ABS_X, 4000)], key(BTN_LEFT, false)].concat());
+    assert_eq!(play.frame(&key(BTN_RIGHT, true)), [to(FAR, FAR / 2, &[(BTN_RIGHT, true)])]);
+    play.frame(&[(EV_REL, REL_X, 5)]);
+    assert_eq!(play.frame(&key(BTN_LEFT, true)), [said(&[PRESS])]);
+}
+
+#[test]
+fn after_lost_events_a_place_is_where_the_device_is_and_not_where_it_was_when_it_was_plugged_in() {
+    let mut play = Play::new(tablet(0, 0));
+    // What it said meanwhile was lost; of what came after, the kernel says what changed.
+    play.facts = tablet(4000, 2400);
+    let lost = [(0, SYN_DROPPED, 0), (EV_ABS, ABS_X, 3999), (0, SYN_REPORT, 0)];
+    let then = [(EV_ABS, ABS_X, 4000), (EV_KEY, BTN_LEFT, 1), (0, SYN_REPORT, 0)];
+    let happened = play.raw(&[&lost[..], &then].concat());
+    let [Happened::Dropped(1), Happened::Report(1, report, _)] = &happened[..] else {
+        panic!("{happened:?}");
+    };
+    assert_eq!(*report, to(FAR, FAR, &[PRESS]));
 }
 
 #[test]
