@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
 use tests::seat::{Colour, Person, Picture};
@@ -28,21 +28,32 @@ pub(crate) fn start(ward: &Ward) -> Outcome<Agent<'_>> {
 
 /// The keys and buttons a guest saw since the last time: code and value.
 pub(crate) fn keys(probe: &Probe<'_>) -> Outcome<Vec<(u64, i64)>> {
+    Ok(keys_of(&events(probe)?))
+}
+
+/// All that a guest's input devices said since the last time.
+pub(crate) fn events(probe: &Probe<'_>) -> Outcome<Vec<Value>> {
     let answer = probe.ask(json!({"op": "input"}))?;
-    let events = answer["events"].as_array().cloned().unwrap_or_default();
+    Ok(answer["events"].as_array().cloned().unwrap_or_default())
+}
+
+fn keys_of(events: &[Value]) -> Vec<(u64, i64)> {
     let keys = events.iter().filter(|event| event[0] == 1 && event[2] != 2);
-    Ok(keys.map(|event| (event[1].as_u64().unwrap_or(0), event[2].as_i64().unwrap_or(0))).collect())
+    keys.map(|event| (event[1].as_u64().unwrap_or(0), event[2].as_i64().unwrap_or(0))).collect()
 }
 
 /// Fails unless a guest saw these keys, and no others, since it was last asked.
 pub(crate) fn saw(probe: &Probe<'_>, who: &str, pressed: &[(u64, i64)]) -> Outcome {
     let until = Instant::now() + patience(SOON);
-    let mut seen = keys(probe)?;
-    while seen.len() < pressed.len() && Instant::now() < until {
+    let mut all = events(probe)?;
+    while keys_of(&all).len() < pressed.len() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(100));
-        seen.extend(keys(probe)?);
+        all.extend(events(probe)?);
     }
-    ensure!(seen == pressed, "{who} saw {seen:?}, pressed was {pressed:?}");
+    let seen = keys_of(&all);
+    // Whether at least the pointer came tells where something was lost.
+    let last: Vec<String> = all.iter().rev().take(20).rev().map(Value::to_string).collect();
+    ensure!(seen == pressed, "{who} saw {seen:?}, pressed was {pressed:?}; last of all: {last:?}");
     Ok(())
 }
 
@@ -99,7 +110,11 @@ fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
     u32::try_from(middle * 32767 / picture.width).ok()
 }
 
-/// Runs a test with an agent and a person at its seat; a failure shows the agent's log.
+/// Which input devices the PC has, who has them open, and what interrupts their controller made.
+const INPUT_DEVICES: &str = "grep -E '^(N|H):' /proc/bus/input/devices; grep xhci /proc/interrupts; \
+                             ls -l /proc/[0-9]*/fd 2>/dev/null | grep /dev/input; true";
+
+/// Runs a test with an agent and a person at its seat; a failure shows the agent's log and the PC's input devices.
 pub(crate) fn with_seat(
     ward: &Ward,
     test: impl FnOnce(&Agent<'_>, &mut Person<'_>, [Probe<'_>; 2]) -> Outcome,
@@ -114,7 +129,10 @@ pub(crate) fn with_seat(
         }
         test(&agent, &mut person, probes)
     })();
-    result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    result.map_err(|Failure(error)| {
+        let devices = ward.pc.sh(INPUT_DEVICES).unwrap_or_else(|Failure(error)| error);
+        Failure(format!("{error}\n{}\n--- input devices\n{devices}", agent.logs()))
+    })?;
     agent.stop()
 }
 
