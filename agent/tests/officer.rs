@@ -44,6 +44,28 @@ fn a_new_policy_is_fit_and_never_takes_the_place_of_another() {
 }
 
 #[test]
+fn check_for_an_older_version_ends_with_1_for_what_that_version_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &file]);
+    assert!(bulkhead(&["check", &file, "--for-version", "0.1.0"]).status.success());
+    let section = "\n[break_glass]\nreasons = [\"system down\"]\n";
+    fs::write(&file, fs::read_to_string(&file).unwrap() + section).unwrap();
+    assert!(bulkhead(&["check", &file]).status.success());
+    let refused = bulkhead(&["check", &file, "--for-version", "0.1.0"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let words = String::from_utf8_lossy(&refused.stdout);
+    assert!(
+        words.contains("Bulkhead 0.1.0 does not know the key `reasons` of [break_glass]"),
+        "{words}"
+    );
+    for unknown in ["999.0.0", "1", "latest"] {
+        let misuse = bulkhead(&["check", &file, "--for-version", unknown]);
+        assert_eq!(misuse.status.code(), Some(2), "{unknown}");
+    }
+}
+
+#[test]
 fn a_policy_that_widens_ends_with_1_and_one_that_narrows_with_0() {
     let dir = tempfile::tempdir().unwrap();
     let (narrow, wide) = (path(dir.path(), "narrow.toml"), path(dir.path(), "wide.toml"));

@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
+use crate::version::{Newer, Version};
 
 /// Bytes of the longest text that is read: tens of thousands of rules.
 pub const TEXT_MAX: usize = 4 << 20;
@@ -68,6 +69,7 @@ const MISTAKES_MAX: usize = 100;
 pub struct Sink {
     kept: RefCell<Vec<Diagnostic>>,
     left_out: Cell<usize>,
+    newer: RefCell<Vec<Newer>>,
 }
 
 impl Sink {
@@ -84,6 +86,19 @@ impl Sink {
         } else {
             self.left_out.set(self.left_out.get().saturating_add(1));
         }
+    }
+
+    /// Notes what only newer versions read; of more than [`MISTAKES_MAX`] the first.
+    fn note_newer(&self, newer: impl FnOnce() -> Newer) {
+        if self.newer.borrow().len() < MISTAKES_MAX {
+            let newer = newer();
+            self.newer.borrow_mut().push(newer);
+        }
+    }
+
+    /// What was read that not every version reads.
+    pub(crate) fn newer(&self) -> Vec<Newer> {
+        self.newer.borrow().clone()
     }
 
     /// Whether anything was reported.
@@ -151,6 +166,23 @@ impl<'s> Form<'s> {
         self.asked.push(key);
         let (_, value) = self.table.get_key_value(key)?;
         read(Value { value: value.get_ref(), span: value.span().into(), sink: self.sink })
+    }
+
+    /// The same for a key that came with a version: older ones refuse a policy that has it.
+    pub fn optional_since<T>(
+        &mut self,
+        since: Version,
+        key: &'static str,
+        read: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<T> {
+        if let Some((written, _)) = self.table.get_key_value(key) {
+            self.sink.note_newer(|| Newer {
+                span: written.span().into(),
+                what: format!("the key `{key}` of {}", self.name),
+                since,
+            });
+        }
+        self.optional(key, read)
     }
 
     /// The value of a key that must be there; `example` is what the officer is told to write when it is not.

@@ -45,5 +45,6 @@ pub mod officer;
 mod policy;
 pub mod request;
 pub mod signature;
+pub mod version;
 
 pub use policy::{FORMAT, Policy};

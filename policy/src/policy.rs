@@ -10,6 +10,7 @@ use crate::language::{
     BreakGlass, ClipboardRule, Domain, DomainId, Expectation, Hotkeys, InputRule, Name, UsbRule,
     Vocabulary, already_taken, coherence,
 };
+use crate::version::{Newer, Version};
 
 /// The format of the language this crate reads. A policy says which one it is written in, so that an older Bulkhead
 /// refuses what it would misread and a newer one can go on reading this.
@@ -36,6 +37,7 @@ pub struct Policy {
     input: Vec<InputRule>,
     break_glass: Option<BreakGlass>,
     expectations: Vec<Expectation>,
+    newer: Vec<Newer>,
     index: Index,
 }
 
@@ -134,6 +136,7 @@ impl Policy {
             input,
             break_glass,
             expectations,
+            newer: sink.newer(),
             index,
         })
     }
@@ -173,6 +176,12 @@ impl Policy {
     #[must_use]
     pub fn idle_lock(&self) -> Option<Duration> {
         self.domains.iter().filter_map(|domain| Some(domain.idle_lock?.value)).min()
+    }
+
+    /// Why PCs of this version refuse it, although this one does not.
+    #[must_use]
+    pub fn refused_by(&self, version: Version) -> Vec<Diagnostic> {
+        self.newer.iter().filter_map(|newer| newer.refused_by(version)).collect()
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -162,4 +162,12 @@ fn settings_that_loosen_something_are_wider() {
         !after(|text| text.replace("max_duration = \"30m\"", "max_duration = \"10m\"")).widened
     );
     assert!(!after(|text| text.replace("#b3261e", "#b3261f")).widened);
+    let reasons = "reason_required = true\nreasons = [\"system down\"]";
+    let opened = after(|text| text.replace("reason_required = true", reasons));
+    assert!(opened.widened, "the seat can open break-glass, which only IT could before");
+    let named = |text: &str| text.replace("reason_required = true", reasons);
+    let (old, new) =
+        (draft(&named(DESIGN)), draft(&named(DESIGN).replace("system down", "no network")));
+    let changed = diff(&old, &new);
+    assert!(!changed.settings.is_empty() && !changed.widened, "{changed}");
 }

@@ -9,10 +9,11 @@ mod support;
 use policy::Policy;
 use policy::decide::Paste;
 use policy::language::MediaType;
-use policy::officer::{Explanation, check};
+use policy::officer::{Explanation, check, check_for};
 use policy::request::{
     ClipboardRequest, Context, Request, UsbDescription, UsbFunction, UsbRequest,
 };
+use policy::version::Version;
 use serde_json::json;
 use support::draft;
 
@@ -42,7 +43,48 @@ fn check_lists_errors_and_warnings_with_line_column_message_and_help() {
         (&report["warnings"][0]["line"], &report["warnings"][0]["column"]),
         (&json!(20), &json!(10))
     );
-    assert_eq!(report["warnings"][1]["line"], json!(64));
+    assert_eq!(report["warnings"][2]["line"], json!(64));
+}
+
+#[test]
+fn a_break_glass_that_nobody_at_the_seat_can_open_is_warned_of() {
+    let warned = |text: &str| {
+        let report = check("policy.toml", text);
+        report.warnings.iter().any(|found| found.message.contains("nobody at the seat can open"))
+    };
+    assert!(warned(DESIGN));
+    assert!(!warned(&DESIGN.replace("reason_required = true", "reason_required = false")));
+    let reasons = "reason_required = true\nreasons = [\"의식 없는 환자\"]";
+    assert!(!warned(&DESIGN.replace("reason_required = true", reasons)));
+    assert!(
+        !warned(
+            &DESIGN
+                .replace("[break_glass]", "")
+                .replace("max_duration", "# ")
+                .replace("reason_required", "# ")
+                .replace("allow_usb", "# ")
+        ),
+        "there is none to open"
+    );
+}
+
+#[test]
+fn a_key_that_an_older_version_does_not_know_is_an_error_of_a_check_for_that_version() {
+    let text = DESIGN.replace("reason_required = true", "reasons = [\"system down\"]");
+    let checked = |version: &str, text: &str| {
+        check_for(version.parse::<Version>().unwrap(), "policy.toml", text)
+    };
+    let refused = checked("0.1.0", &text);
+    assert!(!refused.ok);
+    let error = &refused.errors[0];
+    assert_eq!((error.line, error.text.as_str()), (63, "reasons"));
+    assert!(error.help.contains("the last one it took"), "{}", error.help);
+    assert!(checked("0.2.0", &text).ok);
+    assert!(check("policy.toml", &text).ok);
+    assert!(checked("0.1.0", DESIGN).ok, "what it does not use, no PC refuses it for");
+    for wrong in ["", "1", "0.1", "0.1.0.0", "0.1.x", "0.+1.0", "99999999999.0.0"] {
+        assert!(wrong.parse::<Version>().is_err(), "{wrong}");
+    }
 }
 
 #[test]

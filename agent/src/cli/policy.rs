@@ -13,6 +13,7 @@ use policy::document::Mistake;
 use policy::language::MediaType;
 use policy::officer::{self, Explanation};
 use policy::request::{Context, Request, UsbDescription, UsbRequest};
+use policy::version::Version;
 
 use super::audit::Wanted;
 use super::{Common, Outcome, colours, complain, print, print_styled, replay, signing};
@@ -29,6 +30,9 @@ pub(super) enum PolicyCommand {
     Check {
         /// The policy
         file: PathBuf,
+        /// Also say what PCs of an older version would refuse it for
+        #[arg(long, value_name = "VERSION", value_parser = version)]
+        for_version: Option<Version>,
     },
     /// What would happen, by which rule, and why; exit status 1 when it would be denied
     Explain {
@@ -156,9 +160,22 @@ fn device(text: &str) -> Result<UsbDescription, String> {
     text.parse().map_err(|Mistake { message, help }| format!("{message}; {help}"))
 }
 
+/// A version whose language this one knows.
+fn version(text: &str) -> Result<Version, String> {
+    let words = |Mistake { message, help }| format!("{message}; {help}");
+    let (asked, this): (Version, Version) =
+        (text.parse().map_err(words)?, Version::this().map_err(words)?);
+    if asked > this {
+        return Err(format!(
+            "this is Bulkhead {this}, which cannot know what {asked} refuses; ask a Bulkhead of that version"
+        ));
+    }
+    Ok(asked)
+}
+
 pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     match command {
-        PolicyCommand::Check { file } => check(common, file),
+        PolicyCommand::Check { file, for_version } => check(common, file, *for_version),
         PolicyCommand::Explain { file, what } => explain(common, file, what),
         PolicyCommand::Diff { old, new } => diff(common, old, new),
         PolicyCommand::Matrix { file, html } => matrix(common, file, html.as_deref()),
@@ -173,12 +190,16 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     }
 }
 
-fn check(common: &Common, file: &Path) -> Outcome {
+fn check(common: &Common, file: &Path, version: Option<Version>) -> Outcome {
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
         Err(error) => return common.fail(Outcome::No, &explain_error(&error)),
     };
-    let report = officer::check(&file.display().to_string(), &text);
+    let name = file.display().to_string();
+    let report = match version {
+        Some(version) => officer::check_for(version, &name, &text),
+        None => officer::check(&name, &text),
+    };
     if common.json {
         common.print_json(&report);
     } else {

@@ -18,7 +18,7 @@ mod usb;
 mod vocabulary;
 mod words;
 
-pub use break_glass::BreakGlass;
+pub use break_glass::{BreakGlass, REASONS_MAX};
 pub use chord::{Chord, Key, Modifiers};
 pub use clipboard::{ClipboardAction, ClipboardRule, MediaType};
 pub use domain::{Colour, Domain, DomainId, Network, Persistence, Priority};

@@ -46,6 +46,15 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
                 );
             }
         }
+        if !break_glass.opens_at_the_seat() {
+            warn(
+                break_glass.span,
+                "nobody at the seat can open break-glass: it needs a reason, and there is none to choose from",
+                "add reasons, as reasons = [\"unconscious patient\", \"system down\"]; without it only IT opens it, by \
+                 command",
+                found,
+            );
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::diagnostic::{Diagnostics, Located, Severity};
 use crate::policy::Policy;
+use crate::version::Version;
 
 /// Everything there is to say about a policy's text.
 #[derive(Clone, Debug, Serialize)]
@@ -23,19 +24,34 @@ pub struct Report {
 /// Reads a policy, lints it, and holds it against its own expectations.
 #[must_use]
 pub fn check(source_name: &str, text: &str) -> Report {
-    let found = match Policy::draft(source_name, text) {
+    Report::of(match Policy::draft(source_name, text) {
         Ok(policy) => policy.lint(),
         Err(found) => found,
-    };
-    Report {
-        ok: !found.has_errors(),
-        errors: found.located(Severity::Error),
-        warnings: found.located(Severity::Warning),
-        found,
-    }
+    })
+}
+
+/// The same for PCs of another version: what those would refuse it for is an error, too.
+#[must_use]
+pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
+    Report::of(match Policy::draft(source_name, text) {
+        Ok(policy) => {
+            let found = policy.lint().iter().cloned().chain(policy.refused_by(version)).collect();
+            Diagnostics::new(policy.source().clone(), found)
+        }
+        Err(found) => found,
+    })
 }
 
 impl Report {
+    fn of(found: Diagnostics) -> Self {
+        Self {
+            ok: !found.has_errors(),
+            errors: found.located(Severity::Error),
+            warnings: found.located(Severity::Warning),
+            found,
+        }
+    }
+
     /// For a person: each finding with its line underlined, then the sum.
     #[must_use]
     pub fn render(&self, colours: bool) -> String {

@@ -7,7 +7,7 @@ mod explain;
 mod matrix;
 mod starter;
 
-pub use check::{Report, check};
+pub use check::{Report, check, check_for};
 pub use diff::{Diff, diff};
 pub use explain::{Explanation, NearMiss};
 pub use matrix::{ClipboardEntry, DeviceEntry, DomainEntry, Matrix};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::clipboard::domain_names;
-use crate::language::{Domain, Egress, Network, Persistence, Prefix, duration};
+use crate::language::{BreakGlass, Domain, Egress, Network, Persistence, Prefix, duration};
 use crate::policy::Policy;
 
 /// A setting that differs.
@@ -182,6 +182,17 @@ fn break_glass(old: &Policy, new: &Policy, found: &mut Settings) {
             Some(was),
             Some(is),
             !after.reason_required,
+        );
+        let listed = |open: &BreakGlass| {
+            let reasons: Vec<String> =
+                open.reasons.iter().map(|reason| format!("\"{}\"", reason.value)).collect();
+            (!reasons.is_empty()).then(|| reasons.join(", "))
+        };
+        found.note(
+            "break_glass.reasons".to_owned(),
+            listed(before),
+            listed(after),
+            after.opens_at_the_seat() && !before.opens_at_the_seat(),
         );
     }
 }
