@@ -16,6 +16,8 @@ const REASON_MAX: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct BreakGlass {
     until: Option<Moment>,
+    /// Somebody at the seat was asked whether to open it; the reasons that were shown to choose from.
+    asked: Option<Vec<String>>,
 }
 
 impl BreakGlass {
@@ -93,23 +95,55 @@ impl BreakGlass {
         over && self.close(recorder, "its time is over")
     }
 
+    /// Somebody at the seat said yes to the question whether to open it, or chose the reason of this place.
+    pub(super) fn agreed(
+        &mut self,
+        policy: &Policy,
+        recorder: &mut Recorder,
+        chosen: Option<usize>,
+    ) -> Result<Duration, String> {
+        let Some(shown) = self.asked.take() else {
+            return Err(
+                "the policy has changed since it was asked; press its keys again".to_owned()
+            );
+        };
+        let reason = chosen.and_then(|chosen| shown.get(chosen));
+        if reason.is_none() && !shown.is_empty() {
+            return Err("no reason was chosen; press its keys again".to_owned());
+        }
+        self.open(policy, recorder, "the seat", reason.map(String::as_str), None)
+    }
+
+    /// What was asked under another policy is asked no more: it named that policy's time and reasons.
+    pub(super) fn forget_question(&mut self, desk: &Desk) {
+        self.asked = None;
+        desk.withdraw_own();
+    }
+
     /// The chord was pressed.
-    pub(super) fn chord(&self, policy: &Policy, desk: &Desk) {
+    pub(super) fn chord(&mut self, policy: &Policy, desk: &Desk) {
         let words = match policy.break_glass() {
             _ if self.is_open() => {
                 return desk.ask_own(Question::CloseBreakGlass, "Close break-glass now?");
             }
             None => format!("The policy provides no break-glass.\nQuestions: {}", policy.issuer()),
-            Some(rules) if rules.reason_required => {
+            Some(rules) if !rules.opens_at_the_seat() => {
                 "Break-glass needs a reason in words.\nAsk IT for: bulkhead break-glass --reason"
                     .to_owned()
             }
             Some(rules) => {
+                let reasons: Vec<String> =
+                    rules.reasons.iter().map(|reason| reason.value.clone()).collect();
+                let why = if reasons.is_empty() { "" } else { " Why?" };
                 let text = format!(
-                    "Open break-glass for {}?\nWhat is allowed only by it will be recorded as such.",
+                    "Open break-glass for {}?{why}\nWhat is allowed only by it will be recorded as such.",
                     minutes(rules.max_duration)
                 );
-                return desk.ask_own(Question::OpenBreakGlass, &text);
+                self.asked = Some(reasons.clone());
+                return match reasons.is_empty() {
+                    true => desk.ask_own(Question::OpenBreakGlass, &text),
+                    false => desk.choose_own(Question::OpenBreakGlass, &text, reasons),
+                };
             }
         };
         desk.notice(words);
@@ -147,6 +181,35 @@ mod tests {
         } else {
             check(&mut glass, &none, &mut recorder);
         }
+    }
+
+    #[test]
+    fn the_reason_that_was_chosen_at_the_seat_is_on_the_record_and_none_is_taken_for_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let mut glass = BreakGlass::default();
+        let policy = policy("\n[break_glass]\nreasons = [\"의식 없는 환자\", \"system down\"]\n");
+        let shown = || {
+            let rules = policy.break_glass().unwrap();
+            Some(rules.reasons.iter().map(|reason| reason.value.clone()).collect())
+        };
+        glass.agreed(&policy, &mut recorder, Some(0)).unwrap_err();
+        for chosen in [None, Some(2), Some(usize::MAX)] {
+            glass.asked = shown();
+            glass.agreed(&policy, &mut recorder, chosen).unwrap_err();
+            assert!(!glass.is_open(), "{chosen:?}");
+        }
+        glass.asked = shown();
+        glass.agreed(&policy, &mut recorder, Some(1)).unwrap();
+        assert!(glass.is_open());
+        glass.agreed(&policy, &mut recorder, Some(0)).unwrap_err();
+        drop(recorder);
+        let log: String = std::fs::read_dir(dir.path().join("audit"))
+            .unwrap()
+            .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
+            .collect();
+        assert_eq!(log.matches("break-glass-opened").count(), 1);
+        assert!(log.contains("system down") && !log.contains("의식 없는 환자"), "{log}");
     }
 
     fn check(glass: &mut BreakGlass, policy: &Policy, recorder: &mut Recorder) {

@@ -37,6 +37,8 @@ pub(super) enum Wish {
     BreakGlass,
     /// A question of the daemon's own was answered.
     Own(Question, bool),
+    /// Of a question of the daemon's own, the choice of this place was made.
+    OwnChoice(Question, usize),
 }
 
 /// Questions of the daemon's own.
@@ -52,6 +54,11 @@ impl Question {
     /// Numbers that no mediator counts up to.
     const ALL: [(u64, Self); 2] =
         [(u64::MAX, Self::OpenBreakGlass), (u64::MAX - 1, Self::CloseBreakGlass)];
+
+    /// The question of this number, if it is one of the daemon's own.
+    fn of(id: u64) -> Option<Self> {
+        Self::ALL.iter().find(|(number, _)| *number == id).map(|(_, question)| *question)
+    }
 }
 
 impl Desk {
@@ -200,6 +207,18 @@ impl Desk {
         }
     }
 
+    /// Asks something of the daemon's own, with these to choose from.
+    pub(super) fn choose_own(&self, question: Question, text: &str, choices: Vec<String>) {
+        if let Some((number, _)) = Question::ALL.iter().find(|(_, known)| *known == question) {
+            self.tell(Command::Choose(*number, text.to_owned(), choices));
+        }
+    }
+
+    /// Asks nothing of the daemon's own any more.
+    pub(super) fn withdraw_own(&self) {
+        Question::ALL.iter().for_each(|(number, _)| self.withdraw(*number));
+    }
+
     /// Asks it no more.
     pub(super) fn withdraw(&self, id: u64) {
         self.tell(Command::Withdraw(id));
@@ -259,11 +278,16 @@ impl Desk {
                 return None;
             }
             Happening::Answered(id, yes) => {
-                let own = Question::ALL.iter().find(|(number, _)| *number == id);
-                self.wishes.push(match own {
-                    Some((_, question)) => Wish::Own(*question, yes),
+                self.wishes.push(match Question::of(id) {
+                    Some(question) => Wish::Own(question, yes),
                     None => Wish::Answered(id, yes),
                 });
+                return None;
+            }
+            Happening::Chosen(id, chosen) => {
+                // No mediator gives anything to choose from.
+                let own = Question::of(id);
+                self.wishes.extend(own.map(|question| Wish::OwnChoice(question, chosen)));
                 return None;
             }
         })

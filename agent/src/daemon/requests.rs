@@ -37,7 +37,8 @@ impl Running {
                 Wish::Answered(id, yes) => self.pasteboard.answered(id, yes),
                 Wish::Locked => self.pasteboard.tell(Command::Locked),
                 Wish::BreakGlass => self.break_glass.chord(&self.papers.files.rules, &self.desk),
-                Wish::Own(question, true) => self.agreed(question),
+                Wish::Own(question, true) => self.agreed(question, None),
+                Wish::OwnChoice(question, chosen) => self.agreed(question, Some(chosen)),
                 Wish::Own(_, false) => {}
             }
         }
@@ -45,14 +46,12 @@ impl Running {
         self.devices.turn(&self.desk, &mut self.recorder);
     }
 
-    /// Somebody at the seat said yes.
-    fn agreed(&mut self, question: Question) {
+    /// Somebody at the seat said yes, or chose.
+    fn agreed(&mut self, question: Question, chosen: Option<usize>) {
         let words = match question {
             Question::OpenBreakGlass => {
                 let policy = Arc::clone(&self.papers.files.rules);
-                let opened =
-                    self.break_glass.open(&policy, &mut self.recorder, "the seat", None, None);
-                match opened {
+                match self.break_glass.agreed(&policy, &mut self.recorder, chosen) {
                     Ok(_) => "Break-glass is open.".to_owned(),
                     Err(why) => format!("Break-glass stays closed:\n{why}."),
                 }
@@ -137,6 +136,7 @@ impl Running {
                 .inspect(|()| {
                     // What was opened under one policy is not open under the next.
                     break_glass.close(recorder, "another policy came into force");
+                    break_glass.forget_question(desk);
                     devices.rules(&papers.files.rules, false);
                     desk.take_policy(&papers.files.rules);
                     pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));

@@ -110,6 +110,9 @@ pub enum Command {
     Notice(Cause, String),
     /// Ask this; the answer comes as [`Happening::Answered`] under the same number.
     Ask(u64, String),
+    /// Ask this, with these to choose from; the answer comes as [`Happening::Chosen`] under the same number, or as
+    /// [`Happening::Answered`] with no.
+    Choose(u64, String, Vec<String>),
     /// The question is no longer asked.
     Withdraw(u64),
     /// End.
@@ -146,6 +149,8 @@ pub enum Happening {
     Pressed(Action, DomainIndex),
     /// A question was answered, or could not be any more (then no).
     Answered(u64, bool),
+    /// The one of this place was chosen.
+    Chosen(u64, usize),
     /// An input device was plugged in; tied to this domain.
     Plugged(Label, Option<DomainIndex>),
     /// An input device was pulled out.

@@ -31,16 +31,27 @@ pub enum Cause {
     Source(String),
 }
 
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) id: u64,
+    pub(super) text: String,
+    /// What there is to choose from; nothing asks for yes or no.
+    pub(super) choices: Vec<String>,
+    /// Which of it is marked.
+    pub(super) marked: Option<usize>,
+}
+
 /// What is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
     Notice(&'a str),
-    Question(u64, &'a str),
+    Question(&'a Question),
 }
 
 #[derive(Default)]
 pub(super) struct Notices {
-    question: Option<(u64, String)>,
+    question: Option<Question>,
     notice: Option<(String, Time)>,
     waiting: VecDeque<String>,
     limiters: BTreeMap<Cause, RateLimiter>,
@@ -50,15 +61,22 @@ pub(super) struct Notices {
 
 impl Notices {
     /// A question is asked; the one before it is not any more.
-    pub(super) fn ask(&mut self, now: Time, id: u64, text: String) {
+    pub(super) fn ask(&mut self, now: Time, id: u64, text: String, choices: Vec<String>) {
         self.set_aside(now);
-        self.question = Some((id, text));
+        self.question = Some(Question { id, text, choices, marked: None });
         self.number += 1;
+    }
+
+    /// Another choice is marked. It is the same question in the same box: what was read of it stays read.
+    pub(super) fn mark(&mut self, id: u64, marked: usize) {
+        if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
+            question.marked = Some(marked);
+        }
     }
 
     /// It is answered, or withdrawn.
     pub(super) fn end_question(&mut self, now: Time, id: u64) {
-        if self.question.take_if(|(asked, _)| *asked == id).is_some() {
+        if self.question.take_if(|question| question.id == id).is_some() {
             self.number += 1;
             self.turn(now);
         }
@@ -134,7 +152,7 @@ impl Notices {
     /// What is shown, and a number that is another one whenever that is something else.
     pub(super) fn shown(&self) -> (u64, Option<Said<'_>>) {
         let said = match (&self.question, &self.notice) {
-            (Some((id, text)), _) => Some(Said::Question(*id, text)),
+            (Some(question), _) => Some(Said::Question(question)),
             (None, Some((text, _))) => Some(Said::Notice(text)),
             (None, None) => None,
         };
@@ -157,29 +175,43 @@ mod tests {
     #[test]
     fn a_notice_never_takes_the_place_of_a_question_and_is_shown_after_it() {
         let mut notices = Notices::default();
-        notices.ask(seconds(0), 7, "paste?".to_owned());
+        notices.ask(seconds(0), 7, "paste?".to_owned(), Vec::new());
         let asked = notices.shown().0;
+        let question =
+            Question { id: 7, text: "paste?".to_owned(), choices: Vec::new(), marked: None };
         for cause in [device("1-1"), device("1-1"), Cause::Person] {
             notices.notice(seconds(1), cause, "words".to_owned());
             notices.turn(seconds(200));
-            assert_eq!(notices.shown(), (asked, Some(Said::Question(7, "paste?"))));
+            assert_eq!(notices.shown(), (asked, Some(Said::Question(&question))));
         }
         assert_eq!(notices.deadline(), None);
         notices.end_question(seconds(201), 8);
-        assert_eq!(notices.shown(), (asked, Some(Said::Question(7, "paste?"))));
+        assert_eq!(notices.shown(), (asked, Some(Said::Question(&question))));
         notices.end_question(seconds(201), 7);
         assert_eq!(notices.shown().1, Some(Said::Notice("words")));
+    }
+
+    #[test]
+    fn marking_another_choice_leaves_it_the_question_that_was_read() {
+        let mut notices = Notices::default();
+        notices.ask(seconds(0), 7, "why?".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+        let number = notices.shown().0;
+        notices.mark(8, 0);
+        notices.mark(7, 1);
+        let (shown, said) = notices.shown();
+        assert_eq!(shown, number);
+        assert!(matches!(said, Some(Said::Question(Question { marked: Some(1), .. }))));
     }
 
     #[test]
     fn a_notice_that_a_question_covered_is_shown_again_if_nobody_could_have_read_it() {
         let mut notices = Notices::default();
         notices.notice(seconds(0), device("1-1"), "read".to_owned());
-        notices.ask(seconds(20), 1, "?".to_owned());
+        notices.ask(seconds(20), 1, "?".to_owned(), Vec::new());
         notices.end_question(seconds(30), 1);
         assert_eq!(notices.shown().1, None);
         notices.notice(seconds(30), device("1-1"), "unread".to_owned());
-        notices.ask(seconds(31), 2, "?".to_owned());
+        notices.ask(seconds(31), 2, "?".to_owned(), Vec::new());
         notices.end_question(seconds(40), 2);
         assert_eq!(notices.shown().1, Some(Said::Notice("unread")));
         notices.turn(seconds(100));

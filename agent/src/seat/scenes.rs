@@ -3,7 +3,7 @@
 use link::{Rect, Size};
 
 use super::core::{Click, DomainIndex};
-use super::picture::{self, Banner, Canvas, Face, Look};
+use super::picture::{self, Banner, Canvas, Face, Look, Prompt};
 
 /// How wide and high things are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,10 +55,12 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub(super) fn new(face: &Face, layout: &Layout, text: &str, question: bool) -> Self {
-        let width = layout.screen.width;
-        let canvas = picture::overlay(face, width, text, question);
-        let at = (width.saturating_sub(canvas.size().width) / 2, layout.rows + layout.rows / 2);
+    pub(super) fn new(face: &Face, layout: &Layout, text: &str, prompt: Prompt<'_>) -> Self {
+        let Size { width, height } = layout.screen;
+        let top = layout.rows + layout.rows / 2;
+        let room = Size { width, height: height.saturating_sub(top) };
+        let canvas = picture::overlay(face, room, text, prompt);
+        let at = (width.saturating_sub(canvas.size().width) / 2, top);
         Self { canvas, at }
     }
 

@@ -91,3 +91,32 @@ pub(super) fn answer(code: u16) -> Option<bool> {
         _ => None,
     }
 }
+
+/// What a key does where there is something to choose from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChoiceKey {
+    /// Chooses the one of this number; the first is 0.
+    Number(usize),
+    /// Marks the one before.
+    Up,
+    /// Marks the next.
+    Down,
+    /// Chooses the one that is marked.
+    Enter,
+    /// Chooses nothing.
+    Leave,
+}
+
+/// Digits, above the letters or on the keypad, Enter, Escape and the arrows.
+pub(super) fn choice(code: u16) -> Option<ChoiceKey> {
+    /// The keypad's 1 to 9, by their codes.
+    const KEYPAD: [u16; 9] = [79, 80, 81, 75, 76, 77, 71, 72, 73];
+    Some(match code {
+        1 => ChoiceKey::Leave,
+        2..=10 => ChoiceKey::Number(usize::from(code - 2)),
+        28 | 96 => ChoiceKey::Enter,
+        103 => ChoiceKey::Up,
+        108 => ChoiceKey::Down,
+        _ => ChoiceKey::Number(KEYPAD.iter().position(|key| *key == code)?),
+    })
+}

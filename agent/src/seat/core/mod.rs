@@ -88,6 +88,8 @@ pub enum Input {
     Unlock,
     /// A question is asked; what is pressed answers it once it can have been read.
     Ask(u64),
+    /// It is asked which of so many it is to be; a digit chooses, and so do the arrow keys and Enter.
+    Choose(u64, usize),
     /// Its box is on the screen, whole, or not any more.
     Shown(u64, bool),
     /// The question is not asked any more.
@@ -121,8 +123,12 @@ pub enum Output {
     Unlocked,
     /// A chord that is not the seat's own business was pressed, with this domain in front.
     Pressed(Action, DomainIndex),
-    /// A question was answered.
+    /// A question was answered yes or no; no, if nothing was chosen.
     Answered(u64, bool),
+    /// This one was chosen.
+    Chosen(u64, usize),
+    /// This one is marked, and not yet chosen.
+    Marked(u64, usize),
     /// The pointer is somewhere else, or in other hands.
     PointerMoved,
 }
@@ -236,7 +242,8 @@ impl Core {
             Input::Switch(to) => self.switch(to, &mut out),
             Input::Lock => self.lock(false, &mut out),
             Input::Unlock => self.unlock(now, &mut out),
-            Input::Ask(id) => self.ask(id, &mut out),
+            Input::Ask(id) => self.ask(id, None, &mut out),
+            Input::Choose(id, choices) => self.ask(id, Some(choices), &mut out),
             Input::Shown(id, shown) => self.question_shown(id, shown),
             Input::Withdraw(id) => self.withdraw(id),
             Input::Tick => {

@@ -1,3 +1,5 @@
+mod choice;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use link::{Event, Rect, Size, Target};

@@ -22,30 +22,6 @@ pub fn lock_screen(face: &Face, size: Size, lines: &[String]) -> Canvas {
     canvas
 }
 
-/// A notice or question in a box, for the top of a domain's picture that is `width` pixels wide.
-#[must_use]
-pub fn overlay(face: &Face, width: u32, text: &str, question: bool) -> Canvas {
-    let size = 20;
-    let inner = (width * 6 / 10).max(width.min(400)).saturating_sub(48).max(8);
-    let mut lines = face.broken(text, size, inner);
-    lines.truncate(10);
-    if question {
-        lines.push(String::new());
-        lines.push("Enter: yes    Esc: no".to_owned());
-    }
-    let longest = lines.iter().map(|line| face.width(line, size)).max().unwrap_or(0).min(inner);
-    let rows = u32::try_from(lines.len()).unwrap_or(0) * (size + 8) + 32;
-    let all = Size { width: longest + 48, height: rows };
-    let edge = if question { Colour { red: 255, green: 196, blue: 0 } } else { Colour::WHITE };
-    let mut canvas = Canvas::new(all, edge);
-    canvas
-        .fill(Rect { x: 3, y: 3, width: all.width - 6, height: all.height - 6 }, Colour::grey(32));
-    for (row, line) in (0i32..).zip(&lines) {
-        face.draw(&mut canvas, (24, 16 + row * 28), size, Colour::WHITE, line);
-    }
-    canvas
-}
-
 fn middle(face: &Face, canvas: &mut Canvas, lines: &[String], ink: Colour) {
     let size = (canvas.size().height / 24).clamp(14, 40);
     let Size { width, height } = canvas.size();

@@ -6,12 +6,14 @@ mod banner;
 mod canvas;
 mod card;
 mod look;
+mod overlay;
 #[cfg(test)]
 mod tests;
 mod text;
 
 pub use banner::{Banner, banner, banner_rows};
 pub use canvas::{Canvas, Colour};
-pub use card::{card, lock_screen, overlay};
+pub use card::{card, lock_screen};
 pub use look::{Look, Pattern};
+pub use overlay::{Prompt, overlay};
 pub use text::{FONT_PACKAGE, Face, FontError};

@@ -113,10 +113,37 @@ fn cards_and_overlays_fit_whatever_screen_there_is() {
         let size = Size { width, height };
         assert_eq!(lock_screen(&face, size, &["LOCKED".to_owned()]).size(), size);
         assert_eq!(card(&face, size, &["x".to_owned()]).size(), size);
-        let _ = overlay(&face, width, &"word ".repeat(400), true);
+        for prompt in [Prompt::Notice, Prompt::YesNo] {
+            let _ = overlay(&face, size, &"word ".repeat(400), prompt);
+        }
+        let choices = vec!["word ".repeat(400); 9];
+        let _ = overlay(&face, size, "", Prompt::Choice { choices: &choices, marked: Some(8) });
     }
     for height in [1, 480, 800, 1080, 2160, 4320, 8192] {
         assert!(banner_rows(height) >= 24);
+    }
+}
+
+#[test]
+fn a_list_of_nine_reasons_fits_on_a_low_screen_and_marking_one_changes_nothing_but_its_line() {
+    let reason = "가".repeat(40);
+    let choices = vec![reason; 9];
+    let text = "Open break-glass for 30 minutes?\nWhat is allowed only by it is recorded as such.";
+    for face in [Face::of_the_host().unwrap_or(Face::Dots), Face::Dots] {
+        for room in [Size { width: 640, height: 440 }, Size { width: 1920, height: 1020 }] {
+            let drawn =
+                |marked| overlay(&face, room, text, Prompt::Choice { choices: &choices, marked });
+            let (plain, marked) = (drawn(None), drawn(Some(4)));
+            let size = plain.size();
+            assert!(size.width <= room.width && size.height <= room.height, "{size:?} in {room:?}");
+            assert_eq!(marked.size(), size);
+            let differ =
+                |y: u32| (0..size.width).any(|x| plain.colour(x, y) != marked.colour(x, y));
+            let rows: Vec<u32> = (0..size.height).filter(|y| differ(*y)).collect();
+            let (first, last) = (rows[0], rows[rows.len() - 1]);
+            assert!(last - first < 30, "one line: {first} to {last}");
+            assert!(first > size.height / 4 && last < size.height * 3 / 4, "in the middle");
+        }
     }
 }
 

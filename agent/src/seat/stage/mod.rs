@@ -23,10 +23,10 @@ use super::display::Display;
 use super::domain::{Domain, News};
 use super::notices::Notices;
 use super::picture::Face;
-use super::scenes::{Layout, Overlay, Scenes};
+use super::scenes::{Layout, Scenes};
 use super::uevent::Uevents;
 use super::{Backend, Command, Daemon, Happening, SeatPolicy, Words};
-use screen::shown;
+use screen::{Drawn, shown};
 
 /// The screen guests are given while there is none.
 const NO_SCREEN: Size = Size { width: 1280, height: 800 };
@@ -68,8 +68,8 @@ pub(super) struct Stage {
     screen_again: Time,
     background: Time,
     notices: Notices,
-    /// What [`Notices`] wants shown, drawn, with its number.
-    overlay: (u64, Option<Overlay>),
+    /// What [`Notices`] wants shown, drawn.
+    overlay: Drawn,
     /// The question whose box was seen on the screen.
     seen: Option<u64>,
     arrow: Cursor,
@@ -119,7 +119,7 @@ impl Stage {
             screen_again: Time::ZERO,
             background: Time::ZERO,
             notices: Notices::default(),
-            overlay: (0, None),
+            overlay: Drawn::default(),
             seen: None,
             arrow: arrow(),
             lights: 0,
@@ -239,8 +239,13 @@ impl Stage {
                     self.notices.notice(self.epoch.elapsed(), cause, text);
                 }
                 Command::Ask(id, text) => {
-                    self.notices.ask(self.epoch.elapsed(), id, text);
+                    self.notices.ask(self.epoch.elapsed(), id, text, Vec::new());
                     self.feed(Input::Ask(id), None);
+                }
+                Command::Choose(id, text, choices) => {
+                    let count = choices.len();
+                    self.notices.ask(self.epoch.elapsed(), id, text, choices);
+                    self.feed(Input::Choose(id, count), None);
                 }
                 Command::Withdraw(id) => {
                     self.feed(Input::Withdraw(id), None);
@@ -358,6 +363,11 @@ impl Stage {
                     self.notices.end_question(self.epoch.elapsed(), id);
                     self.daemon.tell(Happening::Answered(id, yes));
                 }
+                Output::Chosen(id, chosen) => {
+                    self.notices.end_question(self.epoch.elapsed(), id);
+                    self.daemon.tell(Happening::Chosen(id, chosen));
+                }
+                Output::Marked(id, marked) => self.notices.mark(id, marked),
                 Output::PointerMoved => {}
             }
         }

@@ -9,8 +9,19 @@ use crate::seat::core::{Core, Geometry, Input};
 use crate::seat::display::{Display, Pointer};
 use crate::seat::domain::Domain;
 use crate::seat::notices::Said;
+use crate::seat::picture::Prompt;
 use crate::seat::scenes::{Layout, Overlay, Scenes};
 use crate::supervisor::devices::explain;
+
+/// The box of [`Notices`](crate::seat::notices), as it was drawn last.
+#[derive(Default)]
+pub(super) struct Drawn {
+    /// The number of what it says.
+    number: u64,
+    /// Which choice is marked in it.
+    marked: Option<usize>,
+    overlay: Option<Overlay>,
+}
 
 impl Stage {
     pub(super) fn take_flips(&mut self) {
@@ -84,7 +95,7 @@ impl Stage {
         self.problem = None;
         self.display = Some(display);
         self.scenes.forget();
-        self.overlay = (0, None);
+        self.overlay = Drawn::default();
         let size = self.layout.guest();
         for index in 0..self.domains.len() {
             let resized = self.domains.get_mut(index).map(|domain| domain.resize(size));
@@ -106,15 +117,22 @@ impl Stage {
     fn draw_overlay(&mut self) {
         self.notices.turn(self.epoch.elapsed());
         let (number, said) = self.notices.shown();
-        if self.overlay.0 == number {
+        let marked = match said {
+            Some(Said::Question(question)) => question.marked,
+            _ => None,
+        };
+        if (self.overlay.number, self.overlay.marked) == (number, marked) {
             return;
         }
-        let drawn = said.map(|said| match said {
-            Said::Notice(text) => Overlay::new(&self.face, &self.layout, text, false),
-            Said::Question(_, text) => Overlay::new(&self.face, &self.layout, text, true),
+        let overlay = said.map(|said| {
+            let (text, prompt) = match said {
+                Said::Notice(text) => (text, Prompt::Notice),
+                Said::Question(question) => (question.text.as_str(), Prompt::of(question)),
+            };
+            Overlay::new(&self.face, &self.layout, text, prompt)
         });
-        let (_, before) = std::mem::replace(&mut self.overlay, (number, drawn));
-        let rects = [&before, &self.overlay.1].map(|overlay| overlay.as_ref().map(Overlay::rect));
+        let before = std::mem::replace(&mut self.overlay, Drawn { number, marked, overlay });
+        let rects = [&before, &self.overlay].map(|drawn| drawn.overlay.as_ref().map(Overlay::rect));
         rects.into_iter().flatten().for_each(|rect| self.mark(rect));
     }
 
@@ -129,10 +147,10 @@ impl Stage {
     pub(super) fn look_for_question(&mut self) {
         let (number, said) = self.notices.shown();
         let asked = match said {
-            Some(Said::Question(id, _)) => Some(id),
+            Some(Said::Question(question)) => Some(question.id),
             _ => None,
         };
-        let (drawn, overlay) = &self.overlay;
+        let Drawn { number: drawn, overlay, .. } = &self.overlay;
         let front = self.core.front();
         let visible = match (&self.display, overlay) {
             (Some(display), Some(overlay)) => {
@@ -227,11 +245,11 @@ impl Stage {
     pub(super) fn present(&mut self, scene: usize) -> bool {
         let Self { display, core, domains, scenes, overlay, arrow, layout, .. } = self;
         let (Some(display), Some(view)) =
-            (display.as_mut(), view(scenes, domains, layout, overlay.1.as_ref(), scene))
+            (display.as_mut(), view(scenes, domains, layout, overlay.overlay.as_ref(), scene))
         else {
             return false;
         };
-        let pointer = pointer(core, domains, scene, overlay.1.as_ref(), arrow);
+        let pointer = pointer(core, domains, scene, overlay.overlay.as_ref(), arrow);
         match display.present(scene, &view, pointer) {
             Ok(presented) => presented,
             Err(e) if e.raw_os_error() == Some(nix::libc::EBUSY) => false,
@@ -246,7 +264,7 @@ impl Stage {
     fn prepare(&mut self, scene: usize) {
         let Self { display, domains, scenes, overlay, layout, .. } = self;
         if let (Some(display), Some(view)) =
-            (display.as_mut(), view(scenes, domains, layout, overlay.1.as_ref(), scene))
+            (display.as_mut(), view(scenes, domains, layout, overlay.overlay.as_ref(), scene))
         {
             display.prepare(scene, &view);
         }

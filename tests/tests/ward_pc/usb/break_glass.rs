@@ -107,6 +107,58 @@ fn break_glass_is_opened_and_closed_by_its_chord_and_the_banner_says_so(ward: &W
     ward.pc.sh("rm -rf /tmp/state").map(drop)
 }
 
+/// With reasons in the policy: the list, a digit, the arrows and Enter, Escape, and what of it is in the audit log.
+#[ward_test(shows = ["I-3", "K-1.3.6"])]
+fn break_glass_with_reasons_is_opened_at_the_seat_by_choosing_one_which_is_recorded(
+    ward: &Ward,
+) -> Outcome {
+    ward.pc.sh("rm -rf /tmp/state")?;
+    let listed =
+        "reason_required = true\nreasons = [\"의식 없는 환자\", \"system down\", \"transfer\"]";
+    let rules = RULES.replace("reason_required = true", listed);
+    let agent = Agent::launch_with(&ward.pc, SEAT_MACHINE, &(seat_policy() + &rules), &[])?;
+    let mut person = Person::at(&ward.pc)?;
+    let result = (|| {
+        let before = person.see("the clinical banner", SOON, in_front(GREEN))?;
+        let open = || Ok(agent.status()?["break_glass_seconds"].is_u64());
+        ward.pc.progress("Escape and Enter with nothing marked leave it closed; a digit opens it, and so do arrows and Enter");
+        // In the order of the list: Up from nothing is the last, so that two steps up are the second.
+        for (keys, opens) in
+            [(&["ret", "esc"][..], false), (&["1"][..], true), (&["up", "up", "ret"][..], true)]
+        {
+            let clear =
+                person.see("no question", SOON, |picture| middle(picture) == middle(&before))?;
+            person.chord(&["ctrl", "alt", "b"])?;
+            person.see("the list", SOON, |picture| middle(picture) != middle(&clear))?;
+            person.photograph(&ward.pc.dir().join("break-glass-reasons.png"))?;
+            for key in keys {
+                person.answers(key)?;
+            }
+            if !opens {
+                std::thread::sleep(super::LOOK * 5);
+                ensure!(!open()?, "it is open without a reason");
+                continue;
+            }
+            until("it is not open", open)?;
+            let closed = agent.bulkhead(&["break-glass", "--end"])?;
+            ensure!(closed.status == Some(0), "{closed:?}");
+        }
+        let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+        let opened: Vec<&str> =
+            log.lines().filter(|line| line.contains("break-glass-opened")).collect();
+        ensure!(
+            opened.len() == 2
+                && opened[0].contains("의식 없는 환자")
+                && opened[1].contains("system down"),
+            "the log has {opened:?}"
+        );
+        Ok(())
+    })();
+    result.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+    agent.stop()?;
+    ward.pc.sh("rm -rf /tmp/state").map(drop)
+}
+
 /// The colour of the screen's middle below the banner, where words appear.
 fn middle(picture: &tests::seat::Picture) -> u32 {
     picture.mostly(picture.width / 3, picture.banner_rows() * 3 / 2 + 4, picture.width / 3, 6)
