@@ -1,17 +1,20 @@
 //! Who reaches whom: tried from inside both guests, by every way that a frame can take.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::guest::Probe;
 use crate::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, Ward};
+use crate::wardpc::patience;
 use crate::{Failure, Network, Outcome, ensure};
 
 /// How long frames that must not arrive are waited for.
 const ARRIVAL: Duration = Duration::from_secs(2);
+/// How long a guest may be to find out that its IPv6 address is its own.
+const ADDRESS_USABLE: Duration = Duration::from_secs(10);
 
 /// One try.
 #[derive(Clone, Debug)]
@@ -105,7 +108,13 @@ pub fn try_all(sides: &[Side<'_>; 2], tell: &dyn Fn(&Try)) -> Outcome<Vec<Try>> 
         let server = own.network.server_text();
         record(name, format!("its own server {server}, IPv4"), true, probe.reaches(&server)?);
         let local = own.network.server_link_local();
-        let reached = probe.reaches_by(&local, Some(&own.interface))?;
+        // A guest may not use its own address before it knows that nobody else has it (RFC 4862, 5.4).
+        let until = Instant::now() + patience(ADDRESS_USABLE);
+        let mut reached = probe.reaches_by(&local, Some(&own.interface))?;
+        while !reached && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(200));
+            reached = probe.reaches_by(&local, Some(&own.interface))?;
+        }
         record(name, "its own server, IPv6 link-local".into(), true, reached);
         let page =
             probe.ask(json!({"op": "http", "address": server})).map_err(|Failure(error)| {

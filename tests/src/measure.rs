@@ -11,7 +11,7 @@ use crate::{Failure, Outcome, WardPc, ensure};
 
 const TRACING: &str = "/sys/kernel/debug/tracing";
 /// Longest from a VMM's start to its end when the guest's init ends at once.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(90);
 /// Instruction-counted PCs that are started for one measurement, at most.
 const INSTRUCTION_COUNTED_PCS: usize = 4;
 /// The CPUID leaf that init asks for when it starts: `mark` of the probe.

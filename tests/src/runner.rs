@@ -38,6 +38,8 @@ pub fn in_order() -> Vec<&'static WardTest> {
 
 /// How often PCs that died are replaced in one run.
 const REPLACEMENTS_MAX: u32 = 2;
+/// After how many PCs that no longer answered the rest is not run: each costs minutes, and something is wrong with all of them.
+const LOST_MAX: u32 = 5;
 /// What a VMM says of a guest that faulted three times over. Debian's kernels do not; an emulated processor that loses its way does.
 const TRIPLE_FAULT: &str = "the guest faulted three times over";
 /// How many of the slowest tests are named at the end.
@@ -105,6 +107,7 @@ struct Run {
     passed: Vec<(String, f64)>,
     failed: Vec<(String, String)>,
     replacements: u32,
+    lost: u32,
     ledger: Option<File>,
 }
 
@@ -201,20 +204,32 @@ fn at_one_pc(run: &Mutex<Run>) {
         let mut outcome = attempt(case, pc.as_ref());
         if let (Err(Failure(error)), Some((_, former))) = (&outcome, &pc)
             && (error.contains(TRIPLE_FAULT) || !former.pc.answers())
-            && may_replace(run)
         {
-            println!(
-                "test {}: the simulated PC or its processors failed, once more on a new one\n{error}",
-                case.name()
-            );
+            // Whatever becomes of this test: the next one gets a PC that answers.
             drop(pc.take());
-            pc = Ward::start(case.addresses)
-                .inspect_err(|Failure(error)| println!("{error}"))
-                .ok()
-                .map(|ward| (case.addresses, ward));
-            outcome = attempt(case, pc.as_ref());
+            if may_replace(run) {
+                println!(
+                    "test {}: the simulated PC or its processors failed, once more on a new one\n{error}",
+                    case.name()
+                );
+                pc = Ward::start(case.addresses)
+                    .inspect_err(|Failure(error)| println!("{error}"))
+                    .ok()
+                    .map(|ward| (case.addresses, ward));
+                outcome = attempt(case, pc.as_ref());
+                if outcome.is_err() && pc.as_ref().is_none_or(|(_, ward)| !ward.pc.answers()) {
+                    drop(pc.take());
+                }
+            }
         }
-        locked(run).ended(&case, outcome, start.elapsed().as_secs_f64());
+        let mut run = locked(run);
+        run.lost += u32::from(pc.is_none());
+        let enough = run.lost > LOST_MAX;
+        run.ended(&case, outcome, start.elapsed().as_secs_f64());
+        if enough {
+            println!("more than {LOST_MAX} simulated PCs no longer answered: the rest is not run");
+            return;
+        }
     }
 }
 

@@ -21,9 +21,7 @@ const BOOT: Duration = Duration::from_secs(180);
 /// What an answer may take beyond the time its question allows.
 const MARGIN: Duration = Duration::from_secs(20);
 /// Processors of the PC (docs/decisions/0007-two-simulated-processors.md).
-const PROCESSORS: &str = "2";
-/// How long the PC can sleep over a lost interrupt.
-const PULSE: Duration = Duration::from_millis(500);
+const PROCESSORS: u64 = 2;
 /// What a start takes at most on an idle machine with two processors.
 const IDLE_BOOT: Duration = Duration::from_secs(12);
 /// How many times as long as on an idle machine anything may take.
@@ -92,19 +90,18 @@ impl WardPc {
     pub fn start(dir: &Path, hardware: &Hardware<'_>) -> Outcome<Self> {
         let images = images();
         let channel = dir.join("channel");
-        let pulse = dir.join("pulse");
         let console = dir.join("console.log");
         let share = images.join("share");
         ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
         let text = |path: &Path| path.to_string_lossy().into_owned();
         // With time counted in instructions, one processor: figures repeat.
-        let processors = if hardware.count_instructions { "1" } else { PROCESSORS };
+        let processors = if hardware.count_instructions { 1 } else { PROCESSORS };
         let mut qemu = crate::qemu::command();
         let bits = hardware.address_bits.map(|bits| format!(",phys-bits={bits}"));
         let cpu = format!("max,+svm,+npt{}", bits.unwrap_or_default());
         qemu.args(["-M", "q35,accel=tcg,kernel-irqchip=split,i8042=off", "-cpu", &cpu])
             .args(["-device", "intel-iommu,intremap=on,caching-mode=on"])
-            .args(["-smp", processors, "-m", &hardware.memory_mib.to_string()])
+            .args(["-smp", &processors.to_string(), "-m", &hardware.memory_mib.to_string()])
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
@@ -123,8 +120,8 @@ impl WardPc {
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
             .args(["-device", "virtserialport,chardev=ch,name=org.bulkhead.wardpc"])
-            .args(["-chardev", &format!("socket,id=hb,path={},server=on,wait=off", text(&pulse))])
-            .args(["-device", "virtserialport,chardev=hb,name=org.bulkhead.pulse"])
+            .args(["-qtest-log", "none", "-qtest"])
+            .arg(format!("unix:{},server=on,wait=off", text(&dir.join(crate::interrupts::SOCKET))))
             .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,romfile="])
             .args([
                 "-fsdev",
@@ -154,7 +151,6 @@ impl WardPc {
         let mut pc = Pending { child: Some(child), dir, console: &console };
         let stream = pc.wait_for(|| UnixStream::connect(&channel).ok(), "its channel")?;
         stream.set_read_timeout(Some(BOOT))?;
-        beat(UnixStream::connect(&pulse)?);
         let child = pc.child.take().ok_or("QEMU is gone")?;
         let this = Self {
             qemu: child,
@@ -168,6 +164,7 @@ impl WardPc {
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
+        crate::interrupts::keep_coming(dir, processors)?;
         let slowness = started.elapsed().as_secs() / IDLE_BOOT.as_secs();
         let slowness = u32::try_from(slowness).unwrap_or(SLOWNESS_MAX).clamp(1, SLOWNESS_MAX);
         SLOWNESS.store(slowness, Ordering::Relaxed);
@@ -445,17 +442,6 @@ fn tails(dir: &Path, console: &Path) -> String {
         String::from_utf8_lossy(&bytes[bytes.len().saturating_sub(TAIL)..]).into_owned()
     };
     format!("--- console\n{}\n--- qemu\n{}", tail(console), tail(&dir.join("qemu.err")))
-}
-
-/// Interrupts the PC twice a second. TCG's device thread and its processor both change the processor's
-/// pending interrupts without a lock when a guest is entered or left (`svm_helper.c`, QEMU 7.2), so one
-/// can get lost; when it is the timer's, the PC sleeps until another comes.
-fn beat(mut pulse: UnixStream) {
-    std::thread::spawn(move || {
-        while pulse.write_all(b".").is_ok() {
-            std::thread::sleep(PULSE);
-        }
-    });
 }
 
 /// QEMU must not outlive the test, however that ends.

@@ -125,6 +125,15 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<(usize, String)> {
         std::thread::sleep(Duration::from_millis(7));
     }
     seen += &qemu.monitor("x /6i $pc").unwrap_or_default();
+    // An interrupt that is requested and not taken by a processor that sleeps was lost (`crate::interrupts`).
+    for processor in 0..busy.len() {
+        let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
+        for line in
+            local_apic.lines().filter(|line| ["ISR", "IRR"].iter().any(|w| line.contains(w)))
+        {
+            seen += &format!("{processor}: {}\n", line.trim());
+        }
+    }
     qemu.monitor("one-insn-per-tb on")?;
     std::thread::sleep(STEPS);
     qemu.monitor("one-insn-per-tb off")?;

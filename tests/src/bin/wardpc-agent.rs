@@ -15,19 +15,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use evdev::raw_stream::RawDevice;
 use evdev::uinput::VirtualDevice;
 use evdev::{AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
-/// What comes in here only interrupts.
-const PULSE: &str = "org.bulkhead.pulse";
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long one try of a question that may be repeated takes.
 const RETRY: Duration = Duration::from_secs(3);
@@ -42,18 +37,6 @@ struct Agent {
 }
 
 fn main() {
-    let mut pulse = open(PULSE);
-    std::thread::spawn(move || {
-        let processors = one_thread_on_each();
-        while let Ok(read) = pulse.read(&mut [0; 64]) {
-            if read == 0 {
-                std::thread::sleep(PAUSE); // nobody is connected yet
-            }
-            for processor in &processors {
-                let _ = processor.send(()); // one that could not be put there has ended
-            }
-        }
-    });
     let port = open(PORT);
     let mut writer = port.try_clone().expect("the port is cloned");
     let mut agent = Agent::default();
@@ -75,23 +58,6 @@ fn main() {
         text.push('\n');
         writer.write_all(text.as_bytes()).expect("the port takes answers");
     }
-}
-
-/// A thread on each processor that does nothing but wake up: whatever lost its timer interrupt sets the timer anew when it leaves its idle
-/// state, and the interrupt of the port itself reaches one processor only.
-fn one_thread_on_each() -> Vec<mpsc::Sender<()>> {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    let on = |processor: usize| {
-        let (wake, woken) = mpsc::channel();
-        std::thread::spawn(move || {
-            let mut set = CpuSet::new();
-            if set.set(processor).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set)).is_ok() {
-                while woken.recv().is_ok() {}
-            }
-        });
-        wake
-    };
-    (0..count).map(on).collect()
 }
 
 /// Waits for a port and opens it.

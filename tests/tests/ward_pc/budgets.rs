@@ -11,8 +11,13 @@ use tests::ward::Ward;
 #[ward_test(shows = ["C-13"])]
 fn a_boot_takes_no_more_exits_than_budgeted(_: &Ward) -> Outcome {
     let most = Budgets::load()?.count("boot", "exits_until_init")?;
+    // A PC that stands still at the second kernel costs the count of that one alone.
+    let mut counted = Vec::new();
     measure::on_an_instruction_counted_pc(|pc| {
         for kernel in [BZIMAGE, ELF] {
+            if counted.contains(&kernel) {
+                continue;
+            }
             let exits = measure::exits_until_init(pc, Vmm::Bulkhead, kernel)?;
             let total: u64 = exits.values().sum();
             pc.progress(&format!("{kernel}: {total} exits until init: {exits:?}"));
@@ -20,6 +25,7 @@ fn a_boot_takes_no_more_exits_than_budgeted(_: &Ward) -> Outcome {
                 total <= most,
                 "{kernel}: {total} exits until init, {most} budgeted: {exits:?}"
             );
+            counted.push(kernel);
         }
         Ok(())
     })
