@@ -136,6 +136,8 @@ impl Devices {
                     self.taken.insert(self.next, taken);
                 }
                 Ok(None) => {}
+                // It is gone again; what comes in its place says so itself.
+                Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     let problem = error.to_string();
                     if self.refused.insert(path.clone(), problem.clone()).as_ref() != Some(&problem)
@@ -175,6 +177,8 @@ impl Devices {
         if gone {
             self.taken.remove(&id);
             happened.push(Happened::Unplugged(id));
+            // Another may have its node by now, and have been passed over as long as this one seemed to be there.
+            happened.extend(self.look());
         }
         self.typed = happened.iter().filter_map(typed_at).next_back().or(self.typed);
         happened
@@ -204,6 +208,10 @@ impl Devices {
     pub fn descriptions(&self) -> impl Iterator<Item = (DeviceId, &Description)> {
         self.taken.iter().map(|(id, taken)| (*id, &taken.description))
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT | libc::ENXIO))
 }
 
 fn nodes() -> Vec<PathBuf> {
