@@ -14,6 +14,7 @@
 use std::fmt;
 
 use crate::decide::Decision;
+use crate::enforcement;
 use crate::language::UsbClass;
 use crate::request::{UsbDevice, UsbFunction};
 
@@ -89,16 +90,15 @@ const SCSI: [u8; 3] = [0x06, 0x02, 0x05];
 /// `bInterfaceSubClass` of the streams of audio and video devices (USB Audio 1.0, A.2; USB Video 1.1, A.2). MIDI and the controls are others.
 const STREAMING: u8 = 0x02;
 
+/// Whether a function streams what this version does not carry.
 fn is_isochronous(function: &UsbFunction) -> bool {
+    if enforcement::of_class(function.class).is_none() {
+        return false;
+    }
     match function.class {
         UsbClass::AUDIO | UsbClass::VIDEO => function.subclass == STREAMING,
         class => class == UsbClass::AUDIO_VIDEO,
     }
-}
-
-/// Whether what devices of a class are for needs isochronous transfers.
-pub(crate) fn is_of_isochronous_devices(class: UsbClass) -> bool {
-    [UsbClass::AUDIO, UsbClass::VIDEO, UsbClass::AUDIO_VIDEO].contains(&class)
 }
 
 impl fmt::Display for Limit {

@@ -39,6 +39,7 @@ pub mod decide;
 pub mod detect;
 pub mod diagnostic;
 pub mod document;
+pub mod enforcement;
 pub mod language;
 mod lint;
 pub mod officer;

@@ -126,6 +126,81 @@ fn dropping_a_detector_or_writing_to_sticks_is_wider() {
 }
 
 #[test]
+fn a_detector_with_another_pattern_is_shown_with_both() {
+    let shown = after(|text| text.replace(r"\d{8}", r"\d{9}")).to_string();
+    assert!(shown.contains("chart-number was (?-u:\\b)MRN-?\\d{8}"), "{shown}");
+    assert!(shown.contains("chart-number now (?-u:\\b)MRN-?\\d{9}"), "{shown}");
+}
+
+#[test]
+fn a_scanner_that_types_into_another_desktop_than_it_did_is_wider() {
+    let tied = "to = \"clinical\"\n\n[break_glass]";
+    assert!(DESIGN.contains(tied));
+    assert!(after(|text| text.replace(tied, "to = \"internet\"\n\n[break_glass]")).widened);
+    let rule = DESIGN.split("[[input]]").nth(1).unwrap().split("[break_glass]").next().unwrap();
+    let free = DESIGN.replace(&format!("[[input]]{rule}"), "");
+    let found = diff(&draft(&free), &draft(DESIGN));
+    assert!(found.widened, "it types into one whatever is in front");
+    assert!(found.to_string().contains("was typed into whatever is in front\n"), "{found}");
+}
+
+#[test]
+fn what_stood_for_one_desktop_and_stands_for_another_is_wider() {
+    let exchange = |text: &str, one: &str, two: &str| {
+        text.replace(one, "@@").replace(two, one).replace("@@", two)
+    };
+    for (one, two) in [
+        ("label = \"CLINICAL\"", "label = \"INTERNET\""),
+        ("#1b7f3b", "#b3261e"),
+        ("hotkey = \"Ctrl+Alt+1\"", "hotkey = \"Ctrl+Alt+2\""),
+        ("lock = \"Ctrl+Alt+L\"", "paste = \"Ctrl+Alt+V\""),
+    ] {
+        let keys = |text: &str| match one.split_once(" = ") {
+            Some((key, value)) if !two.starts_with(key) => {
+                let (other, second) = two.split_once(" = ").unwrap();
+                text.replace(one, &format!("{key} = {second}"))
+                    .replace(two, &format!("{other} = {value}"))
+            }
+            _ => exchange(text, one, two),
+        };
+        let found = after(keys);
+        assert!(found.widened, "{one} {two}: {found}");
+    }
+    // Nearly the other's colour is as good as the other's.
+    assert!(
+        after(|text| exchange(text, "#1b7f3b", "#b3261e").replace("#b3261e", "#b3261f")).widened
+    );
+    assert!(!after(|text| text.replace("label = \"CLINICAL\"", "label = \"WARD\"")).widened);
+}
+
+#[test]
+fn a_promise_that_is_gone_is_reported() {
+    let promise = DESIGN.split("[[expect]]").nth(1).unwrap();
+    let found = after(|text| text.replace(&format!("[[expect]]{promise}"), ""));
+    assert!(found.widened);
+    assert!(
+        found.to_string().contains(
+            "+ setting        expect\n      \
+             was clipboard clinical -> internet: text/plain of 10 bytes: deny\n      \
+             now no longer promised\n"
+        ),
+        "{found}"
+    );
+}
+
+#[test]
+fn no_egress_means_no_limit_and_an_entry_that_is_not_there_is_not_allowed() {
+    let list = DESIGN.find("egress = [").unwrap();
+    let end = list + DESIGN[list..].find(" ]\n").unwrap() + 3;
+    let without = DESIGN.replace(&DESIGN[list..end], "");
+    let opened = diff(&draft(DESIGN), &draft(&without)).to_string();
+    assert!(opened.contains("now anywhere, without a limit"), "{opened}");
+    let more = after(|text| text.replace("port = 443, ", "port = 80, ")).to_string();
+    assert!(more.contains("was not allowed\n      now 10.10.0.0/16 port 80/tcp"), "{more}");
+    assert!(!opened.contains("absent") && !more.contains("absent"));
+}
+
+#[test]
 fn taking_a_scanner_off_its_desktop_is_wider() {
     assert!(after(|text| text.replace("product = 0x1200", "product = 0x1201")).widened);
 }

@@ -40,10 +40,12 @@ fn check_lists_errors_and_warnings_with_line_column_message_and_help() {
     assert_eq!(report["ok"], json!(true));
     assert_eq!(report["errors"], json!([]));
     assert_eq!(
-        (&report["warnings"][0]["line"], &report["warnings"][0]["column"]),
+        (&report["warnings"][1]["line"], &report["warnings"][1]["column"]),
         (&json!(20), &json!(10))
     );
-    assert_eq!(report["warnings"][2]["line"], json!(64));
+    let lines: Vec<&serde_json::Value> =
+        report["warnings"].as_array().unwrap().iter().map(|found| &found["line"]).collect();
+    assert_eq!(lines, [14, 20, 61, 64]);
 }
 
 #[test]
@@ -315,9 +317,9 @@ fn the_matrix_shows_what_may_cross_and_that_nothing_else_does() {
     let matrix = draft(DESIGN).matrix();
     assert_eq!(
         matrix.to_string(),
-        "CLINICAL: network passthrough, connects to 10.10.0.0/16 port 2762/tcp (DICOM TLS); \
-         10.10.0.0/16 port 443/tcp (HTTPS)\n\
-         INTERNET: network passthrough, connects to anywhere\n\
+        "CLINICAL: network passthrough, connects to anywhere on its network; keeps what is stored in it; priority high\n  \
+           `egress` says 10.10.0.0/16 port 2762/tcp (DICOM TLS); 10.10.0.0/16 port 443/tcp (HTTPS): not enforced by this version\n\
+         INTERNET: network passthrough, connects to anywhere on its network; forgets everything at every start; priority normal\n\
          \n\
          Paste from CLINICAL into INTERNET\n  \
            nothing\n\
@@ -330,9 +332,79 @@ fn the_matrix_shows_what_may_cross_and_that_nothing_else_does() {
            mass-storage -> clinical: read-only   [patient-media, line 50]\n\
          \n\
          Keyboards and scanners tied to a desktop\n  \
-           vendor 0x05e0, product 0x1200 -> clinical: tied   [wristband-scanner, line 56]\n"
+           vendor 0x05e0, product 0x1200 -> clinical: tied   [wristband-scanner, line 56]\n\
+         \n\
+         Looked for in what crosses; a hit denies\n  \
+           korean-rrn: a resident registration number, built in; used by reference-text-in\n  \
+           chart-number: what the pattern (?-u:\\b)MRN-?\\d{8}(?-u:\\b) finds; used by reference-text-in\n\
+         \n\
+         Break-glass: what an emergency opens\n  \
+           Ctrl+Alt+B; only IT opens it, by command with a reason: there is none to choose from at the seat\n  \
+           closes by itself after 30m\n  \
+           opens the USB rules patient-media-writable\n\
+         \n\
+         The screen locks\n  \
+           after 10m without a hand on the PC\n  \
+           at once: Ctrl+Alt+L\n\
+         \n\
+         Hotkeys\n  \
+           CLINICAL to the front: Ctrl+Alt+1\n  \
+           INTERNET to the front: Ctrl+Alt+2\n  \
+           copy: Ctrl+Alt+C\n  \
+           paste: Ctrl+Alt+V\n  \
+           lock: Ctrl+Alt+L\n  \
+           break-glass: Ctrl+Alt+B\n\
+         \n\
+         Not enforced by this version\n  \
+           `egress` of CLINICAL is not enforced by this version: its network card reaches whatever is on its network; \
+           have the hospital's firewall or switch limit it; the list says what they are to let through   [CLINICAL, line 14]\n"
     );
     assert_eq!(serde_json::to_value(&matrix).unwrap()["clipboard"][0]["max_bytes"], json!(4096));
+}
+
+#[test]
+fn the_matrix_page_holds_what_the_policy_says_in_both_languages_and_fits_a4() {
+    let text = DESIGN.replace("\"CLINICAL\"", "\"진료망\"").replace("\"INTERNET\"", "\"인터넷\"");
+    let page = draft(&text).matrix().html();
+    for part in [
+        "진료망",
+        "붙여넣기: 인터넷 → 진료망",
+        "closes by itself after 30m",
+        "keeps what is stored in it",
+        "forgets everything at every start",
+        "after 10m without a hand on the PC",
+        "at once: Ctrl+Alt+L",
+        "paste: Ctrl+Alt+V",
+        "(?-u:\\b)MRN-?\\d{8}(?-u:\\b)",
+        "이 버전에서 시행되지 않음",
+        "<strong>`egress` says 10.10.0.0/16 port 2762/tcp (DICOM TLS)",
+        "@page { size: A4;",
+        "lang=\"ko\"",
+    ] {
+        assert!(page.contains(part), "{part}\n{page}");
+    }
+}
+
+#[test]
+fn a_check_that_stops_says_what_is_still_to_come() {
+    let wrong = check("policy.toml", &DESIGN.replace("serial = 7", "serail = 7"));
+    assert!(
+        wrong
+            .to_string()
+            .ends_with("; warnings, [[expect]] and colours are looked at once it can be read")
+    );
+    let whole = check("policy.toml", DESIGN);
+    assert!(whole.next.is_none() && whole.to_string().ends_with("no errors, 4 warnings"));
+}
+
+#[test]
+fn an_unknown_key_is_reported_beside_a_missing_one_in_the_same_table() {
+    let text = DESIGN.replace("type = \"text/plain\", bytes = 10", "typ = \"text/plain\"");
+    let report = check("policy.toml", &text);
+    let found: Vec<&str> = report.errors.iter().map(|found| found.message.as_str()).collect();
+    for part in ["has no `type`", "has no `bytes`", "has no key `typ`"] {
+        assert!(found.iter().any(|message| message.ends_with(part)), "{part} {found:?}");
+    }
 }
 
 #[test]

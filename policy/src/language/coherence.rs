@@ -55,6 +55,11 @@ fn looks(label: &str) -> [String; 2] {
 }
 
 /// Whether somebody who glances at the banner takes one label for the other.
+pub(crate) fn look_alike(one: &str, other: &str) -> bool {
+    alike(&looks(one), &looks(other))
+}
+
+/// The same of labels whose looks are known.
 fn alike(one: &[String; 2], other: &[String; 2]) -> bool {
     one.iter().zip(other).any(|(one, other)| one == other)
 }
@@ -107,11 +112,10 @@ pub(crate) fn break_glass(break_glass: &BreakGlass, usb: &[UsbRule], sink: &Sink
 
 #[cfg(test)]
 mod tests {
-    use super::{alike, looks};
+    use super::look_alike;
 
     #[test]
     fn labels_that_look_alike_are_alike_and_others_are_not() {
-        let look_alike = |one: &str, other: &str| alike(&looks(one), &looks(other));
         for (one, other) in [
             ("진료망", "\u{110c}\u{1175}\u{11ab}\u{1105}\u{116d}\u{1106}\u{1161}\u{11bc}"),
             ("CLINICAL", "ＣＬＩＮＩＣＡＬ"),

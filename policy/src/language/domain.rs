@@ -52,7 +52,7 @@ pub struct Domain {
     /// shortest of all domains counts ([`Policy::idle_lock`](crate::Policy::idle_lock)).
     pub idle_lock: Option<Spanned<Duration>>,
     /// Where it may connect to. `None` sets no limit; an empty list allows nothing.
-    pub egress: Option<Vec<Spanned<Egress>>>,
+    pub egress: Option<Spanned<Vec<Spanned<Egress>>>>,
 }
 
 impl Domain {
@@ -71,8 +71,9 @@ impl Domain {
         let idle_lock = form.optional("idle_lock", |v| {
             Some(v.spanned(duration::read(v, "the idle time before the lock", 10..=86_400)?))
         });
-        let egress = form
-            .optional("egress", |v| v.list_of(EGRESS_MAX, |v| Some(v.spanned(Egress::read(v)?))));
+        let egress = form.optional("egress", |v| {
+            Some(v.spanned(v.list_of(EGRESS_MAX, |v| Some(v.spanned(Egress::read(v)?)))?))
+        });
         form.close();
         Some(Self {
             name: name?,

@@ -84,9 +84,12 @@ fn clipboard(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let size = |v: Value<'_>| v.integer("the size in bytes", 0..=u64::MAX);
     let bytes = match &text {
         Some(_) => form.optional("bytes", size),
-        None => Some(form.required("bytes", "10", size)?),
+        None => form.required("bytes", "10", size),
     };
     form.close();
+    if text.is_none() && bytes.is_none() {
+        return None;
+    }
     Some(ExpectedRequest::Clipboard {
         from: *from?,
         to: *to?,

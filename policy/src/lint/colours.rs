@@ -13,7 +13,7 @@ use crate::language::Colour;
 use crate::policy::Policy;
 
 /// The least distance between the colours of two banners: what a glance tells apart, not a comparison.
-const APART: f64 = 20.0;
+pub(crate) const APART: f64 = 20.0;
 /// Nearer than this two colours are one to a deuteranope: under the 7.5 of the green and red that sites have used from the first.
 const ONE_COLOUR: f64 = 7.0;
 
@@ -23,7 +23,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
     for (number, domain) in policy.domains().iter().enumerate() {
         for other in policy.domains().get(..number).unwrap_or_default() {
             let (one, two) = (&other.colour, &domain.colour);
-            let everybody = distance(linear(**one), linear(**two));
+            let everybody = apart(**one, **two);
             let deuteranopes = distance(deuteranope(linear(**one)), deuteranope(linear(**two)));
             let message = |whom| format!("the colours {} and {} {whom}", **one, **two);
             let diagnostic = if everybody < APART {
@@ -40,6 +40,11 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
             found.push(diagnostic.and(one.span, "the other one"));
         }
     }
+}
+
+/// How far two colours lie apart to everybody.
+pub(crate) fn apart(one: Colour, other: Colour) -> f64 {
+    distance(linear(one), linear(other))
 }
 
 type Triple = [f64; 3];

@@ -9,7 +9,6 @@
 use std::collections::BTreeSet;
 
 use super::{unreachable, warn};
-use crate::carriage::is_of_isochronous_devices;
 use crate::decide::{DeviceIndex, Fields, listed};
 use crate::diagnostic::{Diagnostic, Spanned};
 use crate::language::{DeviceMatch, DomainId, Head, UsbAction, UsbClass, UsbRule};
@@ -192,16 +191,6 @@ fn admits(rule: &UsbRule, found: &mut Vec<Diagnostic>) {
             matches.span,
             format!("the rule `{}` admits every USB device there is", rule.head.id.value),
             "say which: `{ class = \"smart-card\" }`",
-            found,
-        );
-    }
-    if let Some(class) = matches.class.filter(|class| is_of_isochronous_devices(*class)) {
-        warn(
-            matches.span,
-            format!(
-                "most {class} devices cannot work: cameras and sound use isochronous transfers, which this version does not carry"
-            ),
-            "leave the rule out until they are carried; still cameras of the class \"image\" work",
             found,
         );
     }

@@ -14,7 +14,7 @@ const CLEAR_DICOM: [u16; 2] = [104, 11112];
 pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
     idle_lock(policy, found);
     for domain in policy.domains() {
-        let egress = domain.egress.as_deref().unwrap_or_default();
+        let egress = domain.egress.as_deref().map(Vec::as_slice).unwrap_or_default();
         if *domain.network == Network::None && !egress.is_empty() {
             warn(
                 domain.network.span,

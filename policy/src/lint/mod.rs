@@ -4,18 +4,19 @@
 //! if there is no request at all that it would decide (`tests/lint.rs` looks for one).
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::enforcement::Said;
 use crate::language::Head;
 use crate::policy::Policy;
 
 mod clipboard;
-mod colours;
+pub(crate) mod colours;
 mod devices;
 mod domains;
 mod expect;
 
 impl Policy {
-    /// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, and colours that are hard to
-    /// tell apart.
+    /// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, colours that are hard to
+    /// tell apart, and separations that this version does not make.
     #[must_use]
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
@@ -23,6 +24,7 @@ impl Policy {
         devices::lint(self, &mut found);
         domains::lint(self, &mut found);
         colours::lint(self, &mut found);
+        found.extend(self.unenforced().iter().map(Said::diagnostic));
         Diagnostics::new(self.source().clone(), found)
     }
 }

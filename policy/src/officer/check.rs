@@ -17,16 +17,22 @@ pub struct Report {
     pub errors: Vec<Located>,
     /// What somebody should look at.
     pub warnings: Vec<Located>,
+    /// What is looked at once these errors are corrected; `None` if all was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<&'static str>,
     #[serde(skip)]
     found: Diagnostics,
 }
+
+/// What the last step of a check looks at, which needs a policy that can be read.
+const LAST_STEP: &str = "warnings, [[expect]] and colours are looked at once it can be read";
 
 /// Reads a policy, lints it, and holds it against its own expectations.
 #[must_use]
 pub fn check(source_name: &str, text: &str) -> Report {
     Report::of(match Policy::draft(source_name, text) {
-        Ok(policy) => policy.lint(),
-        Err(found) => found,
+        Ok(policy) => (policy.lint(), None),
+        Err(found) => (found, Some(LAST_STEP)),
     })
 }
 
@@ -36,18 +42,19 @@ pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
     Report::of(match Policy::draft(source_name, text) {
         Ok(policy) => {
             let found = policy.lint().iter().cloned().chain(policy.refused_by(version)).collect();
-            Diagnostics::new(policy.source().clone(), found)
+            (Diagnostics::new(policy.source().clone(), found), None)
         }
-        Err(found) => found,
+        Err(found) => (found, Some(LAST_STEP)),
     })
 }
 
 impl Report {
-    fn of(found: Diagnostics) -> Self {
+    fn of((found, next): (Diagnostics, Option<&'static str>)) -> Self {
         Self {
             ok: !found.has_errors(),
             errors: found.located(Severity::Error),
             warnings: found.located(Severity::Warning),
+            next,
             found,
         }
     }
@@ -70,6 +77,10 @@ impl fmt::Display for Report {
         let (errors, warnings) =
             (count(self.errors.len(), "error"), count(self.warnings.len(), "warning"));
         let fit = if self.ok { "fit to be signed" } else { "refused" };
-        write!(f, "{}: {fit}: {errors}, {warnings}", self.found.source().name())
+        let name = self.found.source().name();
+        match self.next {
+            Some(next) => write!(f, "{name}: {fit}: {errors}; {next}"),
+            None => write!(f, "{name}: {fit}: {errors}, {warnings}"),
+        }
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::carriage::Limit;
 use crate::decide::{Decision, Obligation, Paste, PasteVerdict, Rest, Verdict};
+use crate::enforcement;
 use crate::language::{ClipboardRule, UsbClass, UsbRule};
 use crate::policy::Policy;
 use crate::request::{ClipboardRequest, Context, Request, UsbDevice, UsbRequest};
@@ -32,7 +33,7 @@ pub struct Explanation {
     pub cleaned: Option<String>,
     /// Where no rule matches: the rules that do not for one thing only.
     pub nearly: Vec<NearMiss>,
-    /// What of an admitted device cannot work all the same.
+    /// What cannot work all the same: of an admitted device, or a type that this version does not carry.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<String>,
 }
@@ -104,7 +105,10 @@ impl Policy {
         };
         let changes = cleaned.map(|cleaned| cleaned.changes).filter(|changes| !changes.none());
         let cleaned = changes.map(|changes| changes.to_string());
-        Explanation { nearly, cleaned, ..Explanation::of(&verdict) }
+        let crosses = verdict.decision() != Decision::Deny;
+        let gap = enforcement::of_type(media_type).filter(|_| crosses);
+        let limits = gap.map(|gap| gap.instead.to_owned()).into_iter().collect();
+        Explanation { nearly, cleaned, limits, ..Explanation::of(&verdict) }
     }
 
     fn nearly_clipboard(&self, request: &ClipboardRequest<'_>) -> Vec<NearMiss> {

@@ -10,5 +10,8 @@ mod starter;
 pub use check::{Report, check, check_for};
 pub use diff::{Diff, diff};
 pub use explain::{Explanation, NearMiss};
-pub use matrix::{ClipboardEntry, DeviceEntry, DomainEntry, Matrix};
+pub use matrix::{
+    BreakGlassEntry, ClipboardEntry, DetectorEntry, DeviceEntry, DomainEntry, HotkeyEntry, Matrix,
+    NotEnforced,
+};
 pub use starter::STARTER;

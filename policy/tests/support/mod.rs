@@ -121,6 +121,44 @@ fn matches(
     format!("{{ {} }}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
+/// Every key that the reading code asks for, with its tables: `domain.egress.to`. An unknown key in a table is answered with those that
+/// are known there.
+pub fn keys_of_the_language() -> std::collections::BTreeSet<String> {
+    const UNKNOWN: &str = "zzzzzzzzzzzzzzzz = 1";
+    let inside = |table: &str, key: &str, open: &str, close: &str| {
+        (format!("{table}.{key}"), format!("[[{table}]]\n{key} = {open}{{ {UNKNOWN} }}{close}\n"))
+    };
+    let mut texts = vec![
+        inside("domain", "egress", "[", "]"),
+        inside("usb", "match", "", ""),
+        inside("input", "match", "", ""),
+        inside("expect", "clipboard", "", ""),
+        inside("expect", "usb", "", ""),
+    ];
+    for table in ["domain", "detector", "clipboard", "usb", "input", "expect"] {
+        texts.push((table.to_owned(), format!("[[{table}]]\n{UNKNOWN}\n")));
+    }
+    for table in ["hotkeys", "break_glass"] {
+        texts.push((table.to_owned(), format!("[{table}]\n{UNKNOWN}\n")));
+    }
+    texts.push((String::new(), format!("{UNKNOWN}\n")));
+    let mut keys = std::collections::BTreeSet::new();
+    for (table, text) in texts {
+        let report = policy::officer::check("keys.toml", &text);
+        let of_the_table = |help: &str| {
+            help.strip_prefix("remove it; known here: ")
+                .map(|list| list.split(", ").map(str::to_owned).collect::<Vec<_>>())
+        };
+        let known: Vec<Vec<String>> =
+            report.errors.iter().filter_map(|found| of_the_table(&found.help)).collect();
+        assert_eq!(known.len(), 1, "{text} {:?}", report.errors);
+        let path =
+            |key: &String| if table.is_empty() { key.clone() } else { format!("{table}.{key}") };
+        keys.extend(known.iter().flatten().map(path));
+    }
+    keys
+}
+
 pub fn draft(text: &str) -> Policy {
     Policy::draft("policy.toml", text).unwrap_or_else(|found| panic!("{found}\n{text}"))
 }

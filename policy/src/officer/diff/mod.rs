@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::decide::{Decision, Verdict};
 use crate::detect::Detector;
+use crate::enforcement::{self, Gap, MARK};
 use crate::language::MediaType;
 use crate::policy::Policy;
 use crate::request::{Context, Request};
@@ -25,7 +26,7 @@ pub use settings::Setting;
 /// What differs between two policies.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Diff {
-    /// Whether anything may cross, or happen, that the old policy did not let.
+    /// Whether anything may cross, or happen, that the old policy did not let; or a promise of its own is gone.
     pub widened: bool,
     /// The flows that are decided otherwise.
     pub flows: Vec<Change>,
@@ -46,6 +47,23 @@ pub struct Change {
     pub before: Outcome,
     /// What the new policy says.
     pub after: Outcome,
+    /// What happens instead of what the new policy says, where this version does not carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_enforced: Option<&'static str>,
+    /// Detectors that both policies call the same and that look for something else.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<OtherPattern>,
+}
+
+/// A detector that looks for something else under the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OtherPattern {
+    /// Its name.
+    pub detector: String,
+    /// What it looked for.
+    pub before: String,
+    /// What it looks for.
+    pub after: String,
 }
 
 /// In which way a flow is decided otherwise.
@@ -168,6 +186,25 @@ impl Outcome {
         other.detectors.iter().all(|detector| self.detectors.contains(detector))
     }
 
+    /// The detectors that `before` has under the same name and with another pattern.
+    fn other_patterns_than(&self, before: &Self) -> Vec<OtherPattern> {
+        let other = |detector: &Detector| {
+            let Detector::Pattern(name, after) = detector else { return None };
+            let namesake = |other: &&Detector| other.name() == name.as_str();
+            match before.detectors.iter().find(namesake)? {
+                Detector::Pattern(_, before) if before.as_str() != after.as_str() => {
+                    Some(OtherPattern {
+                        detector: name.to_string(),
+                        before: before.as_str().to_owned(),
+                        after: after.as_str().to_owned(),
+                    })
+                }
+                _ => None,
+            }
+        };
+        self.detectors.iter().filter_map(other).collect()
+    }
+
     /// Whether more may happen than in `before`.
     fn is_wider_than(&self, before: &Self) -> bool {
         match (before.verdict, self.verdict) {
@@ -176,7 +213,8 @@ impl Outcome {
             (before_verdict, verdict) => {
                 verdict > before_verdict
                     || !self.looks_for_all_of(before)
-                    || (before.tied_to.is_some() && self.tied_to != before.tied_to)
+                    // What is typed goes where it did not go.
+                    || self.tied_to != before.tied_to
             }
         }
     }
@@ -189,11 +227,30 @@ impl Change {
             (_, Decision::Deny) => Kind::NewlyDenied,
             _ => Kind::Changed,
         };
-        Self { kind, widened: after.is_wider_than(&before), flow, before, after }
+        let gap = flow.gap().filter(|_| after.verdict != Decision::Deny);
+        let not_enforced = gap.map(|gap| gap.instead);
+        let patterns = after.other_patterns_than(&before);
+        let widened = after.is_wider_than(&before);
+        Self { kind, widened, flow, before, after, not_enforced, patterns }
     }
 }
 
 impl Flow {
+    /// What of it this version does not carry, if that is all of it.
+    fn gap(&self) -> Option<&'static Gap> {
+        match self {
+            Self::Clipboard { types, .. } => {
+                let mut gaps = types.iter().map(|media_type| enforcement::of_type(*media_type));
+                let first = gaps.next().flatten()?;
+                gaps.all(|gap| gap.is_some()).then_some(first)
+            }
+            Self::Usb { region: Region { class: Field::Is(class), .. }, .. } => {
+                enforcement::gap("usb.match.class", class)
+            }
+            Self::Usb { .. } | Self::Input { .. } => None,
+        }
+    }
+
     /// Whether a request is one of these flows, for one at least of a device's functions.
     #[must_use]
     pub fn covers(&self, request: &Request<'_>, context: &Context) -> bool {
@@ -249,11 +306,19 @@ impl fmt::Display for Change {
             (true, _) => ("+", "changed      "),
             (false, _) => ("~", "changed      "),
         };
-        write!(
-            f,
-            "{mark} {kind}  {}\n      was {}\n      now {}",
-            self.flow, self.before, self.after
-        )
+        let outcome = |outcome: &Outcome| match (&self.flow, &outcome.tied_to) {
+            (Flow::Input { .. }, None) => "typed into whatever is in front".to_owned(),
+            _ => outcome.to_string(),
+        };
+        let (before, after) = (outcome(&self.before), outcome(&self.after));
+        write!(f, "{mark} {kind}  {}\n      was {before}\n      now {after}", self.flow)?;
+        for OtherPattern { detector, before, after } in &self.patterns {
+            write!(f, "\n      {detector} was {before}\n      {detector} now {after}")?;
+        }
+        match self.not_enforced {
+            Some(instead) => write!(f, "\n      {MARK}: {instead}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,12 +1,21 @@
 //! `bulkhead policy matrix`: who may send what to whom, on one page.
-
-use std::fmt::{self, Write as _};
+//!
+//! | file | |
+//! | --- | --- |
+//! | `mod` | what is on the page, as `--json` prints it |
+//! | `page` | the same as sections with words, in English and Korean, and as text |
+//! | `html` | the page for the browser and the printer |
 
 use serde::Serialize;
 
 use crate::decide::{Decision, given, listed, permitted};
-use crate::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass};
+use crate::detect::{BuiltIn, Detector};
+use crate::enforcement;
+use crate::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass, duration};
 use crate::policy::Policy;
+
+mod html;
+mod page;
 
 /// Who may send what to whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -23,6 +32,16 @@ pub struct Matrix {
     pub usb: Vec<DeviceEntry>,
     /// Which input devices are tied to a domain.
     pub input: Vec<DeviceEntry>,
+    /// What is looked for in what crosses: the built-in detectors that a rule uses, and all of the policy's own.
+    pub detectors: Vec<DetectorEntry>,
+    /// What an emergency opens; `None` where there is no break-glass.
+    pub break_glass: Option<BreakGlassEntry>,
+    /// After how long without a hand on it the screen locks; `None` never does.
+    pub idle_lock: Option<String>,
+    /// The chords that mean the same on every desktop.
+    pub hotkeys: Vec<HotkeyEntry>,
+    /// What the policy says and this version does not enforce.
+    pub not_enforced: Vec<NotEnforced>,
 }
 
 /// A domain.
@@ -38,6 +57,71 @@ pub struct DomainEntry {
     pub network: String,
     /// Where it may connect to; `None` sets no limit.
     pub egress: Option<Vec<String>>,
+    /// Whether that list counts in this version. Where there is no list there is nothing to enforce.
+    pub egress_enforced: bool,
+    /// What brings it to the front.
+    pub hotkey: String,
+    /// Whether it keeps what is stored in it: `keep` or `discard`.
+    pub persistence: String,
+    /// Whether it comes first when the PC is short of something: `high` or `normal`.
+    pub priority: String,
+    /// What it asks for as the time before the lock; the shortest of all desktops counts.
+    pub idle_lock: Option<String>,
+    /// Whether this version gives it a network.
+    #[serde(skip)]
+    reaches: bool,
+}
+
+/// A detector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DetectorEntry {
+    /// What rules call it.
+    pub name: String,
+    /// What it finds: a sentence, or the policy's own pattern.
+    pub finds: String,
+    /// Whether it is the policy's own.
+    pub own: bool,
+    /// The rules that use it.
+    pub used_by: Vec<String>,
+}
+
+/// What an emergency opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BreakGlassEntry {
+    /// It closes by itself after this long.
+    pub max_duration: String,
+    /// Whether somebody must say why.
+    pub reason_required: bool,
+    /// What can be chosen from at the seat.
+    pub reasons: Vec<String>,
+    /// Whether somebody at the seat can open it, or IT alone by command.
+    pub opens_at_the_seat: bool,
+    /// The USB rules that count while it is open.
+    pub opens: Vec<String>,
+}
+
+/// A chord.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HotkeyEntry {
+    /// Its key under `[hotkeys]`.
+    pub key: &'static str,
+    /// What is pressed.
+    pub chord: String,
+}
+
+/// Something that the policy says and this version does not enforce.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotEnforced {
+    /// The key of the language.
+    pub key: &'static str,
+    /// Whose: a desktop's label, or the id of a rule.
+    pub owner: String,
+    /// What was written and what is so instead, in one sentence.
+    pub what: String,
+    /// What to do.
+    pub remedy: &'static str,
+    /// On this line.
+    pub line: usize,
 }
 
 /// Something that may be pasted.
@@ -57,6 +141,9 @@ pub struct ClipboardEntry {
     pub verdict: Decision,
     /// Unless these find something.
     pub inspect: Vec<String>,
+    /// What happens instead, where this version does not carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_enforced: Option<&'static str>,
     /// By this rule.
     pub rule: String,
     /// On this line.
@@ -74,6 +161,9 @@ pub struct DeviceEntry {
     pub verdict: Decision,
     /// Only while break-glass is open.
     pub break_glass: bool,
+    /// What happens instead, where this version does not carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_enforced: Option<&'static str>,
     /// By this rule.
     pub rule: String,
     /// On this line.
@@ -91,7 +181,54 @@ impl Policy {
             clipboard: self.clipboard_entries(),
             usb: self.usb_entries(),
             input: self.input_entries(),
+            detectors: self.detector_entries(),
+            break_glass: self.break_glass().map(|open| BreakGlassEntry {
+                max_duration: duration::written(open.max_duration.as_secs()),
+                reason_required: open.reason_required,
+                reasons: open.reasons.iter().map(|reason| reason.value.clone()).collect(),
+                opens_at_the_seat: open.opens_at_the_seat(),
+                opens: open.allow_usb.iter().map(|id| id.value.to_string()).collect(),
+            }),
+            idle_lock: self.idle_lock().map(|idle| duration::written(idle.as_secs())),
+            hotkeys: self
+                .hotkeys()
+                .iter()
+                .map(|(key, chord)| HotkeyEntry { key, chord: chord.to_string() })
+                .collect(),
+            not_enforced: self
+                .unenforced()
+                .into_iter()
+                .map(|said| NotEnforced {
+                    key: said.gap.key,
+                    what: said.to_string(),
+                    owner: said.owner,
+                    remedy: said.gap.remedy,
+                    line: said.line,
+                })
+                .collect(),
         }
+    }
+
+    fn detector_entries(&self) -> Vec<DetectorEntry> {
+        let built_in = BuiltIn::WORDS.iter().map(|(_, built_in)| Detector::BuiltIn(*built_in));
+        let own = self.detectors().iter().map(|(detector, _)| detector.clone());
+        let entry = |detector: Detector| {
+            let uses = |rule: &&ClipboardRule| {
+                rule.inspect.iter().any(|used| used.name() == detector.name())
+            };
+            let used_by: Vec<String> =
+                self.clipboard().iter().filter(uses).map(|rule| rule.head.id.to_string()).collect();
+            let (finds, own) = match &detector {
+                Detector::BuiltIn(_) => (detector.describe().into_owned(), false),
+                Detector::Pattern(_, pattern) => (pattern.as_str().to_owned(), true),
+            };
+            DetectorEntry { name: detector.name().to_owned(), finds, own, used_by }
+        };
+        built_in
+            .chain(own)
+            .map(entry)
+            .filter(|entry| entry.own || !entry.used_by.is_empty())
+            .collect()
     }
 
     /// What each rule really decides, which is what the steps of the staircases say.
@@ -136,6 +273,11 @@ impl Policy {
             to: rule.to.and_then(|to| self.domain_by_id(*to)).map(|domain| domain.name.to_string()),
             verdict: given(rule),
             break_glass: rule.only_in_break_glass(),
+            not_enforced: rule
+                .class()
+                .filter(|_| given(rule) != Decision::Deny)
+                .and_then(enforcement::of_class)
+                .map(|gap| gap.instead),
             rule: rule.head.id.to_string(),
             line: rule.head.line,
         };
@@ -148,6 +290,7 @@ impl Policy {
             to: self.domain_by_id(*rule.to).map(|domain| domain.name.to_string()),
             verdict: Decision::Allow,
             break_glass: false,
+            not_enforced: None,
             rule: rule.head.id.to_string(),
             line: rule.head.line,
         };
@@ -171,6 +314,7 @@ fn entry(
         max_bytes: (up_to < u64::MAX).then_some(up_to),
         verdict,
         inspect: rule.inspect.iter().map(|detector| detector.name().to_owned()).collect(),
+        not_enforced: enforcement::of_type(media_type).map(|gap| gap.instead),
         rule: rule.head.id.to_string(),
         line: rule.head.line,
     })
@@ -209,133 +353,12 @@ impl DomainEntry {
             colour: domain.colour.to_string(),
             network: domain.network.to_string(),
             egress: places.map(|places| places.iter().map(|place| place.to_string()).collect()),
+            egress_enforced: domain.egress_gap().is_none(),
+            hotkey: domain.hotkey.to_string(),
+            persistence: domain.persistence.to_string(),
+            priority: domain.priority.to_string(),
+            idle_lock: domain.idle_lock.map(|idle| duration::written(idle.as_secs())),
+            reaches: domain.reaches_a_network(),
         }
-    }
-}
-
-impl ClipboardEntry {
-    /// What may be pasted, and on which terms.
-    fn words(&self) -> String {
-        let types: Vec<&str> = self.types.iter().map(|media_type| media_type.word()).collect();
-        let size = match (self.min_bytes, self.max_bytes) {
-            (0, None) => String::new(),
-            (0, Some(max)) => format!(" up to {max} bytes"),
-            (min, None) => format!(" from {min} bytes"),
-            (min, Some(max)) => format!(" of {min} to {max} bytes"),
-        };
-        let inspect = match self.inspect.as_slice() {
-            [] => String::new(),
-            detectors => format!(" unless {} is found", detectors.join(" or ")),
-        };
-        format!("{}{size}: {}{inspect}", types.join(", "), self.verdict)
-    }
-}
-
-impl DeviceEntry {
-    fn words(&self, verb: &str) -> String {
-        let to = self.to.as_deref().unwrap_or("any domain");
-        let open = if self.break_glass { ", only while break-glass is open" } else { "" };
-        format!("{} -> {to}: {verb}{open}", self.device)
-    }
-}
-
-/// Something that may happen, in words, with the rule and line that let it.
-type Line<'m> = (String, &'m str, usize);
-
-impl Matrix {
-    /// Everything on the page: a heading, and what stands below it. Pairs of domains come first.
-    fn sections(&self) -> Vec<(String, Vec<Line<'_>>)> {
-        let mut sections = Vec::new();
-        for from in &self.domains {
-            for to in self.domains.iter().filter(|to| to.name != from.name) {
-                let between =
-                    self.clipboard.iter().filter(|e| e.from == from.name && e.to == to.name);
-                let lines =
-                    between.map(|entry| (entry.words(), entry.rule.as_str(), entry.line)).collect();
-                sections.push((format!("Paste from {} into {}", from.label, to.label), lines));
-            }
-        }
-        let usb = self.usb.iter().map(|e| (e.words(e.verdict.word()), e.rule.as_str(), e.line));
-        sections.push(("USB devices; the first that fits decides".to_owned(), usb.collect()));
-        let input = self.input.iter().map(|e| (e.words("tied"), e.rule.as_str(), e.line));
-        sections.push(("Keyboards and scanners tied to a desktop".to_owned(), input.collect()));
-        sections
-    }
-
-    /// A page by itself that prints well: no script, nothing loaded from anywhere.
-    #[must_use]
-    pub fn html(&self) -> String {
-        let mut out = String::from(HEAD);
-        let issuer = escaped(&self.issuer);
-        _ = write!(
-            out,
-            "<h1>Who may send what to whom</h1>\n<p>{issuer}, policy {}</p>\n",
-            self.serial
-        );
-        out.push_str("<table><tr><th>Desktop</th><th>Network</th><th>May connect to</th></tr>\n");
-        for domain in &self.domains {
-            let places = match &domain.egress {
-                None => "anywhere".to_owned(),
-                Some(places) if places.is_empty() => "nowhere".to_owned(),
-                Some(places) => {
-                    places.iter().map(|place| escaped(place)).collect::<Vec<_>>().join("<br>")
-                }
-            };
-            let (colour, label, network) =
-                (&domain.colour, escaped(&domain.label), &domain.network);
-            _ = writeln!(
-                out,
-                "<tr><td style=\"border-left: 1em solid {colour}\">{label}</td><td>{network}</td><td>{places}</td></tr>"
-            );
-        }
-        out.push_str("</table>\n");
-        for (heading, lines) in self.sections() {
-            _ = write!(out, "<section><h2>{}</h2>\n<table>\n", escaped(&heading));
-            if lines.is_empty() {
-                out.push_str("<tr><td>nothing</td></tr>\n");
-            }
-            for (words, rule, line) in lines {
-                let (words, rule) = (escaped(&words), escaped(rule));
-                _ = writeln!(out, "<tr><td>{words}</td><td>{rule}, line {line}</td></tr>");
-            }
-            out.push_str("</table></section>\n");
-        }
-        out + "</body></html>\n"
-    }
-}
-
-const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Separation policy</title>\n<style>\n\
-    body { font: 11pt/1.4 sans-serif; margin: 2em auto; max-width: 48em }\n\
-    h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-bottom: .3em }\n\
-    table { border-collapse: collapse; width: 100% }\n\
-    th, td { border: 1px solid #999; padding: .3em .6em; text-align: left; vertical-align: top }\n\
-    section { break-inside: avoid }\n\
-    @media print { body { margin: 0; max-width: none } td { print-color-adjust: exact; -webkit-print-color-adjust: exact } }\n\
-    </style></head><body>\n";
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-impl fmt::Display for Matrix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for domain in &self.domains {
-            let egress = match &domain.egress {
-                None => "anywhere".to_owned(),
-                Some(places) if places.is_empty() => "nowhere".to_owned(),
-                Some(places) => places.join("; "),
-            };
-            writeln!(f, "{}: network {}, connects to {egress}", domain.label, domain.network)?;
-        }
-        for (heading, lines) in self.sections() {
-            writeln!(f, "\n{heading}")?;
-            if lines.is_empty() {
-                writeln!(f, "  nothing")?;
-            }
-            for (words, rule, line) in lines {
-                writeln!(f, "  {words}   [{rule}, line {line}]")?;
-            }
-        }
-        Ok(())
     }
 }
