@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use policy::Policy;
 use policy::diagnostic::Diagnostics;
+use policy::enforcement::{self, Said};
 
 use crate::control::protocol::PolicyReport;
-use crate::machine::{Context, Machine};
+use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::{InForce, PolicyStore, Refusal, Unsaved};
 use crate::roster::{self, Member};
 
@@ -69,6 +70,37 @@ impl Files {
         let policy = report(store, &in_force);
         let InForce { policy: rules, unsaved, .. } = in_force;
         Ok(Self { machine, roster, policy, rules: Arc::new(rules), unsaved })
+    }
+}
+
+/// Something that the policy in force says and nothing on this PC enforces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unenforced {
+    /// What, and what is so instead.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Files {
+    /// What the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
+    #[must_use]
+    pub fn unenforced(&self) -> Vec<Unenforced> {
+        let unenforced = |said: Said| Unenforced {
+            what: format!("the policy's {said}"),
+            remedy: said.gap.remedy.to_owned(),
+        };
+        let external =
+            self.machine.domains.iter().filter(|domain| matches!(domain.kind, Kind::External));
+        let keys = enforcement::of_the_vmm().collect::<Vec<_>>().join(", ");
+        let elsewhere = external.map(|domain| Unenforced {
+            what: format!(
+                "{} is external: what the policy says of its {keys} is not enforced by Bulkhead",
+                domain.name
+            ),
+            remedy: "see that whoever runs its VMM gives it the network, disks and share that the policy says".to_owned(),
+        });
+        self.rules.unenforced().into_iter().map(unenforced).chain(elsewhere).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use super::clipboard::Pasteboard;
 use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
+use crate::files::Unenforced;
 use crate::host_network;
 use crate::recorder;
 use crate::supervisor::domain::State;
@@ -24,6 +25,10 @@ pub(super) fn status(running: &Running) -> StatusReport {
     if !files.policy.signed {
         notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }
+    notes.extend(files.unenforced().into_iter().map(|found| {
+        let Unenforced { what, remedy } = found;
+        format!("{what}; {remedy}")
+    }));
     if let Some(problem) = recorder.problem() {
         notes.push(format!("NOTHING CROSSES, as it cannot be recorded: {problem}"));
     }

@@ -47,6 +47,12 @@ pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
                     "have it signed (`bulkhead policy keygen`, `bulkhead policy sign`), then write the officers' keys into trust.toml beside the machine file",
                 )
             });
+            findings.extend(
+                files
+                    .unenforced()
+                    .into_iter()
+                    .map(|found| Finding::warn("policy-enforcement", found.what, found.remedy)),
+            );
             findings.extend(guarded(&papers.machine, "machine-file"));
             findings.extend(guarded(&papers.policy, "policy"));
             (Some(files), findings)

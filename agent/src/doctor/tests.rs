@@ -219,3 +219,36 @@ fn the_doctor_says_of_a_device_what_the_hand_over_would_say() {
         "{group:?}"
     );
 }
+
+// Shows: C-4.
+#[test]
+fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the_status() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let egress = "priority = \"high\"\negress = [ { to = \"10.0.0.0/8\", port = 443, proto = \"tcp\", purpose = \"HTTPS\" } ]\n";
+    let starter = policy::officer::STARTER;
+    let policy = file("policy.toml", &starter.replacen("priority = \"high\"", egress, 1));
+    let external = "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
+    let machine = file("machine.toml", external);
+    let images = dir.path().to_owned();
+    let papers = Papers { machine, policy: policy.clone(), images, vmm: None };
+    let warned = || -> Vec<String> {
+        let (files, findings) = software::papers(&papers);
+        assert!(files.is_some(), "{findings:?}");
+        let found = findings.into_iter().filter(|found| found.check == "policy-enforcement");
+        found.inspect(|found| assert!(found.remedy.is_some())).map(|found| found.message).collect()
+    };
+    let found = warned();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("`egress` of CLINICAL is not enforced by this version"), "{found:?}");
+    assert!(
+        found[1].starts_with("clinical is external")
+            && found[1].contains("network, persistence, priority, egress")
+    );
+    fs::write(&policy, starter).unwrap();
+    assert_eq!(warned().len(), 2, "the network cards are somebody else's either way");
+}

@@ -106,3 +106,16 @@ pub const fn media_type(number: u32) -> Option<MediaType> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{MediaType, number};
+
+    #[test]
+    fn what_the_protocol_cannot_carry_is_what_the_officers_tools_say_is_not_carried() {
+        for (word, media_type) in MediaType::WORDS {
+            let gap = policy::enforcement::of_type(media_type);
+            assert_eq!(number(media_type).is_none(), gap.is_some(), "{word}");
+        }
+    }
+}
