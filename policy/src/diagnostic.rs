@@ -18,10 +18,11 @@ const WIDTH: usize = 100;
 /// Reports rendered for a person before the rest is only counted: nobody reads the ten-thousandth.
 const RENDERED: usize = 50;
 
-/// Bytes of the longest line that a report quotes, and lines of the longest quotation.
+/// Bytes of the longest line that a report quotes.
 const QUOTED_MAX: usize = 400;
-/// See [`QUOTED_MAX`].
-const QUOTED_LINES_MAX: usize = 200;
+
+/// Lines of the longest quotation: of a longer piece of text only its first line is shown.
+const QUOTED_LINES_MAX: usize = 8;
 
 /// A piece of the text, in bytes, end excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -108,16 +109,38 @@ impl Source {
         self.slice(Span { start, end: offset }).chars().count() + 1
     }
 
-    /// Whether the lines that a report quotes are as long as lines are, and so few.
+    /// Where a line starts, counted from 0; the end of the text for one that is not there.
+    fn line_start(&self, line: usize) -> usize {
+        self.lines.get(line).copied().unwrap_or(self.text.len())
+    }
+
+    /// The text of a line, from 1, without its end.
+    #[must_use]
+    pub fn line_text(&self, line: usize) -> &str {
+        let (start, end) = (self.line_start(line.saturating_sub(1)), self.line_start(line));
+        self.slice(Span { start, end }).trim_end_matches(['\r', '\n'])
+    }
+
+    /// Whether the lines that a report quotes are as long as lines are.
     fn can_be_quoted(&self, found: &Diagnostic) -> bool {
         // One more line on either side is quoted for context.
-        let start = |line: usize| self.lines.get(line).copied().unwrap_or(self.text.len());
         let fits = |span: Span| {
+            let span = self.quoted(span);
             let (first, last) = (self.line(span.start).saturating_sub(2), self.line(span.end) + 1);
-            last - first <= QUOTED_LINES_MAX
-                && (first..last).all(|line| start(line + 1) - start(line) <= QUOTED_MAX)
+            (first..last)
+                .all(|line| self.line_start(line + 1) - self.line_start(line) <= QUOTED_MAX)
         };
         fits(found.span) && found.related.iter().all(|(span, _)| fits(*span))
+    }
+
+    /// What of a piece of text a report shows: all of it, or its first line.
+    fn quoted(&self, span: Span) -> Span {
+        let first = self.line(span.start);
+        if self.line(span.end) - first < QUOTED_LINES_MAX {
+            return span;
+        }
+        let shown = self.line_text(first).len() + self.line_start(first.saturating_sub(1));
+        Span { start: span.start, end: shown.clamp(span.start, span.end) }
     }
 
     /// The text at `span`; empty where `span` is outside the text or cuts a character.
@@ -346,9 +369,11 @@ impl miette::Diagnostic for Report<'_> {
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let related = self.diagnostic.related.iter();
-        let related =
-            related.map(|(span, word)| LabeledSpan::new_with_span(Some(word.clone()), *span));
-        let primary = LabeledSpan::new_primary_with_span(None, self.diagnostic.span);
+        let related = related.map(|(span, word)| {
+            LabeledSpan::new_with_span(Some(word.clone()), self.source.quoted(*span))
+        });
+        let primary =
+            LabeledSpan::new_primary_with_span(None, self.source.quoted(self.diagnostic.span));
         Some(Box::new(std::iter::once(primary).chain(related)))
     }
 }
@@ -367,13 +392,15 @@ impl miette::SourceCode for Source {
         after: usize,
     ) -> Result<Box<dyn miette::SpanContents<'a> + 'a>, MietteError> {
         let shown = self.text.read_span(span, before, after)?;
+        // How many are shown, by which miette joins what is near. (Its own count is of all lines up to there.)
+        let lines = shown.data().iter().filter(|byte| **byte == b'\n').count();
         Ok(Box::new(miette::MietteSpanContents::new_named(
             self.name.to_string(),
             shown.data(),
             *shown.span(),
             shown.line(),
             shown.column(),
-            shown.line_count(),
+            lines,
         )))
     }
 }

@@ -39,6 +39,7 @@ pub struct Policy {
     expectations: Vec<Expectation>,
     newer: Vec<Newer>,
     index: Index,
+    remarks: Vec<Diagnostic>,
 }
 
 impl Policy {
@@ -80,8 +81,7 @@ impl Policy {
         let mut known = Vocabulary::new(source);
         let mut names: Vec<Spanned<Name>> = Vec::new();
         let domains = form.each("domain", DOMAINS_MAX, |mut form| {
-            let name: Option<Spanned<Name>> =
-                form.required("name", "\"clinical\"", |v| Some(v.spanned(v.parsed()?)));
+            let name = known.name(&mut form, "\"clinical\"");
             known.domains.extend(name.clone());
             Domain::read(form, name)
         })?;
@@ -98,7 +98,7 @@ impl Policy {
             form.each("expect", RULES_MAX, |form| Expectation::read(form, &known, source))?;
 
         let sink = form.sink();
-        if known.domains.is_empty() && !form.has("domain") {
+        if form.has_none("domain") {
             let end = Span { start: source.text().len(), end: source.text().len() };
             sink.report(Diagnostic::error(end, "the policy has no domain", "add a [[domain]]"));
         }
@@ -138,6 +138,7 @@ impl Policy {
             expectations,
             newer: sink.newer(),
             index,
+            remarks: sink.remarks(),
         })
     }
 
@@ -228,6 +229,11 @@ impl Policy {
     #[must_use]
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations
+    }
+
+    /// What was taken as it is written, and may not be what was meant.
+    pub(crate) fn remarks(&self) -> &[Diagnostic] {
+        &self.remarks
     }
 
     /// The text it was read from.

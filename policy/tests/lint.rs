@@ -84,7 +84,7 @@ fn ten_thousand_rules_are_read_and_linted_in_bounded_time() {
     for number in 0..10_000 {
         text.push_str(&usb(
             &format!("u{number}"),
-            &format!("vendor = {}, serial = \"S{number}\"", number % 500),
+            &format!("vendor = {:#06x}, serial = \"S{number}\"", number % 500),
         ));
     }
     let start = std::time::Instant::now();

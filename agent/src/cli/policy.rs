@@ -157,12 +157,12 @@ pub(super) fn media_type(text: &str) -> Result<MediaType, String> {
 }
 
 fn device(text: &str) -> Result<UsbDescription, String> {
-    text.parse().map_err(|Mistake { message, help }| format!("{message}; {help}"))
+    text.parse().map_err(|mistake: Mistake| mistake.to_string())
 }
 
 /// A version whose language this one knows.
 fn version(text: &str) -> Result<Version, String> {
-    let words = |Mistake { message, help }| format!("{message}; {help}");
+    let words = |mistake: Mistake| mistake.to_string();
     let (asked, this): (Version, Version) =
         (text.parse().map_err(words)?, Version::this().map_err(words)?);
     if asked > this {

@@ -3,7 +3,8 @@
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
-    AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Flag, Span, Visitor, visit,
+    AssertionKind, Ast, ClassPerl, ClassPerlKind, ClassSetItem, Flag, Position, Span, Visitor,
+    visit,
 };
 use regex_syntax::hir::{Hir, HirKind};
 use unicode_normalization::{UnicodeNormalization as _, is_nfc};
@@ -42,6 +43,7 @@ impl Pattern {
                 format!("write it composed: '{composed}'"),
             ));
         }
+        let parsed = regex_syntax::parse(text).map_err(|error| not_an_expression(&error))?;
         let compiled =
             RegexBuilder::new(text).size_limit(COMPILED_MAX).dfa_size_limit(COMPILED_MAX).build();
         let regex = compiled.map_err(|error| match error {
@@ -53,7 +55,7 @@ impl Pattern {
                 "see https://docs.rs/regex for the syntax; look-around and back-references do not exist",
             ),
         })?;
-        if let Some(apart) = regex_syntax::parse(text).ok().and_then(|hir| apart(&hir)) {
+        if let Some(apart) = apart(&parsed) {
             let composed: String = apart.nfc().collect();
             return Err(Mistake::new(
                 "this regular expression looks for letters and marks apart (not in Unicode's form NFC), so it finds nothing",
@@ -77,6 +79,22 @@ impl Pattern {
     pub fn as_str(&self) -> &str {
         self.0.as_ref().map_or("", Regex::as_str)
     }
+}
+
+/// What is wrong with an expression, and where in it.
+fn not_an_expression(error: &regex_syntax::Error) -> Mistake {
+    let (what, span) = match error {
+        regex_syntax::Error::Parse(error) => (error.kind().to_string(), *error.span()),
+        regex_syntax::Error::Translate(error) => (error.kind().to_string(), *error.span()),
+        // A kind of later versions of the library.
+        other => (last_line(&other.to_string()), Span::splat(Position::new(0, 1, 1))),
+    };
+    let at = crate::diagnostic::Span { start: span.start.offset, end: span.end.offset };
+    Mistake::new(
+        format!("this is not a regular expression: {what}, at character {}", span.start.column),
+        "see https://docs.rs/regex for the syntax; look-around and back-references do not exist",
+    )
+    .at(at)
 }
 
 /// The engine's messages draw the pattern first and say what is wrong last.

@@ -75,6 +75,12 @@ impl FromStr for Chord {
     type Err = Mistake;
 
     fn from_str(text: &str) -> Result<Self, Mistake> {
+        if let Some(joined) = joined_by_plus(text) {
+            return Err(Mistake::new(
+                format!("\"{}\" is not a hotkey", text.escape_debug()),
+                format!("join the keys by +: \"{joined}\""),
+            ));
+        }
         let (held, key) = match text.rsplit_once('+') {
             Some((held, key)) => (held.split('+').collect(), key),
             None => (Vec::new(), text),
@@ -91,7 +97,10 @@ impl FromStr for Chord {
             if std::mem::replace(flag, true) {
                 return Err(Mistake::new(
                     format!("\"{}\" is held twice in this hotkey", word.escape_debug()),
-                    "name each modifier once, as in \"Ctrl+Alt+1\"",
+                    format!(
+                        "name each modifier once: take one `{}` away",
+                        word.trim().escape_debug()
+                    ),
                 ));
             }
         }
@@ -103,17 +112,33 @@ impl FromStr for Chord {
         if !(modifiers.ctrl || modifiers.alt || modifiers.logo || chord.key.stands_alone()) {
             return Err(Mistake::new(
                 format!("the hotkey \"{}\" would be pressed by typing", text.escape_debug()),
-                "hold Ctrl, Alt or Super with it, as in \"Ctrl+Alt+1\"",
+                format!("hold Ctrl, Alt or Super with it: \"Ctrl+Alt+{}\"", chord.key),
             ));
         }
         Ok(chord)
     }
 }
 
+/// `Ctrl-Alt-1` and `ctrl alt 1` as they are to be written; `None` for anything else.
+fn joined_by_plus(text: &str) -> Option<Chord> {
+    if text.contains('+') || !text.trim().contains([' ', '-']) {
+        return None;
+    }
+    text.split([' ', '-'])
+        .filter(|word| !word.is_empty())
+        .collect::<Vec<_>>()
+        .join("+")
+        .parse()
+        .ok()
+}
+
 fn unknown<'k>(what: &str, word: &str, known: impl IntoIterator<Item = &'k str>) -> Mistake {
     let help = match nearest(word, known) {
         Some(known) => format!("did you mean \"{known}\"?"),
-        None => "write modifiers (Ctrl, Alt, Shift, Super) and one key joined by +, as in \"Ctrl+Alt+1\"".into(),
+        None if what == "modifier" => "hold Ctrl, Alt, Shift or Super, and press one key".into(),
+        None => {
+            "name a letter, a digit, F1 to F24, or another key as the handbook lists them".into()
+        }
     };
     Mistake::new(format!("no {what} is called \"{}\"", word.escape_debug()), help)
 }

@@ -87,13 +87,13 @@ impl ClipboardRule {
             if types.is_empty() {
                 return v.wrong(
                     "no type is listed, so the rule matches nothing",
-                    "write for example [\"text/plain\"]",
+                    "name the types that may cross, or remove the rule",
                 );
             }
             Some(types)
         });
         let max_bytes = form.optional("max_bytes", |v| {
-            Some(v.spanned(v.integer("the largest size in bytes", 1..=MAX_BYTES)?))
+            Some(v.spanned(v.size("the largest size in bytes", 1..=MAX_BYTES)?))
         });
         let action = form.required("action", "\"deny\"", |v| {
             Some(v.spanned(v.choice("an action on the clipboard", &ClipboardAction::WORDS)?))

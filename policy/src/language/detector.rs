@@ -13,8 +13,7 @@ impl Detector {
         known: &mut Vocabulary,
         names: &mut Vec<Spanned<Name>>,
     ) -> Option<()> {
-        let name: Option<Spanned<Name>> =
-            form.required("name", "\"chart-number\"", |v| Some(v.spanned(v.parsed()?)));
+        let name = known.name(&mut form, "\"chart-number\"");
         let pattern = form.required("regex", r"'(?-u:\b)MRN-?\d{8}(?-u:\b)'", |v| {
             v.checked(Pattern::new(v.string()?))
         });

@@ -130,11 +130,51 @@ impl FromStr for Colour {
         let Some([_, red, green, blue]) = number.map(u32::to_be_bytes) else {
             return Err(Mistake::new(
                 format!("\"{}\" is not a colour", text.escape_debug()),
-                "write # and six hexadecimal digits, red, green and blue: \"#1b7f3b\"",
+                match meant(text) {
+                    Some(colour) => format!("write \"{colour}\""),
+                    None => "write # and six hexadecimal digits: two each for red, green and blue"
+                        .to_owned(),
+                },
             ));
         };
         Ok(Self { red, green, blue })
     }
+}
+
+/// The colours that HTML has names for.
+const NAMED: [(&str, &str); 18] = [
+    ("black", "000000"),
+    ("silver", "c0c0c0"),
+    ("gray", "808080"),
+    ("grey", "808080"),
+    ("white", "ffffff"),
+    ("maroon", "800000"),
+    ("red", "ff0000"),
+    ("purple", "800080"),
+    ("fuchsia", "ff00ff"),
+    ("green", "008000"),
+    ("lime", "00ff00"),
+    ("olive", "808000"),
+    ("yellow", "ffff00"),
+    ("navy", "000080"),
+    ("blue", "0000ff"),
+    ("teal", "008080"),
+    ("aqua", "00ffff"),
+    ("orange", "ffa500"),
+];
+
+/// The colour that somebody means by its name, by three digits, or without the `#`.
+fn meant(text: &str) -> Option<Colour> {
+    let word = text.trim().to_ascii_lowercase();
+    let digits = word.strip_prefix('#').or(word.strip_prefix("0x")).unwrap_or(&word);
+    let hex = digits.bytes().all(|b| b.is_ascii_hexdigit());
+    let digits = match NAMED.iter().find(|(name, _)| *name == word) {
+        Some((_, digits)) => (*digits).to_owned(),
+        None if hex && digits.len() == 6 => digits.to_owned(),
+        None if hex && digits.len() == 3 => digits.chars().flat_map(|c| [c, c]).collect(),
+        None => return None,
+    };
+    format!("#{digits}").parse().ok()
 }
 
 impl fmt::Display for Colour {

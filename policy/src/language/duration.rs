@@ -3,33 +3,56 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::document::Value;
+use crate::document::{Value, notation};
 
 /// Reads a length of time in seconds, minutes or hours, inside `range`, in seconds.
 pub(crate) fn read(value: Value<'_>, what: &str, range: RangeInclusive<u64>) -> Option<Duration> {
-    let text = value.string()?;
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
+    let plain = value.plain();
+    let any = || format!("from \"{}\" to \"{}\"", written(*range.start()), written(*range.end()));
+    if let Some(seconds) = value.text().and_then(in_seconds) {
+        return match range.contains(&seconds) {
+            true => Some(Duration::from_secs(seconds)),
+            false => value.wrong(format!("{what} is out of range"), format!("write {}", any())),
+        };
+    }
+    let fits = |seconds: &u64| range.contains(seconds);
+    let meant = in_seconds(plain).or_else(|| notation::seconds(plain)).filter(fits);
+    let help = match (meant, notation::whole(plain)) {
+        (Some(seconds), _) => format!("write \"{}\"", written(seconds)),
+        // A number alone may be of seconds or of minutes.
+        (None, Some(number)) => {
+            let seconds = Some(number).filter(fits);
+            let minutes = number.checked_mul(60).filter(fits);
+            let one = |number: Option<u64>, unit: &str| {
+                Some(format!("\"{}\" for {plain} {unit}", written(number?)))
+            };
+            match (one(seconds, "seconds"), one(minutes, "minutes")) {
+                (Some(seconds), Some(minutes)) => format!("write {seconds}, or {minutes}"),
+                (Some(only), None) | (None, Some(only)) => format!("write {only}"),
+                (None, None) => format!("write a number and s, m or h, {}", any()),
+            }
+        }
+        (None, None) => format!("write a number and s, m or h, {}", any()),
+    };
+    match value.text() {
+        Some(text) => {
+            value.wrong(format!("\"{}\" is not a length of time", text.escape_debug()), help)
+        }
+        None => value.not_a("a length of time, in quotes", help),
+    }
+}
+
+/// As the policy writes it: `30s`, `10m`, `8h`.
+fn in_seconds(text: &str) -> Option<u64> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let scale = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => 0,
+        _ => return None,
     };
-    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(scale));
-    match seconds {
-        Some(seconds) if scale > 0 && range.contains(&seconds) => {
-            Some(Duration::from_secs(seconds))
-        }
-        Some(_) if scale > 0 => value.wrong(
-            format!("{what} is out of range"),
-            format!("write from {} to {}", written(*range.start()), written(*range.end())),
-        ),
-        _ => value.wrong(
-            format!("\"{}\" is not a length of time", text.escape_debug()),
-            "write a number and a unit: \"30s\", \"10m\" or \"8h\"",
-        ),
-    }
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    if digits { number.parse::<u64>().ok()?.checked_mul(scale) } else { None }
 }
 
 /// A length of time as the policy writes it.

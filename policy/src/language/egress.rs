@@ -1,13 +1,13 @@
 //! `egress`: the services outside that a domain may connect to.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use serde::Serialize;
 
 use super::words::words;
-use crate::document::{Mistake, Value};
+use crate::document::{Mistake, Value, notation};
 
 words! {
     /// A transport protocol.
@@ -36,13 +36,49 @@ impl Egress {
     pub(crate) fn read(value: Value<'_>) -> Option<Self> {
         let mut form = value.form("an egress entry")?;
         let to = form.required("to", "\"10.10.0.0/16\"", Value::parsed);
-        let port = form.required("port", "443", |v| v.integer("the port", 1..=u16::MAX));
+        let port = form.required("port", "443", port);
         let proto = form
             .required("proto", "\"tcp\"", |v| v.choice("a protocol known here", &Protocol::WORDS));
         let purpose = form.required("purpose", "\"HTTPS\"", |v| v.string().map(str::to_owned));
         form.close();
         Some(Self { to: to?, port: port?, proto: proto?, purpose: purpose? })
     }
+}
+
+/// Ports of the longest range that a remedy writes out.
+const PORTS_SHOWN: u64 = 4;
+
+/// One port. Ranges and lists are not of this language: each is a place of its own, with its own purpose.
+fn port(value: Value<'_>) -> Option<u16> {
+    let number = |text: &str| notation::whole(text).filter(|port| (1..=65_535).contains(port));
+    let several = match value.is_integer() {
+        true => None,
+        false => {
+            let plain = value.plain();
+            let text = plain.trim_start_matches('[').trim_end_matches(']');
+            // `443/tcp`, as firewalls write it.
+            let alone = text.split_once('/').filter(|(_, proto)| matches!(*proto, "tcp" | "udp"));
+            if let Some(port) = alone.and_then(|(port, _)| number(port.trim())) {
+                return value
+                    .not_a("a port", format!("write port = {port}, and the protocol as `proto`"));
+            }
+            notation::numbers(text)
+        }
+    };
+    let Some(range) = several else {
+        return value.integer("the port", 1..=u16::MAX);
+    };
+    let (first, last) = (range.start(), range.end());
+    let help = match last.saturating_sub(*first) {
+        0 => format!("write {first}"),
+        1..PORTS_SHOWN if !value.plain().contains(',') => {
+            let each: Vec<String> = range.map(|port| format!("port = {port}")).collect();
+            format!("write one entry for each: {}", each.join(", "))
+        }
+        _ if value.plain().contains(',') => "write one entry for each of these ports".to_owned(),
+        _ => format!("write one entry for each port that is used from {first} to {last}"),
+    };
+    value.not_a("one port", help)
 }
 
 impl fmt::Display for Egress {
@@ -99,7 +135,13 @@ impl FromStr for Prefix {
         let not_one = || {
             Mistake::new(
                 format!("\"{}\" is not an address or a range of addresses", text.escape_debug()),
-                "write for example \"10.10.0.0/16\", \"2001:db8::/32\" or one address",
+                match (netmask(text), text.contains(|c: char| c.is_ascii_alphabetic())) {
+                    (Some(prefix), _) => format!("write \"{prefix}\""),
+                    (None, true) if !text.contains(':') => {
+                        "write its address: names are looked up by nobody here".to_owned()
+                    }
+                    (None, _) => "write one address, or the first of a range with / and how many of its bits are fixed".to_owned(),
+                },
             )
         };
         let (address, length) = match text.split_once('/') {
@@ -123,6 +165,17 @@ impl FromStr for Prefix {
         }
         Ok(prefix)
     }
+}
+
+/// `10.10.0.0/255.255.0.0`, as some devices write it.
+fn netmask(text: &str) -> Option<Prefix> {
+    let (address, mask) = text.split_once('/')?;
+    let (address, mask): (Ipv4Addr, Ipv4Addr) = (address.parse().ok()?, mask.parse().ok()?);
+    let length = mask.to_bits().leading_ones();
+    let whole = mask.to_bits().checked_shl(length).unwrap_or(0) == 0;
+    let length = u8::try_from(length).ok().filter(|_| whole)?;
+    let prefix = Prefix { address: address.into(), length };
+    Some(prefix.sibling(prefix.bits(), length))
 }
 
 impl fmt::Display for Prefix {

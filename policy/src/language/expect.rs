@@ -81,7 +81,7 @@ fn clipboard(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let media_type = form
         .required("type", "\"text/plain\"", |v| v.choice("a clipboard type", &MediaType::WORDS));
     let text = form.optional("text", |v| v.string().map(str::to_owned));
-    let size = |v: Value<'_>| v.integer("the size in bytes", 0..=u64::MAX);
+    let size = |v: Value<'_>| v.size("the size in bytes", 0..=u64::MAX);
     let bytes = match &text {
         Some(_) => form.optional("bytes", size),
         None => form.required("bytes", "10", size),
@@ -101,7 +101,7 @@ fn clipboard(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
 
 fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let mut form = value.form("the expected request")?;
-    let number = |what: &'static str| move |v: Value<'_>| v.integer(what, 0..=u16::MAX);
+    let number = |what: &'static str| move |v: Value<'_>| v.device_number(what, 4);
     let vendor = form.required("vendor", "0x08e6", number("the vendor number"));
     let product = form.required("product", "0x3437", number("the product number"));
     let string = |v: Value<'_>| v.string().map(str::to_owned);

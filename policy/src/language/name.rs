@@ -67,28 +67,55 @@ checked_string! {
     RuleId, check_rule_id
 }
 
-fn check_name(text: &str) -> Result<(), Mistake> {
+fn is_name(text: &str) -> bool {
     let starts_well = text.starts_with(|first: char| first.is_ascii_lowercase());
     let goes_on_well =
         text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if starts_well && goes_on_well && text.len() <= NAME_MAX {
-        return Ok(());
-    }
-    Err(Mistake::new(
-        format!("\"{}\" cannot be a name", text.escape_debug()),
-        "start with a letter a to z, go on with letters a to z, digits and hyphens; 32 at most",
-    ))
+    starts_well && goes_on_well && text.len() <= NAME_MAX
 }
 
-fn check_rule_id(text: &str) -> Result<(), Mistake> {
+fn check_name(text: &str) -> Result<(), Mistake> {
+    if is_name(text) {
+        return Ok(());
+    }
+    let rule =
+        "start with a letter a to z, go on with letters a to z, digits and hyphens; 32 at most";
+    let help = match fitting(text) {
+        Some(fitting) => format!("write \"{fitting}\": {rule}"),
+        None => rule.to_owned(),
+    };
+    Err(Mistake::new(format!("\"{}\" cannot be a name", text.escape_debug()), help))
+}
+
+/// The name nearest to a text: in small letters, with hyphens for what is no letter or digit. `None` if that is none either.
+pub(super) fn fitting(text: &str) -> Option<String> {
+    hyphenated(&text.to_lowercase(), NAME_MAX).filter(|name| is_name(name))
+}
+
+/// Words of ASCII letters and digits, joined by hyphens. `None` where letters of other scripts would be lost.
+fn hyphenated(text: &str, most: usize) -> Option<String> {
+    if text.len() > most || !text.is_ascii() {
+        return None;
+    }
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    Some(words.collect::<Vec<_>>().join("-"))
+}
+
+fn is_rule_id(text: &str) -> bool {
     let starts_well = text.starts_with(|first: char| first.is_ascii_alphanumeric());
     let goes_on_well =
         text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
-    if starts_well && goes_on_well && text.len() <= RULE_ID_MAX {
+    starts_well && goes_on_well && text.len() <= RULE_ID_MAX
+}
+
+fn check_rule_id(text: &str) -> Result<(), Mistake> {
+    if is_rule_id(text) {
         return Ok(());
     }
-    Err(Mistake::new(
-        format!("\"{}\" cannot be a rule's id", text.escape_debug()),
-        "start with a letter or digit, go on with letters, digits, hyphens, dots and underscores; 64 at most",
-    ))
+    let rule = "start with a letter or digit, go on with letters, digits, hyphens, dots and underscores; 64 at most";
+    let help = match hyphenated(text, RULE_ID_MAX).filter(|id| is_rule_id(id)) {
+        Some(fitting) => format!("write \"{fitting}\": {rule}"),
+        None => rule.to_owned(),
+    };
+    Err(Mistake::new(format!("\"{}\" cannot be a rule's id", text.escape_debug()), help))
 }

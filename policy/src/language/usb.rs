@@ -6,7 +6,7 @@ use super::domain::DomainId;
 use super::vocabulary::{Head, Vocabulary};
 use super::words::words;
 use crate::diagnostic::Spanned;
-use crate::document::{Form, Value};
+use crate::document::{Form, Value, notation};
 
 words! {
     /// What a USB rule does with what it matches.
@@ -99,7 +99,7 @@ impl DeviceMatch {
         let mut form = value.form("`match`")?;
         let has_vendor = form.has("vendor");
         let class = if with_class { form.optional("class", class) } else { None };
-        let vendor = form.optional("vendor", |v| v.integer("the vendor number", 0..=u16::MAX));
+        let vendor = form.optional("vendor", |v| v.device_number("the vendor number", 4));
         let product = form.optional("product", |v| {
             if !has_vendor {
                 return v.wrong(
@@ -107,7 +107,7 @@ impl DeviceMatch {
                     "add `vendor = 0x…`",
                 );
             }
-            v.integer("the product number", 0..=u16::MAX)
+            v.device_number("the product number", 4)
         });
         let serial = form.optional("serial", |v| match v.string()? {
             "" => v.wrong(
@@ -139,7 +139,16 @@ impl DeviceMatch {
 
 fn class(value: Value<'_>) -> Option<UsbClass> {
     if value.is_integer() {
-        return value.integer("the class code", 0..=u8::MAX).map(UsbClass);
+        return value.device_number("the class code", 2).map(UsbClass);
+    }
+    // `class = "08"`: as lsusb prints it.
+    let code = notation::hexadecimal(value.plain(), 2).and_then(|code| u8::try_from(code).ok());
+    if let Some(code) = code.filter(|_| value.plain().contains(|c: char| c.is_ascii_digit())) {
+        let help = match UsbClass::WORDS.iter().find(|(_, class)| class.0 == code) {
+            Some((word, _)) => format!("write \"{word}\", or 0x{code:02x} without quotes"),
+            None => format!("write 0x{code:02x}, without quotes"),
+        };
+        return value.not_a("the name of a USB class or its code as a number", help);
     }
     value.choice("a USB class with a name", &UsbClass::WORDS)
 }
@@ -147,14 +156,18 @@ fn class(value: Value<'_>) -> Option<UsbClass> {
 fn port(value: Value<'_>) -> Option<Box<str>> {
     let text = value.string()?;
     let number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let is_port = |(bus, path): (&str, &str)| number(bus) && path.split('.').all(number);
-    if text.split_once('-').is_some_and(is_port) {
+    let parts = |(bus, path): (&str, &str)| number(bus) && path.split('.').all(number);
+    let is_port = |text: &str| text.split_once('-').is_some_and(parts);
+    if is_port(text) {
         return Some(text.into());
     }
-    value.wrong(
-        format!("\"{}\" is not a USB port", text.escape_debug()),
-        "write bus and path as `bulkhead usb list` shows them: \"1-4\" or \"1-4.2\"",
-    )
+    // The kernel's log names the interface behind it.
+    let device = text.split_once(':').map(|(device, _)| device).filter(|device| is_port(device));
+    let help = match device {
+        Some(device) => format!("write \"{device}\": what is behind the colon is one of its interfaces"),
+        None => "write bus, hyphen and the path of ports, as `bulkhead usb list` shows them in its first column".to_owned(),
+    };
+    value.wrong(format!("\"{}\" is not a USB port", text.escape_debug()), help)
 }
 
 /// A rule of `[[usb]]`.
@@ -181,7 +194,8 @@ impl UsbRule {
         let action = form.required("action", "\"deny\"", |v| {
             Some(v.spanned(v.choice("an action on a USB device", &UsbAction::WORDS)?))
         });
-        let denies = action.is_some_and(|action| *action == UsbAction::Deny);
+        // Where the action is wrong, it is not known whether somebody must get it.
+        let denies = action.is_none_or(|action| *action == UsbAction::Deny);
         let to = match denies {
             true => form.optional("to", |v| known.domain(v)),
             false => form.required("to", "\"clinical\"", |v| known.domain(v)),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::domain::DomainId;
-use super::name::{Name, RuleId};
+use super::name::{self, Name, RuleId};
 use crate::detect::{BuiltIn, Detector};
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
 use crate::document::{Form, Sink, Value, nearest};
@@ -15,6 +15,9 @@ pub(crate) struct Vocabulary {
     pub(crate) domains: Vec<Spanned<Name>>,
     /// The officer's own detectors.
     pub(crate) detectors: Vec<Detector>,
+    /// Names of domains and detectors that are wrong where they are given, which is reported there and not again wherever
+    /// they are used; `None` where no name could be read at all.
+    unnamed: Vec<Option<String>>,
     rules: HashMap<RuleId, Span>,
 }
 
@@ -24,8 +27,31 @@ impl Vocabulary {
             source: source.clone(),
             domains: Vec::new(),
             detectors: Vec::new(),
+            unnamed: Vec::new(),
             rules: HashMap::new(),
         }
+    }
+
+    /// Reads the name that a domain or a detector is given.
+    pub(crate) fn name(&mut self, form: &mut Form<'_>, example: &str) -> Option<Spanned<Name>> {
+        let mut written = None;
+        let name = form.required("name", example, |v| {
+            written = Some(v.plain().to_owned());
+            Some(v.spanned(v.parsed()?))
+        });
+        if name.is_none() {
+            self.unnamed.push(written);
+        }
+        name
+    }
+
+    /// Whether a name that nothing has was meant for something whose name is wrong where it is given.
+    fn is_reported(&self, written: &str) -> bool {
+        let meant = |wrong: &String| {
+            let fitting = name::fitting(wrong);
+            wrong == written || fitting.is_some_and(|name| name::fitting(written) == Some(name))
+        };
+        self.unnamed.iter().any(|wrong| wrong.as_ref().is_none_or(meant))
     }
 
     /// Reads the name of a domain.
@@ -35,11 +61,14 @@ impl Vocabulary {
         if let Some(id) = at.and_then(|at| u16::try_from(at).ok()) {
             return Some(value.spanned(DomainId(id)));
         }
+        // Where none could be read, that is the mistake.
+        if self.domains.is_empty() || self.is_reported(written) {
+            return None;
+        }
         value.wrong_with(|| {
             let known = self.domains.iter().map(|name| name.as_str());
             let help = match nearest(written, known.clone()) {
                 Some(known) => format!("did you mean \"{known}\"?"),
-                None if self.domains.is_empty() => "add a [[domain]] of that name".to_owned(),
                 None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
             };
             (format!("no domain is called \"{}\"", written.escape_debug()), help)
@@ -54,6 +83,9 @@ impl Vocabulary {
         }
         if let Some((_, built_in)) = BuiltIn::WORDS.iter().find(|(word, _)| *word == written) {
             return Some(value.spanned(Detector::BuiltIn(*built_in)));
+        }
+        if self.is_reported(written) {
+            return None;
         }
         value.wrong_with(|| {
             let own = self.detectors.iter().map(Detector::name);

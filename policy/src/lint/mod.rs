@@ -20,6 +20,7 @@ impl Policy {
     #[must_use]
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
+        found.extend_from_slice(self.remarks());
         clipboard::lint(self, &mut found);
         devices::lint(self, &mut found);
         domains::lint(self, &mut found);

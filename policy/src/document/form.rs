@@ -1,0 +1,159 @@
+//! A table being read.
+
+use toml::de::{DeTable, DeValue};
+
+use super::{Sink, Value, nearest};
+use crate::diagnostic::{Diagnostic, Span, Spanned};
+use crate::version::{Newer, Version};
+
+/// A table being read. Close it, or its unknown and missing keys go unnoticed.
+#[derive(Debug)]
+#[must_use = "close() finds the unknown and the missing keys"]
+pub struct Form<'s> {
+    name: String,
+    span: Span,
+    table: &'s DeTable<'s>,
+    asked: Vec<&'static str>,
+    /// Required and not there, with what to write.
+    missing: Vec<(&'static str, String)>,
+    sink: &'s Sink,
+}
+
+impl<'s> Form<'s> {
+    pub(super) fn new(name: String, span: Span, table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
+        Self { name, span, table, asked: Vec::new(), missing: Vec::new(), sink }
+    }
+
+    /// Where the table stands: its header, or its braces.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// Where mistakes that concern more than one value are reported to.
+    #[must_use]
+    pub fn sink(&self) -> &'s Sink {
+        self.sink
+    }
+
+    /// The value of a key that may be missing. `None` if it is, or if `read` found a mistake in it.
+    pub fn optional<T>(
+        &mut self,
+        key: &'static str,
+        read: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<T> {
+        self.asked.push(key);
+        let (_, value) = self.table.get_key_value(key)?;
+        read(Value::new(value.get_ref(), value.span().into(), self.sink))
+    }
+
+    /// The same for a key that came with a version: older ones refuse a policy that has it.
+    pub fn optional_since<T>(
+        &mut self,
+        since: Version,
+        key: &'static str,
+        read: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<T> {
+        if let Some((written, _)) = self.table.get_key_value(key) {
+            self.sink.note_newer(|| Newer {
+                span: written.span().into(),
+                what: format!("the key `{key}` of {}", self.name),
+                since,
+            });
+        }
+        self.optional(key, read)
+    }
+
+    /// The value of a key that must be there; `example` is what the officer is told to write when it is not.
+    pub fn required<T>(
+        &mut self,
+        key: &'static str,
+        example: &str,
+        read: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<T> {
+        if !self.table.contains_key(key) {
+            self.missing.push((key, example.to_owned()));
+        }
+        self.optional(key, read)
+    }
+
+    /// The tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than `most`, of
+    /// which none is read: what comes after may cost more than each its share.
+    pub fn each<T>(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        read: impl FnMut(Form<'s>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let mut too_many = false;
+        let tables = self.optional(key, |value| match value.items() {
+            Some(items) if items.len() > most => {
+                too_many = true;
+                let first = items.get(most).map_or(value.span(), |item| item.span().into());
+                let message = format!("there are more than {most} [[{key}]]");
+                let help = format!("remove some: {} are written", items.len());
+                self.sink.report(Diagnostic::error(first, message, help));
+                None
+            }
+            Some(_) => value.list(usize::MAX),
+            None if value.raw().starts_with('[') => value.wrong(
+                format!(
+                    "[{key}] in single brackets starts one table, and `{key}` is a list of tables"
+                ),
+                format!("start each one with [[{key}]], in double brackets"),
+            ),
+            None => value.wrong(
+                format!("`{key}` is not written as a list of tables"),
+                format!("start each one with [[{key}]]"),
+            ),
+        });
+        let forms =
+            tables.into_iter().flatten().filter_map(|value| value.form(&format!("[[{key}]]")));
+        let read = forms.filter_map(read).collect();
+        (!too_many).then_some(read)
+    }
+
+    /// Whether the key was written at all.
+    #[must_use]
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    /// Whether `[[key]]` was never written: there is no such key, or its list is empty.
+    #[must_use]
+    pub fn has_none(&self, key: &str) -> bool {
+        self.table.get(key).is_none_or(
+            |value| matches!(value.get_ref(), DeValue::Array(items) if items.is_empty()),
+        )
+    }
+
+    /// The keys that were written and not yet asked for.
+    #[must_use]
+    pub fn remaining(&self) -> Vec<Spanned<&'s str>> {
+        let unasked = self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref()));
+        unasked.map(|key| Spanned::new(key.get_ref().as_ref(), key.span().into())).collect()
+    }
+
+    /// Reports every key that nobody asked for, and every one that is missing; a missing one that was meant by an
+    /// unknown one is not reported twice.
+    pub fn close(mut self) {
+        for key in self.remaining() {
+            let meant = nearest(&key, self.asked.iter().copied());
+            self.missing.retain(|(missing, _)| Some(*missing) != meant);
+            self.sink.report_with(|| {
+                let message = format!("{} has no key `{}`", self.name, *key);
+                let help = match meant {
+                    Some(known) => format!("did you mean `{known}`?"),
+                    None => format!("remove it; known here: {}", self.asked.join(", ")),
+                };
+                Diagnostic::error(key.span, message, help)
+            });
+        }
+        for (key, example) in &self.missing {
+            self.sink.report_with(|| {
+                let message = format!("{} has no `{key}`", self.name);
+                Diagnostic::error(self.span, message, format!("add `{key} = {example}`"))
+            });
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What an officer is told of a mistake: once, where it is, and what to write instead of what was written.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+use policy::Policy;
+use policy::officer::{Report, STARTER, check};
+use proptest::prelude::*;
+
+/// The starter with something below it.
+fn with(rules: &str) -> Report {
+    check("policy.toml", &format!("{STARTER}\n{rules}"))
+}
+
+fn usb(matches: &str) -> Report {
+    with(&format!(
+        "[[usb]]\nid = \"x\"\nmatch = {{ {matches} }}\nto = \"clinical\"\naction = \"allow\"\n"
+    ))
+}
+
+fn helps(report: &Report) -> Vec<&str> {
+    report.errors.iter().map(|found| found.help.as_str()).collect()
+}
+
+#[test]
+fn a_device_number_as_lsusb_prints_it_is_refused_with_the_number_it_stands_for() {
+    for (written, right) in [
+        ("\"08e6\"", "write 0x08e6, without quotes"),
+        ("\"0x08E6\"", "write 0x08e6, without quotes"),
+        ("08e6", "write 0x08e6"),
+        ("8e6", "write 0x08e6"),
+        ("0781", "write 0x0781"),
+        ("1e10", "write 0x1e10"),
+        ("a5ff", "write 0xa5ff"),
+        ("08e6:3437", "write vendor = 0x08e6, product = 0x3437"),
+        ("\"08e6:3437\"", "write vendor = 0x08e6, product = 0x3437"),
+    ] {
+        let report = usb(&format!("vendor = {written}"));
+        assert_eq!(helps(&report), [right], "{written}");
+    }
+}
+
+#[test]
+fn a_device_number_in_decimal_is_warned_of_with_both_that_may_be_meant() {
+    let report = usb("vendor = 403, product = 6001");
+    assert!(report.ok);
+    let warnings: Vec<_> =
+        report.warnings.iter().filter(|found| found.message.contains("decimal")).collect();
+    let helps: Vec<&str> = warnings.iter().map(|found| found.help.as_str()).collect();
+    assert_eq!(
+        helps,
+        [
+            "write 0x0403 if lsusb prints 0403, 0x0193 if it prints 0193",
+            "write 0x6001 if lsusb prints 6001, 0x1771 if it prints 1771"
+        ]
+    );
+    for unmistakable in ["vendor = 0x0403", "vendor = 7", "vendor = 40300"] {
+        let report = usb(unmistakable);
+        let decimal = report.warnings.iter().any(|found| found.message.contains("decimal"));
+        assert!(report.ok && !decimal, "{unmistakable}");
+    }
+    // Still, it is what it says: what was signed before goes on meaning the same.
+    let text = format!(
+        "{STARTER}\n[[usb]]\nid = \"x\"\nmatch = {{ vendor = 403 }}\nto = \"clinical\"\naction = \"allow\"\n"
+    );
+    let policy = Policy::parse("policy.toml", &text).unwrap();
+    assert_eq!(policy.usb().last().unwrap().matches.vendor, Some(403));
+}
+
+#[test]
+fn a_wrong_name_is_reported_where_it_is_given_and_not_wherever_it_is_used() {
+    let text = STARTER.replacen("name = \"clinical\"", "name = \"Clinical\"", 1);
+    assert_ne!(text, STARTER);
+    let mut text = text;
+    for rule in 0..60 {
+        text += &format!(
+            "\n[[clipboard]]\nid = \"r-{rule}\"\nfrom = \"internet\"\nto = \"clinical\"\ntypes = [\"text/plain\"]\naction = \"deny\"\n"
+        );
+    }
+    let report = check("policy.toml", &text);
+    let messages: Vec<&str> = report.errors.iter().map(|found| found.message.as_str()).collect();
+    assert_eq!(messages, ["\"Clinical\" cannot be a name"]);
+    // A name that nothing was meant to have is reported still.
+    let report = check(
+        "policy.toml",
+        &text.replacen("r-0\"\nfrom = \"internet\"", "r-0\"\nfrom = \"lab\"", 1),
+    );
+    assert_eq!(report.errors.len(), 2);
+}
+
+#[test]
+fn a_key_that_is_misspelt_is_not_reported_as_missing_too() {
+    let report = with(
+        "[[clipboard]]\nid = \"x\"\nfrom = \"internet\"\nto = \"clinical\"\ntype = [\"text/plain\"]\naction = \"deny\"\n",
+    );
+    assert_eq!(helps(&report), ["did you mean `types`?"]);
+}
+
+#[test]
+fn single_brackets_are_one_report_that_says_double() {
+    let rule = "[clipboard]\nid = \"x\"\nfrom = \"internet\"\nto = \"clinical\"\ntypes = [\"text/plain\"]\naction = \"deny\"\n";
+    for text in [rule.to_owned(), format!("{rule}{rule}{rule}")] {
+        let text = format!("{}\n{text}", STARTER.split("\n[[clipboard]]").next().unwrap());
+        let report = check("policy.toml", &text);
+        assert!(!report.errors.is_empty());
+        for help in helps(&report) {
+            assert!(help.contains("[[clipboard]], in double brackets"), "{}", report.render(false));
+        }
+        assert!(report.errors.len() <= text.matches("\n[clipboard]").count(), "{report}");
+    }
+}
+
+#[test]
+fn a_report_of_two_places_far_apart_leaves_out_what_lies_between() {
+    let rule = |id: &str, vendor: u16| {
+        format!(
+            "\n[[usb]]\nid = \"{id}\"\nmatch = {{ vendor = {vendor:#06x} }}\naction = \"deny\"\n"
+        )
+    };
+    let many: String = (0..200).map(|at| rule(&format!("deny-{at}"), 0x1000 + at)).collect();
+    let report = with(&format!("{many}{}", rule("deny-0", 0x2000)));
+    let shown = report.render(false);
+    assert!(shown.contains("the other one") && shown.contains("deny-0"), "{shown}");
+    assert!(shown.lines().count() < 20, "{shown}");
+}
+
+#[test]
+fn a_value_of_many_lines_is_shown_by_its_first() {
+    let list = "  \"text/plain\",\n".repeat(100);
+    let report = with(&format!(
+        "[[clipboard]]\nid = \"x\"\nfrom = \"internet\"\nto = \"clinical\"\ntypes = [\n{list}]\naction = \"deny\"\n"
+    ));
+    let shown = report.render(false);
+    assert!(shown.contains("types = ["), "{shown}");
+    assert!(shown.lines().count() < 15, "{shown}");
+}
+
+#[test]
+fn a_mistake_in_a_regular_expression_is_underlined_where_it_is() {
+    for (pattern, wrong) in [(r"'MRN-?\d{8'", "{8"), (r"'진료 [0-9'", "[")] {
+        let report = with(&format!("[[detector]]\nname = \"x\"\nregex = {pattern}\n"));
+        assert_eq!(report.errors.len(), 1);
+        let found = report.errors.first().unwrap();
+        assert!(found.text.starts_with(wrong), "{found:?}");
+        assert!(found.message.contains("at character"), "{found:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_value_of_every_kind_gets_a_remedy_that_is_no_example_of_another(
+        key in prop::sample::select(vec![
+            "serial", "idle_lock", "max_bytes", "vendor", "class", "port", "break_glass", "types", "colour", "hotkey",
+        ]),
+        value in prop_oneof![
+            "[0-9a-zA-Z#:.,/ +-]{1,12}",
+            "\"[0-9a-zA-Z#:.,/ +-]{0,12}\"",
+            "\\[[0-9\", a-z]{0,8}\\]",
+            Just("{ a = 1 }".to_owned()),
+        ],
+    ) {
+        let line = format!("{key} = {value}");
+        let text = match key {
+            "serial" => STARTER.replacen("serial = 1", &line, 1),
+            "max_bytes" | "types" => format!("{STARTER}\n[[clipboard]]\nid = \"x\"\n{line}\n"),
+            "vendor" | "class" | "port" | "break_glass" => format!("{STARTER}\n[[usb]]\nid = \"x\"\nmatch = {{ {line} }}\n{line}\n"),
+            _ => format!("{STARTER}\n[[domain]]\nname = \"x\"\n{line}\n"),
+        };
+        let report = check("policy.toml", &text);
+        for found in &report.errors {
+            prop_assert!(!found.help.is_empty() && !found.help.contains("for example"), "{found:?}");
+            prop_assert_eq!(text.get(found.start..found.end), Some(found.text.as_str()));
+        }
+        prop_assert!(!report.render(false).is_empty());
+    }
+}
