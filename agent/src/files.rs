@@ -133,15 +133,29 @@ pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
     read_text(path, "policy", "policy")
 }
 
+/// A policy's text from standard input.
+pub fn read_policy_from_stdin() -> Result<String, FilesError> {
+    read_all(Path::new("standard input"), "policy", "policy", || Ok(io::stdin().lock()))
+}
+
 /// The machine file's text.
 pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
     read_text(path, "machine file", "machine")
 }
 
 fn read_text(path: &Path, what: &'static str, option: &'static str) -> Result<String, FilesError> {
+    read_all(path, what, option, || fs::File::open(path))
+}
+
+fn read_all<R: Read>(
+    path: &Path,
+    what: &'static str,
+    option: &'static str,
+    open: impl FnOnce() -> io::Result<R>,
+) -> Result<String, FilesError> {
     let read = || -> io::Result<String> {
         let mut text = String::new();
-        let count = fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+        let count = open()?.take(FILE_MAX + 1).read_to_string(&mut text)?;
         if u64::try_from(count).unwrap_or(u64::MAX) > FILE_MAX {
             return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
         }

@@ -8,9 +8,10 @@
 mod artefacts;
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -114,6 +115,56 @@ fn the_matrix_is_a_table_for_people_machines_and_printers() {
     assert!(html.starts_with("<!doctype html>") || html.starts_with("<!DOCTYPE html>"));
     let nowhere = bulkhead(&["matrix", &file, "--html", "/no/such/folder/matrix.html"]);
     assert_eq!(nowhere.status.code(), Some(1));
+}
+
+fn given(text: &str, arguments: &[&str]) -> Output {
+    let mut command = Command::new(artefacts::program("bulkhead"));
+    command.arg("policy").args(arguments).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_policy_is_read_from_standard_input_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &file]);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(given(&text, &["check", "-"]).status.success());
+    assert_eq!(given(&text, &["matrix", "-"]).stdout, bulkhead(&["matrix", &file]).stdout);
+    for arguments in [["diff", &file, "-"], ["diff", "-", &file]] {
+        assert!(
+            String::from_utf8_lossy(&given(&text, &arguments).stdout).contains("nothing differs")
+        );
+    }
+    let wrong = given("format = 1\nserail = 2\n", &["check", "-"]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("standard input:2:1"));
+    assert_eq!(given(&text, &["diff", "-", "-"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_path_without_a_file_is_told_as_that_and_no_agent_as_that() {
+    let nosuch = bulkhead(&["check", "nosuch.toml"]);
+    assert_eq!(nosuch.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&nosuch.stderr).into_owned();
+    assert!(said.contains("there is no file nosuch.toml") && !said.contains("--policy"), "{said}");
+
+    let dir = tempfile::tempdir().unwrap();
+    if Path::new("/etc/bulkhead/policy.toml").exists() {
+        return;
+    }
+    let runtime = path(dir.path(), "run");
+    for arguments in [&["check"][..], &["matrix"], &["show"]] {
+        let output = bulkhead(&[arguments, &["--runtime", &runtime]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("no agent is running here") && said.contains("name a policy's file"),
+            "{said}"
+        );
+    }
 }
 
 // Shows: K-2.2.1, K-3.3.3, K-5.1.2.

@@ -76,7 +76,6 @@ fn saying(gap: &Gap) -> (String, String) {
     }
 }
 
-// Shows: C-4.
 #[test]
 fn what_nothing_enforces_is_warned_of_by_check_and_marked_by_matrix_and_diff() {
     for gap in GAPS {

@@ -6,6 +6,7 @@ mod audit;
 mod clipboard;
 mod doctor;
 mod domains;
+mod in_force;
 mod policy;
 mod replay;
 mod signing;

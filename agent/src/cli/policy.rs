@@ -11,14 +11,15 @@ use policy::decide::{Decision, Paste};
 use policy::diagnostic::Diagnostics;
 use policy::document::Mistake;
 use policy::language::MediaType;
+use policy::officer::from_device::rule_for;
 use policy::officer::{self, Explanation};
 use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use policy::version::Version;
 
 use super::audit::Wanted;
+use super::in_force::{self, PolicyText};
 use super::{Common, Outcome, colours, complain, print, print_styled, replay, signing};
-use crate::files;
-use crate::supervisor::devices::explain as explain_error;
+use crate::control::protocol::Request as AgentRequest;
 
 /// Largest file looked into for `--text-file`, in bytes.
 const CONTENT_MAX: u64 = 64 << 20;
@@ -28,8 +29,8 @@ const CONTENT_MAX: u64 = 64 << 20;
 pub(super) enum PolicyCommand {
     /// Is it fit to be signed? Errors, warnings, and its own expectations
     Check {
-        /// The policy
-        file: PathBuf,
+        /// The policy; `-` is standard input, and left out the policy in force is meant
+        file: Option<PathBuf>,
         /// Also say what PCs of an older version would refuse it for
         #[arg(long, value_name = "VERSION", value_parser = version)]
         for_version: Option<Version>,
@@ -43,18 +44,28 @@ pub(super) enum PolicyCommand {
     },
     /// What a new policy would allow, deny or change; exit status 1 when anything widened
     Diff {
-        /// The policy in force
-        old: PathBuf,
-        /// The one to replace it
-        new: PathBuf,
+        /// The old policy and the new one, or the new one alone to compare it with the policy in force; `-` is standard input
+        #[arg(value_name = "FILE", num_args = 1..=2, required = true)]
+        files: Vec<PathBuf>,
     },
     /// Who may send what to whom, as a table
     Matrix {
-        /// The policy
-        file: PathBuf,
+        /// The policy; `-` is standard input, and left out the policy in force is meant
+        file: Option<PathBuf>,
         /// Write the table as a page for the browser and the printer instead
         #[arg(long, value_name = "PAGE")]
         html: Option<PathBuf>,
+    },
+    /// Print the text of the policy in force on this PC
+    Show,
+    /// Write the rule for a USB device that is plugged in, to go into a policy
+    FromDevice {
+        /// Where it is plugged in, as `bulkhead usb list` shows it
+        #[arg(value_name = "BUSID")]
+        bus_id: String,
+        /// The domain that is to have it
+        #[arg(long, value_name = "DOMAIN")]
+        to: String,
     },
     /// What it would have decided otherwise, for the flows in the audit log; exit status 1 if anything
     Replay {
@@ -175,10 +186,12 @@ fn version(text: &str) -> Result<Version, String> {
 
 pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     match command {
-        PolicyCommand::Check { file, for_version } => check(common, file, *for_version),
+        PolicyCommand::Check { file, for_version } => check(common, file.as_deref(), *for_version),
         PolicyCommand::Explain { file, what } => explain(common, file, what),
-        PolicyCommand::Diff { old, new } => diff(common, old, new),
-        PolicyCommand::Matrix { file, html } => matrix(common, file, html.as_deref()),
+        PolicyCommand::Diff { files } => diff(common, files),
+        PolicyCommand::Show => show(common),
+        PolicyCommand::FromDevice { bus_id, to } => from_device(common, bus_id, to),
+        PolicyCommand::Matrix { file, html } => matrix(common, file.as_deref(), html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
         PolicyCommand::Replay { file, log, wanted } => {
             replay::replay(common, file, log, &wanted.filter())
@@ -190,12 +203,11 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     }
 }
 
-fn check(common: &Common, file: &Path, version: Option<Version>) -> Outcome {
-    let text = match files::read_policy_text(file) {
-        Ok(text) => text,
-        Err(error) => return common.fail(Outcome::No, &explain_error(&error)),
+fn check(common: &Common, file: Option<&Path>, version: Option<Version>) -> Outcome {
+    let PolicyText { name, text } = match in_force::text(common, file) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
     };
-    let name = file.display().to_string();
     let report = match version {
         Some(version) => officer::check_for(version, &name, &text),
         None => officer::check(&name, &text),
@@ -260,9 +272,19 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| failed(error.to_string()))
 }
 
-fn diff(common: &Common, old: &Path, new: &Path) -> Outcome {
+fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
+    let (old, new) = match files {
+        [old, new] => (Some(old.as_path()), Some(new.as_path())),
+        [new] => (None, Some(new.as_path())),
+        // The command line takes no other number.
+        _ => (None, None),
+    };
+    if old == Some(Path::new("-")) && old == new {
+        return common
+            .fail(Outcome::NoAgent, "standard input holds one policy: name a file for the other");
+    }
     // Both are read before the first is given up on, so that one run names every mistake.
-    let (old, new) = match (read(common, old), read(common, new)) {
+    let (old, new) = match (in_force::read(common, old), in_force::read(common, new)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(outcome), _) | (_, Err(outcome)) => return outcome,
     };
@@ -275,8 +297,8 @@ fn diff(common: &Common, old: &Path, new: &Path) -> Outcome {
     if diff.widened { Outcome::No } else { Outcome::Yes }
 }
 
-fn matrix(common: &Common, file: &Path, html: Option<&Path>) -> Outcome {
-    let policy = match read(common, file) {
+fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome {
+    let policy = match in_force::read(common, file) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };
@@ -296,6 +318,65 @@ fn matrix(common: &Common, file: &Path, html: Option<&Path>) -> Outcome {
         print(&matrix.to_string());
     }
     Outcome::Yes
+}
+
+fn show(common: &Common) -> Outcome {
+    let PolicyText { name, text } = match in_force::text(common, None) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
+    };
+    if common.json {
+        common.print_json(&serde_json::json!({ "ok": true, "file": name, "policy": text }));
+    } else {
+        print(&text);
+    }
+    Outcome::Yes
+}
+
+fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
+    let list = match common.ask(&AgentRequest::UsbList) {
+        Ok(answer) => answer.usb.unwrap_or_default(),
+        Err(outcome) => return outcome,
+    };
+    let Some(report) = list.iter().find(|report| report.bus_id == bus_id) else {
+        let known: Vec<&str> = list.iter().map(|report| report.bus_id.as_str()).collect();
+        let help = match known.as_slice() {
+            [] => "no device is plugged in".to_owned(),
+            known => format!("plugged in are {}; see `bulkhead usb list`", known.join(", ")),
+        };
+        return common.fail(Outcome::No, &format!("nothing is plugged in at {bus_id}: {help}"));
+    };
+    let device: UsbDescription = match report.device.parse() {
+        Ok(device) => device,
+        Err(_) => {
+            let why = format!("the device at {bus_id} has not been read: {}", report.why);
+            return common.fail(Outcome::No, &why);
+        }
+    };
+    let known = |policy: &Policy| {
+        policy.domains().iter().map(|domain| domain.name.to_string()).collect::<Vec<_>>()
+    };
+    // A name that the policy in force does not have is perhaps a slip, and the rule would be refused with it.
+    if let Ok(policy) = in_force::read(common, None)
+        && policy.domain(to).is_none()
+    {
+        let why = format!("the policy has no domain {to}: it has {}", known(&policy).join(", "));
+        return common.fail(Outcome::NoAgent, &why);
+    }
+    let device = UsbDescription { port: Some(bus_id.to_owned()), ..device };
+    match rule_for(&device, &report.name, to) {
+        Ok(rule) if common.json => {
+            common.print_json(&serde_json::json!({ "ok": true, "rule": rule }));
+            Outcome::Yes
+        }
+        Ok(rule) => {
+            print(&rule);
+            Outcome::Yes
+        }
+        Err(error) => {
+            common.fail(Outcome::No, &format!("no rule for the device at {bus_id}: {error}"))
+        }
+    }
 }
 
 fn start(common: &Common, file: Option<&Path>) -> Outcome {
@@ -333,9 +414,7 @@ pub(super) fn written(common: &Common, file: &Path) -> Outcome {
 
 /// Reads a policy, or says what is wrong with it.
 pub(super) fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
-    let text = files::read_policy_text(file)
-        .map_err(|error| common.fail(Outcome::No, &explain_error(&error)))?;
-    Policy::draft(&file.display().to_string(), &text).map_err(|found| refuse(common, &found))
+    in_force::read(common, Some(file))
 }
 
 pub(super) fn refuse(common: &Common, found: &Diagnostics) -> Outcome {

@@ -11,8 +11,8 @@ use crate::usb::UsbReport;
 pub const REQUEST_MAX: usize = 4096;
 /// Longest request line of those who may apply a policy, which is in it.
 pub const APPLY_MAX: usize = 16 << 20;
-/// Longest answer line, in bytes.
-pub const ANSWER_MAX: usize = 1 << 20;
+/// Longest answer line, in bytes: a policy may be in it.
+pub const ANSWER_MAX: usize = 16 << 20;
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub const ANSWER_MAX: usize = 1 << 20;
 pub enum Request {
     /// How things are.
     Status,
+    /// The text of the policy in force.
+    Policy,
     /// Run a domain.
     Start {
         /// Which.
@@ -126,6 +128,9 @@ pub struct Answer {
     /// The USB devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usb: Option<Vec<UsbReport>>,
+    /// The answer to `policy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_text: Option<String>,
 }
 
 impl Answer {
@@ -133,9 +138,22 @@ impl Answer {
     #[must_use]
     pub fn of(result: Result<Option<StatusReport>, String>) -> Self {
         match result {
-            Ok(status) => Self { ok: true, error: None, status, clipboard: None, usb: None },
+            Ok(status) => Self {
+                ok: true,
+                error: None,
+                status,
+                clipboard: None,
+                usb: None,
+                policy_text: None,
+            },
             Err(error) => Self { error: Some(error), ok: false, ..Self::of(Ok(None)) },
         }
+    }
+
+    /// The text of the policy in force.
+    #[must_use]
+    pub fn of_policy(text: String) -> Self {
+        Self { policy_text: Some(text), ..Self::of(Ok(None)) }
     }
 
     /// The USB devices.

@@ -1,12 +1,12 @@
 //! Who may do what over the control socket. The kernel says who is at the other end
 //! (`SO_PEERCRED`); the host's groups say what they are.
 //!
-//! | group | role | status, lock | switch | start, restart, reset, unlock | stop | put a policy in force |
-//! | --- | --- | --- | --- | --- | --- | --- |
-//! | `bulkhead-user` | user: the ward | yes | yes | | | |
-//! | `bulkhead-it` | IT | yes | yes | yes | yes | |
-//! | `bulkhead-officer` | security office | yes | | | yes, to contain an incident | yes |
-//! | (root) | | yes | yes | yes | yes | yes |
+//! | group | role | status, lock | policy | switch | start, restart, reset, unlock | stop | put a policy in force |
+//! | --- | --- | --- | --- | --- | --- | --- | --- |
+//! | `bulkhead-user` | user: the ward | yes | | yes | | | |
+//! | `bulkhead-it` | IT | yes | yes | yes | yes | yes | |
+//! | `bulkhead-officer` | security office | yes | yes | | | yes, to contain an incident | yes |
+//! | (root) | | yes | yes | yes | yes | yes | yes |
 //!
 //! Anybody else is refused. The groups are those of `/etc/group`: see [`crate::accounts`].
 
@@ -70,6 +70,7 @@ impl Caller {
     pub fn may(&self, request: &Request) -> Result<(), String> {
         let (what, allowed): (&str, &[Role]) = match request {
             Request::Status => ("see the status", &[Role::User, Role::It, Role::Officer]),
+            Request::Policy => ("see the policy in force", &[Role::It, Role::Officer]),
             Request::Switch { .. } => ("switch to a domain", &[Role::User, Role::It]),
             Request::Lock => ("lock the screen", &[Role::User, Role::It, Role::Officer]),
             Request::Copy { .. } | Request::Paste { .. } => {
@@ -138,10 +139,11 @@ mod tests {
         Caller { uid: 1000, pid: 1, roles: roles.to_vec() }
     }
 
-    fn all() -> [Request; 6] {
+    fn all() -> [Request; 7] {
         let domain = || "clinical".to_owned();
         [
             Request::Status,
+            Request::Policy,
             Request::Start { domain: domain() },
             Request::Restart { domain: domain() },
             Request::Reset { domain: domain() },
@@ -154,10 +156,10 @@ mod tests {
     #[test]
     fn each_role_may_do_what_the_table_says_and_no_more() {
         let may = |role| all().map(|request| caller(&[role]).may(&request).is_ok());
-        assert_eq!(may(Role::Root), [true; 6]);
-        assert_eq!(may(Role::It), [true, true, true, true, true, false]);
-        assert_eq!(may(Role::User), [true, false, false, false, false, false]);
-        assert_eq!(may(Role::Officer), [true, false, false, false, true, true]);
+        assert_eq!(may(Role::Root), [true; 7]);
+        assert_eq!(may(Role::It), [true, true, true, true, true, true, false]);
+        assert_eq!(may(Role::User), [true, false, false, false, false, false, false]);
+        assert_eq!(may(Role::Officer), [true, true, false, false, false, true, true]);
     }
 
     #[test]

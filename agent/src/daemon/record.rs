@@ -48,6 +48,7 @@ pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
         Request::ClipboardOutcome { .. } => ("clipboard-outcome", None),
         Request::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", None),
         Request::ClipboardAnswer { yes: false, .. } => ("clipboard-no", None),
+        Request::Policy => ("policy", None),
         Request::UsbList => ("usb-list", None),
         Request::UsbAttach { domain, .. } => ("usb-attach", Some(domain)),
         Request::UsbDetach { .. } => ("usb-detach", None),

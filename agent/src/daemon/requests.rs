@@ -86,6 +86,9 @@ impl Running {
                 let status = report::status(self);
                 return Answer::of(Ok(Some(status)));
             }
+            Request::Policy => {
+                return Answer::of_policy(self.papers.files.rules.source().text().to_owned());
+            }
             Request::ClipboardOutcome { ticket } => return self.pasteboard.outcome(*ticket),
             Request::UsbList => {
                 return match self.devices.list() {
@@ -104,7 +107,10 @@ impl Running {
         let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
             self;
         let done = match request {
-            Request::Status | Request::ClipboardOutcome { .. } | Request::UsbList => Ok(()),
+            Request::Status
+            | Request::Policy
+            | Request::ClipboardOutcome { .. }
+            | Request::UsbList => Ok(()),
             Request::Copy { domain } => {
                 return pasteboard.ask(clipboard::mediator::Chord::Copy, &domain, desk);
             }

@@ -220,7 +220,6 @@ fn the_doctor_says_of_a_device_what_the_hand_over_would_say() {
     );
 }
 
-// Shows: C-4.
 #[test]
 fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the_status() {
     let dir = tempfile::tempdir().unwrap();

@@ -75,6 +75,29 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
     agent.stop();
 }
 
+#[test]
+fn without_a_file_the_officers_tools_mean_what_the_agent_goes_by_and_not_what_lies_there() {
+    let ward = Ward::new(MACHINE);
+    let in_force = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    let agent = ward.start_agent();
+    let said = |args: &[&str]| {
+        let output = ward.bulkhead(args);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    fs::write(ward.at("policy.toml"), "not a policy").unwrap();
+    assert_eq!(said(&["policy", "show"]), (Some(0), in_force.clone()));
+    assert_eq!(said(&["policy", "check"]).0, Some(0));
+    let new = in_force.replace("\"CLINICAL\"", "\"WARD\"");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    let file = ward.at("new.toml").display().to_string();
+    let (matrix, diff) = (said(&["policy", "matrix"]), said(&["policy", "diff", &file]));
+    assert!(matrix.0 == Some(0) && matrix.1.contains("CLINICAL"), "{matrix:?}");
+    assert!(diff.1.contains("was CLINICAL\n      now WARD"), "{diff:?}");
+    let nothing = ward.bulkhead(&["policy", "from-device", "99-1", "--to", "clinical"]);
+    assert_ne!(nothing.status.code(), Some(0));
+    agent.stop();
+}
+
 // Shows: I-2, K-5.4.1, K-5.4.2.
 #[test]
 fn what_happens_is_in_the_audit_log_and_the_log_holds() {

@@ -4,6 +4,7 @@
 mod check;
 pub mod diff;
 mod explain;
+pub mod from_device;
 mod matrix;
 mod starter;
 

@@ -66,17 +66,18 @@ const COLUMNS: [(&str, &str); 6] = [
 fn row(domain: &DomainEntry) -> String {
     let meant = domain.meant().map(|meant| format!("<br><strong>{}</strong>", escaped(&meant)));
     let cells = [
-        escaped(&domain.network_words()),
-        escaped(&domain.connects_to()) + &meant.unwrap_or_default(),
-        escaped(domain.keeps()),
-        escaped(&domain.priority),
-        escaped(&domain.hotkey),
+        ("word", escaped(&domain.network_words())),
+        ("long", escaped(&domain.connects_to()) + &meant.unwrap_or_default()),
+        ("word", escaped(domain.keeps())),
+        ("word", escaped(&domain.priority)),
+        ("word", escaped(&domain.hotkey)),
     ];
+    let cells: String =
+        cells.map(|(class, cell)| format!("<td class=\"{class}\">{cell}</td>")).concat();
     format!(
-        "<tr><td style=\"border-left: 1em solid {}\">{}</td><td>{}</td></tr>\n",
+        "<tr><td class=\"word\" style=\"border-left: 1em solid {}\">{}</td>{cells}</tr>\n",
         domain.colour,
-        escaped(&domain.label),
-        cells.join("</td><td>")
+        escaped(&domain.label)
     )
 }
 
@@ -92,6 +93,7 @@ const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf
     table { border-collapse: collapse; width: 100% }\n\
     th, td { border: 1px solid #999; padding: .3em .6em; text-align: left; vertical-align: top; overflow-wrap: anywhere }\n\
     [lang=ko] { word-break: keep-all; font-weight: normal; color: #444 }\n\
+    th, td.word { overflow-wrap: normal } th [lang=ko] { display: block }\n\
     td.by { width: 30% } thead { display: table-header-group } tr { break-inside: avoid }\n\
     @media print { body { margin: 0; max-width: none } td { print-color-adjust: exact; -webkit-print-color-adjust: exact } }\n\
     </style></head><body>\n";

@@ -1,0 +1,80 @@
+//! Which policy a command reads: a file, standard input, or the one in force on this PC.
+
+use std::io;
+use std::path::Path;
+
+use policy::Policy;
+
+use super::{Common, Outcome, complain, policy::refuse};
+use crate::control::client::{ClientError, ask};
+use crate::control::protocol::Request;
+use crate::daemon::defaults;
+use crate::files::{self, FilesError};
+use crate::supervisor::devices::explain;
+
+/// A policy's text, and what reports call it.
+pub(super) struct PolicyText {
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// The policy that was named, or the one in force.
+pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, Outcome> {
+    let Some(file) = file else { return in_force(common) };
+    let (read, name) = match file == Path::new("-") {
+        true => (files::read_policy_from_stdin(), "standard input".to_owned()),
+        false => (files::read_policy_text(file), file.display().to_string()),
+    };
+    match read {
+        Ok(text) => Ok(PolicyText { name, text }),
+        Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            let why = format!(
+                "there is no file {name}: check its name, or start one with `bulkhead policy new {name}`; without a name the policy in force is meant"
+            );
+            Err(common.fail(Outcome::No, &why))
+        }
+        Err(error) => Err(common.fail(Outcome::No, &explain(&error))),
+    }
+}
+
+/// The same, read as a policy.
+pub(super) fn read(common: &Common, file: Option<&Path>) -> Result<Policy, Outcome> {
+    let PolicyText { name, text } = text(common, file)?;
+    Policy::draft(&name, &text).map_err(|found| refuse(common, &found))
+}
+
+/// What the agent of this PC goes by; where none runs, what it would start with.
+fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
+    match ask(&common.runtime, &Request::Policy) {
+        Ok(answer) => match answer.policy_text {
+            Some(text) if answer.ok => {
+                Ok(PolicyText { name: "the policy in force".to_owned(), text })
+            }
+            _ => {
+                let why = answer.error.unwrap_or_else(|| {
+                    "the agent's answer holds no policy: `bulkhead` and `bulkhead-agent` are of different versions".to_owned()
+                });
+                Err(common.fail(Outcome::No, &why))
+            }
+        },
+        Err(ClientError::NoAgent { .. }) => {
+            let file = defaults::policy().display();
+            match files::read_policy_text(defaults::policy()) {
+                Ok(text) => {
+                    complain(&format!(
+                        "bulkhead: no agent is running here, so no policy is in force; this is the file it would start with, {file}\n"
+                    ));
+                    Ok(PolicyText { name: file.to_string(), text })
+                }
+                Err(error) => {
+                    let why = format!(
+                        "no agent is running here, so no policy is in force, and the file it would start with cannot be read either: {}; name a policy's file, or - for standard input",
+                        explain(&error)
+                    );
+                    Err(common.fail(Outcome::NoAgent, &why))
+                }
+            }
+        }
+        Err(error) => Err(common.fail(Outcome::NoAgent, &explain(&error))),
+    }
+}

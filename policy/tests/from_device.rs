@@ -1,0 +1,80 @@
+//! The rule for a device that is plugged in: whatever it is, the rule reads, and admits it.
+#![allow(
+    clippy::unwrap_used,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+mod support;
+
+use policy::decide::Decision;
+use policy::officer::from_device::{NoRule, rule_for};
+use policy::officer::{STARTER, check};
+use policy::request::{Context, Request, UsbDescription, UsbRequest};
+use proptest::prelude::*;
+use support::draft;
+
+fn verdict(rule: &str, device: &UsbDescription) -> (Decision, Option<String>) {
+    let policy = draft(&format!("{STARTER}\n{rule}"));
+    let request = Request::Usb(UsbRequest { device: device.device(), to: None });
+    let verdict = policy.decide(&request, &Context::default());
+    (verdict.decision(), verdict.to().map(|domain| domain.name.to_string()))
+}
+
+#[test]
+fn a_stick_is_given_without_writing_and_a_card_reader_as_it_is() {
+    let stick: UsbDescription =
+        "vendor=0781,product=5567,serial=4C53,port=1-4,interfaces=08/06/50".parse().unwrap();
+    let rule = rule_for(&stick, "SanDisk Cruzer Blade", "clinical").unwrap();
+    assert_eq!(
+        rule,
+        "# SanDisk Cruzer Blade: 08/06/50\n[[usb]]\nid = \"sandisk-cruzer-blade\"\n\
+         match = { class = \"mass-storage\", vendor = 0x0781, product = 0x5567, serial = \"4C53\" }\n\
+         to = \"clinical\"\naction = \"read-only\"    # read-only | allow | deny\n"
+    );
+    assert_eq!(verdict(&rule, &stick), (Decision::ReadOnly, Some("clinical".to_owned())));
+
+    let reader: UsbDescription =
+        "vendor=08e6,product=3437,port=1-4,interfaces=0b/00/00".parse().unwrap();
+    let rule = rule_for(&reader, "", "clinical").unwrap();
+    assert!(
+        rule.contains("id = \"device-08e6-3437\"") && rule.contains("`port = \"1-4\"`"),
+        "{rule}"
+    );
+    assert_eq!(verdict(&rule, &reader), (Decision::Allow, Some("clinical".to_owned())));
+}
+
+#[test]
+fn a_scanner_that_types_is_tied_and_a_hub_gets_no_rule() {
+    let scanner: UsbDescription = "vendor=05e0,product=1200,interfaces=03/01/01".parse().unwrap();
+    let rule = rule_for(&scanner, "Symbol Scanner", "clinical").unwrap();
+    let policy = draft(&format!("{STARTER}\n{rule}"));
+    let (domain, _) = policy.pinned_to(&scanner.device()).unwrap();
+    assert_eq!(domain.name.value.as_str(), "clinical");
+    let hub: UsbDescription = "vendor=05e3,product=0608,interfaces=09/00/00".parse().unwrap();
+    assert_eq!(rule_for(&hub, "Hub", "clinical"), Err(NoRule::Hub));
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_device_says_of_itself_the_rule_is_a_piece_of_a_policy_that_decides_on_it(
+        vendor: u16,
+        product: u16,
+        serial in proptest::option::of("\\PC{0,12}|[\\x00-\\x7f]{0,12}"),
+        called in "\\PC{0,60}|[\\x00-\\x7f]{0,60}",
+        classes in proptest::collection::vec(prop_oneof![Just(0x08u8), Just(0x0b), Just(0x03), Just(0x0e), any::<u8>()], 1..4),
+    ) {
+        let functions: Vec<String> = classes.iter().map(|class| format!("{class:02x}/06/50")).collect();
+        let functions = policy::request::UsbFunction::list(&functions.join("+")).unwrap();
+        let device = UsbDescription { vendor, product, serial, port: Some("1-4".to_owned()), functions };
+        let Ok(rule) = rule_for(&device, &called, "clinical") else {
+            prop_assert!(classes.contains(&0x09));
+            return Ok(());
+        };
+        let report = check("policy.toml", &format!("{STARTER}\n{rule}"));
+        prop_assert!(report.ok, "{}", report.render(false));
+        if !classes.contains(&0x03) {
+            let (decision, to) = verdict(&rule, &device);
+            prop_assert!(decision != Decision::Deny && to.as_deref() == Some("clinical"), "{}", rule);
+        }
+    }
+}
