@@ -18,6 +18,7 @@ use link::{CURSOR_SIDE, Cursor, Size};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::edid::preferred_sizes;
 use super::modes::{Limits, Traits, ranked};
 use super::outputs::{Crtcs, switch_off_others};
 
@@ -195,7 +196,8 @@ fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
         if connector.state() != connector::State::Connected {
             continue;
         }
-        let mut modes = ranked(connector.modes(), Traits::of, &limits).into_iter();
+        let own = preferred_sizes(&edid(card, *handle).unwrap_or_default());
+        let mut modes = ranked(connector.modes(), Traits::of, &own, &limits).into_iter();
         let Some(mode) = modes.next() else { continue };
         for encoder in connector.encoders() {
             let encoder = card.get_encoder(*encoder).map_err(failed)?;
@@ -214,6 +216,17 @@ fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
         }
     }
     Err(ScreenError::NoMonitor(path.to_owned()))
+}
+
+/// What a monitor says of itself; nothing, if it says nothing.
+fn edid(card: &Card, connector: connector::Handle) -> io::Result<Vec<u8>> {
+    let properties = card.get_properties(connector)?;
+    for (property, value) in &properties {
+        if *value != 0 && card.get_property(*property)?.name() == c"EDID" {
+            return card.get_property_blob(*value);
+        }
+    }
+    Ok(Vec::new())
 }
 
 impl Screen {

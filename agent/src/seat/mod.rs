@@ -16,6 +16,7 @@ pub mod core;
 pub mod devices;
 pub mod display;
 pub mod domain;
+mod edid;
 pub mod frame;
 pub mod kms;
 mod modes;

@@ -1,8 +1,9 @@
 //! Which of a monitor's modes the screen is driven in; pure.
 //!
-//! The monitor's own choice, whatever its size, if the card and the PC's memory allow it; a progressive mode before an
-//! interlaced one, which flickers and which many drivers only pretend to have. Should the card refuse a mode after all,
-//! the next one is tried ([`super::display`]).
+//! The monitor's own choice, whatever its size, if the card and the PC's memory allow it; if the driver leaves out the
+//! very mode that the monitor prefers, another of that size ([`super::edid`]). A progressive mode before an interlaced
+//! one, which flickers and which many drivers only pretend to have. Should the card refuse a mode after all, the next one
+//! is tried ([`super::display`]).
 
 use std::ops::{Bound, RangeBounds};
 
@@ -82,14 +83,20 @@ impl Traits {
     }
 }
 
-/// The modes that are allowed, the best first: progressive ones, of these the preferred ones, of these the largest, of
-/// these the fastest.
-pub(super) fn ranked<M: Copy>(modes: &[M], of: impl Fn(&M) -> Traits, limits: &Limits) -> Vec<M> {
+/// The modes that are allowed, the best first: progressive ones, of these the preferred ones and those of a size that is
+/// among the monitor's `own`, of these the largest, of these the very one that is preferred, of these the fastest.
+pub(super) fn ranked<M: Copy>(
+    modes: &[M],
+    of: impl Fn(&M) -> Traits,
+    own: &[Size],
+    limits: &Limits,
+) -> Vec<M> {
     let mut usable: Vec<M> =
         modes.iter().copied().filter(|mode| limits.allow(of(mode).size)).collect();
     usable.sort_by_key(|mode| {
         let Traits { size, preferred, progressive, refresh } = of(mode);
-        std::cmp::Reverse((progressive, preferred, size.frame_bytes(), refresh))
+        let wanted = preferred || own.contains(&size);
+        std::cmp::Reverse((progressive, wanted, size.frame_bytes(), preferred, refresh))
     });
     usable.truncate(MODES_MAX);
     usable
@@ -103,13 +110,21 @@ mod tests {
 
     /// Width, height, pictures a second; `P`referred, `i`nterlaced.
     fn best(limits: &Limits, modes: &[(u32, u32, u32, &str)]) -> Option<(u32, u32, u32)> {
+        best_of(limits, &[], modes)
+    }
+
+    fn best_of(
+        limits: &Limits,
+        own: &[Size],
+        modes: &[(u32, u32, u32, &str)],
+    ) -> Option<(u32, u32, u32)> {
         let of = |&(width, height, refresh, how): &(u32, u32, u32, &str)| Traits {
             size: Size { width, height },
             preferred: how.contains('P'),
             progressive: !how.contains('i'),
             refresh,
         };
-        ranked(modes, of, limits)
+        ranked(modes, of, own, limits)
             .first()
             .map(|&(width, height, refresh, _)| (width, height, refresh))
     }
@@ -130,6 +145,21 @@ mod tests {
         assert_eq!(best(&limits(8 * GIB), &aoc), Some((5120, 1440, 75)));
         let larger = [(1920, 1080, 60, "P"), (3840, 2160, 30, "")];
         assert_eq!(best(&limits(8 * GIB), &larger), Some((1920, 1080, 60)), "not the largest");
+    }
+
+    #[test]
+    fn a_monitors_own_size_is_kept_at_another_rate_if_the_driver_leaves_its_own_mode_out() {
+        // AOC AG493US3R4 on a cable that does not carry 165 Hz: what is left of 5120x1440 nobody marks.
+        let own = [Size { width: 3840, height: 1080 }, Size { width: 5120, height: 1440 }];
+        let left = [(3840, 1080, 60, "P"), (5120, 1440, 60, ""), (5120, 1440, 120, "")];
+        assert_eq!(best_of(&limits(8 * GIB), &own, &left), Some((5120, 1440, 120)));
+        // A faster mode of that size takes no place from the one the monitor prefers.
+        let own = [Size { width: 1920, height: 1080 }];
+        let usual = [(1920, 1080, 60, "P"), (1920, 1080, 144, ""), (3840, 2160, 30, "")];
+        assert_eq!(best_of(&limits(8 * GIB), &own, &usual), Some((1920, 1080, 60)));
+        // A size that no mode has changes nothing.
+        let other = [Size { width: 640, height: 480 }];
+        assert_eq!(best_of(&limits(8 * GIB), &other, &usual), Some((1920, 1080, 60)));
     }
 
     #[test]
@@ -173,6 +203,6 @@ mod tests {
             progressive: true,
             refresh: 60,
         };
-        assert_eq!(ranked(&many, of, &limits(0)).len(), MODES_MAX);
+        assert_eq!(ranked(&many, of, &[], &limits(0)).len(), MODES_MAX);
     }
 }
