@@ -79,44 +79,47 @@ impl HostUse {
     /// Looks at the PC as it is now.
     ///
     /// # Errors
-    /// What is mounted cannot be read, so nobody knows what the host lives from.
+    /// What is mounted, or what the kernel says of devices, cannot be read, so nobody knows what the host lives from.
     pub fn look(sysfs: &Sysfs, screen: &Screen, disks: &[PathBuf]) -> io::Result<Self> {
         let mut this = Self::default();
         let mut looker = Looker { sysfs, left: BLOCK_DEVICES_MAX };
         // The agent may have been started with mounts of its own.
         let own = text(&sysfs.proc("self/mountinfo"))?;
-        let first = text(&sysfs.proc("1/mountinfo")).unwrap_or_default();
+        let first = text_if_there(&sysfs.proc("1/mountinfo"))?;
+        if first.is_empty() && own.lines().any(hides_processes) {
+            return Err(io::Error::other("/proc is mounted with hidepid and hides process 1"));
+        }
         for (device, at) in own.lines().chain(first.lines()).filter_map(mount) {
             match device {
                 Device::Number(number) => {
-                    this.add(looker.by_number(number), &Use::Mounted(at.to_owned()));
+                    this.add(looker.by_number(number)?, &Use::Mounted(at.to_owned()));
                 }
                 // bcachefs names all its disks, with colons between. A name may have a colon of its own (/dev/disk/by-path).
                 Device::Nodes(nodes) => {
                     let parts = nodes.split(':').filter(|part| !part.is_empty() && *part != nodes);
                     for node in parts.chain([nodes]) {
-                        this.add(looker.by_node(Path::new(node)), &Use::Mounted(at.to_owned()));
+                        this.add(looker.by_node(Path::new(node))?, &Use::Mounted(at.to_owned()));
                     }
                 }
             }
         }
-        for device in looker.btrfs() {
+        for device in looker.btrfs()? {
             this.add(device, &Use::Mounted("a btrfs file system".to_owned()));
         }
         // The first line is a heading. A kernel without swap has no such file.
-        let swaps = fs::read_to_string(sysfs.proc("swaps")).unwrap_or_default();
+        let swaps = text_if_there(&sysfs.proc("swaps"))?;
         for node in swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {
-            this.add(looker.by_node(Path::new(node)), &Use::Swap(node.to_owned()));
+            this.add(looker.by_node(Path::new(node))?, &Use::Swap(node.to_owned()));
         }
         for disk in disks {
             let is_device = fs::metadata(disk).is_ok_and(|meta| meta.file_type().is_block_device());
             if is_device {
-                this.add(looker.by_node(disk), &Use::Disk(disk.display().to_string()));
+                this.add(looker.by_node(disk)?, &Use::Disk(disk.display().to_string()));
             }
         }
         if *screen != Screen::None {
-            this.screens(sysfs, screen);
-            this.inputs(sysfs);
+            this.screens(sysfs, screen)?;
+            this.inputs(sysfs)?;
         }
         if looker.left == 0 {
             let words =
@@ -138,9 +141,9 @@ impl HostUse {
         }
     }
 
-    fn screens(&mut self, sysfs: &Sysfs, screen: &Screen) {
+    fn screens(&mut self, sysfs: &Sysfs, screen: &Screen) -> io::Result<()> {
         let folder = sysfs.path("class/drm");
-        let names = names(&folder);
+        let names = names(&folder)?;
         let is_card = |name: &&String| {
             name.strip_prefix("card").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
         };
@@ -171,11 +174,12 @@ impl HostUse {
                 self.add(functions, &Use::Screen(card.clone()));
             }
         }
+        Ok(())
     }
 
-    fn inputs(&mut self, sysfs: &Sysfs) {
+    fn inputs(&mut self, sysfs: &Sysfs) -> io::Result<()> {
         let folder = sysfs.path("class/input");
-        for name in names(&folder).into_iter().filter(|name| name.starts_with("event")) {
+        for name in names(&folder)?.into_iter().filter(|name| name.starts_with("event")) {
             let device = folder.join(name).join("device");
             let read = |file: &str| fs::read_to_string(device.join(file)).unwrap_or_default();
             let keys = read("capabilities/key");
@@ -188,13 +192,14 @@ impl HostUse {
         }
         // One that no driver has at the moment has no input device: it may be the seat's all the same.
         let usb = sysfs.path("bus/usb/devices");
-        for interface in names(&usb).into_iter().filter(|name| name.contains(':')) {
+        for interface in names(&usb)?.into_iter().filter(|name| name.contains(':')) {
             let class = fs::read_to_string(usb.join(&interface).join("bInterfaceClass"));
             if class.is_ok_and(|class| class.trim() == "03") {
                 let words = format!("a HID device, USB interface {interface}");
                 self.add(functions_on(&usb.join(&interface)), &Use::Input(words));
             }
         }
+        Ok(())
     }
 }
 
@@ -218,9 +223,28 @@ fn mount(line: &str) -> Option<(Device<'_>, &str)> {
     Path::new(source).is_absolute().then_some((Device::Nodes(source), at))
 }
 
+/// Whether a line of mountinfo is of a /proc that shows not everybody every process (`hidepid`, proc(5)).
+fn hides_processes(line: &str) -> bool {
+    let behind = line.split_once(" - ").map(|(_, behind)| behind).unwrap_or_default();
+    behind.starts_with("proc ") && behind.contains("hidepid=")
+}
+
 /// A file of /proc. The kernel writes names of mount points as they are, in whatever bytes.
 fn text(path: &Path) -> io::Result<String> {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let bytes = fs::read(path).map_err(|error| unread(path, &error))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A file of /proc that need not be there; one that is there and cannot be read is not nothing.
+fn text_if_there(path: &Path) -> io::Result<String> {
+    text(path).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(String::new()),
+        _ => Err(error),
+    })
+}
+
+fn unread(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 struct Looker<'a> {
@@ -230,11 +254,11 @@ struct Looker<'a> {
 }
 
 impl Looker<'_> {
-    fn by_number(&mut self, number: &str) -> BTreeSet<PciAddress> {
+    fn by_number(&mut self, number: &str) -> io::Result<BTreeSet<PciAddress>> {
         self.behind(&self.sysfs.path("dev/block").join(number), DEPTH_MAX)
     }
 
-    fn by_node(&mut self, node: &Path) -> BTreeSet<PciAddress> {
+    fn by_node(&mut self, node: &Path) -> io::Result<BTreeSet<PciAddress>> {
         match fs::metadata(node) {
             Ok(meta) if meta.file_type().is_block_device() => {
                 let device = meta.rdev();
@@ -243,29 +267,30 @@ impl Looker<'_> {
                 self.by_number(&number)
             }
             // A file lies on what is mounted; a node that is gone may still be known by its name.
-            _ => node.file_name().map_or_else(BTreeSet::new, |name| {
-                self.behind(&self.sysfs.path("class/block").join(name), DEPTH_MAX)
-            }),
+            _ => match node.file_name() {
+                Some(name) => self.behind(&self.sysfs.path("class/block").join(name), DEPTH_MAX),
+                None => Ok(BTreeSet::new()),
+            },
         }
     }
 
-    fn btrfs(&mut self) -> Vec<BTreeSet<PciAddress>> {
+    fn btrfs(&mut self) -> io::Result<Vec<BTreeSet<PciAddress>>> {
         let folder = self.sysfs.path("fs/btrfs");
         let mut devices = Vec::new();
-        for system in names(&folder) {
+        for system in names(&folder)? {
             let folder = folder.join(system).join("devices");
-            for name in names(&folder) {
-                devices.push(self.behind(&folder.join(name), DEPTH_MAX));
+            for name in names(&folder)? {
+                devices.push(self.behind(&folder.join(name), DEPTH_MAX)?);
             }
         }
-        devices
+        Ok(devices)
     }
 
     /// The functions that a block device, or what it is made of, is behind.
-    fn behind(&mut self, device: &Path, depth: usize) -> BTreeSet<PciAddress> {
-        let Ok(device) = fs::canonicalize(device) else { return BTreeSet::new() };
+    fn behind(&mut self, device: &Path, depth: usize) -> io::Result<BTreeSet<PciAddress>> {
+        let Ok(device) = fs::canonicalize(device) else { return Ok(BTreeSet::new()) };
         if depth == 0 || self.left == 0 {
-            return BTreeSet::new();
+            return Ok(BTreeSet::new());
         }
         self.left -= 1;
         let mut functions = functions_on(&device);
@@ -273,8 +298,8 @@ impl Looker<'_> {
         let whole = device.parent().filter(|_| device.join("partition").exists());
         for folder in [Some(device.as_path()), whole].into_iter().flatten() {
             let slaves = folder.join("slaves");
-            for slave in names(&slaves) {
-                functions.extend(self.behind(&slaves.join(slave), depth - 1));
+            for slave in names(&slaves)? {
+                functions.extend(self.behind(&slaves.join(slave), depth - 1)?);
             }
         }
         // An NVMe disk with several paths belongs to a subsystem, which knows its controllers.
@@ -282,11 +307,11 @@ impl Looker<'_> {
             folder.file_name().is_some_and(|n| n.to_string_lossy().starts_with("nvme-subsys"))
         });
         if let Some(subsystem) = subsystem {
-            for controller in names(subsystem).iter().filter(|name| name.starts_with("nvme")) {
+            for controller in names(subsystem)?.iter().filter(|name| name.starts_with("nvme")) {
                 functions.extend(functions_on(&subsystem.join(controller)));
             }
         }
-        functions
+        Ok(functions)
     }
 }
 
@@ -299,12 +324,18 @@ fn functions_on(device: &Path) -> BTreeSet<PciAddress> {
         .collect()
 }
 
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+/// The names in a folder of sysfs, none if it is not there.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        // A device that has no such folder, or was pulled this moment.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unread(folder, &error)),
+    };
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
     names.sort_unstable();
-    names
+    Ok(names)
 }
 
 /// Whether a bit is set in what sysfs writes as words of 64 bits, the highest first.

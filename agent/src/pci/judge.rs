@@ -35,7 +35,7 @@ pub enum Refused {
     },
     /// Nobody knows what the PC lives from.
     #[error(
-        "cannot read what this PC has mounted, so nobody knows which controllers it lives from: is /proc mounted?"
+        "cannot read what this PC has mounted and which devices it uses, so nobody knows which controllers it lives from"
     )]
     HostUnknown(#[source] io::Error),
     /// Hardware or firmware do not permit it, or it is no device.
@@ -85,7 +85,8 @@ impl Refused {
             Self::OtherDomain { address, member, domain, group } => format!(
                 "PCI device {address} shares IOMMU group {group} with {member}, which is {domain}'s; one group cannot be two domains'"
             ),
-            Self::Inspect(_) | Self::HostUnknown(_) => self.to_string(),
+            Self::HostUnknown(error) => format!("{self}: {error}"),
+            Self::Inspect(_) => self.to_string(),
         }
     }
 
@@ -103,7 +104,9 @@ impl Refused {
             Self::InUse { .. } => {
                 "it stays with this PC; write the right address into machine.toml: if this one was right once, a card was added or moved (`lspci -D` shows the new one)"
             }
-            Self::HostUnknown(_) => "mount /proc",
+            Self::HostUnknown(_) => {
+                "mount /proc and /sys whole, and show process 1 to the agent (no hidepid on /proc, no ProtectProc= for its unit); `cat /proc/1/mountinfo` shows whether it can be read"
+            }
             Self::Blocked(blocked) => blocked.remedy(),
             Self::Unusable { reason, .. } => reason.remedy(),
             Self::OtherDomain { .. } => {

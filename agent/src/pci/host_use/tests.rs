@@ -127,3 +127,58 @@ fn a_pc_whose_mounts_cannot_be_read_is_not_taken_for_one_without_disks() {
     fs::remove_file(pc.sysfs().proc("self/mountinfo")).unwrap();
     assert!(HostUse::look(&pc.sysfs(), &Screen::None, &[]).is_err());
 }
+
+/// Something that is there and cannot be read, whoever reads it: a folder where a file should be, or the other way round.
+fn break_up(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    if path.exists() && path.is_dir() {
+        fs::remove_dir_all(path).unwrap();
+        fs::write(path, "").unwrap();
+    } else {
+        let _ = fs::remove_file(path);
+        fs::create_dir(path).unwrap();
+    }
+}
+
+#[test]
+fn what_is_there_and_cannot_be_read_is_not_taken_for_nothing_and_is_named() {
+    for file in ["proc/1/mountinfo", "proc/swaps"] {
+        let pc = FakePc::new();
+        look(&pc, &Screen::First);
+        break_up(&pc.dir.path().join(file));
+        let error = HostUse::look(&pc.sysfs(), &Screen::First, &[]).unwrap_err().to_string();
+        assert!(error.contains(file), "{error}");
+    }
+    for folder in ["fs/btrfs", "class/drm", "class/input", "bus/usb/devices"] {
+        let pc = FakePc::new();
+        let path = pc.sysfs().path(folder);
+        fs::create_dir_all(&path).unwrap();
+        look(&pc, &Screen::First);
+        break_up(&path);
+        let error = HostUse::look(&pc.sysfs(), &Screen::First, &[]).unwrap_err().to_string();
+        assert!(error.contains(folder), "{error}");
+    }
+}
+
+#[test]
+fn a_proc_that_hides_the_first_process_hides_what_is_mounted() {
+    let pc = FakePc::new();
+    let hiding = "27 24 0:21 / /proc rw - proc proc rw,hidepid=invisible\n";
+    pc.mounts(hiding);
+    let error = HostUse::look(&pc.sysfs(), &Screen::None, &[]).unwrap_err().to_string();
+    assert!(error.contains("hidepid"), "{error}");
+    // One that is shown to whoever may trace it.
+    fs::create_dir_all(pc.sysfs().proc("1")).unwrap();
+    fs::write(pc.sysfs().proc("1/mountinfo"), hiding).unwrap();
+    look(&pc, &Screen::None);
+}
+
+#[test]
+fn swap_on_a_file_whose_name_is_no_text_hides_no_other_swap() {
+    let pc = FakePc::new();
+    let nvme = pc.add("0000:03:00.0", 0x01_0802, Some("nvme"), None);
+    pc.add_disk(nvme, "nvme0n1/nvme0n1p3", "259:3");
+    let swaps = b"Filename\tType\n/swap\xff file 1 0 -2\n/dev/nvme0n1p3 partition 1 0 -3\n";
+    fs::write(pc.sysfs().proc("swaps"), swaps).unwrap();
+    assert_eq!(look(&pc, &Screen::None).of(nvme), ["the swap on /dev/nvme0n1p3"]);
+}
