@@ -30,6 +30,12 @@ impl Moment {
         Self(since)
     }
 
+    /// The moment this long after the PC was switched on, as the kernel stamps what happens by this clock.
+    #[must_use]
+    pub const fn since_start(time: Duration) -> Self {
+        Self(time)
+    }
+
     /// How long ago it was.
     #[must_use]
     pub fn elapsed(self) -> Duration {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clock::Moment;
 
@@ -58,7 +58,7 @@ pub struct Display {
     flipping: Option<(Scene, usize)>,
     flipped_at: Moment,
     /// When the key that asked for the scene on its way was pressed.
-    asked: Option<SystemTime>,
+    asked: Option<Moment>,
     times: Vec<Duration>,
     plane: Plane,
 }
@@ -147,7 +147,7 @@ impl Display {
     }
 
     /// Notes when a switch was asked for.
-    pub fn asked_at(&mut self, time: SystemTime) {
+    pub fn asked_at(&mut self, time: Moment) {
         self.asked = Some(time);
     }
 
@@ -159,13 +159,11 @@ impl Display {
         let Some(done) = self.flipping.take() else { return false };
         let switched = done.0 != self.shown.0;
         self.shown = done;
-        if let (true, Some(asked)) = (switched, self.asked.take())
-            && let Ok(time) = SystemTime::now().duration_since(asked)
-        {
+        if let (true, Some(asked)) = (switched, self.asked.take()) {
             if self.times.len() >= TIMES_MAX {
                 self.times.remove(0);
             }
-            self.times.push(time);
+            self.times.push(asked.elapsed());
         }
         switched
     }

@@ -23,10 +23,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
+use clock::Moment;
 use evdev::raw_stream::RawDevice;
 use evdev::{EventType, InputEvent, KeyCode, LedCode};
+use input_linux::EvdevHandle;
 use nix::libc;
 use policy::Policy;
 use policy::request::UsbDevice;
@@ -103,7 +104,7 @@ pub enum Happened {
     /// It said more than was read, and what is down on it is not known: nothing, until it is pressed anew.
     Dropped(DeviceId),
     /// It reported, at this time.
-    Report(DeviceId, Report, SystemTime),
+    Report(DeviceId, Report, Moment),
 }
 
 /// All devices of the seat.
@@ -114,7 +115,7 @@ pub struct Devices {
     /// Devices that could not be taken, so that it is said once.
     refused: BTreeMap<PathBuf, String>,
     /// When somebody last typed.
-    typed: Option<SystemTime>,
+    typed: Option<Moment>,
 }
 
 impl Devices {
@@ -245,6 +246,8 @@ fn open(path: &Path) -> io::Result<RawDevice> {
 /// Takes a device; `None` if it is none of the seat's.
 fn take(path: &Path) -> io::Result<Option<Taken>> {
     let mut device = open(path)?;
+    // Not the time of day, which somebody may set while a finger is on a pad: the clock of `clock::Moment`.
+    EvdevHandle::new(device.as_fd()).set_clock_id(libc::CLOCK_BOOTTIME)?;
     let abilities = Facts::of(&device)?.abilities();
     if abilities == Abilities::default() {
         return Ok(None);
@@ -293,7 +296,7 @@ fn reader_of(device: &RawDevice) -> io::Result<Reader> {
 }
 
 /// When a report was made in which somebody types: a key that is no modifier went down.
-fn typed_at(happened: &Happened) -> Option<SystemTime> {
+fn typed_at(happened: &Happened) -> Option<Moment> {
     const MODIFIERS: [u16; 8] = [29, 42, 54, 56, 97, 100, 125, 126];
     let Happened::Report(_, report, time) = happened else { return None };
     let types = |&(code, down): &(u16, bool)| down && code < 0x100 && !MODIFIERS.contains(&code);

@@ -32,7 +32,7 @@ use super::surface::{Point, Surface};
 use crate::seat::core::codes::BTN_LEFT;
 use finger::{Finger, Palms};
 
-/// Ways are in micrometres, times since the epoch.
+/// Ways are in micrometres, times since the PC was switched on.
 type Time = Duration;
 
 /// A tap of one finger lasts at most this, and does not move by more than [`STILL`].

@@ -4,8 +4,9 @@
 //! the kind of the device: whoever takes the reports knows keys, buttons, a way or a place, and wheels.
 
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
+use clock::Moment;
 use evdev::InputEvent;
 
 use super::codes::{
@@ -121,7 +122,7 @@ impl Reader {
         &mut self,
         id: DeviceId,
         events: impl IntoIterator<Item = InputEvent>,
-        typed: Option<SystemTime>,
+        typed: Option<Moment>,
         happened: &mut Vec<Happened>,
         now: impl Fn() -> io::Result<Facts>,
     ) -> io::Result<()> {
@@ -140,7 +141,7 @@ impl Reader {
         &mut self,
         id: DeviceId,
         event: InputEvent,
-        typed: Option<SystemTime>,
+        typed: Option<Moment>,
         happened: &mut Vec<Happened>,
     ) {
         match (event.event_type().0, event.code(), event.value()) {
@@ -151,7 +152,7 @@ impl Reader {
                 self.clear();
             }
             (0, SYN_REPORT, _) => {
-                let time = event.timestamp();
+                let time = stamped(event);
                 for report in self.finish(time, typed) {
                     if report != Report::default() {
                         happened.push(Happened::Report(id, report, time));
@@ -219,7 +220,7 @@ impl Reader {
     }
 
     /// The report is whole: what it says, in order.
-    fn finish(&mut self, time: SystemTime, typed: Option<SystemTime>) -> Vec<Report> {
+    fn finish(&mut self, time: Moment, typed: Option<Moment>) -> Vec<Report> {
         if self.by != (0, 0) {
             self.report.motion = Some(Motion::By(self.by.0, self.by.1));
             self.is_placed = false;
@@ -240,7 +241,7 @@ impl Reader {
             Kind::Screen => self.touch(),
             Kind::Pad if !self.heard => None,
             Kind::Pad => {
-                self.fingers(since_epoch(time), typed.map(since_epoch));
+                self.fingers(time, typed);
                 None
             }
         };
@@ -273,12 +274,15 @@ impl Reader {
     }
 
     /// A pad: its fingers do what a mouse does.
-    fn fingers(&mut self, time: Duration, typed: Option<Duration>) {
+    fn fingers(&mut self, time: Moment, typed: Option<Moment>) {
         let counted = self.tools.iter().zip(COUNTS).filter(|(present, _)| **present);
         let counted = counted.map(|(_, (_, fingers))| fingers).max().unwrap_or(0);
         // A count over what is told of is believed of a device that has no slot left: some never take theirs back.
         let counted = if self.contacts.is_full() { counted } else { 0 };
         let Some(pad) = &mut self.pad else { return };
+        let since_start =
+            |moment: Moment| moment.saturating_duration_since(Moment::since_start(Duration::ZERO));
+        let (time, typed) = (since_start(time), typed.map(since_start));
         let said = pad.report(self.contacts.down(), counted, time, typed);
         if said.motion != (0, 0) {
             self.report.motion = Some(Motion::By(said.motion.0, said.motion.1));
@@ -320,8 +324,10 @@ impl Reader {
     }
 }
 
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+/// When the kernel says an event was. Its stamps are moments of the clock the device was opened with, though `evdev` takes
+/// them for times of day.
+fn stamped(event: InputEvent) -> Moment {
+    Moment::since_start(event.timestamp().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A position on an axis, from 0 to [`POSITION_MAX`].

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use link::{Event, Rect, Size, Target};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ pub(super) struct Play {
     /// How it is now, as the kernel says when it is asked.
     facts: Facts,
     pub(super) now: Duration,
-    pub(super) typed: Option<SystemTime>,
+    pub(super) typed: Option<Moment>,
 }
 
 impl Play {
@@ -476,8 +476,9 @@ proptest! {
 
 #[test]
 fn a_key_is_typed_and_a_modifier_or_a_button_is_not() {
-    let report = |code, down| Happened::Report(1, said(&[(code, down)]), UNIX_EPOCH);
-    assert_eq!(typed_at(&report(30, true)), Some(UNIX_EPOCH));
+    let then = Moment::now();
+    let report = |code, down| Happened::Report(1, said(&[(code, down)]), then);
+    assert_eq!(typed_at(&report(30, true)), Some(then));
     for other in [report(29, true), report(30, false), report(BTN_LEFT, true), Happened::Dropped(1)]
     {
         assert_eq!(typed_at(&other), None);

@@ -6,7 +6,7 @@ mod wait;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, mpsc};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clock::{Alarm, Moment};
 
@@ -229,9 +229,7 @@ impl Stage {
                     }
                 }
                 Command::News(news) => self.news = news,
-                Command::Switch(domain) => {
-                    self.feed(Input::Switch(domain), Some(SystemTime::now()))
-                }
+                Command::Switch(domain) => self.feed(Input::Switch(domain), Some(Moment::now())),
                 Command::Lock => self.feed(Input::Lock, None),
                 Command::Unlock => self.feed(Input::Unlock, None),
                 Command::Notice(cause, text) => {
@@ -323,7 +321,7 @@ impl Stage {
     }
 
     /// Has the core decide, and carries out what it says. `time` is when a person acted.
-    fn feed(&mut self, input: Input, time: Option<SystemTime>) {
+    fn feed(&mut self, input: Input, time: Option<Moment>) {
         for output in self.core.feed(self.epoch.elapsed(), input) {
             match output {
                 Output::Send(domain, target, events) => {
@@ -488,7 +486,7 @@ mod tests {
         assert!(matches!(happenings.try_iter().collect::<Vec<_>>()[..], [Happening::Plugged(..)]));
         let a = || Report { keys: vec![(30, true)], ..Report::default() };
         for _ in 0..100 {
-            stage.happened(vec![Happened::Report(1, a(), SystemTime::now())]);
+            stage.happened(vec![Happened::Report(1, a(), Moment::now())]);
             assert!(stage.core.holds(1, 30));
             stage.happened(vec![Happened::Dropped(1)]);
             assert!(!stage.core.holds(1, 30));
