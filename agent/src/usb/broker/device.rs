@@ -18,6 +18,12 @@ use crate::usb::identity::Identity;
 /// What is said of a device of which the seat keeps a part.
 pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";
 
+/// What is said of one whose keyboard no driver takes, and what to do.
+pub(super) const NO_DRIVER: &str = "no driver of this PC takes its keyboard or mouse";
+pub(super) const NO_DRIVER_REMEDY: &str = "plug it in again, or use another keyboard";
+/// Times the host's drivers are asked to take a keyboard that none has, until it is plugged in again.
+pub(super) const OFFERS_MAX: u32 = 4;
+
 /// Where a device may go.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
@@ -73,6 +79,8 @@ pub(super) struct Device {
     pub(super) turned: bool,
     /// How often the rest was taken from its guest because the keyboard in it had lost its driver.
     pub(super) driverless: u32,
+    /// How often the host's drivers were asked in vain to take the keyboard in it, since one last had it.
+    pub(super) offers: u32,
     /// It waits because the audit log cannot be written.
     pub(super) unrecorded: bool,
 }
@@ -85,15 +93,40 @@ const fn decision(rules: Rules) -> Decision {
 }
 
 impl Device {
+    /// One that has just been plugged in, of which nothing is known yet.
+    pub(super) fn new(plugged: Plugged) -> Self {
+        Self {
+            plugged,
+            identity: None,
+            state: State::Off,
+            by_hand: None,
+            changes: None,
+            begun: false,
+            joined: false,
+            turned: false,
+            driverless: 0,
+            offers: 0,
+            unrecorded: false,
+        }
+    }
+
     /// What the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
     pub(super) fn kept(&self) -> Option<Share> {
         let seats = self.identity.as_ref().filter(|_| !self.turned)?.seats_part();
         (!seats.is_empty()).then_some(Share::Interfaces(seats))
     }
 
+    /// Whether no driver of the host's takes the keyboard in it, and none is asked any more.
+    pub(super) fn is_without_driver(&self) -> bool {
+        self.offers >= OFFERS_MAX
+    }
+
     pub(super) fn report(&self) -> UsbReport {
         let (state, grant, why) = match &self.state {
             State::Host(why) => ("host", None, (*why).to_owned()),
+            State::Off | State::Blocked(_) if self.kept().is_some() && self.is_without_driver() => {
+                ("host", None, format!("{NO_DRIVER}; {NO_DRIVER_REMEDY}"))
+            }
             State::Blocked(why) if self.kept().is_some() => ("host", None, why.clone()),
             State::Off if self.kept().is_some() => {
                 ("host", None, format!("{KEPT}, the rest was taken away by hand"))

@@ -12,6 +12,7 @@
 //! to, and cut off from it if it has not left in time: see [`parting`].
 
 mod device;
+mod joining;
 mod judge;
 mod pace;
 mod parting;
@@ -20,7 +21,6 @@ mod place;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -29,15 +29,15 @@ use clock::{Alarm, Moment};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use usbfilter::{Filter, Rules};
+use usbfilter::Rules;
 use usbhost::{Authority, BusId, Sysfs};
 
-use super::attached::{Door, Word, join};
+use super::attached::{Door, Word};
 use super::{Command, Happening, Setup, UsbReport, Way};
 use crate::mediator::Ends;
 use crate::seat::uevent::Uevents;
 use crate::supervisor::devices::explain;
-use device::{Device, Grant, Joining, State};
+use device::{Device, State};
 use pace::Pace;
 use parting::{Lost, Parting};
 use place::{Means, Note, Place, Task, Told};
@@ -200,7 +200,7 @@ impl Broker {
                 self.take_away(&id, "it is attached by hand");
                 if let Some(device) = self.devices.get_mut(&id) {
                     device.by_hand = Some(domain);
-                    device.changes = Some(0);
+                    (device.changes, device.offers) = (Some(0), 0);
                     self.again(&id);
                 }
             }
@@ -264,18 +264,7 @@ impl Broker {
                 continue;
             }
             let id = plugged.bus_id.clone();
-            let device = Device {
-                plugged,
-                identity: None,
-                state: State::Off,
-                by_hand: None,
-                changes: None,
-                begun: false,
-                joined: false,
-                turned: false,
-                driverless: 0,
-                unrecorded: false,
-            };
+            let device = Device::new(plugged);
             self.devices.insert(id.clone(), device);
             self.comes(&id);
         }
@@ -308,93 +297,6 @@ impl Broker {
         self.tell(Happening::Note(event));
         self.notice(id, format!("{} is not connected:\n{why}.", self.shown(id)));
         self.switch_off(id, State::Blocked(why));
-    }
-
-    /// Connects devices whose domain takes them now.
-    fn try_waiting(&mut self, now: Moment) {
-        let due: Vec<BusId> = self
-            .devices
-            .iter()
-            .filter(|(_, device)| match &device.state {
-                State::Waiting(_, at) | State::Later(at) => now >= *at,
-                _ => false,
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in due {
-            if matches!(self.devices.get(&id).map(|device| &device.state), Some(State::Later(_))) {
-                self.comes(&id);
-            } else if let Err(why) = self.join(&id) {
-                self.failed(&id, why);
-            }
-        }
-    }
-
-    /// `Ok` if its domain takes it, or does not take it yet.
-    fn join(&mut self, id: &BusId) -> Result<(), String> {
-        let taken: Vec<&PathBuf> = self
-            .devices
-            .values()
-            .filter_map(|device| match &device.state {
-                State::Attached(_, attached, _) => Some(&attached.path),
-                State::Joining(_, joining, _) => Some(&joining.path),
-                _ => None,
-            })
-            .collect();
-        let Some(device) = self.devices.get(id) else { return Ok(()) };
-        // A VMM that takes it and lets it go again and again has to wait.
-        let again = device.joined;
-        let wait = if again { self.pace.wait(id) } else { Duration::ZERO };
-        let State::Waiting(grant, _) = &device.state else { return Ok(()) };
-        let grant = grant.clone();
-        let identity = device.identity.as_ref().ok_or("it was not read")?;
-        // A filter that cannot be made is found out before the guest sees anything.
-        let pinned = identity.vetted.pinned().clone();
-        let filter = Filter::of(grant.rules, pinned, grant.share.clone())
-            .map_err(|error| error.to_string())?;
-        let sockets = self.domains.iter().find(|(name, _)| *name == grant.domain);
-        let mut free = sockets
-            .into_iter()
-            .flat_map(|(_, all)| all)
-            .filter(|door| !taken.contains(&&door.path));
-        let mut connect = || free.find_map(|door| Some((door.path.clone(), door.enter().ok()?)));
-        let connected = if wait.is_zero() { connect() } else { None };
-        let Some(device) = self.devices.get_mut(id) else { return Ok(()) };
-        let Some((path, stream)) = connected else {
-            device.state = State::Waiting(grant, Moment::now() + wait.max(AGAIN));
-            return Ok(());
-        };
-        device.joined = true;
-        if again {
-            self.pace.count(id);
-        }
-        let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
-        self.last_id += 1;
-        device.state =
-            State::Joining(self.last_id, Box::new(Joining { path, stream, filter }), grant);
-        self.tell(Happening::Record(self.last_id, event));
-        Ok(())
-    }
-
-    /// It is on the record: serves it to its domain.
-    fn serve(&mut self, id: &BusId, joining: Joining, grant: Grant) {
-        let Joining { path, stream, filter } = joining;
-        let vetted = self.devices.get(id).and_then(|device| device.identity.as_ref());
-        let Some(vetted) = vetted.map(|identity| identity.vetted.clone()) else { return };
-        let vetted = vetted.sharing(grant.share.clone());
-        let served = join(path, stream, filter, vetted)
-            .map_err(|error| format!("there is no file descriptor for it: {error}"))
-            .and_then(|(attached, serving)| {
-                Ok((attached, self.task(id, Task::Serve(Box::new(serving)))?))
-            });
-        match (served, self.devices.get_mut(id)) {
-            (Ok((attached, number)), Some(device)) => {
-                device.begun = false;
-                device.state = State::Attached(number, Box::new(attached), grant);
-            }
-            (Err(why), _) => self.failed(id, why),
-            (Ok(_), None) => {}
-        }
     }
 
     /// What the threads tell.

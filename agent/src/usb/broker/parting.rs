@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use audit::Event;
 use clock::Moment;
+use usbdescriptors::Share;
 use usbfilter::Counts;
 use usbhost::BusId;
 
-use super::device::{Device, Grant, KEPT, State};
+use super::device::{Device, Grant, KEPT, NO_DRIVER, NO_DRIVER_REMEDY, State};
 use super::place::Task;
 use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::usb::Happening;
@@ -121,21 +122,24 @@ impl Broker {
     /// The seat's driver has let go of a keyboard that has something besides: it gets it back. At a port that is owned, while the rest is in
     /// use, no driver is asked; so the rest is let go first, and used again after that.
     pub(super) fn give_back_keyboards(&mut self) {
-        let driverless = |(id, device): (&BusId, &Device)| {
+        let sysfs = &self.sysfs;
+        let driverless = |(id, device): (&BusId, &mut Device)| {
             let used = match device.state {
                 State::Attached(..) if device.begun => true,
                 State::Off | State::Blocked(_) | State::Waiting(..) => false,
                 _ => return None,
             };
             let kept = device.kept()?;
-            (!self.sysfs.are_driven(id, &kept)).then(|| (id.clone(), kept, used))
+            if sysfs.are_driven(id, &kept) {
+                device.offers = 0;
+                return None;
+            }
+            Some((id.clone(), kept, used))
         };
-        let all: Vec<_> = self.devices.iter().filter_map(driverless).collect();
+        let all: Vec<_> = self.devices.iter_mut().filter_map(driverless).collect();
         for (id, kept, used) in all {
             if !used {
-                if self.places.get(&id).is_none_or(|place| place.busy == 0) {
-                    let _ = self.task(&id, Task::GiveToHost(kept));
-                }
+                self.offer(&id, kept);
                 continue;
             }
             self.take_away(&id, "the PC lost its keyboard or mouse");
@@ -150,6 +154,27 @@ impl Broker {
                 self.failed(&id, format!("{KEPT}, the rest is not used any more: {why}"));
             }
         }
+    }
+
+    /// Asks the host's drivers to take the keyboard of a device that nobody uses. If none does time and again, that is said once, and none
+    /// is asked any more.
+    fn offer(&mut self, id: &BusId, kept: Share) {
+        if self.places.get(id).is_some_and(|place| place.busy > 0) {
+            return;
+        }
+        let Some(device) = self.devices.get_mut(id).filter(|device| !device.is_without_driver())
+        else {
+            return;
+        };
+        device.offers += 1;
+        if !device.is_without_driver() {
+            let _ = self.task(id, Task::GiveToHost(kept));
+            return;
+        }
+        let words = format!("{}:\n{NO_DRIVER}.\n{NO_DRIVER_REMEDY}.", device.shown());
+        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", NO_DRIVER);
+        self.tell(Happening::Note(event));
+        self.notice(id, words);
     }
 
     /// Has a device leave its domain; its thread says what went to and fro.

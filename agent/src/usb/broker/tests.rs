@@ -3,17 +3,19 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use usbdescriptors::{Pinned, Share};
+use usbfilter::Filter;
 use usbhost::{Found, Plugged, Vetted};
 
+use super::device::Grant;
 use super::place::Reading;
 use super::*;
 use crate::mediator::Mediator;
-use crate::usb::attached::End;
+use crate::usb::attached::{End, join};
 use crate::usb::identity::Identity;
 
 mod parts;
@@ -42,6 +44,12 @@ fn plug(devices: &Path, id: &str, configuration: &[u8], hangs: bool) {
         fs::write(new.join("authorized"), "1").unwrap();
     }
     fs::rename(new, folder).unwrap();
+}
+
+/// A device at a place, as it is found there.
+fn device(id: &BusId) -> Device {
+    let (vendor, product) = (0x1209, 0x42);
+    Device::new(Plugged { bus_id: id.clone(), address: Some(7), vendor, product })
 }
 
 fn setup(dir: &Path, ways: Vec<Way>) -> Setup {
@@ -151,23 +159,7 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
             };
             let (tasks, given) = mpsc::channel();
             broker.places.insert(id.clone(), Place::with(tasks));
-            let device = Device {
-                plugged: Plugged {
-                    bus_id: id.clone(),
-                    address: Some(7),
-                    vendor: 0x1209,
-                    product: 0x42,
-                },
-                identity: None,
-                state: State::Later(Moment::now() + AGAIN),
-                by_hand: None,
-                changes: None,
-                begun: false,
-                joined: false,
-                turned: false,
-                driverless: 0,
-                unrecorded: false,
-            };
+            let device = Device { state: State::Later(Moment::now() + AGAIN), ..device(&id) };
             broker.devices.insert(id.clone(), device);
             if begun {
                 broker.arrived(&id);
@@ -212,16 +204,10 @@ fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
         why: String::new(),
     };
     let device = Device {
-        plugged: Plugged { bus_id: id.clone(), address: Some(0), vendor: 0x1209, product: 0x42 },
         identity: Some(identity),
         state: State::Waiting(grant, Moment::now()),
-        by_hand: None,
         changes: Some(0),
-        begun: false,
-        joined: false,
-        turned: false,
-        driverless: 0,
-        unrecorded: false,
+        ..device(&id)
     };
     broker.devices.insert(id.clone(), device);
     (broker, mediator, id)

@@ -51,23 +51,7 @@ impl Bench {
         let id: BusId = "1-4".parse().unwrap();
         let (given, tasks) = mpsc::channel();
         broker.places.insert(id.clone(), Place::with(given));
-        let device = Device {
-            plugged: Plugged {
-                bus_id: id.clone(),
-                address: Some(7),
-                vendor: 0x1209,
-                product: 0x42,
-            },
-            identity: None,
-            state: State::Reading(0),
-            by_hand: None,
-            changes,
-            begun: false,
-            joined: false,
-            turned: false,
-            driverless: 0,
-            unrecorded: false,
-        };
+        let device = Device { state: State::Reading(0), changes, ..device(&id) };
         broker.devices.insert(id.clone(), device);
         Self { broker, mediator, tasks, id, dir }
     }
@@ -235,6 +219,47 @@ fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() 
     bench.told();
     bench.broker.give_back_keyboards();
     assert!(bench.told().is_empty() && bench.report().state == "attached");
+}
+
+#[test]
+fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once() {
+    // The rest was taken away by hand, and no driver is bound in this folder.
+    let mut bench = attached();
+    let id = bench.id.clone();
+    bench.broker.command(Command::Detach(id.clone()));
+    let _ = (bench.told(), bench.happened());
+    let idle = |bench: &mut Bench| bench.broker.places.get_mut(&bench.id).unwrap().busy = 0;
+    let looks = |bench: &mut Bench, times: u32| {
+        for _ in 0..times {
+            idle(bench);
+            bench.broker.give_back_keyboards();
+        }
+    };
+    looks(&mut bench, 100);
+    assert_eq!(bench.told(), vec!["give {0}"; 3]);
+    let (events, words) = bench.happened();
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(event.kind, "usb-failed");
+    let [words] = &words[..] else { panic!("{words:?}") };
+    assert!(words.contains("no driver") && words.contains("plug it in again"), "{words}");
+    assert!(bench.report().why.contains("no driver of this PC takes its keyboard"));
+    // A driver takes it after all, and lets go of it later.
+    let interface = bench.dir.path().join("devices/1-4:1.0");
+    fs::create_dir_all(&interface).unwrap();
+    std::os::unix::fs::symlink("usbhid", interface.join("driver")).unwrap();
+    looks(&mut bench, 1);
+    fs::remove_file(interface.join("driver")).unwrap();
+    looks(&mut bench, 2);
+    assert_eq!(bench.told(), vec!["give {0}"; 2]);
+    assert!(!bench.report().why.contains("no driver"));
+    // Somebody asks for it by hand.
+    looks(&mut bench, 100);
+    bench.told();
+    bench.broker.command(Command::Attach(id, "clinical".to_owned()));
+    bench.broker.recorded(bench.broker.last_id, true);
+    bench.told();
+    looks(&mut bench, 100);
+    assert_eq!(bench.told(), vec!["give {0}"; 3]);
 }
 
 #[test]
