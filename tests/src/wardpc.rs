@@ -318,6 +318,19 @@ impl WardPc {
         self.request(request, Duration::from_secs(5)).map(drop)
     }
 
+    /// Plugs in a pad or touch screen: its keys, its axes (code, largest value, units a millimetre) and its properties.
+    pub fn plug_surface(&self, name: &str, surface: &Value) -> Outcome {
+        let request =
+            json!({"op": "plug", "name": name, "vendor": 0x1209, "product": 1, "surface": surface});
+        self.request(request, Duration::from_secs(5)).map(drop)
+    }
+
+    /// Plays reports of one: `after_ms` the last, `events` of type, code and value; `set_clock_by_s` sets the PC's time of day before it.
+    pub fn play(&self, name: &str, reports: &Value) -> Outcome {
+        let request = json!({"op": "play", "name": name, "reports": reports});
+        self.request(request, Duration::from_secs(10)).map(drop)
+    }
+
     /// Pulls it out.
     pub fn pull_keyboard(&self, name: &str) -> Outcome {
         self.request(json!({"op": "pull", "name": name}), Duration::from_secs(5)).map(drop)

@@ -1,8 +1,8 @@
 //! Runs in the simulated ward PC as its last init: does what the harness asks over a virtio-serial port.
 //!
 //! One JSON object a line: `exec` runs a program to its end, `spawn` starts one, `wait` asks after it,
-//! `ask` sends a line to a Unix socket and brings the answer back; `plug`, `press` and `pull` are for keyboards that
-//! QEMU does not have; `tap` makes a network interface, `usb-reset` resets a device as the kernel does of its own accord.
+//! `ask` sends a line to a Unix socket and brings the answer back; `plug`, `press`, `play` and `pull` are for keyboards,
+//! pads and touch screens that QEMU does not have; `tap` makes a network interface, `usb-reset` resets a device as the kernel does of its own accord.
 #![allow(
     clippy::indexing_slicing,
     clippy::expect_used,
@@ -19,7 +19,12 @@ use std::time::{Duration, Instant};
 
 use evdev::raw_stream::RawDevice;
 use evdev::uinput::VirtualDevice;
-use evdev::{AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode};
+use evdev::{
+    AbsInfo, AbsoluteAxisCode, AttributeSet, BusType, EventType, InputEvent, InputId, KeyCode,
+    PropType, UinputAbsSetup,
+};
+use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::time::{ClockId, clock_gettime, clock_settime};
 use serde_json::{Value, json};
 
 const PORT: &str = "org.bulkhead.wardpc";
@@ -33,7 +38,7 @@ const OUTPUT_MAX: usize = 1 << 20;
 struct Agent {
     children: HashMap<u32, Child>,
     sockets: HashMap<String, BufReader<UnixStream>>,
-    keyboards: HashMap<String, VirtualDevice>,
+    inputs: HashMap<String, VirtualDevice>,
 }
 
 fn main() {
@@ -120,10 +125,11 @@ impl Agent {
             Some("ask") => self.ask(request),
             Some("plug") => self.plug(request),
             Some("pull") => {
-                self.keyboards.remove(request["name"].as_str().ok_or("no name")?);
+                self.inputs.remove(request["name"].as_str().ok_or("no name")?);
                 Ok(json!({}))
             }
             Some("press") => self.press(request),
+            Some("play") => self.play(request),
             Some("light-round-trip") => self.light_round_trip(request),
             Some("tap") => {
                 tap(request["name"].as_str().ok_or("no name")?).map_err(|e| e.to_string())
@@ -135,17 +141,54 @@ impl Agent {
         }
     }
 
-    /// Makes a keyboard of this vendor and product; QEMU's all have the same.
+    /// Makes a keyboard of this vendor and product, as QEMU's all have the same; or, with a `surface`, a pad or touch screen.
     fn plug(&mut self, request: &Value) -> Result<Value, String> {
         let id = |key: &str| request[key].as_u64().and_then(|id| u16::try_from(id).ok());
         let (vendor, product) = id("vendor").zip(id("product")).ok_or("no vendor and product")?;
         let name = request["name"].as_str().ok_or("no name")?.to_owned();
-        let keys: AttributeSet<KeyCode> = (1..=248).map(KeyCode).collect();
+        let surface = &request["surface"];
+        let keys: AttributeSet<KeyCode> = match surface {
+            Value::Null => (1..=248).map(KeyCode).collect(),
+            _ => numbers(&surface["keys"])?.into_iter().map(KeyCode).collect(),
+        };
+        let properties: AttributeSet<PropType> =
+            numbers(&surface["properties"])?.into_iter().map(PropType).collect();
+        let axes = surface["axes"].as_array().into_iter().flatten().map(|axis| {
+            let [code, most, resolution] = numbers(axis)?[..] else { return Err("no axis") };
+            let range = AbsInfo::new(0, 0, most.into(), 0, 0, resolution.into());
+            Ok(UinputAbsSetup::new(AbsoluteAxisCode(code), range))
+        });
+        let axes: Vec<UinputAbsSetup> = axes.collect::<Result<_, _>>()?;
         let built = VirtualDevice::builder().and_then(|builder| {
-            let builder = builder.name(&name).with_keys(&keys)?;
+            let builder = builder.name(&name).with_keys(&keys)?.with_properties(&properties)?;
+            let builder =
+                axes.iter().try_fold(builder, |builder, axis| builder.with_absolute_axis(axis))?;
             builder.input_id(InputId::new(BusType::BUS_USB, vendor, product, 1)).build()
         });
-        self.keyboards.insert(name, built.map_err(|e| e.to_string())?);
+        self.inputs.insert(name, built.map_err(|e| e.to_string())?);
+        Ok(json!({}))
+    }
+
+    /// Reports of a device one after the other, each so many milliseconds after the last: types, codes and values. The clock of the PC may be set
+    /// in between. All of it here, for the way from the test takes longer than a tap may last.
+    fn play(&mut self, request: &Value) -> Result<Value, String> {
+        let name = request["name"].as_str().ok_or("no name")?;
+        let device = self.inputs.get_mut(name).ok_or("no such device")?;
+        for report in request["reports"].as_array().into_iter().flatten() {
+            std::thread::sleep(Duration::from_millis(report["after_ms"].as_u64().unwrap_or(0)));
+            if let Some(seconds) = report["set_clock_by_s"].as_i64() {
+                set_clock_by(seconds).map_err(|e| e.to_string())?;
+            }
+            let event = |event: &Value| {
+                let number = |at: usize| event[at].as_i64().ok_or("no event");
+                let code = |at: usize| u16::try_from(number(at)?).map_err(|_| "no code");
+                let value = i32::try_from(number(2)?).map_err(|_| "no value")?;
+                Ok(InputEvent::new(code(0)?, code(1)?, value))
+            };
+            let events = report["events"].as_array().into_iter().flatten().map(event);
+            let events: Vec<InputEvent> = events.collect::<Result<_, &str>>()?;
+            device.emit(&events).map_err(|e| e.to_string())?;
+        }
         Ok(json!({}))
     }
 
@@ -154,7 +197,7 @@ impl Agent {
         let code = request["code"].as_u64().and_then(|code| u16::try_from(code).ok());
         let down = i32::from(request["down"] == true);
         let event = InputEvent::new(EventType::KEY.0, code.ok_or("no code")?, down);
-        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        let keyboard = self.inputs.get_mut(name).ok_or("no such keyboard")?;
         keyboard.emit(&[event]).map_err(|e| e.to_string())?;
         Ok(json!({}))
     }
@@ -175,7 +218,7 @@ impl Agent {
         };
         let before = lights()?;
         let name = request["name"].as_str().ok_or("no name")?;
-        let keyboard = self.keyboards.get_mut(name).ok_or("no such keyboard")?;
+        let keyboard = self.inputs.get_mut(name).ok_or("no such keyboard")?;
         let press = |down| InputEvent::new(EventType::KEY.0, CAPS_LOCK, down);
         let until = deadline(request);
         let began = Instant::now();
@@ -238,6 +281,18 @@ impl Agent {
             }
         }
     }
+}
+
+/// The numbers of a list; none, if there is none.
+fn numbers(list: &Value) -> Result<Vec<u16>, &'static str> {
+    let number = |n: &Value| n.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or("no number");
+    list.as_array().into_iter().flatten().map(number).collect()
+}
+
+/// Sets the PC's time of day forward, or back.
+fn set_clock_by(seconds: i64) -> nix::Result<()> {
+    let step = TimeSpec::seconds(seconds);
+    clock_settime(ClockId::CLOCK_REALTIME, clock_gettime(ClockId::CLOCK_REALTIME)? + step)
 }
 
 /// Makes a tap that stays (linux/if_tun.h), which busybox cannot.

@@ -103,7 +103,7 @@ fn a_hotkey_switches_both_ways_and_only_the_front_desktop_is_typed_into(ward: &W
 }
 
 /// Where, from 0 to 32767, the tab of this colour is in a banner of another.
-fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
+pub(crate) fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
     let columns: Vec<usize> =
         (0..picture.width).filter(|x| picture.mostly(*x, 3, 1, 18) == colour).collect();
     let middle = *columns.get(columns.len() / 2)?;
@@ -211,7 +211,7 @@ fn keyboards_come_and_go_in_mid_chord_and_a_pinned_scanner_types_into_its_domain
 }
 
 /// Waits until something holds.
-pub(crate) fn wait_for(what: &str, holds: impl Fn() -> Outcome<bool>) -> Outcome {
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {
     let until = Instant::now() + patience(SOON);
     while !holds()? {
         ensure!(Instant::now() < until, "{what}: not so after {SOON:?}");

@@ -6,6 +6,8 @@ mod budgets;
 mod clipboard;
 mod hid;
 mod passthrough;
+mod pci;
+mod pointers;
 mod seat;
 mod seat_trouble;
 mod usb;

@@ -1,0 +1,109 @@
+//! What is handed over: the card that machine.toml means, and the whole of its IOMMU group.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::agent::{Agent, machine_file};
+use tests::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, SLOT, Ward};
+use tests::ward_test;
+use tests::wardpc::patience;
+use tests::{Outcome, ensure};
+
+use super::seat::wait_for;
+
+/// QEMU's e1000e.
+const ID: &str = "8086:10d3";
+
+fn driver(ward: &Ward, address: &str) -> Outcome<String> {
+    let link = ward.pc.sh(&format!("readlink /sys/bus/pci/devices/{address}/driver || true"))?;
+    Ok(link.trim().rsplit('/').next().unwrap_or_default().to_owned())
+}
+
+/// A machine file that says of each NIC what it must be.
+fn pinned(clinical: &str, internet: &str) -> String {
+    let pin = |nic: &str, rest: &str| format!("nic = {{ address = \"{nic}\", {rest} }}");
+    machine_file(CLINICAL_NIC, INTERNET_NIC)
+        .replace(&format!("nic = \"{CLINICAL_NIC}\""), &pin(CLINICAL_NIC, clinical))
+        .replace(&format!("nic = \"{INTERNET_NIC}\""), &pin(INTERNET_NIC, internet))
+}
+
+#[ward_test]
+fn a_card_that_is_not_the_one_machine_toml_says_is_not_handed_over_and_the_right_one_is(
+    ward: &Ward,
+) -> Outcome {
+    ward.pc.progress("another model, and another MAC address");
+    let other_mac = "52:54:00:00:00:01";
+    let wrong = pinned("id = \"8086:1533\"", &format!("mac = \"{other_mac}\""));
+    let agent = Agent::launch(&ward.pc, &wrong)?;
+    let said = [
+        format!("{CLINICAL_NIC} is {ID} (Ethernet), and machine.toml says 8086:1533"),
+        format!(
+            "{INTERNET_NIC} has the MAC address {INTERNET_MAC}, and machine.toml says {other_mac}"
+        ),
+    ];
+    let both_said = wait_for("a word on both cards", || {
+        let log = ward.pc.sh("cat /tmp/agent.log")?;
+        Ok(said.iter().all(|words| log.contains(words)))
+    });
+    if both_said.is_err() {
+        return Err(format!("not said: {said:?}\n{}", agent.logs()).into());
+    }
+    let running = ward.pc.sh("ls /proc/*/exe -l 2>/dev/null | grep -c bulkhead-vmm || true")?;
+    ensure!(running.trim() == "0", "a domain runs with a card that is not its own");
+    for nic in [CLINICAL_NIC, INTERNET_NIC] {
+        let driver = driver(ward, nic)?;
+        ensure!(driver == "e1000e", "{nic} was taken from its driver: {driver}");
+    }
+    agent.stop()?;
+
+    ward.pc.progress("the right ones");
+    let right = |mac: &str| format!("id = \"{ID}\", mac = \"{mac}\"");
+    Agent::start(&ward.pc, &pinned(&right(CLINICAL_MAC), &right(INTERNET_MAC)))?.stop()
+}
+
+#[ward_test]
+fn the_rest_of_a_nics_group_goes_to_vfio_pci_and_to_nobody_and_that_is_said_by_name(
+    ward: &Ward,
+) -> Outcome {
+    const CARD: &str = "0000:01:00.0";
+    const NEIGHBOUR: &str = "0000:01:00.1";
+    let mut qmp = ward.pc.qmp()?;
+    // The IOMMU does not keep the functions of a card apart. They are there when function 0 is.
+    let function = |number: u8| {
+        json!({"driver": "e1000e", "id": format!("function{number}"), "bus": SLOT, "romfile": "",
+            "addr": format!("0.{number}"), "multifunction": true})
+    };
+    qmp.execute("device_add", function(1))?;
+    qmp.execute("device_add", function(0))?;
+    let result = (|| {
+        wait_for("two cards in one group, each with its driver", || {
+            let group =
+                ward.pc.sh(&format!("ls /sys/bus/pci/devices/{CARD}/iommu_group/devices; true"))?;
+            let both = driver(ward, CARD)? == "e1000e" && driver(ward, NEIGHBOUR)? == "e1000e";
+            Ok(both && group.contains(CARD) && group.contains(NEIGHBOUR))
+        })?;
+        let agent = Agent::start(&ward.pc, &machine_file(CARD, INTERNET_NIC))?;
+        for address in [CARD, NEIGHBOUR] {
+            let driver = driver(ward, address)?;
+            ensure!(driver == "vfio-pci", "{address} has {driver}\n{}", agent.logs());
+        }
+        let log = ward.pc.sh("cat /tmp/agent.log")?;
+        let said = log.lines().any(|line| {
+            line.contains("nobody uses it") && line.contains(NEIGHBOUR) && line.contains(CARD)
+        });
+        ensure!(said, "it is not said by name\n{log}");
+        // The guest has one card, and its driver works on it.
+        let interface = agent.probe("clinical").interface()?;
+        ensure!(interface["driver"] == "e1000e", "{interface}");
+        agent.stop()?;
+        for address in [CARD, NEIGHBOUR] {
+            let driver = driver(ward, address)?;
+            ensure!(driver == "e1000e", "{address} was not given back: {driver}");
+        }
+        Ok(())
+    })();
+    // Function 0 takes the others with it.
+    qmp.execute("device_del", json!({"id": "function0"}))?;
+    std::thread::sleep(patience(Duration::from_secs(6)));
+    result
+}
