@@ -21,6 +21,7 @@ pub mod guest;
 mod interrupts;
 pub mod isolation;
 pub mod measure;
+pub mod measure_builds;
 pub mod measure_seat;
 pub mod measure_usb;
 pub mod network;

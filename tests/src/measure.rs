@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::peers::{GUEST_MIB, QEMU_ROOT, Vmm};
 use crate::wardpc::Hardware;
-use crate::{Failure, Outcome, WardPc, ensure};
+use crate::{Failure, Guest, Outcome, WardPc, ensure};
 
 const TRACING: &str = "/sys/kernel/debug/tracing";
 /// Longest from a VMM's start to its end when the guest's init ends at once.
@@ -18,6 +19,35 @@ const INSTRUCTION_COUNTED_PCS: usize = 4;
 const MARK: &str = "4000f4f4";
 /// A guest that ends as soon as its init runs.
 const BOOT_ONLY: &str = "console=ttyS0 quiet panic=-1 probe.boot-only";
+
+/// Patterns of disk access: name, KiB a request, write, random.
+pub const PATTERNS: [(&str, u64, bool, bool); 4] = [
+    ("sequential read, 1 MiB", 1024, false, false),
+    ("sequential write, 1 MiB", 1024, true, false),
+    ("random read, 4 KiB", 4, false, true),
+    ("random write, 4 KiB", 4, true, true),
+];
+/// How long one pattern is measured, in milliseconds.
+const DISK_MS: u64 = 2000;
+
+/// Lowest, middle and highest of what was measured.
+pub struct Sample {
+    /// The lowest.
+    pub low: f64,
+    /// The one in the middle.
+    pub median: f64,
+    /// The highest.
+    pub high: f64,
+}
+
+impl Sample {
+    /// Of these, of which there is at least one.
+    pub fn of(mut values: Vec<f64>) -> Outcome<Self> {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().ok_or("nothing was measured");
+        Ok(Self { low: at(0)?, median: at(values.len() / 2)?, high: at(values.len().max(1) - 1)? })
+    }
+}
 
 /// Exits by reason, as KVM's tracepoint names them; nested page faults that are accesses to devices
 /// apart from those that are of memory.
@@ -55,7 +85,7 @@ fn instruction_counted_pc() -> Outcome<(TempDir, WardPc)> {
 /// Puts what is started into the PC's memory, so that no measurement waits for its shared folder.
 pub fn prepare(pc: &WardPc) -> Outcome {
     pc.sh("[ -d /tmp/measured ] || { mkdir /tmp/measured && \
-         cp /share/cloud/* /share/boot.cpio /share/bulkhead-vmm /tmp/measured; }")
+         cp /share/cloud/* /share/boot.cpio /share/bulkhead-vmm /share/usb-stick /tmp/measured; }")
         .map(drop)
 }
 
@@ -197,4 +227,22 @@ pub fn process_memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
         }
     }
     Ok(memory)
+}
+
+/// Requests a second of each of [`PATTERNS`], one at a time and past the guest's page cache.
+pub fn disk_speeds(pc: &WardPc, vmm: Vmm, disk: &str) -> Outcome<Vec<f64>> {
+    let guest = Guest::start_vmm(pc, "measured", vmm, disk)?;
+    let mut speeds = Vec::new();
+    for (_, kib, write, random) in PATTERNS {
+        let question = json!({"op": "blk-speed", "device": "/dev/vda", "kib": kib,
+                              "write": write, "random": random, "ms": DISK_MS});
+        let answer = guest.probe.ask(question)?;
+        let value = |key: &str| answer.get(key).and_then(serde_json::Value::as_f64);
+        let (Some(requests), Some(us)) = (value("requests"), value("us")) else {
+            return Err(Failure(format!("the probe answered {answer}")));
+        };
+        speeds.push(requests * 1e6 / us);
+    }
+    guest.power_off()?;
+    Ok(speeds)
 }

@@ -94,7 +94,10 @@ pub fn reads(pc: &WardPc, way: Way, disk: &str) -> Outcome<Vec<f64>> {
     let guest = Guest::start_vmm_with(pc, "measured", vmm, disk, &arguments)?;
     if matches!(way, Way::Plain | Way::Filtered | Way::QemuRedir) {
         let filtered = if way == Way::Filtered { "filtered" } else { "plain" };
-        pc.spawn(&["/share/usb-stick", SOCKET, &BLOCKS.to_string(), filtered], "/tmp/stick.log")?;
+        pc.spawn(
+            &["/tmp/measured/usb-stick", SOCKET, &BLOCKS.to_string(), filtered],
+            "/tmp/stick.log",
+        )?;
     }
     let speeds = speeds(&guest.probe);
     let speeds =

@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::budgets::Budgets;
-use tests::measure::{self, Exits};
+use tests::measure::{self, Exits, PATTERNS, Sample};
+use tests::measure_builds::{Earlier, Row};
 use tests::measure_usb::{self, SIZES, Way};
 use tests::peers::{BZIMAGE, ELF, Vmm};
 use tests::wardpc::{Hardware, images};
@@ -24,21 +25,16 @@ const BOOTS: [(Vmm, &str); 6] = [
     (Vmm::Q35, ELF),
     (Vmm::Microvm, ELF),
 ];
-/// Patterns of disk access: name, KiB a request, write, random.
-const PATTERNS: [(&str, u64, bool, bool); 4] = [
-    ("sequential read, 1 MiB", 1024, false, false),
-    ("sequential write, 1 MiB", 1024, true, false),
-    ("random read, 4 KiB", 4, false, true),
-    ("random write, 4 KiB", 4, true, true),
-];
-/// How long one pattern is measured, in milliseconds.
-const DISK_MS: u64 = 2000;
 const DISK: &str = "/tmp/measured.img";
 
 fn main() {
-    let (mut runs, mut parts) = (5, BTreeSet::new());
+    let (mut runs, mut parts, mut before) = (5, BTreeSet::new(), None);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        if let Some(folder) = word.strip_prefix("before=") {
+            before = Some(PathBuf::from(folder));
+            continue;
+        }
         match word.as_str() {
             "-n" => match words.next().and_then(|n| n.parse().ok()) {
                 Some(n) if n > 0 => runs = n,
@@ -52,7 +48,9 @@ fn main() {
         }
     }
     let mut report = Report { text: String::new(), missed: Vec::new() };
-    let result = run(&mut report, runs, &|part: &str| parts.is_empty() || parts.contains(part));
+    let all = parts.is_empty() && before.is_none();
+    let result = run(&mut report, runs, &|part: &str| all || parts.contains(part))
+        .and_then(|()| before.map_or(Ok(()), |folder| builds(&mut report, runs, &folder)));
     if let Err(Failure(error)) = result {
         eprintln!("bench: {error}");
         std::process::exit(1);
@@ -70,7 +68,7 @@ fn main() {
 
 fn usage() -> ! {
     eprintln!(
-        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb]"
+        "usage: scripts/bench [-n RUNS] [exits] [memory] [wall] [instructions] [disk] [seat] [clipboard] [policy] [usb] [before=FOLDER]"
     );
     std::process::exit(2);
 }
@@ -92,21 +90,6 @@ impl Report {
         if !holds {
             self.missed.push(what);
         }
-    }
-}
-
-/// Lowest, middle and highest of what was measured.
-struct Sample {
-    low: f64,
-    median: f64,
-    high: f64,
-}
-
-impl Sample {
-    fn of(mut values: Vec<f64>) -> Outcome<Self> {
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().ok_or("nothing was measured");
-        Ok(Self { low: at(0)?, median: at(values.len() / 2)?, high: at(values.len().max(1) - 1)? })
     }
 }
 
@@ -153,6 +136,41 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
             instruction_counted(report, pc, runs, &budgets, wanted)
         })?;
     }
+    Ok(())
+}
+
+/// This build beside an earlier one of `folder`.
+fn builds(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
+    let earlier = Earlier::bring(folder)?;
+    let dir = tempfile::tempdir()?;
+    let pc = power_on(dir.path())?;
+    pc.sh(&format!("dd if=/dev/urandom of={DISK} bs=1M count=256 2>/dev/null"))?;
+    report.line("\n## One build beside another, in turn\n");
+    report.line("| what | before: lowest | median | highest | now: lowest | median | highest | ratio of the medians |");
+    report.line("|---|---|---|---|---|---|---|---|");
+    let mut slower = Vec::new();
+    for Row { name, less_is_better, before, now } in earlier.compare(&pc, runs, DISK)? {
+        let (before, now) = (Sample::of(before)?, Sample::of(now)?);
+        report.line(&format!(
+            "| {name} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.0} | {:.2} |",
+            before.low,
+            before.median,
+            before.high,
+            now.low,
+            now.median,
+            now.high,
+            now.median / before.median
+        ));
+        let is_slower =
+            if less_is_better { now.median > before.high } else { now.median < before.low };
+        if is_slower {
+            slower.push(name);
+        }
+    }
+    report.held(
+        slower.is_empty(),
+        format!("slower than the earlier build ever was, in the middle: {slower:?}"),
+    );
     Ok(())
 }
 
@@ -285,20 +303,11 @@ fn disk(report: &mut Report, pc: &WardPc, runs: usize, budgets: &Budgets) -> Out
     let mut all = vec![[const { Vec::new() }; PATTERNS.len()]; vmms.len()];
     for run in 1..=runs {
         for (vmm, speeds) in vmms.into_iter().zip(&mut all) {
-            let guest = Guest::start_vmm(pc, "measured", vmm, DISK)?;
-            for ((name, kib, write, random), speeds) in PATTERNS.into_iter().zip(speeds) {
-                let question = json!({"op": "blk-speed", "device": "/dev/vda", "kib": kib,
-                                      "write": write, "random": random, "ms": DISK_MS});
-                let answer = guest.probe.ask(question)?;
-                let value = |key: &str| answer.get(key).and_then(serde_json::Value::as_f64);
-                let (Some(requests), Some(us)) = (value("requests"), value("us")) else {
-                    return Err(Failure(format!("the probe answered {answer}")));
-                };
-                let per_second = requests * 1e6 / us;
-                pc.progress(&format!("run {run}: {}, {name}: {per_second:.0}/s", vmm.name()));
-                speeds.push(per_second);
+            let found = measure::disk_speeds(pc, vmm, DISK)?;
+            for (((name, ..), speed), speeds) in PATTERNS.into_iter().zip(found).zip(speeds) {
+                pc.progress(&format!("run {run}: {}, {name}: {speed:.0}/s", vmm.name()));
+                speeds.push(speed);
             }
-            guest.power_off()?;
         }
     }
     report.line("| requests a second | bulkhead-vmm: lowest | median | highest | QEMU q35: lowest | median | highest | ratio of the medians |");
