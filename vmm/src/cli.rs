@@ -1,6 +1,7 @@
 //! The command line of `bulkhead-vmm` (DESIGN section 4).
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -18,7 +19,8 @@ pub struct Cli {
 }
 
 const EXIT_STATUS: &str = "Exit status: 0 the guest powered off, or was reset or stopped by request; \
-1 the VMM failed (the message says what and what to do); 2 bad usage.";
+1 the VMM failed, or the guest did not shut down in time after SIGTERM and was switched off (the message says what \
+and what to do); 2 bad usage.";
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -30,14 +32,15 @@ pub enum Command {
 
 const RUN_HELP: &str = "\
 Keys on a terminal serial port: Ctrl-A x ends the VMM, Ctrl-A Ctrl-A sends one Ctrl-A.
-Signals: SIGTERM presses the guest's power button; a second SIGTERM, or SIGINT, ends the VMM at once.
+Signals: SIGTERM presses the guest's power button; a guest that has not shut down after --stop-timeout is
+switched off. A second SIGTERM, or SIGINT, ends the VMM at once.
 
 Example: a kernel with a disk and a passed-through NIC
   bulkhead-vmm run --kernel vmlinuz --initrd initrd.img --cmdline 'root=/dev/vda1 ro console=ttyS0' \\
       --memory 4G --cpus 2 --disk path=debian.img --vfio 0000:00:05.0
 
-Exit status: 0 the guest powered off, or was reset or stopped by request; 1 the VMM failed (the
-message says what and what to do); 2 bad usage.";
+Exit status: 0 the guest powered off, or was reset or stopped by request; 1 the VMM failed, or the guest did
+not shut down in time after SIGTERM and was switched off (the message says what and what to do); 2 bad usage.";
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -56,7 +59,7 @@ pub struct RunArgs {
         allow_hyphen_values = true
     )]
     cmdline: String,
-    /// Guest RAM, like 512M or 4G
+    /// Guest RAM, like 512M or 4G (4GB and 4GiB are the same)
     #[arg(long, value_name = "SIZE", default_value = "512M")]
     memory: MemorySize,
     /// Take guest RAM from the host's pool of huge pages
@@ -72,8 +75,8 @@ pub struct RunArgs {
     /// Network interface on a tap; repeat for more
     #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]", value_parser = parse_net)]
     nets: Vec<NetConfig>,
-    /// Hand this PCI function over whole; repeat for more
-    #[arg(long = "vfio", value_name = "0000:00:05.0")]
+    /// Hand this PCI function over whole, as 0000:00:05.0 or 00:05.0; repeat for more
+    #[arg(long = "vfio", value_name = "ADDRESS")]
     vfio: Vec<vfio::Address>,
     /// Where the first serial port goes
     #[arg(long, value_name = "stdio|null|file=PATH", default_value = "stdio", value_parser = parse_serial)]
@@ -90,6 +93,9 @@ pub struct RunArgs {
     /// Screen, keyboard and pointer over the link that bulkhead-agent made standard input
     #[arg(long)]
     seat: bool,
+    /// How long the guest has to shut down after SIGTERM, as 30s or 2m; then it is switched off
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = notation::duration)]
+    stop_timeout: Duration,
     /// End the VMM with status 0 when the guest resets, instead of starting it anew
     #[arg(long)]
     exit_on_reset: bool,
@@ -152,6 +158,7 @@ impl From<RunArgs> for VmConfig {
             api_socket: args.api_socket,
             seat: args.seat,
             exit_on_reset: args.exit_on_reset,
+            stop_timeout: args.stop_timeout,
             sandbox: SandboxConfig {
                 enabled: !args.no_sandbox,
                 ids: args.sandbox_uid.zip(args.sandbox_gid),
@@ -258,8 +265,9 @@ mod tests {
         let config = run("--kernel k --initrd i --cmdline quiet --memory 4G --cpus 2 \
              --disk path=a,readonly,id=root --disk path=b --net tap=t0,mac=52:54:00:12:34:56 \
              --vfio 0000:00:05.0 --serial file=log --port name=org.x.y,socket=s --api-socket api \
-             --log-level debug")
+             --log-level debug --stop-timeout 2m")
         .unwrap();
+        assert_eq!(config.stop_timeout, Duration::from_secs(120));
         assert_eq!((config.memory.bytes(), config.cpus), (4 << 30, 2));
         assert!(config.disks[0].readonly && !config.disks[1].readonly);
         assert_eq!(config.disks[0].id.as_deref(), Some("root"));
@@ -285,9 +293,22 @@ mod tests {
             ("--cpus 17", "1..=16"),
             ("--memory 10M", "at least 64M"),
             ("--vfio 00:05", "00:05"),
+            ("--stop-timeout 10", "30s or 2m"),
+            ("--memory 4GX", "512M or 4G"),
         ] {
             let error = run(&format!("--kernel k {args}")).unwrap_err();
             assert!(error.contains(says), "{args}: {error}");
+        }
+    }
+
+    /// The machine file's test has the same notations.
+    #[test]
+    fn sizes_and_addresses_are_taken_as_the_machine_file_takes_them() {
+        for memory in ["4G", "4GB", "4GiB"] {
+            let config = run(&format!("--kernel k --memory {memory} --vfio 05:00.0")).unwrap();
+            assert_eq!(config.memory.bytes(), 4 << 30);
+            assert_eq!(config.vfio[0].to_string(), "0000:05:00.0");
+            assert_eq!(config.stop_timeout, Duration::from_secs(10));
         }
     }
 

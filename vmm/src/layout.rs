@@ -103,7 +103,9 @@ pub mod gsi {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{MEMORY_MAX, MemorySize};
+    use notation::MEMORY_MAX;
+
+    use crate::config::MemorySize;
 
     #[test]
     fn bars_lie_above_ram_and_within_the_address_bits_of_every_host() {

@@ -9,7 +9,7 @@ use clap::Parser;
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
-use vmm::machine;
+use vmm::machine::{self, End};
 
 const PROGRAM: &str = "bulkhead-vmm";
 /// The VMM failed.
@@ -26,6 +26,11 @@ fn main() -> ExitCode {
         return ExitCode::from(FAILED);
     }
     match machine::run(&(*args).into()) {
+        // What it had not yet written to its disks is lost: nobody may take that for an orderly end.
+        Ok(end @ End::SwitchedOff) => {
+            logging::farewell(&format!("{PROGRAM}: {end}\n"));
+            ExitCode::from(FAILED)
+        }
         Ok(end) => {
             tracing::info!("{end}");
             logging::farewell("");

@@ -82,8 +82,13 @@ impl Vmm {
     }
 
     /// Ends it as a person would, from its terminal.
-    fn interrupt(mut self) -> ExitStatus {
-        kill(Pid::from_raw(self.child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+    fn interrupt(self) -> ExitStatus {
+        self.signal(Signal::SIGINT)
+    }
+
+    /// How it ends after a signal.
+    fn signal(mut self, signal: Signal) -> ExitStatus {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -193,4 +198,24 @@ fn a_guest_that_resets_for_ever_is_slowed_down() {
     let most = 11 + started.elapsed().as_secs() / 2;
     assert!(resets <= most, "{resets} resets, at most {most}");
     assert!(vmm.interrupt().success());
+}
+
+#[test]
+fn a_guest_that_does_not_hear_its_power_button_is_switched_off_after_the_stop_timeout_with_status_1()
+ {
+    // One that does nothing, and one that resets instead.
+    for guest in [SPINS, RESETS] {
+        let streams = [Stdio::null(), Stdio::null(), Stdio::piped()];
+        let arguments = ["--serial=null", "--log-level=error", "--stop-timeout=2s"];
+        let Some(mut vmm) = Vmm::start(guest, &arguments, streams) else { return };
+        vmm.status();
+        let mut log = vmm.child.stderr.take().unwrap();
+        let asked = Instant::now();
+        let ended = vmm.signal(Signal::SIGTERM);
+        assert_eq!(ended.code(), Some(1));
+        assert!(asked.elapsed() >= Duration::from_secs(2), "it had its time");
+        let mut said = String::new();
+        log.read_to_string(&mut said).unwrap();
+        assert!(said.contains("did not shut down in time after SIGTERM"), "{said}");
+    }
 }

@@ -96,12 +96,9 @@ pub(super) fn element<T>(
 }
 
 fn pci_address(text: &str) -> Result<PciAddress, Wrong> {
-    PciAddress::from_full(text).map_err(|_| {
-        let help = match PciAddress::from_full(&format!("0000:{text}")) {
-            Ok(full) => format!("write it in full: \"{full}\""),
-            Err(_) => "write it as `lspci -D` shows it: \"0000:00:05.0\"".to_owned(),
-        };
-        (format!("`{text}` is not a PCI address"), help)
+    text.parse().map_err(|_| {
+        let help = "write it as `lspci -D` or `lspci` shows it: \"0000:00:05.0\" or \"00:05.0\"";
+        (format!("`{text}` is not a PCI address"), help.to_owned())
     })
 }
 

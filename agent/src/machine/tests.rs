@@ -93,6 +93,23 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     );
 }
 
+/// The VMM's command line has the same test.
+#[test]
+fn sizes_and_addresses_are_taken_as_the_vmm_takes_them() {
+    for memory in ["4G", "4GB", "4GiB"] {
+        let text = format!(
+            "format = 1\n[domain.clinical]\nkernel = \"k\"\nmemory = \"{memory}\"\nnic = \"05:00.0\"\npassthrough = [\"06:00.0\", {{ address = \"07:00.1\" }}]\n"
+        );
+        let context = Context { images: Path::new("/images"), roster: None };
+        let machine = Machine::parse("machine.toml", &text, context).unwrap();
+        let Kind::Vm(vm) = &machine.domains[0].kind else { panic!() };
+        assert_eq!(vm.memory.bytes(), 4 << 30);
+        let addresses: Vec<String> =
+            vm.pci_functions().map(|address| address.to_string()).collect();
+        assert_eq!(addresses, ["0000:05:00.0", "0000:06:00.0", "0000:07:00.1"]);
+    }
+}
+
 #[test]
 fn one_disk_is_found_under_two_names_a_link_and_a_hard_link() {
     let images = tempfile::tempdir().unwrap();

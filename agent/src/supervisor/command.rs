@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::{AccessFlags, access};
 
@@ -12,20 +13,30 @@ use crate::machine::{Serial, VmHardware};
 /// else on the host may use these numbers.
 pub const SANDBOX_ID_BASE: u32 = 64000;
 
+/// What one start of a VMM is told besides its hardware.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The files to open, in the order of the machine file (a disk that forgets is a copy).
+    pub disks: &'a [PathBuf],
+    /// The user and group the VMM becomes, if it is started by root.
+    pub sandbox_id: Option<u32>,
+    /// Standard input is a link.
+    pub seat: bool,
+    /// How long its guest has to shut down when it is asked by signal; the agent itself waits as long.
+    pub stop_deadline: Duration,
+    /// How much it says.
+    pub log_level: &'a str,
+}
+
 /// The arguments of `bulkhead-vmm`.
-///
-/// `disks` are the files to open, in the order of the machine file (a disk that forgets is a copy);
-/// `seat` says that standard input is a link; `sandbox_id` is the user and group the VMM becomes, if it is started by root.
 #[must_use]
 pub fn arguments(
     name: &str,
     hardware: &VmHardware,
-    disks: &[PathBuf],
     layout: &Layout,
-    sandbox_id: Option<u32>,
-    seat: bool,
-    log_level: &str,
+    start: &Start<'_>,
 ) -> Vec<OsString> {
+    let Start { disks, sandbox_id, seat, stop_deadline, log_level } = *start;
     let mut args = Arguments(vec!["run".into()]);
     args.option("--kernel", &hardware.kernel);
     if let Some(initrd) = &hardware.initrd {
@@ -66,6 +77,7 @@ pub fn arguments(
         args.option("--sandbox-uid", id.to_string());
         args.option("--sandbox-gid", id.to_string());
     }
+    args.option("--stop-timeout", format!("{}s", stop_deadline.as_secs()));
     args.option("--log-level", log_level);
     args.0
 }

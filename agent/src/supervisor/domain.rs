@@ -186,6 +186,12 @@ pub struct Domain {
 }
 
 impl Domain {
+    /// What its guest has to shut down.
+    #[must_use]
+    pub fn stop_deadline(&self) -> Duration {
+        self.stop_deadline
+    }
+
     /// A domain that is off; `stop_deadline` is what its guest has to shut down.
     #[must_use]
     pub fn new(stop_deadline: Duration) -> Self {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::capture::Capture;
 use super::cgroup::{DomainGroup, Limits};
-use super::command::{SANDBOX_ID_BASE, arguments};
+use super::command::{SANDBOX_ID_BASE, Start, arguments};
 use super::devices::{Devices, explain};
 use super::domain::{Action, Domain, Event, Exit, State, Time};
 use super::link::{Link, Request};
@@ -282,8 +282,14 @@ impl Slot {
         let level = &shared.parts.log_level;
         let name = &self.member.name;
         let seat = shared.parts.seat.as_ref().and_then(|seat| Some((seat, seat.index(name)?)));
-        let arguments =
-            arguments(name, hardware, &files, layout, self.sandbox_id, seat.is_some(), level);
+        let start = Start {
+            disks: &files,
+            sandbox_id: self.sandbox_id,
+            seat: seat.is_some(),
+            stop_deadline: self.domain.stop_deadline(),
+            log_level: level,
+        };
+        let arguments = arguments(name, hardware, layout, &start);
         let (ours, theirs) = match seat {
             Some(_) => link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))),
             None => Ok((None, None)),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::build::Machine;
 use crate::api::{Command, Control, Status};
@@ -19,6 +20,8 @@ pub(super) struct MachineControl {
     threads: Mutex<Vec<JoinHandle<()>>>,
     paused: AtomicBool,
     stop: AtomicBool,
+    /// When the guest is switched off, since it was asked by signal to shut down.
+    give_up: Mutex<Option<Instant>>,
     reset_request: AtomicBool,
     /// The guest is between two runs.
     resetting: AtomicBool,
@@ -36,6 +39,7 @@ impl MachineControl {
             threads: Mutex::new(Vec::new()),
             paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            give_up: Mutex::new(None),
             reset_request: AtomicBool::new(false),
             resetting: AtomicBool::new(false),
             resets: AtomicU64::new(0),
@@ -101,6 +105,18 @@ impl MachineControl {
 
     pub(super) fn press_power_button(&self) -> Result<(), String> {
         Power::press_button(&self.power).map_err(|e| format!("could not press the button: {e}"))
+    }
+
+    /// From now on the guest has so long to shut down.
+    pub(super) fn give_up_after(&self, patience: Duration) {
+        let mut give_up = self.give_up.lock().unwrap_or_else(PoisonError::into_inner);
+        *give_up = Instant::now().checked_add(patience);
+    }
+
+    /// What is left of that time; `None` if nobody asked the guest by signal.
+    pub(super) fn patience_left(&self) -> Option<Duration> {
+        let give_up = self.give_up.lock().unwrap_or_else(PoisonError::into_inner);
+        give_up.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Ends the VMM.

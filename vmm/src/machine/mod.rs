@@ -67,6 +67,8 @@ pub enum End {
     Reset,
     /// A signal, the control socket or the keyboard said so.
     Stopped,
+    /// It was asked to shut down by SIGTERM and did not in time.
+    SwitchedOff,
 }
 
 impl fmt::Display for End {
@@ -75,6 +77,9 @@ impl fmt::Display for End {
             Self::PoweredOff => "the guest powered off",
             Self::Reset => "the guest reset",
             Self::Stopped => "stopped by request",
+            Self::SwitchedOff => {
+                "the guest did not shut down in time after SIGTERM and was switched off: look into its log why, or give it longer with --stop-timeout"
+            }
         })
     }
 }
@@ -161,6 +166,22 @@ pub fn run(config: &VmConfig) -> Result<End, MachineError> {
     end
 }
 
+/// Serves what happens, once; for so long at most.
+fn wait(main: &mut EventManager<Subscriber>, most: Option<Duration>) -> Result<(), MachineError> {
+    let served = match most {
+        None => main.run(),
+        // Rounded up, so that it is over when it is looked at.
+        Some(most) => main.run_with_timeout(
+            i32::try_from(most.as_millis().saturating_add(1)).unwrap_or(i32::MAX),
+        ),
+    };
+    served.map(drop).map_err(|e| host("wait for events")(io::Error::other(e)))
+}
+
+fn out_of_patience(control: &MachineControl) -> bool {
+    control.patience_left().is_some_and(|left| left.is_zero())
+}
+
 /// Wakes the main loop: the event itself is read from the exit handler.
 struct Wake(EventFd);
 
@@ -223,7 +244,8 @@ impl Machine {
                 .map_err(host("serve the control socket"))?;
             main.add_subscriber(Arc::new(Mutex::new(server)));
         }
-        let signals = signals::Signals::new(control.clone()).map_err(host("receive signals"))?;
+        let signals = signals::Signals::new(control.clone(), config.stop_timeout)
+            .map_err(host("receive signals"))?;
         main.add_subscriber(Arc::new(Mutex::new(signals)));
         let wake = self.wake.try_clone().map_err(host("clone an eventfd"))?;
         main.add_subscriber(Arc::new(Mutex::new(Wake(wake))));
@@ -240,18 +262,20 @@ impl Machine {
         control.open(Some(entry));
         let (mut resets, epoch) = (RateLimiter::new(RESETS), Instant::now());
         loop {
-            main.run().map_err(|e| host("wait for events")(io::Error::other(e)))?;
+            wait(main, control.patience_left())?;
             if control.stop_requested() {
                 return Ok(End::Stopped);
             }
             match self.events.take() {
-                None => {}
                 Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
                 Some(Event::Stop) => return Ok(End::Stopped),
                 Some(Event::Guest(Request::PowerOff)) => return Ok(End::PoweredOff),
                 Some(Event::Guest(Request::Reset)) if config.exit_on_reset => {
                     return Ok(End::Reset);
                 }
+                // A guest that resets instead of shutting down has not shut down either.
+                _ if out_of_patience(control) => return Ok(End::SwitchedOff),
+                None => {}
                 Some(Event::Guest(Request::Reset)) => {
                     control.end_run();
                     tracing::info!("the guest resets");
@@ -334,6 +358,9 @@ impl Machine {
             }
             if control.stop_requested() {
                 return Ok(Some(End::Stopped));
+            }
+            if out_of_patience(control) {
+                return Ok(Some(End::SwitchedOff));
             }
             if control.take_reset_request() {
                 pause = Duration::ZERO;

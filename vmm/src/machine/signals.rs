@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::sys::signal::{SigSet, Signal};
@@ -26,17 +27,19 @@ pub(super) fn block() -> io::Result<()> {
     set.thread_block().map_err(io::Error::from)
 }
 
-/// SIGTERM presses the power button, a second one ends the VMM, as SIGINT and SIGHUP do at once.
+/// SIGTERM presses the power button and gives the guest so long to shut down; a second one ends the VMM, as SIGINT and
+/// SIGHUP do at once.
 pub(super) struct Signals {
     fd: SignalFd,
     control: Arc<MachineControl>,
+    patience: Duration,
     asked: bool,
 }
 
 impl Signals {
-    pub(super) fn new(control: Arc<MachineControl>) -> io::Result<Self> {
+    pub(super) fn new(control: Arc<MachineControl>, patience: Duration) -> io::Result<Self> {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self { fd: SignalFd::with_flags(&handled(), flags)?, control, asked: false })
+        Ok(Self { fd: SignalFd::with_flags(&handled(), flags)?, control, patience, asked: false })
     }
 }
 
@@ -52,8 +55,10 @@ impl MutEventSubscriber for Signals {
             let terminate = i32::try_from(info.ssi_signo) == Ok(libc::SIGTERM);
             if terminate && !std::mem::replace(&mut self.asked, true) {
                 tracing::info!(
-                    "pressing the guest's power button; signal again to stop it at once"
+                    "pressing the guest's power button; it has {} s to shut down, signal again to stop it at once",
+                    self.patience.as_secs()
                 );
+                self.control.give_up_after(self.patience);
                 if let Err(error) = self.control.press_power_button() {
                     tracing::warn!(error);
                     self.control.stop();

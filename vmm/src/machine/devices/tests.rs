@@ -240,6 +240,7 @@ fn config() -> VmConfig {
         ports: Vec::new(),
         usb: Vec::new(),
         api_socket: None,
+        stop_timeout: std::time::Duration::from_secs(10),
         exit_on_reset: false,
         seat: false,
         sandbox: SandboxConfig { enabled: false, ids: None },
