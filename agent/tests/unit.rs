@@ -109,6 +109,21 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
 }
 
 #[test]
+fn every_test_that_runs_a_program_is_run_on_the_shipped_ones() {
+    let script = fs::read_to_string(root().join("scripts/test")).unwrap();
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("agent/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let main = if path.is_dir() { path.join("main.rs") } else { path.clone() };
+        let uses = fs::read_to_string(main).is_ok_and(|text| text.contains("mod artefacts;"));
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(!uses || script.contains(&format!("--test {name}")), "scripts/test lacks {name}");
+        seen += usize::from(uses);
+    }
+    assert!(seen > 2, "the tests are somewhere else");
+}
+
+#[test]
 fn every_test_that_runs_a_program_can_run_the_shipped_one() {
     let mut pending = vec![root().join("agent/tests")];
     while let Some(directory) = pending.pop() {

@@ -17,7 +17,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::control::client::ask;
@@ -25,12 +25,28 @@ use crate::control::protocol::{Answer, Request};
 use crate::daemon::defaults;
 use crate::supervisor::devices::explain;
 
+/// What a person new to it wants first.
+const AFTER_HELP: &str = "\
+Examples:
+  bulkhead doctor                              is this PC fit? each finding with its remedy
+  bulkhead status                              what runs, and what is wrong
+  bulkhead switch internet                     bring a domain to the front
+  bulkhead restart clinical                    shut a domain down and run it again
+  bulkhead usb list                            which devices are there, who has them, and why
+  bulkhead break-glass --reason 'system down'  what the policy keeps for emergencies
+  bulkhead policy new policy.toml              a policy to start from
+  bulkhead policy check policy.toml            is it fit to be signed?
+  bulkhead audit show                          what happened
+  bulkhead help policy                         more on a command
+
+Exit status: 0 yes or done; 1 the answer is no, or something is invalid; 2 bad usage, or no agent is running.";
+
 /// See and steer the domains of this PC.
 #[derive(Debug, Parser)]
 #[command(
     name = "bulkhead",
     version,
-    after_help = "Exit status: 0 yes or done; 1 the answer is no, or something is invalid; 2 bad usage, or no agent is running."
+    after_help = AFTER_HELP
 )]
 struct Cli {
     #[command(flatten)]
@@ -118,6 +134,11 @@ pub(crate) enum Outcome {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    if std::env::args_os().len() <= 1 {
+        // Nothing was asked for: what can be, with examples, rather than a line that says so.
+        complain(&Cli::command().render_help().to_string());
+        return ExitCode::from(2);
+    }
     let Cli { common, command } = Cli::parse();
     let outcome = match &command {
         Command::Status => status::run(&common),
