@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Largest file that is read, in bytes: some hundred thousand accounts.
 const FILE_MAX: u64 = 16 << 20;
 
+/// Members of a group that are listed: more than a ward has people.
+const MEMBERS_MAX: usize = 1000;
+
 /// The host's accounts.
 #[derive(Debug, Clone)]
 pub struct Accounts {
@@ -43,6 +46,33 @@ impl Accounts {
             }
         })?;
         Ok(found)
+    }
+
+    /// Who is in a group, by its list or as the group of their account; `None` if there is no such group.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn members(&self, name: &str) -> io::Result<Option<Vec<String>>> {
+        let mut found: Option<(u32, Vec<String>)> = None;
+        lines(&self.group, |fields| {
+            if found.is_none()
+                && fields.first() == Some(&name)
+                && let Some(gid) = number(fields, 2)
+            {
+                let listed = fields.get(3).copied().unwrap_or_default().split(',');
+                let listed = listed.filter(|user| !user.is_empty()).map(str::to_owned);
+                found = Some((gid, listed.take(MEMBERS_MAX).collect()));
+            }
+        })?;
+        let Some((gid, mut members)) = found else { return Ok(None) };
+        lines(&self.passwd, |fields| {
+            let user = fields.first().copied().unwrap_or_default();
+            let new = !user.is_empty() && members.iter().all(|member| member != user);
+            if members.len() < MEMBERS_MAX && number(fields, 3) == Some(gid) && new {
+                members.push(user.to_owned());
+            }
+        })?;
+        Ok(Some(members))
     }
 
     /// Which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
@@ -146,6 +176,11 @@ mod tests {
         assert!(of(1002, 1002).is_empty());
         assert_eq!(accounts.group("bulkhead-it").unwrap(), Some(991));
         assert_eq!(accounts.group("bulkhead").unwrap(), None);
+        let members = |group| accounts.members(group).unwrap().map(|members| members.join(" "));
+        assert_eq!(members("bulkhead-it").as_deref(), Some("lee"));
+        assert_eq!(members("bulkhead-officer").as_deref(), Some("lee"));
+        assert_eq!(members("bulkhead-user").as_deref(), Some("ki kim2 kim"));
+        assert_eq!(members("bulkhead"), None);
     }
 
     #[test]

@@ -115,7 +115,8 @@ fn every_test_that_runs_a_program_is_run_on_the_shipped_ones() {
     for entry in fs::read_dir(root().join("agent/tests")).unwrap() {
         let path = entry.unwrap().path();
         let main = if path.is_dir() { path.join("main.rs") } else { path.clone() };
-        let uses = fs::read_to_string(main).is_ok_and(|text| text.contains("mod artefacts;"));
+        let uses =
+            fs::read_to_string(main).is_ok_and(|text| text.contains(concat!("mod arte", "facts;")));
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         assert!(!uses || script.contains(&format!("--test {name}")), "scripts/test lacks {name}");
         seen += usize::from(uses);

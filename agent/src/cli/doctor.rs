@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::{Common, Outcome, colours, print_styled};
 use crate::daemon::defaults;
-use crate::doctor::{Finding, Level, Papers, Patient, audit_log, examine};
-use crate::durable;
+use crate::doctor::{Finding, Level, Papers, Patient, examine};
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
@@ -41,12 +40,11 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
         machine: args.machine.clone(),
         policy: args.policy.clone(),
         images: std::path::absolute(&args.images).unwrap_or_else(|_| args.images.clone()),
+        state: std::path::absolute(&args.state).unwrap_or_else(|_| args.state.clone()),
+        runtime: common.runtime.clone(),
         vmm: args.vmm.clone(),
     };
-    let mut findings = examine(&Patient::this_pc(), &papers);
-    let elsewhere = [durable::directory(&args.policy).to_owned(), common.runtime.clone()];
-    let state = std::path::absolute(&args.state).unwrap_or_else(|_| args.state.clone());
-    findings.push(audit_log::examine(&state, &elsewhere));
+    let findings = examine(&Patient::this_pc(), &papers);
     let fit = findings.iter().all(|finding| finding.level != Level::Fail);
     if common.json {
         common.print_json(&Diagnosis { ok: fit, findings: &findings });

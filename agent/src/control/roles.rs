@@ -34,7 +34,13 @@ pub enum Role {
 
 /// The groups that give roles.
 const GROUPS: [(&str, Role); 3] =
-    [("bulkhead-user", Role::User), ("bulkhead-it", Role::It), ("bulkhead-officer", Role::Officer)];
+    [(USER_GROUP, Role::User), (IT_GROUP, Role::It), (OFFICER_GROUP, Role::Officer)];
+/// The ward's.
+pub const USER_GROUP: &str = "bulkhead-user";
+/// IT's.
+pub const IT_GROUP: &str = "bulkhead-it";
+/// The security office's.
+pub const OFFICER_GROUP: &str = "bulkhead-officer";
 
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -138,7 +138,11 @@ impl Asked<'_> {
             return Finding::warn(check, what, remedy);
         }
         if self.patient.sysfs.snapshot(function.address).is_none() {
-            return Finding::ok(check, "not looked at: run the doctor as root");
+            return Finding::warn(
+                check,
+                "not looked at: its configuration space cannot be read",
+                "run this command as root",
+            );
         }
         Finding::ok(check, "has what a guest's driver needs")
     }

@@ -1,14 +1,19 @@
 //! What the PC itself must offer.
 
+use std::ffi::CString;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use kvm_bindings::KVM_API_VERSION;
+use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
 use super::{Finding, Patient};
 use crate::host_network::{self, ConfiguredInterface};
+use crate::machine::{Kind, Machine};
 
 /// Who made the processor, and what its BIOS menus call things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +66,10 @@ pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
     let vendor = Vendor::of(patient);
     vec![
         kvm(patient, vendor),
+        virtual_machine(&patient.dev.join("kvm")),
         nested_paging(patient, vendor),
         iommu(patient, vendor),
-        interrupt_remapping(patient),
+        interrupt_remapping(patient, vendor),
         vfio_pci(patient),
         vfio_device(patient),
         locked_memory(),
@@ -77,9 +83,7 @@ fn kvm(patient: &Patient, vendor: Vendor) -> Finding {
     match open_device(&device) {
         Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
-            let flags = field(&cpuinfo, "flags").unwrap_or_default();
-            let capable = flags.split_ascii_whitespace().any(|flag| matches!(flag, "vmx" | "svm"));
+            let capable = offers(patient, "vmx") || offers(patient, "svm");
             let (what, remedy) = if capable {
                 let module = if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" };
                 (
@@ -105,6 +109,45 @@ fn kvm(patient: &Patient, vendor: Vendor) -> Finding {
     }
 }
 
+/// A PC that has KVM may still make no VM: another hypervisor has the processor, or its firmware locked it.
+fn virtual_machine(device: &Path) -> Finding {
+    let check = "kvm-vm";
+    let made = || -> Result<(), (&'static str, kvm_ioctls::Error)> {
+        let path = CString::new(device.as_os_str().as_bytes())
+            .map_err(|_| ("be opened", kvm_ioctls::Error::new(nix::libc::EINVAL)))?;
+        let kvm = Kvm::new_with_path(path).map_err(|error| ("be opened", error))?;
+        let version = kvm.get_api_version();
+        if u32::try_from(version) != Ok(KVM_API_VERSION) {
+            let error = kvm_ioctls::Error::new(nix::libc::ENOTTY);
+            return Err(("be asked: it is no KVM, or a KVM of another time", error));
+        }
+        let vm = kvm.create_vm().map_err(|error| ("make a virtual machine", error))?;
+        vm.create_irq_chip().map_err(|error| ("make its interrupt controller", error))?;
+        vm.create_vcpu(0).map_err(|error| ("make its processor", error))?;
+        Ok(())
+    };
+    match made() {
+        Ok(()) => Finding::ok(check, "a virtual machine can be made"),
+        Err((_, error)) if matches!(error.errno(), nix::libc::ENOENT | nix::libc::EACCES) => {
+            Finding::warn(
+                check,
+                format!("not looked at: {} cannot be opened: {error}", device.display()),
+                "see to the finding `kvm` first",
+            )
+        }
+        Err((_, error)) if error.errno() == nix::libc::EBUSY => Finding::fail(
+            check,
+            "another hypervisor has this processor's virtualisation",
+            "stop it and keep it from starting (VirtualBox: `systemctl disable --now vboxdrv`; VMware: `systemctl disable --now vmware`), and restart the PC",
+        ),
+        Err((what, error)) => Finding::fail(
+            check,
+            format!("{} cannot {what}: {error}", device.display()),
+            "`dmesg | grep -i kvm` says why; a PC that is itself virtual needs nested virtualisation switched on where it runs",
+        ),
+    }
+}
+
 fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
     let check = "nested-paging";
     let parameters =
@@ -115,25 +158,54 @@ fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
         Some((name, value)) if matches!(value.as_str(), "Y" | "1") => {
             Finding::ok(check, format!("{name} is used"))
         }
+        Some((name, _)) if offers(patient, &name.to_ascii_lowercase()) => Finding::fail(
+            check,
+            format!("the processor has {name} and KVM was told not to use it; guests would crawl"),
+            format!(
+                "remove {0}=0 from /etc/modprobe.d and kvm-{1}.{0}=0 from the kernel command line (`grep -r {0}= /etc/modprobe.d /proc/cmdline`), and restart",
+                name.to_ascii_lowercase(),
+                if name == "NPT" { "amd" } else { "intel" },
+            ),
+        ),
+        Some((name, _)) if offers(patient, "hypervisor") => Finding::fail(
+            check,
+            format!("this PC is itself virtual and is offered no {name}; guests would crawl"),
+            "switch nested paging on for it where it runs; a ward PC is no virtual machine",
+        ),
         Some((name, _)) => Finding::fail(
             check,
-            format!("{name} is off; guests would crawl"),
+            format!("the processor offers no {name}; guests would crawl"),
             format!(
-                "remove ept=0 or npt=0 from /etc/modprobe.d; if it is not there, the processor lacks it ({})",
-                vendor.virtualisation_in_bios()
+                "{}; update the BIOS; a processor that still does not show it (`grep -w {} /proc/cpuinfo`) has none: Bulkhead needs one of 2010 or later",
+                vendor.virtualisation_in_bios(),
+                name.to_ascii_lowercase(),
             ),
         ),
         None => Finding::warn(
             check,
-            "neither kvm-intel nor kvm-amd is loaded, so it is unknown",
-            "see the finding `kvm`",
+            "not looked at: neither kvm-intel nor kvm-amd is loaded",
+            format!(
+                "`modprobe {}` and run this again; if that fails: {}",
+                if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" },
+                vendor.virtualisation_in_bios()
+            ),
         ),
     }
 }
 
+fn iommu_groups(patient: &Patient) -> usize {
+    fs::read_dir(patient.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count)
+}
+
+/// Whether the processor has this flag.
+fn offers(patient: &Patient, flag: &str) -> bool {
+    let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
+    field(&cpuinfo, "flags").unwrap_or_default().split_ascii_whitespace().any(|has| has == flag)
+}
+
 fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
     let check = "iommu";
-    let groups = fs::read_dir(patient.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count);
+    let groups = iommu_groups(patient);
     if groups > 0 {
         return Finding::ok(check, format!("on, {groups} groups"));
     }
@@ -160,8 +232,10 @@ fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
 }
 
 /// Without interrupt remapping the kernel refuses to hand devices over, unless told to be unsafe.
-fn interrupt_remapping(patient: &Patient) -> Finding {
+fn interrupt_remapping(patient: &Patient, vendor: Vendor) -> Finding {
     let check = "interrupt-remapping";
+    // The kernel names the chips of remapped interrupts so.
+    let remapped = patient.proc_text("interrupts").map(|text| text.contains(" IR-"));
     match patient.sys_text("module/vfio_iommu_type1/parameters/allow_unsafe_interrupts").as_deref()
     {
         Some("Y" | "1") => Finding::fail(
@@ -169,7 +243,27 @@ fn interrupt_remapping(patient: &Patient) -> Finding {
             "vfio is told to allow unsafe interrupts: a guest could forge interrupts of the host",
             "remove allow_unsafe_interrupts=1 from /etc/modprobe.d and the kernel command line, and restart",
         ),
-        _ => Finding::ok(check, "required (vfio refuses a device without)"),
+        _ => match (remapped, iommu_groups(patient)) {
+            (Some(true), _) => Finding::ok(check, "on: no device can forge an interrupt"),
+            (_, 0) => Finding::warn(
+                check,
+                "not looked at: the IOMMU that would do it is off",
+                "see to the finding `iommu` first",
+            ),
+            (Some(false), _) => Finding::fail(
+                check,
+                "off: the kernel hands no device over without it",
+                format!(
+                    "remove intremap=off and noapic from the kernel command line, switch {} and \"x2APIC\" on in the BIOS, and restart",
+                    vendor.iommu_in_bios()
+                ),
+            ),
+            (None, _) => Finding::warn(
+                check,
+                "not looked at: /proc/interrupts cannot be read",
+                "mount /proc",
+            ),
+        },
     }
 }
 
@@ -262,16 +356,42 @@ fn cgroups(patient: &Patient) -> Finding {
     )
 }
 
+/// What the machine file says of the host's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// Nobody knows: there is no machine file yet.
+    Unknown,
+    /// Every domain is external, and the rule is for those that the agent starts.
+    OnlyExternal,
+    /// There is to be none.
+    Holds,
+    /// It is tolerated.
+    Lifted,
+}
+
+impl Rule {
+    pub(super) fn of(machine: Option<&Machine>) -> Self {
+        match machine {
+            None => Self::Unknown,
+            Some(machine) if machine.domains.iter().all(|d| d.kind == Kind::External) => {
+                Self::OnlyExternal
+            }
+            Some(machine) if machine.allow_host_network => Self::Lifted,
+            Some(_) => Self::Holds,
+        }
+    }
+}
+
 /// `leaving` are the interfaces that go when their NICs are handed over.
-pub(super) fn network(allowed: bool, leaving: &[String]) -> Finding {
+pub(super) fn network(rule: Rule, leaving: &[String]) -> Finding {
     match host_network::configured_interfaces() {
-        Ok(interfaces) => judge_network(allowed, leaving, interfaces),
+        Ok(interfaces) => judge_network(rule, leaving, interfaces),
         Err(error) => Finding::fail("host-network", error.to_string(), "run this command as root"),
     }
 }
 
 pub(super) fn judge_network(
-    allowed: bool,
+    rule: Rule,
     leaving: &[String],
     interfaces: Vec<ConfiguredInterface>,
 ) -> Finding {
@@ -279,18 +399,29 @@ pub(super) fn judge_network(
     let (leave, stay): (Vec<_>, Vec<_>) =
         interfaces.into_iter().partition(|interface| leaving.contains(&interface.name));
     let (which, remedy) = (host_network::describe(&stay), host_network::remedy(&stay));
-    match (stay.is_empty(), leave.is_empty(), allowed) {
+    match (stay.is_empty(), leave.is_empty(), rule) {
         (true, true, _) => Finding::ok(check, "no configured interface but loopback"),
         (true, false, _) => Finding::ok(
             check,
             format!("{} goes with its NIC to a domain", host_network::describe(&leave)),
         ),
-        (false, _, true) => Finding::warn(
+        (false, _, Rule::OnlyExternal) => Finding::ok(
+            check,
+            format!(
+                "all domains are external, which the host's network does not hold back: {which}"
+            ),
+        ),
+        (false, _, Rule::Unknown) => Finding::warn(
+            check,
+            format!("the host has a network; whether it may, the machine file would say: {which}"),
+            remedy,
+        ),
+        (false, _, Rule::Lifted) => Finding::warn(
             check,
             format!("the host has a network, and allow_host_network = true tolerates it: {which}"),
             remedy,
         ),
-        (false, _, false) => Finding::fail(
+        (false, _, Rule::Holds) => Finding::fail(
             check,
             format!("the host has a network, so no domain will start: {which}"),
             remedy,

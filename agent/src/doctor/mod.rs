@@ -7,22 +7,33 @@
 //! | `devices` | every function the machine file hands over |
 //! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
+//! | `service` | the unit, the modules it wants, who has which role |
+//! | `usb` | USB controllers, and whether they withhold what is plugged in |
+//! | `clock` | the time, and what it is read from |
+//! | `audit_log` | the log, and its disk |
+//!
+//! What could not be looked at is never `ok`: it is a warning that says so.
 
 pub mod audit_log;
+mod clock;
 mod devices;
 mod host;
 mod seat;
+mod service;
 mod software;
 #[cfg(test)]
 mod tests;
+mod usb;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use crate::files::Files;
 use crate::pci::sysfs::Sysfs;
+use crate::recorder::directory;
+use crate::{durable, layout};
 
 /// Where the doctor looks; the system's own, or a test's.
 pub struct Patient {
@@ -32,13 +43,20 @@ pub struct Patient {
     pub proc: PathBuf,
     /// `/dev`.
     pub dev: PathBuf,
+    /// `/`, for what is installed and who has an account.
+    pub root: PathBuf,
 }
 
 impl Patient {
     /// This PC.
     #[must_use]
     pub fn this_pc() -> Self {
-        Self { sysfs: Sysfs::system(), proc: PathBuf::from("/proc"), dev: PathBuf::from("/dev") }
+        Self {
+            sysfs: Sysfs::system(),
+            proc: PathBuf::from("/proc"),
+            dev: PathBuf::from("/dev"),
+            root: PathBuf::from("/"),
+        }
     }
 
     fn sys_text(&self, below: &str) -> Option<String> {
@@ -63,6 +81,10 @@ pub struct Papers {
     pub policy: PathBuf,
     /// Where relative images lie.
     pub images: PathBuf,
+    /// The agent's state directory.
+    pub state: PathBuf,
+    /// The agent's runtime directory.
+    pub runtime: PathBuf,
     /// The VMM, if not the usual one.
     pub vmm: Option<PathBuf>,
 }
@@ -118,18 +140,38 @@ impl Finding {
 /// Examines a PC.
 #[must_use]
 pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
-    let (files, mut findings) = software::papers(papers);
-    let machine = files.as_ref().map(|files| &files.machine);
+    let (machine, mut findings) = software::papers(papers);
+    let machine = machine.as_ref();
     findings.extend(host::examine(patient));
-    let allowed = machine.is_some_and(|machine| machine.allow_host_network);
     let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
-    findings.push(host::network(allowed, &leaving));
+    findings.push(host::network(host::Rule::of(machine), &leaving));
     findings.push(software::vmm(papers));
-    if let Some(Files { machine, .. }) = &files {
-        findings.extend(seat::examine(&machine.seat));
-        findings.extend(software::memory(patient, machine));
-        findings.extend(software::images(machine));
-        findings.extend(devices::examine(patient, machine));
+    findings.extend(service::unit(patient));
+    findings.push(service::modules(patient));
+    findings.extend(service::roles(patient, machine));
+    let layout = layout::Layout {
+        images: papers.images.clone(),
+        state: papers.state.clone(),
+        runtime: papers.runtime.clone(),
+    };
+    findings.extend(usb::examine(patient, &layout.usb_switches()));
+    findings.extend(clock::examine(patient, &directory(&papers.state), SystemTime::now()));
+    match machine {
+        Some(machine) => {
+            findings.extend(seat::examine(&machine.seat));
+            findings.extend(software::memory(patient, machine));
+            findings.extend(software::images(machine));
+            findings.extend(devices::examine(patient, machine));
+        }
+        None => findings.push(Finding::warn(
+            "machine-file",
+            "not looked at, as it is the machine file that names them: seat, memory, images, and what is handed over",
+            "correct the machine file and run this again",
+        )),
     }
+    let elsewhere = [durable::directory(&papers.policy).to_owned(), papers.runtime.clone()];
+    findings.push(audit_log::examine(&papers.state, &elsewhere));
+    let limits = machine.map(|machine| machine.audit).unwrap_or_default();
+    findings.push(audit_log::disk(&papers.state, &limits));
     findings
 }

@@ -11,7 +11,7 @@ use clock::Moment;
 
 use super::{Finding, Papers, Patient};
 use crate::files::{self, Files, FilesError};
-use crate::machine::{Kind, Machine};
+use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::PolicyStore;
 use crate::supervisor::capture::clean;
 use crate::supervisor::devices::explain;
@@ -23,7 +23,34 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is looked at meanwhile.
 const VERSION_POLL: Duration = Duration::from_millis(10);
 
-pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
+/// The machine file, if it can be used, also without a policy that can.
+pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
+    let (machine, mut findings) = both(papers);
+    if machine.is_some() || findings.iter().any(|finding| finding.check == "machine-file") {
+        return (machine, findings);
+    }
+    let place = papers.machine.display().to_string();
+    let context = Context { images: &papers.images, roster: None };
+    let read = files::read_machine_text(&papers.machine)
+        .map_err(|error| explain(&error))
+        .and_then(|text| Machine::parse(&place, &text, context).map_err(|found| found.to_string()));
+    match read {
+        Ok(machine) => {
+            findings.push(Finding::warn(
+                "machine-file",
+                format!("{place} is well formed; whether it fits the policy was not looked at"),
+                "see to the policy first",
+            ));
+            (Some(machine), findings)
+        }
+        Err(problem) => {
+            findings.push(Finding::fail("machine-file", problem, format!("correct {place}")));
+            (None, findings)
+        }
+    }
+}
+
+fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
     let store = PolicyStore::new(&papers.policy, &papers.machine, None);
     match Files::read(&papers.machine, &store, &papers.images) {
         Ok(files) => {
@@ -55,7 +82,7 @@ pub(super) fn papers(papers: &Papers) -> (Option<Files>, Vec<Finding>) {
             );
             findings.extend(guarded(&papers.machine, "machine-file"));
             findings.extend(guarded(&papers.policy, "policy"));
-            (Some(files), findings)
+            (Some(files.machine), findings)
         }
         Err(FilesError::Policy(problems)) => {
             let remedy = format!("correct {}", papers.policy.display());

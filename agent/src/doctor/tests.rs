@@ -1,3 +1,6 @@
+mod installation;
+
+use super::host::Rule;
 use super::*;
 use crate::host_network::ConfiguredInterface;
 use crate::machine::{Context, Machine};
@@ -11,7 +14,9 @@ fn patient(pc: &FakePc) -> Patient {
     fs::create_dir_all(proc.join("self")).unwrap();
     fs::create_dir_all(dev.join("vfio")).unwrap();
     fs::write(proc.join("cpuinfo"), CPUINFO).unwrap();
-    Patient { sysfs: pc.sysfs(), proc, dev }
+    let root = pc.dir.path().join("root");
+    fs::create_dir_all(root.join("etc")).unwrap();
+    Patient { sysfs: pc.sysfs(), proc, dev, root }
 }
 
 fn machine(text: &str) -> Machine {
@@ -71,13 +76,28 @@ fn a_fit_pc_is_found_fit() {
     let parameters = pc.sysfs().path("module/kvm_intel/parameters");
     fs::create_dir_all(&parameters).unwrap();
     fs::write(parameters.join("ept"), "Y\n").unwrap();
+    let interrupts = |chip: &str| {
+        fs::write(patient.proc.join("interrupts"), format!("  9:  1  {chip}  9-fasteoi  acpi\n"))
+    };
+    interrupts("IO-APIC").unwrap();
+    expect(&host::examine(&patient), "interrupt-remapping", Level::Fail, &["VT-d", "intremap=off"]);
+    interrupts("IR-IO-APIC").unwrap();
     let findings = host::examine(&patient);
     for check in ["kvm", "nested-paging", "iommu", "interrupt-remapping", "vfio-pci", "vfio-device"]
     {
         assert_eq!(finding(&findings, check).level, Level::Ok, "{check}");
     }
     fs::write(parameters.join("ept"), "N\n").unwrap();
-    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["ept=0"]);
+    let flags =
+        |flags: &str| fs::write(patient.proc.join("cpuinfo"), CPUINFO.replace("vmx", flags));
+    flags("vmx ept").unwrap();
+    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["kvm-intel.ept=0"]);
+    flags("vmx hypervisor").unwrap();
+    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["where it runs"]);
+    flags("vmx").unwrap();
+    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["VT-x", "update the BIOS"]);
+    fs::remove_file(parameters.join("ept")).unwrap();
+    expect(&host::examine(&patient), "nested-paging", Level::Warn, &["modprobe kvm-intel", "VT-x"]);
 }
 
 #[test]
@@ -108,7 +128,11 @@ fn each_device_of_the_machine_file_is_examined() {
     let of = |address: &str| -> Vec<Finding> {
         findings.iter().filter(|f| f.subject.as_deref() == Some(address)).cloned().collect()
     };
-    assert!(of("0000:00:05.0").iter().all(|finding| finding.level == Level::Ok));
+    let looked_at = |finding: &&Finding| finding.check != "interrupts";
+    assert!(of("0000:00:05.0").iter().filter(looked_at).all(|found| found.level == Level::Ok));
+    // Nobody but root may read a function's configuration space, and this one shows none.
+    expect(&of("0000:00:05.0"), "interrupts", Level::Warn, &["as root"]);
+    assert!(finding(&of("0000:00:05.0"), "interrupts").message.starts_with("not looked at"));
     assert!(finding(&of("0000:00:05.0"), "hand-over").message.contains("enp0s5"));
     expect(&of("0000:00:06.0"), "iommu-group", Level::Fail, &["slot"]);
     assert!(finding(&of("0000:00:06.0"), "iommu-group").message.contains("ahci"));
@@ -163,15 +187,21 @@ fn an_interface_that_goes_with_its_nic_is_no_obstacle_and_another_is() {
         addresses: vec!["10.0.0.5".parse().unwrap()],
     };
     let leaving = ["enp0s5".to_owned()];
-    let judge = |allowed, names: &[&str]| {
-        host::judge_network(allowed, &leaving, names.iter().map(|name| interface(name)).collect())
+    let judge = |rule, names: &[&str]| {
+        host::judge_network(rule, &leaving, names.iter().map(|name| interface(name)).collect())
     };
-    assert_eq!(judge(false, &[]).level, Level::Ok);
-    assert_eq!(judge(false, &["enp0s5"]).level, Level::Ok);
-    let stays = judge(false, &["enp0s5", "wlan0"]);
+    assert_eq!(judge(Rule::Holds, &[]).level, Level::Ok);
+    assert_eq!(judge(Rule::Holds, &["enp0s5"]).level, Level::Ok);
+    let stays = judge(Rule::Holds, &["enp0s5", "wlan0"]);
     assert_eq!(stays.level, Level::Fail);
     assert!(stays.message.contains("wlan0") && !stays.message.contains("enp0s5"), "{stays:?}");
-    assert_eq!(judge(true, &["wlan0"]).level, Level::Warn);
+    assert_eq!(judge(Rule::Lifted, &["wlan0"]).level, Level::Warn);
+    assert_eq!(judge(Rule::Unknown, &["wlan0"]).level, Level::Warn);
+    let external = machine("format = 1\n[domain.a]\nvmm = \"external\"\n");
+    let mixed = machine("format = 1\n[domain.a]\nvmm = \"external\"\n[domain.b]\nkernel = \"k\"\n");
+    assert_eq!(Rule::of(Some(&mixed)), Rule::Holds);
+    let tolerated = judge(Rule::of(Some(&external)), &["wlan0"]);
+    assert_eq!(tolerated.level, Level::Ok, "{tolerated:?}");
 }
 
 #[test]
@@ -234,7 +264,8 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
     let external = "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
     let machine = file("machine.toml", external);
     let images = dir.path().to_owned();
-    let papers = Papers { machine, policy: policy.clone(), images, vmm: None };
+    let (state, runtime) = (images.join("state"), images.join("run"));
+    let papers = Papers { machine, policy: policy.clone(), images, state, runtime, vmm: None };
     let warned = || -> Vec<String> {
         let (files, findings) = software::papers(&papers);
         assert!(files.is_some(), "{findings:?}");
@@ -250,4 +281,70 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
     );
     fs::write(&policy, starter).unwrap();
     assert_eq!(warned().len(), 2, "the network cards are somebody else's either way");
+}
+
+/// Each check is a finding of its own, with a policy that cannot be read too.
+#[test]
+fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let at = |name: &str| pc.dir.path().join(name);
+    fs::write(at("machine.toml"), "format = 1\n[domain.a]\nkernel = \"k\"\n").unwrap();
+    fs::write(at("policy.toml"), "nonsense").unwrap();
+    let papers = Papers {
+        machine: at("machine.toml"),
+        policy: at("policy.toml"),
+        images: at("images"),
+        state: at("state"),
+        runtime: at("run"),
+        vmm: None,
+    };
+    let findings = examine(&patient, &papers);
+    expect(&findings, "policy", Level::Fail, &["correct"]);
+    expect(&findings, "machine-file", Level::Warn, &["policy first"]);
+    finding(&findings, "image");
+    fs::write(at("machine.toml"), "nonsense").unwrap();
+    let findings = examine(&patient, &papers);
+    for check in ["policy", "machine-file", "kvm", "unit", "roles", "usb", "clock", "audit-disk"] {
+        assert_ne!(finding(&findings, check).level, Level::Ok, "{check}");
+    }
+    for finding in findings {
+        let looked =
+            !finding.message.contains("not looked at") && !finding.message.contains("unknown");
+        assert!(finding.level != Level::Ok || looked, "{finding:?}");
+        assert_eq!(finding.level == Level::Ok, finding.remedy.is_none(), "{finding:?}");
+    }
+}
+
+#[test]
+fn every_finding_has_its_line_in_its_document() {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(here.join("../docs/it/doctor.md")).unwrap();
+    let mut checks = 0;
+    for entry in fs::read_dir(here.join("src/doctor")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() || path.ends_with("tests.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        let starts = [
+            "let check = \"",
+            "CHECK: &str = \"",
+            "DISK: &str = \"",
+            "Finding::ok(\"",
+            "Finding::warn(\"",
+        ];
+        for start in starts {
+            for rest in text.split(start).skip(1) {
+                let check = rest.split('"').next().unwrap();
+                checks += 1;
+                assert!(
+                    document.contains(&format!("`{check}`")),
+                    "docs/it/doctor.md lacks `{check}`"
+                );
+            }
+        }
+    }
+    assert!(checks > 20, "{checks}");
 }

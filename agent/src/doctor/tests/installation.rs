@@ -1,0 +1,157 @@
+//! The unit, the roles, USB and the clock.
+
+use super::*;
+
+#[test]
+fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    expect(&service::unit(&patient), "unit", Level::Warn, &["systemctl enable --now"]);
+    let path = service::unit_path(&patient.root);
+    let directory = path.parent().unwrap().to_owned();
+    fs::create_dir_all(directory.join("multi-user.target.wants")).unwrap();
+    let shipped = service::shipped().0;
+    fs::write(&path, shipped).unwrap();
+    expect(&service::unit(&patient), "unit", Level::Ok, &[]);
+    assert!(service::unit(&patient).iter().any(|finding| finding.message.contains("not enabled")));
+    symlink(&path, directory.join("multi-user.target.wants/bulkhead-agent.service")).unwrap();
+    assert_eq!(service::unit(&patient).len(), 1);
+
+    fs::write(&path, shipped.replace("NoNewPrivileges=yes", "NoNewPrivileges=no")).unwrap();
+    let found = service::unit(&patient);
+    assert_eq!(found[0].level, Level::Warn);
+    for words in ["lacks `NoNewPrivileges=yes`", "has `NoNewPrivileges=no`"] {
+        assert!(found[0].message.contains(words), "{found:?}");
+    }
+    fs::write(&path, shipped).unwrap();
+    let beside = directory.join("bulkhead-agent.service.d");
+    fs::create_dir(&beside).unwrap();
+    fs::write(beside.join("ours.conf"), "[Service]\n# why\nDevicePolicy=auto\n").unwrap();
+    let found = service::unit(&patient);
+    assert!(
+        found[1].message.contains("ours.conf") && found[1].message.contains("DevicePolicy=auto")
+    );
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/null", &path).unwrap();
+    assert_eq!(service::unit(&patient)[0].level, Level::Fail, "masked");
+}
+
+#[test]
+fn modules_that_nobody_loads_before_the_agent_are_told() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    assert_eq!(service::modules(&patient).level, Level::Warn);
+    let directory = patient.root.join("usr/lib/modules-load.d");
+    fs::create_dir_all(&directory).unwrap();
+    let shipped = service::shipped().1;
+    fs::write(directory.join("bulkhead.conf"), shipped).unwrap();
+    assert_eq!(service::modules(&patient).level, Level::Ok);
+    fs::write(directory.join("bulkhead.conf"), shipped.replace("vfio_pci", "")).unwrap();
+    assert!(service::modules(&patient).message.contains("vfio_pci"));
+}
+
+#[test]
+fn roles_that_nobody_has_that_one_person_has_or_that_come_from_a_directory_are_told() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let machine = machine("format = 1\n[domain.lab]\nvmm = \"external\"\n");
+    let say =
+        |name: &str, text: &str| fs::write(patient.root.join("etc").join(name), text).unwrap();
+    let found = || service::roles(&patient, Some(&machine));
+    assert!(found().iter().all(
+        |finding| finding.level == Level::Warn && finding.message.starts_with("not looked at")
+    ));
+    say("passwd", "kim:x:1000:1000::/:\nlee:x:1001:991::/:\n");
+    say(
+        "group",
+        "bulkhead-user:x:990:kim\nbulkhead-it:x:991:\nbulkhead-officer:x:992:\nbulkhead-vm-lab:x:993:\n",
+    );
+    let told = |words: &str, level: Level| {
+        let found = found();
+        assert!(
+            found.iter().any(|one| one.level == level && one.message.contains(words)),
+            "{words}: {found:?}"
+        );
+    };
+    told("bulkhead-user: kim", Level::Ok);
+    told("bulkhead-it: lee", Level::Ok);
+    told("nobody is in the group bulkhead-officer", Level::Warn);
+    told("no group bulkhead-auditor", Level::Warn);
+    told("bulkhead-vm-lab may reach", Level::Ok);
+    say("group", "bulkhead-it:x:991:kim\nbulkhead-officer:x:992:kim,lee\n");
+    told("both IT and security office: kim, lee", Level::Warn);
+    told("no group bulkhead-vm-lab", Level::Warn);
+    say("nsswitch.conf", "passwd: files systemd\ngroup: files [SUCCESS=merge] systemd\n");
+    assert!(!found().iter().any(|one| one.message.contains("nsswitch")), "Debian's own");
+    say("nsswitch.conf", "# sss\npasswd: files sss # sssd\nhosts: dns\n");
+    told("also names sss;", Level::Warn);
+}
+
+#[test]
+fn usb_that_is_not_withheld_though_an_agent_took_it_is_a_failure() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let switches = pc.dir.path().join("usb-switches.json");
+    let found = || usb::examine(&patient, &switches);
+    assert!(found()[0].message.starts_with("not looked at"));
+    let devices = pc.sysfs().path("bus/usb/devices");
+    fs::create_dir_all(devices.join("1-1")).unwrap();
+    expect(&found(), "usb", Level::Warn, &["BIOS"]);
+    let root = devices.join("usb1");
+    fs::create_dir(&root).unwrap();
+    assert_eq!(found()[0].level, Level::Fail, "no switches");
+    let module = pc.sysfs().path("module/usbcore/parameters");
+    fs::create_dir_all(&module).unwrap();
+    let set = |default: &str, interface: &str, later: &str| {
+        fs::write(root.join("authorized_default"), default).unwrap();
+        fs::write(root.join("interface_authorized_default"), interface).unwrap();
+        fs::write(module.join("authorized_default"), later).unwrap();
+    };
+    let levels = || found().iter().map(|finding| finding.level).collect::<Vec<_>>();
+    set("1\n", "1\n", "-1\n");
+    assert_eq!(levels(), [Level::Ok, Level::Ok], "no agent runs");
+    fs::write(&switches, "{}").unwrap();
+    assert_eq!(levels(), [Level::Fail, Level::Fail]);
+    set("0\n", "1\n", "0\n");
+    assert_eq!(levels(), [Level::Fail, Level::Ok]);
+    assert!(found()[0].message.contains("interface_authorized_default"));
+    set("0\n", "0\n", "0\n");
+    assert_eq!(levels(), [Level::Ok, Level::Ok]);
+    fs::remove_file(&switches).unwrap();
+    assert_eq!(levels()[0], Level::Warn, "withheld by nobody");
+}
+
+#[test]
+fn a_clock_that_lost_its_battery_keeps_local_time_or_went_back_is_told() {
+    use std::time::{Duration, UNIX_EPOCH};
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let log = pc.dir.path().join("audit");
+    let now = 1_800_000_000;
+    let found = |now: u64| clock::examine(&patient, &log, UNIX_EPOCH + Duration::from_secs(now));
+    assert!(found(now).iter().all(|one| one.message.starts_with("not looked at")));
+    assert_eq!(found(60)[0].level, Level::Fail);
+    let hardware = pc.sysfs().path("class/rtc/rtc0");
+    fs::create_dir_all(&hardware).unwrap();
+    let says = |seconds: u64| {
+        fs::write(hardware.join("since_epoch"), format!("{seconds}\n")).unwrap();
+        found(now).swap_remove(0)
+    };
+    assert_eq!(says(now - 1).level, Level::Ok);
+    assert!(says(now + 9 * 3600).remedy.unwrap().contains("set-local-rtc 0"));
+    assert!(says(now - 40).message.contains("40 s off"));
+    assert!(says(now - 86_400 * 30).message.contains("s off"));
+    says(now);
+    let source = pc.sysfs().path("devices/system/clocksource/clocksource0");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(source.join("current_clocksource"), "tsc\n").unwrap();
+    assert_eq!(found(now).last().unwrap().level, Level::Ok);
+    fs::write(source.join("current_clocksource"), "hpet\n").unwrap();
+    assert_eq!(found(now).last().unwrap().level, Level::Warn);
+    fs::create_dir(&log).unwrap();
+    fs::File::create(log.join("1.jsonl"))
+        .unwrap()
+        .set_modified(UNIX_EPOCH + Duration::from_secs(now + 600))
+        .unwrap();
+    assert!(found(now)[1].message.contains("set back"));
+}
