@@ -33,6 +33,20 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     directory.sync_all()
 }
 
+/// Makes a file that was not there, with its content on the disk. Where that fails nothing is left behind.
+///
+/// # Errors
+/// `AlreadyExists` if there is one, which stays as it is; or it cannot be written.
+pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let directory = fs::File::open(directory(path))?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.and_then(|()| directory.sync_all()).inspect_err(|_| {
+        // What is half a file helps nobody; that it cannot be removed either changes nothing about the error.
+        let _ = fs::remove_file(path);
+    })
+}
+
 /// The directory a file is in: the current one for a bare name, whose `parent` is empty.
 pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))

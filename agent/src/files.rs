@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use policy::Policy;
 use policy::diagnostic::Diagnostics;
+use policy::document::NotText;
 use policy::enforcement::{self, Said};
 
 use crate::control::protocol::PolicyReport;
@@ -38,17 +39,16 @@ pub struct Files {
 #[derive(Debug, thiserror::Error)]
 pub enum FilesError {
     /// A file cannot be read.
-    #[error("cannot read the {what} {}: create it, or name another with --{option}", path.display())]
+    #[error("cannot read the {what} {}: {fault}{}", path.display(), option_of(fault, *option))]
     Read {
         /// Which.
         what: &'static str,
-        /// The option that names it.
-        option: &'static str,
+        /// The option that names it, where one does.
+        option: Option<&'static str>,
         /// Where.
         path: PathBuf,
         /// Why.
-        #[source]
-        source: io::Error,
+        fault: FileFault,
     },
     /// The policy is refused.
     #[error("{0}")]
@@ -59,6 +59,72 @@ pub enum FilesError {
     /// The machine file is refused.
     #[error("{0}")]
     Machine(Diagnostics),
+}
+
+/// Why a file cannot be read as text, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FileFault {
+    /// There is none.
+    #[error("it is not there: create it, or name another")]
+    Missing,
+    /// It is a folder.
+    #[error("it is a folder: name the file in it")]
+    Folder,
+    /// Its permissions forbid it.
+    #[error(
+        "its permissions, or those of a folder it is in, do not let you: ask its owner, or run this as root"
+    )]
+    Denied,
+    /// It is too large to be what it should be.
+    #[error("it is larger than {0}: is this the right file?")]
+    TooLarge(String),
+    /// It is not UTF-8.
+    #[error("{0}")]
+    NotText(NotText),
+    /// The disk, or something else.
+    #[error("{0}")]
+    Other(io::Error),
+}
+
+impl From<io::Error> for FileFault {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing,
+            io::ErrorKind::IsADirectory => Self::Folder,
+            io::ErrorKind::PermissionDenied => Self::Denied,
+            _ => Self::Other(error),
+        }
+    }
+}
+
+/// ` with --policy`, where a file that is not there can be named so.
+fn option_of(fault: &FileFault, option: Option<&str>) -> String {
+    match (fault, option) {
+        (FileFault::Missing | FileFault::Folder, Some(option)) => format!(" with --{option}"),
+        _ => String::new(),
+    }
+}
+
+/// The text in a file of at most `most` bytes.
+pub(crate) fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    text_in(bytes, most)
+}
+
+/// The text in bytes that were read from a file, which may be as many as `most`.
+pub(crate) fn text_in(bytes: Vec<u8>, most: u64) -> Result<String, FileFault> {
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
+        let size = if most >= 1 << 20 {
+            format!("{} MiB", most >> 20)
+        } else {
+            format!("{} KiB", most >> 10)
+        };
+        return Err(FileFault::TooLarge(size));
+    }
+    policy::document::text(&bytes).map_err(FileFault::NotText)?;
+    // It was looked at above.
+    String::from_utf8(bytes).map_err(|error| FileFault::Other(io::Error::other(error)))
 }
 
 impl Files {
@@ -128,40 +194,38 @@ pub fn report(store: &PolicyStore, in_force: &InForce) -> PolicyReport {
     }
 }
 
-/// The policy's text.
+/// The text of the policy that is to be in force on this PC.
+pub fn read_policy_in_force(path: &Path) -> Result<String, FilesError> {
+    read_text(path, "policy", Some("policy"))
+}
+
+/// A policy's text, of a file that somebody named.
 pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
-    read_text(path, "policy", "policy")
+    read_text(path, "policy", None)
 }
 
 /// A policy's text from standard input.
 pub fn read_policy_from_stdin() -> Result<String, FilesError> {
-    read_all(Path::new("standard input"), "policy", "policy", || Ok(io::stdin().lock()))
+    let mut bytes = Vec::new();
+    let read = io::stdin().lock().take(FILE_MAX + 1).read_to_end(&mut bytes);
+    let path = PathBuf::from("standard input");
+    read.map_err(FileFault::from)
+        .and_then(|_| text_in(bytes, FILE_MAX))
+        .map_err(|fault| FilesError::Read { what: "policy", option: None, path, fault })
 }
 
 /// The machine file's text.
 pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
-    read_text(path, "machine file", "machine")
+    read_text(path, "machine file", Some("machine"))
 }
 
-fn read_text(path: &Path, what: &'static str, option: &'static str) -> Result<String, FilesError> {
-    read_all(path, what, option, || fs::File::open(path))
-}
-
-fn read_all<R: Read>(
+fn read_text(
     path: &Path,
     what: &'static str,
-    option: &'static str,
-    open: impl FnOnce() -> io::Result<R>,
+    option: Option<&'static str>,
 ) -> Result<String, FilesError> {
-    let read = || -> io::Result<String> {
-        let mut text = String::new();
-        let count = open()?.take(FILE_MAX + 1).read_to_string(&mut text)?;
-        if u64::try_from(count).unwrap_or(u64::MAX) > FILE_MAX {
-            return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
-        }
-        Ok(text)
-    };
-    read().map_err(|source| FilesError::Read { what, option, path: path.to_owned(), source })
+    let read = text_of(path, FILE_MAX);
+    read.map_err(|fault| FilesError::Read { what, option, path: path.to_owned(), fault })
 }
 
 /// The VMM is not where it should be.

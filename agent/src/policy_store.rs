@@ -11,7 +11,7 @@
 //! or the old one, never with neither.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use policy::Policy;
@@ -20,7 +20,7 @@ use policy::signature::{self, Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
-use crate::files::{self, FilesError};
+use crate::files::{self, FileFault, FilesError};
 use crate::layout;
 use crate::supervisor::devices::explain;
 
@@ -180,7 +180,7 @@ impl PolicyStore {
     }
 
     fn candidate_in_file(&self, good: Option<&Good>) -> Result<Candidate, FilesError> {
-        let text = files::read_policy_text(&self.file)?;
+        let text = files::read_policy_in_force(&self.file)?;
         let beside = signature_file(&self.file);
         let signatures = read_small(&beside)
             .map_err(|source| FilesError::Refused(Refusal::Read { path: beside, source }))?;
@@ -315,17 +315,12 @@ pub fn signature_file(policy: &Path) -> PathBuf {
 
 /// A small file's text; `None` if there is no such file.
 pub fn read_small(path: &Path) -> io::Result<Option<String>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let mut text = String::new();
-    let count = file.take(SMALL_MAX + 1).read_to_string(&mut text)?;
-    if u64::try_from(count).unwrap_or(u64::MAX) > SMALL_MAX {
-        return Err(io::Error::other(format!("it is larger than {} KiB", SMALL_MAX >> 10)));
+    match files::text_of(path, SMALL_MAX) {
+        Ok(text) => Ok(Some(text)),
+        Err(FileFault::Missing) => Ok(None),
+        Err(FileFault::Other(error)) => Err(error),
+        Err(fault) => Err(io::Error::other(fault)),
     }
-    Ok(Some(text))
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -175,7 +175,7 @@ fn two_officers_sign_and_a_change_afterwards_is_seen() {
     let (policy, trust) = (file("policy.toml"), file("trust.toml"));
     bulkhead(&["new", &policy]);
     for officer in ["kim", "lee"] {
-        let made = bulkhead(&["keygen", &file(officer), "--name", officer]);
+        let made = bulkhead(&["keygen", &file(officer), "--name", officer, "--no-passphrase"]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let mode = fs::metadata(file(officer)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
@@ -381,4 +381,226 @@ fn explain_decides_on_a_file_as_the_agent_would_on_a_paste() {
     let (status, verdict, reason, _) = explain("image/png", b"<html>");
     assert_eq!((status, verdict), (Some(1), "deny".into()));
     assert_eq!(reason, "it is not what it claims to be (image/png)");
+}
+
+#[test]
+fn explain_answers_2_and_not_denied_where_the_policy_or_the_language_knows_no_such_thing() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &policy]);
+    let clipboard = |from: &str, to: &str, media_type: &str| {
+        let with = ["--from", from, "--to", to, "--type", media_type, "--bytes", "10"];
+        bulkhead(&[&["explain", &policy, "clipboard"][..], &with].concat())
+    };
+    let usb =
+        |arguments: &[&str]| bulkhead(&[&["explain", &policy, "usb"][..], arguments].concat());
+    let missing = path(dir.path(), "1-4");
+    let reader = "08e6:3437,interfaces=0b/00/00";
+    for (output, says) in [
+        (clipboard("clincal", "internet", "text/plain"), "did you mean \"clinical\"?"),
+        (clipboard("clinical", "lab", "text/plain"), "write one of: clinical, internet"),
+        (clipboard("clinical", "internet", "text/plane"), "did you mean text/plain?"),
+        (clipboard("clinical", "internet", "application/pdf"), "known are text/plain"),
+        (usb(&["--device", reader, "--to", "internt"]), "did you mean \"internet\"?"),
+        (
+            usb(&["--device", "vender=08e6,product=3437,interfaces=0b/00/00"]),
+            "did you mean `vendor=`?",
+        ),
+        (usb(&["--device", "08e6:3437"]), "--busid reads them"),
+        (usb(&["--device", "08e6:3437,interfaces=smart-card"]), "0b/00/00"),
+        (usb(&["--device", "08e6:3437,interfaces=03/01/01:keybord-or-mouse"]), "did you mean"),
+        (usb(&["--busid", "999-9"]), "no USB device is plugged in at 999-9"),
+        (usb(&["--busid", "somewhere"]), "1-4.2"),
+        (usb(&["--sysfs", &missing]), "no USB device is plugged in at 1-4"),
+        (usb(&[]), "--device"),
+    ] {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says), "{says}: {said}");
+        assert!(output.stdout.is_empty());
+    }
+    // What is known and not allowed is still denied.
+    assert_eq!(clipboard("clinical", "internet", "text/plain").status.code(), Some(1));
+}
+
+#[test]
+fn explain_takes_a_device_as_lsusb_usbguard_and_the_kernel_write_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &policy]);
+    let rule = "\n[[usb]]\nid = \"one-stick\"\nmatch = { vendor = 0x0781, product = 0x5567, serial = \"A,1\" }\n\
+                to = \"clinical\"\naction = \"read-only\"\n";
+    fs::write(&policy, fs::read_to_string(&policy).unwrap() + rule).unwrap();
+    let decided = |arguments: &[&str]| {
+        let answer = bulkhead(&[&["explain", &policy, "usb", "--json"][..], arguments].concat());
+        let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+        assert!(said.is_empty(), "{said}");
+        json(&answer)["rule"].clone()
+    };
+    for device in [
+        "vendor=0781,product=5567,serial=A,1,interfaces=08/06/50",
+        "0781:5567,serial=A,1,interfaces=08:06:50",
+        "0781:5567,interfaces={ 08:06:50 },serial=A,1",
+        "vendor=0x0781,product=0x5567,interfaces=08:06:50+08/06/62,serial=A,1",
+    ] {
+        assert_eq!(decided(&["--device", device]), "one-stick", "{device}");
+    }
+    // As the kernel shows it once it is plugged in.
+    let folder = dir.path().join("1-4");
+    fs::create_dir(&folder).unwrap();
+    let device = [18, 1, 0, 2, 0, 0, 0, 64, 0x81, 0x07, 0x67, 0x55, 0, 1, 1, 2, 3, 1];
+    let configuration = [
+        9, 2, 32, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 2, 8, 6, 0x50, 0, //
+        7, 5, 0x81, 2, 0, 2, 0, 7, 5, 0x02, 2, 0, 2, 0,
+    ];
+    fs::write(folder.join("descriptors"), [&device[..], &configuration].concat()).unwrap();
+    for (name, text) in [
+        ("busnum", "1"),
+        ("devnum", "7"),
+        ("idVendor", "0781"),
+        ("idProduct", "5567"),
+        ("serial", "A,1"),
+        ("authorized", "1"),
+    ] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    assert_eq!(decided(&["--sysfs", &path(dir.path(), "1-4")]), "one-stick");
+    let said = bulkhead(&["explain", &policy, "usb", "--sysfs", &path(dir.path(), "1-4")]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(
+        said.starts_with(
+            "device    vendor=0781,product=5567,serial=A,1,port=1-4,interfaces=08/06/50\n"
+        ),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_file_that_is_no_utf_8_text_is_named_for_what_it_is_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "policy.toml");
+    let utf16: Vec<u8> =
+        "\u{feff}issuer = \"정보보호\"".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (content, says) in [
+        (utf16, "it is UTF-16: save it as UTF-8 (in Notepad: Save as, Encoding UTF-8)"),
+        (
+            b"a = 1\nissuer = \"\xc1\xa4\xba\xb8\"\n".to_vec(),
+            "0xc1 at line 2, column 11 (byte 17 of the file); it looks like Korean in CP949",
+        ),
+        (b"issuer = \"S\xe9curit\xe9\"".to_vec(), "Latin-1"),
+        (vec![b'#'; (4 << 20) + 1], "larger than 4 MiB: is this the right file?"),
+    ] {
+        fs::write(&file, content).unwrap();
+        for command in ["check", "matrix"] {
+            let output = bulkhead(&[command, &file]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(said.contains(says) && !said.contains("create it"), "{said}");
+        }
+    }
+    let folder = bulkhead(&["check", dir.path().to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&folder.stderr).into_owned();
+    assert!(said.contains("it is a folder: name the file in it"), "{said}");
+    let nothing = bulkhead(&["check", &path(dir.path(), "nothing.toml")]);
+    let said = String::from_utf8_lossy(&nothing.stderr).into_owned();
+    assert!(said.contains("there is no file") && !said.contains("--policy"), "{said}");
+}
+
+// Shows: K-2.3.1.
+#[test]
+fn a_key_is_kept_under_a_passphrase_that_a_file_or_a_descriptor_gives() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    bulkhead(&["new", &file("policy.toml")]);
+    fs::write(file("right"), "four words of rain\nnot this line\n").unwrap();
+    fs::write(file("wrong"), "four words of snow\n").unwrap();
+    fs::write(file("short"), "rain\n").unwrap();
+    let made = |passphrase: &str, key: &str| {
+        bulkhead(&[
+            "keygen",
+            &file(key),
+            "--name",
+            "Kim",
+            "--passphrase-file",
+            &file(passphrase),
+            "--json",
+        ])
+    };
+    for (passphrase, says) in
+        [("short", "shorter than 8"), ("nothing", "cannot read the passphrase")]
+    {
+        let refused = made(passphrase, "kim");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stdout).contains(says), "{refused:?}");
+        assert!(!Path::new(&file("kim")).exists() && !Path::new(&file("kim.pub")).exists());
+    }
+    let kim = made("right", "kim");
+    assert_eq!((kim.status.code(), &json(&kim)["encrypted"]), (Some(0), &true.into()));
+    let secret = fs::read_to_string(file("kim")).unwrap();
+    assert!(secret.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{secret}");
+    assert_eq!(fs::metadata(file("kim")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let sign = |more: &[&str]| {
+        bulkhead(&[&["sign", &file("policy.toml"), "--key", &file("kim")][..], more].concat())
+    };
+    for (more, says) in [
+        (vec![], "--passphrase-file or --passphrase-fd"),
+        (vec!["--passphrase-file".to_owned(), file("wrong")], "the passphrase is not this key's"),
+    ] {
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let refused = sign(&more);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(says), "{refused:?}");
+        assert!(!Path::new(&file("policy.toml.sig")).exists());
+    }
+    assert!(sign(&["--passphrase-file", &file("right")]).status.success());
+    // From a descriptor: here the standard input.
+    let by_descriptor = Command::new(artefacts::program("bulkhead"))
+        .args([
+            "policy",
+            "sign",
+            &file("policy.toml"),
+            "--key",
+            &file("kim"),
+            "--passphrase-fd",
+            "0",
+        ])
+        .stdin(fs::File::open(file("right")).unwrap())
+        .output()
+        .unwrap();
+    assert!(by_descriptor.status.success(), "{by_descriptor:?}");
+    fs::write(
+        file("trust.toml"),
+        format!("format = 1\nthreshold = 1\n{}", fs::read_to_string(file("kim.pub")).unwrap()),
+    )
+    .unwrap();
+    assert!(
+        bulkhead(&["verify", &file("policy.toml"), "--trust", &file("trust.toml")])
+            .status
+            .success()
+    );
+}
+
+// Shows: K-2.2.1.
+#[test]
+fn keygen_leaves_nothing_behind_when_it_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = path(dir.path(), "kim");
+    fs::write(format!("{key}.pub"), "somebody else's").unwrap();
+    let refused = bulkhead(&["keygen", &key, "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("kim.pub: it is there already"),
+        "{refused:?}"
+    );
+    assert!(!Path::new(&key).exists(), "a secret key whose public half nobody has");
+    assert_eq!(fs::read_to_string(format!("{key}.pub")).unwrap(), "somebody else's");
+    // The longest name there is: no file can be called `.pub` after it.
+    let long = path(dir.path(), &"k".repeat(253));
+    let refused = bulkhead(&["keygen", &long, "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!Path::new(&long).exists(), "a secret key whose public half nobody has");
+    let unwritable =
+        bulkhead(&["keygen", "/no/such/folder/kim", "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(unwritable.status.code(), Some(1));
 }

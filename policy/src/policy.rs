@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::decide::Index;
 use crate::detect::Detector;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
-use crate::document::{self, Form, Value};
+use crate::document::{self, Form, Mistake, Value};
 use crate::language::{
     BreakGlass, ClipboardRule, Domain, DomainId, Expectation, Hotkeys, InputRule, Name, UsbRule,
-    Vocabulary, already_taken, coherence,
+    Vocabulary, already_taken, coherence, no_domain,
 };
 use crate::version::{Newer, Version};
 
@@ -164,6 +164,15 @@ impl Policy {
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.iter().find(|domain| domain.name.as_str() == name)
+    }
+
+    /// The same for a name that somebody wrote.
+    ///
+    /// # Errors
+    /// There is none of this name, with the one that may be meant.
+    pub fn find_domain(&self, name: &str) -> Result<&Domain, Mistake> {
+        self.domain(name)
+            .ok_or_else(|| no_domain(name, self.domains.iter().map(|domain| domain.name.as_str())))
     }
 
     /// The domain a rule means.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::document::notation::{hexadecimal, vendor_and_product};
 use crate::document::{Mistake, nearest};
 use crate::language::{MediaType, UsbClass};
 
@@ -104,40 +105,61 @@ impl UsbFunction {
     }
 
     /// Reads `08/06/50+03/00/00:no-keyboard`: class, subclass and protocol of each function, in hexadecimal, and what the report
-    /// descriptor of a HID function says, where somebody has looked.
+    /// descriptor of a HID function says, where somebody has looked. USBGuard's `{ 08:06:50 03:00:00 }` is read too.
     ///
     /// # Errors
     /// When the text is anything else.
     pub fn list(text: &str) -> Result<Vec<Self>, Mistake> {
-        let function = |text: &str| -> Option<Self> {
-            let (text, hid) = match text.split_once(':') {
-                Some((text, word)) => (text, HidUse::of(word)?),
-                None => (text, HidUse::Unknown),
-            };
-            let mut bytes = text.split('/').map(|hex| hexadecimal(hex, 2));
-            let function = Self::new(
-                u8::try_from(bytes.next()??).ok()?,
-                u8::try_from(bytes.next()??).ok()?,
-                u8::try_from(bytes.next()??).ok()?,
-            );
-            let hid_fits = hid == HidUse::Unknown || function.class == UsbClass::HID;
-            (bytes.next().is_none() && hid_fits).then_some(Self { hid, ..function })
-        };
-        let functions: Option<Vec<Self>> = text.split('+').map(function).collect();
-        functions.ok_or_else(|| {
-            Mistake::new(
-                format!("\"{}\" is not a list of interfaces", text.escape_debug()),
-                "write class/subclass/protocol in hexadecimal, joined by +: \"08/06/50+03/01/01\"; of class 03 also what its reports are: \"03/00/00:keyboard-or-mouse\" or \"03/00/00:no-keyboard\"",
-            )
-        })
+        let braces = text.trim().strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+        let items = braces.unwrap_or(text).split(['+', ' ']).map(str::trim);
+        let items: Vec<&str> = items.filter(|item| !item.is_empty()).collect();
+        if items.is_empty() {
+            return Err(Mistake::new(
+                "the list of interfaces is empty",
+                "write class/subclass/protocol of each in hexadecimal, as `lsusb -v` prints them",
+            ));
+        }
+        items.into_iter().map(Self::read).collect()
     }
-}
 
-/// Up to `digits` hexadecimal digits, with or without `0x`.
-fn hexadecimal(text: &str, digits: usize) -> Option<u16> {
-    let text = text.strip_prefix("0x").unwrap_or(text);
-    let fits = (1..=digits).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
-    if fits { u16::from_str_radix(text, 16).ok() } else { None }
+    fn read(text: &str) -> Result<Self, Mistake> {
+        let mistake = |help: String| {
+            Mistake::new(format!("\"{}\" is not an interface", text.escape_debug()), help)
+        };
+        let mut parts = text.split(['/', ':']);
+        let mut byte = || {
+            let part = parts.next().unwrap_or_default();
+            let code = hexadecimal(part, 2).and_then(|code| u8::try_from(code).ok());
+            code.ok_or_else(|| {
+                // `smart-card` for `0b/00/00`.
+                let named = UsbClass::WORDS.iter().find(|(word, _)| *word == part);
+                mistake(match named {
+                    Some((_, class)) => format!("write its class in hexadecimal, with subclass and protocol: {:02x}/00/00", class.0),
+                    None => "write class/subclass/protocol, two hexadecimal digits each, as `lsusb -v` prints them".to_owned(),
+                })
+            })
+        };
+        let function = Self::new(byte()?, byte()?, byte()?);
+        let Some(word) = parts.next() else { return Ok(function) };
+        let hid = HidUse::of(word).filter(|_| parts.next().is_none());
+        let Some(hid) = hid else {
+            let words = [HidUse::KeyboardOrMouse, HidUse::Other].map(HidUse::word);
+            let known = words.into_iter().flatten();
+            return Err(mistake(match nearest(word, known.clone()) {
+                Some(known) => format!("did you mean {function}:{known}?"),
+                None => format!(
+                    "behind {function} may stand what it is: {}",
+                    known.collect::<Vec<_>>().join(" or ")
+                ),
+            }));
+        };
+        if function.class != UsbClass::HID {
+            return Err(mistake(format!(
+                "write {function}: only what is of class 03 can be a keyboard"
+            )));
+        }
+        Ok(Self { hid, ..function })
+    }
 }
 
 impl fmt::Display for UsbFunction {
@@ -194,51 +216,119 @@ impl UsbDescription {
     }
 }
 
+impl fmt::Display for UsbDescription {
+    /// As it is read back.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "vendor={:04x},product={:04x}", self.vendor, self.product)?;
+        for (key, value) in [("serial", &self.serial), ("port", &self.port)] {
+            if let Some(value) = value {
+                write!(f, ",{key}={value}")?;
+            }
+        }
+        let functions: Vec<String> = self.functions.iter().map(ToString::to_string).collect();
+        write!(f, ",interfaces={}", functions.join("+"))
+    }
+}
+
 impl FromStr for UsbDescription {
     type Err = Mistake;
 
-    /// Reads `vendor=08e6,product=3437,serial=A1,port=1-4,interfaces=0b/00/00`.
+    /// Reads `vendor=08e6,product=3437,serial=A1,port=1-4,interfaces=0b/00/00`. For vendor and product may stand what `lsusb`
+    /// prints: `08e6:3437,interfaces=0b/00/00`. A comma may be in the serial.
     fn from_str(text: &str) -> Result<Self, Mistake> {
-        const KEYS: [&str; 5] = ["vendor", "product", "serial", "port", "interfaces"];
-        let mut given: [Option<&str>; 5] = [None; 5];
+        let mut given = Given::default();
         for part in text.split(',') {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let slot = KEYS.iter().position(|known| *known == key).and_then(|at| given.get_mut(at));
-            let Some(slot) = slot else {
-                let help = match nearest(key, KEYS) {
-                    Some(known) => format!("did you mean `{known}=`?"),
-                    None => format!("known are {}", KEYS.join(", ")),
-                };
+            given.take(part)?;
+        }
+        let Given { vendor, product, serial, port, interfaces, .. } = given;
+        let number = |what: &str, text: Option<String>| {
+            let Some(text) = text else {
                 return Err(Mistake::new(
-                    format!("a device has no `{}`", key.escape_debug()),
-                    help,
+                    format!("the {what} number is missing"),
+                    format!(
+                        "add {what}= and the four digits that `lsusb` prints, or begin with both as it prints them"
+                    ),
                 ));
             };
-            if slot.replace(value).is_some() {
-                return Err(Mistake::new(format!("`{key}` is given twice"), "give it once"));
-            }
-        }
-        let [vendor, product, serial, port, interfaces] = given;
-        let number = |what: &str, text: Option<&str>| {
-            text.and_then(|text| hexadecimal(text, 4)).ok_or_else(|| {
-                Mistake::new(
-                    format!("the {what} number is missing or is not one"),
-                    format!("give four hexadecimal digits: {what}=08e6"),
-                )
+            hexadecimal(&text, 4).ok_or_else(|| {
+                let help = match vendor_and_product(&text) {
+                    Some((vendor, product)) => {
+                        format!("write vendor={vendor:04x},product={product:04x}")
+                    }
+                    None => format!(
+                        "write {what}= and up to four hexadecimal digits, as `lsusb` prints them"
+                    ),
+                };
+                Mistake::new(format!("\"{}\" is not a {what} number", text.escape_debug()), help)
             })
         };
+        let (vendor, product) = (number("vendor", vendor)?, number("product", product)?);
         let Some(interfaces) = interfaces else {
             return Err(Mistake::new(
                 "the interfaces are missing",
-                "give class/subclass/protocol of each: interfaces=08/06/50+03/01/01",
+                "add interfaces= and class/subclass/protocol of each, as `lsusb -v` prints them; of a device that is plugged in, --busid reads them",
             ));
         };
-        Ok(Self {
-            vendor: number("vendor", vendor)?,
-            product: number("product", product)?,
-            serial: serial.map(str::to_owned),
-            port: port.map(str::to_owned),
-            functions: UsbFunction::list(interfaces)?,
-        })
+        let functions = UsbFunction::list(&interfaces)?;
+        Ok(Self { vendor, product, serial, port, functions })
+    }
+}
+
+/// What a description has given so far.
+#[derive(Debug, Default)]
+struct Given {
+    vendor: Option<String>,
+    product: Option<String>,
+    serial: Option<String>,
+    port: Option<String>,
+    interfaces: Option<String>,
+    /// The serial was last: what comes behind a comma may be the rest of it.
+    in_serial: bool,
+}
+
+impl Given {
+    const KEYS: [&str; 5] = ["vendor", "product", "serial", "port", "interfaces"];
+
+    /// Takes what stands between two commas.
+    fn take(&mut self, part: &str) -> Result<(), Mistake> {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if let Some(slot) = self.slot(key) {
+            if slot.replace(value.to_owned()).is_some() {
+                return Err(Mistake::new(format!("`{key}` is given twice"), "give it once"));
+            }
+            self.in_serial = key == "serial";
+            return Ok(());
+        }
+        let meant = nearest(key, Self::KEYS);
+        let is_key = part.contains('=') && meant.is_some();
+        if self.in_serial && !is_key {
+            let serial = self.serial.get_or_insert_default();
+            serial.push(',');
+            serial.push_str(part);
+            return Ok(());
+        }
+        if let (Some((vendor, product)), None, None) =
+            (vendor_and_product(part), &self.vendor, &self.product)
+        {
+            self.vendor = Some(format!("{vendor:04x}"));
+            self.product = Some(format!("{product:04x}"));
+            return Ok(());
+        }
+        let help = match meant {
+            Some(known) => format!("did you mean `{known}=`?"),
+            None => format!("known are {}", Self::KEYS.join(", ")),
+        };
+        Err(Mistake::new(format!("a device has no `{}`", key.escape_debug()), help))
+    }
+
+    fn slot(&mut self, key: &str) -> Option<&mut Option<String>> {
+        match key {
+            "vendor" => Some(&mut self.vendor),
+            "product" => Some(&mut self.product),
+            "serial" => Some(&mut self.serial),
+            "port" => Some(&mut self.port),
+            "interfaces" => Some(&mut self.interfaces),
+            _ => None,
+        }
     }
 }

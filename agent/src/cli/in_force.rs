@@ -1,6 +1,5 @@
 //! Which policy a command reads: a file, standard input, or the one in force on this PC.
 
-use std::io;
 use std::path::Path;
 
 use policy::Policy;
@@ -9,7 +8,7 @@ use super::{Common, Outcome, complain, policy::refuse};
 use crate::control::client::{ClientError, ask};
 use crate::control::protocol::Request;
 use crate::daemon::defaults;
-use crate::files::{self, FilesError};
+use crate::files::{self, FileFault, FilesError};
 use crate::supervisor::devices::explain;
 
 /// A policy's text, and what reports call it.
@@ -27,7 +26,7 @@ pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, O
     };
     match read {
         Ok(text) => Ok(PolicyText { name, text }),
-        Err(FilesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        Err(FilesError::Read { fault: FileFault::Missing, .. }) => {
             let why = format!(
                 "there is no file {name}: check its name, or start one with `bulkhead policy new {name}`; without a name the policy in force is meant"
             );

@@ -6,7 +6,9 @@ mod audit;
 mod clipboard;
 mod doctor;
 mod domains;
+mod explain;
 mod in_force;
+mod passphrase;
 mod policy;
 mod replay;
 mod signing;
@@ -129,6 +131,8 @@ pub(crate) enum Outcome {
     No,
     /// No agent.
     NoAgent,
+    /// Asked for what is not there: no answer can be given.
+    Misuse,
 }
 
 /// Runs the command line of this process.
@@ -159,7 +163,7 @@ pub fn main() -> ExitCode {
     ExitCode::from(match outcome {
         Outcome::Yes => 0,
         Outcome::No => 1,
-        Outcome::NoAgent => 2,
+        Outcome::NoAgent | Outcome::Misuse => 2,
     })
 }
 

@@ -2,27 +2,24 @@
 //! and verdicts become exit statuses here.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use policy::Policy;
-use policy::decide::{Decision, Paste};
 use policy::diagnostic::Diagnostics;
 use policy::document::Mistake;
-use policy::language::MediaType;
+use policy::officer;
 use policy::officer::from_device::rule_for;
-use policy::officer::{self, Explanation};
-use policy::request::{Context, Request, UsbDescription, UsbRequest};
+use policy::request::UsbDescription;
 use policy::version::Version;
 
 use super::audit::Wanted;
+use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
-use super::{Common, Outcome, colours, complain, print, print_styled, replay, signing};
+use super::{Common, Outcome, colours, complain, passphrase, print, print_styled, replay, signing};
 use crate::control::protocol::Request as AgentRequest;
-
-/// Largest file looked into for `--text-file`, in bytes.
-const CONTENT_MAX: u64 = 64 << 20;
+use crate::durable;
 
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]
@@ -35,7 +32,7 @@ pub(super) enum PolicyCommand {
         #[arg(long, value_name = "VERSION", value_parser = version)]
         for_version: Option<Version>,
     },
-    /// What would happen, by which rule, and why; exit status 1 when it would be denied
+    /// What would happen, by which rule, and why; exit status 1 when it would be denied, 2 when nothing can be said
     Explain {
         /// The policy
         file: PathBuf,
@@ -84,6 +81,8 @@ pub(super) enum PolicyCommand {
         /// The officer's name, as the trust store and `status` are to show it
         #[arg(long)]
         name: String,
+        #[command(flatten)]
+        keeping: signing::Keeping,
     },
     /// Add an officer's signature to FILE.sig
     Sign {
@@ -92,6 +91,8 @@ pub(super) enum PolicyCommand {
         /// The officer's secret key
         #[arg(long, value_name = "KEYFILE")]
         key: PathBuf,
+        #[command(flatten)]
+        passphrase: passphrase::Source,
     },
     /// Have enough trusted officers signed it?
     Verify {
@@ -113,64 +114,6 @@ pub(super) enum PolicyCommand {
     },
 }
 
-/// What wants to cross.
-#[derive(Debug, Subcommand)]
-pub(super) enum What {
-    /// A clipboard transfer
-    Clipboard(ClipboardArgs),
-    /// A USB device
-    Usb(UsbArgs),
-}
-
-/// A clipboard transfer.
-#[derive(Debug, Args)]
-pub(super) struct ClipboardArgs {
-    /// The domain it comes from
-    #[arg(long, value_name = "DOMAIN")]
-    from: String,
-    /// The domain it goes to
-    #[arg(long, value_name = "DOMAIN")]
-    to: String,
-    /// Its type, like text/plain or image/png
-    #[arg(long = "type", value_name = "TYPE", value_parser = media_type)]
-    media_type: MediaType,
-    /// Its size [default: that of --text-file as it would be pasted]
-    #[arg(long, value_name = "N", required_unless_present = "text_file")]
-    bytes: Option<u64>,
-    /// Its content, as it was copied: it is cleaned and looked into as the agent does
-    #[arg(long, value_name = "FILE")]
-    text_file: Option<PathBuf>,
-    /// While break-glass is open; it opens nothing of the clipboard
-    #[arg(long)]
-    break_glass: bool,
-}
-
-/// A USB device.
-#[derive(Debug, Args)]
-pub(super) struct UsbArgs {
-    /// Its descriptors, like vendor=08e6,product=3437,serial=A1,interfaces=0b/00/00
-    #[arg(long, value_name = "DESCRIPTION", value_parser = device)]
-    device: UsbDescription,
-    /// The domain somebody attaches it to by hand [default: the rules decide]
-    #[arg(long, value_name = "DOMAIN")]
-    to: Option<String>,
-    /// While break-glass is open
-    #[arg(long)]
-    break_glass: bool,
-}
-
-pub(super) fn media_type(text: &str) -> Result<MediaType, String> {
-    let known = MediaType::WORDS.iter().find(|(word, _)| *word == text);
-    known.map(|(_, media_type)| *media_type).ok_or_else(|| {
-        let words: Vec<&str> = MediaType::WORDS.iter().map(|(word, _)| *word).collect();
-        format!("known are {}", words.join(", "))
-    })
-}
-
-fn device(text: &str) -> Result<UsbDescription, String> {
-    text.parse().map_err(|mistake: Mistake| mistake.to_string())
-}
-
 /// A version whose language this one knows.
 fn version(text: &str) -> Result<Version, String> {
     let words = |mistake: Mistake| mistake.to_string();
@@ -187,7 +130,7 @@ fn version(text: &str) -> Result<Version, String> {
 pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     match command {
         PolicyCommand::Check { file, for_version } => check(common, file.as_deref(), *for_version),
-        PolicyCommand::Explain { file, what } => explain(common, file, what),
+        PolicyCommand::Explain { file, what } => explain::run(common, file, what),
         PolicyCommand::Diff { files } => diff(common, files),
         PolicyCommand::Show => show(common),
         PolicyCommand::FromDevice { bus_id, to } => from_device(common, bus_id, to),
@@ -196,8 +139,12 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::Replay { file, log, wanted } => {
             replay::replay(common, file, log, &wanted.filter())
         }
-        PolicyCommand::Keygen { file, name } => signing::keygen(common, file, name),
-        PolicyCommand::Sign { file, key } => signing::sign(common, file, key),
+        PolicyCommand::Keygen { file, name, keeping } => {
+            signing::keygen(common, file, name, keeping)
+        }
+        PolicyCommand::Sign { file, key, passphrase } => {
+            signing::sign(common, file, key, passphrase)
+        }
         PolicyCommand::Verify { file, trust } => signing::verify(common, file, trust),
         PolicyCommand::Apply { file } => signing::apply(common, file),
     }
@@ -218,58 +165,6 @@ fn check(common: &Common, file: Option<&Path>, version: Option<Version>) -> Outc
         print_styled(&report.render(colours()));
     }
     if report.ok { Outcome::Yes } else { Outcome::No }
-}
-
-fn explain(common: &Common, file: &Path, what: &What) -> Outcome {
-    let policy = match read(common, file) {
-        Ok(policy) => policy,
-        Err(outcome) => return outcome,
-    };
-    let explanation = match what {
-        What::Clipboard(args) => match clipboard(&policy, args) {
-            Ok(explanation) => explanation,
-            Err(problem) => return common.fail(Outcome::No, &problem),
-        },
-        What::Usb(args) => {
-            let to = args.to.as_deref();
-            let request = Request::Usb(UsbRequest { device: args.device.device(), to });
-            policy.explain(&request, &Context { break_glass: args.break_glass })
-        }
-    };
-    if common.json {
-        common.print_json(&explanation);
-    } else {
-        print(&explanation.to_string());
-    }
-    if explanation.verdict == Decision::Deny { Outcome::No } else { Outcome::Yes }
-}
-
-fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, String> {
-    let content = args.text_file.as_deref().map(content).transpose()?;
-    let paste = Paste {
-        from: &args.from,
-        to: &args.to,
-        media_type: args.media_type,
-        content: content.as_deref(),
-        size: args.bytes,
-    };
-    let explanation = policy.explain_paste(&paste);
-    // What the policy lets through may still be unfit to cross, which the agent finds out by the same function.
-    match ::clipboard::judgement::judge(policy, &paste).fit {
-        Err(problem) if explanation.verdict != Decision::Deny => {
-            Ok(explanation.refused(problem.to_string()))
-        }
-        _ => Ok(explanation),
-    }
-}
-
-fn content(file: &Path) -> Result<Vec<u8>, String> {
-    let failed = |why: String| format!("cannot read {}: {why}", file.display());
-    let length = fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
-    if length > CONTENT_MAX {
-        return Err(failed(format!("it is larger than {} MiB", CONTENT_MAX >> 20)));
-    }
-    fs::read(file).map_err(|error| failed(error.to_string()))
 }
 
 fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
@@ -388,9 +283,7 @@ fn start(common: &Common, file: Option<&Path>) -> Outcome {
         }
         return Outcome::Yes;
     };
-    let made = fs::File::create_new(file).and_then(|mut made| {
-        made.write_all(officer::STARTER.as_bytes()).and_then(|()| made.sync_all())
-    });
+    let made = durable::create(file, officer::STARTER.as_bytes(), 0o644);
     match made {
         Ok(()) => written(common, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(

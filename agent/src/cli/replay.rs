@@ -18,7 +18,8 @@ use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::policy::{media_type, read};
+use super::explain::media_type;
+use super::policy::read;
 use super::{Common, Outcome, print};
 
 /// Differences that are listed; the rest are counted.

@@ -1,15 +1,17 @@
 //! `bulkhead policy keygen|sign|verify|apply`: the officers' keys, and the way of a signed policy onto a PC.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
 
+use clap::Args;
 use policy::Policy;
+use policy::document::Mistake;
 use policy::signature::{SecretKey, Signatures, TrustStore};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::passphrase::Source;
 use super::policy::refuse;
 use super::{Common, Outcome, print};
 use crate::control::protocol::Request;
@@ -18,12 +20,38 @@ use crate::files;
 use crate::policy_store::{read_small, signature_file};
 use crate::supervisor::devices::explain;
 
-pub(super) fn keygen(common: &Common, file: &Path, name: &str) -> Outcome {
-    let mut random = Zeroizing::new([0; 32]);
-    if let Err(error) = getrandom::fill(random.as_mut_slice()) {
-        return common.fail(Outcome::No, &format!("the system has no randomness: {error}"));
+/// How a new key is kept.
+#[derive(Debug, Args)]
+pub(super) struct Keeping {
+    #[command(flatten)]
+    passphrase: Source,
+    /// Write the key without a passphrase, for a medium that is encrypted itself
+    #[arg(long, conflicts_with_all = ["passphrase_file", "passphrase_fd"])]
+    no_passphrase: bool,
+}
+
+impl Keeping {
+    /// The secret file's text, and whether a passphrase guards it.
+    fn text_of(&self, key: &SecretKey) -> Result<(Zeroizing<String>, bool), String> {
+        let passphrase = if self.no_passphrase { None } else { self.passphrase.choose()? };
+        let Some(passphrase) = passphrase else { return Ok((key.text(), false)) };
+        let encrypted = key.encrypted(&passphrase, &random()?);
+        encrypted.map(|text| (text, true)).map_err(|mistake| mistake.to_string())
     }
-    let key = SecretKey::from_random(&random);
+}
+
+fn random() -> Result<Zeroizing<[u8; 32]>, String> {
+    let mut random = Zeroizing::new([0; 32]);
+    getrandom::fill(random.as_mut_slice())
+        .map_err(|error| format!("the system has no randomness: {error}"))?;
+    Ok(random)
+}
+
+pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping) -> Outcome {
+    let key = match random() {
+        Ok(random) => SecretKey::from_random(&random),
+        Err(why) => return common.fail(Outcome::No, &why),
+    };
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
     let public = Path::new(&public);
@@ -33,26 +61,37 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str) -> Outcome {
     {
         return refuse(common, &found);
     }
-    for (path, content, mode) in
-        [(file, key.text().as_bytes(), 0o600), (public, entry.as_bytes(), 0o644)]
-    {
-        if let Err(error) = create(path, content, mode) {
-            let why = match error.kind() {
-                io::ErrorKind::AlreadyExists => {
-                    "it is there already, and a key is never replaced; name another file".to_owned()
-                }
-                _ => error.to_string(),
-            };
-            return common.fail(Outcome::No, &format!("cannot write {}: {why}", path.display()));
-        }
+    // Nobody chooses a passphrase for a key that cannot be written.
+    if let Some(there) = [file, public].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        return common.fail(Outcome::No, &unwritten(there, &io::ErrorKind::AlreadyExists.into()));
+    }
+    let (secret, encrypted) = match keeping.text_of(&key) {
+        Ok(secret) => secret,
+        Err(why) => return common.fail(Outcome::No, &why),
+    };
+    if let Err(error) = durable::create(file, secret.as_bytes(), 0o600) {
+        return common.fail(Outcome::No, &unwritten(file, &error));
+    }
+    if let Err(error) = durable::create(public, entry.as_bytes(), 0o644) {
+        // A secret key whose other half nobody has is of no use, and could be taken for one that is.
+        let left = match fs::remove_file(file) {
+            Ok(()) => String::new(),
+            Err(error) => format!("; remove {}, which could not be: {error}", file.display()),
+        };
+        return common.fail(Outcome::No, &format!("{}{left}", unwritten(public, &error)));
     }
     if common.json {
-        let public_key = key.public().to_string();
-        common
-            .print_json(&json!({"ok": true, "secret": file, "public": public, "key": public_key}));
+        let key = key.public().to_string();
+        common.print_json(
+            &json!({"ok": true, "secret": file, "public": public, "key": key, "encrypted": encrypted}),
+        );
     } else {
+        let guarded = match encrypted {
+            true => "its passphrase opens it: ",
+            false => "NO PASSPHRASE: whoever copies it can sign; ",
+        };
         print(&format!(
-            "wrote {}: keep it where nobody else can read it, best on a medium that is not left in a PC\n\
+            "wrote {}: {guarded}keep it where nobody else can read it, best on a medium that is not left in a PC\n\
              wrote {}: IT adds it to /etc/bulkhead/trust.toml of each PC\n",
             file.display(),
             public.display()
@@ -61,13 +100,39 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str) -> Outcome {
     Outcome::Yes
 }
 
-fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
+fn unwritten(path: &Path, error: &io::Error) -> String {
+    let why = match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            "it is there already, and a key is never replaced; name another file".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    format!("cannot write {}: {why}", path.display())
 }
 
-pub(super) fn sign(common: &Common, file: &Path, key: &Path) -> Outcome {
+/// The key in a file, for which its passphrase is asked if it has one.
+fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
+    let text = match read_small(file) {
+        Ok(Some(text)) => Zeroizing::new(text),
+        Ok(None) => return Err(no_such(file)),
+        Err(error) => return Err(unreadable(file, &error)),
+    };
+    let wrong = |mistake: Mistake| format!("{}: {mistake}", file.display());
+    if !SecretKey::is_encrypted(&text) {
+        return SecretKey::parse(&text).map_err(wrong);
+    }
+    let asked = passphrase
+        .read(&format!("Passphrase of {}: ", printable::line(&file.display().to_string())))?;
+    let passphrase = asked.ok_or_else(|| {
+        format!(
+            "{} is under a passphrase, and there is no terminal to ask for it on: give --passphrase-file or --passphrase-fd",
+            file.display()
+        )
+    })?;
+    SecretKey::decrypt(&text, &passphrase).map_err(wrong)
+}
+
+pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source) -> Outcome {
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
         Err(error) => return common.fail(Outcome::No, &explain(&error)),
@@ -76,16 +141,9 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path) -> Outcome {
     if let Err(found) = Policy::parse(&file.display().to_string(), &text) {
         return refuse(common, &found);
     }
-    let secret = match read_small(key) {
-        Ok(Some(secret)) => Zeroizing::new(secret),
-        Ok(None) => return common.fail(Outcome::No, &no_such(key)),
-        Err(error) => return common.fail(Outcome::No, &unreadable(key, &error)),
-    };
-    let secret = match SecretKey::parse(&secret) {
+    let secret = match secret_key(key, passphrase) {
         Ok(secret) => secret,
-        Err(mistake) => {
-            return common.fail(Outcome::No, &format!("{}: {mistake}", key.display()));
-        }
+        Err(why) => return common.fail(Outcome::No, &why),
     };
     let beside = signature_file(file);
     let signatures = match signatures(common, &beside) {

@@ -104,7 +104,7 @@ fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
             (None, vec![Finding::fail("machine-file", problems.to_string(), remedy)])
         }
         Err(error @ FilesError::Read { .. }) => {
-            let check = if matches!(error, FilesError::Read { option: "policy", .. }) {
+            let check = if matches!(error, FilesError::Read { what: "policy", .. }) {
                 "policy"
             } else {
                 "machine-file"

@@ -26,15 +26,36 @@ use std::sync::Arc;
 
 use audit::Event;
 use policy::Policy;
+use policy::request::UsbDescription;
 use serde::{Deserialize, Serialize};
-use usbhost::{BusId, Sysfs};
+use usbhost::{BusId, Sysfs, Vetted};
 
 use broker::Broker;
+use identity::Identity;
 
 use crate::mediator::Mediator;
 
 /// Devices that a domain can have at once: `--usb` sockets of its VMM.
 pub const DEVICES_PER_DOMAIN: usize = 4;
+
+/// What a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
+/// keyboards and the like is counted. The device itself is asked nothing.
+///
+/// # Errors
+/// There is none, or what it says makes no sense.
+pub fn described(sysfs: &Sysfs, id: &BusId) -> Result<UsbDescription, String> {
+    let found = sysfs.find(id).ok_or_else(|| {
+        format!("no USB device is plugged in at {id}: `bulkhead usb list` or `lsusb -t` shows where they are")
+    })?;
+    let senseless =
+        |error: &dyn std::error::Error| format!("what {id} says of itself makes no sense: {error}");
+    // What the kernel was told counts: nobody asks the device a second time.
+    let serial = found.serial.clone();
+    let vetted = Vetted::new(usbhost::Found { serial: None, ..found });
+    let vetted = vetted.map_err(|error| senseless(&error))?;
+    let vetted = vetted.with(sysfs.report_descriptors(id)).map_err(|error| senseless(&error))?;
+    Ok(UsbDescription { serial, ..Identity::of(vetted).description })
+}
 
 /// What the daemon tells the broker.
 #[derive(Debug)]

@@ -8,7 +8,11 @@ use crate::support::{Agent, MACHINE, Ward};
 /// An officer's key in the ward, and a PC that takes only what it signed.
 fn signing(ward: &Ward) -> String {
     let key = ward.at("officer").display().to_string();
-    assert!(ward.bulkhead(&["policy", "keygen", &key, "--name", "Kim"]).status.success());
+    assert!(
+        ward.bulkhead(&["policy", "keygen", &key, "--name", "Kim", "--no-passphrase"])
+            .status
+            .success()
+    );
     let public = fs::read_to_string(ward.at("officer.pub")).unwrap();
     fs::write(ward.at("trust.toml"), format!("format = 1\nthreshold = 1\n{public}")).unwrap();
     key

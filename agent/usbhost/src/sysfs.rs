@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use usbdescriptors::Share;
+use usbdescriptors::{PinnedDescriptor, Share, kind};
 
 /// Devices that are looked at: 16 controllers with every port taken.
 const DEVICES_MAX: usize = 2048;
@@ -274,6 +274,34 @@ impl Sysfs {
         };
         let names = self.names().unwrap_or_default();
         names.into_iter().filter(|name| meant(name).is_some()).collect()
+    }
+
+    /// The report descriptors of its HID interfaces, as far as the host's drivers have read them. The device is asked nothing.
+    #[must_use]
+    pub fn report_descriptors(&self, id: &BusId) -> Vec<PinnedDescriptor> {
+        let mut found = Vec::new();
+        for name in self.interfaces(id, &Share::Whole) {
+            let place = name.rsplit_once(':').and_then(|(_, place)| place.split_once('.'));
+            let place = place.and_then(|(configuration, interface)| {
+                Some((configuration.parse::<u8>().ok()?, interface.parse::<u8>().ok()?))
+            });
+            let Some((configuration, interface)) = place else { continue };
+            let folders = fs::read_dir(self.devices.join(&name)).into_iter().flatten().flatten();
+            for folder in folders.take(256) {
+                let Ok(mut bytes) = fs::read(folder.path().join("report_descriptor")) else {
+                    continue;
+                };
+                bytes.truncate(DESCRIPTORS_MAX);
+                found.push(PinnedDescriptor {
+                    configuration: Some(configuration),
+                    kind: kind::REPORT,
+                    index: 0,
+                    target: interface.into(),
+                    bytes,
+                });
+            }
+        }
+        found
     }
 
     /// Whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.

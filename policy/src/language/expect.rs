@@ -107,8 +107,7 @@ fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let string = |v: Value<'_>| v.string().map(str::to_owned);
     let serial = form.optional("serial", string);
     let port = form.optional("port", string);
-    let functions =
-        form.required("interfaces", "\"08/06/50\"", |v| v.checked(UsbFunction::list(v.string()?)));
+    let functions = form.required("interfaces", "\"08/06/50\"", interfaces);
     let to = form.optional("to", |v| known.domain(v)).map(|to| *to);
     form.close();
     let (vendor, product, functions) = (vendor?, product?, functions?);
@@ -116,4 +115,23 @@ fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
         device: UsbDescription { vendor, product, serial, port, functions },
         to,
     })
+}
+
+/// Interfaces as the language has always written them. What the command line takes besides would be refused by PCs of older
+/// versions.
+fn interfaces(value: Value<'_>) -> Option<Vec<UsbFunction>> {
+    let text = value.string()?;
+    let functions = value.checked(UsbFunction::list(text))?;
+    let slashes = |item: &str| {
+        let (codes, _) = item.split_once(':').unwrap_or((item, ""));
+        codes.split('/').count() == 3
+    };
+    if text.split('+').all(slashes) && !text.contains([' ', '{']) {
+        return Some(functions);
+    }
+    let right: Vec<String> = functions.iter().map(ToString::to_string).collect();
+    value.wrong(
+        format!("\"{}\" is not how interfaces are written here", text.escape_debug()),
+        format!("write \"{}\"", right.join("+")),
+    )
 }

@@ -29,5 +29,5 @@ pub use name::{Name, RuleId};
 pub use usb::{DeviceMatch, InputRule, UsbAction, UsbClass, UsbRule};
 pub use vocabulary::Head;
 
-pub(crate) use vocabulary::{Vocabulary, already_taken};
+pub(crate) use vocabulary::{Vocabulary, already_taken, no_domain};
 pub(crate) use words::words;

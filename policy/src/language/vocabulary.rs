@@ -6,7 +6,7 @@ use super::domain::DomainId;
 use super::name::{self, Name, RuleId};
 use crate::detect::{BuiltIn, Detector};
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
-use crate::document::{Form, Sink, Value, nearest};
+use crate::document::{Form, Mistake, Sink, Value, nearest};
 
 /// What has been named so far.
 #[derive(Debug)]
@@ -66,12 +66,9 @@ impl Vocabulary {
             return None;
         }
         value.wrong_with(|| {
-            let known = self.domains.iter().map(|name| name.as_str());
-            let help = match nearest(written, known.clone()) {
-                Some(known) => format!("did you mean \"{known}\"?"),
-                None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
-            };
-            (format!("no domain is called \"{}\"", written.escape_debug()), help)
+            let Mistake { message, help, .. } =
+                no_domain(written, self.domains.iter().map(|name| name.as_str()));
+            (message, help)
         })
     }
 
@@ -111,6 +108,18 @@ impl Vocabulary {
         }
         Some(Head { line: self.source.line(span.start), id, span })
     }
+}
+
+/// There is no domain of a name; with the one that may be meant.
+pub(crate) fn no_domain<'n>(
+    written: &str,
+    known: impl Iterator<Item = &'n str> + Clone,
+) -> Mistake {
+    let help = match nearest(written, known.clone()) {
+        Some(known) => format!("did you mean \"{known}\"?"),
+        None => format!("write one of: {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Mistake::new(format!("no domain is called \"{}\"", written.escape_debug()), help)
 }
 
 /// `name` was given before, at `first`.

@@ -91,6 +91,14 @@ impl SecretKey {
         PublicKey(self.0.verifying_key())
     }
 
+    pub(super) fn signing(&self) -> &SigningKey {
+        &self.0
+    }
+
+    pub(super) fn from_signing(key: SigningKey) -> Self {
+        Self(key)
+    }
+
     pub(super) fn sign(&self, message: &[u8]) -> SignatureBytes {
         SignatureBytes(self.0.sign(message).to_bytes())
     }

@@ -11,6 +11,7 @@
 //! What is signed is a purpose, then the policy's text byte for byte: a signature made for something else is none for a
 //! policy (K-2.2.2). An [`Approval`] can be had from [`TrustStore::approve`] alone.
 
+mod encrypted;
 mod key;
 mod trust;
 
@@ -19,6 +20,7 @@ use std::fmt::Write as _;
 use crate::diagnostic::{Diagnostics, Source};
 use crate::document::{self, Form};
 
+pub use encrypted::PASSPHRASE_MIN;
 pub use key::{PublicKey, SecretKey, SignatureBytes};
 pub use trust::{Approval, Officer, Refusal, TrustStore};
 

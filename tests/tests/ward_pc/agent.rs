@@ -110,7 +110,9 @@ fn a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds(
         ward.pc.sh(&format!("cat > /tmp/etc/{name}.toml <<'END'\n{text}END"))?;
     }
     for officer in ["kim", "lee"] {
-        bulkhead(&format!("policy keygen /tmp/officers/{officer} --name {officer}"))?;
+        bulkhead(&format!(
+            "policy keygen /tmp/officers/{officer} --name {officer} --no-passphrase"
+        ))?;
         signs(officer, "/tmp/etc/policy.toml")?;
     }
     ward.pc.sh(
