@@ -1,6 +1,7 @@
 //! Devices that do not exist, at the simulated PC's own USB ports: QEMU's `usb-redir` has them from a stream of ours.
 
 mod card_keyboard;
+mod hid;
 mod security_key;
 
 use std::io::{Read, Write};

@@ -4,29 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use usbredir::packet::{
-    Control, DeviceConnect, ENDPOINTS, EndpointInfo, EndpointType, Interface, Interrupt, Speed,
-    endpoint_index,
-};
+use usbredir::packet::{EndpointType, Interface, Interrupt};
 use usbredir::{Body, Packet, Status};
 
 use super::Model;
+use super::hid::{Facts, REPORTS, Reports};
 
-/// Vendor and product: 1209 is for hardware without a company.
-const VENDOR: u16 = 0x1209;
-/// See [`VENDOR`].
-const PRODUCT: u16 = 0x0042;
-const INPUT: u8 = 0x81;
 const OUTPUT: u8 = 0x01;
 const REPORT: usize = 64;
 
-const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 0x09, 0x12, 0x42, 0x00, 0, 1, 1, 2, 0, 1];
 /// One interface with an interrupt endpoint each way.
-const CONFIGURATION: [u8; 41] = [
-    9, 2, 41, 0, 1, 1, 0, 0x80, 50, //
+const INTERFACE: [u8; 32] = [
     9, 4, 0, 0, 2, 3, 0, 0, 0, //
     9, 0x21, 0x11, 0x01, 0, 1, 0x22, 34, 0, //
-    7, 5, INPUT, 3, 64, 0, 5, //
+    7, 5, REPORTS, 3, 64, 0, 5, //
     7, 5, OUTPUT, 3, 64, 0, 5,
 ];
 /// Usage page f1d0, usage 1; 64 bytes each way.
@@ -50,10 +41,9 @@ const KEYBOARD: [u8; 34] = [
 pub struct SecurityKey {
     /// Set once it has given its report descriptor. With another holder of this it is a keyboard from then on.
     keyboard: Arc<AtomicBool>,
-    receiving: bool,
+    reports: Reports,
     /// What it says, not asked for yet.
     said: Vec<Vec<u8>>,
-    sent: u64,
 }
 
 impl SecurityKey {
@@ -82,120 +72,52 @@ impl SecurityKey {
         self.said.push(report);
     }
 
-    fn say(&mut self, answers: &mut Vec<Packet>) {
-        if !self.receiving {
-            return;
-        }
-        for data in self.said.drain(..) {
-            self.sent += 1;
-            let length = u16::try_from(data.len()).unwrap_or(0);
-            let (endpoint, status) = (INPUT, Status::Success);
-            let body = Body::Interrupt(Interrupt { endpoint, status, length, data });
-            answers.push(Packet { id: self.sent, body });
-        }
-    }
-
     /// A keyboard's, the second time and later, if somebody wants that.
     fn report(&self) -> Vec<u8> {
         let wanted = Arc::strong_count(&self.keyboard) > 1;
         let again = self.keyboard.swap(true, Ordering::Relaxed);
         if wanted && again { KEYBOARD.to_vec() } else { REPORT_DESCRIPTOR.to_vec() }
     }
+}
 
-    fn control(&self, mut control: Control) -> Control {
-        let [index, kind] = control.value.to_le_bytes();
-        let text = |text: &str| {
-            let mut data = vec![0, 3];
-            data.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
-            data[0] = u8::try_from(data.len()).unwrap_or(0);
-            data
-        };
-        let data = match (control.request_type, control.request, kind) {
-            (0x80, 6, 1) => Some(DEVICE.to_vec()),
-            (0x80, 6, 2) => Some(CONFIGURATION.to_vec()),
-            (0x80, 6, 3) if index == 0 => Some(vec![4, 3, 9, 4]),
-            (0x80, 6, 3) => Some(text(if index == 1 { "Hospital" } else { "Security key" })),
-            (0x81, 6, 0x22) => Some(self.report()),
-            (0x80..=0x82, 0, _) => Some(vec![0, 0]),
-            // SET_IDLE, CLEAR_FEATURE(ENDPOINT_HALT).
-            (0x21, 10, _) | (0x02, 1, _) => Some(Vec::new()),
-            _ => None,
-        };
-        control.status = if data.is_some() { Status::Success } else { Status::Stall };
-        control.data = data.unwrap_or_default();
-        control.data.truncate(control.length.into());
-        control.length = u16::try_from(control.data.len()).unwrap_or(0);
-        control
+fn facts() -> Facts {
+    Facts {
+        product: 0x0042,
+        name: "Security key",
+        descriptors: INTERFACE.to_vec(),
+        interfaces: vec![Interface { number: 0, class: 3, subclass: 0, protocol: 0 }],
+        endpoints: vec![
+            (REPORTS, EndpointType::Interrupt, 0, 64),
+            (OUTPUT, EndpointType::Interrupt, 0, 64),
+        ],
+        interval: 5,
     }
 }
 
 impl Model for SecurityKey {
     fn hello(&self) -> Vec<Packet> {
-        let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
-        let kinds = [
-            (0, EndpointType::Control),
-            (0x80, EndpointType::Control),
-            (INPUT, EndpointType::Interrupt),
-            (OUTPUT, EndpointType::Interrupt),
-        ];
-        for (address, kind) in kinds {
-            if let Some(place) = endpoints.get_mut(endpoint_index(address)) {
-                *place = EndpointInfo { kind, interval: 5, interface: 0, max_packet_size: 64 };
-            }
-        }
-        let connect = DeviceConnect {
-            speed: Speed::Full,
-            class: 0,
-            subclass: 0,
-            protocol: 0,
-            vendor: VENDOR,
-            product: PRODUCT,
-            version: 0x0100,
-        };
-        let interface = Interface { number: 0, class: 3, subclass: 0, protocol: 0 };
-        let bodies = [
-            Body::EndpointInfo(endpoints),
-            Body::InterfaceInfo(vec![interface]),
-            Body::DeviceConnect(connect),
-        ];
-        bodies.into_iter().map(|body| Packet { id: 0, body }).collect()
+        facts().hello()
     }
 
-    fn take(&mut self, Packet { id, body }: Packet, answers: &mut Vec<Packet>) {
-        let status = Status::Success;
+    fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>) {
+        let Packet { id, body } = packet;
         match body {
-            Body::Control(control) => {
-                answers.push(Packet { id, body: Body::Control(self.control(control)) });
-            }
-            Body::SetConfiguration(configuration) => {
-                answers
-                    .push(Packet { id, body: Body::ConfigurationStatus { status, configuration } });
-            }
-            Body::GetConfiguration => {
-                let body = Body::ConfigurationStatus { status, configuration: 1 };
-                answers.push(Packet { id, body });
-            }
-            Body::SetAltSetting { interface, .. } | Body::GetAltSetting { interface } => {
-                let body = Body::AltSettingStatus { status, interface, alternate: 0 };
-                answers.push(Packet { id, body });
-            }
-            Body::StartInterruptReceiving { endpoint } => {
-                self.receiving = true;
-                answers
-                    .push(Packet { id, body: Body::InterruptReceivingStatus { status, endpoint } });
-            }
-            Body::StopInterruptReceiving { endpoint } => {
-                self.receiving = false;
-                answers
-                    .push(Packet { id, body: Body::InterruptReceivingStatus { status, endpoint } });
+            Body::Control(asked) => {
+                let answer = facts().control(asked, || self.report());
+                answers.push(Packet { id, body: Body::Control(answer) });
             }
             Body::Interrupt(interrupt) => {
                 self.message(&interrupt.data);
+                let status = Status::Success;
                 let body = Body::Interrupt(Interrupt { status, data: Vec::new(), ..interrupt });
                 answers.push(Packet { id, body });
             }
-            _ => {}
+            body => self.reports.take(Packet { id, body }, answers),
         }
-        self.say(answers);
+        if self.reports.wanted {
+            for data in std::mem::take(&mut self.said) {
+                self.reports.say(data, answers);
+            }
+        }
     }
 }
