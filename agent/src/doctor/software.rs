@@ -26,6 +26,14 @@ const VERSION_POLL: Duration = Duration::from_millis(10);
 /// The machine file, if it can be used, also without a policy that can.
 pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
     let (machine, mut findings) = both(papers);
+    if !findings.iter().any(|finding| finding.check.starts_with("policy")) {
+        // The machine file is at fault, and the policy was read before it.
+        let store = PolicyStore::new(&papers.policy, &papers.machine, None);
+        findings.extend(store.load().ok().map(|in_force| {
+            let serial = in_force.policy.serial();
+            Finding::ok("policy", format!("{}: serial {serial}", papers.policy.display()))
+        }));
+    }
     if machine.is_some() || findings.iter().any(|finding| finding.check == "machine-file") {
         return (machine, findings);
     }

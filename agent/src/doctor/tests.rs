@@ -308,7 +308,11 @@ fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() 
     for check in ["policy", "machine-file", "kvm", "unit", "roles", "usb", "clock", "audit-disk"] {
         assert_ne!(finding(&findings, check).level, Level::Ok, "{check}");
     }
-    for finding in findings {
+    fs::write(at("policy.toml"), policy::officer::STARTER).unwrap();
+    let with_policy = examine(&patient, &papers);
+    assert_eq!(finding(&with_policy, "policy").level, Level::Ok, "{with_policy:?}");
+    assert_eq!(finding(&with_policy, "machine-file").level, Level::Fail);
+    for finding in findings.into_iter().chain(with_policy) {
         let looked =
             !finding.message.contains("not looked at") && !finding.message.contains("unknown");
         assert!(finding.level != Level::Ok || looked, "{finding:?}");
