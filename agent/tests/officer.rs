@@ -506,7 +506,7 @@ fn a_file_that_is_no_utf_8_text_is_named_for_what_it_is_with_what_to_do() {
     assert!(said.contains("there is no file") && !said.contains("--policy"), "{said}");
 }
 
-// Shows: K-2.3.1.
+// Shows: K-2.2.1.
 #[test]
 fn a_key_is_kept_under_a_passphrase_that_a_file_or_a_descriptor_gives() {
     let dir = tempfile::tempdir().unwrap();

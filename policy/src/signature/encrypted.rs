@@ -131,7 +131,7 @@ mod tests {
         SecretKey::from_random(&Zeroizing::new([7; 32]))
     }
 
-    // Shows: K-2.3.1.
+    // Shows: K-2.2.1.
     #[test]
     fn a_key_under_a_passphrase_is_read_back_with_it_and_with_no_other() {
         let file = key().encrypted("four words of rain", &Zeroizing::new([3; 32])).unwrap();
