@@ -104,6 +104,49 @@ pub enum Violation {
     TooManyFaults,
 }
 
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Writes => "it writes",
+            Self::NotOffered => "it is not offered",
+            Self::Field => "it is not offered with these fields",
+            Self::Length => "its length or direction is not its own",
+            Self::Unit => "there is no such logical unit",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    /// In words for whoever reads the audit log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command { opcode, why } => write!(f, "SCSI command 0x{opcode:02x}: {why}"),
+            Self::Control { request_type, request } => {
+                write!(f, "control request 0x{request:02x} of type 0x{request_type:02x}")
+            }
+            Self::Configuration(value) => write!(f, "configuration {value}, which is not there"),
+            Self::Alternate { interface, alternate } => {
+                write!(
+                    f,
+                    "alternate setting {alternate} of interface {interface}, which is not there"
+                )
+            }
+            Self::Endpoint(address) => {
+                write!(
+                    f,
+                    "a transfer for endpoint 0x{address:02x}, which is not there or of another kind"
+                )
+            }
+            Self::Protocol(address) => {
+                write!(f, "a transfer on endpoint 0x{address:02x} outside Bulk-Only Transport")
+            }
+            Self::Packet => f.write_str("a packet that makes no sense"),
+            Self::TooMany => f.write_str("more transfers at once than are taken"),
+            Self::Others => f.write_str("further kinds of requests"),
+        }
+    }
+}
+
 impl fmt::Display for Change {
     /// In words for the person who plugged it in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -151,7 +151,7 @@ impl End {
 impl MutEventSubscriber for End {
     fn init(&mut self, ops: &mut EventOps) {
         if let Err(error) = ops.add(Events::new(&*self.channel, EventSet::IN)) {
-            tracing::error!(?error, "the link cannot be served");
+            tracing::error!(%error, "the link cannot be served");
         }
     }
 
@@ -161,7 +161,7 @@ impl MutEventSubscriber for End {
             self.keyboard.release_all();
             self.pointer.release_all();
             if let Err(error) = ops.remove(Events::new(&*self.channel, EventSet::IN)) {
-                tracing::error!(?error, "the link cannot be let go");
+                tracing::error!(%error, "the link cannot be let go");
             }
         }
     }

@@ -100,12 +100,12 @@ impl Sockets {
             return;
         }
         if let Err(error) = ops.add(Events::new(&stream, EventSet::IN)) {
-            tracing::error!(?error, "a USB socket cannot be served");
+            tracing::error!(%error, "a USB socket cannot be served");
             return;
         }
         // One at a time; the next waits until this one is gone. The socket is listened at again then.
         if let Err(error) = ops.remove(Events::new(&socket.listener, EventSet::IN)) {
-            tracing::error!(?error, "a USB socket cannot be put off");
+            tracing::error!(%error, "a USB socket cannot be put off");
         }
         tracing::info!(socket = %socket.path.display(), "a USB peer is connected");
         let session = Session::new(Role::Guest, VERSION);
@@ -288,7 +288,7 @@ impl Sockets {
         if blocked != peer.blocked {
             let events = if blocked { EventSet::IN | EventSet::OUT } else { EventSet::IN };
             let modified = ops.modify(Events::new(&peer.stream, events));
-            modified.map_err(|error| Lost::Socket(io::Error::other(format!("{error:?}"))))?;
+            modified.map_err(|error| Lost::Socket(io::Error::other(error.to_string())))?;
             peer.blocked = blocked;
         }
         Ok(())
@@ -308,7 +308,7 @@ impl Sockets {
             tracing::warn!(socket = %path.display(), cause, "a USB peer is put out: {why}");
         }
         if let Err(error) = ops.remove(Events::new(&peer.stream, EventSet::IN)) {
-            tracing::error!(?error, "a USB socket cannot be let go");
+            tracing::error!(%error, "a USB socket cannot be let go");
         }
         // Its transfers die with the device.
         peer.remote.gone();
@@ -318,7 +318,7 @@ impl Sockets {
         if let Some(socket) = self.all.get(index)
             && let Err(error) = ops.add(Events::new(&socket.listener, EventSet::IN))
         {
-            tracing::error!(?error, "a USB socket cannot be served");
+            tracing::error!(%error, "a USB socket cannot be served");
         }
     }
 }
@@ -327,7 +327,7 @@ impl MutEventSubscriber for Sockets {
     fn init(&mut self, ops: &mut EventOps) {
         let mut add = |events| {
             if let Err(error) = ops.add(events) {
-                tracing::error!(?error, "USB sockets cannot be served");
+                tracing::error!(%error, "USB sockets cannot be served");
             }
         };
         add(Events::new(&*self.wires.kick, EventSet::IN));

@@ -27,6 +27,23 @@ struct PortExit {
 /// the guest after 1024 repetitions at the latest, each of at most two accesses.
 const FINISH_MAX: usize = 4096;
 
+/// What KVM says of an exit that nobody asked for.
+fn reason(exit: &VcpuExit<'_>) -> String {
+    match exit {
+        VcpuExit::Unsupported(number) => format!("KVM exit {number}"),
+        VcpuExit::SystemEvent(kind, _) => format!("system event {kind}"),
+        VcpuExit::IoapicEoi(vector) => format!("end of interrupt {vector}"),
+        VcpuExit::MemoryFault { gpa, .. } => format!("a memory fault at 0x{gpa:x}"),
+        VcpuExit::Hypercall(_) => "a hypercall".to_owned(),
+        VcpuExit::Debug(_) => "a debug event".to_owned(),
+        VcpuExit::Exception => "an exception".to_owned(),
+        VcpuExit::Hlt => "a halt".to_owned(),
+        VcpuExit::Nmi => "an NMI".to_owned(),
+        VcpuExit::X86Rdmsr(_) | VcpuExit::X86Wrmsr(_) => "an MSR".to_owned(),
+        _ => "an exit of another kind".to_owned(),
+    }
+}
+
 impl ExitHandler {
     /// Answers exits with these devices.
     pub fn new(ports: Arc<PortBus>, pci: Arc<pci::Bus>, events: Arc<Events>) -> Self {
@@ -93,7 +110,10 @@ impl ExitHandler {
                 false
             }
             Ok(other) => {
-                self.failed(format!("vCPU {id} left the guest for no known reason: {other:?}"));
+                let why = reason(&other);
+                self.failed(format!(
+                    "vCPU {id} left the guest for a reason that this VMM does not handle: {why}"
+                ));
                 false
             }
             Err(error) => self.interrupted(id, error.errno()),

@@ -1,6 +1,6 @@
 //! What the mediation asks of the real function, so that tests can stand in for it.
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io;
 
 use hostpci::Address;
@@ -20,6 +20,17 @@ pub(crate) enum Irq {
     Error,
     /// The host wants the function back.
     Release,
+}
+
+impl fmt::Display for Irq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Msi => "MSI",
+            Self::Msix => "MSI-X",
+            Self::Error => "error",
+            Self::Release => "release",
+        })
+    }
 }
 
 /// How many interrupts of one kind there are.

@@ -265,7 +265,7 @@ impl Lines {
             self.turn_on(hardware, &wanted, room, &trigger)
         };
         if let Err(error) = result {
-            tracing::error!(kind = ?self.irq, %error, "a passed-through function's interrupts do not work");
+            tracing::error!(kind = %self.irq, %error, "a passed-through function's interrupts do not work");
         }
     }
 
@@ -324,7 +324,7 @@ impl Lines {
         if std::mem::take(&mut self.on) > 0
             && let Err(error) = hardware.disable(self.irq)
         {
-            tracing::error!(kind = ?self.irq, %error, "a passed-through function's interrupts stay on");
+            tracing::error!(kind = %self.irq, %error, "a passed-through function's interrupts stay on");
         }
         self.armed.fill(false);
     }

@@ -33,7 +33,7 @@ impl Backlog {
             let events = Events::with_data(&self.event, Self::TOKEN, EventSet::IN);
             match ops.add(events) {
                 Ok(()) => self.registered = true,
-                Err(error) => tracing::error!(?error, "cannot wait for a device's own event"),
+                Err(error) => tracing::error!(%error, "cannot wait for a device's own event"),
             }
         }
     }

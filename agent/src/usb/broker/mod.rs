@@ -360,7 +360,7 @@ impl Broker {
         let event = Event::new("usb-refused")
             .of(domain)
             .with("bus_id", id.as_str())
-            .with("what", format!("{what:?}"))
+            .with("what", what.to_string())
             .with("times", *times);
         self.tell(Happening::Note(event));
     }

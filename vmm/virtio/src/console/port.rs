@@ -151,7 +151,7 @@ impl Port {
         if let Some(client) = self.client.take_if(|client| client.ended)
             && let Err(error) = ops.remove(Events::empty(&client.socket))
         {
-            tracing::error!(?error, "cannot stop watching a port's client");
+            tracing::error!(%error, "cannot stop watching a port's client");
         }
     }
 
@@ -162,7 +162,7 @@ impl Port {
             let set = EventSet::IN | EventSet::EDGE_TRIGGERED;
             match ops.add(Events::with_data(listener, tokens.listener, set)) {
                 Ok(()) => self.listening = true,
-                Err(error) => tracing::error!(?error, "cannot listen on a port's socket"),
+                Err(error) => tracing::error!(%error, "cannot listen on a port's socket"),
             }
         }
     }
@@ -192,7 +192,7 @@ impl Port {
         socket.set_nonblocking(true)?;
         let set = EventSet::IN | EventSet::OUT | EventSet::READ_HANG_UP | EventSet::EDGE_TRIGGERED;
         ops.add(Events::with_data(&socket, tokens.client, set))
-            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+            .map_err(|error| io::Error::other(error.to_string()))?;
         self.client = Some(Client { socket, hung_up: false, deaf: false, ended: false });
         Ok(())
     }

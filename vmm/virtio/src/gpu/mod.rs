@@ -434,7 +434,7 @@ impl Device for Gpu {
             let event = Events::with_data(&self.inbox.event, SCREEN_TOKEN, EventSet::IN);
             match ops.add(event) {
                 Ok(()) => self.registered = true,
-                Err(error) => tracing::error!(?error, "the guest's screen cannot change"),
+                Err(error) => tracing::error!(%error, "the guest's screen cannot change"),
             }
         }
     }

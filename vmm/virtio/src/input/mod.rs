@@ -296,7 +296,7 @@ impl Device for Input {
             let event = Events::with_data(&self.inbox.event, INPUT_TOKEN, EventSet::IN);
             match ops.add(event) {
                 Ok(()) => self.registered = true,
-                Err(error) => tracing::error!(?error, "the guest gets no input"),
+                Err(error) => tracing::error!(%error, "the guest gets no input"),
             }
         }
     }

@@ -170,7 +170,7 @@ impl Device for Net {
             let set = EventSet::IN | EventSet::EDGE_TRIGGERED;
             match ops.add(Events::with_data(self.tap.file(), TAP_TOKEN, set)) {
                 Ok(()) => self.watching = true,
-                Err(error) => tracing::error!(?error, "cannot wait for a tap"),
+                Err(error) => tracing::error!(%error, "cannot wait for a tap"),
             }
         }
     }
