@@ -75,6 +75,20 @@ impl Accounts {
         Ok(Some(members))
     }
 
+    /// The name of a user's account: the first one with the number.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn name(&self, uid: u32) -> io::Result<Option<String>> {
+        let mut found = None;
+        lines(&self.passwd, |fields| {
+            if found.is_none() && number(fields, 2) == Some(uid) {
+                found = fields.first().map(|name| (*name).to_owned());
+            }
+        })?;
+        Ok(found)
+    }
+
     /// Which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
     ///
     /// # Errors

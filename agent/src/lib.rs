@@ -30,4 +30,5 @@ pub mod roster;
 pub mod seat;
 pub mod sockets;
 pub mod supervisor;
+mod terminal;
 pub mod usb;

@@ -171,11 +171,11 @@ impl Recorder {
         self.forgotten = now;
     }
 
-    /// Signs what has been without a signature for long enough, and tries again what failed.
+    /// Writes down that the clock was set, signs what has been without a signature for long enough, and tries again what failed.
     pub fn turn(&mut self) {
         self.try_again();
         let Some(log) = self.log.as_mut().filter(|_| self.problem.is_none()) else { return };
-        match log.sign_if_due() {
+        match log.note_step().and_then(|_| log.sign_if_due()) {
             Ok(()) => self.complain_of_forgetting(),
             Err(error) => self.failed(explain(&error)),
         }
@@ -315,6 +315,30 @@ mod tests {
         recorder.note(&[Event::new("test")]);
         let wait = recorder.wait().unwrap();
         assert!(wait <= audit::CHECKPOINT_AFTER && wait > Duration::from_secs(50), "{wait:?}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_written_down_and_signed_in_the_next_turn_without_anything_else_happening()
+     {
+        thread_local! { static SET: std::cell::Cell<u64> = const { std::cell::Cell::new(0) } }
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        recorder.log = None;
+        recorder.settings.clock = || {
+            let now = audit::Reading::now();
+            audit::Reading { wall: now.wall - Duration::from_secs(SET.get()), ..now }
+        };
+        recorder.try_open();
+        recorder.note(&[Event::new("test")]);
+        let before = recorder.head().unwrap().seq;
+        recorder.turn();
+        assert_eq!(recorder.head().unwrap().seq, before);
+        SET.set(3600);
+        recorder.turn();
+        assert_eq!(recorder.head().unwrap().seq, before + 2, "the step and a checkpoint");
+        assert_eq!(recorder.wait(), None, "all is signed");
+        recorder.turn();
+        assert_eq!(recorder.head().unwrap().seq, before + 2);
     }
 
     #[test]

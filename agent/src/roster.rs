@@ -24,6 +24,15 @@ pub fn of(policy: &Policy) -> Vec<Member> {
     policy.domains().iter().map(member).collect()
 }
 
+/// That a PC has no domain of this name, and which ones it has.
+pub(crate) fn no_domain<'a>(name: &str, domains: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = domains.into_iter().collect();
+    match names.as_slice() {
+        [] => format!("there is no domain `{name}`: this PC has none"),
+        names => format!("there is no domain `{name}`; this PC has: {}", names.join(", ")),
+    }
+}
+
 fn member(domain: &Domain) -> Member {
     Member {
         name: domain.name.value.to_string(),

@@ -304,7 +304,7 @@ fn a_draft_is_replayed_against_what_crossed_last_month() {
         "{said}"
     );
     assert!(said.contains("unless card-number finds something"), "{said}");
-    assert!(said.ends_with("5 flows decided again, 3 would come out otherwise; 1 entries do not say enough to be decided again\n"), "{said}");
+    assert!(said.ends_with("5 flows decided again, 3 would come out otherwise; 1 entry does not say enough to be decided again\n"), "{said}");
     let none = bulkhead(&["replay", &draft, &log, "--since", "9999"]);
     assert_eq!(none.status.code(), Some(0));
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -201,6 +202,12 @@ impl Entry {
     #[must_use]
     pub fn hash_holds(&self, line: &[u8]) -> bool {
         hash_of(line).is_some_and(|hash| self.hash() == Some(hash))
+    }
+
+    /// What the wall clock said; `None` if that is no time.
+    #[must_use]
+    pub fn wall(&self) -> Option<SystemTime> {
+        Micros::parse(&self.time).map(Micros::system)
     }
 
     /// The two times it has; `None` for an entry of format 1.

@@ -1,6 +1,7 @@
 //! For the monitoring centre (I-2): RFC 5424 syslog lines, and which entries are wanted.
 
 use std::fmt::Write as _;
+use std::time::SystemTime;
 
 use crate::entry::Entry;
 
@@ -15,10 +16,10 @@ const INFO: u8 = 6;
 /// Which entries are wanted: all that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Not before: RFC 3339, or the beginning of it, as `2026-11` or `2026-11-23T15`.
-    pub since: Option<String>,
-    /// Not after, in the same way: `2026-11` means to the end of November.
-    pub until: Option<String>,
+    /// Not before, by the wall clock.
+    pub since: Option<SystemTime>,
+    /// Before, by the wall clock.
+    pub until: Option<SystemTime>,
     /// Of this kind.
     pub kind: Option<String>,
     /// Of this domain.
@@ -28,17 +29,15 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether an entry is wanted. Times are compared as text, which RFC 3339 in UTC allows.
+    /// Whether an entry is wanted. One whose time cannot be read is not, where times are asked for.
     #[must_use]
     pub fn wants(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
         };
-        self.since.as_deref().is_none_or(|since| entry.time.as_str() >= since)
-            && self
-                .until
-                .as_deref()
-                .is_none_or(|until| entry.time.as_str() <= until || entry.time.starts_with(until))
+        let wall = entry.wall();
+        self.since.is_none_or(|since| wall.is_some_and(|wall| wall >= since))
+            && self.until.is_none_or(|until| wall.is_some_and(|wall| wall < until))
             && is(&self.kind, Some(&entry.kind))
             && is(&self.domain, entry.domain.as_deref())
             && is(&self.verdict, entry.verdict.as_deref())

@@ -34,6 +34,39 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<LogFile>> {
     Ok(files)
 }
 
+/// The files of a log, which has at least one.
+///
+/// # Errors
+/// There is none: see [`none_of_a_log`].
+pub(crate) fn of_log(dir: &Path) -> io::Result<Vec<LogFile>> {
+    let files = list(dir)?;
+    if files.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, none_of_a_log(dir)?));
+    }
+    Ok(files)
+}
+
+/// What is wrong with a directory that holds nothing of a log: emptied, or its files are called something else.
+pub(crate) fn none_of_a_log(dir: &Path) -> io::Result<String> {
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if Path::new(&name).extension().is_some_and(|extension| extension != "new") {
+            others.push(name.to_string_lossy().into_owned());
+        }
+    }
+    others.retain(|name| name != crate::key::PUBLIC_FILE);
+    others.sort();
+    let empty = "the log is missing: there is no file audit-000000000001.jsonl or a later one here";
+    Ok(match (others.first(), others.len()) {
+        (None, _) => empty.to_owned(),
+        (Some(only), 1) => format!("{empty}, but files of other names: `{only}`"),
+        (Some(first), count) => {
+            format!("{empty}, but {count} files of other names, as `{first}`")
+        }
+    })
+}
+
 pub(crate) fn path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{PREFIX}{first:0DIGITS$}{SUFFIX}"))
 }

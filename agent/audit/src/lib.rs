@@ -19,7 +19,7 @@
 //! the PC, and off it.
 //!
 //! An entry has two times: what the wall clock said, and the highest time seen, which never goes back. A step of the
-//! wall clock is an entry of its own (`clock-step`).
+//! wall clock is an entry of its own (`clock-step`), written and signed as soon as the writer is told of it ([`Log::note_step`]).
 //!
 //! **Formats.** Logs of format 1 had one time and no checkpoint where they were opened. They are verified by what they have, and a log
 //! that began so goes on in format 2; nothing of format 1 is accepted after that.
@@ -36,6 +36,7 @@ mod export;
 mod files;
 mod head;
 mod key;
+mod kinds;
 mod lock;
 mod log;
 mod read;
@@ -48,9 +49,10 @@ pub use entry::{Entry, Event, LINE_MAX};
 pub use export::{Filter, rfc5424};
 pub use head::{Head, Remembered};
 pub use key::{AuditKey, KeyError, PUBLIC_FILE, PublicKey};
+pub use kinds::KINDS;
 pub use lock::DirectoryLock;
 pub use log::{Limits, Log, LogError, Settings, WhenFull};
-pub use read::{Reader, each};
+pub use read::{Follower, each};
 pub use recover::Recovered;
 pub use time::Reading;
 pub use verify::{Break, Summary, verify, verify_at};

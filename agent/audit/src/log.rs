@@ -294,6 +294,23 @@ impl Log {
         self.commit(batch)
     }
 
+    /// Writes down and signs at once that the wall clock was set, if it was: until then what is not signed would be dated by a clock that is no more.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn note_step(&mut self) -> Result<bool, LogError> {
+        if self.failed.is_some() {
+            return Ok(false);
+        }
+        let mut batch = self.batch();
+        if batch.text.is_empty() {
+            return Ok(false);
+        }
+        batch.sign(&self.key);
+        self.commit(batch)?;
+        Ok(true)
+    }
+
     /// Why how far the log goes could not be remembered outside its directory.
     #[must_use]
     pub fn forgotten(&self) -> Option<&str> {

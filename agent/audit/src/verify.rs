@@ -1,7 +1,6 @@
 //! Whether a log is whole, in constant memory; if not, the first place where it is not.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -97,7 +96,7 @@ pub fn verify_at(
     let mut walk = Walk::new(key, heads.iter().copied().chain(beside).collect());
     let files = files::list(dir)?;
     if files.is_empty() {
-        return of_dir(1, no_files(dir)?);
+        return of_dir(1, files::none_of_a_log(dir)?);
     }
     for file in files {
         let at = |line, seq, what: String| Break { file: file.path.clone(), line, seq, what };
@@ -131,24 +130,6 @@ pub fn verify_at(
         seq,
         what,
     }))
-}
-
-/// A directory that holds nothing of a log: emptied, or its files are called something else.
-fn no_files(dir: &Path) -> io::Result<String> {
-    let mut others = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name();
-        if Path::new(&name).extension().is_some_and(|extension| extension != "new") {
-            others.push(name.to_string_lossy().into_owned());
-        }
-    }
-    others.retain(|name| name != crate::key::PUBLIC_FILE);
-    others.sort();
-    let empty = "the log is missing: there is no file audit-000000000001.jsonl or a later one here";
-    Ok(match others.first() {
-        None => empty.to_owned(),
-        Some(first) => format!("{empty}, but {} files of other names, as {first:?}", others.len()),
-    })
 }
 
 fn missing(first: u64, last: u64) -> String {

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use audit::{
-    AuditKey, Break, Entry, Event, Filter, Head, LINE_MAX, Limits, Log, LogError, PublicKey,
-    Recovered, Summary, WhenFull, each, rfc5424, verify,
+    AuditKey, Break, Entry, Event, Filter, Follower, Head, LINE_MAX, Limits, Log, LogError,
+    PublicKey, Recovered, Summary, WhenFull, each, rfc5424, verify,
 };
 use proptest::prelude::*;
 
@@ -251,12 +251,12 @@ fn syslog_lines_are_escaped_and_filters_hold() {
     );
     assert!(!line.contains('\n') && line.ends_with(']'));
     let wants = |filter: Filter| entries.iter().filter(|entry| filter.wants(entry)).count();
-    let day = entries[0].time[..10].to_owned();
-    assert_eq!(
-        wants(Filter { since: Some(day.clone()), until: Some(day), ..Filter::default() }),
-        entries.len()
-    );
-    assert_eq!(wants(Filter { since: Some("9999".to_owned()), ..Filter::default() }), 0);
+    let first = entries[0].wall().unwrap();
+    let later = entries.last().unwrap().wall().unwrap() + Duration::from_micros(1);
+    let between = |since, until| wants(Filter { since, until, ..Filter::default() });
+    assert_eq!(between(Some(first), Some(later)), entries.len());
+    assert_eq!(between(Some(later), None), 0);
+    assert_eq!(between(None, Some(first)), 0);
     assert_eq!(
         wants(Filter {
             kind: Some("clipboard".to_owned()),
@@ -341,6 +341,62 @@ fn tamper(place: &Place, tampering: &Tampering, at: prop::sample::Index) -> bool
     }
     fs::write(path, &bytes).unwrap();
     bytes != before
+}
+
+#[test]
+fn who_follows_a_log_gets_every_entry_once_whatever_file_it_goes_on_in() {
+    let place = Place::new();
+    let (mut log, _) = place.open();
+    let mut follower = Follower::open(&place.log()).unwrap();
+    let mut seen: Vec<u64> = Vec::new();
+    let mut look = |seen: &mut Vec<u64>| {
+        follower
+            .each_new(|_, entry| {
+                seen.push(entry.seq);
+                Ok(())
+            })
+            .unwrap();
+    };
+    for round in 0..60 {
+        log.append(&[event(round)]).unwrap();
+        if round % 7 == 0 {
+            look(&mut seen);
+            assert_eq!(*seen.last().unwrap(), log.head().seq, "it is there at once");
+        }
+    }
+    // A line of which only the beginning is there is waited for.
+    let last = place.files().pop().unwrap();
+    let whole = fs::read(&last).unwrap();
+    let head = log.close().unwrap();
+    look(&mut seen);
+    assert!(place.files().len() > 3);
+    assert_eq!(seen, (1..=head.seq).collect::<Vec<_>>());
+    let other = tempfile::tempdir().unwrap();
+    let file = other.path().join("audit-000000000001.jsonl");
+    fs::write(&file, &whole[..whole.len() - 9]).unwrap();
+    let mut follower = Follower::open(other.path()).unwrap();
+    let mut count = 0;
+    let mut look = |count: &mut usize| {
+        follower
+            .each_new(|_, _| {
+                *count += 1;
+                Ok(())
+            })
+            .unwrap();
+        *count
+    };
+    let lines = whole.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(look(&mut count), lines - 1);
+    fs::write(&file, &whole).unwrap();
+    assert_eq!(look(&mut count), lines);
+}
+
+#[test]
+fn a_directory_without_a_log_is_not_an_empty_log() {
+    let place = Place::new();
+    fs::create_dir_all(place.log()).unwrap();
+    let error = each(&place.log(), |_, _| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("the log is missing"), "{error}");
 }
 
 proptest! {

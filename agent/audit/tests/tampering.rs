@@ -389,6 +389,23 @@ fn a_step_of_the_wall_clock_is_an_entry_and_the_log_holds() {
 }
 
 #[test]
+fn a_log_holds_again_as_soon_as_its_writer_was_told_that_the_clock_was_set() {
+    for set in [-3600, 3600] {
+        let pc = Pc::new();
+        let (mut log, _) = pc.open();
+        fill(&mut log, 2);
+        assert!(!log.note_step().unwrap(), "it was not set");
+        pass(1, set);
+        let dated_wrongly = pc.verify(&[]).unwrap_err();
+        assert!(dated_wrongly.what.contains("not signed"), "{dated_wrongly}");
+        assert!(log.note_step().unwrap());
+        let summary = pc.verify(&[]).unwrap();
+        assert_eq!((summary.clock_steps, summary.unsigned), (1, 0), "set by {set} s");
+        assert!(!log.note_step().unwrap(), "it is known now");
+    }
+}
+
+#[test]
 fn a_long_silence_is_no_step_of_the_clock() {
     let pc = Pc::new();
     let (mut log, _) = pc.open();

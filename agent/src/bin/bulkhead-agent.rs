@@ -23,7 +23,7 @@ const LINES: Rate = Rate { burst: 64, every: Duration::from_secs(1) };
 #[command(
     name = "bulkhead-agent",
     version,
-    after_help = "Signals: SIGTERM or SIGINT asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests.\n\nExit status: 0 stopped, everything put back; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
+    after_help = "Signals: SIGTERM, SIGINT or SIGHUP asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests.\n\nExit status: 0 stopped, everything put back; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
 )]
 struct Args {
     /// Which hardware this PC has

@@ -49,7 +49,7 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     if common.json {
         common.print_json(&Diagnosis { ok: fit, findings: &findings });
     } else {
-        print_styled(&render(&findings, colours()));
+        print_styled(&render(&findings, colours(&std::io::stdout())));
     }
     if fit { Outcome::Yes } else { Outcome::No }
 }

@@ -67,13 +67,15 @@ pub(super) fn switch(common: &Common, name: &str) -> Outcome {
 
 /// Asks for something that is done at once.
 pub(super) fn say(common: &Common, request: &Request, done: &str) -> Outcome {
-    if let Err(outcome) = common.ask(request) {
-        return outcome;
-    }
+    let answer = match common.ask(request) {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
+    };
     if common.json {
-        common.print_json(&serde_json::json!({"ok": true}));
+        common.print_json(&answer);
     } else {
-        print(&format!("{done}\n"));
+        // The agent may have more to say of it.
+        print(&format!("{}\n", answer.words.as_deref().unwrap_or(done)));
     }
     Outcome::Yes
 }

@@ -15,17 +15,21 @@ mod signing;
 mod status;
 mod usb;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 
 use crate::control::client::ask;
 use crate::control::protocol::{Answer, Request};
 use crate::daemon::defaults;
 use crate::supervisor::devices::explain;
+use crate::terminal::colours;
 
 /// What a person new to it wants first.
 const AFTER_HELP: &str = "\
@@ -70,8 +74,8 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show every domain, its NIC, and the host's own network
-    Status,
+    /// Show every domain, its NIC, and the host's own network; exits with 1 if nothing can be recorded or a domain is down that should run
+    Status(status::StatusArgs),
     /// Run a domain, and wait until it runs
     Start {
         /// Its name
@@ -131,7 +135,7 @@ pub(crate) enum Outcome {
     No,
     /// No agent.
     NoAgent,
-    /// Asked for what is not there: no answer can be given.
+    /// Asked for what is not there, or makes no sense: no answer can be given.
     Misuse,
 }
 
@@ -145,7 +149,7 @@ pub fn main() -> ExitCode {
     }
     let Cli { common, command } = Cli::parse();
     let outcome = match &command {
-        Command::Status => status::run(&common),
+        Command::Status(args) => status::run(&common, args),
         Command::Start { domain } => domains::start(&common, domain),
         Command::Stop { domain, now } => domains::stop(&common, domain, *now),
         Command::Restart { domain } => domains::restart(&common, domain),
@@ -216,9 +220,13 @@ fn write(mut to: impl Write, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
-fn colours() -> bool {
-    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    io::stdout().is_terminal() && !dumb && std::env::var_os("NO_COLOR").is_none()
+/// Waits; whether anybody still reads standard output.
+fn pause(time: Duration) -> bool {
+    let out = io::stdout();
+    let mut fds = [PollFd::new(out.as_fd(), PollFlags::empty())];
+    let time = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    // Interrupted, it was a short one.
+    !matches!(poll(&mut fds, time), Ok(1))
 }
 
 /// `3 min 12 s`, for people.

@@ -136,9 +136,10 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::FromDevice { bus_id, to } => from_device(common, bus_id, to),
         PolicyCommand::Matrix { file, html } => matrix(common, file.as_deref(), html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
-        PolicyCommand::Replay { file, log, wanted } => {
-            replay::replay(common, file, log, &wanted.filter())
-        }
+        PolicyCommand::Replay { file, log, wanted } => match wanted.filter(common) {
+            Ok(filter) => replay::replay(common, file, log, &filter),
+            Err(outcome) => outcome,
+        },
         PolicyCommand::Keygen { file, name, keeping } => {
             signing::keygen(common, file, name, keeping)
         }
@@ -162,7 +163,7 @@ fn check(common: &Common, file: Option<&Path>, version: Option<Version>) -> Outc
     if common.json {
         common.print_json(&report);
     } else {
-        print_styled(&report.render(colours()));
+        print_styled(&report.render(colours(&io::stdout())));
     }
     if report.ok { Outcome::Yes } else { Outcome::No }
 }
@@ -314,6 +315,6 @@ pub(super) fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
     if common.json {
         return common.fail(Outcome::No, &found.to_string());
     }
-    complain(&found.render(colours()));
+    complain(&found.render(colours(&io::stderr())));
     Outcome::No
 }

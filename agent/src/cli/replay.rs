@@ -18,6 +18,7 @@ use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::audit::cannot_read;
 use super::explain::media_type;
 use super::policy::read;
 use super::{Common, Outcome, print};
@@ -63,7 +64,7 @@ pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) 
         Ok::<(), io::Error>(())
     });
     if let Err(error) = done {
-        return common.fail(Outcome::No, &format!("cannot read {}: {error}", log.display()));
+        return cannot_read(common, log, &error);
     }
     replay.ok = replay.different == 0;
     if common.json {
@@ -141,11 +142,13 @@ impl Replay {
             text += &format!("and {more} more\n");
         }
         text += &format!(
-            "{} flows decided again, {} would come out otherwise",
-            self.flows, self.different
+            "{} decided again, {} would come out otherwise",
+            printable::counted(self.flows, "flow", "flows"),
+            self.different
         );
         if self.unreadable > 0 {
-            text += &format!("; {} entries do not say enough to be decided again", self.unreadable);
+            let entries = printable::counted(self.unreadable, "entry does", "entries do");
+            text += &format!("; {entries} not say enough to be decided again");
         }
         text.push('\n');
         text

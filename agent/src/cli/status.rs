@@ -1,35 +1,80 @@
 //! `bulkhead status`.
 
 use std::fmt::Write;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
-use super::{Common, Outcome, duration, print};
+use clap::Args;
+
+use super::{Common, Outcome, duration, pause, print, write};
 use crate::control::protocol::{DomainReport, Request, StatusReport};
 use crate::host_network;
 use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
 
-pub(super) fn run(common: &Common) -> Outcome {
-    let answer = match common.ask(&Request::Status) {
-        Ok(answer) => answer,
-        Err(outcome) => return outcome,
-    };
-    if common.json {
-        common.print_json(&answer);
-        return Outcome::Yes;
-    }
-    match answer.status {
-        Some(status) => {
-            print(&render(&status));
-            Outcome::Yes
+/// How `status` is asked for.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// Show it again and again, every so many seconds, until it is interrupted
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u16).range(1..=3600)
+    )]
+    watch: Option<u16>,
+}
+
+/// What a terminal does with this: it goes to its upper left corner, and clears what is there.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+pub(super) fn run(common: &Common, args: &StatusArgs) -> Outcome {
+    let Some(seconds) = args.watch else { return once(common) };
+    // A file or another program gets one after the other.
+    let terminal = io::stdout().is_terminal() && !common.json;
+    loop {
+        if terminal {
+            write(io::stdout(), CLEAR);
         }
-        None => common.fail(Outcome::NoAgent, "the agent's answer holds no status: `bulkhead` and `bulkhead-agent` are of different versions"),
+        let outcome = once(common);
+        if !pause(Duration::from_secs(seconds.into())) {
+            return outcome;
+        }
+        if !terminal && !common.json {
+            print("\n");
+        }
     }
 }
 
-fn render(status: &StatusReport) -> String {
+/// Shows it; exits with 1 if something is not as a ward needs it.
+fn once(common: &Common) -> Outcome {
+    let mut answer = match common.ask(&Request::Status) {
+        Ok(answer) => answer,
+        Err(outcome) => return outcome,
+    };
+    let Some(status) = &answer.status else {
+        return common.fail(Outcome::NoAgent, "the agent's answer holds no status: `bulkhead` and `bulkhead-agent` are of different versions");
+    };
+    let failures = status.failures();
+    if common.json {
+        answer.ok = failures.is_empty();
+        answer.error = (!failures.is_empty()).then(|| failures.join("; "));
+        common.print_json(&answer);
+    } else {
+        print(&render(status, &failures));
+    }
+    if failures.is_empty() { Outcome::Yes } else { Outcome::No }
+}
+
+fn render(status: &StatusReport, failures: &[String]) -> String {
     let mut out = String::new();
     // Writing to a string does not fail.
     let _ = write_to(&mut out, status);
+    for failure in failures {
+        let _ = writeln!(out, "NOT OK: {failure}");
+    }
     out
 }
 
@@ -39,7 +84,11 @@ fn seat(seat: &SeatReport) -> String {
         return format!("none; {front}");
     }
     let screen = seat.screen.as_deref().unwrap_or("NO SCREEN");
-    let devices = format!("{} keyboards, {} pointers", seat.keyboards, seat.pointers);
+    let counted = |number: usize, one: &str, many: &str| {
+        printable::counted(u64::try_from(number).unwrap_or(u64::MAX), one, many)
+    };
+    let keyboards = counted(seat.keyboards, "keyboard", "keyboards");
+    let devices = format!("{keyboards}, {}", counted(seat.pointers, "pointer", "pointers"));
     let pinned: String =
         seat.pinned.iter().map(|(device, domain)| format!("; {device} -> {domain}")).collect();
     let took = match (seat.switch_p50_us, seat.switch_p99_us) {
@@ -72,7 +121,9 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         policy.file, policy.serial, policy.issuer
     )?;
     match (audit.entries, audit.ok) {
-        (Some(entries), true) => writeln!(out, "audit    written, {entries} entries")?,
+        (Some(entries), true) => {
+            writeln!(out, "audit    written, {}", printable::counted(entries, "entry", "entries"))?
+        }
         _ => writeln!(out, "audit    NOT WRITTEN")?,
     }
     let network = match (host_network.ok, host_network.interfaces.is_empty()) {

@@ -82,7 +82,7 @@ pub(super) fn break_glass(common: &Common, args: &BreakGlassArgs) -> Outcome {
         reason: args.reason.clone(),
         seconds: args.time.map(|time| time.as_secs()),
     };
-    domains::say(common, &request, "break-glass is open; `bulkhead break-glass --end` closes it")
+    domains::say(common, &request, "break-glass is open")
 }
 
 fn list(common: &Common) -> Outcome {

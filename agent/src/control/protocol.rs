@@ -111,6 +111,53 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// One word for it, in the audit log; whether it is done when it is answered, or begins then; the domain it names.
+    fn described(&self) -> (&'static str, bool, Option<&str>) {
+        match self {
+            Self::Status => ("status", false, None),
+            Self::Policy => ("policy", false, None),
+            Self::Start { domain } => ("start", true, Some(domain)),
+            Self::Stop { domain, now: false } => ("stop", true, Some(domain)),
+            Self::Stop { domain, now: true } => ("stop-now", true, Some(domain)),
+            Self::Restart { domain } => ("restart", true, Some(domain)),
+            Self::ApplyPolicy { .. } => ("apply-policy", false, None),
+            Self::Switch { domain } => ("switch", false, Some(domain)),
+            Self::Lock => ("lock", false, None),
+            Self::Unlock => ("unlock", false, None),
+            Self::Copy { domain } => ("copy", true, Some(domain)),
+            Self::Paste { domain } => ("paste", true, Some(domain)),
+            Self::ClipboardOutcome { .. } => ("clipboard-outcome", false, None),
+            Self::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", true, None),
+            Self::ClipboardAnswer { yes: false, .. } => ("clipboard-no", true, None),
+            Self::UsbList => ("usb-list", false, None),
+            Self::UsbAttach { domain, .. } => ("usb-attach", true, Some(domain)),
+            Self::UsbDetach { .. } => ("usb-detach", true, None),
+            Self::BreakGlass { .. } => ("break-glass", false, None),
+            Self::EndBreakGlass => ("break-glass-end", false, None),
+            Self::Reset { domain } => ("reset", false, Some(domain)),
+        }
+    }
+
+    /// One word for it, in the audit log and the agent's own.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        self.described().0
+    }
+
+    /// Whether it is only begun when it is answered.
+    #[must_use]
+    pub fn takes_time(&self) -> bool {
+        self.described().1
+    }
+
+    /// The domain it names.
+    #[must_use]
+    pub fn domain(&self) -> Option<&str> {
+        self.described().2
+    }
+}
+
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -119,6 +166,9 @@ pub struct Answer {
     /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What came of it that its asker should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<String>,
     /// The answer to `status`.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusReport>,
@@ -141,6 +191,7 @@ impl Answer {
             Ok(status) => Self {
                 ok: true,
                 error: None,
+                words: None,
                 status,
                 clipboard: None,
                 usb: None,
@@ -227,6 +278,20 @@ pub struct StatusReport {
     pub domains: Vec<DomainReport>,
     /// What a person should know, in words.
     pub notes: Vec<String>,
+}
+
+impl StatusReport {
+    /// What is not as a ward needs it, in words: nothing can be recorded, or a domain is down that should not be. Empty, all is well.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        if !self.audit.ok {
+            let why = self.audit.problem.as_deref().unwrap_or("the agent gives no reason");
+            failures.push(format!("nothing can be recorded, so nothing crosses: {why}"));
+        }
+        failures.extend(self.domains.iter().filter_map(DomainReport::is_down));
+        failures
+    }
 }
 
 /// The agent.
@@ -325,9 +390,73 @@ pub struct DomainReport {
     pub pci: Vec<NicReport>,
 }
 
+/// Seconds after which a VMM that has not answered since it was started is no slow one.
+const ANSWER_SECONDS: u64 = 60;
+
+impl DomainReport {
+    /// Why it is down though it should not be; `None` if it runs, is on its way, or is off because somebody, or its guest, wanted that.
+    #[must_use]
+    pub fn is_down(&self) -> Option<String> {
+        let Self { name, state, wanted, problem, for_seconds, .. } = self;
+        let up = matches!(state.as_str(), "running" | "external");
+        let mute = state == "starting" && *for_seconds >= ANSWER_SECONDS;
+        if !wanted || up || !(state == "retrying" || mute || problem.is_some()) {
+            return None;
+        }
+        Some(match problem {
+            Some(problem) => format!("{name} is down ({state}): {problem}"),
+            None if mute => {
+                format!("{name} is down: its VMM has not answered for {for_seconds} s")
+            }
+            None => format!("{name} is down ({state})"),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn domain(state: &str, wanted: bool, problem: Option<&str>, for_seconds: u64) -> DomainReport {
+        DomainReport {
+            name: "clinical".to_owned(),
+            label: "CLINICAL".to_owned(),
+            state: state.to_owned(),
+            for_seconds,
+            wanted,
+            pid: None,
+            restarts: 0,
+            silent: false,
+            retry_in_seconds: None,
+            problem: problem.map(str::to_owned),
+            network: "none".to_owned(),
+            clipboard_agent: false,
+            pci: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_domain_is_down_if_it_should_run_and_does_not_for_a_fault() {
+        for (state, wanted, problem, seconds) in [
+            ("retrying", true, Some("its NIC is gone"), 1),
+            ("preparing", true, Some("its NIC is gone"), 1),
+            ("starting", true, None, 60),
+        ] {
+            let why = domain(state, wanted, problem, seconds).is_down();
+            assert!(why.is_some_and(|why| why.contains("clinical is down")), "{state}");
+        }
+        for (state, wanted, problem, seconds) in [
+            ("running", true, None, 1),
+            ("external", true, None, 1),
+            ("preparing", true, None, 1),
+            ("starting", true, None, 59),
+            ("off", false, Some("the guest did not shut down in time"), 1),
+            ("stopping", false, None, 1),
+        ] {
+            let why = domain(state, wanted, problem, seconds).is_down();
+            assert_eq!(why, None, "{state}");
+        }
+    }
 
     #[test]
     fn requests_read_as_documented() {

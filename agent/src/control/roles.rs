@@ -49,6 +49,8 @@ pub struct Caller {
     pub uid: u32,
     /// Its process, when it connected.
     pub pid: i32,
+    /// The name of its account; a directory service's has none here.
+    pub account: Option<String>,
     roles: Vec<Role>,
 }
 
@@ -61,8 +63,17 @@ impl Caller {
     /// Identifies the peer of a connection.
     pub fn identify(stream: &UnixStream) -> Result<Self, UnknownPeer> {
         let credentials = getsockopt(stream, PeerCredentials)?;
-        let roles = roles_of(&Accounts::host(), credentials.uid(), credentials.gid());
-        Ok(Self { uid: credentials.uid(), pid: credentials.pid(), roles })
+        let (accounts, uid) = (Accounts::host(), credentials.uid());
+        let roles = roles_of(&accounts, uid, credentials.gid());
+        // Without the file it is known by its number, and has no role but root's.
+        let account = accounts.name(uid).ok().flatten();
+        Ok(Self { uid, pid: credentials.pid(), account, roles })
+    }
+
+    /// Somebody who may do nothing.
+    #[cfg(test)]
+    pub(crate) fn without_role(uid: u32) -> Self {
+        Self { uid, pid: 1, account: None, roles: Vec::new() }
     }
 
     /// The longest request it may make, in bytes.
@@ -118,7 +129,10 @@ impl Caller {
 
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {} (pid {})", self.uid, self.pid)
+        match &self.account {
+            Some(account) => write!(f, "{account} (uid {}, pid {})", self.uid, self.pid),
+            None => write!(f, "uid {} (pid {})", self.uid, self.pid),
+        }
     }
 }
 
@@ -142,7 +156,7 @@ mod tests {
     use super::*;
 
     fn caller(roles: &[Role]) -> Caller {
-        Caller { uid: 1000, pid: 1, roles: roles.to_vec() }
+        Caller { roles: roles.to_vec(), ..Caller::without_role(1000) }
     }
 
     fn all() -> [Request; 7] {

@@ -23,6 +23,15 @@ const READS_MAX: usize = 64;
 /// How long a client may say nothing, or not read.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
+/// A request that its caller may not make.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused<'a> {
+    /// What was asked.
+    pub request: &'a Request,
+    /// What the caller lacks, in words.
+    pub why: &'a str,
+}
+
 /// The control socket could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {}: check the rights of its directory, or give another with --runtime", path.display())]
@@ -72,7 +81,10 @@ impl Server {
     }
 
     /// Takes what came; `answer` is asked for each request that its caller may make, and told of each that it may not.
-    pub fn turn(&mut self, mut answer: impl FnMut(&Caller, Result<Request, &str>) -> Answer) {
+    pub fn turn(
+        &mut self,
+        mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
+    ) {
         self.accept();
         self.clients.retain_mut(|client| client.turn(&mut answer));
     }
@@ -118,7 +130,10 @@ impl Drop for Server {
 
 impl Client {
     /// `false` when it is done with.
-    fn turn(&mut self, answer: &mut impl FnMut(&Caller, Result<Request, &str>) -> Answer) -> bool {
+    fn turn(
+        &mut self,
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
+    ) -> bool {
         let open = self.read();
         // One answer at a time: a client that asks faster than it reads waits.
         while self.outbox.is_empty()
@@ -142,7 +157,7 @@ impl Client {
     fn reply(
         &self,
         line: &[u8],
-        answer: &mut impl FnMut(&Caller, Result<Request, &str>) -> Answer,
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
     ) -> Answer {
         let request: Request = match serde_json::from_slice(line) {
             Ok(request) => request,
@@ -154,7 +169,7 @@ impl Client {
             Ok(()) => answer(&self.caller, Ok(request)),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");
-                answer(&self.caller, Err(&refusal))
+                answer(&self.caller, Err(Refused { request: &request, why: &refusal }))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Break-glass: for a limited time, and on the record, rules count that otherwise do not.
 
+use std::fmt;
 use std::time::Duration;
 
 use audit::Event;
@@ -11,6 +12,31 @@ use crate::recorder::Recorder;
 
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
+
+/// That it was opened, for the one who opened it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    /// How long it is open from now on.
+    pub(super) left: Duration,
+    /// How long it would have been open anyway, if it was.
+    pub(super) before: Option<Duration>,
+}
+
+impl fmt::Display for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = minutes(self.left);
+        match self.before.map(|before| minutes(Duration::from_secs(before.as_secs()))) {
+            None => write!(f, "break-glass is open for {left}"),
+            Some(before) if before == left => {
+                write!(f, "break-glass was open already, and stays open for {left} more")
+            }
+            Some(before) => write!(
+                f,
+                "break-glass was open already, for {before} more; now it is open for {left}, which is on the record"
+            ),
+        }
+    }
+}
 
 /// Whether it is open.
 #[derive(Debug, Default)]
@@ -36,7 +62,8 @@ impl BreakGlass {
         Some(format!("BREAK-GLASS is open for {minutes} min; all of it is recorded"))
     }
 
-    /// Opens it; `who` and `reason` go on the record first.
+    /// Opens it; `who` and `reason` go on the record first. If it is open it stays open as long at least, which is said and recorded as such:
+    /// it is closed by nothing but [`Self::close`] and its time.
     pub(super) fn open(
         &mut self,
         policy: &Policy,
@@ -44,7 +71,7 @@ impl BreakGlass {
         who: &str,
         reason: Option<&str>,
         wanted: Option<Duration>,
-    ) -> Result<Duration, String> {
+    ) -> Result<Opened, String> {
         let Some(rules) = policy.break_glass() else {
             return Err(format!("the policy provides no break-glass; ask the {}", policy.issuer()));
         };
@@ -66,17 +93,23 @@ impl BreakGlass {
             None => most,
         };
         let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
-        let mut event = Event::new("break-glass-opened")
-            .with("by", who)
-            .with("reason", reason)
-            .with("seconds", time.as_secs());
+        let before = self.left();
+        let left = before.unwrap_or_default().max(time);
+        let mut event = match before {
+            None => Event::new("break-glass-opened"),
+            Some(before) => {
+                Event::new("break-glass-prolonged").with("seconds_before", before.as_secs())
+            }
+        };
+        event = event.with("by", who).with("reason", reason).with("seconds", left.as_secs());
         event.policy = Some(policy.serial());
         recorder
             .record(&[event])
             .map_err(|problem| format!("it cannot be recorded, so it stays closed: {problem}"))?;
-        self.until = Some(Moment::now() + time);
-        tracing::warn!(by = who, "break-glass is open for {}", minutes(time));
-        Ok(time)
+        self.until = Some(Moment::now() + left);
+        let opened = Opened { left, before };
+        tracing::warn!("{opened}: by {who}");
+        Ok(opened)
     }
 
     /// Closes it; whether it was open.
@@ -101,7 +134,7 @@ impl BreakGlass {
         policy: &Policy,
         recorder: &mut Recorder,
         chosen: Option<usize>,
-    ) -> Result<Duration, String> {
+    ) -> Result<Opened, String> {
         let Some(shown) = self.asked.take() else {
             return Err(
                 "the policy has changed since it was asked; press its keys again".to_owned()
@@ -152,8 +185,8 @@ impl BreakGlass {
 
 fn minutes(time: Duration) -> String {
     match time.as_secs() {
-        seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
-        seconds => format!("{seconds} seconds"),
+        seconds if seconds % 60 == 0 => printable::counted(seconds / 60, "minute", "minutes"),
+        seconds => printable::counted(seconds, "second", "seconds"),
     }
 }
 
@@ -210,6 +243,39 @@ mod tests {
             .collect();
         assert_eq!(log.matches("break-glass-opened").count(), 1);
         assert!(log.contains("system down") && !log.contains("의식 없는 환자"), "{log}");
+    }
+
+    #[test]
+    fn opened_again_it_is_never_open_for_less_and_says_and_records_that_it_was_prolonged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let text = policy::officer::STARTER.to_owned();
+        let text = match text.contains("\n[break_glass]") {
+            true => text,
+            false => text + "\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n",
+        };
+        let policy = Policy::parse("test", &text).unwrap();
+        let mut glass = BreakGlass::default();
+        let mut open = |seconds: u64| {
+            let time = Some(Duration::from_secs(seconds));
+            glass.open(&policy, &mut recorder, "kim", Some("CPR"), time).unwrap()
+        };
+        assert_eq!(open(60).to_string(), "break-glass is open for 1 minute");
+        let shorter = open(10);
+        assert!(shorter.left > Duration::from_secs(50), "{shorter:?}");
+        let longer = open(120);
+        assert_eq!(longer.left, Duration::from_secs(120));
+        assert!(longer.to_string().contains("was open already"), "{longer}");
+        recorder.close();
+        let mut kinds = Vec::new();
+        let log = crate::recorder::directory(dir.path());
+        ::audit::each(&log, |_, entry| {
+            kinds.push(entry.kind);
+            Ok(())
+        })
+        .unwrap();
+        kinds.retain(|kind| kind.starts_with("break-glass"));
+        assert_eq!(kinds, ["break-glass-opened", "break-glass-prolonged", "break-glass-prolonged"]);
     }
 
     fn check(glass: &mut BreakGlass, policy: &Policy, recorder: &mut Recorder) {

@@ -14,6 +14,7 @@ use crate::control::protocol::{Answer, ClipboardReport, ClipboardState};
 use crate::layout::Layout;
 use crate::machine::{Kind, Machine};
 use crate::recorder::Recorder;
+use crate::roster;
 
 /// Chords of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
@@ -180,8 +181,8 @@ impl Pasteboard {
             return Answer::of(Err(FAILED.to_owned()));
         }
         let Some(index) = self.names.iter().position(|name| name == domain) else {
-            let names = self.names.join(", ");
-            return Answer::of(Err(format!("there is no domain `{domain}`; this PC has: {names}")));
+            let names = self.names.iter().map(String::as_str);
+            return Answer::of(Err(roster::no_domain(domain, names)));
         };
         self.last_ticket += 1;
         let ticket = self.last_ticket;

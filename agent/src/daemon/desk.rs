@@ -10,6 +10,7 @@ use policy::Policy;
 use super::DaemonError;
 use crate::machine::{Machine, Seat as SeatChoice};
 use crate::recorder::Recorder;
+use crate::roster;
 use crate::seat::core::{Action, DomainIndex};
 use crate::seat::notices::Cause;
 use crate::seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatReport, Words};
@@ -113,9 +114,11 @@ impl Desk {
     /// Brings a domain to the front.
     pub(super) fn switch(&self, name: &str) -> Result<(), String> {
         let names = self.seat.names();
-        let index = self.seat.handle().index(name).ok_or_else(|| {
-            format!("there is no domain `{name}`; this PC has: {}", names.join(", "))
-        })?;
+        let index = self
+            .seat
+            .handle()
+            .index(name)
+            .ok_or_else(|| roster::no_domain(name, names.iter().map(String::as_str)))?;
         if self.seat.report().locked {
             return Err("the screen is locked; unlock it first".to_owned());
         }
@@ -149,15 +152,7 @@ impl Desk {
                 self.tell(Command::Say(index, words));
             }
         }
-        let news: Vec<String> = recorder
-            .problem()
-            .map(|_| "Nothing can cross between desktops: the audit log cannot be written".into())
-            .into_iter()
-            .chain(recorder.found().went_back.as_ref().map(|_| {
-                "The records of this PC were put back or deleted; call the security office".into()
-            }))
-            .chain(news)
-            .collect();
+        let news: Vec<String> = of_the_record(recorder).chain(news).collect();
         if news != self.news {
             self.news.clone_from(&news);
             self.tell(Command::News(news));
@@ -294,6 +289,17 @@ impl Desk {
     }
 }
 
+/// What a clinician is told of the audit log.
+fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
+    let unwritten = recorder
+        .problem()
+        .map(|_| "Nothing can cross between desktops: the audit log cannot be written".to_owned());
+    let went_back = recorder.found().went_back.as_ref().map(|_| {
+        "The records of this PC were put back or deleted; call the security office".to_owned()
+    });
+    unwritten.into_iter().chain(went_back)
+}
+
 /// What a clinician is told of a domain's life.
 fn words(slot: &Slot) -> Words {
     let label = &slot.member().label;
@@ -314,4 +320,31 @@ fn words(slot: &Slot) -> Words {
         _ => None,
     };
     Words { card: card.to_owned(), news }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::audit::Limits;
+
+    #[test]
+    fn the_screen_says_that_the_state_directory_went_back_and_that_nothing_can_be_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, beside) = (dir.path().join("state"), dir.path().join("etc"));
+        std::fs::create_dir_all(&beside).unwrap();
+        let open =
+            || Recorder::open_remembered(&state, Limits::default(), std::slice::from_ref(&beside));
+        let recorder = open();
+        assert_eq!(of_the_record(&recorder).count(), 0);
+        recorder.close();
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::create_dir_all(&state).unwrap();
+        let said: Vec<String> = of_the_record(&open()).collect();
+        assert!(said[0].contains("put back or deleted"), "{said:?}");
+        std::fs::remove_dir_all(&state).unwrap();
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("audit"), "in the way").unwrap();
+        let said: Vec<String> = of_the_record(&open()).collect();
+        assert!(said[0].contains("cannot be written"), "{said:?}");
+    }
 }

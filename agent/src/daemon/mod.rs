@@ -10,23 +10,23 @@ mod desk;
 mod papers;
 mod preparation;
 mod record;
+mod refusals;
 mod report;
 mod requests;
 mod usb;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use audit::Event as Recorded;
-use clock::{Alarm, Moment};
+use clock::{Alarm, Moment, WallClockWatch};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
-use ratelimit::RateLimiter;
 
 use self::break_glass::BreakGlass;
 use self::clipboard::Pasteboard;
@@ -36,7 +36,7 @@ use self::preparation::{
     check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
 };
 use self::record::States;
-use self::requests::REFUSALS;
+use self::refusals::Refusals;
 use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
 use crate::durable;
@@ -50,6 +50,7 @@ use crate::supervisor::cgroup::Cgroups;
 use crate::supervisor::devices::explain;
 use crate::supervisor::leftovers;
 use crate::supervisor::{Parts, Supervisor, SupervisorError};
+use crate::terminal::colours;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
@@ -186,21 +187,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut papers = Papers::new(files, store, machine, images);
     papers.remember(&mut recorder);
-    let (break_glass, refusals) = (BreakGlass::default(), RateLimiter::new(REFUSALS));
-    let started = Moment::now();
-    let running = Running {
-        papers,
-        supervisor,
-        desk,
-        pasteboard,
-        devices,
-        break_glass,
-        recorder,
-        refusals,
-        started,
-    };
-    let (states, alarm) = (States::default(), Alarm::new()?);
-    Daemon { running, server, signals, handover, states, alarm }.run()
+    let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
+    let running =
+        Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
+    let (states, alarm, wall_clock) = (States::default(), Alarm::new()?, WallClockWatch::new()?);
+    Daemon { running, server, signals, handover, states, alarm, wall_clock }.run()
 }
 
 /// What runs, and what requests are about.
@@ -212,9 +203,7 @@ struct Running {
     devices: Devices,
     break_glass: BreakGlass,
     recorder: Recorder,
-    refusals: RateLimiter,
-    /// What the limiters count time from.
-    started: Moment,
+    refusals: Refusals,
 }
 
 struct Daemon {
@@ -224,6 +213,8 @@ struct Daemon {
     handover: Arc<Handover>,
     states: States,
     alarm: Alarm,
+    /// Wakes the loop, in whose turn the audit log looks at the clock.
+    wall_clock: WallClockWatch,
 }
 
 impl Daemon {
@@ -252,7 +243,7 @@ impl Daemon {
             let Self { running, server, .. } = &mut self;
             server.turn(|caller, request| match request {
                 Ok(request) => running.answer(caller, request),
-                Err(refusal) => running.refuse(caller, refusal),
+                Err(refused) => running.refuse(caller, refused),
             });
             running.turn();
             if running.desk.is_dead() && !running.supervisor.is_stopping() {
@@ -282,6 +273,9 @@ impl Daemon {
         if let Some(unsigned) = self.running.recorder.wait() {
             left = left.min(unsigned);
         }
+        if let Some(counted) = self.running.refusals.due() {
+            left = left.min(counted.saturating_duration_since(Moment::now()));
+        }
         if let Some(glass) = self.running.break_glass.left() {
             // The banner counts its minutes.
             left = left.min(glass).min(Duration::from_secs(10));
@@ -301,14 +295,21 @@ impl Daemon {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
         fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.alarm), PollFlags::POLLIN));
+        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.wall_clock), PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        if self.wall_clock.was_set()? {
+            tracing::warn!("the clock of this PC was set");
+        }
+        Ok(())
     }
 
     fn farewell(mut self) -> Result<(), DaemonError> {
         self.running.devices.stop(&mut self.running.recorder);
+        let refused = self.running.refusals.end();
+        self.running.recorder.note(&refused);
         self.running.recorder.note(&[Recorded::new("agent-stopped")]);
         self.running.recorder.close();
         if !self.running.supervisor.all_off() {
@@ -334,7 +335,9 @@ struct Signals {
 
 impl Signals {
     fn block() -> Result<Self, Errno> {
-        let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD].into_iter().collect();
+        // A terminal that is closed is no reason to leave guests behind: SIGHUP stops in order, too.
+        let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let set: SigSet = stop.into_iter().chain([Signal::SIGCHLD]).collect();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
         Ok(Self { fd })
@@ -356,11 +359,9 @@ impl Signals {
 pub fn failure(error: &DaemonError, program: &str) -> String {
     let text = match error {
         DaemonError::Files(FilesError::Machine(problems)) => {
-            problems.render(io::stderr().is_terminal())
+            problems.render(colours(&io::stderr()))
         }
-        DaemonError::Files(FilesError::Policy(problems)) => {
-            problems.render(io::stderr().is_terminal())
-        }
+        DaemonError::Files(FilesError::Policy(problems)) => problems.render(colours(&io::stderr())),
         other => format!("{program}: {}\n", explain(other)),
     };
     printable::styled_page(&text).into_owned()

@@ -33,39 +33,34 @@ pub(super) fn failed(what: &'static str) -> Event {
 }
 
 /// Somebody asked for something.
-pub(super) fn asked(caller: &Caller, request: &Request) -> Event {
-    let (what, domain) = match request {
-        Request::Status => ("status", None),
-        Request::Start { domain } => ("start", Some(domain)),
-        Request::Stop { domain, .. } => ("stop", Some(domain)),
-        Request::Restart { domain } => ("restart", Some(domain)),
-        Request::Reset { domain } => ("reset", Some(domain)),
-        Request::Switch { domain } => ("switch", Some(domain)),
-        Request::Lock => ("lock", None),
-        Request::Unlock => ("unlock", None),
-        Request::Copy { domain } => ("copy", Some(domain)),
-        Request::Paste { domain } => ("paste", Some(domain)),
-        Request::ClipboardOutcome { .. } => ("clipboard-outcome", None),
-        Request::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", None),
-        Request::ClipboardAnswer { yes: false, .. } => ("clipboard-no", None),
-        Request::Policy => ("policy", None),
-        Request::UsbList => ("usb-list", None),
-        Request::UsbAttach { domain, .. } => ("usb-attach", Some(domain)),
-        Request::UsbDetach { .. } => ("usb-detach", None),
-        Request::BreakGlass { .. } => ("break-glass", None),
-        Request::EndBreakGlass => ("break-glass-end", None),
-        Request::ApplyPolicy { .. } => ("apply-policy", None),
-    };
-    let event = Event::new("asked").with("what", what).with("uid", caller.uid);
-    match domain {
-        Some(domain) => event.of(cut(domain)),
-        None => event,
-    }
+pub(super) struct Asked {
+    event: Event,
+    takes_time: bool,
 }
 
-/// Somebody asked for what they may not, so many times since this was last written down.
-pub(super) fn refused(caller: &Caller, why: &str, times: u64) -> Event {
-    Event::new("refused").with("uid", caller.uid).with("why", cut(why)).with("times", times)
+impl Asked {
+    pub(super) fn new(caller: &Caller, request: &Request) -> Self {
+        let mut event = Event::new("asked").with("what", request.word()).with("uid", caller.uid);
+        if let Some(account) = &caller.account {
+            event = event.with("account", cut(account));
+        }
+        if let Request::UsbAttach { bus_id, .. } | Request::UsbDetach { bus_id } = request {
+            event = event.with("bus_id", cut(bus_id));
+        }
+        if let Some(domain) = request.domain() {
+            event = event.of(cut(domain));
+        }
+        Self { event, takes_time: request.takes_time() }
+    }
+
+    /// How it ended, or how far it came while its asker waited.
+    pub(super) fn ended(self, refusal: Option<&str>) -> Event {
+        match refusal {
+            None if self.takes_time => self.event.with("outcome", "begun"),
+            None => self.event.with("outcome", "done"),
+            Some(why) => self.event.with("outcome", "not done").with("why", cut(why)),
+        }
+    }
 }
 
 /// A policy comes into force.
@@ -111,6 +106,6 @@ impl States {
     }
 }
 
-fn cut(text: &str) -> &str {
+pub(super) fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default()
 }

@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratelimit::Rate;
+use clock::Moment;
 
 use super::desk::{Question, Wish};
 use super::{Running, record, report};
 use crate::clipboard::Command;
 use crate::control::protocol::{Answer, Request};
 use crate::control::roles::Caller;
+use crate::control::server::Refused;
 use crate::supervisor::domain::Event;
-
-/// Entries on refused requests; those in between are counted.
-pub(super) const REFUSALS: Rate = Rate { burst: 1, every: Duration::from_secs(10) };
 
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
     pub(super) fn turn(&mut self) {
         self.recorder.turn();
+        let refused = self.refusals.turn(Moment::now());
+        if !refused.is_empty() {
+            self.recorder.note(&refused);
+        }
         self.papers.remember(&mut self.recorder);
         if self.break_glass.turn(&mut self.recorder) {
             self.rules_changed();
@@ -71,15 +73,15 @@ impl Running {
     }
 
     /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
-    pub(super) fn refuse(&mut self, caller: &Caller, refusal: &str) -> Answer {
-        if let Some(uncounted) = self.refusals.admit(self.started.elapsed()) {
-            let times = uncounted.saturating_add(1);
-            self.recorder.note(&[record::refused(caller, refusal, times)]);
+    pub(super) fn refuse(&mut self, caller: &Caller, refused: Refused<'_>) -> Answer {
+        let Refused { request, why } = refused;
+        if let Some(event) = self.refusals.refused(caller, request, why, Moment::now()) {
+            self.recorder.note(&[event]);
         }
-        Answer::of(Err(refusal.to_owned()))
+        Answer::of(Err(why.to_owned()))
     }
 
-    /// Answers a request of somebody who may make it.
+    /// Answers a request of somebody who may make it. What was asked and how it ended is on the record when the answer goes out.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
         match &request {
             Request::Status => {
@@ -96,14 +98,25 @@ impl Running {
                     Err(why) => Answer::of(Err(why)),
                 };
             }
-            Request::ApplyPolicy { policy, .. } => {
-                tracing::info!("{caller} asks to put a policy of {} bytes in force", policy.len());
-            }
-            other => {
-                tracing::info!("{caller} asks: {other:?}");
-                self.recorder.note(&[record::asked(caller, other)]);
-            }
+            _ => {}
         }
+        match request.domain() {
+            Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
+            None => tracing::info!("{caller} asks: {}", request.word()),
+        }
+        // A policy that comes into force or is refused has an entry of its own, which says more.
+        let asked = match &request {
+            Request::ApplyPolicy { .. } => None,
+            other => Some(record::Asked::new(caller, other)),
+        };
+        let answer = self.carry_out(caller, request);
+        if let Some(asked) = asked {
+            self.recorder.note(&[asked.ended(answer.error.as_deref())]);
+        }
+        answer
+    }
+
+    fn carry_out(&mut self, caller: &Caller, request: Request) -> Answer {
         let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
             self;
         let done = match request {
@@ -126,8 +139,13 @@ impl Running {
                 let time = seconds.map(Duration::from_secs);
                 let (who, reason) = (caller.to_string(), reason.as_deref());
                 let rules = &papers.files.rules;
-                let opened = break_glass.open(rules, recorder, &who, reason, time);
-                opened.map(|_| devices.rules(rules, true))
+                return match break_glass.open(rules, recorder, &who, reason, time) {
+                    Ok(opened) => {
+                        devices.rules(rules, true);
+                        Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }
+                    }
+                    Err(why) => Answer::of(Err(why)),
+                };
             }
             Request::EndBreakGlass => {
                 if break_glass.close(recorder, &format!("by {caller}")) {

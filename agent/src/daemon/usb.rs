@@ -11,6 +11,7 @@ use super::record;
 use crate::layout::Layout;
 use crate::machine::{Kind, Machine, Seat};
 use crate::recorder::Recorder;
+use crate::roster;
 use crate::usb::{Command, Happening, Setup, Usb, UsbReport, Way};
 
 /// The broker, or why there is none.
@@ -152,11 +153,8 @@ impl Devices {
     ) -> Result<(), String> {
         let id = self.find(bus_id)?;
         if !machine.domains.iter().any(|entry| entry.name == domain) {
-            let names: Vec<&str> = machine.domains.iter().map(|d| d.name.as_str()).collect();
-            return Err(format!(
-                "there is no domain `{domain}`; this PC has: {}",
-                names.join(", ")
-            ));
+            let names = machine.domains.iter().map(|entry| entry.name.as_str());
+            return Err(roster::no_domain(domain, names));
         }
         self.tell(Command::Attach(id, domain.to_owned()));
         Ok(())

@@ -37,7 +37,7 @@ use crate::host_network::{self, ConfiguredInterface};
 use crate::layout::Layout;
 use crate::machine::{DomainEntry, Kind, Machine};
 use crate::pci::handover::Handover;
-use crate::roster::Member;
+use crate::roster::{Member, no_domain};
 use crate::seat;
 
 use cgroup::Cgroups;
@@ -232,10 +232,9 @@ impl Supervisor {
         if externals.iter().any(|external| external == name) {
             return Err(format!("{name} is run by an external VMM; start and stop it there"));
         }
-        let names: Vec<String> = slots.iter().map(|slot| slot.member.name.clone()).collect();
-        slots.iter_mut().find(|slot| slot.member.name == name).ok_or_else(|| {
-            format!("there is no domain `{name}`; this PC has: {}", names.join(", "))
-        })
+        let known = slots.iter().map(|slot| slot.member.name.as_str());
+        let unknown = no_domain(name, known.chain(externals.iter().map(String::as_str)));
+        slots.iter_mut().find(|slot| slot.member.name == name).ok_or(unknown)
     }
 
     /// What the event loop waits on.

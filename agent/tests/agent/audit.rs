@@ -5,23 +5,25 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use ::audit::{AuditKey, Event, Limits, Log, Reading, Settings};
 use nix::unistd::Uid;
 
 use crate::support::{Agent, MACHINE, Ward};
 
-fn started(ward: &Ward) -> Agent {
+pub(crate) fn started(ward: &Ward) -> Agent {
     let agent = ward.start_agent();
     ward.wait_for_state("clinical", "running");
     agent
 }
 
-fn a_day(ward: &Ward) {
+pub(crate) fn a_day(ward: &Ward) {
     assert_eq!(started(ward).stop().code(), Some(0));
 }
 
 /// Verifies the log; what it says, and its status.
-fn verify(ward: &Ward, more: &[&str]) -> (String, Option<i32>) {
+pub(crate) fn verify(ward: &Ward, more: &[&str]) -> (String, Option<i32>) {
     let log = ward.at("state/audit").display().to_string();
     let output = ward.bulkhead(&[&["audit", "verify", &log], more].concat());
     let said = [output.stdout, output.stderr].concat();
@@ -45,6 +47,47 @@ fn log_files(ward: &Ward) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+fn lines(ward: &Ward) -> Vec<String> {
+    let texts = log_files(ward).into_iter().map(|file| fs::read_to_string(file).unwrap());
+    texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Puts these lines in the place of the log, in one file, chained anew as somebody without the key can. `head` is written to match.
+fn forge(ward: &Ward, lines: &[String]) {
+    for file in log_files(ward) {
+        fs::remove_file(file).unwrap();
+    }
+    let (mut prev, mut text) = ("0".repeat(64), String::new());
+    for (seq, line) in (1..).zip(lines) {
+        let line = relink(line, seq, &prev);
+        prev = line[line.len() - 66..line.len() - 2].to_owned();
+        text.push_str(&line);
+        text.push('\n');
+    }
+    fs::write(ward.at("state/audit/audit-000000000001.jsonl"), text).unwrap();
+    let head = format!("bulkhead-audit-head:{}:{prev}\n", lines.len());
+    fs::write(ward.at("state/audit/head"), head).unwrap();
+}
+
+/// A line with another number, predecessor and the hash that goes with them.
+fn relink(line: &str, seq: u64, prev: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let body = &line[..line.len() - 75];
+    let at = body.find(',').unwrap();
+    let body = format!("{{\"seq\":{seq}{}", &body[at..]);
+    let body = format!("{}\"prev\":\"{prev}\"", &body[..body.rfind("\"prev\"").unwrap()]);
+    let digest = Sha256::digest(format!("{body}}}"));
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{body},\"hash\":\"{hash}\"}}")
+}
+
+/// Takes away all in which how far the log went is remembered.
+fn forget(ward: &Ward) {
+    for file in ["state/audit.head", "run/audit.head", "audit.head"] {
+        let _ = fs::remove_file(ward.at(file));
+    }
 }
 
 // Shows: K-5.4.3.
@@ -76,6 +119,53 @@ fn each_kind_of_tampering_is_named_with_exit_status_1() {
     spoil("last file and head cut", "the end is missing", &|| {
         fs::remove_file(last()).unwrap();
         fs::remove_file(ward.at("state/audit/head")).unwrap();
+    });
+    spoil(
+        "tail after the last checkpoint rewritten",
+        "entries 3 to 5 are not signed and older",
+        &|| {
+            // An agent that died an hour ago.
+            fs::remove_dir_all(ward.at("state/audit")).unwrap();
+            let clock = || {
+                let now = Reading::now();
+                Reading { wall: now.wall - Duration::from_secs(3600), ..now }
+            };
+            let settings = Settings {
+                clock,
+                ..Settings::new(&ward.at("state/audit"), Limits::default(), "boot")
+            };
+            let key = AuditKey::open(&ward.at("state/keys/audit.key")).unwrap();
+            let (mut log, _) = Log::open_with(settings, key).unwrap();
+            let denied = Event { verdict: Some("deny"), ..Event::new("clipboard").of("clinical") };
+            log.append(&[denied.clone(), denied.clone(), denied]).unwrap();
+            drop(log);
+            let mut lines = lines(&ward);
+            lines[4] = lines[4].replace("\"deny\"", "\"allow\"");
+            forge(&ward, &lines);
+            forget(&ward);
+        },
+    );
+    spoil("all checkpoints removed", "no entry is signed", &|| {
+        let mut lines = lines(&ward);
+        lines.retain(|line| !line.contains("\"kind\":\"checkpoint\""));
+        forge(&ward, &lines);
+        forget(&ward);
+    });
+    spoil("an entry forged after the head", "added from outside", &|| {
+        let mut lines = lines(&ward);
+        let last = lines.last().unwrap().replace("\"kind\":\"checkpoint\"", "\"kind\":\"usb\"");
+        lines.push(last);
+        forge(&ward, &lines);
+        fs::copy(good.join("audit/head"), ward.at("state/audit/head")).unwrap();
+    });
+    spoil("times that go back, signed with the key", "never goes back", &|| {
+        // The agent signs what it finds unsigned when it starts; whoever has its key can do as it does.
+        let mut lines = lines(&ward);
+        lines.truncate(4);
+        lines.swap(2, 3);
+        forge(&ward, &lines);
+        forget(&ward);
+        a_day(&ward);
     });
     spoil("all files renamed", "files of other names", &|| {
         for file in log_files(&ward) {

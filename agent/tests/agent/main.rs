@@ -11,8 +11,10 @@
 mod accounts;
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
+mod asked;
 mod audit;
 mod roll_out;
+mod shown;
 mod support;
 
 use std::fs;

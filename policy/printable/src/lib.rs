@@ -120,6 +120,12 @@ impl<'de> Deserialize<'de> for Label {
     }
 }
 
+/// `1 entry`, `2 entries`.
+#[must_use]
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// A whole output: its lines and tabs stay.
 #[must_use]
 pub fn page(text: &str) -> Cow<'_, str> {

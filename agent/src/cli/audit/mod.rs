@@ -1,0 +1,231 @@
+//! `bulkhead audit`: reads the log's files; nothing is changed, and no agent is needed.
+
+mod times;
+mod verify;
+
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use audit::{Entry, Filter, Follower, Head, KINDS, rfc5424};
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Args, Subcommand, ValueEnum};
+use policy::decide::Decision;
+
+use super::{Common, Outcome, complain, pause};
+use crate::recorder::AUDITOR_GROUP;
+
+const DIRECTORY: &str = "/var/lib/bulkhead/audit";
+/// How often a log that is followed is looked at.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// What to do with the log.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Is it whole? Names the first entry that does not hold, and exits with 1 if there is one; says what the files cannot show
+    Verify {
+        /// The log's directory
+        #[arg(default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// The PC's public audit key [default: audit.pub in the log's directory]
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+        /// A head that was kept off the PC, as `verify` printed it: what was cut off since is seen
+        #[arg(long, value_name = "HEAD")]
+        head: Vec<Head>,
+    },
+    /// What is in it, for people
+    Show {
+        /// The log's directory
+        #[arg(default_value = DIRECTORY)]
+        dir: PathBuf,
+        #[command(flatten)]
+        wanted: Wanted,
+        #[command(flatten)]
+        follow: Follow,
+    },
+    /// What is in it, for the monitoring centre
+    Export {
+        /// The log's directory
+        #[arg(default_value = DIRECTORY)]
+        dir: PathBuf,
+        /// As what
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+        #[command(flatten)]
+        wanted: Wanted,
+        #[command(flatten)]
+        follow: Follow,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum Format {
+    /// Syslog, RFC 5424
+    Rfc5424,
+    /// The lines as they are
+    Json,
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    /// Not before: 2026-11, 2026-11-23, 2026-11-23T15:04, 15:04, today, yesterday, or 30m, 2h, 3d ago; local time, with Z behind it UTC
+    #[arg(long, value_name = "TIME", value_parser = times::since)]
+    since: Option<SystemTime>,
+    /// Not after, written in the same way; a day means to its end
+    #[arg(long, value_name = "TIME", value_parser = times::until)]
+    until: Option<SystemTime>,
+    /// Of this kind
+    #[arg(long, value_parser = kinds(), hide_possible_values = true)]
+    kind: Option<String>,
+    /// Of this domain
+    #[arg(long)]
+    domain: Option<String>,
+    /// With this verdict
+    #[arg(long, value_parser = verdicts())]
+    verdict: Option<String>,
+}
+
+fn kinds() -> PossibleValuesParser {
+    let kinds = KINDS.iter().map(|(kind, meaning)| PossibleValue::new(*kind).help(*meaning));
+    PossibleValuesParser::new(kinds)
+}
+
+fn verdicts() -> PossibleValuesParser {
+    PossibleValuesParser::new(Decision::WORDS.iter().map(|(word, _)| *word))
+}
+
+/// Whether to go on.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Follow {
+    /// Go on with what is written from now on, until it is interrupted
+    #[arg(long, conflicts_with = "until")]
+    follow: bool,
+}
+
+impl Wanted {
+    /// Which entries; says so if there can be none.
+    pub(super) fn filter(&self, common: &Common) -> Result<Filter, Outcome> {
+        let Self { since, until, kind, domain, verdict } = self;
+        if since.zip(*until).is_some_and(|(since, until)| since >= until) {
+            let why = "--since is not before --until, so that no time is left between them";
+            return Err(common.fail(Outcome::Misuse, why));
+        }
+        Ok(Filter {
+            since: *since,
+            until: *until,
+            kind: kind.clone(),
+            domain: domain.clone(),
+            verdict: verdict.clone(),
+        })
+    }
+}
+
+pub(super) fn run(common: &Common, command: &AuditCommand) -> Outcome {
+    match command {
+        AuditCommand::Verify { dir, key, head } => verify::run(common, dir, key.as_deref(), head),
+        AuditCommand::Show { dir, wanted, follow } => {
+            let json = common.json;
+            write_out(common, dir, wanted, *follow, &|out, line, entry| {
+                if json { as_it_is(out, line) } else { writeln!(out, "{}", in_words(entry)) }
+            })
+        }
+        AuditCommand::Export { dir, format, wanted, follow } => {
+            let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+            write_out(common, dir, wanted, *follow, &|out, line, entry| match format {
+                Format::Json => as_it_is(out, line),
+                Format::Rfc5424 => writeln!(out, "{}", rfc5424(entry, host.trim())),
+            })
+        }
+    }
+}
+
+/// Says why there is nothing to read, and what to do.
+pub(super) fn cannot_read(common: &Common, dir: &Path, error: &io::Error) -> Outcome {
+    let inside = dir.join("audit");
+    let remedy = match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!("; run this as root or as a member of the group {AUDITOR_GROUP}, or on a copy")
+        }
+        // Somebody named the state directory.
+        io::ErrorKind::NotFound if inside.is_dir() => {
+            format!("; did you mean {}?", inside.display())
+        }
+        _ => String::new(),
+    };
+    common.fail(Outcome::No, &format!("cannot read {}: {error}{remedy}", dir.display()))
+}
+
+type Put<'a> = &'a dyn Fn(&mut dyn Write, &[u8], &Entry) -> io::Result<()>;
+
+fn write_out(
+    common: &Common,
+    dir: &Path,
+    wanted: &Wanted,
+    Follow { follow }: Follow,
+    put: Put<'_>,
+) -> Outcome {
+    let filter = match wanted.filter(common) {
+        Ok(filter) => filter,
+        Err(outcome) => return outcome,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let (mut all, mut shown) = (0_u64, 0_u64);
+    let mut go = || -> io::Result<()> {
+        let mut log = Follower::open(dir)?;
+        loop {
+            log.each_new(|line, entry| {
+                all += 1;
+                if !filter.wants(&entry) {
+                    return Ok(());
+                }
+                shown += 1;
+                put(&mut out, line, &entry)
+            })?;
+            out.flush()?;
+            if !follow || !pause(LOOK) {
+                return Ok(());
+            }
+        }
+    };
+    match go() {
+        Ok(()) if shown == 0 && !follow => {
+            let entries = printable::counted(all, "entry", "entries");
+            complain(&format!("bulkhead: none of the {entries} in {} is wanted\n", dir.display()));
+            Outcome::Yes
+        }
+        Ok(()) => Outcome::Yes,
+        // A pager that was left early.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::Yes,
+        Err(error) => cannot_read(common, dir, &error),
+    }
+}
+
+/// Byte for byte, as it can be verified; on a terminal in characters that are shown, which say the same.
+fn as_it_is(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
+    if io::stdout().is_terminal() {
+        out.write_all(printable::json(&String::from_utf8_lossy(line)).as_bytes())?;
+    } else {
+        out.write_all(line)?;
+    }
+    out.write_all(b"\n")
+}
+
+/// `2026-11-23 15:04:05.000 +09:00      12 domain clinical running pid=5 ...`, as one line whatever is in it.
+fn in_words(entry: &Entry) -> String {
+    let time = entry.wall().and_then(times::shown).unwrap_or_else(|| entry.time.clone());
+    let mut line = format!("{time} {:>7} {}", entry.seq, entry.kind);
+    for word in [&entry.domain, &entry.verdict, &entry.rule].into_iter().flatten() {
+        line.push(' ');
+        line.push_str(word);
+    }
+    if let Some(serial) = entry.policy {
+        line.push_str(&format!(" policy={serial}"));
+    }
+    for (key, value) in &entry.detail {
+        line.push_str(&format!(" {key}={value}"));
+    }
+    printable::line(&line).up_to(usize::MAX).to_string()
+}

@@ -1,0 +1,199 @@
+//! `bulkhead audit verify`: whether the log is whole, and what its files cannot show.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use audit::{Break, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
+use printable::counted;
+use serde_json::json;
+
+use super::{Common, Outcome, cannot_read};
+use crate::cli::print;
+use crate::daemon::defaults;
+use crate::recorder::remembered_in;
+
+/// The agent may be in the middle of a line: looked at again as often, after as long.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head]) -> Outcome {
+    // `.` has no parent to look beside.
+    let whole_path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let path = key.map_or_else(|| key_beside(&whole_path), Path::to_owned);
+    let public = match fs::read_to_string(&path).map(|text| PublicKey::parse(&text)) {
+        Ok(Some(public)) => public,
+        Ok(None) => {
+            return common
+                .fail(Outcome::No, &format!("{} is not a public audit key", path.display()));
+        }
+        Err(error) => return without_key(common, dir, heads, &path, &error),
+    };
+    let remembered = remembered(common, &whole_path);
+    let mut all = heads.to_vec();
+    all.extend(remembered.iter().map(|one| one.head));
+    if remembered.iter().any(|one| !one.is_of(&public)) {
+        let what = format!(
+            "the audit key {} is another than this PC remembers: the log may have been exchanged as a whole",
+            path.display()
+        );
+        return broken(common, &Break { file: dir.to_owned(), line: 0, seq: 1, what });
+    }
+    let mut result = verify(dir, Some(&public), &all);
+    for _ in 1..TRIES {
+        if !matches!(result, Ok(Err(_))) {
+            break;
+        }
+        thread::sleep(PAUSE);
+        result = verify(dir, Some(&public), &all);
+    }
+    match result {
+        Ok(Ok(summary)) => {
+            let unknown =
+                unknown(&summary, key.is_some(), !heads.is_empty(), !remembered.is_empty());
+            whole(common, dir, &summary, &public, &unknown)
+        }
+        Ok(Err(found)) => broken(common, &found),
+        Err(error) => cannot_read(common, dir, &error),
+    }
+}
+
+/// In the log's directory; beside it for logs of format 1.
+fn key_beside(dir: &Path) -> PathBuf {
+    let inside = dir.join(PUBLIC_FILE);
+    let former = dir.parent().unwrap_or(dir).join("keys").join(PUBLIC_FILE);
+    if !inside.exists() && former.exists() { former } else { inside }
+}
+
+/// A log that is no log is said to be none, whether or not there is a key.
+fn without_key(
+    common: &Common,
+    dir: &Path,
+    heads: &[Head],
+    path: &Path,
+    error: &io::Error,
+) -> Outcome {
+    match verify(dir, None, heads) {
+        Ok(Err(found)) => broken(common, &found),
+        Err(error) => cannot_read(common, dir, &error),
+        Ok(Ok(_)) => {
+            let why = format!(
+                "cannot read the audit key {}: {error}; name it with --key",
+                path.display()
+            );
+            common.fail(Outcome::No, &why)
+        }
+    }
+}
+
+/// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too.
+fn remembered(common: &Common, dir: &Path) -> Vec<Remembered> {
+    let elsewhere = [defaults::policy().parent(), Some(common.runtime.as_path())];
+    let elsewhere = elsewhere.into_iter().flatten().filter_map(|one| {
+        Remembered::read(&remembered_in(one)).filter(|remembered| remembered.is_about(dir))
+    });
+    let beside = dir.parent().and_then(|state| Remembered::read(&remembered_in(state)));
+    beside.into_iter().chain(elsewhere).collect()
+}
+
+/// What the files cannot show, however whole they are.
+fn unknown(summary: &Summary, key: bool, head: bool, remembered: bool) -> Vec<String> {
+    let mut unknown = Vec::new();
+    if !head {
+        let but = if remembered { ", and what this PC remembers with it" } else { "" };
+        unknown.push(format!(
+            "whether the log was cut off at a checkpoint, or all of it put back to an earlier day{but}: \
+             only a head kept off the PC shows that (--head)"
+        ));
+    }
+    if !key {
+        unknown.push(
+            "whether the key beside the log is this PC's: who can exchange the log can exchange it too; \
+             keep it off the PC, and give it with --key"
+                .to_owned(),
+        );
+    }
+    if summary.unsigned > 0 {
+        unknown.push(format!(
+            "what of the last {} is as the agent wrote it: no checkpoint has signed it yet",
+            counted(summary.unsigned, "entry", "entries")
+        ));
+    }
+    if summary.unsigned_at_start > 0 {
+        unknown.push(format!(
+            "what of {} that a later start of the agent found unsigned is as it was written: \
+             the agent or the PC had ended without closing the log",
+            counted(summary.unsigned_at_start, "entry", "entries")
+        ));
+    }
+    if summary.format_1 > 0 {
+        unknown.push(format!(
+            "when the first {} were written: format 1 did not record that the clock was set{}",
+            counted(summary.format_1, "entry", "entries"),
+            match summary.format_1_back {
+                0 => String::new(),
+                times => format!(", and it goes back {}", counted(times, "time", "times")),
+            }
+        ));
+    }
+    unknown
+}
+
+fn whole(
+    common: &Common,
+    dir: &Path,
+    summary: &Summary,
+    public: &PublicKey,
+    unknown: &[String],
+) -> Outcome {
+    let Summary { entries, first, checkpoints, unsigned, head, clock_steps, .. } = summary;
+    if common.json {
+        common.print_json(&json!({
+            "ok": true, "entries": entries, "first": first, "checkpoints": checkpoints,
+            "unsigned": unsigned, "unsigned_at_start": summary.unsigned_at_start,
+            "clock_steps": clock_steps, "format_1": summary.format_1, "closed": summary.closed,
+            "head": head.to_string(), "key": public.text(), "unknown": unknown,
+        }));
+        return Outcome::Yes;
+    }
+    let mut text = format!(
+        "{} holds: {}, {}, {} since the last\n",
+        dir.display(),
+        counted(*entries, "entry", "entries"),
+        counted(*checkpoints, "signed checkpoint", "signed checkpoints"),
+        counted(*unsigned, "entry", "entries"),
+    );
+    if *first > 1 {
+        let dropped = counted(first - 1, "entry", "entries");
+        text += &format!("{dropped} before them went to make room, which is recorded\n");
+    }
+    if *clock_steps > 0 {
+        let times = counted(*clock_steps, "time", "times");
+        text += &format!("the wall clock was set {times}, which is recorded\n");
+    }
+    text += "\nWhat this cannot know:\n";
+    for one in unknown {
+        text += &format!("- {one}\n");
+    }
+    if unknown.is_empty() {
+        text += "- what came after the head that was given was cut off at a checkpoint or not\n";
+    }
+    text += &format!(
+        "\nKeep both off the PC: the key, in a file for --key, and the head, for --head next time:\n{}\n{head}\n",
+        public.text()
+    );
+    print(&text);
+    Outcome::Yes
+}
+
+fn broken(common: &Common, found: &Break) -> Outcome {
+    if common.json {
+        common.print_json(&json!({
+            "ok": false, "file": found.file, "line": found.line, "seq": found.seq, "error": found.what,
+        }));
+        return Outcome::No;
+    }
+    common.fail(Outcome::No, &format!("the audit log does not hold. {found}"))
+}

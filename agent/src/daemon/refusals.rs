@@ -1,0 +1,166 @@
+//! Who asked over the control socket for what they may not: the first time of each user and request at once, what follows counted.
+//!
+//! ```text
+//!  refused ---> entry, times 1 ---> counted for 10 s ---> entry, times n ---> counted for 10 s ---> ... ---> nothing for 10 s: forgotten
+//!                                        '--- the agent stops ---> entry, times n
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit::Event;
+use clock::Moment;
+
+use super::record;
+use crate::control::protocol::Request;
+use crate::control::roles::Caller;
+
+/// How long refusals of one user and request are counted before they are written down.
+const EVERY: Duration = Duration::from_secs(10);
+/// Users and requests that are told apart; those beyond are counted together.
+const APART_MAX: usize = 256;
+
+/// What is counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Whose {
+    /// A user, and what was asked.
+    Of(u32, &'static str),
+    /// Everybody beyond [`APART_MAX`].
+    Others,
+}
+
+#[derive(Debug)]
+struct Count {
+    why: String,
+    /// Since the last entry.
+    times: u64,
+    due: Moment,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(BTreeMap<Whose, Count>);
+
+impl Refusals {
+    /// Somebody was refused; what of it is written down now.
+    pub(super) fn refused(
+        &mut self,
+        caller: &Caller,
+        request: &Request,
+        why: &str,
+        now: Moment,
+    ) -> Option<Event> {
+        let mut whose = Whose::Of(caller.uid, request.word());
+        if self.0.len() >= APART_MAX && !self.0.contains_key(&whose) {
+            whose = Whose::Others;
+        }
+        if let Some(count) = self.0.get_mut(&whose) {
+            count.times = count.times.saturating_add(1);
+            return None;
+        }
+        let event = entry(whose, why, 1);
+        self.0.insert(whose, Count { why: why.to_owned(), times: 0, due: now + EVERY });
+        Some(event)
+    }
+
+    /// What was counted for long enough. Whoever was refused no more is forgotten.
+    pub(super) fn turn(&mut self, now: Moment) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.0.retain(|whose, count| {
+            if now < count.due {
+                return true;
+            }
+            if count.times == 0 {
+                return false;
+            }
+            events.push(entry(*whose, &count.why, std::mem::take(&mut count.times)));
+            count.due = now + EVERY;
+            true
+        });
+        events
+    }
+
+    /// When [`Self::turn`] has something to write.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.0.values().filter(|count| count.times > 0).map(|count| count.due).min()
+    }
+
+    /// All that was counted and not written down: the agent ends.
+    pub(super) fn end(&mut self) -> Vec<Event> {
+        let counted = std::mem::take(&mut self.0).into_iter();
+        counted
+            .filter(|(_, count)| count.times > 0)
+            .map(|(whose, count)| entry(whose, &count.why, count.times))
+            .collect()
+    }
+}
+
+fn entry(whose: Whose, why: &str, times: u64) -> Event {
+    let event = Event::new("refused").with("times", times);
+    match whose {
+        Whose::Of(uid, what) => {
+            event.with("uid", uid).with("what", what).with("why", record::cut(why))
+        }
+        Whose::Others => event.with("what", "further users and requests"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn details(events: impl IntoIterator<Item = Event>) -> Vec<(u64, String, u64)> {
+        let number = |event: &Event, key: &str| event.detail.get(key).and_then(|n| n.as_u64());
+        events
+            .into_iter()
+            .map(|event| {
+                let what = event.detail["what"].as_str().unwrap().to_owned();
+                (number(&event, "uid").unwrap_or(0), what, number(&event, "times").unwrap())
+            })
+            .collect()
+    }
+
+    fn lock(refusals: &mut Refusals, uid: u32, now: Moment) -> Option<Event> {
+        refusals.refused(&Caller::without_role(uid), &Request::Lock, "no", now)
+    }
+
+    #[test]
+    fn each_user_and_request_has_its_entry_at_once_and_its_count_later_and_at_the_end() {
+        let mut refusals = Refusals::default();
+        let start = Moment::now();
+        let first = [
+            lock(&mut refusals, 7, start),
+            lock(&mut refusals, 8, start),
+            refusals.refused(&Caller::without_role(7), &Request::Status, "no", start),
+        ];
+        let of = |uid, what: &str, times| (uid, what.to_owned(), times);
+        assert_eq!(
+            details(first.into_iter().flatten()),
+            [of(7, "lock", 1), of(8, "lock", 1), of(7, "status", 1)]
+        );
+        assert_eq!(refusals.due(), None, "nobody is woken for what is written down");
+        for _ in 0..3 {
+            assert_eq!(lock(&mut refusals, 7, start), None);
+        }
+        assert_eq!(refusals.due(), Some(start + EVERY));
+        assert!(refusals.turn(start).is_empty());
+        assert_eq!(details(refusals.turn(start + EVERY)), [of(7, "lock", 3)]);
+        lock(&mut refusals, 7, start + EVERY);
+        assert_eq!(details(refusals.end()), [of(7, "lock", 1)]);
+        // Who was quiet for as long has an entry at once again.
+        lock(&mut refusals, 8, start).unwrap();
+        refusals.turn(start + EVERY);
+        lock(&mut refusals, 8, start + EVERY).unwrap();
+    }
+
+    #[test]
+    fn any_number_of_users_is_counted_in_bounded_memory() {
+        let mut refusals = Refusals::default();
+        let start = Moment::now();
+        let at_once = (0..10_000).filter_map(|uid| lock(&mut refusals, uid, start)).count();
+        assert_eq!(at_once, APART_MAX + 1);
+        assert!(refusals.0.len() <= APART_MAX + 1);
+        let later: u64 = details(refusals.end()).iter().map(|(_, _, times)| times).sum();
+        assert_eq!(at_once as u64 + later, 10_000, "each is counted");
+    }
+}

@@ -1,0 +1,88 @@
+//! What is read out of the audit log, and what is told to who looks for what is not there.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::audit::{a_day, started};
+use crate::support::{MACHINE, Ward};
+
+#[test]
+fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
+    let ward = Ward::new(MACHINE);
+    a_day(&ward);
+    let log = ward.at("state/audit").display().to_string();
+    let state = ward.at("state").display().to_string();
+    let policy = ward.at("policy.toml").display().to_string();
+    let tells = |args: &[&str], status: i32, words: &[&str]| {
+        let output = ward.bulkhead(args);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{args:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "{args:?}: {said}");
+        }
+    };
+    let missing = ["the log is missing", "did you mean", "state/audit?"];
+    tells(&["audit", "show", &state], 1, &missing);
+    tells(&["audit", "export", &state], 1, &missing);
+    tells(&["policy", "replay", &policy, &state], 1, &missing);
+    tells(&["audit", "verify", &state], 1, &["the log is missing"]);
+    tells(&["audit", "show", "/nowhere"], 1, &["cannot read /nowhere"]);
+    for command in
+        [vec!["audit", "show"], vec!["audit", "export"], vec!["policy", "replay", &policy]]
+    {
+        let with = |option: &'static str, word: &'static str| {
+            [&command[..], &[log.as_str(), option, word]].concat()
+        };
+        tells(&with("--since", "yesterdy"), 2, &["is no time", "yesterday"]);
+        tells(&with("--until", "2026-13"), 2, &["is no time"]);
+        tells(&with("--kind", "usb-atached"), 2, &["a similar value exists: 'usb-attached'"]);
+        tells(&with("--verdict", "denied"), 2, &["deny"]);
+        let both = [&with("--since", "today")[..], &["--until", "yesterday"]].concat();
+        tells(&both, 2, &["--since is not before --until"]);
+    }
+    tells(&["audit", "show", &log, "--kind", "usb"], 0, &["none of the", "is wanted"]);
+    tells(&["audit", "show", &log, "--since", "2h", "--kind", "agent-started"], 0, &["policy=7"]);
+    tells(&["audit", "show", &log, "--until", "2h"], 0, &["none of the"]);
+    // As a person here reads a clock; in UTC for a machine.
+    let at = |zone: &str| {
+        let mut command = ward.bulkhead_command(&["audit", "show", &log, "--kind", "log-closed"]);
+        String::from_utf8(command.env("TZ", zone).output().unwrap().stdout).unwrap()
+    };
+    assert!(at("Asia/Seoul").contains(" +09:00 "), "{}", at("Asia/Seoul"));
+    assert!(at("UTC").contains(" +00:00 "), "{}", at("UTC"));
+}
+
+#[test]
+fn a_log_that_is_followed_shows_each_entry_within_a_second_and_in_order() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    let log = ward.at("state/audit").display().to_string();
+    let shown = fs::File::create(ward.at("shown")).unwrap();
+    let mut command =
+        ward.bulkhead_command(&["audit", "show", &log, "--follow", "--kind", "asked"]);
+    let mut follower = command.stdout(Stdio::from(shown)).spawn().unwrap();
+    for domain in ["internet", "clinical"] {
+        assert!(ward.bulkhead(&["switch", domain]).status.success());
+        let asked = Instant::now();
+        let there = || fs::read_to_string(ward.at("shown")).unwrap();
+        ward.wait("the entry", || there().contains(&format!("asked {domain}")));
+        assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+    agent.stop();
+    let shown = fs::read_to_string(ward.at("shown")).unwrap();
+    let first = shown.lines().next().unwrap();
+    assert!(first.contains("asked internet") && first.contains("outcome=\"done\""), "{shown}");
+    // Who reads no more ends it, though nothing is written any more.
+    let pipe = format!(
+        "'{}' audit show '{log}' --follow | head -n 1",
+        crate::support::program("bulkhead").display()
+    );
+    let start = Instant::now();
+    assert!(
+        Command::new("sh").args(["-c", &pipe]).stdout(Stdio::null()).status().unwrap().success()
+    );
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
