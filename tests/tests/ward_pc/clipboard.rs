@@ -33,7 +33,7 @@ action = "ask"
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
 
-#[ward_test(shows = ["C-9", "P-2", "P-3", "K-1.3.2", "K-3.3.3"])]
+#[ward_test(shows = ["C-9", "P-2", "P-3"])]
 fn text_is_copied_and_pasted_between_desktops_by_keys_as_the_policy_says_and_a_denial_says_why(
     ward: &Ward,
 ) -> Outcome {

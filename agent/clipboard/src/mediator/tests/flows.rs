@@ -159,7 +159,7 @@ fn a_question_answered_with_yes_lets_it_through_and_with_no_does_not() {
     }
 }
 
-// Shows: K-1.3.2.
+// Shows: K-5.4.2.
 #[test]
 fn what_cannot_be_written_down_does_not_cross() {
     let mut world = allowed();
