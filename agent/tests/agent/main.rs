@@ -84,7 +84,10 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     if Uid::effective().is_root() {
         expected.push_str(" --sandbox-uid 64000 --sandbox-gid 64000");
     }
-    assert_eq!(ward.events("clinical")[0], format!("{expected} --log-level info"));
+    assert_eq!(
+        ward.events("clinical")[0],
+        format!("{expected} --stop-timeout 2s --log-level info")
+    );
     agent.stop();
 }
 
