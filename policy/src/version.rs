@@ -67,7 +67,7 @@ impl FromStr for Version {
 pub(crate) struct Newer {
     /// Where it stands.
     pub(crate) span: Span,
-    /// What it is, as "the key `reasons` of [break_glass]".
+    /// What it is, as "the key `reasons` of \[break_glass\]".
     pub(crate) what: String,
     /// The first version that reads it.
     pub(crate) since: Version,
