@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use policy::decide::Obligation;
+use policy::enforcement::GAPS;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -85,4 +88,65 @@ fn the_table_of_the_audit_logs_kinds_is_what_the_programs_write_and_no_more() {
     }
     let unused: Vec<_> = table.difference(&written).collect();
     assert!(unused.is_empty(), "nothing writes {unused:?}");
+}
+
+/// The tests that show of an obligation that the agent meets it.
+fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static str)] {
+    const FLOWS: &str = "agent/clipboard/src/mediator/tests/flows.rs";
+    match obligation {
+        Obligation::Inspect(_) => &[(FLOWS, "a_detector_that_finds_something_denies_and_is_named")],
+        Obligation::ConfirmNoKeyboard => &[(
+            "agent/src/usb/broker/tests/parts.rs",
+            "a_keyboard_types_though_what_is_besides_does_not_say_what_it_is",
+        )],
+        Obligation::Ask => &[
+            (FLOWS, "a_question_shows_a_safe_preview_and_silence_is_no"),
+            (FLOWS, "a_question_answered_with_yes_lets_it_through_and_with_no_does_not"),
+        ],
+        Obligation::ReadOnly => &[
+            (
+                "agent/usbfilter/src/tests/storage.rs",
+                "every_command_that_is_not_on_the_list_stays_here",
+            ),
+            (
+                "agent/usbfilter/src/tests/storage.rs",
+                "a_write_fails_with_data_protect_and_its_data_go_nowhere",
+            ),
+        ],
+        Obligation::Audit => &[
+            (
+                "agent/clipboard/src/mediator/tests/properties.rs",
+                "bytes_cross_only_by_a_copy_there_a_paste_here_a_verdict_and_a_record",
+            ),
+            (
+                "agent/src/usb/broker/tests.rs",
+                "a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk",
+            ),
+        ],
+    }
+}
+
+#[test]
+fn whatever_a_verdict_owes_is_met_by_the_agent_as_a_test_shows_or_every_tool_says_that_it_is_not() {
+    let handbook = fs::read_to_string(root().join("docs/policy-handbook.md")).unwrap();
+    for obligation in [
+        Obligation::Inspect(&[]),
+        Obligation::ConfirmNoKeyboard,
+        Obligation::Ask,
+        Obligation::ReadOnly,
+        Obligation::Audit,
+    ] {
+        let word = obligation.word();
+        match obligation.met_by() {
+            Ok(who) => {
+                let row = format!("| `{word}` | {who} |");
+                assert!(handbook.contains(&row), "the handbook lacks {row}");
+                for (file, test) in shown_by(&obligation) {
+                    let text = fs::read_to_string(root().join(file)).unwrap();
+                    assert!(text.contains(&format!("fn {test}(")), "{word}: {file} lacks {test}");
+                }
+            }
+            Err(gap) => assert!(GAPS.contains(gap), "{word}: check and matrix do not say it"),
+        }
+    }
 }

@@ -12,6 +12,8 @@
 //! | `new` | its text names no gap without saying that it is one (a test) |
 //! | `status`, `doctor` | a note, a warning |
 //!
+//! What a verdict owes is held in the same way: [`Obligation::met_by`] names who sees to it in the agent, or the gap.
+//!
 //! A later version that enforces something takes its gap out of the table, and all of them stop saying it.
 
 use std::fmt;
@@ -19,6 +21,7 @@ use std::fmt;
 use Compared::{AsSetting, ByDecisions, Not};
 use Kept::{ByTheAgent, ByTheVmm, Told};
 
+use crate::decide::Obligation;
 use crate::diagnostic::{Diagnostic, Severity, Span};
 use crate::language::{ClipboardAction, Domain, MediaType, Network, UsbAction, UsbClass};
 use crate::policy::Policy;
@@ -252,6 +255,30 @@ impl Said {
     pub fn diagnostic(&self) -> Diagnostic {
         let found = Diagnostic::warning(self.span, self.to_string(), self.gap.remedy);
         Diagnostic { severity: self.gap.severity, ..found }
+    }
+}
+
+impl Obligation<'_> {
+    /// Who sees to it in the agent; an obligation that nobody sees to is a gap, of the key that a policy asks for it by.
+    ///
+    /// # Errors
+    /// Nobody does: the row of [`GAPS`] by which every tool says so.
+    pub const fn met_by(&self) -> Result<&'static str, &'static Gap> {
+        Ok(match self {
+            Self::Inspect(_) => {
+                "the clipboard's mediator, which goes by what the detectors find in the content"
+            }
+            Self::ConfirmNoKeyboard => {
+                "the USB broker, which reads the report descriptors before it asks, and takes what they do not say for a keyboard"
+            }
+            Self::Ask => {
+                "the clipboard's mediator, which asks on the screen and takes silence for no"
+            }
+            Self::ReadOnly => "the USB filter, which lets no command through that could write",
+            Self::Audit => {
+                "the recorder, on whose word that it is on the disk mediator and broker wait"
+            }
+        })
     }
 }
 
