@@ -9,7 +9,7 @@ use clock::Moment;
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Common, Outcome, complain, print};
+use super::{Common, Failure, Outcome, complain, print};
 use crate::control::protocol::{ClipboardReport, ClipboardState, Request};
 
 /// How often the agent is asked how far it is.
@@ -38,7 +38,6 @@ pub(super) enum ClipboardCommand {
 
 #[derive(Serialize)]
 struct Done<'a> {
-    ok: bool,
     verdict: Option<&'a str>,
     rule: Option<&'a str>,
     words: &'a str,
@@ -52,17 +51,15 @@ pub(super) fn run(common: &Common, command: &ClipboardCommand) -> Outcome {
     match carry_out(common, &request, yes) {
         Ok(report) => {
             let ClipboardReport { done, verdict, rule, words, .. } = &report;
-            if common.json {
-                let (verdict, rule) = (verdict.as_deref(), rule.as_deref());
-                common.print_json(&Done { ok: *done, verdict, rule, words });
-            } else {
-                let rule = rule.as_ref().map(|rule| format!(" (rule `{rule}`)"));
+            let (verdict, rule) = (verdict.as_deref(), rule.as_deref());
+            let crossed = if *done { Ok(()) } else { Err(words.clone()) };
+            common.answer(crossed, &Done { verdict, rule, words }, || {
+                let rule = rule.map(|rule| format!(" (rule `{rule}`)"));
                 if let Some(verdict) = verdict {
                     print(&format!("verdict: {verdict}{}\n", rule.unwrap_or_default()));
                 }
                 print(&format!("{words}\n"));
-            }
-            if *done { Outcome::Yes } else { Outcome::No }
+            })
         }
         Err(outcome) => outcome,
     }
@@ -75,7 +72,7 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
         let answer = common.ask(&request)?;
         let Some(report) = answer.clipboard else {
             return Err(common.fail(
-                Outcome::NoAgent,
+                Failure::NoAgent,
                 "the agent's answer says nothing of the clipboard: `bulkhead` and `bulkhead-agent` are of different versions",
             ));
         };
@@ -93,7 +90,7 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
         };
         if Moment::now() >= until {
             let why = "the agent does not say how it ended; see its log";
-            return Err(common.fail(Outcome::No, why));
+            return Err(common.fail(Failure::No, why));
         }
     }
 }

@@ -31,7 +31,6 @@ pub(super) struct DoctorArgs {
 
 #[derive(Serialize)]
 struct Diagnosis<'a> {
-    ok: bool,
     findings: &'a [Finding],
 }
 
@@ -45,13 +44,13 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
         vmm: args.vmm.clone(),
     };
     let findings = examine(&Patient::this_pc(), &papers);
-    let fit = findings.iter().all(|finding| finding.level != Level::Fail);
-    if common.json {
-        common.print_json(&Diagnosis { ok: fit, findings: &findings });
-    } else {
+    let verdict = match failed(&findings) {
+        0 => Ok(()),
+        _ => Err(sum(&findings)),
+    };
+    common.answer(verdict, &Diagnosis { findings: &findings }, || {
         print_styled(&render(&findings, colours(&std::io::stdout())));
-    }
-    if fit { Outcome::Yes } else { Outcome::No }
+    })
 }
 
 fn render(findings: &[Finding], colours: bool) -> String {
@@ -70,13 +69,25 @@ fn render(findings: &[Finding], colours: bool) -> String {
             out.push_str(&format!("      -> {remedy}\n"));
         }
     }
-    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    out.push_str(&match (count(Level::Fail), count(Level::Warn)) {
-        (0, 0) => "this PC is fit\n".to_owned(),
-        (0, warnings) => format!("this PC is fit, with {warnings} warnings\n"),
-        (failures, warnings) => {
-            format!("this PC is not fit: {failures} failures, {warnings} warnings\n")
+    out + &sum(findings) + "\n"
+}
+
+fn failed(findings: &[Finding]) -> usize {
+    findings.iter().filter(|finding| finding.level == Level::Fail).count()
+}
+
+/// Whether the PC is fit, in one line.
+fn sum(findings: &[Finding]) -> String {
+    let counted = |number: usize, one: &str, many: &str| {
+        printable::counted(u64::try_from(number).unwrap_or(u64::MAX), one, many)
+    };
+    let warned = findings.iter().filter(|finding| finding.level == Level::Warn).count();
+    let warnings = counted(warned, "warning", "warnings");
+    match (failed(findings), warned) {
+        (0, 0) => "this PC is fit".to_owned(),
+        (0, _) => format!("this PC is fit, with {warnings}"),
+        (failed, _) => {
+            format!("this PC is not fit: {}, {warnings}", counted(failed, "failure", "failures"))
         }
-    });
-    out
+    }
 }

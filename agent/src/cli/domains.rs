@@ -7,7 +7,7 @@ use clock::Moment;
 
 use serde::Serialize;
 
-use super::{Common, Outcome, print};
+use super::{Common, Failure, Outcome, print};
 use crate::control::protocol::{DomainReport, Request};
 
 /// How often the agent is asked how far it is.
@@ -19,7 +19,6 @@ const STOP_MAX: Duration = Duration::from_secs(700);
 
 #[derive(Serialize)]
 struct Done<'a> {
-    ok: bool,
     domain: &'a str,
     state: &'a str,
     pid: Option<i32>,
@@ -52,12 +51,8 @@ pub(super) fn reset(common: &Common, name: &str) -> Outcome {
     if let Err(outcome) = common.ask(&Request::Reset { domain: name.to_owned() }) {
         return outcome;
     }
-    if common.json {
-        common.print_json(&Done { ok: true, domain: name, state: "running", pid: None });
-    } else {
-        print(&format!("{name}: reset\n"));
-    }
-    Outcome::Yes
+    let done = Done { domain: name, state: "running", pid: None };
+    common.done(&done, || print(&format!("{name}: reset\n")))
 }
 
 pub(super) fn switch(common: &Common, name: &str) -> Outcome {
@@ -71,13 +66,8 @@ pub(super) fn say(common: &Common, request: &Request, done: &str) -> Outcome {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };
-    if common.json {
-        common.print_json(&answer);
-    } else {
-        // The agent may have more to say of it.
-        print(&format!("{}\n", answer.words.as_deref().unwrap_or(done)));
-    }
-    Outcome::Yes
+    // The agent may have more to say of it.
+    common.done(&answer, || print(&format!("{}\n", answer.words.as_deref().unwrap_or(done))))
 }
 
 enum Verdict {
@@ -124,7 +114,7 @@ fn carry_out(
         };
         let domains = status.map(|status| status.domains).unwrap_or_default();
         let Some(domain) = domains.into_iter().find(|domain| domain.name == name) else {
-            return common.fail(Outcome::No, &format!("the agent no longer has a domain `{name}`"));
+            return common.fail(Failure::No, &format!("the agent no longer has a domain `{name}`"));
         };
         if domain.state != last_state {
             last_state.clone_from(&domain.state);
@@ -133,11 +123,11 @@ fn carry_out(
             }
         }
         match verdict(&domain) {
-            Some(Verdict::No(why)) => return common.fail(Outcome::No, &format!("{name}: {why}")),
+            Some(Verdict::No(why)) => return common.fail(Failure::No, &format!("{name}: {why}")),
             Some(yes) => return done(common, &domain, &yes),
             None if Moment::now() >= until => {
                 let waited = most.as_secs();
-                return common.fail(Outcome::No, &format!("{name} is still {last_state} after {waited} s; see `bulkhead status` and the agent's log"));
+                return common.fail(Failure::No, &format!("{name} is still {last_state} after {waited} s; see `bulkhead status` and the agent's log"));
             }
             None => thread::sleep(POLL),
         }
@@ -145,11 +135,10 @@ fn carry_out(
 }
 
 fn done(common: &Common, domain: &DomainReport, verdict: &Verdict) -> Outcome {
-    if common.json {
-        let (name, state) = (domain.name.as_str(), domain.state.as_str());
-        common.print_json(&Done { ok: true, domain: name, state, pid: domain.pid });
-    } else if let Verdict::Warn(problem) = verdict {
-        super::complain(&format!("{}: {problem}\n", domain.name));
-    }
-    Outcome::Yes
+    let (name, state) = (domain.name.as_str(), domain.state.as_str());
+    common.done(&Done { domain: name, state, pid: domain.pid }, || {
+        if let Verdict::Warn(problem) = verdict {
+            super::complain(&format!("{name}: {problem}\n"));
+        }
+    })
 }

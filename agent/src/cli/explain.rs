@@ -15,7 +15,7 @@ use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use usbhost::{BusId, Sysfs};
 
 use super::policy::read;
-use super::{Common, Outcome, print};
+use super::{Common, Failure, Outcome, print, values};
 use crate::usb;
 
 /// Largest file looked into for `--text-file`, in bytes.
@@ -42,8 +42,8 @@ pub(super) struct ClipboardArgs {
     /// Its type, like text/plain or image/png
     #[arg(long = "type", value_name = "TYPE", value_parser = media_type)]
     media_type: MediaType,
-    /// Its size [default: that of --text-file as it would be pasted]
-    #[arg(long, value_name = "N", required_unless_present = "text_file")]
+    /// Its size in bytes [default: that of --text-file as it would be pasted]
+    #[arg(long, value_name = "N", value_parser = values::bytes, required_unless_present = "text_file")]
     bytes: Option<u64>,
     /// Its content, as it was copied: it is cleaned and looked into as the agent does
     #[arg(long, value_name = "FILE")]
@@ -112,15 +112,16 @@ pub(super) fn run(common: &Common, file: &Path, what: &What) -> Outcome {
     };
     let (device, explanation) = match explained {
         Ok(explained) => explained,
-        Err(problem) => return common.fail(Outcome::Misuse, &problem),
+        Err(problem) => return common.fail(Failure::Misuse, &problem),
     };
-    if common.json {
-        common.print_json(&explanation);
-    } else {
+    let verdict = match explanation.verdict {
+        Decision::Deny => Err(format!("denied: {}", explanation.reason)),
+        Decision::Allow | Decision::Ask | Decision::ReadOnly => Ok(()),
+    };
+    common.answer(verdict, &explanation, || {
         let device = device.map(|device| format!("device    {device}\n")).unwrap_or_default();
         print(&format!("{device}{explanation}"));
-    }
-    if explanation.verdict == Decision::Deny { Outcome::No } else { Outcome::Yes }
+    })
 }
 
 /// A name on the command line is a domain's: nothing that is misspelt is denied for it.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use policy::Policy;
 
-use super::{Common, Outcome, complain, policy::refuse};
+use super::{Common, Failure, Outcome, complain, policy::refuse};
 use crate::control::client::{ClientError, ask};
 use crate::control::protocol::Request;
 use crate::daemon::defaults;
@@ -30,9 +30,9 @@ pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, O
             let why = format!(
                 "there is no file {name}: check its name, or start one with `bulkhead policy new {name}`; without a name the policy in force is meant"
             );
-            Err(common.fail(Outcome::No, &why))
+            Err(common.fail(Failure::No, &why))
         }
-        Err(error) => Err(common.fail(Outcome::No, &explain(&error))),
+        Err(error) => Err(common.fail(Failure::No, &explain(&error))),
     }
 }
 
@@ -53,7 +53,7 @@ fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
                 let why = answer.error.unwrap_or_else(|| {
                     "the agent's answer holds no policy: `bulkhead` and `bulkhead-agent` are of different versions".to_owned()
                 });
-                Err(common.fail(Outcome::No, &why))
+                Err(common.fail(Failure::No, &why))
             }
         },
         Err(ClientError::NoAgent { .. }) => {
@@ -70,10 +70,10 @@ fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
                         "no agent is running here, so no policy is in force, and the file it would start with cannot be read either: {}; name a policy's file, or - for standard input",
                         explain(&error)
                     );
-                    Err(common.fail(Outcome::NoAgent, &why))
+                    Err(common.fail(Failure::NoAgent, &why))
                 }
             }
         }
-        Err(error) => Err(common.fail(Outcome::NoAgent, &explain(&error))),
+        Err(error) => Err(common.fail(Failure::NoAgent, &explain(&error))),
     }
 }

@@ -1,7 +1,8 @@
 //! `bulkhead`: what a person or a script asks of this PC.
 //!
-//! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent.
+//! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent. See [`answer`].
 
+mod answer;
 mod audit;
 mod clipboard;
 mod doctor;
@@ -14,6 +15,7 @@ mod replay;
 mod signing;
 mod status;
 mod usb;
+mod values;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -23,7 +25,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde::Serialize;
+
+use answer::{Failure, Outcome};
 
 use crate::control::client::ask;
 use crate::control::protocol::{Answer, Request};
@@ -64,7 +67,7 @@ struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// Print JSON for scripts
+    /// Print JSON for scripts; each answer has "ok", whether the exit status is 0, and "error", why it is not, or null
     #[arg(long, global = true)]
     json: bool,
     /// The agent's runtime directory
@@ -126,19 +129,6 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// Yes, done.
-    Yes,
-    /// No, invalid.
-    No,
-    /// No agent.
-    NoAgent,
-    /// Asked for what is not there, or makes no sense: no answer can be given.
-    Misuse,
-}
-
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -147,7 +137,10 @@ pub fn main() -> ExitCode {
         complain(&Cli::command().render_help().to_string());
         return ExitCode::from(2);
     }
-    let Cli { common, command } = Cli::parse();
+    let Cli { common, command } = match Cli::try_parse() {
+        Ok(understood) => understood,
+        Err(error) => return answer::misunderstood(&error),
+    };
     let outcome = match &command {
         Command::Status(args) => status::run(&common, args),
         Command::Start { domain } => domains::start(&common, domain),
@@ -164,11 +157,7 @@ pub fn main() -> ExitCode {
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
     };
-    ExitCode::from(match outcome {
-        Outcome::Yes => 0,
-        Outcome::No => 1,
-        Outcome::NoAgent | Outcome::Misuse => 2,
-    })
+    outcome.into()
 }
 
 impl Common {
@@ -178,24 +167,9 @@ impl Common {
             Ok(answer) if answer.ok => Ok(answer),
             Ok(answer) => {
                 let refusal = answer.error.unwrap_or_else(|| "it gave no reason".to_owned());
-                Err(self.fail(Outcome::No, &refusal))
+                Err(self.fail(Failure::No, &refusal))
             }
-            Err(error) => Err(self.fail(Outcome::NoAgent, &explain(&error))),
-        }
-    }
-
-    fn fail(&self, outcome: Outcome, why: &str) -> Outcome {
-        if self.json {
-            self.print_json(&Answer::of(Err(why.to_owned())));
-        } else {
-            complain(&format!("bulkhead: {why}\n"));
-        }
-        outcome
-    }
-
-    fn print_json(&self, value: &impl Serialize) {
-        if let Ok(text) = serde_json::to_string_pretty(value) {
-            write(io::stdout(), &printable::json(&format!("{text}\n")));
+            Err(error) => Err(self.fail(Failure::NoAgent, &explain(&error))),
         }
     }
 }

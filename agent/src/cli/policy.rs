@@ -13,11 +13,14 @@ use policy::officer;
 use policy::officer::from_device::rule_for;
 use policy::request::UsbDescription;
 use policy::version::Version;
+use serde_json::json;
 
 use super::audit::Wanted;
 use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
-use super::{Common, Outcome, colours, complain, passphrase, print, print_styled, replay, signing};
+use super::{
+    Common, Failure, Outcome, colours, complain, passphrase, print, print_styled, replay, signing,
+};
 use crate::control::protocol::Request as AgentRequest;
 use crate::durable;
 
@@ -160,12 +163,8 @@ fn check(common: &Common, file: Option<&Path>, version: Option<Version>) -> Outc
         Some(version) => officer::check_for(version, &name, &text),
         None => officer::check(&name, &text),
     };
-    if common.json {
-        common.print_json(&report);
-    } else {
-        print_styled(&report.render(colours(&io::stdout())));
-    }
-    if report.ok { Outcome::Yes } else { Outcome::No }
+    let verdict = if report.ok { Ok(()) } else { Err(report.to_string()) };
+    common.answer(verdict, &report, || print_styled(&report.render(colours(&io::stdout()))))
 }
 
 fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
@@ -177,7 +176,7 @@ fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
     };
     if old == Some(Path::new("-")) && old == new {
         return common
-            .fail(Outcome::NoAgent, "standard input holds one policy: name a file for the other");
+            .fail(Failure::NoAgent, "standard input holds one policy: name a file for the other");
     }
     // Both are read before the first is given up on, so that one run names every mistake.
     let (old, new) = match (in_force::read(common, old), in_force::read(common, new)) {
@@ -185,12 +184,11 @@ fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
         (Err(outcome), _) | (_, Err(outcome)) => return outcome,
     };
     let diff = officer::diff(&old, &new);
-    if common.json {
-        common.print_json(&diff);
-    } else {
-        print(&diff.to_string());
-    }
-    if diff.widened { Outcome::No } else { Outcome::Yes }
+    let verdict = match diff.widened {
+        true => Err("the new policy is wider than the old one".to_owned()),
+        false => Ok(()),
+    };
+    common.answer(verdict, &diff, || print(&diff.to_string()))
 }
 
 fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome {
@@ -204,16 +202,11 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
         return match fs::write(page, matrix.html()) {
             Ok(()) => written(common, page),
             Err(error) => {
-                common.fail(Outcome::No, &format!("cannot write {}: {error}", page.display()))
+                common.fail(Failure::No, &format!("cannot write {}: {error}", page.display()))
             }
         };
     }
-    if common.json {
-        common.print_json(&matrix);
-    } else {
-        print(&matrix.to_string());
-    }
-    Outcome::Yes
+    common.done(&matrix, || print(&matrix.to_string()))
 }
 
 fn show(common: &Common) -> Outcome {
@@ -221,12 +214,7 @@ fn show(common: &Common) -> Outcome {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };
-    if common.json {
-        common.print_json(&serde_json::json!({ "ok": true, "file": name, "policy": text }));
-    } else {
-        print(&text);
-    }
-    Outcome::Yes
+    common.done(&json!({ "file": name, "policy": text }), || print(&text))
 }
 
 fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
@@ -240,13 +228,13 @@ fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
             [] => "no device is plugged in".to_owned(),
             known => format!("plugged in are {}; see `bulkhead usb list`", known.join(", ")),
         };
-        return common.fail(Outcome::No, &format!("nothing is plugged in at {bus_id}: {help}"));
+        return common.fail(Failure::No, &format!("nothing is plugged in at {bus_id}: {help}"));
     };
     let device: UsbDescription = match report.device.parse() {
         Ok(device) => device,
         Err(_) => {
             let why = format!("the device at {bus_id} has not been read: {}", report.why);
-            return common.fail(Outcome::No, &why);
+            return common.fail(Failure::No, &why);
         }
     };
     let known = |policy: &Policy| {
@@ -257,53 +245,36 @@ fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
         && policy.domain(to).is_none()
     {
         let why = format!("the policy has no domain {to}: it has {}", known(&policy).join(", "));
-        return common.fail(Outcome::NoAgent, &why);
+        return common.fail(Failure::NoAgent, &why);
     }
     let device = UsbDescription { port: Some(bus_id.to_owned()), ..device };
     match rule_for(&device, &report.name, to) {
-        Ok(rule) if common.json => {
-            common.print_json(&serde_json::json!({ "ok": true, "rule": rule }));
-            Outcome::Yes
-        }
-        Ok(rule) => {
-            print(&rule);
-            Outcome::Yes
-        }
+        Ok(rule) => common.done(&json!({ "rule": rule }), || print(&rule)),
         Err(error) => {
-            common.fail(Outcome::No, &format!("no rule for the device at {bus_id}: {error}"))
+            common.fail(Failure::No, &format!("no rule for the device at {bus_id}: {error}"))
         }
     }
 }
 
 fn start(common: &Common, file: Option<&Path>) -> Outcome {
     let Some(file) = file else {
-        if common.json {
-            common.print_json(&serde_json::json!({ "ok": true, "policy": officer::STARTER }));
-        } else {
-            print(officer::STARTER);
-        }
-        return Outcome::Yes;
+        return common.done(&json!({ "policy": officer::STARTER }), || print(officer::STARTER));
     };
     let made = durable::create(file, officer::STARTER.as_bytes(), 0o644);
     match made {
         Ok(()) => written(common, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(
-            Outcome::No,
+            Failure::No,
             &format!("{} is there already and is left as it is; name another file", file.display()),
         ),
         Err(error) => {
-            common.fail(Outcome::No, &format!("cannot write {}: {error}", file.display()))
+            common.fail(Failure::No, &format!("cannot write {}: {error}", file.display()))
         }
     }
 }
 
 pub(super) fn written(common: &Common, file: &Path) -> Outcome {
-    if common.json {
-        common.print_json(&serde_json::json!({ "ok": true, "file": file }));
-    } else {
-        print(&format!("wrote {}\n", file.display()));
-    }
-    Outcome::Yes
+    common.done(&json!({ "file": file }), || print(&format!("wrote {}\n", file.display())))
 }
 
 /// Reads a policy, or says what is wrong with it.
@@ -312,9 +283,7 @@ pub(super) fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
 }
 
 pub(super) fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
-    if common.json {
-        return common.fail(Outcome::No, &found.to_string());
-    }
-    complain(&found.render(colours(&io::stderr())));
-    Outcome::No
+    common.answer(Err(found.to_string()), &(), || {
+        complain(&found.render(colours(&io::stderr())));
+    })
 }

@@ -18,7 +18,7 @@ use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::audit::cannot_read;
+use super::audit::{cannot_read, local_time};
 use super::explain::media_type;
 use super::policy::read;
 use super::{Common, Outcome, print};
@@ -31,6 +31,9 @@ const LISTED_MAX: usize = 1000;
 struct Difference {
     seq: u64,
     time: String,
+    /// The same as a person here reads a clock.
+    #[serde(skip)]
+    local: String,
     kind: String,
     flow: String,
     was: String,
@@ -43,7 +46,6 @@ struct Difference {
 
 #[derive(Debug, Default, Serialize)]
 struct Replay {
-    ok: bool,
     flows: u64,
     different: u64,
     /// Entries of flows that do not say what they were.
@@ -66,13 +68,11 @@ pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) 
     if let Err(error) = done {
         return cannot_read(common, log, &error);
     }
-    replay.ok = replay.different == 0;
-    if common.json {
-        common.print_json(&replay);
-    } else {
-        print(&replay.in_words());
-    }
-    if replay.ok { Outcome::Yes } else { Outcome::No }
+    let verdict = match replay.different {
+        0 => Ok(()),
+        _ => Err(replay.sum()),
+    };
+    common.answer(verdict, &replay, || print(&replay.in_words()))
 }
 
 impl Replay {
@@ -111,6 +111,7 @@ impl Replay {
             self.differences.push(Difference {
                 seq: entry.seq,
                 time: entry.time.clone(),
+                local: local_time(entry),
                 kind: entry.kind.clone(),
                 flow,
                 was,
@@ -125,10 +126,11 @@ impl Replay {
     fn in_words(&self) -> String {
         let mut text = String::new();
         for different in &self.differences {
-            let Difference { seq, time, kind, flow, was, would_be, reason, unasked, .. } =
+            let Difference { seq, local, kind, flow, was, would_be, reason, unasked, .. } =
                 different;
-            text +=
-                &format!("{time} {seq:>7} {kind} {flow}: was {was}, would be {would_be}: {reason}");
+            text += &format!(
+                "{local} {seq:>7} {kind} {flow}: was {was}, would be {would_be}: {reason}"
+            );
             if !unasked.is_empty() {
                 text += &format!(
                     " (unless {} finds something: the content was not kept)",
@@ -141,7 +143,11 @@ impl Replay {
         if more > 0 {
             text += &format!("and {more} more\n");
         }
-        text += &format!(
+        text + &self.sum() + "\n"
+    }
+
+    fn sum(&self) -> String {
+        let mut text = format!(
             "{} decided again, {} would come out otherwise",
             printable::counted(self.flows, "flow", "flows"),
             self.different
@@ -150,7 +156,6 @@ impl Replay {
             let entries = printable::counted(self.unreadable, "entry does", "entries do");
             text += &format!("; {entries} not say enough to be decided again");
         }
-        text.push('\n');
         text
     }
 }

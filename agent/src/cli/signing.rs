@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::passphrase::Source;
 use super::policy::refuse;
-use super::{Common, Outcome, print};
+use super::{Common, Failure, Outcome, print};
 use crate::control::protocol::Request;
 use crate::durable;
 use crate::files;
@@ -50,7 +50,7 @@ fn random() -> Result<Zeroizing<[u8; 32]>, String> {
 pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping) -> Outcome {
     let key = match random() {
         Ok(random) => SecretKey::from_random(&random),
-        Err(why) => return common.fail(Outcome::No, &why),
+        Err(why) => return common.fail(Failure::No, &why),
     };
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
@@ -63,14 +63,14 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
     }
     // Nobody chooses a passphrase for a key that cannot be written.
     if let Some(there) = [file, public].into_iter().find(|path| path.symlink_metadata().is_ok()) {
-        return common.fail(Outcome::No, &unwritten(there, &io::ErrorKind::AlreadyExists.into()));
+        return common.fail(Failure::No, &unwritten(there, &io::ErrorKind::AlreadyExists.into()));
     }
     let (secret, encrypted) = match keeping.text_of(&key) {
         Ok(secret) => secret,
-        Err(why) => return common.fail(Outcome::No, &why),
+        Err(why) => return common.fail(Failure::No, &why),
     };
     if let Err(error) = durable::create(file, secret.as_bytes(), 0o600) {
-        return common.fail(Outcome::No, &unwritten(file, &error));
+        return common.fail(Failure::No, &unwritten(file, &error));
     }
     if let Err(error) = durable::create(public, entry.as_bytes(), 0o644) {
         // A secret key whose other half nobody has is of no use, and could be taken for one that is.
@@ -78,14 +78,11 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
             Ok(()) => String::new(),
             Err(error) => format!("; remove {}, which could not be: {error}", file.display()),
         };
-        return common.fail(Outcome::No, &format!("{}{left}", unwritten(public, &error)));
+        return common.fail(Failure::No, &format!("{}{left}", unwritten(public, &error)));
     }
-    if common.json {
-        let key = key.public().to_string();
-        common.print_json(
-            &json!({"ok": true, "secret": file, "public": public, "key": key, "encrypted": encrypted}),
-        );
-    } else {
+    let key = key.public().to_string();
+    let made = json!({"secret": file, "public": public, "key": key, "encrypted": encrypted});
+    common.done(&made, || {
         let guarded = match encrypted {
             true => "its passphrase opens it: ",
             false => "NO PASSPHRASE: whoever copies it can sign; ",
@@ -96,8 +93,7 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
             file.display(),
             public.display()
         ));
-    }
-    Outcome::Yes
+    })
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> String {
@@ -135,15 +131,17 @@ fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
 pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source) -> Outcome {
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
-        Err(error) => return common.fail(Outcome::No, &explain(&error)),
+        Err(error) => return common.fail(Failure::No, &explain(&error)),
     };
-    // Nobody should put a name to what no PC would take.
-    if let Err(found) = Policy::parse(&file.display().to_string(), &text) {
+    // Nobody should put a name to what `check` refuses: what no PC would take, or what promises a separation that is none.
+    let name = file.display().to_string();
+    let found = Policy::draft(&name, &text).map_or_else(|found| found, |policy| policy.lint());
+    if found.has_errors() {
         return refuse(common, &found);
     }
     let secret = match secret_key(key, passphrase) {
         Ok(secret) => secret,
-        Err(why) => return common.fail(Outcome::No, &why),
+        Err(why) => return common.fail(Failure::No, &why),
     };
     let beside = signature_file(file);
     let signatures = match signatures(common, &beside) {
@@ -156,35 +154,31 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     signatures.sign(&text, &secret);
     if let Err(error) = durable::replace(&beside, signatures.text().as_bytes(), 0o644) {
         let why = format!("cannot write {}: {error}", beside.display());
-        return common.fail(Outcome::No, &why);
+        return common.fail(Failure::No, &why);
     }
-    if common.json {
-        let count = signatures.count();
-        common.print_json(
-            &json!({"ok": true, "file": beside, "signatures": count, "removed": stale}),
-        );
-        return Outcome::Yes;
-    }
-    let removed = match stale {
-        0 => String::new(),
-        _ => format!("; {stale} made before the policy was changed were removed"),
-    };
-    print(&format!("{} holds {} signature(s){removed}\n", beside.display(), signatures.count()));
-    Outcome::Yes
+    let count = signatures.count();
+    let signed = json!({"file": beside, "signatures": count, "removed": stale});
+    common.done(&signed, || {
+        let removed = match stale {
+            0 => String::new(),
+            _ => format!("; {stale} made before the policy was changed were removed"),
+        };
+        print(&format!("{} holds {count} signature(s){removed}\n", beside.display()));
+    })
 }
 
 pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
-        Err(error) => return common.fail(Outcome::No, &explain(&error)),
+        Err(error) => return common.fail(Failure::No, &explain(&error)),
     };
     let store = match read_small(trust) {
         Ok(Some(store)) => store,
         Ok(None) => {
             let why = format!("there is no trust store {}; name it with --trust", trust.display());
-            return common.fail(Outcome::No, &why);
+            return common.fail(Failure::No, &why);
         }
-        Err(error) => return common.fail(Outcome::No, &unreadable(trust, &error)),
+        Err(error) => return common.fail(Failure::No, &unreadable(trust, &error)),
     };
     let store = match TrustStore::parse(&trust.display().to_string(), &store) {
         Ok(store) => store,
@@ -197,15 +191,12 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     match store.approve(&text, &signatures) {
         Ok(approval) => {
             let (signers, needed) = (approval.signers(), store.threshold());
-            if common.json {
-                common.print_json(&json!({"ok": true, "signers": signers, "threshold": needed}));
-            } else {
+            common.done(&json!({"signers": signers, "threshold": needed}), || {
                 print(&format!("signed by {}; {needed} needed\n", signers.join(", ")));
-            }
-            Outcome::Yes
+            })
         }
         Err(refusal) => {
-            common.fail(Outcome::No, &format!("{} is not approved: {refusal}", file.display()))
+            common.fail(Failure::No, &format!("{} is not approved: {refusal}", file.display()))
         }
     }
 }
@@ -213,7 +204,7 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
 pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     let policy = match files::read_policy_text(file) {
         Ok(text) => text,
-        Err(error) => return common.fail(Outcome::No, &explain(&error)),
+        Err(error) => return common.fail(Failure::No, &explain(&error)),
     };
     // The agent would say the same; here the lines can be shown.
     let parsed = match Policy::parse(&file.display().to_string(), &policy) {
@@ -223,17 +214,13 @@ pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     let beside = signature_file(file);
     let signatures = match read_small(&beside) {
         Ok(signatures) => signatures,
-        Err(error) => return common.fail(Outcome::No, &unreadable(&beside, &error)),
+        Err(error) => return common.fail(Failure::No, &unreadable(&beside, &error)),
     };
     if let Err(outcome) = common.ask(&Request::ApplyPolicy { policy, signatures }) {
         return outcome;
     }
-    if common.json {
-        common.print_json(&json!({"ok": true, "serial": parsed.serial()}));
-    } else {
-        print(&format!("policy {} is in force\n", parsed.serial()));
-    }
-    Outcome::Yes
+    let serial = parsed.serial();
+    common.done(&json!({"serial": serial}), || print(&format!("policy {serial} is in force\n")))
 }
 
 /// The signatures in a file; none if there is no such file.
@@ -242,7 +229,7 @@ fn signatures(common: &Common, file: &Path) -> Result<Signatures, Outcome> {
         Ok(None) => Ok(Signatures::default()),
         Ok(Some(text)) => Signatures::parse(&file.display().to_string(), &text)
             .map_err(|found| refuse(common, &found)),
-        Err(error) => Err(common.fail(Outcome::No, &unreadable(file, &error))),
+        Err(error) => Err(common.fail(Failure::No, &unreadable(file, &error))),
     }
 }
 

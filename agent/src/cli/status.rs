@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Common, Outcome, duration, pause, print, write};
+use super::{Common, Failure, Outcome, duration, pause, print, write};
 use crate::control::protocol::{DomainReport, Request, StatusReport};
 use crate::host_network;
 use crate::seat::SeatReport;
@@ -50,22 +50,16 @@ pub(super) fn run(common: &Common, args: &StatusArgs) -> Outcome {
 
 /// Shows it; exits with 1 if something is not as a ward needs it.
 fn once(common: &Common) -> Outcome {
-    let mut answer = match common.ask(&Request::Status) {
+    let answer = match common.ask(&Request::Status) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };
     let Some(status) = &answer.status else {
-        return common.fail(Outcome::NoAgent, "the agent's answer holds no status: `bulkhead` and `bulkhead-agent` are of different versions");
+        return common.fail(Failure::NoAgent, "the agent's answer holds no status: `bulkhead` and `bulkhead-agent` are of different versions");
     };
     let failures = status.failures();
-    if common.json {
-        answer.ok = failures.is_empty();
-        answer.error = (!failures.is_empty()).then(|| failures.join("; "));
-        common.print_json(&answer);
-    } else {
-        print(&render(status, &failures));
-    }
-    if failures.is_empty() { Outcome::Yes } else { Outcome::No }
+    let verdict = if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) };
+    common.answer(verdict, &answer, || print(&render(status, &failures)))
 }
 
 fn render(status: &StatusReport, failures: &[String]) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Common, Outcome, domains, print};
+use super::{Common, Outcome, domains, print, values};
 use crate::control::protocol::Request;
 use crate::usb::UsbReport;
 
@@ -34,26 +34,12 @@ pub(super) struct BreakGlassArgs {
     /// Why, in words; it goes on the record
     #[arg(long, value_name = "TEXT", required_unless_present = "end")]
     reason: Option<String>,
-    /// For how long, such as 10m; as long as the policy allows if left out
-    #[arg(long = "for", value_name = "TIME", value_parser = duration, conflicts_with = "end")]
+    /// For how long, such as 10m or '10 min'; as long as the policy allows if left out
+    #[arg(long = "for", value_name = "TIME", value_parser = values::duration, conflicts_with = "end")]
     time: Option<Duration>,
     /// Close it now
     #[arg(long)]
     end: bool,
-}
-
-/// `90s`, `10m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let help = || format!("`{text}` is no time; write it as 90s, 10m or 1h");
-    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(help)?;
-    let number: u64 = number.parse().map_err(|_| help())?;
-    let seconds = match unit {
-        "s" => Some(number),
-        "m" => number.checked_mul(60),
-        "h" => number.checked_mul(3600),
-        _ => None,
-    };
-    seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs).ok_or_else(help)
 }
 
 pub(super) fn run(common: &Common, command: &UsbCommand) -> Outcome {
@@ -90,13 +76,7 @@ fn list(common: &Common) -> Outcome {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };
-    let devices = answer.usb.clone().unwrap_or_default();
-    if common.json {
-        common.print_json(&answer);
-    } else {
-        print(&render(&devices));
-    }
-    Outcome::Yes
+    common.done(&answer, || print(&render(answer.usb.as_deref().unwrap_or_default())))
 }
 
 fn render(devices: &[UsbReport]) -> String {
@@ -118,18 +98,4 @@ fn render(devices: &[UsbReport]) -> String {
         let _ = writeln!(out, "{:width$}  {by}{why}", "");
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_write_them() {
-        assert_eq!(duration("10m"), Ok(Duration::from_secs(600)));
-        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
-        for wrong in ["", "m", "10", "-1m", "1.5h", "0s", "9999999999999999999h", "10분"] {
-            assert!(duration(wrong).is_err(), "{wrong}");
-        }
-    }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod answers;
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
 mod asked;

@@ -13,7 +13,8 @@ use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand, ValueEnum};
 use policy::decide::Decision;
 
-use super::{Common, Outcome, complain, pause};
+use super::answer::{self, Outcome};
+use super::{Common, Failure, complain, pause};
 use crate::recorder::AUDITOR_GROUP;
 
 const DIRECTORY: &str = "/var/lib/bulkhead/audit";
@@ -64,7 +65,7 @@ pub(super) enum AuditCommand {
 pub(super) enum Format {
     /// Syslog, RFC 5424
     Rfc5424,
-    /// The lines as they are
+    /// The lines as they are; with --json each also has "ok" and "error", as every answer does
     Json,
 }
 
@@ -111,7 +112,7 @@ impl Wanted {
         let Self { since, until, kind, domain, verdict } = self;
         if since.zip(*until).is_some_and(|(since, until)| since >= until) {
             let why = "--since is not before --until, so that no time is left between them";
-            return Err(common.fail(Outcome::Misuse, why));
+            return Err(common.fail(Failure::Misuse, why));
         }
         Ok(Filter {
             since: *since,
@@ -129,12 +130,18 @@ pub(super) fn run(common: &Common, command: &AuditCommand) -> Outcome {
         AuditCommand::Show { dir, wanted, follow } => {
             let json = common.json;
             write_out(common, dir, wanted, *follow, &|out, line, entry| {
-                if json { as_it_is(out, line) } else { writeln!(out, "{}", in_words(entry)) }
+                if json { as_an_answer(out, line) } else { writeln!(out, "{}", in_words(entry)) }
             })
         }
         AuditCommand::Export { dir, format, wanted, follow } => {
+            let json = common.json;
+            if json && matches!(format, Format::Rfc5424) {
+                let why = "--json is not --format rfc5424: give one of them";
+                return common.fail(Failure::Misuse, why);
+            }
             let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             write_out(common, dir, wanted, *follow, &|out, line, entry| match format {
+                Format::Json if json => as_an_answer(out, line),
                 Format::Json => as_it_is(out, line),
                 Format::Rfc5424 => writeln!(out, "{}", rfc5424(entry, host.trim())),
             })
@@ -155,7 +162,7 @@ pub(super) fn cannot_read(common: &Common, dir: &Path, error: &io::Error) -> Out
         }
         _ => String::new(),
     };
-    common.fail(Outcome::No, &format!("cannot read {}: {error}{remedy}", dir.display()))
+    common.fail(Failure::No, &format!("cannot read {}: {error}{remedy}", dir.display()))
 }
 
 type Put<'a> = &'a dyn Fn(&mut dyn Write, &[u8], &Entry) -> io::Result<()>;
@@ -190,17 +197,26 @@ fn write_out(
             }
         }
     };
-    match go() {
+    let gone = go();
+    // What was read comes before why no more could be.
+    drop(out);
+    match gone {
         Ok(()) if shown == 0 && !follow => {
             let entries = printable::counted(all, "entry", "entries");
             complain(&format!("bulkhead: none of the {entries} in {} is wanted\n", dir.display()));
-            Outcome::Yes
+            Outcome::all()
         }
-        Ok(()) => Outcome::Yes,
+        Ok(()) => Outcome::all(),
         // A pager that was left early.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::Yes,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::all(),
         Err(error) => cannot_read(common, dir, &error),
     }
+}
+
+/// With the keys of every answer before its own.
+fn as_an_answer(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
+    let answer = answer::line(line).ok_or(io::ErrorKind::InvalidData)?;
+    as_it_is(out, &answer)
 }
 
 /// Byte for byte, as it can be verified; on a terminal in characters that are shown, which say the same.
@@ -213,9 +229,14 @@ fn as_it_is(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// When it was, as a person here reads a clock.
+pub(super) fn local_time(entry: &Entry) -> String {
+    entry.wall().and_then(times::shown).unwrap_or_else(|| entry.time.clone())
+}
+
 /// `2026-11-23 15:04:05.000 +09:00      12 domain clinical running pid=5 ...`, as one line whatever is in it.
 fn in_words(entry: &Entry) -> String {
-    let time = entry.wall().and_then(times::shown).unwrap_or_else(|| entry.time.clone());
+    let time = local_time(entry);
     let mut line = format!("{time} {:>7} {}", entry.seq, entry.kind);
     for word in [&entry.domain, &entry.verdict, &entry.rule].into_iter().flatten() {
         line.push(' ');

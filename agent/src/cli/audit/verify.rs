@@ -10,8 +10,8 @@ use audit::{Break, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
 use printable::counted;
 use serde_json::json;
 
-use super::{Common, Outcome, cannot_read};
-use crate::cli::print;
+use super::{Common, Failure, Outcome, cannot_read};
+use crate::cli::{complain, print};
 use crate::daemon::defaults;
 use crate::recorder::remembered_in;
 
@@ -27,7 +27,7 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
         Ok(Some(public)) => public,
         Ok(None) => {
             return common
-                .fail(Outcome::No, &format!("{} is not a public audit key", path.display()));
+                .fail(Failure::No, &format!("{} is not a public audit key", path.display()));
         }
         Err(error) => return without_key(common, dir, heads, &path, &error),
     };
@@ -83,7 +83,7 @@ fn without_key(
                 "cannot read the audit key {}: {error}; name it with --key",
                 path.display()
             );
-            common.fail(Outcome::No, &why)
+            common.fail(Failure::No, &why)
         }
     }
 }
@@ -149,15 +149,12 @@ fn whole(
     unknown: &[String],
 ) -> Outcome {
     let Summary { entries, first, checkpoints, unsigned, head, clock_steps, .. } = summary;
-    if common.json {
-        common.print_json(&json!({
-            "ok": true, "entries": entries, "first": first, "checkpoints": checkpoints,
-            "unsigned": unsigned, "unsigned_at_start": summary.unsigned_at_start,
-            "clock_steps": clock_steps, "format_1": summary.format_1, "closed": summary.closed,
-            "head": head.to_string(), "key": public.text(), "unknown": unknown,
-        }));
-        return Outcome::Yes;
-    }
+    let fields = json!({
+        "entries": entries, "first": first, "checkpoints": checkpoints,
+        "unsigned": unsigned, "unsigned_at_start": summary.unsigned_at_start,
+        "clock_steps": clock_steps, "format_1": summary.format_1, "closed": summary.closed,
+        "head": head.to_string(), "key": public.text(), "unknown": unknown,
+    });
     let mut text = format!(
         "{} holds: {}, {}, {} since the last\n",
         dir.display(),
@@ -184,16 +181,12 @@ fn whole(
         "\nKeep both off the PC: the key, in a file for --key, and the head, for --head next time:\n{}\n{head}\n",
         public.text()
     );
-    print(&text);
-    Outcome::Yes
+    common.done(&fields, || print(&text))
 }
 
 fn broken(common: &Common, found: &Break) -> Outcome {
-    if common.json {
-        common.print_json(&json!({
-            "ok": false, "file": found.file, "line": found.line, "seq": found.seq, "error": found.what,
-        }));
-        return Outcome::No;
-    }
-    common.fail(Outcome::No, &format!("the audit log does not hold. {found}"))
+    let place = json!({"file": found.file, "line": found.line, "seq": found.seq});
+    common.answer(Err(found.what.clone()), &place, || {
+        complain(&format!("bulkhead: the audit log does not hold. {found}\n"));
+    })
 }

@@ -1,0 +1,138 @@
+//! How a command ends: with one answer, for a person or for a script, and the exit status that goes with it.
+//!
+//! An [`Outcome`] is made here alone, and only while the answer is given; so no command can end without one, and with `--json` every
+//! answer has the same two keys beside its own:
+//!
+//! | key | is |
+//! | --- | --- |
+//! | `ok` | whether the exit status is 0 |
+//! | `error` | why it is not, in words; null if it is |
+
+use std::io;
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Common, complain, write};
+
+/// That an answer was given, and which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Outcome {
+    status: u8,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The answer is no, or something is invalid.
+    No,
+    /// There is no agent to ask, or not one of this version.
+    NoAgent,
+    /// Asked for what is not there, or makes no sense: no answer can be given.
+    Misuse,
+}
+
+/// What a script reads.
+#[derive(Serialize)]
+struct Document<'a> {
+    ok: bool,
+    error: Option<&'a str>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+/// What a line of a stream has before its own keys.
+const LINE_IS_OK: &[u8] = br#"{"ok":true,"error":null,"#;
+
+impl From<Outcome> for ExitCode {
+    fn from(Outcome { status }: Outcome) -> Self {
+        Self::from(status)
+    }
+}
+
+impl Common {
+    /// Yes, with what a script reads of it and what a person does.
+    pub(super) fn done(&self, fields: &impl Serialize, words: impl FnOnce()) -> Outcome {
+        self.answer(Ok(()), fields, words)
+    }
+
+    /// Yes or no, with what a script reads of it and what a person does. Why it is no, the script is told beside it; the person's words say
+    /// it themselves.
+    pub(super) fn answer(
+        &self,
+        verdict: Result<(), String>,
+        fields: &impl Serialize,
+        words: impl FnOnce(),
+    ) -> Outcome {
+        self.say(verdict.as_ref().err().map(String::as_str), fields, words);
+        Outcome { status: u8::from(verdict.is_err()) }
+    }
+
+    /// No, or nothing: why not.
+    pub(super) fn fail(&self, failure: Failure, why: &str) -> Outcome {
+        self.say(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
+        Outcome {
+            status: match failure {
+                Failure::No => 1,
+                Failure::NoAgent | Failure::Misuse => 2,
+            },
+        }
+    }
+
+    fn say(&self, error: Option<&str>, fields: &impl Serialize, words: impl FnOnce()) {
+        if self.json {
+            document(error, fields);
+        } else {
+            words();
+        }
+    }
+}
+
+impl Outcome {
+    /// Yes: everything that was asked for went out as a stream, of [`line`]s for a script.
+    pub(super) const fn all() -> Self {
+        Self { status: 0 }
+    }
+}
+
+/// A line of a stream, which is a JSON object, with the keys of every answer; `None` if it is no object with a key.
+pub(super) fn line(object: &[u8]) -> Option<Vec<u8>> {
+    let keys = object.strip_prefix(b"{")?;
+    keys.starts_with(b"\"").then(|| [LINE_IS_OK, keys].concat())
+}
+
+/// Why this process was not understood, for whom it was asked by.
+pub(super) fn misunderstood(error: &clap::Error) -> ExitCode {
+    // Help and version are texts that were asked for.
+    let asked_for = !error.use_stderr();
+    let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
+    if asked_for || !words.any(|word| word == "--json") {
+        let _ = error.print();
+    } else {
+        let why = error.render().to_string();
+        document(Some(why.trim().trim_start_matches("error: ")), &());
+    }
+    ExitCode::from(if asked_for { 0 } else { 2 })
+}
+
+fn document(error: Option<&str>, fields: &impl Serialize) {
+    let mut rest = match serde_json::to_value(fields) {
+        Ok(Value::Object(rest)) => rest,
+        Ok(Value::Null) | Err(_) => Map::new(),
+        Ok(other) => Map::from_iter([("answer".to_owned(), other)]),
+    };
+    // They are this module's to say.
+    rest.remove("ok");
+    rest.remove("error");
+    let document = Document { ok: error.is_none(), error, rest };
+    let text = match document.rest.is_empty() {
+        // It may end a stream of lines.
+        true => serde_json::to_string(&document),
+        false => serde_json::to_string_pretty(&document),
+    };
+    if let Ok(text) = text {
+        write(io::stdout(), &printable::json(&format!("{text}\n")));
+    }
+}

@@ -1,0 +1,107 @@
+//! An officer's key: made, and kept under a passphrase.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::{artefacts, bulkhead, json, path};
+
+// Shows: K-2.2.1.
+#[test]
+fn a_key_is_kept_under_a_passphrase_that_a_file_or_a_descriptor_gives() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    bulkhead(&["new", &file("policy.toml")]);
+    fs::write(file("right"), "four words of rain\nnot this line\n").unwrap();
+    fs::write(file("wrong"), "four words of snow\n").unwrap();
+    fs::write(file("short"), "rain\n").unwrap();
+    let made = |passphrase: &str, key: &str| {
+        bulkhead(&[
+            "keygen",
+            &file(key),
+            "--name",
+            "Kim",
+            "--passphrase-file",
+            &file(passphrase),
+            "--json",
+        ])
+    };
+    for (passphrase, says) in
+        [("short", "shorter than 8"), ("nothing", "cannot read the passphrase")]
+    {
+        let refused = made(passphrase, "kim");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stdout).contains(says), "{refused:?}");
+        assert!(!Path::new(&file("kim")).exists() && !Path::new(&file("kim.pub")).exists());
+    }
+    let kim = made("right", "kim");
+    assert_eq!((kim.status.code(), &json(&kim)["encrypted"]), (Some(0), &true.into()));
+    let secret = fs::read_to_string(file("kim")).unwrap();
+    assert!(secret.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{secret}");
+    assert_eq!(fs::metadata(file("kim")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let sign = |more: &[&str]| {
+        bulkhead(&[&["sign", &file("policy.toml"), "--key", &file("kim")][..], more].concat())
+    };
+    for (more, says) in [
+        (vec![], "--passphrase-file or --passphrase-fd"),
+        (vec!["--passphrase-file".to_owned(), file("wrong")], "the passphrase is not this key's"),
+    ] {
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let refused = sign(&more);
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&refused.stderr).contains(says), "{refused:?}");
+        assert!(!Path::new(&file("policy.toml.sig")).exists());
+    }
+    assert!(sign(&["--passphrase-file", &file("right")]).status.success());
+    // From a descriptor: here the standard input.
+    let by_descriptor = Command::new(artefacts::program("bulkhead"))
+        .args([
+            "policy",
+            "sign",
+            &file("policy.toml"),
+            "--key",
+            &file("kim"),
+            "--passphrase-fd",
+            "0",
+        ])
+        .stdin(fs::File::open(file("right")).unwrap())
+        .output()
+        .unwrap();
+    assert!(by_descriptor.status.success(), "{by_descriptor:?}");
+    fs::write(
+        file("trust.toml"),
+        format!("format = 1\nthreshold = 1\n{}", fs::read_to_string(file("kim.pub")).unwrap()),
+    )
+    .unwrap();
+    assert!(
+        bulkhead(&["verify", &file("policy.toml"), "--trust", &file("trust.toml")])
+            .status
+            .success()
+    );
+}
+
+// Shows: K-2.2.1.
+#[test]
+fn keygen_leaves_nothing_behind_when_it_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = path(dir.path(), "kim");
+    fs::write(format!("{key}.pub"), "somebody else's").unwrap();
+    let refused = bulkhead(&["keygen", &key, "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("kim.pub: it is there already"),
+        "{refused:?}"
+    );
+    assert!(!Path::new(&key).exists(), "a secret key whose public half nobody has");
+    assert_eq!(fs::read_to_string(format!("{key}.pub")).unwrap(), "somebody else's");
+    // The longest name there is: no file can be called `.pub` after it.
+    let long = path(dir.path(), &"k".repeat(253));
+    let refused = bulkhead(&["keygen", &long, "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!Path::new(&long).exists(), "a secret key whose public half nobody has");
+    let unwritable =
+        bulkhead(&["keygen", "/no/such/folder/kim", "--name", "Kim", "--no-passphrase"]);
+    assert_eq!(unwritable.status.code(), Some(1));
+}
