@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,19 +18,31 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     replace(path, &text, 0o600)
 }
 
-/// Replaces the file at `path`, which keeps its old content or has the new one whatever happens.
+/// Replaces the file at `path`, which keeps its old content or has the new one whatever happens. What an earlier try left beside it goes,
+/// and where this one fails it leaves nothing.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // Opened before anything is written, so that no error comes after the fact.
     let directory = fs::File::open(directory(path))?;
+    let fresh = &fresh(path);
+    match fs::remove_file(fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // A file of its own: nobody else has it open, or chose who may read it.
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(fresh)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all());
+    written.and_then(|()| fs::rename(fresh, path)).inspect_err(|_| {
+        // That it cannot be removed either changes nothing about the error.
+        let _ = fs::remove_file(fresh);
+    })?;
+    directory.sync_all()
+}
+
+/// Where the new content of a file is written before it takes its place.
+pub fn fresh(path: &Path) -> PathBuf {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
-    let fresh = Path::new(&fresh);
-    let mut file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(fresh)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(fresh, path)?;
-    directory.sync_all()
+    fresh.into()
 }
 
 /// Makes a file that was not there, with its content on the disk. Where that fails nothing is left behind.
@@ -64,4 +76,35 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_replacement_is_read_by_whom_it_is_for_whatever_lay_there_and_leaves_nothing_when_it_fails()
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, elsewhere) = (dir.path().join("key"), dir.path().join("elsewhere"));
+        fs::write(&key, "old").unwrap();
+        // Left there by somebody who would like to read what comes next.
+        fs::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, fresh(&key)).unwrap();
+        replace(&key, b"secret", 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "theirs");
+        fs::write(fresh(&key), "open to all").unwrap();
+        fs::set_permissions(fresh(&key), fs::Permissions::from_mode(0o644)).unwrap();
+        replace(&key, b"secret", 0o600).unwrap();
+        let mode = fs::symlink_metadata(&key).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, fs::read(&key).unwrap()), (0o600, b"secret".to_vec()));
+        assert!(!fresh(&key).exists());
+
+        let folder = dir.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("in it"), "").unwrap();
+        assert!(replace(&folder, b"secret", 0o600).is_err());
+        assert!(!fresh(&folder).exists() && folder.join("in it").exists());
+    }
 }
