@@ -32,16 +32,48 @@ impl Source {
         first_line(&file).map(Some)
     }
 
-    /// The same for a new key: on the terminal it is asked for twice.
-    pub(super) fn choose(&self) -> Result<Option<Zeroizing<String>>, String> {
-        let Some(chosen) = self.read("Passphrase of the new key: ")? else { return Ok(None) };
+    /// The same for one that is new: on the terminal it is asked for twice.
+    pub(super) fn choose(&self, question: &str) -> Result<Option<Zeroizing<String>>, String> {
+        let Some(chosen) = self.read(question)? else { return Ok(None) };
         if self.passphrase_file.is_some() || self.passphrase_fd.is_some() {
             return Ok(Some(chosen));
         }
         match ask("The same again: ")? {
             Some(again) if again == chosen => Ok(Some(chosen)),
-            _ => Err("the two passphrases are not the same; no key was made".to_owned()),
+            _ => Err("the two passphrases are not the same; nothing was written".to_owned()),
         }
+    }
+}
+
+/// Where the passphrase comes from that a key is to have from now on.
+#[derive(Debug, Args)]
+pub(super) struct NewSource {
+    /// Read the new passphrase from the first line of FILE, instead of asking for it on the terminal
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+    /// Read it from this open file descriptor
+    #[arg(long, value_name = "N", conflicts_with = "new_passphrase_file")]
+    new_passphrase_fd: Option<u32>,
+    /// Take the passphrase off, for a medium that is encrypted itself
+    #[arg(long, conflicts_with_all = ["new_passphrase_file", "new_passphrase_fd"])]
+    no_passphrase: bool,
+}
+
+impl NewSource {
+    /// The new passphrase; `None` if there is to be none, which nobody gets without asking for it.
+    pub(super) fn choose(&self) -> Result<Option<Zeroizing<String>>, String> {
+        if self.no_passphrase {
+            return Ok(None);
+        }
+        let source = Source {
+            passphrase_file: self.new_passphrase_file.clone(),
+            passphrase_fd: self.new_passphrase_fd,
+        };
+        source.choose("New passphrase: ")?.map(Some).ok_or_else(|| {
+            "there is no terminal to ask for the new passphrase on: give --new-passphrase-file or --new-passphrase-fd, \
+             or --no-passphrase to take it off"
+                .to_owned()
+        })
     }
 }
 

@@ -87,6 +87,15 @@ pub(super) enum PolicyCommand {
         #[command(flatten)]
         keeping: signing::Keeping,
     },
+    /// Put a passphrase on an officer's key, change it, or take it off; the key, and what was signed with it, stay the same
+    Passphrase {
+        /// The officer's secret key
+        key: PathBuf,
+        #[command(flatten)]
+        former: passphrase::Source,
+        #[command(flatten)]
+        new: passphrase::NewSource,
+    },
     /// Add an officer's signature to FILE.sig
     Sign {
         /// The policy; it must be without mistakes
@@ -145,6 +154,9 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         },
         PolicyCommand::Keygen { file, name, keeping } => {
             signing::keygen(common, file, name, keeping)
+        }
+        PolicyCommand::Passphrase { key, former, new } => {
+            signing::passphrase(common, key, former, new)
         }
         PolicyCommand::Sign { file, key, passphrase } => {
             signing::sign(common, file, key, passphrase)

@@ -1,17 +1,19 @@
-//! `bulkhead policy keygen|sign|verify|apply`: the officers' keys, and the way of a signed policy onto a PC.
+//! `bulkhead policy keygen|passphrase|sign|verify|apply`: the officers' keys, and the way of a signed policy onto a PC.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use clap::Args;
+use nix::unistd::geteuid;
 use policy::Policy;
 use policy::document::Mistake;
 use policy::signature::{SecretKey, Signatures, TrustStore};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::passphrase::Source;
+use super::passphrase::{NewSource, Source};
 use super::policy::refuse;
 use super::{Common, Failure, Outcome, print};
 use crate::control::protocol::Request;
@@ -33,11 +35,19 @@ pub(super) struct Keeping {
 impl Keeping {
     /// The secret file's text, and whether a passphrase guards it.
     fn text_of(&self, key: &SecretKey) -> Result<(Zeroizing<String>, bool), String> {
-        let passphrase = if self.no_passphrase { None } else { self.passphrase.choose()? };
-        let Some(passphrase) = passphrase else { return Ok((key.text(), false)) };
-        let encrypted = key.encrypted(&passphrase, &random()?);
-        encrypted.map(|text| (text, true)).map_err(|mistake| mistake.to_string())
+        let passphrase = match self.no_passphrase {
+            true => None,
+            false => self.passphrase.choose("Passphrase of the new key: ")?,
+        };
+        let text = kept_under(key, passphrase.as_deref().map(String::as_str))?;
+        Ok((text, passphrase.is_some()))
     }
+}
+
+/// The secret file's text.
+fn kept_under(key: &SecretKey, passphrase: Option<&str>) -> Result<Zeroizing<String>, String> {
+    let Some(passphrase) = passphrase else { return Ok(key.text()) };
+    key.encrypted(passphrase, &random()?).map_err(|mistake| mistake.to_string())
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, String> {
@@ -126,6 +136,66 @@ fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
         )
     })?;
     SecretKey::decrypt(&text, &passphrase).map_err(wrong)
+}
+
+/// Puts a passphrase on a key, changes it, or takes it off. The key stays the same.
+pub(super) fn passphrase(
+    common: &Common,
+    file: &Path,
+    former: &Source,
+    new: &NewSource,
+) -> Outcome {
+    let done = change(file, former, new);
+    let encrypted = match done {
+        Ok(encrypted) => encrypted,
+        Err(why) => return common.fail(Failure::No, &why),
+    };
+    common.done(&json!({"secret": file, "encrypted": encrypted}), || {
+        let file = file.display();
+        print(&match encrypted {
+            true => format!("{file} is under the new passphrase; a copy made before is not\n"),
+            false => format!("{file} has NO PASSPHRASE any more: whoever copies it can sign\n"),
+        });
+    })
+}
+
+/// Whether it is under a passphrase now. Everything is looked at before it is asked for, and it is asked for before anything is written.
+fn change(file: &Path, former: &Source, new: &NewSource) -> Result<bool, String> {
+    let there = match file.symlink_metadata() {
+        Ok(there) => there,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(no_such(file)),
+        Err(error) => return Err(unreadable(file, &error)),
+    };
+    if !there.is_file() {
+        return Err(format!(
+            "{} is no file of its own: name the key's file itself",
+            file.display()
+        ));
+    }
+    // The file that takes its place is of whoever asks for it.
+    if there.uid() != geteuid().as_raw() {
+        return Err(format!("{} is another user's: run this as its owner", file.display()));
+    }
+    let fresh = durable::fresh(file);
+    if fresh.symlink_metadata().is_ok() {
+        return Err(format!(
+            "{} is there, and the changed key is written there first: move it away, or remove it if it is left of a try before",
+            fresh.display()
+        ));
+    }
+    let key = secret_key(file, former)?;
+    let chosen = new.choose()?;
+    let text = kept_under(&key, chosen.as_deref().map(String::as_str))?;
+    // What cannot be opened again is not put in the place of what can.
+    let again = match &chosen {
+        Some(passphrase) => SecretKey::decrypt(&text, passphrase),
+        None => SecretKey::parse(&text),
+    };
+    if !again.is_ok_and(|again| again.public() == key.public()) {
+        return Err(format!("the changed key does not open; {} is as it was", file.display()));
+    }
+    durable::replace(file, text.as_bytes(), 0o600).map_err(|error| unwritten(file, &error))?;
+    Ok(chosen.is_some())
 }
 
 pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source) -> Outcome {

@@ -73,6 +73,10 @@ fn calls(command: &str) -> &'static [&'static str] {
             "policy keygen {}/kim --name kim --no-passphrase",
             "policy keygen {}/kim --name kim --no-passphrase",
         ],
+        "policy passphrase" => &[
+            "policy passphrase {}/lee --no-passphrase",
+            "policy passphrase {}/nothere --no-passphrase",
+        ],
         "policy sign" => &[
             "policy sign {}/policy.toml --key {}/kim",
             "policy sign {}/policy.toml --key {}/lee",

@@ -105,3 +105,79 @@ fn keygen_leaves_nothing_behind_when_it_fails() {
         bulkhead(&["keygen", "/no/such/folder/kim", "--name", "Kim", "--no-passphrase"]);
     assert_eq!(unwritable.status.code(), Some(1));
 }
+
+// Shows: K-2.2.1.
+#[test]
+fn a_passphrase_is_put_on_a_key_changed_and_taken_off_and_the_key_stays_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    bulkhead(&["new", &file("policy.toml")]);
+    for (name, passphrase) in
+        [("one", "four words of rain"), ("two", "four words of snow"), ("short", "rain")]
+    {
+        fs::write(file(name), format!("{passphrase}\n")).unwrap();
+    }
+    assert!(
+        bulkhead(&["keygen", &file("kim"), "--name", "Kim", "--no-passphrase"]).status.success()
+    );
+    let public = fs::read_to_string(file("kim.pub")).unwrap();
+    fs::write(file("trust.toml"), format!("format = 1\nthreshold = 1\n{public}")).unwrap();
+    let change = |options: &[(&str, &str)]| {
+        let mut arguments = vec!["passphrase".to_owned(), file("kim"), "--json".to_owned()];
+        for (option, value) in options {
+            arguments.push(format!("--{option}"));
+            arguments.extend((!value.is_empty()).then(|| file(value)));
+        }
+        bulkhead(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let signs = |passphrase: &[&str]| {
+        let _ = fs::remove_file(file("policy.toml.sig"));
+        let (policy, key, trust) = (file("policy.toml"), file("kim"), file("trust.toml"));
+        bulkhead(&[&["sign", &policy, "--key", &key][..], passphrase].concat()).status.success()
+            && bulkhead(&["verify", &policy, "--trust", &trust]).status.success()
+    };
+    let (one, two) = (file("one"), file("two"));
+    let (with_one, with_two) = (["--passphrase-file", &one], ["--passphrase-file", &two]);
+    let put_on = change(&[("new-passphrase-file", "one")]);
+    assert_eq!((put_on.status.code(), &json(&put_on)["encrypted"]), (Some(0), &true.into()));
+    assert!(signs(&with_one) && !signs(&[]));
+    let changed = change(&[("passphrase-file", "one"), ("new-passphrase-file", "two")]);
+    assert_eq!((changed.status.code(), &json(&changed)["encrypted"]), (Some(0), &true.into()));
+    assert!(signs(&with_two) && !signs(&with_one));
+
+    // Refused, the file is as it was, and nothing lies beside it.
+    let before = fs::read(file("kim")).unwrap();
+    for (options, says) in [
+        (
+            &[("passphrase-file", "one"), ("new-passphrase-file", "two")][..],
+            "the passphrase is not this key's",
+        ),
+        (&[("passphrase-file", "two"), ("new-passphrase-file", "short")], "shorter than 8"),
+        (
+            &[("passphrase-file", "two"), ("new-passphrase-file", "nothing")],
+            "cannot read the passphrase",
+        ),
+        (&[("passphrase-file", "two")], "--new-passphrase-file"),
+        (&[("no-passphrase", "")], "--passphrase-file"),
+    ] {
+        let refused = change(options);
+        let said = json(&refused)["error"].to_string();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(says), "{said}");
+        assert_eq!(fs::read(file("kim")).unwrap(), before, "{says}");
+        assert!(!Path::new(&file("kim.new")).exists(), "{says}");
+    }
+    // Another key that happens to be called so is nobody's to overwrite.
+    fs::write(file("kim.new"), "precious").unwrap();
+    let refused = change(&[("passphrase-file", "two"), ("no-passphrase", "")]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(fs::read_to_string(file("kim.new")).unwrap(), "precious");
+    fs::remove_file(file("kim.new")).unwrap();
+
+    let taken_off = change(&[("passphrase-file", "two"), ("no-passphrase", "")]);
+    assert_eq!((taken_off.status.code(), &json(&taken_off)["encrypted"]), (Some(0), &false.into()));
+    assert!(signs(&[]));
+    assert_eq!(fs::metadata(file("kim")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!Path::new(&file("kim.new")).exists());
+    assert_eq!(fs::read_to_string(file("kim.pub")).unwrap(), public);
+}
