@@ -91,7 +91,7 @@ impl Common {
 }
 
 impl Outcome {
-    /// Yes: everything that was asked for went out as a stream, of [`line`]s for a script.
+    /// Yes: everything that was asked for went out as a stream, of what [`line()`] makes for a script.
     pub(super) const fn all() -> Self {
         Self { status: 0 }
     }
