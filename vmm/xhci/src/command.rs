@@ -274,8 +274,7 @@ impl<B: Backend> Controller<B> {
     pub(crate) fn lose_device(&mut self, port: PortId) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.is_at(port)) {
             for (index, endpoint) in &mut slot.endpoints {
-                endpoint.lose();
-                slot.ready |= 1 << index;
+                slot.ready |= u32::from(endpoint.lose()) << index;
             }
         }
     }

@@ -152,11 +152,13 @@ impl Endpoint {
         true
     }
 
-    /// The device is gone: what is with it has failed.
-    pub(crate) fn lose(&mut self) {
+    /// The device is gone: what is with it has failed. Returns whether something was. Nothing else makes
+    /// an endpoint look at its ring but its doorbell (4.7): nobody says what is there by now.
+    pub(crate) fn lose(&mut self) -> bool {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.ended.get_or_insert(Ended::failed());
         }
+        self.is_in_flight()
     }
 
     /// Takes the endpoint's transfer from the backend, without a word to the guest.

@@ -3,6 +3,7 @@
 mod commands;
 mod events;
 mod hotplug;
+mod ownership;
 mod stick;
 mod stopping;
 mod transfers;
