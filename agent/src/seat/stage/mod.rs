@@ -1,6 +1,8 @@
 //! The seat's thread: waits for devices, links, the screen, the daemon and time, and has the pure parts decide.
 
 mod screen;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -236,22 +238,28 @@ impl Stage {
                     // What is not shown is in the log, and with the devices.
                     self.notices.notice(self.epoch.elapsed(), cause, text);
                 }
-                Command::Ask(id, text) => {
-                    self.notices.ask(self.epoch.elapsed(), id, text, Vec::new());
-                    self.feed(Input::Ask(id), None);
-                }
+                Command::Ask(id, text) => self.ask(id, text, Vec::new(), Input::Ask(id)),
                 Command::Choose(id, text, choices) => {
-                    let count = choices.len();
-                    self.notices.ask(self.epoch.elapsed(), id, text, choices);
-                    self.feed(Input::Choose(id, count), None);
+                    let input = Input::Choose(id, choices.len());
+                    self.ask(id, text, choices, input);
                 }
-                Command::Withdraw(id) => {
-                    self.feed(Input::Withdraw(id), None);
-                    self.notices.end_question(self.epoch.elapsed(), id);
-                }
+                Command::Withdraw(id) => self.withdraw(id),
                 Command::Stop => self.ending = true,
             }
         }
+    }
+
+    /// Asks, also what is being asked already: that is asked anew, and its box has to be read anew.
+    fn ask(&mut self, id: u64, text: String, choices: Vec<String>, input: Input) {
+        self.withdraw(id);
+        self.notices.ask(self.epoch.elapsed(), id, text, choices);
+        self.feed(input, None);
+    }
+
+    fn withdraw(&mut self, id: u64) {
+        self.feed(Input::Withdraw(id), None);
+        self.notices.end_question(self.epoch.elapsed(), id);
+        self.seen.take_if(|seen| *seen == id);
     }
 
     fn take_policy(&mut self, policy: SeatPolicy) {
@@ -445,52 +453,5 @@ impl Stage {
             display.stale(index, whole);
         }
         self.tell_geometry();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use nix::sys::eventfd::EfdFlags;
-    use policy::Policy;
-
-    use super::*;
-    use crate::mediator::Life;
-    use crate::seat::SeatReport;
-    use crate::seat::core::Report;
-    use crate::seat::devices::{Abilities, Description};
-
-    #[test]
-    fn a_keyboard_that_says_more_than_is_read_lets_its_keys_go_and_fills_no_log() {
-        let policy = Arc::new(Policy::parse("test", policy::officer::STARTER).unwrap());
-        let names: Vec<String> =
-            policy.domains().iter().map(|domain| domain.name.to_string()).collect();
-        let (_life, pulse) = Life::new().unwrap();
-        let (told, happenings) = mpsc::channel();
-        let report = Arc::new(Mutex::new(SeatReport::default()));
-        let daemon = Daemon { happenings: told, pulse, report };
-        let (_commands, inbox) = mpsc::channel();
-        let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
-        let look = SeatPolicy::new(&policy, &names);
-        let mut stage = Stage::new(Backend::None, names, look, daemon, inbox, wake).unwrap();
-        let keyboard = Description {
-            name: "keyboard".into(),
-            vendor: 1,
-            product: 2,
-            serial: None,
-            port: None,
-            abilities: Abilities { keyboard: true, pointer: false },
-        };
-        stage.happened(vec![Happened::Plugged(1, keyboard)]);
-        assert!(matches!(happenings.try_iter().collect::<Vec<_>>()[..], [Happening::Plugged(..)]));
-        let a = || Report { keys: vec![(30, true)], ..Report::default() };
-        for _ in 0..100 {
-            stage.happened(vec![Happened::Report(1, a(), Moment::now())]);
-            assert!(stage.core.holds(1, 30));
-            stage.happened(vec![Happened::Dropped(1)]);
-            assert!(!stage.core.holds(1, 30));
-        }
-        assert!(happenings.try_iter().next().is_none());
     }
 }
