@@ -243,6 +243,12 @@ impl Diagnostics {
         Self { left_out, ..self }
     }
 
+    /// How many more were found and are only counted; errors all.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
     /// The text they are about.
     #[must_use]
     pub fn source(&self) -> &Source {

@@ -90,6 +90,55 @@ fn a_key_that_an_older_version_does_not_know_is_an_error_of_a_check_for_that_ver
 }
 
 #[test]
+fn an_expectation_written_as_0_1_0_cannot_read_it_is_refused() {
+    let written = |interfaces: &str| {
+        let expect = format!(
+            "{DESIGN}\n[[expect]]\nusb = {{ vendor = 0x0781, product = 0x5567, interfaces = \"{interfaces}\" }}\nverdict = \"deny\"\n"
+        );
+        check("policy.toml", &expect)
+    };
+    for read in ["08/06/50", "0x08/6/50+3/0/0:no-keyboard", "0A/00/00"] {
+        let report = written(read);
+        let about = |found: &policy::diagnostic::Located| found.message.contains("interfaces");
+        assert!(!report.errors.iter().any(about), "{}", report.render(false));
+    }
+    for refused in [
+        "0X08/06/50",
+        "08/06/50\\t",
+        "08/06/50+",
+        " 08/06/50",
+        "03/00/00:no-keyboard\\t",
+        "08:06:50",
+        "08/06/ 50",
+    ] {
+        let report = written(refused);
+        assert!(!report.ok, "{refused}");
+        assert!(report.errors[0].message.contains("interface"), "{}", report.render(false));
+    }
+}
+
+#[test]
+fn the_sum_of_a_check_counts_the_errors_that_are_not_listed() {
+    let text: String = (0..250).map(|at| format!("unknown_{at} = 1\n")).collect();
+    let report = check("policy.toml", &format!("format = 1\n{text}"));
+    let listed = report.errors.len();
+    assert!(listed < 250 && report.more_errors > 0);
+    let all = listed + report.more_errors;
+    assert!(report.to_string().contains(&format!("{all} errors")), "{report}");
+    assert_eq!(serde_json::to_value(&report).unwrap()["more_errors"], json!(report.more_errors));
+}
+
+#[test]
+fn the_matrix_does_not_hold_it_to_the_reasons_of_the_seat() {
+    let reasons = "reasons = [\"system down\"]";
+    let page = draft(&DESIGN.replace("reason_required = true", reasons)).matrix().to_string();
+    assert!(
+        page.contains("at the seat for one of these reasons: system down; IT, by command"),
+        "{page}"
+    );
+}
+
+#[test]
 fn explain_gives_verdict_rule_line_and_reason() {
     let policy = draft(DESIGN);
     let explained = policy.explain(&paste(312), &Context::default());

@@ -122,11 +122,15 @@ fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
 fn interfaces(value: Value<'_>) -> Option<Vec<UsbFunction>> {
     let text = value.string()?;
     let functions = value.checked(UsbFunction::list(text))?;
-    let slashes = |item: &str| {
-        let (codes, _) = item.split_once(':').unwrap_or((item, ""));
-        codes.split('/').count() == 3
+    let code = |code: &str| {
+        let digits = code.strip_prefix("0x").unwrap_or(code);
+        (1..=2).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    if text.split('+').all(slashes) && !text.contains([' ', '{']) {
+    let as_always = |item: &str| {
+        let (codes, _) = item.split_once(':').unwrap_or((item, ""));
+        codes.split('/').count() == 3 && codes.split('/').all(code)
+    };
+    if text.split('+').all(as_always) && !text.contains(char::is_whitespace) {
         return Some(functions);
     }
     let right: Vec<String> = functions.iter().map(ToString::to_string).collect();

@@ -13,8 +13,11 @@ use crate::version::Version;
 pub struct Report {
     /// Whether it may be put in force: there are no errors.
     pub ok: bool,
-    /// For what it is refused.
+    /// For what it is refused; the first, if there are many.
     pub errors: Vec<Located>,
+    /// How many errors there are besides; left out if there is none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub more_errors: usize,
     /// What somebody should look at.
     pub warnings: Vec<Located>,
     /// What is looked at once these errors are corrected; `None` if all was.
@@ -48,11 +51,16 @@ pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
     })
 }
 
+fn is_none(number: &usize) -> bool {
+    *number == 0
+}
+
 impl Report {
     fn of((found, next): (Diagnostics, Option<&'static str>)) -> Self {
         Self {
             ok: !found.has_errors(),
             errors: found.located(Severity::Error),
+            more_errors: found.left_out(),
             warnings: found.located(Severity::Warning),
             next,
             found,
@@ -74,8 +82,10 @@ impl fmt::Display for Report {
             1 => format!("1 {what}"),
             many => format!("{many} {what}s"),
         };
-        let (errors, warnings) =
-            (count(self.errors.len(), "error"), count(self.warnings.len(), "warning"));
+        let (errors, warnings) = (
+            count(self.errors.len() + self.more_errors, "error"),
+            count(self.warnings.len(), "warning"),
+        );
         let fit = if self.ok { "fit to be signed" } else { "refused" };
         let name = self.found.source().name();
         match self.next {

@@ -81,7 +81,10 @@ impl BreakGlassEntry {
                 "only IT opens it, by command with a reason: there is none to choose from at the seat".to_owned()
             }
             (true, []) => "without a reason".to_owned(),
-            (true, reasons) => format!("for one of these reasons: {}", reasons.join("; ")),
+            (true, reasons) => format!(
+                "at the seat for one of these reasons: {}; IT, by command, gives its own",
+                reasons.join("; ")
+            ),
         };
         let opens = match self.opens.as_slice() {
             [] => "opens nothing".to_owned(),
