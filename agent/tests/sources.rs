@@ -37,9 +37,9 @@ fn shipped(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 }
 
 #[test]
-fn no_log_line_and_no_message_of_agent_and_vmm_shows_a_value_as_rusts_debugger_does() {
+fn no_log_line_and_no_message_of_what_is_shipped_shows_a_value_as_rusts_debugger_does() {
     let mut sources = Vec::new();
-    for part in ["agent", "usbport", "vmm"] {
+    for part in ["agent", "policy", "usbport", "vmm"] {
         shipped(&root().join(part), &mut sources);
     }
     assert!(sources.len() > 150, "{} sources", sources.len());

@@ -217,12 +217,12 @@ impl UsbDescription {
 }
 
 impl fmt::Display for UsbDescription {
-    /// As it is read back.
+    /// As it is read back, whatever a device has for its serial: a comma there is written `%2c`, and `%` is `%25`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vendor={:04x},product={:04x}", self.vendor, self.product)?;
         for (key, value) in [("serial", &self.serial), ("port", &self.port)] {
             if let Some(value) = value {
-                write!(f, ",{key}={value}")?;
+                write!(f, ",{key}={}", escaped(value))?;
             }
         }
         let functions: Vec<String> = self.functions.iter().map(ToString::to_string).collect();
@@ -234,7 +234,7 @@ impl FromStr for UsbDescription {
     type Err = Mistake;
 
     /// Reads `vendor=08e6,product=3437,serial=A1,port=1-4,interfaces=0b/00/00`. For vendor and product may stand what `lsusb`
-    /// prints: `08e6:3437,interfaces=0b/00/00`. A comma may be in the serial.
+    /// prints: `08e6:3437,interfaces=0b/00/00`. A comma may be in the serial, as it is or as `%2c`.
     fn from_str(text: &str) -> Result<Self, Mistake> {
         let mut given = Given::default();
         for part in text.split(',') {
@@ -270,8 +270,20 @@ impl FromStr for UsbDescription {
             ));
         };
         let functions = UsbFunction::list(&interfaces)?;
+        let unescaped = |text: Option<String>| text.map(|text| unescaped(&text));
+        let (serial, port) = (unescaped(serial), unescaped(port));
         Ok(Self { vendor, product, serial, port, functions })
     }
+}
+
+/// Without what would end a value.
+fn escaped(value: &str) -> String {
+    value.replace('%', "%25").replace(',', "%2c")
+}
+
+/// Reads what [`escaped`] wrote; any other `%` stands for itself.
+fn unescaped(text: &str) -> String {
+    text.replace("%2c", ",").replace("%25", "%")
 }
 
 /// What a description has given so far.

@@ -44,6 +44,48 @@ fn a_stick_is_given_without_writing_and_a_card_reader_as_it_is() {
 }
 
 #[test]
+fn storage_with_something_besides_is_given_without_writing_too() {
+    for (interfaces, others) in [
+        ("08/06/50+ff/00/00", &["vendor-specific"][..]),
+        ("0b/00/00+13/00/00+08/06/62+0b/01/00", &["smart-card", "bulk-display"]),
+        ("fd/00/00+08/06/50", &["0xfd"]),
+        ("03/01/01+08/06/50", &[]),
+    ] {
+        let text = format!("vendor=1209,product=0001,serial=A1,interfaces={interfaces}");
+        let device: UsbDescription = text.parse().unwrap();
+        let rule = rule_for(&device, "Modem", "clinical").unwrap();
+        assert_eq!(rule.matches("action = \"allow\"").count(), others.len(), "{rule}");
+        assert_eq!(rule.matches("action = \"read-only\"").count(), 1, "{rule}");
+        assert!(others.iter().all(|class| rule.contains(class)), "{rule}");
+        // A keyboard in it is the seat's: what is asked about is the rest.
+        let rest = device.functions.iter().filter(|function| !function.is_the_seats()).copied();
+        let rest = UsbDescription { functions: rest.collect(), ..device.clone() };
+        let given = (Decision::ReadOnly, Some("clinical".to_owned()));
+        assert_eq!(verdict(&rule, &rest), given, "{rule}");
+        let storage = rest.functions.iter().filter(|function| function.class.0 == 0x08).copied();
+        let storage = UsbDescription { functions: storage.collect(), ..rest };
+        assert_eq!(verdict(&rule, &storage), given, "{rule}");
+    }
+}
+
+#[test]
+fn the_rule_for_a_device_as_it_is_reported_is_about_that_device() {
+    for serial in ["A,B", "A,port=9-9,interfaces=0b/00/00", "50%,%2c%25", ",", "A=B,"] {
+        let device = UsbDescription {
+            vendor: 0x08e6,
+            product: 0x3437,
+            serial: Some(serial.to_owned()),
+            port: Some("1-4".to_owned()),
+            functions: policy::request::UsbFunction::list("0b/00/00").unwrap(),
+        };
+        let reported: UsbDescription = device.to_string().parse().unwrap();
+        let rule = rule_for(&reported, "Reader", "clinical").unwrap();
+        let given = (Decision::Allow, Some("clinical".to_owned()));
+        assert_eq!(verdict(&rule, &device), given, "{rule}");
+    }
+}
+
+#[test]
 fn a_scanner_that_types_is_tied_and_a_hub_gets_no_rule() {
     let scanner: UsbDescription = "vendor=05e0,product=1200,interfaces=03/01/01".parse().unwrap();
     let rule = rule_for(&scanner, "Symbol Scanner", "clinical").unwrap();
@@ -74,6 +116,8 @@ proptest! {
         prop_assert!(report.ok, "{}", report.render(false));
         if !classes.contains(&0x03) {
             let (decision, to) = verdict(&rule, &device);
+            let storage = classes.contains(&0x08);
+            prop_assert_eq!(decision == Decision::ReadOnly, storage, "{}", rule);
             prop_assert!(decision != Decision::Deny && to.as_deref() == Some("clinical"), "{}", rule);
         }
     }

@@ -124,21 +124,12 @@ impl Identity {
 
     /// `vendor=0781,product=5567,serial=A1,port=1-4,interfaces=08/06/50`.
     pub(super) fn text(&self) -> String {
-        self.text_with(&self.description.functions)
+        self.description.to_string()
     }
 
     /// The same with these functions alone.
     pub(super) fn text_with(&self, functions: &[UsbFunction]) -> String {
-        let UsbDescription { vendor, product, serial, port, .. } = &self.description;
-        let serial = serial.as_ref().map(|serial| format!(",serial={}", serial.replace(',', "?")));
-        let port = port.as_ref().map(|port| format!(",port={port}"));
-        let functions: Vec<String> = functions.iter().map(ToString::to_string).collect();
-        format!(
-            "vendor={vendor:04x},product={product:04x}{}{},interfaces={}",
-            serial.unwrap_or_default(),
-            port.unwrap_or_default(),
-            functions.join("+")
-        )
+        UsbDescription { functions: functions.to_vec(), ..self.description.clone() }.to_string()
     }
 }
 
@@ -218,6 +209,18 @@ mod tests {
         };
         let vetted = Vetted::new(found).unwrap();
         Identity::of(vetted.with(reports.iter().map(pinned).collect()).unwrap())
+    }
+
+    #[test]
+    fn what_is_reported_of_a_device_is_read_back_whatever_its_serial() {
+        for serial in ["A,B", "A,port=9-9,interfaces=0b/00/00", "50%,%2c", "A=B,"] {
+            let found = of_two(&[]).vetted.found().clone();
+            let found = usbhost::Found { serial: Some(serial.to_owned()), ..found };
+            let identity = Identity::of(Vetted::new(found).unwrap());
+            assert_eq!(identity.text().parse(), Ok(identity.description.clone()), "{serial}");
+            let functions = &identity.description.functions;
+            assert_eq!(identity.text_with(functions), identity.text());
+        }
     }
 
     #[test]

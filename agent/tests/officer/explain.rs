@@ -139,7 +139,7 @@ fn explain_takes_a_device_as_lsusb_usbguard_and_the_kernel_write_it() {
     let said = String::from_utf8(said.stdout).unwrap();
     assert!(
         said.starts_with(
-            "device    vendor=0781,product=5567,serial=A,1,port=1-4,interfaces=08/06/50\n"
+            "device    vendor=0781,product=5567,serial=A%2c1,port=1-4,interfaces=08/06/50\n"
         ),
         "{said}"
     );

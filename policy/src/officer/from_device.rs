@@ -1,5 +1,6 @@
 //! `bulkhead policy from-device`: the rule for a device that is plugged in.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::decide::Decision;
@@ -18,8 +19,9 @@ pub enum NoRule {
     NoFunction,
 }
 
-/// The rule by which this very device goes to a domain, as a piece of a policy: everything that it can be told by is in it. `called` is what
-/// it calls itself. Storage is given without writing, and a keyboard or scanner is tied, since it never enters a desktop.
+/// The rules by which this very device goes to a domain, as a piece of a policy: everything that it can be told by is in them. `called` is
+/// what it calls itself. Storage is given without writing, in a rule of its own if there is something besides, and a keyboard or scanner is
+/// tied, since it never enters a desktop.
 ///
 /// # Errors
 /// No rule lets it in.
@@ -31,18 +33,10 @@ pub fn rule_for(device: &UsbDescription, called: &str, to: &str) -> Result<Strin
     }
     let typed = functions.iter().all(UsbFunction::is_the_seats);
     let one_class = functions.iter().all(|function| function.class == first.class);
-    let named = UsbClass::WORDS.iter().find(|(_, class)| *class == first.class);
-    let mut matches = Vec::new();
-    if one_class && !typed {
-        matches.push(match named {
-            Some((word, _)) => format!("class = \"{word}\""),
-            None => format!("class = {:#04x}", first.class.0),
-        });
-    }
-    matches.push(format!("vendor = {vendor:#06x}, product = {product:#06x}"));
+    let mut matches = format!("vendor = {vendor:#06x}, product = {product:#06x}");
     let serial = serial.as_deref().filter(|serial| !serial.is_empty());
     if let Some(serial) = serial {
-        matches.push(format!("serial = {}", quoted(serial)));
+        _ = write!(matches, ", serial = {}", quoted(serial));
     }
 
     let list: Vec<String> = functions.iter().map(UsbFunction::to_string).collect();
@@ -67,21 +61,47 @@ pub fn rule_for(device: &UsbDescription, called: &str, to: &str) -> Result<Strin
     }
     let storage = functions.iter().any(|function| function.class == UsbClass::MASS_STORAGE);
     let id = id(called, device);
-    let (to, matches) = (quoted(to), matches.join(", "));
-    if typed {
-        _ = write!(out, "[[input]]\nid = \"{id}\"\nmatch = {{ {matches} }}\nto = {to}\n");
-    } else {
-        let action = match storage && one_class {
-            true => Decision::ReadOnly,
-            false => Decision::Allow,
+    let to = quoted(to);
+    let mut usb = |id: &str, class: Option<UsbClass>| {
+        let (action, help) = match class {
+            Some(UsbClass::MASS_STORAGE) => (Decision::ReadOnly, "read-only | allow | deny"),
+            _ => (Decision::Allow, "allow | deny"),
         };
-        let help = if storage { "read-only | allow | deny" } else { "allow | deny" };
+        let class = class.map(|class| format!("class = {}, ", written(class))).unwrap_or_default();
         _ = write!(
             out,
-            "[[usb]]\nid = \"{id}\"\nmatch = {{ {matches} }}\nto = {to}\naction = \"{action}\"    # {help}\n"
+            "[[usb]]\nid = \"{id}\"\nmatch = {{ {class}{matches} }}\nto = {to}\naction = \"{action}\"    # {help}\n"
         );
+    };
+    if typed {
+        _ = write!(out, "[[input]]\nid = \"{id}\"\nmatch = {{ {matches} }}\nto = {to}\n");
+    } else if one_class || !storage {
+        usb(&id, one_class.then_some(first.class));
+    } else {
+        // One rule of any class would let the desktop write to the storage.
+        usb(&id, Some(UsbClass::MASS_STORAGE));
+        for class in classes_besides_storage(functions) {
+            let of = named(class).map_or_else(|| format!("class-{:02x}", class.0), str::to_owned);
+            usb(&format!("{id}-{of}"), Some(class));
+        }
     }
     Ok(out)
+}
+
+/// The classes of what may enter a desktop, each once.
+fn classes_besides_storage(functions: &[UsbFunction]) -> BTreeSet<UsbClass> {
+    let given = functions.iter().filter(|function| !function.is_the_seats());
+    let classes = given.map(|function| function.class);
+    classes.filter(|class| *class != UsbClass::MASS_STORAGE).collect()
+}
+
+fn named(class: UsbClass) -> Option<&'static str> {
+    UsbClass::WORDS.iter().find(|(_, known)| *known == class).map(|(word, _)| *word)
+}
+
+/// A class as a rule has it.
+fn written(class: UsbClass) -> String {
+    named(class).map_or_else(|| format!("{:#04x}", class.0), |word| format!("\"{word}\""))
 }
 
 /// A name for the audit, of what the device calls itself.
@@ -101,7 +121,7 @@ fn id(called: &str, device: &UsbDescription) -> String {
     }
 }
 
-/// Letters of the longest name made here; a rule's has 64.
+/// Letters of the longest name made here, before a class: a rule's has 64.
 const ID_CHARS: usize = 40;
 
 /// As TOML writes a string.

@@ -15,7 +15,6 @@ use crate::language::{
 };
 use crate::lint::colours;
 use crate::policy::Policy;
-use crate::request::{UsbDescription, UsbFunction};
 
 /// A setting that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -188,29 +187,19 @@ impl Policy {
         let request = match &expected.request {
             ExpectedRequest::Clipboard { from, to, media_type, bytes, text } => {
                 let size = bytes.map(|bytes| format!(" of {bytes} bytes")).unwrap_or_default();
-                let text = text.as_ref().map(|text| format!(" that says {text:?}"));
+                let text = text.as_ref().map(|text| format!(" that says \"{text}\""));
                 let (from, to, text) = (name(*from), name(*to), text.unwrap_or_default());
                 format!("clipboard {from} -> {to}: {media_type}{size}{text}")
             }
             ExpectedRequest::Usb { device, to } => {
                 let to = to.map(|to| format!(" attached to {}", name(to))).unwrap_or_default();
-                format!("USB {}{to}", described(device))
+                format!("USB {device}{to}")
             }
         };
         let rule = expected.rule.as_ref().map(|rule| format!(" by `{}`", rule.value));
         let open = if expected.break_glass { " while break-glass is open" } else { "" };
         format!("{request}{open}: {}{}", *expected.verdict, rule.unwrap_or_default())
     }
-}
-
-/// A device as `--device` of `explain` takes it.
-fn described(device: &UsbDescription) -> String {
-    let UsbDescription { vendor, product, serial, port, functions } = device;
-    let serial = serial.as_ref().map(|serial| format!(",serial={serial:?}")).unwrap_or_default();
-    let port = port.as_ref().map(|port| format!(",port={port:?}")).unwrap_or_default();
-    let functions: Vec<String> = functions.iter().map(UsbFunction::to_string).collect();
-    let interfaces = functions.join("+");
-    format!("vendor={vendor:04x},product={product:04x}{serial}{port},interfaces={interfaces}")
 }
 
 /// The one that counts, whichever domains come, go or ask for another.
