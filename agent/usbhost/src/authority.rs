@@ -217,7 +217,7 @@ pub(crate) fn withdraw(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), S
 
 fn set(sysfs: &Sysfs, id: &BusId, share: &Share, value: &str) -> Result<(), SwitchError> {
     for interface in sysfs.interfaces(id, share) {
-        write(sysfs.devices.join(interface).join("authorized"), value)?;
+        write(sysfs.interface(id, &interface).join("authorized"), value)?;
     }
     Ok(())
 }

@@ -138,8 +138,12 @@ impl Sysfs {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
+        Self::names_in(&self.devices)
+    }
+
+    fn names_in(folder: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.devices)?.take(DEVICES_MAX) {
+        for entry in fs::read_dir(folder)?.take(DEVICES_MAX) {
             names.extend(entry?.file_name().into_string());
         }
         names.sort();
@@ -206,7 +210,7 @@ impl Sysfs {
             drivers: self
                 .interfaces(id, &Share::Whole)
                 .iter()
-                .filter_map(|name| self.driver(name))
+                .filter_map(|name| self.driver(id, name))
                 .collect(),
         })
     }
@@ -272,8 +276,20 @@ impl Sysfs {
             let number = place.rsplit_once('.').and_then(|(_, number)| number.parse().ok());
             (share.is_whole() || share.has(number?)).then_some(())
         };
-        let names = self.names().unwrap_or_default();
-        names.into_iter().filter(|name| meant(name).is_some()).collect()
+        let of = |folder: &Path| -> Vec<String> {
+            let names = Self::names_in(folder).unwrap_or_default();
+            names.into_iter().filter(|name| meant(name).is_some()).collect()
+        };
+        match of(&self.devices) {
+            none if none.is_empty() => of(&self.devices.join(id.as_str())),
+            beside => beside,
+        }
+    }
+
+    /// An interface's folder: it lies in its device's, and where the kernel lists all devices there is a link to it beside those.
+    pub(crate) fn interface(&self, id: &BusId, name: &str) -> PathBuf {
+        let beside = self.devices.join(name);
+        if beside.exists() { beside } else { self.path(id, name) }
     }
 
     /// The report descriptors of its HID interfaces, as far as the host's drivers have read them. The device is asked nothing.
@@ -286,7 +302,7 @@ impl Sysfs {
                 Some((configuration.parse::<u8>().ok()?, interface.parse::<u8>().ok()?))
             });
             let Some((configuration, interface)) = place else { continue };
-            let folders = fs::read_dir(self.devices.join(&name)).into_iter().flatten().flatten();
+            let folders = fs::read_dir(self.interface(id, &name)).into_iter().flatten().flatten();
             for folder in folders.take(256) {
                 let Ok(mut bytes) = fs::read(folder.path().join("report_descriptor")) else {
                     continue;
@@ -308,11 +324,11 @@ impl Sysfs {
     #[must_use]
     pub fn are_driven(&self, id: &BusId, share: &Share) -> bool {
         let interfaces = self.interfaces(id, share);
-        !interfaces.is_empty() && interfaces.iter().all(|name| self.driver(name).is_some())
+        !interfaces.is_empty() && interfaces.iter().all(|name| self.driver(id, name).is_some())
     }
 
-    fn driver(&self, interface: &str) -> Option<String> {
-        let link = fs::read_link(self.devices.join(interface).join("driver")).ok()?;
+    fn driver(&self, id: &BusId, interface: &str) -> Option<String> {
+        let link = fs::read_link(self.interface(id, interface).join("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
 }
@@ -397,6 +413,30 @@ pub(crate) mod tests {
         assert_eq!(sysfs.list().unwrap()[0].drivers, ["usb-storage"]);
         fs::remove_file(dir.path().join("1-4/devnum")).unwrap();
         assert!(sysfs.list().unwrap().is_empty(), "it is going");
+    }
+
+    #[test]
+    fn a_devices_interfaces_are_found_beside_it_and_in_its_own_folder() {
+        let (dir, sysfs) = tree();
+        let id = "1-4".parse().unwrap();
+        let seen = || {
+            let reports = sysfs.report_descriptors(&id).into_iter().map(|one| one.bytes);
+            let drivers = sysfs.find(&id).unwrap().drivers;
+            (sysfs.interfaces(&id, &Share::Whole), drivers, reports.collect::<Vec<_>>())
+        };
+        let beside = dir.path().join("1-4:1.0");
+        symlink("../../drivers/usbhid", beside.join("driver")).unwrap();
+        fs::create_dir(beside.join("0003:0781:5567.0001")).unwrap();
+        fs::write(beside.join("0003:0781:5567.0001/report_descriptor"), [5, 1]).unwrap();
+        let listed = seen();
+        assert_eq!(listed.0, ["1-4:1.0"]);
+        assert_eq!(
+            (listed.1.as_slice(), &listed.2),
+            (&["usbhid".to_owned()][..], &vec![vec![5, 1]])
+        );
+        // As below /sys/devices: the interface lies in the device.
+        fs::rename(&beside, dir.path().join("1-4/1-4:1.0")).unwrap();
+        assert_eq!(seen(), listed);
     }
 
     #[test]
