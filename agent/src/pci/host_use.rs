@@ -82,7 +82,7 @@ impl HostUse {
     /// What is mounted, or what the kernel says of devices, cannot be read, so nobody knows what the host lives from.
     pub fn look(sysfs: &Sysfs, screen: &Screen, disks: &[PathBuf]) -> io::Result<Self> {
         let mut this = Self::default();
-        let mut looker = Looker { sysfs, left: BLOCK_DEVICES_MAX };
+        let mut looker = Looker { sysfs, left: BLOCK_DEVICES_MAX, known: BTreeMap::new() };
         // The agent may have been started with mounts of its own.
         let own = text(&sysfs.proc("self/mountinfo"))?;
         let first = text_if_there(&sysfs.proc("1/mountinfo"))?;
@@ -251,6 +251,8 @@ struct Looker<'a> {
     sysfs: &'a Sysfs,
     /// Block devices that may still be looked at.
     left: usize,
+    /// What those are behind that were looked at: whoever may mount (a FUSE file system) says as often as he likes what he mounts from.
+    known: BTreeMap<PathBuf, BTreeSet<PciAddress>>,
 }
 
 impl Looker<'_> {
@@ -289,6 +291,9 @@ impl Looker<'_> {
     /// The functions that a block device, or what it is made of, is behind.
     fn behind(&mut self, device: &Path, depth: usize) -> io::Result<BTreeSet<PciAddress>> {
         let Ok(device) = fs::canonicalize(device) else { return Ok(BTreeSet::new()) };
+        if let Some(known) = self.known.get(&device) {
+            return Ok(known.clone());
+        }
         if depth == 0 || self.left == 0 {
             return Ok(BTreeSet::new());
         }
@@ -311,6 +316,7 @@ impl Looker<'_> {
                 functions.extend(functions_on(&subsystem.join(controller)));
             }
         }
+        self.known.insert(device, functions.clone());
         Ok(functions)
     }
 }

@@ -371,6 +371,13 @@ fn disks_are_found_however_many_there_are_and_however_their_mounts_are_written()
         handover(&pc).take(&wanted, "clinical").is_err()
     };
     let many = "24 1 8:0 / /snap rw - ext4 /dev/sda rw\n".repeat(5000);
+    assert!(!refuses_nvme(many.as_bytes()), "one disk, however often it is mounted");
+    let fuse =
+        format!("24 1 0:60 / /home/user/x rw - fuse.x {} rw\n", ["/dev/sda"; 5000].join(":"));
+    assert!(
+        !refuses_nvme(fuse.as_bytes()),
+        "nobody keeps a card back by saying a disk's name often"
+    );
     let last = many + "24 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n";
     assert!(refuses_nvme(last.as_bytes()));
     assert!(refuses_nvme(b"24 1 0:30 / / rw - bcachefs /dev/nvme0n1:/dev/sda rw\n"));
