@@ -10,6 +10,7 @@ use policy::Policy;
 use policy::diagnostic::Diagnostics;
 use policy::document::NotText;
 use policy::enforcement::{self, Said};
+use zeroize::Zeroizing;
 
 use crate::control::protocol::PolicyReport;
 use crate::machine::{Context, Kind, Machine};
@@ -112,16 +113,31 @@ pub(crate) fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
     text_in(bytes, most)
 }
 
+/// The same of a secret. Its bytes are read into room that is never moved, and wiped.
+pub(crate) fn secret_in(path: &Path, most: u64) -> Result<Zeroizing<String>, FileFault> {
+    // One byte more tells what is too large, and another that the end was reached.
+    let room = usize::try_from(most).unwrap_or(0).saturating_add(2);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    fits(&bytes, most)?;
+    let text = policy::document::text(&bytes).map_err(FileFault::NotText)?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn fits(bytes: &[u8], most: u64) -> Result<(), FileFault> {
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) <= most {
+        return Ok(());
+    }
+    Err(FileFault::TooLarge(if most >= 1 << 20 {
+        format!("{} MiB", most >> 20)
+    } else {
+        format!("{} KiB", most >> 10)
+    }))
+}
+
 /// The text in bytes that were read from a file, which may be as many as `most`.
 pub(crate) fn text_in(bytes: Vec<u8>, most: u64) -> Result<String, FileFault> {
-    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > most {
-        let size = if most >= 1 << 20 {
-            format!("{} MiB", most >> 20)
-        } else {
-            format!("{} KiB", most >> 10)
-        };
-        return Err(FileFault::TooLarge(size));
-    }
+    fits(&bytes, most)?;
     policy::document::text(&bytes).map_err(FileFault::NotText)?;
     // It was looked at above.
     String::from_utf8(bytes).map_err(|error| FileFault::Other(io::Error::other(error)))

@@ -18,6 +18,7 @@ use policy::Policy;
 use policy::diagnostic::Diagnostics;
 use policy::signature::{self, Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
 use crate::durable;
 use crate::files::{self, FileFault, FilesError};
@@ -315,7 +316,16 @@ pub fn signature_file(policy: &Path) -> PathBuf {
 
 /// A small file's text; `None` if there is no such file.
 pub fn read_small(path: &Path) -> io::Result<Option<String>> {
-    match files::text_of(path, SMALL_MAX) {
+    there(files::text_of(path, SMALL_MAX))
+}
+
+/// The same of a secret: no copy of it is left in memory.
+pub fn read_secret(path: &Path) -> io::Result<Option<Zeroizing<String>>> {
+    there(files::secret_in(path, SMALL_MAX))
+}
+
+fn there<T>(read: Result<T, FileFault>) -> io::Result<Option<T>> {
+    match read {
         Ok(text) => Ok(Some(text)),
         Err(FileFault::Missing) => Ok(None),
         Err(FileFault::Other(error)) => Err(error),
@@ -347,7 +357,7 @@ mod tests {
     }
 
     fn key(number: u8) -> SecretKey {
-        SecretKey::from_random(&zeroize::Zeroizing::new([number; 32]))
+        SecretKey::from_random(&Zeroizing::new([number; 32]))
     }
 
     fn signed(text: &str, keys: &[u8]) -> Option<String> {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::diagnostic::{Diagnostic, Span};
-use crate::document::Mistake;
 
 /// A version of Bulkhead, as `bulkhead --version` prints it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -18,6 +17,11 @@ pub struct Version {
     minor: u32,
     patch: u32,
 }
+
+/// A text that is no [`Version`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("\"{}\" is not a version of Bulkhead; write what `bulkhead --version` prints on the PC, as 0.1.0", .0.escape_debug())]
+pub struct NoVersion(String);
 
 impl Version {
     /// One.
@@ -30,7 +34,7 @@ impl Version {
     ///
     /// # Errors
     /// The package was given a version that is none.
-    pub fn this() -> Result<Self, Mistake> {
+    pub fn this() -> Result<Self, NoVersion> {
         env!("CARGO_PKG_VERSION").parse()
     }
 }
@@ -42,9 +46,9 @@ impl fmt::Display for Version {
 }
 
 impl FromStr for Version {
-    type Err = Mistake;
+    type Err = NoVersion;
 
-    fn from_str(text: &str) -> Result<Self, Mistake> {
+    fn from_str(text: &str) -> Result<Self, NoVersion> {
         let number = |part: Option<&str>| {
             let part = part.filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
             part.and_then(|part| part.parse::<u32>().ok())
@@ -54,10 +58,7 @@ impl FromStr for Version {
             (number(parts.next()), number(parts.next()), number(parts.next()));
         match (major, minor, patch, parts.next()) {
             (Some(major), Some(minor), Some(patch), None) => Ok(Self { major, minor, patch }),
-            _ => Err(Mistake::new(
-                format!("\"{}\" is not a version of Bulkhead", text.escape_debug()),
-                "write what `bulkhead --version` prints on the PC, as 0.1.0",
-            )),
+            _ => Err(NoVersion(text.to_owned())),
         }
     }
 }

@@ -11,10 +11,11 @@
 use std::io;
 use std::process::ExitCode;
 
+use policy::diagnostic::Diagnostics;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Common, complain, write};
+use super::{Common, colours, complain, write};
 
 /// That an answer was given, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,17 @@ struct Document<'a> {
 /// What a line of a stream has before its own keys.
 const LINE_IS_OK: &[u8] = br#"{"ok":true,"error":null,"#;
 
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        Self {
+            status: match failure {
+                Failure::No => 1,
+                Failure::NoAgent | Failure::Misuse => 2,
+            },
+        }
+    }
+}
+
 impl From<Outcome> for ExitCode {
     fn from(Outcome { status }: Outcome) -> Self {
         Self::from(status)
@@ -73,12 +85,15 @@ impl Common {
     /// No, or nothing: why not.
     pub(super) fn fail(&self, failure: Failure, why: &str) -> Outcome {
         self.say(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
-        Outcome {
-            status: match failure {
-                Failure::No => 1,
-                Failure::NoAgent | Failure::Misuse => 2,
-            },
-        }
+        failure.into()
+    }
+
+    /// The same where a text has mistakes: a person sees each with its line.
+    pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics) -> Outcome {
+        self.say(Some(&found.to_string()), &(), || {
+            complain(&found.render(colours(&io::stderr())));
+        });
+        failure.into()
     }
 
     fn say(&self, error: Option<&str>, fields: &impl Serialize, words: impl FnOnce()) {

@@ -1,6 +1,7 @@
 //! `bulkhead policy explain`: what would happen to something, by which rule, and why.
 //!
-//! Exit status 1 means that it would be denied, and nothing else: asked about what neither the policy nor the language knows, it is 2.
+//! Exit status 1 means that it would be denied, and nothing else: asked about what neither the policy nor the language knows, or of
+//! a file that holds no policy, it is 2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,7 @@ use policy::officer::Explanation;
 use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use usbhost::{BusId, Sysfs};
 
-use super::policy::read;
-use super::{Common, Failure, Outcome, print, values};
+use super::{Common, Failure, Outcome, in_force, print, values};
 use crate::usb;
 
 /// Largest file looked into for `--text-file`, in bytes.
@@ -102,7 +102,7 @@ fn bus_id(text: &str) -> Result<BusId, String> {
 }
 
 pub(super) fn run(common: &Common, file: &Path, what: &What) -> Outcome {
-    let policy = match read(common, file) {
+    let policy = match in_force::read_or(common, Some(file), Failure::Misuse) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };
@@ -151,11 +151,15 @@ fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Expla
 /// The device whose folder this is in sysfs, wherever its path comes from.
 fn in_folder(path: &Path) -> Result<UsbDescription, String> {
     let failed = |why: String| format!("{}: {why}", path.display());
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // `1-4:1.0` is one of its interfaces.
-    let name = name.split(':').next().unwrap_or_default();
-    let id = name.parse::<BusId>().map_err(|error| failed(error.to_string()))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = |path: &Path| -> String {
+        path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned()
+    };
+    let own = name(path);
+    let (device, interface) = own.split_once(':').unwrap_or((&own, ""));
+    let id = device.parse::<BusId>().map_err(|error| failed(error.to_string()))?;
+    // `1-4:1.0` is one of its interfaces: it lies in the device, and the kernel's list has it beside the device too.
+    let above = path.parent().filter(|above| !interface.is_empty() && name(above) == device);
+    let folder = above.unwrap_or(path).parent().filter(|folder| !folder.as_os_str().is_empty());
     usb::described(&Sysfs::at(folder.unwrap_or(Path::new("."))), &id).map_err(failed)
 }
 

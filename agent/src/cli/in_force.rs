@@ -4,7 +4,7 @@ use std::path::Path;
 
 use policy::Policy;
 
-use super::{Common, Failure, Outcome, complain, policy::refuse};
+use super::{Common, Failure, Outcome, complain};
 use crate::control::client::{ClientError, ask};
 use crate::control::protocol::Request;
 use crate::daemon::defaults;
@@ -19,6 +19,11 @@ pub(super) struct PolicyText {
 
 /// The policy that was named, or the one in force.
 pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, Outcome> {
+    text_or(common, file, Failure::No)
+}
+
+/// The same for a command to which a file without a policy is another failure.
+fn text_or(common: &Common, file: Option<&Path>, failure: Failure) -> Result<PolicyText, Outcome> {
     let Some(file) = file else { return in_force(common) };
     let (read, name) = match file == Path::new("-") {
         true => (files::read_policy_from_stdin(), "standard input".to_owned()),
@@ -28,18 +33,27 @@ pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, O
         Ok(text) => Ok(PolicyText { name, text }),
         Err(FilesError::Read { fault: FileFault::Missing, .. }) => {
             let why = format!(
-                "there is no file {name}: check its name, or start one with `bulkhead policy new {name}`; without a name the policy in force is meant"
+                "there is no file {name}: check its name, or start one with `bulkhead policy new {name}`"
             );
-            Err(common.fail(Failure::No, &why))
+            Err(common.fail(failure, &why))
         }
-        Err(error) => Err(common.fail(Failure::No, &explain(&error))),
+        Err(error) => Err(common.fail(failure, &explain(&error))),
     }
 }
 
 /// The same, read as a policy.
 pub(super) fn read(common: &Common, file: Option<&Path>) -> Result<Policy, Outcome> {
-    let PolicyText { name, text } = text(common, file)?;
-    Policy::draft(&name, &text).map_err(|found| refuse(common, &found))
+    read_or(common, file, Failure::No)
+}
+
+/// The same for a command to which a file without a policy is another failure.
+pub(super) fn read_or(
+    common: &Common,
+    file: Option<&Path>,
+    failure: Failure,
+) -> Result<Policy, Outcome> {
+    let PolicyText { name, text } = text_or(common, file, failure)?;
+    Policy::draft(&name, &text).map_err(|found| common.refuse(failure, &found))
 }
 
 /// What the agent of this PC goes by; where none runs, what it would start with.

@@ -6,21 +6,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use policy::Policy;
-use policy::diagnostic::Diagnostics;
-use policy::document::Mistake;
 use policy::officer;
 use policy::officer::from_device::rule_for;
 use policy::request::UsbDescription;
-use policy::version::Version;
+use policy::version::{NoVersion, Version};
 use serde_json::json;
 
 use super::audit::Wanted;
 use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
-use super::{
-    Common, Failure, Outcome, colours, complain, passphrase, print, print_styled, replay, signing,
-};
+use super::{Common, Failure, Outcome, colours, passphrase, print, print_styled, replay, signing};
 use crate::control::protocol::Request as AgentRequest;
 use crate::durable;
 
@@ -128,7 +123,7 @@ pub(super) enum PolicyCommand {
 
 /// A version whose language this one knows.
 fn version(text: &str) -> Result<Version, String> {
-    let words = |mistake: Mistake| mistake.to_string();
+    let words = |error: NoVersion| error.to_string();
     let (asked, this): (Version, Version) =
         (text.parse().map_err(words)?, Version::this().map_err(words)?);
     if asked > this {
@@ -188,7 +183,7 @@ fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
     };
     if old == Some(Path::new("-")) && old == new {
         return common
-            .fail(Failure::NoAgent, "standard input holds one policy: name a file for the other");
+            .fail(Failure::Misuse, "standard input holds one policy: name a file for the other");
     }
     // Both are read before the first is given up on, so that one run names every mistake.
     let (old, new) = match (in_force::read(common, old), in_force::read(common, new)) {
@@ -240,24 +235,27 @@ fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
             [] => "no device is plugged in".to_owned(),
             known => format!("plugged in are {}; see `bulkhead usb list`", known.join(", ")),
         };
-        return common.fail(Failure::No, &format!("nothing is plugged in at {bus_id}: {help}"));
+        return common.fail(Failure::Misuse, &format!("nothing is plugged in at {bus_id}: {help}"));
     };
-    let device: UsbDescription = match report.device.parse() {
+    if report.device.is_empty() {
+        let why = format!("the device at {bus_id} has not been read: {}", report.why);
+        return common.fail(Failure::No, &why);
+    }
+    let device: UsbDescription = match report.device.parse::<UsbDescription>() {
         Ok(device) => device,
-        Err(_) => {
-            let why = format!("the device at {bus_id} has not been read: {}", report.why);
+        Err(mistake) => {
+            let why =
+                format!("what the agent says of the device at {bus_id} cannot be read: {mistake}");
             return common.fail(Failure::No, &why);
         }
     };
-    let known = |policy: &Policy| {
-        policy.domains().iter().map(|domain| domain.name.to_string()).collect::<Vec<_>>()
-    };
     // A name that the policy in force does not have is perhaps a slip, and the rule would be refused with it.
-    if let Ok(policy) = in_force::read(common, None)
-        && policy.domain(to).is_none()
-    {
-        let why = format!("the policy has no domain {to}: it has {}", known(&policy).join(", "));
-        return common.fail(Failure::NoAgent, &why);
+    let policy = match in_force::read(common, None) {
+        Ok(policy) => policy,
+        Err(outcome) => return outcome,
+    };
+    if let Err(mistake) = policy.find_domain(to) {
+        return common.fail(Failure::Misuse, &format!("--to: {mistake}"));
     }
     let device = UsbDescription { port: Some(bus_id.to_owned()), ..device };
     match rule_for(&device, &report.name, to) {
@@ -285,17 +283,6 @@ fn start(common: &Common, file: Option<&Path>) -> Outcome {
     }
 }
 
-pub(super) fn written(common: &Common, file: &Path) -> Outcome {
+fn written(common: &Common, file: &Path) -> Outcome {
     common.done(&json!({ "file": file }), || print(&format!("wrote {}\n", file.display())))
-}
-
-/// Reads a policy, or says what is wrong with it.
-pub(super) fn read(common: &Common, file: &Path) -> Result<Policy, Outcome> {
-    in_force::read(common, Some(file))
-}
-
-pub(super) fn refuse(common: &Common, found: &Diagnostics) -> Outcome {
-    common.answer(Err(found.to_string()), &(), || {
-        complain(&found.render(colours(&io::stderr())));
-    })
 }

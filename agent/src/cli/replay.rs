@@ -20,8 +20,7 @@ use serde_json::Value;
 
 use super::audit::{cannot_read, local_time};
 use super::explain::media_type;
-use super::policy::read;
-use super::{Common, Outcome, print};
+use super::{Common, Outcome, in_force, print};
 
 /// Differences that are listed; the rest are counted.
 const LISTED_MAX: usize = 1000;
@@ -54,7 +53,7 @@ struct Replay {
 }
 
 pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) -> Outcome {
-    let policy = match read(common, file) {
+    let policy = match in_force::read(common, Some(file)) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use nix::unistd::geteuid;
@@ -14,12 +14,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::passphrase::{NewSource, Source};
-use super::policy::refuse;
 use super::{Common, Failure, Outcome, print};
 use crate::control::protocol::Request;
 use crate::durable;
 use crate::files;
-use crate::policy_store::{read_small, signature_file};
+use crate::policy_store::{read_secret, read_small, signature_file};
 use crate::supervisor::devices::explain;
 
 /// How a new key is kept.
@@ -32,12 +31,19 @@ pub(super) struct Keeping {
     no_passphrase: bool,
 }
 
+const NO_TERMINAL: &str = "there is no terminal to ask for the new key's passphrase on: give --passphrase-file or --passphrase-fd, or \
+                           --no-passphrase for a medium that is encrypted itself";
+
 impl Keeping {
     /// The secret file's text, and whether a passphrase guards it.
     fn text_of(&self, key: &SecretKey) -> Result<(Zeroizing<String>, bool), String> {
         let passphrase = match self.no_passphrase {
             true => None,
-            false => self.passphrase.choose("Passphrase of the new key: ")?,
+            false => {
+                let chosen = self.passphrase.choose("Passphrase of the new key: ")?;
+                // Nobody gets a key that whoever copies it can sign with, without asking for it.
+                Some(chosen.ok_or(NO_TERMINAL)?)
+            }
         };
         let text = kept_under(key, passphrase.as_deref().map(String::as_str))?;
         Ok((text, passphrase.is_some()))
@@ -62,17 +68,17 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
         Ok(random) => SecretKey::from_random(&random),
         Err(why) => return common.fail(Failure::No, &why),
     };
-    let mut public = file.as_os_str().to_owned();
-    public.push(".pub");
-    let public = Path::new(&public);
+    let public = &public_beside(file);
     let name = serde_json::Value::from(name).to_string();
     let entry = format!("[[officer]]\nname = {name}\nkey = \"{}\"\n", key.public());
     if let Err(found) = TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}"))
     {
-        return refuse(common, &found);
+        return common.refuse(Failure::No, &found);
     }
     // Nobody chooses a passphrase for a key that cannot be written.
-    if let Some(there) = [file, public].into_iter().find(|path| path.symlink_metadata().is_ok()) {
+    if let Some(there) =
+        [file, public.as_path()].into_iter().find(|path| path.symlink_metadata().is_ok())
+    {
         return common.fail(Failure::No, &unwritten(there, &io::ErrorKind::AlreadyExists.into()));
     }
     let (secret, encrypted) = match keeping.text_of(&key) {
@@ -116,10 +122,32 @@ fn unwritten(path: &Path, error: &io::Error) -> String {
     format!("cannot write {}: {why}", path.display())
 }
 
-/// The key in a file, for which its passphrase is asked if it has one.
+/// The public half of a key is in the file of that name.
+fn public_beside(file: &Path) -> PathBuf {
+    let mut public = file.as_os_str().to_owned();
+    public.push(".pub");
+    public.into()
+}
+
+/// The key in a file, which is the other half of the public key beside it: what was damaged is another key, and nobody trusts that.
 fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
-    let text = match read_small(file) {
-        Ok(Some(text)) => Zeroizing::new(text),
+    let key = opened(file, passphrase)?;
+    let public = public_beside(file);
+    let there = read_small(&public).map_err(|error| unreadable(&public, &error))?;
+    if there.is_some_and(|text| !text.contains(&key.public().to_string())) {
+        return Err(format!(
+            "{} is not the other half of {}: it is damaged, or one of them is of another key; take the copy that you keep elsewhere",
+            file.display(),
+            public.display()
+        ));
+    }
+    Ok(key)
+}
+
+/// The key in a file, for which its passphrase is asked if it has one.
+fn opened(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
+    let text = match read_secret(file) {
+        Ok(Some(text)) => text,
         Ok(None) => return Err(no_such(file)),
         Err(error) => return Err(unreadable(file, &error)),
     };
@@ -207,7 +235,7 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     let name = file.display().to_string();
     let found = Policy::draft(&name, &text).map_or_else(|found| found, |policy| policy.lint());
     if found.has_errors() {
-        return refuse(common, &found);
+        return common.refuse(Failure::No, &found);
     }
     let secret = match secret_key(key, passphrase) {
         Ok(secret) => secret,
@@ -233,7 +261,9 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
             0 => String::new(),
             _ => format!("; {stale} made before the policy was changed were removed"),
         };
-        print(&format!("{} holds {count} signature(s){removed}\n", beside.display()));
+        let held =
+            printable::counted(u64::try_from(count).unwrap_or(u64::MAX), "signature", "signatures");
+        print(&format!("{} holds {held}{removed}\n", beside.display()));
     })
 }
 
@@ -252,7 +282,7 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     };
     let store = match TrustStore::parse(&trust.display().to_string(), &store) {
         Ok(store) => store,
-        Err(found) => return refuse(common, &found),
+        Err(found) => return common.refuse(Failure::No, &found),
     };
     let signatures = match signatures(common, &signature_file(file)) {
         Ok(signatures) => signatures,
@@ -279,7 +309,7 @@ pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     // The agent would say the same; here the lines can be shown.
     let parsed = match Policy::parse(&file.display().to_string(), &policy) {
         Ok(parsed) => parsed,
-        Err(found) => return refuse(common, &found),
+        Err(found) => return common.refuse(Failure::No, &found),
     };
     let beside = signature_file(file);
     let signatures = match read_small(&beside) {
@@ -298,7 +328,7 @@ fn signatures(common: &Common, file: &Path) -> Result<Signatures, Outcome> {
     match read_small(file) {
         Ok(None) => Ok(Signatures::default()),
         Ok(Some(text)) => Signatures::parse(&file.display().to_string(), &text)
-            .map_err(|found| refuse(common, &found)),
+            .map_err(|found| common.refuse(Failure::No, &found)),
         Err(error) => Err(common.fail(Failure::No, &unreadable(file, &error))),
     }
 }

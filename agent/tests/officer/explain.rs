@@ -1,6 +1,7 @@
 //! What would happen, as the command line is asked.
 
 use std::fs;
+use std::path::Path;
 
 use crate::{bulkhead, json, path};
 
@@ -143,6 +144,61 @@ fn explain_takes_a_device_as_lsusb_usbguard_and_the_kernel_write_it() {
         ),
         "{said}"
     );
+}
+
+#[test]
+fn a_security_key_is_known_for_none_that_types_in_the_kernels_list_and_in_its_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &policy]);
+    let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
+    let configuration =
+        [9, 2, 25, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 1, 3, 0, 0, 0, 7, 5, 0x81, 3, 8, 0, 10];
+    let list = dir.path().join("list");
+    let interface = list.join("1-5:1.0");
+    fs::create_dir_all(list.join("1-5")).unwrap();
+    fs::create_dir_all(interface.join("0003:1209:0042.0001")).unwrap();
+    let report = [0x06, 0xd0, 0xf1, 0x09, 0x01, 0xa1, 0x01, 0xc0];
+    fs::write(interface.join("0003:1209:0042.0001/report_descriptor"), report).unwrap();
+    fs::write(list.join("1-5/descriptors"), [&device[..], &configuration].concat()).unwrap();
+    for (name, text) in [
+        ("busnum", "1"),
+        ("devnum", "7"),
+        ("idVendor", "1209"),
+        ("idProduct", "0042"),
+        ("authorized", "1"),
+    ] {
+        fs::write(list.join("1-5").join(name), text).unwrap();
+    }
+    let said = |folder: &Path| {
+        let folder = folder.display().to_string();
+        let output = bulkhead(&["explain", &policy, "usb", "--sysfs", &folder]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = said(&list.join("1-5"));
+    assert!(listed.contains("interfaces=03/00/00:no-keyboard"), "{listed}");
+    assert_eq!(said(&interface), listed, "by its interface");
+    // Below /sys/devices the interface lies in the device's folder.
+    let within = list.join("1-5/1-5:1.0");
+    fs::rename(&interface, &within).unwrap();
+    assert_eq!(said(&list.join("1-5")), listed);
+    assert_eq!(said(&within), listed, "by its interface");
+}
+
+#[test]
+fn explain_ends_with_2_for_a_file_that_holds_no_policy_as_nothing_is_denied() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bad, missing) = (path(dir.path(), "bad.toml"), path(dir.path(), "missing.toml"));
+    fs::write(&bad, "format = 1\nserail = 2\n").unwrap();
+    for file in [&bad, &missing] {
+        for json in [&["--json"][..], &[]] {
+            let device = ["usb", "--device", "08e6:3437,interfaces=0b/00/00"];
+            let output = bulkhead(&[&["explain", file][..], &device, json].concat());
+            assert_eq!(output.status.code(), Some(2), "{output:?}");
+        }
+    }
+    // What asks nothing of a device, says no to it.
+    assert_eq!(bulkhead(&["check", &missing]).status.code(), Some(1));
 }
 
 #[test]

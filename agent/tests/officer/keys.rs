@@ -38,7 +38,7 @@ fn a_key_is_kept_under_a_passphrase_that_a_file_or_a_descriptor_gives() {
     let kim = made("right", "kim");
     assert_eq!((kim.status.code(), &json(&kim)["encrypted"]), (Some(0), &true.into()));
     let secret = fs::read_to_string(file("kim")).unwrap();
-    assert!(secret.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{secret}");
+    assert!(secret.contains("\n-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "{secret}");
     assert_eq!(fs::metadata(file("kim")).unwrap().permissions().mode() & 0o777, 0o600);
 
     let sign = |more: &[&str]| {
@@ -180,4 +180,41 @@ fn a_passphrase_is_put_on_a_key_changed_and_taken_off_and_the_key_stays_the_same
     assert_eq!(fs::metadata(file("kim")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!Path::new(&file("kim.new")).exists());
     assert_eq!(fs::read_to_string(file("kim.pub")).unwrap(), public);
+}
+
+#[test]
+fn a_damaged_key_that_is_no_half_of_its_public_one_signs_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    bulkhead(&["new", &file("policy.toml")]);
+    assert!(
+        bulkhead(&["keygen", &file("kim"), "--name", "Kim", "--no-passphrase"]).status.success()
+    );
+    let sign = || bulkhead(&["sign", &file("policy.toml"), "--key", &file("kim")]);
+    let whole = fs::read_to_string(file("kim")).unwrap();
+    let other = if whole.trim_end().ends_with('0') { '1' } else { '0' };
+    let mut damaged = whole.trim_end().to_owned();
+    damaged.pop();
+    damaged.push(other);
+    fs::write(file("kim"), damaged).unwrap();
+    let refused = sign();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("is not the other half of") && said.contains("kim.pub"), "{said}");
+    assert!(!Path::new(&file("policy.toml.sig")).exists());
+    fs::write(file("kim"), &whole).unwrap();
+    let signed = sign();
+    assert!(signed.status.success(), "{signed:?}");
+    assert!(String::from_utf8_lossy(&signed.stdout).contains("holds 1 signature\n"));
+}
+
+#[test]
+fn nobody_gets_a_key_without_a_passphrase_who_does_not_ask_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = path(dir.path(), "kim");
+    let refused = bulkhead(&["keygen", &key, "--name", "Kim"]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("--passphrase-file") && said.contains("--no-passphrase"), "{said}");
+    assert!(!Path::new(&key).exists() && !Path::new(&format!("{key}.pub")).exists());
 }

@@ -48,7 +48,7 @@ fn a_policy_and_a_key_are_taken_from_the_current_folder_by_their_bare_names() {
     let dir = tempfile::tempdir().unwrap();
     for arguments in [
         &["new", "policy.toml"][..],
-        &["keygen", "kim", "--name", "kim"],
+        &["keygen", "kim", "--name", "kim", "--no-passphrase"],
         &["sign", "policy.toml", "--key", "kim"],
     ] {
         let program = artefacts::program("bulkhead");
@@ -65,7 +65,11 @@ fn a_policy_and_a_key_are_taken_from_the_current_folder_by_their_bare_names() {
 fn a_key_is_never_replaced_and_a_broken_policy_never_signed() {
     let dir = tempfile::tempdir().unwrap();
     let (key, policy) = (path(dir.path(), "key"), path(dir.path(), "policy.toml"));
-    assert!(bulkhead(&["keygen", &key, "--name", "Kim Min-ji \"MJ\""]).status.success());
+    assert!(
+        bulkhead(&["keygen", &key, "--name", "Kim Min-ji \"MJ\"", "--no-passphrase"])
+            .status
+            .success()
+    );
     let secret = fs::read(&key).unwrap();
     let again = bulkhead(&["keygen", &key, "--name", "Kim"]);
     assert_eq!(again.status.code(), Some(1));

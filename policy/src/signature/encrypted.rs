@@ -1,5 +1,9 @@
 //! Secret keys under a passphrase: encrypted PKCS#8 (RFC 5958; RFC 8410 for Ed25519), as OpenSSL reads and writes it too.
 //!
+//! Encryption alone does not tell a damaged file from a whole one: what is damaged in it opens to another key. The public key therefore
+//! stands in clear before the key itself, where RFC 7468 (section 2) has room for words and other programs look past it, and what
+//! the passphrase opens must be the other half of that.
+//!
 //! What stretches the passphrase is scrypt with 16 MiB, five times over. Other programs' key files may ask for more work; how much
 //! is done for them is capped, as a file is no reason to take all memory of a PC.
 
@@ -9,10 +13,10 @@ use pkcs8::pkcs5::{EncryptionScheme, pbes2, scrypt};
 use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, PrivateKeyInfo, SecretDocument};
 use zeroize::Zeroizing;
 
-use super::key::SecretKey;
+use super::key::{PublicKey, SecretKey};
 use crate::document::Mistake;
 
-/// How an encrypted key's file begins.
+/// The label of an encrypted key.
 const LABEL: &str = "ENCRYPTED PRIVATE KEY";
 /// Characters of the shortest passphrase that a key is encrypted with.
 pub const PASSPHRASE_MIN: usize = 8;
@@ -55,27 +59,34 @@ impl SecretKey {
         let info: PrivateKeyInfo<'_> = plain.decode_msg().map_err(|_| impossible())?;
         let encrypted =
             info.encrypt_with_params(parameters, passphrase).map_err(|_| impossible())?;
-        encrypted.to_pem(LABEL, LineEnding::LF).map_err(|_| impossible())
+        let pem = encrypted.to_pem(LABEL, LineEnding::LF).map_err(|_| impossible())?;
+        Ok(Zeroizing::new(format!("{}\n{}", self.public(), pem.as_str())))
     }
 
     /// Whether a key's file wants a passphrase.
     #[must_use]
     pub fn is_encrypted(text: &str) -> bool {
-        text.trim_start().starts_with(&format!("-----BEGIN {LABEL}-----"))
+        text.contains(&format!("-----BEGIN {LABEL}-----"))
     }
 
     /// Reads what [`SecretKey::encrypted`] wrote, or another program.
     ///
     /// # Errors
-    /// The passphrase is wrong, or the file is something else.
+    /// The passphrase is wrong, the file is damaged, or it is something else.
     pub fn decrypt(text: &str, passphrase: &str) -> Result<Self, Mistake> {
         let damaged = || {
             Mistake::new(
-                "this encrypted key cannot be read",
+                "this encrypted key is damaged",
                 "take the copy that you keep elsewhere, or have a new key made and trusted",
             )
         };
-        let (label, document) = SecretDocument::from_pem(text.trim()).map_err(|_| damaged())?;
+        let (words, pem) = text.split_at(text.find("-----BEGIN ").ok_or_else(damaged)?);
+        let public = match words.trim() {
+            // Another program wrote it.
+            "" => None,
+            key => Some(key.parse::<PublicKey>().map_err(|_| damaged())?),
+        };
+        let (label, document) = SecretDocument::from_pem(pem.trim()).map_err(|_| damaged())?;
         let info: EncryptedPrivateKeyInfo<'_> = document.decode_msg().map_err(|_| damaged())?;
         if label != LABEL {
             return Err(damaged());
@@ -98,7 +109,11 @@ impl SecretKey {
                 "name the file that `bulkhead policy keygen` made; policies are signed with Ed25519",
             )
         })?;
-        Ok(Self::from_signing(key))
+        let key = Self::from_signing(key);
+        if public.is_some_and(|public| public != key.public()) {
+            return Err(damaged());
+        }
+        Ok(key)
     }
 }
 
@@ -175,16 +190,40 @@ mod tests {
     #[test]
     fn a_damaged_key_file_is_refused() {
         let file = key().encrypted("four words of rain", &Zeroizing::new([3; 32])).unwrap();
-        // What is said of the encryption; the text itself has no check of its own, and a key changed there is nobody's.
-        for at in (0..100).step_by(7) {
+        let pem = file.find("-----BEGIN").unwrap();
+        // The public key, the frame, what is said of the encryption, and all of the 16-byte blocks of what is encrypted, 22 characters each.
+        let places = [0, 8, pem - 2, pem + 3, pem + 40, pem + 60];
+        let encrypted = file.find("\n-----END").unwrap() - 100;
+        let last = file.len() - 3;
+        for at in places.into_iter().chain((encrypted..last).step_by(11)) {
             let mut bytes = file.as_bytes().to_vec();
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte = if *byte == b'A' { b'B' } else { b'A' };
-            }
+            let byte = bytes.get_mut(at).unwrap();
+            *byte = match *byte {
+                b'\n' => continue,
+                b'A' => b'B',
+                b'a' => b'b',
+                b'0' => b'1',
+                b'-' => b'_',
+                _ => {
+                    if at < pem {
+                        b'0'
+                    } else {
+                        b'A'
+                    }
+                }
+            };
+            assert_ne!(bytes, file.as_bytes());
             let text = String::from_utf8(bytes).unwrap();
-            if let Ok(read) = SecretKey::decrypt(&text, "four words of rain") {
-                assert_eq!(read.public(), key().public());
-            }
+            let read = SecretKey::decrypt(&text, "four words of rain");
+            assert!(read.is_err(), "at {at}");
         }
+    }
+
+    #[test]
+    fn a_key_file_without_its_public_half_is_read_as_openssl_writes_it() {
+        let file = key().encrypted("four words of rain", &Zeroizing::new([3; 32])).unwrap();
+        let (_, pem) = file.split_once('\n').unwrap();
+        let read = SecretKey::decrypt(pem, "four words of rain").unwrap();
+        assert_eq!(read.public(), key().public());
     }
 }
