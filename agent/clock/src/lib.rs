@@ -11,11 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::time::{TimeSpec, TimeValLike};
+use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{
     ClockId as TimerClock, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags,
 };
 use nix::time::{ClockId, clock_gettime};
+
+mod wall;
+
+pub use wall::{WallClock, WallClockWatch};
 
 /// A moment since the PC was switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,50 +121,6 @@ impl AsFd for Alarm {
     /// Readable once it has gone off, until it is set again.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
-    }
-}
-
-/// Tells a loop that waits for file descriptors that somebody set the PC's wall clock.
-#[derive(Debug)]
-pub struct WallClockWatch(TimerFd);
-
-impl WallClockWatch {
-    /// One that watches from now on.
-    ///
-    /// # Errors
-    /// The process has no file descriptor left.
-    pub fn new() -> Result<Self, Errno> {
-        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
-        let this = Self(TimerFd::new(TimerClock::CLOCK_REALTIME, flags)?);
-        this.watch()?;
-        Ok(this)
-    }
-
-    fn watch(&self) -> Result<(), Errno> {
-        // It never goes off: it is there to be cancelled (timerfd_create(2), TFD_TIMER_CANCEL_ON_SET).
-        let never = Expiration::OneShot(TimeSpec::seconds(i64::from(i32::MAX)));
-        let flags =
-            TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
-        self.0.set(never, flags)
-    }
-
-    /// Whether it was set since the last call.
-    ///
-    /// # Errors
-    /// The kernel does not go on watching.
-    pub fn was_set(&self) -> Result<bool, Errno> {
-        match self.0.wait() {
-            Err(Errno::EAGAIN) => Ok(false),
-            Err(error) => Err(error),
-            Ok(()) => self.watch().map(|()| true),
-        }
-    }
-}
-
-impl AsFd for WallClockWatch {
-    /// Readable once the clock was set, until [`Self::was_set`] is asked.
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
     }
 }
 

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::Event as Recorded;
-use clock::{Alarm, Moment, WallClockWatch};
+use clock::{Alarm, Moment, WallClock, WallClockWatch};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -190,7 +190,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
     let running =
         Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
-    let (states, alarm, wall_clock) = (States::default(), Alarm::new()?, WallClockWatch::new()?);
+    let (states, alarm, wall_clock) = (States::default(), Alarm::new()?, WallClockWatch::start());
     Daemon { running, server, signals, handover, states, alarm, wall_clock }.run()
 }
 
@@ -295,13 +295,17 @@ impl Daemon {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
         fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.alarm), PollFlags::POLLIN));
-        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.wall_clock), PollFlags::POLLIN));
+        fds.extend(self.wall_clock.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if self.wall_clock.was_set()? {
-            tracing::warn!("the clock of this PC was set");
+        match self.wall_clock.look() {
+            WallClock::AsBefore => {}
+            WallClock::Set => tracing::warn!("the clock of this PC was set"),
+            WallClock::Off(error) => tracing::warn!(
+                "the kernel does not tell when the clock of this PC is set ({error}): the audit log says so only with the next entry or signature"
+            ),
         }
         Ok(())
     }
