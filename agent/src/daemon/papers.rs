@@ -93,7 +93,7 @@ impl Papers {
         self.files.unsaved = Unsaved::default();
         tracing::info!(
             serial = self.files.policy.serial,
-            signers = ?self.files.policy.signers,
+            signers = self.files.policy.signers.join(", "),
             "another policy is in force"
         );
         Ok(())
