@@ -6,6 +6,11 @@ pub const KINDS: &[(&str, &str)] = &[
     ("agent-started", "the agent runs, under which policy"),
     ("agent-stopped", "the agent ended in order"),
     ("asked", "somebody asked something over the control socket, and how that ended"),
+    ("asking", "somebody asks something over the control socket, before it is done"),
+    (
+        "break-glass-asked-again",
+        "break-glass was open and asked for again, and is open no longer by that",
+    ),
     ("break-glass-closed", "break-glass closed, and why"),
     ("break-glass-opened", "break-glass opened, by whom, why and for how long"),
     ("break-glass-prolonged", "break-glass was open, and is open longer"),

@@ -97,9 +97,11 @@ impl BreakGlass {
         let left = before.unwrap_or_default().max(time);
         let mut event = match before {
             None => Event::new("break-glass-opened"),
-            Some(before) => {
+            Some(before) if time > before => {
                 Event::new("break-glass-prolonged").with("seconds_before", before.as_secs())
             }
+            // It stays open as long as it was.
+            Some(_) => Event::new("break-glass-asked-again").with("seconds_asked", time.as_secs()),
         };
         event = event.with("by", who).with("reason", reason).with("seconds", left.as_secs());
         event.policy = Some(policy.serial());
@@ -246,7 +248,8 @@ mod tests {
     }
 
     #[test]
-    fn opened_again_it_is_never_open_for_less_and_says_and_records_that_it_was_prolonged() {
+    fn opened_again_it_is_never_open_for_less_and_recorded_as_prolonged_only_if_it_is_open_longer()
+    {
         let dir = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::open(dir.path(), Limits::default());
         let text = policy::officer::STARTER.to_owned();
@@ -267,15 +270,21 @@ mod tests {
         assert_eq!(longer.left, Duration::from_secs(120));
         assert!(longer.to_string().contains("was open already"), "{longer}");
         recorder.close();
-        let mut kinds = Vec::new();
+        let mut entries = Vec::new();
         let log = crate::recorder::directory(dir.path());
         ::audit::each(&log, |_, entry| {
-            kinds.push(entry.kind);
+            entries.push(entry);
             Ok(())
         })
         .unwrap();
-        kinds.retain(|kind| kind.starts_with("break-glass"));
-        assert_eq!(kinds, ["break-glass-opened", "break-glass-prolonged", "break-glass-prolonged"]);
+        entries.retain(|entry: &::audit::Entry| entry.kind.starts_with("break-glass"));
+        let (again, longer) = ("break-glass-asked-again", "break-glass-prolonged");
+        let kinds: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+        assert_eq!(kinds, ["break-glass-opened", again, longer], "what was so, and no more");
+        let seconds =
+            |name: &str| entries.get(1).and_then(|entry| entry.detail.get(name)?.as_u64());
+        assert_eq!(seconds("seconds_asked"), Some(10));
+        assert!(seconds("seconds").is_some_and(|left| left > 50), "how long it stays open");
     }
 
     fn check(glass: &mut BreakGlass, policy: &Policy, recorder: &mut Recorder) {

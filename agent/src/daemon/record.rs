@@ -32,41 +32,55 @@ pub(super) fn failed(what: &'static str) -> Event {
     Event::new("failed").with("what", what)
 }
 
-/// Somebody asked for something.
+/// Who is at the other end of the control socket: the user, and the account where the host has one of that number.
+pub(super) fn by(event: Event, caller: &Caller) -> Event {
+    let event = event.with("uid", caller.uid);
+    match &caller.account {
+        Some(account) => event.with("account", cut(account)),
+        None => event,
+    }
+}
+
+/// Somebody asks for something: an entry before it is done, and one when it has ended.
 pub(super) struct Asked {
-    event: Event,
+    before: Event,
+    after: Event,
     takes_time: bool,
 }
 
 impl Asked {
     pub(super) fn new(caller: &Caller, request: &Request) -> Self {
-        let mut event = Event::new("asked").with("what", request.word()).with("uid", caller.uid);
-        if let Some(account) = &caller.account {
-            event = event.with("account", cut(account));
-        }
-        if let Request::UsbAttach { bus_id, .. } | Request::UsbDetach { bus_id } = request {
-            event = event.with("bus_id", cut(bus_id));
-        }
-        if let Some(domain) = request.domain() {
-            event = event.of(cut(domain));
-        }
-        Self { event, takes_time: request.takes_time() }
+        let about = |kind| {
+            let mut event = by(Event::new(kind).with("what", request.word()), caller);
+            if let Request::UsbAttach { bus_id, .. } | Request::UsbDetach { bus_id } = request {
+                event = event.with("bus_id", cut(bus_id));
+            }
+            match request.domain() {
+                Some(domain) => event.of(cut(domain)),
+                None => event,
+            }
+        };
+        Self { before: about("asking"), after: about("asked"), takes_time: request.takes_time() }
+    }
+
+    /// Who asks what, before anything of it is done.
+    pub(super) fn before(&self) -> &Event {
+        &self.before
     }
 
     /// How it ended, or how far it came while its asker waited.
     pub(super) fn ended(self, refusal: Option<&str>) -> Event {
         match refusal {
-            None if self.takes_time => self.event.with("outcome", "begun"),
-            None => self.event.with("outcome", "done"),
-            Some(why) => self.event.with("outcome", "not done").with("why", cut(why)),
+            None if self.takes_time => self.after.with("outcome", "begun"),
+            None => self.after.with("outcome", "done"),
+            Some(why) => self.after.with("outcome", "not done").with("why", cut(why)),
         }
     }
 }
 
 /// A policy comes into force.
 pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> Event {
-    let mut event = Event::new("policy-applied")
-        .with("uid", caller.uid)
+    let mut event = by(Event::new("policy-applied"), caller)
         .with("issuer", cut(candidate.policy.issuer()))
         .with("signers", candidate.signers().to_vec());
     event.policy = Some(candidate.policy.serial());
@@ -75,7 +89,7 @@ pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> Event {
 
 /// A policy was refused; the one in force stays.
 pub(super) fn policy_refused(caller: &Caller, why: &str) -> Event {
-    Event::new("policy-refused").with("uid", caller.uid).with("why", cut(why))
+    by(Event::new("policy-refused"), caller).with("why", cut(why))
 }
 
 /// The domains' states as they were last written down.

@@ -31,6 +31,7 @@ enum Whose {
 
 #[derive(Debug)]
 struct Count {
+    caller: Caller,
     why: String,
     /// Since the last entry.
     times: u64,
@@ -58,8 +59,10 @@ impl Refusals {
             count.times = count.times.saturating_add(1);
             return None;
         }
-        let event = entry(whose, why, 1);
-        self.0.insert(whose, Count { why: why.to_owned(), times: 0, due: now + EVERY });
+        let count =
+            Count { caller: caller.clone(), why: why.to_owned(), times: 0, due: now + EVERY };
+        let event = entry(whose, &count, 1);
+        self.0.insert(whose, count);
         Some(event)
     }
 
@@ -73,7 +76,8 @@ impl Refusals {
             if count.times == 0 {
                 return false;
             }
-            events.push(entry(*whose, &count.why, std::mem::take(&mut count.times)));
+            events.push(entry(*whose, count, count.times));
+            count.times = 0;
             count.due = now + EVERY;
             true
         });
@@ -90,16 +94,16 @@ impl Refusals {
         let counted = std::mem::take(&mut self.0).into_iter();
         counted
             .filter(|(_, count)| count.times > 0)
-            .map(|(whose, count)| entry(whose, &count.why, count.times))
+            .map(|(whose, count)| entry(whose, &count, count.times))
             .collect()
     }
 }
 
-fn entry(whose: Whose, why: &str, times: u64) -> Event {
+fn entry(whose: Whose, count: &Count, times: u64) -> Event {
     let event = Event::new("refused").with("times", times);
     match whose {
-        Whose::Of(uid, what) => {
-            event.with("uid", uid).with("what", what).with("why", record::cut(why))
+        Whose::Of(_, what) => {
+            record::by(event, &count.caller).with("what", what).with("why", record::cut(&count.why))
         }
         Whose::Others => event.with("what", "further users and requests"),
     }
@@ -151,6 +155,24 @@ mod tests {
         lock(&mut refusals, 8, start).unwrap();
         refusals.turn(start + EVERY);
         lock(&mut refusals, 8, start + EVERY).unwrap();
+    }
+
+    #[test]
+    fn the_first_entry_and_the_count_name_the_account_too() {
+        let mut refusals = Refusals::default();
+        let start = Moment::now();
+        let mut caller = Caller::without_role(7);
+        caller.account = Some("kim".to_owned());
+        let mut ask = || refusals.refused(&caller, &Request::Lock, "no", start);
+        let first = ask().unwrap();
+        ask();
+        let counted = refusals.end().pop().unwrap();
+        for event in [first, counted] {
+            assert_eq!(
+                (&event.detail["uid"], &event.detail["account"]),
+                (&7.into(), &"kim".into())
+            );
+        }
     }
 
     #[test]

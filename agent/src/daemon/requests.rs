@@ -81,7 +81,8 @@ impl Running {
         Answer::of(Err(why.to_owned()))
     }
 
-    /// Answers a request of somebody who may make it. What was asked and how it ended is on the record when the answer goes out.
+    /// Answers a request of somebody who may make it. What is asked is on the record before
+    /// anything of it is done, and how it ended when the answer goes out.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
         match &request {
             Request::Status => {
@@ -109,6 +110,9 @@ impl Running {
             Request::ApplyPolicy { .. } => None,
             other => Some(record::Asked::new(caller, other)),
         };
+        if let Some(asked) = &asked {
+            self.recorder.note(std::slice::from_ref(asked.before()));
+        }
         let answer = self.carry_out(caller, request);
         if let Some(asked) = asked {
             self.recorder.note(&[asked.ended(answer.error.as_deref())]);

@@ -43,6 +43,37 @@ fn what_was_asked_is_on_the_record_with_how_it_ended_before_its_answer() {
 }
 
 #[test]
+fn what_is_asked_is_on_the_record_before_anything_of_it_is_done() {
+    let ward = Ward::new(MACHINE);
+    let policy = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    if !policy.contains("[break_glass]") {
+        let section = "\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n";
+        fs::write(ward.at("policy.toml"), policy + section).unwrap();
+    }
+    let agent = started(&ward);
+    assert!(ward.bulkhead(&["break-glass", "--reason", "CPR"]).status.success());
+    assert!(ward.bulkhead(&["break-glass", "--end"]).status.success());
+    agent.stop();
+    let log = ward.at("state/audit").display().to_string();
+    let output = ward.bulkhead(&["audit", "show", &log, "--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut order = Vec::new();
+    for line in text.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        let kind = entry["kind"].as_str().unwrap().to_owned();
+        if kind.starts_with("ask") {
+            assert_eq!(entry["detail"]["uid"], Uid::effective().as_raw(), "{entry}");
+            assert_eq!(entry["detail"]["outcome"].is_null(), kind == "asking", "{entry}");
+        }
+        if kind.starts_with("ask") || kind.starts_with("break-glass") {
+            order.push(kind);
+        }
+    }
+    let [open, close] = ["break-glass-opened", "break-glass-closed"];
+    assert_eq!(order, ["asking", open, "asked", "asking", close, "asked"]);
+}
+
+#[test]
 fn callers_that_are_refused_are_on_the_record_by_user_and_request_and_counted_also_at_the_end() {
     if !Uid::effective().is_root() {
         return; // only root can be somebody else
