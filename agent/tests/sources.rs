@@ -47,21 +47,63 @@ fn no_log_line_and_no_message_of_what_is_shipped_shows_a_value_as_rusts_debugger
     for (path, text) in &sources {
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_start();
-            // `{:?}`, `{x:?}`, `{x:#?}` of the formatting macros; `?x` and `x = ?y` of tracing's.
+            // `{:?}`, `{x:?}`, `{x:#?}` of the formatting macros.
             let formatted = line.contains(":?}") || line.contains(":#?}");
-            let event = ["trace!", "debug!", "info!", "warn!", "error!"]
-                .iter()
-                .find_map(|level| line.split_once(level))
-                .is_some_and(|(_, fields)| {
-                    let fields = fields.split('"').next().unwrap_or_default();
-                    fields.contains("= ?") || fields.contains("(?") || fields.contains(", ?")
-                });
-            if !line.starts_with("//") && !line.contains("assert") && (formatted || event) {
+            if !line.starts_with("//") && !line.contains("assert") && formatted {
                 found.push(format!("{}:{}: {line}", path.display(), number + 1));
             }
         }
+        found.extend(
+            debug_fields(text).into_iter().map(|call| format!("{}: {call}", path.display())),
+        );
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// Calls of tracing's macros that have a field `?x` or `x = ?y`, on whatever line of the call, each as one line.
+fn debug_fields(text: &str) -> Vec<String> {
+    let levels = ["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+    let calls = levels.iter().flat_map(|level| text.match_indices(level));
+    calls
+        .filter_map(|(at, level)| {
+            // To the end of the call: what is in brackets, with its strings left out.
+            let (mut depth, mut in_string, mut escaped) = (0_u32, false, false);
+            let (mut call, mut whole) = (String::new(), String::new());
+            for character in text[at + level.len() - 1..].chars() {
+                whole.push(character);
+                match character {
+                    _ if escaped => escaped = false,
+                    '\\' if in_string => escaped = true,
+                    '"' => in_string = !in_string,
+                    _ if in_string => {}
+                    '(' | '[' | '{' => depth += 1,
+                    ')' | ']' | '}' => depth -= 1,
+                    _ => {}
+                }
+                if !in_string && !character.is_whitespace() {
+                    call.push(character);
+                }
+                if depth == 0 {
+                    break;
+                }
+            }
+            let shown = ["(?", ",?", "=?"].iter().any(|field| call.contains(field));
+            shown.then(|| whole.split_whitespace().collect::<Vec<_>>().join(" "))
+        })
+        .collect()
+}
+
+#[test]
+fn a_debugged_field_is_found_on_whatever_line_of_a_call_it_is_and_nothing_else_for_one() {
+    let found = |text: &str| debug_fields(text).len();
+    assert_eq!(found("warn!(?x); info!(a, ?b); error!(why = ?error, \"no\");"), 3);
+    assert_eq!(
+        found("tracing::info!(\n    serial = 7,\n    signers = ?signers,\n    \"x\"\n);"),
+        1
+    );
+    assert_eq!(found("tracing::info!(\n    ?signers,\n    \"why, ?\"\n);"), 1);
+    assert_eq!(found("info!(\"is it (? or, ? or = ? \\\" ,?\", f(x)?, serial = %g(y)?);"), 0);
+    assert_eq!(found("info!(\"x\"); let f = (?, ?);"), 0);
 }
 
 #[test]
