@@ -102,7 +102,7 @@ pub(super) fn modules(patient: &Patient) -> Finding {
         .iter()
         .map(|place| patient.root.join(place).join("bulkhead.conf"))
         .find(|path| path.exists());
-    let remedy = "copy agent/systemd/modules-load.conf of this version to /etc/modules-load.d/bulkhead.conf and restart the PC";
+    let remedy = "copy agent/systemd/modules-load.conf of this version to /usr/lib/modules-load.d/bulkhead.conf and restart the PC";
     let Some(file) = file else {
         let what = "no modules-load.d/bulkhead.conf is installed: the unit names devices of modules that may not be loaded when it starts, which refuses them";
         return Finding::warn(check, what, remedy);

@@ -40,10 +40,15 @@ fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() 
 fn modules_that_nobody_loads_before_the_agent_are_told() {
     let pc = FakePc::new();
     let patient = patient(&pc);
-    assert_eq!(service::modules(&patient).level, Level::Warn);
+    let missing = service::modules(&patient);
+    assert_eq!(missing.level, Level::Warn);
+    let (shipped, place) = (service::shipped().1, "/usr/lib/modules-load.d/bulkhead.conf");
+    let readme = include_str!("../../../../README.md");
+    for said in [shipped, readme, missing.remedy.as_deref().unwrap()] {
+        assert!(said.contains(place), "one place is told everywhere: {said}");
+    }
     let directory = patient.root.join("usr/lib/modules-load.d");
     fs::create_dir_all(&directory).unwrap();
-    let shipped = service::shipped().1;
     fs::write(directory.join("bulkhead.conf"), shipped).unwrap();
     assert_eq!(service::modules(&patient).level, Level::Ok);
     fs::write(directory.join("bulkhead.conf"), shipped.replace("vfio_pci", "")).unwrap();
