@@ -1,7 +1,8 @@
 //! Reading line by line, in bounded memory, whatever is in the files.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::entry::{Entry, LINE_MAX};
@@ -58,7 +59,9 @@ pub struct Follower {
     /// The file that is read, by its first entry.
     first: u64,
     file: BufReader<File>,
-    /// The beginning of a line whose end is not there yet.
+    /// Bytes read of it.
+    read: u64,
+    /// The beginning of a line whose end is not there yet; those of `read`, too.
     begun: Vec<u8>,
     /// What is in this file is longer than any entry, and its end is not looked for.
     spoilt: bool,
@@ -76,7 +79,8 @@ impl Follower {
             match open(&path) {
                 Ok(file) => {
                     let dir = dir.to_owned();
-                    return Ok(Self { dir, first, file, begun: Vec::new(), spoilt: false });
+                    let begun = Vec::new();
+                    return Ok(Self { dir, first, file, read: 0, begun, spoilt: false });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
                 Err(error) => return Err(error),
@@ -88,19 +92,21 @@ impl Follower {
     /// Hands every entry that has come since the last time to `take`.
     ///
     /// # Errors
-    /// A file cannot be read, or `take` failed.
+    /// A file cannot be read, `take` failed, or the log is not the one any more that was read so far.
     pub fn each_new(
         &mut self,
         mut take: impl FnMut(&[u8], Entry) -> io::Result<()>,
     ) -> io::Result<()> {
         // To the file that is the last one now: a writer that never rests does not hold the reader for ever.
         let files = files::list(&self.dir)?;
+        self.begin_line_anew()?;
         self.rest(&mut take)?;
-        let read = self.first;
-        for LogFile { first, path } in files.into_iter().filter(|file| file.first > read) {
+        self.check()?;
+        let followed = self.first;
+        for LogFile { first, path } in files.into_iter().filter(|file| file.first > followed) {
             match open(&path) {
                 Ok(file) => {
-                    (self.first, self.file, self.spoilt) = (first, file, false);
+                    (self.first, self.file, self.read, self.spoilt) = (first, file, 0, false);
                     self.begun.clear();
                     self.rest(&mut take)?;
                 }
@@ -112,14 +118,55 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether what is read is still the log's, and as long as it was.
+    fn check(&self) -> io::Result<()> {
+        let path = files::path(&self.dir, self.first);
+        let now = match path.metadata() {
+            Ok(now) => now,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Dropped to make room, if there are newer ones.
+                return match files::list(&self.dir)?.last() {
+                    Some(last) if last.first > self.first => Ok(()),
+                    _ => Err(other_log(&path, "is gone, and there is no newer one")),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        let opened = self.file.get_ref().metadata()?;
+        if (now.dev(), now.ino()) != (opened.dev(), opened.ino()) {
+            return Err(other_log(&path, "is another file than the one that was read"));
+        }
+        if now.len() < self.whole() {
+            return Err(other_log(&path, "is shorter than what was read of it"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of whole lines read of this file.
+    fn whole(&self) -> u64 {
+        self.read.saturating_sub(u64::try_from(self.begun.len()).unwrap_or(u64::MAX))
+    }
+
+    /// Forgets the line that was begun: if it was never written whole, it is put aside when the log is opened anew, and others take its place.
+    fn begin_line_anew(&mut self) -> io::Result<()> {
+        if !self.begun.is_empty() && !self.spoilt {
+            self.read = self.whole();
+            self.file.seek(SeekFrom::Start(self.read))?;
+            self.begun.clear();
+        }
+        Ok(())
+    }
+
     /// What is left of this file.
     fn rest(&mut self, take: &mut impl FnMut(&[u8], Entry) -> io::Result<()>) -> io::Result<()> {
         while !self.spoilt {
             let room = (LINE_MAX + 1).saturating_sub(self.begun.len());
             let room = u64::try_from(room).unwrap_or(u64::MAX);
-            if (&mut self.file).take(room).read_until(b'\n', &mut self.begun)? == 0 {
+            let more = (&mut self.file).take(room).read_until(b'\n', &mut self.begun)?;
+            if more == 0 {
                 break;
             }
+            self.read = self.read.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
             if self.begun.pop_if(|last| *last == b'\n').is_some() {
                 if let Some(entry) = Entry::parse(&self.begun) {
                     take(&self.begun, entry)?;
@@ -131,6 +178,13 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+fn other_log(path: &Path, what: &str) -> io::Error {
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    io::Error::other(format!(
+        "the log is not the one any more that was followed: {file} {what}; somebody emptied or exchanged it, or put an older one back. Look with `bulkhead audit verify`, and follow it anew"
+    ))
 }
 
 fn open(path: &Path) -> io::Result<BufReader<File>> {

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use audit::{
-    AuditKey, Break, Entry, Event, Filter, Follower, Head, LINE_MAX, Limits, Log, LogError,
-    PublicKey, Recovered, Summary, WhenFull, each, rfc5424, verify,
+    AuditKey, Break, Entry, Event, Filter, Head, LINE_MAX, Limits, Log, LogError, PublicKey,
+    Recovered, Summary, WhenFull, each, rfc5424, verify,
 };
 use proptest::prelude::*;
 
@@ -341,54 +341,6 @@ fn tamper(place: &Place, tampering: &Tampering, at: prop::sample::Index) -> bool
     }
     fs::write(path, &bytes).unwrap();
     bytes != before
-}
-
-#[test]
-fn who_follows_a_log_gets_every_entry_once_whatever_file_it_goes_on_in() {
-    let place = Place::new();
-    let (mut log, _) = place.open();
-    let mut follower = Follower::open(&place.log()).unwrap();
-    let mut seen: Vec<u64> = Vec::new();
-    let mut look = |seen: &mut Vec<u64>| {
-        follower
-            .each_new(|_, entry| {
-                seen.push(entry.seq);
-                Ok(())
-            })
-            .unwrap();
-    };
-    for round in 0..60 {
-        log.append(&[event(round)]).unwrap();
-        if round % 7 == 0 {
-            look(&mut seen);
-            assert_eq!(*seen.last().unwrap(), log.head().seq, "it is there at once");
-        }
-    }
-    // A line of which only the beginning is there is waited for.
-    let last = place.files().pop().unwrap();
-    let whole = fs::read(&last).unwrap();
-    let head = log.close().unwrap();
-    look(&mut seen);
-    assert!(place.files().len() > 3);
-    assert_eq!(seen, (1..=head.seq).collect::<Vec<_>>());
-    let other = tempfile::tempdir().unwrap();
-    let file = other.path().join("audit-000000000001.jsonl");
-    fs::write(&file, &whole[..whole.len() - 9]).unwrap();
-    let mut follower = Follower::open(other.path()).unwrap();
-    let mut count = 0;
-    let mut look = |count: &mut usize| {
-        follower
-            .each_new(|_, _| {
-                *count += 1;
-                Ok(())
-            })
-            .unwrap();
-        *count
-    };
-    let lines = whole.iter().filter(|byte| **byte == b'\n').count();
-    assert_eq!(look(&mut count), lines - 1);
-    fs::write(&file, &whole).unwrap();
-    assert_eq!(look(&mut count), lines);
 }
 
 #[test]

@@ -72,6 +72,26 @@ fn a_log_that_is_followed_shows_each_entry_within_a_second_and_in_order() {
     follower.kill().unwrap();
     follower.wait().unwrap();
     agent.stop();
+    // Who follows a log that is emptied does not wait for ever for what is written nowhere.
+    let emptied = ward.at("emptied");
+    fs::create_dir(&emptied).unwrap();
+    for entry in fs::read_dir(&log).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, emptied.join(path.file_name().unwrap())).unwrap();
+    }
+    let mut command =
+        ward.bulkhead_command(&["audit", "show", &emptied.display().to_string(), "--follow"]);
+    let shown_of_it = fs::File::create(ward.at("shown-of-it")).unwrap();
+    let follower = command.stdout(Stdio::from(shown_of_it)).stderr(Stdio::piped()).spawn().unwrap();
+    let there = || fs::read_to_string(ward.at("shown-of-it")).unwrap();
+    ward.wait("the end", || there().contains("log-closed"));
+    for entry in fs::read_dir(&emptied).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let told = follower.wait_with_output().unwrap();
+    let words = String::from_utf8(told.stderr).unwrap();
+    assert_eq!(told.status.code(), Some(1), "{words}");
+    assert!(words.contains("is gone") && words.contains("bulkhead audit verify"), "{words}");
     let shown = fs::read_to_string(ward.at("shown")).unwrap();
     let first = shown.lines().next().unwrap();
     assert!(first.contains("asked internet") && first.contains("outcome=\"done\""), "{shown}");

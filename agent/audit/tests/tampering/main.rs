@@ -5,6 +5,9 @@
     reason = "clippy.toml allows it in tests and does not know that this is one"
 )]
 
+mod state;
+mod times;
+
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -364,57 +367,6 @@ fn an_entry_added_after_the_log_was_closed_is_named_at_once() {
     pc.named(&[], "added from outside");
 }
 
-#[test]
-fn a_step_of_the_wall_clock_is_an_entry_and_the_log_holds() {
-    let pc = Pc::new();
-    let (mut log, _) = pc.open();
-    fill(&mut log, 2);
-    let before = log.highest_time();
-    pass(10, -3600);
-    assert!(log.highest_time() >= before, "what has been seen is not forgotten");
-    log.append(&[event(1)]).unwrap();
-    pass(10, 7200);
-    log.append(&[event(2)]).unwrap();
-    assert_eq!(log.highest_time(), now());
-    // While the agent does not run, too.
-    log.close().unwrap();
-    pass(10, -86_400);
-    let (log, _) = pc.open();
-    log.close().unwrap();
-    let steps = pc.kinds().iter().filter(|kind| *kind == "clock-step").count();
-    let summary = pc.verify(&[]).unwrap();
-    assert_eq!((steps, summary.clock_steps), (3, 3));
-    let step = pc.lines().into_iter().find(|line| line.contains("clock-step")).unwrap();
-    assert!(step.contains("\"seconds\":-3600"), "{step}");
-}
-
-#[test]
-fn a_log_holds_again_as_soon_as_its_writer_was_told_that_the_clock_was_set() {
-    for set in [-3600, 3600] {
-        let pc = Pc::new();
-        let (mut log, _) = pc.open();
-        fill(&mut log, 2);
-        assert!(!log.note_step().unwrap(), "it was not set");
-        pass(1, set);
-        let dated_wrongly = pc.verify(&[]).unwrap_err();
-        assert!(dated_wrongly.what.contains("not signed"), "{dated_wrongly}");
-        assert!(log.note_step().unwrap());
-        let summary = pc.verify(&[]).unwrap();
-        assert_eq!((summary.clock_steps, summary.unsigned), (1, 0), "set by {set} s");
-        assert!(!log.note_step().unwrap(), "it is known now");
-    }
-}
-
-#[test]
-fn a_long_silence_is_no_step_of_the_clock() {
-    let pc = Pc::new();
-    let (mut log, _) = pc.open();
-    pass(1_000_000, 0);
-    log.append(&[event(1)]).unwrap();
-    log.close().unwrap();
-    assert_eq!(pc.verify(&[]).unwrap().clock_steps, 0);
-}
-
 #[derive(Clone, Debug)]
 enum Change {
     Delete,
@@ -477,149 +429,6 @@ proptest! {
             if left.len() < before.len() {
                 prop_assert!(pc.verify(&[head]).is_err());
             }
-        }
-    }
-}
-
-/// A log whose times somebody with the key has changed: the real writer, under a clock that lies.
-#[test]
-fn times_that_go_back_are_named_even_if_the_key_signed_them() {
-    let pc = Pc::new();
-    pc.day(2);
-    let mut lines = pc.lines();
-    // The second is put before the first; the checkpoint at the end is signed anew below.
-    lines.swap(2, 3);
-    lines.truncate(4);
-    pc.forge(&lines);
-    fs::remove_file(pc.at("state/audit.head")).unwrap();
-    fs::remove_file(pc.at("etc/audit.head")).unwrap();
-    let (log, _) = pc.open(); // signs what it finds
-    log.close().unwrap();
-    pc.named(&[], "never goes back");
-    // Only the wall clock of one entry, after which the rest is chained and signed.
-    let pc = Pc::new();
-    pc.day(2);
-    let mut lines = pc.lines();
-    lines.truncate(4);
-    lines[3] = lines[3].replacen("2026-11-", "2026-10-", 1);
-    pc.forge(&lines);
-    fs::remove_file(pc.at("state/audit.head")).unwrap();
-    fs::remove_file(pc.at("etc/audit.head")).unwrap();
-    let (log, _) = pc.open();
-    log.close().unwrap();
-    pc.named(&[], "no entry says that it was set");
-}
-
-#[test]
-fn a_state_directory_that_went_back_is_found_at_the_next_start_and_stays_in_the_log() {
-    let pc = Pc::new();
-    let head = pc.day(3);
-    let backup = pc.at("backup");
-    copy(&pc.at("state"), &backup);
-    let later = pc.day(3);
-    assert!(later.seq > head.seq);
-    fs::remove_dir_all(pc.at("state")).unwrap();
-    fs::rename(&backup, pc.at("state")).unwrap();
-    // The log itself holds: only somebody who remembers can know.
-    pc.verify(&[]).unwrap();
-    pc.named(&[later], "the end is missing");
-    let (log, recovered) = pc.open();
-    let what = recovered.went_back.unwrap();
-    assert!(
-        what.contains(&format!("ends at entry {}, and there was an entry {}", head.seq, later.seq)),
-        "{what}"
-    );
-    log.close().unwrap();
-    pc.named(&[], "the agent remembered a later one");
-    // Known now: it is not said again.
-    assert_eq!(pc.open().1.went_back, None);
-}
-
-#[test]
-fn a_state_directory_that_was_deleted_is_found_at_the_next_start() {
-    let pc = Pc::new();
-    let head = pc.day(3);
-    fs::remove_dir_all(pc.at("state")).unwrap();
-    let (_log, recovered) = pc.open();
-    let what = recovered.went_back.unwrap();
-    assert!(what.contains(&format!("it is empty, and there was an entry {}", head.seq)), "{what}");
-    assert!(what.contains("the audit key is another one"), "{what}");
-    assert!(pc.kinds().contains(&"state-went-back".to_owned()));
-}
-
-#[test]
-fn what_is_remembered_of_another_log_says_nothing_of_this_one() {
-    let pc = Pc::new();
-    pc.day(3);
-    let other = Pc::new();
-    for file in ["state/audit.head", "etc/audit.head"] {
-        fs::create_dir_all(other.at(file).parent().unwrap()).unwrap();
-        fs::copy(pc.at(file), other.at(file)).unwrap();
-    }
-    assert_eq!(other.open().1.went_back, None);
-}
-
-#[test]
-fn a_second_writer_is_refused_and_forks_nothing() {
-    let pc = Pc::new();
-    let (mut log, _) = pc.open();
-    let second = Log::open(&pc.log(), pc.key(), Limits::default(), "boot-1").unwrap_err();
-    assert!(second.to_string().contains("another bulkhead-agent writes the audit log"), "{second}");
-    fill(&mut log, 1);
-    log.close().unwrap();
-    pc.verify(&[]).unwrap();
-    pc.open().0.close().unwrap();
-}
-
-#[test]
-fn who_may_read_the_log_cannot_keep_its_writer_from_it() {
-    use std::os::unix::fs::PermissionsExt;
-    let pc = Pc::new();
-    pc.day(1);
-    let reader = fs::File::open(pc.log()).unwrap();
-    reader.try_lock().unwrap();
-    pc.open().0.close().unwrap();
-    let lock = fs::metadata(pc.at("state/audit.lock")).unwrap();
-    assert_eq!(lock.permissions().mode() & 0o777, 0o600, "nobody else opens it");
-}
-
-#[test]
-fn an_old_log_still_verifies_and_goes_on_in_the_new_format_but_nothing_of_the_old_one_follows() {
-    let pc = Pc::new();
-    let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format-1");
-    copy(&old, &pc.at("state"));
-    NOW.set((BEGIN + 10 * 86_400, 100));
-    let public = fs::read_to_string(pc.at("state/keys/audit.pub")).unwrap();
-    let key = PublicKey::parse(&public).unwrap();
-    let verify = || verify_at(&pc.log(), Some(&key), &[], now()).unwrap();
-    let summary = verify().unwrap();
-    assert_eq!((summary.entries, summary.format_1, summary.unsigned), (24, 24, 0));
-    let (log, recovered) = pc.open();
-    assert_eq!(recovered, Recovered::default());
-    log.close().unwrap();
-    let summary = verify().unwrap();
-    assert_eq!((summary.entries, summary.format_1), (28, 24));
-    // A checkpoint of the old format, which signs less, does not come after.
-    let old_line = pc.lines()[22].clone();
-    let mut lines = pc.lines();
-    lines.push(old_line);
-    pc.forge(&lines);
-    assert!(verify().is_err());
-    // An old log without its checkpoints does not hold either.
-    lines.truncate(24);
-    lines.retain(|line| !line.contains("\"checkpoint\""));
-    pc.forge(&lines);
-    assert!(verify().unwrap_err().what.contains("no entry is signed"));
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (from, name) = (entry.as_ref().unwrap().path(), entry.unwrap().file_name());
-        if from.is_dir() {
-            copy(&from, &to.join(name));
-        } else {
-            fs::copy(&from, to.join(name)).unwrap();
         }
     }
 }
