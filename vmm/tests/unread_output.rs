@@ -211,6 +211,10 @@ fn a_guest_that_does_not_hear_its_power_button_is_switched_off_after_the_stop_ti
         vmm.status();
         let mut log = vmm.child.stderr.take().unwrap();
         let asked = Instant::now();
+        // As `timeout` does, which signals the program and then its group.
+        let pid = Pid::from_raw(i32::try_from(vmm.child.id()).unwrap());
+        kill(pid, Signal::SIGTERM).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
         let ended = vmm.signal(Signal::SIGTERM);
         assert_eq!(ended.code(), Some(1));
         assert!(asked.elapsed() >= Duration::from_secs(2), "it had its time");

@@ -332,9 +332,15 @@ impl Daemon {
     }
 }
 
+/// What comes so soon after the first signal is the same wish: `timeout` signals a program and then its group, a terminal that is closed
+/// its shell's jobs and then all of it. The guests would be ended unsaved by it.
+const SAME_WISH: Duration = Duration::from_millis(250);
+
 /// The signals the agent acts on, taken from the event loop. Threads made later inherit the block.
 struct Signals {
     fd: SignalFd,
+    /// When somebody first wanted the agent gone.
+    asked: Option<Moment>,
 }
 
 impl Signals {
@@ -344,15 +350,24 @@ impl Signals {
         let set: SigSet = stop.into_iter().chain([Signal::SIGCHLD]).collect();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd })
+        Ok(Self { fd, asked: None })
     }
 
-    /// Takes what came; whether somebody wants the agent gone.
+    /// Takes what came; whether somebody wants the agent gone, or, the second time, gone at once. A terminal that is closed wants that once.
     fn stop_asked(&mut self) -> bool {
         let mut stop = false;
         while let Ok(Some(info)) = self.fd.read_signal() {
-            let number = i32::try_from(info.ssi_signo).unwrap_or_default();
-            stop |= Signal::try_from(number) != Ok(Signal::SIGCHLD);
+            let signal = i32::try_from(info.ssi_signo).unwrap_or_default();
+            let now = Moment::now();
+            stop |= match (Signal::try_from(signal), self.asked) {
+                (Ok(Signal::SIGCHLD), _) => false,
+                (_, None) => true,
+                (Ok(Signal::SIGHUP), Some(_)) => false,
+                (_, Some(first)) => now >= first + SAME_WISH,
+            };
+            if stop {
+                self.asked.get_or_insert(now);
+            }
         }
         stop
     }

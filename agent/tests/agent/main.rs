@@ -161,9 +161,27 @@ fn stop_now_and_a_second_signal_do_not_wait_for_the_guests() {
     ward.wait_for_state("clinical", "running");
     assert_eq!(ward.bulkhead(&["stop", "--now", "clinical"]).status.code(), Some(0));
     agent.signal(Signal::SIGTERM);
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_secs(1));
     agent.signal(Signal::SIGTERM);
     assert_eq!(agent.wait().code(), Some(0));
+}
+
+#[test]
+fn signals_that_come_together_are_one_wish_and_a_closed_terminal_ends_no_guest_unsaved() {
+    let ward = Ward::new(&MACHINE.replace("\"2s\"", "\"10s\""));
+    ward.behave("internet", "ignore");
+    let mut agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    ward.wait_for_state("internet", "running");
+    let start = Instant::now();
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGTERM] {
+        agent.signal(signal);
+        thread::sleep(Duration::from_millis(20));
+    }
+    thread::sleep(Duration::from_millis(500));
+    agent.signal(Signal::SIGHUP);
+    assert_eq!(agent.wait().code(), Some(0));
+    assert!(start.elapsed() >= Duration::from_secs(10), "the guest that says nothing had its time");
 }
 
 // Shows: K-5.2.3.

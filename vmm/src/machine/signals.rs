@@ -3,13 +3,16 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::control::MachineControl;
+
+/// What comes so soon after the first SIGTERM is the same wish: `timeout` signals a program and then its group.
+const SAME_WISH: Duration = Duration::from_millis(250);
 
 fn handled() -> SigSet {
     let mut set = SigSet::empty();
@@ -33,13 +36,14 @@ pub(super) struct Signals {
     fd: SignalFd,
     control: Arc<MachineControl>,
     patience: Duration,
-    asked: bool,
+    /// When SIGTERM first came.
+    asked: Option<Instant>,
 }
 
 impl Signals {
     pub(super) fn new(control: Arc<MachineControl>, patience: Duration) -> io::Result<Self> {
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        Ok(Self { fd: SignalFd::with_flags(&handled(), flags)?, control, patience, asked: false })
+        Ok(Self { fd: SignalFd::with_flags(&handled(), flags)?, control, patience, asked: None })
     }
 }
 
@@ -53,7 +57,11 @@ impl MutEventSubscriber for Signals {
     fn process(&mut self, _: Events, _: &mut EventOps) {
         while let Ok(Some(info)) = self.fd.read_signal() {
             let terminate = i32::try_from(info.ssi_signo) == Ok(libc::SIGTERM);
-            if terminate && !std::mem::replace(&mut self.asked, true) {
+            if terminate && self.asked.is_some_and(|first| first.elapsed() < SAME_WISH) {
+                continue;
+            }
+            if terminate && self.asked.is_none() {
+                self.asked = Some(Instant::now());
                 tracing::info!(
                     "pressing the guest's power button; it has {} s to shut down, signal again to stop it at once",
                     self.patience.as_secs()

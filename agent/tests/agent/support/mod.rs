@@ -178,6 +178,7 @@ impl Drop for Agent {
         if matches!(self.child.try_wait(), Ok(None)) {
             // A test failed: the agent ends its VMMs, and is waited for only so long.
             self.signal(Signal::SIGTERM);
+            thread::sleep(Duration::from_millis(500));
             self.signal(Signal::SIGTERM);
             let until = Instant::now() + Duration::from_secs(15);
             while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < until {
