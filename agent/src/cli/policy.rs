@@ -2,12 +2,13 @@
 //! and verdicts become exit statuses here.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use policy::officer;
 use policy::officer::from_device::rule_for;
+use policy::officer::{self, Matrix};
 use policy::request::UsbDescription;
 use policy::version::{NoVersion, Version};
 use serde_json::json;
@@ -47,7 +48,7 @@ pub(super) enum PolicyCommand {
     Matrix {
         /// The policy; `-` is standard input, and left out the policy in force is meant
         file: Option<PathBuf>,
-        /// Write the table as a page for the browser and the printer instead
+        /// Write the table as a page for the browser and the printer instead; of files that are there, only such a page is replaced
         #[arg(long, value_name = "PAGE")]
         html: Option<PathBuf>,
     },
@@ -74,7 +75,7 @@ pub(super) enum PolicyCommand {
     },
     /// Make an officer's key: FILE, which the officer alone keeps, and FILE.pub for the PCs' trust stores
     Keygen {
-        /// Where the secret key goes; a file that is there is never replaced
+        /// Where the secret key goes, not ending in .pub; a file that is there is never replaced
         file: PathBuf,
         /// The officer's name, as the trust store and `status` are to show it
         #[arg(long)]
@@ -205,15 +206,45 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
     };
     let matrix = policy.matrix();
     if let Some(page) = html {
-        // A page of an older policy is there to be replaced.
-        return match fs::write(page, matrix.html()) {
+        return match write_page(page, &matrix.html()) {
             Ok(()) => written(common, page),
-            Err(error) => {
-                common.fail(Failure::No, &format!("cannot write {}: {error}", page.display()))
+            Err(why) => {
+                common.fail(Failure::No, &format!("cannot write {}: {why}", page.display()))
             }
         };
     }
     common.done(&matrix, || print(&matrix.to_string()))
+}
+
+/// A page of an older policy is there to be replaced, and nothing else is: who names the policy's own file here keeps the policy.
+fn write_page(file: &Path, page: &str) -> Result<(), String> {
+    let failed = |error: io::Error| error.to_string();
+    let kind = match fs::metadata(file) {
+        Ok(there) => there.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return durable::create(file, page.as_bytes(), 0o644).map_err(failed);
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    // A terminal or a pipe holds nothing that could be lost.
+    if kind.is_char_device() || kind.is_fifo() {
+        return fs::write(file, page).map_err(failed);
+    }
+    if !kind.is_file() {
+        return Err("it is not a file; name another".to_owned());
+    }
+    let mut there = fs::OpenOptions::new().read(true).write(true).open(file).map_err(failed)?;
+    let mut start = Vec::new();
+    let most = u64::try_from(Matrix::PAGE_START.len()).unwrap_or(0);
+    (&there).take(most).read_to_end(&mut start).map_err(failed)?;
+    if !start.is_empty() && start != Matrix::PAGE_START.as_bytes() {
+        return Err("the file that is there is not a page of `bulkhead policy matrix`, and is left as it is; name another".to_owned());
+    }
+    let replaced = there
+        .rewind()
+        .and_then(|()| there.set_len(0))
+        .and_then(|()| there.write_all(page.as_bytes()));
+    replaced.map_err(failed)
 }
 
 fn show(common: &Common) -> Outcome {

@@ -93,3 +93,31 @@ fn the_matrix_is_a_table_for_people_machines_and_printers() {
     let nowhere = bulkhead(&["matrix", &file, "--html", "/no/such/folder/matrix.html"]);
     assert_eq!(nowhere.status.code(), Some(1));
 }
+
+#[test]
+fn the_page_of_a_matrix_replaces_such_a_page_and_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, page) = (path(dir.path(), "policy.toml"), path(dir.path(), "matrix.html"));
+    bulkhead(&["new", &file]);
+    let written = || bulkhead(&["matrix", &file, "--html", &page]);
+    assert!(written().status.success());
+    let whole = fs::read_to_string(&page).unwrap();
+    fs::write(&page, format!("{whole}<!-- of an older policy -->")).unwrap();
+    assert!(written().status.success());
+    assert_eq!(fs::read_to_string(&page).unwrap(), whole);
+
+    let policy = fs::read_to_string(&file).unwrap();
+    let other = path(dir.path(), "other.html");
+    fs::write(&other, "<!DOCTYPE html>\n<html>mine</html>\n").unwrap();
+    std::os::unix::fs::symlink(&file, dir.path().join("link")).unwrap();
+    let folder = dir.path().display().to_string();
+    for target in [&file, &other, &path(dir.path(), "link"), &folder] {
+        let refused = bulkhead(&["matrix", &file, "--html", target]);
+        assert_eq!(refused.status.code(), Some(1), "{target}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("name another"), "{refused:?}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), policy);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "<!DOCTYPE html>\n<html>mine</html>\n");
+    let printed = bulkhead(&["matrix", &file, "--html", "/dev/stdout"]);
+    assert!(printed.stdout.starts_with(whole.as_bytes()), "{printed:?}");
+}

@@ -7,10 +7,13 @@ use super::{DomainEntry, Matrix};
 use crate::enforcement::MARK;
 
 impl Matrix {
+    /// How every page begins, by which one is known again.
+    pub const PAGE_START: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Separation policy</title>\n";
+
     /// A page by itself, with its headings in English and Korean.
     #[must_use]
     pub fn html(&self) -> String {
-        let mut out = String::from(HEAD);
+        let mut out = [Self::PAGE_START, STYLE].concat();
         let (issuer, serial) = (escaped(&self.issuer), self.serial);
         _ = writeln!(
             out,
@@ -86,7 +89,7 @@ fn korean(text: &str) -> String {
 }
 
 /// Paper of 210 mm leaves 180 between the margins, which the body never exceeds: long words and patterns are broken.
-const HEAD: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Separation policy</title>\n<style>\n\
+const STYLE: &str = "<style>\n\
     @page { size: A4; margin: 15mm }\n\
     body { font: 10.5pt/1.4 \"Noto Sans\", \"Noto Sans KR\", \"Noto Sans CJK KR\", \"Malgun Gothic\", \"Apple SD Gothic Neo\", sans-serif; margin: 2em auto; max-width: 180mm }\n\
     h1 { font-size: 1.5em } h2 { font-size: 1.1em; margin-bottom: .3em; break-after: avoid }\n\
