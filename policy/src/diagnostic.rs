@@ -5,12 +5,16 @@
 //!
 //! Offsets are bytes; lines and columns count from 1, columns in characters, as editors show them.
 
+mod secret;
+
 use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, SourceSpan};
 use serde::Serialize;
+
+pub use secret::without_secrets;
 
 /// Columns of a rendered report: what a terminal and a printed page both hold.
 const WIDTH: usize = 100;
@@ -62,13 +66,15 @@ impl<T> Deref for Spanned<T> {
     }
 }
 
-/// A named text. Cheap to clone.
+/// A named text. Cheap to clone. Secret keys in it are not shown, by whatever quotes it.
 #[derive(Clone, Debug)]
 pub struct Source {
     name: Arc<str>,
     text: Arc<str>,
     /// Where each line starts; never empty, ascending.
     lines: Arc<[usize]>,
+    /// The first secret key in it.
+    secret: Option<Span>,
 }
 
 impl Source {
@@ -76,11 +82,19 @@ impl Source {
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
         let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
+        let secrets = secret::secrets(text);
         Self {
             name: name.into(),
-            text: text.into(),
+            text: secret::hidden(text, &secrets).into(),
             lines: std::iter::once(0).chain(after_newline).collect(),
+            secret: secrets.first().copied(),
         }
+    }
+
+    /// What is wrong with a file that has a secret key in it. Nothing else of it is to be read.
+    #[must_use]
+    pub fn secret(&self) -> Option<Diagnostic> {
+        self.secret.map(secret::complaint)
     }
 
     /// The name given.

@@ -41,6 +41,10 @@ pub fn read<T>(
         sink.report(Diagnostic::error(Span::default(), message, "is this the right file?"));
         return Err(sink.found());
     }
+    if let Some(secret) = source.secret() {
+        sink.report(secret);
+        return Err(sink.found());
+    }
     let (root, mistakes) = DeTable::parse_recoverable(source.text());
     let name = || "the file".to_owned();
     if !mistakes.is_empty() {

@@ -107,7 +107,11 @@ fn keys_and_signatures_read_back_as_they_were_written_and_secrets_are_not_shown(
 #[test]
 fn a_trust_store_that_would_trust_nobody_or_one_officer_twice_is_refused() {
     let kim = format!("[[officer]]\nname = \"Kim\"\nkey = \"{}\"\n", key(0).public());
-    let cases: [(&str, &str); 8] = [
+    let named =
+        |name: &str| format!("[[officer]]\nname = \"{name}\"\nkey = \"{}\"\n", key(1).public());
+    let cases: [(&str, &str); 10] = [
+        (&format!("format = 1\nthreshold = 2\n{kim}{}", named("Kim")), "\"Kim\" is here already"),
+        (&format!("format = 1\nthreshold = 2\n{kim}{}", named("KIM")), "look alike"),
         ("format = 1\nthreshold = 1\n", "no officer"),
         (
             &format!("format = 1\nthreshold = 0\n{kim}"),
@@ -132,6 +136,41 @@ fn a_trust_store_that_would_trust_nobody_or_one_officer_twice_is_refused() {
         let found = TrustStore::parse("trust.toml", text).unwrap_err();
         assert!(found.render(false).contains(says), "{text}\n{}", found.render(false));
     }
+}
+
+#[test]
+fn a_secret_key_in_any_file_is_named_as_one_and_never_shown() {
+    let secret = key(7).text().trim().to_owned();
+    let digits = secret.rsplit(':').next().unwrap();
+    let pem = key(7).encrypted("four words of rain", &Zeroizing::new([1; 32])).unwrap();
+    let inside = pem.lines().nth(1).unwrap();
+    let kim = "[[officer]]\nname = \"Kim\"\n";
+    for pasted in [
+        format!("{kim}{secret}\n"),
+        format!("{kim}key = \"{secret}\"\n"),
+        format!("{kim}key = {secret}\n"),
+        format!("{kim}ed25519-secret = \"{digits}\"\n"),
+        format!("{kim}{} = 1\n", secret.to_uppercase()),
+        format!("{kim}key = \"\"\"{}\"\"\"\n", pem.as_str()),
+        format!("{kim}{}", pem.as_str()),
+        format!("# {secret}\n{kim}key = \"{}\"\n", key(0).public()),
+    ] {
+        let text = format!("format = 1\nthreshold = 1\n{pasted}");
+        for found in [
+            TrustStore::parse("trust.toml", &text).unwrap_err(),
+            Signatures::parse("policy.toml.sig", &text).unwrap_err(),
+            policy::Policy::parse("policy.toml", &text).unwrap_err(),
+        ] {
+            let said = [found.render(false), found.to_string(), format!("{found:?}")].concat();
+            let shown = said.to_lowercase();
+            assert!(!shown.contains(&digits[..8]) && !said.contains(inside), "{pasted}: {said}");
+            assert!(found.to_string().contains("this is a secret key"), "{found}");
+            assert_eq!(found.iter().count(), 1, "{found}");
+        }
+    }
+    // What looks for keys is none.
+    let detector = "[[detector]]\nname = \"keys\"\nregex = 'ed25519-secret:[0-9a-f]{64}|-----BEGIN PRIVATE KEY-----'\n";
+    policy::Policy::parse("policy.toml", &format!("{STARTER}\n{detector}")).unwrap();
 }
 
 proptest! {

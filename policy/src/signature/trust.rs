@@ -5,15 +5,16 @@
 //! threshold = 2                  # how many different officers must have signed
 //!
 //! [[officer]]
-//! name = "Kim Min-ji"
+//! name = "Kim Min-ji"           # no two look alike: one officer, one key
 //! key = "ed25519:..."            # the line of her .pub file
 //! ```
 
 use std::fmt;
 
 use super::{PublicKey, SIGNERS_MAX, Signatures, format, message};
-use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::diagnostic::{Diagnostic, Diagnostics, Source, Spanned};
 use crate::document::{self, Value};
+use crate::language::coherence::look_alike;
 
 /// Longest name, in bytes.
 const NAME_MAX: usize = 128;
@@ -91,18 +92,15 @@ impl TrustStore {
             format(&mut form);
             let officers = form.each("officer", SIGNERS_MAX, |mut form| {
                 let name = form.required("name", "\"Kim Min-ji\"", name);
-                let key =
-                    form.required("key", "\"ed25519:...\"", |v| Some((v.parsed()?, v.span())));
+                let key = form.required("key", "\"ed25519:...\"", |v| Some(v.spanned(v.parsed()?)));
                 form.close();
-                let (key, span) = key?;
-                Some((Officer { name: name?, key }, span))
+                Some((name?, key?))
             })?;
-            for (index, (officer, span)) in officers.iter().enumerate() {
-                let first = officers.iter().position(|(other, _)| other.key == officer.key);
-                if first.is_some_and(|first| first < index) {
-                    let message = "this key is here already: one officer would count as two";
-                    let help = "remove one of the two, or use the other officer's own key";
-                    form.sink().report(Diagnostic::error(*span, message, help));
+            for (index, (name, key)) in officers.iter().enumerate() {
+                if let Some(found) =
+                    officers.iter().take(index).find_map(|other| counted_twice(other, (name, key)))
+                {
+                    form.sink().report(found);
                 }
             }
             let most = officers.len().max(1);
@@ -120,7 +118,11 @@ impl TrustStore {
                 ));
             }
             form.close();
-            let officers = officers.into_iter().map(|(officer, _)| officer).collect();
+            let officer = |(name, key): (Spanned<String>, Spanned<PublicKey>)| Officer {
+                name: name.value,
+                key: key.value,
+            };
+            let officers = officers.into_iter().map(officer).collect();
             Some(Self { threshold: usize::try_from(threshold?).unwrap_or(usize::MAX), officers })
         })
     }
@@ -161,7 +163,32 @@ impl TrustStore {
     }
 }
 
-fn name(value: Value<'_>) -> Option<String> {
+/// What is wrong with an officer who would count as two: whose key, or whose name, is another entry's.
+fn counted_twice(
+    (before, before_key): &(Spanned<String>, Spanned<PublicKey>),
+    (name, key): (&Spanned<String>, &Spanned<PublicKey>),
+) -> Option<Diagnostic> {
+    if before_key.value == key.value {
+        let message = "this key is here already: one officer would count as two";
+        let help = "remove one of the two, or use the other officer's own key";
+        return Some(
+            Diagnostic::error(key.span, message, help).and(before_key.span, "the other one"),
+        );
+    }
+    look_alike(&before.value, &name.value).then(|| {
+        let message = match before.value == name.value {
+            true => format!("\"{}\" is here already: one officer would count as two", name.value),
+            false => format!(
+                "\"{}\" and \"{}\" look alike: one officer would count as two",
+                before.value, name.value
+            ),
+        };
+        let help = "remove the key that is not in use any more; if they are two people, write each name such that they are told apart";
+        Diagnostic::error(name.span, message, help).and(before.span, "the other one")
+    })
+}
+
+fn name(value: Value<'_>) -> Option<Spanned<String>> {
     let name = value.string()?;
     if name.is_empty() || name.len() > NAME_MAX || !name.chars().all(printable::is_shown) {
         return value.wrong(
@@ -169,5 +196,5 @@ fn name(value: Value<'_>) -> Option<String> {
             format!("write the officer's name: 1 to {NAME_MAX} bytes, no control characters"),
         );
     }
-    Some(name.to_owned())
+    Some(value.spanned(name.to_owned()))
 }

@@ -1,0 +1,106 @@
+//! Secret keys that somebody pasted where they do not belong: nothing that quotes such a text shows them.
+
+use std::borrow::Cow;
+
+use super::{Diagnostic, Span};
+
+/// What stands before an officer's secret key, and around one in PEM.
+const OWN: &str = "ed25519-secret";
+const PEM: [&str; 2] = ["-----begin ", "private key-----"];
+
+/// Bytes of the longest word between the two halves of [`PEM`].
+const KIND_MAX: usize = 32;
+
+/// Characters of the shortest key, or piece of one: a regular expression that looks for keys is none.
+const KEY_MIN: usize = 16;
+
+/// `text` with an asterisk for each letter and digit of a secret key, so that every place in it stays where it was.
+#[must_use]
+pub fn without_secrets(text: &str) -> Cow<'_, str> {
+    hidden(text, &secrets(text))
+}
+
+/// The same where the keys are known.
+pub(super) fn hidden<'t>(text: &'t str, secrets: &[Span]) -> Cow<'t, str> {
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut left = secrets.iter().copied().peekable();
+    let shown = text.char_indices().map(|(at, letter)| {
+        while left.next_if(|secret| secret.end <= at).is_some() {}
+        let inside = left.peek().is_some_and(|secret| secret.start <= at);
+        if inside && letter.is_ascii_alphanumeric() { '*' } else { letter }
+    });
+    Cow::Owned(shown.collect())
+}
+
+/// Where secret keys stand, in order; none overlaps another.
+pub(super) fn secrets(text: &str) -> Vec<Span> {
+    let lower = text.to_ascii_lowercase();
+    let mut found = own(&lower);
+    found.extend(pem(&lower));
+    found.sort_unstable();
+    let mut apart: Vec<Span> = Vec::with_capacity(found.len());
+    for secret in found {
+        match apart.last_mut() {
+            Some(before) if secret.start < before.end => before.end = before.end.max(secret.end),
+            _ => apart.push(secret),
+        }
+    }
+    apart
+}
+
+/// Whatever stands between a name and its value.
+fn is_between(letter: char) -> bool {
+    matches!(letter, ':' | '=' | ' ' | '\t' | '"' | '\'' | '`')
+}
+
+/// From each key of ours to the end of its line, or of its quotation.
+fn own(lower: &str) -> Vec<Span> {
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some((_, rest)) = lower.get(from..).and_then(|rest| rest.split_once(OWN)) {
+        let key = rest.trim_start_matches(is_between);
+        let start = lower.len() - key.len();
+        let length = key.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(key.len());
+        let end = start + key.find(['\n', '"', '\'']).unwrap_or(key.len());
+        from = lower.len() - rest.len();
+        if length >= KEY_MIN {
+            found.push(Span { start, end });
+            from = end;
+        }
+    }
+    found
+}
+
+/// The inside of each key in PEM, whether or not its end is there.
+fn pem(lower: &str) -> Vec<Span> {
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "+/=\\".contains(c);
+    let [begin, end] = PEM;
+    let mut found = Vec::new();
+    let mut from = 0;
+    while let Some((_, rest)) = lower.get(from..).and_then(|rest| rest.split_once(begin)) {
+        from = lower.len() - rest.len();
+        let kind: usize = rest.chars().take(KIND_MAX + end.len()).map(char::len_utf8).sum();
+        let Some(at) = rest.get(..kind).and_then(|kind| kind.find(end)) else { continue };
+        let start = from + at + end.len();
+        let inside = lower.get(start..).unwrap_or_default();
+        let length = inside.find(|c: char| !is_inside(c)).unwrap_or(inside.len());
+        let inside = inside.get(..length).unwrap_or_default();
+        if inside.chars().filter(char::is_ascii_alphanumeric).count() >= KEY_MIN {
+            found.push(Span { start, end: start + length });
+            from = start + length;
+        }
+    }
+    found
+}
+
+/// What is said of a file with a secret key in it, of which nothing else is read.
+pub(super) fn complaint(span: Span) -> Diagnostic {
+    Diagnostic::error(
+        span,
+        "this is a secret key, and whoever has read this file can use it",
+        "take it out; of an officer's key, a PC is given the line in the .pub file. Have this key replaced: make a new one with \
+         `bulkhead policy keygen`, and take the old one out of every trust.toml",
+    )
+}
