@@ -106,11 +106,17 @@ fn option_of(fault: &FileFault, option: Option<&str>) -> String {
     }
 }
 
-/// The text in a file of at most `most` bytes.
-pub(crate) fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
+/// The bytes of a file that has at most `most`, whatever its size is said to be: a device has none and does not end.
+pub(crate) fn bytes_of(path: &Path, most: u64) -> Result<Vec<u8>, FileFault> {
     let mut bytes = Vec::new();
     fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    text_in(bytes, most)
+    fits(&bytes, most)?;
+    Ok(bytes)
+}
+
+/// The text in a file of at most `most` bytes.
+pub(crate) fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
+    text_in(bytes_of(path, most)?, most)
 }
 
 /// The same of a secret. Its bytes are read into room that is never moved, and wiped.

@@ -8,10 +8,11 @@
 //! | `ok` | whether the exit status is 0 |
 //! | `error` | why it is not, in words; null if it is |
 
+use std::borrow::Cow;
 use std::io;
 use std::process::ExitCode;
 
-use policy::diagnostic::Diagnostics;
+use policy::diagnostic::{Diagnostics, without_secrets};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -124,7 +125,11 @@ pub(super) fn misunderstood(error: &clap::Error) -> ExitCode {
     let asked_for = !error.use_stderr();
     let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
     if asked_for || !words.any(|word| word == "--json") {
-        let _ = error.print();
+        match without_secrets(&error.render().to_string()) {
+            // In colours, where there are some.
+            Cow::Borrowed(_) => drop(error.print()),
+            Cow::Owned(shown) => complain(&shown),
+        }
     } else {
         let why = error.render().to_string();
         document(Some(why.trim().trim_start_matches("error: ")), &());

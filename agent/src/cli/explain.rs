@@ -3,7 +3,6 @@
 //! Exit status 1 means that it would be denied, and nothing else: asked about what neither the policy nor the language knows, or of
 //! a file that holds no policy, it is 2.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -16,7 +15,7 @@ use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use usbhost::{BusId, Sysfs};
 
 use super::{Common, Failure, Outcome, in_force, print, values};
-use crate::usb;
+use crate::{files, usb};
 
 /// Largest file looked into for `--text-file`, in bytes.
 const CONTENT_MAX: u64 = 64 << 20;
@@ -183,10 +182,6 @@ fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, Strin
 }
 
 fn content(file: &Path) -> Result<Vec<u8>, String> {
-    let failed = |why: String| format!("cannot read {}: {why}", file.display());
-    let length = fs::metadata(file).map_err(|error| failed(error.to_string()))?.len();
-    if length > CONTENT_MAX {
-        return Err(failed(format!("it is larger than {} MiB", CONTENT_MAX >> 20)));
-    }
-    fs::read(file).map_err(|error| failed(error.to_string()))
+    files::bytes_of(file, CONTENT_MAX)
+        .map_err(|fault| format!("cannot read {}: {fault}", file.display()))
 }

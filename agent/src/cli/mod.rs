@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ::policy::diagnostic::without_secrets;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -189,9 +190,10 @@ fn complain(text: &str) {
     write(io::stderr(), &printable::styled_page(text));
 }
 
-/// What was made fit to be shown; a reader that went away is no error.
+/// What was made fit to be shown, without an officer's secret key that somebody named or pasted where it does not belong; a reader that
+/// went away is no error.
 fn write(mut to: impl Write, text: &str) {
-    let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    let _ = to.write_all(without_secrets(text).as_bytes()).and_then(|()| to.flush());
 }
 
 /// Waits; whether anybody still reads standard output.

@@ -64,6 +64,13 @@ fn random() -> Result<Zeroizing<[u8; 32]>, String> {
 }
 
 pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping) -> Outcome {
+    if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pub")) {
+        let why = format!(
+            "{} would hold the secret key, and .pub is how the other half's file ends: name it without",
+            file.display()
+        );
+        return common.fail(Failure::Misuse, &why);
+    }
     let key = match random() {
         Ok(random) => SecretKey::from_random(&random),
         Err(why) => return common.fail(Failure::No, &why),

@@ -151,6 +151,10 @@ impl Machine {
     /// # Errors
     /// Every problem in it, in the order of the file.
     pub fn parse(source_name: &str, text: &str, context: Context<'_>) -> Result<Self, Diagnostics> {
+        let source = Source::new(source_name, text);
+        if let Some(secret) = source.secret() {
+            return Err(Diagnostics::new(source, vec![secret]));
+        }
         let document = match toml_edit::Document::parse(text) {
             Ok(document) => document,
             Err(error) => {
@@ -159,14 +163,14 @@ impl Machine {
                     error.message().trim().replace('\n', ", "),
                     "correct the TOML here; nothing after it was read",
                 );
-                return Err(Diagnostics::new(Source::new(source_name, text), vec![problem]));
+                return Err(Diagnostics::new(source, vec![problem]));
             }
         };
         let mut reader = Reader::new(text);
         let machine = read(&mut reader, document.as_table(), context);
         match (machine, reader.problems) {
             (Some(machine), problems) if problems.is_empty() => Ok(machine),
-            (_, problems) => Err(Diagnostics::new(Source::new(source_name, text), problems)),
+            (_, problems) => Err(Diagnostics::new(source, problems)),
         }
     }
 

@@ -221,3 +221,17 @@ fn a_size_with_a_unit_is_refused_with_the_bytes_it_stands_for() {
     }
     assert_eq!(explain("5,000,000").status.code(), Some(1), "denied, as no rule allows it");
 }
+
+#[test]
+fn a_file_that_never_ends_is_not_read_to_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let policy = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &policy]);
+    let with = ["--from", "internet", "--to", "clinical", "--type", "text/plain"];
+    let explained = bulkhead(
+        &[&["explain", &policy, "clipboard"][..], &with, &["--text-file", "/dev/zero"]].concat(),
+    );
+    assert_eq!(explained.status.code(), Some(2), "{explained:?}");
+    let said = String::from_utf8_lossy(&explained.stderr).into_owned();
+    assert!(said.contains("larger than 64 MiB"), "{said}");
+}

@@ -218,3 +218,40 @@ fn nobody_gets_a_key_without_a_passphrase_who_does_not_ask_for_it() {
     assert!(said.contains("--passphrase-file") && said.contains("--no-passphrase"), "{said}");
     assert!(!Path::new(&key).exists() && !Path::new(&format!("{key}.pub")).exists());
 }
+
+#[test]
+fn a_secret_key_is_not_written_to_where_public_ones_are_looked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["kim.pub", "kim.PUB"] {
+        let file = path(dir.path(), name);
+        let refused = bulkhead(&["keygen", &file, "--name", "Kim", "--no-passphrase"]);
+        assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("name it without"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_secret_key_given_where_a_file_or_another_word_belongs_is_not_printed() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = path(dir.path(), "policy.toml");
+    bulkhead(&["new", &file]);
+    let digits = "78c57ac6".repeat(8);
+    let secret = format!("ed25519-secret:{digits}");
+    for arguments in [
+        &["sign", &file, "--key", &secret][..],
+        &["sign", &file, "--key", &secret, "--json"],
+        &["check", &secret],
+        &["check", &file, &secret],
+        &["check", &file, "--for-version", &secret],
+        &["keygen", &path(dir.path(), "kim"), "--name", &secret, "--no-passphrase"],
+    ] {
+        let refused = bulkhead(arguments);
+        assert!(!refused.status.success());
+        let said = [refused.stdout, refused.stderr].concat();
+        assert!(!String::from_utf8_lossy(&said).contains("78c5"), "{arguments:?}");
+    }
+}

@@ -1,7 +1,5 @@
 //! `bulkhead audit verify`: whether the log is whole, and what its files cannot show.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -13,17 +11,20 @@ use serde_json::json;
 use super::{Common, Failure, Outcome, cannot_read};
 use crate::cli::{complain, print};
 use crate::daemon::defaults;
+use crate::files::{FileFault, text_of};
 use crate::recorder::remembered_in;
 
 /// The agent may be in the middle of a line: looked at again as often, after as long.
 const TRIES: u32 = 3;
+/// Bytes of the largest file that is read for a key.
+const KEY_FILE_MAX: u64 = 64 << 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head]) -> Outcome {
     // `.` has no parent to look beside.
     let whole_path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let path = key.map_or_else(|| key_beside(&whole_path), Path::to_owned);
-    let public = match fs::read_to_string(&path).map(|text| PublicKey::parse(&text)) {
+    let public = match text_of(&path, KEY_FILE_MAX).map(|text| PublicKey::parse(&text)) {
         Ok(Some(public)) => public,
         Ok(None) => {
             return common
@@ -73,7 +74,7 @@ fn without_key(
     dir: &Path,
     heads: &[Head],
     path: &Path,
-    error: &io::Error,
+    error: &FileFault,
 ) -> Outcome {
     match verify(dir, None, heads) {
         Ok(Err(found)) => broken(common, &found),
