@@ -3,13 +3,15 @@
 /// Longest word compared: the distance takes time in the square of it, and the words come from a file.
 const LONGEST: usize = 64;
 
-/// The known word nearest to `written`, if it is near enough for a slip of the hand: at most a third of its letters.
+/// The known word nearest to `written`, if it is near enough for a slip of the hand: at most a third of its letters, and not all of them.
 #[must_use]
 pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let written: Vec<char> = written.chars().take(LONGEST).flat_map(char::to_lowercase).collect();
     let measured = known.into_iter().map(|word| (distance(&written, word), word));
     let (slips, word) = measured.min_by_key(|(slips, _)| *slips)?;
-    (slips <= word.chars().count().div_ceil(3)).then_some(word)
+    let letters = word.chars().count();
+    // Of a word of one letter nothing is left after one slip: any other letter would be as near.
+    (slips < letters.max(1) && slips <= letters.div_ceil(3)).then_some(word)
 }
 
 /// Letters to insert, drop, replace or swap with their neighbour (optimal string alignment), letter case aside.
@@ -53,5 +55,6 @@ mod tests {
     fn a_different_word_is_not_taken_for_a_slip() {
         assert_eq!(nearest("bandwidth", ["hotkey", "label", "to"]), None);
         assert_eq!(nearest("x", []), None);
+        assert_eq!((nearest("", ["1", "Q"]), nearest("Ω", ["1", "Q"])), (None, None));
     }
 }
