@@ -22,7 +22,7 @@ pub struct Filter {
     pub until: Option<SystemTime>,
     /// Of this kind.
     pub kind: Option<String>,
-    /// Of this domain.
+    /// That concern this domain, came into it, or left it.
     pub domain: Option<String>,
     /// With this verdict.
     pub verdict: Option<String>,
@@ -39,9 +39,16 @@ impl Filter {
         self.since.is_none_or(|since| wall.is_some_and(|wall| wall >= since))
             && self.until.is_none_or(|until| wall.is_some_and(|wall| wall < until))
             && is(&self.kind, Some(&entry.kind))
-            && is(&self.domain, entry.domain.as_deref())
+            && self.domain.as_deref().is_none_or(|domain| concerns(entry, domain))
             && is(&self.verdict, entry.verdict.as_deref())
     }
+}
+
+fn concerns(entry: &Entry, domain: &str) -> bool {
+    let detail = |key: &str| entry.detail.get(key).and_then(serde_json::Value::as_str);
+    // Of a domain itself they are its states, which a domain may be called like.
+    let flow = entry.kind != "domain" && [detail("from"), detail("to")].contains(&Some(domain));
+    flow || entry.domain.as_deref() == Some(domain)
 }
 
 /// An entry as a syslog line (RFC 5424 section 6), without a newline. `host` is the PC's name.

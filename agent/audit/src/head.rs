@@ -16,7 +16,8 @@ const HEAD: &str = "bulkhead-audit-head";
 const HEAD_FILE: &str = "head";
 const HIGHEST: &str = "highest-time:";
 const LOG: &str = "log:";
-/// Longest file read back, in bytes: a path and three short lines.
+const BEGINS: &str = "begins:";
+/// Longest file read back, in bytes: a path and four short lines.
 const FILE_MAX: u64 = 8192;
 
 /// How far a log went: kept off the PC, it shows that the tail was not cut off since.
@@ -68,6 +69,7 @@ impl Head {
 /// highest-time:2026-11-23T15:04:05.000000Z
 /// ed25519-audit:3b6a27...
 /// log:/var/lib/bulkhead/audit
+/// begins:2c26b4...
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remembered {
@@ -76,6 +78,8 @@ pub struct Remembered {
     pub(crate) highest: Micros,
     pub(crate) key: Option<PublicKey>,
     pub(crate) log: PathBuf,
+    /// The hash of the log's entry 1, by which it is told from others; none where that was dropped before anybody wrote it down.
+    pub(crate) begins: Option<Hash>,
 }
 
 impl Remembered {
@@ -88,7 +92,8 @@ impl Remembered {
         let highest = lines.next().and_then(|line| Micros::parse(line.strip_prefix(HIGHEST)?));
         let key = lines.next().and_then(PublicKey::parse);
         let log = lines.next().and_then(|line| line.strip_prefix(LOG)).unwrap_or_default().into();
-        Some(Self { head, highest: highest.unwrap_or_default(), key, log })
+        let begins = lines.next().and_then(|line| line.strip_prefix(BEGINS)?.parse().ok());
+        Some(Self { head, highest: highest.unwrap_or_default(), key, log, begins })
     }
 
     /// Whether it is of the log in this directory, and not of one that another agent of this PC, or this one before, keeps elsewhere.
@@ -106,8 +111,11 @@ impl Remembered {
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
         let key = self.key.map(|key| key.text()).unwrap_or_default();
         // Anybody may know how far the log goes, and an auditor without root should.
-        let Self { head, highest, log, .. } = self;
-        let text = format!("{head}\n{HIGHEST}{highest}\n{key}\n{LOG}{}\n", log.display());
+        let Self { head, highest, log, begins, .. } = self;
+        let mut text = format!("{head}\n{HIGHEST}{highest}\n{key}\n{LOG}{}\n", log.display());
+        if let Some(begins) = begins {
+            text.push_str(&format!("{BEGINS}{begins}\n"));
+        }
         replace(path, &text, 0o644)
     }
 }

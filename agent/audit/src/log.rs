@@ -14,7 +14,7 @@ use crate::files::{self, LogFile};
 use crate::head::{self, Head, Remembered};
 use crate::key::{AuditKey, PUBLIC_FILE};
 use crate::lock::WriterLock;
-use crate::recover::{End, Recovered};
+use crate::recover::{End, Recovered, first_hash};
 use crate::time::{Clock, Micros, Reading, Stamp, Step};
 
 /// The format written: entries with two times, and checkpoints at the beginning and the end of each run.
@@ -135,6 +135,8 @@ pub struct Log {
     /// The last entry.
     seq: u64,
     hash: Hash,
+    /// Of entry 1, if it is known.
+    begins: Option<Hash>,
     clock: Clock,
     /// Entries since the last checkpoint, and the highest time seen at the first of them.
     unsigned: u64,
@@ -182,6 +184,8 @@ impl Log {
         remembered.retain(|one| one.is_about(dir));
         let mut end = End::find(dir).map_err(failed)?;
         end.compare(dir, &remembered, &key.public()).map_err(failed)?;
+        let known = || remembered.iter().find_map(|one| one.begins);
+        let begins = first_hash(dir).or_else(known);
         let now = (settings.clock)();
         let (clock, stamp, step) = Clock::start(end.highest, end.wall, now);
         let mut log = Self {
@@ -192,6 +196,7 @@ impl Log {
             others: end.bytes,
             seq: end.seq,
             hash: end.hash,
+            begins,
             clock,
             unsigned: 0,
             unsigned_from: None,
@@ -405,11 +410,13 @@ impl Log {
     /// Further witnesses of how far the log went. The chain does not depend on them.
     fn remember(&mut self, highest: Micros) {
         let beside = self.write_head().map_err(|error| format!("the log's head: {error}"));
+        self.begins = self.begins.or_else(|| first_hash(&self.settings.dir));
         let this = Remembered {
             head: self.head(),
             highest,
             key: Some(self.key.public()),
             log: self.settings.dir.clone(),
+            begins: self.begins,
         };
         let elsewhere =
             self.settings.remembered_in.iter().map(|path| {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use crate::entry::{Entry, LINE_MAX};
 use crate::files::{self, LogFile};
+use crate::flaws::{Flaws, Watch};
+use crate::head::Head;
 
 /// The lines of one file.
 pub(crate) struct Reader {
@@ -44,7 +46,7 @@ impl Reader {
     }
 }
 
-/// Hands every entry of a log to `take`, oldest first. What is no entry is passed over: `verify` speaks of it.
+/// Hands every entry of a log to `take`, oldest first. What is no entry is passed over: see [`Follower::take_flaws`], and `verify`.
 ///
 /// # Errors
 /// There is no log in the directory, a file cannot be read, or `take` failed.
@@ -59,12 +61,14 @@ pub struct Follower {
     /// The file that is read, by its first entry.
     first: u64,
     file: BufReader<File>,
-    /// Bytes read of it.
+    /// Bytes and whole lines read of it.
     read: u64,
+    lines: u64,
     /// The beginning of a line whose end is not there yet; those of `read`, too.
     begun: Vec<u8>,
     /// What is in this file is longer than any entry, and its end is not looked for.
     spoilt: bool,
+    watch: Watch,
 }
 
 impl Follower {
@@ -74,13 +78,15 @@ impl Follower {
     /// There is no log in the directory, or it cannot be read.
     pub fn open(dir: &Path) -> io::Result<Self> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
+        // Before anything else: what it speaks of is on the disk already.
+        let head = Head::read(dir);
         // The oldest may go meanwhile, to make room.
         for LogFile { first, path } in files::of_log(dir)? {
             match open(&path) {
                 Ok(file) => {
-                    let dir = dir.to_owned();
-                    let begun = Vec::new();
-                    return Ok(Self { dir, first, file, read: 0, begun, spoilt: false });
+                    let watch = Watch::new(dir, head, first);
+                    let (dir, begun, spoilt) = (dir.to_owned(), Vec::new(), false);
+                    return Ok(Self { dir, first, file, read: 0, lines: 0, begun, spoilt, watch });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
                 Err(error) => return Err(error),
@@ -103,10 +109,14 @@ impl Follower {
         self.rest(&mut take)?;
         self.check()?;
         let followed = self.first;
+        let oldest = files.first().map(|file| file.first);
         for LogFile { first, path } in files.into_iter().filter(|file| file.first > followed) {
             match open(&path) {
                 Ok(file) => {
-                    (self.first, self.file, self.read, self.spoilt) = (first, file, 0, false);
+                    self.end_of_file();
+                    self.watch.next_file(first, oldest == Some(first));
+                    (self.first, self.file, self.spoilt) = (first, file, false);
+                    (self.read, self.lines) = (0, 0);
                     self.begun.clear();
                     self.rest(&mut take)?;
                 }
@@ -168,15 +178,61 @@ impl Follower {
             }
             self.read = self.read.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
             if self.begun.pop_if(|last| *last == b'\n').is_some() {
-                if let Some(entry) = Entry::parse(&self.begun) {
-                    take(&self.begun, entry)?;
+                self.lines += 1;
+                let path = files::path(&self.dir, self.first);
+                match Entry::parse(&self.begun) {
+                    Some(entry) => {
+                        self.watch.entry(&path, self.lines, &self.begun, &entry);
+                        take(&self.begun, entry)?;
+                    }
+                    None => {
+                        let what = "this is no entry of an audit log";
+                        self.watch.of_line(&path, self.lines, what);
+                    }
                 }
                 self.begun.clear();
             } else if self.begun.len() > LINE_MAX {
                 self.spoilt = true;
+                let path = files::path(&self.dir, self.first);
+                let what = "the line is longer than any entry: the rest of this file was not read";
+                self.watch.of_line(&path, self.lines + 1, what);
             }
         }
         Ok(())
+    }
+
+    /// Nothing more is to come in this file.
+    fn end_of_file(&mut self) {
+        let path = files::path(&self.dir, self.first);
+        if self.spoilt {
+            // It was said.
+        } else if !self.begun.is_empty() {
+            // A torn line that the agent has put aside since is gone from the file, which is recorded.
+            let read = self.file.stream_position().ok();
+            let left = self.file.get_ref().metadata().map(|file| file.len()).ok();
+            if left >= read {
+                self.watch.of_line(&path, self.lines + 1, "the line is cut off");
+            }
+        } else if self.lines == 0 {
+            self.watch.of_line(&path, 0, "the file is empty");
+        }
+    }
+
+    /// Whether nothing looks as if its writer were in the middle of it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.begun.is_empty() && self.lines > 0 && self.watch.begins_well()
+    }
+
+    /// Takes what was read so far for all there is: what is missing at the end is a flaw then.
+    pub fn note_end(&mut self) {
+        self.end_of_file();
+        self.watch.end();
+    }
+
+    /// Where the log does not hold, as far as it shows while it is read; what was taken before is not in it.
+    pub fn take_flaws(&mut self) -> Option<Flaws> {
+        self.watch.take()
     }
 }
 

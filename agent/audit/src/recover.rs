@@ -142,6 +142,22 @@ impl End {
     }
 }
 
+impl Remembered {
+    /// Whether it speaks of the log in a directory beside it: of one of the same name always, so that who exchanges a log, or that of a copied state
+    /// directory, gains nothing; of one of another name, such as an archive, if that begins with the same entry.
+    #[must_use]
+    pub fn is_of_neighbour(&self, dir: &Path) -> bool {
+        self.is_about(dir)
+            || self.log.file_name() == dir.file_name()
+            || self.begins.is_some_and(|begins| first_hash(dir) == Some(begins))
+    }
+}
+
+/// The hash that a log's entry 1 claims, by which the log is told from others.
+pub(crate) fn first_hash(dir: &Path) -> Option<Hash> {
+    hash_at(dir, 1).ok().flatten()
+}
+
 /// The hash that an entry claims; `None` if it is not there, because it was dropped for room or cannot be read.
 fn hash_at(dir: &Path, seq: u64) -> io::Result<Option<Hash>> {
     let files = files::list(dir)?;

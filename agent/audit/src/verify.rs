@@ -1,8 +1,7 @@
 //! Whether a log is whole, in constant memory; if not, the first place where it is not.
 
-use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -10,6 +9,7 @@ use serde_json::Value;
 use crate::checkpoint::{self, CHECKPOINT_AFTER, EVERY};
 use crate::entry::{Entry, Hash, Link};
 use crate::files;
+use crate::flaws::{Break, missing};
 use crate::head::Head;
 use crate::key::PublicKey;
 use crate::read::{Line, Reader};
@@ -43,29 +43,6 @@ pub struct Summary {
     pub closed: bool,
     /// How far it goes.
     pub head: Head,
-}
-
-/// The first place where a log does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Break {
-    /// Which file; the directory if a whole file is missing.
-    pub file: PathBuf,
-    /// Which line of it, from 1; 0 if it is not about a line.
-    pub line: u64,
-    /// Which entry it is, or would have to be.
-    pub seq: u64,
-    /// What is wrong, in words.
-    pub what: String,
-}
-
-impl fmt::Display for Break {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
-        if self.line > 0 {
-            write!(f, ", line {}", self.line)?;
-        }
-        write!(f, ", entry {}: {}", self.seq, self.what)
-    }
 }
 
 /// Looks at every byte of a log. With `key`, checkpoints' signatures too; `heads` are those that were kept off the PC, the writer's
@@ -130,14 +107,6 @@ pub fn verify_at(
         seq,
         what,
     }))
-}
-
-fn missing(first: u64, last: u64) -> String {
-    if first == last {
-        format!("entry {first} is missing")
-    } else {
-        format!("entries {first} to {last} are missing")
-    }
 }
 
 /// Whether it is recorded that the oldest files were dropped.

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use audit::{
-    AuditKey, Break, Entry, Event, Filter, Head, LINE_MAX, Limits, Log, LogError, PublicKey,
-    Recovered, Summary, WhenFull, each, rfc5424, verify,
+    AuditKey, Break, Entry, Event, Filter, Follower, Head, LINE_MAX, Limits, Log, LogError,
+    PublicKey, Recovered, Summary, WhenFull, each, rfc5424, verify,
 };
 use proptest::prelude::*;
 
@@ -72,6 +72,44 @@ impl Place {
         .unwrap();
         entries
     }
+
+    /// What who reads it sees of what is wrong.
+    fn flaws(&self) -> Option<String> {
+        let mut follower = match Follower::open(&self.log()) {
+            Ok(follower) => follower,
+            Err(error) => return Some(error.to_string()),
+        };
+        follower.each_new(|_, _| Ok(())).unwrap();
+        follower.note_end();
+        follower.take_flaws().map(|flaws| flaws.named[0].to_string())
+    }
+}
+
+#[test]
+fn what_is_asked_for_by_domain_is_what_came_into_it_and_what_left_it_too() {
+    let place = Place::new();
+    let (mut log, _) = place.open();
+    let crossed =
+        |from: &str, to: &str| Event::new("clipboard").of(to).with("from", from).with("to", to);
+    let state = Event::new("domain").of("internet").with("from", "off").with("to", "clinical");
+    let switched = Event::new("seat-switched").of("internet").with("from", "clinical");
+    let by_hand = Event::new("usb").with("to", "clinical");
+    let events = [
+        crossed("clinical", "internet"),
+        crossed("internet", "clinical"),
+        crossed("internet", "other"),
+        state,
+        switched,
+        by_hand,
+    ];
+    let seqs = log.append(&events).unwrap();
+    log.close().unwrap();
+    let filter = Filter { domain: Some("clinical".to_owned()), ..Filter::default() };
+    let entries = place.entries();
+    let wanted = entries.iter().filter(|entry| filter.wants(entry)).map(|entry| entry.seq);
+    let wanted: Vec<_> = wanted.map(|seq| seq - seqs.start()).collect();
+    // The state of a domain that is called like another domain is none of that one's.
+    assert_eq!(wanted, [0, 1, 4, 5]);
 }
 
 fn event(number: u64) -> Event {
@@ -208,6 +246,7 @@ fn the_oldest_goes_where_that_was_chosen_and_the_log_says_so() {
     assert!(bytes <= 6000 + 2000, "{bytes}");
     let summary = place.verify(&[]).unwrap();
     assert!(summary.first > 100);
+    assert_eq!(place.flaws(), None);
     // One file more than is recorded is one too many.
     fs::remove_file(&place.files()[0]).unwrap();
     assert!(place.verify(&[]).unwrap_err().what.contains("no entry says that they were dropped"));
@@ -359,7 +398,10 @@ proptest! {
     fn whatever_is_done_to_a_log_is_found(tampering in tampering(), at in any::<prop::sample::Index>()) {
         let (place, head) = filled(23);
         prop_assert!(place.verify(&[head]).is_ok());
+        prop_assert_eq!(place.flaws(), None);
         if tamper(&place, &tampering, at) {
+            // Who only reads it, without a key, sees it too, as long as the head beside it was left.
+            prop_assert!(place.flaws().is_some());
             // With nothing but what was kept off the PC: key and head. A head beside the log says nothing of it.
             let key = place.key().public();
             fs::write(place.log().join("head"), format!("bulkhead-audit-head:0:{:064}", 0)).unwrap();

@@ -10,7 +10,7 @@
 use std::io;
 use std::path::Path;
 
-use audit::{Entry, Filter, each};
+use audit::{Entry, Filter, Flaws, Follower};
 use policy::Policy;
 use policy::decide::{Decision, Paste};
 use policy::officer::Explanation;
@@ -18,9 +18,9 @@ use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::audit::{cannot_read, local_time};
+use super::audit::{cannot_read, does_not_hold, local_time, read_to_the_end};
 use super::explain::media_type;
-use super::{Common, Outcome, in_force, print};
+use super::{Common, Outcome, complain, in_force, print};
 
 /// Differences that are listed; the rest are counted.
 const LISTED_MAX: usize = 1000;
@@ -45,6 +45,8 @@ struct Difference {
 
 #[derive(Debug, Default, Serialize)]
 struct Replay {
+    /// Entries of the log, whether or not they are wanted.
+    entries: u64,
     flows: u64,
     different: u64,
     /// Entries of flows that do not say what they were.
@@ -58,20 +60,31 @@ pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) 
         Err(outcome) => return outcome,
     };
     let mut replay = Replay::default();
-    let done = each(log, |_, entry| {
-        if filter.wants(&entry) {
-            replay.take(&policy, &entry);
-        }
-        Ok::<(), io::Error>(())
-    });
-    if let Err(error) = done {
-        return cannot_read(common, log, &error);
-    }
-    let verdict = match replay.different {
-        0 => Ok(()),
-        _ => Err(replay.sum()),
+    let mut go = || -> io::Result<Option<Flaws>> {
+        let mut follower = Follower::open(log)?;
+        read_to_the_end(&mut follower, |_, entry| {
+            replay.entries += 1;
+            if filter.wants(&entry) {
+                replay.take(&policy, &entry);
+            }
+            Ok(())
+        })?;
+        Ok(follower.take_flaws())
     };
-    common.answer(verdict, &replay, || print(&replay.in_words()))
+    let flaws = match go() {
+        Ok(flaws) => flaws,
+        Err(error) => return cannot_read(common, log, &error),
+    };
+    let flawed = flaws.map(|flaws| does_not_hold(common, log, &flaws));
+    let differs = (replay.different > 0).then(|| replay.sum());
+    let why: Vec<String> = differs.into_iter().chain(flawed.clone()).collect();
+    let verdict = if why.is_empty() { Ok(()) } else { Err(why.join("; ")) };
+    common.answer(verdict, &replay, || {
+        print(&replay.in_words());
+        if let Some(flawed) = flawed {
+            complain(&format!("bulkhead: {flawed}\n"));
+        }
+    })
 }
 
 impl Replay {
@@ -146,11 +159,17 @@ impl Replay {
     }
 
     fn sum(&self) -> String {
-        let mut text = format!(
-            "{} decided again, {} would come out otherwise",
-            printable::counted(self.flows, "flow", "flows"),
-            self.different
-        );
+        let mut text = match self.flows {
+            0 => format!(
+                "nothing was compared: of the {} in the log, none that is wanted is a flow that can be decided again",
+                printable::counted(self.entries, "entry", "entries")
+            ),
+            flows => format!(
+                "{} decided again, {} would come out otherwise",
+                printable::counted(flows, "flow", "flows"),
+                self.different
+            ),
+        };
         if self.unreadable > 0 {
             let entries = printable::counted(self.unreadable, "entry does", "entries do");
             text += &format!("; {entries} not say enough to be decided again");

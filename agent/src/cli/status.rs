@@ -116,7 +116,12 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
     )?;
     match (audit.entries, audit.ok) {
         (Some(entries), true) => {
-            writeln!(out, "audit    written, {}", printable::counted(entries, "entry", "entries"))?
+            // That new entries get there is all the agent knows: nobody reads the old ones again.
+            let entries = printable::counted(entries, "entry", "entries");
+            writeln!(
+                out,
+                "audit    being written, {entries}; whether they hold says `bulkhead audit verify`"
+            )?
         }
         _ => writeln!(out, "audit    NOT WRITTEN")?,
     }

@@ -36,7 +36,7 @@ fn head(ward: &Ward) -> String {
     said.lines().last().unwrap().to_owned()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
@@ -84,7 +84,7 @@ fn relink(line: &str, seq: u64, prev: &str) -> String {
 }
 
 /// Takes away all in which how far the log went is remembered.
-fn forget(ward: &Ward) {
+pub(crate) fn forget(ward: &Ward) {
     for file in ["state/audit.head", "run/audit.head", "audit.head"] {
         let _ = fs::remove_file(ward.at(file));
     }

@@ -14,6 +14,7 @@ mod answers;
 mod artefacts;
 mod asked;
 mod audit;
+mod flawed;
 mod roll_out;
 mod shown;
 mod support;

@@ -22,12 +22,19 @@ fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
             assert!(said.contains(word), "{args:?}: {said}");
         }
     };
-    let missing = ["the log is missing", "did you mean", "state/audit?"];
+    let missing = ["there is no audit log in", "did you mean", "state/audit?"];
     tells(&["audit", "show", &state], 1, &missing);
     tells(&["audit", "export", &state], 1, &missing);
     tells(&["policy", "replay", &policy, &state], 1, &missing);
-    tells(&["audit", "verify", &state], 1, &["the log is missing"]);
-    tells(&["audit", "show", "/nowhere"], 1, &["cannot read /nowhere"]);
+    tells(&["audit", "verify", &state], 1, &missing);
+    for command in ["show", "export", "verify"] {
+        let nowhere = ["there is no audit log at /nowhere", "name the log's directory"];
+        tells(&["audit", command, "/nowhere"], 1, &nowhere);
+        let output = ward.bulkhead(&["audit", command, "/nowhere"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("os error"), "{output:?}");
+    }
+    let nothing = ["nothing was compared: of the", "entries in the log"];
+    tells(&["policy", "replay", &policy, &log], 0, &nothing);
     for command in
         [vec!["audit", "show"], vec!["audit", "export"], vec!["policy", "replay", &policy]]
     {
@@ -71,6 +78,13 @@ fn a_log_that_is_followed_shows_each_entry_within_a_second_and_in_order() {
     }
     follower.kill().unwrap();
     follower.wait().unwrap();
+    // Nor does a log look broken that is written meanwhile.
+    let output = ward.bulkhead(&["audit", "show", &log]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    // That new entries get there is all that the agent knows.
+    let status = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    let line = status.lines().find(|line| line.starts_with("audit ")).unwrap();
+    assert!(line.ends_with("whether they hold says `bulkhead audit verify`"), "{status}");
     agent.stop();
     // Who follows a log that is emptied does not wait for ever for what is written nowhere.
     let emptied = ward.at("emptied");

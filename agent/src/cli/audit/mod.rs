@@ -3,12 +3,14 @@
 mod times;
 mod verify;
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
-use audit::{Entry, Filter, Follower, Head, KINDS, rfc5424};
+use audit::{Entry, Filter, Flaws, Follower, Head, KINDS, rfc5424};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand, ValueEnum};
 use policy::decide::Decision;
@@ -20,6 +22,9 @@ use crate::recorder::AUDITOR_GROUP;
 const DIRECTORY: &str = "/var/lib/bulkhead/audit";
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// The agent may be in the middle of a line: looked at again as often, after as long.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// What to do with the log.
 #[derive(Debug, Subcommand)]
@@ -81,7 +86,7 @@ pub(super) struct Wanted {
     /// Of this kind
     #[arg(long, value_parser = kinds(), hide_possible_values = true)]
     kind: Option<String>,
-    /// Of this domain
+    /// Of this domain, or of what came into it or left it
     #[arg(long)]
     domain: Option<String>,
     /// With this verdict
@@ -151,18 +156,55 @@ pub(super) fn run(common: &Common, command: &AuditCommand) -> Outcome {
 
 /// Says why there is nothing to read, and what to do.
 pub(super) fn cannot_read(common: &Common, dir: &Path, error: &io::Error) -> Outcome {
-    let inside = dir.join("audit");
-    let remedy = match error.kind() {
-        io::ErrorKind::PermissionDenied => {
-            format!("; run this as root or as a member of the group {AUDITOR_GROUP}, or on a copy")
+    let at = dir.display();
+    let why = match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::PermissionDenied, _) => format!(
+            "{at} is not for everybody to read: run this as root or as a member of the group {AUDITOR_GROUP}, or on a copy"
+        ),
+        (io::ErrorKind::NotFound, _) if let Some(log) = meant(dir) => {
+            format!("there is no audit log in {at}; did you mean {}?", log.display())
         }
-        // Somebody named the state directory.
-        io::ErrorKind::NotFound if inside.is_dir() => {
-            format!("; did you mean {}?", inside.display())
-        }
-        _ => String::new(),
+        (io::ErrorKind::NotFound, Some(_)) => format!(
+            "there is no audit log at {at}: bulkhead-agent writes one to `audit` in its state directory as soon as it runs; if it has another state directory (--state), or you want a copy, name the log's directory"
+        ),
+        (kind, Some(_)) => format!("cannot read {at}: {kind}; name the directory of an audit log"),
+        (_, None) => format!("cannot read {at}: {error}"),
     };
-    common.fail(Failure::No, &format!("cannot read {}: {error}{remedy}", dir.display()))
+    common.fail(Failure::No, &why)
+}
+
+/// The log's directory, if somebody named the state directory it is in.
+fn meant(dir: &Path) -> Option<PathBuf> {
+    let inside = dir.join("audit");
+    (Follower::open(dir).is_err() && Follower::open(&inside).is_ok()).then_some(inside)
+}
+
+/// Hands over every entry that is there now, and takes what is missing behind them for a flaw.
+pub(super) fn read_to_the_end(
+    log: &mut Follower,
+    mut take: impl FnMut(&[u8], Entry) -> io::Result<()>,
+) -> io::Result<()> {
+    log.each_new(&mut take)?;
+    for _ in 1..TRIES {
+        if log.is_settled() {
+            break;
+        }
+        thread::sleep(PAUSE);
+        log.each_new(&mut take)?;
+    }
+    log.note_end();
+    Ok(())
+}
+
+/// That a log does not hold, and where: a line for each place for people, all in one for scripts.
+pub(super) fn does_not_hold(common: &Common, dir: &Path, flaws: &Flaws) -> String {
+    let (first, next) = if common.json { (" ", "; ") } else { ("\n- ", "\n- ") };
+    let mut places: Vec<String> = flaws.named.iter().map(ToString::to_string).collect();
+    if flaws.more > 0 {
+        places.push(format!("and {} more", printable::counted(flaws.more, "place", "places")));
+    }
+    places.push(format!("`bulkhead audit verify {}` says more", dir.display()));
+    format!("the audit log does not hold:{first}{}", places.join(next))
 }
 
 type Put<'a> = &'a dyn Fn(&mut dyn Write, &[u8], &Entry) -> io::Result<()>;
@@ -178,35 +220,41 @@ fn write_out(
         Ok(filter) => filter,
         Err(outcome) => return outcome,
     };
-    let mut out = BufWriter::new(io::stdout().lock());
+    let out = RefCell::new(BufWriter::new(io::stdout().lock()));
     let (mut all, mut shown) = (0_u64, 0_u64);
+    let mut flawed = None;
     let mut go = || -> io::Result<()> {
         let mut log = Follower::open(dir)?;
+        let mut take = |line: &[u8], entry: Entry| {
+            all += 1;
+            if !filter.wants(&entry) {
+                return Ok(());
+            }
+            shown += 1;
+            put(&mut *out.borrow_mut(), line, &entry)
+        };
+        read_to_the_end(&mut log, &mut take)?;
         loop {
-            log.each_new(|line, entry| {
-                all += 1;
-                if !filter.wants(&entry) {
-                    return Ok(());
-                }
-                shown += 1;
-                put(&mut out, line, &entry)
-            })?;
-            out.flush()?;
+            // What was read comes before what is wrong with it.
+            out.borrow_mut().flush()?;
+            if let Some(flaws) = log.take_flaws() {
+                flawed = Some(common.fail(Failure::No, &does_not_hold(common, dir, &flaws)));
+            }
             if !follow || !pause(LOOK) {
                 return Ok(());
             }
+            log.each_new(&mut take)?;
         }
     };
     let gone = go();
     // What was read comes before why no more could be.
     drop(out);
+    if shown == 0 && !follow && gone.is_ok() {
+        let entries = printable::counted(all, "entry", "entries");
+        complain(&format!("bulkhead: none of the {entries} in {} is wanted\n", dir.display()));
+    }
     match gone {
-        Ok(()) if shown == 0 && !follow => {
-            let entries = printable::counted(all, "entry", "entries");
-            complain(&format!("bulkhead: none of the {entries} in {} is wanted\n", dir.display()));
-            Outcome::all()
-        }
-        Ok(()) => Outcome::all(),
+        Ok(()) => flawed.unwrap_or(Outcome::all()),
         // A pager that was left early.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::all(),
         Err(error) => cannot_read(common, dir, &error),

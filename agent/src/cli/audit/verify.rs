@@ -2,25 +2,26 @@
 
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 
 use audit::{Break, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
 use printable::counted;
 use serde_json::json;
 
-use super::{Common, Failure, Outcome, cannot_read};
+use super::{Common, Failure, Outcome, PAUSE, TRIES, cannot_read, meant};
 use crate::cli::{complain, print};
 use crate::daemon::defaults;
 use crate::files::{FileFault, text_of};
 use crate::recorder::remembered_in;
 
-/// The agent may be in the middle of a line: looked at again as often, after as long.
-const TRIES: u32 = 3;
 /// Bytes of the largest file that is read for a key.
 const KEY_FILE_MAX: u64 = 64 << 10;
-const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head]) -> Outcome {
+    if let Some(log) = meant(dir) {
+        let why =
+            format!("there is no audit log in {}; did you mean {}?", dir.display(), log.display());
+        return common.fail(Failure::No, &why);
+    }
     // `.` has no parent to look beside.
     let whole_path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let path = key.map_or_else(|| key_beside(&whole_path), Path::to_owned);
@@ -32,7 +33,7 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
         }
         Err(error) => return without_key(common, dir, heads, &path, &error),
     };
-    let remembered = remembered(common, &whole_path);
+    let (remembered, another) = remembered(common, &whole_path);
     let mut all = heads.to_vec();
     all.extend(remembered.iter().map(|one| one.head));
     if remembered.iter().any(|one| !one.is_of(&public)) {
@@ -52,8 +53,14 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
     }
     match result {
         Ok(Ok(summary)) => {
-            let unknown =
+            let mut unknown =
                 unknown(&summary, key.is_some(), !heads.is_empty(), !remembered.is_empty());
+            if let Some(path) = another {
+                unknown.push(format!(
+                    "what this PC remembers of it: {} is of another log, and says nothing of this one",
+                    path.display()
+                ));
+            }
             whole(common, dir, &summary, &public, &unknown)
         }
         Ok(Err(found)) => broken(common, &found),
@@ -89,14 +96,20 @@ fn without_key(
     }
 }
 
-/// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too.
-fn remembered(common: &Common, dir: &Path) -> Vec<Remembered> {
+/// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too; and the file beside it that is another
+/// log's, as it is for an archive.
+fn remembered(common: &Common, dir: &Path) -> (Vec<Remembered>, Option<PathBuf>) {
     let elsewhere = [defaults::policy().parent(), Some(common.runtime.as_path())];
     let elsewhere = elsewhere.into_iter().flatten().filter_map(|one| {
         Remembered::read(&remembered_in(one)).filter(|remembered| remembered.is_about(dir))
     });
-    let beside = dir.parent().and_then(|state| Remembered::read(&remembered_in(state)));
-    beside.into_iter().chain(elsewhere).collect()
+    let beside = dir.parent().map(remembered_in);
+    let found = beside.as_deref().and_then(Remembered::read);
+    let (found, another) = match found {
+        Some(found) if !found.is_of_neighbour(dir) => (None, beside),
+        found => (found, None),
+    };
+    (found.into_iter().chain(elsewhere).collect(), another)
 }
 
 /// What the files cannot show, however whole they are.
