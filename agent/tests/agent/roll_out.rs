@@ -98,7 +98,9 @@ fn without_a_file_the_officers_tools_mean_what_the_agent_goes_by_and_not_what_li
     assert!(matrix.0 == Some(0) && matrix.1.contains("CLINICAL"), "{matrix:?}");
     assert!(diff.1.contains("was CLINICAL\n      now WARD"), "{diff:?}");
     let nothing = ward.bulkhead(&["policy", "from-device", "99-1", "--to", "clinical"]);
-    assert_eq!(nothing.status.code(), Some(2), "there is nothing to write a rule for");
+    // An agent that looks after no USB devices refuses to list them; one that does says that nothing is plugged in there.
+    assert!(matches!(nothing.status.code(), Some(1 | 2)), "there is nothing to write a rule for");
+    assert!(nothing.stdout.is_empty(), "{nothing:?}");
     agent.stop();
 }
 
