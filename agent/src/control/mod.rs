@@ -13,3 +13,5 @@ pub mod client;
 pub mod protocol;
 pub mod roles;
 pub mod server;
+#[cfg(test)]
+mod tests;

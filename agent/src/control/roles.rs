@@ -76,6 +76,12 @@ impl Caller {
         Self { uid, pid: 1, account: None, roles: Vec::new() }
     }
 
+    /// Somebody of one role.
+    #[cfg(test)]
+    pub(crate) fn of_role(role: Role) -> Self {
+        Self { roles: vec![role], ..Self::without_role(1000) }
+    }
+
     /// The longest request it may make, in bytes.
     #[must_use]
     pub fn request_max(&self) -> usize {
