@@ -83,27 +83,23 @@ pub(super) fn is_modifier(code: u16) -> bool {
     add_modifier(&mut Modifiers::default(), code)
 }
 
-/// What a key answers to a question: Enter and Y yes, Escape and N no.
-pub(super) fn answer(code: u16) -> Option<bool> {
-    match code {
-        28 | 96 | 21 => Some(true),
-        1 | 49 => Some(false),
-        _ => None,
-    }
+/// Whether a key says no to a question beside Escape: N. No letter says yes, as a scanner types letters.
+pub(super) fn is_no(code: u16) -> bool {
+    code == 49
 }
 
-/// What a key does where there is something to choose from.
+/// What a key does to a question. Where there is nothing to choose from, only Enter and Escape do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChoiceKey {
-    /// Chooses the one of this number; the first is 0.
+    /// Marks the one of this number; the first is 0.
     Number(usize),
     /// Marks the one before.
     Up,
     /// Marks the next.
     Down,
-    /// Chooses the one that is marked.
+    /// Chooses the one that is marked; says yes.
     Enter,
-    /// Chooses nothing.
+    /// Chooses nothing; says no.
     Leave,
 }
 

@@ -13,7 +13,8 @@
 //! - a pinned device reaches its domain only, and presses no chord;
 //! - while the screen is locked nothing reaches anyone;
 //! - while the pointer is in the banner, or a question is open, no domain is told where it is, whatever is held;
-//! - a question is answered by nothing that was pressed before its box had been on the screen for [`READ_FOR`].
+//! - a question is answered by nothing that was pressed before its box had been on the screen for [`READ_FOR`];
+//! - nothing says yes or chooses but Enter, and only if no key was pressed for [`READ_FOR`] before it.
 //!
 //! Nothing here comes from a guest but the size of its picture, which decides where on it a pointer is.
 
@@ -88,7 +89,7 @@ pub enum Input {
     Unlock,
     /// A question is asked; what is pressed answers it once it can have been read.
     Ask(u64),
-    /// It is asked which of so many it is to be; a digit chooses, and so do the arrow keys and Enter.
+    /// It is asked which of so many it is to be; a digit or the arrow keys mark one, and Enter chooses it.
     Choose(u64, usize),
     /// Its box is on the screen, whole, or not any more.
     Shown(u64, bool),
@@ -309,7 +310,11 @@ impl Core {
             Some(_) if self.locked => Hold::Nobody,
             Some(domain) => self.down(domain, code, out),
             None if is_button(code) => self.button(code, out),
-            None => self.key(code, out),
+            None => {
+                let hold = self.key(code, out);
+                self.question_hears_key();
+                hold
+            }
         };
         if let Some(device) = self.devices.get_mut(&id) {
             device.held.insert(code, hold);

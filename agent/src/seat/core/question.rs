@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::chord::ChoiceKey;
 use super::{Core, Output, Time, chord};
 
-/// How long its box must have been on the screen before an answer counts. Nobody reads faster: what is typed before
-/// then was meant for something else.
+/// How long its box must have been on the screen before a key counts, and how long no key must have been pressed before
+/// [`Enter`](ChoiceKey::Enter) does. Nobody reads faster: what comes sooner was meant for something else, or is typed by a
+/// scanner, whose codes often end with Enter.
 pub const READ_FOR: Duration = Duration::from_millis(500);
 /// How long a question is open; then the answer is no. Longer than any mediator waits for its own.
 pub const OPEN_FOR: Duration = Duration::from_secs(30);
@@ -17,45 +18,56 @@ pub(super) struct Question {
     id: u64,
     /// How many things there are to choose from; `None` asks for yes or no.
     choices: Option<usize>,
-    /// Which of them the arrow keys marked.
+    /// Which of them a digit or the arrow keys marked.
     marked: Option<usize>,
     /// When it is answered no.
     until: Time,
     /// Since when its box has been on the screen.
     shown: Option<Time>,
+    /// When a key was last pressed while it was open.
+    last_key: Option<Time>,
 }
 
 impl Question {
-    /// What a key does to it; whether it is answered by that.
-    fn key(&mut self, code: u16, out: &mut Vec<Output>) -> bool {
-        let Some(choices) = self.choices else {
-            let answer = chord::answer(code);
-            out.extend(answer.map(|yes| Output::Answered(self.id, yes)));
-            return answer.is_some();
-        };
-        let chosen = match chord::choice(code) {
-            Some(ChoiceKey::Leave) => {
-                out.push(Output::Answered(self.id, false));
-                return true;
+    /// What a key does to it; whether it is answered by that. Nothing says yes or chooses but Enter.
+    fn key(&mut self, now: Time, code: u16, out: &mut Vec<Output>) -> bool {
+        let long_enough = |since: Time| now.saturating_sub(since) >= READ_FOR;
+        if !self.shown.is_some_and(long_enough) {
+            return false;
+        }
+        let quiet = self.last_key.is_none_or(long_enough);
+        let answer = match (chord::choice(code), self.choices) {
+            (Some(ChoiceKey::Enter), _) if !quiet => return false,
+            (Some(ChoiceKey::Enter), None) => Output::Answered(self.id, true),
+            (Some(ChoiceKey::Enter), Some(_)) => match self.marked {
+                Some(marked) => Output::Chosen(self.id, marked),
+                None => return false,
+            },
+            (Some(ChoiceKey::Leave), _) => Output::Answered(self.id, false),
+            (Some(ChoiceKey::Number(number)), Some(choices)) => {
+                if number < choices {
+                    self.mark(|_| number, out);
+                }
+                return false;
             }
-            Some(ChoiceKey::Number(number)) => Some(number),
-            Some(ChoiceKey::Enter) => self.marked,
-            Some(ChoiceKey::Down) => return self.mark(|mark| mark.map_or(0, |mark| mark + 1), out),
-            Some(ChoiceKey::Up) => {
-                return self.mark(|mark| mark.unwrap_or(0).wrapping_sub(1), out);
+            (Some(ChoiceKey::Down), Some(_)) => {
+                self.mark(|mark| mark.map_or(0, |mark| mark + 1), out);
+                return false;
             }
-            None => None,
+            (Some(ChoiceKey::Up), Some(_)) => {
+                self.mark(|mark| mark.unwrap_or(0).wrapping_sub(1), out);
+                return false;
+            }
+            (None, None) if chord::is_no(code) => Output::Answered(self.id, false),
+            _ => return false,
         };
-        let chosen = chosen.filter(|chosen| *chosen < choices);
-        out.extend(chosen.map(|chosen| Output::Chosen(self.id, chosen)));
-        chosen.is_some()
+        out.push(answer);
+        true
     }
 
     /// Marks another one, from the last on to the first and back.
-    fn mark(&mut self, next: impl Fn(Option<usize>) -> usize, out: &mut Vec<Output>) -> bool {
-        let Some(last) = self.choices.and_then(|choices| choices.checked_sub(1)) else {
-            return false;
-        };
+    fn mark(&mut self, next: impl Fn(Option<usize>) -> usize, out: &mut Vec<Output>) {
+        let Some(last) = self.choices.and_then(|choices| choices.checked_sub(1)) else { return };
         let marked = match next(self.marked) {
             // Below the first lies the number that is larger than all.
             usize::MAX => last,
@@ -64,7 +76,6 @@ impl Question {
         };
         self.marked = Some(marked);
         out.push(Output::Marked(self.id, marked));
-        false
     }
 }
 
@@ -74,7 +85,8 @@ impl Core {
         self.end_question(out);
         self.let_go(|hold| hold.is_shared(), out);
         let until = self.now.saturating_add(OPEN_FOR);
-        self.question = Some(Question { id, choices, marked: None, until, shown: None });
+        let (marked, shown, last_key) = (None, None, None);
+        self.question = Some(Question { id, choices, marked, until, shown, last_key });
         if self.locked {
             self.end_question(out);
         }
@@ -94,10 +106,14 @@ impl Core {
     /// A key was pressed while it is open.
     pub(super) fn answer(&mut self, code: u16, out: &mut Vec<Output>) {
         let now = self.now;
-        self.question.take_if(|question| {
-            let read = question.shown.is_some_and(|shown| now.saturating_sub(shown) >= READ_FOR);
-            read && question.key(code, out)
-        });
+        self.question.take_if(|question| question.key(now, code, out));
+    }
+
+    /// Any key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts.
+    pub(super) fn question_hears_key(&mut self) {
+        if let Some(question) = &mut self.question {
+            question.last_key = Some(self.now);
+        }
     }
 
     pub(super) fn question_deadline(&self) -> Option<Time> {

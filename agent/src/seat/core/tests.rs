@@ -288,6 +288,9 @@ fn a_question_is_answered_by_the_keyboard_and_no_guest_hears_it() {
     assert_eq!(seat.motion(Motion::By(1, 1)), [Output::PointerMoved]);
     seat.feed(Input::Shown(7, true));
     seat.now += READ_FOR;
+    // Y, as any letter, says nothing: a scanner types letters.
+    assert_eq!(seat.all(&[(21, true), (21, false)]), []);
+    seat.now += READ_FOR;
     assert_eq!(seat.press(KEYBOARD, ENTER, true), [Output::Answered(7, true)]);
     assert_eq!(seat.press(KEYBOARD, ENTER, false), []);
     assert_eq!(seat.press(KEYBOARD, B, true), [told(0, B, 1)]);
@@ -376,6 +379,7 @@ fn input() -> impl Strategy<Value = Input> {
         1 => Just(Input::Lock),
         2 => Just(Input::Unlock),
         1 => (0u64..3).prop_map(Input::Ask),
+        1 => (0u64..3, 0usize..4).prop_map(|(id, choices)| Input::Choose(id, choices)),
         1 => (0u64..3, any::<bool>()).prop_map(|(id, shown)| Input::Shown(id, shown)),
         1 => (0u64..3).prop_map(Input::Withdraw),
         1 => Just(Input::Tick),
@@ -396,9 +400,21 @@ struct Onlooker {
     plugged: BTreeSet<DeviceId>,
     /// The open question, since when, and since when it has been on the screen.
     question: Option<(u64, Time, Option<Time>)>,
+    /// When a key was last pressed on a device that is not pinned.
+    last_key: Option<Time>,
 }
 
 impl Onlooker {
+    /// Whether a key is pressed by that, anew and on a device that is not pinned.
+    fn is_key(&self, input: &Input) -> bool {
+        let Input::Report(id, report) = input else { return false };
+        let shared = self.plugged.contains(id) && !self.pins.contains_key(id);
+        let is_fresh = |(code, down): &(u16, bool)| {
+            *down && *code < LEFT && !self.held.contains_key(&(*id, *code))
+        };
+        shared && report.keys.iter().any(is_fresh)
+    }
+
     /// Questions: each is answered once, by nobody too early, and by time in the end.
     fn see_question(
         &mut self,
@@ -409,10 +425,11 @@ impl Onlooker {
     ) -> Result<(), TestCaseError> {
         let answers = out.iter().filter_map(|output| match output {
             Output::Answered(id, yes) => Some((*id, *yes)),
+            Output::Chosen(id, _) => Some((*id, true)),
             _ => None,
         });
         let answers: Vec<(u64, bool)> = answers.collect();
-        if let Input::Ask(id) = input {
+        if let Input::Ask(id) | Input::Choose(id, _) = input {
             let before = self.question.map(|(before, ..)| (before, false));
             let at_once = locked.then_some((*id, false));
             let expected: Vec<(u64, bool)> = before.into_iter().chain(at_once).collect();
@@ -427,6 +444,9 @@ impl Onlooker {
             prop_assert_eq!(id, asked);
             let read = shown.is_some_and(|shown| now - shown >= READ_FOR);
             prop_assert!(!yes || read, "yes to what nobody can have read");
+            let quiet = self.last_key.is_none_or(|last| now - last >= READ_FOR);
+            let enter = matches!(input, Input::Report(_, report) if report.keys == [(ENTER, true)]);
+            prop_assert!(!yes || (quiet && enter), "yes by what a scanner may have typed");
         }
         match input {
             Input::Withdraw(id) => {
@@ -554,8 +574,12 @@ proptest! {
             let before = (seat.core.front(), seat.core.locked());
             let out = seat.feed(input.clone());
             let after = (seat.core.front(), seat.core.locked());
+            let is_key = onlooker.is_key(&input);
             onlooker.see(&input, &out, before, after)?;
             onlooker.see_question(seat.now, &input, &out, before.1)?;
+            if is_key {
+                onlooker.last_key = Some(seat.now);
+            }
             let shared = !matches!(&input, Input::Report(id, _) if onlooker.pins.contains_key(id));
             let ours = seat.core.pointer().1 < i32::try_from(BANNER).unwrap();
             if shared && (ours || onlooker.question.is_some()) {

@@ -16,6 +16,8 @@ const BETWEEN: u32 = 8;
 const MARGIN: (u32, u32) = (24, 16);
 /// Pixels of the frame.
 const FRAME: u32 = 3;
+/// Lines that say what the keys do to a list: one in English, one in Korean.
+const KEYS: usize = 2;
 /// Lines of the longest text.
 const LINES_MAX: usize = 10;
 
@@ -30,7 +32,7 @@ pub enum Prompt<'a> {
     Choice {
         /// What there is, each with the digit of its place; nine at most have one.
         choices: &'a [String],
-        /// Which one the arrow keys marked.
+        /// Which one a digit or the arrow keys marked.
         marked: Option<usize>,
     },
 }
@@ -72,6 +74,7 @@ pub fn overlay(face: &Face, room: Size, text: &str, prompt: Prompt<'_>) -> Canva
         Prompt::YesNo => {
             lines.push(Line::plain(String::new()));
             lines.push(Line::plain("Enter: yes    Esc: no".to_owned()));
+            lines.push(Line::plain("Enter: 예    Esc: 아니요".to_owned()));
         }
         Prompt::Choice { choices, marked } => {
             lines.push(Line::plain(String::new()));
@@ -80,8 +83,9 @@ pub fn overlay(face: &Face, room: Size, text: &str, prompt: Prompt<'_>) -> Canva
                 lines.push(Line { text, marked: marked == Some(place) });
             }
             lines.push(Line::plain(String::new()));
-            let keys = format!("1 to {}, or arrows and Enter: choose    Esc: leave", choices.len());
-            lines.push(Line::plain(face.fitted(&keys, size, wide)));
+            for keys in keys_of_a_list(choices.len()) {
+                lines.push(Line::plain(face.fitted(&keys, size, wide)));
+            }
         }
     }
     let longest = lines.iter().map(|line| face.width(&line.text, size)).max().unwrap_or(0);
@@ -111,10 +115,18 @@ pub fn overlay(face: &Face, room: Size, text: &str, prompt: Prompt<'_>) -> Canva
     canvas
 }
 
+/// What the keys do to a list of so many.
+fn keys_of_a_list(choices: usize) -> [String; KEYS] {
+    [
+        format!("1-{choices}, arrows: mark    0.5 s later Enter: choose    Esc: leave"),
+        format!("1-{choices}, 화살표: 표시    0.5초 뒤 Enter: 선택    Esc: 닫기"),
+    ]
+}
+
 /// The height of the letters with which a list of choices fits below each other; other boxes are low enough.
 fn letters(room: Size, text: usize, prompt: Prompt<'_>) -> u32 {
     let Prompt::Choice { choices, .. } = prompt else { return LETTERS };
-    let lines = u32::try_from(text + choices.len() + 3).unwrap_or(u32::MAX);
+    let lines = u32::try_from(text + choices.len() + 2 + KEYS).unwrap_or(u32::MAX);
     let step = room.height.saturating_sub(2 * MARGIN.1) / lines.max(1);
     step.saturating_sub(BETWEEN).clamp(SMALLEST, LETTERS)
 }

@@ -7,6 +7,9 @@ const NINE: u16 = 10;
 const UP: u16 = 103;
 const DOWN: u16 = 108;
 const KEYPAD_TWO: u16 = 80;
+/// What scanners type: digits, letters (Y among them), Shift, the minus, the arrows of those that are set up badly.
+const TYPED: [u16; 19] =
+    [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 21, A, B, C, SHIFT, 12, KEYPAD_TWO, UP, DOWN];
 
 /// A seat that asks with so many to choose from, for long enough to be read.
 fn asked(choices: usize) -> Seat {
@@ -24,22 +27,25 @@ impl Seat {
 }
 
 #[test]
-fn a_digit_chooses_and_no_guest_hears_it() {
+fn a_digit_only_marks_enter_chooses_and_no_guest_hears_either() {
     for (code, chosen) in [(ONE, 0), (TWO, 1), (KEYPAD_TWO, 1)] {
         let mut seat = asked(3);
-        assert_eq!(seat.tap(code), [Output::Chosen(7, chosen)]);
+        assert_eq!(seat.tap(code), [Output::Marked(7, chosen)]);
+        seat.now += READ_FOR;
+        assert_eq!(seat.tap(ENTER), [Output::Chosen(7, chosen)]);
         assert_eq!(seat.tap(A), [told(0, A, 1), told(0, A, 0)], "it is answered");
     }
 }
 
 #[test]
-fn a_digit_beyond_the_list_and_every_other_key_choose_nothing() {
+fn a_digit_beyond_the_list_and_every_other_key_mark_and_choose_nothing() {
     let mut seat = asked(3);
-    // Enter before anything is marked, Y and N, which answer other questions, and a letter.
+    // Enter before anything is marked, Y and N, which answer nothing here, and a letter.
     for code in [NINE, ENTER, 21, 49, A] {
         assert_eq!(seat.tap(code), [], "{code}");
+        seat.now += READ_FOR;
     }
-    assert_eq!(seat.tap(ONE), [Output::Chosen(7, 0)], "it is still asked");
+    assert_eq!(seat.tap(ONE), [Output::Marked(7, 0)], "it is still asked");
 }
 
 #[test]
@@ -48,9 +54,62 @@ fn the_arrows_mark_round_and_round_and_enter_chooses_what_is_marked() {
     for (code, marked) in [(DOWN, 0), (DOWN, 1), (DOWN, 2), (DOWN, 0), (UP, 2), (UP, 1)] {
         assert_eq!(seat.tap(code), [Output::Marked(7, marked)]);
     }
+    seat.now += READ_FOR;
     assert_eq!(seat.tap(ENTER), [Output::Chosen(7, 1)]);
     let mut seat = asked(3);
     assert_eq!(seat.tap(UP), [Output::Marked(7, 2)], "up from nothing is the last");
+}
+
+#[test]
+fn enter_counts_only_if_no_key_was_pressed_for_half_a_second_before_it() {
+    let just_before = READ_FOR - Duration::from_millis(1);
+    for between in [ONE, DOWN, A, SHIFT, NINE] {
+        let mut seat = asked(3);
+        seat.tap(TWO);
+        seat.now += READ_FOR;
+        seat.tap(between);
+        seat.now += just_before;
+        assert_eq!(seat.tap(ENTER), [], "{between}");
+        seat.now += just_before;
+        assert_eq!(seat.tap(ENTER), [], "the Enter before it was a key as well");
+        seat.now += READ_FOR;
+        let chosen = seat.tap(ENTER);
+        assert!(matches!(chosen.as_slice(), [Output::Chosen(7, _)]), "{between}: {chosen:?}");
+    }
+    // What a pinned device types is its domain's, and holds nobody at the seat up.
+    let mut seat = asked(3);
+    seat.tap(TWO);
+    seat.now += READ_FOR;
+    assert_eq!(seat.press(SCANNER, A, true), [told(1, A, 1)]);
+    assert_eq!(seat.tap(ENTER), [Output::Chosen(7, 1)]);
+}
+
+proptest! {
+    #[test]
+    fn what_a_scanner_types_opens_no_list_and_says_yes_to_no_question(
+        choices in prop::option::of(0usize..=9),
+        waits in 0u64..2_000,
+        marked in prop::option::of(0u16..9),
+        codes in prop::collection::vec((prop::sample::select(TYPED.to_vec()), 0u64..500), 1..30),
+    ) {
+        let mut seat = Seat::new();
+        seat.feed(choices.map_or(Input::Ask(7), |choices| Input::Choose(7, choices)));
+        seat.feed(Input::Shown(7, true));
+        seat.now += READ_FOR;
+        if let Some(marked) = marked {
+            seat.tap(ONE + marked);
+        }
+        seat.now += Duration::from_millis(waits);
+        // The code itself, each key sooner than half a second after the one before it, and Enter at its end.
+        for (code, after) in codes.into_iter().chain([(ENTER, 5)]) {
+            let out = seat.tap(code);
+            let opened = out.iter().any(|output| {
+                matches!(output, Output::Chosen(..) | Output::Answered(_, true))
+            });
+            prop_assert!(!opened, "{out:?}");
+            seat.now += Duration::from_millis(after);
+        }
+    }
 }
 
 #[test]
@@ -75,7 +134,7 @@ fn nothing_is_chosen_or_marked_before_the_list_has_been_on_the_screen_for_half_a
     }
     seat.now += Duration::from_millis(1);
     assert_eq!(seat.tap(ENTER), [], "nothing was marked");
-    assert_eq!(seat.tap(ONE), [Output::Chosen(7, 0)]);
+    assert_eq!(seat.tap(ONE), [Output::Marked(7, 0)]);
 }
 
 #[test]
