@@ -10,6 +10,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{Common, Failure, Outcome, complain, print};
+use crate::control::client::ask;
 use crate::control::protocol::{ClipboardReport, ClipboardState, Request};
 
 /// How often the agent is asked how far it is.
@@ -30,7 +31,7 @@ pub(super) enum ClipboardCommand {
         /// The domain to paste into
         #[arg(long, value_name = "DOMAIN")]
         to: String,
-        /// Answer the policy's question with yes
+        /// Answer the policy's question with yes; without it the question is asked in the terminal, and where there is none nothing crosses (exit status 2)
         #[arg(long)]
         yes: bool,
     },
@@ -79,10 +80,10 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
         let ticket = report.ticket;
         request = match report.state {
             ClipboardState::Ended => return Ok(report),
-            ClipboardState::Question => {
-                let yes = yes || confirmed(&report.words);
-                Request::ClipboardAnswer { ticket, yes }
-            }
+            ClipboardState::Question => match yes.then_some(true).or_else(|| said(&report.words)) {
+                Some(yes) => Request::ClipboardAnswer { ticket, yes },
+                None => return Err(nobody(common, ticket, &report.words)),
+            },
             ClipboardState::Pending => {
                 thread::sleep(POLL);
                 Request::ClipboardOutcome { ticket }
@@ -95,16 +96,25 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
     }
 }
 
-/// Asks whoever is at the terminal; where there is none, nobody said yes.
-fn confirmed(question: &str) -> bool {
+/// What whoever is at the terminal says to a question; `None` where nobody can be asked.
+fn said(question: &str) -> Option<bool> {
     if !io::stdin().is_terminal() {
-        complain(
-            "bulkhead: the policy wants a person to say yes: give --yes, or run this in a terminal\n",
-        );
-        return false;
+        return None;
     }
     complain(&format!("{question}\nyes or no? "));
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).is_ok()
-        && matches!(line.trim(), "y" | "Y" | "yes" | "Yes" | "YES")
+    io::stdin().lock().read_line(&mut line).ok()?;
+    Some(matches!(line.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
+}
+
+/// Nobody could be asked, which is no answer of anybody's.
+fn nobody(common: &Common, ticket: u64, question: &str) -> Outcome {
+    // The question ends here and now; where the agent cannot be told, by its time.
+    let no = Request::ClipboardAnswer { ticket, yes: false };
+    drop(ask(&common.runtime, &no));
+    let why = format!(
+        "the policy asks a person before this crosses, and nobody could be asked, as standard input is no terminal: nothing has crossed; run it in a terminal, or give --yes where somebody has agreed (the question: {})",
+        printable::line(question)
+    );
+    common.fail(Failure::Misuse, &why)
 }
