@@ -12,6 +12,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, SourceSpan};
+use printable::StyledPage;
 use serde::Serialize;
 
 pub use secret::without_secrets;
@@ -295,7 +296,7 @@ impl Diagnostics {
 
     /// For a person: each with its line shown, the offending text underlined, and the remedy.
     #[must_use]
-    pub fn render(&self, colours: bool) -> String {
+    pub fn render(&self, colours: bool) -> StyledPage {
         let theme =
             if colours { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
@@ -318,7 +319,8 @@ impl Diagnostics {
         if let rest @ 1.. = self.list.len().saturating_sub(RENDERED) + self.left_out {
             out.push_str(&format!("… and {rest} more\n"));
         }
-        out
+        // Every text that is in it was made fit to be shown: the colours are the renderer's.
+        StyledPage::rendered(&out)
     }
 
     fn locate(&self, found: &Diagnostic) -> Located {

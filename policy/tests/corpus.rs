@@ -33,7 +33,7 @@ fn hold_against_the_file_beside(reports: &[(PathBuf, Report)]) {
     let mut wrong = Vec::new();
     for (path, report) in reports {
         let beside = path.with_extension("report");
-        let rendered = report.render(false);
+        let rendered = report.render(false).to_string();
         if std::env::var_os("BLESS").is_some() {
             fs::write(&beside, rendered).unwrap();
         } else if fs::read_to_string(&beside).unwrap_or_default() != rendered {

@@ -161,7 +161,8 @@ fn a_secret_key_in_any_file_is_named_as_one_and_never_shown() {
             Signatures::parse("policy.toml.sig", &text).unwrap_err(),
             policy::Policy::parse("policy.toml", &text).unwrap_err(),
         ] {
-            let said = [found.render(false), found.to_string(), format!("{found:?}")].concat();
+            let said =
+                [found.render(false).to_string(), found.to_string(), format!("{found:?}")].concat();
             let shown = said.to_lowercase();
             assert!(!shown.contains(&digits[..8]) && !said.contains(inside), "{pasted}: {said}");
             assert!(found.to_string().contains("this is a secret key"), "{found}");

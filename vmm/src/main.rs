@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match machine::run(&(*args).into()) {
         // What it had not yet written to its disks is lost: nobody may take that for an orderly end.
         Ok(end @ End::SwitchedOff) => {
-            logging::farewell(&format!("{PROGRAM}: {end}\n"));
+            logging::farewell(format!("{PROGRAM}: {end}\n").as_str());
             ExitCode::from(FAILED)
         }
         Ok(end) => {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            logging::farewell(&format!("{PROGRAM}: {}\n", explain(&error)));
+            logging::farewell(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
             ExitCode::from(FAILED)
         }
     }

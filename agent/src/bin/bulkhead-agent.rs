@@ -106,7 +106,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            logging::farewell(&daemon::failure(&error, PROGRAM));
+            logging::farewell(daemon::failure(&error, PROGRAM));
             ExitCode::FAILURE
         }
     }

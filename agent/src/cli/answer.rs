@@ -9,14 +9,16 @@
 //! | `error` | why it is not, in words; null if it is |
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
 use policy::diagnostic::{Diagnostics, without_secrets};
+use printable::is_shown;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Common, colours, complain, write};
+use super::{Common, colours, complain, complain_styled, write};
 
 /// That an answer was given, and which.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +94,7 @@ impl Common {
     /// The same where a text has mistakes: a person sees each with its line.
     pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics) -> Outcome {
         self.say(Some(&found.to_string()), &(), || {
-            complain(&found.render(colours(&io::stderr())));
+            complain_styled(&found.render(colours(&io::stderr())));
         });
         failure.into()
     }
@@ -125,10 +127,13 @@ pub(super) fn misunderstood(error: &clap::Error) -> ExitCode {
     let asked_for = !error.use_stderr();
     let mut words = std::env::args_os().skip(1).take_while(|word| word != "--");
     if asked_for || !words.any(|word| word == "--json") {
-        match without_secrets(&error.render().to_string()) {
+        let shown = error.render().to_string();
+        // It repeats words of the command line, which may be somebody else's, and a secret key that does not belong there.
+        let is_fit = |word: OsString| word.to_str().is_some_and(|word| word.chars().all(is_shown));
+        match without_secrets(&shown) {
             // In colours, where there are some.
-            Cow::Borrowed(_) => drop(error.print()),
-            Cow::Owned(shown) => complain(&shown),
+            Cow::Borrowed(_) if std::env::args_os().all(is_fit) => drop(error.print()),
+            shown => complain(&shown),
         }
     } else {
         let why = error.render().to_string();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use printable::{Ink, StyledPage};
 use serde::Serialize;
 
 use super::{Common, Outcome, colours, print_styled};
@@ -53,23 +54,28 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     })
 }
 
-fn render(findings: &[Finding], colours: bool) -> String {
-    let mut out = String::new();
+fn render(findings: &[Finding], colours: bool) -> StyledPage {
+    let mut out = StyledPage::default();
     for Finding { level, check, subject, message, remedy } in findings {
         let (word, colour) = match level {
-            Level::Ok => ("ok  ", "32"),
-            Level::Warn => ("warn", "33"),
-            Level::Fail => ("FAIL", "31"),
+            Level::Ok => ("ok  ", Ink::Green),
+            Level::Warn => ("warn", Ink::Yellow),
+            Level::Fail => ("FAIL", Ink::Red),
         };
-        let word = if colours { format!("\x1b[{colour}m{word}\x1b[0m") } else { word.to_owned() };
+        if colours {
+            out.push_in(colour, word)
+        } else {
+            out.push(word)
+        }
         let subject = subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let message = message.replace('\n', "\n      ");
-        out.push_str(&format!("{word}  {check}: {subject}{message}\n"));
+        out.push(&format!("  {check}: {subject}{message}\n"));
         if let Some(remedy) = remedy {
-            out.push_str(&format!("      -> {remedy}\n"));
+            out.push(&format!("      -> {remedy}\n"));
         }
     }
-    out + &sum(findings) + "\n"
+    out.push(&format!("{}\n", sum(findings)));
+    out
 }
 
 fn failed(findings: &[Finding]) -> usize {

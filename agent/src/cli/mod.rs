@@ -26,6 +26,7 @@ use std::time::Duration;
 use ::policy::diagnostic::without_secrets;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use printable::StyledPage;
 
 use answer::{Failure, Outcome};
 
@@ -181,13 +182,18 @@ fn print(text: &str) {
 }
 
 /// To standard output, in colours of our own.
-fn print_styled(text: &str) {
-    write(io::stdout(), &printable::styled_page(text));
+fn print_styled(page: &StyledPage) {
+    write(io::stdout(), page);
 }
 
-/// To standard error, perhaps in colours of our own.
+/// To standard error.
 fn complain(text: &str) {
-    write(io::stderr(), &printable::styled_page(text));
+    write(io::stderr(), &printable::page(text));
+}
+
+/// To standard error, in colours of our own.
+fn complain_styled(page: &StyledPage) {
+    write(io::stderr(), page);
 }
 
 /// What was made fit to be shown, without an officer's secret key that somebody named or pasted where it does not belong; a reader that

@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
+use printable::StyledPage;
 
 use self::break_glass::BreakGlass;
 use self::clipboard::Pasteboard;
@@ -375,15 +376,14 @@ impl Signals {
 
 /// Why the agent ended, with the offending lines when a file is to blame.
 #[must_use]
-pub fn failure(error: &DaemonError, program: &str) -> String {
-    let text = match error {
+pub fn failure(error: &DaemonError, program: &str) -> StyledPage {
+    match error {
         DaemonError::Files(FilesError::Machine(problems)) => {
             problems.render(colours(&io::stderr()))
         }
         DaemonError::Files(FilesError::Policy(problems)) => problems.render(colours(&io::stderr())),
-        other => format!("{program}: {}\n", explain(other)),
-    };
-    printable::styled_page(&text).into_owned()
+        other => format!("{program}: {}\n", explain(other)).as_str().into(),
+    }
 }
 
 /// The default directories and files of DESIGN section 9.

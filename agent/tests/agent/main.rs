@@ -15,6 +15,7 @@ mod artefacts;
 mod asked;
 mod audit;
 mod flawed;
+mod played;
 mod roll_out;
 mod shown;
 mod support;

@@ -5,7 +5,8 @@
 //! | --- | --- | --- |
 //! | a name in a list or a sentence | [`Label`], made where the name comes in | one short line |
 //! | a line of a log, a quotation in a message | [`line()`] | one line |
-//! | a whole output on a terminal, as the last thing before it is written | [`page`], [`styled_page`] | lines and tabs; colours |
+//! | a whole output on a terminal, as the last thing before it is written | [`page`] | lines and tabs |
+//! | the same with colours of the program's own | [`StyledPage`] | lines and tabs, and those colours |
 //! | JSON on a terminal | [`json`] | the same values |
 //! | a piece of a file, of which columns are counted | [`same_length`] | every byte's place |
 //!
@@ -13,11 +14,15 @@
 //! steer a terminal, begin a line that nobody wrote, or turn the reading order round.
 #![forbid(unsafe_code)]
 
+mod styled;
+
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use styled::{Ink, StyledPage};
 
 /// Longest line, in characters: what is cut off is said by an ellipsis.
 pub const LINE_MAX: usize = 500;
@@ -138,29 +143,6 @@ pub fn page(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// A whole output of which the program chose the colours: `ESC [ numbers m` stays too.
-#[must_use]
-pub fn styled_page(text: &str) -> Cow<'_, str> {
-    if !text.contains('\u{1b}') {
-        return page(text);
-    }
-    let mut out = String::with_capacity(text.len());
-    let mut pieces = text.split('\u{1b}');
-    out.push_str(&page(pieces.next().unwrap_or_default()));
-    for piece in pieces {
-        let end = piece.find(|c: char| !matches!(c, '[' | ';' | '0'..='9')).unwrap_or(piece.len());
-        let is_colour =
-            piece.starts_with('[') && piece.get(end..).is_some_and(|rest| rest.starts_with('m'));
-        if is_colour {
-            out.push('\u{1b}');
-        } else {
-            out.extend('\u{1b}'.escape_unicode());
-        }
-        out.push_str(&page(piece));
-    }
-    Cow::Owned(out)
-}
-
 /// JSON that says the same in characters that are shown.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
@@ -229,11 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn a_page_keeps_its_lines_and_only_a_styled_one_its_colours() {
+    fn a_page_keeps_its_lines_and_no_colours() {
         assert_eq!(page("a\tb\nc"), "a\tb\nc");
         assert_eq!(page("\u{1b}[1ma\r"), "\\u{1b}[1ma\\u{d}");
-        assert_eq!(styled_page("\u{1b}[1;31ma\u{1b}[0m\n"), "\u{1b}[1;31ma\u{1b}[0m\n");
-        assert_eq!(styled_page("\u{1b}[2J\u{1b}]0;x\u{7}"), "\\u{1b}[2J\\u{1b}]0;x\\u{7}");
     }
 
     proptest! {
@@ -242,8 +222,6 @@ mod tests {
             prop_assert!(line(&text).to_string().chars().all(is_shown));
             prop_assert!(Label::new(&text).chars().all(is_shown));
             prop_assert!(page(&text).chars().all(|c| is_shown(c) || matches!(c, '\n' | '\t')));
-            let styled = |c| is_shown(c) || ['\n', '\t', '\u{1b}'].contains(&c);
-            prop_assert!(styled_page(&text).chars().all(styled));
             prop_assert_eq!(same_length(&text).len(), text.len());
         }
 

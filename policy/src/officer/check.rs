@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use printable::StyledPage;
 use serde::Serialize;
 
 use crate::diagnostic::{Diagnostics, Located, Severity};
@@ -69,8 +70,10 @@ impl Report {
 
     /// For a person: each finding with its line underlined, then the sum.
     #[must_use]
-    pub fn render(&self, colours: bool) -> String {
-        format!("{}{self}\n", self.found.render(colours))
+    pub fn render(&self, colours: bool) -> StyledPage {
+        let mut page = self.found.render(colours);
+        page.push(&format!("{self}\n"));
+        page
     }
 }
 

@@ -23,6 +23,8 @@ mod subscriber;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use printable::StyledPage;
+
 pub use outlet::Outlet;
 pub use sink::LineSink;
 pub use subscriber::{LIMITED_BY_CALLER, init};
@@ -33,11 +35,11 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// Standard error, once [`init`] has been called.
 static SINK: OnceLock<LineSink> = OnceLock::new();
 
-/// Writes what a process has to say at its end, of any length; waits half a second for the reader
-/// at most.
-pub fn farewell(text: &str) {
+/// Writes what a process has to say at its end, of any length, made fit for a terminal; waits half a
+/// second for the reader at most.
+pub fn farewell(text: impl Into<StyledPage>) {
     if let Some(sink) = SINK.get() {
-        sink.write_patiently(text.as_bytes(), FAREWELL);
+        sink.write_patiently(text.into().as_bytes(), FAREWELL);
     }
 }
 
