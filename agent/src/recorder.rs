@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use audit::{AuditKey, Event, Head, Limits, Log, LogError, Recovered, Settings};
+use audit::{AuditEvent, AuditKey, Head, Limits, Log, LogError, Recovered, Settings};
 
 use crate::accounts::Accounts;
 use crate::layout;
@@ -201,7 +201,7 @@ impl Recorder {
     ///
     /// # Errors
     /// Why they are not. Whatever they would have permitted must not happen.
-    pub fn record(&mut self, events: &[Event]) -> Result<(), String> {
+    pub fn record(&mut self, events: &[AuditEvent]) -> Result<(), String> {
         match &self.withheld {
             Some(why) => Err(why.clone()),
             None => self.append(events),
@@ -215,7 +215,7 @@ impl Recorder {
         news
     }
 
-    fn append(&mut self, events: &[Event]) -> Result<(), String> {
+    fn append(&mut self, events: &[AuditEvent]) -> Result<(), String> {
         self.try_again();
         let Some(log) = &mut self.log else {
             return Err(self.problem.clone().unwrap_or_default());
@@ -238,7 +238,7 @@ impl Recorder {
     }
 
     /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends.
-    pub fn note(&mut self, events: &[Event]) {
+    pub fn note(&mut self, events: &[AuditEvent]) {
         // `append` has said it, and `status` goes on saying it.
         let _ = self.append(events);
     }
@@ -273,6 +273,8 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
+    use audit::events::AgentStopped;
+
     use super::*;
 
     #[test]
@@ -284,12 +286,12 @@ mod tests {
         let due = recorder.retry_at;
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(2));
-            recorder.record(&[Event::new("test")]).unwrap_err();
+            recorder.record(&[AgentStopped {}.into()]).unwrap_err();
             recorder.failed("still no room".to_owned());
         }
         assert_eq!(recorder.retry_at, due);
         recorder.retry_at = Moment::now();
-        recorder.record(&[Event::new("test")]).unwrap();
+        recorder.record(&[AgentStopped {}.into()]).unwrap();
         assert!(recorder.problem().is_none());
     }
 
@@ -312,7 +314,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut recorder = Recorder::open(dir.path(), Limits::default());
         assert_eq!(recorder.wait(), None);
-        recorder.note(&[Event::new("test")]);
+        recorder.note(&[AgentStopped {}.into()]);
         let wait = recorder.wait().unwrap();
         assert!(wait <= audit::CHECKPOINT_AFTER && wait > Duration::from_secs(50), "{wait:?}");
     }
@@ -329,7 +331,7 @@ mod tests {
             audit::Reading { wall: now.wall - Duration::from_secs(SET.get()), ..now }
         };
         recorder.try_open();
-        recorder.note(&[Event::new("test")]);
+        recorder.note(&[AgentStopped {}.into()]);
         let before = recorder.head().unwrap().seq;
         recorder.turn();
         assert_eq!(recorder.head().unwrap().seq, before);
@@ -355,7 +357,7 @@ mod tests {
         assert!(recorder.found().went_back.is_some());
         recorder.failed("no room".to_owned());
         recorder.retry_at = Moment::now();
-        recorder.record(&[Event::new("test")]).unwrap();
+        recorder.record(&[AgentStopped {}.into()]).unwrap();
         assert!(recorder.found().went_back.is_some());
     }
 
@@ -367,12 +369,12 @@ mod tests {
         fs::write(directory(dir.path()), "in the way").unwrap();
         let mut recorder = Recorder::open(dir.path(), Limits::default());
         assert!(recorder.problem().unwrap().contains("audit"));
-        recorder.record(&[Event::new("test")]).unwrap_err();
+        recorder.record(&[AgentStopped {}.into()]).unwrap_err();
         assert!(recorder.head().is_none());
         fs::remove_file(directory(dir.path())).unwrap();
-        recorder.record(&[Event::new("test")]).unwrap_err();
+        recorder.record(&[AgentStopped {}.into()]).unwrap_err();
         recorder.retry_at = Moment::now();
-        recorder.record(&[Event::new("test")]).unwrap();
+        recorder.record(&[AgentStopped {}.into()]).unwrap();
         assert!(recorder.problem().is_none());
         assert_eq!(recorder.head().unwrap().seq, 3, "opened, signed, tested");
         recorder.close();

@@ -10,22 +10,30 @@ use std::fs;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use audit::{AuditKey, Event, Limits, Log, verify};
+use audit::events::{ClipboardPaste, Verdict};
+use audit::{AuditEvent, AuditKey, Limits, Log, verify};
 
 const TIME: Duration = Duration::from_secs(3);
 
-fn event(number: u64) -> Event {
-    Event {
-        verdict: Some("allow"),
+fn event(bytes: u64) -> AuditEvent {
+    ClipboardPaste {
+        domain: "clinical".to_owned(),
+        verdict: Verdict::Allow,
         rule: Some("reference-text-in".to_owned()),
-        policy: Some(7),
-        ..Event::new("clipboard")
-            .of("clinical")
-            .with("from", "internet")
-            .with("type", "text/plain")
-            .with("bytes", number)
-            .with("sha256", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        policy: 7,
+        answer: None,
+        break_glass: false,
+        bytes,
+        from: "internet".to_owned(),
+        hits: None,
+        inspected: None,
+        normalised: None,
+        sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".to_owned(),
+        to: "clinical".to_owned(),
+        r#type: "text/plain".to_owned(),
+        unfit: None,
     }
+    .into()
 }
 
 fn rate(mut turn: impl FnMut() -> u64) -> f64 {
@@ -44,7 +52,7 @@ fn main() {
     let public = key.public();
     let (mut log, _) = Log::open(&dir.path().join("log"), key, Limits::default(), "boot").unwrap();
     for batch in [1, 16, 256] {
-        let events: Vec<Event> = (0..batch).map(event).collect();
+        let events: Vec<AuditEvent> = (0..batch).map(event).collect();
         let bytes = usize::try_from(batch).unwrap() * 480;
         let mut bare = fs::File::create(dir.path().join("bare")).unwrap();
         let bare_rate = rate(|| {
@@ -61,7 +69,7 @@ fn main() {
             own / bare_rate
         );
     }
-    let events: Vec<Event> = (0..4096).map(event).collect();
+    let events: Vec<AuditEvent> = (0..4096).map(event).collect();
     while log.head().seq < entries {
         log.append(&events).unwrap();
     }

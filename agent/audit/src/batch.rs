@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::checkpoint;
-use crate::entry::{Event, Hash, LINE_MAX, line};
+use crate::entry::{Hash, LINE_MAX, line};
+use crate::events::{AuditEvent, ClockStep};
 use crate::key::AuditKey;
 use crate::log::{Log, LogError};
 use crate::time::{Clock, Micros, Stamp, Step};
@@ -30,26 +31,23 @@ impl Batch {
             Self { boot, clock, stamp, seq, hash, unsigned, unsigned_from, text: Vec::new() };
         if let Some(Step { expected }) = step {
             let seconds = stamp.wall.minus(expected) / 1_000_000;
-            let event = Event::new("clock-step")
-                .with("expected", expected.to_string())
-                .with("seconds", seconds);
-            this.put(&event);
+            this.put(&ClockStep { expected: expected.to_string(), seconds }.into());
         }
         this
     }
 
     /// Adds an event.
-    pub(crate) fn push(&mut self, event: &Event) -> Result<(), LogError> {
+    pub(crate) fn push(&mut self, event: &AuditEvent) -> Result<(), LogError> {
         let before = self.text.len();
         self.put(event);
         if self.text.len() - before > LINE_MAX {
-            return Err(LogError::TooLong(event.kind));
+            return Err(LogError::TooLong(event.kind()));
         }
         Ok(())
     }
 
-    fn put(&mut self, event: &Event) {
-        let (line, hash) = line(self.seq + 1, self.stamp, &self.boot, event, self.hash);
+    fn put(&mut self, event: &AuditEvent) {
+        let (line, hash) = line(self.seq + 1, self.stamp, &self.boot, &event.record(), self.hash);
         self.text.extend_from_slice(&line);
         (self.seq, self.hash) = (self.seq + 1, hash);
         self.unsigned += 1;

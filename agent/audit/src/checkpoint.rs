@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::entry::{Entry, Event, Hash, line};
+use crate::entry::{Entry, Hash, line};
+use crate::events::{AuditEvent, Checkpoint, Record};
 use crate::key::{AuditKey, PublicKey};
 use crate::time::Stamp;
-
-/// What the entry is called.
-pub(crate) const KIND: &str = "checkpoint";
-const SIGNATURE: &str = "signature";
 
 /// Entries from one checkpoint to the next, at most.
 pub(crate) const EVERY: u64 = 256;
@@ -25,20 +20,26 @@ pub(crate) fn signed(
     boot: &str,
     prev: Hash,
 ) -> (Vec<u8>, Hash) {
-    let (_, unsigned) = line(seq, stamp, boot, &Event::new(KIND), prev);
-    let event = Event::new(KIND).with(SIGNATURE, key.sign(unsigned));
-    line(seq, stamp, boot, &event, prev)
+    let (_, unsigned) = line(seq, stamp, boot, &record(None), prev);
+    line(seq, stamp, boot, &record(Some(key.sign(unsigned))), prev)
+}
+
+/// A checkpoint with this signature; what it signs is itself without one.
+fn record(signature: Option<String>) -> Record {
+    AuditEvent::from(Checkpoint { signature }).record()
 }
 
 /// Whether a checkpoint, read from `text`, is signed and says nothing that is not. Without `key` the signature itself is believed.
 pub(crate) fn holds(entry: &Entry, prev: Hash, text: &[u8], key: Option<&PublicKey>) -> bool {
-    let signature = entry.detail.get(SIGNATURE).and_then(Value::as_str).unwrap_or_default();
-    let Some(stamp) = entry.stamp() else {
-        return key.is_none_or(|key| key.verifies_1(entry.seq, prev, signature));
+    let signature = match AuditEvent::read(entry) {
+        Some(AuditEvent::Checkpoint(Checkpoint { signature: Some(signature) })) => signature,
+        _ => String::new(),
     };
-    let (_, unsigned) = line(entry.seq, stamp, &entry.boot, &Event::new(KIND), prev);
-    let event = Event::new(KIND).with(SIGNATURE, signature);
-    let (canonical, _) = line(entry.seq, stamp, &entry.boot, &event, prev);
-    canonical.strip_suffix(b"\n") == Some(text)
-        && key.is_none_or(|key| key.verifies(unsigned, signature))
+    let Some(stamp) = entry.stamp() else {
+        return key.is_none_or(|key| key.verifies_1(entry.seq, prev, &signature));
+    };
+    let (_, unsigned) = line(entry.seq, stamp, &entry.boot, &record(None), prev);
+    let signs = key.is_none_or(|key| key.verifies(unsigned, &signature));
+    let (canonical, _) = line(entry.seq, stamp, &entry.boot, &record(Some(signature)), prev);
+    canonical.strip_suffix(b"\n") == Some(text) && signs
 }

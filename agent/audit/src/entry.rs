@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::events::Record;
 use crate::time::{Micros, Stamp};
 
 /// Longest line, in bytes. What would be longer is not an event but an attack on the log.
@@ -55,45 +56,6 @@ pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// Something to be recorded. Never content: sizes, types, hashes, names, verdicts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Event {
-    /// What happened, as one word: `domain-started`, `clipboard`, `policy-applied`.
-    pub kind: &'static str,
-    /// The domain it concerns.
-    pub domain: Option<String>,
-    /// `allow`, `ask`, `deny`, `read-only`.
-    pub verdict: Option<&'static str>,
-    /// The rule that decided.
-    pub rule: Option<String>,
-    /// The serial of the policy in force.
-    pub policy: Option<u64>,
-    /// The rest, by name. A name of the fixed fields is not taken.
-    pub detail: BTreeMap<&'static str, Value>,
-}
-
-impl Event {
-    /// An event of a kind, with nothing known of it yet.
-    #[must_use]
-    pub fn new(kind: &'static str) -> Self {
-        Self { kind, ..Self::default() }
-    }
-
-    /// Adds a detail.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.detail.insert(name, value.into());
-        self
-    }
-
-    /// Says which domain.
-    #[must_use]
-    pub fn of(mut self, domain: &str) -> Self {
-        self.domain = Some(domain.to_owned());
-        self
-    }
-}
-
 /// The fixed fields, in the order of the line.
 #[derive(Serialize)]
 struct Line<'a> {
@@ -105,25 +67,25 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     domain: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    verdict: Option<&'a str>,
+    verdict: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: &'a Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<u64>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    detail: &'a BTreeMap<&'static str, Value>,
+    detail: &'a BTreeMap<String, Value>,
     prev: String,
 }
 
-/// The line of an event, with its newline, and its hash.
+/// The line of an entry, with its newline, and its hash.
 pub(crate) fn line(
     seq: u64,
     stamp: Stamp,
     boot: &str,
-    event: &Event,
+    record: &Record,
     prev: Hash,
 ) -> (Vec<u8>, Hash) {
-    let Event { kind, domain, verdict, rule, policy, detail } = event;
+    let Record { kind, domain, verdict, rule, policy, detail } = record;
     let prev = prev.to_string();
     let fields = Line {
         seq,
@@ -132,7 +94,7 @@ pub(crate) fn line(
         boot,
         kind,
         domain,
-        verdict: *verdict,
+        verdict,
         rule,
         policy: *policy,
         detail,

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use crate::entry::Entry;
+use crate::events::{
+    ChainBroken, ClockStep, DomainChanged, PolicyRefused, StateWentBack, TornTailRepaired,
+};
 
 /// The structured data's name: ours, under the number that RFC 5612 gives to documentation, as the project has none of its own.
 const SD_ID: &str = "bulkhead@32473";
@@ -47,7 +50,8 @@ impl Filter {
 fn concerns(entry: &Entry, domain: &str) -> bool {
     let detail = |key: &str| entry.detail.get(key).and_then(serde_json::Value::as_str);
     // Of a domain itself they are its states, which a domain may be called like.
-    let flow = entry.kind != "domain" && [detail("from"), detail("to")].contains(&Some(domain));
+    let flow =
+        entry.kind != DomainChanged::KIND && [detail("from"), detail("to")].contains(&Some(domain));
     flow || entry.domain.as_deref() == Some(domain)
 }
 
@@ -58,8 +62,11 @@ pub fn rfc5424(entry: &Entry, host: &str) -> String {
         (Some("deny"), _)
         | (
             _,
-            "chain-broken" | "clock-step" | "policy-refused" | "state-went-back"
-            | "torn-tail-repaired",
+            ChainBroken::KIND
+            | ClockStep::KIND
+            | PolicyRefused::KIND
+            | StateWentBack::KIND
+            | TornTailRepaired::KIND,
         ) => WARNING,
         (Some(_), _) => NOTICE,
         _ => INFO,

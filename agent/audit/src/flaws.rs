@@ -3,9 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
-
 use crate::entry::{Entry, Hash};
+use crate::events::{AuditEvent, ChainBroken, OldestDropped, StateWentBack};
 use crate::head::Head;
 
 /// Places that are named; the rest are counted.
@@ -39,6 +38,28 @@ pub(crate) fn missing(first: u64, last: u64) -> String {
         format!("entry {first} is missing")
     } else {
         format!("entries {first} to {last} are missing")
+    }
+}
+
+/// What the agent found wrong when it opened the log, which an entry says. It may not show any more: a tail that was cut off, and written
+/// over since.
+pub(crate) fn found_then(entry: &Entry) -> Option<String> {
+    let what = || match AuditEvent::read(entry) {
+        Some(
+            AuditEvent::ChainBroken(ChainBroken { what })
+            | AuditEvent::StateWentBack(StateWentBack { what }),
+        ) => what,
+        _ => "unknown".to_owned(),
+    };
+    match entry.kind.as_str() {
+        ChainBroken::KIND => {
+            Some(format!("the log was found broken when it was opened here: {}", what()))
+        }
+        StateWentBack::KIND => Some(format!(
+            "when the log was opened here, the agent remembered a later one: {}",
+            what()
+        )),
+        _ => None,
     }
 }
 
@@ -105,9 +126,9 @@ impl Watch {
         if let Some(what) = self.wrong_with(line, entry) {
             self.of_line(file, number, &what);
         }
-        if entry.kind == "oldest-dropped" {
-            let last = entry.detail.get("last").and_then(Value::as_u64);
-            self.dropped = self.dropped.max(last.unwrap_or(0));
+        if let Some(AuditEvent::OldestDropped(OldestDropped { last, .. })) = AuditEvent::read(entry)
+        {
+            self.dropped = self.dropped.max(last);
         }
         self.format_2 |= entry.monotonic_us.is_some();
         self.highest = self.highest.max(entry.seq);
@@ -136,17 +157,7 @@ impl Watch {
             let what = "another entry of this number was here when the head was taken";
             return Some(what.to_owned());
         }
-        let what = || entry.detail.get("what").and_then(Value::as_str).unwrap_or("unknown");
-        match entry.kind.as_str() {
-            "chain-broken" => {
-                Some(format!("the log was found broken when it was opened here: {}", what()))
-            }
-            "state-went-back" => Some(format!(
-                "when the log was opened here, the agent remembered a later one: {}",
-                what()
-            )),
-            _ => None,
-        }
+        found_then(entry)
     }
 
     /// Something about a line, or with number 0 about a file.

@@ -24,6 +24,8 @@
 //! **Formats.** Logs of format 1 had one time and no checkpoint where they were opened. They are verified by what they have, and a log
 //! that began so goes on in format 2; nothing of format 1 is accepted after that.
 //!
+//! What is recorded is an [`AuditEvent`]: each kind of entry is a type in [`events`].
+//!
 //! [`Log::append`] returns when the entries are on the disk. An effect that an entry permits happens after that, or not at all: a log
 //! that once failed to write fails until it is opened anew.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -32,29 +34,31 @@
 mod batch;
 mod checkpoint;
 mod entry;
+pub mod events;
 mod export;
 mod files;
 mod flaws;
 mod head;
 mod key;
-mod kinds;
 mod lock;
 mod log;
 mod read;
 mod recover;
+mod settings;
 mod time;
 mod verify;
 
 pub use checkpoint::CHECKPOINT_AFTER;
-pub use entry::{Entry, Event, LINE_MAX};
+pub use entry::{Entry, LINE_MAX};
+pub use events::AuditEvent;
 pub use export::{Filter, rfc5424};
 pub use flaws::{Break, Flaws};
 pub use head::{Head, Remembered};
 pub use key::{AuditKey, KeyError, PUBLIC_FILE, PublicKey};
-pub use kinds::KINDS;
 pub use lock::DirectoryLock;
-pub use log::{Limits, Log, LogError, Settings, WhenFull};
+pub use log::{Log, LogError};
 pub use read::{Follower, each};
 pub use recover::Recovered;
+pub use settings::{Limits, Settings, WhenFull};
 pub use time::Reading;
 pub use verify::{Summary, verify, verify_at};

@@ -5,8 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::checkpoint;
 use crate::entry::{Entry, Hash};
+use crate::events::Checkpoint;
 use crate::files::{self, LogFile};
 use crate::head::{Head, Remembered};
 use crate::key::PublicKey;
@@ -92,7 +92,7 @@ impl End {
             if let Some(entry) = &entry {
                 end.wall = Micros::parse(&entry.time).unwrap_or(end.wall);
                 end.highest = end.highest.max(Micros(entry.monotonic_us.unwrap_or(end.wall.0)));
-                if follows && entry.kind == checkpoint::KIND {
+                if follows && entry.kind == Checkpoint::KIND {
                     end.found.unsigned = 0;
                 }
             }

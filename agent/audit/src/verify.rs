@@ -4,12 +4,14 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
-
 use crate::checkpoint::{self, CHECKPOINT_AFTER, EVERY};
 use crate::entry::{Entry, Hash, Link};
+use crate::events::{
+    AuditEvent, ChainBroken, Checkpoint, ClockStep, LogClosed, LogOpened, OldestDropped,
+    StateWentBack,
+};
 use crate::files;
-use crate::flaws::{Break, missing};
+use crate::flaws::{Break, found_then, missing};
 use crate::head::Head;
 use crate::key::PublicKey;
 use crate::read::{Line, Reader};
@@ -221,7 +223,7 @@ impl<'a> Walk<'a> {
             self.summary.format_1_back += u64::from(wall < before);
             return Ok(());
         };
-        let starts = matches!(kind, "clock-step" | "log-opened");
+        let starts = matches!(kind, ClockStep::KIND | LogOpened::KIND);
         if self.highest.is_none() && self.summary.format_1 > 0 && !starts {
             return Err("it is of format 2, and no start of the agent is recorded".to_owned());
         }
@@ -235,11 +237,11 @@ impl<'a> Walk<'a> {
         let offset = wall.minus(highest);
         let tolerance = u64::try_from(STEP_MIN.as_micros()).unwrap_or(u64::MAX);
         let set = match (kind, self.offset) {
-            ("clock-step", _) => {
+            (ClockStep::KIND, _) => {
                 self.summary.clock_steps += 1;
                 false
             }
-            ("log-opened", _) => before.after(wall) >= STEP_MIN,
+            (LogOpened::KIND, _) => before.after(wall) >= STEP_MIN,
             (_, Some(known)) => offset.abs_diff(known) >= tolerance,
             (_, None) => false,
         };
@@ -255,19 +257,19 @@ impl<'a> Walk<'a> {
     }
 
     fn kind(&mut self, kind: &str, line: &[u8], prev: Hash) -> Result<(), String> {
-        let starts = matches!(kind, "clock-step" | "log-opened");
+        let starts = matches!(kind, ClockStep::KIND | LogOpened::KIND);
         if self.summary.closed && !starts {
             return Err("the log was closed before it, and no start of the agent is recorded: it was added from outside".to_owned());
         }
-        if kind != checkpoint::KIND {
+        if kind != Checkpoint::KIND {
             self.unsigned_from.get_or_insert(self.wall);
             self.summary.unsigned += 1;
             self.summary.closed = false;
-            self.closing = kind == "log-closed";
+            self.closing = kind == LogClosed::KIND;
         }
         let entry = || Entry::parse(line).ok_or("this is no entry of an audit log");
         match kind {
-            checkpoint::KIND => {
+            Checkpoint::KIND => {
                 if !checkpoint::holds(&entry()?, prev, line, self.key) {
                     return Err("the checkpoint's signature is not this PC's".to_owned());
                 }
@@ -279,36 +281,30 @@ impl<'a> Walk<'a> {
                     self.dropped = Dropped::Yes;
                 }
             }
-            "log-opened" => {
+            LogOpened::KIND => {
                 // What the agent finds unsigned when it starts is not its own word only because it is signed from then on.
                 if self.dropped == Dropped::Claimed {
                     self.dropped = Dropped::Unsigned;
                 }
-                let unsigned = entry()?.detail.get("unsigned").and_then(Value::as_u64);
-                let all = &mut self.summary.unsigned_at_start;
-                *all = all.saturating_add(unsigned.unwrap_or(0));
+                if let Some(AuditEvent::LogOpened(opened)) = AuditEvent::read(&entry()?) {
+                    let all = &mut self.summary.unsigned_at_start;
+                    *all = all.saturating_add(opened.unsigned.unwrap_or(0));
+                }
             }
-            // What was wrong then may not show any more: a tail that was cut off, and written over since.
-            "chain-broken" => {
-                return Err(format!(
-                    "the log was found broken when it was opened here: {}",
-                    what(&entry()?)
-                ));
+            ChainBroken::KIND | StateWentBack::KIND => {
+                return found_then(&entry()?).map_or(Ok(()), Err);
             }
-            "state-went-back" => {
-                return Err(format!(
-                    "when the log was opened here, the agent remembered a later one: {}",
-                    what(&entry()?)
-                ));
-            }
-            "oldest-dropped" => {
-                let entry = entry()?;
+            OldestDropped::KIND => {
+                let said = match AuditEvent::read(&entry()?) {
+                    Some(AuditEvent::OldestDropped(dropped)) => Some(dropped),
+                    _ => None,
+                };
                 let (first, before) = self.first.unwrap_or_default();
-                let last = entry.detail.get("last").and_then(Value::as_u64);
-                let hash = entry.detail.get("last_hash").and_then(Value::as_str);
                 if self.dropped != Dropped::Yes
-                    && last == first.checked_sub(1)
-                    && hash == Some(&before.to_string())
+                    && said.is_some_and(|said| {
+                        Some(said.last) == first.checked_sub(1)
+                            && said.last_hash == before.to_string()
+                    })
                 {
                     // In format 1 it was signed some time later.
                     let format_1 = self.highest.is_none();
@@ -381,8 +377,4 @@ impl<'a> Walk<'a> {
             ),
         ))
     }
-}
-
-fn what(entry: &Entry) -> String {
-    entry.detail.get("what").and_then(Value::as_str).unwrap_or("unknown").to_owned()
 }

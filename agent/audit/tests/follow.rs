@@ -9,7 +9,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use audit::{AuditKey, Event, Follower, Limits, Log, WhenFull};
+use audit::events::AgentStopped;
+use audit::{AuditKey, Follower, Limits, Log, WhenFull};
 
 struct Place(tempfile::TempDir);
 
@@ -19,7 +20,7 @@ impl Place {
         let place = Self(tempfile::tempdir().unwrap());
         let mut log = place.open();
         for _ in 0..entries {
-            log.append(&[Event::new("test")]).unwrap();
+            log.append(&[AgentStopped {}.into()]).unwrap();
         }
         let mut follower = Follower::open(&place.log()).unwrap();
         look(&mut follower).unwrap();
@@ -93,7 +94,7 @@ fn who_follows_a_log_gets_every_entry_once_whatever_file_it_goes_on_in() {
             .unwrap();
     };
     for round in 0..60 {
-        log.append(&[Event::new("test")]).unwrap();
+        log.append(&[AgentStopped {}.into()]).unwrap();
         if round % 7 == 0 {
             look(&mut seen);
             assert_eq!(*seen.last().unwrap(), log.head().seq, "it is there at once");
@@ -129,7 +130,7 @@ fn who_follows_a_log_gets_every_entry_once_whatever_file_it_goes_on_in() {
 #[test]
 fn who_follows_a_log_that_is_emptied_is_told_so_after_the_last_entry_that_was_written() {
     let (place, mut log, mut follower, _) = Place::new(20);
-    log.append(&[Event::new("test")]).unwrap();
+    log.append(&[AgentStopped {}.into()]).unwrap();
     let last = log.head().seq;
     remove_files(&place.log());
     let mut seen = Vec::new();
@@ -179,7 +180,7 @@ fn a_torn_line_that_is_put_aside_and_files_that_are_dropped_to_make_room_are_no_
     let seen = [seen, look(&mut follower).unwrap()].concat();
     assert_eq!(seen.last(), Some(&log.head().seq), "what came in its place is shown");
     for _ in 0..100 {
-        log.append(&[Event::new("test")]).unwrap();
+        log.append(&[AgentStopped {}.into()]).unwrap();
     }
     assert!(!file.exists(), "it was dropped");
     assert_eq!(look(&mut follower).unwrap().last(), Some(&log.head().seq));

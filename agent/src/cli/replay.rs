@@ -2,21 +2,21 @@
 //!
 //! | entry of kind | what is read of it |
 //! | --- | --- |
-//! | `clipboard` | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `unfit`, why the content itself could not cross |
-//! | `usb` | `device`, as `--device` of `explain` takes it, with what its HID functions showed themselves to be; `to`, if somebody attached it by hand; `break_glass` |
+//! | [`ClipboardPaste`] | `from`, `to`, `type`, `bytes`; `hits`, the detectors that found something; `unfit`, why the content itself could not cross |
+//! | [`UsbJudged`] | `device`, as `--device` of `explain` takes it, with what its HID functions showed themselves to be; `to`, if somebody attached it by hand; `break_glass` |
 //!
 //! The log holds no content. A detector that looked then is believed; one that did not cannot be asked now, and is named.
 
 use std::io;
 use std::path::Path;
 
-use audit::{Entry, Filter, Flaws, Follower};
+use audit::events::{ClipboardPaste, UsbJudged, Verdict};
+use audit::{AuditEvent, Entry, Filter, Flaws, Follower};
 use policy::Policy;
 use policy::decide::{Decision, Paste};
 use policy::officer::Explanation;
 use policy::request::{Context, UsbDescription, UsbRequest};
 use serde::Serialize;
-use serde_json::Value;
 
 use super::audit::{cannot_read, does_not_hold, local_time, read_to_the_end};
 use super::explain::media_type;
@@ -89,32 +89,35 @@ pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) 
 
 impl Replay {
     fn take(&mut self, policy: &Policy, entry: &Entry) {
-        let flow = match entry.kind.as_str() {
-            "clipboard" => clipboard(policy, entry),
-            "usb" => usb(policy, entry),
-            _ => return,
+        if !matches!(entry.kind.as_str(), ClipboardPaste::KIND | UsbJudged::KIND) {
+            return;
+        }
+        let flow = match AuditEvent::read(entry) {
+            Some(AuditEvent::ClipboardPaste(paste)) => Flow::of_paste(policy, paste),
+            Some(AuditEvent::UsbJudged(judged)) => Flow::of_device(policy, judged),
+            // Another version's that does not say enough.
+            _ => None,
         };
-        let (Some((flow, explanation)), Some(was)) = (flow, entry.verdict.clone()) else {
+        let Some(Flow { flow, was, explanation, hits, inspected, unfit }) = flow else {
             self.unreadable += 1;
             return;
         };
         self.flows += 1;
-        let hit =
-            explanation.inspect.iter().find(|name| listed(entry, "hits").any(|h| h == **name));
-        let looked = |name: &String| listed(entry, "inspected").any(|looked| looked == *name);
-        let (would_be, reason, unasked) = match (text(entry, "unfit"), hit) {
+        let hit = explanation.inspect.iter().find(|name| hits.contains(name));
+        let (would_be, reason, unasked) = match (unfit, hit) {
             // Damaged, or not what it claimed to be: no policy lets that through.
-            (Some(unfit), _) => (Decision::Deny.word(), unfit.to_owned(), Vec::new()),
+            (Some(unfit), _) => (Decision::Deny.word(), unfit, Vec::new()),
             (None, Some(name)) => {
                 let reason = format!("the detector {name} found something then");
                 (Decision::Deny.word(), reason, Vec::new())
             }
             (None, None) => {
-                let unasked =
-                    explanation.inspect.into_iter().filter(|name| !looked(name)).collect();
+                let asked = explanation.inspect.into_iter();
+                let unasked = asked.filter(|name| !inspected.contains(name)).collect();
                 (explanation.verdict.word(), explanation.reason, unasked)
             }
         };
+        let was = was.word();
         if would_be == was {
             return;
         }
@@ -126,7 +129,7 @@ impl Replay {
                 local: local_time(entry),
                 kind: entry.kind.clone(),
                 flow,
-                was,
+                was: was.to_owned(),
                 would_be: would_be.to_owned(),
                 rule: explanation.rule,
                 reason,
@@ -178,36 +181,70 @@ impl Replay {
     }
 }
 
-fn context(entry: &Entry) -> Context {
-    Context { break_glass: entry.detail.get("break_glass") == Some(&Value::Bool(true)) }
+/// A flow of the log, and what the draft says of it.
+struct Flow {
+    /// What it was, in words.
+    flow: String,
+    was: Verdict,
+    explanation: Explanation,
+    /// The detectors that found something then.
+    hits: Vec<String>,
+    /// The detectors that looked then.
+    inspected: Vec<String>,
+    unfit: Option<String>,
 }
 
-fn text<'e>(entry: &'e Entry, key: &str) -> Option<&'e str> {
-    entry.detail.get(key)?.as_str()
+impl Flow {
+    fn of_paste(policy: &Policy, paste: ClipboardPaste) -> Option<Self> {
+        let ClipboardPaste { from, to, bytes, .. } = &paste;
+        let media_type = media_type(&paste.r#type).ok()?;
+        let flow = format!("{from} to {to}, {}, {bytes} bytes", media_type.word());
+        let asked = Paste { from, to, media_type, content: None, size: Some(*bytes) };
+        Some(Self {
+            flow,
+            was: paste.verdict,
+            explanation: policy.explain_paste(&asked),
+            hits: paste.hits.unwrap_or_default(),
+            inspected: paste.inspected.unwrap_or_default(),
+            unfit: paste.unfit,
+        })
+    }
+
+    fn of_device(policy: &Policy, judged: UsbJudged) -> Option<Self> {
+        let UsbJudged { device, to, break_glass, verdict, .. } = judged;
+        let description: UsbDescription = device.parse().ok()?;
+        let request = UsbRequest { device: description.device(), to: to.as_deref() };
+        let flow = match &to {
+            Some(to) => format!("{device} by hand to {to}"),
+            None => device.clone(),
+        };
+        // What the entry does not say of an input device, the device did not say either.
+        let explanation = policy.explain_settled(&request, &Context { break_glass });
+        let (hits, inspected, unfit) = (Vec::new(), Vec::new(), None);
+        Some(Self { flow, was: verdict, explanation, hits, inspected, unfit })
+    }
 }
 
-fn listed<'e>(entry: &'e Entry, key: &str) -> impl Iterator<Item = &'e str> {
-    entry.detail.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn clipboard(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
-    let (from, to) = (text(entry, "from")?, text(entry, "to")?);
-    let media_type = media_type(text(entry, "type")?).ok()?;
-    let bytes = entry.detail.get("bytes")?.as_u64()?;
-    let flow = format!("{from} to {to}, {}, {bytes} bytes", media_type.word());
-    let paste = Paste { from, to, media_type, content: None, size: Some(bytes) };
-    Some((flow, policy.explain_paste(&paste)))
-}
-
-fn usb(policy: &Policy, entry: &Entry) -> Option<(String, Explanation)> {
-    let described = text(entry, "device")?;
-    let description: UsbDescription = described.parse().ok()?;
-    let to = text(entry, "to");
-    let request = UsbRequest { device: description.device(), to };
-    let flow = match to {
-        Some(to) => format!("{described} by hand to {to}"),
-        None => described.to_owned(),
-    };
-    // What the entry does not say of an input device, the device did not say either.
-    Some((flow, policy.explain_settled(&request, &context(entry))))
+    #[test]
+    fn an_entry_of_another_version_that_does_not_say_enough_is_counted_and_nothing_is_guessed() {
+        let policy = Policy::parse("test", policy::officer::STARTER).unwrap();
+        let mut replay = Replay::default();
+        for (kind, detail) in [
+            ("clipboard", "{}"),
+            ("clipboard", "{\"from\":\"internet\",\"to\":\"clinical\"}"),
+            ("usb", "{\"bus_id\":\"1-4\"}"),
+            ("file-sent", "{}"),
+        ] {
+            let line = format!(
+                "{{\"seq\":1,\"time\":\"2026-11-23T15:04:05.000000Z\",\"boot\":\"b\",\"kind\":\"{kind}\",\"verdict\":\"allow\",\"detail\":{detail},\"prev\":\"\",\"hash\":\"\"}}"
+            );
+            replay.take(&policy, &Entry::parse(line.as_bytes()).unwrap());
+        }
+        assert_eq!((replay.flows, replay.different, replay.unreadable), (0, 0, 3));
+        assert!(replay.sum().ends_with("; 3 entries do not say enough to be decided again"));
+    }
 }

@@ -18,7 +18,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use audit::Event;
+use audit::AuditEvent;
 use clipboard::mediator::{Chord, DomainIndex, Outcome, Ticket};
 use policy::Policy;
 
@@ -61,9 +61,9 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Happening {
     /// Write this down, and say whether it is on the disk: [`Command::Recorded`].
-    Record(u64, Event),
+    Record(u64, AuditEvent),
     /// Write this down.
-    Note(Event),
+    Note(AuditEvent),
     /// A chord has come to its end.
     Said(Option<Ticket>, Outcome),
     /// Ask a person: [`Command::Answered`].

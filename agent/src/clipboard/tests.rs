@@ -147,7 +147,7 @@ impl Ward {
         self.clinical
             .write_all(&message(kind::CLIPBOARD_REQUEST, &words(&[0, content::UTF8_TEXT])))
             .unwrap();
-        self.wait(|happening| matches!(happening, Happening::Note(event) if event.kind == "clipboard-taken"));
+        self.wait(|happening| matches!(happening, Happening::Note(event) if event.kind() == "clipboard-taken"));
     }
 }
 

@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{
+    BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
+};
 use clock::Moment;
 use policy::Policy;
 
@@ -95,16 +98,18 @@ impl BreakGlass {
         let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
         let before = self.left();
         let left = before.unwrap_or_default().max(time);
-        let mut event = match before {
-            None => Event::new("break-glass-opened"),
-            Some(before) if time > before => {
-                Event::new("break-glass-prolonged").with("seconds_before", before.as_secs())
+        let (policy, by, seconds) = (policy.serial(), who.to_owned(), left.as_secs());
+        let event: AuditEvent = match before.map(|before| before.as_secs()) {
+            None => BreakGlassOpened { policy, by, reason, seconds }.into(),
+            Some(seconds_before) if Some(time) > before => {
+                BreakGlassProlonged { policy, by, reason, seconds, seconds_before }.into()
             }
             // It stays open as long as it was.
-            Some(_) => Event::new("break-glass-asked-again").with("seconds_asked", time.as_secs()),
+            Some(_) => {
+                let seconds_asked = time.as_secs();
+                BreakGlassAskedAgain { policy, by, reason, seconds, seconds_asked }.into()
+            }
         };
-        event = event.with("by", who).with("reason", reason).with("seconds", left.as_secs());
-        event.policy = Some(policy.serial());
         recorder
             .record(&[event])
             .map_err(|problem| format!("it cannot be recorded, so it stays closed: {problem}"))?;
@@ -119,7 +124,7 @@ impl BreakGlass {
         let open = self.until.take().is_some();
         if open {
             tracing::warn!("break-glass is closed: {why}");
-            recorder.note(&[Event::new("break-glass-closed").with("why", why)]);
+            recorder.note(&[BreakGlassClosed { why: why.to_owned() }.into()]);
         }
         open
     }

@@ -3,7 +3,10 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{
+    InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
+};
 use clipboard::mediator::Chord;
 use policy::Policy;
 
@@ -142,7 +145,7 @@ impl Desk {
         supervisor: &Supervisor,
         recorder: &Recorder,
         news: impl Iterator<Item = String>,
-    ) -> Vec<Event> {
+    ) -> Vec<AuditEvent> {
         for index in 0..self.said.len() {
             let words = self.words(index, supervisor);
             if let Some(said) = self.said.get_mut(index)
@@ -233,31 +236,28 @@ impl Desk {
     }
 
     /// What is written down of it.
-    fn happened(&mut self, what: Happening) -> Option<Event> {
+    fn happened(&mut self, what: Happening) -> Option<AuditEvent> {
         let name = |index: DomainIndex| {
             self.seat.names().get(index).map_or("?", String::as_str).to_owned()
         };
         Some(match what {
             Happening::Switched { from, to } => {
-                Event::new("seat-switched").of(&name(to)).with("from", name(from))
+                SeatSwitched { domain: name(to), from: name(from) }.into()
             }
             Happening::Locked { idle } => {
                 self.wishes.push(Wish::Locked);
-                Event::new("seat-locked").with("idle", idle)
+                SeatLocked { idle }.into()
             }
-            Happening::Unlocked => Event::new("seat-unlocked"),
+            Happening::Unlocked => SeatUnlocked {}.into(),
             Happening::Plugged(device, domain) => {
-                let event = Event::new("input-plugged").with("device", device.as_str());
-                match domain {
-                    Some(domain) => event.of(&name(domain)),
-                    None => event,
-                }
+                let device = device.as_str().to_owned();
+                InputPlugged { domain: domain.map(name), device }.into()
             }
             Happening::Unplugged(device) => {
-                Event::new("input-unplugged").with("device", device.as_str())
+                InputUnplugged { device: device.as_str().to_owned() }.into()
             }
             Happening::LinkLost(domain, problem) => {
-                Event::new("seat-link-lost").of(&name(domain)).with("problem", problem)
+                SeatLinkLost { domain: name(domain), problem }.into()
             }
             Happening::Pressed(action, front) => {
                 let chord = match action {

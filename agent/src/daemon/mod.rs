@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::Event as Recorded;
+use audit::events::AgentStopped;
 use clock::{Alarm, Moment, WallClock, WallClockWatch};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -315,7 +315,7 @@ impl Daemon {
         self.running.devices.stop(&mut self.running.recorder);
         let refused = self.running.refusals.end();
         self.running.recorder.note(&refused);
-        self.running.recorder.note(&[Recorded::new("agent-stopped")]);
+        self.running.recorder.note(&[AgentStopped {}.into()]);
         self.running.recorder.close();
         if !self.running.supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));

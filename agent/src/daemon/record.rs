@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{
+    AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied, PolicyRefused,
+};
 
-use crate::control::protocol::Request;
+use crate::control::protocol;
 use crate::control::roles::Caller;
 use crate::files::Files;
 use crate::policy_store::Candidate;
@@ -14,82 +17,83 @@ use crate::supervisor::Supervisor;
 const TEXT_MAX: usize = 4096;
 
 /// The agent runs, under this policy.
-pub(super) fn started(files: &Files) -> Event {
+pub(super) fn started(files: &Files) -> AuditEvent {
     let policy = &files.policy;
-    let mut event = Event::new("agent-started")
-        .with("version", env!("CARGO_PKG_VERSION"))
-        .with("signed", policy.signed)
-        .with("signers", policy.signers.clone());
-    event.policy = Some(policy.serial);
-    match &policy.refused {
-        Some(why) => event.with("policy_file_refused", cut(why)),
-        None => event,
+    AgentStarted {
+        policy: policy.serial,
+        policy_file_refused: policy.refused.as_deref().map(cut),
+        signed: policy.signed,
+        signers: policy.signers.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
     }
+    .into()
 }
 
 /// A mediator, or the seat, has died by a fault of ours.
-pub(super) fn failed(what: &'static str) -> Event {
-    Event::new("failed").with("what", what)
+pub(super) fn failed(what: &str) -> AuditEvent {
+    PartFailed { what: what.to_owned() }.into()
 }
 
-/// Who is at the other end of the control socket: the user, and the account where the host has one of that number.
-pub(super) fn by(event: Event, caller: &Caller) -> Event {
-    let event = event.with("uid", caller.uid);
-    match &caller.account {
-        Some(account) => event.with("account", cut(account)),
-        None => event,
-    }
+/// The account at the other end of the control socket, where the host has one of its user's number.
+pub(super) fn account(caller: &Caller) -> Option<String> {
+    caller.account.as_deref().map(cut)
 }
 
 /// Somebody asks for something: an entry before it is done, and one when it has ended.
-pub(super) struct Asked {
-    before: Event,
-    after: Event,
+pub(super) struct Request {
+    asking: Asking,
     takes_time: bool,
 }
 
-impl Asked {
-    pub(super) fn new(caller: &Caller, request: &Request) -> Self {
-        let about = |kind| {
-            let mut event = by(Event::new(kind).with("what", request.word()), caller);
-            if let Request::UsbAttach { bus_id, .. } | Request::UsbDetach { bus_id } = request {
-                event = event.with("bus_id", cut(bus_id));
-            }
-            match request.domain() {
-                Some(domain) => event.of(cut(domain)),
-                None => event,
-            }
+impl Request {
+    pub(super) fn new(caller: &Caller, request: &protocol::Request) -> Self {
+        let bus_id = match request {
+            protocol::Request::UsbAttach { bus_id, .. }
+            | protocol::Request::UsbDetach { bus_id } => Some(cut(bus_id)),
+            _ => None,
         };
-        Self { before: about("asking"), after: about("asked"), takes_time: request.takes_time() }
+        let asking = Asking {
+            domain: request.domain().map(cut),
+            account: account(caller),
+            bus_id,
+            uid: caller.uid,
+            what: request.word().to_owned(),
+        };
+        Self { asking, takes_time: request.takes_time() }
     }
 
     /// Who asks what, before anything of it is done.
-    pub(super) fn before(&self) -> &Event {
-        &self.before
+    pub(super) fn before(&self) -> AuditEvent {
+        self.asking.clone().into()
     }
 
     /// How it ended, or how far it came while its asker waited.
-    pub(super) fn ended(self, refusal: Option<&str>) -> Event {
-        match refusal {
-            None if self.takes_time => self.after.with("outcome", "begun"),
-            None => self.after.with("outcome", "done"),
-            Some(why) => self.after.with("outcome", "not done").with("why", cut(why)),
-        }
+    pub(super) fn ended(self, refusal: Option<&str>) -> AuditEvent {
+        let Asking { domain, account, bus_id, uid, what } = self.asking;
+        let outcome = match refusal {
+            None if self.takes_time => Outcome::Begun,
+            None => Outcome::Done,
+            Some(_) => Outcome::NotDone,
+        };
+        Asked { domain, account, bus_id, outcome, uid, what, why: refusal.map(cut) }.into()
     }
 }
 
 /// A policy comes into force.
-pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> Event {
-    let mut event = by(Event::new("policy-applied"), caller)
-        .with("issuer", cut(candidate.policy.issuer()))
-        .with("signers", candidate.signers().to_vec());
-    event.policy = Some(candidate.policy.serial());
-    event
+pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEvent {
+    PolicyApplied {
+        policy: candidate.policy.serial(),
+        account: account(caller),
+        issuer: cut(candidate.policy.issuer()),
+        signers: candidate.signers().to_vec(),
+        uid: caller.uid,
+    }
+    .into()
 }
 
 /// A policy was refused; the one in force stays.
-pub(super) fn policy_refused(caller: &Caller, why: &str) -> Event {
-    by(Event::new("policy-refused"), caller).with("why", cut(why))
+pub(super) fn policy_refused(caller: &Caller, why: &str) -> AuditEvent {
+    PolicyRefused { account: account(caller), uid: caller.uid, why: cut(why) }.into()
 }
 
 /// The domains' states as they were last written down.
@@ -98,7 +102,7 @@ pub(super) struct States(BTreeMap<String, &'static str>);
 
 impl States {
     /// An event for each domain whose state is another.
-    pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<Event> {
+    pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         for slot in supervisor.slots() {
             let (name, state) = (&slot.member().name, slot.domain().state().word());
@@ -107,19 +111,20 @@ impl States {
                 continue;
             }
             self.0.insert(name.clone(), state);
-            let mut event = Event::new("domain").of(name).with("from", before).with("to", state);
-            if let Some(pid) = slot.pid() {
-                event = event.with("pid", pid);
-            }
-            if let Some(problem) = slot.domain().problem() {
-                event = event.with("problem", cut(problem));
-            }
-            events.push(event);
+            let event = DomainChanged {
+                domain: name.clone(),
+                from: before.to_owned(),
+                pid: slot.pid(),
+                problem: slot.domain().problem().map(cut),
+                to: state.to_owned(),
+            };
+            events.push(event.into());
         }
         events
     }
 }
 
-pub(super) fn cut(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default()
+/// As much of a text of somebody else's as is written down.
+pub(super) fn cut(text: &str) -> String {
+    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
 }

@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::RequestRefused;
 use clock::Moment;
 
 use super::record;
@@ -50,7 +51,7 @@ impl Refusals {
         request: &Request,
         why: &str,
         now: Moment,
-    ) -> Option<Event> {
+    ) -> Option<AuditEvent> {
         let mut whose = Whose::Of(caller.uid, request.word());
         if self.0.len() >= APART_MAX && !self.0.contains_key(&whose) {
             whose = Whose::Others;
@@ -67,7 +68,7 @@ impl Refusals {
     }
 
     /// What was counted for long enough. Whoever was refused no more is forgotten.
-    pub(super) fn turn(&mut self, now: Moment) -> Vec<Event> {
+    pub(super) fn turn(&mut self, now: Moment) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         self.0.retain(|whose, count| {
             if now < count.due {
@@ -90,7 +91,7 @@ impl Refusals {
     }
 
     /// All that was counted and not written down: the agent ends.
-    pub(super) fn end(&mut self) -> Vec<Event> {
+    pub(super) fn end(&mut self) -> Vec<AuditEvent> {
         let counted = std::mem::take(&mut self.0).into_iter();
         counted
             .filter(|(_, count)| count.times > 0)
@@ -99,32 +100,42 @@ impl Refusals {
     }
 }
 
-fn entry(whose: Whose, count: &Count, times: u64) -> Event {
-    let event = Event::new("refused").with("times", times);
+fn entry(whose: Whose, count: &Count, times: u64) -> AuditEvent {
+    let Count { caller, why, .. } = count;
     match whose {
-        Whose::Of(_, what) => {
-            record::by(event, &count.caller).with("what", what).with("why", record::cut(&count.why))
-        }
-        Whose::Others => event.with("what", "further users and requests"),
+        Whose::Of(uid, what) => RequestRefused {
+            account: record::account(caller),
+            times,
+            uid: Some(uid),
+            what: what.to_owned(),
+            why: Some(record::cut(why)),
+        },
+        Whose::Others => RequestRefused {
+            account: None,
+            times,
+            uid: None,
+            what: "further users and requests".to_owned(),
+            why: None,
+        },
     }
+    .into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn details(events: impl IntoIterator<Item = Event>) -> Vec<(u64, String, u64)> {
-        let number = |event: &Event, key: &str| event.detail.get(key).and_then(|n| n.as_u64());
-        events
-            .into_iter()
-            .map(|event| {
-                let what = event.detail["what"].as_str().unwrap().to_owned();
-                (number(&event, "uid").unwrap_or(0), what, number(&event, "times").unwrap())
-            })
-            .collect()
+    fn details(events: impl IntoIterator<Item = AuditEvent>) -> Vec<(u64, String, u64)> {
+        let entries = events.into_iter().map(said);
+        entries.map(|said| (said.uid.unwrap_or(0).into(), said.what, said.times)).collect()
     }
 
-    fn lock(refusals: &mut Refusals, uid: u32, now: Moment) -> Option<Event> {
+    fn said(event: AuditEvent) -> RequestRefused {
+        let AuditEvent::RequestRefused(said) = event else { panic!("{event:?}") };
+        said
+    }
+
+    fn lock(refusals: &mut Refusals, uid: u32, now: Moment) -> Option<AuditEvent> {
         refusals.refused(&Caller::without_role(uid), &Request::Lock, "no", now)
     }
 
@@ -168,10 +179,8 @@ mod tests {
         ask();
         let counted = refusals.end().pop().unwrap();
         for event in [first, counted] {
-            assert_eq!(
-                (&event.detail["uid"], &event.detail["account"]),
-                (&7.into(), &"kim".into())
-            );
+            let said = said(event);
+            assert_eq!((said.uid, said.account.as_deref()), (Some(7), Some("kim")));
         }
     }
 

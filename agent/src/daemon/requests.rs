@@ -108,10 +108,10 @@ impl Running {
         // A policy that comes into force or is refused has an entry of its own, which says more.
         let asked = match &request {
             Request::ApplyPolicy { .. } => None,
-            other => Some(record::Asked::new(caller, other)),
+            other => Some(record::Request::new(caller, other)),
         };
         if let Some(asked) = &asked {
-            self.recorder.note(std::slice::from_ref(asked.before()));
+            self.recorder.note(&[asked.before()]);
         }
         let answer = self.carry_out(caller, request);
         if let Some(asked) = asked {

@@ -24,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use audit::Event;
+use audit::AuditEvent;
 use policy::Policy;
 use policy::request::UsbDescription;
 use serde::{Deserialize, Serialize};
@@ -76,9 +76,9 @@ pub enum Command {
 #[derive(Debug)]
 pub enum Happening {
     /// Write this down, and say whether it is on the disk: [`Command::Recorded`].
-    Record(u64, Event),
+    Record(u64, AuditEvent),
     /// Write this down.
-    Note(Event),
+    Note(AuditEvent),
     /// Say this at the seat, of what is at this socket of the PC.
     Notice(String, String),
     /// The devices as they are now.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use ::audit::{AuditKey, Event, Limits, Log, Reading, Settings};
+use ::audit::events::SeatLocked;
+use ::audit::{AuditEvent, AuditKey, Limits, Log, Reading, Settings};
 use nix::unistd::Uid;
 
 use crate::support::{Agent, MACHINE, Ward};
@@ -136,11 +137,11 @@ fn each_kind_of_tampering_is_named_with_exit_status_1() {
             };
             let key = AuditKey::open(&ward.at("state/keys/audit.key")).unwrap();
             let (mut log, _) = Log::open_with(settings, key).unwrap();
-            let denied = Event { verdict: Some("deny"), ..Event::new("clipboard").of("clinical") };
-            log.append(&[denied.clone(), denied.clone(), denied]).unwrap();
+            let locked = || AuditEvent::from(SeatLocked { idle: true });
+            log.append(&[locked(), locked(), locked()]).unwrap();
             drop(log);
             let mut lines = lines(&ward);
-            lines[4] = lines[4].replace("\"deny\"", "\"allow\"");
+            lines[4] = lines[4].replace("\"idle\":true", "\"idle\":false");
             forge(&ward, &lines);
             forget(&ward);
         },

@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use audit::{AuditKey, Event, Limits, Log, each, rfc5424, verify};
+use audit::events::AgentStopped;
+use audit::{AuditKey, Limits, Log, each, rfc5424, verify};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let dir = tempfile::tempdir().expect("a directory");
@@ -18,5 +19,5 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     })
     .expect("it is read");
     let (mut log, _) = Log::open(&log, key, Limits::default(), "boot").expect("it is opened");
-    log.append(&[Event::new("test")]).expect("it is written on");
+    log.append(&[AgentStopped {}.into()]).expect("it is written on");
 });

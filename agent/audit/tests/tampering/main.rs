@@ -15,9 +15,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 
+use audit::events::{ClipboardPaste, Verdict};
 use audit::{
-    AuditKey, Break, CHECKPOINT_AFTER, Event, Head, Limits, Log, PublicKey, Reading, Recovered,
-    Settings, Summary, each, verify_at,
+    AuditEvent, AuditKey, Break, CHECKPOINT_AFTER, Head, Limits, Log, PublicKey, Reading,
+    Recovered, Settings, Summary, each, verify_at,
 };
 
 /// 23 November 2026.
@@ -159,8 +160,25 @@ fn relink(line: &str, seq: u64, prev: &str) -> String {
     format!("{body},\"hash\":\"{hash}\"}}")
 }
 
-fn event(number: u64) -> Event {
-    Event { verdict: Some("deny"), ..Event::new("clipboard").of("clinical").with("bytes", number) }
+fn event(bytes: u64) -> AuditEvent {
+    ClipboardPaste {
+        domain: "clinical".to_owned(),
+        verdict: Verdict::Deny,
+        rule: None,
+        policy: 7,
+        answer: None,
+        break_glass: false,
+        bytes,
+        from: "internet".to_owned(),
+        hits: None,
+        inspected: None,
+        normalised: None,
+        sha256: "e3b0".to_owned(),
+        to: "clinical".to_owned(),
+        r#type: "text/plain".to_owned(),
+        unfit: None,
+    }
+    .into()
 }
 
 fn fill(log: &mut Log, count: u64) {

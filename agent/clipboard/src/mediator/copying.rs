@@ -1,6 +1,6 @@
 //! Copying: asking a guest for its clipboard, and telling its answer from others.
 
-use audit::Event;
+use audit::events::ClipboardCopied;
 
 use super::limits::HELD_FOR;
 use super::words::{Outcome, label, no_agent, nothing_copied, too_often};
@@ -79,12 +79,13 @@ impl Mediator {
         let (media_type, ticket) = (pull.media_type, pull.ticket);
         let name = self.name(index);
         let sha256 = hash(&bytes);
-        let event = Event::new("clipboard-copied")
-            .of(&name)
-            .with("type", media_type.word())
-            .with("bytes", bytes.len())
-            .with("sha256", sha256.as_str());
-        self.out.push(Output::Note(event));
+        let event = ClipboardCopied {
+            domain: name.clone(),
+            bytes: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            sha256: sha256.clone(),
+            r#type: media_type.word().to_owned(),
+        };
+        self.out.push(Output::Note(event.into()));
         let amount = content::amount(media_type, &bytes, None);
         let words = format!(
             "Copied from {}: {amount}.\nGo to the other desktop and press {}.",

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit::Event;
+use audit::events::{ClipboardPaste, Verdict};
 use policy::decide::{Decision, Paste, PasteVerdict, Reason};
 use policy::language::MediaType;
 
@@ -12,6 +12,16 @@ use super::{Crossing, DomainIndex, Mediator, Output, Stage, Ticket, Time, hash};
 use crate::content::{self, Changes, Unfit};
 use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
+
+/// A decision, as the log has it.
+fn recorded(decision: Decision) -> Verdict {
+    match decision {
+        Decision::Allow => Verdict::Allow,
+        Decision::Ask => Verdict::Ask,
+        Decision::Deny => Verdict::Deny,
+        Decision::ReadOnly => Verdict::ReadOnly,
+    }
+}
 
 /// A paste as it was asked for.
 pub(super) struct Wanted {
@@ -50,32 +60,32 @@ impl Mediator {
         let decision = if unfit.is_some() { Decision::Deny } else { verdict.decision() };
         let by = (decision.word(), verdict.rule().map(|rule| rule.id.value.to_string()));
         let unchanged = Arc::ptr_eq(&crosses, &content);
-        let mut event = Event::new("clipboard")
-            .of(&target)
-            .with("from", source.as_str())
-            .with("to", target.as_str())
-            .with("type", media_type.word())
-            .with("bytes", bytes)
-            .with("sha256", if unchanged { sha256 } else { hash(&crosses) })
-            .with("break_glass", false);
-        (event.verdict, event.rule, event.policy) =
-            (Some(by.0), by.1.clone(), Some(policy.serial()));
-        if !inspect.is_empty() {
-            let names: Vec<&str> = inspect.iter().map(|detector| detector.name()).collect();
-            event = event.with("inspected", names);
-        }
-        if let Reason::Found(detector) = verdict.reason() {
-            event = event.with("hits", vec![detector.name()]);
-        }
-        if !changes.none() {
-            event = event.with("normalised", changes.to_string());
-        }
+        let looked = || inspect.iter().map(|detector| detector.name().to_owned()).collect();
+        let event = ClipboardPaste {
+            domain: target.clone(),
+            verdict: recorded(decision),
+            rule: by.1.clone(),
+            policy: policy.serial(),
+            answer: None,
+            break_glass: false,
+            bytes,
+            from: source.clone(),
+            hits: match verdict.reason() {
+                Reason::Found(detector) => Some(vec![detector.name().to_owned()]),
+                _ => None,
+            },
+            inspected: (!inspect.is_empty()).then(looked),
+            normalised: (!changes.none()).then(|| changes.to_string()),
+            sha256: if unchanged { sha256 } else { hash(&crosses) },
+            to: target.clone(),
+            r#type: media_type.word().to_owned(),
+            unfit: unfit.as_ref().map(ToString::to_string),
+        };
         let amount = content::amount(final_type, &crosses, changes.first_of);
         let what =
             format!("{amount} from {} to {}", label(&policy, &source), label(&policy, &target));
         if let Some(problem) = unfit {
-            let event = event.with("unfit", problem.to_string());
-            self.out.push(Output::Note(event));
+            self.out.push(Output::Note(event.into()));
             let words = format!("Not pasted: {what}.\nReason: {problem}.");
             return self.say(ticket, Outcome::no(words).by(&by));
         }
@@ -83,7 +93,7 @@ impl Mediator {
         let id = self.last_id;
         let stage = match decision {
             Decision::Deny | Decision::ReadOnly => {
-                self.out.push(Output::Note(event));
+                self.out.push(Output::Note(event.into()));
                 let words = denied(&policy, &what, &verdict);
                 return self.say(ticket, Outcome::no(words).by(&by));
             }
@@ -94,7 +104,7 @@ impl Mediator {
                 Stage::Asking { until: now.saturating_add(ASK_FOR) }
             }
             Decision::Allow => {
-                self.out.push(Output::Record(id, event.clone()));
+                self.out.push(Output::Record(id, event.clone().into()));
                 Stage::Recording
             }
         };

@@ -31,7 +31,10 @@ mod words;
 
 use std::sync::Arc;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{
+    ClipboardNotDelivered, ClipboardPaste, ClipboardStreamRefused, ClipboardTaken,
+};
 use policy::Policy;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
@@ -67,9 +70,9 @@ pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
     /// Write this down, and say with [`Mediator::recorded`] whether it is on the disk.
-    Record(u64, Event),
+    Record(u64, AuditEvent),
     /// Write this down.
-    Note(Event),
+    Note(AuditEvent),
     /// A chord has come to its end.
     Said(Option<Ticket>, Outcome),
     /// Ask a person; the answer comes with [`Mediator::answered`].
@@ -116,7 +119,7 @@ struct Crossing {
     judged: (MediaType, u64),
     media_type: MediaType,
     content: Secret,
-    event: Event,
+    event: ClipboardPaste,
     by: (&'static str, Option<String>),
     what: String,
 }
@@ -234,11 +237,9 @@ impl Mediator {
                 Err(problem) => {
                     let (again, count) = guest.fault(now);
                     if let Some(count) = count {
-                        let event = Event::new("clipboard-stream-refused")
-                            .of(&guest.name)
-                            .with("problem", problem.to_string())
-                            .with("times", count);
-                        self.out.push(Output::Note(event));
+                        let (domain, problem) = (guest.name.clone(), problem.to_string());
+                        let event = ClipboardStreamRefused { domain, problem, times: count };
+                        self.out.push(Output::Note(event.into()));
                     }
                     self.out.push(Output::Disconnect(index, again));
                     if self.pulls_from(index) {
@@ -268,8 +269,8 @@ impl Mediator {
             Read::Message(Message::Release) => guest.grabbed.clear(),
             Read::Message(Message::Request(number)) => {
                 if guest.requests(number) {
-                    let event = Event::new("clipboard-taken").of(&guest.name);
-                    self.out.push(Output::Note(event));
+                    let event = ClipboardTaken { domain: guest.name.clone() };
+                    self.out.push(Output::Note(event.into()));
                 }
             }
             // Only ever sent by us.
@@ -337,18 +338,18 @@ impl Mediator {
             crossing.id == id && matches!(crossing.stage, Stage::Asking { .. })
         };
         let Some(mut crossing) = self.crossing.take_if(asked) else { return };
-        crossing.event = crossing.event.with("answer", if yes { "yes" } else { "no" });
+        crossing.event.answer = Some(if yes { "yes" } else { "no" }.to_owned());
         if !yes {
             return self.refuse(crossing, "it was answered with no");
         }
         crossing.stage = Stage::Recording;
-        self.out.push(Output::Record(id, crossing.event.clone()));
+        self.out.push(Output::Record(id, crossing.event.clone().into()));
         self.crossing = Some(crossing);
     }
 
     fn refuse(&mut self, crossing: Crossing, why: &str) {
         let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
-        self.out.push(Output::Note(crossing.event));
+        self.out.push(Output::Note(crossing.event.into()));
         self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
     }
 
@@ -358,20 +359,24 @@ impl Mediator {
         match crossing.stage {
             Stage::Asking { .. } => {
                 self.out.push(Output::Withdraw(crossing.id));
-                let event = crossing.event.clone().with("answer", why);
+                let event =
+                    ClipboardPaste { answer: Some(why.to_owned()), ..crossing.event.clone() };
                 let why = format!("there was no answer ({why})");
                 self.refuse(Crossing { event, ..crossing }, &why);
             }
             // It is written down as allowed; it will not happen, which a second entry says.
             Stage::Recording => {
-                let event = Event::new("clipboard-not-delivered")
-                    .of(&self.name(crossing.to))
-                    .with("why", why);
-                self.out.push(Output::Note(event));
+                self.not_delivered(crossing.to, why);
                 let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
                 self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
             }
         }
+    }
+
+    /// Writes down that an allowed paste does not reach its domain.
+    fn not_delivered(&mut self, to: DomainIndex, why: &str) {
+        let event = ClipboardNotDelivered { domain: self.name(to), why: why.to_owned() };
+        self.out.push(Output::Note(event.into()));
     }
 
     /// Whether what was to be recorded is on the disk.
@@ -384,8 +389,7 @@ impl Mediator {
             return self.say(ticket, Outcome::no(LOG).by(&by));
         }
         let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
-            let event = Event::new("clipboard-not-delivered").of(&self.name(to));
-            self.out.push(Output::Note(event.with("why", "its agent is gone")));
+            self.not_delivered(to, "its agent is gone");
             let name = self.name(to);
             return self.say(ticket, no_agent(label(&self.policy, &name)).by(&by));
         };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit::Event;
+use audit::events::ClipboardWithdrawn;
 use policy::Policy;
 use policy::decide::{Decision, Paste};
 
@@ -23,9 +23,12 @@ impl Mediator {
             policy.decide_paste(&paste).verdict.decision() == Decision::Deny
         };
         for index in self.withdraw(now, denied) {
-            let mut event = Event::new("clipboard-withdrawn").of(&self.name(index));
-            event.policy = Some(self.policy.serial());
-            self.out.push(Output::Note(event.with("why", "the policy in force denies it")));
+            let event = ClipboardWithdrawn {
+                domain: self.name(index),
+                policy: self.policy.serial(),
+                why: "the policy in force denies it".to_owned(),
+            };
+            self.out.push(Output::Note(event.into()));
         }
     }
 

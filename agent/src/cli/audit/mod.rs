@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use audit::{Entry, Filter, Flaws, Follower, Head, KINDS, rfc5424};
+use audit::{AuditEvent, Entry, Filter, Flaws, Follower, Head, rfc5424};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand, ValueEnum};
 use policy::decide::Decision;
@@ -95,8 +95,8 @@ pub(super) struct Wanted {
 }
 
 fn kinds() -> PossibleValuesParser {
-    let kinds = KINDS.iter().map(|(kind, meaning)| PossibleValue::new(*kind).help(*meaning));
-    PossibleValuesParser::new(kinds)
+    let kinds = AuditEvent::KINDS.iter();
+    PossibleValuesParser::new(kinds.map(|kind| PossibleValue::new(kind.name).help(kind.meaning())))
 }
 
 fn verdicts() -> PossibleValuesParser {
@@ -295,6 +295,9 @@ fn in_words(entry: &Entry) -> String {
     }
     for (key, value) in &entry.detail {
         line.push_str(&format!(" {key}={value}"));
+    }
+    if AuditEvent::kind_of(&entry.kind).is_none() {
+        line.push_str(" (of a kind that this version does not know)");
     }
     printable::line(&line).up_to(usize::MAX).to_string()
 }

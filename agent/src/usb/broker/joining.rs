@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use audit::Event;
+use audit::events::UsbAttached;
 use clock::Moment;
 use usbfilter::Filter;
 use usbhost::BusId;
@@ -73,11 +73,11 @@ impl Broker {
         if again {
             self.pace.count(id);
         }
-        let event = Event::new("usb-attached").of(&grant.domain).with("bus_id", id.as_str());
+        let event = UsbAttached { domain: grant.domain.clone(), bus_id: id.as_str().to_owned() };
         self.last_id += 1;
         device.state =
             State::Joining(self.last_id, Box::new(Joining { path, stream, filter }), grant);
-        self.tell(Happening::Record(self.last_id, event));
+        self.tell(Happening::Record(self.last_id, event.into()));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Who gets a device.
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{UsbFailed, UsbJudged, UsbUnreadable, Verdict};
 use clock::Moment;
 use policy::decide::Decision;
 use policy::request::{Context, Request, UsbFunction, UsbRequest};
@@ -21,6 +22,16 @@ const HOSTS: &str = "the host itself runs from it";
 const TURNED: &str = "a keyboard or mouse that appears in a device in use is not accepted; leave it unplugged for a minute, and plug it in again if it is meant to have one";
 /// Why a device does not reach its domain.
 const UNRECORDED: &str = "the audit log cannot be written";
+
+/// A decision, as the log has it.
+fn recorded(decision: Decision) -> Verdict {
+    match decision {
+        Decision::Allow => Verdict::Allow,
+        Decision::Ask => Verdict::Ask,
+        Decision::Deny => Verdict::Deny,
+        Decision::ReadOnly => Verdict::ReadOnly,
+    }
+}
 
 /// What the policy says of a device.
 struct Decided {
@@ -101,7 +112,7 @@ impl Broker {
             Err(why) => {
                 let shown = device.shown();
                 self.notice(id, format!("{shown} is not used:\n{why}."));
-                self.unused(id, "usb-unreadable", why);
+                self.unreadable(id, why);
             }
         }
     }
@@ -109,18 +120,29 @@ impl Broker {
     /// The seat takes no keyboard that came by a change: it would be of a device that a guest had, or that hides what it is.
     fn turned(&mut self, id: &BusId) {
         let text = self.devices.get(id).and_then(|device| device.identity.as_ref());
-        let mut event = Event::new("usb")
-            .with("device", text.map(Identity::text).unwrap_or_default())
-            .with("bus_id", id.as_str())
-            .with("break_glass", self.break_glass);
-        (event.verdict, event.policy) = (Some(Decision::Deny.word()), Some(self.policy.serial()));
-        self.tell(Happening::Note(event));
+        let event = UsbJudged {
+            domain: None,
+            verdict: Verdict::Deny,
+            rule: None,
+            policy: self.policy.serial(),
+            break_glass: self.break_glass,
+            bus_id: id.as_str().to_owned(),
+            device: text.map(Identity::text).unwrap_or_default(),
+            name: None,
+            seat_keeps_interfaces: None,
+            to: None,
+        };
+        self.tell(Happening::Note(event.into()));
         self.failed(id, TURNED.to_owned());
     }
 
-    fn unused(&mut self, id: &BusId, event: &'static str, why: String) {
-        let event = Event::new(event).with("bus_id", id.as_str()).with("why", why.as_str());
-        self.tell(Happening::Note(event));
+    fn unreadable(&mut self, id: &BusId, why: String) {
+        self.unused(id, UsbUnreadable { bus_id: id.as_str().to_owned(), why: why.clone() }, why);
+    }
+
+    /// A device that cannot be used is switched off, which `event` says.
+    fn unused(&mut self, id: &BusId, event: impl Into<AuditEvent>, why: String) {
+        self.tell(Happening::Note(event.into()));
         self.switch_off(id, State::Blocked(why));
     }
 
@@ -156,26 +178,28 @@ impl Broker {
             let why = format!("{KEPT}, the rest is not used: {why}");
             let words = format!("{}: {why}.", self.shown(id));
             self.notice(id, words);
-            return self.unused(id, "usb-unreadable", why);
+            return self.unreadable(id, why);
         }
         let Some(device) = self.devices.get(id) else { return };
         let (Some(decided), Some(identity)) = (self.decide(device), &device.identity) else {
             return;
         };
         let shown = device.shown();
-        let mut event = Event::new("usb")
-            .with("device", identity.text_with(&decided.functions))
-            .with("bus_id", id.as_str())
-            .with("name", device.called())
-            .with("break_glass", self.break_glass);
-        if let Some(Share::Interfaces(kept)) = &kept {
-            event = event.with("seat_keeps_interfaces", kept.iter().copied().collect::<Vec<u8>>());
-        }
-        if let Some(by_hand) = &device.by_hand {
-            event = event.with("to", by_hand.as_str());
-        }
-        (event.verdict, event.rule, event.policy) =
-            (Some(decided.decision.word()), decided.rule, Some(self.policy.serial()));
+        let mut event = UsbJudged {
+            domain: None,
+            verdict: recorded(decided.decision),
+            rule: decided.rule,
+            policy: self.policy.serial(),
+            break_glass: self.break_glass,
+            bus_id: id.as_str().to_owned(),
+            device: identity.text_with(&decided.functions),
+            name: Some(device.called().to_owned()),
+            seat_keeps_interfaces: match &kept {
+                Some(Share::Interfaces(kept)) => Some(kept.iter().copied().collect()),
+                _ => None,
+            },
+            to: device.by_hand.clone(),
+        };
         let grant = match decided.grant {
             Ok(grant) => grant,
             Err(why) => {
@@ -184,20 +208,21 @@ impl Broker {
                     Some(_) => format!("{shown}: {why}.\nQuestions: {issuer}"),
                     None => format!("{shown} is blocked.\nThe policy: {why}.\nQuestions: {issuer}"),
                 };
-                self.tell(Happening::Note(event));
+                self.tell(Happening::Note(event.into()));
                 self.notice(id, words);
                 if decided.decision != Decision::Deny {
-                    return self.unused(id, "usb-failed", why);
+                    let bus_id = id.as_str().to_owned();
+                    return self.unused(id, UsbFailed { bus_id, why: why.clone() }, why);
                 }
                 return self.switch_off(id, State::Blocked(why));
             }
         };
-        event = event.of(&grant.domain);
+        event.domain = Some(grant.domain.clone());
         self.last_id += 1;
         if let Some(device) = self.devices.get_mut(id) {
             device.state = State::Recording(self.last_id, grant);
         }
-        self.tell(Happening::Record(self.last_id, event));
+        self.tell(Happening::Record(self.last_id, event.into()));
     }
 
     /// What the policy says of a device that was read, or of what the seat does not keep of it.

@@ -24,7 +24,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use audit::Event;
+use audit::events::{UsbFailed, UsbRefused};
 use clock::{Alarm, Moment};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -293,8 +293,8 @@ impl Broker {
 
     /// A device does not reach its domain.
     fn failed(&mut self, id: &BusId, why: String) {
-        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", why.as_str());
-        self.tell(Happening::Note(event));
+        let event = UsbFailed { bus_id: id.as_str().to_owned(), why: why.clone() };
+        self.tell(Happening::Note(event.into()));
         self.notice(id, format!("{} is not connected:\n{why}.", self.shown(id)));
         self.switch_off(id, State::Blocked(why));
     }
@@ -357,12 +357,13 @@ impl Broker {
 
     fn refused(&mut self, id: &BusId, domain: &str, event: &usbfilter::Event) {
         let usbfilter::Event::Refused { what, times } = event else { return };
-        let event = Event::new("usb-refused")
-            .of(domain)
-            .with("bus_id", id.as_str())
-            .with("what", what.to_string())
-            .with("times", *times);
-        self.tell(Happening::Note(event));
+        let event = UsbRefused {
+            domain: domain.to_owned(),
+            bus_id: id.as_str().to_owned(),
+            times: *times,
+            what: what.to_string(),
+        };
+        self.tell(Happening::Note(event.into()));
     }
 
     fn flush(&self) {

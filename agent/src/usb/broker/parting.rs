@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use audit::Event;
+use audit::AuditEvent;
+use audit::events::{UsbCounted, UsbDetached, UsbFailed};
 use clock::Moment;
 use usbdescriptors::Share;
 use usbfilter::Counts;
@@ -172,8 +173,8 @@ impl Broker {
             return;
         }
         let words = format!("{}:\n{NO_DRIVER}.\n{NO_DRIVER_REMEDY}.", device.shown());
-        let event = Event::new("usb-failed").with("bus_id", id.as_str()).with("why", NO_DRIVER);
-        self.tell(Happening::Note(event));
+        let event = UsbFailed { bus_id: id.as_str().to_owned(), why: NO_DRIVER.to_owned() };
+        self.tell(Happening::Note(event.into()));
         self.notice(id, words);
     }
 
@@ -214,11 +215,12 @@ impl Broker {
             self.lost.insert(parting.id.clone(), Lost { times, when, was });
         }
         // One that was cut off has its event; what it counted comes late.
-        let what = if parting.attached.is_some() { "usb-detached" } else { "usb-counted" };
-        if parting.attached.is_none() && counts.is_none() {
-            return;
-        }
-        self.tell(Happening::Note(parting.event(what, counts)));
+        let event = match (&parting.attached, counts) {
+            (Some(_), counts) => parting.detached(counts, None),
+            (None, Some(counts)) => parting.counted(counts),
+            (None, None) => return,
+        };
+        self.tell(Happening::Note(event));
     }
 
     /// Cuts off from their domains those that have not left in time.
@@ -227,7 +229,7 @@ impl Broker {
         for parting in self.parting.iter_mut().filter(|parting| now >= parting.until) {
             if parting.attached.take().is_some() {
                 tracing::warn!("{}: it does not answer; it is cut off from its domain", parting.id);
-                events.push(parting.event("usb-detached", None).with("device_hangs", true));
+                events.push(parting.detached(None, Some(true)));
             }
         }
         for event in events {
@@ -237,18 +239,37 @@ impl Broker {
 }
 
 impl Parting {
-    fn event(&self, what: &'static str, counts: Option<&Counts>) -> Event {
-        let event = Event::new(what)
-            .of(&self.domain)
-            .with("bus_id", self.id.as_str())
-            .with("why", self.why.as_str());
-        let Some(counts) = counts else { return event };
-        let shown = |(code, times): (&u8, &u64)| (format!("{code:02x}"), *times);
-        let commands: BTreeMap<String, u64> = counts.commands.iter().map(shown).collect();
-        event
-            .with("bytes_to_device", counts.to_device)
-            .with("bytes_to_guest", counts.to_guest)
-            .with("commands", serde_json::json!(commands))
-            .with("refused", counts.refused)
+    /// That it has left, and what went to and fro, if that is known.
+    fn detached(&self, counts: Option<&Counts>, device_hangs: Option<bool>) -> AuditEvent {
+        UsbDetached {
+            domain: self.domain.clone(),
+            bus_id: self.id.as_str().to_owned(),
+            bytes_to_device: counts.map(|counts| counts.to_device),
+            bytes_to_guest: counts.map(|counts| counts.to_guest),
+            commands: counts.map(commands),
+            device_hangs,
+            refused: counts.map(|counts| counts.refused),
+            why: self.why.clone(),
+        }
+        .into()
     }
+
+    /// What had gone to and fro.
+    fn counted(&self, counts: &Counts) -> AuditEvent {
+        UsbCounted {
+            domain: self.domain.clone(),
+            bus_id: self.id.as_str().to_owned(),
+            bytes_to_device: counts.to_device,
+            bytes_to_guest: counts.to_guest,
+            commands: commands(counts),
+            refused: counts.refused,
+            why: self.why.clone(),
+        }
+        .into()
+    }
+}
+
+/// SCSI commands by operation code, in two hexadecimal digits.
+fn commands(counts: &Counts) -> BTreeMap<String, u64> {
+    counts.commands.iter().map(|(code, times)| (format!("{code:02x}"), *times)).collect()
 }

@@ -216,7 +216,7 @@ fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
 /// The number of the event that waits for the disk.
 fn recorded(mediator: &Mediator<Command, Happening>) -> u64 {
     let mut events = mediator.happened().into_iter().filter_map(|happening| match happening {
-        Happening::Record(number, event) => Some((number, event.kind)),
+        Happening::Record(number, event) => Some((number, event.kind())),
         _ => None,
     });
     let (number, kind) = events.next().expect("an event for the disk");
@@ -316,7 +316,7 @@ fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
         .happened()
         .into_iter()
         .filter_map(|happening| match happening {
-            Happening::Note(event) => Some(event.kind),
+            Happening::Note(event) => Some(event.kind()),
             _ => None,
         })
         .collect();

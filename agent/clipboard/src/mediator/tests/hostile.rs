@@ -156,7 +156,7 @@ fn malformed_text_pictures_that_are_none_and_bombs_do_not_cross() {
         world.copy(B, number, bytes);
         world.chord(Chord::Paste, A);
         assert!(world.last_words().contains(words), "{}", world.last_words());
-        assert_eq!(world.noted.last().unwrap().verdict, Some("deny"));
+        assert_eq!(world.noted.last().unwrap().verdict.as_deref(), Some("deny"));
         assert!(world.gets(A).is_empty() && world.to_record.is_empty());
     }
 }

@@ -157,7 +157,7 @@ impl Model {
     }
 
     /// What is about to cross was given by the other guest after a copy chord there, and a paste chord came after that.
-    fn is_founded(&self, event: &audit::Event) {
+    fn is_founded(&self, event: &audit::events::Record) {
         let guest = |key: &str| usize::from(event.detail[key].as_str() == Some("b"));
         let (from, to) = (guest("from"), guest("to"));
         assert_ne!(from, to);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit::Event;
+use audit::events::Record;
 use policy::Policy;
 
 use crate::mediator::{Chord, Mediator, Outcome, Output, Time};
@@ -105,8 +105,8 @@ pub(super) struct World {
     pub(super) wire: [Vec<u8>; 2],
     /// What was said, newest last.
     pub(super) said: Vec<Outcome>,
-    pub(super) noted: Vec<Event>,
-    pub(super) to_record: Vec<(u64, Event)>,
+    pub(super) noted: Vec<Record>,
+    pub(super) to_record: Vec<(u64, Record)>,
     pub(super) asked: Vec<(u64, String)>,
     pub(super) withdrawn: Vec<u64>,
     pub(super) disconnected: Vec<(usize, Time)>,
@@ -149,8 +149,8 @@ impl World {
                     self.left[guest].append(&mut self.streams[guest]);
                     self.disconnected.push((guest, again));
                 }
-                Output::Record(id, event) => self.to_record.push((id, event)),
-                Output::Note(event) => self.noted.push(event),
+                Output::Record(id, event) => self.to_record.push((id, event.record())),
+                Output::Note(event) => self.noted.push(event.record()),
                 Output::Said(_, outcome) => self.said.push(outcome),
                 Output::Ask(_, id, text) => self.asked.push((id, text)),
                 Output::Withdraw(id) => self.withdrawn.push(id),
@@ -241,7 +241,7 @@ impl World {
     }
 
     /// The oldest event that waits to be recorded is, or is not.
-    pub(super) fn record(&mut self, done: bool) -> Event {
+    pub(super) fn record(&mut self, done: bool) -> Record {
         let (id, event) = self.to_record.remove(0);
         self.mediator.recorded(id, done, self.now);
         self.settle();

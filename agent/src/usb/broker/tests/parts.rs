@@ -1,5 +1,7 @@
 //! Keyboards with something besides.
 
+use audit::events::Record;
+
 use super::*;
 
 /// A boot keyboard and a card reader.
@@ -78,11 +80,13 @@ impl Bench {
     }
 
     /// The events, and what is said at the seat.
-    fn happened(&self) -> (Vec<Event>, Vec<String>) {
+    fn happened(&self) -> (Vec<Record>, Vec<String>) {
         let (mut events, mut words) = (Vec::new(), Vec::new());
         for happening in self.mediator.happened() {
             match happening {
-                Happening::Record(_, event) | Happening::Note(event) => events.push(event),
+                Happening::Record(_, event) | Happening::Note(event) => {
+                    events.push(event.record());
+                }
                 Happening::Notice(_, text) => words.push(text),
                 Happening::Devices(_) => {}
             }
@@ -155,7 +159,7 @@ fn a_keyboard_types_whatever_else_is_in_it_and_the_words_say_what_is_not_used() 
         );
         assert!(bench.told().iter().all(|task| task == "give {0}"));
         let (events, words) = bench.happened();
-        assert_eq!(events[0].verdict, Some("deny"));
+        assert_eq!(events[0].verdict.as_deref(), Some("deny"));
         assert!(words[0].starts_with(&format!("Keyboard (port 1-4): {}", report.why)), "{words:?}");
     }
 }

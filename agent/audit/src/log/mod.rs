@@ -1,5 +1,7 @@
 //! Writing: one line an event, on the disk before it is told to have been written.
 
+mod room;
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
@@ -8,54 +10,21 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use crate::batch::Batch;
-use crate::checkpoint::{self, CHECKPOINT_AFTER};
-use crate::entry::{Event, Hash, LINE_MAX};
-use crate::files::{self, LogFile};
+use crate::checkpoint::CHECKPOINT_AFTER;
+use crate::entry::{Hash, LINE_MAX};
+use crate::events::{
+    AuditEvent, ChainBroken, LogClosed, LogOpened, StateWentBack, TornTailRepaired,
+};
+use crate::files;
 use crate::head::{self, Head, Remembered};
 use crate::key::{AuditKey, PUBLIC_FILE};
 use crate::lock::WriterLock;
 use crate::recover::{End, Recovered, first_hash};
-use crate::time::{Clock, Micros, Reading, Stamp, Step};
+use crate::settings::{Limits, Settings};
+use crate::time::{Clock, Micros, Stamp, Step};
 
 /// The format written: entries with two times, and checkpoints at the beginning and the end of each run.
 const FORMAT: u64 = 2;
-
-/// What happens when the log has reached its size and nothing in it is old enough to go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Appending fails, and with it every flow: no evidence is lost.
-    Stop,
-    /// The oldest file goes, which is recorded: flows go on.
-    DropOldest,
-}
-
-/// How much is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes of one file, about.
-    pub file_bytes: u64,
-    /// Bytes of the whole log.
-    pub total_bytes: u64,
-    /// How long an entry is kept even though room is short.
-    pub keep_for: Duration,
-    /// Which of the two wins.
-    pub when_full: WhenFull,
-    /// Entries from one checkpoint to the next.
-    pub checkpoint_every: u64,
-}
-
-impl Default for Limits {
-    /// Two years and a month, 8 GiB; full, flows stop.
-    fn default() -> Self {
-        Self {
-            file_bytes: 16 << 20,
-            total_bytes: 8 << 30,
-            keep_for: Duration::from_secs(761 * 86_400),
-            when_full: WhenFull::Stop,
-            checkpoint_every: checkpoint::EVERY,
-        }
-    }
-}
 
 /// Why nothing was recorded. What the event would have permitted must not happen.
 #[derive(Debug, thiserror::Error)]
@@ -83,42 +52,6 @@ pub enum LogError {
     /// A line that is too long.
     #[error("an event of kind {0} is longer than {LINE_MAX} bytes")]
     TooLong(&'static str),
-}
-
-/// Which log is opened, and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Its directory, which is made if need be.
-    pub dir: PathBuf,
-    /// How much is kept.
-    pub limits: Limits,
-    /// Which boot of the PC this is.
-    pub boot: String,
-    /// Files outside the directory in which how far the log went is remembered.
-    pub remembered_in: Vec<PathBuf>,
-    /// A group of the host that may read the log.
-    pub readers: Option<u32>,
-    /// The clocks.
-    pub clock: fn() -> Reading,
-}
-
-impl Settings {
-    /// A log that is remembered nowhere else and that root alone may read.
-    #[must_use]
-    pub fn new(dir: &Path, limits: Limits, boot: &str) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            limits,
-            boot: boot.to_owned(),
-            remembered_in: Vec::new(),
-            readers: None,
-            clock: Reading::now,
-        }
-    }
-
-    fn mode(&self, bits: u32) -> u32 {
-        if self.readers.is_some() { bits } else { bits & 0o700 }
-    }
 }
 
 /// A log that is open for writing. There is one writer at a time: it holds a lock beside the directory.
@@ -215,19 +148,16 @@ impl Log {
 
     /// All that was found, in one piece and signed.
     fn note_opening(&mut self, found: &Recovered, mut batch: Batch) -> Result<(), LogError> {
-        let mut opened = Event::new("log-opened").with("format", FORMAT);
-        if found.unsigned > 0 {
-            opened = opened.with("unsigned", found.unsigned);
-        }
-        batch.push(&opened)?;
+        let unsigned = Some(found.unsigned).filter(|unsigned| *unsigned > 0);
+        batch.push(&LogOpened { format: FORMAT, unsigned }.into())?;
         if let Some(bytes) = found.torn {
-            batch.push(&Event::new("torn-tail-repaired").with("bytes", bytes))?;
+            batch.push(&TornTailRepaired { bytes }.into())?;
         }
         if let Some(what) = &found.broken {
-            batch.push(&Event::new("chain-broken").with("what", what.as_str()))?;
+            batch.push(&ChainBroken { what: what.clone() }.into())?;
         }
         if let Some(what) = &found.went_back {
-            batch.push(&Event::new("state-went-back").with("what", what.as_str()))?;
+            batch.push(&StateWentBack { what: what.clone() }.into())?;
         }
         batch.sign(&self.key);
         // Somebody who opens a full log again and again adds nothing to it.
@@ -239,7 +169,7 @@ impl Log {
     ///
     /// # Errors
     /// They are not, and what they would have permitted must not happen.
-    pub fn append(&mut self, events: &[Event]) -> Result<RangeInclusive<u64>, LogError> {
+    pub fn append(&mut self, events: &[AuditEvent]) -> Result<RangeInclusive<u64>, LogError> {
         self.check()?;
         let mut batch = self.batch();
         let first = batch.seq + 1;
@@ -329,7 +259,7 @@ impl Log {
     pub fn close(mut self) -> Result<Head, LogError> {
         self.check()?;
         let mut batch = self.batch();
-        batch.push(&Event::new("log-closed"))?;
+        batch.push(&LogClosed {}.into())?;
         batch.sign(&self.key);
         self.commit(batch)?;
         Ok(self.head())
@@ -428,56 +358,6 @@ impl Log {
     fn write_head(&self) -> io::Result<()> {
         // Beside entries whose readers were chosen, it tells no more than they do.
         self.head().write(&self.settings.dir, 0o644)
-    }
-
-    /// Lets the oldest files go if they may, until `more` bytes fit.
-    fn make_room(&mut self, more: usize) -> Result<(), LogError> {
-        while let Some((oldest, end)) = self.to_drop(more)? {
-            self.drop_file(&oldest, &end)?;
-        }
-        Ok(())
-    }
-
-    /// The oldest file, if `more` bytes do not fit and it may go; an error if it may not.
-    fn to_drop(&self, more: usize) -> Result<Option<(LogFile, End)>, LogError> {
-        let more = u64::try_from(more).unwrap_or(u64::MAX);
-        let (dir, limits) = (&self.settings.dir, self.settings.limits);
-        if self.others.saturating_add(self.bytes).saturating_add(more) <= limits.total_bytes {
-            return Ok(None);
-        }
-        let failed = |source| LogError::Write { path: dir.clone(), source };
-        let mut files = files::list(dir).map_err(failed)?;
-        // The file that is written to stays.
-        if files.len() < 2 {
-            return Err(LogError::Full(limits.total_bytes));
-        }
-        let oldest = files.swap_remove(0);
-        let end = End::of(&oldest).map_err(failed)?;
-        let age = self.clock.highest((self.settings.clock)()).after(end.highest);
-        if age < limits.keep_for && limits.when_full == WhenFull::Stop {
-            return Err(LogError::Full(limits.total_bytes));
-        }
-        Ok(Some((oldest, end)))
-    }
-
-    /// Records and signs that a file goes, then removes it. Without the signature, whoever took files away could say the same of them.
-    fn drop_file(&mut self, file: &LogFile, last: &End) -> Result<(), LogError> {
-        let failed = |source| LogError::Write { path: file.path.clone(), source };
-        let bytes = fs::metadata(&file.path).map_err(failed)?.len();
-        let mut batch = self.batch();
-        batch.push(
-            &Event::new("oldest-dropped")
-                .with("first", file.first)
-                .with("last", last.seq)
-                .with("last_hash", last.hash.to_string()),
-        )?;
-        batch.sign(&self.key);
-        self.commit(batch)?;
-        fs::remove_file(&file.path)
-            .and_then(|()| files::sync(&self.settings.dir))
-            .map_err(failed)?;
-        self.others = self.others.saturating_sub(bytes);
-        Ok(())
     }
 
     /// What a batch goes on from.

@@ -1,0 +1,471 @@
+//! Every kind of entry and what it says. Never content: sizes, types, hashes, names, verdicts.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::form::{Form, Outcome, Verdict};
+use super::{Field, Kind};
+
+/// Makes the types of the events, [`AuditEvent`] over all of them, and what is documented of them. A field that is an `Option` is left out
+/// of the entry where there is nothing to say.
+macro_rules! catalogue {
+    ($(
+        #[doc = $meaning:literal]
+        $name:ident = $kind:literal {$(
+            #[doc = $about:literal]
+            $field:ident: $type:ty,
+        )*}
+    )*) => {
+        $(
+            #[doc = $meaning]
+            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+            pub struct $name {$(
+                #[doc = $about]
+                pub $field: $type,
+            )*}
+
+            impl $name {
+                /// What the log calls it.
+                pub const KIND: &'static str = $kind;
+            }
+
+            impl From<$name> for AuditEvent {
+                fn from(event: $name) -> Self {
+                    Self::$name(event)
+                }
+            }
+        )*
+
+        /// Something to be recorded.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub enum AuditEvent {$(
+            #[doc = $meaning]
+            $name($name),
+        )*}
+
+        impl AuditEvent {
+            /// Every kind of entry, in the order of the alphabet.
+            pub const KINDS: &'static [Kind] = &[$(Kind {
+                name: $kind,
+                type_name: stringify!($name),
+                meaning: $meaning,
+                fields: &[$(Field {
+                    name: stringify!($field),
+                    meaning: $about,
+                    form: <$type as Form>::WORDS,
+                    always: <$type as Form>::ALWAYS,
+                }),*],
+            }),*];
+
+            /// What the log calls it.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self {$(
+                    Self::$name(_) => $name::KIND,
+                )*}
+            }
+
+            pub(super) fn fields(&self) -> serde_json::Result<Value> {
+                match self {$(
+                    Self::$name(event) => serde_json::to_value(event),
+                )*}
+            }
+
+            pub(super) fn from_fields(kind: &str, fields: Map<String, Value>) -> Option<Self> {
+                let fields = Value::Object(fields);
+                match kind {
+                    $($name::KIND => serde_json::from_value(fields).ok().map(Self::$name),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// the agent runs, under which policy
+    AgentStarted = "agent-started" {
+        /// the serial of the policy in force
+        policy: u64,
+        /// why the policy file was refused, if it was: the last good policy is in force then
+        policy_file_refused: Option<String>,
+        /// whether officers signed the policy in force
+        signed: bool,
+        /// who signed it
+        signers: Vec<String>,
+        /// the agent's version
+        version: String,
+    }
+    /// the agent ended in order
+    AgentStopped = "agent-stopped" {}
+    /// somebody asked something over the control socket, and how that ended
+    Asked = "asked" {
+        /// the domain that was named
+        domain: Option<String>,
+        /// the account of the user, where the PC has one of that number
+        account: Option<String>,
+        /// the USB device that was named, by where it is plugged in
+        bus_id: Option<String>,
+        /// how it ended, or that it was begun
+        outcome: Outcome,
+        /// the user
+        uid: u32,
+        /// the request
+        what: String,
+        /// why it was not done
+        why: Option<String>,
+    }
+    /// somebody asks something over the control socket, before it is done
+    Asking = "asking" {
+        /// the domain that is named
+        domain: Option<String>,
+        /// the account of the user, where the PC has one of that number
+        account: Option<String>,
+        /// the USB device that is named, by where it is plugged in
+        bus_id: Option<String>,
+        /// the user
+        uid: u32,
+        /// the request
+        what: String,
+    }
+    /// break-glass was open and asked for again, and is open no longer by that
+    BreakGlassAskedAgain = "break-glass-asked-again" {
+        /// the serial of the policy that provides it
+        policy: u64,
+        /// who asked
+        by: String,
+        /// the reason that was given or chosen
+        reason: String,
+        /// for how long it stays open
+        seconds: u64,
+        /// for how long it was asked for
+        seconds_asked: u64,
+    }
+    /// break-glass closed, and why
+    BreakGlassClosed = "break-glass-closed" {
+        /// who closed it, or that its time was over
+        why: String,
+    }
+    /// break-glass opened, by whom, why and for how long
+    BreakGlassOpened = "break-glass-opened" {
+        /// the serial of the policy that provides it
+        policy: u64,
+        /// who opened it
+        by: String,
+        /// the reason that was given or chosen
+        reason: String,
+        /// for how long it is open
+        seconds: u64,
+    }
+    /// break-glass was open, and is open longer
+    BreakGlassProlonged = "break-glass-prolonged" {
+        /// the serial of the policy that provides it
+        policy: u64,
+        /// who prolonged it
+        by: String,
+        /// the reason that was given or chosen
+        reason: String,
+        /// for how long it is open from now on
+        seconds: u64,
+        /// for how long it would have been open anyway
+        seconds_before: u64,
+    }
+    /// the log was found broken when it was opened
+    ChainBroken = "chain-broken" {
+        /// where, and how
+        what: String,
+    }
+    /// a signature over all that is before it
+    Checkpoint = "checkpoint" {
+        /// Ed25519, of this PC's audit key
+        signature: Option<String>,
+    }
+    /// a paste, its verdict, and what was found in it
+    ClipboardPaste = "clipboard" {
+        /// the domain it was to come into
+        domain: String,
+        /// the policy's verdict; `deny` also for content that is unfit
+        verdict: Verdict,
+        /// the rule that decided
+        rule: Option<String>,
+        /// the serial of the policy
+        policy: u64,
+        /// what the person at the seat answered, or why there was no answer
+        answer: Option<String>,
+        /// whether it was allowed by break-glass only
+        break_glass: bool,
+        /// the size of what was copied
+        bytes: u64,
+        /// the domain it was copied in
+        from: String,
+        /// the detectors that found something
+        hits: Option<Vec<String>>,
+        /// the detectors that looked
+        inspected: Option<Vec<String>>,
+        /// what was cleaned out of it
+        normalised: Option<String>,
+        /// the hash of what was to cross, after cleaning
+        sha256: String,
+        /// the domain it was to come into
+        to: String,
+        /// its media type
+        r#type: String,
+        /// why the content itself could not cross under any policy
+        unfit: Option<String>,
+    }
+    /// something was copied out of a domain
+    ClipboardCopied = "clipboard-copied" {
+        /// the domain it was copied in
+        domain: String,
+        /// its size
+        bytes: u64,
+        /// its hash
+        sha256: String,
+        /// its media type
+        r#type: String,
+    }
+    /// an allowed paste did not reach its domain
+    ClipboardNotDelivered = "clipboard-not-delivered" {
+        /// the domain it was to come into
+        domain: String,
+        /// why it did not
+        why: String,
+    }
+    /// a guest's clipboard agent broke the protocol
+    ClipboardStreamRefused = "clipboard-stream-refused" {
+        /// the domain whose guest did
+        domain: String,
+        /// what it did last
+        problem: String,
+        /// how often since the entry before
+        times: u64,
+    }
+    /// a domain took what was pasted into it
+    ClipboardTaken = "clipboard-taken" {
+        /// the domain that did
+        domain: String,
+    }
+    /// an offered paste was taken back
+    ClipboardWithdrawn = "clipboard-withdrawn" {
+        /// the domain that had the offer
+        domain: String,
+        /// the serial of the policy in force
+        policy: u64,
+        /// why it was taken back
+        why: String,
+    }
+    /// the PC's clock was set
+    ClockStep = "clock-step" {
+        /// what the clock would have said
+        expected: String,
+        /// by how many seconds it was set forward; back if negative
+        seconds: i64,
+    }
+    /// a domain's state changed
+    DomainChanged = "domain" {
+        /// the domain
+        domain: String,
+        /// its state before
+        from: String,
+        /// the process of its VMM, if there is one
+        pid: Option<i32>,
+        /// what went wrong, if something did
+        problem: Option<String>,
+        /// its state now
+        to: String,
+    }
+    /// a part of the agent died of a fault
+    PartFailed = "failed" {
+        /// which part
+        what: String,
+    }
+    /// a keyboard, pointer or scanner came
+    InputPlugged = "input-plugged" {
+        /// the domain it is tied to
+        domain: Option<String>,
+        /// what it calls itself
+        device: String,
+    }
+    /// a keyboard, pointer or scanner went
+    InputUnplugged = "input-unplugged" {
+        /// what it calls itself
+        device: String,
+    }
+    /// the log was closed in order
+    LogClosed = "log-closed" {}
+    /// the log was opened
+    LogOpened = "log-opened" {
+        /// the format of what follows
+        format: u64,
+        /// how many entries at the end no checkpoint had signed
+        unsigned: Option<u64>,
+    }
+    /// old entries went to make room
+    OldestDropped = "oldest-dropped" {
+        /// the first of them
+        first: u64,
+        /// the last of them
+        last: u64,
+        /// the hash of the last of them
+        last_hash: String,
+    }
+    /// another policy came into force
+    PolicyApplied = "policy-applied" {
+        /// its serial
+        policy: u64,
+        /// the account of the user who applied it, where the PC has one of that number
+        account: Option<String>,
+        /// the issuer it names
+        issuer: String,
+        /// the officers who signed it
+        signers: Vec<String>,
+        /// the user who applied it
+        uid: u32,
+    }
+    /// a policy was refused
+    PolicyRefused = "policy-refused" {
+        /// the account of the user who wanted to apply it, where the PC has one of that number
+        account: Option<String>,
+        /// the user who wanted to apply it
+        uid: u32,
+        /// what is wrong with it
+        why: String,
+    }
+    /// somebody asked for what they may not
+    RequestRefused = "refused" {
+        /// the account of the user, where the PC has one of that number
+        account: Option<String>,
+        /// how often since the entry before
+        times: u64,
+        /// the user; none where further users are counted together
+        uid: Option<u32>,
+        /// the request, or that further users and requests are counted
+        what: String,
+        /// what they lack
+        why: Option<String>,
+    }
+    /// a VMM broke the link to the screen
+    SeatLinkLost = "seat-link-lost" {
+        /// its domain
+        domain: String,
+        /// what it did
+        problem: String,
+    }
+    /// the screen was locked
+    SeatLocked = "seat-locked" {
+        /// whether because nobody did anything
+        idle: bool,
+    }
+    /// another domain came to the front
+    SeatSwitched = "seat-switched" {
+        /// the domain in front now
+        domain: String,
+        /// the domain that was
+        from: String,
+    }
+    /// the screen was unlocked
+    SeatUnlocked = "seat-unlocked" {}
+    /// the state directory was an older one
+    StateWentBack = "state-went-back" {
+        /// what shows it
+        what: String,
+    }
+    /// a line that was not written whole was put aside
+    TornTailRepaired = "torn-tail-repaired" {
+        /// how many bytes of it there were
+        bytes: u64,
+    }
+    /// a USB device was judged, and the verdict
+    UsbJudged = "usb" {
+        /// the domain it goes to
+        domain: Option<String>,
+        /// the policy's verdict
+        verdict: Verdict,
+        /// the rule that decided
+        rule: Option<String>,
+        /// the serial of the policy
+        policy: u64,
+        /// whether break-glass was open
+        break_glass: bool,
+        /// where it is plugged in
+        bus_id: String,
+        /// what it is, as `--device` of `bulkhead policy explain` takes it
+        device: String,
+        /// what it calls itself
+        name: Option<String>,
+        /// the interfaces that the seat keeps: those of a keyboard or mouse in it
+        seat_keeps_interfaces: Option<Vec<u8>>,
+        /// the domain to which somebody attaches it by hand
+        to: Option<String>,
+    }
+    /// a USB device reached a domain
+    UsbAttached = "usb-attached" {
+        /// the domain
+        domain: String,
+        /// where it is plugged in
+        bus_id: String,
+    }
+    /// what had passed through a USB device that was cut off
+    UsbCounted = "usb-counted" {
+        /// the domain it had been in
+        domain: String,
+        /// where it is plugged in
+        bus_id: String,
+        /// bytes of data that went to the device
+        bytes_to_device: u64,
+        /// bytes of data that went to the guest
+        bytes_to_guest: u64,
+        /// SCSI commands of the guest by operation code
+        commands: BTreeMap<String, u64>,
+        /// requests of the guest that were refused
+        refused: u64,
+        /// why it left
+        why: String,
+    }
+    /// a USB device left its domain
+    UsbDetached = "usb-detached" {
+        /// the domain
+        domain: String,
+        /// where it is plugged in
+        bus_id: String,
+        /// bytes of data that went to the device
+        bytes_to_device: Option<u64>,
+        /// bytes of data that went to the guest
+        bytes_to_guest: Option<u64>,
+        /// SCSI commands of the guest by operation code
+        commands: Option<BTreeMap<String, u64>>,
+        /// whether it did not answer and was cut off
+        device_hangs: Option<bool>,
+        /// requests of the guest that were refused
+        refused: Option<u64>,
+        /// why it left
+        why: String,
+    }
+    /// a USB device could not be used
+    UsbFailed = "usb-failed" {
+        /// where it is plugged in
+        bus_id: String,
+        /// why it could not
+        why: String,
+    }
+    /// a guest asked a USB device for what it may not
+    UsbRefused = "usb-refused" {
+        /// the guest's domain
+        domain: String,
+        /// where it is plugged in
+        bus_id: String,
+        /// how often since the entry before
+        times: u64,
+        /// what it asked
+        what: String,
+    }
+    /// a USB device could not be read
+    UsbUnreadable = "usb-unreadable" {
+        /// where it is plugged in
+        bus_id: String,
+        /// why it could not
+        why: String,
+    }
+}

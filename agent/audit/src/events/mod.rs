@@ -1,0 +1,138 @@
+//! The catalogue of what is recorded: a type for each kind of entry, from which its line, its place in `--kind` and its section of
+//! `docs/audit-events.md` come. There is no other way to write an entry.
+//!
+//! Of another version's entries, [`AuditEvent::read`] passes over fields that it does not know; an entry of a kind it does not know, or
+//! without a field that is always there, it does not read. Such an entry is shown and verified all the same, as its [`Entry`].
+
+mod catalogue;
+mod form;
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+pub use catalogue::*;
+pub use form::{Outcome, Verdict};
+
+use crate::entry::Entry;
+
+/// A kind of entry, as it is documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// What the log calls it.
+    pub name: &'static str,
+    /// Its type in this module.
+    pub type_name: &'static str,
+    meaning: &'static str,
+    /// What such an entry says, beyond what every entry does.
+    pub fields: &'static [Field],
+}
+
+impl Kind {
+    /// What such an entry means.
+    #[must_use]
+    pub fn meaning(&self) -> &'static str {
+        self.meaning.trim()
+    }
+}
+
+/// A field of an entry, as it is documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    name: &'static str,
+    meaning: &'static str,
+    /// What its value is.
+    pub form: &'static str,
+    /// Whether every entry of the kind has it.
+    pub always: bool,
+}
+
+impl Field {
+    /// What the log calls it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name.trim_start_matches("r#")
+    }
+
+    /// What it means.
+    #[must_use]
+    pub fn meaning(&self) -> &'static str {
+        self.meaning.trim()
+    }
+
+    /// Whether it stands among the fixed fields of the line, and not in `detail`.
+    #[must_use]
+    pub fn is_fixed(&self) -> bool {
+        FIXED.contains(&self.name)
+    }
+}
+
+const DOMAIN: &str = "domain";
+const VERDICT: &str = "verdict";
+const RULE: &str = "rule";
+const POLICY: &str = "policy";
+/// Fields that stand in the line itself, where an event has them.
+const FIXED: [&str; 4] = [DOMAIN, VERDICT, RULE, POLICY];
+
+/// An event as its line has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// What happened.
+    pub kind: &'static str,
+    /// The domain it concerns.
+    pub domain: Option<String>,
+    /// The policy's verdict.
+    pub verdict: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// The serial of the policy in force.
+    pub policy: Option<u64>,
+    /// The rest, by name.
+    pub detail: BTreeMap<String, Value>,
+}
+
+impl AuditEvent {
+    /// As its line has it.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        // Strings, numbers, lists and maps with strings for keys cannot fail to serialise.
+        let fields = match self.fields() {
+            Ok(Value::Object(fields)) => fields,
+            _ => Map::new(),
+        };
+        let mut detail: BTreeMap<String, Value> =
+            fields.into_iter().filter(|(_, value)| !value.is_null()).collect();
+        let mut text = |name| match detail.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let (domain, verdict, rule) = (text(DOMAIN), text(VERDICT), text(RULE));
+        let policy = detail.remove(POLICY).and_then(|serial| serial.as_u64());
+        Record { kind: self.kind(), domain, verdict, rule, policy, detail }
+    }
+
+    /// What an entry says, if it is of this catalogue.
+    #[must_use]
+    pub fn read(entry: &Entry) -> Option<Self> {
+        let text = |text: &Option<String>| text.clone().map(Value::from);
+        let fixed = [
+            (DOMAIN, text(&entry.domain)),
+            (VERDICT, text(&entry.verdict)),
+            (RULE, text(&entry.rule)),
+            (POLICY, entry.policy.map(Value::from)),
+        ];
+        let fixed = fixed.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let detail = entry.detail.iter().map(|(name, value)| (name.clone(), value.clone()));
+        Self::from_fields(&entry.kind, detail.chain(fixed).collect())
+    }
+
+    /// The kind of this name, if it is of this catalogue.
+    #[must_use]
+    pub fn kind_of(name: &str) -> Option<&'static Kind> {
+        Self::KINDS.iter().find(|kind| kind.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests;
