@@ -6,7 +6,7 @@
 //! | `<runtime>/agent.lock`, `<state>/audit.lock` | one agent, one writer of the log, at a time | root alone |
 //! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
-//! | `<runtime>/<domain>/` | `vmm.sock` and the domain's port sockets | root alone |
+//! | `<runtime>/<domain>/` | `vmm.sock`, `seat.sock` and the domain's port sockets | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
 //! | `<state>/policy.json` | the last good policy, see [`crate::policy_store`] | root alone |
@@ -70,6 +70,12 @@ impl Layout {
     #[must_use]
     pub fn vmm_socket(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.sock")
+    }
+
+    /// Where a domain's VMM listens for the link of its screen, keyboard and pointer.
+    #[must_use]
+    pub fn seat_socket(&self, domain: &str) -> PathBuf {
+        self.domain(domain).join("seat.sock")
     }
 
     /// The socket of a named console port.

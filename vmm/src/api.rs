@@ -1,14 +1,5 @@
-//! The control socket: one JSON object a line each way.
-//!
-//! | request | answer beyond `"ok": true` |
-//! | --- | --- |
-//! | `{"command":"status"}` | `state` (`starting`, `running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets` |
-//! | `{"command":"power-button"}` | |
-//! | `{"command":"reset"}`, `{"command":"stop"}` | |
-//! | `{"command":"pause"}`, `{"command":"resume"}` | |
-//!
-//! Errors: `{"ok":false,"error":TEXT}`. Who may connect is decided by the socket's file mode: its
-//! owner alone.
+//! The control socket: one JSON object a line each way
+//! ([`vmm_control::command`]). Who may connect is decided by the socket's file mode: its owner alone.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -17,60 +8,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use serde::{Deserialize, Serialize};
+use vmm_control::command::{Answer, Command, REQUEST_MAX, Request, Status};
 
 /// Clients at once; one more is turned away.
 const CLIENTS_MAX: usize = 4;
-/// Longest request line, in bytes.
-const LINE_MAX: usize = 4096;
-
-/// What a client may ask.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "kebab-case")]
-pub enum Command {
-    /// Tell the state.
-    Status,
-    /// Press the guest's power button.
-    PowerButton,
-    /// Start the guest anew, whatever it is doing.
-    Reset,
-    /// End the VMM.
-    Stop,
-    /// Stop the vCPUs; devices go on.
-    Pause,
-    /// Let the vCPUs go on.
-    Resume,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    command: Command,
-}
-
-/// The answer to `status`.
-#[derive(Clone, Debug, Serialize)]
-pub struct Status {
-    /// `running` or `paused`.
-    pub state: &'static str,
-    /// Of the VMM.
-    pub pid: u32,
-    /// Number of vCPUs.
-    pub vcpus: u8,
-    /// Guest RAM in MiB.
-    pub memory_mib: u64,
-    /// How often the guest was reset since the VMM started.
-    pub resets: u64,
-}
-
-#[derive(Serialize)]
-struct Answer {
-    ok: bool,
-    #[serde(flatten)]
-    status: Option<Status>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-}
 
 /// What the socket controls.
 pub trait Control: Send + Sync {
@@ -110,7 +51,7 @@ impl Server {
     /// `false` when the client is done.
     fn serve(&mut self, fd: RawFd) -> bool {
         let Some(client) = self.clients.get_mut(&fd) else { return false };
-        let mut chunk = [0; LINE_MAX];
+        let mut chunk = [0; REQUEST_MAX];
         let read = match client.stream.read(&mut chunk) {
             Ok(0) => return false,
             Ok(n) => chunk.get(..n).unwrap_or_default(),
@@ -125,21 +66,17 @@ impl Server {
                 return false;
             }
         }
-        client.line.len() <= LINE_MAX
+        client.line.len() <= REQUEST_MAX
     }
 }
 
 fn answer(control: &dyn Control, line: &[u8]) -> Vec<u8> {
-    let result = serde_json::from_slice(line)
-        .map_err(|e| format!("not a request: {e}"))
-        .and_then(|Request { command }| control.command(command));
-    let answer = match result {
-        Ok(status) => Answer { ok: true, status, error: None },
-        Err(error) => Answer { ok: false, status: None, error: Some(error) },
-    };
-    let mut text = serde_json::to_vec(&answer).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
-    text.push(b'\n');
-    text
+    let result = Request::read(line).and_then(|Request { command }| control.command(command));
+    match result {
+        Ok(status) => Answer::done(status),
+        Err(error) => Answer::refused(error),
+    }
+    .line()
 }
 
 impl MutEventSubscriber for Server {
@@ -213,7 +150,7 @@ mod tests {
 
     #[test]
     fn an_endless_line_ends_the_connection() {
-        let (lines, _) = exchange(&[b'{'; 3 * LINE_MAX], 1);
+        let (lines, _) = exchange(&[b'{'; 3 * REQUEST_MAX], 1);
         assert!(lines.first().is_none_or(String::is_empty));
     }
 }

@@ -1,13 +1,17 @@
 //! The command line of `bulkhead-vmm` (DESIGN section 4).
 
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::config::{
-    CPUS_MAX, DiskConfig, MemorySize, NetConfig, PortConfig, SandboxConfig, SerialConfig, VmConfig,
+use vmm_control::limits::{CPUS_MAX, DISK_ID_MAX, PORT_NAME_MAX, is_disk_id, is_port_name};
+use vmm_control::spec::check_tap;
+use vmm_control::{
+    DiskSpec, MemorySize, NetSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec,
 };
+
+use crate::spec_fd;
 
 /// Run one Linux guest under KVM, with its own disks, ports and passed-through PCI functions.
 #[derive(Debug, Parser)]
@@ -46,8 +50,8 @@ not shut down in time after SIGTERM and was switched off (the message says what 
 #[derive(Debug, Args)]
 pub struct RunArgs {
     /// Linux kernel: a bzImage (vmlinuz) or an uncompressed ELF with a PVH entry (vmlinux)
-    #[arg(long, value_name = "FILE")]
-    kernel: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "spec_fd")]
+    kernel: Option<PathBuf>,
     /// Initial RAM disk
     #[arg(long, value_name = "FILE")]
     initrd: Option<PathBuf>,
@@ -71,28 +75,28 @@ pub struct RunArgs {
     cpus: u8,
     /// Raw disk image or block device; repeat for more disks
     #[arg(long = "disk", value_name = "path=FILE[,readonly][,id=NAME]", value_parser = parse_disk)]
-    disks: Vec<DiskConfig>,
+    disks: Vec<DiskSpec>,
     /// Network interface on a tap; repeat for more
     #[arg(long = "net", value_name = "tap=NAME[,mac=MAC]", value_parser = parse_net)]
-    nets: Vec<NetConfig>,
+    nets: Vec<NetSpec>,
     /// Hand this PCI function over whole, as 0000:00:05.0 or 00:05.0; repeat for more
     #[arg(long = "vfio", value_name = "ADDRESS")]
     vfio: Vec<vfio::Address>,
     /// Where the first serial port goes
     #[arg(long, value_name = "stdio|null|file=PATH", default_value = "stdio", value_parser = parse_serial)]
-    serial: SerialConfig,
+    serial: SerialSpec,
     /// Named byte stream into the guest, as a Unix socket this VMM listens on; repeat for more
     #[arg(long = "port", value_name = "name=NAME,socket=PATH", value_parser = parse_port)]
-    ports: Vec<PortConfig>,
+    ports: Vec<PortSpec>,
     /// USB device over usbredir, as a Unix socket this VMM listens on; repeat for more, up to 8
-    #[arg(long = "usb", value_name = "socket=PATH", value_parser = parse_usb)]
+    #[arg(long = "usb", value_name = "socket=PATH", value_parser = parse_socket)]
     usb: Vec<PathBuf>,
     /// Control socket: one JSON object a line (status, power-button, reset, pause, resume, stop)
     #[arg(long, value_name = "PATH")]
     api_socket: Option<PathBuf>,
-    /// Screen, keyboard and pointer over the link that bulkhead-agent made standard input
-    #[arg(long)]
-    seat: bool,
+    /// Screen, keyboard and pointer, for bulkhead-agent: a Unix socket this VMM listens on
+    #[arg(long, value_name = "socket=PATH", value_parser = parse_socket)]
+    seat: Option<PathBuf>,
     /// How long the guest has to shut down after SIGTERM, as 30s or 2m; then it is switched off
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = notation::duration)]
     stop_timeout: Duration,
@@ -105,6 +109,9 @@ pub struct RunArgs {
     /// Group to become once everything is open (when started as root)
     #[arg(long, value_name = "GID", requires = "sandbox_uid")]
     sandbox_gid: Option<u32>,
+    /// The whole machine as JSON from this open descriptor, in place of every option but --log-level; bulkhead-agent gives it on 0
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = MACHINE)]
+    spec_fd: Option<RawFd>,
     /// Leave the sandbox open: for debugging this VMM only
     #[arg(long)]
     no_sandbox: bool,
@@ -140,30 +147,63 @@ impl From<LogLevel> for tracing::level_filters::LevelFilter {
     }
 }
 
-impl From<RunArgs> for VmConfig {
-    fn from(args: RunArgs) -> Self {
-        Self {
-            kernel: args.kernel,
-            initrd: args.initrd,
-            cmdline: args.cmdline,
-            memory: args.memory,
-            hugepages: args.hugepages,
-            cpus: args.cpus,
-            disks: args.disks,
-            nets: args.nets,
-            vfio: args.vfio,
-            serial: args.serial,
-            ports: args.ports,
-            usb: args.usb,
-            api_socket: args.api_socket,
-            seat: args.seat,
-            exit_on_reset: args.exit_on_reset,
-            stop_timeout: args.stop_timeout,
-            sandbox: SandboxConfig {
-                enabled: !args.no_sandbox,
-                ids: args.sandbox_uid.zip(args.sandbox_gid),
-            },
+/// The options that describe a machine: a specification in JSON says all of it.
+const MACHINE: &[&str] = &[
+    "kernel",
+    "initrd",
+    "cmdline",
+    "memory",
+    "hugepages",
+    "cpus",
+    "disks",
+    "nets",
+    "vfio",
+    "serial",
+    "ports",
+    "usb",
+    "api_socket",
+    "seat",
+    "stop_timeout",
+    "exit_on_reset",
+    "sandbox_uid",
+    "sandbox_gid",
+    "no_sandbox",
+];
+
+impl RunArgs {
+    /// The machine that the options describe, or that lies in `--spec-fd`; checked, and nothing opened yet.
+    ///
+    /// # Errors
+    /// The specification cannot be read, or asks for what there is not.
+    pub fn spec(self) -> Result<VmSpec, SpecError> {
+        if let Some(number) = self.spec_fd {
+            return spec_fd::read(number);
         }
+        let spec = VmSpec {
+            // One of the two is there, or the command line was refused.
+            kernel: self.kernel.unwrap_or_default(),
+            initrd: self.initrd,
+            cmdline: self.cmdline,
+            memory: self.memory,
+            hugepages: self.hugepages,
+            cpus: self.cpus,
+            disks: self.disks,
+            nets: self.nets,
+            vfio: self.vfio,
+            serial: self.serial,
+            ports: self.ports,
+            usb: self.usb,
+            control_socket: self.api_socket,
+            seat_socket: self.seat,
+            exit_on_reset: self.exit_on_reset,
+            stop_timeout: self.stop_timeout,
+            sandbox: SandboxSpec {
+                enabled: !self.no_sandbox,
+                ids: self.sandbox_uid.zip(self.sandbox_gid),
+            },
+        };
+        spec.check()?;
+        Ok(spec)
     }
 }
 
@@ -191,10 +231,7 @@ fn required<'a>(pairs: &[(&str, &'a str)], key: &str) -> Result<&'a str, String>
     value(pairs, key).filter(|v| !v.is_empty()).ok_or_else(|| format!("`{key}=` is missing"))
 }
 
-/// Longest virtio-blk identifier, in bytes (virtio 1.2 section 5.2.6).
-const DISK_ID_MAX: usize = 20;
-
-fn parse_disk(text: &str) -> Result<DiskConfig, String> {
+fn parse_disk(text: &str) -> Result<DiskSpec, String> {
     let pairs = pairs(text, &["path", "readonly", "id"])?;
     let readonly = match value(&pairs, "readonly") {
         None => false,
@@ -203,48 +240,42 @@ fn parse_disk(text: &str) -> Result<DiskConfig, String> {
         Some(other) => return Err(format!("`readonly={other}`: write just `readonly`")),
     };
     let id = value(&pairs, "id").map(str::to_owned);
-    if id.as_ref().is_some_and(|id| id.is_empty() || id.len() > DISK_ID_MAX || !id.is_ascii()) {
+    if id.as_ref().is_some_and(|id| !is_disk_id(id)) {
         return Err(format!("`id=` takes 1 to {DISK_ID_MAX} ASCII characters"));
     }
-    Ok(DiskConfig { path: required(&pairs, "path")?.into(), readonly, id })
+    Ok(DiskSpec { path: required(&pairs, "path")?.into(), readonly, id })
 }
 
-fn parse_net(text: &str) -> Result<NetConfig, String> {
+fn parse_net(text: &str) -> Result<NetSpec, String> {
     let pairs = pairs(text, &["tap", "mac"])?;
     let tap = required(&pairs, "tap")?;
-    if tap.len() >= libc::IFNAMSIZ {
-        return Err(format!("`{tap}` is too long for a network interface name (15 characters)"));
-    }
+    check_tap(tap).map_err(|error| error.to_string())?;
     let mac = value(&pairs, "mac").map(|mac| mac.parse().map_err(|e| format!("`mac={mac}`: {e}")));
     let mac = mac.transpose()?;
-    Ok(NetConfig { tap: tap.to_owned(), mac })
+    Ok(NetSpec { tap: tap.to_owned(), mac })
 }
 
-fn parse_serial(text: &str) -> Result<SerialConfig, String> {
+fn parse_serial(text: &str) -> Result<SerialSpec, String> {
     match text.split_once('=') {
-        None if text == "stdio" => Ok(SerialConfig::Stdio),
-        None if text == "null" => Ok(SerialConfig::Null),
-        Some(("file", path)) if !path.is_empty() => Ok(SerialConfig::File(path.into())),
+        None if text == "stdio" => Ok(SerialSpec::Stdio),
+        None if text == "null" => Ok(SerialSpec::Null),
+        Some(("file", path)) if !path.is_empty() => Ok(SerialSpec::File(path.into())),
         _ => Err("takes stdio, null or file=PATH".into()),
     }
 }
 
-/// Longest port name, in bytes: what Linux shows in sysfs on one line.
-const PORT_NAME_MAX: usize = 64;
-
-fn parse_port(text: &str) -> Result<PortConfig, String> {
+fn parse_port(text: &str) -> Result<PortSpec, String> {
     let pairs = pairs(text, &["name", "socket"])?;
     let name = required(&pairs, "name")?;
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    if name.len() > PORT_NAME_MAX || !name.chars().all(legal) {
+    if !is_port_name(name) {
         return Err(format!(
-            "`{name}` is not a port name: letters, digits, dots, dashes, at most {PORT_NAME_MAX}"
+            "`{name}` is not a port name: letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}"
         ));
     }
-    Ok(PortConfig { name: name.to_owned(), socket: required(&pairs, "socket")?.into() })
+    Ok(PortSpec { name: name.to_owned(), socket: required(&pairs, "socket")?.into() })
 }
 
-fn parse_usb(text: &str) -> Result<PathBuf, String> {
+fn parse_socket(text: &str) -> Result<PathBuf, String> {
     let pairs = pairs(text, &["socket"])?;
     Ok(required(&pairs, "socket")?.into())
 }
@@ -253,10 +284,10 @@ fn parse_usb(text: &str) -> Result<PathBuf, String> {
 mod tests {
     use super::*;
 
-    fn run(args: &str) -> Result<VmConfig, String> {
+    fn run(args: &str) -> Result<VmSpec, String> {
         let words = ["bulkhead-vmm", "run"].into_iter().chain(args.split_whitespace());
         match Cli::try_parse_from(words).map_err(|e| e.to_string())?.command {
-            Command::Run(args) => Ok((*args).into()),
+            Command::Run(args) => args.spec().map_err(|e| e.to_string()),
         }
     }
 
@@ -272,7 +303,7 @@ mod tests {
         assert!(config.disks[0].readonly && !config.disks[1].readonly);
         assert_eq!(config.disks[0].id.as_deref(), Some("root"));
         assert_eq!(config.nets[0].mac, Some("52:54:00:12:34:56".parse().unwrap()));
-        assert_eq!(config.serial, SerialConfig::File("log".into()));
+        assert_eq!(config.serial, SerialSpec::File("log".into()));
         assert_eq!(config.ports[0].name, "org.x.y");
         assert!(config.sandbox.enabled);
     }
@@ -284,7 +315,7 @@ mod tests {
             ("--disk path=a,cache=none", "`cache` is not known here"),
             ("--disk path=a,path=b", "given twice"),
             ("--disk path=a,id=aaaaaaaaaaaaaaaaaaaaa", "1 to 20"),
-            ("--net tap=averyverylongname", "too long"),
+            ("--net tap=averyverylongname", "1 to 15 bytes"),
             ("--net tap=t,mac=01:00:00:00:00:00", "multicast"),
             ("--net tap=t,mac=1:2:3:4:5:6", "as in 52:54:00:12:34:56"),
             ("--serial pty", "stdio, null or file=PATH"),
@@ -299,6 +330,31 @@ mod tests {
             let error = run(&format!("--kernel k {args}")).unwrap_err();
             assert!(error.contains(says), "{args}: {error}");
         }
+    }
+
+    #[test]
+    fn a_specification_on_a_descriptor_stands_for_every_option_but_how_much_is_said() {
+        use clap::CommandFactory;
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        let options = run.get_arguments().map(|argument| argument.get_id().as_str());
+        let others = ["spec_fd", "log_level", "help", "version"];
+        let options: Vec<&str> = options.filter(|option| !others.contains(option)).collect();
+        let described: Vec<&str> =
+            options.iter().copied().filter(|option| MACHINE.contains(option)).collect();
+        assert_eq!(options, described, "every option of the machine is refused beside --spec-fd");
+        assert_eq!(options.len(), MACHINE.len());
+        let parsed = |words: &[&str]| {
+            Cli::try_parse_from(["bulkhead-vmm", "run"].iter().chain(words)).map(|_| ())
+        };
+        assert!(parsed(&["--spec-fd", "0", "--log-level", "debug"]).is_ok());
+        for words in [["--cpus", "2"], ["--kernel", "k"], ["--seat", "socket=s"]] {
+            let words = [&["--spec-fd", "0"], &words[..]].concat();
+            let error = parsed(&words).unwrap_err().to_string();
+            assert!(error.contains("cannot be used with"), "{error}");
+        }
+        assert!(parsed(&[]).unwrap_err().to_string().contains("--kernel"));
+        assert!(parsed(&["--spec-fd", "-1"]).is_err());
     }
 
     /// The machine file's test has the same notations.

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use vmm_control::MemorySize;
+
 /// Start of the hole for 32-bit devices: low RAM ends here at the latest.
 pub const LOW_RAM_END: u64 = 0xc000_0000;
 /// First address above 4 GiB, where the rest of RAM continues.
@@ -37,6 +39,21 @@ pub const MMIO64_SIZE_MIN: u64 = 1 << 30;
 /// Alignment of that window.
 pub const MMIO64_ALIGN: u64 = 1 << 30;
 
+/// RAM below the 32-bit device hole, in bytes.
+pub fn low_ram(memory: MemorySize) -> u64 {
+    memory.bytes().min(LOW_RAM_END)
+}
+
+/// RAM from 4 GiB up, in bytes.
+pub fn high_ram(memory: MemorySize) -> u64 {
+    memory.bytes().saturating_sub(LOW_RAM_END)
+}
+
+/// First guest-physical address of the window for 64-bit BARs.
+pub fn mmio64_start(memory: MemorySize) -> u64 {
+    (HIGH_RAM_START + high_ram(memory)).next_multiple_of(MMIO64_ALIGN)
+}
+
 /// The window for 64-bit BARs of a guest whose RAM ends at or below `start`, on a host that can map
 /// `bits` address bits; `None` if there is no room for it. A BAR beyond those bits would be memory
 /// that the guest's page tables cannot even name.
@@ -61,8 +78,6 @@ pub mod low {
     pub const PAGE_TABLES: u64 = 0x9000;
     /// The kernel command line.
     pub const CMDLINE: u64 = 0x2_0000;
-    /// Room for it with its terminating zero; Linux takes 2048 bytes on x86.
-    pub const CMDLINE_MAX: usize = 2048;
     /// End of conventional RAM: here the extended BIOS data area would start.
     pub const RAM_END: u64 = 0x9_fc00;
     /// ACPI tables, in what was the BIOS ROM.
@@ -105,15 +120,13 @@ mod tests {
     use super::*;
     use notation::MEMORY_MAX;
 
-    use crate::config::MemorySize;
-
     #[test]
     fn bars_lie_above_ram_and_within_the_address_bits_of_every_host() {
         for bits in 32..=64 {
             for gib in [1, 3, 4, 5, 31, 60, 62, 63, 448, 500, MEMORY_MAX >> 30] {
                 let size: MemorySize = format!("{gib}G").parse().unwrap();
-                let ram_end = HIGH_RAM_START + size.high();
-                match mmio64_window(size.mmio64_start(), bits) {
+                let ram_end = HIGH_RAM_START + high_ram(size);
+                match mmio64_window(mmio64_start(size), bits) {
                     Some(window) => {
                         assert!(window.start >= ram_end && window.start % MMIO64_ALIGN == 0);
                         assert!(window.end - window.start >= MMIO64_SIZE_MIN);
@@ -123,6 +136,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn memory_is_split_around_the_hole() {
+        let size: MemorySize = "5G".parse().unwrap();
+        assert_eq!((low_ram(size), high_ram(size)), (3 << 30, 2 << 30));
+        assert_eq!(mmio64_start(size), 6 << 30);
+        let size: MemorySize = "512MiB".parse().unwrap();
+        assert_eq!((low_ram(size), high_ram(size), mmio64_start(size)), (512 << 20, 0, 4 << 30));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! bulkhead-vmm: a small KVM virtual machine monitor for one x86_64 Linux guest.
 //!
 //! ```text
-//!  cli -> config ----> machine ------------------------------------------------+
+//!  cli -> VmSpec ----> machine ------------------------------------------------+
 //!                        |  builds                                             | runs
 //!        memory, boot, acpi, kvm::{Vm, Interrupts}, pci::Bus, devices    vCPU threads, I/O threads,
 //!                                                                        main event loop, api
@@ -20,9 +20,9 @@ pub mod acpi;
 pub mod api;
 pub mod boot;
 pub mod cli;
-pub mod config;
 pub mod kvm;
 pub mod layout;
+pub mod listen;
 pub mod machine;
 pub mod memory;
 pub mod port_io;
@@ -31,5 +31,6 @@ pub mod rtc;
 pub mod sandbox;
 pub mod seat;
 pub mod serial;
+pub mod spec_fd;
 pub mod usb;
 pub mod vcpu;

@@ -14,6 +14,8 @@ use vmm::machine::{self, End};
 const PROGRAM: &str = "bulkhead-vmm";
 /// The VMM failed.
 const FAILED: u8 = 1;
+/// It was told what it cannot do.
+const MISUSED: u8 = 2;
 /// Lines from any one place in the code: a guest can make most of them.
 const LINES: Rate = Rate { burst: 16, every: Duration::from_secs(60) };
 
@@ -25,7 +27,14 @@ fn main() -> ExitCode {
         // There is nobody to tell: standard error is closed.
         return ExitCode::from(FAILED);
     }
-    match machine::run(&(*args).into()) {
+    let spec = match args.spec() {
+        Ok(spec) => spec,
+        Err(error) => {
+            logging::farewell(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
+            return ExitCode::from(MISUSED);
+        }
+    };
+    match machine::run(&spec) {
         // What it had not yet written to its disks is lost: nobody may take that for an orderly end.
         Ok(end @ End::SwitchedOff) => {
             logging::farewell(format!("{PROGRAM}: {end}\n").as_str());

@@ -13,8 +13,8 @@ use virtio::GuestMemory;
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap};
 
-use crate::config::MemorySize;
 use crate::layout;
+use vmm_control::MemorySize;
 
 /// Size of an x86 huge page, in bytes.
 const HUGE_PAGE: usize = 2 << 20;
@@ -39,9 +39,9 @@ pub enum MemoryError {
 
 /// Allocates RAM of the given size, split around the 32-bit device hole.
 pub fn allocate(size: MemorySize, hugepages: bool) -> Result<GuestMemory, MemoryError> {
-    let mut parts = vec![(GuestAddress(0), size.low())];
-    if size.high() > 0 {
-        parts.push((GuestAddress(layout::HIGH_RAM_START), size.high()));
+    let mut parts = vec![(GuestAddress(0), layout::low_ram(size))];
+    if layout::high_ram(size) > 0 {
+        parts.push((GuestAddress(layout::HIGH_RAM_START), layout::high_ram(size)));
     }
     let mut regions = Vec::with_capacity(parts.len());
     for (address, bytes) in parts {

@@ -141,13 +141,19 @@ fn elf(payload: &[u8]) -> Vec<u8> {
 #[test]
 fn a_vmm_outlives_the_agent_that_read_its_log() {
     let (log, stderr) = UnixStream::pair().unwrap();
-    let (agent, link) = link::pair().unwrap();
-    let streams = [link.into(), Stdio::null(), OwnedFd::from(stderr).into()];
-    let Some(mut vmm) = Vmm::start(SPINS, &["--serial=null", "--seat"], streams) else { return };
+    let streams = [Stdio::null(), Stdio::null(), OwnedFd::from(stderr).into()];
+    let place = tempfile::tempdir().unwrap();
+    let socket = place.path().join("seat");
+    let seat = format!("--seat=socket={}", socket.display());
+    let Some(mut vmm) = Vmm::start(SPINS, &["--serial=null", &seat], streams) else { return };
+    vmm.status();
+    let agent = link::connect(&socket).unwrap();
     vmm.status();
     drop(log);
     // It has something to say of that, to nobody.
     drop(agent);
+    vmm.status();
+    link::connect(&socket).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     vmm.status();
     assert!(vmm.interrupt().success());

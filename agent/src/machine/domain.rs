@@ -4,25 +4,16 @@ use std::path::{Path, PathBuf};
 
 use policy::language::Network;
 use toml_edit::{Table, TableLike, Value};
+use vmm_control::MemorySize;
+use vmm_control::limits::{CMDLINE_MAX, CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
 
 use super::pci::{self, element};
 use super::reader::{Reader, Span, with_article};
-use super::values::{self, MemorySize, Wrong};
+use super::values::{self, Wrong};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
 use crate::clipboard::GUEST_PORT;
 use crate::pci::Wanted;
 use crate::roster::Member;
-
-/// What bulkhead-vmm takes at most.
-const CPUS_MAX: i64 = 16;
-/// virtio-blk devices on one bus, with room for the others.
-const DISKS_MAX: usize = 16;
-/// Functions handed over to one domain.
-const PASSTHROUGH_MAX: usize = 16;
-/// Ports of one domain.
-const PORTS_MAX: usize = 16;
-/// Longest kernel command line, in bytes: x86 `COMMAND_LINE_SIZE` less its terminator.
-const CMDLINE_MAX: usize = 2047;
 
 /// A domain as read, with the places that later checks point at.
 pub(crate) struct Draft {
@@ -204,7 +195,9 @@ fn read_vm(
         );
     }
     VmDraft {
-        memory: reader.parsed(table, "memory", values::memory).unwrap_or(MemorySize::DEFAULT),
+        memory: reader
+            .parsed(table, "memory", values::memory)
+            .unwrap_or(MemorySize::DOMAIN_DEFAULT),
         cpus: read_cpus(reader, table),
         kernel,
         initrd: file(reader, "initrd"),
@@ -223,11 +216,11 @@ fn read_vm(
 fn read_cpus(reader: &mut Reader, table: &dyn TableLike) -> u8 {
     let Some((count, span)) = reader.integer(table, "cpus") else { return 1 };
     match u8::try_from(count) {
-        Ok(count) if (1..=CPUS_MAX).contains(&i64::from(count)) => count,
+        Ok(count) if (1..=CPUS_MAX).contains(&count) => count,
         _ => {
             reader.problem(
                 span,
-                format!("{count} is no number of vCPUs"),
+                format!("cpus = {count} is out of range"),
                 format!("write 1 to {CPUS_MAX}"),
             );
             1
@@ -337,10 +330,10 @@ fn image(images: &Path, text: &str) -> Result<PathBuf, Wrong> {
     if text.is_empty() {
         return Err(("an empty path names no file".to_owned(), "write the file's name".to_owned()));
     }
-    // A comma would end the value on the VMM's command line; a control character hides in a log.
-    if text.contains(',') || text.chars().any(char::is_control) {
+    // It would hide in a log.
+    if text.chars().any(char::is_control) {
         return Err((
-            "a path with a comma or a control character cannot be handed to the VMM".to_owned(),
+            "a path with a control character is not taken".to_owned(),
             "rename the file".to_owned(),
         ));
     }

@@ -19,14 +19,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use policy::diagnostic::{Diagnostic, Diagnostics, Source};
+use vmm_control::MemorySize;
 
 use crate::pci::host_use::Screen;
 use crate::pci::{Claims, PciAddress, Wanted};
 use crate::roster::Member;
 
 use reader::Reader;
-
-pub use values::MemorySize;
 
 /// The only format there is.
 const FORMAT: i64 = 1;

@@ -78,7 +78,7 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
     assert_eq!(
         (vm.memory, vm.cpus, vm.kernel.to_str()),
-        (MemorySize::DEFAULT, 1, Some("/boot/vmlinuz"))
+        (MemorySize::DOMAIN_DEFAULT, 1, Some("/boot/vmlinuz"))
     );
     let everything = parse(include_str!("../../tests/machine/good/everything.toml")).unwrap();
     assert_eq!(machine.audit, audit::Limits::default());

@@ -1,37 +1,16 @@
 //! The values of the machine file that have a syntax of their own. Each parser answers with the
 //! message and the remedy when it fails.
 
-use std::fmt;
 use std::time::Duration;
+
+use vmm_control::MemorySize;
+use vmm_control::limits::{PORT_NAME_MAX, is_port_name};
 
 /// What is wrong with a value, and what to write instead.
 pub(crate) type Wrong = (String, String);
 
-const MIB: u64 = 1 << 20;
-
-/// Guest memory: a whole number of MiB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemorySize(u64);
-
-impl MemorySize {
-    /// What a domain gets when the machine file says nothing.
-    pub const DEFAULT: Self = Self(1 << 30);
-
-    /// Bytes.
-    #[must_use]
-    pub const fn bytes(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for MemorySize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}M", self.0 / MIB)
-    }
-}
-
 pub(crate) fn memory(text: &str) -> Result<MemorySize, Wrong> {
-    notation::memory(text).map(MemorySize).map_err(wrong)
+    text.parse().map_err(wrong)
 }
 
 pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
@@ -42,24 +21,36 @@ fn wrong(mistake: notation::Mistake) -> Wrong {
     (mistake.message, mistake.help)
 }
 
-/// Longest name of a console port, in bytes; what bulkhead-vmm takes.
-const PORT_NAME_MAX: usize = 64;
+/// Names of sockets in a domain's folder that are no port's.
+const TAKEN: [&str; 2] = ["vmm", "seat"];
+/// And what those of USB devices begin with.
+const TAKEN_USB: &str = "usb-";
 
 pub(crate) fn port_name(text: &str) -> Result<String, Wrong> {
-    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    // `vmm.sock` beside the ports is the VMM's own control socket; a leading dot could leave the folder.
-    if !text.is_empty()
-        && text.len() <= PORT_NAME_MAX
-        && text.bytes().all(legal)
-        && !text.starts_with('.')
-        && text != "vmm"
-    {
+    // A leading dot could leave the folder.
+    let taken = TAKEN.contains(&text) || text.starts_with(TAKEN_USB) || text.starts_with('.');
+    if is_port_name(text) && !taken {
         return Ok(text.to_owned());
     }
     Err((
         format!("`{text}` cannot name a port"),
         format!(
-            "use letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}; `vmm` is taken"
+            "use letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}; `vmm`, `seat` and what begins with `usb-` are taken"
         ),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_does_not_take_the_name_of_another_socket_of_its_domain() {
+        for taken in ["vmm", "seat", "usb-1", "usb-", ".vmm", "", "a/b"] {
+            assert!(port_name(taken).is_err(), "{taken}");
+        }
+        for free in ["usb", "seats", "org.bulkhead.health", "com.redhat.spice.0"] {
+            assert_eq!(port_name(free).as_deref(), Ok(free));
+        }
+    }
 }

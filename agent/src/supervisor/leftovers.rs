@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroups;
 use super::domain::{END_GRACE, Time};
-use super::link::{Link, Request};
+use vmm_control::Command;
+
+use super::link::Link;
 use super::process::{Identity, start_time};
 use crate::durable;
 use crate::layout::Layout;
@@ -126,7 +128,7 @@ fn press_power_button(layout: &Layout, domain: &str, vmm: Identity) {
     let now = || -> Time { start.elapsed() };
     let mut link = Link::new(&layout.vmm_socket(domain));
     let mut answered = false;
-    if link.send(now(), Request::PowerButton).is_ok() {
+    if link.send(now(), Command::PowerButton).is_ok() {
         while link.is_busy() {
             answered = link.turn(now()).iter().any(|(_, result)| result.is_ok());
             thread::sleep(POLL / 10);

@@ -8,14 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use vmm_control::command::ANSWER_MAX;
+use vmm_control::{Answer, Command, Request};
 
 use super::capture::clean;
 use super::domain::Time;
 use crate::sockets::dial;
 
-/// Longest answer, in bytes.
-const ANSWER_MAX: usize = 4096;
 /// How long the VMM may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How often a socket that is not there yet is tried.
@@ -25,46 +24,15 @@ const PENDING_MAX: usize = 8;
 /// Longest error text repeated to a person, in bytes.
 const ERROR_MAX: usize = 300;
 
-/// What the agent asks of a VMM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// Is it there?
-    Status,
-    /// Press the power button.
-    PowerButton,
-    /// Start the guest anew.
-    Reset,
-    /// End.
-    Stop,
-}
-
-impl Request {
-    fn line(self) -> &'static [u8] {
-        match self {
-            Self::Status => b"{\"command\":\"status\"}\n",
-            Self::PowerButton => b"{\"command\":\"power-button\"}\n",
-            Self::Reset => b"{\"command\":\"reset\"}\n",
-            Self::Stop => b"{\"command\":\"stop\"}\n",
-        }
-    }
-}
-
 /// What became of a request.
-pub type Reply = (Request, Result<(), String>);
-
-#[derive(Deserialize)]
-struct Answer {
-    ok: bool,
-    #[serde(default)]
-    error: Option<String>,
-}
+pub type Reply = (Command, Result<(), String>);
 
 /// A connection to one VMM, made as soon as its socket is there.
 pub struct Link {
     path: PathBuf,
     stream: Option<UnixStream>,
     inbox: Vec<u8>,
-    pending: VecDeque<(Request, Time)>,
+    pending: VecDeque<(Command, Time)>,
     next_try: Time,
 }
 
@@ -93,7 +61,7 @@ impl Link {
     }
 
     /// Sends a request. An error says why it did not even leave.
-    pub fn send(&mut self, now: Time, request: Request) -> Result<(), String> {
+    pub fn send(&mut self, now: Time, command: Command) -> Result<(), String> {
         if self.stream.is_none() {
             self.connect(now);
         }
@@ -103,9 +71,10 @@ impl Link {
         if self.pending.len() >= PENDING_MAX {
             return Err("the VMM does not answer".to_owned());
         }
-        match stream.write(request.line()) {
-            Ok(count) if count == request.line().len() => {
-                self.pending.push_back((request, now + ANSWER_DEADLINE));
+        let line = Request { command }.line();
+        match stream.write(&line) {
+            Ok(count) if count == line.len() => {
+                self.pending.push_back((command, now + ANSWER_DEADLINE));
                 Ok(())
             }
             // A socket too full for one short line belongs to a VMM that reads nothing.
@@ -190,7 +159,7 @@ impl Link {
 }
 
 fn outcome(line: &[u8]) -> Result<(), String> {
-    match serde_json::from_slice::<Answer>(line) {
+    match Answer::read(line) {
         Ok(Answer { ok: true, .. }) => Ok(()),
         Ok(Answer { error, .. }) => {
             let text = error.unwrap_or_else(|| "it gave no reason".to_owned());
@@ -217,8 +186,8 @@ mod tests {
     #[test]
     fn an_answer_belongs_to_the_request_it_follows() {
         let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Request::Status).unwrap();
-        link.send(Time::ZERO, Request::Reset).unwrap();
+        link.send(Time::ZERO, Command::Status).unwrap();
+        link.send(Time::ZERO, Command::Reset).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.write_all(
             b"{\"ok\":true,\"state\":\"running\"}\n{\"ok\":false,\"error\":\"paused\"}\n",
@@ -227,25 +196,25 @@ mod tests {
         let replies = link.turn(Time::ZERO);
         assert_eq!(
             replies,
-            [(Request::Status, Ok(())), (Request::Reset, Err("paused".to_owned()))]
+            [(Command::Status, Ok(())), (Command::Reset, Err("paused".to_owned()))]
         );
     }
 
     #[test]
     fn a_vmm_that_does_not_answer_is_given_up_after_the_deadline() {
         let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Request::PowerButton).unwrap();
+        link.send(Time::ZERO, Command::PowerButton).unwrap();
         let _silent = listener.accept().unwrap();
         assert!(link.turn(Time::ZERO).is_empty());
         let replies = link.turn(ANSWER_DEADLINE);
-        assert!(matches!(replies.as_slice(), [(Request::PowerButton, Err(_))]), "{replies:?}");
+        assert!(matches!(replies.as_slice(), [(Command::PowerButton, Err(_))]), "{replies:?}");
         assert!(link.fd().is_none());
     }
 
     #[test]
     fn an_answer_without_end_costs_the_vmm_its_link() {
         let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Request::Status).unwrap();
+        link.send(Time::ZERO, Command::Status).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.set_nonblocking(true).unwrap();
         let mut replies = Vec::new();
@@ -253,20 +222,20 @@ mod tests {
             let _ = peer.write(&[b'{'; ANSWER_MAX]);
             replies.extend(link.turn(Time::ZERO));
         }
-        assert!(matches!(replies.as_slice(), [(Request::Status, Err(_))]), "{replies:?}");
+        assert!(matches!(replies.as_slice(), [(Command::Status, Err(_))]), "{replies:?}");
         assert!(link.inbox.len() <= 2 * ANSWER_MAX);
     }
 
     #[test]
     fn what_was_not_asked_for_is_dropped() {
         let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Request::Status).unwrap();
+        link.send(Time::ZERO, Command::Status).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.write_all(b"{\"ok\":true}\n{\"ok\":true}\nnonsense\n").unwrap();
-        assert_eq!(link.turn(Time::ZERO), [(Request::Status, Ok(()))]);
-        link.send(LATER, Request::Reset).unwrap();
+        assert_eq!(link.turn(Time::ZERO), [(Command::Status, Ok(()))]);
+        link.send(LATER, Command::Reset).unwrap();
         peer.write_all(b"nonsense\n").unwrap();
-        assert!(matches!(link.turn(LATER).as_slice(), [(Request::Reset, Err(_))]));
+        assert!(matches!(link.turn(LATER).as_slice(), [(Command::Reset, Err(_))]));
     }
 
     #[test]
@@ -274,8 +243,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.sock");
         let mut link = Link::new(&path);
-        link.send(Time::ZERO, Request::Status).unwrap_err();
+        link.send(Time::ZERO, Command::Status).unwrap_err();
         let _listener = UnixListener::bind(&path).unwrap();
-        link.send(LATER, Request::Status).unwrap();
+        link.send(LATER, Command::Status).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | [`domain`] | the life of a domain: a pure state machine |
-//! | [`command`] | the VMM's command line |
+//! | [`spec`] | what a VMM is told to run |
 //! | [`process`], [`capture`], [`link`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
@@ -14,7 +14,6 @@
 
 pub mod capture;
 pub mod cgroup;
-pub mod command;
 pub mod devices;
 pub mod disks;
 pub mod domain;
@@ -22,6 +21,7 @@ pub mod leftovers;
 pub mod link;
 pub mod process;
 mod slot;
+pub mod spec;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -43,8 +43,8 @@ use crate::seat;
 use cgroup::Cgroups;
 use domain::{Event, State, Time};
 use leftovers::VmmRecord;
-use link::Request;
 pub use slot::{NicReport, Slot};
+use vmm_control::Command;
 
 /// How often the host's interfaces are looked at while domains run.
 const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
@@ -216,7 +216,7 @@ impl Supervisor {
         let now = self.shared.now();
         let slot = Self::find(&mut self.slots, &self.externals, name)?;
         match slot.domain.state() {
-            State::Running { .. } => slot.link.send(now, Request::Reset),
+            State::Running { .. } => slot.link.send(now, Command::Reset),
             other => Err(format!(
                 "{name} is {}, and only a running domain can be reset; `bulkhead start {name}` starts it",
                 other.word()

@@ -2,9 +2,8 @@
 //! again by an agent that did not start them.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -43,11 +42,11 @@ pub struct Identity {
 
 impl VmmProcess {
     /// Starts `program` with nothing of the agent's but its standard error, which comes back as a
-    /// [`Capture`], and `link` as its standard input.
+    /// [`Capture`], and `input` as its standard input.
     pub fn start(
         program: &Path,
         arguments: &[OsString],
-        link: Option<OwnedFd>,
+        input: Option<File>,
     ) -> Result<(Self, Capture), SpawnError> {
         let start = move || -> io::Result<(Self, Capture)> {
             let (capture, writer) = Capture::pair()?;
@@ -55,7 +54,7 @@ impl VmmProcess {
                 .args(arguments)
                 .env_clear()
                 .current_dir("/")
-                .stdin(link.map_or_else(Stdio::null, Stdio::from))
+                .stdin(input.map_or_else(Stdio::null, Stdio::from))
                 .stdout(writer.try_clone()?)
                 .stderr(writer)
                 .process_group(0)

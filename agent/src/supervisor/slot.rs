@@ -1,19 +1,21 @@
 //! One domain with everything that belongs to it, carrying out what its state machine decides.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use logging::LIMITED_BY_CALLER;
 use serde::{Deserialize, Serialize};
+use vmm_control::Command;
 
 use super::capture::Capture;
 use super::cgroup::{DomainGroup, Limits};
-use super::command::{SANDBOX_ID_BASE, Start, arguments};
 use super::devices::{Devices, explain};
 use super::domain::{Action, Domain, Event, Exit, State, Time};
-use super::link::{Link, Request};
+use super::link::Link;
 use super::process::VmmProcess;
+use super::spec::{self, SANDBOX_ID_BASE, Start};
 use super::{Parts, Report, Shared, disks};
 
 use crate::machine::VmHardware;
@@ -63,6 +65,8 @@ pub struct Slot {
     devices_on_their_way: bool,
     ask_next: Time,
     unanswered: u32,
+    /// Its VMM's end of the seat is to be connected to, at this time.
+    seat_next: Option<Time>,
 }
 
 impl Slot {
@@ -96,6 +100,7 @@ impl Slot {
             devices_on_their_way: false,
             ask_next: Time::ZERO,
             unanswered: 0,
+            seat_next: None,
         }
     }
 
@@ -176,7 +181,8 @@ impl Slot {
         // While a question is on its way its own deadline counts, and the next one waits.
         let may_ask = matches!(self.domain.state(), State::Running { .. }) && !self.link.is_busy();
         let asking = may_ask.then_some(self.ask_next);
-        [self.domain.deadline(), self.link.deadline(), asking].into_iter().flatten().min()
+        let all = [self.domain.deadline(), self.link.deadline(), asking, self.seat_next];
+        all.into_iter().flatten().min()
     }
 
     /// Gives the state machine an event, and does what it says, until it says nothing more.
@@ -211,14 +217,14 @@ impl Slot {
             Action::AskGate => None,
             Action::Spawn => Some(Event::Spawned(self.spawn(shared))),
             Action::PressPowerButton => {
-                let sent = self.link.send(shared.now(), Request::PowerButton);
+                let sent = self.link.send(shared.now(), Command::PowerButton);
                 if let (Err(_), Some(vmm)) = (sent, &mut self.vmm) {
                     vmm.press_power_button();
                 }
                 None
             }
             Action::EndVmm => {
-                let sent = self.link.send(shared.now(), Request::Stop);
+                let sent = self.link.send(shared.now(), Command::Stop);
                 if let (Err(_), Some(vmm)) = (sent, &self.vmm) {
                     vmm.end();
                 }
@@ -281,25 +287,18 @@ impl Slot {
         let files = disks::files(&self.member.name, &hardware.disks, self.devices.discard, layout);
         let level = &shared.parts.log_level;
         let name = &self.member.name;
-        let seat = shared.parts.seat.as_ref().and_then(|seat| Some((seat, seat.index(name)?)));
+        let seat = shared.parts.seat.as_ref().and_then(|seat| seat.index(name)).is_some();
         let start = Start {
             disks: &files,
             sandbox_id: self.sandbox_id,
-            seat: seat.is_some(),
+            seat,
             stop_deadline: self.domain.stop_deadline(),
-            log_level: level,
         };
-        let arguments = arguments(name, hardware, layout, &start);
-        let (ours, theirs) = match seat {
-            Some(_) => link::pair().map(|(ours, theirs)| (Some(ours), Some(theirs))),
-            None => Ok((None, None)),
-        }
-        .map_err(|error| format!("cannot make a link: {error}"))?;
-        let (vmm, capture) =
-            VmmProcess::start(&shared.parts.vmm, &arguments, theirs).map_err(|e| explain(&e))?;
-        if let (Some((seat, index)), Some(ours)) = (seat, ours) {
-            seat.tell(seat::Command::Attach(index, ours));
-        }
+        let told =
+            spec::hand(&spec::of(name, hardware, layout, &start)).map_err(|e| explain(&e))?;
+        let arguments = ["run", "--spec-fd", "0", "--log-level", level].map(OsString::from);
+        let (vmm, capture) = VmmProcess::start(&shared.parts.vmm, &arguments, Some(told))
+            .map_err(|e| explain(&e))?;
         let identity = vmm.identity();
         tracing::info!(domain = self.member.name, pid = identity.pid, "VMM started");
         if let Err(error) = shared.record.note(layout, &self.member.name, Some(identity)) {
@@ -308,6 +307,7 @@ impl Slot {
         self.group = self.join_group(shared, identity.pid);
         self.link = Link::new(&layout.vmm_socket(&self.member.name));
         (self.ask_next, self.unanswered) = (shared.now(), 0);
+        self.seat_next = seat.then(|| shared.now());
         (self.vmm, self.capture) = (Some(vmm), Some(capture));
         Ok(())
     }
@@ -362,6 +362,7 @@ impl Slot {
         self.listen(shared);
         self.reap(shared);
         self.talk(shared);
+        self.connect_seat(shared);
         self.feed_tick(shared);
     }
 
@@ -397,7 +398,7 @@ impl Slot {
             (Exit::Failed(how), Some(line)) => Exit::Failed(format!("{how}: {line}")),
             (exit, _) => exit,
         };
-        (self.vmm, self.capture) = (None, None);
+        (self.vmm, self.capture, self.seat_next) = (None, None, None);
         if let Some(seat) = &shared.parts.seat
             && let Some(index) = seat.index(&self.member.name)
         {
@@ -420,13 +421,13 @@ impl Slot {
         let now = shared.now();
         for (request, result) in self.link.turn(now) {
             match (request, result) {
-                (Request::Status, Ok(())) => {
+                (Command::Status, Ok(())) => {
                     self.unanswered = 0;
                     self.ask_next = now + ASK_AGAIN;
                     self.feed(shared, Event::Answered);
                 }
-                (Request::Status, Err(problem)) => self.unheard(&problem),
-                (Request::PowerButton, Err(problem)) => {
+                (Command::Status, Err(problem)) => self.unheard(&problem),
+                (Command::PowerButton, Err(problem)) => {
                     tracing::warn!(
                         domain = self.member.name,
                         "power button: {problem}; pressing it by signal"
@@ -435,25 +436,44 @@ impl Slot {
                         vmm.press_power_button();
                     }
                 }
-                (Request::Stop, Err(_)) => {
+                (Command::Stop, Err(_)) => {
                     if let Some(vmm) = &self.vmm {
                         vmm.end();
                     }
                 }
-                (Request::Reset, Err(problem)) => {
+                (Command::Reset, Err(problem)) => {
                     tracing::warn!(domain = self.member.name, "reset: {problem}");
                 }
-                (_, Ok(())) => {}
+                // The agent never pauses a guest.
+                (Command::Pause | Command::Resume, Err(_)) | (_, Ok(())) => {}
             }
         }
         let State::Running { answered, .. } = self.domain.state() else { return };
         if now >= self.ask_next && !self.link.is_busy() {
             self.ask_next = now + if answered { ASK_AGAIN } else { ASK_EARLY };
-            if let Err(problem) = self.link.send(now, Request::Status)
+            if let Err(problem) = self.link.send(now, Command::Status)
                 && answered
             {
                 self.unheard(&problem);
             }
+        }
+    }
+
+    /// Connects the seat to the VMM as soon as that listens for it.
+    fn connect_seat(&mut self, shared: &Shared) {
+        let now = shared.now();
+        let Some(parts) =
+            self.seat_next.filter(|next| now >= *next).and(shared.parts.seat.as_ref())
+        else {
+            return;
+        };
+        self.seat_next = Some(now + ASK_EARLY);
+        let name = &self.member.name;
+        if let Some(index) = parts.index(name)
+            && let Ok(link) = ::link::connect(&shared.parts.layout.seat_socket(name))
+        {
+            parts.tell(seat::Command::Attach(index, link));
+            self.seat_next = None;
         }
     }
 

@@ -28,6 +28,7 @@ use std::time::{Duration, Instant};
 use agent::host_network::configured_interfaces;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
+use serde_json::{Value, json};
 use support::{MACHINE, PATIENCE, Ward, alive, program};
 
 #[test]
@@ -81,16 +82,30 @@ fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     let (ward, agent) = running();
     let run = ward.at("run/clinical").display().to_string();
     let kernel = ward.at("images/vmlinuz").display().to_string();
-    let mut expected = format!(
-        "run --kernel {kernel} --cmdline= --memory 1024M --cpus 1 --serial null --port name=probe,socket={run}/probe.sock --port name=com.redhat.spice.0,socket={run}/com.redhat.spice.0.sock --usb socket={run}/usb-1.sock --usb socket={run}/usb-2.sock --usb socket={run}/usb-3.sock --usb socket={run}/usb-4.sock --api-socket {run}/vmm.sock"
-    );
+    assert_eq!(ward.events("clinical")[0], "run --spec-fd 0 --log-level info");
+    let port = |name: &str| json!({"name": name, "socket": format!("{run}/{name}.sock")});
+    let mut expected = json!({
+        "kernel": kernel,
+        "cmdline": "",
+        "memory": "1024M",
+        "hugepages": false,
+        "cpus": 1,
+        "disks": [],
+        "nets": [],
+        "vfio": [],
+        "serial": "null",
+        "ports": [port("probe"), port("com.redhat.spice.0")],
+        "usb": (1..=4).map(|n| format!("{run}/usb-{n}.sock")).collect::<Vec<_>>(),
+        "control_socket": format!("{run}/vmm.sock"),
+        "stop_timeout": "2s",
+        "exit_on_reset": false,
+        "sandbox": {"enabled": true},
+    });
     if Uid::effective().is_root() {
-        expected.push_str(" --sandbox-uid 64000 --sandbox-gid 64000");
+        expected["sandbox"]["ids"] = json!([64000, 64000]);
     }
-    assert_eq!(
-        ward.events("clinical")[0],
-        format!("{expected} --stop-timeout 2s --log-level info")
-    );
+    let told: Value = serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).unwrap();
+    assert_eq!(told, expected);
     agent.stop();
 }
 
@@ -336,7 +351,7 @@ fn exit_statuses_are_those_of_the_handbook() {
     assert_eq!(code(&["status"]), Some(2), "no agent");
     assert_eq!(code(&["start", "clinical"]), Some(2), "no agent");
     let output = ward.bulkhead(&["status", "--json"]);
-    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(answer["ok"], false);
     assert!(answer["error"].as_str().unwrap().contains("no agent is running"));
     assert_eq!(code(&["fly"]), Some(2), "bad usage");
@@ -367,12 +382,12 @@ fn the_doctor_names_a_broken_machine_file_and_a_vmm_that_is_none() {
         let output = command.output().unwrap();
         assert!(start.elapsed() < PATIENCE);
         assert_eq!(output.status.code(), Some(1));
-        let diagnosis: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let diagnosis: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(diagnosis["ok"], false);
         diagnosis["findings"].as_array().unwrap().clone()
     };
     let findings = doctor(ward.at("vmm").to_str().unwrap());
-    let of = |findings: &[serde_json::Value], check: &str| {
+    let of = |findings: &[Value], check: &str| {
         findings.iter().find(|f| f["check"] == check).unwrap().clone()
     };
     let machine = of(&findings, "machine-file");

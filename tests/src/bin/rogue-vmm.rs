@@ -2,13 +2,20 @@
 //! agent what no VMM would. Which of its tricks it plays next is counted in `/tmp/rogue`.
 #![allow(clippy::expect_used, reason = "a test program may end on what it cannot do")]
 
-use std::fs;
-use std::os::fd::AsFd;
+use std::fs::{self, File};
+use std::io::Seek;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use link::{Channel, Cursor, CursorChange, PACKET_MAX, Packet, Rect, Size, ToAgent, Update};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use vmm_control::VmSpec;
 
 const VMM: &str = "/share/bulkhead-vmm";
 const COUNT: &str = "/tmp/rogue";
@@ -16,7 +23,11 @@ const HUGE: Rect = Rect { x: u32::MAX, y: 7, width: u32::MAX, height: u32::MAX }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|argument| argument.contains("/internet/")) {
+    let mut told = File::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor"));
+    let spec = VmSpec::read(&told).expect("what to run");
+    let seat = spec.seat_socket.expect("a PC with a seat");
+    if !seat.to_string_lossy().contains("/internet/") {
+        told.rewind().expect("a file");
         let error = Command::new(VMM).args(&arguments).exec();
         eprintln!("{VMM}: {error}");
         std::process::exit(1);
@@ -24,8 +35,7 @@ fn main() {
     let trick: u32 =
         fs::read_to_string(COUNT).ok().and_then(|n| n.trim().parse().ok()).unwrap_or(0);
     fs::write(COUNT, (trick + 1).to_string()).expect("a file in /tmp");
-    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
-    let channel = Channel::new(socket).expect("the link");
+    let channel = Channel::new(agent_of(&seat).expect("an agent")).expect("the link");
     eprintln!("rogue: trick {trick}");
     match trick {
         0 => nonsense(&channel),
@@ -38,9 +48,18 @@ fn main() {
     }
 }
 
+/// Waits for the agent at the seat's socket.
+fn agent_of(seat: &Path) -> nix::Result<OwnedFd> {
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(listener.as_raw_fd(), &UnixAddr::new(seat)?)?;
+    listen(&listener, Backlog::new(1)?)?;
+    let (agent, _) = UnixListener::from(listener).accept().map_err(|_| nix::Error::ECONNABORTED)?;
+    Ok(agent.into())
+}
+
 /// Bytes that are no message, and a file with them.
 fn nonsense(channel: &Channel) {
-    let file = fs::File::open("/proc/self/exe").expect("itself");
+    let file = File::open("/proc/self/exe").expect("itself");
     let _ = channel.send_file(&[0xff; 5000], file.as_fd());
     for length in 1..2000 {
         let _ = channel.send(&vec![0x81; length]);

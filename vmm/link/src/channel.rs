@@ -4,13 +4,28 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect as connect_socket, socket, socketpair,
+};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::PACKET_MAX;
 
-/// A link's two ends.
+/// The agent's end of a link to the VMM that listens at `path`. Waits for nobody.
+///
+/// # Errors
+/// Nobody listens there ([`io::ErrorKind::NotFound`], [`io::ErrorKind::ConnectionRefused`]), or too many wait already
+/// ([`io::ErrorKind::WouldBlock`]): to be tried again.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+    connect_socket(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
+}
+
+/// A link's two ends, without a path.
 ///
 /// # Errors
 /// The process has no file descriptor left.
@@ -39,7 +54,7 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// Takes a socket made by [`pair`].
+    /// Takes a socket made by [`pair`] or [`connect`], or accepted by a listener of such.
     ///
     /// # Errors
     /// It is no socket.

@@ -1,7 +1,7 @@
 //! The link: what the agent and one VMM say to each other about screen, keyboard and pointer.
 //!
-//! A link is one `SOCK_SEQPACKET` socket pair that the agent makes; the VMM gets its end as standard
-//! input. Each packet is one message.
+//! A link is a connection to a `SOCK_SEQPACKET` socket on which the VMM listens, for one agent at a time: the agent may die, and the next one
+//! takes the link up. Each packet is one message.
 //!
 //! ```text
 //!   agent                                               VMM
@@ -27,7 +27,7 @@ mod to_agent;
 mod to_vmm;
 mod wire;
 
-pub use channel::{Channel, Packet, pair};
+pub use channel::{Channel, Packet, connect, pair};
 pub use input::{Event, Target};
 pub use to_agent::{CURSOR_SIDE, Cursor, CursorChange, ToAgent, Update};
 pub use to_vmm::ToVmm;

@@ -1,13 +1,19 @@
-//! How sizes and lengths of time are written, on the command line of `bulkhead-vmm` and in the agent's machine file: one
+//! How sizes, lengths of time and network addresses are written, on the command line of `bulkhead-vmm` and in the agent's machine file: one
 //! reader for both, so that what one takes the other takes.
 //!
 //! | what | written | means |
 //! | --- | --- | --- |
 //! | size | `512M`, `512MB`, `512MiB`, `4G`, `4GB`, `4GiB`, also in small letters and with a space before the unit | powers of 1024 |
 //! | length of time | `30s`, `2m` | seconds, minutes |
+//!
+//! [`Mac`] is the address of a network card.
 #![forbid(unsafe_code)]
 
+mod mac;
+
 use std::time::Duration;
+
+pub use mac::{Mac, MacError};
 
 /// Smallest memory of a guest, in bytes: below this no distribution kernel unpacks itself.
 pub const MEMORY_MIN: u64 = 64 << 20;

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use virtio::GuestMemory;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::config::MemorySize;
 use crate::layout;
+use vmm_control::MemorySize;
+use vmm_control::limits::CMDLINE_MAX;
 
 /// Why a guest cannot be booted from these files.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +53,7 @@ pub enum BootError {
         room: u64,
     },
     /// Linux would cut it off.
-    #[error("the kernel command line is {0} bytes long; Linux takes at most {max}; shorten --cmdline", max = layout::low::CMDLINE_MAX - 1)]
+    #[error("the kernel command line is {0} bytes long; Linux takes at most {max}; shorten --cmdline", max = CMDLINE_MAX)]
     CommandLine(usize),
     /// A zero byte in it.
     #[error("the kernel command line has a zero byte in it; remove it from --cmdline")]
@@ -189,7 +190,7 @@ impl Kernel {
         cmdline: &str,
         memory: MemorySize,
     ) -> Result<Self, BootError> {
-        if cmdline.len() >= layout::low::CMDLINE_MAX {
+        if cmdline.len() > CMDLINE_MAX {
             return Err(BootError::CommandLine(cmdline.len()));
         }
         if cmdline.contains('\0') {
@@ -218,11 +219,12 @@ impl Kernel {
     }
 
     fn check_room(&self, memory: MemorySize) -> Result<(), BootError> {
-        if self.kernel_end() > memory.low() {
-            return Err(self.image.too_large(self.kernel_end(), memory.low()));
+        if self.kernel_end() > layout::low_ram(memory) {
+            return Err(self.image.too_large(self.kernel_end(), layout::low_ram(memory)));
         }
         if let Some(initrd) = &self.initrd {
-            let room = self.initrd_ceiling(memory.low()).saturating_sub(self.kernel_end());
+            let room =
+                self.initrd_ceiling(layout::low_ram(memory)).saturating_sub(self.kernel_end());
             if initrd.length.next_multiple_of(4096) > room {
                 return Err(initrd.too_large(initrd.length, room));
             }

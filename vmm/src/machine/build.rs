@@ -7,20 +7,20 @@ use libc::EFD_NONBLOCK;
 use pci::Bus;
 use vfio::VfioFunction;
 use virtio::GuestMemory;
+use vmm_control::{SerialSpec, VmSpec};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::devices::{self, Host};
 use super::{MachineError, Subscriber, host, ports};
 use crate::acpi::Description;
 use crate::boot::Kernel;
-use crate::config::{SerialConfig, VmConfig};
 use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
 use crate::layout;
+use crate::listen;
 use crate::memory;
 use crate::port_io::PortBus;
 use crate::power::Power;
 use crate::sandbox::Role;
-use crate::seat::SeatError;
 use crate::serial::{self, LogWriter, Output, SerialInput};
 use crate::vcpu::{Event, Events, ExitHandler, Gate, Member, Vcpu, physical_bits, prepare_cpuid};
 
@@ -51,11 +51,8 @@ pub(super) fn eventfd() -> Result<EventFd, MachineError> {
     EventFd::new(EFD_NONBLOCK).map_err(host("create an eventfd"))
 }
 
-pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
+pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
     // The cheap mistakes first: files, sockets, disks. Nothing has an effect outside before them.
-    if config.seat && config.serial == SerialConfig::Stdio {
-        return Err(SeatError::SerialOnStdio.into());
-    }
     let kernel =
         Kernel::open(&config.kernel, config.initrd.as_deref(), &config.cmdline, config.memory)?;
     let memory = memory::allocate(config.memory, config.hugepages)?;
@@ -78,7 +75,7 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
         },
     )?;
     let bits = physical_bits(&vm.supported_cpuid()?);
-    let mmio64 = layout::mmio64_window(config.memory.mmio64_start(), bits)
+    let mmio64 = layout::mmio64_window(layout::mmio64_start(config.memory), bits)
         .ok_or(MachineError::AddressBits { memory: config.memory, bits })?;
     devices::place(&mut bus, mmio64.clone())?;
     let pci = Arc::new(bus);
@@ -93,15 +90,15 @@ pub(super) fn build(config: &VmConfig) -> Result<Machine, MachineError> {
     let ports = Arc::new(ports);
     let handler =
         Arc::new(ExitHandler::new(Arc::clone(&ports), Arc::clone(&pci), Arc::clone(&events)));
-    if config.serial == SerialConfig::Stdio {
+    if config.serial == SerialSpec::Stdio {
         let quit = Arc::clone(&events);
         let input = SerialInput::new(serial, Box::new(move || quit.raise(Event::Stop)));
         main_loop.push(Arc::new(Mutex::new(input)));
     }
     let api = config
-        .api_socket
+        .control_socket
         .as_deref()
-        .map(virtio::console::bind)
+        .map(listen::streams)
         .transpose()
         .map_err(MachineError::Api)?;
 
@@ -143,14 +140,14 @@ fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
 }
 
 /// Where the serial port prints, and who writes it down if that is a log.
-fn output(config: &SerialConfig) -> Result<(Output, Option<LogWriter>), MachineError> {
+fn output(config: &SerialSpec) -> Result<(Output, Option<LogWriter>), MachineError> {
     match config {
-        SerialConfig::Stdio => {
+        SerialSpec::Stdio => {
             let output = Output::stdout().map_err(host("print to standard output"))?;
             Ok((output, None))
         }
-        SerialConfig::Null => Ok((Output::Null, None)),
-        SerialConfig::File(path) => {
+        SerialSpec::Null => Ok((Output::Null, None)),
+        SerialSpec::File(path) => {
             let opened = serial::log(path);
             let (output, writer) = opened.map_err(|e| MachineError::SerialLog(path.clone(), e))?;
             Ok((output, Some(writer)))

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use vmm_control::{Command, State, Status, VmSpec};
+
 use super::build::Machine;
-use crate::api::{Command, Control, Status};
+use crate::api::Control;
 use crate::boot::Entry;
-use crate::config::VmConfig;
 use crate::power::{Power, Request};
 use crate::vcpu::{self, Event, Events, Gate};
 
@@ -31,7 +32,7 @@ pub(super) struct MachineControl {
 }
 
 impl MachineControl {
-    pub(super) fn new(machine: &Machine, config: &VmConfig) -> Self {
+    pub(super) fn new(machine: &Machine, config: &VmSpec) -> Self {
         Self {
             gate: Arc::clone(&machine.gate),
             events: Arc::clone(&machine.events),
@@ -132,9 +133,9 @@ impl Control for MachineControl {
                 let paused = self.paused.load(Ordering::Relaxed);
                 return Ok(Some(Status {
                     state: match (paused, self.gate.is_running()) {
-                        (true, _) => "paused",
-                        (false, true) => "running",
-                        (false, false) => "starting",
+                        (true, _) => State::Paused,
+                        (false, true) => State::Running,
+                        (false, false) => State::Starting,
                     },
                     pid: std::process::id(),
                     vcpus: self.vcpus,

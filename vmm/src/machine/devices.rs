@@ -11,15 +11,17 @@ use virtio::GuestMemory;
 use virtio::console::NamedPort;
 use virtio::net::Mac;
 use virtio_pci::VirtioPci;
+use vmm_control::VmSpec;
+use vmm_control::limits::USB_MAX;
 use xhci::XhciPci;
 
 use super::Subscriber;
 use super::functions::FunctionNotices;
-use crate::config::VmConfig;
 use crate::layout;
+use crate::listen::{self, SocketError};
 use crate::sandbox::Role;
 use crate::seat::{Seat, SeatError};
-use crate::usb::{SOCKETS_MAX, Sockets, Wires};
+use crate::usb::{Sockets, Wires};
 
 /// Device numbers 1 to 31 are free: the host bridge is device 0.
 const DEVICES_MAX: usize = 31;
@@ -43,7 +45,7 @@ pub enum DeviceError {
         name: String,
         /// What is wrong with its socket.
         #[source]
-        source: virtio::console::SocketError,
+        source: SocketError,
     },
     /// A USB socket.
     #[error("--usb socket={}", path.display())]
@@ -52,10 +54,10 @@ pub enum DeviceError {
         path: PathBuf,
         /// What is wrong with it.
         #[source]
-        source: virtio::console::SocketError,
+        source: SocketError,
     },
     /// More USB sockets than a controller has ports.
-    #[error("more than {} --usb sockets; give fewer", crate::usb::SOCKETS_MAX)]
+    #[error("more than {USB_MAX} --usb sockets; give fewer")]
     TooManyUsb,
     /// The USB controller.
     #[error("--usb")]
@@ -106,7 +108,7 @@ struct Builder<'a> {
 }
 
 /// Builds all devices onto `bus`.
-pub(super) fn build(config: &VmConfig, bus: &mut Bus, host: &Host) -> Result<Parts, DeviceError> {
+pub(super) fn build(config: &VmSpec, bus: &mut Bus, host: &Host) -> Result<Parts, DeviceError> {
     let mut builder = Builder { bus, host, next: 1, parts: Parts::default() };
     // Passed-through functions first: they fail for the most reasons.
     builder.vfio(config)?;
@@ -146,7 +148,7 @@ impl Builder<'_> {
         Ok(worker)
     }
 
-    fn vfio(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+    fn vfio(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
         if config.vfio.is_empty() {
             return Ok(());
         }
@@ -164,7 +166,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn blk(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+    fn blk(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
         for (index, disk) in config.disks.iter().enumerate() {
             let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
             let disk = virtio::blk::Disk::open(&disk.path, disk.readonly, &id)
@@ -176,7 +178,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn net(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+    fn net(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
         for net in &config.nets {
             let tap = virtio::net::Tap::open(&net.tap).map_err(DeviceError::Net)?;
             let mac = net.mac.unwrap_or_else(|| Mac::derived(&net.tap));
@@ -188,14 +190,14 @@ impl Builder<'_> {
     }
 
     /// One console device for all named ports; none without a port.
-    fn console(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+    fn console(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
         if config.ports.is_empty() {
             return Ok(());
         }
         let mut ports = Vec::with_capacity(config.ports.len());
         for port in &config.ports {
             let name = port.name.clone();
-            match virtio::console::bind(&port.socket) {
+            match listen::streams(&port.socket) {
                 Ok(listener) => ports.push(NamedPort { name, listener }),
                 Err(source) => return Err(DeviceError::Port { name, source }),
             }
@@ -207,10 +209,10 @@ impl Builder<'_> {
     }
 
     /// One controller with two ports for each socket: a device is of USB 2 or of USB 3. None without a socket.
-    fn usb(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
+    fn usb(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
         let count = match u8::try_from(config.usb.len()) {
             Ok(0) => return Ok(()),
-            Ok(count) if config.usb.len() <= SOCKETS_MAX => count,
+            Ok(count) if config.usb.len() <= USB_MAX => count,
             _ => return Err(DeviceError::TooManyUsb),
         };
         let wires = Wires::new().map_err(DeviceError::Host)?;
@@ -227,11 +229,11 @@ impl Builder<'_> {
     }
 
     /// Screen, keyboard and pointer, if an agent is there to look, type and point.
-    fn seat(&mut self, config: &VmConfig) -> Result<(), DeviceError> {
-        if !config.seat {
-            return Ok(());
+    fn seat(&mut self, config: &VmSpec) -> Result<(), DeviceError> {
+        match &config.seat_socket {
+            Some(socket) => self.seat_devices(Seat::listen(socket)?),
+            None => Ok(()),
         }
-        self.seat_devices(Seat::from_stdin()?)
     }
 
     fn seat_devices(&mut self, seat: Seat) -> Result<(), DeviceError> {

@@ -26,16 +26,16 @@ use std::time::{Duration, Instant};
 use event_manager::{EventManager, EventOps, EventSet, Events, MutEventSubscriber, SubscriberOps};
 use ratelimit::{Rate, RateLimiter};
 use vm_memory::{Bytes, GuestAddress};
+use vmm_control::{MemorySize, VmSpec};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::{self, AcpiError};
 use crate::boot::{BootError, Entry};
-use crate::config::{MemorySize, VmConfig};
 use crate::kvm::KvmError;
 use crate::layout;
+use crate::listen::SocketError;
 use crate::power::{self, Request};
 use crate::sandbox::{self, Role, SandboxError};
-use crate::seat::SeatError;
 use crate::vcpu::{self, Event};
 use build::Machine;
 use control::MachineControl;
@@ -117,13 +117,10 @@ pub enum MachineError {
     Device(#[from] devices::DeviceError),
     /// The control socket.
     #[error("--api-socket")]
-    Api(#[source] virtio::console::SocketError),
+    Api(#[source] SocketError),
     /// The serial port's file.
     #[error("could not open the serial port's log {}", .0.display())]
     SerialLog(std::path::PathBuf, #[source] io::Error),
-    /// Screen, keyboard and pointer.
-    #[error("--seat")]
-    Seat(#[from] SeatError),
     /// The sandbox.
     #[error("the sandbox could not be closed; --no-sandbox runs without, for debugging only")]
     Sandbox(#[from] SandboxError),
@@ -157,7 +154,7 @@ fn event_loop(error: event_manager::Error) -> MachineError {
 }
 
 /// Builds the machine `config` asks for and runs it to its end.
-pub fn run(config: &VmConfig) -> Result<End, MachineError> {
+pub fn run(config: &VmSpec) -> Result<End, MachineError> {
     signals::block().map_err(host("block signals"))?;
     let machine = build::build(config)?;
     let terminal = terminal::Raw::enter(&config.serial);
@@ -206,7 +203,7 @@ struct Running {
 }
 
 impl Machine {
-    fn run(mut self, config: &VmConfig) -> Result<End, MachineError> {
+    fn run(mut self, config: &VmSpec) -> Result<End, MachineError> {
         let Running { mut main, workers, log, control } = self.start(config)?;
         sandbox::filter_thread(&config.sandbox, Role::Main)?;
 
@@ -222,7 +219,7 @@ impl Machine {
     }
 
     /// Closes the sandbox and starts all threads, each with its filter, except the caller's.
-    fn start(&mut self, config: &VmConfig) -> Result<Running, MachineError> {
+    fn start(&mut self, config: &VmSpec) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
         let (mut workers, mut log) = <(worker::Workers, worker::Workers)>::default();
         for subscriber in std::mem::take(&mut self.main_loop) {
@@ -254,7 +251,7 @@ impl Machine {
 
     fn serve(
         &mut self,
-        config: &VmConfig,
+        config: &VmSpec,
         main: &mut EventManager<Subscriber>,
         control: &MachineControl,
     ) -> Result<End, MachineError> {
@@ -380,7 +377,7 @@ impl Machine {
 
     fn start_vcpus(
         &mut self,
-        config: &VmConfig,
+        config: &VmSpec,
         control: &MachineControl,
     ) -> Result<(), MachineError> {
         let sandbox = config.sandbox.clone();

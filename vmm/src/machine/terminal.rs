@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use crate::config::SerialConfig;
+use vmm_control::SerialSpec;
 
 /// Raw mode as long as this lives.
 pub(super) struct Raw {
@@ -13,8 +13,8 @@ pub(super) struct Raw {
 
 impl Raw {
     /// Every key goes to the guest; output is left as it is. `None` where there is no terminal.
-    pub(super) fn enter(serial: &SerialConfig) -> Option<Self> {
-        if *serial != SerialConfig::Stdio || !io::stdin().is_terminal() {
+    pub(super) fn enter(serial: &SerialSpec) -> Option<Self> {
+        if *serial != SerialSpec::Stdio || !io::stdin().is_terminal() {
             return None;
         }
         let before = tcgetattr(io::stdin()).ok()?;

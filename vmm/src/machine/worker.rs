@@ -9,10 +9,10 @@ use std::thread;
 use std::time::Duration;
 
 use event_manager::{EventManager, SubscriberOps};
+use vmm_control::SandboxSpec;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::{Subscriber, Wake};
-use crate::config::SandboxConfig;
 use crate::sandbox::{self, Role};
 
 /// Stack of a device thread, in bytes.
@@ -42,7 +42,7 @@ impl Workers {
         name: String,
         role: Role,
         subscriber: Subscriber,
-        sandbox: SandboxConfig,
+        sandbox: SandboxSpec,
     ) -> io::Result<()> {
         let wake = EventFd::new(libc::EFD_NONBLOCK)?;
         let waked = wake.try_clone()?;

@@ -19,7 +19,7 @@ use std::io;
 pub(crate) use filter::Call;
 pub use filter::Role;
 
-use crate::config::SandboxConfig;
+use vmm_control::SandboxSpec;
 
 /// Why the sandbox could not be closed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ fn step(what: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 }
 
 /// Closes the layers that belong to the whole process. Call with one thread only.
-pub fn enter(config: &SandboxConfig) -> Result<(), SandboxError> {
+pub fn enter(config: &SandboxSpec) -> Result<(), SandboxError> {
     if !config.enabled {
         tracing::warn!("the sandbox is off: a guest that breaks out of the VMM has all its rights");
         return Ok(());
@@ -64,7 +64,7 @@ pub fn enter(config: &SandboxConfig) -> Result<(), SandboxError> {
 }
 
 /// Loads the calling thread's system call filter.
-pub fn filter_thread(config: &SandboxConfig, role: Role) -> Result<(), SandboxError> {
+pub fn filter_thread(config: &SandboxSpec, role: Role) -> Result<(), SandboxError> {
     if config.enabled {
         seccomp::load(role)?;
     }

@@ -6,21 +6,26 @@
 //!                    --Taken--------------------------------------------------+
 //! ```
 //!
-//! Without an agent at the other end the guest runs on, without a seat.
+//! The VMM listens for the link, and serves one agent at a time: without one the guest runs on, without a seat, and the next
+//! one gets the whole picture. It may have been started by another agent, or be another version of it.
 #![forbid(unsafe_code)]
 
 mod outbox;
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use link::{Channel, CursorChange, PACKET_MAX, Packet, Rect, Size, Target, ToVmm};
-use nix::sys::socket::{SockType, getsockopt, sockopt};
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::{Uid, geteuid};
 use virtio::gpu::{self, Frame, Gpu, Viewer};
 use virtio::input::{self, Input, Kind, Said};
 
+use crate::listen::{self, SocketError};
 use outbox::Outbox;
 
 /// Packets taken before other devices have their turn.
@@ -29,14 +34,9 @@ const BUDGET: usize = 64;
 /// Why there is no seat.
 #[derive(Debug, thiserror::Error)]
 pub enum SeatError {
-    /// Standard input is something else.
-    #[error(
-        "standard input is not the socket of a link; only bulkhead-agent starts a VMM with --seat"
-    )]
-    NoLink,
-    /// Both want standard input.
-    #[error("standard input is the link already; give --serial null or --serial file=PATH")]
-    SerialOnStdio,
+    /// Nobody could reach it.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The process has no file descriptor left, or the like.
     #[error("a device of the seat cannot be set up")]
     Host(#[from] io::Error),
@@ -52,7 +52,10 @@ pub(crate) struct Seat {
 
 /// The VMM's end of the link, in the main loop.
 pub(crate) struct End {
-    channel: Arc<Channel>,
+    listener: UnixListener,
+    /// Who may look and type: whoever started the VMM, before its sandbox gave that user up.
+    owner: Uid,
+    channel: Option<Arc<Channel>>,
     outbox: Arc<Outbox>,
     screen: gpu::Handle,
     keyboard: input::Handle,
@@ -61,18 +64,15 @@ pub(crate) struct End {
 }
 
 impl Seat {
-    /// Takes the link that the agent made standard input.
-    pub(crate) fn from_stdin() -> Result<Self, SeatError> {
-        let socket = io::stdin().as_fd().try_clone_to_owned()?;
-        if !matches!(getsockopt(&socket, sockopt::SockType), Ok(SockType::SeqPacket)) {
-            return Err(SeatError::NoLink);
-        }
-        Ok(Self::new(Channel::new(socket)?)?)
+    /// Listens for an agent on a socket at `path`.
+    pub(crate) fn listen(path: &Path) -> Result<Self, SeatError> {
+        let listener = listen::packets(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(Self::new(listener)?)
     }
 
-    pub(crate) fn new(channel: Channel) -> io::Result<Self> {
-        let channel = Arc::new(channel);
-        let outbox = Arc::new(Outbox::new(Arc::clone(&channel)));
+    fn new(listener: UnixListener) -> io::Result<Self> {
+        let outbox = Arc::new(Outbox::default());
         let (gpu, screen) = Gpu::new(Box::new(Screen(Arc::clone(&outbox))))?;
         let lights = Arc::clone(&outbox);
         let told = Box::new(move |said| {
@@ -83,8 +83,16 @@ impl Seat {
         });
         let (keyboard, keys) = Input::new(Kind::Keyboard, told)?;
         let (pointer, moves) = Input::new(Kind::Pointer, Box::new(|_| ()))?;
-        let buffer = Box::new([0; PACKET_MAX]);
-        let end = End { channel, outbox, screen, keyboard: keys, pointer: moves, buffer };
+        let end = End {
+            listener,
+            owner: geteuid(),
+            channel: None,
+            outbox,
+            screen,
+            keyboard: keys,
+            pointer: moves,
+            buffer: Box::new([0; PACKET_MAX]),
+        };
         Ok(Self { gpu, keyboard, pointer, end })
     }
 }
@@ -107,16 +115,53 @@ impl Viewer for Screen {
 }
 
 impl End {
+    /// Takes the agent that waits, if one does and may: from now on the seat is its.
+    fn accept(&mut self) -> Option<Arc<Channel>> {
+        let (stream, _) = self.listener.accept().ok()?;
+        match getsockopt(&stream, sockopt::PeerCredentials) {
+            Ok(peer) if peer.uid() == self.owner.as_raw() => {}
+            Ok(peer) => {
+                tracing::warn!(uid = peer.uid(), "somebody else than the agent wants the seat");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "who wants the seat is not known");
+                return None;
+            }
+        }
+        match Channel::new(OwnedFd::from(stream)) {
+            Ok(channel) => Some(Arc::new(channel)),
+            Err(error) => {
+                tracing::warn!(%error, "the link cannot be served");
+                None
+            }
+        }
+    }
+
+    fn begin(&mut self, channel: Arc<Channel>) {
+        self.outbox.begin(Arc::clone(&channel));
+        self.channel = Some(channel);
+    }
+
+    fn end(&mut self) {
+        // Nobody is left to hold a key down.
+        self.keyboard.release_all();
+        self.pointer.release_all();
+        self.outbox.end();
+        self.channel = None;
+    }
+
     /// Takes what came; false when nothing more will.
     fn take(&mut self) -> bool {
-        let more = self.take_some();
+        let Some(channel) = self.channel.clone() else { return false };
+        let more = self.take_some(&channel);
         self.outbox.catch_up();
         more
     }
 
-    fn take_some(&mut self) -> bool {
+    fn take_some(&mut self, channel: &Channel) -> bool {
         for _ in 0..BUDGET {
-            let (message, file) = match self.channel.receive_file(&mut self.buffer) {
+            let (message, file) = match channel.receive_file(&mut self.buffer) {
                 Ok(Packet::Nothing) => return true,
                 Ok(Packet::Closed) => {
                     tracing::warn!("the agent is gone; the guest runs on without a seat");
@@ -146,23 +191,46 @@ impl End {
         }
         true
     }
+
+    /// Watches the listener where nobody is connected, and the agent where one is: one at a time, the next waits.
+    fn attach(&mut self, ops: &mut EventOps) {
+        let Some(channel) = self.accept() else { return };
+        if let Err(error) = ops.add(Events::new(&*channel, EventSet::IN)) {
+            tracing::error!(%error, "the link cannot be served");
+            return;
+        }
+        if let Err(error) = ops.remove(Events::new(&self.listener, EventSet::IN)) {
+            tracing::error!(%error, "the seat's socket cannot be put off");
+        }
+        tracing::info!("an agent has taken the seat");
+        self.begin(channel);
+    }
+
+    fn detach(&mut self, ops: &mut EventOps) {
+        if let Some(channel) = &self.channel
+            && let Err(error) = ops.remove(Events::new(&**channel, EventSet::IN))
+        {
+            tracing::error!(%error, "the link cannot be let go");
+        }
+        self.end();
+        if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
+            tracing::error!(%error, "no other agent can take the seat");
+        }
+    }
 }
 
 impl MutEventSubscriber for End {
     fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = ops.add(Events::new(&*self.channel, EventSet::IN)) {
-            tracing::error!(%error, "the link cannot be served");
+        if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
+            tracing::error!(%error, "the seat cannot be served");
         }
     }
 
-    fn process(&mut self, _events: Events, ops: &mut EventOps) {
-        if !self.take() {
-            // Nobody is left to hold a key down.
-            self.keyboard.release_all();
-            self.pointer.release_all();
-            if let Err(error) = ops.remove(Events::new(&*self.channel, EventSet::IN)) {
-                tracing::error!(%error, "the link cannot be let go");
-            }
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        if events.fd() == self.listener.as_raw_fd() {
+            self.attach(ops);
+        } else if !self.take() {
+            self.detach(ops);
         }
     }
 }

@@ -1,32 +1,50 @@
-//! What is new for the agent: gathered until the last update was taken.
+//! What is new for the agent: gathered until the last update was taken, and kept for the next agent.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use link::{Channel, CursorChange, Rect, ToAgent, Update};
 
 /// News of several threads, sent as one update at a time.
-pub(super) struct Outbox {
-    channel: Arc<Channel>,
-    state: Mutex<State>,
-}
+#[derive(Default)]
+pub(super) struct Outbox(Mutex<State>);
 
 #[derive(Default)]
 struct State {
+    channel: Option<Arc<Channel>>,
     news: Update,
+    /// What the guest last did with its cursor: an agent that comes has not seen it.
+    cursor: CursorChange,
     changed: bool,
     /// An update was sent and not taken yet.
     on_its_way: bool,
 }
 
 impl Outbox {
-    pub(super) fn new(channel: Arc<Channel>) -> Self {
-        Self { channel, state: Mutex::default() }
+    /// An agent came that knows nothing yet. The picture comes with the frame memory that it gives.
+    pub(super) fn begin(&self, channel: Arc<Channel>) {
+        let mut state = self.lock();
+        state.channel = Some(channel);
+        state.on_its_way = false;
+        state.news.picture = None;
+        state.news.damage = Rect::default();
+        state.news.cursor = state.cursor.clone();
+        // One that is told nothing new need not be told it.
+        state.changed = state.news != Update::default();
+        self.send(&mut state);
+    }
+
+    /// The agent is gone.
+    pub(super) fn end(&self) {
+        self.lock().channel = None;
     }
 
     /// Something is new.
     pub(super) fn change(&self, change: impl FnOnce(&mut Update)) {
         let mut state = self.lock();
         change(&mut state.news);
+        if state.news.cursor != CursorChange::Same {
+            state.cursor = state.news.cursor.clone();
+        }
         state.changed = true;
         self.send(&mut state);
     }
@@ -44,11 +62,12 @@ impl Outbox {
     }
 
     fn send(&self, state: &mut State) {
+        let Some(channel) = &state.channel else { return };
         if !state.changed || state.on_its_way {
             return;
         }
         // A link whose other end is gone is noticed where it is read.
-        if matches!(self.channel.send(&ToAgent::Update(state.news.clone()).encode()), Ok(true)) {
+        if matches!(channel.send(&ToAgent::Update(state.news.clone()).encode()), Ok(true)) {
             state.on_its_way = true;
             state.changed = false;
             state.news.damage = Rect::default();
@@ -57,6 +76,6 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

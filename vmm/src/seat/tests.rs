@@ -1,17 +1,32 @@
-use link::{Event, ToAgent, Update};
+use event_manager::{EventManager, SubscriberOps};
+use link::{Cursor, Event, ToAgent, Update};
+use tempfile::TempDir;
 
 use super::*;
 
 struct Bench {
     agent: Channel,
     seat: Seat,
+    place: TempDir,
 }
 
 impl Bench {
     fn new() -> Self {
-        let (ours, theirs) = link::pair().unwrap();
-        let seat = Seat::new(Channel::new(theirs).unwrap()).unwrap();
-        Self { agent: Channel::new(ours).unwrap(), seat }
+        let place = tempfile::tempdir().unwrap();
+        let mut seat = Seat::listen(&place.path().join("seat")).unwrap();
+        let agent = connect(&place);
+        let channel = seat.end.accept().unwrap();
+        seat.end.begin(channel);
+        Self { agent, seat, place }
+    }
+
+    /// The agent dies, and another comes.
+    fn next_agent(&mut self) {
+        self.agent = connect(&self.place);
+        assert!(!self.seat.end.take(), "the first is gone");
+        self.seat.end.end();
+        let channel = self.seat.end.accept().unwrap();
+        self.seat.end.begin(channel);
     }
 
     fn update(&self) -> Option<Update> {
@@ -29,6 +44,10 @@ impl Bench {
         self.agent.send(&message.encode()).unwrap();
         self.seat.end.take()
     }
+}
+
+fn connect(place: &TempDir) -> Channel {
+    Channel::new(link::connect(&place.path().join("seat")).unwrap()).unwrap()
 }
 
 #[test]
@@ -55,7 +74,8 @@ fn one_update_is_on_its_way_and_the_next_holds_all_that_came_meanwhile() {
 fn what_an_agent_that_did_not_read_was_not_told_it_is_told_when_it_goes_on() {
     let mut bench = Bench::new();
     let junk = vec![0; 1000];
-    while bench.seat.end.channel.send(&junk).unwrap() {}
+    let channel = bench.seat.end.channel.clone().unwrap();
+    while channel.send(&junk).unwrap() {}
     bench.seat.end.outbox.change(|news| news.leds = 2);
     let mut buffer = [0; PACKET_MAX];
     while matches!(bench.agent.receive(&mut buffer).unwrap(), Packet::Message(..)) {}
@@ -72,4 +92,65 @@ fn messages_that_make_no_sense_are_passed_over_and_an_agent_that_is_gone_is_noti
     assert!(bench.say(&ToVmm::ReleaseAll));
     drop(bench.agent);
     assert!(!bench.seat.end.take());
+}
+
+#[test]
+fn the_next_agent_is_told_lights_cursor_and_picture_although_they_are_not_new_to_the_guest() {
+    let mut bench = Bench::new();
+    let cursor = Cursor { hot_x: 1, hot_y: 2, pixels: vec![7; link::CURSOR_BYTES] };
+    let shown = CursorChange::Shown(Box::new(cursor));
+    let outbox = Arc::clone(&bench.seat.end.outbox);
+    outbox.change(|news| (news.leds, news.cursor) = (2, shown.clone()));
+    let mut screen = Screen(Arc::clone(&outbox));
+    screen.picture(Some(Size { width: 8, height: 8 }));
+    assert_eq!(bench.update().map(|update| update.leds), Some(2));
+    // The first dies with an update that it did not take, and things go on without one.
+    screen.damage(Rect { x: 1, y: 1, width: 2, height: 2 });
+    bench.next_agent();
+    let first = bench.update().unwrap();
+    assert_eq!((first.leds, &first.cursor, first.picture), (2, &shown, None));
+    // Its frame memory brings the picture, as the GPU says it again.
+    assert!(bench.say(&ToVmm::Taken));
+    screen.picture(Some(Size { width: 8, height: 8 }));
+    screen.damage(Rect { x: 0, y: 0, width: 8, height: 8 });
+    assert_eq!(bench.update().unwrap().picture, Some(Size { width: 8, height: 8 }));
+}
+
+#[test]
+fn one_agent_at_a_time_has_the_seat_and_the_next_waits_for_its_end() {
+    let place = tempfile::tempdir().unwrap();
+    let end = Seat::listen(&place.path().join("seat")).unwrap().end;
+    let outbox = Arc::clone(&end.outbox);
+    let mut manager = EventManager::<End>::new().unwrap();
+    manager.add_subscriber(end);
+    let mut turns = || {
+        for _ in 0..10 {
+            manager.run_with_timeout(1).unwrap();
+        }
+    };
+    let lights = |agent: &Channel| match agent.receive(&mut [0; PACKET_MAX]).unwrap() {
+        Packet::Message(packet, _) => {
+            let ToAgent::Update(update) = ToAgent::decode(packet).unwrap();
+            Some(update.leds)
+        }
+        _ => None,
+    };
+    let first = connect(&place);
+    let second = connect(&place);
+    turns();
+    outbox.change(|news| news.leds = 2);
+    assert_eq!((lights(&first), lights(&second)), (Some(2), None));
+    drop(first);
+    turns();
+    assert_eq!(lights(&second), Some(2), "it is served as soon as the first is gone");
+}
+
+#[test]
+fn whoever_is_not_the_user_that_started_the_vmm_does_not_get_the_seat() {
+    let place = tempfile::tempdir().unwrap();
+    let mut end = Seat::listen(&place.path().join("seat")).unwrap().end;
+    end.owner = Uid::from_raw(geteuid().as_raw() + 1);
+    let stranger = connect(&place);
+    assert!(end.accept().is_none());
+    assert!(matches!(stranger.receive(&mut [0; PACKET_MAX]).unwrap(), Packet::Closed));
 }

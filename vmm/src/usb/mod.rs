@@ -22,6 +22,3 @@ mod wires;
 
 pub(crate) use sockets::Sockets;
 pub(crate) use wires::Wires;
-
-/// Most `--usb` sockets; each takes a USB 2 and a USB 3 port of the controller.
-pub const SOCKETS_MAX: usize = 8;

@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
+use crate::listen::{self, SocketError};
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use usbredir::wire::capability;
 use usbredir::{Body, Role, Session};
-use virtio::console::{SocketError, bind};
 use xhci::{Handle, PortId};
 
 use super::remote::{Effect, Remote};
@@ -75,7 +75,7 @@ impl Sockets {
     ) -> Result<Self, (PathBuf, SocketError)> {
         let socket = |path: &PathBuf| {
             let failed = |error| (path.clone(), error);
-            let listener = bind(path).map_err(failed)?;
+            let listener = listen::streams(path).map_err(failed)?;
             listener
                 .set_nonblocking(true)
                 .map_err(|source| failed(SocketError::Host { path: path.clone(), source }))?;

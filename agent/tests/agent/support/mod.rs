@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -201,9 +201,8 @@ pub fn alive(pid: i64) -> bool {
 pub fn stand_in() {
     let ward = PathBuf::from(std::env::var_os("STAND_IN_WARD").expect("started by an agent"));
     let args = std::env::var("STAND_IN_ARGS").unwrap();
-    let words: Vec<&str> = args.split(' ').collect();
-    let socket = words.iter().position(|word| *word == "--api-socket").unwrap();
-    let socket = Path::new(words[socket + 1]);
+    let spec = vmm_control::VmSpec::read(io::stdin()).unwrap();
+    let socket = spec.control_socket.as_deref().unwrap();
     let domain = socket.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
     let events = ward.join(format!("events-{domain}"));
     let note = |what: &str| {
@@ -211,6 +210,7 @@ pub fn stand_in() {
         writeln!(file, "{what}").unwrap();
     };
     note(&args);
+    fs::write(ward.join(format!("spec-{domain}")), spec.to_json().unwrap()).unwrap();
     let behaviour = fs::read_to_string(ward.join(format!("behaviour-{domain}")));
     let behaviour = behaviour.unwrap_or_else(|_| "obey".to_owned());
     let starts =

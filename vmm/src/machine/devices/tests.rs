@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io;
 
 use event_manager::{EventManager, SubscriberOps};
-use link::Channel;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use pci::config::{command, register};
 use pci::testing::Recorder;
@@ -13,10 +12,10 @@ use vfio::Slot;
 use virtio::net::{Net, Tap};
 use virtio::testing::DriverQueue;
 use vm_memory::{Bytes, GuestAddress};
+use vmm_control::{DiskSpec, PortSpec, SandboxSpec, SerialSpec};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::*;
-use crate::config::{DiskConfig, PortConfig, SandboxConfig, SerialConfig};
 
 const RAM: usize = 4 << 20;
 const BARS: u64 = 4 << 30;
@@ -67,10 +66,11 @@ impl Machine {
         let disk = dir.path().join("disk");
         File::create(&disk).unwrap().set_len(1 << 20).unwrap();
         let path = |name: &str| dir.path().join(name);
-        let config = VmConfig {
-            disks: vec![DiskConfig { path: disk, readonly: false, id: None }],
-            ports: vec![PortConfig { name: "test".into(), socket: path("port") }],
+        let config = VmSpec {
+            disks: vec![DiskSpec { path: disk, readonly: false, id: None }],
+            ports: vec![PortSpec { name: "test".into(), socket: path("port") }],
             usb: vec![path("usb")],
+            seat_socket: Some(path("seat")),
             ..config()
         };
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM)]).unwrap();
@@ -84,7 +84,7 @@ impl Machine {
         };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let pair = || socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        let ((network, tap), (agent, seat)) = (pair(), pair());
+        let (network, tap) = pair();
 
         let mut bus = Bus::new();
         let mut builder = Builder { bus: &mut bus, host: &host, next: 1, parts: Parts::default() };
@@ -95,7 +95,8 @@ impl Machine {
         builder.console(&config).unwrap();
         builder.rng().unwrap();
         builder.usb(&config).unwrap();
-        builder.seat_devices(Seat::new(Channel::new(seat).unwrap()).unwrap()).unwrap();
+        builder.seat(&config).unwrap();
+        let agent = link::connect(&dir.path().join("seat")).unwrap();
         let parts = builder.parts;
         place(&mut bus, BARS..BARS + layout::MMIO64_SIZE).unwrap();
         let mut events = EventManager::<Subscriber>::new().unwrap();
@@ -225,8 +226,8 @@ impl Machine {
     }
 }
 
-fn config() -> VmConfig {
-    VmConfig {
+fn config() -> VmSpec {
+    VmSpec {
         kernel: PathBuf::new(),
         initrd: None,
         cmdline: String::new(),
@@ -236,14 +237,14 @@ fn config() -> VmConfig {
         disks: Vec::new(),
         nets: Vec::new(),
         vfio: Vec::new(),
-        serial: SerialConfig::Null,
+        serial: SerialSpec::Null,
         ports: Vec::new(),
         usb: Vec::new(),
-        api_socket: None,
+        control_socket: None,
         stop_timeout: std::time::Duration::from_secs(10),
         exit_on_reset: false,
-        seat: false,
-        sandbox: SandboxConfig { enabled: false, ids: None },
+        seat_socket: None,
+        sandbox: SandboxSpec { enabled: false, ids: None },
     }
 }
 

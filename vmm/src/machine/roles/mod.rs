@@ -21,12 +21,12 @@ use event_manager::EventManager;
 use link::{Channel, PACKET_MAX, Size, ToVmm};
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
+use vmm_control::VmSpec;
 
 use super::build::{self, Machine};
 use super::{Role, Subscriber};
 use crate::boot::tests::pvh_elf;
 use crate::cli::{Cli, Command as CliCommand};
-use crate::config::VmConfig;
 use crate::port_io::PortBus;
 use crate::sandbox;
 use crate::serial::LOG_MAX;
@@ -64,13 +64,12 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
     // A log that is full: the next byte starts it over.
     std::fs::File::create(at("serial")).unwrap().set_len(LOG_MAX - 5).unwrap();
 
-    let (link, theirs) = link::pair().unwrap();
     let (mut said, stderr) = UnixStream::pair().unwrap();
     let name = "machine::roles::every_device_works_from_every_thread_that_reaches_it_under_that_threads_filter";
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(CHILD, dir.path())
-        .stdin(theirs)
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(OwnedFd::from(stderr))
         .spawn()
@@ -85,8 +84,7 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
     assert_eq!(mounts.lines().count(), 1, "its only mount is its root: {mounts}");
     assert!(mounts.contains(" / / ") && mounts.contains("tmpfs"), "{mounts}");
 
-    let agent = Channel::new(link).unwrap();
-    show_screen(&agent);
+    let mut agent = next_agent(dir.path()).unwrap();
     let mut clients: Vec<_> = ["api", "port", "usb"]
         .map(|name| UnixStream::connect(dir.path().join(name)).unwrap())
         .into();
@@ -101,6 +99,10 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
             child.kill().unwrap();
         }
         be_the_rest_of_the_world(&agent, &mut clients, dir.path());
+        // Agents die, and others come; too many may wait already, or the machine be at its end.
+        if let Some(next) = next_agent(dir.path()) {
+            agent = next;
+        }
         let mut chunk = [0; 65536];
         if let Ok(count) = said.read(&mut chunk) {
             log += &String::from_utf8_lossy(&chunk[..count]);
@@ -130,13 +132,16 @@ fn read_until(from: &mut UnixStream, log: &mut String, text: &str) {
     }
 }
 
-/// Gives the guest a screen, as the agent does.
-fn show_screen(agent: &Channel) {
+/// An agent that takes the seat and gives the guest a screen.
+fn next_agent(dir: &Path) -> Option<Channel> {
+    let agent = Channel::new(link::connect(&dir.join("seat")).ok()?).unwrap();
     let size = Size { width: 640, height: 480 };
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     let frame = std::fs::File::from(nix::sys::memfd::memfd_create("frame", flags).unwrap());
     frame.set_len(size.frame_bytes() as u64).unwrap();
-    assert!(agent.send_file(&ToVmm::Display(size).encode(), frame.as_fd()).unwrap());
+    // The machine may have ended since it was connected to.
+    agent.send_file(&ToVmm::Display(size).encode(), frame.as_fd()).ok()?;
+    Some(agent)
 }
 
 /// The agent takes updates and sends input; clients and peers come, send, read and go.
@@ -224,7 +229,7 @@ fn serve(machine: &Machine, main: &mut EventManager<Subscriber>) {
     }
 }
 
-fn configuration(dir: &Path) -> VmConfig {
+fn configuration(dir: &Path) -> VmSpec {
     let at = |name: &str| dir.join(name).display().to_string();
     let arguments = [
         "bulkhead-vmm".into(),
@@ -239,10 +244,10 @@ fn configuration(dir: &Path) -> VmConfig {
         format!("--port=name=test,socket={}", at("port")),
         format!("--usb=socket={}", at("usb")),
         format!("--api-socket={}", at("api")),
-        "--seat".into(),
+        format!("--seat=socket={}", at("seat")),
     ];
     match Cli::try_parse_from(arguments).unwrap().command {
-        CliCommand::Run(args) => (*args).into(),
+        CliCommand::Run(args) => args.spec().unwrap(),
     }
 }
 

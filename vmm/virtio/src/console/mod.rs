@@ -16,7 +16,6 @@
 
 mod control;
 mod port;
-mod socket;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -34,8 +33,6 @@ use crate::{
 use control::Said;
 use port::{Port, Queues, Tokens};
 use spec::queue::Role;
-
-pub use socket::{SocketError, bind};
 
 /// The most ports, the console included.
 pub const MAX_PORTS: usize = 32;

@@ -13,7 +13,6 @@
 //! queue pairs, link status, MTU.
 
 mod header;
-mod mac;
 mod receive;
 mod spec;
 mod tap;
@@ -34,7 +33,7 @@ use crate::{
 use receive::Receiver;
 use spec::{HEADER_BYTES, feature};
 
-pub use mac::{Mac, MacError};
+pub use notation::{Mac, MacError};
 pub use tap::{Tap, TapError};
 
 /// Descriptors in each queue.

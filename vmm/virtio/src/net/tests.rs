@@ -326,7 +326,6 @@ fn derived_addresses_are_stable_local_and_differ() {
         (0..1000).map(|n| Mac::derived(&format!("tap{n}")).bytes()).collect();
     assert_eq!(all.len(), 1000);
     assert!(all.iter().all(|mac| mac[0] & 3 == 2), "local, unicast");
-    assert_ne!(Mac::random().unwrap(), Mac::random().unwrap());
 }
 
 #[test]

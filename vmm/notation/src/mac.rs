@@ -1,10 +1,7 @@
 //! Ethernet addresses.
 
 use std::fmt;
-use std::io;
 use std::str::FromStr;
-
-use crate::entropy;
 
 /// The address of a network card: never a multicast one, never zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +24,7 @@ pub enum MacError {
 impl Mac {
     /// The address made for `seed`, the same each time: locally administered. Two seeds share one
     /// with a chance of 1 in 2^46.
+    #[must_use]
     pub fn derived(seed: &str) -> Self {
         // FNV-1a, then mixed so that the last character reaches every bit. Not a secret.
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -39,15 +37,9 @@ impl Mac {
         Self::local([a, b, c, d, e, f])
     }
 
-    /// A locally administered address nobody can guess.
-    pub fn random() -> io::Result<Self> {
-        let mut bytes = [0; 6];
-        entropy::fill(&mut bytes)?;
-        Ok(Self::local(bytes))
-    }
-
     /// The six bytes in the order they are sent.
-    pub fn bytes(self) -> [u8; 6] {
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 6] {
         self.0
     }
 
