@@ -1,5 +1,7 @@
 //! Questions with a list to choose from.
 
+use proptest::prelude::*;
+
 use super::*;
 
 const ESCAPE: u16 = 1;
