@@ -70,8 +70,7 @@ pub struct RunArgs {
     #[arg(long)]
     hugepages: bool,
     /// vCPUs, 1 to 16
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u8).range(1..=i64::from(CPUS_MAX)))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = parse_cpus)]
     cpus: u8,
     /// Raw disk image or block device; repeat for more disks
     #[arg(long = "disk", value_name = "path=FILE[,readonly][,id=NAME]", value_parser = parse_disk)]
@@ -104,13 +103,13 @@ pub struct RunArgs {
     #[arg(long)]
     exit_on_reset: bool,
     /// User to become once everything is open (when started as root)
-    #[arg(long, value_name = "UID", requires = "sandbox_gid")]
+    #[arg(long, value_name = "UID", requires = "sandbox_gid", value_parser = parse_account)]
     sandbox_uid: Option<u32>,
     /// Group to become once everything is open (when started as root)
-    #[arg(long, value_name = "GID", requires = "sandbox_uid")]
+    #[arg(long, value_name = "GID", requires = "sandbox_uid", value_parser = parse_account)]
     sandbox_gid: Option<u32>,
     /// The whole machine as JSON from this open descriptor, in place of every option but --log-level; bulkhead-agent gives it on 0
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..), conflicts_with_all = MACHINE)]
+    #[arg(long, value_name = "N", value_parser = parse_descriptor, conflicts_with_all = MACHINE)]
     spec_fd: Option<RawFd>,
     /// Leave the sandbox open: for debugging this VMM only
     #[arg(long)]
@@ -231,6 +230,20 @@ fn required<'a>(pairs: &[(&str, &'a str)], key: &str) -> Result<&'a str, String>
     value(pairs, key).filter(|v| !v.is_empty()).ok_or_else(|| format!("`{key}=` is missing"))
 }
 
+fn parse_cpus(text: &str) -> Result<u8, notation::Mistake> {
+    notation::whole(text, 1..=CPUS_MAX, 2)
+}
+
+/// The number of a user or a group. The largest is none: to the kernel it means "leave it as it is".
+fn parse_account(text: &str) -> Result<u32, notation::Mistake> {
+    notation::whole(text, 0..=u32::MAX - 1, 64_000)
+}
+
+/// The number of an open file descriptor.
+fn parse_descriptor(text: &str) -> Result<RawFd, notation::Mistake> {
+    notation::whole(text, 0..=RawFd::MAX, 3)
+}
+
 fn parse_disk(text: &str) -> Result<DiskSpec, String> {
     let pairs = pairs(text, &["path", "readonly", "id"])?;
     let readonly = match value(&pairs, "readonly") {
@@ -320,8 +333,10 @@ mod tests {
             ("--net tap=t,mac=1:2:3:4:5:6", "as in 52:54:00:12:34:56"),
             ("--serial pty", "stdio, null or file=PATH"),
             ("--port name=a/b,socket=s", "not a port name"),
-            ("--cpus 0", "1..=16"),
-            ("--cpus 17", "1..=16"),
+            ("--cpus 0", "write one from 1 to 16"),
+            ("--cpus 17", "write one from 1 to 16"),
+            ("--cpus x", "`x` is not a whole number; write one from 1 to 16, such as 2"),
+            ("--sandbox-uid 4294967295 --sandbox-gid 1", "from 0 to 4294967294, such as 64000"),
             ("--memory 10M", "at least 64M"),
             ("--vfio 00:05", "00:05"),
             ("--stop-timeout 10", "30s or 2m"),
@@ -365,6 +380,24 @@ mod tests {
             assert_eq!(config.memory.bytes(), 4 << 30);
             assert_eq!(config.vfio[0].to_string(), "0000:05:00.0");
             assert_eq!(config.stop_timeout, Duration::from_secs(10));
+        }
+    }
+
+    #[test]
+    fn every_option_that_takes_a_value_says_in_words_what_it_takes() {
+        use clap::CommandFactory;
+        let run = Cli::command().find_subcommand("run").unwrap().clone();
+        for option in run.get_arguments().filter(|option| option.get_action().takes_values()) {
+            let option = option.get_long().unwrap();
+            for wrong in ["x", "-1", "99999999999999999999", ""] {
+                let argv = ["bulkhead-vmm", "run", &format!("--{option}={wrong}")];
+                let Err(error) = Cli::try_parse_from(argv) else { continue };
+                let error = error.to_string();
+                for bare in ["invalid digit", "too large to fit", "from empty string", "is not in"]
+                {
+                    assert!(!error.contains(bare), "--{option}={wrong}: {error}");
+                }
+            }
         }
     }
 

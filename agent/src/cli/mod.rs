@@ -220,3 +220,61 @@ fn duration(seconds: u64) -> String {
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that does something, by its words.
+    fn leaves(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Command)> {
+        let below = command.get_subcommands().map(|sub| {
+            let words = [words, &[sub.get_name().to_owned()]].concat();
+            leaves(sub, &words)
+        });
+        let below: Vec<_> = below.flatten().collect();
+        if below.is_empty() { vec![(words.to_vec(), command.clone())] } else { below }
+    }
+
+    #[test]
+    fn every_option_that_takes_a_value_says_in_words_what_it_takes() {
+        let mut tried = 0;
+        for (words, command) in leaves(&Cli::command(), &["bulkhead".to_owned()]) {
+            let options =
+                command.get_arguments().filter(|option| option.get_action().takes_values());
+            for option in options.filter_map(clap::Arg::get_long) {
+                for wrong in ["x", "-1", "99999999999999999999", ""] {
+                    let argv = words.iter().cloned().chain([format!("--{option}={wrong}")]);
+                    let Err(error) = Cli::try_parse_from(argv) else { continue };
+                    let error = error.to_string();
+                    for bare in
+                        ["invalid digit", "too large to fit", "from empty string", "is not in"]
+                    {
+                        assert!(!error.contains(bare), "{words:?} --{option}={wrong}: {error}");
+                    }
+                    tried += 1;
+                }
+            }
+        }
+        assert!(tried > 40, "{tried}");
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_refused_with_its_range_and_an_example() {
+        for (option, says) in [
+            ("status --watch=x", "write one from 1 to 3600, such as 2"),
+            ("status --watch=0", "write one from 1 to 3600, such as 2"),
+            (
+                "policy keygen k --name a --passphrase-fd=x",
+                "write one from 0 to 2147483647, such as 3",
+            ),
+            (
+                "policy passphrase k --new-passphrase-fd=-1",
+                "write one from 0 to 2147483647, such as 3",
+            ),
+        ] {
+            let argv = std::iter::once("bulkhead").chain(option.split(' '));
+            let error = Cli::try_parse_from(argv).unwrap_err().to_string();
+            assert!(error.contains(says), "{option}: {error}");
+        }
+    }
+}

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use zeroize::Zeroizing;
 
+use super::values;
+
 /// Bytes of the longest passphrase.
 const LONGEST: u64 = 1024;
 
@@ -17,7 +19,7 @@ pub(super) struct Source {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Read it from this open file descriptor
-    #[arg(long, value_name = "N", conflicts_with = "passphrase_file")]
+    #[arg(long, value_name = "N", conflicts_with = "passphrase_file", value_parser = values::descriptor)]
     passphrase_fd: Option<u32>,
 }
 
@@ -52,7 +54,7 @@ pub(super) struct NewSource {
     #[arg(long, value_name = "FILE")]
     new_passphrase_file: Option<PathBuf>,
     /// Read it from this open file descriptor
-    #[arg(long, value_name = "N", conflicts_with = "new_passphrase_file")]
+    #[arg(long, value_name = "N", conflicts_with = "new_passphrase_file", value_parser = values::descriptor)]
     new_passphrase_fd: Option<u32>,
     /// Take the passphrase off, for a medium that is encrypted itself
     #[arg(long, conflicts_with_all = ["new_passphrase_file", "new_passphrase_fd"])]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Common, Failure, Outcome, duration, pause, print, write};
+use super::{Common, Failure, Outcome, duration, pause, print, values, write};
 use crate::control::protocol::{DomainReport, Request, StatusReport};
 use crate::host_network;
 use crate::seat::SeatReport;
@@ -22,7 +22,7 @@ pub(super) struct StatusArgs {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "2",
-        value_parser = clap::value_parser!(u16).range(1..=3600)
+        value_parser = values::every
     )]
     watch: Option<u16>,
 }

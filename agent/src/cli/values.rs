@@ -1,7 +1,8 @@
-//! Sizes and times on the command line, by the reader that tells an officer what is meant in a policy.
+//! Sizes, times and numbers on the command line, by the readers that tell what is meant in a policy and in a machine file.
 
 use std::time::Duration;
 
+use ::notation::{Mistake, whole};
 use policy::document::notation;
 
 /// `300000`, `300,000`. A size with a unit is refused with its bytes: whether a megabyte is 1000 or 1024 kilobytes decides at a limit.
@@ -25,6 +26,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         }
         _ => Err("write it as 90s, 10m or 1h".to_owned()),
     }
+}
+
+/// The number of an open file descriptor.
+pub(super) fn descriptor(text: &str) -> Result<u32, Mistake> {
+    whole(text, 0..=i32::MAX.unsigned_abs(), 3)
+}
+
+/// Every so many seconds.
+pub(super) fn every(text: &str) -> Result<u16, Mistake> {
+    whole(text, 1..=3600, 2)
 }
 
 #[cfg(test)]
