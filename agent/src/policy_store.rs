@@ -93,20 +93,25 @@ pub enum Refusal {
     #[error("{0}")]
     NotApproved(signature::Refusal),
     /// It is older than one that was in force.
-    #[error(
-        "it has serial {serial}, and {newest} was in force already: give it a serial above {newest} and have it signed"
-    )]
+    #[error("it has serial {serial}, and {newest} was in force already: give it a serial above {newest}{}", once_more(*.signed))]
     Older {
         /// Its serial.
         serial: u64,
         /// The highest one so far.
         newest: u64,
+        /// Whether officers have to sign it.
+        signed: bool,
     },
     /// Its serial belongs to another.
     #[error(
-        "another policy with serial {0} was in force already: give this one a higher serial and have it signed"
+        "another policy with serial {serial} was in force already: give this one a serial above {serial}{}", once_more(*.signed)
     )]
-    SerialTaken(u64),
+    SerialTaken {
+        /// The serial of both.
+        serial: u64,
+        /// Whether officers have to sign it.
+        signed: bool,
+    },
     /// It could not be read back from its file.
     #[error("the policy is larger than {} MiB: split its rules by what they share", files::FILE_MAX >> 20)]
     TooLarge,
@@ -128,6 +133,11 @@ pub enum Refusal {
         #[source]
         source: io::Error,
     },
+}
+
+/// What ends with every change to a text.
+const fn once_more(signed: bool) -> &'static str {
+    if signed { " and have it signed" } else { "" }
 }
 
 impl Candidate {
@@ -230,12 +240,13 @@ impl PolicyStore {
         let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
         let serial = policy.serial();
         if let Some(good) = good {
+            let signed = trust.is_some();
             if serial < good.serial {
-                return Err(Refusal::Older { serial, newest: good.serial });
+                return Err(Refusal::Older { serial, newest: good.serial, signed });
             }
-            // Unsigned policies are for trying things out, where nobody counts serials.
-            if serial == good.serial && text != good.text && trust.is_some() {
-                return Err(Refusal::SerialTaken(serial));
+            // Signed or not: the audit log names a policy by its serial, and two of one serial could not be told apart in it.
+            if serial == good.serial && text != good.text {
+                return Err(Refusal::SerialTaken { serial, signed });
             }
         }
         Ok(Candidate { policy, good: Good { serial, text, signatures, signers } })
@@ -415,9 +426,33 @@ mod tests {
         pc.lay(&policy(1, "a"), None);
         let in_force = pc.start().unwrap();
         assert!(in_force.signers.is_empty() && in_force.refused.is_none());
-        // While things are tried out, the serial may stay.
-        pc.lay(&policy(1, "b"), None);
+        pc.lay(&policy(2, "b"), None);
         assert!(pc.start().unwrap().refused.is_none());
+    }
+
+    #[test]
+    fn two_policies_never_have_one_serial_whether_they_are_signed_or_not() {
+        for trusting in [false, true] {
+            let pc = if trusting { Pc::trusting(1) } else { Pc::new() };
+            let laid = |text: &str| pc.lay(text, trusting.then(|| signed(text, &[0])).flatten());
+            let (first, other) = (policy(3, "a"), policy(3, "b"));
+            laid(&first);
+            pc.start().unwrap();
+            laid(&other);
+            let why = pc.start().unwrap().refused.unwrap();
+            assert!(why.contains("give this one a serial above 3"), "{why}");
+            assert_eq!(why.contains("have it signed"), trusting, "{why}");
+            let refused = pc.apply(&other, signed(&other, &[0]));
+            assert!(matches!(refused, Err(Refusal::SerialTaken { serial: 3, .. })), "{refused:?}");
+            // The same text is no other policy, whoever signs it once more.
+            laid(&first);
+            assert_eq!(pc.start().unwrap().refused, None);
+            let again = pc.apply(&first, signed(&first, &[0, 1])).unwrap();
+            assert_eq!(
+                (again.policy.serial(), again.signers.len()),
+                (3, if trusting { 2 } else { 0 })
+            );
+        }
     }
 
     // Shows: K-5.1.3.
@@ -450,7 +485,7 @@ mod tests {
             (&unsigned, signed(&unsigned, &[9]), "not in the trust store"),
             (&changed, signed(&first, &[0]), "changed after officer 0 signed it"),
             (&old, signed(&old, &[0]), "serial above 5"),
-            (&same, signed(&same, &[0]), "higher serial"),
+            (&same, signed(&same, &[0]), "a serial above 5 and have it signed"),
             ("format = 1\n", signed("format = 1\n", &[0]), "serial"),
             (&unsigned, Some("nonsense".to_owned()), "signatures cannot be read"),
         ] {

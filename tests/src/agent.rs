@@ -93,7 +93,9 @@ impl<'a> Agent<'a> {
             "mkdir -p /tmp/etc; cat > /tmp/etc/machine.toml <<'END'\n{machine}END\n\
              cat > /tmp/etc/policy.toml <<'END'\n{policy}END\n\
              # A test that deleted the state wants a new PC, not one that remembers more than it has.\n\
-             [ -e /tmp/state ] || rm -f /tmp/etc/audit.head /run/bulkhead/audit.head\n"
+             [ -e /tmp/state ] || rm -f /tmp/etc/audit.head /run/bulkhead/audit.head\n\
+             # Another test's policy may have this one's serial, and a PC takes no other policy with it.\n\
+             rm -f /tmp/state/policy.json\n"
         ))?;
         let argv = [
             "/share/bulkhead-agent",
