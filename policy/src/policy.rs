@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use crate::decide::Index;
 use crate::detect::Detector;
-use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span, Spanned};
+use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Source, Span, Spanned};
 use crate::document::{self, Form, Mistake, Value};
 use crate::language::{
     BreakGlass, ClipboardRule, Domain, DomainId, Expectation, Hotkeys, InputRule, Name, UsbRule,
     Vocabulary, already_taken, coherence, no_domain,
 };
+use crate::legible::is_legible;
 use crate::version::{Newer, Version};
 
 /// The format of the language this crate reads. A policy says which one it is written in, so that an older Bulkhead
@@ -39,7 +40,7 @@ pub struct Policy {
     expectations: Vec<Expectation>,
     newer: Vec<Newer>,
     index: Index,
-    remarks: Vec<Diagnostic>,
+    remarks: Findings,
 }
 
 impl Policy {
@@ -51,7 +52,7 @@ impl Policy {
         let policy = Self::draft(source_name, text)?;
         match policy.broken_expectations() {
             broken if broken.is_empty() => Ok(policy),
-            broken => Err(Diagnostics::new(policy.source, broken)),
+            broken => Err(Diagnostics::of(policy.source, broken)),
         }
     }
 
@@ -74,8 +75,7 @@ impl Policy {
                 )
             });
         }
-        let serial =
-            form.required("serial", "1", |v| v.integer("the serial", 1..=i64::MAX.unsigned_abs()));
+        let serial = form.required("serial", "1", serial);
         let issuer = form.required("issuer", "\"Information Security Office\"", issuer);
 
         let mut known = Vocabulary::new(source);
@@ -241,7 +241,7 @@ impl Policy {
     }
 
     /// What was taken as it is written, and may not be what was meant.
-    pub(crate) fn remarks(&self) -> &[Diagnostic] {
+    pub(crate) fn remarks(&self) -> &Findings {
         &self.remarks
     }
 
@@ -252,11 +252,46 @@ impl Policy {
     }
 }
 
+/// The largest serial: the largest integer TOML knows.
+const SERIAL_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Policies that must be able to follow one without a warning: a lifetime's.
+const FOLLOWING_MIN: u64 = 100_000;
+
+fn serial(value: Value<'_>) -> Option<u64> {
+    let serial = value.integer("the serial", 1..=SERIAL_MAX)?;
+    let left = SERIAL_MAX.saturating_sub(serial);
+    if left < FOLLOWING_MIN {
+        value.remark(|| {
+            let follow = match left {
+                0 => "no policy can follow this one".to_owned(),
+                1 => "only one policy can follow this one".to_owned(),
+                left => format!("only {left} policies can follow this one"),
+            };
+            (
+                format!("{follow}: a serial only grows, and ends at {SERIAL_MAX}"),
+                "count on from the policy in force: a PC that has taken this serial never goes back below it".to_owned(),
+            )
+        });
+    }
+    Some(serial)
+}
+
 fn issuer(value: Value<'_>) -> Option<String> {
     let text = value.string()?;
     if text.trim().is_empty() || !text.chars().all(printable::is_shown) {
         return value
             .wrong("the issuer has no readable name", "write who is responsible for this policy");
+    }
+    if !is_legible(text) {
+        value.remark(|| {
+            let message = "nobody can read who the issuer is: it shows no letter and no digit";
+            (
+                message.to_owned(),
+                "write who is responsible for this policy: clinicians are told to ask them"
+                    .to_owned(),
+            )
+        });
     }
     Some(text.to_owned())
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::document::notation::{hexadecimal, vendor_and_product};
 use crate::document::{Mistake, nearest};
-use crate::language::{MediaType, UsbClass};
+use crate::language::{MediaType, UsbClass, check_port};
 
 /// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
 const BOOT_KEYBOARD: u8 = 1;
@@ -272,6 +272,7 @@ impl FromStr for UsbDescription {
         let functions = UsbFunction::list(&interfaces)?;
         let unescaped = |text: Option<String>| text.map(|text| unescaped(&text));
         let (serial, port) = (unescaped(serial), unescaped(port));
+        port.as_deref().map(check_port).transpose()?;
         Ok(Self { vendor, product, serial, port, functions })
     }
 }
@@ -312,7 +313,9 @@ impl Given {
             return Ok(());
         }
         let meant = nearest(key, Self::KEYS);
-        let is_key = part.contains('=') && meant.is_some();
+        // A word and `=`: a key, though none that is known. Anything else may be the rest of a serial number.
+        let letters = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        let is_key = part.contains('=') && (meant.is_some() || letters);
         if self.in_serial && !is_key {
             let serial = self.serial.get_or_insert_default();
             serial.push(',');
@@ -328,6 +331,10 @@ impl Given {
         }
         let help = match meant {
             Some(known) => format!("did you mean `{known}=`?"),
+            None if self.in_serial => format!(
+                "known are {}; a comma in a serial number is written %2c",
+                Self::KEYS.join(", ")
+            ),
             None => format!("known are {}", Self::KEYS.join(", ")),
         };
         Err(Mistake::new(format!("a device has no `{}`", key.escape_debug()), help))

@@ -59,7 +59,7 @@ proptest! {
 }
 
 const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n[[domain]]\nname = \"a\"\nlabel = \"A\"\n\
-    colour = \"#000000\"\nhotkey = \"F1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
+    colour = \"#000000\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
 
 /// A USB rule for domain `a`.
 fn usb(id: &str, matches: &str) -> String {
@@ -76,6 +76,24 @@ fn rules_for_every_class_together_leave_nothing_to_a_rule_for_any_class() {
     assert_eq!(dead, BTreeSet::from(["any".to_owned(), "c9".to_owned()]), "hubs reach no rule");
     let dead = called_dead(&draft(&format!("{HEAD}{}{any}", classes(255))));
     assert_eq!(dead, BTreeSet::from(["c9".to_owned()]), "class 255 is left");
+}
+
+#[test]
+fn where_too_many_rules_are_to_be_held_against_each_other_check_says_which_it_did_not_look_into() {
+    let classes: String =
+        (0..=255).map(|c| usb(&format!("c{c}"), &format!("class = {c}"))).collect();
+    let below: String =
+        (0..3000).map(|n| usb(&format!("u{n}"), &format!("vendor = {n:#06x}"))).collect();
+    let lint = draft(&format!("{HEAD}{classes}{below}")).lint();
+    let given_up: Vec<&str> = lint
+        .iter()
+        .map(|found| found.message.as_str())
+        .filter(|message| message.contains("not looked into"))
+        .collect();
+    assert_eq!(given_up.len(), 1, "{given_up:?}");
+    assert!(given_up.iter().all(|message| message.contains("rules below it")), "{given_up:?}");
+    let dead = called_dead(&draft(&format!("{HEAD}{classes}{}", usb("u", "vendor = 1"))));
+    assert!(dead.contains("u"), "{dead:?}");
 }
 
 #[test]

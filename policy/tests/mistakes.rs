@@ -147,6 +147,107 @@ fn a_mistake_in_a_regular_expression_is_underlined_where_it_is() {
     }
 }
 
+#[test]
+fn a_line_that_ends_as_in_another_language_is_told_what_to_take_away() {
+    for (right, wrong, end) in [
+        ("serial = 1 ", "serial = 7, ", ","),
+        ("serial = 1 ", "serial = 7; # raised", ";"),
+        ("label = \"CLINICAL\"", "label = \"진료망\",", ","),
+        ("label = \"CLINICAL\"", "label = \"CLINICAL\" ; # the banner", ";"),
+        ("persistence = \"discard\"", "persistence = 'discard';;", ";;"),
+        ("priority = \"high\"", "egress = [],", ","),
+        (
+            "priority = \"high\"",
+            "egress = [{ to = \"10.0.0.1\", port = 443, proto = \"tcp\", purpose = \"HTTPS\" }];",
+            ";",
+        ),
+    ] {
+        let text = STARTER.replacen(right, wrong, 1);
+        assert_ne!(text, STARTER);
+        let report = check("policy.toml", &text);
+        assert_eq!(helps(&report), [format!("remove the `{end}`")], "{}", report.render(false));
+        let found = report.errors.first().unwrap();
+        assert_eq!(found.text, end, "{wrong}");
+    }
+    let report = check("policy.toml", &STARTER.replacen("serial = 1 ", "serial = 7; x = 1 ", 1));
+    assert_eq!(helps(&report), ["begin a new line instead of `;`"]);
+    let report = check(
+        "policy.toml",
+        &STARTER.replacen("issuer =", "issuer :", 1).replacen("Office\"", "Office\",", 1),
+    );
+    assert_eq!(
+        helps(&report),
+        ["write `issuer = \"Information Security Office\"`, with one equals sign and one value"]
+    );
+}
+
+#[test]
+fn what_belongs_into_match_is_told_to_go_there_with_the_values_that_were_written() {
+    let rule = |body: &str| {
+        with(&format!("[[usb]]\nid = \"x\"\n{body}to = \"clinical\"\naction = \"read-only\"\n"))
+    };
+    for (body, right) in [
+        ("class = \"mass-storage\"\n", "write match = { class = \"mass-storage\" }"),
+        (
+            "vendor = 0x0781\nproduct = 0x5567\n",
+            "write match = { vendor = 0x0781, product = 0x5567 }",
+        ),
+        (
+            "match = { vendor = 0x0781 }\nclass = \"mass-storage\"\n",
+            "write match = { vendor = 0x0781, class = \"mass-storage\" }",
+        ),
+        ("match = {}\nport = \"1-4\"\n", "write match = { port = \"1-4\" }"),
+    ] {
+        let report = rule(body);
+        assert_eq!(helps(&report), [right], "{}", report.render(false));
+    }
+    let report = with("[[input]]\nid = \"x\"\nvendor = 0x05e0\nto = \"clinical\"\n");
+    assert_eq!(helps(&report), ["write match = { vendor = 0x05e0 }"]);
+    let report = with(
+        "[[expect]]\nfrom = \"clinical\"\nto = \"internet\"\ntype = \"text/plain\"\nbytes = 1\nverdict = \"deny\"\n",
+    );
+    let right = "write clipboard = { from = \"clinical\", to = \"internet\", type = \"text/plain\", bytes = 1 }";
+    assert_eq!(helps(&report), [right], "{}", report.render(false));
+}
+
+#[test]
+fn an_error_is_shown_before_any_number_of_warnings_and_the_rest_is_counted() {
+    let rules: String = (100..180)
+        .map(|vendor| {
+            format!(
+                "[[usb]]\nid = \"x{vendor}\"\nmatch = {{ vendor = {vendor} }}\naction = \"deny\"\n"
+            )
+        })
+        .collect();
+    let broken = "[[expect]]\nusb = { vendor = 0x0781, product = 0x5567, interfaces = \"08/06/50\" }\nverdict = \"allow\"\n";
+    let report = with(&format!("{rules}{broken}"));
+    let shown = report.render(false);
+    assert_eq!((report.errors.len(), report.warnings.len(), report.more_warnings), (1, 80, 0));
+    assert!(shown.contains("expected allow, but the answer is deny"), "{shown}");
+    assert!(shown.contains("… and 31 more: 31 warnings\n"), "{shown}");
+    // A hundred of a kind are listed, and the rest is in the sum.
+    let many: String = (0..3).map(|n| rules.replace("id = \"x", &format!("id = \"{n}x"))).collect();
+    let report = with(&many);
+    assert_eq!((report.warnings.len(), report.more_warnings > 0), (200, true));
+    assert!(
+        report.to_string().ends_with(&format!("{} warnings", 200 + report.more_warnings)),
+        "{report}"
+    );
+}
+
+#[test]
+fn a_serial_that_leaves_no_policy_to_follow_is_warned_of() {
+    let warned = |serial: u64| {
+        let text = STARTER.replacen("serial = 1 ", &format!("serial = {serial} "), 1);
+        let report = check("policy.toml", &text);
+        assert!(report.ok);
+        report.warnings.first().map(|found| found.message.clone()).unwrap_or_default()
+    };
+    assert!(warned(9_223_372_036_854_775_807).starts_with("no policy can follow this one"));
+    assert!(warned(9_223_372_036_854_775_800).starts_with("only 7 policies can follow this one"));
+    assert_eq!(warned(20_261_128_000_000), "");
+}
+
 proptest! {
     #[test]
     fn every_value_of_every_kind_gets_a_remedy_that_is_no_example_of_another(

@@ -80,6 +80,17 @@ fn explain_answers_2_and_not_denied_where_the_policy_or_the_language_knows_no_su
         (usb(&["--device", "08e6:3437"]), "--busid reads them"),
         (usb(&["--device", "08e6:3437,interfaces=smart-card"]), "0b/00/00"),
         (usb(&["--device", "08e6:3437,interfaces=03/01/01:keybord-or-mouse"]), "did you mean"),
+        (
+            usb(&["--device", "08e6:3437,interfaces=0b/00/00,port=4"]),
+            "`bulkhead usb list` shows them",
+        ),
+        (usb(&["--device", "08e6:3437,interfaces=0b/00/00,port=1-4:1.0"]), "write \"1-4\""),
+        (usb(&["--device", "08e6:3437,interfaces=0b/00/00,port="]), "\"\" is not a USB port"),
+        (usb(&["--device", "08e6:3437,class=0b,interfaces=0b/00/00"]), "known are vendor"),
+        (
+            usb(&["--device", "08e6:3437,serial=A1,colour=red,interfaces=0b/00/00"]),
+            "a device has no `colour`; known are vendor, product, serial, port, interfaces; a comma in a serial number is written %2c",
+        ),
         (usb(&["--busid", "999-9"]), "no USB device is plugged in at 999-9"),
         (usb(&["--busid", "somewhere"]), "1-4.2"),
         (usb(&["--sysfs", &missing]), "no USB device is plugged in at 1-4"),

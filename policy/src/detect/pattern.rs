@@ -1,5 +1,7 @@
 //! The officer's own patterns: regular expressions that take time linear in the text, whatever the pattern.
 
+use std::fmt;
+
 use regex::{Regex, RegexBuilder};
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
@@ -135,6 +137,100 @@ impl Pattern {
     }
 }
 
+/// A backslash that is written twice before what one would have made a class, or a plain character: `\\d` for `\d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DoubledBackslash {
+    /// Both, and what stands behind them.
+    pub(crate) at: crate::diagnostic::Span,
+    before: char,
+}
+
+/// What a backslash before it makes of a letter, in the officer's words. The other characters stand for themselves then.
+const CLASSES: [(char, &str); 10] = [
+    ('d', "a digit"),
+    ('D', "what is no digit"),
+    ('w', "a letter or digit"),
+    ('W', "what is no letter or digit"),
+    ('s', "a space"),
+    ('S', "what is no space"),
+    ('b', "the edge of a word"),
+    ('B', "the inside of a word"),
+    ('p', "a kind of character"),
+    ('P', "another kind of character"),
+];
+
+/// Characters that mean something in an expression unless a backslash stands before them, and seldom stand behind a backslash that is
+/// looked for.
+const PLAIN: [char; 6] = ['.', '+', '(', '[', '$', '^'];
+
+impl DoubledBackslash {
+    /// What to write.
+    pub(crate) fn remedy(self) -> String {
+        let c = self.before;
+        format!(
+            "write `\\{c}` in single quotes, where a backslash stands as it is; if a backslash is to be found, write `[\\\\]{c}`"
+        )
+    }
+}
+
+impl fmt::Display for DoubledBackslash {
+    /// What it is, as a message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let c = self.before;
+        match CLASSES.iter().find(|(letter, _)| *letter == c) {
+            Some((_, class)) => {
+                write!(f, "`\\\\{c}` finds a backslash and the letter {c}, not {class}")
+            }
+            None => write!(f, "`\\\\{c}` finds a backslash, not the character `{c}`"),
+        }
+    }
+}
+
+impl Pattern {
+    /// The first backslash that is written twice and was probably meant once. Where two are looked for in a row, or one behind a colon,
+    /// the expression is about paths.
+    pub(crate) fn doubled_backslash(&self) -> Option<DoubledBackslash> {
+        let text = self.as_str();
+        let ast = Parser::new().parse(text).ok()?;
+        let found = visit(&ast, Backslashes::default()).ok()?;
+        let next = found.iter().skip(1);
+        if found.iter().zip(next).any(|(one, next)| one.end.offset == next.start.offset) {
+            return None;
+        }
+        found.iter().find_map(|span| {
+            let (start, end) = (span.start.offset, span.end.offset);
+            let of_a_drive = text.get(..start)?.ends_with(':');
+            let before = text.get(end..)?.chars().next().filter(|_| !of_a_drive)?;
+            let meant =
+                CLASSES.iter().any(|(letter, _)| *letter == before) || PLAIN.contains(&before);
+            let at = crate::diagnostic::Span { start, end: end + before.len_utf8() };
+            meant.then_some(DoubledBackslash { at, before })
+        })
+    }
+}
+
+/// The backslashes that an expression looks for, outside of brackets.
+#[derive(Default)]
+struct Backslashes(Vec<Span>);
+
+impl Visitor for Backslashes {
+    type Output = Vec<Span>;
+    type Err = ();
+
+    fn finish(self) -> Result<Vec<Span>, ()> {
+        Ok(self.0)
+    }
+
+    fn visit_pre(&mut self, ast: &Ast) -> Result<(), ()> {
+        if let Ast::Literal(literal) = ast
+            && literal.c == '\\'
+        {
+            self.0.push(literal.span);
+        }
+        Ok(())
+    }
+}
+
 struct WordsOfEveryScript {
     /// Whether the flag `u` is set, in each group that is open.
     unicode: Vec<bool>,
@@ -264,6 +360,26 @@ mod tests {
             (r"^MRN$", None),
         ] {
             assert_eq!(Pattern::new(pattern).unwrap().words_of_every_script(), part, "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_backslash_that_was_written_twice_by_habit_is_told_from_one_that_is_looked_for() {
+        for (pattern, part) in [
+            (r"MRN-?\\d{8}", Some(r"\\d")),
+            (r"(\\bMRN)", Some(r"\\b")),
+            (r"(진료|\\s+)번호", Some(r"\\s")),
+            (r"\\+82", Some(r"\\+")),
+            (r"a\\.b", Some(r"\\.")),
+            (r"MRN-?\d{8}", None),
+            (r"[\\]d", None),
+            (r"[\\d]+x", None),
+            (r"\\\\server\\data", None),
+            (r"C:\\data", None),
+        ] {
+            let found = Pattern::new(pattern).unwrap().doubled_backslash();
+            let found = found.and_then(|found| pattern.get(found.at.start..found.at.end));
+            assert_eq!(found, part, "{pattern}");
         }
     }
 

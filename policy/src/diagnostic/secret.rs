@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Diagnostic, Span};
+use crate::effort;
 
 /// What stands before an officer's secret key, and around one in PEM.
 const OWN: &str = "ed25519-secret";
@@ -63,9 +64,11 @@ fn own(lower: &str) -> Vec<Span> {
         let key = rest.trim_start_matches(is_between);
         let start = lower.len() - key.len();
         let length = key.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(key.len());
-        let end = start + key.find(['\n', '"', '\'']).unwrap_or(key.len());
         from = lower.len() - rest.len();
+        // Looked for behind a key alone: a line may name many and hold none.
         if length >= KEY_MIN {
+            let end = start + key.find(['\n', '"', '\'']).unwrap_or(key.len());
+            effort::spend(end - start);
             found.push(Span { start, end });
             from = end;
         }

@@ -14,6 +14,8 @@ pub struct Form<'s> {
     span: Span,
     table: &'s DeTable<'s>,
     asked: Vec<&'static str>,
+    /// Keys, and tables, of which everything was said.
+    settled: Vec<&'static str>,
     /// Required and not there, with what to write.
     missing: Vec<(&'static str, String)>,
     sink: &'s Sink,
@@ -21,7 +23,15 @@ pub struct Form<'s> {
 
 impl<'s> Form<'s> {
     pub(super) fn new(name: String, span: Span, table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
-        Self { name, span, table, asked: Vec::new(), missing: Vec::new(), sink }
+        Self {
+            name,
+            span,
+            table,
+            asked: Vec::new(),
+            settled: Vec::new(),
+            missing: Vec::new(),
+            sink,
+        }
     }
 
     /// Where the table stands: its header, or its braces.
@@ -130,29 +140,86 @@ impl<'s> Form<'s> {
     /// The keys that were written and not yet asked for.
     #[must_use]
     pub fn remaining(&self) -> Vec<Spanned<&'s str>> {
-        let unasked = self.table.keys().filter(|key| !self.asked.contains(&key.get_ref().as_ref()));
+        let known = |key: &str| self.asked.contains(&key) || self.settled.contains(&key);
+        let unasked = self.table.keys().filter(|key| !known(key.get_ref().as_ref()));
         unasked.map(|key| Spanned::new(key.get_ref().as_ref(), key.span().into())).collect()
+    }
+
+    /// Reports the keys that were written here and belong into the table `inner`, all at once and with what to write in their place;
+    /// whether there are any. To be called before `inner` is asked for: where it is not written, nothing more is said of that.
+    pub fn belong_into(&mut self, inner: &'static str, keys: &[&'static str]) -> bool {
+        let mut beside: Vec<(&'static str, Span, Span)> = Vec::new();
+        for key in keys {
+            if let Some((written, value)) = self.table.get_key_value(*key) {
+                beside.push((key, written.span().into(), value.span().into()));
+            }
+        }
+        beside.sort_by_key(|(_, span, _)| *span);
+        let Some((_, first, _)) = beside.first().copied() else { return false };
+        self.settled.extend(beside.iter().map(|(key, ..)| *key));
+        let there = self.table.get(inner);
+        if there.is_none() {
+            self.settled.push(inner);
+        }
+        self.sink.report_with(|| {
+            let named: Vec<String> = beside.iter().map(|(key, ..)| format!("`{key}`")).collect();
+            let message = match named.as_slice() {
+                [one] => format!("{} has no key {one}: it belongs into `{inner}`", self.name),
+                many => format!(
+                    "{} has no keys {}: they belong into `{inner}`",
+                    self.name,
+                    many.join(", ")
+                ),
+            };
+            let pair = |(key, _, value): &(&str, Span, Span)| {
+                format!("{key} = {}", self.sink.written(*value).trim())
+            };
+            let pairs: Vec<String> = beside.iter().map(pair).collect();
+            let braces = |table: &toml::Spanned<DeValue<'_>>| {
+                let written = self.sink.written(table.span().into()).trim();
+                written.strip_prefix('{')?.strip_suffix('}').map(|inside| inside.trim().to_owned())
+            };
+            let help = match there.map(braces) {
+                None => format!("write {inner} = {{ {} }}", pairs.join(", ")),
+                Some(Some(inside)) if inside.is_empty() => {
+                    format!("write {inner} = {{ {} }}", pairs.join(", "))
+                }
+                Some(Some(inside)) => {
+                    format!("write {inner} = {{ {inside}, {} }}", pairs.join(", "))
+                }
+                Some(None) => format!("move it into `{inner}`"),
+            };
+            Diagnostic::error(first, message, help)
+        });
+        true
     }
 
     /// Reports every key that nobody asked for, and every one that is missing; a missing one that was meant by an
     /// unknown one is not reported twice.
     pub fn close(mut self) {
         for key in self.remaining() {
+            // What was meant is not looked for where nobody is told.
+            if self.sink.only_counts() {
+                self.sink.count();
+                continue;
+            }
             let meant = nearest(&key, self.asked.iter().copied());
             self.missing.retain(|(missing, _)| Some(*missing) != meant);
-            self.sink.report_with(|| {
-                let message = format!("{} has no key `{}`", self.name, *key);
-                let help = match meant {
-                    Some(known) => format!("did you mean `{known}`?"),
-                    None => format!("remove it; known here: {}", self.asked.join(", ")),
-                };
-                Diagnostic::error(key.span, message, help)
-            });
+            let message = format!("{} has no key `{}`", self.name, *key);
+            let help = match meant {
+                Some(known) => format!("did you mean `{known}`?"),
+                None => format!("remove it; known here: {}", self.asked.join(", ")),
+            };
+            self.sink.report(Diagnostic::error(key.span, message, help));
         }
-        for (key, example) in &self.missing {
+        for (key, example) in self.missing.iter().filter(|(key, _)| !self.settled.contains(key)) {
             self.sink.report_with(|| {
                 let message = format!("{} has no `{key}`", self.name);
-                Diagnostic::error(self.span, message, format!("add `{key} = {example}`"))
+                Diagnostic::error(
+                    self.span,
+                    message,
+                    format!("add it, such as `{key} = {example}`"),
+                )
             });
         }
     }

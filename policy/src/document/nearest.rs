@@ -1,5 +1,7 @@
 //! Which known word the writer may have meant.
 
+use crate::effort;
+
 /// Longest word compared: the distance takes time in the square of it, and the words come from a file.
 const LONGEST: usize = 64;
 
@@ -17,6 +19,7 @@ pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> O
 /// Letters to insert, drop, replace or swap with their neighbour (optimal string alignment), letter case aside.
 fn distance(written: &[char], known: &str) -> usize {
     let known: Vec<char> = known.chars().take(LONGEST).flat_map(char::to_lowercase).collect();
+    effort::spend(written.len() * known.len());
     let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX / 2);
     let mut before: Vec<usize> = Vec::new();
     let mut above: Vec<usize> = (0..=known.len()).collect();

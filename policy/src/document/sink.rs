@@ -1,12 +1,11 @@
 //! Where mistakes are reported to while reading goes on.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span};
+use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Source, Span};
 use crate::version::Newer;
 
-/// Mistakes of one text that are kept; the rest are counted. Nobody reads the hundredth, and a text of nothing but
-/// mistakes must not take more memory for its reports than for itself.
+/// Mistakes of one text that are kept; the rest are counted.
 pub(super) const MISTAKES_MAX: usize = 100;
 
 /// Where mistakes are reported to while reading goes on.
@@ -15,9 +14,8 @@ pub struct Sink {
     source: Source,
     /// Values that are not TOML, in the order of the text: they are read all the same, for what can be said of them.
     bare: Vec<Span>,
-    kept: RefCell<Vec<Diagnostic>>,
-    left_out: Cell<usize>,
-    remarks: RefCell<Vec<Diagnostic>>,
+    mistakes: RefCell<Findings>,
+    remarks: RefCell<Findings>,
     newer: RefCell<Vec<Newer>>,
 }
 
@@ -33,8 +31,7 @@ impl Sink {
         Self {
             source: source.clone(),
             bare,
-            kept: RefCell::default(),
-            left_out: Cell::default(),
+            mistakes: RefCell::default(),
             remarks: RefCell::default(),
             newer: RefCell::default(),
         }
@@ -47,20 +44,22 @@ impl Sink {
 
     /// Adds one that takes work to word, which is not done for those that are only counted.
     pub fn report_with(&self, found: impl FnOnce() -> Diagnostic) {
-        if self.kept.borrow().len() < MISTAKES_MAX {
-            let found = found();
-            self.kept.borrow_mut().push(found);
-        } else {
-            self.left_out.set(self.left_out.get().saturating_add(1));
-        }
+        add(&self.mistakes, Severity::Error, found);
+    }
+
+    /// Counts one of which nobody is told.
+    pub(super) fn count(&self) {
+        self.mistakes.borrow_mut().count(Severity::Error);
+    }
+
+    /// Whether one more mistake is only counted.
+    pub(super) fn only_counts(&self) -> bool {
+        !self.mistakes.borrow().has_room(Severity::Error)
     }
 
     /// Adds a warning, of what is read all the same.
     pub fn remark(&self, found: impl FnOnce() -> Diagnostic) {
-        if self.remarks.borrow().len() < MISTAKES_MAX {
-            let found = found();
-            self.remarks.borrow_mut().push(found);
-        }
+        add(&self.remarks, Severity::Warning, found);
     }
 
     /// Notes what only newer versions read; of more than [`MISTAKES_MAX`] the first.
@@ -79,12 +78,11 @@ impl Sink {
     /// Whether anything was reported; warnings aside.
     #[must_use]
     pub fn has_mistakes(&self) -> bool {
-        !self.kept.borrow().is_empty()
+        !self.mistakes.borrow().is_empty()
     }
 
     /// The warnings so far.
-    #[must_use]
-    pub fn remarks(&self) -> Vec<Diagnostic> {
+    pub(crate) fn remarks(&self) -> Findings {
         self.remarks.borrow().clone()
     }
 
@@ -100,7 +98,18 @@ impl Sink {
     }
 
     pub(super) fn found(self) -> Diagnostics {
-        Diagnostics::new(self.source, self.kept.into_inner()).and_more(self.left_out.get())
+        Diagnostics::of(self.source, self.mistakes.into_inner())
+    }
+}
+
+/// Adds one, which is worded only if it is kept: whoever words it may look at what was found before.
+fn add(to: &RefCell<Findings>, severity: Severity, found: impl FnOnce() -> Diagnostic) {
+    let has_room = to.borrow().has_room(severity);
+    if has_room {
+        let found = found();
+        to.borrow_mut().push(found);
+    } else {
+        to.borrow_mut().count(severity);
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) fn explained(
         kept.map(|(mistake, span)| (*mistake, *span, value_at(source, &values, *span))).collect();
 
     let is_quoted = |value: &Span| source.slice(*value).starts_with(['"', '\'']);
+    let ends: Vec<Option<Diagnostic>> =
+        places.iter().map(|(_, span, value)| line_end(source, *span, *value)).collect();
     let mut bare: Vec<Span> = places.iter().filter_map(|(.., value)| *value).collect();
     bare.retain(|value| !is_quoted(value));
     bare.sort_unstable();
@@ -40,7 +42,7 @@ pub(super) fn explained(
     read(&scratch);
     let said = scratch.found();
 
-    let found = places.iter().map(|(mistake, span, value)| match value {
+    let worded = |(mistake, span, value): &(&Error, Span, Option<Span>)| match value {
         Some(value) if is_quoted(value) => in_quotes(source, mistake, *span, *value),
         Some(value) => match said.iter().find(|said| said.span == *value) {
             Some(said) => said.clone(),
@@ -54,9 +56,10 @@ pub(super) fn explained(
             ),
         },
         None => elsewhere(source, mistake, *span),
-    });
+    };
+    let found = places.iter().zip(ends).map(|(place, end)| end.unwrap_or_else(|| worded(place)));
     let left_out = lines.len().saturating_sub(MISTAKES_MAX);
-    Diagnostics::new(source.clone(), found.collect()).and_more(left_out)
+    Diagnostics::new(source.clone(), found.collect()).and_more_errors(left_out)
 }
 
 /// The same without the keys of a table that was started twice: each of them is "there already".
@@ -134,6 +137,50 @@ fn value_at(source: &Source, values: &[Span], mistake: Span) -> Option<Span> {
     (behind && whole.end > value.end).then_some(whole)
 }
 
+/// A value that is well written, and behind it what other languages end a line with: `serial = 7,` and `label = "WARD";`.
+fn line_end(source: &Source, mistake: Span, value: Option<Span>) -> Option<Diagnostic> {
+    let text = source.text();
+    let is_end = |c: char| matches!(c, ',' | ';');
+    let line_end =
+        text.get(mistake.start..)?.find('\n').map_or(text.len(), |at| mistake.start + at);
+    // Of a number, and of a word without quotes, the mistake is the whole.
+    let bare = value.filter(|value| !source.slice(*value).starts_with(['"', '\'']));
+    let from = bare.map_or(mistake.start, |value| value.start);
+    let rest = text.get(from..line_end)?;
+    let rest = rest.split('#').next().unwrap_or_default().trim_end();
+    let before = rest.trim_end_matches(|c: char| is_end(c) || c == ' ');
+    let (kept, ends) = rest.split_at_checked(before.len())?;
+    let at = |length: usize| Span { start: from + kept.len(), end: from + kept.len() + length };
+    let shown = ends.trim();
+    if !shown.is_empty() && (kept.is_empty() || bare.is_some() && !kept.contains(is_end)) {
+        let end = at(ends.len());
+        let end = Span { start: end.end - ends.trim_start().len(), ..end };
+        return Some(Diagnostic::error(
+            end,
+            format!("this is not TOML: a line ends with its value, and not with `{shown}`"),
+            format!("remove the `{shown}`"),
+        ));
+    }
+    // `serial = 7, format = 1`
+    let line_start = text.get(..from)?.rfind('\n').map_or(0, |at| at + 1);
+    let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let before = text.get(line_start..from)?.trim_end().trim_end_matches(is_key).trim_end();
+    let is_open = before.matches(['{', '[']).count() > before.matches(['}', ']']).count();
+    let start = match (rest.starts_with(is_end), before.ends_with(is_end)) {
+        (true, _) => from,
+        (false, true) => line_start + before.len() - 1,
+        (false, false) => return None,
+    };
+    let span = Span { start, end: start + 1 };
+    (rest.contains('=') && !is_open).then(|| {
+        Diagnostic::error(
+            span,
+            "this is not TOML: each key stands on a line of its own",
+            format!("begin a new line instead of `{}`", source.slice(span)),
+        )
+    })
+}
+
 fn not_toml(mistake: &Error) -> String {
     format!("this is not TOML: {}", mistake.message().replace('\n', ", "))
 }
@@ -161,9 +208,37 @@ fn elsewhere(source: &Source, mistake: &Error, span: Span) -> Diagnostic {
     if mistake.message().contains("duplicate key") {
         return duplicate(source, span, written);
     }
+    let wrong = |help: String| Diagnostic::error(span, not_toml(mistake), help);
+    if ["//", "--", "/*", ";", "%", "<!--"].iter().any(|comment| written.starts_with(comment)) {
+        return wrong("write a comment behind a `#`".to_owned());
+    }
+    if is_header(line) && !written.contains('=') {
+        let name = written.trim_matches(|c: char| matches!(c, '[' | ']') || c.is_whitespace());
+        let name: String = name.chars().take(80).collect();
+        return wrong(match written.starts_with("[[") {
+            true => {
+                format!("write [[{name}]], with two brackets at either end and nothing behind them")
+            }
+            false => format!(
+                "write [{name}], or [[{name}]] if it is one of a list, with nothing behind it"
+            ),
+        });
+    }
+    if mistake.message().contains("missing comma") {
+        let next: String = source
+            .slice(Span { start: span.start, end: source.text().len() })
+            .chars()
+            .take_while(|c| !c.is_whitespace() && !matches!(c, '=' | ',' | '}' | ']'))
+            .take(80)
+            .collect();
+        return wrong(match next.as_str() {
+            "" => "write a comma between two values".to_owned(),
+            next => format!("write a comma before `{next}`"),
+        });
+    }
     let key_end = written.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')));
     let (key, rest) = written.split_at(key_end.unwrap_or(written.len()));
-    let rest = rest.trim_start_matches([':', '=', ' ', '\t']);
+    let rest = rest.trim_start_matches([':', '=', ' ', '\t']).trim_end_matches([',', ';', ' ']);
     let help = match (key, rest) {
         ("", _) => "see https://toml.io; strings need quotes, keys an equals sign".to_owned(),
         (key, "") => format!("write a value behind it: `{key} = …`"),

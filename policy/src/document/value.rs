@@ -60,6 +60,23 @@ impl<'s> Value<'s> {
             .ok()
     }
 
+    /// Remarks on a part of the string, or on all of it where its parts cannot be shown.
+    pub fn remark_at(self, at: Span, words: impl FnOnce() -> (String, String)) {
+        let span = self.part(at).unwrap_or(self.span);
+        self.sink.remark(|| {
+            let (message, help) = words();
+            Diagnostic::warning(span, message, help)
+        });
+    }
+
+    /// The same of the whole value.
+    pub fn remark(self, words: impl FnOnce() -> (String, String)) {
+        self.sink.remark(|| {
+            let (message, help) = words();
+            Diagnostic::warning(self.span, message, help)
+        });
+    }
+
     /// Where a part of a string stands, if the string is written as it is, without escapes.
     fn part(self, at: Span) -> Option<Span> {
         let DeValue::String(text) = self.value else { return None };
@@ -270,11 +287,13 @@ impl<'s> Value<'s> {
             return Some(*meaning);
         }
         if self.text().is_none() {
-            let help = match nearest(written, known.clone()) {
-                Some(known) => format!("write \"{known}\", in quotes"),
-                None => format!("write one of: {}", quoted_list(known)),
-            };
-            return self.not_a("a string", help);
+            return self.wrong_with(|| {
+                let help = match nearest(written, known.clone()) {
+                    Some(known) => format!("write \"{known}\", in quotes"),
+                    None => format!("write one of: {}", quoted_list(known)),
+                };
+                (format!("expected a string, found {}", self.found()), help)
+            });
         }
         self.wrong_with(|| {
             let help = match nearest(written, known.clone()) {

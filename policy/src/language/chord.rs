@@ -66,6 +66,64 @@ const ROWS: [(u16, &str); 12] = [
     (183, "F13 F14 F15 F16 F17 F18 F19 F20 F21 F22 F23 F24"),
 ];
 
+const MODIFIERS: [&str; 4] = ["Ctrl", "Alt", "Shift", "Super"];
+
+/// Keys that people look for and no hotkey ends in.
+const NEVER: [&str; 13] = [
+    "Escape",
+    "Esc",
+    "Tab",
+    "Enter",
+    "Return",
+    "Backspace",
+    "CapsLock",
+    "NumLock",
+    "Menu",
+    "Hangul",
+    "Hanja",
+    "한/영",
+    "한자",
+];
+
+/// What keys are called besides, on keyboards and in other programs.
+const ALSO: [(&str, &str); 27] = [
+    ("Control", "Ctrl"),
+    ("Strg", "Ctrl"),
+    ("Option", "Alt"),
+    ("Win", "Super"),
+    ("Windows", "Super"),
+    ("Meta", "Super"),
+    ("Cmd", "Super"),
+    ("Command", "Super"),
+    ("컨트롤", "Ctrl"),
+    ("시프트", "Shift"),
+    ("Del", "Delete"),
+    ("Ins", "Insert"),
+    ("PgUp", "PageUp"),
+    ("PgDn", "PageDown"),
+    ("PgDown", "PageDown"),
+    ("PrtSc", "PrintScreen"),
+    ("PrtScn", "PrintScreen"),
+    ("Print", "PrintScreen"),
+    ("SysRq", "PrintScreen"),
+    ("Break", "Pause"),
+    ("Spacebar", "Space"),
+    ("ArrowUp", "Up"),
+    ("ArrowDown", "Down"),
+    ("ArrowLeft", "Left"),
+    ("ArrowRight", "Right"),
+    ("-", "Minus"),
+    ("=", "Equal"),
+];
+
+/// The name that a policy has for a key or modifier; the word itself if nobody calls one so.
+fn called(word: &str) -> &str {
+    let word = word.trim();
+    let also = ALSO.iter().find(|(also, _)| also.eq_ignore_ascii_case(word));
+    let modifier = MODIFIERS.iter().find(|modifier| modifier.eq_ignore_ascii_case(word));
+    also.map(|(_, name)| *name).or(modifier.copied()).unwrap_or(word)
+}
+
 /// Every key's name and code.
 fn keys() -> impl Iterator<Item = (&'static str, u16)> + Clone {
     ROWS.into_iter().flat_map(|(first, row)| row.split(' ').zip(first..))
@@ -92,7 +150,7 @@ impl FromStr for Chord {
                 "alt" => &mut modifiers.alt,
                 "shift" => &mut modifiers.shift,
                 "super" => &mut modifiers.logo,
-                _ => return Err(unknown("modifier", word, ["Ctrl", "Alt", "Shift", "Super"])),
+                _ => return Err(unknown("modifier", word, MODIFIERS)),
             };
             if std::mem::replace(flag, true) {
                 return Err(Mistake::new(
@@ -105,7 +163,19 @@ impl FromStr for Chord {
             }
         }
         let key = key.trim();
+        if key.is_empty() || MODIFIERS.contains(&called(key)) {
+            return Err(Mistake::new(
+                format!("the hotkey \"{}\" has no key to press", text.escape_debug()),
+                "end it with a key that is no modifier, as \"Ctrl+Alt+1\"",
+            ));
+        }
         let Some((_, code)) = keys().find(|(name, _)| name.eq_ignore_ascii_case(key)) else {
+            if NEVER.iter().any(|never| never.eq_ignore_ascii_case(key)) {
+                return Err(Mistake::new(
+                    format!("no hotkey ends in \"{}\"", key.escape_debug()),
+                    "desktops need this key, and it is pressed in haste: hold Ctrl and Alt with a letter or a digit, as \"Ctrl+Alt+1\"",
+                ));
+            }
             return Err(unknown("key", key, keys().map(|(name, _)| name)));
         };
         let chord = Self { modifiers, key: Key(code) };
@@ -132,8 +202,14 @@ fn joined_by_plus(text: &str) -> Option<Chord> {
         .ok()
 }
 
-fn unknown<'k>(what: &str, word: &str, known: impl IntoIterator<Item = &'k str>) -> Mistake {
-    let help = match nearest(word, known) {
+fn unknown<'k>(
+    what: &str,
+    word: &str,
+    known: impl IntoIterator<Item = &'k str, IntoIter: Clone>,
+) -> Mistake {
+    let (name, known) = (called(word), known.into_iter());
+    let meant = known.clone().find(|known| *known == name).or_else(|| nearest(word, known));
+    let help = match meant {
         Some(known) => format!("did you mean \"{known}\"?"),
         None if what == "modifier" => "hold Ctrl, Alt, Shift or Super, and press one key".into(),
         None => {
@@ -204,6 +280,22 @@ mod tests {
             "Ctrl+ScrolLock".parse::<Chord>().unwrap_err().help,
             "did you mean \"ScrollLock\"?"
         );
+        for (written, meant) in [
+            ("Control+Alt+1", "did you mean \"Ctrl\"?"),
+            ("Win+1", "did you mean \"Super\"?"),
+            ("Ctrl+Alt+PgUp", "did you mean \"PageUp\"?"),
+            ("Ctrl+Alt+-", "did you mean \"Minus\"?"),
+        ] {
+            assert_eq!(written.parse::<Chord>().unwrap_err().help, meant, "{written}");
+        }
+        for never in ["Alt+Tab", "Ctrl+Alt+Esc", "Ctrl+Enter", "Ctrl+한/영"] {
+            let mistake = never.parse::<Chord>().unwrap_err();
+            assert!(mistake.message.starts_with("no hotkey ends in"), "{mistake}");
+        }
+        for unfinished in ["Ctrl+Alt", "Ctrl+Alt+", "Super", "Ctrl+Control"] {
+            let mistake = unfinished.parse::<Chord>().unwrap_err();
+            assert!(mistake.message.contains("no key to press"), "{mistake}");
+        }
         "Ctrl+Ctrl+1".parse::<Chord>().unwrap_err();
         "Ctrl++".parse::<Chord>().unwrap_err();
         "".parse::<Chord>().unwrap_err();

@@ -15,7 +15,12 @@ impl Detector {
     ) -> Option<()> {
         let name = known.name(&mut form, "\"chart-number\"");
         let pattern = form.required("regex", r"'(?-u:\b)MRN-?\d{8}(?-u:\b)'", |v| {
-            v.checked(Pattern::new(v.string()?))
+            let text = v.string()?;
+            let pattern = v.checked(Pattern::new(text))?;
+            if let Some(doubled) = pattern.doubled_backslash() {
+                v.remark_at(doubled.at, || (doubled.to_string(), doubled.remedy()));
+            }
+            Some(pattern)
         });
         let sink = form.sink();
         form.close();

@@ -3,10 +3,11 @@
 use super::clipboard::MediaType;
 use super::domain::DomainId;
 use super::name::RuleId;
+use super::port::check_port;
 use super::vocabulary::Vocabulary;
 use crate::decide::Decision;
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
-use crate::document::{Form, Value};
+use crate::document::{Form, Mistake, Value};
 use crate::request::{UsbDescription, UsbFunction};
 
 /// A request with the verdict the officer expects.
@@ -51,12 +52,24 @@ pub enum ExpectedRequest {
     },
 }
 
+/// The keys of the questions.
+const CLIPBOARD_KEYS: &[&str] = &["to", "from", "type", "bytes", "text"];
+const USB_KEYS: &[&str] = &["to", "vendor", "product", "serial", "port", "interfaces"];
+
 impl Expectation {
     pub(crate) fn read(mut form: Form<'_>, known: &Vocabulary, source: &Source) -> Option<Self> {
         let span = form.span();
+        let asked = form.has("clipboard") != form.has("usb");
+        let beside = [("clipboard", CLIPBOARD_KEYS), ("usb", USB_KEYS)].into_iter().any(
+            |(question, keys)| {
+                // `to` is a key of both.
+                let [_to, own @ ..] = keys else { return false };
+                own.iter().any(|key| form.has(key)) && form.belong_into(question, keys)
+            },
+        );
         let clipboard = form.optional("clipboard", |v| clipboard(v, known));
         let usb = form.optional("usb", |v| usb(v, known));
-        if form.has("clipboard") == form.has("usb") {
+        if !asked && !beside {
             form.sink().report(Diagnostic::error(
                 span,
                 "an expectation asks exactly one question",
@@ -106,7 +119,13 @@ fn usb(value: Value<'_>, known: &Vocabulary) -> Option<ExpectedRequest> {
     let product = form.required("product", "0x3437", number("the product number"));
     let string = |v: Value<'_>| v.string().map(str::to_owned);
     let serial = form.optional("serial", string);
-    let port = form.optional("port", string);
+    let port = form.optional("port", |v| {
+        let port = v.string()?;
+        if let Err(Mistake { message, help, .. }) = check_port(port) {
+            v.remark(|| (format!("{message}, so no device is ever asked about by this"), help));
+        }
+        Some(port.to_owned())
+    });
     let functions = form.required("interfaces", "\"08/06/50\"", interfaces);
     let to = form.optional("to", |v| known.domain(v)).map(|to| *to);
     form.close();

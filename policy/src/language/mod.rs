@@ -14,6 +14,7 @@ mod egress;
 mod expect;
 mod hotkeys;
 mod name;
+mod port;
 mod usb;
 mod vocabulary;
 mod words;
@@ -29,5 +30,6 @@ pub use name::{Name, RuleId};
 pub use usb::{DeviceMatch, InputRule, UsbAction, UsbClass, UsbRule};
 pub use vocabulary::Head;
 
+pub(crate) use port::check_port;
 pub(crate) use vocabulary::{Vocabulary, already_taken, no_domain};
 pub(crate) use words::words;

@@ -89,7 +89,10 @@ fn check_name(text: &str) -> Result<(), Mistake> {
 
 /// The name nearest to a text: in small letters, with hyphens for what is no letter or digit. `None` if that is none either.
 pub(super) fn fitting(text: &str) -> Option<String> {
-    hyphenated(&text.to_lowercase(), NAME_MAX).filter(|name| is_name(name))
+    if text.len() > NAME_MAX {
+        return None;
+    }
+    hyphenated(&text.to_ascii_lowercase(), NAME_MAX).filter(|name| is_name(name))
 }
 
 /// Words of ASCII letters and digits, joined by hyphens. `None` where letters of other scripts would be lost.

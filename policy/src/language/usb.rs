@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::domain::DomainId;
+use super::port::check_port;
 use super::vocabulary::{Head, Vocabulary};
 use super::words::words;
 use crate::diagnostic::Spanned;
@@ -94,6 +95,9 @@ pub struct DeviceMatch {
 }
 
 impl DeviceMatch {
+    /// The keys of `match`, of which input devices have no class.
+    const KEYS: [&'static str; 5] = ["vendor", "product", "serial", "port", "class"];
+
     /// Reads `match`. Input devices have no class to match: they are pinned whole.
     fn read(value: Value<'_>, with_class: bool) -> Option<Self> {
         let mut form = value.form("`match`")?;
@@ -126,8 +130,10 @@ impl DeviceMatch {
             ("port", port.is_some()),
         ];
         let whole = read.into_iter().all(|(key, read)| read || !form.has(key));
+        // With a key that is none it is not known what was to be matched.
+        let known = form.remaining().is_empty();
         form.close();
-        whole.then_some(Self { class, vendor, product, serial, port })
+        (whole && known).then_some(Self { class, vendor, product, serial, port })
     }
 
     /// Whether nothing is given, so that it matches every device.
@@ -155,19 +161,8 @@ fn class(value: Value<'_>) -> Option<UsbClass> {
 
 fn port(value: Value<'_>) -> Option<Box<str>> {
     let text = value.string()?;
-    let number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    let parts = |(bus, path): (&str, &str)| number(bus) && path.split('.').all(number);
-    let is_port = |text: &str| text.split_once('-').is_some_and(parts);
-    if is_port(text) {
-        return Some(text.into());
-    }
-    // The kernel's log names the interface behind it.
-    let device = text.split_once(':').map(|(device, _)| device).filter(|device| is_port(device));
-    let help = match device {
-        Some(device) => format!("write \"{device}\": what is behind the colon is one of its interfaces"),
-        None => "write bus, hyphen and the path of ports, as `bulkhead usb list` shows them in its first column".to_owned(),
-    };
-    value.wrong(format!("\"{}\" is not a USB port", text.escape_debug()), help)
+    value.checked(check_port(text))?;
+    Some(text.into())
 }
 
 /// A rule of `[[usb]]`.
@@ -188,6 +183,7 @@ pub struct UsbRule {
 impl UsbRule {
     pub(crate) fn read(mut form: Form<'_>, known: &mut Vocabulary) -> Option<Self> {
         let head = known.rule(&mut form);
+        form.belong_into("match", &DeviceMatch::KEYS);
         let matches = form.required("match", "{ class = \"smart-card\" }", |v| {
             Some(v.spanned(DeviceMatch::read(v, true)?))
         });
@@ -249,6 +245,8 @@ pub struct InputRule {
 impl InputRule {
     pub(crate) fn read(mut form: Form<'_>, known: &mut Vocabulary) -> Option<Self> {
         let head = known.rule(&mut form);
+        let [keys @ .., _class] = &DeviceMatch::KEYS;
+        form.belong_into("match", keys);
         let matches = form.required("match", "{ vendor = 0x05e0, product = 0x1200 }", |v| {
             let matches = DeviceMatch::read(v, false)?;
             if matches.is_empty() {

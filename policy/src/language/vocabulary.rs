@@ -17,8 +17,16 @@ pub(crate) struct Vocabulary {
     pub(crate) detectors: Vec<Detector>,
     /// Names of domains and detectors that are wrong where they are given, which is reported there and not again wherever
     /// they are used; `None` where no name could be read at all.
-    unnamed: Vec<Option<String>>,
+    unnamed: Vec<Option<Unnamed>>,
     rules: HashMap<RuleId, Span>,
+}
+
+/// A name that is none.
+#[derive(Debug)]
+struct Unnamed {
+    written: String,
+    /// The name that it was advised to be.
+    fitting: Option<String>,
 }
 
 impl Vocabulary {
@@ -36,7 +44,8 @@ impl Vocabulary {
     pub(crate) fn name(&mut self, form: &mut Form<'_>, example: &str) -> Option<Spanned<Name>> {
         let mut written = None;
         let name = form.required("name", example, |v| {
-            written = Some(v.plain().to_owned());
+            let plain = v.plain();
+            written = Some(Unnamed { written: plain.to_owned(), fitting: name::fitting(plain) });
             Some(v.spanned(v.parsed()?))
         });
         if name.is_none() {
@@ -47,9 +56,12 @@ impl Vocabulary {
 
     /// Whether a name that nothing has was meant for something whose name is wrong where it is given.
     fn is_reported(&self, written: &str) -> bool {
-        let meant = |wrong: &String| {
-            let fitting = name::fitting(wrong);
-            wrong == written || fitting.is_some_and(|name| name::fitting(written) == Some(name))
+        if self.unnamed.is_empty() {
+            return false;
+        }
+        let fitting = name::fitting(written);
+        let meant = |wrong: &Unnamed| {
+            wrong.written == written || (fitting.is_some() && wrong.fitting == fitting)
         };
         self.unnamed.iter().any(|wrong| wrong.as_ref().is_none_or(meant))
     }
@@ -66,9 +78,19 @@ impl Vocabulary {
             return None;
         }
         value.wrong_with(|| {
-            let Mistake { message, help, .. } =
-                no_domain(written, self.domains.iter().map(|name| name.as_str()));
-            (message, help)
+            let known = self.domains.iter().map(|name| name.as_str());
+            let Mistake { message, help, .. } = no_domain(written, known.clone());
+            match EVERY_DOMAIN.contains(&written) {
+                true => {
+                    let known: Vec<&str> = known.collect();
+                    let help = format!(
+                        "a rule is for one domain: write one for each of {}; in a [[usb]] rule that denies, leave `to` out for all of them",
+                        known.join(", ")
+                    );
+                    (message, help)
+                }
+                false => (message, help),
+            }
         })
     }
 
@@ -104,11 +126,14 @@ impl Vocabulary {
             form.required("id", "\"a-name-for-the-audit\"", |v| Some(v.spanned(v.parsed()?)))?;
         let span = form.span();
         if let Some(first) = self.rules.insert(id.value.clone(), id.span) {
-            form.sink().report(already_taken(&id, "rule", first));
+            form.sink().report_with(|| already_taken(&id, "rule", first));
         }
         Some(Head { line: self.source.line(span.start), id, span })
     }
 }
+
+/// What people write for all domains.
+const EVERY_DOMAIN: [&str; 7] = ["*", "all", "any", "both", "every", "모두", "전체"];
 
 /// There is no domain of a name; with the one that may be meant.
 pub(crate) fn no_domain<'n>(
@@ -153,7 +178,7 @@ impl Sink {
         let mut seen: HashMap<K, Span> = HashMap::new();
         for (value, span) in values {
             match seen.get(&value) {
-                Some(first) => self.report(complain(&value, span, *first)),
+                Some(first) => self.report_with(|| complain(&value, span, *first)),
                 None => {
                     seen.insert(value, span);
                 }

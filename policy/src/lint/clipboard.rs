@@ -1,11 +1,11 @@
 //! Clipboard rules that decide nothing, or more than they should.
 
 use super::{named, unreachable, warn};
-use crate::diagnostic::{Diagnostic, Spanned};
+use crate::diagnostic::{Diagnostic, Findings, Spanned};
 use crate::language::{ClipboardAction, ClipboardRule, Head, MediaType};
 use crate::policy::Policy;
 
-pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     for (number, rule) in policy.clipboard().iter().enumerate() {
         reach(policy, number, rule, found);
         trust(policy, rule, found);
@@ -22,7 +22,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
 }
 
 /// A rule decides for a type exactly if it is a step of that type's staircase.
-fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Vec<Diagnostic>) {
+fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Findings) {
     let mut dead: Vec<(Spanned<MediaType>, &Head)> = Vec::new();
     for media_type in &rule.types {
         let steps = policy.index().clipboard.steps(*rule.from, *rule.to, **media_type);
@@ -55,7 +55,7 @@ fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Vec<D
 }
 
 /// `high` domains hold what must not leave and must not be harmed.
-fn trust(policy: &Policy, rule: &ClipboardRule, found: &mut Vec<Diagnostic>) {
+fn trust(policy: &Policy, rule: &ClipboardRule, found: &mut Findings) {
     let (Some(from), Some(to)) = (policy.domain_by_id(*rule.from), policy.domain_by_id(*rule.to))
     else {
         return;
@@ -86,7 +86,7 @@ fn trust(policy: &Policy, rule: &ClipboardRule, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn inspection(rule: &ClipboardRule, found: &mut Vec<Diagnostic>) {
+fn inspection(rule: &ClipboardRule, found: &mut Findings) {
     let Some(first) = rule.inspect.first() else {
         return;
     };

@@ -8,7 +8,7 @@
 //! that is read: a PC keeps the policy in force that was signed for it. Two that a deuteranope tells apart with effort are a warning:
 //! the design's own green and red are such a pair, and the banner's label, icon and pattern tell them apart.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::language::Colour;
 use crate::policy::Policy;
 
@@ -19,7 +19,7 @@ const ONE_COLOUR: f64 = 7.0;
 
 const REMEDY: &str = "choose another: blue #1f4e9c beside red #b3261e is told apart by everybody; or one that is much lighter or darker";
 
-pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     for (number, domain) in policy.domains().iter().enumerate() {
         for other in policy.domains().get(..number).unwrap_or_default() {
             let (one, two) = (&other.colour, &domain.colour);

@@ -10,49 +10,43 @@ use std::collections::BTreeSet;
 
 use super::{unreachable, warn};
 use crate::decide::{DeviceIndex, Fields, listed};
-use crate::diagnostic::{Diagnostic, Spanned};
+use crate::diagnostic::{Diagnostic, Findings, Spanned};
+use crate::effort;
 use crate::language::{DeviceMatch, DomainId, Head, UsbAction, UsbClass, UsbRule};
 use crate::policy::Policy;
 
-pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     let boxes = || policy.usb().iter().map(|rule| Fields::of(&rule.matches, rule.class()));
     let exhausted = FINITE.iter().any(|field| field.is_exhausted(boxes()));
+    let mut looks = exhausted.then(Looks::default);
     for (number, rule) in policy.usb().iter().enumerate() {
         match never_matches(policy, rule) {
             Some(warning) => found.push(warning),
-            None => reach(policy, number, rule, exhausted, found),
+            None => reach(policy, number, rule, &mut looks, found),
         }
         admits(rule, found);
+    }
+    if let Some(Looks { given_up: Some((first, others)), .. }) = looks {
+        let and_others = match others {
+            0 => String::new(),
+            1 => ", or one rule below it,".to_owned(),
+            many => format!(", or any of {many} rules below it,"),
+        };
+        warn(
+            first.id.span,
+            format!(
+                "it was not looked into whether the rule `{}`{and_others} is ever reached: there are too many rules above",
+                first.id.value
+            ),
+            "let one rule without a class, a vendor or a product stand for the many that name every one there is",
+            found,
+        );
     }
     for (number, rule) in policy.input().iter().enumerate() {
         let fields = Fields::of(&rule.matches, None);
         let first = policy.index().input.first_covering(&fields).filter(|first| *first < number);
         if let Some(first) = first.and_then(|first| policy.input().get(first)) {
             found.push(unreachable(&rule.head, [&first.head]));
-        }
-    }
-    if let Some(break_glass) = policy.break_glass() {
-        for id in &break_glass.allow_usb {
-            if !policy.usb().iter().any(|rule| rule.head.id.value == id.value) {
-                warn(
-                    id.span,
-                    format!(
-                        "no USB rule is called `{}`, so break-glass opens nothing by that name",
-                        id.value
-                    ),
-                    "add the rule, marked `break_glass = true`, or take the name off this list",
-                    found,
-                );
-            }
-        }
-        if !break_glass.opens_at_the_seat() {
-            warn(
-                break_glass.span,
-                "nobody at the seat can open break-glass: it needs a reason, and there is none to choose from",
-                "add reasons, as reasons = [\"unconscious patient\", \"system down\"]; without it only IT opens it, by \
-                 command",
-                found,
-            );
         }
     }
 }
@@ -80,12 +74,40 @@ fn never_matches(policy: &Policy, rule: &UsbRule) -> Option<Diagnostic> {
     ))
 }
 
-fn reach(
-    policy: &Policy,
+/// How many times a rule may be looked at while rules are held against several earlier ones at once. A few dozen rules below those that
+/// name every class take a hundredth of it.
+const LOOKS_MAX: usize = 5_000_000;
+
+/// Rules that are held against several earlier ones at once: the work for it grows with more than the length of the policy, so it ends.
+#[derive(Debug)]
+struct Looks<'p> {
+    left: usize,
+    /// The first rule that was not looked into to the end, and how many more there are.
+    given_up: Option<(&'p Head, usize)>,
+}
+
+impl Default for Looks<'_> {
+    fn default() -> Self {
+        Self { left: LOOKS_MAX, given_up: None }
+    }
+}
+
+impl Looks<'_> {
+    /// Takes so many. `None` if they are used up, from then on.
+    fn take(&mut self, count: usize) -> Option<()> {
+        effort::spend(count.min(self.left));
+        let left = self.left.checked_sub(count);
+        self.left = left.unwrap_or(0);
+        left.map(|_| ())
+    }
+}
+
+fn reach<'p>(
+    policy: &'p Policy,
     number: usize,
-    rule: &UsbRule,
-    exhausted: bool,
-    found: &mut Vec<Diagnostic>,
+    rule: &'p UsbRule,
+    looks: &mut Option<Looks<'p>>,
+    found: &mut Findings,
 ) {
     let bound_for = match rule.to {
         Some(to) => vec![*to],
@@ -102,15 +124,27 @@ fn reach(
             instead.push(&first.head);
             continue;
         }
+        // Several cover it together only where a field has no value left that no rule names.
+        let Some(looks) = looks else { return };
         let counts = |other: &&UsbRule| {
             other.to.is_none_or(|other| *other == to)
                 && (!other.only_in_break_glass() || (open && listed(other, policy.break_glass())))
         };
-        let earlier = policy.usb().iter().take(number).filter(|_| exhausted).filter(counts);
-        let earlier: Vec<Earlier<'_>> =
-            earlier.map(|other| (Fields::of(&other.matches, other.class()), &other.head)).collect();
-        match covered_together(fields, &earlier) {
+        let together = looks.take(number).and_then(|()| {
+            let earlier = policy.usb().iter().take(number).filter(counts);
+            let earlier =
+                earlier.map(|other| (Fields::of(&other.matches, other.class()), &other.head));
+            covered_together(fields, &earlier.collect::<Vec<Earlier<'_>>>(), looks)
+        });
+        match together {
             Some(together) => instead.extend(together),
+            None if looks.left == 0 => {
+                looks.given_up = Some(match looks.given_up {
+                    Some((first, others)) => (first, others + 1),
+                    None => (&rule.head, 0),
+                });
+                return;
+            }
             None => return,
         }
     }
@@ -161,12 +195,18 @@ impl Finite {
 }
 
 /// The earlier rules that together leave nothing of a box, although none of them covers it alone.
-fn covered_together<'p>(target: Fields<'p>, earlier: &[Earlier<'p>]) -> Option<Vec<&'p Head>> {
+fn covered_together<'p>(
+    target: Fields<'p>,
+    earlier: &[Earlier<'p>],
+    looks: &mut Looks<'p>,
+) -> Option<Vec<&'p Head>> {
+    looks.take(FINITE.len().saturating_mul(earlier.len()))?;
     let boxes = || earlier.iter().map(|(fields, _)| *fields);
     let cut = |field: &&Finite| (field.get)(&target).is_none() && field.is_exhausted(boxes());
     let field = FINITE.iter().find(cut)?;
     let mut heads = Vec::new();
     for value in (field.values)() {
+        looks.take(earlier.len().saturating_add(1))?;
         let piece = (field.set)(target, value);
         let reaches =
             |(fields, _): &&Earlier<'p>| (field.get)(fields).is_none_or(|named| named == value);
@@ -174,14 +214,14 @@ fn covered_together<'p>(target: Fields<'p>, earlier: &[Earlier<'p>]) -> Option<V
         let index = DeviceIndex::new(earlier.iter().map(|(fields, _)| *fields).enumerate());
         match index.first_covering(&piece) {
             Some(first) => heads.extend(earlier.get(first).map(|(_, head)| *head)),
-            None => heads.extend(covered_together(piece, &earlier)?),
+            None => heads.extend(covered_together(piece, &earlier, looks)?),
         }
     }
     Some(heads)
 }
 
 /// Rules that let in more than their writer may have thought.
-fn admits(rule: &UsbRule, found: &mut Vec<Diagnostic>) {
+fn admits(rule: &UsbRule, found: &mut Findings) {
     if *rule.action == UsbAction::Deny {
         return;
     }

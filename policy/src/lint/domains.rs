@@ -1,17 +1,18 @@
 //! Domains that say one thing and do another, and detectors that nobody uses.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::warn;
 use crate::detect::Detector;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::language::{Domain, Network, duration};
 use crate::policy::Policy;
 
 /// The registered ports of DICOM in clear text (IANA; DICOM PS3.8). Its TLS port is 2762 (PS3.15, annex B).
 const CLEAR_DICOM: [u16; 2] = [104, 11112];
 
-pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
+pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     idle_lock(policy, found);
     for domain in policy.domains() {
         let egress = domain.egress.as_deref().map(Vec::as_slice).unwrap_or_default();
@@ -32,6 +33,8 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
             );
         }
     }
+    let inspects = policy.clipboard().iter().flat_map(|rule| &rule.inspect);
+    let used: HashSet<&str> = inspects.map(|detector| detector.name()).collect();
     for (detector, name) in policy.detectors() {
         if let Detector::Pattern(_, pattern) = detector
             && let Some(part) = pattern.words_of_every_script()
@@ -48,10 +51,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
                 found,
             );
         }
-        let used = |rule: &crate::language::ClipboardRule| {
-            rule.inspect.iter().any(|used| used.name() == detector.name())
-        };
-        if !policy.clipboard().iter().any(used) {
+        if !used.contains(detector.name()) {
             warn(
                 *name,
                 format!("no rule uses the detector `{}`", detector.name()),
@@ -63,7 +63,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Vec<Diagnostic>) {
 }
 
 /// The shortest counts, whatever is in front: what is longer never locks anything, and a care domain relies on one.
-fn idle_lock(policy: &Policy, found: &mut Vec<Diagnostic>) {
+fn idle_lock(policy: &Policy, found: &mut Findings) {
     let Some(shortest) = policy.idle_lock() else {
         if let Some(domain) = policy.domains().iter().find(|domain| domain.is_high()) {
             warn(

@@ -1,15 +1,20 @@
 //! The policy's own tests.
 
 use crate::decide::{Paste, Verdict};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Findings};
 use crate::language::{Expectation, ExpectedRequest};
 use crate::policy::Policy;
 use crate::request::{Context, Request, UsbRequest};
 
 impl Policy {
     /// An error for each expectation that does not hold.
-    pub(crate) fn broken_expectations(&self) -> Vec<Diagnostic> {
-        self.expectations().iter().filter_map(|expected| self.broken(expected)).collect()
+    pub(crate) fn broken_expectations(&self) -> Findings {
+        let mut found = Findings::default();
+        self.expectations()
+            .iter()
+            .filter_map(|expected| self.broken(expected))
+            .for_each(|broken| found.push(broken));
+        found
     }
 
     fn broken(&self, expected: &Expectation) -> Option<Diagnostic> {

@@ -3,16 +3,19 @@
 //! The lint reasons about which requests each rule decides, not about how it is written: a rule is called unreachable only
 //! if there is no request at all that it would decide (`tests/lint.rs` looks for one).
 
-use crate::diagnostic::{Diagnostic, Diagnostics, Span};
+use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Span};
 use crate::enforcement::Said;
 use crate::language::Head;
 use crate::policy::Policy;
 
+mod break_glass;
 mod clipboard;
 pub(crate) mod colours;
 mod devices;
 mod domains;
 mod expect;
+mod hotkeys;
+mod legibility;
 
 impl Policy {
     /// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, colours that are hard to
@@ -20,22 +23,42 @@ impl Policy {
     #[must_use]
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
-        found.extend_from_slice(self.remarks());
-        clipboard::lint(self, &mut found);
-        devices::lint(self, &mut found);
-        domains::lint(self, &mut found);
-        colours::lint(self, &mut found);
-        found.extend(self.unenforced().iter().map(Said::diagnostic));
-        Diagnostics::new(self.source().clone(), found)
+        found.join(self.remarks().clone());
+        // Each keeps as many as somebody reads, so that none is hidden by the many of another.
+        for look in [
+            clipboard::lint,
+            devices::lint,
+            break_glass::lint,
+            hotkeys::lint,
+            domains::lint,
+            legibility::lint,
+            colours::lint,
+            unenforced,
+        ] {
+            let mut own = Findings::default();
+            look(self, &mut own);
+            found.join(own);
+        }
+        Diagnostics::of(self.source().clone(), found)
     }
 }
+
+fn unenforced(policy: &Policy, found: &mut Findings) {
+    policy.unenforced().iter().map(Said::diagnostic).for_each(|said| found.push(said));
+}
+
+/// Rules that a report names: of those that decide instead of one there may be thousands.
+const NAMED_MAX: usize = 8;
 
 /// A rule that decides nothing, with the rules that decide instead.
 fn unreachable<'p>(rule: &Head, instead: impl IntoIterator<Item = &'p Head>) -> Diagnostic {
     let mut instead: Vec<&Head> = instead.into_iter().collect();
     instead.sort_by_key(|head| head.span);
     instead.dedup_by_key(|head| head.span);
-    let named: Vec<String> = instead.iter().map(|head| named(head)).collect();
+    let mut named: Vec<String> = instead.iter().take(NAMED_MAX).map(|head| named(head)).collect();
+    if let more @ 1.. = instead.len().saturating_sub(NAMED_MAX) {
+        named.push(format!("one of {more} others"));
+    }
     let found = Diagnostic::warning(
         rule.id.span,
         format!("the rule `{}` is never reached", rule.id.value),
@@ -52,11 +75,6 @@ fn named(head: &Head) -> String {
     format!("`{}` (line {})", head.id.value, head.line)
 }
 
-fn warn(
-    span: Span,
-    message: impl Into<String>,
-    help: impl Into<String>,
-    found: &mut Vec<Diagnostic>,
-) {
+fn warn(span: Span, message: impl Into<String>, help: impl Into<String>, found: &mut Findings) {
     found.push(Diagnostic::warning(span, message, help));
 }

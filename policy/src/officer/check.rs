@@ -19,8 +19,11 @@ pub struct Report {
     /// How many errors there are besides; left out if there is none.
     #[serde(skip_serializing_if = "is_none")]
     pub more_errors: usize,
-    /// What somebody should look at.
+    /// What somebody should look at; the first of each kind, if there are many.
     pub warnings: Vec<Located>,
+    /// How many warnings there are besides; left out if there is none.
+    #[serde(skip_serializing_if = "is_none")]
+    pub more_warnings: usize,
     /// What is looked at once these errors are corrected; `None` if all was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<&'static str>,
@@ -44,10 +47,7 @@ pub fn check(source_name: &str, text: &str) -> Report {
 #[must_use]
 pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
     Report::of(match Policy::draft(source_name, text) {
-        Ok(policy) => {
-            let found = policy.lint().iter().cloned().chain(policy.refused_by(version)).collect();
-            (Diagnostics::new(policy.source().clone(), found), None)
-        }
+        Ok(policy) => (policy.lint().and(policy.refused_by(version)), None),
         Err(found) => (found, Some(LAST_STEP)),
     })
 }
@@ -61,8 +61,9 @@ impl Report {
         Self {
             ok: !found.has_errors(),
             errors: found.located(Severity::Error),
-            more_errors: found.left_out(),
+            more_errors: found.left_out().errors,
             warnings: found.located(Severity::Warning),
+            more_warnings: found.left_out().warnings,
             next,
             found,
         }
@@ -87,7 +88,7 @@ impl fmt::Display for Report {
         };
         let (errors, warnings) = (
             count(self.errors.len() + self.more_errors, "error"),
-            count(self.warnings.len(), "warning"),
+            count(self.warnings.len() + self.more_warnings, "warning"),
         );
         let fit = if self.ok { "fit to be signed" } else { "refused" };
         let name = self.found.source().name();

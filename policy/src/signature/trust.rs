@@ -14,7 +14,7 @@ use std::fmt;
 use super::{PublicKey, SIGNERS_MAX, Signatures, format, message};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Spanned};
 use crate::document::{self, Value};
-use crate::language::coherence::look_alike;
+use crate::legible::look_alike;
 
 /// Longest name, in bytes.
 const NAME_MAX: usize = 128;

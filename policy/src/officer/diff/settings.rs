@@ -11,8 +11,9 @@ use crate::diagnostic::Spanned;
 use crate::enforcement::{Gap, MARK};
 use crate::language::{
     BreakGlass, Chord, Domain, DomainId, Egress, Expectation, ExpectedRequest, Network,
-    Persistence, Prefix, coherence, duration,
+    Persistence, Prefix, duration,
 };
+use crate::legible::look_alike;
 use crate::lint::colours;
 use crate::policy::Policy;
 
@@ -147,7 +148,7 @@ fn face(
     let path = |key: &str| format!("domain.{name}.{key}");
     let others = || old.domains().iter().filter(|other| other.name.value != before.name.value);
     let was = Some(before.label.value.clone());
-    let taken = others().any(|other| coherence::look_alike(&other.label, &after.label));
+    let taken = others().any(|other| look_alike(&other.label, &after.label));
     found.note(path("label"), was, Some(after.label.value.clone()), taken);
     let nearer = |other: &Domain| {
         let own = colours::apart(*before.colour, *after.colour);
