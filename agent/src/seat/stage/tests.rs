@@ -70,3 +70,22 @@ fn a_keyboard_that_says_more_than_is_read_lets_its_keys_go_and_fills_no_log() {
     }
     assert!(happenings.try_iter().next().is_none());
 }
+
+#[test]
+fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_happens_next() {
+    let (mut stage, commands, happenings, _life) = stage();
+    let wake = Arc::clone(&stage.wake);
+    let thread = std::thread::spawn(move || stage.run());
+    let tell = |command| {
+        commands.send(command).unwrap();
+        wake.write(1).unwrap();
+    };
+    // Nothing else wakes the thread for a minute.
+    let told = || happenings.recv_timeout(Duration::from_secs(10));
+    tell(Command::Switch(1));
+    assert_eq!(told(), Ok(Happening::Switched { from: 0, to: 1 }));
+    tell(Command::Lock);
+    assert_eq!(told(), Ok(Happening::Locked { idle: false }));
+    tell(Command::Stop);
+    thread.join().unwrap();
+}

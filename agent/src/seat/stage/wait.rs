@@ -86,6 +86,10 @@ impl Stage {
     fn deadline(&self) -> Time {
         let mut next = self.now() + Duration::from_secs(60);
         let mut due = |time: Time| next = next.min(time);
+        if self.lights_due || !self.deferred.is_empty() {
+            // Without a screen no flip ends that would wake the thread for it.
+            due(Time::ZERO);
+        }
         if matches!(self.backend, Backend::Kms(_)) && self.display.is_none() {
             due(self.screen_again);
         }
