@@ -204,7 +204,7 @@ impl Recorder {
     pub fn record(&mut self, events: &[AuditEvent]) -> Result<(), String> {
         match &self.withheld {
             Some(why) => Err(why.clone()),
-            None => self.append(events),
+            None => self.append(events).map(|_| ()),
         }
     }
 
@@ -215,16 +215,16 @@ impl Recorder {
         news
     }
 
-    fn append(&mut self, events: &[AuditEvent]) -> Result<(), String> {
+    fn append(&mut self, events: &[AuditEvent]) -> Result<u64, String> {
         self.try_again();
         let Some(log) = &mut self.log else {
             return Err(self.problem.clone().unwrap_or_default());
         };
         match log.append(events) {
-            Ok(_) => {
+            Ok(numbers) => {
                 self.problem = None;
                 self.complain_of_forgetting();
-                Ok(())
+                Ok(*numbers.start())
             }
             // The cause is known already, and this is what came of it.
             Err(LogError::Failed(_)) if self.problem.is_some() => {
@@ -237,10 +237,11 @@ impl Recorder {
         }
     }
 
-    /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends.
-    pub fn note(&mut self, events: &[AuditEvent]) {
-        // `append` has said it, and `status` goes on saying it.
-        let _ = self.append(events);
+    /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends. The number of the first of the
+    /// entries, if they are on the disk.
+    pub fn note(&mut self, events: &[AuditEvent]) -> Option<u64> {
+        // `append` has said why they are not, and `status` goes on saying it.
+        self.append(events).ok()
     }
 
     /// Why nothing is recorded, or may cross.

@@ -106,7 +106,9 @@ impl Pasteboard {
                     let done = recorder.record(&[event]).is_ok();
                     self.tell(Command::Recorded(id, done));
                 }
-                Happening::Note(event) => recorder.note(&[event]),
+                Happening::Note(event) => {
+                    recorder.note(&[event]);
+                }
                 Happening::Said(None, outcome) => desk.notice(outcome.words),
                 Happening::Said(Some(ticket), outcome) => {
                     let report = ClipboardReport {

@@ -10,9 +10,9 @@ mod desk;
 mod papers;
 mod preparation;
 mod record;
-mod refusals;
 mod report;
 mod requests;
+mod tally;
 mod usb;
 
 use std::io;
@@ -37,7 +37,7 @@ use self::preparation::{
     check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
 };
 use self::record::States;
-use self::refusals::Refusals;
+use self::tally::{Budget, Tallies};
 use self::usb::Devices;
 use crate::control::server::{ListenError, Server};
 use crate::durable;
@@ -188,11 +188,20 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut papers = Papers::new(files, store, machine, images);
     papers.remember(&mut recorder);
-    let (break_glass, refusals) = (BreakGlass::default(), Refusals::default());
-    let running =
-        Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, refusals };
-    let (states, alarm, wall_clock) = (States::default(), Alarm::new()?, WallClockWatch::start());
-    Daemon { running, server, signals, handover, states, alarm, wall_clock }.run()
+    let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
+    let running = Running {
+        papers,
+        supervisor,
+        desk,
+        pasteboard,
+        devices,
+        break_glass: BreakGlass::default(),
+        recorder,
+        tallies: Tallies::default(),
+        budget: Budget::default(),
+        states: States::default(),
+    };
+    Daemon { running, server, signals, handover, alarm, wall_clock }.run()
 }
 
 /// What runs, and what requests are about.
@@ -204,7 +213,9 @@ struct Running {
     devices: Devices,
     break_glass: BreakGlass,
     recorder: Recorder,
-    refusals: Refusals,
+    tallies: Tallies,
+    budget: Budget,
+    states: States,
 }
 
 struct Daemon {
@@ -212,7 +223,6 @@ struct Daemon {
     server: Server,
     signals: Signals,
     handover: Arc<Handover>,
-    states: States,
     alarm: Alarm,
     /// Wakes the loop, in whose turn the audit log looks at the clock.
     wall_clock: WallClockWatch,
@@ -254,10 +264,7 @@ impl Daemon {
                 running.supervisor.stop_all();
                 give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
             }
-            let changes = self.states.changes(&self.running.supervisor);
-            if !changes.is_empty() {
-                self.running.recorder.note(&changes);
-            }
+            self.running.note_states();
             let supervisor = &self.running.supervisor;
             let stopped = supervisor.is_stopping() && supervisor.all_off();
             if stopped || give_up.is_some_and(|until| Moment::now() >= until) {
@@ -274,7 +281,7 @@ impl Daemon {
         if let Some(unsigned) = self.running.recorder.wait() {
             left = left.min(unsigned);
         }
-        if let Some(counted) = self.running.refusals.due() {
+        if let Some(counted) = self.running.tallies.due() {
             left = left.min(counted.saturating_duration_since(Moment::now()));
         }
         if let Some(glass) = self.running.break_glass.left() {
@@ -313,8 +320,8 @@ impl Daemon {
 
     fn farewell(mut self) -> Result<(), DaemonError> {
         self.running.devices.stop(&mut self.running.recorder);
-        let refused = self.running.refusals.end();
-        self.running.recorder.note(&refused);
+        let counted = self.running.tallies.end();
+        self.running.recorder.note(&counted);
         self.running.recorder.note(&[AgentStopped {}.into()]);
         self.running.recorder.close();
         if !self.running.supervisor.all_off() {

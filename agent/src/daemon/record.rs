@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use audit::AuditEvent;
 use audit::events::{
     AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied, PolicyRefused,
+    RequestRefused,
 };
 
 use crate::control::protocol;
@@ -35,15 +36,50 @@ pub(super) fn failed(what: &str) -> AuditEvent {
 }
 
 /// The account at the other end of the control socket, where the host has one of its user's number.
-pub(super) fn account(caller: &Caller) -> Option<String> {
+fn account(caller: &Caller) -> Option<String> {
     caller.account.as_deref().map(cut)
 }
 
-/// Somebody asks for something: an entry before it is done, and one when it has ended.
-pub(super) struct Request {
-    asking: Asking,
-    takes_time: bool,
+/// Whether a request changes what is, or lets something through, and is no look or a step that is taken back as easily.
+pub(super) fn changes(request: &protocol::Request) -> bool {
+    use protocol::Request;
+    match request {
+        Request::Status
+        | Request::Policy
+        | Request::ClipboardOutcome { .. }
+        | Request::UsbList
+        | Request::Switch { .. }
+        | Request::Lock
+        | Request::Copy { .. }
+        | Request::ClipboardAnswer { yes: false, .. } => false,
+        Request::Start { .. }
+        | Request::Stop { .. }
+        | Request::Restart { .. }
+        | Request::Reset { .. }
+        | Request::ApplyPolicy { .. }
+        | Request::Unlock
+        | Request::Paste { .. }
+        | Request::ClipboardAnswer { yes: true, .. }
+        | Request::UsbAttach { .. }
+        | Request::UsbDetach { .. }
+        | Request::BreakGlass { .. }
+        | Request::EndBreakGlass => true,
+    }
 }
+
+/// The domain whose state a request is to change, if it is.
+pub(super) fn domain_to_change(request: &protocol::Request) -> Option<String> {
+    use protocol::Request;
+    match request {
+        Request::Start { domain } | Request::Stop { domain, .. } | Request::Restart { domain } => {
+            Some(domain.clone())
+        }
+        _ => None,
+    }
+}
+
+/// Somebody asks for something: an entry before it is done, and one when it has ended.
+pub(super) struct Request(Asking);
 
 impl Request {
     pub(super) fn new(caller: &Caller, request: &protocol::Request) -> Self {
@@ -52,30 +88,41 @@ impl Request {
             | protocol::Request::UsbDetach { bus_id } => Some(cut(bus_id)),
             _ => None,
         };
-        let asking = Asking {
+        Self(Asking {
             domain: request.domain().map(cut),
             account: account(caller),
             bus_id,
             uid: caller.uid,
             what: request.word().to_owned(),
-        };
-        Self { asking, takes_time: request.takes_time() }
+        })
     }
 
     /// Who asks what, before anything of it is done.
     pub(super) fn before(&self) -> AuditEvent {
-        self.asking.clone().into()
+        self.0.clone().into()
     }
 
-    /// How it ended, or how far it came while its asker waited.
-    pub(super) fn ended(self, refusal: Option<&str>) -> AuditEvent {
-        let Asking { domain, account, bus_id, uid, what } = self.asking;
-        let outcome = match refusal {
-            None if self.takes_time => Outcome::Begun,
-            None => Outcome::Done,
-            Some(_) => Outcome::NotDone,
-        };
-        Asked { domain, account, bus_id, outcome, uid, what, why: refusal.map(cut) }.into()
+    /// How it ended, or how far it came while its asker waited. `request` is the number of its entry before.
+    pub(super) fn ended(
+        self,
+        request: Option<u64>,
+        outcome: Outcome,
+        refusal: Option<&str>,
+    ) -> Asked {
+        let Asking { domain, account, bus_id, uid, what } = self.0;
+        let (uid, times, why) = (Some(uid), None, refusal.map(cut));
+        Asked { domain, account, bus_id, outcome, request, times, uid, what, why }
+    }
+}
+
+/// Somebody asked for what they may not.
+pub(super) fn refused(caller: &Caller, request: &protocol::Request, why: &str) -> RequestRefused {
+    RequestRefused {
+        account: account(caller),
+        times: 1,
+        uid: Some(caller.uid),
+        what: request.word().to_owned(),
+        why: Some(cut(why)),
     }
 }
 
@@ -96,31 +143,52 @@ pub(super) fn policy_refused(caller: &Caller, why: &str) -> AuditEvent {
     PolicyRefused { account: account(caller), uid: caller.uid, why: cut(why) }.into()
 }
 
-/// The domains' states as they were last written down.
+/// The domains' states as they were last written down, and the requests that are to change them.
 #[derive(Debug, Default)]
-pub(super) struct States(BTreeMap<String, &'static str>);
+pub(super) struct States {
+    last: BTreeMap<String, &'static str>,
+    begun: BTreeMap<String, u64>,
+}
 
 impl States {
+    /// A request that was begun for a domain: the entries of what comes of it name the number of its own, until the domain runs or is off.
+    pub(super) fn begun(&mut self, domain: &str, request: Option<u64>) {
+        match request {
+            Some(request) => self.begun.insert(domain.to_owned(), request),
+            // It could not be recorded; what was begun before it ends otherwise now.
+            None => self.begun.remove(domain),
+        };
+    }
+
     /// An event for each domain whose state is another.
     pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         for slot in supervisor.slots() {
-            let (name, state) = (&slot.member().name, slot.domain().state().word());
-            let before = self.0.get(name).copied().unwrap_or("off");
-            if before == state {
+            let (name, state) = (&slot.member().name, slot.domain().state());
+            let before = self.last.get(name).copied().unwrap_or("off");
+            if before == state.word() {
                 continue;
             }
-            self.0.insert(name.clone(), state);
+            self.last.insert(name.clone(), state.word());
             let event = DomainChanged {
                 domain: name.clone(),
                 from: before.to_owned(),
                 pid: slot.pid(),
                 problem: slot.domain().problem().map(cut),
-                to: state.to_owned(),
+                request: self.request_of(name, state.is_settled()),
+                to: state.word().to_owned(),
             };
             events.push(event.into());
         }
         events
+    }
+
+    /// The request that brings about what happens to a domain now, which ends if the domain is settled with it.
+    fn request_of(&mut self, domain: &str, settled: bool) -> Option<u64> {
+        match settled {
+            true => self.begun.remove(domain),
+            false => self.begun.get(domain).copied(),
+        }
     }
 }
 

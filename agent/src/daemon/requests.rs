@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit::events::{Asked, Outcome};
 use clock::Moment;
 
 use super::desk::{Question, Wish};
+use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use crate::clipboard::Command;
 use crate::control::protocol::{Answer, Request};
@@ -17,9 +19,9 @@ impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
     pub(super) fn turn(&mut self) {
         self.recorder.turn();
-        let refused = self.refusals.turn(Moment::now());
-        if !refused.is_empty() {
-            self.recorder.note(&refused);
+        let counted = self.tallies.turn(Moment::now());
+        if !counted.is_empty() {
+            self.recorder.note(&counted);
         }
         self.papers.remember(&mut self.recorder);
         if self.break_glass.turn(&mut self.recorder) {
@@ -75,14 +77,15 @@ impl Running {
     /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
     pub(super) fn refuse(&mut self, caller: &Caller, refused: Refused<'_>) -> Answer {
         let Refused { request, why } = refused;
-        if let Some(event) = self.refusals.refused(caller, request, why, Moment::now()) {
+        let refused = record::refused(caller, request, why);
+        if let Some(event) = self.tallies.refused.count(refused, Moment::now()) {
             self.recorder.note(&[event]);
         }
         Answer::of(Err(why.to_owned()))
     }
 
-    /// Answers a request of somebody who may make it. What is asked is on the record before
-    /// anything of it is done, and how it ended when the answer goes out.
+    /// Answers a request of somebody who may make it. What changes something is on the record before
+    /// anything of it is done, and how a request ended is when the answer goes out, or is counted.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
         match &request {
             Request::Status => {
@@ -101,6 +104,10 @@ impl Running {
             }
             _ => {}
         }
+        let changes = record::changes(&request);
+        if changes && !self.budget.take(caller.uid, request.word(), Moment::now()) {
+            return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN });
+        }
         match request.domain() {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
             None => tracing::info!("{caller} asks: {}", request.word()),
@@ -110,17 +117,51 @@ impl Running {
             Request::ApplyPolicy { .. } => None,
             other => Some(record::Request::new(caller, other)),
         };
-        if let Some(asked) = &asked {
-            self.recorder.note(&[asked.before()]);
+        let before = asked.as_ref().filter(|_| changes);
+        let number = before.and_then(|asked| self.recorder.note(&[asked.before()]));
+        let (takes_time, domain) = (request.takes_time(), record::domain_to_change(&request));
+        let answer = self.carry_out(caller, request, number);
+        // A domain that is where it was wanted already is not under way.
+        let under_way = domain.as_ref().is_none_or(|domain| self.supervisor.is_under_way(domain));
+        let outcome = match &answer.error {
+            None if takes_time && under_way => Outcome::Begun,
+            None => Outcome::Done,
+            Some(_) => Outcome::NotDone,
+        };
+        if let Some(domain) = domain.filter(|_| outcome == Outcome::Begun) {
+            self.states.begun(&domain, number);
         }
-        let answer = self.carry_out(caller, request);
         if let Some(asked) = asked {
-            self.recorder.note(&[asked.ended(answer.error.as_deref())]);
+            let ended = asked.ended(number, outcome, answer.error.as_deref());
+            let event = match changes {
+                true => Some(ended.into()),
+                false => self.tallies.asked.count(self.told_apart(ended), Moment::now()),
+            };
+            if let Some(event) = event {
+                self.recorder.note(&[event]);
+            }
         }
         answer
     }
 
-    fn carry_out(&mut self, caller: &Caller, request: Request) -> Answer {
+    /// Requests for domains that there are not are counted together, or who makes names up would have an entry for each.
+    fn told_apart(&self, asked: Asked) -> Asked {
+        let there = |name: &String| {
+            self.papers.files.machine.domains.iter().any(|entry| entry.name == *name)
+        };
+        Asked { domain: asked.domain.filter(there), ..asked }
+    }
+
+    /// Writes down which domains are in another state.
+    pub(super) fn note_states(&mut self) {
+        let changes = self.states.changes(&self.supervisor);
+        if !changes.is_empty() {
+            self.recorder.note(&changes);
+        }
+    }
+
+    /// Does it; what comes of it later names the number of its entry, if it has one.
+    fn carry_out(&mut self, caller: &Caller, request: Request, number: Option<u64>) -> Answer {
         let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
             self;
         let done = match request {
@@ -136,9 +177,9 @@ impl Running {
             }
             Request::ClipboardAnswer { ticket, yes } => return pasteboard.answer(ticket, yes),
             Request::UsbAttach { bus_id, domain } => {
-                devices.attach(&bus_id, &domain, &papers.files.machine)
+                devices.attach(&bus_id, &domain, &papers.files.machine, number)
             }
-            Request::UsbDetach { bus_id } => devices.detach(&bus_id),
+            Request::UsbDetach { bus_id } => devices.detach(&bus_id, number),
             Request::BreakGlass { reason, seconds } => {
                 let time = seconds.map(Duration::from_secs);
                 let (who, reason) = (caller.to_string(), reason.as_deref());

@@ -96,7 +96,9 @@ impl Devices {
                     let done = recorder.record(&[event]).is_ok();
                     usb.tell(Command::Recorded(id, done));
                 }
-                Happening::Note(event) => recorder.note(&[event]),
+                Happening::Note(event) => {
+                    recorder.note(&[event]);
+                }
                 Happening::Notice(socket, words) => {
                     tracing::info!("{}", words.replace('\n', " "));
                     desk.notice_of(&socket, words);
@@ -150,20 +152,21 @@ impl Devices {
         bus_id: &str,
         domain: &str,
         machine: &Machine,
+        request: Option<u64>,
     ) -> Result<(), String> {
         let id = self.find(bus_id)?;
         if !machine.domains.iter().any(|entry| entry.name == domain) {
             let names = machine.domains.iter().map(|entry| entry.name.as_str());
             return Err(roster::no_domain(domain, names));
         }
-        self.tell(Command::Attach(id, domain.to_owned()));
+        self.tell(Command::Attach(id, domain.to_owned(), request));
         Ok(())
     }
 
     /// Takes a device away; it stays off until it is attached by hand or plugged in again.
-    pub(super) fn detach(&self, bus_id: &str) -> Result<(), String> {
+    pub(super) fn detach(&self, bus_id: &str, request: Option<u64>) -> Result<(), String> {
         let id = self.find(bus_id)?;
-        self.tell(Command::Detach(id));
+        self.tell(Command::Detach(id, request));
         Ok(())
     }
 }

@@ -164,6 +164,12 @@ impl State {
         }
     }
 
+    /// Whether it stays so until somebody wants something else, or something goes wrong.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Off | Self::Running { answered: true, .. })
+    }
+
     /// Whether a VMM process may be there.
     #[must_use]
     pub fn has_vmm(&self) -> bool {

@@ -211,6 +211,13 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Whether a domain is on its way from one state to another.
+    #[must_use]
+    pub fn is_under_way(&self, name: &str) -> bool {
+        let slot = self.slots.iter().find(|slot| slot.member.name == name);
+        slot.is_some_and(|slot| !slot.domain.state().is_settled())
+    }
+
     /// Resets a running guest.
     pub fn reset(&mut self, name: &str) -> Result<(), String> {
         let now = self.shared.now();

@@ -62,10 +62,10 @@ pub fn described(sysfs: &Sysfs, id: &BusId) -> Result<UsbDescription, String> {
 pub enum Command {
     /// Another policy is in force, or break-glass has begun or ended.
     Rules(Arc<Policy>, bool),
-    /// Somebody attaches a device to a domain by hand.
-    Attach(BusId, String),
-    /// Somebody takes one away.
-    Detach(BusId),
+    /// Somebody attaches a device to a domain by hand; the number of that request's entry in the log, if it has one.
+    Attach(BusId, String, Option<u64>),
+    /// Somebody takes one away, likewise.
+    Detach(BusId, Option<u64>),
     /// An event is on the disk, or is not.
     Recorded(u64, bool),
     /// End.

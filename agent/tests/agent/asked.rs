@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
@@ -74,6 +75,62 @@ fn what_is_asked_is_on_the_record_before_anything_of_it_is_done() {
 }
 
 #[test]
+fn how_a_request_that_takes_its_time_ended_is_an_entry_with_the_requests_number() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    ward.wait_for_state("internet", "running");
+    let numbers = |what: &str| {
+        let asking = entries(&ward, "asking").pop().unwrap();
+        let asked = entries(&ward, "asked").pop().unwrap();
+        assert_eq!(
+            (&asking["detail"]["what"], &asked["detail"]["what"]),
+            (&what.into(), &what.into())
+        );
+        assert_eq!(asked["detail"]["request"], asking["seq"]);
+        (asked["detail"]["outcome"].clone(), asking["seq"].clone())
+    };
+    let ended = |to: &str, number: &serde_json::Value| {
+        ward.wait_for_state("internet", to);
+        let of_it = |entry: &serde_json::Value| entry["detail"]["request"] == *number;
+        let mut came_of_it = entries(&ward, "domain");
+        came_of_it.retain(of_it);
+        came_of_it
+            .pop()
+            .is_some_and(|last| last["domain"] == "internet" && last["detail"]["to"] == to)
+    };
+    assert!(ward.bulkhead(&["stop", "internet"]).status.success());
+    let (outcome, stop) = numbers("stop");
+    assert_eq!(outcome, "begun");
+    ward.wait("the end of it", || ended("off", &stop));
+    assert!(ward.bulkhead(&["start", "internet"]).status.success());
+    let (outcome, start) = numbers("start");
+    assert_eq!(outcome, "begun");
+    ward.wait("the end of it", || ended("running", &start));
+    let log = ward.at("state/audit").display().to_string();
+    let shown = ward.bulkhead(&["audit", "show", &log, "--kind", "domain"]);
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains(&format!("request={start} to=\"running\"")), "{shown}");
+    // What is so already is done, and nothing more comes of it.
+    assert!(ward.bulkhead(&["start", "internet"]).status.success());
+    assert_eq!(numbers("start").0, "done");
+    agent.stop();
+}
+
+#[test]
+fn a_screen_that_is_locked_is_on_the_record_at_once_though_nobody_asks_anything_after_it() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    assert!(ward.bulkhead(&["lock"]).status.success());
+    // The log's files are read, and the agent is asked nothing.
+    ward.wait("the entry", || !entries(&ward, "seat-locked").is_empty());
+    let [locked] = &entries(&ward, "seat-locked")[..] else { panic!("one entry") };
+    let asked = entries(&ward, "asked").pop().unwrap();
+    let late = |entry: &serde_json::Value| entry["monotonic_us"].as_u64().unwrap();
+    assert!(late(locked).abs_diff(late(&asked)) < 1_000_000, "{locked} {asked}");
+    agent.stop();
+}
+
+#[test]
 fn callers_that_are_refused_are_on_the_record_by_user_and_request_and_counted_also_at_the_end() {
     if !Uid::effective().is_root() {
         return; // only root can be somebody else
@@ -101,6 +158,60 @@ fn callers_that_are_refused_are_on_the_record_by_user_and_request_and_counted_al
     assert_eq!(of(65534, "status"), [1, 3]);
     assert_eq!(of(65534, "lock"), [1]);
     assert_eq!(of(65533, "status"), [1]);
+}
+
+#[test]
+fn what_changes_nothing_and_is_asked_again_and_again_is_counted_in_the_log_also_at_the_end() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    assert!(ward.bulkhead(&["lock"]).status.success());
+    ward.wait("the lock", || ward.status()["seat"]["locked"] == true);
+    for _ in 0..4 {
+        assert!(ward.bulkhead(&["lock"]).status.success());
+        assert_eq!(ward.bulkhead(&["switch", "internet"]).status.code(), Some(1), "it is locked");
+    }
+    for made_up in ["one", "two", "three"] {
+        assert_eq!(ward.bulkhead(&["switch", made_up]).status.code(), Some(1));
+    }
+    agent.stop();
+    assert!(entries(&ward, "asking").is_empty(), "nothing was to be changed");
+    // The first by itself, and the sum of those that were counted.
+    let times = |what: &str, domain: Option<&str>| -> (usize, u64) {
+        let mut asked = entries(&ward, "asked");
+        asked.retain(|entry| entry["detail"]["what"] == what && entry["domain"].as_str() == domain);
+        let counts = asked.iter().map(|entry| entry["detail"]["times"].as_u64());
+        let alone = counts.clone().filter(Option::is_none).count();
+        (alone, counts.flatten().sum())
+    };
+    assert_eq!(times("lock", None), (1, 4));
+    assert_eq!(times("switch", Some("internet")), (1, 3));
+    assert_eq!(times("switch", None), (1, 2));
+}
+
+#[test]
+fn who_asks_for_changes_without_end_is_refused_and_the_log_stays_small() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    let start = Instant::now();
+    let mut refused = 0;
+    for _ in 0..150 {
+        let output = ward.bulkhead(&["reset", "nothere"]);
+        assert_eq!(output.status.code(), Some(1));
+        refused += u64::from(String::from_utf8_lossy(&output.stderr).contains("too often"));
+    }
+    assert!(refused > 0, "no limit was met");
+    agent.stop();
+    let asked = entries(&ward, "asked").len() as u64;
+    let counted =
+        entries(&ward, "refused").into_iter().filter(|entry| entry["detail"]["what"] == "reset");
+    let counted: u64 = counted.map(|entry| entry["detail"]["times"].as_u64().unwrap()).sum();
+    assert_eq!(
+        (asked + counted, counted),
+        (150, refused),
+        "each is in the log, counted or by itself"
+    );
+    let most = 60 + start.elapsed().as_secs() / 2 + 1;
+    assert!(asked <= most, "{asked} entries in {:?}", start.elapsed());
 }
 
 #[test]

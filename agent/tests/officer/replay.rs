@@ -20,6 +20,7 @@ fn usb(verdict: Verdict, device: String) -> AuditEvent {
         bus_id: "1-4".to_owned(),
         device,
         name: None,
+        request: None,
         seat_keeps_interfaces: None,
         to: None,
     }

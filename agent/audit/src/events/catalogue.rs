@@ -110,14 +110,18 @@ catalogue! {
         bus_id: Option<String>,
         /// how it ended, or that it was begun
         outcome: Outcome,
-        /// the user
-        uid: u32,
+        /// the number of the entry `asking` that came before it was done
+        request: Option<u64>,
+        /// that it stands for so many with the same outcome since the entry before; none where it is one
+        times: Option<u64>,
+        /// the user; none where further users are counted together
+        uid: Option<u32>,
         /// the request
         what: String,
         /// why it was not done
         why: Option<String>,
     }
-    /// somebody asks something over the control socket, before it is done
+    /// somebody asks over the control socket for something that changes what is, before it is done
     Asking = "asking" {
         /// the domain that is named
         domain: Option<String>,
@@ -273,6 +277,8 @@ catalogue! {
         pid: Option<i32>,
         /// what went wrong, if something did
         problem: Option<String>,
+        /// the number of the entry `asking` of the request that brought it about; `running` or `off` is how that ended
+        request: Option<u64>,
         /// its state now
         to: String,
     }
@@ -395,6 +401,8 @@ catalogue! {
         device: String,
         /// what it calls itself
         name: Option<String>,
+        /// the number of the entry `asking` of the request to attach it
+        request: Option<u64>,
         /// the interfaces that the seat keeps: those of a keyboard or mouse in it
         seat_keeps_interfaces: Option<Vec<u8>>,
         /// the domain to which somebody attaches it by hand
@@ -406,6 +414,8 @@ catalogue! {
         domain: String,
         /// where it is plugged in
         bus_id: String,
+        /// the number of the entry `asking` of the request to attach it, which ends so
+        request: Option<u64>,
     }
     /// what had passed through a USB device that was cut off
     UsbCounted = "usb-counted" {
@@ -440,6 +450,8 @@ catalogue! {
         device_hangs: Option<bool>,
         /// requests of the guest that were refused
         refused: Option<u64>,
+        /// the number of the entry `asking` of the request to take it away, which ends so
+        request: Option<u64>,
         /// why it left
         why: String,
     }
@@ -447,6 +459,8 @@ catalogue! {
     UsbFailed = "usb-failed" {
         /// where it is plugged in
         bus_id: String,
+        /// the number of the entry `asking` of the request to attach it, which ends so
+        request: Option<u64>,
         /// why it could not
         why: String,
     }
@@ -465,6 +479,8 @@ catalogue! {
     UsbUnreadable = "usb-unreadable" {
         /// where it is plugged in
         bus_id: String,
+        /// the number of the entry `asking` of the request to attach it, which ends so
+        request: Option<u64>,
         /// why it could not
         why: String,
     }

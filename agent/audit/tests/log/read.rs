@@ -18,7 +18,7 @@ fn what_is_asked_for_by_domain_is_what_came_into_it_and_what_left_it_too() {
     let [internet, clinical] = ["internet", "clinical"].map(str::to_owned);
     let (off, domain) = ("off".to_owned(), internet.clone());
     let to = clinical.clone();
-    let state = DomainChanged { domain, from: off, to, pid: None, problem: None };
+    let state = DomainChanged { domain, from: off, to, pid: None, problem: None, request: None };
     let switched = SeatSwitched { domain: internet, from: clinical.clone() };
     let by_hand = UsbJudged {
         domain: None,
@@ -29,6 +29,7 @@ fn what_is_asked_for_by_domain_is_what_came_into_it_and_what_left_it_too() {
         bus_id: "1-4".to_owned(),
         device: "vendor=0951,product=1666,interfaces=08/06/50".to_owned(),
         name: None,
+        request: None,
         seat_keeps_interfaces: None,
         to: Some(clinical),
     };

@@ -69,6 +69,8 @@ pub(super) struct Device {
     pub(super) identity: Option<Identity>,
     pub(super) state: State,
     pub(super) by_hand: Option<String>,
+    /// The number of the entry in the log of the request to attach it, until that has ended.
+    pub(super) request: Option<u64>,
     /// How often it was another than before; nothing is known of one that was not read yet.
     pub(super) changes: Option<u32>,
     /// The guest has it: its thread has said so.
@@ -100,6 +102,7 @@ impl Device {
             identity: None,
             state: State::Off,
             by_hand: None,
+            request: None,
             changes: None,
             begun: false,
             joined: false,

@@ -73,7 +73,11 @@ impl Broker {
         if again {
             self.pace.count(id);
         }
-        let event = UsbAttached { domain: grant.domain.clone(), bus_id: id.as_str().to_owned() };
+        let event = UsbAttached {
+            domain: grant.domain.clone(),
+            bus_id: id.as_str().to_owned(),
+            request: device.request,
+        };
         self.last_id += 1;
         device.state =
             State::Joining(self.last_id, Box::new(Joining { path, stream, filter }), grant);

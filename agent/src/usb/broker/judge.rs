@@ -47,6 +47,9 @@ impl Broker {
     /// A device is there: has its thread find out what it is.
     pub(super) fn arrived(&mut self, id: &BusId) {
         let task = self.task(id, Task::Read);
+        if let Err(why) = &task {
+            self.come_to_nothing(id, why);
+        }
         let Some(device) = self.devices.get_mut(id) else { return };
         device.state = match task {
             Ok(number) => State::Reading(number),
@@ -56,12 +59,19 @@ impl Broker {
 
     /// Somebody takes it away. Before it was looked at it may be the seat's, or what the host runs from: it is switched off when it is
     /// known to be neither.
-    pub(super) fn detach(&mut self, id: &BusId) {
+    pub(super) fn detach(&mut self, id: &BusId, request: Option<u64>) {
+        const BY_HAND: &str = "it was taken away by hand";
+        self.come_to_nothing(id, BY_HAND);
         let reading = match self.devices.get(id).map(|device| &device.state) {
             Some(State::Reading(task) | State::Leaving(task)) => Ok(*task),
             Some(State::Later(_)) => self.task(id, Task::Read),
             _ => {
-                self.take_away(id, "it was taken away by hand");
+                if let Some(device) = self.devices.get_mut(id) {
+                    device.request = request;
+                }
+                self.take_away(id, BY_HAND);
+                // If it was in no domain there is nothing to tell of it.
+                self.request_of(id);
                 return self.switch_off(id, State::Off);
             }
         };
@@ -81,6 +91,7 @@ impl Broker {
             Ok(Reading::Hosts) => {
                 tracing::warn!("{id}: {HOSTS}; it is left alone");
                 device.state = State::Host(HOSTS);
+                self.come_to_nothing(id, HOSTS);
             }
             Ok(Reading::Device(identity)) => {
                 let found = identity.vetted.found();
@@ -129,6 +140,7 @@ impl Broker {
             bus_id: id.as_str().to_owned(),
             device: text.map(Identity::text).unwrap_or_default(),
             name: None,
+            request: None,
             seat_keeps_interfaces: None,
             to: None,
         };
@@ -137,7 +149,8 @@ impl Broker {
     }
 
     fn unreadable(&mut self, id: &BusId, why: String) {
-        self.unused(id, UsbUnreadable { bus_id: id.as_str().to_owned(), why: why.clone() }, why);
+        let (bus_id, request) = (id.as_str().to_owned(), self.request_of(id));
+        self.unused(id, UsbUnreadable { bus_id, request, why: why.clone() }, why);
     }
 
     /// A device that cannot be used is switched off, which `event` says.
@@ -165,6 +178,7 @@ impl Broker {
         let Some(identity) = &device.identity else { return };
         if identity.is_the_seats() {
             device.state = State::Host(SEATS);
+            self.come_to_nothing(id, SEATS);
             // One for which there is no thread is not used.
             let _ = self.task(id, Task::GiveToHost(Share::Whole));
             return;
@@ -194,6 +208,7 @@ impl Broker {
             bus_id: id.as_str().to_owned(),
             device: identity.text_with(&decided.functions),
             name: Some(device.called().to_owned()),
+            request: device.request,
             seat_keeps_interfaces: match &kept {
                 Some(Share::Interfaces(kept)) => Some(kept.iter().copied().collect()),
                 _ => None,
@@ -211,9 +226,11 @@ impl Broker {
                 self.tell(Happening::Note(event.into()));
                 self.notice(id, words);
                 if decided.decision != Decision::Deny {
-                    let bus_id = id.as_str().to_owned();
-                    return self.unused(id, UsbFailed { bus_id, why: why.clone() }, why);
+                    let (bus_id, request) = (id.as_str().to_owned(), self.request_of(id));
+                    return self.unused(id, UsbFailed { bus_id, request, why: why.clone() }, why);
                 }
+                // The verdict is how a request for it ended.
+                self.request_of(id);
                 return self.switch_off(id, State::Blocked(why));
             }
         };
@@ -287,7 +304,10 @@ impl Broker {
             (State::Recording(_, grant), true) => {
                 device.state = State::Waiting(grant, Moment::now());
             }
-            (State::Joining(_, joining, grant), true) => self.serve(&id, *joining, grant),
+            (State::Joining(_, joining, grant), true) => {
+                device.request = None;
+                self.serve(&id, *joining, grant);
+            }
             // It had its verdict, and waits until its being there can be recorded too.
             (State::Joining(_, _, grant), false) => {
                 device.state = State::Waiting(grant, Moment::now() + AGAIN);
@@ -296,6 +316,7 @@ impl Broker {
                 }
             }
             _ => {
+                self.come_to_nothing(&id, UNRECORDED);
                 self.unrecorded(&id);
                 self.switch_off(&id, State::Blocked(UNRECORDED.to_owned()));
             }

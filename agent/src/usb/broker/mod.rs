@@ -196,15 +196,16 @@ impl Broker {
                 self.break_glass = break_glass;
                 self.judge_all();
             }
-            Command::Attach(id, domain) => {
+            Command::Attach(id, domain, request) => {
+                self.come_to_nothing(&id, "it is attached by hand once more");
                 self.take_away(&id, "it is attached by hand");
                 if let Some(device) = self.devices.get_mut(&id) {
-                    device.by_hand = Some(domain);
+                    (device.by_hand, device.request) = (Some(domain), request);
                     (device.changes, device.offers) = (Some(0), 0);
                     self.again(&id);
                 }
             }
-            Command::Detach(id) => self.detach(&id),
+            Command::Detach(id, request) => self.detach(&id, request),
             Command::Recorded(event, done) => self.recorded(event, done),
             Command::Stop => self.ending = true,
         }
@@ -251,6 +252,7 @@ impl Broker {
             .map(|(id, _)| id.clone())
             .collect();
         for id in gone {
+            self.come_to_nothing(&id, "it was pulled out");
             self.take_away(&id, "it was pulled out");
             self.devices.remove(&id);
         }
@@ -293,10 +295,23 @@ impl Broker {
 
     /// A device does not reach its domain.
     fn failed(&mut self, id: &BusId, why: String) {
-        let event = UsbFailed { bus_id: id.as_str().to_owned(), why: why.clone() };
+        let request = self.request_of(id);
+        let event = UsbFailed { bus_id: id.as_str().to_owned(), request, why: why.clone() };
         self.tell(Happening::Note(event.into()));
         self.notice(id, format!("{} is not connected:\n{why}.", self.shown(id)));
         self.switch_off(id, State::Blocked(why));
+    }
+
+    /// The request to attach a device, which ends now.
+    fn request_of(&mut self, id: &BusId) -> Option<u64> {
+        self.devices.get_mut(id)?.request.take()
+    }
+
+    /// If somebody asked for the device, that ends here, and not with its being attached.
+    fn come_to_nothing(&mut self, id: &BusId, why: &str) {
+        let Some(request) = self.request_of(id) else { return };
+        let (bus_id, why) = (id.as_str().to_owned(), why.to_owned());
+        self.tell(Happening::Note(UsbFailed { bus_id, request: Some(request), why }.into()));
     }
 
     /// What the threads tell.

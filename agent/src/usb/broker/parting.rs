@@ -49,6 +49,8 @@ pub(super) struct Parting {
     number: u64,
     domain: String,
     why: String,
+    /// The number of the entry of the request to take it away.
+    request: Option<u64>,
     descriptors: Vec<u8>,
     /// Its end of the stream, until it is cut.
     pub(super) attached: Option<Box<Attached>>,
@@ -173,7 +175,8 @@ impl Broker {
             return;
         }
         let words = format!("{}:\n{NO_DRIVER}.\n{NO_DRIVER_REMEDY}.", device.shown());
-        let event = UsbFailed { bus_id: id.as_str().to_owned(), why: NO_DRIVER.to_owned() };
+        let (bus_id, why) = (id.as_str().to_owned(), NO_DRIVER.to_owned());
+        let event = UsbFailed { bus_id, request: None, why };
         self.tell(Happening::Note(event.into()));
         self.notice(id, words);
     }
@@ -191,6 +194,7 @@ impl Broker {
                     number,
                     domain: grant.domain.clone(),
                     why: why.to_owned(),
+                    request: device.request.take(),
                     descriptors: found.map(|found| found.descriptors.clone()).unwrap_or_default(),
                     attached: Some(attached),
                     until: Moment::now() + PARTING,
@@ -249,6 +253,7 @@ impl Parting {
             commands: counts.map(commands),
             device_hangs,
             refused: counts.map(|counts| counts.refused),
+            request: self.request,
             why: self.why.clone(),
         }
         .into()

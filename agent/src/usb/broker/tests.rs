@@ -89,7 +89,7 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
     // The second is read while nobody answers for the first.
     states([("1-5", "reading"), ("1-6", "host")]);
     let asked = Moment::now();
-    usb.tell(Command::Detach("1-5".parse().unwrap()));
+    usb.tell(Command::Detach("1-5".parse().unwrap(), None));
     states([("1-5", "off"), ("1-6", "host")]);
     assert!(asked.elapsed() < Duration::from_secs(1));
     // The end does not wait for it for ever; its thread does.
@@ -164,8 +164,8 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
             if begun {
                 broker.arrived(&id);
             }
-            broker.command(Command::Detach(id.clone()));
-            broker.command(Command::Detach(id.clone()));
+            broker.command(Command::Detach(id.clone(), None));
+            broker.command(Command::Detach(id.clone(), None));
             assert_eq!(broker.devices[&id].report().state, "off");
             broker.take_note(&id, broker.last_task, Told::Read(found));
             assert_eq!(broker.devices[&id].report().state, state);
@@ -231,6 +231,7 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
     let socket = dir.path().join("usb-1.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
+    broker.devices.get_mut(&id).unwrap().request = Some(7);
     for _ in 0..2 {
         broker.try_waiting(Moment::now());
         let event = recorded(&mediator);
@@ -246,6 +247,7 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
         let event = recorded(&mediator);
         broker.recorded(event, true);
         assert!(matches!(broker.devices[&id].state, State::Attached(..)));
+        assert_eq!(broker.devices[&id].request, None, "what somebody asked for has ended");
         // Its VMM is gone: the next one needs an event of its own.
         broker.end(&id, Some(End::NoVmm), &Filter::new(Rules::Allow, pinned()).unwrap().counts());
         assert!(matches!(broker.devices[&id].state, State::Waiting(..)));

@@ -124,7 +124,7 @@ fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says()
     // Taken away by hand, or by other rules: the keyboard types on, and is never switched off.
     let id = bench.id.clone();
     bench.broker.recorded(bench.broker.last_id, true);
-    bench.broker.command(Command::Detach(id.clone()));
+    bench.broker.command(Command::Detach(id.clone(), None));
     assert_eq!(bench.told(), ["give {0}"]);
     let report = bench.report();
     assert_eq!(report.state, "host");
@@ -132,7 +132,7 @@ fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says()
         report.why,
         "its keyboard or mouse stays with the PC, the rest was taken away by hand"
     );
-    bench.broker.command(Command::Attach(id, "clinical".to_owned()));
+    bench.broker.command(Command::Attach(id, "clinical".to_owned(), None));
     assert_eq!(bench.told(), ["give {0}"], "it is not read again, which takes keyboards");
     assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
     bench.broker.command(Command::Rules(policy(""), false));
@@ -230,7 +230,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     // The rest was taken away by hand, and no driver is bound in this folder.
     let mut bench = attached();
     let id = bench.id.clone();
-    bench.broker.command(Command::Detach(id.clone()));
+    bench.broker.command(Command::Detach(id.clone(), None));
     let _ = (bench.told(), bench.happened());
     let idle = |bench: &mut Bench| bench.broker.places.get_mut(&bench.id).unwrap().busy = 0;
     let looks = |bench: &mut Bench, times: u32| {
@@ -259,7 +259,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     // Somebody asks for it by hand.
     looks(&mut bench, 100);
     bench.told();
-    bench.broker.command(Command::Attach(id, "clinical".to_owned()));
+    bench.broker.command(Command::Attach(id, "clinical".to_owned(), None));
     bench.broker.recorded(bench.broker.last_id, true);
     bench.told();
     looks(&mut bench, 100);
@@ -280,7 +280,7 @@ fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
         assert!(device.contains(logged), "what it became is in the log: {device}");
         // Nor with other rules, nor by hand; but when it is plugged in again.
         bench.broker.command(Command::Rules(policy(""), false));
-        let attach = Command::Attach(bench.id.clone(), "clinical".to_owned());
+        let attach = Command::Attach(bench.id.clone(), "clinical".to_owned(), None);
         bench.broker.command(attach);
         bench.read(identity(became));
         assert!(!bench.told().iter().any(|task| task.starts_with("give")));
@@ -314,4 +314,30 @@ fn attach(bench: &mut Bench) {
 
 fn counts() -> usbfilter::Counts {
     Filter::new(Rules::Allow, pinned()).unwrap().counts()
+}
+
+#[test]
+fn how_a_request_to_attach_a_device_by_hand_ended_is_an_entry_with_the_requests_number() {
+    let mut bench = Bench::new(RULE, None);
+    bench.read(identity(&WITH_READER));
+    bench.happened();
+    let id = bench.id.clone();
+    let requests = |bench: &Bench| -> Vec<(&'static str, Option<u64>)> {
+        let number = |event: &Record| event.detail.get("request").and_then(|n| n.as_u64());
+        bench.happened().0.iter().map(|event| (event.kind, number(event))).collect()
+    };
+    let attach = |bench: &mut Bench, domain: &str, request| {
+        bench.broker.command(Command::Attach(id.clone(), domain.to_owned(), Some(request)));
+    };
+    attach(&mut bench, "internet", 9);
+    assert_eq!(requests(&bench), [("usb", Some(9))], "the policy says no");
+    attach(&mut bench, "clinical", 12);
+    assert_eq!(requests(&bench), [("usb", Some(12))]);
+    attach(&mut bench, "clinical", 15);
+    assert_eq!(requests(&bench), [("usb-failed", Some(12)), ("usb", Some(15))]);
+    bench.broker.recorded(bench.broker.last_id, true);
+    bench.broker.command(Command::Detach(id.clone(), Some(20)));
+    assert_eq!(requests(&bench), [("usb-failed", Some(15))]);
+    // Nothing is left that a later entry could name.
+    assert_eq!(bench.broker.devices[&id].request, None);
 }

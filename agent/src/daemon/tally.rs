@@ -1,0 +1,338 @@
+//! What is asked over the control socket again and again: of each user, request and outcome the first time at once, what follows counted.
+//!
+//! ```text
+//!  asked ---> entry ---> counted for 10 s ---> entry, times n ---> counted for 10 s ---> ... ---> nothing for 10 s: forgotten
+//!                            '--- the agent stops ---> entry, times n
+//! ```
+//! Counted are refusals, and what was asked that changes nothing. What changes something has entries of its own each time; how often
+//! one user may ask it is limited ([`Budget`]), so that nobody fills the log.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use audit::AuditEvent;
+use audit::events::{Asked, Outcome, RequestRefused};
+use clock::Moment;
+use ratelimit::{Rate, RateLimiter};
+
+/// How long what is the same is counted before it is written down.
+const EVERY: Duration = Duration::from_secs(10);
+/// What is told apart; what is beyond is counted together.
+const APART_MAX: usize = 256;
+/// How often one user may ask one thing that changes something: more than a person does, or a script that is well.
+const CHANGES: Rate = Rate { burst: 60, every: Duration::from_secs(2) };
+/// What is told to who asked more often.
+pub(super) const TOO_OFTEN: &str =
+    "it was asked too often by this user: wait two seconds for each time more";
+/// What is said of those beyond [`APART_MAX`].
+const OTHERS: &str = "further users and requests";
+
+/// An event that is counted with those like it.
+pub(super) trait Counted: Clone {
+    /// What those have in common that are counted together.
+    type Key: Ord;
+    fn key(&self) -> Self::Key;
+    /// As it stands for all that are beyond those that are told apart.
+    fn of_others(self) -> Self;
+    /// How it is written down the first time.
+    fn first(self) -> AuditEvent;
+    /// How it is written down when there were so many more.
+    fn counted(&self, times: u64) -> AuditEvent;
+}
+
+impl Counted for RequestRefused {
+    type Key = (Option<u32>, String);
+
+    fn key(&self) -> Self::Key {
+        (self.uid, self.what.clone())
+    }
+
+    fn of_others(self) -> Self {
+        Self { account: None, times: self.times, uid: None, what: OTHERS.to_owned(), why: None }
+    }
+
+    fn first(self) -> AuditEvent {
+        self.into()
+    }
+
+    fn counted(&self, times: u64) -> AuditEvent {
+        Self { times, ..self.clone() }.into()
+    }
+}
+
+impl Counted for Asked {
+    type Key = (Option<u32>, String, Option<String>, Option<String>, Outcome);
+
+    fn key(&self) -> Self::Key {
+        let Self { uid, what, domain, bus_id, outcome, .. } = self.clone();
+        (uid, what, domain, bus_id, outcome)
+    }
+
+    fn of_others(self) -> Self {
+        Self {
+            domain: None,
+            account: None,
+            bus_id: None,
+            outcome: self.outcome,
+            request: None,
+            times: None,
+            uid: None,
+            what: OTHERS.to_owned(),
+            why: None,
+        }
+    }
+
+    fn first(self) -> AuditEvent {
+        self.into()
+    }
+
+    fn counted(&self, times: u64) -> AuditEvent {
+        Self { times: Some(times), ..self.clone() }.into()
+    }
+}
+
+#[derive(Debug)]
+struct Count<C> {
+    of: C,
+    /// Since the last entry.
+    times: u64,
+    due: Moment,
+}
+
+/// Counts one kind of event.
+#[derive(Debug)]
+pub(super) struct Tally<C: Counted>(BTreeMap<C::Key, Count<C>>);
+
+impl<C: Counted> Default for Tally<C> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<C: Counted> Tally<C> {
+    /// It has happened; what of it is written down now.
+    pub(super) fn count(&mut self, event: C, now: Moment) -> Option<AuditEvent> {
+        let event = match self.0.len() >= APART_MAX && !self.0.contains_key(&event.key()) {
+            true => event.of_others(),
+            false => event,
+        };
+        if let Some(count) = self.0.get_mut(&event.key()) {
+            count.times = count.times.saturating_add(1);
+            return None;
+        }
+        let count = Count { of: event.clone(), times: 0, due: now + EVERY };
+        self.0.insert(event.key(), count);
+        Some(event.first())
+    }
+
+    /// What was counted for long enough. What did not happen any more is forgotten.
+    pub(super) fn turn(&mut self, now: Moment) -> Vec<AuditEvent> {
+        let mut events = Vec::new();
+        self.0.retain(|_, count| {
+            if now < count.due {
+                return true;
+            }
+            if count.times == 0 {
+                return false;
+            }
+            events.push(count.of.counted(std::mem::take(&mut count.times)));
+            count.due = now + EVERY;
+            true
+        });
+        events
+    }
+
+    /// When [`Self::turn`] has something to write.
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.0.values().filter(|count| count.times > 0).map(|count| count.due).min()
+    }
+
+    /// All that was counted and not written down: the agent ends.
+    pub(super) fn end(&mut self) -> Vec<AuditEvent> {
+        let counted = std::mem::take(&mut self.0).into_values();
+        let counted = counted.filter(|count| count.times > 0);
+        counted.map(|count| count.of.counted(count.times)).collect()
+    }
+}
+
+/// All that is counted.
+#[derive(Debug, Default)]
+pub(super) struct Tallies {
+    pub(super) refused: Tally<RequestRefused>,
+    pub(super) asked: Tally<Asked>,
+}
+
+impl Tallies {
+    /// See [`Tally::turn`].
+    pub(super) fn turn(&mut self, now: Moment) -> Vec<AuditEvent> {
+        let mut events = self.refused.turn(now);
+        events.extend(self.asked.turn(now));
+        events
+    }
+
+    /// See [`Tally::due`].
+    pub(super) fn due(&self) -> Option<Moment> {
+        self.refused.due().into_iter().chain(self.asked.due()).min()
+    }
+
+    /// See [`Tally::end`].
+    pub(super) fn end(&mut self) -> Vec<AuditEvent> {
+        let mut events = self.refused.end();
+        events.extend(self.asked.end());
+        events
+    }
+}
+
+/// How often each user may still ask for each thing that changes something.
+#[derive(Debug)]
+pub(super) struct Budget {
+    since: Moment,
+    left: BTreeMap<(u32, &'static str), (RateLimiter, Moment)>,
+    /// Of users and requests beyond [`APART_MAX`], together.
+    others: RateLimiter,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let (left, others) = (BTreeMap::new(), RateLimiter::new(CHANGES));
+        Self { since: Moment::now(), left, others }
+    }
+}
+
+impl Budget {
+    /// A user asks for this; whether that is not too often.
+    pub(super) fn take(&mut self, uid: u32, what: &'static str, now: Moment) -> bool {
+        let time = now.saturating_duration_since(self.since);
+        if self.left.len() >= APART_MAX {
+            // Who has not asked for so long may ask as often as who never did.
+            let full_after = CHANGES.every.saturating_mul(CHANGES.burst);
+            self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
+        }
+        if self.left.len() >= APART_MAX && !self.left.contains_key(&(uid, what)) {
+            return self.others.take(1, time);
+        }
+        let (limiter, last) =
+            self.left.entry((uid, what)).or_insert_with(|| (RateLimiter::new(CHANGES), now));
+        *last = now;
+        limiter.take(1, time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(uid: u32, what: &str) -> RequestRefused {
+        RequestRefused {
+            account: Some("kim".to_owned()),
+            times: 1,
+            uid: Some(uid),
+            what: what.to_owned(),
+            why: Some("no".to_owned()),
+        }
+    }
+
+    fn asked(uid: u32, domain: &str, outcome: Outcome) -> Asked {
+        Asked {
+            domain: Some(domain.to_owned()),
+            account: None,
+            bus_id: None,
+            outcome,
+            request: None,
+            times: None,
+            uid: Some(uid),
+            what: "switch".to_owned(),
+            why: None,
+        }
+    }
+
+    /// Whose, what and how often, of refusals.
+    fn details(events: impl IntoIterator<Item = AuditEvent>) -> Vec<(u32, String, u64)> {
+        let said = |event| match event {
+            AuditEvent::RequestRefused(said) => {
+                assert_eq!(said.account.is_some(), said.uid.is_some(), "it names the account too");
+                (said.uid.unwrap_or(0), said.what, said.times)
+            }
+            other => panic!("{other:?}"),
+        };
+        events.into_iter().map(said).collect()
+    }
+
+    #[test]
+    fn each_user_and_request_has_its_entry_at_once_and_its_count_later_and_at_the_end() {
+        let mut tally = Tally::default();
+        let start = Moment::now();
+        let first = [
+            tally.count(refused(7, "lock"), start),
+            tally.count(refused(8, "lock"), start),
+            tally.count(refused(7, "status"), start),
+        ];
+        let of = |uid, what: &str, times| (uid, what.to_owned(), times);
+        assert_eq!(
+            details(first.into_iter().flatten()),
+            [of(7, "lock", 1), of(8, "lock", 1), of(7, "status", 1)]
+        );
+        assert_eq!(tally.due(), None, "nobody is woken for what is written down");
+        for _ in 0..3 {
+            assert_eq!(tally.count(refused(7, "lock"), start), None);
+        }
+        assert_eq!(tally.due(), Some(start + EVERY));
+        assert!(tally.turn(start).is_empty());
+        assert_eq!(details(tally.turn(start + EVERY)), [of(7, "lock", 3)]);
+        tally.count(refused(7, "lock"), start + EVERY);
+        assert_eq!(details(tally.end()), [of(7, "lock", 1)]);
+        // Who was quiet for as long has an entry at once again.
+        tally.count(refused(8, "lock"), start).unwrap();
+        tally.turn(start + EVERY);
+        tally.count(refused(8, "lock"), start + EVERY).unwrap();
+    }
+
+    #[test]
+    fn what_is_asked_again_with_the_same_outcome_is_one_entry_with_a_count_and_with_another_its_own()
+     {
+        let mut tallies = Tallies::default();
+        let start = Moment::now();
+        let mut count = |event| tallies.asked.count(event, start);
+        let first = count(asked(7, "clinical", Outcome::Done)).unwrap();
+        assert_eq!(first, asked(7, "clinical", Outcome::Done).into(), "as if it were not counted");
+        for _ in 0..1000 {
+            assert_eq!(count(asked(7, "clinical", Outcome::Done)), None);
+        }
+        assert!(count(asked(7, "clinical", Outcome::NotDone)).is_some());
+        assert!(count(asked(7, "internet", Outcome::Done)).is_some());
+        assert!(count(asked(8, "clinical", Outcome::Done)).is_some());
+        let counted = Asked { times: Some(1000), ..asked(7, "clinical", Outcome::Done) };
+        assert_eq!(tallies.due(), Some(start + EVERY));
+        assert_eq!(tallies.turn(start + EVERY), [counted.into()]);
+    }
+
+    #[test]
+    fn any_number_of_users_is_counted_in_bounded_memory() {
+        let mut tally = Tally::default();
+        let start = Moment::now();
+        let at_once =
+            (0..10_000).filter_map(|uid| tally.count(refused(uid, "lock"), start)).count();
+        assert_eq!(at_once, APART_MAX + 1);
+        assert!(tally.0.len() <= APART_MAX + 1);
+        let later: u64 = details(tally.end()).iter().map(|(_, _, times)| times).sum();
+        assert_eq!(at_once as u64 + later, 10_000, "each is counted");
+    }
+
+    #[test]
+    fn who_asks_for_changes_without_end_fills_no_log_and_keeps_nobody_else_from_asking() {
+        let mut budget = Budget::default();
+        let mut now = Moment::now();
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            taken += u32::from(budget.take(7, "usb-attach", now));
+            now += Duration::from_millis(1);
+        }
+        // A burst, and one every two seconds of the hundred.
+        assert!((CHANGES.burst..=CHANGES.burst + 51).contains(&taken), "{taken}");
+        assert!(budget.take(7, "break-glass", now) && budget.take(8, "usb-attach", now));
+        for uid in 0..10_000 {
+            budget.take(uid, "usb-attach", now);
+        }
+        assert!(budget.left.len() <= APART_MAX);
+    }
+}
