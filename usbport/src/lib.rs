@@ -5,22 +5,24 @@
 //! where authorisation alone does not: an interface has to be authorised before usbfs may claim it, and the kernel asks every driver
 //! again when it has reset a device of its own accord, or when a driver's module is loaded. A device can bring the first about.
 //!
-//! This is the one place of the USB mediation with `unsafe` code: nothing but one `ioctl`.
+//! This is the one place of the USB mediation with `unsafe` code: nothing but two `ioctl`s.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
-/// The kernel's own code for the request, from `linux/usbdevice_fs.h`.
+/// The kernel's own codes for the requests, from `linux/usbdevice_fs.h`.
 mod request {
     nix::ioctl_read!(claim_port, b'U', 24, nix::libc::c_uint);
+    nix::ioctl_read!(release_port, b'U', 25, nix::libc::c_uint);
 }
 
 /// A port that is owned until this is dropped. It stays owned while devices come and go there.
 #[derive(Debug)]
 pub struct Claim {
-    _hub: File,
+    hub: File,
+    port: u8,
 }
 
 impl Claim {
@@ -34,7 +36,17 @@ impl Claim {
         let mut number = port.into();
         // SAFETY: the kernel reads the number the pointer leads to, which lives until the call is over, and keeps neither.
         unsafe { request::claim_port(hub.as_raw_fd(), &mut number) }?;
-        Ok(Self { _hub: hub })
+        Ok(Self { hub, port })
+    }
+}
+
+/// Closing the hub would do it, but not at once: a process that is being started has a copy of each of our descriptors until it runs its
+/// program, and as long as that lasts the port stays owned. A driver that is asked meanwhile does not take the device, without a word.
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut number = self.port.into();
+        // SAFETY: as in `take`. A hub that is gone has no owners, so what the call says is of no use.
+        let _ = unsafe { request::release_port(self.hub.as_raw_fd(), &mut number) };
     }
 }
 

@@ -78,6 +78,11 @@ impl Identity {
         if self.is_the_seats() {
             return BTreeSet::new();
         }
+        self.input_interfaces()
+    }
+
+    /// All interfaces that are keyboards, mice or the like and nothing else.
+    pub(super) fn input_interfaces(&self) -> BTreeSet<u8> {
         self.interfaces_of(UsbFunction::is_the_seats)
     }
 

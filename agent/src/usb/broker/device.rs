@@ -119,6 +119,15 @@ impl Device {
         (!seats.is_empty()).then_some(Share::Interfaces(seats))
     }
 
+    /// What of it the host's input drivers are to have: of a device that is the seat's all that types or points, of another what is kept of it.
+    pub(super) fn input(&self) -> Option<Share> {
+        if !matches!(self.state, State::Host(_)) {
+            return self.kept();
+        }
+        let all = self.identity.as_ref()?.input_interfaces();
+        (!all.is_empty()).then_some(Share::Interfaces(all))
+    }
+
     /// Whether no driver of the host's takes the keyboard in it, and none is asked any more.
     pub(super) fn is_without_driver(&self) -> bool {
         self.offers >= OFFERS_MAX
@@ -126,10 +135,12 @@ impl Device {
 
     pub(super) fn report(&self) -> UsbReport {
         let (state, grant, why) = match &self.state {
-            State::Host(why) => ("host", None, (*why).to_owned()),
-            State::Off | State::Blocked(_) if self.kept().is_some() && self.is_without_driver() => {
+            State::Host(_) | State::Off | State::Blocked(_)
+                if self.input().is_some() && self.is_without_driver() =>
+            {
                 ("host", None, format!("{NO_DRIVER}; {NO_DRIVER_REMEDY}"))
             }
+            State::Host(why) => ("host", None, (*why).to_owned()),
             State::Blocked(why) if self.kept().is_some() => ("host", None, why.clone()),
             State::Off if self.kept().is_some() => {
                 ("host", None, format!("{KEPT}, the rest was taken away by hand"))

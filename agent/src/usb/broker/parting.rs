@@ -122,17 +122,17 @@ impl Broker {
         }
     }
 
-    /// The seat's driver has let go of a keyboard that has something besides: it gets it back. At a port that is owned, while the rest is in
+    /// The seat's driver has let go of a keyboard or mouse, or did not take it when it was offered: it gets it back. At a port that is owned, while the rest is in
     /// use, no driver is asked; so the rest is let go first, and used again after that.
     pub(super) fn give_back_keyboards(&mut self) {
         let sysfs = &self.sysfs;
         let driverless = |(id, device): (&BusId, &mut Device)| {
             let used = match device.state {
                 State::Attached(..) if device.begun => true,
-                State::Off | State::Blocked(_) | State::Waiting(..) => false,
+                State::Off | State::Blocked(_) | State::Waiting(..) | State::Host(_) => false,
                 _ => return None,
             };
-            let kept = device.kept()?;
+            let kept = device.input()?;
             if sysfs.are_driven(id, &kept) {
                 device.offers = 0;
                 return None;

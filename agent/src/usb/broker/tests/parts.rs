@@ -267,6 +267,33 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
 }
 
 #[test]
+fn a_mouse_that_its_driver_did_not_take_when_it_was_offered_is_offered_again() {
+    // A mouse without the boot protocol has to be read, and is not its driver's meanwhile. No driver is bound in this folder.
+    let mut bench = Bench::new("", None);
+    bench.read(identity(&KEYBOARD));
+    assert_eq!(
+        (bench.told(), bench.report().state),
+        (vec!["give all".to_owned()], "host".to_owned())
+    );
+    let look = |bench: &mut Bench| {
+        bench.broker.places.get_mut(&bench.id).unwrap().busy = 0;
+        bench.broker.give_back_keyboards();
+        bench.told()
+    };
+    assert_eq!(look(&mut bench), ["give {0}"]);
+    let interface = bench.dir.path().join("devices/1-4:1.0");
+    fs::create_dir_all(&interface).unwrap();
+    std::os::unix::fs::symlink("usbhid", interface.join("driver")).unwrap();
+    assert!(look(&mut bench).is_empty(), "it has its driver");
+    fs::remove_file(interface.join("driver")).unwrap();
+    for _ in 0..10 {
+        look(&mut bench);
+    }
+    let report = bench.report();
+    assert!(report.state == "host" && report.why.contains("no driver"), "{report:?}");
+}
+
+#[test]
 fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
     for (became, logged) in [(&WITH_READER[..], "03/01/01+0b/00/00"), (&KEYBOARD[..], "03/01/01")] {
         let mut bench = Bench::new(RULE, Some(1));
