@@ -110,8 +110,14 @@ pub(crate) fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
     u32::try_from(middle * 32767 / picture.width).ok()
 }
 
+/// Waits until the PC has both of a person's devices, for 20 seconds.
+const BOTH_THERE: &str = "for i in $(seq 100); do grep -q 'USB Keyboard' /proc/bus/input/devices && \
+                          grep -q 'USB Tablet' /proc/bus/input/devices && exit 0; sleep 0.2; done; \
+                          echo 'the PC has no keyboard, or no pointer'; exit 1";
+
 /// Which input devices the PC has, who has them open, and what interrupts their controller made.
 const INPUT_DEVICES: &str = "grep -E '^(N|H):' /proc/bus/input/devices; grep xhci /proc/interrupts; \
+                             grep -H . /sys/bus/usb/devices/*/product /sys/bus/usb/devices/*/authorized 2>/dev/null; dmesg | grep -iE 'usb|xhci|hid' | tail -40; \
                              ls -l /proc/[0-9]*/fd 2>/dev/null | grep /dev/input; true";
 
 /// Runs a test with an agent and a person at its seat; a failure shows the agent's log and the PC's input devices.
@@ -123,6 +129,8 @@ pub(crate) fn with_seat(
     let mut person = Person::at(&ward.pc)?;
     let probes = [agent.probe("clinical"), agent.probe("internet")];
     let result = (|| {
+        // The PC's kernel may still be asking them who they are, above all where it waits in vain for an interrupt.
+        ward.pc.sh(BOTH_THERE)?;
         person.see("the clinical banner", SOON, in_front(GREEN))?;
         for probe in &probes {
             keys(probe)?;
