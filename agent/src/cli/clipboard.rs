@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::{Common, Failure, Outcome, complain, print};
 use crate::control::client::ask;
-use crate::control::protocol::{ClipboardReport, ClipboardState, Request};
+use crate::control::commands::{Request, about};
+use crate::control::protocol::{ClipboardReport, ClipboardState};
 
 /// How often the agent is asked how far it is.
 const POLL: Duration = Duration::from_millis(10);
@@ -20,13 +21,13 @@ const MOST: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ClipboardCommand {
-    /// Take what a domain has in its clipboard, as the copy hotkey does with it in front
+    #[command(about = about("copy"))]
     Copy {
         /// The domain it is in
         #[arg(long, value_name = "DOMAIN")]
         from: String,
     },
-    /// Offer it to a domain, if the policy says so, as the paste hotkey does with it in front; prints the verdict
+    #[command(about = about("paste"))]
     Paste {
         /// The domain to paste into
         #[arg(long, value_name = "DOMAIN")]

@@ -1,4 +1,4 @@
-//! `bulkhead start|stop|restart|reset|switch|lock|unlock`: asks the agent, then waits for what takes time.
+//! `bulkhead start|stop|restart|reset`: asks the agent, then waits for what takes time.
 
 use std::thread;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use clock::Moment;
 use serde::Serialize;
 
 use super::{Common, Failure, Outcome, print};
-use crate::control::protocol::{DomainReport, Request};
+use crate::control::commands::Request;
+use crate::control::protocol::DomainReport;
 
 /// How often the agent is asked how far it is.
 const POLL: Duration = Duration::from_millis(100);
@@ -53,11 +54,6 @@ pub(super) fn reset(common: &Common, name: &str) -> Outcome {
     }
     let done = Done { domain: name, state: "running", pid: None };
     common.done(&done, || print(&format!("{name}: reset\n")))
-}
-
-pub(super) fn switch(common: &Common, name: &str) -> Outcome {
-    let request = Request::Switch { domain: name.to_owned() };
-    say(common, &request, &format!("{name} is in front"))
 }
 
 /// Asks for something that is done at once.
@@ -108,7 +104,7 @@ fn carry_out(
     let until = Moment::now() + most;
     let mut last_state = String::new();
     loop {
-        let status = match common.ask(&Request::Status) {
+        let status = match common.ask(&Request::Status {}) {
             Ok(answer) => answer.status,
             Err(outcome) => return outcome,
         };

@@ -6,7 +6,7 @@ use policy::Policy;
 
 use super::{Common, Failure, Outcome, complain};
 use crate::control::client::{ClientError, ask};
-use crate::control::protocol::Request;
+use crate::control::commands::Request;
 use crate::daemon::defaults;
 use crate::files::{self, FileFault, FilesError};
 use crate::supervisor::devices::explain;
@@ -58,7 +58,7 @@ pub(super) fn read_or(
 
 /// What the agent of this PC goes by; where none runs, what it would start with.
 fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
-    match ask(&common.runtime, &Request::Policy) {
+    match ask(&common.runtime, &Request::Policy {}) {
         Ok(answer) => match answer.policy_text {
             Some(text) if answer.ok => {
                 Ok(PolicyText { name: "the policy in force".to_owned(), text })

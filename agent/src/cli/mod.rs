@@ -10,6 +10,7 @@ mod domains;
 mod explain;
 mod in_force;
 mod passphrase;
+mod plain;
 mod policy;
 mod replay;
 mod signing;
@@ -31,7 +32,8 @@ use printable::StyledPage;
 use answer::{Failure, Outcome};
 
 use crate::control::client::ask;
-use crate::control::protocol::{Answer, Request};
+use crate::control::commands::{Request, about};
+use crate::control::protocol::Answer;
 use crate::daemon::defaults;
 use crate::supervisor::devices::explain;
 use crate::terminal::colours;
@@ -79,14 +81,14 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show every domain, its NIC, and the host's own network; exits with 1 if nothing can be recorded or a domain is down that should run
+    #[command(about = about("status"))]
     Status(status::StatusArgs),
-    /// Run a domain, and wait until it runs
+    #[command(about = about("start"))]
     Start {
         /// Its name
         domain: String,
     },
-    /// Shut a domain down, and wait until it is off and its NIC is back with the host
+    #[command(about = about("stop"))]
     Stop {
         /// Its name
         domain: String,
@@ -94,32 +96,25 @@ enum Command {
         #[arg(long)]
         now: bool,
     },
-    /// Shut a domain down and run it again
+    #[command(about = about("restart"))]
     Restart {
         /// Its name
         domain: String,
     },
-    /// Reset a hung guest at once, as the button on a PC does
+    #[command(about = about("reset"))]
     Reset {
         /// Its name
         domain: String,
     },
-    /// Bring a domain to the front, as its hotkey does
-    Switch {
-        /// Its name
-        domain: String,
-    },
-    /// Lock the screen, as the lock hotkey does
-    Lock,
-    /// Unlock the screen, as the lock hotkey does on a locked screen
-    Unlock,
+    #[command(flatten)]
+    Plain(plain::Plain),
     /// Copy and paste between domains where there is no seat
     #[command(subcommand)]
     Clipboard(clipboard::ClipboardCommand),
     /// See USB devices, and attach or detach them by hand
     #[command(subcommand)]
     Usb(usb::UsbCommand),
-    /// For a limited time, and on the record, let rules count that are kept for emergencies
+    #[command(about = about("break-glass"))]
     BreakGlass(usb::BreakGlassArgs),
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
@@ -149,9 +144,7 @@ pub fn main() -> ExitCode {
         Command::Stop { domain, now } => domains::stop(&common, domain, *now),
         Command::Restart { domain } => domains::restart(&common, domain),
         Command::Reset { domain } => domains::reset(&common, domain),
-        Command::Switch { domain } => domains::switch(&common, domain),
-        Command::Lock => domains::say(&common, &Request::Lock, "locked"),
-        Command::Unlock => domains::say(&common, &Request::Unlock, "unlocked"),
+        Command::Plain(command) => plain::run(&common, command),
         Command::Clipboard(command) => clipboard::run(&common, command),
         Command::Usb(command) => usb::run(&common, command),
         Command::BreakGlass(args) => usb::break_glass(&common, args),

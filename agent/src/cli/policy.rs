@@ -17,7 +17,7 @@ use super::audit::Wanted;
 use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
 use super::{Common, Failure, Outcome, colours, passphrase, print, print_styled, replay, signing};
-use crate::control::protocol::Request as AgentRequest;
+use crate::control::commands::{Request as AgentRequest, about};
 use crate::durable;
 
 /// What to do with a policy.
@@ -52,7 +52,7 @@ pub(super) enum PolicyCommand {
         #[arg(long, value_name = "PAGE")]
         html: Option<PathBuf>,
     },
-    /// Print the text of the policy in force on this PC
+    #[command(about = about("policy"))]
     Show,
     /// Write the rule for a USB device that is plugged in, to go into a policy
     FromDevice {
@@ -110,7 +110,7 @@ pub(super) enum PolicyCommand {
         #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/trust.toml")]
         trust: PathBuf,
     },
-    /// Put it in force on this PC, without restarting a guest; refused, the one in force stays
+    #[command(about = about("apply-policy"))]
     Apply {
         /// The policy; its signatures are in FILE.sig
         file: PathBuf,
@@ -256,7 +256,7 @@ fn show(common: &Common) -> Outcome {
 }
 
 fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
-    let list = match common.ask(&AgentRequest::UsbList) {
+    let list = match common.ask(&AgentRequest::UsbList {}) {
         Ok(answer) => answer.usb.unwrap_or_default(),
         Err(outcome) => return outcome,
     };

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::passphrase::{NewSource, Source};
 use super::{Common, Failure, Outcome, print};
-use crate::control::protocol::Request;
+use crate::control::commands::Request;
 use crate::durable;
 use crate::files;
 use crate::policy_store::{read_secret, read_small, signature_file};

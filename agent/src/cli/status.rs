@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::{Common, Failure, Outcome, duration, pause, print, values, write};
-use crate::control::protocol::{DomainReport, Request, StatusReport};
+use crate::control::commands::Request;
+use crate::control::protocol::{DomainReport, StatusReport};
 use crate::host_network;
 use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
@@ -50,7 +51,7 @@ pub(super) fn run(common: &Common, args: &StatusArgs) -> Outcome {
 
 /// Shows it; exits with 1 if something is not as a ward needs it.
 fn once(common: &Common) -> Outcome {
-    let answer = match common.ask(&Request::Status) {
+    let answer = match common.ask(&Request::Status {}) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };

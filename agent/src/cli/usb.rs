@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::{Common, Outcome, domains, print, values};
-use crate::control::protocol::Request;
+use crate::control::commands::{Request, about};
 use crate::usb::UsbReport;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UsbCommand {
-    /// Show every USB device, who has it, and why
+    #[command(about = about("usb-list"))]
     List,
-    /// Attach a device to a domain, if a rule of the policy for that domain admits it
+    #[command(about = about("usb-attach"))]
     Attach {
         /// Where it is plugged in, as `bulkhead usb list` shows it
         #[arg(value_name = "BUSID")]
@@ -21,7 +21,7 @@ pub(super) enum UsbCommand {
         /// The domain
         domain: String,
     },
-    /// Take a device away from its domain; it stays off until it is attached or plugged in again
+    #[command(about = about("usb-detach"))]
     Detach {
         /// Where it is plugged in
         #[arg(value_name = "BUSID")]
@@ -62,7 +62,7 @@ pub(super) fn run(common: &Common, command: &UsbCommand) -> Outcome {
 
 pub(super) fn break_glass(common: &Common, args: &BreakGlassArgs) -> Outcome {
     if args.end {
-        return domains::say(common, &Request::EndBreakGlass, "break-glass is closed");
+        return domains::say(common, &Request::EndBreakGlass {}, "break-glass is closed");
     }
     let request = Request::BreakGlass {
         reason: args.reason.clone(),
@@ -72,7 +72,7 @@ pub(super) fn break_glass(common: &Common, args: &BreakGlassArgs) -> Outcome {
 }
 
 fn list(common: &Common) -> Outcome {
-    let answer = match common.ask(&Request::UsbList) {
+    let answer = match common.ask(&Request::UsbList {}) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,
     };

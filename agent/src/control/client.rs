@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::protocol::{ANSWER_MAX, Answer, Request};
+use super::commands::Request;
+use super::protocol::{ANSWER_MAX, Answer};
 use crate::layout::control_socket;
 
 /// How long the agent may take to answer; it never waits for a guest.

@@ -1,4 +1,4 @@
-//! What goes over the control socket.
+//! What the agent answers over the control socket; what it is asked is in [`super::commands`].
 
 use serde::{Deserialize, Serialize};
 
@@ -13,150 +13,6 @@ pub const REQUEST_MAX: usize = 4096;
 pub const APPLY_MAX: usize = 16 << 20;
 /// Longest answer line, in bytes: a policy may be in it.
 pub const ANSWER_MAX: usize = 16 << 20;
-
-/// A request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// How things are.
-    Status,
-    /// The text of the policy in force.
-    Policy,
-    /// Run a domain.
-    Start {
-        /// Which.
-        domain: String,
-    },
-    /// Switch a domain off.
-    Stop {
-        /// Which.
-        domain: String,
-        /// Without the power button.
-        #[serde(default)]
-        now: bool,
-    },
-    /// Stop it and run it again.
-    Restart {
-        /// Which.
-        domain: String,
-    },
-    /// Put another policy in force.
-    ApplyPolicy {
-        /// Its text.
-        policy: String,
-        /// Its signature file's text.
-        #[serde(default)]
-        signatures: Option<String>,
-    },
-    /// Bring a domain to the front.
-    Switch {
-        /// Which.
-        domain: String,
-    },
-    /// Lock the screen.
-    Lock,
-    /// Unlock it.
-    Unlock,
-    /// Press the copy chord with this domain in front, where there is no seat.
-    Copy {
-        /// Which.
-        domain: String,
-    },
-    /// Press the paste chord with this domain in front, where there is no seat.
-    Paste {
-        /// Which.
-        domain: String,
-    },
-    /// How far is that chord?
-    ClipboardOutcome {
-        /// Its number, from the answer to `copy` or `paste`.
-        ticket: u64,
-    },
-    /// Answer the question that it led to.
-    ClipboardAnswer {
-        /// Its number.
-        ticket: u64,
-        /// The answer.
-        yes: bool,
-    },
-    /// Which USB devices are there?
-    UsbList,
-    /// Attach one to a domain by hand.
-    UsbAttach {
-        /// Where it is plugged in.
-        bus_id: String,
-        /// Which domain.
-        domain: String,
-    },
-    /// Take one away.
-    UsbDetach {
-        /// Where it is plugged in.
-        bus_id: String,
-    },
-    /// Open break-glass.
-    BreakGlass {
-        /// Why.
-        #[serde(default)]
-        reason: Option<String>,
-        /// For how long; as long as the policy allows if not given.
-        #[serde(default)]
-        seconds: Option<u64>,
-    },
-    /// Close it.
-    EndBreakGlass,
-    /// Start the guest anew within its VMM, without asking it.
-    Reset {
-        /// Which.
-        domain: String,
-    },
-}
-
-impl Request {
-    /// One word for it, in the audit log; whether it is done when it is answered, or begins then; the domain it names.
-    fn described(&self) -> (&'static str, bool, Option<&str>) {
-        match self {
-            Self::Status => ("status", false, None),
-            Self::Policy => ("policy", false, None),
-            Self::Start { domain } => ("start", true, Some(domain)),
-            Self::Stop { domain, now: false } => ("stop", true, Some(domain)),
-            Self::Stop { domain, now: true } => ("stop-now", true, Some(domain)),
-            Self::Restart { domain } => ("restart", true, Some(domain)),
-            Self::ApplyPolicy { .. } => ("apply-policy", false, None),
-            Self::Switch { domain } => ("switch", false, Some(domain)),
-            Self::Lock => ("lock", false, None),
-            Self::Unlock => ("unlock", false, None),
-            Self::Copy { domain } => ("copy", true, Some(domain)),
-            Self::Paste { domain } => ("paste", true, Some(domain)),
-            Self::ClipboardOutcome { .. } => ("clipboard-outcome", false, None),
-            Self::ClipboardAnswer { yes: true, .. } => ("clipboard-yes", true, None),
-            Self::ClipboardAnswer { yes: false, .. } => ("clipboard-no", true, None),
-            Self::UsbList => ("usb-list", false, None),
-            Self::UsbAttach { domain, .. } => ("usb-attach", true, Some(domain)),
-            Self::UsbDetach { .. } => ("usb-detach", true, None),
-            Self::BreakGlass { .. } => ("break-glass", false, None),
-            Self::EndBreakGlass => ("break-glass-end", false, None),
-            Self::Reset { domain } => ("reset", false, Some(domain)),
-        }
-    }
-
-    /// One word for it, in the audit log and the agent's own.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        self.described().0
-    }
-
-    /// Whether it is only begun when it is answered.
-    #[must_use]
-    pub fn takes_time(&self) -> bool {
-        self.described().1
-    }
-
-    /// The domain it names.
-    #[must_use]
-    pub fn domain(&self) -> Option<&str> {
-        self.described().2
-    }
-}
 
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -455,22 +311,6 @@ mod tests {
         ] {
             let why = domain(state, wanted, problem, seconds).is_down();
             assert_eq!(why, None, "{state}");
-        }
-    }
-
-    #[test]
-    fn requests_read_as_documented() {
-        let read = |text: &str| serde_json::from_str::<Request>(text);
-        assert_eq!(read(r#"{"command":"status"}"#).unwrap(), Request::Status);
-        let stop = Request::Stop { domain: "clinical".into(), now: false };
-        assert_eq!(read(r#"{"command":"stop","domain":"clinical"}"#).unwrap(), stop);
-        for wrong in [
-            r#"{"command":"fly"}"#,
-            r#"{"command":"start"}"#,
-            r#"{"command":"start","domain":"a","x":1}"#,
-            "[]",
-        ] {
-            read(wrong).unwrap_err();
         }
     }
 

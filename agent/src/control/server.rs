@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use super::protocol::{Answer, REQUEST_MAX, Request};
+use super::commands::Request;
+use super::protocol::{Answer, REQUEST_MAX};
 use super::roles::Caller;
 
 /// Clients at once.
@@ -159,13 +160,13 @@ impl Client {
         line: &[u8],
         answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
     ) -> Answer {
-        let request: Request = match serde_json::from_slice(line) {
+        let request = match Request::read(line) {
             Ok(request) => request,
             Err(error) => {
                 return Answer::of(Err(format!("not a request this agent knows: {error}")));
             }
         };
-        match self.caller.may(&request) {
+        match self.caller.may(&request.command().privilege) {
             Ok(()) => answer(&self.caller, Ok(request)),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");

@@ -8,7 +8,7 @@ use audit::events::{
     RequestRefused,
 };
 
-use crate::control::protocol;
+use crate::control::commands;
 use crate::control::roles::Caller;
 use crate::files::Files;
 use crate::policy_store::Candidate;
@@ -40,58 +40,15 @@ fn account(caller: &Caller) -> Option<String> {
     caller.account.as_deref().map(cut)
 }
 
-/// Whether a request changes what is, or lets something through, and is no look or a step that is taken back as easily.
-pub(super) fn changes(request: &protocol::Request) -> bool {
-    use protocol::Request;
-    match request {
-        Request::Status
-        | Request::Policy
-        | Request::ClipboardOutcome { .. }
-        | Request::UsbList
-        | Request::Switch { .. }
-        | Request::Lock
-        | Request::Copy { .. }
-        | Request::ClipboardAnswer { yes: false, .. } => false,
-        Request::Start { .. }
-        | Request::Stop { .. }
-        | Request::Restart { .. }
-        | Request::Reset { .. }
-        | Request::ApplyPolicy { .. }
-        | Request::Unlock
-        | Request::Paste { .. }
-        | Request::ClipboardAnswer { yes: true, .. }
-        | Request::UsbAttach { .. }
-        | Request::UsbDetach { .. }
-        | Request::BreakGlass { .. }
-        | Request::EndBreakGlass => true,
-    }
-}
-
-/// The domain whose state a request is to change, if it is.
-pub(super) fn domain_to_change(request: &protocol::Request) -> Option<String> {
-    use protocol::Request;
-    match request {
-        Request::Start { domain } | Request::Stop { domain, .. } | Request::Restart { domain } => {
-            Some(domain.clone())
-        }
-        _ => None,
-    }
-}
-
 /// Somebody asks for something: an entry before it is done, and one when it has ended.
 pub(super) struct Request(Asking);
 
 impl Request {
-    pub(super) fn new(caller: &Caller, request: &protocol::Request) -> Self {
-        let bus_id = match request {
-            protocol::Request::UsbAttach { bus_id, .. }
-            | protocol::Request::UsbDetach { bus_id } => Some(cut(bus_id)),
-            _ => None,
-        };
+    pub(super) fn new(caller: &Caller, request: &commands::Request) -> Self {
         Self(Asking {
             domain: request.domain().map(cut),
             account: account(caller),
-            bus_id,
+            bus_id: request.bus_id().map(cut),
             uid: caller.uid,
             what: request.word().to_owned(),
         })
@@ -116,7 +73,7 @@ impl Request {
 }
 
 /// Somebody asked for what they may not.
-pub(super) fn refused(caller: &Caller, request: &protocol::Request, why: &str) -> RequestRefused {
+pub(super) fn refused(caller: &Caller, request: &commands::Request, why: &str) -> RequestRefused {
     RequestRefused {
         account: account(caller),
         times: 1,

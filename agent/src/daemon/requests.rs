@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::events::{Asked, Outcome};
+use clipboard::mediator::Chord;
 use clock::Moment;
 
 use super::desk::{Question, Wish};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use crate::clipboard::Command;
-use crate::control::protocol::{Answer, Request};
+use crate::control::commands::{Request, Serve};
+use crate::control::protocol::Answer;
 use crate::control::roles::Caller;
 use crate::control::server::Refused;
+use crate::control::table::Recorded;
 use crate::supervisor::domain::Event;
 
 impl Running {
@@ -87,24 +90,11 @@ impl Running {
     /// Answers a request of somebody who may make it. What changes something is on the record before
     /// anything of it is done, and how a request ended is when the answer goes out, or is counted.
     pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
-        match &request {
-            Request::Status => {
-                let status = report::status(self);
-                return Answer::of(Ok(Some(status)));
-            }
-            Request::Policy => {
-                return Answer::of_policy(self.papers.files.rules.source().text().to_owned());
-            }
-            Request::ClipboardOutcome { ticket } => return self.pasteboard.outcome(*ticket),
-            Request::UsbList => {
-                return match self.devices.list() {
-                    Ok(list) => Answer::of_usb(list),
-                    Err(why) => Answer::of(Err(why)),
-                };
-            }
-            _ => {}
+        let recorded = request.command().recorded;
+        if recorded == Recorded::Nothing {
+            return request.serve(self, Asker { caller, number: None });
         }
-        let changes = record::changes(&request);
+        let changes = request.changes();
         if changes && !self.budget.take(caller.uid, request.word(), Moment::now()) {
             return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN });
         }
@@ -112,19 +102,15 @@ impl Running {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
             None => tracing::info!("{caller} asks: {}", request.word()),
         }
-        // A policy that comes into force or is refused has an entry of its own, which says more.
-        let asked = match &request {
-            Request::ApplyPolicy { .. } => None,
-            other => Some(record::Request::new(caller, other)),
-        };
+        let asked = (recorded != Recorded::Itself).then(|| record::Request::new(caller, &request));
         let before = asked.as_ref().filter(|_| changes);
         let number = before.and_then(|asked| self.recorder.note(&[asked.before()]));
-        let (takes_time, domain) = (request.takes_time(), record::domain_to_change(&request));
-        let answer = self.carry_out(caller, request, number);
+        let domain = request.domain_to_settle().map(str::to_owned);
+        let answer = request.serve(self, Asker { caller, number });
         // A domain that is where it was wanted already is not under way.
         let under_way = domain.as_ref().is_none_or(|domain| self.supervisor.is_under_way(domain));
         let outcome = match &answer.error {
-            None if takes_time && under_way => Outcome::Begun,
+            None if recorded == Recorded::Begun && under_way => Outcome::Begun,
             None => Outcome::Done,
             Some(_) => Outcome::NotDone,
         };
@@ -159,69 +145,134 @@ impl Running {
             self.recorder.note(&changes);
         }
     }
+}
 
-    /// Does it; what comes of it later names the number of its entry, if it has one.
-    fn carry_out(&mut self, caller: &Caller, request: Request, number: Option<u64>) -> Answer {
+/// That it is done, or why not.
+fn done(result: Result<(), String>) -> Answer {
+    Answer::of(result.map(|()| None))
+}
+
+/// Who asks, and the number of the entry that says so, if there is one: what comes of it later names that.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    caller: &'a Caller,
+    number: Option<u64>,
+}
+
+impl Serve<Asker<'_>, Answer> for Running {
+    fn status(&mut self, _: Asker<'_>) -> Answer {
+        Answer::of(Ok(Some(report::status(self))))
+    }
+
+    fn policy(&mut self, _: Asker<'_>) -> Answer {
+        Answer::of_policy(self.papers.files.rules.source().text().to_owned())
+    }
+
+    fn start(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        done(self.supervisor.command(&domain, Event::Start))
+    }
+
+    fn stop(&mut self, _: Asker<'_>, domain: String, now: bool) -> Answer {
+        done(self.supervisor.command(&domain, Event::Stop { now }))
+    }
+
+    fn restart(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        done(self.supervisor.command(&domain, Event::Restart))
+    }
+
+    fn reset(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        done(self.supervisor.reset(&domain))
+    }
+
+    fn switch(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        done(self.desk.switch(&domain))
+    }
+
+    fn lock(&mut self, _: Asker<'_>) -> Answer {
+        done(self.desk.lock())
+    }
+
+    fn unlock(&mut self, _: Asker<'_>) -> Answer {
+        done(self.desk.unlock())
+    }
+
+    fn copy(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        self.pasteboard.ask(Chord::Copy, &domain, &self.desk)
+    }
+
+    fn paste(&mut self, _: Asker<'_>, domain: String) -> Answer {
+        self.pasteboard.ask(Chord::Paste, &domain, &self.desk)
+    }
+
+    fn clipboard_outcome(&mut self, _: Asker<'_>, ticket: u64) -> Answer {
+        self.pasteboard.outcome(ticket)
+    }
+
+    fn clipboard_answer(&mut self, _: Asker<'_>, ticket: u64, yes: bool) -> Answer {
+        self.pasteboard.answer(ticket, yes)
+    }
+
+    fn usb_list(&mut self, _: Asker<'_>) -> Answer {
+        match self.devices.list() {
+            Ok(list) => Answer::of_usb(list),
+            Err(why) => Answer::of(Err(why)),
+        }
+    }
+
+    fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Answer {
+        let machine = &self.papers.files.machine;
+        done(self.devices.attach(&bus_id, &domain, machine, asker.number))
+    }
+
+    fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Answer {
+        done(self.devices.detach(&bus_id, asker.number))
+    }
+
+    fn break_glass(
+        &mut self,
+        Asker { caller, .. }: Asker<'_>,
+        reason: Option<String>,
+        seconds: Option<u64>,
+    ) -> Answer {
+        let Self { papers, devices, break_glass, recorder, .. } = self;
+        let rules = &papers.files.rules;
+        let (who, time) = (caller.to_string(), seconds.map(Duration::from_secs));
+        match break_glass.open(rules, recorder, &who, reason.as_deref(), time) {
+            Ok(opened) => {
+                devices.rules(rules, true);
+                Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }
+            }
+            Err(why) => Answer::of(Err(why)),
+        }
+    }
+
+    fn end_break_glass(&mut self, Asker { caller, .. }: Asker<'_>) -> Answer {
+        if !self.break_glass.close(&mut self.recorder, &format!("by {caller}")) {
+            return Answer::of(Err("break-glass is not open".to_owned()));
+        }
+        self.devices.rules(&self.papers.files.rules, false);
+        done(Ok(()))
+    }
+
+    fn apply_policy(
+        &mut self,
+        Asker { caller, .. }: Asker<'_>,
+        policy: String,
+        signatures: Option<String>,
+    ) -> Answer {
         let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
             self;
-        let done = match request {
-            Request::Status
-            | Request::Policy
-            | Request::ClipboardOutcome { .. }
-            | Request::UsbList => Ok(()),
-            Request::Copy { domain } => {
-                return pasteboard.ask(clipboard::mediator::Chord::Copy, &domain, desk);
-            }
-            Request::Paste { domain } => {
-                return pasteboard.ask(clipboard::mediator::Chord::Paste, &domain, desk);
-            }
-            Request::ClipboardAnswer { ticket, yes } => return pasteboard.answer(ticket, yes),
-            Request::UsbAttach { bus_id, domain } => {
-                devices.attach(&bus_id, &domain, &papers.files.machine, number)
-            }
-            Request::UsbDetach { bus_id } => devices.detach(&bus_id, number),
-            Request::BreakGlass { reason, seconds } => {
-                let time = seconds.map(Duration::from_secs);
-                let (who, reason) = (caller.to_string(), reason.as_deref());
-                let rules = &papers.files.rules;
-                return match break_glass.open(rules, recorder, &who, reason, time) {
-                    Ok(opened) => {
-                        devices.rules(rules, true);
-                        Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }
-                    }
-                    Err(why) => Answer::of(Err(why)),
-                };
-            }
-            Request::EndBreakGlass => {
-                if break_glass.close(recorder, &format!("by {caller}")) {
-                    devices.rules(&papers.files.rules, false);
-                    Ok(())
-                } else {
-                    Err("break-glass is not open".to_owned())
-                }
-            }
-            Request::ApplyPolicy { policy, signatures } => papers
-                .apply(supervisor, recorder, caller, policy, signatures)
-                .inspect(|()| {
-                    // What was opened under one policy is not open under the next.
-                    break_glass.close(recorder, "another policy came into force");
-                    break_glass.forget_question(desk);
-                    devices.rules(&papers.files.rules, false);
-                    desk.take_policy(&papers.files.rules);
-                    pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
-                })
-                .inspect_err(|refusal| {
-                    tracing::error!("the policy is refused, the one in force stays: {refusal}");
-                    recorder.note(&[record::policy_refused(caller, refusal)]);
-                }),
-            Request::Start { domain } => supervisor.command(&domain, Event::Start),
-            Request::Stop { domain, now } => supervisor.command(&domain, Event::Stop { now }),
-            Request::Restart { domain } => supervisor.command(&domain, Event::Restart),
-            Request::Reset { domain } => supervisor.reset(&domain),
-            Request::Switch { domain } => desk.switch(&domain),
-            Request::Lock => desk.lock(),
-            Request::Unlock => desk.unlock(),
-        };
-        Answer::of(done.map(|()| None))
+        if let Err(refusal) = papers.apply(supervisor, recorder, caller, policy, signatures) {
+            tracing::error!("the policy is refused, the one in force stays: {refusal}");
+            recorder.note(&[record::policy_refused(caller, &refusal)]);
+            return Answer::of(Err(refusal));
+        }
+        // What was opened under one policy is not open under the next.
+        break_glass.close(recorder, "another policy came into force");
+        break_glass.forget_question(desk);
+        devices.rules(&papers.files.rules, false);
+        desk.take_policy(&papers.files.rules);
+        pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
+        done(Ok(()))
     }
 }
