@@ -4,7 +4,6 @@
 //! this ends in a crash, in any other it runs code of theirs as root. So accounts of a directory service (LDAP, SSSD, systemd's own) do not count: a ward PC
 //! has no network to ask one over.
 
-use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -134,7 +133,7 @@ impl Accounts {
 
 /// Hands the fields of each line to `take`. What is no text is passed over.
 fn lines(path: &Path, mut take: impl FnMut(&[&str])) -> io::Result<()> {
-    let file = File::open(path)?;
+    let file = fileopen::regular(path)?;
     if file.metadata()?.len() > FILE_MAX {
         return Err(io::Error::other(format!("{} is larger than 16 MiB", path.display())));
     }

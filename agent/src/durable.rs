@@ -1,7 +1,7 @@
 //! Files that must survive a crash: written whole beside the old one, synced, renamed.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,7 @@ pub fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
 /// and where this one fails it leaves nothing.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // Opened before anything is written, so that no error comes after the fact.
-    let directory = fs::File::open(directory(path))?;
+    let directory = fileopen::directory(directory(path))?;
     let fresh = &fresh(path);
     match fs::remove_file(fresh) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -50,7 +50,7 @@ pub fn fresh(path: &Path) -> PathBuf {
 /// # Errors
 /// `AlreadyExists` if there is one, which stays as it is; or it cannot be written.
 pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let directory = fs::File::open(directory(path))?;
+    let directory = fileopen::directory(directory(path))?;
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let written = file.write_all(content).and_then(|()| file.sync_all());
     written.and_then(|()| directory.sync_all()).inspect_err(|_| {
@@ -66,13 +66,11 @@ pub fn directory(path: &Path) -> &Path {
 
 /// Reads what [`write()`] wrote; `None` when there is no such file.
 pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+    let text = match fileopen::read(path, SIZE_MAX) {
+        Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mut text = Vec::new();
-    file.take(SIZE_MAX).read_to_end(&mut text)?;
     serde_json::from_slice(&text)
         .map(Some)
         .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fileopen::NotRegular;
 use policy::Policy;
 use policy::diagnostic::Diagnostics;
 use policy::document::NotText;
@@ -16,6 +17,7 @@ use crate::control::protocol::PolicyReport;
 use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::{InForce, PolicyStore, Refusal, Unsaved};
 use crate::roster::{self, Member};
+use crate::secrets::{Access, NoDump};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
 pub(crate) const FILE_MAX: u64 = 4 << 20;
@@ -71,6 +73,9 @@ pub enum FileFault {
     /// It is a folder.
     #[error("it is a folder: name the file in it")]
     Folder,
+    /// It is a named pipe, a device or a socket.
+    #[error("{0}")]
+    NotRegular(NotRegular),
     /// Its permissions forbid it.
     #[error(
         "its permissions, or those of a folder it is in, do not let you: ask its owner, or run this as root"
@@ -89,11 +94,21 @@ pub enum FileFault {
 
 impl From<io::Error> for FileFault {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::Missing,
-            io::ErrorKind::IsADirectory => Self::Folder,
-            io::ErrorKind::PermissionDenied => Self::Denied,
+        match (error.kind(), NotRegular::of(&error)) {
+            (io::ErrorKind::NotFound, _) => Self::Missing,
+            (io::ErrorKind::IsADirectory, _) => Self::Folder,
+            (_, Some(what)) => Self::NotRegular(what),
+            (io::ErrorKind::PermissionDenied, None) => Self::Denied,
             _ => Self::Other(error),
+        }
+    }
+}
+
+impl From<FileFault> for io::Error {
+    fn from(fault: FileFault) -> Self {
+        match fault {
+            FileFault::Other(error) => error,
+            fault => Self::other(fault),
         }
     }
 }
@@ -106,25 +121,34 @@ fn option_of(fault: &FileFault, option: Option<&str>) -> String {
     }
 }
 
-/// The bytes of a file that has at most `most`, whatever its size is said to be: a device has none and does not end.
-pub(crate) fn bytes_of(path: &Path, most: u64) -> Result<Vec<u8>, FileFault> {
+/// The bytes in what was opened, of which there are at most `most`.
+pub(crate) fn bytes_in(file: impl Read, most: u64) -> Result<Vec<u8>, FileFault> {
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     fits(&bytes, most)?;
     Ok(bytes)
 }
 
-/// The text in a file of at most `most` bytes.
+/// The text in a regular file of at most `most` bytes.
 pub(crate) fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
-    text_in(bytes_of(path, most)?, most)
+    text_in(bytes_in(fileopen::regular(path)?, most)?, most)
+}
+
+/// The same of a file that somebody named on the command line.
+pub(crate) fn text_given(path: &Path, most: u64) -> Result<String, FileFault> {
+    text_in(bytes_in(fileopen::given(path)?, most)?, most)
 }
 
 /// The same of a secret. Its bytes are read into room that is never moved, and wiped.
-pub(crate) fn secret_in(path: &Path, most: u64) -> Result<Zeroizing<String>, FileFault> {
+pub(crate) fn secret_in(
+    file: &fs::File,
+    most: u64,
+    _kept: &NoDump,
+) -> Result<Zeroizing<String>, FileFault> {
     // One byte more tells what is too large, and another that the end was reached.
     let room = usize::try_from(most).unwrap_or(0).saturating_add(2);
     let mut bytes = Zeroizing::new(Vec::with_capacity(room));
-    fs::File::open(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     fits(&bytes, most)?;
     let text = policy::document::text(&bytes).map_err(FileFault::NotText)?;
     Ok(Zeroizing::new(text.to_owned()))
@@ -218,36 +242,59 @@ pub fn report(store: &PolicyStore, in_force: &InForce) -> PolicyReport {
 
 /// The text of the policy that is to be in force on this PC.
 pub fn read_policy_in_force(path: &Path) -> Result<String, FilesError> {
-    read_text(path, "policy", Some("policy"))
+    told(path, "policy", Some("policy"), text_of(path, FILE_MAX))
 }
 
 /// A policy's text, of a file that somebody named.
 pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
-    read_text(path, "policy", None)
+    told(path, "policy", None, text_given(path, FILE_MAX))
 }
 
 /// A policy's text from standard input.
 pub fn read_policy_from_stdin() -> Result<String, FilesError> {
-    let mut bytes = Vec::new();
-    let read = io::stdin().lock().take(FILE_MAX + 1).read_to_end(&mut bytes);
-    let path = PathBuf::from("standard input");
-    read.map_err(FileFault::from)
-        .and_then(|_| text_in(bytes, FILE_MAX))
-        .map_err(|fault| FilesError::Read { what: "policy", option: None, path, fault })
+    let text = bytes_in(io::stdin().lock(), FILE_MAX).and_then(|bytes| text_in(bytes, FILE_MAX));
+    told(Path::new("standard input"), "policy", None, text)
 }
 
 /// The machine file's text.
 pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
-    read_text(path, "machine file", Some("machine"))
+    told(path, "machine file", Some("machine"), text_of(path, FILE_MAX))
 }
 
-fn read_text(
+/// The text, or what is wrong with which file.
+fn told(
     path: &Path,
     what: &'static str,
     option: Option<&'static str>,
+    read: Result<String, FileFault>,
 ) -> Result<String, FilesError> {
-    let read = text_of(path, FILE_MAX);
     read.map_err(|fault| FilesError::Read { what, option, path: path.to_owned(), fault })
+}
+
+/// Largest signature file, trust store and key, in bytes.
+const SMALL_MAX: u64 = 64 << 10;
+
+/// A small file's text; `None` if there is no such file.
+pub fn read_small(path: &Path) -> io::Result<Option<String>> {
+    match text_of(path, SMALL_MAX) {
+        Ok(text) => Ok(Some(text)),
+        Err(FileFault::Missing) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// A secret key's text, and who besides its owner may read its file; `None` if there is no such file. No copy of it is left in memory.
+pub fn read_secret(path: &Path, kept: &NoDump) -> io::Result<Option<(Zeroizing<String>, Access)>> {
+    let read = || -> Result<_, FileFault> {
+        let file = fileopen::given(path)?;
+        let access = Access::of(&file)?;
+        Ok((secret_in(&file, SMALL_MAX, kept)?, access))
+    };
+    match read() {
+        Ok(read) => Ok(Some(read)),
+        Err(FileFault::Missing) => Ok(None),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
 /// The VMM is not where it should be.

@@ -28,6 +28,7 @@ pub mod policy_store;
 pub mod recorder;
 pub mod roster;
 pub mod seat;
+pub mod secrets;
 pub mod sockets;
 pub mod supervisor;
 mod terminal;

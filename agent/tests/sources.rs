@@ -5,6 +5,7 @@
     reason = "clippy.toml allows it in tests and does not know that this is one"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -186,4 +187,63 @@ fn whatever_a_verdict_owes_is_met_by_the_agent_as_a_test_shows_or_every_tool_say
             Err(gap) => assert!(GAPS.contains(gap), "{word}: check and matrix do not say it"),
         }
     }
+}
+
+/// Files whose sources open what is not opened by `fileopen`, and why.
+const OPEN_THEMSELVES: &[(&str, &str)] = &[
+    ("agent/fileopen/src/lib.rs", "the one way"),
+    ("agent/audit/src/head.rs", "makes a new file"),
+    ("agent/audit/src/key.rs", "makes a new file"),
+    ("agent/audit/src/log/mod.rs", "makes new files"),
+    ("agent/audit/src/recover.rs", "makes a new file"),
+    ("agent/src/durable.rs", "makes new files"),
+    ("agent/src/supervisor/disks.rs", "makes a new file"),
+    ("agent/src/cli/audit/mod.rs", "the kernel's: the host's name"),
+    (
+        "agent/src/cli/policy.rs",
+        "a page is written to the pipe or terminal that somebody named for it",
+    ),
+    ("agent/src/cli/unechoed.rs", "the terminal"),
+    ("agent/src/doctor/host.rs", "the kernel's, and its list of modules"),
+    ("agent/src/doctor/mod.rs", "the kernel's"),
+    ("agent/src/doctor/service.rs", "a unit that is masked is /dev/null"),
+    ("agent/src/doctor/software.rs", "disks may be block devices, which it sees to first"),
+    ("agent/src/pci/host_use.rs", "the kernel's"),
+    ("agent/src/pci/sysfs.rs", "the kernel's"),
+    ("agent/src/recorder.rs", "the kernel's: which boot this is"),
+    ("agent/src/seat/devices/mod.rs", "input devices"),
+    ("agent/src/seat/kms.rs", "graphics cards"),
+    ("agent/src/supervisor/cgroup.rs", "the kernel's"),
+    ("agent/src/supervisor/leftovers.rs", "the kernel's: which boot this is"),
+    ("agent/src/supervisor/process.rs", "the kernel's"),
+    ("agent/src/usb/broker/place.rs", "the kernel's"),
+    ("agent/usbhost/src/authority.rs", "the kernel's switches"),
+    ("agent/usbhost/src/export/hold.rs", "a USB device"),
+    ("agent/usbhost/src/sysfs.rs", "the kernel's"),
+];
+
+#[test]
+fn a_file_that_somebody_named_or_that_is_taken_for_ours_is_opened_in_one_way_that_never_waits() {
+    let mut sources = Vec::new();
+    for part in ["agent", "policy"] {
+        shipped(&root().join(part), &mut sources);
+    }
+    let mut opening = BTreeSet::new();
+    for (path, text) in &sources {
+        let code: String =
+            text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        let calls =
+            ["File::open(", "File::create(", "fs::read(", "fs::read_to_string(", "fs::write("];
+        let options = code.contains("OpenOptions") || code.contains("File::options()");
+        if calls.iter().any(|call| code.contains(call)) || options && code.contains(".open(") {
+            let path = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
+            opening.insert(path);
+        }
+    }
+    let listed: BTreeSet<String> =
+        OPEN_THEMSELVES.iter().map(|(path, _)| (*path).to_owned()).collect();
+    let new: Vec<_> = opening.difference(&listed).collect();
+    assert!(new.is_empty(), "these open files themselves, and not by `fileopen`: {new:?}");
+    let gone: Vec<_> = listed.difference(&opening).collect();
+    assert!(gone.is_empty(), "these do not open files themselves any more: {gone:?}");
 }

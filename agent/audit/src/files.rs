@@ -72,5 +72,5 @@ pub(crate) fn path(dir: &Path, first: u64) -> PathBuf {
 }
 
 pub(crate) fn sync(dir: &Path) -> io::Result<()> {
-    fs::File::open(dir)?.sync_all()
+    fileopen::directory(dir)?.sync_all()
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -121,9 +121,7 @@ impl Remembered {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(FILE_MAX).read_to_string(&mut text).ok()?;
-    Some(text)
+    String::from_utf8(fileopen::read(path, FILE_MAX).ok()?).ok()
 }
 
 /// The old content or the new one, whatever happens.
@@ -131,8 +129,12 @@ pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = Path::new(&fresh);
-    let mut file =
-        File::options().write(true).create(true).truncate(true).mode(mode).open(fresh)?;
+    match fs::remove_file(fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // A file of its own, whatever lay there: a link, or a named pipe that nobody reads.
+    let mut file = File::options().write(true).create_new(true).mode(mode).open(fresh)?;
     file.set_permissions(Permissions::from_mode(mode))?;
     file.write_all(text.as_bytes())?;
     file.sync_data()?;

@@ -9,6 +9,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::entry::{Hash, from_hex};
+use crate::head;
 
 /// What every signed message begins with.
 const PURPOSE: &[u8] = b"Bulkhead audit checkpoint, format 2\0";
@@ -61,7 +62,7 @@ impl AuditKey {
     /// It can be neither read nor made.
     pub fn open(path: &Path) -> Result<Self, KeyError> {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
-        let key = match fs::File::open(path) {
+        let key = match fileopen::regular(path) {
             Ok(file) => {
                 let mut text = Zeroizing::new(String::new());
                 file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
@@ -87,7 +88,7 @@ impl AuditKey {
             Err(error) => return Err(failed(error)),
         };
         let public = format!("{}\n", key.public().text());
-        fs::write(path.with_extension("pub"), public).map_err(failed)?;
+        head::replace(&path.with_extension("pub"), &public, 0o644).map_err(failed)?;
         Ok(key)
     }
 

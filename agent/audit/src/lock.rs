@@ -15,7 +15,7 @@ impl DirectoryLock {
     /// # Errors
     /// The directory cannot be opened or locked.
     pub fn take(dir: &Path) -> io::Result<Option<Self>> {
-        Ok(locked(File::open(dir)?)?.map(Self))
+        Ok(locked(fileopen::directory(dir)?)?.map(Self))
     }
 }
 
@@ -35,8 +35,9 @@ impl WriterLock {
     pub(crate) fn take(dir: &Path) -> io::Result<Option<Self>> {
         let mut path = dir.as_os_str().to_owned();
         path.push(".lock");
-        let file =
-            File::options().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = fileopen::regular_with(Path::new(&path), &mut options)?;
         file.set_permissions(Permissions::from_mode(0o600))?;
         Ok(locked(file)?.map(Self))
     }

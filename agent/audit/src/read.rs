@@ -5,6 +5,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use fileopen::NotRegular;
+
 use crate::entry::{Entry, LINE_MAX};
 use crate::files::{self, LogFile};
 use crate::flaws::{Flaws, Watch};
@@ -243,6 +245,26 @@ fn other_log(path: &Path, what: &str) -> io::Error {
     ))
 }
 
+/// What has the name of a log's file and is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {what}")]
+struct NoLogFile {
+    name: String,
+    what: NotRegular,
+}
+
+/// What stands in the place of the file that could not be opened, if it is no file.
+pub(crate) fn no_file(error: &io::Error) -> Option<NotRegular> {
+    error.get_ref()?.downcast_ref::<NoLogFile>().map(|found| found.what)
+}
+
 fn open(path: &Path) -> io::Result<BufReader<File>> {
-    Ok(BufReader::with_capacity(1 << 16, File::open(path)?))
+    let file = fileopen::regular(path).map_err(|error| match NotRegular::of(&error) {
+        Some(what) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            io::Error::new(error.kind(), NoLogFile { name, what })
+        }
+        None => error,
+    })?;
+    Ok(BufReader::with_capacity(1 << 16, file))
 }

@@ -175,7 +175,7 @@ fn hash_at(dir: &Path, seq: u64) -> io::Result<Option<Hash>> {
 
 /// Moves the last `bytes` of a file into one beside it.
 fn put_aside(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut file = fileopen::regular_with(path, OpenOptions::new().read(true).write(true))?;
     let whole = file.metadata()?.len().saturating_sub(bytes);
     file.seek(SeekFrom::Start(whole))?;
     let beside = (1..)

@@ -14,7 +14,7 @@ use crate::files;
 use crate::flaws::{Break, found_then, missing};
 use crate::head::Head;
 use crate::key::PublicKey;
-use crate::read::{Line, Reader};
+use crate::read::{Line, Reader, no_file};
 use crate::time::{Micros, STEP_MIN, Stamp};
 
 /// How much later than it should a checkpoint may come on a busy PC.
@@ -87,7 +87,13 @@ pub fn verify_at(
             };
             return of_dir(walk.seq + 1, what);
         }
-        let mut reader = Reader::open(&file.path)?;
+        let mut reader = match Reader::open(&file.path) {
+            Ok(reader) => reader,
+            Err(error) => match no_file(&error) {
+                Some(what) => return Ok(Err(at(0, file.first, what.to_string()))),
+                None => return Err(error),
+            },
+        };
         let mut number = 0;
         while let Some(line) = reader.line()? {
             number += 1;

@@ -3,6 +3,7 @@
 //! Exit status 1 means that it would be denied, and nothing else: asked about what neither the policy nor the language knows, or of
 //! a file that holds no policy, it is 2.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -15,7 +16,8 @@ use policy::request::{Context, Request, UsbDescription, UsbRequest};
 use usbhost::{BusId, Sysfs};
 
 use super::{Common, Failure, Outcome, in_force, print, values};
-use crate::{files, usb};
+use crate::files::{self, FileFault};
+use crate::usb;
 
 /// Largest file looked into for `--text-file`, in bytes.
 const CONTENT_MAX: u64 = 64 << 20;
@@ -44,7 +46,7 @@ pub(super) struct ClipboardArgs {
     /// Its size in bytes [default: that of --text-file as it would be pasted]
     #[arg(long, value_name = "N", value_parser = values::bytes, required_unless_present = "text_file")]
     bytes: Option<u64>,
-    /// Its content, as it was copied: it is cleaned and looked into as the agent does
+    /// Its content, as it was copied: it is cleaned and looked into as the agent does; `-` is standard input
     #[arg(long, value_name = "FILE")]
     text_file: Option<PathBuf>,
     /// While break-glass is open; it opens nothing of the clipboard
@@ -100,8 +102,14 @@ fn bus_id(text: &str) -> Result<BusId, String> {
     text.parse::<BusId>().map_err(|error| error.to_string())
 }
 
-pub(super) fn run(common: &Common, file: &Path, what: &What) -> Outcome {
-    let policy = match in_force::read_or(common, Some(file), Failure::Misuse) {
+pub(super) fn run(common: &Common, file: Option<&Path>, what: &What) -> Outcome {
+    if file == Some(Path::new("-"))
+        && matches!(what, What::Clipboard(args) if args.text_file.as_deref() == file)
+    {
+        let why = "standard input holds the policy or the text: name a file for the other";
+        return common.fail(Failure::Misuse, why);
+    }
+    let policy = match in_force::read_or(common, file, Failure::Misuse) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };
@@ -182,6 +190,12 @@ fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, Strin
 }
 
 fn content(file: &Path) -> Result<Vec<u8>, String> {
-    files::bytes_of(file, CONTENT_MAX)
+    if file == Path::new("-") {
+        return files::bytes_in(io::stdin().lock(), CONTENT_MAX)
+            .map_err(|fault| format!("cannot read standard input: {fault}"));
+    }
+    let opened = fileopen::given(file).map_err(FileFault::from);
+    opened
+        .and_then(|opened| files::bytes_in(opened, CONTENT_MAX))
         .map_err(|fault| format!("cannot read {}: {fault}", file.display()))
 }

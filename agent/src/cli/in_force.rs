@@ -24,7 +24,7 @@ pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, O
 
 /// The same for a command to which a file without a policy is another failure.
 fn text_or(common: &Common, file: Option<&Path>, failure: Failure) -> Result<PolicyText, Outcome> {
-    let Some(file) = file else { return in_force(common) };
+    let Some(file) = file else { return in_force(common, failure) };
     let (read, name) = match file == Path::new("-") {
         true => (files::read_policy_from_stdin(), "standard input".to_owned()),
         false => (files::read_policy_text(file), file.display().to_string()),
@@ -57,7 +57,7 @@ pub(super) fn read_or(
 }
 
 /// What the agent of this PC goes by; where none runs, what it would start with.
-fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
+fn in_force(common: &Common, failure: Failure) -> Result<PolicyText, Outcome> {
     match ask(&common.runtime, &Request::Policy {}) {
         Ok(answer) => match answer.policy_text {
             Some(text) if answer.ok => {
@@ -67,7 +67,7 @@ fn in_force(common: &Common) -> Result<PolicyText, Outcome> {
                 let why = answer.error.unwrap_or_else(|| {
                     "the agent's answer holds no policy: `bulkhead` and `bulkhead-agent` are of different versions".to_owned()
                 });
-                Err(common.fail(Failure::No, &why))
+                Err(common.fail(failure, &why))
             }
         },
         Err(ClientError::NoAgent { .. }) => {

@@ -15,6 +15,7 @@ mod policy;
 mod replay;
 mod signing;
 mod status;
+mod unechoed;
 mod usb;
 mod values;
 

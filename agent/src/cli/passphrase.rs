@@ -1,16 +1,20 @@
 //! Where the passphrase of an officer's key comes from: the terminal, without echo, or a file for those who have none.
 
-use std::fs;
-use std::io::{self, IsTerminal as _, Read as _};
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use clap::Args;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use zeroize::Zeroizing;
 
-use super::values;
+use super::{unechoed, values};
+use crate::secrets::NoDump;
 
 /// Bytes of the longest passphrase.
-const LONGEST: u64 = 1024;
+const LONGEST: usize = 1024;
 
 /// Where a passphrase comes from.
 #[derive(Debug, Args)]
@@ -18,29 +22,40 @@ pub(super) struct Source {
     /// Read the passphrase from the first line of FILE, instead of asking for it on the terminal
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
-    /// Read it from this open file descriptor
+    /// Read it from this open file descriptor, from where that is to the end of the line
     #[arg(long, value_name = "N", conflicts_with = "passphrase_file", value_parser = values::descriptor)]
     passphrase_fd: Option<u32>,
 }
 
 impl Source {
     /// The passphrase; `None` if no file is named and there is no terminal to ask on.
-    pub(super) fn read(&self, question: &str) -> Result<Option<Zeroizing<String>>, String> {
-        let file = match (&self.passphrase_file, self.passphrase_fd) {
-            (Some(file), _) => file.clone(),
-            (None, Some(descriptor)) => PathBuf::from(format!("/proc/self/fd/{descriptor}")),
-            (None, None) => return ask(question),
+    pub(super) fn read(
+        &self,
+        question: &str,
+        kept: &NoDump,
+    ) -> Result<Option<Zeroizing<String>>, String> {
+        let (opened, name) = match (&self.passphrase_file, self.passphrase_fd) {
+            (Some(file), _) => {
+                (fileopen::given(file).map(OwnedFd::from), file.display().to_string())
+            }
+            (None, Some(number)) => (own(number), format!("the file descriptor {number}")),
+            (None, None) => return ask(question, kept),
         };
-        first_line(&file).map(Some)
+        let read = opened.map_err(|error| error.to_string()).and_then(|file| first_line(&file));
+        read.map(Some).map_err(|why| format!("cannot read the passphrase from {name}: {why}"))
     }
 
     /// The same for one that is new: on the terminal it is asked for twice.
-    pub(super) fn choose(&self, question: &str) -> Result<Option<Zeroizing<String>>, String> {
-        let Some(chosen) = self.read(question)? else { return Ok(None) };
+    pub(super) fn choose(
+        &self,
+        question: &str,
+        kept: &NoDump,
+    ) -> Result<Option<Zeroizing<String>>, String> {
+        let Some(chosen) = self.read(question, kept)? else { return Ok(None) };
         if self.passphrase_file.is_some() || self.passphrase_fd.is_some() {
             return Ok(Some(chosen));
         }
-        match ask("The same again: ")? {
+        match ask("The same again: ", kept)? {
             Some(again) if again == chosen => Ok(Some(chosen)),
             _ => Err("the two passphrases are not the same; nothing was written".to_owned()),
         }
@@ -53,7 +68,7 @@ pub(super) struct NewSource {
     /// Read the new passphrase from the first line of FILE, instead of asking for it on the terminal
     #[arg(long, value_name = "FILE")]
     new_passphrase_file: Option<PathBuf>,
-    /// Read it from this open file descriptor
+    /// Read it from this open file descriptor; after the old one, if that is the same descriptor
     #[arg(long, value_name = "N", conflicts_with = "new_passphrase_file", value_parser = values::descriptor)]
     new_passphrase_fd: Option<u32>,
     /// Take the passphrase off, for a medium that is encrypted itself
@@ -63,7 +78,7 @@ pub(super) struct NewSource {
 
 impl NewSource {
     /// The new passphrase; `None` if there is to be none, which nobody gets without asking for it.
-    pub(super) fn choose(&self) -> Result<Option<Zeroizing<String>>, String> {
+    pub(super) fn choose(&self, kept: &NoDump) -> Result<Option<Zeroizing<String>>, String> {
         if self.no_passphrase {
             return Ok(None);
         }
@@ -71,7 +86,7 @@ impl NewSource {
             passphrase_file: self.new_passphrase_file.clone(),
             passphrase_fd: self.new_passphrase_fd,
         };
-        source.choose("New passphrase: ")?.map(Some).ok_or_else(|| {
+        source.choose("New passphrase: ", kept)?.map(Some).ok_or_else(|| {
             "there is no terminal to ask for the new passphrase on: give --new-passphrase-file or --new-passphrase-fd, \
              or --no-passphrase to take it off"
                 .to_owned()
@@ -79,28 +94,68 @@ impl NewSource {
     }
 }
 
-fn ask(question: &str) -> Result<Option<Zeroizing<String>>, String> {
+fn ask(question: &str, _kept: &NoDump) -> Result<Option<Zeroizing<String>>, String> {
     if !io::stdin().is_terminal() {
         return Ok(None);
     }
-    let answer = rpassword::prompt_password(question);
-    let answer = answer.map_err(|error| format!("the terminal cannot be asked: {error}"))?;
-    Ok(Some(Zeroizing::new(answer)))
+    let answer = unechoed::ask(question);
+    answer.map(Some).map_err(|error| format!("the terminal cannot be asked: {error}"))
 }
 
-fn first_line(file: &Path) -> Result<Zeroizing<String>, String> {
-    let failed = |why: &str| format!("cannot read the passphrase from {}: {why}", file.display());
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LONGEST).unwrap_or(0) + 1));
-    fs::File::open(file)
-        .and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes))
-        .map_err(|error| failed(&error.to_string()))?;
-    let text = policy::document::text(&bytes).map_err(|error| failed(&error.to_string()))?;
-    let line = text.lines().next().unwrap_or_default();
-    if line.is_empty() {
-        return Err(failed("its first line is empty"));
+/// A descriptor of this process by its number: the same that whoever started it has open, a pipe or a socket too, and at the place in it
+/// where that is.
+fn own(number: u32) -> io::Result<OwnedFd> {
+    let number = i32::try_from(number).map_err(|_| Errno::EBADF)?;
+    let this = pidfd_open(getpid(), PidfdFlags::empty())?;
+    pidfd_getfd(this, number, PidfdGetfdFlags::empty()).map_err(|error| match error {
+        rustix::io::Errno::BADF => {
+            io::Error::other("it is not open: open it in the shell, as in `3< FILE`")
+        }
+        other => other.into(),
+    })
+}
+
+/// What comes before the first newline. Nothing behind it is read: it may be somebody else's, and need not be text.
+fn first_line(file: &OwnedFd) -> Result<Zeroizing<String>, String> {
+    if file.is_terminal() {
+        return Err(
+            "it is a terminal, which would show what is typed: leave it out, and you are asked"
+                .to_owned(),
+        );
     }
-    if u64::try_from(line.len()).unwrap_or(u64::MAX) > LONGEST {
-        return Err(failed(&format!("its first line is longer than {LONGEST} bytes")));
+    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
+    let mut byte = Zeroizing::new([0]);
+    loop {
+        match nix::unistd::read(file, byte.as_mut_slice()) {
+            Ok(0) => break,
+            Ok(_) if *byte == *b"\n" => break,
+            // One more is the `\r` of a line that an editor on Windows ended.
+            Ok(_) if line.len() > LONGEST => return Err(too_long()),
+            Ok(_) => line.extend_from_slice(byte.as_slice()),
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => {
+                let mut wait = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut wait, PollTimeout::NONE) {
+                    Ok(_) | Err(Errno::EINTR) => {}
+                    Err(error) => return Err(error.desc().to_owned()),
+                }
+            }
+            Err(error) => return Err(error.desc().to_owned()),
+        }
     }
-    Ok(Zeroizing::new(line.to_owned()))
+    if line.last() == Some(&b'\r') {
+        line.pop();
+    }
+    let text = policy::document::text(&line).map_err(|error| error.to_string())?;
+    if text.is_empty() {
+        return Err("its first line is empty".to_owned());
+    }
+    if text.len() > LONGEST {
+        return Err(too_long());
+    }
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn too_long() -> String {
+    format!("its first line is longer than {LONGEST} bytes")
 }

@@ -33,8 +33,8 @@ pub(super) enum PolicyCommand {
     },
     /// What would happen, by which rule, and why; exit status 1 when it would be denied, 2 when nothing can be said
     Explain {
-        /// The policy
-        file: PathBuf,
+        /// The policy; `-` is standard input, and left out the policy in force is meant
+        file: Option<PathBuf>,
         #[command(subcommand)]
         what: What,
     },
@@ -65,8 +65,8 @@ pub(super) enum PolicyCommand {
     },
     /// What it would have decided otherwise, for the flows in the audit log; exit status 1 if anything
     Replay {
-        /// The policy that is being written
-        file: PathBuf,
+        /// The policy that is being written; `-` is standard input, and left out the policy in force is meant
+        file: Option<PathBuf>,
         /// The log's directory
         #[arg(default_value = "/var/lib/bulkhead/audit")]
         log: PathBuf,
@@ -138,14 +138,14 @@ fn version(text: &str) -> Result<Version, String> {
 pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
     match command {
         PolicyCommand::Check { file, for_version } => check(common, file.as_deref(), *for_version),
-        PolicyCommand::Explain { file, what } => explain::run(common, file, what),
+        PolicyCommand::Explain { file, what } => explain::run(common, file.as_deref(), what),
         PolicyCommand::Diff { files } => diff(common, files),
         PolicyCommand::Show => show(common),
         PolicyCommand::FromDevice { bus_id, to } => from_device(common, bus_id, to),
         PolicyCommand::Matrix { file, html } => matrix(common, file.as_deref(), html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
         PolicyCommand::Replay { file, log, wanted } => match wanted.filter(common) {
-            Ok(filter) => replay::replay(common, file, log, &filter),
+            Ok(filter) => replay::replay(common, file.as_deref(), log, &filter),
             Err(outcome) => outcome,
         },
         PolicyCommand::Keygen { file, name, keeping } => {
@@ -233,7 +233,8 @@ fn write_page(file: &Path, page: &str) -> Result<(), String> {
     if !kind.is_file() {
         return Err("it is not a file; name another".to_owned());
     }
-    let mut there = fs::OpenOptions::new().read(true).write(true).open(file).map_err(failed)?;
+    let mut options = fs::OpenOptions::new();
+    let mut there = fileopen::regular_with(file, options.read(true).write(true)).map_err(failed)?;
     let mut start = Vec::new();
     let most = u64::try_from(Matrix::PAGE_START.len()).unwrap_or(0);
     (&there).take(most).read_to_end(&mut start).map_err(failed)?;

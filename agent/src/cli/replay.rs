@@ -54,8 +54,8 @@ struct Replay {
     differences: Vec<Difference>,
 }
 
-pub(super) fn replay(common: &Common, file: &Path, log: &Path, filter: &Filter) -> Outcome {
-    let policy = match in_force::read(common, Some(file)) {
+pub(super) fn replay(common: &Common, file: Option<&Path>, log: &Path, filter: &Filter) -> Outcome {
+    let policy = match in_force::read(common, file) {
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };

@@ -14,11 +14,12 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::passphrase::{NewSource, Source};
-use super::{Common, Failure, Outcome, print};
+use super::{Common, Failure, Outcome, complain, print};
 use crate::control::commands::Request;
 use crate::durable;
-use crate::files;
-use crate::policy_store::{read_secret, read_small, signature_file};
+use crate::files::{self, read_secret, read_small};
+use crate::policy_store::signature_file;
+use crate::secrets::NoDump;
 use crate::supervisor::devices::explain;
 
 /// How a new key is kept.
@@ -36,24 +37,31 @@ const NO_TERMINAL: &str = "there is no terminal to ask for the new key's passphr
 
 impl Keeping {
     /// The secret file's text, and whether a passphrase guards it.
-    fn text_of(&self, key: &SecretKey) -> Result<(Zeroizing<String>, bool), String> {
+    fn text_of(&self, key: &SecretKey, kept: &NoDump) -> Result<(Zeroizing<String>, bool), String> {
         let passphrase = match self.no_passphrase {
             true => None,
             false => {
-                let chosen = self.passphrase.choose("Passphrase of the new key: ")?;
+                let chosen = self.passphrase.choose("Passphrase of the new key: ", kept)?;
                 // Nobody gets a key that whoever copies it can sign with, without asking for it.
                 Some(chosen.ok_or(NO_TERMINAL)?)
             }
         };
-        let text = kept_under(key, passphrase.as_deref().map(String::as_str))?;
+        let text = guarded_by(key, passphrase.as_deref().map(String::as_str))?;
         Ok((text, passphrase.is_some()))
     }
 }
 
 /// The secret file's text.
-fn kept_under(key: &SecretKey, passphrase: Option<&str>) -> Result<Zeroizing<String>, String> {
+fn guarded_by(key: &SecretKey, passphrase: Option<&str>) -> Result<Zeroizing<String>, String> {
     let Some(passphrase) = passphrase else { return Ok(key.text()) };
     key.encrypted(passphrase, &random()?).map_err(|mistake| mistake.to_string())
+}
+
+/// Before there is anything secret in memory.
+fn no_dump() -> Result<NoDump, String> {
+    NoDump::ensure().map_err(|error| {
+        format!("the system does not let this program keep a secret key out of core dumps: {error}")
+    })
 }
 
 fn random() -> Result<Zeroizing<[u8; 32]>, String> {
@@ -71,8 +79,9 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
         );
         return common.fail(Failure::Misuse, &why);
     }
-    let key = match random() {
-        Ok(random) => SecretKey::from_random(&random),
+    let made = no_dump().and_then(|kept| Ok((kept, SecretKey::from_random(&random()?))));
+    let (kept, key) = match made {
+        Ok(made) => made,
         Err(why) => return common.fail(Failure::No, &why),
     };
     let public = &public_beside(file);
@@ -88,7 +97,7 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
     {
         return common.fail(Failure::No, &unwritten(there, &io::ErrorKind::AlreadyExists.into()));
     }
-    let (secret, encrypted) = match keeping.text_of(&key) {
+    let (secret, encrypted) = match keeping.text_of(&key, &kept) {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
@@ -137,8 +146,8 @@ fn public_beside(file: &Path) -> PathBuf {
 }
 
 /// The key in a file, which is the other half of the public key beside it: what was damaged is another key, and nobody trusts that.
-fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
-    let key = opened(file, passphrase)?;
+fn secret_key(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, String> {
+    let key = opened(file, passphrase, kept)?;
     let public = public_beside(file);
     let there = read_small(&public).map_err(|error| unreadable(&public, &error))?;
     if there.is_some_and(|text| !text.contains(&key.public().to_string())) {
@@ -152,18 +161,25 @@ fn secret_key(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
 }
 
 /// The key in a file, for which its passphrase is asked if it has one.
-fn opened(file: &Path, passphrase: &Source) -> Result<SecretKey, String> {
-    let text = match read_secret(file) {
-        Ok(Some(text)) => text,
+fn opened(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, String> {
+    let (text, access) = match read_secret(file, kept) {
+        Ok(Some(read)) => read,
         Ok(None) => return Err(no_such(file)),
         Err(error) => return Err(unreadable(file, &error)),
     };
+    if let Some(mode) = access.shared() {
+        complain(&format!(
+            "bulkhead: warning: {0} has mode {mode:04o}, so that others than its owner may use it: run `chmod 600 {0}` (on a medium that keeps no permissions, \
+             mount it with umask=077); if somebody else may have read it, make a new key and withdraw this one\n",
+            file.display()
+        ));
+    }
     let wrong = |mistake: Mistake| format!("{}: {mistake}", file.display());
     if !SecretKey::is_encrypted(&text) {
         return SecretKey::parse(&text).map_err(wrong);
     }
     let asked = passphrase
-        .read(&format!("Passphrase of {}: ", printable::line(&file.display().to_string())))?;
+        .read(&format!("Passphrase of {}: ", printable::line(&file.display().to_string())), kept)?;
     let passphrase = asked.ok_or_else(|| {
         format!(
             "{} is under a passphrase, and there is no terminal to ask for it on: give --passphrase-file or --passphrase-fd",
@@ -218,9 +234,10 @@ fn change(file: &Path, former: &Source, new: &NewSource) -> Result<bool, String>
             fresh.display()
         ));
     }
-    let key = secret_key(file, former)?;
-    let chosen = new.choose()?;
-    let text = kept_under(&key, chosen.as_deref().map(String::as_str))?;
+    let kept = no_dump()?;
+    let key = secret_key(file, former, &kept)?;
+    let chosen = new.choose(&kept)?;
+    let text = guarded_by(&key, chosen.as_deref().map(String::as_str))?;
     // What cannot be opened again is not put in the place of what can.
     let again = match &chosen {
         Some(passphrase) => SecretKey::decrypt(&text, passphrase),
@@ -233,7 +250,19 @@ fn change(file: &Path, former: &Source, new: &NewSource) -> Result<bool, String>
     Ok(chosen.is_some())
 }
 
+/// Says why there is no standard input for what has its signatures in a file beside it.
+fn has_file(common: &Common, file: &Path) -> Result<(), Outcome> {
+    if file != Path::new("-") {
+        return Ok(());
+    }
+    let why = "the signatures of a policy are in a file beside it, FILE.sig, and standard input has none: save the policy in a file, and name that (./- if it is called `-`)";
+    Err(common.fail(Failure::Misuse, why))
+}
+
 pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source) -> Outcome {
+    if let Err(outcome) = has_file(common, file) {
+        return outcome;
+    }
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
         Err(error) => return common.fail(Failure::No, &explain(&error)),
@@ -244,7 +273,7 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     if found.has_errors() {
         return common.refuse(Failure::No, &found);
     }
-    let secret = match secret_key(key, passphrase) {
+    let secret = match no_dump().and_then(|kept| secret_key(key, passphrase, &kept)) {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
@@ -275,6 +304,9 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
 }
 
 pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
+    if let Err(outcome) = has_file(common, file) {
+        return outcome;
+    }
     let text = match files::read_policy_text(file) {
         Ok(text) => text,
         Err(error) => return common.fail(Failure::No, &explain(&error)),
@@ -309,6 +341,9 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
 }
 
 pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
+    if let Err(outcome) = has_file(common, file) {
+        return outcome;
+    }
     let policy = match files::read_policy_text(file) {
         Ok(text) => text,
         Err(error) => return common.fail(Failure::No, &explain(&error)),

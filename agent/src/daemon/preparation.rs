@@ -41,14 +41,9 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
 pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
     let path = layout.lock();
     let failed = |source| DaemonError::Lock { path: path.clone(), source };
-    let mut file = fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed)?;
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = fileopen::regular_with(&path, &mut options).map_err(failed)?;
     file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}

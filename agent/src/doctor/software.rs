@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -219,6 +220,11 @@ fn image(what: &str, path: &Path, write: bool) -> Finding {
     match fs::metadata(path) {
         Ok(meta) if meta.is_dir() => {
             return Finding::fail(check, format!("the {what} {at} is a directory"), remedy);
+        }
+        // Opened, a named pipe would keep the doctor waiting.
+        Ok(meta) if !meta.is_file() && !meta.file_type().is_block_device() => {
+            let problem = format!("the {what} {at} is neither a file nor a block device");
+            return Finding::fail(check, problem, remedy);
         }
         Ok(_) => {}
         Err(error) => return Finding::fail(check, format!("the {what} {at}: {error}"), remedy),

@@ -163,19 +163,21 @@ fn memory_that_does_not_suffice_is_told_in_numbers() {
 }
 
 #[test]
-fn images_that_are_missing_empty_or_a_directory_are_told_apart() {
+fn images_that_are_missing_empty_a_directory_or_a_named_pipe_are_told_apart_and_not_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     fs::create_dir(at("folder")).unwrap();
     fs::write(at("empty"), "").unwrap();
     fs::write(at("good"), "x").unwrap();
     symlink("gone", at("dangling")).unwrap();
-    let text = "format = 1\n[domain.a]\nkernel = \"good\"\ninitrd = \"empty\"\ndisks = [ { path = \"folder\" }, { path = \"dangling\", readonly = true } ]\n";
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let text = "format = 1\n[domain.a]\nkernel = \"good\"\ninitrd = \"empty\"\ndisks = [ { path = \"folder\" }, { path = \"dangling\", readonly = true }, { path = \"pipe\", readonly = true } ]\n";
     let context = Context { images: dir.path(), roster: None };
     let findings = software::images(&Machine::parse("m", text, context).unwrap());
     let levels: Vec<Level> = findings.iter().map(|finding| finding.level).collect();
-    assert_eq!(levels, [Level::Ok, Level::Fail, Level::Fail, Level::Fail]);
-    for (finding, word) in findings.iter().zip(["good", "is empty", "is a directory", "dangling"]) {
+    assert_eq!(levels, [Level::Ok, Level::Fail, Level::Fail, Level::Fail, Level::Fail]);
+    let words = ["good", "is empty", "is a directory", "dangling", "neither a file nor a block"];
+    for (finding, word) in findings.iter().zip(words) {
         assert!(finding.message.contains(word), "{finding:?}");
     }
 }

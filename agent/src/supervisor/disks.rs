@@ -1,6 +1,6 @@
 //! Disks that forget: a domain with `persistence = "discard"` writes to copies made at its start.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,7 @@ pub fn forget(domain: &str, layout: &Layout) {
 
 /// Copies only what the file holds; its holes stay holes.
 fn copy_sparse(from: &Path, to: &Path) -> io::Result<()> {
-    let source = File::open(from)?;
+    let source = fileopen::regular(from)?;
     let length = source.metadata()?.len();
     match fs::remove_file(to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -135,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
         let base = dir.path().join("base.img");
-        let file = File::create(&base).unwrap();
+        let file = fs::File::create(&base).unwrap();
         file.set_len(64 << 20).unwrap();
         file.write_all_at(b"start", 0).unwrap();
         file.write_all_at(b"middle", 32 << 20).unwrap();

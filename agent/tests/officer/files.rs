@@ -32,6 +32,28 @@ fn a_policy_is_read_from_standard_input_too() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&wrong.stdout).contains("standard input:2:1"));
     assert_eq!(given(&text, &["diff", "-", "-"]).status.code(), Some(2));
+    let flow = ["clipboard", "--from", "internet", "--to", "clinical", "--type", "text/plain"];
+    let told = given(&text, &[&["explain", "-"], &flow[..], &["--bytes", "3"]].concat());
+    assert_eq!(told.status.code(), Some(1), "{told:?}");
+    let content = ["--text-file", "-"];
+    let measured = given("abc", &[&["explain", &file], &flow[..], &content].concat());
+    assert_eq!(measured.stdout, told.stdout);
+    let both = given(&text, &[&["explain", "-"], &flow[..], &content].concat());
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn what_has_its_signatures_in_a_file_beside_it_is_not_read_from_standard_input_and_it_is_said_why()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let key = path(dir.path(), "kim");
+    assert!(bulkhead(&["keygen", &key, "--name", "Kim", "--no-passphrase"]).status.success());
+    for arguments in [&["sign", "-", "--key", &key][..], &["verify", "-"], &["apply", "-"]] {
+        let refused = given("", arguments);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("FILE.sig") && said.contains("save the policy in a file"), "{said}");
+    }
 }
 
 #[test]
@@ -46,7 +68,19 @@ fn a_path_without_a_file_is_told_as_that_and_no_agent_as_that() {
         return;
     }
     let runtime = path(dir.path(), "run");
-    for arguments in [&["check"][..], &["matrix"], &["show"]] {
+    let explain = [
+        "explain",
+        "clipboard",
+        "--from",
+        "a",
+        "--to",
+        "b",
+        "--type",
+        "text/plain",
+        "--bytes",
+        "1",
+    ];
+    for arguments in [&["check"][..], &["matrix"], &["show"], &["replay"], &explain] {
         let output = bulkhead(&[arguments, &["--runtime", &runtime]].concat());
         assert_eq!(output.status.code(), Some(2));
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -10,7 +10,9 @@ mod artefacts;
 mod drafts;
 mod explain;
 mod files;
+mod instead_of_files;
 mod keys;
+mod passphrases;
 mod replay;
 mod signatures;
 

@@ -18,9 +18,9 @@
 //! are put back, so that an agent that was killed leaves no PC without USB after the next one ends.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use usbdescriptors::Share;
@@ -28,6 +28,8 @@ use usbdescriptors::Share;
 use crate::sysfs::{BusId, Sysfs};
 
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
+/// Largest file read back, in bytes: two switches of more controllers than a PC can have.
+const KEPT_MAX: u64 = 1 << 20;
 /// Stands for the kernel's module beside the controllers: what it does with those that come.
 const MODULE: &str = "usbcore";
 
@@ -63,7 +65,7 @@ impl Authority {
     /// # Errors
     /// A switch cannot be set. Those that were are put back.
     pub fn take(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
-        let kept = fs::read(&file).ok();
+        let kept = fileopen::read(&file, KEPT_MAX).ok();
         let before = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let mut this = Self { sysfs, file, before };
         this.take_new()?;
@@ -97,7 +99,7 @@ impl Authority {
         if new {
             // Written before anything is changed.
             let text = serde_json::to_vec_pretty(&self.before).unwrap_or_default();
-            fs::write(&self.file, text)
+            keep(&self.file, &text)
                 .map_err(|source| SwitchError { path: self.file.clone(), source })?;
         }
         for (whose, switch) in &all {
@@ -220,6 +222,12 @@ fn set(sysfs: &Sysfs, id: &BusId, share: &Share, value: &str) -> Result<(), Swit
         write(sysfs.interface(id, &interface).join("authorized"), value)?;
     }
     Ok(())
+}
+
+fn keep(file: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    fileopen::regular_with(file, &mut options)?.write_all(text)
 }
 
 fn write(path: PathBuf, text: &str) -> Result<(), SwitchError> {

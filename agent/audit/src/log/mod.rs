@@ -108,7 +108,7 @@ impl Log {
                 fchown(&directory, None, settings.readers)?;
                 directory.set_permissions(Permissions::from_mode(mode))
             };
-            File::open(dir).and_then(share).map_err(failed)?;
+            fileopen::directory(dir).and_then(share).map_err(failed)?;
         }
         let public = format!("{}\n", key.public().text());
         head::replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Common, Failure, Outcome, PAUSE, TRIES, cannot_read, meant};
 use crate::cli::{complain, print};
 use crate::daemon::defaults;
-use crate::files::{FileFault, text_of};
+use crate::files::{FileFault, text_given};
 use crate::recorder::remembered_in;
 
 /// Bytes of the largest file that is read for a key.
@@ -25,7 +25,7 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
     // `.` has no parent to look beside.
     let whole_path = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     let path = key.map_or_else(|| key_beside(&whole_path), Path::to_owned);
-    let public = match text_of(&path, KEY_FILE_MAX).map(|text| PublicKey::parse(&text)) {
+    let public = match text_given(&path, KEY_FILE_MAX).map(|text| PublicKey::parse(&text)) {
         Ok(Some(public)) => public,
         Ok(None) => {
             return common

@@ -49,10 +49,8 @@ impl Face {
     }
 
     fn read(path: &Path) -> Option<Self> {
-        if std::fs::metadata(path).ok()?.len() > FILE_MAX {
-            return None;
-        }
-        let font = FontVec::try_from_vec_and_index(std::fs::read(path).ok()?, 0).ok()?;
+        let font = fileopen::read(path, FILE_MAX).ok()?;
+        let font = FontVec::try_from_vec_and_index(font, 0).ok()?;
         Some(Self::Outline(Box::new(font)))
     }
 
