@@ -134,3 +134,65 @@ fn what_check_refuses_is_not_signed_and_what_it_warns_of_is() {
     assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
     assert!(signatures.exists());
 }
+
+#[test]
+fn an_officer_changes_to_a_new_key_as_the_handbook_says_and_the_policy_is_approved_all_the_time() {
+    let handbook = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy-handbook.md");
+    let handbook = fs::read_to_string(handbook).unwrap();
+    let paragraph = handbook.split("**A new key for an officer.**").nth(1).unwrap();
+    let paragraph = paragraph.split("If the old key may be").next().unwrap();
+    let commands: Vec<&str> =
+        paragraph.split('`').skip(1).step_by(2).filter(|code| code.contains(" policy ")).collect();
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| path(dir.path(), name);
+    let (policy, trust) = (file("policy.toml"), file("trust.toml"));
+    bulkhead(&["new", &policy]);
+    for (key, name) in [("kim", "Kim Min-ji"), ("lee", "Lee")] {
+        assert!(
+            bulkhead(&["keygen", &file(key), "--name", name, "--no-passphrase"]).status.success()
+        );
+        assert!(bulkhead(&["sign", &policy, "--key", &file(key)]).status.success());
+    }
+    let public = |key: &str| fs::read_to_string(file(&format!("{key}.pub"))).unwrap();
+    let trusting = |keys: [&str; 2]| {
+        let officers: String = keys.map(public).concat();
+        fs::write(&trust, format!("format = 1\nthreshold = 2\n{officers}")).unwrap();
+    };
+    let approved = || bulkhead(&["verify", &policy, "--trust", &trust]).status.success();
+    trusting(["kim", "lee"]);
+    assert!(approved());
+    let program = artefacts::program("bulkhead").display().to_string();
+    let mut carried_out = Vec::new();
+    for command in &commands {
+        // What is in force on a PC is the other tests' concern.
+        if command.contains(" apply ") {
+            continue;
+        }
+        let mut here = command.replace("/media/key/", "").replacen("bulkhead", &program, 1);
+        if command.contains(" keygen ") {
+            here += " --no-passphrase";
+        }
+        let done = Command::new("sh").args(["-c", &here]).current_dir(dir.path()).output().unwrap();
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(approved(), "{command}");
+        carried_out.extend(command.split_whitespace().nth(2));
+    }
+    assert_eq!(carried_out, ["keygen", "sign", "verify"]);
+    // Both at once is refused, and it is said what to do instead.
+    fs::write(
+        &trust,
+        format!("format = 1\nthreshold = 2\n{}{}{}", public("kim"), public("kim-2"), public("lee")),
+    )
+    .unwrap();
+    let twice = bulkhead(&["verify", &policy, "--trust", &trust]);
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(said.contains("in the place of the old one"), "{said}");
+    trusting(["kim-2", "lee"]);
+    assert!(approved(), "the new key counts, and what was signed before still does");
+    fs::remove_file(file("policy.toml.sig")).unwrap();
+    for key in ["kim", "lee"] {
+        assert!(bulkhead(&["sign", &policy, "--key", &file(key)]).status.success());
+    }
+    assert!(!approved(), "the old key still counts");
+}

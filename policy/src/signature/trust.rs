@@ -183,7 +183,8 @@ fn counted_twice(
                 before.value, name.value
             ),
         };
-        let help = "remove the key that is not in use any more; if they are two people, write each name such that they are told apart";
+        let help = "an officer who changes to a new key has it in the place of the old one, once the policy in force is signed with it too \
+                    (\"A new key for an officer\" in the policy handbook); if they are two people, write each name such that they are told apart";
         Diagnostic::error(name.span, message, help).and(before.span, "the other one")
     })
 }
