@@ -127,7 +127,11 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         _ => writeln!(out, "audit    NOT WRITTEN")?,
     }
     let network = match (host_network.ok, host_network.interfaces.is_empty()) {
-        (true, _) => "none".to_owned(),
+        (true, true) => "none".to_owned(),
+        (true, false) => format!(
+            "{}; no external domain is held back by it",
+            host_network::describe(&host_network.interfaces)
+        ),
         (false, false) => host_network::describe(&host_network.interfaces),
         (false, true) => "unknown".to_owned(),
     };

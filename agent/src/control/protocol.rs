@@ -205,11 +205,12 @@ pub struct AuditReport {
 /// The host's own network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostNetworkReport {
-    /// Whether the rule is kept: no configured IP interface but loopback.
+    /// Whether the rule is kept: no configured IP interface but loopback, or no domain that the
+    /// agent starts.
     pub ok: bool,
     /// Whether `allow_host_network` overrides it.
     pub allowed: bool,
-    /// The interfaces that break it.
+    /// The host's configured interfaces but loopback.
     pub interfaces: Vec<ConfiguredInterface>,
 }
 

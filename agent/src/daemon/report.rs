@@ -6,7 +6,7 @@ use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
 use crate::files::Unenforced;
-use crate::host_network;
+use crate::host_network::{Judgement, Rule};
 use crate::recorder;
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
@@ -87,28 +87,21 @@ pub(super) fn status(running: &Running) -> StatusReport {
 }
 
 fn host_network(supervisor: &Supervisor, notes: &mut Vec<String>) -> HostNetworkReport {
-    let (allowed, found) = supervisor.host_network();
-    let interfaces = match found {
-        Ok(interfaces) => interfaces.clone(),
-        Err(problem) => {
-            notes.push(format!("the host-network rule cannot be checked: {problem}"));
-            Vec::new()
-        }
-    };
-    if !interfaces.is_empty() {
-        let which = host_network::describe(&interfaces);
-        notes.push(if allowed {
-            format!("THE HOST HAS A NETWORK: {which}; allow_host_network = true in machine.toml lets domains run all the same")
-        } else {
-            format!("the host has a network: {which}; no domain is started until it is gone: {}", host_network::remedy(&interfaces))
-        });
-    } else if allowed {
-        notes.push(
+    let (rule, found) = supervisor.host_network();
+    let judgement = rule.judge(found);
+    match (rule, judgement) {
+        (Rule::Lifted, Judgement::NoNetwork) => notes.push(
             "allow_host_network = true in machine.toml switches the host-network rule off"
                 .to_owned(),
-        );
+        ),
+        (_, judgement) if judgement.is_kept() => {}
+        (_, judgement) => notes.push(judgement.to_string()),
     }
-    HostNetworkReport { ok: found.is_ok() && interfaces.is_empty(), allowed, interfaces }
+    HostNetworkReport {
+        ok: judgement.is_kept(),
+        allowed: rule == Rule::Lifted,
+        interfaces: found.map(<[_]>::to_vec).unwrap_or_default(),
+    }
 }
 
 fn domain(slot: &Slot, supervisor: &Supervisor, pasteboard: &Pasteboard) -> DomainReport {

@@ -11,9 +11,15 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Patient};
-use crate::host_network::{self, ConfiguredInterface};
+use super::{Finding, Level, Patient};
+use crate::host_network::{self, ConfiguredInterface, Judgement, Rule};
 use crate::machine::{Kind, Machine};
+use crate::supervisor::devices::explain;
+
+/// Why what a VM needs may be missing.
+pub(super) const NO_VM: &str = "all domains are external, and Bulkhead starts no VM";
+/// Why what a hand-over needs may be missing.
+const NO_HAND_OVER: &str = "the machine file hands no device over";
 
 /// Who made the processor, and what its BIOS menus call things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,18 +68,54 @@ impl Vendor {
     }
 }
 
-pub(super) fn examine(patient: &Patient) -> Vec<Finding> {
+/// What the machine file asks of the PC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Bulkhead starts a VMM.
+    pub(super) virtual_machines: bool,
+    /// A PCI function is handed over.
+    pub(super) hand_over: bool,
+}
+
+impl Needs {
+    /// Without a machine file everything is asked.
+    pub(super) fn of(machine: Option<&Machine>) -> Self {
+        let Some(machine) = machine else {
+            return Self { virtual_machines: true, hand_over: true };
+        };
+        let mut needs = Self { virtual_machines: false, hand_over: false };
+        for domain in &machine.domains {
+            if let Kind::Vm(vm) = &domain.kind {
+                needs.virtual_machines = true;
+                needs.hand_over |= vm.pci_devices().next().is_some();
+            }
+        }
+        needs
+    }
+}
+
+/// A finding that is not asked for is no obstacle; what is fit all the same is still said.
+fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
+    if needed || found.level == Level::Ok {
+        return found;
+    }
+    Finding::ok(found.check, format!("not needed: {why}"))
+}
+
+pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
     let vendor = Vendor::of(patient);
+    let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
+    let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
     vec![
-        kvm(patient, vendor),
-        virtual_machine(&patient.dev.join("kvm")),
-        nested_paging(patient, vendor),
-        iommu(patient, vendor),
-        interrupt_remapping(patient, vendor),
-        vfio_pci(patient),
-        vfio_device(patient),
-        locked_memory(),
-        cgroups(patient),
+        for_a_vm(kvm(patient, vendor)),
+        for_a_vm(virtual_machine(&patient.dev.join("kvm"))),
+        for_a_vm(nested_paging(patient, vendor)),
+        for_a_device(iommu(patient, vendor)),
+        for_a_device(interrupt_remapping(patient, vendor)),
+        for_a_device(vfio_pci(patient)),
+        for_a_device(vfio_device(patient)),
+        for_a_vm(locked_memory()),
+        for_a_vm(cgroups(patient)),
     ]
 }
 
@@ -356,76 +398,46 @@ fn cgroups(patient: &Patient) -> Finding {
     )
 }
 
-/// What the machine file says of the host's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rule {
-    /// Nobody knows: there is no machine file yet.
-    Unknown,
-    /// Every domain is external, and the rule is for those that the agent starts.
-    OnlyExternal,
-    /// There is to be none.
-    Holds,
-    /// It is tolerated.
-    Lifted,
-}
-
-impl Rule {
-    pub(super) fn of(machine: Option<&Machine>) -> Self {
-        match machine {
-            None => Self::Unknown,
-            Some(machine) if machine.domains.iter().all(|d| d.kind == Kind::External) => {
-                Self::OnlyExternal
-            }
-            Some(machine) if machine.allow_host_network => Self::Lifted,
-            Some(_) => Self::Holds,
-        }
-    }
-}
-
-/// `leaving` are the interfaces that go when their NICs are handed over.
-pub(super) fn network(rule: Rule, leaving: &[String]) -> Finding {
-    match host_network::configured_interfaces() {
-        Ok(interfaces) => judge_network(rule, leaving, interfaces),
-        Err(error) => Finding::fail("host-network", error.to_string(), "run this command as root"),
-    }
+/// `rule` is `None` while there is no machine file; `leaving` are the interfaces that go when their NICs are handed over.
+pub(super) fn network(rule: Option<Rule>, leaving: &[String]) -> Finding {
+    let found = host_network::configured_interfaces().map_err(|error| explain(&error));
+    judge_network(rule, leaving, found)
 }
 
 pub(super) fn judge_network(
-    rule: Rule,
+    rule: Option<Rule>,
     leaving: &[String],
-    interfaces: Vec<ConfiguredInterface>,
+    found: Result<Vec<ConfiguredInterface>, String>,
 ) -> Finding {
     let check = "host-network";
-    let (leave, stay): (Vec<_>, Vec<_>) =
-        interfaces.into_iter().partition(|interface| leaving.contains(&interface.name));
-    let (which, remedy) = (host_network::describe(&stay), host_network::remedy(&stay));
-    match (stay.is_empty(), leave.is_empty(), rule) {
-        (true, true, _) => Finding::ok(check, "no configured interface but loopback"),
-        (true, false, _) => Finding::ok(
+    let (leave, stay): (Vec<_>, Vec<_>) = found
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .cloned()
+        .partition(|interface| leaving.contains(&interface.name));
+    let found = found.as_ref().map(|_| stay.as_slice()).map_err(String::as_str);
+    let judgement = rule.unwrap_or(Rule::Holds).judge(found);
+    match (judgement, rule) {
+        (Judgement::NoNetwork, _) if !leave.is_empty() => Finding::ok(
             check,
             format!("{} goes with its NIC to a domain", host_network::describe(&leave)),
         ),
-        (false, _, Rule::OnlyExternal) => Finding::ok(
+        (Judgement::Broken(some), None) => Finding::warn(
             check,
             format!(
-                "all domains are external, which the host's network does not hold back: {which}"
+                "the host has a network; whether it may, the machine file would say: {}",
+                host_network::describe(some)
             ),
+            host_network::remedy(some),
         ),
-        (false, _, Rule::Unknown) => Finding::warn(
-            check,
-            format!("the host has a network; whether it may, the machine file would say: {which}"),
-            remedy,
-        ),
-        (false, _, Rule::Lifted) => Finding::warn(
-            check,
-            format!("the host has a network, and allow_host_network = true tolerates it: {which}"),
-            remedy,
-        ),
-        (false, _, Rule::Holds) => Finding::fail(
-            check,
-            format!("the host has a network, so no domain will start: {which}"),
-            remedy,
-        ),
+        (judgement, _) => match (judgement.remedy(), judgement) {
+            (None, judgement) => Finding::ok(check, judgement.what()),
+            (Some(remedy), Judgement::Tolerated(_)) => {
+                Finding::warn(check, judgement.what(), remedy)
+            }
+            (Some(remedy), judgement) => Finding::fail(check, judgement.what(), remedy),
+        },
     }
 }
 

@@ -31,6 +31,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use crate::host_network::Rule;
 use crate::pci::sysfs::Sysfs;
 use crate::recorder::directory;
 use crate::{durable, layout};
@@ -142,10 +143,11 @@ impl Finding {
 pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
     let (machine, mut findings) = software::papers(papers);
     let machine = machine.as_ref();
-    findings.extend(host::examine(patient));
+    let needs = host::Needs::of(machine);
+    findings.extend(host::examine(patient, needs));
     let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
-    findings.push(host::network(host::Rule::of(machine), &leaving));
-    findings.push(software::vmm(papers));
+    findings.push(host::network(machine.map(Rule::of), &leaving));
+    findings.push(software::vmm(papers, needs));
     findings.extend(service::unit(patient));
     findings.push(service::modules(patient));
     findings.extend(service::roles(patient, machine));
@@ -166,7 +168,7 @@ pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
         None => findings.push(Finding::warn(
             "machine-file",
             "not looked at, as it is the machine file that names them: seat, memory, images, and what is handed over",
-            "correct the machine file and run this again",
+            "see to the finding `machine-file` above, and run this again",
         )),
     }
     let elsewhere = [durable::directory(&papers.policy).to_owned(), papers.runtime.clone()];

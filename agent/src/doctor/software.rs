@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use clock::Moment;
 
+use super::host::{NO_VM, Needs};
 use super::{Finding, Papers, Patient};
-use crate::files::{self, Files, FilesError};
+use crate::files::{self, FileFault, Files, FilesError};
 use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::PolicyStore;
 use crate::supervisor::capture::clean;
@@ -23,6 +24,8 @@ const HOST_RESERVE_MIB: u64 = 512;
 const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is looked at meanwhile.
 const VERSION_POLL: Duration = Duration::from_millis(10);
+/// What starts the agent.
+const UNIT: &str = "bulkhead-agent.service";
 
 /// The machine file, if it can be used, also without a policy that can.
 pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
@@ -40,9 +43,10 @@ pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
     }
     let place = papers.machine.display().to_string();
     let context = Context { images: &papers.images, roster: None };
-    let read = files::read_machine_text(&papers.machine)
-        .map_err(|error| explain(&error))
-        .and_then(|text| Machine::parse(&place, &text, context).map_err(|found| found.to_string()));
+    let read = match files::read_machine_text(&papers.machine) {
+        Ok(text) => Machine::parse(&place, &text, context).map_err(FilesError::Machine),
+        Err(error) => Err(error),
+    };
     match read {
         Ok(machine) => {
             findings.push(Finding::warn(
@@ -52,9 +56,49 @@ pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
             ));
             (Some(machine), findings)
         }
-        Err(problem) => {
-            findings.push(Finding::fail("machine-file", problem, format!("correct {place}")));
+        Err(error) => {
+            findings.push(refused(papers, &error));
             (None, findings)
+        }
+    }
+}
+
+/// A file that cannot be used, and what to do about it: one that is not there is not to be corrected.
+fn refused(papers: &Papers, error: &FilesError) -> Finding {
+    let (policy, machine) = (papers.policy.display(), papers.machine.display());
+    match error {
+        FilesError::Policy(problems) => {
+            Finding::fail("policy", problems.to_string(), format!("correct {policy}"))
+        }
+        FilesError::Refused(refusal) => Finding::fail(
+            "policy-signature",
+            explain(refusal),
+            "see docs/policy-handbook.md, \"Signing\"",
+        ),
+        FilesError::Machine(problems) => {
+            Finding::fail("machine-file", problems.to_string(), format!("correct {machine}"))
+        }
+        FilesError::Read { what: "policy", fault: FileFault::Missing, .. } => Finding::fail(
+            "policy",
+            format!(
+                "there is no policy: {policy} does not exist, and that is where it is looked for"
+            ),
+            format!(
+                "`bulkhead policy new` writes one to begin with: have the security office complete and sign it, and put it there; if yours lies elsewhere, name it with --policy, here and in {UNIT}",
+            ),
+        ),
+        FilesError::Read { fault: FileFault::Missing, .. } => Finding::fail(
+            "machine-file",
+            format!(
+                "there is no machine file: {machine} does not exist, and that is where it is looked for"
+            ),
+            format!(
+                "no program writes it, as it says which of this PC's devices each domain gets: copy agent/examples/machine.toml there, and into it the domain.toml that scripts/build-images writes beside each image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
+            ),
+        ),
+        FilesError::Read { what, .. } => {
+            let check = if *what == "policy" { "policy" } else { "machine-file" };
+            Finding::fail(check, explain(error), "see that it is a file, and that root can read it")
         }
     }
 }
@@ -93,40 +137,7 @@ fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
             findings.extend(guarded(&papers.policy, "policy"));
             (Some(files.machine), findings)
         }
-        Err(FilesError::Policy(problems)) => {
-            let remedy = format!("correct {}", papers.policy.display());
-            (None, vec![Finding::fail("policy", problems.to_string(), remedy)])
-        }
-        Err(FilesError::Refused(refusal)) => {
-            let what = explain(&refusal);
-            (
-                None,
-                vec![Finding::fail(
-                    "policy-signature",
-                    what,
-                    "see docs/policy-handbook.md, \"Signing\"",
-                )],
-            )
-        }
-        Err(FilesError::Machine(problems)) => {
-            let remedy = format!("correct {}", papers.machine.display());
-            (None, vec![Finding::fail("machine-file", problems.to_string(), remedy)])
-        }
-        Err(error @ FilesError::Read { .. }) => {
-            let check = if matches!(error, FilesError::Read { what: "policy", .. }) {
-                "policy"
-            } else {
-                "machine-file"
-            };
-            (
-                None,
-                vec![Finding::fail(
-                    check,
-                    explain(&error),
-                    "create the file, or name it with --machine and --policy",
-                )],
-            )
-        }
+        Err(error) => (None, vec![refused(papers, &error)]),
     }
 }
 
@@ -250,8 +261,11 @@ fn size(file: &File) -> String {
     }
 }
 
-pub(super) fn vmm(papers: &Papers) -> Finding {
+pub(super) fn vmm(papers: &Papers, needs: Needs) -> Finding {
     let check = "vmm";
+    if !needs.virtual_machines {
+        return Finding::ok(check, format!("not needed: {NO_VM}"));
+    }
     let remedy =
         "install bulkhead-vmm of the same version beside bulkhead-agent, or name it with --vmm";
     match files::find_vmm(papers.vmm.as_deref()) {

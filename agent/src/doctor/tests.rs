@@ -1,6 +1,6 @@
 mod installation;
 
-use super::host::Rule;
+use super::host::Needs;
 use super::*;
 use crate::host_network::ConfiguredInterface;
 use crate::machine::{Context, Machine};
@@ -41,7 +41,7 @@ fn expect(findings: &[Finding], check: &str, level: Level, words: &[&str]) {
 fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
     let pc = FakePc::new();
     let intel = patient(&pc);
-    let findings = host::examine(&intel);
+    let findings = host::examine(&intel, Needs::of(None));
     expect(&findings, "kvm", Level::Fail, &["kvm-intel", "VT-x"]);
     expect(&findings, "iommu", Level::Fail, &["VT-d", "intel_iommu=on", "update-grub"]);
     fs::write(
@@ -49,7 +49,7 @@ fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
         CPUINFO.replace("GenuineIntel", "AuthenticAMD").replace("vmx", "x"),
     )
     .unwrap();
-    let findings = host::examine(&intel);
+    let findings = host::examine(&intel, Needs::of(None));
     expect(&findings, "kvm", Level::Fail, &["SVM Mode"]);
     expect(&findings, "iommu", Level::Fail, &["AMD-Vi", "amd_iommu=on"]);
 }
@@ -61,7 +61,7 @@ fn an_iommu_the_bios_offers_and_the_kernel_ignores_needs_only_the_parameter() {
     let tables = pc.sysfs().path("firmware/acpi/tables");
     fs::create_dir_all(&tables).unwrap();
     fs::write(tables.join("DMAR"), "").unwrap();
-    let findings = host::examine(&patient);
+    let findings = host::examine(&patient, Needs::of(None));
     expect(&findings, "iommu", Level::Fail, &["intel_iommu=on"]);
     assert!(!finding(&findings, "iommu").remedy.as_ref().unwrap().contains("BIOS"));
 }
@@ -80,9 +80,14 @@ fn a_fit_pc_is_found_fit() {
         fs::write(patient.proc.join("interrupts"), format!("  9:  1  {chip}  9-fasteoi  acpi\n"))
     };
     interrupts("IO-APIC").unwrap();
-    expect(&host::examine(&patient), "interrupt-remapping", Level::Fail, &["VT-d", "intremap=off"]);
+    expect(
+        &host::examine(&patient, Needs::of(None)),
+        "interrupt-remapping",
+        Level::Fail,
+        &["VT-d", "intremap=off"],
+    );
     interrupts("IR-IO-APIC").unwrap();
-    let findings = host::examine(&patient);
+    let findings = host::examine(&patient, Needs::of(None));
     for check in ["kvm", "nested-paging", "iommu", "interrupt-remapping", "vfio-pci", "vfio-device"]
     {
         assert_eq!(finding(&findings, check).level, Level::Ok, "{check}");
@@ -91,13 +96,33 @@ fn a_fit_pc_is_found_fit() {
     let flags =
         |flags: &str| fs::write(patient.proc.join("cpuinfo"), CPUINFO.replace("vmx", flags));
     flags("vmx ept").unwrap();
-    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["kvm-intel.ept=0"]);
+    expect(
+        &host::examine(&patient, Needs::of(None)),
+        "nested-paging",
+        Level::Fail,
+        &["kvm-intel.ept=0"],
+    );
     flags("vmx hypervisor").unwrap();
-    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["where it runs"]);
+    expect(
+        &host::examine(&patient, Needs::of(None)),
+        "nested-paging",
+        Level::Fail,
+        &["where it runs"],
+    );
     flags("vmx").unwrap();
-    expect(&host::examine(&patient), "nested-paging", Level::Fail, &["VT-x", "update the BIOS"]);
+    expect(
+        &host::examine(&patient, Needs::of(None)),
+        "nested-paging",
+        Level::Fail,
+        &["VT-x", "update the BIOS"],
+    );
     fs::remove_file(parameters.join("ept")).unwrap();
-    expect(&host::examine(&patient), "nested-paging", Level::Warn, &["modprobe kvm-intel", "VT-x"]);
+    expect(
+        &host::examine(&patient, Needs::of(None)),
+        "nested-paging",
+        Level::Warn,
+        &["modprobe kvm-intel", "VT-x"],
+    );
 }
 
 #[test]
@@ -190,20 +215,70 @@ fn an_interface_that_goes_with_its_nic_is_no_obstacle_and_another_is() {
     };
     let leaving = ["enp0s5".to_owned()];
     let judge = |rule, names: &[&str]| {
-        host::judge_network(rule, &leaving, names.iter().map(|name| interface(name)).collect())
+        let found = names.iter().map(|name| interface(name)).collect();
+        host::judge_network(rule, &leaving, Ok(found))
     };
-    assert_eq!(judge(Rule::Holds, &[]).level, Level::Ok);
-    assert_eq!(judge(Rule::Holds, &["enp0s5"]).level, Level::Ok);
-    let stays = judge(Rule::Holds, &["enp0s5", "wlan0"]);
+    assert_eq!(judge(Some(Rule::Holds), &[]).level, Level::Ok);
+    assert_eq!(judge(Some(Rule::Holds), &["enp0s5"]).level, Level::Ok);
+    let stays = judge(Some(Rule::Holds), &["enp0s5", "wlan0"]);
     assert_eq!(stays.level, Level::Fail);
     assert!(stays.message.contains("wlan0") && !stays.message.contains("enp0s5"), "{stays:?}");
-    assert_eq!(judge(Rule::Lifted, &["wlan0"]).level, Level::Warn);
-    assert_eq!(judge(Rule::Unknown, &["wlan0"]).level, Level::Warn);
+    assert_eq!(judge(Some(Rule::Lifted), &["wlan0"]).level, Level::Warn);
+    assert_eq!(judge(None, &["wlan0"]).level, Level::Warn);
     let external = machine("format = 1\n[domain.a]\nvmm = \"external\"\n");
     let mixed = machine("format = 1\n[domain.a]\nvmm = \"external\"\n[domain.b]\nkernel = \"k\"\n");
-    assert_eq!(Rule::of(Some(&mixed)), Rule::Holds);
-    let tolerated = judge(Rule::of(Some(&external)), &["wlan0"]);
+    assert_eq!(Rule::of(&mixed), Rule::Holds);
+    let tolerated = judge(Some(Rule::of(&external)), &["wlan0"]);
     assert_eq!(tolerated.level, Level::Ok, "{tolerated:?}");
+}
+
+#[test]
+fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
+    let pc = FakePc::new();
+    let patient = patient(&pc);
+    let vm = ["kvm", "kvm-vm", "nested-paging"];
+    let hand_over = ["iommu", "interrupt-remapping", "vfio-device"];
+    let external = machine("format = 1\n[domain.a]\nvmm = \"external\"\n");
+    let own = machine("format = 1\n[domain.a]\nkernel = \"k\"\n");
+    let nic = machine("format = 1\n[domain.a]\nkernel = \"k\"\nnic = \"0000:00:05.0\"\n");
+    for (machine, vms, devices) in
+        [(&external, true, true), (&own, false, true), (&nic, false, false)]
+    {
+        let findings = host::examine(&patient, Needs::of(Some(machine)));
+        let ok = |check: &&str| finding(&findings, check).level == Level::Ok;
+        assert_eq!(vm.iter().all(ok), vms, "{findings:?}");
+        assert_eq!(vm.iter().any(ok), vms, "{findings:?}");
+        assert_eq!(hand_over.iter().all(ok), devices, "{findings:?}");
+        assert_eq!(hand_over.iter().any(ok), devices, "{findings:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let papers = Papers {
+        machine: at("machine.toml"),
+        policy: at("policy.toml"),
+        images: at("images"),
+        state: at("state"),
+        runtime: at("run"),
+        vmm: None,
+    };
+    let look = || software::papers(&papers).1;
+    let told = |findings: &[Finding]| {
+        expect(findings, "machine-file", Level::Fail, &["examples/machine.toml", "--machine"]);
+        let found = finding(findings, "machine-file");
+        assert!(!found.remedy.as_ref().unwrap().contains("correct"), "{found:?}");
+        assert!(found.message.contains(&papers.machine.display().to_string()), "{found:?}");
+    };
+    let without_both = look();
+    told(&without_both);
+    expect(&without_both, "policy", Level::Fail, &["bulkhead policy new", "--policy"]);
+    fs::write(at("policy.toml"), policy::officer::STARTER).unwrap();
+    told(&look());
+    fs::write(at("policy.toml"), "nonsense").unwrap();
+    told(&look());
 }
 
 #[test]

@@ -33,7 +33,7 @@ use clock::Moment;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::host_network::{self, ConfiguredInterface};
+use crate::host_network::{self, ConfiguredInterface, Judgement, Rule};
 use crate::layout::Layout;
 use crate::machine::{DomainEntry, Kind, Machine};
 use crate::pci::handover::Handover;
@@ -91,7 +91,7 @@ pub(crate) struct Shared {
     reporter: mpsc::Sender<(usize, Report)>,
     wake: Arc<EventFd>,
     record: VmmRecord,
-    allow_host_network: bool,
+    host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
 }
@@ -133,7 +133,7 @@ impl Supervisor {
             reporter,
             wake,
             record: VmmRecord::of_this_boot(),
-            allow_host_network: machine.allow_host_network,
+            host_rule: Rule::of(machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
         };
@@ -189,10 +189,10 @@ impl Supervisor {
         &self.externals
     }
 
-    /// Whether `allow_host_network` is set, and the host's configured interfaces when last looked
-    /// at, or why they could not be listed.
-    pub fn host_network(&self) -> (bool, &Result<Vec<ConfiguredInterface>, String>) {
-        (self.shared.allow_host_network, &self.shared.host_interfaces)
+    /// The rule for the host's network, and the host's configured interfaces when last looked at,
+    /// or why they could not be listed.
+    pub fn host_network(&self) -> (Rule, Result<&[ConfiguredInterface], &str>) {
+        (self.shared.host_rule, self.shared.host_found())
     }
 
     /// The time domains count in.
@@ -304,33 +304,20 @@ impl Shared {
         self.epoch.elapsed()
     }
 
+    fn host_found(&self) -> Result<&[ConfiguredInterface], &str> {
+        self.host_interfaces.as_deref().map_err(String::as_str)
+    }
+
     /// The host-network rule.
     fn host_verdict(&self) -> Result<(), String> {
-        match &self.host_interfaces {
-            _ if self.allow_host_network => Ok(()),
-            Ok(interfaces) if interfaces.is_empty() => Ok(()),
-            Ok(interfaces) => Err(format!(
-                "the host has a network of its own: {}; {}",
-                host_network::describe(interfaces),
-                host_network::remedy(interfaces)
-            )),
-            Err(problem) => Err(problem.clone()),
-        }
+        self.host_rule.gate(self.host_found())
     }
 
     fn say_host_network(&self) {
-        match &self.host_interfaces {
-            Ok(interfaces) if interfaces.is_empty() => tracing::info!("the host has no network"),
-            Ok(interfaces) if self.allow_host_network => tracing::warn!(
-                "THE HOST HAS A NETWORK: {}; allow_host_network = true lets domains run all the same, and what reaches the host reaches every domain",
-                host_network::describe(interfaces)
-            ),
-            Ok(interfaces) => tracing::error!(
-                "the host has a network of its own: {}; no domain is started until it is gone; {}",
-                host_network::describe(interfaces),
-                host_network::remedy(interfaces)
-            ),
-            Err(problem) => tracing::error!("{problem}"),
+        match self.host_rule.judge(self.host_found()) {
+            kept if kept.is_kept() => tracing::info!("{kept}"),
+            tolerated @ Judgement::Tolerated(_) => tracing::warn!("{tolerated}"),
+            broken => tracing::error!("{broken}"),
         }
     }
 

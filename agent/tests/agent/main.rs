@@ -278,6 +278,29 @@ fn domains_start_only_on_a_host_without_a_network() {
 }
 
 #[test]
+fn external_domains_are_held_to_no_host_network_rule_by_agent_and_status() {
+    let external = |name: &str| format!("[domain.{name}]\nvmm = \"external\"\n");
+    let (one, other) = (external("clinical"), external("internet"));
+    let ward = Ward::new(&format!("format = 1\n[seat]\nbackend = \"none\"\n{one}{other}"));
+    // In a network namespace of its own: there a network is made that the rule would not allow.
+    let plain = ward.agent_command();
+    let mut inside = Command::new("unshare");
+    let script = "ip link set lo up && ip link add v0 type bridge && ip addr add 10.9.8.7/24 dev v0 && exec \"$@\"";
+    inside.args(["--map-root-user", "--net", "sh", "-c", script, "sh"]);
+    inside.arg(plain.get_program()).args(plain.get_args());
+    let agent = ward.start(inside);
+    let status = ward.status();
+    let network = &status["host_network"];
+    assert_eq!(network["ok"], true, "{network}");
+    assert_eq!(network["interfaces"][0]["name"], "v0", "{network}");
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("no external domain is held back"), "{text}");
+    let log = ward.log();
+    assert!(log.contains("v0 (10.9.8.7)") && !log.contains("ERROR"), "{log}");
+    agent.stop();
+}
+
+#[test]
 fn an_overridden_host_network_rule_is_loud() {
     let (ward, agent) = running();
     let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
