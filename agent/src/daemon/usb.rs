@@ -136,7 +136,7 @@ impl Devices {
 
     fn find(&self, bus_id: &str) -> Result<BusId, String> {
         let id: BusId =
-            bus_id.parse().map_err(|error: usbhost::sysfs::NoBusId| error.to_string())?;
+            bus_id.parse().map_err(|error: usbhost::bus_id::NoBusId| error.to_string())?;
         match self.list()?.into_iter().find(|device| device.bus_id == bus_id) {
             Some(device) if device.state == "host" => {
                 Err(format!("{} stays with the host: {}", device.bus_id, device.why))

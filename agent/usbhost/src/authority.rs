@@ -25,7 +25,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use usbdescriptors::Share;
 
-use crate::sysfs::{BusId, Sysfs};
+use crate::bus_id::BusId;
+use crate::sysfs::Sysfs;
 
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
 /// Largest file read back, in bytes: two switches of more controllers than a PC can have.

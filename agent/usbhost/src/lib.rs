@@ -2,6 +2,7 @@
 //!
 //! | module | |
 //! | --- | --- |
+//! | [`bus_id`] | where a device is plugged in |
 //! | [`sysfs`] | which devices there are, and what they say of themselves |
 //! | [`authority`] | keeps the host's drivers off every device nobody has admitted |
 //! | [`vetted`] | a device whose descriptors a total reader took |
@@ -13,11 +14,13 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod bus_id;
 pub mod export;
 pub mod sysfs;
 pub mod vetted;
 
 pub use authority::{Authority, Grants};
+pub use bus_id::BusId;
 pub use export::{Export, Said};
-pub use sysfs::{BusId, Found, Plugged, Sysfs};
+pub use sysfs::{Found, Plugged, Sysfs};
 pub use vetted::Vetted;
