@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clock::Moment;
@@ -33,6 +34,35 @@ pub struct Refused<'a> {
     pub why: &'a str,
 }
 
+/// Whom an answer is for that is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// One like no other of this process.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// It is answered.
+    Now(Box<Answer>),
+    /// It will be, by [`Server::answer`].
+    Later(Ticket),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(Box::new(answer))
+    }
+}
+
 /// The control socket could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {}: check the rights of its directory, or give another with --runtime", path.display())]
@@ -55,6 +85,8 @@ struct Client {
     inbox: Vec<u8>,
     outbox: Vec<u8>,
     last_word: Moment,
+    /// Its request is not answered yet.
+    waits_for: Option<Ticket>,
 }
 
 impl Server {
@@ -82,12 +114,20 @@ impl Server {
     }
 
     /// Takes what came; `answer` is asked for each request that its caller may make, and told of each that it may not.
-    pub fn turn(
+    pub fn turn<R: Into<Reply>>(
         &mut self,
-        mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
+        mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
     ) {
         self.accept();
         self.clients.retain_mut(|client| client.turn(&mut answer));
+    }
+
+    /// Answers a request whose answer was to come later. A client that has gone meanwhile gets none.
+    pub fn answer(&mut self, ticket: Ticket, answer: &Answer) {
+        self.clients.retain_mut(|client| {
+            let its = client.waits_for == Some(ticket);
+            !its || client.send(answer)
+        });
     }
 
     fn accept(&mut self) {
@@ -116,6 +156,7 @@ impl Server {
                 inbox: Vec::new(),
                 outbox: Vec::new(),
                 last_word: Moment::now(),
+                waits_for: None,
             });
         }
     }
@@ -131,46 +172,55 @@ impl Drop for Server {
 
 impl Client {
     /// `false` when it is done with.
-    fn turn(
+    fn turn<R: Into<Reply>>(
         &mut self,
-        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
     ) -> bool {
         let open = self.read();
         // One answer at a time: a client that asks faster than it reads waits.
-        while self.outbox.is_empty()
+        while self.waits_for.is_none()
+            && self.outbox.is_empty()
             && let Some(end) = self.inbox.iter().position(|byte| *byte == b'\n')
         {
             let line: Vec<u8> = self.inbox.drain(..=end).collect();
-            let reply = self.reply(&line, answer);
-            self.outbox = serde_json::to_vec(&reply).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
-            self.outbox.push(b'\n');
-            self.last_word = Moment::now();
-            if !self.write() {
-                return false;
+            match self.reply(&line, answer) {
+                Reply::Now(answer) if !self.send(&answer) => return false,
+                Reply::Now(_) => {}
+                Reply::Later(ticket) => self.waits_for = Some(ticket),
             }
         }
         self.write()
             && open
             && self.inbox.len() <= self.caller.request_max()
-            && self.last_word.elapsed() < IDLE_MAX
+            && (self.waits_for.is_some() || self.last_word.elapsed() < IDLE_MAX)
     }
 
-    fn reply(
+    /// `false` when it is done with.
+    fn send(&mut self, answer: &Answer) -> bool {
+        self.outbox = serde_json::to_vec(answer).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
+        self.outbox.push(b'\n');
+        self.last_word = Moment::now();
+        self.waits_for = None;
+        self.write()
+    }
+
+    fn reply<R: Into<Reply>>(
         &self,
         line: &[u8],
-        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> Answer,
-    ) -> Answer {
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+    ) -> Reply {
         let request = match Request::read(line) {
             Ok(request) => request,
             Err(error) => {
-                return Answer::of(Err(format!("not a request this agent knows: {error}")));
+                let why = format!("not a request this agent knows: {error}");
+                return Answer::of(Err(why)).into();
             }
         };
         match self.caller.may(&request.command().privilege) {
-            Ok(()) => answer(&self.caller, Ok(request)),
+            Ok(()) => answer(&self.caller, Ok(request)).into(),
             Err(refusal) => {
                 tracing::warn!("refused: {refusal}");
-                answer(&self.caller, Err(Refused { request: &request, why: &refusal }))
+                answer(&self.caller, Err(Refused { request: &request, why: &refusal })).into()
             }
         }
     }
@@ -240,6 +290,48 @@ mod tests {
             BufReader::new(&client).lines().take(2).map(Result::unwrap).collect();
         assert_eq!(lines[0], r#"{"ok":true}"#);
         assert!(lines[1].contains("not a request this agent knows"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn a_client_whose_answer_takes_time_waits_for_it_while_the_others_are_answered() {
+        let (mut server, path, _dir) = server();
+        let mut patient = UnixStream::connect(&path).unwrap();
+        patient.write_all(b"{\"command\":\"lock\"}\n{\"command\":\"status\"}\n").unwrap();
+        let mut gone = UnixStream::connect(&path).unwrap();
+        gone.write_all(b"{\"command\":\"lock\"}\n").unwrap();
+        let mut tickets = Vec::new();
+        let mut turn = |server: &mut Server| {
+            server.turn(|_, request| match request {
+                Ok(Request::Lock {}) => {
+                    let ticket = Ticket::new();
+                    tickets.push(ticket);
+                    Reply::Later(ticket)
+                }
+                _ => Answer::of(Err("another".to_owned())).into(),
+            });
+            tickets.clone()
+        };
+        turn(&mut server);
+        let tickets = turn(&mut server);
+        drop(gone);
+        let mut other = UnixStream::connect(&path).unwrap();
+        other.write_all(b"{\"command\":\"status\"}\n").unwrap();
+        (0..4).for_each(|_| server.turn(|_, _| Answer::of(Ok(None))));
+        let mut line = String::new();
+        BufReader::new(&other).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), r#"{"ok":true}"#);
+        patient.set_nonblocking(true).unwrap();
+        assert!(patient.read(&mut [0]).is_err(), "it is answered before its answer is there");
+        patient.set_nonblocking(false).unwrap();
+        assert_eq!(tickets.len(), 2);
+        for (ticket, why) in tickets.into_iter().zip(["first", "second"]) {
+            server.answer(ticket, &Answer::of(Err(why.to_owned())));
+        }
+        answer_all(&mut server);
+        // In the order in which it asked.
+        let lines: Vec<String> =
+            BufReader::new(&patient).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines, [r#"{"ok":false,"error":"first"}"#, r#"{"ok":true}"#]);
     }
 
     #[test]

@@ -254,8 +254,11 @@ impl Daemon {
             let Self { running, server, .. } = &mut self;
             server.turn(|caller, request| match request {
                 Ok(request) => running.answer(caller, request),
-                Err(refused) => running.refuse(caller, refused),
+                Err(refused) => running.refuse(caller, refused).into(),
             });
+            if let Some((ticket, answer)) = running.policy_found() {
+                server.answer(ticket, &answer);
+            }
             running.turn();
             if running.desk.is_dead() && !running.supervisor.is_stopping() {
                 // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
@@ -293,6 +296,7 @@ impl Daemon {
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
         fds.push(PollFd::new(self.running.pasteboard.fd(), PollFlags::POLLIN));
+        fds.extend(self.running.papers.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.running.devices.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for (fd, writes) in self.server.fds() {
             let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };

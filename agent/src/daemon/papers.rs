@@ -1,18 +1,25 @@
 //! The policy and the machine file in force.
+//!
+//! To read a policy of the largest size takes longer than the event loop may be away from the seat and the guests. So a thread looks at
+//! one that is to come into force, one at a time, while everything else goes on; what it finds is put in force by the event loop.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use clock::Moment;
 
 use super::record;
 use crate::control::roles::Caller;
+use crate::control::server::Ticket;
 use crate::files::{self, Files};
 use crate::machine::Machine;
-use crate::policy_store::{PolicyStore, Unsaved};
+use crate::mediator::Life;
+use crate::policy_store::{Candidate, PolicyStore, Unsaved};
 use crate::recorder::Recorder;
-use crate::roster;
+use crate::roster::{self, Member};
 use crate::supervisor::Supervisor;
 use crate::supervisor::devices::explain;
 
@@ -23,6 +30,22 @@ pub(super) struct Papers {
     pub(super) machine: PathBuf,
     pub(super) images: PathBuf,
     remember_at: Moment,
+    looked_at: Option<Submission>,
+}
+
+/// A policy that a thread looks at.
+struct Submission {
+    caller: Caller,
+    ticket: Ticket,
+    life: Life,
+    found: mpsc::Receiver<Result<Considered, String>>,
+}
+
+/// A policy that may come into force, and what goes with it.
+pub(super) struct Considered {
+    candidate: Candidate,
+    roster: Vec<Member>,
+    machine: Machine,
 }
 
 /// How long after a failure the policy in force is written down again.
@@ -30,7 +53,12 @@ const RETRY: Duration = Duration::from_secs(10);
 
 impl Papers {
     pub(super) fn new(files: Files, store: PolicyStore, machine: PathBuf, images: PathBuf) -> Self {
-        Self { files, store, machine, images, remember_at: Moment::now() }
+        Self { files, store, machine, images, remember_at: Moment::now(), looked_at: None }
+    }
+
+    /// Readable when a policy was looked at; none while there is none.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.looked_at.as_ref().map(|submission| submission.life.fd())
     }
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
@@ -55,22 +83,60 @@ impl Papers {
         }
     }
 
+    /// Has another policy looked at. What comes of it is in [`Self::found`], later.
+    ///
+    /// # Errors
+    /// Another one is being looked at, or it cannot be.
+    pub(super) fn submit(
+        &mut self,
+        caller: &Caller,
+        policy: String,
+        signatures: Option<String>,
+    ) -> Result<Ticket, String> {
+        if self.looked_at.is_some() {
+            return Err("another policy is being looked at: try again when that is done".to_owned());
+        }
+        let (store, machine, images) =
+            (self.store.clone(), self.machine.clone(), self.images.clone());
+        let no_thread = |error| format!("no thread can be started to look at it: {error}");
+        let (life, pulse) = Life::new().map_err(no_thread)?;
+        let (tell, found) = mpsc::channel();
+        let look = move || {
+            // Wakes the event loop at its end, also if this fails.
+            let _pulse = pulse;
+            let _ = tell.send(consider(&store, &machine, &images, policy, signatures));
+        };
+        thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
+        let ticket = Ticket::new();
+        self.looked_at = Some(Submission { caller: caller.clone(), ticket, life, found });
+        Ok(ticket)
+    }
+
+    /// What was found of the policy that was looked at, and who asked for it; once.
+    pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Result<Considered, String>)> {
+        let submission = self.looked_at.as_ref()?;
+        // Asked before what it found: a thread that has ended finds nothing more.
+        let over = submission.life.is_over();
+        let found = match submission.found.try_recv() {
+            Ok(found) => found,
+            Err(_) if over => Err(
+                "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned(),
+            ),
+            Err(_) => return None,
+        };
+        let Submission { caller, ticket, .. } = self.looked_at.take()?;
+        Some((caller, ticket, found))
+    }
+
     /// Puts another policy in force without touching a guest. The seat and the mediators are told by the caller.
     pub(super) fn apply(
         &mut self,
         supervisor: &mut Supervisor,
         recorder: &mut Recorder,
         caller: &Caller,
-        policy: String,
-        signatures: Option<String>,
+        considered: Considered,
     ) -> Result<(), String> {
-        let candidate =
-            self.store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
-        let roster = roster::of(&candidate.policy);
-        let machine =
-            files::read_machine(&self.machine, &self.images, &roster).map_err(|error| {
-                format!("this PC's machine file does not go with it: {}", explain(&error))
-            })?;
+        let Considered { candidate, roster, machine } = considered;
         let names = |machine: &Machine| -> Vec<String> {
             machine.domains.iter().map(|domain| domain.name.clone()).collect()
         };
@@ -98,4 +164,19 @@ impl Papers {
         );
         Ok(())
     }
+}
+
+fn consider(
+    store: &PolicyStore,
+    machine: &Path,
+    images: &Path,
+    policy: String,
+    signatures: Option<String>,
+) -> Result<Considered, String> {
+    let candidate = store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
+    let roster = roster::of(&candidate.policy);
+    let machine = files::read_machine(machine, images, &roster).map_err(|error| {
+        format!("this PC's machine file does not go with it: {}", explain(&error))
+    })?;
+    Ok(Considered { candidate, roster, machine })
 }

@@ -14,7 +14,7 @@ use crate::clipboard::Command;
 use crate::control::commands::{Request, Serve};
 use crate::control::protocol::Answer;
 use crate::control::roles::Caller;
-use crate::control::server::Refused;
+use crate::control::server::{Refused, Reply, Ticket};
 use crate::control::table::Recorded;
 use crate::supervisor::domain::Event;
 
@@ -89,14 +89,14 @@ impl Running {
 
     /// Answers a request of somebody who may make it. What changes something is on the record before
     /// anything of it is done, and how a request ended is when the answer goes out, or is counted.
-    pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Answer {
+    pub(super) fn answer(&mut self, caller: &Caller, request: Request) -> Reply {
         let recorded = request.command().recorded;
         if recorded == Recorded::Nothing {
             return request.serve(self, Asker { caller, number: None });
         }
         let changes = request.changes();
         if changes && !self.budget.take(caller.uid, request.word(), Moment::now()) {
-            return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN });
+            return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN }).into();
         }
         match request.domain() {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
@@ -106,7 +106,10 @@ impl Running {
         let before = asked.as_ref().filter(|_| changes);
         let number = before.and_then(|asked| self.recorder.note(&[asked.before()]));
         let domain = request.domain_to_settle().map(str::to_owned);
-        let answer = request.serve(self, Asker { caller, number });
+        let answer = match request.serve(self, Asker { caller, number }) {
+            Reply::Now(answer) => answer,
+            later => return later,
+        };
         // A domain that is where it was wanted already is not under way.
         let under_way = domain.as_ref().is_none_or(|domain| self.supervisor.is_under_way(domain));
         let outcome = match &answer.error {
@@ -127,7 +130,35 @@ impl Running {
                 self.recorder.note(&[event]);
             }
         }
-        answer
+        Reply::Now(answer)
+    }
+
+    /// Puts in force the policy that was looked at, if it may be; whom to tell.
+    pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
+        let (caller, ticket, found) = self.papers.found()?;
+        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
+            self;
+        let applied =
+            found.and_then(|considered| papers.apply(supervisor, recorder, &caller, considered));
+        let answer = match applied {
+            Ok(()) => {
+                // What was opened under one policy is not open under the next.
+                break_glass.close(recorder, "another policy came into force");
+                break_glass.forget_question(desk);
+                devices.rules(&papers.files.rules, false);
+                desk.take_policy(&papers.files.rules);
+                pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
+                Ok(None)
+            }
+            Err(why) => self.policy_refused(&caller, why),
+        };
+        Some((ticket, Answer::of(answer)))
+    }
+
+    fn policy_refused<T>(&mut self, caller: &Caller, why: String) -> Result<T, String> {
+        tracing::error!("the policy is refused, the one in force stays: {why}");
+        self.recorder.note(&[record::policy_refused(caller, &why)]);
+        Err(why)
     }
 
     /// Requests for domains that there are not are counted together, or who makes names up would have an entry for each.
@@ -148,8 +179,8 @@ impl Running {
 }
 
 /// That it is done, or why not.
-fn done(result: Result<(), String>) -> Answer {
-    Answer::of(result.map(|()| None))
+fn done(result: Result<(), String>) -> Reply {
+    Answer::of(result.map(|()| None)).into()
 }
 
 /// Who asks, and the number of the entry that says so, if there is one: what comes of it later names that.
@@ -159,72 +190,72 @@ struct Asker<'a> {
     number: Option<u64>,
 }
 
-impl Serve<Asker<'_>, Answer> for Running {
-    fn status(&mut self, _: Asker<'_>) -> Answer {
-        Answer::of(Ok(Some(report::status(self))))
+impl Serve<Asker<'_>, Reply> for Running {
+    fn status(&mut self, _: Asker<'_>) -> Reply {
+        Answer::of(Ok(Some(report::status(self)))).into()
     }
 
-    fn policy(&mut self, _: Asker<'_>) -> Answer {
-        Answer::of_policy(self.papers.files.rules.source().text().to_owned())
+    fn policy(&mut self, _: Asker<'_>) -> Reply {
+        Answer::of_policy(self.papers.files.rules.source().text().to_owned()).into()
     }
 
-    fn start(&mut self, _: Asker<'_>, domain: String) -> Answer {
+    fn start(&mut self, _: Asker<'_>, domain: String) -> Reply {
         done(self.supervisor.command(&domain, Event::Start))
     }
 
-    fn stop(&mut self, _: Asker<'_>, domain: String, now: bool) -> Answer {
+    fn stop(&mut self, _: Asker<'_>, domain: String, now: bool) -> Reply {
         done(self.supervisor.command(&domain, Event::Stop { now }))
     }
 
-    fn restart(&mut self, _: Asker<'_>, domain: String) -> Answer {
+    fn restart(&mut self, _: Asker<'_>, domain: String) -> Reply {
         done(self.supervisor.command(&domain, Event::Restart))
     }
 
-    fn reset(&mut self, _: Asker<'_>, domain: String) -> Answer {
+    fn reset(&mut self, _: Asker<'_>, domain: String) -> Reply {
         done(self.supervisor.reset(&domain))
     }
 
-    fn switch(&mut self, _: Asker<'_>, domain: String) -> Answer {
+    fn switch(&mut self, _: Asker<'_>, domain: String) -> Reply {
         done(self.desk.switch(&domain))
     }
 
-    fn lock(&mut self, _: Asker<'_>) -> Answer {
+    fn lock(&mut self, _: Asker<'_>) -> Reply {
         done(self.desk.lock())
     }
 
-    fn unlock(&mut self, _: Asker<'_>) -> Answer {
+    fn unlock(&mut self, _: Asker<'_>) -> Reply {
         done(self.desk.unlock())
     }
 
-    fn copy(&mut self, _: Asker<'_>, domain: String) -> Answer {
-        self.pasteboard.ask(Chord::Copy, &domain, &self.desk)
+    fn copy(&mut self, _: Asker<'_>, domain: String) -> Reply {
+        self.pasteboard.ask(Chord::Copy, &domain, &self.desk).into()
     }
 
-    fn paste(&mut self, _: Asker<'_>, domain: String) -> Answer {
-        self.pasteboard.ask(Chord::Paste, &domain, &self.desk)
+    fn paste(&mut self, _: Asker<'_>, domain: String) -> Reply {
+        self.pasteboard.ask(Chord::Paste, &domain, &self.desk).into()
     }
 
-    fn clipboard_outcome(&mut self, _: Asker<'_>, ticket: u64) -> Answer {
-        self.pasteboard.outcome(ticket)
+    fn clipboard_outcome(&mut self, _: Asker<'_>, ticket: u64) -> Reply {
+        self.pasteboard.outcome(ticket).into()
     }
 
-    fn clipboard_answer(&mut self, _: Asker<'_>, ticket: u64, yes: bool) -> Answer {
-        self.pasteboard.answer(ticket, yes)
+    fn clipboard_answer(&mut self, _: Asker<'_>, ticket: u64, yes: bool) -> Reply {
+        self.pasteboard.answer(ticket, yes).into()
     }
 
-    fn usb_list(&mut self, _: Asker<'_>) -> Answer {
+    fn usb_list(&mut self, _: Asker<'_>) -> Reply {
         match self.devices.list() {
-            Ok(list) => Answer::of_usb(list),
-            Err(why) => Answer::of(Err(why)),
+            Ok(list) => Answer::of_usb(list).into(),
+            Err(why) => Answer::of(Err(why)).into(),
         }
     }
 
-    fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Answer {
+    fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Reply {
         let machine = &self.papers.files.machine;
         done(self.devices.attach(&bus_id, &domain, machine, asker.number))
     }
 
-    fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Answer {
+    fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Reply {
         done(self.devices.detach(&bus_id, asker.number))
     }
 
@@ -233,22 +264,22 @@ impl Serve<Asker<'_>, Answer> for Running {
         Asker { caller, .. }: Asker<'_>,
         reason: Option<String>,
         seconds: Option<u64>,
-    ) -> Answer {
+    ) -> Reply {
         let Self { papers, devices, break_glass, recorder, .. } = self;
         let rules = &papers.files.rules;
         let (who, time) = (caller.to_string(), seconds.map(Duration::from_secs));
         match break_glass.open(rules, recorder, &who, reason.as_deref(), time) {
             Ok(opened) => {
                 devices.rules(rules, true);
-                Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }
+                Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }.into()
             }
-            Err(why) => Answer::of(Err(why)),
+            Err(why) => Answer::of(Err(why)).into(),
         }
     }
 
-    fn end_break_glass(&mut self, Asker { caller, .. }: Asker<'_>) -> Answer {
+    fn end_break_glass(&mut self, Asker { caller, .. }: Asker<'_>) -> Reply {
         if !self.break_glass.close(&mut self.recorder, &format!("by {caller}")) {
-            return Answer::of(Err("break-glass is not open".to_owned()));
+            return done(Err("break-glass is not open".to_owned()));
         }
         self.devices.rules(&self.papers.files.rules, false);
         done(Ok(()))
@@ -259,20 +290,11 @@ impl Serve<Asker<'_>, Answer> for Running {
         Asker { caller, .. }: Asker<'_>,
         policy: String,
         signatures: Option<String>,
-    ) -> Answer {
-        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
-            self;
-        if let Err(refusal) = papers.apply(supervisor, recorder, caller, policy, signatures) {
-            tracing::error!("the policy is refused, the one in force stays: {refusal}");
-            recorder.note(&[record::policy_refused(caller, &refusal)]);
-            return Answer::of(Err(refusal));
+    ) -> Reply {
+        // It comes into force or is refused later, and has an entry of its own then, which says more.
+        match self.papers.submit(caller, policy, signatures) {
+            Ok(ticket) => Reply::Later(ticket),
+            Err(why) => done(self.policy_refused(caller, why)),
         }
-        // What was opened under one policy is not open under the next.
-        break_glass.close(recorder, "another policy came into force");
-        break_glass.forget_question(desk);
-        devices.rules(&papers.files.rules, false);
-        desk.take_policy(&papers.files.rules);
-        pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
-        done(Ok(()))
     }
 }

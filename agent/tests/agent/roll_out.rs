@@ -1,6 +1,10 @@
 //! A policy on its way onto a PC, and what the audit log says of it.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
 
 use crate::running;
 use crate::support::{Agent, MACHINE, Ward};
@@ -97,6 +101,16 @@ fn without_a_file_the_officers_tools_mean_what_the_agent_goes_by_and_not_what_li
     let (matrix, diff) = (said(&["policy", "matrix"]), said(&["policy", "diff", &file]));
     assert!(matrix.0 == Some(0) && matrix.1.contains("CLINICAL"), "{matrix:?}");
     assert!(diff.1.contains("was CLINICAL\n      now WARD"), "{diff:?}");
+    let flow = ["--from", "clinical", "--to", "internet", "--type", "text/plain", "--bytes", "1"];
+    let explain =
+        |file: &[&str]| said(&[&["policy", "explain"], file, &["clipboard"], &flow[..]].concat());
+    fs::write(ward.at("old.toml"), &in_force).unwrap();
+    assert_eq!(explain(&[]), explain(&[&ward.at("old.toml").display().to_string()]));
+    assert_eq!(
+        said(&["policy", "replay", "--json"]).0,
+        Some(1),
+        "there is no log at the usual place"
+    );
     let nothing = ward.bulkhead(&["policy", "from-device", "99-1", "--to", "clinical"]);
     // An agent that looks after no USB devices refuses to list them; one that does says that nothing is plugged in there.
     assert!(matches!(nothing.status.code(), Some(1 | 2)), "there is nothing to write a rule for");
@@ -208,5 +222,49 @@ fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(said.contains("machine file does not go with it"), "{said}");
     assert_eq!(ward.status()["policy"]["serial"], 7);
+    agent.stop();
+}
+
+#[test]
+fn while_a_long_policy_is_looked_at_everything_else_goes_on_and_no_second_one_is() {
+    let (ward, agent) = running();
+    let policy = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    let policy = policy.replace("serial = 7", "serial = 8");
+    let rules: String = (0..20_000)
+        .map(|n| format!("[[usb]]\nid=\"u{n}\"\naction=\"deny\"\nmatch={{vendor={n}}}\n"))
+        .collect();
+    let ask = |request: &Value| {
+        let mut stream = UnixStream::connect(ward.at("run/control.sock")).unwrap();
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        stream
+    };
+    let answer = |stream: &UnixStream| -> Value {
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    };
+    let long = ask(&json!({"command": "apply-policy", "policy": policy.clone() + &rules}));
+    // Whoever came first is heard first.
+    let second = answer(&ask(&json!({"command": "apply-policy", "policy": "format = 1"})));
+    let why = second["error"].as_str().unwrap();
+    assert!(why.contains("another policy is being looked at: try again"), "{why}");
+    let status = answer(&ask(&json!({"command": "status"})));
+    assert_eq!(status["policy"]["serial"], 7);
+    assert_eq!(answer(&ask(&json!({"command": "switch", "domain": "nowhere"})))["ok"], false);
+    long.set_nonblocking(true).unwrap();
+    let early = (&long).read(&mut [0]).unwrap_err();
+    assert_eq!(
+        early.kind(),
+        ErrorKind::WouldBlock,
+        "it was looked at before the others were answered"
+    );
+    long.set_nonblocking(false).unwrap();
+    assert_eq!(answer(&long)["ok"], true);
+    assert_eq!(ward.status()["policy"]["serial"], 8);
+    // Whoever does not wait for the end has asked all the same, and the next one is taken.
+    drop(ask(
+        &json!({"command": "apply-policy", "policy": policy.replace("serial = 8", "serial = 9")}),
+    ));
+    ward.wait("the next policy", || ward.status()["policy"]["serial"] == 9);
     agent.stop();
 }
