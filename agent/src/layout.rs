@@ -22,7 +22,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
-use crate::usb::DEVICES_PER_DOMAIN;
+/// Devices that a domain can have at once: `--usb` sockets of its VMM.
+pub const DEVICES_PER_DOMAIN: usize = 4;
 
 /// Longest path of a Unix socket, in bytes: `sun_path` less its terminator.
 pub const SOCKET_PATH_MAX: usize = 107;

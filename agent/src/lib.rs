@@ -11,25 +11,22 @@
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
-pub mod accounts;
 pub mod cli;
 pub mod clipboard;
+pub mod configuration;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
-pub mod durable;
 pub mod files;
 pub mod host_network;
 pub mod layout;
 pub mod machine;
-mod mediator;
 pub mod pci;
 pub mod policy_store;
 pub mod recorder;
 pub mod roster;
 pub mod seat;
 pub mod secrets;
-pub mod sockets;
 pub mod supervisor;
 mod terminal;
 pub mod usb;

@@ -11,9 +11,9 @@ use clock::Moment;
 
 use audit::{AuditEvent, AuditKey, Head, Limits, Log, LogError, Recovered, Settings};
 
-use crate::accounts::Accounts;
 use crate::layout;
-use crate::supervisor::devices::explain;
+use base::accounts::Accounts;
+use printable::explain;
 
 /// How long after a failure the log is tried again.
 const RETRY: Duration = Duration::from_secs(10);

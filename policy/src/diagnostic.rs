@@ -8,6 +8,7 @@
 mod findings;
 mod secret;
 mod source;
+mod span;
 
 use std::fmt;
 
@@ -19,7 +20,8 @@ pub(crate) use findings::Findings;
 pub use findings::LeftOut;
 pub use secret::without_secrets;
 use source::Columns;
-pub use source::{Source, Span, Spanned};
+pub use source::Source;
+pub use span::{Span, Spanned};
 
 /// Columns of a rendered report: what a terminal and a printed page both hold.
 const WIDTH: usize = 100;

@@ -32,8 +32,8 @@ mod counted {
 #[cfg(test)]
 mod tests {
     use super::spent_by;
+    use crate::language::DOMAINS_MAX;
     use crate::officer::check;
-    use crate::policy::DOMAINS_MAX;
 
     const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n";
 

@@ -41,6 +41,7 @@ pub mod diagnostic;
 pub mod document;
 mod effort;
 pub mod enforcement;
+mod index;
 pub mod language;
 pub mod legible;
 mod lint;
@@ -48,6 +49,7 @@ pub mod officer;
 mod policy;
 pub mod request;
 pub mod signature;
+mod terms;
 pub mod version;
 
 pub use policy::{FORMAT, Policy};

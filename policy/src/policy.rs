@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::decide::Index;
 use crate::detect::Detector;
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Source, Span, Spanned};
 use crate::document::{self, Form, Mistake, Value};
+use crate::index::Index;
 use crate::language::{
-    BreakGlass, ClipboardRule, Domain, DomainId, Expectation, Hotkeys, InputRule, Name, UsbRule,
-    Vocabulary, already_taken, coherence, no_domain,
+    BreakGlass, ClipboardRule, DOMAINS_MAX, Domain, DomainId, Expectation, Hotkeys, InputRule,
+    Name, UsbRule, Vocabulary, already_taken, coherence, no_domain,
 };
 use crate::legible::is_legible;
 use crate::version::{Newer, Version};
@@ -17,8 +17,6 @@ use crate::version::{Newer, Version};
 /// refuses what it would misread and a newer one can go on reading this.
 pub const FORMAT: u32 = 1;
 
-/// Domains of the largest policy: what the decisions' index takes grows with the square of it.
-pub(crate) const DOMAINS_MAX: usize = 32;
 /// Detectors of the largest policy: each may take [`Pattern`](crate::detect::Pattern)'s memory.
 const DETECTORS_MAX: usize = 64;
 /// Rules of one kind, and expectations, of the largest policy.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::document::notation::{hexadecimal, vendor_and_product};
 use crate::document::{Mistake, nearest};
-use crate::language::{MediaType, UsbClass, check_port};
+use crate::terms::{MediaType, UsbClass, check_port};
 
 /// HID 1.11, section 4.3: the protocol a boot keyboard and a boot mouse declare.
 const BOOT_KEYBOARD: u8 = 1;

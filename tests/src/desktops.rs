@@ -111,7 +111,7 @@ fn start_until<'a>(
     time: Duration,
 ) -> Outcome<Agent<'a>> {
     let agent = Agent::launch_with(pc, machine, policy, &[])?;
-    let until = Instant::now() + crate::wardpc::patience(time);
+    let until = Instant::now() + crate::patience::patience(time);
     loop {
         let ready = pc.sh(&format!("grep -l '{word}' /tmp/state/log/*.log | wc -l || true"))?;
         if ready.trim() == "2" {

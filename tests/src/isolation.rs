@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use crate::agent::Agent;
 use crate::guest::Probe;
+use crate::patience::patience;
 use crate::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, Ward};
-use crate::wardpc::patience;
 use crate::{Failure, Network, Outcome, ensure};
 
 /// How long frames that must not arrive are waited for.

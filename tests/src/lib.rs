@@ -25,6 +25,7 @@ pub mod measure_builds;
 pub mod measure_seat;
 pub mod measure_usb;
 pub mod network;
+pub mod patience;
 pub mod peers;
 pub mod qemu;
 pub mod qmp;

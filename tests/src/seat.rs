@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::qmp::Qmp;
+use crate::wardpc::SECOND_SCREEN;
 use crate::{Failure, Outcome, WardPc};
-
-/// Where the second screen can be looked at, in the PC's folder.
-pub(crate) const VNC: &str = "second-screen";
 
 /// What the PC has besides: a screen with memory for several pictures, one whose size can change, a keyboard, a mouse
 /// that says where it is.
 pub fn hardware(dir: &Path) -> Vec<String> {
-    let vnc = format!("unix:{},display=second-screen,head=0", dir.join(VNC).display());
+    let vnc = format!("unix:{},display=second-screen,head=0", dir.join(SECOND_SCREEN).display());
     [
         ["-device", "virtio-gpu-pci,id=second-screen,romfile="],
         ["-vnc", &vnc],
@@ -228,7 +226,7 @@ impl<'a> Person<'a> {
         time: Duration,
         wanted: impl Fn(&Picture) -> bool,
     ) -> Outcome<Picture> {
-        let until = Instant::now() + crate::wardpc::patience(time);
+        let until = Instant::now() + crate::patience::patience(time);
         loop {
             let picture = self.look()?;
             if wanted(&picture) {

@@ -6,28 +6,24 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::patience::{self, patience};
 use crate::qmp::Qmp;
-use crate::watch::Watch;
+use crate::watch::{self, Watch};
 use crate::{Failure, Network, Outcome, ensure};
 
 /// Longest from power-on to the first answer.
 const BOOT: Duration = Duration::from_secs(180);
+/// Where the second screen can be looked at, in the PC's folder.
+pub(crate) const SECOND_SCREEN: &str = "second-screen";
 /// What an answer may take beyond the time its question allows.
 const MARGIN: Duration = Duration::from_secs(20);
 /// Processors of the PC (docs/decisions/0007-two-simulated-processors.md).
 const PROCESSORS: u64 = 2;
-/// What a start takes at most on an idle machine with two processors.
-const IDLE_BOOT: Duration = Duration::from_secs(12);
-/// How many times as long as on an idle machine anything may take.
-const SLOWNESS_MAX: u32 = 8;
-/// How many times slower than an idle machine this one is, as the start of the last PC showed.
-static SLOWNESS: AtomicU32 = AtomicU32::new(1);
 /// How much of a log a failure shows, in bytes.
 const TAIL: usize = 4000;
 
@@ -38,11 +34,6 @@ pub const NO_ANSWER: &str = "the PC does not answer";
 pub fn images() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     root.join("target/wardpc")
-}
-
-/// A time-out, which is meant for an idle machine, for this one: what is slow because others work here as well has not failed.
-pub fn patience(time: Duration) -> Duration {
-    time.saturating_mul(SLOWNESS.load(Ordering::Relaxed))
 }
 
 /// What a simulated PC has.
@@ -105,10 +96,7 @@ impl WardPc {
             .args(["-nodefaults", "-no-reboot", "-display", "none", "-vga", "std"])
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
-            .args([
-                "-qmp",
-                &format!("unix:{},server=on,wait=off", text(&dir.join(crate::watch::MONITOR))),
-            ])
+            .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join(watch::MONITOR)))])
             .args(["-kernel", &text(&share.join("vmlinuz"))])
             .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
             // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
@@ -165,9 +153,7 @@ impl WardPc {
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
         crate::interrupts::keep_coming(dir, processors)?;
-        let slowness = started.elapsed().as_secs() / IDLE_BOOT.as_secs();
-        let slowness = u32::try_from(slowness).unwrap_or(SLOWNESS_MAX).clamp(1, SLOWNESS_MAX);
-        SLOWNESS.store(slowness, Ordering::Relaxed);
+        let slowness = patience::learn(started.elapsed());
         this.progress(&format!(
             "the simulated ward PC is up, Linux {}",
             up["stdout"].as_str().unwrap_or("").trim()
@@ -280,7 +266,7 @@ impl WardPc {
     /// Makes the second screen larger or smaller, as a person does with a window (RFB 3.8, sections 7.1 to 7.3, and
     /// its extension for desktop sizes, message 251).
     pub fn resize_second_screen(&self, width: u16, height: u16) -> Outcome {
-        let mut viewer = UnixStream::connect(self.dir.join(crate::seat::VNC))?;
+        let mut viewer = UnixStream::connect(self.dir.join(SECOND_SCREEN))?;
         viewer.set_read_timeout(Some(Duration::from_secs(10)))?;
         let take = |stream: &mut UnixStream, count: usize| -> Outcome<Vec<u8>> {
             let mut bytes = vec![0; count];

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::Outcome;
+use crate::patience::patience;
 use crate::qmp::Qmp;
-use crate::wardpc::patience;
 
 /// QEMU's second monitor, in the PC's folder; the first is the tests'.
 pub(crate) const MONITOR: &str = "monitor";

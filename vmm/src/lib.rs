@@ -32,5 +32,6 @@ pub mod sandbox;
 pub mod seat;
 pub mod serial;
 pub mod spec_fd;
+mod system_call;
 pub mod usb;
 pub mod vcpu;

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::events::Record;
 use crate::time::{Micros, Stamp};
 
 /// Longest line, in bytes. What would be longer is not an event but an attack on the log.
@@ -54,6 +53,24 @@ pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
     }
     Some(bytes)
+}
+
+/// An event as its line has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Record {
+    /// What happened.
+    pub kind: &'static str,
+    /// The domain it concerns.
+    pub domain: Option<String>,
+    /// The policy's verdict.
+    pub verdict: Option<String>,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// The serial of the policy in force.
+    pub policy: Option<u64>,
+    /// The rest, by name.
+    pub detail: BTreeMap<String, Value>,
 }
 
 /// The fixed fields, in the order of the line.

@@ -31,7 +31,6 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
-mod batch;
 mod checkpoint;
 mod entry;
 pub mod events;

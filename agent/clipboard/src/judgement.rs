@@ -3,8 +3,7 @@
 use policy::Policy;
 use policy::decide::{Decision, Paste, PasteVerdict, Reason};
 
-use crate::content::{self, Changes, Fit, Unfit};
-use crate::mediator::limits::HELD_MAX;
+use crate::content::{self, Changes, Fit, HELD_MAX, Unfit};
 
 /// What is to become of a paste.
 #[derive(Debug)]

@@ -1,8 +1,9 @@
 //! Which usages become keys, buttons and axes, as `hid-input` maps them (Linux `drivers/hid/hid-input.c`,
 //! `hidinput_configure_usage`; `linux/input-event-codes.h`; HID Usage Tables 1.5).
 
-use crate::parser::{APPLICATION, Collection, PHYSICAL};
-
+/// A collection's type (HID 1.11, section 6.2.2.6).
+pub(crate) const PHYSICAL: u8 = 0;
+pub(crate) const APPLICATION: u8 = 1;
 /// Generic Desktop.
 const POINTER: u32 = 0x1_0001;
 const MOUSE: u32 = 0x1_0002;
@@ -57,6 +58,13 @@ const POINTING: [std::ops::RangeInclusive<u32>; 2] = [BTN_MOUSE..=0x117, 0x140..
 /// Consumer usages that become keys of the main block: the arrows, Escape, plus and minus of the keypad (Menu Up to Menu Value Decrease),
 /// Enter, Insert, Delete.
 const CONSUMER_KEYS: [std::ops::RangeInclusive<u32>; 3] = [0x42..=0x48, 0x84..=0x84, 0x269..=0x26a];
+
+/// A collection that is open: its type, and the usage that names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Collection {
+    pub(crate) kind: u8,
+    pub(crate) usage: u32,
+}
 
 /// What was found of keys and pointers.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! set of delimited usages only the first branch counts, usages named by range are counted one by one up to a cap, and a mistake
 //! anywhere makes Linux refuse the whole.
 
-use crate::input::{Field, Found};
+use crate::input::{APPLICATION, Collection, Field, Found, PHYSICAL};
 
 /// Usages of one main item (`HID_MAX_USAGES`).
 const USAGES_MAX: u32 = 12_288;
@@ -16,9 +16,6 @@ const SIZE_MAX: u32 = 16_384;
 const IDS: usize = 256;
 /// Bits of a report (`HID_MAX_BUFFER_SIZE`, less the byte of its ID).
 const REPORT_BITS_MAX: u32 = (16_384 - 1) << 3;
-/// A collection's type (HID 1.11, section 6.2.2.6).
-pub(crate) const PHYSICAL: u8 = 0;
-pub(crate) const APPLICATION: u8 = 1;
 
 /// The descriptor makes no sense to Linux.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,12 +48,6 @@ struct Local {
     minimum: u32,
     delimited: bool,
     branch: u32,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Collection {
-    pub(crate) kind: u8,
-    pub(crate) usage: u32,
 }
 
 struct Parser<'f> {

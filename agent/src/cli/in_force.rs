@@ -9,7 +9,7 @@ use crate::control::client::{ClientError, ask};
 use crate::control::commands::Request;
 use crate::daemon::defaults;
 use crate::files::{self, FileFault, FilesError};
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// A policy's text, and what reports call it.
 pub(super) struct PolicyText {

@@ -36,8 +36,8 @@ use crate::control::client::ask;
 use crate::control::commands::{Request, about};
 use crate::control::protocol::Answer;
 use crate::daemon::defaults;
-use crate::supervisor::devices::explain;
 use crate::terminal::colours;
+use printable::explain;
 
 /// What a person new to it wants first.
 const AFTER_HELP: &str = "\

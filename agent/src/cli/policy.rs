@@ -18,7 +18,7 @@ use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
 use super::{Common, Failure, Outcome, colours, passphrase, print, print_styled, replay, signing};
 use crate::control::commands::{Request as AgentRequest, about};
-use crate::durable;
+use base::durable;
 
 /// What to do with a policy.
 #[derive(Debug, Subcommand)]

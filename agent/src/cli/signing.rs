@@ -16,11 +16,11 @@ use zeroize::Zeroizing;
 use super::passphrase::{NewSource, Source};
 use super::{Common, Failure, Outcome, complain, print};
 use crate::control::commands::Request;
-use crate::durable;
 use crate::files::{self, read_secret, read_small};
 use crate::policy_store::signature_file;
 use crate::secrets::NoDump;
-use crate::supervisor::devices::explain;
+use base::durable;
+use printable::explain;
 
 /// How a new key is kept.
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use clipboard::mediator::Time;
 use sendqueue::SendQueue;
 
 use super::Way;
-use crate::sockets::{dial, listen};
+use base::sockets::{dial, listen};
 
 /// How often a VMM that does not listen is tried.
 const DIAL_EVERY: Time = Time::from_millis(500);

@@ -24,7 +24,7 @@ use policy::Policy;
 
 use service::Service;
 
-use crate::mediator::Mediator;
+use base::mailbox::Mediator;
 
 /// The port that distributions' SPICE agents open in the guest.
 pub const GUEST_PORT: &str = "com.redhat.spice.0";

@@ -13,7 +13,7 @@ use zeroize::Zeroize;
 
 use super::end::{Did, End};
 use super::{Command, Happening, Way};
-use crate::mediator::Ends;
+use base::mailbox::Ends;
 
 /// Bytes read from a guest, or made ready for one, at a time.
 const BATCH: usize = 64 * 1024;

@@ -2,7 +2,7 @@
 //! (`SO_PEERCRED`); the host's groups say what they are.
 //!
 //! Anybody without a role is refused. What each role may ask for is in [`super::commands`]. The groups are those of `/etc/group`: see
-//! [`crate::accounts`].
+//! [`base::accounts`].
 
 use std::fmt;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 
 use super::protocol::{APPLY_MAX, REQUEST_MAX};
-use crate::accounts::Accounts;
+use base::accounts::Accounts;
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

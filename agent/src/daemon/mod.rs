@@ -39,19 +39,20 @@ use self::preparation::{
 use self::record::States;
 use self::tally::{Budget, Tallies};
 use self::usb::Devices;
+use crate::configuration::Files;
 use crate::control::server::{ListenError, Server};
-use crate::durable;
-use crate::files::{self, Files, FilesError};
+use crate::files::{self, FilesError};
 use crate::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use crate::machine::Kind;
 use crate::pci::handover::{Handover, HandoverError};
 use crate::policy_store::PolicyStore;
 use crate::recorder::Recorder;
 use crate::supervisor::cgroup::Cgroups;
-use crate::supervisor::devices::explain;
 use crate::supervisor::leftovers;
 use crate::supervisor::{Parts, Supervisor, SupervisorError};
 use crate::terminal::colours;
+use base::durable;
+use printable::explain;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);

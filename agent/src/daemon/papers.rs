@@ -12,16 +12,16 @@ use std::time::Duration;
 use clock::Moment;
 
 use super::record;
+use crate::configuration::{self, Files};
 use crate::control::roles::Caller;
 use crate::control::server::Ticket;
-use crate::files::{self, Files};
 use crate::machine::Machine;
-use crate::mediator::Life;
 use crate::policy_store::{Candidate, PolicyStore, Unsaved};
 use crate::recorder::Recorder;
 use crate::roster::{self, Member};
 use crate::supervisor::Supervisor;
-use crate::supervisor::devices::explain;
+use base::mailbox::Life;
+use printable::explain;
 
 /// What is in force, and where it came from.
 pub(super) struct Papers {
@@ -154,7 +154,7 @@ impl Papers {
         let in_force = self.store.commit(candidate).map_err(|refusal| explain(&refusal))?;
         supervisor.take_roster(&roster);
         self.files.roster = roster;
-        self.files.policy = files::report(&self.store, &in_force);
+        self.files.policy = configuration::report(&self.store, &in_force);
         self.files.rules = Arc::new(in_force.policy);
         self.files.unsaved = Unsaved::default();
         tracing::info!(
@@ -175,7 +175,7 @@ fn consider(
 ) -> Result<Considered, String> {
     let candidate = store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
     let roster = roster::of(&candidate.policy);
-    let machine = files::read_machine(machine, images, &roster).map_err(|error| {
+    let machine = configuration::read_machine(machine, images, &roster).map_err(|error| {
         format!("this PC's machine file does not go with it: {}", explain(&error))
     })?;
     Ok(Considered { candidate, roster, machine })

@@ -13,7 +13,7 @@ use crate::layout::{Layout, SOCKET_PATH_MAX};
 use crate::machine::{Kind, Machine};
 use crate::pci::handover::Handover;
 use crate::pci::sysfs::Sysfs;
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(), DaemonError> {
     let mut paths = vec![layout.control_socket()];

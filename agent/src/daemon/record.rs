@@ -8,9 +8,9 @@ use audit::events::{
     RequestRefused,
 };
 
+use crate::configuration::Files;
 use crate::control::commands;
 use crate::control::roles::Caller;
-use crate::files::Files;
 use crate::policy_store::Candidate;
 use crate::supervisor::Supervisor;
 

@@ -2,10 +2,10 @@
 
 use super::Running;
 use super::clipboard::Pasteboard;
+use crate::configuration::Unenforced;
 use crate::control::protocol::{
     AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport,
 };
-use crate::files::Unenforced;
 use crate::host_network::{Judgement, Rule};
 use crate::recorder;
 use crate::supervisor::domain::State;

@@ -14,7 +14,7 @@ use nix::unistd::Uid;
 use super::{Finding, Level, Patient};
 use crate::host_network::{self, ConfiguredInterface, Judgement, Rule};
 use crate::machine::{Kind, Machine};
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// Why what a VM needs may be missing.
 pub(super) const NO_VM: &str = "all domains are external, and Bulkhead starts no VM";

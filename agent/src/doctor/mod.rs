@@ -34,7 +34,9 @@ use serde::Serialize;
 use crate::host_network::Rule;
 use crate::pci::sysfs::Sysfs;
 use crate::recorder::directory;
-use crate::{durable, layout};
+use base::durable;
+
+use crate::layout;
 
 /// Where the doctor looks; the system's own, or a test's.
 pub struct Patient {

@@ -5,7 +5,7 @@ use crate::machine::Seat;
 use crate::seat::devices;
 use crate::seat::kms::{self, ScreenError};
 use crate::seat::picture::Face;
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// Asks after what the machine file's seat needs.
 pub(super) fn examine(seat: &Seat) -> Vec<Finding> {

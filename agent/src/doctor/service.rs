@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::{Finding, Patient, text};
-use crate::accounts::Accounts;
 use crate::control::roles::{IT_GROUP, OFFICER_GROUP, USER_GROUP};
 use crate::machine::{Kind, Machine};
 use crate::recorder::AUDITOR_GROUP;
-use crate::sockets::external_group;
+use base::accounts::Accounts;
+use base::sockets::external_group;
 
 /// The unit as it is shipped, and where it is named.
 const UNIT: &str = "bulkhead-agent.service";

@@ -12,11 +12,12 @@ use clock::Moment;
 
 use super::host::{NO_VM, Needs};
 use super::{Finding, Papers, Patient};
-use crate::files::{self, FileFault, Files, FilesError};
+use crate::configuration::Files;
+use crate::files::{self, FileFault, FilesError};
 use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::PolicyStore;
 use crate::supervisor::capture::clean;
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// What the host keeps for itself: kernel, agent, VMMs.
 const HOST_RESERVE_MIB: u64 = 512;

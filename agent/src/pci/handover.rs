@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::judge;
 use super::sysfs::Sysfs;
 use super::{Claims, PciAddress, Wanted};
-use crate::durable;
+use base::durable;
 
 mod error;
 

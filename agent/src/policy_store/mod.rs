@@ -10,8 +10,6 @@
 //! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
 //! or the old one, never with neither.
 
-mod refusal;
-
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,12 +18,12 @@ use policy::Policy;
 use policy::signature::{Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
 
-use crate::durable;
 use crate::files::{self, FilesError, read_small};
 use crate::layout;
-use crate::supervisor::devices::explain;
+use base::durable;
+use printable::explain;
 
-pub use refusal::Refusal;
+pub use crate::files::Refusal;
 
 /// Where the policy in force comes from.
 #[derive(Debug, Clone)]

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use link::{CURSOR_SIDE, Cursor, Rect, Size};
+use link::{CURSOR_SIDE, Rect, Size};
 
-use super::compose::{Owner, Target, View, square};
+use super::compose::{Target, View, square};
 use super::kms::{Buffer, Monitor, Screen, ScreenError};
-use super::plane::{Plane, Step};
+use super::plane::{Plane, Pointer, Step};
 
 /// Rectangles a buffer keeps apart; more become one.
 const RECTS_MAX: usize = 8;
@@ -33,19 +33,6 @@ struct Page {
 struct Painted {
     at: (i32, i32),
     shape: u64,
-}
-
-/// A pointer to be painted.
-#[derive(Clone, Copy)]
-pub struct Pointer<'a> {
-    /// Its picture.
-    pub picture: &'a Cursor,
-    /// Changes with the picture.
-    pub shape: u64,
-    /// Where it points.
-    pub at: (i32, i32),
-    /// Whose picture it is.
-    pub owner: Owner,
 }
 
 /// The screen with its buffers.

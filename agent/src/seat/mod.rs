@@ -26,7 +26,6 @@ pub mod picture;
 mod plane;
 mod scenes;
 mod stage;
-pub mod uevent;
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -41,7 +40,7 @@ use printable::Label;
 use serde::{Deserialize, Serialize};
 
 use self::core::{Action, Chords, DomainIndex, Settings};
-use crate::mediator::{Life, Pulse};
+use base::mailbox::{Life, Pulse};
 use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;

@@ -6,7 +6,19 @@
 use link::{CURSOR_SIDE, Cursor, Rect};
 
 use super::compose::{Owner, View, square};
-use super::display::Pointer;
+
+/// A pointer to be painted.
+#[derive(Clone, Copy)]
+pub struct Pointer<'a> {
+    /// Its picture.
+    pub picture: &'a Cursor,
+    /// Changes with the picture.
+    pub shape: u64,
+    /// Where it points.
+    pub at: (i32, i32),
+    /// Whose picture it is.
+    pub owner: Owner,
+}
 
 /// What is on the plane.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use printable::explain;
+
 use crate::layout::Layout;
 use crate::machine::VmHardware;
 use crate::pci::handover::Handover;
@@ -63,15 +65,4 @@ impl Devices {
         }
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
-}
-
-/// An error and its causes on one line.
-pub(crate) fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text = format!("{text} ({inner})");
-        cause = inner.source();
-    }
-    text
 }

@@ -19,8 +19,8 @@ use vmm_control::Command;
 
 use super::link::Link;
 use super::process::{Identity, start_time};
-use crate::durable;
 use crate::layout::Layout;
+use base::durable;
 
 /// How often leftovers are looked at.
 const POLL: Duration = Duration::from_millis(50);

@@ -13,7 +13,7 @@ use vmm_control::{Answer, Command, Request};
 
 use super::capture::clean;
 use super::domain::Time;
-use crate::sockets::dial;
+use base::sockets::dial;
 
 /// How long the VMM may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);

@@ -291,7 +291,7 @@ impl Supervisor {
 
     fn look_at_host_network(&mut self) {
         self.host_network_next = self.shared.now() + HOST_NETWORK_AGAIN;
-        let found = host_network::configured_interfaces().map_err(|e| devices::explain(&e));
+        let found = host_network::configured_interfaces().map_err(|e| printable::explain(&e));
         if found != self.shared.host_interfaces {
             self.shared.host_interfaces = found;
             self.shared.say_host_network();

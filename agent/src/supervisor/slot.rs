@@ -11,12 +11,13 @@ use vmm_control::Command;
 
 use super::capture::Capture;
 use super::cgroup::{DomainGroup, Limits};
-use super::devices::{Devices, explain};
+use super::devices::Devices;
 use super::domain::{Action, Domain, Event, Exit, State, Time};
 use super::link::Link;
 use super::process::VmmProcess;
 use super::spec::{self, SANDBOX_ID_BASE, Start};
 use super::{Parts, Report, Shared, disks};
+use printable::explain;
 
 use crate::machine::VmHardware;
 use crate::roster::Member;

@@ -33,10 +33,7 @@ use usbhost::{BusId, Sysfs, Vetted};
 use broker::Broker;
 use identity::Identity;
 
-use crate::mediator::Mediator;
-
-/// Devices that a domain can have at once: `--usb` sockets of its VMM.
-pub const DEVICES_PER_DOMAIN: usize = 4;
+use base::mailbox::Mediator;
 
 /// What a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
 /// keyboards and the like is counted. The device itself is asked nothing.

@@ -3,9 +3,17 @@
 use crate::bot::Bot;
 use crate::control::is_bulk_only;
 use crate::descriptors::{DescriptorError, Device, Setting, Share};
-use crate::filter::Rules;
 use crate::spec::{BULK, MASS_STORAGE, MMC, SCSI, SFF_8070I};
 use crate::uas;
+
+/// The verdict on a device, as far as it concerns its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rules {
+    /// It may be used.
+    Allow,
+    /// Storage that may be read. Functions beside the storage may be used.
+    ReadOnly,
+}
 
 /// Why a device does not go through the filter, and so to no guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

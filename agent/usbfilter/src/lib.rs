@@ -44,10 +44,10 @@ mod traffic;
 mod uas;
 mod vendor;
 
-pub use admission::{Error, Unsupported};
+pub use admission::{Error, Rules, Unsupported};
 pub use control::CONTROL_BYTES_MAX;
 pub use event::{Change, Counts, Event, Refusal, Violation, Why};
-pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX, Rules};
+pub use filter::{FAULTS_MAX, Filter, IN_FLIGHT_MAX};
 pub use traffic::Out;
 pub use usbdescriptors::{self as descriptors, Device, Pinned, Share};
 pub use vendor::{HARMLESS, Harmless, VENDOR_REQUESTS};

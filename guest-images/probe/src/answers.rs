@@ -31,18 +31,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::kernel::{first_line, run, uptime};
+use crate::request::{number, text};
 use crate::{block, find_port, hostile, network, scsi, seat, sys};
 
 /// Most output of a program that is sent back, in bytes.
 const OUTPUT_MAX: usize = 64 << 10;
 /// Most memory one question may take, in MiB.
 const TOUCH_MAX: u64 = 16 << 10;
-
-/// Seconds since the kernel started.
-pub(crate) fn uptime() -> f64 {
-    let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
-    text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
-}
 
 /// Answers one line.
 pub(crate) fn answer(line: &[u8]) -> Value {
@@ -59,16 +55,6 @@ pub(crate) fn answer(line: &[u8]) -> Value {
     };
     answer["id"] = request["id"].clone();
     answer
-}
-
-/// A field of a request, as text.
-pub(crate) fn text<'a>(request: &'a Value, key: &str) -> Result<&'a str, String> {
-    request[key].as_str().ok_or_else(|| format!("`{key}` is missing"))
-}
-
-/// A field of a request, as a number.
-pub(crate) fn number(request: &Value, key: &str) -> Result<u64, String> {
-    request[key].as_u64().ok_or_else(|| format!("`{key}` is missing"))
 }
 
 fn act(request: &Value) -> Result<Value, String> {
@@ -136,29 +122,12 @@ fn act(request: &Value) -> Result<Value, String> {
     }
 }
 
-/// Runs a program that has to succeed.
-pub(crate) fn run(argv: &[&str]) -> Result<String, String> {
-    let (program, arguments) = argv.split_first().ok_or("no program")?;
-    let output = Command::new(program).args(arguments).output().map_err(|e| e.to_string())?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("{} ended with {}: {said}", argv.join(" "), output.status))
-    }
-}
-
 /// Leaves time for the answer to get out.
 fn later(action: impl FnOnce() + Send + 'static) {
     std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(100));
         action();
     });
-}
-
-pub(crate) fn first_line(path: &str) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().next().unwrap_or_default().to_owned()
 }
 
 fn memory_total() -> u64 {

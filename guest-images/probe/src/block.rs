@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::answers::{first_line, number, text};
+use crate::kernel::first_line;
+use crate::request::{number, text};
 
 const MIB: usize = 1 << 20;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::answers::number;
+use crate::request::number;
 use crate::sys::{self, Mapping};
 
 /// `VIRTIO_PCI_CAP_COMMON_CFG` and `..NOTIFY_CFG`.

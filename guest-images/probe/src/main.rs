@@ -13,7 +13,9 @@
 mod answers;
 mod block;
 mod hostile;
+mod kernel;
 mod network;
+mod request;
 mod scsi;
 mod seat;
 mod sys;
@@ -36,7 +38,7 @@ fn main() {
     let cmdline = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     if cmdline.split_whitespace().any(|word| word == "probe.boot-only") {
         mark();
-        println!("PROBE-INIT {}", answers::uptime());
+        println!("PROBE-INIT {}", kernel::uptime());
         sys::power_off();
     }
     load_modules("order");
@@ -47,7 +49,7 @@ fn main() {
     if has_usb() {
         load_modules("order-usb");
     }
-    println!("PROBE-READY {}", answers::uptime());
+    println!("PROBE-READY {}", kernel::uptime());
     std::thread::spawn(sys::power_off_on_button);
     let mut tries = 0;
     let port = loop {

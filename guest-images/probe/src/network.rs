@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::answers::{first_line, number, run, text};
+use crate::kernel::{first_line, run};
+use crate::request::{number, text};
 use crate::sys;
 
 const BUSYBOX: &str = "/bin/busybox";

@@ -4,7 +4,7 @@ use std::fs::File;
 
 use serde_json::{Value, json};
 
-use crate::answers::{number, text};
+use crate::request::{number, text};
 use crate::sys;
 
 /// Sends `cdb` (a list of bytes) to `device` with `out` bytes of 0xee; answers its SCSI status and what sense there is.

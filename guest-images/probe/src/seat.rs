@@ -14,7 +14,7 @@ use drm::control::dumbbuffer::DumbBuffer;
 use drm::control::{ClipRect, Device as _, Mode, ModeTypeFlags, connector, crtc, framebuffer};
 use serde_json::{Value, json};
 
-use crate::answers::number;
+use crate::request::number;
 
 /// `struct input_event` on x86-64: two times of eight bytes, type, code, value.
 const EVENT_BYTES: usize = 24;
@@ -70,7 +70,7 @@ fn read(mut file: File) {
         let value = i32::from_le_bytes([v0, v1, v2, v3]);
         let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
         if events.len() < EVENTS_MAX {
-            let micros = (crate::answers::uptime() * 1e6) as u64;
+            let micros = (crate::kernel::uptime() * 1e6) as u64;
             events.push((kind, u16::from_le_bytes([c0, c1]), value, micros));
         }
     }

@@ -14,6 +14,7 @@
 //! steer a terminal, begin a line that nobody wrote, or turn the reading order round.
 #![forbid(unsafe_code)]
 
+mod causes;
 mod styled;
 
 use std::borrow::Cow;
@@ -22,6 +23,7 @@ use std::ops::Deref;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+pub use causes::explain;
 pub use styled::{Ink, StyledPage};
 
 /// Longest line, in characters: what is cut off is said by an ellipsis.

@@ -5,72 +5,29 @@
 //!
 //! | flow | what is matched | rules are found by |
 //! |---|---|---|
-//! | clipboard | from, to, type, size | one staircase of sizes for each from, to and type (`clipboard.rs`) |
-//! | USB | each function's class, and vendor, product, serial, port of the device | one hash table for each set of fields that rules give (`devices.rs`) |
+//! | clipboard | from, to, type, size | one staircase of sizes for each from, to and type (`index/clipboard.rs`) |
+//! | USB | each function's class, and vendor, product, serial, port of the device | one hash table for each set of fields that rules give (`index/devices.rs`) |
 //! | input | vendor, product, serial, port | the same |
 //!
 //! Neither index changes what first-match means; `tests/decide.rs` holds both against an interpreter that simply reads the
 //! list from the top.
 
-use crate::language::{
-    BreakGlass, ClipboardRule, Domain, DomainId, Head, InputRule, UsbRule, words,
-};
+use crate::language::{Domain, DomainId, Head};
 use crate::policy::Policy;
 use crate::request::{Context, Request, UsbDevice};
 
 mod beside;
 mod clipboard;
-mod devices;
 mod paste;
 mod usb;
 mod verdict;
 
+pub use crate::terms::Decision;
 pub use beside::Rest;
-pub(crate) use clipboard::{ClipboardIndex, permitted};
-pub(crate) use devices::{DeviceIndex, Fields};
+pub(crate) use clipboard::permitted;
 pub use paste::{Paste, PasteVerdict};
-pub(crate) use usb::{UsbIndex, given, listed};
+pub(crate) use usb::given;
 pub use verdict::{Obligation, Reason, Verdict};
-
-words! {
-    /// What may happen, from least to most.
-    Decision {
-        /// It does not cross.
-        Deny = "deny",
-        /// It crosses if the clinician says yes.
-        Ask = "ask",
-        /// The domain gets the device and cannot write to it.
-        ReadOnly = "read-only",
-        /// It crosses.
-        Allow = "allow",
-    }
-}
-
-/// The rules, arranged for finding the first that matches.
-#[derive(Clone, Debug)]
-pub(crate) struct Index {
-    pub(crate) clipboard: ClipboardIndex,
-    pub(crate) usb: UsbIndex,
-    pub(crate) input: DeviceIndex,
-}
-
-impl Index {
-    pub(crate) fn new(
-        domains: &[Domain],
-        clipboard: &[ClipboardRule],
-        usb: &[UsbRule],
-        input: &[InputRule],
-        break_glass: Option<&BreakGlass>,
-    ) -> Self {
-        Self {
-            clipboard: ClipboardIndex::new(domains.len(), clipboard),
-            usb: UsbIndex::new(domains.len(), usb, break_glass),
-            input: DeviceIndex::new(
-                input.iter().map(|rule| Fields::of(&rule.matches, None)).enumerate(),
-            ),
-        }
-    }
-}
 
 impl Policy {
     /// Whether something may cross, by which rule, why, and at what obligations.

@@ -6,7 +6,7 @@ use unicode_normalization::{UnicodeNormalization as _, is_nfc, is_nfkc};
 
 use super::digits::{Digit, digits, is_separator};
 use super::fold::plain;
-use crate::language::MediaType;
+use crate::terms::MediaType;
 
 /// Content in all the ways in which somebody may read it.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 
-use crate::language::{Name, words};
+use crate::terms::{Name, words};
 
 mod card_number;
 mod content;

@@ -1,12 +1,11 @@
 //! A text and its places.
 
-use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use miette::{MietteError, SourceSpan};
 
-use super::Diagnostic;
-use super::secret;
+use super::span::Span;
+use super::{Diagnostic, secret};
 use crate::effort;
 
 /// Bytes of the longest line that a report quotes.
@@ -14,44 +13,6 @@ const QUOTED_MAX: usize = 400;
 
 /// Lines of the longest quotation: of a longer piece of text only its first line is shown.
 const QUOTED_LINES_MAX: usize = 8;
-
-/// A piece of the text, in bytes, end excluded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
-    /// First byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
-
-impl From<Range<usize>> for Span {
-    fn from(range: Range<usize>) -> Self {
-        Self { start: range.start, end: range.end }
-    }
-}
-
-/// A value and where it was written.
-#[derive(Clone, Copy, Debug)]
-pub struct Spanned<T> {
-    /// What was written.
-    pub value: T,
-    /// Where.
-    pub span: Span,
-}
-
-impl<T> Spanned<T> {
-    /// `value`, written at `span`.
-    pub const fn new(value: T, span: Span) -> Self {
-        Self { value, span }
-    }
-}
-
-impl<T> Deref for Spanned<T> {
-    type Target = T;
-    fn deref(&self) -> &T {
-        &self.value
-    }
-}
 
 /// A named text. Cheap to clone. Secret keys in it are not shown, by whatever quotes it.
 #[derive(Clone, Debug)]
@@ -182,12 +143,6 @@ impl<'s> Columns<'s> {
         effort::spend(between.len());
         self.last = (offset, before + between.chars().count());
         self.last.1
-    }
-}
-
-impl From<Span> for SourceSpan {
-    fn from(span: Span) -> Self {
-        (span.start, span.end.saturating_sub(span.start)).into()
     }
 }
 

@@ -21,6 +21,30 @@ pub struct Form<'s> {
     sink: &'s Sink,
 }
 
+impl<'s> Value<'s> {
+    /// A table; `name` is what the reports call it.
+    #[must_use]
+    pub fn form(self, name: &str) -> Option<Form<'s>> {
+        match self.value {
+            DeValue::Table(table) => Some(Form::new(name.to_owned(), self.span, table, self.sink)),
+            DeValue::Array(_) if name.starts_with('[') && self.raw().starts_with("[[") => self
+                .wrong(
+                    format!("{name} is one table, and double brackets start a list of them"),
+                    format!("write {name} once, in single brackets"),
+                ),
+            _ if name.starts_with("[[") => {
+                self.not_a("a table", format!("start it with {name} on a line of its own"))
+            }
+            _ if name.starts_with('[') => self.not_a(
+                "a table",
+                format!("write {name} on a line of its own, and its keys on the lines below it"),
+            ),
+            _ => self
+                .not_a("a table", format!("write what {name} is as keys with values, in braces")),
+        }
+    }
+}
+
 impl<'s> Form<'s> {
     pub(super) fn new(name: String, span: Span, table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
         Self {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use toml::de::DeValue;
 
-use super::{Form, Mistake, Sink, nearest, notation};
+use super::{Mistake, Sink, nearest, notation};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 
 /// What people's editors put in place of straight quotation marks, and those themselves.
@@ -17,9 +17,9 @@ const SHOWN_MAX: usize = 200;
 /// A value being read.
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'s> {
-    value: &'s DeValue<'s>,
-    span: Span,
-    sink: &'s Sink,
+    pub(super) value: &'s DeValue<'s>,
+    pub(super) span: Span,
+    pub(super) sink: &'s Sink,
     /// It is not TOML: a word without quotes, a number that TOML does not know.
     bare: bool,
 }
@@ -343,28 +343,6 @@ impl<'s> Value<'s> {
     pub fn list_of<T>(self, most: usize, read: impl Fn(Value<'s>) -> Option<T>) -> Option<Vec<T>> {
         let items: Vec<Option<T>> = self.list(most)?.into_iter().map(read).collect();
         items.into_iter().collect()
-    }
-
-    /// A table; `name` is what the reports call it.
-    #[must_use]
-    pub fn form(self, name: &str) -> Option<Form<'s>> {
-        match self.value {
-            DeValue::Table(table) => Some(Form::new(name.to_owned(), self.span, table, self.sink)),
-            DeValue::Array(_) if name.starts_with('[') && self.raw().starts_with("[[") => self
-                .wrong(
-                    format!("{name} is one table, and double brackets start a list of them"),
-                    format!("write {name} once, in single brackets"),
-                ),
-            _ if name.starts_with("[[") => {
-                self.not_a("a table", format!("start it with {name} on a line of its own"))
-            }
-            _ if name.starts_with('[') => self.not_a(
-                "a table",
-                format!("write {name} on a line of its own, and its keys on the lines below it"),
-            ),
-            _ => self
-                .not_a("a table", format!("write what {name} is as keys with values, in braces")),
-        }
     }
 
     /// What was found, for a message.

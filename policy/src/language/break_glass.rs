@@ -5,9 +5,9 @@ use std::time::Duration;
 use unicode_normalization::UnicodeNormalization as _;
 
 use super::duration;
-use super::name::RuleId;
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::document::{Form, Value};
+use crate::terms::RuleId;
 use crate::version::Version;
 
 /// Half an hour: an emergency, not a shift.

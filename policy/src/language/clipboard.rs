@@ -2,38 +2,10 @@
 
 use super::domain::DomainId;
 use super::vocabulary::{Head, Vocabulary};
-use super::words::words;
 use crate::detect::Detector;
 use crate::diagnostic::Spanned;
 use crate::document::Form;
-
-words! {
-    /// A type of clipboard content, as an Internet media type where there is one.
-    MediaType {
-        /// Plain text.
-        TextPlain = "text/plain",
-        /// Formatted text.
-        TextHtml = "text/html",
-        /// A picture.
-        ImagePng = "image/png",
-        /// A picture.
-        ImageBmp = "image/bmp",
-        /// A picture.
-        ImageJpeg = "image/jpeg",
-        /// A picture.
-        ImageTiff = "image/tiff",
-        /// Names of files.
-        FileList = "file-list",
-    }
-}
-
-impl MediaType {
-    /// Whether detectors can read it. They read text; a picture of a number is a picture to them.
-    #[must_use]
-    pub const fn is_readable(self) -> bool {
-        matches!(self, Self::TextPlain | Self::TextHtml | Self::FileList)
-    }
-}
+use crate::terms::{MediaType, words};
 
 words! {
     /// What a clipboard rule does with what it matches.

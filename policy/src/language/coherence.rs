@@ -1,10 +1,9 @@
 //! What must hold between rules that are each well formed.
 
-use super::{BreakGlass, Domain, Hotkeys, UsbRule};
+use super::{BreakGlass, DOMAINS_MAX, Domain, Hotkeys, UsbRule};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::document::Sink;
 use crate::legible::Looks;
-use crate::policy::DOMAINS_MAX;
 
 /// Domains a clinician can tell apart, by each of the things the banner shows.
 pub(crate) fn domains(domains: &[Domain], sink: &Sink) {

@@ -1,10 +1,10 @@
 //! `[[detector]]`: what the officer looks for in what crosses.
 
-use super::name::Name;
 use super::vocabulary::{Vocabulary, already_taken};
 use crate::detect::{BuiltIn, Detector, Pattern};
 use crate::diagnostic::{Diagnostic, Spanned};
 use crate::document::Form;
+use crate::terms::Name;
 
 impl Detector {
     /// Reads one and adds it to the vocabulary.

@@ -7,10 +7,9 @@ use std::time::Duration;
 use super::chord::Chord;
 use super::duration;
 use super::egress::Egress;
-use super::name::Name;
-use super::words::words;
 use crate::diagnostic::Spanned;
 use crate::document::{Form, Mistake, Value};
+use crate::terms::{Name, words};
 
 /// Characters of the longest label: what the banner has room for at the smallest supported width.
 const LABEL_MAX: usize = 24;

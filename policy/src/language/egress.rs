@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::words::words;
 use crate::document::{Mistake, Value, notation};
+use crate::terms::words;
 
 words! {
     /// A transport protocol.

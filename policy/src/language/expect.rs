@@ -1,14 +1,11 @@
 //! `[[expect]]`: the policy's own tests.
 
-use super::clipboard::MediaType;
 use super::domain::DomainId;
-use super::name::RuleId;
-use super::port::check_port;
 use super::vocabulary::Vocabulary;
-use crate::decide::Decision;
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
 use crate::document::{Form, Mistake, Value};
 use crate::request::{UsbDescription, UsbFunction};
+use crate::terms::{Decision, MediaType, RuleId, check_port};
 
 /// A request with the verdict the officer expects.
 #[derive(Clone, Debug)]

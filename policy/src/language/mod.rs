@@ -13,23 +13,21 @@ pub mod duration;
 mod egress;
 mod expect;
 mod hotkeys;
-mod name;
-mod port;
 mod usb;
 mod vocabulary;
-mod words;
 
+pub use crate::terms::{MediaType, Name, RuleId, UsbClass};
 pub use break_glass::{BreakGlass, REASONS_MAX};
 pub use chord::{Chord, Key, Modifiers};
-pub use clipboard::{ClipboardAction, ClipboardRule, MediaType};
+pub use clipboard::{ClipboardAction, ClipboardRule};
 pub use domain::{Colour, Domain, DomainId, Network, Persistence, Priority};
 pub use egress::{Egress, Prefix, Protocol};
 pub use expect::{Expectation, ExpectedRequest};
 pub use hotkeys::Hotkeys;
-pub use name::{Name, RuleId};
-pub use usb::{DeviceMatch, InputRule, UsbAction, UsbClass, UsbRule};
+pub use usb::{DeviceMatch, InputRule, UsbAction, UsbRule};
 pub use vocabulary::Head;
 
-pub(crate) use port::check_port;
 pub(crate) use vocabulary::{Vocabulary, already_taken, no_domain};
-pub(crate) use words::words;
+
+/// Domains of the largest policy: what the decisions' index takes grows with the square of it.
+pub(crate) const DOMAINS_MAX: usize = 32;

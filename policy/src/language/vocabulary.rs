@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use super::domain::DomainId;
-use super::name::{self, Name, RuleId};
 use crate::detect::{BuiltIn, Detector};
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
 use crate::document::{Form, Mistake, Sink, Value, nearest};
+use crate::terms::{Name, RuleId, name};
 
 /// What has been named so far.
 #[derive(Debug)]

@@ -9,9 +9,9 @@
 use std::collections::BTreeSet;
 
 use super::{unreachable, warn};
-use crate::decide::{DeviceIndex, Fields, listed};
 use crate::diagnostic::{Diagnostic, Findings, Spanned};
 use crate::effort;
+use crate::index::{DeviceIndex, Fields, listed};
 use crate::language::{DeviceMatch, DomainId, Head, UsbAction, UsbClass, UsbRule};
 use crate::policy::Policy;
 

@@ -14,7 +14,7 @@ const SOON: Duration = Duration::from_secs(30);
 fn wait_until(what: &str, mut there: impl FnMut() -> Outcome<bool>) -> Outcome {
     let start = Instant::now();
     while !there()? {
-        ensure!(start.elapsed() < tests::wardpc::patience(SOON), "{what} after {SOON:?}");
+        ensure!(start.elapsed() < tests::patience::patience(SOON), "{what} after {SOON:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::agent::{Agent, machine_file};
+use tests::patience::patience;
 use tests::ward::{CLINICAL_MAC, CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, SLOT, Ward};
 use tests::ward_test;
-use tests::wardpc::patience;
 use tests::{Outcome, ensure};
 
 use super::seat::wait_for;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
+use tests::patience::patience;
 use tests::seat::{Colour, Person, Picture};
 use tests::ward::Ward;
 use tests::ward_test;
-use tests::wardpc::patience;
 use tests::{Failure, Outcome, ensure};
 
 pub(crate) const GREEN: Colour = 0x1b_7f_3b;

@@ -2,7 +2,6 @@
 
 use crate::address::Address;
 use crate::class::Class;
-use crate::group::Member;
 
 /// What sysfs says about one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +51,21 @@ pub struct Group {
     pub number: u32,
     /// Its other members.
     pub others: Vec<Member>,
+}
+
+/// Another member of an IOMMU group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name in sysfs: a PCI address, or a platform device's name.
+    pub name: String,
+    /// Its address, if it is a PCI function.
+    pub address: Option<Address>,
+    /// Vendor and device, `8086:10d3`, if it is a PCI function.
+    pub id: Option<String>,
+    /// What it is, if that can be read.
+    pub class: Option<Class>,
+    /// The driver that has it.
+    pub driver: Option<String>,
 }
 
 impl Function {

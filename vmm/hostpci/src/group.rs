@@ -9,28 +9,12 @@ use std::fmt;
 
 use crate::VFIO_PCI;
 use crate::address::Address;
-use crate::class::Class;
-use crate::function::{Function, Group};
+use crate::function::{Function, Group, Member};
 
 /// Host drivers that leave DMA alone (`driver_managed_dma` in the kernel).
 const WITHOUT_DMA: [&str; 3] = [VFIO_PCI, "pci-stub", "pcieport"];
 /// How the kernel's further VFIO drivers end, of one device each (`mlx5_vfio_pci`).
 const VFIO_SUFFIX: [&str; 2] = ["vfio-pci", "vfio_pci"];
-
-/// Another member of an IOMMU group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its name in sysfs: a PCI address, or a platform device's name.
-    pub name: String,
-    /// Its address, if it is a PCI function.
-    pub address: Option<Address>,
-    /// Vendor and device, `8086:10d3`, if it is a PCI function.
-    pub id: Option<String>,
-    /// What it is, if that can be read.
-    pub class: Option<Class>,
-    /// The driver that has it.
-    pub driver: Option<String>,
-}
 
 /// What a member means to handing over another function of its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

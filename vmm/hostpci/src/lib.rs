@@ -24,8 +24,8 @@ pub mod usable;
 
 pub use address::{Address, AddressError};
 pub use class::Class;
-pub use function::{Function, Group, Interface};
-pub use group::{Blocked, Member, Standing};
+pub use function::{Function, Group, Interface, Member};
+pub use group::{Blocked, Standing};
 pub use snapshot::Snapshot;
 pub use sysfs::{InspectError, Sysfs};
 pub use usable::Unusable;

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::address::Address;
 use crate::class::Class;
-use crate::function::{Function, Group, Interface};
-use crate::group::Member;
+use crate::function::{Function, Group, Interface, Member};
 use crate::snapshot::Snapshot;
 
 /// Most members of an IOMMU group that are looked at. A larger one is refused: what is not looked at

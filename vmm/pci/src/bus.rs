@@ -7,8 +7,9 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use crate::config::{BarKind, ConfigSpace, Identity};
-use crate::function::{BarIndex, Function, Window};
+use crate::bar::{BarIndex, BarKind, Window};
+use crate::config::{ConfigSpace, Identity};
+use crate::function::Function;
 
 /// Devices a bus has room for.
 pub const DEVICES: usize = 32;

@@ -4,7 +4,7 @@
 //! (the command register's effect on decoding, BAR sizing) is derived from the bytes when asked.
 //! Source: PCI Local Bus 3.0 chapter 6, PCI Express 5.0 section 7.5.
 
-use crate::function::{BarIndex, Window};
+use crate::bar::{BarIndex, BarKind, Window};
 
 /// Bytes of a conventional configuration space; what lies beyond reads as zero.
 pub const SIZE: usize = 256;
@@ -62,15 +62,6 @@ pub struct Identity {
     pub subsystem_vendor: u16,
     /// Subsystem ID.
     pub subsystem: u16,
-}
-
-/// How wide a memory BAR's address is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BarKind {
-    /// 32 bits: placed below 4 GiB.
-    Memory32,
-    /// 64 bits, taking up two registers.
-    Memory64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -16,6 +16,7 @@
     reason = "registers are halves and bytes of wider values; lengths and indices are checked"
 )]
 
+pub mod bar;
 pub mod bus;
 pub mod config;
 pub mod function;
@@ -25,8 +26,9 @@ pub mod msix;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
+pub use bar::{BarIndex, BarKind, Window};
 pub use bus::Bus;
-pub use config::{BarKind, ConfigSpace, Identity};
-pub use function::{BarIndex, Function, Window};
+pub use config::{ConfigSpace, Identity};
+pub use function::Function;
 pub use msi::Msi;
 pub use msix::Msix;

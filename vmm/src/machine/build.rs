@@ -3,7 +3,6 @@
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, Mutex};
 
-use libc::EFD_NONBLOCK;
 use pci::Bus;
 use vfio::VfioFunction;
 use virtio::GuestMemory;
@@ -11,7 +10,7 @@ use vmm_control::{SerialSpec, VmSpec};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::devices::{self, Host};
-use super::{MachineError, Subscriber, host, ports};
+use super::{MachineError, Subscriber, eventfd, host, ports};
 use crate::acpi::Description;
 use crate::boot::Kernel;
 use crate::kvm::{Interrupts, KvmDoorbells, KvmMsi, KvmSlots, Vm};
@@ -45,10 +44,6 @@ pub(super) struct Machine {
     pub(super) main_loop: Vec<Subscriber>,
     /// What is served by a thread of its own, with the thread's name and what it may do.
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
-}
-
-pub(super) fn eventfd() -> Result<EventFd, MachineError> {
-    EventFd::new(EFD_NONBLOCK).map_err(host("create an eventfd"))
 }
 
 pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {

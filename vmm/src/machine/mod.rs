@@ -148,6 +148,11 @@ fn host(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
     move |source| MachineError::Host { what, source }
 }
 
+/// An eventfd that nobody waits in.
+fn eventfd() -> Result<EventFd, MachineError> {
+    EventFd::new(libc::EFD_NONBLOCK).map_err(host("create an eventfd"))
+}
+
 /// Names what an error of the event loop is about.
 fn event_loop(error: event_manager::Error) -> MachineError {
     MachineError::Host { what: "set up the event loop", source: io::Error::other(error) }

@@ -4,8 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use vmm_sys_util::eventfd::EventFd;
 
-use super::MachineError;
-use super::build::eventfd;
+use super::{MachineError, eventfd};
 use crate::kvm::Interrupts;
 use crate::layout::{gsi, port};
 use crate::port_io::PortBus;

@@ -16,7 +16,6 @@ mod seccomp;
 
 use std::io;
 
-pub(crate) use filter::Call;
 pub use filter::Role;
 
 use vmm_control::SandboxSpec;

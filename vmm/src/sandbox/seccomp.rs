@@ -8,7 +8,8 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter,
 };
 
-use super::filter::{Only, Role};
+use super::filter::Role;
+use crate::system_call::Only;
 
 /// What a forbidden call does: a SIGSYS that ends the process with a core-less death the
 /// supervisor reports. A domain that is restarted is better than one that is owned.

@@ -17,7 +17,7 @@ use vfio_bindings::bindings::vfio::{
 };
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::container::Group;
+use crate::group::Group;
 use crate::hardware::{Hardware, Irq, IrqInfo, Region};
 use crate::sys::{self, Mapping, RegionInfo};
 

@@ -10,7 +10,8 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `container` | the IOMMU domain of one VM: groups, guest RAM, KVM's knowledge of them |
+//! | `container`, `group` | the IOMMU domain of one VM: groups, guest RAM, KVM's knowledge of them |
+//! | `error` | why a function cannot be passed through, and what to do |
 //! | `config` | what of configuration space a guest sees and may change, and why |
 //! | `bars` | BARs as memory of the guest, less the pages that are trapped |
 //! | `interrupts` | MSI and MSI-X over eventfds |
@@ -25,7 +26,9 @@ mod bars;
 mod config;
 mod container;
 mod device;
+mod error;
 mod function;
+mod group;
 mod hardware;
 mod interrupts;
 mod reset;
@@ -35,7 +38,8 @@ mod sys;
 mod testing;
 
 pub use config::ConfigError;
-pub use container::{Container, Error};
+pub use container::Container;
+pub use error::Error;
 pub use function::{FunctionError, Notices, VfioFunction};
 pub use hostpci::{Address, AddressError};
 pub use reset::ResetError;

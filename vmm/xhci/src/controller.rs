@@ -1,5 +1,7 @@
 //! The controller: registers, and what they set going.
 
+mod stopping;
+
 use std::time::Instant;
 
 use crate::backend::{Backend, Interrupt, Moved, PortId, Speed, Status, TransferId};
@@ -11,8 +13,8 @@ use crate::registers::{Registers, offset};
 use crate::ring::{Position, RingError};
 use crate::slot::Slot;
 use crate::spec::{PORTS_MAX, SLOTS, base, crcr, usbcmd, usbsts};
-use crate::stopping::{Stopping, Waits};
 use crate::trb::{Event, Pipe};
+use stopping::{Stopping, Waits};
 
 /// Bytes of a port's register set.
 const PORT_SIZE: u64 = 16;

@@ -57,7 +57,6 @@ mod slot;
 pub mod spec;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod stick;
-mod stopping;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod testing;
 #[cfg(test)]

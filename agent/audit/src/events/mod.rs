@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 pub use catalogue::*;
 pub use form::{Outcome, Verdict};
 
+pub use crate::entry::Record;
+
 use crate::entry::Entry;
 
 /// A kind of entry, as it is documented.
@@ -73,24 +75,6 @@ const RULE: &str = "rule";
 const POLICY: &str = "policy";
 /// Fields that stand in the line itself, where an event has them.
 const FIXED: [&str; 4] = [DOMAIN, VERDICT, RULE, POLICY];
-
-/// An event as its line has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Record {
-    /// What happened.
-    pub kind: &'static str,
-    /// The domain it concerns.
-    pub domain: Option<String>,
-    /// The policy's verdict.
-    pub verdict: Option<String>,
-    /// The rule that decided.
-    pub rule: Option<String>,
-    /// The serial of the policy in force.
-    pub policy: Option<u64>,
-    /// The rest, by name.
-    pub detail: BTreeMap<String, Value>,
-}
 
 impl AuditEvent {
     /// As its line has it.

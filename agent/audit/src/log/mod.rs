@@ -1,5 +1,6 @@
 //! Writing: one line an event, on the disk before it is told to have been written.
 
+mod batch;
 mod room;
 
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -9,7 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::batch::Batch;
+use printable::explain;
+
 use crate::checkpoint::CHECKPOINT_AFTER;
 use crate::entry::{Hash, LINE_MAX};
 use crate::events::{
@@ -22,6 +24,7 @@ use crate::lock::WriterLock;
 use crate::recover::{End, Recovered, first_hash};
 use crate::settings::{Limits, Settings};
 use crate::time::{Clock, Micros, Stamp, Step};
+use batch::Batch;
 
 /// The format written: entries with two times, and checkpoints at the beginning and the end of each run.
 const FORMAT: u64 = 2;
@@ -368,15 +371,4 @@ impl Log {
     pub(crate) fn boot(&self) -> &str {
         &self.settings.boot
     }
-}
-
-/// An error with its causes.
-fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }

@@ -8,6 +8,7 @@
 //!
 //! HTML does not occur: the guests' protocol has no type for it, so formatted text arrives as plain text.
 
+mod limits;
 mod picture;
 #[cfg(test)]
 mod picture_tests;
@@ -22,7 +23,7 @@ use policy::cleaning::{self, Purpose};
 use policy::language::MediaType;
 use zeroize::Zeroizing;
 
-pub use picture::{PIXELS_MAX, SIDE_MAX};
+pub use limits::{HELD_MAX, PIXELS_MAX, SIDE_MAX};
 
 /// Why content does not cross, in a clinician's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,16 +7,9 @@ use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
 use policy::language::MediaType;
 use zeroize::Zeroizing;
 
+use super::limits::{DECODED_MAX, PIXELS_MAX, SIDE_MAX};
 use super::pixels::Pixels;
 use super::{Changes, Unfit, png_rows, structure};
-
-/// Most pixels of a picture that crosses: an 8K screen and some. A decoded pixel takes up to
-/// eight bytes, of which no more than [`DECODED_MAX`] are made.
-pub const PIXELS_MAX: u64 = 40_000_000;
-/// Longest side, in pixels.
-pub const SIDE_MAX: u32 = 16_384;
-/// Bytes that decoding may take.
-const DECODED_MAX: u64 = 320 << 20;
 
 fn format(media_type: MediaType) -> Option<ImageFormat> {
     Some(match media_type {

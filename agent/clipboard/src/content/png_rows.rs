@@ -6,7 +6,7 @@ use png::{BitDepth, Compression, Decoder, Encoder, Filter, Transformations};
 use zeroize::Zeroizing;
 
 use super::Unfit;
-use super::picture::{PIXELS_MAX, SIDE_MAX};
+use super::limits::{PIXELS_MAX, SIDE_MAX};
 
 /// Bytes that the decoder may take beside a chunk of the picture, such as a camera's notes: two rows of [`SIDE_MAX`] pixels of eight
 /// bytes, and its window.

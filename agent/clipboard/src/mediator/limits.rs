@@ -3,10 +3,8 @@
 use ratelimit::Rate;
 
 use super::Time;
+pub use crate::content::HELD_MAX;
 
-/// Most bytes that are held. A guest's content is read into one piece of memory of its own declared size, up to this: the
-/// largest screenshot as an uncompressed picture (3840 x 2160 pixels of 3 bytes) fits.
-pub const HELD_MAX: u32 = 32 << 20;
 /// How long copied content waits for its paste: long enough to switch and find the place, not long enough to be forgotten.
 pub const HELD_FOR: Time = Time::from_secs(300);
 /// How long pasted content is offered to the guest's programs.

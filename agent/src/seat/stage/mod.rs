@@ -26,8 +26,8 @@ use super::domain::{Domain, News};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
-use super::uevent::Uevents;
 use super::{Backend, Command, Daemon, Happening, SeatPolicy, Words};
+use base::uevent::Uevents;
 use screen::{Drawn, shown};
 
 /// The screen guests are given while there is none.

@@ -6,12 +6,13 @@ use super::{BACKGROUND, FLIP_MAX, SCREEN_AGAIN, Stage};
 use crate::seat::Backend;
 use crate::seat::compose::{Body, Owner, View};
 use crate::seat::core::{Core, Geometry, Input};
-use crate::seat::display::{Display, Pointer};
+use crate::seat::display::Display;
 use crate::seat::domain::Domain;
 use crate::seat::notices::Said;
 use crate::seat::picture::Prompt;
+use crate::seat::plane::Pointer;
 use crate::seat::scenes::{Layout, Overlay, Scenes};
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// The box of [`Notices`](crate::seat::notices), as it was drawn last.
 #[derive(Default)]

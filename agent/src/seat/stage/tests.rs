@@ -6,10 +6,10 @@ use nix::sys::eventfd::EfdFlags;
 use policy::Policy;
 
 use super::*;
-use crate::mediator::Life;
 use crate::seat::SeatReport;
 use crate::seat::core::Report;
 use crate::seat::devices::{Abilities, Description};
+use base::mailbox::Life;
 
 /// A stage, what it is told by, what it tells, and its life.
 fn stage() -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {

@@ -4,8 +4,8 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 
-use crate::sockets::{dial, listen};
 use crate::usb::Way;
+use base::sockets::{dial, listen};
 
 /// A way into a domain, open.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ use usbhost::{Export, Sysfs, Vetted};
 pub(super) use door::Door;
 use line::Line;
 
-use crate::supervisor::devices::explain;
+use printable::explain;
 
 /// Why a device is taken out of its domain.
 #[derive(Clone, Debug, PartialEq, Eq)]

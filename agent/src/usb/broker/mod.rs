@@ -34,13 +34,13 @@ use usbhost::{Authority, BusId, Sysfs};
 
 use super::attached::{Door, Word};
 use super::{Command, Happening, Setup, UsbReport, Way};
-use crate::mediator::Ends;
-use crate::seat::uevent::Uevents;
-use crate::supervisor::devices::explain;
+use base::mailbox::Ends;
+use base::uevent::Uevents;
 use device::{Device, State};
 use pace::Pace;
 use parting::{Lost, Parting};
 use place::{Means, Note, Place, Task, Told};
+use printable::explain;
 
 /// How often a domain that does not take its device is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

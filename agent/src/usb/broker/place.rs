@@ -9,9 +9,9 @@ use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
 use usbhost::{BusId, Grants, Sysfs, Vetted};
 
-use crate::supervisor::devices::explain;
 use crate::usb::attached::{Serving, Word};
 use crate::usb::identity::Identity;
+use printable::explain;
 
 /// What is to be done with the device there.
 pub(super) enum Task {

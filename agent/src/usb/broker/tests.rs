@@ -14,9 +14,9 @@ use usbhost::{Found, Plugged, Vetted};
 use super::device::Grant;
 use super::place::Reading;
 use super::*;
-use crate::mediator::Mediator;
 use crate::usb::attached::{End, join};
 use crate::usb::identity::Identity;
+use base::mailbox::Mediator;
 
 mod parts;
 

@@ -5,7 +5,7 @@ mod answers;
 use usbredir::packet::{Bulk, Control, EndpointType, Interrupt, MAX_DATA};
 use usbredir::{Body, Packet, Status};
 
-use crate::admission::{self, Error};
+use crate::admission::{self, Error, Rules};
 use crate::bot::{self, Bot};
 use crate::control::{Admitted, CONTROL_BYTES_MAX, Judgement};
 use crate::descriptors::{Device, Pinned, Share};
@@ -19,15 +19,6 @@ pub const IN_FLIGHT_MAX: usize = 256;
 /// Things against the specification, one after the other, after which a device is taken away. A stick
 /// at its end may produce a few, and a guest's resets may mend them.
 pub const FAULTS_MAX: u32 = 16;
-
-/// The verdict on a device, as far as it concerns its stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rules {
-    /// It may be used.
-    Allow,
-    /// Storage that may be read. Functions beside the storage may be used.
-    ReadOnly,
-}
 
 /// The filter of one device's stream.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 use super::clipboard::domain_names;
 use super::regions::{Found, Region, Rule, compare};
 use super::{Change, Flow, Outcome, When};
-use crate::decide::{Decision, Fields, listed};
+use crate::decide::Decision;
+use crate::index::{Fields, listed};
 use crate::language::{Head, InputRule, UsbAction, UsbRule};
 use crate::policy::Policy;
 

@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::decide::Fields;
+use crate::index::Fields;
 use crate::language::UsbClass;
 use crate::request::UsbDevice;
 

@@ -8,9 +8,10 @@
 
 use serde::Serialize;
 
-use crate::decide::{Decision, given, listed, permitted};
+use crate::decide::{Decision, given, permitted};
 use crate::detect::{BuiltIn, Detector};
 use crate::enforcement;
+use crate::index::listed;
 use crate::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass, duration};
 use crate::policy::Policy;
 

@@ -88,7 +88,7 @@ fn silent(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
         // What the command line itself takes in the emulated PC is in this.
         while devices(agent)?.iter().any(|device| is_attached("allow")(device)) {
             ensure!(
-                asked.elapsed() < tests::wardpc::patience(Duration::from_secs(4)),
+                asked.elapsed() < tests::patience::patience(Duration::from_secs(4)),
                 "it is still written"
             );
         }

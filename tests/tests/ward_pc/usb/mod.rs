@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::guest::Probe;
+use tests::patience::patience;
 use tests::qmp::Qmp;
 use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward::Ward;
 use tests::ward_test;
-use tests::wardpc::patience;
 use tests::{Failure, Outcome, ensure};
 
 const RULES: &str = r#"

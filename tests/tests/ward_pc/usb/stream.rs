@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use tests::patience::patience;
 use tests::ward_test;
-use tests::wardpc::patience;
 
 use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
 use tests::ward::Ward;

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::*;
+use crate::class::Class;
 use crate::testing::Tree;
 
 const ETHERNET: u32 = 0x02_0000;

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
+use super::{Controller, Fault};
 use crate::backend::Backend;
-use crate::controller::{Controller, Fault};
 use crate::endpoint::Endpoint;
 use crate::memory::Outside;
 use crate::spec::{Code, STOP_WAIT};

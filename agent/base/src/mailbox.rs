@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// The daemon's end.
-pub(crate) struct Mediator<C, H> {
+pub struct Mediator<C, H> {
     name: &'static str,
     commands: mpsc::Sender<C>,
     wake: Arc<EventFd>,
@@ -26,7 +26,7 @@ pub(crate) struct Mediator<C, H> {
 }
 
 /// The thread's ends, which it keeps as long as it lives.
-pub(crate) struct Ends<C, H> {
+pub struct Ends<C, H> {
     inbox: mpsc::Receiver<C>,
     wake: Arc<EventFd>,
     outbox: mpsc::Sender<H>,
@@ -38,7 +38,7 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub(crate) fn new(name: &'static str) -> io::Result<(Self, Ends<C, H>)> {
+    pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, H>)> {
         let (commands, inbox) = mpsc::channel();
         let (outbox, happenings) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(FLAGS)?);
@@ -51,35 +51,35 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
     ///
     /// # Errors
     /// The process has no thread left.
-    pub(crate) fn run(&mut self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    pub fn run(&mut self, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.thread = Some(std::thread::Builder::new().name(self.name.to_owned()).spawn(body)?);
         Ok(())
     }
 
     /// Tells it something. A thread that has died takes nothing any more.
-    pub(crate) fn tell(&self, command: C) {
+    pub fn tell(&self, command: C) {
         let _ = self.commands.send(command);
         let _ = self.wake.write(1);
     }
 
     /// Becomes readable when something happened, its death included.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.life.fd()
     }
 
     /// What happened since the last call.
-    pub(crate) fn happened(&self) -> Vec<H> {
+    pub fn happened(&self) -> Vec<H> {
         self.life.heard();
         self.happenings.try_iter().collect()
     }
 
     /// Whether the thread is no more.
-    pub(crate) fn is_dead(&self) -> bool {
+    pub fn is_dead(&self) -> bool {
         self.life.is_over()
     }
 
     /// Waits for the end of a thread that was told to.
-    pub(crate) fn join(&mut self) {
+    pub fn join(&mut self) {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -90,27 +90,27 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
 
 impl<C, H> Ends<C, H> {
     /// The next command.
-    pub(crate) fn next(&self) -> Option<C> {
+    pub fn next(&self) -> Option<C> {
         self.inbox.try_recv().ok()
     }
 
     /// Becomes readable when there is a command, or somebody else has woken the thread.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 
     /// Before the commands are taken.
-    pub(crate) fn woken(&self) {
+    pub fn woken(&self) {
         let _ = self.wake.read();
     }
 
     /// Wakes this thread, from another.
-    pub(crate) fn waker(&self) -> Arc<EventFd> {
+    pub fn waker(&self) -> Arc<EventFd> {
         Arc::clone(&self.wake)
     }
 
     /// Tells the daemon something.
-    pub(crate) fn tell(&self, happening: H) {
+    pub fn tell(&self, happening: H) {
         // The receiver lives as long as the agent.
         let _ = self.outbox.send(happening);
         self.life.beat();
@@ -120,13 +120,13 @@ impl<C, H> Ends<C, H> {
 const FLAGS: EfdFlags = EfdFlags::EFD_NONBLOCK.union(EfdFlags::EFD_CLOEXEC);
 
 /// Whether a thread lives, as the daemon knows it.
-pub(crate) struct Life {
+pub struct Life {
     awake: Arc<EventFd>,
     over: Arc<AtomicBool>,
 }
 
 /// Held by the thread: the daemon learns of its end, however it comes.
-pub(crate) struct Pulse {
+pub struct Pulse {
     awake: Arc<EventFd>,
     over: Arc<AtomicBool>,
 }
@@ -136,31 +136,31 @@ impl Life {
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub(crate) fn new() -> io::Result<(Self, Pulse)> {
+    pub fn new() -> io::Result<(Self, Pulse)> {
         let (awake, over) =
             (Arc::new(EventFd::from_flags(FLAGS)?), Arc::new(AtomicBool::new(false)));
         Ok((Self { awake: Arc::clone(&awake), over: Arc::clone(&over) }, Pulse { awake, over }))
     }
 
     /// Readable when the thread has woken the daemon.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
         self.awake.as_fd()
     }
 
     /// The daemon is awake.
-    pub(crate) fn heard(&self) {
+    pub fn heard(&self) {
         let _ = self.awake.read();
     }
 
     /// Whether the thread has ended.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
 }
 
 impl Pulse {
     /// Wakes the daemon.
-    pub(crate) fn beat(&self) {
+    pub fn beat(&self) {
         // One that is full has woken it already.
         let _ = self.awake.write(1);
     }

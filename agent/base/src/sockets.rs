@@ -21,7 +21,7 @@ pub fn external_group(domain: &str) -> String {
 }
 
 /// Connects to a VMM that listens at `path`, without waiting: `UnixStream::connect` waits while the listener's backlog is full.
-pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
+pub fn dial(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
@@ -29,7 +29,7 @@ pub(crate) fn dial(path: &Path) -> io::Result<UnixStream> {
 }
 
 /// Listens at `path` for the guest of an external domain. The agent's lock is held, so a socket that is there is dead.
-pub(crate) fn listen(path: &Path, domain: &str) -> io::Result<UnixListener> {
+pub fn listen(path: &Path, domain: &str) -> io::Result<UnixListener> {
     listen_among(&Accounts::host(), path, domain)
 }
 

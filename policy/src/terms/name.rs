@@ -88,7 +88,7 @@ fn check_name(text: &str) -> Result<(), Mistake> {
 }
 
 /// The name nearest to a text: in small letters, with hyphens for what is no letter or digit. `None` if that is none either.
-pub(super) fn fitting(text: &str) -> Option<String> {
+pub(crate) fn fitting(text: &str) -> Option<String> {
     if text.len() > NAME_MAX {
         return None;
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use policy::diagnostic::Diagnostics;
 use policy::signature;
 
-use crate::files;
+use super::FILE_MAX;
 
 /// Why a policy does not come into force. Each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum Refusal {
         signed: bool,
     },
     /// It could not be read back from its file.
-    #[error("the policy is larger than {} MiB: split its rules by what they share", files::FILE_MAX >> 20)]
+    #[error("the policy is larger than {} MiB: split its rules by what they share", FILE_MAX >> 20)]
     TooLarge,
     /// A file cannot be written.
     #[error("cannot write {}: check that its disk has room and is not read-only", path.display())]

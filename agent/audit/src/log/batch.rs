@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use super::{Log, LogError};
 use crate::checkpoint;
 use crate::entry::{Hash, LINE_MAX, line};
 use crate::events::{AuditEvent, ClockStep};
 use crate::key::AuditKey;
-use crate::log::{Log, LogError};
 use crate::time::{Clock, Micros, Stamp, Step};
 
 /// Lines, and how the log is once they are on the disk.

@@ -1,0 +1,291 @@
+//! A crate's modules, and the paths each uses.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
+
+/// A module's place in its crate; the crate's root is empty.
+pub(crate) type Name = Vec<String>;
+
+/// What of the source is looked at.
+#[derive(Debug, PartialEq, Eq)]
+enum Token {
+    Word(String),
+    /// `::`.
+    Colons,
+    Open,
+    Close,
+    Other(char),
+}
+
+/// A crate.
+pub(crate) struct Crate {
+    modules: BTreeMap<Name, Vec<Token>>,
+}
+
+impl Crate {
+    /// Reads a crate from its first file.
+    pub(crate) fn read(root: &Path) -> Self {
+        let mut this = Self { modules: BTreeMap::new() };
+        let folder = root.parent().expect("a file is in a folder");
+        this.add(Vec::new(), root, folder);
+        this
+    }
+
+    /// Its modules.
+    pub(crate) fn modules(&self) -> impl Iterator<Item = &Name> {
+        self.modules.keys()
+    }
+
+    fn add(&mut self, name: Name, file: &Path, folder: &Path) {
+        let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let stream: TokenStream =
+            text.parse().unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let mut tokens = Vec::new();
+        flatten(stream, &mut tokens);
+        let mut children = Vec::new();
+        for window in tokens.windows(3) {
+            if let [Token::Word(word), Token::Word(child), Token::Other(';')] = window
+                && word == "mod"
+            {
+                children.push(child.clone());
+            }
+        }
+        self.modules.insert(name.clone(), tokens);
+        for child in children {
+            let beside = folder.join(format!("{child}.rs"));
+            let inside = folder.join(&child).join("mod.rs");
+            let found: Option<&PathBuf> = [&beside, &inside].into_iter().find(|at| at.is_file());
+            let found = found.unwrap_or_else(|| panic!("{}: no module {child}", file.display()));
+            self.add(
+                [name.as_slice(), std::slice::from_ref(&child)].concat(),
+                found,
+                &folder.join(&child),
+            );
+        }
+    }
+
+    /// Every path that a module uses, each from the crate's root: what it names, and the module that has it.
+    pub(crate) fn used_by(&self, module: &Name) -> Vec<(String, Name)> {
+        let tokens = self.modules.get(module).map(Vec::as_slice).unwrap_or_default();
+        let (mut used, mut at) = (Vec::new(), 0);
+        // Modules in the file, each with the depth it is at.
+        let (mut here, mut inner, mut depth) = (module.clone(), Vec::new(), 0);
+        while let Some(token) = tokens.get(at) {
+            match token {
+                Token::Word(word) if word == "mod" && tokens.get(at + 2) == Some(&Token::Open) => {
+                    if let Some(Token::Word(name)) = tokens.get(at + 1) {
+                        inner.push((depth, here.clone()));
+                        here.push(name.clone());
+                    }
+                    at += 2;
+                    continue;
+                }
+                Token::Open => depth += 1,
+                Token::Close => {
+                    depth -= 1;
+                    if let Some((_, outside)) = inner.pop_if(|(at, _)| *at == depth) {
+                        here = outside;
+                    }
+                }
+                Token::Word(first) if self.begins_path(tokens, at, first, module) => {
+                    let (paths, end) = paths(tokens, at);
+                    for path in paths {
+                        let full = absolute(&here, &path.segments);
+                        if let Some(target) = self.defined_in(&full, 0) {
+                            used.push((full.join("::"), target));
+                        }
+                    }
+                    at = end.max(at + 1);
+                    continue;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        used
+    }
+
+    /// Whether a path of this crate begins here: with `crate`, `super` or `self`, or with a module in this one.
+    fn begins_path(&self, tokens: &[Token], at: usize, first: &str, module: &Name) -> bool {
+        let before = at.checked_sub(1).and_then(|before| tokens.get(before));
+        if tokens.get(at + 1) != Some(&Token::Colons) || before == Some(&Token::Colons) {
+            return false;
+        }
+        let child =
+            || self.modules.contains_key(&[module.as_slice(), &[first.to_owned()]].concat());
+        matches!(first, "crate" | "super" | "self") || child()
+    }
+
+    /// The module that has what a path names, through re-exports.
+    fn defined_in(&self, path: &Name, followed: usize) -> Option<Name> {
+        let (module, rest) = (0..=path.len()).rev().find_map(|length| {
+            let (module, rest) = path.split_at(length);
+            self.modules.contains_key(module).then(|| (module.to_vec(), rest))
+        })?;
+        let further = match rest.split_first() {
+            // A path that leads back to itself ends somewhere.
+            Some((first, rest)) if followed < 16 => {
+                self.imports(&module).remove(first).and_then(|import| {
+                    self.defined_in(&[import.as_slice(), rest].concat(), followed + 1)
+                })
+            }
+            _ => None,
+        };
+        Some(further.unwrap_or(module))
+    }
+
+    /// What a module calls things of this crate that it imports.
+    fn imports(&self, module: &Name) -> BTreeMap<String, Name> {
+        let tokens = self.modules.get(module).map(Vec::as_slice).unwrap_or_default();
+        let (mut imports, mut depth) = (BTreeMap::new(), 0);
+        for (at, token) in tokens.iter().enumerate() {
+            match token {
+                Token::Open => depth += 1,
+                Token::Close => depth -= 1,
+                Token::Word(word) if word == "use" && depth == 0 => {
+                    for path in paths(tokens, at + 1).0 {
+                        let first = path.segments.first().map(String::as_str).unwrap_or_default();
+                        if self.begins_path(tokens, at + 1, first, module) {
+                            imports.insert(path.called, absolute(module, &path.segments));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        imports
+    }
+}
+
+/// A path as it is written, and what it is called here.
+struct Written {
+    segments: Name,
+    called: String,
+}
+
+/// The paths that are written here, more than one if there are braces, and where they end.
+fn paths(tokens: &[Token], at: usize) -> (Vec<Written>, usize) {
+    let mut found = Vec::new();
+    let end = read_paths(tokens, at, Vec::new(), &mut found);
+    (found, end)
+}
+
+fn read_paths(
+    tokens: &[Token],
+    mut at: usize,
+    mut before: Name,
+    found: &mut Vec<Written>,
+) -> usize {
+    loop {
+        match tokens.get(at) {
+            Some(Token::Open) => {
+                at += 1;
+                while !matches!(tokens.get(at), Some(Token::Close) | None) {
+                    at = read_paths(tokens, at, before.clone(), found);
+                    if tokens.get(at) == Some(&Token::Other(',')) {
+                        at += 1;
+                    }
+                }
+                return at + 1;
+            }
+            Some(Token::Word(word)) => {
+                let whole = word == "self" && !before.is_empty();
+                if !whole {
+                    before.push(word.clone());
+                }
+                at += 1;
+                let follows = matches!(
+                    tokens.get(at + 1),
+                    Some(Token::Word(_) | Token::Open | Token::Other('*'))
+                );
+                if tokens.get(at) == Some(&Token::Colons) && follows {
+                    at += 1;
+                    continue;
+                }
+                let mut called = before.last().cloned().unwrap_or_default();
+                if let [Token::Word(word), Token::Word(name), ..] =
+                    tokens.get(at..).unwrap_or_default()
+                    && word == "as"
+                {
+                    called.clone_from(name);
+                    at += 2;
+                }
+                found.push(Written { segments: before, called });
+                return at;
+            }
+            Some(Token::Other('*')) => {
+                found.push(Written { segments: before, called: "*".to_owned() });
+                return at + 1;
+            }
+            _ => return at + 1,
+        }
+    }
+}
+
+/// A path as it is from the crate's root.
+fn absolute(here: &Name, path: &Name) -> Name {
+    let mut from = here.clone();
+    let mut rest = path.as_slice();
+    match rest.split_first() {
+        Some((first, after)) if first == "crate" => (from, rest) = (Vec::new(), after),
+        Some((first, after)) if first == "self" => rest = after,
+        _ => {}
+    }
+    while let Some((first, after)) = rest.split_first()
+        && first == "super"
+    {
+        from.pop();
+        rest = after;
+    }
+    [from.as_slice(), rest].concat()
+}
+
+/// The tokens one after the other, less attributes, and less what is compiled for tests alone.
+fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
+    let mut trees = stream.into_iter().peekable();
+    let mut for_tests = false;
+    while let Some(tree) = trees.next() {
+        match tree {
+            TokenTree::Punct(hash) if hash.as_char() == '#' => {
+                // `#![...]`, of the whole file.
+                let _ =
+                    trees.next_if(|tree| matches!(tree, TokenTree::Punct(p) if p.as_char() == '!'));
+                if let Some(TokenTree::Group(attribute)) = trees.next() {
+                    let text = attribute.stream().to_string();
+                    for_tests |= text.starts_with("cfg") && is_test(&text);
+                }
+            }
+            TokenTree::Group(group) => {
+                let ends = for_tests && group.delimiter() == Delimiter::Brace;
+                if !for_tests {
+                    tokens.push(Token::Open);
+                    flatten(group.stream(), tokens);
+                    tokens.push(Token::Close);
+                }
+                for_tests &= !ends;
+            }
+            TokenTree::Punct(punct) if for_tests => {
+                for_tests = !matches!(punct.as_char(), ';' | ',')
+            }
+            _ if for_tests => {}
+            TokenTree::Ident(word) => tokens.push(Token::Word(word.to_string())),
+            TokenTree::Punct(punct) => match (punct.as_char(), tokens.last()) {
+                (':', Some(Token::Other(':'))) => {
+                    tokens.pop();
+                    tokens.push(Token::Colons);
+                }
+                (other, _) => tokens.push(Token::Other(other)),
+            },
+            TokenTree::Literal(_) => tokens.push(Token::Other('"')),
+        }
+    }
+}
+
+/// Whether a condition holds in tests alone.
+fn is_test(condition: &str) -> bool {
+    let mut words = condition.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.clone().any(|word| word == "test") && !words.any(|word| word == "not")
+}
