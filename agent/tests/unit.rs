@@ -20,6 +20,8 @@ const DEVICES: [(&str, Option<&str>); 11] = [
     ("/dev/null", None),
     // A VMM's TAP device is for trying things out; the agent gives no VMM one.
     ("/dev/net/tun", None),
+    // The officer's command line asks for a passphrase there; the service does not.
+    ("/dev/tty\"", None),
     // Compared with the list of mounts.
     ("/dev/{name}", None),
     // What the doctor looks at by name.

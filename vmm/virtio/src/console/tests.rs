@@ -423,9 +423,10 @@ fn the_configuration_tells_how_many_ports_there_are() {
 #[test]
 fn bad_names_and_too_many_ports_are_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let port = |name: &str, at: usize| NamedPort {
-        name: name.into(),
-        listener: UnixListener::bind(dir.path().join(at.to_string())).unwrap(),
+    let port = |name: &str, at: usize| {
+        let path = dir.path().join(at.to_string());
+        let _ = std::fs::remove_file(&path);
+        NamedPort { name: name.into(), listener: UnixListener::bind(path).unwrap() }
     };
     for names in [
         vec![""],
