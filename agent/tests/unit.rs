@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Device nodes as the sources name them, and the unit's words for them. `None`: not opened, or by none of the unit's processes.
-const DEVICES: [(&str, Option<&str>); 11] = [
+const DEVICES: [(&str, Option<&str>); 12] = [
     ("/dev/kvm", Some("/dev/kvm rw")),
     ("/dev/vfio/vfio", Some("/dev/vfio/vfio rw")),
     ("/dev/vfio/{", Some("char-vfio rw")),
