@@ -1,14 +1,13 @@
 //! How far a log went: written beside the log at each checkpoint, remembered elsewhere on the PC, and printed to be kept off it.
 
 use std::fmt;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::entry::Hash;
 use crate::key::PublicKey;
+use crate::replace::replace;
 use crate::time::Micros;
 
 /// How a head is written.
@@ -122,21 +121,4 @@ impl Remembered {
 
 fn read(path: &Path) -> Option<String> {
     String::from_utf8(fileopen::read(path, FILE_MAX).ok()?).ok()
-}
-
-/// The old content or the new one, whatever happens.
-pub(crate) fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = Path::new(&fresh);
-    match fs::remove_file(fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // A file of its own, whatever lay there: a link, or a named pipe that nobody reads.
-    let mut file = File::options().write(true).create_new(true).mode(mode).open(fresh)?;
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_data()?;
-    fs::rename(fresh, path)
 }

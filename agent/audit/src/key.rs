@@ -9,7 +9,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
 use crate::entry::{Hash, from_hex};
-use crate::head;
+use crate::replace::replace;
 
 /// What every signed message begins with.
 const PURPOSE: &[u8] = b"Bulkhead audit checkpoint, format 2\0";
@@ -88,7 +88,7 @@ impl AuditKey {
             Err(error) => return Err(failed(error)),
         };
         let public = format!("{}\n", key.public().text());
-        head::replace(&path.with_extension("pub"), &public, 0o644).map_err(failed)?;
+        replace(&path.with_extension("pub"), &public, 0o644).map_err(failed)?;
         Ok(key)
     }
 

@@ -43,6 +43,7 @@ mod lock;
 mod log;
 mod read;
 mod recover;
+mod replace;
 mod settings;
 mod time;
 mod verify;

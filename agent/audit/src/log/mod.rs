@@ -18,10 +18,11 @@ use crate::events::{
     AuditEvent, ChainBroken, LogClosed, LogOpened, StateWentBack, TornTailRepaired,
 };
 use crate::files;
-use crate::head::{self, Head, Remembered};
+use crate::head::{Head, Remembered};
 use crate::key::{AuditKey, PUBLIC_FILE};
 use crate::lock::WriterLock;
 use crate::recover::{End, Recovered, first_hash};
+use crate::replace::replace;
 use crate::settings::{Limits, Settings};
 use crate::time::{Clock, Micros, Stamp, Step};
 use batch::Batch;
@@ -114,7 +115,7 @@ impl Log {
             fileopen::directory(dir).and_then(share).map_err(failed)?;
         }
         let public = format!("{}\n", key.public().text());
-        head::replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;
+        replace(&dir.join(PUBLIC_FILE), &public, 0o644).map_err(failed)?;
         let mut remembered: Vec<Remembered> =
             settings.remembered_in.iter().filter_map(|path| Remembered::read(path)).collect();
         remembered.retain(|one| one.is_about(dir));
