@@ -204,7 +204,7 @@ fn read_vm(
         cmdline: reader.parsed(table, "cmdline", cmdline).unwrap_or_default(),
         disks: read_disks(reader, table, images),
         nic: read_nic(reader, name, header, table, member),
-        passthrough: capped(reader, table, "passthrough", PASSTHROUGH_MAX)
+        passthrough: capped(reader, table, "passthrough", PASSTHROUGH_MAX - 1)
             .into_iter()
             .filter_map(|(value, span)| Some((pci::passthrough(reader, value, &span)?, span)))
             .collect(),
@@ -291,7 +291,7 @@ fn read_nic(
 
 fn read_ports(reader: &mut Reader, table: &dyn TableLike) -> Vec<String> {
     let mut ports: Vec<String> = Vec::new();
-    for (value, span) in capped(reader, table, "ports", PORTS_MAX) {
+    for (value, span) in capped(reader, table, "ports", PORTS_MAX - 1) {
         let Some(port) = element(reader, value, &span, "ports", values::port_name) else {
             continue;
         };

@@ -178,3 +178,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_fullest_machine_file_is_one_that_a_vmm_runs() {
+    let list = |make: &dyn Fn(usize) -> String| {
+        (0..16).map(make).map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ")
+    };
+    let text = format!(
+        "format = 1\n[domain.clinical]\nkernel = \"/k\"\nnic = \"0000:01:00.0\"\nports = [{}]\npassthrough = [{}]\n[domain.internet]\nvmm = \"external\"\n",
+        list(&|n| format!("port-{n}")),
+        list(&|n| format!("0000:02:{n:02x}.0")),
+    );
+    let machine = parse(&text).unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+    let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
+    let layout =
+        crate::layout::Layout { images: "/i".into(), state: "/s".into(), runtime: "/r".into() };
+    let start = crate::supervisor::spec::Start {
+        disks: &[],
+        sandbox_id: Some(64000),
+        seat: true,
+        stop_deadline: STOP_DEADLINE_DEFAULT,
+    };
+    let spec = crate::supervisor::spec::of("clinical", vm, &layout, &start);
+    assert_eq!((spec.ports.len(), spec.vfio.len()), (17, 17));
+    spec.check().unwrap();
+}
