@@ -259,6 +259,12 @@ impl Sysfs {
         found
     }
 
+    /// Whether the host's drivers have at least one of these interfaces of a device. Waits for nothing.
+    #[must_use]
+    pub fn is_any_driven(&self, id: &BusId, share: &Share) -> bool {
+        self.interfaces(id, share).iter().any(|name| self.driver(id, name).is_some())
+    }
+
     /// Whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.
     #[must_use]
     pub fn are_driven(&self, id: &BusId, share: &Share) -> bool {

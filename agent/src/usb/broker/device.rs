@@ -83,6 +83,8 @@ pub(super) struct Device {
     pub(super) driverless: u32,
     /// How often the host's drivers were asked in vain to take the keyboard in it, since one last had it.
     pub(super) offers: u32,
+    /// A driver has some of its keyboards and mice, though not all: receivers and switches show interfaces that no driver takes.
+    pub(super) driven_in_part: bool,
     /// It waits because the audit log cannot be written.
     pub(super) unrecorded: bool,
 }
@@ -109,6 +111,7 @@ impl Device {
             turned: false,
             driverless: 0,
             offers: 0,
+            driven_in_part: false,
             unrecorded: false,
         }
     }
@@ -128,9 +131,14 @@ impl Device {
         (!all.is_empty()).then_some(Share::Interfaces(all))
     }
 
+    /// Whether no driver of the host's is asked any more to take the keyboard in it.
+    pub(super) fn is_offered_no_more(&self) -> bool {
+        self.offers >= OFFERS_MAX
+    }
+
     /// Whether no driver of the host's takes the keyboard in it, and none is asked any more.
     pub(super) fn is_without_driver(&self) -> bool {
-        self.offers >= OFFERS_MAX
+        self.is_offered_no_more() && !self.driven_in_part
     }
 
     pub(super) fn report(&self) -> UsbReport {

@@ -133,6 +133,7 @@ impl Broker {
                 _ => return None,
             };
             let kept = device.input()?;
+            device.driven_in_part = sysfs.is_any_driven(id, &kept);
             if sysfs.are_driven(id, &kept) {
                 device.offers = 0;
                 return None;
@@ -165,13 +166,16 @@ impl Broker {
         if self.places.get(id).is_some_and(|place| place.busy > 0) {
             return;
         }
-        let Some(device) = self.devices.get_mut(id).filter(|device| !device.is_without_driver())
+        let Some(device) = self.devices.get_mut(id).filter(|device| !device.is_offered_no_more())
         else {
             return;
         };
         device.offers += 1;
-        if !device.is_without_driver() {
+        if !device.is_offered_no_more() {
             let _ = self.task(id, Task::GiveToHost(kept));
+            return;
+        }
+        if device.driven_in_part {
             return;
         }
         let words = format!("{}:\n{NO_DRIVER}.\n{NO_DRIVER_REMEDY}.", device.shown());
