@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agent::daemon::{self, Options, defaults};
 use agent::layout::Layout;
+use agent::secrets::NoDump;
 use clap::{Parser, ValueEnum};
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
@@ -86,6 +87,10 @@ fn main() -> ExitCode {
     if logging::init(args.log_level.filter(), LINES).is_err() {
         // There is nobody to tell: standard error is closed.
         return ExitCode::FAILURE;
+    }
+    // What both desktops show and copy passes through this process, and the log's key is in it.
+    if let Err(error) = NoDump::ensure() {
+        tracing::warn!("a core dump of this program could hold patients' data: {error}");
     }
     // The VMMs are started in `/`, so what they are handed must be absolute.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);

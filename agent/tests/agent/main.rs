@@ -78,6 +78,19 @@ fn the_agent_survives_the_death_of_a_thread_as_it_is_built_and_its_vmm_does_not(
 }
 
 #[test]
+fn the_agent_and_what_it_starts_leave_no_core_dump() {
+    let (ward, agent) = running();
+    let own = ward.status()["agent"]["pid"].as_i64().unwrap();
+    for pid in [own, ward.pid("clinical")] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{core}");
+    }
+    agent.stop();
+}
+
+#[test]
 fn a_vmm_is_told_exactly_what_the_machine_file_says() {
     let (ward, agent) = running();
     let run = ward.at("run/clinical").display().to_string();
