@@ -109,7 +109,9 @@ impl Server {
 
     /// What to wait on: each with whether it waits to be written.
     pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
-        let clients = self.clients.iter().map(|c| (c.stream.as_fd(), !c.outbox.is_empty()));
+        // One that waits for its answer says nothing we would listen to, and may have closed its writing half.
+        let clients = self.clients.iter().filter(|c| c.waits_for.is_none() || !c.outbox.is_empty());
+        let clients = clients.map(|c| (c.stream.as_fd(), !c.outbox.is_empty()));
         std::iter::once((self.listener.as_fd(), false)).chain(clients)
     }
 
@@ -176,7 +178,7 @@ impl Client {
         &mut self,
         answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
     ) -> bool {
-        let open = self.read();
+        let open = self.waits_for.is_some() || self.read();
         // One answer at a time: a client that asks faster than it reads waits.
         while self.waits_for.is_none()
             && self.outbox.is_empty()

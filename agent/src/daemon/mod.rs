@@ -253,13 +253,14 @@ impl Daemon {
             }
             self.running.supervisor.turn();
             let Self { running, server, .. } = &mut self;
+            // Before the requests: the same client may have asked for more behind it.
+            if let Some((ticket, answer)) = running.policy_found() {
+                server.answer(ticket, &answer);
+            }
             server.turn(|caller, request| match request {
                 Ok(request) => running.answer(caller, request),
                 Err(refused) => running.refuse(caller, refused).into(),
             });
-            if let Some((ticket, answer)) = running.policy_found() {
-                server.answer(ticket, &answer);
-            }
             running.turn();
             if running.desk.is_dead() && !running.supervisor.is_stopping() {
                 // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
@@ -327,6 +328,11 @@ impl Daemon {
         self.running.devices.stop(&mut self.running.recorder);
         let counted = self.running.tallies.end();
         self.running.recorder.note(&counted);
+        if let Some(caller) = self.running.papers.asked_by() {
+            let refused =
+                record::policy_refused(caller, "the agent stopped while it was looked at");
+            self.running.recorder.note(&[refused]);
+        }
         self.running.recorder.note(&[AgentStopped {}.into()]);
         self.running.recorder.close();
         if !self.running.supervisor.all_off() {

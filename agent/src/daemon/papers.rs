@@ -16,11 +16,12 @@ use crate::configuration::{self, Files};
 use crate::control::roles::Caller;
 use crate::control::server::Ticket;
 use crate::machine::Machine;
-use crate::policy_store::{Candidate, PolicyStore, Unsaved};
+use crate::policy_store::{Candidate, PolicyStore, Refusal, Unsaved};
 use crate::recorder::Recorder;
 use crate::roster::{self, Member};
 use crate::supervisor::Supervisor;
 use base::mailbox::Life;
+use policy::Policy;
 use printable::explain;
 
 /// What is in force, and where it came from.
@@ -128,6 +129,25 @@ impl Papers {
         Some((caller, ticket, found))
     }
 
+    /// Whether a policy may follow the one that is in force now: the last good one on the disk, against which it was looked at, may be older.
+    fn follows(&self, next: &Policy) -> Result<(), String> {
+        let (now, signed) = (&self.files.rules, self.files.policy.signed);
+        let serial = next.serial();
+        let refusal = if serial < now.serial() {
+            Refusal::Older { serial, newest: now.serial(), signed }
+        } else if serial == now.serial() && next.source().text() != now.source().text() {
+            Refusal::SerialTaken { serial, signed }
+        } else {
+            return Ok(());
+        };
+        Err(explain(&refusal))
+    }
+
+    /// Who asked for a policy that is still being looked at.
+    pub(super) fn asked_by(&self) -> Option<&Caller> {
+        self.looked_at.as_ref().map(|submission| &submission.caller)
+    }
+
     /// Puts another policy in force without touching a guest. The seat and the mediators are told by the caller.
     pub(super) fn apply(
         &mut self,
@@ -147,6 +167,10 @@ impl Papers {
                 names(&machine).join(", "),
             ));
         }
+        if machine.domains != self.files.machine.domains {
+            return Err("the machine file was changed since the agent started, and the policy was held against what nothing runs by yet: restart the agent first, then apply the policy; or put both files in place and restart it".to_owned());
+        }
+        self.follows(&candidate.policy)?;
         // A wider policy that nobody can be held to account for does not come into force.
         recorder.record(&[record::policy_applied(caller, &candidate)]).map_err(|problem| {
             format!("it cannot be recorded that it comes into force: {problem}")

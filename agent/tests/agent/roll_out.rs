@@ -225,6 +225,48 @@ fn a_policy_that_does_not_go_with_the_machine_changes_nothing() {
     agent.stop();
 }
 
+/// The policy in force can be newer than the last good one on the disk, while that cannot be written or read.
+#[test]
+fn no_older_policy_follows_the_one_in_force_though_the_disk_forgot_that_one() {
+    let (ward, agent) = running();
+    let old = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    let apply = |text: String| {
+        fs::write(ward.at("next.toml"), text).unwrap();
+        ward.bulkhead(&["policy", "apply", &ward.at("next.toml").display().to_string()])
+    };
+    assert!(apply(old.replace("serial = 7", "serial = 9")).status.success());
+    for (serial, words) in [("serial = 8", "serial above 9"), ("serial = 9", "serial")] {
+        fs::remove_file(ward.at("state/policy.json")).unwrap_or_default();
+        let text = old.replace("serial = 7", serial).replace("\"CLINICAL\"", "\"WARD\"");
+        let refused = apply(text);
+        assert_eq!(refused.status.code(), Some(1));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains(words), "{said}");
+        assert_eq!(ward.status()["domains"][0]["label"], "CLINICAL");
+    }
+    agent.stop();
+}
+
+#[test]
+fn a_policy_is_not_held_against_a_machine_file_that_nothing_runs_by() {
+    let (ward, agent) = running();
+    let machine = fs::read_to_string(ward.at("machine.toml")).unwrap();
+    let changed = machine.replace("[domain.internet]\n", "[domain.internet]\ncpus = 2\n");
+    assert_ne!(machine, changed);
+    fs::write(ward.at("machine.toml"), changed).unwrap();
+    let policy = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    fs::write(ward.at("next.toml"), policy.replace("serial = 7", "serial = 8")).unwrap();
+    let file = ward.at("next.toml").display().to_string();
+    let refused = ward.bulkhead(&["policy", "apply", &file]);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("restart the agent first"), "{said}");
+    assert_eq!(ward.status()["policy"]["serial"], 7);
+    fs::write(ward.at("machine.toml"), machine).unwrap();
+    assert!(ward.bulkhead(&["policy", "apply", &file]).status.success());
+    agent.stop();
+}
+
 #[test]
 fn while_a_long_policy_is_looked_at_everything_else_goes_on_and_no_second_one_is() {
     let (ward, agent) = running();
