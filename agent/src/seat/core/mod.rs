@@ -312,7 +312,7 @@ impl Core {
             None if is_button(code) => self.button(code, out),
             None => {
                 let hold = self.key(code, out);
-                self.question_hears_key();
+                self.question_hears_key(code);
                 hold
             }
         };

@@ -24,7 +24,7 @@ pub(super) struct Question {
     until: Time,
     /// Since when its box has been on the screen.
     shown: Option<Time>,
-    /// When a key was last pressed while it was open.
+    /// When a key other than Enter was last pressed while it was open.
     last_key: Option<Time>,
 }
 
@@ -109,8 +109,12 @@ impl Core {
         self.question.take_if(|question| question.key(now, code, out));
     }
 
-    /// Any key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts.
-    pub(super) fn question_hears_key(&mut self) {
+    /// A key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts. An Enter that did not count puts off none: who
+    /// presses it again and again would wait for ever, and a scanner's follows its code at once.
+    pub(super) fn question_hears_key(&mut self, code: u16) {
+        if matches!(chord::choice(code), Some(ChoiceKey::Enter)) {
+            return;
+        }
         if let Some(question) = &mut self.question {
             question.last_key = Some(self.now);
         }

@@ -70,7 +70,10 @@ impl Onlooker {
         let Input::Report(id, report) = input else { return false };
         let shared = self.plugged.contains(id) && !self.pins.contains_key(id);
         let is_fresh = |(code, down): &(u16, bool)| {
-            *down && *code < LEFT && !self.held.contains_key(&(*id, *code))
+            *down
+                && *code < LEFT
+                && !matches!(chord::choice(*code), Some(chord::ChoiceKey::Enter))
+                && !self.held.contains_key(&(*id, *code))
         };
         shared && report.keys.iter().any(is_fresh)
     }
