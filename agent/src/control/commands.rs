@@ -10,6 +10,7 @@
 //!         may: "what a refused caller may not do" [the roles that may; root may always],
 //!         audit: what of it is recorded, and its word there (or another if a key's value says so),
 //!         changes: whether it changes what is, or lets something through,
+//!         often: Counted, // or Refused: what becomes of it when one user asks too often, if that is not said by `changes`
 //!         until_settled: domain, // if what it began ends when that domain is settled
 //!         line: "how a person asks for it, after `bulkhead`",
 //!         says: "what a person is told when it is done",
@@ -59,6 +60,7 @@ commands! {
         audit: Begun "stop" or "stop-now" if *now,
         changes: true,
         until_settled: domain,
+        often: Counted,
         line: "stop DOMAIN [--now]",
     }
 
@@ -93,6 +95,7 @@ commands! {
         may: "switch to a domain" [User, It],
         audit: Done "switch",
         changes: false,
+        often: Refused,
         line: "switch DOMAIN",
         says: "{domain} is in front",
     }
@@ -190,6 +193,7 @@ commands! {
         may: "attach USB devices" [User, It],
         audit: Begun "usb-detach",
         changes: true,
+        often: Counted,
         line: "usb detach BUSID",
     }
 
@@ -213,6 +217,7 @@ commands! {
         may: "close break-glass" [User, It, Officer],
         audit: Done "break-glass-end",
         changes: true,
+        often: Counted,
         line: "break-glass --end",
     }
 

@@ -57,6 +57,16 @@ pub enum Recorded {
     Itself,
 }
 
+/// What becomes of a request that one user makes more often than anybody needs. What changes something is refused unless its row says
+/// otherwise; what does not is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Often {
+    /// It is not done: what it does fills the log.
+    Refused,
+    /// It is done, and its entries are counted: what takes something away is never too much.
+    Counted,
+}
+
 /// Makes the requests, the table and the server's interface of its rows.
 macro_rules! commands {
     ($(
@@ -72,6 +82,7 @@ macro_rules! commands {
             audit: $recorded:ident $word:literal $(or $other:literal if $when:expr)?,
             changes: $changes:expr,
             $(until_settled: $settles:ident,)?
+            $(often: $often:ident,)?
             line: $line:literal,
             $(says: $says:literal,)?
         }
@@ -159,6 +170,22 @@ macro_rules! commands {
             pub fn changes(&self) -> bool {
                 match self {
                     $(Self::$Variant { $($field),* } => $changes,)+
+                }
+            }
+
+            /// What becomes of it when one user asks for it more often than anybody needs.
+            #[must_use]
+            pub fn often(&self) -> $crate::control::table::Often {
+                match self {
+                    $(Self::$Variant { $($field),* } => {
+                        let changes = match $changes {
+                            true => $crate::control::table::Often::Refused,
+                            false => $crate::control::table::Often::Counted,
+                        };
+                        let said: &[$crate::control::table::Often] =
+                            &[$($crate::control::table::Often::$often)?];
+                        said.first().copied().unwrap_or(changes)
+                    })+
                 }
             }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::commands::{COMMANDS, Request, find};
 use super::roles::{Caller, GROUPS, Role};
-use super::table::{Command, Recorded};
+use super::table::{Command, Often, Recorded};
 
 const REQUESTS: &str = include_str!("tests/requests.tsv");
 
@@ -33,6 +33,24 @@ fn every_request_has_the_bytes_and_the_word_in_the_audit_log_that_stand_in_the_f
     for command in COMMANDS {
         assert!(std::ptr::eq(find(command.name).unwrap(), *command), "there are two of it");
     }
+}
+
+#[test]
+fn what_takes_something_away_is_never_refused_for_being_asked_too_often_and_a_switch_is() {
+    let words = |is: fn(&Request) -> bool| -> Vec<&str> {
+        let all = rows().map(|[line, ..]| read(line).unwrap()).filter(is);
+        let mut words: Vec<&str> = all.map(|request| request.word()).collect();
+        words.dedup();
+        words
+    };
+    assert_eq!(
+        words(|request| request.changes() && request.often() == Often::Counted),
+        ["stop", "stop-now", "usb-detach", "break-glass-end"]
+    );
+    assert_eq!(
+        words(|request| !request.changes() && request.often() == Often::Refused),
+        ["switch"]
+    );
 }
 
 #[test]

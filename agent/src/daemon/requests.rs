@@ -15,7 +15,7 @@ use crate::control::commands::{Request, Serve};
 use crate::control::protocol::Answer;
 use crate::control::roles::Caller;
 use crate::control::server::{Refused, Reply, Ticket};
-use crate::control::table::Recorded;
+use crate::control::table::{Often, Recorded};
 use crate::supervisor::domain::Event;
 
 impl Running {
@@ -94,16 +94,21 @@ impl Running {
         if recorded == Recorded::Nothing {
             return request.serve(self, Asker { caller, number: None });
         }
-        let changes = request.changes();
-        if changes && !self.budget.take(caller.uid, request.word(), Moment::now()) {
+        let (refused, changes) = (request.often() == Often::Refused, request.changes());
+        let named = request.domain().filter(|name| self.is_there(name)).map(str::to_owned);
+        let within = !(refused || changes)
+            || self.budget.take(caller.uid, request.word(), named.as_deref(), Moment::now());
+        if !within && refused {
             return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN }).into();
         }
+        // What takes something away is done however often it is asked; beyond what anybody needs it is counted.
+        let each = changes && within;
         match request.domain() {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
             None => tracing::info!("{caller} asks: {}", request.word()),
         }
         let asked = (recorded != Recorded::Itself).then(|| record::Request::new(caller, &request));
-        let before = asked.as_ref().filter(|_| changes);
+        let before = asked.as_ref().filter(|_| each);
         let number = before.and_then(|asked| self.recorder.note(&[asked.before()]));
         let domain = request.domain_to_settle().map(str::to_owned);
         let answer = match request.serve(self, Asker { caller, number }) {
@@ -122,7 +127,7 @@ impl Running {
         }
         if let Some(asked) = asked {
             let ended = asked.ended(number, outcome, answer.error.as_deref());
-            let event = match changes {
+            let event = match each {
                 true => Some(ended.into()),
                 false => self.tallies.asked.count(self.told_apart(ended), Moment::now()),
             };
@@ -163,10 +168,12 @@ impl Running {
 
     /// Requests for domains that there are not are counted together, or who makes names up would have an entry for each.
     fn told_apart(&self, asked: Asked) -> Asked {
-        let there = |name: &String| {
-            self.papers.files.machine.domains.iter().any(|entry| entry.name == *name)
-        };
-        Asked { domain: asked.domain.filter(there), ..asked }
+        let domain = asked.domain.filter(|name| self.is_there(name));
+        Asked { domain, ..asked }
+    }
+
+    fn is_there(&self, domain: &str) -> bool {
+        self.papers.files.machine.domains.iter().any(|entry| entry.name == domain)
     }
 
     /// Writes down which domains are in another state.

@@ -21,9 +21,12 @@ const EVERY: Duration = Duration::from_secs(10);
 const APART_MAX: usize = 256;
 /// How often one user may ask one thing that changes something: more than a person does, or a script that is well.
 const CHANGES: Rate = Rate { burst: 60, every: Duration::from_secs(2) };
+/// How often one user may ask for things that change something, all together: some four entries each time are 10 MB a day, a fraction of what
+/// the log has by default room for in the time it is kept.
+const ALL_CHANGES: Rate = Rate { burst: 240, every: Duration::from_secs(20) };
 /// What is told to who asked more often.
 pub(super) const TOO_OFTEN: &str =
-    "it was asked too often by this user: wait two seconds for each time more";
+    "it was asked too often by this user: wait up to twenty seconds for each time more";
 /// What is said of those beyond [`APART_MAX`].
 const OTHERS: &str = "further users and requests";
 
@@ -183,11 +186,14 @@ impl Tallies {
     }
 }
 
-/// How often each user may still ask for each thing that changes something.
+/// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
+type Limited = (u32, Option<(&'static str, Option<String>)>);
+
+/// How often each user may still ask for each thing that changes something, and for all of it together.
 #[derive(Debug)]
 pub(super) struct Budget {
     since: Moment,
-    left: BTreeMap<(u32, &'static str), (RateLimiter, Moment)>,
+    left: BTreeMap<Limited, (RateLimiter, Moment)>,
     /// Of users and requests beyond [`APART_MAX`], together.
     others: RateLimiter,
 }
@@ -200,19 +206,30 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A user asks for this; whether that is not too often.
-    pub(super) fn take(&mut self, uid: u32, what: &'static str, now: Moment) -> bool {
+    /// A user asks for this, of a domain of the PC's if it names one; whether that is not too often.
+    pub(super) fn take(
+        &mut self,
+        uid: u32,
+        what: &'static str,
+        domain: Option<&str>,
+        now: Moment,
+    ) -> bool {
+        let one = self.one((uid, Some((what, domain.map(str::to_owned)))), CHANGES, now);
+        // Root's log is root's.
+        one && (uid == 0 || self.one((uid, None), ALL_CHANGES, now))
+    }
+
+    fn one(&mut self, key: Limited, rate: Rate, now: Moment) -> bool {
         let time = now.saturating_duration_since(self.since);
         if self.left.len() >= APART_MAX {
             // Who has not asked for so long may ask as often as who never did.
-            let full_after = CHANGES.every.saturating_mul(CHANGES.burst);
+            let full_after = ALL_CHANGES.every.saturating_mul(ALL_CHANGES.burst);
             self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
         }
-        if self.left.len() >= APART_MAX && !self.left.contains_key(&(uid, what)) {
+        if self.left.len() >= APART_MAX && !self.left.contains_key(&key) {
             return self.others.take(1, time);
         }
-        let (limiter, last) =
-            self.left.entry((uid, what)).or_insert_with(|| (RateLimiter::new(CHANGES), now));
+        let (limiter, last) = self.left.entry(key).or_insert_with(|| (RateLimiter::new(rate), now));
         *last = now;
         limiter.take(1, time)
     }
@@ -319,19 +336,37 @@ mod tests {
     }
 
     #[test]
+    fn one_user_has_one_limit_for_all_that_changes_something_and_root_has_none() {
+        let mut budget = Budget::default();
+        let words = ["paste", "usb-attach", "break-glass", "start", "restart", "reset", "unlock"];
+        let (mut now, mut taken, mut roots) = (Moment::now(), 0, 0);
+        for turn in 0..10_000 {
+            taken += u32::from(budget.take(7, words[turn % 7], None, now));
+            roots += u32::from(budget.take(0, words[turn % 7], None, now));
+            now += Duration::from_millis(100);
+        }
+        // A burst, and one every twenty seconds of the thousand.
+        assert!((240..=240 + 51).contains(&taken), "{taken}");
+        assert!(roots > 7 * 400, "{roots}");
+        assert!(budget.take(0, "start", Some("clinical"), now), "of another domain");
+    }
+
+    #[test]
     fn who_asks_for_changes_without_end_fills_no_log_and_keeps_nobody_else_from_asking() {
         let mut budget = Budget::default();
         let mut now = Moment::now();
         let mut taken = 0;
         for _ in 0..100_000 {
-            taken += u32::from(budget.take(7, "usb-attach", now));
+            taken += u32::from(budget.take(7, "usb-attach", None, now));
             now += Duration::from_millis(1);
         }
         // A burst, and one every two seconds of the hundred.
         assert!((CHANGES.burst..=CHANGES.burst + 51).contains(&taken), "{taken}");
-        assert!(budget.take(7, "break-glass", now) && budget.take(8, "usb-attach", now));
+        assert!(
+            budget.take(7, "break-glass", None, now) && budget.take(8, "usb-attach", None, now)
+        );
         for uid in 0..10_000 {
-            budget.take(uid, "usb-attach", now);
+            budget.take(uid, "usb-attach", None, now);
         }
         assert!(budget.left.len() <= APART_MAX);
     }

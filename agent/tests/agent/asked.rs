@@ -215,6 +215,34 @@ fn who_asks_for_changes_without_end_is_refused_and_the_log_stays_small() {
 }
 
 #[test]
+fn who_switches_without_end_is_refused_and_who_takes_something_away_never_is() {
+    let ward = Ward::new(MACHINE);
+    let agent = started(&ward);
+    let start = Instant::now();
+    let mut refused = 0;
+    for turn in 0..170 {
+        let to = ["internet", "clinical"][turn % 2];
+        let output = ward.bulkhead(&["switch", to]);
+        refused += u64::from(String::from_utf8_lossy(&output.stderr).contains("too often"));
+    }
+    assert!(refused > 0, "no limit was met");
+    let most = 2 * (60 + start.elapsed().as_secs() / 2 + 1);
+    let switched = entries(&ward, "seat-switched").len() as u64;
+    assert!(switched <= most, "{switched} entries in {:?}", start.elapsed());
+    // Nobody is kept from ending what should not go on, and the log stays small all the same.
+    for _ in 0..90 {
+        let ended = ward.bulkhead(&["break-glass", "--end"]);
+        assert!(!String::from_utf8_lossy(&ended.stderr).contains("too often"), "{ended:?}");
+    }
+    agent.stop();
+    let mut ends = entries(&ward, "asked");
+    ends.retain(|entry| entry["detail"]["what"] == "break-glass-end");
+    let times = |entry: &serde_json::Value| entry["detail"]["times"].as_u64().unwrap_or(1);
+    assert_eq!(ends.iter().map(times).sum::<u64>(), 90, "each is in the log, counted or by itself");
+    assert!((ends.len() as u64) < 60 + start.elapsed().as_secs() / 2 + 5, "{}", ends.len());
+}
+
+#[test]
 fn status_is_not_ok_while_a_domain_is_down_that_should_run_or_nothing_can_be_recorded() {
     let ward = Ward::new(MACHINE);
     let agent = started(&ward);
