@@ -15,7 +15,8 @@ use super::record;
 use crate::configuration::{self, Files};
 use crate::control::roles::Caller;
 use crate::control::server::Ticket;
-use crate::machine::Machine;
+use crate::machine::{Disk, Kind, Machine};
+use crate::pci::Wanted;
 use crate::policy_store::{Candidate, PolicyStore, Refusal, Unsaved};
 use crate::recorder::Recorder;
 use crate::roster::{self, Member};
@@ -167,7 +168,7 @@ impl Papers {
                 names(&machine).join(", "),
             ));
         }
-        if machine.domains != self.files.machine.domains {
+        if held_against(&machine) != held_against(&self.files.machine) {
             return Err("the machine file was changed since the agent started, and the policy was held against what nothing runs by yet: restart the agent first, then apply the policy; or put both files in place and restart it".to_owned());
         }
         self.follows(&candidate.policy)?;
@@ -188,6 +189,18 @@ impl Papers {
         );
         Ok(())
     }
+}
+
+/// What a policy is held against in a machine file: of each domain who runs it, its NIC and its disks.
+fn held_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>> {
+    let mut all = Vec::new();
+    for domain in &machine.domains {
+        all.push(match &domain.kind {
+            Kind::External => None,
+            Kind::Vm(hardware) => Some((hardware.nic.as_ref(), hardware.disks.as_slice())),
+        });
+    }
+    all
 }
 
 fn consider(
