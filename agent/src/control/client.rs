@@ -11,6 +11,8 @@ use crate::layout::control_socket;
 
 /// How long the agent may take to answer; it never waits for a guest.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// How long if it is to read a policy first: the largest one, on a PC that is busy.
+const POLICY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Why the agent could not be asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +49,12 @@ pub fn ask(runtime: &Path, request: &Request) -> Result<Answer, ClientError> {
     let mut line = serde_json::to_vec(request).map_err(ClientError::Nonsense)?;
     line.push(b'\n');
     let mut answer = Vec::new();
+    let deadline = match request {
+        Request::ApplyPolicy { .. } => POLICY_DEADLINE,
+        _ => ANSWER_DEADLINE,
+    };
     let mut exchange = || -> io::Result<()> {
-        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        stream.set_read_timeout(Some(deadline))?;
         stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
         stream.write_all(&line)?;
         let most = u64::try_from(ANSWER_MAX).unwrap_or(u64::MAX);

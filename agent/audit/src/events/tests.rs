@@ -1,5 +1,5 @@
-//! The catalogue against what was written before it was one: `tests/golden`, logs from the time when each writer put its entries
-//! together by itself.
+//! The catalogue against the bytes from before there was one: `tests/golden`. The entries were put together as each writer did then, one of
+//! every kind and field, and written by the log of that time. They show how an entry is encoded, not that a writer fills the same fields.
 
 use std::collections::BTreeSet;
 use std::fs;
