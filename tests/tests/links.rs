@@ -5,10 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and files at the root in which names of files are looked for.
-const ROOTS: [&str; 13] = [
+const ROOTS: [&str; 15] = [
     ".ci",
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "Cargo.toml",
     "agent",
     "docs",

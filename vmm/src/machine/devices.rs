@@ -1,4 +1,4 @@
-//! The guest's PCI devices. Adding one takes its own crate or folder and one line here.
+//! The guest's PCI devices. Adding one takes its own crate or folder and its builder here.
 
 use std::ops::Range;
 use std::path::PathBuf;
