@@ -15,8 +15,6 @@ use vmm::machine::{self, End};
 const PROGRAM: &str = "bulkhead-vmm";
 /// The VMM failed.
 const FAILED: u8 = 1;
-/// It was told what it cannot do.
-const MISUSED: u8 = 2;
 /// Lines from any one place in the code: a guest can make most of them.
 const LINES: Rate = Rate { burst: 16, every: Duration::from_secs(60) };
 
@@ -32,7 +30,7 @@ fn main() -> ExitCode {
         Ok(spec) => spec,
         Err(error) => {
             logging::farewell(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
-            return ExitCode::from(MISUSED);
+            return ExitCode::from(FAILED);
         }
     };
     match machine::run(&spec) {

@@ -129,9 +129,9 @@ fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Out
     ward.pc.progress("the disk of the audit log is full");
     let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
     ward.pc.sh("dd if=/dev/zero of=/tmp/state/audit/filler bs=4k 2>/dev/null; true")?;
-    // What is left of the log's last page takes some entries yet.
+    // What is left of the log's last page takes some entries yet; what changes nothing would be counted and not written.
     let full = |agent: &Agent<'_>| -> Outcome<bool> {
-        agent.bulkhead(&["switch", "nowhere"])?;
+        agent.bulkhead(&["reset", "nowhere"])?;
         Ok(agent.status()?["audit"]["ok"] == false)
     };
     let until = Instant::now() + Duration::from_secs(60);
@@ -155,7 +155,7 @@ fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Out
     let until = Instant::now() + Duration::from_secs(60);
     while agent.status()?["audit"]["ok"] == false {
         ensure!(Instant::now() < until, "the log is not taken up again");
-        agent.bulkhead(&["switch", "nowhere"])?;
+        agent.bulkhead(&["reset", "nowhere"])?;
         std::thread::sleep(Duration::from_secs(1));
     }
     chord_with_overlay(person, "v")?;
