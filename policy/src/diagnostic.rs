@@ -55,6 +55,10 @@ pub struct Diagnostic {
     pub help: String,
     /// Other places that belong to the matter, each with a word on why.
     pub related: Vec<(Span, String)>,
+    /// How many warnings of its kind were found before it.
+    of_its_kind: usize,
+    /// Whether it is about what harms nobody.
+    harmless: bool,
 }
 
 impl Diagnostic {
@@ -63,12 +67,43 @@ impl Diagnostic {
         // Whoever wrote the text may have written it for a terminal.
         let fit = |text: String| printable::line(&text).to_string();
         let (message, help) = (fit(message.into()), fit(help.into()));
-        Self { severity: Severity::Error, span, message, help, related: Vec::new() }
+        let related = Vec::new();
+        Self {
+            severity: Severity::Error,
+            span,
+            message,
+            help,
+            related,
+            of_its_kind: 0,
+            harmless: false,
+        }
     }
 
     /// Something for which the text is not refused.
     pub fn warning(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message, help) }
+    }
+
+    /// The same, shown after all that may do harm.
+    #[must_use]
+    pub(crate) fn harmless(self) -> Self {
+        Self { harmless: true, ..self }
+    }
+
+    /// The same, of which the text is refused or not.
+    #[must_use]
+    pub(crate) fn of_severity(self, severity: Severity) -> Self {
+        Self { severity, ..self }
+    }
+
+    /// Where it stands among all that was found.
+    fn place(&self) -> impl Ord + '_ {
+        (self.span, self.severity, self.message.as_str())
+    }
+
+    /// How soon a person is shown it: errors, then of each kind of warning the first, the second and so on, and last what harms nobody.
+    fn turn(&self) -> impl Ord + '_ {
+        (self.severity, self.harmless, self.of_its_kind, self.place())
     }
 
     /// Points at another place too, unless there are many already.
@@ -115,9 +150,7 @@ impl Diagnostics {
     /// What was found in `source`, in any order.
     #[must_use]
     pub fn new(source: Source, mut list: Vec<Diagnostic>) -> Self {
-        list.sort_by(|a, b| {
-            (a.span, a.severity, &a.message).cmp(&(b.span, b.severity, &b.message))
-        });
+        list.sort_by(|a, b| a.place().cmp(&b.place()));
         Self { source, list, left_out: LeftOut::default() }
     }
 
@@ -203,12 +236,12 @@ impl Diagnostics {
         StyledPage::rendered(&out)
     }
 
-    /// Those that a person is shown: all, or the errors before the warnings if there are more than anybody reads.
+    /// Those that a person is shown, in the order of the text: all, or those whose turn comes first if there are more than anybody reads.
     fn shown(&self) -> Vec<&Diagnostic> {
-        let of = |severity| self.list.iter().filter(move |found| found.severity == severity);
-        let first = of(Severity::Error).chain(of(Severity::Warning)).take(RENDERED);
-        let mut shown: Vec<&Diagnostic> = first.collect();
-        shown.sort_by_key(|found| found.span);
+        let mut shown: Vec<&Diagnostic> = self.list.iter().collect();
+        shown.sort_by(|a, b| a.turn().cmp(&b.turn()));
+        shown.truncate(RENDERED);
+        shown.sort_by(|a, b| a.place().cmp(&b.place()));
         shown
     }
 

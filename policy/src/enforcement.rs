@@ -254,7 +254,7 @@ impl Said {
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic {
         let found = Diagnostic::warning(self.span, self.to_string(), self.gap.remedy);
-        Diagnostic { severity: self.gap.severity, ..found }
+        found.of_severity(self.gap.severity)
     }
 }
 

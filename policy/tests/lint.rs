@@ -84,7 +84,10 @@ fn where_too_many_rules_are_to_be_held_against_each_other_check_says_which_it_di
         (0..=255).map(|c| usb(&format!("c{c}"), &format!("class = {c}"))).collect();
     let below: String =
         (0..3000).map(|n| usb(&format!("u{n}"), &format!("vendor = {n:#06x}"))).collect();
-    let lint = draft(&format!("{HEAD}{classes}{below}")).lint();
+    // As many that are never reached as are kept stand above.
+    let dead: String = (0..150).map(|n| usb(&format!("d{n}"), "vendor = 0xffff")).collect();
+    let lint = draft(&format!("{HEAD}{classes}{dead}{below}")).lint();
+    assert!(lint.to_string().contains("not looked into"), "a person is shown it: {lint}");
     let given_up: Vec<&str> = lint
         .iter()
         .map(|found| found.message.as_str())
@@ -94,6 +97,50 @@ fn where_too_many_rules_are_to_be_held_against_each_other_check_says_which_it_di
     assert!(given_up.iter().all(|message| message.contains("rules below it")), "{given_up:?}");
     let dead = called_dead(&draft(&format!("{HEAD}{classes}{}", usb("u", "vendor = 1"))));
     assert!(dead.contains("u"), "{dead:?}");
+}
+
+#[test]
+fn no_warning_is_hidden_by_the_many_of_another_kind_however_late_it_stands() {
+    let high = "priority = \"high\"\nidle_lock = \"10m\"\n[[domain]]\nname = \"b\"\nlabel = \"B\"\n\
+        colour = \"#ffffff\"\nhotkey = \"Ctrl+Alt+2\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
+    let clipboard = |id: &str, types: &str, action: &str| {
+        format!(
+            "[[clipboard]]\nid = \"{id}\"\nfrom = \"a\"\nto = \"b\"\ntypes = [\"{types}\"]\naction = \"{action}\"\n"
+        )
+    };
+    let many = |rule: &dyn Fn(usize) -> String| (0..150).map(rule).collect::<String>();
+    let camera =
+        |n| usb(&format!("v{n}"), &format!("vendor = 1, product = {n:#06x}, class = \"video\""));
+    let text = [
+        HEAD.to_owned(),
+        high.to_owned(),
+        many(&|n| clipboard(&format!("c{n}"), "text/plain", "deny")),
+        clipboard("leak", "image/png", "allow"),
+        many(&camera),
+        usb("sound", "class = \"audio\""),
+        many(&|n| usb(&format!("u{n}"), "vendor = 2")),
+        usb("any", ""),
+        many(&|n| format!("[[input]]\nid = \"i{n}\"\nmatch = {{ vendor = {} }}\nto = \"a\"\n", n + 100)),
+        "[[expect]]\nusb = { vendor = 1, product = 1, interfaces = \"03/01/01\", port = \"4\" }\nverdict = \"deny\"\n".to_owned(),
+    ]
+    .concat();
+    let report = policy::officer::check("policy.toml", &text);
+    let shown = report.render(false).to_string();
+    for grave in [
+        "the rule `leak` lets content out of A unasked",
+        "the rule `any` admits every USB device there is",
+        "in the rule `sound` is not enforced",
+        "so no device is ever asked about by this",
+    ] {
+        let listed = report.warnings.iter().any(|found| found.message.contains(grave));
+        assert!(listed, "{grave} is not listed: {:?}", report.errors);
+        assert!(shown.replace("\n  │ ", " ").contains(grave), "{grave} is not shown: {shown}");
+    }
+    assert!(!shown.contains("is never reached"), "what harms nobody comes last: {shown}");
+    let dead =
+        |word: &str| report.warnings.iter().filter(|found| found.message.starts_with(word)).count();
+    assert_eq!((dead("the rule `c"), dead("the rule `u")), (100, 100));
+    assert!(report.more_warnings > 0);
 }
 
 #[test]

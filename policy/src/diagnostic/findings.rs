@@ -1,9 +1,12 @@
 //! Findings of which so many are kept as somebody reads: a text of nothing but mistakes must not take more memory for its reports than
 //! for itself.
 
+use std::collections::BTreeMap;
+use std::panic::Location;
+
 use super::{Diagnostic, Severity};
 
-/// Errors, and warnings, that are kept; the rest are counted. Nobody reads the hundredth.
+/// Errors, and warnings of one kind, that are kept; the rest are counted. Nobody reads the hundredth.
 pub(crate) const KEPT_MAX: usize = 100;
 
 /// How many were found besides.
@@ -30,29 +33,51 @@ impl LeftOut {
     }
 }
 
+/// What a warning is about: the place in the code that adds it. So no warning is hidden by the many of another place, and whoever
+/// writes a new one has nothing to think of. A function that adds for others is marked `#[track_caller]`.
+type Kind = &'static Location<'static>;
+
 /// What was found by one reader, in the order in which it was found.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Findings {
     list: Vec<Diagnostic>,
-    kept: LeftOut,
+    errors: usize,
+    warnings: BTreeMap<Kind, usize>,
     left_out: LeftOut,
 }
 
 impl Findings {
     /// Whether one more of them would be kept. One that takes work to word is otherwise only to be counted.
+    #[track_caller]
     pub(crate) fn has_room(&self, severity: Severity) -> bool {
-        let mut kept = self.kept;
-        *kept.of(severity) < KEPT_MAX
+        self.kept(severity) < KEPT_MAX
+    }
+
+    /// How many are kept of those that one more would be counted with.
+    #[track_caller]
+    fn kept(&self, severity: Severity) -> usize {
+        match severity {
+            Severity::Error => self.errors,
+            Severity::Warning => self.warnings.get(Location::caller()).copied().unwrap_or_default(),
+        }
     }
 
     /// Adds one.
-    pub(crate) fn push(&mut self, found: Diagnostic) {
-        if self.has_room(found.severity) {
-            *self.kept.of(found.severity) += 1;
-            self.list.push(found);
-        } else {
+    #[track_caller]
+    pub(crate) fn push(&mut self, mut found: Diagnostic) {
+        let kept = self.kept(found.severity);
+        if kept >= KEPT_MAX {
             self.count(found.severity);
+            return;
         }
+        match found.severity {
+            Severity::Error => self.errors += 1,
+            Severity::Warning => {
+                found.of_its_kind = kept;
+                self.warnings.insert(Location::caller(), kept + 1);
+            }
+        }
+        self.list.push(found);
     }
 
     /// One more was found, which nobody reads.
@@ -64,9 +89,12 @@ impl Findings {
     /// Adds what another reader found.
     pub(crate) fn join(&mut self, other: Self) {
         self.list.extend(other.list);
+        self.errors += other.errors;
+        for (kind, kept) in other.warnings {
+            *self.warnings.entry(kind).or_default() += kept;
+        }
         for severity in [Severity::Error, Severity::Warning] {
-            let (mut kept, mut left_out) = (other.kept, other.left_out);
-            *self.kept.of(severity) += *kept.of(severity);
+            let mut left_out = other.left_out;
             let count = self.left_out.of(severity);
             *count = count.saturating_add(*left_out.of(severity));
         }

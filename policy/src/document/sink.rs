@@ -58,6 +58,7 @@ impl Sink {
     }
 
     /// Adds a warning, of what is read all the same.
+    #[track_caller]
     pub fn remark(&self, found: impl FnOnce() -> Diagnostic) {
         add(&self.remarks, Severity::Warning, found);
     }
@@ -103,6 +104,7 @@ impl Sink {
 }
 
 /// Adds one, which is worded only if it is kept: whoever words it may look at what was found before.
+#[track_caller]
 fn add(to: &RefCell<Findings>, severity: Severity, found: impl FnOnce() -> Diagnostic) {
     let has_room = to.borrow().has_room(severity);
     if has_room {

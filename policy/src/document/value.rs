@@ -61,6 +61,7 @@ impl<'s> Value<'s> {
     }
 
     /// Remarks on a part of the string, or on all of it where its parts cannot be shown.
+    #[track_caller]
     pub fn remark_at(self, at: Span, words: impl FnOnce() -> (String, String)) {
         let span = self.part(at).unwrap_or(self.span);
         self.sink.remark(|| {
@@ -70,6 +71,7 @@ impl<'s> Value<'s> {
     }
 
     /// The same of the whole value.
+    #[track_caller]
     pub fn remark(self, words: impl FnOnce() -> (String, String)) {
         self.sink.remark(|| {
             let (message, help) = words();

@@ -49,6 +49,7 @@ fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Findi
                     named(instead)
                 ),
             )
+            .harmless()
             .and(instead.id.span, "decides first"),
         );
     }

@@ -16,9 +16,14 @@ use crate::language::{DeviceMatch, DomainId, Head, UsbAction, UsbClass, UsbRule}
 use crate::policy::Policy;
 
 pub(super) fn lint(policy: &Policy, found: &mut Findings) {
+    lint_within(LOOKS_MAX, policy, found);
+}
+
+/// What is left of the looks, if any were needed.
+fn lint_within(looks: usize, policy: &Policy, found: &mut Findings) -> Option<usize> {
     let boxes = || policy.usb().iter().map(|rule| Fields::of(&rule.matches, rule.class()));
     let exhausted = FINITE.iter().any(|field| field.is_exhausted(boxes()));
-    let mut looks = exhausted.then(Looks::default);
+    let mut looks = exhausted.then_some(Looks { left: looks, given_up: None });
     for (number, rule) in policy.usb().iter().enumerate() {
         match never_matches(policy, rule) {
             Some(warning) => found.push(warning),
@@ -26,7 +31,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
         }
         admits(rule, found);
     }
-    if let Some(Looks { given_up: Some((first, others)), .. }) = looks {
+    if let Some((first, others)) = looks.as_ref().and_then(|looks| looks.given_up) {
         let and_others = match others {
             0 => String::new(),
             1 => ", or one rule below it,".to_owned(),
@@ -49,6 +54,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
             found.push(unreachable(&rule.head, [&first.head]));
         }
     }
+    looks.map(|looks| looks.left)
 }
 
 /// A rule that no device in the world can meet.
@@ -86,19 +92,20 @@ struct Looks<'p> {
     given_up: Option<(&'p Head, usize)>,
 }
 
-impl Default for Looks<'_> {
-    fn default() -> Self {
-        Self { left: LOOKS_MAX, given_up: None }
-    }
-}
+/// There were not enough looks left: nothing is known of the rule.
+#[derive(Debug)]
+struct UsedUp;
 
 impl Looks<'_> {
-    /// Takes so many. `None` if they are used up, from then on.
-    fn take(&mut self, count: usize) -> Option<()> {
+    /// Takes so many.
+    ///
+    /// # Errors
+    /// There are not so many, and from then on none.
+    fn take(&mut self, count: usize) -> Result<(), UsedUp> {
         effort::spend(count.min(self.left));
         let left = self.left.checked_sub(count);
         self.left = left.unwrap_or(0);
-        left.map(|_| ())
+        left.map(|_| ()).ok_or(UsedUp)
     }
 }
 
@@ -137,15 +144,15 @@ fn reach<'p>(
             covered_together(fields, &earlier.collect::<Vec<Earlier<'_>>>(), looks)
         });
         match together {
-            Some(together) => instead.extend(together),
-            None if looks.left == 0 => {
+            Ok(Some(together)) => instead.extend(together),
+            Ok(None) => return,
+            Err(UsedUp) => {
                 looks.given_up = Some(match looks.given_up {
                     Some((first, others)) => (first, others + 1),
                     None => (&rule.head, 0),
                 });
                 return;
             }
-            None => return,
         }
     }
     found.push(unreachable(&rule.head, instead));
@@ -194,16 +201,16 @@ impl Finite {
     }
 }
 
-/// The earlier rules that together leave nothing of a box, although none of them covers it alone.
+/// The earlier rules that together leave nothing of a box, although none of them covers it alone; `None` if something is left.
 fn covered_together<'p>(
     target: Fields<'p>,
     earlier: &[Earlier<'p>],
     looks: &mut Looks<'p>,
-) -> Option<Vec<&'p Head>> {
+) -> Result<Option<Vec<&'p Head>>, UsedUp> {
     looks.take(FINITE.len().saturating_mul(earlier.len()))?;
     let boxes = || earlier.iter().map(|(fields, _)| *fields);
     let cut = |field: &&Finite| (field.get)(&target).is_none() && field.is_exhausted(boxes());
-    let field = FINITE.iter().find(cut)?;
+    let Some(field) = FINITE.iter().find(cut) else { return Ok(None) };
     let mut heads = Vec::new();
     for value in (field.values)() {
         looks.take(earlier.len().saturating_add(1))?;
@@ -214,10 +221,13 @@ fn covered_together<'p>(
         let index = DeviceIndex::new(earlier.iter().map(|(fields, _)| *fields).enumerate());
         match index.first_covering(&piece) {
             Some(first) => heads.extend(earlier.get(first).map(|(_, head)| *head)),
-            None => heads.extend(covered_together(piece, &earlier, looks)?),
+            None => match covered_together(piece, &earlier, looks)? {
+                Some(together) => heads.extend(together),
+                None => return Ok(None),
+            },
         }
     }
-    Some(heads)
+    Ok(Some(heads))
 }
 
 /// Rules that let in more than their writer may have thought.
@@ -245,5 +255,39 @@ fn admits(rule: &UsbRule, found: &mut Findings) {
             "name the vendor and product that you mean",
             found,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Diagnostics;
+
+    const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n[[domain]]\nname = \"a\"\nlabel = \"A\"\n\
+        colour = \"#000000\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
+
+    fn rule(id: &str, matches: &str) -> String {
+        format!("[[usb]]\nid = \"{id}\"\nmatch = {{ {matches} }}\naction = \"deny\"\n")
+    }
+
+    #[test]
+    fn a_rule_that_was_looked_into_to_the_end_is_not_called_unexamined_by_the_last_look() {
+        let classes: String = (0..=255)
+            .map(|c| rule(&format!("c{c}"), &format!("vendor = 1, class = {c}")))
+            .collect();
+        // Something is left of the last: devices of other vendors.
+        let text = format!("{HEAD}{classes}{}", rule("last", "vendor = 2"));
+        let policy = Policy::draft("policy.toml", &text).unwrap();
+        let unexamined = |looks: usize| {
+            let mut found = Findings::default();
+            let left = lint_within(looks, &policy, &mut found).unwrap();
+            let found = Diagnostics::of(policy.source().clone(), found);
+            (left, found.iter().filter(|found| found.message.contains("not looked into")).count())
+        };
+        let (left, none) = unexamined(LOOKS_MAX);
+        assert!(left < LOOKS_MAX && none == 0);
+        let needed = LOOKS_MAX - left;
+        assert_eq!(unexamined(needed), (0, 0));
+        assert_eq!(unexamined(needed - 1), (0, 1));
     }
 }

@@ -3,8 +3,9 @@
 //! The lint reasons about which requests each rule decides, not about how it is written: a rule is called unreachable only
 //! if there is no request at all that it would decide (`tests/lint.rs` looks for one).
 
+use std::collections::BTreeMap;
+
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Span};
-use crate::enforcement::Said;
 use crate::language::Head;
 use crate::policy::Policy;
 
@@ -24,7 +25,7 @@ impl Policy {
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
         found.join(self.remarks().clone());
-        // Each keeps as many as somebody reads, so that none is hidden by the many of another.
+        // Each keeps as many errors as somebody reads, so that none is hidden by the many of another. Of warnings every kind does.
         for look in [
             clipboard::lint,
             devices::lint,
@@ -44,7 +45,12 @@ impl Policy {
 }
 
 fn unenforced(policy: &Policy, found: &mut Findings) {
-    policy.unenforced().iter().map(Said::diagnostic).for_each(|said| found.push(said));
+    // Each gap is a kind of its own.
+    let mut gaps: BTreeMap<(&str, Option<&str>), Findings> = BTreeMap::new();
+    for said in policy.unenforced() {
+        gaps.entry((said.gap.key, said.gap.value)).or_default().push(said.diagnostic());
+    }
+    gaps.into_values().for_each(|own| found.join(own));
 }
 
 /// Rules that a report names: of those that decide instead of one there may be thousands.
@@ -66,7 +72,8 @@ fn unreachable<'p>(rule: &Head, instead: impl IntoIterator<Item = &'p Head>) -> 
             "{} decides first all that it matches: remove it, or move it up",
             named.join(" or ")
         ),
-    );
+    )
+    .harmless();
     instead.into_iter().fold(found, |found, head| found.and(head.id.span, "decides first"))
 }
 
@@ -75,6 +82,7 @@ fn named(head: &Head) -> String {
     format!("`{}` (line {})", head.id.value, head.line)
 }
 
+#[track_caller]
 fn warn(span: Span, message: impl Into<String>, help: impl Into<String>, found: &mut Findings) {
     found.push(Diagnostic::warning(span, message, help));
 }

@@ -19,7 +19,7 @@ pub struct Report {
     /// How many errors there are besides; left out if there is none.
     #[serde(skip_serializing_if = "is_none")]
     pub more_errors: usize,
-    /// What somebody should look at; the first of each kind, if there are many.
+    /// What somebody should look at; the first hundred of each kind, if there are many.
     pub warnings: Vec<Located>,
     /// How many warnings there are besides; left out if there is none.
     #[serde(skip_serializing_if = "is_none")]
