@@ -38,6 +38,15 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     directory.sync_all()
 }
 
+/// Removes the file at `path`, if it is there. When this returns, it is gone from the disk.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => fileopen::directory(directory(path))?.sync_all(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Where the new content of a file is written before it takes its place.
 pub fn fresh(path: &Path) -> PathBuf {
     let mut fresh = path.as_os_str().to_owned();

@@ -10,7 +10,6 @@
 //! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
 //! or the old one, never with neither.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -203,9 +202,11 @@ impl PolicyStore {
         let before = self.last_good();
         let written = self.write_last_good(&good).and_then(|()| self.write_file(&good));
         if let Err(refusal) = written {
-            if let Some(before) = before
-                && let Err(error) = self.write_last_good(&before)
-            {
+            let restored = match &before {
+                Some(before) => self.write_last_good(before),
+                None => self.forget_last_good(),
+            };
+            if let Err(error) = restored {
                 tracing::error!("{}", explain(&error));
             }
             return Err(refusal);
@@ -217,7 +218,7 @@ impl PolicyStore {
         let beside = signature_file(&self.file);
         let written = match &good.signatures {
             Some(signatures) => durable::replace(&beside, signatures.as_bytes(), 0o644),
-            None => remove(&beside),
+            None => durable::remove(&beside),
         };
         written.map_err(|source| Refusal::Write { path: beside, source })?;
         durable::replace(&self.file, good.text.as_bytes(), 0o644)
@@ -241,6 +242,12 @@ impl PolicyStore {
         write().map_err(|source| Refusal::Write { path: path.clone(), source })
     }
 
+    /// As if there never had been one.
+    fn forget_last_good(&self) -> Result<(), Refusal> {
+        let Some(path) = &self.last_good else { return Ok(()) };
+        durable::remove(path).map_err(|source| Refusal::Write { path: path.clone(), source })
+    }
+
     /// What cannot be read is put up with: it is a second copy.
     fn last_good(&self) -> Option<Good> {
         let path = self.last_good.as_ref()?;
@@ -257,13 +264,6 @@ pub fn signature_file(policy: &Path) -> PathBuf {
     let mut name = policy.as_os_str().to_owned();
     name.push(".sig");
     name.into()
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

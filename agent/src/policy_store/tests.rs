@@ -1,5 +1,7 @@
 //! What comes into force, and what stays.
 
+use std::fs;
+
 use policy::signature::SecretKey;
 use zeroize::Zeroizing;
 
@@ -53,7 +55,7 @@ impl Pc {
             Some(signatures) => {
                 fs::write(signature_file(self.store.file()), signatures).unwrap();
             }
-            None => remove(&signature_file(self.store.file())).unwrap(),
+            None => durable::remove(&signature_file(self.store.file())).unwrap(),
         }
     }
 
@@ -210,6 +212,21 @@ fn a_roll_out_that_cannot_be_written_leaves_what_was_in_force() {
     fs::write(signature_file(pc.store.file()), signed(&first, &[0]).unwrap()).unwrap();
     let in_force = pc.start().unwrap();
     assert_eq!((in_force.policy.serial(), in_force.refused), (1, None));
+}
+
+#[test]
+fn a_first_roll_out_that_cannot_be_written_is_not_remembered() {
+    for blocked in ["policy.toml.new", "policy.toml.sig.new"] {
+        let pc = Pc::trusting(1);
+        let (refused, other) = (policy(7, "a"), policy(2, "b"));
+        // A directory stands where the new file is to be made.
+        fs::create_dir(pc.dir.path().join(blocked)).unwrap();
+        assert!(matches!(pc.apply(&refused, signed(&refused, &[0])), Err(Refusal::Write { .. })));
+        assert!(!pc.dir.path().join("policy.json").exists(), "{blocked}");
+        pc.lay(&other, signed(&other, &[0]));
+        let in_force = pc.start().unwrap();
+        assert_eq!((in_force.policy.serial(), in_force.refused), (2, None));
+    }
 }
 
 // Shows: K-5.2.3.
