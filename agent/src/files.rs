@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::secrets::{Access, NoDump};
 
-pub use refusal::Refusal;
+pub use refusal::{HigherSerial, Refusal};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
 pub(crate) const FILE_MAX: u64 = 4 << 20;

@@ -52,4 +52,4 @@ pub mod signature;
 mod terms;
 pub mod version;
 
-pub use policy::{FORMAT, Policy};
+pub use policy::{FORMAT, Policy, SERIAL_MAX};

@@ -26,7 +26,7 @@ const RULES_MAX: usize = 20_000;
 #[derive(Clone, Debug)]
 pub struct Policy {
     source: Source,
-    serial: u64,
+    serial: Spanned<u64>,
     issuer: String,
     domains: Vec<Domain>,
     hotkeys: Hotkeys,
@@ -143,6 +143,11 @@ impl Policy {
     /// It only ever grows; an older policy is refused.
     #[must_use]
     pub fn serial(&self) -> u64 {
+        self.serial.value
+    }
+
+    /// The same, and where it stands.
+    pub(crate) fn spanned_serial(&self) -> Spanned<u64> {
         self.serial
     }
 
@@ -251,18 +256,18 @@ impl Policy {
 }
 
 /// The largest serial: the largest integer TOML knows.
-const SERIAL_MAX: u64 = i64::MAX.unsigned_abs();
+pub const SERIAL_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// Policies that must be able to follow one without a warning: a lifetime's.
 const FOLLOWING_MIN: u64 = 100_000;
 
-fn serial(value: Value<'_>) -> Option<u64> {
+fn serial(value: Value<'_>) -> Option<Spanned<u64>> {
     let serial = value.integer("the serial", 1..=SERIAL_MAX)?;
     let left = SERIAL_MAX.saturating_sub(serial);
-    if left < FOLLOWING_MIN {
+    // That none is left is an error of `check`.
+    if (1..FOLLOWING_MIN).contains(&left) {
         value.remark(|| {
             let follow = match left {
-                0 => "no policy can follow this one".to_owned(),
                 1 => "only one policy can follow this one".to_owned(),
                 left => format!("only {left} policies can follow this one"),
             };
@@ -272,7 +277,7 @@ fn serial(value: Value<'_>) -> Option<u64> {
             )
         });
     }
-    Some(serial)
+    Some(value.spanned(serial))
 }
 
 fn issuer(value: Value<'_>) -> Option<String> {

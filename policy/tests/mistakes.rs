@@ -236,14 +236,20 @@ fn an_error_is_shown_before_any_number_of_warnings_and_the_rest_is_counted() {
 }
 
 #[test]
-fn a_serial_that_leaves_no_policy_to_follow_is_warned_of() {
+fn a_serial_that_few_can_follow_is_warned_of_and_one_that_none_can_follow_is_signed_by_nobody() {
+    let with = |serial: u64| STARTER.replacen("serial = 1 ", &format!("serial = {serial} "), 1);
     let warned = |serial: u64| {
-        let text = STARTER.replacen("serial = 1 ", &format!("serial = {serial} "), 1);
-        let report = check("policy.toml", &text);
+        let report = check("policy.toml", &with(serial));
         assert!(report.ok);
         report.warnings.first().map(|found| found.message.clone()).unwrap_or_default()
     };
-    assert!(warned(9_223_372_036_854_775_807).starts_with("no policy can follow this one"));
+    let last = with(policy::SERIAL_MAX);
+    let report = check("policy.toml", &last);
+    assert_eq!((report.ok, report.errors.len(), report.warnings.len()), (false, 1, 0));
+    assert!(report.errors.iter().all(|found| found.message.starts_with("no policy can follow")));
+    assert!(Policy::parse("policy.toml", &last).is_ok(), "a PC keeps the one it has");
+    assert_eq!(policy::SERIAL_MAX, 9_223_372_036_854_775_807);
+    assert!(warned(9_223_372_036_854_775_806).starts_with("only one policy can follow this one"));
     assert!(warned(9_223_372_036_854_775_800).starts_with("only 7 policies can follow this one"));
     assert_eq!(warned(20_261_128_000_000), "");
 }

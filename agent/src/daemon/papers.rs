@@ -17,7 +17,7 @@ use crate::control::roles::Caller;
 use crate::control::server::Ticket;
 use crate::machine::{Disk, Kind, Machine};
 use crate::pci::Wanted;
-use crate::policy_store::{Candidate, PolicyStore, Refusal, Unsaved};
+use crate::policy_store::{Candidate, PolicyStore, Unsaved};
 use crate::recorder::Recorder;
 use crate::roster::{self, Member};
 use crate::supervisor::Supervisor;
@@ -133,15 +133,10 @@ impl Papers {
     /// Whether a policy may follow the one that is in force now: the last good one on the disk, against which it was looked at, may be older.
     fn follows(&self, next: &Policy) -> Result<(), String> {
         let (now, signed) = (&self.files.rules, self.files.policy.signed);
-        let serial = next.serial();
-        let refusal = if serial < now.serial() {
-            Refusal::Older { serial, newest: now.serial(), signed }
-        } else if serial == now.serial() && next.source().text() != now.source().text() {
-            Refusal::SerialTaken { serial, signed }
-        } else {
-            return Ok(());
-        };
-        Err(explain(&refusal))
+        let (before, after) = (now.source().text(), next.source().text());
+        self.store
+            .follows((now.serial(), before), (next.serial(), after), signed)
+            .map_err(|refusal| explain(&refusal))
     }
 
     /// Who asked for a policy that is still being looked at.

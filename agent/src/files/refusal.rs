@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use policy::diagnostic::Diagnostics;
-use policy::signature;
+use policy::{SERIAL_MAX, signature};
 
 use super::FILE_MAX;
 
@@ -24,24 +24,22 @@ pub enum Refusal {
     #[error("{0}")]
     NotApproved(signature::Refusal),
     /// It is older than one that was in force.
-    #[error("it has serial {serial}, and {newest} was in force already: give it a serial above {newest}{}", once_more(*.signed))]
+    #[error("it has serial {serial}, and {newest} was in force already: {}", .remedy.of("it", *.newest))]
     Older {
         /// Its serial.
         serial: u64,
         /// The highest one so far.
         newest: u64,
-        /// Whether officers have to sign it.
-        signed: bool,
+        /// What to do.
+        remedy: HigherSerial,
     },
     /// Its serial belongs to another.
-    #[error(
-        "another policy with serial {serial} was in force already: give this one a serial above {serial}{}", once_more(*.signed)
-    )]
+    #[error("another policy with serial {serial} was in force already: {}", .remedy.of("this one", *.serial))]
     SerialTaken {
         /// The serial of both.
         serial: u64,
-        /// Whether officers have to sign it.
-        signed: bool,
+        /// What to do.
+        remedy: HigherSerial,
     },
     /// It could not be read back from its file.
     #[error("the policy is larger than {} MiB: split its rules by what they share", FILE_MAX >> 20)]
@@ -66,7 +64,56 @@ pub enum Refusal {
     },
 }
 
-/// What ends with every change to a text.
-const fn once_more(signed: bool) -> &'static str {
-    if signed { " and have it signed" } else { "" }
+/// How a policy is put in force after one of a higher serial, or of the same.
+#[derive(Debug, Clone)]
+pub struct HigherSerial {
+    /// Whether officers have to sign it.
+    pub(crate) signed: bool,
+    /// Where the PC keeps the last good one; `None` where it keeps none.
+    pub(crate) last_good: Option<PathBuf>,
+}
+
+impl HigherSerial {
+    fn of(&self, policy: &str, newest: u64) -> String {
+        if newest < SERIAL_MAX {
+            // A signature ends with every change to a text.
+            let once_more = if self.signed { " and have it signed" } else { "" };
+            return format!("give {policy} a serial above {newest}{once_more}");
+        }
+        let remove = match &self.last_good {
+            Some(path) => format!(" remove {},", path.display()),
+            None => String::new(),
+        };
+        let signatures = if self.signed { " and its signatures" } else { "" };
+        format!(
+            "no serial is above it: stop the agent,{remove} put the corrected policy{signatures} in place, and start it"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_the_highest_serial_nobody_is_told_to_give_a_higher_one() {
+        for signed in [false, true] {
+            let last_good = Some(PathBuf::from("/var/lib/bulkhead/policy.json"));
+            let remedy = HigherSerial { signed, last_good };
+            for refusal in [
+                Refusal::Older { serial: 2, newest: SERIAL_MAX, remedy: remedy.clone() },
+                Refusal::SerialTaken { serial: SERIAL_MAX, remedy: remedy.clone() },
+            ] {
+                let said = refusal.to_string();
+                let way = format!(
+                    "no serial is above it: stop the agent, remove /var/lib/bulkhead/policy.json, put the corrected policy{} in place, and start it",
+                    if signed { " and its signatures" } else { "" }
+                );
+                assert!(said.ends_with(&way), "{said}");
+            }
+            let newest = SERIAL_MAX - 1;
+            let said = Refusal::Older { serial: 2, newest, remedy }.to_string();
+            assert!(said.contains(&format!("a serial above {newest}")), "{said}");
+        }
+    }
 }

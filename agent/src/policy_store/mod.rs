@@ -17,7 +17,7 @@ use policy::Policy;
 use policy::signature::{Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, FilesError, read_small};
+use crate::files::{self, FilesError, HigherSerial, read_small};
 use crate::layout;
 use base::durable;
 use printable::explain;
@@ -173,16 +173,30 @@ impl PolicyStore {
         let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
         let serial = policy.serial();
         if let Some(good) = good {
-            let signed = trust.is_some();
-            if serial < good.serial {
-                return Err(Refusal::Older { serial, newest: good.serial, signed });
-            }
-            // Signed or not: the audit log names a policy by its serial, and two of one serial could not be told apart in it.
-            if serial == good.serial && text != good.text {
-                return Err(Refusal::SerialTaken { serial, signed });
-            }
+            self.follows((good.serial, &good.text), (serial, &text), trust.is_some())?;
         }
         Ok(Candidate { policy, good: Good { serial, text, signatures, signers } })
+    }
+
+    /// Whether a policy may follow another, of each of which its serial and its text are given.
+    ///
+    /// # Errors
+    /// It is older, or another with the same serial.
+    pub(crate) fn follows(
+        &self,
+        (newest, text): (u64, &str),
+        (serial, next): (u64, &str),
+        signed: bool,
+    ) -> Result<(), Refusal> {
+        let remedy = || HigherSerial { signed, last_good: self.last_good.clone() };
+        if serial < newest {
+            return Err(Refusal::Older { serial, newest, remedy: remedy() });
+        }
+        // Signed or not: the audit log names a policy by its serial, and two of one serial could not be told apart in it.
+        if serial == newest && next != text {
+            return Err(Refusal::SerialTaken { serial, remedy: remedy() });
+        }
+        Ok(())
     }
 
     fn trust(&self) -> Result<Option<TrustStore>, Refusal> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use policy::SERIAL_MAX;
 use policy::signature::SecretKey;
 use zeroize::Zeroizing;
 
@@ -227,6 +228,33 @@ fn a_first_roll_out_that_cannot_be_written_is_not_remembered() {
         let in_force = pc.start().unwrap();
         assert_eq!((in_force.policy.serial(), in_force.refused), (2, None));
     }
+}
+
+#[test]
+fn a_pc_with_the_highest_serial_says_the_way_out_and_that_way_leads_out() {
+    let pc = Pc::trusting(1);
+    let (last, corrected) = (policy(SERIAL_MAX, "a"), policy(2, "b"));
+    pc.lay(&last, signed(&last, &[0]));
+    assert_eq!(pc.start().unwrap().policy.serial(), SERIAL_MAX);
+    let remembered = pc.dir.path().join("policy.json");
+    let way = format!(
+        "no serial is above it: stop the agent, remove {}, put the corrected policy and its signatures in place, and start it",
+        remembered.display()
+    );
+    for text in [&corrected, &policy(SERIAL_MAX, "c")] {
+        let refusal = pc.apply(text, signed(text, &[0])).unwrap_err().to_string();
+        assert!(refusal.ends_with(&way), "{refusal}");
+        pc.lay(text, signed(text, &[0]));
+        let in_force = pc.start().unwrap();
+        assert_eq!(in_force.policy.serial(), SERIAL_MAX);
+        assert!(in_force.refused.unwrap().ends_with(&way));
+    }
+    fs::remove_file(remembered).unwrap();
+    pc.lay(&corrected, signed(&corrected, &[0]));
+    let in_force = pc.start().unwrap();
+    assert_eq!((in_force.policy.serial(), in_force.refused), (2, None));
+    let next = policy(3, "d");
+    assert!(pc.apply(&next, signed(&next, &[0])).is_ok());
 }
 
 // Shows: K-5.2.3.

@@ -17,10 +17,11 @@ mod domains;
 mod expect;
 mod hotkeys;
 mod legibility;
+mod serial;
 
 impl Policy {
     /// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, colours that are hard to
-    /// tell apart, and separations that this version does not make.
+    /// tell apart, a serial that none can follow, and separations that this version does not make.
     #[must_use]
     pub fn lint(&self) -> Diagnostics {
         let mut found = self.broken_expectations();
@@ -33,6 +34,7 @@ impl Policy {
             hotkeys::lint,
             domains::lint,
             legibility::lint,
+            serial::lint,
             colours::lint,
             unenforced,
         ] {
