@@ -1,6 +1,6 @@
 //! How many decisions a second, at 10, 1,000 and 10,000 rules, beside a scan of the list from the top.
 //!
-//! `cargo bench -p policy`. Rounds of both are interleaved, so that a busy machine slows both; the median round counts.
+//! `cargo bench -p bulkhead-policy`. Rounds of both are interleaved, so that a busy machine slows both; the median round counts.
 //! Some requests match a rule, some none. With ten rules a scan is faster for USB; nobody notices either.
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot set itself up has nothing to say")]
 

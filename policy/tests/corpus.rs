@@ -2,7 +2,7 @@
 //!
 //! `corpus/good` is accepted without a word; the handbook's examples are among them, and the handbook shows them as they are.
 //! `corpus/warn` is accepted with warnings, `corpus/bad` is refused; beside each stands its report. After a change that
-//! is meant, `BLESS=1 cargo test -p policy --test corpus` writes the reports anew; read the difference before committing.
+//! is meant, `BLESS=1 cargo test -p bulkhead-policy --test corpus` writes the reports anew; read the difference before committing.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy.toml allows it in tests and does not know that this is one"

@@ -121,7 +121,7 @@ fn shown() -> Outcome<Shown> {
 pub fn table() -> Outcome<String> {
     let mut shown = shown()?;
     let mut text = "# Requirements, and what shows that they are met\n\n\
-                    Made by `BULKHEAD_WRITE=1 cargo test -p tests --test compliance` from `tests/requirements.toml` and from what the tests say they show;\n\
+                    Made by `BULKHEAD_WRITE=1 cargo test -p bulkhead-tests --test compliance` from `tests/requirements.toml` and from what the tests say they show;\n\
                     without `BULKHEAD_WRITE` the same test holds it against them. \"Not yet\" means what it says.\n\n\
                     | code | what is asked | shown by | outside, or not yet |\n| --- | --- | --- | --- |\n"
         .to_owned();

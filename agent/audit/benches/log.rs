@@ -1,5 +1,5 @@
 //! What recording costs: appends with one, 16 and 256 events to a sync, beside a bare write and sync of the same bytes; and how
-//! fast a log is verified, and in how much memory. `cargo bench -p audit -- ENTRIES` verifies as many as are said.
+//! fast a log is verified, and in how much memory. `cargo bench -p bulkhead-audit -- ENTRIES` verifies as many as are said.
 #![allow(
     clippy::unwrap_used,
     clippy::cast_precision_loss,

@@ -197,7 +197,7 @@ fn handbook() -> String {
     let mut text = String::from(
         "# What can be asked of a running agent, and by whom
 
-Made from the table in `agent/src/control/commands.rs` by `BULKHEAD_WRITE=1 cargo test -p agent --lib control`; what is changed here by hand, a test finds.
+Made from the table in `agent/src/control/commands.rs` by `BULKHEAD_WRITE=1 cargo test -p bulkhead-agent --lib control`; what is changed here by hand, a test finds.
 
 Whoever asks is known to the kernel; the groups of the host give roles. root may everything, and who is in none of the groups nothing. A refused request is in the audit log as `refused`, by user, account
 and request. What changes something, or lets something through, has two entries, `asking` before anything of it is done and `asked` with the outcome, both with the word below as `what`. What is taken back
@@ -248,5 +248,5 @@ fn the_handbooks_table_of_commands_is_what_the_agent_goes_by() {
         std::fs::write(&file, &text).unwrap();
     }
     let written = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(text == written, "run `BULKHEAD_WRITE=1 cargo test -p agent --lib control`");
+    assert!(text == written, "run `BULKHEAD_WRITE=1 cargo test -p bulkhead-agent --lib control`");
 }

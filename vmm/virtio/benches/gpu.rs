@@ -1,5 +1,5 @@
 //! A full-screen update of 1920x1080 through the GPU device, from pages that lie anywhere in guest memory, beside a bare
-//! copy of the same bytes; in turn. `cargo bench -p virtio --features fuzzing --bench gpu`
+//! copy of the same bytes; in turn. `cargo bench -p bulkhead-virtio --features fuzzing --bench gpu`
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
