@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::clipboard::{Clipboard, Command as Tell, Happening, Way};
 use clipboard::mediator::Chord;
+use clipboard::service::{Clipboard, Command as Tell, Happening, Way};
 use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;

@@ -12,7 +12,6 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
-pub mod clipboard;
 pub mod configuration;
 pub mod control;
 pub mod daemon;
@@ -25,8 +24,6 @@ pub mod pci;
 pub mod policy_store;
 pub mod recorder;
 pub mod roster;
-pub mod seat;
 pub mod secrets;
 pub mod supervisor;
 mod terminal;
-pub mod usb;

@@ -39,7 +39,7 @@ fn shipped(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
 #[test]
 fn no_log_line_and_no_message_of_what_is_shipped_shows_a_value_as_rusts_debugger_does() {
     let mut sources = Vec::new();
-    for part in ["agent", "policy", "usbport", "vmm"] {
+    for part in ["agent", "policy", "vmm"] {
         shipped(&root().join(part), &mut sources);
     }
     assert!(sources.len() > 150, "{} sources", sources.len());
@@ -130,11 +130,11 @@ fn every_event_of_the_audit_catalogue_is_written_somewhere() {
 
 /// The tests that show of an obligation that the agent meets it.
 fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static str)] {
-    const FLOWS: &str = "agent/clipboard/src/mediator/tests/flows.rs";
+    const FLOWS: &str = "agent/mediators/clipboard/src/mediator/tests/flows.rs";
     match obligation {
         Obligation::Inspect(_) => &[(FLOWS, "a_detector_that_finds_something_denies_and_is_named")],
         Obligation::ConfirmNoKeyboard => &[(
-            "agent/src/usb/broker/tests/parts.rs",
+            "agent/mediators/usb/src/broker/tests/parts.rs",
             "a_keyboard_types_though_what_is_besides_does_not_say_what_it_is",
         )],
         Obligation::Ask => &[
@@ -143,21 +143,21 @@ fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static st
         ],
         Obligation::ReadOnly => &[
             (
-                "agent/usbfilter/src/tests/storage.rs",
+                "agent/mediators/usb/filter/src/tests/storage.rs",
                 "every_command_that_is_not_on_the_list_stays_here",
             ),
             (
-                "agent/usbfilter/src/tests/storage.rs",
+                "agent/mediators/usb/filter/src/tests/storage.rs",
                 "a_write_fails_with_data_protect_and_its_data_go_nowhere",
             ),
         ],
         Obligation::Audit => &[
             (
-                "agent/clipboard/src/mediator/tests/properties.rs",
+                "agent/mediators/clipboard/src/mediator/tests/properties.rs",
                 "bytes_cross_only_by_a_copy_there_a_paste_here_a_verdict_and_a_record",
             ),
             (
-                "agent/src/usb/broker/tests.rs",
+                "agent/mediators/usb/src/broker/tests.rs",
                 "a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk",
             ),
         ],
@@ -211,15 +211,16 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/src/pci/host_use.rs", "the kernel's"),
     ("agent/src/pci/sysfs.rs", "the kernel's"),
     ("agent/src/recorder.rs", "the kernel's: which boot this is"),
-    ("agent/src/seat/devices/mod.rs", "input devices"),
-    ("agent/src/seat/kms.rs", "graphics cards"),
+    ("agent/seat/src/devices/mod.rs", "input devices"),
+    ("agent/seat/src/kms.rs", "graphics cards"),
     ("agent/src/supervisor/cgroup.rs", "the kernel's"),
     ("agent/src/supervisor/leftovers.rs", "the kernel's: which boot this is"),
     ("agent/src/supervisor/process.rs", "the kernel's"),
-    ("agent/src/usb/broker/place.rs", "the kernel's"),
-    ("agent/usbhost/src/authority.rs", "the kernel's switches"),
-    ("agent/usbhost/src/export/hold.rs", "a USB device"),
-    ("agent/usbhost/src/sysfs.rs", "the kernel's"),
+    ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),
+    ("agent/mediators/usb/host/src/authority.rs", "the kernel's switches"),
+    ("agent/mediators/usb/host/src/export/hold.rs", "a USB device"),
+    ("agent/mediators/usb/host/src/sysfs.rs", "the kernel's"),
+    ("agent/mediators/usb/port/src/lib.rs", "a USB hub"),
 ];
 
 #[test]

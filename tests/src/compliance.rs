@@ -14,7 +14,7 @@ use crate::{Outcome, ensure, runner};
 
 const MARK: &str = "// Shows: ";
 /// Folders that hold sources.
-const SOURCES: [&str; 6] = ["policy", "vmm", "agent", "usbport", "tests", "guest-images"];
+const SOURCES: [&str; 5] = ["policy", "vmm", "agent", "tests", "guest-images"];
 
 /// One requirement.
 #[derive(Clone, Debug)]

@@ -20,5 +20,8 @@ fn the_compliance_table_is_what_the_tests_say() {
         fs::write(compliance::file(), &table).expect("the table is written");
     }
     let written = fs::read_to_string(compliance::file()).unwrap_or_default();
-    assert!(table == written, "run `BULKHEAD_WRITE=1 cargo test -p bulkhead-tests --test compliance`");
+    assert!(
+        table == written,
+        "run `BULKHEAD_WRITE=1 cargo test -p bulkhead-tests --test compliance`"
+    );
 }

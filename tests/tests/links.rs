@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders and files at the root in which names of files are looked for.
-const ROOTS: [&str; 15] = [
+const ROOTS: [&str; 14] = [
     ".ci",
     "README.md",
     "CHANGELOG.md",
@@ -18,7 +18,6 @@ const ROOTS: [&str; 15] = [
     "policy",
     "scripts",
     "tests",
-    "usbport",
     "vmm",
     "clippy.toml",
 ];
@@ -66,7 +65,7 @@ fn documents(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Files of the repository that a document names in backticks: `agent/src/seat/mod.rs`.
+/// Files of the repository that a document names in backticks: `agent/seat/src/lib.rs`.
 fn in_backticks(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2).filter(|name| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);

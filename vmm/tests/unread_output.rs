@@ -147,13 +147,13 @@ fn a_vmm_outlives_the_agent_that_read_its_log() {
     let seat = format!("--seat=socket={}", socket.display());
     let Some(mut vmm) = Vmm::start(SPINS, &["--serial=null", &seat], streams) else { return };
     vmm.status();
-    let agent = link::connect(&socket).unwrap();
+    let agent = seat_link::connect(&socket).unwrap();
     vmm.status();
     drop(log);
     // It has something to say of that, to nobody.
     drop(agent);
     vmm.status();
-    link::connect(&socket).unwrap();
+    seat_link::connect(&socket).unwrap();
     std::thread::sleep(Duration::from_millis(500));
     vmm.status();
     assert!(vmm.interrupt().success());

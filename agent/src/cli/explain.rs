@@ -17,7 +17,6 @@ use usbhost::{BusId, Sysfs};
 
 use super::{Common, Failure, Outcome, in_force, print, values};
 use crate::files::{self, FileFault};
-use crate::usb;
 
 /// Largest file looked into for `--text-file`, in bytes.
 const CONTENT_MAX: u64 = 64 << 20;

@@ -10,8 +10,8 @@ use super::{Common, Failure, Outcome, duration, pause, print, values, write};
 use crate::control::commands::Request;
 use crate::control::protocol::{DomainReport, StatusReport};
 use crate::host_network;
-use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
+use seat::SeatReport;
 
 /// How `status` is asked for.
 #[derive(Debug, Args)]

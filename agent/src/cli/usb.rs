@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 
 use super::{Common, Outcome, domains, print, values};
 use crate::control::commands::{Request, about};
-use crate::usb::UsbReport;
+use usb::UsbReport;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UsbCommand {

@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host_network::ConfiguredInterface;
-use crate::seat::SeatReport;
 use crate::supervisor::NicReport;
-use crate::usb::UsbReport;
+use seat::SeatReport;
+use usb::UsbReport;
 
 /// Longest request line, in bytes.
 pub const REQUEST_MAX: usize = 4096;

@@ -9,12 +9,12 @@ use policy::Policy;
 
 use super::desk::Desk;
 use super::{DaemonError, record};
-use crate::clipboard::{Clipboard, Command, GUEST_PORT, Happening, Way};
 use crate::control::protocol::{Answer, ClipboardReport, ClipboardState};
 use crate::layout::Layout;
 use crate::machine::{Kind, Machine};
 use crate::recorder::Recorder;
 use crate::roster;
+use clipboard::service::{Clipboard, Command, GUEST_PORT, Happening, Way};
 
 /// Chords of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;

@@ -14,11 +14,11 @@ use super::DaemonError;
 use crate::machine::{Machine, Seat as SeatChoice};
 use crate::recorder::Recorder;
 use crate::roster;
-use crate::seat::core::{Action, DomainIndex};
-use crate::seat::notices::Cause;
-use crate::seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatReport, Words};
 use crate::supervisor::domain::State;
 use crate::supervisor::{Slot, Supervisor};
+use seat::core::{Action, DomainIndex};
+use seat::notices::Cause;
+use seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, SeatReport, Words};
 
 /// The seat and what was last said there.
 pub(super) struct Desk {

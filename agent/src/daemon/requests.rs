@@ -10,13 +10,13 @@ use clock::Moment;
 use super::desk::{Question, Wish};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
-use crate::clipboard::Command;
 use crate::control::commands::{Request, Serve};
 use crate::control::protocol::Answer;
 use crate::control::roles::Caller;
 use crate::control::server::{Refused, Reply, Ticket};
 use crate::control::table::{Often, Recorded};
 use crate::supervisor::domain::Event;
+use clipboard::service::Command;
 
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.

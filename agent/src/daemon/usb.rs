@@ -12,7 +12,7 @@ use crate::layout::Layout;
 use crate::machine::{Kind, Machine, Seat};
 use crate::recorder::Recorder;
 use crate::roster;
-use crate::usb::{Command, Happening, Setup, Usb, UsbReport, Way};
+use usb::{Command, Happening, Setup, Usb, UsbReport, Way};
 
 /// The broker, or why there is none.
 pub(super) struct Devices {

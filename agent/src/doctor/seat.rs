@@ -2,10 +2,10 @@
 
 use super::Finding;
 use crate::machine::Seat;
-use crate::seat::devices;
-use crate::seat::kms::{self, ScreenError};
-use crate::seat::picture::Face;
 use printable::explain;
+use seat::devices;
+use seat::kms::{self, ScreenError};
+use seat::picture::Face;
 
 /// Asks after what the machine file's seat needs.
 pub(super) fn examine(seat: &Seat) -> Vec<Finding> {
@@ -42,7 +42,7 @@ pub(super) fn examine(seat: &Seat) -> Vec<Finding> {
 fn screen(found: Result<(std::path::PathBuf, kms::Monitor, bool), ScreenError>) -> Finding {
     match found {
         Ok((card, monitor, free)) => {
-            let link::Size { width, height } = monitor.size;
+            let seat_link::Size { width, height } = monitor.size;
             let what = format!("{} on {}, {width}x{height}", monitor.name, card.display());
             if free {
                 Finding::ok("seat-screen", what)

@@ -11,9 +11,9 @@ use super::pci::{self, element};
 use super::reader::{Reader, Span, with_article};
 use super::values::{self, Wrong};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
-use crate::clipboard::GUEST_PORT;
 use crate::pci::Wanted;
 use crate::roster::Member;
+use clipboard::service::GUEST_PORT;
 
 /// A domain as read, with the places that later checks point at.
 pub(crate) struct Draft {

@@ -18,7 +18,7 @@ const PIDS_MAX: u32 = 256;
 /// Memory of a VMM beyond its guest's: its own, its disks' page cache, the kernel's on its behalf.
 const OVERHEAD_MAX: u64 = 256 << 20;
 /// Its frame memory: that of the screen it had and that of the one it is given.
-const FRAMES_MAX: u64 = 2 * link::Size::FRAME_BYTES_MAX;
+const FRAMES_MAX: u64 = 2 * seat_link::Size::FRAME_BYTES_MAX;
 /// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
 const OVERHEAD_SHARE: u64 = 64;
 /// The agent's own group in its service's; no domain can have such a name.

@@ -38,7 +38,6 @@ use crate::layout::Layout;
 use crate::machine::{DomainEntry, Kind, Machine};
 use crate::pci::handover::Handover;
 use crate::roster::{Member, no_domain};
-use crate::seat;
 
 use cgroup::Cgroups;
 use domain::{Event, State, Time};

@@ -21,7 +21,6 @@ use printable::explain;
 
 use crate::machine::VmHardware;
 use crate::roster::Member;
-use crate::seat;
 
 /// How often a VMM that has not answered yet is asked.
 const ASK_EARLY: Duration = Duration::from_millis(100);
@@ -471,7 +470,7 @@ impl Slot {
         self.seat_next = Some(now + ASK_EARLY);
         let name = &self.member.name;
         if let Some(index) = parts.index(name)
-            && let Ok(link) = ::link::connect(&shared.parts.layout.seat_socket(name))
+            && let Ok(link) = seat_link::connect(&shared.parts.layout.seat_socket(name))
         {
             parts.tell(seat::Command::Attach(index, link));
             self.seat_next = None;

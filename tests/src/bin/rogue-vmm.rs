@@ -11,10 +11,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use link::{Channel, Cursor, CursorChange, PACKET_MAX, Packet, Rect, Size, ToAgent, Update};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
 };
+use seat_link::{Channel, Cursor, CursorChange, PACKET_MAX, Packet, Rect, Size, ToAgent, Update};
 use vmm_control::VmSpec;
 
 const VMM: &str = "/share/bulkhead-vmm";
@@ -83,7 +83,7 @@ fn numbers(channel: &Channel) {
     let mut buffer = [0; PACKET_MAX];
     for round in 0usize.. {
         let (width, height) = sizes.get(round % sizes.len()).copied().unwrap_or_default();
-        let cursor = Cursor { hot_x: 63, hot_y: 0, pixels: vec![0xff; link::CURSOR_BYTES] };
+        let cursor = Cursor { hot_x: 63, hot_y: 0, pixels: vec![0xff; seat_link::CURSOR_BYTES] };
         let update = Update {
             picture: Some(Size { width, height }),
             damage: if round % 2 == 0 { HUGE } else { Rect { x: 0, y: 0, ..HUGE } },

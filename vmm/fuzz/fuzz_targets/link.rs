@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| assert!(link::fuzz(data)));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| assert!(seat_link::fuzz(data)));

@@ -19,9 +19,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
-use link::{Channel, CursorChange, PACKET_MAX, Packet, Rect, Size, Target, ToVmm};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Uid, geteuid};
+use seat_link::{Channel, CursorChange, PACKET_MAX, Packet, Rect, Size, Target, ToVmm};
 use virtio::gpu::{self, Frame, Gpu, Viewer};
 use virtio::input::{self, Input, Kind, Said};
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use link::{Channel, CursorChange, Rect, ToAgent, Update};
+use seat_link::{Channel, CursorChange, Rect, ToAgent, Update};
 
 /// News of several threads, sent as one update at a time.
 #[derive(Default)]

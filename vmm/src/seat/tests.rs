@@ -1,5 +1,5 @@
 use event_manager::{EventManager, SubscriberOps};
-use link::{Cursor, Event, ToAgent, Update};
+use seat_link::{Cursor, Event, ToAgent, Update};
 use tempfile::TempDir;
 
 use super::*;
@@ -47,7 +47,7 @@ impl Bench {
 }
 
 fn connect(place: &TempDir) -> Channel {
-    Channel::new(link::connect(&place.path().join("seat")).unwrap()).unwrap()
+    Channel::new(seat_link::connect(&place.path().join("seat")).unwrap()).unwrap()
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn messages_that_make_no_sense_are_passed_over_and_an_agent_that_is_gone_is_noti
 #[test]
 fn the_next_agent_is_told_lights_cursor_and_picture_although_they_are_not_new_to_the_guest() {
     let mut bench = Bench::new();
-    let cursor = Cursor { hot_x: 1, hot_y: 2, pixels: vec![7; link::CURSOR_BYTES] };
+    let cursor = Cursor { hot_x: 1, hot_y: 2, pixels: vec![7; seat_link::CURSOR_BYTES] };
     let shown = CursorChange::Shown(Box::new(cursor));
     let outbox = Arc::clone(&bench.seat.end.outbox);
     outbox.change(|news| (news.leds, news.cursor) = (2, shown.clone()));

@@ -12,8 +12,8 @@ use std::fs::File;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use link::{CursorChange, Rect, Size};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use seat_link::{CursorChange, Rect, Size};
 use virtio::Device;
 use virtio::gpu::{Frame, Gpu, Viewer};
 use virtio::testing::{DriverQueue, EventLoop, activation, memory, readable, writable};

@@ -17,9 +17,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use link::{CursorChange, Rect, Size};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use seat_link::{CursorChange, Rect, Size};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -201,7 +201,7 @@ pub fn fuzz_input(data: &[u8]) {
         count => {
             for _ in 0..count {
                 let (kind, code) = (stream.u16() % 20, stream.u16() % 0x300);
-                handle.send(&[link::Event { kind, code, value: i32::from(stream.byte()) }]);
+                handle.send(&[seat_link::Event { kind, code, value: i32::from(stream.byte()) }]);
             }
         }
     });

@@ -96,7 +96,7 @@ impl Machine {
         builder.rng().unwrap();
         builder.usb(&config).unwrap();
         builder.seat(&config).unwrap();
-        let agent = link::connect(&dir.path().join("seat")).unwrap();
+        let agent = seat_link::connect(&dir.path().join("seat")).unwrap();
         let parts = builder.parts;
         place(&mut bus, BARS..BARS + layout::MMIO64_SIZE).unwrap();
         let mut events = EventManager::<Subscriber>::new().unwrap();

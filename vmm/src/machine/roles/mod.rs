@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use event_manager::EventManager;
-use link::{Channel, PACKET_MAX, Size, ToVmm};
 use ratelimit::Rate;
+use seat_link::{Channel, PACKET_MAX, Size, ToVmm};
 use tracing::level_filters::LevelFilter;
 use vmm_control::VmSpec;
 
@@ -134,7 +134,7 @@ fn read_until(from: &mut UnixStream, log: &mut String, text: &str) {
 
 /// An agent that takes the seat and gives the guest a screen.
 fn next_agent(dir: &Path) -> Option<Channel> {
-    let agent = Channel::new(link::connect(&dir.join("seat")).ok()?).unwrap();
+    let agent = Channel::new(seat_link::connect(&dir.join("seat")).ok()?).unwrap();
     let size = Size { width: 640, height: 480 };
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     let frame = std::fs::File::from(nix::sys::memfd::memfd_create("frame", flags).unwrap());
@@ -147,7 +147,7 @@ fn next_agent(dir: &Path) -> Option<Channel> {
 /// The agent takes updates and sends input; clients and peers come, send, read and go.
 fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &Path) {
     let mut packet = Box::new([0; PACKET_MAX]);
-    while let Ok(link::Packet::Message(..)) = agent.receive(&mut packet) {
+    while let Ok(seat_link::Packet::Message(..)) = agent.receive(&mut packet) {
         let _ = agent.send(&ToVmm::Taken.encode());
     }
     let _ = agent.send(&ToVmm::ReleaseAll.encode());

@@ -1,14 +1,14 @@
 //! Commands as the driver sends them, read once into checked types (virtio 1.2 section 5.7.6.8).
 
-use link::Rect;
+use seat_link::Rect;
 
 use super::spec::{FLAG_FENCE, HEADER_BYTES, command};
 use crate::chain::{Exhausted, Reader};
 
 /// The most runs of guest memory behind one resource: 144 MiB page by page, a picture of the largest screen
-/// ([`link::Size::PIXELS_MAX`]) and of the banner's rows.
+/// ([`seat_link::Size::PIXELS_MAX`]) and of the banner's rows.
 pub(super) const ENTRIES_MAX: u32 = 36 << 10;
-const _: () = assert!(ENTRIES_MAX as u64 * 4096 >= link::Size::FRAME_BYTES_MAX);
+const _: () = assert!(ENTRIES_MAX as u64 * 4096 >= seat_link::Size::FRAME_BYTES_MAX);
 
 /// `struct virtio_gpu_ctrl_hdr`, as far as it matters.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,6 @@
 //! The cursor's picture.
 
-use link::{CURSOR_BYTES, CURSOR_SIDE, Cursor, CursorChange, Size};
+use seat_link::{CURSOR_BYTES, CURSOR_SIDE, Cursor, CursorChange, Size};
 
 use super::resource::Resource;
 use crate::GuestMemory;

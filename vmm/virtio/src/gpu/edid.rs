@@ -5,7 +5,7 @@
 //! extension block of DisplayID (version 1.3, detailed timing type I), and the base block then has no detailed timing,
 //! because the first one there would be preferred too.
 
-use link::Size;
+use seat_link::Size;
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 128;

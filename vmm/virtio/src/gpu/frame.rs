@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use link::{PIXEL_BYTES, Rect, Size};
+use seat_link::{PIXEL_BYTES, Rect, Size};
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 use super::resource::Resource;

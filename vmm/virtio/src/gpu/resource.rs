@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use link::{PIXEL_BYTES, Rect, Size};
+use seat_link::{PIXEL_BYTES, Rect, Size};
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
 
 use super::command::Entry;

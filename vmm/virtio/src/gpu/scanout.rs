@@ -1,6 +1,6 @@
 //! Which resource is seen, and which part of it.
 
-use link::{Rect, Size};
+use seat_link::{Rect, Size};
 
 use super::{Driver, Frame, Viewer};
 

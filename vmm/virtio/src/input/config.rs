@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use link::Event;
+use seat_link::Event;
 
 use super::spec::{self, config};
 use crate::DeviceConfig;

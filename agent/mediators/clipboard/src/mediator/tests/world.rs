@@ -1,0 +1,260 @@
+//! Two domains, their agents, and whoever carries out what the mediator says.
+
+use std::sync::Arc;
+
+use audit::events::Record;
+use policy::Policy;
+
+use crate::mediator::{Chord, Mediator, Outcome, Output, Time};
+use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
+
+/// The trusted domain.
+pub(super) const A: usize = 0;
+/// The other.
+pub(super) const B: usize = 1;
+
+/// What a guest's agent can do, with selections.
+pub(super) const CAPABLE: u32 =
+    1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
+
+pub(super) fn policy(rules: &str) -> Arc<Policy> {
+    const DOMAINS: &str = include_str!("../../../../../../policy/tests/fixtures/two-domains.toml");
+    let domains = DOMAINS.replace("\"clinical\"", "\"a\"").replace("\"internet\"", "\"b\"");
+    let text = domains + rules;
+    Arc::new(Policy::parse("test", &text).unwrap())
+}
+
+pub(super) fn rule(from: &str, to: &str, action: &str) -> String {
+    format!(
+        r#"
+[[clipboard]]
+id = "{from}-{to}"
+from = "{from}"
+to = "{to}"
+types = ["text/plain", "image/png", "image/jpeg", "image/bmp", "image/tiff", "file-list"]
+max_bytes = 1000000
+action = "{action}"
+"#
+    )
+}
+
+/// A message as a guest receives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Got {
+    pub(super) kind: u32,
+    pub(super) body: Vec<u8>,
+}
+
+impl Got {
+    pub(super) fn content(&self) -> Option<(u32, &[u8])> {
+        let kind = u32::from_le_bytes(self.body.get(4..8)?.try_into().ok()?);
+        (self.kind == kind::CLIPBOARD).then(|| (kind, &self.body[8..]))
+    }
+
+    pub(super) fn word(&self) -> u32 {
+        u32::from_le_bytes(self.body[4..8].try_into().unwrap())
+    }
+}
+
+/// What a guest sends.
+pub(super) fn message(kind: u32, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    message.extend(PROTOCOL.to_le_bytes());
+    message.extend(kind.to_le_bytes());
+    message.extend(0u64.to_le_bytes());
+    message.extend(u32::try_from(body.len()).unwrap().to_le_bytes());
+    message.extend(body);
+    chunk(&message)
+}
+
+pub(super) fn chunk(bytes: &[u8]) -> Vec<u8> {
+    let mut chunk = PORT_CLIENT.to_le_bytes().to_vec();
+    chunk.extend(u32::try_from(bytes.len()).unwrap().to_le_bytes());
+    chunk.extend(bytes);
+    chunk
+}
+
+pub(super) fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+pub(super) fn announce(request: bool, capabilities: u32) -> Vec<u8> {
+    message(kind::ANNOUNCE_CAPABILITIES, &words(&[u32::from(request), capabilities]))
+}
+
+pub(super) fn grab(types: &[u32]) -> Vec<u8> {
+    message(kind::CLIPBOARD_GRAB, &words(&[&[0], types].concat()))
+}
+
+pub(super) fn request(number: u32) -> Vec<u8> {
+    message(kind::CLIPBOARD_REQUEST, &words(&[0, number]))
+}
+
+pub(super) fn give(number: u32, bytes: &[u8]) -> Vec<u8> {
+    message(kind::CLIPBOARD, &[&words(&[0, number]), bytes].concat())
+}
+
+pub(super) struct World {
+    pub(super) mediator: Mediator,
+    pub(super) now: Time,
+    /// Bytes each guest got that are no whole message yet.
+    streams: [Vec<u8>; 2],
+    /// Bytes that lay in a guest's socket when its stream was ended.
+    pub(super) left: [Vec<u8>; 2],
+    /// All bytes each guest ever got.
+    pub(super) wire: [Vec<u8>; 2],
+    /// What was said, newest last.
+    pub(super) said: Vec<Outcome>,
+    pub(super) noted: Vec<Record>,
+    pub(super) to_record: Vec<(u64, Record)>,
+    pub(super) asked: Vec<(u64, String)>,
+    pub(super) withdrawn: Vec<u64>,
+    pub(super) disconnected: Vec<(usize, Time)>,
+}
+
+impl World {
+    /// Two guests that are not connected yet.
+    pub(super) fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            mediator: Mediator::new(&["a".to_owned(), "b".to_owned()], policy),
+            now: Time::from_secs(1),
+            streams: Default::default(),
+            left: Default::default(),
+            wire: Default::default(),
+            said: Vec::new(),
+            noted: Vec::new(),
+            to_record: Vec::new(),
+            asked: Vec::new(),
+            withdrawn: Vec::new(),
+            disconnected: Vec::new(),
+        }
+    }
+
+    /// Both connected, with agents.
+    pub(super) fn ready(rules: &str) -> Self {
+        let mut world = Self::new(policy(rules));
+        for guest in [A, B] {
+            world.mediator.connected(guest);
+            world.sends(guest, &announce(true, CAPABLE));
+            world.gets(guest);
+        }
+        world
+    }
+
+    pub(super) fn settle(&mut self) {
+        for output in self.mediator.outputs() {
+            match output {
+                Output::Disconnect(guest, again) => {
+                    // What lies in the socket can still be read.
+                    self.left[guest].append(&mut self.streams[guest]);
+                    self.disconnected.push((guest, again));
+                }
+                Output::Record(id, event) => self.to_record.push((id, event.record())),
+                Output::Note(event) => self.noted.push(event.record()),
+                Output::Said(_, outcome) => self.said.push(outcome),
+                Output::Ask(_, id, text) => self.asked.push((id, text)),
+                Output::Withdraw(id) => self.withdrawn.push(id),
+            }
+        }
+    }
+
+    pub(super) fn sends(&mut self, guest: usize, bytes: &[u8]) {
+        self.mediator.received(guest, bytes, self.now);
+        self.settle();
+    }
+
+    /// What has come to a guest since the last call.
+    pub(super) fn gets(&mut self, guest: usize) -> Vec<Got> {
+        loop {
+            self.written(guest);
+            let outbox = self.mediator.outbox(guest).unwrap();
+            if !outbox.waits_for_guest() {
+                break;
+            }
+            outbox.guest_took_all();
+        }
+        self.messages(guest)
+    }
+
+    /// What is written to a guest that does not read, and lies in its socket.
+    pub(super) fn written(&mut self, guest: usize) {
+        let outbox = self.mediator.outbox(guest).unwrap();
+        loop {
+            let bytes = outbox.bytes(4096);
+            if bytes.is_empty() {
+                break;
+            }
+            // A slow reader takes a little at a time.
+            let part = bytes.len().min(777);
+            self.wire[guest].extend(&bytes[..part]);
+            self.streams[guest].extend(&bytes[..part]);
+            outbox.took(part);
+        }
+    }
+
+    /// The whole messages of what is written to a guest and was not looked at yet.
+    fn messages(&mut self, guest: usize) -> Vec<Got> {
+        let mut body = Vec::new();
+        let mut rest = &self.streams[guest][..];
+        while let Some((header, after)) = rest.split_at_checked(8) {
+            let size = u32::from_le_bytes(header[4..].try_into().unwrap()) as usize;
+            assert!(size <= CHUNK_MAX, "vdagentd takes no chunk of {size} bytes");
+            assert_eq!(header[..4], PORT_CLIENT.to_le_bytes());
+            body.extend(&after[..size]);
+            rest = &after[size..];
+        }
+        assert!(rest.is_empty());
+        self.streams[guest].clear();
+        let mut got = Vec::new();
+        let mut rest = &body[..];
+        while let Some((header, after)) = rest.split_at_checked(20) {
+            let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+            assert_eq!(word(0), PROTOCOL);
+            let Some((body, after)) = after.split_at_checked(word(16) as usize) else {
+                break; // cut off
+            };
+            got.push(Got { kind: word(4), body: body.to_vec() });
+            rest = after;
+        }
+        got
+    }
+
+    pub(super) fn chord(&mut self, chord: Chord, guest: usize) {
+        self.mediator.chord(chord, guest, None, self.now);
+        self.settle();
+    }
+
+    /// The copy chord in `from`, whose agent hands this over.
+    pub(super) fn copy(&mut self, from: usize, number: u32, bytes: &[u8]) {
+        self.sends(from, &grab(&[number]));
+        self.chord(Chord::Copy, from);
+        let asked = self.gets(from);
+        assert_eq!(
+            asked.last().map(|got| (got.kind, got.word())),
+            Some((kind::CLIPBOARD_REQUEST, number))
+        );
+        self.sends(from, &give(number, bytes));
+    }
+
+    pub(super) fn copy_text(&mut self, from: usize, text: &str) {
+        self.copy(from, content::UTF8_TEXT, text.as_bytes());
+    }
+
+    /// The oldest event that waits to be recorded is, or is not.
+    pub(super) fn record(&mut self, done: bool) -> Record {
+        let (id, event) = self.to_record.remove(0);
+        self.mediator.recorded(id, done, self.now);
+        self.settle();
+        event
+    }
+
+    pub(super) fn wait(&mut self, time: Time) {
+        self.now += time;
+        self.mediator.tick(self.now);
+        self.settle();
+    }
+
+    pub(super) fn last_words(&self) -> &str {
+        &self.said.last().unwrap().words
+    }
+}

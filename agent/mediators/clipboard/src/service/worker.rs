@@ -1,0 +1,278 @@
+//! The thread: waits for sockets, the daemon and time, and has the mediator decide.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use crate::mediator::{Mediator, Output, Time};
+use clock::{Alarm, Moment};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use policy::Policy;
+use zeroize::Zeroize;
+
+use super::end::{Did, End};
+use super::{Command, Happening, Way};
+use base::mailbox::Ends;
+
+/// Bytes read from a guest, or made ready for one, at a time.
+const BATCH: usize = 64 * 1024;
+
+pub(super) struct Service {
+    names: Vec<String>,
+    ends: Vec<End>,
+    mediator: Mediator,
+    epoch: Moment,
+    alarm: Alarm,
+    buffer: Vec<u8>,
+    /// Whose agents the daemon knows of.
+    agents: Vec<bool>,
+    ending: bool,
+    // Last: when these go, the daemon takes everything for let go.
+    daemon: Ends<Command, Happening>,
+}
+
+/// Writes to a guest before the others have their turn: the parts of a short content.
+const WRITES: usize = 4;
+
+/// What may be done with a guest's connection, by the last wait.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    read: bool,
+    write: bool,
+}
+
+/// What a polled descriptor is.
+#[derive(Clone, Copy, Debug)]
+enum Polled {
+    /// A guest's connection.
+    Stream(usize),
+    /// What tells that a guest has read something.
+    Reads(usize),
+    /// Something that needs no more than waking up.
+    Other,
+}
+
+impl Service {
+    pub(super) fn new(
+        domains: Vec<(String, Way)>,
+        policy: Arc<Policy>,
+        daemon: Ends<Command, Happening>,
+    ) -> io::Result<Self> {
+        let mut names = Vec::new();
+        let mut ends = Vec::new();
+        for (name, way) in domains {
+            ends.push(End::new(way, &name)?);
+            names.push(name);
+        }
+        let mediator = Mediator::new(&names, policy);
+        let (epoch, alarm) = (Moment::now(), Alarm::new()?);
+        let buffer = vec![0; BATCH];
+        let agents = vec![false; names.len()];
+        let ending = false;
+        Ok(Self { names, ends, mediator, epoch, alarm, buffer, agents, ending, daemon })
+    }
+
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    pub(super) fn run(&mut self) {
+        while !self.ending {
+            let ready = match self.wait() {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!("the clipboard cannot wait for anything and ends: {error}");
+                    return;
+                }
+            };
+            // The daemon first: a policy that came in counts for what guests send after it.
+            self.daemon.woken();
+            while let Some(command) = self.daemon.next() {
+                self.command(command);
+            }
+            for (index, ready) in ready.into_iter().enumerate() {
+                self.serve(index, ready);
+            }
+            self.mediator.tick(self.now());
+            self.carry_out();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Chord(chord, front, ticket) => self.mediator.chord(chord, front, ticket, now),
+            Command::Answered(id, yes) => self.mediator.answered(id, yes),
+            Command::Recorded(id, done) => self.mediator.recorded(id, done, now),
+            Command::Policy(policy) => self.mediator.policy(policy, now),
+            Command::Locked => self.mediator.locked(now),
+            Command::Screen(size) => self.mediator.screen(size),
+            Command::Stop => self.ending = true,
+        }
+    }
+
+    fn serve(&mut self, index: usize, ready: Ready) {
+        let now = self.now();
+        let Some(end) = self.ends.get_mut(index) else { return };
+        if end.connect(now) {
+            tracing::debug!(
+                domain = self.names.get(index).map(String::as_str),
+                "clipboard connected"
+            );
+            self.mediator.connected(index);
+            return self.write(index);
+        }
+        if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| outbox.waits_for_guest())
+            && end.is_read()
+        {
+            // Before what it says now: it may ask again, having got what it asked for.
+            outbox.guest_took_all();
+        }
+        if ready.read && self.mediator.may_read(index, now).is_ok() {
+            match end.read(&mut self.buffer) {
+                Did::Some(count) => {
+                    if let Some(bytes) = self.buffer.get_mut(..count) {
+                        self.mediator.received(index, bytes, now);
+                        bytes.zeroize();
+                    }
+                }
+                Did::Nothing => {}
+                Did::Gone => return self.gone(index),
+            }
+        }
+        if ready.write {
+            self.write(index);
+        }
+    }
+
+    fn write(&mut self, index: usize) {
+        let (Some(end), Some(outbox)) = (self.ends.get_mut(index), self.mediator.outbox(index))
+        else {
+            return;
+        };
+        for _ in 0..WRITES {
+            if outbox.waits_for_guest() && end.is_read() {
+                outbox.guest_took_all();
+            }
+            let bytes = outbox.bytes(BATCH);
+            if bytes.is_empty() {
+                return;
+            }
+            match end.write(bytes) {
+                Did::Some(count) => outbox.took(count),
+                Did::Nothing => return,
+                Did::Gone => return self.gone(index),
+            }
+        }
+    }
+
+    fn gone(&mut self, index: usize) {
+        let now = self.now();
+        if let Some(end) = self.ends.get_mut(index) {
+            end.disconnect(now);
+        }
+        self.mediator.disconnected(index, now);
+    }
+
+    fn carry_out(&mut self) {
+        for output in self.mediator.outputs() {
+            let happening = match output {
+                Output::Disconnect(index, again) => {
+                    if let Some(end) = self.ends.get_mut(index) {
+                        end.disconnect(again);
+                    }
+                    continue;
+                }
+                Output::Record(id, event) => Happening::Record(id, event),
+                Output::Note(event) => Happening::Note(event),
+                Output::Said(ticket, outcome) => Happening::Said(ticket, outcome),
+                Output::Ask(ticket, id, text) => Happening::Ask(ticket, id, text),
+                Output::Withdraw(id) => Happening::Withdraw(id),
+            };
+            self.tell(happening);
+        }
+        for index in 0..self.ends.len() {
+            let there = self.mediator.has_agent(index);
+            let known = self.agents.get_mut(index).map(|known| std::mem::replace(known, there));
+            if known != Some(there) {
+                self.tell(Happening::Agent(index, there));
+            }
+        }
+    }
+
+    fn tell(&self, happening: Happening) {
+        self.daemon.tell(happening);
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self) -> Result<Vec<Ready>, Errno> {
+        let now = self.now();
+        let mut until = self.mediator.deadline();
+        let mut sooner = |time: Time| until = Some(until.map_or(time, |until| until.min(time)));
+        let mut wanted: Vec<(PollFlags, bool)> = Vec::new();
+        for index in 0..self.ends.len() {
+            let mut flags = PollFlags::empty();
+            match self.mediator.may_read(index, now) {
+                Ok(()) => flags |= PollFlags::POLLIN,
+                Err(again) => {
+                    if self.ends.get(index).is_some_and(End::is_connected) {
+                        sooner(again);
+                    }
+                }
+            }
+            let mut reads = false;
+            if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| !outbox.is_empty()) {
+                reads = outbox.waits_for_guest();
+                flags.set(PollFlags::POLLOUT, !reads);
+            }
+            wanted.push((flags, reads));
+        }
+        let mut fds: Vec<(Polled, BorrowedFd<'_>, PollFlags)> =
+            vec![(Polled::Other, self.daemon.fd(), PollFlags::POLLIN)];
+        for (index, (end, (flags, reads))) in self.ends.iter().zip(&wanted).enumerate() {
+            if let Some(queue) = end.reads().filter(|_| *reads) {
+                fds.push((Polled::Reads(index), queue, PollFlags::POLLIN));
+            }
+            if let Some(stream) = end.stream() {
+                // One that may be neither read nor written waits, hung up or not.
+                if !flags.is_empty() {
+                    fds.push((Polled::Stream(index), stream, *flags));
+                }
+            } else if let Some(door) = end.door(now) {
+                fds.push((Polled::Other, door, PollFlags::POLLIN));
+            }
+            if let Some(due) = end.due(now) {
+                sooner(due);
+            }
+        }
+        self.alarm.set(until.map(|until| self.epoch + until))?;
+        fds.push((Polled::Other, self.alarm.as_fd(), PollFlags::POLLIN));
+        let mut polled: Vec<PollFd<'_>> =
+            fds.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        match poll(&mut polled, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
+        }
+        let mut ready = vec![Ready::default(); self.ends.len()];
+        for ((what, _, asked), polled) in fds.iter().zip(&polled) {
+            let found = polled.revents().unwrap_or(PollFlags::empty());
+            match what {
+                Polled::Stream(index) => {
+                    let Some(place) = ready.get_mut(*index) else { continue };
+                    // An end that hung up is found by reading it; if nothing may be read, that waits as well.
+                    let over = PollFlags::POLLHUP | PollFlags::POLLERR;
+                    place.read = asked.contains(PollFlags::POLLIN)
+                        && found.intersects(PollFlags::POLLIN | over);
+                    place.write |= found.contains(PollFlags::POLLOUT);
+                }
+                Polled::Reads(index) => {
+                    let Some(place) = ready.get_mut(*index) else { continue };
+                    place.write |= found.contains(PollFlags::POLLIN);
+                }
+                Polled::Other => {}
+            }
+        }
+        Ok(ready)
+    }
+}

@@ -1,0 +1,198 @@
+//! The thread of a place where a device is plugged in. All that waits for a device, or for the kernel to have done with one, is done
+//! here, one thing after the other; the broker waits for none of it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+use std::{fs, io, thread};
+
+use nix::sys::eventfd::EventFd;
+use usbdescriptors::Share;
+use usbhost::{BusId, Grants, Sysfs, Vetted};
+
+use crate::attached::{Serving, Word};
+use crate::identity::Identity;
+use printable::explain;
+
+/// What is to be done with the device there.
+pub(super) enum Task {
+    /// Find out what it is.
+    Read,
+    /// Give this of it to the host's own drivers.
+    GiveToHost(Share),
+    /// Switch it off.
+    SwitchOff,
+    /// Serve it to a domain.
+    Serve(Box<Serving>),
+}
+
+/// What a device turned out to be.
+pub(super) enum Reading {
+    /// The host itself runs from it.
+    Hosts,
+    /// Something for the policy, or the seat.
+    Device(Box<Identity>),
+}
+
+/// What became of a task.
+pub(super) enum Told {
+    /// It is being served.
+    Word(Word),
+    /// It was read, or why it could not be.
+    Read(Result<Reading, String>),
+    /// It was served and let go, or why it could not be.
+    Served(Result<(), String>),
+    /// Done; nobody needs to know more.
+    Done,
+    /// The thread failed at it. What it had of the device is let go.
+    Failed,
+}
+
+/// What a place tells, with the number of the task it is about.
+pub(super) type Note = (BusId, u64, Told);
+
+/// The broker's end.
+pub(super) struct Place {
+    tasks: mpsc::Sender<(u64, Task)>,
+    /// Tasks that are not done.
+    pub(super) busy: usize,
+}
+
+/// What the thread of a place needs.
+#[derive(Clone)]
+pub(super) struct Means {
+    pub(super) sysfs: Sysfs,
+    pub(super) grants: Grants,
+    pub(super) notes: mpsc::Sender<Note>,
+    pub(super) wake: Arc<EventFd>,
+}
+
+impl Place {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The process has none left.
+    pub(super) fn open(id: BusId, means: Means) -> io::Result<Self> {
+        let (tasks, inbox) = mpsc::channel();
+        let run = move || {
+            let tell = |number, told| means.tell(&id, number, told);
+            one_after_the_other(&inbox, &tell, |number, task| means.task(&id, number, task));
+        };
+        thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
+        Ok(Self { tasks, busy: 0 })
+    }
+
+    /// One whose thread is another's business.
+    #[cfg(test)]
+    pub(super) fn with(tasks: mpsc::Sender<(u64, Task)>) -> Self {
+        Self { tasks, busy: 0 }
+    }
+
+    /// Has something done, after all that it was given before.
+    pub(super) fn give(&mut self, number: u64, task: Task) {
+        // The thread ends when this is dropped and not before.
+        if self.tasks.send((number, task)).is_ok() {
+            self.busy += 1;
+        }
+    }
+}
+
+/// Does what comes in until nobody is left who could want something. What a device can make us do wrong costs that device alone.
+fn one_after_the_other<T>(
+    inbox: &mpsc::Receiver<(u64, T)>,
+    tell: &dyn Fn(u64, Told),
+    mut perform: impl FnMut(u64, T) -> Told,
+) {
+    while let Ok((number, task)) = inbox.recv() {
+        let told = catch_unwind(AssertUnwindSafe(|| perform(number, task)));
+        tell(number, told.unwrap_or(Told::Failed));
+    }
+}
+
+impl Means {
+    fn tell(&self, id: &BusId, number: u64, told: Told) {
+        // A broker that ended hears nothing any more.
+        let _ = self.notes.send((id.clone(), number, told));
+        let _ = self.wake.write(1);
+    }
+
+    fn task(&self, id: &BusId, number: u64, task: Task) -> Told {
+        match task {
+            Task::Read => Told::Read(self.read(id)),
+            Task::GiveToHost(share) => {
+                if let Err(error) = self.grants.give_to_host(id, &share) {
+                    tracing::warn!("{}", explain(&error));
+                }
+                Told::Done
+            }
+            Task::SwitchOff => {
+                // One that was pulled out is off.
+                let _ = self.grants.switch_off(id);
+                Told::Done
+            }
+            Task::Serve(serving) => {
+                let tell = |word| self.tell(id, number, Told::Word(word));
+                Told::Served(serving.run(self.sysfs.clone(), &tell))
+            }
+        }
+    }
+
+    /// Everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
+    /// becomes of the rest of the device: one that does not say what the rest is costs the rest.
+    fn read(&self, id: &BusId) -> Result<Reading, String> {
+        let mounts = ["/proc/mounts", "/proc/swaps"]
+            .map(|file| fs::read_to_string(file).unwrap_or_default())
+            .concat();
+        if self.sysfs.host_needs(id, &mounts) {
+            return Ok(Reading::Hosts);
+        }
+        if !self.sysfs.find(id).ok_or("it is gone")?.authorised {
+            self.grants.read(id).map_err(|error| explain(&error))?;
+        }
+        let found = self.sysfs.find(id).ok_or("it is gone")?;
+        let vetted = Vetted::new(found).map_err(|error| error.to_string())?;
+        let mut identity = Identity::of(vetted.clone());
+        // What is the seat's by its interfaces need not be asked, and must not be taken from its driver.
+        if !identity.is_the_seats() {
+            let asked = vetted.clone().sharing(identity.to_be_asked());
+            let others = usbhost::export::read_descriptors(&self.sysfs, &asked);
+            let others = others.map_err(|error| explain(&error));
+            match others.and_then(|others| vetted.with(others).map_err(|error| error.to_string())) {
+                Ok(vetted) => identity = Identity::of(vetted),
+                Err(why) if identity.seats_part().is_empty() => return Err(why),
+                Err(why) => identity.unread = Some(why),
+            }
+        }
+        if !identity.is_the_seats() {
+            let others = identity.to_be_asked();
+            self.grants.withdraw(id, &others).map_err(|error| explain(&error))?;
+        }
+        Ok(Reading::Device(Box::new(identity)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[test]
+    fn a_fault_that_a_device_finds_costs_that_device_alone_and_its_thread_goes_on() {
+        let (tasks, inbox) = mpsc::channel();
+        let held = Arc::new(());
+        let device = Arc::clone(&held);
+        tasks.send((1, Some(device))).unwrap();
+        tasks.send((2, None)).unwrap();
+        drop(tasks);
+        let told = RefCell::new(Vec::new());
+        let tell = |number, what| told.borrow_mut().push((number, matches!(what, Told::Failed)));
+        one_after_the_other(&inbox, &tell, |_, device| {
+            // As nusb does with an endpoint whose packets hold nothing.
+            let size = if device.is_some() { 0 } else { 8 };
+            assert_eq!(std::hint::black_box(64_usize) % std::hint::black_box(size), 0);
+            Told::Done
+        });
+        assert_eq!(*told.borrow(), [(1, true), (2, false)]);
+        assert_eq!(Arc::strong_count(&held), 1, "the device is let go");
+    }
+}

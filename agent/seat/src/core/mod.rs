@@ -1,0 +1,418 @@
+//! Where input goes: a pure state machine between what people press and what domains are told.
+//!
+//! ```text
+//!   reports of devices, commands, time ---> Core ---> events for domains, switches, locks, chords
+//! ```
+//!
+//! The promises, each a property test:
+//! - an event goes to the domain in front when it is made (a pinned device's to its own), and to no other;
+//! - what a domain was told to be down it is told to be up before or at the switch away from it;
+//! - the keys of a chord reach nobody: modifiers that could begin one are withheld until it is clear that
+//!   they do not;
+//! - a key held across a switch or a lock reaches nobody until it is pressed anew;
+//! - a pinned device reaches its domain only, and presses no chord;
+//! - while the screen is locked nothing reaches anyone;
+//! - while the pointer is in the banner, or a question is open, no domain is told where it is, whatever is held;
+//! - a question is answered by nothing that was pressed before its box had been on the screen for [`READ_FOR`];
+//! - nothing says yes or chooses but Enter, and only if no key was pressed for [`READ_FOR`] before it.
+//!
+//! Nothing here comes from a guest but the size of its picture, which decides where on it a pointer is.
+
+mod chord;
+mod held;
+mod pointer;
+mod question;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use seat_link::{Event, Target};
+
+pub use chord::{Action, Chords};
+use held::{Device, Hold};
+pub use pointer::{Click, Geometry, Motion, POSITION_MAX};
+use question::Question;
+pub use question::{OPEN_FOR, READ_FOR};
+
+/// A domain by its place among the seat's.
+pub type DomainIndex = usize;
+/// An input device, for as long as it is plugged in.
+pub type DeviceId = u64;
+/// Time since the seat began.
+pub type Time = Duration;
+
+/// Event types and codes (`linux/input-event-codes.h`).
+pub mod codes {
+    /// Keys and buttons.
+    pub const EV_KEY: u16 = 1;
+    /// Distances.
+    pub const EV_REL: u16 = 2;
+    /// Positions.
+    pub const EV_ABS: u16 = 3;
+    /// The first pointer button.
+    pub const BTN_LEFT: u16 = 0x110;
+    /// The last pointer button a domain's pointer has.
+    pub const BTN_EXTRA: u16 = 0x114;
+    /// A finger or a pen on a surface; the readers of devices make a button of it, or nothing.
+    pub const BTN_TOUCH: u16 = 0x14a;
+    /// Sideways wheel, wheel, and their fine forms.
+    pub const WHEELS: [u16; 4] = [0x06, 0x08, 0x0b, 0x0c];
+}
+
+/// What one device reported at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Keys and buttons, in order: code, and whether it went down.
+    pub keys: Vec<(u16, bool)>,
+    /// Where the pointer goes.
+    pub motion: Option<Motion>,
+    /// Wheel codes ([`codes::WHEELS`]) and how far.
+    pub wheel: Vec<(u16, i32)>,
+}
+
+/// What happens to the seat.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A device is there; pinned to a domain, or not.
+    Plugged(DeviceId, Option<DomainIndex>),
+    /// It is gone.
+    Unplugged(DeviceId),
+    /// It reported.
+    Report(DeviceId, Report),
+    /// Somebody who may asks for another domain in front.
+    Switch(DomainIndex),
+    /// Somebody who may asks for the lock.
+    Lock,
+    /// Somebody who may unlocked.
+    Unlock,
+    /// A question is asked; what is pressed answers it once it can have been read.
+    Ask(u64),
+    /// It is asked which of so many it is to be; a digit or the arrow keys mark one, and Enter chooses it.
+    Choose(u64, usize),
+    /// Its box is on the screen, whole, or not any more.
+    Shown(u64, bool),
+    /// The question is not asked any more.
+    Withdraw(u64),
+    /// Time passed.
+    Tick,
+    /// Another policy: chords, idle locks.
+    Settings(Settings),
+    /// The screen, the banner or a picture on it has another size.
+    Geometry(Geometry),
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Events for a domain.
+    Send(DomainIndex, Target, Vec<Event>),
+    /// Another domain is in front.
+    Switched {
+        /// Which was.
+        from: DomainIndex,
+        /// Which is.
+        to: DomainIndex,
+    },
+    /// The screen is locked.
+    Locked {
+        /// Because nobody did anything.
+        idle: bool,
+    },
+    /// It is not any more.
+    Unlocked,
+    /// A chord that is not the seat's own business was pressed, with this domain in front.
+    Pressed(Action, DomainIndex),
+    /// A question was answered yes or no; no, if nothing was chosen.
+    Answered(u64, bool),
+    /// This one was chosen.
+    Chosen(u64, usize),
+    /// This one is marked, and not yet chosen.
+    Marked(u64, usize),
+    /// The pointer is somewhere else, or in other hands.
+    PointerMoved,
+}
+
+/// What the policy says of the seat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The chords.
+    pub chords: Chords,
+    /// How long nobody may do anything before the screen locks, whatever is in front.
+    pub idle_lock: Option<Duration>,
+}
+
+/// The state machine.
+#[derive(Clone, Debug)]
+pub struct Core {
+    settings: Settings,
+    geometry: Geometry,
+    front: DomainIndex,
+    locked: bool,
+    devices: BTreeMap<DeviceId, Device>,
+    /// What each domain was told to be down, and by how many devices.
+    down: Vec<BTreeMap<u16, u32>>,
+    /// Modifiers withheld, in the order they were pressed.
+    withheld: Vec<(DeviceId, u16)>,
+    /// A chord was pressed and its modifiers are still held: what is pressed with them is part of it.
+    gesture: bool,
+    question: Option<Question>,
+    /// The pointer, in pixels of the screen.
+    pointer: (i32, i32),
+    /// When the last input was taken.
+    now: Time,
+    last_input: Time,
+}
+
+impl Core {
+    /// A seat with the first of `domains` domains in front.
+    #[must_use]
+    pub fn new(domains: usize, settings: Settings, geometry: Geometry) -> Self {
+        let pointer = geometry.middle();
+        Self {
+            settings,
+            geometry,
+            front: 0,
+            locked: false,
+            devices: BTreeMap::new(),
+            down: vec![BTreeMap::new(); domains],
+            withheld: Vec::new(),
+            gesture: false,
+            question: None,
+            pointer,
+            now: Time::ZERO,
+            last_input: Time::ZERO,
+        }
+    }
+
+    /// The domain in front.
+    #[must_use]
+    pub fn front(&self) -> DomainIndex {
+        self.front
+    }
+
+    /// Whether the screen is locked.
+    #[must_use]
+    pub fn locked(&self) -> bool {
+        self.locked
+    }
+
+    /// Where the pointer is, in pixels of the screen.
+    #[must_use]
+    pub fn pointer(&self) -> (i32, i32) {
+        self.pointer
+    }
+
+    /// Whether the pointer is in the agent's hands: in the banner, a question is open, or the screen is locked. A
+    /// button that a domain was told of changes nothing in that; it is told when that goes up.
+    #[must_use]
+    pub fn pointer_is_ours(&self) -> bool {
+        self.locked || self.question.is_some() || self.geometry.in_banner(self.pointer)
+    }
+
+    /// Whether a key is down on a device.
+    #[cfg(test)]
+    pub(super) fn holds(&self, id: DeviceId, code: u16) -> bool {
+        self.devices.get(&id).is_some_and(|device| device.held.contains_key(&code))
+    }
+
+    /// When a [`Input::Tick`] changes something.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        [self.idle_deadline(), self.question_deadline()].into_iter().flatten().min()
+    }
+
+    /// When the screen locks if nobody does anything.
+    fn idle_deadline(&self) -> Option<Time> {
+        let idle = self.settings.idle_lock.filter(|_| !self.locked)?;
+        Some(self.last_input.saturating_add(idle))
+    }
+
+    /// Takes what happened at `now`.
+    pub fn feed(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.now = self.now.max(now);
+        match input {
+            Input::Plugged(id, pin) => self.plugged(id, pin, &mut out),
+            Input::Unplugged(id) => self.unplugged(id, &mut out),
+            Input::Report(id, report) => {
+                self.last_input = now;
+                self.report(id, &report, &mut out);
+            }
+            Input::Switch(to) => self.switch(to, &mut out),
+            Input::Lock => self.lock(false, &mut out),
+            Input::Unlock => self.unlock(now, &mut out),
+            Input::Ask(id) => self.ask(id, None, &mut out),
+            Input::Choose(id, choices) => self.ask(id, Some(choices), &mut out),
+            Input::Shown(id, shown) => self.question_shown(id, shown),
+            Input::Withdraw(id) => self.withdraw(id),
+            Input::Tick => {
+                self.question_times_out(&mut out);
+                if self.idle_deadline().is_some_and(|deadline| now >= deadline) {
+                    self.lock(true, &mut out);
+                }
+            }
+            Input::Settings(settings) => self.settings = settings,
+            Input::Geometry(geometry) => {
+                self.geometry = geometry;
+                self.pointer = self.geometry.on_screen(self.pointer);
+                out.push(Output::PointerMoved);
+            }
+        }
+        self.gesture &= self.modifier_held();
+        out
+    }
+
+    fn plugged(&mut self, id: DeviceId, pin: Option<DomainIndex>, out: &mut Vec<Output>) {
+        let pin = pin.filter(|domain| *domain < self.down.len());
+        if self.devices.get(&id).is_some_and(|device| device.pin == pin) {
+            return;
+        }
+        self.unplugged(id, out);
+        let position = self.geometry.middle();
+        self.devices.insert(id, Device { pin, held: BTreeMap::new(), position });
+    }
+
+    fn unplugged(&mut self, id: DeviceId, out: &mut Vec<Output>) {
+        self.withheld.retain(|(device, _)| *device != id);
+        let Some(device) = self.devices.remove(&id) else { return };
+        for (code, hold) in device.held {
+            if let Hold::Told(domain) = hold {
+                self.up(domain, code, out);
+            }
+        }
+    }
+
+    fn report(&mut self, id: DeviceId, report: &Report, out: &mut Vec<Output>) {
+        if let Some(motion) = report.motion {
+            self.moved(id, motion, out);
+        }
+        self.let_go_together(id, report);
+        for &(code, down) in &report.keys {
+            if down {
+                self.pressed(id, code, out);
+            } else {
+                self.released(id, code, out);
+            }
+        }
+        if !report.wheel.is_empty() {
+            self.turned(id, &report.wheel, out);
+        }
+    }
+
+    fn pressed(&mut self, id: DeviceId, code: u16, out: &mut Vec<Output>) {
+        let Some(device) = self.devices.get(&id) else { return };
+        if device.held.contains_key(&code) {
+            return; // it repeats; guests do that themselves
+        }
+        let hold = match device.pin {
+            Some(_) if self.locked => Hold::Nobody,
+            Some(domain) => self.down(domain, code, out),
+            None if is_button(code) => self.button(code, out),
+            None => {
+                let hold = self.key(code, out);
+                self.question_hears_key(code);
+                hold
+            }
+        };
+        if let Some(device) = self.devices.get_mut(&id) {
+            device.held.insert(code, hold);
+        }
+        if hold == Hold::Withheld {
+            self.withheld.push((id, code));
+        }
+    }
+
+    /// A key of a device that is pinned to nobody.
+    fn key(&mut self, code: u16, out: &mut Vec<Output>) -> Hold {
+        let mut modifiers = self.modifiers();
+        if chord::add_modifier(&mut modifiers, code) {
+            if self.locked || self.gesture || self.question.is_some() {
+                return Hold::Nobody;
+            }
+            if self.settings.chords.may_begin(modifiers) {
+                return Hold::Withheld;
+            }
+            self.tell_withheld(out);
+            return self.down(self.front, code, out);
+        }
+        if let Some(action) = self.settings.chords.find(modifiers, code) {
+            self.gesture = true;
+            self.let_go_of_modifiers(out);
+            self.act(action, out);
+            return Hold::Nobody;
+        }
+        if self.locked || self.gesture {
+            return Hold::Nobody;
+        }
+        if self.question.is_some() {
+            self.answer(code, out);
+            return Hold::Nobody;
+        }
+        self.tell_withheld(out);
+        self.down(self.front, code, out)
+    }
+
+    fn act(&mut self, action: Action, out: &mut Vec<Output>) {
+        match action {
+            Action::Switch(to) => self.switch(to, out),
+            Action::Lock if self.locked => out.push(Output::Pressed(Action::Lock, self.front)),
+            Action::Lock => self.lock(false, out),
+            _ if self.locked => {}
+            other => out.push(Output::Pressed(other, self.front)),
+        }
+    }
+
+    fn released(&mut self, id: DeviceId, code: u16, out: &mut Vec<Output>) {
+        let Some(device) = self.devices.get_mut(&id) else { return };
+        match device.held.get(&code).copied() {
+            Some(Hold::Withheld) => {
+                // Pressed and let go by itself: the domain is told of both now.
+                self.tell_withheld(out);
+                self.released(id, code, out);
+            }
+            Some(Hold::Told(domain)) => {
+                device.held.remove(&code);
+                self.up(domain, code, out);
+            }
+            Some(Hold::Nobody) => {
+                device.held.remove(&code);
+            }
+            None => {}
+        }
+        self.gesture &= self.modifier_held();
+    }
+
+    fn switch(&mut self, to: DomainIndex, out: &mut Vec<Output>) {
+        if self.locked || to >= self.down.len() || to == self.front {
+            return;
+        }
+        self.end_question(out);
+        self.let_go(|hold| hold.is_shared(), out);
+        let from = std::mem::replace(&mut self.front, to);
+        out.push(Output::Switched { from, to });
+    }
+
+    fn lock(&mut self, idle: bool, out: &mut Vec<Output>) {
+        if self.locked {
+            return;
+        }
+        self.end_question(out);
+        self.let_go(|_| true, out);
+        self.locked = true;
+        out.push(Output::Locked { idle });
+    }
+
+    fn unlock(&mut self, now: Time, out: &mut Vec<Output>) {
+        if self.locked {
+            self.locked = false;
+            self.last_input = now;
+            out.push(Output::Unlocked);
+        }
+    }
+}
+
+fn is_button(code: u16) -> bool {
+    (codes::BTN_LEFT..=codes::BTN_EXTRA).contains(&code)
+}

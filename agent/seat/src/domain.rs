@@ -1,0 +1,323 @@
+//! One domain as the seat has it: its link, its frame memory, what it shows.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use seat_link::{
+    Channel, Cursor, CursorChange, Event, PACKET_MAX, Packet, Rect, Size, Target, ToAgent, ToVmm,
+};
+
+use super::frame::Frame;
+
+/// What a domain's update changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// What of frame memory is new.
+    pub damage: Rect,
+    /// Its picture has another size, or there is one or none now.
+    pub picture: bool,
+    /// Its cursor looks different.
+    pub cursor: bool,
+    /// It wants other lights.
+    pub lights: bool,
+    /// It reacts to input again, or not any more.
+    pub stalled: bool,
+}
+
+/// Why a link was given up.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The VMM is gone.
+    #[error("the VMM closed its link")]
+    Closed,
+    /// It said what it cannot say.
+    #[error("the VMM broke the link's rules")]
+    Malformed(#[from] seat_link::Malformed),
+    /// It did not wait.
+    #[error("the VMM sent an update before the last one was taken")]
+    Impatient,
+    /// The socket failed.
+    #[error("the link failed")]
+    Io(#[from] io::Error),
+}
+
+/// A domain of the seat.
+#[derive(Default)]
+pub struct Domain {
+    channel: Option<Channel>,
+    frame: Option<Frame>,
+    picture: Option<Size>,
+    cursor: Option<Cursor>,
+    /// Changes with the cursor.
+    shape: u64,
+    lights: u8,
+    stalled: bool,
+    /// An update came and was not answered yet.
+    owing: bool,
+    /// Input could not be sent: what is down there is not certain any more.
+    behind: bool,
+    /// The VMM was not told of its frame memory yet.
+    untold: bool,
+}
+
+impl Domain {
+    /// Takes the agent's end of a new VMM's link, and gives the VMM a screen of `size`.
+    ///
+    /// # Errors
+    /// There is no memory for the screen, or the VMM is gone already.
+    pub fn attach(&mut self, socket: OwnedFd, size: Size) -> Result<(), LinkError> {
+        *self = Self { shape: self.shape + 1, ..Self::default() };
+        self.channel = Some(Channel::new(socket)?);
+        self.resize(size)
+    }
+
+    /// Forgets the link; what it last showed goes with it.
+    pub fn detach(&mut self) {
+        *self = Self { shape: self.shape + 1, ..Self::default() };
+    }
+
+    /// Gives the VMM a screen of another size.
+    ///
+    /// # Errors
+    /// As [`Self::attach`].
+    pub fn resize(&mut self, size: Size) -> Result<(), LinkError> {
+        if self.channel.is_none() || self.frame.as_ref().is_some_and(|frame| frame.size() == size) {
+            return Ok(());
+        }
+        self.frame = Some(Frame::new(size)?);
+        self.untold = true;
+        self.tell_display()?;
+        Ok(())
+    }
+
+    fn tell_display(&mut self) -> io::Result<()> {
+        if let (true, Some(channel), Some(frame)) = (self.untold, &self.channel, &self.frame) {
+            let display = ToVmm::Display(frame.size()).encode();
+            self.untold = !channel.send_file(&display, frame.fd())?;
+        }
+        Ok(())
+    }
+
+    /// What to wait for.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.channel.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its frame memory and the size of its picture, while it shows one.
+    #[must_use]
+    pub fn picture(&self) -> Option<(&Frame, Size)> {
+        self.frame.as_ref().zip(self.picture)
+    }
+
+    /// Its cursor, and a number that changes with it.
+    #[must_use]
+    pub fn cursor(&self) -> (Option<&Cursor>, u64) {
+        (self.cursor.as_ref(), self.shape)
+    }
+
+    /// The lights it wants.
+    #[must_use]
+    pub fn lights(&self) -> u8 {
+        self.lights
+    }
+
+    /// Whether it does not take what is typed.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Takes what its VMM said: one update at most.
+    ///
+    /// # Errors
+    /// The link is of no use any more; the caller detaches.
+    pub fn take(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<News, LinkError> {
+        let Some(channel) = &self.channel else { return Ok(News::default()) };
+        let update = match channel.receive(buffer)? {
+            Packet::Nothing => return Ok(News::default()),
+            Packet::Closed => return Err(LinkError::Closed),
+            Packet::Message(packet, _) => {
+                let ToAgent::Update(update) = ToAgent::decode(packet)?;
+                update
+            }
+        };
+        if std::mem::replace(&mut self.owing, true) {
+            return Err(LinkError::Impatient);
+        }
+        let mut news = News {
+            damage: update.damage,
+            picture: self.picture != update.picture,
+            lights: self.lights != update.leds,
+            stalled: self.stalled != update.stalled,
+            cursor: false,
+        };
+        (self.picture, self.lights) = (update.picture, update.leds);
+        self.stalled = update.stalled;
+        match update.cursor {
+            CursorChange::Same => {}
+            CursorChange::Hidden => {
+                news.cursor = self.cursor.take().is_some();
+            }
+            CursorChange::Shown(cursor) => {
+                self.cursor = Some(*cursor);
+                news.cursor = true;
+            }
+        }
+        self.shape += u64::from(news.cursor);
+        Ok(news)
+    }
+
+    /// Whether an update waits to be answered.
+    #[must_use]
+    pub fn is_owing(&self) -> bool {
+        self.owing
+    }
+
+    /// The last update was put on the screen; the next may come.
+    pub fn taken(&mut self) {
+        if self.owing && self.send(&ToVmm::Taken) {
+            self.owing = false;
+        }
+    }
+
+    /// Passes input on. What a VMM does not take is lost, and everything is let go as soon as it takes
+    /// something again, before anything else is passed on ([`Self::catch_up`]).
+    pub fn input(&mut self, target: Target, events: Vec<Event>) {
+        self.catch_up();
+        self.behind = self.behind || !self.send(&ToVmm::Input(target, events));
+    }
+
+    /// Whether the VMM has not taken something it must have: [`Self::catch_up`] is to be called again.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind || self.untold
+    }
+
+    /// Sends what the VMM must have and did not take before, though nobody types into it any more: that
+    /// everything is let go, and its frame memory.
+    pub fn catch_up(&mut self) {
+        if self.behind {
+            self.behind = !self.send(&ToVmm::ReleaseAll);
+        }
+        // A link whose other end is gone is noticed where it is read.
+        let _ = self.tell_display();
+    }
+
+    fn send(&self, message: &ToVmm) -> bool {
+        match &self.channel {
+            // A link whose other end is gone is noticed where it is read.
+            Some(channel) => channel.send(&message.encode()).unwrap_or(true),
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seat_link::Update;
+
+    const SIZE: Size = Size { width: 64, height: 32 };
+
+    fn pair() -> (Domain, Channel) {
+        let (ours, theirs) = seat_link::pair().unwrap();
+        let mut domain = Domain::default();
+        domain.attach(ours, SIZE).unwrap();
+        (domain, Channel::new(theirs).unwrap())
+    }
+
+    fn received(vmm: &Channel) -> Option<ToVmm> {
+        let mut buffer = [0; PACKET_MAX];
+        match vmm.receive(&mut buffer).unwrap() {
+            Packet::Message(packet, _) => Some(ToVmm::decode(packet).unwrap()),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_vmm_gets_frame_memory_it_cannot_shrink() {
+        let (_domain, vmm) = pair();
+        let mut buffer = [0; PACKET_MAX];
+        let Packet::Message(packet, Some(file)) = vmm.receive_file(&mut buffer).unwrap() else {
+            panic!("no frame memory");
+        };
+        assert_eq!(ToVmm::decode(packet), Ok(ToVmm::Display(SIZE)));
+        assert_eq!(file.metadata().unwrap().len(), SIZE.frame_bytes() as u64);
+        assert!(file.set_len(0).is_err() && file.set_len(1 << 30).is_err());
+    }
+
+    #[test]
+    fn a_vmm_that_does_not_wait_or_talks_nonsense_loses_its_link() {
+        let mut buffer = [0; PACKET_MAX];
+        let update = ToAgent::Update(Update { picture: Some(SIZE), ..Update::default() }).encode();
+        let (mut domain, vmm) = pair();
+        vmm.send(&update).unwrap();
+        assert!(domain.take(&mut buffer).unwrap().picture);
+        domain.taken();
+        vmm.send(&update).unwrap();
+        assert_eq!(domain.take(&mut buffer).unwrap(), News::default());
+        vmm.send(&update).unwrap();
+        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Impatient)));
+        let (mut domain, vmm) = pair();
+        vmm.send(b"nonsense").unwrap();
+        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Malformed(_))));
+        drop(vmm);
+        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Closed)));
+    }
+
+    #[test]
+    fn keys_lost_on_a_vmm_that_did_not_read_are_let_go_when_it_reads_though_nobody_types_any_more()
+    {
+        let (mut domain, vmm) = pair();
+        let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
+        assert!(!domain.is_behind());
+        for _ in 0..1000 {
+            domain.input(Target::Keyboard, key(1));
+        }
+        // The switch away from it, of which it hears nothing.
+        domain.input(Target::Keyboard, key(0));
+        domain.catch_up();
+        assert!(domain.is_behind(), "it has not read anything");
+        let mut last = None;
+        while let Some(message) = received(&vmm) {
+            last = Some(message);
+            domain.catch_up();
+        }
+        assert_eq!(last, Some(ToVmm::ReleaseAll));
+        assert!(!domain.is_behind());
+    }
+
+    #[test]
+    fn a_vmm_that_did_not_read_is_given_the_new_screen_when_it_reads() {
+        let (mut domain, vmm) = pair();
+        while domain.send(&ToVmm::Taken) {}
+        let other = Size { width: 32, height: 16 };
+        domain.resize(other).unwrap();
+        assert!(domain.is_behind());
+        let mut buffer = [0; PACKET_MAX];
+        let mut displays = Vec::new();
+        while let Packet::Message(packet, file) = vmm.receive_file(&mut buffer).unwrap() {
+            if let Ok(ToVmm::Display(size)) = ToVmm::decode(packet) {
+                displays.push((size, file.is_some()));
+            }
+            domain.catch_up();
+        }
+        assert_eq!(displays, [(SIZE, true), (other, true)]);
+        assert!(!domain.is_behind());
+    }
+
+    #[test]
+    fn a_vmm_that_takes_nothing_makes_nobody_wait_and_lets_everything_go_afterwards() {
+        let (mut domain, vmm) = pair();
+        let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
+        for _ in 0..10_000 {
+            domain.input(Target::Keyboard, key(1));
+        }
+        assert!(domain.behind);
+        while received(&vmm).is_some() {}
+        domain.input(Target::Keyboard, key(0));
+        assert_eq!(received(&vmm), Some(ToVmm::ReleaseAll));
+        assert_eq!(received(&vmm), Some(ToVmm::Input(Target::Keyboard, key(0))));
+    }
+}

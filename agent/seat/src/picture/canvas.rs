@@ -1,0 +1,122 @@
+//! A picture in memory that can be drawn on.
+
+use seat_link::{Rect, Size};
+
+/// A colour, eight bits a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Colour {
+    /// Red.
+    pub red: u8,
+    /// Green.
+    pub green: u8,
+    /// Blue.
+    pub blue: u8,
+}
+
+impl Colour {
+    /// Black.
+    pub const BLACK: Self = Self::grey(0);
+    /// White.
+    pub const WHITE: Self = Self::grey(255);
+
+    /// A grey.
+    #[must_use]
+    pub const fn grey(level: u8) -> Self {
+        Self { red: level, green: level, blue: level }
+    }
+
+    /// Bytes of a pixel.
+    #[must_use]
+    pub const fn pixel(self) -> [u8; 4] {
+        [self.blue, self.green, self.red, 0xff]
+    }
+
+    /// Black or white, whichever reads better on it (WCAG 2.1, relative luminance, without the gamma).
+    #[must_use]
+    pub fn ink(self) -> Self {
+        let [red, green, blue] = [self.red, self.green, self.blue].map(u32::from);
+        if red * 299 + green * 587 + blue * 114 > 140_000 { Self::BLACK } else { Self::WHITE }
+    }
+
+    /// A mixture: `share` of 255 parts of `other`.
+    #[must_use]
+    pub fn mixed(self, other: Self, share: u8) -> Self {
+        let mix = |a: u8, b: u8| {
+            let sum = u32::from(a) * (255 - u32::from(share)) + u32::from(b) * u32::from(share);
+            u8::try_from((sum + 127) / 255).unwrap_or(u8::MAX)
+        };
+        Self {
+            red: mix(self.red, other.red),
+            green: mix(self.green, other.green),
+            blue: mix(self.blue, other.blue),
+        }
+    }
+}
+
+/// A picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canvas {
+    size: Size,
+    bytes: Vec<u8>,
+}
+
+impl Canvas {
+    /// A picture of one colour.
+    #[must_use]
+    pub fn new(size: Size, colour: Colour) -> Self {
+        let mut this = Self { size, bytes: vec![0; size.frame_bytes()] };
+        this.fill(Rect::all(size), colour);
+        this
+    }
+
+    /// Pixels across and down.
+    #[must_use]
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// The bytes of a row; none beyond the last.
+    #[must_use]
+    pub fn row(&self, y: u32) -> &[u8] {
+        let stride = self.size.width as usize * 4;
+        let start = y as usize * stride;
+        self.bytes.get(start..start + stride).unwrap_or_default()
+    }
+
+    /// Fills the part of `rect` that is on it.
+    pub fn fill(&mut self, rect: Rect, colour: Colour) {
+        let rect = rect.within(self.size);
+        for y in rect.y..rect.bottom() {
+            for pixel in self.span(y, rect.x, rect.width).chunks_exact_mut(4) {
+                pixel.copy_from_slice(&colour.pixel());
+            }
+        }
+    }
+
+    /// Mixes one pixel with a colour, `share` of 255 parts; outside nothing happens.
+    pub fn mix(&mut self, x: i32, y: i32, colour: Colour, share: u8) {
+        let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return };
+        if x >= self.size.width || y >= self.size.height {
+            return;
+        }
+        let span = self.span(y, x, 1);
+        if let [blue, green, red, ..] = *span {
+            let mixed = Colour { red, green, blue }.mixed(colour, share);
+            span.copy_from_slice(&mixed.pixel());
+        }
+    }
+
+    /// The colour of a pixel.
+    #[must_use]
+    pub fn colour(&self, x: u32, y: u32) -> Option<Colour> {
+        match self.row(y).get(x as usize * 4..)? {
+            [blue, green, red, ..] => Some(Colour { red: *red, green: *green, blue: *blue }),
+            _ => None,
+        }
+    }
+
+    fn span(&mut self, y: u32, x: u32, width: u32) -> &mut [u8] {
+        let start = (y as usize * self.size.width as usize + x as usize) * 4;
+        self.bytes.get_mut(start..start + width as usize * 4).unwrap_or_default()
+    }
+}

@@ -1,0 +1,457 @@
+//! The seat's thread: waits for devices, links, the screen, the daemon and time, and has the pure parts decide.
+
+mod screen;
+#[cfg(test)]
+mod tests;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use clock::{Alarm, Moment};
+
+use nix::sys::eventfd::EventFd;
+use printable::Label;
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+use seat_link::{Cursor, PACKET_MAX, Rect, Size};
+
+use super::compose::arrow;
+use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, Time};
+use super::devices::{Devices, Happened};
+use super::display::Display;
+use super::domain::{Domain, News};
+use super::notices::Notices;
+use super::picture::Face;
+use super::scenes::{Layout, Scenes};
+use super::{Backend, Command, Daemon, Happening, SeatPolicy, Words};
+use base::uevent::Uevents;
+use screen::{Drawn, shown};
+
+/// The screen guests are given while there is none.
+const NO_SCREEN: Size = Size { width: 1280, height: 800 };
+/// How often a screen that is missing is looked for.
+const SCREEN_AGAIN: Duration = Duration::from_secs(2);
+/// How often what is not shown is brought up to date.
+const BACKGROUND: Duration = Duration::from_millis(100);
+/// How long a flip may take: many frames of the slowest monitor.
+const FLIP_MAX: Duration = Duration::from_secs(1);
+/// The thread's nice value.
+const PRIORITY: i32 = -10;
+/// Updates taken of one link before the others have their turn.
+const UPDATES: usize = 2;
+
+pub(super) struct Stage {
+    backend: Backend,
+    names: Vec<String>,
+    policy: SeatPolicy,
+    daemon: Daemon,
+    inbox: mpsc::Receiver<Command>,
+    wake: Arc<EventFd>,
+    epoch: Moment,
+    alarm: Alarm,
+    core: Core,
+    domains: Vec<Domain>,
+    words: Vec<Words>,
+    news: Vec<String>,
+    devices: Devices,
+    /// Devices tied to a domain.
+    pins: BTreeMap<DeviceId, DomainIndex>,
+    /// What they call themselves, for when they are gone.
+    called: BTreeMap<DeviceId, Label>,
+    uevents: Option<Uevents>,
+    face: Face,
+    layout: Layout,
+    scenes: Scenes,
+    display: Option<Display>,
+    problem: Option<String>,
+    screen_again: Time,
+    background: Time,
+    notices: Notices,
+    /// What [`Notices`] wants shown, drawn.
+    overlay: Drawn,
+    /// The question whose box was seen on the screen.
+    seen: Option<u64>,
+    arrow: Cursor,
+    lights: u8,
+    lights_due: bool,
+    deferred: Vec<Happening>,
+    /// The scene whose turn it was to be painted in the background.
+    prepared: usize,
+    buffer: Box<[u8; PACKET_MAX]>,
+    ending: bool,
+}
+
+impl Stage {
+    pub(super) fn new(
+        backend: Backend,
+        names: Vec<String>,
+        policy: SeatPolicy,
+        daemon: Daemon,
+        inbox: mpsc::Receiver<Command>,
+        wake: Arc<EventFd>,
+    ) -> io::Result<Self> {
+        let layout = Layout::new(NO_SCREEN);
+        let geometry = Geometry {
+            screen: layout.screen,
+            banner: layout.rows,
+            pictures: vec![Rect::default(); names.len()],
+            clicks: Vec::new(),
+        };
+        let uevents = match backend {
+            Backend::Kms(_) => Some(Uevents::open()?),
+            Backend::None => None,
+        };
+        Ok(Self {
+            core: Core::new(names.len(), policy.settings.clone(), geometry),
+            domains: names.iter().map(|_| Domain::default()).collect(),
+            words: vec![Words::default(); names.len()],
+            news: Vec::new(),
+            devices: Devices::default(),
+            pins: BTreeMap::new(),
+            called: BTreeMap::new(),
+            uevents,
+            face: Face::Dots,
+            layout,
+            scenes: Scenes::new(),
+            display: None,
+            problem: None,
+            screen_again: Time::ZERO,
+            background: Time::ZERO,
+            notices: Notices::default(),
+            overlay: Drawn::default(),
+            seen: None,
+            arrow: arrow(),
+            lights: 0,
+            lights_due: false,
+            deferred: Vec::new(),
+            prepared: 0,
+            buffer: Box::new([0; PACKET_MAX]),
+            epoch: Moment::now(),
+            alarm: Alarm::new()?,
+            ending: false,
+            backend,
+            names,
+            policy,
+            daemon,
+            inbox,
+            wake,
+        })
+    }
+
+    pub(super) fn run(&mut self) {
+        // Before guests and the agent's own writing: a switch is a few hundred microseconds of work.
+        if let Err(error) = setpriority_process(Some(gettid()), PRIORITY) {
+            tracing::info!("the seat's thread has no priority over others: {error}");
+        }
+        if matches!(self.backend, Backend::Kms(_)) {
+            match Face::of_the_host() {
+                Ok(face) => self.face = face,
+                Err(problem) => tracing::warn!("{problem}"),
+            }
+            self.look_for_devices();
+        }
+        while !self.ending {
+            let ready = self.wait();
+            if ready.screen {
+                self.take_flips();
+            }
+            for id in ready.devices {
+                let happened = self.devices.read(id);
+                self.happened(happened);
+            }
+            // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.
+            if self.is_flipping() {
+                continue;
+            }
+            self.look_for_question();
+            self.carry_out_deferred();
+            if ready.uevents {
+                self.take_uevents();
+            }
+            self.look_at_screen();
+            self.commands();
+            ready.links.into_iter().for_each(|index| self.read_link(index));
+            self.feed(Input::Tick, None);
+            self.draw();
+        }
+    }
+
+    /// What had to wait until the switch was on the screen.
+    fn carry_out_deferred(&mut self) {
+        if std::mem::take(&mut self.lights_due) {
+            self.set_lights(false);
+        }
+        for happening in std::mem::take(&mut self.deferred) {
+            self.daemon.tell(happening);
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    fn take_uevents(&mut self) {
+        let changes = self.uevents.as_ref().map(Uevents::take).unwrap_or_default();
+        if changes.input {
+            self.look_for_devices();
+        }
+        if changes.screen {
+            self.screen_again = Time::ZERO;
+            if self.display.as_ref().is_some_and(|display| !display.is_current()) {
+                tracing::info!("the monitor changed");
+                self.lose_display();
+            }
+        }
+    }
+
+    fn commands(&mut self) {
+        while let Ok(command) = self.inbox.try_recv() {
+            match command {
+                Command::Policy(policy) => self.take_policy(*policy),
+                Command::Attach(domain, socket) => {
+                    let size = self.layout.guest();
+                    let attached = self.domains.get_mut(domain).map(|d| d.attach(socket, size));
+                    if let Some(Err(error)) = attached {
+                        self.lose(domain, &error.to_string());
+                    }
+                    self.picture_changed(domain);
+                }
+                Command::Detach(domain) => {
+                    if let Some(domain) = self.domains.get_mut(domain) {
+                        domain.detach();
+                    }
+                    self.picture_changed(domain);
+                }
+                Command::Say(domain, words) => {
+                    if let Some(place) = self.words.get_mut(domain) {
+                        *place = words;
+                    }
+                }
+                Command::News(news) => self.news = news,
+                Command::Switch(domain) => self.feed(Input::Switch(domain), Some(Moment::now())),
+                Command::Lock => self.feed(Input::Lock, None),
+                Command::Unlock => self.feed(Input::Unlock, None),
+                Command::Notice(cause, text) => {
+                    // What is not shown is in the log, and with the devices.
+                    self.notices.notice(self.epoch.elapsed(), cause, text);
+                }
+                Command::Ask(id, text) => self.ask(id, text, Vec::new(), Input::Ask(id)),
+                Command::Choose(id, text, choices) => {
+                    let input = Input::Choose(id, choices.len());
+                    self.ask(id, text, choices, input);
+                }
+                Command::Withdraw(id) => self.withdraw(id),
+                Command::Stop => self.ending = true,
+            }
+        }
+    }
+
+    /// Asks, also what is being asked already: that is asked anew, and its box has to be read anew.
+    fn ask(&mut self, id: u64, text: String, choices: Vec<String>, input: Input) {
+        self.withdraw(id);
+        self.notices.ask(self.epoch.elapsed(), id, text, choices);
+        self.feed(input, None);
+    }
+
+    fn withdraw(&mut self, id: u64) {
+        self.feed(Input::Withdraw(id), None);
+        self.notices.end_question(self.epoch.elapsed(), id);
+        self.seen.take_if(|seen| *seen == id);
+    }
+
+    fn take_policy(&mut self, policy: SeatPolicy) {
+        self.policy = policy;
+        self.scenes.forget();
+        if let Some(display) = &mut self.display {
+            display.all_stale();
+        }
+        self.feed(Input::Settings(self.policy.settings.clone()), None);
+        let devices: Vec<_> =
+            self.devices.descriptions().map(|(id, found)| (id, found.clone())).collect();
+        for (id, description) in devices {
+            let pin = self.pin_of(&description);
+            self.set_pin(id, pin);
+            self.feed(Input::Plugged(id, pin), None);
+        }
+        self.report_devices();
+    }
+
+    fn pin_of(&self, description: &super::devices::Description) -> Option<DomainIndex> {
+        let name = description.pinned_to(&self.policy.policy)?;
+        self.names.iter().position(|known| known == name)
+    }
+
+    fn set_pin(&mut self, id: DeviceId, pin: Option<DomainIndex>) {
+        match pin {
+            Some(domain) => self.pins.insert(id, domain),
+            None => self.pins.remove(&id),
+        };
+    }
+
+    fn look_for_devices(&mut self) {
+        let found = self.devices.look();
+        self.happened(found);
+    }
+
+    fn happened(&mut self, happened: Vec<Happened>) {
+        for one in happened {
+            match one {
+                Happened::Plugged(id, description) => {
+                    let pin = self.pin_of(&description);
+                    self.set_pin(id, pin);
+                    self.feed(Input::Plugged(id, pin), None);
+                    self.called.insert(id, description.name.clone());
+                    self.daemon.tell(Happening::Plugged(description.name, pin));
+                    self.report_devices();
+                    self.set_lights(true);
+                }
+                Happened::Unplugged(id) => {
+                    self.set_pin(id, None);
+                    self.feed(Input::Unplugged(id), None);
+                    let name = self.called.remove(&id).unwrap_or_default();
+                    self.daemon.tell(Happening::Unplugged(name));
+                    self.report_devices();
+                }
+                Happened::Dropped(id) => {
+                    // A device can bring this about as often as it likes: it is nothing for the log.
+                    let pin = self.pins.get(&id).copied();
+                    self.feed(Input::Unplugged(id), None);
+                    self.feed(Input::Plugged(id, pin), None);
+                }
+                Happened::Report(id, report, time) => {
+                    self.feed(Input::Report(id, report), Some(time));
+                }
+            }
+        }
+    }
+
+    /// Has the core decide, and carries out what it says. `time` is when a person acted.
+    fn feed(&mut self, input: Input, time: Option<Moment>) {
+        for output in self.core.feed(self.epoch.elapsed(), input) {
+            match output {
+                Output::Send(domain, target, events) => {
+                    if let Some(domain) = self.domains.get_mut(domain) {
+                        domain.input(target, events);
+                    }
+                }
+                Output::Switched { from, to } => {
+                    if let (Some(display), Some(time)) = (&mut self.display, time) {
+                        display.asked_at(time);
+                    }
+                    // The frame first; everything else can wait for it.
+                    self.present(to);
+                    self.lights_due = true;
+                    let front = self.names.get(to).cloned().unwrap_or_default();
+                    self.daemon.report(|report| {
+                        report.front = front;
+                        report.switches += 1;
+                    });
+                    self.deferred.push(Happening::Switched { from, to });
+                }
+                Output::Locked { idle } => {
+                    self.present(self.names.len());
+                    self.daemon.report(|report| report.locked = true);
+                    self.deferred.push(Happening::Locked { idle });
+                }
+                Output::Unlocked => {
+                    self.daemon.report(|report| report.locked = false);
+                    self.daemon.tell(Happening::Unlocked);
+                }
+                // The lock chord on a locked screen.
+                Output::Pressed(Action::Lock, _) => self.feed(Input::Unlock, None),
+                Output::Pressed(action, front) => {
+                    self.daemon.tell(Happening::Pressed(action, front));
+                }
+                Output::Answered(id, yes) => {
+                    self.notices.end_question(self.epoch.elapsed(), id);
+                    self.daemon.tell(Happening::Answered(id, yes));
+                }
+                Output::Chosen(id, chosen) => {
+                    self.notices.end_question(self.epoch.elapsed(), id);
+                    self.daemon.tell(Happening::Chosen(id, chosen));
+                }
+                Output::Marked(id, marked) => self.notices.mark(id, marked),
+                Output::PointerMoved => {}
+            }
+        }
+    }
+
+    fn set_lights(&mut self, anew: bool) {
+        let front = self.domains.get(self.core.front());
+        let wanted = front.map(Domain::lights).unwrap_or_default();
+        if anew || wanted != self.lights {
+            self.lights = wanted;
+            let Self { devices, pins, .. } = self;
+            devices.set_lights(wanted, |id| pins.contains_key(&id));
+        }
+    }
+
+    fn report_devices(&self) {
+        let count = |able: fn(&super::devices::Abilities) -> bool| {
+            self.devices.descriptions().filter(|(_, found)| able(&found.abilities)).count()
+        };
+        let (keyboards, pointers) = (count(|a| a.keyboard), count(|a| a.pointer));
+        let pinned = self.devices.descriptions().filter_map(|(id, found)| {
+            let domain = self.names.get(*self.pins.get(&id)?)?;
+            Some((found.name.clone(), domain.clone()))
+        });
+        let pinned: Vec<_> = pinned.collect();
+        self.daemon.report(|report| {
+            (report.keyboards, report.pointers, report.pinned) = (keyboards, pointers, pinned);
+        });
+    }
+
+    fn read_link(&mut self, index: DomainIndex) {
+        for _ in 0..UPDATES {
+            let Some(domain) = self.domains.get_mut(index) else { return };
+            match domain.take(&mut self.buffer) {
+                Ok(news) if news == News::default() => return,
+                Ok(news) => self.show(index, news),
+                Err(error) => return self.lose(index, &error.to_string()),
+            }
+        }
+    }
+
+    /// Gives a link up.
+    fn lose(&mut self, index: DomainIndex, problem: &str) {
+        if let Some(domain) = self.domains.get_mut(index) {
+            domain.detach();
+        }
+        let name = self.names.get(index).cloned().unwrap_or_default();
+        tracing::warn!(
+            domain = name,
+            "{problem}; it has no screen and no input until it is restarted"
+        );
+        self.picture_changed(index);
+        self.daemon.tell(Happening::LinkLost(index, problem.to_owned()));
+    }
+
+    fn show(&mut self, index: DomainIndex, news: News) {
+        if news.picture {
+            self.picture_changed(index);
+        }
+        if let Some((frame, picture)) = self.domains.get(index).and_then(Domain::picture) {
+            let place = self.layout.place(shown(picture, frame.size()));
+            let damage = news.damage.within(Size { width: place.width, height: place.height });
+            let rect = Rect { x: place.x + damage.x, y: place.y + damage.y, ..damage };
+            if let Some(display) = self.display.as_mut().filter(|_| !damage.is_empty()) {
+                display.stale(index, rect);
+            }
+        }
+        if news.lights && index == self.core.front() {
+            self.set_lights(false);
+        }
+    }
+
+    /// A domain shows something else altogether, or nothing.
+    fn picture_changed(&mut self, index: DomainIndex) {
+        let whole = Rect::all(self.layout.screen);
+        if let Some(display) = &mut self.display {
+            display.stale(index, whole);
+        }
+        self.tell_geometry();
+    }
+}
