@@ -2,7 +2,8 @@
 //!
 //! A folder is one module with what is in it. What a folder's first file (`mod.rs`, or the file of its name) holds belongs to all modules in the
 //! folder, which may use it; between modules of one folder, and between what is in them, imports go one way. Counted are `use` declarations and
-//! paths in code and in macros, each followed through re-exports to where a thing is defined. Left out is what is compiled for tests alone.
+//! paths in code and in macros, and names that come from importing everything of a module, each
+//! followed through re-exports to where a thing is defined. Left out is what is compiled for tests alone.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -86,6 +87,65 @@ fn a_circle_is_found_through_reexports_paths_and_macros_and_printed() {
         ("b/y.rs", "use crate::a::y;"),
     ];
     assert_eq!(circles_of(&files).len(), 1);
+}
+
+#[test]
+fn a_circle_is_found_through_imports_of_everything() {
+    for (root, one, other) in [
+        // What the root has from importing everything of a module.
+        ("pub use b::*;", "use crate::B;", "use crate::a::A;"),
+        ("pub use c::*;", "use crate::B;", "use crate::a::A;"),
+        // What a module has from its parent, which has it from a sibling.
+        ("use b::B;", "use super::*;\nfn f(_: B) {}", "use super::a::A;"),
+        ("pub use b::*;", "use crate::*;\nfn f() { g(); }", "use super::a::A;"),
+        // Importing everything of each other.
+        ("", "use crate::b::*;", "use crate::a::*;"),
+    ] {
+        let root = format!("mod a;\nmod b;\nmod c;\n{root}");
+        let one = format!("{one}\npub struct A;");
+        let other = format!("{other}\npub struct B;\npub fn g() {{}}");
+        let files = [
+            ("lib.rs", &*root),
+            ("a.rs", &*one),
+            ("b.rs", &*other),
+            ("c.rs", "pub use super::b::*;"),
+        ];
+        let found = circles_of(&files);
+        assert_eq!(found.len(), 1, "{root} {one} {other}");
+        let text = found.concat();
+        assert!(text.contains("a -> b") && text.contains("b -> a"), "{text}");
+    }
+    // Names of its own, fields, and variables that are called as something that is imported with everything else.
+    let files = [
+        ("lib.rs", "mod a;\nmod b;\npub use b::*;"),
+        ("a.rs", "use crate::*;\npub struct B;\nfn f(c: &C) { let g = c.g; B; h(g) }\nfn h() {}"),
+        ("b.rs", "use crate::a::A;\npub struct B;\npub fn g() {}\npub fn h() {}"),
+    ];
+    assert_eq!(circles_of(&files), Vec::<String>::new());
+}
+
+#[test]
+fn a_circle_is_found_through_what_a_feature_alone_has_compiled_and_through_attributes_for_tests() {
+    for (condition, found) in [
+        ("cfg(test)", 0),
+        ("cfg(all(test, feature = \"fuzzing\"))", 0),
+        ("cfg(any(test, all(test, unix)))", 0),
+        ("cfg(any(test, feature = \"fuzzing\"))", 1),
+        ("cfg(any(test, feature = \"fuzzing\",))", 1),
+        ("cfg(all(unix, any(test, feature = \"fuzzing\")))", 1),
+        ("cfg(feature = \"test\")", 1),
+        ("cfg(not(test))", 1),
+        ("cfg_attr(test, derive(Debug))", 1),
+    ] {
+        let one = format!("#[{condition}]\npub mod x;\n#[{condition}]\nuse crate::b::B;");
+        let files = [
+            ("lib.rs", "mod a;\nmod b;"),
+            ("a/mod.rs", &*one),
+            ("a/x.rs", ""),
+            ("b.rs", "use crate::a::A;"),
+        ];
+        assert_eq!(circles_of(&files).len(), found, "{condition}");
+    }
 }
 
 #[test]

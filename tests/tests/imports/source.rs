@@ -1,6 +1,6 @@
 //! A crate's modules, and the paths each uses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,7 +22,19 @@ enum Token {
 
 /// A crate.
 pub(crate) struct Crate {
-    modules: BTreeMap<Name, Vec<Token>>,
+    modules: BTreeMap<Name, Module>,
+}
+
+/// What a module's file holds.
+#[derive(Default)]
+struct Module {
+    tokens: Vec<Token>,
+    /// What is defined in it by name, the modules in it among that.
+    items: BTreeSet<String>,
+    /// What it calls things of this crate that it imports, and where each is said to be.
+    imports: BTreeMap<String, Name>,
+    /// What of this crate it imports everything from.
+    globs: Vec<Name>,
 }
 
 impl Crate {
@@ -31,6 +43,13 @@ impl Crate {
         let mut this = Self { modules: BTreeMap::new() };
         let folder = root.parent().expect("a file is in a folder");
         this.add(Vec::new(), root, folder);
+        let names: Vec<Name> = this.modules.keys().cloned().collect();
+        for name in names {
+            let (imports, globs) = this.imports(&name);
+            if let Some(module) = this.modules.get_mut(&name) {
+                (module.imports, module.globs) = (imports, globs);
+            }
+        }
         this
     }
 
@@ -53,7 +72,8 @@ impl Crate {
                 children.push(child.clone());
             }
         }
-        self.modules.insert(name.clone(), tokens);
+        let items = items(&tokens);
+        self.modules.insert(name.clone(), Module { tokens, items, ..Module::default() });
         for child in children {
             let beside = folder.join(format!("{child}.rs"));
             let inside = folder.join(&child).join("mod.rs");
@@ -69,7 +89,7 @@ impl Crate {
 
     /// Every path that a module uses, each from the crate's root: what it names, and the module that has it.
     pub(crate) fn used_by(&self, module: &Name) -> Vec<(String, Name)> {
-        let tokens = self.modules.get(module).map(Vec::as_slice).unwrap_or_default();
+        let Some(Module { tokens, .. }) = self.modules.get(module) else { return Vec::new() };
         let (mut used, mut at) = (Vec::new(), 0);
         // Modules in the file, each with the depth it is at.
         let (mut here, mut inner, mut depth) = (module.clone(), Vec::new(), 0);
@@ -94,12 +114,15 @@ impl Crate {
                     let (paths, end) = paths(tokens, at);
                     for path in paths {
                         let full = absolute(&here, &path.segments);
-                        if let Some(target) = self.defined_in(&full, 0) {
+                        if let Some(target) = self.defined_in(&full, &mut BTreeSet::new()) {
                             used.push((full.join("::"), target));
                         }
                     }
                     at = end.max(at + 1);
                     continue;
+                }
+                Token::Word(word) if names_something(tokens, at) => {
+                    used.extend(self.through_glob(module, word));
                 }
                 _ => {}
             }
@@ -119,28 +142,65 @@ impl Crate {
         matches!(first, "crate" | "super" | "self") || child()
     }
 
-    /// The module that has what a path names, through re-exports.
-    fn defined_in(&self, path: &Name, followed: usize) -> Option<Name> {
-        let (module, rest) = (0..=path.len()).rev().find_map(|length| {
-            let (module, rest) = path.split_at(length);
-            self.modules.contains_key(module).then(|| (module.to_vec(), rest))
-        })?;
-        let further = match rest.split_first() {
-            // A path that leads back to itself ends somewhere.
-            Some((first, rest)) if followed < 16 => {
-                self.imports(&module).remove(first).and_then(|import| {
-                    self.defined_in(&[import.as_slice(), rest].concat(), followed + 1)
-                })
-            }
-            _ => None,
-        };
-        Some(further.unwrap_or(module))
+    /// What a name stands for that a module has from importing everything of another.
+    fn through_glob(&self, name: &Name, word: &str) -> Option<(String, Name)> {
+        let module = self.modules.get(name)?;
+        if module.items.contains(word) || module.imports.contains_key(word) {
+            return None;
+        }
+        module.globs.iter().find_map(|glob| {
+            let target = self.provided(glob, word, &mut BTreeSet::new())?;
+            Some((format!("{}::{word}", glob.join("::")), target))
+        })
     }
 
-    /// What a module calls things of this crate that it imports.
-    fn imports(&self, module: &Name) -> BTreeMap<String, Name> {
-        let tokens = self.modules.get(module).map(Vec::as_slice).unwrap_or_default();
-        let (mut imports, mut depth) = (BTreeMap::new(), 0);
+    /// The module that has what a path names, through re-exports. `seen` is what was asked on the way here.
+    fn defined_in(&self, path: &[String], seen: &mut BTreeSet<Name>) -> Option<Name> {
+        let (name, rest) = (0..=path.len()).rev().find_map(|length| {
+            let (name, rest) = path.split_at(length);
+            self.modules.contains_key(name).then_some((name, rest))
+        })?;
+        let further = rest.split_first().and_then(|(first, rest)| {
+            // A path that leads back to itself ends somewhere.
+            let is_new = seen.insert([name, std::slice::from_ref(first)].concat());
+            let module = self.modules.get(name).filter(|_| is_new)?;
+            if let Some(import) = module.imports.get(first) {
+                return self.defined_in(&[import.as_slice(), rest].concat(), seen);
+            }
+            if module.items.contains(first) {
+                return None;
+            }
+            module.globs.iter().find_map(|glob| self.provided(glob, first, seen))
+        });
+        Some(further.unwrap_or_else(|| name.to_vec()))
+    }
+
+    /// The module that has what `from` calls `word`, if it does.
+    fn provided(&self, from: &Name, word: &str, seen: &mut BTreeSet<Name>) -> Option<Name> {
+        let name = if self.modules.contains_key(from) {
+            from.clone()
+        } else {
+            // A module that is re-exported; the variants of an enum are the enum's.
+            self.defined_in(from, &mut BTreeSet::new()).filter(|to| to.last() == from.last())?
+        };
+        let module = self.modules.get(&name)?;
+        let path = [name.as_slice(), &[word.to_owned()]].concat();
+        if module.items.contains(word) {
+            return Some(name);
+        }
+        if module.imports.contains_key(word) {
+            return self.defined_in(&path, seen);
+        }
+        if !seen.insert(path) {
+            return None;
+        }
+        module.globs.iter().find_map(|glob| self.provided(glob, word, seen))
+    }
+
+    /// What of this crate a module imports by name, and what it imports everything of.
+    fn imports(&self, module: &Name) -> (BTreeMap<String, Name>, Vec<Name>) {
+        let (mut imports, mut globs, mut depth) = (BTreeMap::new(), Vec::new(), 0);
+        let Some(Module { tokens, .. }) = self.modules.get(module) else { return (imports, globs) };
         for (at, token) in tokens.iter().enumerate() {
             match token {
                 Token::Open => depth += 1,
@@ -148,16 +208,67 @@ impl Crate {
                 Token::Word(word) if word == "use" && depth == 0 => {
                     for path in paths(tokens, at + 1).0 {
                         let first = path.segments.first().map(String::as_str).unwrap_or_default();
-                        if self.begins_path(tokens, at + 1, first, module) {
-                            imports.insert(path.called, absolute(module, &path.segments));
+                        if !self.begins_path(tokens, at + 1, first, module) {
+                            continue;
+                        }
+                        let full = absolute(module, &path.segments);
+                        if path.called == "*" {
+                            globs.push(full);
+                        } else {
+                            imports.insert(path.called, full);
                         }
                     }
                 }
                 _ => {}
             }
         }
-        imports
+        (imports, globs)
     }
+}
+
+/// The names of what is defined at the top of a file.
+fn items(tokens: &[Token]) -> BTreeSet<String> {
+    let (mut items, mut depth) = (BTreeSet::new(), 0);
+    for (at, token) in tokens.iter().enumerate() {
+        match token {
+            Token::Open => depth += 1,
+            Token::Close => depth -= 1,
+            Token::Word(word) if depth == 0 && defines(word) => {
+                if let Some(Token::Word(name)) = tokens.get(at + 1) {
+                    items.insert(name.clone());
+                }
+            }
+            // `macro_rules! name`.
+            Token::Word(word) if depth == 0 && word == "macro_rules" => {
+                if let Some(Token::Word(name)) = tokens.get(at + 2) {
+                    items.insert(name.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+    items
+}
+
+/// Whether a name follows this word.
+fn defines(word: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["const", "enum", "fn", "mod", "static", "struct", "trait", "type", "union"];
+    WORDS.contains(&word)
+}
+
+/// Whether a word may be the name of something that is defined elsewhere: one that stands by itself, as types and constants are written, or
+/// called.
+fn names_something(tokens: &[Token], at: usize) -> bool {
+    let before = at.checked_sub(1).and_then(|before| tokens.get(before));
+    let stands_alone = match before {
+        Some(Token::Colons | Token::Other('.' | '\'')) => false,
+        Some(Token::Word(word)) => !defines(word),
+        _ => true,
+    };
+    let Some(Token::Word(word)) = tokens.get(at) else { return false };
+    let is_called = matches!(tokens.get(at + 1), Some(Token::Open | Token::Other('!')));
+    stands_alone && (is_called || word.starts_with(|first: char| first.is_ascii_uppercase()))
 }
 
 /// A path as it is written, and what it is called here.
@@ -254,8 +365,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
                 let _ =
                     trees.next_if(|tree| matches!(tree, TokenTree::Punct(p) if p.as_char() == '!'));
                 if let Some(TokenTree::Group(attribute)) = trees.next() {
-                    let text = attribute.stream().to_string();
-                    for_tests |= text.starts_with("cfg") && is_test(&text);
+                    for_tests |= is_for_tests(attribute.stream());
                 }
             }
             TokenTree::Group(group) => {
@@ -284,8 +394,31 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     }
 }
 
-/// Whether a condition holds in tests alone.
-fn is_test(condition: &str) -> bool {
-    let mut words = condition.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.clone().any(|word| word == "test") && !words.any(|word| word == "not")
+/// Whether an attribute has what it stands before compiled for tests alone.
+fn is_for_tests(attribute: TokenStream) -> bool {
+    match attribute.into_iter().collect::<Vec<_>>().as_slice() {
+        [TokenTree::Ident(cfg), TokenTree::Group(condition)] if *cfg == "cfg" => {
+            implies_test(&condition.stream().into_iter().collect::<Vec<_>>())
+        }
+        _ => false,
+    }
+}
+
+/// Whether a condition of `cfg` holds in tests alone. One that a feature alone can make hold does not.
+fn implies_test(condition: &[TokenTree]) -> bool {
+    match condition {
+        [TokenTree::Ident(test)] => *test == "test",
+        [TokenTree::Ident(operator), TokenTree::Group(operands)] => {
+            let operands: Vec<TokenTree> = operands.stream().into_iter().collect();
+            let is_comma =
+                |tree: &TokenTree| matches!(tree, TokenTree::Punct(p) if p.as_char() == ',');
+            let mut each = operands.split(is_comma).filter(|operand| !operand.is_empty());
+            match operator.to_string().as_str() {
+                "all" => each.any(implies_test),
+                "any" => !operands.is_empty() && each.all(implies_test),
+                _ => false,
+            }
+        }
+        _ => false,
+    }
 }
