@@ -3,6 +3,8 @@
 //! | module | |
 //! | --- | --- |
 //! | [`mailbox`] | a thread and its mailbox: commands in, events out, and what is left when it dies |
+//! | [`layout`], [`defaults`] | which file and folder is where |
+//! | [`secrets`], [`terminal`] | no core dumps of secrets, who may read their files; whether a stream sees colours |
 //! | [`durable`] | files that survive a crash with their old content or their new one |
 //! | [`sockets`] | Unix sockets that are never waited for |
 //! | [`accounts`] | the host's users and groups, read from its own files |
@@ -11,7 +13,11 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod defaults;
 pub mod durable;
+pub mod layout;
 pub mod mailbox;
+pub mod secrets;
 pub mod sockets;
+pub mod terminal;
 pub mod uevent;

@@ -10,6 +10,9 @@
 //!
 //! It runs on a thread of its own, so that nothing the daemon waits for, a disk or a policy, holds up a key or a
 //! switch. The daemon speaks to it through [`Seat`]; neither waits for the other.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
+#![forbid(unsafe_code)]
 
 pub mod compose;
 pub mod core;
@@ -37,10 +40,10 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use policy::Policy;
 use printable::Label;
-use serde::{Deserialize, Serialize};
 
 use self::core::{Action, Chords, DomainIndex, Settings};
 use base::mailbox::{Life, Pulse};
+use control::reports::SeatReport;
 use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;
@@ -159,47 +162,16 @@ pub enum Happening {
     LinkLost(DomainIndex, String),
 }
 
-/// The seat, for `status`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeatReport {
-    /// `kms` or `none`.
-    pub backend: String,
-    /// The domain in front.
-    pub front: String,
-    /// Whether the screen is locked.
-    pub locked: bool,
-    /// The plug and the size of the screen, as `HDMI-A-1 1920x1080`; none without a screen.
-    pub screen: Option<String>,
-    /// The size of a desktop, which is the screen less the banner, in pixels.
-    #[serde(default)]
-    pub desktop: Option<(u32, u32)>,
-    /// Why there is no screen.
-    pub problem: Option<String>,
-    /// Keyboards there are.
-    pub keyboards: usize,
-    /// Mice, touchpads, pens and touch screens there are.
-    pub pointers: usize,
-    /// Devices tied to a domain: what they call themselves, and the domain.
-    pub pinned: Vec<(Label, String)>,
-    /// Switches since the agent started, of which at most 1,024 are measured.
-    pub switches: u64,
-    /// From the key's time stamp to the end of the page flip, half of the switches took at most this, in microseconds.
-    pub switch_p50_us: Option<u64>,
-    /// And 99 in a hundred this.
-    pub switch_p99_us: Option<u64>,
-}
-
-impl SeatReport {
-    pub(self) fn measure(&mut self, times: &[Duration]) {
-        let mut micros: Vec<u64> =
-            times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
-        micros.sort_unstable();
-        let rank = |hundredth: usize| {
-            let index = (micros.len() * hundredth).div_ceil(100).saturating_sub(1);
-            micros.get(index).copied()
-        };
-        (self.switch_p50_us, self.switch_p99_us) = (rank(50), rank(99));
-    }
+/// Notes how long switches took.
+pub(crate) fn measure(report: &mut SeatReport, times: &[Duration]) {
+    let mut micros: Vec<u64> =
+        times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
+    micros.sort_unstable();
+    let rank = |hundredth: usize| {
+        let index = (micros.len() * hundredth).div_ceil(100).saturating_sub(1);
+        micros.get(index).copied()
+    };
+    (report.switch_p50_us, report.switch_p99_us) = (rank(50), rank(99));
 }
 
 /// A running seat.

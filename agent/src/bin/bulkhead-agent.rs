@@ -1,4 +1,4 @@
-//! The daemon of a ward PC: see `agent::daemon`.
+//! The daemon of a ward PC: see `daemon`.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::daemon::{self, Options, defaults};
-use agent::layout::Layout;
-use agent::secrets::NoDump;
+use base::defaults;
+use base::layout::Layout;
+use base::secrets::NoDump;
 use clap::{Parser, ValueEnum};
+use daemon::Options;
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 

@@ -1,8 +1,8 @@
-//! The command line of a ward PC: see `agent::cli`.
+//! The command line of a ward PC: see `cli`.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    agent::cli::main()
+    cli::main()
 }

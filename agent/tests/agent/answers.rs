@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::Output;
 
-use agent::control::commands::find;
+use control::commands::find;
 use serde_json::Value;
 
 use crate::support::{MACHINE, Ward};

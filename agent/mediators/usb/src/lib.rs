@@ -14,6 +14,9 @@
 //!
 //! A device goes nowhere before its event is on the disk, the first time and each time after. What goes wrong with one device touches no
 //! other: the broker waits for none, so rules that no longer allow something count within a second, whatever devices do.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
+#![forbid(unsafe_code)]
 
 mod attached;
 mod broker;
@@ -27,13 +30,13 @@ use std::sync::Arc;
 use audit::AuditEvent;
 use policy::Policy;
 use policy::request::UsbDescription;
-use serde::{Deserialize, Serialize};
 use usbhost::{BusId, Sysfs, Vetted};
 
 use broker::Broker;
 use identity::Identity;
 
 use base::mailbox::Mediator;
+use control::reports::UsbReport;
 
 /// What a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
 /// keyboards and the like is counted. The device itself is asked nothing.
@@ -80,27 +83,6 @@ pub enum Happening {
     Notice(String, String),
     /// The devices as they are now.
     Devices(Vec<UsbReport>),
-}
-
-/// One device, for `bulkhead usb list`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UsbReport {
-    /// Where it is plugged in, as the kernel writes it: `1-4.2`.
-    pub bus_id: String,
-    /// What it calls itself.
-    pub name: String,
-    /// What the policy is asked with: `--device` of `bulkhead policy explain`.
-    pub device: String,
-    /// `host`, `attached`, `waiting`, `reading`, `blocked` or `off`.
-    pub state: String,
-    /// The domain that has it, or is to have it.
-    pub domain: Option<String>,
-    /// `allow` or `read-only`, if it has a domain.
-    pub verdict: Option<String>,
-    /// The rule that decided.
-    pub rule: Option<String>,
-    /// Why it is as it is, in words.
-    pub why: String,
 }
 
 /// The running broker.

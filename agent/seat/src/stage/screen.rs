@@ -30,7 +30,7 @@ impl Stage {
             && display.take_events()
         {
             let times = display.switch_times();
-            self.daemon.report(|report| report.measure(times));
+            self.daemon.report(|report| crate::measure(report, times));
         }
     }
 

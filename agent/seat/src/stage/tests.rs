@@ -6,10 +6,10 @@ use nix::sys::eventfd::EfdFlags;
 use policy::Policy;
 
 use super::*;
-use crate::SeatReport;
 use crate::core::Report;
 use crate::devices::{Abilities, Description};
 use base::mailbox::Life;
+use control::reports::SeatReport;
 
 /// A stage, what it is told by, what it tells, and its life.
 fn stage() -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {

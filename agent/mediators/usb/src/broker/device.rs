@@ -11,9 +11,9 @@ use usbdescriptors::Share;
 use usbfilter::{Filter, Rules};
 use usbhost::Plugged;
 
-use crate::UsbReport;
 use crate::attached::Attached;
 use crate::identity::Identity;
+use control::reports::UsbReport;
 
 /// What is said of a device of which the seat keeps a part.
 pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";

@@ -33,9 +33,10 @@ use usbfilter::Rules;
 use usbhost::{Authority, BusId, Sysfs};
 
 use super::attached::{Door, Word};
-use super::{Command, Happening, Setup, UsbReport, Way};
+use super::{Command, Happening, Setup, Way};
 use base::mailbox::Ends;
 use base::uevent::Uevents;
+use control::reports::UsbReport;
 use device::{Device, State};
 use pace::Pace;
 use parting::{Lost, Parting};

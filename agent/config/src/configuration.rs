@@ -1,0 +1,94 @@
+//! The two files that say what runs on this PC, checked against each other.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use policy::Policy;
+use policy::enforcement::{self, Said};
+
+use crate::files::{FilesError, read_machine_text};
+use crate::machine::{Context, Kind, Machine};
+use crate::policy_store::{InForce, PolicyStore, Unsaved};
+use crate::roster::{self, Member};
+use control::protocol::PolicyReport;
+
+/// Both files.
+pub struct Files {
+    /// This PC's hardware.
+    pub machine: Machine,
+    /// The policy's domains.
+    pub roster: Vec<Member>,
+    /// The policy, for `status`.
+    pub policy: PolicyReport,
+    /// The policy itself.
+    pub rules: Arc<Policy>,
+    /// What of it is not remembered yet.
+    pub unsaved: Unsaved,
+}
+
+impl Files {
+    /// Reads both. Every problem of a file is reported at once, and nothing is written.
+    pub fn read(machine: &Path, store: &PolicyStore, images: &Path) -> Result<Self, FilesError> {
+        let in_force = store.load()?;
+        let roster = roster::of(&in_force.policy);
+        let machine = read_machine(machine, images, &roster)?;
+        let policy = report(store, &in_force);
+        let InForce { policy: rules, unsaved, .. } = in_force;
+        Ok(Self { machine, roster, policy, rules: Arc::new(rules), unsaved })
+    }
+}
+
+/// Something that the policy in force says and nothing on this PC enforces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unenforced {
+    /// What, and what is so instead.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Files {
+    /// What the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
+    #[must_use]
+    pub fn unenforced(&self) -> Vec<Unenforced> {
+        let unenforced = |said: Said| Unenforced {
+            what: format!("the policy's {said}"),
+            remedy: said.gap.remedy.to_owned(),
+        };
+        let external =
+            self.machine.domains.iter().filter(|domain| matches!(domain.kind, Kind::External));
+        let keys = enforcement::of_the_vmm().collect::<Vec<_>>().join(", ");
+        let elsewhere = external.map(|domain| Unenforced {
+            what: format!(
+                "{} is external: what the policy says of its {keys} is not enforced by Bulkhead",
+                domain.name
+            ),
+            remedy: "see that whoever runs its VMM gives it the network, disks and share that the policy says".to_owned(),
+        });
+        self.rules.unenforced().into_iter().map(unenforced).chain(elsewhere).collect()
+    }
+}
+
+/// The machine file, checked against the policy's domains.
+pub fn read_machine(
+    machine: &Path,
+    images: &Path,
+    roster: &[Member],
+) -> Result<Machine, FilesError> {
+    let text = read_machine_text(machine)?;
+    let context = Context { images, roster: Some(roster) };
+    Machine::parse(&machine.display().to_string(), &text, context).map_err(FilesError::Machine)
+}
+
+/// What `status` says of the policy in force.
+#[must_use]
+pub fn report(store: &PolicyStore, in_force: &InForce) -> PolicyReport {
+    PolicyReport {
+        file: store.file().display().to_string(),
+        serial: in_force.policy.serial(),
+        issuer: in_force.policy.issuer().to_owned(),
+        signed: !in_force.signers.is_empty(),
+        signers: in_force.signers.clone(),
+        refused: in_force.refused.clone(),
+    }
+}

@@ -1,0 +1,257 @@
+//! The machine file: which hardware this PC has, and which domain gets it. Written by IT; grants
+//! no flow. The format is described in `agent/README.md`.
+//!
+//! [`Machine::parse`] is strict: an unknown key, a wrong type or a contradiction is a diagnostic with
+//! its place, and all of them are reported at once. Whether the named files and devices exist
+//! is not asked here, so that a PC with one broken domain still starts the others: `bulkhead
+//! doctor` and the start of the domain tell.
+
+mod audit_limits;
+mod domain;
+mod pci;
+mod reader;
+mod sharing;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use policy::diagnostic::{Diagnostic, Diagnostics, Source};
+use vmm_control::MemorySize;
+
+use crate::roster::Member;
+use handover::host_use::Screen;
+use handover::{Claims, PciAddress, Wanted};
+
+use reader::Reader;
+
+/// The only format there is.
+const FORMAT: i64 = 1;
+/// How long a guest may take to shut down when the machine file says nothing.
+pub const STOP_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// Domains one PC may have; each costs memory and a NIC long before this.
+const DOMAINS_MAX: usize = 16;
+
+/// A machine file that held together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// Keyboard, pointer, screen.
+    pub seat: Seat,
+    /// IT took the risk of a host with an IP network.
+    pub allow_host_network: bool,
+    /// How long a guest has to shut down after its power button was pressed.
+    pub stop_deadline: Duration,
+    /// How much of the audit log is kept.
+    pub audit: audit::Limits,
+    /// The domains, in the order of the policy (of the file, when there was no policy to follow).
+    pub domains: Vec<DomainEntry>,
+}
+
+/// One `[domain.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainEntry {
+    /// Its name, as in the policy.
+    pub name: String,
+    /// Who runs it.
+    pub kind: Kind,
+}
+
+/// Who runs a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// The agent, as a `bulkhead-vmm`.
+    Vm(Box<VmHardware>),
+    /// Somebody else; the agent only mediates.
+    External,
+}
+
+/// What a domain run by the agent is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmHardware {
+    /// Guest memory.
+    pub memory: MemorySize,
+    /// vCPUs.
+    pub cpus: u8,
+    /// Kernel image, absolute.
+    pub kernel: PathBuf,
+    /// Initial RAM disk, absolute.
+    pub initrd: Option<PathBuf>,
+    /// Kernel command line.
+    pub cmdline: String,
+    /// Disks, in the order the guest sees them.
+    pub disks: Vec<Disk>,
+    /// The NIC handed over.
+    pub nic: Option<Wanted>,
+    /// Other functions handed over.
+    pub passthrough: Vec<Wanted>,
+    /// Where the first serial port goes.
+    pub serial: Serial,
+    /// Named console ports, each a socket `<runtime>/<domain>/<name>.sock`.
+    pub ports: Vec<String>,
+}
+
+impl VmHardware {
+    /// Every PCI function handed over, the NIC first.
+    pub fn pci_functions(&self) -> impl Iterator<Item = PciAddress> + '_ {
+        self.pci_devices().map(|wanted| wanted.address)
+    }
+
+    /// The same, with what the machine file says of each.
+    pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
+        self.nic.iter().chain(&self.passthrough)
+    }
+}
+
+/// One disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disk {
+    /// Raw image or block device, absolute.
+    pub path: PathBuf,
+    /// Whether the guest may only read it.
+    pub readonly: bool,
+}
+
+/// `serial = "..."`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Serial {
+    /// Nowhere.
+    #[default]
+    Null,
+    /// A file; relative to `<state>/log`.
+    File(PathBuf),
+}
+
+/// `[seat]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seat {
+    /// A screen by KMS; the card, or the first one that has a screen.
+    Kms {
+        /// Device node.
+        card: Option<PathBuf>,
+    },
+    /// No seat: the command line plays the chords.
+    None,
+}
+
+/// What a machine file is read against.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Where relative images lie.
+    pub images: &'a Path,
+    /// The policy's domains; `None` leaves the two files' agreement unchecked.
+    pub roster: Option<&'a [Member]>,
+}
+
+impl Machine {
+    /// Reads a machine file. `source_name` is what the messages call it.
+    ///
+    /// # Errors
+    /// Every problem in it, in the order of the file.
+    pub fn parse(source_name: &str, text: &str, context: Context<'_>) -> Result<Self, Diagnostics> {
+        let source = Source::new(source_name, text);
+        if let Some(secret) = source.secret() {
+            return Err(Diagnostics::new(source, vec![secret]));
+        }
+        let document = match toml_edit::Document::parse(text) {
+            Ok(document) => document,
+            Err(error) => {
+                let problem = Diagnostic::error(
+                    error.span().unwrap_or(0..0).into(),
+                    error.message().trim().replace('\n', ", "),
+                    "correct the TOML here; nothing after it was read",
+                );
+                return Err(Diagnostics::new(source, vec![problem]));
+            }
+        };
+        let mut reader = Reader::new(text);
+        let machine = read(&mut reader, document.as_table(), context);
+        match (machine, reader.problems) {
+            (Some(machine), problems) if problems.is_empty() => Ok(machine),
+            (_, problems) => Err(Diagnostics::new(source, problems)),
+        }
+    }
+
+    /// What handing functions over has to know of the whole file.
+    #[must_use]
+    pub fn claims(&self) -> Claims {
+        let mut claims = Claims {
+            screen: match &self.seat {
+                Seat::None => Screen::None,
+                Seat::Kms { card: None } => Screen::First,
+                Seat::Kms { card: Some(card) } => Screen::Card(card.clone()),
+            },
+            ..Claims::default()
+        };
+        for DomainEntry { name, kind } in &self.domains {
+            let Kind::Vm(vm) = kind else { continue };
+            claims.domains.extend(vm.pci_functions().map(|address| (address, name.clone())));
+            claims.disks.extend(vm.disks.iter().map(|disk| disk.path.clone()));
+        }
+        claims
+    }
+
+    /// The entry of a domain.
+    #[must_use]
+    pub fn domain(&self, name: &str) -> Option<&DomainEntry> {
+        self.domains.iter().find(|entry| entry.name == name)
+    }
+}
+
+const TOP_KEYS: &[&str] =
+    &["format", "seat", "allow_host_network", "stop_deadline", "audit", "domain"];
+
+fn read(reader: &mut Reader, top: &toml_edit::Table, context: Context<'_>) -> Option<Machine> {
+    reader.only_known(top, TOP_KEYS, "the machine file");
+    read_format(reader, top);
+    let seat = read_seat(reader, top);
+    let allow_host_network = reader.boolean(top, "allow_host_network").unwrap_or(false);
+    let stop_deadline =
+        reader.parsed(top, "stop_deadline", values::duration).unwrap_or(STOP_DEADLINE_DEFAULT);
+    let audit = audit_limits::read(reader, top);
+    let drafts = domain::read_all(reader, top, context);
+    sharing::check(reader, &drafts, context.roster);
+    let mut domains: Vec<DomainEntry> =
+        drafts.into_iter().filter_map(domain::Draft::finish).collect();
+    if let Some(roster) = context.roster {
+        domains.sort_by_key(|entry| roster.iter().position(|m| m.name == entry.name));
+    }
+    Some(Machine { seat, allow_host_network, stop_deadline, audit, domains })
+}
+
+fn read_format(reader: &mut Reader, top: &toml_edit::Table) {
+    match reader.integer(top, "format") {
+        Some((FORMAT, _)) => {}
+        Some((other, span)) => reader.problem(
+            span,
+            format!("format {other} is not known to this version"),
+            "write `format = 1`, or install the Bulkhead this file was written for",
+        ),
+        None if top.contains_key("format") => {}
+        None => reader.problem(
+            0..0,
+            "the machine file does not say its format",
+            "put `format = 1` on its first line",
+        ),
+    }
+}
+
+fn read_seat(reader: &mut Reader, top: &toml_edit::Table) -> Seat {
+    let Some((seat, _)) = reader.table(top, "seat") else { return Seat::None };
+    reader.only_known(seat, &["backend", "card"], "[seat]");
+    let card = reader.string(seat, "card").map(|(card, _)| PathBuf::from(card));
+    match reader.string(seat, "backend") {
+        Some(("kms", _)) => Seat::Kms { card },
+        Some(("none", _)) => Seat::None,
+        Some((other, span)) => {
+            reader.problem(
+                span,
+                format!("there is no seat backend `{other}`"),
+                "write `backend = \"kms\"` for a screen, or `backend = \"none\"`",
+            );
+            Seat::None
+        }
+        None => Seat::Kms { card },
+    }
+}

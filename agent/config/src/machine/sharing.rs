@@ -1,0 +1,121 @@
+//! Two domains share nothing: no PCI function, and no disk that either may write.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::Disk;
+use super::domain::{Body, Draft};
+use super::reader::Reader;
+use crate::roster::Member;
+use handover::PciAddress;
+
+pub(crate) fn check(reader: &mut Reader, drafts: &[Draft], roster: Option<&[Member]>) {
+    functions(reader, drafts);
+    disks(reader, drafts, roster);
+}
+
+fn functions(reader: &mut Reader, drafts: &[Draft]) {
+    let mut owners: HashMap<PciAddress, &str> = HashMap::new();
+    for draft in drafts {
+        let Body::Vm(vm) = &draft.body else { continue };
+        for (wanted, span) in vm.nic.iter().chain(&vm.passthrough) {
+            let address = wanted.address;
+            match owners.insert(address, &draft.name) {
+                None => {}
+                Some(owner) if owner == draft.name => reader.problem(
+                    span.clone(),
+                    format!("{address} is named twice in {owner}"),
+                    "name each function once, as `nic` or in `passthrough`",
+                ),
+                Some(owner) => reader.problem(
+                    span.clone(),
+                    format!("{address} already belongs to {owner}"),
+                    format!("give {} a NIC of its own; `lspci -D` lists this PC's", draft.name),
+                ),
+            }
+        }
+    }
+}
+
+/// What makes two paths one disk.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    /// The same inode, however it is reached.
+    File { device: u64, inode: u64 },
+    /// The same block or character device, however its node is called.
+    Device(u64),
+    /// Not there yet: the path with what exists of it resolved.
+    Path(PathBuf),
+}
+
+fn disks(reader: &mut Reader, drafts: &[Draft], roster: Option<&[Member]>) {
+    let mut users: HashMap<Identity, (&str, bool)> = HashMap::new();
+    for draft in drafts {
+        let Body::Vm(vm) = &draft.body else { continue };
+        let discards = roster
+            .and_then(|roster| roster.iter().find(|member| member.name == draft.name))
+            .is_some_and(|member| member.discard);
+        for (disk, span) in &vm.disks {
+            let writes = writes_the_file(disk, discards);
+            let (owner, shared_write) = match users.get(&identity(&disk.path)) {
+                None => {
+                    users.insert(identity(&disk.path), (&draft.name, writes));
+                    continue;
+                }
+                Some((owner, owner_writes)) => (*owner, writes || *owner_writes),
+            };
+            if !shared_write {
+                continue;
+            }
+            let path = disk.path.display();
+            let message = if owner == draft.name {
+                format!("{path} is already a disk of {owner}, and one of the two may write it")
+            } else {
+                format!("{path} already belongs to {owner}, and one of the two may write it")
+            };
+            reader.problem(
+                span.clone(),
+                message,
+                "give each its own copy, or write `readonly = true` at both",
+            );
+        }
+    }
+}
+
+/// A domain that forgets writes to a copy; the file itself is only read.
+fn writes_the_file(disk: &Disk, discards: bool) -> bool {
+    !disk.readonly && !discards
+}
+
+fn identity(path: &Path) -> Identity {
+    use std::os::unix::fs::FileTypeExt;
+    if let Ok(meta) = fs::metadata(path) {
+        if meta.file_type().is_block_device() || meta.file_type().is_char_device() {
+            return Identity::Device(meta.rdev());
+        }
+        return Identity::File { device: meta.dev(), inode: meta.ino() };
+    }
+    Identity::Path(resolve(path))
+}
+
+/// Resolves the part of a path that exists, and the rest by its text.
+fn resolve(path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            other => {
+                resolved.push(other);
+                if let Ok(real) = fs::canonicalize(&resolved) {
+                    resolved = real;
+                }
+            }
+        }
+    }
+    resolved
+}

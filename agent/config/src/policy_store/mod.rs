@@ -1,0 +1,284 @@
+//! Which policy is in force: the file, if it is without mistakes, signed by enough officers and not older than what was in force
+//! before; otherwise the last good one.
+//!
+//! | file | what | who writes |
+//! | --- | --- | --- |
+//! | `policy.toml`, `policy.toml.sig` | the policy and its signatures | the security office, by `bulkhead policy apply` or IT's roll-out |
+//! | `trust.toml` beside the machine file | who may sign, how many must; without it policies are taken unsigned | IT |
+//! | `<state>/policy.json` | the last good one, whole, so that a refused or missing file stops no desktop | the agent |
+//!
+//! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
+//! or the old one, never with neither.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use policy::Policy;
+use policy::signature::{Signatures, TrustStore};
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FilesError, HigherSerial, read_small};
+use base::durable;
+use base::layout;
+use printable::explain;
+
+pub use crate::files::Refusal;
+
+/// Where the policy in force comes from.
+#[derive(Debug, Clone)]
+pub struct PolicyStore {
+    file: PathBuf,
+    trust: PathBuf,
+    last_good: Option<PathBuf>,
+}
+
+/// The policy in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// Itself.
+    pub policy: Policy,
+    /// The officers who signed it; none if it was taken unsigned.
+    pub signers: Vec<String>,
+    /// Why this is the last good one and not the file.
+    pub refused: Option<String>,
+    /// What [`PolicyStore::remember`] has to write.
+    pub unsaved: Unsaved,
+}
+
+/// What of the policy in force is not written down yet.
+#[derive(Debug, Default)]
+pub struct Unsaved(Option<Good>);
+
+impl Unsaved {
+    /// Whether all of it is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// A policy that may come into force. Only a [`PolicyStore`] makes one.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Itself.
+    pub policy: Policy,
+    good: Good,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Good {
+    serial: u64,
+    text: String,
+    signatures: Option<String>,
+    signers: Vec<String>,
+}
+
+impl Candidate {
+    /// The officers who signed it; none if it is taken unsigned.
+    #[must_use]
+    pub fn signers(&self) -> &[String] {
+        &self.good.signers
+    }
+}
+
+impl PolicyStore {
+    /// The policy `file` on the PC that `machine` describes. `state` is the agent's directory; without it nothing is remembered,
+    /// which is for looking only.
+    #[must_use]
+    pub fn new(file: &Path, machine: &Path, state: Option<&Path>) -> Self {
+        Self {
+            file: file.to_owned(),
+            trust: machine.with_file_name("trust.toml"),
+            last_good: state.map(|state| state.join("policy.json")),
+        }
+    }
+
+    /// The policy's file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
+    ///
+    /// # Errors
+    /// The file is refused, and there is no last good one.
+    pub fn load(&self) -> Result<InForce, FilesError> {
+        let good = self.last_good();
+        let refused = match self.candidate_in_file(good.as_ref()) {
+            Ok(Candidate { policy, good: new }) => {
+                let signers = new.signers.clone();
+                let unsaved = Unsaved(Some(new).filter(|new| good.as_ref() != Some(new)));
+                return Ok(InForce { policy, signers, refused: None, unsaved });
+            }
+            Err(error) => error,
+        };
+        let Some(good) = good else { return Err(refused) };
+        match Policy::parse("the last good policy", &good.text) {
+            Ok(policy) => {
+                let refused = Some(explain(&refused));
+                Ok(InForce { policy, signers: good.signers, refused, unsaved: Unsaved::default() })
+            }
+            Err(_) => Err(refused),
+        }
+    }
+
+    fn candidate_in_file(&self, good: Option<&Good>) -> Result<Candidate, FilesError> {
+        let text = files::read_policy_in_force(&self.file)?;
+        let beside = signature_file(&self.file);
+        let signatures = read_small(&beside)
+            .map_err(|source| FilesError::Refused(Refusal::Read { path: beside, source }))?;
+        self.check(&self.file.display().to_string(), text, signatures, good).map_err(|refusal| {
+            match refusal {
+                Refusal::Mistakes(found) => FilesError::Policy(found),
+                other => FilesError::Refused(other),
+            }
+        })
+    }
+
+    /// Whether a policy may come into force here and now. Nothing is changed.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn consider(&self, text: String, signatures: Option<String>) -> Result<Candidate, Refusal> {
+        self.check("the policy", text, signatures, self.last_good().as_ref())
+    }
+
+    fn check(
+        &self,
+        name: &str,
+        text: String,
+        signatures: Option<String>,
+        good: Option<&Good>,
+    ) -> Result<Candidate, Refusal> {
+        if u64::try_from(text.len()).unwrap_or(u64::MAX) > files::FILE_MAX {
+            return Err(Refusal::TooLarge);
+        }
+        // Who stands behind a text is known before anything is done with it but to hash it: what nobody signed is not
+        // even read.
+        let trust = self.trust()?;
+        let signers = match &trust {
+            None => Vec::new(),
+            Some(trust) => {
+                let written = signatures.as_deref().unwrap_or_default();
+                let parsed = if written.is_empty() {
+                    Signatures::default()
+                } else {
+                    Signatures::parse("its signatures", written).map_err(Refusal::Signatures)?
+                };
+                let approval = trust.approve(&text, &parsed).map_err(Refusal::NotApproved)?;
+                approval.signers().to_vec()
+            }
+        };
+        let policy = Policy::parse(name, &text).map_err(Refusal::Mistakes)?;
+        let serial = policy.serial();
+        if let Some(good) = good {
+            self.follows((good.serial, &good.text), (serial, &text), trust.is_some())?;
+        }
+        Ok(Candidate { policy, good: Good { serial, text, signatures, signers } })
+    }
+
+    /// Whether a policy may follow another, of each of which its serial and its text are given.
+    ///
+    /// # Errors
+    /// It is older, or another with the same serial.
+    pub fn follows(
+        &self,
+        (newest, text): (u64, &str),
+        (serial, next): (u64, &str),
+        signed: bool,
+    ) -> Result<(), Refusal> {
+        let remedy = || HigherSerial { signed, last_good: self.last_good.clone() };
+        if serial < newest {
+            return Err(Refusal::Older { serial, newest, remedy: remedy() });
+        }
+        // Signed or not: the audit log names a policy by its serial, and two of one serial could not be told apart in it.
+        if serial == newest && next != text {
+            return Err(Refusal::SerialTaken { serial, remedy: remedy() });
+        }
+        Ok(())
+    }
+
+    fn trust(&self) -> Result<Option<TrustStore>, Refusal> {
+        let path = &self.trust;
+        let text =
+            read_small(path).map_err(|source| Refusal::Read { path: path.clone(), source })?;
+        let parse = |text: String| TrustStore::parse(&path.display().to_string(), &text);
+        text.map(parse).transpose().map_err(Refusal::Trust)
+    }
+
+    /// Puts a candidate in force: it survives a restart from here on, and the file says the same.
+    ///
+    /// # Errors
+    /// It could not be written; what was in force still is.
+    pub fn commit(&self, candidate: Candidate) -> Result<InForce, Refusal> {
+        let Candidate { policy, good } = candidate;
+        let before = self.last_good();
+        let written = self.write_last_good(&good).and_then(|()| self.write_file(&good));
+        if let Err(refusal) = written {
+            let restored = match &before {
+                Some(before) => self.write_last_good(before),
+                None => self.forget_last_good(),
+            };
+            if let Err(error) = restored {
+                tracing::error!("{}", explain(&error));
+            }
+            return Err(refusal);
+        }
+        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: Unsaved::default() })
+    }
+
+    fn write_file(&self, good: &Good) -> Result<(), Refusal> {
+        let beside = signature_file(&self.file);
+        let written = match &good.signatures {
+            Some(signatures) => durable::replace(&beside, signatures.as_bytes(), 0o644),
+            None => durable::remove(&beside),
+        };
+        written.map_err(|source| Refusal::Write { path: beside, source })?;
+        durable::replace(&self.file, good.text.as_bytes(), 0o644)
+            .map_err(|source| Refusal::Write { path: self.file.clone(), source })
+    }
+
+    /// Makes what was loaded the last good one.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn remember(&self, unsaved: &Unsaved) -> Result<(), Refusal> {
+        unsaved.0.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
+    }
+
+    fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {
+        let Some(path) = &self.last_good else { return Ok(()) };
+        let write = || {
+            layout::state_directory(durable::directory(path)).map_err(io::Error::other)?;
+            durable::write(path, good)
+        };
+        write().map_err(|source| Refusal::Write { path: path.clone(), source })
+    }
+
+    /// As if there never had been one.
+    fn forget_last_good(&self) -> Result<(), Refusal> {
+        let Some(path) = &self.last_good else { return Ok(()) };
+        durable::remove(path).map_err(|source| Refusal::Write { path: path.clone(), source })
+    }
+
+    /// What cannot be read is put up with: it is a second copy.
+    fn last_good(&self) -> Option<Good> {
+        let path = self.last_good.as_ref()?;
+        durable::read(path).unwrap_or_else(|error| {
+            tracing::error!("the last good policy {} cannot be read: {error}", path.display());
+            None
+        })
+    }
+}
+
+/// Where the signatures of a policy lie.
+#[must_use]
+pub fn signature_file(policy: &Path) -> PathBuf {
+    let mut name = policy.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

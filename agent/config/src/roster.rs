@@ -1,0 +1,44 @@
+//! What the agent needs to know of the policy's domains.
+
+use policy::Policy;
+use policy::language::{Domain, Network, Persistence};
+
+/// One domain of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Name.
+    pub name: String,
+    /// What people call it.
+    pub label: String,
+    /// How it reaches a network.
+    pub network: Network,
+    /// Whether it returns to its base image at every start.
+    pub discard: bool,
+    /// Whether it wins when CPU, memory or disk are short.
+    pub high_priority: bool,
+}
+
+/// The policy's domains, in its order.
+#[must_use]
+pub fn of(policy: &Policy) -> Vec<Member> {
+    policy.domains().iter().map(member).collect()
+}
+
+/// That a PC has no domain of this name, and which ones it has.
+pub fn no_domain<'a>(name: &str, domains: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = domains.into_iter().collect();
+    match names.as_slice() {
+        [] => format!("there is no domain `{name}`: this PC has none"),
+        names => format!("there is no domain `{name}`; this PC has: {}", names.join(", ")),
+    }
+}
+
+fn member(domain: &Domain) -> Member {
+    Member {
+        name: domain.name.value.to_string(),
+        label: domain.label.value.clone(),
+        network: domain.network.value,
+        discard: domain.persistence == Persistence::Discard,
+        high_priority: domain.is_high(),
+    }
+}

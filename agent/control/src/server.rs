@@ -1,0 +1,367 @@
+//! The listening end of the control socket, on the event loop's thread. Nothing waits: lines and
+//! clients are capped, and a client that does not read its answer loses its connection.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use clock::Moment;
+
+use super::commands::Request;
+use super::protocol::{Answer, REQUEST_MAX};
+use super::roles::Caller;
+
+/// Clients at once.
+const CLIENTS_MAX: usize = 32;
+/// Clients of one user, root excepted, so that none can keep the others out.
+const CLIENTS_OF_ONE_MAX: usize = 8;
+/// Pieces of a request taken at a time, each of [`REQUEST_MAX`] bytes.
+const READS_MAX: usize = 64;
+/// How long a client may say nothing, or not read.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+
+/// A request that its caller may not make.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused<'a> {
+    /// What was asked.
+    pub request: &'a Request,
+    /// What the caller lacks, in words.
+    pub why: &'a str,
+}
+
+/// Whom an answer is for that is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// One like no other of this process.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "each is another")]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// It is answered.
+    Now(Box<Answer>),
+    /// It will be, by [`Server::answer`].
+    Later(Ticket),
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(Box::new(answer))
+    }
+}
+
+/// The control socket could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {}: check the rights of its directory, or give another with --runtime", path.display())]
+pub struct ListenError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The server.
+pub struct Server {
+    listener: UnixListener,
+    clients: Vec<Client>,
+    path: PathBuf,
+}
+
+struct Client {
+    stream: UnixStream,
+    caller: Caller,
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    last_word: Moment,
+    /// Its request is not answered yet.
+    waits_for: Option<Ticket>,
+}
+
+impl Server {
+    /// Listens at `path`. The caller holds the agent's lock, so a socket that is there is dead.
+    pub fn listen(path: &Path) -> Result<Self, ListenError> {
+        let listen = || {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let listener = UnixListener::bind(path)?;
+            // Everybody may knock; who they are decides.
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+            listener.set_nonblocking(true)?;
+            Ok(listener)
+        };
+        let listener = listen().map_err(|source| ListenError { path: path.to_owned(), source })?;
+        Ok(Self { listener, clients: Vec::new(), path: path.to_owned() })
+    }
+
+    /// What to wait on: each with whether it waits to be written.
+    pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        // One that waits for its answer says nothing we would listen to, and may have closed its writing half.
+        let clients = self.clients.iter().filter(|c| c.waits_for.is_none() || !c.outbox.is_empty());
+        let clients = clients.map(|c| (c.stream.as_fd(), !c.outbox.is_empty()));
+        std::iter::once((self.listener.as_fd(), false)).chain(clients)
+    }
+
+    /// Takes what came; `answer` is asked for each request that its caller may make, and told of each that it may not.
+    pub fn turn<R: Into<Reply>>(
+        &mut self,
+        mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+    ) {
+        self.accept();
+        self.clients.retain_mut(|client| client.turn(&mut answer));
+    }
+
+    /// Answers a request whose answer was to come later. A client that has gone meanwhile gets none.
+    pub fn answer(&mut self, ticket: Ticket, answer: &Answer) {
+        self.clients.retain_mut(|client| {
+            let its = client.waits_for == Some(ticket);
+            !its || client.send(answer)
+        });
+    }
+
+    fn accept(&mut self) {
+        for _ in 0..CLIENTS_MAX {
+            let Ok((stream, _)) = self.listener.accept() else { return };
+            let caller = match Caller::identify(&stream) {
+                Ok(caller) => caller,
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
+            let his = self.clients.iter().filter(|c| c.caller.uid == caller.uid).count();
+            let too_many = caller.uid != 0
+                && (his >= CLIENTS_OF_ONE_MAX
+                    || self.clients.len() >= CLIENTS_MAX - CLIENTS_OF_ONE_MAX);
+            if too_many
+                || self.clients.len() >= CLIENTS_MAX
+                || stream.set_nonblocking(true).is_err()
+            {
+                continue; // the client sees the end of the stream
+            }
+            self.clients.push(Client {
+                stream,
+                caller,
+                inbox: Vec::new(),
+                outbox: Vec::new(),
+                last_word: Moment::now(),
+                waits_for: None,
+            });
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::debug!("control socket not removed: {error}");
+        }
+    }
+}
+
+impl Client {
+    /// `false` when it is done with.
+    fn turn<R: Into<Reply>>(
+        &mut self,
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+    ) -> bool {
+        let open = self.waits_for.is_some() || self.read();
+        // One answer at a time: a client that asks faster than it reads waits.
+        while self.waits_for.is_none()
+            && self.outbox.is_empty()
+            && let Some(end) = self.inbox.iter().position(|byte| *byte == b'\n')
+        {
+            let line: Vec<u8> = self.inbox.drain(..=end).collect();
+            match self.reply(&line, answer) {
+                Reply::Now(answer) if !self.send(&answer) => return false,
+                Reply::Now(_) => {}
+                Reply::Later(ticket) => self.waits_for = Some(ticket),
+            }
+        }
+        self.write()
+            && open
+            && self.inbox.len() <= self.caller.request_max()
+            && (self.waits_for.is_some() || self.last_word.elapsed() < IDLE_MAX)
+    }
+
+    /// `false` when it is done with.
+    fn send(&mut self, answer: &Answer) -> bool {
+        self.outbox = serde_json::to_vec(answer).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
+        self.outbox.push(b'\n');
+        self.last_word = Moment::now();
+        self.waits_for = None;
+        self.write()
+    }
+
+    fn reply<R: Into<Reply>>(
+        &self,
+        line: &[u8],
+        answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
+    ) -> Reply {
+        let request = match Request::read(line) {
+            Ok(request) => request,
+            Err(error) => {
+                let why = format!("not a request this agent knows: {error}");
+                return Answer::of(Err(why)).into();
+            }
+        };
+        match self.caller.may(&request.command().privilege) {
+            Ok(()) => answer(&self.caller, Ok(request)).into(),
+            Err(refusal) => {
+                tracing::warn!("refused: {refusal}");
+                answer(&self.caller, Err(Refused { request: &request, why: &refusal })).into()
+            }
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut chunk = [0; REQUEST_MAX];
+        // Bounded, so that a client with much to say does not keep the others waiting.
+        for _ in 0..READS_MAX {
+            if self.inbox.len() > self.caller.request_max() {
+                return true;
+            }
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    self.inbox.extend_from_slice(chunk.get(..count).unwrap_or_default());
+                }
+                Err(e) => {
+                    return matches!(
+                        e.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    );
+                }
+            }
+        }
+        true
+    }
+
+    fn write(&mut self) -> bool {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    self.outbox.drain(..count);
+                }
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::APPLY_MAX;
+    use std::io::{BufRead, BufReader};
+
+    fn server() -> (Server, PathBuf, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control.sock");
+        (Server::listen(&path).unwrap(), path, dir)
+    }
+
+    fn answer_all(server: &mut Server) {
+        for _ in 0..4 {
+            server.turn(|_, _| Answer::of(Ok(None)));
+        }
+    }
+
+    #[test]
+    fn each_line_is_answered_and_nonsense_with_a_reason() {
+        let (mut server, path, _dir) = server();
+        let mut client = UnixStream::connect(&path).unwrap();
+        client.write_all(b"{\"command\":\"status\"}\nnonsense\n").unwrap();
+        answer_all(&mut server);
+        let lines: Vec<String> =
+            BufReader::new(&client).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines[0], r#"{"ok":true}"#);
+        assert!(lines[1].contains("not a request this agent knows"), "{}", lines[1]);
+    }
+
+    #[test]
+    fn a_client_whose_answer_takes_time_waits_for_it_while_the_others_are_answered() {
+        let (mut server, path, _dir) = server();
+        let mut patient = UnixStream::connect(&path).unwrap();
+        patient.write_all(b"{\"command\":\"lock\"}\n{\"command\":\"status\"}\n").unwrap();
+        let mut gone = UnixStream::connect(&path).unwrap();
+        gone.write_all(b"{\"command\":\"lock\"}\n").unwrap();
+        let mut tickets = Vec::new();
+        let mut turn = |server: &mut Server| {
+            server.turn(|_, request| match request {
+                Ok(Request::Lock {}) => {
+                    let ticket = Ticket::new();
+                    tickets.push(ticket);
+                    Reply::Later(ticket)
+                }
+                _ => Answer::of(Err("another".to_owned())).into(),
+            });
+            tickets.clone()
+        };
+        turn(&mut server);
+        let tickets = turn(&mut server);
+        drop(gone);
+        let mut other = UnixStream::connect(&path).unwrap();
+        other.write_all(b"{\"command\":\"status\"}\n").unwrap();
+        (0..4).for_each(|_| server.turn(|_, _| Answer::of(Ok(None))));
+        let mut line = String::new();
+        BufReader::new(&other).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), r#"{"ok":true}"#);
+        patient.set_nonblocking(true).unwrap();
+        assert!(patient.read(&mut [0]).is_err(), "it is answered before its answer is there");
+        patient.set_nonblocking(false).unwrap();
+        assert_eq!(tickets.len(), 2);
+        for (ticket, why) in tickets.into_iter().zip(["first", "second"]) {
+            server.answer(ticket, &Answer::of(Err(why.to_owned())));
+        }
+        answer_all(&mut server);
+        // In the order in which it asked.
+        let lines: Vec<String> =
+            BufReader::new(&patient).lines().take(2).map(Result::unwrap).collect();
+        assert_eq!(lines, [r#"{"ok":false,"error":"first"}"#, r#"{"ok":true}"#]);
+    }
+
+    #[test]
+    fn a_request_without_end_costs_the_client_its_connection() {
+        let (mut server, path, _dir) = server();
+        let mut client = UnixStream::connect(&path).unwrap();
+        // Until the server has had enough of it.
+        let talker = std::thread::spawn(move || while client.write_all(&[b'{'; 65536]).is_ok() {});
+        while !talker.is_finished() {
+            server.turn(|_, _| Answer::of(Ok(None)));
+            assert!(server.clients.iter().all(|c| c.inbox.len() <= APPLY_MAX + REQUEST_MAX));
+        }
+        assert!(server.clients.is_empty());
+    }
+
+    #[test]
+    fn more_clients_than_the_server_keeps_are_turned_away_and_it_goes_on() {
+        let (mut server, path, _dir) = server();
+        let mut clients: Vec<UnixStream> =
+            (0..CLIENTS_MAX + 8).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        answer_all(&mut server);
+        assert!(server.clients.len() <= CLIENTS_MAX);
+        clients.truncate(1);
+        answer_all(&mut server);
+        clients[0].write_all(b"{\"command\":\"status\"}\n").unwrap();
+        answer_all(&mut server);
+        let mut line = String::new();
+        BufReader::new(&clients[0]).read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), r#"{"ok":true}"#);
+    }
+}

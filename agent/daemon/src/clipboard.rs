@@ -1,0 +1,219 @@
+//! The daemon's side of the clipboard: audit, words and questions, and chords from the command line.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use clipboard::mediator::{Chord, Ticket};
+use policy::Policy;
+
+use super::desk::Desk;
+use super::{DaemonError, record};
+use base::layout::Layout;
+use clipboard::service::{Clipboard, Command, GUEST_PORT, Happening, Way};
+use config::machine::{Kind, Machine};
+use config::roster;
+use control::protocol::{Answer, ClipboardReport, ClipboardState};
+use recorder::Recorder;
+
+/// Chords of the command line that are remembered; the oldest is forgotten.
+const TICKETS_MAX: usize = 64;
+/// Why nothing crosses any more.
+const FAILED: &str =
+    "the clipboard has failed: nothing is copied or pasted until the agent is restarted";
+
+/// The clipboard, and what became of the command line's chords.
+pub(super) struct Pasteboard {
+    clipboard: Clipboard,
+    names: Vec<String>,
+    /// Which domains' agents have announced themselves.
+    agents: Vec<bool>,
+    tickets: BTreeMap<Ticket, (ClipboardReport, Option<u64>)>,
+    last_ticket: Ticket,
+    screen: Option<(u32, u32)>,
+    /// Questions that stand at the seat.
+    asked: BTreeSet<u64>,
+    dead: bool,
+}
+
+impl Pasteboard {
+    pub(super) fn start(
+        machine: &Machine,
+        layout: &Layout,
+        policy: &Arc<Policy>,
+    ) -> Result<Self, DaemonError> {
+        let ways = machine.domains.iter().map(|entry| {
+            let way = match entry.kind {
+                Kind::External => Way::Listen(layout.vdagent_socket(&entry.name)),
+                Kind::Vm(_) => Way::Dial(layout.port_socket(&entry.name, GUEST_PORT)),
+            };
+            (entry.name.clone(), way)
+        });
+        let ways: Vec<(String, Way)> = ways.collect();
+        let names: Vec<String> = ways.iter().map(|(name, _)| name.clone()).collect();
+        let clipboard =
+            Clipboard::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
+        let agents = vec![false; names.len()];
+        let tickets = BTreeMap::new();
+        let asked = BTreeSet::new();
+        let (last_ticket, screen, dead) = (0, None, false);
+        Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, asked, dead })
+    }
+
+    /// Becomes readable when something happened.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.clipboard.fd()
+    }
+
+    pub(super) fn tell(&self, command: Command) {
+        self.clipboard.tell(command);
+    }
+
+    /// Whether a domain's guest can copy and paste.
+    pub(super) fn has_agent(&self, name: &str) -> bool {
+        let index = self.names.iter().position(|known| known == name);
+        index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
+    }
+
+    /// Somebody at the seat has answered.
+    pub(super) fn answered(&mut self, id: u64, yes: bool) {
+        self.asked.remove(&id);
+        self.tell(Command::Answered(id, yes));
+    }
+
+    /// What every banner says of it.
+    pub(super) fn news(&self) -> Option<String> {
+        self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
+    }
+
+    /// Whether the thread has died.
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Takes what happened.
+    pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
+        let screen = desk.desktop();
+        if screen != self.screen {
+            self.screen = screen;
+            self.tell(Command::Screen(screen));
+        }
+        // Asked first: what it said last has come by then.
+        let dead = self.clipboard.is_dead();
+        for happening in self.clipboard.happened() {
+            match happening {
+                Happening::Record(id, event) => {
+                    let done = recorder.record(&[event]).is_ok();
+                    self.tell(Command::Recorded(id, done));
+                }
+                Happening::Note(event) => {
+                    recorder.note(&[event]);
+                }
+                Happening::Said(None, outcome) => desk.notice(outcome.words),
+                Happening::Said(Some(ticket), outcome) => {
+                    let report = ClipboardReport {
+                        ticket,
+                        state: ClipboardState::Ended,
+                        done: outcome.done,
+                        verdict: outcome.verdict.map(str::to_owned),
+                        rule: outcome.rule,
+                        words: outcome.words,
+                    };
+                    self.remember(report, None);
+                }
+                Happening::Ask(None, id, text) => {
+                    self.asked.insert(id);
+                    desk.ask(id, text);
+                }
+                Happening::Ask(Some(ticket), id, text) => {
+                    let state = ClipboardState::Question;
+                    self.remember(ClipboardReport::new(ticket, state, text), Some(id));
+                }
+                Happening::Withdraw(id) => {
+                    self.asked.remove(&id);
+                    desk.withdraw(id);
+                }
+                Happening::Agent(index, there) => {
+                    if let Some(place) = self.agents.get_mut(index) {
+                        *place = there;
+                    }
+                }
+            }
+        }
+        if dead && !self.dead {
+            self.died(desk, recorder);
+        }
+    }
+
+    /// Nothing crosses any more: whoever waits for it is told.
+    fn died(&mut self, desk: &Desk, recorder: &mut Recorder) {
+        self.dead = true;
+        self.agents.fill(false);
+        for id in std::mem::take(&mut self.asked) {
+            desk.withdraw(id);
+        }
+        let waiting = self.tickets.values_mut().map(|(report, question)| {
+            *question = None;
+            report
+        });
+        for report in waiting.filter(|report| report.state != ClipboardState::Ended) {
+            report.state = ClipboardState::Ended;
+            FAILED.clone_into(&mut report.words);
+        }
+        recorder.note(&[record::failed("clipboard")]);
+        tracing::error!("{FAILED}");
+        desk.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
+    }
+
+    fn remember(&mut self, report: ClipboardReport, question: Option<u64>) {
+        self.tickets.insert(report.ticket, (report, question));
+        while self.tickets.len() > TICKETS_MAX {
+            self.tickets.pop_first();
+        }
+    }
+
+    /// The command line plays a chord.
+    pub(super) fn ask(&mut self, chord: Chord, domain: &str, desk: &Desk) -> Answer {
+        if desk.has_keyboard() {
+            return Answer::of(Err(
+                "this PC has a seat: copy and paste with the hotkeys there (Ctrl+Alt+C and Ctrl+Alt+V, unless the policy names others)".to_owned(),
+            ));
+        }
+        if self.dead {
+            return Answer::of(Err(FAILED.to_owned()));
+        }
+        let Some(index) = self.names.iter().position(|name| name == domain) else {
+            let names = self.names.iter().map(String::as_str);
+            return Answer::of(Err(roster::no_domain(domain, names)));
+        };
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let report = ClipboardReport::new(ticket, ClipboardState::Pending, String::new());
+        self.remember(report.clone(), None);
+        self.tell(Command::Chord(chord, index, Some(ticket)));
+        Answer::of_clipboard(report)
+    }
+
+    /// What became of it.
+    pub(super) fn outcome(&self, ticket: Ticket) -> Answer {
+        match self.tickets.get(&ticket) {
+            Some((report, _)) => Answer::of_clipboard(report.clone()),
+            None => Answer::of(Err(format!("there is no chord number {ticket} any more"))),
+        }
+    }
+
+    /// Answers its question.
+    pub(super) fn answer(&mut self, ticket: Ticket, yes: bool) -> Answer {
+        let question = self.tickets.get_mut(&ticket).and_then(|(report, question)| {
+            report.state = ClipboardState::Pending;
+            question.take()
+        });
+        match question {
+            Some(id) => {
+                self.tell(Command::Answered(id, yes));
+                self.outcome(ticket)
+            }
+            None => Answer::of(Err("nothing is asked any more".to_owned())),
+        }
+    }
+}

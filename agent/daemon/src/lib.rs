@@ -1,0 +1,408 @@
+//! `bulkhead-agent`: reads the two files, takes the machine, and runs the event loop.
+//!
+//! One thread waits on signals, the control socket and the VMMs; the hand-over of devices has
+//! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
+//! what is wrong and exits, and nothing has been changed.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
+#![forbid(unsafe_code)]
+
+mod break_glass;
+mod clipboard;
+mod desk;
+mod papers;
+mod preparation;
+mod record;
+mod report;
+mod requests;
+mod tally;
+mod usb;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use audit::events::AgentStopped;
+use clock::{Alarm, Moment, WallClock, WallClockWatch};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Uid;
+use printable::StyledPage;
+
+use self::break_glass::BreakGlass;
+use self::clipboard::Pasteboard;
+use self::desk::Desk;
+use self::papers::Papers;
+use self::preparation::{
+    check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
+};
+use self::record::States;
+use self::tally::{Budget, Tallies};
+use self::usb::Devices;
+use base::durable;
+use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
+use base::terminal::colours;
+use config::configuration::Files;
+use config::files::{self, FilesError};
+use config::machine::Kind;
+use config::policy_store::PolicyStore;
+use control::server::{ListenError, Server};
+use domains::cgroup::Cgroups;
+use domains::leftovers;
+use domains::{Parts, Supervisor, SupervisorError};
+use handover::handover::{Handover, HandoverError};
+use printable::explain;
+use recorder::Recorder;
+
+/// How much longer than the guests' deadline the agent waits for everything to be off.
+const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
+
+/// Where everything is.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The machine file.
+    pub machine: PathBuf,
+    /// The policy.
+    pub policy: PathBuf,
+    /// The agent's directories.
+    pub layout: Layout,
+    /// The VMM, if not the usual one.
+    pub vmm: Option<PathBuf>,
+    /// What VMMs say.
+    pub log_level: String,
+}
+
+/// Why the agent ended other than it was asked to. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The seat's thread.
+    #[error("cannot start the seat")]
+    Seat(#[source] io::Error),
+    /// The clipboard's thread, or the sockets of external domains.
+    #[error("cannot start the clipboard")]
+    Clipboard(#[source] io::Error),
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A directory.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// Another agent.
+    #[error(
+        "another bulkhead-agent runs here (pid {pid}): stop it first, or give this one directories of its own with --runtime and --state"
+    )]
+    AnotherAgent {
+        /// What the other wrote into its lock.
+        pid: String,
+    },
+    /// Another agent, with other sockets.
+    #[error(
+        "another bulkhead-agent uses the state directory {}, and two would fork its audit log: stop it first, or give this one a --state of its own", .0.display()
+    )]
+    StateInUse(PathBuf),
+    /// The lock.
+    #[error("cannot lock {}: check the rights of its directory", path.display())]
+    Lock {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A path too long for a socket.
+    #[error("the socket path {} is longer than the {SOCKET_PATH_MAX} bytes a socket can have: give a shorter --runtime", .0.display())]
+    SocketPath(PathBuf),
+    /// The VMM.
+    #[error(transparent)]
+    Vmm(#[from] files::VmmNotFound),
+    /// The hand-over's record.
+    #[error(transparent)]
+    Handover(#[from] HandoverError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ListenError),
+    /// The supervisor.
+    #[error(transparent)]
+    Supervisor(#[from] SupervisorError),
+    /// The seat's thread died.
+    #[error(
+        "the seat has failed, which is a fault of Bulkhead's: report it with the log. The guests were shut down, and the service starts again by itself"
+    )]
+    SeatFailed,
+    /// Signals or polling.
+    #[error("cannot wait for signals")]
+    Signals(#[from] Errno),
+    /// Not everything could be put back.
+    #[error("{0}; the next start of the agent tries again, and a restart of the PC puts it right")]
+    NotPutBack(String),
+}
+
+/// Runs the agent until it is told to stop.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let store = PolicyStore::new(&options.policy, &options.machine, Some(&options.layout.state));
+    let files = Files::read(&options.machine, &store, &options.layout.images)?;
+    let mut signals = Signals::block()?;
+    let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
+    options.layout.create_runtime(&names)?;
+    check_socket_paths(&files.machine, &options.layout)?;
+    let _lock = lock(&options.layout)?;
+    let _state_lock = take_state(&options.layout)?;
+    let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
+    // A PC whose guests are all somebody else's needs none.
+    let vmm = if runs_any { files::find_vmm(options.vmm.as_deref())? } else { PathBuf::default() };
+    raise_memlock(&files.machine);
+    let cgroups = Cgroups::open(&options.layout.runtime)
+        .inspect_err(|e| {
+            tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
+        })
+        .ok();
+    let deadline = files.machine.stop_deadline;
+    leftovers::end_all(&options.layout, cgroups.as_ref(), &names, deadline, || {
+        signals.stop_asked()
+    });
+    let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
+    give_back_unclaimed(&handover, &files.machine);
+    let desk = Desk::start(&files.machine, &files.rules)?;
+    let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
+    let devices = Devices::start(&files.machine, &options.layout, &files.rules);
+    let parts = Parts {
+        layout: options.layout.clone(),
+        vmm,
+        handover: handover.clone(),
+        cgroups,
+        as_root: Uid::effective().is_root(),
+        log_level: options.log_level.clone(),
+        seat: desk.handle(),
+    };
+    if !parts.as_root {
+        tracing::warn!(
+            "not run as root: VMMs get no user of their own, and NICs cannot be handed over"
+        );
+    }
+    let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
+    let server = Server::listen(&options.layout.control_socket())?;
+    // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
+    let beside_policy = durable::directory(&options.policy).to_owned();
+    let elsewhere = [beside_policy, options.layout.runtime.clone()];
+    let mut recorder =
+        Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
+    let (machine, images) = (options.machine.clone(), options.layout.images.clone());
+    let mut papers = Papers::new(files, store, machine, images);
+    papers.remember(&mut recorder);
+    let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
+    let running = Running {
+        papers,
+        supervisor,
+        desk,
+        pasteboard,
+        devices,
+        break_glass: BreakGlass::default(),
+        recorder,
+        tallies: Tallies::default(),
+        budget: Budget::default(),
+        states: States::default(),
+    };
+    Daemon { running, server, signals, handover, alarm, wall_clock }.run()
+}
+
+/// What runs, and what requests are about.
+struct Running {
+    papers: Papers,
+    supervisor: Supervisor,
+    desk: Desk,
+    pasteboard: Pasteboard,
+    devices: Devices,
+    break_glass: BreakGlass,
+    recorder: Recorder,
+    tallies: Tallies,
+    budget: Budget,
+    states: States,
+}
+
+struct Daemon {
+    running: Running,
+    server: Server,
+    signals: Signals,
+    handover: Arc<Handover>,
+    alarm: Alarm,
+    /// Wakes the loop, in whose turn the audit log looks at the clock.
+    wall_clock: WallClockWatch,
+}
+
+impl Daemon {
+    fn run(mut self) -> Result<(), DaemonError> {
+        let files = &self.running.papers.files;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            policy = files.policy.serial,
+            domains = files.machine.domains.len(),
+            "bulkhead-agent runs"
+        );
+        if let Some(why) = &files.policy.refused {
+            tracing::error!("the policy file is refused, the last good policy is in force: {why}");
+        }
+        let stop_deadline = files.machine.stop_deadline;
+        self.running.recorder.note(&[record::started(files)]);
+        self.running.supervisor.start_all();
+        let mut give_up: Option<Moment> = None;
+        loop {
+            if self.signals.stop_asked() {
+                tracing::info!("stopping: the guests are asked to shut down");
+                self.running.supervisor.stop_all();
+                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
+            }
+            self.running.supervisor.turn();
+            let Self { running, server, .. } = &mut self;
+            // Before the requests: the same client may have asked for more behind it.
+            if let Some((ticket, answer)) = running.policy_found() {
+                server.answer(ticket, &answer);
+            }
+            server.turn(|caller, request| match request {
+                Ok(request) => running.answer(caller, request),
+                Err(refused) => running.refuse(caller, refused).into(),
+            });
+            running.turn();
+            if running.desk.is_dead() && !running.supervisor.is_stopping() {
+                // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
+                tracing::error!("{}; stopping", DaemonError::SeatFailed);
+                running.recorder.note(&[record::failed("seat")]);
+                running.supervisor.stop_all();
+                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
+            }
+            self.running.note_states();
+            let supervisor = &self.running.supervisor;
+            let stopped = supervisor.is_stopping() && supervisor.all_off();
+            if stopped || give_up.is_some_and(|until| Moment::now() >= until) {
+                break;
+            }
+            self.wait()?;
+        }
+        self.farewell()
+    }
+
+    fn wait(&mut self) -> Result<(), DaemonError> {
+        let supervisor = &self.running.supervisor;
+        let mut left = supervisor.deadline().saturating_sub(supervisor.now());
+        if let Some(unsigned) = self.running.recorder.wait() {
+            left = left.min(unsigned);
+        }
+        if let Some(counted) = self.running.tallies.due() {
+            left = left.min(counted.saturating_duration_since(Moment::now()));
+        }
+        if let Some(glass) = self.running.break_glass.left() {
+            // The banner counts its minutes.
+            left = left.min(glass).min(Duration::from_secs(10));
+        }
+        self.alarm.set(Some(Moment::now() + left))?;
+        let mut fds =
+            vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
+        fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.running.pasteboard.fd(), PollFlags::POLLIN));
+        fds.extend(self.running.papers.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.running.devices.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        for (fd, writes) in self.server.fds() {
+            let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
+            fds.push(PollFd::new(fd, PollFlags::POLLIN | out));
+        }
+        let supervisor = &self.running.supervisor;
+        for fd in supervisor.fds() {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
+        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.alarm), PollFlags::POLLIN));
+        fds.extend(self.wall_clock.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.wall_clock.look() {
+            WallClock::AsBefore => {}
+            WallClock::Set => tracing::warn!("the clock of this PC was set"),
+            WallClock::Off(error) => tracing::warn!(
+                "the kernel does not tell when the clock of this PC is set ({error}): the audit log says so only with the next entry or signature"
+            ),
+        }
+        Ok(())
+    }
+
+    fn farewell(mut self) -> Result<(), DaemonError> {
+        self.running.devices.stop(&mut self.running.recorder);
+        let counted = self.running.tallies.end();
+        self.running.recorder.note(&counted);
+        if let Some(caller) = self.running.papers.asked_by() {
+            let refused =
+                record::policy_refused(caller, "the agent stopped while it was looked at");
+            self.running.recorder.note(&[refused]);
+        }
+        self.running.recorder.note(&[AgentStopped {}.into()]);
+        self.running.recorder.close();
+        if !self.running.supervisor.all_off() {
+            return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));
+        }
+        let left: Vec<String> =
+            self.handover.handed_over().keys().map(ToString::to_string).collect();
+        if self.running.desk.is_dead() {
+            return Err(DaemonError::SeatFailed);
+        }
+        if left.is_empty() {
+            tracing::info!("every domain is off and every device is back with the host");
+            return Ok(());
+        }
+        Err(DaemonError::NotPutBack(format!("not back with the host: {}", left.join(", "))))
+    }
+}
+
+/// What comes so soon after the first signal is the same wish: `timeout` signals a program and then its group, a terminal that is closed
+/// its shell's jobs and then all of it. The guests would be ended unsaved by it.
+const SAME_WISH: Duration = Duration::from_millis(250);
+
+/// The signals the agent acts on, taken from the event loop. Threads made later inherit the block.
+struct Signals {
+    fd: SignalFd,
+    /// When somebody first wanted the agent gone.
+    asked: Option<Moment>,
+}
+
+impl Signals {
+    fn block() -> Result<Self, Errno> {
+        // A terminal that is closed is no reason to leave guests behind: SIGHUP stops in order, too.
+        let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let set: SigSet = stop.into_iter().chain([Signal::SIGCHLD]).collect();
+        set.thread_block()?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { fd, asked: None })
+    }
+
+    /// Takes what came; whether somebody wants the agent gone, or, the second time, gone at once. A terminal that is closed wants that once.
+    fn stop_asked(&mut self) -> bool {
+        let mut stop = false;
+        while let Ok(Some(info)) = self.fd.read_signal() {
+            let signal = i32::try_from(info.ssi_signo).unwrap_or_default();
+            let now = Moment::now();
+            stop |= match (Signal::try_from(signal), self.asked) {
+                (Ok(Signal::SIGCHLD), _) => false,
+                (_, None) => true,
+                (Ok(Signal::SIGHUP), Some(_)) => false,
+                (_, Some(first)) => now >= first + SAME_WISH,
+            };
+            if stop {
+                self.asked.get_or_insert(now);
+            }
+        }
+        stop
+    }
+}
+
+/// Why the agent ended, with the offending lines when a file is to blame.
+#[must_use]
+pub fn failure(error: &DaemonError, program: &str) -> StyledPage {
+    match error {
+        DaemonError::Files(FilesError::Machine(problems)) => {
+            problems.render(colours(&io::stderr()))
+        }
+        DaemonError::Files(FilesError::Policy(problems)) => problems.render(colours(&io::stderr())),
+        other => format!("{program}: {}\n", explain(other)).as_str().into(),
+    }
+}

@@ -1,0 +1,214 @@
+//! The policy and the machine file in force.
+//!
+//! To read a policy of the largest size takes longer than the event loop may be away from the seat and the guests. So a thread looks at
+//! one that is to come into force, one at a time, while everything else goes on; what it finds is put in force by the event loop.
+
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use clock::Moment;
+
+use super::record;
+use base::mailbox::Life;
+use config::configuration::{self, Files};
+use config::machine::{Disk, Kind, Machine};
+use config::policy_store::{Candidate, PolicyStore, Unsaved};
+use config::roster::{self, Member};
+use control::roles::Caller;
+use control::server::Ticket;
+use domains::Supervisor;
+use handover::Wanted;
+use policy::Policy;
+use printable::explain;
+use recorder::Recorder;
+
+/// What is in force, and where it came from.
+pub(super) struct Papers {
+    pub(super) files: Files,
+    pub(super) store: PolicyStore,
+    pub(super) machine: PathBuf,
+    pub(super) images: PathBuf,
+    remember_at: Moment,
+    looked_at: Option<Submission>,
+}
+
+/// A policy that a thread looks at.
+struct Submission {
+    caller: Caller,
+    ticket: Ticket,
+    life: Life,
+    found: mpsc::Receiver<Result<Considered, String>>,
+}
+
+/// A policy that may come into force, and what goes with it.
+pub(super) struct Considered {
+    candidate: Candidate,
+    roster: Vec<Member>,
+    machine: Machine,
+}
+
+/// How long after a failure the policy in force is written down again.
+const RETRY: Duration = Duration::from_secs(10);
+
+impl Papers {
+    pub(super) fn new(files: Files, store: PolicyStore, machine: PathBuf, images: PathBuf) -> Self {
+        Self { files, store, machine, images, remember_at: Moment::now(), looked_at: None }
+    }
+
+    /// Readable when a policy was looked at; none while there is none.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.looked_at.as_ref().map(|submission| submission.life.fd())
+    }
+
+    /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
+    /// crosses; the desktops run all the same.
+    pub(super) fn remember(&mut self, recorder: &mut Recorder) {
+        if self.files.unsaved.is_empty() || Moment::now() < self.remember_at {
+            return;
+        }
+        self.remember_at = Moment::now() + RETRY;
+        match self.store.remember(&self.files.unsaved) {
+            Ok(()) => {
+                self.files.unsaved = Unsaved::default();
+                recorder.withhold(None);
+            }
+            Err(refusal) => {
+                let why =
+                    format!("the policy in force cannot be remembered: {}", explain(&refusal));
+                if recorder.withhold(Some(why.clone())) {
+                    tracing::error!("nothing may cross: {why}");
+                }
+            }
+        }
+    }
+
+    /// Has another policy looked at. What comes of it is in [`Self::found`], later.
+    ///
+    /// # Errors
+    /// Another one is being looked at, or it cannot be.
+    pub(super) fn submit(
+        &mut self,
+        caller: &Caller,
+        policy: String,
+        signatures: Option<String>,
+    ) -> Result<Ticket, String> {
+        if self.looked_at.is_some() {
+            return Err("another policy is being looked at: try again when that is done".to_owned());
+        }
+        let (store, machine, images) =
+            (self.store.clone(), self.machine.clone(), self.images.clone());
+        let no_thread = |error| format!("no thread can be started to look at it: {error}");
+        let (life, pulse) = Life::new().map_err(no_thread)?;
+        let (tell, found) = mpsc::channel();
+        let look = move || {
+            // Wakes the event loop at its end, also if this fails.
+            let _pulse = pulse;
+            let _ = tell.send(consider(&store, &machine, &images, policy, signatures));
+        };
+        thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
+        let ticket = Ticket::new();
+        self.looked_at = Some(Submission { caller: caller.clone(), ticket, life, found });
+        Ok(ticket)
+    }
+
+    /// What was found of the policy that was looked at, and who asked for it; once.
+    pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Result<Considered, String>)> {
+        let submission = self.looked_at.as_ref()?;
+        // Asked before what it found: a thread that has ended finds nothing more.
+        let over = submission.life.is_over();
+        let found = match submission.found.try_recv() {
+            Ok(found) => found,
+            Err(_) if over => Err(
+                "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned(),
+            ),
+            Err(_) => return None,
+        };
+        let Submission { caller, ticket, .. } = self.looked_at.take()?;
+        Some((caller, ticket, found))
+    }
+
+    /// Whether a policy may follow the one that is in force now: the last good one on the disk, against which it was looked at, may be older.
+    fn follows(&self, next: &Policy) -> Result<(), String> {
+        let (now, signed) = (&self.files.rules, self.files.policy.signed);
+        let (before, after) = (now.source().text(), next.source().text());
+        self.store
+            .follows((now.serial(), before), (next.serial(), after), signed)
+            .map_err(|refusal| explain(&refusal))
+    }
+
+    /// Who asked for a policy that is still being looked at.
+    pub(super) fn asked_by(&self) -> Option<&Caller> {
+        self.looked_at.as_ref().map(|submission| &submission.caller)
+    }
+
+    /// Puts another policy in force without touching a guest. The seat and the mediators are told by the caller.
+    pub(super) fn apply(
+        &mut self,
+        supervisor: &mut Supervisor,
+        recorder: &mut Recorder,
+        caller: &Caller,
+        considered: Considered,
+    ) -> Result<(), String> {
+        let Considered { candidate, roster, machine } = considered;
+        let names = |machine: &Machine| -> Vec<String> {
+            machine.domains.iter().map(|domain| domain.name.clone()).collect()
+        };
+        if names(&machine) != names(&self.files.machine) {
+            return Err(format!(
+                "this PC runs the domains {}, and the machine file now has {}: restart the agent first, then apply the policy",
+                names(&self.files.machine).join(", "),
+                names(&machine).join(", "),
+            ));
+        }
+        if held_against(&machine) != held_against(&self.files.machine) {
+            return Err("the machine file was changed since the agent started, and the policy was held against what nothing runs by yet: restart the agent first, then apply the policy; or put both files in place and restart it".to_owned());
+        }
+        self.follows(&candidate.policy)?;
+        // A wider policy that nobody can be held to account for does not come into force.
+        recorder.record(&[record::policy_applied(caller, &candidate)]).map_err(|problem| {
+            format!("it cannot be recorded that it comes into force: {problem}")
+        })?;
+        let in_force = self.store.commit(candidate).map_err(|refusal| explain(&refusal))?;
+        supervisor.take_roster(&roster);
+        self.files.roster = roster;
+        self.files.policy = configuration::report(&self.store, &in_force);
+        self.files.rules = Arc::new(in_force.policy);
+        self.files.unsaved = Unsaved::default();
+        tracing::info!(
+            serial = self.files.policy.serial,
+            signers = self.files.policy.signers.join(", "),
+            "another policy is in force"
+        );
+        Ok(())
+    }
+}
+
+/// What a policy is held against in a machine file: of each domain who runs it, its NIC and its disks.
+fn held_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>> {
+    let mut all = Vec::new();
+    for domain in &machine.domains {
+        all.push(match &domain.kind {
+            Kind::External => None,
+            Kind::Vm(hardware) => Some((hardware.nic.as_ref(), hardware.disks.as_slice())),
+        });
+    }
+    all
+}
+
+fn consider(
+    store: &PolicyStore,
+    machine: &Path,
+    images: &Path,
+    policy: String,
+    signatures: Option<String>,
+) -> Result<Considered, String> {
+    let candidate = store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
+    let roster = roster::of(&candidate.policy);
+    let machine = configuration::read_machine(machine, images, &roster).map_err(|error| {
+        format!("this PC's machine file does not go with it: {}", explain(&error))
+    })?;
+    Ok(Considered { candidate, roster, machine })
+}

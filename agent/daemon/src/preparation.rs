@@ -1,0 +1,166 @@
+//! What is checked and put right before anything runs.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::sync::Arc;
+
+use audit::DirectoryLock;
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
+use super::DaemonError;
+use base::layout::{Layout, SOCKET_PATH_MAX};
+use config::machine::{Kind, Machine};
+use handover::handover::Handover;
+use handover::sysfs::Sysfs;
+use printable::explain;
+
+pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(), DaemonError> {
+    let mut paths = vec![layout.control_socket()];
+    for domain in &machine.domains {
+        paths.push(layout.vmm_socket(&domain.name));
+        match &domain.kind {
+            Kind::Vm(vm) => {
+                paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
+                paths.extend(layout.usb_sockets(&domain.name));
+            }
+            Kind::External => {
+                paths.push(layout.vdagent_socket(&domain.name));
+                paths.extend(layout.usb_sockets(&domain.name));
+            }
+        }
+    }
+    match paths.into_iter().find(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
+        Some(path) => Err(DaemonError::SocketPath(path)),
+        None => Ok(()),
+    }
+}
+
+/// One agent for each runtime directory; the kernel lets go of the lock however the agent ends. Nobody else may open its file: whoever
+/// can read a file can lock it, and no desktop would start.
+pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
+    let path = layout.lock();
+    let failed = |source| DaemonError::Lock { path: path.clone(), source };
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let mut file = fileopen::regular_with(&path, &mut options).map_err(failed)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = (&file).take(16).read_to_string(&mut pid);
+            return Err(DaemonError::AnotherAgent { pid: pid.trim().to_owned() });
+        }
+        Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+    }
+    let mut write_pid = || -> io::Result<()> {
+        file.set_len(0)?;
+        file.rewind()?;
+        write!(file, "{}", std::process::id())
+    };
+    write_pid().map_err(failed)?;
+    Ok(file)
+}
+
+/// A VMM with a passed-through device locks its guest's whole memory.
+pub(super) fn raise_memlock(machine: &Machine) {
+    let passes_through =
+        |kind: &Kind| matches!(kind, Kind::Vm(vm) if vm.pci_functions().next().is_some());
+    if machine.domains.iter().any(|domain| passes_through(&domain.kind))
+        && let Err(error) = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)
+    {
+        tracing::warn!(
+            "cannot raise the limit on locked memory ({error}); `bulkhead doctor` says whether it suffices"
+        );
+    }
+}
+
+/// Makes the state's directories and takes them for this agent alone. On a disk that is full or read-only care goes on: the audit log
+/// says then why nothing crosses.
+pub(super) fn take_state(layout: &Layout) -> Result<Option<DirectoryLock>, DaemonError> {
+    // Locked before anything in it is changed; what is not there is nobody else's.
+    let existed = layout.state.is_dir();
+    if !existed && let Err(error) = layout.create_state() {
+        tracing::error!("{}", explain(&error));
+        return Ok(None);
+    }
+    let lock = match DirectoryLock::take(&layout.state) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => return Err(DaemonError::StateInUse(layout.state.clone())),
+        Err(source) => return Err(DaemonError::Lock { path: layout.state.clone(), source }),
+    };
+    if let Err(error) = layout.create_state() {
+        tracing::error!("{}", explain(&error));
+    }
+    Ok(Some(lock))
+}
+
+/// A record that cannot be read is put aside: a clinical desktop matters more than which driver a
+/// NIC had.
+pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handover, DaemonError> {
+    let path = layout.handover_record();
+    let open = || {
+        Handover::open(Sysfs::system(), &path, &layout.handover_fallback())
+            .map(|handover| handover.with_claims(machine.claims()))
+    };
+    let first = open();
+    let Err(error) = first else { return Ok(first?) };
+    let aside = path.with_extension("unreadable");
+    tracing::error!("{}; it is put aside as {}", explain(&error), aside.display());
+    if fs::rename(&path, &aside).is_err() {
+        return Err(error.into());
+    }
+    Ok(open()?)
+}
+
+/// What an earlier agent had handed over and this machine file does not name goes back.
+pub(super) fn give_back_unclaimed(handover: &Arc<Handover>, machine: &Machine) {
+    let claimed = |address| {
+        machine.domains.iter().any(|domain| {
+            matches!(&domain.kind, Kind::Vm(vm) if vm.pci_functions().any(|a| a == address))
+        })
+    };
+    let mut unclaimed = handover.handed_over();
+    // What goes with a function goes back with it.
+    unclaimed.retain(|address, former| !claimed(former.companion_of().unwrap_or(*address)));
+    if unclaimed.is_empty() {
+        return;
+    }
+    let handover = handover.clone();
+    let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {
+        for address in unclaimed.into_keys() {
+            match handover.give_back(address) {
+                Ok(_) => {
+                    tracing::info!(%address, "no domain has it any more; given back to the host")
+                }
+                Err(error) => tracing::error!("{}", explain(&error)),
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!("cannot start a thread: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_else_may_open_the_file_that_an_agent_locks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let layout =
+            Layout { images: path("images"), state: path("state"), runtime: dir.path().to_owned() };
+        // One that an earlier agent left for all to read.
+        fs::write(layout.lock(), "1").unwrap();
+        fs::set_permissions(layout.lock(), fs::Permissions::from_mode(0o644)).unwrap();
+        let held = lock(&layout).unwrap();
+        let mode = fs::metadata(layout.lock()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(matches!(lock(&layout), Err(DaemonError::AnotherAgent { .. })));
+        drop(held);
+        lock(&layout).unwrap();
+    }
+}

@@ -1,0 +1,155 @@
+//! What the agent itself writes into the audit log.
+
+use std::collections::BTreeMap;
+
+use audit::AuditEvent;
+use audit::events::{
+    AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied, PolicyRefused,
+    RequestRefused,
+};
+
+use config::configuration::Files;
+use config::policy_store::Candidate;
+use control::commands;
+use control::roles::Caller;
+use domains::Supervisor;
+
+/// Longest text of somebody else's that is written down, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// The agent runs, under this policy.
+pub(super) fn started(files: &Files) -> AuditEvent {
+    let policy = &files.policy;
+    AgentStarted {
+        policy: policy.serial,
+        policy_file_refused: policy.refused.as_deref().map(cut),
+        signed: policy.signed,
+        signers: policy.signers.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+    .into()
+}
+
+/// A mediator, or the seat, has died by a fault of ours.
+pub(super) fn failed(what: &str) -> AuditEvent {
+    PartFailed { what: what.to_owned() }.into()
+}
+
+/// The account at the other end of the control socket, where the host has one of its user's number.
+fn account(caller: &Caller) -> Option<String> {
+    caller.account.as_deref().map(cut)
+}
+
+/// Somebody asks for something: an entry before it is done, and one when it has ended.
+pub(super) struct Request(Asking);
+
+impl Request {
+    pub(super) fn new(caller: &Caller, request: &commands::Request) -> Self {
+        Self(Asking {
+            domain: request.domain().map(cut),
+            account: account(caller),
+            bus_id: request.bus_id().map(cut),
+            uid: caller.uid,
+            what: request.word().to_owned(),
+        })
+    }
+
+    /// Who asks what, before anything of it is done.
+    pub(super) fn before(&self) -> AuditEvent {
+        self.0.clone().into()
+    }
+
+    /// How it ended, or how far it came while its asker waited. `request` is the number of its entry before.
+    pub(super) fn ended(
+        self,
+        request: Option<u64>,
+        outcome: Outcome,
+        refusal: Option<&str>,
+    ) -> Asked {
+        let Asking { domain, account, bus_id, uid, what } = self.0;
+        let (uid, times, why) = (Some(uid), None, refusal.map(cut));
+        Asked { domain, account, bus_id, outcome, request, times, uid, what, why }
+    }
+}
+
+/// Somebody asked for what they may not.
+pub(super) fn refused(caller: &Caller, request: &commands::Request, why: &str) -> RequestRefused {
+    RequestRefused {
+        account: account(caller),
+        times: 1,
+        uid: Some(caller.uid),
+        what: request.word().to_owned(),
+        why: Some(cut(why)),
+    }
+}
+
+/// A policy comes into force.
+pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEvent {
+    PolicyApplied {
+        policy: candidate.policy.serial(),
+        account: account(caller),
+        issuer: cut(candidate.policy.issuer()),
+        signers: candidate.signers().to_vec(),
+        uid: caller.uid,
+    }
+    .into()
+}
+
+/// A policy was refused; the one in force stays.
+pub(super) fn policy_refused(caller: &Caller, why: &str) -> AuditEvent {
+    PolicyRefused { account: account(caller), uid: caller.uid, why: cut(why) }.into()
+}
+
+/// The domains' states as they were last written down, and the requests that are to change them.
+#[derive(Debug, Default)]
+pub(super) struct States {
+    last: BTreeMap<String, &'static str>,
+    begun: BTreeMap<String, u64>,
+}
+
+impl States {
+    /// A request that was begun for a domain: the entries of what comes of it name the number of its own, until the domain runs or is off.
+    pub(super) fn begun(&mut self, domain: &str, request: Option<u64>) {
+        match request {
+            Some(request) => self.begun.insert(domain.to_owned(), request),
+            // It could not be recorded; what was begun before it ends otherwise now.
+            None => self.begun.remove(domain),
+        };
+    }
+
+    /// An event for each domain whose state is another.
+    pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
+        let mut events = Vec::new();
+        for slot in supervisor.slots() {
+            let (name, state) = (&slot.member().name, slot.domain().state());
+            let before = self.last.get(name).copied().unwrap_or("off");
+            if before == state.word() {
+                continue;
+            }
+            self.last.insert(name.clone(), state.word());
+            let event = DomainChanged {
+                domain: name.clone(),
+                from: before.to_owned(),
+                pid: slot.pid(),
+                problem: slot.domain().problem().map(cut),
+                request: self.request_of(name, state.is_settled()),
+                to: state.word().to_owned(),
+            };
+            events.push(event.into());
+        }
+        events
+    }
+
+    /// The request that brings about what happens to a domain now, which ends if the domain is settled with it.
+    fn request_of(&mut self, domain: &str, settled: bool) -> Option<u64> {
+        match settled {
+            true => self.begun.remove(domain),
+            false => self.begun.get(domain).copied(),
+        }
+    }
+}
+
+/// As much of a text of somebody else's as is written down.
+pub(super) fn cut(text: &str) -> String {
+    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,173 @@
+//! The daemon's side of USB: audit, words, the list of devices.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use policy::Policy;
+use usbhost::{BusId, Sysfs};
+
+use super::desk::Desk;
+use super::record;
+use base::layout::Layout;
+use config::machine::{Kind, Machine, Seat};
+use config::roster;
+use control::reports::UsbReport;
+use recorder::Recorder;
+use usb::{Command, Happening, Setup, Usb, Way};
+
+/// The broker, or why there is none.
+pub(super) struct Devices {
+    usb: Result<Usb, String>,
+    list: Vec<UsbReport>,
+    dead: bool,
+}
+
+/// Why there are none any more.
+const FAILED: &str = "the USB broker has failed; restart the agent";
+
+impl Devices {
+    /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
+    pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
+        let (list, dead) = (Vec::new(), false);
+        let wanted = machine.seat != Seat::None || !policy.usb().is_empty();
+        if !wanted {
+            return Self {
+                usb: Err("this PC has no seat, and the policy no [[usb]]".into()),
+                list,
+                dead,
+            };
+        }
+        let domains = machine.domains.iter().map(|entry| {
+            let way = match entry.kind {
+                Kind::Vm(_) => Way::Dial,
+                Kind::External => Way::Listen,
+            };
+            (entry.name.clone(), layout.usb_sockets(&entry.name).map(way).collect())
+        });
+        let setup = Setup {
+            sysfs: Sysfs::default(),
+            switches: layout.usb_switches(),
+            domains: domains.collect(),
+            policy: Arc::clone(policy),
+        };
+        let usb = Usb::start(setup).map_err(|error| error.to_string());
+        if let Err(problem) = &usb {
+            tracing::error!("no USB device reaches a domain: {problem}");
+        }
+        Self { usb, list, dead }
+    }
+
+    /// Becomes readable when something happened.
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.usb.as_ref().ok().map(Usb::fd)
+    }
+
+    /// Why there is no broker.
+    pub(super) fn problem(&self) -> Option<&str> {
+        match &self.usb {
+            Ok(_) if self.dead => Some(FAILED),
+            Ok(_) => None,
+            Err(why) => Some(why),
+        }
+    }
+
+    /// What every banner says of it.
+    pub(super) fn news(&self) -> Option<String> {
+        self.dead.then(|| "USB devices do not work: call IT".to_owned())
+    }
+
+    pub(super) fn rules(&self, policy: &Arc<Policy>, break_glass: bool) {
+        self.tell(Command::Rules(Arc::clone(policy), break_glass));
+    }
+
+    fn tell(&self, command: Command) {
+        if let Ok(usb) = &self.usb {
+            usb.tell(command);
+        }
+    }
+
+    /// Takes what happened.
+    pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
+        let Ok(usb) = &self.usb else { return };
+        // Asked first: what it said last has come by then.
+        let dead = usb.is_dead();
+        for happening in usb.happened() {
+            match happening {
+                Happening::Record(id, event) => {
+                    let done = recorder.record(&[event]).is_ok();
+                    usb.tell(Command::Recorded(id, done));
+                }
+                Happening::Note(event) => {
+                    recorder.note(&[event]);
+                }
+                Happening::Notice(socket, words) => {
+                    tracing::info!("{}", words.replace('\n', " "));
+                    desk.notice_of(&socket, words);
+                }
+                Happening::Devices(list) => self.list = list,
+            }
+        }
+        if dead && !self.dead {
+            self.dead = true;
+            self.list.clear();
+            recorder.note(&[record::failed("usb")]);
+            tracing::error!("no USB device reaches a domain: {FAILED}");
+            desk.notice("USB devices do not work any more.\nCall IT.".to_owned());
+        }
+    }
+
+    /// Lets every device go, and writes down what went to and fro.
+    pub(super) fn stop(&mut self, recorder: &mut Recorder) {
+        let Ok(usb) = &mut self.usb else { return };
+        usb.stop();
+        for happening in usb.happened() {
+            if let Happening::Note(event) = happening {
+                recorder.note(&[event]);
+            }
+        }
+    }
+
+    /// The devices.
+    pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
+        match self.problem() {
+            None => Ok(self.list.clone()),
+            Some(why) => Err(format!("USB devices are not looked after here: {why}")),
+        }
+    }
+
+    fn find(&self, bus_id: &str) -> Result<BusId, String> {
+        let id: BusId =
+            bus_id.parse().map_err(|error: usbhost::bus_id::NoBusId| error.to_string())?;
+        match self.list()?.into_iter().find(|device| device.bus_id == bus_id) {
+            Some(device) if device.state == "host" => {
+                Err(format!("{} stays with the host: {}", device.bus_id, device.why))
+            }
+            Some(_) => Ok(id),
+            None => Err(format!("nothing is plugged in at {id}; see `bulkhead usb list`")),
+        }
+    }
+
+    /// Attaches a device by hand, if the policy has a rule for that.
+    pub(super) fn attach(
+        &self,
+        bus_id: &str,
+        domain: &str,
+        machine: &Machine,
+        request: Option<u64>,
+    ) -> Result<(), String> {
+        let id = self.find(bus_id)?;
+        if !machine.domains.iter().any(|entry| entry.name == domain) {
+            let names = machine.domains.iter().map(|entry| entry.name.as_str());
+            return Err(roster::no_domain(domain, names));
+        }
+        self.tell(Command::Attach(id, domain.to_owned(), request));
+        Ok(())
+    }
+
+    /// Takes a device away; it stays off until it is attached by hand or plugged in again.
+    pub(super) fn detach(&self, bus_id: &str, request: Option<u64>) -> Result<(), String> {
+        let id = self.find(bus_id)?;
+        self.tell(Command::Detach(id, request));
+        Ok(())
+    }
+}

@@ -1,0 +1,455 @@
+//! What the PC itself must offer.
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use kvm_bindings::KVM_API_VERSION;
+use kvm_ioctls::Kvm;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use nix::unistd::Uid;
+
+use super::{Finding, Level, Patient};
+use config::machine::{Kind, Machine};
+use control::reports::ConfiguredInterface;
+use domains::host_network::{self, Judgement, Rule};
+use printable::explain;
+
+/// Why what a VM needs may be missing.
+pub(super) const NO_VM: &str = "all domains are external, and Bulkhead starts no VM";
+/// Why what a hand-over needs may be missing.
+const NO_HAND_OVER: &str = "the machine file hands no device over";
+
+/// Who made the processor, and what its BIOS menus call things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vendor {
+    Intel,
+    Amd,
+    Other,
+}
+
+impl Vendor {
+    pub(super) fn of(patient: &Patient) -> Self {
+        let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
+        match field(&cpuinfo, "vendor_id") {
+            Some("GenuineIntel") => Self::Intel,
+            Some("AuthenticAMD") => Self::Amd,
+            _ => Self::Other,
+        }
+    }
+
+    fn virtualisation_in_bios(self) -> &'static str {
+        match self {
+            Self::Intel => {
+                "switch \"Intel Virtualization Technology\" (VT-x, VMX) on in the BIOS, then power the PC off and on"
+            }
+            Self::Amd => "switch \"SVM Mode\" (AMD-V) on in the BIOS, then power the PC off and on",
+            Self::Other => {
+                "switch hardware virtualisation (VT-x or SVM) on in the BIOS, then power the PC off and on"
+            }
+        }
+    }
+
+    fn iommu_in_bios(self) -> &'static str {
+        match self {
+            Self::Intel => "\"Intel VT for Directed I/O\" (VT-d)",
+            Self::Amd => "\"IOMMU\" (AMD-Vi; set it to Enabled, not Auto)",
+            Self::Other => "the IOMMU (VT-d or AMD-Vi)",
+        }
+    }
+
+    fn iommu_parameter(self) -> &'static str {
+        match self {
+            Self::Intel => "intel_iommu=on",
+            Self::Amd => "amd_iommu=on",
+            Self::Other => "intel_iommu=on (Intel) or amd_iommu=on (AMD)",
+        }
+    }
+}
+
+/// What the machine file asks of the PC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Bulkhead starts a VMM.
+    pub(super) virtual_machines: bool,
+    /// A PCI function is handed over.
+    pub(super) hand_over: bool,
+}
+
+impl Needs {
+    /// Without a machine file everything is asked.
+    pub(super) fn of(machine: Option<&Machine>) -> Self {
+        let Some(machine) = machine else {
+            return Self { virtual_machines: true, hand_over: true };
+        };
+        let mut needs = Self { virtual_machines: false, hand_over: false };
+        for domain in &machine.domains {
+            if let Kind::Vm(vm) = &domain.kind {
+                needs.virtual_machines = true;
+                needs.hand_over |= vm.pci_devices().next().is_some();
+            }
+        }
+        needs
+    }
+}
+
+/// A finding that is not asked for is no obstacle; what is fit all the same is still said.
+fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
+    if needed || found.level == Level::Ok {
+        return found;
+    }
+    Finding::ok(found.check, format!("not needed: {why}"))
+}
+
+pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
+    let vendor = Vendor::of(patient);
+    let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
+    let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
+    vec![
+        for_a_vm(kvm(patient, vendor)),
+        for_a_vm(virtual_machine(&patient.dev.join("kvm"))),
+        for_a_vm(nested_paging(patient, vendor)),
+        for_a_device(iommu(patient, vendor)),
+        for_a_device(interrupt_remapping(patient, vendor)),
+        for_a_device(vfio_pci(patient)),
+        for_a_device(vfio_device(patient)),
+        for_a_vm(locked_memory()),
+        for_a_vm(cgroups(patient)),
+    ]
+}
+
+fn kvm(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "kvm";
+    let device = patient.dev.join("kvm");
+    match open_device(&device) {
+        Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let capable = offers(patient, "vmx") || offers(patient, "svm");
+            let (what, remedy) = if capable {
+                let module = if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" };
+                (
+                    "the processor can virtualise, but KVM is not loaded",
+                    format!(
+                        "run `modprobe {module}`; if `dmesg` says it is disabled by the BIOS: {}",
+                        vendor.virtualisation_in_bios()
+                    ),
+                )
+            } else {
+                (
+                    "the processor does not offer virtualisation",
+                    vendor.virtualisation_in_bios().to_owned(),
+                )
+            };
+            Finding::fail(check, format!("no {}: {what}", device.display()), remedy)
+        }
+        Err(error) => Finding::fail(
+            check,
+            format!("{} cannot be opened: {error}", device.display()),
+            "run the agent (and this command) as root",
+        ),
+    }
+}
+
+/// A PC that has KVM may still make no VM: another hypervisor has the processor, or its firmware locked it.
+fn virtual_machine(device: &Path) -> Finding {
+    let check = "kvm-vm";
+    let made = || -> Result<(), (&'static str, kvm_ioctls::Error)> {
+        let path = CString::new(device.as_os_str().as_bytes())
+            .map_err(|_| ("be opened", kvm_ioctls::Error::new(nix::libc::EINVAL)))?;
+        let kvm = Kvm::new_with_path(path).map_err(|error| ("be opened", error))?;
+        let version = kvm.get_api_version();
+        if u32::try_from(version) != Ok(KVM_API_VERSION) {
+            let error = kvm_ioctls::Error::new(nix::libc::ENOTTY);
+            return Err(("be asked: it is no KVM, or a KVM of another time", error));
+        }
+        let vm = kvm.create_vm().map_err(|error| ("make a virtual machine", error))?;
+        vm.create_irq_chip().map_err(|error| ("make its interrupt controller", error))?;
+        vm.create_vcpu(0).map_err(|error| ("make its processor", error))?;
+        Ok(())
+    };
+    match made() {
+        Ok(()) => Finding::ok(check, "a virtual machine can be made"),
+        Err((_, error)) if matches!(error.errno(), nix::libc::ENOENT | nix::libc::EACCES) => {
+            Finding::warn(
+                check,
+                format!("not looked at: {} cannot be opened: {error}", device.display()),
+                "see to the finding `kvm` first",
+            )
+        }
+        Err((_, error)) if error.errno() == nix::libc::EBUSY => Finding::fail(
+            check,
+            "another hypervisor has this processor's virtualisation",
+            "stop it and keep it from starting (VirtualBox: `systemctl disable --now vboxdrv`; VMware: `systemctl disable --now vmware`), and restart the PC",
+        ),
+        Err((what, error)) => Finding::fail(
+            check,
+            format!("{} cannot {what}: {error}", device.display()),
+            "`dmesg | grep -i kvm` says why; a PC that is itself virtual needs nested virtualisation switched on where it runs",
+        ),
+    }
+}
+
+fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "nested-paging";
+    let parameters =
+        [("EPT", "module/kvm_intel/parameters/ept"), ("NPT", "module/kvm_amd/parameters/npt")];
+    let found =
+        parameters.into_iter().find_map(|(name, file)| Some((name, patient.sys_text(file)?)));
+    match found {
+        Some((name, value)) if matches!(value.as_str(), "Y" | "1") => {
+            Finding::ok(check, format!("{name} is used"))
+        }
+        Some((name, _)) if offers(patient, &name.to_ascii_lowercase()) => Finding::fail(
+            check,
+            format!("the processor has {name} and KVM was told not to use it; guests would crawl"),
+            format!(
+                "remove {0}=0 from /etc/modprobe.d and kvm-{1}.{0}=0 from the kernel command line (`grep -r {0}= /etc/modprobe.d /proc/cmdline`), and restart",
+                name.to_ascii_lowercase(),
+                if name == "NPT" { "amd" } else { "intel" },
+            ),
+        ),
+        Some((name, _)) if offers(patient, "hypervisor") => Finding::fail(
+            check,
+            format!("this PC is itself virtual and is offered no {name}; guests would crawl"),
+            "switch nested paging on for it where it runs; a ward PC is no virtual machine",
+        ),
+        Some((name, _)) => Finding::fail(
+            check,
+            format!("the processor offers no {name}; guests would crawl"),
+            format!(
+                "{}; update the BIOS; a processor that still does not show it (`grep -w {} /proc/cpuinfo`) has none: Bulkhead needs one of 2010 or later",
+                vendor.virtualisation_in_bios(),
+                name.to_ascii_lowercase(),
+            ),
+        ),
+        None => Finding::warn(
+            check,
+            "not looked at: neither kvm-intel nor kvm-amd is loaded",
+            format!(
+                "`modprobe {}` and run this again; if that fails: {}",
+                if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" },
+                vendor.virtualisation_in_bios()
+            ),
+        ),
+    }
+}
+
+fn iommu_groups(patient: &Patient) -> usize {
+    fs::read_dir(patient.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count)
+}
+
+/// Whether the processor has this flag.
+fn offers(patient: &Patient, flag: &str) -> bool {
+    let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
+    field(&cpuinfo, "flags").unwrap_or_default().split_ascii_whitespace().any(|has| has == flag)
+}
+
+fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "iommu";
+    let groups = iommu_groups(patient);
+    if groups > 0 {
+        return Finding::ok(check, format!("on, {groups} groups"));
+    }
+    // The BIOS announces an IOMMU it switched on by one of these ACPI tables.
+    let announced = ["DMAR", "IVRS"]
+        .iter()
+        .any(|table| patient.sysfs.path("firmware/acpi/tables").join(table).exists());
+    let parameter = format!(
+        "add {} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart",
+        vendor.iommu_parameter()
+    );
+    if announced {
+        return Finding::fail(
+            check,
+            "the BIOS offers an IOMMU and the kernel does not use it",
+            parameter,
+        );
+    }
+    Finding::fail(
+        check,
+        "off: a passed-through NIC could write anywhere in this PC's memory",
+        format!("switch {} on in the BIOS; then {parameter}", vendor.iommu_in_bios()),
+    )
+}
+
+/// Without interrupt remapping the kernel refuses to hand devices over, unless told to be unsafe.
+fn interrupt_remapping(patient: &Patient, vendor: Vendor) -> Finding {
+    let check = "interrupt-remapping";
+    // The kernel names the chips of remapped interrupts so.
+    let remapped = patient.proc_text("interrupts").map(|text| text.contains(" IR-"));
+    match patient.sys_text("module/vfio_iommu_type1/parameters/allow_unsafe_interrupts").as_deref()
+    {
+        Some("Y" | "1") => Finding::fail(
+            check,
+            "vfio is told to allow unsafe interrupts: a guest could forge interrupts of the host",
+            "remove allow_unsafe_interrupts=1 from /etc/modprobe.d and the kernel command line, and restart",
+        ),
+        _ => match (remapped, iommu_groups(patient)) {
+            (Some(true), _) => Finding::ok(check, "on: no device can forge an interrupt"),
+            (_, 0) => Finding::warn(
+                check,
+                "not looked at: the IOMMU that would do it is off",
+                "see to the finding `iommu` first",
+            ),
+            (Some(false), _) => Finding::fail(
+                check,
+                "off: the kernel hands no device over without it",
+                format!(
+                    "remove intremap=off and noapic from the kernel command line, switch {} and \"x2APIC\" on in the BIOS, and restart",
+                    vendor.iommu_in_bios()
+                ),
+            ),
+            (None, _) => Finding::warn(
+                check,
+                "not looked at: /proc/interrupts cannot be read",
+                "mount /proc",
+            ),
+        },
+    }
+}
+
+fn vfio_pci(patient: &Patient) -> Finding {
+    let check = "vfio-pci";
+    if patient.sysfs.pci_driver("vfio-pci").exists() {
+        return Finding::ok(check, "loaded");
+    }
+    let release = patient.proc_text("sys/kernel/osrelease").unwrap_or_default();
+    let available = ["/lib/modules", "/usr/lib/modules"].iter().any(|modules| {
+        let index = Path::new(modules).join(&release).join("modules.dep");
+        fs::read_to_string(index).is_ok_and(|text| text.contains("/vfio-pci.ko"))
+    });
+    if available {
+        Finding::ok(check, "available (the agent loads it)")
+    } else {
+        Finding::fail(
+            check,
+            format!("kernel {release} has no module vfio-pci"),
+            "install the distribution's full kernel (on Debian linux-image-amd64, not the cloud kernel) and restart into it",
+        )
+    }
+}
+
+fn vfio_device(patient: &Patient) -> Finding {
+    let check = "vfio-device";
+    let device = patient.dev.join("vfio/vfio");
+    match open_device(&device) {
+        Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
+            check,
+            format!("no {}", device.display()),
+            "the agent loads vfio-pci, which makes it; `modprobe vfio-pci` tries it now",
+        ),
+        Err(error) => Finding::fail(
+            check,
+            format!("{} cannot be opened: {error}", device.display()),
+            "run the agent (and this command) as root",
+        ),
+    }
+}
+
+fn locked_memory() -> Finding {
+    let check = "locked-memory";
+    match getrlimit(Resource::RLIMIT_MEMLOCK) {
+        _ if Uid::effective().is_root() => {
+            Finding::ok(check, "root is not limited, and the agent raises the limit for its VMMs")
+        }
+        Ok((_, hard)) if hard == RLIM_INFINITY => Finding::ok(check, "not limited"),
+        Ok((_, hard)) => Finding::warn(
+            check,
+            format!("limited to {} MiB for this user", hard >> 20),
+            "run the agent as root (its systemd unit does, with LimitMEMLOCK=infinity)",
+        ),
+        Err(error) => Finding::warn(check, format!("unknown: {error}"), "run this command as root"),
+    }
+}
+
+fn cgroups(patient: &Patient) -> Finding {
+    let check = "cgroups";
+    let remedy = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
+    let mounts = patient.proc_text("self/mounts").unwrap_or_default();
+    let Some(point) = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then_some(point)
+    }) else {
+        return Finding::warn(
+            check,
+            "no cgroup version 2: one domain could starve the other",
+            remedy,
+        );
+    };
+    let controllers =
+        fs::read_to_string(Path::new(point).join("cgroup.controllers")).unwrap_or_default();
+    let missing: Vec<&str> = ["cpu", "memory", "io", "pids"]
+        .into_iter()
+        .filter(|wanted| !controllers.split_ascii_whitespace().any(|has| has == *wanted))
+        .collect();
+    if missing.is_empty() {
+        return Finding::ok(check, format!("version 2 on {point}"));
+    }
+    Finding::warn(
+        check,
+        format!(
+            "version 2 on {point} lacks {}: one domain could starve the other",
+            missing.join(", ")
+        ),
+        remedy,
+    )
+}
+
+/// `rule` is `None` while there is no machine file; `leaving` are the interfaces that go when their NICs are handed over.
+pub(super) fn network(rule: Option<Rule>, leaving: &[String]) -> Finding {
+    let found = host_network::configured_interfaces().map_err(|error| explain(&error));
+    judge_network(rule, leaving, found)
+}
+
+pub(super) fn judge_network(
+    rule: Option<Rule>,
+    leaving: &[String],
+    found: Result<Vec<ConfiguredInterface>, String>,
+) -> Finding {
+    let check = "host-network";
+    let (leave, stay): (Vec<_>, Vec<_>) = found
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .cloned()
+        .partition(|interface| leaving.contains(&interface.name));
+    let found = found.as_ref().map(|_| stay.as_slice()).map_err(String::as_str);
+    let judgement = rule.unwrap_or(Rule::Holds).judge(found);
+    match (judgement, rule) {
+        (Judgement::NoNetwork, _) if !leave.is_empty() => Finding::ok(
+            check,
+            format!("{} goes with its NIC to a domain", host_network::describe(&leave)),
+        ),
+        (Judgement::Broken(some), None) => Finding::warn(
+            check,
+            format!(
+                "the host has a network; whether it may, the machine file would say: {}",
+                host_network::describe(some)
+            ),
+            host_network::remedy(some),
+        ),
+        (judgement, _) => match (judgement.remedy(), judgement) {
+            (None, judgement) => Finding::ok(check, judgement.what()),
+            (Some(remedy), Judgement::Tolerated(_)) => {
+                Finding::warn(check, judgement.what(), remedy)
+            }
+            (Some(remedy), judgement) => Finding::fail(check, judgement.what(), remedy),
+        },
+    }
+}
+
+fn open_device(path: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().read(true).write(true).open(path).map(drop)
+}
+
+/// A field of the first processor in `/proc/cpuinfo`.
+fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
+    cpuinfo.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}

@@ -1,0 +1,184 @@
+//! This PC's fitness to run its domains: findings, each with its remedy. Reads only, needs no
+//! agent, and asks each question on its own, so that one visit of IT finds everything.
+//!
+//! | file | asks about |
+//! | --- | --- |
+//! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
+//! | `devices` | every function the machine file hands over |
+//! | `seat` | screen, keyboard, pointer, font |
+//! | `software` | the two files, images, memory, the VMM |
+//! | `service` | the unit, the modules it wants, who has which role |
+//! | `usb` | USB controllers, and whether they withhold what is plugged in |
+//! | `clock` | the time, and what it is read from |
+//! | `audit_log` | the log, and its disk |
+//!
+//! What could not be looked at is never `ok`: it is a warning that says so.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
+#![forbid(unsafe_code)]
+
+pub mod audit_log;
+mod clock;
+mod devices;
+mod host;
+mod seat;
+mod service;
+mod software;
+#[cfg(test)]
+mod tests;
+mod usb;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use base::durable;
+use domains::host_network::Rule;
+use handover::sysfs::Sysfs;
+use recorder::directory;
+
+use base::layout;
+
+/// Where the doctor looks; the system's own, or a test's.
+pub struct Patient {
+    /// `/sys`.
+    pub sysfs: Sysfs,
+    /// `/proc`.
+    pub proc: PathBuf,
+    /// `/dev`.
+    pub dev: PathBuf,
+    /// `/`, for what is installed and who has an account.
+    pub root: PathBuf,
+}
+
+impl Patient {
+    /// This PC.
+    #[must_use]
+    pub fn this_pc() -> Self {
+        Self {
+            sysfs: Sysfs::system(),
+            proc: PathBuf::from("/proc"),
+            dev: PathBuf::from("/dev"),
+            root: PathBuf::from("/"),
+        }
+    }
+
+    fn sys_text(&self, below: &str) -> Option<String> {
+        text(&self.sysfs.path(below))
+    }
+
+    fn proc_text(&self, below: &str) -> Option<String> {
+        text(&self.proc.join(below))
+    }
+}
+
+fn text(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+/// The files the doctor is shown.
+#[derive(Debug, Clone)]
+pub struct Papers {
+    /// The machine file.
+    pub machine: PathBuf,
+    /// The policy.
+    pub policy: PathBuf,
+    /// Where relative images lie.
+    pub images: PathBuf,
+    /// The agent's state directory.
+    pub state: PathBuf,
+    /// The agent's runtime directory.
+    pub runtime: PathBuf,
+    /// The VMM, if not the usual one.
+    pub vmm: Option<PathBuf>,
+}
+
+/// How a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, and somebody should look.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How it is.
+    pub level: Level,
+    /// What was asked: a stable word for scripts.
+    pub check: &'static str,
+    /// The domain, the device or the file, when there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What was found.
+    pub message: String,
+    /// What to do, unless all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn ok(check: &'static str, message: impl Into<String>) -> Self {
+        Self { level: Level::Ok, check, subject: None, message: message.into(), remedy: None }
+    }
+
+    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Warn, remedy: Some(remedy.into()), ..Self::ok(check, message) }
+    }
+
+    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { level: Level::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
+    }
+
+    fn of(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+}
+
+/// Examines a PC.
+#[must_use]
+pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
+    let (machine, mut findings) = software::papers(papers);
+    let machine = machine.as_ref();
+    let needs = host::Needs::of(machine);
+    findings.extend(host::examine(patient, needs));
+    let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
+    findings.push(host::network(machine.map(Rule::of), &leaving));
+    findings.push(software::vmm(papers, needs));
+    findings.extend(service::unit(patient));
+    findings.push(service::modules(patient));
+    findings.extend(service::roles(patient, machine));
+    let layout = layout::Layout {
+        images: papers.images.clone(),
+        state: papers.state.clone(),
+        runtime: papers.runtime.clone(),
+    };
+    findings.extend(usb::examine(patient, &layout.usb_switches()));
+    findings.extend(clock::examine(patient, &directory(&papers.state), SystemTime::now()));
+    match machine {
+        Some(machine) => {
+            findings.extend(seat::examine(&machine.seat));
+            findings.extend(software::memory(patient, machine));
+            findings.extend(software::images(machine));
+            findings.extend(devices::examine(patient, machine));
+        }
+        None => findings.push(Finding::warn(
+            "machine-file",
+            "not looked at, as it is the machine file that names them: seat, memory, images, and what is handed over",
+            "see to the finding `machine-file` above, and run this again",
+        )),
+    }
+    let elsewhere = [durable::directory(&papers.policy).to_owned(), papers.runtime.clone()];
+    findings.push(audit_log::examine(&papers.state, &elsewhere));
+    let limits = machine.map(|machine| machine.audit).unwrap_or_default();
+    findings.push(audit_log::disk(&papers.state, &limits));
+    findings
+}

@@ -1,0 +1,310 @@
+//! The two files, the images they name, memory, and the VMM.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use clock::Moment;
+
+use super::host::{NO_VM, Needs};
+use super::{Finding, Papers, Patient};
+use config::configuration::Files;
+use config::files::{self, FileFault, FilesError};
+use config::machine::{Context, Kind, Machine};
+use config::policy_store::PolicyStore;
+use domains::capture::clean;
+use printable::explain;
+
+/// What the host keeps for itself: kernel, agent, VMMs.
+const HOST_RESERVE_MIB: u64 = 512;
+/// How long the VMM may take to say its version.
+const VERSION_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked at meanwhile.
+const VERSION_POLL: Duration = Duration::from_millis(10);
+/// What starts the agent.
+const UNIT: &str = "bulkhead-agent.service";
+
+/// The machine file, if it can be used, also without a policy that can.
+pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
+    let (machine, mut findings) = both(papers);
+    if !findings.iter().any(|finding| finding.check.starts_with("policy")) {
+        // The machine file is at fault, and the policy was read before it.
+        let store = PolicyStore::new(&papers.policy, &papers.machine, None);
+        findings.extend(store.load().ok().map(|in_force| {
+            let serial = in_force.policy.serial();
+            Finding::ok("policy", format!("{}: serial {serial}", papers.policy.display()))
+        }));
+    }
+    if machine.is_some() || findings.iter().any(|finding| finding.check == "machine-file") {
+        return (machine, findings);
+    }
+    let place = papers.machine.display().to_string();
+    let context = Context { images: &papers.images, roster: None };
+    let read = match files::read_machine_text(&papers.machine) {
+        Ok(text) => Machine::parse(&place, &text, context).map_err(FilesError::Machine),
+        Err(error) => Err(error),
+    };
+    match read {
+        Ok(machine) => {
+            findings.push(Finding::warn(
+                "machine-file",
+                format!("{place} is well formed; whether it fits the policy was not looked at"),
+                "see to the policy first",
+            ));
+            (Some(machine), findings)
+        }
+        Err(error) => {
+            findings.push(refused(papers, &error));
+            (None, findings)
+        }
+    }
+}
+
+/// A file that cannot be used, and what to do about it: one that is not there is not to be corrected.
+fn refused(papers: &Papers, error: &FilesError) -> Finding {
+    let (policy, machine) = (papers.policy.display(), papers.machine.display());
+    match error {
+        FilesError::Policy(problems) => {
+            Finding::fail("policy", problems.to_string(), format!("correct {policy}"))
+        }
+        FilesError::Refused(refusal) => Finding::fail(
+            "policy-signature",
+            explain(refusal),
+            "see docs/policy-handbook.md, \"Signing\"",
+        ),
+        FilesError::Machine(problems) => {
+            Finding::fail("machine-file", problems.to_string(), format!("correct {machine}"))
+        }
+        FilesError::Read { what: "policy", fault: FileFault::Missing, .. } => Finding::fail(
+            "policy",
+            format!(
+                "there is no policy: {policy} does not exist, and that is where it is looked for"
+            ),
+            format!(
+                "`bulkhead policy new` writes one to begin with: have the security office complete and sign it, and put it there; if yours lies elsewhere, name it with --policy, here and in {UNIT}",
+            ),
+        ),
+        FilesError::Read { fault: FileFault::Missing, .. } => Finding::fail(
+            "machine-file",
+            format!(
+                "there is no machine file: {machine} does not exist, and that is where it is looked for"
+            ),
+            format!(
+                "no program writes it, as it says which of this PC's devices each domain gets: copy agent/examples/machine.toml there, and into it the domain.toml that scripts/build-images writes beside each image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
+            ),
+        ),
+        FilesError::Read { what, .. } => {
+            let check = if *what == "policy" { "policy" } else { "machine-file" };
+            Finding::fail(check, explain(error), "see that it is a file, and that root can read it")
+        }
+    }
+}
+
+fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
+    let store = PolicyStore::new(&papers.policy, &papers.machine, None);
+    match Files::read(&papers.machine, &store, &papers.images) {
+        Ok(files) => {
+            let domains = files.machine.domains.len();
+            let mut findings = vec![
+                Finding::ok(
+                    "policy",
+                    format!("{}: serial {}", papers.policy.display(), files.policy.serial),
+                ),
+                Finding::ok(
+                    "machine-file",
+                    format!("{}: {domains} domains", papers.machine.display()),
+                ),
+            ];
+            findings.push(if files.policy.signed {
+                Finding::ok("policy-signature", format!("signed by {}", files.policy.signers.join(", ")))
+            } else {
+                Finding::warn(
+                    "policy-signature",
+                    "the policy is unsigned: nothing proves who wrote it",
+                    "have it signed (`bulkhead policy keygen`, `bulkhead policy sign`), then write the officers' keys into trust.toml beside the machine file",
+                )
+            });
+            findings.extend(
+                files
+                    .unenforced()
+                    .into_iter()
+                    .map(|found| Finding::warn("policy-enforcement", found.what, found.remedy)),
+            );
+            findings.extend(guarded(&papers.machine, "machine-file"));
+            findings.extend(guarded(&papers.policy, "policy"));
+            (Some(files.machine), findings)
+        }
+        Err(error) => (None, vec![refused(papers, &error)]),
+    }
+}
+
+/// Who can write these files decides what every domain is given.
+fn guarded(path: &Path, check: &'static str) -> Option<Finding> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path).ok()?;
+    let loose = meta.mode() & 0o022 != 0;
+    loose.then(|| {
+        Finding::warn(
+            check,
+            format!("{} can be written by others than its owner", path.display()),
+            format!("run `chmod go-w {}`", path.display()),
+        )
+    })
+}
+
+pub(super) fn memory(patient: &Patient, machine: &Machine) -> Vec<Finding> {
+    let check = "memory";
+    let meminfo = patient.proc_text("meminfo").unwrap_or_default();
+    let kib = |name: &str| -> Option<u64> {
+        let line = meminfo.lines().find(|line| line.starts_with(name))?;
+        line.split_ascii_whitespace().nth(1)?.parse().ok()
+    };
+    let Some(total) = kib("MemTotal:") else {
+        return vec![Finding::warn(check, "unknown: /proc/meminfo cannot be read", "mount /proc")];
+    };
+    let total_mib = total / 1024;
+    let guests_mib: u64 = machine
+        .domains
+        .iter()
+        .map(|domain| match &domain.kind {
+            Kind::Vm(vm) => vm.memory.bytes() >> 20,
+            Kind::External => 0,
+        })
+        .sum();
+    let finding = if guests_mib + HOST_RESERVE_MIB <= total_mib {
+        Finding::ok(check, format!("{guests_mib} MiB for guests of {total_mib} MiB"))
+    } else {
+        Finding::fail(
+            check,
+            format!(
+                "the domains want {guests_mib} MiB and the host {HOST_RESERVE_MIB} MiB, but this PC has {total_mib} MiB"
+            ),
+            "give the domains less `memory` in machine.toml, or the PC more",
+        )
+    };
+    let huge = kib("HugePages_Total:").unwrap_or(0);
+    let page_mib = kib("Hugepagesize:").unwrap_or(2048) / 1024;
+    let free_mib = total_mib.saturating_sub(huge * page_mib);
+    if huge == 0 || guests_mib + HOST_RESERVE_MIB <= free_mib {
+        return vec![finding];
+    }
+    let reserved = Finding::fail(
+        "huge-pages",
+        format!(
+            "{} MiB are reserved as huge pages, which guests do not use yet, and leave {free_mib} MiB",
+            huge * page_mib
+        ),
+        "set vm.nr_hugepages = 0 in /etc/sysctl.d and restart",
+    );
+    vec![finding, reserved]
+}
+
+pub(super) fn images(machine: &Machine) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for domain in &machine.domains {
+        let Kind::Vm(vm) = &domain.kind else { continue };
+        let mut look = |what: &str, path: &Path, write: bool| {
+            findings.push(image(what, path, write).of(domain.name.clone()));
+        };
+        look("kernel", &vm.kernel, false);
+        if let Some(initrd) = &vm.initrd {
+            look("initrd", initrd, false);
+        }
+        for disk in &vm.disks {
+            look("disk", &disk.path, !disk.readonly);
+        }
+    }
+    findings
+}
+
+fn image(what: &str, path: &Path, write: bool) -> Finding {
+    let check = "image";
+    let at = path.display();
+    let remedy = "put the file there, or correct machine.toml (relative names are below the images directory, --images)";
+    let open = || {
+        let mut file = fs::OpenOptions::new().read(true).write(write).open(path)?;
+        file.read(&mut [0]).map(|count| (count, file))
+    };
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() => {
+            return Finding::fail(check, format!("the {what} {at} is a directory"), remedy);
+        }
+        // Opened, a named pipe would keep the doctor waiting.
+        Ok(meta) if !meta.is_file() && !meta.file_type().is_block_device() => {
+            let problem = format!("the {what} {at} is neither a file nor a block device");
+            return Finding::fail(check, problem, remedy);
+        }
+        Ok(_) => {}
+        Err(error) => return Finding::fail(check, format!("the {what} {at}: {error}"), remedy),
+    }
+    match open() {
+        Ok((0, _)) => Finding::fail(check, format!("the {what} {at} is empty"), remedy),
+        Ok((_, file)) => Finding::ok(check, format!("{what} {at}{}", size(&file))),
+        Err(error) => Finding::fail(
+            check,
+            format!(
+                "the {what} {at} cannot be {}: {error}",
+                if write { "written" } else { "read" }
+            ),
+            "correct its rights, or run this command as root",
+        ),
+    }
+}
+
+fn size(file: &File) -> String {
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => format!(", {} MiB", meta.len().div_ceil(1 << 20)),
+        _ => String::new(),
+    }
+}
+
+pub(super) fn vmm(papers: &Papers, needs: Needs) -> Finding {
+    let check = "vmm";
+    if !needs.virtual_machines {
+        return Finding::ok(check, format!("not needed: {NO_VM}"));
+    }
+    let remedy =
+        "install bulkhead-vmm of the same version beside bulkhead-agent, or name it with --vmm";
+    match files::find_vmm(papers.vmm.as_deref()) {
+        Err(error) => Finding::fail(check, error.to_string(), remedy),
+        Ok(path) => match version(&path) {
+            Ok(said) => Finding::ok(check, format!("{}: {said}", path.display())),
+            Err(why) => Finding::fail(check, format!("{} {why}", path.display()), remedy),
+        },
+    }
+}
+
+/// What `--version` says; a program that is no VMM may say anything, or nothing, for ever.
+fn version(vmm: &Path) -> Result<String, String> {
+    let mut child = Command::new(vmm)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("cannot be run: {error}"))?;
+    let until = Moment::now() + VERSION_DEADLINE;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Moment::now() < until => thread::sleep(VERSION_POLL),
+            _ => {
+                // It is ours and did not end; nothing more can be done if it cannot be killed.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("does not say its version in time".to_owned());
+            }
+        }
+    };
+    let mut said = [0; 128];
+    let count = child.stdout.take().and_then(|mut out| out.read(&mut said).ok()).unwrap_or(0);
+    let said = clean(said.get(..count).unwrap_or_default());
+    match (status.success(), said.starts_with("bulkhead-vmm")) {
+        (true, true) => Ok(said),
+        _ => Err(format!("is no bulkhead-vmm: --version says `{said}`")),
+    }
+}

@@ -1,0 +1,130 @@
+//! What a domain's VMM is told to run, from the machine file and the policy.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::{AccessFlags, access};
+use vmm_control::{DiskSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec};
+
+use base::layout::Layout;
+use config::machine::{Serial, VmHardware};
+
+/// The user and group of the first domain's VMM; the n-th of the policy has this plus n. Nothing
+/// else on the host may use these numbers.
+pub const SANDBOX_ID_BASE: u32 = 64000;
+
+/// What one start of a VMM is told besides its hardware.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The files to open, in the order of the machine file (a disk that forgets is a copy).
+    pub disks: &'a [PathBuf],
+    /// The user and group the VMM becomes, if it is started by root.
+    pub sandbox_id: Option<u32>,
+    /// Its guest has screen, keyboard and pointer.
+    pub seat: bool,
+    /// How long its guest has to shut down when it is asked by signal; the agent itself waits as long.
+    pub stop_deadline: Duration,
+}
+
+/// A specification that no VMM can be given.
+#[derive(Debug, thiserror::Error)]
+pub enum HandError {
+    /// It is none.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// Memory is short.
+    #[error("the VMM's specification cannot be kept in memory")]
+    Memory(#[from] io::Error),
+}
+
+/// The virtual machine of the domain `name`.
+#[must_use]
+pub fn of(name: &str, hardware: &VmHardware, layout: &Layout, start: &Start<'_>) -> VmSpec {
+    let disk = |(disk, path): (&config::machine::Disk, &PathBuf)| DiskSpec {
+        path: path.clone(),
+        readonly: disk.readonly,
+        id: None,
+    };
+    let port =
+        |port: &String| PortSpec { name: port.clone(), socket: layout.port_socket(name, port) };
+    VmSpec {
+        kernel: hardware.kernel.clone(),
+        initrd: hardware.initrd.clone(),
+        cmdline: hardware.cmdline.clone(),
+        memory: hardware.memory,
+        hugepages: false,
+        cpus: hardware.cpus,
+        disks: hardware.disks.iter().zip(start.disks).map(disk).collect(),
+        nets: Vec::new(),
+        vfio: hardware.pci_functions().collect(),
+        serial: match &hardware.serial {
+            // It is for diagnosis: a desktop runs without it where the state cannot be written.
+            Serial::File(file) if access(&layout.log(), AccessFlags::W_OK).is_ok() => {
+                SerialSpec::File(layout.log().join(file))
+            }
+            Serial::File(_) | Serial::Null => SerialSpec::Null,
+        },
+        ports: hardware.ports.iter().map(port).collect(),
+        usb: layout.usb_sockets(name).collect(),
+        control_socket: Some(layout.vmm_socket(name)),
+        seat_socket: start.seat.then(|| layout.seat_socket(name)),
+        stop_timeout: start.stop_deadline,
+        exit_on_reset: false,
+        sandbox: SandboxSpec { enabled: true, ids: start.sandbox_id.map(|id| (id, id)) },
+    }
+}
+
+/// A specification as a VMM reads it: sealed memory, at its start.
+///
+/// # Errors
+/// A path in it is not UTF-8, or memory is short.
+pub fn hand(spec: &VmSpec) -> Result<File, HandError> {
+    spec.check()?;
+    let text = spec.to_json()?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let mut file = File::from(memfd_create("bulkhead-vm-spec", flags).map_err(io::Error::from)?);
+    file.write_all(&text)?;
+    file.rewind()?;
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL)).map_err(io::Error::from)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use config::machine::{Kind, Machine};
+
+    use super::*;
+
+    #[test]
+    fn the_fullest_machine_file_is_one_that_a_vmm_runs() {
+        let list = |make: &dyn Fn(usize) -> String| {
+            (0..16).map(make).map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ")
+        };
+        let text = format!(
+            "format = 1\n[domain.clinical]\nkernel = \"/k\"\nnic = \"0000:01:00.0\"\nports = [{}]\npassthrough = [{}]\n[domain.internet]\nvmm = \"external\"\n",
+            list(&|n| format!("port-{n}")),
+            list(&|n| format!("0000:02:{n:02x}.0")),
+        );
+        let context = config::machine::Context { images: Path::new("/i"), roster: None };
+        let machine = Machine::parse("machine.toml", &text, context)
+            .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
+        let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
+        let layout = Layout { images: "/i".into(), state: "/s".into(), runtime: "/r".into() };
+        let start = Start {
+            disks: &[],
+            sandbox_id: Some(64000),
+            seat: true,
+            stop_deadline: config::machine::STOP_DEADLINE_DEFAULT,
+        };
+        let spec = of("clinical", vm, &layout, &start);
+        assert_eq!((spec.ports.len(), spec.vfio.len()), (17, 17));
+        spec.check().unwrap();
+    }
+}

@@ -1,0 +1,72 @@
+//! The PC's PCI functions: which of them may be handed to a domain, and their hand-over to vfio-pci
+//! and back. What a function is and whether its IOMMU group can be given away is the crate `hostpci`'s,
+//! which the VMM asks too.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | [`judge`] | whether a function may be handed over: every refusal, before anything is touched |
+//! | [`host_use`] | what the host lives from: disks in use, the seat's screen, keyboard and pointer |
+//! | [`pins`] | what machine.toml says a function must be, so that a moved card is not taken for another |
+//! | [`handover`] | driver_override, unbind, bind, and the record that outlives a crash |
+//! | [`sysfs`] | the few ways the agent touches sysfs, so that a test can stand in for the kernel |
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr)]
+#![forbid(unsafe_code)]
+
+#[cfg(any(test, feature = "testing"))]
+pub mod fake;
+pub mod handover;
+pub mod host_use;
+pub mod judge;
+pub mod pins;
+pub mod sysfs;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub use hostpci::{Address as PciAddress, AddressError};
+
+use host_use::Screen;
+use pins::Pins;
+
+/// What a domain wants a function for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Its network.
+    Nic,
+    /// Something else.
+    Device,
+}
+
+impl Role {
+    /// In a word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Nic => "NIC",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// A function that the machine file gives to a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where it is.
+    pub address: PciAddress,
+    /// What for.
+    pub role: Role,
+    /// What it must be.
+    pub pins: Pins,
+}
+
+/// What the machine file says of this PC as far as handing functions over depends on it.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    /// Which domain each function is for.
+    pub domains: BTreeMap<PciAddress, String>,
+    /// What the seat needs.
+    pub screen: Screen,
+    /// Disks of the domains, which are the host's to serve.
+    pub disks: Vec<PathBuf>,
+}
