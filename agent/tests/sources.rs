@@ -248,3 +248,48 @@ fn a_file_that_somebody_named_or_that_is_taken_for_ours_is_opened_in_one_way_tha
     let gone: Vec<_> = listed.difference(&opening).collect();
     assert!(gone.is_empty(), "these do not open files themselves any more: {gone:?}");
 }
+
+/// The packages of the workspace, each with its manifest.
+fn manifests(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") && !path.ends_with(".git") {
+            manifests(&path, found);
+        } else if path.ends_with("Cargo.toml") {
+            let text = fs::read_to_string(&path).unwrap();
+            found.push((path, text));
+        }
+    }
+}
+
+/// Whether a manifest has permits made without a disk in what it ships: by a dependency that is not for tests, or by a feature of its own
+/// other than the one for fuzz targets.
+fn forges_permits(manifest: &str) -> bool {
+    let mut table = "";
+    manifest.lines().any(|line| {
+        if line.starts_with('[') {
+            table = line;
+        }
+        let named = line.starts_with("monitor") && line.contains("testing");
+        let feature = line.contains("monitor/testing") && !line.starts_with("fuzzing = ");
+        table != "[dev-dependencies]" && (named || feature)
+    })
+}
+
+#[test]
+fn no_program_that_is_shipped_can_make_permits_without_a_disk() {
+    assert!(forges_permits("[dependencies]\nmonitor = { features = [\"testing\"] }"));
+    assert!(forges_permits("[features]\ndefault = [\"monitor/testing\"]"));
+    assert!(!forges_permits("[dev-dependencies]\nmonitor = { features = [\"testing\"] }"));
+    let mut found = Vec::new();
+    for part in ["agent", "policy", "vmm", "tests", "guest-images"] {
+        manifests(&root().join(part), &mut found);
+    }
+    found.push((root(), fs::read_to_string(root().join("Cargo.toml")).unwrap()));
+    assert!(found.len() > 30, "{} manifests", found.len());
+    found.retain(|(path, text)| {
+        !path.starts_with(root().join("agent/fuzz")) && forges_permits(text)
+    });
+    let paths: Vec<&PathBuf> = found.iter().map(|(path, _)| path).collect();
+    assert!(paths.is_empty(), "these ship it: {paths:?}");
+}

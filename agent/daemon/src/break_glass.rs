@@ -8,10 +8,11 @@ use audit::events::{
     BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
 };
 use clock::Moment;
+use monitor::{Grant, Monitor, Permit, RequestId};
 use policy::Policy;
 
-use super::desk::{Desk, Question};
-use recorder::Recorder;
+use super::desk::Desk;
+use super::mediators::BREAK_GLASS;
 
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
@@ -41,12 +42,51 @@ impl fmt::Display for Opened {
     }
 }
 
+/// What is permitted: that it is open for so long from now on.
+#[derive(Debug)]
+struct Opening(Duration);
+
+impl Grant for Opening {}
+
+/// A question of its own that stands at the seat.
+#[derive(Debug)]
+struct Asked {
+    id: RequestId,
+    what: Question,
+}
+
+#[derive(Debug)]
+enum Question {
+    /// Open it? With the reasons that were shown to choose from.
+    Open(Vec<String>),
+    /// Close it?
+    Close,
+}
+
+/// An answer from the seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+    /// The choice of this place.
+    Chosen(usize),
+}
+
+impl Answer {
+    /// Whether something is to be done.
+    pub(super) fn agrees(self) -> bool {
+        self != Self::No
+    }
+}
+
+/// How long a question waits at most: longer than the seat shows it.
+const ASK_FOR: Duration = Duration::from_secs(60);
+
 /// Whether it is open.
 #[derive(Debug, Default)]
 pub(super) struct BreakGlass {
     until: Option<Moment>,
-    /// Somebody at the seat was asked whether to open it; the reasons that were shown to choose from.
-    asked: Option<Vec<String>>,
+    asked: Option<Asked>,
 }
 
 impl BreakGlass {
@@ -70,8 +110,8 @@ impl BreakGlass {
     pub(super) fn open(
         &mut self,
         policy: &Policy,
-        recorder: &mut Recorder,
-        who: &str,
+        monitor: &mut Monitor,
+        who: Who<'_>,
         reason: Option<&str>,
         wanted: Option<Duration>,
     ) -> Result<Opened, String> {
@@ -98,7 +138,7 @@ impl BreakGlass {
         let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
         let before = self.left();
         let left = before.unwrap_or_default().max(time);
-        let (policy, by, seconds) = (policy.serial(), who.to_owned(), left.as_secs());
+        let (policy, by, seconds) = (policy.serial(), who.name.to_owned(), left.as_secs());
         let event: AuditEvent = match before.map(|before| before.as_secs()) {
             None => BreakGlassOpened { policy, by, reason, seconds }.into(),
             Some(seconds_before) if Some(time) > before => {
@@ -110,61 +150,93 @@ impl BreakGlass {
                 BreakGlassAskedAgain { policy, by, reason, seconds, seconds_asked }.into()
             }
         };
-        recorder
-            .record(&[event])
-            .map_err(|problem| format!("it cannot be recorded, so it stays closed: {problem}"))?;
-        self.until = Some(Moment::now() + left);
+        let permit = monitor
+            .authorize_own(BREAK_GLASS, who.agreed, event, Opening(left))
+            .map_err(|refused| format!("it stays as it is: {refused}"))?;
+        self.extend(permit);
         let opened = Opened { left, before };
-        tracing::warn!("{opened}: by {who}");
+        tracing::warn!("{opened}: by {}", who.name);
         Ok(opened)
     }
 
+    fn extend(&mut self, permit: Permit<Opening>) {
+        let Opening(left) = permit.into_grant();
+        self.until = Some(Moment::now() + left);
+    }
+
     /// Closes it; whether it was open.
-    pub(super) fn close(&mut self, recorder: &mut Recorder, why: &str) -> bool {
+    pub(super) fn close(&mut self, monitor: &mut Monitor, why: &str) -> bool {
         let open = self.until.take().is_some();
         if open {
             tracing::warn!("break-glass is closed: {why}");
-            recorder.note(&[BreakGlassClosed { why: why.to_owned() }.into()]);
+            monitor.note(&[BreakGlassClosed { why: why.to_owned() }.into()]);
         }
         open
     }
 
     /// Closes it when its time is over; whether it did.
-    pub(super) fn turn(&mut self, recorder: &mut Recorder) -> bool {
+    pub(super) fn turn(&mut self, monitor: &mut Monitor) -> bool {
         let over = self.until.is_some_and(|until| Moment::now() >= until);
-        over && self.close(recorder, "its time is over")
+        over && self.close(monitor, "its time is over")
     }
 
-    /// Somebody at the seat said yes to the question whether to open it, or chose the reason of this place.
-    pub(super) fn agreed(
+    /// A question of its own was answered at the seat: what came of it, in words for whoever answered. Nothing if the answer was no.
+    ///
+    /// What it says of an answer to a question that is not the one that stands is that it was about other rules.
+    pub(super) fn answered(
         &mut self,
         policy: &Policy,
-        recorder: &mut Recorder,
-        chosen: Option<usize>,
+        monitor: &mut Monitor,
+        (id, answer): (RequestId, Answer),
+    ) -> Option<String> {
+        let asked = self.asked.take_if(|asked| asked.id == id)?;
+        if !answer.agrees() {
+            return None;
+        }
+        Some(match asked.what {
+            Question::Close => {
+                monitor.withdraw(id);
+                self.close(monitor, "by somebody at the seat");
+                "Break-glass is closed.".to_owned()
+            }
+            Question::Open(shown) => match self.agreed(policy, monitor, id, (&shown, answer)) {
+                Ok(_) => "Break-glass is open.".to_owned(),
+                Err(why) => format!("Break-glass stays closed:\n{why}."),
+            },
+        })
+    }
+
+    /// Somebody at the seat said yes to the question whether to open it, or chose one of the reasons that were shown.
+    fn agreed(
+        &mut self,
+        policy: &Policy,
+        monitor: &mut Monitor,
+        id: RequestId,
+        (shown, answer): (&[String], Answer),
     ) -> Result<Opened, String> {
-        let Some(shown) = self.asked.take() else {
-            return Err(
-                "the policy has changed since it was asked; press its keys again".to_owned()
-            );
+        let reason = match answer {
+            Answer::Chosen(chosen) => shown.get(chosen),
+            Answer::Yes | Answer::No => None,
         };
-        let reason = chosen.and_then(|chosen| shown.get(chosen));
         if reason.is_none() && !shown.is_empty() {
+            monitor.withdraw(id);
             return Err("no reason was chosen; press its keys again".to_owned());
         }
-        self.open(policy, recorder, "the seat", reason.map(String::as_str), None)
+        let who = Who { name: "the seat", agreed: Some(id) };
+        self.open(policy, monitor, who, reason.map(String::as_str), None)
     }
 
     /// What was asked under another policy is asked no more: it named that policy's time and reasons.
-    pub(super) fn forget_question(&mut self, desk: &Desk) {
+    pub(super) fn forget_question(&mut self) {
         self.asked = None;
-        desk.withdraw_own();
     }
 
-    /// The chord was pressed.
-    pub(super) fn chord(&mut self, policy: &Policy, desk: &Desk) {
+    /// The hotkey was pressed.
+    pub(super) fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor, desk: &Desk) {
         let words = match policy.break_glass() {
             _ if self.is_open() => {
-                return desk.ask_own(Question::CloseBreakGlass, "Close break-glass now?");
+                let text = "Close break-glass now?".to_owned();
+                return self.ask(monitor, desk, text, Question::Close);
             }
             None => format!("The policy provides no break-glass.\nQuestions: {}", policy.issuer()),
             Some(rules) if !rules.opens_at_the_seat() => {
@@ -179,15 +251,40 @@ impl BreakGlass {
                     "Open break-glass for {}?{why}\nWhat is allowed only by it will be recorded as such.",
                     minutes(rules.max_duration)
                 );
-                self.asked = Some(reasons.clone());
-                return match reasons.is_empty() {
-                    true => desk.ask_own(Question::OpenBreakGlass, &text),
-                    false => desk.choose_own(Question::OpenBreakGlass, &text, reasons),
-                };
+                return self.ask(monitor, desk, text, Question::Open(reasons));
             }
         };
         desk.notice(words);
     }
+
+    /// Asks at the seat, instead of what was asked there before.
+    fn ask(&mut self, monitor: &mut Monitor, desk: &Desk, text: String, what: Question) {
+        if let Some(before) = self.asked.take() {
+            monitor.withdraw(before.id);
+        }
+        let id = monitor.own(BREAK_GLASS);
+        match monitor.ask(id, ASK_FOR) {
+            Ok(question) => {
+                match &what {
+                    Question::Open(reasons) if !reasons.is_empty() => {
+                        desk.choose(question, text, reasons.clone());
+                    }
+                    Question::Open(_) | Question::Close => desk.ask(question, text),
+                }
+                self.asked = Some(Asked { id, what });
+            }
+            Err(denial) => desk.notice(format!("Break-glass stays as it is:\n{denial}.")),
+        }
+    }
+}
+
+/// Who opens it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who<'a> {
+    /// As the log names them.
+    pub(super) name: &'a str,
+    /// The question that was answered with yes, if one was asked.
+    pub(super) agreed: Option<RequestId>,
 }
 
 fn minutes(time: Duration) -> String {
@@ -201,49 +298,78 @@ fn minutes(time: Duration) -> String {
 mod tests {
     use super::*;
     use ::audit::Limits;
+    use monitor::core::InForce;
+    use recorder::Recorder;
 
     fn policy(section: &str) -> Policy {
         let text = policy::officer::STARTER.to_owned() + section;
         Policy::parse("test", &text).unwrap()
     }
 
+    fn monitor(state: &std::path::Path) -> Monitor {
+        let recorder = Recorder::open(state, Limits::default());
+        let in_force = InForce { policy: 1, break_glass: false };
+        let mut monitor = Monitor::new(recorder, in_force, &[BREAK_GLASS]);
+        monitor.started(BREAK_GLASS);
+        monitor
+    }
+
+    fn named(name: &str) -> Who<'_> {
+        Who { name, agreed: None }
+    }
+
     #[test]
     fn it_opens_for_a_reason_and_a_time_within_the_policys_and_closes_by_itself() {
         let dir = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let mut monitor = monitor(dir.path());
         let mut glass = BreakGlass::default();
         let none = policy("");
         if none.break_glass().is_none() {
-            let refused = glass.open(&none, &mut recorder, "uid 1", Some("x"), None).unwrap_err();
+            let refused =
+                glass.open(&none, &mut monitor, named("uid 1"), Some("x"), None).unwrap_err();
             assert!(refused.contains("provides no break-glass"));
             let with = policy("\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n");
-            check(&mut glass, &with, &mut recorder);
+            check(&mut glass, &with, &mut monitor);
         } else {
-            check(&mut glass, &none, &mut recorder);
+            check(&mut glass, &none, &mut monitor);
         }
     }
 
     #[test]
     fn the_reason_that_was_chosen_at_the_seat_is_on_the_record_and_none_is_taken_for_another() {
         let dir = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let mut monitor = monitor(dir.path());
         let mut glass = BreakGlass::default();
         let policy = policy("\n[break_glass]\nreasons = [\"의식 없는 환자\", \"system down\"]\n");
-        let shown = || {
+        let reasons: Vec<String> = {
             let rules = policy.break_glass().unwrap();
-            Some(rules.reasons.iter().map(|reason| reason.value.clone()).collect())
+            rules.reasons.iter().map(|reason| reason.value.clone()).collect()
         };
-        glass.agreed(&policy, &mut recorder, Some(0)).unwrap_err();
-        for chosen in [None, Some(2), Some(usize::MAX)] {
-            glass.asked = shown();
-            glass.agreed(&policy, &mut recorder, chosen).unwrap_err();
+        let asked = |glass: &mut BreakGlass, monitor: &mut Monitor| {
+            let id = monitor.own(BREAK_GLASS);
+            let question = monitor.ask(id, ASK_FOR).unwrap();
+            glass.asked = Some(Asked { id, what: Question::Open(reasons.clone()) });
+            (id, question)
+        };
+        let answer = |glass: &mut BreakGlass, monitor: &mut Monitor, answer: Answer| {
+            let (id, question) = asked(glass, monitor);
+            assert_eq!(monitor.answer(question, answer.agrees()), Some(id));
+            glass.answered(&policy, monitor, (id, answer))
+        };
+        for chosen in [Answer::Yes, Answer::No, Answer::Chosen(2), Answer::Chosen(usize::MAX)] {
+            answer(&mut glass, &mut monitor, chosen);
             assert!(!glass.is_open(), "{chosen:?}");
         }
-        glass.asked = shown();
-        glass.agreed(&policy, &mut recorder, Some(1)).unwrap();
+        // Chosen, and said to nobody: the monitor knows of no yes.
+        let (id, _) = asked(&mut glass, &mut monitor);
+        glass.answered(&policy, &mut monitor, (id, Answer::Chosen(1))).unwrap();
+        assert!(!glass.is_open());
+        let words = answer(&mut glass, &mut monitor, Answer::Chosen(1));
+        assert_eq!(words.as_deref(), Some("Break-glass is open."));
         assert!(glass.is_open());
-        glass.agreed(&policy, &mut recorder, Some(0)).unwrap_err();
-        drop(recorder);
+        let id = monitor.own(BREAK_GLASS);
+        assert_eq!(glass.answered(&policy, &mut monitor, (id, Answer::Chosen(0))), None);
+        drop(monitor);
         let log: String = std::fs::read_dir(dir.path().join("audit"))
             .unwrap()
             .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
@@ -256,7 +382,7 @@ mod tests {
     fn opened_again_it_is_never_open_for_less_and_recorded_as_prolonged_only_if_it_is_open_longer()
     {
         let dir = tempfile::tempdir().unwrap();
-        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let mut monitor = monitor(dir.path());
         let text = policy::officer::STARTER.to_owned();
         let text = match text.contains("\n[break_glass]") {
             true => text,
@@ -266,7 +392,7 @@ mod tests {
         let mut glass = BreakGlass::default();
         let mut open = |seconds: u64| {
             let time = Some(Duration::from_secs(seconds));
-            glass.open(&policy, &mut recorder, "kim", Some("CPR"), time).unwrap()
+            glass.open(&policy, &mut monitor, named("kim"), Some("CPR"), time).unwrap()
         };
         assert_eq!(open(60).to_string(), "break-glass is open for 1 minute");
         let shorter = open(10);
@@ -274,7 +400,7 @@ mod tests {
         let longer = open(120);
         assert_eq!(longer.left, Duration::from_secs(120));
         assert!(longer.to_string().contains("was open already"), "{longer}");
-        recorder.close();
+        monitor.close();
         let mut entries = Vec::new();
         let log = recorder::directory(dir.path());
         ::audit::each(&log, |_, entry| {
@@ -292,18 +418,18 @@ mod tests {
         assert!(seconds("seconds").is_some_and(|left| left > 50), "how long it stays open");
     }
 
-    fn check(glass: &mut BreakGlass, policy: &Policy, recorder: &mut Recorder) {
+    fn check(glass: &mut BreakGlass, policy: &Policy, monitor: &mut Monitor) {
         let most = policy.break_glass().unwrap().max_duration;
         let too_long = Some(most + Duration::from_secs(1));
-        glass.open(policy, recorder, "uid 1", Some("CPR"), too_long).unwrap_err();
-        glass.open(policy, recorder, "uid 1", Some("  "), None).unwrap_err();
+        glass.open(policy, monitor, named("uid 1"), Some("CPR"), too_long).unwrap_err();
+        glass.open(policy, monitor, named("uid 1"), Some("  "), None).unwrap_err();
         assert!(!glass.is_open());
-        glass.open(policy, recorder, "uid 1", Some("CPR"), Some(Duration::ZERO)).unwrap();
+        glass.open(policy, monitor, named("uid 1"), Some("CPR"), Some(Duration::ZERO)).unwrap();
         assert!(glass.is_open() && glass.news().is_some());
-        assert!(glass.turn(recorder), "its time is over");
-        assert!(!glass.is_open() && !glass.turn(recorder));
+        assert!(glass.turn(monitor), "its time is over");
+        assert!(!glass.is_open() && !glass.turn(monitor));
         assert_eq!(
-            recorder.head().unwrap().seq,
+            monitor.recorder().head().unwrap().seq,
             4,
             "the log was opened and signed, it was opened and closed"
         );

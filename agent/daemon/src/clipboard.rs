@@ -1,23 +1,27 @@
 //! The daemon's side of the clipboard: audit, words and questions, and chords from the command line.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clipboard::mediator::{Chord, Ticket};
+use monitor::{Monitor, QuestionId, RequestId};
 use policy::Policy;
 
 use super::desk::Desk;
+use super::mediators::CLIPBOARD;
 use super::{DaemonError, record};
 use base::layout::Layout;
 use clipboard::service::{Clipboard, Command, GUEST_PORT, Happening, Way};
 use config::machine::{Kind, Machine};
 use config::roster;
 use control::protocol::{Answer, ClipboardReport, ClipboardState};
-use recorder::Recorder;
 
 /// Chords of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
+/// How long a question waits at most: longer than the mediator does.
+const ASK_FOR: Duration = Duration::from_secs(60);
 /// Why nothing crosses any more.
 const FAILED: &str =
     "the clipboard has failed: nothing is copied or pasted until the agent is restarted";
@@ -28,11 +32,9 @@ pub(super) struct Pasteboard {
     names: Vec<String>,
     /// Which domains' agents have announced themselves.
     agents: Vec<bool>,
-    tickets: BTreeMap<Ticket, (ClipboardReport, Option<u64>)>,
+    tickets: BTreeMap<Ticket, (ClipboardReport, Option<QuestionId>)>,
     last_ticket: Ticket,
     screen: Option<(u32, u32)>,
-    /// Questions that stand at the seat.
-    asked: BTreeSet<u64>,
     dead: bool,
 }
 
@@ -55,9 +57,8 @@ impl Pasteboard {
             Clipboard::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
-        let asked = BTreeSet::new();
         let (last_ticket, screen, dead) = (0, None, false);
-        Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, asked, dead })
+        Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, dead })
     }
 
     /// Becomes readable when something happened.
@@ -75,12 +76,6 @@ impl Pasteboard {
         index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
     }
 
-    /// Somebody at the seat has answered.
-    pub(super) fn answered(&mut self, id: u64, yes: bool) {
-        self.asked.remove(&id);
-        self.tell(Command::Answered(id, yes));
-    }
-
     /// What every banner says of it.
     pub(super) fn news(&self) -> Option<String> {
         self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
@@ -92,7 +87,7 @@ impl Pasteboard {
     }
 
     /// Takes what happened.
-    pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
+    pub(super) fn turn(&mut self, desk: &Desk, monitor: &mut Monitor) {
         let screen = desk.desktop();
         if screen != self.screen {
             self.screen = screen;
@@ -103,11 +98,11 @@ impl Pasteboard {
         for happening in self.clipboard.happened() {
             match happening {
                 Happening::Record(id, event) => {
-                    let done = recorder.record(&[event]).is_ok();
+                    let done = monitor.record(event).is_ok();
                     self.tell(Command::Recorded(id, done));
                 }
                 Happening::Note(event) => {
-                    recorder.note(&[event]);
+                    monitor.note(&[event]);
                 }
                 Happening::Said(None, outcome) => desk.notice(outcome.words),
                 Happening::Said(Some(ticket), outcome) => {
@@ -121,18 +116,20 @@ impl Pasteboard {
                     };
                     self.remember(report, None);
                 }
-                Happening::Ask(None, id, text) => {
-                    self.asked.insert(id);
-                    desk.ask(id, text);
+                Happening::Ask(ticket, number, text) => {
+                    match monitor.ask(request(number), ASK_FOR) {
+                        Err(_) => self.tell(Command::Answered(number, false)),
+                        Ok(question) => match ticket {
+                            None => desk.ask(question, text),
+                            Some(ticket) => {
+                                let state = ClipboardState::Question;
+                                let report = ClipboardReport::new(ticket, state, text);
+                                self.remember(report, Some(question));
+                            }
+                        },
+                    }
                 }
-                Happening::Ask(Some(ticket), id, text) => {
-                    let state = ClipboardState::Question;
-                    self.remember(ClipboardReport::new(ticket, state, text), Some(id));
-                }
-                Happening::Withdraw(id) => {
-                    self.asked.remove(&id);
-                    desk.withdraw(id);
-                }
+                Happening::Withdraw(number) => monitor.withdraw(request(number)),
                 Happening::Agent(index, there) => {
                     if let Some(place) = self.agents.get_mut(index) {
                         *place = there;
@@ -141,17 +138,15 @@ impl Pasteboard {
             }
         }
         if dead && !self.dead {
-            self.died(desk, recorder);
+            self.died(desk, monitor);
         }
     }
 
     /// Nothing crosses any more: whoever waits for it is told.
-    fn died(&mut self, desk: &Desk, recorder: &mut Recorder) {
+    fn died(&mut self, desk: &Desk, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
-        for id in std::mem::take(&mut self.asked) {
-            desk.withdraw(id);
-        }
+        monitor.died(CLIPBOARD);
         let waiting = self.tickets.values_mut().map(|(report, question)| {
             *question = None;
             report
@@ -160,12 +155,12 @@ impl Pasteboard {
             report.state = ClipboardState::Ended;
             FAILED.clone_into(&mut report.words);
         }
-        recorder.note(&[record::failed("clipboard")]);
+        monitor.note(&[record::failed("clipboard")]);
         tracing::error!("{FAILED}");
         desk.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
     }
 
-    fn remember(&mut self, report: ClipboardReport, question: Option<u64>) {
+    fn remember(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
         self.tickets.insert(report.ticket, (report, question));
         while self.tickets.len() > TICKETS_MAX {
             self.tickets.pop_first();
@@ -203,17 +198,22 @@ impl Pasteboard {
     }
 
     /// Answers its question.
-    pub(super) fn answer(&mut self, ticket: Ticket, yes: bool) -> Answer {
+    pub(super) fn answer(&mut self, ticket: Ticket, yes: bool, monitor: &mut Monitor) -> Answer {
         let question = self.tickets.get_mut(&ticket).and_then(|(report, question)| {
             report.state = ClipboardState::Pending;
             question.take()
         });
-        match question {
+        match question.and_then(|question| monitor.answer(question, yes)) {
             Some(id) => {
-                self.tell(Command::Answered(id, yes));
+                self.tell(Command::Answered(id.number, yes));
                 self.outcome(ticket)
             }
             None => Answer::of(Err("nothing is asked any more".to_owned())),
         }
     }
+}
+
+/// A request of the clipboard's, by the number it gave.
+const fn request(number: u64) -> RequestId {
+    RequestId { mediator: CLIPBOARD, number }
 }

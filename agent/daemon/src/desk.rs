@@ -8,9 +8,11 @@ use audit::events::{
     InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
 };
 use clipboard::mediator::Chord;
+use monitor::QuestionId;
 use policy::Policy;
 
 use super::DaemonError;
+use super::break_glass::Answer;
 use config::machine::{Machine, Seat as SeatChoice};
 use config::roster;
 use control::reports::SeatReport;
@@ -35,35 +37,11 @@ pub(super) enum Wish {
     /// A clipboard chord, with this domain in front.
     Chord(Chord, DomainIndex),
     /// A question's answer.
-    Answered(u64, bool),
+    Answered(QuestionId, Answer),
     /// The screen was locked.
     Locked,
     /// The break-glass chord was pressed.
     BreakGlass,
-    /// A question of the daemon's own was answered.
-    Own(Question, bool),
-    /// Of a question of the daemon's own, the choice of this place was made.
-    OwnChoice(Question, usize),
-}
-
-/// Questions of the daemon's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Question {
-    /// Open break-glass?
-    OpenBreakGlass,
-    /// Close it?
-    CloseBreakGlass,
-}
-
-impl Question {
-    /// Numbers that no mediator counts up to.
-    const ALL: [(u64, Self); 2] =
-        [(u64::MAX, Self::OpenBreakGlass), (u64::MAX - 1, Self::CloseBreakGlass)];
-
-    /// The question of this number, if it is one of the daemon's own.
-    fn of(id: u64) -> Option<Self> {
-        Self::ALL.iter().find(|(number, _)| *number == id).map(|(_, question)| *question)
-    }
 }
 
 impl Desk {
@@ -195,32 +173,18 @@ impl Desk {
     }
 
     /// Asks this.
-    pub(super) fn ask(&self, id: u64, text: String) {
-        self.tell(Command::Ask(id, text));
+    pub(super) fn ask(&self, question: QuestionId, text: String) {
+        self.tell(Command::Ask(question.number(), text));
     }
 
-    /// Asks something of the daemon's own.
-    pub(super) fn ask_own(&self, question: Question, text: &str) {
-        if let Some((number, _)) = Question::ALL.iter().find(|(_, known)| *known == question) {
-            self.ask(*number, text.to_owned());
-        }
+    /// Asks this, with these to choose from.
+    pub(super) fn choose(&self, question: QuestionId, text: String, choices: Vec<String>) {
+        self.tell(Command::Choose(question.number(), text, choices));
     }
 
-    /// Asks something of the daemon's own, with these to choose from.
-    pub(super) fn choose_own(&self, question: Question, text: &str, choices: Vec<String>) {
-        if let Some((number, _)) = Question::ALL.iter().find(|(_, known)| *known == question) {
-            self.tell(Command::Choose(*number, text.to_owned(), choices));
-        }
-    }
-
-    /// Asks nothing of the daemon's own any more.
-    pub(super) fn withdraw_own(&self) {
-        Question::ALL.iter().for_each(|(number, _)| self.withdraw(*number));
-    }
-
-    /// Asks it no more.
-    pub(super) fn withdraw(&self, id: u64) {
-        self.tell(Command::Withdraw(id));
+    /// Takes a question off the screen.
+    pub(super) fn hide(&self, question: QuestionId) {
+        self.tell(Command::Withdraw(question.number()));
     }
 
     fn tell(&self, command: Command) {
@@ -273,17 +237,14 @@ impl Desk {
                 self.wishes.push(Wish::Chord(chord, front));
                 return None;
             }
-            Happening::Answered(id, yes) => {
-                self.wishes.push(match Question::of(id) {
-                    Some(question) => Wish::Own(question, yes),
-                    None => Wish::Answered(id, yes),
-                });
+            Happening::Answered(number, yes) => {
+                let answer = if yes { Answer::Yes } else { Answer::No };
+                self.wishes.push(Wish::Answered(QuestionId::from_number(number), answer));
                 return None;
             }
-            Happening::Chosen(id, chosen) => {
-                // No mediator gives anything to choose from.
-                let own = Question::of(id);
-                self.wishes.extend(own.map(|question| Wish::OwnChoice(question, chosen)));
+            Happening::Chosen(number, chosen) => {
+                let question = QuestionId::from_number(number);
+                self.wishes.push(Wish::Answered(question, Answer::Chosen(chosen)));
                 return None;
             }
         })

@@ -10,6 +10,7 @@
 mod break_glass;
 mod clipboard;
 mod desk;
+mod mediators;
 mod papers;
 mod preparation;
 mod record;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 use audit::events::AgentStopped;
 use clock::{Alarm, Moment, WallClock, WallClockWatch};
+use monitor::Monitor;
+use monitor::core::InForce;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -187,11 +190,14 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
     let beside_policy = durable::directory(&options.policy).to_owned();
     let elsewhere = [beside_policy, options.layout.runtime.clone()];
-    let mut recorder =
+    let recorder =
         Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
+    let in_force = InForce { policy: files.rules.serial(), break_glass: false };
+    let mut monitor = Monitor::new(recorder, in_force, &mediators::ALL);
+    mediators::ALL.into_iter().for_each(|mediator| monitor.started(mediator));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut papers = Papers::new(files, store, machine, images);
-    papers.remember(&mut recorder);
+    papers.remember(&mut monitor);
     let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
     let running = Running {
         papers,
@@ -200,7 +206,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         pasteboard,
         devices,
         break_glass: BreakGlass::default(),
-        recorder,
+        monitor,
         tallies: Tallies::default(),
         budget: Budget::default(),
         states: States::default(),
@@ -216,7 +222,7 @@ struct Running {
     pasteboard: Pasteboard,
     devices: Devices,
     break_glass: BreakGlass,
-    recorder: Recorder,
+    monitor: Monitor,
     tallies: Tallies,
     budget: Budget,
     states: States,
@@ -245,7 +251,7 @@ impl Daemon {
             tracing::error!("the policy file is refused, the last good policy is in force: {why}");
         }
         let stop_deadline = files.machine.stop_deadline;
-        self.running.recorder.note(&[record::started(files)]);
+        self.running.monitor.note(&[record::started(files)]);
         self.running.supervisor.start_all();
         let mut give_up: Option<Moment> = None;
         loop {
@@ -268,7 +274,7 @@ impl Daemon {
             if running.desk.is_dead() && !running.supervisor.is_stopping() {
                 // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
                 tracing::error!("{}; stopping", DaemonError::SeatFailed);
-                running.recorder.note(&[record::failed("seat")]);
+                running.monitor.note(&[record::failed("seat")]);
                 running.supervisor.stop_all();
                 give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
             }
@@ -286,7 +292,7 @@ impl Daemon {
     fn wait(&mut self) -> Result<(), DaemonError> {
         let supervisor = &self.running.supervisor;
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
-        if let Some(unsigned) = self.running.recorder.wait() {
+        if let Some(unsigned) = self.running.monitor.wait() {
             left = left.min(unsigned);
         }
         if let Some(counted) = self.running.tallies.due() {
@@ -328,16 +334,16 @@ impl Daemon {
     }
 
     fn farewell(mut self) -> Result<(), DaemonError> {
-        self.running.devices.stop(&mut self.running.recorder);
+        self.running.devices.stop(&mut self.running.monitor);
         let counted = self.running.tallies.end();
-        self.running.recorder.note(&counted);
+        self.running.monitor.note(&counted);
         if let Some(caller) = self.running.papers.asked_by() {
             let refused =
                 record::policy_refused(caller, "the agent stopped while it was looked at");
-            self.running.recorder.note(&[refused]);
+            self.running.monitor.note(&[refused]);
         }
-        self.running.recorder.note(&[AgentStopped {}.into()]);
-        self.running.recorder.close();
+        self.running.monitor.note(&[AgentStopped {}.into()]);
+        self.running.monitor.close();
         if !self.running.supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));
         }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clock::Moment;
 
+use super::mediators::POLICY;
 use super::record;
 use base::mailbox::Life;
 use config::configuration::{self, Files};
@@ -21,9 +22,9 @@ use control::roles::Caller;
 use control::server::Ticket;
 use domains::Supervisor;
 use handover::Wanted;
+use monitor::Monitor;
 use policy::Policy;
 use printable::explain;
-use recorder::Recorder;
 
 /// What is in force, and where it came from.
 pub(super) struct Papers {
@@ -65,7 +66,7 @@ impl Papers {
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
     /// crosses; the desktops run all the same.
-    pub(super) fn remember(&mut self, recorder: &mut Recorder) {
+    pub(super) fn remember(&mut self, monitor: &mut Monitor) {
         if self.files.unsaved.is_empty() || Moment::now() < self.remember_at {
             return;
         }
@@ -73,12 +74,12 @@ impl Papers {
         match self.store.remember(&self.files.unsaved) {
             Ok(()) => {
                 self.files.unsaved = Unsaved::default();
-                recorder.withhold(None);
+                monitor.withhold(None);
             }
             Err(refusal) => {
                 let why =
                     format!("the policy in force cannot be remembered: {}", explain(&refusal));
-                if recorder.withhold(Some(why.clone())) {
+                if monitor.withhold(Some(why.clone())) {
                     tracing::error!("nothing may cross: {why}");
                 }
             }
@@ -148,7 +149,7 @@ impl Papers {
     pub(super) fn apply(
         &mut self,
         supervisor: &mut Supervisor,
-        recorder: &mut Recorder,
+        monitor: &mut Monitor,
         caller: &Caller,
         considered: Considered,
     ) -> Result<(), String> {
@@ -168,10 +169,11 @@ impl Papers {
         }
         self.follows(&candidate.policy)?;
         // A wider policy that nobody can be held to account for does not come into force.
-        recorder.record(&[record::policy_applied(caller, &candidate)]).map_err(|problem| {
-            format!("it cannot be recorded that it comes into force: {problem}")
-        })?;
-        let in_force = self.store.commit(candidate).map_err(|refusal| explain(&refusal))?;
+        let event = record::policy_applied(caller, &candidate);
+        let permit = monitor
+            .authorize_own(POLICY, None, event, candidate)
+            .map_err(|refused| format!("it does not come into force: {refused}"))?;
+        let in_force = self.store.commit(permit).map_err(|refusal| explain(&refusal))?;
         supervisor.take_roster(&roster);
         self.files.roster = roster;
         self.files.policy = configuration::report(&self.store, &in_force);

@@ -9,8 +9,9 @@ use domains::host_network::{Judgement, Rule};
 use domains::{Slot, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
-    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
+    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, monitor, .. } =
         running;
+    let recorder = monitor.recorder();
     let files = &papers.files;
     let mut notes = Vec::new();
     if let Some(why) = &files.policy.refused {

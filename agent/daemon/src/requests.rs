@@ -6,8 +6,12 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome};
 use clipboard::mediator::Chord;
 use clock::Moment;
+use monitor::core::{Cause, InForce};
+use monitor::{MediatorId, QuestionId, RequestId};
 
-use super::desk::{Question, Wish};
+use super::break_glass::{Answer as Said, Who};
+use super::desk::Wish;
+use super::mediators::{CLIPBOARD, USB};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use clipboard::service::Command;
@@ -21,60 +25,91 @@ use domains::domain::Event;
 impl Running {
     /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
     pub(super) fn turn(&mut self) {
-        self.recorder.turn();
+        self.monitor.turn();
         let counted = self.tallies.turn(Moment::now());
         if !counted.is_empty() {
-            self.recorder.note(&counted);
+            self.monitor.note(&counted);
         }
-        self.papers.remember(&mut self.recorder);
-        if self.break_glass.turn(&mut self.recorder) {
+        self.papers.remember(&mut self.monitor);
+        if self.break_glass.turn(&mut self.monitor) {
             self.rules_changed();
         }
         let glass = self.break_glass.news();
         let news = glass.into_iter().chain(self.pasteboard.news()).chain(self.devices.news());
-        let events = self.desk.turn(&self.supervisor, &self.recorder, news);
+        let events = self.desk.turn(&self.supervisor, self.monitor.recorder(), news);
         if !events.is_empty() {
-            self.recorder.note(&events);
+            self.monitor.note(&events);
         }
         for wish in self.desk.wishes() {
             match wish {
                 Wish::Chord(chord, front) => {
                     self.pasteboard.tell(Command::Chord(chord, front, None));
                 }
-                Wish::Answered(id, yes) => self.pasteboard.answered(id, yes),
+                Wish::Answered(question, answer) => self.answered(question, answer),
                 Wish::Locked => self.pasteboard.tell(Command::Locked),
-                Wish::BreakGlass => self.break_glass.chord(&self.papers.files.rules, &self.desk),
-                Wish::Own(question, true) => self.agreed(question, None),
-                Wish::OwnChoice(question, chosen) => self.agreed(question, Some(chosen)),
-                Wish::Own(_, false) => {}
-            }
-        }
-        self.pasteboard.turn(&self.desk, &mut self.recorder);
-        self.devices.turn(&self.desk, &mut self.recorder);
-    }
-
-    /// Somebody at the seat said yes, or chose.
-    fn agreed(&mut self, question: Question, chosen: Option<usize>) {
-        let words = match question {
-            Question::OpenBreakGlass => {
-                let policy = Arc::clone(&self.papers.files.rules);
-                match self.break_glass.agreed(&policy, &mut self.recorder, chosen) {
-                    Ok(_) => "Break-glass is open.".to_owned(),
-                    Err(why) => format!("Break-glass stays closed:\n{why}."),
+                Wish::BreakGlass => {
+                    let policy = &self.papers.files.rules;
+                    self.break_glass.hotkey(policy, &mut self.monitor, &self.desk);
                 }
             }
-            Question::CloseBreakGlass => {
-                self.break_glass.close(&mut self.recorder, "by somebody at the seat");
-                "Break-glass is closed.".to_owned()
+        }
+        self.pasteboard.turn(&self.desk, &mut self.monitor);
+        self.devices.turn(&self.desk, &mut self.monitor);
+        self.take_back();
+    }
+
+    /// Somebody at the seat answered a question: whoever asked it is told, if they still wait for it.
+    fn answered(&mut self, question: QuestionId, answer: Said) {
+        let Some(id) = self.monitor.answer(question, answer.agrees()) else { return };
+        self.deliver(id, answer);
+    }
+
+    fn deliver(&mut self, id: RequestId, answer: Said) {
+        if id.mediator == CLIPBOARD {
+            return self.pasteboard.tell(Command::Answered(id.number, answer == Said::Yes));
+        }
+        let policy = Arc::clone(&self.papers.files.rules);
+        let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
+        if let Some(words) = words {
+            self.rules_changed();
+            self.desk.notice(words);
+        }
+    }
+
+    /// Has mediators take back what nothing permits any more, and takes questions off the screen.
+    fn take_back(&mut self) {
+        for event in self.monitor.events() {
+            match event {
+                monitor::Event::Hide(question) => self.desk.hide(question),
+                monitor::Event::Silence(id) => self.deliver(id, Said::No),
+                monitor::Event::Revoke(mediator, cause) => self.revoke(mediator, cause),
             }
-        };
-        self.rules_changed();
-        self.desk.notice(words);
+        }
+    }
+
+    fn revoke(&self, mediator: MediatorId, cause: Cause) {
+        let rules = &self.papers.files.rules;
+        match cause {
+            Cause::Policy if mediator == CLIPBOARD => {
+                self.pasteboard.tell(Command::Policy(Arc::clone(rules)));
+            }
+            Cause::Policy | Cause::BreakGlass if mediator == USB => {
+                self.devices.rules(rules, self.break_glass.is_open());
+            }
+            // No rule of the clipboard needs break-glass, and the others hold nothing.
+            Cause::Policy | Cause::BreakGlass | Cause::Record => {}
+        }
     }
 
     /// Other rules count: another policy, or break-glass has begun or ended.
-    fn rules_changed(&self) {
-        self.devices.rules(&self.papers.files.rules, self.break_glass.is_open());
+    fn rules_changed(&mut self) {
+        let (rules, break_glass) = (&self.papers.files.rules, self.break_glass.is_open());
+        self.monitor.enforce(InForce { policy: rules.serial(), break_glass });
+        if break_glass {
+            // It takes nothing back, and lets more through.
+            self.devices.rules(rules, break_glass);
+        }
+        self.take_back();
     }
 
     /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
@@ -82,7 +117,7 @@ impl Running {
         let Refused { request, why } = refused;
         let refused = record::refused(caller, request, why);
         if let Some(event) = self.tallies.refused.count(refused, Moment::now()) {
-            self.recorder.note(&[event]);
+            self.monitor.note(&[event]);
         }
         Answer::of(Err(why.to_owned()))
     }
@@ -109,7 +144,7 @@ impl Running {
         }
         let asked = (recorded != Recorded::Itself).then(|| record::Request::new(caller, &request));
         let before = asked.as_ref().filter(|_| each);
-        let number = before.and_then(|asked| self.recorder.note(&[asked.before()]));
+        let number = before.and_then(|asked| self.monitor.note(&[asked.before()]));
         let domain = request.domain_to_settle().map(str::to_owned);
         let answer = match request.serve(self, Asker { caller, number }) {
             Reply::Now(answer) => answer,
@@ -132,7 +167,7 @@ impl Running {
                 false => self.tallies.asked.count(self.told_apart(ended), Moment::now()),
             };
             if let Some(event) = event {
-                self.recorder.note(&[event]);
+                self.monitor.note(&[event]);
             }
         }
         Reply::Now(answer)
@@ -141,18 +176,16 @@ impl Running {
     /// Puts in force the policy that was looked at, if it may be; whom to tell.
     pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
         let (caller, ticket, found) = self.papers.found()?;
-        let Self { papers, supervisor, desk, pasteboard, devices, break_glass, recorder, .. } =
-            self;
+        let Self { papers, supervisor, desk, break_glass, monitor, .. } = self;
         let applied =
-            found.and_then(|considered| papers.apply(supervisor, recorder, &caller, considered));
+            found.and_then(|considered| papers.apply(supervisor, monitor, &caller, considered));
         let answer = match applied {
             Ok(()) => {
                 // What was opened under one policy is not open under the next.
-                break_glass.close(recorder, "another policy came into force");
-                break_glass.forget_question(desk);
-                devices.rules(&papers.files.rules, false);
+                break_glass.close(monitor, "another policy came into force");
+                break_glass.forget_question();
                 desk.take_policy(&papers.files.rules);
-                pasteboard.tell(Command::Policy(Arc::clone(&papers.files.rules)));
+                self.rules_changed();
                 Ok(None)
             }
             Err(why) => self.policy_refused(&caller, why),
@@ -162,7 +195,7 @@ impl Running {
 
     fn policy_refused<T>(&mut self, caller: &Caller, why: String) -> Result<T, String> {
         tracing::error!("the policy is refused, the one in force stays: {why}");
-        self.recorder.note(&[record::policy_refused(caller, &why)]);
+        self.monitor.note(&[record::policy_refused(caller, &why)]);
         Err(why)
     }
 
@@ -180,7 +213,7 @@ impl Running {
     pub(super) fn note_states(&mut self) {
         let changes = self.states.changes(&self.supervisor);
         if !changes.is_empty() {
-            self.recorder.note(&changes);
+            self.monitor.note(&changes);
         }
     }
 }
@@ -247,7 +280,7 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn clipboard_answer(&mut self, _: Asker<'_>, ticket: u64, yes: bool) -> Reply {
-        self.pasteboard.answer(ticket, yes).into()
+        self.pasteboard.answer(ticket, yes, &mut self.monitor).into()
     }
 
     fn usb_list(&mut self, _: Asker<'_>) -> Reply {
@@ -272,12 +305,12 @@ impl Serve<Asker<'_>, Reply> for Running {
         reason: Option<String>,
         seconds: Option<u64>,
     ) -> Reply {
-        let Self { papers, devices, break_glass, recorder, .. } = self;
-        let rules = &papers.files.rules;
-        let (who, time) = (caller.to_string(), seconds.map(Duration::from_secs));
-        match break_glass.open(rules, recorder, &who, reason.as_deref(), time) {
+        let Self { papers, break_glass, monitor, .. } = self;
+        let (name, time) = (caller.to_string(), seconds.map(Duration::from_secs));
+        let who = Who { name: &name, agreed: None };
+        match break_glass.open(&papers.files.rules, monitor, who, reason.as_deref(), time) {
             Ok(opened) => {
-                devices.rules(rules, true);
+                self.rules_changed();
                 Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }.into()
             }
             Err(why) => Answer::of(Err(why)).into(),
@@ -285,10 +318,10 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn end_break_glass(&mut self, Asker { caller, .. }: Asker<'_>) -> Reply {
-        if !self.break_glass.close(&mut self.recorder, &format!("by {caller}")) {
+        if !self.break_glass.close(&mut self.monitor, &format!("by {caller}")) {
             return done(Err("break-glass is not open".to_owned()));
         }
-        self.devices.rules(&self.papers.files.rules, false);
+        self.rules_changed();
         done(Ok(()))
     }
 

@@ -3,16 +3,17 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
+use monitor::Monitor;
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
 use super::desk::Desk;
+use super::mediators::USB;
 use super::record;
 use base::layout::Layout;
 use config::machine::{Kind, Machine, Seat};
 use config::roster;
 use control::reports::UsbReport;
-use recorder::Recorder;
 use usb::{Command, Happening, Setup, Usb, Way};
 
 /// The broker, or why there is none.
@@ -87,18 +88,18 @@ impl Devices {
     }
 
     /// Takes what happened.
-    pub(super) fn turn(&mut self, desk: &Desk, recorder: &mut Recorder) {
+    pub(super) fn turn(&mut self, desk: &Desk, monitor: &mut Monitor) {
         let Ok(usb) = &self.usb else { return };
         // Asked first: what it said last has come by then.
         let dead = usb.is_dead();
         for happening in usb.happened() {
             match happening {
                 Happening::Record(id, event) => {
-                    let done = recorder.record(&[event]).is_ok();
+                    let done = monitor.record(event).is_ok();
                     usb.tell(Command::Recorded(id, done));
                 }
                 Happening::Note(event) => {
-                    recorder.note(&[event]);
+                    monitor.note(&[event]);
                 }
                 Happening::Notice(socket, words) => {
                     tracing::info!("{}", words.replace('\n', " "));
@@ -110,19 +111,20 @@ impl Devices {
         if dead && !self.dead {
             self.dead = true;
             self.list.clear();
-            recorder.note(&[record::failed("usb")]);
+            monitor.died(USB);
+            monitor.note(&[record::failed("usb")]);
             tracing::error!("no USB device reaches a domain: {FAILED}");
             desk.notice("USB devices do not work any more.\nCall IT.".to_owned());
         }
     }
 
     /// Lets every device go, and writes down what went to and fro.
-    pub(super) fn stop(&mut self, recorder: &mut Recorder) {
+    pub(super) fn stop(&mut self, monitor: &mut Monitor) {
         let Ok(usb) = &mut self.usb else { return };
         usb.stop();
         for happening in usb.happened() {
             if let Happening::Note(event) = happening {
-                recorder.note(&[event]);
+                monitor.note(&[event]);
             }
         }
     }

@@ -200,14 +200,14 @@ impl Recorder {
         }
     }
 
-    /// Records events; when this is `Ok` they are on the disk.
+    /// Records events; when this is `Ok` they are on the disk. Returns the number of the first of the entries.
     ///
     /// # Errors
     /// Why they are not. Whatever they would have permitted must not happen.
-    pub fn record(&mut self, events: &[AuditEvent]) -> Result<(), String> {
+    pub fn record(&mut self, events: &[AuditEvent]) -> Result<u64, String> {
         match &self.withheld {
             Some(why) => Err(why.clone()),
-            None => self.append(events).map(|_| ()),
+            None => self.append(events),
         }
     }
 
@@ -251,6 +251,18 @@ impl Recorder {
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref().or(self.withheld.as_deref())
+    }
+
+    /// Whether the log can be written, whatever else nothing may cross for.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.problem.is_none()
+    }
+
+    /// Whether nothing may cross for another reason than the log.
+    #[must_use]
+    pub const fn is_withheld(&self) -> bool {
+        self.withheld.is_some()
     }
 
     /// What was wrong with the log when it was opened.

@@ -13,6 +13,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use monitor::{Grant, Permit};
 use policy::Policy;
 use policy::signature::{Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,8 @@ struct Good {
     signatures: Option<String>,
     signers: Vec<String>,
 }
+
+impl Grant for Candidate {}
 
 impl Candidate {
     /// The officers who signed it; none if it is taken unsigned.
@@ -211,8 +214,8 @@ impl PolicyStore {
     ///
     /// # Errors
     /// It could not be written; what was in force still is.
-    pub fn commit(&self, candidate: Candidate) -> Result<InForce, Refusal> {
-        let Candidate { policy, good } = candidate;
+    pub fn commit(&self, permit: Permit<Candidate>) -> Result<InForce, Refusal> {
+        let Candidate { policy, good } = permit.into_grant();
         let before = self.last_good();
         let written = self.write_last_good(&good).and_then(|()| self.write_file(&good));
         if let Err(refusal) = written {

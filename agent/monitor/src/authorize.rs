@@ -1,0 +1,127 @@
+//! What a mediator asks the monitor for, and why the monitor refuses.
+
+use audit::AuditEvent;
+use policy::decide::{Obligation, Verdict};
+
+/// A part of the agent that asks for permits, by its name in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MediatorId(&'static str);
+
+impl MediatorId {
+    /// The mediator of this name.
+    #[must_use]
+    pub const fn new(name: &'static str) -> Self {
+        Self(name)
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        self.0
+    }
+}
+
+/// One request of one mediator. Requests of two mediators are never taken for each other, whatever numbers they give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId {
+    /// Whose.
+    pub mediator: MediatorId,
+    /// The number that the mediator gave it.
+    pub number: u64,
+}
+
+/// What a verdict owes before its effect, of the obligations that [`Verdict::obligations`] lists. That its entry is on the disk is owed by
+/// each and is not listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Owed {
+    /// Content or report descriptors have still to be looked into: such a verdict permits nothing.
+    pub inspection: bool,
+    /// A person has to say yes first.
+    pub answer: bool,
+    /// The effect must not be able to write.
+    pub read_only: bool,
+}
+
+impl Owed {
+    /// Reads a verdict's obligations. The match has no wildcard: an obligation that the language gains does not compile until the monitor
+    /// consumes it.
+    #[must_use]
+    pub fn of(verdict: &Verdict<'_>) -> Self {
+        verdict.obligations().fold(Self::default(), Self::and)
+    }
+
+    /// Adds what one obligation owes.
+    #[must_use]
+    pub const fn and(self, obligation: Obligation<'_>) -> Self {
+        match obligation {
+            Obligation::Inspect(_) | Obligation::ConfirmNoKeyboard => {
+                Self { inspection: true, ..self }
+            }
+            Obligation::Ask => Self { answer: true, ..self },
+            Obligation::ReadOnly => Self { read_only: true, ..self },
+            // Each permit is recorded: there is no way to one without.
+            Obligation::Audit => self,
+        }
+    }
+}
+
+/// Under which rules a verdict was reached. Once others are in force, it permits nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Basis {
+    /// The serial of the policy.
+    pub policy: u64,
+    /// Whether it needs break-glass to be open.
+    pub break_glass: bool,
+}
+
+/// What can be granted.
+pub trait Grant {
+    /// Whether the effect cannot write, whatever the guest does.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+}
+
+/// What a mediator asks for: this effect, under this verdict, recorded as this event.
+#[derive(Debug)]
+pub struct Request<G> {
+    /// The number that the mediator gives the request; the answer carries it, and a question that was asked for it has the same.
+    pub number: u64,
+    /// The rules of the verdict.
+    pub basis: Basis,
+    /// What the verdict owes.
+    pub owed: Owed,
+    /// The entry.
+    pub event: AuditEvent,
+    /// The effect.
+    pub grant: G,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Denial {
+    /// The audit log did not take the entry.
+    #[error("it cannot be recorded")]
+    Unrecorded,
+    /// The policy changed, or break-glass ended, since the verdict.
+    #[error("the rules changed since it was decided")]
+    Stale,
+    /// The policy wants a person asked, and nobody has said yes to this request.
+    #[error("nobody has agreed to it")]
+    Unanswered,
+    /// What has to be looked into was not.
+    #[error("it was not inspected")]
+    Uninspected,
+    /// The policy allows reading alone, and the effect could write.
+    #[error("the policy allows reading alone, and this could write")]
+    Writable,
+    /// The mediator is not running.
+    #[error("the part of the agent that asks is not running")]
+    NotRunning,
+    /// The mediator has a request of this number already.
+    #[error("a request of this number is being decided on")]
+    Repeated,
+    /// The mediator has too many requests.
+    #[error("too many requests are being decided on")]
+    TooMany,
+}

@@ -1,0 +1,346 @@
+//! The monitor's decisions: a state machine without I/O and without a clock of its own.
+//!
+//! ```text
+//!  Ask ------> Asked --yes--> Agreed --+
+//!               | no, late, withdrawn  | Authorize, if the verdict owes an answer
+//!               v                      v
+//!             (gone)   Authorize --> Recording --Written(OnDisk)--> Permit
+//!                          |             |
+//!                          +--- Deny <---+ not written, other rules, mediator died
+//!
+//!  other policy, break-glass over, log lost --> Revoke to every mediator that runs
+//! ```
+//! What is promised, in every order of inputs (`tests.rs`, `world.rs`):
+//! - A permit comes only for a request whose entry is on the disk, whose mediator runs, whose rules are in force at that moment, and for
+//!   which everything was done that its verdict owes. It comes at most once for each time the request was made.
+//! - An answer goes to the mediator that asked, and counts for that request alone, once, and under the policy under which it was asked.
+//! - Whatever ends rules or record, each mediator that runs is told at once to take back what it has permits for.
+//! - What is kept of a mediator's requests is bounded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::authorize::{Basis, Denial, MediatorId, Owed, RequestId};
+
+/// Time since a moment of the caller's choice, never backwards.
+pub type Time = Duration;
+
+/// Requests of one mediator that are kept: more than a person can be asked about at once.
+pub const REQUESTS_MAX: usize = 64;
+/// How long an agreement waits for its mediator to ask for the permit: more than a busy thread needs.
+pub const AGREED_FOR: Time = Time::from_secs(10);
+
+/// Which rules count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InForce {
+    /// The serial of the policy.
+    pub policy: u64,
+    /// Whether break-glass is open.
+    pub break_glass: bool,
+}
+
+impl InForce {
+    /// Whether a verdict that was reached so still counts.
+    #[must_use]
+    pub const fn holds(&self, basis: Basis) -> bool {
+        self.policy == basis.policy && (self.break_glass || !basis.break_glass)
+    }
+}
+
+/// What became of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Written {
+    /// It is on the disk.
+    OnDisk,
+    /// It is not, and neither is what was written before it certain to be the last: the log has failed.
+    Lost,
+    /// It was not written, as nothing may cross now for another reason; the log is kept.
+    Withheld,
+}
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// A mediator wants a person asked; no answer until then is no.
+    Ask(RequestId, Time),
+    /// The person answered.
+    Answer(RequestId, bool),
+    /// The mediator does not want an answer any more.
+    Withdraw(RequestId),
+    /// A mediator wants a permit; whether its effect cannot write.
+    Authorize(RequestId, Basis, Owed, bool),
+    /// What became of the entry of a request.
+    Written(RequestId, Written),
+    /// These rules count from now on.
+    InForce(InForce),
+    /// Whether the audit log is kept, as was found without a request.
+    Kept(bool),
+    /// A mediator's thread runs.
+    Started(MediatorId),
+    /// A mediator's thread has died, and with it what it had.
+    Died(MediatorId),
+    /// Nothing but time.
+    Tick,
+}
+
+/// Why what was permitted is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// Another policy is in force: what it would not allow ends.
+    Policy,
+    /// Break-glass is over: what it alone allowed ends.
+    BreakGlass,
+    /// Nothing can be recorded: everything ends.
+    Record,
+}
+
+/// What the caller is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Output {
+    /// Show the question.
+    Show(RequestId),
+    /// Take it off the screen: nobody waits for its answer.
+    Hide(RequestId),
+    /// Tell the mediator what was answered.
+    Answered(RequestId, bool),
+    /// Write the entry of this request, and say what became of it: [`Input::Written`].
+    Record(RequestId),
+    /// Give the permit.
+    Permit(RequestId),
+    /// Tell the mediator that there is none. A question that cannot be asked is denied, too.
+    Deny(RequestId, Denial),
+    /// Tell this mediator to end what was permitted.
+    Revoke(MediatorId, Cause),
+}
+
+/// How far a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Stage {
+    Asked { until: Time },
+    Agreed { until: Time },
+    Recording(Basis),
+}
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Core {
+    in_force: InForce,
+    kept: bool,
+    /// The mediators there are, and whether each runs.
+    mediators: BTreeMap<MediatorId, bool>,
+    requests: BTreeMap<RequestId, Stage>,
+}
+
+impl Core {
+    /// A monitor for mediators none of which runs yet.
+    #[must_use]
+    pub fn new(in_force: InForce, mediators: &[MediatorId]) -> Self {
+        Self {
+            in_force,
+            kept: true,
+            mediators: mediators.iter().map(|mediator| (*mediator, false)).collect(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// Returns which rules count.
+    #[must_use]
+    pub const fn in_force(&self) -> InForce {
+        self.in_force
+    }
+
+    /// Takes what happens, and returns what is to be done, in this order.
+    pub fn step(&mut self, now: Time, input: Input) -> Vec<Output> {
+        let mut out = self.time_out(now);
+        match input {
+            Input::Ask(id, until) => out.push(self.ask(id, until)),
+            Input::Answer(id, yes) => out.extend(self.answer(now, id, yes)),
+            Input::Withdraw(id) => out.extend(self.withdraw(id)),
+            Input::Authorize(id, basis, owed, read_only) => {
+                out.push(match self.authorize(id, basis, owed, read_only) {
+                    Ok(()) => Output::Record(id),
+                    Err(denial) => Output::Deny(id, denial),
+                });
+            }
+            Input::Written(id, written) => self.written(id, written, &mut out),
+            Input::InForce(in_force) => self.rules(in_force, &mut out),
+            Input::Kept(kept) => self.keep(kept, &mut out),
+            Input::Started(mediator) => {
+                if let Some(runs) = self.mediators.get_mut(&mediator) {
+                    *runs = true;
+                }
+            }
+            Input::Died(mediator) => {
+                if let Some(runs) = self.mediators.get_mut(&mediator) {
+                    *runs = false;
+                }
+                self.drop_requests(&mut out, |id, _| id.mediator == mediator);
+            }
+            Input::Tick => {}
+        }
+        out
+    }
+
+    /// When [`Input::Tick`] is next due.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let due = |stage: &Stage| match stage {
+            Stage::Asked { until } | Stage::Agreed { until } => Some(*until),
+            Stage::Recording(_) => None,
+        };
+        self.requests.values().filter_map(due).min()
+    }
+
+    /// Answers with no what was not answered in time, and forgets agreements that nobody came for.
+    fn time_out(&mut self, now: Time) -> Vec<Output> {
+        let mut out = Vec::new();
+        self.requests.retain(|id, stage| match stage {
+            Stage::Asked { until } if now >= *until => {
+                out.extend([Output::Hide(*id), Output::Answered(*id, false)]);
+                false
+            }
+            Stage::Agreed { until } => now < *until,
+            Stage::Asked { .. } | Stage::Recording(_) => true,
+        });
+        out
+    }
+
+    /// Whether a mediator may make one more request.
+    fn admit(&self, id: RequestId) -> Result<(), Denial> {
+        if !self.runs(id.mediator) {
+            return Err(Denial::NotRunning);
+        }
+        if self.requests.contains_key(&id) {
+            return Err(Denial::Repeated);
+        }
+        let of_it = self.requests.keys().filter(|other| other.mediator == id.mediator);
+        if of_it.count() >= REQUESTS_MAX {
+            return Err(Denial::TooMany);
+        }
+        Ok(())
+    }
+
+    fn runs(&self, mediator: MediatorId) -> bool {
+        self.mediators.get(&mediator).copied().unwrap_or(false)
+    }
+
+    fn ask(&mut self, id: RequestId, until: Time) -> Output {
+        match self.admit(id) {
+            Ok(()) => {
+                self.requests.insert(id, Stage::Asked { until });
+                Output::Show(id)
+            }
+            Err(denial) => Output::Deny(id, denial),
+        }
+    }
+
+    fn answer(&mut self, now: Time, id: RequestId, yes: bool) -> Option<Output> {
+        let asked = |stage: &&mut Stage| matches!(stage, Stage::Asked { .. });
+        let stage = self.requests.get_mut(&id).filter(asked)?;
+        if yes {
+            *stage = Stage::Agreed { until: now.saturating_add(AGREED_FOR) };
+        } else {
+            self.requests.remove(&id);
+        }
+        Some(Output::Answered(id, yes))
+    }
+
+    /// An entry that is being written is written, and what comes of it is told: the request is past withdrawing.
+    fn withdraw(&mut self, id: RequestId) -> Option<Output> {
+        match self.requests.get(&id)? {
+            Stage::Asked { .. } => {
+                self.requests.remove(&id);
+                Some(Output::Hide(id))
+            }
+            Stage::Agreed { .. } => {
+                self.requests.remove(&id);
+                None
+            }
+            Stage::Recording(_) => None,
+        }
+    }
+
+    /// Holds a request against all that must be so before its entry is written.
+    fn authorize(
+        &mut self,
+        id: RequestId,
+        basis: Basis,
+        owed: Owed,
+        read_only: bool,
+    ) -> Result<(), Denial> {
+        let agreed = matches!(self.requests.get(&id), Some(Stage::Agreed { .. }));
+        if agreed {
+            // It counts for this once, whatever comes of it.
+            self.requests.remove(&id);
+        }
+        self.admit(id)?;
+        if owed.inspection {
+            return Err(Denial::Uninspected);
+        }
+        if owed.answer && !agreed {
+            return Err(Denial::Unanswered);
+        }
+        if owed.read_only && !read_only {
+            return Err(Denial::Writable);
+        }
+        if !self.in_force.holds(basis) {
+            return Err(Denial::Stale);
+        }
+        self.requests.insert(id, Stage::Recording(basis));
+        Ok(())
+    }
+
+    fn written(&mut self, id: RequestId, written: Written, out: &mut Vec<Output>) {
+        let recording = self.requests.get(&id).copied();
+        match written {
+            Written::OnDisk => self.keep(true, out),
+            Written::Lost => self.keep(false, out),
+            Written::Withheld => {}
+        }
+        let Some(Stage::Recording(basis)) = recording else { return };
+        self.requests.remove(&id);
+        out.push(if written != Written::OnDisk {
+            Output::Deny(id, Denial::Unrecorded)
+        } else if !self.in_force.holds(basis) {
+            Output::Deny(id, Denial::Stale)
+        } else {
+            Output::Permit(id)
+        });
+    }
+
+    fn rules(&mut self, in_force: InForce, out: &mut Vec<Output>) {
+        let before = std::mem::replace(&mut self.in_force, in_force);
+        if before.policy != in_force.policy {
+            // What was asked, or answered, was about the other policy.
+            self.drop_requests(out, |_, stage| !matches!(stage, Stage::Recording(_)));
+            self.revoke(Cause::Policy, out);
+        }
+        if before.break_glass && !in_force.break_glass {
+            self.revoke(Cause::BreakGlass, out);
+        }
+    }
+
+    fn keep(&mut self, kept: bool, out: &mut Vec<Output>) {
+        if std::mem::replace(&mut self.kept, kept) && !kept {
+            self.revoke(Cause::Record, out);
+        }
+    }
+
+    fn revoke(&self, cause: Cause, out: &mut Vec<Output>) {
+        let running = self.mediators.iter().filter(|(_, runs)| **runs);
+        out.extend(running.map(|(mediator, _)| Output::Revoke(*mediator, cause)));
+    }
+
+    fn drop_requests(&mut self, out: &mut Vec<Output>, which: impl Fn(&RequestId, &Stage) -> bool) {
+        self.requests.retain(|id, stage| {
+            let drops = which(id, stage);
+            if drops && matches!(stage, Stage::Asked { .. }) {
+                out.push(Output::Hide(*id));
+            }
+            !drops
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,36 @@
+//! The reference monitor: the only place of the agent that can say yes.
+//!
+//! ```text
+//!  mediator: verdict, effect --Request<G>--> Monitor --entry--> audit log, on the disk
+//!                                              |  ^
+//!  person at the seat <-------question---------+  +--- rules in force, threads that die
+//!                                              |
+//!  mediator: effect(Permit<G>) <---------------+
+//! ```
+//! A mediator parses what guests say, has the policy decide, and holds the effect: an offer of a clipboard, an attachment of a USB device.
+//! It cannot cause the effect by itself, since the effect takes a [`Permit`] by value, and only the [`Monitor`] makes permits: after it has
+//! held the request against everything that the verdict owes ([`Owed`]) and against the rules in force, and after the audit entry is on the
+//! disk. What crosses between mediator and monitor are messages of total types, no streams and no callbacks, so that a mediator can be another
+//! process.
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`core`] | the decisions, a pure state machine |
+//! | [`permit`] | the proof |
+//! | [`authorize`] | what is asked for, and why it is refused |
+//!
+//! **Revocation** is the other half. When another policy is in force, break-glass ends or the log fails, every mediator that runs is sent
+//! [`Cause`](core::Cause) in the same turn of the event loop, and takes back what it had a permit for.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![forbid(unsafe_code)]
+
+pub mod authorize;
+pub mod core;
+mod monitor;
+pub mod permit;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId};
+pub use monitor::{Event, Monitor, QuestionId, Refused};
+pub use permit::Permit;

@@ -1,0 +1,298 @@
+//! The monitor with its log: carries out what [`Core`] decides.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use audit::AuditEvent;
+use clock::Moment;
+
+use crate::authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId};
+use crate::core::{Cause, Core, InForce, Input, Output, Time, Written};
+use crate::permit::Permit;
+use recorder::Recorder;
+
+/// A question as the seat knows it. Each has a number of its own, so that an answer that comes late answers no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuestionId(u64);
+
+impl QuestionId {
+    /// The question of this number, as the seat names it.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// Returns its number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// What came of a decision without being the answer to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nobody answered in time: tell the mediator that the answer is no.
+    Silence(RequestId),
+    /// Take this question off the screen.
+    Hide(QuestionId),
+    /// Tell the mediator to take back what was permitted.
+    Revoke(MediatorId, Cause),
+}
+
+/// Why there is no permit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The reason.
+    pub denial: Denial,
+    /// What is wrong with the log.
+    problem: Option<String>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.problem {
+            Some(problem) => write!(f, "{}: {problem}", self.denial),
+            None => self.denial.fmt(f),
+        }
+    }
+}
+
+/// The reference monitor. See the crate.
+pub struct Monitor {
+    core: Core,
+    recorder: Recorder,
+    epoch: Moment,
+    /// The questions that stand.
+    questions: BTreeMap<QuestionId, RequestId>,
+    last_question: u64,
+    /// Numbers of the requests that have no mediator's own.
+    last_own: u64,
+    events: Vec<Event>,
+}
+
+impl Monitor {
+    /// A monitor under these rules, for these mediators, which do not run yet.
+    #[must_use]
+    pub fn new(recorder: Recorder, in_force: InForce, mediators: &[MediatorId]) -> Self {
+        Self {
+            core: Core::new(in_force, mediators),
+            recorder,
+            epoch: Moment::now(),
+            questions: BTreeMap::new(),
+            last_question: 0,
+            last_own: 0,
+            events: Vec::new(),
+        }
+    }
+
+    /// Returns the audit log, to be looked at.
+    #[must_use]
+    pub const fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Has a mediator make requests from now on.
+    pub fn started(&mut self, mediator: MediatorId) {
+        self.step(Input::Started(mediator));
+    }
+
+    /// Forgets the requests of a mediator whose thread has died, and permits it nothing any more.
+    pub fn died(&mut self, mediator: MediatorId) {
+        self.step(Input::Died(mediator));
+    }
+
+    /// Puts rules in force. What they would not allow is revoked.
+    pub fn enforce(&mut self, in_force: InForce) {
+        self.step(Input::InForce(in_force));
+    }
+
+    /// Returns which rules count.
+    #[must_use]
+    pub const fn in_force(&self) -> InForce {
+        self.core.in_force()
+    }
+
+    /// Decides on a request, and writes its entry to the disk.
+    ///
+    /// # Errors
+    /// Why its effect must not happen.
+    pub fn authorize<G: Grant>(
+        &mut self,
+        mediator: MediatorId,
+        request: Request<G>,
+    ) -> Result<Permit<G>, Refused> {
+        let Request { number, basis, owed, event, grant } = request;
+        let id = RequestId { mediator, number };
+        if let Some(Err(denial)) =
+            self.step(Input::Authorize(id, basis, owed, grant.is_read_only()))
+        {
+            if denial == Denial::Stale {
+                // That it was decided so is true, and a second entry says that it did not happen.
+                self.note(&[event]);
+            } else {
+                tracing::error!("{} gets no permit: {denial}", mediator.name());
+            }
+            return Err(self.refused(denial));
+        }
+        let (written, entry) = self.write(event);
+        match (self.step(Input::Written(id, written)), entry) {
+            (Some(Ok(())), Some(entry)) => Ok(Permit::new(grant, entry)),
+            (Some(Err(denial)), _) => Err(self.refused(denial)),
+            _ => Err(self.refused(Denial::Unrecorded)),
+        }
+    }
+
+    /// Decides on an effect of the agent's own, under the rules in force. One that a person was asked about has the request of the
+    /// question.
+    ///
+    /// # Errors
+    /// Why its effect must not happen.
+    pub fn authorize_own<G: Grant>(
+        &mut self,
+        mediator: MediatorId,
+        agreed: Option<RequestId>,
+        event: AuditEvent,
+        grant: G,
+    ) -> Result<Permit<G>, Refused> {
+        let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
+        let basis = Basis { policy: self.in_force().policy, break_glass: false };
+        let owed = Owed { answer: agreed.is_some(), ..Owed::default() };
+        self.authorize(mediator, Request { number, basis, owed, event, grant })
+    }
+
+    /// Returns a request with a number that no other of the agent's own has.
+    pub fn own(&mut self, mediator: MediatorId) -> RequestId {
+        self.last_own += 1;
+        RequestId { mediator, number: self.last_own }
+    }
+
+    /// Has a person asked, who answers within this time or says no by that.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn ask(&mut self, id: RequestId, within: Duration) -> Result<QuestionId, Denial> {
+        let until = self.now().saturating_add(within);
+        if let Some(Err(denial)) = self.step(Input::Ask(id, until)) {
+            return Err(denial);
+        }
+        self.last_question += 1;
+        let question = QuestionId(self.last_question);
+        self.questions.insert(question, id);
+        Ok(question)
+    }
+
+    /// Takes the answer to a question, and returns the request that it is for, if that still waits for it.
+    pub fn answer(&mut self, question: QuestionId, yes: bool) -> Option<RequestId> {
+        let id = self.questions.remove(&question)?;
+        self.step(Input::Answer(id, yes)).map(|_| id)
+    }
+
+    /// Wants no answer any more.
+    pub fn withdraw(&mut self, id: RequestId) {
+        self.step(Input::Withdraw(id));
+    }
+
+    /// Records an event that an effect waits for which takes no permit yet.
+    ///
+    /// # Errors
+    /// Why it is not on the disk.
+    pub fn record(&mut self, event: AuditEvent) -> Result<u64, Refused> {
+        let (written, entry) = self.write(event);
+        if written == Written::Lost {
+            self.look();
+        }
+        entry.ok_or_else(|| self.refused(Denial::Unrecorded))
+    }
+
+    /// Records what happens whether or not it is recorded; the number of the first of the entries, if they are on the disk.
+    pub fn note(&mut self, events: &[AuditEvent]) -> Option<u64> {
+        let number = self.recorder.note(events);
+        self.look();
+        number
+    }
+
+    /// Lets nothing cross for another reason than the log, or no longer; whether that is news.
+    pub fn withhold(&mut self, why: Option<String>) -> bool {
+        self.recorder.withhold(why)
+    }
+
+    /// Looks after the log and after what has had its time.
+    pub fn turn(&mut self) {
+        self.recorder.turn();
+        self.look();
+    }
+
+    /// In what time [`Self::turn`] has something to do, or [`Self::events`] something to tell.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        if !self.events.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let now = self.now();
+        let due = self.core.deadline().map(|until| until.saturating_sub(now));
+        self.recorder.wait().into_iter().chain(due).min()
+    }
+
+    /// What came of decisions since the last call, in order.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Ends the log with a checkpoint.
+    pub fn close(self) {
+        self.recorder.close();
+    }
+
+    fn now(&self) -> Time {
+        self.epoch.elapsed()
+    }
+
+    fn look(&mut self) {
+        self.step(Input::Kept(self.recorder.is_kept()));
+    }
+
+    fn write(&mut self, event: AuditEvent) -> (Written, Option<u64>) {
+        match self.recorder.record(&[event]) {
+            Ok(entry) => (Written::OnDisk, Some(entry)),
+            Err(_) if self.recorder.is_withheld() => (Written::Withheld, None),
+            Err(_) => (Written::Lost, None),
+        }
+    }
+
+    fn refused(&self, denial: Denial) -> Refused {
+        let problem = self.recorder.problem().filter(|_| denial == Denial::Unrecorded);
+        Refused { denial, problem: problem.map(str::to_owned) }
+    }
+
+    /// What the core answers to an input, and everything else of it put where it is told from.
+    fn step(&mut self, input: Input) -> Option<Result<(), Denial>> {
+        let mut decided = None;
+        for output in self.core.step(self.now(), input) {
+            match output {
+                Output::Show(_) | Output::Record(_) | Output::Permit(_) => decided = Some(Ok(())),
+                Output::Deny(_, denial) => decided = Some(Err(denial)),
+                // A yes that comes too late is answered with no, as silence is.
+                Output::Answered(id, yes) if input == Input::Answer(id, yes) => {
+                    decided = Some(Ok(()));
+                }
+                Output::Answered(id, _) => self.events.push(Event::Silence(id)),
+                Output::Hide(id) => {
+                    let found = self.questions.iter().find(|(_, of)| **of == id);
+                    if let Some(question) = found.map(|(question, _)| *question) {
+                        self.questions.remove(&question);
+                        self.events.push(Event::Hide(question));
+                    }
+                }
+                Output::Revoke(mediator, cause) => {
+                    self.events.push(Event::Revoke(mediator, cause));
+                }
+            }
+        }
+        decided
+    }
+}
+
+#[cfg(test)]
+mod tests;

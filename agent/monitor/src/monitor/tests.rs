@@ -1,0 +1,146 @@
+use std::fs;
+use std::path::Path;
+
+use audit::events::{AgentStopped, ClipboardTaken};
+use audit::{Entry, Limits};
+
+use super::*;
+
+const A: MediatorId = MediatorId::new("a");
+const B: MediatorId = MediatorId::new("b");
+const RULES: InForce = InForce { policy: 1, break_glass: false };
+
+#[derive(Debug, PartialEq, Eq)]
+struct Effect(u8);
+
+impl Grant for Effect {}
+
+fn monitor(state: &Path) -> Monitor {
+    let mut monitor = Monitor::new(Recorder::open(state, Limits::default()), RULES, &[A, B]);
+    monitor.started(A);
+    monitor.started(B);
+    monitor
+}
+
+fn request(number: u64, owed: Owed) -> Request<Effect> {
+    let basis = Basis { policy: 1, break_glass: false };
+    let event = ClipboardTaken { domain: format!("request {number}") }.into();
+    Request { number, basis, owed, event, grant: Effect(7) }
+}
+
+fn entries(state: &Path) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    audit::each(&recorder::directory(state), |_, entry| {
+        entries.push(entry);
+        Ok(())
+    })
+    .unwrap();
+    entries
+}
+
+#[test]
+fn a_permit_carries_the_entry_that_is_on_the_disk_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let permit = monitor.authorize(A, request(1, Owed::default())).unwrap();
+    let all = entries(dir.path());
+    let entry = all.iter().find(|entry| entry.seq == permit.entry()).unwrap();
+    assert_eq!(entry.kind, "clipboard-taken");
+    assert_eq!((permit.grant(), permit.grant().0), (&Effect(7), 7));
+    assert_eq!(permit.into_grant(), Effect(7));
+}
+
+// Shows: K-1.3.2, K-3.3.3.
+#[test]
+fn without_a_log_nothing_is_permitted_and_everything_is_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(recorder::directory(dir.path()), "in the way").unwrap();
+    let mut monitor = monitor(dir.path());
+    let refused = monitor.authorize(A, request(1, Owed::default())).unwrap_err();
+    assert_eq!(refused.denial, Denial::Unrecorded);
+    assert!(refused.to_string().contains("audit"), "{refused}");
+    let revoked = [Event::Revoke(A, Cause::Record), Event::Revoke(B, Cause::Record)];
+    assert_eq!(monitor.wait(), Some(Duration::ZERO));
+    assert_eq!(monitor.events(), revoked);
+    monitor.note(&[AgentStopped {}.into()]);
+    assert_eq!(monitor.events(), [], "once");
+}
+
+#[test]
+fn a_log_that_fails_between_requests_is_found_by_the_next_entry_whatever_it_is_about() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(recorder::directory(dir.path()), "in the way").unwrap();
+    let mut monitor = monitor(dir.path());
+    monitor.note(&[AgentStopped {}.into()]);
+    assert!(monitor.events().contains(&Event::Revoke(B, Cause::Record)));
+}
+
+#[test]
+fn what_is_withheld_for_another_reason_revokes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    monitor.withhold(Some("the policy cannot be remembered".to_owned()));
+    let refused = monitor.authorize(A, request(1, Owed::default())).unwrap_err();
+    assert_eq!(refused.to_string(), "it cannot be recorded: the policy cannot be remembered");
+    assert_eq!(monitor.events(), []);
+    monitor.withhold(None);
+    let _ = monitor.authorize(A, request(1, Owed::default())).unwrap();
+}
+
+#[test]
+fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    monitor.enforce(InForce { policy: 2, break_glass: false });
+    let refused = monitor.authorize(A, request(3, Owed::default())).unwrap_err();
+    assert_eq!(refused.denial, Denial::Stale);
+    assert!(entries(dir.path()).iter().any(|entry| entry.kind == "clipboard-taken"));
+}
+
+#[test]
+fn an_answer_goes_to_the_mediator_that_asked_and_to_no_other_of_the_same_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let (of_a, of_b) = (RequestId { mediator: A, number: 1 }, RequestId { mediator: B, number: 1 });
+    let within = Duration::from_secs(60);
+    let (first, second) = (monitor.ask(of_a, within).unwrap(), monitor.ask(of_b, within).unwrap());
+    assert_ne!(first, second);
+    assert_eq!(monitor.answer(second, true), Some(of_b));
+    assert_eq!(monitor.answer(second, true), None, "once");
+    assert_eq!(monitor.answer(QuestionId::from_number(u64::MAX), true), None);
+    let answer = Owed { answer: true, ..Owed::default() };
+    let refused = monitor.authorize(A, request(1, answer)).unwrap_err();
+    // A's own question still stands.
+    assert_eq!(refused.denial, Denial::Repeated);
+    let _ = monitor.authorize(B, request(1, answer)).unwrap();
+    assert_eq!(monitor.answer(first, false), Some(of_a));
+    monitor.withdraw(of_a);
+    assert_eq!(monitor.events(), []);
+}
+
+#[test]
+fn a_yes_that_comes_too_late_is_silence() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let id = RequestId { mediator: A, number: 1 };
+    let question = monitor.ask(id, Duration::ZERO).unwrap();
+    assert_eq!(monitor.answer(question, true), None);
+    assert_eq!(monitor.events(), [Event::Silence(id)]);
+    let question = monitor.ask(id, Duration::ZERO).unwrap();
+    assert!(monitor.wait().is_some_and(|wait| wait.is_zero()));
+    monitor.turn();
+    assert_eq!(monitor.events(), [Event::Hide(question), Event::Silence(id)]);
+}
+
+#[test]
+fn a_mediator_that_dies_takes_its_questions_off_the_screen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let id = RequestId { mediator: A, number: 1 };
+    let question = monitor.ask(id, Duration::from_secs(60)).unwrap();
+    monitor.died(A);
+    assert_eq!(monitor.events(), [Event::Hide(question)]);
+    assert_eq!(monitor.answer(question, true), None);
+    let refused = monitor.authorize(A, request(2, Owed::default())).unwrap_err();
+    assert_eq!(refused.denial, Denial::NotRunning);
+}
