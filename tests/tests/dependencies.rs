@@ -46,6 +46,8 @@ const BANNED: &[(&str, &str)] = &[
     ("ring", "one implementation of signatures (ed25519-dalek)"),
     ("rusb", "USB devices are had through usbfs by nusb, without C"),
     ("rustls", "nothing speaks TLS: the host has no IP network"),
+    ("owned_ttf_parser", "nobody keeps it (RUSTSEC-2026-0192); fonts are read by skrifa"),
+    ("ttf-parser", "nobody keeps it (RUSTSEC-2026-0192); fonts are read by skrifa"),
     ("tokio", "threads and epoll only: no second way to wait"),
 ];
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";

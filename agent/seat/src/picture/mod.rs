@@ -5,6 +5,7 @@
 mod banner;
 mod canvas;
 mod card;
+mod font;
 mod look;
 mod overlay;
 #[cfg(test)]

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use ab_glyph::{Font, FontVec, PxScale, ScaleFont, point};
 use font8x8::UnicodeFonts;
 use unicode_normalization::UnicodeNormalization;
 
 use super::canvas::{Canvas, Colour};
+use super::font::OutlineFont;
 
 /// The Debian package to install when no font is found.
 pub const FONT_PACKAGE: &str = "fonts-nanum";
@@ -34,7 +34,7 @@ pub struct FontError;
 /// What text is drawn with.
 pub enum Face {
     /// An outline font.
-    Outline(Box<FontVec>),
+    Outline(OutlineFont),
     /// Eight by eight dots, enlarged; Latin letters only.
     Dots,
 }
@@ -50,19 +50,14 @@ impl Face {
 
     fn read(path: &Path) -> Option<Self> {
         let font = fileopen::read(path, FILE_MAX).ok()?;
-        let font = FontVec::try_from_vec_and_index(font, 0).ok()?;
-        Some(Self::Outline(Box::new(font)))
+        OutlineFont::new(font).map(Self::Outline)
     }
 
     /// How wide a text is, in pixels, at a height of `size` pixels.
     #[must_use]
     pub fn width(&self, text: &str, size: u32) -> u32 {
         match self {
-            Self::Outline(font) => {
-                let font = font.as_scaled(scale(size));
-                let advance = shown(text).map(|c| font.h_advance(font.glyph_id(c))).sum::<f32>();
-                pixels(advance)
-            }
+            Self::Outline(font) => pixels(font.width(shown(text), scale(size))),
             Self::Dots => {
                 let count = u32::try_from(shown(text).count()).unwrap_or(0);
                 count * dot(size) * 8
@@ -131,8 +126,8 @@ fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "sizes are a few dozen pixels")]
-fn scale(size: u32) -> PxScale {
-    PxScale::from(size as f32)
+const fn scale(size: u32) -> f32 {
+    size as f32
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
@@ -147,29 +142,16 @@ fn pixels(length: f32) -> u32 {
     reason = "positions on a screen; coverage is from 0 to 1"
 )]
 fn outline(
-    font: &FontVec,
+    font: &OutlineFont,
     canvas: &mut Canvas,
     (x, y): (i32, i32),
     size: u32,
     colour: Colour,
     text: &str,
 ) {
-    let scaled = font.as_scaled(scale(size));
-    let baseline = y as f32 + scaled.ascent();
-    let mut at = x as f32;
-    for c in shown(text) {
-        let id = scaled.glyph_id(c);
-        let glyph = id.with_scale_and_position(scale(size), point(at, baseline));
-        at += scaled.h_advance(id);
-        let Some(outlined) = font.outline_glyph(glyph) else { continue };
-        let bounds = outlined.px_bounds();
-        let (left, top) = (bounds.min.x as i32, bounds.min.y as i32);
-        outlined.draw(|dx, dy, coverage| {
-            let share = (coverage.clamp(0.0, 1.0) * 255.0) as u8;
-            let (dx, dy) = (i32::try_from(dx).unwrap_or(0), i32::try_from(dy).unwrap_or(0));
-            canvas.mix(left + dx, top + dy, colour, share);
-        });
-    }
+    font.draw(shown(text), (x as f32, y as f32), scale(size), |x, y, coverage| {
+        canvas.mix(x, y, colour, (coverage.clamp(0.0, 1.0) * 255.0) as u8);
+    });
 }
 
 /// Pixels of a dot, so that eight of them are about `size`.
