@@ -166,7 +166,8 @@ fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static st
 
 #[test]
 fn whatever_a_verdict_owes_is_met_by_the_agent_as_a_test_shows_or_every_tool_says_that_it_is_not() {
-    let handbook = fs::read_to_string(root().join("docs/policy-handbook.md")).unwrap();
+    let handbook =
+        fs::read_to_string(root().join("docs/security-office/policy-handbook.md")).unwrap();
     for obligation in [
         Obligation::Inspect(&[]),
         Obligation::ConfirmNoKeyboard,

@@ -2,7 +2,7 @@
 //!
 //! A policy says what may cross between the domains of a ward PC. It is one TOML text, written and signed by the security
 //! office, the same on every PC. Everything is denied unless a rule allows it; in each list the first rule that matches
-//! decides. `docs/policy-handbook.md` is the language's reference.
+//! decides. `docs/security-office/policy-handbook.md` is the language's reference.
 //!
 //! ```text
 //!             document          language           decide

@@ -19,7 +19,8 @@ use policy::officer::check;
 const MARK: &str = "\n# ---- the example ----\n\n";
 
 fn handbook() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/policy-handbook.md");
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security-office/policy-handbook.md");
     fs::read_to_string(path).unwrap()
 }
 

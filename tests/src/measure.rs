@@ -56,7 +56,7 @@ pub type Exits = BTreeMap<String, u64>;
 /// Measures on a PC with one processor, on which time is what instructions make it: a count there does not hang on how busy this machine is.
 ///
 /// Such a processor stands still now and then, at the PC's boot or in a guest, and answers no more
-/// (docs/decisions/0007-two-simulated-processors.md): then all is measured anew on another. A fault of ours is there again on each.
+/// (docs/design/decisions/0007-two-simulated-processors.md): then all is measured anew on another. A fault of ours is there again on each.
 pub fn on_an_instruction_counted_pc<T>(
     mut measure: impl FnMut(&WardPc) -> Outcome<T>,
 ) -> Outcome<T> {

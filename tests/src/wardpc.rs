@@ -22,7 +22,7 @@ const BOOT: Duration = Duration::from_secs(180);
 pub(crate) const SECOND_SCREEN: &str = "second-screen";
 /// What an answer may take beyond the time its question allows.
 const MARGIN: Duration = Duration::from_secs(20);
-/// Processors of the PC (docs/decisions/0007-two-simulated-processors.md).
+/// Processors of the PC (docs/design/decisions/0007-two-simulated-processors.md).
 const PROCESSORS: u64 = 2;
 /// How much of a log a failure shows, in bytes.
 const TAIL: usize = 4000;
@@ -165,7 +165,7 @@ impl WardPc {
     }
 
     /// Whether it and its guests still answer: a PC whose own kernel is gone does not, nor does a guest that runs in circles (see
-    /// docs/decisions/0007-two-simulated-processors.md).
+    /// docs/design/decisions/0007-two-simulated-processors.md).
     pub fn answers(&self) -> bool {
         !self.watch.lost_one()
             && self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()

@@ -1,6 +1,6 @@
 //! Looks at what the simulated processor does when an answer takes long, and has it forget its translations.
 //!
-//! TCG now and then keeps the translation of code that has been changed since (docs/decisions/0007-two-simulated-processors.md): a kernel
+//! TCG now and then keeps the translation of code that has been changed since (docs/design/decisions/0007-two-simulated-processors.md): a kernel
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
 
 use std::path::Path;

@@ -1,4 +1,6 @@
-//! The command line of `bulkhead-vmm` (DESIGN section 4).
+//! The command line of `bulkhead-vmm`.
+//!
+//! Exit status: 0 the guest powered itself off, or was told to end; 1 the VMM failed, and the message says what to do; 2 bad usage.
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;

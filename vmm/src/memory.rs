@@ -2,7 +2,7 @@
 //!
 //! By default private anonymous memory, aligned to 2 MiB and offered to transparent huge pages: a
 //! guest that touches 256 MiB then takes some 40 nested page faults instead of 16,000, and no file
-//! descriptor exists through which another process could map it (docs/decisions/0001). With huge
+//! descriptor exists through which another process could map it (docs/design/decisions/0001). With huge
 //! pages requested it is a memfd from the host's pool, so that it cannot be split or reclaimed.
 
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The audit log: what crossed, what was refused, and who did what to the PC (DESIGN section 9, K-5.4.2, K-5.4.3).
+//! The audit log: what crossed, what was refused, and who did what to the PC (K-5.4.2, K-5.4.3; how it is used: `docs/security-office/audit-log.md`).
 //!
 //! ```text
 //!  audit-000000000001.jsonl                       audit-000000004097.jsonl

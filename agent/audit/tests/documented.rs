@@ -1,4 +1,4 @@
-//! `docs/audit-events.md` is what the catalogue says.
+//! `docs/security-office/audit-events.md` is what the catalogue says.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy.toml allows it in tests and does not know that this is one"
@@ -46,8 +46,8 @@ fn document() -> String {
 }
 
 #[test]
-fn the_seat_handbook_names_no_event_that_there_is_not() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/seat-handbook.md");
+fn the_seats_page_names_no_event_that_there_is_not() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/it/seat.md");
     let text = fs::read_to_string(file).unwrap();
     let section = text.split("\n## What is written down\n").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
@@ -70,7 +70,8 @@ fn capital(text: &str) -> String {
 
 #[test]
 fn the_table_of_audit_events_is_what_the_catalogue_says() {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audit-events.md");
+    let file =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/security-office/audit-events.md");
     let document = document();
     if std::env::var_os("BULKHEAD_WRITE").is_some() {
         fs::write(&file, &document).unwrap();

@@ -1,4 +1,4 @@
-//! The default directories and files of DESIGN section 9.
+//! The default directories and files, as `docs/it/agent.md` names them.
 
 use std::path::Path;
 

@@ -74,7 +74,7 @@ fn refused(papers: &Papers, error: &FilesError) -> Finding {
         FilesError::Refused(refusal) => Finding::fail(
             "policy-signature",
             explain(refusal),
-            "see docs/policy-handbook.md, \"Signing\"",
+            "see docs/security-office/policy-handbook.md, \"Signing\"",
         ),
         FilesError::Machine(problems) => {
             Finding::fail("machine-file", problems.to_string(), format!("correct {machine}"))

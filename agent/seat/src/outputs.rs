@@ -3,7 +3,7 @@
 //! A card shows on each monitor what one of its CRTCs scans out. Before the agent takes the screen, that is the host's
 //! console, on every monitor; being the card's master keeps the console from being drawn, and what stood there would
 //! stay, frozen, beside the desktops. So each CRTC but ours is switched off when the screen is taken. None comes on again
-//! by itself while there is a master (`docs/decisions/0004-console.md`).
+//! by itself while there is a master (`docs/design/decisions/0004-console.md`).
 
 use std::io;
 

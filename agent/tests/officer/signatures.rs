@@ -137,7 +137,8 @@ fn what_check_refuses_is_not_signed_and_what_it_warns_of_is() {
 
 #[test]
 fn an_officer_changes_to_a_new_key_as_the_handbook_says_and_the_policy_is_approved_all_the_time() {
-    let handbook = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy-handbook.md");
+    let handbook =
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security-office/policy-handbook.md");
     let handbook = fs::read_to_string(handbook).unwrap();
     let paragraph = handbook.split("**A new key for an officer.**").nth(1).unwrap();
     let paragraph = paragraph.split("If the old key may be").next().unwrap();

@@ -226,7 +226,7 @@ pub fn answer(policy: &Policy, request: &Request<'_>, context: &Context) -> Answ
     )
 }
 
-/// What DESIGN section 6 says, read from the top.
+/// Decides as `docs/security-office/policy-handbook.md` says: the rules of a list from the top, the first that matches.
 pub fn naive(policy: &Policy, request: &Request<'_>, context: &Context) -> Answer {
     match request {
         Request::Clipboard(request) => naive_clipboard(policy, request),

@@ -49,7 +49,7 @@ fn main() {
         }
     }
     let show = || Demo::new(interactive, full).and_then(|demo| demo.show());
-    // An emulated PC stands still now and then, the processors of its own (docs/decisions/0007-two-simulated-processors.md).
+    // An emulated PC stands still now and then, the processors of its own (docs/design/decisions/0007-two-simulated-processors.md).
     let shown = show().or_else(|Failure(error)| {
         if !error.starts_with(tests::wardpc::NO_ANSWER) {
             return Err(Failure(error));

@@ -1,5 +1,5 @@
 //! Whether a guest's driver can work with a function at all. Guests get memory BARs, MSI and MSI-X;
-//! interrupts by pin (INTx) and I/O ports are not given (docs/decisions/0017).
+//! interrupts by pin (INTx) and I/O ports are not given (docs/design/decisions/0017).
 
 use crate::class::Class;
 use crate::snapshot::{BarKind, Snapshot, id};

@@ -18,7 +18,7 @@
 //! | `reset` | the reset whose result decides whether a function changes hands |
 //! | `hardware`, `device`, `sys` | the real function behind a trait; VFIO's system calls |
 //!
-//! Deliberately not here: INTx and I/O BARs (docs/decisions/0017), expansion ROMs, migration, peer-to-peer DMA between
+//! Deliberately not here: INTx and I/O BARs (docs/design/decisions/0017), expansion ROMs, migration, peer-to-peer DMA between
 //! functions, hot-plug, mediated devices, `allow_unsafe_interrupts`.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 

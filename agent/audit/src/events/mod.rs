@@ -1,5 +1,5 @@
 //! The catalogue of what is recorded: a type for each kind of entry, from which its line, its place in `--kind` and its section of
-//! `docs/audit-events.md` come. There is no other way to write an entry.
+//! `docs/security-office/audit-events.md` come. There is no other way to write an entry.
 //!
 //! Of another version's entries, [`AuditEvent::read`] passes over fields that it does not know; an entry of a kind it does not know, or
 //! without a field that is always there, it does not read. Such an entry is shown and verified all the same, as its [`Entry`].

@@ -1,5 +1,5 @@
 //! The machine file: which hardware this PC has, and which domain gets it. Written by IT; grants
-//! no flow. The format is described in `agent/README.md`.
+//! no flow. The format is described in `docs/it/machine-file.md`.
 //!
 //! [`Machine::parse`] is strict: an unknown key, a wrong type or a contradiction is a diagnostic with
 //! its place, and all of them are reported at once. Whether the named files and devices exist
@@ -131,7 +131,7 @@ pub enum Seat {
         /// Device node.
         card: Option<PathBuf>,
     },
-    /// No seat: the command line plays the chords.
+    /// No seat: the command line does what the hotkeys do.
     None,
 }
 

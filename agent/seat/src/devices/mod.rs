@@ -6,7 +6,7 @@
 //!                               +--> reports: keys, buttons, a way or a place, wheels
 //! ```
 //!
-//! [`facts`] tells which kind a device is by what the kernel says of it (`docs/decisions/0016-touchpads.md`).
+//! [`facts`] tells which kind a device is by what the kernel says of it (`docs/design/decisions/0016-touchpads.md`).
 
 mod codes;
 mod contacts;

@@ -5,7 +5,7 @@
 //! and only where the kernel would pass it: a register that lies in any other capability of this very
 //! card does not. Each row was read in the driver that needs it; what each row can do is no more than the
 //! card's own BARs, which the guest has anyway, and the IOMMU confines what comes of it
-//! (docs/decisions/0017).
+//! (docs/design/decisions/0017).
 
 use std::ops::Range;
 

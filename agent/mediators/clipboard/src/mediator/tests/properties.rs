@@ -1,4 +1,4 @@
-//! The promises of DESIGN section 7, for every interleaving.
+//! The promises of the clipboard (`docs/design/threat-model.md`, `docs/clinician/handbook.md`), for every interleaving.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
