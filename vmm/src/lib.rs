@@ -7,6 +7,19 @@
 //!                                                                        main event loop, api
 //! ```
 //!
+//! | module | |
+//! | --- | --- |
+//! | [`cli`], [`spec_fd`] | the two ways to a `VmSpec`: options, or JSON on a descriptor from the agent |
+//! | [`machine`] | building the machine, running it, resetting it |
+//! | [`memory`], [`layout`] | guest RAM, and the one map of its physical addresses |
+//! | [`boot`], [`acpi`] | loading a kernel (bzImage, PVH), and the tables it reads |
+//! | [`kvm`], [`vcpu`] | KVM's objects; vCPU threads and what may be said to them |
+//! | [`seat`], [`usb`], [`api`], [`listen`] | what comes from outside: the seat link, usbredir, the control socket |
+//! | [`serial`], [`rtc`], [`power`], [`port_io`] | what a PC has besides PCI |
+//! | [`sandbox`] | namespaces, Landlock, seccomp by thread: closed before the first guest instruction |
+//!
+//! PCI, virtio, xHCI and VFIO are crates of their own.
+//!
 //! A guest is hostile: everything reachable from a vCPU exit or a virtqueue is total. `unsafe`
 //! stands only in [`memory`], [`kvm`] and [`sandbox`], where a mapping or a syscall needs it.
 // A print waits for its reader, and panics when that is gone.

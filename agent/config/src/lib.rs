@@ -1,10 +1,21 @@
-//! What a ward PC is told: the machine file, the policy, and the files both come from.
+//! The configuration of a ward PC: the machine file, the policy in force, and the files both come from.
 //!
 //! ```text
 //!  machine.toml --> machine::Machine --+
 //!                                      +--> configuration::Configuration --> daemon, doctor
 //!  policy.toml ---> policy_store ------+
 //! ```
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`machine`] | the machine file: which hardware of this PC each domain has |
+//! | [`policy_store`] | which policy is in force: signatures, serial, the last good one |
+//! | [`roster`] | what of the policy's domains the supervisor needs |
+//! | [`configuration`] | both together: the policy's domains and the machine file's are the same |
+//! | [`files`] | where the files and programs are, and how they are read |
+//!
+//! Reading changes nothing on the PC. Every mistake of a file is reported at once, with its place and remedy; a machine file with a mistake is refused as a
+//! whole, and a policy that fails anything leaves the last good one in force.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,22 @@
-//! The agent's control socket, `<runtime>/control.sock`: one JSON object a line each way, as [`commands`] has them. A refusal is
-//! `{"ok":false,"error":TEXT}`.
+//! The agent's control socket, `<runtime>/control.sock`: JSON lines by which `bulkhead` asks a running agent.
 //!
-//! `start`, `stop` and `restart` answer once the wish is noted; `status` tells how far it is.
+//! ```text
+//!  bulkhead --> client --one JSON object a line--> server --> roles: may this user ask?
+//!                                                     |            | no: refused, in the audit log
+//!                                                     |            v yes
+//!                      <--one JSON object a line--  Answer <-- daemon, one method for each command
+//! ```
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`commands`] | the one table of commands: request, roles, what is recorded, help |
+//! | [`table`] | the macro that makes requests, dispatch and documents of that table |
+//! | [`roles`] | which groups of the host may ask for what |
+//! | [`server`], [`client`] | the two ends; neither waits for the other without a deadline |
+//! | [`protocol`], [`reports`] | what is answered |
+//!
+//! Who asks is what the kernel says of the socket's other end, not what the request says. A refusal is `{"ok":false,"error":TEXT}`.
+//! `start`, `stop` and `restart` are answered when they have begun; `status` says how far they are.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]

@@ -1,8 +1,14 @@
-//! `bulkhead-agent`: reads the two files, takes the machine, and runs the event loop.
+//! `bulkhead-agent`: start, event loop and end. Wiring only: what is wired stands in crates of its own.
 //!
-//! One thread waits on signals, the control socket and the VMMs; the hand-over of devices has
-//! worker threads. No policy (nor a last good one) and no machine file means no domain: the agent says
-//! what is wrong and exits, and nothing has been changed.
+//! ```text
+//!  signals, control socket, VMMs, clock --> event loop --> domains (VMMs)     recorder (audit log)
+//!                                             ^   |
+//!             seat, clipboard, usb: a thread -+   +--> policy in force, break-glass, questions at the seat
+//!             each, with a mailbox each way
+//! ```
+//!
+//! One thread waits on signals, the control socket and the VMMs; devices are handed over by worker threads. Without a machine file, or without a policy (the file
+//! or the last good one), no domain starts: the agent says what is wrong and exits, and nothing has been changed.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]

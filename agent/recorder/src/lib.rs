@@ -1,7 +1,15 @@
 //! The audit log as the agent uses it: opened at start, tried again when it failed, and never waited for by a desktop.
 //!
-//! Flows ask whether their event is on the disk before they let anything through. Domains do not: care goes on while the log
-//! cannot be written, and `status` says so.
+//! ```text
+//!  mediators, policy, break-glass --record--> Recorder --> audit::Log --> <state>/audit
+//!                                  <-- Err: nothing crosses
+//!  domains, seat ------------------note-----> (as above; a failure holds nothing up)
+//!                                                 |
+//!                                                 +--> heads elsewhere: state, runtime, beside the policy
+//! ```
+//!
+//! [`Recorder::record`] returns when the entries are on the disk, or says why they are not: what wants to cross asks by it. [`Recorder::note`] is for what
+//! happens anyway: care goes on while the log cannot be written, and `status` says so.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]

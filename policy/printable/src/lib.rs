@@ -12,6 +12,11 @@
 //!
 //! What is not [`is_shown`] appears as its number, `\u{1b}`, so that it can be seen and does nothing. It could otherwise
 //! steer a terminal, begin a line that nobody wrote, or turn the reading order round.
+//! ```
+//! // A device that calls itself so would move the cursor and begin a line of its own.
+//! let name = printable::Label::new("Card reader\x1b[2J\nadmitted");
+//! assert_eq!(name.as_str(), "Card reader\\u{1b}[2J\\u{a}admitted");
+//! ```
 #![forbid(unsafe_code)]
 
 mod causes;

@@ -8,6 +8,11 @@
 //! | whole number | `2` | what the option counts, in the range that it has |
 //!
 //! [`Mac`] is the address of a network card.
+//! ```
+//! assert_eq!(notation::memory("512M"), Ok(512 << 20));
+//! let refused = notation::memory("512").unwrap_err();
+//! assert_eq!(refused.to_string(), "`512` is not a size of memory; write a whole number and a unit, like 512M or 4G");
+//! ```
 #![forbid(unsafe_code)]
 
 mod mac;

@@ -1,6 +1,19 @@
 //! How often something may happen that a guest, a device or a peer can cause: log lines, audit
-//! entries, resets, key chords, unasked bytes. One token bucket for all of them, without a clock:
+//! entries, resets, hotkeys, unasked bytes. One token bucket for all of them, without a clock:
 //! time is given to every call, since any fixed moment.
+//!
+//! ```
+//! use std::time::Duration;
+//! use ratelimit::{Rate, RateLimiter};
+//!
+//! let mut resets = RateLimiter::new(Rate { burst: 2, every: Duration::from_secs(10) });
+//! let start = Duration::ZERO;
+//! assert_eq!(resets.admit(start), Some(0));
+//! assert_eq!(resets.admit(start), Some(0));
+//! assert_eq!(resets.admit(start), None, "the burst is used up");
+//! let later = Duration::from_secs(10);
+//! assert_eq!(resets.admit(later), Some(1), "one token came back; one event was refused meanwhile");
+//! ```
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
