@@ -10,7 +10,7 @@ use seat::picture::Face;
 /// Asks after what the machine file's seat needs.
 pub(super) fn examine(seat: &Seat) -> Vec<Finding> {
     let Seat::Kms { card } = seat else {
-        return vec![Finding::ok("seat", "none: the command line plays the chords")];
+        return vec![Finding::ok("seat", "none: the command line does what the hotkeys do")];
     };
     let mut findings = vec![screen(kms::look(card.as_deref()))];
     let found = devices::abilities();

@@ -144,7 +144,7 @@ impl Supervisor {
         Ok(Self { slots, externals, shared, reports, host_network_next: Time::ZERO })
     }
 
-    /// Takes the word of another policy on the domains, which are the same. What concerns a domain's VMM (persistence, network,
+    /// Applies another policy to the same domains. What concerns a domain's VMM (persistence, network,
     /// priority) counts from its next start.
     pub fn take_roster(&mut self, roster: &[Member]) {
         for slot in &mut self.slots {

@@ -2,7 +2,7 @@
 //! monitors on the card are switched off.
 //!
 //! While the agent is the card's master no console can be drawn there. When the agent ends, however that
-//! happens, the kernel closes the card and puts its console back by itself (`docs/decisions/0004-console.md`).
+//! happens, the kernel closes the card and puts its console back by itself (`docs/design/decisions/0004-console.md`).
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -243,7 +243,7 @@ impl Screen {
             }
             if let Some((count, error)) = switch_off_others(&card, monitor.crtc) {
                 tracing::warn!(
-                    "{}: {count} outputs that are not used cannot be switched off ({error}); unplug the monitors that show anything else than Bulkhead's strip at the top",
+                    "{}: {count} outputs that are not used cannot be switched off ({error}); unplug the monitors that show anything else than Bulkhead's banner at the top",
                     path.display()
                 );
             }

@@ -53,7 +53,7 @@ use stage::Stage;
 pub enum Backend {
     /// Screen by KMS, input by evdev; the card, or the first that has a monitor.
     Kms(Option<PathBuf>),
-    /// Nothing: the command line plays the chords.
+    /// Nothing: the command line does what the hotkeys do.
     None,
 }
 

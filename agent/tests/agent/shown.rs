@@ -41,8 +41,8 @@ fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
         let with = |option: &'static str, word: &'static str| {
             [&command[..], &[log.as_str(), option, word]].concat()
         };
-        tells(&with("--since", "yesterdy"), 2, &["is no time", "yesterday"]);
-        tells(&with("--until", "2026-13"), 2, &["is no time"]);
+        tells(&with("--since", "yesterdy"), 2, &["is not a point in time", "yesterday"]);
+        tells(&with("--until", "2026-13"), 2, &["is not a point in time"]);
         tells(&with("--kind", "usb-atached"), 2, &["a similar value exists: 'usb-attached'"]);
         tells(&with("--verdict", "denied"), 2, &["deny"]);
         let both = [&with("--since", "today")[..], &["--until", "yesterday"]].concat();

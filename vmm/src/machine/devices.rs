@@ -92,7 +92,7 @@ pub(super) struct Host {
     pub(super) slots: Arc<dyn MemorySlots>,
 }
 
-/// What came of it, besides the functions on the bus.
+/// Subscribers and threads that were created along with the PCI functions.
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) main_loop: Vec<Subscriber>,

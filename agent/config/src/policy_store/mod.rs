@@ -265,7 +265,7 @@ impl PolicyStore {
         durable::remove(path).map_err(|source| Refusal::Write { path: path.clone(), source })
     }
 
-    /// What cannot be read is put up with: it is a second copy.
+    /// Reads the last good policy. A read error is tolerated: the file is only a fallback.
     fn last_good(&self) -> Option<Good> {
         let path = self.last_good.as_ref()?;
         durable::read(path).unwrap_or_else(|error| {

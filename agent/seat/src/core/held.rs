@@ -108,8 +108,8 @@ impl Core {
         self.withheld.retain(|(device, code)| *device != id || !is_up(*code));
     }
 
-    /// What is held and chosen by `which` goes up wherever it was told to be down, and reaches nobody until it
-    /// is pressed anew.
+    /// Releases every held key that `which` selects in the domain that saw it pressed; the key is ignored until it
+    /// is pressed again.
     pub(super) fn let_go(&mut self, which: impl Fn(HeldKey) -> bool, out: &mut Vec<Output>) {
         let mut ups = Vec::new();
         for device in self.devices.values_mut() {

@@ -1,17 +1,17 @@
-//! Where input goes: a pure state machine between what people press and what domains are told.
+//! Input routing: a pure state machine from the reports of input devices to the events that each domain gets.
 //!
 //! ```text
-//!   reports of devices, commands, time ---> Core ---> events for domains, switches, locks, chords
+//!   reports of devices, commands, time ---> Core ---> events for domains, switches, locks, hotkeys
 //! ```
 //!
 //! The promises, each a property test:
 //! - an event goes to the domain in front when it is made (a pinned device's to its own), and to no other;
-//! - what a domain was told to be down it is told to be up before or at the switch away from it;
-//! - the keys of a chord reach nobody: modifiers that could begin one are withheld until it is clear that
+//! - every key-down sent to a domain is followed by its key-up no later than the switch away from it;
+//! - the keys of a hotkey reach no domain: modifiers that could begin one are withheld until it is clear that
 //!   they do not;
-//! - a key held across a switch or a lock reaches nobody until it is pressed anew;
-//! - a pinned device reaches its domain only, and presses no chord;
-//! - while the screen is locked nothing reaches anyone;
+//! - a key held across a switch or a lock reaches no domain until it is pressed again;
+//! - a pinned device reaches its domain only, and presses no hotkey;
+//! - while the screen is locked no input reaches a domain;
 //! - while the pointer is in the banner, or a question is open, no domain is told where it is, whatever is held;
 //! - a question is answered by nothing that was pressed before its box had been on the screen for [`READ_FOR`];
 //! - nothing says yes or chooses but Enter, and only if no key was pressed for [`READ_FOR`] before it.
@@ -61,7 +61,7 @@ pub mod codes {
     pub const WHEELS: [u16; 4] = [0x06, 0x08, 0x0b, 0x0c];
 }
 
-/// What one device reported at once.
+/// One report of an input device: what changed at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Keys and buttons, in order: code, and whether it went down.
@@ -72,69 +72,69 @@ pub struct Report {
     pub wheel: Vec<(u16, i32)>,
 }
 
-/// What happens to the seat.
+/// An input of the state machine.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A device is there; pinned to a domain, or not.
+    /// A device was plugged in; pinned to a domain, or not.
     Plugged(DeviceId, Option<DomainIndex>),
-    /// It is gone.
+    /// A device was unplugged.
     Unplugged(DeviceId),
-    /// It reported.
+    /// A device reported.
     Report(DeviceId, Report),
-    /// Somebody who may asks for another domain in front.
+    /// An authorised caller requests a switch to this domain.
     Switch(DomainIndex),
-    /// Somebody who may asks for the lock.
+    /// An authorised caller locks the screen.
     Lock,
-    /// Somebody who may unlocked.
+    /// An authorised caller unlocks the screen.
     Unlock,
-    /// A question is asked; what is pressed answers it once it can have been read.
+    /// A question with yes and no is asked; keys answer it once it can have been read.
     Ask(u64),
-    /// It is asked which of so many it is to be; a digit or the arrow keys mark one, and Enter chooses it.
+    /// A question with so many choices is asked; a digit or the arrow keys mark one, and Enter chooses it.
     Choose(u64, usize),
-    /// Its box is on the screen, whole, or not any more.
+    /// The question's box is on the screen as a whole, or is not any more.
     Shown(u64, bool),
-    /// The question is not asked any more.
+    /// The question is withdrawn.
     Withdraw(u64),
     /// Time passed.
     Tick,
-    /// Another policy: chords, idle locks.
+    /// Another policy came into force: hotkeys, idle lock.
     Settings(Settings),
     /// The screen, the banner or a picture on it has another size.
     Geometry(Geometry),
 }
 
-/// What comes of it.
+/// An effect that the caller must carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Events for a domain.
+    /// Send these events to a domain.
     Send(DomainIndex, Target, Vec<Event>),
-    /// Another domain is in front.
+    /// Another domain came to the front.
     Switched {
-        /// Which was.
+        /// The domain that was in front.
         from: DomainIndex,
-        /// Which is.
+        /// The domain that is in front now.
         to: DomainIndex,
     },
-    /// The screen is locked.
+    /// The screen was locked.
     Locked {
-        /// Because nobody did anything.
+        /// Whether it was locked because nobody did anything.
         idle: bool,
     },
-    /// It is not any more.
+    /// The screen was unlocked.
     Unlocked,
-    /// A chord that is not the seat's own business was pressed, with this domain in front.
+    /// A hotkey that is not the seat's own business was pressed, with this domain in front.
     Pressed(Action, DomainIndex),
-    /// A question was answered yes or no; no, if nothing was chosen.
+    /// A question was answered yes or no; a question with choices is answered no if none was chosen.
     Answered(u64, bool),
-    /// This one was chosen.
+    /// This choice of a question was chosen.
     Chosen(u64, usize),
-    /// This one is marked, and not yet chosen.
+    /// This choice of a question is marked, and not yet chosen.
     Marked(u64, usize),
-    /// The pointer is somewhere else, or in other hands.
+    /// The pointer moved, or another domain has it.
     PointerMoved,
 }
 
-/// What the policy says of the seat.
+/// The policy's settings of the seat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The chords.
@@ -151,11 +151,11 @@ pub struct Core {
     front: DomainIndex,
     locked: bool,
     devices: BTreeMap<DeviceId, Device>,
-    /// What each domain was told to be down, and by how many devices.
+    /// The keys that each domain has been sent as down, with the number of devices that hold them.
     down: Vec<BTreeMap<u16, u32>>,
     /// Modifiers withheld, in the order they were pressed.
     withheld: Vec<(DeviceId, u16)>,
-    /// A chord was pressed and its modifiers are still held: what is pressed with them is part of it.
+    /// A hotkey was pressed and its modifiers are still held: what is pressed with them is part of it.
     gesture: bool,
     question: Option<Question>,
     /// The pointer, in pixels of the screen.

@@ -242,7 +242,7 @@ impl Stage {
         }
     }
 
-    /// Brings the screen up to date; whether what the front's last update brought is on its way there.
+    /// Presents `scene`; returns whether the last update of the domain in front is queued for scan-out.
     pub(super) fn present(&mut self, scene: usize) -> bool {
         let Self { display, core, domains, scenes, overlay, arrow, layout, .. } = self;
         let (Some(display), Some(view)) =

@@ -71,7 +71,7 @@ impl End {
         Ok(Self { way, listener, stream: None, again: Time::ZERO })
     }
 
-    /// Makes the connection if it is time and somebody is there. Whether there is a new one.
+    /// Connects or accepts, if that is due; returns whether a connection was made.
     pub(super) fn connect(&mut self, now: Time) -> bool {
         if self.stream.is_some() || now < self.again {
             return false;

@@ -60,13 +60,13 @@ pub enum Read {
     Unasked,
 }
 
-/// What is known of the answer to the last request. Answers name no request, so there is one request at a time, and what comes
+/// The state of the answer to the last request. Answers name no request, so there is one request at a time, and what comes
 /// first is its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// None is due.
     None,
-    /// It may have up to so many bytes.
+    /// It is due, and may have up to so many bytes.
     Wanted(u32),
     /// It is due, and nobody wants it any more.
     Unwanted,
@@ -155,17 +155,17 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 impl Reader {
-    /// Clipboard messages name their selection from now on, or do not.
+    /// Sets whether clipboard messages name their selection from now on.
     pub fn set_selection(&mut self, selection: bool) {
         self.selection = selection;
     }
 
-    /// A request was made: content of up to so many bytes is its answer.
+    /// Accepts up to `most` bytes of content as the answer to a request that was made.
     pub fn expect(&mut self, most: u32) {
         self.answer = Answer::Wanted(most);
     }
 
-    /// The answer is not wanted any more. What has come in of it is dropped, and so is what will.
+    /// Refuses the answer from now on; what of it has come in is discarded, and so is what will.
     pub fn give_up(&mut self) {
         if let State::Content { size, bytes, .. } = &self.state {
             let left = u32::try_from(size.saturating_sub(bytes.len())).unwrap_or(u32::MAX);
