@@ -24,7 +24,7 @@ pub type Scene = usize;
 /// A buffer, and what of it is out of date.
 struct Page {
     buffer: Buffer,
-    stale: Vec<Rect>,
+    damage: Vec<Rect>,
     /// Where the pointer was painted, and in which shape.
     cursor: Option<Painted>,
 }
@@ -116,8 +116,8 @@ impl Display {
         &self.times
     }
 
-    /// A part of a scene is out of date.
-    pub fn stale(&mut self, scene: Scene, rect: Rect) {
+    /// Marks a part of a scene as out of date.
+    pub fn damage(&mut self, scene: Scene, rect: Rect) {
         let rect = rect.within(self.size());
         if rect.is_empty() {
             return;
@@ -127,10 +127,10 @@ impl Display {
         }
     }
 
-    /// Everything is out of date.
-    pub fn all_stale(&mut self) {
+    /// Marks every scene as out of date.
+    pub fn damage_all(&mut self) {
         let whole = Rect::all(self.size());
-        (0..self.scenes.len()).for_each(|scene| self.stale(scene, whole));
+        (0..self.scenes.len()).for_each(|scene| self.damage(scene, whole));
     }
 
     /// Notes when a switch was asked for.
@@ -155,13 +155,13 @@ impl Display {
         switched
     }
 
-    /// Whether a scene that is not shown has something to paint.
+    /// Returns whether a scene that is not shown has something to paint.
     #[must_use]
-    pub fn is_stale(&self, scene: Scene) -> bool {
+    pub fn is_damaged(&self, scene: Scene) -> bool {
         let size = self.size();
         scene != self.shown.0
             && self.scenes.get(scene).is_some_and(|[ready, spare]| {
-                !ready.stale.is_empty() || ready.cursor.is_some() || spare.is_all_stale(size)
+                !ready.damage.is_empty() || ready.cursor.is_some() || spare.is_all_damaged(size)
             })
     }
 
@@ -171,7 +171,7 @@ impl Display {
         let page = self.scenes.get(scene).and_then(|pages| pages.get(self.shown.1));
         self.flipping.is_none()
             && self.shown.0 == scene
-            && page.is_some_and(|page| page.stale.iter().all(|stale| stale.shared(part).is_empty()))
+            && page.is_some_and(|page| page.damage.iter().all(|rect| rect.shared(part).is_empty()))
     }
 
     /// How long the flip on its way has taken.
@@ -201,16 +201,16 @@ impl Display {
         let Some(pages) = self.scenes.get_mut(scene) else { return Ok(true) };
         let next = if scene == self.shown.0 {
             let Some(current) = pages.get(self.shown.1) else { return Ok(true) };
-            if current.stale.is_empty() && current.cursor == painted {
+            if current.damage.is_empty() && current.cursor == painted {
                 return Ok(true);
             }
             1 - self.shown.1
         } else {
             // The one that is nearer to what it should be.
-            let stale = |page: &Page| page.stale.iter().map(|r| r.width * r.height).sum::<u32>();
+            let area = |page: &Page| page.damage.iter().map(|r| r.width * r.height).sum::<u32>();
             let [first, second] = pages;
-            let next = usize::from(stale(second) < stale(first));
-            let whole = pages.get(next).is_none_or(|page| page.is_all_stale(size));
+            let next = usize::from(area(second) < area(first));
+            let whole = pages.get(next).is_none_or(|page| page.is_all_damaged(size));
             if !whole {
                 // Shown as it is; what is missing follows.
                 self.flip(scene, next)?;
@@ -231,9 +231,9 @@ impl Display {
             return;
         }
         let Some([ready, spare]) = self.scenes.get_mut(scene) else { return };
-        if !ready.stale.is_empty() || ready.cursor.is_some() {
+        if !ready.damage.is_empty() || ready.cursor.is_some() {
             ready.paint(view, size, None, None);
-        } else if spare.is_all_stale(size) {
+        } else if spare.is_all_damaged(size) {
             // So that the frame after the switch has not everything to paint.
             spare.paint(view, size, None, None);
         }
@@ -293,24 +293,24 @@ fn show(screen: &Screen, count: usize) -> io::Result<Vec<[Page; 2]>> {
         return Err(error);
     }
     let mut pages =
-        buffers.into_iter().map(|buffer| Page { buffer, stale: vec![whole], cursor: None });
+        buffers.into_iter().map(|buffer| Page { buffer, damage: vec![whole], cursor: None });
     let pairs = std::iter::from_fn(|| Some([pages.next()?, pages.next()?]));
     Ok(pairs.collect())
 }
 
 impl Page {
-    fn is_all_stale(&self, size: Size) -> bool {
-        self.stale.contains(&Rect::all(size))
+    fn is_all_damaged(&self, size: Size) -> bool {
+        self.damage.contains(&Rect::all(size))
     }
 
     fn add(&mut self, rect: Rect) {
-        if self.stale.iter().any(|known| known.shared(rect) == rect) {
+        if self.damage.iter().any(|known| known.shared(rect) == rect) {
             return;
         }
-        self.stale.push(rect);
-        if self.stale.len() > RECTS_MAX {
-            let all = self.stale.drain(..).fold(Rect::default(), Rect::around);
-            self.stale.push(all);
+        self.damage.push(rect);
+        if self.damage.len() > RECTS_MAX {
+            let all = self.damage.drain(..).fold(Rect::default(), Rect::around);
+            self.damage.push(all);
         }
     }
 
@@ -324,7 +324,7 @@ impl Page {
         let cursor = pointer.map(|pointer| (pointer.picture, pointer.top_left(), pointer.owner));
         let before = self.cursor.map(|old| around((old.at.0, old.at.1)));
         let after = cursor.map(|(_, at, _)| square(at, CURSOR_SIDE));
-        let mut clips = std::mem::take(&mut self.stale);
+        let mut clips = std::mem::take(&mut self.damage);
         clips.extend(before.into_iter().chain(after));
         let view = View { cursor, ..*view };
         let (bytes, stride) = self.buffer.pixels();

@@ -11,8 +11,8 @@ use super::frame::Frame;
 
 /// What a domain's update changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct News {
-    /// What of frame memory is new.
+pub struct DomainUpdate {
+    /// The rectangle of frame memory that is new.
     pub damage: Rect,
     /// Its picture has another size, or there is one or none now.
     pub picture: bool,
@@ -27,15 +27,15 @@ pub struct News {
 /// Why a link was given up.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The VMM is gone.
+    /// The VMM closed the link.
     #[error("the VMM closed its link")]
     Closed,
-    /// It said what it cannot say.
+    /// The VMM sent a message that the protocol does not have.
     #[error("the VMM broke the link's rules")]
     Malformed(#[from] seat_link::Malformed),
-    /// It did not wait.
+    /// The VMM sent an update before the last one was acknowledged.
     #[error("the VMM sent an update before the last one was taken")]
-    Impatient,
+    UnsolicitedUpdate,
     /// The socket failed.
     #[error("the link failed")]
     Io(#[from] io::Error),
@@ -52,10 +52,10 @@ pub struct Domain {
     shape: u64,
     lights: u8,
     stalled: bool,
-    /// An update came and was not answered yet.
-    owing: bool,
+    /// An update came and was not acknowledged yet.
+    ack_pending: bool,
     /// Input could not be sent: what is down there is not certain any more.
-    behind: bool,
+    input_lost: bool,
     /// The VMM was not told of its frame memory yet.
     untold: bool,
 }
@@ -128,24 +128,24 @@ impl Domain {
         self.stalled
     }
 
-    /// Takes what its VMM said: one update at most.
+    /// Reads what the VMM sent, one update at most, and returns what it changes.
     ///
     /// # Errors
     /// The link is of no use any more; the caller detaches.
-    pub fn take(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<News, LinkError> {
-        let Some(channel) = &self.channel else { return Ok(News::default()) };
+    pub fn take(&mut self, buffer: &mut [u8; PACKET_MAX]) -> Result<DomainUpdate, LinkError> {
+        let Some(channel) = &self.channel else { return Ok(DomainUpdate::default()) };
         let update = match channel.receive(buffer)? {
-            Packet::Nothing => return Ok(News::default()),
+            Packet::Nothing => return Ok(DomainUpdate::default()),
             Packet::Closed => return Err(LinkError::Closed),
             Packet::Message(packet, _) => {
                 let ToAgent::Update(update) = ToAgent::decode(packet)?;
                 update
             }
         };
-        if std::mem::replace(&mut self.owing, true) {
-            return Err(LinkError::Impatient);
+        if std::mem::replace(&mut self.ack_pending, true) {
+            return Err(LinkError::UnsolicitedUpdate);
         }
-        let mut news = News {
+        let mut change = DomainUpdate {
             damage: update.damage,
             picture: self.picture != update.picture,
             lights: self.lights != update.leds,
@@ -157,48 +157,48 @@ impl Domain {
         match update.cursor {
             CursorChange::Same => {}
             CursorChange::Hidden => {
-                news.cursor = self.cursor.take().is_some();
+                change.cursor = self.cursor.take().is_some();
             }
             CursorChange::Shown(cursor) => {
                 self.cursor = Some(*cursor);
-                news.cursor = true;
+                change.cursor = true;
             }
         }
-        self.shape += u64::from(news.cursor);
-        Ok(news)
+        self.shape += u64::from(change.cursor);
+        Ok(change)
     }
 
-    /// Whether an update waits to be answered.
+    /// Returns whether an update waits to be acknowledged.
     #[must_use]
-    pub fn is_owing(&self) -> bool {
-        self.owing
+    pub fn is_ack_pending(&self) -> bool {
+        self.ack_pending
     }
 
-    /// The last update was put on the screen; the next may come.
+    /// Acknowledges the last update, as it is on the screen: the next may come.
     pub fn taken(&mut self) {
-        if self.owing && self.send(&ToVmm::Taken) {
-            self.owing = false;
+        if self.ack_pending && self.send(&ToVmm::Taken) {
+            self.ack_pending = false;
         }
     }
 
-    /// Passes input on. What a VMM does not take is lost, and everything is let go as soon as it takes
+    /// Passes input on. What a VMM does not take is lost, and every key is released as soon as it takes
     /// something again, before anything else is passed on ([`Self::catch_up`]).
     pub fn input(&mut self, target: Target, events: Vec<Event>) {
         self.catch_up();
-        self.behind = self.behind || !self.send(&ToVmm::Input(target, events));
+        self.input_lost = self.input_lost || !self.send(&ToVmm::Input(target, events));
     }
 
-    /// Whether the VMM has not taken something it must have: [`Self::catch_up`] is to be called again.
+    /// Returns whether the VMM has not taken something that it must have, so that [`Self::catch_up`] has to be called again.
     #[must_use]
-    pub fn is_behind(&self) -> bool {
-        self.behind || self.untold
+    pub fn must_catch_up(&self) -> bool {
+        self.input_lost || self.untold
     }
 
     /// Sends what the VMM must have and did not take before, though nobody types into it any more: that
-    /// everything is let go, and its frame memory.
+    /// every key is released, and its frame memory.
     pub fn catch_up(&mut self) {
-        if self.behind {
-            self.behind = !self.send(&ToVmm::ReleaseAll);
+        if self.input_lost {
+            self.input_lost = !self.send(&ToVmm::ReleaseAll);
         }
         // A link whose other end is gone is noticed where it is read.
         let _ = self.tell_display();
@@ -256,9 +256,9 @@ mod tests {
         assert!(domain.take(&mut buffer).unwrap().picture);
         domain.taken();
         vmm.send(&update).unwrap();
-        assert_eq!(domain.take(&mut buffer).unwrap(), News::default());
+        assert_eq!(domain.take(&mut buffer).unwrap(), DomainUpdate::default());
         vmm.send(&update).unwrap();
-        assert!(matches!(domain.take(&mut buffer), Err(LinkError::Impatient)));
+        assert!(matches!(domain.take(&mut buffer), Err(LinkError::UnsolicitedUpdate)));
         let (mut domain, vmm) = pair();
         vmm.send(b"nonsense").unwrap();
         assert!(matches!(domain.take(&mut buffer), Err(LinkError::Malformed(_))));
@@ -271,21 +271,21 @@ mod tests {
     {
         let (mut domain, vmm) = pair();
         let key = |value| vec![Event { kind: 1, code: 30, value }, Event::SYN];
-        assert!(!domain.is_behind());
+        assert!(!domain.must_catch_up());
         for _ in 0..1000 {
             domain.input(Target::Keyboard, key(1));
         }
         // The switch away from it, of which it hears nothing.
         domain.input(Target::Keyboard, key(0));
         domain.catch_up();
-        assert!(domain.is_behind(), "it has not read anything");
+        assert!(domain.must_catch_up(), "it has not read anything");
         let mut last = None;
         while let Some(message) = received(&vmm) {
             last = Some(message);
             domain.catch_up();
         }
         assert_eq!(last, Some(ToVmm::ReleaseAll));
-        assert!(!domain.is_behind());
+        assert!(!domain.must_catch_up());
     }
 
     #[test]
@@ -294,7 +294,7 @@ mod tests {
         while domain.send(&ToVmm::Taken) {}
         let other = Size { width: 32, height: 16 };
         domain.resize(other).unwrap();
-        assert!(domain.is_behind());
+        assert!(domain.must_catch_up());
         let mut buffer = [0; PACKET_MAX];
         let mut displays = Vec::new();
         while let Packet::Message(packet, file) = vmm.receive_file(&mut buffer).unwrap() {
@@ -304,7 +304,7 @@ mod tests {
             domain.catch_up();
         }
         assert_eq!(displays, [(SIZE, true), (other, true)]);
-        assert!(!domain.is_behind());
+        assert!(!domain.must_catch_up());
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
         for _ in 0..10_000 {
             domain.input(Target::Keyboard, key(1));
         }
-        assert!(domain.behind);
+        assert!(domain.input_lost);
         while received(&vmm).is_some() {}
         domain.input(Target::Keyboard, key(0));
         assert_eq!(received(&vmm), Some(ToVmm::ReleaseAll));

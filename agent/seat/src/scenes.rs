@@ -82,9 +82,9 @@ pub(super) struct Scenes {
     clicks: Vec<(Rect, Click)>,
 }
 
-/// What is new in a scene.
+/// Which parts of a scene have to be drawn again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Fresh {
+pub(super) struct SceneDamage {
     pub(super) banner: bool,
     pub(super) card: bool,
 }
@@ -115,15 +115,15 @@ impl Scenes {
         looks: &[Look],
         news: &[String],
         cards: &[Vec<String>],
-    ) -> Vec<(usize, Fresh)> {
-        let mut fresh = Vec::new();
+    ) -> Vec<(usize, SceneDamage)> {
+        let mut damage = Vec::new();
         for (scene, lines) in cards.iter().enumerate() {
             let front: Option<DomainIndex> = Some(scene).filter(|scene| *scene < looks.len());
             // The lock tells nobody anything.
             let news = if front.is_some() { news } else { &[] };
             let said = (news.to_vec(), lines.clone());
             let before = self.all.get(scene).map(|scene| &scene.said);
-            let what = Fresh {
+            let what = SceneDamage {
                 banner: before.is_none_or(|(old, _)| *old != said.0),
                 card: before.is_none_or(|(_, old)| *old != said.1),
             };
@@ -142,8 +142,8 @@ impl Scenes {
                 Some(place) => *place = drawn,
                 None => self.all.push(drawn),
             }
-            fresh.push((scene, what));
+            damage.push((scene, what));
         }
-        fresh
+        damage
     }
 }

@@ -21,7 +21,7 @@ use crate::layout;
 use crate::listen::{self, SocketError};
 use crate::sandbox::Role;
 use crate::seat::{Seat, SeatError};
-use crate::usb::{Sockets, Wires};
+use crate::usb::{BackendQueue, Sockets};
 
 /// Device numbers 1 to 31 are free: the host bridge is device 0.
 const DEVICES_MAX: usize = 31;
@@ -215,13 +215,13 @@ impl Builder<'_> {
             Ok(count) if config.usb.len() <= USB_MAX => count,
             _ => return Err(DeviceError::TooManyUsb),
         };
-        let wires = Wires::new().map_err(DeviceError::Host)?;
+        let backend = BackendQueue::new().map_err(DeviceError::Host)?;
         let ports = xhci::Ports { usb2: count, usb3: count };
         let (function, worker, handle) =
-            XhciPci::new(ports, self.host.memory.clone(), wires.clone(), &*self.host.msi)
+            XhciPci::new(ports, self.host.memory.clone(), backend.clone(), &*self.host.msi)
                 .map_err(DeviceError::Usb)?;
         self.add(function)?;
-        let sockets = Sockets::listen(&config.usb, handle, wires)
+        let sockets = Sockets::listen(&config.usb, handle, backend)
             .map_err(|(path, source)| DeviceError::UsbSocket { path, source })?;
         self.parts.main_loop.push(worker);
         self.parts.main_loop.push(Arc::new(Mutex::new(sockets)));

@@ -1,7 +1,7 @@
 //! `--usb socket=PATH`: USB devices that somebody else has, one usbredir stream a socket, at the guest's xHCI.
 //!
 //! ```text
-//!  vCPU, main loop: xhci::Controller --Backend--> Wires --> queue, eventfd
+//!  vCPU, main loop: xhci::Controller --Backend--> BackendQueue --> queue, eventfd
 //!                        ^                                      |
 //!                        |              main loop: Sockets <----+
 //!                        +-- complete, attach, detach --- Remote (pure) <-- usbredir::Session <--> socket
@@ -9,16 +9,16 @@
 //! | file | |
 //! | --- | --- |
 //! | [`remote`] | one device: transfers into packets and back; a state machine without I/O |
-//! | [`wires`] | what the controller wants done, until the main loop does it |
+//! | [`backend_queue`] | the controller's calls to its devices, until the main loop carries them out |
 //! | [`sockets`] | the sockets, in the main loop |
 //!
 //! A peer that breaks the protocol loses its connection; its device is unplugged, and the guest runs on. A socket takes one peer at
 //! a time; the next waits until it is gone.
 #![forbid(unsafe_code)]
 
+mod backend_queue;
 mod remote;
 mod sockets;
-mod wires;
 
+pub(crate) use backend_queue::BackendQueue;
 pub(crate) use sockets::Sockets;
-pub(crate) use wires::Wires;

@@ -11,8 +11,8 @@ use usbredir::wire::capability;
 use usbredir::{Body, Role, Session};
 use xhci::{Handle, PortId};
 
+use super::backend_queue::{BackendCall, BackendQueue};
 use super::remote::{Effect, Remote};
-use super::wires::{Wires, Wish};
 
 /// Bytes read from a peer before others have their turn.
 const BUDGET: usize = 256 * 1024;
@@ -28,8 +28,8 @@ const VERSION: &str = concat!("bulkhead-vmm ", env!("CARGO_PKG_VERSION"));
 
 /// All `--usb` sockets.
 pub(crate) struct Sockets {
-    handle: Handle<Wires>,
-    wires: Wires,
+    handle: Handle<BackendQueue>,
+    backend: BackendQueue,
     all: Vec<Socket>,
     buffer: Vec<u8>,
 }
@@ -70,8 +70,8 @@ impl Sockets {
     /// Listens on every path; the controller's devices come and go with who connects.
     pub(crate) fn listen(
         paths: &[PathBuf],
-        handle: Handle<Wires>,
-        wires: Wires,
+        handle: Handle<BackendQueue>,
+        backend: BackendQueue,
     ) -> Result<Self, (PathBuf, SocketError)> {
         let socket = |path: &PathBuf| {
             let failed = |error| (path.clone(), error);
@@ -82,7 +82,7 @@ impl Sockets {
             Ok(Socket { path: path.clone(), listener, peer: None })
         };
         let all = paths.iter().map(socket).collect::<Result<_, _>>()?;
-        Ok(Self { handle, wires, all, buffer: vec![0; BATCH] })
+        Ok(Self { handle, backend, all, buffer: vec![0; BATCH] })
     }
 
     fn at(&self, fd: RawFd) -> Option<usize> {
@@ -210,47 +210,47 @@ impl Sockets {
     fn detach(&self, port: PortId) {
         self.handle.with(|controller| {
             controller.detach(port);
-            self.wires.forget(port);
+            self.backend.forget(port);
         });
     }
 
     /// What the controller wants done.
-    fn wishes(&mut self, ops: &mut EventOps) {
-        let (wishes, lost) = self.wires.take();
-        for wish in wishes {
-            let index = match &wish {
-                Wish::Submit(transfer) => self.with_port(transfer.port),
-                Wish::Reset(port) | Wish::Stopped(port, _) => self.with_port(*port),
-                Wish::Stop(_) | Wish::Cancel(_) => None,
+    fn calls(&mut self, ops: &mut EventOps) {
+        let (calls, lost) = self.backend.take();
+        for call in calls {
+            let index = match &call {
+                BackendCall::Submit(transfer) => self.with_port(transfer.port),
+                BackendCall::Reset(port) | BackendCall::Stopped(port, _) => self.with_port(*port),
+                BackendCall::Stop(_) | BackendCall::Cancel(_) => None,
             };
-            match (wish, index) {
-                (Wish::Submit(transfer), Some(index)) => {
+            match (call, index) {
+                (BackendCall::Submit(transfer), Some(index)) => {
                     let effects = self.peer(index).map(|peer| peer.remote.submit(transfer));
                     self.effects(index, effects.unwrap_or_default(), ops);
                 }
                 // The controller forgot it with its device.
-                (Wish::Submit(_), None) => {}
-                (Wish::Stop(id), _) => {
+                (BackendCall::Submit(_), None) => {}
+                (BackendCall::Stop(id), _) => {
                     for index in 0..self.all.len() {
                         let effects = self.peer(index).map(|peer| peer.remote.stop(id));
                         self.effects(index, effects.unwrap_or_default(), ops);
                     }
                 }
-                (Wish::Cancel(id), _) => {
+                (BackendCall::Cancel(id), _) => {
                     for index in 0..self.all.len() {
                         let effects = self.peer(index).map(|peer| peer.remote.cancel(id));
                         self.effects(index, effects.unwrap_or_default(), ops);
                     }
                 }
-                (Wish::Reset(_), Some(index)) => {
+                (BackendCall::Reset(_), Some(index)) => {
                     let effects = self.peer(index).map(|peer| peer.remote.reset());
                     self.effects(index, effects.unwrap_or_default(), ops);
                 }
-                (Wish::Stopped(_, endpoint), Some(index)) => {
+                (BackendCall::Stopped(_, endpoint), Some(index)) => {
                     let effects = self.peer(index).map(|peer| peer.remote.stopped(endpoint));
                     self.effects(index, effects.unwrap_or_default(), ops);
                 }
-                (Wish::Reset(_) | Wish::Stopped(..), None) => {}
+                (BackendCall::Reset(_) | BackendCall::Stopped(..), None) => {}
             }
         }
         for index in 0..self.all.len() {
@@ -330,15 +330,15 @@ impl MutEventSubscriber for Sockets {
                 tracing::error!(%error, "USB sockets cannot be served");
             }
         };
-        add(Events::new(&*self.wires.kick, EventSet::IN));
+        add(Events::new(&*self.backend.kick, EventSet::IN));
         for socket in &self.all {
             add(Events::new(&socket.listener, EventSet::IN));
         }
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if events.fd() == self.wires.kick.as_raw_fd() {
-            return self.wishes(ops);
+        if events.fd() == self.backend.kick.as_raw_fd() {
+            return self.calls(ops);
         }
         let Some(index) = self.at(events.fd()) else { return };
         if self.all.get(index).is_some_and(|socket| socket.listener.as_raw_fd() == events.fd()) {

@@ -6,7 +6,7 @@ use virtio::GuestMemory;
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use crate::line::Line;
+use crate::line::IrqLine;
 use crate::spec::{VERSION_1, status};
 
 /// Offsets of the registers.
@@ -73,11 +73,11 @@ pub(crate) struct Common {
     status: u8,
     queue_select: u16,
     queues: Vec<QueueSetup>,
-    line: Arc<Line>,
+    line: Arc<IrqLine>,
 }
 
 impl Common {
-    pub(crate) fn new(features: u64, queue_sizes: &[u16], line: Arc<Line>) -> Self {
+    pub(crate) fn new(features: u64, queue_sizes: &[u16], line: Arc<IrqLine>) -> Self {
         let queue = |&max| QueueSetup { max, size: max, ..QueueSetup::default() };
         Self {
             offered: features | VERSION_1,

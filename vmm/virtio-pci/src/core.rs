@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   registers: ask(Start | Reset) --> wanted --+--> device idle: carried out at once
-//!                                              '--> device at work: Line says `stopping`, the I/O thread
+//!                                              '--> device at work: IrqLine says `stopping`, the I/O thread
 //!                                                   returns, is woken by `control`, and carries it out
 //! ```
 //!
@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use virtio::{Activation, Device, Interrupt};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::line::Line;
+use crate::line::IrqLine;
 
 /// What the registers want of the device.
 pub(crate) enum Wanted {
@@ -33,17 +33,17 @@ pub(crate) struct Core {
     device: Mutex<Box<dyn Device>>,
     /// The latest, if it is not carried out yet. Held for an instant only; after `device` where both are.
     wanted: Mutex<Option<Wanted>>,
-    line: Arc<Line>,
+    line: Arc<IrqLine>,
     /// Wakes the I/O thread.
     control: EventFd,
 }
 
 impl Core {
-    pub(crate) fn new(device: Box<dyn Device>, line: Arc<Line>, control: EventFd) -> Self {
+    pub(crate) fn new(device: Box<dyn Device>, line: Arc<IrqLine>, control: EventFd) -> Self {
         Self { device: Mutex::new(device), wanted: Mutex::new(None), line, control }
     }
 
-    pub(crate) fn line(&self) -> &Arc<Line> {
+    pub(crate) fn line(&self) -> &Arc<IrqLine> {
         &self.line
     }
 

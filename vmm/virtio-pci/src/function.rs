@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::Error;
 use crate::common::{Common, Transition};
 use crate::core::{Core, Wanted};
-use crate::line::Line;
+use crate::line::IrqLine;
 use crate::spec::{self, capability};
 use crate::worker::VirtioPciWorker;
 
@@ -29,7 +29,7 @@ pub struct VirtioPci {
     msix_capability: u16,
     pci_capability: u16,
     common: Common,
-    line: Arc<Line>,
+    line: Arc<IrqLine>,
     core: Arc<Core>,
     device_config: Arc<dyn DeviceConfig>,
     memory: GuestMemory,
@@ -70,7 +70,7 @@ impl VirtioPci {
         let clone = |fd: &EventFd| fd.try_clone().map_err(Error::EventFd);
         let control = eventfd()?;
         let notifications = sizes.iter().map(|_| eventfd()).collect::<Result<Vec<_>, _>>()?;
-        let line = Arc::new(Line::new(msix, sizes.len()));
+        let line = Arc::new(IrqLine::new(msix, sizes.len()));
         let common = Common::new(device.features(), &sizes, Arc::clone(&line));
         let device_config = device.config();
         let core = Arc::new(Core::new(device, Arc::clone(&line), control));

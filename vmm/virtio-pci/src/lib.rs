@@ -3,7 +3,7 @@
 //! ```text
 //!  vCPU: configuration space, BAR 0 --> VirtioPci { registers } --DRIVER_OK--> Core --> Device::activate
 //!  guest write to a notify address --ioeventfd--> VirtioPciWorker --> Device::queue_notified
-//!  Device --Interrupt--> Line --> MSI-X vector --irqfd--> guest
+//!  Device --Interrupt--> IrqLine --> MSI-X vector --irqfd--> guest
 //! ```
 //! One 64-bit BAR holds everything, so that a guest sizes and maps one window a device:
 //!

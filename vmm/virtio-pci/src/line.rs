@@ -1,4 +1,4 @@
-//! From the device to its driver: which vector, and what the registers say of it.
+//! The interrupt line from a device to its driver: MSI-X vectors, and the state that the registers show.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,7 @@ use virtio::Interrupt;
 use crate::spec::{NO_VECTOR, status};
 
 /// Shared between the registers (vCPU threads) and the device (its I/O thread).
-pub(crate) struct Line {
+pub(crate) struct IrqLine {
     msix: Mutex<Msix>,
     config_vector: AtomicU16,
     queue_vectors: Vec<AtomicU16>,
@@ -21,7 +21,7 @@ pub(crate) struct Line {
     stopping: AtomicBool,
 }
 
-impl Line {
+impl IrqLine {
     pub(crate) fn new(msix: Msix, queues: usize) -> Self {
         Self {
             msix: Mutex::new(msix),
@@ -109,7 +109,7 @@ impl Line {
     }
 }
 
-impl Interrupt for Line {
+impl Interrupt for IrqLine {
     fn used(&self, index: usize) {
         self.trigger(self.queue_vector(index));
     }

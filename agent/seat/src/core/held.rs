@@ -29,7 +29,7 @@ pub(super) struct Device {
     pub(super) position: (i32, i32),
 }
 
-/// A key held on a device, for [`Core::let_go`].
+/// A key held on a device, for [`Core::release_keys`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeldKey {
     pinned: bool,
@@ -93,7 +93,7 @@ impl Core {
 
     /// Withheld modifiers that come up in one report were not tapped one by one: a hand let go of a chord it did not
     /// finish, or the keyboard was pulled, for which the kernel lets everything go at once.
-    pub(super) fn let_go_together(&mut self, id: DeviceId, report: &Report) {
+    pub(super) fn discard_withheld_released_together(&mut self, id: DeviceId, report: &Report) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let is_up = |code: u16| report.keys.contains(&(code, false));
         let together = |(code, hold): (&u16, &Hold)| *hold == Hold::Withheld && is_up(*code);
@@ -110,7 +110,7 @@ impl Core {
 
     /// Releases every held key that `which` selects in the domain that saw it pressed; the key is ignored until it
     /// is pressed again.
-    pub(super) fn let_go(&mut self, which: impl Fn(HeldKey) -> bool, out: &mut Vec<Output>) {
+    pub(super) fn release_keys(&mut self, which: impl Fn(HeldKey) -> bool, out: &mut Vec<Output>) {
         let mut ups = Vec::new();
         for device in self.devices.values_mut() {
             let pinned = device.pin.is_some();
@@ -134,7 +134,7 @@ impl Core {
 
     /// The modifiers of a chord were never meant for a domain.
     pub(super) fn let_go_of_modifiers(&mut self, out: &mut Vec<Output>) {
-        self.let_go(|held| held.is_shared() && chord::is_modifier(held.code), out);
+        self.release_keys(|held| held.is_shared() && chord::is_modifier(held.code), out);
     }
 }
 

@@ -288,7 +288,7 @@ impl Core {
         if let Some(motion) = report.motion {
             self.moved(id, motion, out);
         }
-        self.let_go_together(id, report);
+        self.discard_withheld_released_together(id, report);
         for &(code, down) in &report.keys {
             if down {
                 self.pressed(id, code, out);
@@ -389,7 +389,7 @@ impl Core {
             return;
         }
         self.end_question(out);
-        self.let_go(|hold| hold.is_shared(), out);
+        self.release_keys(|hold| hold.is_shared(), out);
         let from = std::mem::replace(&mut self.front, to);
         out.push(Output::Switched { from, to });
     }
@@ -399,7 +399,7 @@ impl Core {
             return;
         }
         self.end_question(out);
-        self.let_go(|_| true, out);
+        self.release_keys(|_| true, out);
         self.locked = true;
         out.push(Output::Locked { idle });
     }

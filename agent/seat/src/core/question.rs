@@ -83,7 +83,7 @@ impl Core {
     /// Asks; `choices` is how many there are to choose from, or `None` for yes or no.
     pub(super) fn ask(&mut self, id: u64, choices: Option<usize>, out: &mut Vec<Output>) {
         self.end_question(out);
-        self.let_go(|hold| hold.is_shared(), out);
+        self.release_keys(|hold| hold.is_shared(), out);
         let until = self.now.saturating_add(OPEN_FOR);
         let (marked, shown, last_key) = (None, None, None);
         self.question = Some(Question { id, choices, marked, until, shown, last_key });

@@ -22,7 +22,7 @@ use super::compose::arrow;
 use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, Time};
 use super::devices::{Devices, Happened};
 use super::display::Display;
-use super::domain::{Domain, News};
+use super::domain::{Domain, DomainUpdate};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
@@ -266,7 +266,7 @@ impl Stage {
         self.policy = policy;
         self.scenes.forget();
         if let Some(display) = &mut self.display {
-            display.all_stale();
+            display.damage_all();
         }
         self.feed(Input::Settings(self.policy.settings.clone()), None);
         let devices: Vec<_> =
@@ -408,8 +408,8 @@ impl Stage {
         for _ in 0..UPDATES {
             let Some(domain) = self.domains.get_mut(index) else { return };
             match domain.take(&mut self.buffer) {
-                Ok(news) if news == News::default() => return,
-                Ok(news) => self.show(index, news),
+                Ok(update) if update == DomainUpdate::default() => return,
+                Ok(update) => self.show(index, update),
                 Err(error) => return self.lose(index, &error.to_string()),
             }
         }
@@ -429,19 +429,19 @@ impl Stage {
         self.daemon.tell(Happening::LinkLost(index, problem.to_owned()));
     }
 
-    fn show(&mut self, index: DomainIndex, news: News) {
-        if news.picture {
+    fn show(&mut self, index: DomainIndex, update: DomainUpdate) {
+        if update.picture {
             self.picture_changed(index);
         }
         if let Some((frame, picture)) = self.domains.get(index).and_then(Domain::picture) {
             let place = self.layout.place(shown(picture, frame.size()));
-            let damage = news.damage.within(Size { width: place.width, height: place.height });
+            let damage = update.damage.within(Size { width: place.width, height: place.height });
             let rect = Rect { x: place.x + damage.x, y: place.y + damage.y, ..damage };
             if let Some(display) = self.display.as_mut().filter(|_| !damage.is_empty()) {
-                display.stale(index, rect);
+                display.damage(index, rect);
             }
         }
-        if news.lights && index == self.core.front() {
+        if update.lights && index == self.core.front() {
             self.set_lights(false);
         }
     }
@@ -450,7 +450,7 @@ impl Stage {
     fn picture_changed(&mut self, index: DomainIndex) {
         let whole = Rect::all(self.layout.screen);
         if let Some(display) = &mut self.display {
-            display.stale(index, whole);
+            display.damage(index, whole);
         }
         self.tell_geometry();
     }

@@ -140,7 +140,7 @@ impl Stage {
     /// A part of every domain's screen is out of date.
     fn mark(&mut self, rect: Rect) {
         if let Some(display) = &mut self.display {
-            (0..self.names.len()).for_each(|scene| display.stale(scene, rect));
+            (0..self.names.len()).for_each(|scene| display.damage(scene, rect));
         }
     }
 
@@ -188,15 +188,15 @@ impl Stage {
         ]);
         let Self { scenes, face, layout, policy, display, domains, .. } = self;
         let before = scenes.clicks().len();
-        let fresh = scenes.say(face, layout, &policy.looks, &news, &cards);
+        let damage = scenes.say(face, layout, &policy.looks, &news, &cards);
         let Some(display) = display else { return };
-        for (scene, what) in fresh {
+        for (scene, what) in damage {
             if what.banner {
-                display.stale(scene, layout.banner());
+                display.damage(scene, layout.banner());
             }
             let shows_card = domains.get(scene).is_none_or(|domain| domain.picture().is_none());
             if what.card && shows_card {
-                display.stale(scene, Rect::all(layout.screen));
+                display.damage(scene, Rect::all(layout.screen));
             }
         }
         if before == 0 {
@@ -223,10 +223,10 @@ impl Stage {
             // One at a time: a key may come.
             self.prepared = (self.prepared + 1) % (lock + 1);
             let turns = (self.prepared..=lock).chain(0..self.prepared);
-            let stale = |other: &usize| {
-                self.display.as_ref().is_some_and(|display| display.is_stale(*other))
+            let damaged = |other: &usize| {
+                self.display.as_ref().is_some_and(|display| display.is_damaged(*other))
             };
-            if let Some(other) = turns.filter(|other| *other != scene).find(stale) {
+            if let Some(other) = turns.filter(|other| *other != scene).find(damaged) {
                 self.prepare(other);
             }
             for other in (0..lock).filter(|other| *other != scene) {

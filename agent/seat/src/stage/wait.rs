@@ -54,7 +54,7 @@ impl Stage {
             add(Source::Wake, self.wake.as_fd());
             for (index, domain) in self.domains.iter().enumerate() {
                 // One that is owed an answer says nothing anyway.
-                if let Some(fd) = domain.fd().filter(|_| !domain.is_owing()) {
+                if let Some(fd) = domain.fd().filter(|_| !domain.is_ack_pending()) {
                     add(Source::Link(index), fd);
                 }
             }
@@ -95,9 +95,10 @@ impl Stage {
         }
         self.notices.deadline().into_iter().for_each(&mut due);
         self.core.deadline().into_iter().for_each(&mut due);
-        let stale = |display: &Display| (0..=self.names.len()).any(|scene| display.is_stale(scene));
-        if self.display.as_ref().is_some_and(stale)
-            || self.domains.iter().any(|domain| domain.is_owing() || domain.is_behind())
+        let damaged =
+            |display: &Display| (0..=self.names.len()).any(|scene| display.is_damaged(scene));
+        if self.display.as_ref().is_some_and(damaged)
+            || self.domains.iter().any(|domain| domain.is_ack_pending() || domain.must_catch_up())
         {
             due(self.background);
         }
