@@ -45,6 +45,7 @@ mod read;
 mod recover;
 mod replace;
 mod settings;
+mod shown;
 mod time;
 mod verify;
 
@@ -60,5 +61,6 @@ pub use log::{Log, LogError};
 pub use read::{Follower, each};
 pub use recover::Recovered;
 pub use settings::{Limits, Settings, WhenFull};
+pub use shown::shown;
 pub use time::Reading;
 pub use verify::{Summary, verify, verify_at};

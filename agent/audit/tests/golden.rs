@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
 use audit::events::SeatUnlocked;
-use audit::{AuditEvent, Entry, Follower, PublicKey, each, rfc5424, verify_at};
+use audit::{AuditEvent, Entry, Follower, PublicKey, each, rfc5424, shown, verify_at};
 
 fn golden(log: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(log)
@@ -51,4 +51,13 @@ fn a_log_with_kinds_and_fields_that_this_version_does_not_know_is_verified_and_r
     let more = entries.iter().find(more).unwrap();
     assert_eq!(AuditEvent::read(more), Some(SeatUnlocked {}.into()));
     assert!(rfc5424(more, "pc").contains("account=\"kim\""));
+}
+
+#[test]
+fn every_kind_of_entry_is_shown_to_people_byte_for_byte_as_before_it_was_read_by_the_catalogue() {
+    for log in ["whole", "found-broken", "since"] {
+        let lines: String = entries(log).iter().map(|entry| shown(entry) + "\n").collect();
+        let before = fs::read_to_string(golden(&format!("{log}.shown"))).unwrap();
+        assert_eq!(lines, before, "{log}");
+    }
 }

@@ -69,6 +69,17 @@ impl Field {
     }
 }
 
+/// How an entry reads by the catalogue of this version.
+#[derive(Clone, Debug)]
+pub enum Recognition {
+    /// As this event.
+    Event(Box<AuditEvent>),
+    /// As no event, though its kind is in the catalogue: something that is always there is missing, or is not what it should be.
+    Incomplete(&'static Kind),
+    /// As no event: its kind is not in the catalogue.
+    Unknown,
+}
+
 const DOMAIN: &str = "domain";
 const VERDICT: &str = "verdict";
 const RULE: &str = "rule";
@@ -94,6 +105,16 @@ impl AuditEvent {
         let (domain, verdict, rule) = (text(DOMAIN), text(VERDICT), text(RULE));
         let policy = detail.remove(POLICY).and_then(|serial| serial.as_u64());
         Record { kind: self.kind(), domain, verdict, rule, policy, detail }
+    }
+
+    /// Reads an entry by this catalogue, and says why it cannot be.
+    #[must_use]
+    pub fn recognize(entry: &Entry) -> Recognition {
+        match (Self::read(entry), Self::kind_of(&entry.kind)) {
+            (Some(event), _) => Recognition::Event(Box::new(event)),
+            (None, Some(kind)) => Recognition::Incomplete(kind),
+            (None, None) => Recognition::Unknown,
+        }
     }
 
     /// What an entry says, if it is of this catalogue.

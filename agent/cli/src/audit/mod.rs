@@ -19,7 +19,7 @@ use super::answer::{self, Outcome};
 use super::{Common, Failure, complain, pause};
 use recorder::AUDITOR_GROUP;
 
-const DIRECTORY: &str = "/var/lib/bulkhead/audit";
+pub(super) const DIRECTORY: &str = "/var/lib/bulkhead/audit";
 /// How often a log that is followed is looked at.
 const LOOK: Duration = Duration::from_millis(250);
 /// The agent may be in the middle of a line: looked at again as often, after as long.
@@ -284,20 +284,5 @@ pub(super) fn local_time(entry: &Entry) -> String {
 
 /// `2026-11-23 15:04:05.000 +09:00      12 domain clinical running pid=5 ...`, as one line whatever is in it.
 fn in_words(entry: &Entry) -> String {
-    let time = local_time(entry);
-    let mut line = format!("{time} {:>7} {}", entry.seq, entry.kind);
-    for word in [&entry.domain, &entry.verdict, &entry.rule].into_iter().flatten() {
-        line.push(' ');
-        line.push_str(word);
-    }
-    if let Some(serial) = entry.policy {
-        line.push_str(&format!(" policy={serial}"));
-    }
-    for (key, value) in &entry.detail {
-        line.push_str(&format!(" {key}={value}"));
-    }
-    if AuditEvent::kind_of(&entry.kind).is_none() {
-        line.push_str(" (of a kind that this version does not know)");
-    }
-    printable::line(&line).up_to(usize::MAX).to_string()
+    format!("{} {}", printable::line(&local_time(entry)), audit::shown(entry))
 }
