@@ -21,6 +21,8 @@ const SECRET: &str = "ed25519-audit-secret:";
 const PUBLIC: &str = "ed25519-audit:";
 /// Longest key file, in bytes.
 const FILE_MAX: u64 = 1024;
+/// Bytes set aside to read one: more than the longest has, so that reading never makes more room.
+const ROOM: usize = 2048;
 
 /// What is signed: a checkpoint's line as it would be without its signature, by its hash.
 fn message(unsigned: Hash) -> Vec<u8> {
@@ -33,6 +35,18 @@ fn message_1(seq: u64, prev: Hash) -> Vec<u8> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A secret key as its file has it. The text is written once, into memory of its size, so that no copy of the key stays in memory
+/// that a growing text has left.
+fn secret_text(bytes: &[u8; 32]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(SECRET.len() + 2 * bytes.len() + 1));
+    text.push_str(SECRET);
+    for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]) {
+        text.extend(char::from_digit(digit.into(), 16));
+    }
+    text.push('\n');
+    text
 }
 
 /// Why there is no key.
@@ -64,9 +78,11 @@ impl AuditKey {
         let failed = |source| KeyError::File { path: path.to_owned(), source };
         let key = match fileopen::regular(path) {
             Ok(file) => {
-                let mut text = Zeroizing::new(String::new());
-                file.take(FILE_MAX).read_to_string(&mut text).map_err(failed)?;
-                let digits = text.trim().strip_prefix(SECRET);
+                // With room for all of it from the start: what grows leaves copies of the key behind.
+                let mut text = Zeroizing::new(Vec::with_capacity(ROOM));
+                file.take(FILE_MAX).read_to_end(&mut text).map_err(failed)?;
+                let digits =
+                    std::str::from_utf8(&text).ok().and_then(|t| t.trim().strip_prefix(SECRET));
                 let bytes = digits.and_then(from_hex::<32>).map(Zeroizing::new);
                 let bytes = bytes.ok_or_else(|| KeyError::NotAKey(path.to_owned()))?;
                 Self(SigningKey::from_bytes(&bytes))
@@ -75,7 +91,7 @@ impl AuditKey {
                 let mut bytes = Zeroizing::new([0; 32]);
                 getrandom::fill(bytes.as_mut_slice()).map_err(|e| failed(io::Error::other(e)))?;
                 let key = Self(SigningKey::from_bytes(&bytes));
-                let text = Zeroizing::new(format!("{SECRET}{}\n", hex(bytes.as_slice())));
+                let text = secret_text(&bytes);
                 let mut file = fs::OpenOptions::new()
                     .write(true)
                     .create_new(true)
@@ -140,5 +156,27 @@ impl PublicKey {
         from_hex::<64>(signature).is_some_and(|bytes| {
             self.0.verify_strict(message, &Signature::from_bytes(&bytes)).is_ok()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_a_secret_key_is_written_once_into_memory_of_its_size() {
+        let text = secret_text(&[0xa5; 32]);
+        assert_eq!(*text, format!("{SECRET}{}\n", "a5".repeat(32)));
+        assert_eq!(text.capacity(), text.len(), "a text that grew leaves copies of the key behind");
+    }
+
+    #[test]
+    fn a_key_that_was_made_is_the_key_that_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.key");
+        let made = AuditKey::open(&path).unwrap().public();
+        assert_eq!(AuditKey::open(&path).unwrap().public(), made);
+        fs::write(&path, b"\xff").unwrap();
+        assert!(matches!(AuditKey::open(&path), Err(KeyError::NotAKey(_))));
     }
 }

@@ -82,7 +82,15 @@ impl SecretKey {
     #[must_use]
     pub fn text(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(self.0.to_bytes());
-        Zeroizing::new(format!("{SECRET}{}\n", Hex(bytes.as_slice())))
+        // Written once, into memory of its size: a text that grows leaves copies of the key behind.
+        let length = SECRET.len() + 2 * bytes.len() + 1;
+        let mut text = Zeroizing::new(String::with_capacity(length));
+        text.push_str(SECRET);
+        for digit in bytes.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]) {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+        text.push('\n');
+        text
     }
 
     /// The other half.
