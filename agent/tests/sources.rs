@@ -22,7 +22,7 @@ fn shipped(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            let other = ["target", "tests", "testing", "benches", "examples", "fuzz", "tools"];
+            let other = ["target", "tests", "testing", "benches", "examples", "fuzz"];
             if !other.contains(&name.as_str()) {
                 shipped(&path, found);
             }
@@ -201,8 +201,8 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/domains/src/disks.rs", "makes a new file"),
     ("agent/cli/src/audit/mod.rs", "the kernel's: the host's name"),
     (
-        "agent/cli/src/policy.rs",
-        "a page is written to the pipe or terminal that somebody named for it",
+        "agent/cli/src/page.rs",
+        "a page is written to what was taken hold of first, a file, pipe or terminal",
     ),
     ("agent/cli/src/unechoed.rs", "the terminal"),
     ("agent/doctor/src/host.rs", "the kernel's, and its list of modules"),
@@ -220,7 +220,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),
     ("agent/mediators/usb/host/src/authority.rs", "the kernel's switches"),
     ("agent/mediators/usb/host/src/export/hold.rs", "a USB device"),
-    ("agent/mediators/usb/host/src/sysfs.rs", "the kernel's"),
+    ("agent/mediators/usb/sysfs/src/devices.rs", "the kernel's"),
     ("agent/mediators/usb/port/src/lib.rs", "a USB hub"),
 ];
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Device nodes as the sources name them, and the unit's words for them. `None`: not opened, or by none of the unit's processes.
-const DEVICES: [(&str, Option<&str>); 12] = [
+const DEVICES: [(&str, Option<&str>); 13] = [
     ("/dev/kvm", Some("/dev/kvm rw")),
     ("/dev/vfio/vfio", Some("/dev/vfio/vfio rw")),
     ("/dev/vfio/{", Some("char-vfio rw")),
@@ -22,6 +22,8 @@ const DEVICES: [(&str, Option<&str>); 12] = [
     ("/dev/net/tun", None),
     // The officer's command line asks for a passphrase there; the service does not.
     ("/dev/tty\"", None),
+    // What a shell gives the officer's command line to write to.
+    ("/dev/fd\"", None),
     // Compared with the list of mounts.
     ("/dev/{name}", None),
     // What the doctor looks at by name.

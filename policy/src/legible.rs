@@ -19,17 +19,20 @@ pub fn is_legible(text: &str) -> bool {
 /// How a text is drawn, and how it would be drawn in small letters: the same in whichever of Unicode's forms and in whichever width it
 /// is written, with one skeleton for letters of different scripts that are drawn alike (UTS 39, section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Looks([String; 2]);
+pub struct Looks([String; 2]);
 
 impl Looks {
-    pub(crate) fn of(text: &str) -> Self {
+    /// How this text is drawn.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
         let plain: String = text.nfkc().collect();
         let plain = plain.split_whitespace().collect::<Vec<_>>().join(" ");
         Self([skeleton(&plain).collect(), skeleton(&plain.to_lowercase()).collect()])
     }
 
     /// Whether somebody who glances at one takes it for the other.
-    pub(crate) fn are_like(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn are_like(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(one, other)| one == other)
     }
 }

@@ -8,7 +8,7 @@
 //!             document          language           decide
 //!  text ----> a TOML text  ---> rules with    ---> index, verdicts ----> the agent's mediators
 //!   |         read as forms     their places  |       |
-//!   |                                         +--> lint, officer --> check, explain, diff, matrix
+//!   |                                         +--> policy-tools: check, explain, diff, matrix
 //!   +--> diagnostic: every mistake at once, underlined, with its remedy
 //! ```
 //!
@@ -21,7 +21,7 @@
 //! use policy::language::MediaType;
 //! use policy::request::{ClipboardRequest, Context, Request};
 //!
-//! let policy = policy::Policy::parse("policy.toml", policy::officer::STARTER)?;
+//! let policy = policy::Policy::parse("policy.toml", include_str!("../tools/src/starter.toml"))?;
 //! let request = Request::Clipboard(ClipboardRequest {
 //!     from: "clinical",
 //!     to: "internet",
@@ -37,19 +37,14 @@ pub mod carriage;
 pub mod cleaning;
 pub mod decide;
 pub mod detect;
-pub mod diagnostic;
-pub mod document;
-mod effort;
 pub mod enforcement;
-mod index;
+pub mod index;
 pub mod language;
 pub mod legible;
-mod lint;
-pub mod officer;
 mod policy;
 pub mod request;
 pub mod signature;
 mod terms;
-pub mod version;
 
+pub use form::{diagnostic, document, version};
 pub use policy::{FORMAT, Policy, SERIAL_MAX};

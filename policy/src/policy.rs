@@ -147,7 +147,8 @@ impl Policy {
     }
 
     /// The same, and where it stands.
-    pub(crate) fn spanned_serial(&self) -> Spanned<u64> {
+    #[must_use]
+    pub fn spanned_serial(&self) -> Spanned<u64> {
         self.serial
     }
 
@@ -197,7 +198,9 @@ impl Policy {
         self.newer.iter().filter_map(|newer| newer.refused_by(version)).collect()
     }
 
-    pub(crate) fn index(&self) -> &Index {
+    /// The rules, arranged for finding the first that matches.
+    #[must_use]
+    pub fn index(&self) -> &Index {
         &self.index
     }
 
@@ -244,7 +247,8 @@ impl Policy {
     }
 
     /// What was taken as it is written, and may not be what was meant.
-    pub(crate) fn remarks(&self) -> &Findings {
+    #[must_use]
+    pub fn remarks(&self) -> &Findings {
         &self.remarks
     }
 

@@ -17,7 +17,7 @@ use support::{
     answer, clipboard_requests, devices, draft, naive, naive_tie, policy_text, usb_request, ways,
 };
 
-const DESIGN: &str = include_str!("corpus/warn/design.toml");
+const DESIGN: &str = include_str!("../tools/tests/corpus/warn/design.toml");
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]

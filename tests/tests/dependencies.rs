@@ -5,7 +5,7 @@
     reason = "a test program: serde_json values are indexed by key, and it may end on what it cannot do"
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
@@ -50,9 +50,24 @@ const BANNED: &[(&str, &str)] = &[
     ("ttf-parser", "nobody keeps it (RUSTSEC-2026-0192); fonts are read by skrifa"),
     ("tokio", "threads and epoll only: no second way to wait"),
 ];
+/// Crates that open screens, input devices and USB devices, and ours that stand on them.
+const DEVICES: &[&str] = &[
+    "drm",
+    "evdev",
+    "input-linux",
+    "nusb",
+    "kvm-ioctls",
+    "bulkhead-seat",
+    "bulkhead-usb",
+    "bulkhead-usbhost",
+    "bulkhead-usbport",
+    "bulkhead-domains",
+    "bulkhead-doctor",
+    "bulkhead-daemon",
+];
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-fn packages() -> Vec<Value> {
+fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--filter-platform=x86_64-unknown-linux-gnu"])
         .args(["--format-version=1", "--locked"])
@@ -60,8 +75,55 @@ fn packages() -> Vec<Value> {
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
-    metadata["packages"].as_array().cloned().unwrap_or_default()
+    serde_json::from_slice(&output.stdout).expect("cargo prints JSON")
+}
+
+fn packages() -> Vec<Value> {
+    metadata()["packages"].as_array().cloned().unwrap_or_default()
+}
+
+/// What is linked with a crate of ours: every crate that it needs to run, however far down.
+fn linked_with(metadata: &Value, crate_name: &str) -> BTreeSet<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let packages = list(&metadata["packages"]);
+    let name_of: BTreeMap<&str, &str> =
+        packages.iter().map(|package| (text(package, "id"), text(package, "name"))).collect();
+    let nodes = list(&metadata["resolve"]["nodes"]);
+    let node_of: BTreeMap<&str, &Value> =
+        nodes.iter().map(|node| (text(node, "id"), node)).collect();
+    let start = name_of.iter().find(|(_, name)| **name == crate_name);
+    let (start, _) = start.expect("the crate is there");
+    let mut found: BTreeSet<&str> = BTreeSet::new();
+    let mut left: Vec<&str> = vec![start];
+    while let Some(id) = left.pop() {
+        for dependency in node_of[id]["deps"].as_array().into_iter().flatten() {
+            let mut kinds = dependency["dep_kinds"].as_array().into_iter().flatten();
+            // Of tests and of build scripts nothing is linked.
+            if kinds.any(|kind| kind["kind"].is_null()) && found.insert(text(dependency, "pkg")) {
+                left.push(text(dependency, "pkg"));
+            }
+        }
+    }
+    found.into_iter().map(|id| name_of[id].to_owned()).collect()
+}
+
+#[test]
+fn the_daemon_links_no_tool_of_the_security_office_and_the_command_line_no_screen_input_or_usb_device()
+ {
+    let metadata = metadata();
+    let daemon = linked_with(&metadata, "bulkhead-daemon");
+    assert!(daemon.contains("drm") && daemon.contains("bulkhead-policy"), "{daemon:?}");
+    let tools: Vec<_> = daemon.iter().filter(|name| *name == "bulkhead-policy-tools").collect();
+    assert!(tools.is_empty(), "the daemon links {tools:?}");
+    let doctor = linked_with(&metadata, "bulkhead-doctor");
+    assert!(
+        !doctor.contains("bulkhead-policy-tools"),
+        "so does the doctor, which runs in its program"
+    );
+    let cli = linked_with(&metadata, "bulkhead-cli");
+    assert!(cli.contains("bulkhead-policy-tools"), "{cli:?}");
+    let devices: Vec<_> = DEVICES.iter().filter(|name| cli.contains(**name)).collect();
+    assert!(devices.is_empty(), "the command line links {devices:?}");
 }
 
 fn text<'a>(package: &'a Value, key: &str) -> &'a str {

@@ -1,14 +1,17 @@
-//! `bulkhead doctor`.
+//! `bulkhead doctor`: `bulkhead-agent doctor` examines this PC, and what it found is shown here.
 
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use clap::Args;
 use printable::{Ink, StyledPage};
 use serde::Serialize;
 
-use super::{Common, Outcome, colours, print_styled};
+use super::{Common, Failure, Outcome, colours, print_styled};
 use base::defaults;
-use doctor::{Finding, Level, Papers, Patient, examine};
+use config::files::find_program;
+use control::findings::{Finding, Level};
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
@@ -35,22 +38,63 @@ struct Diagnosis<'a> {
     findings: &'a [Finding],
 }
 
+/// The program that has what the doctor looks with: screen, input devices, USB. The command line has none of it.
+const PROGRAM: &str = "bulkhead-agent";
+/// Longest list of findings that is read, in bytes: a few hundred bytes for each of what a PC has.
+const FINDINGS_MAX: u64 = 4 << 20;
+
 pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
-    let papers = Papers {
-        machine: args.machine.clone(),
-        policy: args.policy.clone(),
-        images: std::path::absolute(&args.images).unwrap_or_else(|_| args.images.clone()),
-        state: std::path::absolute(&args.state).unwrap_or_else(|_| args.state.clone()),
-        runtime: common.runtime.clone(),
-        vmm: args.vmm.clone(),
+    let findings = match examine(common, args) {
+        Ok(findings) => findings,
+        Err(why) => return common.fail(Failure::NoAgent, &why),
     };
-    let findings = examine(&Patient::this_pc(), &papers);
     let verdict = match failed(&findings) {
         0 => Ok(()),
         _ => Err(sum(&findings)),
     };
     common.answer(verdict, &Diagnosis { findings: &findings }, || {
         print_styled(&render(&findings, colours(&std::io::stdout())));
+    })
+}
+
+/// Has this PC examined.
+fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
+    let program = find_program(PROGRAM).ok_or_else(|| {
+        format!(
+            "the doctor examines a PC on which {PROGRAM} is installed, and there is none beside this program or in PATH: install Bulkhead's package, or run this on a ward PC"
+        )
+    })?;
+    let DoctorArgs { machine, policy, images, state, vmm } = args;
+    let mut command = Command::new(&program);
+    command.arg("doctor").arg("--runtime").arg(&common.runtime);
+    command.arg("--machine").arg(machine).arg("--policy").arg(policy);
+    command.arg("--images").arg(images).arg("--state").arg(state);
+    if let Some(vmm) = vmm {
+        command.arg("--vmm").arg(vmm);
+    }
+    let failed =
+        |error: &dyn std::fmt::Display| format!("cannot run {}: {error}", program.display());
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(&error))?;
+    let mut text = Vec::new();
+    // The pipe is closed behind it, so that a program that says more ends too.
+    let read = child.stdout.take().map(|out| out.take(FINDINGS_MAX).read_to_end(&mut text));
+    let ended = child.wait().map_err(|error| failed(&error))?;
+    read.transpose().map_err(|error| failed(&error))?;
+    if !ended.success() {
+        return Err(format!(
+            "{} has not examined this PC ({ended}): are it and this program of one version?",
+            program.display()
+        ));
+    }
+    serde_json::from_slice(&text).map_err(|_| {
+        format!(
+            "what {} found cannot be read: it and this program are of different versions",
+            program.display()
+        )
     })
 }
 

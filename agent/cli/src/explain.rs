@@ -11,9 +11,9 @@ use policy::Policy;
 use policy::decide::{Decision, Paste};
 use policy::document::{Mistake, nearest};
 use policy::language::MediaType;
-use policy::officer::Explanation;
 use policy::request::{Context, Request, UsbDescription, UsbRequest};
-use usbhost::{BusId, Sysfs};
+use policy_tools::{Explanation, explain_paste};
+use usbsysfs::{BusId, Sysfs};
 
 use super::{Common, Failure, Outcome, in_force, print, values};
 use config::files::{self, FileFault};
@@ -142,7 +142,7 @@ fn known<'n>(policy: &Policy, option: &str, name: &'n str) -> Result<&'n str, St
 fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Explanation), String> {
     let to = args.to.as_deref().map(|to| known(policy, "to", to)).transpose()?;
     let found = match &args.which {
-        Which { busid: Some(id), .. } => Some(usb::described(&Sysfs::default(), id)?),
+        Which { busid: Some(id), .. } => Some(usbsysfs::described(&Sysfs::default(), id)?),
         Which { sysfs: Some(path), .. } => Some(in_folder(path)?),
         Which { .. } => None,
     };
@@ -150,7 +150,8 @@ fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Expla
         return Err("no device is named: give --device, --busid or --sysfs".to_owned());
     };
     let request = Request::Usb(UsbRequest { device: device.device(), to });
-    let explanation = policy.explain(&request, &Context { break_glass: args.break_glass });
+    let explanation =
+        policy_tools::explain(policy, &request, &Context { break_glass: args.break_glass });
     Ok((found, explanation))
 }
 
@@ -166,7 +167,7 @@ fn in_folder(path: &Path) -> Result<UsbDescription, String> {
     // `1-4:1.0` is one of its interfaces: it lies in the device, and the kernel's list has it beside the device too.
     let above = path.parent().filter(|above| !interface.is_empty() && name(above) == device);
     let folder = above.unwrap_or(path).parent().filter(|folder| !folder.as_os_str().is_empty());
-    usb::described(&Sysfs::at(folder.unwrap_or(Path::new("."))), &id).map_err(failed)
+    usbsysfs::described(&Sysfs::at(folder.unwrap_or(Path::new("."))), &id).map_err(failed)
 }
 
 fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, String> {
@@ -178,7 +179,7 @@ fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, Strin
         content: content.as_deref(),
         size: args.bytes,
     };
-    let explanation = policy.explain_paste(&paste);
+    let explanation = explain_paste(policy, &paste);
     // What the policy lets through may still be unfit to cross, which the agent finds out by the same function.
     match ::clipboard::judgement::judge(policy, &paste).fit {
         Err(problem) if explanation.verdict != Decision::Deny => {

@@ -24,6 +24,7 @@ mod doctor;
 mod domains;
 mod explain;
 mod in_force;
+mod page;
 mod passphrase;
 mod plain;
 mod policy;

@@ -1,22 +1,22 @@
 //! `bulkhead policy`: the security office's tools. The work is the policy crate's; files are read
 //! and verdicts become exit statuses here.
 
-use std::fs;
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use policy::officer::from_device::rule_for;
-use policy::officer::{self, Matrix};
 use policy::request::UsbDescription;
 use policy::version::{NoVersion, Version};
+use policy_tools::from_device::rule_for;
+use policy_tools::{Matrix, STARTER};
 use serde_json::json;
 
-use super::audit::Wanted;
+use super::audit::{self, Wanted};
 use super::explain::{self, What};
 use super::in_force::{self, PolicyText};
-use super::{Common, Failure, Outcome, colours, passphrase, print, print_styled, replay, signing};
+use super::{
+    Common, Failure, Outcome, colours, page, passphrase, print, print_styled, replay, signing,
+};
 use base::durable;
 use control::commands::{Request as AgentRequest, about};
 
@@ -67,9 +67,12 @@ pub(super) enum PolicyCommand {
     Replay {
         /// The policy that is being written; `-` is standard input, and left out the policy in force is meant
         file: Option<PathBuf>,
-        /// The log's directory
-        #[arg(default_value = "/var/lib/bulkhead/audit")]
-        log: PathBuf,
+        /// The log's directory, behind the policy [default: /var/lib/bulkhead/audit]
+        #[arg(value_name = "LOG")]
+        behind: Option<PathBuf>,
+        /// The log's directory, where the policy in force is meant and no file is named
+        #[arg(long, value_name = "LOG", conflicts_with = "behind")]
+        log: Option<PathBuf>,
         #[command(flatten)]
         wanted: Wanted,
     },
@@ -144,8 +147,12 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::FromDevice { bus_id, to } => from_device(common, bus_id, to),
         PolicyCommand::Matrix { file, html } => matrix(common, file.as_deref(), html.as_deref()),
         PolicyCommand::New { file } => start(common, file.as_deref()),
-        PolicyCommand::Replay { file, log, wanted } => match wanted.filter(common) {
-            Ok(filter) => replay::replay(common, file.as_deref(), log, &filter),
+        PolicyCommand::Replay { file, behind, log, wanted } => match wanted.filter(common) {
+            Ok(filter) => {
+                let log =
+                    log.as_deref().or(behind.as_deref()).unwrap_or(Path::new(audit::DIRECTORY));
+                replay::replay(common, file.as_deref(), log, &filter)
+            }
             Err(outcome) => outcome,
         },
         PolicyCommand::Keygen { file, name, keeping } => {
@@ -168,8 +175,8 @@ fn check(common: &Common, file: Option<&Path>, version: Option<Version>) -> Outc
         Err(outcome) => return outcome,
     };
     let report = match version {
-        Some(version) => officer::check_for(version, &name, &text),
-        None => officer::check(&name, &text),
+        Some(version) => policy_tools::check_for(version, &name, &text),
+        None => policy_tools::check(&name, &text),
     };
     let verdict = if report.ok { Ok(()) } else { Err(report.to_string()) };
     common.answer(verdict, &report, || print_styled(&report.render(colours(&io::stdout()))))
@@ -191,7 +198,7 @@ fn diff(common: &Common, files: &[PathBuf]) -> Outcome {
         (Ok(old), Ok(new)) => (old, new),
         (Err(outcome), _) | (_, Err(outcome)) => return outcome,
     };
-    let diff = officer::diff(&old, &new);
+    let diff = policy_tools::diff(&old, &new);
     let verdict = match diff.widened {
         true => Err("the new policy is wider than the old one".to_owned()),
         false => Ok(()),
@@ -204,9 +211,9 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
         Ok(policy) => policy,
         Err(outcome) => return outcome,
     };
-    let matrix = policy.matrix();
+    let matrix = Matrix::of(&policy);
     if let Some(page) = html {
-        return match write_page(page, &matrix.html()) {
+        return match page::write(page, &matrix.html()) {
             Ok(()) => written(common, page),
             Err(why) => {
                 common.fail(Failure::No, &format!("cannot write {}: {why}", page.display()))
@@ -214,38 +221,6 @@ fn matrix(common: &Common, file: Option<&Path>, html: Option<&Path>) -> Outcome 
         };
     }
     common.done(&matrix, || print(&matrix.to_string()))
-}
-
-/// A page of an older policy is there to be replaced, and nothing else is: who names the policy's own file here keeps the policy.
-fn write_page(file: &Path, page: &str) -> Result<(), String> {
-    let failed = |error: io::Error| error.to_string();
-    let kind = match fs::metadata(file) {
-        Ok(there) => there.file_type(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return durable::create(file, page.as_bytes(), 0o644).map_err(failed);
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    // A terminal or a pipe holds nothing that could be lost.
-    if kind.is_char_device() || kind.is_fifo() {
-        return fs::write(file, page).map_err(failed);
-    }
-    if !kind.is_file() {
-        return Err("it is not a file; name another".to_owned());
-    }
-    let mut options = fs::OpenOptions::new();
-    let mut there = fileopen::regular_with(file, options.read(true).write(true)).map_err(failed)?;
-    let mut start = Vec::new();
-    let most = u64::try_from(Matrix::PAGE_START.len()).unwrap_or(0);
-    (&there).take(most).read_to_end(&mut start).map_err(failed)?;
-    if !start.is_empty() && start != Matrix::PAGE_START.as_bytes() {
-        return Err("the file that is there is not a page of `bulkhead policy matrix`, and is left as it is; name another".to_owned());
-    }
-    let replaced = there
-        .rewind()
-        .and_then(|()| there.set_len(0))
-        .and_then(|()| there.write_all(page.as_bytes()));
-    replaced.map_err(failed)
 }
 
 fn show(common: &Common) -> Outcome {
@@ -300,9 +275,9 @@ fn from_device(common: &Common, bus_id: &str, to: &str) -> Outcome {
 
 fn start(common: &Common, file: Option<&Path>) -> Outcome {
     let Some(file) = file else {
-        return common.done(&json!({ "policy": officer::STARTER }), || print(officer::STARTER));
+        return common.done(&json!({ "policy": STARTER }), || print(STARTER));
     };
-    let made = durable::create(file, officer::STARTER.as_bytes(), 0o644);
+    let made = durable::create(file, STARTER.as_bytes(), 0o644);
     match made {
         Ok(()) => written(common, file),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => common.fail(

@@ -13,9 +13,8 @@ use std::path::Path;
 use audit::events::{ClipboardPaste, UsbJudged, Verdict};
 use audit::{AuditEvent, Entry, Filter, Flaws, Follower};
 use policy::Policy;
-use policy::decide::{Decision, Paste};
-use policy::officer::Explanation;
-use policy::request::{Context, UsbDescription, UsbRequest};
+use policy::request::UsbDescription;
+use policy_tools::replay::{Recorded, Redecided};
 use serde::Serialize;
 
 use super::audit::{cannot_read, does_not_hold, local_time, read_to_the_end};
@@ -93,31 +92,18 @@ impl Replay {
             return;
         }
         let flow = match AuditEvent::read(entry) {
-            Some(AuditEvent::ClipboardPaste(paste)) => Flow::of_paste(policy, paste),
-            Some(AuditEvent::UsbJudged(judged)) => Flow::of_device(policy, judged),
+            Some(AuditEvent::ClipboardPaste(paste)) => of_paste(paste),
+            Some(AuditEvent::UsbJudged(judged)) => of_device(judged),
             // Another version's that does not say enough.
             _ => None,
         };
-        let Some(Flow { flow, was, explanation, hits, inspected, unfit }) = flow else {
+        let Some((was, recorded)) = flow else {
             self.unreadable += 1;
             return;
         };
         self.flows += 1;
-        let hit = explanation.inspect.iter().find(|name| hits.contains(name));
-        let (would_be, reason, unasked) = match (unfit, hit) {
-            // Damaged, or not what it claimed to be: no policy lets that through.
-            (Some(unfit), _) => (Decision::Deny.word(), unfit, Vec::new()),
-            (None, Some(name)) => {
-                let reason = format!("the detector {name} found something then");
-                (Decision::Deny.word(), reason, Vec::new())
-            }
-            (None, None) => {
-                let asked = explanation.inspect.into_iter();
-                let unasked = asked.filter(|name| !inspected.contains(name)).collect();
-                (explanation.verdict.word(), explanation.reason, unasked)
-            }
-        };
-        let was = was.word();
+        let Redecided { verdict, rule, reason, unasked } = recorded.decided_by(policy);
+        let (was, would_be) = (was.word(), verdict.word());
         if would_be == was {
             return;
         }
@@ -128,10 +114,10 @@ impl Replay {
                 time: entry.time.clone(),
                 local: local_time(entry),
                 kind: entry.kind.clone(),
-                flow,
+                flow: recorded.words(),
                 was: was.to_owned(),
                 would_be: would_be.to_owned(),
-                rule: explanation.rule,
+                rule,
                 reason,
                 unasked,
             });
@@ -181,48 +167,19 @@ impl Replay {
     }
 }
 
-/// A flow of the log, and what the draft says of it.
-struct Flow {
-    /// What it was, in words.
-    flow: String,
-    was: Verdict,
-    explanation: Explanation,
-    /// The detectors that found something then.
-    hits: Vec<String>,
-    /// The detectors that looked then.
-    inspected: Vec<String>,
-    unfit: Option<String>,
+/// The verdict then, and the flow.
+fn of_paste(paste: ClipboardPaste) -> Option<(Verdict, Recorded)> {
+    let ClipboardPaste { from, to, bytes, verdict, unfit, .. } = paste;
+    let media_type = media_type(&paste.r#type).ok()?;
+    let (hits, inspected) = (paste.hits.unwrap_or_default(), paste.inspected.unwrap_or_default());
+    Some((verdict, Recorded::Paste { from, to, media_type, bytes, hits, inspected, unfit }))
 }
 
-impl Flow {
-    fn of_paste(policy: &Policy, paste: ClipboardPaste) -> Option<Self> {
-        let ClipboardPaste { from, to, bytes, .. } = &paste;
-        let media_type = media_type(&paste.r#type).ok()?;
-        let flow = format!("{from} to {to}, {}, {bytes} bytes", media_type.word());
-        let asked = Paste { from, to, media_type, content: None, size: Some(*bytes) };
-        Some(Self {
-            flow,
-            was: paste.verdict,
-            explanation: policy.explain_paste(&asked),
-            hits: paste.hits.unwrap_or_default(),
-            inspected: paste.inspected.unwrap_or_default(),
-            unfit: paste.unfit,
-        })
-    }
-
-    fn of_device(policy: &Policy, judged: UsbJudged) -> Option<Self> {
-        let UsbJudged { device, to, break_glass, verdict, .. } = judged;
-        let description: UsbDescription = device.parse().ok()?;
-        let request = UsbRequest { device: description.device(), to: to.as_deref() };
-        let flow = match &to {
-            Some(to) => format!("{device} by hand to {to}"),
-            None => device.clone(),
-        };
-        // What the entry does not say of an input device, the device did not say either.
-        let explanation = policy.explain_settled(&request, &Context { break_glass });
-        let (hits, inspected, unfit) = (Vec::new(), Vec::new(), None);
-        Some(Self { flow, was: verdict, explanation, hits, inspected, unfit })
-    }
+/// The same of a device.
+fn of_device(judged: UsbJudged) -> Option<(Verdict, Recorded)> {
+    let UsbJudged { device, to, break_glass, verdict, .. } = judged;
+    let device: UsbDescription = device.parse().ok()?;
+    Some((verdict, Recorded::Device { device, to, break_glass }))
 }
 
 #[cfg(test)]
@@ -231,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_version_that_does_not_say_enough_is_counted_and_nothing_is_guessed() {
-        let policy = Policy::parse("test", policy::officer::STARTER).unwrap();
+        let policy = Policy::parse("test", policy_tools::STARTER).unwrap();
         let mut replay = Replay::default();
         for (kind, detail) in [
             ("clipboard", "{}"),

@@ -269,7 +269,8 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     };
     // Nobody should put a name to what `check` refuses: what no PC would take, or what promises a separation that is none.
     let name = file.display().to_string();
-    let found = Policy::draft(&name, &text).map_or_else(|found| found, |policy| policy.lint());
+    let found = Policy::draft(&name, &text)
+        .map_or_else(|found| found, |policy| policy_tools::lint(&policy));
     if found.has_errors() {
         return common.refuse(Failure::No, &found);
     }

@@ -9,8 +9,7 @@ use clap::Args;
 use super::{Common, Failure, Outcome, duration, pause, print, values, write};
 use control::commands::Request;
 use control::protocol::{DomainReport, StatusReport};
-use control::reports::{NicReport, SeatReport};
-use domains::host_network;
+use control::reports::{NicReport, SeatReport, describe};
 
 /// How `status` is asked for.
 #[derive(Debug, Args)]
@@ -127,11 +126,10 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
     }
     let network = match (host_network.ok, host_network.interfaces.is_empty()) {
         (true, true) => "none".to_owned(),
-        (true, false) => format!(
-            "{}; no external domain is held back by it",
-            host_network::describe(&host_network.interfaces)
-        ),
-        (false, false) => host_network::describe(&host_network.interfaces),
+        (true, false) => {
+            format!("{}; no external domain is held back by it", describe(&host_network.interfaces))
+        }
+        (false, false) => describe(&host_network.interfaces),
         (false, true) => "unknown".to_owned(),
     };
     writeln!(out, "host     network: {network}")?;

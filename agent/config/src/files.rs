@@ -226,11 +226,17 @@ pub fn find_vmm(given: Option<&Path>) -> Result<PathBuf, VmmNotFound> {
         let found = fs::canonicalize(given).ok().filter(|path| path.is_file());
         return found.ok_or_else(|| VmmNotFound { where_: format!("at {}", given.display()) });
     }
-    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(VMM)));
+    find_program(VMM)
+        .ok_or_else(|| VmmNotFound { where_: "beside this program or in PATH".to_owned() })
+}
+
+/// The file of another program of ours: the one beside this program, or the first in `PATH`.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
     let path = env::var_os("PATH").unwrap_or_default();
     beside
         .into_iter()
-        .chain(env::split_paths(&path).map(|directory| directory.join(VMM)))
+        .chain(env::split_paths(&path).map(|directory| directory.join(name)))
         .find(|candidate| candidate.is_absolute() && candidate.is_file())
-        .ok_or_else(|| VmmNotFound { where_: "beside this program or in PATH".to_owned() })
 }

@@ -26,6 +26,7 @@ pub mod table;
 
 pub mod client;
 pub mod commands;
+pub mod findings;
 pub mod protocol;
 pub mod reports;
 pub mod roles;

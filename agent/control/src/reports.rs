@@ -82,3 +82,13 @@ pub struct ConfiguredInterface {
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
+
+/// Names interfaces with their addresses: `enp0s3 (10.0.0.5, fe80::1)`.
+#[must_use]
+pub fn describe(interfaces: &[ConfiguredInterface]) -> String {
+    let one = |interface: &ConfiguredInterface| {
+        let addresses: Vec<String> = interface.addresses.iter().map(IpAddr::to_string).collect();
+        format!("{} ({})", interface.name, addresses.join(", "))
+    };
+    interfaces.iter().map(one).collect::<Vec<_>>().join(", ")
+}

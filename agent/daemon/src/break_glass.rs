@@ -302,7 +302,7 @@ mod tests {
     use recorder::Recorder;
 
     fn policy(section: &str) -> Policy {
-        let text = policy::officer::STARTER.to_owned() + section;
+        let text = policy_tools::STARTER.to_owned() + section;
         Policy::parse("test", &text).unwrap()
     }
 
@@ -383,7 +383,7 @@ mod tests {
     {
         let dir = tempfile::tempdir().unwrap();
         let mut monitor = monitor(dir.path());
-        let text = policy::officer::STARTER.to_owned();
+        let text = policy_tools::STARTER.to_owned();
         let text = match text.contains("\n[break_glass]") {
             true => text,
             false => text + "\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n",

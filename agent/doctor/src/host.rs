@@ -13,7 +13,7 @@ use nix::unistd::Uid;
 
 use super::{Finding, Level, Patient};
 use config::machine::{Kind, Machine};
-use control::reports::ConfiguredInterface;
+use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
 use printable::explain;
 
@@ -420,15 +420,14 @@ pub(super) fn judge_network(
     let found = found.as_ref().map(|_| stay.as_slice()).map_err(String::as_str);
     let judgement = rule.unwrap_or(Rule::Holds).judge(found);
     match (judgement, rule) {
-        (Judgement::NoNetwork, _) if !leave.is_empty() => Finding::ok(
-            check,
-            format!("{} goes with its NIC to a domain", host_network::describe(&leave)),
-        ),
+        (Judgement::NoNetwork, _) if !leave.is_empty() => {
+            Finding::ok(check, format!("{} goes with its NIC to a domain", describe(&leave)))
+        }
         (Judgement::Broken(some), None) => Finding::warn(
             check,
             format!(
                 "the host has a network; whether it may, the machine file would say: {}",
-                host_network::describe(some)
+                describe(some)
             ),
             host_network::remedy(some),
         ),

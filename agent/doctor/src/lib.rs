@@ -32,9 +32,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use serde::Serialize;
-
 use base::durable;
+pub use control::findings::{Finding, Level};
 use domains::host_network::Rule;
 use handover::sysfs::Sysfs;
 use recorder::directory;
@@ -93,54 +92,6 @@ pub struct Papers {
     pub runtime: PathBuf,
     /// The VMM, if not the usual one.
     pub vmm: Option<PathBuf>,
-}
-
-/// How a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// Works, and somebody should look.
-    Warn,
-    /// Does not work.
-    Fail,
-}
-
-/// One finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    /// How it is.
-    pub level: Level,
-    /// What was asked: a stable word for scripts.
-    pub check: &'static str,
-    /// The domain, the device or the file, when there are several.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub subject: Option<String>,
-    /// What was found.
-    pub message: String,
-    /// What to do, unless all is well.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub remedy: Option<String>,
-}
-
-impl Finding {
-    fn ok(check: &'static str, message: impl Into<String>) -> Self {
-        Self { level: Level::Ok, check, subject: None, message: message.into(), remedy: None }
-    }
-
-    fn warn(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Warn, remedy: Some(remedy.into()), ..Self::ok(check, message) }
-    }
-
-    fn fail(check: &'static str, message: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { level: Level::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
-    }
-
-    fn of(mut self, subject: impl Into<String>) -> Self {
-        self.subject = Some(subject.into());
-        self
-    }
 }
 
 /// Examines a PC.

@@ -275,7 +275,7 @@ fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
     let without_both = look();
     told(&without_both);
     expect(&without_both, "policy", Level::Fail, &["bulkhead policy new", "--policy"]);
-    fs::write(at("policy.toml"), policy::officer::STARTER).unwrap();
+    fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
     told(&look());
     fs::write(at("policy.toml"), "nonsense").unwrap();
     told(&look());
@@ -336,7 +336,7 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
         path
     };
     let egress = "priority = \"high\"\negress = [ { to = \"10.0.0.0/8\", port = 443, proto = \"tcp\", purpose = \"HTTPS\" } ]\n";
-    let starter = policy::officer::STARTER;
+    let starter = policy_tools::STARTER;
     let policy = file("policy.toml", &starter.replacen("priority = \"high\"", egress, 1));
     let external = "format = 1\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
     let machine = file("machine.toml", external);
@@ -385,7 +385,7 @@ fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() 
     for check in ["policy", "machine-file", "kvm", "unit", "roles", "usb", "clock", "audit-disk"] {
         assert_ne!(finding(&findings, check).level, Level::Ok, "{check}");
     }
-    fs::write(at("policy.toml"), policy::officer::STARTER).unwrap();
+    fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
     let with_policy = examine(&patient, &papers);
     assert_eq!(finding(&with_policy, "policy").level, Level::Ok, "{with_policy:?}");
     assert_eq!(finding(&with_policy, "machine-file").level, Level::Fail);

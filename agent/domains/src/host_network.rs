@@ -13,7 +13,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 
 use config::machine::{Kind, Machine};
-use control::reports::ConfiguredInterface;
+use control::reports::{ConfiguredInterface, describe};
 
 /// The interfaces could not be listed; the rule then counts as broken.
 #[derive(Debug, thiserror::Error)]
@@ -41,16 +41,6 @@ fn collect(addresses: impl Iterator<Item = (String, bool, IpAddr)>) -> Vec<Confi
         by_name.entry(name).or_default().push(address);
     }
     by_name.into_iter().map(|(name, addresses)| ConfiguredInterface { name, addresses }).collect()
-}
-
-/// `enp0s3 (10.0.0.5, fe80::1)`.
-#[must_use]
-pub fn describe(interfaces: &[ConfiguredInterface]) -> String {
-    let one = |interface: &ConfiguredInterface| {
-        let addresses: Vec<String> = interface.addresses.iter().map(IpAddr::to_string).collect();
-        format!("{} ({})", interface.name, addresses.join(", "))
-    };
-    interfaces.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What to do about them.

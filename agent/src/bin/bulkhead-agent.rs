@@ -3,6 +3,7 @@
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use base::defaults;
 use base::layout::Layout;
 use base::secrets::NoDump;
-use clap::{Parser, ValueEnum};
+use clap::{Parser, Subcommand, ValueEnum};
 use daemon::Options;
+use doctor::{Papers, Patient};
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 
@@ -25,9 +27,12 @@ const LINES: Rate = Rate { burst: 64, every: Duration::from_secs(1) };
 #[command(
     name = "bulkhead-agent",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "Signals: SIGTERM, SIGINT or SIGHUP asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests.\n\nExit status: 0 stopped, everything put back; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
 )]
 struct Args {
+    #[command(subcommand)]
+    instead: Option<Instead>,
     /// Which hardware this PC has
     #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
     machine: PathBuf,
@@ -49,6 +54,36 @@ struct Args {
     /// How much to say on standard error; the VMMs say as much
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
     log_level: Level,
+}
+
+/// What is done instead of running domains.
+#[derive(Debug, Subcommand)]
+enum Instead {
+    /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
+    Doctor(DoctorArgs),
+}
+
+/// What the doctor looks at.
+#[derive(Debug, clap::Args)]
+struct DoctorArgs {
+    /// The machine file
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    machine: PathBuf,
+    /// The policy
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    policy: PathBuf,
+    /// Where relative images lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    images: PathBuf,
+    /// The agent's state directory, where the audit log is
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    state: PathBuf,
+    /// The agent's runtime directory
+    #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
+    runtime: PathBuf,
+    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
+    #[arg(long, value_name = "PATH")]
+    vmm: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -84,6 +119,9 @@ impl Level {
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(Instead::Doctor(args)) = args.instead {
+        return examine(args);
+    }
     logging::install_panic_hook(PROGRAM);
     if logging::init(args.log_level.filter(), LINES).is_err() {
         // There is nobody to tell: standard error is closed.
@@ -115,5 +153,27 @@ fn main() -> ExitCode {
             logging::farewell(daemon::failure(&error, PROGRAM));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what the doctor finds.
+fn examine(args: DoctorArgs) -> ExitCode {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let papers = Papers {
+        machine: args.machine,
+        policy: args.policy,
+        images: absolute(args.images),
+        state: absolute(args.state),
+        runtime: args.runtime,
+        vmm: args.vmm,
+    };
+    let findings = doctor::examine(&Patient::this_pc(), &papers);
+    let printed = serde_json::to_vec(&findings)
+        .map_err(io::Error::other)
+        .and_then(|text| io::stdout().write_all(&text));
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever asked is gone.
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -1,4 +1,4 @@
-// USBGuard's rule evaluation, as the peer of `cargo bench -p bulkhead-policy`: reads rules and then devices in USBGuard's own language, one a line,
+// USBGuard's rule evaluation, as the peer of `cargo bench -p bulkhead-policy-tools`: reads rules and then devices in USBGuard's own language, one a line,
 // an empty line between them, and prints how many decisions a second its first-match evaluation makes.
 //
 // g++ -O2 -std=c++17 $(pkg-config --cflags libusbguard) usbguard.cpp -o usbguard $(pkg-config --libs libusbguard)

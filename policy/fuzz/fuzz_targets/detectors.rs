@@ -12,12 +12,12 @@ static POLICY: LazyLock<Policy> = LazyLock::new(|| {
                 [[clipboard]]\nid = \"all\"\nfrom = \"internet\"\nto = \"clinical\"\n\
                 types = [\"text/plain\", \"text/html\", \"image/png\", \"file-list\"]\naction = \"allow\"\n\
                 inspect = [\"korean-rrn\", \"kr-phone\", \"card-number\", \"chart-number\"]\n";
-    Policy::draft("fuzz.toml", &format!("{}{rule}", policy::officer::STARTER)).expect("a policy")
+    Policy::draft("fuzz.toml", &format!("{}{rule}", policy_tools::STARTER)).expect("a policy")
 });
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     for (_, media_type) in MediaType::WORDS {
         let (from, to, content) = ("internet", "clinical", Some(data));
-        let _ = POLICY.explain_paste(&Paste { from, to, media_type, content, size: None });
+        let _ = policy_tools::explain_paste(&POLICY, &Paste { from, to, media_type, content, size: None });
     }
 });

@@ -4,7 +4,7 @@
 use policy::Policy;
 use policy::decide::Paste;
 use policy::language::MediaType;
-use policy::officer::check;
+use policy_tools::{Matrix, check, explain_paste};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -17,9 +17,9 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         for to in &names {
             let media_type = MediaType::TextPlain;
             let content = Some(data);
-            let _ = policy.explain_paste(&Paste { from, to, media_type, content, size: None });
+            let _ = explain_paste(&policy, &Paste { from, to, media_type, content, size: None });
         }
     }
-    assert!(!policy::officer::diff(&policy, &policy).widened);
-    assert!(policy.matrix().html().ends_with("</html>\n"));
+    assert!(!policy_tools::diff(&policy, &policy).widened);
+    assert!(Matrix::of(&policy).html().ends_with("</html>\n"));
 });

@@ -36,7 +36,8 @@ impl Policy {
 }
 
 /// What a rule that matches content of this type says, before anything has looked into the content.
-pub(crate) fn permitted(rule: &ClipboardRule, media_type: MediaType) -> Decision {
+#[must_use]
+pub fn permitted(rule: &ClipboardRule, media_type: MediaType) -> Decision {
     match *rule.action {
         ClipboardAction::Deny => Decision::Deny,
         _ if !rule.inspect.is_empty() && !media_type.is_readable() => Decision::Deny,

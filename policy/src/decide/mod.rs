@@ -18,15 +18,16 @@ use crate::request::{Context, Request, UsbDevice};
 
 mod beside;
 mod clipboard;
+mod expectations;
 mod paste;
 mod usb;
 mod verdict;
 
 pub use crate::terms::Decision;
 pub use beside::Rest;
-pub(crate) use clipboard::permitted;
+pub use clipboard::permitted;
 pub use paste::{Paste, PasteVerdict};
-pub(crate) use usb::given;
+pub use usb::given;
 pub use verdict::{Obligation, Reason, Verdict};
 
 impl Policy {

@@ -7,7 +7,8 @@ use crate::policy::Policy;
 use crate::request::{Context, HidUse, UsbFunction, UsbRequest};
 
 /// What a rule gives: nothing where it names no domain, or a class that is never admitted.
-pub(crate) fn given(rule: &UsbRule) -> Decision {
+#[must_use]
+pub fn given(rule: &UsbRule) -> Decision {
     match (*rule.action, rule.to) {
         _ if rule.class() == Some(UsbClass::HUB) => Decision::Deny,
         (UsbAction::Allow, Some(_)) => Decision::Allow,

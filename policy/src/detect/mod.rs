@@ -91,6 +91,15 @@ impl Detector {
     }
 }
 
+/// Two detectors are equal that look for the same.
+impl PartialEq for Detector {
+    fn eq(&self, other: &Self) -> bool {
+        self.same_as(other)
+    }
+}
+
+impl Eq for Detector {}
+
 /// Whether a detector finds anything in plain text.
 #[cfg(test)]
 pub(crate) fn finds(built_in: BuiltIn, text: &str) -> bool {

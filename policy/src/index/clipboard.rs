@@ -8,16 +8,16 @@ use crate::language::{ClipboardRule, DomainId, MediaType};
 
 /// What decides sizes up to `up_to` that no step below it takes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub struct Step {
     /// The largest size, in bytes.
-    pub(crate) up_to: u64,
+    pub up_to: u64,
     /// Index into the list of rules.
-    pub(crate) rule: usize,
+    pub rule: usize,
 }
 
 /// A staircase for each pair of domains and each type.
 #[derive(Clone, Debug)]
-pub(crate) struct ClipboardIndex {
+pub struct ClipboardIndex {
     domains: usize,
     /// By [`Self::at`]; in each, both `up_to` and `rule` ascend strictly.
     staircases: Vec<Vec<Step>>,
@@ -42,12 +42,12 @@ impl ClipboardIndex {
     }
 
     /// The rules that decide something for these domains and this type.
-    pub(crate) fn steps(&self, from: DomainId, to: DomainId, media_type: MediaType) -> &[Step] {
+    pub fn steps(&self, from: DomainId, to: DomainId, media_type: MediaType) -> &[Step] {
         self.staircases.get(self.at(from, to, media_type)).map_or(&[], Vec::as_slice)
     }
 
     /// The first rule that matches.
-    pub(crate) fn first(
+    pub fn first(
         &self,
         from: DomainId,
         to: DomainId,

@@ -15,17 +15,22 @@ type Word = u32;
 
 /// What a rule gives; `None` is open.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fields<'r> {
-    pub(crate) class: Option<UsbClass>,
-    pub(crate) vendor: Option<u16>,
-    pub(crate) product: Option<u16>,
-    pub(crate) serial: Option<&'r str>,
-    pub(crate) port: Option<&'r str>,
+pub struct Fields<'r> {
+    /// Its class.
+    pub class: Option<UsbClass>,
+    /// Its vendor.
+    pub vendor: Option<u16>,
+    /// Its product.
+    pub product: Option<u16>,
+    /// Its serial number.
+    pub serial: Option<&'r str>,
+    /// The port it is plugged into.
+    pub port: Option<&'r str>,
 }
 
 impl<'r> Fields<'r> {
     /// A rule's fields, with the class it means.
-    pub(crate) fn of(rule: &'r DeviceMatch, class: Option<UsbClass>) -> Self {
+    pub fn of(rule: &'r DeviceMatch, class: Option<UsbClass>) -> Self {
         let DeviceMatch { vendor, product, serial, port, .. } = rule;
         Self {
             class,
@@ -93,7 +98,7 @@ struct Table {
 
 /// Rules over devices, arranged for finding the first that matches.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct DeviceIndex {
+pub struct DeviceIndex {
     /// By [`Table::first`], ascending.
     tables: Vec<Table>,
     words: HashMap<Box<str>, Word>,
@@ -101,7 +106,7 @@ pub(crate) struct DeviceIndex {
 
 impl DeviceIndex {
     /// Rules with their numbers, ascending.
-    pub(crate) fn new<'r>(rules: impl Iterator<Item = (usize, Fields<'r>)>) -> Self {
+    pub fn new<'r>(rules: impl Iterator<Item = (usize, Fields<'r>)>) -> Self {
         let mut index = Self::default();
         for (number, fields) in rules {
             let key = Key {
@@ -131,7 +136,7 @@ impl DeviceIndex {
     }
 
     /// The first rule that matches everything that `fields` does.
-    pub(crate) fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
+    pub fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
         self.first_for(&Key {
             class: fields.class,
             vendor: fields.vendor,
@@ -142,7 +147,7 @@ impl DeviceIndex {
     }
 
     /// The first rule that matches a device's function, or the device as a whole where `class` is `None`.
-    pub(crate) fn first(&self, device: &UsbDevice<'_>, class: Option<UsbClass>) -> Option<usize> {
+    pub fn first(&self, device: &UsbDevice<'_>, class: Option<UsbClass>) -> Option<usize> {
         self.first_for(&Key {
             class,
             vendor: Some(device.vendor),

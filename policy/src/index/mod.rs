@@ -4,19 +4,21 @@ mod clipboard;
 mod devices;
 mod usb;
 
-pub(crate) use devices::{DeviceIndex, Fields};
-pub(crate) use usb::listed;
+pub use devices::{DeviceIndex, Fields};
+pub use usb::{Chosen, UsbIndex, listed};
 
 use crate::language::{BreakGlass, ClipboardRule, Domain, InputRule, UsbRule};
-use clipboard::ClipboardIndex;
-use usb::UsbIndex;
+pub use clipboard::{ClipboardIndex, Step};
 
 /// The rules, arranged for finding the first that matches.
 #[derive(Clone, Debug)]
-pub(crate) struct Index {
-    pub(crate) clipboard: ClipboardIndex,
-    pub(crate) usb: UsbIndex,
-    pub(crate) input: DeviceIndex,
+pub struct Index {
+    /// Clipboard rules.
+    pub clipboard: ClipboardIndex,
+    /// USB rules.
+    pub usb: UsbIndex,
+    /// Input rules.
+    pub input: DeviceIndex,
 }
 
 impl Index {

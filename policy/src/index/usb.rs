@@ -6,7 +6,7 @@ use crate::request::{Context, UsbDevice};
 
 /// For every place a device can be bound for, the rules that have a say.
 #[derive(Clone, Debug)]
-pub(crate) struct UsbIndex {
+pub struct UsbIndex {
     closed: Bound,
     open: Bound,
 }
@@ -24,16 +24,16 @@ struct Bound {
 }
 
 /// The rules that have a say over a device, in one index or two.
-pub(crate) struct Chosen<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
+pub struct Chosen<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
 
 impl Chosen<'_> {
     /// The first rule that matches everything that `fields` does.
-    pub(crate) fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
+    pub fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
         self.first_of(|index| index.first_covering(fields))
     }
 
     /// The first rule that matches a device's function.
-    pub(crate) fn first(&self, device: &UsbDevice<'_>, class: UsbClass) -> Option<usize> {
+    pub fn first(&self, device: &UsbDevice<'_>, class: UsbClass) -> Option<usize> {
         self.first_of(|index| index.first(device, Some(class)))
     }
 
@@ -65,7 +65,7 @@ impl UsbIndex {
     }
 
     /// The rules that have a say over a domain, with break-glass open or closed.
-    pub(crate) fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<Chosen<'_>> {
+    pub fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<Chosen<'_>> {
         self.rules(&Context { break_glass }, Some(to))
     }
 
@@ -79,7 +79,7 @@ impl UsbIndex {
 }
 
 /// Whether break-glass opens this rule.
-pub(crate) fn listed(rule: &UsbRule, break_glass: Option<&BreakGlass>) -> bool {
+pub fn listed(rule: &UsbRule, break_glass: Option<&BreakGlass>) -> bool {
     break_glass
         .is_some_and(|open| open.allow_usb.iter().any(|listed| listed.value == rule.head.id.value))
 }

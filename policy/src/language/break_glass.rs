@@ -37,7 +37,7 @@ pub struct BreakGlass {
     /// The USB rules, marked `break_glass = true`, that count while it is open.
     pub allow_usb: Vec<Spanned<RuleId>>,
     /// Where the section begins.
-    pub(crate) span: Span,
+    pub span: Span,
 }
 
 impl BreakGlass {

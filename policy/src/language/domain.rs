@@ -19,7 +19,7 @@ const EGRESS_MAX: usize = 256;
 
 /// Which domain of the policy, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DomainId(pub(crate) u16);
+pub struct DomainId(pub u16);
 
 impl DomainId {
     /// Its place in [`Policy::domains`](crate::Policy::domains), from 0.

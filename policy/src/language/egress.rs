@@ -98,7 +98,8 @@ pub struct Prefix {
 
 impl Prefix {
     /// The address as a number, aligned to the left of 128 bits.
-    pub(crate) fn bits(self) -> u128 {
+    #[must_use]
+    pub fn bits(self) -> u128 {
         match self.address {
             IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
             IpAddr::V6(v6) => v6.to_bits(),
@@ -106,12 +107,14 @@ impl Prefix {
     }
 
     /// How many bits an address of this family has.
-    pub(crate) fn width(self) -> u8 {
+    #[must_use]
+    pub fn width(self) -> u8 {
         if self.address.is_ipv4() { 32 } else { 128 }
     }
 
     /// The range of `length` bits that starts with `bits`, in this one's family.
-    pub(crate) fn sibling(self, bits: u128, length: u8) -> Self {
+    #[must_use]
+    pub fn sibling(self, bits: u128, length: u8) -> Self {
         let kept = bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
         let address = match self.address {
             IpAddr::V4(_) => IpAddr::V4(u32::try_from(kept >> 96).unwrap_or(u32::MAX).into()),

@@ -30,4 +30,4 @@ pub use vocabulary::Head;
 pub(crate) use vocabulary::{Vocabulary, already_taken, no_domain};
 
 /// Domains of the largest policy: what the decisions' index takes grows with the square of it.
-pub(crate) const DOMAINS_MAX: usize = 32;
+pub const DOMAINS_MAX: usize = 32;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::domain::DomainId;
 use crate::detect::{BuiltIn, Detector};
 use crate::diagnostic::{Diagnostic, Source, Span, Spanned};
-use crate::document::{Form, Mistake, Sink, Value, nearest};
+use crate::document::{Form, Mistake, Value, nearest};
 use crate::terms::{Name, RuleId, name};
 
 /// What has been named so far.
@@ -166,23 +166,4 @@ pub struct Head {
     pub span: Span,
     /// The line it starts on, from 1.
     pub line: usize,
-}
-
-impl Sink {
-    /// Reports every pair of values that must differ and do not.
-    pub(crate) fn all_different<K: Eq + std::hash::Hash>(
-        &self,
-        values: impl Iterator<Item = (K, Span)>,
-        complain: impl Fn(&K, Span, Span) -> Diagnostic,
-    ) {
-        let mut seen: HashMap<K, Span> = HashMap::new();
-        for (value, span) in values {
-            match seen.get(&value) {
-                Some(first) => self.report_with(|| complain(&value, span, *first)),
-                None => {
-                    seen.insert(value, span);
-                }
-            }
-        }
-    }
 }

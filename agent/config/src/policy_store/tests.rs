@@ -14,7 +14,7 @@ struct Pc {
 }
 
 fn policy(serial: u64, note: &str) -> String {
-    let text = policy::officer::STARTER.replace("serial = 1", &format!("serial = {serial}"));
+    let text = policy_tools::STARTER.replace("serial = 1", &format!("serial = {serial}"));
     assert!(text.contains(&format!("serial = {serial}")));
     format!("{text}\n# {note}\n")
 }

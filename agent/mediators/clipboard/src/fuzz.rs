@@ -9,7 +9,11 @@ use crate::mediator::{Chord, Mediator, Time};
 /// Gives a mediator between the starter policy's domains what the input says: bytes from guests, chords, time. Panics are what
 /// is looked for.
 pub fn mediator(input: &[u8]) {
-    let Ok(policy) = Policy::parse("fuzz", policy::officer::STARTER) else { return };
+    let Ok(policy) =
+        Policy::parse("fuzz", include_str!("../../../../policy/tools/src/starter.toml"))
+    else {
+        return;
+    };
     let names: Vec<String> = policy.domains().iter().map(|d| d.name.to_string()).collect();
     let mut mediator = Mediator::new(&names, Arc::new(policy));
     let mut now = Time::ZERO;

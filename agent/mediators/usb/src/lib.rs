@@ -8,7 +8,7 @@
 //! ```
 //! | file | |
 //! | --- | --- |
-//! | [`identity`] | what a device says it is, as the policy is asked |
+//! | [`usbsysfs::identity`] | what a device says it is, as the policy is asked |
 //! | [`attached`] | one device in a domain: its export, filter and stream |
 //! | [`broker`] | the thread: who comes, who goes, who gets what |
 //!
@@ -20,7 +20,6 @@
 
 mod attached;
 mod broker;
-mod identity;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -29,33 +28,12 @@ use std::sync::Arc;
 
 use audit::AuditEvent;
 use policy::Policy;
-use policy::request::UsbDescription;
-use usbhost::{BusId, Sysfs, Vetted};
+use usbhost::{BusId, Sysfs};
 
 use broker::Broker;
-use identity::Identity;
 
 use base::mailbox::Mediator;
 use control::reports::UsbReport;
-
-/// What a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
-/// keyboards and the like is counted. The device itself is asked nothing.
-///
-/// # Errors
-/// There is none, or what it says makes no sense.
-pub fn described(sysfs: &Sysfs, id: &BusId) -> Result<UsbDescription, String> {
-    let found = sysfs.find(id).ok_or_else(|| {
-        format!("no USB device is plugged in at {id}: `bulkhead usb list` or `lsusb -t` shows where they are")
-    })?;
-    let senseless =
-        |error: &dyn std::error::Error| format!("what {id} says of itself makes no sense: {error}");
-    // What the kernel was told counts: nobody asks the device a second time.
-    let serial = found.serial.clone();
-    let vetted = Vetted::new(usbhost::Found { serial: None, ..found });
-    let vetted = vetted.map_err(|error| senseless(&error))?;
-    let vetted = vetted.with(sysfs.report_descriptors(id)).map_err(|error| senseless(&error))?;
-    Ok(UsbDescription { serial, ..Identity::of(vetted).description })
-}
 
 /// What the daemon tells the broker.
 #[derive(Debug)]

@@ -300,7 +300,7 @@ fn what_was_touched_while_events_were_lost_is_nothing_until_it_is_touched_anew()
 
 /// A seat of two domains whose banner is the upper tenth, with a tab for the second at the right.
 fn seat() -> Core {
-    let policy = Policy::parse("test", policy::officer::STARTER).unwrap();
+    let policy = Policy::parse("test", policy_tools::STARTER).unwrap();
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
     let settings = Settings { chords: Chords::of(&policy, &names), idle_lock: None };

@@ -13,7 +13,7 @@ use control::reports::SeatReport;
 
 /// A stage, what it is told by, what it tells, and its life.
 fn stage() -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {
-    let policy = Arc::new(Policy::parse("test", policy::officer::STARTER).unwrap());
+    let policy = Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap());
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
     let (life, pulse) = Life::new().unwrap();

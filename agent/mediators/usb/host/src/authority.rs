@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use usbdescriptors::Share;
 
-use crate::bus_id::BusId;
-use crate::sysfs::Sysfs;
+use usbsysfs::BusId;
+use usbsysfs::Sysfs;
 
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
 /// Largest file read back, in bytes: two switches of more controllers than a PC can have.
@@ -115,9 +115,9 @@ impl Authority {
     /// Where a switch is.
     fn place(&self, whose: &str, switch: &str) -> PathBuf {
         if whose == MODULE {
-            return self.sysfs.devices.join("../../../module/usbcore/parameters").join(switch);
+            return self.sysfs.folder().join("../../../module/usbcore/parameters").join(switch);
         }
-        self.sysfs.devices.join(whose).join(switch)
+        self.sysfs.folder().join(whose).join(switch)
     }
 
     /// Grants of single devices.
@@ -181,7 +181,7 @@ impl Grants {
     /// It is gone.
     pub fn give_to_host(&self, id: &BusId, share: &Share) -> Result<(), SwitchError> {
         admit(&self.0, id, share)?;
-        let probe = self.0.devices.join("../drivers_probe");
+        let probe = self.0.folder().join("../drivers_probe");
         for interface in self.0.interfaces(id, share) {
             // An interface that no driver wants is no failure.
             let _ = fs::write(&probe, &interface);
@@ -240,10 +240,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::sysfs::tests::tree;
+    use usbsysfs::devices::testing::tree;
 
     fn read(sysfs: &Sysfs, file: &str) -> String {
-        fs::read_to_string(sysfs.devices.join(file)).unwrap().trim().to_owned()
+        fs::read_to_string(sysfs.folder().join(file)).unwrap().trim().to_owned()
     }
 
     #[test]

@@ -12,8 +12,8 @@ use usbfilter::{Filter, Rules};
 use usbhost::Plugged;
 
 use crate::attached::Attached;
-use crate::identity::Identity;
 use control::reports::UsbReport;
+use usbsysfs::Identity;
 
 /// What is said of a device of which the seat keeps a part.
 pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";

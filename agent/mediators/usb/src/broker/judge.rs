@@ -13,7 +13,7 @@ use super::device::{Device, Grant, KEPT, State};
 use super::place::{Reading, Task};
 use super::{AGAIN, Broker, CHANGES_MAX};
 use crate::Happening;
-use crate::identity::Identity;
+use usbsysfs::Identity;
 
 /// Why the host has a device.
 const SEATS: &str = "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";

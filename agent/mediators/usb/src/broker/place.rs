@@ -10,8 +10,8 @@ use usbdescriptors::Share;
 use usbhost::{BusId, Grants, Sysfs, Vetted};
 
 use crate::attached::{Serving, Word};
-use crate::identity::Identity;
 use printable::explain;
+use usbsysfs::Identity;
 
 /// What is to be done with the device there.
 pub(super) enum Task {

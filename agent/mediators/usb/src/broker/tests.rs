@@ -15,8 +15,8 @@ use super::device::Grant;
 use super::place::Reading;
 use super::*;
 use crate::attached::{End, join};
-use crate::identity::Identity;
 use base::mailbox::Mediator;
+use usbsysfs::Identity;
 
 mod parts;
 
@@ -58,7 +58,7 @@ fn setup(dir: &Path, ways: Vec<Way>) -> Setup {
         sysfs: Sysfs::at(&dir.join("devices")),
         switches: dir.join("switches.json"),
         domains: vec![("clinical".to_owned(), ways)],
-        policy: Arc::new(Policy::parse("test", policy::officer::STARTER).unwrap()),
+        policy: Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap()),
     }
 }
 

@@ -7,8 +7,8 @@ use nusb::MaybeFuture;
 
 use super::ExportError;
 use crate::authority;
-use crate::sysfs::Sysfs;
-use crate::vetted::Vetted;
+use usbsysfs::Sysfs;
+use usbsysfs::Vetted;
 
 /// Opens the device, by its own node and without a look at any other: a device in a reset holds up whoever asks the kernel for its
 /// texts. What nusb has read is compared with what was vetted before anything is done with it.

@@ -27,11 +27,11 @@ use usbredir::packet::{
 };
 use usbredir::{Body, Packet, Status};
 
-use crate::sysfs::Sysfs;
-use crate::vetted::Vetted;
 use hold::{Hold, configuration_of, open};
 use pipe::{Asked, Line, Pipe, boxed, ended, status};
 pub use reading::read_descriptors;
+use usbsysfs::Sysfs;
+use usbsysfs::Vetted;
 
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);

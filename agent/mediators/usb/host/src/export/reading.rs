@@ -16,8 +16,8 @@ use usbdescriptors::{PinnedDescriptor, kind};
 use super::hold::{Hold, configuration_of, open};
 use super::{CONTROL_TIMEOUT, ExportError};
 use crate::authority;
-use crate::sysfs::Sysfs;
-use crate::vetted::Vetted;
+use usbsysfs::Sysfs;
+use usbsysfs::Vetted;
 
 /// Longest that all of it may take.
 const READING_MAX: Duration = Duration::from_secs(15);

@@ -103,7 +103,7 @@ impl Bench {
 }
 
 fn policy(rules: &str) -> Arc<Policy> {
-    let text = policy::officer::STARTER.to_owned() + rules;
+    let text = policy_tools::STARTER.to_owned() + rules;
     Arc::new(Policy::parse("test", &text).unwrap())
 }
 

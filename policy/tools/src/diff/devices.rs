@@ -1,0 +1,102 @@
+//! USB devices and input devices that are treated otherwise.
+
+use super::clipboard::domain_names;
+use super::regions::{Found, Region, Rule, compare};
+use super::{Change, Flow, Outcome, When};
+use policy::Policy;
+use policy::decide::Decision;
+use policy::index::{Fields, listed};
+use policy::language::{Head, InputRule, UsbAction, UsbRule};
+
+/// Every way in which a device comes to a domain.
+const WAYS: [When; 4] = [
+    When { by_hand: false, break_glass: false },
+    When { by_hand: true, break_glass: false },
+    When { by_hand: false, break_glass: true },
+    When { by_hand: true, break_glass: true },
+];
+
+pub(super) fn usb(old: &Policy, new: &Policy) -> Vec<Change> {
+    let mut changes: Vec<Change> = Vec::new();
+    for to in domain_names(old, new) {
+        let mut found: Vec<(Region, Outcome, Outcome, Vec<When>)> = Vec::new();
+        for when in WAYS {
+            let (old, new) = (rules(old, to, when), rules(new, to, when));
+            for change in compare(&old, &new, &denied(None), &Outcome::is_like) {
+                let (region, before, after) = (change.region(), change.before, change.after);
+                let same = found
+                    .iter_mut()
+                    .find(|(r, b, a, _)| *r == region && *b == before && *a == after);
+                match same {
+                    Some((.., whens)) => whens.push(when),
+                    None => found.push((region, before, after, vec![when])),
+                }
+            }
+        }
+        changes.extend(found.into_iter().map(|(region, before, after, when)| {
+            Change::new(Flow::Usb { to: to.to_owned(), when, region }, before, after)
+        }));
+    }
+    changes
+}
+
+/// The rules that have a say over devices coming to `to` in this way, and what they say of that.
+fn rules<'p>(policy: &'p Policy, to: &str, when: When) -> Vec<Rule<'p, Outcome>> {
+    let goes_here = |rule: &UsbRule| {
+        rule.to.is_none_or(|id| {
+            policy.domain_by_id(*id).is_some_and(|domain| domain.name.as_str() == to)
+        })
+    };
+    // A domain that this policy does not have gets nothing.
+    let known = policy.domain(to).is_some();
+    let counts = |rule: &&UsbRule| {
+        let opened = when.break_glass && listed(rule, policy.break_glass());
+        // Attached by hand, only the rules for this domain are asked; plugged in, all are, and one for another domain
+        // takes the device there.
+        known && (!rule.only_in_break_glass() || opened) && (!when.by_hand || goes_here(rule))
+    };
+    let says = |rule: &UsbRule| {
+        let verdict = match *rule.action {
+            UsbAction::Allow if goes_here(rule) => Decision::Allow,
+            UsbAction::ReadOnly if goes_here(rule) => Decision::ReadOnly,
+            _ => Decision::Deny,
+        };
+        Outcome { verdict, ..denied(Some(&rule.head)) }
+    };
+    let chosen = policy.usb().iter().filter(counts);
+    chosen
+        .map(|rule| Rule { fields: Fields::of(&rule.matches, rule.class()), says: says(rule) })
+        .collect()
+}
+
+fn denied(rule: Option<&Head>) -> Outcome {
+    Outcome {
+        verdict: Decision::Deny,
+        inspect: Vec::new(),
+        tied_to: None,
+        rule: rule.map(|head| head.id.to_string()),
+        line: rule.map(|head| head.line),
+        detectors: Vec::new(),
+    }
+}
+
+/// What is typed always goes somewhere: it is allowed, into one domain or into whichever is in front.
+pub(super) fn input(old: &Policy, new: &Policy) -> Vec<Change> {
+    let free = Outcome { verdict: Decision::Allow, ..denied(None) };
+    let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like);
+    let change = |found: Found<Outcome>| {
+        Change::new(Flow::Input { region: found.region() }, found.before, found.after)
+    };
+    found.into_iter().map(change).collect()
+}
+
+fn ties<'p>(policy: &'p Policy, free: &Outcome) -> Vec<Rule<'p, Outcome>> {
+    let says = |rule: &InputRule| Outcome {
+        tied_to: policy.domain_by_id(*rule.to).map(|domain| domain.name.to_string()),
+        rule: Some(rule.head.id.to_string()),
+        line: Some(rule.head.line),
+        ..free.clone()
+    };
+    let rules = policy.input().iter();
+    rules.map(|rule| Rule { fields: Fields::of(&rule.matches, None), says: says(rule) }).collect()
+}

@@ -1,0 +1,360 @@
+//! `bulkhead policy matrix`: who may send what to whom, on one page.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `mod` | what is on the page, as `--json` prints it |
+//! | `page` | the same as sections with words, in English and Korean, and as text |
+//! | `html` | the page for the browser and the printer |
+
+use serde::Serialize;
+
+use policy::Policy;
+use policy::decide::{Decision, given, permitted};
+use policy::detect::{BuiltIn, Detector};
+use policy::enforcement;
+use policy::index::listed;
+use policy::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass, duration};
+
+mod html;
+mod page;
+
+/// Who may send what to whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Matrix {
+    /// The policy's serial.
+    pub serial: u64,
+    /// Who wrote it.
+    pub issuer: String,
+    /// The domains, in the order of the policy.
+    pub domains: Vec<DomainEntry>,
+    /// What may be pasted. A pair of domains that is missing exchanges nothing.
+    pub clipboard: Vec<ClipboardEntry>,
+    /// Which USB devices go where, in the order in which the rules are asked.
+    pub usb: Vec<DeviceEntry>,
+    /// Which input devices are tied to a domain.
+    pub input: Vec<DeviceEntry>,
+    /// What is looked for in what crosses: the built-in detectors that a rule uses, and all of the policy's own.
+    pub detectors: Vec<DetectorEntry>,
+    /// What an emergency opens; `None` where there is no break-glass.
+    pub break_glass: Option<BreakGlassEntry>,
+    /// After how long without a hand on it the screen locks; `None` never does.
+    pub idle_lock: Option<String>,
+    /// The chords that mean the same on every desktop.
+    pub hotkeys: Vec<HotkeyEntry>,
+    /// What the policy says and this version does not enforce.
+    pub not_enforced: Vec<NotEnforced>,
+}
+
+/// A domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DomainEntry {
+    /// Its name.
+    pub name: String,
+    /// What the banner calls it.
+    pub label: String,
+    /// The banner's colour.
+    pub colour: String,
+    /// How it reaches its network.
+    pub network: String,
+    /// Where it may connect to; `None` sets no limit.
+    pub egress: Option<Vec<String>>,
+    /// Whether that list counts in this version. Where there is no list there is nothing to enforce.
+    pub egress_enforced: bool,
+    /// What brings it to the front.
+    pub hotkey: String,
+    /// Whether it keeps what is stored in it: `keep` or `discard`.
+    pub persistence: String,
+    /// Whether it comes first when the PC is short of something: `high` or `normal`.
+    pub priority: String,
+    /// What it asks for as the time before the lock; the shortest of all desktops counts.
+    pub idle_lock: Option<String>,
+    /// Whether this version gives it a network.
+    #[serde(skip)]
+    reaches: bool,
+}
+
+/// A detector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DetectorEntry {
+    /// What rules call it.
+    pub name: String,
+    /// What it finds: a sentence, or the policy's own pattern.
+    pub finds: String,
+    /// Whether it is the policy's own.
+    pub own: bool,
+    /// The rules that use it.
+    pub used_by: Vec<String>,
+}
+
+/// What an emergency opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BreakGlassEntry {
+    /// It closes by itself after this long.
+    pub max_duration: String,
+    /// Whether somebody must say why.
+    pub reason_required: bool,
+    /// What can be chosen from at the seat.
+    pub reasons: Vec<String>,
+    /// Whether somebody at the seat can open it, or IT alone by command.
+    pub opens_at_the_seat: bool,
+    /// The USB rules that count while it is open.
+    pub opens: Vec<String>,
+}
+
+/// A chord.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HotkeyEntry {
+    /// Its key under `[hotkeys]`.
+    pub key: &'static str,
+    /// What is pressed.
+    pub chord: String,
+}
+
+/// Something that the policy says and this version does not enforce.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NotEnforced {
+    /// The key of the language.
+    pub key: &'static str,
+    /// Whose: a desktop's label, or the id of a rule.
+    pub owner: String,
+    /// What was written and what is so instead, in one sentence.
+    pub what: String,
+    /// What to do.
+    pub remedy: &'static str,
+    /// On this line.
+    pub line: usize,
+}
+
+/// Something that may be pasted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClipboardEntry {
+    /// From this domain.
+    pub from: String,
+    /// Into this one.
+    pub to: String,
+    /// Of these types.
+    pub types: Vec<MediaType>,
+    /// From this size, in bytes.
+    pub min_bytes: u64,
+    /// Up to this size; `None` has no end.
+    pub max_bytes: Option<u64>,
+    /// On these terms.
+    pub verdict: Decision,
+    /// Unless these find something.
+    pub inspect: Vec<String>,
+    /// What happens instead, where this version does not carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_enforced: Option<&'static str>,
+    /// By this rule.
+    pub rule: String,
+    /// On this line.
+    pub line: usize,
+}
+
+/// A device that belongs somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DeviceEntry {
+    /// Such a device.
+    pub device: String,
+    /// Into this domain; `None` concerns all.
+    pub to: Option<String>,
+    /// On these terms.
+    pub verdict: Decision,
+    /// Only while break-glass is open.
+    pub break_glass: bool,
+    /// What happens instead, where this version does not carry it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_enforced: Option<&'static str>,
+    /// By this rule.
+    pub rule: String,
+    /// On this line.
+    pub line: usize,
+}
+
+impl Matrix {
+    /// Who may send what to whom.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        Self {
+            serial: policy.serial(),
+            issuer: policy.issuer().to_owned(),
+            domains: policy.domains().iter().map(DomainEntry::of).collect(),
+            clipboard: clipboard_entries(policy),
+            usb: usb_entries(policy),
+            input: input_entries(policy),
+            detectors: detector_entries(policy),
+            break_glass: policy.break_glass().map(|open| BreakGlassEntry {
+                max_duration: duration::written(open.max_duration.as_secs()),
+                reason_required: open.reason_required,
+                reasons: open.reasons.iter().map(|reason| reason.value.clone()).collect(),
+                opens_at_the_seat: open.opens_at_the_seat(),
+                opens: open.allow_usb.iter().map(|id| id.value.to_string()).collect(),
+            }),
+            idle_lock: policy.idle_lock().map(|idle| duration::written(idle.as_secs())),
+            hotkeys: policy
+                .hotkeys()
+                .iter()
+                .map(|(key, chord)| HotkeyEntry { key, chord: chord.to_string() })
+                .collect(),
+            not_enforced: policy
+                .unenforced()
+                .into_iter()
+                .map(|said| NotEnforced {
+                    key: said.gap.key,
+                    what: said.to_string(),
+                    owner: said.owner,
+                    remedy: said.gap.remedy,
+                    line: said.line,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn detector_entries(policy: &Policy) -> Vec<DetectorEntry> {
+    let built_in = BuiltIn::WORDS.iter().map(|(_, built_in)| Detector::BuiltIn(*built_in));
+    let own = policy.detectors().iter().map(|(detector, _)| detector.clone());
+    let entry = |detector: Detector| {
+        let uses =
+            |rule: &&ClipboardRule| rule.inspect.iter().any(|used| used.name() == detector.name());
+        let used_by: Vec<String> =
+            policy.clipboard().iter().filter(uses).map(|rule| rule.head.id.to_string()).collect();
+        let (finds, own) = match &detector {
+            Detector::BuiltIn(_) => (detector.describe().into_owned(), false),
+            Detector::Pattern(_, pattern) => (pattern.as_str().to_owned(), true),
+        };
+        DetectorEntry { name: detector.name().to_owned(), finds, own, used_by }
+    };
+    built_in.chain(own).map(entry).filter(|entry| entry.own || !entry.used_by.is_empty()).collect()
+}
+
+/// What each rule really decides, which is what the steps of the staircases say.
+fn clipboard_entries(policy: &Policy) -> Vec<ClipboardEntry> {
+    let mut entries: Vec<ClipboardEntry> = Vec::new();
+    for (from_id, from) in domains_by_id(policy) {
+        for (to_id, to) in domains_by_id(policy) {
+            for (_, media_type) in MediaType::WORDS {
+                let mut min_bytes = 0;
+                for step in policy.index().clipboard.steps(from_id, to_id, media_type) {
+                    let rule = policy.clipboard().get(step.rule);
+                    if let Some(entry) =
+                        rule.and_then(|rule| entry(rule, media_type, min_bytes, step.up_to))
+                    {
+                        add(
+                            &mut entries,
+                            ClipboardEntry { from: from.into(), to: to.into(), ..entry },
+                        );
+                    }
+                    min_bytes = step.up_to.saturating_add(1);
+                }
+            }
+        }
+    }
+    entries
+}
+
+fn domains_by_id(policy: &Policy) -> impl Iterator<Item = (policy::language::DomainId, &str)> {
+    policy.domains().iter().filter_map(|domain| {
+        let name = domain.name.as_str();
+        Some((policy.domain_id(name)?, name))
+    })
+}
+
+fn usb_entries(policy: &Policy) -> Vec<DeviceEntry> {
+    let counts = |rule: &&policy::language::UsbRule| {
+        !rule.only_in_break_glass() || listed(rule, policy.break_glass())
+    };
+    let rules = policy.usb().iter().filter(counts);
+    let entry = |rule: &policy::language::UsbRule| DeviceEntry {
+        device: describe(&rule.matches, rule.class()),
+        to: rule.to.and_then(|to| policy.domain_by_id(*to)).map(|domain| domain.name.to_string()),
+        verdict: given(rule),
+        break_glass: rule.only_in_break_glass(),
+        not_enforced: rule
+            .class()
+            .filter(|_| given(rule) != Decision::Deny)
+            .and_then(enforcement::of_class)
+            .map(|gap| gap.instead),
+        rule: rule.head.id.to_string(),
+        line: rule.head.line,
+    };
+    rules.map(entry).collect()
+}
+
+fn input_entries(policy: &Policy) -> Vec<DeviceEntry> {
+    let entry = |rule: &policy::language::InputRule| DeviceEntry {
+        device: describe(&rule.matches, None),
+        to: policy.domain_by_id(*rule.to).map(|domain| domain.name.to_string()),
+        verdict: Decision::Allow,
+        break_glass: false,
+        not_enforced: None,
+        rule: rule.head.id.to_string(),
+        line: rule.head.line,
+    };
+    policy.input().iter().map(entry).collect()
+}
+
+/// What a rule lets through of a type and a stretch of sizes; `None` if nothing.
+fn entry(
+    rule: &ClipboardRule,
+    media_type: MediaType,
+    min_bytes: u64,
+    up_to: u64,
+) -> Option<ClipboardEntry> {
+    let verdict = Some(permitted(rule, media_type)).filter(|verdict| *verdict != Decision::Deny)?;
+    Some(ClipboardEntry {
+        from: String::new(),
+        to: String::new(),
+        types: vec![media_type],
+        min_bytes,
+        max_bytes: (up_to < u64::MAX).then_some(up_to),
+        verdict,
+        inspect: rule.inspect.iter().map(|detector| detector.name().to_owned()).collect(),
+        not_enforced: enforcement::of_type(media_type).map(|gap| gap.instead),
+        rule: rule.head.id.to_string(),
+        line: rule.head.line,
+    })
+}
+
+/// Adds an entry, to one that differs in the type alone if there is one.
+fn add(entries: &mut Vec<ClipboardEntry>, entry: ClipboardEntry) {
+    let same = entries.iter_mut().find(|other| {
+        let types = other.types.clone();
+        **other == ClipboardEntry { types, ..entry.clone() }
+    });
+    match same {
+        Some(other) => other.types.extend(entry.types),
+        None => entries.push(entry),
+    }
+}
+
+fn describe(matches: &DeviceMatch, class: Option<UsbClass>) -> String {
+    let parts = [
+        class.map(|class| class.to_string()),
+        matches.vendor.map(|vendor| format!("vendor {vendor:#06x}")),
+        matches.product.map(|product| format!("product {product:#06x}")),
+        matches.serial.as_ref().map(|serial| format!("serial {}", serial.escape_debug())),
+        matches.port.as_ref().map(|port| format!("in port {port}")),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+}
+
+impl DomainEntry {
+    fn of(domain: &Domain) -> Self {
+        let places = domain.egress.as_ref();
+        Self {
+            name: domain.name.to_string(),
+            label: domain.label.value.clone(),
+            colour: domain.colour.to_string(),
+            network: domain.network.to_string(),
+            egress: places.map(|places| places.iter().map(|place| place.to_string()).collect()),
+            egress_enforced: domain.egress_gap().is_none(),
+            hotkey: domain.hotkey.to_string(),
+            persistence: domain.persistence.to_string(),
+            priority: domain.priority.to_string(),
+            idle_lock: domain.idle_lock.map(|idle| duration::written(idle.as_secs())),
+            reaches: domain.reaches_a_network(),
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! The diff over every key of the language: a policy that says each of them, each of them changed, and what may happen then found by
+//! deciding.
+//!
+//! What a policy lets happen is a set of sentences, each the answer to one question that is asked of the policy itself: may this text
+//! be pasted, who hears what is typed on this scanner, is the screen still open after so long. The new policy is wider exactly if a
+//! sentence is true of it that was not of the old one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "clippy.toml allows them in tests and does not know that this is one"
+)]
+
+#[path = "../../tests/support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use policy::Policy;
+use policy::decide::{Decision, Paste};
+use policy::enforcement::{Compared, LANGUAGE};
+use policy::language::{MediaType, Network, Persistence};
+use policy::request::{Context, HidUse, Request, UsbDevice, UsbFunction, UsbRequest};
+use policy_tools::diff;
+use proptest::prelude::*;
+use support::draft;
+
+/// A policy with a hole for the value of every key.
+const TEXT: &str = r##"
+format = {format}
+serial = {serial}
+issuer = {issuer}
+
+[[domain]]
+name = "{domain.name}"
+label = {domain.label.0}
+colour = {domain.colour.0}
+hotkey = {domain.hotkey.0}
+network = {domain.network}
+persistence = {domain.persistence}
+priority = {domain.priority}
+{domain.idle_lock}
+egress = [ { to = {domain.egress.to}, port = {domain.egress.port}, proto = {domain.egress.proto}, purpose = {domain.egress.purpose} } ]
+
+[[domain]]
+name = "internet"
+label = {domain.label.1}
+colour = {domain.colour.1}
+hotkey = {domain.hotkey.1}
+network = "none"
+persistence = "discard"
+
+[[domain]]
+name = "lab"
+label = "LAB"
+colour = "#f0b429"
+hotkey = "Ctrl+Alt+3"
+network = "none"
+persistence = "discard"
+
+[hotkeys]
+copy = {hotkeys.copy}
+paste = {hotkeys.paste}
+lock = {hotkeys.lock.0}
+break_glass = {hotkeys.lock.1}
+
+[[detector]]
+name = "{detector.name}"
+regex = {detector.regex}
+
+[[clipboard]]
+id = {clipboard.id}
+from = {clipboard.from}
+to = "{clipboard.to}"
+types = {clipboard.types}
+{clipboard.max_bytes}
+action = {clipboard.action}
+inspect = [{clipboard.inspect}]
+
+[[usb]]
+id = {usb.id}
+match = { {usb.match.class} {usb.match.vendor} {usb.match.product} {usb.match.serial} {usb.match.port} }
+to = {usb.to}
+action = {usb.action}
+break_glass = {usb.break_glass}
+
+[[usb]]
+id = "emergency"
+match = { class = "smart-card", vendor = 0x0101 }
+to = "internet"
+action = "allow"
+break_glass = true
+
+[[input]]
+id = {input.id}
+match = { {input.match.vendor} {input.match.product} {input.match.serial} {input.match.port} }
+to = {input.to}
+
+[break_glass]
+max_duration = {break_glass.max_duration}
+reason_required = {break_glass.reason_required}
+{break_glass.reasons}
+allow_usb = [{break_glass.allow_usb}]
+
+[[expect]]
+clipboard = { from = {expect.clipboard.from}, to = {expect.clipboard.to}, type = {expect.clipboard.type}, text = {expect.clipboard.text}, bytes = {expect.clipboard.bytes} }
+verdict = {expect.verdict}
+{expect.rule}
+
+[[expect]]
+usb = { vendor = {expect.usb.vendor}, product = {expect.usb.product}, serial = {expect.usb.serial}, port = {expect.usb.port}, interfaces = {expect.usb.interfaces}, to = {expect.usb.to} }
+verdict = "deny"
+break_glass = {expect.break_glass}
+"##;
+
+/// What each key may be. Two desktops' labels, colours and hotkeys stand together, and so do two hotkeys, since they are what is exchanged.
+const VALUES: &[(&str, &[&[&str]])] = &[
+    ("format", &[&["1"]]),
+    ("serial", &[&["7"], &["8"]]),
+    ("issuer", &[&["\"Office\""], &["\"Somebody else\""]]),
+    ("domain.name", &[&["clinical"], &["ward"]]),
+    (
+        "domain.label",
+        &[
+            &["\"CLINICAL\"", "\"INTERNET\""],
+            &["\"INTERNET\"", "\"CLINICAL\""],
+            &["\"WARD\"", "\"INTERNET\""],
+        ],
+    ),
+    (
+        "domain.colour",
+        &[
+            &["\"#1f4e9c\"", "\"#b3261e\""],
+            &["\"#b3261e\"", "\"#1f4e9c\""],
+            &["\"#b3261f\"", "\"#1f4e9d\""],
+            &["\"#1f4e9d\"", "\"#b3261e\""],
+        ],
+    ),
+    (
+        "domain.hotkey",
+        &[
+            &["\"Ctrl+Alt+1\"", "\"Ctrl+Alt+2\""],
+            &["\"Ctrl+Alt+2\"", "\"Ctrl+Alt+1\""],
+            &["\"Ctrl+Alt+5\"", "\"Ctrl+Alt+2\""],
+        ],
+    ),
+    ("domain.network", &[&["\"passthrough\""], &["\"none\""]]),
+    ("domain.persistence", &[&["\"discard\""], &["\"keep\""]]),
+    ("domain.priority", &[&["\"high\""], &["\"normal\""]]),
+    (
+        "domain.idle_lock",
+        &[&["idle_lock = \"10m\""], &["idle_lock = \"20m\""], &["idle_lock = \"5m\""], &[""]],
+    ),
+    ("domain.egress.to", &[&["\"10.0.0.0/8\""], &["\"10.0.0.0/16\""], &["\"0.0.0.0/0\""]]),
+    ("domain.egress.port", &[&["443"], &["80"]]),
+    ("domain.egress.proto", &[&["\"tcp\""], &["\"udp\""]]),
+    ("domain.egress.purpose", &[&["\"HTTPS\""], &["\"web\""]]),
+    ("hotkeys.copy", &[&["\"Ctrl+Alt+C\""], &["\"Ctrl+Alt+K\""]]),
+    ("hotkeys.paste", &[&["\"Ctrl+Alt+V\""], &["\"Ctrl+Alt+P\""]]),
+    (
+        "hotkeys.lock",
+        &[&["\"Ctrl+Alt+L\"", "\"Ctrl+Alt+B\""], &["\"Ctrl+Alt+M\"", "\"Ctrl+Alt+B\""]],
+    ),
+    ("hotkeys.break_glass", &[&[], &["\"Ctrl+Alt+B\"", "\"Ctrl+Alt+L\""]]),
+    ("detector.name", &[&["chart"], &["record"]]),
+    ("detector.regex", &[&["'MRN[0-9]{8}'"], &["'XYZ[0-9]{8}'"]]),
+    ("clipboard.id", &[&["\"text-in\""], &["\"text\""]]),
+    ("clipboard.from", &[&["\"internet\""], &["\"lab\""]]),
+    ("clipboard.to", &[&["{domain.name}"], &["{clipboard.other}"]]),
+    ("clipboard.types", &[&["[\"text/plain\"]"], &["[\"text/plain\", \"file-list\"]"]]),
+    ("clipboard.max_bytes", &[&["max_bytes = 100"], &["max_bytes = 1000"], &[""]]),
+    ("clipboard.action", &[&["\"ask\""], &["\"allow\""], &["\"deny\""]]),
+    ("clipboard.inspect", &[&["\"{detector.name}\""], &["\"korean-rrn\""], &[""]]),
+    ("usb.id", &[&["\"reader\""], &["\"card\""]]),
+    ("usb.match.class", &[&["class = \"mass-storage\","], &["class = \"smart-card\","], &[""]]),
+    ("usb.match.vendor", &[&["vendor = 1,"], &["vendor = 2,"]]),
+    ("usb.match.product", &[&["product = 1,"], &["product = 2,"], &[""]]),
+    ("usb.match.serial", &[&["serial = \"A\","], &["serial = \"B\","], &[""]]),
+    ("usb.match.port", &[&["port = \"1-1\""], &["port = \"1-2\""], &[""]]),
+    ("usb.to", &[&["\"internet\""], &["\"lab\""]]),
+    ("usb.action", &[&["\"allow\""], &["\"deny\""]]),
+    ("usb.break_glass", &[&["false"], &["true"]]),
+    ("input.id", &[&["\"scanner\""], &["\"wristbands\""]]),
+    ("input.match.vendor", &[&["vendor = 1,"], &["vendor = 2,"]]),
+    ("input.match.product", &[&["product = 1,"], &["product = 2,"], &[""]]),
+    ("input.match.serial", &[&["serial = \"A\","], &["serial = \"B\","], &[""]]),
+    ("input.match.port", &[&["port = \"1-1\""], &["port = \"1-2\""], &[""]]),
+    ("input.to", &[&["\"internet\""], &["\"lab\""]]),
+    ("break_glass.max_duration", &[&["\"30m\""], &["\"10m\""], &["\"1h\""]]),
+    ("break_glass.reason_required", &[&["true"], &["false"]]),
+    (
+        "break_glass.reasons",
+        &[&[""], &["reasons = [\"system down\"]"], &["reasons = [\"unconscious patient\"]"]],
+    ),
+    ("break_glass.allow_usb", &[&["\"emergency\""], &[""]]),
+    ("expect.clipboard.from", &[&["\"lab\""], &["\"{domain.name}\""]]),
+    ("expect.clipboard.to", &[&["\"internet\""], &["\"lab\""]]),
+    ("expect.clipboard.type", &[&["\"text/plain\""], &["\"image/png\""]]),
+    ("expect.clipboard.text", &[&["\"a\""], &["\"b\""]]),
+    ("expect.clipboard.bytes", &[&["1"], &["2"]]),
+    ("expect.usb.vendor", &[&["1"], &["2"]]),
+    ("expect.usb.product", &[&["1"], &["2"]]),
+    ("expect.usb.serial", &[&["\"A\""], &["\"B\""]]),
+    ("expect.usb.port", &[&["\"1-1\""], &["\"1-2\""]]),
+    ("expect.usb.interfaces", &[&["\"08/06/50\""], &["\"0b/00/00\""]]),
+    ("expect.usb.to", &[&["\"lab\""], &["\"internet\""]]),
+    ("expect.verdict", &[&["\"deny\""], &["\"allow\""]]),
+    ("expect.rule", &[&["rule = \"text-in\""], &[""]]),
+    ("expect.break_glass", &[&["false"], &["true"]]),
+];
+
+/// Which value each key has: the first, where none is chosen.
+type Choice = BTreeMap<&'static str, usize>;
+
+fn written(choice: &Choice) -> Option<String> {
+    let value = |key: &str| {
+        let values = VALUES.iter().find(|(known, _)| *known == key).map(|(_, values)| *values)?;
+        values.get(choice.get(key).copied().unwrap_or(0)).copied()
+    };
+    let mut text = TEXT.to_owned();
+    // The one exchange is written at the other's place.
+    let exchanged = choice.get("hotkeys.break_glass").is_some_and(|chosen| *chosen > 0);
+    if exchanged && choice.get("hotkeys.lock").is_some_and(|chosen| *chosen > 0) {
+        return None;
+    }
+    let lock = value(if exchanged { "hotkeys.break_glass" } else { "hotkeys.lock" })?;
+    for (number, word) in lock.iter().enumerate() {
+        text = text.replace(&format!("{{hotkeys.lock.{number}}}"), word);
+    }
+    for (key, _) in VALUES {
+        match value(key)? {
+            [one] => text = text.replace(&format!("{{{key}}}"), one),
+            several => {
+                for (number, word) in several.iter().enumerate() {
+                    text = text.replace(&format!("{{{key}.{number}}}"), word);
+                }
+            }
+        }
+    }
+    // A value that holds a hole of its own, such as a name that was given above.
+    let name = value("domain.name")?[0];
+    let other = if text.contains("from = \"lab\"\nto = \"{clipboard.other}\"") {
+        "internet"
+    } else {
+        "lab"
+    };
+    let text = text
+        .replace("{domain.name}", name)
+        .replace("{detector.name}", value("detector.name")?[0])
+        .replace("{clipboard.other}", other);
+    // An expectation's two domains are two.
+    Some(text)
+}
+
+fn policy(choice: &Choice) -> Option<Policy> {
+    Some(draft(&written(choice)?))
+}
+
+const NAMES: [&str; 4] = ["clinical", "ward", "internet", "lab"];
+
+/// Everything that may happen.
+fn may(policy: &Policy) -> BTreeSet<String> {
+    let mut may = BTreeSet::new();
+    for from in NAMES {
+        for to in NAMES {
+            for media_type in [MediaType::TextPlain, MediaType::FileList, MediaType::ImagePng] {
+                for text in ["a", "MRN12345678", "XYZ12345678", "900101-1234568"] {
+                    for size in [1, 100, 101, 1000, 1001] {
+                        let content = Some(text.as_bytes());
+                        let paste = Paste { from, to, media_type, content, size: Some(size) };
+                        let verdict = policy.decide_paste(&paste).verdict.decision();
+                        let what = format!("{from} -> {to}: {media_type}, {size} bytes of {text}");
+                        if verdict != Decision::Deny {
+                            may.insert(format!("{what} is pasted if the clinician says yes"));
+                        }
+                        if verdict == Decision::Allow {
+                            may.insert(format!("{what} is pasted unasked"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    for device in devices() {
+        for to in [None, Some("clinical"), Some("ward"), Some("internet"), Some("lab")] {
+            for break_glass in [false, true] {
+                let request = Request::Usb(UsbRequest { device, to });
+                let verdict = policy.decide(&request, &Context { break_glass });
+                let gets = verdict.to().map(|domain| domain.name.to_string()).unwrap_or_default();
+                let what = format!("{device:?}, break-glass {break_glass}, by hand {to:?}: {gets}");
+                if verdict.decision() != Decision::Deny {
+                    may.insert(format!("{what} reads it"));
+                }
+                if verdict.decision() == Decision::Allow {
+                    may.insert(format!("{what} writes to it"));
+                }
+            }
+        }
+        for front in policy.domains() {
+            let pinned = policy.pinned_to(&device).map(|(domain, _)| &domain.name.value);
+            let hears = pinned.unwrap_or(&front.name.value);
+            may.insert(format!("with {} in front {hears} hears {device:?}", front.name.value));
+        }
+    }
+    for domain in policy.domains() {
+        let name = &domain.name.value;
+        may.insert(format!("{name} is a desktop"));
+        if *domain.network != Network::None {
+            may.insert(format!("{name} has a network"));
+        }
+        if domain.persistence == Persistence::Keep {
+            may.insert(format!("{name} keeps what is stored"));
+        }
+        for address in ["10.0.0.1", "10.200.0.1", "11.0.0.1"] {
+            for port in [80, 443] {
+                for proto in ["tcp", "udp"] {
+                    let address: IpAddr = address.parse().unwrap();
+                    let lets = domain.egress.as_ref().is_none_or(|places| {
+                        places.iter().any(|place| {
+                            let of_it = place.to.contains(address.to_string().parse().unwrap());
+                            of_it && place.port == port && place.proto.word() == proto
+                        })
+                    });
+                    if lets {
+                        may.insert(format!("{name} connects to {address}, {port}/{proto}"));
+                    }
+                }
+            }
+        }
+    }
+    for minutes in [5, 10, 20] {
+        let open = policy.idle_lock().is_none_or(|idle| idle.as_secs() > minutes * 60);
+        if open {
+            may.insert(format!("the screen is open after {minutes} minutes"));
+        }
+        let break_glass = policy.break_glass();
+        if break_glass.is_some_and(|open| open.max_duration.as_secs() > minutes * 60) {
+            may.insert(format!("break-glass is open after {minutes} minutes"));
+        }
+    }
+    if policy.break_glass().is_some_and(|open| open.max_duration.as_secs() > 45 * 60) {
+        may.insert("break-glass is open after 45 minutes".to_owned());
+    }
+    if policy.break_glass().is_some_and(|open| !open.reason_required) {
+        may.insert("break-glass opens without a reason".to_owned());
+    }
+    if policy.break_glass().is_some_and(|open| open.opens_at_the_seat()) {
+        may.insert("break-glass opens at the seat".to_owned());
+    }
+    may
+}
+
+/// By what a clinician knows what: chords, and what the banner shows.
+fn signs(policy: &Policy) -> BTreeMap<String, String> {
+    let mut signs = BTreeMap::new();
+    for domain in policy.domains() {
+        // Nobody tells one shade from the next.
+        let shade = domain.colour.to_string().chars().take(6).collect::<String>();
+        for sign in [domain.label.value.clone(), shade, domain.hotkey.to_string()] {
+            signs.insert(sign, domain.name.to_string());
+        }
+    }
+    for (key, chord) in policy.hotkeys().iter() {
+        signs.insert(chord.to_string(), key.to_owned());
+    }
+    signs
+}
+
+/// What the policy promises of itself.
+fn promises(policy: &Policy) -> BTreeSet<String> {
+    let promise = |expected: &policy::language::Expectation| {
+        let rule = expected.rule.as_ref().map(|rule| rule.value.to_string());
+        let names: Vec<_> = policy.domains().iter().map(|domain| &domain.name.value).collect();
+        format!(
+            "{names:?} {:?} {} {rule:?} {}",
+            expected.request, expected.break_glass, *expected.verdict
+        )
+    };
+    policy.expectations().iter().map(promise).collect()
+}
+
+/// What else it says that somebody goes by, and that lets nothing happen.
+fn besides(policy: &Policy) -> Vec<String> {
+    let domains = policy.domains().iter().map(|domain| {
+        format!(
+            "{:?} {:?} {} {}",
+            domain.priority,
+            domain.idle_lock.map(|idle| *idle),
+            *domain.colour,
+            *domain.network
+        )
+    });
+    let reasons = policy.break_glass().map(|open| {
+        open.reasons.iter().map(|reason| reason.value.clone()).collect::<Vec<_>>().join("; ")
+    });
+    domains.chain([policy.issuer().to_owned()]).chain(reasons).collect()
+}
+
+fn devices() -> Vec<UsbDevice<'static>> {
+    const STORAGE: &[UsbFunction] = &[UsbFunction::new(0x08, 0x06, 0x50)];
+    const READER: &[UsbFunction] = &[UsbFunction::new(0x0b, 0, 0)];
+    const KEYS: &[UsbFunction] =
+        &[UsbFunction { hid: HidUse::KeyboardOrMouse, ..UsbFunction::new(0x03, 1, 1) }];
+    let mut devices = Vec::new();
+    for functions in [STORAGE, READER, KEYS] {
+        for vendor in [1, 2, 0x0101] {
+            for product in [1, 2] {
+                for serial in [None, Some("A"), Some("B")] {
+                    for port in [Some("1-1"), Some("1-2")] {
+                        devices.push(UsbDevice { vendor, product, serial, port, functions });
+                    }
+                }
+            }
+        }
+    }
+    devices
+}
+
+/// Whether something may happen that did not, a sign means something else than it did, or a promise is gone.
+fn is_wider(old: &Policy, new: &Policy) -> bool {
+    let (before, after) = (signs(old), signs(new));
+    !may(new).is_subset(&may(old))
+        || after.iter().any(|(sign, means)| before.get(sign).is_some_and(|meant| meant != means))
+        || !promises(old).is_subset(&promises(new))
+}
+
+fn differ(old: &Policy, new: &Policy) -> bool {
+    may(old) != may(new)
+        || signs(old) != signs(new)
+        || promises(old) != promises(new)
+        || besides(old) != besides(new)
+}
+
+#[test]
+fn every_key_that_is_changed_is_reported_or_listed_as_not_mattering() {
+    let paths: Vec<&str> = VALUES.iter().map(|(path, _)| *path).collect();
+    assert_eq!(paths, LANGUAGE.iter().map(|key| key.path).collect::<Vec<_>>(), "change each key");
+    let old = policy(&Choice::new()).unwrap();
+    for (key, (path, values)) in LANGUAGE.iter().zip(VALUES) {
+        let mut changed_something = false;
+        for number in 1..values.len() {
+            let new = policy(&Choice::from([(*path, number)])).unwrap();
+            for (old, new) in [(&old, &new), (&new, &old)] {
+                let found = diff(old, new);
+                let reported = !found.flows.is_empty() || !found.settings.is_empty();
+                assert_eq!(found.widened, is_wider(old, new), "{path} {number}: {found}");
+                assert_eq!(reported, differ(old, new), "{path} {number}: {found}");
+                match key.compared {
+                    Compared::Not(why) => assert!(!reported && !why.is_empty(), "{path}: {found}"),
+                    Compared::ByDecisions => assert!(!found.flows.is_empty(), "{path}: {found}"),
+                    Compared::AsSetting => assert!(!found.settings.is_empty(), "{path}: {found}"),
+                }
+                changed_something = true;
+            }
+        }
+        assert!(changed_something || *path == "format", "{path} has one value only");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn whatever_keys_are_changed_together_the_diff_says_wider_exactly_if_more_may_happen(
+        one in choice(),
+        other in choice(),
+    ) {
+        let (Some(old), Some(new)) = (policy(&one), policy(&other)) else { return Ok(()) };
+        let found = diff(&old, &new);
+        prop_assert_eq!(found.widened, is_wider(&old, &new), "{} {:?} {:?}", found, one, other);
+        let reported = !found.flows.is_empty() || !found.settings.is_empty();
+        prop_assert_eq!(reported, differ(&old, &new), "{}", found);
+    }
+}
+
+/// A few keys with another value than the first.
+fn choice() -> impl Strategy<Value = Choice> {
+    let chosen = (0..VALUES.len(), 0..4usize).prop_map(|(key, number)| {
+        let (path, values) = VALUES[key];
+        (path, number % values.len())
+    });
+    proptest::collection::vec(chosen, 0..4).prop_map(|chosen| chosen.into_iter().collect())
+}
