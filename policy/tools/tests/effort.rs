@@ -5,8 +5,9 @@
 )]
 
 use form::effort::spent_by;
+use policy::Policy;
 use policy::language::DOMAINS_MAX;
-use policy_tools::check;
+use policy_tools::{Matrix, check, diff};
 
 const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n";
 
@@ -134,4 +135,83 @@ fn no_more_is_reported_than_somebody_reads_and_the_rest_is_counted() {
             assert!(shown.contains("more"), "{what}: {shown}");
         }
     }
+}
+
+/// Steps for each rule of two policies that are compared, or of one that is drawn.
+const STEPS_PER_RULE: usize = 1_000;
+
+/// What a comparison may take beyond that, and a drawing may not.
+const COMPARED_BEYOND: usize = 5_000_000;
+
+fn policy(rules: &str) -> Policy {
+    Policy::draft("policy.toml", &format!("{HEAD}{}{rules}", domains(3))).unwrap()
+}
+
+/// As many rules as a policy may have.
+const MOST: usize = 20_000;
+
+/// Stairs of one pair of domains, for every type.
+fn stairs(action: &str) -> String {
+    let stair = |number: usize| {
+        format!(
+            "[[clipboard]]\nid = \"c{number}\"\nfrom = \"d0\"\nto = \"d1\"\ntypes = [\"text/plain\", \"image/png\"]\n\
+             action = \"{action}\"\nmax_bytes = {}\n",
+            number + 1
+        )
+    };
+    (0..MOST).map(stair).collect()
+}
+
+/// Rules that each give one field and leave all others open, of every field in turn.
+fn crossed(count: usize, action: &str) -> String {
+    let rule = |number: usize| {
+        let value = number / 4 + 1;
+        let matches = match number % 4 {
+            0 => format!("class = {}", value % 255 + 1),
+            1 => format!("vendor = {value}"),
+            2 => format!("serial = \"s{value}\""),
+            _ => format!("port = \"1-{value}\""),
+        };
+        let last = if number + 1 == count { "allow" } else { action };
+        format!(
+            "[[usb]]\nid = \"u{number}\"\nmatch = {{ {matches} }}\nto = \"d1\"\naction = \"{last}\"\n"
+        )
+    };
+    (0..count).map(rule).collect()
+}
+
+#[test]
+fn a_matrix_takes_work_in_the_number_of_rules() {
+    let policy = policy(&stairs("allow"));
+    let steps = spent_by(|| {
+        let matrix = Matrix::of(&policy);
+        assert_eq!(matrix.clipboard.len(), MOST, "one entry a stair, with both types");
+        assert!(!matrix.to_string().is_empty() && !matrix.html().is_empty());
+    });
+    assert!(steps < 10 * MOST, "{steps}");
+}
+
+#[test]
+fn a_comparison_takes_work_in_the_number_of_rules_or_says_what_it_has_not_compared() {
+    let (old, new) = (policy(&stairs("allow")), policy(&stairs("ask")));
+    let steps = spent_by(|| {
+        let diff = diff(&old, &new);
+        assert_eq!((diff.flows.len(), diff.not_compared.len()), (MOST, 0));
+    });
+    assert!(steps < 20 * MOST, "stairs: {steps}");
+
+    let (old, new) = (policy(&crossed(MOST, "deny")), policy(&crossed(MOST - 1, "deny")));
+    let steps = spent_by(|| {
+        let diff = diff(&old, &new);
+        assert!(diff.widened && !diff.not_compared.is_empty(), "it cannot be ruled out");
+        let shown = diff.to_string();
+        assert!(shown.contains("not compared  USB -> d1 (plugged in)"), "{shown}");
+        assert!(shown.ends_with("not everything was compared\n"), "{shown}");
+    });
+    assert!(steps < STEPS_PER_RULE * 2 * MOST + COMPARED_BEYOND, "crossed: {steps}");
+
+    // More than a ward has is compared to the end.
+    let (old, new) = (policy(&crossed(60, "deny")), policy(&crossed(59, "deny")));
+    let diff = diff(&old, &new);
+    assert!(diff.not_compared.is_empty() && !diff.flows.is_empty());
 }

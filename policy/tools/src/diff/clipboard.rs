@@ -3,27 +3,28 @@
 //! For one pair of domains and one type a policy is a staircase over sizes, so two policies differ on whole stretches
 //! between the steps of either; what each says is asked of [`Policy::decide`] itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Change, Flow, Outcome};
+use form::effort;
 use policy::Policy;
-use policy::decide::Obligation;
+use policy::decide::{Decision, Obligation};
 use policy::language::MediaType;
 use policy::request::{ClipboardRequest, Context, Request};
 
 pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
-    let mut found: Vec<Change> = Vec::new();
+    let mut found = Changes::default();
     let names = domain_names(old, new);
     for from in &names {
         for to in names.iter().filter(|to| *to != from) {
             for (_, media_type) in MediaType::WORDS {
                 for change in of_type(old, new, from, to, media_type) {
-                    add(&mut found, change, media_type);
+                    found.add(from, to, change, media_type);
                 }
             }
         }
     }
-    found
+    found.list
 }
 
 /// The domains of either policy.
@@ -44,6 +45,7 @@ fn of_type(old: &Policy, new: &Policy, from: &str, to: &str, media_type: MediaTy
     let mut found: Vec<Change> = Vec::new();
     let mut start = 0;
     for end in ends {
+        effort::spend(1);
         let request = ClipboardRequest { from, to, media_type, bytes: end };
         let (before, after) = (outcome(old, request), outcome(new, request));
         let min_bytes = start;
@@ -100,20 +102,34 @@ fn outcome(policy: &Policy, request: ClipboardRequest<'_>) -> Outcome {
     Outcome::of(&verdict, &inspect)
 }
 
-/// Adds a change, to one that differs in the type alone if there is one.
-fn add(found: &mut Vec<Change>, change: Change, media_type: MediaType) {
-    for other in found.iter_mut() {
-        let alike = other.before == change.before && other.after == change.after;
-        if let (
-            Flow::Clipboard { from, to, types, min_bytes, max_bytes },
-            Flow::Clipboard { from: from2, to: to2, min_bytes: min2, max_bytes: max2, .. },
-        ) = (&mut other.flow, &change.flow)
-            && alike
-            && (&*from, &*to, &*min_bytes, &*max_bytes) == (from2, to2, min2, max2)
-        {
-            types.push(media_type);
-            return;
+/// Changes, each with the types for which it is the same.
+#[derive(Default)]
+struct Changes<'p> {
+    list: Vec<Change>,
+    /// By what two changes have in common that differ in the type alone; what the outcomes inspect besides is compared.
+    places: HashMap<Alike<'p>, Vec<usize>>,
+}
+
+/// From and to, the smallest and the largest size, and of both outcomes the verdict and the rule's line.
+type Alike<'p> = (&'p str, &'p str, u64, Option<u64>, [(Decision, Option<usize>); 2]);
+
+impl<'p> Changes<'p> {
+    /// Adds a change, to one that differs in the type alone if there is one.
+    fn add(&mut self, from: &'p str, to: &'p str, change: Change, media_type: MediaType) {
+        let Flow::Clipboard { min_bytes, max_bytes, .. } = &change.flow else { return };
+        let outcomes = [&change.before, &change.after].map(|says| (says.verdict, says.line));
+        let places = self.places.entry((from, to, *min_bytes, *max_bytes, outcomes)).or_default();
+        for place in places.iter() {
+            effort::spend(1);
+            if let Some(other) = self.list.get_mut(*place)
+                && (&other.before, &other.after) == (&change.before, &change.after)
+                && let Flow::Clipboard { types, .. } = &mut other.flow
+            {
+                types.push(media_type);
+                return;
+            }
         }
+        places.push(self.list.len());
+        self.list.push(change);
     }
-    found.push(change);
 }

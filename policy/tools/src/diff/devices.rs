@@ -1,7 +1,10 @@
 //! USB devices and input devices that are treated otherwise.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::clipboard::domain_names;
-use super::regions::{Found, Region, Rule, compare};
+use super::regions::{Found, Looks, Region, Rule, compare};
 use super::{Change, Flow, Outcome, When};
 use policy::Policy;
 use policy::decide::Decision;
@@ -16,20 +19,33 @@ const WAYS: [When; 4] = [
     When { by_hand: true, break_glass: true },
 ];
 
-pub(super) fn usb(old: &Policy, new: &Policy) -> Vec<Change> {
-    let mut changes: Vec<Change> = Vec::new();
+pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
+    let (mut changes, mut not_compared) = (Vec::new(), Vec::new());
     for to in domain_names(old, new) {
         let mut found: Vec<(Region, Outcome, Outcome, Vec<When>)> = Vec::new();
+        let mut places: HashMap<(Region, [Says; 2]), usize> = HashMap::new();
         for when in WAYS {
             let (old, new) = (rules(old, to, when), rules(new, to, when));
-            for change in compare(&old, &new, &denied(None), &Outcome::is_like) {
+            let compared = compare(&old, &new, &denied(None), &Outcome::is_like, looks);
+            let Ok(compared) = compared else {
+                not_compared.push(format!("USB -> {to} ({})", when.words()));
+                continue;
+            };
+            for change in compared {
                 let (region, before, after) = (change.region(), change.before, change.after);
-                let same = found
-                    .iter_mut()
-                    .find(|(r, b, a, _)| *r == region && *b == before && *a == after);
-                match same {
-                    Some((.., whens)) => whens.push(when),
-                    None => found.push((region, before, after, vec![when])),
+                // A device's verdict and rule are all that its outcome says.
+                let says = [&before, &after].map(|says| (says.verdict, says.line));
+                match places.entry((region, says)) {
+                    Entry::Occupied(place) => {
+                        if let Some((.., whens)) = found.get_mut(*place.get()) {
+                            whens.push(when);
+                        }
+                    }
+                    Entry::Vacant(place) => {
+                        let region = place.key().0.clone();
+                        place.insert(found.len());
+                        found.push((region, before, after, vec![when]));
+                    }
                 }
             }
         }
@@ -37,8 +53,11 @@ pub(super) fn usb(old: &Policy, new: &Policy) -> Vec<Change> {
             Change::new(Flow::Usb { to: to.to_owned(), when, region }, before, after)
         }));
     }
-    changes
+    (changes, not_compared)
 }
+
+/// What a policy says of a device: the verdict, and the line of the rule.
+type Says = (Decision, Option<usize>);
 
 /// The rules that have a say over devices coming to `to` in this way, and what they say of that.
 fn rules<'p>(policy: &'p Policy, to: &str, when: When) -> Vec<Rule<'p, Outcome>> {
@@ -81,13 +100,14 @@ fn denied(rule: Option<&Head>) -> Outcome {
 }
 
 /// What is typed always goes somewhere: it is allowed, into one domain or into whichever is in front.
-pub(super) fn input(old: &Policy, new: &Policy) -> Vec<Change> {
+pub(super) fn input(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
     let free = Outcome { verdict: Decision::Allow, ..denied(None) };
-    let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like);
+    let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like, looks);
+    let Ok(found) = found else { return (Vec::new(), vec!["input".to_owned()]) };
     let change = |found: Found<Outcome>| {
         Change::new(Flow::Input { region: found.region() }, found.before, found.after)
     };
-    found.into_iter().map(change).collect()
+    (found.into_iter().map(change).collect(), Vec::new())
 }
 
 fn ties<'p>(policy: &'p Policy, free: &Outcome) -> Vec<Rule<'p, Outcome>> {

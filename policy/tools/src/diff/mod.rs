@@ -21,17 +21,21 @@ mod regions;
 mod settings;
 
 pub use regions::{Field, Region};
+use regions::{LOOKS_MAX, Looks};
 pub use settings::Setting;
 
 /// What differs between two policies.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Diff {
-    /// Whether anything may cross, or happen, that the old policy did not let; or a promise of its own is gone.
+    /// Whether anything may cross, or happen, that the old policy did not let, or that cannot be ruled out; or a promise of its own is gone.
     pub widened: bool,
     /// The flows that are decided otherwise.
     pub flows: Vec<Change>,
     /// Everything else that matters to somebody.
     pub settings: Vec<Setting>,
+    /// The flows that were not compared to the end, for which the comparison counts as wider; left out if all were.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_compared: Vec<String>,
 }
 
 /// Flows that are decided otherwise, all in the same way.
@@ -144,14 +148,19 @@ pub struct Outcome {
 /// Compares two policies.
 #[must_use]
 pub fn diff(old: &Policy, new: &Policy) -> Diff {
+    let mut looks = Looks::new(LOOKS_MAX);
     let mut flows = clipboard::changes(old, new);
-    flows.extend(devices::usb(old, new));
-    flows.extend(devices::input(old, new));
+    let (input, mut not_compared) = devices::input(old, new, &mut looks);
+    let (usb, more) = devices::usb(old, new, &mut looks);
+    flows.extend(usb);
+    flows.extend(input);
+    not_compared.extend(more);
     flows.sort_by_key(|change| (!change.widened, change.kind));
     let settings = settings::changes(old, new);
-    let widened =
-        flows.iter().any(|change| change.widened) || settings.iter().any(|setting| setting.widened);
-    Diff { widened, flows, settings }
+    let widened = !not_compared.is_empty()
+        || flows.iter().any(|change| change.widened)
+        || settings.iter().any(|setting| setting.widened);
+    Diff { widened, flows, settings, not_compared }
 }
 
 impl Outcome {
@@ -279,6 +288,18 @@ impl fmt::Display for Diff {
         }
         for setting in &self.settings {
             writeln!(f, "{setting}")?;
+        }
+        for flow in &self.not_compared {
+            writeln!(
+                f,
+                "+ not compared  {flow}\n      so many rules give different fields that nobody could follow it to the end: write fewer, or give all of them the same fields"
+            )?;
+        }
+        if !self.not_compared.is_empty() {
+            return writeln!(
+                f,
+                "the new policy may be WIDER than the old one: not everything was compared"
+            );
         }
         match (self.flows.is_empty() && self.settings.is_empty(), self.widened) {
             (true, _) => writeln!(f, "nothing differs: both policies decide the same"),

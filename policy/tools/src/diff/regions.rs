@@ -4,10 +4,13 @@
 //! the field open; all other values together leave the rules with the field open. Where what is left of both lists is
 //! the same, nothing below can differ, and the cutting stops: two policies that differ in one rule are cut along that
 //! rule alone.
+//!
+//! Rules that leave different fields open multiply what there is to be cut, so the work for it ends ([`Looks`]).
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use form::effort;
 use serde::Serialize;
 
 use policy::index::Fields;
@@ -36,7 +39,7 @@ pub(super) struct Rule<'p, T> {
 }
 
 /// Some devices.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Region {
     /// Of these classes.
     pub class: Field,
@@ -51,7 +54,7 @@ pub struct Region {
 }
 
 /// The values of a field that some devices have, as a policy writes them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Field {
     /// Any, or none.
@@ -78,14 +81,56 @@ impl<T> Found<T> {
     }
 }
 
+/// How many times a rule, or a value that is named in a result, may be looked at in all comparisons of two policies beyond what each
+/// comparison has of its own. Rules that give the same fields, and a change of some among thousands, take none of it.
+pub(super) const LOOKS_MAX: usize = 5_000_000;
+
+/// What each comparison has of its own for each of its rules: enough for cutting once along each field.
+const OWN_LOOKS: usize = 16;
+
+/// How often a rule may still be looked at.
+#[derive(Debug)]
+pub(super) struct Looks {
+    own: usize,
+    left: usize,
+}
+
+/// There were not enough looks left: nothing is known of what was not compared.
+#[derive(Debug)]
+pub(super) struct UsedUp;
+
+impl Looks {
+    pub(super) const fn new(left: usize) -> Self {
+        Self { own: 0, left }
+    }
+
+    /// Takes so many.
+    ///
+    /// # Errors
+    /// There are not so many, and from then on none.
+    fn take(&mut self, count: usize) -> Result<(), UsedUp> {
+        let own = count.min(self.own);
+        self.own -= own;
+        effort::spend(count.min(own + self.left));
+        let left = self.left.checked_sub(count - own);
+        self.left = left.unwrap_or(0);
+        left.map(|_| ()).ok_or(UsedUp)
+    }
+}
+
 /// Every device on which the first matching rules of two lists differ; `nothing` is said where none matches.
+///
+/// # Errors
+/// It would take more than is left.
 pub(super) fn compare<T: Clone + PartialEq>(
     old: &[Rule<'_, T>],
     new: &[Rule<'_, T>],
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
-) -> Vec<Found<T>> {
-    cut(old.iter().collect(), new.iter().collect(), 0, nothing, alike)
+    looks: &mut Looks,
+) -> Result<Vec<Found<T>>, UsedUp> {
+    looks.own = OWN_LOOKS * (old.len() + new.len() + 1);
+    cut(old.iter().collect(), new.iter().collect(), 0, nothing, alike, looks)
 }
 
 type List<'l, 'p, T> = Vec<&'l Rule<'p, T>>;
@@ -96,18 +141,21 @@ fn cut<'p, T: Clone + PartialEq>(
     field: usize,
     nothing: &T,
     alike: &impl Fn(&T, &T) -> bool,
-) -> Vec<Found<T>> {
+    looks: &mut Looks,
+) -> Result<Vec<Found<T>>, UsedUp> {
+    looks.take(old.len() + new.len() + 1)?;
     let (old, new) = (until_all_decided(old, field), until_all_decided(new, field));
-    if decide_alike(&old, &new, field, alike) {
-        return Vec::new();
+    let says_nothing = |rule: &&Rule<'p, T>| alike(&rule.says, nothing);
+    if old.iter().chain(&new).all(says_nothing) || decide_alike(&old, &new, field, alike) {
+        return Ok(Vec::new());
     }
     if field == FIELDS {
         let says = |list: &List<'_, 'p, T>| list.first().map_or(nothing, |rule| &rule.says).clone();
         let (before, after) = (says(&old), says(&new));
         if alike(&before, &after) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
-        return vec![Found { fields: Default::default(), before, after }];
+        return Ok(vec![Found { fields: Default::default(), before, after }]);
     }
     let (old, new) = (Cut::along(&old, field), Cut::along(&new, field));
     let mut named: Vec<Value<'_>> = old.named.keys().chain(new.named.keys()).copied().collect();
@@ -116,15 +164,20 @@ fn cut<'p, T: Clone + PartialEq>(
     named.retain(|value| *value != Value::Class(UsbClass::HUB));
     let elsewhere = match VALUES.get(field) {
         Some(count) if named.len() >= *count => Vec::new(),
-        _ => cut(old.elsewhere(), new.elsewhere(), field + 1, nothing, alike),
+        _ => cut(old.elsewhere(), new.elsewhere(), field + 1, nothing, alike, looks)?,
     };
     let mut different: Vec<(Value<'_>, Vec<Found<T>>)> = Vec::new();
     for value in named {
-        let here = cut(old.at(value), new.at(value), field + 1, nothing, alike);
+        // What is left of a list at a value is gathered, before it is looked at.
+        looks.take(old.open.len() + new.open.len())?;
+        let here = cut(old.at(value), new.at(value), field + 1, nothing, alike, looks)?;
+        looks.take(here.len().min(elsewhere.len()))?;
         if here != elsewhere {
             different.push((value, here));
         }
     }
+    // Each result elsewhere names the values where it is otherwise.
+    looks.take(elsewhere.len().saturating_mul(different.len()))?;
     let others = match different.as_slice() {
         [] => Field::Any,
         values => Field::Except(values.iter().map(|(value, _)| value.to_string()).collect()),
@@ -139,7 +192,7 @@ fn cut<'p, T: Clone + PartialEq>(
         found.into_iter().map(move |found| (found, Field::Is(value.to_string())))
     });
     let elsewhere = elsewhere.into_iter().map(|found| (found, others.clone()));
-    here.chain(elsewhere).map(|(found, values)| place(found, values)).collect()
+    Ok(here.chain(elsewhere).map(|(found, values)| place(found, values)).collect())
 }
 
 /// A list, cut along a field.

@@ -6,6 +6,9 @@
 //! | `page` | the same as sections with words, in English and Korean, and as text |
 //! | `html` | the page for the browser and the printer |
 
+use std::collections::HashMap;
+
+use form::effort;
 use serde::Serialize;
 
 use policy::Policy;
@@ -13,7 +16,9 @@ use policy::decide::{Decision, given, permitted};
 use policy::detect::{BuiltIn, Detector};
 use policy::enforcement;
 use policy::index::listed;
-use policy::language::{ClipboardRule, DeviceMatch, Domain, MediaType, UsbClass, duration};
+use policy::language::{
+    ClipboardRule, DeviceMatch, Domain, DomainId, MediaType, UsbClass, duration,
+};
 
 mod html;
 mod page;
@@ -214,11 +219,20 @@ impl Matrix {
 fn detector_entries(policy: &Policy) -> Vec<DetectorEntry> {
     let built_in = BuiltIn::WORDS.iter().map(|(_, built_in)| Detector::BuiltIn(*built_in));
     let own = policy.detectors().iter().map(|(detector, _)| detector.clone());
+    let mut uses: HashMap<&str, Vec<String>> = HashMap::new();
+    for rule in policy.clipboard() {
+        for used in &rule.inspect {
+            effort::spend(1);
+            let rules = uses.entry(used.name()).or_default();
+            let id = rule.head.id.as_str();
+            // A rule may name a detector twice.
+            if rules.last().is_none_or(|last| last != id) {
+                rules.push(id.to_owned());
+            }
+        }
+    }
     let entry = |detector: Detector| {
-        let uses =
-            |rule: &&ClipboardRule| rule.inspect.iter().any(|used| used.name() == detector.name());
-        let used_by: Vec<String> =
-            policy.clipboard().iter().filter(uses).map(|rule| rule.head.id.to_string()).collect();
+        let used_by = uses.get(detector.name()).cloned().unwrap_or_default();
         let (finds, own) = match &detector {
             Detector::BuiltIn(_) => (detector.describe().into_owned(), false),
             Detector::Pattern(_, pattern) => (pattern.as_str().to_owned(), true),
@@ -231,19 +245,29 @@ fn detector_entries(policy: &Policy) -> Vec<DetectorEntry> {
 /// What each rule really decides, which is what the steps of the staircases say.
 fn clipboard_entries(policy: &Policy) -> Vec<ClipboardEntry> {
     let mut entries: Vec<ClipboardEntry> = Vec::new();
+    let mut places: HashMap<Alike, usize> = HashMap::new();
     for (from_id, from) in domains_by_id(policy) {
         for (to_id, to) in domains_by_id(policy) {
             for (_, media_type) in MediaType::WORDS {
                 let mut min_bytes = 0;
                 for step in policy.index().clipboard.steps(from_id, to_id, media_type) {
+                    effort::spend(1);
                     let rule = policy.clipboard().get(step.rule);
-                    if let Some(entry) =
-                        rule.and_then(|rule| entry(rule, media_type, min_bytes, step.up_to))
-                    {
-                        add(
-                            &mut entries,
-                            ClipboardEntry { from: from.into(), to: to.into(), ..entry },
-                        );
+                    let entry =
+                        rule.and_then(|rule| entry(rule, media_type, min_bytes, step.up_to));
+                    if let Some(entry) = entry {
+                        let (verdict, gap) = (entry.verdict, entry.not_enforced);
+                        let alike =
+                            (from_id, to_id, step.rule, min_bytes, step.up_to, verdict, gap);
+                        let place = *places.entry(alike).or_insert(entries.len());
+                        match entries.get_mut(place) {
+                            Some(other) => other.types.push(media_type),
+                            None => entries.push(ClipboardEntry {
+                                from: from.into(),
+                                to: to.into(),
+                                ..entry
+                            }),
+                        }
                     }
                     min_bytes = step.up_to.saturating_add(1);
                 }
@@ -253,7 +277,7 @@ fn clipboard_entries(policy: &Policy) -> Vec<ClipboardEntry> {
     entries
 }
 
-fn domains_by_id(policy: &Policy) -> impl Iterator<Item = (policy::language::DomainId, &str)> {
+fn domains_by_id(policy: &Policy) -> impl Iterator<Item = (DomainId, &str)> {
     policy.domains().iter().filter_map(|domain| {
         let name = domain.name.as_str();
         Some((policy.domain_id(name)?, name))
@@ -316,17 +340,8 @@ fn entry(
     })
 }
 
-/// Adds an entry, to one that differs in the type alone if there is one.
-fn add(entries: &mut Vec<ClipboardEntry>, entry: ClipboardEntry) {
-    let same = entries.iter_mut().find(|other| {
-        let types = other.types.clone();
-        **other == ClipboardEntry { types, ..entry.clone() }
-    });
-    match same {
-        Some(other) => other.types.extend(entry.types),
-        None => entries.push(entry),
-    }
-}
+/// What entries have in common that differ in the type alone.
+type Alike = (DomainId, DomainId, usize, u64, u64, Decision, Option<&'static str>);
 
 fn describe(matches: &DeviceMatch, class: Option<UsbClass>) -> String {
     let parts = [

@@ -1,6 +1,9 @@
 //! The page in words: sections of lines, for the terminal and for the printer.
 
+use std::collections::HashMap;
 use std::fmt;
+
+use form::effort;
 
 use super::{BreakGlassEntry, ClipboardEntry, DetectorEntry, DeviceEntry, DomainEntry, Matrix};
 use policy::enforcement::MARK;
@@ -143,11 +146,15 @@ impl Matrix {
             lines,
         };
         let mut sections = Vec::new();
+        let mut between: HashMap<(&str, &str), Vec<&ClipboardEntry>> = HashMap::new();
+        for entry in &self.clipboard {
+            effort::spend(1);
+            between.entry((entry.from.as_str(), entry.to.as_str())).or_default().push(entry);
+        }
         for from in &self.domains {
             for to in self.domains.iter().filter(|to| to.name != from.name) {
-                let between =
-                    self.clipboard.iter().filter(|e| e.from == from.name && e.to == to.name);
-                let lines = between.map(|entry| Line {
+                let between = between.remove(&(from.name.as_str(), to.name.as_str()));
+                let lines = between.into_iter().flatten().map(|entry| Line {
                     words: entry.words(),
                     instead: entry.not_enforced,
                     by: Some((entry.rule.as_str(), entry.line)),
