@@ -319,7 +319,7 @@ impl<'s> Value<'s> {
     pub fn list(self, most: usize) -> Option<Vec<Value<'s>>> {
         let Some(items) = self.items() else {
             let help = match self.text() {
-                _ if self.is_table() => "write a list, in brackets".to_owned(),
+                _ if self.is_table() => self.as_list_of_tables(),
                 Some(text) if text.contains(',') => {
                     format!("write [{}]", quoted_list(text.split(',').map(str::trim)))
                 }
@@ -339,6 +339,19 @@ impl<'s> Value<'s> {
             Value::new(item.get_ref(), item.span().into(), self.sink)
         };
         Some(items.iter().map(item).collect())
+    }
+
+    /// What to write instead of one table where a list of them is wanted.
+    fn as_list_of_tables(self) -> String {
+        let raw = self.raw();
+        let short = raw.len() <= SHOWN_MAX && !raw.contains('\n');
+        if raw.starts_with('{') && short {
+            format!("write [{raw}], each entry in braces and a comma between two")
+        } else if raw.starts_with('[') && short {
+            format!("start each entry with [{raw}], in double brackets")
+        } else {
+            "write a list in brackets, each entry in braces: [{ … }, { … }]".to_owned()
+        }
     }
 
     /// An array of at most `most` items, each of which is read; `None` if any of them is wrong.
