@@ -170,7 +170,10 @@ impl Decided {
             for happening in self.clipboard.happened() {
                 match happening {
                     Happening::Note(_) | Happening::Agent(..) => {}
-                    Happening::Record(id, _) => self.clipboard.tell(Tell::Recorded(id, true)),
+                    Happening::Authorize(request) => {
+                        let permit = monitor::testing::permit(request.grant, 1);
+                        self.clipboard.tell(Tell::Permitted(permit));
+                    }
                     other => return other,
                 }
             }

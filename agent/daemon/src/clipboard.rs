@@ -97,9 +97,12 @@ impl Pasteboard {
         let dead = self.clipboard.is_dead();
         for happening in self.clipboard.happened() {
             match happening {
-                Happening::Record(id, event) => {
-                    let done = monitor.record(event).is_ok();
-                    self.tell(Command::Recorded(id, done));
+                Happening::Authorize(request) => {
+                    let number = request.number;
+                    self.tell(match monitor.authorize(CLIPBOARD, request) {
+                        Ok(permit) => Command::Permitted(permit),
+                        Err(refused) => Command::Refused(number, refused.denial),
+                    });
                 }
                 Happening::Note(event) => {
                     monitor.note(&[event]);

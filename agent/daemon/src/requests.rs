@@ -96,6 +96,7 @@ impl Running {
             Cause::Policy | Cause::BreakGlass if mediator == USB => {
                 self.devices.rules(rules, self.break_glass.is_open());
             }
+            Cause::Record if mediator == CLIPBOARD => self.pasteboard.tell(Command::RecordLost),
             // No rule of the clipboard needs break-glass, and the others hold nothing.
             Cause::Policy | Cause::BreakGlass | Cause::Record => {}
         }

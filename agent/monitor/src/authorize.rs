@@ -125,3 +125,47 @@ pub enum Denial {
     #[error("too many requests are being decided on")]
     TooMany,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Core, InForce, Input, Output, Time};
+
+    /// The obligation after this one. A variant that the language gains has no place here, which does not compile.
+    const fn next(obligation: Obligation<'static>) -> Option<Obligation<'static>> {
+        match obligation {
+            Obligation::Inspect(_) => Some(Obligation::ConfirmNoKeyboard),
+            Obligation::ConfirmNoKeyboard => Some(Obligation::Ask),
+            Obligation::Ask => Some(Obligation::ReadOnly),
+            Obligation::ReadOnly => Some(Obligation::Audit),
+            Obligation::Audit => None,
+        }
+    }
+
+    #[test]
+    fn every_obligation_that_the_language_has_stands_between_a_request_and_its_permit() {
+        let mediator = MediatorId::new("a");
+        let id = RequestId { mediator, number: 1 };
+        let mut walked = 0;
+        let mut obligation = Some(Obligation::Inspect(&[]));
+        while let Some(owed) = obligation {
+            let mut core = Core::new(InForce { policy: 1, break_glass: false }, &[mediator]);
+            core.step(Time::ZERO, Input::Started(mediator));
+            let basis = Basis { policy: 1, break_glass: false };
+            let request = Input::Authorize(id, basis, Owed::default().and(owed), false);
+            let expected = match owed {
+                Obligation::Inspect(_) | Obligation::ConfirmNoKeyboard => {
+                    Output::Deny(id, Denial::Uninspected)
+                }
+                Obligation::Ask => Output::Deny(id, Denial::Unanswered),
+                Obligation::ReadOnly => Output::Deny(id, Denial::Writable),
+                // And no permit before it was written.
+                Obligation::Audit => Output::Record(id),
+            };
+            assert_eq!(core.step(Time::ZERO, request), [expected], "{}", owed.word());
+            walked += 1;
+            obligation = next(owed);
+        }
+        assert_eq!(walked, 5);
+    }
+}

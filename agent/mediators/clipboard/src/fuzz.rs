@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{Chord, Mediator, Time};
+use crate::mediator::{Chord, Mediator, Output, Time};
 
 /// Gives a mediator between the starter policy's domains what the input says: bytes from guests, chords, time. Panics are what
 /// is looked for.
@@ -20,6 +21,7 @@ pub fn mediator(input: &[u8]) {
     for guest in 0..names.len() {
         mediator.connected(guest);
     }
+    let mut authorised = Vec::new();
     let mut rest = input;
     while let Some((&[action, length], after)) = rest.split_first_chunk::<2>() {
         let guest = usize::from(action >> 4) % names.len().max(1);
@@ -29,7 +31,12 @@ pub fn mediator(input: &[u8]) {
             0 => mediator.chord(Chord::Copy, guest, None, now),
             1 => mediator.chord(Chord::Paste, guest, Some(7), now),
             2 => mediator.answered(u64::from(length), true),
-            3 => mediator.recorded(u64::from(length), true, now),
+            3 => {
+                if let Some(paste) = authorised.pop() {
+                    mediator.permitted(monitor::testing::permit(paste, 1), now);
+                }
+                mediator.refused(u64::from(length), Denial::Unrecorded);
+            }
             4 => {
                 now += Time::from_millis(u64::from(length) * 100);
                 mediator.tick(now);
@@ -37,12 +44,17 @@ pub fn mediator(input: &[u8]) {
             5 => mediator.disconnected(guest, now),
             6 => mediator.connected(guest),
             7 => mediator.locked(now),
+            8 => mediator.record_lost(now),
             _ => {
                 mediator.received(guest, now_bytes, now);
                 rest = later;
             }
         }
-        let _ = mediator.outputs();
+        for output in mediator.outputs() {
+            if let Output::Authorize(request) = output {
+                authorised.push(request.grant);
+            }
+        }
         if let Some(outbox) = mediator.outbox(guest) {
             let count = outbox.bytes(4096).len();
             outbox.took(count);

@@ -1,10 +1,14 @@
 //! One guest's end.
 
+use std::sync::Arc;
+
+use monitor::Permit;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 
-use super::Time;
 use super::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX, OFFERED_FOR, UNASKED};
+use super::{Paste, Time};
+use crate::content;
 use crate::vdagent::spec::capability;
 use crate::vdagent::{Capabilities, Message, Outbox, Reader, Secret, media_type, number};
 
@@ -119,7 +123,7 @@ impl Guest {
         self.outbox.set_selection(selection);
     }
 
-    pub(super) fn ends_lines_with_crlf(&self) -> bool {
+    fn ends_lines_with_crlf(&self) -> bool {
         self.capabilities.is_some_and(|c| c.has(capability::GUEST_LINEEND_CRLF))
     }
 
@@ -160,7 +164,18 @@ impl Guest {
         asked
     }
 
-    pub(super) fn offer(&mut self, offer: Offer) -> bool {
+    /// Offers what is permitted to its programs, in the guest's own kind of lines. `false`: it does not take anything.
+    pub(super) fn offer(&mut self, permit: Permit<Paste>, now: Time) -> bool {
+        let Paste { from, judged, media_type, content, .. } = permit.into_grant();
+        let text = media_type == MediaType::TextPlain;
+        let content = if text && self.ends_lines_with_crlf() {
+            Arc::new(content::with_crlf(&content))
+        } else {
+            content
+        };
+        let number = number(media_type).unwrap_or_default();
+        let until = now.saturating_add(OFFERED_FOR);
+        let offer = Offer { from, judged, number, content, until, taken: false };
         self.grabbed.clear();
         let sent = self.outbox.send(&Message::Grab(vec![offer.number]));
         self.offer = sent.then_some(offer);
@@ -211,18 +226,5 @@ impl Guest {
     /// It behaves.
     pub(super) fn behaves(&mut self) {
         self.faults.in_a_row = 0;
-    }
-}
-
-impl Offer {
-    pub(super) fn new(
-        from: usize,
-        judged: (MediaType, u64),
-        number: u32,
-        content: Secret,
-        now: Time,
-    ) -> Self {
-        let until = now.saturating_add(OFFERED_FOR);
-        Self { from, judged, number, content, until, taken: false }
     }
 }

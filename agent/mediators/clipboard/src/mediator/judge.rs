@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use audit::events::{ClipboardPaste, Verdict};
-use policy::decide::{Decision, Paste, PasteVerdict, Reason};
+use monitor::{Basis, Owed};
+use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 use policy::language::MediaType;
 
+use super::crossing::{Crossing, Stage, Wanted};
 use super::limits::ASK_FOR;
 use super::words::{Outcome, denied, label};
-use super::{Crossing, DomainIndex, Mediator, Output, Stage, Ticket, Time, hash};
+use super::{DomainIndex, Mediator, Output, Paste, Ticket, Time, hash};
 use crate::content::{self, Changes, Unfit};
 use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
@@ -24,7 +26,7 @@ fn recorded(decision: Decision) -> Verdict {
 }
 
 /// A paste as it was asked for.
-pub(super) struct Wanted {
+pub(super) struct Pressed {
     pub(super) from: DomainIndex,
     pub(super) to: DomainIndex,
     pub(super) media_type: MediaType,
@@ -35,12 +37,12 @@ pub(super) struct Wanted {
 
 impl Mediator {
     /// Has the policy decide on a paste, and does what it says.
-    pub(super) fn judge(&mut self, wanted: Wanted, now: Time) {
-        let Wanted { from, to, media_type, content, sha256, ticket } = wanted;
+    pub(super) fn judge(&mut self, pressed: Pressed, now: Time) {
+        let Pressed { from, to, media_type, content, sha256, ticket } = pressed;
         let policy = Arc::clone(&self.policy);
         let (source, target) = (self.name(from), self.name(to));
         let paste =
-            Paste { from: &source, to: &target, media_type, content: Some(&content), size: None };
+            Asked { from: &source, to: &target, media_type, content: Some(&content), size: None };
         let Judgement { paste: PasteVerdict { verdict, inspect, bytes, .. }, fit } =
             judge(&policy, &paste);
         let mut unfit: Option<Unfit> = None;
@@ -89,37 +91,26 @@ impl Mediator {
             let words = format!("Not pasted: {what}.\nReason: {problem}.");
             return self.say(ticket, Outcome::no(words).by(&by));
         }
+        if matches!(decision, Decision::Deny | Decision::ReadOnly) {
+            self.out.push(Output::Note(event.into()));
+            let words = denied(&policy, &what, &verdict);
+            return self.say(ticket, Outcome::no(words).by(&by));
+        }
         self.last_id += 1;
         let id = self.last_id;
-        let stage = match decision {
-            Decision::Deny | Decision::ReadOnly => {
-                self.out.push(Output::Note(event.into()));
-                let words = denied(&policy, &what, &verdict);
-                return self.say(ticket, Outcome::no(words).by(&by));
-            }
-            Decision::Ask => {
-                let preview = content::preview(final_type, &crosses);
-                let text = format!("Paste {what}?\n{preview}");
-                self.out.push(Output::Ask(ticket, id, text));
-                Stage::Asking { until: now.saturating_add(ASK_FOR) }
-            }
-            Decision::Allow => {
-                self.out.push(Output::Record(id, event.clone().into()));
-                Stage::Recording
-            }
+        let judged = (media_type, bytes);
+        let paste = Paste { id, from, to, judged, media_type: final_type, content: crosses };
+        let basis = Basis { policy: policy.serial(), break_glass: false };
+        let wanted = Wanted { basis, owed: Owed::of(&verdict), event, paste };
+        let stage = if wanted.owed.answer {
+            let preview = content::preview(final_type, &wanted.paste.content);
+            let text = format!("Paste {what}?\n{preview}");
+            self.out.push(Output::Ask(ticket, id, text));
+            Stage::Asking { until: now.saturating_add(ASK_FOR), wanted: Box::new(wanted) }
+        } else {
+            self.authorize(wanted);
+            Stage::Recording
         };
-        self.crossing = Some(Crossing {
-            id,
-            stage,
-            ticket,
-            from,
-            to,
-            judged: (media_type, bytes),
-            media_type: final_type,
-            content: crosses,
-            event,
-            by,
-            what,
-        });
+        self.crossing = Some(Crossing { id, stage, ticket, to, by, what });
     }
 }

@@ -21,6 +21,7 @@
 //! Time is given to every call: since any fixed moment, never backwards.
 
 mod copying;
+mod crossing;
 mod guest;
 mod judge;
 pub mod limits;
@@ -32,21 +33,22 @@ mod words;
 use std::sync::Arc;
 
 use audit::AuditEvent;
-use audit::events::{
-    ClipboardNotDelivered, ClipboardPaste, ClipboardStreamRefused, ClipboardTaken,
-};
+use audit::events::{ClipboardStreamRefused, ClipboardTaken};
+use monitor::Request;
 use policy::Policy;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 
 use crate::content;
-use crate::vdagent::{Message, Outbox, Read, Secret, number};
-use guest::{Guest, Offer};
-use judge::Wanted;
+use crate::vdagent::{Message, Outbox, Read, Secret};
+pub use crossing::Paste;
+use crossing::{Crossing, Stage};
+use guest::Guest;
+use judge::Pressed;
 use limits::{CHORDS, HELD_MAX, PULL_MAX, PULL_SILENCE};
 pub use words::Outcome;
-use words::{LOG, SILENT, label, no_agent, too_often};
+use words::{SILENT, label, no_agent, too_often};
 
 /// Time since a moment of the caller's choice.
 pub type Time = std::time::Duration;
@@ -69,8 +71,8 @@ pub enum Chord {
 pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
-    /// Write this down, and say with [`Mediator::recorded`] whether it is on the disk.
-    Record(u64, AuditEvent),
+    /// Ask the monitor for the permit; it comes with [`Mediator::permitted`], or [`Mediator::refused`] says that there is none.
+    Authorize(Request<Paste>),
     /// Write this down.
     Note(AuditEvent),
     /// A chord has come to its end.
@@ -100,28 +102,6 @@ struct Held {
     /// Its SHA-256 as text: taken once, as it is slower than sending the content.
     sha256: String,
     until: Time,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Asking { until: Time },
-    Recording,
-}
-
-/// A paste that is being decided on.
-#[derive(Debug)]
-struct Crossing {
-    id: u64,
-    stage: Stage,
-    ticket: Option<Ticket>,
-    from: DomainIndex,
-    to: DomainIndex,
-    judged: (MediaType, u64),
-    media_type: MediaType,
-    content: Secret,
-    event: ClipboardPaste,
-    by: (&'static str, Option<String>),
-    what: String,
 }
 
 /// See the module.
@@ -329,83 +309,7 @@ impl Mediator {
         if !self.guests.get(to).is_some_and(Guest::has_agent) {
             return self.say(ticket, no_agent(&shown));
         }
-        self.judge(Wanted { from, to, media_type, content, sha256, ticket }, now);
-    }
-
-    /// A question was answered.
-    pub fn answered(&mut self, id: u64, yes: bool) {
-        let asked = |crossing: &mut Crossing| {
-            crossing.id == id && matches!(crossing.stage, Stage::Asking { .. })
-        };
-        let Some(mut crossing) = self.crossing.take_if(asked) else { return };
-        crossing.event.answer = Some(if yes { "yes" } else { "no" }.to_owned());
-        if !yes {
-            return self.refuse(crossing, "it was answered with no");
-        }
-        crossing.stage = Stage::Recording;
-        self.out.push(Output::Record(id, crossing.event.clone().into()));
-        self.crossing = Some(crossing);
-    }
-
-    fn refuse(&mut self, crossing: Crossing, why: &str) {
-        let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
-        self.out.push(Output::Note(crossing.event.into()));
-        self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
-    }
-
-    /// Ends what is being decided on, with no.
-    fn end_crossing(&mut self, why: &str) {
-        let Some(crossing) = self.crossing.take() else { return };
-        match crossing.stage {
-            Stage::Asking { .. } => {
-                self.out.push(Output::Withdraw(crossing.id));
-                let event =
-                    ClipboardPaste { answer: Some(why.to_owned()), ..crossing.event.clone() };
-                let why = format!("there was no answer ({why})");
-                self.refuse(Crossing { event, ..crossing }, &why);
-            }
-            // It is written down as allowed; it will not happen, which a second entry says.
-            Stage::Recording => {
-                self.not_delivered(crossing.to, why);
-                let words = format!("Not pasted: {}.\nReason: {why}.", crossing.what);
-                self.out.push(Output::Said(crossing.ticket, Outcome::no(words).by(&crossing.by)));
-            }
-        }
-    }
-
-    /// Writes down that an allowed paste does not reach its domain.
-    fn not_delivered(&mut self, to: DomainIndex, why: &str) {
-        let event = ClipboardNotDelivered { domain: self.name(to), why: why.to_owned() };
-        self.out.push(Output::Note(event.into()));
-    }
-
-    /// Whether what was to be recorded is on the disk.
-    pub fn recorded(&mut self, id: u64, done: bool, now: Time) {
-        let recorded =
-            |crossing: &mut Crossing| crossing.id == id && crossing.stage == Stage::Recording;
-        let Some(crossing) = self.crossing.take_if(recorded) else { return };
-        let Crossing { ticket, from, to, judged, media_type, content, by, what, .. } = crossing;
-        if !done {
-            return self.say(ticket, Outcome::no(LOG).by(&by));
-        }
-        let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
-            self.not_delivered(to, "its agent is gone");
-            let name = self.name(to);
-            return self.say(ticket, no_agent(label(&self.policy, &name)).by(&by));
-        };
-        let text = media_type == MediaType::TextPlain;
-        let content = if text && guest.ends_lines_with_crlf() {
-            Arc::new(content::with_crlf(&content))
-        } else {
-            content
-        };
-        let number = number(media_type).unwrap_or_default();
-        let words = if guest.offer(Offer::new(from, judged, number, content, now)) {
-            Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))
-        } else {
-            Outcome::no(format!("Not pasted: {what}.\nReason: the desktop does not take anything."))
-        };
-        self.say(ticket, words.by(&by));
+        self.judge(Pressed { from, to, media_type, content, sha256, ticket }, now);
     }
 
     /// Wipes what is held, ends what is under way.
@@ -438,7 +342,7 @@ impl Mediator {
         {
             self.pull_failed(SILENT, now);
         }
-        if let Some(Crossing { stage: Stage::Asking { until }, .. }) = &self.crossing
+        if let Some(Crossing { stage: Stage::Asking { until, .. }, .. }) = &self.crossing
             && now >= *until
         {
             self.end_crossing("silence");
@@ -455,7 +359,7 @@ impl Mediator {
     pub fn deadline(&self) -> Option<Time> {
         let pull = self.pull.as_ref().map(|p| (p.heard + PULL_SILENCE).min(p.since + PULL_MAX));
         let asking = self.crossing.as_ref().and_then(|crossing| match crossing.stage {
-            Stage::Asking { until } => Some(until),
+            Stage::Asking { until, .. } => Some(until),
             Stage::Recording => None,
         });
         let offers = self.guests.iter().flat_map(|guest| {
@@ -472,7 +376,7 @@ impl Mediator {
     #[cfg(test)]
     fn kept(&self) -> usize {
         let held = self.held.as_ref().map_or(0, |held| held.content.len());
-        let crossing = self.crossing.as_ref().map_or(0, |crossing| crossing.content.len());
+        let crossing = self.crossing.as_ref().map_or(0, Crossing::kept);
         let guests = self.guests.iter().map(|guest| {
             let offer = guest.offer.as_ref().map_or(0, |offer| offer.content.len());
             guest.reader.kept() + guest.outbox.kept() + offer

@@ -7,6 +7,7 @@ use policy::Policy;
 use policy::decide::{Decision, Paste};
 
 use super::guest::{Offer, Withdrawn};
+use super::words::{Outcome, TAKEN_BACK};
 use super::{DomainIndex, Mediator, Output, Time};
 
 impl Mediator {
@@ -29,6 +30,21 @@ impl Mediator {
                 why: "the policy in force denies it".to_owned(),
             };
             self.out.push(Output::Note(event.into()));
+        }
+    }
+
+    /// The audit log has failed: what was permitted was on a record that may be lost, and how it ends cannot be recorded. What is offered is
+    /// taken back, and nothing is under way.
+    pub fn record_lost(&mut self, now: Time) {
+        self.end_crossing("the audit log cannot be written");
+        for index in self.withdraw(now, |_, _| true) {
+            let event = ClipboardWithdrawn {
+                domain: self.name(index),
+                policy: self.policy.serial(),
+                why: "the audit log cannot be written".to_owned(),
+            };
+            self.out.push(Output::Note(event.into()));
+            self.say(None, Outcome::no(TAKEN_BACK));
         }
     }
 

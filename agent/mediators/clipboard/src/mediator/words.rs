@@ -53,6 +53,10 @@ pub(super) fn denied(policy: &Policy, what: &str, verdict: &Verdict<'_>) -> Stri
 
 pub(super) const LOG: &str = "Not pasted: the audit log cannot be written.\nCall IT.";
 
+/// What was pasted is not there any more.
+pub(super) const TAKEN_BACK: &str =
+    "What was pasted is taken back: the audit log cannot be written.\nCall IT.";
+
 /// Why a copy fails.
 pub(super) const SILENT: &str = "does not hand over what it has in its clipboard";
 

@@ -18,8 +18,9 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::mediator::{Chord, DomainIndex, Outcome, Ticket};
+use crate::mediator::{Chord, DomainIndex, Outcome, Paste, Ticket};
 use audit::AuditEvent;
+use monitor::{Denial, Permit, Request};
 use policy::Policy;
 
 use worker::Service;
@@ -45,8 +46,12 @@ pub enum Command {
     Chord(Chord, DomainIndex, Option<Ticket>),
     /// A question was answered.
     Answered(u64, bool),
-    /// An event is on the disk, or is not.
-    Recorded(u64, bool),
+    /// A paste is permitted.
+    Permitted(Permit<Paste>),
+    /// A paste is not.
+    Refused(u64, Denial),
+    /// The audit log has failed: what was permitted is taken back.
+    RecordLost,
     /// Another policy is in force.
     Policy(Arc<Policy>),
     /// The screen was locked.
@@ -60,8 +65,8 @@ pub enum Command {
 /// What the clipboard tells the daemon.
 #[derive(Debug)]
 pub enum Happening {
-    /// Write this down, and say whether it is on the disk: [`Command::Recorded`].
-    Record(u64, AuditEvent),
+    /// Have the monitor decide: [`Command::Permitted`] or [`Command::Refused`].
+    Authorize(Request<Paste>),
     /// Write this down.
     Note(AuditEvent),
     /// A chord has come to its end.

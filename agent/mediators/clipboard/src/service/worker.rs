@@ -104,7 +104,9 @@ impl Service {
         match command {
             Command::Chord(chord, front, ticket) => self.mediator.chord(chord, front, ticket, now),
             Command::Answered(id, yes) => self.mediator.answered(id, yes),
-            Command::Recorded(id, done) => self.mediator.recorded(id, done, now),
+            Command::Permitted(permit) => self.mediator.permitted(permit, now),
+            Command::Refused(id, denial) => self.mediator.refused(id, denial),
+            Command::RecordLost => self.mediator.record_lost(now),
             Command::Policy(policy) => self.mediator.policy(policy, now),
             Command::Locked => self.mediator.locked(now),
             Command::Screen(size) => self.mediator.screen(size),
@@ -184,7 +186,7 @@ impl Service {
                     }
                     continue;
                 }
-                Output::Record(id, event) => Happening::Record(id, event),
+                Output::Authorize(request) => Happening::Authorize(request),
                 Output::Note(event) => Happening::Note(event),
                 Output::Said(ticket, outcome) => Happening::Said(ticket, outcome),
                 Output::Ask(ticket, id, text) => Happening::Ask(ticket, id, text),

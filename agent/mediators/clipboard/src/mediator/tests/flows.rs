@@ -1,5 +1,7 @@
 //! What a person who copies and pastes sees.
 
+use monitor::Denial;
+
 use super::world::{A, B, CAPABLE, World, announce, give, grab, policy, request, rule};
 use crate::mediator::limits::{ASK_FOR, CHORDS, HELD_FOR, HELD_MAX, OFFERED_FOR, PULL_SILENCE};
 use crate::mediator::{Chord, Time};
@@ -234,6 +236,54 @@ fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
     world.record(true);
     assert!(world.gets(A).is_empty());
     assert_eq!(world.noted.last().unwrap().kind, "clipboard-not-delivered");
+}
+
+// Shows: K-1.3.2.
+#[test]
+fn a_log_that_fails_takes_back_what_is_offered_and_ends_what_is_under_way() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.mediator.record_lost(world.now);
+    world.settle();
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-withdrawn");
+    assert!(world.last_words().contains("the audit log cannot be written"));
+    assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+    world.gets(A);
+    // What was about to be permitted is not offered, even if the permit comes.
+    world.chord(Chord::Paste, A);
+    world.mediator.record_lost(world.now);
+    world.settle();
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-not-delivered");
+    world.record(true);
+    assert!(world.gets(A).is_empty());
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+}
+
+#[test]
+fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
+    for (denial, kind, reason) in [
+        (Denial::Unrecorded, "clipboard-copied", "the audit log cannot be written"),
+        (Denial::Stale, "clipboard-not-delivered", "the rules changed since it was decided"),
+        (Denial::Unanswered, "clipboard-copied", "nobody has agreed to it"),
+    ] {
+        let mut world = allowed();
+        world.copy_text(B, "x");
+        world.chord(Chord::Paste, A);
+        let (paste, _) = world.to_record.remove(0);
+        world.mediator.refused(paste.id, denial);
+        world.settle();
+        assert!(world.last_words().contains(reason), "{}", world.last_words());
+        assert_eq!(world.noted.last().unwrap().kind, kind);
+        assert!(world.gets(A).is_empty());
+        // It has ended: a permit that comes all the same is for nothing.
+        world.mediator.permitted(monitor::testing::permit(paste, 1), world.now);
+        world.settle();
+        assert!(world.gets(A).is_empty());
+    }
 }
 
 #[test]

@@ -27,6 +27,7 @@ enum Step {
     Policy(usize),
     Wait(u64),
     Lock,
+    RecordLost,
     Reconnect(usize),
 }
 
@@ -66,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..policies().len()).prop_map(Step::Policy),
         2 => (0u64..70).prop_map(Step::Wait),
         1 => Just(Step::Lock),
+        1 => Just(Step::RecordLost),
         1 => guest().prop_map(Step::Reconnect),
     ]
 }
@@ -142,6 +144,11 @@ impl Model {
             Step::Wait(seconds) => world.wait(Time::from_secs(*seconds)),
             Step::Lock => {
                 world.mediator.locked(world.now);
+                world.settle();
+            }
+            Step::RecordLost => {
+                self.permitted.clear();
+                world.mediator.record_lost(world.now);
                 world.settle();
             }
             Step::Reconnect(guest) => {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use audit::events::Record;
+use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{Chord, Mediator, Outcome, Output, Time};
+use crate::mediator::{Chord, Mediator, Outcome, Output, Paste, Time};
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 
 /// The trusted domain.
@@ -106,7 +107,7 @@ pub(super) struct World {
     /// What was said, newest last.
     pub(super) said: Vec<Outcome>,
     pub(super) noted: Vec<Record>,
-    pub(super) to_record: Vec<(u64, Record)>,
+    pub(super) to_record: Vec<(Paste, Record)>,
     pub(super) asked: Vec<(u64, String)>,
     pub(super) withdrawn: Vec<u64>,
     pub(super) disconnected: Vec<(usize, Time)>,
@@ -149,7 +150,9 @@ impl World {
                     self.left[guest].append(&mut self.streams[guest]);
                     self.disconnected.push((guest, again));
                 }
-                Output::Record(id, event) => self.to_record.push((id, event.record())),
+                Output::Authorize(request) => {
+                    self.to_record.push((request.grant, request.event.record()));
+                }
                 Output::Note(event) => self.noted.push(event.record()),
                 Output::Said(_, outcome) => self.said.push(outcome),
                 Output::Ask(_, id, text) => self.asked.push((id, text)),
@@ -242,8 +245,12 @@ impl World {
 
     /// The oldest event that waits to be recorded is, or is not.
     pub(super) fn record(&mut self, done: bool) -> Record {
-        let (id, event) = self.to_record.remove(0);
-        self.mediator.recorded(id, done, self.now);
+        let (paste, event) = self.to_record.remove(0);
+        if done {
+            self.mediator.permitted(monitor::testing::permit(paste, 1), self.now);
+        } else {
+            self.mediator.refused(paste.id, Denial::Unrecorded);
+        }
         self.settle();
         event
     }

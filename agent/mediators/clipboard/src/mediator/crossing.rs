@@ -1,0 +1,180 @@
+//! A paste that is being decided on, from the policy's verdict to the offer.
+//!
+//! ```text
+//!  judge --+-- owes an answer --> Asking --yes--> Recording --permitted--> offered
+//!          |                        | no, silence     | refused, or not wanted any more
+//!          +-- owes none -----------|---------------->+
+//!                                   v                 v
+//!                             words, audit       words, audit
+//! ```
+//! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
+
+use audit::events::{ClipboardNotDelivered, ClipboardPaste};
+use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
+use policy::language::MediaType;
+
+use super::words::{LOG, Outcome, label, no_agent};
+use super::{DomainIndex, Mediator, Output, Ticket, Time};
+use crate::vdagent::Secret;
+
+/// The effect of a paste: this content is offered to this guest. It is the very content that the audit entry has the hash of, and whoever
+/// has a permit for it can offer no other.
+#[derive(Debug)]
+pub struct Paste {
+    /// The number of the crossing.
+    pub(super) id: u64,
+    pub(super) from: DomainIndex,
+    pub(super) to: DomainIndex,
+    /// What the policy was asked about: type and bytes.
+    pub(super) judged: (MediaType, u64),
+    /// The type that is offered.
+    pub(super) media_type: MediaType,
+    pub(super) content: Secret,
+}
+
+// It writes into the guest's clipboard, which is what a verdict on a paste allows.
+impl Grant for Paste {}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// A person is asked, with this to be authorised if the answer is yes.
+    Asking { until: Time, wanted: Box<Wanted> },
+    /// The monitor decides and records. It has the content: there is nothing here to offer until the permit brings it back.
+    Recording,
+}
+
+/// A paste that the policy lets through, if what it owes is done.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) basis: Basis,
+    pub(super) owed: Owed,
+    pub(super) event: ClipboardPaste,
+    pub(super) paste: Paste,
+}
+
+/// A paste that is being decided on.
+#[derive(Debug)]
+pub(super) struct Crossing {
+    pub(super) id: u64,
+    pub(super) stage: Stage,
+    pub(super) ticket: Option<Ticket>,
+    pub(super) to: DomainIndex,
+    pub(super) by: (&'static str, Option<String>),
+    pub(super) what: String,
+}
+
+impl Mediator {
+    /// A question was answered.
+    pub fn answered(&mut self, id: u64, yes: bool) {
+        let asked = |crossing: &mut Crossing| {
+            crossing.id == id && matches!(crossing.stage, Stage::Asking { .. })
+        };
+        let Some(crossing) = self.crossing.take_if(asked) else { return };
+        let Crossing { stage: Stage::Asking { mut wanted, .. }, id, ticket, to, by, what } =
+            crossing
+        else {
+            return;
+        };
+        wanted.event.answer = Some(if yes { "yes" } else { "no" }.to_owned());
+        if !yes {
+            return self.refuse(ticket, wanted.event, (&by, &what), "it was answered with no");
+        }
+        self.authorize(*wanted);
+        self.crossing = Some(Crossing { id, stage: Stage::Recording, ticket, to, by, what });
+    }
+
+    pub(super) fn authorize(&mut self, wanted: Wanted) {
+        let Wanted { basis, owed, event, paste } = wanted;
+        let (number, event) = (paste.id, event.into());
+        self.out.push(Output::Authorize(Request { number, basis, owed, event, grant: paste }));
+    }
+
+    fn refuse(
+        &mut self,
+        ticket: Option<Ticket>,
+        event: ClipboardPaste,
+        (by, what): (&(&'static str, Option<String>), &str),
+        why: &str,
+    ) {
+        let words = format!("Not pasted: {what}.\nReason: {why}.");
+        self.out.push(Output::Note(event.into()));
+        self.out.push(Output::Said(ticket, Outcome::no(words).by(by)));
+    }
+
+    /// Ends what is being decided on, with no.
+    pub(super) fn end_crossing(&mut self, why: &str) {
+        let Some(Crossing { id, stage, ticket, to, by, what }) = self.crossing.take() else {
+            return;
+        };
+        match stage {
+            Stage::Asking { wanted, .. } => {
+                self.out.push(Output::Withdraw(id));
+                let event = ClipboardPaste { answer: Some(why.to_owned()), ..wanted.event };
+                let why = format!("there was no answer ({why})");
+                self.refuse(ticket, event, (&by, &what), &why);
+            }
+            // It is written down as allowed; it will not happen, which a second entry says.
+            Stage::Recording => {
+                self.not_delivered(to, why);
+                let words = format!("Not pasted: {what}.\nReason: {why}.");
+                self.out.push(Output::Said(ticket, Outcome::no(words).by(&by)));
+            }
+        }
+    }
+
+    /// Writes down that an allowed paste does not reach its domain.
+    fn not_delivered(&mut self, to: DomainIndex, why: &str) {
+        let event = ClipboardNotDelivered { domain: self.name(to), why: why.to_owned() };
+        self.out.push(Output::Note(event.into()));
+    }
+
+    /// The monitor permits a paste, whose entry is on the disk. One that has ended since then is not offered, which an entry says already.
+    pub fn permitted(&mut self, permit: Permit<Paste>, now: Time) {
+        let Some(crossing) = self.take_recording(permit.grant().id) else { return };
+        let Crossing { ticket, by, what, .. } = crossing;
+        let to = permit.grant().to;
+        let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
+            self.not_delivered(to, "its agent is gone");
+            let name = self.name(to);
+            return self.say(ticket, no_agent(label(&self.policy, &name)).by(&by));
+        };
+        let words = if guest.offer(permit, now) {
+            Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))
+        } else {
+            Outcome::no(format!("Not pasted: {what}.\nReason: the desktop does not take anything."))
+        };
+        self.say(ticket, words.by(&by));
+    }
+
+    /// The monitor permits a paste not.
+    pub fn refused(&mut self, id: u64, denial: Denial) {
+        let Some(crossing) = self.take_recording(id) else { return };
+        let Crossing { ticket, to, by, what, .. } = crossing;
+        let words = match denial {
+            Denial::Unrecorded => LOG.to_owned(),
+            _ => format!("Not pasted: {what}.\nReason: {denial}."),
+        };
+        if denial == Denial::Stale {
+            // It is on the record as allowed.
+            self.not_delivered(to, &denial.to_string());
+        }
+        self.say(ticket, Outcome::no(words).by(&by));
+    }
+
+    fn take_recording(&mut self, id: u64) -> Option<Crossing> {
+        self.crossing
+            .take_if(|crossing| crossing.id == id && matches!(crossing.stage, Stage::Recording))
+    }
+}
+
+#[cfg(test)]
+impl Crossing {
+    /// Bytes of content that it keeps.
+    pub(super) fn kept(&self) -> usize {
+        match &self.stage {
+            Stage::Asking { wanted, .. } => wanted.paste.content.len(),
+            Stage::Recording => 0,
+        }
+    }
+}
