@@ -276,7 +276,7 @@ impl Obligation<'_> {
             }
             Self::ReadOnly => "the USB filter, which lets no command through that could write",
             Self::Audit => {
-                "the recorder, on whose word that it is on the disk mediator and broker wait"
+                "the reference monitor, which gives no permit before the entry is on the disk"
             }
         })
     }
