@@ -1,6 +1,7 @@
 //! What the documents name is there.
 #![allow(clippy::expect_used, reason = "a test says by panicking what it did not expect")]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -111,6 +112,45 @@ fn continuous_integration_runs_the_command_that_the_readme_gives_for_testing() {
     let command = line.split('#').next().unwrap_or(line).trim();
     let run = fs::read_to_string(root().join(".ci/run")).expect(".ci/run");
     assert!(run.lines().any(|line| line == command), "`{command}` is not in .ci/run:\n{run}");
+}
+
+/// The keys that a TOML text sets, comments and texts left out.
+fn keys(text: &str) -> BTreeSet<&str> {
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        // What is not in quotes: a key, or what stands between two values.
+        for piece in line.split('#').next().unwrap_or(line).split('"').step_by(2) {
+            keys.extend(piece.split('=').rev().skip(1).filter_map(|before| {
+                before.trim_end().rsplit(|c: char| !(c.is_ascii_lowercase() || c == '_')).next()
+            }));
+        }
+    }
+    keys.remove("");
+    keys
+}
+
+#[test]
+fn every_key_of_a_machine_file_is_in_the_page_for_it() {
+    let page = fs::read_to_string(root().join("docs/it/machine-file.md")).expect("the page");
+    let good = fs::read_dir(root().join("agent/config/tests/machine/good")).expect("a folder");
+    let good = good.flatten().map(|entry| entry.path());
+    let mut count = 0;
+    for path in good.chain([root().join("agent/examples/machine.toml")]) {
+        let text = fs::read_to_string(&path).expect("a machine file");
+        for key in keys(&text) {
+            let named = [
+                format!("`{key}`"),
+                format!("`[{key}]`"),
+                format!(" {key} ="),
+                format!("`{key} ="),
+            ];
+            assert!(named.iter().any(|name| page.contains(name)), "{}: {key}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
+    let text = "a = { b_c = \"d = 1\", e = [\"#\"] } # f = 2\n";
+    assert_eq!(keys(text).into_iter().collect::<Vec<_>>(), ["a", "b_c", "e"]);
 }
 
 #[test]
