@@ -59,7 +59,7 @@ pub(crate) fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
-    /// What happened.
+    /// The kind of event, as the catalogue names it.
     pub kind: &'static str,
     /// The domain it concerns.
     pub domain: Option<String>,
@@ -137,21 +137,21 @@ pub struct Entry {
     pub monotonic_us: Option<u64>,
     /// Which boot of the PC.
     pub boot: String,
-    /// What happened.
+    /// The kind of event, as the catalogue names it.
     pub kind: String,
     /// Which domain it concerns.
     #[serde(default)]
     pub domain: Option<String>,
-    /// The verdict.
+    /// The policy's decision, for kinds that have one.
     #[serde(default)]
     pub verdict: Option<String>,
-    /// The rule.
+    /// The id of the rule that decided.
     #[serde(default)]
     pub rule: Option<String>,
     /// The policy's serial.
     #[serde(default)]
     pub policy: Option<u64>,
-    /// The rest.
+    /// All other fields of the event.
     #[serde(default)]
     pub detail: BTreeMap<String, Value>,
     prev: String,

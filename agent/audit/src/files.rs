@@ -8,7 +8,7 @@ const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";
 const DIGITS: usize = 12;
 
-/// One file.
+/// One file of a log, by the number of its first entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LogFile {
     /// The seq of its first entry, as its name says.

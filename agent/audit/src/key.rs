@@ -55,9 +55,9 @@ pub enum KeyError {
     /// It cannot be read or made.
     #[error("cannot use the audit key {}: check the rights of its directory", path.display())]
     File {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

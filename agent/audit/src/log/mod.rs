@@ -36,9 +36,9 @@ pub enum LogError {
     /// The file system.
     #[error("cannot write the audit log {}: check that its disk has room and is not read-only", path.display())]
     Write {
-        /// Where.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -48,7 +48,7 @@ pub struct Request {
 pub enum State {
     /// They do not run yet.
     Starting,
-    /// They run.
+    /// The guest's vCPUs run.
     Running,
     /// They were stopped by a request.
     Paused,

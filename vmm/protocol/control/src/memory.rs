@@ -16,7 +16,7 @@ impl MemorySize {
     /// What a domain of the machine file gets when the file says nothing.
     pub const DOMAIN_DEFAULT: Self = Self(1 << 30);
 
-    /// Bytes.
+    /// Returns the size in bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0

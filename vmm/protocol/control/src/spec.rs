@@ -27,7 +27,7 @@ pub struct VmSpec {
     pub initrd: Option<PathBuf>,
     /// Kernel command line, at most [`CMDLINE_MAX`] bytes.
     pub cmdline: String,
-    /// RAM.
+    /// The size of the guest's RAM.
     #[serde(with = "text")]
     pub memory: MemorySize,
     /// Whether RAM comes from the host's huge-page pool.
@@ -65,12 +65,12 @@ pub struct VmSpec {
     /// What a guest reset does: end the VMM, or start the guest anew.
     #[serde(default)]
     pub exit_on_reset: bool,
-    /// The sandbox.
+    /// What the sandbox is made of.
     #[serde(default)]
     pub sandbox: SandboxSpec,
 }
 
-/// A disk.
+/// One virtio disk, by the file that holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DiskSpec {
@@ -111,7 +111,7 @@ pub struct PortSpec {
 pub enum SerialSpec {
     /// The terminal the VMM runs in, raw while it runs. Not for a specification on standard input.
     Stdio,
-    /// Nowhere.
+    /// Nothing reads the serial port.
     #[default]
     Null,
     /// Appended to a file of bounded size.
@@ -138,19 +138,19 @@ impl Default for SandboxSpec {
 /// A specification that is none, or asks for what there is not. The text says what to write.
 #[derive(Debug, thiserror::Error)]
 pub enum SpecError {
-    /// The descriptor.
+    /// The descriptor cannot be read.
     #[error("the specification cannot be read")]
     Read(#[source] io::Error),
-    /// Its length.
+    /// The JSON is longer than [`SPEC_MAX`].
     #[error("the specification is longer than {SPEC_MAX} bytes")]
     TooLong,
-    /// Its form.
+    /// It is not JSON, or not a specification.
     #[error("the specification is not one: {0}")]
     Json(#[from] serde_json::Error),
-    /// A list.
+    /// A list has more entries than a guest can have.
     #[error("`{list}` has {count} entries; at most {most} fit into one guest")]
     TooMany {
-        /// Which.
+        /// The name of the list.
         list: &'static str,
         /// So many it has.
         count: usize,

@@ -34,7 +34,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// What came.
+/// What was received.
 #[derive(Debug)]
 pub enum Packet<'a> {
     /// A packet, and the file that came with it.

@@ -5,7 +5,7 @@ use crate::wire::{Fields, Malformed, Put};
 /// Which of the guest's devices reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The keyboard.
+    /// The domain's virtual keyboard.
     Keyboard,
     /// The absolute pointer with buttons and wheel.
     Pointer,

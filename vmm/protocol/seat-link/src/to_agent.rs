@@ -32,7 +32,7 @@ pub struct Update {
 /// What became of a guest's cursor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CursorChange {
-    /// Nothing.
+    /// The cursor is as it was.
     #[default]
     Same,
     /// It is not shown.
@@ -59,7 +59,7 @@ const HIDDEN: u8 = 1;
 const SHOWN: u8 = 2;
 
 impl ToAgent {
-    /// The packet.
+    /// Encodes the message as a packet.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let Self::Update(update) = self;

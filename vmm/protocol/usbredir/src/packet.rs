@@ -23,7 +23,7 @@ pub struct Packet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {
-    /// Well.
+    /// The transfer was carried out.
     Success = 0,
     /// It was cancelled, or the device went away.
     Cancelled = 1,
@@ -51,7 +51,7 @@ pub enum Speed {
     High = 2,
     /// 5 Gbit/s and more.
     Super = 3,
-    /// Not told.
+    /// The speed was not told.
     Unknown = 255,
 }
 
@@ -107,7 +107,7 @@ pub enum EndpointType {
 /// One endpoint of the active configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointInfo {
-    /// Its kind.
+    /// The transfer type of the endpoint.
     pub kind: EndpointType,
     /// `bInterval`.
     pub interval: u8,

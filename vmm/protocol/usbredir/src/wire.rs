@@ -26,23 +26,23 @@ pub mod kind {
     pub const DEVICE_CONNECT: u32 = 1;
     /// It is gone.
     pub const DEVICE_DISCONNECT: u32 = 2;
-    /// Reset it.
+    /// Resets the device.
     pub const RESET: u32 = 3;
-    /// Its interfaces.
+    /// Lists the device's interfaces.
     pub const INTERFACE_INFO: u32 = 4;
-    /// Its endpoints.
+    /// Lists the device's endpoints.
     pub const EP_INFO: u32 = 5;
     /// Choose a configuration.
     pub const SET_CONFIGURATION: u32 = 6;
-    /// Which configuration?
+    /// Asks which configuration is set.
     pub const GET_CONFIGURATION: u32 = 7;
-    /// This one.
+    /// Answers which configuration is set.
     pub const CONFIGURATION_STATUS: u32 = 8;
     /// Choose an alternate setting.
     pub const SET_ALT_SETTING: u32 = 9;
     /// Which alternate setting?
     pub const GET_ALT_SETTING: u32 = 10;
-    /// This one.
+    /// Answers which alternate setting is set.
     pub const ALT_SETTING_STATUS: u32 = 11;
     /// Begin to poll.
     pub const START_INTERRUPT_RECEIVING: u32 = 15;
@@ -112,7 +112,7 @@ impl Capabilities {
 pub enum Role {
     /// Has the device.
     Host,
-    /// Uses it.
+    /// The end that uses the device.
     Guest,
 }
 
@@ -122,7 +122,7 @@ pub enum Error {
     /// Before anything else comes a hello.
     #[error("a packet of type {0} before the hello")]
     NoHello(u32),
-    /// Only one.
+    /// A second hello came.
     #[error("a second hello")]
     SecondHello,
     /// Not one that is spoken here, or not by this end.
@@ -131,7 +131,7 @@ pub enum Error {
     /// Too long or too short for its type.
     #[error("a packet of type {kind} with {length} bytes")]
     Length {
-        /// Its type.
+        /// The type in the header.
         kind: u32,
         /// What its header claims.
         length: u32,

@@ -69,12 +69,12 @@ pub enum DiskError {
         /// The id.
         id: String,
     },
-    /// Anything else.
+    /// The file cannot be opened for another reason.
     #[error("disk {}: cannot be opened", path.display())]
     Host {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },

@@ -24,12 +24,12 @@ pub struct Bounds {
 pub enum Request {
     /// Fill the writable data from byte `offset` of the disk.
     Read {
-        /// In bytes.
+        /// The offset on the disk, in bytes.
         offset: u64,
     },
     /// Write the readable data to byte `offset` of the disk.
     Write {
-        /// In bytes.
+        /// The offset on the disk, in bytes.
         offset: u64,
     },
     /// Make everything that was completed durable.
@@ -51,7 +51,7 @@ pub enum Request {
 /// A range of the disk to discard or zero; it lies on the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Range {
-    /// First byte.
+    /// The offset of the first byte on the disk.
     pub offset: u64,
     /// Bytes, possibly 0.
     pub len: u64,

@@ -72,7 +72,7 @@ pub(super) const ID_BYTES: usize = 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
-    /// Done.
+    /// The request was carried out.
     Ok = 0,
     /// Not done: a host error, a range beyond the end, a write to a read-only disk.
     IoErr = 1,

@@ -60,7 +60,7 @@ pub(super) struct Entry {
     pub(super) len: u32,
 }
 
-/// A command.
+/// A command of the driver, as parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
     GetDisplayInfo,

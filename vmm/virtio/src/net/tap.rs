@@ -37,12 +37,12 @@ pub enum TapError {
     /// Another process has it open.
     #[error("tap '{0}': in use by another VMM; stop that one, or create another tap")]
     InUse(String),
-    /// Anything else.
+    /// The tap cannot be opened for another reason.
     #[error("tap '{name}': cannot be opened")]
     Host {
         /// The name.
         name: String,
-        /// Why.
+        /// What the system said.
         #[source]
         source: io::Error,
     },
