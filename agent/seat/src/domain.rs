@@ -41,6 +41,31 @@ pub enum LinkError {
     Io(#[from] io::Error),
 }
 
+/// What a VMM loses that does not read, and how that is made good.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Delivery {
+    /// Input could not be sent: what is down there is not certain any more.
+    input_lost: bool,
+}
+
+impl Delivery {
+    /// Returns whether the VMM has still to release every key.
+    pub(crate) fn has_lost_input(self) -> bool {
+        self.input_lost
+    }
+
+    /// Passes input on; `send` says whether the VMM took a message. What it does not take is lost.
+    pub(crate) fn pass(&mut self, input: &ToVmm, send: &mut dyn FnMut(&ToVmm) -> bool) {
+        self.catch_up(send);
+        self.input_lost = self.input_lost || !send(input);
+    }
+
+    /// Has a VMM that lost input release every key, before it is told anything else.
+    pub(crate) fn catch_up(&mut self, send: &mut dyn FnMut(&ToVmm) -> bool) {
+        self.input_lost = self.input_lost && !send(&ToVmm::ReleaseAll);
+    }
+}
+
 /// A domain of the seat.
 #[derive(Default)]
 pub struct Domain {
@@ -54,8 +79,7 @@ pub struct Domain {
     stalled: bool,
     /// An update came and was not acknowledged yet.
     ack_pending: bool,
-    /// Input could not be sent: what is down there is not certain any more.
-    input_lost: bool,
+    delivery: Delivery,
     /// The VMM was not told of its frame memory yet.
     untold: bool,
 }
@@ -185,21 +209,23 @@ impl Domain {
     /// something again, before anything else is passed on ([`Self::catch_up`]).
     pub fn input(&mut self, target: Target, events: Vec<Event>) {
         self.catch_up();
-        self.input_lost = self.input_lost || !self.send(&ToVmm::Input(target, events));
+        let mut delivery = self.delivery;
+        delivery.pass(&ToVmm::Input(target, events), &mut |message| self.send(message));
+        self.delivery = delivery;
     }
 
     /// Returns whether the VMM has not taken something that it must have, so that [`Self::catch_up`] has to be called again.
     #[must_use]
     pub fn must_catch_up(&self) -> bool {
-        self.input_lost || self.untold
+        self.delivery.has_lost_input() || self.untold
     }
 
     /// Sends what the VMM must have and did not take before, though nobody types into it any more: that
     /// every key is released, and its frame memory.
     pub fn catch_up(&mut self) {
-        if self.input_lost {
-            self.input_lost = !self.send(&ToVmm::ReleaseAll);
-        }
+        let mut delivery = self.delivery;
+        delivery.catch_up(&mut |message| self.send(message));
+        self.delivery = delivery;
         // A link whose other end is gone is noticed where it is read.
         let _ = self.tell_display();
     }
@@ -314,7 +340,7 @@ mod tests {
         for _ in 0..10_000 {
             domain.input(Target::Keyboard, key(1));
         }
-        assert!(domain.input_lost);
+        assert!(domain.delivery.has_lost_input());
         while received(&vmm).is_some() {}
         domain.input(Target::Keyboard, key(0));
         assert_eq!(received(&vmm), Some(ToVmm::ReleaseAll));

@@ -8,7 +8,7 @@ use seat_link::{Event, Target};
 use super::{Core, DeviceId, DomainIndex, Output, Report, chord, codes, is_button};
 
 /// Who was told that a key is down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Hold {
     /// This domain.
     Told(DomainIndex),
@@ -19,7 +19,7 @@ pub(super) enum Hold {
 }
 
 /// An input device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     /// The one domain it types into.
     pub(super) pin: Option<DomainIndex>,

@@ -4,7 +4,7 @@
 //!   reports of devices, commands, time ---> Core ---> events for domains, switches, locks, hotkeys
 //! ```
 //!
-//! The promises, each a property test:
+//! The promises, each held by a property test and in every state of small seats (`tests/every_state.rs`):
 //! - an event goes to the domain in front when it is made (a pinned device's to its own), and to no other;
 //! - every key-down sent to a domain is followed by its key-up no later than the switch away from it;
 //! - the keys of a hotkey reach no domain: modifiers that could begin one are withheld until it is clear that

@@ -29,6 +29,14 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// What it is at `now`, whatever the time: all that its answer depends on.
+    #[cfg(test)]
+    pub(super) fn at(&self, now: Time) -> impl std::hash::Hash + use<> {
+        let age = |since: Option<Time>| since.map(|since| now.saturating_sub(since).min(READ_FOR));
+        let times = (self.until.saturating_sub(now), age(self.shown), age(self.last_key));
+        (self.id, self.choices, self.marked, times)
+    }
+
     /// What a key does to it; whether it is answered by that. Nothing says yes or chooses but Enter.
     fn key(&mut self, now: Time, code: u16, out: &mut Vec<Output>) -> bool {
         let long_enough = |since: Time| now.saturating_sub(since) >= READ_FOR;

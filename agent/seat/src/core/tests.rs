@@ -1,7 +1,10 @@
 mod choice;
+mod every_state;
+mod onlooker;
 mod promises;
 
 use policy::Policy;
+use policy::language::Modifiers;
 use seat_link::{Event, Rect, Size, Target};
 
 use super::*;
@@ -18,6 +21,7 @@ const C: u16 = 46;
 const L: u16 = 38;
 const HANGUL: u16 = 122;
 const ENTER: u16 = 28;
+const V: u16 = 47;
 const LEFT: u16 = codes::BTN_LEFT;
 
 const KEYBOARD: DeviceId = 1;
@@ -50,6 +54,7 @@ fn geometry() -> Geometry {
     }
 }
 
+#[derive(Clone)]
 struct Seat {
     core: Core,
     now: Time,
