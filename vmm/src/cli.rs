@@ -172,6 +172,12 @@ const MACHINE: &[&str] = &[
 ];
 
 impl RunArgs {
+    /// The descriptor that the specification lies in, if it lies in one.
+    #[must_use]
+    pub fn spec_fd(&self) -> Option<RawFd> {
+        self.spec_fd
+    }
+
     /// The machine that the options describe, or that lies in `--spec-fd`; checked, and nothing opened yet.
     ///
     /// # Errors

@@ -21,7 +21,7 @@
 //! PCI, virtio, xHCI and VFIO are crates of their own.
 //!
 //! A guest is hostile: everything reachable from a vCPU exit or a virtqueue is total. `unsafe`
-//! stands only in [`memory`], [`kvm`] and [`sandbox`], where a mapping or a syscall needs it.
+//! stands only in [`memory`], [`kvm`], [`sandbox`], [`inherited`] and [`spec_fd`], where a mapping or a syscall needs it.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![allow(
@@ -33,6 +33,7 @@ pub mod acpi;
 pub mod api;
 pub mod boot;
 pub mod cli;
+pub mod inherited;
 pub mod kvm;
 pub mod layout;
 pub mod listen;

@@ -10,6 +10,7 @@ use printable::explain;
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
+use vmm::inherited;
 use vmm::machine::{self, End};
 
 const PROGRAM: &str = "bulkhead-vmm";
@@ -21,6 +22,10 @@ const LINES: Rate = Rate { burst: 16, every: Duration::from_secs(60) };
 fn main() -> ExitCode {
     // Bad usage exits with status 2, help with 0.
     let Command::Run(args) = Cli::parse().command;
+    // Before anything is opened: what was left open by whoever started this is nobody's.
+    if inherited::close_others(args.spec_fd()).is_err() {
+        return ExitCode::from(FAILED);
+    }
     logging::install_panic_hook(PROGRAM);
     if logging::init(LevelFilter::from(args.log_level), LINES).is_err() {
         // There is nobody to tell: standard error is closed.

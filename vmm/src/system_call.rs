@@ -2,43 +2,51 @@
 
 use libc::c_long;
 
-/// A system call, and what it may be asked.
+/// A system call, what it may be asked, and why.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) number: c_long,
     pub(crate) only: Only,
-    /// For whoever reads the lists.
-    _why: &'static str,
+    /// The constant's name in `libc`. With the reason it is read by people and by `docs/design/sandbox.md`.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "documentation that the compiler keeps beside the call")
+    )]
+    pub(crate) name: &'static str,
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "documentation that the compiler keeps beside the call")
+    )]
+    pub(crate) why: &'static str,
 }
 
-/// What an argument, counted from 0, must be.
+/// What the arguments, counted from 0, must be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Only {
     /// Anything.
     Any,
-    /// This value, in all its bits.
+    /// The one is this value, in all its bits.
     Exactly(u8, u64),
-    /// One of these values of an `int`.
+    /// The one is among these values of an `int`.
     OneOf(u8, &'static [u64]),
-    /// Without these bits.
-    Without(u8, u64),
-    /// Argument 0 this process, argument 2 one of these signals.
+    /// Each of these is without these bits.
+    Without(&'static [(u8, u64)]),
+    /// Argument 0 is this process, argument 2 one of these signals.
     OwnThreads(&'static [u64]),
 }
 
-impl Call {
-    /// Whatever it is asked.
-    pub(crate) const fn any(number: c_long, why: &'static str) -> Self {
-        Self { number, only: Only::Any, _why: why }
-    }
-
-    /// With `value` as the argument at `index`.
-    pub(crate) const fn with(number: c_long, index: u8, value: u64, why: &'static str) -> Self {
-        Self { number, only: Only::Exactly(index, value), _why: why }
-    }
+/// Declares a [`Call`]: the name of its number in `libc`, what it may be asked if not everything, why.
+macro_rules! call {
+    ($name:ident, $why:literal) => {
+        crate::system_call::call!($name, crate::system_call::Only::Any, $why)
+    };
+    ($name:ident, $only:expr, $why:literal) => {
+        crate::system_call::Call {
+            number: libc::$name,
+            only: $only,
+            name: stringify!($name),
+            why: $why,
+        }
+    };
 }
-
-/// Asked for this alone.
-pub(crate) const fn limited(number: c_long, only: Only, why: &'static str) -> Call {
-    Call { number, only, _why: why }
-}
+pub(crate) use call;

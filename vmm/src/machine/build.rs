@@ -44,6 +44,8 @@ pub(super) struct Machine {
     pub(super) main_loop: Vec<Subscriber>,
     /// What is served by a thread of its own, with the thread's name and what it may do.
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
+    /// Bytes of the longest file it has to write.
+    pub(super) file_bytes_max: u64,
 }
 
 pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
@@ -118,6 +120,7 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
         functions: parts.functions,
         main_loop,
         own_threads,
+        file_bytes_max: parts.disk_bytes_max.max(serial::LOG_MAX),
     })
 }
 

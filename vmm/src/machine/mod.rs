@@ -10,6 +10,8 @@
 mod build;
 mod control;
 mod devices;
+#[cfg(test)]
+mod escape;
 mod functions;
 mod ports;
 #[cfg(test)]
@@ -232,7 +234,7 @@ impl Machine {
         }
         vcpu::install_kick().map_err(host("install a signal handler"))?;
 
-        sandbox::enter(&config.sandbox)?;
+        sandbox::enter(&config.sandbox, self.file_bytes_max)?;
         for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
             let threads = if role == Role::Log { &mut log } else { &mut workers };
             threads

@@ -27,6 +27,8 @@ pub(super) fn block() -> io::Result<()> {
     let mut set = handled();
     // A client that hangs up is an error of one write, not the end of the VMM.
     set.add(Signal::SIGPIPE);
+    // So is a file that may not become longer (`sandbox::enter`).
+    set.add(Signal::SIGXFSZ);
     set.thread_block().map_err(io::Error::from)
 }
 

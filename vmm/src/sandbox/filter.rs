@@ -5,9 +5,9 @@
 //! takes them from there. `machine::roles` drives every device from a thread of every role that
 //! reaches it, with its filter on.
 
-use libc::{c_long, c_ulong};
+use libc::c_ulong;
 
-use crate::system_call::{Call, Only, limited};
+use crate::system_call::{Call, Only, call};
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,126 +24,139 @@ pub enum Role {
     Log,
 }
 
-const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
 const ABORT: u64 = libc::SIGABRT as u64;
 /// The first real-time signal that glibc leaves to programs, by which a vCPU is kicked.
 const KICK: u64 = 34;
-/// `fcntl` commands that change flags only: F_GETFD, F_SETFD, F_GETFL, F_SETFL.
-const FLAGS: &[u64] = &[1, 2, 3, 4];
-
-/// Needed by the runtime under every thread, and allowed in part.
-const RUNTIME_LIMITED: &[Call] = &[
-    limited(libc::SYS_mmap, Only::Without(2, EXECUTABLE), "memory allocator, BARs of functions"),
-    limited(libc::SYS_mprotect, Only::Without(2, EXECUTABLE), "memory allocator"),
-    limited(libc::SYS_fcntl, Only::OneOf(1, FLAGS), "file descriptors' flags"),
-    limited(libc::SYS_tgkill, Only::OwnThreads(&[ABORT]), "abort path"),
+/// Huge pages are the host's, of which every guest's start takes its share.
+const HUGE_PAGES: u64 = libc::MAP_HUGETLB as u64;
+const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
+/// `fcntl` commands that change nothing: F_GETFD, F_GETFL.
+const FLAGS: &[u64] = &[1, 3];
+/// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, within the process (128) or not, by either clock (256). None that
+/// hands a waiter from one lock to another or lends it a priority.
+const WAIT_AND_WAKE: &[u64] = &[0, 128, 1, 129, 9, 137, 265, 393];
+/// A hole that leaves the file as long as it is, and zeroes inside of the file: neither makes it longer, nor takes
+/// blocks beyond its end.
+const HOLE_AND_ZEROES: &[u64] = &[
+    (libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE) as u64,
+    libc::FALLOC_FL_ZERO_RANGE as u64,
 ];
+/// Who is at the other end. No handle on that process (`SO_PEERPIDFD`).
+const WHO_ASKS: &[u64] = &[libc::SO_PEERCRED as u64];
+
+/// The standard library looks at these signals first, for stacks that are full, and then gives them up.
+const MEMORY_FAULTS: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64];
 
 /// Needed by the runtime under every thread.
-const RUNTIME: &[(c_long, &str)] = &[
-    (libc::SYS_futex, "locks"),
-    (libc::SYS_read, "eventfds, files, sockets"),
-    (libc::SYS_write, "eventfds, log lines, sockets"),
-    (libc::SYS_sendto, "log lines, sockets"),
-    (libc::SYS_close, "clients and file descriptors that are done with"),
-    (libc::SYS_munmap, "memory allocator, end of a thread's stack"),
-    (libc::SYS_mremap, "memory allocator"),
-    (libc::SYS_madvise, "memory allocator, end of a thread's stack"),
-    (libc::SYS_brk, "memory allocator"),
-    (libc::SYS_rt_sigreturn, "end of a signal handler"),
-    (libc::SYS_rt_sigprocmask, "end of a thread"),
-    (libc::SYS_sigaltstack, "end of a thread"),
-    (libc::SYS_clock_gettime, "log time stamps where the vDSO does not answer"),
-    (libc::SYS_gettimeofday, "log time stamps where the vDSO does not answer"),
-    (libc::SYS_sched_yield, "contended locks"),
-    (libc::SYS_gettid, "abort path"),
-    (libc::SYS_getpid, "abort path, status"),
-    (libc::SYS_exit, "end of a thread"),
-    (libc::SYS_exit_group, "end of the VMM"),
-    (libc::SYS_restart_syscall, "a call resumed after a stop signal"),
-    (libc::SYS_rseq, "end of a thread"),
-    (libc::SYS_poll, "whether a log line can be written"),
+const RUNTIME: &[Call] = &[
+    call!(SYS_futex, Only::OneOf(1, WAIT_AND_WAKE), "locks, waiting for a thread's end"),
+    call!(
+        SYS_mmap,
+        Only::Without(&[(2, EXECUTABLE), (3, HUGE_PAGES)]),
+        "memory allocator, BARs of functions, frame memory"
+    ),
+    call!(SYS_mprotect, Only::Without(&[(2, EXECUTABLE)]), "memory allocator"),
+    call!(SYS_fcntl, Only::OneOf(1, FLAGS), "checks of the standard library's"),
+    call!(SYS_tgkill, Only::OwnThreads(&[ABORT]), "abort path"),
+    call!(SYS_read, "eventfds, files, sockets"),
+    call!(SYS_write, "eventfds, log lines, sockets"),
+    call!(SYS_sendto, Only::Exactly(4, 0), "log lines, connected sockets"),
+    call!(SYS_close, "clients and file descriptors that are done with"),
+    call!(SYS_munmap, "memory allocator, end of a thread's stack"),
+    call!(SYS_mremap, "memory allocator"),
+    call!(SYS_madvise, Only::OneOf(2, &[GIVEN_BACK]), "memory allocator, end of a thread's stack"),
+    call!(SYS_brk, "memory allocator"),
+    call!(SYS_rt_sigreturn, "end of a signal handler"),
+    call!(
+        SYS_rt_sigaction,
+        Only::OneOf(0, MEMORY_FAULTS),
+        "the end by a memory fault, which is reported as what it is"
+    ),
+    call!(SYS_rt_sigprocmask, "end of a thread"),
+    call!(SYS_sigaltstack, "end of a thread"),
+    call!(SYS_clock_gettime, "log time stamps where the vDSO does not answer"),
+    call!(SYS_gettimeofday, "log time stamps where the vDSO does not answer"),
+    call!(SYS_sched_yield, "contended locks"),
+    call!(SYS_gettid, "abort path"),
+    call!(SYS_getpid, "abort path, status"),
+    call!(SYS_exit, "end of a thread"),
+    call!(SYS_exit_group, "end of the VMM"),
+    call!(SYS_restart_syscall, "a call resumed after a stop signal"),
+    call!(SYS_rseq, "end of a thread"),
+    call!(SYS_poll, "whether a log line can be written"),
 ];
 
-const BLOCK: &[(c_long, &str)] = &[
-    (libc::SYS_epoll_wait, "event loop"),
-    (libc::SYS_epoll_pwait, "event loop"),
-    (libc::SYS_epoll_ctl, "event loop"),
-    (libc::SYS_preadv, "disk reads"),
-    (libc::SYS_preadv2, "disk reads"),
-    (libc::SYS_pwritev, "disk writes"),
-    (libc::SYS_pwritev2, "disk writes"),
-    (libc::SYS_pread64, "disk reads"),
-    (libc::SYS_pwrite64, "disk writes"),
-    (libc::SYS_readv, "disk reads"),
-    (libc::SYS_fdatasync, "flush"),
-    (libc::SYS_fsync, "flush"),
-    (libc::SYS_fallocate, "discard and write zeroes"),
-    (libc::SYS_lseek, "disk size"),
+const BLOCK: &[Call] = &[
+    call!(SYS_epoll_wait, "event loop"),
+    call!(SYS_epoll_pwait, "event loop"),
+    call!(SYS_epoll_ctl, "event loop"),
+    call!(SYS_preadv, "disk reads"),
+    call!(SYS_pwritev2, "disk writes"),
+    call!(SYS_pwrite64, "zeroes where the file system has no call for them"),
+    call!(SYS_fdatasync, "flush"),
+    call!(SYS_fallocate, Only::OneOf(1, HOLE_AND_ZEROES), "discard and write zeroes"),
 ];
 
-const SCREEN: &[(c_long, &str)] = &[
-    (libc::SYS_epoll_wait, "event loop"),
-    (libc::SYS_epoll_pwait, "event loop"),
-    (libc::SYS_epoll_ctl, "event loop"),
+const SCREEN: &[Call] = &[
+    call!(SYS_epoll_wait, "event loop"),
+    call!(SYS_epoll_pwait, "event loop"),
+    call!(SYS_epoll_ctl, "event loop"),
 ];
 
-const LOG: &[(c_long, &str)] = &[
-    (libc::SYS_epoll_wait, "event loop"),
-    (libc::SYS_epoll_pwait, "event loop"),
-    (libc::SYS_epoll_ctl, "event loop"),
+const LOG: &[Call] = &[
+    call!(SYS_epoll_wait, "event loop"),
+    call!(SYS_epoll_pwait, "event loop"),
+    call!(SYS_epoll_ctl, "event loop"),
 ];
 
-const VCPU: &[(c_long, &str)] = &[
-    (libc::SYS_pread64, "configuration space and BARs of passed-through functions"),
-    (libc::SYS_pwrite64, "configuration space and BARs of passed-through functions"),
-    (libc::SYS_timerfd_settime, "devices' timers"),
-    (libc::SYS_eventfd2, "a vector that is first used"),
+const VCPU: &[Call] = &[
+    call!(SYS_pread64, "configuration space and BARs of passed-through functions"),
+    call!(SYS_pwrite64, "configuration space and BARs of passed-through functions"),
+    call!(SYS_timerfd_settime, "devices' timers"),
+    call!(SYS_eventfd2, "a vector that is first used"),
 ];
 
-const MAIN: &[(c_long, &str)] = &[
-    (libc::SYS_epoll_wait, "event loop"),
-    (libc::SYS_epoll_pwait, "event loop"),
-    (libc::SYS_epoll_ctl, "event loop"),
-    (libc::SYS_readv, "taps and sockets to guest memory"),
-    (libc::SYS_writev, "taps and sockets from guest memory"),
-    (libc::SYS_preadv, "loading the kernel again at a reset"),
-    (libc::SYS_pread64, "loading the kernel again, passed-through functions' reset"),
-    (libc::SYS_pwrite64, "passed-through functions' reset"),
-    (libc::SYS_lseek, "loading the kernel again at a reset"),
-    (libc::SYS_accept4, "clients of the control socket and of console ports"),
-    (libc::SYS_recvfrom, "clients"),
-    (libc::SYS_recvmsg, "clients"),
-    (libc::SYS_sendmsg, "clients"),
-    (libc::SYS_shutdown, "clients"),
-    (libc::SYS_getsockopt, "clients"),
-    (libc::SYS_getrandom, "the entropy device"),
-    (libc::SYS_timerfd_settime, "a USB device that does not answer"),
-    (libc::SYS_nanosleep, "waiting for a full serial port"),
-    (libc::SYS_clock_nanosleep, "waiting for a full serial port and for a device's reset"),
-    (libc::SYS_statx, "end of a memory map"),
-    (libc::SYS_eventfd2, "a vector that is first used"),
+const MAIN: &[Call] = &[
+    call!(SYS_epoll_wait, "event loop"),
+    call!(SYS_epoll_pwait, "event loop"),
+    call!(SYS_epoll_ctl, "event loop"),
+    call!(SYS_readv, "taps and sockets to guest memory"),
+    call!(SYS_writev, "taps and sockets from guest memory"),
+    call!(SYS_pread64, "loading the kernel again, passed-through functions' reset"),
+    call!(SYS_pwrite64, "passed-through functions' reset"),
+    call!(SYS_lseek, "loading the kernel again at a reset"),
+    call!(SYS_accept4, "clients of the control socket and of console ports"),
+    call!(SYS_recvfrom, "clients"),
+    call!(SYS_recvmsg, "clients"),
+    call!(SYS_shutdown, "clients"),
+    call!(SYS_getsockopt, Only::OneOf(2, WHO_ASKS), "who wants the seat"),
+    call!(SYS_getrandom, "the entropy device"),
+    call!(SYS_timerfd_settime, "a USB device that does not answer"),
+    call!(SYS_nanosleep, "waiting for a full serial port"),
+    call!(SYS_clock_nanosleep, "waiting for a full serial port and for a device's reset"),
+    call!(SYS_eventfd2, "a vector that is first used"),
+    call!(SYS_tgkill, Only::OwnThreads(&[KICK]), "kicking a vCPU"),
 ];
 
-const MAIN_LIMITED: &[Call] =
-    &[limited(libc::SYS_tgkill, Only::OwnThreads(&[KICK]), "kicking a vCPU")];
-
-/// ioctls of a thread that answers exits: what a device's registers can lead to.
+/// ioctls of a thread that answers exits: what a device's registers can lead to. On the IOMMU's container two of
+/// VFIO's numbers mean something else, VFIO_IOMMU_GET_INFO (0x3b70) and VFIO_IOMMU_MAP_DMA (0x3b71): they let the
+/// guest's own functions reach memory of its own VMM, no other.
 const IOCTL_DEVICES: &[(c_ulong, &str)] = &[
     (0x4020_ae76, "KVM_IRQFD: a vector masked or unmasked"),
     (0x4040_ae79, "KVM_IOEVENTFD: a BAR moved"),
     (0x4008_ae6a, "KVM_SET_GSI_ROUTING: a vector's message changed"),
     (0x4020_ae46, "KVM_SET_USER_MEMORY_REGION: a passed-through BAR moved"),
-    (0x3b6d, "VFIO_DEVICE_GET_IRQ_INFO"),
-    (0x3b6e, "VFIO_DEVICE_SET_IRQS"),
-    (0x3b6f, "VFIO_DEVICE_RESET"),
-    (0x3b70, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO"),
-    (0x3b71, "VFIO_DEVICE_PCI_HOT_RESET"),
+    (0x3b6d, "VFIO_DEVICE_GET_IRQ_INFO: a function's vectors"),
+    (0x3b6e, "VFIO_DEVICE_SET_IRQS: a function's vectors"),
+    (0x3b6f, "VFIO_DEVICE_RESET: a function's reset"),
+    (0x3b70, "VFIO_DEVICE_GET_PCI_HOT_RESET_INFO: a function's reset"),
+    (0x3b71, "VFIO_DEVICE_PCI_HOT_RESET: a function's reset"),
     (0x4004_54d0, "TUNSETOFFLOAD: the driver chose its offloads"),
 ];
 
 const IOCTL_VCPU: &[(c_ulong, &str)] = &[
-    (0xae80, "KVM_RUN"),
+    (0xae80, "KVM_RUN: the guest runs"),
     (0x8138_ae83, "KVM_GET_SREGS: boot registers"),
     (0x4090_ae82, "KVM_SET_REGS: reset"),
     (0x4138_ae84, "KVM_SET_SREGS: reset"),
@@ -173,26 +186,25 @@ impl Role {
         [Self::Main, Self::Vcpu, Self::Block, Self::Screen, Self::Log];
 
     /// System calls allowed, except ioctls. Of several entries for one call each allows its part.
-    pub(super) fn calls(self) -> impl Iterator<Item = Call> {
-        let (own, limited): (&[_], &[_]) = match self {
-            Self::Main => (MAIN, MAIN_LIMITED),
+    pub(crate) fn calls(self) -> impl Iterator<Item = Call> {
+        let (own, shared): (&[_], &[_]) = match self {
+            Self::Main => (MAIN, &[]),
             Self::Vcpu => (VCPU, crate::serial::SYSTEM_CALLS),
             Self::Log => (LOG, crate::serial::LOG_SYSTEM_CALLS),
             Self::Block => (BLOCK, &[]),
             Self::Screen => (SCREEN, &[]),
         };
-        let whole = RUNTIME.iter().chain(own).map(|(number, why)| Call::any(*number, why));
-        whole.chain(RUNTIME_LIMITED.iter().chain(limited).copied())
+        RUNTIME.iter().chain(own).chain(shared).copied()
     }
 
-    /// ioctl requests allowed.
-    pub(super) fn ioctls(self) -> impl Iterator<Item = c_ulong> {
+    /// ioctl requests allowed, each with its name and reason.
+    pub(crate) fn ioctls(self) -> impl Iterator<Item = (c_ulong, &'static str)> {
         let (first, second): (&[_], &[_]) = match self {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),
             Self::Vcpu => (IOCTL_DEVICES, IOCTL_VCPU),
             // They serve queues; registers are answered by the vCPUs.
             Self::Block | Self::Screen | Self::Log => (&[], &[]),
         };
-        first.iter().chain(second).map(|(request, _)| *request)
+        first.iter().chain(second).copied()
     }
 }

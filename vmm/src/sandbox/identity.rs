@@ -73,7 +73,11 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
     prctl::set_dumpable(false).map_err(step("switch core dumps off"))
 }
 
-pub(super) fn limit_resources() -> Result<(), SandboxError> {
+/// A disk image or log is written up to `file_bytes_max` at most: a VMM that was taken over cannot fill the
+/// host's file systems by making its own files longer. Block devices have their size.
+pub(super) fn limit_resources(file_bytes_max: u64) -> Result<(), SandboxError> {
+    setrlimit(Resource::RLIMIT_FSIZE, file_bytes_max, file_bytes_max)
+        .map_err(step("limit the length of files"))?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("limit core dumps"))?;
     setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)
         .map_err(step("limit the number of open files"))

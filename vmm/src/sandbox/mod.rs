@@ -2,10 +2,14 @@
 //!
 //! | layer | what it takes away |
 //! | --- | --- |
+//! | descriptors | whatever the process was started with, besides standard streams and specification |
 //! | namespaces | network, IPC, host name, mounts: the root directory is an empty read-only tmpfs |
 //! | user and capabilities | an own user and group; no capability, none to be regained |
-//! | Landlock | every file that could still be named |
-//! | seccomp, per thread | every system call, and every ioctl, the thread has no use for |
+//! | limits | core dumps, files beyond a number, and files longer than the largest disk or log |
+//! | Landlock | every file that could still be named; TCP; abstract sockets and processes of others |
+//! | seccomp, per thread | every system call, every argument, and every ioctl, the thread has no use for |
+//!
+//! `docs/design/sandbox.md` lists each call with its reason, and what the escape tool (`machine::escape`) tries.
 //!
 //! Namespaces and user change need root; started by an ordinary user the VMM keeps that user and
 //! closes the other layers. What cannot be closed is an error, except Landlock on kernels without.
@@ -45,8 +49,9 @@ fn step(what: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
     move |e| SandboxError::Step { what, source: e.into() }
 }
 
-/// Closes the layers that belong to the whole process. Call with one thread only.
-pub fn enter(config: &SandboxSpec) -> Result<(), SandboxError> {
+/// Closes the layers that belong to the whole process. Call with one thread only. No file is written
+/// beyond `file_bytes_max` from here on.
+pub fn enter(config: &SandboxSpec, file_bytes_max: u64) -> Result<(), SandboxError> {
     if !config.enabled {
         tracing::warn!("the sandbox is off: a guest that breaks out of the VMM has all its rights");
         return Ok(());
@@ -58,7 +63,7 @@ pub fn enter(config: &SandboxSpec) -> Result<(), SandboxError> {
         let (uid, gid) = config.ids.unwrap_or(identity::NOBODY);
         identity::become_user(uid, gid)?;
     }
-    identity::limit_resources()?;
+    identity::limit_resources(file_bytes_max)?;
     close_files()
 }
 
@@ -70,11 +75,26 @@ pub fn filter_thread(config: &SandboxSpec, role: Role) -> Result<(), SandboxErro
     Ok(())
 }
 
-/// No file can be opened, created, executed or removed from here on.
+/// Loads a filter that allows these calls and ioctl requests on the calling thread, for the tests that
+/// widen one.
+#[cfg(test)]
+pub(crate) fn load_lists(
+    calls: impl Iterator<Item = crate::system_call::Call>,
+    ioctls: impl Iterator<Item = libc::c_ulong>,
+) -> Result<(), SandboxError> {
+    Ok(seccomp::load_lists(calls, ioctls)?)
+}
+
+/// From here on no file can be opened, created, executed or removed, no TCP port used, and no abstract
+/// socket connected to or process signalled that is not of this VMM: as far as the kernel's Landlock goes.
 fn close_files() -> Result<(), SandboxError> {
-    use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetStatus};
-    let status =
-        Ruleset::default().handle_access(AccessFs::from_all(ABI::V4))?.create()?.restrict_self()?;
+    use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(ABI::V7))?
+        .handle_access(AccessNet::from_all(ABI::V7))?
+        .scope(Scope::from_all(ABI::V7))?
+        .create()?
+        .restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {
         tracing::warn!("this kernel has no Landlock; the other layers of the sandbox stand");
     }

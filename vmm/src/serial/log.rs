@@ -12,7 +12,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::Output;
-use crate::system_call::Call;
+use crate::system_call::{Call, Only, call};
 
 /// A guest can print for ever; its log is started over at this many bytes.
 pub const LOG_MAX: u64 = 16 << 20;
@@ -33,10 +33,10 @@ const LAST_READS: usize = 64;
 
 /// System calls of [`LogWriter`], besides those of its event loop.
 pub(crate) const LOG_SYSTEM_CALLS: &[Call] = &[
-    Call::any(libc::SYS_pwrite64, "a serial log"),
-    Call::any(libc::SYS_clock_nanosleep, "letting output gather"),
-    Call::any(libc::SYS_nanosleep, "letting output gather"),
-    Call::with(libc::SYS_ftruncate, 1, 0, "a serial log that starts over"),
+    call!(SYS_pwrite64, "a serial log"),
+    call!(SYS_clock_nanosleep, "letting output gather"),
+    call!(SYS_nanosleep, "letting output gather"),
+    call!(SYS_ftruncate, Only::Exactly(1, 0), "a serial log that starts over"),
 ];
 
 /// A log that starts over when it is full.

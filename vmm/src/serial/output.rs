@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use logging::Outlet;
 
-use crate::system_call::Call;
+use crate::system_call::{Call, Only, call};
 
 /// How long a reader that has fallen behind is waited for, until it has caught
 /// up: as a slow serial line holds its sender up. After that the guest prints to nobody.
@@ -14,9 +14,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// System calls behind [`Output::write`], for the filters of the threads that print.
 pub(crate) const SYSTEM_CALLS: &[Call] = &[
-    Call::any(libc::SYS_write, "serial output to a terminal or pipe, and on its way to a log"),
-    Call::any(libc::SYS_sendto, "serial output to a socket"),
-    Call::any(libc::SYS_poll, "a reader of serial output that has fallen behind"),
+    call!(SYS_write, "serial output to a terminal or pipe, and on its way to a log"),
+    call!(SYS_sendto, Only::Exactly(4, 0), "serial output to a socket"),
+    call!(SYS_poll, "a reader of serial output that has fallen behind"),
 ];
 
 /// A sink for bytes.

@@ -56,13 +56,7 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name);
-    std::fs::write(at("kernel"), pvh_elf(0x10_0000, PAYLOAD, 0x1000)).unwrap();
-    for disk in ["disk", "readonly"] {
-        std::fs::File::create(at(disk)).unwrap().set_len(4 << 20).unwrap();
-    }
-    // A log that is full: the next byte starts it over.
-    std::fs::File::create(at("serial")).unwrap().set_len(LOG_MAX - 5).unwrap();
+    lay_out(dir.path());
 
     let (mut said, stderr) = UnixStream::pair().unwrap();
     let name = "machine::roles::every_device_works_from_every_thread_that_reaches_it_under_that_threads_filter";
@@ -123,6 +117,26 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
     }
 }
 
+/// The files of a machine.
+pub(super) fn lay_out(dir: &Path) {
+    let at = |name: &str| dir.join(name);
+    std::fs::write(at("kernel"), pvh_elf(0x10_0000, PAYLOAD, 0x1000)).unwrap();
+    for disk in ["disk", "readonly"] {
+        std::fs::File::create(at(disk)).unwrap().set_len(4 << 20).unwrap();
+    }
+    // A log that is full: the next byte starts it over.
+    std::fs::File::create(at("serial")).unwrap().set_len(LOG_MAX - 5).unwrap();
+}
+
+/// Makes a network of this thread's own, with the machine's tap.
+pub(super) fn own_network() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    for command in ["tuntap add dev tap0 mode tap", "link set tap0 up"] {
+        let status = Command::new("ip").args(command.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {command}");
+    }
+}
+
 fn read_until(from: &mut UnixStream, log: &mut String, text: &str) {
     let mut chunk = [0; 4096];
     while !(log.contains(text) && log.ends_with('\n')) {
@@ -168,12 +182,7 @@ fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &P
 /// The machine: its own threads, vCPUs in an endless loop, and one thread that does what a vCPU's
 /// exits lead to.
 fn machine(dir: &Path) {
-    // A network of its own, with a tap.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-    for command in ["tuntap add dev tap0 mode tap", "link set tap0 up"] {
-        let status = Command::new("ip").args(command.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {command}");
-    }
+    own_network();
     logging::install_panic_hook("machine");
     logging::init(LevelFilter::DEBUG, Rate { burst: 64, every: Duration::from_secs(1) }).unwrap();
     let config = configuration(dir);
@@ -229,7 +238,8 @@ fn serve(machine: &Machine, main: &mut EventManager<Subscriber>) {
     }
 }
 
-fn configuration(dir: &Path) -> VmSpec {
+/// A machine with every device there is but passed-through functions, of the files of [`lay_out`].
+pub(super) fn configuration(dir: &Path) -> VmSpec {
     let at = |name: &str| dir.join(name).display().to_string();
     let arguments = [
         "bulkhead-vmm".into(),

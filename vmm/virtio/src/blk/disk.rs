@@ -153,6 +153,11 @@ impl Disk {
         self.sectors
     }
 
+    /// How many bytes that are.
+    pub fn bytes(&self) -> u64 {
+        self.sectors.saturating_mul(SECTOR)
+    }
+
     /// Whether writing is refused.
     pub fn read_only(&self) -> bool {
         self.read_only
@@ -185,10 +190,10 @@ impl Disk {
         self.allocate(mode, range)
     }
 
-    /// Zeroes a range and keeps its blocks.
+    /// Zeroes a range and keeps its blocks. The range lies inside of the disk; the mode that could take
+    /// blocks beyond its end (`FALLOC_FL_KEEP_SIZE`) is one that the VMM's sandbox forbids.
     pub(super) fn zero(&self, range: &Range) -> io::Result<()> {
-        let mode = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        self.allocate(mode, range)
+        self.allocate(FallocateFlags::FALLOC_FL_ZERO_RANGE, range)
     }
 
     pub(super) fn write_zero_chunk(&self, offset: u64, len: u64) -> io::Result<()> {

@@ -91,12 +91,13 @@ impl<'a> Reader<'a> {
         vectors.write(file)
     }
 
-    /// Lets the kernel send what is left over `socket`, and moves on by as much as it took. A
-    /// socket whose peer has gone is an error, not a signal.
+    /// Lets the kernel send what is left over `socket` (`writev`, which hands no file descriptor over),
+    /// and moves on by as much as it took. A socket whose peer has gone is an error where `SIGPIPE` is
+    /// ignored, as in every Rust program that does not say otherwise.
     pub fn send_to(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut vectors = Vectors::<Drain>::new();
         vectors.add(self.0.rest());
-        let done = vectors.send(socket)?;
+        let done = vectors.write(socket)?;
         Ok(self.0.moved(done))
     }
 }

@@ -157,19 +157,6 @@ impl<'a> Vectors<'a, Drain> {
             unsafe { libc::writev(fd.as_raw_fd(), self.ptr(), self.count()) }
         })
     }
-
-    /// `sendmsg(2)` without `SIGPIPE`.
-    pub(super) fn send(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        // SAFETY: all zeroes is a valid, empty message header.
-        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-        header.msg_iov = self.ptr().cast_mut();
-        header.msg_iovlen = self.filled as _;
-        retry(|| {
-            // SAFETY: the header names `filled` vectors, each over memory the chain keeps mapped or
-            // the borrow keeps alive, and nothing else; sending does not write to them.
-            unsafe { libc::sendmsg(fd.as_raw_fd(), &header, libc::MSG_NOSIGNAL) }
-        })
-    }
 }
 
 /// Calls again while a signal gets in the way.

@@ -1,0 +1,144 @@
+//! `docs/design/sandbox.md`, which says what each thread of a VMM may do and why, and what was tried: made from the
+//! lists of the filters and of the attempts, so that neither can change unseen.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+
+use super::attempts::{Attempt, CLASSES, IOCTLS};
+use super::{FORBIDDEN, Role, Verdict};
+use crate::system_call::{Call, Only};
+
+const HEAD: &str = "# The VMM's sandbox, call by call
+
+Made by `BULKHEAD_WRITE=1 cargo test -p bulkhead-vmm --lib sandbox` from `vmm/src/sandbox/filter.rs` and `vmm/src/machine/escape/attempts.rs`; do not edit it
+by hand. Without `BULKHEAD_WRITE` the same test holds it against them. What surrounds the filters (user, namespaces, Landlock, limits) is in
+`vmm/src/sandbox/mod.rs`; why there is neither a user namespace nor io_uring, in [decision 29](decisions/0029-the-vmms-sandbox.md).
+
+The threads of a VMM share its memory: whoever takes one over has, in the end, what all of them may do together. The roles narrow what a fault in one device
+can do by itself, and what the guest's vCPUs can do at once.
+";
+
+const CALLS: &str = "
+## System calls
+
+A call that is not here, or is asked for something else than it says here, is the end of the VMM (`SIGSYS`), which the agent reports. The kernel lets two numbers
+pass by every filter, `uretprobe` (335) and `uprobe` (336), and refuses them to whoever does not come back from a probe of its own.
+
+| call | roles | only with | for |
+| --- | --- | --- | --- |
+";
+
+const REQUESTS: &str = "
+## ioctl requests
+
+Roles that are not here have none.
+
+| request | roles | for |
+| --- | --- | --- |
+";
+
+const ATTEMPTS: &str = "
+## What the escape tool tries
+
+Test `whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role`: a machine with every device but passed-through functions, in its closed sandbox; each attempt
+in a process of its own with all of the machine's descriptors, under the filter of each role, and under none. \"The end\" is `SIGSYS` in every role. What holds without the
+filter is the kernel's answer; \"-\" is nothing, or the kernel's configuration: there the filter is the only layer. Besides these it makes every system call number from 0 to
+519 in every role, every argument that differs from an allowed one in one bit, and widens each filter at each of its limits to see that it notices.
+";
+
+fn pages() -> String {
+    let mut text = HEAD.to_owned() + CALLS;
+    let mut calls: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for role in Role::ALL {
+        for Call { name, only, why, .. } in role.calls() {
+            calls.entry((name, said(only), why)).or_default().push(role);
+        }
+    }
+    for ((name, only, why), roles) in calls {
+        let name = name.trim_start_matches("SYS_");
+        writeln!(text, "| `{name}` | {} | {only} | {why} |", all(&roles)).unwrap();
+    }
+    text += REQUESTS;
+    let mut requests: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for role in Role::ALL {
+        for request in role.ioctls() {
+            requests.entry(request).or_default().push(role);
+        }
+    }
+    for ((request, what), roles) in requests {
+        let (name, why) = what.split_once(": ").expect("a name and a reason");
+        writeln!(text, "| `{name}` ({request:#x}) | {} | {why} |", all(&roles)).unwrap();
+    }
+    let others: Vec<_> = IOCTLS.iter().map(|(name, _)| format!("`{name}`")).collect();
+    writeln!(text, "\nTried in every role, each the end: {}.", others.join(", ")).unwrap();
+    text += ATTEMPTS;
+    for (class, attempts) in CLASSES {
+        writeln!(
+            text,
+            "\n### {class}\n\n| tried | with the filter | without |\n| --- | --- | --- |"
+        )
+        .unwrap();
+        for it in *attempts {
+            writeln!(text, "| {} | {} | {} |", it.what, filtered(it), several(it.bare)).unwrap();
+        }
+    }
+    text
+}
+
+fn all(roles: &[Role]) -> String {
+    if roles.len() == Role::ALL.len() {
+        return "all".to_owned();
+    }
+    let names: Vec<_> = roles.iter().map(|role| format!("{role:?}").to_lowercase()).collect();
+    names.join(", ")
+}
+
+fn filtered(it: &Attempt) -> String {
+    let Some((_, verdicts)) = it.allowed.first() else { return "the end".to_owned() };
+    let roles: Vec<_> = it.allowed.iter().map(|(role, _)| *role).collect();
+    match roles.len() == Role::ALL.len() {
+        true => several(verdicts),
+        false => format!("{}: {}; others the end", all(&roles), several(verdicts)),
+    }
+}
+
+fn several(verdicts: &[Verdict]) -> String {
+    if verdicts.contains(&Verdict::Out) {
+        return "-".to_owned();
+    }
+    assert!(!verdicts.contains(&FORBIDDEN), "without a filter nothing ends so");
+    verdicts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+}
+
+fn said(only: Only) -> String {
+    let argument = |index: u8| format!("argument {}", index + 1);
+    let list = |values: &[u64]| {
+        values.iter().map(|value| format!("{value:#x}")).collect::<Vec<_>>().join(", ")
+    };
+    match only {
+        Only::Any => String::new(),
+        Only::Exactly(index, value) => format!("{} is {value}", argument(index)),
+        Only::OneOf(index, values) => format!("{} is one of {}", argument(index), list(values)),
+        Only::Without(bits) => {
+            let each =
+                bits.iter().map(|(index, bits)| format!("{} without {bits:#x}", argument(*index)));
+            each.collect::<Vec<_>>().join(", ")
+        }
+        Only::OwnThreads(signals) => format!("own threads, signal {}", list(signals)),
+    }
+}
+
+#[test]
+fn the_sandboxs_document_says_what_the_filters_allow_and_what_was_tried() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/design/sandbox.md");
+    let text = pages();
+    if std::env::var_os("BULKHEAD_WRITE").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        text == written,
+        "run `BULKHEAD_WRITE=1 cargo test -p bulkhead-vmm --lib sandbox` to write docs/design/sandbox.md anew"
+    );
+}
