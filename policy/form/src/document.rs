@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 /// Bytes of the longest text that is read: tens of thousands of rules.
 pub const TEXT_MAX: usize = 4 << 20;
 
+pub mod duration;
 mod encoding;
 mod form;
 mod nearest;

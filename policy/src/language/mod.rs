@@ -9,13 +9,13 @@ mod clipboard;
 pub(crate) mod coherence;
 mod detector;
 mod domain;
-pub mod duration;
 mod egress;
 mod expect;
 mod hotkeys;
 mod usb;
 mod vocabulary;
 
+pub use crate::document::duration;
 pub use crate::terms::{MediaType, Name, RuleId, UsbClass};
 pub use break_glass::{BreakGlass, REASONS_MAX};
 pub use chord::{Chord, Key, Modifiers};

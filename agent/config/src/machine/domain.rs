@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use form::diagnostic::{Diagnostic, Span, Spanned};
+use form::document::{Form, Sink, Value, nearest};
 use policy::language::Network;
-use toml_edit::{Table, TableLike, Value};
 use vmm_control::MemorySize;
-use vmm_control::limits::{CMDLINE_MAX, CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
+use vmm_control::limits::{CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
 
-use super::pci::{self, element};
-use super::reader::{Reader, Span, with_article};
-use super::values::{self, Wrong};
+use super::pci;
+use super::values::{cmdline, image, memory, port_name, serial, word};
 use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
 use crate::roster::Member;
 use clipboard::service::GUEST_PORT;
@@ -62,67 +62,58 @@ impl Draft {
     }
 }
 
-pub(crate) fn read_all(reader: &mut Reader, top: &Table, context: Context<'_>) -> Vec<Draft> {
-    let domains = reader.table(top, "domain").map(|(table, _)| table);
+/// Every `[domain.NAME]`, in the order of the file; `end` is where one that is missing is reported.
+pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> Vec<Draft> {
+    let sink = top.sink();
+    let form = top.optional("domain", |v| v.form("`domain`"));
+    let entries = form.map(Form::named).unwrap_or_default();
     let mut drafts = Vec::new();
-    if let Some(domains) = domains {
-        for (name, item) in domains.iter() {
-            let header = super::reader::key_span(domains, name).unwrap_or(0..0);
-            if drafts.len() >= DOMAINS_MAX {
-                reader.problem(
-                    header,
-                    format!("more than {DOMAINS_MAX} domains on one PC"),
-                    "remove some",
-                );
-                break;
-            }
-            let Some(table) = item.as_table_like() else {
-                reader.problem(
-                    header,
-                    format!("`{name}` is not a domain"),
-                    format!("write its hardware under a header [domain.{name}]"),
-                );
-                continue;
-            };
-            let member = member(reader, name, &header, context.roster);
-            drafts.push(read_one(reader, name, &header, table, member, context.images));
-        }
+    if let Some((name, _)) = entries.get(DOMAINS_MAX) {
+        let message = format!("more than {DOMAINS_MAX} domains on one PC");
+        sink.report(Diagnostic::error(name.span, message, "remove some"));
     }
-    let named = |name: &str| domains.is_some_and(|domains| domains.contains_key(name));
-    for missing in context.roster.unwrap_or_default().iter().filter(|m| !named(&m.name)) {
-        reader.problem(
-            reader.end..reader.end,
+    for (name, value) in entries.iter().take(DOMAINS_MAX) {
+        let Some(form) = value.form(&format!("[domain.{}]", name.value)) else { continue };
+        let member = member(*name, sink, context.roster);
+        drafts.push(read_one(form, *name, member, context.images));
+    }
+    let named = |member: &&Member| entries.iter().any(|(name, _)| name.value == member.name);
+    for missing in context.roster.unwrap_or_default().iter().filter(|member| !named(member)) {
+        sink.report(Diagnostic::error(
+            end,
             format!("the policy's domain `{}` has no hardware on this PC", missing.name),
             format!("add a section [domain.{}] with its kernel, memory and NIC", missing.name),
-        );
+        ));
     }
     drafts
 }
 
 fn member<'a>(
-    reader: &mut Reader,
-    name: &str,
-    header: &Span,
+    name: Spanned<&str>,
+    sink: &Sink,
     roster: Option<&'a [Member]>,
 ) -> Option<&'a Member> {
     let roster = roster?;
-    let found = roster.iter().find(|member| member.name == name);
+    let found = roster.iter().find(|member| member.name == name.value);
     if found.is_none() {
         let names: Vec<&str> = roster.iter().map(|member| member.name.as_str()).collect();
-        let help = match policy::document::nearest(name, names.iter().copied()) {
+        let help = match nearest(name.value, names.iter().copied()) {
             Some(near) => format!("did you mean [domain.{near}]?"),
             None => format!(
                 "remove it, or ask the security office to add it to the policy, which has: {}",
                 names.join(", ")
             ),
         };
-        reader.problem(header.clone(), format!("the policy has no domain `{name}`"), help);
+        let message = format!("the policy has no domain `{}`", name.value);
+        sink.report(Diagnostic::error(name.span, message, help));
     }
     found
 }
 
-const VM_KEYS: &[&str] = &[
-    "vmm",
+/// Who runs a domain: whether somebody else does.
+const VMM: [(&str, bool); 2] = [("bulkhead", false), ("external", true)];
+/// What is hardware of a domain that the agent runs.
+const HARDWARE: [&str; 10] = [
     "memory",
     "cpus",
     "kernel",
@@ -136,235 +127,145 @@ const VM_KEYS: &[&str] = &[
 ];
 
 fn read_one(
-    reader: &mut Reader,
-    name: &str,
-    header: &Span,
-    table: &dyn TableLike,
+    mut form: Form<'_>,
+    name: Spanned<&str>,
     member: Option<&Member>,
     images: &Path,
 ) -> Draft {
-    let place = format!("[domain.{name}]");
-    reader.only_known(table, VM_KEYS, &place);
-    let external = match reader.string(table, "vmm") {
-        Some(("external", _)) => true,
-        Some(("bulkhead", _)) | None => false,
-        Some((other, span)) => {
-            reader.problem(
-                span,
-                format!("`{other}` is not a kind of VMM"),
-                "write `vmm = \"external\"` for a guest somebody else runs, or leave the line out",
-            );
-            false
+    let vmm = |v: Value<'_>| {
+        let help =
+            "write `vmm = \"external\"` for a guest somebody else runs, or leave the line out";
+        word(v, "a kind of VMM", &VMM, help)
+    };
+    let body = match form.optional("vmm", vmm) {
+        Some(true) => {
+            no_hardware(&mut form, name.value);
+            Body::External
         }
+        _ => Body::Vm(Box::new(read_vm(&mut form, name, member, images))),
     };
-    let body = if external {
-        no_hardware(reader, name, table);
-        Body::External
-    } else {
-        Body::Vm(Box::new(read_vm(reader, name, header, table, member, images)))
-    };
-    Draft { name: name.to_owned(), body }
+    form.close();
+    Draft { name: name.value.to_owned(), body }
 }
 
-fn no_hardware(reader: &mut Reader, name: &str, table: &dyn TableLike) {
-    for (key, item) in table.iter().filter(|(key, _)| *key != "vmm" && VM_KEYS.contains(key)) {
-        let span = super::reader::key_span(table, key).or_else(|| item.span()).unwrap_or(0..0);
-        reader.problem(
-            span,
-            format!("`{key}` means nothing for {name}, which an external VMM runs"),
-            "remove this line, or the line `vmm = \"external\"`",
-        );
+fn no_hardware(form: &mut Form<'_>, name: &str) {
+    for key in HARDWARE {
+        let _: Option<()> = form.optional(key, |value| {
+            value.wrong(
+                format!("`{key}` means nothing for {name}, which an external VMM runs"),
+                "remove this line, or the line `vmm = \"external\"`",
+            )
+        });
     }
 }
 
 fn read_vm(
-    reader: &mut Reader,
-    name: &str,
-    header: &Span,
-    table: &dyn TableLike,
+    form: &mut Form<'_>,
+    name: Spanned<&str>,
     member: Option<&Member>,
     images: &Path,
 ) -> VmDraft {
-    let file = |reader: &mut Reader, key| reader.parsed(table, key, |text| image(images, text));
-    let kernel = file(reader, "kernel");
-    if !table.contains_key("kernel") {
-        reader.problem(
-            header.clone(),
-            format!("{name} has no kernel"),
-            "add `kernel = \"...\"`, absolute or relative to the images directory",
-        );
-    }
+    let file = |v: Value<'_>| v.checked(image(images, v.string()?));
+    let disk = |v: Value<'_>| read_disk(v, images);
+    let function = |v: Value<'_>| Some((pci::passthrough(v)?, v.span()));
     VmDraft {
-        memory: reader
-            .parsed(table, "memory", values::memory)
-            .unwrap_or(MemorySize::DOMAIN_DEFAULT),
-        cpus: read_cpus(reader, table),
-        kernel,
-        initrd: file(reader, "initrd"),
-        cmdline: reader.parsed(table, "cmdline", cmdline).unwrap_or_default(),
-        disks: read_disks(reader, table, images),
-        nic: read_nic(reader, name, header, table, member),
-        passthrough: capped(reader, table, "passthrough", PASSTHROUGH_MAX - 1)
-            .into_iter()
-            .filter_map(|(value, span)| Some((pci::passthrough(reader, value, &span)?, span)))
-            .collect(),
-        serial: reader.parsed(table, "serial", serial).unwrap_or_default(),
-        ports: read_ports(reader, table),
+        memory: form.optional("memory", memory).unwrap_or(MemorySize::DOMAIN_DEFAULT),
+        cpus: form
+            .optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX))
+            .unwrap_or(1),
+        kernel: form.required("kernel", "\"clinical/vmlinuz\"", file),
+        initrd: form.optional("initrd", file),
+        cmdline: form.optional("cmdline", |v| v.checked(cmdline(v.string()?))).unwrap_or_default(),
+        disks: read_list(form, DISKS, DISKS_MAX, disk),
+        nic: read_nic(form, name, member),
+        passthrough: read_list(form, "passthrough", PASSTHROUGH_MAX - 1, function),
+        serial: form.optional("serial", |v| v.checked(serial(v.string()?))).unwrap_or_default(),
+        ports: read_ports(form),
     }
 }
 
-fn read_cpus(reader: &mut Reader, table: &dyn TableLike) -> u8 {
-    let Some((count, span)) = reader.integer(table, "cpus") else { return 1 };
-    match u8::try_from(count) {
-        Ok(count) if (1..=CPUS_MAX).contains(&count) => count,
-        _ => {
-            reader.problem(
-                span,
-                format!("cpus = {count} is out of range"),
-                format!("write 1 to {CPUS_MAX}"),
-            );
-            1
-        }
-    }
+/// The key of a domain's disks.
+const DISKS: &str = "disks";
+
+/// A disk as the file has it.
+fn disk_of(path: &str) -> String {
+    format!("{{ path = \"{}\" }}", path.escape_debug())
 }
 
-fn read_disks(reader: &mut Reader, table: &dyn TableLike, images: &Path) -> Vec<(Disk, Span)> {
-    let mut disks = Vec::new();
-    for (value, span) in capped(reader, table, "disks", DISKS_MAX) {
-        let Some(entry) = value.as_inline_table() else {
-            reader.problem(
-                span,
-                format!("a disk is {} here", with_article(value.type_name())),
-                "write it as { path = \"root.img\", readonly = true }",
-            );
-            continue;
-        };
-        reader.only_known(entry, &["path", "readonly"], "a disk");
-        if !entry.contains_key("path") {
-            reader.problem(span, "this disk has no path", "add `path = \"...\"`");
-            continue;
-        }
-        let place = reader.string(entry, "path").map_or(span, |(_, span)| span);
-        let readonly = reader.boolean(entry, "readonly").unwrap_or(false);
-        if let Some(path) = reader.parsed(entry, "path", |text| image(images, text)) {
-            disks.push((Disk { path, readonly }, place));
-        }
+/// What can be read of a list.
+fn read_list<T>(
+    form: &mut Form<'_>,
+    key: &'static str,
+    most: usize,
+    read: impl Fn(Value<'_>) -> Option<T>,
+) -> Vec<T> {
+    let list = form.optional(key, |value| match value.text() {
+        // One disk's file; one of what else there are lists of is written as it is, in brackets.
+        Some(path) if key == DISKS => value.not_a("a list", format!("write [{}]", disk_of(path))),
+        _ => value.list(most),
+    });
+    let list = list.unwrap_or_default();
+    list.into_iter().filter_map(read).collect()
+}
+
+fn read_disk(value: Value<'_>, images: &Path) -> Option<(Disk, Span)> {
+    if let Some(path) = value.text() {
+        return value.not_a("a disk", format!("write it as {}", disk_of(path)));
     }
-    disks
+    let mut form = value.form("a disk")?;
+    let path = form.required("path", "\"root.img\"", |v| {
+        Some((v.checked(image(images, v.string()?))?, v.span()))
+    });
+    let readonly = form.optional("readonly", Value::boolean).unwrap_or(false);
+    form.close();
+    let (path, span) = path?;
+    Some((Disk { path, readonly }, span))
 }
 
 fn read_nic(
-    reader: &mut Reader,
-    name: &str,
-    header: &Span,
-    table: &dyn TableLike,
+    form: &mut Form<'_>,
+    name: Spanned<&str>,
     member: Option<&Member>,
 ) -> Option<(Wanted, Span)> {
     let network = member.map(|member| member.network);
-    let Some(item) = table.get("nic") else {
-        if network == Some(Network::Passthrough) {
-            reader.problem(
-                header.clone(),
-                format!("{name} has no NIC, and the policy gives it a network of its own"),
-                "add `nic = \"0000:00:05.0\"` with the address `lspci -D` shows",
-            );
-        }
-        return None;
-    };
-    let span = item.span().unwrap_or_else(|| header.clone());
-    let wanted = pci::nic(reader, table, item, span.clone())?;
-    match network {
-        Some(Network::None) => reader.problem(
-            span.clone(),
-            format!("{name} is given a NIC, and the policy says it has no network"),
-            "remove this line, or have the policy changed to network = \"passthrough\"",
-        ),
-        Some(Network::Vlan) => reader.problem(
-            span.clone(),
-            format!("{name} is given a whole NIC, and the policy says it has a VLAN"),
-            "have the policy changed to network = \"passthrough\"; VLANs are not available yet in this version",
-        ),
-        Some(Network::Passthrough) | None => {}
+    if !form.has("nic") && network == Some(Network::Passthrough) {
+        form.sink().report(Diagnostic::error(
+            name.span,
+            format!("{} has no NIC, and the policy gives it a network of its own", name.value),
+            "add `nic = \"0000:00:05.0\"` with the address `lspci -D` shows",
+        ));
     }
-    Some((wanted, span))
+    form.optional("nic", |value| {
+        let wanted = pci::nic(value)?;
+        match network {
+            Some(Network::None) => value.wrong(
+                format!("{} is given a NIC, and the policy says it has no network", name.value),
+                "remove this line, or have the policy changed to network = \"passthrough\"",
+            ),
+            Some(Network::Vlan) => value.wrong(
+                format!("{} is given a whole NIC, and the policy says it has a VLAN", name.value),
+                "have the policy changed to network = \"passthrough\"; VLANs are not available yet in this version",
+            ),
+            Some(Network::Passthrough) | None => Some((wanted, value.span())),
+        }
+    })
 }
 
-fn read_ports(reader: &mut Reader, table: &dyn TableLike) -> Vec<String> {
-    let mut ports: Vec<String> = Vec::new();
-    for (value, span) in capped(reader, table, "ports", PORTS_MAX - 1) {
-        let Some(port) = element(reader, value, &span, "ports", values::port_name) else {
-            continue;
-        };
-        if ports.contains(&port) {
-            reader.problem(span, format!("port `{port}` is named twice"), "remove one of them");
-        } else {
-            ports.push(port);
-        }
-    }
+fn read_ports(form: &mut Form<'_>) -> Vec<String> {
+    let sink = form.sink();
+    let port = |v: Value<'_>| Some(v.spanned(v.checked(port_name(v.string()?))?));
+    let ports = read_list(form, "ports", PORTS_MAX - 1, port);
+    sink.all_different(
+        ports.iter().map(|port| (port.value.as_str(), port.span)),
+        |port, span, first| {
+            let message = format!("port `{port}` is named twice");
+            Diagnostic::error(span, message, "remove one of them").and(first, "the other one")
+        },
+    );
+    let mut ports: Vec<String> = ports.into_iter().map(|port| port.value).collect();
     // Every guest may have a clipboard; the policy says what crosses.
     if !ports.iter().any(|port| port == GUEST_PORT) {
         ports.push(GUEST_PORT.to_owned());
     }
     ports
-}
-
-fn capped<'a>(
-    reader: &mut Reader,
-    table: &'a dyn TableLike,
-    key: &str,
-    most: usize,
-) -> Vec<(&'a Value, Span)> {
-    let mut list = reader.list(table, key);
-    if let Some((_, span)) = list.get(most) {
-        reader.problem(
-            span.clone(),
-            format!("`{key}` has more than {most} entries"),
-            "remove some",
-        );
-        list.truncate(most);
-    }
-    list
-}
-
-fn image(images: &Path, text: &str) -> Result<PathBuf, Wrong> {
-    if text.is_empty() {
-        return Err(("an empty path names no file".to_owned(), "write the file's name".to_owned()));
-    }
-    // It would hide in a log.
-    if text.chars().any(char::is_control) {
-        return Err((
-            "a path with a control character is not taken".to_owned(),
-            "rename the file".to_owned(),
-        ));
-    }
-    Ok(images.join(text))
-}
-
-fn cmdline(text: &str) -> Result<String, Wrong> {
-    if text.len() > CMDLINE_MAX {
-        return Err((
-            format!("the command line has {} bytes", text.len()),
-            format!("Linux takes at most {CMDLINE_MAX}; shorten it"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        return Err((
-            "the command line holds a control character".to_owned(),
-            "write it on one line, with spaces between its words".to_owned(),
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-fn serial(text: &str) -> Result<Serial, Wrong> {
-    match text.split_once('=') {
-        None if text == "null" => Ok(Serial::Null),
-        Some(("file", file)) if !file.is_empty() && !file.chars().any(char::is_control) => {
-            Ok(Serial::File(PathBuf::from(file)))
-        }
-        _ => Err((
-            format!("`{text}` is nowhere a serial port can go"),
-            "write serial = \"null\" or serial = \"file=NAME\"".to_owned(),
-        )),
-    }
 }

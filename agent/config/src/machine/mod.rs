@@ -9,7 +9,6 @@
 mod audit_limits;
 mod domain;
 mod pci;
-mod reader;
 mod sharing;
 #[cfg(test)]
 mod tests;
@@ -18,17 +17,16 @@ mod values;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use policy::diagnostic::{Diagnostic, Diagnostics, Source};
+use form::diagnostic::{Diagnostics, Source, Span};
+use form::document::{self, Form, Value};
 use vmm_control::MemorySize;
 
 use crate::roster::Member;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
 
-use reader::Reader;
-
 /// The only format there is.
-const FORMAT: i64 = 1;
+const FORMAT: u32 = 1;
 /// How long a guest may take to shut down when the machine file says nothing.
 pub const STOP_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// Domains one PC may have; each costs memory and a NIC long before this.
@@ -151,26 +149,8 @@ impl Machine {
     /// Every problem in it, in the order of the file.
     pub fn parse(source_name: &str, text: &str, context: Context<'_>) -> Result<Self, Diagnostics> {
         let source = Source::new(source_name, text);
-        if let Some(secret) = source.secret() {
-            return Err(Diagnostics::new(source, vec![secret]));
-        }
-        let document = match toml_edit::Document::parse(text) {
-            Ok(document) => document,
-            Err(error) => {
-                let problem = Diagnostic::error(
-                    error.span().unwrap_or(0..0).into(),
-                    error.message().trim().replace('\n', ", "),
-                    "correct the TOML here; nothing after it was read",
-                );
-                return Err(Diagnostics::new(source, vec![problem]));
-            }
-        };
-        let mut reader = Reader::new(text);
-        let machine = read(&mut reader, document.as_table(), context);
-        match (machine, reader.problems) {
-            (Some(machine), problems) if problems.is_empty() => Ok(machine),
-            (_, problems) => Err(Diagnostics::new(source, problems)),
-        }
+        let end = text.trim_end().len();
+        document::read(&source, |form| read(form, Span { start: end, end }, context))
     }
 
     /// What handing functions over has to know of the whole file.
@@ -199,59 +179,52 @@ impl Machine {
     }
 }
 
-const TOP_KEYS: &[&str] =
-    &["format", "seat", "allow_host_network", "stop_deadline", "audit", "domain"];
-
-fn read(reader: &mut Reader, top: &toml_edit::Table, context: Context<'_>) -> Option<Machine> {
-    reader.only_known(top, TOP_KEYS, "the machine file");
-    read_format(reader, top);
-    let seat = read_seat(reader, top);
-    let allow_host_network = reader.boolean(top, "allow_host_network").unwrap_or(false);
+fn read(mut form: Form<'_>, end: Span, context: Context<'_>) -> Option<Machine> {
+    let format = form.required("format", "1", |v| v.integer("the format", 1..=u32::MAX));
+    if let Some(other) = format.filter(|format| *format != FORMAT) {
+        return form.optional("format", |v| {
+            v.wrong(
+                format!("format {other} is not known to this version"),
+                format!(
+                    "write `format = {FORMAT}`, or install the Bulkhead this file was written for"
+                ),
+            )
+        });
+    }
+    let seat = form.optional("seat", |v| Some(read_seat(v.form("[seat]")?)));
+    let allow_host_network = form.optional("allow_host_network", Value::boolean);
     let stop_deadline =
-        reader.parsed(top, "stop_deadline", values::duration).unwrap_or(STOP_DEADLINE_DEFAULT);
-    let audit = audit_limits::read(reader, top);
-    let drafts = domain::read_all(reader, top, context);
-    sharing::check(reader, &drafts, context.roster);
+        form.optional("stop_deadline", |v| values::time(v, "the time to shut down"));
+    let audit = form.optional("audit", |v| Some(audit_limits::read(v.form("[audit]")?)));
+    let drafts = domain::read_all(&mut form, end, context);
+    sharing::check(form.sink(), &drafts, context.roster);
+    form.close();
     let mut domains: Vec<DomainEntry> =
         drafts.into_iter().filter_map(domain::Draft::finish).collect();
     if let Some(roster) = context.roster {
         domains.sort_by_key(|entry| roster.iter().position(|m| m.name == entry.name));
     }
-    Some(Machine { seat, allow_host_network, stop_deadline, audit, domains })
+    Some(Machine {
+        seat: seat.unwrap_or(Seat::None),
+        allow_host_network: allow_host_network.unwrap_or(false),
+        stop_deadline: stop_deadline.unwrap_or(STOP_DEADLINE_DEFAULT),
+        audit: audit.unwrap_or_default(),
+        domains,
+    })
 }
 
-fn read_format(reader: &mut Reader, top: &toml_edit::Table) {
-    match reader.integer(top, "format") {
-        Some((FORMAT, _)) => {}
-        Some((other, span)) => reader.problem(
-            span,
-            format!("format {other} is not known to this version"),
-            "write `format = 1`, or install the Bulkhead this file was written for",
-        ),
-        None if top.contains_key("format") => {}
-        None => reader.problem(
-            0..0,
-            "the machine file does not say its format",
-            "put `format = 1` on its first line",
-        ),
-    }
-}
+/// Whether there is a screen.
+const BACKENDS: [(&str, bool); 2] = [("kms", true), ("none", false)];
 
-fn read_seat(reader: &mut Reader, top: &toml_edit::Table) -> Seat {
-    let Some((seat, _)) = reader.table(top, "seat") else { return Seat::None };
-    reader.only_known(seat, &["backend", "card"], "[seat]");
-    let card = reader.string(seat, "card").map(|(card, _)| PathBuf::from(card));
-    match reader.string(seat, "backend") {
-        Some(("kms", _)) => Seat::Kms { card },
-        Some(("none", _)) => Seat::None,
-        Some((other, span)) => {
-            reader.problem(
-                span,
-                format!("there is no seat backend `{other}`"),
-                "write `backend = \"kms\"` for a screen, or `backend = \"none\"`",
-            );
-            Seat::None
-        }
-        None => Seat::Kms { card },
+fn read_seat(mut form: Form<'_>) -> Seat {
+    let card = form.optional("card", |v| v.string().map(PathBuf::from));
+    let screen = form.optional("backend", |v| {
+        let help = "write `backend = \"kms\"` for a screen, or `backend = \"none\"`";
+        values::word(v, "a seat backend", &BACKENDS, help)
+    });
+    form.close();
+    match screen.unwrap_or(true) {
+        true => Seat::Kms { card },
+        false => Seat::None,
     }
 }

@@ -5,10 +5,8 @@
 //! nic = { address = "0000:03:00.0", id = "8086:10d3", mac = "52:54:00:12:34:56", slot = "2" }
 //! ```
 
-use toml_edit::{Item, TableLike, Value};
+use form::document::{Form, Mistake, Value};
 
-use super::reader::{Reader, Span, with_article};
-use super::values::Wrong;
 use handover::pins::Pins;
 use handover::{PciAddress, Role, Wanted};
 
@@ -20,119 +18,96 @@ const VLAN_KEYS: [&str; 2] = ["parent", "vlan"];
 const SLOT_MAX: usize = 64;
 
 /// `nic = ...`.
-pub(super) fn nic(
-    reader: &mut Reader,
-    table: &dyn TableLike,
-    item: &Item,
-    span: Span,
-) -> Option<Wanted> {
-    let Some(parts) = item.as_table_like() else {
-        let address = reader.parsed(table, "nic", pci_address)?;
-        return Some(Wanted { address, role: Role::Nic, pins: Pins::default() });
-    };
-    if KEYS.into_iter().any(|key| parts.contains_key(key)) {
-        return pinned(reader, parts, &span, "`nic`", Role::Nic);
+pub(super) fn nic(value: Value<'_>) -> Option<Wanted> {
+    if !value.is_table() {
+        return alone(value, Role::Nic);
     }
-    reader.only_known(parts, &VLAN_KEYS, "`nic`");
-    reader.problem(
-        span,
+    let mut form = value.form("`nic`")?;
+    let has = |keys: &[&str]| keys.iter().any(|key| form.has(key));
+    if has(&KEYS) || !has(&VLAN_KEYS) {
+        return pinned(form, Role::Nic);
+    }
+    for key in VLAN_KEYS {
+        let _: Option<()> = form.optional(key, |_| None);
+    }
+    form.close();
+    value.wrong(
         "a NIC on a VLAN is not available yet in this version",
         "give the domain a PCI NIC of its own: nic = \"0000:00:05.0\"",
-    );
-    None
+    )
 }
 
 /// An entry of `passthrough = [ ... ]`.
-pub(super) fn passthrough(reader: &mut Reader, value: &Value, span: &Span) -> Option<Wanted> {
-    match value.as_inline_table() {
-        Some(parts) => pinned(reader, parts, span, "an entry of `passthrough`", Role::Device),
-        None => {
-            let address = element(reader, value, span, "passthrough", pci_address)?;
-            Some(Wanted { address, role: Role::Device, pins: Pins::default() })
-        }
+pub(super) fn passthrough(value: Value<'_>) -> Option<Wanted> {
+    match value.is_table() {
+        true => pinned(value.form("an entry of `passthrough`")?, Role::Device),
+        false => alone(value, Role::Device),
     }
 }
 
-fn pinned(
-    reader: &mut Reader,
-    parts: &dyn TableLike,
-    span: &Span,
-    place: &str,
-    role: Role,
-) -> Option<Wanted> {
-    reader.only_known(parts, &KEYS, place);
-    if !parts.contains_key("address") {
-        reader.problem(
-            span.clone(),
-            format!("{place} has no address"),
-            "add `address = \"0000:00:05.0\"` as `lspci -D` shows it",
-        );
-        return None;
+fn alone(value: Value<'_>, role: Role) -> Option<Wanted> {
+    if value.text().is_none() {
+        let help = "write it as `lspci -D` shows it: \"0000:00:05.0\"";
+        return value.not_a("a PCI address, in quotes", help);
     }
+    let address = parsed(value, pci_address)?;
+    Some(Wanted { address, role, pins: Pins::default() })
+}
+
+fn pinned(mut form: Form<'_>, role: Role) -> Option<Wanted> {
+    let address = form.required("address", "\"0000:00:05.0\"", |v| parsed(v, pci_address));
     let pins = Pins {
-        id: reader.parsed(parts, "id", id),
-        mac: reader.parsed(parts, "mac", mac),
-        slot: reader.parsed(parts, "slot", slot),
+        id: form.optional("id", |v| parsed(v, id)),
+        mac: form.optional("mac", |v| parsed(v, mac)),
+        slot: form.optional("slot", |v| parsed(v, slot)),
     };
-    let address = reader.parsed(parts, "address", pci_address)?;
-    Some(Wanted { address, role, pins })
+    form.close();
+    Some(Wanted { address: address?, role, pins })
 }
 
-pub(super) fn element<T>(
-    reader: &mut Reader,
-    value: &Value,
-    span: &Span,
-    key: &str,
-    parse: impl FnOnce(&str) -> Result<T, Wrong>,
-) -> Option<T> {
-    let result = match value.as_str() {
-        Some(text) => parse(text),
-        None => Err((
-            format!("an entry of `{key}` is {} here", with_article(value.type_name())),
-            "write a string, in quotes".to_owned(),
-        )),
-    };
-    result.map_err(|(message, help)| reader.problem(span.clone(), message, help)).ok()
+fn parsed<T>(value: Value<'_>, parse: fn(&str) -> Result<T, Mistake>) -> Option<T> {
+    value.checked(parse(value.string()?))
 }
 
-fn pci_address(text: &str) -> Result<PciAddress, Wrong> {
+fn pci_address(text: &str) -> Result<PciAddress, Mistake> {
     text.parse().map_err(|_| {
-        let help = "write it as `lspci -D` or `lspci` shows it: \"0000:00:05.0\" or \"00:05.0\"";
-        (format!("`{text}` is not a PCI address"), help.to_owned())
+        Mistake::new(
+            format!("\"{}\" is not a PCI address", text.escape_debug()),
+            "write it as `lspci -D` or `lspci` shows it: \"0000:00:05.0\" or \"00:05.0\"",
+        )
     })
 }
 
 /// Vendor and device as `lspci -nn` writes them.
-fn id(text: &str) -> Result<String, Wrong> {
+fn id(text: &str) -> Result<String, Mistake> {
     let hex = |part: &str| part.len() == 4 && part.bytes().all(|b| b.is_ascii_hexdigit());
     match text.split_once(':') {
         Some((vendor, device)) if hex(vendor) && hex(device) => Ok(text.to_ascii_lowercase()),
-        _ => Err((
-            format!("`{text}` is no vendor and device"),
-            "write both as `lspci -nn` shows them in brackets: \"8086:10d3\"".to_owned(),
+        _ => Err(Mistake::new(
+            format!("\"{}\" is no vendor and device", text.escape_debug()),
+            "write both as `lspci -nn` shows them in brackets: \"8086:10d3\"",
         )),
     }
 }
 
-fn mac(text: &str) -> Result<String, Wrong> {
+fn mac(text: &str) -> Result<String, Mistake> {
     let parts: Vec<&str> = text.split(':').collect();
     let hex = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
     if parts.len() == 6 && parts.iter().all(hex) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err((
-        format!("`{text}` is no MAC address"),
-        "write it as `ip link` shows it: \"52:54:00:12:34:56\"".to_owned(),
+    Err(Mistake::new(
+        format!("\"{}\" is no MAC address", text.escape_debug()),
+        "write it as `ip link` shows it: \"52:54:00:12:34:56\"",
     ))
 }
 
-fn slot(text: &str) -> Result<String, Wrong> {
+fn slot(text: &str) -> Result<String, Mistake> {
     if !text.is_empty() && text.len() <= SLOT_MAX && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }
-    Err((
-        "this cannot be the name of a slot".to_owned(),
-        "write a name that `ls /sys/bus/pci/slots` shows, or the function's `label` in sysfs"
-            .to_owned(),
+    Err(Mistake::new(
+        "this cannot be the name of a slot",
+        "write a name that `ls /sys/bus/pci/slots` shows, or the function's `label` in sysfs",
     ))
 }

@@ -5,18 +5,20 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
+use form::diagnostic::Diagnostic;
+use form::document::Sink;
+
 use super::Disk;
 use super::domain::{Body, Draft};
-use super::reader::Reader;
 use crate::roster::Member;
 use handover::PciAddress;
 
-pub(crate) fn check(reader: &mut Reader, drafts: &[Draft], roster: Option<&[Member]>) {
-    functions(reader, drafts);
-    disks(reader, drafts, roster);
+pub(crate) fn check(sink: &Sink, drafts: &[Draft], roster: Option<&[Member]>) {
+    functions(sink, drafts);
+    disks(sink, drafts, roster);
 }
 
-fn functions(reader: &mut Reader, drafts: &[Draft]) {
+fn functions(sink: &Sink, drafts: &[Draft]) {
     let mut owners: HashMap<PciAddress, &str> = HashMap::new();
     for draft in drafts {
         let Body::Vm(vm) = &draft.body else { continue };
@@ -24,16 +26,16 @@ fn functions(reader: &mut Reader, drafts: &[Draft]) {
             let address = wanted.address;
             match owners.insert(address, &draft.name) {
                 None => {}
-                Some(owner) if owner == draft.name => reader.problem(
-                    span.clone(),
+                Some(owner) if owner == draft.name => sink.report(Diagnostic::error(
+                    *span,
                     format!("{address} is named twice in {owner}"),
                     "name each function once, as `nic` or in `passthrough`",
-                ),
-                Some(owner) => reader.problem(
-                    span.clone(),
+                )),
+                Some(owner) => sink.report(Diagnostic::error(
+                    *span,
                     format!("{address} already belongs to {owner}"),
                     format!("give {} a NIC of its own; `lspci -D` lists this PC's", draft.name),
-                ),
+                )),
             }
         }
     }
@@ -50,7 +52,7 @@ enum Identity {
     Path(PathBuf),
 }
 
-fn disks(reader: &mut Reader, drafts: &[Draft], roster: Option<&[Member]>) {
+fn disks(sink: &Sink, drafts: &[Draft], roster: Option<&[Member]>) {
     let mut users: HashMap<Identity, (&str, bool)> = HashMap::new();
     for draft in drafts {
         let Body::Vm(vm) = &draft.body else { continue };
@@ -75,11 +77,8 @@ fn disks(reader: &mut Reader, drafts: &[Draft], roster: Option<&[Member]>) {
             } else {
                 format!("{path} already belongs to {owner}, and one of the two may write it")
             };
-            reader.problem(
-                span.clone(),
-                message,
-                "give each its own copy, or write `readonly = true` at both",
-            );
+            let help = "give each its own copy, or write `readonly = true` at both";
+            sink.report(Diagnostic::error(*span, message, help));
         }
     }
 }

@@ -1,5 +1,5 @@
 use super::*;
-use policy::diagnostic::Severity;
+use form::diagnostic::Severity;
 use policy::language::Network;
 use proptest::prelude::*;
 use std::fs;
@@ -48,7 +48,8 @@ fn every_good_file_is_taken() {
     }
 }
 
-/// Beside each bad file lies what is said of it: `LINE:COLUMN TEXT: MESSAGE; HELP`, one a line.
+/// Beside each bad file lies what is said of it: `LINE:COLUMN TEXT: MESSAGE; HELP`, one a line. After a change that is meant,
+/// `BLESS=1 cargo test -p bulkhead-config --lib machine` writes it anew; read the difference before committing.
 #[test]
 fn every_bad_file_is_refused_with_every_problem_at_its_place_and_a_remedy() {
     let corpus = corpus("bad");
@@ -62,6 +63,9 @@ fn every_bad_file_is_refused_with_every_problem_at_its_place_and_a_remedy() {
             .map(|p| format!("{}:{} `{}`: {}; {}\n", p.line, p.column, p.text, p.message, p.help))
             .collect();
         let expected = name.replace(".toml", ".expected");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(&expected, &said).unwrap();
+        }
         if fs::read_to_string(&expected).unwrap_or_default() != said {
             wrong.push_str(&format!("--- {expected}\n{said}"));
         }
@@ -107,6 +111,18 @@ fn sizes_and_addresses_are_taken_as_the_vmm_takes_them() {
         let addresses: Vec<String> =
             vm.pci_functions().map(|address| address.to_string()).collect();
         assert_eq!(addresses, ["0000:05:00.0", "0000:06:00.0", "0000:07:00.1"]);
+    }
+}
+
+#[test]
+fn times_are_taken_as_the_command_line_of_the_vmm_takes_them() {
+    for (written, seconds) in
+        [("1s", 1), ("30s", 30), ("30 s", 30), ("2m", 120), ("2M", 120), ("600s", 600)]
+    {
+        let text = format!("format = 1\nstop_deadline = \"{written}\"\n");
+        let context = Context { images: Path::new("/images"), roster: None };
+        let machine = Machine::parse("machine.toml", &text, context).unwrap();
+        assert_eq!(machine.stop_deadline, Duration::from_secs(seconds), "{written}");
     }
 }
 

@@ -1,24 +1,56 @@
-//! The values of the machine file that have a syntax of their own. Each parser answers with the
-//! message and the remedy when it fails.
+//! The values of the machine file that have a syntax of their own.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use form::document::{Mistake, Value, duration, nearest};
 use vmm_control::MemorySize;
-use vmm_control::limits::{PORT_NAME_MAX, is_port_name};
+use vmm_control::limits::{CMDLINE_MAX, PORT_NAME_MAX, is_port_name};
 
-/// What is wrong with a value, and what to write instead.
-pub(crate) type Wrong = (String, String);
+use super::Serial;
 
-pub(crate) fn memory(text: &str) -> Result<MemorySize, Wrong> {
-    text.parse().map_err(wrong)
+/// One of a few words, each with its meaning; `help` is said where none of them is near.
+pub(super) fn word<T: Copy>(
+    value: Value<'_>,
+    what: &str,
+    words: &[(&str, T)],
+    help: &str,
+) -> Option<T> {
+    match value.text() {
+        Some(text) if nearest(text, words.iter().map(|(word, _)| *word)).is_none() => {
+            value.wrong(format!("\"{}\" is not {what}", text.escape_debug()), help)
+        }
+        _ => value.choice(what, words),
+    }
 }
 
-pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
-    notation::duration(text).map_err(wrong)
+/// A guest's memory: `"512M"`, `"4G"`.
+pub(super) fn memory(value: Value<'_>) -> Option<MemorySize> {
+    if let Some(text) = value.text() {
+        let meant = meant_gigabytes(text).map(|meant| {
+            format!("write \"{meant}\", or another whole number and a unit, like 512M")
+        });
+        return value.checked(text.parse().map_err(|notation::Mistake { message, help }| {
+            Mistake::new(message, meant.unwrap_or(help))
+        }));
+    }
+    let help = match meant_gigabytes(value.plain()) {
+        Some(meant) => format!("write \"{meant}\", or another whole number and a unit, like 512M"),
+        None => "write a whole number and a unit, like \"512M\" or \"4G\"".to_owned(),
+    };
+    value.not_a("a size of memory, in quotes", help)
 }
 
-fn wrong(mistake: notation::Mistake) -> Wrong {
-    (mistake.message, mistake.help)
+/// The size that a small number without a unit stands for among people: `4` for `4G`.
+fn meant_gigabytes(text: &str) -> Option<String> {
+    let number = text.parse::<u64>().ok().filter(|number| (1..=64).contains(number))?;
+    Some(format!("{number}G"))
+}
+
+/// A length of time, as the command line of `bulkhead-vmm` takes it too.
+pub(super) fn time(value: Value<'_>, what: &str) -> Option<Duration> {
+    let written = value.text().and_then(|text| notation::duration(text).ok());
+    written.or_else(|| duration::read(value, what, 1..=notation::DURATION_MAX.as_secs()))
 }
 
 /// Names of sockets in a domain's folder that are no port's.
@@ -26,18 +58,65 @@ const TAKEN: [&str; 2] = ["vmm", "seat"];
 /// And what those of USB devices begin with.
 const TAKEN_USB: &str = "usb-";
 
-pub(crate) fn port_name(text: &str) -> Result<String, Wrong> {
+/// The name of a console port.
+pub(super) fn port_name(text: &str) -> Result<String, Mistake> {
     // A leading dot could leave the folder.
     let taken = TAKEN.contains(&text) || text.starts_with(TAKEN_USB) || text.starts_with('.');
     if is_port_name(text) && !taken {
         return Ok(text.to_owned());
     }
-    Err((
-        format!("`{text}` cannot name a port"),
+    Err(Mistake::new(
+        format!("\"{}\" cannot name a port", text.escape_debug()),
         format!(
             "use letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}; `vmm`, `seat` and what begins with `usb-` are taken"
         ),
     ))
+}
+
+/// The file of a kernel, an initrd or a disk: absolute, or relative to the images directory.
+pub(super) fn image(images: &Path, text: &str) -> Result<PathBuf, Mistake> {
+    if text.is_empty() {
+        return Err(Mistake::new("an empty path names no file", "write the file's name"));
+    }
+    // It would hide in a log.
+    if text.chars().any(char::is_control) {
+        return Err(Mistake::new(
+            "a path with a control character is not taken",
+            "rename the file",
+        ));
+    }
+    Ok(images.join(text))
+}
+
+/// A kernel's command line.
+pub(super) fn cmdline(text: &str) -> Result<String, Mistake> {
+    if text.len() > CMDLINE_MAX {
+        return Err(Mistake::new(
+            format!("the command line has {} bytes", text.len()),
+            format!("Linux takes at most {CMDLINE_MAX}; shorten it"),
+        ));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Mistake::new(
+            "the command line holds a control character",
+            "write it on one line, with spaces between its words",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a serial port goes.
+pub(super) fn serial(text: &str) -> Result<Serial, Mistake> {
+    match text.split_once('=') {
+        None if text == "null" => Ok(Serial::Null),
+        Some(("file", file)) if !file.is_empty() && !file.chars().any(char::is_control) => {
+            Ok(Serial::File(PathBuf::from(file)))
+        }
+        _ => Err(Mistake::new(
+            format!("\"{}\" is nowhere a serial port can go", text.escape_debug()),
+            "write serial = \"null\" or serial = \"file=NAME\"",
+        )),
+    }
 }
 
 #[cfg(test)]

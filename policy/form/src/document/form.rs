@@ -1,5 +1,7 @@
 //! A table being read.
 
+use std::borrow::Cow;
+
 use toml::de::{DeTable, DeValue};
 
 use super::{Sink, Value, nearest};
@@ -216,6 +218,19 @@ impl<'s> Form<'s> {
             Diagnostic::error(first, message, help)
         });
         true
+    }
+
+    /// What is in a table whose keys are names that the writer chose, in the order of the text.
+    #[must_use]
+    pub fn named(self) -> Vec<(Spanned<&'s str>, Value<'s>)> {
+        let entry =
+            |(key, value): (&'s toml::Spanned<Cow<'s, str>>, &'s toml::Spanned<DeValue<'s>>)| {
+                let name = Spanned::new(key.get_ref().as_ref(), key.span().into());
+                (name, Value::new(value.get_ref(), value.span().into(), self.sink))
+            };
+        let mut entries: Vec<_> = self.table.iter().map(entry).collect();
+        entries.sort_by_key(|(name, _)| name.span);
+        entries
     }
 
     /// Reports every key that nobody asked for, and every one that is missing; a missing one that was meant by an

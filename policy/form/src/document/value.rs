@@ -165,7 +165,9 @@ impl<'s> Value<'s> {
         matches!(self.value, DeValue::Integer(_)) && !self.bare
     }
 
-    fn is_table(self) -> bool {
+    /// Whether a table was written.
+    #[must_use]
+    pub fn is_table(self) -> bool {
         matches!(self.value, DeValue::Table(_))
     }
 

@@ -3,10 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::document::{Value, notation};
+use super::{Value, notation};
 
 /// Reads a length of time in seconds, minutes or hours, inside `range`, in seconds.
-pub(crate) fn read(value: Value<'_>, what: &str, range: RangeInclusive<u64>) -> Option<Duration> {
+#[must_use]
+pub fn read(value: Value<'_>, what: &str, range: RangeInclusive<u64>) -> Option<Duration> {
     let plain = value.plain();
     let any = || format!("from \"{}\" to \"{}\"", written(*range.start()), written(*range.end()));
     if let Some(seconds) = value.text().and_then(in_seconds) {
