@@ -154,6 +154,13 @@ impl<'a> Agent<'a> {
         self.pc.wait(self.pid, time)
     }
 
+    /// Kills the agent, which can do nothing any more. Its guests run on, for the next one.
+    pub fn kill(self) -> Outcome {
+        let killed = std::mem::ManuallyDrop::new(self);
+        killed.pc.sh(&format!("kill -9 {}", killed.pid))?;
+        killed.wait(Duration::from_secs(10)).map(drop)
+    }
+
     /// Ends the agent in an orderly way.
     pub fn stop(self) -> Outcome {
         self.pc.sh(&format!("kill {}", self.pid))?;
@@ -166,7 +173,9 @@ impl<'a> Agent<'a> {
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
         let _ = self.pc.sh(&format!(
-            "kill {} 2>/dev/null; sleep 1; kill -9 {} 2>/dev/null; killall -9 bulkhead-vmm 2>/dev/null; true",
+            "kill {} 2>/dev/null; sleep 1; kill -9 {} 2>/dev/null; killall -9 bulkhead-vmm 2>/dev/null; \
+             # Another test's agent has nothing to take up.
+             rm -f /run/bulkhead/*/vmm.json /run/bulkhead/seat.json; true",
             self.pid, self.pid
         ));
         let _ = self.wait(Duration::from_secs(10));

@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
 use vmm::inherited;
 use vmm::machine::{self, End};
+use vmm_control::ENDED_IN_ORDER;
 
 const PROGRAM: &str = "bulkhead-vmm";
 /// The VMM failed.
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         }
         Ok(end) => {
             tracing::info!("{end}");
-            logging::farewell("");
+            logging::farewell(format!("{ENDED_IN_ORDER}\n").as_str());
             ExitCode::SUCCESS
         }
         Err(error) => {

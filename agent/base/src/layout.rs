@@ -4,9 +4,10 @@
 //! | --- | --- | --- |
 //! | `<runtime>/control.sock` | the command line's way in | all may connect; see [`control::roles`] |
 //! | `<runtime>/agent.lock`, `<state>/audit.lock` | one agent, one writer of the log, at a time | root alone |
-//! | `<runtime>/vmms.json` | the VMMs that run, for the next agent | |
+//! | `<runtime>/seat.json` | which domain is in front and whether the screen is locked, for the next agent | root alone |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock`, `seat.sock` and the domain's port sockets | root alone |
+//! | `<runtime>/<domain>/vmm.json`, `vmm.log` | which process the domain's VMM is, and what it says, for the next agent | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
 //! | `<state>/policy.json` | the last good policy, see [`config::policy_store`] | root alone |
@@ -115,10 +116,22 @@ impl Layout {
         self.runtime.join("agent.lock")
     }
 
-    /// The VMMs that run.
+    /// Which process a domain's VMM is.
     #[must_use]
-    pub fn vmm_record(&self) -> PathBuf {
-        self.runtime.join("vmms.json")
+    pub fn vmm_record(&self, domain: &str) -> PathBuf {
+        self.domain(domain).join("vmm.json")
+    }
+
+    /// What a domain's VMM says.
+    #[must_use]
+    pub fn vmm_log(&self, domain: &str) -> PathBuf {
+        self.domain(domain).join("vmm.log")
+    }
+
+    /// How the seat was left.
+    #[must_use]
+    pub fn seat_state(&self) -> PathBuf {
+        self.runtime.join("seat.json")
     }
 
     /// What is handed over.

@@ -1,6 +1,7 @@
 //! The daemon's side of the seat: what it is told to say, and what happened there for the audit.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::AuditEvent;
@@ -13,13 +14,15 @@ use policy::Policy;
 
 use super::DaemonError;
 use super::break_glass::Answer;
+use base::layout::Layout;
 use config::machine::{Machine, Seat as SeatChoice};
 use config::roster;
 use control::reports::SeatReport;
 use domains::domain::State;
-use domains::{Slot, Supervisor};
+use domains::{Outdated, Slot, Supervisor};
 use recorder::Recorder;
 use seat::core::{Action, DomainIndex};
+use seat::memory::{self, Memory};
 use seat::notices::Cause;
 use seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, Words};
 
@@ -29,6 +32,10 @@ pub(super) struct Desk {
     said: Vec<Words>,
     news: Vec<String>,
     wishes: Vec<Wish>,
+    /// Where it is written down how the seat was left.
+    memory: PathBuf,
+    /// Whether that was written down when this agent started.
+    known: bool,
 }
 
 /// What somebody at the seat wants of the mediators.
@@ -46,7 +53,11 @@ pub(super) enum Wish {
 
 impl Desk {
     /// Starts the seat that the machine file asks for.
-    pub(super) fn start(machine: &Machine, policy: &Arc<Policy>) -> Result<Self, DaemonError> {
+    pub(super) fn start(
+        machine: &Machine,
+        layout: &Layout,
+        policy: &Arc<Policy>,
+    ) -> Result<Self, DaemonError> {
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
         let backend = match &machine.seat {
             SeatChoice::Kms { card } => Backend::Kms(card.clone()),
@@ -54,8 +65,24 @@ impl Desk {
         };
         let policy = SeatPolicy::new(policy, &names);
         let said = vec![Words::default(); names.len()];
-        let seat = Seat::start(backend, names, policy).map_err(DaemonError::Seat)?;
-        Ok(Self { seat, said, news: Vec::new(), wishes: Vec::new() })
+        let memory = layout.seat_state();
+        let known = memory.exists();
+        let seat = Seat::start(backend, names, policy, Memory::at(&memory));
+        let seat = seat.map_err(DaemonError::Seat)?;
+        Ok(Self { seat, said, news: Vec::new(), wishes: Vec::new(), memory, known })
+    }
+
+    /// Guests run on that an agent before this one showed. Nobody knows whether the screen was locked unless that is written down.
+    pub(super) fn goes_on(&self) {
+        if !self.known {
+            self.tell(Command::Lock);
+        }
+    }
+
+    /// The seat ends with its guests: the next one begins anew.
+    pub(super) fn forget(self) {
+        drop(self.seat);
+        memory::forget(&self.memory);
     }
 
     /// Where VMMs' screens and input go; `None` without a seat.
@@ -267,6 +294,9 @@ fn words(slot: &Slot) -> Words {
     let label = &slot.member().label;
     let state = slot.domain().state();
     let card = match state {
+        _ if slot.outdated() == Some(Outdated::Link) => {
+            "runs, and cannot be shown until it is restarted; call IT"
+        }
         State::Off => "is switched off",
         State::Running { answered: true, .. } => "runs, and shows nothing yet",
         State::Stopping(_) | State::Releasing { .. } => "is shutting down",

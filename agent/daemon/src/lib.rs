@@ -30,7 +30,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::events::AgentStopped;
+use audit::AuditEvent;
+use audit::events::{AgentLeft, AgentStopped};
 use clock::{Alarm, Moment, WallClock, WallClockWatch};
 use monitor::Monitor;
 use monitor::core::InForce;
@@ -46,7 +47,7 @@ use self::clipboard::Pasteboard;
 use self::desk::Desk;
 use self::papers::Papers;
 use self::preparation::{
-    check_socket_paths, give_back_unclaimed, lock, open_handover, raise_memlock, take_state,
+    AgentLock, check_socket_paths, lock, open_handover, put_right, raise_memlock, take_state,
 };
 use self::record::States;
 use self::tally::{Budget, Tallies};
@@ -60,14 +61,15 @@ use config::machine::Kind;
 use config::policy_store::PolicyStore;
 use control::server::{ListenError, Server};
 use domains::cgroup::Cgroups;
-use domains::leftovers;
-use domains::{Parts, Supervisor, SupervisorError};
+use domains::{Parts, Supervisor, SupervisorError, Taken};
 use handover::handover::{Handover, HandoverError};
 use printable::explain;
 use recorder::Recorder;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
+/// How long an agent that leaves its guests running waits for what it has begun.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Where everything is.
 #[derive(Debug, Clone)]
@@ -138,7 +140,7 @@ pub enum DaemonError {
     Supervisor(#[from] SupervisorError),
     /// The seat's thread died.
     #[error(
-        "the seat has failed, which is a fault of Bulkhead's: report it with the log. The guests were shut down, and the service starts again by itself"
+        "the seat has failed, which is a fault of Bulkhead's: report it with the log. The guests run on, and the service starts again by itself"
     )]
     SeatFailed,
     /// Signals or polling.
@@ -153,11 +155,11 @@ pub enum DaemonError {
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     let store = PolicyStore::new(&options.policy, &options.machine, Some(&options.layout.state));
     let files = Files::read(&options.machine, &store, &options.layout.images)?;
-    let mut signals = Signals::block()?;
+    let signals = Signals::block()?;
     let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create_runtime(&names)?;
     check_socket_paths(&files.machine, &options.layout)?;
-    let _lock = lock(&options.layout)?;
+    let lock = lock(&options.layout)?;
     let _state_lock = take_state(&options.layout)?;
     let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
     // A PC whose guests are all somebody else's needs none.
@@ -168,13 +170,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
         })
         .ok();
-    let deadline = files.machine.stop_deadline;
-    leftovers::end_all(&options.layout, cgroups.as_ref(), &names, deadline, || {
-        signals.stop_asked()
-    });
     let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
-    give_back_unclaimed(&handover, &files.machine);
-    let desk = Desk::start(&files.machine, &files.rules)?;
+    let desk = Desk::start(&files.machine, &options.layout, &files.rules)?;
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
     let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let parts = Parts {
@@ -217,7 +214,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         budget: Budget::default(),
         states: States::default(),
     };
-    Daemon { running, server, signals, handover, alarm, wall_clock }.run()
+    let layout = options.layout.clone();
+    Daemon { running, server, signals, handover, alarm, wall_clock, layout, lock }.run()
 }
 
 /// What runs, and what requests are about.
@@ -234,6 +232,23 @@ struct Running {
     states: States,
 }
 
+impl Running {
+    /// Writes down what is not written down yet, and last how the agent ends.
+    fn end(self, last: AuditEvent) -> (Supervisor, Desk) {
+        let Self { papers, supervisor, desk, mut devices, mut monitor, mut tallies, .. } = self;
+        devices.stop(&mut monitor);
+        monitor.note(&tallies.end());
+        if let Some(caller) = papers.asked_by() {
+            let refused =
+                record::policy_refused(caller, "the agent stopped while it was looked at");
+            monitor.note(&[refused]);
+        }
+        monitor.note(&[last]);
+        monitor.close();
+        (supervisor, desk)
+    }
+}
+
 struct Daemon {
     running: Running,
     server: Server,
@@ -242,6 +257,17 @@ struct Daemon {
     alarm: Alarm,
     /// Wakes the loop, in whose turn the audit log looks at the clock.
     wall_clock: WallClockWatch,
+    layout: Layout,
+    lock: AgentLock,
+}
+
+/// How the agent is on its way out.
+#[derive(Debug, Clone, Copy)]
+enum Ending {
+    /// With its guests; at this time it ends whatever they do.
+    WithGuests(Moment),
+    /// Without them: they run on for the next agent. At this time it ends whatever it has begun.
+    Alone(Moment),
 }
 
 impl Daemon {
@@ -258,13 +284,24 @@ impl Daemon {
         }
         let stop_deadline = files.machine.stop_deadline;
         self.running.monitor.note(&[record::started(files)]);
-        self.running.supervisor.start_all();
-        let mut give_up: Option<Moment> = None;
+        self.take_up_and_start();
+        let mut ending: Option<Ending> = None;
         loop {
-            if self.signals.stop_asked() {
-                tracing::info!("stopping: the guests are asked to shut down");
-                self.running.supervisor.stop_all();
-                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
+            self.lock.alive();
+            match self.signals.asked() {
+                Some(Wish::Stop) => {
+                    tracing::info!("stopping: the guests are asked to shut down");
+                    self.running.supervisor.stop_all();
+                    if !matches!(ending, Some(Ending::WithGuests(_))) {
+                        let until = Moment::now() + stop_deadline + SHUTDOWN_EXTRA;
+                        ending = Some(Ending::WithGuests(until));
+                    }
+                }
+                Some(Wish::Leave) if ending.is_none() => {
+                    tracing::info!("stopping: the guests run on, and the next agent takes them up");
+                    ending = Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE));
+                }
+                Some(Wish::Leave) | None => {}
             }
             self.running.supervisor.turn();
             let Self { running, server, .. } = &mut self;
@@ -277,25 +314,45 @@ impl Daemon {
                 Err(refused) => running.refuse(caller, refused).into(),
             });
             running.turn();
-            if running.desk.is_dead() && !running.supervisor.is_stopping() {
-                // Nobody sees or types anything any more: what is left is to save what the guests have, and to begin anew.
+            if running.desk.is_dead() && ending.is_none() {
+                // Nobody sees or types anything any more until there is another agent, for which the guests run on.
                 tracing::error!("{}; stopping", DaemonError::SeatFailed);
                 running.monitor.note(&[record::failed("seat")]);
-                running.supervisor.stop_all();
-                give_up.get_or_insert(Moment::now() + stop_deadline + SHUTDOWN_EXTRA);
+                ending = Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE));
             }
             self.running.note_states();
             let supervisor = &self.running.supervisor;
-            let stopped = supervisor.is_stopping() && supervisor.all_off();
-            if stopped || give_up.is_some_and(|until| Moment::now() >= until) {
+            let over = match ending {
+                None => false,
+                Some(Ending::WithGuests(until)) => supervisor.all_off() || Moment::now() >= until,
+                Some(Ending::Alone(until)) => !supervisor.any_under_way() || Moment::now() >= until,
+            };
+            if over {
                 break;
             }
-            self.wait()?;
+            self.wait(ending)?;
         }
-        self.farewell()
+        match ending {
+            Some(Ending::Alone(_)) => self.leave(),
+            _ => self.farewell(),
+        }
     }
 
-    fn wait(&mut self) -> Result<(), DaemonError> {
+    /// Takes up the guests that an earlier agent left, and starts the others. What no agent saw is on the record before anything can cross.
+    fn take_up_and_start(&mut self) {
+        let taken = self.running.supervisor.take_up_and_start();
+        let machine = &self.running.papers.files.machine;
+        put_right(&self.layout, &self.handover, machine, &self.running.supervisor);
+        self.running.states.taken_up(&taken);
+        if taken.iter().any(|(_, taken)| *taken == Taken::RunsOn) {
+            self.running.desk.goes_on();
+        }
+        if let Some(gap) = record::gap(&taken, self.lock.before) {
+            self.running.monitor.note(&[gap]);
+        }
+    }
+
+    fn wait(&mut self, ending: Option<Ending>) -> Result<(), DaemonError> {
         let supervisor = &self.running.supervisor;
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
         if let Some(unsigned) = self.running.monitor.wait() {
@@ -307,6 +364,9 @@ impl Daemon {
         if let Some(glass) = self.running.break_glass.left() {
             // The banner counts its minutes.
             left = left.min(glass).min(Duration::from_secs(10));
+        }
+        if let Some(Ending::WithGuests(until) | Ending::Alone(until)) = ending {
+            left = left.min(until.saturating_duration_since(Moment::now()));
         }
         self.alarm.set(Some(Moment::now() + left))?;
         let mut fds =
@@ -339,23 +399,27 @@ impl Daemon {
         Ok(())
     }
 
-    fn farewell(mut self) -> Result<(), DaemonError> {
-        self.running.devices.stop(&mut self.running.monitor);
-        let counted = self.running.tallies.end();
-        self.running.monitor.note(&counted);
-        if let Some(caller) = self.running.papers.asked_by() {
-            let refused =
-                record::policy_refused(caller, "the agent stopped while it was looked at");
-            self.running.monitor.note(&[refused]);
+    /// Ends without the guests. Nothing crosses from here on, and their USB devices are detached.
+    fn leave(self) -> Result<(), DaemonError> {
+        let domains = self.running.supervisor.running();
+        let (_, desk) = self.running.end(AgentLeft { domains }.into());
+        if desk.is_dead() {
+            return Err(DaemonError::SeatFailed);
         }
-        self.running.monitor.note(&[AgentStopped {}.into()]);
-        self.running.monitor.close();
-        if !self.running.supervisor.all_off() {
+        tracing::info!("the guests run on");
+        Ok(())
+    }
+
+    fn farewell(self) -> Result<(), DaemonError> {
+        let (supervisor, desk) = self.running.end(AgentStopped {}.into());
+        let seat_failed = desk.is_dead();
+        desk.forget();
+        if !supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));
         }
         let left: Vec<String> =
             self.handover.handed_over().keys().map(ToString::to_string).collect();
-        if self.running.desk.is_dead() {
+        if seat_failed {
             return Err(DaemonError::SeatFailed);
         }
         if left.is_empty() {
@@ -373,37 +437,52 @@ const SAME_WISH: Duration = Duration::from_millis(250);
 /// The signals the agent acts on, taken from the event loop. Threads made later inherit the block.
 struct Signals {
     fd: SignalFd,
-    /// When somebody first wanted the agent gone.
-    asked: Option<Moment>,
+    /// When somebody first wanted the agent gone with its guests.
+    stopped: Option<Moment>,
+}
+
+/// What a signal wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// The guests are shut down, and the agent ends; the second time, at once.
+    Stop,
+    /// The agent ends, and the guests run on.
+    Leave,
 }
 
 impl Signals {
     fn block() -> Result<Self, Errno> {
         // A terminal that is closed is no reason to leave guests behind: SIGHUP stops in order, too.
         let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
-        let set: SigSet = stop.into_iter().chain([Signal::SIGCHLD]).collect();
+        let others = [Signal::SIGUSR1, Signal::SIGCHLD];
+        let set: SigSet = stop.into_iter().chain(others).collect();
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd, asked: None })
+        Ok(Self { fd, stopped: None })
     }
 
-    /// Takes what came; whether somebody wants the agent gone, or, the second time, gone at once. A terminal that is closed wants that once.
-    fn stop_asked(&mut self) -> bool {
-        let mut stop = false;
+    /// Takes what came. A terminal that is closed wants the agent gone once.
+    fn asked(&mut self) -> Option<Wish> {
+        let mut wish = None;
         while let Ok(Some(info)) = self.fd.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or_default();
             let now = Moment::now();
-            stop |= match (Signal::try_from(signal), self.asked) {
-                (Ok(Signal::SIGCHLD), _) => false,
+            let stop = match (Signal::try_from(signal), self.stopped) {
+                (Ok(Signal::SIGCHLD), _) => continue,
+                (Ok(Signal::SIGUSR1), _) => {
+                    wish = wish.or(Some(Wish::Leave));
+                    continue;
+                }
                 (_, None) => true,
                 (Ok(Signal::SIGHUP), Some(_)) => false,
                 (_, Some(first)) => now >= first + SAME_WISH,
             };
             if stop {
-                self.asked.get_or_insert(now);
+                self.stopped.get_or_insert(now);
+                wish = Some(Wish::Stop);
             }
         }
-        stop
+        wish
     }
 }
 

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use audit::DirectoryLock;
+use clock::Moment;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::DaemonError;
 use base::layout::{Layout, SOCKET_PATH_MAX};
 use config::machine::{Kind, Machine};
+use domains::{Supervisor, leftovers};
 use handover::handover::Handover;
 use handover::sysfs::Sysfs;
 use printable::explain;
@@ -38,7 +41,32 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
 
 /// One agent for each runtime directory; the kernel lets go of the lock however the agent ends. Nobody else may open its file: whoever
 /// can read a file can lock it, and no desktop would start.
-pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
+///
+/// The lock's file says when its agent last ran, too.
+pub(super) struct AgentLock {
+    file: File,
+    /// When an agent before this one was last known to run.
+    pub(super) before: Option<SystemTime>,
+    told: Moment,
+}
+
+/// How often the lock's file is told that its agent runs.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+impl AgentLock {
+    /// This agent runs.
+    pub(super) fn alive(&mut self) {
+        let now = Moment::now();
+        if now >= self.told + ALIVE_EVERY {
+            self.told = now;
+            // It is for the length of a gap alone, which is then not known.
+            let _ = self.file.set_modified(SystemTime::now());
+        }
+    }
+}
+
+/// Takes the lock.
+pub(super) fn lock(layout: &Layout) -> Result<AgentLock, DaemonError> {
     let path = layout.lock();
     let failed = |source| DaemonError::Lock { path: path.clone(), source };
     let mut options = fs::OpenOptions::new();
@@ -54,13 +82,16 @@ pub(super) fn lock(layout: &Layout) -> Result<File, DaemonError> {
         }
         Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
     }
+    // One that was just made says nothing of an agent before.
+    let before = file.metadata().ok().filter(|metadata| metadata.len() > 0);
+    let before = before.and_then(|metadata| metadata.modified().ok());
     let mut write_pid = || -> io::Result<()> {
         file.set_len(0)?;
         file.rewind()?;
         write!(file, "{}", std::process::id())
     };
     write_pid().map_err(failed)?;
-    Ok(file)
+    Ok(AgentLock { file, before, told: Moment::now() })
 }
 
 /// A VMM with a passed-through device locks its guest's whole memory.
@@ -114,21 +145,32 @@ pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handov
     Ok(open()?)
 }
 
-/// What an earlier agent had handed over and this machine file does not name goes back.
-pub(super) fn give_back_unclaimed(handover: &Arc<Handover>, machine: &Machine) {
+/// What an earlier agent left of domains that there are not any more: their VMMs are ended, and what no domain has goes back to the host.
+/// Both take time, which nobody waits for.
+pub(super) fn put_right(
+    layout: &Layout,
+    handover: &Arc<Handover>,
+    machine: &Machine,
+    supervisor: &Supervisor,
+) {
     let claimed = |address| {
         machine.domains.iter().any(|domain| {
             matches!(&domain.kind, Kind::Vm(vm) if vm.pci_functions().any(|a| a == address))
         })
     };
+    let held = supervisor.former_functions();
     let mut unclaimed = handover.handed_over();
     // What goes with a function goes back with it.
-    unclaimed.retain(|address, former| !claimed(former.companion_of().unwrap_or(*address)));
-    if unclaimed.is_empty() {
-        return;
-    }
-    let handover = handover.clone();
+    unclaimed.retain(|address, former| {
+        let with = former.companion_of().unwrap_or(*address);
+        !claimed(with) && !held.contains(&with)
+    });
+    let domains: Vec<String> =
+        supervisor.slots().iter().map(|slot| slot.member().name.clone()).collect();
+    let (layout, handover) = (layout.clone(), handover.clone());
+    let deadline = machine.stop_deadline;
     let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {
+        leftovers::end_strays(&layout, &domains, deadline);
         for address in unclaimed.into_keys() {
             match handover.give_back(address) {
                 Ok(_) => {
@@ -157,6 +199,7 @@ mod tests {
         fs::write(layout.lock(), "1").unwrap();
         fs::set_permissions(layout.lock(), fs::Permissions::from_mode(0o644)).unwrap();
         let held = lock(&layout).unwrap();
+        assert!(held.before.is_some());
         let mode = fs::metadata(layout.lock()).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(matches!(lock(&layout), Err(DaemonError::AnotherAgent { .. })));

@@ -1,18 +1,20 @@
 //! What the agent itself writes into the audit log.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use audit::AuditEvent;
 use audit::events::{
-    AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied, PolicyRefused,
-    RequestRefused,
+    AgentGap, AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied,
+    PolicyRefused, RequestRefused,
 };
 
 use config::configuration::Files;
 use config::policy_store::Candidate;
 use control::commands;
 use control::roles::Caller;
-use domains::Supervisor;
+use domains::domain::State;
+use domains::{Supervisor, Taken};
 
 /// Longest text of somebody else's that is written down, in bytes.
 const TEXT_MAX: usize = 4096;
@@ -28,6 +30,20 @@ pub(super) fn started(files: &Files) -> AuditEvent {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }
     .into()
+}
+
+/// What an earlier agent left of these domains, if it left any. `before` is when an agent before this one was last known to run.
+pub(super) fn gap(taken: &[(String, Taken)], before: Option<SystemTime>) -> Option<AuditEvent> {
+    let of = |wanted: fn(Taken) -> bool| {
+        let domains = taken.iter().filter(|(_, taken)| wanted(*taken));
+        domains.map(|(name, _)| name.clone()).collect::<Vec<String>>()
+    };
+    let domains = of(|taken| taken == Taken::RunsOn);
+    let others = of(|taken| taken != Taken::RunsOn);
+    // A clock that was set back says nothing.
+    let seconds = before.and_then(|before| before.elapsed().ok()).map(|time| time.as_secs() + 1);
+    let ended = (!others.is_empty()).then_some(others);
+    (!taken.is_empty()).then(|| AgentGap { domains, ended, seconds }.into())
 }
 
 /// A mediator, or the seat, has died by a fault of ours.
@@ -115,6 +131,12 @@ impl States {
             // It could not be recorded; what was begun before it ends otherwise now.
             None => self.begun.remove(domain),
         };
+    }
+
+    /// These domains ran when an earlier agent ended: what comes after that is what is new.
+    pub(super) fn taken_up(&mut self, taken: &[(String, Taken)]) {
+        let running = State::Running { from: Duration::ZERO, answered: true }.word();
+        self.last.extend(taken.iter().map(|(name, _)| (name.clone(), running)));
     }
 
     /// An event for each domain whose state is another.

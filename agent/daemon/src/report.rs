@@ -46,6 +46,13 @@ pub(super) fn status(running: &Running) -> StatusReport {
         notes.push(format!("NO USB DEVICE REACHES A DOMAIN: {why}"));
     }
     notes.extend(break_glass.news());
+    notes.extend(supervisor.slots().iter().filter_map(|slot| {
+        let name = &slot.member().name;
+        let outdated = slot.outdated()?;
+        Some(format!(
+            "{name} {outdated}: `bulkhead restart {name}` puts it right when nobody works there"
+        ))
+    }));
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {
         agent: AgentReport {

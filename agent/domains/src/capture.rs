@@ -1,15 +1,18 @@
 //! What a VMM says on its standard error, line by line into the log. A VMM may be taken over by
 //! its guest: lines are cut, counted and cleaned of anything but printable text.
 //!
-//! It comes by a socket, not a pipe: a VMM writes to it without ever waiting for this agent, and
-//! without changing flags that others share.
+//! It comes by a file, not a pipe: a VMM writes to it without ever waiting for this agent, and goes on when there is none. The next agent
+//! finds in it what was said meanwhile, and how a VMM ended that is nobody's child. The file is started over whenever it is longer than
+//! [`FILE_MAX`]; while no agent runs, a VMM's own limits on its lines hold it small, and its cgroup's memory ceiling one that was taken over.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use ratelimit::{Rate, RateLimiter};
 
 use super::domain::Time;
@@ -18,92 +21,185 @@ use super::domain::Time;
 const LINE_MAX: usize = 1024;
 /// Bytes read in one turn of the event loop, so that one VMM cannot keep it from the others.
 const TURN_MAX: usize = 64 * 1024;
+/// Longest file, in bytes.
+const FILE_MAX: u64 = 1 << 20;
+/// What of a file that an earlier agent may have read is logged again, and what of its end is searched for the last line, in bytes.
+const TAIL: usize = 4096;
+/// How long one that said more than is read in a turn is not looked at.
+const PACE: Time = Time::from_millis(100);
+/// How often a file is looked at that the kernel does not watch.
+const UNWATCHED: Time = Time::from_secs(1);
 /// Lines logged at once after silence, and in the long run.
 const LINES: Rate = Rate { burst: 200, every: Time::from_millis(500) };
 
 /// The reading end of a VMM's standard error and output.
 pub struct Capture {
-    stream: UnixStream,
+    file: File,
+    /// Becomes readable when the file has changed; `None` if the kernel has no more of them.
+    changes: Option<Inotify>,
     lines: Lines,
     limiter: RateLimiter,
     last: Option<String>,
+    /// Not looked at before.
+    again: Option<Time>,
 }
 
 /// What one turn brought.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Turn {
     /// Lines to log.
     pub lines: Vec<String>,
     /// Lines left out since the last one logged.
     pub dropped: u64,
-    /// Nothing more will come.
-    pub ended: bool,
+    /// Bytes that were passed over, as there were too many.
+    pub skipped: u64,
 }
 
 impl Capture {
-    /// The reading end, which never waits, and the end for a VMM to write to.
-    pub fn pair() -> io::Result<(Self, OwnedFd)> {
-        let (stream, writer) = UnixStream::pair()?;
-        stream.set_nonblocking(true)?;
-        // Nothing is said to it this way.
-        stream.shutdown(Shutdown::Write)?;
+    /// The reading end of a new file at `path`, and the end for a VMM to write to.
+    pub fn create(path: &Path) -> io::Result<(Self, File)> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let writer = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+        Ok((Self::at(path)?, writer))
+    }
+
+    /// The reading end of what a VMM of an earlier agent writes to. The last of what that agent may have read is read again.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut this = Self::at(path)?;
+        let from = this.file.metadata()?.len().saturating_sub(TAIL as u64);
+        this.file.seek(SeekFrom::Start(from))?;
+        this.lines.passing_over = from > 0;
+        Ok(this)
+    }
+
+    fn at(path: &Path) -> io::Result<Self> {
+        let file = fileopen::regular_with(path, OpenOptions::new().read(true).write(true))?;
+        let changes = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .and_then(|changes| changes.add_watch(path, AddWatchFlags::IN_MODIFY).map(|_| changes));
+        let changes = changes
+            .inspect_err(|error| {
+                tracing::warn!("a VMM's log is looked at only every second: {error}")
+            })
+            .ok();
+        let again = changes.is_none().then_some(Time::ZERO);
         let limiter = RateLimiter::new(LINES);
-        Ok((Self { stream, lines: Lines::default(), limiter, last: None }, writer.into()))
+        Ok(Self { file, changes, lines: Lines::default(), limiter, last: None, again })
+    }
+
+    /// What to wait for.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().filter(|_| self.again.is_none()).map(AsFd::as_fd)
+    }
+
+    /// When [`Self::turn`] is next needed even though nothing came.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        self.again
     }
 
     /// Reads what is there.
     pub fn turn(&mut self, now: Time) -> Turn {
-        let mut chunk = [0; 4096];
-        let mut whole = VecDeque::new();
-        let mut ended = false;
-        let mut read = 0;
-        while read < TURN_MAX {
-            match self.stream.read(&mut chunk) {
-                Ok(0) => {
-                    ended = true;
-                    whole.extend(self.lines.finish());
-                    break;
-                }
-                Ok(count) => {
-                    read += count;
-                    self.lines.push(chunk.get(..count).unwrap_or_default(), &mut whole);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    ended = error.kind() != io::ErrorKind::WouldBlock;
-                    break;
-                }
-            }
+        if self.again.is_some_and(|again| now < again) {
+            return Turn::default();
         }
-        let mut lines = Vec::new();
-        let mut dropped = 0;
+        if let Some(changes) = &self.changes {
+            // What changed is the one file.
+            let _ = changes.read_events();
+        }
+        self.again = self.changes.is_none().then(|| now + UNWATCHED);
+        let mut whole = VecDeque::new();
+        let read = self.read(&mut whole);
+        let mut turn = Turn::default();
+        if read >= TURN_MAX {
+            self.again = Some(now + PACE);
+            turn.skipped = self.pass_over();
+        }
         for line in whole {
             self.last = Some(line.clone());
             if let Some(left_out) = self.limiter.admit(now) {
-                dropped += left_out;
-                lines.push(line);
+                turn.dropped += left_out;
+                turn.lines.push(line);
             }
         }
-        Turn { lines, dropped, ended }
+        turn
     }
 
-    /// The last line it said.
+    /// Reads at most [`TURN_MAX`] bytes; how many it were.
+    fn read(&mut self, whole: &mut VecDeque<String>) -> usize {
+        let mut chunk = [0; 4096];
+        let mut read = 0;
+        while read < TURN_MAX {
+            match self.file.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(count) => {
+                    read += count;
+                    self.lines.push(chunk.get(..count).unwrap_or_default(), whole);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    tracing::warn!("a VMM's log cannot be read: {error}");
+                    break;
+                }
+            }
+        }
+        self.start_over();
+        read
+    }
+
+    /// A file that is too long begins anew; what is in it and not read is lost. Whoever appends to it goes on at its new end.
+    fn start_over(&mut self) {
+        let Ok(length) = self.file.metadata().map(|metadata| metadata.len()) else { return };
+        let at = self.file.stream_position().unwrap_or_default();
+        // Behind the end is one that somebody else started over.
+        if at <= length && length <= FILE_MAX {
+            return;
+        }
+        if length > FILE_MAX
+            && let Err(error) = self.file.set_len(0)
+        {
+            tracing::warn!("a VMM's log cannot be started over: {error}");
+        }
+        let _ = self.file.rewind();
+    }
+
+    /// Goes to the end; how many bytes that are not read.
+    fn pass_over(&mut self) -> u64 {
+        let at = self.file.stream_position().unwrap_or_default();
+        let end = self.file.seek(SeekFrom::End(0)).unwrap_or(at);
+        let skipped = end.saturating_sub(at);
+        self.lines.passing_over |= skipped > 0;
+        skipped
+    }
+
+    /// The last line that was said, however much was not read.
     #[must_use]
-    pub fn last_line(&self) -> Option<&str> {
-        self.last.as_deref()
+    pub fn last_words(&self) -> Option<String> {
+        let length = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let mut tail = Vec::new();
+        let from = length.saturating_sub(TAIL as u64);
+        let mut chunk = [0; TAIL];
+        if let Ok(count) = self.file.read_at(&mut chunk, from) {
+            tail.extend_from_slice(chunk.get(..count).unwrap_or_default());
+        }
+        let said = tail.split(|byte| *byte == b'\n').map(clean_cut).rfind(|line| !line.is_empty());
+        said.or_else(|| self.last.clone())
     }
 }
 
-impl AsFd for Capture {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
+fn clean_cut(line: &[u8]) -> String {
+    clean(line.get(..LINE_MAX).unwrap_or(line))
 }
 
 /// Bytes into lines of at most [`LINE_MAX`] bytes; the rest of a longer line is left out.
 #[derive(Default)]
 struct Lines {
     partial: Vec<u8>,
+    /// The line that comes has no beginning.
+    passing_over: bool,
 }
 
 impl Lines {
@@ -120,7 +216,8 @@ impl Lines {
     fn finish(&mut self) -> Option<String> {
         let line = clean(&self.partial);
         self.partial.clear();
-        (!line.is_empty()).then_some(line)
+        let whole = !std::mem::take(&mut self.passing_over);
+        (whole && !line.is_empty()).then_some(line)
     }
 }
 
@@ -136,27 +233,81 @@ mod tests {
     use std::io::Write;
     use std::time::Duration;
 
-    fn capture() -> (Capture, UnixStream) {
-        let (capture, writer) = Capture::pair().unwrap();
-        (capture, writer.into())
+    fn capture() -> (Capture, File, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let (capture, vmm) = Capture::create(&dir.path().join("vmm.log")).unwrap();
+        (capture, vmm, dir)
+    }
+
+    fn is_ready(capture: &Capture) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let Some(fd) = capture.fd() else { return false };
+        poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
     }
 
     #[test]
     fn lines_are_logged_whole_and_the_last_is_remembered_without_its_newline() {
-        let (mut capture, mut pipe) = capture();
-        pipe.write_all(b"one\ntw").unwrap();
+        let (mut capture, mut vmm, _dir) = capture();
+        assert!(!is_ready(&capture));
+        vmm.write_all(b"one\ntw").unwrap();
+        assert!(is_ready(&capture));
         assert_eq!(capture.turn(Time::ZERO).lines, ["one"]);
-        pipe.write_all(b"o").unwrap();
-        drop(pipe);
-        let turn = capture.turn(Time::ZERO);
-        assert_eq!((turn.lines.as_slice(), turn.ended), (["two".to_owned()].as_slice(), true));
-        assert_eq!(capture.last_line(), Some("two"));
+        assert!(!is_ready(&capture));
+        vmm.write_all(b"o\n").unwrap();
+        assert_eq!(capture.turn(Time::ZERO).lines, ["two"]);
+        vmm.write_all(b"\nfarewell").unwrap();
+        assert_eq!(capture.last_words().as_deref(), Some("farewell"));
     }
 
     #[test]
     fn a_silent_vmm_does_not_hold_the_agent_up() {
-        let (mut capture, _pipe) = capture();
-        assert_eq!(capture.turn(Time::ZERO), Turn { lines: vec![], dropped: 0, ended: false });
+        let (mut capture, _vmm, _dir) = capture();
+        assert_eq!(capture.turn(Time::ZERO), Turn::default());
+        assert_eq!((capture.deadline(), capture.last_words()), (None, None));
+    }
+
+    #[test]
+    fn the_next_agent_reads_what_was_said_while_there_was_none_and_not_all_that_was_said_before() {
+        let (capture, mut vmm, dir) = capture();
+        vmm.write_all("before\n".repeat(10_000).as_bytes()).unwrap();
+        drop(capture);
+        vmm.write_all(b"meanwhile\n").unwrap();
+        let mut next = Capture::open(&dir.path().join("vmm.log")).unwrap();
+        let lines = next.turn(Time::ZERO).lines;
+        assert!(
+            lines.len() < 1000 && lines.iter().all(|line| line == "before" || line == "meanwhile")
+        );
+        assert_eq!(next.last_words().as_deref(), Some("meanwhile"));
+        vmm.write_all(b"after\n").unwrap();
+        assert!(is_ready(&next));
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_starts_over_and_is_written_on() {
+        let (mut capture, mut vmm, dir) = capture();
+        let line = [b'x'; 1023];
+        for second in 0..3000 {
+            vmm.write_all(&line).unwrap();
+            vmm.write_all(b"\n").unwrap();
+            capture.turn(Time::from_secs(second));
+            assert!(fs::metadata(dir.path().join("vmm.log")).unwrap().len() <= FILE_MAX + 1024);
+        }
+        vmm.write_all(b"still here\n").unwrap();
+        assert_eq!(capture.turn(Time::from_secs(4000)).lines, ["still here"]);
+    }
+
+    #[test]
+    fn one_that_says_more_than_is_read_is_passed_over_and_keeps_nobody_awake() {
+        let (mut capture, mut vmm, _dir) = capture();
+        vmm.write_all("flood\n".repeat(20_000).as_bytes()).unwrap();
+        let turn = capture.turn(Time::ZERO);
+        assert!(turn.skipped > 0, "{}", turn.skipped);
+        vmm.write_all(b"d\nflood\n").unwrap();
+        assert!(!is_ready(&capture) && capture.deadline() == Some(PACE));
+        assert_eq!(capture.turn(PACE / 2), Turn::default());
+        // The rest of a line whose beginning was passed over is none.
+        let turn = capture.turn(Duration::from_secs(60));
+        assert_eq!(turn.lines, ["flood"]);
     }
 
     #[test]
@@ -170,22 +321,23 @@ mod tests {
 
     #[test]
     fn a_flood_is_dropped_and_counted_and_later_lines_get_through_again() {
-        let (mut capture, mut pipe) = capture();
-        pipe.write_all("flood\n".repeat(500).as_bytes()).unwrap();
+        let (mut capture, mut vmm, _dir) = capture();
+        vmm.write_all("flood\n".repeat(500).as_bytes()).unwrap();
         assert_eq!(capture.turn(Time::ZERO).lines.len(), LINES.burst as usize);
-        pipe.write_all(b"after\n").unwrap();
+        vmm.write_all(b"after\n").unwrap();
         let turn = capture.turn(Duration::from_secs(1));
         assert_eq!((turn.lines, turn.dropped), (vec!["after".to_owned()], 300));
     }
 
     #[test]
-    fn a_vmm_that_says_more_than_is_read_is_not_held_up_by_it() {
-        let (_capture, vmm) = capture();
+    fn a_vmm_says_what_it_has_to_say_though_nobody_reads_it() {
+        let (capture, vmm, dir) = capture();
         let log = logging::LineSink::new(logging::Outlet::new(&vmm).unwrap());
-        for _ in 0..20_000 {
-            log.write(b"flood\n");
-        }
-        assert!(log.dropped() > 0);
+        drop(capture);
+        log.write(b"nobody is there\n");
+        assert_eq!(log.dropped(), 0);
+        let next = Capture::open(&dir.path().join("vmm.log")).unwrap();
+        assert_eq!(next.last_words().as_deref(), Some("nobody is there"));
     }
 
     #[test]

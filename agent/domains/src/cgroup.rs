@@ -1,9 +1,9 @@
 //! One cgroup (version 2) for each VMM, so that a flood or a miner in one domain leaves the other
 //! responsive. The file names are the kernel's `Documentation/admin-guide/cgroup-v2.rst`.
 //!
-//! Under systemd (`Delegate=yes`) the domains' groups stand in the service's own, and the agent
-//! moves into a leaf beside them; otherwise they stand in a group at the top, named
-//! after the runtime directory, of which there is one agent: `/sys/fs/cgroup/bulkhead-run-bulkhead`.
+//! The domains' groups stand in one that is named after the runtime directory, of which there is one agent: `bulkhead-run-bulkhead`.
+//! Under systemd it stands beside the service's own, in its slice, and otherwise at the top. It is not within the service's: what a VMM
+//! runs in has to be there while no agent is, and systemd could start no agent in a group that has groups with controllers in it.
 
 use std::fs;
 use std::io;
@@ -21,8 +21,6 @@ const OVERHEAD_MAX: u64 = 256 << 20;
 const FRAMES_MAX: u64 = 2 * seat_link::Size::FRAME_BYTES_MAX;
 /// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
 const OVERHEAD_SHARE: u64 = 64;
-/// The agent's own group in its service's; no domain can have such a name.
-const OWN_LEAF: &str = "_agent";
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "io", "pids"];
 
@@ -72,21 +70,10 @@ impl Cgroups {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mount = mount_point(&mounts).ok_or(CgroupError::NotMounted)?;
-        let base = match service_group(&own) {
-            Some(service) => {
-                let base = mount.join(service);
-                let leaf = base.join(OWN_LEAF);
-                make(&leaf)?;
-                write(&leaf.join("cgroup.procs"), &std::process::id().to_string())?;
-                base
-            }
-            None => {
-                let base = mount.join(top_group(runtime));
-                make(&base)?;
-                enable_controllers(&mount);
-                base
-            }
-        };
+        let parent = slice(&own).map_or(mount.clone(), |slice| mount.join(slice));
+        let base = parent.join(group_of(runtime));
+        make(&base)?;
+        enable_controllers(&parent);
         enable_controllers(&base);
         Ok(Self { base })
     }
@@ -109,6 +96,13 @@ impl Cgroups {
         Ok((DomainGroup { path }, missing))
     }
 
+    /// A domain's group, with the limits it has, if there is one.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<DomainGroup> {
+        let path = self.base.join(name);
+        path.is_dir().then_some(DomainGroup { path })
+    }
+
     /// The processes in a domain's group, left by an earlier agent.
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {
@@ -118,7 +112,7 @@ impl Cgroups {
 }
 
 impl Drop for Cgroups {
-    /// Removes the base group if it is empty, which the service's own never is.
+    /// Removes the base group if it is empty: if no guest runs on.
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir(&self.base) {
             tracing::debug!(group = %self.base.display(), "not removed: {error}");
@@ -170,15 +164,15 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
     })
 }
 
-/// The systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
-fn service_group(own: &str) -> Option<PathBuf> {
-    let path = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let path = path.strip_suffix(OWN_LEAF).map_or(path, |service| service.trim_end_matches('/'));
-    path.ends_with(".service").then(|| PathBuf::from(path))
+/// The slice of the systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
+fn slice(own: &str) -> Option<PathBuf> {
+    let path = Path::new(own.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    let service = path.extension().is_some_and(|kind| kind == "service");
+    path.parent().filter(|_| service).map(Path::to_owned)
 }
 
-/// The base group's name for an agent that is no service.
-fn top_group(runtime: &Path) -> String {
+/// The name of the group of an agent's domains.
+fn group_of(runtime: &Path) -> String {
     format!("bulkhead{}", runtime.display().to_string().replace('/', "-"))
 }
 
@@ -214,13 +208,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn under_systemd_the_groups_stand_in_the_service_and_elsewhere_at_the_top() {
-        let service = "0::/system.slice/bulkhead-agent.service\n";
-        assert_eq!(service_group(service), Some("system.slice/bulkhead-agent.service".into()));
-        let moved = "0::/system.slice/bulkhead-agent.service/_agent\n";
-        assert_eq!(service_group(moved), Some("system.slice/bulkhead-agent.service".into()));
-        assert_eq!(service_group("0::/user.slice/session-3.scope\n"), None);
-        assert_eq!(service_group("1:cpu:/x\n0::/\n"), None);
+    fn under_systemd_the_groups_stand_beside_the_service_and_elsewhere_at_the_top() {
+        let service = "0::/bulkhead.slice/bulkhead-agent.service\n";
+        assert_eq!(slice(service), Some("bulkhead.slice".into()));
+        assert_eq!(slice("0::/bulkhead-agent.service\n"), Some("".into()));
+        assert_eq!(slice("0::/user.slice/session-3.scope\n"), None);
+        assert_eq!(slice("1:cpu:/x\n0::/\n"), None);
+        assert_eq!(group_of(Path::new("/run/bulkhead")), "bulkhead-run-bulkhead");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use printable::explain;
 
 use base::layout::Layout;
 use config::machine::VmHardware;
+use handover::PciAddress;
 use handover::handover::Handover;
 
 use super::disks;
@@ -17,6 +18,8 @@ pub struct Devices {
     pub domain: String,
     /// What it has.
     pub hardware: VmHardware,
+    /// What a VMM of an earlier agent had besides.
+    pub former: Vec<PciAddress>,
     /// Whether it forgets what it writes.
     pub discard: bool,
     /// Where things lie.
@@ -29,6 +32,8 @@ impl Devices {
     /// Hands the domain its functions. What was handed over before a failure stays so: the next
     /// attempt goes on from there, and a release takes it all back.
     pub fn take(&self) -> Result<(), String> {
+        let problems = self.give_back(self.former());
+        problems.iter().for_each(|problem| tracing::error!(domain = self.domain, "{problem}"));
         for wanted in self.hardware.pci_devices() {
             let companions = self.handover.take(wanted, &self.domain).map_err(|e| explain(&e))?;
             let address = wanted.address;
@@ -53,8 +58,23 @@ impl Devices {
     /// Resets its functions and gives them back, each whatever became of the others.
     pub fn release(&self) -> Result<(), String> {
         disks::forget(&self.domain, &self.layout);
+        let problems = self.give_back(self.hardware.pci_functions().chain(self.former()));
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    /// What is still this domain's of what it had: another one may have it by now.
+    fn former(&self) -> impl Iterator<Item = PciAddress> {
+        let handed_over = self.handover.handed_over();
+        let own = move |address: &PciAddress| {
+            handed_over.get(address).is_some_and(|former| former.domain == self.domain)
+        };
+        self.former.iter().copied().filter(own)
+    }
+
+    /// Why some could not be.
+    fn give_back(&self, functions: impl Iterator<Item = PciAddress>) -> Vec<String> {
         let mut problems = Vec::new();
-        for address in self.hardware.pci_functions() {
+        for address in functions {
             match self.handover.give_back(address) {
                 Ok(returned) => {
                     let driver = returned.driver.as_deref().unwrap_or("none");
@@ -63,6 +83,6 @@ impl Devices {
                 Err(error) => problems.push(explain(&error)),
             }
         }
-        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+        problems
     }
 }

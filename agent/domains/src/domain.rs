@@ -11,6 +11,7 @@
 //!    |  +----------------------------------+---------------------------------------------+   |
 //!    +---------------------------------------------------------------------------------------+
 //! ```
+//! A VMM that an earlier agent left is found while the domain is off, which then is where it would be had this agent started the VMM.
 //! Stopping is: power button, pressed again while the deadline runs; then the VMM is told to end;
 //! then it is killed. Devices are prepared before every start and released only when no VMM lives.
 
@@ -53,6 +54,11 @@ pub enum Event {
     Gate(Result<(), String>),
     /// The VMM was started, or why not.
     Spawned(Result<(), String>),
+    /// A VMM of an earlier agent was found, which has its devices.
+    Found {
+        /// Whether it has answered on its control socket.
+        answered: bool,
+    },
     /// The VMM answered on its control socket.
     Answered,
     /// The VMM is gone.
@@ -276,6 +282,13 @@ impl Domain {
             Event::Prepared(result) => self.prepared(now, result),
             Event::Gate(result) => self.gate(now, result),
             Event::Spawned(result) => self.spawned(now, result),
+            Event::Found { answered } => {
+                if self.state == State::Off {
+                    (self.wanted, self.holds_devices) = (true, true);
+                    self.go(now, State::Running { from: now, answered });
+                }
+                None
+            }
             Event::Answered => {
                 if let State::Running { answered, .. } = &mut self.state {
                     *answered = true;

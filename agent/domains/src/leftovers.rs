@@ -1,88 +1,55 @@
-//! VMMs that an agent which died left behind. The next agent ends them in an orderly way before it
-//! starts its own: power button, deadline, end, kill. (That VMMs outlive the agent and are taken
-//! back is for a later version.)
+//! VMMs of an earlier agent whose domains this PC does not have any more. They are ended in an orderly way: power button, deadline, end,
+//! kill. Those of domains that there are is their slots' business ([`super::adoption`]).
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::thread;
 use std::time::Duration;
 
 use clock::Moment;
 
 use nix::sys::signal::Signal;
-use serde::{Deserialize, Serialize};
 
-use super::cgroup::Cgroups;
+use super::adoption::{Found, find};
 use super::domain::{END_GRACE, Time};
 use vmm_control::Command;
 
 use super::link::Link;
-use super::process::{Identity, start_time};
-use base::durable;
+use super::process::VmmProcess;
+use super::record::VmmRecord;
 use base::layout::Layout;
 
 /// How often leftovers are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// The VMMs an agent runs, as it writes them down.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmmRecord {
-    /// The boot they belong to; process numbers of another mean nothing.
-    boot: String,
-    /// By domain.
-    vmms: BTreeMap<String, Identity>,
-}
-
-impl VmmRecord {
-    /// An empty record of this boot.
-    #[must_use]
-    pub fn of_this_boot() -> Self {
-        Self { boot: boot_id(), vmms: BTreeMap::new() }
-    }
-
-    /// Notes a domain's VMM, or that it is gone, and writes the record.
-    pub fn note(&mut self, layout: &Layout, domain: &str, vmm: Option<Identity>) -> io::Result<()> {
-        match vmm {
-            Some(identity) => self.vmms.insert(domain.to_owned(), identity),
-            None => self.vmms.remove(domain),
+/// Ends what an earlier agent left of domains that are not among these; takes at most `deadline` and a few seconds.
+pub fn end_strays(layout: &Layout, domains: &[String], deadline: Duration) {
+    let mut left = Vec::new();
+    for domain in strays(layout, domains) {
+        let vmm = match find(layout, None, &domain) {
+            Found::Running(vmm, _) | Found::ToEnd(vmm, _) => vmm,
+            Found::Nothing | Found::Ended(..) => {
+                forget(layout, &domain);
+                continue;
+            }
         };
-        durable::write(&layout.vmm_record(), self)
+        let pid = vmm.identity().pid;
+        tracing::warn!(
+            domain,
+            pid,
+            "an earlier agent left this VMM of a domain that this PC does not have any more; ending it"
+        );
+        press_power_button(layout, &domain, &vmm);
+        left.push((domain, vmm));
     }
-}
-
-/// Ends what an earlier agent left, for at most `deadline` and a few seconds. `hurry` is asked
-/// again and again whether somebody wants the agent gone; the guests are then not waited for.
-pub fn end_all(
-    layout: &Layout,
-    cgroups: Option<&Cgroups>,
-    domains: &[&str],
-    deadline: Duration,
-    mut hurry: impl FnMut() -> bool,
-) {
-    let mut left = find(layout, cgroups, domains);
-    if left.is_empty() {
-        return;
-    }
-    let mut asked: Vec<&str> = Vec::new();
-    for (domain, vmm) in &left {
-        tracing::warn!(domain, pid = vmm.pid, "an earlier agent left this VMM; ending it");
-        // Whatever else is in its group goes with it, and a second press could mean another thing.
-        if !asked.contains(&domain.as_str()) {
-            asked.push(domain);
-            press_power_button(layout, domain, *vmm);
-        }
-    }
-    let gone = |left: &mut Vec<(String, Identity)>| {
-        left.retain(|(_, vmm)| vmm.is_alive());
-        left.is_empty()
-    };
-    let mut wait = |left: &mut Vec<(String, Identity)>, most: Duration| {
+    let wait = |left: &mut Vec<(String, VmmProcess)>, most: Duration| {
         let until = Moment::now() + most;
-        while !gone(left) && Moment::now() < until && !hurry() {
+        left.retain(|(_, vmm)| vmm.is_alive());
+        while !left.is_empty() && Moment::now() < until {
             thread::sleep(POLL);
+            left.retain(|(_, vmm)| vmm.is_alive());
         }
     };
+    let ended: Vec<String> = left.iter().map(|(domain, _)| domain.clone()).collect();
     wait(&mut left, deadline);
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         left.iter().for_each(|(_, vmm)| vmm.signal(signal));
@@ -91,39 +58,31 @@ pub fn end_all(
     for (domain, vmm) in &left {
         tracing::error!(
             domain,
-            pid = vmm.pid,
+            pid = vmm.identity().pid,
             "the VMM of an earlier agent cannot be ended; restart the PC"
         );
     }
+    for domain in ended.iter().filter(|name| !left.iter().any(|(domain, _)| domain == *name)) {
+        forget(layout, domain);
+    }
 }
 
-/// From the record, and from the groups: an agent may have died before it wrote.
-fn find(layout: &Layout, cgroups: Option<&Cgroups>, domains: &[&str]) -> Vec<(String, Identity)> {
-    let record: VmmRecord = match durable::read(&layout.vmm_record()) {
-        Ok(record) => record.unwrap_or_default(),
-        Err(error) => {
-            tracing::warn!("cannot read {}: {error}", layout.vmm_record().display());
-            VmmRecord::default()
-        }
-    };
-    let mut found = Vec::new();
-    if record.boot == boot_id() {
-        found.extend(record.vmms.into_iter().filter(|(_, vmm)| vmm.is_alive()));
+/// The domains of which there is a record, and that are none of these.
+fn strays(layout: &Layout, domains: &[String]) -> Vec<String> {
+    let entries = fs::read_dir(&layout.runtime).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let strays = names.filter(|name| !domains.contains(name));
+    strays.filter(|name| layout.vmm_record(name).exists()).collect()
+}
+
+fn forget(layout: &Layout, domain: &str) {
+    if let Err(error) = VmmRecord::remove(layout, domain) {
+        tracing::warn!(domain, "cannot write down the VMM's end: {error}");
     }
-    for domain in domains {
-        for pid in cgroups.map(|groups| groups.processes(domain)).unwrap_or_default() {
-            if let Some(start) = start_time(pid)
-                && !found.iter().any(|(_, vmm)| vmm.pid == pid)
-            {
-                found.push(((*domain).to_owned(), Identity { pid, start }));
-            }
-        }
-    }
-    found
 }
 
 /// Through its control socket, or by signal if that does not work.
-fn press_power_button(layout: &Layout, domain: &str, vmm: Identity) {
+fn press_power_button(layout: &Layout, domain: &str, vmm: &VmmProcess) {
     let start = Moment::now();
     let now = || -> Time { start.elapsed() };
     let mut link = Link::new(&layout.vmm_socket(domain));
@@ -137,9 +96,4 @@ fn press_power_button(layout: &Layout, domain: &str, vmm: Identity) {
     if !answered {
         vmm.signal(Signal::SIGTERM);
     }
-}
-
-fn boot_id() -> String {
-    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }

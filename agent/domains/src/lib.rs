@@ -7,7 +7,8 @@
 //! | [`process`], [`capture`], [`link`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
-//! | [`leftovers`] | VMMs of an agent that died |
+//! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
+//! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
 //! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
 //! and never waits: the hand-over of devices happens on worker threads, at most one a domain.
@@ -15,6 +16,7 @@
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
+pub mod adoption;
 pub mod capture;
 pub mod cgroup;
 pub mod devices;
@@ -24,9 +26,11 @@ pub mod host_network;
 pub mod leftovers;
 pub mod link;
 pub mod process;
+pub mod record;
 mod slot;
 pub mod spec;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -41,13 +45,14 @@ use base::layout::Layout;
 use config::machine::{DomainEntry, Kind, Machine};
 use config::roster::{Member, no_domain};
 use control::reports::ConfiguredInterface;
+use handover::PciAddress;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
 use cgroup::Cgroups;
 use domain::{Event, State, Time};
-use leftovers::VmmRecord;
-pub use slot::Slot;
+pub use slot::{Outdated, Slot, Taken};
+use spec::SANDBOX_ID_BASE;
 use vmm_control::Command;
 
 /// How often the host's interfaces are looked at while domains run.
@@ -94,7 +99,6 @@ pub(crate) struct Shared {
     epoch: Moment,
     reporter: mpsc::Sender<(usize, Report)>,
     wake: Arc<EventFd>,
-    record: VmmRecord,
     host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
@@ -136,7 +140,6 @@ impl Supervisor {
             epoch: Moment::now(),
             reporter,
             wake,
-            record: VmmRecord::of_this_boot(),
             host_rule: Rule::of(machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
@@ -149,16 +152,59 @@ impl Supervisor {
     pub fn take_roster(&mut self, roster: &[Member]) {
         for slot in &mut self.slots {
             if let Some(member) = roster.iter().find(|member| member.name == slot.member.name) {
-                slot.take_member(member.clone());
+                slot.take_member(&self.shared.parts, member.clone());
             }
         }
     }
 
-    /// Starts every domain, in the policy's order.
-    pub fn start_all(&mut self) {
-        for slot in &mut self.slots {
-            slot.feed(&mut self.shared, Event::Start);
+    /// Takes up what an earlier agent left, and starts every other domain, in the policy's order. What was found of which domain.
+    pub fn take_up_and_start(&mut self) -> Vec<(String, Taken)> {
+        let found: Vec<Taken> =
+            self.slots.iter_mut().map(|slot| slot.take_up(&mut self.shared)).collect();
+        self.give_users();
+        let mut taken = Vec::new();
+        for (slot, found) in self.slots.iter_mut().zip(found) {
+            match found {
+                Taken::Nothing => slot.feed(&mut self.shared, Event::Start),
+                found => taken.push((slot.member.name.clone(), found)),
+            }
         }
+        taken
+    }
+
+    /// Each domain's VMM has a user of its own; one that runs on keeps its.
+    fn give_users(&mut self) {
+        let held: Vec<Option<u32>> = self.slots.iter().map(|slot| slot.sandbox_id).collect();
+        let ids = sandbox_ids(&held);
+        for (slot, id) in self.slots.iter_mut().zip(ids).filter(|_| self.shared.parts.as_root) {
+            slot.sandbox_id = Some(id);
+        }
+        let Self { slots, shared, .. } = self;
+        slots.iter_mut().for_each(|slot| slot.compare(&shared.parts));
+    }
+
+    /// The functions that VMMs of an earlier agent have or had and that the machine file does not give their domains: they are given
+    /// back when these VMMs have ended.
+    pub fn former_functions(&self) -> Vec<PciAddress> {
+        self.slots.iter().flat_map(Slot::former_functions).copied().collect()
+    }
+
+    /// Whether a domain is on its way from one state to another.
+    #[must_use]
+    pub fn any_under_way(&self) -> bool {
+        let waits = |slot: &Slot| match slot.domain.state() {
+            // Nothing is being done at the moment.
+            State::Running { .. } | State::Backoff { .. } => false,
+            state => !state.is_settled(),
+        };
+        self.slots.iter().any(waits)
+    }
+
+    /// The domains whose guests run.
+    #[must_use]
+    pub fn running(&self) -> Vec<String> {
+        let running = |slot: &&Slot| matches!(slot.domain.state(), State::Running { .. });
+        self.slots.iter().filter(running).map(|slot| slot.member.name.clone()).collect()
     }
 
     /// Stops every domain. Called again, without waiting for the guests.
@@ -346,6 +392,23 @@ impl Shared {
     }
 }
 
+/// The users of domains' VMMs, by the users that those have which run already: each has one that no other has, if possible that of its
+/// place.
+fn sandbox_ids(held: &[Option<u32>]) -> Vec<u32> {
+    let mut taken: BTreeSet<u32> = held.iter().copied().flatten().collect();
+    let mut ids = Vec::new();
+    for (own, held) in (SANDBOX_ID_BASE..).zip(held) {
+        let id = held.unwrap_or_else(|| {
+            // There are as many numbers from each as domains at least.
+            let free = (own..).chain(SANDBOX_ID_BASE..own).find(|id| !taken.contains(id));
+            free.unwrap_or(own)
+        });
+        taken.insert(id);
+        ids.push(id);
+    }
+    ids
+}
+
 /// What became of a job, a fault of ours in it included: nobody is to wait for a thread that is no more.
 fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(job))
@@ -355,6 +418,16 @@ fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_vmms_have_one_user_whatever_those_have_that_run_on() {
+        let base = SANDBOX_ID_BASE;
+        assert_eq!(sandbox_ids(&[None, None]), [base, base + 1]);
+        // The policy has them the other way round now.
+        assert_eq!(sandbox_ids(&[Some(base + 1), Some(base)]), [base + 1, base]);
+        assert_eq!(sandbox_ids(&[None, Some(base)]), [base + 1, base]);
+        assert_eq!(sandbox_ids(&[Some(base + 1), None]), [base + 1, base + 2]);
+    }
 
     #[test]
     fn a_worker_that_fails_is_waited_for_by_nobody() {

@@ -3,16 +3,18 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, PipeWriter};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::capture::Capture;
 use super::domain::Exit;
 
 /// A VMM could not be started.
@@ -24,9 +26,12 @@ pub struct SpawnError {
     source: io::Error,
 }
 
-/// A VMM this agent started.
+/// A VMM: this agent's child, or one of an earlier agent, which is nobody's any more.
+#[derive(Debug)]
 pub struct VmmProcess {
-    child: Child,
+    child: Option<Child>,
+    /// Reaches this process and no other, whoever its parent is.
+    pidfd: OwnedFd,
     identity: Identity,
     signalled: bool,
 }
@@ -40,31 +45,61 @@ pub struct Identity {
     pub start: u64,
 }
 
+/// What tells a file from every other one, whatever its path is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileId {
+    /// The device it lies on.
+    pub device: u64,
+    /// Its inode there.
+    pub inode: u64,
+}
+
 impl VmmProcess {
-    /// Starts `program` with nothing of the agent's but its standard error, which comes back as a
-    /// [`Capture`], and `input` as its standard input.
+    /// Starts `program` in a process group of its own, with nothing of the agent's but `log` as its standard output and error. It reads
+    /// its specification from its standard input, whose other end comes back: until that is written the process does nothing.
     pub fn start(
         program: &Path,
         arguments: &[OsString],
-        input: Option<File>,
-    ) -> Result<(Self, Capture), SpawnError> {
-        let start = move || -> io::Result<(Self, Capture)> {
-            let (capture, writer) = Capture::pair()?;
-            let child = Command::new(program)
+        log: File,
+    ) -> Result<(Self, PipeWriter), SpawnError> {
+        let start = move || -> io::Result<(Self, PipeWriter)> {
+            let (input, specification) = io::pipe()?;
+            let mut child = Command::new(program)
                 .args(arguments)
                 .env_clear()
                 .current_dir("/")
-                .stdin(input.map_or_else(Stdio::null, Stdio::from))
-                .stdout(writer.try_clone()?)
-                .stderr(writer)
+                .stdin(input)
+                .stdout(log.try_clone()?)
+                .stderr(log)
                 .process_group(0)
                 .spawn()?;
             let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+            // A child that nobody waited for keeps its number.
+            let pidfd = match open(pid) {
+                Ok(pidfd) => pidfd,
+                Err(error) => {
+                    // Without it nobody could look after the child; that it has ended already changes nothing.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(error);
+                }
+            };
             // A child nobody waited for keeps its entry, so this fails only without /proc.
             let start = start_time(pid).unwrap_or(0);
-            Ok((Self { child, identity: Identity { pid, start }, signalled: false }, capture))
+            let identity = Identity { pid, start };
+            Ok((Self { child: Some(child), pidfd, identity, signalled: false }, specification))
         };
         start().map_err(|source| SpawnError { program: program.to_owned(), source })
+    }
+
+    /// A process that this agent did not start, if it still runs.
+    #[must_use]
+    pub fn find(identity: Identity) -> Option<Self> {
+        // In this order: what the descriptor stands for had this number when it was opened, and the process that is meant has it
+        // since earlier.
+        let pidfd = open(identity.pid).ok()?;
+        let found = start_time(identity.pid) == Some(identity.start);
+        found.then_some(Self { child: None, pidfd, identity, signalled: false })
     }
 
     /// Who it is.
@@ -73,13 +108,37 @@ impl VmmProcess {
         self.identity
     }
 
-    /// How it ended, if it did.
-    pub fn ended(&mut self) -> Option<Exit> {
-        match self.child.try_wait() {
+    /// Becomes readable when the process has ended.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
+        // What cannot be asked is taken for running: it would otherwise be started twice.
+        !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    }
+
+    /// How it ended, if it did. Nobody but its parent is told that, so of a process that this agent did not start it is what its log says
+    /// last.
+    pub fn ended(&mut self, says: impl FnOnce() -> Exit) -> Option<Exit> {
+        let Some(child) = &mut self.child else {
+            return (!self.is_alive()).then(says);
+        };
+        match child.try_wait() {
             Ok(None) => None,
             Ok(Some(status)) => Some(exit(status)),
             Err(error) => Some(Exit::Failed(format!("the VMM cannot be waited for: {error}"))),
         }
+    }
+
+    /// Whether this agent did not start it.
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.child.is_none()
     }
 
     /// Presses the power button by signal (SIGTERM), once: a second one would end the VMM.
@@ -95,36 +154,41 @@ impl VmmProcess {
         self.signal(Signal::SIGINT);
     }
 
-    /// Kills its whole process group.
+    /// Kills it. What it may have started is in its cgroup, which its owner kills.
     pub fn kill(&self) {
-        if let Err(error) = killpg(Pid::from_raw(self.identity.pid), Signal::SIGKILL) {
-            tracing::warn!(pid = self.identity.pid, "cannot kill the VMM: {error}");
+        self.signal(Signal::SIGKILL);
+    }
+
+    /// Sends a signal; a process that has ended gets none, and no other process does.
+    pub fn signal(&self, signal: Signal) {
+        let Some(number) = rustix::process::Signal::from_named_raw(signal as i32) else { return };
+        match pidfd_send_signal(&self.pidfd, number) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(error) => {
+                tracing::warn!(pid = self.identity.pid, "cannot send {signal} to the VMM: {error}");
+            }
         }
     }
 
-    /// A child that was not waited for yet keeps its pid, so this reaches no other process.
-    fn signal(&self, signal: Signal) {
-        if let Err(error) = kill(Pid::from_raw(self.identity.pid), signal) {
-            tracing::warn!(pid = self.identity.pid, "cannot send {signal} to the VMM: {error}");
-        }
+    /// The cgroup it is in, as the kernel names it.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<String> {
+        let text = fs::read_to_string(format!("/proc/{}/cgroup", self.identity.pid)).ok()?;
+        Some(text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
+    }
+
+    /// The program it runs, whatever lies at that path now; `None` where the kernel does not let this agent see it.
+    #[must_use]
+    pub fn executable(&self) -> Option<FileId> {
+        let file = fs::metadata(format!("/proc/{}/exe", self.identity.pid)).ok()?;
+        Some(FileId { device: file.dev(), inode: file.ino() })
     }
 }
 
-impl Identity {
-    /// Whether this very process still runs.
-    #[must_use]
-    pub fn is_alive(&self) -> bool {
-        start_time(self.pid) == Some(self.start)
-    }
-
-    /// Signals it if it still runs.
-    pub fn signal(&self, signal: Signal) {
-        if self.is_alive()
-            && let Err(error) = kill(Pid::from_raw(self.pid), signal)
-        {
-            tracing::warn!(pid = self.pid, "cannot send {signal}: {error}");
-        }
-    }
+/// A descriptor for a process by its number.
+fn open(pid: i32) -> io::Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
 /// When a running process started; `None` if there is none, or only its corpse, or it is a thread
@@ -163,12 +227,19 @@ fn exit(status: ExitStatus) -> Exit {
 mod tests {
     use super::*;
 
+    fn null() -> File {
+        fs::OpenOptions::new().write(true).open("/dev/null").unwrap()
+    }
+
+    fn shell(script: &str) -> (VmmProcess, PipeWriter) {
+        let arguments = ["-c".into(), script.into()];
+        VmmProcess::start(Path::new("/bin/sh"), &arguments, null()).unwrap()
+    }
+
     fn run(script: &str) -> Exit {
-        let (mut process, mut capture) =
-            VmmProcess::start(Path::new("/bin/sh"), &["-c".into(), script.into()], None).unwrap();
+        let (mut process, _specification) = shell(script);
         loop {
-            capture.turn(Default::default());
-            if let Some(exit) = process.ended() {
+            if let Some(exit) = process.ended(|| unreachable!("it is a child")) {
                 return exit;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -192,18 +263,51 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_says_what_to_do() {
-        let Err(error) = VmmProcess::start(Path::new("/nonexistent/vmm"), &[], None) else {
+        let Err(error) = VmmProcess::start(Path::new("/nonexistent/vmm"), &[], null()) else {
             panic!()
         };
         assert!(error.to_string().contains("--vmm"), "{error}");
     }
 
     #[test]
+    fn a_vmm_does_nothing_before_its_specification_is_written_and_ends_if_its_agent_dies_before() {
+        let (mut process, specification) = shell("read line && [ \"$line\" = told ]");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(process.is_alive());
+        drop(specification);
+        while process.is_alive() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let exit = process.ended(|| unreachable!("it is a child"));
+        assert!(matches!(exit, Some(Exit::Failed(_))), "{exit:?}");
+    }
+
+    #[test]
     fn a_pid_alone_does_not_make_a_process_ours() {
-        let pid = i32::try_from(std::process::id()).unwrap();
-        let start = start_time(pid).unwrap();
-        assert!(Identity { pid, start }.is_alive());
-        assert!(!Identity { pid, start: start + 1 }.is_alive());
+        let (started, _specification) = shell("read line");
+        let identity = started.identity();
+        let found = VmmProcess::find(identity).unwrap();
+        assert!(found.is_alive() && found.is_adopted());
+        assert_eq!(found.executable(), started.executable());
+        assert!(found.executable().is_some() && found.cgroup() == started.cgroup());
+        assert!(VmmProcess::find(Identity { start: identity.start + 1, ..identity }).is_none());
+        assert!(VmmProcess::find(Identity { pid: i32::MAX, ..identity }).is_none());
         assert_eq!(start_time(i32::MAX), None);
+    }
+
+    #[test]
+    fn how_a_process_ended_that_is_nobodys_child_is_what_it_said_last() {
+        let (mut started, _specification) = shell("read line");
+        let mut found = VmmProcess::find(started.identity()).unwrap();
+        assert_eq!(found.ended(|| Exit::PoweredOff), None);
+        found.kill();
+        while found.is_alive() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(found.ended(|| Exit::PoweredOff), Some(Exit::PoweredOff));
+        // Nobody is signalled any more, whoever has its number.
+        found.kill();
+        let exit = started.ended(|| unreachable!("it is a child"));
+        assert!(matches!(exit, Some(Exit::Failed(how)) if how.contains("SIGKILL")));
     }
 }

@@ -1,22 +1,24 @@
 //! One domain with everything that belongs to it, carrying out what its state machine decides.
 
-use std::ffi::OsString;
-use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+mod start;
+mod taking_up;
+
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use logging::LIMITED_BY_CALLER;
 use vmm_control::Command;
 
+use super::adoption::by_last_words;
 use super::capture::Capture;
-use super::cgroup::{DomainGroup, Limits};
+use super::cgroup::DomainGroup;
 use super::devices::Devices;
 use super::domain::{Action, Domain, Event, Exit, State, Time};
 use super::link::Link;
 use super::process::VmmProcess;
-use super::spec::{self, SANDBOX_ID_BASE, Start};
-use super::{Parts, Report, Shared, disks};
-use printable::explain;
+use super::record::VmmRecord;
+use super::{Parts, Report, Shared};
+pub use taking_up::{Outdated, Taken};
 
 use config::machine::VmHardware;
 use config::roster::Member;
@@ -35,10 +37,12 @@ pub struct Slot {
     pub(super) domain: Domain,
     pub(super) member: Member,
     devices: Devices,
-    sandbox_id: Option<u32>,
+    pub(super) sandbox_id: Option<u32>,
     vmm: Option<VmmProcess>,
+    record: Option<VmmRecord>,
+    /// Its VMM is not as one would be started now.
+    outdated: Option<Outdated>,
     capture: Option<Capture>,
-    last_words: Option<String>,
     pub(super) link: Link,
     group: Option<DomainGroup>,
     /// A worker is at it.
@@ -59,10 +63,10 @@ impl Slot {
         stop_deadline: Duration,
         parts: &Parts,
     ) -> Self {
-        let id = u32::try_from(index).ok().map(|index| SANDBOX_ID_BASE + index);
         let devices = Devices {
             domain: member.name.clone(),
             hardware,
+            former: Vec::new(),
             discard: member.discard,
             layout: parts.layout.clone(),
             handover: parts.handover.clone(),
@@ -73,10 +77,11 @@ impl Slot {
             link: Link::new(&parts.layout.vmm_socket(&member.name)),
             member,
             devices,
-            sandbox_id: id.filter(|_| parts.as_root),
+            sandbox_id: None,
             vmm: None,
+            record: None,
+            outdated: None,
             capture: None,
-            last_words: None,
             group: None,
             working: false,
             devices_on_their_way: false,
@@ -87,8 +92,9 @@ impl Slot {
     }
 
     /// The word of another policy on it. A start that is under way goes on with the old one's.
-    pub(super) fn take_member(&mut self, member: Member) {
+    pub(super) fn take_member(&mut self, parts: &Parts, member: Member) {
         self.member = member;
+        self.compare(parts);
     }
 
     /// The policy's word on it.
@@ -156,14 +162,17 @@ impl Slot {
     }
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.capture.as_ref().map(AsFd::as_fd).into_iter().chain(self.link.fd())
+        let adopted = self.vmm.as_ref().filter(|vmm| vmm.is_adopted());
+        let ends = adopted.map(VmmProcess::fd);
+        self.capture.as_ref().and_then(Capture::fd).into_iter().chain(self.link.fd()).chain(ends)
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
         // While a question is on its way its own deadline counts, and the next one waits.
         let may_ask = matches!(self.domain.state(), State::Running { .. }) && !self.link.is_busy();
         let asking = may_ask.then_some(self.ask_next);
-        let all = [self.domain.deadline(), self.link.deadline(), asking, self.seat_next];
+        let said = self.capture.as_ref().and_then(Capture::deadline);
+        let all = [self.domain.deadline(), self.link.deadline(), asking, self.seat_next, said];
         all.into_iter().flatten().min()
     }
 
@@ -230,7 +239,7 @@ impl Slot {
             return Some(Event::Prepared(Err(BUSY.to_owned())));
         }
         self.devices.discard = self.member.discard;
-        let devices = self.devices.clone();
+        let devices = self.hand_devices();
         let started = shared.work(self.index, &self.member.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
@@ -242,11 +251,17 @@ impl Slot {
         Some(Event::Prepared(Err(format!("cannot start a thread: {failed}"))))
     }
 
+    /// For a worker. What a VMM of an earlier agent had is one worker's business once.
+    fn hand_devices(&mut self) -> Devices {
+        let former = std::mem::take(&mut self.devices.former);
+        Devices { former, ..self.devices.clone() }
+    }
+
     fn release(&mut self, shared: &Shared) -> Option<Event> {
         if self.working {
             return Some(Event::Released(Err(BUSY.to_owned())));
         }
-        let devices = self.devices.clone();
+        let devices = self.hand_devices();
         let started =
             shared.work(self.index, &self.member.name, Event::Released, move |_| devices.release());
         self.working = started.is_ok();
@@ -259,84 +274,6 @@ impl Slot {
         if let Report::Done(event) = report {
             self.working = false;
             self.feed(shared, event);
-        }
-    }
-
-    fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
-        self.remove_sockets(shared);
-        let hardware = &self.devices.hardware;
-        let layout = &shared.parts.layout;
-        let files = disks::files(&self.member.name, &hardware.disks, self.devices.discard, layout);
-        let level = &shared.parts.log_level;
-        let name = &self.member.name;
-        let seat = shared.parts.seat.as_ref().and_then(|seat| seat.index(name)).is_some();
-        let start = Start {
-            disks: &files,
-            sandbox_id: self.sandbox_id,
-            seat,
-            stop_deadline: self.domain.stop_deadline(),
-        };
-        let told =
-            spec::hand(&spec::of(name, hardware, layout, &start)).map_err(|e| explain(&e))?;
-        let arguments = ["run", "--spec-fd", "0", "--log-level", level].map(OsString::from);
-        let (vmm, capture) = VmmProcess::start(&shared.parts.vmm, &arguments, Some(told))
-            .map_err(|e| explain(&e))?;
-        let identity = vmm.identity();
-        tracing::info!(domain = self.member.name, pid = identity.pid, "VMM started");
-        if let Err(error) = shared.record.note(layout, &self.member.name, Some(identity)) {
-            tracing::warn!(domain = self.member.name, "cannot write down the VMM: {error}");
-        }
-        self.group = self.join_group(shared, identity.pid);
-        self.link = Link::new(&layout.vmm_socket(&self.member.name));
-        (self.ask_next, self.unanswered) = (shared.now(), 0);
-        self.seat_next = seat.then(|| shared.now());
-        (self.vmm, self.capture) = (Some(vmm), Some(capture));
-        Ok(())
-    }
-
-    /// A VMM that died leaves its sockets; the next one could not listen there.
-    fn remove_sockets(&self, shared: &Shared) {
-        let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.member.name)) else {
-            return;
-        };
-        for entry in entries.flatten() {
-            if entry.path().extension().is_some_and(|extension| extension == "sock")
-                && let Err(error) = fs::remove_file(entry.path())
-            {
-                tracing::warn!(domain = self.member.name, "cannot remove an old socket: {error}");
-            }
-        }
-    }
-
-    fn join_group(&self, shared: &Shared, pid: i32) -> Option<DomainGroup> {
-        let cgroups = shared.parts.cgroups.as_ref()?;
-        let limits = Limits {
-            memory: self.devices.hardware.memory.bytes(),
-            high_priority: self.member.high_priority,
-        };
-        let joined = cgroups.domain(&self.member.name, limits).and_then(|(group, missing)| {
-            group.add(pid)?;
-            Ok((group, missing))
-        });
-        match joined {
-            Ok((group, missing)) => {
-                if !missing.is_empty() && self.domain.restarts() == 0 {
-                    tracing::warn!(
-                        domain = self.member.name,
-                        "the kernel does not offer {}; the domain runs without",
-                        missing.join(", ")
-                    );
-                }
-                Some(group)
-            }
-            Err(error) => {
-                tracing::warn!(
-                    domain = self.member.name,
-                    "no limits on CPU and memory: {}",
-                    explain(&error)
-                );
-                None
-            }
         }
     }
 
@@ -359,28 +296,29 @@ impl Slot {
         let Some(capture) = &mut self.capture else { return };
         let turn = capture.turn(shared.now());
         let domain = self.member.name.as_str();
+        if turn.skipped > 0 {
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} bytes passed over", turn.skipped);
+        }
         if turn.dropped > 0 {
             tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} lines left out", turn.dropped);
         }
         for line in turn.lines {
             tracing::info!(target: LIMITED_BY_CALLER, domain, "vmm: {line}");
         }
-        self.last_words = capture.last_line().map(str::to_owned);
-        if turn.ended {
-            self.capture = None;
-        }
     }
 
     fn reap(&mut self, shared: &mut Shared) {
         let Some(vmm) = &mut self.vmm else { return };
-        let Some(exit) = vmm.ended() else { return };
-        // Its last words may have come since they were last read.
-        self.listen(shared);
-        let exit = match (exit, self.last_words.take()) {
+        let last = || self.capture.as_ref().and_then(Capture::last_words);
+        let Some(exit) = vmm.ended(|| by_last_words(last().as_deref())) else { return };
+        let exit = match (exit, last().filter(|_| !vmm.is_adopted())) {
             (Exit::Failed(how), Some(line)) => Exit::Failed(format!("{how}: {line}")),
             (exit, _) => exit,
         };
+        // What it said last may have come since it was last read.
+        self.listen(shared);
         (self.vmm, self.capture, self.seat_next) = (None, None, None);
+        (self.record, self.outdated) = (None, None);
         if let Some(seat) = &shared.parts.seat
             && let Some(index) = seat.index(&self.member.name)
         {
@@ -392,10 +330,15 @@ impl Slot {
             group.kill();
             group.remove();
         }
-        if let Err(error) = shared.record.note(&shared.parts.layout, &self.member.name, None) {
+        self.forget(shared);
+        self.feed(shared, Event::Exited(exit));
+    }
+
+    /// There is no VMM of this domain any more that the next agent could find.
+    fn forget(&self, shared: &Shared) {
+        if let Err(error) = VmmRecord::remove(&shared.parts.layout, &self.member.name) {
             tracing::warn!(domain = self.member.name, "cannot write down the VMM's end: {error}");
         }
-        self.feed(shared, Event::Exited(exit));
     }
 
     /// The VMM's control socket.
@@ -406,6 +349,7 @@ impl Slot {
                 (Command::Status, Ok(())) => {
                     self.unanswered = 0;
                     self.ask_next = now + ASK_AGAIN;
+                    self.complete_record(shared);
                     self.feed(shared, Event::Answered);
                 }
                 (Command::Status, Err(problem)) => self.unheard(&problem),

@@ -1,12 +1,10 @@
 //! What a domain's VMM is told to run, from the machine file and the policy.
 
-use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, PipeWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{AccessFlags, access};
 use vmm_control::{DiskSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec};
 
@@ -28,17 +26,6 @@ pub struct Start<'a> {
     pub seat: bool,
     /// How long its guest has to shut down when it is asked by signal; the agent itself waits as long.
     pub stop_deadline: Duration,
-}
-
-/// A specification that no VMM can be given.
-#[derive(Debug, thiserror::Error)]
-pub enum HandError {
-    /// It is none.
-    #[error(transparent)]
-    Spec(#[from] SpecError),
-    /// Memory is short.
-    #[error("the VMM's specification cannot be kept in memory")]
-    Memory(#[from] io::Error),
 }
 
 /// The virtual machine of the domain `name`.
@@ -78,29 +65,51 @@ pub fn of(name: &str, hardware: &VmHardware, layout: &Layout, start: &Start<'_>)
     }
 }
 
-/// A specification as a VMM reads it: sealed memory, at its start.
+/// Bytes that every pipe holds (pipe(7)).
+const PIPE: usize = 64 << 10;
+
+/// A specification as a VMM reads it, checked.
 ///
 /// # Errors
-/// A path in it is not UTF-8, or memory is short.
-pub fn hand(spec: &VmSpec) -> Result<File, HandError> {
+/// It is none, a path in it is not UTF-8, or it is too long.
+pub fn text(spec: &VmSpec) -> Result<Vec<u8>, SpecError> {
     spec.check()?;
-    let text = spec.to_json()?;
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let mut file = File::from(memfd_create("bulkhead-vm-spec", flags).map_err(io::Error::from)?);
-    file.write_all(&text)?;
-    file.rewind()?;
-    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL)).map_err(io::Error::from)?;
-    Ok(file)
+    spec.to_json()
+}
+
+/// Writes a specification to the VMM that waits for it, without waiting: the pipe is made to hold all of it.
+///
+/// # Errors
+/// The pipe cannot hold it, or the VMM is gone.
+pub fn hand(text: &[u8], mut to: PipeWriter) -> io::Result<()> {
+    if text.len() > PIPE {
+        let size = i32::try_from(text.len()).map_err(io::Error::other)?;
+        fcntl(&to, FcntlArg::F_SETPIPE_SZ(size))?;
+    }
+    to.write_all(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::path::Path;
 
     use config::machine::{Kind, Machine};
 
     use super::*;
+
+    #[test]
+    fn the_longest_specification_waits_for_nobody() {
+        let (mut vmm, agent) = io::pipe().unwrap();
+        let text = vec![b'x'; vmm_control::limits::SPEC_MAX];
+        hand(&text, agent).unwrap();
+        let mut read = Vec::new();
+        vmm.read_to_end(&mut read).unwrap();
+        assert_eq!(read, text);
+        let (vmm, agent) = io::pipe().unwrap();
+        drop(vmm);
+        assert_eq!(hand(b"{}", agent).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
 
     #[test]
     fn the_fullest_machine_file_is_one_that_a_vmm_runs() {

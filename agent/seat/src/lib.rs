@@ -22,6 +22,7 @@ pub mod domain;
 mod edid;
 pub mod frame;
 pub mod kms;
+pub mod memory;
 mod modes;
 pub mod notices;
 mod outputs;
@@ -44,6 +45,7 @@ use printable::Label;
 use self::core::{Action, Chords, DomainIndex, Settings};
 use base::mailbox::{Life, Pulse};
 use control::reports::SeatReport;
+use memory::Memory;
 use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;
@@ -228,12 +230,17 @@ impl Handle {
 }
 
 impl Seat {
-    /// Starts the seat's thread for the domains of these names, the first in front. A screen or keyboard that is
-    /// missing is waited for.
+    /// Starts the seat's thread for the domains of these names, as it was left by what is written down, or with the first in front. A
+    /// screen or keyboard that is missing is waited for.
     ///
     /// # Errors
     /// The process has no thread or file descriptor left.
-    pub fn start(backend: Backend, names: Vec<String>, policy: SeatPolicy) -> io::Result<Self> {
+    pub fn start(
+        backend: Backend,
+        names: Vec<String>,
+        policy: SeatPolicy,
+        memory: Memory,
+    ) -> io::Result<Self> {
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
         let wake = Arc::new(EventFd::from_flags(flags)?);
         let (life, pulse) = Life::new()?;
@@ -249,7 +256,7 @@ impl Seat {
         }));
         let daemon = Daemon { happenings: outbox, pulse, report: Arc::clone(&report) };
         let mut stage =
-            Stage::new(backend, names.clone(), policy, daemon, inbox, Arc::clone(&wake))?;
+            Stage::new(backend, names.clone(), policy, daemon, inbox, Arc::clone(&wake), memory)?;
         let thread =
             std::thread::Builder::new().name("seat".to_owned()).spawn(move || stage.run())?;
         Ok(Self { names, commands, wake, happenings, life, report, thread: Some(thread) })

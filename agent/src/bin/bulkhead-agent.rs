@@ -28,7 +28,7 @@ const LINES: Rate = Rate { burst: 64, every: Duration::from_secs(1) };
     name = "bulkhead-agent",
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Signals: SIGTERM, SIGINT or SIGHUP asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests.\n\nExit status: 0 stopped, everything put back; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
+    after_help = "Signals: SIGTERM, SIGINT or SIGHUP asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests. SIGUSR1 ends the agent alone: the guests run on, and the next agent takes them up.\n\nExit status: 0 stopped, everything put back, or the guests left running as asked; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
 )]
 struct Args {
     #[command(subcommand)]

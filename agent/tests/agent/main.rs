@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod adopted;
 mod answers;
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
@@ -212,22 +213,6 @@ fn signals_that_come_together_are_one_wish_and_a_closed_terminal_ends_no_guest_u
     agent.signal(Signal::SIGHUP);
     assert_eq!(agent.wait().code(), Some(0));
     assert!(start.elapsed() >= Duration::from_secs(10), "the guest that says nothing had its time");
-}
-
-// Shows: K-5.2.3.
-#[test]
-fn the_vmms_of_an_agent_that_died_are_ended_before_new_ones_start() {
-    let (ward, mut agent) = running();
-    let old = ["clinical", "internet"].map(|domain| ward.pid(domain));
-    agent.signal(Signal::SIGKILL);
-    agent.wait();
-    assert!(old.into_iter().all(alive), "a VMM does not die with its agent");
-    let agent = ward.start_agent();
-    ward.wait_for_state("clinical", "running");
-    ward.wait_for_state("internet", "running");
-    assert!(!old.into_iter().any(alive));
-    assert_eq!(ward.events("clinical")[1], "power-button");
-    assert_eq!(agent.stop().code(), Some(0));
 }
 
 #[test]

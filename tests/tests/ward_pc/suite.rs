@@ -5,6 +5,7 @@ mod bad_input;
 mod budgets;
 mod clipboard;
 mod hid;
+mod outlive;
 mod passthrough;
 mod pci;
 mod pointers;

@@ -85,6 +85,20 @@ macro_rules! catalogue {
 }
 
 catalogue! {
+    /// guests ran while no agent did: nothing crossed, and they had no USB device; the entry before is the last of the agent before
+    AgentGap = "agent-gap" {
+        /// the domains whose guests run on, which this agent took up
+        domains: Vec<String>,
+        /// the domains whose VMMs had ended meanwhile, or could not be taken up and are started anew
+        ended: Option<Vec<String>>,
+        /// for how many seconds it was at most
+        seconds: Option<u64>,
+    }
+    /// the agent ended in order and left guests running for the next one
+    AgentLeft = "agent-left" {
+        /// the domains whose guests run on
+        domains: Vec<String>,
+    }
     /// the agent runs, under which policy
     AgentStarted = "agent-started" {
         /// the serial of the policy in force

@@ -13,6 +13,8 @@ enum Step {
     /// The VMM ends.
     Exit(Exit),
     Answer,
+    /// One that an earlier agent left is found, where it may be: while the domain is off and nobody is at its devices.
+    Found(bool),
     Wait(u64),
     /// Whether the next VMMs can be started.
     Startable(bool),
@@ -30,6 +32,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Exit(Exit::PoweredOff)),
         Just(Step::Exit(Exit::Failed("it fell over".into()))),
         Just(Step::Answer),
+        any::<bool>().prop_map(Step::Found),
         (0u64..700).prop_map(Step::Wait),
         any::<bool>().prop_map(Step::Startable),
     ];
@@ -131,9 +134,15 @@ impl World {
             }
             Step::Exit(exit) if self.vmm => self.exit(exit),
             Step::Answer if self.vmm => self.feed(Event::Answered),
+            Step::Found(answered)
+                if self.domain.state() == State::Off && self.work.is_none() && !self.vmm =>
+            {
+                (self.vmm, self.devices) = (true, true);
+                self.feed(Event::Found { answered });
+            }
             Step::Wait(seconds) => self.wait(Duration::from_secs(seconds)),
             Step::Startable(startable) => self.startable = startable,
-            Step::Gate(_) | Step::Exit(_) | Step::Answer => {}
+            Step::Gate(_) | Step::Exit(_) | Step::Answer | Step::Found(_) => {}
         }
     }
 
@@ -219,7 +228,7 @@ proptest! {
         let mut world = World::after(before);
         world.feed(Event::Stop { now: false });
         let spawned = world.spawned;
-        for step in after.into_iter().filter(|s| !matches!(s, Step::Ask(Event::Start | Event::Restart))) {
+        for step in after.into_iter().filter(|s| !matches!(s, Step::Ask(Event::Start | Event::Restart) | Step::Found(_))) {
             world.step(step);
         }
         prop_assert_eq!(world.spawned, spawned);
@@ -313,4 +322,28 @@ fn a_host_with_a_network_keeps_the_domain_waiting_and_tells_why() {
     world.step(Step::Gate(true));
     world.feed(Event::Answered);
     assert_eq!((world.spawned, world.domain.problem()), (1, None));
+}
+
+#[test]
+fn a_vmm_that_an_earlier_agent_left_is_looked_after_as_one_that_was_started() {
+    let found = |answered| {
+        let mut world = World::new();
+        world.step(Step::Found(answered));
+        assert_eq!(world.domain.state().word(), if answered { "running" } else { "starting" });
+        assert!(world.domain.wanted() && world.spawned == 0);
+        world
+    };
+    let mut world = found(true);
+    world.exit(Exit::Failed("it fell over".into()));
+    assert_eq!((world.domain.state().word(), world.domain.restarts()), ("retrying", 1));
+    let mut world = found(true);
+    world.exit(Exit::PoweredOff);
+    world.work(true);
+    assert_eq!(world.domain.state(), State::Off);
+    let mut world = found(false);
+    world.feed(Event::Restart);
+    assert_eq!(world.pressed, 1);
+    world.exit(Exit::PoweredOff);
+    world.cooperate(STOP_DEADLINE, true);
+    assert!(matches!(world.domain.state(), State::Running { .. }) && world.spawned == 1);
 }

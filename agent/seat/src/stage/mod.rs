@@ -23,6 +23,7 @@ use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, 
 use super::devices::{Devices, Happened};
 use super::display::Display;
 use super::domain::{Domain, DomainUpdate};
+use super::memory::{Left, Memory};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
@@ -78,6 +79,7 @@ pub(super) struct Stage {
     lights: u8,
     lights_due: bool,
     deferred: Vec<Happening>,
+    memory: Memory,
     /// The scene whose turn it was to be painted in the background.
     prepared: usize,
     buffer: Box<[u8; PACKET_MAX]>,
@@ -92,6 +94,7 @@ impl Stage {
         daemon: Daemon,
         inbox: mpsc::Receiver<Command>,
         wake: Arc<EventFd>,
+        memory: Memory,
     ) -> io::Result<Self> {
         let layout = Layout::new(NO_SCREEN);
         let geometry = Geometry {
@@ -104,7 +107,7 @@ impl Stage {
             Backend::Kms(_) => Some(Uevents::open()?),
             Backend::None => None,
         };
-        Ok(Self {
+        let mut this = Self {
             core: Core::new(names.len(), policy.settings.clone(), geometry),
             domains: names.iter().map(|_| Domain::default()).collect(),
             words: vec![Words::default(); names.len()],
@@ -138,7 +141,29 @@ impl Stage {
             daemon,
             inbox,
             wake,
-        })
+            memory,
+        };
+        this.begin_as_left();
+        Ok(this)
+    }
+
+    /// Goes on where the agent before this one ended.
+    fn begin_as_left(&mut self) {
+        let left = self.memory.left().unwrap_or_default();
+        let front = left.front.and_then(|name| self.names.iter().position(|known| *known == name));
+        if let Some(front) = front.filter(|front| *front != self.core.front()) {
+            self.feed(Input::Switch(front), None);
+        }
+        if left.locked {
+            self.feed(Input::Lock, None);
+        }
+        self.remember();
+    }
+
+    /// Writes down how the seat is.
+    fn remember(&mut self) {
+        let front = self.names.get(self.core.front()).cloned();
+        self.memory.write(&Left { front, locked: self.core.locked() });
     }
 
     pub(super) fn run(&mut self) {
@@ -343,6 +368,7 @@ impl Stage {
                     }
                     // The frame first; everything else can wait for it.
                     self.present(to);
+                    self.remember();
                     self.lights_due = true;
                     let front = self.names.get(to).cloned().unwrap_or_default();
                     self.daemon.report(|report| {
@@ -352,11 +378,13 @@ impl Stage {
                     self.deferred.push(Happening::Switched { from, to });
                 }
                 Output::Locked { idle } => {
+                    self.remember();
                     self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
                     self.deferred.push(Happening::Locked { idle });
                 }
                 Output::Unlocked => {
+                    self.remember();
                     self.daemon.report(|report| report.locked = false);
                     self.daemon.tell(Happening::Unlocked);
                 }

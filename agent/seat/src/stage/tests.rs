@@ -1,5 +1,6 @@
 //! The seat without a screen.
 
+use std::path::Path;
 use std::sync::Mutex;
 
 use nix::sys::eventfd::EfdFlags;
@@ -13,6 +14,11 @@ use control::reports::SeatReport;
 
 /// A stage, what it is told by, what it tells, and its life.
 fn stage() -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {
+    stage_at(&tempfile::tempdir().unwrap().path().join("seat.json"))
+}
+
+/// The same, as it was left by what is written down there.
+fn stage_at(left: &Path) -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {
     let policy = Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap());
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
@@ -23,7 +29,8 @@ fn stage() -> (Stage, mpsc::Sender<Command>, mpsc::Receiver<Happening>, Life) {
     let (commands, inbox) = mpsc::channel();
     let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap());
     let look = SeatPolicy::new(&policy, &names);
-    let stage = Stage::new(Backend::None, names, look, daemon, inbox, wake).unwrap();
+    let memory = Memory::at(left);
+    let stage = Stage::new(Backend::None, names, look, daemon, inbox, wake, memory).unwrap();
     (stage, commands, happenings, life)
 }
 
@@ -88,4 +95,26 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
     assert_eq!(told(), Ok(Happening::Locked { idle: false }));
     tell(Command::Stop);
     thread.join().unwrap();
+}
+
+#[test]
+fn a_seat_that_was_locked_is_locked_by_the_next_agent_and_shows_the_domain_that_was_in_front() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join("seat.json");
+    for (tell, locked) in [(Command::Lock, true), (Command::Unlock, false)] {
+        let (mut stage, commands, happenings, _life) = stage_at(&left);
+        commands.send(Command::Switch(1)).unwrap();
+        commands.send(tell).unwrap();
+        stage.commands();
+        // It is killed: nothing is carried out any more.
+        drop((stage, happenings));
+        let (mut next, _commands, happenings, _life) = stage_at(&left);
+        assert_eq!((next.core.front(), next.core.locked()), (1, locked));
+        next.carry_out_deferred();
+        let told: Vec<_> = happenings.try_iter().collect();
+        assert_eq!(told.contains(&Happening::Locked { idle: false }), locked, "{told:?}");
+        assert!(told.contains(&Happening::Switched { from: 0, to: 1 }), "{told:?}");
+    }
+    std::fs::write(&left, "{}").unwrap();
+    assert!(stage_at(&left).0.core.locked(), "nobody can say whether it was");
 }

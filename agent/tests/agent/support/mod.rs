@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
@@ -58,6 +58,18 @@ impl Ward {
         fs::write(ward.at("vmm"), script).unwrap();
         fs::set_permissions(ward.at("vmm"), fs::Permissions::from_mode(0o755)).unwrap();
         ward
+    }
+
+    /// The stand-in from a file of this ward's own, so that it can be replaced.
+    pub fn with_a_vmm_of_its_own(self) -> Self {
+        let own = std::env::current_exe().unwrap();
+        if fs::hard_link(&own, self.at("stand-in")).is_err() {
+            fs::copy(&own, self.at("stand-in")).unwrap();
+        }
+        let script = fs::read_to_string(self.at("vmm")).unwrap();
+        let script = script.replace(own.to_str().unwrap(), self.at("stand-in").to_str().unwrap());
+        fs::write(self.at("vmm"), script).unwrap();
+        self
     }
 
     pub fn at(&self, name: &str) -> PathBuf {
@@ -155,6 +167,12 @@ impl Agent {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
+    /// SIGKILL: it can do nothing any more.
+    pub fn kill(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
     /// SIGTERM, and how it ended.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
@@ -169,6 +187,18 @@ impl Agent {
             }
             assert!(Instant::now() < until, "the agent does not end");
             thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Ward {
+    /// A VMM outlives its agent: one that a failed test left goes here.
+    fn drop(&mut self) {
+        for domain in ["clinical", "internet"] {
+            let socket = self.at("run").join(domain).join("vmm.sock");
+            if let Ok(mut vmm) = UnixStream::connect(socket) {
+                let _ = vmm.write_all(b"{\"command\":\"stop\"}\n");
+            }
         }
     }
 }
@@ -250,6 +280,8 @@ pub fn stand_in() {
                 note(&command);
             }
             if behaviour != "ignore" && matches!(command.as_str(), "power-button" | "stop") {
+                // The test's runner has begun a line.
+                eprintln!("\n{}", vmm_control::ENDED_IN_ORDER);
                 std::process::exit(0);
             }
         }

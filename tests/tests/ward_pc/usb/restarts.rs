@@ -122,12 +122,13 @@ fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Out
     wait_for(&first, "stick", is_attached("read-only"))?;
     disk_in(&first.probe("clinical"), true)?;
     ward.pc.progress("the agent is killed with the stick in a domain: the host does not get it");
-    let pid = first.status()?["agent"]["pid"].as_u64().unwrap_or(0);
-    ward.pc.sh(&format!("kill -9 {pid}"))?;
+    let clinical = first.probe("clinical");
+    first.kill()?;
     for _ in 0..10 {
         no_disk_on_host(ward)?;
         std::thread::sleep(Duration::from_millis(200));
     }
+    disk_in(&clinical, false)?;
     ward.pc.progress("another agent gives it to its domain again");
     let second = start()?;
     let result = (|| {

@@ -12,6 +12,10 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+/// The last line of the log of a VMM that ends with status 0. Nobody but its parent is told the status, and an agent that took the VMM up
+/// is not that.
+pub const ENDED_IN_ORDER: &str = "bulkhead-vmm: ended in order";
+
 pub mod command;
 pub mod limits;
 pub mod memory;

@@ -1,0 +1,150 @@
+//! A domain's VMM is started: what it is told, where it runs, and what is written down of it before it runs anything.
+
+use std::ffi::OsString;
+use std::fs;
+
+use super::super::capture::Capture;
+use super::super::cgroup::{DomainGroup, Limits};
+use super::super::disks;
+use super::super::link::Link;
+use super::super::process::VmmProcess;
+use super::super::record::{StartedAs, VmmRecord, digest};
+use super::super::spec::{self, Start};
+use super::super::{Parts, Shared};
+use super::Slot;
+use printable::explain;
+use vmm_control::{SpecError, VmSpec};
+
+impl Slot {
+    /// What its VMM is told to run; `discard` is whether it forgets what it writes.
+    pub(super) fn spec(&self, parts: &Parts, discard: bool) -> VmSpec {
+        let (hardware, name) = (&self.devices.hardware, &self.member.name);
+        let files = disks::files(name, &hardware.disks, discard, &parts.layout);
+        let start = Start {
+            disks: &files,
+            sandbox_id: self.sandbox_id,
+            seat: self.has_seat(parts),
+            stop_deadline: self.domain.stop_deadline(),
+        };
+        spec::of(name, hardware, &parts.layout, &start)
+    }
+
+    pub(super) fn has_seat(&self, parts: &Parts) -> bool {
+        parts.seat.as_ref().and_then(|seat| seat.index(&self.member.name)).is_some()
+    }
+
+    /// How it would be started now.
+    ///
+    /// # Errors
+    /// It could not be.
+    pub(super) fn started_as(
+        &self,
+        parts: &Parts,
+        discard: bool,
+    ) -> Result<(Vec<u8>, StartedAs), SpecError> {
+        let text = spec::text(&self.spec(parts, discard))?;
+        let functions = self.devices.hardware.pci_functions();
+        let started = StartedAs {
+            spec: digest(&text),
+            sandbox_id: self.sandbox_id,
+            functions: functions.map(|address| address.to_string()).collect(),
+        };
+        Ok((text, started))
+    }
+
+    pub(super) fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
+        self.remove_sockets(shared);
+        let (layout, name) = (&shared.parts.layout, self.member.name.clone());
+        let (text, started) =
+            self.started_as(&shared.parts, self.devices.discard).map_err(|e| explain(&e))?;
+        let path = layout.vmm_log(&name);
+        let (capture, log) = Capture::create(&path)
+            .map_err(|error| format!("cannot make the VMM's log {}: {error}", path.display()))?;
+        let level = &shared.parts.log_level;
+        let arguments = ["run", "--spec-fd", "0", "--log-level", level].map(OsString::from);
+        let (vmm, input) =
+            VmmProcess::start(&shared.parts.vmm, &arguments, log).map_err(|e| explain(&e))?;
+        let pid = vmm.identity().pid;
+        tracing::info!(domain = name, pid, "VMM started");
+        self.group = self.join_group(shared, pid);
+        let record = VmmRecord::new(&name, &vmm, started);
+        if let Err(error) = record.write(layout) {
+            tracing::warn!(
+                domain = name,
+                "cannot write down the VMM: {error}; an agent that follows this one would end it"
+            );
+        }
+        // Not before: whatever becomes of this agent, the next one knows the VMM that runs a guest. One that is gone is noticed otherwise.
+        if let Err(error) = spec::hand(&text, input) {
+            tracing::warn!(domain = name, "the VMM does not take its specification: {error}");
+        }
+        self.link = Link::new(&layout.vmm_socket(&name));
+        (self.ask_next, self.unanswered) = (shared.now(), 0);
+        self.seat_next = self.has_seat(&shared.parts).then(|| shared.now());
+        (self.vmm, self.capture) = (Some(vmm), Some(capture));
+        (self.record, self.outdated) = (Some(record), None);
+        self.devices.former.clear();
+        Ok(())
+    }
+
+    /// Its VMM has answered: from now on an agent that follows this one takes it up.
+    pub(super) fn complete_record(&mut self, shared: &Shared) {
+        let (Some(record), Some(vmm)) = (&mut self.record, &self.vmm) else { return };
+        if record.answered {
+            return;
+        }
+        record.complete(vmm);
+        if let Err(error) = record.write(&shared.parts.layout) {
+            tracing::warn!(
+                domain = self.member.name,
+                "cannot write down that the VMM answered: {error}"
+            );
+        }
+    }
+
+    /// A VMM that died leaves its sockets; the next one could not listen there.
+    fn remove_sockets(&self, shared: &Shared) {
+        let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.member.name)) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            if entry.path().extension().is_some_and(|extension| extension == "sock")
+                && let Err(error) = fs::remove_file(entry.path())
+            {
+                tracing::warn!(domain = self.member.name, "cannot remove an old socket: {error}");
+            }
+        }
+    }
+
+    fn join_group(&self, shared: &Shared, pid: i32) -> Option<DomainGroup> {
+        let cgroups = shared.parts.cgroups.as_ref()?;
+        let limits = Limits {
+            memory: self.devices.hardware.memory.bytes(),
+            high_priority: self.member.high_priority,
+        };
+        let joined = cgroups.domain(&self.member.name, limits).and_then(|(group, missing)| {
+            group.add(pid)?;
+            Ok((group, missing))
+        });
+        match joined {
+            Ok((group, missing)) => {
+                if !missing.is_empty() && self.domain.restarts() == 0 {
+                    tracing::warn!(
+                        domain = self.member.name,
+                        "the kernel does not offer {}; the domain runs without",
+                        missing.join(", ")
+                    );
+                }
+                Some(group)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    domain = self.member.name,
+                    "no limits on CPU and memory: {}",
+                    explain(&error)
+                );
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A VMM that an earlier agent left is taken up: its guest runs on, and does not notice.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use super::super::adoption::{self, Found};
+use super::super::capture::Capture;
+use super::super::domain::Event;
+use super::super::process::{FileId, VmmProcess};
+use super::super::record::VmmRecord;
+use super::super::{Parts, Shared};
+use super::Slot;
+use handover::PciAddress;
+
+/// How the VMM that runs is not as one would be started now. It runs on, and is put right when its desktop is restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outdated {
+    /// It speaks another version of the seat's link: it has no screen, keyboard and pointer.
+    Link,
+    /// The policy or the machine file asks for something else.
+    Spec,
+    /// The program was replaced since.
+    Program,
+}
+
+impl fmt::Display for Outdated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Link => {
+                "is run by a bulkhead-vmm of another version, with which this agent cannot share screen and keyboard"
+            }
+            Self::Spec => {
+                "runs as it was started; policy or machine file ask for something else since"
+            }
+            Self::Program => "is run by a bulkhead-vmm that was replaced since",
+        })
+    }
+}
+
+/// What an earlier agent left of a domain, once this one has seen to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing: it is to be started.
+    Nothing,
+    /// Its guest runs on.
+    RunsOn,
+    /// Its VMM is being ended, and then started anew.
+    IsEnded,
+    /// Its VMM ended while no agent ran; what is done about it is what would have been done then.
+    HadEnded,
+}
+
+impl Slot {
+    /// Takes up what an earlier agent left of this domain.
+    pub(in super::super) fn take_up(&mut self, shared: &mut Shared) -> Taken {
+        let layout = &shared.parts.layout;
+        let domain = self.member.name.clone();
+        match adoption::find(layout, shared.parts.cgroups.as_ref(), &domain) {
+            Found::Nothing => Taken::Nothing,
+            Found::Running(vmm, record) => {
+                tracing::info!(
+                    domain,
+                    pid = vmm.identity().pid,
+                    "its guest runs on; taken up from an earlier agent"
+                );
+                self.run_on(shared, vmm, *record);
+                Taken::RunsOn
+            }
+            Found::ToEnd(vmm, why) => {
+                tracing::warn!(
+                    domain,
+                    pid = vmm.identity().pid,
+                    "an earlier agent left this VMM, which is ended: {why}"
+                );
+                self.hold(shared, vmm);
+                self.feed(shared, Event::Found { answered: false });
+                self.feed(shared, Event::Restart);
+                Taken::IsEnded
+            }
+            Found::Ended(exit, record) => {
+                tracing::warn!(
+                    domain,
+                    pid = record.identity.pid,
+                    "its VMM ended while no agent ran"
+                );
+                self.keep(&record);
+                self.forget(shared);
+                self.feed(shared, Event::Found { answered: true });
+                self.feed(shared, Event::Exited(exit));
+                Taken::HadEnded
+            }
+        }
+    }
+
+    fn run_on(&mut self, shared: &mut Shared, vmm: VmmProcess, record: VmmRecord) {
+        self.keep(&record);
+        self.hold(shared, vmm);
+        let seat = self.has_seat(&shared.parts) && record.link == seat_link::VERSION;
+        self.seat_next = seat.then(|| shared.now());
+        self.sandbox_id = record.sandbox_id;
+        self.record = Some(record);
+        self.feed(shared, Event::Found { answered: true });
+    }
+
+    /// The process is this slot's from now on.
+    fn hold(&mut self, shared: &Shared, vmm: VmmProcess) {
+        let (parts, name) = (&shared.parts, &self.member.name);
+        self.capture = Capture::open(&parts.layout.vmm_log(name))
+            .inspect_err(|error| {
+                tracing::warn!(domain = name, "the VMM's log cannot be read: {error}")
+            })
+            .ok();
+        // Its limits stay what they are: they fit the guest that runs.
+        self.group = parts.cgroups.as_ref().and_then(|groups| groups.find(name));
+        (self.ask_next, self.unanswered) = (shared.now(), 0);
+        self.vmm = Some(vmm);
+    }
+
+    /// What it had is its own until it is given back, whatever the machine file says now.
+    fn keep(&mut self, record: &VmmRecord) {
+        let now: Vec<_> = self.devices.hardware.pci_functions().collect();
+        let functions = record.functions.iter().filter_map(|address| address.parse().ok());
+        self.devices.former = functions.filter(|address| !now.contains(address)).collect();
+    }
+
+    /// Finds out whether its VMM is as one would be started now.
+    pub(in super::super) fn compare(&mut self, parts: &Parts) {
+        let outdated = self.record.as_ref().and_then(|record| self.outdated_by(parts, record));
+        if outdated != self.outdated
+            && let Some(outdated) = outdated
+        {
+            tracing::warn!(domain = self.member.name, "{outdated}");
+        }
+        self.outdated = outdated;
+    }
+
+    /// How a VMM of this record differs from one that would be started now.
+    pub(super) fn outdated_by(&self, parts: &Parts, record: &VmmRecord) -> Option<Outdated> {
+        if record.link != seat_link::VERSION {
+            return Some(Outdated::Link);
+        }
+        let now = self.started_as(parts, self.member.discard);
+        if !now.is_ok_and(|(_, now)| now.spec == record.spec) {
+            return Some(Outdated::Spec);
+        }
+        let program = fs::metadata(&parts.vmm)
+            .map(|file| FileId { device: file.dev(), inode: file.ino() })
+            .ok();
+        let replaced = record.executable.zip(program).is_some_and(|(runs, is)| runs != is);
+        replaced.then_some(Outdated::Program)
+    }
+
+    /// How its VMM is not as one would be started now.
+    #[must_use]
+    pub fn outdated(&self) -> Option<Outdated> {
+        self.outdated
+    }
+
+    /// The functions that a VMM of an earlier agent has or had, and that the machine file does not give this domain.
+    pub(in super::super) fn former_functions(&self) -> &[PciAddress] {
+        &self.devices.former
+    }
+}

@@ -1,0 +1,165 @@
+//! Guests outlive the agent: it is killed or replaced under two running desktops, and the next one takes them up.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::agent::{Agent, SEAT_MACHINE, seat_policy};
+use tests::guest::Probe;
+use tests::patience::patience;
+use tests::seat::{Person, Picture};
+use tests::ward::Ward;
+use tests::ward_test;
+use tests::{Failure, Outcome, ensure};
+
+use super::seat::{GREEN, RED, SOON, in_front, keys, saw, start, typed};
+
+/// Longest from the start of the next agent to picture and input.
+const BACK: Duration = Duration::from_secs(2);
+/// How long there is no agent.
+const AWAY: Duration = Duration::from_secs(3);
+/// What no guest may get of another.
+const MARK: &str = "CHART-20261128";
+/// What both guests have for their clipboard.
+const PORT: &str = "/dev/virtio-ports/com.redhat.spice.0";
+
+fn next(ward: &Ward) -> Outcome<Agent<'_>> {
+    Agent::launch_with(&ward.pc, SEAT_MACHINE, &seat_policy(), &[])
+}
+
+/// Asks both guests until `over` says so; the longest that an answer took.
+fn answered_until(
+    probes: &[Probe<'_>; 2],
+    mut over: impl FnMut() -> Outcome<bool>,
+) -> Outcome<Duration> {
+    let mut longest = Duration::ZERO;
+    loop {
+        for probe in probes {
+            let asked = Instant::now();
+            probe.ask(json!({"op": "timing"}))?;
+            longest = longest.max(asked.elapsed());
+        }
+        if over()? {
+            return Ok(longest);
+        }
+    }
+}
+
+fn painted(picture: &Picture) -> bool {
+    in_front(RED)(picture) && picture.mostly(100, 100, 50, 50) == 0x12_3456
+}
+
+fn locked(picture: &Picture) -> bool {
+    picture.mostly(100, 100, 50, 50) != 0x12_3456 && picture.banner_colour() == 0x28_2828
+}
+
+#[ward_test(shows = ["I-4", "I-5"])]
+fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward) -> Outcome {
+    ward.pc.sh("rm -rf /tmp/state")?;
+    let first = start(ward)?;
+    let mut person = Person::at(&ward.pc)?;
+    let probes = [first.probe("clinical"), first.probe("internet")];
+    let mut last = None;
+    let result = (|| {
+        let pids = vmms(&first)?;
+        probes[1].ask(json!({"op": "paint", "colour": 0x12_3456}))?;
+        person.see("the clinical banner", SOON, in_front(GREEN))?;
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet picture", SOON, painted)?;
+        probes.iter().try_for_each(|probe| keys(probe).map(drop))?;
+        person.key("b", true)?;
+        saw(&probes[1], "internet", &[(48, 1)])?;
+
+        ward.pc.progress(
+            "the agent is killed while a key is held: the guests answer, the key comes up",
+        );
+        first.kill()?;
+        let away = Instant::now();
+        let longest = answered_until(&probes, || Ok(away.elapsed() > AWAY))?;
+        saw(&probes[1], "internet", &[(48, 0)])?;
+        person.key("b", false)?;
+        person.types(&["a"])?;
+        clipboards_are_apart(&probes)?;
+
+        ward.pc.progress("another agent: the same desktop in front, picture and input");
+        let began = Instant::now();
+        let agent = last.insert(next(ward)?);
+        person.see("the Internet picture again", SOON, painted)?;
+        let picture = began.elapsed();
+        let mut waited = Instant::now();
+        let back = answered_until(&probes, || {
+            person.types(&["c"])?;
+            let seen = keys(&probes[1])?;
+            ensure!(seen.iter().all(|(code, _)| *code == 46), "keys of before: {seen:?}");
+            ensure!(waited.elapsed() < patience(SOON), "no key arrives");
+            Ok(!seen.is_empty())
+        })?;
+        ward.pc.progress(&format!(
+            "picture back after {picture:?}, input after {:?}; the longest answer {:?}",
+            began.elapsed(),
+            longest.max(back)
+        ));
+        ensure!(picture < patience(BACK), "the picture came back after {picture:?}");
+        ensure!(vmms(agent)? == pids, "another VMM runs");
+        std::thread::sleep(Duration::from_millis(200));
+        keys(&probes[1])?;
+        saw(&probes[0], "clinical", &[])?;
+        person.chord(&["ctrl", "alt", "1"])?;
+        person.see("the clinical banner again", SOON, in_front(GREEN))?;
+        person.types(&["a"])?;
+        saw(&probes[0], "clinical", &typed(30))?;
+        clipboards_are_apart(&probes)?;
+
+        ward.pc.progress("locked and killed: the next agent's screen is locked");
+        person.chord(&["ctrl", "alt", "2"])?;
+        person.see("the Internet picture", SOON, painted)?;
+        person.chord(&["ctrl", "alt", "l"])?;
+        person.see("the lock", SOON, locked)?;
+        last.take().map_or(Ok(()), Agent::kill)?;
+        let agent = last.insert(next(ward)?);
+        person.see("the lock again", SOON, locked)?;
+        waited = Instant::now();
+        while agent.bulkhead(&["status"])?.status == Some(2) {
+            ensure!(waited.elapsed() < patience(SOON), "no agent answers");
+        }
+        ensure!(agent.status()?["seat"]["locked"] == true, "it says that it is not locked");
+        probes.iter().try_for_each(|probe| keys(probe).map(drop))?;
+        person.types(&["a"])?;
+        saw(&probes[0], "clinical", &[])?;
+        saw(&probes[1], "internet", &[])?;
+        person.chord(&["ctrl", "alt", "l"])?;
+        person.see("the Internet picture, unlocked", SOON, painted)?;
+
+        ward.pc.progress("what is on the record");
+        let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
+        ensure!(verified.status == Some(0), "{verified:?}");
+        let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
+        let gaps = log.matches("\"kind\":\"agent-gap\"").count();
+        ensure!(gaps == 2 && log.contains("[\"clinical\",\"internet\"]"), "{gaps} gaps: {log}");
+        ensure!(!log.contains("\"kind\":\"clipboard"), "something was copied or pasted: {log}");
+        ensure!(vmms(agent)? == pids, "another VMM runs");
+        Ok(())
+    })();
+    let logs = last.as_ref().map(Agent::logs).unwrap_or_default();
+    result.map_err(|Failure(error)| Failure(format!("{error}\n{logs}")))?;
+    last.map_or(Ok(()), Agent::stop)?;
+    ward.pc.sh("rm -rf /tmp/state").map(drop)
+}
+
+/// The processes of both VMMs.
+fn vmms(agent: &Agent<'_>) -> Outcome<[u64; 2]> {
+    let status = agent.status()?;
+    Ok([0, 1].map(|domain| status["domains"][domain]["pid"].as_u64().unwrap_or(0)))
+}
+
+/// One guest writes to what its clipboard crosses by; the other reads what comes to it, for a second.
+fn clipboards_are_apart(probes: &[Probe<'_>; 2]) -> Outcome {
+    for (from, to) in [(0, 1), (1, 0)] {
+        let shell = |domain: usize, line: &str| {
+            probes[domain].ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))
+        };
+        shell(from, &format!("[ -e {PORT} ] && timeout 1 sh -c 'echo {MARK} > {PORT}'; true"))?;
+        let read = shell(to, &format!("timeout 1 cat {PORT}; true"))?;
+        ensure!(!read.to_string().contains(MARK), "it came to the other guest: {read}");
+    }
+    Ok(())
+}
