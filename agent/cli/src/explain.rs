@@ -181,7 +181,7 @@ fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, Strin
     };
     let explanation = explain_paste(policy, &paste);
     // What the policy lets through may still be unfit to cross, which the agent finds out by the same function.
-    match ::clipboard::judgement::judge(policy, &paste).fit {
+    match ::clipboard::judgement::judge(policy, &paste).sanitized {
         Err(problem) if explanation.verdict != Decision::Deny => {
             Ok(explanation.refused(problem.to_string()))
         }

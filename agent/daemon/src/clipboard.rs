@@ -196,7 +196,7 @@ impl Pasteboard {
     pub(super) fn outcome(&self, ticket: Ticket) -> Answer {
         match self.tickets.get(&ticket) {
             Some((report, _)) => Answer::of_clipboard(report.clone()),
-            None => Answer::of(Err(format!("there is no chord number {ticket} any more"))),
+            None => Answer::of(Err(format!("clipboard operation {ticket} has expired"))),
         }
     }
 

@@ -133,7 +133,7 @@ impl Devices {
     pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
         match self.problem() {
             None => Ok(self.list.clone()),
-            Some(why) => Err(format!("USB devices are not looked after here: {why}")),
+            Some(why) => Err(format!("USB mediation is not running: {why}")),
         }
     }
 

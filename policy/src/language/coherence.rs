@@ -59,8 +59,8 @@ pub(crate) fn chords(domains: &[Domain], hotkeys: &Hotkeys, sink: &Sink) {
                 chord.span,
                 message,
                 match default {
-                    true => "choose another chord, or give that hotkey another one under [hotkeys]",
-                    false => "choose another chord for one of them",
+                    true => "choose other keys, or give that hotkey another one under [hotkeys]",
+                    false => "choose other keys for one of them",
                 },
             );
             sink.report(if default { found } else { found.and(first.span, "here") });

@@ -68,6 +68,6 @@ pub fn content(input: &[u8]) {
     let Some((first, bytes)) = input.split_first() else { return };
     let types = policy::language::MediaType::WORDS;
     let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
-    let _ = crate::content::fit(*media_type, bytes, 1 << 20);
+    let _ = crate::content::sanitize(*media_type, bytes, 1 << 20);
     let _ = crate::content::preview(*media_type, bytes);
 }

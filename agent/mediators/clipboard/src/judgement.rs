@@ -3,7 +3,7 @@
 use policy::Policy;
 use policy::decide::{Decision, Paste, PasteVerdict, Reason};
 
-use crate::content::{self, Changes, Fit, HELD_MAX, Unfit};
+use crate::content::{self, Changes, HELD_MAX, Rejected, Sanitized};
 
 /// What is to become of a paste.
 #[derive(Debug)]
@@ -12,24 +12,24 @@ pub struct Judgement<'p> {
     pub paste: PasteVerdict<'p>,
     /// What would cross, or why nothing can, whatever the policy says. `None` where the policy said no to a picture (decoding it
     /// costs more than a no is worth), or the content is not known.
-    pub fit: Result<Option<Fit>, Unfit>,
+    pub sanitized: Result<Option<Sanitized>, Rejected>,
 }
 
-/// Has the policy decide on a paste, and makes its content fit. Text is judged as it would be pasted, a picture as it was copied.
+/// Has the policy decide on a paste, and sanitises its content. Text is judged as it would be pasted, a picture as it was copied.
 #[must_use]
 pub fn judge<'p>(policy: &'p Policy, paste: &Paste<'_>) -> Judgement<'p> {
     let mut verdict = policy.decide_paste(paste);
     let most = usize::try_from(HELD_MAX).unwrap_or(usize::MAX);
-    let fit = match (verdict.cleaned.take(), paste.content) {
+    let sanitized = match (verdict.cleaned.take(), paste.content) {
         (Some(cleaned), _) => {
             let changes = Changes { text: cleaned.changes, ..Changes::default() };
-            Ok(Some(Fit { media_type: paste.media_type, bytes: cleaned.bytes, changes }))
+            Ok(Some(Sanitized { media_type: paste.media_type, bytes: cleaned.bytes, changes }))
         }
-        _ if matches!(verdict.verdict.reason(), Reason::NotText) => Err(Unfit::NotText),
+        _ if matches!(verdict.verdict.reason(), Reason::NotText) => Err(Rejected::NotText),
         (None, Some(content)) if verdict.verdict.decision() != Decision::Deny => {
-            content::fit(paste.media_type, content, most).map(Some)
+            content::sanitize(paste.media_type, content, most).map(Some)
         }
         _ => Ok(None),
     };
-    Judgement { paste: verdict, fit }
+    Judgement { paste: verdict, sanitized }
 }

@@ -1,4 +1,4 @@
-//! What crosses, made fit to cross, whichever way it goes.
+//! Sanitising of what crosses, whichever way it goes.
 //!
 //! | type | what crosses |
 //! | --- | --- |
@@ -27,7 +27,7 @@ pub use limits::{HELD_MAX, PIXELS_MAX, SIDE_MAX};
 
 /// Why content does not cross, in a clinician's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum Rejected {
     /// Not UTF-8.
     #[error("it is not readable text")]
     NotText,
@@ -93,7 +93,7 @@ impl fmt::Display for Changes {
 
 /// Content that may cross, as far as its form goes.
 #[derive(Debug)]
-pub struct Fit {
+pub struct Sanitized {
     /// Its type; a picture is a PNG now.
     pub media_type: MediaType,
     /// The bytes.
@@ -102,24 +102,24 @@ pub struct Fit {
     pub changes: Changes,
 }
 
-/// Makes content fit to cross; what comes out has at most `most` bytes.
+/// Sanitises content: text is cleaned, a picture is decoded and encoded anew. What comes out has at most `most` bytes.
 ///
 /// # Errors
 /// It cannot be.
-pub fn fit(media_type: MediaType, bytes: &[u8], most: usize) -> Result<Fit, Unfit> {
+pub fn sanitize(media_type: MediaType, bytes: &[u8], most: usize) -> Result<Sanitized, Rejected> {
     let purpose = match media_type {
         MediaType::TextPlain => Purpose::Reading,
         MediaType::FileList => Purpose::Names,
-        MediaType::TextHtml => return Err(Unfit::NotCarried(media_type)),
+        MediaType::TextHtml => return Err(Rejected::NotCarried(media_type)),
         MediaType::ImagePng | MediaType::ImageBmp | MediaType::ImageJpeg | MediaType::ImageTiff => {
             let (bytes, changes) = picture::encode_anew(media_type, bytes, most)?;
-            return Ok(Fit { media_type: MediaType::ImagePng, bytes, changes });
+            return Ok(Sanitized { media_type: MediaType::ImagePng, bytes, changes });
         }
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| Unfit::NotText)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Rejected::NotText)?;
     let cleaned = cleaning::clean(text, purpose);
     let changes = Changes { text: cleaned.changes, ..Changes::default() };
-    Ok(Fit { media_type, bytes: cleaned.bytes, changes })
+    Ok(Sanitized { media_type, bytes: cleaned.bytes, changes })
 }
 
 /// Text with every line ended by CR LF, for a guest whose system has it so.

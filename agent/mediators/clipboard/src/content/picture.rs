@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::limits::{DECODED_MAX, PIXELS_MAX, SIDE_MAX};
 use super::pixels::Pixels;
-use super::{Changes, Unfit, png_rows, structure};
+use super::{Changes, Rejected, png_rows, structure};
 
 fn format(media_type: MediaType) -> Option<ImageFormat> {
     Some(match media_type {
@@ -22,32 +22,32 @@ fn format(media_type: MediaType) -> Option<ImageFormat> {
 }
 
 /// Whether the first bytes are those of the declared type.
-pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, Unfit> {
-    let declared = format(media_type).ok_or(Unfit::NotCarried(media_type))?;
+pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, Rejected> {
+    let declared = format(media_type).ok_or(Rejected::NotCarried(media_type))?;
     match image::guess_format(bytes) {
         Ok(found) if found == declared => Ok(declared),
         _ if declared == ImageFormat::Tiff && structure::is_big_tiff(bytes) => {
-            Err(Unfit::UnknownKind)
+            Err(Rejected::UnknownKind)
         }
-        _ => Err(Unfit::NotAsDeclared(media_type)),
+        _ => Err(Rejected::NotAsDeclared(media_type)),
     }
 }
 
-fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Unfit> {
+fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Rejected> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     limits.max_alloc = Some(DECODED_MAX);
     reader.limits(limits);
-    reader.into_decoder().map_err(unfit)
+    reader.into_decoder().map_err(rejected)
 }
 
-fn unfit(error: image::ImageError) -> Unfit {
+fn rejected(error: image::ImageError) -> Rejected {
     match error {
-        image::ImageError::Limits(_) => Unfit::TooLarge,
-        image::ImageError::Unsupported(_) => Unfit::UnknownKind,
-        _ => Unfit::Damaged,
+        image::ImageError::Limits(_) => Rejected::TooLarge,
+        image::ImageError::Unsupported(_) => Rejected::UnknownKind,
+        _ => Rejected::Damaged,
     }
 }
 
@@ -56,13 +56,15 @@ pub(super) fn encode_anew(
     media_type: MediaType,
     bytes: &[u8],
     most: usize,
-) -> Result<(Zeroizing<Vec<u8>>, Changes), Unfit> {
+) -> Result<(Zeroizing<Vec<u8>>, Changes), Rejected> {
     let format = sniff(media_type, bytes)?;
     let pages = match format {
         ImageFormat::Png => structure::png_frames(bytes),
         ImageFormat::Tiff => structure::tiff_pages(bytes),
-        ImageFormat::Jpeg if !structure::is_common_jpeg(bytes) => return Err(Unfit::UnknownKind),
-        ImageFormat::Jpeg if !structure::jpeg_is_whole(bytes) => return Err(Unfit::Damaged),
+        ImageFormat::Jpeg if !structure::is_common_jpeg(bytes) => {
+            return Err(Rejected::UnknownKind);
+        }
+        ImageFormat::Jpeg if !structure::jpeg_is_whole(bytes) => return Err(Rejected::Damaged),
         _ => 1,
     };
     let mut changes = Changes {
@@ -80,10 +82,10 @@ pub(super) fn encode_anew(
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXELS_MAX || decoder.total_bytes() > DECODED_MAX {
-        return Err(Unfit::TooLarge);
+        return Err(Rejected::TooLarge);
     }
     if pixels == 0 {
-        return Err(Unfit::Damaged);
+        return Err(Rejected::Damaged);
     }
     let orientation = match format {
         ImageFormat::Png => structure::png_orientation(bytes),
@@ -91,7 +93,7 @@ pub(super) fn encode_anew(
     };
     changes.turned = orientation != Orientation::NoTransforms;
     let mut pixels =
-        Pixels::decode(decoder).map_err(|error| error.map_or(Unfit::UnknownKind, unfit))?;
+        Pixels::decode(decoder).map_err(|error| error.map_or(Rejected::UnknownKind, rejected))?;
     changes.made_opaque = pixels.is_invisible();
     if format == ImageFormat::Tiff
         && !changes.made_opaque
@@ -234,7 +236,7 @@ mod tests {
         let png = picture(ImageFormat::Png, 8, 8);
         assert_eq!(
             sniff(MediaType::ImageJpeg, &png).unwrap_err(),
-            Unfit::NotAsDeclared(MediaType::ImageJpeg)
+            Rejected::NotAsDeclared(MediaType::ImageJpeg)
         );
         assert!(sniff(MediaType::ImagePng, b"<html>").is_err());
         assert!(sniff(MediaType::ImagePng, b"").is_err());
@@ -260,7 +262,7 @@ mod tests {
         let whole = picture(ImageFormat::Jpeg, 60, 60);
         for length in 3..whole.len() {
             let cut = encode_anew(MediaType::ImageJpeg, &whole[..length], 1 << 20);
-            assert_eq!(cut.unwrap_err(), Unfit::Damaged, "{length} bytes");
+            assert_eq!(cut.unwrap_err(), Rejected::Damaged, "{length} bytes");
         }
         let followed = [&whole[..], b"more"].concat();
         encode_anew(MediaType::ImageJpeg, &followed, 1 << 20).unwrap();
@@ -281,14 +283,17 @@ mod tests {
         let mut bmp = picture(ImageFormat::Bmp, 8, 8);
         bmp[18..22].copy_from_slice(&16_000u32.to_le_bytes());
         bmp[22..26].copy_from_slice(&16_000u32.to_le_bytes());
-        assert_eq!(encode_anew(MediaType::ImageBmp, &bmp, 1 << 20).unwrap_err(), Unfit::TooLarge);
+        assert_eq!(
+            encode_anew(MediaType::ImageBmp, &bmp, 1 << 20).unwrap_err(),
+            Rejected::TooLarge
+        );
     }
 
     #[test]
     fn a_picture_that_grows_beyond_the_limit_is_refused() {
         let jpeg = picture(ImageFormat::Jpeg, 200, 200);
-        assert_eq!(encode_anew(MediaType::ImageJpeg, &jpeg, 100).unwrap_err(), Unfit::TooLarge);
+        assert_eq!(encode_anew(MediaType::ImageJpeg, &jpeg, 100).unwrap_err(), Rejected::TooLarge);
         let png = picture(ImageFormat::Png, 200, 200);
-        assert_eq!(encode_anew(MediaType::ImagePng, &png, 100).unwrap_err(), Unfit::TooLarge);
+        assert_eq!(encode_anew(MediaType::ImagePng, &png, 100).unwrap_err(), Rejected::TooLarge);
     }
 }

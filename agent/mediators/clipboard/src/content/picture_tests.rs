@@ -3,12 +3,12 @@
 use image::{DynamicImage, GenericImageView};
 use policy::language::MediaType;
 
-use super::{Changes, Unfit, fit};
+use super::{Changes, Rejected, sanitize};
 
-fn crossed(media_type: MediaType, bytes: &[u8]) -> Result<(DynamicImage, Changes), Unfit> {
-    let fit = fit(media_type, bytes, 32 << 20)?;
-    assert_eq!(fit.media_type, MediaType::ImagePng);
-    Ok((image::load_from_memory(&fit.bytes).unwrap(), fit.changes))
+fn crossed(media_type: MediaType, bytes: &[u8]) -> Result<(DynamicImage, Changes), Rejected> {
+    let content = sanitize(media_type, bytes, 32 << 20)?;
+    assert_eq!(content.media_type, MediaType::ImagePng);
+    Ok((image::load_from_memory(&content.bytes).unwrap(), content.changes))
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_picture_of_a_kind_that_is_not_decoded_is_not_called_damaged() {
     ];
     for (number, (media_type, sample)) in samples.into_iter().enumerate() {
         let problem = crossed(media_type, sample).unwrap_err();
-        assert_eq!(problem, Unfit::UnknownKind, "{number}");
+        assert_eq!(problem, Rejected::UnknownKind, "{number}");
         assert_eq!(problem.to_string(), "this kind of picture cannot be taken; copy it as PNG");
     }
 }
@@ -215,7 +215,7 @@ fn a_picture_of_a_kind_that_is_not_decoded_is_not_called_damaged() {
 fn what_hangs_on_a_picture_stays_behind_whichever_way_it_goes() {
     let sample = include_bytes!("samples/out-meta.png");
     assert!(sample.windows(4).any(|bytes| bytes == b"HONG"));
-    let after = fit(MediaType::ImagePng, sample, 1 << 20).unwrap();
+    let after = sanitize(MediaType::ImagePng, sample, 1 << 20).unwrap();
     assert!(!after.bytes.windows(4).any(|bytes| bytes == b"HONG"));
     assert!(after.changes.encoded_anew);
 }

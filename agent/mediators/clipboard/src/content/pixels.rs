@@ -5,7 +5,7 @@ use image::{ColorType, ImageDecoder, ImageError};
 use png::BitDepth;
 use zeroize::Zeroizing;
 
-use super::Unfit;
+use super::Rejected;
 use super::png_rows::{Header, write};
 
 /// Pixels as they are stored, rows from the top, samples in the machine's order of bytes. Wiped when dropped.
@@ -100,7 +100,7 @@ impl Pixels {
         opaque: bool,
         about: usize,
         most: usize,
-    ) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+    ) -> Result<Zeroizing<Vec<u8>>, Rejected> {
         let (width, height) = match orientation {
             Orientation::Rotate90
             | Orientation::Rotate270

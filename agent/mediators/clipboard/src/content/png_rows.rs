@@ -5,7 +5,7 @@ use std::io::{self, Cursor, Write};
 use png::{BitDepth, Compression, Decoder, Encoder, Filter, Transformations};
 use zeroize::Zeroizing;
 
-use super::Unfit;
+use super::Rejected;
 use super::limits::{PIXELS_MAX, SIDE_MAX};
 
 /// Bytes that the decoder may take beside a chunk of the picture, such as a camera's notes: two rows of [`SIDE_MAX`] pixels of eight
@@ -55,7 +55,7 @@ pub(super) fn write(
     about: usize,
     most: usize,
     mut row: impl FnMut(&mut dyn Write) -> Option<()>,
-) -> Result<Zeroizing<Vec<u8>>, Unfit> {
+) -> Result<Zeroizing<Vec<u8>>, Rejected> {
     // It grows as it is written; what it leaves behind is compressed pixels, for as long as the allocator keeps them.
     let room = about.saturating_add(about / GROWTH).min(most);
     let mut png = Zeroizing::new(Vec::with_capacity(room));
@@ -77,27 +77,30 @@ pub(super) fn write(
     })();
     match written {
         Some(()) => Ok(png),
-        None if full => Err(Unfit::TooLarge),
-        None => Err(Unfit::Damaged),
+        None if full => Err(Rejected::TooLarge),
+        None => Err(Rejected::Damaged),
     }
 }
 
-fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Unfit> {
+fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Rejected> {
     let limits = png::Limits { bytes: bytes.len().saturating_add(DECODER_MAX) };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::EXPAND);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    decoder.read_info().map_err(unfit)
+    decoder.read_info().map_err(rejected)
 }
 
 /// A PNG of the same pixels, and nothing else. `None`: its rows are not to be passed on one after the other, as they do not come in
 /// order (interlaced), or are transparent everywhere.
-pub(super) fn encode_anew(bytes: &[u8], most: usize) -> Result<Option<Zeroizing<Vec<u8>>>, Unfit> {
+pub(super) fn encode_anew(
+    bytes: &[u8],
+    most: usize,
+) -> Result<Option<Zeroizing<Vec<u8>>>, Rejected> {
     let mut reader = open(bytes)?;
     let (width, height) = (reader.info().width, reader.info().height);
     if u64::from(width) * u64::from(height) > PIXELS_MAX || width.max(height) > SIDE_MAX {
-        return Err(Unfit::TooLarge);
+        return Err(Rejected::TooLarge);
     }
     if reader.info().interlaced || is_invisible(bytes)? {
         return Ok(None);
@@ -109,7 +112,7 @@ pub(super) fn encode_anew(bytes: &[u8], most: usize) -> Result<Option<Zeroizing<
 }
 
 /// Whether every pixel is transparent: known at the first that is not, which is mostly the first of all.
-fn is_invisible(bytes: &[u8]) -> Result<bool, Unfit> {
+fn is_invisible(bytes: &[u8]) -> Result<bool, Rejected> {
     let mut reader = open(bytes)?;
     let (colour, depth) = reader.output_color_type();
     let sample = if depth == BitDepth::Sixteen { 2 } else { 1 };
@@ -118,7 +121,7 @@ fn is_invisible(bytes: &[u8]) -> Result<bool, Unfit> {
         png::ColorType::Rgba => 4 * sample,
         _ => return Ok(false),
     };
-    while let Some(row) = reader.next_row().map_err(unfit)? {
+    while let Some(row) = reader.next_row().map_err(rejected)? {
         let visible = |pixel: &[u8]| pixel.iter().rev().take(sample).any(|byte| *byte != 0);
         if row.data().chunks_exact(size).any(visible) {
             return Ok(false);
@@ -127,9 +130,9 @@ fn is_invisible(bytes: &[u8]) -> Result<bool, Unfit> {
     Ok(true)
 }
 
-fn unfit(error: png::DecodingError) -> Unfit {
+fn rejected(error: png::DecodingError) -> Rejected {
     match error {
-        png::DecodingError::LimitsExceeded => Unfit::TooLarge,
-        _ => Unfit::Damaged,
+        png::DecodingError::LimitsExceeded => Rejected::TooLarge,
+        _ => Rejected::Damaged,
     }
 }

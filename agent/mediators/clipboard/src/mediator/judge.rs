@@ -11,7 +11,7 @@ use super::crossing::{Crossing, Stage, Wanted};
 use super::limits::ASK_FOR;
 use super::words::{Outcome, denied, label};
 use super::{DomainIndex, Mediator, Output, Paste, Ticket, Time, hash};
-use crate::content::{self, Changes, Unfit};
+use crate::content::{self, Changes, Rejected};
 use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
 
@@ -43,17 +43,17 @@ impl Mediator {
         let (source, target) = (self.name(from), self.name(to));
         let paste =
             Asked { from: &source, to: &target, media_type, content: Some(&content), size: None };
-        let Judgement { paste: PasteVerdict { verdict, inspect, bytes, .. }, fit } =
+        let Judgement { paste: PasteVerdict { verdict, inspect, bytes, .. }, sanitized } =
             judge(&policy, &paste);
-        let mut unfit: Option<Unfit> = None;
+        let mut unfit: Option<Rejected> = None;
         let mut changes = Changes::default();
         let mut final_type = media_type;
         let mut crosses = Secret::clone(&content);
-        match fit {
-            Ok(Some(fit)) => {
-                (changes, final_type) = (fit.changes, fit.media_type);
+        match sanitized {
+            Ok(Some(sanitized)) => {
+                (changes, final_type) = (sanitized.changes, sanitized.media_type);
                 if !changes.none() {
-                    crosses = Arc::new(fit.bytes);
+                    crosses = Arc::new(sanitized.bytes);
                 }
             }
             Ok(None) => {}
