@@ -157,7 +157,7 @@ impl Decided {
         let policy = Arc::new(Policy::parse("bench", &policy()).unwrap());
         let path = |name: &str| dir.join(format!("{name}.sock"));
         let ways = ["clinical", "internet"].map(|n| (n.to_owned(), Way::Listen(path(n))));
-        let clipboard = Clipboard::start(ways.into(), policy).unwrap();
+        let clipboard = clipboard::service::start(ways.into(), policy).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };
         thread::sleep(Duration::from_millis(200));

@@ -1,4 +1,4 @@
-//! A mediator's thread, and what is left when it dies.
+//! The thread of a mediator or of the seat, and what is left when it dies.
 //!
 //! ```text
 //!  daemon: Mediator --commands--> Ends :thread
@@ -7,6 +7,7 @@
 //! Neither waits for the other. A thread that dies, by a fault of ours that something from outside has found, takes with it what it
 //! held: sockets, devices, texts. The daemon is woken, says so wherever it says things, and nothing crosses by that mediator any more.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +16,40 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// The daemon's end.
+/// What lies in a mailbox.
+enum Mail<C> {
+    Command(C),
+    Stop,
+}
+
+/// A way to give a thread commands, from any other.
+pub struct Sender<C> {
+    commands: mpsc::Sender<Mail<C>>,
+    wake: Arc<EventFd>,
+}
+
+impl<C> Clone for Sender<C> {
+    fn clone(&self) -> Self {
+        Self { commands: self.commands.clone(), wake: Arc::clone(&self.wake) }
+    }
+}
+
+impl<C> Sender<C> {
+    /// Sends a command. A thread that has ended takes nothing any more.
+    pub fn tell(&self, command: C) {
+        self.mail(Mail::Command(command));
+    }
+
+    fn mail(&self, mail: Mail<C>) {
+        let _ = self.commands.send(mail);
+        let _ = self.wake.write(1);
+    }
+}
+
+/// The daemon's end. When it goes, the thread is stopped, and waited for.
 pub struct Mediator<C, H> {
     name: &'static str,
-    commands: mpsc::Sender<C>,
-    wake: Arc<EventFd>,
+    sender: Sender<C>,
     happenings: mpsc::Receiver<H>,
     life: Life,
     thread: Option<JoinHandle<()>>,
@@ -27,13 +57,14 @@ pub struct Mediator<C, H> {
 
 /// The thread's ends, which it keeps as long as it lives.
 pub struct Ends<C, H> {
-    inbox: mpsc::Receiver<C>,
+    inbox: mpsc::Receiver<Mail<C>>,
     wake: Arc<EventFd>,
     outbox: mpsc::Sender<H>,
+    stopped: Cell<bool>,
     life: Pulse,
 }
 
-impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
+impl<C, H> Mediator<C, H> {
     /// The two ends, before there is a thread.
     ///
     /// # Errors
@@ -43,8 +74,10 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
         let (outbox, happenings) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(FLAGS)?);
         let (life, pulse) = Life::new()?;
-        let ends = Ends { inbox, wake: Arc::clone(&wake), outbox, life: pulse };
-        Ok((Self { name, commands, wake, happenings, life, thread: None }, ends))
+        let stopped = Cell::new(false);
+        let ends = Ends { inbox, wake: Arc::clone(&wake), outbox, stopped, life: pulse };
+        let sender = Sender { commands, wake };
+        Ok((Self { name, sender, happenings, life, thread: None }, ends))
     }
 
     /// Starts the thread, which owns its [`Ends`].
@@ -58,8 +91,19 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
 
     /// Tells it something. A thread that has died takes nothing any more.
     pub fn tell(&self, command: C) {
-        let _ = self.commands.send(command);
-        let _ = self.wake.write(1);
+        self.sender.tell(command);
+    }
+
+    /// Returns a way to give it commands that other threads can have.
+    #[must_use]
+    pub fn sender(&self) -> Sender<C> {
+        self.sender.clone()
+    }
+
+    /// Has it end when it has taken what it was told before, and waits for that. What happened last can be had afterwards.
+    pub fn stop(&mut self) {
+        self.sender.mail(Mail::Stop);
+        self.join();
     }
 
     /// Becomes readable when something happened, its death included.
@@ -88,10 +132,27 @@ impl<C: Send + 'static, H: Send + 'static> Mediator<C, H> {
     }
 }
 
+impl<C, H> Drop for Mediator<C, H> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
 impl<C, H> Ends<C, H> {
     /// The next command.
     pub fn next(&self) -> Option<C> {
-        self.inbox.try_recv().ok()
+        match self.inbox.try_recv().ok()? {
+            Mail::Command(command) => Some(command),
+            Mail::Stop => {
+                self.stopped.set(true);
+                None
+            }
+        }
+    }
+
+    /// Whether the thread is to end: what [`Self::next`] gave was the last.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.get()
     }
 
     /// Becomes readable when there is a command, or somebody else has woken the thread.
@@ -205,5 +266,28 @@ mod tests {
         assert!(mediator.is_dead() && mediator.happened().is_empty());
         assert_eq!(Arc::strong_count(&held), 1, "what it held is let go");
         mediator.tell("more");
+    }
+
+    #[test]
+    fn a_thread_takes_what_it_was_told_whoever_told_it_and_ends_with_its_handle() {
+        let (mut mediator, ends) = Mediator::<u8, u8>::new("mediator").unwrap();
+        let sender = mediator.sender();
+        mediator
+            .run(move || {
+                while !ends.is_stopped() {
+                    while let Some(command) = ends.next() {
+                        ends.tell(command);
+                    }
+                    std::thread::yield_now();
+                }
+            })
+            .unwrap();
+        mediator.tell(1);
+        std::thread::spawn(move || sender.tell(2)).join().unwrap();
+        mediator.stop();
+        assert!(mediator.is_dead());
+        assert_eq!(mediator.happened(), [1, 2], "all that came before the end");
+        mediator.tell(3);
+        assert!(mediator.happened().is_empty());
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clipboard::mediator::{Chord, Ticket};
 use monitor::{Monitor, QuestionId, RequestId};
 use policy::Policy;
+use seat::{Mediators, ToMediators};
 
 use super::desk::Desk;
 use super::mediators::CLIPBOARD;
@@ -54,7 +55,7 @@ impl Pasteboard {
         let ways: Vec<(String, Way)> = ways.collect();
         let names: Vec<String> = ways.iter().map(|(name, _)| name.clone()).collect();
         let clipboard =
-            Clipboard::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
+            clipboard::service::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
         let (last_ticket, screen, dead) = (0, None, false);
@@ -68,6 +69,18 @@ impl Pasteboard {
 
     pub(super) fn tell(&self, command: Command) {
         self.clipboard.tell(command);
+    }
+
+    /// A way for the seat to tell it of hotkeys and the lock.
+    pub(super) fn hotkeys(&self) -> Mediators {
+        let clipboard = self.clipboard.sender();
+        Box::new(move |what| {
+            clipboard.tell(match what {
+                ToMediators::Copy(front) => Command::Chord(Chord::Copy, front, None),
+                ToMediators::Paste(front) => Command::Chord(Chord::Paste, front, None),
+                ToMediators::Locked => Command::Locked,
+            });
+        })
     }
 
     /// Whether a domain's guest can copy and paste.

@@ -8,7 +8,6 @@ use audit::AuditEvent;
 use audit::events::{
     InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
 };
-use clipboard::mediator::Chord;
 use monitor::QuestionId;
 use policy::Policy;
 
@@ -21,10 +20,10 @@ use control::reports::SeatReport;
 use domains::domain::State;
 use domains::{Outdated, Slot, Supervisor};
 use recorder::Recorder;
-use seat::core::{Action, DomainIndex};
+use seat::core::DomainIndex;
 use seat::memory::{self, Memory};
 use seat::notices::Cause;
-use seat::{Backend, Command, Handle, Happening, Seat, SeatPolicy, Words};
+use seat::{Backend, Command, Handle, Happening, Mediators, Seat, SeatPolicy, Words};
 
 /// The seat and what was last said there.
 pub(super) struct Desk {
@@ -41,12 +40,8 @@ pub(super) struct Desk {
 /// What somebody at the seat wants of the mediators.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wish {
-    /// A clipboard chord, with this domain in front.
-    Chord(Chord, DomainIndex),
     /// A question's answer.
     Answered(QuestionId, Answer),
-    /// The screen was locked.
-    Locked,
     /// The break-glass chord was pressed.
     BreakGlass,
 }
@@ -57,6 +52,7 @@ impl Desk {
         machine: &Machine,
         layout: &Layout,
         policy: &Arc<Policy>,
+        mediators: Mediators,
     ) -> Result<Self, DaemonError> {
         let names: Vec<String> = machine.domains.iter().map(|entry| entry.name.clone()).collect();
         let backend = match &machine.seat {
@@ -67,7 +63,7 @@ impl Desk {
         let said = vec![Words::default(); names.len()];
         let memory = layout.seat_state();
         let known = memory.exists();
-        let seat = Seat::start(backend, names, policy, Memory::at(&memory));
+        let seat = Seat::start(backend, names, policy, Memory::at(&memory), mediators);
         let seat = seat.map_err(DaemonError::Seat)?;
         Ok(Self { seat, said, news: Vec::new(), wishes: Vec::new(), memory, known })
     }
@@ -236,10 +232,7 @@ impl Desk {
             Happening::Switched { from, to } => {
                 SeatSwitched { domain: name(to), from: name(from) }.into()
             }
-            Happening::Locked { idle } => {
-                self.wishes.push(Wish::Locked);
-                SeatLocked { idle }.into()
-            }
+            Happening::Locked { idle } => SeatLocked { idle }.into(),
             Happening::Unlocked => SeatUnlocked {}.into(),
             Happening::Plugged(device, domain) => {
                 let device = device.as_str().to_owned();
@@ -251,17 +244,8 @@ impl Desk {
             Happening::LinkLost(domain, problem) => {
                 SeatLinkLost { domain: name(domain), problem }.into()
             }
-            Happening::Pressed(action, front) => {
-                let chord = match action {
-                    Action::Copy => Chord::Copy,
-                    Action::Paste => Chord::Paste,
-                    Action::BreakGlass => {
-                        self.wishes.push(Wish::BreakGlass);
-                        return None;
-                    }
-                    Action::Switch(_) | Action::Lock => return None,
-                };
-                self.wishes.push(Wish::Chord(chord, front));
+            Happening::BreakGlass => {
+                self.wishes.push(Wish::BreakGlass);
                 return None;
             }
             Happening::Answered(number, yes) => {

@@ -171,8 +171,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         })
         .ok();
     let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
-    let desk = Desk::start(&files.machine, &options.layout, &files.rules)?;
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
+    let desk = Desk::start(&files.machine, &options.layout, &files.rules, pasteboard.hotkeys())?;
     let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let parts = Parts {
         layout: options.layout.clone(),

@@ -42,11 +42,7 @@ impl Running {
         }
         for wish in self.desk.wishes() {
             match wish {
-                Wish::Chord(chord, front) => {
-                    self.pasteboard.tell(Command::Chord(chord, front, None));
-                }
                 Wish::Answered(question, answer) => self.answered(question, answer),
-                Wish::Locked => self.pasteboard.tell(Command::Locked),
                 Wish::BreakGlass => {
                     let policy = &self.papers.files.rules;
                     self.break_glass.hotkey(policy, &mut self.monitor, &self.desk);

@@ -3,7 +3,7 @@
 //! ```text
 //!   evdev ----> devices --+                        +--> domain --> link --> VMM
 //!   daemon ---> commands -+--> core (pure) --------+
-//!   VMM --link-> domain --+        |               +--> daemon: what happened, for the audit
+//!   VMM --link-> domain --+        |               +--> daemon: what happened, for the audit; mediators: hotkeys, lock
 //!                                  v
 //!                picture, compose (pure) --> display, kms --> screen
 //! ```
@@ -34,16 +34,14 @@ mod stage;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use policy::Policy;
 use printable::Label;
 
-use self::core::{Action, Chords, DomainIndex, Settings};
-use base::mailbox::{Life, Pulse};
+use self::core::{Chords, DomainIndex, Settings};
+use base::mailbox::{Ends, Mediator, Sender};
 use control::reports::SeatReport;
 use memory::Memory;
 use notices::Cause;
@@ -120,8 +118,6 @@ pub enum Command {
     Choose(u64, String, Vec<String>),
     /// The question is no longer asked.
     Withdraw(u64),
-    /// End.
-    Stop,
 }
 
 /// What is said of a domain.
@@ -150,8 +146,8 @@ pub enum Happening {
     },
     /// It is not any more.
     Unlocked,
-    /// A chord was pressed that is not the seat's own business, with this domain in front.
-    Pressed(Action, DomainIndex),
+    /// The break-glass hotkey was pressed.
+    BreakGlass,
     /// A question was answered, or could not be any more (then no).
     Answered(u64, bool),
     /// The one of this place was chosen.
@@ -176,29 +172,41 @@ pub(crate) fn measure(report: &mut SeatReport, times: &[Duration]) {
     (report.switch_p50_us, report.switch_p99_us) = (rank(50), rank(99));
 }
 
+/// What the seat tells the mediators itself, past the daemon, which may be busy with a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToMediators {
+    /// The copy hotkey was pressed with this domain in front.
+    Copy(DomainIndex),
+    /// The paste hotkey was.
+    Paste(DomainIndex),
+    /// The screen was locked.
+    Locked,
+}
+
+/// Puts into a mediator's mailbox what concerns it; called by the seat's thread, so that it must not wait.
+pub type Mediators = Box<dyn Fn(ToMediators) + Send>;
+
 /// A running seat.
 pub struct Seat {
     names: Vec<String>,
-    commands: mpsc::Sender<Command>,
-    wake: Arc<EventFd>,
-    happenings: mpsc::Receiver<Happening>,
-    life: Life,
+    thread: Mediator<Command, Happening>,
     report: Arc<Mutex<SeatReport>>,
-    thread: Option<JoinHandle<()>>,
 }
 
-/// How a part of the seat's thread reaches the daemon.
+/// How a part of the seat's thread reaches the others.
 struct Daemon {
-    happenings: mpsc::Sender<Happening>,
-    pulse: Pulse,
+    ends: Ends<Command, Happening>,
+    mediators: Mediators,
     report: Arc<Mutex<SeatReport>>,
 }
 
 impl Daemon {
     fn tell(&self, happening: Happening) {
-        // The receiver lives as long as the agent.
-        let _ = self.happenings.send(happening);
-        self.pulse.beat();
+        self.ends.tell(happening);
+    }
+
+    fn tell_mediators(&self, what: ToMediators) {
+        (self.mediators)(what);
     }
 
     fn report(&self, change: impl FnOnce(&mut SeatReport)) {
@@ -210,16 +218,13 @@ impl Daemon {
 #[derive(Clone)]
 pub struct Handle {
     names: Arc<[String]>,
-    commands: mpsc::Sender<Command>,
-    wake: Arc<EventFd>,
+    commands: Sender<Command>,
 }
 
 impl Handle {
-    /// Tells the seat something.
+    /// Tells the seat something. A seat that has ended takes nothing any more.
     pub fn tell(&self, command: Command) {
-        // A seat that ended takes nothing any more.
-        let _ = self.commands.send(command);
-        let _ = self.wake.write(1);
+        self.commands.tell(command);
     }
 
     /// A domain's number.
@@ -240,12 +245,9 @@ impl Seat {
         names: Vec<String>,
         policy: SeatPolicy,
         memory: Memory,
+        mediators: Mediators,
     ) -> io::Result<Self> {
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_flags(flags)?);
-        let (life, pulse) = Life::new()?;
-        let (commands, inbox) = mpsc::channel();
-        let (outbox, happenings) = mpsc::channel();
+        let (mut thread, ends) = Mediator::new("seat")?;
         let report = Arc::new(Mutex::new(SeatReport {
             backend: match backend {
                 Backend::Kms(_) => "kms".to_owned(),
@@ -254,22 +256,16 @@ impl Seat {
             front: names.first().cloned().unwrap_or_default(),
             ..SeatReport::default()
         }));
-        let daemon = Daemon { happenings: outbox, pulse, report: Arc::clone(&report) };
-        let mut stage =
-            Stage::new(backend, names.clone(), policy, daemon, inbox, Arc::clone(&wake), memory)?;
-        let thread =
-            std::thread::Builder::new().name("seat".to_owned()).spawn(move || stage.run())?;
-        Ok(Self { names, commands, wake, happenings, life, report, thread: Some(thread) })
+        let daemon = Daemon { ends, mediators, report: Arc::clone(&report) };
+        let mut stage = Stage::new(backend, names.clone(), policy, daemon, memory)?;
+        thread.run(move || stage.run())?;
+        Ok(Self { names, thread, report })
     }
 
     /// A way to give commands.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle {
-            names: self.names.clone().into(),
-            commands: self.commands.clone(),
-            wake: Arc::clone(&self.wake),
-        }
+        Handle { names: self.names.clone().into(), commands: self.thread.sender() }
     }
 
     /// The domains, in the seat's order.
@@ -281,35 +277,23 @@ impl Seat {
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.life.fd()
+        self.thread.fd()
     }
 
     /// Whether the thread has died.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.life.is_over()
+        self.thread.is_dead()
     }
 
     /// What happened since the last call.
     pub fn happened(&self) -> Vec<Happening> {
-        self.life.heard();
-        self.happenings.try_iter().collect()
+        self.thread.happened()
     }
 
     /// How things are.
     #[must_use]
     pub fn report(&self) -> SeatReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.handle().tell(Command::Stop);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the seat's thread panicked");
-        }
     }
 }

@@ -7,12 +7,10 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use clock::{Alarm, Moment};
 
-use nix::sys::eventfd::EventFd;
 use printable::Label;
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
@@ -27,7 +25,7 @@ use super::memory::{Left, Memory};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
-use super::{Backend, Command, Daemon, Happening, SeatPolicy, Words};
+use super::{Backend, Command, Daemon, Happening, SeatPolicy, ToMediators, Words};
 use base::uevent::Uevents;
 use screen::{Drawn, shown};
 
@@ -49,8 +47,6 @@ pub(super) struct Stage {
     names: Vec<String>,
     policy: SeatPolicy,
     daemon: Daemon,
-    inbox: mpsc::Receiver<Command>,
-    wake: Arc<EventFd>,
     epoch: Moment,
     alarm: Alarm,
     core: Core,
@@ -83,7 +79,6 @@ pub(super) struct Stage {
     /// The scene whose turn it was to be painted in the background.
     prepared: usize,
     buffer: Box<[u8; PACKET_MAX]>,
-    ending: bool,
 }
 
 impl Stage {
@@ -92,8 +87,6 @@ impl Stage {
         names: Vec<String>,
         policy: SeatPolicy,
         daemon: Daemon,
-        inbox: mpsc::Receiver<Command>,
-        wake: Arc<EventFd>,
         memory: Memory,
     ) -> io::Result<Self> {
         let layout = Layout::new(NO_SCREEN);
@@ -134,13 +127,10 @@ impl Stage {
             buffer: Box::new([0; PACKET_MAX]),
             epoch: Moment::now(),
             alarm: Alarm::new()?,
-            ending: false,
             backend,
             names,
             policy,
             daemon,
-            inbox,
-            wake,
             memory,
         };
         this.begin_as_left();
@@ -178,7 +168,7 @@ impl Stage {
             }
             self.look_for_devices();
         }
-        while !self.ending {
+        while !self.daemon.ends.is_stopped() {
             let ready = self.wait();
             if ready.screen {
                 self.take_flips();
@@ -233,7 +223,7 @@ impl Stage {
     }
 
     fn commands(&mut self) {
-        while let Ok(command) = self.inbox.try_recv() {
+        while let Some(command) = self.daemon.ends.next() {
             match command {
                 Command::Policy(policy) => self.take_policy(*policy),
                 Command::Attach(domain, socket) => {
@@ -269,7 +259,6 @@ impl Stage {
                     self.ask(id, text, choices, input);
                 }
                 Command::Withdraw(id) => self.withdraw(id),
-                Command::Stop => self.ending = true,
             }
         }
     }
@@ -378,6 +367,7 @@ impl Stage {
                     self.deferred.push(Happening::Switched { from, to });
                 }
                 Output::Locked { idle } => {
+                    self.daemon.tell_mediators(ToMediators::Locked);
                     self.remember();
                     self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
@@ -390,9 +380,15 @@ impl Stage {
                 }
                 // The lock chord on a locked screen.
                 Output::Pressed(Action::Lock, _) => self.feed(Input::Unlock, None),
-                Output::Pressed(action, front) => {
-                    self.daemon.tell(Happening::Pressed(action, front));
+                Output::Pressed(Action::Copy, front) => {
+                    self.daemon.tell_mediators(ToMediators::Copy(front));
                 }
+                Output::Pressed(Action::Paste, front) => {
+                    self.daemon.tell_mediators(ToMediators::Paste(front));
+                }
+                Output::Pressed(Action::BreakGlass, _) => self.daemon.tell(Happening::BreakGlass),
+                // The core switches by itself.
+                Output::Pressed(Action::Switch(_), _) => {}
                 Output::Answered(id, yes) => {
                     self.notices.end_question(self.epoch.elapsed(), id);
                     self.daemon.tell(Happening::Answered(id, yes));

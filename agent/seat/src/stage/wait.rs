@@ -51,7 +51,7 @@ impl Stage {
         }
         add(Source::Alarm, self.alarm.as_fd());
         if !flipping {
-            add(Source::Wake, self.wake.as_fd());
+            add(Source::Wake, self.daemon.ends.fd());
             for (index, domain) in self.domains.iter().enumerate() {
                 // One that is owed an answer says nothing anyway.
                 if let Some(fd) = domain.fd().filter(|_| !domain.is_ack_pending()) {
@@ -75,7 +75,7 @@ impl Stage {
                 Source::Link(index) => ready.links.push(index),
                 Source::Screen => ready.screen = true,
                 Source::Uevents => ready.uevents = true,
-                Source::Wake => drop(self.wake.read()),
+                Source::Wake => self.daemon.ends.woken(),
                 Source::Alarm => {}
             }
         }

@@ -14,7 +14,6 @@ mod tests;
 mod worker;
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -58,8 +57,6 @@ pub enum Command {
     Locked,
     /// The guests' screens have this size, in pixels.
     Screen(Option<(u32, u32)>),
-    /// End.
-    Stop,
 }
 
 /// What the clipboard tells the daemon.
@@ -79,52 +76,16 @@ pub enum Happening {
     Agent(DomainIndex, bool),
 }
 
-/// The running mediator.
-pub struct Clipboard(Mediator<Command, Happening>);
+/// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.
+pub type Clipboard = Mediator<Command, Happening>;
 
-impl Clipboard {
-    /// Starts the thread for these domains.
-    ///
-    /// # Errors
-    /// The process has no thread or file descriptor left, or a socket cannot be made.
-    pub fn start(domains: Vec<(String, Way)>, policy: Arc<Policy>) -> io::Result<Self> {
-        let (mut mediator, ends) = Mediator::new("clipboard")?;
-        let mut service = Service::new(domains, policy, ends)?;
-        mediator.run(move || service.run())?;
-        Ok(Self(mediator))
-    }
-
-    /// Tells it something. A thread that ended takes nothing any more: then nothing crosses.
-    pub fn tell(&self, command: Command) {
-        self.0.tell(command);
-    }
-
-    /// Becomes readable when something happened.
-    #[must_use]
-    pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
-    }
-
-    /// What happened since the last call.
-    pub fn happened(&self) -> Vec<Happening> {
-        self.0.happened()
-    }
-
-    /// Whether the thread has died; nothing crosses any more.
-    #[must_use]
-    pub fn is_dead(&self) -> bool {
-        self.0.is_dead()
-    }
-
-    /// Ends it. What happened last can be had afterwards.
-    pub fn stop(&mut self) {
-        self.tell(Command::Stop);
-        self.0.join();
-    }
-}
-
-impl Drop for Clipboard {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// Starts the thread for these domains.
+///
+/// # Errors
+/// The process has no thread or file descriptor left, or a socket cannot be made.
+pub fn start(domains: Vec<(String, Way)>, policy: Arc<Policy>) -> io::Result<Clipboard> {
+    let (mut mediator, ends) = Mediator::new("clipboard")?;
+    let mut service = Service::new(domains, policy, ends)?;
+    mediator.run(move || service.run())?;
+    Ok(mediator)
 }

@@ -98,7 +98,7 @@ impl Ward {
         let domains = ["clinical", "internet"].into_iter().zip(&sockets);
         let domains =
             domains.map(|(name, path)| (name.to_owned(), Way::Listen(path.clone()))).collect();
-        let clipboard = Clipboard::start(domains, policy(RULE)).unwrap();
+        let clipboard = super::start(domains, policy(RULE)).unwrap();
         let [clinical, internet] = sockets.map(|socket| guest(&socket));
         let ward = Self { clipboard, clinical, internet, _dir: dir };
         let mut agents = 0;

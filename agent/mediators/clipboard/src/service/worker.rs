@@ -27,7 +27,6 @@ pub(super) struct Service {
     buffer: Vec<u8>,
     /// Whose agents the daemon knows of.
     agents: Vec<bool>,
-    ending: bool,
     // Last: when these go, the daemon takes everything for let go.
     daemon: Ends<Command, Happening>,
 }
@@ -69,8 +68,7 @@ impl Service {
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
-        let ending = false;
-        Ok(Self { names, ends, mediator, epoch, alarm, buffer, agents, ending, daemon })
+        Ok(Self { names, ends, mediator, epoch, alarm, buffer, agents, daemon })
     }
 
     fn now(&self) -> Time {
@@ -78,7 +76,7 @@ impl Service {
     }
 
     pub(super) fn run(&mut self) {
-        while !self.ending {
+        while !self.daemon.is_stopped() {
             let ready = match self.wait() {
                 Ok(ready) => ready,
                 Err(error) => {
@@ -110,7 +108,6 @@ impl Service {
             Command::Policy(policy) => self.mediator.policy(policy, now),
             Command::Locked => self.mediator.locked(now),
             Command::Screen(size) => self.mediator.screen(size),
-            Command::Stop => self.ending = true,
         }
     }
 
