@@ -21,6 +21,10 @@ const OVERHEAD_MAX: u64 = 256 << 20;
 const FRAMES_MAX: u64 = 2 * seat_link::Size::FRAME_BYTES_MAX;
 /// The kernel's share grows with the guest (page and IOMMU tables): one part in this many.
 const OVERHEAD_SHARE: u64 = 64;
+/// How much of a guest's memory the kernel may write to swap.
+const SWAP_MAX: &str = "memory.swap.max";
+/// Not there in a kernel that has no swap.
+const SWAPS: &str = "/proc/swaps";
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "io", "pids"];
 
@@ -88,8 +92,10 @@ impl Cgroups {
         let path = self.base.join(name);
         make(&path)?;
         let mut missing = Vec::new();
+        let swaps = Path::new(SWAPS).exists();
         for (file, value) in settings(limits) {
-            if write(&path.join(file), &value).is_err() {
+            let needless = file == SWAP_MAX && !swaps;
+            if write(&path.join(file), &value).is_err() && !needless {
                 missing.push(file);
             }
         }
@@ -150,6 +156,8 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
         ("memory.max", ceiling.to_string()),
         // What a domain of high priority has is not taken from it when another is greedy.
         ("memory.low", if limits.high_priority { limits.memory } else { 0 }.to_string()),
+        // What a patient's desktop holds in memory is written to no disk of the host's.
+        (SWAP_MAX, "0".to_owned()),
         ("memory.oom.group", "1".to_owned()),
         ("pids.max", PIDS_MAX.to_string()),
     ]
@@ -225,7 +233,8 @@ mod tests {
     }
 
     #[test]
-    fn a_high_priority_domain_outweighs_a_normal_one_and_neither_exceeds_its_memory() {
+    fn a_high_priority_domain_outweighs_a_normal_one_and_neither_exceeds_its_memory_or_is_swapped()
+    {
         let memory = 4u64 << 30;
         let find = |high_priority, name| {
             let settings = settings(Limits { memory, high_priority });
@@ -239,6 +248,9 @@ mod tests {
             (find(true, "memory.low"), find(false, "memory.low")),
             (memory.to_string(), "0".into())
         );
+        for high_priority in [true, false] {
+            assert_eq!(find(high_priority, SWAP_MAX), "0", "guest memory is never swapped");
+        }
         let ceiling: u64 = find(false, "memory.max").parse().unwrap();
         assert!(ceiling > memory && ceiling < memory + memory / 4);
     }
