@@ -11,7 +11,7 @@ use clock::Moment;
 use monitor::{Grant, Monitor, Permit, RequestId};
 use policy::Policy;
 
-use super::desk::Desk;
+use super::desk::{Answer, Desk};
 use super::mediators::BREAK_GLASS;
 
 /// Longest reason that is taken, in characters.
@@ -61,22 +61,6 @@ enum Question {
     Open(Vec<String>),
     /// Close it?
     Close,
-}
-
-/// An answer from the seat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Yes,
-    No,
-    /// The choice of this place.
-    Chosen(usize),
-}
-
-impl Answer {
-    /// Whether something is to be done.
-    pub(super) fn agrees(self) -> bool {
-        self != Self::No
-    }
 }
 
 /// How long a question waits at most: longer than the seat shows it.

@@ -12,7 +12,6 @@ use monitor::QuestionId;
 use policy::Policy;
 
 use super::DaemonError;
-use super::break_glass::Answer;
 use base::layout::Layout;
 use config::machine::{Machine, Seat as SeatChoice};
 use config::roster;
@@ -44,6 +43,22 @@ pub(super) enum Wish {
     Answered(QuestionId, Answer),
     /// The break-glass chord was pressed.
     BreakGlass,
+}
+
+/// An answer from the seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Yes,
+    No,
+    /// The choice of this place.
+    Chosen(usize),
+}
+
+impl Answer {
+    /// Whether something is to be done.
+    pub(super) fn agrees(self) -> bool {
+        self != Self::No
+    }
 }
 
 impl Desk {

@@ -9,8 +9,8 @@ use clock::Moment;
 use monitor::core::{Cause, InForce};
 use monitor::{MediatorId, QuestionId, RequestId};
 
-use super::break_glass::{Answer as Said, Who};
-use super::desk::Wish;
+use super::break_glass::Who;
+use super::desk::{Answer as Said, Wish};
 use super::mediators::{CLIPBOARD, USB};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
