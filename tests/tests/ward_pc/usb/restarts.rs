@@ -113,7 +113,7 @@ fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Out
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
     let first = start()?;
-    // A guest that is still starting does not hear its power button.
+    // One that has not answered yet is not taken up.
     for domain in ["clinical", "internet"] {
         first.probe(domain).wait_ready()?;
     }
@@ -132,7 +132,7 @@ fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Out
     ward.pc.progress("another agent gives it to its domain again");
     let second = start()?;
     let result = (|| {
-        // Until then the first one's guests may answer.
+        // Its guests answer whether it runs or not.
         until("the second agent does not run", || {
             Ok(second.bulkhead(&["status"])?.status == Some(0))
         })?;
