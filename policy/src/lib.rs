@@ -31,6 +31,7 @@
 //! assert_eq!(policy.decide(&request, &Context::default()).decision(), Decision::Deny);
 //! # Ok::<(), policy::diagnostic::Diagnostics>(())
 //! ```
+#![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod carriage;

@@ -16,7 +16,6 @@ const MARK: &str = "// Shows: ";
 /// Folders that hold sources.
 const SOURCES: [&str; 5] = ["policy", "vmm", "agent", "tests", "guest-images"];
 
-/// One requirement.
 #[derive(Clone, Debug)]
 pub struct Requirement {
     id: String,

@@ -16,7 +16,6 @@ const ARRIVAL: Duration = Duration::from_secs(2);
 /// How long a guest may be to find out that its IPv6 address is its own.
 const ADDRESS_USABLE: Duration = Duration::from_secs(10);
 
-/// One try.
 #[derive(Clone, Debug)]
 pub struct Try {
     /// The domain it came from.

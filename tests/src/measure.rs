@@ -32,11 +32,9 @@ const DISK_MS: u64 = 2000;
 
 /// Lowest, middle and highest of what was measured.
 pub struct Sample {
-    /// The lowest.
     pub low: f64,
     /// The one in the middle.
     pub median: f64,
-    /// The highest.
     pub high: f64,
 }
 

@@ -19,7 +19,6 @@ pub const SLOT: &str = "pluggable";
 
 /// The PC and what its NICs are plugged into.
 pub struct Ward {
-    /// The PC.
     pub pc: WardPc,
     /// The hospital's network, its server at 10.1.0.1.
     pub clinical: Network,

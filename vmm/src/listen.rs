@@ -32,9 +32,7 @@ pub enum SocketError {
     /// Anything else.
     #[error("{}: cannot be created", path.display())]
     Host {
-        /// The path.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

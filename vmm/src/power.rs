@@ -48,7 +48,6 @@ pub enum Request {
     Reset,
 }
 
-/// The registers.
 pub struct Power {
     state: State,
     interrupt: EventFd,

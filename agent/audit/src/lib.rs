@@ -28,6 +28,7 @@
 //!
 //! [`Log::append`] returns when the entries are on the disk. An effect that an entry permits happens after that, or not at all: a log
 //! that once failed to write fails until it is opened anew.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

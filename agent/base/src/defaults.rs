@@ -7,7 +7,6 @@ use std::path::Path;
 pub fn machine() -> &'static Path {
     Path::new("/etc/bulkhead/machine.toml")
 }
-/// The policy.
 #[must_use]
 pub fn policy() -> &'static Path {
     Path::new("/etc/bulkhead/policy.toml")

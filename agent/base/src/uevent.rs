@@ -11,7 +11,6 @@ use nix::sys::socket::{
 /// Longest message of the kernel's, in bytes (`UEVENT_BUFFER_SIZE` and its header).
 const MESSAGE_MAX: usize = 8192;
 
-/// What changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// An input device came or went.

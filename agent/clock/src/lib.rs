@@ -26,7 +26,6 @@ pub use wall::{WallClock, WallClockWatch};
 pub struct Moment(Duration);
 
 impl Moment {
-    /// This moment.
     #[must_use]
     pub fn now() -> Self {
         // Linux has had this clock since 2.6.39, and reading a clock fails only if there is none.

@@ -12,7 +12,6 @@ use crate::policy_store::{InForce, PolicyStore, Unsaved};
 use crate::roster::{self, Member};
 use control::protocol::PolicyReport;
 
-/// Both files.
 pub struct Files {
     /// This PC's hardware.
     pub machine: Machine,

@@ -27,13 +27,10 @@ pub enum FilesError {
     /// A file cannot be read.
     #[error("cannot read the {what} {}: {fault}{}", path.display(), option_of(fault, *option))]
     Read {
-        /// Which.
         what: &'static str,
         /// The option that names it, where one does.
         option: Option<&'static str>,
-        /// Where.
         path: PathBuf,
-        /// Why.
         fault: FileFault,
     },
     /// The policy is refused.

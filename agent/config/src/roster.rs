@@ -6,7 +6,6 @@ use policy::language::{Domain, Network, Persistence};
 /// One domain of the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Name.
     pub name: String,
     /// What people call it.
     pub label: String,

@@ -20,9 +20,7 @@ pub enum ClientError {
     /// Nobody listens.
     #[error("no agent is running here (no answer on {}): start it with `systemctl start bulkhead-agent`, or name its directory with --runtime or BULKHEAD_RUNTIME", path.display())]
     NoAgent {
-        /// The socket.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -16,7 +16,6 @@ pub enum Level {
     Fail,
 }
 
-/// One finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// How it is.

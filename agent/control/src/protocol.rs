@@ -11,12 +11,10 @@ pub const APPLY_MAX: usize = 16 << 20;
 /// Longest answer line, in bytes: a policy may be in it.
 pub const ANSWER_MAX: usize = 16 << 20;
 
-/// An answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     /// Whether it was done.
     pub ok: bool,
-    /// Why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// What came of it that its asker should know.
@@ -76,7 +74,6 @@ impl Answer {
 /// A clipboard chord of the command line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClipboardReport {
-    /// Its number.
     pub ticket: u64,
     /// How far it is.
     pub state: ClipboardState,
@@ -113,7 +110,6 @@ pub enum ClipboardState {
 /// How things are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
-    /// The agent.
     pub agent: AgentReport,
     /// The policy in force.
     pub policy: PolicyReport,
@@ -147,12 +143,9 @@ impl StatusReport {
     }
 }
 
-/// The agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentReport {
-    /// Its version.
     pub version: String,
-    /// Its process.
     pub pid: u32,
     /// Seconds it has run.
     pub for_seconds: u64,
@@ -174,7 +167,6 @@ pub struct PolicyReport {
     pub issuer: String,
     /// Whether enough trusted officers signed it.
     pub signed: bool,
-    /// Who did.
     #[serde(default)]
     pub signers: Vec<String>,
     /// Why this is the last good policy and not the one in the file.
@@ -211,10 +203,8 @@ pub struct HostNetworkReport {
     pub interfaces: Vec<ConfiguredInterface>,
 }
 
-/// One domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainReport {
-    /// Name.
     pub name: String,
     /// What people call it.
     pub label: String,

@@ -77,9 +77,7 @@ pub struct NicReport {
 /// An interface of the host with an IP address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfiguredInterface {
-    /// Its name.
     pub name: String,
-    /// Its addresses.
     pub addresses: Vec<IpAddr>,
 }
 

@@ -13,12 +13,10 @@ use nix::unistd::Uid;
 use super::protocol::{APPLY_MAX, REQUEST_MAX};
 use base::accounts::Accounts;
 
-/// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// May do everything.
     Root,
-    /// The ward.
     User,
     /// IT.
     It,
@@ -38,7 +36,6 @@ pub struct Privilege {
 /// The groups that give roles.
 pub const GROUPS: [(&str, Role); 3] =
     [(USER_GROUP, Role::User), (IT_GROUP, Role::It), (OFFICER_GROUP, Role::Officer)];
-/// The ward's.
 pub const USER_GROUP: &str = "bulkhead-user";
 /// IT's.
 pub const IT_GROUP: &str = "bulkhead-it";
@@ -48,7 +45,6 @@ pub const OFFICER_GROUP: &str = "bulkhead-officer";
 /// Who is at the other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// Its user.
     pub uid: u32,
     /// Its process, when it connected.
     pub pid: i32,

@@ -72,7 +72,6 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// The server.
 pub struct Server {
     listener: UnixListener,
     clients: Vec<Client>,

@@ -76,7 +76,6 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Options {
     /// The machine file.
     pub machine: PathBuf,
-    /// The policy.
     pub policy: PathBuf,
     /// The agent's directories.
     pub layout: Layout,
@@ -95,10 +94,8 @@ pub enum DaemonError {
     /// The clipboard's thread, or the sockets of external domains.
     #[error("cannot start the clipboard")]
     Clipboard(#[source] io::Error),
-    /// The files.
     #[error(transparent)]
     Files(#[from] FilesError),
-    /// A directory.
     #[error(transparent)]
     Layout(#[from] LayoutError),
     /// Another agent.
@@ -114,19 +111,16 @@ pub enum DaemonError {
         "another bulkhead-agent uses the state directory {}, and two would fork its audit log: stop it first, or give this one a --state of its own", .0.display()
     )]
     StateInUse(PathBuf),
-    /// The lock.
     #[error("cannot lock {}: check the rights of its directory", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A path too long for a socket.
     #[error("the socket path {} is longer than the {SOCKET_PATH_MAX} bytes a socket can have: give a shorter --runtime", .0.display())]
     SocketPath(PathBuf),
-    /// The VMM.
     #[error(transparent)]
     Vmm(#[from] files::VmmNotFound),
     /// The hand-over's record.
@@ -135,7 +129,6 @@ pub enum DaemonError {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] ListenError),
-    /// The supervisor.
     #[error(transparent)]
     Supervisor(#[from] SupervisorError),
     /// The seat's thread died.

@@ -6,7 +6,6 @@ use monitor::MediatorId;
 pub(super) const POLICY: MediatorId = MediatorId::new("policy");
 /// Whether break-glass is open.
 pub(super) const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
-/// The clipboard.
 pub(super) const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 /// USB devices.
 pub(super) const USB: MediatorId = MediatorId::new("usb");

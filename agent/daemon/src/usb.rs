@@ -129,7 +129,6 @@ impl Devices {
         }
     }
 
-    /// The devices.
     pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
         match self.problem() {
             None => Ok(self.list.clone()),

@@ -53,7 +53,6 @@ pub struct Patient {
 }
 
 impl Patient {
-    /// This PC.
     #[must_use]
     pub fn this_pc() -> Self {
         Self {
@@ -82,7 +81,6 @@ fn text(path: &Path) -> Option<String> {
 pub struct Papers {
     /// The machine file.
     pub machine: PathBuf,
-    /// The policy.
     pub policy: PathBuf,
     /// Where relative images lie.
     pub images: PathBuf,

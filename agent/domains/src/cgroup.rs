@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 
 /// `cpu.weight` and `io.weight` of a domain of high priority; the kernel's default is 100.
 const WEIGHT_HIGH: u32 = 1000;
-/// The others'.
 const WEIGHT_NORMAL: u32 = 100;
 /// Processes and threads of one VMM: a few for each vCPU and device.
 const PIDS_MAX: u32 = 256;
@@ -47,7 +46,6 @@ pub enum CgroupError {
     Refused {
         /// The file or directory.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

@@ -14,7 +14,6 @@ use super::disks;
 /// What a worker needs to know of a domain.
 #[derive(Clone)]
 pub struct Devices {
-    /// The domain.
     pub domain: String,
     /// What it has.
     pub hardware: VmHardware,
@@ -24,7 +23,6 @@ pub struct Devices {
     pub discard: bool,
     /// Where things lie.
     pub layout: Layout,
-    /// The hand-over.
     pub handover: Arc<Handover>,
 }
 

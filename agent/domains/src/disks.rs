@@ -22,9 +22,7 @@ pub enum DiskError {
     Copy {
         /// The base image.
         base: PathBuf,
-        /// Its copy.
         copy: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

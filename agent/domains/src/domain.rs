@@ -36,7 +36,6 @@ pub const END_GRACE: Duration = Duration::from_secs(5);
 /// How often a killed VMM that is still there is killed again.
 pub const KILL_AGAIN: Duration = Duration::from_secs(5);
 
-/// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Somebody wants it to run.
@@ -183,7 +182,6 @@ impl State {
     }
 }
 
-/// One domain.
 #[derive(Debug, Clone)]
 pub struct Domain {
     state: State,

@@ -62,9 +62,7 @@ const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
 pub struct Parts {
     /// Where things lie.
     pub layout: Layout,
-    /// The VMM.
     pub vmm: PathBuf,
-    /// The hand-over.
     pub handover: Arc<Handover>,
     /// Where VMMs get their groups; `None` when there are none.
     pub cgroups: Option<Cgroups>,

@@ -23,7 +23,6 @@ pub struct VmmRecord {
     /// The boot it belongs to; process numbers of another mean nothing.
     boot: String,
     domain: String,
-    /// The process.
     pub identity: Identity,
     /// The cgroup it was put into.
     pub cgroup: Option<String>,

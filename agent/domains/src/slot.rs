@@ -31,7 +31,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Unanswered questions after which a VMM counts as silent.
 const SILENT_AFTER: u32 = 3;
 
-/// One domain.
 pub struct Slot {
     index: usize,
     pub(super) domain: Domain,
@@ -103,7 +102,6 @@ impl Slot {
         &self.member
     }
 
-    /// Its life.
     #[must_use]
     pub fn domain(&self) -> &Domain {
         &self.domain

@@ -30,7 +30,6 @@ pub enum Refused {
     InUse {
         /// The function, described.
         function: String,
-        /// What for.
         uses: Vec<String>,
     },
     /// Nobody knows what the PC lives from.
@@ -43,24 +42,10 @@ pub enum Refused {
     Blocked(#[from] Blocked),
     /// No driver could work with it.
     #[error("PCI device {address} cannot be used by a guest: {reason}")]
-    Unusable {
-        /// The function.
-        address: PciAddress,
-        /// Why.
-        reason: Unusable,
-    },
+    Unusable { address: PciAddress, reason: Unusable },
     /// Another domain has a member of its group.
     #[error("{}: {}", self.what(), self.remedy())]
-    OtherDomain {
-        /// The function.
-        address: PciAddress,
-        /// The member.
-        member: Box<Member>,
-        /// The domain.
-        domain: String,
-        /// The group.
-        group: u32,
-    },
+    OtherDomain { address: PciAddress, member: Box<Member>, domain: String, group: u32 },
 }
 
 impl Refused {
@@ -119,7 +104,6 @@ impl Refused {
 /// A function that may be handed over, and what goes with it.
 #[derive(Debug)]
 pub struct Plan {
-    /// The function.
     pub function: Function,
     /// Members of its group that go to vfio-pci as well, and to nobody.
     pub companions: Vec<Function>,

@@ -32,7 +32,6 @@ use pins::Pins;
 /// What a domain wants a function for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Its network.
     Nic,
     /// Something else.
     Device,
@@ -54,7 +53,6 @@ impl Role {
 pub struct Wanted {
     /// Where it is.
     pub address: PciAddress,
-    /// What for.
     pub role: Role,
     /// What it must be.
     pub pins: Pins,

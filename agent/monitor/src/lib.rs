@@ -21,6 +21,7 @@
 //!
 //! **Revocation** is the other half. When another policy is in force, break-glass ends or the log fails, every mediator that runs is sent
 //! [`Cause`](core::Cause) in the same turn of the event loop, and takes back what it had a permit for.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

@@ -37,7 +37,6 @@ pub enum ScreenError {
     /// The card does not open.
     #[error("the graphics card {} cannot be opened; run the agent as root", .path.display())]
     Open {
-        /// Its node.
         path: PathBuf,
         /// What the kernel said.
         #[source]

@@ -133,12 +133,7 @@ pub struct Words {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happening {
     /// Another domain is in front.
-    Switched {
-        /// Which was.
-        from: DomainIndex,
-        /// Which is.
-        to: DomainIndex,
-    },
+    Switched { from: DomainIndex, to: DomainIndex },
     /// The screen is locked.
     Locked {
         /// Because nobody did anything.

@@ -70,7 +70,6 @@ impl Limits {
 }
 
 impl Traits {
-    /// A mode's.
     pub(super) fn of(mode: &Mode) -> Self {
         let (width, height) = mode.size();
         let odd = ModeFlags::INTERLACE | ModeFlags::DBLSCAN;

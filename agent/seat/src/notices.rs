@@ -31,7 +31,6 @@ pub enum Cause {
     Source(String),
 }
 
-/// A question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) id: u64,

@@ -10,7 +10,6 @@ use super::compose::{Owner, View, square};
 /// A pointer to be painted.
 #[derive(Clone, Copy)]
 pub struct Pointer<'a> {
-    /// Its picture.
     pub picture: &'a Cursor,
     /// Changes with the picture.
     pub shape: u64,

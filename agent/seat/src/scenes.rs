@@ -8,7 +8,6 @@ use super::picture::{self, Banner, Canvas, Face, Look, Prompt};
 /// How wide and high things are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
-    /// The screen.
     pub(super) screen: Size,
     /// Rows of the banner.
     pub(super) rows: u32,

@@ -9,6 +9,7 @@
 //! | [`diagnostic`] | what is wrong with a text, where, and what to write instead |
 //! | [`version`] | which versions of Bulkhead read a key |
 //! | [`effort`] | steps of work, counted for tests |
+#![warn(missing_docs)]
 #![forbid(unsafe_code)]
 
 pub mod diagnostic;

@@ -38,7 +38,6 @@ pub struct Function {
 /// A network interface of the host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface {
-    /// Its name.
     pub name: String,
     /// Its MAC address, in lower case.
     pub mac: Option<String>,
@@ -47,7 +46,6 @@ pub struct Interface {
 /// An IOMMU group: what the IOMMU cannot tell apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// Its number.
     pub number: u32,
     /// Its other members.
     pub others: Vec<Member>,

@@ -66,25 +66,13 @@ impl fmt::Display for Member {
 #[error("{}: {}", self.what(), self.remedy())]
 pub enum Blocked {
     /// A part of the PC, not a device.
-    PartOfThePc {
-        /// The function.
-        address: Address,
-        /// Which part.
-        what: &'static str,
-    },
+    PartOfThePc { address: Address, what: &'static str },
     /// The PC has no working IOMMU.
-    IommuOff {
-        /// The function.
-        address: Address,
-    },
+    IommuOff { address: Address },
     /// The IOMMU leaves this function out.
-    NoGroup {
-        /// The function.
-        address: Address,
-    },
+    NoGroup { address: Address },
     /// Other members of its group are in use by the host.
     SharedGroup {
-        /// The function.
         address: Address,
         /// Its IOMMU group.
         group: u32,

@@ -34,16 +34,13 @@ pub enum InspectError {
     /// A file of sysfs cannot be read.
     #[error("could not read {path}: run this where sysfs is mounted on /sys and readable", path = path.display())]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why not.
         #[source]
         source: io::Error,
     },
     /// A file of sysfs says something nobody can make sense of.
     #[error("{path} holds something unexpected, `{text}`: the kernel is too old, or this is not sysfs", path = path.display())]
     Unexpected {
-        /// The file.
         path: PathBuf,
         /// What it holds.
         text: String,

@@ -65,7 +65,6 @@ pub fn check(function: &Snapshot) -> Result<(), Unusable> {
 /// A Linux driver that interrupts by pin though its hardware has MSI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PinDriver {
-    /// Its name.
     pub driver: &'static str,
     /// What makes it use MSI; `None` if nothing does.
     pub remedy: Option<&'static str>,

@@ -27,7 +27,6 @@ pub enum BootError {
     Open {
         /// `kernel` or `initrd`.
         what: &'static str,
-        /// As given.
         path: PathBuf,
         /// In words, with the remedy.
         reason: String,
@@ -35,7 +34,6 @@ pub enum BootError {
     /// Not something we can boot.
     #[error("{} is not a kernel this VMM can boot: {reason}; give it a bzImage (vmlinuz) or a PVH ELF (vmlinux)", path.display())]
     NotAKernel {
-        /// As given.
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
@@ -45,7 +43,6 @@ pub enum BootError {
     TooLarge {
         /// `kernel` or `initrd`.
         what: &'static str,
-        /// As given.
         path: PathBuf,
         /// MiB it takes.
         need: u64,
@@ -66,7 +63,6 @@ pub enum BootError {
     Read {
         /// `kernel` or `initrd`.
         what: &'static str,
-        /// As given.
         path: PathBuf,
         /// What the kernel said.
         #[source]

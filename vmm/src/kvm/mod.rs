@@ -48,7 +48,6 @@ pub enum KvmError {
     Ioctl {
         /// What was asked of it.
         what: &'static str,
-        /// Its answer.
         #[source]
         source: io::Error,
     },

@@ -32,10 +32,8 @@ pub enum DeviceError {
     /// More than a bus has room for.
     #[error("more than {DEVICES_MAX} devices; give the guest fewer disks, interfaces or functions")]
     TooMany,
-    /// A disk.
     #[error("--disk")]
     Disk(#[source] virtio::blk::DiskError),
-    /// A tap.
     #[error("--net")]
     Net(#[source] virtio::net::TapError),
     /// A console port's socket.
@@ -50,7 +48,6 @@ pub enum DeviceError {
     /// A USB socket.
     #[error("--usb socket={}", path.display())]
     UsbSocket {
-        /// Where.
         path: PathBuf,
         /// What is wrong with it.
         #[source]
@@ -62,7 +59,6 @@ pub enum DeviceError {
     /// The USB controller.
     #[error("--usb")]
     Usb(#[source] xhci::Error),
-    /// The console.
     #[error("--port")]
     Console(#[source] virtio::console::ConsoleError),
     /// Screen, keyboard and pointer.
@@ -77,7 +73,6 @@ pub enum DeviceError {
     /// A device's transport.
     #[error("could not build a virtio device")]
     Transport(#[source] virtio_pci::Error),
-    /// A BAR.
     #[error("could not place the devices' memory")]
     Place(#[source] pci::bus::PlaceError),
 }

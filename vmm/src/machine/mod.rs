@@ -114,7 +114,6 @@ pub enum MachineError {
     /// ACPI tables.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
-    /// A device.
     #[error(transparent)]
     Device(#[from] devices::DeviceError),
     /// The control socket.
@@ -123,7 +122,6 @@ pub enum MachineError {
     /// The serial port's file.
     #[error("could not open the serial port's log {}", .0.display())]
     SerialLog(std::path::PathBuf, #[source] io::Error),
-    /// The sandbox.
     #[error("the sandbox could not be closed; --no-sandbox runs without, for debugging only")]
     Sandbox(#[from] SandboxError),
     /// An event loop, thread or signal could not be set up.

@@ -21,7 +21,6 @@ pub enum Error {
     /// No driver, or the wrong one.
     #[error("{}", not_bound(*address, driver.as_deref()))]
     NotBound {
-        /// The function.
         address: Address,
         /// The driver that has it.
         driver: Option<String>,
@@ -29,7 +28,6 @@ pub enum Error {
     /// VFIO itself is not there or not for us.
     #[error("{}", cannot_open(NODE, source))]
     Vfio {
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -47,11 +45,8 @@ pub enum Error {
     /// The group's file cannot be opened.
     #[error("{address}: {}", cannot_open(&format!("/dev/vfio/{group}"), source))]
     Group {
-        /// The function.
         address: Address,
-        /// Its group.
         group: u32,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -63,9 +58,7 @@ pub enum Error {
     /// The IOMMU would not confine it.
     #[error("{}", cannot_confine(*address, source))]
     Confine {
-        /// The function.
         address: Address,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -96,7 +89,6 @@ pub enum Error {
     /// The device itself would not open.
     #[error("{address} could not be opened through its group: `dmesg` says why")]
     Device {
-        /// The function.
         address: Address,
         /// What the kernel said.
         #[source]

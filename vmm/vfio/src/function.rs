@@ -29,27 +29,21 @@ pub enum FunctionError {
     /// Its configuration space cannot be mediated.
     #[error("{address} cannot be passed through")]
     Config {
-        /// The function.
         address: Address,
-        /// Why.
         #[source]
         source: ConfigError,
     },
     /// It was opened, and then something that always works did not.
     #[error("{address} did not do what it was told while it was set up: the card may be broken")]
     Hardware {
-        /// The function.
         address: Address,
-        /// What failed.
         #[source]
         source: io::Error,
     },
     /// No vectors.
     #[error("{address} could not be given interrupts")]
     Interrupts {
-        /// The function.
         address: Address,
-        /// Why.
         #[source]
         source: MsiError,
     },

@@ -31,7 +31,6 @@ pub enum ResetError {
         "{address} did not reset, so it may still act for its last owner and is not handed over: switch the PC off and on again; if that does not help, use another card"
     )]
     Failed {
-        /// The function.
         address: Address,
         /// What the kernel said.
         #[source]
@@ -42,7 +41,6 @@ pub enum ResetError {
         "{address} has no way to be reset, so it cannot change hands safely and is not handed over: use a card that supports function-level reset (FLR)"
     )]
     Impossible {
-        /// The function.
         address: Address,
         /// Why a bus reset is out of the question.
         #[source]
@@ -51,7 +49,6 @@ pub enum ResetError {
     /// Resetting it would reset others.
     #[error("{}", neighbours(*address, others))]
     Neighbours {
-        /// The function.
         address: Address,
         /// What would be reset with it.
         others: Vec<Address>,

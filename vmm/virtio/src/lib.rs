@@ -7,6 +7,7 @@
 //!   transport --Activation--> Device { CheckedQueue --pop--> Chain { Reader, Writer } }
 //!             <--Interrupt---
 //! ```
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
 /// Logs what a guest's driver did wrong. Each device that does has a place of its own in the code,

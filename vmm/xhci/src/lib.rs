@@ -33,6 +33,7 @@
 //! pause was never announced: here no interrupt is put off (module `events`). Another waited for the
 //! device's answer before it completed Stop Endpoint: here for a second at most (module `stopping`), as
 //! only the answer says what was moved, and what is not known to have been moved would be moved twice.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 #![allow(

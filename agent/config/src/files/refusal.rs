@@ -26,7 +26,6 @@ pub enum Refusal {
     /// It is older than one that was in force.
     #[error("it has serial {serial}, and {newest} was in force already: {}", .remedy.of("it", *.newest))]
     Older {
-        /// Its serial.
         serial: u64,
         /// The highest one so far.
         newest: u64,
@@ -47,18 +46,14 @@ pub enum Refusal {
     /// A file cannot be written.
     #[error("cannot write {}: check that its disk has room and is not read-only", path.display())]
     Write {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// A file cannot be read.
     #[error("cannot read {}: check that it is there and its rights", path.display())]
     Read {
-        /// Which.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

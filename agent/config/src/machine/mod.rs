@@ -102,7 +102,6 @@ impl VmHardware {
     }
 }
 
-/// One disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     /// Raw image or block device, absolute.

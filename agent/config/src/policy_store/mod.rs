@@ -36,7 +36,6 @@ pub struct PolicyStore {
 /// The policy in force.
 #[derive(Debug)]
 pub struct InForce {
-    /// Itself.
     pub policy: Policy,
     /// The officers who signed it; none if it was taken unsigned.
     pub signers: Vec<String>,
@@ -61,7 +60,6 @@ impl Unsaved {
 /// A policy that may come into force. Only a [`PolicyStore`] makes one.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Itself.
     pub policy: Policy,
     good: Good,
 }

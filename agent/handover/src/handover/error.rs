@@ -25,31 +25,21 @@ pub enum HandoverError {
     /// A driver did not let go in time.
     #[error("driver {driver} does not let go of PCI device {address} (waited {} s): take down whatever uses the device (`ip link set {uses} down`, unmount, stop its service); if it stays, restart the PC", DRIVER_DEADLINE.as_secs())]
     WontLetGo {
-        /// The device.
         address: PciAddress,
-        /// Its driver.
         driver: String,
         /// What it carries on the host.
         uses: String,
     },
     /// A driver did not take the function.
     #[error("driver {driver} did not take PCI device {address}: see `dmesg` for its reason")]
-    NotBound {
-        /// The device.
-        address: PciAddress,
-        /// The driver.
-        driver: String,
-    },
+    NotBound { address: PciAddress, driver: String },
     /// The kernel refused a change.
     #[error(
         "the kernel refused to change `{attribute}` of PCI device {address}: is the agent run as root?"
     )]
     Write {
-        /// The device.
         address: PciAddress,
-        /// The attribute.
         attribute: &'static str,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -58,18 +48,14 @@ pub enum HandoverError {
         "PCI device {address} did not reset after use and is kept from the host: switch the PC off and on again (a restart may not be enough)"
     )]
     NotReset {
-        /// The device.
         address: PciAddress,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// The record could not be written, so nothing was changed.
     #[error("cannot write {}: make room on its disk, or correct its rights", path.display())]
     Record {
-        /// The record.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },

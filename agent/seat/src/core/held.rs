@@ -10,7 +10,6 @@ use super::{Core, DeviceId, DomainIndex, Output, Report, chord, codes, is_button
 /// Who was told that a key is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Hold {
-    /// This domain.
     Told(DomainIndex),
     /// Nobody yet: it may be part of a chord.
     Withheld,

@@ -137,7 +137,6 @@ pub enum Output {
 /// The policy's settings of the seat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The chords.
     pub chords: Chords,
     /// How long nobody may do anything before the screen locks, whatever is in front.
     pub idle_lock: Option<Duration>,

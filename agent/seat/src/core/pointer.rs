@@ -31,7 +31,6 @@ pub enum Click {
 /// Where things are on the screen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// The screen.
     pub screen: Size,
     /// Rows of the banner, from the top.
     pub banner: u32,

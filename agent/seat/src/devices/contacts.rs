@@ -24,7 +24,6 @@ pub(super) struct Contact {
     pub(super) x: Option<i32>,
     /// From the top.
     pub(super) y: Option<i32>,
-    /// How hard.
     pub(super) pressure: Option<i32>,
     /// The longer diameter.
     pub(super) major: Option<i32>,

@@ -26,7 +26,6 @@ pub(super) struct Axis {
     pub(super) value: i32,
     /// The smallest value.
     pub(super) least: i32,
-    /// The largest.
     pub(super) most: i32,
     /// Units a millimetre; 0 if the driver does not know.
     pub(super) resolution: i32,

@@ -48,9 +48,7 @@ const DRAINS_MAX: usize = 256;
 /// What a device is good for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// It types.
     pub keyboard: bool,
-    /// It points.
     pub pointer: bool,
 }
 

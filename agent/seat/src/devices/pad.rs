@@ -93,7 +93,6 @@ struct Scroll {
     fine: i64,
 }
 
-/// A touchpad.
 #[derive(Clone, Debug)]
 pub(super) struct Pad {
     surface: Surface,

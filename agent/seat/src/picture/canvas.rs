@@ -19,7 +19,6 @@ impl Colour {
     /// White.
     pub const WHITE: Self = Self::grey(255);
 
-    /// A grey.
     #[must_use]
     pub const fn grey(level: u8) -> Self {
         Self { red: level, green: level, blue: level }
@@ -53,7 +52,6 @@ impl Colour {
     }
 }
 
-/// A picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canvas {
     size: Size,

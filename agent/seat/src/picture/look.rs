@@ -9,7 +9,6 @@ use super::canvas::{Canvas, Colour};
 pub struct Look {
     /// What people call it.
     pub label: String,
-    /// Its colour.
     pub colour: Colour,
     /// Its icon and pattern.
     pub pattern: Pattern,

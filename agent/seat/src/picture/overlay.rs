@@ -24,7 +24,6 @@ const LINES_MAX: usize = 10;
 /// What somebody at the seat is to do with what the box says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompt<'a> {
-    /// Nothing.
     Notice,
     /// Say yes or no.
     YesNo,

@@ -9,6 +9,7 @@
 //!
 //! [`spec`] has the virtual machine with its limits, [`command`] the control socket. Both are read with named caps, and neither end
 //! believes the other: the VMM checks a specification as it checks a command line, and the agent takes an answer for an allegation.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

@@ -18,6 +18,7 @@
 //!
 //! Both ends decode totally and with named caps. To the agent, everything that comes from a VMM is an
 //! allegation; it takes no file descriptor from there.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

@@ -14,6 +14,7 @@
 //!
 //! A stream is hostile, whichever end it comes from: a packet is checked for its type, its sender, its length and its fields before
 //! anything is kept of it, and no more than one packet's bytes are.
+#![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 

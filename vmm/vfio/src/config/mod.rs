@@ -53,7 +53,6 @@ pub enum ConfigError {
     /// It answers nothing.
     #[error("it does not answer: the card may be broken or not seated well")]
     Absent,
-    /// A bridge.
     #[error(
         "its header is of type {0}, that of a bridge: only ordinary functions can be passed through"
     )]

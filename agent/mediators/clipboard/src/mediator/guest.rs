@@ -223,7 +223,6 @@ impl Guest {
         (now.saturating_add(pause), count)
     }
 
-    /// It behaves.
     pub(super) fn behaves(&mut self) {
         self.faults.in_a_row = 0;
     }

@@ -57,7 +57,6 @@ pub type DomainIndex = usize;
 /// What a chord that was not pressed on a keyboard is known by.
 pub type Ticket = u64;
 
-/// A chord.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chord {
     /// Take the front's clipboard.

@@ -31,7 +31,6 @@ pub enum Message {
     Announce {
         /// Whether the other is to answer with its own.
         request: bool,
-        /// The sender's.
         capabilities: Capabilities,
     },
     /// The sender's side has content of these types.

@@ -44,7 +44,6 @@ pub enum Read {
     Progress,
     /// The content that was asked for.
     Content {
-        /// Its type.
         kind: u32,
         /// The bytes.
         bytes: Zeroizing<Vec<u8>>,

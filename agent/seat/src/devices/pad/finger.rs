@@ -44,7 +44,6 @@ impl Palms {
 /// What a contact is taken for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    /// A finger.
     Finger,
     /// It began at the edge and has not left it yet.
     Edge,
@@ -54,7 +53,6 @@ enum Role {
     Palm,
 }
 
-/// A contact.
 #[derive(Clone, Debug)]
 pub(super) struct Finger {
     serial: u64,

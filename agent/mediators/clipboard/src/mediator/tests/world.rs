@@ -11,7 +11,6 @@ use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content
 
 /// The trusted domain.
 pub(super) const A: usize = 0;
-/// The other.
 pub(super) const B: usize = 1;
 
 /// What a guest's agent can do, with selections.
