@@ -1,3 +1,5 @@
+mod every_state;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
