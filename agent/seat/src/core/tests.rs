@@ -1,5 +1,6 @@
 mod choice;
 mod every_state;
+mod non_interference;
 mod onlooker;
 mod promises;
 

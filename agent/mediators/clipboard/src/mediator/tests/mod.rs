@@ -4,5 +4,6 @@
 
 mod flows;
 mod hostile;
+mod non_interference;
 mod properties;
 mod world;

@@ -10,6 +10,7 @@
 mod control;
 mod descriptors;
 mod hostile;
+mod non_interference;
 mod parts;
 mod quirks;
 mod storage;
