@@ -93,6 +93,7 @@ impl Running {
                 self.devices.rules(rules, self.break_glass.is_open());
             }
             Cause::Record if mediator == CLIPBOARD => self.pasteboard.tell(Command::RecordLost),
+            Cause::Record if mediator == USB => self.devices.record_lost(),
             // No rule of the clipboard needs break-glass, and the others hold nothing.
             Cause::Policy | Cause::BreakGlass | Cause::Record => {}
         }

@@ -81,6 +81,11 @@ impl Devices {
         self.tell(Command::Rules(Arc::clone(policy), break_glass));
     }
 
+    /// Has the broker take back what it has permits for, as their entries may be lost.
+    pub(super) fn record_lost(&self) {
+        self.tell(Command::RecordLost);
+    }
+
     fn tell(&self, command: Command) {
         if let Ok(usb) = &self.usb {
             usb.tell(command);
@@ -97,6 +102,13 @@ impl Devices {
                 Happening::Record(id, event) => {
                     let done = monitor.record(event).is_ok();
                     usb.tell(Command::Recorded(id, done));
+                }
+                Happening::Authorize(request) => {
+                    let number = request.number;
+                    usb.tell(match monitor.authorize(USB, request) {
+                        Ok(permit) => Command::Permitted(number, permit),
+                        Err(refused) => Command::Refused(number, refused.denial),
+                    });
                 }
                 Happening::Note(event) => {
                     monitor.note(&[event]);

@@ -9,8 +9,10 @@
 //! | file | |
 //! | --- | --- |
 //! | [`usbsysfs::identity`] | what a device says it is, as the policy is asked |
+//! | [`lifecycle`] | what becomes of a device, as a pure state machine |
+//! | [`grant`] | what a permit to attach a device allows |
 //! | [`attached`] | one device in a domain: its export, filter and stream |
-//! | [`broker`] | the thread: who comes, who goes, who gets what |
+//! | [`broker`] | the thread that tells life-cycles what happens, and does what they want |
 //!
 //! A device goes nowhere before its event is on the disk, the first time and each time after. What goes wrong with one device touches no
 //! other: the broker waits for none, so rules that no longer allow something count within a second, whatever devices do.
@@ -20,6 +22,8 @@
 
 mod attached;
 mod broker;
+mod grant;
+mod lifecycle;
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -27,8 +31,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit::AuditEvent;
+use monitor::{Denial, Permit, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
+
+pub use grant::UsbGrant;
 
 use broker::Broker;
 
@@ -44,8 +51,14 @@ pub enum Command {
     Attach(BusId, String, Option<u64>),
     /// Somebody takes one away, likewise.
     Detach(BusId, Option<u64>),
-    /// An event is on the disk, or is not.
+    /// The entry of a verdict is on the disk, or is not.
     Recorded(u64, bool),
+    /// A device may be attached: the permit for the request of this number.
+    Permitted(u64, Permit<UsbGrant>),
+    /// There is no permit, and why.
+    Refused(u64, Denial),
+    /// The audit log has failed, and may have lost what was on the disk: what its entries permitted is taken back.
+    RecordLost,
     /// End.
     Stop,
 }
@@ -53,8 +66,10 @@ pub enum Command {
 /// What the broker tells the daemon.
 #[derive(Debug)]
 pub enum Happening {
-    /// Write this down, and say whether it is on the disk: [`Command::Recorded`].
+    /// Write this verdict down, and say whether it is on the disk: [`Command::Recorded`].
     Record(u64, AuditEvent),
+    /// Ask the monitor for a permit to attach a device: [`Command::Permitted`], or [`Command::Refused`].
+    Authorize(Request<UsbGrant>),
     /// Write this down.
     Note(AuditEvent),
     /// Say this at the seat, of what is at this socket of the PC.

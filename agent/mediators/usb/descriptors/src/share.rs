@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::{Device, Setting};
 
 /// What of a device is meant.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Share {
     /// All of it.
     #[default]

@@ -1,30 +1,33 @@
 //! One device in a domain, served on the thread of its place between the VMM's socket and the device, so that none waits for another's.
 //!
-//! The broker has an [`Attached`], the thread a [`Serving`]. Dropping the first ends the second, and cuts the stream to the VMM at once:
-//! whatever the device is about then, nothing of it reaches the guest any more.
+//! The broker has an [`Attachment`], the thread a [`Serving`]. Dropping the first ends the second, and cuts the stream to the VMM at once:
+//! whatever the device is about then, nothing of it reaches the guest any more. [`Attachment::start`] is the only way to either, and takes
+//! what permits it by value: the device, what of it is served and how, and the domain are those of the permit, or there is no attachment.
 
-mod door;
-mod line;
+mod domain_socket;
+mod redir_pump;
 
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::task::{Wake, Waker};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use usbfilter::{Counts, Event, Filter};
-use usbhost::{Export, Sysfs, Vetted};
+use usbhost::{BusId, Export, Sysfs, Vetted};
 
-pub(super) use door::Door;
-use line::Line;
+pub(super) use domain_socket::{Connection, DomainSocket};
+use redir_pump::RedirPump;
 
+use crate::grant::UsbGrant;
+use monitor::Permit;
 use printable::explain;
 
 /// Why a device is taken out of its domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum DetachReason {
     /// The VMM hung up: its domain stops, or it was put out.
     NoVmm,
     /// The device was pulled out, or fails.
@@ -39,19 +42,54 @@ pub(super) enum End {
     Stream(String),
 }
 
+impl DetachReason {
+    /// Says it in words.
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::NoVmm => "its domain stopped",
+            Self::NoDevice(why)
+            | Self::Lost(why)
+            | Self::Changed(why)
+            | Self::Broken(why)
+            | Self::Stream(why) => why,
+        }
+    }
+}
+
+/// Why a device is not attached that was to be.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    /// The permit is for another domain.
+    #[error(
+        "a permit for the domain {0} was used for another; this is a fault of Bulkhead's: report it"
+    )]
+    OtherDomain(String),
+    /// The permit is for another device.
+    #[error(
+        "a permit for the device at {0} was used for another; this is a fault of Bulkhead's: report it"
+    )]
+    OtherDevice(BusId),
+    /// The device cannot be filtered as the permit says.
+    #[error("{0}")]
+    Filter(usbfilter::Error),
+    /// The process has no file descriptor left.
+    #[error("there is no file descriptor for it: {0}")]
+    Descriptors(io::Error),
+}
+
 /// What is told while a device is served.
 #[derive(Debug)]
-pub(super) enum Word {
+pub(super) enum DeviceThreadEvent {
     /// The guest has it now.
     Begun,
     /// The filter refused something.
     Refused(Event),
     /// The guest has it no more, for a reason of its own if there is one. The device is let go next, which may take its time.
-    Parted(Option<End>, Counts),
+    Parted(Option<DetachReason>, Counts),
 }
 
 /// What the thread is told.
-enum Order {
+enum DeviceThreadCommand {
     /// Tell what was refused again and again.
     Flush,
     /// Say farewell, and end.
@@ -59,9 +97,9 @@ enum Order {
 }
 
 /// The broker's end of a device in a domain.
-pub(super) struct Attached {
-    pub(super) path: PathBuf,
-    orders: mpsc::Sender<Order>,
+pub(super) struct Attachment {
+    path: PathBuf,
+    orders: mpsc::Sender<DeviceThreadCommand>,
     bell: Arc<Bell>,
     stream: UnixStream,
 }
@@ -71,7 +109,7 @@ pub(super) struct Serving {
     stream: UnixStream,
     filter: Filter,
     vetted: Vetted,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<DeviceThreadCommand>,
     bell: Arc<Bell>,
 }
 
@@ -90,26 +128,44 @@ impl Wake for Bell {
     }
 }
 
-/// The two ends, over a socket to the VMM that does not block.
-///
-/// # Errors
-/// The process has no file descriptor left.
-pub(super) fn join(
-    path: PathBuf,
-    stream: UnixStream,
-    filter: Filter,
-    vetted: Vetted,
-) -> io::Result<(Attached, Serving)> {
-    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-    let bell = Arc::new(Bell(EventFd::from_flags(flags)?));
-    let (orders, inbox) = mpsc::channel();
-    let cut = stream.try_clone()?;
-    let attached = Attached { path, orders, bell: Arc::clone(&bell), stream: cut };
-    Ok((attached, Serving { stream, filter, vetted, inbox, bell }))
-}
+impl Attachment {
+    /// Attaches a device, over a connection to a VMM over which nothing has gone, as the permit says; the two ends.
+    ///
+    /// # Errors
+    /// The permit is not for this device or not for this domain, the device cannot be served so, or the process has no file descriptor left.
+    pub(super) fn start(
+        permit: Permit<UsbGrant>,
+        connection: Connection,
+        vetted: Vetted,
+    ) -> Result<(Self, Serving), StartError> {
+        let grant = permit.into_grant();
+        let Connection { domain, path, stream } = connection;
+        if grant.domain != domain {
+            return Err(StartError::OtherDomain(grant.domain));
+        }
+        let found = vetted.found();
+        if (&grant.bus_id, grant.address) != (&found.bus_id, found.address) {
+            return Err(StartError::OtherDevice(grant.bus_id));
+        }
+        let filter = Filter::of(grant.rules, vetted.pinned().clone(), grant.share.clone())
+            .map_err(StartError::Filter)?;
+        let vetted = vetted.sharing(grant.share);
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let bell =
+            EventFd::from_flags(flags).map_err(|error| StartError::Descriptors(error.into()))?;
+        let bell = Arc::new(Bell(bell));
+        let (orders, inbox) = mpsc::channel();
+        let cut = stream.try_clone().map_err(StartError::Descriptors)?;
+        let attachment = Self { path, orders, bell: Arc::clone(&bell), stream: cut };
+        Ok((attachment, Serving { stream, filter, vetted, inbox, bell }))
+    }
 
-impl Attached {
-    fn order(&self, order: Order) {
+    /// Returns the path of the VMM's socket.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn order(&self, order: DeviceThreadCommand) {
         // One that has ended has said so.
         let _ = self.orders.send(order);
         self.bell.ring();
@@ -117,20 +173,20 @@ impl Attached {
 
     /// Has it tell what was refused again and again.
     pub(super) fn flush(&self) {
-        self.order(Order::Flush);
+        self.order(DeviceThreadCommand::Flush);
     }
 
     /// Has it part from the guest. It does so at once unless the device holds it up; whoever asks does not wait, and drops this in time.
     pub(super) fn close(&self) {
-        self.order(Order::Close);
+        self.order(DeviceThreadCommand::Close);
     }
 }
 
-impl Drop for Attached {
+impl Drop for Attachment {
     fn drop(&mut self) {
         // One that was never connected, or whose other end is gone, is cut already.
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.order(Order::Close);
+        self.order(DeviceThreadCommand::Close);
     }
 }
 
@@ -139,14 +195,14 @@ impl Serving {
     ///
     /// # Errors
     /// It cannot be had; why, in words.
-    pub(super) fn run(self, sysfs: Sysfs, tell: &dyn Fn(Word)) -> Result<(), String> {
+    pub(super) fn run(self, sysfs: Sysfs, tell: &dyn Fn(DeviceThreadEvent)) -> Result<(), String> {
         let waker = Waker::from(Arc::clone(&self.bell));
         let export = Export::open(sysfs, self.vetted, waker).map_err(|error| explain(&error))?;
-        let mut line = Line::new(self.stream, self.filter, export, self.inbox, self.bell);
-        tell(Word::Begun);
-        let end = line.run(tell);
-        tell(Word::Parted(end, line.part()));
-        line.close();
+        let mut pump = RedirPump::new(self.stream, self.filter, export, self.inbox, self.bell);
+        tell(DeviceThreadEvent::Begun);
+        let end = pump.run(tell);
+        tell(DeviceThreadEvent::Parted(end, pump.part()));
+        pump.close();
         Ok(())
     }
 }
@@ -159,9 +215,7 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_the_broker_lets_go_is_cut_from_its_guest_whatever_its_thread_does() {
-        let (ours, mut vmms) = UnixStream::pair().unwrap();
+    fn vetted() -> Vetted {
         let device = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
         let configuration = [9, 2, 18, 0, 1, 1, 0, 0x80, 50, 9, 4, 0, 0, 0, 11, 0, 0, 0];
         let found = usbhost::Found {
@@ -177,12 +231,53 @@ mod tests {
             authorised: true,
             drivers: Vec::new(),
         };
-        let vetted = Vetted::new(found).unwrap();
-        let filter = Filter::new(Rules::Allow, vetted.pinned().clone()).unwrap();
-        let (attached, serving) = join(PathBuf::new(), ours, filter, vetted).unwrap();
-        drop(attached);
+        Vetted::new(found).unwrap()
+    }
+
+    fn permit(domain: &str, bus_id: &str, address: u8) -> Permit<UsbGrant> {
+        let grant = UsbGrant {
+            bus_id: bus_id.parse().unwrap(),
+            address,
+            domain: domain.to_owned(),
+            label: String::new(),
+            rules: Rules::Allow,
+            share: usbdescriptors::Share::Whole,
+            rule: None,
+            why: String::new(),
+        };
+        monitor::testing::permit(grant, 1)
+    }
+
+    #[test]
+    fn a_permit_attaches_the_device_that_it_is_for_to_the_domain_that_it_is_for_and_nothing_else() {
+        let start = |permit| {
+            let (ours, mut vmms) = UnixStream::pair().unwrap();
+            let started = Attachment::start(permit, Connection::with("clinical", ours), vetted());
+            let refused = started.err().map(|error| error.to_string());
+            // Nothing is left of a connection that was not permitted.
+            assert!(refused.is_none() || vmms.read(&mut [0; 8]).unwrap() == 0);
+            refused
+        };
+        assert_eq!(start(permit("clinical", "1-4", 7)), None);
+        let other = |permit| start(permit).unwrap().contains("was used for another");
+        assert!(other(permit("internet", "1-4", 7)));
+        assert!(other(permit("clinical", "1-5", 7)));
+        // The next device that is plugged in there.
+        assert!(other(permit("clinical", "1-4", 8)));
+    }
+
+    #[test]
+    fn what_the_broker_lets_go_is_cut_from_its_guest_whatever_its_thread_does() {
+        let (ours, mut vmms) = UnixStream::pair().unwrap();
+        let (attachment, serving) = Attachment::start(
+            permit("clinical", "1-4", 7),
+            Connection::with("clinical", ours),
+            vetted(),
+        )
+        .unwrap();
+        drop(attachment);
         // The thread is busy with a device that hangs: it has not run since.
         assert_eq!(vmms.read(&mut [0; 8]).unwrap(), 0);
-        assert!(matches!(serving.inbox.try_recv(), Ok(Order::Close)));
+        assert!(matches!(serving.inbox.try_recv(), Ok(DeviceThreadCommand::Close)));
     }
 }

@@ -1,22 +1,21 @@
 //! The thread: who comes, who goes, who gets what.
 //!
 //! ```text
-//!  plugged in --> Reading (no driver has it) --> the seat's? --> host
-//!                    '--> policy --- deny ----> Blocked (switched off)
-//!                               '-- allow --> Recording --on the disk--> Waiting --VMM there--> Joining --on the disk--> Attached
-//!  VMM gone: Waiting      pulled out: forgotten      taken away by hand: Off      other rules, or changed: judged anew
+//!  kernel: devices ---.                                            .--> threads of places, VMMs' sockets
+//!  daemon: rules, -----+--> Event --> Lifecycle of the device --> Effect
+//!    by hand, permits  |                                           '--> daemon: audit, texts
+//!  threads of places -'
 //! ```
-//! Of a device with a keyboard and something besides the keyboard is the host's first of all, and stays it; all of the above is about the rest.
-//!
-//! It waits for no device: what may take its time is done by the thread of a [`place`]. A device that is to leave its domain is told
-//! to, and cut off from it if it has not left in time: see [`parting`].
+//! What becomes of a device is decided by its [`Lifecycle`](crate::lifecycle), one for each place where something is plugged in. The broker
+//! tells it what happens and carries out what it wants ([`drive`]); what the policy says of a device is found out in [`verdict`] alone. It
+//! waits for no device: what may take its time is done by the thread of a [`place`].
 
 mod device;
-mod joining;
-mod judge;
+mod drive;
 mod pace;
-mod parting;
 mod place;
+mod text;
+mod verdict;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,64 +23,53 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use audit::events::{UsbFailed, UsbRefused};
+use audit::events::UsbRefused;
 use clock::{Alarm, Moment};
+use monitor::{Denial, Permit};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use usbfilter::Rules;
 use usbhost::{Authority, BusId, Sysfs};
 
-use super::attached::{Door, Word};
+use super::attached::{DeviceThreadEvent, DomainSocket};
+use super::lifecycle::{AGAIN, Event, Findings, HOSTS, Numbers, Reading, State};
 use super::{Command, Happening, Setup, Way};
 use base::mailbox::Ends;
 use base::uevent::Uevents;
 use control::reports::UsbReport;
-use device::{Device, State};
+use device::Device;
 use pace::Pace;
-use parting::{Lost, Parting};
-use place::{Means, Note, Place, Task, Told};
+use place::{Found, Note, Place, Told};
 use printable::explain;
+use usbdescriptors::Share;
 
-/// How often a domain that does not take its device is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+use crate::grant::UsbGrant;
+use usbsysfs::Identity;
+
 /// How often the devices are looked at without a word of the kernel's.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.
 const FLUSH: Duration = Duration::from_secs(60);
-/// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
-const CHANGES_MAX: u32 = 3;
-/// After this nobody remembers that the device at a place was lost in a reset.
-const REST: Duration = Duration::from_secs(60);
-
 /// How long the end waits for devices to be let go.
 const LETTING_GO: Duration = Duration::from_secs(5);
 /// Places with a thread: more devices than anybody plugs into a ward PC.
 const PLACES_MAX: usize = 128;
 
-/// Why a device is blocked whose thread failed.
-const FAULT: &str =
-    "the agent failed at it, which is a fault of Bulkhead's: report it; plug the device in again";
-
 pub(super) struct Broker {
     sysfs: Sysfs,
-    domains: Vec<(String, Vec<Door>)>,
+    domains: Vec<(String, Vec<DomainSocket>)>,
     policy: Arc<Policy>,
     break_glass: bool,
     devices: BTreeMap<BusId, Device>,
     places: BTreeMap<BusId, Place>,
-    parting: Vec<Parting>,
     uevents: Option<Uevents>,
     notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
-    /// Devices that were lost in a reset of late, by place.
-    lost: BTreeMap<BusId, Lost>,
     pace: Pace,
-    last_id: u64,
-    last_task: u64,
+    numbers: Numbers,
     look_at: Moment,
     flush_at: Moment,
     alarm: Alarm,
-    told: Vec<UsbReport>,
+    last_reported: Vec<UsbReport>,
     ending: bool,
     authority: Authority,
     // Last: when these go, the daemon takes everything for let go.
@@ -92,11 +80,11 @@ impl Broker {
     pub(super) fn new(setup: Setup, ends: Ends<Command, Happening>) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
         let open = |(name, ways): (String, Vec<Way>)| {
-            let doors: io::Result<Vec<Door>> =
-                ways.into_iter().map(|way| Door::open(way, &name)).collect();
-            Ok((name, doors?))
+            let sockets: io::Result<Vec<DomainSocket>> =
+                ways.into_iter().map(|way| DomainSocket::open(way, &name)).collect();
+            Ok((name, sockets?))
         };
-        let domains: Vec<(String, Vec<Door>)> =
+        let domains: Vec<(String, Vec<DomainSocket>)> =
             domains.into_iter().map(open).collect::<io::Result<_>>()?;
         let authority = Authority::take(sysfs.clone(), switches)
             .map_err(|error| io::Error::other(explain(&error)))?;
@@ -111,17 +99,14 @@ impl Broker {
             break_glass: false,
             devices: BTreeMap::new(),
             places: BTreeMap::new(),
-            parting: Vec::new(),
             uevents,
             notes: mpsc::channel(),
-            lost: BTreeMap::new(),
             pace: Pace::new(),
-            last_id: 0,
-            last_task: 0,
+            numbers: Numbers::default(),
             look_at: now,
             flush_at: now + FLUSH,
             alarm: Alarm::new()?,
-            told: Vec::new(),
+            last_reported: Vec::new(),
             ending: false,
             authority,
             ends,
@@ -139,8 +124,7 @@ impl Broker {
                 self.flush_at = now + FLUSH;
                 self.flush();
             }
-            self.try_waiting(now);
-            self.cut(now);
+            self.tick(now);
             self.report();
             if let Err(error) = self.wait(None) {
                 tracing::error!("the USB broker cannot wait for anything and ends: {error}");
@@ -161,11 +145,11 @@ impl Broker {
     fn let_all_go(&mut self) {
         let all: Vec<BusId> = self.devices.keys().cloned().collect();
         for id in all {
-            self.take_away(&id, "the agent ends");
+            self.drive(&id, Event::AgentEnds);
         }
         let until = Moment::now() + LETTING_GO;
         while self.places.values().any(|place| place.busy > 0) && Moment::now() < until {
-            self.cut(Moment::now());
+            self.tick(Moment::now());
             if self.wait(Some(until)).is_err() {
                 break;
             }
@@ -179,17 +163,6 @@ impl Broker {
         self.ends.tell(happening);
     }
 
-    /// What the device at a place is called on the screen.
-    fn shown(&self, id: &BusId) -> String {
-        let device = self.devices.get(id);
-        device.map_or_else(|| format!("USB device (port {id})"), Device::shown)
-    }
-
-    /// Says something of the device at a place.
-    fn notice(&self, id: &BusId, words: String) {
-        self.tell(Happening::Notice(pace::socket(id).to_owned(), words));
-    }
-
     fn command(&mut self, command: Command) {
         match command {
             Command::Rules(policy, break_glass) => {
@@ -198,38 +171,36 @@ impl Broker {
                 self.judge_all();
             }
             Command::Attach(id, domain, request) => {
-                self.come_to_nothing(&id, "it is attached by hand once more");
-                self.take_away(&id, "it is attached by hand");
-                if let Some(device) = self.devices.get_mut(&id) {
-                    (device.by_hand, device.request) = (Some(domain), request);
-                    (device.changes, device.offers) = (Some(0), 0);
-                    self.again(&id);
+                self.drive(&id, Event::AttachByHand { domain, request });
+            }
+            Command::Detach(id, request) => self.drive(&id, Event::DetachByHand { request }),
+            Command::Recorded(request, done) => {
+                self.answer(request, Event::Recorded { request, done });
+            }
+            Command::Permitted(request, permit) => {
+                self.answer(request, Event::Permitted { request, permit });
+            }
+            Command::Refused(request, denial) => {
+                // Whatever else was wrong with the request, it is judged anew or blocked when the rules say so.
+                let stale = denial != Denial::Unrecorded;
+                self.answer(request, Event::Refused { request, stale });
+            }
+            Command::RecordLost => {
+                let all: Vec<BusId> = self.devices.keys().cloned().collect();
+                for id in all {
+                    self.drive(&id, Event::RecordLost);
                 }
             }
-            Command::Detach(id, request) => self.detach(&id, request),
-            Command::Recorded(event, done) => self.recorded(event, done),
             Command::Stop => self.ending = true,
         }
     }
 
-    /// Has the thread of a place do something; the number of that, or why there is no thread.
-    fn task(&mut self, id: &BusId, task: Task) -> Result<u64, String> {
-        if !self.places.contains_key(id) {
-            if self.places.len() >= PLACES_MAX {
-                return Err("too many USB devices are plugged in".to_owned());
-            }
-            let (sysfs, grants) = (self.sysfs.clone(), self.authority.grants());
-            let means =
-                Means { sysfs, grants, notes: self.notes.0.clone(), wake: self.ends.waker() };
-            let place = Place::open(id.clone(), means)
-                .map_err(|error| format!("there is no thread for it: {error}"))?;
-            self.places.insert(id.clone(), place);
+    /// The daemon has answered a request; nobody may wait for that any more.
+    fn answer(&mut self, request: u64, event: Event<Permit<UsbGrant>>) {
+        let asked = self.devices.values().find(|device| device.lifecycle.has_asked(request));
+        if let Some(id) = asked.map(|device| device.id.clone()) {
+            self.drive(&id, event);
         }
-        self.last_task += 1;
-        if let Some(place) = self.places.get_mut(id) {
-            place.give(self.last_task, task);
-        }
-        Ok(self.last_task)
     }
 
     /// Looks who came and who went.
@@ -238,27 +209,27 @@ impl Broker {
             tracing::error!("{}", explain(&error));
         }
         let plugged = self.sysfs.plugged().unwrap_or_default();
-        self.lost.retain(|_, lost| lost.when.elapsed() < REST);
-        let gone: Vec<BusId> = self
-            .devices
-            .iter()
-            .filter(|(_, device)| {
-                let known = &device.plugged;
+        let gone = |device: &&mut Device| {
+            device.plugged.as_ref().is_some_and(|known| {
                 !plugged.iter().any(|one| {
                     // One that is being reset may still be the one that was there.
                     one.bus_id == known.bus_id
                         && (one.address.is_none() || one.address == known.address)
                 })
             })
-            .map(|(id, _)| id.clone())
-            .collect();
+        };
+        let gone: Vec<BusId> =
+            self.devices.values_mut().filter(gone).map(|device| device.id.clone()).collect();
         for id in gone {
-            self.come_to_nothing(&id, "it was pulled out");
-            self.take_away(&id, "it was pulled out");
-            self.devices.remove(&id);
+            self.drive(&id, Event::Unplugged);
+            if let Some(device) = self.devices.get_mut(&id) {
+                (device.plugged, device.identity) = (None, None);
+                (device.verdict, device.terms) = (None, None);
+            }
         }
         for plugged in plugged {
-            if self.devices.contains_key(&plugged.bus_id) {
+            let id = plugged.bus_id.clone();
+            if self.devices.get(&id).is_some_and(|device| device.plugged.is_some()) {
                 continue;
             }
             if plugged.address.is_none() {
@@ -266,53 +237,46 @@ impl Broker {
                 self.look_at = self.look_at.min(Moment::now() + AGAIN);
                 continue;
             }
-            let id = plugged.bus_id.clone();
-            let device = Device::new(plugged);
-            self.devices.insert(id.clone(), device);
-            self.comes(&id);
+            let device = self.devices.entry(id.clone()).or_insert_with(|| Device::new(id.clone()));
+            device.plugged = Some(plugged);
+            self.drive(&id, Event::PluggedIn);
         }
-        self.give_back_keyboards();
+        self.look_at_keyboards();
+        self.tick_all(Moment::now(), |_| true);
+        self.devices.retain(|_, device| !device.lifecycle.is_over());
         let devices = &self.devices;
-        self.places.retain(|id, place| place.busy > 0 || devices.contains_key(id));
+        self.places.retain(|id, place| {
+            place.busy > 0 || devices.get(id).is_some_and(|device| device.plugged.is_some())
+        });
     }
 
-    /// A device is there. One behind a socket where they come and go all the time has to wait until it is looked at.
-    fn comes(&mut self, id: &BusId) {
-        let wait = self.pace.wait(id);
-        if wait.is_zero() {
-            self.pace.count(id);
-            return self.arrived(id);
+    /// Tells each device whether drivers of the host's have the keyboards and mice in it.
+    fn look_at_keyboards(&mut self) {
+        let watched = |device: &Device| {
+            let input = device.lifecycle.watched_input()?;
+            let any = self.sysfs.is_any_driven(&device.id, input);
+            Some((device.id.clone(), any, self.sysfs.are_driven(&device.id, input)))
+        };
+        let all: Vec<_> = self.devices.values().filter_map(watched).collect();
+        for (id, any, all) in all {
+            let busy = self.places.get(&id).is_some_and(|place| place.busy > 0);
+            self.drive(&id, Event::InputDrivers { any, all, busy });
         }
-        if let Some(device) = self.devices.get_mut(id) {
-            device.state = State::Later(Moment::now() + wait);
+    }
+
+    /// Tells the devices that wait for this moment that it has come.
+    fn tick(&mut self, now: Moment) {
+        self.tick_all(now, |device| {
+            device.lifecycle.deadline().is_some_and(|deadline| now >= deadline)
+        });
+    }
+
+    fn tick_all(&mut self, now: Moment, which: impl Fn(&Device) -> bool) {
+        let due = self.devices.values().filter(|device| which(device));
+        let due: Vec<BusId> = due.map(|device| device.id.clone()).collect();
+        for id in due {
+            self.drive_at(now, &id, Event::Tick);
         }
-    }
-
-    /// A device is another one after each reset: it would come and go for ever.
-    fn restless(&mut self, id: &BusId) {
-        let why = "it is another device after each reset; leave it unplugged for a minute";
-        self.failed(id, why.to_owned());
-    }
-
-    /// A device does not reach its domain.
-    fn failed(&mut self, id: &BusId, why: String) {
-        let request = self.request_of(id);
-        let event = UsbFailed { bus_id: id.as_str().to_owned(), request, why: why.clone() };
-        self.tell(Happening::Note(event.into()));
-        self.notice(id, format!("{} is not connected:\n{why}.", self.shown(id)));
-        self.switch_off(id, State::Blocked(why));
-    }
-
-    /// The request to attach a device, which ends now.
-    fn request_of(&mut self, id: &BusId) -> Option<u64> {
-        self.devices.get_mut(id)?.request.take()
-    }
-
-    /// If somebody asked for the device, that ends here, and not with its being attached.
-    fn come_to_nothing(&mut self, id: &BusId, why: &str) {
-        let Some(request) = self.request_of(id) else { return };
-        let (bus_id, why) = (id.as_str().to_owned(), why.to_owned());
-        self.tell(Happening::Note(UsbFailed { bus_id, request: Some(request), why }.into()));
     }
 
     /// What the threads tell.
@@ -327,54 +291,60 @@ impl Broker {
         }
     }
 
-    fn take_note(&mut self, id: &BusId, number: u64, told: Told) {
-        let state = self.devices.get(id).map(|device| &device.state);
-        let reads =
-            matches!(state, Some(State::Reading(task) | State::Leaving(task)) if *task == number);
-        let serves = match state {
-            Some(State::Attached(task, _, grant)) if *task == number => Some(grant.clone()),
-            _ => None,
+    fn take_note(&mut self, id: &BusId, task: u64, told: Told) {
+        let event = match told {
+            Told::Read(found) => match self.reading(id, task, found) {
+                Some(reading) => Event::Read { task, reading },
+                None => return,
+            },
+            Told::Word(DeviceThreadEvent::Begun) => Event::Begun { task },
+            Told::Word(DeviceThreadEvent::Refused(event)) => {
+                return self.refused(id, task, &event);
+            }
+            Told::Word(DeviceThreadEvent::Parted(reason, counts)) => {
+                Event::Left { task, reason, counts }
+            }
+            Told::Served(outcome) => Event::Served { task, outcome },
+            Told::Failed => Event::ThreadFailed { task },
+            Told::Done => return,
         };
-        match (told, serves) {
-            (Told::Read(reading), _) if reads => self.read(id, reading),
-            (Told::Failed, _) if reads => self.read(id, Err(FAULT.to_owned())),
-            (Told::Word(Word::Begun), Some(grant)) => {
-                let Some(device) = self.devices.get_mut(id) else { return };
-                device.begun = true;
-                let without = match grant.rules {
-                    Rules::ReadOnly => ", without writing",
-                    Rules::Allow if grant.share.is_whole() => "",
-                    Rules::Allow => ",\nwithout its keyboard or mouse",
-                };
-                let connected = format!("{} connected to {}{without}", device.shown(), grant.label);
-                let words: Vec<String> =
-                    [connected].into_iter().chain(device.limits(&grant)).collect();
-                self.notice(id, words.join("\n"));
-            }
-            (Told::Word(Word::Refused(event)), Some(grant)) => {
-                self.refused(id, &grant.domain, &event);
-            }
-            (Told::Word(Word::Parted(end, counts)), Some(_)) => self.end(id, end, &counts),
-            (Told::Served(Err(why)), Some(_)) => {
-                self.leave(id, &why);
-                self.failed(id, why);
-            }
-            (Told::Failed, Some(_)) => {
-                self.leave(id, FAULT);
-                self.failed(id, FAULT.to_owned());
-            }
-            (Told::Word(Word::Parted(end, counts)), None) => {
-                self.parted(number, end.as_ref(), Some(&counts));
-            }
-            (Told::Served(_) | Told::Failed, None) => self.parted(number, None, None),
-            _ => {}
-        }
+        self.drive(id, event);
     }
 
-    fn refused(&mut self, id: &BusId, domain: &str, event: &usbfilter::Event) {
+    /// Keeps what a device turned out to be, if anybody still waits for that.
+    fn reading(
+        &mut self,
+        id: &BusId,
+        task: u64,
+        found: Result<Found, String>,
+    ) -> Option<Result<Reading, String>> {
+        let device = self.devices.get_mut(id)?;
+        if !device.lifecycle.is_read_by(task) {
+            return None;
+        }
+        Some(match found {
+            Ok(Found::HostNeeds) => {
+                tracing::warn!("{id}: {HOSTS}; it is left alone");
+                Ok(Reading::HostNeeds)
+            }
+            Ok(Found::Device(identity)) => {
+                let findings = Findings::of(&identity);
+                let address = Some(identity.vetted.found().address);
+                device.identity = Some(*identity);
+                let same = device.plugged.as_ref().is_some_and(|known| known.address == address);
+                Ok(if same { Reading::Device(findings) } else { Reading::Another(findings) })
+            }
+            Err(why) => Err(why),
+        })
+    }
+
+    /// Writes down what the filter of a device that is served has refused.
+    fn refused(&mut self, id: &BusId, task: u64, event: &usbfilter::Event) {
         let usbfilter::Event::Refused { what, times } = event else { return };
+        let Some(device) = self.devices.get(id) else { return };
+        let Some(grant) = device.lifecycle.served_by(task) else { return };
         let event = UsbRefused {
-            domain: domain.to_owned(),
+            domain: grant.domain.clone(),
             bus_id: id.as_str().to_owned(),
             times: *times,
             what: what.to_string(),
@@ -384,52 +354,28 @@ impl Broker {
 
     fn flush(&self) {
         for device in self.devices.values() {
-            if let State::Attached(_, attached, _) = &device.state {
-                attached.flush();
+            if let State::Attached { task, .. } = device.lifecycle.state()
+                && let Some(attachment) = device.attachments.get(task)
+            {
+                attachment.flush();
             }
-        }
-    }
-
-    /// Ends whatever a device has, for now.
-    fn take_away(&mut self, id: &BusId, why: &str) {
-        if let Some((_, grant)) = self.leave(id, why)
-            && let Some(device) = self.devices.get(id)
-        {
-            let words = device.disconnected(&grant, why);
-            self.notice(id, words);
-        }
-    }
-
-    /// Nobody has it any more. Its keyboard stays the seat's, if it has one and something besides.
-    fn switch_off(&mut self, id: &BusId, state: State) {
-        if let Some(device) = self.devices.get_mut(id)
-            && !matches!(device.state, State::Host(_))
-        {
-            device.state = state;
-            let task = device.kept().map_or(Task::SwitchOff, Task::GiveToHost);
-            // One for which there is no thread was never switched on.
-            let _ = self.task(id, task);
         }
     }
 
     /// Tells the daemon how things are, if they are different.
     fn report(&mut self) {
-        let reports: Vec<UsbReport> = self.devices.values().map(Device::report).collect();
-        if reports != self.told {
-            self.told.clone_from(&reports);
+        let reports: Vec<UsbReport> = self.devices.values().filter_map(Device::report).collect();
+        if reports != self.last_reported {
+            self.last_reported.clone_from(&reports);
             self.tell(Happening::Devices(reports));
         }
     }
 
     /// Waits until there is something to do, at most until then.
     fn wait(&mut self, most: Option<Moment>) -> Result<(), Errno> {
-        let waiting = self.devices.values().filter_map(|device| match &device.state {
-            State::Waiting(_, at) | State::Later(at) => Some(*at),
-            _ => None,
-        });
-        let parting = self.parting.iter().filter(|one| one.attached.is_some()).map(|one| one.until);
+        let waiting = self.devices.values().filter_map(|device| device.lifecycle.deadline());
         let first = self.look_at.min(self.flush_at);
-        let until = waiting.chain(parting).chain(most).fold(first, Moment::min);
+        let until = waiting.chain(most).fold(first, Moment::min);
         self.alarm.set(Some(until))?;
         let mut polled = vec![
             PollFd::new(self.ends.fd(), PollFlags::POLLIN),
@@ -441,6 +387,23 @@ impl Broker {
         match poll(&mut polled, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error),
+        }
+    }
+}
+
+impl Findings {
+    /// What the life-cycle of a device depends on, of all that it says of itself.
+    fn of(identity: &Identity) -> Self {
+        let some = |interfaces: std::collections::BTreeSet<u8>| {
+            (!interfaces.is_empty()).then_some(Share::Interfaces(interfaces))
+        };
+        Self {
+            is_the_seats: identity.is_the_seats(),
+            types_or_points: identity.types_or_points(),
+            seats_part: some(identity.seats_part()),
+            input: some(identity.input_interfaces()),
+            unread: identity.unread.clone(),
+            descriptors: identity.vetted.found().descriptors.clone(),
         }
     }
 }

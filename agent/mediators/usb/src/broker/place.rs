@@ -9,7 +9,7 @@ use nix::sys::eventfd::EventFd;
 use usbdescriptors::Share;
 use usbhost::{BusId, Grants, Sysfs, Vetted};
 
-use crate::attached::{Serving, Word};
+use crate::attached::{DeviceThreadEvent, Serving};
 use printable::explain;
 use usbsysfs::Identity;
 
@@ -19,16 +19,16 @@ pub(super) enum Task {
     Read,
     /// Give this of it to the host's own drivers.
     GiveToHost(Share),
-    /// Switch it off.
-    SwitchOff,
+    /// De-authorise it.
+    Deauthorize,
     /// Serve it to a domain.
     Serve(Box<Serving>),
 }
 
 /// What a device turned out to be.
-pub(super) enum Reading {
+pub(super) enum Found {
     /// The host itself runs from it.
-    Hosts,
+    HostNeeds,
     /// Something for the policy, or the seat.
     Device(Box<Identity>),
 }
@@ -36,9 +36,9 @@ pub(super) enum Reading {
 /// What became of a task.
 pub(super) enum Told {
     /// It is being served.
-    Word(Word),
+    Word(DeviceThreadEvent),
     /// It was read, or why it could not be.
-    Read(Result<Reading, String>),
+    Read(Result<Found, String>),
     /// It was served and let go, or why it could not be.
     Served(Result<(), String>),
     /// Done; nobody needs to know more.
@@ -124,7 +124,7 @@ impl Means {
                 }
                 Told::Done
             }
-            Task::SwitchOff => {
+            Task::Deauthorize => {
                 // One that was pulled out is off.
                 let _ = self.grants.switch_off(id);
                 Told::Done
@@ -138,12 +138,12 @@ impl Means {
 
     /// Everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
     /// becomes of the rest of the device: one that does not say what the rest is costs the rest.
-    fn read(&self, id: &BusId) -> Result<Reading, String> {
+    fn read(&self, id: &BusId) -> Result<Found, String> {
         let mounts = ["/proc/mounts", "/proc/swaps"]
             .map(|file| fs::read_to_string(file).unwrap_or_default())
             .concat();
         if self.sysfs.host_needs(id, &mounts) {
-            return Ok(Reading::Hosts);
+            return Ok(Found::HostNeeds);
         }
         if !self.sysfs.find(id).ok_or("it is gone")?.authorised {
             self.grants.read(id).map_err(|error| explain(&error))?;
@@ -166,7 +166,7 @@ impl Means {
             let others = identity.to_be_asked();
             self.grants.withdraw(id, &others).map_err(|error| explain(&error))?;
         }
-        Ok(Reading::Device(Box::new(identity)))
+        Ok(Found::Device(Box::new(identity)))
     }
 }
 

@@ -7,18 +7,23 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use usbdescriptors::{Pinned, Share};
-use usbfilter::Filter;
-use usbhost::{Found, Plugged, Vetted};
+use std::time::Duration;
 
-use super::device::Grant;
-use super::place::Reading;
+use usbdescriptors::Pinned;
+use usbfilter::{Filter, Rules};
+use usbhost::{Plugged, Vetted};
+
+use audit::events::Record;
+
+use super::place::Task;
 use super::*;
-use crate::attached::{End, join};
+use crate::attached::DetachReason;
+use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::Mediator;
 use usbsysfs::Identity;
 
 mod parts;
+mod revocation;
 
 const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
 /// A keyboard of the seat's, which nobody reads further.
@@ -46,10 +51,183 @@ fn plug(devices: &Path, id: &str, configuration: &[u8], hangs: bool) {
     fs::rename(new, folder).unwrap();
 }
 
-/// A device at a place, as it is found there.
-fn device(id: &BusId) -> Device {
-    let (vendor, product) = (0x1209, 0x42);
-    Device::new(Plugged { bus_id: id.clone(), address: Some(7), vendor, product })
+const RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \"smart-card\" }\nto = \"clinical\"\naction = \"allow\"\n";
+
+fn policy(rules: &str) -> Arc<Policy> {
+    let text = policy_tools::STARTER.to_owned() + rules;
+    Arc::new(Policy::parse("test", &text).unwrap())
+}
+
+fn identity(configuration: &[u8], name: &str) -> Identity {
+    let found = usbhost::Found {
+        bus_id: "1-4".parse().unwrap(),
+        bus: 1,
+        address: 7,
+        vendor: 0x1209,
+        product: 0x42,
+        speed: String::new(),
+        name: name.to_owned(),
+        serial: None,
+        descriptors: [&DEVICE[..], configuration].concat(),
+        authorised: true,
+        drivers: Vec::new(),
+    };
+    Identity::of(Vetted::new(found).unwrap())
+}
+
+/// A broker with a device at 1-4, the tasks that its thread is given, and what the broker tells.
+struct Bench {
+    broker: Broker,
+    mediator: Mediator<Command, Happening>,
+    tasks: mpsc::Receiver<(u64, Task)>,
+    id: BusId,
+    dir: tempfile::TempDir,
+    /// What is its domain's, as long as that runs.
+    vmm: Option<(UnixListener, tempfile::TempDir)>,
+}
+
+impl Bench {
+    /// With a device that has just been plugged in and is being read.
+    fn new(rules: &str) -> Self {
+        Self::with(rules, Vec::new())
+    }
+
+    fn with(rules: &str, ways: Vec<Way>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = Setup { policy: policy(rules), ..setup(dir.path(), ways) };
+        let (mediator, ends) = Mediator::new("usb").unwrap();
+        let mut broker = Broker::new(setup, ends).unwrap();
+        let id: BusId = "1-4".parse().unwrap();
+        let (given, tasks) = mpsc::channel();
+        broker.places.insert(id.clone(), Place::with(given));
+        let (vendor, product) = (0x1209, 0x42);
+        let plugged = Plugged { bus_id: id.clone(), address: Some(7), vendor, product };
+        let device = Device { plugged: Some(plugged), ..Device::new(id.clone()) };
+        broker.devices.insert(id.clone(), device);
+        broker.drive(&id, Event::PluggedIn);
+        assert!(matches!(tasks.try_recv(), Ok((_, Task::Read))));
+        Self { broker, mediator, tasks, id, dir, vmm: None }
+    }
+
+    /// With a card reader that waits for its domain, whose VMM listens at this socket.
+    fn waiting(socket: &Path) -> Self {
+        let mut bench = Self::with(RULE, vec![Way::Dial(socket.to_owned())]);
+        bench.read(identity(&READER, ""));
+        bench.record(true);
+        assert!(matches!(bench.state(), State::Waiting { .. }));
+        bench.told();
+        bench.happened();
+        bench
+    }
+
+    fn state(&self) -> &State {
+        self.broker.devices[&self.id].lifecycle.state()
+    }
+
+    /// It was another than before so many times.
+    fn changed(&mut self, times: u32) {
+        self.broker.devices.get_mut(&self.id).unwrap().lifecycle.count_changes(times);
+    }
+
+    fn drive(&mut self, event: Event<Permit<UsbGrant>>) {
+        let id = self.id.clone();
+        self.broker.drive(&id, event);
+    }
+
+    /// Its thread has read it, which it is doing.
+    fn read(&mut self, identity: Identity) {
+        self.found(Ok(Found::Device(Box::new(identity))));
+    }
+
+    fn found(&mut self, found: Result<Found, String>) {
+        let State::Reading { task, .. } = *self.state() else { panic!("{:?}", self.state()) };
+        let id = self.id.clone();
+        self.broker.take_note(&id, task, Told::Read(found));
+    }
+
+    /// The verdict that waits for the disk is there, or cannot be.
+    fn record(&mut self, done: bool) {
+        let State::Recording { request, .. } = *self.state() else { panic!("{:?}", self.state()) };
+        self.broker.command(Command::Recorded(request, done));
+    }
+
+    /// The entry that says that it is attached is on the disk.
+    fn permit(&mut self) {
+        let State::Authorizing { request, grant } = self.state().clone() else {
+            panic!("{:?}", self.state())
+        };
+        let permit = monitor::testing::permit(grant, 1);
+        self.broker.command(Command::Permitted(request, permit));
+    }
+
+    fn refuse(&mut self) {
+        let State::Authorizing { request, .. } = *self.state() else {
+            panic!("{:?}", self.state())
+        };
+        self.broker.command(Command::Refused(request, Denial::Unrecorded));
+    }
+
+    /// It leaves its domain by itself, or as it was told to.
+    fn leaves(&mut self, task: u64, reason: Option<DetachReason>) {
+        let id = self.id.clone();
+        let event = DeviceThreadEvent::Parted(reason, counts());
+        self.broker.take_note(&id, task, Told::Word(event));
+    }
+
+    fn ends(&mut self, reason: DetachReason) {
+        let State::Attached { task, .. } = *self.state() else { panic!("{:?}", self.state()) };
+        self.leaves(task, Some(reason));
+    }
+
+    /// What its thread was told to do since the last look.
+    fn told(&self) -> Vec<String> {
+        let word = |task| match task {
+            Task::Read => "read".to_owned(),
+            Task::GiveToHost(Share::Whole) => "give all".to_owned(),
+            Task::GiveToHost(Share::Interfaces(numbers)) => format!("give {numbers:?}"),
+            Task::Deauthorize => "switch off".to_owned(),
+            Task::Serve(_) => "serve".to_owned(),
+        };
+        self.tasks.try_iter().map(|(_, task)| word(task)).collect()
+    }
+
+    fn report(&self) -> UsbReport {
+        self.broker.devices[&self.id].report().unwrap()
+    }
+
+    /// The events, and what is said at the seat.
+    fn happened(&self) -> (Vec<Record>, Vec<String>) {
+        let (mut events, mut words) = (Vec::new(), Vec::new());
+        for happening in self.mediator.happened() {
+            match happening {
+                Happening::Record(_, event) | Happening::Note(event) => {
+                    events.push(event.record());
+                }
+                Happening::Authorize(request) => events.push(request.event.record()),
+                Happening::Notice(_, text) => words.push(text),
+                Happening::Devices(_) => {}
+            }
+        }
+        (events, words)
+    }
+
+    fn kinds(&self) -> Vec<&'static str> {
+        self.happened().0.iter().map(|event| event.kind).collect()
+    }
+
+    fn share(&self) -> Option<Share> {
+        match self.state() {
+            State::Recording { grant, .. } | State::Waiting { grant, .. } => {
+                Some(grant.share.clone())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn counts() -> usbfilter::Counts {
+    let pinned = Pinned::from_sysfs(&[&DEVICE[..], &READER].concat()).unwrap();
+    Filter::new(Rules::Allow, pinned).unwrap().counts()
 }
 
 fn setup(dir: &Path, ways: Vec<Way>) -> Setup {
@@ -103,6 +281,7 @@ fn a_device_that_is_being_reset_stays_and_another_in_its_place_is_another() {
     let (_mediator, ends) = Mediator::new("usb").unwrap();
     let mut broker = Broker::new(setup(dir.path(), Vec::new()), ends).unwrap();
     let devices = dir.path().join("devices");
+    let by_hand = |device: &Device| device.lifecycle.by_hand().map(str::to_owned);
     let look = |broker: &mut Broker, address: &str| {
         fs::write(devices.join("1-4/devnum"), address).unwrap();
         broker.look();
@@ -110,12 +289,12 @@ fn a_device_that_is_being_reset_stays_and_another_in_its_place_is_another() {
             .devices
             .values()
             .next()
-            .map(|device| (device.plugged.address, device.by_hand.clone()))
+            .and_then(|device| Some((device.plugged.as_ref()?.address, by_hand(device))))
     };
     plug(&devices, "1-4", &READER, false);
     assert_eq!(look(&mut broker, "0"), None, "which one it is shows when its reset is over");
     assert_eq!(look(&mut broker, "7"), Some((Some(7), None)));
-    broker.devices.values_mut().for_each(|device| device.by_hand = Some("clinical".to_owned()));
+    broker.command(Command::Attach("1-4".parse().unwrap(), "clinical".to_owned(), None));
     let same = Some((Some(7), Some("clinical".to_owned())));
     // The kernel shows 0 until the device has answered.
     assert_eq!(look(&mut broker, "0"), same);
@@ -125,217 +304,154 @@ fn a_device_that_is_being_reset_stays_and_another_in_its_place_is_another() {
 
 #[test]
 fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mediator, ends) = Mediator::new("usb").unwrap();
-    let mut broker = Broker::new(setup(dir.path(), Vec::new()), ends).unwrap();
-    let identity = |configuration: &[u8]| {
-        let found = Found {
-            bus_id: "1-4".parse().unwrap(),
-            bus: 1,
-            address: 7,
-            vendor: 0x1209,
-            product: 0x42,
-            speed: String::new(),
-            name: String::new(),
-            serial: None,
-            descriptors: [&DEVICE[..], configuration].concat(),
-            authorised: true,
-            drivers: Vec::new(),
-        };
-        Ok(Reading::Device(Box::new(Identity::of(Vetted::new(found).unwrap()))))
-    };
-    let id: BusId = "1-4".parse().unwrap();
-    for (found, state, switched_off) in [
-        (Ok(Reading::Hosts), "host", false),
-        (identity(&KEYBOARD), "host", false),
-        (identity(&READER), "off", true),
-        (Err("it does not answer".to_owned()), "off", true),
+    for (configuration, state, switched_off) in [
+        (None, "host", false),
+        (Some(Ok(&KEYBOARD[..])), "host", false),
+        (Some(Ok(&READER[..])), "off", true),
+        (Some(Err("it does not answer")), "off", true),
     ] {
         for begun in [true, false] {
-            let found = match &found {
-                Ok(Reading::Hosts) => Ok(Reading::Hosts),
-                Ok(Reading::Device(identity)) => Ok(Reading::Device(identity.clone())),
-                Err(why) => Err(why.clone()),
-            };
-            let (tasks, given) = mpsc::channel();
-            broker.places.insert(id.clone(), Place::with(tasks));
-            let device = Device { state: State::Later(Moment::now() + AGAIN), ..device(&id) };
-            broker.devices.insert(id.clone(), device);
-            if begun {
-                broker.arrived(&id);
+            let mut bench = Bench::new("");
+            if !begun {
+                // Devices come and go too often at its socket: it is not read yet.
+                bench.drive(Event::Unplugged);
+                (0..100).for_each(|_| bench.broker.pace.count(&bench.id));
+                bench.drive(Event::PluggedIn);
+                assert!(matches!(bench.state(), State::Throttled { .. }));
             }
-            broker.command(Command::Detach(id.clone(), None));
-            broker.command(Command::Detach(id.clone(), None));
-            assert_eq!(broker.devices[&id].report().state, "off");
-            broker.take_note(&id, broker.last_task, Told::Read(found));
-            assert_eq!(broker.devices[&id].report().state, state);
-            let off = given.try_iter().any(|(_, task)| matches!(task, Task::SwitchOff));
-            assert_eq!(off, switched_off);
+            bench.broker.command(Command::Detach(bench.id.clone(), None));
+            bench.broker.command(Command::Detach(bench.id.clone(), None));
+            assert_eq!(bench.report().state, "off");
+            bench.found(match configuration {
+                None => Ok(Found::HostNeeds),
+                Some(Ok(bytes)) => Ok(Found::Device(Box::new(identity(bytes, "")))),
+                Some(Err(why)) => Err(why.to_owned()),
+            });
+            assert_eq!(bench.report().state, state);
+            assert_eq!(bench.told().contains(&"switch off".to_owned()), switched_off);
         }
     }
-    drop(mediator);
 }
 
-/// A broker with a card reader that waits for its domain.
-fn waiting(setup: Setup) -> (Broker, Mediator<Command, Happening>, BusId) {
-    let (mediator, ends) = Mediator::new("usb").unwrap();
-    let mut broker = Broker::new(setup, ends).unwrap();
-    let id: BusId = "1-4".parse().unwrap();
-    let found = Found {
-        bus_id: id.clone(),
-        bus: 0,
-        address: 0,
-        vendor: 0x1209,
-        product: 0x42,
-        speed: String::new(),
-        name: String::new(),
-        serial: None,
-        descriptors: [&DEVICE[..], &READER].concat(),
-        authorised: true,
-        drivers: Vec::new(),
-    };
-    let identity = Identity::of(Vetted::new(found).unwrap());
-    let grant = Grant {
-        domain: "clinical".to_owned(),
-        label: "CLINICAL".to_owned(),
-        rules: Rules::Allow,
-        share: Share::Whole,
-        rule: None,
-        why: String::new(),
-    };
-    let device = Device {
-        identity: Some(identity),
-        state: State::Waiting(grant, Moment::now()),
-        changes: Some(0),
-        ..device(&id)
-    };
-    broker.devices.insert(id.clone(), device);
-    (broker, mediator, id)
-}
-
-/// The number of the event that waits for the disk.
-fn recorded(mediator: &Mediator<Command, Happening>) -> u64 {
-    let mut events = mediator.happened().into_iter().filter_map(|happening| match happening {
-        Happening::Record(number, event) => Some((number, event.kind())),
-        _ => None,
-    });
-    let (number, kind) = events.next().expect("an event for the disk");
-    assert_eq!(kind, "usb-attached");
-    assert!(events.next().is_none());
-    number
+/// A socket at which a VMM listens.
+fn vmm(dir: &Path) -> (PathBuf, UnixListener) {
+    let socket = dir.join("usb-1.sock");
+    let listener = UnixListener::bind(&socket).unwrap();
+    (socket, listener)
 }
 
 #[test]
 fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("usb-1.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
-    broker.devices.get_mut(&id).unwrap().request = Some(7);
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), Some(7)));
+    bench.read(identity(&READER, ""));
+    bench.record(true);
+    let _ = (bench.told(), bench.happened());
     for _ in 0..2 {
-        broker.try_waiting(Moment::now());
-        let event = recorded(&mediator);
-        assert!(matches!(broker.devices[&id].state, State::Joining(..)));
-        assert!(broker.places.is_empty(), "nobody serves it");
+        bench.broker.tick(Moment::now());
+        assert_eq!(bench.kinds(), ["usb-attached"]);
+        assert!(matches!(bench.state(), State::Authorizing { .. }));
+        assert!(bench.told().is_empty(), "nobody serves it");
         // The log cannot be written: it waits, and no VMM has a stream.
-        broker.recorded(event, false);
-        assert!(matches!(broker.devices[&id].state, State::Waiting(..)));
-        assert_eq!(broker.devices[&id].report().why, "the audit log cannot be written");
+        bench.refuse();
+        assert!(matches!(bench.state(), State::Waiting { .. }));
+        assert_eq!(bench.report().why, "the audit log cannot be written");
         let mut stream = listener.accept().unwrap().0;
         assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
-        broker.try_waiting(Moment::now() + AGAIN);
-        let event = recorded(&mediator);
-        broker.recorded(event, true);
-        assert!(matches!(broker.devices[&id].state, State::Attached(..)));
-        assert_eq!(broker.devices[&id].request, None, "what somebody asked for has ended");
+        bench.happened();
+        bench.broker.tick(Moment::now() + AGAIN);
+        assert_eq!(bench.kinds(), ["usb-attached"]);
+        bench.permit();
+        assert!(matches!(bench.state(), State::Attached { .. }));
+        assert_eq!(bench.told(), ["serve"]);
+        let request = bench.broker.devices[&bench.id].lifecycle.request();
+        assert_eq!(request, None, "what somebody asked for has ended");
         // Its VMM is gone: the next one needs an event of its own.
-        broker.end(&id, Some(End::NoVmm), &Filter::new(Rules::Allow, pinned()).unwrap().counts());
-        assert!(matches!(broker.devices[&id].state, State::Waiting(..)));
-        let _ = listener.accept().unwrap();
-        let Some(device) = broker.devices.get_mut(&id) else { panic!() };
-        let State::Waiting(_, at) = &mut device.state else { panic!() };
-        *at = Moment::now();
-        let _ = mediator.happened();
-        broker.places.clear();
+        bench.ends(DetachReason::NoVmm);
+        assert!(matches!(bench.state(), State::Waiting { .. }));
+        let _ = (listener.accept().unwrap(), bench.happened());
+        std::thread::sleep(AGAIN);
     }
 }
 
 #[test]
 fn a_vmm_that_lets_a_device_go_again_and_again_gets_it_ever_more_slowly() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("usb-1.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
-    let counts = Filter::new(Rules::Allow, pinned()).unwrap().counts();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
     let mut attached = 0;
     for _ in 0..200 {
         // As if a second had passed, which the limit does not believe.
-        broker.try_waiting(Moment::now() + AGAIN);
-        if !matches!(broker.devices[&id].state, State::Joining(..)) {
+        bench.broker.tick(Moment::now() + AGAIN);
+        if !matches!(bench.state(), State::Authorizing { .. }) {
             break;
         }
         attached += 1;
-        broker.recorded(recorded(&mediator), true);
+        bench.permit();
         let _ = listener.accept().unwrap();
-        broker.end(&id, Some(End::NoVmm), &counts);
-        let _ = mediator.happened();
-        broker.places.clear();
+        bench.ends(DetachReason::NoVmm);
     }
     assert!((2..100).contains(&attached), "attached {attached} times at once");
-    let State::Waiting(_, at) = broker.devices[&id].state else { panic!("given up") };
-    assert!(at > Moment::now() + AGAIN);
+    let State::Waiting { retry, .. } = *bench.state() else { panic!("given up") };
+    assert!(retry > Moment::now() + AGAIN);
     // What comes in its place waits too, and is not even read.
-    broker.comes(&id);
-    assert!(matches!(broker.devices[&id].state, State::Later(_)));
-    assert_eq!(broker.devices[&id].report().state, "waiting");
-}
-
-fn pinned() -> Pinned {
-    Pinned::from_sysfs(&[&DEVICE[..], &READER].concat()).unwrap()
+    bench.drive(Event::Unplugged);
+    bench.told();
+    bench.drive(Event::PluggedIn);
+    assert!(matches!(bench.state(), State::Throttled { .. }));
+    assert_eq!(bench.report().state, "waiting");
+    assert!(bench.told().is_empty());
 }
 
 #[test]
 fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("usb-1.sock");
-    let listener = UnixListener::bind(&socket).unwrap();
-    let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
-    broker.try_waiting(Moment::now());
-    let event = recorded(&mediator);
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    bench.broker.tick(Moment::now());
     // Its thread is busy with a device that hangs: it never takes the task.
-    let (tasks, _hangs) = mpsc::channel();
-    broker.places.insert(id.clone(), Place::with(tasks));
-    broker.recorded(event, true);
+    bench.permit();
+    bench.happened();
     let mut stream = listener.accept().unwrap().0;
     stream.set_nonblocking(true).unwrap();
     let mut cut = || matches!(Read::read(&mut stream, &mut [0; 8]), Ok(0));
-    broker.take_away(&id, "the rules changed");
-    assert!(matches!(broker.devices[&id].state, State::Off));
+    bench.broker.command(Command::Rules(policy(""), false));
+    assert!(!matches!(bench.state(), State::Attached { .. }));
     assert!(!cut(), "it may part by itself");
-    broker.cut(Moment::now() + Duration::from_secs(1));
+    bench.broker.tick(Moment::now() + Duration::from_secs(1));
     assert!(cut());
-    let said: Vec<&str> = mediator
-        .happened()
-        .into_iter()
-        .filter_map(|happening| match happening {
-            Happening::Note(event) => Some(event.kind()),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(said, ["usb-detached"]);
+    let (events, _) = bench.happened();
+    let [event] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((event.kind, &event.detail["device_hangs"]), ("usb-detached", &true.into()));
 }
 
 #[test]
-fn a_device_that_is_another_after_each_reset_is_told_from_one_that_is_pulled_out_in_a_reset() {
-    let mut times = 0;
-    for (was, comes, expected) in [(1, 2, 1), (2, 1, 2), (1, 1, 0), (1, 2, 1), (2, 3, 2), (3, 2, 3)]
-    {
-        let mut lost = Lost { times, when: Moment::now(), was: Some(vec![was]) };
-        times = lost.comes(&[comes]);
-        assert_eq!(times, expected);
-        assert_eq!(lost.comes(&[9]), expected, "what is plugged in later was not lost");
+fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    for failed in [Told::Served(Err("it is in use".to_owned())), Told::Failed] {
+        bench.broker.tick(Moment::now() + AGAIN);
+        bench.permit();
+        bench.happened();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        let id = bench.id.clone();
+        bench.broker.take_note(&id, task, failed);
+        let mut stream = listener.accept().unwrap().0;
+        assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
+        let (events, _) = bench.happened();
+        let [detached, failed] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((detached.kind, failed.kind), ("usb-detached", "usb-failed"));
+        assert!(detached.detail.get("device_hangs").is_none_or(|hangs| hangs.is_null()));
+        bench.broker.tick(Moment::now() + Duration::from_secs(1));
+        assert!(bench.happened().0.is_empty(), "nothing of it is left");
+        bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
+        bench.read(identity(&READER, ""));
+        bench.record(true);
+        bench.happened();
     }
-    assert!(times >= CHANGES_MAX);
 }
 
 #[test]
@@ -344,46 +460,42 @@ fn who_has_a_device_plugged_in_is_told_why_it_is_taken_away_and_what_to_do() {
     let broken = usbfilter::Violation::TooManyFaults.to_string();
     for (end, words) in [
         (
-            End::NoDevice("it was pulled out".to_owned()),
+            DetachReason::NoDevice("it was pulled out".to_owned()),
             "disconnected from CLINICAL:\nit was pulled out.",
         ),
         (
-            End::Lost("it did not come back from a reset".to_owned()),
+            DetachReason::Lost("it did not come back from a reset".to_owned()),
             "disconnected from CLINICAL:\nit did not",
         ),
         (
-            End::Stream("its VMM sent nothing known".to_owned()),
+            DetachReason::Stream("its VMM sent nothing known".to_owned()),
             "disconnected from CLINICAL:\nits VMM sent",
         ),
         (
-            End::Broken(broken),
+            DetachReason::Broken(broken),
             "is blocked:\nits answers make no sense, again and again.\nPlug it in again. If",
         ),
         (
-            End::Changed(changed),
+            DetachReason::Changed(changed),
             "is blocked:\nit says something else of its name or serial number than",
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let socket = dir.path().join("usb-1.sock");
-        let _listener = UnixListener::bind(&socket).unwrap();
-        let (mut broker, mediator, id) = waiting(setup(dir.path(), vec![Way::Dial(socket)]));
-        broker.try_waiting(Moment::now());
-        broker.recorded(recorded(&mediator), true);
-        let device = broker.devices.get_mut(&id).unwrap();
-        device.changes = Some(CHANGES_MAX);
+        let (socket, _listener) = vmm(dir.path());
+        let mut bench = Bench::waiting(&socket);
+        bench.broker.tick(Moment::now());
+        bench.permit();
+        bench.changed(CHANGES_MAX);
         // It has no serial number: there may be another of its kind.
-        let (shown, counts) =
-            (device.shown(), Filter::new(Rules::Allow, pinned()).unwrap().counts());
-        assert_eq!(shown, "USB device (port 1-4)");
-        broker.end(&id, Some(end), &counts);
-        let notice = mediator.happened().into_iter().find_map(|happening| match happening {
+        assert_eq!(bench.broker.devices[&bench.id].shown(), "USB device (port 1-4)");
+        bench.happened();
+        bench.ends(end);
+        let notice = bench.mediator.happened().into_iter().find_map(|happening| match happening {
             Happening::Notice(socket, text) => Some((socket, text)),
             _ => None,
         });
         let (socket, text) = notice.expect("a notice");
         assert_eq!(socket, "1-4");
-        assert!(text.starts_with(&format!("{shown} {words}")), "{text}");
-        broker.places.clear();
+        assert!(text.starts_with(&format!("USB device (port 1-4) {words}")), "{text}");
     }
 }

@@ -1,7 +1,5 @@
 //! Keyboards with something besides.
 
-use audit::events::Record;
-
 use super::*;
 
 /// A boot keyboard and a card reader.
@@ -9,108 +7,21 @@ const WITH_READER: [u8; 34] = [
     9, 2, 34, 0, 2, 1, 0, 0x80, 50, 9, 4, 0, 0, 1, 3, 1, 1, 0, 7, 5, 0x81, 3, 8, 0, 10, //
     9, 4, 1, 0, 0, 11, 0, 0, 0,
 ];
-const RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \"smart-card\" }\nto = \"clinical\"\naction = \"allow\"\n";
-
 fn with_class(class: u8) -> Vec<u8> {
     let mut configuration = WITH_READER;
     configuration[30] = class;
     configuration.to_vec()
 }
 
-fn identity(configuration: &[u8]) -> Identity {
-    let found = Found {
-        bus_id: "1-4".parse().unwrap(),
-        bus: 1,
-        address: 7,
-        vendor: 0x1209,
-        product: 0x42,
-        speed: String::new(),
-        name: "Keyboard".to_owned(),
-        serial: None,
-        descriptors: [&DEVICE[..], configuration].concat(),
-        authorised: true,
-        drivers: Vec::new(),
-    };
-    Identity::of(Vetted::new(found).unwrap())
-}
-
-/// A broker with a device at 1-4 that is being read, the tasks that its thread is given, and what the broker tells.
-struct Bench {
-    broker: Broker,
-    mediator: Mediator<Command, Happening>,
-    tasks: mpsc::Receiver<(u64, Task)>,
-    id: BusId,
-    dir: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new(rules: &str, changes: Option<u32>) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let setup = setup(dir.path(), Vec::new());
-        let (mediator, ends) = Mediator::new("usb").unwrap();
-        let mut broker = Broker::new(setup, ends).unwrap();
-        broker.policy = policy(rules);
-        let id: BusId = "1-4".parse().unwrap();
-        let (given, tasks) = mpsc::channel();
-        broker.places.insert(id.clone(), Place::with(given));
-        let device = Device { state: State::Reading(0), changes, ..device(&id) };
-        broker.devices.insert(id.clone(), device);
-        Self { broker, mediator, tasks, id, dir }
-    }
-
-    fn read(&mut self, identity: Identity) {
-        let id = self.id.clone();
-        self.broker.read(&id, Ok(Reading::Device(Box::new(identity))));
-    }
-
-    /// What its thread was told to do since the last look.
-    fn told(&self) -> Vec<String> {
-        let word = |task| match task {
-            Task::Read => "read".to_owned(),
-            Task::GiveToHost(Share::Whole) => "give all".to_owned(),
-            Task::GiveToHost(Share::Interfaces(numbers)) => format!("give {numbers:?}"),
-            Task::SwitchOff => "switch off".to_owned(),
-            Task::Serve(_) => "serve".to_owned(),
-        };
-        self.tasks.try_iter().map(|(_, task)| word(task)).collect()
-    }
-
-    fn report(&self) -> UsbReport {
-        self.broker.devices[&self.id].report()
-    }
-
-    /// The events, and what is said at the seat.
-    fn happened(&self) -> (Vec<Record>, Vec<String>) {
-        let (mut events, mut words) = (Vec::new(), Vec::new());
-        for happening in self.mediator.happened() {
-            match happening {
-                Happening::Record(_, event) | Happening::Note(event) => {
-                    events.push(event.record());
-                }
-                Happening::Notice(_, text) => words.push(text),
-                Happening::Devices(_) => {}
-            }
-        }
-        (events, words)
-    }
-
-    fn share(&self) -> Option<Share> {
-        match &self.broker.devices[&self.id].state {
-            State::Recording(_, grant) | State::Waiting(grant, _) => Some(grant.share.clone()),
-            _ => None,
-        }
-    }
-}
-
-fn policy(rules: &str) -> Arc<Policy> {
-    let text = policy_tools::STARTER.to_owned() + rules;
-    Arc::new(Policy::parse("test", &text).unwrap())
+/// A device that calls itself a keyboard.
+fn keyboard(configuration: &[u8]) -> Identity {
+    identity(configuration, "Keyboard")
 }
 
 #[test]
 fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says() {
-    let mut bench = Bench::new(RULE, None);
-    bench.read(identity(&WITH_READER));
+    let mut bench = Bench::new(RULE);
+    bench.read(keyboard(&WITH_READER));
     // The keyboard first, whatever becomes of the reader.
     assert_eq!(bench.told(), ["give {0}"]);
     assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
@@ -123,7 +34,7 @@ fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says()
     assert!(why.contains("its keyboard or mouse stays with the PC, the rest goes to"), "{why}");
     // Taken away by hand, or by other rules: the keyboard types on, and is never switched off.
     let id = bench.id.clone();
-    bench.broker.recorded(bench.broker.last_id, true);
+    bench.record(true);
     bench.broker.command(Command::Detach(id.clone(), None));
     assert_eq!(bench.told(), ["give {0}"]);
     let report = bench.report();
@@ -149,8 +60,8 @@ fn a_keyboard_types_whatever_else_is_in_it_and_the_words_say_what_is_not_used() 
         (0x08, RULE, "storage with a keyboard or mouse in it never enters a domain"),
         (0x0e, RULE, "no rule gives video devices like this to any domain"),
     ] {
-        let mut bench = Bench::new(rules, None);
-        bench.read(identity(&with_class(class)));
+        let mut bench = Bench::new(rules);
+        bench.read(keyboard(&with_class(class)));
         let report = bench.report();
         assert_eq!(report.state, "host", "{class:02x}");
         assert_eq!(
@@ -166,8 +77,8 @@ fn a_keyboard_types_whatever_else_is_in_it_and_the_words_say_what_is_not_used() 
 
 #[test]
 fn a_keyboard_types_though_what_is_besides_does_not_say_what_it_is() {
-    let mut bench = Bench::new(RULE, None);
-    let mut silent = identity(&WITH_READER);
+    let mut bench = Bench::new(RULE);
+    let mut silent = keyboard(&WITH_READER);
     silent.unread = Some("it does not answer".to_owned());
     bench.read(silent);
     let report = bench.report();
@@ -182,9 +93,13 @@ fn a_keyboard_types_though_what_is_besides_does_not_say_what_it_is() {
 fn what_the_rest_does_in_its_domain_costs_the_seat_no_keyboard() {
     let broken = "its firmware is another".to_owned();
     let lost = "it was pulled out".to_owned();
-    for end in [End::Changed(broken.clone()), End::Broken(broken.clone()), End::Lost(broken)] {
+    for end in [
+        DetachReason::Changed(broken.clone()),
+        DetachReason::Broken(broken.clone()),
+        DetachReason::Lost(broken),
+    ] {
         let mut bench = attached();
-        bench.broker.end(&bench.id, Some(end), &counts());
+        bench.ends(end);
         assert!(bench.told().iter().all(|task| task == "give {0}"));
         let report = bench.report();
         assert_eq!(report.state, "host");
@@ -193,11 +108,11 @@ fn what_the_rest_does_in_its_domain_costs_the_seat_no_keyboard() {
     // A driver of the host's that resets the device takes it from the guest: it goes there again, but not for ever.
     let mut bench = attached();
     for _ in 1..CHANGES_MAX {
-        bench.broker.end(&bench.id, Some(End::NoDevice(lost.clone())), &counts());
+        bench.ends(DetachReason::NoDevice(lost.clone()));
         assert!(bench.share().is_some());
         attach(&mut bench);
     }
-    bench.broker.end(&bench.id, Some(End::NoDevice(lost)), &counts());
+    bench.ends(DetachReason::NoDevice(lost));
     assert_eq!(bench.report().state, "host");
     assert!(!bench.told().contains(&"switch off".to_owned()));
 }
@@ -207,12 +122,12 @@ fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() 
     let mut bench = attached();
     for _ in 1..CHANGES_MAX {
         bench.told();
-        bench.broker.give_back_keyboards();
+        bench.broker.look_at_keyboards();
         assert_eq!(bench.told()[0], "give {0}", "no driver is bound in this folder");
         assert!(bench.share().is_some());
         attach(&mut bench);
     }
-    bench.broker.give_back_keyboards();
+    bench.broker.look_at_keyboards();
     assert_eq!(bench.report().state, "host");
     assert!(bench.report().why.contains("the PC loses the keyboard"));
     // As long as it has its driver nothing is done.
@@ -221,7 +136,7 @@ fn a_keyboard_that_lost_its_driver_gets_it_back_before_the_rest_is_used_again() 
     fs::create_dir_all(&interface).unwrap();
     std::os::unix::fs::symlink("usbhid", interface.join("driver")).unwrap();
     bench.told();
-    bench.broker.give_back_keyboards();
+    bench.broker.look_at_keyboards();
     assert!(bench.told().is_empty() && bench.report().state == "attached");
 }
 
@@ -236,7 +151,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     let looks = |bench: &mut Bench, times: u32| {
         for _ in 0..times {
             idle(bench);
-            bench.broker.give_back_keyboards();
+            bench.broker.look_at_keyboards();
         }
     };
     looks(&mut bench, 100);
@@ -260,7 +175,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     looks(&mut bench, 100);
     bench.told();
     bench.broker.command(Command::Attach(id, "clinical".to_owned(), None));
-    bench.broker.recorded(bench.broker.last_id, true);
+    bench.record(true);
     bench.told();
     looks(&mut bench, 100);
     assert_eq!(bench.told(), vec!["give {0}"; 3]);
@@ -269,15 +184,15 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
 #[test]
 fn a_mouse_that_its_driver_did_not_take_when_it_was_offered_is_offered_again() {
     // A mouse without the boot protocol has to be read, and is not its driver's meanwhile. No driver is bound in this folder.
-    let mut bench = Bench::new("", None);
-    bench.read(identity(&KEYBOARD));
+    let mut bench = Bench::new("");
+    bench.read(keyboard(&KEYBOARD));
     assert_eq!(
         (bench.told(), bench.report().state),
         (vec!["give all".to_owned()], "host".to_owned())
     );
     let look = |bench: &mut Bench| {
         bench.broker.places.get_mut(&bench.id).unwrap().busy = 0;
-        bench.broker.give_back_keyboards();
+        bench.broker.look_at_keyboards();
         bench.told()
     };
     assert_eq!(look(&mut bench), ["give {0}"]);
@@ -296,8 +211,9 @@ fn a_mouse_that_its_driver_did_not_take_when_it_was_offered_is_offered_again() {
 #[test]
 fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
     for (became, logged) in [(&WITH_READER[..], "03/01/01+0b/00/00"), (&KEYBOARD[..], "03/01/01")] {
-        let mut bench = Bench::new(RULE, Some(1));
-        bench.read(identity(became));
+        let mut bench = Bench::new(RULE);
+        bench.changed(1);
+        bench.read(keyboard(became));
         assert_eq!(bench.told(), ["switch off"]);
         let report = bench.report();
         assert_eq!(report.state, "blocked");
@@ -309,7 +225,7 @@ fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
         bench.broker.command(Command::Rules(policy(""), false));
         let attach = Command::Attach(bench.id.clone(), "clinical".to_owned(), None);
         bench.broker.command(attach);
-        bench.read(identity(became));
+        bench.read(keyboard(became));
         assert!(!bench.told().iter().any(|task| task.starts_with("give")));
         assert_eq!(bench.report().state, "blocked");
     }
@@ -317,36 +233,35 @@ fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
 
 /// A keyboard whose reader is in its domain.
 fn attached() -> Bench {
-    let mut bench = Bench::new(RULE, None);
-    bench.read(identity(&WITH_READER));
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::with(RULE, vec![Way::Dial(socket)]);
+    // The VMM takes as many connections as there are, and nobody looks at them.
+    bench.vmm = Some((listener, dir));
+    bench.read(keyboard(&WITH_READER));
     attach(&mut bench);
+    assert_eq!(bench.told(), ["give {0}", "serve"]);
     bench
 }
 
 fn attach(bench: &mut Bench) {
-    let Some(device) = bench.broker.devices.get_mut(&bench.id) else { panic!() };
-    let state = std::mem::replace(&mut device.state, State::Off);
-    let (State::Recording(_, grant) | State::Waiting(grant, _)) = state else {
-        panic!("{:?}", device.report())
-    };
-    let identity = device.identity.as_ref().unwrap();
-    let pinned = identity.vetted.pinned().clone();
-    let filter = Filter::of(grant.rules, pinned, grant.share.clone()).unwrap();
-    let vetted = identity.vetted.clone().sharing(grant.share.clone());
-    let (ours, _vmms) = std::os::unix::net::UnixStream::pair().unwrap();
-    let (attached, _serving) = join(PathBuf::new(), ours, filter, vetted).unwrap();
-    device.state = State::Attached(1, Box::new(attached), grant);
-    device.begun = true;
-}
-
-fn counts() -> usbfilter::Counts {
-    Filter::new(Rules::Allow, pinned()).unwrap().counts()
+    if matches!(bench.state(), State::Recording { .. }) {
+        bench.record(true);
+    }
+    // What it had before has left.
+    let tasks: Vec<u64> = bench.broker.devices[&bench.id].attachments.keys().copied().collect();
+    tasks.into_iter().for_each(|task| bench.leaves(task, None));
+    bench.broker.tick(Moment::now() + AGAIN);
+    bench.permit();
+    let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+    let id = bench.id.clone();
+    bench.broker.take_note(&id, task, Told::Word(DeviceThreadEvent::Begun));
 }
 
 #[test]
 fn how_a_request_to_attach_a_device_by_hand_ended_is_an_entry_with_the_requests_number() {
-    let mut bench = Bench::new(RULE, None);
-    bench.read(identity(&WITH_READER));
+    let mut bench = Bench::new(RULE);
+    bench.read(keyboard(&WITH_READER));
     bench.happened();
     let id = bench.id.clone();
     let requests = |bench: &Bench| -> Vec<(&'static str, Option<u64>)> {
@@ -362,9 +277,9 @@ fn how_a_request_to_attach_a_device_by_hand_ended_is_an_entry_with_the_requests_
     assert_eq!(requests(&bench), [("usb", Some(12))]);
     attach(&mut bench, "clinical", 15);
     assert_eq!(requests(&bench), [("usb-failed", Some(12)), ("usb", Some(15))]);
-    bench.broker.recorded(bench.broker.last_id, true);
+    bench.record(true);
     bench.broker.command(Command::Detach(id.clone(), Some(20)));
     assert_eq!(requests(&bench), [("usb-failed", Some(15))]);
     // Nothing is left that a later entry could name.
-    assert_eq!(bench.broker.devices[&id].request, None);
+    assert_eq!(bench.broker.devices[&id].lifecycle.request(), None);
 }

@@ -17,7 +17,7 @@ use usbfilter::{Counts, Event, Filter, Out};
 use usbhost::{Export, Said};
 use usbredir::{Body, Packet, Role, Session};
 
-use super::{Bell, End, Order, Word};
+use super::{Bell, DetachReason, DeviceThreadCommand, DeviceThreadEvent};
 
 /// Who this end says it is.
 const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
@@ -30,7 +30,7 @@ const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
 const BATCH: usize = 64 * 1024;
 
-pub(super) struct Line {
+pub(super) struct RedirPump {
     stream: UnixStream,
     session: Session,
     filter: Filter,
@@ -41,7 +41,7 @@ pub(super) struct Line {
     /// For the device. A control request, or a reset, takes its time, and the broker has to be heard between two.
     asked: VecDeque<Packet>,
     buffer: Vec<u8>,
-    inbox: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<DeviceThreadCommand>,
     bell: Arc<Bell>,
     /// The device is gone, and needs no farewell.
     gone: bool,
@@ -49,13 +49,13 @@ pub(super) struct Line {
     started: Moment,
 }
 
-impl Line {
+impl RedirPump {
     /// Over a socket to the VMM that does not block.
     pub(super) fn new(
         stream: UnixStream,
         filter: Filter,
         export: Export,
-        inbox: mpsc::Receiver<Order>,
+        inbox: mpsc::Receiver<DeviceThreadCommand>,
         bell: Arc<Bell>,
     ) -> Self {
         let (out, early, buffer) = (Out::default(), Vec::new(), vec![0; BATCH]);
@@ -78,20 +78,20 @@ impl Line {
     }
 
     /// Serves until it is told to close, or there is a reason of its own.
-    pub(super) fn run(&mut self, tell: &dyn Fn(Word)) -> Option<End> {
+    pub(super) fn run(&mut self, tell: &dyn Fn(DeviceThreadEvent)) -> Option<DetachReason> {
         loop {
             let done = self.turn();
             for event in self.out.events.drain(..) {
                 // A guest may do what is refused faster than anybody writes it down.
                 if self.refusals.take(1, self.started.elapsed()) {
-                    tell(Word::Refused(event));
+                    tell(DeviceThreadEvent::Refused(event));
                 }
             }
             match done {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(end) => {
-                    self.gone = matches!(end, End::NoDevice(_) | End::Lost(_));
+                    self.gone = matches!(end, DetachReason::NoDevice(_) | DetachReason::Lost(_));
                     return Some(end);
                 }
             }
@@ -116,7 +116,7 @@ impl Line {
     }
 
     /// Waits for something and does it; false when it is told to close.
-    fn turn(&mut self) -> Result<bool, End> {
+    fn turn(&mut self) -> Result<bool, DetachReason> {
         while let Some(packet) = self.asked.pop_front() {
             let at_once = matches!(
                 packet.body,
@@ -140,10 +140,12 @@ impl Line {
         let _ = self.bell.0.read();
         loop {
             match self.inbox.try_recv() {
-                Ok(Order::Flush) => self.filter.flush(&mut self.out),
+                Ok(DeviceThreadCommand::Flush) => self.filter.flush(&mut self.out),
                 Err(TryRecvError::Empty) => break,
                 // A broker that is no more has let everything go.
-                Ok(Order::Close) | Err(TryRecvError::Disconnected) => return Ok(false),
+                Ok(DeviceThreadCommand::Close) | Err(TryRecvError::Disconnected) => {
+                    return Ok(false);
+                }
             }
         }
         if writes {
@@ -156,7 +158,7 @@ impl Line {
     }
 
     /// Whether the VMM may be read, and written.
-    fn wait(&self) -> Result<(bool, bool), End> {
+    fn wait(&self) -> Result<(bool, bool), DetachReason> {
         let waiting = self.session.output().len();
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::POLLIN, waiting < WAITING_MAX && self.asked.len() < ASKED_MAX);
@@ -168,7 +170,9 @@ impl Line {
         let more = !self.asked.is_empty();
         match poll(&mut fds, if more { PollTimeout::ZERO } else { PollTimeout::NONE }) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(End::Stream(format!("its thread cannot wait: {error}"))),
+            Err(error) => {
+                return Err(DetachReason::Stream(format!("its thread cannot wait: {error}")));
+            }
         }
         let [_, stream] = fds;
         let found = stream.revents().unwrap_or(PollFlags::empty());
@@ -177,18 +181,18 @@ impl Line {
     }
 
     /// Bytes of the VMM's, if there are any.
-    fn read(&mut self) -> Result<(), End> {
+    fn read(&mut self) -> Result<(), DetachReason> {
         let room = self.session.room().min(self.buffer.len());
         let space = self.buffer.get_mut(..room).unwrap_or_default();
         match self.stream.read(space) {
-            Ok(0) => return Err(End::NoVmm),
+            Ok(0) => return Err(DetachReason::NoVmm),
             Ok(count) => {
                 self.session.feed(space.get(..count).unwrap_or_default());
             }
             Err(error) if transient(&error) => return Ok(()),
-            Err(_) => return Err(End::NoVmm),
+            Err(_) => return Err(DetachReason::NoVmm),
         }
-        let broken = |error: usbredir::Error| End::Stream(format!("its VMM sent {error}"));
+        let broken = |error: usbredir::Error| DetachReason::Stream(format!("its VMM sent {error}"));
         while let Some(packet) = self.session.next().map_err(broken)? {
             if matches!(packet.body, Body::Hello { .. }) {
                 for packet in std::mem::take(&mut self.early) {
@@ -202,7 +206,7 @@ impl Line {
     }
 
     /// The device has something to say.
-    fn said(&mut self, said: Said) -> Result<(), End> {
+    fn said(&mut self, said: Said) -> Result<(), DetachReason> {
         match said {
             Said::Packet(packet) if self.session.agreed().is_none() => self.early.push(packet),
             Said::Packet(packet) => {
@@ -215,27 +219,31 @@ impl Line {
             }
             Said::Descriptors(bytes) => match usbfilter::Pinned::from_sysfs(&bytes) {
                 Ok(pinned) => self.filter.read_again(&pinned, &mut self.out),
-                Err(error) => return Err(End::Changed(error.to_string())),
+                Err(error) => return Err(DetachReason::Changed(error.to_string())),
             },
-            Said::Gone(why) => return Err(End::NoDevice(why)),
-            Said::Lost(why) => return Err(End::Lost(why)),
+            Said::Gone(why) => return Err(DetachReason::NoDevice(why)),
+            Said::Lost(why) => return Err(DetachReason::Lost(why)),
         }
         Ok(())
     }
 
     /// Does what the filter has decided.
-    fn carry_out(&mut self) -> Result<(), End> {
+    fn carry_out(&mut self) -> Result<(), DetachReason> {
         self.asked.extend(self.out.to_device.drain(..));
         for packet in self.out.to_guest.drain(..) {
             // Too long for what the guest's end can: it asked for it.
             if let Err(error) = self.session.send(&packet) {
-                return Err(End::Stream(format!("its VMM cannot take what it asked for: {error}")));
+                return Err(DetachReason::Stream(format!(
+                    "its VMM cannot take what it asked for: {error}"
+                )));
             }
         }
         for event in &self.out.events {
             match event {
-                Event::Changed(change) => return Err(End::Changed(change.to_string())),
-                Event::Violation(violation) => return Err(End::Broken(violation.to_string())),
+                Event::Changed(change) => return Err(DetachReason::Changed(change.to_string())),
+                Event::Violation(violation) => {
+                    return Err(DetachReason::Broken(violation.to_string()));
+                }
                 Event::Refused { .. } => {}
             }
         }
@@ -243,13 +251,13 @@ impl Line {
     }
 
     /// Writes what waits for the VMM, as far as it takes it.
-    fn write(&mut self) -> Result<(), End> {
+    fn write(&mut self) -> Result<(), DetachReason> {
         while !self.session.output().is_empty() {
             match self.stream.write(self.session.output()) {
-                Ok(0) => return Err(End::NoVmm),
+                Ok(0) => return Err(DetachReason::NoVmm),
                 Ok(count) => self.session.sent(count),
                 Err(error) if transient(&error) => return Ok(()),
-                Err(_) => return Err(End::NoVmm),
+                Err(_) => return Err(DetachReason::NoVmm),
             }
         }
         Ok(())

@@ -1,0 +1,82 @@
+//! What was permitted ends with what permitted it.
+
+use super::*;
+
+const BREAK_GLASS_RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \"smart-card\" }\nto = \"clinical\"\naction = \"allow\"\nbreak_glass = true\n\n[break_glass]\nmax_duration = \"1h\"\nreason_required = false\nallow_usb = [\"readers\"]\n";
+
+/// A card reader in its domain, by these rules, and the domain's end of its stream.
+fn attached(rules: &str, break_glass: bool) -> (Bench, std::os::unix::net::UnixStream) {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::with("", vec![Way::Dial(socket)]);
+    bench.broker.command(Command::Rules(policy(rules), break_glass));
+    bench.read(identity(&READER, ""));
+    bench.record(true);
+    bench.broker.tick(Moment::now());
+    bench.permit();
+    let stream = listener.accept().unwrap().0;
+    stream.set_nonblocking(true).unwrap();
+    bench.vmm = Some((listener, dir));
+    let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+    let id = bench.id.clone();
+    bench.broker.take_note(&id, task, Told::Word(DeviceThreadEvent::Begun));
+    let _ = (bench.told(), bench.happened());
+    (bench, stream)
+}
+
+/// That the device has to leave at once, and is cut off half a second later though its thread hangs.
+fn is_revoked(bench: &mut Bench, mut stream: std::os::unix::net::UnixStream, why: &str) {
+    assert!(!matches!(bench.state(), State::Attached { .. }), "{:?}", bench.state());
+    let (_, texts) = bench.happened();
+    let disconnected = format!("disconnected from CLINICAL:\n{why}");
+    assert!(texts.iter().any(|text| text.contains(&disconnected)), "{texts:?}");
+    bench.broker.tick(Moment::now() + Duration::from_millis(500));
+    assert!(matches!(Read::read(&mut stream, &mut [0; 8]), Ok(0)), "no byte goes to the guest");
+    assert_eq!(bench.kinds(), ["usb-detached"]);
+}
+
+#[test]
+fn a_device_leaves_its_domain_at_once_when_its_rule_is_gone() {
+    let (mut bench, stream) = attached(RULE, false);
+    bench.broker.command(Command::Rules(policy(""), false));
+    is_revoked(&mut bench, stream, "the rules changed");
+}
+
+#[test]
+fn a_device_leaves_its_domain_at_once_when_the_break_glass_ends_that_gave_it() {
+    let (mut bench, stream) = attached(BREAK_GLASS_RULE, true);
+    bench.broker.command(Command::Rules(policy(BREAK_GLASS_RULE), false));
+    is_revoked(&mut bench, stream, "the rules changed");
+}
+
+#[test]
+fn a_device_leaves_its_domain_at_once_when_its_record_is_lost_and_comes_back_when_it_has_another() {
+    let (mut bench, stream) = attached(RULE, false);
+    let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+    bench.broker.command(Command::RecordLost);
+    is_revoked(&mut bench, stream, "the audit log cannot be written");
+    assert_eq!(bench.report().why, "the audit log cannot be written");
+    bench.leaves(task, None);
+    bench.happened();
+    bench.broker.tick(Moment::now() + AGAIN);
+    assert_eq!(bench.kinds(), ["usb-attached"]);
+    bench.permit();
+    assert_eq!(bench.told(), ["serve"]);
+}
+
+#[test]
+fn a_permit_that_comes_after_its_rule_is_gone_attaches_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    bench.broker.tick(Moment::now());
+    let State::Authorizing { request, grant } = bench.state().clone() else {
+        panic!("{:?}", bench.state())
+    };
+    bench.broker.command(Command::Rules(policy(""), false));
+    let permit = monitor::testing::permit(grant, 1);
+    bench.broker.command(Command::Permitted(request, permit));
+    assert!(!bench.told().contains(&"serve".to_owned()));
+    let mut stream = listener.accept().unwrap().0;
+    assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0, "the connection is dropped");
+}

@@ -1,0 +1,41 @@
+//! What a permit to attach a USB device allows.
+
+use usbdescriptors::Share;
+use usbfilter::Rules;
+use usbhost::BusId;
+
+/// A device, or a part of one, for one domain: what the policy's verdict says, and what a permit to attach it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UsbGrant {
+    /// Where the device is plugged in.
+    pub bus_id: BusId,
+    /// Its address on the bus: another device at the same place has another.
+    pub address: u8,
+    /// The domain that may have it.
+    pub domain: String,
+    /// What the domain is called on the screen.
+    pub label: String,
+    /// How the domain may use it.
+    pub rules: Rules,
+    /// What of it the domain may have.
+    pub share: Share,
+    /// The rule that decided.
+    pub rule: Option<String>,
+    /// Why it was decided so, in words.
+    pub why: String,
+}
+
+impl UsbGrant {
+    /// Whether another grant gives the same access to the same device, whichever rule gives it.
+    #[must_use]
+    pub fn gives_the_same_as(&self, other: &Self) -> bool {
+        let access = |one: &Self| (one.bus_id.clone(), one.address, one.domain.clone());
+        access(self) == access(other) && self.rules == other.rules && self.share == other.share
+    }
+}
+
+impl monitor::Grant for UsbGrant {
+    fn is_read_only(&self) -> bool {
+        self.rules == Rules::ReadOnly
+    }
+}

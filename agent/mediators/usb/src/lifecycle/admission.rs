@@ -1,0 +1,260 @@
+//! From being plugged in to a verdict, and verdicts anew.
+
+use std::time::Duration;
+
+use usbdescriptors::Share;
+
+use super::{
+    AGAIN, CHANGES_MAX, Effect, Findings, HOSTS, Judgement, KEPT, Known, Note, Notice, Reading,
+    SEATS, State, Step, TURNED, UNRECORDED,
+};
+use crate::grant::UsbGrant;
+
+/// Why a device is blocked that is another one after each reset: it would come and go for ever.
+const UNSTABLE: &str = "it is another device after each reset; leave it unplugged for a minute";
+
+impl<P> Step<'_, P> {
+    pub(super) fn plugged_in(&mut self) {
+        if self.life.state == State::Absent {
+            self.go(State::Throttled { until: self.now });
+            self.effect(Effect::AskPace);
+        }
+    }
+
+    pub(super) fn unplugged(&mut self) {
+        const PULLED_OUT: &str = "it was pulled out";
+        if self.life.state == State::Absent {
+            return;
+        }
+        self.come_to_nothing(PULLED_OUT);
+        self.take_away(PULLED_OUT);
+        self.go(State::Absent);
+        self.life.known = Known::default();
+    }
+
+    pub(super) fn pace(&mut self, wait: Duration) {
+        if !matches!(self.life.state, State::Throttled { .. }) {
+            return;
+        }
+        if wait.is_zero() {
+            self.start_reading(false);
+        } else {
+            self.go(State::Throttled { until: self.now + wait });
+        }
+    }
+
+    pub(super) fn start_reading(&mut self, leaving: bool) {
+        let task = self.numbers.next();
+        self.go(State::Reading { task, leaving });
+        self.effect(Effect::Read { task });
+    }
+
+    pub(super) fn no_thread(&mut self, why: String) {
+        if matches!(self.life.state, State::Reading { .. }) {
+            self.come_to_nothing(&why);
+            self.go(State::Blocked(why));
+        }
+    }
+
+    pub(super) fn read(&mut self, number: u64, reading: Result<Reading, String>) {
+        let State::Reading { task, leaving } = self.life.state else { return };
+        if task != number {
+            return;
+        }
+        match reading {
+            Ok(Reading::HostNeeds) => {
+                self.go(State::Host(HOSTS));
+                self.come_to_nothing(HOSTS);
+            }
+            Ok(Reading::Another(findings)) => {
+                self.found(findings);
+                self.effect(Effect::Look);
+            }
+            Ok(Reading::Device(findings)) => {
+                let leaves = leaving && !findings.is_the_seats;
+                let changes = self.found(findings);
+                if leaves {
+                    self.give_up(State::Off);
+                } else if self.life.known.turned {
+                    self.note(Note::Turned);
+                    self.failed(TURNED.to_owned());
+                } else if changes < CHANGES_MAX {
+                    self.judge();
+                } else {
+                    self.failed(UNSTABLE.to_owned());
+                }
+            }
+            Err(_) if leaving => self.give_up(State::Off),
+            Err(why) => {
+                self.notice(Notice::NotUsed(why.clone()));
+                self.unreadable(why);
+            }
+        }
+    }
+
+    /// Keeps what is known of it now; how often it was another than before.
+    fn found(&mut self, findings: Findings) -> u32 {
+        let known = &mut self.life.known;
+        let lost = self.life.lost.as_mut().filter(|_| known.changes.is_none());
+        let replaced = lost.map_or(0, |lost| lost.on_replacement(&findings.descriptors));
+        let changes = *known.changes.get_or_insert(replaced);
+        let had = known.findings.as_ref().is_some_and(|before| before.types_or_points);
+        // For as long as it is plugged in: it would be a keyboard of a device that a guest had, or that hides what it is.
+        known.turned |= !had && findings.types_or_points && changes > 0;
+        known.findings = Some(findings);
+        changes
+    }
+
+    /// A device that is not read is switched off.
+    fn unreadable(&mut self, why: String) {
+        let request = self.life.known.request.take();
+        self.note(Note::Unreadable { request, why: why.clone() });
+        self.give_up(State::Blocked(why));
+    }
+
+    /// Has the policy asked, unless the seat or the host has it anyway.
+    pub(super) fn judge(&mut self) {
+        let Some(findings) = &self.life.known.findings else { return };
+        if findings.is_the_seats {
+            self.go(State::Host(SEATS));
+            self.come_to_nothing(SEATS);
+            return self.effect(Effect::GiveToHost(Share::Whole));
+        }
+        let unread = findings.unread.clone();
+        if let Some(kept) = self.life.kept().cloned() {
+            // Before anything else, and before the port is owned by whoever uses the rest.
+            self.effect(Effect::GiveToHost(kept));
+        }
+        if let Some(why) = unread {
+            let why = format!("{KEPT}, the rest is not used: {why}");
+            self.notice(Notice::RestNotUsed(why.clone()));
+            return self.unreadable(why);
+        }
+        self.go(State::Judging);
+        self.effect(Effect::Judge);
+    }
+
+    pub(super) fn judged(&mut self, judgement: Judgement) {
+        if self.life.state != State::Judging {
+            return;
+        }
+        match judgement.grant {
+            Ok(grant) => {
+                let (request, domain) = (self.numbers.next(), grant.domain.clone());
+                self.go(State::Recording { request, grant });
+                self.effect(Effect::RecordVerdict { request, domain });
+            }
+            Err(why) => {
+                self.note(Note::Denied);
+                self.notice(Notice::Denied(why.clone()));
+                let request = self.life.known.request.take();
+                // A verdict that denies it is how a request for it ended.
+                if !judgement.denied {
+                    self.note(Note::Failed { request, why: why.clone() });
+                }
+                self.give_up(State::Blocked(why));
+            }
+        }
+    }
+
+    pub(super) fn recorded(&mut self, number: u64, done: bool) {
+        let State::Recording { request, grant } = &self.life.state else { return };
+        if *request != number {
+            return;
+        }
+        let grant = grant.clone();
+        self.life.known.unrecorded = !done;
+        if done {
+            return self.go(State::Waiting { grant, retry: self.now });
+        }
+        self.come_to_nothing(UNRECORDED);
+        self.notice(Notice::Unrecorded);
+        self.give_up(State::Blocked(UNRECORDED.to_owned()));
+    }
+
+    pub(super) fn attach_by_hand(&mut self, domain: String, request: Option<u64>) {
+        if self.life.state == State::Absent {
+            return;
+        }
+        self.come_to_nothing("it is attached by hand once more");
+        self.take_away("it is attached by hand");
+        let known = &mut self.life.known;
+        (known.by_hand, known.request) = (Some(domain), request);
+        (known.changes, known.offers) = (Some(0), 0);
+        self.again();
+    }
+
+    /// Before it was read it may be the seat's, or what the host runs from: it is switched off when it is known to be neither.
+    pub(super) fn detach_by_hand(&mut self, request: Option<u64>) {
+        const BY_HAND: &str = "it was taken away by hand";
+        self.come_to_nothing(BY_HAND);
+        match &mut self.life.state {
+            State::Absent => {}
+            State::Reading { leaving, .. } => *leaving = true,
+            State::Throttled { .. } => self.start_reading(true),
+            _ => {
+                self.life.known.request = request;
+                self.take_away(BY_HAND);
+                // If it was in no domain there is nothing to tell of it.
+                self.life.known.request = None;
+                self.give_up(State::Off);
+            }
+        }
+    }
+
+    /// Has it judged anew. One of which the seat keeps a part is known, and is not read again: that could take its keyboard from its
+    /// driver.
+    fn again(&mut self) {
+        let busy = matches!(self.life.state, State::Reading { .. } | State::Throttled { .. });
+        let findings = self.life.known.findings.as_ref();
+        let known = findings.is_some_and(|findings| findings.unread.is_none());
+        if self.life.kept().is_some() && known && !busy {
+            self.judge();
+        } else {
+            self.start_reading(false);
+        }
+    }
+
+    /// Revokes what the device would not get any more, and has it judged anew.
+    pub(super) fn rules_changed(&mut self, would_get: Option<&UsbGrant>) {
+        let has = match &self.life.state {
+            // These are judged when they have been read, or not at all.
+            State::Absent
+            | State::Throttled { .. }
+            | State::Reading { .. }
+            | State::Judging
+            | State::Host(_)
+            | State::Off => return,
+            State::Blocked(_)
+            | State::Recording { .. }
+            | State::Waiting { .. }
+            | State::Connecting { .. }
+            | State::Authorizing { .. }
+            | State::Attached { .. } => self.life.grant(),
+        };
+        let same = match (has, would_get) {
+            (None, None) => true,
+            (Some(has), Some(would_get)) => has.gives_the_same_as(would_get),
+            _ => false,
+        };
+        if !same {
+            self.take_away("the rules changed");
+            self.again();
+        }
+    }
+
+    /// Revokes what was permitted by entries that may be lost: it goes to its domain again when that can be written down anew.
+    pub(super) fn record_lost(&mut self) {
+        match &self.life.state {
+            // The verdict may have been among them.
+            State::Recording { .. } => self.judge(),
+            State::Authorizing { grant, .. } | State::Attached { grant, .. } => {
+                let grant = grant.clone();
+                self.take_away(UNRECORDED);
+                self.life.known.unrecorded = true;
+                self.go(State::Waiting { grant, retry: self.now + AGAIN });
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Into a domain, and out of it.
+
+use usbfilter::Counts;
+
+use super::{
+    AGAIN, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note, Notice, ResetLoss,
+    State, Step,
+};
+use crate::attached::DetachReason;
+use crate::grant::UsbGrant;
+
+impl<P> Step<'_, P> {
+    /// Has its domain's VMM connected, once nothing of the device is on its way out of a domain.
+    pub(super) fn connect(&mut self) {
+        let State::Waiting { grant, .. } = &self.life.state else { return };
+        if !self.life.detaching.is_empty() {
+            return;
+        }
+        let (grant, again) = (grant.clone(), self.life.known.joined);
+        self.go(State::Connecting { grant: grant.clone() });
+        self.effect(Effect::Connect { grant, again });
+    }
+
+    pub(super) fn connected(&mut self, connection: Connection) {
+        let State::Connecting { grant } = &self.life.state else { return };
+        let grant = grant.clone();
+        match connection {
+            Connection::Made => {
+                self.life.known.joined = true;
+                let request = self.numbers.next();
+                self.go(State::Authorizing { request, grant: grant.clone() });
+                self.effect(Effect::Authorize { request, grant });
+            }
+            Connection::NotYet(wait) => self.go(State::Waiting { grant, retry: self.now + wait }),
+            Connection::Impossible(why) => self.failed(why),
+        }
+    }
+
+    /// A permit that nobody waits for any more is dropped, and allows nothing.
+    pub(super) fn permitted(&mut self, number: u64, permit: P) {
+        let State::Authorizing { request, grant } = &self.life.state else { return };
+        if *request != number {
+            return;
+        }
+        let grant = grant.clone();
+        (self.life.known.unrecorded, self.life.known.request) = (false, None);
+        let task = self.numbers.next();
+        self.go(State::Attached { task, grant, begun: false });
+        self.effect(Effect::Start { task, permit });
+    }
+
+    /// It had its verdict, and waits until its being attached can be recorded too. If the rules have changed meanwhile, the log says that
+    /// it was attached, and has to say that it was not.
+    pub(super) fn refused(&mut self, number: u64, stale: bool) {
+        let State::Authorizing { request, grant } = &self.life.state else { return };
+        if *request != number {
+            return;
+        }
+        let grant = grant.clone();
+        let known = &mut self.life.known;
+        let unrecorded = std::mem::replace(&mut known.unrecorded, !stale);
+        if stale {
+            // The entry named it.
+            known.request = None;
+            self.note(Note::NotAttached { domain: grant.domain.clone() });
+        } else if !unrecorded {
+            self.notice(Notice::Unrecorded);
+        }
+        self.go(State::Waiting { grant, retry: self.now + AGAIN });
+    }
+
+    pub(super) fn not_started(&mut self, task: u64, why: String) {
+        if self.life.served_by(task).is_some() {
+            self.failed(why);
+        }
+    }
+
+    pub(super) fn begun(&mut self, number: u64) {
+        if let State::Attached { task, grant, begun } = &mut self.life.state
+            && *task == number
+        {
+            *begun = true;
+            let grant = grant.clone();
+            self.notice(Notice::Connected(grant));
+        }
+    }
+
+    /// The guest has it no more: it was told to leave, or has left by itself.
+    pub(super) fn left(&mut self, task: u64, reason: Option<DetachReason>, counts: Counts) {
+        if self.life.served_by(task).is_some() {
+            // Nobody told it to.
+            self.left_by_itself(task, reason.unwrap_or(DetachReason::NoVmm), counts);
+        } else {
+            self.parted(task, reason.as_ref(), Some(counts));
+        }
+    }
+
+    fn left_by_itself(&mut self, task: u64, reason: DetachReason, counts: Counts) {
+        let Some(grant) = self.leave(reason.text()) else { return };
+        self.parted(task, Some(&reason), Some(counts));
+        if reason == DetachReason::NoVmm {
+            return self.go(State::Waiting { grant, retry: self.now + AGAIN });
+        }
+        if self.life.kept().is_some() {
+            return self.rest_left(grant, &reason);
+        }
+        match reason {
+            // Dealt with above.
+            DetachReason::NoVmm => {}
+            // It has not gone, or the next look finds it gone.
+            DetachReason::NoDevice(why) | DetachReason::Lost(why) | DetachReason::Stream(why) => {
+                self.notice(Notice::Disconnected(grant.label, why.clone()));
+                self.give_up(State::Blocked(why));
+            }
+            DetachReason::Changed(_)
+                if self.life.known.changes.unwrap_or_default() < CHANGES_MAX =>
+            {
+                let changes = self.life.known.changes.get_or_insert(0);
+                *changes = changes.saturating_add(1);
+                self.start_reading(false);
+            }
+            DetachReason::Changed(why) | DetachReason::Broken(why) => {
+                self.notice(Notice::Blocked(why.clone()));
+                self.give_up(State::Blocked(why));
+            }
+        }
+    }
+
+    /// What the rest of a device does costs the seat no keyboard. A driver of the host's that resets the device takes the rest from its
+    /// domain: then it goes there again.
+    fn rest_left(&mut self, grant: UsbGrant, reason: &DetachReason) {
+        let times = self.life.known.changes.get_or_insert(0);
+        *times = times.saturating_add(1);
+        if matches!(reason, DetachReason::NoDevice(_)) && *times < CHANGES_MAX {
+            return self.go(State::Waiting { grant, retry: self.now + AGAIN });
+        }
+        let why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
+        self.notice(Notice::RestNotUsed(why.clone()));
+        self.give_up(State::Blocked(why));
+    }
+
+    /// The task that served it has ended. Normally it has left its domain before; otherwise it could not be served, or, without a reason,
+    /// nothing is known of why it left.
+    pub(super) fn not_served(&mut self, task: u64, why: Option<String>) {
+        if self.life.served_by(task).is_none() {
+            return self.parted(task, None, None);
+        }
+        let text = why.as_deref().unwrap_or_else(|| DetachReason::NoVmm.text());
+        let Some(grant) = self.leave(text) else { return };
+        self.parted(task, None, None);
+        match why {
+            Some(why) => self.failed(why),
+            None => self.go(State::Waiting { grant, retry: self.now + AGAIN }),
+        }
+    }
+
+    /// Has it leave its domain, if it is in one; what the domain had.
+    fn leave(&mut self, why: &str) -> Option<UsbGrant> {
+        if !matches!(self.life.state, State::Attached { .. }) {
+            return None;
+        }
+        let was = std::mem::replace(&mut self.life.state, State::Off);
+        let State::Attached { task, grant, .. } = was else { return None };
+        let findings = self.life.known.findings.as_ref();
+        self.life.detaching.push(Detaching {
+            task,
+            domain: grant.domain.clone(),
+            why: why.to_owned(),
+            request: self.life.known.request.take(),
+            descriptors: findings.map(|found| found.descriptors.clone()).unwrap_or_default(),
+            until: Some(self.now + LEAVE_WITHIN),
+        });
+        self.effect(Effect::Detach { task });
+        Some(grant)
+    }
+
+    /// Has it leave its domain, if it is in one, and says so at the seat.
+    pub(super) fn take_away(&mut self, why: &str) {
+        if let Some(grant) = self.leave(why) {
+            self.notice(Notice::Disconnected(grant.label, why.to_owned()));
+        }
+    }
+
+    /// One that was to leave has left; its event is written. One that was cut off has its event: what it counted comes late.
+    fn parted(&mut self, task: u64, reason: Option<&DetachReason>, counts: Option<Counts>) {
+        let Some(at) = self.life.detaching.iter().position(|one| one.task == task) else { return };
+        let detaching = self.life.detaching.remove(at);
+        if detaching.until.is_some() {
+            self.effect(Effect::Cut { task });
+        }
+        // The kernel may have told that it went before its thread did.
+        if matches!(reason, Some(DetachReason::Lost(_))) {
+            let times = self.life.lost.as_ref().map_or(0, |lost| lost.times);
+            let was = Some(detaching.descriptors.clone());
+            self.life.lost = Some(ResetLoss { times, when: self.now, was });
+        }
+        match (detaching.until, counts) {
+            (Some(_), counts) => self.note(Note::Detached { detaching, counts }),
+            (None, Some(counts)) => self.note(Note::Counted { detaching, counts }),
+            (None, None) => {}
+        }
+    }
+
+    /// Cuts those off from their domain that have not left in time.
+    pub(super) fn cut_off_late(&mut self) {
+        for detaching in &mut self.life.detaching {
+            if detaching.until.is_some_and(|until| self.now >= until) {
+                detaching.until = None;
+                self.effects.push(Effect::Cut { task: detaching.task });
+                let detaching = detaching.clone();
+                self.effects.push(Effect::Note(Note::Detached { detaching, counts: None }));
+            }
+        }
+    }
+
+    /// Ends the request to attach it, if there is one, otherwise than with its being attached.
+    pub(super) fn come_to_nothing(&mut self, why: &str) {
+        if let Some(request) = self.life.known.request.take() {
+            self.note(Note::Failed { request: Some(request), why: why.to_owned() });
+        }
+    }
+
+    /// It does not reach its domain.
+    pub(super) fn failed(&mut self, why: String) {
+        let request = self.life.known.request.take();
+        self.note(Note::Failed { request, why: why.clone() });
+        self.notice(Notice::NotConnected(why.clone()));
+        self.give_up(State::Blocked(why));
+    }
+
+    /// Nobody is to have it any more, unless the host has it. Its keyboard stays the seat's, if it has one and something besides.
+    pub(super) fn give_up(&mut self, state: State) {
+        if matches!(self.life.state, State::Host(_)) {
+            return;
+        }
+        self.go(state);
+        let kept = self.life.kept().cloned();
+        self.effect(kept.map_or(Effect::Deauthorize, Effect::GiveToHost));
+    }
+}

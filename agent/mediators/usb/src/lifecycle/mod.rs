@@ -1,0 +1,422 @@
+//! The life-cycle of what is plugged in at one place, as a pure state machine: events in, effects out, no clock, no I/O.
+//!
+//! ```text
+//!            plugged in           may go on         read          granted           on the disk
+//!  Absent --------------> Throttled -----> Reading -----> Judging --------> Recording ---------> Waiting <-----------------+
+//!     ^                                     ^    |         |    | denied        | not recorded    |    ^                   |
+//!     | unplugged, from any state           |    |         |    |               |             due |    | not taken         |
+//!     |                                     |    | the     |    v               v                 v    |                   |
+//!                                           |    | host's  |  Blocked <-- failed, faulty        Connecting                | domain stopped,
+//!                       changed, or asked   |    v         v    |                                 | the VMM took it         | log failed,
+//!                       for by hand         |   Host <-- the   |  judged anew when               v                         | record lost
+//!                                           |       seat's     |  the rules change         Authorizing --------------------+
+//!   taken away by hand: Off                 |                  |                                 | permit                  |
+//!                                           +------------------+                                 v                         |
+//!                                           +------------------------------------------------ Attached -------------------+
+//! ```
+//! A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the permit
+//! that came with it. What is no longer attached is [`Detaching`] until its thread has left the guest, told to and, if that takes too long,
+//! cut off from it; until then nothing else at this place is connected to any domain.
+//!
+//! Some effects are carried out at once and answered by an event before anything else is handled; each of them is the last of its list:
+//! [`Effect::AskPace`], [`Effect::Read`] that cannot be given to a thread, [`Effect::Judge`], [`Effect::Connect`], and [`Effect::Start`]
+//! that cannot be given to one.
+//!
+//! | file | |
+//! | --- | --- |
+//! | `mod.rs` | states |
+//! | `event.rs`, `effect.rs` | what comes in, what goes out |
+//! | `admission.rs` | from being plugged in to a verdict, and verdicts anew |
+//! | `attachment.rs` | into a domain, and out of it |
+//! | `keyboard.rs` | the keyboard in a device: whether a driver of the host's has it |
+//! | `world`, `walk.rs` | the exhaustive check |
+
+mod admission;
+mod attachment;
+mod effect;
+mod event;
+mod keyboard;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod walk;
+#[cfg(test)]
+mod world;
+
+use std::time::Duration;
+
+use clock::Moment;
+use usbdescriptors::Share;
+
+use crate::grant::UsbGrant;
+
+pub(super) use effect::{Effect, Note, Notice};
+pub(super) use event::{Connection, Event, Findings, Judgement, Reading};
+
+/// How often a domain that does not take its device is tried again.
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
+/// Times a device is judged anew because it changed; then it stays off until it is plugged in again.
+pub(super) const CHANGES_MAX: u32 = 3;
+/// Times the host's drivers are asked to take a keyboard that none has, until it is plugged in again.
+pub(super) const OFFERS_MAX: u32 = 4;
+/// After this nobody remembers that the device at a place was lost in a reset.
+pub(super) const REST: Duration = Duration::from_secs(60);
+/// How long a device may take to leave its domain before it is cut off from it.
+pub(super) const LEAVE_WITHIN: Duration = Duration::from_millis(500);
+
+/// What is said of a device of which the seat keeps a part.
+pub(super) const KEPT: &str = "its keyboard or mouse stays with the PC";
+/// What is said of one whose keyboard no driver takes.
+pub(super) const NO_DRIVER: &str = "no driver of this PC takes its keyboard or mouse";
+/// Why the host has a device.
+pub(super) const SEATS: &str =
+    "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";
+pub(super) const HOSTS: &str = "the host itself runs from it";
+/// Why the seat does not take a keyboard.
+const TURNED: &str = "a keyboard or mouse that appears in a device in use is not accepted; leave it unplugged for a minute, and plug it in again if it is meant to have one";
+/// Why a device does not reach its domain, or has to leave it.
+pub(super) const UNRECORDED: &str = "the audit log cannot be written";
+/// Why a device is blocked whose thread failed.
+const FAULT: &str =
+    "the agent failed at it, which is a fault of Bulkhead's: report it; plug the device in again";
+
+/// Numbers for tasks of device threads and for requests to the audit log. One counter serves all devices, so that a late answer is
+/// nobody else's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    /// Takes the next number.
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.saturating_add(1);
+        self.0
+    }
+}
+
+/// Where a device is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum State {
+    /// None is plugged in.
+    #[default]
+    Absent,
+    /// Devices come and go too often at this socket of the PC: it is not read until then.
+    Throttled {
+        /// When it is asked again whether it may be read.
+        until: Moment,
+    },
+    /// Its thread finds out what it is.
+    Reading {
+        /// The task.
+        task: u64,
+        /// Somebody has taken it away, who could not know yet whether it is the host's.
+        leaving: bool,
+    },
+    /// The policy is asked.
+    Judging,
+    /// The host has it, for this reason.
+    Host(&'static str),
+    /// Nobody has it, for this reason.
+    Blocked(String),
+    /// It was taken away by hand.
+    Off,
+    /// The verdict is on its way to the disk.
+    Recording {
+        /// The request to record it.
+        request: u64,
+        /// What the verdict gives.
+        grant: UsbGrant,
+    },
+    /// Its domain does not take it yet.
+    Waiting {
+        /// What it is to have.
+        grant: UsbGrant,
+        /// When its domain is tried again.
+        retry: Moment,
+    },
+    /// Its domain's VMM is being connected.
+    Connecting {
+        /// What it is to have.
+        grant: UsbGrant,
+    },
+    /// The VMM takes it; that it is attached is on its way to the disk.
+    Authorizing {
+        /// The request for a permit.
+        request: u64,
+        /// What it is to have.
+        grant: UsbGrant,
+    },
+    /// It is served to its domain.
+    Attached {
+        /// The task that serves it.
+        task: u64,
+        /// What the domain has.
+        grant: UsbGrant,
+        /// The guest has seen it.
+        begun: bool,
+    },
+}
+
+/// An attachment that has ended, as long as its thread has not answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Detaching {
+    /// The task that served it.
+    pub(super) task: u64,
+    /// The domain that had it.
+    pub(super) domain: String,
+    /// Why it ended, in words.
+    pub(super) why: String,
+    /// The entry of the request to take it away.
+    pub(super) request: Option<u64>,
+    /// The device's descriptors.
+    descriptors: Vec<u8>,
+    /// When it is cut off from the guest; it was, if there is no such time.
+    pub(super) until: Option<Moment>,
+}
+
+/// Tells a device that is another one after each reset from one that was only pulled out in the middle of a reset.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ResetLoss {
+    /// How often another came in its place.
+    times: u32,
+    /// When it was lost.
+    when: Moment,
+    /// Its descriptors, until something comes in its place.
+    was: Option<Vec<u8>>,
+}
+
+impl ResetLoss {
+    /// Counts how often in a row another device came in its place.
+    fn on_replacement(&mut self, descriptors: &[u8]) -> u32 {
+        if let Some(was) = self.was.take() {
+            self.times = if was == descriptors { 0 } else { self.times.saturating_add(1) };
+        }
+        self.times
+    }
+}
+
+/// What is known of the device that is plugged in; nothing of it outlives its being pulled out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Known {
+    findings: Option<Findings>,
+    /// The domain to which somebody attached it by hand.
+    by_hand: Option<String>,
+    /// The entry of the request to attach it, until that has ended.
+    request: Option<u64>,
+    /// How often it was another than before; nothing is known of one that was not read yet.
+    changes: Option<u32>,
+    /// It was connected to a domain before.
+    joined: bool,
+    /// It had no keyboard in it until it was another device: the seat does not take it.
+    turned: bool,
+    /// How often the rest was taken from its guest because the keyboard in it had lost its driver.
+    driverless: u32,
+    /// How often the host's drivers were asked in vain to take the keyboard in it, since one last had it.
+    offers: u32,
+    /// A driver has some of its keyboards and mice, though not all: receivers and switches show interfaces that no driver takes.
+    driven_in_part: bool,
+    /// It waits because the audit log cannot be written.
+    unrecorded: bool,
+}
+
+/// What is plugged in at one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Lifecycle {
+    state: State,
+    known: Known,
+    detaching: Vec<Detaching>,
+    lost: Option<ResetLoss>,
+}
+
+impl Lifecycle {
+    /// Handles an event at `now`; says what is to be done. Events that make no sense where the device is (a late answer of a thread, or
+    /// of the log) change nothing.
+    pub(super) fn handle<P>(
+        &mut self,
+        now: Moment,
+        numbers: &mut Numbers,
+        event: Event<P>,
+    ) -> Vec<Effect<P>> {
+        let mut step = Step { life: self, now, numbers, effects: Vec::new() };
+        step.handle(event);
+        step.effects
+    }
+
+    /// Where the device is.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What its domain has, or is to have.
+    pub(super) fn grant(&self) -> Option<&UsbGrant> {
+        match &self.state {
+            State::Recording { grant, .. }
+            | State::Waiting { grant, .. }
+            | State::Connecting { grant }
+            | State::Authorizing { grant, .. }
+            | State::Attached { grant, .. } => Some(grant),
+            _ => None,
+        }
+    }
+
+    /// What its domain has, if that is what this task serves.
+    pub(super) fn served_by(&self, number: u64) -> Option<&UsbGrant> {
+        match &self.state {
+            State::Attached { task, grant, .. } if *task == number => Some(grant),
+            _ => None,
+        }
+    }
+
+    /// Whether it waits for this task of reading it.
+    pub(super) fn is_read_by(&self, number: u64) -> bool {
+        matches!(&self.state, State::Reading { task, .. } if *task == number)
+    }
+
+    /// Whether it waits for the answer to this request.
+    pub(super) fn has_asked(&self, number: u64) -> bool {
+        matches!(
+            &self.state,
+            State::Recording { request, .. } | State::Authorizing { request, .. } if *request == number
+        )
+    }
+
+    /// The domain to which somebody attached it by hand.
+    pub(super) fn by_hand(&self) -> Option<&str> {
+        self.known.by_hand.as_deref()
+    }
+
+    /// The entry of the request to attach it, until that has ended.
+    pub(super) fn request(&self) -> Option<u64> {
+        self.known.request
+    }
+
+    /// Whether it waits because the audit log cannot be written.
+    pub(super) fn is_unrecorded(&self) -> bool {
+        self.known.unrecorded
+    }
+
+    /// Has it been another than before so many times.
+    #[cfg(test)]
+    pub(super) fn count_changes(&mut self, times: u32) {
+        self.known.changes = Some(times);
+    }
+
+    /// Whether nothing is left at this place, and nothing of what was there is remembered.
+    pub(super) fn is_over(&self) -> bool {
+        self.state == State::Absent && self.detaching.is_empty() && self.lost.is_none()
+    }
+
+    /// What the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
+    pub(super) fn kept(&self) -> Option<&Share> {
+        self.known.findings.as_ref().filter(|_| !self.known.turned)?.seats_part.as_ref()
+    }
+
+    /// What of it the host's input drivers are to have: of a device that is the seat's all that types or points, of another what is kept of
+    /// it.
+    pub(super) fn input(&self) -> Option<&Share> {
+        if !matches!(self.state, State::Host(_)) {
+            return self.kept();
+        }
+        self.known.findings.as_ref()?.input.as_ref()
+    }
+
+    /// Whether no driver of the host's takes the keyboard in it, and none is asked any more.
+    pub(super) fn is_without_driver(&self) -> bool {
+        self.known.offers >= OFFERS_MAX && !self.known.driven_in_part
+    }
+
+    /// Whether drivers of the host's have this of it is to be looked at: [`Event::InputDrivers`].
+    pub(super) fn watched_input(&self) -> Option<&Share> {
+        match self.state {
+            State::Attached { begun: true, .. }
+            | State::Off
+            | State::Blocked(_)
+            | State::Waiting { .. }
+            | State::Host(_) => self.input(),
+            _ => None,
+        }
+    }
+
+    /// When an [`Event::Tick`] is next needed.
+    pub(super) fn deadline(&self) -> Option<Moment> {
+        let state = match &self.state {
+            State::Throttled { until } => Some(*until),
+            // It is connected when what it had before is left; that comes as an event.
+            State::Waiting { retry, .. } if self.detaching.is_empty() => Some(*retry),
+            _ => None,
+        };
+        self.detaching.iter().filter_map(|one| one.until).chain(state).min()
+    }
+}
+
+/// One event being handled.
+struct Step<'l, P> {
+    life: &'l mut Lifecycle,
+    now: Moment,
+    numbers: &'l mut Numbers,
+    effects: Vec<Effect<P>>,
+}
+
+impl<P> Step<'_, P> {
+    fn handle(&mut self, event: Event<P>) {
+        match event {
+            Event::PluggedIn => self.plugged_in(),
+            Event::Unplugged => self.unplugged(),
+            Event::Pace(wait) => self.pace(wait),
+            Event::NoThread(why) => self.no_thread(why),
+            Event::Read { task, reading } => self.read(task, reading),
+            Event::ThreadFailed { task } if self.life.is_read_by(task) => {
+                self.read(task, Err(FAULT.to_owned()));
+            }
+            Event::ThreadFailed { task } => self.not_served(task, Some(FAULT.to_owned())),
+            Event::Judged(judgement) => self.judged(judgement),
+            Event::Recorded { request, done } => self.recorded(request, done),
+            Event::Connected(connection) => self.connected(connection),
+            Event::Permitted { request, permit } => self.permitted(request, permit),
+            Event::Refused { request, stale } => self.refused(request, stale),
+            Event::NotStarted { task, why } => self.not_started(task, why),
+            Event::Begun { task } => self.begun(task),
+            Event::Left { task, reason, counts } => self.left(task, reason, counts),
+            Event::Served { task, outcome } => self.not_served(task, outcome.err()),
+            Event::AttachByHand { domain, request } => self.attach_by_hand(domain, request),
+            Event::DetachByHand { request } => self.detach_by_hand(request),
+            Event::RulesChanged { would_get } => self.rules_changed(would_get.as_ref()),
+            Event::RecordLost => self.record_lost(),
+            Event::InputDrivers { any, all, busy } => self.input_drivers(any, all, busy),
+            Event::AgentEnds => self.take_away("the agent ends"),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn effect(&mut self, effect: Effect<P>) {
+        self.effects.push(effect);
+    }
+
+    fn note(&mut self, note: Note) {
+        self.effect(Effect::Note(note));
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.effect(Effect::Notice(notice));
+    }
+
+    /// Puts it into another state. A connection to its VMM over which nothing has gone is dropped unless the device is now served over it.
+    fn go(&mut self, state: State) {
+        let served = matches!(state, State::Attached { .. });
+        let was = std::mem::replace(&mut self.life.state, state);
+        if matches!(was, State::Authorizing { .. }) && !served {
+            self.effect(Effect::Disconnect);
+        }
+    }
+
+    fn tick(&mut self) {
+        self.cut_off_late();
+        if self.life.lost.as_ref().is_some_and(|lost| self.now >= lost.when + REST) {
+            self.life.lost = None;
+        }
+        match &self.life.state {
+            State::Throttled { until } if self.now >= *until => self.effect(Effect::AskPace),
+            State::Waiting { retry, .. } if self.now >= *retry => self.connect(),
+            _ => {}
+        }
+    }
+}

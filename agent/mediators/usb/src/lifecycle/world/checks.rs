@@ -1,0 +1,134 @@
+//! The promises, each over the world that puts it to the test.
+
+use std::cell::RefCell;
+
+use super::model::{Handle, Life, Step};
+use super::*;
+use crate::attached::DetachReason;
+use crate::lifecycle::walk::{Broken, walk};
+
+fn as_it_is(
+    life: &mut Lifecycle,
+    now: Moment,
+    numbers: &mut Numbers,
+    event: Event<Permit>,
+) -> Vec<Effect<Permit>> {
+    life.handle(now, numbers, event)
+}
+
+fn all_reasons() -> Vec<DetachReason> {
+    let why = String::new;
+    vec![
+        DetachReason::NoVmm,
+        DetachReason::NoDevice(why()),
+        DetachReason::Lost(why()),
+        DetachReason::Changed(why()),
+        DetachReason::Broken(why()),
+        DetachReason::Stream(why()),
+    ]
+}
+
+/// Walks the world of these devices, with as many domains and as many reasons to leave one, with a life-cycle that handles events so.
+fn walk_world(
+    kinds: &[Kind],
+    domains: usize,
+    reasons: usize,
+    handle: Handle,
+) -> Result<usize, Broken<(Step, bool)>> {
+    let reasons = all_reasons().into_iter().take(reasons).collect();
+    let seen = RefCell::default();
+    let queued = usize::from(kinds.contains(&Kind::Reader));
+    let life = Life { kinds: kinds.to_vec(), domains, queued, reasons, seen, handle };
+    walk(&life, World::new(), 400_000)
+}
+
+/// How many states there are in which every promise is kept.
+fn states(kinds: &[Kind], domains: usize, reasons: usize) -> usize {
+    let walked = walk_world(kinds, domains, reasons, as_it_is);
+    walked.unwrap_or_else(|broken| panic!("{broken:#?}"))
+}
+
+#[test]
+fn whatever_happens_between_two_domains_one_has_the_device_and_none_without_a_grant_on_the_disk() {
+    assert!(states(&[Kind::Reader], 2, 2) > 10_000);
+}
+
+#[test]
+fn a_device_that_is_pulled_out_reset_or_broken_at_any_moment_can_be_plugged_in_again() {
+    assert!(states(&[Kind::Reader], 1, 6) > 10_000);
+}
+
+#[test]
+fn a_device_that_turns_into_a_keyboard_or_out_of_one_is_never_the_hosts_and_a_guests() {
+    assert!(states(&[Kind::Reader, Kind::Keyboard, Kind::HostsDisk], 1, 1) > 10_000);
+}
+
+#[test]
+fn a_keyboard_with_something_besides_is_the_seats_whatever_becomes_of_the_rest() {
+    assert!(states(&[Kind::KeyboardWithReader], 1, 1) > 10_000);
+    assert!(states(&[Kind::KeyboardWithReader], 1, 3) > 10_000);
+}
+
+/// Each of these is a mistake that somebody could make in one line.
+#[test]
+fn a_fault_in_the_life_cycle_is_found() {
+    let late_permits: Handle = |life, now, numbers, event| {
+        let event = match (event, &life.state) {
+            (Event::Permitted { permit, .. }, State::Authorizing { request, .. }) => {
+                Event::Permitted { request: *request, permit }
+            }
+            (event, _) => event,
+        };
+        life.handle(now, numbers, event)
+    };
+    let no_waiting: Handle = |life, now, numbers, event| {
+        let mut effects = life.handle(now, numbers, event);
+        if matches!(life.state, State::Waiting { .. }) {
+            let detaching = std::mem::take(&mut life.detaching);
+            effects.extend(life.handle(now, numbers, Event::Tick));
+            life.detaching = detaching;
+        }
+        effects
+    };
+    let deaf_to_the_log: Handle = |life, now, numbers, event| match event {
+        Event::RecordLost => Vec::new(),
+        event => life.handle(now, numbers, event),
+    };
+    let deaf_to_the_policy: Handle = |life, now, numbers, event| match event {
+        Event::RulesChanged { would_get: Some(_) } if life.grant().is_some() => Vec::new(),
+        event => life.handle(now, numbers, event),
+    };
+    let keeps_authority: Handle = |life, now, numbers, event| {
+        let broken = matches!(&event, Event::Left { reason: Some(DetachReason::Broken(_)), .. });
+        let mut effects = life.handle(now, numbers, event);
+        effects.retain(|effect| !broken || *effect != Effect::Deauthorize);
+        effects
+    };
+    let stuck: Handle = |life, now, numbers, event| match event {
+        Event::Unplugged if matches!(life.state, State::Recording { .. }) => Vec::new(),
+        event => life.handle(now, numbers, event),
+    };
+    let forgets_requests: Handle = |life, now, numbers, event| {
+        if matches!(event, Event::Unplugged) {
+            life.known.request = None;
+        }
+        life.handle(now, numbers, event)
+    };
+    let (reader, keyboard) = (Kind::Reader, Kind::KeyboardWithReader);
+    let faults: [(Handle, Kind, &str); 7] = [
+        // A permit that was asked for before is taken for the one that is waited for.
+        (late_permits, reader, "outlives its record"),
+        // It is connected while another domain may still have it.
+        (no_waiting, keyboard, "no VMM is connected while another"),
+        (deaf_to_the_log, reader, "outlives its record"),
+        (deaf_to_the_policy, reader, "outlives its rule"),
+        (keeps_authority, reader, "authority is given up"),
+        (stuck, reader, "can come back"),
+        (forgets_requests, reader, "how a request by hand ended"),
+    ];
+    for (handle, kind, promise) in faults {
+        let broken = walk_world(&[kind], 2, 6, handle).err();
+        let found = broken.as_ref().map(|broken| broken.promise.as_str());
+        assert!(found.is_some_and(|found| found.contains(promise)), "{promise}: {broken:?}");
+    }
+}

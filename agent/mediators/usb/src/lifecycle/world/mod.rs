@@ -1,0 +1,335 @@
+//! The exhaustive check: every state that a small world can bring a device into.
+//!
+//! One place, two domains, two requests by hand. Devices are pulled out, plugged in again and reset, and may come back as something else; the thread of
+//! the place hangs, fails and says things late; policies change; the audit log fails and is back; VMMs die and start; answers of the log
+//! lie in the mailbox for as long as they like. `model.rs` says what may happen and `checks.rs` which worlds are walked; [`World::promises`] says what must hold in each state, [`World::carry_out`] what at each effect.
+
+mod checks;
+mod model;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use clock::Moment;
+use usbdescriptors::Share;
+use usbfilter::Rules;
+
+use super::*;
+
+const START: Moment = Moment::since_start(Duration::from_secs(1000));
+/// All deadlines but that of a reset have passed.
+const SOON: Moment = Moment::since_start(Duration::from_secs(1005));
+const LATER: Moment = Moment::since_start(Duration::from_secs(2000));
+const DOMAINS: [&str; 2] = ["a", "b"];
+/// Messages to and from the daemon that wait at a time before anything new happens: one that comes late, and one that does not.
+const MESSAGES_MAX: usize = 2;
+
+/// What is plugged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Reader,
+    Keyboard,
+    KeyboardWithReader,
+    HostsDisk,
+}
+
+impl Kind {
+    fn reading(self) -> Reading {
+        let input = || Some(Share::Interfaces([0].into()));
+        let findings = Findings { descriptors: vec![self as u8], ..Findings::default() };
+        Reading::Device(match self {
+            Self::HostsDisk => return Reading::HostNeeds,
+            Self::Reader => findings,
+            Self::Keyboard => {
+                Findings { is_the_seats: true, types_or_points: true, input: input(), ..findings }
+            }
+            Self::KeyboardWithReader => {
+                Findings { types_or_points: true, seats_part: input(), input: input(), ..findings }
+            }
+        })
+    }
+}
+
+/// A permit: of the entry that was asked for by this request.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Permit {
+    request: u64,
+    domain: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Job {
+    Read,
+    GiveToHost(Share),
+    Deauthorize,
+    /// To this domain; the guest has it, or had it.
+    Serve {
+        domain: String,
+        share: Share,
+        begun: bool,
+        left: bool,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Asked {
+    Verdict(u64),
+    Attachment(u64, String),
+}
+
+/// A message in the mailbox.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Answer {
+    Recorded(u64, bool),
+    Permitted(u64, String),
+    Refused(u64),
+}
+
+/// The state of a place and of everything around it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct World {
+    life: Lifecycle,
+    numbers: Numbers,
+    plugged: Option<Kind>,
+    /// The kernel has configured it: its interfaces can be given to somebody.
+    authorised: bool,
+    /// What of it drivers of the host's were given.
+    hosts: Option<Share>,
+    /// There is a thread.
+    thread: bool,
+    tasks: VecDeque<(u64, Job)>,
+    /// Attachments that were told to leave.
+    told: Vec<u64>,
+    /// Streams that are not cut, by the task that serves them, and their domain.
+    streams: Vec<(u64, String)>,
+    /// A connection over which nothing has gone.
+    connection: Option<String>,
+    asked: VecDeque<Asked>,
+    answers: VecDeque<Answer>,
+    /// The log can be written.
+    log: bool,
+    policy: Option<usize>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            life: Lifecycle::default(),
+            numbers: Numbers::default(),
+            plugged: None,
+            authorised: false,
+            hosts: None,
+            thread: false,
+            tasks: VecDeque::new(),
+            told: Vec::new(),
+            streams: Vec::new(),
+            connection: None,
+            asked: VecDeque::new(),
+            answers: VecDeque::new(),
+            log: true,
+            policy: Some(0),
+        }
+    }
+
+    /// What the policy gives of what is known of the device.
+    fn grant(&self) -> Option<UsbGrant> {
+        self.life.known.findings.as_ref()?;
+        let domain = DOMAINS[self.policy?];
+        let wanted = self.life.by_hand().is_none_or(|wanted| wanted == domain);
+        let rest = || Share::Interfaces([1].into());
+        wanted.then(|| UsbGrant {
+            bus_id: "1-4".parse().unwrap(),
+            address: 7,
+            domain: domain.to_owned(),
+            label: String::new(),
+            rules: Rules::Allow,
+            share: self.life.kept().map_or(Share::Whole, |_| rest()),
+            rule: None,
+            why: String::new(),
+        })
+    }
+
+    /// What must hold whatever has happened.
+    fn promises(&self) -> Result<(), String> {
+        let holds = |holds: bool, promise: &str| {
+            if holds { Ok(()) } else { Err(promise.to_owned()) }
+        };
+        let attached = match self.life.state() {
+            State::Attached { task, grant, .. } => Some((*task, grant)),
+            _ => None,
+        };
+        holds(self.streams.len() <= 1, "it is attached to one domain at most")?;
+        let connected = self.connection.is_none() || self.streams.is_empty();
+        holds(connected, "no VMM is connected while another may have it")?;
+        let waits = matches!(self.life.state(), State::Authorizing { .. });
+        holds(waits == self.connection.is_some(), "a connection is dropped with its reason")?;
+        let known = |task| {
+            attached.is_some_and(|(served, _)| served == task)
+                || self.life.detaching.iter().any(|one| one.task == task && one.until.is_some())
+        };
+        holds(self.streams.iter().all(|(task, _)| known(*task)), "no stream is forgotten")?;
+        holds(self.life.detaching.len() <= 1, "there is an end to what is remembered")?;
+        if let Some((task, grant)) = attached {
+            holds(self.streams.contains(&(task, grant.domain.clone())), "it has its stream")?;
+            let now = self.grant();
+            let same = now.is_some_and(|now| now.gives_the_same_as(grant));
+            holds(same, "no attachment outlives its rule")?;
+            holds(self.log, "no attachment outlives its record")?;
+        }
+        let hosts = matches!(self.life.state(), State::Host(_));
+        holds(!hosts || self.streams.is_empty(), "what the host has no domain has")?;
+        let idle = self.tasks.is_empty() && self.asked.is_empty() && self.answers.is_empty();
+        if idle && matches!(self.life.state(), State::Blocked(_) | State::Off) {
+            let given_up = match self.life.kept() {
+                Some(kept) => self.hosts.as_ref() == Some(kept),
+                None => !self.authorised && self.hosts.is_none(),
+            };
+            holds(given_up && self.streams.is_empty(), "authority is given up in each end")?;
+        }
+        Ok(())
+    }
+
+    /// What the thread does with its first task must not be what somebody else is about.
+    fn serve(&self, share: &Share) -> Result<(), String> {
+        let apart = match (&self.hosts, share) {
+            (None, _) => true,
+            (Some(Share::Interfaces(hosts)), Share::Interfaces(given)) => hosts.is_disjoint(given),
+            _ => false,
+        };
+        if apart { Ok(()) } else { Err("what the host has no domain has".to_owned()) }
+    }
+
+    fn queued(&self) -> usize {
+        self.tasks.iter().filter(|(_, job)| !matches!(job, Job::Serve { .. })).count()
+    }
+
+    fn task(&mut self, number: u64, job: Job) {
+        self.thread = true;
+        self.tasks.push_back((number, job));
+    }
+
+    /// Carries out an effect; the answer to it.
+    fn carry_out(
+        &mut self,
+        effect: Effect<Permit>,
+        lucky: bool,
+    ) -> Result<Option<Event<Permit>>, String> {
+        match effect {
+            Effect::AskPace => {
+                let wait = if lucky { Duration::ZERO } else { AGAIN };
+                return Ok(Some(Event::Pace(wait)));
+            }
+            Effect::Read { task } => {
+                if !self.thread && !lucky {
+                    return Ok(Some(Event::NoThread("no thread".to_owned())));
+                }
+                self.task(task, Job::Read);
+            }
+            Effect::GiveToHost(share) => {
+                let number = self.numbers.next();
+                self.task(number, Job::GiveToHost(share));
+            }
+            Effect::Deauthorize => {
+                let number = self.numbers.next();
+                self.task(number, Job::Deauthorize);
+            }
+            Effect::Judge => {
+                let grant = self.grant().ok_or_else(|| "no rule".to_owned());
+                return Ok(Some(Event::Judged(Judgement { grant, denied: lucky })));
+            }
+            Effect::RecordVerdict { request, .. } => {
+                self.asked.push_back(Asked::Verdict(request));
+            }
+            Effect::Connect { grant, .. } => {
+                if !lucky {
+                    return Ok(Some(Event::Connected(Connection::NotYet(AGAIN))));
+                }
+                self.connection = Some(grant.domain);
+                return Ok(Some(Event::Connected(Connection::Made)));
+            }
+            Effect::Authorize { request, grant } => {
+                self.asked.push_back(Asked::Attachment(request, grant.domain));
+            }
+            Effect::Disconnect => self.connection = None,
+            Effect::Start { task, permit } => {
+                let connection = self.connection.take().ok_or("nothing to serve it over")?;
+                if connection != permit.domain {
+                    return Err("it is attached without a grant on the disk".to_owned());
+                }
+                if !lucky {
+                    return Ok(Some(Event::NotStarted { task, why: "no descriptor".to_owned() }));
+                }
+                let share = self.life.grant().ok_or("no grant")?.share.clone();
+                self.streams.push((task, connection.clone()));
+                let job = Job::Serve { domain: connection, share, begun: false, left: false };
+                self.task(task, job);
+            }
+            Effect::Detach { task } => self.told.push(task),
+            Effect::Cut { task } => self.streams.retain(|(of, _)| *of != task),
+            Effect::Note(_) | Effect::Notice(_) | Effect::Look => {}
+        }
+        Ok(None)
+    }
+
+    /// Numbers count anew and deadlines lie at the start, as neither matters but for what is equal.
+    fn settle(&mut self) {
+        let tasks: Vec<u64> = self.tasks.iter().map(|(number, _)| *number).collect();
+        self.told.retain(|task| tasks.contains(task));
+        let mut live: Vec<u64> = Vec::new();
+        self.each_number(|number| live.push(*number));
+        live.sort_unstable();
+        live.dedup();
+        self.each_number(|number| {
+            let at = live.iter().position(|one| one == number).unwrap_or_default();
+            *number = u64::try_from(at).unwrap() + 1;
+        });
+        self.numbers = Numbers(u64::try_from(live.len()).unwrap());
+        match &mut self.life.state {
+            State::Throttled { until } => *until = START,
+            State::Waiting { retry, .. } => *retry = START,
+            _ => {}
+        }
+        for detaching in &mut self.life.detaching {
+            detaching.until = detaching.until.map(|_| START);
+        }
+        // It only makes the VMM wait, who may do that here at any time.
+        self.life.known.joined = false;
+        // What is counted is none, or the last but one of as many as there may be, or too many.
+        let last_but_one = |count: u32, most: u32| match count {
+            0 => 0,
+            count => count.clamp(most - 1, most),
+        };
+        let known = &mut self.life.known;
+        known.changes = known.changes.map(|count| last_but_one(count, CHANGES_MAX));
+        known.driverless = last_but_one(known.driverless, CHANGES_MAX);
+        known.offers = last_but_one(known.offers, OFFERS_MAX);
+        if let Some(lost) = &mut self.life.lost {
+            lost.when = START;
+            lost.times = last_but_one(lost.times, CHANGES_MAX);
+        }
+    }
+
+    fn each_number(&mut self, mut on: impl FnMut(&mut u64)) {
+        match &mut self.life.state {
+            State::Reading { task, .. } | State::Attached { task, .. } => on(task),
+            State::Recording { request, .. } | State::Authorizing { request, .. } => on(request),
+            _ => {}
+        }
+        self.life.detaching.iter_mut().for_each(|one| on(&mut one.task));
+        self.tasks.iter_mut().for_each(|(number, _)| on(number));
+        self.told.iter_mut().for_each(&mut on);
+        self.streams.iter_mut().for_each(|(task, _)| on(task));
+        for asked in &mut self.asked {
+            match asked {
+                Asked::Verdict(request) | Asked::Attachment(request, _) => on(request),
+            }
+        }
+        for answer in &mut self.answers {
+            match answer {
+                Answer::Recorded(request, _)
+                | Answer::Permitted(request, _)
+                | Answer::Refused(request) => on(request),
+            }
+        }
+    }
+}

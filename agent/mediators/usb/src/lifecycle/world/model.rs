@@ -1,0 +1,380 @@
+//! What may happen in the world, and how that goes on.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+
+use clock::Moment;
+use usbfilter::Counts;
+
+use super::*;
+use crate::attached::DetachReason;
+use crate::lifecycle::walk::Model;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    PlugIn(Kind),
+    PullOut,
+    /// The thread has read what is there, or what has come in its place.
+    ReadIt(Kind),
+    ReadAnother,
+    CannotRead,
+    /// The thread has done what nobody waits for, or has let the device go.
+    Done,
+    Begin,
+    CannotServe,
+    /// The guest has it no more; the reason's number.
+    Leave(usize),
+    ThreadFails,
+    /// The daemon writes down what it was asked to first.
+    Write,
+    /// The broker takes the first message.
+    Deliver,
+    /// The policy gives such devices to this domain, or to none.
+    Policy(Option<usize>),
+    LogFails,
+    LogIsBack,
+    Attach(usize),
+    Detach,
+    Look {
+        any: bool,
+        all: bool,
+    },
+    Tick,
+    TickLater,
+}
+
+pub(super) type Handle =
+    fn(&mut Lifecycle, Moment, &mut Numbers, Event<Permit>) -> Vec<Effect<Permit>>;
+
+/// The world with a life-cycle as it is, or with one that has a fault.
+pub(super) struct Life {
+    /// What may be plugged in, and may turn into each other.
+    pub(super) kinds: Vec<Kind>,
+    /// Domains that policies and people name.
+    pub(super) domains: usize,
+    /// Tasks that wait for the thread before anything new happens, besides one of serving it.
+    pub(super) queued: usize,
+    /// Why it may leave a domain by itself.
+    pub(super) reasons: Vec<DetachReason>,
+    /// What is left when a device is pulled out, where it is known that another can be plugged in.
+    pub(super) seen: RefCell<HashSet<World>>,
+    pub(super) handle: Handle,
+}
+
+fn counts() -> Counts {
+    Counts { to_device: 0, to_guest: 0, commands: BTreeMap::new(), refused: 0 }
+}
+
+impl Life {
+    fn drive(
+        &self,
+        world: &mut World,
+        now: Moment,
+        event: Event<Permit>,
+        lucky: bool,
+    ) -> Result<(), String> {
+        let mut next = Some(event);
+        while let Some(event) = next.take() {
+            let before = world.life.request();
+            // Entries that were written before name it: the verdict's, the attachment's.
+            let ends_well = matches!(event, Event::Permitted { .. } | Event::AttachByHand { .. });
+            let effects = (self.handle)(&mut world.life, now, &mut world.numbers, event);
+            let ended = effects.iter().filter(|effect| match effect {
+                Effect::Note(Note::Failed { request, .. } | Note::Unreadable { request, .. }) => {
+                    request.is_some() && *request == before
+                }
+                Effect::Note(Note::Denied | Note::NotAttached { .. }) => before.is_some(),
+                _ => false,
+            });
+            let (ended, gone) = (ended.count(), before.is_some() && world.life.request() != before);
+            if gone && ended == 0 && !ends_well {
+                return Err("how a request by hand ended is written down".to_owned());
+            }
+            for effect in effects {
+                if next.is_some() {
+                    return Err("an effect that is answered is the last of its list".to_owned());
+                }
+                next = world.carry_out(effect, lucky)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The thread ends its first task.
+    fn done(&self, world: &mut World, lucky: bool) -> Result<(), String> {
+        match world.tasks.pop_front() {
+            Some((_, Job::GiveToHost(share))) => {
+                world.hosts = world.plugged.map(|_| share);
+                if world.streams.iter().any(|_| world.hosts == Some(Share::Whole)) {
+                    return Err("what the host has no domain has".to_owned());
+                }
+                Ok(())
+            }
+            Some((_, Job::Deauthorize)) => {
+                (world.authorised, world.hosts) = (false, None);
+                Ok(())
+            }
+            Some((task, Job::Serve { .. })) => {
+                self.drive(world, START, Event::Served { task, outcome: Ok(()) }, lucky)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn step(&self, world: &mut World, step: Step, lucky: bool) -> Result<(), String> {
+        let first = world.tasks.front().map_or(0, |(task, _)| *task);
+        let event = match step {
+            Step::PlugIn(kind) => {
+                world.plugged = Some(kind);
+                Event::PluggedIn
+            }
+            Step::PullOut => {
+                (world.plugged, world.authorised, world.hosts) = (None, false, None);
+                Event::Unplugged
+            }
+            Step::ReadIt(kind) => {
+                world.tasks.pop_front();
+                world.plugged = world.plugged.map(|_| kind);
+                world.authorised = world.plugged.is_some();
+                // What is not the seat's is taken from the host's drivers by being read.
+                match (kind, &mut world.hosts) {
+                    (Kind::Reader, hosts) => *hosts = None,
+                    (Kind::KeyboardWithReader, Some(hosts)) => {
+                        *hosts = Share::Interfaces([0].into());
+                    }
+                    _ => {}
+                }
+                let reading = Ok(kind.reading());
+                Event::Read { task: first, reading }
+            }
+            Step::ReadAnother => {
+                world.tasks.pop_front();
+                world.authorised = world.plugged.is_some();
+                let reading = Ok(Reading::Another(Findings::default()));
+                Event::Read { task: first, reading }
+            }
+            Step::CannotRead => {
+                world.tasks.pop_front();
+                world.authorised = world.plugged.is_some();
+                Event::Read { task: first, reading: Err(String::new()) }
+            }
+            Step::Done => return self.done(world, lucky),
+            Step::Begin => {
+                if let Some((_, Job::Serve { share, begun, .. })) = world.tasks.front_mut() {
+                    *begun = true;
+                    let share = share.clone();
+                    world.serve(&share)?;
+                }
+                Event::Begun { task: first }
+            }
+            Step::CannotServe => {
+                world.tasks.pop_front();
+                Event::Served { task: first, outcome: Err(String::new()) }
+            }
+            Step::Leave(reason) => {
+                if let Some((_, Job::Serve { left, .. })) = world.tasks.front_mut() {
+                    *left = true;
+                }
+                let reason = (!world.told.contains(&first)).then(|| self.reasons[reason].clone());
+                Event::Left { task: first, reason, counts: counts() }
+            }
+            Step::ThreadFails => {
+                world.tasks.pop_front();
+                Event::ThreadFailed { task: first }
+            }
+            Step::Write => {
+                let answer = match world.asked.pop_front() {
+                    Some(Asked::Verdict(request)) => Answer::Recorded(request, world.log),
+                    Some(Asked::Attachment(request, domain)) if world.log => {
+                        Answer::Permitted(request, domain)
+                    }
+                    Some(Asked::Attachment(request, _)) => Answer::Refused(request),
+                    None => return Ok(()),
+                };
+                world.answers.push_back(answer);
+                return Ok(());
+            }
+            Step::Deliver => match world.answers.pop_front() {
+                Some(Answer::Recorded(request, done)) => Event::Recorded { request, done },
+                Some(Answer::Permitted(request, domain)) => {
+                    Event::Permitted { request, permit: Permit { request, domain } }
+                }
+                Some(Answer::Refused(request)) => Event::Refused { request, stale: lucky },
+                None => return Ok(()),
+            },
+            Step::Policy(policy) => {
+                world.policy = policy;
+                Event::RulesChanged { would_get: world.grant() }
+            }
+            Step::LogFails => {
+                world.log = false;
+                Event::RecordLost
+            }
+            Step::LogIsBack => {
+                world.log = true;
+                return Ok(());
+            }
+            Step::Attach(domain) => Event::AttachByHand {
+                domain: DOMAINS[domain].to_owned(),
+                request: u64::try_from(domain).ok(),
+            },
+            Step::Detach => Event::DetachByHand { request: Some(2) },
+            Step::Look { any, all } => {
+                Event::InputDrivers { any, all, busy: !world.tasks.is_empty() }
+            }
+            Step::Tick => Event::Tick,
+            Step::TickLater => Event::Tick,
+        };
+        let now = match step {
+            Step::Tick => SOON,
+            Step::TickLater => LATER,
+            _ => START,
+        };
+        self.drive(world, now, event, lucky)?;
+        let attached = match world.life.state() {
+            State::Attached { task, .. } => *task,
+            _ => 0,
+        };
+        if step == Step::Tick && world.streams.iter().any(|(task, _)| *task != attached) {
+            return Err("what is revoked is cut in time".to_owned());
+        }
+        Ok(())
+    }
+
+    /// What happens if from now on nothing goes wrong.
+    fn next_if_all_goes_well(world: &World) -> Option<Step> {
+        match world.tasks.front() {
+            Some((_, Job::Read)) => {
+                return Some(Step::ReadIt(world.plugged.unwrap_or(Kind::Reader)));
+            }
+            Some((task, Job::Serve { begun: false, .. })) => {
+                return Some(if world.told.contains(task) {
+                    Step::CannotServe
+                } else {
+                    Step::Begin
+                });
+            }
+            Some((task, Job::Serve { left: false, .. })) if world.told.contains(task) => {
+                return Some(Step::Leave(0));
+            }
+            Some((_, Job::Serve { left: false, .. })) | None => {}
+            Some(_) => return Some(Step::Done),
+        }
+        if !world.answers.is_empty() {
+            return Some(Step::Deliver);
+        }
+        if !world.asked.is_empty() {
+            return Some(Step::Write);
+        }
+        world.life.deadline().map(|_| Step::Tick)
+    }
+
+    /// A device that is pulled out, whatever it was about, and plugged in again comes to where it belongs.
+    fn comes_back(&self, world: &World) -> Result<(), String> {
+        let mut world = world.clone();
+        let stuck = |step: Step, world: &World| {
+            format!("a device that was pulled out can come back: {step:?} in {world:?}")
+        };
+        let (pull, plug) = (Step::PullOut, Step::PlugIn(Kind::Reader));
+        let back = [pull, Step::LogIsBack, Step::Policy(Some(0)), Step::TickLater, plug];
+        for step in back {
+            self.step(&mut world, step, true)?;
+            if step == pull {
+                world.settle();
+                if !self.seen.borrow_mut().insert(world.clone()) {
+                    return Ok(());
+                }
+            }
+            for _ in 0..20 {
+                let Some(step) = Self::next_if_all_goes_well(&world) else { break };
+                self.step(&mut world, step, true)?;
+            }
+            world.settle();
+            if step == Step::TickLater && !world.life.is_over() {
+                return Err(stuck(step, &world));
+            }
+        }
+        match world.life.state() {
+            State::Attached { begun: true, .. } => Ok(()),
+            _ => Err(stuck(plug, &world)),
+        }
+    }
+}
+
+impl Model for Life {
+    type State = World;
+    type Step = (Step, bool);
+
+    fn steps(&self, world: &World) -> Vec<(Step, bool)> {
+        let mut steps = Vec::new();
+        match world.tasks.front() {
+            Some((_, Job::Read)) => {
+                steps.extend([Step::CannotRead, Step::ReadAnother, Step::ThreadFails]);
+                // It may show something else of itself than before.
+                steps.extend(self.kinds.iter().map(|kind| Step::ReadIt(*kind)));
+            }
+            Some((_, Job::Serve { begun: false, .. })) => {
+                steps.extend([Step::Begin, Step::CannotServe, Step::ThreadFails]);
+            }
+            Some((task, Job::Serve { left: false, .. })) if world.told.contains(task) => {
+                steps.extend([Step::Leave(0), Step::ThreadFails]);
+            }
+            Some((_, Job::Serve { left: false, .. })) => {
+                steps.extend((0..self.reasons.len()).map(Step::Leave));
+                steps.push(Step::ThreadFails);
+            }
+            Some((_, Job::Serve { .. } | Job::GiveToHost(_) | Job::Deauthorize)) => {
+                steps.push(Step::Done);
+            }
+            None => {}
+        }
+        if !world.asked.is_empty() {
+            steps.push(Step::Write);
+        }
+        if !world.answers.is_empty() {
+            steps.push(Step::Deliver);
+        }
+        if world.life.deadline().is_some() {
+            steps.push(Step::Tick);
+        }
+        if world.life.lost.is_some() {
+            steps.push(Step::TickLater);
+        }
+        let waiting = world.asked.len() + world.answers.len();
+        if world.queued() <= self.queued && waiting < MESSAGES_MAX {
+            match world.plugged {
+                None => steps.extend(self.kinds.iter().map(|kind| Step::PlugIn(*kind))),
+                Some(_) => steps.push(Step::PullOut),
+            }
+            let policies = [None].into_iter().chain((0..self.domains).map(Some));
+            steps.extend(policies.filter(|policy| *policy != world.policy).map(Step::Policy));
+            steps.push(if world.log { Step::LogFails } else { Step::LogIsBack });
+            if world.plugged.is_some() {
+                steps.extend((0..self.domains).map(Step::Attach));
+                steps.push(Step::Detach);
+            }
+            // Which takes a device with a keyboard from its domain as well as its reasons of its own do: one or the other.
+            if self.reasons.len() == 1 && world.life.watched_input().is_some() {
+                for (any, all) in [(false, false), (true, false), (true, true)] {
+                    steps.push(Step::Look { any, all });
+                }
+            }
+        }
+        steps.into_iter().flat_map(|step| [(step, true), (step, false)]).collect()
+    }
+
+    fn take(&self, world: &World, (step, lucky): &(Step, bool)) -> Result<World, String> {
+        let mut world = world.clone();
+        self.step(&mut world, *step, *lucky)?;
+        if world.plugged.is_none() && world.tasks.is_empty() {
+            world.thread = false;
+        }
+        world.settle();
+        Ok(world)
+    }
+
+    fn look(&self, world: &World) -> Result<(), String> {
+        world.promises()?;
+        self.comes_back(world)
+    }
+}
