@@ -95,21 +95,105 @@ fn what_the_unit_names_by_driver_is_loaded_before_it_starts() {
     }
 }
 
+const SERVICES: [&str; 3] = ["bulkhead-agent", "bulkhead-claim", "bulkhead-rescue"];
+
+/// What systemd-analyze says; `None` on a machine without it.
+fn systemd_analyze(arguments: &[&str]) -> Option<String> {
+    let output = std::process::Command::new("systemd-analyze").args(arguments).output().ok()?;
+    let said = [output.stdout, output.stderr].concat();
+    Some(String::from_utf8_lossy(&said).into_owned())
+}
+
 #[test]
-fn systemd_finds_nothing_wrong_with_the_unit() {
+fn systemd_finds_nothing_wrong_with_the_units() {
     let dir = tempfile::tempdir().unwrap();
-    // It wants the program to be there.
-    let text = unit().replace("/usr/bin/bulkhead-agent", "/bin/true");
-    let file = dir.path().join("bulkhead-agent.service");
-    fs::write(&file, text).unwrap();
-    let mut command = std::process::Command::new("systemd-analyze");
-    let Ok(output) = command.args(["verify", "--man=no"]).arg(&file).output() else {
-        return; // a machine without systemd
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let own: Vec<&str> =
-        said.lines().filter(|line| line.contains("bulkhead-agent.service")).collect();
-    assert!(own.is_empty(), "{said}");
+    for service in SERVICES {
+        let name = format!("{service}.service");
+        let text = fs::read_to_string(root().join("agent/systemd").join(&name)).unwrap();
+        // It wants the program to be there.
+        let text = text.replace("/usr/bin/bulkhead-agent", "/bin/true");
+        fs::write(dir.path().join(&name), text).unwrap();
+    }
+    for service in SERVICES {
+        let file = dir.path().join(format!("{service}.service"));
+        let Some(said) = systemd_analyze(&["verify", "--man=no", file.to_str().unwrap()]) else {
+            return;
+        };
+        let own: Vec<&str> = said.lines().filter(|line| line.contains(service)).collect();
+        assert!(own.is_empty(), "{said}");
+    }
+}
+
+#[test]
+fn the_units_are_exposed_no_more_than_their_budget_allows() {
+    let budgets = fs::read_to_string(root().join("tests/budgets.toml")).unwrap();
+    let budgets: toml_edit::DocumentMut = budgets.parse().unwrap();
+    for service in SERVICES {
+        let most = budgets["exposure"][service].as_float().unwrap();
+        let file = root().join("agent/systemd").join(format!("{service}.service"));
+        let arguments = ["security", "--offline=yes", "--no-pager", file.to_str().unwrap()];
+        let Some(said) = systemd_analyze(&arguments) else { return };
+        let level = said.split("Overall exposure level for ").nth(1).unwrap();
+        let level: f64 = level.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(level <= most, "{service} is at {level}, and its budget is {most}:\n{said}");
+    }
+}
+
+/// The system calls that a group of systemd's holds, and those of the groups in it.
+fn system_calls(group: &str, found: &mut Vec<String>) -> Option<()> {
+    for line in systemd_analyze(&["syscall-filter", "--no-pager", group])?.lines().skip(1) {
+        let name = line.trim();
+        if name.starts_with('@') {
+            system_calls(name, found)?;
+        } else if !name.starts_with('#') {
+            found.push(name.to_owned());
+        }
+    }
+    Some(())
+}
+
+#[test]
+fn the_unit_allows_every_system_call_that_the_vmm_needs() {
+    let unit = unit();
+    let filter = unit.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
+    let mut allowed = Vec::new();
+    for name in filter.split(' ') {
+        if !name.starts_with('@') {
+            allowed.push(name.to_owned());
+        } else if system_calls(name, &mut allowed).is_none() {
+            return;
+        }
+    }
+    let sandbox = root().join("vmm/src/sandbox");
+    let text = fs::read_to_string(sandbox.join("filter.rs")).unwrap();
+    let mut needed: Vec<&str> = text
+        .split("SYS_")
+        .skip(1)
+        .filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next())
+        .collect();
+    assert!(needed.len() > 40, "{} system calls", needed.len());
+    // What the sandbox is closed with.
+    needed.extend(["unshare", "mount", "umount2", "pivot_root", "setgroups", "setresgid"]);
+    needed.extend(["setresuid", "prctl", "seccomp", "landlock_create_ruleset"]);
+    needed.extend(["landlock_add_rule", "landlock_restrict_self", "clone", "clone3", "execve"]);
+    let missing: Vec<&&str> =
+        needed.iter().filter(|name| !allowed.iter().any(|allowed| allowed == **name)).collect();
+    assert!(missing.is_empty(), "the unit's SystemCallFilter lacks {missing:?}");
+    let namespaces = fs::read_to_string(sandbox.join("identity.rs")).unwrap();
+    let line = unit.lines().find(|line| line.starts_with("RestrictNamespaces=")).unwrap();
+    for (flag, word) in [
+        ("NEWNS", "mnt"),
+        ("NEWNET", "net"),
+        ("NEWIPC", "ipc"),
+        ("NEWUTS", "uts"),
+        ("NEWCGROUP", "cgroup"),
+        ("NEWUSER", "user"),
+        ("NEWPID", "pid"),
+    ] {
+        let left = namespaces.contains(&format!("CLONE_{flag}"));
+        let allowed = line.split(['=', ' ']).any(|allowed| allowed == word);
+        assert_eq!(left, allowed, "{word}: {line}");
+    }
 }
 
 #[test]

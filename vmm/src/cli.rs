@@ -24,6 +24,12 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The command line's definition, from which its manual page is made.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 const EXIT_STATUS: &str = "Exit status: 0 the guest powered off, or was reset or stopped by request; \
 1 the VMM failed, or the guest did not shut down in time after SIGTERM and was switched off (the message says what \
 and what to do); 2 bad usage.";

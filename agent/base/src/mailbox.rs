@@ -10,7 +10,7 @@
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -106,6 +106,17 @@ impl<C, H> Mediator<C, H> {
         self.join();
     }
 
+    /// Asks the thread whether it still comes round; see [`Self::is_responsive`].
+    pub fn probe(&self) {
+        self.life.probe();
+        let _ = self.sender.wake.write(1);
+    }
+
+    /// Whether the thread has come round since it was last asked, or is no more, which is said elsewhere.
+    pub fn is_responsive(&self) -> bool {
+        self.life.is_responsive()
+    }
+
     /// Becomes readable when something happened, its death included.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.life.fd()
@@ -163,6 +174,7 @@ impl<C, H> Ends<C, H> {
     /// Before the commands are taken.
     pub fn woken(&self) {
         let _ = self.wake.read();
+        self.life.answer();
     }
 
     /// Wakes this thread, from another.
@@ -184,12 +196,22 @@ const FLAGS: EfdFlags = EfdFlags::EFD_NONBLOCK.union(EfdFlags::EFD_CLOEXEC);
 pub struct Life {
     awake: Arc<EventFd>,
     over: Arc<AtomicBool>,
+    answers: Arc<Answers>,
 }
 
 /// Held by the thread: the daemon learns of its end, however it comes.
 pub struct Pulse {
     awake: Arc<EventFd>,
     over: Arc<AtomicBool>,
+    answers: Arc<Answers>,
+}
+
+/// How often the thread was asked whether it still comes round, and the last time that it answered. A thread that lives and hangs is
+/// told from one that has nothing to do by this alone.
+#[derive(Default)]
+struct Answers {
+    asked: AtomicU64,
+    answered: AtomicU64,
 }
 
 impl Life {
@@ -200,7 +222,24 @@ impl Life {
     pub fn new() -> io::Result<(Self, Pulse)> {
         let (awake, over) =
             (Arc::new(EventFd::from_flags(FLAGS)?), Arc::new(AtomicBool::new(false)));
-        Ok((Self { awake: Arc::clone(&awake), over: Arc::clone(&over) }, Pulse { awake, over }))
+        let answers = Arc::new(Answers::default());
+        let life = Self {
+            awake: Arc::clone(&awake),
+            over: Arc::clone(&over),
+            answers: Arc::clone(&answers),
+        };
+        Ok((life, Pulse { awake, over, answers }))
+    }
+
+    /// Asks the thread whether it still comes round. Whoever asks also wakes it.
+    pub fn probe(&self) {
+        self.answers.asked.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether the thread has come round since it was last asked, or is no more.
+    pub fn is_responsive(&self) -> bool {
+        let asked = self.answers.asked.load(Ordering::Acquire);
+        self.is_over() || self.answers.answered.load(Ordering::Acquire) == asked
     }
 
     /// Readable when the thread has woken the daemon.
@@ -220,6 +259,14 @@ impl Life {
 }
 
 impl Pulse {
+    /// The thread has come round, and says so if it was asked.
+    pub fn answer(&self) {
+        let asked = self.answers.asked.load(Ordering::Acquire);
+        if self.answers.answered.swap(asked, Ordering::AcqRel) != asked {
+            self.beat();
+        }
+    }
+
     /// Wakes the daemon.
     pub fn beat(&self) {
         // One that is full has woken it already.
@@ -289,5 +336,37 @@ mod tests {
         assert_eq!(mediator.happened(), [1, 2], "all that came before the end");
         mediator.tell(3);
         assert!(mediator.happened().is_empty());
+    }
+
+    #[test]
+    fn a_thread_that_hangs_is_told_from_one_that_has_nothing_to_do() {
+        let (mut mediator, ends) = Mediator::<(), ()>::new("mediator").unwrap();
+        let (go_on, stuck) = mpsc::channel::<()>();
+        mediator
+            .run(move || {
+                while ends.next().is_none() {
+                    poll(&mut [PollFd::new(ends.fd(), PollFlags::POLLIN)], 10_000u16).unwrap();
+                    ends.woken();
+                }
+                // A fault of ours: it does not come round any more.
+                let _ = stuck.recv();
+                ends.woken();
+            })
+            .unwrap();
+        let woken = |mediator: &Mediator<_, _>, time: u16| {
+            poll(&mut [PollFd::new(mediator.fd(), PollFlags::POLLIN)], time).unwrap() == 1
+        };
+        assert!(mediator.is_responsive(), "nobody asked");
+        mediator.probe();
+        assert!(woken(&mediator, 10_000), "its answer wakes the daemon");
+        assert!(mediator.is_responsive());
+        mediator.happened();
+        mediator.tell(());
+        assert!(!woken(&mediator, 100), "what is no answer wakes nobody");
+        mediator.probe();
+        assert!(!woken(&mediator, 200) && !mediator.is_responsive(), "it hangs");
+        go_on.send(()).unwrap();
+        mediator.join();
+        assert!(mediator.is_responsive(), "it is no more, which `is_dead` says");
     }
 }

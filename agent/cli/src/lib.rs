@@ -143,6 +143,12 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+/// The command line's definition, from which manual pages and completions are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {

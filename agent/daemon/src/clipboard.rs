@@ -62,6 +62,16 @@ impl Pasteboard {
         Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, dead })
     }
 
+    /// Asks its thread whether it still comes round.
+    pub(super) fn probe(&self) {
+        self.clipboard.probe();
+    }
+
+    /// Whether its thread has come round since it was last asked, or is no more.
+    pub(super) fn is_responsive(&self) -> bool {
+        self.clipboard.is_responsive()
+    }
+
     /// Becomes readable when something happened.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.clipboard.fd()

@@ -101,6 +101,16 @@ impl Desk {
         (self.seat.report().backend == "kms").then(|| self.seat.handle())
     }
 
+    /// Asks its thread whether it still comes round.
+    pub(super) fn probe(&self) {
+        self.seat.probe();
+    }
+
+    /// Whether its thread has come round since it was last asked, or is no more.
+    pub(super) fn is_responsive(&self) -> bool {
+        self.seat.is_responsive()
+    }
+
     /// Becomes readable when something happened.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.seat.fd()

@@ -13,7 +13,9 @@
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
 
+pub mod arguments;
 mod break_glass;
+pub mod claim;
 mod clipboard;
 mod desk;
 mod mediators;
@@ -22,6 +24,9 @@ mod preparation;
 mod record;
 mod report;
 mod requests;
+mod rescue;
+mod service_manager;
+mod signals;
 mod tally;
 mod usb;
 
@@ -37,8 +42,6 @@ use monitor::Monitor;
 use monitor::core::InForce;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
 use printable::StyledPage;
 
@@ -50,6 +53,8 @@ use self::preparation::{
     AgentLock, check_socket_paths, lock, open_handover, put_right, raise_memlock, take_state,
 };
 use self::record::States;
+use self::service_manager::{Round, ServiceManager};
+use self::signals::{Signals, Wish};
 use self::tally::{Budget, Tallies};
 use self::usb::Devices;
 use base::durable;
@@ -68,6 +73,8 @@ use recorder::Recorder;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
+/// How much longer than that until the agent itself is gone.
+const FAREWELL: Duration = Duration::from_secs(15);
 /// How long an agent that leaves its guests running waits for what it has begun.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -163,6 +170,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
         })
         .ok();
+    let manager = ServiceManager::of_environment();
+    manager.takes(files.machine.stop_deadline + SHUTDOWN_EXTRA);
     let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
     let desk = Desk::start(&files.machine, &options.layout, &files.rules, pasteboard.hotkeys())?;
@@ -191,6 +200,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let in_force = InForce { policy: files.rules.serial(), break_glass: false };
     let mut monitor = Monitor::new(recorder, in_force, &mediators::ALL);
     mediators::ALL.into_iter().for_each(|mediator| monitor.started(mediator));
+    rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut papers = Papers::new(files, store, machine, images);
     papers.remember(&mut monitor);
@@ -208,7 +218,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         states: States::default(),
     };
     let layout = options.layout.clone();
-    Daemon { running, server, signals, handover, alarm, wall_clock, layout, lock }.run()
+    Daemon { running, server, signals, handover, alarm, wall_clock, layout, lock, manager }.run()
 }
 
 /// What runs, and what requests are about.
@@ -226,6 +236,18 @@ struct Running {
 }
 
 impl Running {
+    /// Asks every thread that the agent lives from whether it still comes round.
+    fn probe_threads(&self) {
+        self.desk.probe();
+        self.pasteboard.probe();
+        self.devices.probe();
+    }
+
+    /// Whether every one has come round since. One that is no more is no hindrance here: that is said elsewhere.
+    fn threads_are_responsive(&self) -> bool {
+        self.desk.is_responsive() && self.pasteboard.is_responsive() && self.devices.is_responsive()
+    }
+
     /// Writes down what is not written down yet, and last how the agent ends.
     fn end(self, last: AuditEvent) -> (Supervisor, Desk) {
         let Self { papers, supervisor, desk, mut devices, mut monitor, mut tallies, .. } = self;
@@ -252,6 +274,7 @@ struct Daemon {
     wall_clock: WallClockWatch,
     layout: Layout,
     lock: AgentLock,
+    manager: ServiceManager,
 }
 
 /// How the agent is on its way out.
@@ -278,6 +301,7 @@ impl Daemon {
         let stop_deadline = files.machine.stop_deadline;
         self.running.monitor.note(&[record::started(files)]);
         self.take_up_and_start();
+        self.manager.ready();
         let mut ending: Option<Ending> = None;
         loop {
             self.lock.alive();
@@ -285,6 +309,7 @@ impl Daemon {
                 Some(Wish::Stop) => {
                     tracing::info!("stopping: the guests are asked to shut down");
                     self.running.supervisor.stop_all();
+                    self.manager.stops(stop_deadline + SHUTDOWN_EXTRA + FAREWELL);
                     if !matches!(ending, Some(Ending::WithGuests(_))) {
                         let until = Moment::now() + stop_deadline + SHUTDOWN_EXTRA;
                         ending = Some(Ending::WithGuests(until));
@@ -323,6 +348,10 @@ impl Daemon {
             if over {
                 break;
             }
+            let running = &self.running;
+            if self.manager.come_round(|| running.threads_are_responsive()) == Round::Ask {
+                self.running.probe_threads();
+            }
             self.wait(ending)?;
         }
         match ending {
@@ -350,6 +379,9 @@ impl Daemon {
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
         if let Some(unsigned) = self.running.monitor.wait() {
             left = left.min(unsigned);
+        }
+        if let Some(watchdog) = self.manager.wait() {
+            left = left.min(watchdog);
         }
         if let Some(counted) = self.running.tallies.due() {
             left = left.min(counted.saturating_duration_since(Moment::now()));
@@ -420,62 +452,6 @@ impl Daemon {
             return Ok(());
         }
         Err(DaemonError::NotPutBack(format!("not back with the host: {}", left.join(", "))))
-    }
-}
-
-/// What comes so soon after the first signal is the same wish: `timeout` signals a program and then its group, a terminal that is closed
-/// its shell's jobs and then all of it. The guests would be ended unsaved by it.
-const SAME_WISH: Duration = Duration::from_millis(250);
-
-/// The signals the agent acts on, taken from the event loop. Threads made later inherit the block.
-struct Signals {
-    fd: SignalFd,
-    /// When somebody first wanted the agent gone with its guests.
-    stopped: Option<Moment>,
-}
-
-/// What a signal wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
-    /// The guests are shut down, and the agent ends; the second time, at once.
-    Stop,
-    /// The agent ends, and the guests run on.
-    Leave,
-}
-
-impl Signals {
-    fn block() -> Result<Self, Errno> {
-        // A terminal that is closed is no reason to leave guests behind: SIGHUP stops in order, too.
-        let stop = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
-        let others = [Signal::SIGUSR1, Signal::SIGCHLD];
-        let set: SigSet = stop.into_iter().chain(others).collect();
-        set.thread_block()?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd, stopped: None })
-    }
-
-    /// Takes what came. A terminal that is closed wants the agent gone once.
-    fn asked(&mut self) -> Option<Wish> {
-        let mut wish = None;
-        while let Ok(Some(info)) = self.fd.read_signal() {
-            let signal = i32::try_from(info.ssi_signo).unwrap_or_default();
-            let now = Moment::now();
-            let stop = match (Signal::try_from(signal), self.stopped) {
-                (Ok(Signal::SIGCHLD), _) => continue,
-                (Ok(Signal::SIGUSR1), _) => {
-                    wish = wish.or(Some(Wish::Leave));
-                    continue;
-                }
-                (_, None) => true,
-                (Ok(Signal::SIGHUP), Some(_)) => false,
-                (_, Some(first)) => now >= first + SAME_WISH,
-            };
-            if stop {
-                self.stopped.get_or_insert(now);
-                wish = Some(Wish::Stop);
-            }
-        }
-        wish
     }
 }
 

@@ -58,6 +58,18 @@ impl Devices {
         Self { usb, list, dead }
     }
 
+    /// Asks its thread whether it still comes round.
+    pub(super) fn probe(&self) {
+        if let Ok(usb) = &self.usb {
+            usb.probe();
+        }
+    }
+
+    /// Whether its thread has come round since it was last asked, or is no more.
+    pub(super) fn is_responsive(&self) -> bool {
+        self.usb.as_ref().map_or(true, Usb::is_responsive)
+    }
+
     /// Becomes readable when something happened.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.usb.as_ref().ok().map(Usb::fd)

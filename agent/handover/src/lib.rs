@@ -8,6 +8,7 @@
 //! | [`host_use`] | what the host lives from: disks in use, the seat's screen, keyboard and pointer |
 //! | [`pins`] | what machine.toml says a function must be, so that a moved card is not taken for another |
 //! | [`handover`] | driver_override, unbind, bind, and the record that outlives a crash |
+//! | [`reserve`] | early at boot, what no driver has yet is kept from every one of the host's |
 //! | [`sysfs`] | the few ways the agent touches sysfs, so that a test can stand in for the kernel |
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
@@ -19,6 +20,7 @@ pub mod handover;
 pub mod host_use;
 pub mod judge;
 pub mod pins;
+pub mod reserve;
 pub mod sysfs;
 
 use std::collections::BTreeMap;

@@ -269,6 +269,17 @@ impl Seat {
         &self.names
     }
 
+    /// Asks its thread whether it still comes round.
+    pub fn probe(&self) {
+        self.thread.probe();
+    }
+
+    /// Whether its thread has come round since it was last asked, or is no more.
+    #[must_use]
+    pub fn is_responsive(&self) -> bool {
+        self.thread.is_responsive()
+    }
+
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

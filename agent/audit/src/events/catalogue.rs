@@ -366,6 +366,15 @@ catalogue! {
         /// what they lack
         why: Option<String>,
     }
+    /// the PC was started for rescue, without Bulkhead, since an agent last ran
+    RescueBoot = "rescue-boot" {
+        /// how often
+        boots: u64,
+        /// when the first time, by the PC's clock then
+        first: String,
+        /// when the last time
+        last: Option<String>,
+    }
     /// a VMM broke the link to the screen
     SeatLinkLost = "seat-link-lost" {
         /// its domain

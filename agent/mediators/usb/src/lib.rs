@@ -119,6 +119,17 @@ impl Usb {
         self.0.tell(command);
     }
 
+    /// Asks its thread whether it still comes round.
+    pub fn probe(&self) {
+        self.0.probe();
+    }
+
+    /// Whether its thread has come round since it was last asked, or is no more.
+    #[must_use]
+    pub fn is_responsive(&self) -> bool {
+        self.0.is_responsive()
+    }
+
     /// Becomes readable when something happened.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

@@ -1,0 +1,136 @@
+//! The command line of `bulkhead-agent` (DESIGN section 9).
+
+use std::path::PathBuf;
+
+use base::defaults;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use tracing::level_filters::LevelFilter;
+
+/// Run this PC's domains, each in a VMM of its own, and mediate between them as the policy says.
+/// Runs in the foreground and logs to standard error.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bulkhead-agent",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = "Signals: SIGTERM, SIGINT or SIGHUP asks every guest to shut down, gives the devices back and ends; a second one does not wait for the guests. SIGUSR1 ends the agent alone: the guests run on, and the next agent takes them up.\n\nExit status: 0 stopped, everything put back, or the guests left running as asked; 1 it could not run, or not everything was put back (the message says what to do); 2 bad usage."
+)]
+pub struct Arguments {
+    /// Something else than that.
+    #[command(subcommand)]
+    pub instead: Option<Instead>,
+    /// Which hardware this PC has
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    pub machine: PathBuf,
+    /// What may cross between domains
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    pub policy: PathBuf,
+    /// Where relative kernels, initrds and disks lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    pub images: PathBuf,
+    /// What outlives a restart of the PC
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    pub state: PathBuf,
+    /// Sockets, and what does not outlive a restart of the PC
+    #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
+    pub runtime: PathBuf,
+    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub vmm: Option<PathBuf>,
+    /// How much to say on standard error; the VMMs say as much
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
+    pub log_level: Level,
+}
+
+/// What is done instead of running domains.
+#[derive(Debug, Subcommand)]
+pub enum Instead {
+    /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
+    Doctor(DoctorArguments),
+    /// Prepare this PC for its domains early at a boot, as `bulkhead-claim.service` does: say what the host's services keep off, and
+    /// reserve NICs that have no driver yet for vfio-pci
+    Claim(ClaimArguments),
+}
+
+/// What is read, and where it is written.
+#[derive(Debug, clap::Args)]
+pub struct ClaimArguments {
+    /// Where what the host's services keep off is said
+    pub said: PathBuf,
+    /// The machine file
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    pub machine: PathBuf,
+    /// Where relative images lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    pub images: PathBuf,
+}
+
+/// What the doctor looks at.
+#[derive(Debug, clap::Args)]
+pub struct DoctorArguments {
+    /// The machine file
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    pub machine: PathBuf,
+    /// The policy
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    pub policy: PathBuf,
+    /// Where relative images lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    pub images: PathBuf,
+    /// The agent's state directory, where the audit log is
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    pub state: PathBuf,
+    /// The agent's runtime directory
+    #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
+    pub runtime: PathBuf,
+    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
+    #[arg(long, value_name = "PATH")]
+    pub vmm: Option<PathBuf>,
+}
+
+/// How much is said.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Level {
+    /// What ended something.
+    Error,
+    /// What somebody should look at.
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// What of the log is written.
+    #[must_use]
+    pub fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+
+    /// As it is written on a command line.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The command line's definition, from which its manual pages are made.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}

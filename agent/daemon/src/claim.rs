@@ -1,0 +1,275 @@
+//! What is done once at each boot, before a driver, a network service or a log-in of the host takes what is the domains':
+//! `bulkhead-agent claim`, run by `bulkhead-claim.service`.
+//!
+//! | written | when | read by |
+//! | --- | --- | --- |
+//! | `<said>/network` | the host is to have no network, or the machine file cannot be read | drop-ins of the host's network services, which do not start then |
+//! | `<said>/seat` | the machine file gives screen and keyboard to Bulkhead | drop-ins of display manager and of the first console's log-in |
+//! | `<runtime>/udev/rules.d`, `<runtime>/systemd/network` | a domain has a NIC | NetworkManager and systemd-networkd, where a host may have a network: they leave the domains' NICs alone |
+//! | `driver_override` of a NIC | no driver has it yet, and its pins hold as far as they can be seen | the kernel, which gives it to vfio-pci and to no host driver |
+//!
+//! Nothing is taken from a driver here: that is the hand-over's ([`handover::handover`]), which knows how to give it back. A NIC whose MAC
+//! address is pinned is left to its driver, which alone can read the address; the network services keep off it all the same.
+//!
+//! It fails closed for the networks and open for care: a machine file that cannot be read keeps the host off every network, and leaves
+//! screen and keyboard to whoever comes to repair it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base::durable;
+use base::terminal::colours;
+use config::files::{FilesError, read_machine_text};
+use config::machine::{Context, Kind, Machine, Seat};
+use domains::host_network::Rule;
+use handover::reserve::reserve;
+use handover::sysfs::Sysfs;
+use handover::{PciAddress, Wanted};
+use policy::diagnostic::Diagnostics;
+use printable::{StyledPage, explain};
+
+/// Says that the host's network services are not to start.
+const NETWORK: &str = "network";
+/// Says that display manager and log-in on the first console are not to start.
+const SEAT: &str = "seat";
+const UDEV_RULES: &str = "udev/rules.d/72-bulkhead-nics.rules";
+const NETWORKD: &str = "systemd/network/00-bulkhead-nics.network";
+
+/// Where it is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// What the host's services look at.
+    pub said: &'a Path,
+    /// `/run`.
+    pub runtime: &'a Path,
+}
+
+/// Why this PC is not, or not wholly, prepared.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The machine file.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// A file below `/run`.
+    #[error("cannot write {}: the host's network services may start; restart this PC", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Prepares this PC.
+///
+/// # Errors
+/// The machine file cannot be used, or a file cannot be written. What keeps the host's network services off is written first.
+pub fn run(
+    machine: &Path,
+    images: &Path,
+    places: &Places<'_>,
+    sysfs: &Sysfs,
+) -> Result<(), ClaimError> {
+    // Until the machine file says otherwise, and if it cannot be read for good.
+    say(places, NETWORK, true)?;
+    say(places, SEAT, false)?;
+    let text = read_machine_text(machine)?;
+    let context = Context { images, roster: None };
+    let machine = Machine::parse(&machine.display().to_string(), &text, context)
+        .map_err(FilesError::Machine)?;
+    let nics = nics(&machine);
+    write(&places.runtime.join(UDEV_RULES), &udev_rules(&nics))?;
+    write(&places.runtime.join(NETWORKD), &networkd(&nics))?;
+    for nic in &nics {
+        match reserve(nic, sysfs) {
+            Ok(true) => tracing::info!(address = %nic.address, "reserved for vfio-pci"),
+            Ok(false) => {}
+            // The agent says so again, and louder, when it hands the NIC over.
+            Err(why) => {
+                tracing::warn!(address = %nic.address, "not reserved for vfio-pci: {}", explain(&why))
+            }
+        }
+    }
+    say(places, SEAT, machine.seat != Seat::None)?;
+    say(places, NETWORK, Rule::of(&machine) == Rule::Holds)
+}
+
+/// Why it ended, with the offending lines when the machine file is to blame.
+#[must_use]
+pub fn failure(error: &ClaimError, program: &str) -> StyledPage {
+    match error {
+        ClaimError::Files(FilesError::Machine(problems)) => rendered(problems),
+        other => format!("{program}: {}\n", explain(other)).as_str().into(),
+    }
+}
+
+fn rendered(problems: &Diagnostics) -> StyledPage {
+    problems.render(colours(&io::stderr()))
+}
+
+/// The NICs of the domains that the agent runs.
+fn nics(machine: &Machine) -> Vec<&Wanted> {
+    let vms = machine.domains.iter().filter_map(|domain| match &domain.kind {
+        Kind::Vm(vm) => Some(vm),
+        Kind::External => None,
+    });
+    vms.filter_map(|vm| vm.nic.as_ref()).collect()
+}
+
+/// Rules for udev: NetworkManager and newer systemd-networkd leave the interfaces of these functions alone.
+fn udev_rules(nics: &[&Wanted]) -> String {
+    let rule = |address: PciAddress| {
+        format!(
+            "SUBSYSTEM==\"net\", KERNELS==\"{address}\", ENV{{NM_UNMANAGED}}=\"1\", ENV{{ID_NET_MANAGED_BY}}=\"org.bulkhead\"\n"
+        )
+    };
+    let rules = nics.iter().map(|nic| rule(nic.address));
+    std::iter::once("# Written at each boot from machine.toml.\n".to_owned()).chain(rules).collect()
+}
+
+/// The same for systemd-networkd before version 256. Without a NIC the file matches nothing.
+fn networkd(nics: &[&Wanted]) -> String {
+    let paths: Vec<String> = nics.iter().map(|nic| format!("pci-{}", nic.address)).collect();
+    if paths.is_empty() {
+        return "# Written at each boot from machine.toml.\n[Match]\nName=bulkhead-has-no-nic\n"
+            .to_owned();
+    }
+    format!(
+        "# Written at each boot from machine.toml.\n[Match]\nPath={}\n\n[Link]\nUnmanaged=yes\n",
+        paths.join(" ")
+    )
+}
+
+/// Says something to the host's services, or takes it back.
+fn say(places: &Places<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
+    let path = places.said.join(what);
+    if holds {
+        return write(&path, "");
+    }
+    durable::remove(&path).map_err(|source| ClaimError::Write { path, source })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), ClaimError> {
+    fs::create_dir_all(durable::directory(path))
+        .and_then(|()| durable::replace(path, text.as_bytes(), 0o644))
+        .map_err(|source| ClaimError::Write { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use handover::fake::FakePc;
+    use handover::handover::VFIO_PCI;
+
+    /// A PC whose NICs are two of one model, and what `claim` does on it.
+    struct Booting {
+        pc: FakePc,
+        dir: tempfile::TempDir,
+    }
+
+    impl Booting {
+        fn new() -> Self {
+            let (pc, dir) = (FakePc::new(), tempfile::tempdir().unwrap());
+            for (address, group) in [("0000:00:05.0", 5), ("0000:00:06.0", 6), ("0000:00:07.0", 7)]
+            {
+                pc.add(address, 0x02_0000, None, Some(group));
+            }
+            Self { pc, dir }
+        }
+
+        fn claim(&self, machine: &str) -> Result<(), ClaimError> {
+            let file = self.dir.path().join("machine.toml");
+            fs::write(&file, machine).unwrap();
+            let (said, runtime) = (self.dir.path().join("said"), self.dir.path().join("run"));
+            let places = Places { said: &said, runtime: &runtime };
+            run(&file, Path::new("/images"), &places, &self.pc.sysfs())
+        }
+
+        fn said(&self, what: &str) -> bool {
+            self.dir.path().join("said").join(what).exists()
+        }
+
+        fn written(&self, name: &str) -> String {
+            fs::read_to_string(self.dir.path().join("run").join(name)).unwrap()
+        }
+
+        fn reserved(&self, address: &str) -> bool {
+            let address = address.parse().unwrap();
+            let function = self.pc.sysfs().inspect(address).unwrap();
+            function.driver_override.as_deref() == Some(VFIO_PCI)
+        }
+    }
+
+    const DOMAIN: &str = "[domain.clinical]\nkernel = \"k\"\n";
+    const KMS: &str = "format = 1\n[seat]\nbackend = \"kms\"\n";
+
+    #[test]
+    fn of_two_nics_of_one_model_only_the_one_in_the_machine_files_slot_is_reserved() {
+        let booting = Booting::new();
+        booting.claim(&format!("{KMS}{DOMAIN}nic = \"0000:00:06.0\"\n")).unwrap();
+        assert!(booting.reserved("0000:00:06.0"));
+        assert!(!booting.reserved("0000:00:05.0") && !booting.reserved("0000:00:07.0"));
+        assert!(booting.said(NETWORK) && booting.said(SEAT));
+        let rules = booting.written(UDEV_RULES);
+        assert!(rules.contains("KERNELS==\"0000:00:06.0\", ENV{NM_UNMANAGED}=\"1\""), "{rules}");
+        assert!(!rules.contains("00:05.0"), "{rules}");
+        assert!(booting.written(NETWORKD).contains("Path=pci-0000:00:06.0\n"));
+    }
+
+    #[test]
+    fn a_nic_that_is_not_what_is_pinned_or_that_only_its_driver_can_tell_is_not_reserved() {
+        for pin in [
+            "id = \"8086:1234\"",
+            "slot = \"9\"",
+            "id = \"8086:10d3\", mac = \"52:54:00:12:34:05\"",
+        ] {
+            let booting = Booting::new();
+            let nic = format!("nic = {{ address = \"0000:00:05.0\", {pin} }}\n");
+            booting.claim(&format!("{KMS}{DOMAIN}{nic}")).unwrap();
+            assert!(!booting.reserved("0000:00:05.0"), "{pin}");
+            assert!(booting.written(UDEV_RULES).contains("0000:00:05.0"), "{pin}");
+        }
+        let booting = Booting::new();
+        booting.pc.add("0000:00:1f.2", 0x01_0601, None, Some(1));
+        booting.claim(&format!("{KMS}{DOMAIN}nic = \"0000:00:1f.2\"\n")).unwrap();
+        assert!(!booting.reserved("0000:00:1f.2"), "the host may live from it");
+    }
+
+    #[test]
+    fn what_a_driver_has_already_is_left_to_the_hand_over() {
+        let booting = Booting::new();
+        booting.pc.add_nic("0000:00:08.0", 8);
+        booting.claim(&format!("{KMS}{DOMAIN}nic = \"0000:00:08.0\"\n")).unwrap();
+        assert!(!booting.reserved("0000:00:08.0"));
+    }
+
+    #[test]
+    fn the_hosts_network_services_keep_off_unless_the_machine_file_lets_the_host_have_a_network() {
+        let booting = Booting::new();
+        booting.claim(&format!("{KMS}allow_host_network = true\n")).unwrap_err();
+        let lifted = format!("format = 1\nallow_host_network = true\n{DOMAIN}");
+        for (machine, network, seat) in [
+            (format!("{KMS}{DOMAIN}"), true, true),
+            (format!("format = 1\n[seat]\nbackend = \"none\"\n{DOMAIN}"), true, false),
+            (lifted, false, false),
+            (format!("{KMS}[domain.lab]\nvmm = \"external\"\n"), false, true),
+        ] {
+            booting.claim(&machine).unwrap();
+            assert_eq!((booting.said(NETWORK), booting.said(SEAT)), (network, seat), "{machine}");
+        }
+    }
+
+    #[test]
+    fn a_machine_file_that_cannot_be_read_keeps_the_host_off_every_network_and_leaves_it_its_console()
+     {
+        let booting = Booting::new();
+        booting.claim(&format!("{KMS}allow_host_network = perhaps\n")).unwrap_err();
+        assert!(booting.said(NETWORK) && !booting.said(SEAT));
+        // Nor does what an earlier run said hold on.
+        booting.claim(&format!("{KMS}{DOMAIN}")).unwrap();
+        booting.claim("").unwrap_err();
+        assert!(booting.said(NETWORK) && !booting.said(SEAT));
+    }
+}

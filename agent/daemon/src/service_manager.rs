@@ -1,0 +1,196 @@
+//! What the service manager is told (sd_notify(3)): that the agent is ready, that it stops, and, as long as it works, that it does.
+//!
+//! ```text
+//!  main loop: ask every thread --> each comes round and answers --> WATCHDOG=1 --> a third of the time later: ask again
+//! ```
+//! Nothing is told by a timer alone: a main loop that hangs tells nothing, and a thread that hangs does not answer. The service manager
+//! then ends the agent and starts it anew. A thread that is no more is another matter: whoever asks knows, and says so.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use clock::Moment;
+
+/// Longest time a service manager is believed to give: its number comes from the environment.
+const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The service manager, if one started the agent and wants to be told.
+pub(super) struct ServiceManager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Watchdog>,
+}
+
+/// What it wants to hear at least every `interval`.
+struct Watchdog {
+    interval: Duration,
+    /// When the threads are asked again; `None` while their answers are awaited.
+    ask_at: Option<Moment>,
+}
+
+/// What the watchdog needs of the main loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Round {
+    /// Nothing yet.
+    Nothing,
+    /// The threads are to be asked.
+    Ask,
+}
+
+impl ServiceManager {
+    /// The one that the environment names.
+    pub(super) fn of_environment() -> Self {
+        let number = |name| env::var(name).ok()?.parse::<u64>().ok();
+        let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let interval = number("WATCHDOG_USEC").filter(|_| ours).map(Duration::from_micros);
+        let named = env::var_os("NOTIFY_SOCKET");
+        let connected = named.as_deref().map(connect).transpose();
+        let socket = connected.unwrap_or_else(|error| {
+            tracing::warn!("the service manager is not told how the agent does: {error}");
+            None
+        });
+        Self::new(socket, interval)
+    }
+
+    fn new(socket: Option<UnixDatagram>, interval: Option<Duration>) -> Self {
+        let wanted = interval.filter(|interval| !interval.is_zero() && socket.is_some());
+        let watchdog = wanted.map(|interval| Watchdog {
+            interval: interval.min(INTERVAL_MAX),
+            ask_at: Some(Moment::now()),
+        });
+        Self { socket, watchdog }
+    }
+
+    /// The agent begins with something that may take so long.
+    pub(super) fn takes(&self, time: Duration) {
+        self.tell(&format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    }
+
+    /// The agent runs its domains.
+    pub(super) fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// The agent stops, which may take so long.
+    pub(super) fn stops(&self, time: Duration) {
+        self.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    }
+
+    /// Once in each round of the main loop: tells that the agent works if every thread has answered, and says when to ask them.
+    pub(super) fn come_round(&mut self, have_answered: impl FnOnce() -> bool) -> Round {
+        let now = Moment::now();
+        let Some(watchdog) = &mut self.watchdog else { return Round::Nothing };
+        match watchdog.ask_at {
+            Some(at) if now >= at => {
+                watchdog.ask_at = None;
+                return Round::Ask;
+            }
+            None if have_answered() => {
+                watchdog.ask_at = Some(now + watchdog.interval / 3);
+                self.tell("WATCHDOG=1");
+            }
+            _ => {}
+        }
+        Round::Nothing
+    }
+
+    /// In what time [`Self::come_round`] has something to do by itself.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let at = self.watchdog.as_ref()?.ask_at?;
+        Some(at.saturating_duration_since(Moment::now()))
+    }
+
+    fn tell(&self, what: &str) {
+        let Some(socket) = &self.socket else { return };
+        // One that takes nothing is told again in the next round, or ends the agent for its silence, which it would have caused.
+        if let Err(error) = socket.send(what.as_bytes()) {
+            tracing::warn!("the service manager takes no message: {error}");
+        }
+    }
+}
+
+/// `@name` is an abstract address.
+fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    match name.as_bytes().split_first() {
+        Some((b'@', name)) => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        _ => socket.connect(name)?,
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manager(interval: Duration) -> (ServiceManager, UnixDatagram) {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (ServiceManager::new(Some(ours), Some(interval)), theirs)
+    }
+
+    fn told(socket: &UnixDatagram) -> Option<String> {
+        let mut text = [0; 200];
+        let length = socket.recv(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text[..length]).into_owned())
+    }
+
+    #[test]
+    fn the_watchdog_is_fed_only_after_every_thread_has_answered() {
+        let (mut manager, socket) = manager(Duration::from_millis(30));
+        assert_eq!(manager.come_round(|| panic!("nobody was asked")), Round::Ask);
+        for _ in 0..3 {
+            std::thread::sleep(Duration::from_millis(20));
+            assert_eq!(manager.come_round(|| false), Round::Nothing, "one hangs");
+            assert_eq!(manager.wait(), None, "its answer wakes the loop, and nothing else does");
+        }
+        assert_eq!(told(&socket), None);
+        assert_eq!(manager.come_round(|| true), Round::Nothing);
+        assert_eq!(told(&socket).as_deref(), Some("WATCHDOG=1"));
+        assert!(manager.wait().is_some_and(|wait| wait <= Duration::from_millis(10)));
+        assert_eq!(manager.come_round(|| true), Round::Nothing, "not before its time");
+        assert_eq!(told(&socket), None);
+        std::thread::sleep(Duration::from_millis(15));
+        assert_eq!(manager.come_round(|| true), Round::Ask);
+        assert_eq!(told(&socket), None, "asking is no answer");
+    }
+
+    #[test]
+    fn without_a_service_manager_nobody_is_asked_and_nothing_is_told() {
+        let mut alone = ServiceManager::new(None, Some(Duration::from_millis(1)));
+        assert_eq!(alone.come_round(|| true), Round::Nothing);
+        assert_eq!(alone.wait(), None);
+        alone.ready();
+    }
+
+    #[test]
+    fn the_service_manager_hears_of_ready_and_stopping_and_how_long_it_may_take() {
+        let (manager, socket) = manager(Duration::from_secs(60));
+        manager.takes(Duration::from_secs(2));
+        manager.ready();
+        manager.stops(Duration::from_secs(75));
+        assert_eq!(told(&socket).as_deref(), Some("EXTEND_TIMEOUT_USEC=2000000"));
+        assert_eq!(told(&socket).as_deref(), Some("READY=1"));
+        assert_eq!(told(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000"));
+    }
+
+    #[test]
+    fn a_service_manager_that_listens_at_a_path_or_a_name_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        connect(path.as_os_str()).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(told(&by_path).as_deref(), Some("READY=1"));
+        let name = format!("bulkhead-test-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let by_name = UnixDatagram::bind_addr(&address).unwrap();
+        connect(OsStr::new(&format!("@{name}"))).unwrap().send(b"READY=1").unwrap();
+        assert_eq!(told(&by_name).as_deref(), Some("READY=1"));
+        connect(OsStr::new("")).unwrap_err();
+    }
+}
