@@ -22,7 +22,9 @@ fn shipped(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            let other = ["target", "tests", "testing", "benches", "examples", "fuzz"];
+            // `world` and `escape` are models and attacks that tests alone have.
+            let other =
+                ["target", "tests", "testing", "benches", "examples", "fuzz", "world", "escape"];
             if !other.contains(&name.as_str()) {
                 shipped(&path, found);
             }

@@ -40,6 +40,6 @@ fn deadlines_are_kept_on_the_clock_that_goes_on_in_suspend() {
 #[test]
 fn nobody_in_the_agent_waits_for_a_listener() {
     // The command line may: it has nothing else to do.
-    let waits = with("UnixStream::connect", &["control/client.rs"]);
+    let waits = with("UnixStream::connect", &["control/src/client.rs"]);
     assert_eq!(waits, Vec::<PathBuf>::new(), "`sockets::dial` instead");
 }
