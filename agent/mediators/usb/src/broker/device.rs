@@ -10,7 +10,7 @@ use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::{BusId, Plugged};
 
-use super::verdict::Terms;
+use super::terms::Terms;
 use crate::attached::{Attachment, Connection};
 use crate::grant::UsbGrant;
 use crate::lifecycle::{KEPT, Lifecycle, NO_DRIVER, State, UNRECORDED};

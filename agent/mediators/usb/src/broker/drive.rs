@@ -8,7 +8,7 @@ use usbfilter::Filter;
 use usbhost::BusId;
 
 use super::place::{Means, Place, Task};
-use super::verdict::Terms;
+use super::terms::Terms;
 use super::{Broker, PLACES_MAX, pace};
 use crate::Happening;
 use crate::attached::{Attachment, Connection as VmmConnection, DomainSocket};

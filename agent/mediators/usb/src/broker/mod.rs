@@ -14,6 +14,7 @@ mod device;
 mod drive;
 mod pace;
 mod place;
+mod terms;
 mod text;
 mod verdict;
 

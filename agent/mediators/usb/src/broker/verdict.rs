@@ -10,6 +10,7 @@ use usbhost::BusId;
 
 use super::Broker;
 use super::device::Device;
+use super::terms::Terms;
 use crate::grant::UsbGrant;
 use crate::lifecycle::{Event, Judgement, KEPT};
 
@@ -32,13 +33,6 @@ struct Decided {
     /// Where it goes, or why it does not.
     grant: Result<UsbGrant, String>,
     terms: Terms,
-}
-
-/// Under which rules a verdict was reached, and what it owes before the device is attached.
-#[derive(Clone, Copy)]
-pub(super) struct Terms {
-    pub(super) basis: Basis,
-    pub(super) owed: Owed,
 }
 
 impl Broker {

@@ -5,15 +5,13 @@ use usbfilter::Counts;
 
 use super::Detaching;
 use crate::grant::UsbGrant;
-#[cfg(doc)]
-use crate::lifecycle::Event;
 
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Effect<P> {
-    /// Say how long devices at this socket of the PC have to wait: [`Event::Pace`].
+    /// Say how long devices at this socket of the PC have to wait: [`Event::Pace`](super::Event::Pace).
     AskPace,
-    /// Have the thread find out what the device is: [`Event::Read`].
+    /// Have the thread find out what the device is: [`Event::Read`](super::Event::Read).
     Read {
         /// The number of that task.
         task: u64,
@@ -22,23 +20,23 @@ pub(crate) enum Effect<P> {
     GiveToHost(Share),
     /// Have the thread de-authorise it: nobody may use it.
     Deauthorize,
-    /// Ask the policy: [`Event::Judged`].
+    /// Ask the policy: [`Event::Judged`](super::Event::Judged).
     Judge,
-    /// Write the last verdict down, and say whether it is on the disk: [`Event::Recorded`].
+    /// Write the last verdict down, and say whether it is on the disk: [`Event::Recorded`](super::Event::Recorded).
     RecordVerdict {
         /// The number of this request.
         request: u64,
         /// Where the device goes by it.
         domain: String,
     },
-    /// Connect to the domain's VMM: [`Event::Connected`].
+    /// Connect to the domain's VMM: [`Event::Connected`](super::Event::Connected).
     Connect {
         /// What is to be served over the connection.
         grant: UsbGrant,
         /// It was connected before, since it was plugged in: one that comes and goes has to wait.
         again: bool,
     },
-    /// Have it written down that the device is attached: [`Event::Permitted`] once that is on the disk.
+    /// Have it written down that the device is attached: [`Event::Permitted`](super::Event::Permitted) once that is on the disk.
     Authorize {
         /// The number of this request.
         request: u64,

@@ -7,8 +7,6 @@ use usbfilter::Counts;
 
 use crate::attached::DetachReason;
 use crate::grant::UsbGrant;
-#[cfg(doc)]
-use crate::lifecycle::Effect;
 
 /// Something that happened, to the device or to what it depends on. `P` is the permit to attach it.
 #[derive(Debug)]
@@ -17,11 +15,11 @@ pub(crate) enum Event<P> {
     PluggedIn,
     /// It was pulled out, or another is in its place.
     Unplugged,
-    /// Answers [`Effect::AskPace`]: how long it has to wait before it may be read; nothing if it may be now.
+    /// Answers [`Effect::AskPace`](super::Effect::AskPace): how long it has to wait before it may be read; nothing if it may be now.
     Pace(Duration),
-    /// Answers [`Effect::Read`]: there is no thread for it, and why.
+    /// Answers [`Effect::Read`](super::Effect::Read): there is no thread for it, and why.
     NoThread(String),
-    /// A task of [`Effect::Read`] ended.
+    /// A task of [`Effect::Read`](super::Effect::Read) ended.
     Read {
         /// The task.
         task: u64,
@@ -33,32 +31,32 @@ pub(crate) enum Event<P> {
         /// The task.
         task: u64,
     },
-    /// Answers [`Effect::Judge`].
+    /// Answers [`Effect::Judge`](super::Effect::Judge).
     Judged(Judgement),
-    /// Answers [`Effect::RecordVerdict`].
+    /// Answers [`Effect::RecordVerdict`](super::Effect::RecordVerdict).
     Recorded {
         /// The request.
         request: u64,
         /// Whether the verdict is on the disk.
         done: bool,
     },
-    /// Answers [`Effect::Connect`].
+    /// Answers [`Effect::Connect`](super::Effect::Connect).
     Connected(Connection),
-    /// Answers [`Effect::Authorize`]: it may be attached, and the entry that says so is on the disk.
+    /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may be attached, and the entry that says so is on the disk.
     Permitted {
         /// The request.
         request: u64,
         /// What allows it.
         permit: P,
     },
-    /// Answers [`Effect::Authorize`]: it may not.
+    /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may not.
     Refused {
         /// The request.
         request: u64,
         /// The rules have changed meanwhile, which [`Self::RulesChanged`] says. Otherwise the entry could not be written.
         stale: bool,
     },
-    /// Answers [`Effect::Start`]: it cannot be served, and why.
+    /// Answers [`Effect::Start`](super::Effect::Start): it cannot be served, and why.
     NotStarted {
         /// The task.
         task: u64,
@@ -79,7 +77,7 @@ pub(crate) enum Event<P> {
         /// What went to and fro.
         counts: Counts,
     },
-    /// A task of [`Effect::Start`] ended. If it has not [left](Event::Left) before, it never began.
+    /// A task of [`Effect::Start`](super::Effect::Start) ended. If it has not [left](Event::Left) before, it never began.
     Served {
         /// The task.
         task: u64,
@@ -157,7 +155,7 @@ pub(crate) struct Judgement {
     pub(crate) denied: bool,
 }
 
-/// What came of [`Effect::Connect`].
+/// What came of [`Effect::Connect`](super::Effect::Connect).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Connection {
     /// The VMM takes the device. Nothing has gone over the connection yet.

@@ -1,0 +1,10 @@
+//! What a verdict owes.
+
+use monitor::{Basis, Owed};
+
+/// Under which rules a verdict was reached, and what it owes before the device is attached.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) basis: Basis,
+    pub(super) owed: Owed,
+}
