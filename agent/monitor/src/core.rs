@@ -274,6 +274,10 @@ impl Core {
             self.requests.remove(&id);
         }
         self.admit(id)?;
+        // First: what the rules of another policy owed is void, an answer to its question with it, and that they changed is why.
+        if !self.in_force.holds(basis) {
+            return Err(Denial::Stale);
+        }
         if owed.inspection {
             return Err(Denial::Uninspected);
         }
@@ -282,9 +286,6 @@ impl Core {
         }
         if owed.read_only && !read_only {
             return Err(Denial::Writable);
-        }
-        if !self.in_force.holds(basis) {
-            return Err(Denial::Stale);
         }
         self.requests.insert(id, Stage::Recording(basis));
         Ok(())

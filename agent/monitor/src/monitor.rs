@@ -114,7 +114,9 @@ impl Monitor {
         self.core.in_force()
     }
 
-    /// Decides on a request, and writes its entry to the disk.
+    /// Decides on a request, and writes its entry to the disk. Whatever it decides, the entry is written: what the policy said of which
+    /// content, and what a person answered, is so. Whoever is refused for another reason than [`Denial::Unrecorded`] writes a second one,
+    /// which says that it did not happen.
     ///
     /// # Errors
     /// Why its effect must not happen.
@@ -123,29 +125,40 @@ impl Monitor {
         mediator: MediatorId,
         request: Request<G>,
     ) -> Result<Permit<G>, Refused> {
+        self.decide(mediator, request).map_err(|(denial, event)| {
+            if let Some(event) = event {
+                self.note(&[*event]);
+            }
+            self.refused(denial)
+        })
+    }
+
+    /// Decides, and writes the entry of what may be. What may not comes with the event that was not written.
+    fn decide<G: Grant>(
+        &mut self,
+        mediator: MediatorId,
+        request: Request<G>,
+    ) -> Result<Permit<G>, (Denial, Option<Box<AuditEvent>>)> {
         let Request { number, basis, owed, event, grant } = request;
         let id = RequestId { mediator, number };
         if let Some(Err(denial)) =
             self.step(Input::Authorize(id, basis, owed, grant.is_read_only()))
         {
-            if denial == Denial::Stale {
-                // That it was decided so is true, and a second entry says that it did not happen.
-                self.note(&[event]);
-            } else {
+            if denial != Denial::Stale {
                 tracing::error!("{} gets no permit: {denial}", mediator.name());
             }
-            return Err(self.refused(denial));
+            return Err((denial, Some(Box::new(event))));
         }
         let (written, entry) = self.write(event);
         match (self.step(Input::Written(id, written)), entry) {
             (Some(Ok(())), Some(entry)) => Ok(Permit::new(grant, entry)),
-            (Some(Err(denial)), _) => Err(self.refused(denial)),
-            _ => Err(self.refused(Denial::Unrecorded)),
+            (Some(Err(denial)), _) => Err((denial, None)),
+            _ => Err((Denial::Unrecorded, None)),
         }
     }
 
     /// Decides on an effect of the agent's own, under the rules in force. One that a person was asked about has the request of the
-    /// question.
+    /// question. Its entry says what was done, and not what was decided: it is written if it may be done, and not otherwise.
     ///
     /// # Errors
     /// Why its effect must not happen.
@@ -159,7 +172,8 @@ impl Monitor {
         let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
         let basis = Basis { policy: self.in_force().policy, break_glass: false };
         let owed = Owed { answer: agreed.is_some(), ..Owed::default() };
-        self.authorize(mediator, Request { number, basis, owed, event, grant })
+        let request = Request { number, basis, owed, event, grant };
+        self.decide(mediator, request).map_err(|(denial, _)| self.refused(denial))
     }
 
     /// Returns a request with a number that no other of the agent's own has.

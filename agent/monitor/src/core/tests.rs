@@ -110,8 +110,10 @@ fn what_was_asked_and_answered_under_another_policy_is_void_and_its_effects_are_
     let revoked =
         [Output::Hide(asked), Output::Revoke(A, Cause::Policy), Output::Revoke(B, Cause::Policy)];
     assert_eq!(core.step(AT_ONCE, Input::InForce(rules(2, false))), revoked);
-    let authorize = Input::Authorize(agreed, basis(2, false), ANSWER, false);
-    assert_eq!(core.step(AT_ONCE, authorize), [Output::Deny(agreed, Denial::Unanswered)]);
+    // A yes that was given is void as the policy is another, and not as nobody gave one.
+    let authorize = |policy| Input::Authorize(agreed, basis(policy, false), ANSWER, false);
+    assert_eq!(core.step(AT_ONCE, authorize(1)), [Output::Deny(agreed, Denial::Stale)]);
+    assert_eq!(core.step(AT_ONCE, authorize(2)), [Output::Deny(agreed, Denial::Unanswered)]);
     // The same once more is nothing new.
     assert_eq!(core.step(AT_ONCE, Input::InForce(rules(2, false))), []);
 }

@@ -5,6 +5,7 @@ use audit::events::{AgentStopped, ClipboardTaken};
 use audit::{Entry, Limits};
 
 use super::*;
+use crate::core::REQUESTS_MAX;
 
 const A: MediatorId = MediatorId::new("a");
 const B: MediatorId = MediatorId::new("b");
@@ -36,6 +37,11 @@ fn entries(state: &Path) -> Vec<Entry> {
     })
     .unwrap();
     entries
+}
+
+fn is_on_the_record(state: &Path, number: u64) -> bool {
+    let domain = format!("request {number}");
+    entries(state).iter().any(|entry| entry.domain.as_deref() == Some(domain.as_str()))
 }
 
 #[test]
@@ -95,6 +101,58 @@ fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
     let refused = monitor.authorize(A, request(3, Owed::default())).unwrap_err();
     assert_eq!(refused.denial, Denial::Stale);
     assert!(entries(dir.path()).iter().any(|entry| entry.kind == "clipboard-taken"));
+}
+
+#[test]
+fn a_yes_under_another_policy_is_on_the_record_and_refused_as_the_rules_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let answer = Owed { answer: true, ..Owed::default() };
+    let id = RequestId { mediator: A, number: 1 };
+    let question = monitor.ask(id, Duration::from_secs(60)).unwrap();
+    assert_eq!(monitor.answer(question, true), Some(id));
+    monitor.enforce(InForce { policy: 2, break_glass: false });
+    let refused = monitor.authorize(A, request(1, answer)).unwrap_err();
+    assert_eq!(refused.denial, Denial::Stale);
+    assert!(is_on_the_record(dir.path(), 1));
+}
+
+#[test]
+fn whatever_a_request_is_refused_for_its_entry_is_on_the_record_unless_the_log_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let mut refused = |number, owed| monitor.authorize(A, request(number, owed)).unwrap_err();
+    let none = Owed::default();
+    assert_eq!(refused(1, Owed { inspection: true, ..none }).denial, Denial::Uninspected);
+    assert_eq!(refused(2, Owed { answer: true, ..none }).denial, Denial::Unanswered);
+    assert_eq!(refused(3, Owed { read_only: true, ..none }).denial, Denial::Writable);
+    for number in 4..4 + u64::try_from(REQUESTS_MAX).unwrap() {
+        monitor.ask(RequestId { mediator: A, number }, Duration::from_secs(60)).unwrap();
+    }
+    let mut refused = |number| monitor.authorize(A, request(number, none)).unwrap_err();
+    assert_eq!(refused(4).denial, Denial::Repeated);
+    assert_eq!(refused(100).denial, Denial::TooMany);
+    monitor.died(A);
+    let refused = monitor.authorize(A, request(101, none)).unwrap_err();
+    assert_eq!(refused.denial, Denial::NotRunning);
+    for number in [1, 2, 3, 4, 100, 101] {
+        assert!(is_on_the_record(dir.path(), number), "{number}");
+    }
+    monitor.withhold(Some("the policy cannot be remembered".to_owned()));
+    let refused = monitor.authorize(B, request(102, none)).unwrap_err();
+    assert_eq!(refused.denial, Denial::Unrecorded);
+    assert!(!is_on_the_record(dir.path(), 102));
+}
+
+#[test]
+fn what_the_agent_may_not_do_itself_is_not_written_down_as_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let id = monitor.own(A);
+    let event = ClipboardTaken { domain: "request 1".to_owned() }.into();
+    let refused = monitor.authorize_own(A, Some(id), event, Effect(7)).unwrap_err();
+    assert_eq!(refused.denial, Denial::Unanswered);
+    assert!(!is_on_the_record(dir.path(), 1));
 }
 
 #[test]
