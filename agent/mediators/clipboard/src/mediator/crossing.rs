@@ -13,7 +13,7 @@ use audit::events::{ClipboardNotDelivered, ClipboardPaste};
 use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
 use policy::language::MediaType;
 
-use super::words::{LOG, Outcome, label, no_agent};
+use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
 use super::{DomainIndex, Mediator, Output, Ticket, Time};
 use crate::vdagent::Secret;
 
@@ -30,6 +30,14 @@ pub struct Paste {
     /// The type that is offered.
     pub(super) media_type: MediaType,
     pub(super) content: Secret,
+}
+
+impl Paste {
+    /// The domain that it is offered to.
+    #[must_use]
+    pub const fn to(&self) -> DomainIndex {
+        self.to
+    }
 }
 
 // It writes into the guest's clipboard, which is what a verdict on a paste allows.
@@ -142,7 +150,8 @@ impl Mediator {
         let words = if guest.offer(permit, now) {
             Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))
         } else {
-            Outcome::no(format!("Not pasted: {what}.\nReason: the desktop does not take anything."))
+            self.not_delivered(to, TAKES_NOTHING);
+            Outcome::no(format!("Not pasted: {what}.\nReason: {TAKES_NOTHING}."))
         };
         self.say(ticket, words.by(&by));
     }
@@ -155,7 +164,7 @@ impl Mediator {
             Denial::Unrecorded => LOG.to_owned(),
             _ => format!("Not pasted: {what}.\nReason: {denial}."),
         };
-        if denial == Denial::Stale {
+        if denial != Denial::Unrecorded {
             // It is on the record as allowed.
             self.not_delivered(to, &denial.to_string());
         }

@@ -57,6 +57,9 @@ pub(super) const LOG: &str = "Not pasted: the audit log cannot be written.\nCall
 pub(super) const TAKEN_BACK: &str =
     "What was pasted is taken back: the audit log cannot be written.\nCall IT.";
 
+/// Why a paste that is permitted is not offered.
+pub(super) const TAKES_NOTHING: &str = "the desktop does not take anything";
+
 /// Why a copy fails.
 pub(super) const SILENT: &str = "does not hand over what it has in its clipboard";
 

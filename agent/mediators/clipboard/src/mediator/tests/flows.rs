@@ -268,7 +268,8 @@ fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
     for (denial, kind, reason) in [
         (Denial::Unrecorded, "clipboard-copied", "the audit log cannot be written"),
         (Denial::Stale, "clipboard-not-delivered", "the rules changed since it was decided"),
-        (Denial::Unanswered, "clipboard-copied", "nobody has agreed to it"),
+        (Denial::Unanswered, "clipboard-not-delivered", "nobody has agreed to it"),
+        (Denial::NotRunning, "clipboard-not-delivered", "is not running"),
     ] {
         let mut world = allowed();
         world.copy_text(B, "x");
@@ -284,6 +285,23 @@ fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
         world.settle();
         assert!(world.gets(A).is_empty());
     }
+}
+
+#[test]
+fn a_permitted_paste_that_the_guest_does_not_take_is_written_down_as_not_delivered() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    // It asks and asks for what is not there, and reads none of the answers.
+    for _ in 0..1000 {
+        world.sends(A, &request(TEXT));
+    }
+    world.record(true);
+    assert!(world.last_words().contains("does not take anything"), "{}", world.last_words());
+    let event = world.noted.last().unwrap();
+    assert_eq!((event.kind, event.domain.as_deref()), ("clipboard-not-delivered", Some("a")));
+    assert_eq!(event.detail["why"], "the desktop does not take anything");
+    assert!(world.gets(A).iter().all(|got| got.kind != kind::CLIPBOARD_GRAB));
 }
 
 #[test]
