@@ -53,6 +53,48 @@ fn what_is_old_enough_goes_first_even_if_the_log_would_rather_stop() {
 }
 
 #[test]
+fn what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not() {
+    // As below: a child with a limit on the size of files, which lets the entry through that fills a file, and not the checkpoint that closes it.
+    if std::env::var_os("AUDIT_NO_ROOM").is_none() {
+        let place = Place::new();
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "room::what_is_on_the_disk_is_told_to_be_though_the_checkpoint_after_it_is_not",
+                "--exact",
+            ])
+            .env("AUDIT_NO_ROOM", place.dir.path())
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let (log, recovered) = place.open();
+        assert!(recovered.broken.is_none());
+        log.close().unwrap();
+        place.verify(&[]).unwrap();
+        return;
+    }
+    use nix::sys::resource::{Resource, setrlimit};
+    use nix::sys::signal::{SigSet, Signal};
+    let dir = PathBuf::from(std::env::var_os("AUDIT_NO_ROOM").unwrap());
+    let key = AuditKey::open(&dir.join("audit.key")).unwrap();
+    let written = || fs::metadata(dir.join("audit/audit-000000000001.jsonl")).unwrap().len();
+    let limits = Limits { file_bytes: 4000, checkpoint_every: 1000, ..SMALL };
+    let (mut log, _) = Log::open(&dir.join("audit"), key, limits, "boot").unwrap();
+    let opened = written();
+    log.append(&[event(1)]).unwrap();
+    let one = written() - opened;
+    while written() + one < limits.file_bytes {
+        log.append(&[event(2)]).unwrap();
+    }
+    SigSet::from_iter([Signal::SIGXFSZ]).thread_block().unwrap();
+    let room = written() + one + 20;
+    setrlimit(Resource::RLIMIT_FSIZE, room, room).unwrap();
+    let numbers = log.append(&[event(3)]).unwrap();
+    assert_eq!(log.head().seq, *numbers.end());
+    assert!(matches!(log.append(&[event(4)]), Err(LogError::Failed(_))));
+}
+
+#[test]
 fn a_disk_without_room_stops_the_log_until_it_is_opened_anew() {
     // A limit on the size of files stands in for the disk; the child ends with 0 if all is as it should be.
     if std::env::var_os("AUDIT_NO_ROOM").is_none() {
