@@ -8,7 +8,7 @@ use audit::events::{
     BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
 };
 use clock::Moment;
-use monitor::{Grant, Monitor, Permit, RequestId};
+use monitor::{Grant, Monitor, Permit, QuestionId, RequestId};
 use policy::Policy;
 
 use super::desk::{Answer, Desk};
@@ -52,6 +52,8 @@ impl Grant for Opening {}
 #[derive(Debug)]
 struct Asked {
     id: RequestId,
+    /// As the seat knows it.
+    question: QuestionId,
     what: Question,
 }
 
@@ -63,6 +65,9 @@ enum Question {
     Close,
 }
 
+/// What somebody is told whose yes was to the question of another policy.
+const CHANGED: &str = "the policy has changed since it was asked; press its keys again";
+
 /// How long a question waits at most: longer than the seat shows it.
 const ASK_FOR: Duration = Duration::from_secs(60);
 
@@ -71,6 +76,8 @@ const ASK_FOR: Duration = Duration::from_secs(60);
 pub(super) struct BreakGlass {
     until: Option<Moment>,
     asked: Option<Asked>,
+    /// What was asked when the last policy came, whose answer may be under way.
+    void: Option<Asked>,
 }
 
 impl BreakGlass {
@@ -173,10 +180,14 @@ impl BreakGlass {
         monitor: &mut Monitor,
         (id, answer): (RequestId, Answer),
     ) -> Option<String> {
-        let asked = self.asked.take_if(|asked| asked.id == id)?;
+        let asked = self.asked.take_if(|asked| asked.id == id);
         if !answer.agrees() {
             return None;
         }
+        let Some(asked) = asked else {
+            monitor.withdraw(id);
+            return Some(stays_closed(CHANGED));
+        };
         Some(match asked.what {
             Question::Close => {
                 monitor.withdraw(id);
@@ -185,8 +196,17 @@ impl BreakGlass {
             }
             Question::Open(shown) => match self.agreed(policy, monitor, id, (&shown, answer)) {
                 Ok(_) => "Break-glass is open.".to_owned(),
-                Err(why) => format!("Break-glass stays closed:\n{why}."),
+                Err(why) => stays_closed(&why),
             },
+        })
+    }
+
+    /// The answer to a question that was asked under another policy has come: words for whoever gave it, if it was no no.
+    pub(super) fn answered_late(&mut self, question: QuestionId, answer: Answer) -> Option<String> {
+        let asked = self.void.take_if(|asked| asked.question == question)?;
+        answer.agrees().then(|| match asked.what {
+            Question::Open(_) => stays_closed(CHANGED),
+            Question::Close => "Break-glass is closed.".to_owned(),
         })
     }
 
@@ -211,8 +231,11 @@ impl BreakGlass {
     }
 
     /// What was asked under another policy is asked no more: it named that policy's time and reasons.
-    pub(super) fn forget_question(&mut self) {
-        self.asked = None;
+    pub(super) fn forget_question(&mut self, monitor: &mut Monitor) {
+        if let Some(asked) = self.asked.take() {
+            monitor.withdraw(asked.id);
+            self.void = Some(asked);
+        }
     }
 
     /// The hotkey was pressed.
@@ -255,7 +278,7 @@ impl BreakGlass {
                     }
                     Question::Open(_) | Question::Close => desk.ask(question, text),
                 }
-                self.asked = Some(Asked { id, what });
+                self.asked = Some(Asked { id, question, what });
             }
             Err(denial) => desk.notice(format!("Break-glass stays as it is:\n{denial}.")),
         }
@@ -269,6 +292,10 @@ pub(super) struct Who<'a> {
     pub(super) name: &'a str,
     /// The question that was answered with yes, if one was asked.
     pub(super) agreed: Option<RequestId>,
+}
+
+fn stays_closed(why: &str) -> String {
+    format!("Break-glass stays closed:\n{why}.")
 }
 
 fn minutes(time: Duration) -> String {
@@ -332,7 +359,8 @@ mod tests {
         let asked = |glass: &mut BreakGlass, monitor: &mut Monitor| {
             let id = monitor.own(BREAK_GLASS);
             let question = monitor.ask(id, ASK_FOR).unwrap();
-            glass.asked = Some(Asked { id, what: Question::Open(reasons.clone()) });
+            let what = Question::Open(reasons.clone());
+            glass.asked = Some(Asked { id, question, what });
             (id, question)
         };
         let answer = |glass: &mut BreakGlass, monitor: &mut Monitor, answer: Answer| {
@@ -351,8 +379,11 @@ mod tests {
         let words = answer(&mut glass, &mut monitor, Answer::Chosen(1));
         assert_eq!(words.as_deref(), Some("Break-glass is open."));
         assert!(glass.is_open());
+        // An answer to what does not stand is about other rules.
         let id = monitor.own(BREAK_GLASS);
-        assert_eq!(glass.answered(&policy, &mut monitor, (id, Answer::Chosen(0))), None);
+        let words = glass.answered(&policy, &mut monitor, (id, Answer::Chosen(0))).unwrap();
+        assert!(words.contains("the policy has changed since it was asked"), "{words}");
+        assert_eq!(glass.answered(&policy, &mut monitor, (id, Answer::No)), None);
         drop(monitor);
         let log: String = std::fs::read_dir(dir.path().join("audit"))
             .unwrap()
@@ -360,6 +391,36 @@ mod tests {
             .collect();
         assert_eq!(log.matches("break-glass-opened").count(), 1);
         assert!(log.contains("system down") && !log.contains("의식 없는 환자"), "{log}");
+    }
+
+    #[test]
+    fn what_was_asked_when_a_policy_came_is_off_the_screen_and_its_yes_is_told_why_it_opens_nothing()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let mut monitor = monitor(dir.path());
+        let mut glass = BreakGlass::default();
+        let mut forgotten = |glass: &mut BreakGlass, what| {
+            let id = monitor.own(BREAK_GLASS);
+            let question = monitor.ask(id, ASK_FOR).unwrap();
+            glass.asked = Some(Asked { id, question, what });
+            glass.forget_question(&mut monitor);
+            // The policy in force, applied again: nothing else takes the question away.
+            monitor.enforce(InForce { policy: 1, break_glass: false });
+            assert_eq!(monitor.events(), [monitor::Event::Hide(question)]);
+            assert_eq!(monitor.answer(question, true), None);
+            question
+        };
+        let question = forgotten(&mut glass, Question::Open(Vec::new()));
+        let words = glass.answered_late(question, Answer::Yes).unwrap();
+        assert!(words.contains("the policy has changed since it was asked"), "{words}");
+        assert!(words.contains("press its keys again"), "{words}");
+        assert_eq!(glass.answered_late(question, Answer::Yes), None, "once");
+        let question = forgotten(&mut glass, Question::Open(Vec::new()));
+        assert_eq!(glass.answered_late(question, Answer::No), None);
+        let question = forgotten(&mut glass, Question::Close);
+        let words = glass.answered_late(question, Answer::Yes);
+        assert_eq!(words.as_deref(), Some("Break-glass is closed."));
+        assert!(!glass.is_open());
     }
 
     #[test]

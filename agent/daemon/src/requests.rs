@@ -56,8 +56,12 @@ impl Running {
 
     /// Somebody at the seat answered a question: whoever asked it is told, if they still wait for it.
     fn answered(&mut self, question: QuestionId, answer: Said) {
-        let Some(id) = self.monitor.answer(question, answer.agrees()) else { return };
-        self.deliver(id, answer);
+        if let Some(id) = self.monitor.answer(question, answer.agrees()) {
+            return self.deliver(id, answer);
+        }
+        if let Some(words) = self.break_glass.answered_late(question, answer) {
+            self.desk.notice(words);
+        }
     }
 
     fn deliver(&mut self, id: RequestId, answer: Said) {
@@ -181,7 +185,7 @@ impl Running {
             Ok(()) => {
                 // What was opened under one policy is not open under the next.
                 break_glass.close(monitor, "another policy came into force");
-                break_glass.forget_question();
+                break_glass.forget_question(monitor);
                 desk.take_policy(&papers.files.rules);
                 self.rules_changed();
                 Ok(None)
