@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clipboard::mediator::{Chord, Ticket};
-use monitor::{Monitor, QuestionId, RequestId};
+use clipboard::mediator::{Chord, Paste, Ticket};
+use monitor::{Denial, Monitor, QuestionId, Request, RequestId};
 use policy::Policy;
 use seat::{Mediators, ToMediators};
 
@@ -118,15 +118,13 @@ impl Pasteboard {
         }
         // Asked first: what it said last has come by then.
         let dead = self.clipboard.is_dead();
+        if dead && !self.dead {
+            // Before that is heard: nobody is there to use a permit.
+            monitor.died(CLIPBOARD);
+        }
         for happening in self.clipboard.happened() {
             match happening {
-                Happening::Authorize(request) => {
-                    let number = request.number;
-                    self.tell(match monitor.authorize(CLIPBOARD, request) {
-                        Ok(permit) => Command::Permitted(permit),
-                        Err(refused) => Command::Refused(number, refused.denial),
-                    });
-                }
+                Happening::Authorize(request) => self.authorize(request, monitor),
                 Happening::Note(event) => {
                     monitor.note(&[event]);
                 }
@@ -168,11 +166,23 @@ impl Pasteboard {
         }
     }
 
+    /// Has the monitor decide. That what a thread wanted which is no more does not happen is written down here.
+    fn authorize(&self, request: Request<Paste>, monitor: &mut Monitor) {
+        let (number, to) = (request.number, request.grant.to());
+        match monitor.authorize(CLIPBOARD, request) {
+            Ok(permit) => self.tell(Command::Permitted(permit)),
+            Err(refused) if refused.denial == Denial::NotRunning => {
+                let domain = self.names.get(to).map_or("", String::as_str);
+                monitor.note(&[record::not_delivered(domain, &refused)]);
+            }
+            Err(refused) => self.tell(Command::Refused(number, refused.denial)),
+        }
+    }
+
     /// Nothing crosses any more: whoever waits for it is told.
     fn died(&mut self, desk: &Desk, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
-        monitor.died(CLIPBOARD);
         let waiting = self.tickets.values_mut().map(|(report, question)| {
             *question = None;
             report
@@ -243,3 +253,6 @@ impl Pasteboard {
 const fn request(number: u64) -> RequestId {
     RequestId { mediator: CLIPBOARD, number }
 }
+
+#[cfg(test)]
+mod tests;

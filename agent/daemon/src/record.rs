@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use audit::AuditEvent;
 use audit::events::{
-    AgentGap, AgentStarted, Asked, Asking, DomainChanged, Outcome, PartFailed, PolicyApplied,
-    PolicyRefused, RequestRefused,
+    AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
+    PartFailed, PolicyApplied, PolicyRefused, RequestRefused, UsbDetached,
 };
+use monitor::Refused;
 
 use config::configuration::Files;
 use config::policy_store::Candidate;
@@ -49,6 +50,27 @@ pub(super) fn gap(taken: &[(String, Taken)], before: Option<SystemTime>) -> Opti
 /// A mediator, or the seat, has died by a fault of ours.
 pub(super) fn failed(what: &str) -> AuditEvent {
     PartFailed { what: what.to_owned() }.into()
+}
+
+/// A paste that its entry says is allowed does not reach its domain, and its mediator is not there to say so.
+pub(super) fn not_delivered(domain: &str, why: &Refused) -> AuditEvent {
+    ClipboardNotDelivered { domain: domain.to_owned(), why: why.to_string() }.into()
+}
+
+/// The same of a device that its entry says is attached.
+pub(super) fn not_attached(domain: String, bus_id: String, why: &Refused) -> AuditEvent {
+    UsbDetached {
+        domain,
+        bus_id,
+        bytes_to_device: None,
+        bytes_to_guest: None,
+        commands: None,
+        device_hangs: None,
+        refused: None,
+        request: None,
+        why: why.to_string(),
+    }
+    .into()
 }
 
 /// The account at the other end of the control socket, where the host has one of its user's number.

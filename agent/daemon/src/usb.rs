@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use monitor::Monitor;
+use monitor::{Denial, Monitor, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
@@ -14,7 +14,7 @@ use base::layout::Layout;
 use config::machine::{Kind, Machine, Seat};
 use config::roster;
 use control::reports::UsbReport;
-use usb::{Command, Happening, Setup, Usb, Way};
+use usb::{Command, Happening, Setup, Usb, UsbGrant, Way};
 
 /// The broker, or why there is none.
 pub(super) struct Devices {
@@ -109,6 +109,10 @@ impl Devices {
         let Ok(usb) = &self.usb else { return };
         // Asked first: what it said last has come by then.
         let dead = usb.is_dead();
+        if dead && !self.dead {
+            // Before that is heard: nobody is there to use a permit.
+            monitor.died(USB);
+        }
         for happening in usb.happened() {
             match happening {
                 Happening::Record(id, event) => {
@@ -116,11 +120,9 @@ impl Devices {
                     usb.tell(Command::Recorded(id, done));
                 }
                 Happening::Authorize(request) => {
-                    let number = request.number;
-                    usb.tell(match monitor.authorize(USB, request) {
-                        Ok(permit) => Command::Permitted(number, permit),
-                        Err(refused) => Command::Refused(number, refused.denial),
-                    });
+                    if let Some(command) = authorize(request, monitor) {
+                        usb.tell(command);
+                    }
                 }
                 Happening::Note(event) => {
                     monitor.note(&[event]);
@@ -135,7 +137,6 @@ impl Devices {
         if dead && !self.dead {
             self.dead = true;
             self.list.clear();
-            monitor.died(USB);
             monitor.note(&[record::failed("usb")]);
             tracing::error!("no USB device reaches a domain: {FAILED}");
             desk.notice("USB devices do not work any more.\nCall IT.".to_owned());
@@ -194,5 +195,63 @@ impl Devices {
         let id = self.find(bus_id)?;
         self.tell(Command::Detach(id, request));
         Ok(())
+    }
+}
+
+/// Has the monitor decide; what the broker is told. That what a broker wanted which is no more does not happen is written down here.
+fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Command> {
+    let number = request.number;
+    let (domain, bus_id) = (request.grant.domain.clone(), request.grant.bus_id.to_string());
+    match monitor.authorize(USB, request) {
+        Ok(permit) => Some(Command::Permitted(number, permit)),
+        Err(refused) if refused.denial == Denial::NotRunning => {
+            monitor.note(&[record::not_attached(domain, bus_id, &refused)]);
+            None
+        }
+        Err(refused) => Some(Command::Refused(number, refused.denial)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ::audit::Limits;
+    use monitor::core::InForce;
+    use monitor::{Basis, Owed};
+    use recorder::Recorder;
+
+    use super::*;
+
+    #[test]
+    fn what_a_broker_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(dir.path(), Limits::default());
+        let in_force = InForce { policy: 1, break_glass: false };
+        let mut monitor = Monitor::new(recorder, in_force, &[USB]);
+        monitor.started(USB);
+        monitor.died(USB);
+        let grant = UsbGrant {
+            bus_id: "1-4".parse().unwrap(),
+            address: 3,
+            domain: "clinical".to_owned(),
+            label: "CLINICAL".to_owned(),
+            rules: usbfilter::Rules::Allow,
+            share: usbdescriptors::Share::Whole,
+            rule: None,
+            why: String::new(),
+        };
+        let (domain, bus_id) = ("clinical".to_owned(), "1-4".to_owned());
+        let event = ::audit::events::UsbAttached { domain, bus_id, request: None };
+        let basis = Basis { policy: 1, break_glass: false };
+        let owed = Owed::default();
+        let request = Request { number: 1, basis, owed, event: event.into(), grant };
+        assert!(authorize(request, &mut monitor).is_none());
+        let mut told = Vec::new();
+        ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {
+            told.push((entry.kind, entry.domain));
+            Ok(())
+        })
+        .unwrap();
+        let of = |kind: &str| (kind.to_owned(), Some("clinical".to_owned()));
+        assert!(told.ends_with(&[of("usb-attached"), of("usb-detached")]), "{told:?}");
     }
 }

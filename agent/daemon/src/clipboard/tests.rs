@@ -1,0 +1,118 @@
+use std::path::Path;
+
+use ::audit::{Entry, Limits};
+use base::mailbox::Ends;
+use clipboard::mediator::{Mediator as Decides, Output, Time};
+use clipboard::vdagent::spec::{capability, content, kind};
+use config::machine::Context;
+use monitor::core::InForce;
+use recorder::Recorder;
+
+use super::*;
+
+const FROM: usize = 0;
+const TO: usize = 1;
+
+fn policy() -> Arc<Policy> {
+    let domains = include_str!("../../../../policy/tests/fixtures/two-domains.toml");
+    let rule = "\n[[clipboard]]\nid = \"out\"\nfrom = \"clinical\"\nto = \"internet\"\n\
+                types = [\"text/plain\"]\naction = \"allow\"\n";
+    Arc::new(Policy::parse("test", &format!("{domains}{rule}")).unwrap())
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+fn message(kind: u32, body: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(body.len()).unwrap();
+    [words(&[1, size + 20, 1, kind, 0, 0, size]), body.to_vec()].concat()
+}
+
+/// What the clipboard wants once something was copied and pasted.
+fn wanted() -> Request<Paste> {
+    let names = ["clinical".to_owned(), "internet".to_owned()];
+    let mut mediator = Decides::new(&names, policy());
+    let now = Time::from_secs(1);
+    let able = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
+    for guest in [FROM, TO] {
+        mediator.connected(guest);
+        let announces = message(kind::ANNOUNCE_CAPABILITIES, &words(&[0, able]));
+        mediator.received(guest, &announces, now);
+    }
+    let text = words(&[0, content::UTF8_TEXT]);
+    mediator.received(FROM, &message(kind::CLIPBOARD_GRAB, &text), now);
+    mediator.chord(Chord::Copy, FROM, None, now);
+    let gives = [&text[..], b"x"].concat();
+    mediator.received(FROM, &message(kind::CLIPBOARD, &gives), now);
+    mediator.chord(Chord::Paste, TO, None, now);
+    let wanted = mediator.outputs().into_iter().find_map(|output| match output {
+        Output::Authorize(request) => Some(request),
+        _ => None,
+    });
+    wanted.unwrap()
+}
+
+/// A pasteboard whose thread does as it is told.
+fn pasteboard(does: impl FnOnce(Ends<Command, Happening>) + Send + 'static) -> Pasteboard {
+    let (mut clipboard, ends) = base::mailbox::Mediator::new("clipboard").unwrap();
+    clipboard.run(move || does(ends)).unwrap();
+    Pasteboard {
+        clipboard,
+        names: vec!["clinical".to_owned(), "internet".to_owned()],
+        agents: vec![true; 2],
+        tickets: BTreeMap::new(),
+        last_ticket: 0,
+        screen: None,
+        dead: false,
+    }
+}
+
+fn monitor(state: &Path) -> Monitor {
+    let recorder = Recorder::open(state, Limits::default());
+    let in_force = InForce { policy: policy().serial(), break_glass: false };
+    let mut monitor = Monitor::new(recorder, in_force, &[CLIPBOARD]);
+    monitor.started(CLIPBOARD);
+    monitor
+}
+
+fn desk(dir: &Path) -> Desk {
+    let text = "format = 1\nallow_host_network = true\n[domain.clinical]\nkernel = \"vmlinuz\"\n";
+    let machine = Machine::parse("test", text, Context { images: dir, roster: None })
+        .unwrap_or_else(|_| panic!());
+    let [images, state, runtime] = ["images", "state", "run"].map(|name| dir.join(name));
+    let layout = Layout { images, state, runtime };
+    Desk::start(&machine, &layout, &policy(), Box::new(|_| {})).unwrap()
+}
+
+fn entries(state: &Path) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    ::audit::each(&recorder::directory(state), |_, entry| {
+        entries.push(entry);
+        Ok(())
+    })
+    .unwrap();
+    entries.retain(|entry| entry.kind != "log-opened" && entry.kind != "checkpoint");
+    entries
+}
+
+/// Of each entry its kind, and to which domain it is about.
+fn told(state: &Path) -> Vec<(String, Option<String>)> {
+    entries(state).into_iter().map(|entry| (entry.kind, entry.domain)).collect()
+}
+
+fn of(kind: &str, domain: Option<&str>) -> (String, Option<String>) {
+    (kind.to_owned(), domain.map(str::to_owned))
+}
+
+#[test]
+fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let mut pasteboard = pasteboard(|ends| ends.tell(Happening::Authorize(wanted())));
+    pasteboard.clipboard.join();
+    pasteboard.turn(&desk(dir.path()), &mut monitor);
+    let paste = of("clipboard", Some("internet"));
+    let not_delivered = of("clipboard-not-delivered", Some("internet"));
+    assert_eq!(told(dir.path()), [paste, not_delivered, of("failed", None)]);
+}
