@@ -179,6 +179,26 @@ impl Pasteboard {
         }
     }
 
+    /// Ends its thread: from here on nothing that is offered can be taken. What happened last is written down, and what it still wanted is
+    /// refused.
+    pub(super) fn stop(&mut self, monitor: &mut Monitor) {
+        self.clipboard.stop();
+        monitor.died(CLIPBOARD);
+        for happening in self.clipboard.happened() {
+            match happening {
+                Happening::Authorize(request) => self.authorize(request, monitor),
+                Happening::Note(event) => {
+                    monitor.note(&[event]);
+                }
+                // Nobody is there any more to be told, or to be asked.
+                Happening::Said(..)
+                | Happening::Ask(..)
+                | Happening::Withdraw(_)
+                | Happening::Agent(..) => {}
+            }
+        }
+    }
+
     /// Nothing crosses any more: whoever waits for it is told.
     fn died(&mut self, desk: &Desk, monitor: &mut Monitor) {
         self.dead = true;

@@ -248,9 +248,12 @@ impl Running {
         self.desk.is_responsive() && self.pasteboard.is_responsive() && self.devices.is_responsive()
     }
 
-    /// Writes down what is not written down yet, and last how the agent ends.
+    /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.
     fn end(self, last: AuditEvent) -> (Supervisor, Desk) {
-        let Self { papers, supervisor, desk, mut devices, mut monitor, mut tallies, .. } = self;
+        let Self { papers, supervisor, desk, .. } = self;
+        let Self { mut pasteboard, mut devices, mut monitor, mut tallies, .. } = self;
+        // First: devices take seconds, in which a guest could take what is offered to it and nobody would write that down.
+        pasteboard.stop(&mut monitor);
         devices.stop(&mut monitor);
         monitor.note(&tallies.end());
         if let Some(caller) = papers.asked_by() {

@@ -116,3 +116,22 @@ fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_
     let not_delivered = of("clipboard-not-delivered", Some("internet"));
     assert_eq!(told(dir.path()), [paste, not_delivered, of("failed", None)]);
 }
+
+#[test]
+fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let mut pasteboard = pasteboard(|ends| {
+        while !ends.is_stopped() {
+            let _ = ends.next();
+        }
+        let taken = ::audit::events::ClipboardTaken { domain: "internet".to_owned() };
+        ends.tell(Happening::Note(taken.into()));
+        ends.tell(Happening::Authorize(wanted()));
+    });
+    pasteboard.stop(&mut monitor);
+    assert!(pasteboard.clipboard.is_dead(), "nothing can be taken after this");
+    let taken = of("clipboard-taken", Some("internet"));
+    let paste = of("clipboard", Some("internet"));
+    assert_eq!(told(dir.path()), [taken, paste, of("clipboard-not-delivered", Some("internet"))]);
+}
