@@ -85,6 +85,11 @@ impl BreakGlass {
         self.until.is_some()
     }
 
+    /// Until when it is open.
+    pub(super) fn until(&self) -> Option<Moment> {
+        self.until
+    }
+
     /// How long it stays open.
     pub(super) fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Moment::now()))
@@ -309,7 +314,6 @@ fn minutes(time: Duration) -> String {
 mod tests {
     use super::*;
     use ::audit::Limits;
-    use monitor::core::InForce;
     use recorder::Recorder;
 
     fn policy(section: &str) -> Policy {
@@ -319,8 +323,7 @@ mod tests {
 
     fn monitor(state: &std::path::Path) -> Monitor {
         let recorder = Recorder::open(state, Limits::default());
-        let in_force = InForce { policy: 1, break_glass: false };
-        let mut monitor = Monitor::new(recorder, in_force, &[BREAK_GLASS]);
+        let mut monitor = Monitor::new(recorder, 1, &[BREAK_GLASS]);
         monitor.started(BREAK_GLASS);
         monitor
     }
@@ -405,7 +408,7 @@ mod tests {
             glass.asked = Some(Asked { id, question, what });
             glass.forget_question(&mut monitor);
             // The policy in force, applied again: nothing else takes the question away.
-            monitor.enforce(InForce { policy: 1, break_glass: false });
+            monitor.enforce(1, None);
             assert_eq!(monitor.events(), [monitor::Event::Hide(question)]);
             assert_eq!(monitor.answer(question, true), None);
             question

@@ -39,7 +39,6 @@ use audit::AuditEvent;
 use audit::events::{AgentLeft, AgentStopped};
 use clock::{Alarm, Moment, WallClock, WallClockWatch};
 use monitor::Monitor;
-use monitor::core::InForce;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Uid;
@@ -197,8 +196,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let elsewhere = [beside_policy, options.layout.runtime.clone()];
     let recorder =
         Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
-    let in_force = InForce { policy: files.rules.serial(), break_glass: false };
-    let mut monitor = Monitor::new(recorder, in_force, &mediators::ALL);
+    let mut monitor = Monitor::new(recorder, files.rules.serial(), &mediators::ALL);
     mediators::ALL.into_iter().for_each(|mediator| monitor.started(mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome};
 use clipboard::mediator::Chord;
 use clock::Moment;
-use monitor::core::{Cause, InForce};
+use monitor::core::Cause;
 use monitor::{MediatorId, QuestionId, RequestId};
 
 use super::break_glass::Who;
@@ -106,7 +106,7 @@ impl Running {
     /// Other rules count: another policy, or break-glass has begun or ended.
     fn rules_changed(&mut self) {
         let (rules, break_glass) = (&self.papers.files.rules, self.break_glass.is_open());
-        self.monitor.enforce(InForce { policy: rules.serial(), break_glass });
+        self.monitor.enforce(rules.serial(), self.break_glass.until());
         if break_glass {
             // It takes nothing back, and lets more through.
             self.devices.rules(rules, break_glass);

@@ -215,7 +215,6 @@ fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Comman
 #[cfg(test)]
 mod tests {
     use ::audit::Limits;
-    use monitor::core::InForce;
     use monitor::{Basis, Owed};
     use recorder::Recorder;
 
@@ -225,8 +224,7 @@ mod tests {
     fn what_a_broker_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
         let dir = tempfile::tempdir().unwrap();
         let recorder = Recorder::open(dir.path(), Limits::default());
-        let in_force = InForce { policy: 1, break_glass: false };
-        let mut monitor = Monitor::new(recorder, in_force, &[USB]);
+        let mut monitor = Monitor::new(recorder, 1, &[USB]);
         monitor.started(USB);
         monitor.died(USB);
         let grant = UsbGrant {

@@ -149,7 +149,7 @@ mod tests {
         let mut walked = 0;
         let mut obligation = Some(Obligation::Inspect(&[]));
         while let Some(owed) = obligation {
-            let mut core = Core::new(InForce { policy: 1, break_glass: false }, &[mediator]);
+            let mut core = Core::new(InForce { policy: 1, break_glass: None }, &[mediator]);
             core.step(Time::ZERO, Input::Started(mediator));
             let basis = Basis { policy: 1, break_glass: false };
             let request = Input::Authorize(id, basis, Owed::default().and(owed), false);

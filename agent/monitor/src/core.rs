@@ -10,7 +10,7 @@
 //!
 //!  other policy, break-glass over, log lost --> Revoke to every mediator that runs
 //! ```
-//! What is promised, in every order of inputs (`tests.rs`, `world.rs`):
+//! What is promised, in every order of inputs (`core/tests.rs`, `core/tests/every_state.rs`):
 //! - A permit comes only for a request whose entry is on the disk, whose mediator runs, whose rules are in force at that moment, and for
 //!   which everything was done that its verdict owes. It comes at most once for each time the request was made.
 //! - An answer goes to the mediator that asked, and counts for that request alone, once, and under the policy under which it was asked.
@@ -35,15 +35,16 @@ pub const AGREED_FOR: Time = Time::from_secs(10);
 pub struct InForce {
     /// The serial of the policy.
     pub policy: u64,
-    /// Whether break-glass is open.
-    pub break_glass: bool,
+    /// Until when break-glass is open, if it is. What is permitted by it ends when it is said to be open no more; nothing is after this time.
+    pub break_glass: Option<Time>,
 }
 
 impl InForce {
-    /// Whether a verdict that was reached so still counts.
+    /// Whether a verdict that was reached so still counts at this time.
     #[must_use]
-    pub const fn holds(&self, basis: Basis) -> bool {
-        self.policy == basis.policy && (self.break_glass || !basis.break_glass)
+    pub fn holds(&self, basis: Basis, now: Time) -> bool {
+        let open = self.break_glass.is_some_and(|until| now < until);
+        self.policy == basis.policy && (open || !basis.break_glass)
     }
 }
 
@@ -90,7 +91,7 @@ pub enum Cause {
     Policy,
     /// Break-glass is over: what it alone allowed ends.
     BreakGlass,
-    /// Nothing can be recorded: everything ends.
+    /// Nothing can be recorded: everything ends that a mediator has a permit for. The policy stays in force, as there is no other.
     Record,
 }
 
@@ -157,12 +158,12 @@ impl Core {
             Input::Answer(id, yes) => out.extend(self.answer(now, id, yes)),
             Input::Withdraw(id) => out.extend(self.withdraw(id)),
             Input::Authorize(id, basis, owed, read_only) => {
-                out.push(match self.authorize(id, basis, owed, read_only) {
+                out.push(match self.authorize(now, id, basis, (owed, read_only)) {
                     Ok(()) => Output::Record(id),
                     Err(denial) => Output::Deny(id, denial),
                 });
             }
-            Input::Written(id, written) => self.written(id, written, &mut out),
+            Input::Written(id, written) => self.written(now, id, written, &mut out),
             Input::InForce(in_force) => self.rules(in_force, &mut out),
             Input::Kept(kept) => self.keep(kept, &mut out),
             Input::Started(mediator) => {
@@ -263,10 +264,10 @@ impl Core {
     /// Holds a request against all that must be so before its entry is written.
     fn authorize(
         &mut self,
+        now: Time,
         id: RequestId,
         basis: Basis,
-        owed: Owed,
-        read_only: bool,
+        (owed, read_only): (Owed, bool),
     ) -> Result<(), Denial> {
         let agreed = matches!(self.requests.get(&id), Some(Stage::Agreed { .. }));
         if agreed {
@@ -275,7 +276,7 @@ impl Core {
         }
         self.admit(id)?;
         // First: what the rules of another policy owed is void, an answer to its question with it, and that they changed is why.
-        if !self.in_force.holds(basis) {
+        if !self.in_force.holds(basis, now) {
             return Err(Denial::Stale);
         }
         if owed.inspection {
@@ -291,7 +292,7 @@ impl Core {
         Ok(())
     }
 
-    fn written(&mut self, id: RequestId, written: Written, out: &mut Vec<Output>) {
+    fn written(&mut self, now: Time, id: RequestId, written: Written, out: &mut Vec<Output>) {
         let recording = self.requests.get(&id).copied();
         match written {
             Written::OnDisk => self.keep(true, out),
@@ -302,7 +303,7 @@ impl Core {
         self.requests.remove(&id);
         out.push(if written != Written::OnDisk {
             Output::Deny(id, Denial::Unrecorded)
-        } else if !self.in_force.holds(basis) {
+        } else if !self.in_force.holds(basis, now) {
             Output::Deny(id, Denial::Stale)
         } else {
             Output::Permit(id)
@@ -316,7 +317,7 @@ impl Core {
             self.drop_requests(out, |_, stage| !matches!(stage, Stage::Recording(_)));
             self.revoke(Cause::Policy, out);
         }
-        if before.break_glass && !in_force.break_glass {
+        if before.break_glass.is_some() && in_force.break_glass.is_none() {
             self.revoke(Cause::BreakGlass, out);
         }
     }

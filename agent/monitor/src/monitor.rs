@@ -73,11 +73,11 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A monitor under these rules, for these mediators, which do not run yet.
+    /// A monitor under the policy of this serial, for these mediators, which do not run yet.
     #[must_use]
-    pub fn new(recorder: Recorder, in_force: InForce, mediators: &[MediatorId]) -> Self {
+    pub fn new(recorder: Recorder, policy: u64, mediators: &[MediatorId]) -> Self {
         Self {
-            core: Core::new(in_force, mediators),
+            core: Core::new(InForce { policy, break_glass: None }, mediators),
             recorder,
             epoch: Moment::now(),
             questions: BTreeMap::new(),
@@ -103,15 +103,11 @@ impl Monitor {
         self.step(Input::Died(mediator));
     }
 
-    /// Puts rules in force. What they would not allow is revoked.
-    pub fn enforce(&mut self, in_force: InForce) {
-        self.step(Input::InForce(in_force));
-    }
-
-    /// Returns which rules count.
-    #[must_use]
-    pub const fn in_force(&self) -> InForce {
-        self.core.in_force()
+    /// Puts rules in force: the policy of this serial, and break-glass, if it is open, until this moment. What they would not allow is
+    /// revoked.
+    pub fn enforce(&mut self, policy: u64, break_glass: Option<Moment>) {
+        let break_glass = break_glass.map(|until| until.saturating_duration_since(self.epoch));
+        self.step(Input::InForce(InForce { policy, break_glass }));
     }
 
     /// Decides on a request, and writes its entry to the disk. Whatever it decides, the entry is written: what the policy said of which
@@ -170,7 +166,7 @@ impl Monitor {
         grant: G,
     ) -> Result<Permit<G>, Refused> {
         let number = agreed.map_or_else(|| self.own(mediator).number, |id| id.number);
-        let basis = Basis { policy: self.in_force().policy, break_glass: false };
+        let basis = Basis { policy: self.core.in_force().policy, break_glass: false };
         let owed = Owed { answer: agreed.is_some(), ..Owed::default() };
         let request = Request { number, basis, owed, event, grant };
         self.decide(mediator, request).map_err(|(denial, _)| self.refused(denial))

@@ -5,7 +5,7 @@ use base::mailbox::Ends;
 use clipboard::mediator::{Mediator as Decides, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
 use config::machine::Context;
-use monitor::core::InForce;
+use monitor::Owed;
 use recorder::Recorder;
 
 use super::*;
@@ -70,8 +70,7 @@ fn pasteboard(does: impl FnOnce(Ends<Command, Happening>) + Send + 'static) -> P
 
 fn monitor(state: &Path) -> Monitor {
     let recorder = Recorder::open(state, Limits::default());
-    let in_force = InForce { policy: policy().serial(), break_glass: false };
-    let mut monitor = Monitor::new(recorder, in_force, &[CLIPBOARD]);
+    let mut monitor = Monitor::new(recorder, policy().serial(), &[CLIPBOARD]);
     monitor.started(CLIPBOARD);
     monitor
 }

@@ -13,8 +13,14 @@ const fn id(mediator: MediatorId, number: u64) -> RequestId {
     RequestId { mediator, number }
 }
 
-const fn rules(policy: u64, break_glass: bool) -> InForce {
-    InForce { policy, break_glass }
+/// These rules, with break-glass closed, or open for longer than any test takes.
+fn rules(policy: u64, break_glass: bool) -> InForce {
+    InForce { policy, break_glass: break_glass.then_some(Time::MAX) }
+}
+
+/// Whether what was permitted on this basis may go on: until somebody says that break-glass is closed.
+fn stands(in_force: InForce, basis: Basis) -> bool {
+    in_force.policy == basis.policy && (in_force.break_glass.is_some() || !basis.break_glass)
 }
 
 const fn basis(policy: u64, break_glass: bool) -> Basis {
@@ -132,6 +138,23 @@ fn rules_that_change_while_the_entry_is_written_permit_nothing_any_more() {
         let written = core.step(AT_ONCE, Input::Written(one, Written::OnDisk));
         assert_eq!(written, [Output::Deny(one, Denial::Stale)]);
     }
+}
+
+#[test]
+fn break_glass_permits_nothing_from_its_last_moment_on_though_nobody_has_closed_it() {
+    let open = InForce { policy: 1, break_glass: Some(seconds(10)) };
+    let one = id(A, 1);
+    let authorize = Input::Authorize(one, basis(1, true), NOTHING, false);
+    let stale = [Output::Deny(one, Denial::Stale)];
+    let mut core = core();
+    core.step(AT_ONCE, Input::InForce(open));
+    assert_eq!(core.step(seconds(10), authorize), stale);
+    let before = Time::from_millis(9_999);
+    assert_eq!(core.step(before, authorize), [Output::Record(one)]);
+    // The disk took its time.
+    assert_eq!(core.step(seconds(10), Input::Written(one, Written::OnDisk)), stale);
+    let other = Input::Authorize(one, basis(1, false), NOTHING, false);
+    assert_eq!(core.step(seconds(10), other), [Output::Record(one)]);
 }
 
 #[test]
@@ -265,7 +288,7 @@ impl Model {
                     let agreed = self.agreed.remove(&id).is_some_and(|until| self.now < until);
                     assert!(!owed.inspection && (agreed || !owed.answer));
                     assert!(read_only || !owed.read_only);
-                    assert!(self.in_force.holds(basis));
+                    assert!(self.in_force.holds(basis, self.now));
                     assert!(self.recording.insert(id, basis).is_none());
                 }
                 Output::Permit(id) => {
@@ -273,6 +296,7 @@ impl Model {
                     self.permits += 1;
                     assert_eq!(input, Input::Written(id, Written::OnDisk));
                     let basis = self.recording.remove(&id).expect("it was recorded");
+                    assert!(self.in_force.holds(basis, self.now));
                     self.effects.push((id, basis));
                 }
                 Output::Deny(id, _) => {
@@ -289,7 +313,7 @@ impl Model {
                     let in_force = self.in_force;
                     self.effects.retain(|(id, basis)| {
                         // A mediator ends what it would not be granted again, and all if nothing is recorded.
-                        let stands = cause != Cause::Record && in_force.holds(*basis);
+                        let stands = cause != Cause::Record && stands(in_force, *basis);
                         id.mediator != mediator || stands
                     });
                 }
@@ -299,7 +323,7 @@ impl Model {
         assert!(decided <= 1 && (decided == 1 || !of_recording), "{decided} answers to {input:?}");
         assert!(self.kept || self.effects.is_empty(), "an effect outlives its record");
         for (id, basis) in &self.effects {
-            assert!(self.in_force.holds(*basis), "{id:?} outlives its rules");
+            assert!(stands(self.in_force, *basis), "{id:?} outlives its rules");
             assert!(self.runs.contains(&id.mediator), "{id:?} outlives its mediator");
         }
         assert!(self.core.requests.len() <= 2 * REQUESTS_MAX);
@@ -329,7 +353,9 @@ fn input() -> impl Strategy<Value = Input> {
         8 => (request(), basis(), owed(), any::<bool>())
             .prop_map(|(id, basis, owed, read_only)| Input::Authorize(id, basis, owed, read_only)),
         8 => (request(), written).prop_map(|(id, written)| Input::Written(id, written)),
-        2 => (1u64..3, any::<bool>()).prop_map(|(policy, glass)| Input::InForce(rules(policy, glass))),
+        2 => (1u64..3, proptest::option::of(0u64..40)).prop_map(|(policy, glass)| {
+            Input::InForce(InForce { policy, break_glass: glass.map(seconds) })
+        }),
         1 => any::<bool>().prop_map(Input::Kept),
         2 => mediator().prop_map(Input::Started),
         1 => mediator().prop_map(Input::Died),
@@ -352,6 +378,10 @@ proptest! {
             model.now += seconds(later);
             model.step(match input {
                 Input::Ask(id, within) => Input::Ask(id, model.now + within),
+                Input::InForce(InForce { policy, break_glass }) => {
+                    let break_glass = break_glass.map(|left| model.now + left);
+                    Input::InForce(InForce { policy, break_glass })
+                }
                 other => other,
             });
         }

@@ -9,7 +9,6 @@ use crate::core::REQUESTS_MAX;
 
 const A: MediatorId = MediatorId::new("a");
 const B: MediatorId = MediatorId::new("b");
-const RULES: InForce = InForce { policy: 1, break_glass: false };
 
 #[derive(Debug, PartialEq, Eq)]
 struct Effect(u8);
@@ -17,7 +16,7 @@ struct Effect(u8);
 impl Grant for Effect {}
 
 fn monitor(state: &Path) -> Monitor {
-    let mut monitor = Monitor::new(Recorder::open(state, Limits::default()), RULES, &[A, B]);
+    let mut monitor = Monitor::new(Recorder::open(state, Limits::default()), 1, &[A, B]);
     monitor.started(A);
     monitor.started(B);
     monitor
@@ -97,7 +96,7 @@ fn what_is_withheld_for_another_reason_revokes_nothing() {
 fn a_verdict_of_other_rules_is_on_the_record_and_permits_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    monitor.enforce(InForce { policy: 2, break_glass: false });
+    monitor.enforce(2, None);
     let refused = monitor.authorize(A, request(3, Owed::default())).unwrap_err();
     assert_eq!(refused.denial, Denial::Stale);
     assert!(entries(dir.path()).iter().any(|entry| entry.kind == "clipboard-taken"));
@@ -111,10 +110,26 @@ fn a_yes_under_another_policy_is_on_the_record_and_refused_as_the_rules_changed(
     let id = RequestId { mediator: A, number: 1 };
     let question = monitor.ask(id, Duration::from_secs(60)).unwrap();
     assert_eq!(monitor.answer(question, true), Some(id));
-    monitor.enforce(InForce { policy: 2, break_glass: false });
+    monitor.enforce(2, None);
     let refused = monitor.authorize(A, request(1, answer)).unwrap_err();
     assert_eq!(refused.denial, Denial::Stale);
     assert!(is_on_the_record(dir.path(), 1));
+}
+
+#[test]
+fn what_needs_break_glass_is_permitted_until_its_last_moment_whether_or_not_anybody_has_closed_it()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let basis = Basis { policy: 1, break_glass: true };
+    let wanted = |number| Request { basis, ..request(number, Owed::default()) };
+    monitor.enforce(1, Some(Moment::now() + Duration::from_secs(600)));
+    let _ = monitor.authorize(A, wanted(1)).unwrap();
+    monitor.enforce(1, Some(Moment::now()));
+    assert_eq!(monitor.authorize(A, wanted(2)).unwrap_err().denial, Denial::Stale);
+    assert_eq!(monitor.events(), []);
+    monitor.enforce(1, None);
+    assert!(monitor.events().contains(&Event::Revoke(A, Cause::BreakGlass)));
 }
 
 #[test]
