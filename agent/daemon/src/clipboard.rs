@@ -33,10 +33,18 @@ pub(super) struct Pasteboard {
     names: Vec<String>,
     /// Which domains' agents have announced themselves.
     agents: Vec<bool>,
-    tickets: BTreeMap<Ticket, (ClipboardReport, Option<QuestionId>)>,
+    tickets: BTreeMap<Ticket, Played>,
     last_ticket: Ticket,
     screen: Option<(u32, u32)>,
     dead: bool,
+}
+
+/// A chord of the command line.
+struct Played {
+    /// Whose: nobody else is told what became of it, or answers its question, which shows what would cross.
+    uid: u32,
+    report: ClipboardReport,
+    question: Option<QuestionId>,
 }
 
 impl Pasteboard {
@@ -138,7 +146,7 @@ impl Pasteboard {
                         rule: outcome.rule,
                         words: outcome.words,
                     };
-                    self.remember(report, None);
+                    self.learn(report, None);
                 }
                 Happening::Ask(ticket, number, text) => {
                     match monitor.ask(request(number), ASK_FOR) {
@@ -148,7 +156,7 @@ impl Pasteboard {
                             Some(ticket) => {
                                 let state = ClipboardState::Question;
                                 let report = ClipboardReport::new(ticket, state, text);
-                                self.remember(report, Some(question));
+                                self.learn(report, Some(question));
                             }
                         },
                     }
@@ -203,9 +211,9 @@ impl Pasteboard {
     fn died(&mut self, desk: &Desk, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
-        let waiting = self.tickets.values_mut().map(|(report, question)| {
-            *question = None;
-            report
+        let waiting = self.tickets.values_mut().map(|played| {
+            played.question = None;
+            &mut played.report
         });
         for report in waiting.filter(|report| report.state != ClipboardState::Ended) {
             report.state = ClipboardState::Ended;
@@ -216,15 +224,15 @@ impl Pasteboard {
         desk.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
     }
 
-    fn remember(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
-        self.tickets.insert(report.ticket, (report, question));
-        while self.tickets.len() > TICKETS_MAX {
-            self.tickets.pop_first();
+    /// What became of a chord, if it is still remembered.
+    fn learn(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
+        if let Some(played) = self.tickets.get_mut(&report.ticket) {
+            (played.report, played.question) = (report, question);
         }
     }
 
-    /// The command line plays a chord.
-    pub(super) fn ask(&mut self, chord: Chord, domain: &str, desk: &Desk) -> Answer {
+    /// This user plays a chord on the command line.
+    pub(super) fn ask(&mut self, uid: u32, chord: Chord, domain: &str, desk: &Desk) -> Answer {
         if desk.has_keyboard() {
             return Answer::of(Err(
                 "this PC has a seat: copy and paste with the hotkeys there (Ctrl+Alt+C and Ctrl+Alt+V, unless the policy names others)".to_owned(),
@@ -240,33 +248,50 @@ impl Pasteboard {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let report = ClipboardReport::new(ticket, ClipboardState::Pending, String::new());
-        self.remember(report.clone(), None);
+        self.tickets.insert(ticket, Played { uid, report: report.clone(), question: None });
+        while self.tickets.len() > TICKETS_MAX {
+            self.tickets.pop_first();
+        }
         self.tell(Command::Chord(chord, index, Some(ticket)));
         Answer::of_clipboard(report)
     }
 
-    /// What became of it.
-    pub(super) fn outcome(&self, ticket: Ticket) -> Answer {
-        match self.tickets.get(&ticket) {
-            Some((report, _)) => Answer::of_clipboard(report.clone()),
-            None => Answer::of(Err(format!("clipboard operation {ticket} has expired"))),
+    /// What became of it, for the user who played it.
+    pub(super) fn outcome(&self, uid: u32, ticket: Ticket) -> Answer {
+        match self.tickets.get(&ticket).filter(|played| played.uid == uid) {
+            Some(played) => Answer::of_clipboard(played.report.clone()),
+            None => unknown(ticket),
         }
     }
 
-    /// Answers its question.
-    pub(super) fn answer(&mut self, ticket: Ticket, yes: bool, monitor: &mut Monitor) -> Answer {
-        let question = self.tickets.get_mut(&ticket).and_then(|(report, question)| {
-            report.state = ClipboardState::Pending;
-            question.take()
-        });
+    /// Answers its question, as the user who played it.
+    pub(super) fn answer(
+        &mut self,
+        uid: u32,
+        ticket: Ticket,
+        yes: bool,
+        monitor: &mut Monitor,
+    ) -> Answer {
+        let Some(played) = self.tickets.get_mut(&ticket).filter(|played| played.uid == uid) else {
+            return unknown(ticket);
+        };
+        let question = played.question.take();
+        if question.is_some() {
+            played.report.state = ClipboardState::Pending;
+        }
         match question.and_then(|question| monitor.answer(question, yes)) {
             Some(id) => {
                 self.tell(Command::Answered(id.number, yes));
-                self.outcome(ticket)
+                self.outcome(uid, ticket)
             }
             None => Answer::of(Err("nothing is asked any more".to_owned())),
         }
     }
+}
+
+/// Whether another user has it is nobody's business.
+fn unknown(ticket: Ticket) -> Answer {
+    Answer::of(Err(format!("clipboard operation {ticket} has expired, or is not yours")))
 }
 
 /// A request of the clipboard's, by the number it gave.

@@ -269,20 +269,20 @@ impl Serve<Asker<'_>, Reply> for Running {
         done(self.desk.unlock())
     }
 
-    fn copy(&mut self, _: Asker<'_>, domain: String) -> Reply {
-        self.pasteboard.ask(Chord::Copy, &domain, &self.desk).into()
+    fn copy(&mut self, asker: Asker<'_>, domain: String) -> Reply {
+        self.pasteboard.ask(asker.caller.uid, Chord::Copy, &domain, &self.desk).into()
     }
 
-    fn paste(&mut self, _: Asker<'_>, domain: String) -> Reply {
-        self.pasteboard.ask(Chord::Paste, &domain, &self.desk).into()
+    fn paste(&mut self, asker: Asker<'_>, domain: String) -> Reply {
+        self.pasteboard.ask(asker.caller.uid, Chord::Paste, &domain, &self.desk).into()
     }
 
-    fn clipboard_outcome(&mut self, _: Asker<'_>, ticket: u64) -> Reply {
-        self.pasteboard.outcome(ticket).into()
+    fn clipboard_outcome(&mut self, asker: Asker<'_>, ticket: u64) -> Reply {
+        self.pasteboard.outcome(asker.caller.uid, ticket).into()
     }
 
-    fn clipboard_answer(&mut self, _: Asker<'_>, ticket: u64, yes: bool) -> Reply {
-        self.pasteboard.answer(ticket, yes, &mut self.monitor).into()
+    fn clipboard_answer(&mut self, asker: Asker<'_>, ticket: u64, yes: bool) -> Reply {
+        self.pasteboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
     }
 
     fn usb_list(&mut self, _: Asker<'_>) -> Reply {

@@ -134,3 +134,44 @@ fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record(
     let paste = of("clipboard", Some("internet"));
     assert_eq!(told(dir.path()), [taken, paste, of("clipboard-not-delivered", Some("internet"))]);
 }
+
+#[test]
+fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut monitor, desk) = (monitor(dir.path()), desk(dir.path()));
+    let mut pasteboard = pasteboard(|ends| {
+        ends.tell(Happening::Ask(Some(1), 1, "Paste 1 character?\nx".to_owned()));
+        while !ends.is_stopped() {
+            let _ = ends.next();
+        }
+    });
+    let (owner, other) = (1000, 1001);
+    let played = pasteboard.ask(owner, Chord::Paste, "internet", &desk);
+    assert_eq!(played.clipboard.unwrap().ticket, 1);
+    while pasteboard.tickets.values().all(|played| played.question.is_none()) {
+        pasteboard.turn(&desk, &mut monitor);
+        std::thread::yield_now();
+    }
+    let refused = [pasteboard.outcome(other, 1), pasteboard.answer(other, 1, true, &mut monitor)];
+    for refused in refused {
+        assert!(refused.clipboard.is_none() && refused.error.unwrap().contains("not yours"));
+    }
+    assert_eq!(pasteboard.outcome(owner, 1).clipboard.unwrap().state, ClipboardState::Question);
+    let answered = pasteboard.answer(owner, 1, true, &mut monitor);
+    assert_eq!(answered.clipboard.unwrap().state, ClipboardState::Pending);
+    let answer = Owed { answer: true, ..Owed::default() };
+    let wanted = Request { number: 1, owed: answer, ..wanted() };
+    let _ = monitor.authorize(CLIPBOARD, wanted).unwrap();
+}
+
+#[test]
+fn what_has_ended_stays_so_whoever_answers_a_question_that_was_not_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut monitor = monitor(dir.path());
+    let mut pasteboard = pasteboard(|_| {});
+    let report = ClipboardReport::new(1, ClipboardState::Ended, "Ready".to_owned());
+    pasteboard.tickets.insert(1, Played { uid: 1000, report, question: None });
+    let answered = pasteboard.answer(1000, 1, true, &mut monitor);
+    assert_eq!(answered.error.as_deref(), Some("nothing is asked any more"));
+    assert_eq!(pasteboard.outcome(1000, 1).clipboard.unwrap().state, ClipboardState::Ended);
+}
