@@ -11,23 +11,24 @@ use super::words::{Outcome, TAKEN_BACK};
 use super::{DomainIndex, Mediator, Output, Time};
 
 impl Mediator {
-    /// Another policy is in force. What was offered under the old one and would not be under this is taken back.
+    /// Another policy is in force. What was offered under the old one and would not be under this is taken back, also if a person would be
+    /// asked now: nobody was.
     pub fn policy(&mut self, policy: Arc<Policy>, now: Time) {
         self.policy = Arc::clone(&policy);
         self.end_crossing("another policy came into force");
         let names: Vec<String> = self.guests.iter().map(|guest| guest.name.clone()).collect();
-        let denied = |to: &str, offer: &Offer| {
+        let ends = |to: &str, offer: &Offer| {
             let (media_type, bytes) = offer.judged;
             let from = names.get(offer.from).map_or("", String::as_str);
             let content = media_type.is_readable().then_some(&***offer.content);
             let paste = Paste { from, to, media_type, content, size: Some(bytes) };
-            policy.decide_paste(&paste).verdict.decision() == Decision::Deny
+            policy.decide_paste(&paste).verdict.decision() != Decision::Allow
         };
-        for index in self.withdraw(now, denied) {
+        for index in self.withdraw(now, ends) {
             let event = ClipboardWithdrawn {
                 domain: self.name(index),
                 policy: self.policy.serial(),
-                why: "the policy in force denies it".to_owned(),
+                why: "the policy in force does not allow it".to_owned(),
             };
             self.out.push(Output::Note(event.into()));
         }

@@ -227,6 +227,20 @@ fn a_policy_that_closes_a_flow_takes_back_what_is_offered() {
 }
 
 #[test]
+fn a_policy_that_wants_a_person_asked_takes_back_what_was_offered_without() {
+    let mut world = allowed();
+    world.copy_text(B, "x");
+    world.chord(Chord::Paste, A);
+    world.record(true);
+    world.gets(A);
+    world.mediator.policy(policy(&rule("b", "a", "ask")), world.now);
+    world.settle();
+    assert_eq!(world.noted.last().unwrap().kind, "clipboard-withdrawn");
+    assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
+    assert_eq!(pasted(&mut world, A, TEXT), None);
+}
+
+#[test]
 fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
     let mut world = allowed();
     world.copy_text(B, "x");
