@@ -42,9 +42,9 @@ impl fmt::Display for Opened {
     }
 }
 
-/// What is permitted: that it is open for so long from now on.
+/// What is permitted: that it is open until this moment, however long its entry takes to be written.
 #[derive(Debug)]
-struct Opening(Duration);
+struct Opening(Moment);
 
 impl Grant for Opening {}
 
@@ -102,7 +102,7 @@ impl BreakGlass {
     }
 
     /// Opens it; `who` and `reason` go on the record first. If it is open it stays open as long at least, which is said and recorded as such:
-    /// it is closed by nothing but [`Self::close`] and its time.
+    /// it is closed by nothing but [`Self::close`], its time, another policy, and the loss of the record that says that it was opened.
     pub(super) fn open(
         &mut self,
         policy: &Policy,
@@ -132,7 +132,8 @@ impl BreakGlass {
             None => most,
         };
         let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
-        let before = self.left();
+        let now = Moment::now();
+        let before = self.until.map(|until| until.saturating_duration_since(now));
         let left = before.unwrap_or_default().max(time);
         let (policy, by, seconds) = (policy.serial(), who.name.to_owned(), left.as_secs());
         let event: AuditEvent = match before.map(|before| before.as_secs()) {
@@ -147,7 +148,7 @@ impl BreakGlass {
             }
         };
         let permit = monitor
-            .authorize_own(BREAK_GLASS, who.agreed, event, Opening(left))
+            .authorize_own(BREAK_GLASS, who.agreed, event, Opening(now + left))
             .map_err(|refused| format!("it stays as it is: {refused}"))?;
         self.extend(permit);
         let opened = Opened { left, before };
@@ -156,8 +157,8 @@ impl BreakGlass {
     }
 
     fn extend(&mut self, permit: Permit<Opening>) {
-        let Opening(left) = permit.into_grant();
-        self.until = Some(Moment::now() + left);
+        let Opening(until) = permit.into_grant();
+        self.until = Some(until);
     }
 
     /// Closes it; whether it was open.
@@ -168,6 +169,14 @@ impl BreakGlass {
             monitor.note(&[BreakGlassClosed { why: why.to_owned() }.into()]);
         }
         open
+    }
+
+    /// Closes it, if it is open, as the audit log has failed and may have lost that it was opened: what a permit allowed ends when its record
+    /// is gone. Nothing crosses by it until there is a log again in any case, and then it can be opened anew. Words for whoever is at the seat.
+    pub(super) fn record_lost(&mut self, monitor: &mut Monitor) -> Option<String> {
+        self.close(monitor, "the audit log cannot be written").then(|| {
+            "Break-glass is closed:\nthe audit log cannot be written.\nCall IT.".to_owned()
+        })
     }
 
     /// Closes it when its time is over; whether it did.
@@ -423,6 +432,29 @@ mod tests {
         let question = forgotten(&mut glass, Question::Close);
         let words = glass.answered_late(question, Answer::Yes);
         assert_eq!(words.as_deref(), Some("Break-glass is closed."));
+        assert!(!glass.is_open());
+    }
+
+    #[test]
+    fn it_is_open_until_the_moment_that_was_permitted_however_late_the_permit_comes() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut monitor = monitor(dir.path());
+        let mut glass = BreakGlass::default();
+        let until = Moment::now();
+        glass.extend(monitor::testing::permit(Opening(until), 1));
+        assert_eq!(glass.until(), Some(until));
+        assert!(glass.turn(&mut monitor), "its time is over already");
+    }
+
+    #[test]
+    fn it_is_closed_with_words_when_the_record_of_its_opening_may_be_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut monitor = monitor(dir.path());
+        let mut glass = BreakGlass::default();
+        assert_eq!(glass.record_lost(&mut monitor), None);
+        glass.extend(monitor::testing::permit(Opening(Moment::now() + ASK_FOR), 1));
+        let words = glass.record_lost(&mut monitor).unwrap();
+        assert!(words.contains("the audit log cannot be written"), "{words}");
         assert!(!glass.is_open());
     }
 

@@ -11,7 +11,7 @@ use monitor::{MediatorId, QuestionId, RequestId};
 
 use super::break_glass::Who;
 use super::desk::{Answer as Said, Wish};
-use super::mediators::{CLIPBOARD, USB};
+use super::mediators::{BREAK_GLASS, CLIPBOARD, USB};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use clipboard::service::Command;
@@ -87,7 +87,7 @@ impl Running {
         }
     }
 
-    fn revoke(&self, mediator: MediatorId, cause: Cause) {
+    fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
         let rules = &self.papers.files.rules;
         match cause {
             Cause::Policy if mediator == CLIPBOARD => {
@@ -98,7 +98,13 @@ impl Running {
             }
             Cause::Record if mediator == CLIPBOARD => self.pasteboard.tell(Command::RecordLost),
             Cause::Record if mediator == USB => self.devices.record_lost(),
-            // No rule of the clipboard needs break-glass, and the others hold nothing.
+            Cause::Record if mediator == BREAK_GLASS => {
+                if let Some(words) = self.break_glass.record_lost(&mut self.monitor) {
+                    self.desk.notice(words);
+                    self.rules_changed();
+                }
+            }
+            // No rule of the clipboard needs break-glass, which another policy or its own end has closed; the policy in force stays.
             Cause::Policy | Cause::BreakGlass | Cause::Record => {}
         }
     }
