@@ -161,6 +161,15 @@ impl<'a> Agent<'a> {
         killed.wait(Duration::from_secs(10)).map(drop)
     }
 
+    /// Has the agent end alone. Its guests run on, for the next one.
+    pub fn leave(self) -> Outcome {
+        let left = std::mem::ManuallyDrop::new(self);
+        left.pc.sh(&format!("kill -USR1 {}", left.pid))?;
+        let status = left.wait(STOP)?;
+        ensure!(status == Some(0), "the agent ended with {status:?}\n{}", left.logs());
+        Ok(())
+    }
+
     /// Ends the agent in an orderly way.
     pub fn stop(self) -> Outcome {
         self.pc.sh(&format!("kill {}", self.pid))?;

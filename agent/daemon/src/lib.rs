@@ -56,6 +56,7 @@ use self::service_manager::{Round, ServiceManager};
 use self::signals::{Signals, Wish};
 use self::tally::{Budget, Tallies};
 use self::usb::Devices;
+use ::usb::Stop;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
@@ -174,7 +175,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
     let desk = Desk::start(&files.machine, &options.layout, &files.rules, pasteboard.hotkeys())?;
-    let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -200,9 +200,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     mediators::ALL.into_iter().for_each(|mediator| monitor.started(mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
+    let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
+    // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
+    let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let mut papers = Papers::new(files, store, machine, images);
     papers.remember(&mut monitor);
-    let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
     let running = Running {
         papers,
         supervisor,
@@ -247,12 +249,12 @@ impl Running {
     }
 
     /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.
-    fn end(self, last: AuditEvent) -> (Supervisor, Desk) {
+    fn end(self, last: AuditEvent, stop: Stop) -> (Supervisor, Desk) {
         let Self { papers, supervisor, desk, .. } = self;
         let Self { mut pasteboard, mut devices, mut monitor, mut tallies, .. } = self;
         // First: devices take seconds, in which a guest could take what is offered to it and nobody would write that down.
         pasteboard.stop(&mut monitor);
-        devices.stop(&mut monitor);
+        devices.stop(stop, &mut monitor);
         monitor.note(&tallies.end());
         if let Some(caller) = papers.asked_by() {
             let refused =
@@ -425,10 +427,10 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ends without the guests. Nothing crosses from here on, and their USB devices are detached.
+    /// Ends without the guests. Nothing crosses from here on, and their USB devices are detached and kept from the host's drivers.
     fn leave(self) -> Result<(), DaemonError> {
         let domains = self.running.supervisor.running();
-        let (_, desk) = self.running.end(AgentLeft { domains }.into());
+        let (_, desk) = self.running.end(AgentLeft { domains }.into(), Stop::KeepFromHost);
         if desk.is_dead() {
             return Err(DaemonError::SeatFailed);
         }
@@ -437,7 +439,10 @@ impl Daemon {
     }
 
     fn farewell(self) -> Result<(), DaemonError> {
-        let (supervisor, desk) = self.running.end(AgentStopped {}.into());
+        // A guest that could not be stopped may still run.
+        let all_off = self.running.supervisor.all_off();
+        let stop = if all_off { Stop::GiveBack } else { Stop::KeepFromHost };
+        let (supervisor, desk) = self.running.end(AgentStopped {}.into(), stop);
         let seat_failed = desk.is_dead();
         desk.forget();
         if !supervisor.all_off() {

@@ -14,7 +14,7 @@ use base::layout::Layout;
 use config::machine::{Kind, Machine, Seat};
 use config::roster;
 use control::reports::UsbReport;
-use usb::{Command, Happening, Setup, Usb, UsbGrant, Way};
+use usb::{Command, Happening, Setup, Stop, Usb, UsbGrant, Way};
 
 /// The broker, or why there is none.
 pub(super) struct Devices {
@@ -30,7 +30,9 @@ impl Devices {
     /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
     pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
         let (list, dead) = (Vec::new(), false);
-        let wanted = machine.seat != Seat::None || !policy.usb().is_empty();
+        // What an earlier agent has kept from the host's drivers is given back by nobody else.
+        let left = layout.usb_switches().exists();
+        let wanted = machine.seat != Seat::None || !policy.usb().is_empty() || left;
         if !wanted {
             return Self {
                 usb: Err("this PC has no seat, and the policy no [[usb]]".into()),
@@ -143,10 +145,10 @@ impl Devices {
         }
     }
 
-    /// Lets every device go, and writes down what went to and fro.
-    pub(super) fn stop(&mut self, monitor: &mut Monitor) {
+    /// Takes every device from its domain, and writes down what went to and fro.
+    pub(super) fn stop(&mut self, stop: Stop, monitor: &mut Monitor) {
         let Ok(usb) = &mut self.usb else { return };
-        usb.stop();
+        usb.stop(stop);
         for happening in usb.happened() {
             if let Happening::Note(event) = happening {
                 monitor.note(&[event]);

@@ -59,8 +59,18 @@ pub enum Command {
     Refused(u64, Denial),
     /// The audit log has failed, and may have lost what was on the disk: what its entries permitted is taken back.
     RecordLost,
-    /// End.
-    Stop,
+    /// End so.
+    Stop(Stop),
+}
+
+/// What becomes of the devices when the broker ends. In both cases every domain loses those that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// No guest runs any more: the host's drivers get every device.
+    GiveBack,
+    /// Guests run on: the host's drivers get nothing but the keyboards, mice and hubs that they have. The kernel's switches stay as they are,
+    /// and so does the file that says what they were, for the next agent.
+    KeepFromHost,
 }
 
 /// What the broker tells the daemon.
@@ -109,7 +119,7 @@ impl Usb {
     /// The process has no thread or file descriptor left, or may not set the switches.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let (mut mediator, ends) = Mediator::new("usb")?;
-        let mut broker = Broker::new(setup, ends)?;
+        let broker = Broker::new(setup, ends)?;
         mediator.run(move || broker.run())?;
         Ok(Self(mediator))
     }
@@ -147,16 +157,17 @@ impl Usb {
         self.0.is_dead()
     }
 
-    /// Ends it: every device is let go, the switches are put back. What happened last can be had afterwards.
-    pub fn stop(&mut self) {
-        self.tell(Command::Stop);
+    /// Ends it: no domain has a device any more. What happened last can be had afterwards.
+    pub fn stop(&mut self, stop: Stop) {
+        self.tell(Command::Stop(stop));
         self.0.join();
     }
 }
 
 impl Drop for Usb {
     fn drop(&mut self) {
-        self.stop();
+        // Nobody has said that the guests are off.
+        self.stop(Stop::KeepFromHost);
     }
 }
 

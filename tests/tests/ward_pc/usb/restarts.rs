@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::time::Duration;
+
+use serde_json::json;
 use tests::ward_test;
 
 use tests::agent::{Agent, seat_policy};
@@ -109,6 +111,31 @@ pub(super) fn all(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outc
 /// The agent is killed, and another started.
 #[ward_test(shows = ["C-8"])]
 fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Outcome {
+    replaced(ward, "killed", Agent::kill)
+}
+
+/// The agent is asked to leave its guests running, as `systemctl restart` does, and another started.
+#[ward_test(shows = ["C-8"])]
+fn an_agent_that_leaves_its_guests_running_leaves_its_device_to_the_next_one(
+    ward: &Ward,
+) -> Outcome {
+    replaced(ward, "asked to leave", Agent::leave)
+}
+
+/// Plugs a stick in that no rule gives to anybody, beside the other one.
+fn plug_denied(ports: &mut Ports<'_>) -> Outcome {
+    let medium = ports.medium("denied");
+    fs::write(&medium, vec![b'd'; MIB])?;
+    let blockdev = json!({"driver": "raw", "node-name": "denied-medium",
+        "file": {"driver": "file", "filename": medium}});
+    ports.qmp.execute("blockdev-add", blockdev)?;
+    let stick = json!({"driver": "usb-storage", "id": "denied", "bus": "xhci.0", "port": "4",
+        "drive": "denied-medium", "serial": "NOBODYS"});
+    ports.qmp.execute("device_add", stick).map(drop)
+}
+
+/// An agent ends so and another is started, with a device in a domain and one that is denied: the host gets neither.
+fn replaced(ward: &Ward, how: &str, end: fn(Agent<'_>) -> Outcome) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
@@ -121,9 +148,13 @@ fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Out
     ports.plug("patient", "PATIENT1")?;
     wait_for(&first, "stick", is_attached("read-only"))?;
     disk_in(&first.probe("clinical"), true)?;
-    ward.pc.progress("the agent is killed with the stick in a domain: the host does not get it");
+    plug_denied(&mut ports)?;
+    wait_for(&first, "denied stick", |device| device["state"] == "blocked")?;
+    ward.pc.progress(&format!(
+        "the agent is {how} with a stick in a domain and one denied: the host gets neither"
+    ));
     let clinical = first.probe("clinical");
-    first.kill()?;
+    end(first)?;
     for _ in 0..10 {
         no_disk_on_host(ward)?;
         std::thread::sleep(Duration::from_millis(200));
@@ -138,10 +169,12 @@ fn an_agent_that_is_killed_leaves_its_device_to_the_next_one(ward: &Ward) -> Out
         })?;
         second.probe("clinical").wait_ready()?;
         wait_for(&second, "stick", is_attached("read-only"))?;
+        wait_for(&second, "denied stick", |device| device["state"] == "blocked")?;
         disk_in(&second.probe("clinical"), true)?;
         no_disk_on_host(ward)?;
         let (_, read) = run(&second.probe("clinical"), "head -c 4096 /dev/sda | grep -q ww")?;
         ensure!(read, "it cannot be read");
+        ports.pull("denied")?;
         ports.pull("patient")?;
         disk_in(&second.probe("clinical"), false)
     })();

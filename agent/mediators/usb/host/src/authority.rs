@@ -15,7 +15,7 @@
 //!
 //! So a stick is never a block device of the host, not even for a moment. While a device's interfaces are authorised, its port is
 //! [ours](usbport::Claim) too: the kernel asks drivers again when it resets a device of its own accord. What the switches were before is kept in a file until they
-//! are put back, so that an agent that was killed leaves no PC without USB after the next one ends.
+//! are put back, which is done only when no guest runs any more: an agent that leaves its guests running, or was killed, leaves them to the next one.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -47,7 +47,8 @@ pub struct SwitchError {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Before(BTreeMap<String, BTreeMap<String, String>>);
 
-/// Keeps the host's drivers off devices until it is dropped.
+/// Keeps the host's drivers off devices until the switches are [put back](Self::put_back), which whoever has this decides: when it is
+/// dropped the switches stay, as guests may run on that had devices. The next agent puts back what the file says.
 #[derive(Debug)]
 pub struct Authority {
     sysfs: Sysfs,
@@ -64,13 +65,22 @@ impl Authority {
     /// Takes the switches of every controller; `file` keeps what they were.
     ///
     /// # Errors
-    /// A switch cannot be set. Those that were are put back.
+    /// A switch cannot be set. Those that were are put back, unless they were an earlier agent's, whose guests may run.
     pub fn take(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
         let kept = fileopen::read(&file, KEPT_MAX).ok();
-        let before = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let before: Before =
+            kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let anew = before.0.is_empty();
         let mut this = Self { sysfs, file, before };
-        this.take_new()?;
-        Ok(this)
+        match this.take_new() {
+            Ok(()) => Ok(this),
+            Err(error) => {
+                if anew {
+                    this.put_back();
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes those of controllers that came since.
@@ -126,8 +136,8 @@ impl Authority {
         Grants(self.sysfs.clone())
     }
 
-    /// Puts the switches back as they were, and lets the host have what nobody has.
-    pub fn put_back(&mut self) {
+    /// Puts the switches back as they were, and lets the host's drivers have every device. Only for when no guest runs any more.
+    pub fn put_back(mut self) {
         let before = std::mem::take(&mut self.before);
         let mut failed = false;
         // Only what has such a name was ever written; a file that was changed leads nowhere else.
@@ -198,16 +208,6 @@ impl Grants {
     }
 }
 
-impl Drop for Authority {
-    fn drop(&mut self) {
-        // A thread that failed looks after nothing any more: then no driver is to have anything, until the next agent puts back what the
-        // file says.
-        if !self.before.0.is_empty() && !std::thread::panicking() {
-            self.put_back();
-        }
-    }
-}
-
 /// Lets a driver, or usbfs, claim a device's interfaces. Interfaces come anew with each configuration.
 pub(crate) fn admit(sysfs: &Sysfs, id: &BusId, share: &Share) -> Result<(), SwitchError> {
     set(sysfs, id, share, "1")
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
         authority.grants().switch_off(&id).unwrap();
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        drop(authority);
+        authority.put_back();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
         assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "1");
         assert_eq!(read(&sysfs, "1-4/authorized"), "1", "the host has it again");
@@ -304,8 +304,36 @@ mod tests {
         let file = dir.path().join("before.json");
         std::mem::forget(Authority::take(sysfs.clone(), file.clone()).unwrap());
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        drop(Authority::take(sysfs.clone(), file).unwrap());
+        Authority::take(sysfs.clone(), file).unwrap().put_back();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
+    }
+
+    #[test]
+    fn what_ends_without_a_word_leaves_no_device_to_the_hosts_drivers() {
+        let (dir, sysfs) = tree();
+        let file = dir.path().join("before.json");
+        drop(Authority::take(sysfs.clone(), file.clone()).unwrap());
+        assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
+        assert_eq!(read(&sysfs, "1-4/authorized"), "0");
+        assert!(file.exists(), "the next agent knows");
+    }
+
+    #[test]
+    fn an_agent_that_cannot_take_a_switch_puts_back_its_own_and_no_earlier_ones() {
+        for earlier in [false, true] {
+            let (dir, sysfs) = tree();
+            let file = dir.path().join("before.json");
+            if earlier {
+                drop(Authority::take(sysfs.clone(), file.clone()).unwrap());
+            }
+            // A switch that can be read and not written.
+            fs::create_dir(dir.path().join("usb2")).unwrap();
+            let switch = dir.path().join("usb2/authorized_default");
+            std::os::unix::fs::symlink("/proc/self/statm", &switch).unwrap();
+            Authority::take(sysfs.clone(), file).unwrap_err();
+            let expected = if earlier { "0" } else { "1" };
+            assert_eq!(read(&sysfs, "usb1/authorized_default"), expected);
+        }
     }
 
     #[test]
@@ -320,7 +348,7 @@ mod tests {
         died.join().unwrap_err();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        drop(Authority::take(sysfs.clone(), file).unwrap());
+        Authority::take(sysfs.clone(), file).unwrap().put_back();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1", "the next agent knows");
     }
 
@@ -343,7 +371,7 @@ mod tests {
         fs::create_dir(devices.join("usb2")).unwrap();
         write(devices.join("usb2/authorized_default"), "0\n");
         authority.take_new().unwrap();
-        drop(authority);
+        authority.put_back();
         assert_eq!(parameter(), "-1");
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "2");
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "1", "as it would have come by itself");
@@ -357,7 +385,7 @@ mod tests {
         fs::write(dir.path().join("usb2/authorized_default"), "1\n").unwrap();
         authority.take_new().unwrap();
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "0");
-        drop(authority);
+        authority.put_back();
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "1");
     }
 }

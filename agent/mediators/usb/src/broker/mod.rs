@@ -33,8 +33,8 @@ use policy::Policy;
 use usbhost::{Authority, BusId, Sysfs};
 
 use super::attached::{DeviceThreadEvent, DomainSocket};
-use super::lifecycle::{AGAIN, Event, Findings, HOSTS, Numbers, Reading, State};
-use super::{Command, Happening, Setup, Way};
+use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
+use super::{Command, Happening, Setup, Stop, Way};
 use base::mailbox::Ends;
 use base::uevent::Uevents;
 use control::reports::UsbReport;
@@ -71,7 +71,8 @@ pub(super) struct Broker {
     flush_at: Moment,
     alarm: Alarm,
     last_reported: Vec<UsbReport>,
-    ending: bool,
+    /// How it was told to end.
+    stop: Option<Stop>,
     authority: Authority,
     // Last: when these go, the daemon takes everything for let go.
     ends: Ends<Command, Happening>,
@@ -87,6 +88,8 @@ impl Broker {
         };
         let domains: Vec<(String, Vec<DomainSocket>)> =
             domains.into_iter().map(open).collect::<io::Result<_>>()?;
+        // Taken last: whatever else there is not has changed nothing.
+        let alarm = Alarm::new()?;
         let authority = Authority::take(sysfs.clone(), switches)
             .map_err(|error| io::Error::other(explain(&error)))?;
         let uevents = Uevents::open()
@@ -106,16 +109,16 @@ impl Broker {
             numbers: Numbers::default(),
             look_at: now,
             flush_at: now + FLUSH,
-            alarm: Alarm::new()?,
+            alarm,
             last_reported: Vec::new(),
-            ending: false,
+            stop: None,
             authority,
             ends,
         })
     }
 
-    pub(super) fn run(&mut self) {
-        while !self.ending {
+    pub(super) fn run(mut self) {
+        while self.stop.is_none() {
             let now = Moment::now();
             if now >= self.look_at {
                 self.look_at = now + LOOK;
@@ -143,7 +146,9 @@ impl Broker {
         self.let_all_go();
     }
 
-    fn let_all_go(&mut self) {
+    /// Takes every device from its domain. The host's drivers are given what is left only if that was asked for: whoever cannot go on, or leaves
+    /// guests running, gives them nothing.
+    fn let_all_go(mut self) {
         let all: Vec<BusId> = self.devices.keys().cloned().collect();
         for id in all {
             self.drive(&id, Event::AgentEnds);
@@ -157,7 +162,11 @@ impl Broker {
             self.ends.woken();
             self.take_notes();
         }
-        self.authority.put_back();
+        // Whatever has not left by now, its domain has it no more.
+        self.tick(Moment::now() + LEAVE_WITHIN);
+        if self.stop == Some(Stop::GiveBack) {
+            self.authority.put_back();
+        }
     }
 
     fn tell(&self, happening: Happening) {
@@ -192,7 +201,7 @@ impl Broker {
                     self.drive(&id, Event::RecordLost);
                 }
             }
-            Command::Stop => self.ending = true,
+            Command::Stop(stop) => self.stop = Some(stop),
         }
     }
 

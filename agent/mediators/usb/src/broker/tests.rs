@@ -22,6 +22,7 @@ use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::Mediator;
 use usbsysfs::Identity;
 
+mod ending;
 mod parts;
 mod revocation;
 
