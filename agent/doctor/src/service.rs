@@ -16,6 +16,8 @@ const UNIT: &str = "bulkhead-agent.service";
 const SHIPPED_UNIT: &str = include_str!("../../systemd/bulkhead-agent.service");
 /// The modules that are loaded before it.
 const SHIPPED_MODULES: &str = include_str!("../../systemd/modules-load.conf");
+/// How to have its files as they belong to this version.
+const REINSTALL: &str = "install the package again (`apt install --reinstall ./bulkhead_*.deb`)";
 /// Where systemd looks for units, the first before the others (systemd.unit(5)).
 const UNITS: [&str; 5] = [
     "etc/systemd/system",
@@ -41,9 +43,7 @@ pub(super) fn unit(patient: &Patient) -> Vec<Finding> {
     let check = "unit";
     let places = || UNITS.iter().map(|place| patient.root.join(place));
     let Some(path) = places().map(|place| place.join(UNIT)).find(|path| path.exists()) else {
-        let remedy = format!(
-            "copy agent/systemd/{UNIT} to /etc/systemd/system, then `systemctl daemon-reload; systemctl enable --now {UNIT}`"
-        );
+        let remedy = format!("{REINSTALL}, then `systemctl enable {UNIT}` and restart the PC");
         let what = format!("no {UNIT} is installed: the desktops do not start with this PC");
         return vec![Finding::warn(check, what, remedy)];
     };
@@ -65,7 +65,7 @@ pub(super) fn unit(patient: &Patient) -> Vec<Finding> {
                 check,
                 format!("{at} is another one than belongs to this version: {lines}"),
                 format!(
-                    "if nobody meant that, copy agent/systemd/{UNIT} of this version over it; what IT changes belongs in {UNIT}.d/*.conf"
+                    "if nobody meant that, remove it if it is below /etc or /run, and {REINSTALL}; what IT changes belongs in /etc/systemd/system/{UNIT}.d/*.conf"
                 ),
             ),
         },
@@ -102,10 +102,10 @@ pub(super) fn modules(patient: &Patient) -> Finding {
         .iter()
         .map(|place| patient.root.join(place).join("bulkhead.conf"))
         .find(|path| path.exists());
-    let remedy = "copy agent/systemd/modules-load.conf of this version to /usr/lib/modules-load.d/bulkhead.conf and restart the PC";
+    let remedy = || format!("{REINSTALL} and restart the PC");
     let Some(file) = file else {
         let what = "no modules-load.d/bulkhead.conf is installed: the unit names devices of modules that may not be loaded when it starts, which refuses them";
-        return Finding::warn(check, what, remedy);
+        return Finding::warn(check, what, remedy());
     };
     let said = text(&file).unwrap_or_default();
     let has = directives(&said);
@@ -116,7 +116,7 @@ pub(super) fn modules(patient: &Patient) -> Finding {
         false => Finding::warn(
             check,
             format!("{} does not name {}", file.display(), missing.join(", ")),
-            remedy,
+            remedy(),
         ),
     }
 }

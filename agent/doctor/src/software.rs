@@ -27,6 +27,8 @@ const VERSION_DEADLINE: Duration = Duration::from_secs(5);
 const VERSION_POLL: Duration = Duration::from_millis(10);
 /// What starts the agent.
 const UNIT: &str = "bulkhead-agent.service";
+/// Where the package puts its documents and examples.
+const DOCUMENTS: &str = "/usr/share/doc/bulkhead";
 
 /// The machine file, if it can be used, also without a policy that can.
 pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
@@ -74,7 +76,9 @@ fn refused(papers: &Papers, error: &FilesError) -> Finding {
         FilesError::Refused(refusal) => Finding::fail(
             "policy-signature",
             explain(refusal),
-            "see docs/security-office/policy-handbook.md, \"Signing\"",
+            format!(
+                "see \"Signing\" in the policy handbook (`zless {DOCUMENTS}/security-office/policy-handbook.md.gz`)"
+            ),
         ),
         FilesError::Machine(problems) => {
             Finding::fail("machine-file", problems.to_string(), format!("correct {machine}"))
@@ -94,7 +98,7 @@ fn refused(papers: &Papers, error: &FilesError) -> Finding {
                 "there is no machine file: {machine} does not exist, and that is where it is looked for"
             ),
             format!(
-                "no program writes it, as it says which of this PC's devices each domain gets: copy agent/examples/machine.toml there, and into it the domain.toml that scripts/build-images writes beside each image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
+                "no program writes it, as it says which of this PC's devices each domain gets: copy {DOCUMENTS}/examples/machine.toml there, and replace each of its sections [domain.NAME] by the domain.toml that stands beside that image; if yours lies elsewhere, name it with --machine, here and in {UNIT}",
             ),
         ),
         FilesError::Read { what, .. } => {

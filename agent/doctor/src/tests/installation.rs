@@ -6,7 +6,12 @@ use super::*;
 fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() {
     let pc = FakePc::new();
     let patient = patient(&pc);
-    expect(&service::unit(&patient), "unit", Level::Warn, &["systemctl enable --now"]);
+    expect(
+        &service::unit(&patient),
+        "unit",
+        Level::Warn,
+        &["apt install --reinstall", "systemctl enable"],
+    );
     let path = service::unit_path(&patient.root);
     let directory = path.parent().unwrap().to_owned();
     fs::create_dir_all(directory.join("multi-user.target.wants")).unwrap();
@@ -43,10 +48,11 @@ fn modules_that_nobody_loads_before_the_agent_are_told() {
     let missing = service::modules(&patient);
     assert_eq!(missing.level, Level::Warn);
     let (shipped, place) = (service::shipped().1, "/usr/lib/modules-load.d/bulkhead.conf");
-    let readme = include_str!("../../../../README.md");
-    for said in [shipped, readme, missing.remedy.as_deref().unwrap()] {
+    let page = include_str!("../../../../docs/it/install.md");
+    for said in [shipped, page] {
         assert!(said.contains(place), "one place is told everywhere: {said}");
     }
+    assert!(missing.remedy.as_deref().unwrap().contains("apt install --reinstall"), "{missing:?}");
     let directory = patient.root.join("usr/lib/modules-load.d");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("bulkhead.conf"), shipped).unwrap();
