@@ -64,6 +64,14 @@ impl Policy {
     }
 
     fn read(mut form: Form<'_>, source: &Source) -> Option<Self> {
+        if form.has("officer") && !form.has("domain") {
+            form.sink().report(Diagnostic::error(
+                form.span(),
+                "this is a trust store or an officer's .pub file, not a policy",
+                "name the policy, which lists the domains: policy.toml",
+            ));
+            return None;
+        }
         let format = form.required("format", "1", |v| v.integer("the format", 1..=u32::MAX));
         if format.is_some_and(|format| format != FORMAT) {
             return form.optional("format", |v| {
@@ -79,8 +87,7 @@ impl Policy {
         let mut known = Vocabulary::new(source);
         let mut names: Vec<Spanned<Name>> = Vec::new();
         let domains = form.each("domain", DOMAINS_MAX, |mut form| {
-            let name = known.name(&mut form, "\"clinical\"");
-            known.domains.extend(name.clone());
+            let name = known.domain_name(&mut form);
             Domain::read(form, name)
         })?;
         let _: Vec<()> = form

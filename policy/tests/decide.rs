@@ -81,6 +81,8 @@ fn what_no_rule_allows_is_denied() {
     assert_eq!(verdict.decision(), Decision::Deny);
     assert!(verdict.rule().is_none());
     assert!(!verdict.permits());
+    let said = verdict.reason().to_string();
+    assert!(!said.contains("of this size"), "none would do: {said}");
 }
 
 #[test]
@@ -121,6 +123,7 @@ fn one_byte_more_than_the_rule_allows_is_denied() {
     let policy = design();
     let verdict = policy.decide(&paste("internet", "clinical", 4097), &Context::default());
     assert_eq!(verdict.decision(), Decision::Deny);
+    assert!(verdict.reason().to_string().contains("of this size"));
 }
 
 #[test]

@@ -176,6 +176,29 @@ fn a_secret_key_in_any_file_is_named_as_one_and_never_shown() {
     policy::Policy::parse("policy.toml", &format!("{STARTER}\n{detector}")).unwrap();
 }
 
+#[test]
+fn a_key_under_a_passphrase_is_not_said_to_be_of_use_to_whoever_has_read_it() {
+    let guarded = key(7).encrypted("four words of rain", &Zeroizing::new([1; 32])).unwrap();
+    let said = |text: &str| policy::Policy::parse("kim", text).unwrap_err().to_string();
+    let alone = said(&guarded);
+    assert!(alone.contains("under a passphrase") && !alone.contains("can use it"), "{alone}");
+    let both = said(&format!("{}{}", guarded.as_str(), key(7).text().as_str()));
+    assert!(both.contains("whoever has read this file can use it"), "{both}");
+}
+
+#[test]
+fn a_policy_and_a_trust_store_are_not_taken_for_each_other() {
+    let found = TrustStore::parse("policy.toml", STARTER).unwrap_err();
+    assert_eq!(found.iter().count(), 1, "{found}");
+    assert!(found.to_string().contains("not a trust store"), "{found}");
+    let officer = format!("[[officer]]\nname = \"Kim\"\nkey = \"{}\"\n", key(0).public());
+    for text in [format!("format = 1\nthreshold = 1\n{officer}"), officer] {
+        let found = policy::Policy::parse("trust.toml", &text).unwrap_err();
+        assert_eq!(found.iter().count(), 1, "{found}");
+        assert!(found.to_string().contains("not a policy"), "{found}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

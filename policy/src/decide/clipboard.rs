@@ -20,9 +20,11 @@ impl Policy {
         if from_id == to_id {
             return Verdict::denied(Reason::SameDomain(from));
         }
-        let first = self.index().clipboard.first(from_id, to_id, media_type, bytes);
+        let index = &self.index().clipboard;
+        let first = index.first(from_id, to_id, media_type, bytes);
         let Some(rule) = first.and_then(|first| self.clipboard().get(first)) else {
-            return Verdict::denied(Reason::NoClipboardRule { from, to, media_type });
+            let too_large = !index.steps(from_id, to_id, media_type).is_empty();
+            return Verdict::denied(Reason::NoClipboardRule { from, to, media_type, too_large });
         };
         let decision = permitted(rule, media_type);
         if decision == Decision::Deny && *rule.action != ClipboardAction::Deny {

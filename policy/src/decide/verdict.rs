@@ -85,6 +85,8 @@ pub enum Reason<'p> {
         to: &'p Domain,
         /// Which type.
         media_type: MediaType,
+        /// Whether a rule would match less of it.
+        too_large: bool,
     },
     /// No USB rule matches one of the device's functions.
     NoUsbRule {
@@ -289,10 +291,11 @@ impl fmt::Display for Reason<'_> {
                     }
                 }
             }
-            Self::NoClipboardRule { from, to, media_type } => {
+            Self::NoClipboardRule { from, to, media_type, too_large } => {
+                let size = if *too_large { " of this size" } else { "" };
                 write!(
                     f,
-                    "no rule allows {media_type} of this size from {} to {}",
+                    "no rule allows {media_type}{size} from {} to {}",
                     *from.label, *to.label
                 )
             }

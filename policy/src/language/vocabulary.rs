@@ -13,6 +13,8 @@ use crate::terms::{Name, RuleId, name};
 pub(crate) struct Vocabulary {
     source: Source,
     pub(crate) domains: Vec<Spanned<Name>>,
+    /// What domains were advised to be called whose names are wrong where they are given.
+    advised: Vec<String>,
     /// The officer's own detectors.
     pub(crate) detectors: Vec<Detector>,
     /// Names of domains and detectors that are wrong where they are given, which is reported there and not again wherever
@@ -34,6 +36,7 @@ impl Vocabulary {
         Self {
             source: source.clone(),
             domains: Vec::new(),
+            advised: Vec::new(),
             detectors: Vec::new(),
             unnamed: Vec::new(),
             rules: HashMap::new(),
@@ -50,6 +53,19 @@ impl Vocabulary {
         });
         if name.is_none() {
             self.unnamed.push(written);
+        }
+        name
+    }
+
+    /// Reads the name that a domain is given. Other rules know it even if the rest of the domain is wrong.
+    pub(crate) fn domain_name(&mut self, form: &mut Form<'_>) -> Option<Spanned<Name>> {
+        let name = self.name(form, "\"clinical\"");
+        match &name {
+            Some(name) => self.domains.push(name.clone()),
+            None => {
+                let wrong = self.unnamed.last().and_then(Option::as_ref);
+                self.advised.extend(wrong.and_then(|wrong| wrong.fitting.clone()));
+            }
         }
         name
     }
@@ -78,7 +94,8 @@ impl Vocabulary {
             return None;
         }
         value.wrong_with(|| {
-            let known = self.domains.iter().map(|name| name.as_str());
+            let advised = self.advised.iter().map(String::as_str);
+            let known = self.domains.iter().map(|name| name.as_str()).chain(advised);
             let Mistake { message, help, .. } = no_domain(written, known.clone());
             match EVERY_DOMAIN.contains(&written) {
                 true => {

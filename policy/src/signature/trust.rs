@@ -89,6 +89,14 @@ impl TrustStore {
     pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
         let source = Source::new(source_name, text);
         document::read(&source, |mut form| {
+            if form.has("domain") && !form.has("officer") {
+                form.sink().report(Diagnostic::error(
+                    form.span(),
+                    "this is a policy or a machine file, not a trust store",
+                    "name the trust store, which lists the officers: trust.toml",
+                ));
+                return None;
+            }
             format(&mut form);
             let officers = form.each("officer", SIGNERS_MAX, |mut form| {
                 let name = form.required("name", "\"Kim Min-ji\"", name);

@@ -24,6 +24,14 @@ fn helps(report: &Report) -> Vec<&str> {
 }
 
 #[test]
+fn a_name_that_is_near_to_one_that_is_wrong_where_it_is_given_is_told_the_right_one() {
+    let text = STARTER.replacen("name = \"clinical\"", "name = \"Clinical\"", 1)
+        + "\n[[usb]]\nid = \"x\"\nmatch = { class = \"smart-card\" }\nto = \"clincal\"\naction = \"allow\"\n";
+    let report = check("policy.toml", &text);
+    assert!(helps(&report).contains(&"did you mean \"clinical\"?"), "{:?}", helps(&report));
+}
+
+#[test]
 fn a_device_number_as_lsusb_prints_it_is_refused_with_the_number_it_stands_for() {
     for (written, right) in [
         ("\"08e6\"", "write 0x08e6, without quotes"),

@@ -9,6 +9,9 @@ use crate::effort;
 const OWN: &str = "ed25519-secret";
 const PEM: [&str; 2] = ["-----begin ", "private key-----"];
 
+/// What stands before a key in PEM that a passphrase guards.
+const GUARDED: &str = "-----begin encrypted private key-----";
+
 /// Bytes of the longest word between the two halves of [`PEM`].
 const KIND_MAX: usize = 32;
 
@@ -98,12 +101,43 @@ fn pem(lower: &str) -> Vec<Span> {
     found
 }
 
-/// What is said of a file with a secret key in it, of which nothing else is read.
-pub(super) fn complaint(span: Span) -> Diagnostic {
-    Diagnostic::error(
-        span,
-        "this is a secret key, and whoever has read this file can use it",
-        "take it out; of an officer's key, a PC is given the line in the .pub file. Have this key replaced: make a new one with \
-         `bulkhead policy keygen`, and take the old one out of every trust.toml",
-    )
+/// The secret key of a text that has to be told of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Secret {
+    span: Span,
+    /// Whether nobody can use it without its passphrase.
+    guarded: bool,
+}
+
+impl Secret {
+    /// The first of a text's keys that no passphrase guards, or else the first.
+    pub(super) fn gravest(text: &str, secrets: &[Span]) -> Option<Self> {
+        let of = |span: &Span| Self { span: *span, guarded: is_guarded(text, *span) };
+        let unguarded = secrets.iter().map(of).find(|secret| !secret.guarded);
+        unguarded.or_else(|| secrets.first().map(of))
+    }
+
+    /// What is said of a file with this key in it, of which nothing else is read.
+    pub(super) fn complaint(self) -> Diagnostic {
+        if self.guarded {
+            return Diagnostic::error(
+                self.span,
+                "this is a secret key under a passphrase, as an officer's key file holds; nothing of it is shown",
+                "name the file that was meant, or take the key out: a PC is given the line in the .pub file. Have the key replaced \
+                 only if others could read this file, or may know the passphrase",
+            );
+        }
+        Diagnostic::error(
+            self.span,
+            "this is a secret key, and whoever has read this file can use it",
+            "take it out; of an officer's key, a PC is given the line in the .pub file. Have this key replaced: make a new one with \
+             `bulkhead policy keygen`, and take the old one out of every trust.toml",
+        )
+    }
+}
+
+/// Whether the key that stands there is encrypted.
+fn is_guarded(text: &str, span: Span) -> bool {
+    let from = span.start.saturating_sub(GUARDED.len());
+    text.get(from..span.start).is_some_and(|before| before.eq_ignore_ascii_case(GUARDED))
 }

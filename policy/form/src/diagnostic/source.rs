@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use miette::{MietteError, SourceSpan};
 
+use super::secret::Secret;
 use super::span::Span;
 use super::{Diagnostic, secret};
 use crate::effort;
@@ -21,8 +22,8 @@ pub struct Source {
     text: Arc<str>,
     /// Where each line starts; never empty, ascending.
     lines: Arc<[usize]>,
-    /// The first secret key in it.
-    secret: Option<Span>,
+    /// The secret key in it that has to be told of.
+    secret: Option<Secret>,
 }
 
 impl Source {
@@ -35,7 +36,7 @@ impl Source {
             name: name.into(),
             text: secret::hidden(text, &secrets).into(),
             lines: std::iter::once(0).chain(after_newline).collect(),
-            secret: secrets.first().copied(),
+            secret: Secret::gravest(text, &secrets),
         }
     }
 
@@ -51,7 +52,7 @@ impl Source {
     /// What is wrong with a file that has a secret key in it. Nothing else of it is to be read.
     #[must_use]
     pub fn secret(&self) -> Option<Diagnostic> {
-        self.secret.map(secret::complaint)
+        self.secret.map(Secret::complaint)
     }
 
     /// The name given.

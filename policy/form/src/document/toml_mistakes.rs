@@ -254,7 +254,7 @@ fn elsewhere(source: &Source, mistake: &Error, span: Span) -> Diagnostic {
 }
 
 fn duplicate(source: &Source, span: Span, line: &str) -> Diagnostic {
-    let name = line.trim_matches(['[', ']', ' ']);
+    let name = line.split(']').next().unwrap_or(line).trim_matches(['[', ' ']);
     if !is_header(line) {
         let key = source.slice(span);
         return Diagnostic::error(
@@ -262,6 +262,11 @@ fn duplicate(source: &Source, span: Span, line: &str) -> Diagnostic {
             format!("the key `{key}` is there already"),
             "remove one of the two: a table has each key once",
         );
+    }
+    // No list of ours is inside a table.
+    if name.contains('.') && !line.starts_with("[[") {
+        let help = "remove one of the two, or give it the name that was meant";
+        return Diagnostic::error(span, format!("[{name}] is there twice"), help);
     }
     let help = match line.starts_with("[[") {
         true => format!("write the first one as [[{name}]] too, in double brackets"),
