@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use policy::diagnostic::{Diagnostics, without_secrets};
+use policy::diagnostic::{Diagnostics, Severity, without_secrets};
 use printable::is_shown;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -91,10 +91,16 @@ impl Common {
         failure.into()
     }
 
-    /// The same where a text has mistakes: a person sees each with its line.
-    pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics) -> Outcome {
+    /// The same where a text has mistakes: a person sees each with its line, and last what does not come of it.
+    pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics, so: &str) -> Outcome {
         self.say(Some(&found.to_string()), &(), || {
             complain_styled(&found.render(colours(&io::stderr())));
+            let shown = found.iter().filter(|found| found.severity == Severity::Error).count();
+            let errors = shown.saturating_add(found.left_out().errors);
+            let errors = u64::try_from(errors).unwrap_or(u64::MAX);
+            let errors = printable::counted(errors, "error", "errors");
+            let name = found.source().name();
+            complain(&format!("{}: {so}: {errors}\n", printable::line(name)));
         });
         failure.into()
     }

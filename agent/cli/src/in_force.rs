@@ -53,7 +53,7 @@ pub(super) fn read_or(
     failure: Failure,
 ) -> Result<Policy, Outcome> {
     let PolicyText { name, text } = text_or(common, file, failure)?;
-    Policy::draft(&name, &text).map_err(|found| common.refuse(failure, &found))
+    Policy::draft(&name, &text).map_err(|found| common.refuse(failure, &found, "cannot be used"))
 }
 
 /// What the agent of this PC goes by; where none runs, what it would start with.

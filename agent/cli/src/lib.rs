@@ -89,10 +89,10 @@ struct Cli {
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// Print JSON for scripts; each answer has "ok", whether the exit status is 0, and "error", why it is not, or null
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     json: bool,
     /// The agent's runtime directory
-    #[arg(long, global = true, value_name = "DIR", env = "BULKHEAD_RUNTIME", default_value_os = defaults::runtime().as_os_str())]
+    #[arg(long, global = true, display_order = 900, value_name = "DIR", env = "BULKHEAD_RUNTIME", default_value_os = defaults::runtime().as_os_str())]
     runtime: PathBuf,
 }
 

@@ -38,7 +38,7 @@ pub(super) enum PolicyCommand {
         #[command(subcommand)]
         what: What,
     },
-    /// What a new policy would allow, deny or change; exit status 1 when anything widened
+    /// What a new policy would allow, deny or change; exit status 1 when anything widened, or could not be compared to the end
     Diff {
         /// The old policy and the new one, or the new one alone to compare it with the policy in force; `-` is standard input
         #[arg(value_name = "FILE", num_args = 1..=2, required = true)]

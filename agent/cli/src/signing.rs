@@ -87,9 +87,10 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
     let public = &public_beside(file);
     let name = serde_json::Value::from(name).to_string();
     let entry = format!("[[officer]]\nname = {name}\nkey = \"{}\"\n", key.public());
-    if let Err(found) = TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}"))
-    {
-        return common.refuse(Failure::No, &found);
+    // All of it was made here but the name.
+    if TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}")).is_err() {
+        let why = "--name: write the officer's name, 1 to 128 bytes, without control characters and without a key";
+        return common.fail(Failure::No, why);
     }
     // Nobody chooses a passphrase for a key that cannot be written.
     if let Some(there) =
@@ -167,6 +168,12 @@ fn opened(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, 
         Ok(None) => return Err(no_such(file)),
         Err(error) => return Err(unreadable(file, &error)),
     };
+    let wrong = |mistake: Mistake| format!("{}: {mistake}", file.display());
+    let plain = match SecretKey::is_encrypted(&text) {
+        true => None,
+        false => Some(SecretKey::parse(&text).map_err(wrong)?),
+    };
+    // Of what is no secret key nobody needs to be kept off.
     if let Some(mode) = access.shared() {
         complain(&format!(
             "bulkhead: warning: {0} has mode {mode:04o}, so that others than its owner may use it: run `chmod 600 {0}` (on a medium that keeps no permissions, \
@@ -174,9 +181,8 @@ fn opened(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, 
             file.display()
         ));
     }
-    let wrong = |mistake: Mistake| format!("{}: {mistake}", file.display());
-    if !SecretKey::is_encrypted(&text) {
-        return SecretKey::parse(&text).map_err(wrong);
+    if let Some(key) = plain {
+        return Ok(key);
     }
     let asked = passphrase
         .read(&format!("Passphrase of {}: ", printable::line(&file.display().to_string())), kept)?;
@@ -272,7 +278,7 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     let found = Policy::draft(&name, &text)
         .map_or_else(|found| found, |policy| policy_tools::lint(&policy));
     if found.has_errors() {
-        return common.refuse(Failure::No, &found);
+        return common.refuse(Failure::No, &found, "not signed");
     }
     let secret = match no_dump().and_then(|kept| secret_key(key, passphrase, &kept)) {
         Ok(secret) => secret,
@@ -315,14 +321,17 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     let store = match read_small(trust) {
         Ok(Some(store)) => store,
         Ok(None) => {
-            let why = format!("there is no trust store {}; name it with --trust", trust.display());
+            let why = format!(
+                "there is no trust store {}; name it with --trust. IT writes it: format = 1, threshold = N (how many officers must sign), and below that the .pub files one after the other",
+                trust.display()
+            );
             return common.fail(Failure::No, &why);
         }
         Err(error) => return common.fail(Failure::No, &unreadable(trust, &error)),
     };
     let store = match TrustStore::parse(&trust.display().to_string(), &store) {
         Ok(store) => store,
-        Err(found) => return common.refuse(Failure::No, &found),
+        Err(found) => return common.refuse(Failure::No, &found, "cannot be used"),
     };
     let signatures = match signatures(common, &signature_file(file)) {
         Ok(signatures) => signatures,
@@ -352,7 +361,7 @@ pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     // The agent would say the same; here the lines can be shown.
     let parsed = match Policy::parse(&file.display().to_string(), &policy) {
         Ok(parsed) => parsed,
-        Err(found) => return common.refuse(Failure::No, &found),
+        Err(found) => return common.refuse(Failure::No, &found, "not applied"),
     };
     let beside = signature_file(file);
     let signatures = match read_small(&beside) {
@@ -371,7 +380,7 @@ fn signatures(common: &Common, file: &Path) -> Result<Signatures, Outcome> {
     match read_small(file) {
         Ok(None) => Ok(Signatures::default()),
         Ok(Some(text)) => Signatures::parse(&file.display().to_string(), &text)
-            .map_err(|found| common.refuse(Failure::No, &found)),
+            .map_err(|found| common.refuse(Failure::No, &found, "cannot be used")),
         Err(error) => Err(common.fail(Failure::No, &unreadable(file, &error))),
     }
 }

@@ -49,6 +49,10 @@ pub enum Instead {
     Doctor(DoctorArguments),
     /// Prepare this PC for its domains early at a boot, as `bulkhead-claim.service` does: say what the host's services keep off, and
     /// reserve NICs that have no driver yet for vfio-pci
+    ///
+    /// Besides SAID it writes /run/udev/rules.d/72-bulkhead-nics.rules and /run/systemd/network/00-bulkhead-nics.network, by which
+    /// NetworkManager and systemd-networkd leave the domains' NICs alone, and the `driver_override` of those NICs in sysfs. A boot undoes
+    /// all of it. Not to be tried on a PC that is in use
     Claim(ClaimArguments),
 }
 

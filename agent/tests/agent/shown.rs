@@ -33,6 +33,11 @@ fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
         let output = ward.bulkhead(&["audit", command, "/nowhere"]);
         assert!(!String::from_utf8_lossy(&output.stderr).contains("os error"), "{output:?}");
     }
+    let other = ward.at("a/folder");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("notes.txt"), "").unwrap();
+    let none = ["is no audit log", "files of other names", "name the log's directory"];
+    tells(&["audit", "verify", &other.display().to_string()], 1, &none);
     let nothing = ["nothing was compared: of the", "entries in the log"];
     tells(&["policy", "replay", &policy, &log], 0, &nothing);
     for command in
@@ -42,13 +47,15 @@ fn who_looks_into_a_folder_without_a_log_or_for_what_is_not_there_is_told_so() {
             [&command[..], &[log.as_str(), option, word]].concat()
         };
         tells(&with("--since", "yesterdy"), 2, &["is not a point in time", "yesterday"]);
-        tells(&with("--until", "2026-13"), 2, &["is not a point in time"]);
+        tells(&with("--until", "2026-13"), 2, &["is not a point in time", "2026-11,"]);
         tells(&with("--kind", "usb-atached"), 2, &["a similar value exists: 'usb-attached'"]);
         tells(&with("--verdict", "denied"), 2, &["deny"]);
         let both = [&with("--since", "today")[..], &["--until", "yesterday"]].concat();
         tells(&both, 2, &["--since is not before --until"]);
     }
     tells(&["audit", "show", &log, "--kind", "usb"], 0, &["none of the", "is wanted"]);
+    // As it is called by who looks for it.
+    tells(&["audit", "show", &log, "--kind", "paste"], 0, &["none of the", "is wanted"]);
     tells(&["audit", "show", &log, "--since", "2h", "--kind", "agent-started"], 0, &["policy=7"]);
     tells(&["audit", "show", &log, "--until", "2h"], 0, &["none of the"]);
     // As a person here reads a clock; in UTC for a machine.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use audit::{AuditEvent, Entry, Filter, Flaws, Follower, Head, rfc5424};
-use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand, ValueEnum};
 use policy::decide::Decision;
 
@@ -94,9 +94,17 @@ pub(super) struct Wanted {
     verdict: Option<String>,
 }
 
-fn kinds() -> PossibleValuesParser {
-    let kinds = AuditEvent::KINDS.iter();
-    PossibleValuesParser::new(kinds.map(|kind| PossibleValue::new(kind.name).help(kind.meaning())))
+/// What a paste that was decided is called by who looks for it, and in the log.
+const PASTE: (&str, &str) = ("paste", "clipboard");
+
+fn kinds() -> impl TypedValueParser<Value = String> {
+    let (called, named) = PASTE;
+    let kinds = AuditEvent::KINDS.iter().map(move |kind| {
+        let value = PossibleValue::new(kind.name).help(kind.meaning());
+        if kind.name == named { value.alias(called) } else { value }
+    });
+    PossibleValuesParser::new(kinds)
+        .map(move |kind| if kind == called { named.to_owned() } else { kind })
 }
 
 fn verdicts() -> PossibleValuesParser {

@@ -42,7 +42,7 @@ fn read(text: &str, now: &Zoned, edge: Edge) -> Result<SystemTime, String> {
     // A time of the calendar that does not exist there, or beyond all calendars.
     parse(text.trim(), now, edge).ok_or_else(|| {
         format!(
-            "`{text}` is not a point in time; write it as 2026-11-23, 2026-11-23T15:04, 15:04, today, yesterday, or 30m, 2h, 3d for so long ago; with Z behind a time it is UTC"
+            "`{text}` is not a point in time; write it as 2026-11, 2026-11-23, 2026-11-23T15:04, 15:04, today, yesterday, or 30m, 2h, 3d for so long ago; with Z behind a time it is UTC"
         )
     })
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use audit::{Break, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
+use audit::{Break, Follower, Head, PUBLIC_FILE, PublicKey, Remembered, Summary, verify};
 use printable::counted;
 use serde_json::json;
 
-use super::{Common, Failure, Outcome, PAUSE, TRIES, cannot_read, meant};
+use super::{Common, DIRECTORY, Failure, Outcome, PAUSE, TRIES, cannot_read, meant};
 use crate::{complain, print};
 use base::defaults;
 use config::files::{FileFault, text_given};
@@ -31,7 +31,7 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
             return common
                 .fail(Failure::No, &format!("{} is not a public audit key", path.display()));
         }
-        Err(error) => return without_key(common, dir, heads, &path, &error),
+        Err(error) => return without_key(common, &whole_path, heads, &path, &error),
     };
     let (remembered, another) = remembered(common, &whole_path);
     let mut all = heads.to_vec();
@@ -84,6 +84,14 @@ fn without_key(
     error: &FileFault,
 ) -> Outcome {
     match verify(dir, None, heads) {
+        Ok(Err(found)) if heads.is_empty() && was_never_one(common, dir) => {
+            let why = format!(
+                "{} is no audit log: {}; name the log's directory",
+                dir.display(),
+                found.what
+            );
+            common.fail(Failure::No, &why)
+        }
         Ok(Err(found)) => broken(common, &found),
         Err(error) => cannot_read(common, dir, &error),
         Ok(Ok(_)) => {
@@ -94,6 +102,14 @@ fn without_key(
             common.fail(Failure::No, &why)
         }
     }
+}
+
+/// Whether nothing says that a log was ever in this directory: one that was emptied does not hold.
+fn was_never_one(common: &Common, dir: &Path) -> bool {
+    dir != Path::new(DIRECTORY)
+        && Follower::open(dir).is_err()
+        && Head::read(dir).is_none()
+        && matches!(remembered(common, dir), (heads, None) if heads.is_empty())
 }
 
 /// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too; and the file beside it that is another
