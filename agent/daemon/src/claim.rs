@@ -11,6 +11,8 @@
 //! Nothing is taken from a driver here: that is the hand-over's ([`handover::handover`]), which knows how to give it back. A NIC whose MAC
 //! address is pinned is left to its driver, which alone can read the address; the network services keep off it all the same.
 //!
+//! In a PC that was started for rescue (`bulkhead.rescue` on the kernel's command line) only the first is written: all else is for a PC that runs domains.
+//!
 //! It fails closed for the networks and open for care: a machine file that cannot be read keeps the host off every network, and leaves
 //! screen and keyboard to whoever comes to repair it.
 
@@ -33,6 +35,8 @@ use printable::{StyledPage, explain};
 const NETWORK: &str = "network";
 /// Says that display manager and log-in on the first console are not to start.
 const SEAT: &str = "seat";
+/// The word of the kernel's command line that starts a PC without Bulkhead.
+const RESCUE: &[u8] = b"bulkhead.rescue";
 const UDEV_RULES: &str = "udev/rules.d/72-bulkhead-nics.rules";
 const NETWORKD: &str = "systemd/network/00-bulkhead-nics.network";
 
@@ -75,6 +79,11 @@ pub fn run(
     // Until the machine file says otherwise, and if it cannot be read for good.
     say(places, NETWORK, true)?;
     say(places, SEAT, false)?;
+    if is_rescue(sysfs) {
+        tracing::info!("started for rescue: the network services keep off, and nothing else");
+        remove(&places.runtime.join(UDEV_RULES))?;
+        return remove(&places.runtime.join(NETWORKD));
+    }
     let text = read_machine_text(machine)?;
     let context = Context { images, roster: None };
     let machine = Machine::parse(&machine.display().to_string(), &text, context)
@@ -148,7 +157,23 @@ fn say(places: &Places<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
     if holds {
         return write(&path, "");
     }
-    durable::remove(&path).map_err(|source| ClaimError::Write { path, source })
+    remove(&path)
+}
+
+fn remove(path: &Path) -> Result<(), ClaimError> {
+    durable::remove(path).map_err(|source| ClaimError::Write { path: path.to_owned(), source })
+}
+
+/// Whether this PC was started for rescue, as systemd finds it (`ConditionKernelCommandLine=` of the other units): in a container the words are those of
+/// process 1.
+fn is_rescue(sysfs: &Sysfs) -> bool {
+    ["cmdline", "1/cmdline"].into_iter().any(|file| {
+        let words = fs::read(sysfs.proc(file)).unwrap_or_default();
+        let mut words = words.split(|byte| byte.is_ascii_whitespace() || *byte == 0);
+        words.any(|word| {
+            word == RESCUE || word.strip_prefix(RESCUE).is_some_and(|rest| rest.starts_with(b"="))
+        })
+    })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ClaimError> {
@@ -235,6 +260,35 @@ mod tests {
         booting.pc.add("0000:00:1f.2", 0x01_0601, None, Some(1));
         booting.claim(&format!("{KMS}{DOMAIN}nic = \"0000:00:1f.2\"\n")).unwrap();
         assert!(!booting.reserved("0000:00:1f.2"), "the host may live from it");
+    }
+
+    #[test]
+    fn in_a_rescue_boot_the_network_services_keep_off_and_everything_else_is_the_hosts() {
+        let machine = format!("{KMS}{DOMAIN}nic = \"0000:00:06.0\"\n");
+        for (file, words, rescue) in [
+            ("cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/sda1 quiet bulkhead.rescue\n", true),
+            ("cmdline", "quiet bulkhead.rescue=1\n", true),
+            ("1/cmdline", "/lib/systemd/systemd\0bulkhead.rescue\0", true),
+            ("cmdline", "quiet bulkhead.rescues nobulkhead.rescue\n", false),
+        ] {
+            let booting = Booting::new();
+            let words_file = booting.pc.sysfs().proc(file);
+            fs::create_dir_all(words_file.parent().unwrap()).unwrap();
+            fs::write(words_file, words).unwrap();
+            booting.claim(&machine).unwrap();
+            assert!(booting.said(NETWORK), "{words}");
+            assert_eq!(booting.said(SEAT), !rescue, "{words}");
+            assert_eq!(booting.reserved("0000:00:06.0"), !rescue, "{words}");
+            for written in [UDEV_RULES, NETWORKD] {
+                let there = booting.dir.path().join("run").join(written).exists();
+                assert_eq!(there, !rescue, "{words}: {written}");
+            }
+        }
+        // A machine file that cannot be read is no hindrance.
+        let booting = Booting::new();
+        fs::write(booting.pc.sysfs().proc("cmdline"), "bulkhead.rescue\n").unwrap();
+        booting.claim("").unwrap();
+        assert!(booting.said(NETWORK) && !booting.said(SEAT));
     }
 
     #[test]
