@@ -55,6 +55,64 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// The settings of a unit, in order.
+fn settings(service: &str) -> Vec<(String, String)> {
+    let file = root().join("agent/systemd").join(format!("{service}.service"));
+    let text = fs::read_to_string(file).unwrap().replace("\\\n", "");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[track_caller]
+fn has(service: &str, name: &str, value: &str) {
+    let settings = settings(service);
+    let found = settings.iter().any(|(known, is)| known == name && is == value);
+    assert!(found, "{service}.service has no {name}={value}");
+}
+
+#[test]
+fn the_network_services_keep_off_whatever_becomes_of_claim() {
+    let claim = "bulkhead-claim";
+    has(claim, "RuntimeDirectoryPreserve", "yes");
+    has(claim, "ExecStartPre", "/usr/bin/touch /run/bulkhead-claims/network");
+    has(claim, "TimeoutStartSec", "30s");
+    let settings = settings(claim);
+    let place = |name: &str| settings.iter().position(|(known, _)| known == name);
+    assert!(place("ExecStartPre") < place("ExecStart"));
+    // It would run after a failure too.
+    assert_eq!(place("ExecStopPost"), None);
+}
+
+#[test]
+fn whoever_stops_claim_takes_back_all_that_it_wrote() {
+    let settings = settings("bulkhead-claim");
+    let (_, stop) = settings.iter().find(|(name, _)| name == "ExecStop").unwrap();
+    let source = fs::read_to_string(root().join("agent/daemon/src/claim.rs")).unwrap();
+    for (name, below) in [
+        ("NETWORK", "bulkhead-claims/"),
+        ("SEAT", "bulkhead-claims/"),
+        ("UDEV_RULES", ""),
+        ("NETWORKD", ""),
+    ] {
+        let value = source.split(&format!("const {name}: &str = \"")).nth(1).unwrap();
+        let value = value.split('"').next().unwrap();
+        let file = format!("/run/{below}{value}");
+        assert!(stop.split(' ').any(|word| word == file), "ExecStop= leaves {file}");
+    }
+}
+
+#[test]
+fn a_slow_disk_shuts_no_guest_down_and_takes_nobody_the_screen() {
+    let agent = "bulkhead-agent";
+    // SIGTERM has the guests shut down.
+    has(agent, "TimeoutStartFailureMode", "kill");
+    has(agent, "TimeoutStartSec", "10min");
+    has(agent, "WatchdogSec", "10min");
+}
+
 #[test]
 fn the_unit_allows_every_device_that_the_programs_open() {
     let mut files = Vec::new();
