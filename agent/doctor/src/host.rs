@@ -321,7 +321,7 @@ fn vfio_pci(patient: &Patient) -> Finding {
         fs::read_to_string(index).is_ok_and(|text| text.contains("/vfio-pci.ko"))
     });
     if available {
-        Finding::ok(check, "available (the agent loads it)")
+        Finding::ok(check, "available (loaded at the boot)")
     } else {
         Finding::fail(
             check,
@@ -339,7 +339,7 @@ fn vfio_device(patient: &Patient) -> Finding {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
             check,
             format!("no {}", device.display()),
-            "the agent loads vfio-pci, which makes it; `modprobe vfio-pci` tries it now",
+            "restart the PC, or `systemctl restart systemd-modules-load bulkhead-agent`: the module vfio-pci makes it, and is loaded at the boot",
         ),
         Err(error) => Finding::fail(
             check,

@@ -10,7 +10,7 @@
     reason = "a stand-in for tests"
 )]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
@@ -36,6 +36,8 @@ pub struct FakeKernel {
     refusing: Mutex<HashSet<String>>,
     reset_fails: Mutex<bool>,
     modules: Mutex<HashSet<String>>,
+    /// The driver that says it is for a device, as the kernel finds it by itself.
+    natural: Mutex<HashMap<PciAddress, String>>,
     /// Every write, in order: `attribute=text`.
     pub writes: Mutex<Vec<String>>,
 }
@@ -198,6 +200,12 @@ impl FakePc {
         self.kernel.refusing.lock().unwrap().insert(driver.to_owned());
     }
 
+    /// A loaded driver of the host's is for a device, and takes it when the kernel next looks.
+    pub fn has_driver_for(&self, address: PciAddress, driver: &str) {
+        self.kernel.add_driver(driver);
+        self.kernel.natural.lock().unwrap().insert(address, driver.to_owned());
+    }
+
     pub fn does_not_reset(&self) {
         *self.kernel.reset_fails.lock().unwrap() = true;
     }
@@ -247,6 +255,21 @@ impl Kernel for FakeKernel {
                     return Err(io::Error::from_raw_os_error(19));
                 }
                 symlink(driver, device.join("driver"))
+            }
+            "drivers_probe" => {
+                let device = bus.join("devices").join(text);
+                let wanted = fs::read_to_string(device.join("driver_override"))?;
+                let natural = self.natural.lock().unwrap();
+                let driver = match wanted.trim() {
+                    "(null)" => natural.get(&text.parse().unwrap()).cloned(),
+                    wanted => Some(wanted.to_owned()),
+                };
+                let driver = driver.map(|driver| bus.join("drivers").join(driver));
+                match driver.filter(|driver| driver.exists() && !device.join("driver").exists()) {
+                    Some(driver) => symlink(driver, device.join("driver")),
+                    // No driver takes it, which is no error.
+                    None => Ok(()),
+                }
             }
             "driver_override" => {
                 let set = if text.trim().is_empty() { "(null)\n" } else { text };

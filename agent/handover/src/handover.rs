@@ -257,7 +257,10 @@ impl Handover {
             self.unbind(&function)?;
         }
         self.set_override(address, former.driver_override.as_deref())?;
-        let driver = self.bind_former(address, &former)?;
+        let mut driver = self.bind_former(address, &former)?;
+        if driver.is_none() {
+            driver = self.let_any_driver_take(address);
+        }
         self.remember(address, None)?;
         Ok(Returned { reset, driver })
     }
@@ -375,10 +378,21 @@ impl Handover {
         if !self.sysfs.pci_driver(driver).exists()
             && let Err(error) = self.sysfs.kernel.load_module(driver)
         {
-            tracing::warn!(%address, "cannot load the former driver {driver}: {error}");
+            // In its service the agent may load none.
+            tracing::warn!(%address, "the former driver {driver} is not loaded, and the agent cannot load it: run `modprobe {driver}`, or restart the PC: {error}");
         }
         self.bind(address, driver)?;
         Ok(Some(driver.clone()))
+    }
+
+    /// Has the kernel look for a driver, where none is known that had the function before: one that was reserved at the boot had none yet.
+    /// There may be none, so that this cannot fail.
+    fn let_any_driver_take(&self, address: PciAddress) -> Option<String> {
+        let file = self.sysfs.path("bus/pci/drivers_probe");
+        if let Err(error) = self.write(address, file, &address.to_string()) {
+            tracing::warn!(%address, "the host has no driver for it until the PC is restarted: {error}");
+        }
+        self.sysfs.driver(address)
     }
 
     /// `Ok(false)` when the kernel knows no way to reset it.

@@ -19,7 +19,7 @@ pub enum HandoverError {
     Refused(#[from] Refused),
     /// vfio-pci is not there.
     #[error(
-        "the kernel module vfio-pci cannot be loaded: install the kernel's own modules (on Debian: linux-image-amd64), or `modprobe vfio-pci` and read its message"
+        "the kernel module vfio-pci is not loaded, and the agent cannot load it: restart the PC, or `systemctl restart systemd-modules-load bulkhead-agent`; if it is still missing, install the kernel's own modules (on Debian: linux-image-amd64)"
     )]
     NoVfioPci(#[source] io::Error),
     /// A driver did not let go in time.

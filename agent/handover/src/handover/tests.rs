@@ -174,6 +174,20 @@ fn a_nic_without_a_driver_or_already_with_vfio_pci_goes_back_to_none() {
 }
 
 #[test]
+fn a_nic_that_was_reserved_before_it_had_a_driver_goes_to_the_hosts_driver_for_it() {
+    let pc = FakePc::new();
+    let nic = pc.add("0000:00:05.0", 0x02_0000, None, Some(7));
+    assert!(crate::reserve::reserve(&as_nic(nic), &pc.sysfs()).unwrap());
+    pc.has_driver_for(nic, "e1000e");
+    let handover = handover(&pc);
+    handover.take(&as_nic(nic), "clinical").unwrap();
+    assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
+    assert_eq!(handover.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(pc.driver(nic).as_deref(), Some("e1000e"));
+    assert_eq!(pc.sysfs().inspect(nic).unwrap().driver_override, None);
+}
+
+#[test]
 fn giving_back_what_was_never_taken_or_twice_changes_nothing() {
     let pc = FakePc::new();
     let nic = pc.add_nic("0000:00:05.0", 7);
