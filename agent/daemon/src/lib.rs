@@ -170,7 +170,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
         })
         .ok();
-    let manager = ServiceManager::of_environment();
+    let mut manager = ServiceManager::of_environment();
     manager.takes(files.machine.stop_deadline + SHUTDOWN_EXTRA);
     let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
     let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;

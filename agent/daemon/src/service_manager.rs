@@ -18,11 +18,15 @@ use clock::Moment;
 
 /// Longest time a service manager is believed to give: its number comes from the environment.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
+/// How soon it is told again what it did not take.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// The service manager, if one started the agent and wants to be told.
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
+    /// What it has not taken yet, in order: its socket was full. Each is there once.
+    owed: Vec<String>,
 }
 
 /// What it wants to hear at least every `interval`.
@@ -62,26 +66,27 @@ impl ServiceManager {
             interval: interval.min(INTERVAL_MAX),
             ask_at: Some(Moment::now()),
         });
-        Self { socket, watchdog }
+        Self { socket, watchdog, owed: Vec::new() }
     }
 
     /// The agent begins with something that may take so long.
-    pub(super) fn takes(&self, time: Duration) {
-        self.tell(&format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    pub(super) fn takes(&mut self, time: Duration) {
+        self.owe(format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
     /// The agent runs its domains.
-    pub(super) fn ready(&self) {
-        self.tell("READY=1");
+    pub(super) fn ready(&mut self) {
+        self.owe("READY=1".to_owned());
     }
 
     /// The agent stops, which may take so long.
-    pub(super) fn stops(&self, time: Duration) {
-        self.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    pub(super) fn stops(&mut self, time: Duration) {
+        self.owe(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
     /// Once in each round of the main loop: tells that the agent works if every thread has answered, and says when to ask them.
     pub(super) fn come_round(&mut self, have_answered: impl FnOnce() -> bool) -> Round {
+        self.pay();
         let now = Moment::now();
         let Some(watchdog) = &mut self.watchdog else { return Round::Nothing };
         match watchdog.ask_at {
@@ -91,6 +96,7 @@ impl ServiceManager {
             }
             None if have_answered() => {
                 watchdog.ask_at = Some(now + watchdog.interval / 3);
+                // Two more follow in its time.
                 self.tell("WATCHDOG=1");
             }
             _ => {}
@@ -100,16 +106,39 @@ impl ServiceManager {
 
     /// In what time [`Self::come_round`] has something to do by itself.
     pub(super) fn wait(&self) -> Option<Duration> {
-        let at = self.watchdog.as_ref()?.ask_at?;
-        Some(at.saturating_duration_since(Moment::now()))
+        let again = (!self.owed.is_empty()).then_some(AGAIN);
+        let ask_at = self.watchdog.as_ref().and_then(|watchdog| watchdog.ask_at);
+        let ask = ask_at.map(|at| at.saturating_duration_since(Moment::now()));
+        [again, ask].into_iter().flatten().min()
     }
 
-    fn tell(&self, what: &str) {
-        let Some(socket) = &self.socket else { return };
-        // One that takes nothing is told again in the next round, or ends the agent for its silence, which it would have caused.
-        if let Err(error) = socket.send(what.as_bytes()) {
+    /// Tells it what it has to know, now or when it takes something again.
+    fn owe(&mut self, what: String) {
+        if !self.owed.contains(&what) {
+            self.owed.push(what);
+        }
+        self.pay();
+    }
+
+    fn pay(&mut self) {
+        while let Some(what) = self.owed.first() {
+            if !self.tell(what) {
+                return;
+            }
+            self.owed.remove(0);
+        }
+    }
+
+    /// Whether it is done with: taken, or in vain.
+    fn tell(&self, what: &str) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        let Err(error) = socket.send(what.as_bytes()) else { return true };
+        // A full socket takes it later.
+        let is_full = error.kind() == io::ErrorKind::WouldBlock;
+        if !is_full {
             tracing::warn!("the service manager takes no message: {error}");
         }
+        !is_full
     }
 }
 
@@ -170,13 +199,33 @@ mod tests {
 
     #[test]
     fn the_service_manager_hears_of_ready_and_stopping_and_how_long_it_may_take() {
-        let (manager, socket) = manager(Duration::from_secs(60));
+        let (mut manager, socket) = manager(Duration::from_secs(60));
         manager.takes(Duration::from_secs(2));
         manager.ready();
         manager.stops(Duration::from_secs(75));
         assert_eq!(told(&socket).as_deref(), Some("EXTEND_TIMEOUT_USEC=2000000"));
         assert_eq!(told(&socket).as_deref(), Some("READY=1"));
         assert_eq!(told(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000"));
+    }
+
+    #[test]
+    fn a_service_manager_whose_socket_is_full_hears_in_order_what_it_has_to_know_when_it_is_not() {
+        let (ours, socket) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut manager = ServiceManager::new(Some(ours), None);
+        while manager.tell("filling") {}
+        manager.ready();
+        manager.ready();
+        manager.stops(Duration::from_secs(1));
+        assert_eq!(manager.wait(), Some(AGAIN), "it is told again soon");
+        while told(&socket).as_deref() == Some("filling") {}
+        assert_eq!(told(&socket), None);
+        manager.come_round(|| false);
+        assert_eq!(told(&socket).as_deref(), Some("READY=1"));
+        assert_eq!(told(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=1000000"));
+        assert_eq!(told(&socket), None);
+        assert_eq!(manager.wait(), None);
     }
 
     #[test]
