@@ -28,6 +28,7 @@ use super::scenes::{Layout, Scenes};
 use super::{Backend, Command, Daemon, Happening, SeatPolicy, ToMediators, Words};
 use base::uevent::Uevents;
 use screen::{Drawn, shown};
+use wait::Ready;
 
 /// The screen guests are given while there is none.
 const NO_SCREEN: Size = Size { width: 1280, height: 800 };
@@ -170,28 +171,36 @@ impl Stage {
         }
         while !self.daemon.ends.is_stopped() {
             let ready = self.wait();
-            if ready.screen {
-                self.take_flips();
-            }
-            for id in ready.devices {
-                let happened = self.devices.read(id);
-                self.happened(happened);
-            }
-            // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.
-            if self.is_flipping() {
-                continue;
-            }
-            self.look_for_question();
-            self.carry_out_deferred();
-            if ready.uevents {
-                self.take_uevents();
-            }
-            self.look_at_screen();
-            self.commands();
-            ready.links.into_iter().for_each(|index| self.read_link(index));
-            self.feed(Input::Tick, None);
-            self.draw();
+            self.round(ready);
         }
+    }
+
+    /// Does what there is to do, with what there is to read.
+    fn round(&mut self, ready: Ready) {
+        if ready.screen {
+            self.take_flips();
+        }
+        for id in ready.devices {
+            let happened = self.devices.read(id);
+            self.happened(happened);
+        }
+        // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.
+        if self.is_flipping() {
+            return;
+        }
+        self.look_for_question();
+        self.carry_out_deferred();
+        if ready.uevents {
+            self.take_uevents();
+        }
+        self.look_at_screen();
+        // Not only when something woke the thread: with a painted pointer that moves there is a flip in every wait, and the daemon would hear
+        // no answer.
+        self.daemon.ends.woken();
+        self.commands();
+        ready.links.into_iter().for_each(|index| self.read_link(index));
+        self.feed(Input::Tick, None);
+        self.draw();
     }
 
     /// What had to wait until the switch was on the screen.

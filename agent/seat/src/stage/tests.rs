@@ -113,6 +113,16 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
 }
 
 #[test]
+fn the_daemon_hears_that_the_seat_comes_round_whatever_its_waits_end_for() {
+    let (mut stage, daemon) = stage();
+    daemon.probe();
+    assert!(!daemon.is_responsive());
+    // A wait that ended for the end of a flip alone.
+    stage.round(Ready { screen: true, ..Ready::default() });
+    assert!(daemon.is_responsive());
+}
+
+#[test]
 fn a_seat_that_was_locked_is_locked_by_the_next_agent_and_shows_the_domain_that_was_in_front() {
     let dir = tempfile::tempdir().unwrap();
     let left = dir.path().join("seat.json");

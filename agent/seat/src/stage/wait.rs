@@ -75,8 +75,8 @@ impl Stage {
                 Source::Link(index) => ready.links.push(index),
                 Source::Screen => ready.screen = true,
                 Source::Uevents => ready.uevents = true,
-                Source::Wake => self.daemon.ends.woken(),
-                Source::Alarm => {}
+                // The commands are looked at in every round in which no flip is on its way.
+                Source::Wake | Source::Alarm => {}
             }
         }
         ready
