@@ -95,6 +95,8 @@ fn whoever_stops_claim_takes_back_all_that_it_wrote() {
         ("NETWORK", "bulkhead-claims/"),
         ("SEAT", "bulkhead-claims/"),
         ("UDEV_RULES", ""),
+        ("RESTART_KEYS", ""),
+        ("RESTART_BURST", ""),
         ("NETWORKD", ""),
     ] {
         let value = source.split(&format!("const {name}: &str = \"")).nth(1).unwrap();

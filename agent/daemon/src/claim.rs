@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | `<said>/network` | the host is to have no network, or the machine file cannot be read | drop-ins of the host's network services, which do not start then |
 //! | `<said>/seat` | the machine file gives screen and keyboard to Bulkhead | drop-ins of display manager and of the first console's log-in |
+//! | `<runtime>/systemd` | the same | systemd, which does not restart the PC for Ctrl+Alt+Del: while no agent has the keyboard, those keys come to the kernel |
 //! | `<runtime>/udev/rules.d`, `<runtime>/systemd/network` | a domain has a NIC | NetworkManager and systemd-networkd, where a host may have a network: they leave the domains' NICs alone |
 //! | `driver_override` of a NIC | no driver has it yet, and its pins hold as far as they can be seen | the kernel, which gives it to vfio-pci and to no host driver |
 //!
@@ -18,6 +19,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use base::durable;
@@ -39,6 +41,10 @@ const SEAT: &str = "seat";
 const RESCUE: &[u8] = b"bulkhead.rescue";
 const UDEV_RULES: &str = "udev/rules.d/72-bulkhead-nics.rules";
 const NETWORKD: &str = "systemd/network/00-bulkhead-nics.network";
+/// What systemd starts for Ctrl+Alt+Del. A file of the administrator's below `/etc` goes before it.
+const RESTART_KEYS: &str = "systemd/system/ctrl-alt-del.target";
+/// What it does when they are pressed seven times within two seconds, which is to restart the PC at once, if nobody says otherwise.
+const RESTART_BURST: &str = "systemd/system.conf.d/50-bulkhead.conf";
 
 /// Where it is written.
 #[derive(Debug, Clone, Copy)]
@@ -81,8 +87,8 @@ pub fn run(
     say(places, SEAT, false)?;
     if is_rescue(sysfs) {
         tracing::info!("started for rescue: the network services keep off, and nothing else");
-        remove(&places.runtime.join(UDEV_RULES))?;
-        return remove(&places.runtime.join(NETWORKD));
+        let others = [UDEV_RULES, NETWORKD, RESTART_KEYS, RESTART_BURST];
+        return others.into_iter().try_for_each(|file| remove(&places.runtime.join(file)));
     }
     let text = read_machine_text(machine)?;
     let context = Context { images, roster: None };
@@ -101,7 +107,12 @@ pub fn run(
             }
         }
     }
-    say(places, SEAT, machine.seat != Seat::None)?;
+    let has_seat = machine.seat != Seat::None;
+    say(places, SEAT, has_seat)?;
+    if let Err(error) = keep_from_restarting(places, has_seat) {
+        // No reason to let the networks' fate hang on it.
+        tracing::warn!("Ctrl+Alt+Del restarts this PC while no agent runs: {}", explain(&error));
+    }
     say(places, NETWORK, Rule::of(&machine) == Rule::Holds)
 }
 
@@ -174,6 +185,19 @@ fn is_rescue(sysfs: &Sysfs) -> bool {
             word == RESCUE || word.strip_prefix(RESCUE).is_some_and(|rest| rest.starts_with(b"="))
         })
     })
+}
+
+/// Has systemd do nothing for Ctrl+Alt+Del, or what it did before. It has to read its files anew for this, as `bulkhead-claim.service` has it do.
+fn keep_from_restarting(places: &Places<'_>, holds: bool) -> Result<(), ClaimError> {
+    let (keys, burst) = (places.runtime.join(RESTART_KEYS), places.runtime.join(RESTART_BURST));
+    remove(&keys)?;
+    if !holds {
+        return remove(&burst);
+    }
+    write(&burst, "[Manager]\nCtrlAltDelBurstAction=none\n")?;
+    fs::create_dir_all(durable::directory(&keys))
+        .and_then(|()| symlink("/dev/null", &keys))
+        .map_err(|source| ClaimError::Write { path: keys, source })
 }
 
 fn write(path: &Path, text: &str) -> Result<(), ClaimError> {
@@ -279,7 +303,7 @@ mod tests {
             assert!(booting.said(NETWORK), "{words}");
             assert_eq!(booting.said(SEAT), !rescue, "{words}");
             assert_eq!(booting.reserved("0000:00:06.0"), !rescue, "{words}");
-            for written in [UDEV_RULES, NETWORKD] {
+            for written in [UDEV_RULES, NETWORKD, RESTART_BURST] {
                 let there = booting.dir.path().join("run").join(written).exists();
                 assert_eq!(there, !rescue, "{words}: {written}");
             }
@@ -289,6 +313,20 @@ mod tests {
         fs::write(booting.pc.sysfs().proc("cmdline"), "bulkhead.rescue\n").unwrap();
         booting.claim("").unwrap();
         assert!(booting.said(NETWORK) && !booting.said(SEAT));
+    }
+
+    #[test]
+    fn ctrl_alt_del_restarts_no_pc_whose_seat_is_bulkheads() {
+        let booting = Booting::new();
+        let keys = booting.dir.path().join("run").join(RESTART_KEYS);
+        for _ in 0..2 {
+            booting.claim(&format!("{KMS}{DOMAIN}")).unwrap();
+            assert_eq!(fs::read_link(&keys).unwrap(), Path::new("/dev/null"));
+            assert!(booting.written(RESTART_BURST).contains("CtrlAltDelBurstAction=none\n"));
+        }
+        booting.claim(&format!("format = 1\n[seat]\nbackend = \"none\"\n{DOMAIN}")).unwrap();
+        assert!(fs::symlink_metadata(&keys).is_err());
+        assert!(!booting.dir.path().join("run").join(RESTART_BURST).exists());
     }
 
     #[test]
