@@ -13,7 +13,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use super::DaemonError;
 use base::layout::{Layout, SOCKET_PATH_MAX};
 use config::machine::{Kind, Machine};
-use domains::{Supervisor, leftovers};
+use domains::{Supervisor, capture, leftovers};
 use handover::handover::Handover;
 use handover::sysfs::Sysfs;
 use printable::explain;
@@ -47,7 +47,8 @@ pub(super) struct AgentLock {
     file: File,
     /// When an agent before this one was last known to run.
     pub(super) before: Option<SystemTime>,
-    told: Moment,
+    /// When its file was last told that this agent runs.
+    told: Option<Moment>,
 }
 
 /// How often the lock's file is told that its agent runs.
@@ -57,8 +58,8 @@ impl AgentLock {
     /// This agent runs.
     pub(super) fn alive(&mut self) {
         let now = Moment::now();
-        if now >= self.told + ALIVE_EVERY {
-            self.told = now;
+        if self.told.is_none_or(|told| now >= told + ALIVE_EVERY) {
+            self.told = Some(now);
             // It is for the length of a gap alone, which is then not known.
             let _ = self.file.set_modified(SystemTime::now());
         }
@@ -71,7 +72,7 @@ pub(super) fn lock(layout: &Layout) -> Result<AgentLock, DaemonError> {
     let failed = |source| DaemonError::Lock { path: path.clone(), source };
     let mut options = fs::OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let mut file = fileopen::regular_with(&path, &mut options).map_err(failed)?;
+    let file = fileopen::regular_with(&path, &mut options).map_err(failed)?;
     file.set_permissions(fs::Permissions::from_mode(0o600)).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
@@ -85,13 +86,37 @@ pub(super) fn lock(layout: &Layout) -> Result<AgentLock, DaemonError> {
     // One that was just made says nothing of an agent before.
     let before = file.metadata().ok().filter(|metadata| metadata.len() > 0);
     let before = before.and_then(|metadata| metadata.modified().ok());
-    let mut write_pid = || -> io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        write!(file, "{}", std::process::id())
-    };
-    write_pid().map_err(failed)?;
-    Ok(AgentLock { file, before, told: Moment::now() })
+    // While no agent ran, a VMM that was taken over may have taken all the room there is.
+    cut_logs(layout);
+    if let Err(error) = write_pid(&file, before) {
+        tracing::warn!("{} does not say which agent runs: {error}", path.display());
+    }
+    Ok(AgentLock { file, before, told: None })
+}
+
+/// Who holds the lock, for people. What was there is overwritten and not made anew: that takes no room. When an agent last ran stays as it
+/// was: one that fails before it looks at its guests has not shortened the time in which nobody did.
+fn write_pid(mut file: &File, before: Option<SystemTime>) -> io::Result<()> {
+    let pid = std::process::id().to_string();
+    file.rewind()?;
+    file.write_all(pid.as_bytes())?;
+    file.set_len(pid.len().try_into().unwrap_or_default())?;
+    before.map_or(Ok(()), |before| file.set_modified(before))
+}
+
+/// Cuts what VMMs said to the length that an agent would have held it to.
+fn cut_logs(layout: &Layout) {
+    for entry in fs::read_dir(&layout.runtime).into_iter().flatten().flatten() {
+        let Ok(domain) = entry.file_name().into_string() else { continue };
+        match capture::cut(&layout.vmm_log(&domain)) {
+            Ok(0) => {}
+            Ok(cut) => tracing::warn!(
+                domain,
+                "its VMM said more than its log may hold while no agent ran: {cut} bytes are cut off"
+            ),
+            Err(error) => tracing::warn!(domain, "its VMM's log cannot be cut: {error}"),
+        }
+    }
 }
 
 /// A VMM with a passed-through device locks its guest's whole memory.
@@ -205,5 +230,78 @@ mod tests {
         assert!(matches!(lock(&layout), Err(DaemonError::AnotherAgent { .. })));
         drop(held);
         lock(&layout).unwrap();
+    }
+
+    /// A layout in a directory.
+    fn within(dir: &std::path::Path) -> Layout {
+        let path = |name: &str| dir.join(name);
+        Layout { images: path("images"), state: path("state"), runtime: path("run") }
+    }
+
+    #[test]
+    fn an_agent_that_fails_at_its_start_does_not_shorten_the_time_in_which_none_ran() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = within(dir.path());
+        layout.create_runtime(&[]).unwrap();
+        lock(&layout).unwrap().alive();
+        let hours = Duration::from_secs(2 * 3600);
+        let ended = SystemTime::now() - hours;
+        File::options().write(true).open(layout.lock()).unwrap().set_modified(ended).unwrap();
+        for _ in 0..2 {
+            // As it is told only by its event loop.
+            let held = lock(&layout).unwrap();
+            assert!(held.before.unwrap().elapsed().unwrap() >= hours);
+        }
+        lock(&layout).unwrap().alive();
+        let since = lock(&layout).unwrap().before.unwrap().elapsed().unwrap();
+        assert!(since < hours / 2, "{since:?}");
+    }
+
+    #[test]
+    fn an_agent_starts_though_a_vmm_has_taken_all_the_room_of_the_runtime_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = std::env::current_exe().unwrap();
+        let script = format!(
+            "mount -t tmpfs -o size=4m none '{0}'; RUN='{0}' exec '{1}' --ignored --exact preparation::tests::within_a_directory_of_4_mib",
+            dir.path().display(),
+            own.display(),
+        );
+        let mut inside = std::process::Command::new("unshare");
+        let ran = inside.args(["--map-root-user", "--mount", "sh", "-ec", &script]).output();
+        let ran = ran.unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{ran:?}");
+    }
+
+    #[test]
+    #[ignore = "started by another test, in a file system of its own"]
+    fn within_a_directory_of_4_mib() {
+        let layout = within(std::path::Path::new(&std::env::var_os("RUN").unwrap()));
+        layout.create_runtime(&["clinical"]).unwrap();
+        let fill = |path: &std::path::Path| {
+            let mut file = File::options().append(true).create(true).open(path).unwrap();
+            while file.write(&[b'x'; 4096]).is_ok() {}
+        };
+        for first in [true, false] {
+            fill(&layout.vmm_log("clinical"));
+            assert!(fs::write(layout.runtime.join("more"), [0; 4096]).is_err());
+            let held = lock(&layout).unwrap();
+            assert_eq!(held.before.is_none(), first);
+            assert_eq!(fs::metadata(layout.vmm_log("clinical")).unwrap().len(), 0);
+            drop(held);
+            let ballast = layout.runtime.join("ballast");
+            fill(&ballast);
+            if first {
+                // Nothing was left of its content either.
+                fs::remove_file(layout.lock()).unwrap();
+                fill(&ballast);
+            }
+            lock(&layout).unwrap();
+            fs::remove_file(ballast).unwrap();
+            fs::remove_file(layout.runtime.join("more")).unwrap();
+            if first {
+                lock(&layout).unwrap();
+            }
+        }
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! It comes by a file, not a pipe: a VMM writes to it without ever waiting for this agent, and goes on when there is none. The next agent
 //! finds in it what was said meanwhile, and how a VMM ended that is nobody's child. The file is started over whenever it is longer than
-//! [`FILE_MAX`]; while no agent runs, a VMM's own limits on its lines hold it small, and its cgroup's memory ceiling one that was taken over.
+//! [`FILE_MAX`]. While no agent runs, a VMM's own limits on its lines hold it small; one that was taken over may make it as long as its
+//! largest disk, or fill the file system, and the next agent cuts it before it writes there itself.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -221,6 +222,26 @@ impl Lines {
     }
 }
 
+/// Empties a VMM's log that is longer than it may be, which only one that was taken over makes it while no agent reads; how many bytes
+/// that were. What its last line would have said is nothing to go by.
+///
+/// # Errors
+/// It is as long as it was.
+pub fn cut(path: &Path) -> io::Result<u64> {
+    let file = match fileopen::regular_with(path, OpenOptions::new().write(true)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        // No domain's directory.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(0),
+        opened => opened?,
+    };
+    let length = file.metadata()?.len();
+    if length <= FILE_MAX {
+        return Ok(0);
+    }
+    file.set_len(0)?;
+    Ok(length)
+}
+
 /// Printable text; everything that could forge a log line or steer a terminal is escaped.
 #[must_use]
 pub fn clean(bytes: &[u8]) -> String {
@@ -294,6 +315,20 @@ mod tests {
         }
         vmm.write_all(b"still here\n").unwrap();
         assert_eq!(capture.turn(Time::from_secs(4000)).lines, ["still here"]);
+    }
+
+    #[test]
+    fn a_file_that_grew_while_nobody_read_it_is_cut_and_one_within_bounds_is_not() {
+        let (_capture, mut vmm, dir) = capture();
+        let path = dir.path().join("vmm.log");
+        vmm.write_all(b"a word\n").unwrap();
+        assert_eq!(cut(&path).unwrap(), 0);
+        vmm.set_len(FILE_MAX + 1).unwrap();
+        assert_eq!(cut(&path).unwrap(), FILE_MAX + 1);
+        vmm.write_all(b"more\n").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"more\n");
+        assert_eq!(cut(&dir.path().join("vmm.log/x")).unwrap(), 0);
+        assert_eq!(cut(&dir.path().join("nothing")).unwrap(), 0);
     }
 
     #[test]
