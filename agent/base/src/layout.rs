@@ -162,7 +162,13 @@ impl Layout {
     /// A domain's disks that forget.
     #[must_use]
     pub fn discard(&self, domain: &str) -> PathBuf {
-        self.state.join("discard").join(domain)
+        self.discards().join(domain)
+    }
+
+    /// Those of all domains.
+    #[must_use]
+    pub fn discards(&self) -> PathBuf {
+        self.state.join("discard")
     }
 }
 

@@ -169,6 +169,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .inspect_err(|e| {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
         })
+        .map(Arc::new)
         .ok();
     let mut manager = ServiceManager::of_environment();
     manager.takes(files.machine.stop_deadline + SHUTDOWN_EXTRA);

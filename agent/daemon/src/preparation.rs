@@ -1,5 +1,6 @@
 //! What is checked and put right before anything runs.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -14,6 +15,7 @@ use super::DaemonError;
 use base::layout::{Layout, SOCKET_PATH_MAX};
 use config::machine::{Kind, Machine};
 use domains::{Supervisor, capture, leftovers};
+use handover::PciAddress;
 use handover::handover::Handover;
 use handover::sysfs::Sysfs;
 use printable::explain;
@@ -178,26 +180,17 @@ pub(super) fn put_right(
     machine: &Machine,
     supervisor: &Supervisor,
 ) {
-    let claimed = |address| {
-        machine.domains.iter().any(|domain| {
-            matches!(&domain.kind, Kind::Vm(vm) if vm.pci_functions().any(|a| a == address))
-        })
-    };
-    let held = supervisor.former_functions();
-    let mut unclaimed = handover.handed_over();
-    // What goes with a function goes back with it.
-    unclaimed.retain(|address, former| {
-        let with = former.companion_of().unwrap_or(*address);
-        !claimed(with) && !held.contains(&with)
-    });
+    let claimed: BTreeSet<PciAddress> = machine.claims().domains.into_keys().collect();
     let domains: Vec<String> =
         supervisor.slots().iter().map(|slot| slot.member().name.clone()).collect();
     let (layout, handover) = (layout.clone(), handover.clone());
-    let deadline = machine.stop_deadline;
+    let (cgroups, deadline) = (supervisor.cgroups(), machine.stop_deadline);
     let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {
-        leftovers::end_strays(&layout, &domains, deadline);
-        for address in unclaimed.into_keys() {
-            match handover.give_back(address) {
+        let left = leftovers::end_strays(&layout, cgroups.as_deref(), &domains, deadline);
+        let kept = [domains, left].concat();
+        leftovers::forget_disks(&layout, &kept);
+        for (address, domain) in ownerless(&handover, &kept, &claimed) {
+            match handover.give_back(address, &domain) {
                 Ok(_) => {
                     tracing::info!(%address, "no domain has it any more; given back to the host")
                 }
@@ -208,6 +201,23 @@ pub(super) fn put_right(
     if let Err(error) = spawned {
         tracing::error!("cannot start a thread: {error}");
     }
+}
+
+/// What is handed over and is no domain's, with the domain it was handed to: in this boot, what none of these domains has, each of which
+/// gives back what it has itself; of what is left of an earlier one, what nobody is to have.
+fn ownerless(
+    handover: &Handover,
+    domains: &[String],
+    claimed: &BTreeSet<PciAddress>,
+) -> Vec<(PciAddress, String)> {
+    let boot = handover.sysfs().boot();
+    let mut handed_over = handover.handed_over();
+    handed_over.retain(|address, former| match boot.is_some() && former.boot == boot {
+        true => !domains.contains(&former.domain),
+        // What goes with a function goes back with it.
+        false => !claimed.contains(&former.companion_of().unwrap_or(*address)),
+    });
+    handed_over.into_iter().map(|(address, former)| (address, former.domain)).collect()
 }
 
 #[cfg(test)]

@@ -107,6 +107,14 @@ impl Cgroups {
         path.is_dir().then_some(DomainGroup { path })
     }
 
+    /// The domains that have groups, left by an earlier agent too.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
+        let groups = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        groups.filter_map(|group| group.file_name().into_string().ok()).collect()
+    }
+
     /// The processes in a domain's group, left by an earlier agent.
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {

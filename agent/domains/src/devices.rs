@@ -7,7 +7,7 @@ use printable::explain;
 use base::layout::Layout;
 use config::machine::VmHardware;
 use handover::PciAddress;
-use handover::handover::Handover;
+use handover::handover::{Former, Handover};
 
 use super::disks;
 
@@ -17,8 +17,6 @@ pub struct Devices {
     pub domain: String,
     /// What it has.
     pub hardware: VmHardware,
-    /// What a VMM of an earlier agent had besides.
-    pub former: Vec<PciAddress>,
     /// Whether it forgets what it writes.
     pub discard: bool,
     /// Where things lie.
@@ -27,10 +25,12 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Hands the domain its functions. What was handed over before a failure stays so: the next
-    /// attempt goes on from there, and a release takes it all back.
+    /// Hands the domain its functions, and gives those back that it had and that are not its own any more. What was handed over before
+    /// a failure stays so: the next attempt goes on from there, and a release takes it all back.
     pub fn take(&self) -> Result<(), String> {
-        let problems = self.give_back(self.former());
+        let mut former = self.held();
+        former.retain(|address| !self.hardware.pci_functions().any(|own| own == *address));
+        let problems = self.give_back(&former);
         problems.iter().for_each(|problem| tracing::error!(domain = self.domain, "{problem}"));
         for wanted in self.hardware.pci_devices() {
             let companions = self.handover.take(wanted, &self.domain).map_err(|e| explain(&e))?;
@@ -53,27 +53,34 @@ impl Devices {
             .map_err(|e| explain(&e))
     }
 
-    /// Resets its functions and gives them back, each whatever became of the others.
+    /// Resets its functions and gives them back, each whatever became of the others. One that another domain has stays with that, whatever
+    /// the machine file says.
     pub fn release(&self) -> Result<(), String> {
         disks::forget(&self.domain, &self.layout);
-        let problems = self.give_back(self.hardware.pci_functions().chain(self.former()));
+        let problems = self.give_back(&self.held());
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    /// What is still this domain's of what it had: another one may have it by now.
-    fn former(&self) -> impl Iterator<Item = PciAddress> {
-        let handed_over = self.handover.handed_over();
-        let own = move |address: &PciAddress| {
-            handed_over.get(address).is_some_and(|former| former.domain == self.domain)
-        };
-        self.former.iter().copied().filter(own)
+    /// What is handed over to this domain, by an earlier agent too. What goes with a function goes back with it, and what is left of an
+    /// earlier boot is nobody's unless the machine file says so.
+    fn held(&self) -> Vec<PciAddress> {
+        let (boot, handed_over) = (self.handover.sysfs().boot(), self.handover.handed_over());
+        let is_own = |former: &Former| former.domain == self.domain;
+        let own = handed_over.iter().filter(|(address, former)| {
+            let given = self.hardware.pci_functions().any(|own| own == **address);
+            let with = former.companion_of().and_then(|with| handed_over.get(&with));
+            is_own(former)
+                && !with.is_some_and(is_own)
+                && (given || boot.is_some() && former.boot == boot)
+        });
+        own.map(|(address, _)| *address).collect()
     }
 
     /// Why some could not be.
-    fn give_back(&self, functions: impl Iterator<Item = PciAddress>) -> Vec<String> {
+    fn give_back(&self, functions: &[PciAddress]) -> Vec<String> {
         let mut problems = Vec::new();
-        for address in functions {
-            match self.handover.give_back(address) {
+        for &address in functions {
+            match self.handover.give_back(address, &self.domain) {
                 Ok(returned) => {
                     let driver = returned.driver.as_deref().unwrap_or("none");
                     tracing::info!(domain = self.domain, %address, driver, reset = returned.reset, "given back to the host");
@@ -82,5 +89,99 @@ impl Devices {
             }
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use config::machine::Serial;
+    use handover::fake::FakePc;
+    use handover::pins::Pins;
+    use handover::{Role, Wanted};
+
+    fn handover(pc: &FakePc) -> Arc<Handover> {
+        let record = pc.dir.path().join("handover.json");
+        Arc::new(Handover::open(pc.sysfs(), &record, &record.with_extension("fallback")).unwrap())
+    }
+
+    fn devices(handover: &Arc<Handover>, domain: &str, nics: &[PciAddress]) -> Devices {
+        let dir = std::path::PathBuf::from("/nonexistent");
+        let nic = |address: &PciAddress| Wanted {
+            address: *address,
+            role: Role::Nic,
+            pins: Pins::default(),
+        };
+        Devices {
+            domain: domain.to_owned(),
+            hardware: VmHardware {
+                memory: vmm_control::MemorySize::DOMAIN_DEFAULT,
+                cpus: 1,
+                kernel: dir.clone(),
+                initrd: None,
+                cmdline: String::new(),
+                disks: Vec::new(),
+                nic: None,
+                passthrough: nics.iter().map(nic).collect(),
+                serial: Serial::Null,
+                ports: Vec::new(),
+            },
+            discard: false,
+            layout: Layout { images: dir.clone(), state: dir.clone(), runtime: dir },
+            handover: handover.clone(),
+        }
+    }
+
+    #[test]
+    fn a_nic_that_moved_to_another_domain_stays_with_the_vmm_that_has_it_until_that_is_started_anew()
+     {
+        let pc = FakePc::new();
+        let nic = pc.add_nic("0000:00:05.0", 7);
+        let first = handover(&pc);
+        devices(&first, "clinical", &[nic]).take().unwrap();
+        // Another agent, another machine file: clinical's guest runs on.
+        let next = handover(&pc);
+        let clinical = devices(&next, "clinical", &[]);
+        let internet = devices(&next, "internet", &[nic]);
+        pc.kernel.writes.lock().unwrap().clear();
+        assert!(internet.take().unwrap_err().contains("is still clinical's"));
+        internet.release().unwrap();
+        assert!(pc.kernel.writes.lock().unwrap().is_empty(), "not even reset");
+        assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
+        // Its VMM has ended.
+        clinical.take().unwrap();
+        assert_eq!(pc.driver(nic).as_deref(), Some("e1000e"));
+        internet.take().unwrap();
+        clinical.release().unwrap();
+        assert_eq!(next.handed_over()[&nic].domain, "internet");
+        internet.release().unwrap();
+        assert!(next.handed_over().is_empty());
+    }
+
+    #[test]
+    fn what_could_not_be_given_back_is_tried_again_the_next_time() {
+        let pc = FakePc::new();
+        let nic = pc.add_nic("0000:00:05.0", 7);
+        let handover = handover(&pc);
+        devices(&handover, "clinical", &[nic]).take().unwrap();
+        let without = devices(&handover, "clinical", &[]);
+        pc.refuses("e1000e");
+        assert!(without.release().is_err());
+        assert!(without.release().is_err());
+        assert_eq!(handover.handed_over()[&nic].domain, "clinical");
+    }
+
+    #[test]
+    fn what_is_left_of_an_earlier_boot_is_whose_the_machine_file_says_it_is() {
+        let pc = FakePc::new();
+        let nic = pc.add_nic("0000:00:05.0", 7);
+        devices(&handover(&pc), "clinical", &[nic]).take().unwrap();
+        let boot = pc.dir.path().join("proc/sys/kernel/random/boot_id");
+        std::fs::write(boot, "second\n").unwrap();
+        let next = handover(&pc);
+        devices(&next, "internet", &[nic]).take().unwrap();
+        devices(&next, "clinical", &[]).take().unwrap();
+        assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
+        assert_eq!(next.handed_over()[&nic].domain, "internet");
     }
 }

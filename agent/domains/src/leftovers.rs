@@ -1,7 +1,9 @@
-//! VMMs of an earlier agent whose domains this PC does not have any more. They are ended in an orderly way: power button, deadline, end,
-//! kill. Those of domains that there are is their slots' business ([`super::adoption`]).
+//! VMMs of an earlier agent whose domains this PC does not have any more, and what these wrote to disks that forget. VMMs are ended in an
+//! orderly way: power button, deadline, end, kill. Those of domains that there are is their slots' business ([`super::adoption`]).
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use clock::Moment;
 use nix::sys::signal::Signal;
 
 use super::adoption::{Found, find};
+use super::cgroup::Cgroups;
+use super::disks;
 use super::domain::{END_GRACE, Time};
 use vmm_control::Command;
 
@@ -21,14 +25,29 @@ use base::layout::Layout;
 /// How often leftovers are looked at.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Ends what an earlier agent left of domains that are not among these; takes at most `deadline` and a few seconds.
-pub fn end_strays(layout: &Layout, domains: &[String], deadline: Duration) {
-    let mut left = Vec::new();
-    for domain in strays(layout, domains) {
-        let vmm = match find(layout, None, &domain) {
-            Found::Running(vmm, _) | Found::ToEnd(vmm, _) => vmm,
+/// Ends what an earlier agent left of domains that are not among these; takes at most `deadline` and a few seconds. The domains of which
+/// something may be left all the same.
+pub fn end_strays(
+    layout: &Layout,
+    cgroups: Option<&Cgroups>,
+    domains: &[String],
+    deadline: Duration,
+) -> Vec<String> {
+    let (mut left, mut unreachable) = (Vec::new(), Vec::new());
+    let mut ended = Vec::new();
+    for domain in strays(layout, cgroups, domains) {
+        let vmm = match find(layout, cgroups, &domain) {
+            Found::Running(vmm, _) | Found::ToEnd(vmm, ..) => vmm,
             Found::Nothing | Found::Ended(..) => {
-                forget(layout, &domain);
+                ended.push(domain);
+                continue;
+            }
+            Found::Unreachable => {
+                tracing::error!(
+                    domain,
+                    "what an earlier agent left of this domain, which this PC does not have any more, takes no caller; restart the PC"
+                );
+                unreachable.push(domain);
                 continue;
             }
         };
@@ -39,6 +58,7 @@ pub fn end_strays(layout: &Layout, domains: &[String], deadline: Duration) {
             "an earlier agent left this VMM of a domain that this PC does not have any more; ending it"
         );
         press_power_button(layout, &domain, &vmm);
+        ended.push(domain.clone());
         left.push((domain, vmm));
     }
     let wait = |left: &mut Vec<(String, VmmProcess)>, most: Duration| {
@@ -49,7 +69,6 @@ pub fn end_strays(layout: &Layout, domains: &[String], deadline: Duration) {
             left.retain(|(_, vmm)| vmm.is_alive());
         }
     };
-    let ended: Vec<String> = left.iter().map(|(domain, _)| domain.clone()).collect();
     wait(&mut left, deadline);
     for signal in [Signal::SIGINT, Signal::SIGKILL] {
         left.iter().for_each(|(_, vmm)| vmm.signal(signal));
@@ -62,17 +81,35 @@ pub fn end_strays(layout: &Layout, domains: &[String], deadline: Duration) {
             "the VMM of an earlier agent cannot be ended; restart the PC"
         );
     }
-    for domain in ended.iter().filter(|name| !left.iter().any(|(domain, _)| domain == *name)) {
+    ended.retain(|name| !left.iter().any(|(domain, _)| domain == name));
+    for domain in &ended {
+        if let Some(group) = cgroups.and_then(|groups| groups.find(domain)) {
+            // What the VMM may have started goes with it.
+            group.kill();
+            group.remove();
+        }
         forget(layout, domain);
+    }
+    left.into_iter().map(|(domain, _)| domain).chain(unreachable).collect()
+}
+
+/// Removes the copies of disks of domains that are not among these: what they forget is not kept because nobody has them any more.
+pub fn forget_disks(layout: &Layout, domains: &[String]) {
+    for domain in names_in(&layout.discards()).filter(|name| !domains.contains(name)) {
+        disks::forget(&domain, layout);
     }
 }
 
-/// The domains of which there is a record, and that are none of these.
-fn strays(layout: &Layout, domains: &[String]) -> Vec<String> {
-    let entries = fs::read_dir(&layout.runtime).into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let strays = names.filter(|name| !domains.contains(name));
-    strays.filter(|name| layout.vmm_record(name).exists()).collect()
+/// The domains of which there is a record or a process, and that are none of these.
+fn strays(layout: &Layout, cgroups: Option<&Cgroups>, domains: &[String]) -> BTreeSet<String> {
+    let recorded = names_in(&layout.runtime).filter(|name| layout.vmm_record(name).exists());
+    let running = cgroups.into_iter().flat_map(Cgroups::names);
+    recorded.chain(running).filter(|name| !domains.contains(name)).collect()
+}
+
+fn names_in(directory: &Path) -> impl Iterator<Item = String> + use<> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok())
 }
 
 fn forget(layout: &Layout, domain: &str) {
@@ -95,5 +132,37 @@ fn press_power_button(layout: &Layout, domain: &str, vmm: &VmmProcess) {
     }
     if !answered {
         vmm.signal(Signal::SIGTERM);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vmm_that_nobody_can_ask_is_not_forgotten_and_what_is_gone_takes_its_disks_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let layout = Layout { images: at("images"), state: at("state"), runtime: at("run") };
+        layout.create_runtime(&["clinical", "old", "gone"]).unwrap();
+        for domain in ["clinical", "old", "gone"] {
+            fs::write(layout.vmm_record(domain), "half a reco").unwrap();
+            fs::create_dir_all(layout.discard(domain)).unwrap();
+            fs::write(layout.discard(domain).join("disk0.img"), "written").unwrap();
+        }
+        let socket = layout.vmm_socket("old");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut callers = Vec::new();
+        while let Ok(caller) = base::sockets::dial(&socket) {
+            callers.push(caller);
+        }
+        let slots = vec!["clinical".to_owned()];
+        let left = end_strays(&layout, None, &slots, Duration::ZERO);
+        assert_eq!(left, ["old"]);
+        assert!(layout.vmm_record("old").exists() && layout.vmm_record("clinical").exists());
+        assert!(!layout.vmm_record("gone").exists());
+        forget_disks(&layout, &[slots, left].concat());
+        assert!(layout.discard("old").exists() && layout.discard("clinical").exists());
+        assert!(!layout.discard("gone").exists());
     }
 }

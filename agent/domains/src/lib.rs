@@ -45,12 +45,12 @@ use base::layout::Layout;
 use config::machine::{DomainEntry, Kind, Machine};
 use config::roster::{Member, no_domain};
 use control::reports::ConfiguredInterface;
-use handover::PciAddress;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
 use cgroup::Cgroups;
 use domain::{Event, State, Time};
+use record::VmmRecord;
 pub use slot::{Outdated, Slot, Taken};
 use spec::SANDBOX_ID_BASE;
 use vmm_control::Command;
@@ -65,7 +65,7 @@ pub struct Parts {
     pub vmm: PathBuf,
     pub handover: Arc<Handover>,
     /// Where VMMs get their groups; `None` when there are none.
-    pub cgroups: Option<Cgroups>,
+    pub cgroups: Option<Arc<Cgroups>>,
     /// Whether VMMs get a user of their own.
     pub as_root: bool,
     /// What VMMs say on their standard error.
@@ -170,10 +170,13 @@ impl Supervisor {
         taken
     }
 
-    /// Each domain's VMM has a user of its own; one that runs on keeps its.
+    /// Each domain's VMM has a user of its own; one that runs on keeps its, also one whose domain there is not any more.
     fn give_users(&mut self) {
         let held: Vec<Option<u32>> = self.slots.iter().map(|slot| slot.sandbox_id).collect();
-        let ids = sandbox_ids(&held);
+        let recorded = VmmRecord::all(&self.shared.parts.layout);
+        let elsewhere: Vec<u32> =
+            recorded.into_iter().filter_map(|record| record.sandbox_id).collect();
+        let ids = sandbox_ids(&held, &elsewhere);
         for (slot, id) in self.slots.iter_mut().zip(ids).filter(|_| self.shared.parts.as_root) {
             slot.sandbox_id = Some(id);
         }
@@ -181,18 +184,12 @@ impl Supervisor {
         slots.iter_mut().for_each(|slot| slot.compare(&shared.parts));
     }
 
-    /// The functions that VMMs of an earlier agent have or had and that the machine file does not give their domains: they are given
-    /// back when these VMMs have ended.
-    pub fn former_functions(&self) -> Vec<PciAddress> {
-        self.slots.iter().flat_map(Slot::former_functions).copied().collect()
-    }
-
     /// Whether a domain is on its way from one state to another.
     #[must_use]
     pub fn any_under_way(&self) -> bool {
         let waits = |slot: &Slot| match slot.domain.state() {
-            // Nothing is being done at the moment.
-            State::Running { .. } | State::Backoff { .. } => false,
+            // Nothing is being done at the moment. One that has not answered yet would be ended by the next agent.
+            State::Backoff { .. } => false,
             state => !state.is_settled(),
         };
         self.slots.iter().any(waits)
@@ -235,6 +232,12 @@ impl Supervisor {
     #[must_use]
     pub fn externals(&self) -> &[String] {
         &self.externals
+    }
+
+    /// Where VMMs have their groups.
+    #[must_use]
+    pub fn cgroups(&self) -> Option<Arc<Cgroups>> {
+        self.shared.parts.cgroups.clone()
     }
 
     /// The rule for the host's network, and the host's configured interfaces when last looked at,
@@ -390,10 +393,11 @@ impl Shared {
     }
 }
 
-/// The users of domains' VMMs, by the users that those have which run already: each has one that no other has, if possible that of its
-/// place.
-fn sandbox_ids(held: &[Option<u32>]) -> Vec<u32> {
+/// The users of domains' VMMs, by the users that those have which run already: each has one that no other has, nor one `elsewhere`, if
+/// possible that of its place.
+fn sandbox_ids(held: &[Option<u32>], elsewhere: &[u32]) -> Vec<u32> {
     let mut taken: BTreeSet<u32> = held.iter().copied().flatten().collect();
+    taken.extend(elsewhere);
     let mut ids = Vec::new();
     for (own, held) in (SANDBOX_ID_BASE..).zip(held) {
         let id = held.unwrap_or_else(|| {
@@ -420,11 +424,13 @@ mod tests {
     #[test]
     fn no_two_vmms_have_one_user_whatever_those_have_that_run_on() {
         let base = SANDBOX_ID_BASE;
-        assert_eq!(sandbox_ids(&[None, None]), [base, base + 1]);
+        assert_eq!(sandbox_ids(&[None, None], &[]), [base, base + 1]);
         // The policy has them the other way round now.
-        assert_eq!(sandbox_ids(&[Some(base + 1), Some(base)]), [base + 1, base]);
-        assert_eq!(sandbox_ids(&[None, Some(base)]), [base + 1, base]);
-        assert_eq!(sandbox_ids(&[Some(base + 1), None]), [base + 1, base + 2]);
+        assert_eq!(sandbox_ids(&[Some(base + 1), Some(base)], &[]), [base + 1, base]);
+        assert_eq!(sandbox_ids(&[None, Some(base)], &[base]), [base + 1, base]);
+        assert_eq!(sandbox_ids(&[Some(base + 1), None], &[base + 1]), [base + 1, base + 2]);
+        // Those of a domain that there is not any more, and that are being ended.
+        assert_eq!(sandbox_ids(&[None, None], &[base, base + 2]), [base + 1, base + 3]);
     }
 
     #[test]

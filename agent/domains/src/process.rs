@@ -92,14 +92,15 @@ impl VmmProcess {
         start().map_err(|source| SpawnError { program: program.to_owned(), source })
     }
 
-    /// A process that this agent did not start, if it still runs.
+    /// A process that this agent did not start, if any of its threads still runs.
     #[must_use]
     pub fn find(identity: Identity) -> Option<Self> {
         // In this order: what the descriptor stands for had this number when it was opened, and the process that is meant has it
         // since earlier.
         let pidfd = open(identity.pid).ok()?;
         let found = start_time(identity.pid) == Some(identity.start);
-        found.then_some(Self { child: None, pidfd, identity, signalled: false })
+        let found = found.then_some(Self { child: None, pidfd, identity, signalled: false });
+        found.filter(Self::is_alive)
     }
 
     /// Who it is.
@@ -114,7 +115,7 @@ impl VmmProcess {
         self.pidfd.as_fd()
     }
 
-    /// Whether it still runs.
+    /// Whether any of its threads still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
@@ -191,19 +192,18 @@ fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// When a running process started; `None` if there is none, or only its corpse, or it is a thread
-/// of the kernel (KVM keeps one for each guest, in the guest's cgroup).
+/// When a process started; `None` if there is none, or it is a thread of the kernel (KVM keeps one for each guest, in the guest's
+/// cgroup). Its state does not count: a process whose first thread has ended looks like a corpse there while its others run on, and
+/// with them its guest.
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
     /// `PF_KTHREAD` (the kernel's `include/linux/sched.h`).
     const KERNEL_THREAD: u32 = 0x0020_0000;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name, in parentheses, and may hold anything; the third is the state,
-    // the ninth the flags, the 22nd the start.
+    // The second field is the name, in parentheses, and may hold anything; the ninth is the flags, the 22nd the start.
     let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    let state = fields.next()?;
-    let flags: u32 = fields.nth(5)?.parse().ok()?;
-    if matches!(state, "Z" | "X") || flags & KERNEL_THREAD != 0 {
+    let flags: u32 = fields.nth(6)?.parse().ok()?;
+    if flags & KERNEL_THREAD != 0 {
         return None;
     }
     fields.nth(12)?.parse().ok()
@@ -293,6 +293,32 @@ mod tests {
         assert!(VmmProcess::find(Identity { start: identity.start + 1, ..identity }).is_none());
         assert!(VmmProcess::find(Identity { pid: i32::MAX, ..identity }).is_none());
         assert_eq!(start_time(i32::MAX), None);
+    }
+
+    /// A process whose first thread has ended, and whose second has not.
+    const LEADERLESS: &str = r#"exec python3 -c '
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(600,)).start()
+ctypes.CDLL(None).syscall(60, 0)'"#;
+
+    #[test]
+    fn a_process_runs_on_though_its_first_thread_has_ended_and_a_corpse_does_not() {
+        let (mut started, _specification) = shell(LEADERLESS);
+        let identity = started.identity();
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", identity.pid)).unwrap();
+        while !stat().contains(") Z ") {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(started.ended(|| unreachable!("it is a child")), None);
+        let found = VmmProcess::find(identity).unwrap();
+        assert!(found.is_alive());
+        found.kill();
+        while found.is_alive() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        // Nobody has waited for it yet.
+        assert!(stat().contains(") Z ") && VmmProcess::find(identity).is_none());
+        assert!(started.ended(|| unreachable!("it is a child")).is_some());
     }
 
     #[test]

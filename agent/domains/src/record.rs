@@ -105,6 +105,14 @@ impl VmmRecord {
         }
     }
 
+    /// Every record of this boot that can be read, also of domains that there are not any more.
+    #[must_use]
+    pub fn all(layout: &Layout) -> Vec<Self> {
+        let entries = fs::read_dir(&layout.runtime).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter_map(|name| Self::read(layout, &name).ok().flatten()).collect()
+    }
+
     /// Forgets a domain's VMM.
     ///
     /// # Errors
@@ -116,8 +124,18 @@ impl VmmRecord {
     /// Whether a process is the one of this record, and runs what it ran then, where it ran then.
     #[must_use]
     pub fn is_of(&self, vmm: &VmmProcess) -> bool {
-        let same = vmm.identity() == self.identity && vmm.cgroup() == self.cgroup;
-        same && (!self.answered || vmm.executable() == self.executable)
+        self.is_where_it_was(vmm) && (!self.answered || vmm.executable() == self.executable)
+    }
+
+    /// Whether a process is the one of this record, of which cannot be seen what it runs: one whose first thread has ended shows no
+    /// program, and its guest runs on.
+    #[must_use]
+    pub fn may_be_of(&self, vmm: &VmmProcess) -> bool {
+        self.is_where_it_was(vmm) && vmm.executable().is_none()
+    }
+
+    fn is_where_it_was(&self, vmm: &VmmProcess) -> bool {
+        vmm.identity() == self.identity && vmm.cgroup() == self.cgroup
     }
 }
 

@@ -65,7 +65,6 @@ impl Slot {
         let devices = Devices {
             domain: member.name.clone(),
             hardware,
-            former: Vec::new(),
             discard: member.discard,
             layout: parts.layout.clone(),
             handover: parts.handover.clone(),
@@ -237,7 +236,7 @@ impl Slot {
             return Some(Event::Prepared(Err(BUSY.to_owned())));
         }
         self.devices.discard = self.member.discard;
-        let devices = self.hand_devices();
+        let devices = self.devices.clone();
         let started = shared.work(self.index, &self.member.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
@@ -249,17 +248,11 @@ impl Slot {
         Some(Event::Prepared(Err(format!("cannot start a thread: {failed}"))))
     }
 
-    /// For a worker. What a VMM of an earlier agent had is one worker's business once.
-    fn hand_devices(&mut self) -> Devices {
-        let former = std::mem::take(&mut self.devices.former);
-        Devices { former, ..self.devices.clone() }
-    }
-
     fn release(&mut self, shared: &Shared) -> Option<Event> {
         if self.working {
             return Some(Event::Released(Err(BUSY.to_owned())));
         }
-        let devices = self.hand_devices();
+        let devices = self.devices.clone();
         let started =
             shared.work(self.index, &self.member.name, Event::Released, move |_| devices.release());
         self.working = started.is_ok();

@@ -26,10 +26,14 @@ use super::judge;
 use super::sysfs::Sysfs;
 use super::{Claims, PciAddress, Wanted};
 use base::durable;
+use turns::Turns;
 
 mod error;
+mod former;
+mod turns;
 
 pub use error::HandoverError;
+pub use former::Former;
 pub use hostpci::VFIO_PCI;
 
 /// How long a driver may take to let go, or to take hold.
@@ -38,46 +42,6 @@ pub const DRIVER_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// The only version of the record.
 const RECORD_VERSION: u32 = 1;
-
-/// What is known of a function that was handed over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Former {
-    /// The domain it was handed to.
-    pub domain: String,
-    /// The driver it had.
-    pub driver: Option<String>,
-    /// The `driver_override` it had.
-    pub driver_override: Option<String>,
-    /// Vendor and device, so that another card that is there later is not taken for it.
-    #[serde(default)]
-    pub id: Option<String>,
-    /// The MAC address its interface had.
-    #[serde(default)]
-    pub mac: Option<String>,
-    /// The boot in which that was (`/proc/sys/kernel/random/boot_id`): since then no card was changed.
-    #[serde(default)]
-    pub boot: Option<String>,
-    /// The function it went to vfio-pci with, for nobody to use, because it is in its IOMMU group.
-    #[serde(default)]
-    pub goes_with: Option<String>,
-}
-
-impl Former {
-    /// Whether the function is the card that was handed over, still with vfio-pci since then: what was
-    /// seen of it before goes on to hold. A card may have been changed for another like it between two boots.
-    fn still_has(&self, function: &Function, boot: Option<&str>) -> bool {
-        function.driver.as_deref() == Some(VFIO_PCI)
-            && self.id.as_ref().is_some_and(|id| *id == function.id())
-            && boot.is_some()
-            && self.boot.as_deref() == boot
-    }
-
-    /// The function it goes with.
-    #[must_use]
-    pub fn companion_of(&self) -> Option<PciAddress> {
-        self.goes_with.as_ref()?.parse().ok()
-    }
-}
 
 /// How a function came back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +68,7 @@ pub struct Handover {
     record: Mutex<BTreeMap<PciAddress, Former>>,
     /// Functions with a write the kernel has not come back from.
     held: Arc<Mutex<Vec<PciAddress>>>,
+    turns: Turns,
     deadline: Duration,
     claims: Claims,
 }
@@ -128,6 +93,7 @@ impl Handover {
             fallback: fallback.to_owned(),
             record: Mutex::new(record),
             held: Arc::default(),
+            turns: Turns::default(),
             deadline: DRIVER_DEADLINE,
             claims: Claims::default(),
         })
@@ -161,8 +127,9 @@ impl Handover {
 
     /// Gives the function to vfio-pci for `domain`, and with it what its IOMMU group makes it take along:
     /// those, which nobody gets. Idempotent. A refusal comes before anything is touched; after a failure
-    /// everything is as before, as far as the drivers permit.
+    /// everything is as before, as far as the drivers permit. What another domain still has is refused.
     pub fn take(&self, wanted: &Wanted, domain: &str) -> Result<Vec<PciAddress>, HandoverError> {
+        let _turn = self.turns.wait(wanted.address, self.deadline)?;
         self.await_interface(wanted);
         let known = self.lock().get(&wanted.address).cloned();
         let now = self.sysfs.inspect(wanted.address).ok();
@@ -174,6 +141,7 @@ impl Handover {
         let functions: Vec<&Function> = plan.companions.iter().chain([&plan.function]).collect();
         for function in &functions {
             self.refuse_if_held(function)?;
+            self.refuse_if_anothers(function, domain)?;
         }
         self.ensure_vfio_pci()?;
         let mut begun: Vec<(&Function, Former)> = Vec::new();
@@ -212,9 +180,10 @@ impl Handover {
     }
 
     /// Resets the function and gives it back to the driver the record names, and then what went with it.
-    /// Idempotent; does nothing to a function that was not handed over.
-    pub fn give_back(&self, address: PciAddress) -> Result<Returned, HandoverError> {
-        let returned = self.give_back_one(address)?;
+    /// Idempotent; does nothing to a function that was not handed over to `domain`.
+    pub fn give_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
+        let _turn = self.turns.wait(address, self.deadline)?;
+        let returned = self.give_back_one(address, domain)?;
         let companions: Vec<PciAddress> = self
             .lock()
             .iter()
@@ -222,18 +191,20 @@ impl Handover {
             .map(|(companion, _)| *companion)
             .collect();
         for companion in companions {
-            self.give_back_one(companion)?;
+            self.give_back_one(companion, domain)?;
         }
         Ok(returned)
     }
 
-    fn give_back_one(&self, address: PciAddress) -> Result<Returned, HandoverError> {
-        let former = self.lock().get(&address).cloned();
+    fn give_back_one(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
+        let former = self.lock().get(&address).filter(|former| former.domain == domain).cloned();
         let function = match self.sysfs.inspect(address) {
             Ok(function) => function,
             Err(error) if error.is_not_found() => {
                 // It was pulled: there is nothing to give back.
-                self.remember(address, None)?;
+                if former.is_some() {
+                    self.remember(address, None)?;
+                }
                 return Ok(Returned { reset: false, driver: None });
             }
             Err(error) => return Err(error.into()),
@@ -458,6 +429,19 @@ impl Handover {
                 return false;
             }
             thread::sleep(POLL);
+        }
+    }
+
+    /// A VMM of another domain may have it: the agent that handed it over may not be the one that runs.
+    fn refuse_if_anothers(&self, function: &Function, domain: &str) -> Result<(), HandoverError> {
+        let (record, boot) = (self.lock(), self.sysfs.boot());
+        let former = record.get(&function.address).filter(|former| former.domain != domain);
+        match former.filter(|former| former.still_has(function, boot.as_deref())) {
+            Some(former) => Err(HandoverError::Anothers {
+                address: function.address,
+                domain: former.domain.clone(),
+            }),
+            None => Ok(()),
         }
     }
 

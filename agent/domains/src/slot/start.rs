@@ -83,7 +83,6 @@ impl Slot {
         self.seat_next = self.has_seat(&shared.parts).then(|| shared.now());
         (self.vmm, self.capture) = (Some(vmm), Some(capture));
         (self.record, self.outdated) = (Some(record), None);
-        self.devices.former.clear();
         Ok(())
     }
 

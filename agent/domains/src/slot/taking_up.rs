@@ -11,7 +11,6 @@ use super::super::process::{FileId, VmmProcess};
 use super::super::record::VmmRecord;
 use super::super::{Parts, Shared};
 use super::Slot;
-use handover::PciAddress;
 
 /// How the VMM that runs is not as one would be started now. It runs on, and is put right when its desktop is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,8 +55,15 @@ impl Slot {
     pub(in super::super) fn take_up(&mut self, shared: &mut Shared) -> Taken {
         let layout = &shared.parts.layout;
         let domain = self.member.name.clone();
-        match adoption::find(layout, shared.parts.cgroups.as_ref(), &domain) {
+        match adoption::find(layout, shared.parts.cgroups.as_deref(), &domain) {
             Found::Nothing => Taken::Nothing,
+            Found::Unreachable => {
+                tracing::warn!(
+                    domain,
+                    "something is behind its VMM's control socket that takes no caller; what it may still hold is kept from the next VMM"
+                );
+                Taken::Nothing
+            }
             Found::Running(vmm, record) => {
                 tracing::info!(
                     domain,
@@ -67,13 +73,15 @@ impl Slot {
                 self.run_on(shared, vmm, *record);
                 Taken::RunsOn
             }
-            Found::ToEnd(vmm, why) => {
+            Found::ToEnd(vmm, why, record) => {
                 tracing::warn!(
                     domain,
                     pid = vmm.identity().pid,
                     "an earlier agent left this VMM, which is ended: {why}"
                 );
                 self.hold(shared, vmm);
+                // Until it has ended nobody else is this user; then its domain's next VMM is.
+                self.sandbox_id = record.and_then(|record| record.sandbox_id);
                 self.feed(shared, Event::Found { answered: false });
                 self.feed(shared, Event::Restart);
                 Taken::IsEnded
@@ -84,7 +92,12 @@ impl Slot {
                     pid = record.identity.pid,
                     "its VMM ended while no agent ran"
                 );
-                self.keep(&record);
+                // What may be left of it goes before anything takes its place.
+                if let Some(group) = shared.parts.cgroups.as_ref().and_then(|all| all.find(&domain))
+                {
+                    group.kill();
+                    group.remove();
+                }
                 self.forget(shared);
                 self.feed(shared, Event::Found { answered: true });
                 self.feed(shared, Event::Exited(exit));
@@ -94,7 +107,6 @@ impl Slot {
     }
 
     fn run_on(&mut self, shared: &mut Shared, vmm: VmmProcess, record: VmmRecord) {
-        self.keep(&record);
         self.hold(shared, vmm);
         let seat = self.has_seat(&shared.parts) && record.link == seat_link::VERSION;
         self.seat_next = seat.then(|| shared.now());
@@ -115,13 +127,6 @@ impl Slot {
         self.group = parts.cgroups.as_ref().and_then(|groups| groups.find(name));
         (self.ask_next, self.unanswered) = (shared.now(), 0);
         self.vmm = Some(vmm);
-    }
-
-    /// What it had is its own until it is given back, whatever the machine file says now.
-    fn keep(&mut self, record: &VmmRecord) {
-        let now: Vec<_> = self.devices.hardware.pci_functions().collect();
-        let functions = record.functions.iter().filter_map(|address| address.parse().ok());
-        self.devices.former = functions.filter(|address| !now.contains(address)).collect();
     }
 
     /// Finds out whether its VMM is as one would be started now.
@@ -155,10 +160,5 @@ impl Slot {
     #[must_use]
     pub fn outdated(&self) -> Option<Outdated> {
         self.outdated
-    }
-
-    /// The functions that a VMM of an earlier agent has or had, and that the machine file does not give this domain.
-    pub(in super::super) fn former_functions(&self) -> &[PciAddress] {
-        &self.devices.former
     }
 }

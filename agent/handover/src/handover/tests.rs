@@ -24,7 +24,7 @@ fn a_nic_goes_to_vfio_pci_and_comes_back_reset_to_its_own_driver() {
     handover.take(&as_nic(nic), "clinical").unwrap();
     assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
     pc.kernel.writes.lock().unwrap().clear();
-    assert_eq!(handover.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(handover.give_back(nic, "clinical").unwrap(), returned("e1000e"));
     assert_eq!(pc.driver(nic).as_deref(), Some("e1000e"));
     let writes = pc.kernel.writes.lock().unwrap().clone();
     assert_eq!(writes, ["reset=1", "unbind=0000:00:05.0", "driver_override=", "bind=0000:00:05.0"]);
@@ -39,7 +39,7 @@ fn an_agent_that_died_leaves_enough_for_the_next_one_to_give_back() {
     let next = handover(&pc);
     assert_eq!(next.handed_over()[&nic].driver.as_deref(), Some("e1000e"));
     next.take(&as_nic(nic), "clinical").unwrap();
-    assert_eq!(next.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(next.give_back(nic, "clinical").unwrap(), returned("e1000e"));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_nic_is_handed_over_and_back_on_a_pc_whose_state_cannot_be_written() {
     std::fs::create_dir(record.parent().unwrap()).unwrap();
     let next = open();
     assert_eq!(next.handed_over()[&nic].driver.as_deref(), Some("e1000e"));
-    assert_eq!(next.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(next.give_back(nic, "clinical").unwrap(), returned("e1000e"));
     assert!(!fallback.exists() && open().handed_over().is_empty());
 }
 
@@ -123,7 +123,7 @@ fn a_driver_that_does_not_let_go_is_named_and_not_pushed_again_until_it_has() {
         assert!(Moment::now() < until);
         thread::sleep(POLL);
     }
-    assert_eq!(handover.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(handover.give_back(nic, "clinical").unwrap(), returned("e1000e"));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn a_nic_that_does_not_reset_is_kept_from_the_host() {
     let handover = handover(&pc);
     handover.take(&as_nic(nic), "clinical").unwrap();
     pc.does_not_reset();
-    let error = handover.give_back(nic).unwrap_err();
+    let error = handover.give_back(nic, "clinical").unwrap_err();
     assert!(matches!(error, HandoverError::NotReset { .. }), "{error}");
     assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
     assert!(handover.handed_over().contains_key(&nic));
@@ -168,7 +168,7 @@ fn a_nic_without_a_driver_or_already_with_vfio_pci_goes_back_to_none() {
     for nic in [bare, bound] {
         handover.take(&as_nic(nic), "clinical").unwrap();
         assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
-        handover.give_back(nic).unwrap();
+        handover.give_back(nic, "clinical").unwrap();
         assert_eq!(pc.driver(nic), None);
     }
 }
@@ -192,12 +192,56 @@ fn giving_back_what_was_never_taken_or_twice_changes_nothing() {
     let pc = FakePc::new();
     let nic = pc.add_nic("0000:00:05.0", 7);
     let handover = handover(&pc);
-    assert!(!handover.give_back(nic).unwrap().reset);
+    assert!(!handover.give_back(nic, "clinical").unwrap().reset);
     handover.take(&as_nic(nic), "clinical").unwrap();
-    handover.give_back(nic).unwrap();
+    handover.give_back(nic, "clinical").unwrap();
     pc.kernel.writes.lock().unwrap().clear();
-    handover.give_back(nic).unwrap();
+    handover.give_back(nic, "clinical").unwrap();
     assert!(pc.kernel.writes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_nic_that_another_domain_still_has_is_neither_taken_from_it_nor_given_back_for_it() {
+    let pc = FakePc::new();
+    let nic = pc.add_nic("0000:00:05.0", 7);
+    handover(&pc).take(&as_nic(nic), "clinical").unwrap();
+    // The machine file gives it to the other one since.
+    let next = handover(&pc);
+    pc.kernel.writes.lock().unwrap().clear();
+    let error = next.take(&as_nic(nic), "internet").unwrap_err();
+    assert!(error.to_string().contains("is still clinical's"), "{error}");
+    assert_eq!(next.give_back(nic, "internet").unwrap().driver.as_deref(), Some("vfio-pci"));
+    assert!(pc.kernel.writes.lock().unwrap().is_empty());
+    assert_eq!(next.handed_over()[&nic].domain, "clinical");
+    next.give_back(nic, "clinical").unwrap();
+    next.take(&as_nic(nic), "internet").unwrap();
+    assert_eq!(next.handed_over()[&nic].domain, "internet");
+    // Nobody has anything from before a boot.
+    std::fs::write(pc.sysfs().proc("sys/kernel/random/boot_id"), "second\n").unwrap();
+    next.take(&as_nic(nic), "clinical").unwrap();
+}
+
+#[test]
+fn who_gives_a_nic_back_and_who_takes_it_are_at_it_one_after_the_other() {
+    let pc = FakePc::new();
+    let nic = pc.add_nic("0000:00:05.0", 7);
+    let handover = handover(&pc);
+    handover.take(&as_nic(nic), "clinical").unwrap();
+    pc.holds_on("vfio-pci");
+    thread::scope(|scope| {
+        let back = scope.spawn(|| handover.give_back(nic, "clinical"));
+        while pc.kernel.writes.lock().unwrap().last().is_none_or(|w| !w.starts_with("unbind")) {
+            thread::sleep(POLL);
+        }
+        let taken = scope.spawn(|| handover.take(&as_nic(nic), "internet"));
+        thread::sleep(POLL * 10);
+        assert!(!taken.is_finished());
+        pc.lets_go();
+        back.join().unwrap().unwrap();
+        taken.join().unwrap().unwrap();
+    });
+    assert_eq!(handover.handed_over()[&nic].domain, "internet");
+    assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
 }
 
 /// Lenovo's AMD business PCs: a Realtek NIC with its DASH functions.
@@ -224,7 +268,7 @@ fn the_rest_of_a_harmless_group_goes_to_vfio_pci_with_the_nic_and_comes_back_wit
     let next = self::handover(&pc);
     assert!(others.iter().all(|a| next.handed_over()[a].companion_of() == Some(nic)));
     assert_eq!(next.take(&as_nic(nic), "clinical").unwrap(), [], "they are there already");
-    next.give_back(nic).unwrap();
+    next.give_back(nic, "clinical").unwrap();
     let drivers: Vec<_> = others.iter().map(|address| pc.driver(*address)).collect();
     let expected = [Some("serial"), Some("serial"), None, Some("ehci-pci")];
     assert_eq!(drivers.iter().map(Option::as_deref).collect::<Vec<_>>(), expected);
@@ -330,7 +374,7 @@ fn another_card_at_the_address_is_not_given_the_former_ones_driver() {
     pc.set(nic, "device", Some("0xa282\n"));
     pc.kernel.writes.lock().unwrap().clear();
     let next = handover(&pc);
-    next.give_back(nic).unwrap();
+    next.give_back(nic, "clinical").unwrap();
     assert!(pc.kernel.writes.lock().unwrap().is_empty(), "nothing was done to it");
     assert!(next.handed_over().is_empty());
 }
