@@ -113,6 +113,22 @@ fn an_agent_that_is_replaced_leaves_its_guests_running_and_writes_that_down() {
 }
 
 #[test]
+fn an_agent_that_is_to_leave_waits_for_a_vmm_that_has_not_answered_yet() {
+    let ward = Ward::new(MACHINE);
+    ward.behave("internet", "late");
+    let mut agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    ward.wait_for_state("internet", "starting");
+    let pid = ward.pid("internet");
+    agent.signal(Signal::SIGUSR1);
+    assert_eq!(agent.wait().code(), Some(0));
+    assert_eq!(record(&ward, "internet")["answered"], true);
+    let agent = ward.start_agent();
+    assert_eq!(ward.pid("internet"), pid, "the next one would have ended it");
+    agent.stop();
+}
+
+#[test]
 fn a_vmm_that_died_while_no_agent_ran_is_dealt_with_as_if_one_had() {
     let ward = Ward::new(MACHINE);
     let (agent, pids) = running_in(&ward);

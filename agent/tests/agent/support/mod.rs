@@ -227,7 +227,7 @@ pub fn alive(pid: i64) -> bool {
 
 /// A process in the VMM's place. Behaviours: `obey` (default) answers its control socket and powers
 /// off when asked; `ignore` answers and does nothing; `crash` fails at once, saying why; `crash-2`
-/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket.
+/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket; `late` has one after two seconds.
 pub fn stand_in() {
     let ward = PathBuf::from(std::env::var_os("STAND_IN_WARD").expect("started by an agent"));
     let args = std::env::var("STAND_IN_ARGS").unwrap();
@@ -251,6 +251,9 @@ pub fn stand_in() {
     }
     if behaviour == "mute" {
         thread::sleep(PATIENCE * 4);
+    }
+    if behaviour == "late" {
+        thread::sleep(Duration::from_secs(2));
     }
     if behaviour == "flood" {
         thread::spawn(|| {
