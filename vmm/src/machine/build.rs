@@ -120,7 +120,7 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
         functions: parts.functions,
         main_loop,
         own_threads,
-        file_bytes_max: parts.disk_bytes_max.max(serial::LOG_MAX),
+        file_bytes_max: parts.disk_file_bytes_max.max(serial::LOG_MAX),
     })
 }
 

@@ -93,8 +93,8 @@ pub(super) struct Parts {
     pub(super) main_loop: Vec<Subscriber>,
     pub(super) own_threads: Vec<(String, Role, Subscriber)>,
     pub(super) functions: Vec<Arc<Mutex<VfioFunction>>>,
-    /// Bytes of the largest disk.
-    pub(super) disk_bytes_max: u64,
+    /// Bytes of the longest file that is a disk to be written.
+    pub(super) disk_file_bytes_max: u64,
 }
 
 struct Builder<'a> {
@@ -168,7 +168,8 @@ impl Builder<'_> {
             let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
             let disk = virtio::blk::Disk::open(&disk.path, disk.readonly, &id)
                 .map_err(DeviceError::Disk)?;
-            self.parts.disk_bytes_max = self.parts.disk_bytes_max.max(disk.bytes());
+            self.parts.disk_file_bytes_max =
+                self.parts.disk_file_bytes_max.max(disk.writable_file_bytes());
             let blk = virtio::blk::Blk::new(disk).map_err(DeviceError::Host)?;
             let worker = self.virtio(Box::new(blk))?;
             self.parts.own_threads.push((format!("blk{index}"), Role::Block, worker));

@@ -73,8 +73,8 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
     prctl::set_dumpable(false).map_err(step("switch core dumps off"))
 }
 
-/// A disk image or log is written up to `file_bytes_max` at most: a VMM that was taken over cannot fill the
-/// host's file systems by making its own files longer. Block devices have their size.
+/// No file is written beyond `file_bytes_max`: a VMM that was taken over can make each of its files as long as the
+/// longest of them, and none longer. Block devices have their size.
 pub(super) fn limit_resources(file_bytes_max: u64) -> Result<(), SandboxError> {
     setrlimit(Resource::RLIMIT_FSIZE, file_bytes_max, file_bytes_max)
         .map_err(step("limit the length of files"))?;

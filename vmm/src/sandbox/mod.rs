@@ -5,7 +5,7 @@
 //! | descriptors | whatever the process was started with, besides standard streams and specification |
 //! | namespaces | network, IPC, host name, mounts: the root directory is an empty read-only tmpfs |
 //! | user and capabilities | an own user and group; no capability, none to be regained |
-//! | limits | core dumps, files beyond a number, and files longer than the largest disk or log |
+//! | limits | core dumps, files beyond a number, and files longer than the longest that it writes |
 //! | Landlock | every file that could still be named; TCP; abstract sockets and processes of others |
 //! | seccomp, per thread | every system call, every argument, and every ioctl, the thread has no use for |
 //!
@@ -50,7 +50,7 @@ fn step(what: &'static str) -> impl FnOnce(nix::Error) -> SandboxError {
 }
 
 /// Closes the layers that belong to the whole process. Call with one thread only. No file is written
-/// beyond `file_bytes_max` from here on.
+/// beyond `file_bytes_max` from here on: the limit is one for all of them.
 pub fn enter(config: &SandboxSpec, file_bytes_max: u64) -> Result<(), SandboxError> {
     if !config.enabled {
         tracing::warn!("the sandbox is off: a guest that breaks out of the VMM has all its rights");

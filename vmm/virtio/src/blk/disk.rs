@@ -86,6 +86,7 @@ pub struct Disk {
     file: File,
     sectors: u64,
     read_only: bool,
+    block_device: bool,
     discard: bool,
     id: [u8; ID_BYTES],
     /// Logical and physical block size in bytes, powers of two of at least 512.
@@ -145,7 +146,7 @@ impl Disk {
         let block_device = metadata.file_type().is_block_device();
         let discard = !read_only && (block_device || can_punch(&file, bytes));
         let blocks = if block_device { block_sizes::of_device(&file) } else { FILE_BLOCKS };
-        Ok(Self { file, sectors: bytes / SECTOR, read_only, discard, id, blocks })
+        Ok(Self { file, sectors: bytes / SECTOR, read_only, block_device, discard, id, blocks })
     }
 
     /// How many sectors of 512 bytes the guest sees.
@@ -156,6 +157,12 @@ impl Disk {
     /// How many bytes that are.
     pub fn bytes(&self) -> u64 {
         self.sectors.saturating_mul(SECTOR)
+    }
+
+    /// Bytes of the file that it writes; none for a disk that is not written, or that is no file: a block device
+    /// has its size.
+    pub fn writable_file_bytes(&self) -> u64 {
+        if self.read_only || self.block_device { 0 } else { self.bytes() }
     }
 
     /// Whether writing is refused.

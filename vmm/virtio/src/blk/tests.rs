@@ -354,6 +354,14 @@ fn what_is_not_a_disk_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn only_a_disk_that_is_written_has_a_file_of_its_length_to_write() {
+    let image = NamedTempFile::new().unwrap();
+    image.as_file().set_len(4096).unwrap();
+    assert_eq!(open(image.path(), false).unwrap().writable_file_bytes(), 4096);
+    assert_eq!(open(image.path(), true).unwrap().writable_file_bytes(), 0);
+}
+
+#[test]
 fn a_length_that_is_not_whole_sectors_is_rounded_down() {
     let image = NamedTempFile::new().unwrap();
     image.as_file().set_len(512 * 3 + 511).unwrap();
