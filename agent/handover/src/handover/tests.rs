@@ -182,7 +182,7 @@ fn a_nic_that_was_reserved_before_it_had_a_driver_goes_to_the_hosts_driver_for_i
     let handover = handover(&pc);
     handover.take(&as_nic(nic), "clinical").unwrap();
     assert_eq!(pc.driver(nic).as_deref(), Some("vfio-pci"));
-    assert_eq!(handover.give_back(nic).unwrap(), returned("e1000e"));
+    assert_eq!(handover.give_back(nic, "clinical").unwrap(), returned("e1000e"));
     assert_eq!(pc.driver(nic).as_deref(), Some("e1000e"));
     assert_eq!(pc.sysfs().inspect(nic).unwrap().driver_override, None);
 }

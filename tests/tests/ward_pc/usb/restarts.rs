@@ -135,7 +135,7 @@ fn plug_denied(ports: &mut Ports<'_>) -> Outcome {
 }
 
 /// An agent ends so and another is started, with a device in a domain and one that is denied: the host gets neither.
-fn replaced(ward: &Ward, how: &str, end: fn(Agent<'_>) -> Outcome) -> Outcome {
+fn replaced<'pc>(ward: &'pc Ward, how: &str, end: fn(Agent<'pc>) -> Outcome) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);
     let mut ports = Ports { ward, qmp: ward.pc.qmp()? };
