@@ -45,6 +45,10 @@ Test `whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role`: a mach
 in a process of its own with all of the machine's descriptors, under the filter of each role, and under none. \"The end\" is `SIGSYS` in every role. What holds without the
 filter is the kernel's answer; \"-\" is nothing, or the kernel's configuration: there the filter is the only layer. Besides these it makes every system call number from 0 to
 519 in every role, every argument that differs from an allowed one in one bit, and widens each filter at each of its limits to see that it notices.
+
+Files: the limit on their length is one for the whole process, the length of the longest file that it writes: a disk that is a file and not read-only, or a serial log's
+16 MiB. No file grows beyond that; a shorter one can grow up to it. The tool runs neither with a passed-through function nor in the simulated ward PC. Known gaps:
+[decision 29](decisions/0029-the-vmms-sandbox.md).
 ";
 
 fn pages() -> String {
