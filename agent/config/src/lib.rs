@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  machine.toml --> machine::Machine --+
-//!                                      +--> configuration::Configuration --> daemon, doctor
+//!                                      +--> configuration::Files --> daemon, doctor
 //!  policy.toml ---> policy_store ------+
 //! ```
 //!
