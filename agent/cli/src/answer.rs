@@ -32,7 +32,7 @@ pub(crate) struct Outcome {
 pub(super) enum Failure {
     /// The answer is no, or something is invalid.
     No,
-    /// There is no agent to ask, or not one of this version.
+    /// There is no agent to ask, or not one of this version; or no `bulkhead-agent` that examines this PC.
     NoAgent,
     /// Asked for what is not there, or makes no sense: no answer can be given.
     Misuse,

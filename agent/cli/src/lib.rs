@@ -4,12 +4,13 @@
 //!  status, start, usb, ... --> control::client --> the agent's control socket
 //!  policy check, sign, ... --> policy          (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
-//!  doctor                  --> doctor          (no agent needed)
+//!  doctor                  --> bulkhead-agent doctor, a program that examines this PC (no agent needed)
 //!                  |
 //!                  +--> answer: text for people, or one JSON object (`--json`), and the exit status
 //! ```
 //!
-//! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent. See [`answer`].
+//! Exit status: 0 yes or done; 1 the answer is no, or the thing is invalid; 2 bad usage, or no agent, or no program that examines this PC. See
+//! [`answer`].
 //!
 //! Every command has `--json`, whose object has `ok` and `error` beside the command's own keys. What comes from elsewhere (names of devices, lines of a log,
 //! texts of files) passes through the crate `printable` before it reaches a terminal.

@@ -70,7 +70,7 @@ pub(super) enum PolicyCommand {
         /// The log's directory, behind the policy [default: /var/lib/bulkhead/audit]
         #[arg(value_name = "LOG")]
         behind: Option<PathBuf>,
-        /// The log's directory, where the policy in force is meant and no file is named
+        /// The log's directory, in place of the one behind FILE: FILE may be named too, and left out the policy in force is meant
         #[arg(long, value_name = "LOG", conflicts_with = "behind")]
         log: Option<PathBuf>,
         #[command(flatten)]
