@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, reason = "a test program may end on what it cannot do")]
 
 use std::fs::{self, File};
-use std::io::Seek;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -23,12 +23,16 @@ const HUGE: Rect = Rect { x: u32::MAX, y: 7, width: u32::MAX, height: u32::MAX }
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut told = File::from(std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor"));
-    let spec = VmSpec::read(&told).expect("what to run");
+    let mut told = Vec::new();
+    std::io::stdin().read_to_end(&mut told).expect("what to run");
+    let spec = VmSpec::read(told.as_slice()).expect("what to run");
     let seat = spec.seat_socket.expect("a PC with a seat");
     if !seat.to_string_lossy().contains("/internet/") {
-        told.rewind().expect("a file");
-        let error = Command::new(VMM).args(&arguments).exec();
+        // It was read from a pipe, to its end: the VMM gets one of its own, which has room for it.
+        let (again, mut write) = std::io::pipe().expect("a pipe");
+        write.write_all(&told).expect("room in a pipe");
+        drop(write);
+        let error = Command::new(VMM).args(&arguments).stdin(again).exec();
         eprintln!("{VMM}: {error}");
         std::process::exit(1);
     }
