@@ -72,15 +72,7 @@ impl Policy {
             ));
             return None;
         }
-        let format = form.required("format", "1", |v| v.integer("the format", 1..=u32::MAX));
-        if format.is_some_and(|format| format != FORMAT) {
-            return form.optional("format", |v| {
-                v.wrong(
-                    "this policy is written for a newer Bulkhead",
-                    format!("update this PC's Bulkhead, or write the policy in format {FORMAT}"),
-                )
-            });
-        }
+        form.format(FORMAT, "policy")?;
         let serial = form.required("serial", "1", serial);
         let issuer = form.required("issuer", "\"Information Security Office\"", issuer);
 

@@ -24,7 +24,7 @@ pub use encoding::{NotText, text};
 pub use form::Form;
 pub use nearest::nearest;
 pub use sink::{Mistake, Sink};
-pub use value::Value;
+pub use value::{Value, quoted};
 
 use toml::de::DeTable;
 
@@ -47,13 +47,12 @@ pub fn read<T>(
         return Err(sink.found());
     }
     let (root, mistakes) = DeTable::parse_recoverable(source.text());
-    let name = || "the file".to_owned();
     if !mistakes.is_empty() {
         return Err(toml_mistakes::explained(source, root.get_ref(), &mistakes, |sink| {
-            read(Form::new(name(), Span::default(), root.get_ref(), sink));
+            read(Form::top(root.get_ref(), sink));
         }));
     }
-    let value = read(Form::new(name(), Span::default(), root.get_ref(), &sink));
+    let value = read(Form::top(root.get_ref(), &sink));
     let found = sink.found();
     match value {
         Some(value) if !found.has_errors() => Ok(value),

@@ -18,7 +18,7 @@ mod trust;
 use std::fmt::Write as _;
 
 use crate::diagnostic::{Diagnostics, Source};
-use crate::document::{self, Form};
+use crate::document;
 
 pub use encrypted::PASSPHRASE_MIN;
 pub use key::{PublicKey, SecretKey, SignatureBytes};
@@ -47,7 +47,7 @@ impl Signatures {
     pub fn parse(source_name: &str, text: &str) -> Result<Self, Diagnostics> {
         let source = Source::new(source_name, text);
         document::read(&source, |mut form| {
-            format(&mut form);
+            form.format(FORMAT, "file")?;
             let found = form.each("signature", SIGNERS_MAX, |mut form| {
                 let key = form.required("key", "\"ed25519:...\"", document::Value::parsed);
                 let signature = form.required("signature", "\"...\"", document::Value::parsed);
@@ -89,17 +89,4 @@ impl Signatures {
     pub fn count(&self) -> usize {
         self.0.len()
     }
-}
-
-fn format(form: &mut Form<'_>) {
-    form.required("format", "1", |value| {
-        let format = value.integer("the format", 1..=u32::MAX)?;
-        if format == FORMAT {
-            return Some(());
-        }
-        value.wrong(
-            "this file is written for a newer Bulkhead",
-            format!("update this PC's Bulkhead, or write the file in format {FORMAT}"),
-        )
-    });
 }

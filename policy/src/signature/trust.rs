@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use super::{PublicKey, SIGNERS_MAX, Signatures, format, message};
+use super::{FORMAT, PublicKey, SIGNERS_MAX, Signatures, message};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Spanned};
 use crate::document::{self, Value};
 use crate::legible::look_alike;
@@ -97,7 +97,7 @@ impl TrustStore {
                 ));
                 return None;
             }
-            format(&mut form);
+            form.format(FORMAT, "file")?;
             let officers = form.each("officer", SIGNERS_MAX, |mut form| {
                 let name = form.required("name", "\"Kim Min-ji\"", name);
                 let key = form.required("key", "\"ed25519:...\"", |v| Some(v.spanned(v.parsed()?)));

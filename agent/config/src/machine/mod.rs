@@ -179,17 +179,7 @@ impl Machine {
 }
 
 fn read(mut form: Form<'_>, end: Span, context: Context<'_>) -> Option<Machine> {
-    let format = form.required("format", "1", |v| v.integer("the format", 1..=u32::MAX));
-    if let Some(other) = format.filter(|format| *format != FORMAT) {
-        return form.optional("format", |v| {
-            v.wrong(
-                format!("format {other} is not known to this version"),
-                format!(
-                    "write `format = {FORMAT}`, or install the Bulkhead this file was written for"
-                ),
-            )
-        });
-    }
+    form.format(FORMAT, "machine file")?;
     let seat = form.optional("seat", |v| Some(read_seat(v.form("[seat]")?)));
     let allow_host_network = form.optional("allow_host_network", Value::boolean);
     let stop_deadline =

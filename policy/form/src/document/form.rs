@@ -18,8 +18,10 @@ pub struct Form<'s> {
     asked: Vec<&'static str>,
     /// Keys, and tables, of which everything was said.
     settled: Vec<&'static str>,
-    /// Required and not there, with what to write.
+    /// Required and not there, with what to do.
     missing: Vec<(&'static str, String)>,
+    /// It is the whole text: its keys stand before the first header.
+    is_top: bool,
     sink: &'s Sink,
 }
 
@@ -27,13 +29,13 @@ impl<'s> Value<'s> {
     /// A table; `name` is what the reports call it.
     #[must_use]
     pub fn form(self, name: &str) -> Option<Form<'s>> {
+        self.sink.note_header(name);
         match self.value {
             DeValue::Table(table) => Some(Form::new(name.to_owned(), self.span, table, self.sink)),
-            DeValue::Array(_) if name.starts_with('[') && self.raw().starts_with("[[") => self
-                .wrong(
-                    format!("{name} is one table, and double brackets start a list of them"),
-                    format!("write {name} once, in single brackets"),
-                ),
+            _ if name.starts_with('[') && self.has_headers() => self.wrong(
+                format!("{name} is one table, and double brackets start a list of them"),
+                format!("write {name} once, in single brackets"),
+            ),
             _ if name.starts_with("[[") => {
                 self.not_a("a table", format!("start it with {name} on a line of its own"))
             }
@@ -48,7 +50,7 @@ impl<'s> Value<'s> {
 }
 
 impl<'s> Form<'s> {
-    pub(super) fn new(name: String, span: Span, table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
+    fn new(name: String, span: Span, table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
         Self {
             name,
             span,
@@ -56,8 +58,14 @@ impl<'s> Form<'s> {
             asked: Vec::new(),
             settled: Vec::new(),
             missing: Vec::new(),
+            is_top: false,
             sink,
         }
+    }
+
+    /// The whole text.
+    pub(super) fn top(table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
+        Self { is_top: true, ..Self::new("the file".to_owned(), Span::default(), table, sink) }
     }
 
     /// Where the table stands: its header, or its braces.
@@ -100,17 +108,51 @@ impl<'s> Form<'s> {
         self.optional(key, read)
     }
 
-    /// The value of a key that must be there; `example` is what the officer is told to write when it is not.
+    /// The value of a key that must be there; `example` is what its writer is told to write when it is not.
     pub fn required<T>(
         &mut self,
         key: &'static str,
         example: &str,
         read: impl FnOnce(Value<'s>) -> Option<T>,
     ) -> Option<T> {
+        let place = if self.is_top { " before the first section" } else { "" };
+        self.required_or(key, || format!("add it{place}, such as `{key} = {example}`"), read)
+    }
+
+    /// The same for a key that no example says enough of; `help` is all that its writer is told when it is not there.
+    pub fn required_or<T>(
+        &mut self,
+        key: &'static str,
+        help: impl FnOnce() -> String,
+        read: impl FnOnce(Value<'s>) -> Option<T>,
+    ) -> Option<T> {
         if !self.table.contains_key(key) {
-            self.missing.push((key, example.to_owned()));
+            self.missing.push((key, help()));
         }
         self.optional(key, read)
+    }
+
+    /// Reads the key `format`, in which a text says what it is written in. `None` if that is a later one than `known`: nothing more is
+    /// to be read then. `what` is what the text is to its writer.
+    #[must_use]
+    pub fn format(&mut self, known: u32, what: &str) -> Option<()> {
+        let mut is_later = false;
+        let write = format!("write `format = {known}`");
+        self.required("format", &known.to_string(), |value| {
+            match value.written_number().map(Option::unwrap_or_default) {
+                Some(number) if number == u64::from(known) => Some(()),
+                Some(number) if number > u64::from(known) => {
+                    is_later = true;
+                    value.wrong(
+                        format!("this {what} is written for a newer Bulkhead"),
+                        format!("update this PC's Bulkhead, or write the {what} in format {known}"),
+                    )
+                }
+                Some(_) => value.wrong("there is no such format", write),
+                None => value.not_a("a whole number", write + value.without_quotes()),
+            }
+        });
+        (!is_later).then_some(())
     }
 
     /// The tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than `most`, of
@@ -121,6 +163,7 @@ impl<'s> Form<'s> {
         most: usize,
         read: impl FnMut(Form<'s>) -> Option<T>,
     ) -> Option<Vec<T>> {
+        self.sink.note_header(&format!("[[{key}]]"));
         let mut too_many = false;
         let tables = self.optional(key, |value| match value.items() {
             Some(items) if items.len() > most => {
@@ -251,14 +294,9 @@ impl<'s> Form<'s> {
             };
             self.sink.report(Diagnostic::error(key.span, message, help));
         }
-        for (key, example) in self.missing.iter().filter(|(key, _)| !self.settled.contains(key)) {
+        for (key, help) in self.missing.iter().filter(|(key, _)| !self.settled.contains(key)) {
             self.sink.report_with(|| {
-                let message = format!("{} has no `{key}`", self.name);
-                Diagnostic::error(
-                    self.span,
-                    message,
-                    format!("add it, such as `{key} = {example}`"),
-                )
+                Diagnostic::error(self.span, format!("{} has no `{key}`", self.name), help)
             });
         }
     }

@@ -1,7 +1,7 @@
 //! Where mistakes are reported to while reading goes on.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Findings, Severity, Source, Span};
@@ -19,6 +19,8 @@ pub struct Sink {
     mistakes: RefCell<Findings>,
     remarks: RefCell<Findings>,
     newer: RefCell<Vec<Newer>>,
+    /// Headers that were asked for, as they are to be written: `[seat]`, `[[domain]]`.
+    headers: RefCell<BTreeSet<String>>,
 }
 
 impl Sink {
@@ -36,6 +38,7 @@ impl Sink {
             mistakes: RefCell::default(),
             remarks: RefCell::default(),
             newer: RefCell::default(),
+            headers: RefCell::default(),
         }
     }
 
@@ -71,6 +74,20 @@ impl Sink {
             let newer = newer();
             self.newer.borrow_mut().push(newer);
         }
+    }
+
+    /// Notes that a table is asked for; of more than [`MISTAKES_MAX`] the first, since a text may name its tables as it likes.
+    pub(super) fn note_header(&self, header: &str) {
+        let mut headers = self.headers.borrow_mut();
+        let is_new = || header.starts_with('[') && !headers.contains(header);
+        if headers.len() < MISTAKES_MAX && is_new() {
+            headers.insert(header.to_owned());
+        }
+    }
+
+    /// The headers of the tables that were asked for.
+    pub(super) fn headers(&self) -> BTreeSet<String> {
+        self.headers.borrow().clone()
     }
 
     /// What was read that not every version reads.

@@ -3,7 +3,7 @@
 //! The parser goes on after a mistake, and what it took for a value is read like any other: whoever expects a number there
 //! also knows what number was meant by `08e6` or `5 MB`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue, Error};
 
@@ -40,6 +40,7 @@ pub(super) fn explained(
     bare.dedup_by_key(|value| value.start);
     let scratch = Sink::with_bare(source, bare);
     read(&scratch);
+    let headers = Headers::of(source, &scratch);
     let said = scratch.found();
 
     let worded = |(mistake, span, value): &(&Error, Span, Option<Span>)| match value {
@@ -55,7 +56,7 @@ pub(super) fn explained(
                 ),
             ),
         },
-        None => elsewhere(source, mistake, *span),
+        None => elsewhere(source, mistake, *span, &headers),
     };
     let found = places.iter().zip(ends).map(|(place, end)| end.unwrap_or_else(|| worded(place)));
     let left_out = lines.len().saturating_sub(MISTAKES_MAX);
@@ -181,6 +182,53 @@ fn line_end(source: &Source, mistake: Span, value: Option<Span>) -> Option<Diagn
     })
 }
 
+/// What a header starts.
+enum Kind {
+    /// One table.
+    Table,
+    /// One of a list of them.
+    List,
+    /// Nothing: what is of this kind has a name behind it, as `[domain.clinical]`.
+    Named,
+    /// The reader did not come to ask for it, and there are lists.
+    Unknown,
+}
+
+/// What is known of a text's headers.
+struct Headers {
+    /// Those that the reader asked for.
+    asked: BTreeSet<String>,
+    /// Whether what is read has lists of tables: the reader asked for one, or it asked for nothing and the text has one.
+    has_lists: bool,
+}
+
+impl Headers {
+    fn of(source: &Source, read: &Sink) -> Self {
+        let asked = read.headers();
+        let starts_list = |line: &str| line.trim_start().starts_with("[[");
+        let has_lists = match asked.is_empty() {
+            true => source.text().lines().any(starts_list),
+            false => asked.iter().any(|header| starts_list(header)),
+        };
+        Self { asked, has_lists }
+    }
+
+    fn kind(&self, name: &str) -> Kind {
+        let named = format!("[{name}.");
+        if self.asked.contains(&format!("[[{name}]]")) {
+            Kind::List
+        } else if self.asked.contains(&format!("[{name}]")) {
+            Kind::Table
+        } else if self.asked.iter().any(|asked| asked.starts_with(&named)) {
+            Kind::Named
+        } else if !self.has_lists {
+            Kind::Table
+        } else {
+            Kind::Unknown
+        }
+    }
+}
+
 fn not_toml(mistake: &Error) -> String {
     format!("this is not TOML: {}", mistake.message().replace('\n', ", "))
 }
@@ -202,11 +250,11 @@ fn in_quotes(source: &Source, mistake: &Error, span: Span, value: Span) -> Diagn
 }
 
 /// A mistake that is not in a value.
-fn elsewhere(source: &Source, mistake: &Error, span: Span) -> Diagnostic {
+fn elsewhere(source: &Source, mistake: &Error, span: Span, headers: &Headers) -> Diagnostic {
     let line = source.line_text(source.line(span.start));
     let written = line.trim();
     if mistake.message().contains("duplicate key") {
-        return duplicate(source, span, written);
+        return duplicate(source, span, written, headers);
     }
     let wrong = |help: String| Diagnostic::error(span, not_toml(mistake), help);
     if ["//", "--", "/*", ";", "%", "<!--"].iter().any(|comment| written.starts_with(comment)) {
@@ -215,11 +263,16 @@ fn elsewhere(source: &Source, mistake: &Error, span: Span) -> Diagnostic {
     if is_header(line) && !written.contains('=') {
         let name = written.trim_matches(|c: char| matches!(c, '[' | ']') || c.is_whitespace());
         let name: String = name.chars().take(80).collect();
-        return wrong(match written.starts_with("[[") {
-            true => {
-                format!("write [[{name}]], with two brackets at either end and nothing behind them")
+        let of_a_list =
+            format!("write [[{name}]], with two brackets at either end and nothing behind them");
+        return wrong(match headers.kind(&name) {
+            Kind::List => of_a_list,
+            Kind::Table => {
+                format!("write [{name}], with one bracket at either end and nothing behind it")
             }
-            false => format!(
+            Kind::Named => format!("start each one with [{name}.NAME], in single brackets"),
+            Kind::Unknown if written.starts_with("[[") => of_a_list,
+            Kind::Unknown => format!(
                 "write [{name}], or [[{name}]] if it is one of a list, with nothing behind it"
             ),
         });
@@ -253,7 +306,7 @@ fn elsewhere(source: &Source, mistake: &Error, span: Span) -> Diagnostic {
     Diagnostic::error(span, not_toml(mistake), help)
 }
 
-fn duplicate(source: &Source, span: Span, line: &str) -> Diagnostic {
+fn duplicate(source: &Source, span: Span, line: &str, headers: &Headers) -> Diagnostic {
     let name = line.split(']').next().unwrap_or(line).trim_matches(['[', ' ']);
     if !is_header(line) {
         let key = source.slice(span);
@@ -268,9 +321,14 @@ fn duplicate(source: &Source, span: Span, line: &str) -> Diagnostic {
         let help = "remove one of the two, or give it the name that was meant";
         return Diagnostic::error(span, format!("[{name}] is there twice"), help);
     }
-    let help = match line.starts_with("[[") {
-        true => format!("write the first one as [[{name}]] too, in double brackets"),
-        false => format!(
+    let help = match (headers.kind(name), line.starts_with("[[")) {
+        (Kind::Table, _) => {
+            format!("write [{name}] once, in single brackets, with all of its keys below it")
+        }
+        (Kind::Named, _) => format!("start each one with [{name}.NAME], in single brackets"),
+        (_, true) => format!("write the first one as [[{name}]] too, in double brackets"),
+        (Kind::List, false) => format!("start each one with [[{name}]], in double brackets"),
+        (Kind::Unknown, false) => format!(
             "start each of a list with [[{name}]], in double brackets; what is no list is written once"
         ),
     };

@@ -130,7 +130,7 @@ impl<'s> Value<'s> {
     }
 
     /// `, without quotes`, if it has some.
-    fn without_quotes(self) -> &'static str {
+    pub(super) fn without_quotes(self) -> &'static str {
         if self.text().is_some() { ", without quotes" } else { "" }
     }
 
@@ -229,7 +229,7 @@ impl<'s> Value<'s> {
     }
 
     /// The whole number that was written; `Some(None)` if it is negative or larger than any.
-    fn written_number(self) -> Option<Option<u64>> {
+    pub(super) fn written_number(self) -> Option<Option<u64>> {
         match self.value {
             DeValue::Integer(written) if !self.bare => {
                 let digits = written.as_str().trim_start_matches('+');
@@ -316,6 +316,15 @@ impl<'s> Value<'s> {
         }
     }
 
+    /// Whether it was written as a list of tables, each below a header in double brackets.
+    #[must_use]
+    pub fn has_headers(self) -> bool {
+        let is_table =
+            |item: &toml::Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::Table(_));
+        // `[[1]]` is a list in a list.
+        self.items().and_then(<[_]>::first).is_some_and(is_table) && self.raw().starts_with("[[")
+    }
+
     /// An array of at most `most` items.
     #[must_use]
     pub fn list(self, most: usize) -> Option<Vec<Value<'s>>> {
@@ -387,7 +396,8 @@ impl<'s> Value<'s> {
 }
 
 /// A text as TOML writes it; in single quotes where a backslash would begin an escape.
-pub(super) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let text: String = text.chars().take(SHOWN_MAX).collect();
     match text.contains(['\\', '"']) && !text.contains('\'') {
         true => format!("'{text}'"),
