@@ -19,6 +19,7 @@ const WHEN_FULL: [(&str, WhenFull); 2] =
 
 pub(super) fn read(mut form: Form<'_>) -> Limits {
     let mut limits = Limits::default();
+    let days = |v: Value<'_>| v.integer("the number of days", 1..=DAYS_MAX);
     if let Some(days) = form.optional("keep_days", days) {
         limits.keep_for = Duration::from_secs(days * DAY);
     }
@@ -35,15 +36,4 @@ pub(super) fn read(mut form: Form<'_>) -> Limits {
     }
     form.close();
     limits
-}
-
-fn days(value: Value<'_>) -> Option<u64> {
-    let days = value.integer("the number of days", 0..=i64::MAX.unsigned_abs())?;
-    if (1..=DAYS_MAX).contains(&days) {
-        return Some(days);
-    }
-    value.wrong(
-        format!("an audit log cannot be kept for {days} days"),
-        format!("write 1 to {DAYS_MAX}; Korean access records are to be kept for two years, 731"),
-    )
 }

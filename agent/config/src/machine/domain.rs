@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use form::diagnostic::{Diagnostic, Span, Spanned};
-use form::document::{Form, Sink, Value, nearest};
+use form::document::{Form, Sink, Value, nearest, quoted};
 use policy::language::Network;
 use vmm_control::MemorySize;
 use vmm_control::limits::{CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
@@ -65,9 +65,20 @@ impl Draft {
 /// Every `[domain.NAME]`, in the order of the file; `end` is where one that is missing is reported.
 pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> Vec<Draft> {
     let sink = top.sink();
-    let form = top.optional("domain", |v| v.form("`domain`"));
-    let entries = form.map(Form::named).unwrap_or_default();
+    let is_written = top.has("domain");
+    let form = top.optional("domain", |v| match v.is_table() {
+        true => v.form("`domain`"),
+        false => v.wrong(
+            "`domain` is not written as one section for each domain",
+            "start each domain with [domain.NAME], in single brackets, NAME being its name in the policy",
+        ),
+    });
     let mut drafts = Vec::new();
+    if is_written && form.is_none() {
+        // It is not known which domains are there.
+        return drafts;
+    }
+    let entries = form.map(Form::named).unwrap_or_default();
     if let Some((name, _)) = entries.get(DOMAINS_MAX) {
         let message = format!("more than {DOMAINS_MAX} domains on one PC");
         sink.report(Diagnostic::error(name.span, message, "remove some"));
@@ -173,35 +184,54 @@ fn read_vm(
         cpus: form
             .optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX))
             .unwrap_or(1),
-        kernel: form.required("kernel", "\"clinical/vmlinuz\"", file),
+        kernel: form.required("kernel", &quoted(&format!("{}/vmlinuz", name.value)), file),
         initrd: form.optional("initrd", file),
         cmdline: form.optional("cmdline", |v| v.checked(cmdline(v.string()?))).unwrap_or_default(),
-        disks: read_list(form, DISKS, DISKS_MAX, disk),
+        disks: read_list(form, name, DISKS, disk),
         nic: read_nic(form, name, member),
-        passthrough: read_list(form, "passthrough", PASSTHROUGH_MAX - 1, function),
+        passthrough: read_list(form, name, PASSTHROUGH, function),
         serial: form.optional("serial", |v| v.checked(serial(v.string()?))).unwrap_or_default(),
-        ports: read_ports(form),
+        ports: read_ports(form, name),
     }
 }
 
-/// The key of a domain's disks.
-const DISKS: &str = "disks";
+/// A key with a list.
+#[derive(Clone, Copy)]
+struct List {
+    key: &'static str,
+    /// Entries it may have.
+    most: usize,
+    /// What an entry looks like, for messages.
+    entry: &'static str,
+}
+
+const DISKS: List = List { key: "disks", most: DISKS_MAX, entry: "{ path = … }" };
+const PASSTHROUGH: List =
+    List { key: "passthrough", most: PASSTHROUGH_MAX - 1, entry: "{ address = … }" };
+const PORTS: List = List { key: "ports", most: PORTS_MAX - 1, entry: "\"…\"" };
 
 /// A disk as the file has it.
 fn disk_of(path: &str) -> String {
-    format!("{{ path = \"{}\" }}", path.escape_debug())
+    format!("{{ path = {} }}", quoted(path))
 }
 
 /// What can be read of a list.
 fn read_list<T>(
     form: &mut Form<'_>,
-    key: &'static str,
-    most: usize,
+    domain: Spanned<&str>,
+    List { key, most, entry }: List,
     read: impl Fn(Value<'_>) -> Option<T>,
 ) -> Vec<T> {
     let list = form.optional(key, |value| match value.text() {
         // One disk's file; one of what else there are lists of is written as it is, in brackets.
-        Some(path) if key == DISKS => value.not_a("a list", format!("write [{}]", disk_of(path))),
+        Some(path) if key == DISKS.key => {
+            value.not_a("a list", format!("write [{}]", disk_of(path)))
+        }
+        // What stands below such a header, and was meant for the domain, would be lost to it.
+        _ if value.has_headers() => value.wrong(
+            format!("`{key}` is one list, and double brackets start a table of its own"),
+            format!("write {key} = [{entry}, {entry}] below [domain.{}]", domain.value),
+        ),
         _ => value.list(most),
     });
     let list = list.unwrap_or_default();
@@ -251,10 +281,10 @@ fn read_nic(
     })
 }
 
-fn read_ports(form: &mut Form<'_>) -> Vec<String> {
+fn read_ports(form: &mut Form<'_>, domain: Spanned<&str>) -> Vec<String> {
     let sink = form.sink();
     let port = |v: Value<'_>| Some(v.spanned(v.checked(port_name(v.string()?))?));
-    let ports = read_list(form, "ports", PORTS_MAX - 1, port);
+    let ports = read_list(form, domain, PORTS, port);
     sink.all_different(
         ports.iter().map(|port| (port.value.as_str(), port.span)),
         |port, span, first| {

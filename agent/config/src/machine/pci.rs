@@ -10,6 +10,8 @@ use form::document::{Form, Mistake, Value};
 use handover::pins::Pins;
 use handover::{PciAddress, Role, Wanted};
 
+/// A PCI address, for messages.
+const EXAMPLE: &str = "\"0000:00:05.0\"";
 /// Keys of a pinned function.
 const KEYS: [&str; 4] = ["address", "id", "mac", "slot"];
 /// Keys of a NIC that is shared by VLAN, which this version does not have.
@@ -47,7 +49,7 @@ pub(super) fn passthrough(value: Value<'_>) -> Option<Wanted> {
 
 fn alone(value: Value<'_>, role: Role) -> Option<Wanted> {
     if value.text().is_none() {
-        let help = "write it as `lspci -D` shows it: \"0000:00:05.0\"";
+        let help = format!("write it as `lspci -D` shows it, such as {EXAMPLE}");
         return value.not_a("a PCI address, in quotes", help);
     }
     let address = parsed(value, pci_address)?;
@@ -55,7 +57,8 @@ fn alone(value: Value<'_>, role: Role) -> Option<Wanted> {
 }
 
 fn pinned(mut form: Form<'_>, role: Role) -> Option<Wanted> {
-    let address = form.required("address", "\"0000:00:05.0\"", |v| parsed(v, pci_address));
+    let help = || format!("add its address as `lspci -D` shows it, such as `address = {EXAMPLE}`");
+    let address = form.required_or("address", help, |v| parsed(v, pci_address));
     let pins = Pins {
         id: form.optional("id", |v| parsed(v, id)),
         mac: form.optional("mac", |v| parsed(v, mac)),
