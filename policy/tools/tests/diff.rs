@@ -219,6 +219,33 @@ fn renaming_a_rule_and_splitting_one_in_two_are_no_difference() {
 }
 
 #[test]
+fn rules_on_one_line_are_told_apart() {
+    let domains = DESIGN.split("\n[[clipboard]]").next().unwrap();
+    let domains = domains.split("\n[[detector]]").next().unwrap();
+    let old = format!(
+        "{domains}\n[[usb]]\nid = \"x\"\nmatch = {{ vendor = 0x1234 }}\nto = \"clinical\"\naction = \"allow\"\n"
+    );
+    // What is plugged in goes to internet by one rule; what is attached to clinical by hand is denied by the other.
+    let rules = "usb = [ { id = \"a\", match = { vendor = 0x1234 }, to = \"internet\", action = \"allow\" }, { id = \"b\", match = { vendor = 0x1234 }, action = \"deny\" } ]";
+    let new = domains.replacen("\n[[domain]]", &format!("\n{rules}\n[[domain]]"), 1);
+    assert!(new.contains(rules));
+    let found = diff(&draft(&old), &draft(&new));
+    let into_clinical =
+        |change: &&diff::Change| matches!(&change.flow, Flow::Usb { to, .. } if to == "clinical");
+    let rules: Vec<_> = found
+        .flows
+        .iter()
+        .filter(into_clinical)
+        .map(|change| (change.after.rule.as_deref(), change.flow.to_string()))
+        .collect();
+    let [(Some("a"), plugged_in), (Some("b"), by_hand)] = rules.as_slice() else {
+        panic!("{rules:?}")
+    };
+    assert!(plugged_in.contains("plugged in") && !plugged_in.contains("by hand"), "{plugged_in}");
+    assert!(by_hand.contains("by hand") && !by_hand.contains("plugged in"), "{by_hand}");
+}
+
+#[test]
 fn settings_that_loosen_something_are_wider() {
     assert!(
         after(|text| text.replace("persistence = \"discard\"", "persistence = \"keep\"")).widened

@@ -33,8 +33,8 @@ pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>
             };
             for change in compared {
                 let (region, before, after) = (change.region(), change.before, change.after);
-                // A device's verdict and rule are all that its outcome says.
-                let says = [&before, &after].map(|says| (says.verdict, says.line));
+                // A device's verdict and rule are all that its outcome says. Several rules may stand on one line.
+                let says = [&before, &after].map(|says| (says.verdict, says.rule.clone()));
                 match places.entry((region, says)) {
                     Entry::Occupied(place) => {
                         if let Some((.., whens)) = found.get_mut(*place.get()) {
@@ -56,8 +56,8 @@ pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>
     (changes, not_compared)
 }
 
-/// What a policy says of a device: the verdict, and the line of the rule.
-type Says = (Decision, Option<usize>);
+/// What a policy says of a device: the verdict, and the rule's id.
+type Says = (Decision, Option<String>);
 
 /// The rules that have a say over devices coming to `to` in this way, and what they say of that.
 fn rules<'p>(policy: &'p Policy, to: &str, when: When) -> Vec<Rule<'p, Outcome>> {
