@@ -9,9 +9,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 
 use form::effort;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use policy::index::Fields;
 use policy::language::UsbClass;
@@ -62,8 +63,12 @@ pub enum Field {
     Any,
     /// This.
     Is(String),
-    /// Any but these, or none.
-    Except(Vec<String>),
+    /// Any but these, or none. Every result at all other values has the same ones.
+    Except(#[serde(serialize_with = "each")] Rc<[String]>),
+}
+
+fn each<S: Serializer>(values: &Rc<[String]>, to: S) -> Result<S::Ok, S::Error> {
+    (**values).serialize(to)
 }
 
 /// Devices on which two lists say different things.
