@@ -104,6 +104,12 @@ fn a_draft_is_replayed_against_what_crossed_last_month() {
     assert!(said.ends_with("5 flows decided again, 3 would come out otherwise\n"), "{said}");
     let none = bulkhead(&["replay", &draft, &log, "--since", "9999"]);
     assert_eq!(none.status.code(), Some(0));
+    // The log by its option: the same, and not another log behind the draft too.
+    let by_option = bulkhead(&["replay", "--log", &log, &draft]);
+    assert_eq!(by_option.status.code(), Some(1));
+    assert_eq!(String::from_utf8(by_option.stdout).unwrap(), said);
+    let two_logs = bulkhead(&["replay", &draft, &log, "--log", &log]);
+    assert_eq!(two_logs.status.code(), Some(2), "{two_logs:?}");
 }
 
 #[test]
