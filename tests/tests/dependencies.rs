@@ -6,6 +6,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -50,13 +51,16 @@ const BANNED: &[(&str, &str)] = &[
     ("ttf-parser", "nobody keeps it (RUSTSEC-2026-0192); fonts are read by skrifa"),
     ("tokio", "threads and epoll only: no second way to wait"),
 ];
-/// Crates that open screens, input devices and USB devices, and ours that stand on them.
+/// Crates that open screens, input devices and USB devices, that draw on a screen, and ours that stand on them.
 const DEVICES: &[&str] = &[
     "drm",
     "evdev",
     "input-linux",
     "nusb",
     "kvm-ioctls",
+    "ab_glyph_rasterizer",
+    "font8x8",
+    "skrifa",
     "bulkhead-seat",
     "bulkhead-usb",
     "bulkhead-usbhost",
@@ -124,6 +128,37 @@ fn the_daemon_links_no_tool_of_the_security_office_and_the_command_line_no_scree
     assert!(cli.contains("bulkhead-policy-tools"), "{cli:?}");
     let devices: Vec<_> = DEVICES.iter().filter(|name| cli.contains(**name)).collect();
     assert!(devices.is_empty(), "the command line links {devices:?}");
+}
+
+/// The crates of ours that a program's file names. Both programs are of one package, so that each could use what the other needs; a
+/// crate that a program does not name is not linked with it.
+fn named_in(metadata: &Value, program: &str) -> BTreeSet<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/src/bin").join(program);
+    let source = std::fs::read_to_string(&path).expect("the program's file is there");
+    let code = source.lines().filter_map(|line| line.split("//").next());
+    let words: BTreeSet<&str> =
+        code.flat_map(|line| line.split(|c: char| !(c.is_alphanumeric() || c == '_'))).collect();
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let packages = list(&metadata["packages"]);
+    let ours = packages.iter().filter(|package| package["source"].is_null());
+    let targets = ours.flat_map(|package| list(&package["targets"]));
+    let libraries = targets.filter(|target| list(&target["kind"]).iter().any(|kind| kind == "lib"));
+    libraries
+        .map(|library| text(&library, "name").to_owned())
+        .filter(|name| words.contains(name.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_two_programs_share_no_crate_of_the_command_line() {
+    let metadata = metadata();
+    let command_line = named_in(&metadata, "bulkhead.rs");
+    assert_eq!(command_line, BTreeSet::from(["cli".to_owned()]));
+    let agent = named_in(&metadata, "bulkhead-agent.rs");
+    assert!(agent.contains("daemon"), "{agent:?}");
+    for tool in ["cli", "policy_tools"] {
+        assert!(!agent.contains(tool), "bulkhead-agent names {tool}");
+    }
 }
 
 fn text<'a>(package: &'a Value, key: &str) -> &'a str {
