@@ -1,8 +1,9 @@
 //! `bulkhead doctor`: `bulkhead-agent doctor` examines this PC, and what it found is shown here.
 
 use std::io::Read as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 
 use clap::Args;
 use printable::{Ink, StyledPage};
@@ -15,6 +16,9 @@ use control::findings::{Finding, Level};
 
 /// What the doctor looks at.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit status: 0 this PC is fit; 1 it is not; 2 bad usage, or nothing was examined: bulkhead-agent is missing, crashed, or is of another version."
+)]
 pub(super) struct DoctorArgs {
     /// The machine file
     #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
@@ -42,6 +46,8 @@ struct Diagnosis<'a> {
 const PROGRAM: &str = "bulkhead-agent";
 /// Longest list of findings that is read, in bytes: a few hundred bytes for each of what a PC has.
 const FINDINGS_MAX: u64 = 4 << 20;
+/// The exit status of a Rust program that panicked.
+const PANICKED: i32 = 101;
 
 pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
     let findings = match examine(common, args) {
@@ -85,10 +91,7 @@ fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
     let ended = child.wait().map_err(|error| failed(&error))?;
     read.transpose().map_err(|error| failed(&error))?;
     if !ended.success() {
-        return Err(format!(
-            "{} has not examined this PC ({ended}): are it and this program of one version?",
-            program.display()
-        ));
+        return Err(unexamined(&program, ended));
     }
     serde_json::from_slice(&text).map_err(|_| {
         format!(
@@ -96,6 +99,17 @@ fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
             program.display()
         )
     })
+}
+
+/// Why there are no findings of a program that ended so.
+fn unexamined(program: &Path, ended: ExitStatus) -> String {
+    let program = program.display();
+    if ended.code() == Some(PANICKED) || ended.signal().is_some() {
+        return format!(
+            "{program} crashed while it examined this PC ({ended}), which is a fault of Bulkhead's unless somebody ended it: report it with what it said"
+        );
+    }
+    format!("{program} has not examined this PC ({ended}): are it and this program of one version?")
 }
 
 fn render(findings: &[Finding], colours: bool) -> StyledPage {
@@ -138,6 +152,25 @@ fn sum(findings: &[Finding]) -> String {
         (0, _) => format!("this PC is fit, with {warnings}"),
         (failed, _) => {
             format!("this PC is not fit: {}, {warnings}", counted(failed, "failure", "failures"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_examiner_that_crashed_is_told_from_one_of_another_version() {
+        // As wait(2) has them: a panic, SIGSEGV, and clap's refusal of what it does not know.
+        for (status, says) in [
+            (PANICKED << 8, "crashed while it examined this PC"),
+            (11, "crashed while it examined this PC"),
+            (2 << 8, "are it and this program of one version?"),
+        ] {
+            let why =
+                unexamined(Path::new("/usr/bin/bulkhead-agent"), ExitStatus::from_raw(status));
+            assert!(why.contains(says), "{status}: {why}");
         }
     }
 }
