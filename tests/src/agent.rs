@@ -184,7 +184,7 @@ impl Drop for Agent<'_> {
         let _ = self.pc.sh(&format!(
             "kill {} 2>/dev/null; sleep 1; kill -9 {} 2>/dev/null; killall -9 bulkhead-vmm 2>/dev/null; \
              # Another test's agent has nothing to take up.
-             rm -f /run/bulkhead/*/vmm.json /run/bulkhead/seat.json; true",
+             rm -f /run/bulkhead/*/vmm.json /run/bulkhead/*/wanted.json /run/bulkhead/seat.json; true",
             self.pid, self.pid
         ));
         let _ = self.wait(Duration::from_secs(10));

@@ -7,6 +7,7 @@
 //! | `<runtime>/seat.json` | which domain is in front and whether the screen is locked, for the next agent | root alone |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock`, `seat.sock` and the domain's port sockets | root alone |
+//! | `<runtime>/<domain>/wanted.json` | whether somebody wants it to run, for the next agent | root alone |
 //! | `<runtime>/<domain>/vmm.json`, `vmm.log` | which process the domain's VMM is, and what it says, for the next agent | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
@@ -121,6 +122,12 @@ impl Layout {
     #[must_use]
     pub fn vmm_record(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.json")
+    }
+
+    /// Whether a domain is to run.
+    #[must_use]
+    pub fn wanted(&self, domain: &str) -> PathBuf {
+        self.domain(domain).join("wanted.json")
     }
 
     /// What a domain's VMM says.

@@ -188,7 +188,7 @@ pub(super) fn put_right(
     let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {
         let left = leftovers::end_strays(&layout, cgroups.as_deref(), &domains, deadline);
         let kept = [domains, left].concat();
-        leftovers::forget_disks(&layout, &kept);
+        leftovers::forget_others(&layout, &kept);
         for (address, domain) in ownerless(&handover, &kept, &claimed) {
             match handover.give_back(address, &domain) {
                 Ok(_) => {

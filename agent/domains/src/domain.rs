@@ -58,6 +58,8 @@ pub enum Event {
         /// Whether it has answered on its control socket.
         answered: bool,
     },
+    /// It was off when an earlier agent ended, or was to be: nobody wants it to run, and devices may be left of it.
+    LeftOff,
     /// The VMM answered on its control socket.
     Answered,
     /// The VMM is gone.
@@ -287,6 +289,11 @@ impl Domain {
                 }
                 None
             }
+            Event::LeftOff if self.state == State::Off => {
+                self.holds_devices = true;
+                self.release(now)
+            }
+            Event::LeftOff => None,
             Event::Answered => {
                 if let State::Running { answered, .. } = &mut self.state {
                     *answered = true;

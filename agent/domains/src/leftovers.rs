@@ -20,6 +20,7 @@ use vmm_control::Command;
 use super::link::Link;
 use super::process::VmmProcess;
 use super::record::VmmRecord;
+use super::wanted::Wanted;
 use base::layout::Layout;
 
 /// How often leftovers are looked at.
@@ -93,10 +94,15 @@ pub fn end_strays(
     left.into_iter().map(|(domain, _)| domain).chain(unreachable).collect()
 }
 
-/// Removes the copies of disks of domains that are not among these: what they forget is not kept because nobody has them any more.
-pub fn forget_disks(layout: &Layout, domains: &[String]) {
+/// Forgets what is left of domains that are not among these: the copies of their disks, which are to be kept by nobody, and that one was
+/// off.
+pub fn forget_others(layout: &Layout, domains: &[String]) {
     for domain in names_in(&layout.discards()).filter(|name| !domains.contains(name)) {
         disks::forget(&domain, layout);
+    }
+    let others = names_in(&layout.runtime).filter(|name| !domains.contains(name));
+    for domain in others.filter(|name| layout.wanted(name).exists()) {
+        Wanted::forget(layout, &domain);
     }
 }
 
@@ -161,8 +167,9 @@ mod tests {
         assert_eq!(left, ["old"]);
         assert!(layout.vmm_record("old").exists() && layout.vmm_record("clinical").exists());
         assert!(!layout.vmm_record("gone").exists());
-        forget_disks(&layout, &[slots, left].concat());
+        fs::write(layout.wanted("gone"), "off").unwrap();
+        forget_others(&layout, &[slots, left].concat());
         assert!(layout.discard("old").exists() && layout.discard("clinical").exists());
-        assert!(!layout.discard("gone").exists());
+        assert!(!layout.discard("gone").exists() && !layout.wanted("gone").exists());
     }
 }

@@ -8,6 +8,7 @@
 //! | [`cgroup`] | what it may use |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
+//! | [`wanted`] | what is wanted of a domain, for the next agent |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
 //! [`Supervisor`] carries out what the state machines decide. It runs on the event loop's thread
@@ -29,6 +30,7 @@ pub mod process;
 pub mod record;
 mod slot;
 pub mod spec;
+pub mod wanted;
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -54,6 +56,7 @@ use record::VmmRecord;
 pub use slot::{Outdated, Slot, Taken};
 use spec::SANDBOX_ID_BASE;
 use vmm_control::Command;
+use wanted::Wanted;
 
 /// How often the host's interfaces are looked at while domains run.
 const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
@@ -155,7 +158,8 @@ impl Supervisor {
         }
     }
 
-    /// Takes up what an earlier agent left, and starts every other domain, in the policy's order. What was found of which domain.
+    /// Takes up what an earlier agent left, and starts every other domain that somebody has not stopped, in the policy's order. What was
+    /// found of which domain.
     pub fn take_up_and_start(&mut self) -> Vec<(String, Taken)> {
         let found: Vec<Taken> =
             self.slots.iter_mut().map(|slot| slot.take_up(&mut self.shared)).collect();
@@ -164,6 +168,7 @@ impl Supervisor {
         for (slot, found) in self.slots.iter_mut().zip(found) {
             match found {
                 Taken::Nothing => slot.feed(&mut self.shared, Event::Start),
+                Taken::StaysOff => {}
                 found => taken.push((slot.member.name.clone(), found)),
             }
         }
@@ -206,6 +211,8 @@ impl Supervisor {
     pub fn stop_all(&mut self) {
         let now = std::mem::replace(&mut self.shared.shutting_down, true);
         for slot in &mut self.slots {
+            // Not now that this agent goes with them.
+            Wanted::forget(&self.shared.parts.layout, &slot.member.name);
             slot.feed(&mut self.shared, Event::Stop { now });
         }
     }

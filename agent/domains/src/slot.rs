@@ -17,6 +17,7 @@ use super::domain::{Action, Domain, Event, Exit, State, Time};
 use super::link::Link;
 use super::process::VmmProcess;
 use super::record::VmmRecord;
+use super::wanted::Wanted;
 use super::{Parts, Report, Shared};
 pub use taking_up::{Outdated, Taken};
 
@@ -39,6 +40,8 @@ pub struct Slot {
     pub(super) sandbox_id: Option<u32>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
+    /// What is written down of what is wanted of it.
+    wanted: Option<Wanted>,
     /// Its VMM is not as one would be started now.
     outdated: Option<Outdated>,
     capture: Option<Capture>,
@@ -78,6 +81,7 @@ impl Slot {
             sandbox_id: None,
             vmm: None,
             record: None,
+            wanted: None,
             outdated: None,
             capture: None,
             group: None,
@@ -179,9 +183,38 @@ impl Slot {
         while let Some(event) = next.take() {
             let before = self.domain.state();
             let problem_before = self.domain.problem().map(str::to_owned);
+            // What is found says nothing of what is wanted.
+            let found = matches!(event, Event::Found { .. });
             let action = self.domain.handle(shared.now(), event);
             self.say(before, problem_before.as_deref());
+            if !found {
+                self.write_wanted(shared, self.now_wanted());
+            }
             next = action.and_then(|action| self.perform(shared, action));
+        }
+    }
+
+    fn now_wanted(&self) -> Wanted {
+        match (self.domain.wanted(), self.domain.state()) {
+            (false, _) => Wanted::Off,
+            (true, State::Stopping(_)) => Wanted::Restart,
+            (true, _) => Wanted::Run,
+        }
+    }
+
+    /// Before anything of it is done: whatever becomes of this agent, the next one goes on with it. An agent that ends with its guests
+    /// leaves nothing to go on with.
+    fn write_wanted(&mut self, shared: &Shared, wanted: Wanted) {
+        if shared.shutting_down || self.wanted == Some(wanted) {
+            return;
+        }
+        let name = &self.member.name;
+        match wanted.write(&shared.parts.layout, name) {
+            Ok(()) => self.wanted = Some(wanted),
+            Err(error) => tracing::warn!(
+                domain = name,
+                "cannot write down what is wanted of it: {error}; an agent that follows this one would not know"
+            ),
         }
     }
 
@@ -320,6 +353,10 @@ impl Slot {
             // What the VMM may have started goes with it.
             group.kill();
             group.remove();
+        }
+        if exit == Exit::PoweredOff && matches!(self.domain.state(), State::Running { .. }) {
+            // Without its record the next agent would start a guest that switched itself off.
+            self.write_wanted(shared, Wanted::Off);
         }
         self.forget(shared);
         self.feed(shared, Event::Exited(exit));

@@ -57,6 +57,15 @@ fn kill_vmm(pid: i64, signal: Signal) {
     }
 }
 
+/// A VMM that is nobody's child ends as one does whose guest switched itself off.
+fn end_in_order(ward: &Ward, domain: &str, pid: i64) {
+    let log = ward.at(&format!("run/{domain}/vmm.log"));
+    let text = format!("\n{}\n", vmm_control::ENDED_IN_ORDER);
+    let mut log = fs::OpenOptions::new().append(true).open(log).unwrap();
+    std::io::Write::write_all(&mut log, text.as_bytes()).unwrap();
+    kill_vmm(pid, Signal::SIGKILL);
+}
+
 // Shows: I-5, K-5.2.3.
 #[test]
 fn guests_run_on_when_their_agent_is_killed_and_the_next_one_takes_them_up_and_says_so() {
@@ -110,6 +119,23 @@ fn an_agent_that_is_replaced_leaves_its_guests_running_and_writes_that_down() {
     // Whichever of the two came to be seen first.
     assert!(left == 0 || entries(&ward, "agent-left").len() == 2, "{left}");
     verified(&ward);
+}
+
+#[test]
+fn an_agent_does_not_leave_for_one_that_could_not_start() {
+    let ward = Ward::new(MACHINE);
+    let (mut agent, pids) = running_in(&ward);
+    fs::write(ward.at("machine.toml"), MACHINE.replacen("kernel", "kernle", 1)).unwrap();
+    agent.signal(Signal::SIGUSR1);
+    ward.wait("why not", || ward.log().contains("NOT LEAVING"));
+    assert!(ward.log().contains("kernle"), "{}", ward.log());
+    assert_eq!(ward.domain("clinical")["state"], "running");
+    fs::write(ward.at("machine.toml"), MACHINE).unwrap();
+    agent.signal(Signal::SIGUSR1);
+    assert_eq!(agent.wait().code(), Some(0));
+    let agent = ward.start_agent();
+    assert_eq!(DOMAINS.map(|domain| ward.pid(domain)), pids);
+    agent.stop();
 }
 
 #[test]
@@ -304,6 +330,57 @@ fn a_vmm_of_a_domain_that_there_is_not_any_more_is_ended() {
     assert_eq!(ward.events("internet")[1..], ["power-button"]);
     ward.wait("its record's", || !ward.at("run/internet/vmm.json").exists());
     agent.stop();
+}
+
+#[test]
+fn a_domain_that_was_stopped_stays_off_when_the_agent_is_killed_and_runs_after_an_orderly_end() {
+    let ward = Ward::new(MACHINE);
+    let (agent, pids) = running_in(&ward);
+    assert_eq!(ward.bulkhead(&["stop", "internet"]).status.code(), Some(0));
+    agent.kill();
+    let agent = ward.start_agent();
+    assert_eq!(ward.pid("clinical"), pids[0]);
+    ward.wait_for_state("internet", "off");
+    // Its guest switches itself off, and is left off as well.
+    end_in_order(&ward, "clinical", pids[0]);
+    ward.wait_for_state("clinical", "off");
+    agent.kill();
+    let agent = ward.start_agent();
+    DOMAINS.iter().for_each(|domain| ward.wait_for_state(domain, "off"));
+    assert_eq!(ward.bulkhead(&["start", "internet"]).status.code(), Some(0));
+    agent.kill();
+    let agent = ward.start_agent();
+    assert_eq!(ward.domain("internet")["state"], "running");
+    assert_eq!(agent.stop().code(), Some(0));
+    let (agent, _) = running_in(&ward);
+    agent.stop();
+}
+
+#[test]
+fn what_was_begun_with_a_domain_when_the_agent_was_killed_is_brought_to_its_end() {
+    for (command, goes_on) in [("stop", "off"), ("restart", "running")] {
+        for ends in [false, true] {
+            let ward = Ward::new(MACHINE);
+            ward.behave("internet", "ignore");
+            let (agent, pids) = running_in(&ward);
+            let mut asking = ward.bulkhead_command(&[command, "internet"]).spawn().unwrap();
+            ward.wait_for_state("internet", "stopping");
+            agent.kill();
+            asking.wait().unwrap();
+            ward.behave("internet", "obey");
+            if ends {
+                end_in_order(&ward, "internet", pids[1]);
+            }
+            let agent = ward.start_agent();
+            ward.wait("what was begun", || {
+                let internet = ward.domain("internet");
+                internet["state"] == goes_on && internet["pid"].as_i64() != Some(pids[1])
+            });
+            assert!(!alive(pids[1]));
+            assert_eq!(ward.pid("clinical"), pids[0]);
+            agent.stop();
+        }
+    }
 }
 
 // Shows: I-4.

@@ -3,6 +3,18 @@ use proptest::prelude::*;
 
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
+#[test]
+fn what_may_be_left_of_a_domain_that_stays_off_goes_back_to_the_host_and_it_can_be_started() {
+    let mut domain = Domain::new(STOP_DEADLINE);
+    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), Some(Action::Release));
+    assert!(!domain.wanted());
+    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), None);
+    assert_eq!(domain.handle(Time::ZERO, Event::Released(Ok(()))), None);
+    assert_eq!(domain.state(), State::Off);
+    assert_eq!(domain.handle(Time::ZERO, Event::Start), Some(Action::Prepare));
+    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), None);
+}
+
 /// What the world does to a domain.
 #[derive(Debug, Clone)]
 enum Step {

@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 
 use super::super::adoption::{self, Found};
 use super::super::capture::Capture;
-use super::super::domain::Event;
+use super::super::domain::{Event, Exit};
 use super::super::process::{FileId, VmmProcess};
 use super::super::record::VmmRecord;
+use super::super::wanted::Wanted;
 use super::super::{Parts, Shared};
 use super::Slot;
 
@@ -42,9 +43,11 @@ impl fmt::Display for Outdated {
 pub enum Taken {
     /// Nothing: it is to be started.
     Nothing,
+    /// Nothing, and it is not to be started.
+    StaysOff,
     /// Its guest runs on.
     RunsOn,
-    /// Its VMM is being ended, and then started anew.
+    /// Its VMM is being ended, and then started anew if that is wanted.
     IsEnded,
     /// Its VMM ended while no agent ran; what is done about it is what would have been done then.
     HadEnded,
@@ -55,14 +58,16 @@ impl Slot {
     pub(in super::super) fn take_up(&mut self, shared: &mut Shared) -> Taken {
         let layout = &shared.parts.layout;
         let domain = self.member.name.clone();
+        self.wanted = Wanted::read(layout, &domain);
+        let stays_off = self.wanted == Some(Wanted::Off);
         match adoption::find(layout, shared.parts.cgroups.as_deref(), &domain) {
-            Found::Nothing => Taken::Nothing,
+            Found::Nothing => self.left_off(shared, stays_off),
             Found::Unreachable => {
                 tracing::warn!(
                     domain,
                     "something is behind its VMM's control socket that takes no caller; what it may still hold is kept from the next VMM"
                 );
-                Taken::Nothing
+                self.left_off(shared, stays_off)
             }
             Found::Running(vmm, record) => {
                 tracing::info!(
@@ -71,7 +76,12 @@ impl Slot {
                     "its guest runs on; taken up from an earlier agent"
                 );
                 self.run_on(shared, vmm, *record);
-                Taken::RunsOn
+                match self.wanted {
+                    Some(Wanted::Off) => self.feed(shared, Event::Stop { now: false }),
+                    Some(Wanted::Restart) => self.feed(shared, Event::Restart),
+                    Some(Wanted::Run) | None => return Taken::RunsOn,
+                }
+                Taken::IsEnded
             }
             Found::ToEnd(vmm, why, record) => {
                 tracing::warn!(
@@ -83,7 +93,8 @@ impl Slot {
                 // Until it has ended nobody else is this user; then its domain's next VMM is.
                 self.sandbox_id = record.and_then(|record| record.sandbox_id);
                 self.feed(shared, Event::Found { answered: false });
-                self.feed(shared, Event::Restart);
+                let next = if stays_off { Event::Stop { now: false } } else { Event::Restart };
+                self.feed(shared, next);
                 Taken::IsEnded
             }
             Found::Ended(exit, record) => {
@@ -98,10 +109,37 @@ impl Slot {
                     group.kill();
                     group.remove();
                 }
-                self.forget(shared);
+                self.had_ended(shared, exit);
+                Taken::HadEnded
+            }
+        }
+    }
+
+    fn left_off(&mut self, shared: &mut Shared, stays_off: bool) -> Taken {
+        if !stays_off {
+            return Taken::Nothing;
+        }
+        self.feed(shared, Event::LeftOff);
+        Taken::StaysOff
+    }
+
+    fn had_ended(&mut self, shared: &mut Shared, exit: Exit) {
+        if self.wanted == Some(Wanted::Run) && exit == Exit::PoweredOff {
+            self.write_wanted(shared, Wanted::Off);
+            self.forget(shared);
+            self.feed(shared, Event::Found { answered: true });
+            return self.feed(shared, Event::Exited(exit));
+        }
+        self.forget(shared);
+        match (self.wanted, exit) {
+            (Some(Wanted::Off), _) => self.feed(shared, Event::LeftOff),
+            // It ended because it was to be restarted.
+            (Some(Wanted::Restart), _) | (None, Exit::PoweredOff) => {
+                self.feed(shared, Event::Start);
+            }
+            (Some(Wanted::Run) | None, exit) => {
                 self.feed(shared, Event::Found { answered: true });
                 self.feed(shared, Event::Exited(exit));
-                Taken::HadEnded
             }
         }
     }
