@@ -121,7 +121,8 @@ impl Desk {
         let report = self.seat.report();
         if self.is_dead() {
             notes.push(
-                "THE SEAT HAS FAILED: the guests are shut down and the agent ends".to_owned(),
+                "THE SEAT HAS FAILED: the guests run on, and the agent ends for another to show them"
+                    .to_owned(),
             );
         }
         if let Some(problem) = &report.problem {

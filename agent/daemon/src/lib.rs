@@ -19,6 +19,7 @@ pub mod claim;
 mod clipboard;
 mod desk;
 mod mediators;
+mod needed;
 mod papers;
 mod preparation;
 mod record;
@@ -47,10 +48,9 @@ use printable::StyledPage;
 use self::break_glass::BreakGlass;
 use self::clipboard::Pasteboard;
 use self::desk::Desk;
+use self::needed::Needed;
 use self::papers::Papers;
-use self::preparation::{
-    AgentLock, check_socket_paths, lock, open_handover, put_right, raise_memlock, take_state,
-};
+use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock, take_state};
 use self::record::States;
 use self::service_manager::{Round, ServiceManager};
 use self::signals::{Signals, Wish};
@@ -60,10 +60,7 @@ use ::usb::Stop;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
-use config::configuration::Files;
 use config::files::{self, FilesError};
-use config::machine::Kind;
-use config::policy_store::PolicyStore;
 use control::server::{ListenError, Server};
 use domains::cgroup::Cgroups;
 use domains::{Parts, Supervisor, SupervisorError, Taken};
@@ -153,17 +150,12 @@ pub enum DaemonError {
 
 /// Runs the agent until it is told to stop.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
-    let store = PolicyStore::new(&options.policy, &options.machine, Some(&options.layout.state));
-    let files = Files::read(&options.machine, &store, &options.layout.images)?;
+    let Needed { store, files, vmm } = Needed::of(options)?;
     let signals = Signals::block()?;
     let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create_runtime(&names)?;
-    check_socket_paths(&files.machine, &options.layout)?;
     let lock = lock(&options.layout)?;
     let _state_lock = take_state(&options.layout)?;
-    let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
-    // A PC whose guests are all somebody else's needs none.
-    let vmm = if runs_any { files::find_vmm(options.vmm.as_deref())? } else { PathBuf::default() };
     raise_memlock(&files.machine);
     let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {
@@ -218,8 +210,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         budget: Budget::default(),
         states: States::default(),
     };
-    let layout = options.layout.clone();
-    Daemon { running, server, signals, handover, alarm, wall_clock, layout, lock, manager }.run()
+    let options = options.clone();
+    Daemon { running, server, signals, handover, alarm, wall_clock, options, lock, manager }.run()
 }
 
 /// What runs, and what requests are about.
@@ -276,7 +268,7 @@ struct Daemon {
     alarm: Alarm,
     /// Wakes the loop, in whose turn the audit log looks at the clock.
     wall_clock: WallClockWatch,
-    layout: Layout,
+    options: Options,
     lock: AgentLock,
     manager: ServiceManager,
 }
@@ -319,10 +311,7 @@ impl Daemon {
                         ending = Some(Ending::WithGuests(until));
                     }
                 }
-                Some(Wish::Leave) if ending.is_none() => {
-                    tracing::info!("stopping: the guests run on, and the next agent takes them up");
-                    ending = Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE));
-                }
+                Some(Wish::Leave) if ending.is_none() => ending = self.may_leave(),
                 Some(Wish::Leave) | None => {}
             }
             self.running.supervisor.turn();
@@ -364,11 +353,29 @@ impl Daemon {
         }
     }
 
+    /// Leaves, if another agent could start in its place: without one the guests run on, and nobody sees or types anything. The event loop
+    /// waits for the look at the files, as it is at its end.
+    fn may_leave(&self) -> Option<Ending> {
+        match Needed::of(&self.options) {
+            Ok(_) => {
+                tracing::info!("stopping: the guests run on, and the next agent takes them up");
+                Some(Ending::Alone(Moment::now() + LEAVE_DEADLINE))
+            }
+            Err(error) => {
+                tracing::error!(
+                    "NOT LEAVING: the next agent could not start, and this one goes on; put that right and restart the agent again: {}",
+                    explain(&error)
+                );
+                None
+            }
+        }
+    }
+
     /// Takes up the guests that an earlier agent left, and starts the others. What no agent saw is on the record before anything can cross.
     fn take_up_and_start(&mut self) {
         let taken = self.running.supervisor.take_up_and_start();
         let machine = &self.running.papers.files.machine;
-        put_right(&self.layout, &self.handover, machine, &self.running.supervisor);
+        put_right(&self.options.layout, &self.handover, machine, &self.running.supervisor);
         self.running.states.taken_up(&taken);
         if taken.iter().any(|(_, taken)| *taken == Taken::RunsOn) {
             self.running.desk.goes_on();
