@@ -364,9 +364,9 @@ impl Stage {
                     if let (Some(display), Some(time)) = (&mut self.display, time) {
                         display.asked_at(time);
                     }
-                    // The frame first; everything else can wait for it.
-                    self.present(to);
+                    // What is shown is written down before it is shown; everything else can wait for the frame.
                     self.remember();
+                    self.present(to);
                     self.lights_due = true;
                     let front = self.names.get(to).cloned().unwrap_or_default();
                     self.daemon.report(|report| {
@@ -376,8 +376,9 @@ impl Stage {
                     self.deferred.push(Happening::Switched { from, to });
                 }
                 Output::Locked { idle } => {
-                    self.daemon.tell_mediators(ToMediators::Locked);
+                    // Before anybody knows of it: a seat that was seen to be locked stays so whatever becomes of this agent.
                     self.remember();
+                    self.daemon.tell_mediators(ToMediators::Locked);
                     self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
                     self.deferred.push(Happening::Locked { idle });

@@ -33,7 +33,12 @@ fn stage_at(
     let (daemon, ends) = Mediator::new("seat").unwrap();
     let report = Arc::new(Mutex::new(SeatReport::default()));
     let (told, mediators) = std::sync::mpsc::channel();
+    let written = left.to_owned();
     let mediate = Box::new(move |what| {
+        let locked = || Memory::at(&written).left().is_some_and(|left| left.locked);
+        // Not every test keeps its directory.
+        let kept = written.parent().is_some_and(Path::exists);
+        assert!(what != ToMediators::Locked || !kept || locked(), "written down before it is told");
         // Not every test listens.
         let _ = told.send(what);
     });
