@@ -64,7 +64,7 @@ impl Device {
         self.plugged.as_ref()?;
         let life = &self.lifecycle;
         let (state, grant, why) = match life.state() {
-            State::Absent => return None,
+            State::Absent | State::Ended => return None,
             State::Host(_) | State::Off | State::Blocked(_)
                 if life.input().is_some() && life.is_without_driver() =>
             {
@@ -90,10 +90,15 @@ impl Device {
             State::Attached { begun: true, grant, .. } => {
                 ("attached", Some(grant), grant.why.clone())
             }
-            State::Waiting { grant, .. } if life.is_unrecorded() => {
+            State::Recording { grant, .. }
+            | State::Unrecorded { grant, .. }
+            | State::Waiting { grant, .. }
+                if life.is_unrecorded() =>
+            {
                 ("waiting", Some(grant), UNRECORDED.to_owned())
             }
             State::Recording { grant, .. }
+            | State::Unrecorded { grant, .. }
             | State::Waiting { grant, .. }
             | State::Connecting { grant }
             | State::Authorizing { grant, .. }

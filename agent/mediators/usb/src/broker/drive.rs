@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clock::Moment;
-use monitor::{Permit, Request};
+use monitor::{Denial, Permit, Request};
 use usbfilter::Filter;
 use usbhost::BusId;
 
@@ -69,7 +69,7 @@ impl Broker {
                 let event = device.attached(&grant);
                 // What nobody decided is not permitted.
                 let Some(Terms { basis, owed }) = device.terms else {
-                    return Some(Event::Refused { request, stale: true });
+                    return Some(Event::Refused { request, denial: Denial::Uninspected });
                 };
                 let request = Request { number: request, basis, owed, event, grant };
                 self.tell(Happening::Authorize(request));

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use audit::events::UsbRefused;
 use clock::{Alarm, Moment};
-use monitor::{Denial, Permit};
+use monitor::Permit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -135,9 +135,7 @@ impl Broker {
                 break;
             }
             self.ends.woken();
-            while let Some(command) = self.ends.next() {
-                self.command(command);
-            }
+            self.take_commands();
             self.take_notes();
             if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
                 self.look_at = Moment::now();
@@ -160,12 +158,21 @@ impl Broker {
                 break;
             }
             self.ends.woken();
+            self.take_commands();
             self.take_notes();
         }
+        // What was permitted meanwhile and attached to nobody is written down.
+        self.take_commands();
         // Whatever has not left by now, its domain has it no more.
         self.tick(Moment::now() + LEAVE_WITHIN);
         if self.stop == Some(Stop::GiveBack) {
             self.authority.put_back();
+        }
+    }
+
+    fn take_commands(&mut self) {
+        while let Some(command) = self.ends.next() {
+            self.command(command);
         }
     }
 
@@ -191,9 +198,7 @@ impl Broker {
                 self.answer(request, Event::Permitted { request, permit });
             }
             Command::Refused(request, denial) => {
-                // Whatever else was wrong with the request, it is judged anew or blocked when the rules say so.
-                let stale = denial != Denial::Unrecorded;
-                self.answer(request, Event::Refused { request, stale });
+                self.answer(request, Event::Refused { request, denial });
             }
             Command::RecordLost => {
                 let all: Vec<BusId> = self.devices.keys().cloned().collect();
@@ -205,7 +210,7 @@ impl Broker {
         }
     }
 
-    /// The daemon has answered a request; nobody may wait for that any more.
+    /// The daemon has answered a request. What it was asked for may have ended meanwhile.
     fn answer(&mut self, request: u64, event: Event<Permit<UsbGrant>>) {
         let asked = self.devices.values().find(|device| device.lifecycle.has_asked(request));
         if let Some(id) = asked.map(|device| device.id.clone()) {

@@ -14,6 +14,7 @@ use usbfilter::{Filter, Rules};
 use usbhost::{Plugged, Vetted};
 
 use audit::events::Record;
+use monitor::Denial;
 
 use super::place::Task;
 use super::*;
@@ -24,6 +25,7 @@ use usbsysfs::Identity;
 
 mod ending;
 mod parts;
+mod record;
 mod revocation;
 
 const DEVICE: [u8; 18] = [18, 1, 0, 2, 0, 0, 0, 64, 9, 18, 0x42, 0, 0, 1, 0, 0, 0, 1];
@@ -426,33 +428,6 @@ fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
     let (events, _) = bench.happened();
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!((event.kind, &event.detail["device_hangs"]), ("usb-detached", &true.into()));
-}
-
-#[test]
-fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to_hang() {
-    let dir = tempfile::tempdir().unwrap();
-    let (socket, listener) = vmm(dir.path());
-    let mut bench = Bench::waiting(&socket);
-    for failed in [Told::Served(Err("it is in use".to_owned())), Told::Failed] {
-        bench.broker.tick(Moment::now() + AGAIN);
-        bench.permit();
-        bench.happened();
-        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
-        let id = bench.id.clone();
-        bench.broker.take_note(&id, task, failed);
-        let mut stream = listener.accept().unwrap().0;
-        assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
-        let (events, _) = bench.happened();
-        let [detached, failed] = &events[..] else { panic!("{events:?}") };
-        assert_eq!((detached.kind, failed.kind), ("usb-detached", "usb-failed"));
-        assert!(detached.detail.get("device_hangs").is_none_or(|hangs| hangs.is_null()));
-        bench.broker.tick(Moment::now() + Duration::from_secs(1));
-        assert!(bench.happened().0.is_empty(), "nothing of it is left");
-        bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
-        bench.read(identity(&READER, ""));
-        bench.record(true);
-        bench.happened();
-    }
 }
 
 #[test]

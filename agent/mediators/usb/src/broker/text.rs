@@ -6,7 +6,6 @@ use audit::AuditEvent;
 use audit::events::{
     UsbAttached, UsbCounted, UsbDetached, UsbFailed, UsbJudged, UsbUnreadable, Verdict,
 };
-use monitor::Denial;
 use policy::Policy;
 use usbfilter::{Counts, Rules};
 
@@ -46,7 +45,7 @@ impl Device {
             .into(),
             Note::Failed { request, why } => UsbFailed { bus_id, request, why }.into(),
             Note::Unreadable { request, why } => UsbUnreadable { bus_id, request, why }.into(),
-            Note::NotAttached { domain } => UsbDetached {
+            Note::NotAttached { domain, why } => UsbDetached {
                 domain,
                 bus_id,
                 bytes_to_device: None,
@@ -55,7 +54,7 @@ impl Device {
                 device_hangs: None,
                 refused: None,
                 request: None,
-                why: Denial::Stale.to_string(),
+                why,
             }
             .into(),
             Note::Detached { detaching, counts } => detached(bus_id, detaching, counts.as_ref()),

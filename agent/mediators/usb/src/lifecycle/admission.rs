@@ -13,6 +13,10 @@ use crate::grant::UsbGrant;
 /// Why a device is blocked that is another one after each reset: it would come and go for ever.
 const UNSTABLE: &str = "it is another device after each reset; leave it unplugged for a minute";
 
+/// Why a device that broke the rules is not attached by hand.
+const BROKE_RULES: &str = "it broke the rules; plug it in again";
+const AGENT_ENDS: &str = "the agent ends";
+
 impl<P> Step<'_, P> {
     pub(super) fn plugged_in(&mut self) {
         if self.life.state == State::Absent {
@@ -23,7 +27,7 @@ impl<P> Step<'_, P> {
 
     pub(super) fn unplugged(&mut self) {
         const PULLED_OUT: &str = "it was pulled out";
-        if self.life.state == State::Absent {
+        if matches!(self.life.state, State::Absent | State::Ended) {
             return;
         }
         self.come_to_nothing(PULLED_OUT);
@@ -100,7 +104,8 @@ impl<P> Step<'_, P> {
         let changes = *known.changes.get_or_insert(replaced);
         let had = known.findings.as_ref().is_some_and(|before| before.types_or_points);
         // For as long as it is plugged in: it would be a keyboard of a device that a guest had, or that hides what it is.
-        known.turned |= !had && findings.types_or_points && changes > 0;
+        let was_read = changes > 0 || known.findings.is_some();
+        known.turned |= !had && findings.types_or_points && was_read;
         known.findings = Some(findings);
         changes
     }
@@ -130,6 +135,11 @@ impl<P> Step<'_, P> {
             self.notice(Notice::RestNotUsed(why.clone()));
             return self.unreadable(why);
         }
+        self.ask_policy();
+    }
+
+    /// Has the policy asked about one that was judged before, or can be now. What the seat keeps of it the host has.
+    pub(super) fn ask_policy(&mut self) {
         self.go(State::Judging);
         self.effect(Effect::Judge);
     }
@@ -163,18 +173,32 @@ impl<P> Step<'_, P> {
             return;
         }
         let grant = grant.clone();
-        self.life.known.unrecorded = !done;
         if done {
-            return self.go(State::Waiting { grant, retry: self.now });
+            self.life.known.unrecorded = false;
+            self.go(State::Waiting { grant, retry: self.now });
+        } else {
+            self.say_unrecorded();
+            self.go(State::Unrecorded { grant, retry: self.now + AGAIN });
         }
-        self.come_to_nothing(UNRECORDED);
-        self.notice(Notice::Unrecorded);
-        self.give_up(State::Blocked(UNRECORDED.to_owned()));
+    }
+
+    /// It waits for the audit log, which is said at the seat once.
+    pub(super) fn say_unrecorded(&mut self) {
+        if !std::mem::replace(&mut self.life.known.unrecorded, true) {
+            self.notice(Notice::Unrecorded);
+        }
     }
 
     pub(super) fn attach_by_hand(&mut self, domain: String, request: Option<u64>) {
-        if self.life.state == State::Absent {
-            return;
+        let refused = match self.life.state {
+            State::Absent => Some("nothing is plugged in there"),
+            State::Ended => Some(AGENT_ENDS),
+            _ if self.life.known.broke_rules => Some(BROKE_RULES),
+            _ => None,
+        };
+        if let Some(why) = refused {
+            self.note(Note::Failed { request, why: why.to_owned() });
+            return self.notice(Notice::NotConnected(why.to_owned()));
         }
         self.come_to_nothing("it is attached by hand once more");
         self.take_away("it is attached by hand");
@@ -189,7 +213,7 @@ impl<P> Step<'_, P> {
         const BY_HAND: &str = "it was taken away by hand";
         self.come_to_nothing(BY_HAND);
         match &mut self.life.state {
-            State::Absent => {}
+            State::Absent | State::Ended => {}
             State::Reading { leaving, .. } => *leaving = true,
             State::Throttled { .. } => self.start_reading(true),
             _ => {
@@ -224,9 +248,12 @@ impl<P> Step<'_, P> {
             | State::Reading { .. }
             | State::Judging
             | State::Host(_)
-            | State::Off => return,
+            | State::Off
+            | State::Ended => return,
+            State::Blocked(_) if self.life.known.broke_rules => return,
             State::Blocked(_)
             | State::Recording { .. }
+            | State::Unrecorded { .. }
             | State::Waiting { .. }
             | State::Connecting { .. }
             | State::Authorizing { .. }
@@ -243,18 +270,37 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Revokes what was permitted by entries that may be lost: it goes to its domain again when that can be written down anew.
+    /// Revokes what was permitted by entries that may be lost. The verdict may be among them: it goes to its domain again when all of that
+    /// can be written down anew.
     pub(super) fn record_lost(&mut self) {
         match &self.life.state {
-            // The verdict may have been among them.
-            State::Recording { .. } => self.judge(),
-            State::Authorizing { grant, .. } | State::Attached { grant, .. } => {
-                let grant = grant.clone();
+            State::Recording { .. }
+            | State::Waiting { .. }
+            | State::Connecting { .. }
+            | State::Authorizing { .. } => self.ask_policy(),
+            State::Attached { .. } => {
                 self.take_away(UNRECORDED);
+                // Which has just been said.
                 self.life.known.unrecorded = true;
-                self.go(State::Waiting { grant, retry: self.now + AGAIN });
+                self.ask_policy();
             }
-            _ => {}
+            // Nothing was permitted, or it is judged anew anyway.
+            State::Absent
+            | State::Throttled { .. }
+            | State::Reading { .. }
+            | State::Judging
+            | State::Host(_)
+            | State::Blocked(_)
+            | State::Off
+            | State::Ended
+            | State::Unrecorded { .. } => {}
         }
+    }
+
+    /// Ends all that was begun with it, and begins nothing more.
+    pub(super) fn agent_ends(&mut self) {
+        self.come_to_nothing(AGENT_ENDS);
+        self.take_away(AGENT_ENDS);
+        self.go(State::Ended);
     }
 }

@@ -1,13 +1,17 @@
 //! Into a domain, and out of it.
 
+use monitor::Denial;
 use usbfilter::Counts;
 
 use super::{
-    AGAIN, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note, Notice, ResetLoss,
-    State, Step,
+    AGAIN, AGAIN_BY_PLUG, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note,
+    Notice, ResetLoss, State, Step,
 };
 use crate::attached::DetachReason;
 use crate::grant::UsbGrant;
+
+/// Why a device is not attached whose permit comes late.
+const TOO_LATE: &str = "it was no longer to be attached when the permit came";
 
 impl<P> Step<'_, P> {
     /// Has its domain's VMM connected, once nothing of the device is on its way out of a domain.
@@ -28,6 +32,7 @@ impl<P> Step<'_, P> {
             Connection::Made => {
                 self.life.known.joined = true;
                 let request = self.numbers.next();
+                self.life.unanswered.insert(request, grant.domain.clone());
                 self.go(State::Authorizing { request, grant: grant.clone() });
                 self.effect(Effect::Authorize { request, grant });
             }
@@ -36,42 +41,46 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// A permit that nobody waits for any more is dropped, and allows nothing.
+    /// A permit that nobody waits for any more is dropped, and allows nothing. Its entry says that the device is attached, so another says
+    /// that it is not.
     pub(super) fn permitted(&mut self, number: u64, permit: P) {
-        let State::Authorizing { request, grant } = &self.life.state else { return };
-        if *request != number {
-            return;
-        }
-        let grant = grant.clone();
+        let Some(domain) = self.life.unanswered.remove(&number) else { return };
+        let Some(grant) = self.life.asks_for(number).cloned() else {
+            return self.note(Note::NotAttached { domain, why: TOO_LATE.to_owned() });
+        };
         (self.life.known.unrecorded, self.life.known.request) = (false, None);
         let task = self.numbers.next();
         self.go(State::Attached { task, grant, begun: false });
         self.effect(Effect::Start { task, permit });
     }
 
-    /// It had its verdict, and waits until its being attached can be recorded too. If the rules have changed meanwhile, the log says that
-    /// it was attached, and has to say that it was not.
-    pub(super) fn refused(&mut self, number: u64, stale: bool) {
-        let State::Authorizing { request, grant } = &self.life.state else { return };
-        if *request != number {
-            return;
+    /// It had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed meanwhile are known.
+    /// Anything else would be denied again. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
+    pub(super) fn refused(&mut self, number: u64, denial: Denial) {
+        let Some(domain) = self.life.unanswered.remove(&number) else { return };
+        let waits = self.life.asks_for(number).cloned();
+        if denial != Denial::Unrecorded {
+            self.note(Note::NotAttached { domain, why: denial.to_string() });
         }
-        let grant = grant.clone();
-        let known = &mut self.life.known;
-        let unrecorded = std::mem::replace(&mut known.unrecorded, !stale);
-        if stale {
-            // The entry named it.
-            known.request = None;
-            self.note(Note::NotAttached { domain: grant.domain.clone() });
-        } else if !unrecorded {
-            self.notice(Notice::Unrecorded);
+        let Some(grant) = waits else { return };
+        match denial {
+            // The entry named the request by hand.
+            Denial::Stale => (self.life.known.unrecorded, self.life.known.request) = (false, None),
+            Denial::Unrecorded => self.say_unrecorded(),
+            Denial::Unanswered
+            | Denial::Uninspected
+            | Denial::Writable
+            | Denial::NotRunning
+            | Denial::Repeated
+            | Denial::TooMany => return self.failed(denial.to_string()),
         }
         self.go(State::Waiting { grant, retry: self.now + AGAIN });
     }
 
+    /// The log says that it is attached: it has left its domain at once.
     pub(super) fn not_started(&mut self, task: u64, why: String) {
         if self.life.served_by(task).is_some() {
-            self.failed(why);
+            self.not_served(task, Some(why));
         }
     }
 
@@ -120,8 +129,9 @@ impl<P> Step<'_, P> {
                 self.start_reading(false);
             }
             DetachReason::Changed(why) | DetachReason::Broken(why) => {
+                self.life.known.broke_rules = true;
                 self.notice(Notice::Blocked(why.clone()));
-                self.give_up(State::Blocked(why));
+                self.give_up(State::Blocked(format!("{why}; {AGAIN_BY_PLUG}")));
             }
         }
     }
@@ -134,7 +144,11 @@ impl<P> Step<'_, P> {
         if matches!(reason, DetachReason::NoDevice(_)) && *times < CHANGES_MAX {
             return self.go(State::Waiting { grant, retry: self.now + AGAIN });
         }
-        let why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
+        let mut why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
+        if matches!(reason, DetachReason::Changed(_) | DetachReason::Broken(_)) {
+            self.life.known.broke_rules = true;
+            why = format!("{why}; {AGAIN_BY_PLUG}");
+        }
         self.notice(Notice::RestNotUsed(why.clone()));
         self.give_up(State::Blocked(why));
     }

@@ -91,10 +91,12 @@ pub(crate) enum Note {
         /// Why, in words.
         why: String,
     },
-    /// It was not attached to this domain, though its entry says so: the rules changed meanwhile.
+    /// It was not attached to this domain, though its entry says so.
     NotAttached {
         /// The domain.
         domain: String,
+        /// Why, in words.
+        why: String,
     },
     /// It has left its domain.
     Detached {

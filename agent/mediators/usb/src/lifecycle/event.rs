@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use monitor::Denial;
 use usbdescriptors::Share;
 use usbfilter::Counts;
 
@@ -53,8 +54,8 @@ pub(crate) enum Event<P> {
     Refused {
         /// The request.
         request: u64,
-        /// The rules have changed meanwhile, which [`Self::RulesChanged`] says. Otherwise the entry could not be written.
-        stale: bool,
+        /// Why.
+        denial: Denial,
     },
     /// Answers [`Effect::Start`](super::Effect::Start): it cannot be served, and why.
     NotStarted {
@@ -112,7 +113,7 @@ pub(crate) enum Event<P> {
         /// Its thread has something to do.
         busy: bool,
     },
-    /// The agent ends.
+    /// The agent ends: whoever has it loses it, and nothing more is done with it.
     AgentEnds,
     /// Time went by.
     Tick,

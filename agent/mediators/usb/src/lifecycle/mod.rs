@@ -3,16 +3,18 @@
 //! ```text
 //!            plugged in           may go on         read          granted           on the disk
 //!  Absent --------------> Throttled -----> Reading -----> Judging --------> Recording ---------> Waiting <-----------------+
-//!     ^                                     ^    |         |    | denied        | not recorded    |    ^                   |
-//!     | unplugged, from any state           |    |         |    |               |             due |    | not taken         |
-//!     |                                     |    | the     |    v               v                 v    |                   |
-//!                                           |    | host's  |  Blocked <-- failed, faulty        Connecting                | domain stopped,
-//!                       changed, or asked   |    v         v    |                                 | the VMM took it         | log failed,
-//!                       for by hand         |   Host <-- the   |  judged anew when               v                         | record lost
-//!                                           |       seat's     |  the rules change         Authorizing --------------------+
-//!   taken away by hand: Off                 |                  |                                 | permit                  |
-//!                                           +------------------+                                 v                         |
-//!                                           +------------------------------------------------ Attached -------------------+
+//!     ^                                     ^    |         |  ^ | denied      |              ^    |    ^                   |
+//!     | unplugged, from any state           |    |         |  | |             | not recorded | due|    | not taken         |
+//!     |                                     |    | the     |  | |             v              |    v    |                   |
+//!                                           |    | host's  |  | v       due Unrecorded       |  Connecting                 |
+//!                       changed, or asked   |    v         v  +-|-------------+              |    | the VMM took it         | domain stopped,
+//!                       for by hand         |   Host <-- the    |                            |    v                         | log failed
+//!                                           |       seat's    Blocked <-- failed, faulty     | Authorizing ----------------+
+//!   taken away by hand: Off                 |                   |                            |    | permit                  |
+//!   the agent ends: Ended                   +-------------------+ judged anew when           |    v                         |
+//!                                           +---------------------the rules change---------- | Attached -------------------+
+//!                                                                                            |
+//!                           record lost, from Recording, Waiting, Authorizing and Attached: judged anew
 //! ```
 //! A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the permit
 //! that came with it. What is no longer attached is [`Detaching`] until its thread has left the guest, told to and, if that takes too long,
@@ -43,6 +45,7 @@ mod walk;
 #[cfg(test)]
 mod world;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::Moment;
@@ -72,6 +75,8 @@ pub(super) const NO_DRIVER: &str = "no driver of this PC takes its keyboard or m
 pub(super) const SEATS: &str =
     "the seat's own: a keyboard, a mouse, a touch screen, a pen or a hub";
 pub(super) const HOSTS: &str = "the host itself runs from it";
+/// What is said besides of a device that broke the rules.
+const AGAIN_BY_PLUG: &str = "plug it in again";
 /// Why the seat does not take a keyboard.
 const TURNED: &str = "a keyboard or mouse that appears in a device in use is not accepted; leave it unplugged for a minute, and plug it in again if it is meant to have one";
 /// Why a device does not reach its domain, or has to leave it.
@@ -119,12 +124,21 @@ pub(super) enum State {
     Blocked(String),
     /// It was taken away by hand.
     Off,
+    /// The agent ends: nothing is begun any more, and what was begun is ended.
+    Ended,
     /// The verdict is on its way to the disk.
     Recording {
         /// The request to record it.
         request: u64,
         /// What the verdict gives.
         grant: UsbGrant,
+    },
+    /// The verdict could not be recorded: it is judged anew in a while.
+    Unrecorded {
+        /// What the verdict gave.
+        grant: UsbGrant,
+        /// When it is judged anew.
+        retry: Moment,
     },
     /// Its domain does not take it yet.
     Waiting {
@@ -216,6 +230,8 @@ struct Known {
     driven_in_part: bool,
     /// It waits because the audit log cannot be written.
     unrecorded: bool,
+    /// It broke the rules while a domain had it: nobody gets it.
+    broke_rules: bool,
 }
 
 /// What is plugged in at one place.
@@ -225,6 +241,9 @@ pub(super) struct Lifecycle {
     known: Known,
     detaching: Vec<Detaching>,
     lost: Option<ResetLoss>,
+    /// The requests for a permit that are not answered, and their domains. Whatever became of the device since: if the log says that it is
+    /// attached, it has to say too that it is not.
+    unanswered: BTreeMap<u64, String>,
 }
 
 impl Lifecycle {
@@ -250,6 +269,7 @@ impl Lifecycle {
     pub(super) fn grant(&self) -> Option<&UsbGrant> {
         match &self.state {
             State::Recording { grant, .. }
+            | State::Unrecorded { grant, .. }
             | State::Waiting { grant, .. }
             | State::Connecting { grant }
             | State::Authorizing { grant, .. }
@@ -271,12 +291,18 @@ impl Lifecycle {
         matches!(&self.state, State::Reading { task, .. } if *task == number)
     }
 
-    /// Whether it waits for the answer to this request.
+    /// Whether this is a request of its that is not answered, and the answer is of any consequence.
     pub(super) fn has_asked(&self, number: u64) -> bool {
-        matches!(
-            &self.state,
-            State::Recording { request, .. } | State::Authorizing { request, .. } if *request == number
-        )
+        matches!(&self.state, State::Recording { request, .. } if *request == number)
+            || self.unanswered.contains_key(&number)
+    }
+
+    /// What its domain is to have, if it waits for a permit by this request.
+    fn asks_for(&self, number: u64) -> Option<&UsbGrant> {
+        match &self.state {
+            State::Authorizing { request, grant } if *request == number => Some(grant),
+            _ => None,
+        }
     }
 
     /// The domain to which somebody attached it by hand.
@@ -302,7 +328,8 @@ impl Lifecycle {
 
     /// Whether nothing is left at this place, and nothing of what was there is remembered.
     pub(super) fn is_over(&self) -> bool {
-        self.state == State::Absent && self.detaching.is_empty() && self.lost.is_none()
+        let nothing = self.detaching.is_empty() && self.unanswered.is_empty();
+        self.state == State::Absent && nothing && self.lost.is_none()
     }
 
     /// What the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
@@ -330,6 +357,7 @@ impl Lifecycle {
             State::Attached { begun: true, .. }
             | State::Off
             | State::Blocked(_)
+            | State::Unrecorded { .. }
             | State::Waiting { .. }
             | State::Host(_) => self.input(),
             _ => None,
@@ -340,6 +368,7 @@ impl Lifecycle {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let state = match &self.state {
             State::Throttled { until } => Some(*until),
+            State::Unrecorded { retry, .. } => Some(*retry),
             // It is connected when what it had before is left; that comes as an event.
             State::Waiting { retry, .. } if self.detaching.is_empty() => Some(*retry),
             _ => None,
@@ -372,7 +401,7 @@ impl<P> Step<'_, P> {
             Event::Recorded { request, done } => self.recorded(request, done),
             Event::Connected(connection) => self.connected(connection),
             Event::Permitted { request, permit } => self.permitted(request, permit),
-            Event::Refused { request, stale } => self.refused(request, stale),
+            Event::Refused { request, denial } => self.refused(request, denial),
             Event::NotStarted { task, why } => self.not_started(task, why),
             Event::Begun { task } => self.begun(task),
             Event::Left { task, reason, counts } => self.left(task, reason, counts),
@@ -382,7 +411,7 @@ impl<P> Step<'_, P> {
             Event::RulesChanged { would_get } => self.rules_changed(would_get.as_ref()),
             Event::RecordLost => self.record_lost(),
             Event::InputDrivers { any, all, busy } => self.input_drivers(any, all, busy),
-            Event::AgentEnds => self.take_away("the agent ends"),
+            Event::AgentEnds => self.agent_ends(),
             Event::Tick => self.tick(),
         }
     }
@@ -415,6 +444,7 @@ impl<P> Step<'_, P> {
         }
         match &self.life.state {
             State::Throttled { until } if self.now >= *until => self.effect(Effect::AskPace),
+            State::Unrecorded { retry, .. } if self.now >= *retry => self.ask_policy(),
             State::Waiting { retry, .. } if self.now >= *retry => self.connect(),
             _ => {}
         }

@@ -61,6 +61,29 @@ fn an_agent_that_leaves_its_guests_running_gives_no_device_to_the_hosts_drivers_
 }
 
 #[test]
+fn a_device_that_waits_for_its_domain_or_for_the_log_is_not_connected_to_it_while_the_agent_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    listener.set_nonblocking(true).unwrap();
+    for recorded in [true, false] {
+        let mut bench = Bench::with(RULE, vec![Way::Dial(socket.clone())]);
+        bench.read(identity(&READER, ""));
+        bench.record(recorded);
+        bench.happened();
+        bench.drive(Event::AgentEnds);
+        bench.broker.tick(Moment::now() + AGAIN);
+        bench.broker.command(Command::RecordLost);
+        bench.broker.command(Command::Rules(policy(""), false));
+        bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), Some(7)));
+        bench.drive(Event::Unplugged);
+        bench.drive(Event::PluggedIn);
+        bench.broker.tick(Moment::now() + AGAIN);
+        assert_eq!(bench.kinds(), ["usb-failed"], "what is asked for by hand fails");
+        assert!(listener.accept().is_err());
+    }
+}
+
+#[test]
 fn a_broker_that_cannot_go_on_gives_the_hosts_drivers_nothing_while_its_agent_does() {
     let dir = tempfile::tempdir().unwrap();
     let (_mediator, ends) = Mediator::new("usb").unwrap();

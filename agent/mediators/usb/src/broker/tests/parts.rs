@@ -231,6 +231,20 @@ fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
     }
 }
 
+#[test]
+fn what_had_no_keyboard_in_it_when_it_was_first_read_types_nowhere_though_it_is_attached_by_hand() {
+    for became in [&WITH_READER[..], &KEYBOARD[..]] {
+        let mut bench = Bench::new(RULE);
+        bench.read(identity(&READER, "Keyboard"));
+        bench.record(true);
+        bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
+        let _ = (bench.told(), bench.happened());
+        bench.read(keyboard(became));
+        assert_eq!(bench.told(), ["switch off"]);
+        assert!(bench.report().why.contains("appears in a device in use"), "{:?}", bench.report());
+    }
+}
+
 /// A keyboard whose reader is in its domain.
 fn attached() -> Bench {
     let dir = tempfile::tempdir().unwrap();

@@ -57,11 +57,46 @@ fn a_device_leaves_its_domain_at_once_when_its_record_is_lost_and_comes_back_whe
     is_revoked(&mut bench, stream, "the audit log cannot be written");
     assert_eq!(bench.report().why, "the audit log cannot be written");
     bench.leaves(task, None);
+    // Its verdict may be lost, too.
+    bench.record(true);
     bench.happened();
     bench.broker.tick(Moment::now() + AGAIN);
     assert_eq!(bench.kinds(), ["usb-attached"]);
     bench.permit();
     assert_eq!(bench.told(), ["serve"]);
+}
+
+#[test]
+fn a_device_that_broke_the_rules_goes_nowhere_until_it_is_plugged_in_again() {
+    for reason in [
+        DetachReason::Broken("its answers make no sense".to_owned()),
+        DetachReason::Changed("its firmware is another".to_owned()),
+    ] {
+        let (mut bench, _stream) = attached(RULE, false);
+        bench.changed(CHANGES_MAX);
+        bench.ends(reason);
+        let is_blocked = |bench: &Bench| {
+            let report = bench.report();
+            assert_eq!(report.state, "blocked", "{report:?}");
+            assert!(report.why.ends_with("; plug it in again"), "{report:?}");
+            assert!(!bench.told().contains(&"read".to_owned()));
+        };
+        is_blocked(&bench);
+        // Break-glass is opened, which any guest's user may do at any time.
+        bench.broker.command(Command::Rules(policy(RULE), true));
+        is_blocked(&bench);
+        bench.happened();
+        let by_hand = Command::Attach(bench.id.clone(), "clinical".to_owned(), Some(7));
+        bench.broker.command(by_hand);
+        is_blocked(&bench);
+        let (events, words) = bench.happened();
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((event.kind, &event.detail["request"]), ("usb-failed", &7.into()));
+        assert!(words[0].contains("plug it in again"), "{words:?}");
+        bench.drive(Event::Unplugged);
+        bench.drive(Event::PluggedIn);
+        assert_eq!(bench.report().state, "reading");
+    }
 }
 
 #[test]

@@ -73,12 +73,11 @@ fn a_keyboard_with_something_besides_is_the_seats_whatever_becomes_of_the_rest()
 #[test]
 fn a_fault_in_the_life_cycle_is_found() {
     let late_permits: Handle = |life, now, numbers, event| {
-        let event = match (event, &life.state) {
-            (Event::Permitted { permit, .. }, State::Authorizing { request, .. }) => {
-                Event::Permitted { request: *request, permit }
-            }
-            (event, _) => event,
-        };
+        if let (Event::Permitted { request, .. }, State::Recording { grant, .. }) =
+            (&event, &life.state)
+        {
+            life.state = State::Authorizing { request: *request, grant: grant.clone() };
+        }
         life.handle(now, numbers, event)
     };
     let no_waiting: Handle = |life, now, numbers, event| {
@@ -114,10 +113,35 @@ fn a_fault_in_the_life_cycle_is_found() {
         }
         life.handle(now, numbers, event)
     };
+    let drops_late_answers: Handle = |life, now, numbers, event| match &event {
+        Event::Permitted { request, .. } | Event::Refused { request, .. }
+            if life.asks_for(*request).is_none() =>
+        {
+            life.unanswered.remove(request);
+            Vec::new()
+        }
+        _ => life.handle(now, numbers, event),
+    };
+    let keeps_verdicts: Handle = |life, now, numbers, event| match event {
+        Event::RecordLost if matches!(life.state, State::Waiting { .. }) => Vec::new(),
+        event => life.handle(now, numbers, event),
+    };
+    let goes_on: Handle = |life, now, numbers, event| match event {
+        Event::AgentEnds if matches!(life.state, State::Waiting { .. }) => Vec::new(),
+        event => life.handle(now, numbers, event),
+    };
+    let gives_more: Handle = |life, now, numbers, event| {
+        if let (Event::Permitted { .. }, State::Authorizing { grant, .. }) =
+            (&event, &mut life.state)
+        {
+            grant.share = Share::Whole;
+        }
+        life.handle(now, numbers, event)
+    };
     let (reader, keyboard) = (Kind::Reader, Kind::KeyboardWithReader);
-    let faults: [(Handle, Kind, &str); 7] = [
-        // A permit that was asked for before is taken for the one that is waited for.
-        (late_permits, reader, "outlives its record"),
+    let faults: [(Handle, Kind, &str); 11] = [
+        // A permit that was asked for before is taken though nobody waits for it any more.
+        (late_permits, reader, "nothing to serve it over"),
         // It is connected while another domain may still have it.
         (no_waiting, keyboard, "no VMM is connected while another"),
         (deaf_to_the_log, reader, "outlives its record"),
@@ -125,6 +149,11 @@ fn a_fault_in_the_life_cycle_is_found() {
         (keeps_authority, reader, "authority is given up"),
         (stuck, reader, "can come back"),
         (forgets_requests, reader, "how a request by hand ended"),
+        (drops_late_answers, reader, "what became of each attachment"),
+        (keeps_verdicts, reader, "no verdict outlives its record"),
+        (goes_on, reader, "begins nothing"),
+        // The log says that the seat keeps a part of it.
+        (gives_more, keyboard, "without a grant on the disk"),
     ];
     for (handle, kind, promise) in faults {
         let broken = walk_world(&[kind], 2, 6, handle).err();

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use clock::Moment;
+use monitor::Denial;
 use usbdescriptors::Share;
 use usbfilter::Rules;
 
@@ -50,11 +51,11 @@ impl Kind {
     }
 }
 
-/// A permit: of the entry that was asked for by this request.
+/// A permit: of the entry that was asked for by this request, for this grant.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Permit {
     request: u64,
-    domain: String,
+    grant: UsbGrant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,15 +75,15 @@ enum Job {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Asked {
     Verdict(u64),
-    Attachment(u64, String),
+    Attachment(u64, UsbGrant),
 }
 
 /// A message in the mailbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Answer {
     Recorded(u64, bool),
-    Permitted(u64, String),
-    Refused(u64),
+    Permitted(u64, UsbGrant),
+    Refused(u64, Denial),
 }
 
 /// The state of a place and of everything around it.
@@ -108,6 +109,10 @@ struct World {
     answers: VecDeque<Answer>,
     /// The log can be written.
     log: bool,
+    /// The verdict by which it goes to its domain is in the log, and was not lost since.
+    verdict: bool,
+    /// The agent ends.
+    ended: bool,
     policy: Option<usize>,
 }
 
@@ -127,6 +132,8 @@ impl World {
             asked: VecDeque::new(),
             answers: VecDeque::new(),
             log: true,
+            verdict: false,
+            ended: false,
             policy: Some(0),
         }
     }
@@ -176,6 +183,11 @@ impl World {
             holds(same, "no attachment outlives its rule")?;
             holds(self.log, "no attachment outlives its record")?;
         }
+        holds(!self.goes_to_a_domain() || self.verdict, "no verdict outlives its record")?;
+        let asked = self.asked.iter().filter(|asked| matches!(asked, Asked::Attachment(..)));
+        let answers = self.answers.iter().filter(|answer| !matches!(answer, Answer::Recorded(..)));
+        let unanswered = asked.count() + answers.count();
+        holds(unanswered == self.life.unanswered.len(), "each request is remembered")?;
         let hosts = matches!(self.life.state(), State::Host(_));
         holds(!hosts || self.streams.is_empty(), "what the host has no domain has")?;
         let idle = self.tasks.is_empty() && self.asked.is_empty() && self.answers.is_empty();
@@ -187,6 +199,14 @@ impl World {
             holds(given_up && self.streams.is_empty(), "authority is given up in each end")?;
         }
         Ok(())
+    }
+
+    /// Whether a verdict gives it to a domain that has it or is to have it.
+    fn goes_to_a_domain(&self) -> bool {
+        matches!(
+            self.life.state(),
+            State::Waiting { .. } | State::Authorizing { .. } | State::Attached { .. }
+        )
     }
 
     /// What the thread does with its first task must not be what somebody else is about.
@@ -214,6 +234,19 @@ impl World {
         effect: Effect<Permit>,
         lucky: bool,
     ) -> Result<Option<Event<Permit>>, String> {
+        let begins = matches!(
+            effect,
+            Effect::AskPace
+                | Effect::Read { .. }
+                | Effect::Judge
+                | Effect::RecordVerdict { .. }
+                | Effect::Connect { .. }
+                | Effect::Authorize { .. }
+                | Effect::Start { .. }
+        );
+        if self.ended && begins {
+            return Err("an agent that ends begins nothing".to_owned());
+        }
         match effect {
             Effect::AskPace => {
                 let wait = if lucky { Duration::ZERO } else { AGAIN };
@@ -248,12 +281,13 @@ impl World {
                 return Ok(Some(Event::Connected(Connection::Made)));
             }
             Effect::Authorize { request, grant } => {
-                self.asked.push_back(Asked::Attachment(request, grant.domain));
+                self.asked.push_back(Asked::Attachment(request, grant));
             }
             Effect::Disconnect => self.connection = None,
             Effect::Start { task, permit } => {
                 let connection = self.connection.take().ok_or("nothing to serve it over")?;
-                if connection != permit.domain {
+                let is_recorded = self.life.grant() == Some(&permit.grant);
+                if connection != permit.grant.domain || !is_recorded {
                     return Err("it is attached without a grant on the disk".to_owned());
                 }
                 if !lucky {
@@ -286,12 +320,13 @@ impl World {
         self.numbers = Numbers(u64::try_from(live.len()).unwrap());
         match &mut self.life.state {
             State::Throttled { until } => *until = START,
-            State::Waiting { retry, .. } => *retry = START,
+            State::Unrecorded { retry, .. } | State::Waiting { retry, .. } => *retry = START,
             _ => {}
         }
         for detaching in &mut self.life.detaching {
             detaching.until = detaching.until.map(|_| START);
         }
+        self.verdict &= self.goes_to_a_domain();
         // It only makes the VMM wait, who may do that here at any time.
         self.life.known.joined = false;
         // What is counted is none, or the last but one of as many as there may be, or too many.
@@ -315,6 +350,13 @@ impl World {
             State::Recording { request, .. } | State::Authorizing { request, .. } => on(request),
             _ => {}
         }
+        let renumbered = std::mem::take(&mut self.life.unanswered).into_iter();
+        self.life.unanswered = renumbered
+            .map(|(mut number, domain)| {
+                on(&mut number);
+                (number, domain)
+            })
+            .collect();
         self.life.detaching.iter_mut().for_each(|one| on(&mut one.task));
         self.tasks.iter_mut().for_each(|(number, _)| on(number));
         self.told.iter_mut().for_each(&mut on);
@@ -328,7 +370,7 @@ impl World {
             match answer {
                 Answer::Recorded(request, _)
                 | Answer::Permitted(request, _)
-                | Answer::Refused(request) => on(request),
+                | Answer::Refused(request, _) => on(request),
             }
         }
     }

@@ -39,6 +39,7 @@ pub(super) enum Step {
         any: bool,
         all: bool,
     },
+    AgentEnds,
     Tick,
     TickLater,
 }
@@ -78,7 +79,19 @@ impl Life {
             let before = world.life.request();
             // Entries that were written before name it: the verdict's, the attachment's.
             let ends_well = matches!(event, Event::Permitted { .. } | Event::AttachByHand { .. });
+            // The log says by now that it is attached.
+            let in_the_log = match &event {
+                Event::Permitted { .. } => true,
+                Event::Refused { denial, .. } => *denial != Denial::Unrecorded,
+                _ => false,
+            };
             let effects = (self.handle)(&mut world.life, now, &mut world.numbers, event);
+            let says_more = |effect: &Effect<Permit>| {
+                matches!(effect, Effect::Start { .. } | Effect::Note(Note::NotAttached { .. }))
+            };
+            if in_the_log && !effects.iter().any(says_more) {
+                return Err("the log says what became of each attachment".to_owned());
+            }
             let ended = effects.iter().filter(|effect| match effect {
                 Effect::Note(Note::Failed { request, .. } | Note::Unreadable { request, .. }) => {
                     request.is_some() && *request == before
@@ -185,21 +198,26 @@ impl Life {
             Step::Write => {
                 let answer = match world.asked.pop_front() {
                     Some(Asked::Verdict(request)) => Answer::Recorded(request, world.log),
-                    Some(Asked::Attachment(request, domain)) if world.log => {
-                        Answer::Permitted(request, domain)
-                    }
-                    Some(Asked::Attachment(request, _)) => Answer::Refused(request),
+                    Some(Asked::Attachment(request, grant)) => match (world.log, lucky) {
+                        (true, true) => Answer::Permitted(request, grant),
+                        (true, false) => Answer::Refused(request, Denial::Writable),
+                        (false, true) => Answer::Refused(request, Denial::Stale),
+                        (false, false) => Answer::Refused(request, Denial::Unrecorded),
+                    },
                     None => return Ok(()),
                 };
                 world.answers.push_back(answer);
                 return Ok(());
             }
             Step::Deliver => match world.answers.pop_front() {
-                Some(Answer::Recorded(request, done)) => Event::Recorded { request, done },
-                Some(Answer::Permitted(request, domain)) => {
-                    Event::Permitted { request, permit: Permit { request, domain } }
+                Some(Answer::Recorded(request, done)) => {
+                    world.verdict |= done && world.life.has_asked(request);
+                    Event::Recorded { request, done }
                 }
-                Some(Answer::Refused(request)) => Event::Refused { request, stale: lucky },
+                Some(Answer::Permitted(request, grant)) => {
+                    Event::Permitted { request, permit: Permit { request, grant } }
+                }
+                Some(Answer::Refused(request, denial)) => Event::Refused { request, denial },
                 None => return Ok(()),
             },
             Step::Policy(policy) => {
@@ -207,7 +225,7 @@ impl Life {
                 Event::RulesChanged { would_get: world.grant() }
             }
             Step::LogFails => {
-                world.log = false;
+                (world.log, world.verdict) = (false, false);
                 Event::RecordLost
             }
             Step::LogIsBack => {
@@ -221,6 +239,10 @@ impl Life {
             Step::Detach => Event::DetachByHand { request: Some(2) },
             Step::Look { any, all } => {
                 Event::InputDrivers { any, all, busy: !world.tasks.is_empty() }
+            }
+            Step::AgentEnds => {
+                world.ended = true;
+                Event::AgentEnds
             }
             Step::Tick => Event::Tick,
             Step::TickLater => Event::Tick,
@@ -341,7 +363,8 @@ impl Model for Life {
             steps.push(Step::TickLater);
         }
         let waiting = world.asked.len() + world.answers.len();
-        if world.queued() <= self.queued && waiting < MESSAGES_MAX {
+        if world.queued() <= self.queued && waiting < MESSAGES_MAX && !world.ended {
+            steps.push(Step::AgentEnds);
             match world.plugged {
                 None => steps.extend(self.kinds.iter().map(|kind| Step::PlugIn(*kind))),
                 Some(_) => steps.push(Step::PullOut),
@@ -375,6 +398,6 @@ impl Model for Life {
 
     fn look(&self, world: &World) -> Result<(), String> {
         world.promises()?;
-        self.comes_back(world)
+        if world.ended { Ok(()) } else { self.comes_back(world) }
     }
 }

@@ -1,0 +1,174 @@
+//! What the log says of a device, and what becomes of the device when it cannot.
+
+use super::*;
+
+/// A card reader that waits for the permit to go to its domain, and what keeps that domain's VMM.
+fn authorizing() -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    bench.vmm = Some((listener, dir));
+    bench.broker.tick(Moment::now());
+    assert_eq!(bench.kinds(), ["usb-attached"]);
+    bench
+}
+
+fn asked(bench: &Bench) -> (u64, UsbGrant) {
+    let State::Authorizing { request, grant } = bench.state().clone() else {
+        panic!("{:?}", bench.state())
+    };
+    (request, grant)
+}
+
+/// What the log says of its not being attached.
+fn not_attached(bench: &Bench) -> Vec<(String, String)> {
+    let (events, _) = bench.happened();
+    let detached = events.iter().filter(|event| event.kind == "usb-detached");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    detached
+        .map(|event| (event.domain.clone().unwrap_or_default(), text(&event.detail["why"])))
+        .collect()
+}
+
+#[test]
+fn the_log_never_says_that_a_device_is_attached_and_no_more_when_it_is_not() {
+    let ends: [fn(&mut Bench); 4] = [
+        |bench| bench.broker.command(Command::Rules(policy(""), false)),
+        |bench| bench.broker.command(Command::Detach(bench.id.clone(), None)),
+        // It is gone from the kernel's folder, where it never was.
+        |bench| bench.broker.look(),
+        |bench| bench.drive(Event::AgentEnds),
+    ];
+    for end in ends {
+        for denial in [None, Some(Denial::Stale), Some(Denial::Unrecorded)] {
+            let mut bench = authorizing();
+            let (request, grant) = asked(&bench);
+            end(&mut bench);
+            assert!(not_attached(&bench).is_empty());
+            bench.broker.command(match denial {
+                None => Command::Permitted(request, monitor::testing::permit(grant, 1)),
+                Some(denial) => Command::Refused(request, denial),
+            });
+            let said = not_attached(&bench);
+            let why = match denial {
+                None => "it was no longer to be attached when the permit came",
+                Some(Denial::Stale) => "the rules changed since it was decided",
+                // Then the log says nothing.
+                _ => {
+                    assert!(said.is_empty(), "{said:?}");
+                    continue;
+                }
+            };
+            assert_eq!(said, [("clinical".to_owned(), why.to_owned())]);
+            assert!(!bench.told().contains(&"serve".to_owned()));
+        }
+    }
+    // Nothing is remembered of one that is gone once all is said.
+    let mut bench = authorizing();
+    let (request, _) = asked(&bench);
+    bench.broker.look();
+    assert_eq!(bench.broker.devices.len(), 1);
+    bench.broker.command(Command::Refused(request, Denial::Unrecorded));
+    bench.broker.look();
+    assert!(bench.broker.devices.is_empty());
+}
+
+#[test]
+fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    let mut bench = Bench::waiting(&socket);
+    for failed in [Told::Served(Err("it is in use".to_owned())), Told::Failed] {
+        bench.broker.tick(Moment::now() + AGAIN);
+        bench.permit();
+        bench.happened();
+        let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
+        let id = bench.id.clone();
+        bench.broker.take_note(&id, task, failed);
+        let mut stream = listener.accept().unwrap().0;
+        assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
+        let (events, _) = bench.happened();
+        let [detached, failed] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((detached.kind, failed.kind), ("usb-detached", "usb-failed"));
+        assert!(detached.detail.get("device_hangs").is_none_or(|hangs| hangs.is_null()));
+        bench.broker.tick(Moment::now() + Duration::from_secs(1));
+        assert!(bench.happened().0.is_empty(), "nothing of it is left");
+        bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
+        bench.read(identity(&READER, ""));
+        bench.record(true);
+        bench.happened();
+    }
+}
+
+#[test]
+fn a_device_that_could_not_be_started_after_its_entry_was_written_has_left_its_domain() {
+    let mut bench = authorizing();
+    bench.broker.devices.get_mut(&bench.id).unwrap().connection = None;
+    bench.permit();
+    assert_eq!(bench.kinds(), ["usb-detached", "usb-failed"]);
+}
+
+#[test]
+fn a_verdict_that_cannot_be_recorded_is_reached_anew_until_it_can_be_and_that_is_said_once() {
+    let mut bench = Bench::new(RULE);
+    bench.read(identity(&READER, ""));
+    for round in 0..3 {
+        bench.happened();
+        bench.record(false);
+        let report = bench.report();
+        let waits = ("waiting", "the audit log cannot be written");
+        assert_eq!((report.state.as_str(), report.why.as_str()), waits);
+        let (_, words) = bench.happened();
+        assert_eq!(words.len(), usize::from(round == 0), "{words:?}");
+        bench.broker.tick(Moment::now());
+        assert!(bench.kinds().is_empty(), "not at once");
+        bench.broker.tick(Moment::now() + AGAIN);
+        assert_eq!(bench.kinds(), ["usb"]);
+    }
+    assert!(bench.told().is_empty(), "nobody has it meanwhile, and it stays as it was read");
+    bench.record(true);
+    assert!(matches!(bench.state(), State::Waiting { .. }));
+}
+
+#[test]
+fn a_device_whose_verdict_may_be_lost_goes_to_its_domain_by_another_and_the_seat_is_told_why_it_waits()
+ {
+    for asked in [false, true] {
+        let mut bench = authorizing();
+        if !asked {
+            bench.refuse();
+        }
+        let told_before = !bench.happened().1.is_empty();
+        bench.broker.command(Command::RecordLost);
+        assert_eq!(bench.kinds(), ["usb"], "its verdict is recorded anew");
+        assert!(bench.broker.devices[&bench.id].connection.is_none());
+        bench.record(false);
+        let (_, words) = bench.happened();
+        assert_eq!(words.len(), usize::from(!told_before), "{words:?}");
+    }
+}
+
+#[test]
+fn a_device_to_which_the_monitor_says_no_for_good_is_not_connected_to_its_domain_again() {
+    for denial in [
+        Denial::Unanswered,
+        Denial::Uninspected,
+        Denial::Writable,
+        Denial::NotRunning,
+        Denial::Repeated,
+        Denial::TooMany,
+    ] {
+        let mut bench = authorizing();
+        let (request, _) = asked(&bench);
+        bench.broker.command(Command::Refused(request, denial));
+        let report = bench.report();
+        assert_eq!((report.state, report.why), ("blocked".to_owned(), denial.to_string()));
+        let (events, words) = bench.happened();
+        let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, ["usb-detached", "usb-failed"]);
+        assert!(words[0].contains(&denial.to_string()), "{words:?}");
+        assert_eq!(bench.told(), ["switch off"]);
+        bench.broker.tick(Moment::now() + AGAIN);
+        assert!(bench.kinds().is_empty());
+    }
+}
