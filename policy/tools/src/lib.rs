@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | `check`, `lint` | `bulkhead policy check` | is a policy fit to be signed? |
 //! | `explain` | `bulkhead policy explain` | what would happen to a flow, by which rule, and why |
-//! | [`diff`] | `bulkhead policy diff` | which flows a new policy decides otherwise |
+//! | [`mod@diff`] | `bulkhead policy diff` | which flows a new policy decides otherwise |
 //! | `matrix` | `bulkhead policy matrix` | who may send what to whom, as text and as a page |
 //! | [`replay`] | `bulkhead policy replay` | what a policy would have decided of flows that were recorded |
 //! | [`from_device`] | `bulkhead policy from-device` | the rule for a USB device |
