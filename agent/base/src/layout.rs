@@ -2,7 +2,7 @@
 //!
 //! | path | what | rights |
 //! | --- | --- | --- |
-//! | `<runtime>/control.sock` | the command line's way in | all may connect; see [`control::roles`] |
+//! | `<runtime>/control.sock` | the command line's way in | all may connect; see the crate `control` |
 //! | `<runtime>/agent.lock`, `<state>/audit.lock` | one agent, one writer of the log, at a time | root alone |
 //! | `<runtime>/seat.json` | which domain is in front and whether the screen is locked, for the next agent | root alone |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
@@ -11,8 +11,8 @@
 //! | `<runtime>/<domain>/vmm.json`, `vmm.log` | which process the domain's VMM is, and what it says, for the next agent | root alone |
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
-//! | `<state>/policy.json` | the last good policy, see [`config::policy_store`] | root alone |
-//! | `<state>/audit/` | the audit log and the public half of its key, see [`recorder`] | root, and the group `bulkhead-auditor` |
+//! | `<state>/policy.json` | the last good policy, see the crate `config` | root alone |
+//! | `<state>/audit/` | the audit log and the public half of its key, see the crate `recorder` | root, and the group `bulkhead-auditor` |
 //! | `<state>/keys/` | the audit log's key | root alone |
 //! | `<state>/audit.head`, `<runtime>/audit.head`, and beside the policy | how far the audit log went | all may read |
 //! | `<state>/handover.json` | former drivers of what is handed over; in `<runtime>` while the state cannot be written | root alone |
