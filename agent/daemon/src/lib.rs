@@ -189,8 +189,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let elsewhere = [beside_policy, options.layout.runtime.clone()];
     let recorder =
         Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
-    let mut monitor = Monitor::new(recorder, files.rules.serial(), &mediators::ALL);
-    mediators::ALL.into_iter().for_each(|mediator| monitor.started(mediator));
+    let mut monitor = Monitor::new(recorder, files.rules.serial(), mediators::ALL);
+    mediators::ALL.iter().for_each(|mediator| monitor.started(*mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());

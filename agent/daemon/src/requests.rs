@@ -11,7 +11,7 @@ use monitor::{MediatorId, QuestionId, RequestId};
 
 use super::break_glass::Who;
 use super::desk::{Answer as Said, Wish};
-use super::mediators::{BREAK_GLASS, CLIPBOARD, USB};
+use super::mediators::Mediator;
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use clipboard::service::Command;
@@ -65,14 +65,20 @@ impl Running {
     }
 
     fn deliver(&mut self, id: RequestId, answer: Said) {
-        if id.mediator == CLIPBOARD {
-            return self.pasteboard.tell(Command::Answered(id.number, answer == Said::Yes));
-        }
-        let policy = Arc::clone(&self.papers.files.rules);
-        let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
-        if let Some(words) = words {
-            self.rules_changed();
-            self.desk.notice(words);
+        match Mediator::of(id.mediator) {
+            Some(Mediator::Clipboard) => {
+                self.pasteboard.tell(Command::Answered(id.number, answer == Said::Yes));
+            }
+            Some(Mediator::BreakGlass) => {
+                let policy = Arc::clone(&self.papers.files.rules);
+                let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
+                if let Some(words) = words {
+                    self.rules_changed();
+                    self.desk.notice(words);
+                }
+            }
+            // They ask nobody.
+            Some(Mediator::Policy | Mediator::Usb) | None => {}
         }
     }
 
@@ -87,25 +93,31 @@ impl Running {
         }
     }
 
+    /// Has a mediator take back what it has permits for. An arm for each: one that is forgotten would keep what nothing permits.
     fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
         let rules = &self.papers.files.rules;
-        match cause {
-            Cause::Policy if mediator == CLIPBOARD => {
+        match (Mediator::of(mediator), cause) {
+            (Some(Mediator::Clipboard), Cause::Policy) => {
                 self.pasteboard.tell(Command::Policy(Arc::clone(rules)));
             }
-            Cause::Policy | Cause::BreakGlass if mediator == USB => {
+            (Some(Mediator::Clipboard), Cause::Record) => self.pasteboard.tell(Command::RecordLost),
+            // No rule of the clipboard needs it.
+            (Some(Mediator::Clipboard), Cause::BreakGlass) => {}
+            (Some(Mediator::Usb), Cause::Policy | Cause::BreakGlass) => {
                 self.devices.rules(rules, self.break_glass.is_open());
             }
-            Cause::Record if mediator == CLIPBOARD => self.pasteboard.tell(Command::RecordLost),
-            Cause::Record if mediator == USB => self.devices.record_lost(),
-            Cause::Record if mediator == BREAK_GLASS => {
+            (Some(Mediator::Usb), Cause::Record) => self.devices.record_lost(),
+            (Some(Mediator::BreakGlass), Cause::Record) => {
                 if let Some(words) = self.break_glass.record_lost(&mut self.monitor) {
                     self.desk.notice(words);
                     self.rules_changed();
                 }
             }
-            // No rule of the clipboard needs break-glass, which another policy or its own end has closed; the policy in force stays.
-            Cause::Policy | Cause::BreakGlass | Cause::Record => {}
+            // Another policy, or its own end, has closed it.
+            (Some(Mediator::BreakGlass), Cause::Policy | Cause::BreakGlass) => {}
+            // The policy in force stays: without one nothing would be decided at all.
+            (Some(Mediator::Policy), Cause::Policy | Cause::BreakGlass | Cause::Record)
+            | (None, _) => {}
         }
     }
 

@@ -149,11 +149,10 @@ impl Devices {
     pub(super) fn stop(&mut self, stop: Stop, monitor: &mut Monitor) {
         let Ok(usb) = &mut self.usb else { return };
         usb.stop(stop);
-        for happening in usb.happened() {
-            if let Happening::Note(event) = happening {
-                monitor.note(&[event]);
-            }
+        if !self.dead {
+            monitor.died(USB);
         }
+        hear_out(usb.happened(), monitor);
     }
 
     pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
@@ -197,6 +196,22 @@ impl Devices {
         let id = self.find(bus_id)?;
         self.tell(Command::Detach(id, request));
         Ok(())
+    }
+}
+
+/// Takes what a broker said that is no more: what is to be written down is, and that what it wanted does not happen.
+fn hear_out(happened: Vec<Happening>, monitor: &mut Monitor) {
+    for happening in happened {
+        match happening {
+            Happening::Note(event) => {
+                monitor.note(&[event]);
+            }
+            Happening::Authorize(request) => {
+                let _ = authorize(request, monitor);
+            }
+            // Nothing comes of a verdict now, and nobody is there to be told or shown anything.
+            Happening::Record(..) | Happening::Notice(..) | Happening::Devices(_) => {}
+        }
     }
 }
 
@@ -244,7 +259,7 @@ mod tests {
         let basis = Basis { policy: 1, break_glass: false };
         let owed = Owed::default();
         let request = Request { number: 1, basis, owed, event: event.into(), grant };
-        assert!(authorize(request, &mut monitor).is_none());
+        hear_out(vec![Happening::Authorize(request)], &mut monitor);
         let mut told = Vec::new();
         ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {
             told.push((entry.kind, entry.domain));
