@@ -1,4 +1,4 @@
-//! The command line of `bulkhead-agent` (DESIGN section 9).
+//! The command line of `bulkhead-agent`.
 
 use std::path::PathBuf;
 
@@ -19,24 +19,8 @@ pub struct Arguments {
     /// Something else than that.
     #[command(subcommand)]
     pub instead: Option<Instead>,
-    /// Which hardware this PC has
-    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
-    pub machine: PathBuf,
-    /// What may cross between domains
-    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
-    pub policy: PathBuf,
-    /// Where relative kernels, initrds and disks lie
-    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
-    pub images: PathBuf,
-    /// What outlives a restart of the PC
-    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
-    pub state: PathBuf,
-    /// Sockets, and what does not outlive a restart of the PC
-    #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
-    pub runtime: PathBuf,
-    /// The VMM [default: bulkhead-vmm beside this program, or in PATH]
-    #[arg(long, value_name = "PATH")]
-    pub vmm: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: Places,
     /// How much to say on standard error; the VMMs say as much
     #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Info)]
     pub log_level: Level,
@@ -46,7 +30,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Instead {
     /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
-    Doctor(DoctorArguments),
+    Doctor(Places),
     /// Prepare this PC for its domains early at a boot, as `bulkhead-claim.service` does: say what the host's services keep off, and
     /// reserve NICs that have no driver yet for vfio-pci
     ///
@@ -69,22 +53,22 @@ pub struct ClaimArguments {
     pub images: PathBuf,
 }
 
-/// What the doctor looks at.
+/// Where everything is that a PC is run by.
 #[derive(Debug, clap::Args)]
-pub struct DoctorArguments {
-    /// The machine file
+pub struct Places {
+    /// Which hardware this PC has
     #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
     pub machine: PathBuf,
-    /// The policy
+    /// What may cross between domains
     #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
     pub policy: PathBuf,
-    /// Where relative images lie
+    /// Where relative kernels, initrds and disks lie
     #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
     pub images: PathBuf,
-    /// The agent's state directory, where the audit log is
+    /// What outlives a restart of the PC
     #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
     pub state: PathBuf,
-    /// The agent's runtime directory
+    /// Sockets, and what does not outlive a restart of the PC
     #[arg(long, value_name = "DIR", default_value_os = defaults::runtime().as_os_str())]
     pub runtime: PathBuf,
     /// The VMM [default: bulkhead-vmm beside this program, or in PATH]

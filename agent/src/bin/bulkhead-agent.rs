@@ -11,7 +11,7 @@ use std::time::Duration;
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
-use daemon::arguments::{Arguments, ClaimArguments, DoctorArguments, Instead};
+use daemon::arguments::{Arguments, ClaimArguments, Instead, Places};
 use daemon::{Options, claim};
 use doctor::{Papers, Patient};
 use handover::sysfs::Sysfs;
@@ -42,15 +42,16 @@ fn main() -> ExitCode {
     }
     // The VMMs are started in `/`, so what they are handed must be absolute.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let Places { machine, policy, images, state, runtime, vmm } = args.places;
     let options = Options {
-        machine: args.machine,
-        policy: args.policy,
+        machine,
+        policy,
         layout: Layout {
-            images: absolute(args.images),
-            state: absolute(args.state),
-            runtime: absolute(args.runtime),
+            images: absolute(images),
+            state: absolute(state),
+            runtime: absolute(runtime),
         },
-        vmm: args.vmm,
+        vmm,
         log_level: args.log_level.word().to_owned(),
     };
     match daemon::run(&options) {
@@ -81,7 +82,7 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
 }
 
 /// Prints what the doctor finds.
-fn examine(args: DoctorArguments) -> ExitCode {
+fn examine(args: Places) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let papers = Papers {
         machine: args.machine,
