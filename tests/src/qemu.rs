@@ -11,12 +11,14 @@ pub fn command() -> Command {
     if !program.exists() {
         return Command::new("qemu-system-x86_64");
     }
-    let mut command = Command::new(program);
+    // It is of a newer Debian than this one may be: its own loader and libraries come with it.
+    let libraries = unpacked.join("lib/x86_64-linux-gnu");
+    let mut command = Command::new(unpacked.join("lib64/ld-linux-x86-64.so.2"));
+    command.arg("--library-path").arg(&libraries).arg(program);
     // Without these it takes the system's modules and firmware, of another version.
-    command
-        .env("QEMU_MODULE_DIR", unpacked.join("lib/x86_64-linux-gnu/qemu"))
-        .arg("-L")
-        .arg(unpacked.join("share/qemu"))
-        .args(["-L", "/usr/share/seabios"]);
+    command.env("QEMU_MODULE_DIR", libraries.join("qemu"));
+    for firmware in ["share/qemu", "share/seabios"] {
+        command.arg("-L").arg(unpacked.join(firmware));
+    }
     command
 }

@@ -281,6 +281,11 @@ fn label() -> String {
     })
 }
 
+/// Whether this run does in full what the ordinary one does in part: `scripts/test acceptance` and `soak` say so.
+pub fn is_in_full() -> bool {
+    std::env::var_os("BULKHEAD_IN_FULL").is_some()
+}
+
 /// Whether the programs under test are the ones of the fast loop (`scripts/build e2e`), not the delivered ones.
 pub fn is_fast_build() -> bool {
     std::env::var("BULKHEAD_TEST_RUN").is_ok_and(|run| run.ends_with("\te2e"))

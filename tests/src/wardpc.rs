@@ -140,13 +140,14 @@ impl WardPc {
         let stream = pc.wait_for(|| UnixStream::connect(&channel).ok(), "its channel")?;
         stream.set_read_timeout(Some(BOOT))?;
         let child = pc.child.take().ok_or("QEMU is gone")?;
+        let watched = stream.try_clone()?;
         let this = Self {
             qemu: child,
             channel: Mutex::new(Channel { stream: BufReader::new(stream), next: 0 }),
             dir: dir.to_owned(),
             started,
             // What QEMU cannot do it says only now.
-            watch: Watch::start(dir).map_err(|Failure(error)| {
+            watch: Watch::start(dir, watched, hardware.count_instructions).map_err(|Failure(error)| {
                 Failure(format!("QEMU is gone: {error}\n{}", tails(dir, &console)))
             })?,
         };

@@ -2,7 +2,13 @@
 //!
 //! TCG now and then keeps the translation of code that has been changed since (docs/design/decisions/0007-two-simulated-processors.md): a kernel
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
+//!
+//! What can be told for certain to be the emulator's fault ends the question at once, and the PC with it: a processor that sleeps while an
+//! interrupt is in service, as Linux ends an interrupt before it sleeps; and on an instruction-counted PC, where nothing takes as long, one
+//! that ran in circles before and after it translated anew.
 
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,13 +27,18 @@ const LONG: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_secs(1);
 /// Times the processor is looked at.
 const SAMPLES: usize = 16;
+/// Processors of a PC, at most.
+const PROCESSORS_MAX: usize = 2;
 /// How long it goes in single steps: long enough to come round any loop.
 const STEPS: Duration = Duration::from_millis(300);
 
 /// Which question is open.
-#[derive(Default)]
 pub(crate) struct Watch {
     open: Mutex<Option<(Instant, String)>>,
+    /// Where the answer comes from; shut down when there will be none.
+    channel: UnixStream,
+    /// Nothing takes as long as a second look at a processor that runs in circles.
+    brief: bool,
     /// While the open question took long, the processor was busy: something ran in circles.
     circles: AtomicBool,
     /// Such a question was never answered.
@@ -53,8 +64,15 @@ impl Drop for Watched<'_> {
 }
 
 impl Watch {
-    pub(crate) fn start(dir: &Path) -> Outcome<Arc<Self>> {
-        let this = Arc::new(Self::default());
+    /// Watches over the questions of the PC in `dir` that are asked by `channel`; on a `brief` one nothing takes long.
+    pub(crate) fn start(dir: &Path, channel: UnixStream, brief: bool) -> Outcome<Arc<Self>> {
+        let this = Arc::new(Self {
+            open: Mutex::default(),
+            channel,
+            brief,
+            circles: AtomicBool::default(),
+            lost: AtomicBool::default(),
+        });
         let weak = Arc::downgrade(&this);
         let mut qemu = Qmp::connect(&dir.join(MONITOR))?;
         std::thread::spawn(move || keep(&weak, &mut qemu));
@@ -71,6 +89,20 @@ impl Watch {
     /// it was something of ours that did not wake.
     pub(crate) fn lost_one(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// What was seen of the processors while the open question took long.
+    fn looked(&self, look: &Look) {
+        let circles = look.busy * 4 >= SAMPLES * 3;
+        let again = self.circles.swap(circles, Ordering::Relaxed) && circles;
+        let why = match look.asleep_in_service {
+            Some(_) => "a processor sleeps with an interrupt in service",
+            None if again && self.brief => "a processor runs in circles",
+            None => return,
+        };
+        eprintln!("{why}: QEMU's fault, this PC will not answer any more");
+        self.lost.store(true, Ordering::Relaxed);
+        let _ = self.channel.shutdown(Shutdown::Both);
     }
 
     fn set(&self, open: Option<(Instant, String)>) {
@@ -93,11 +125,12 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
         if let Some(question) = watch.late() {
             eprintln!("no answer for {:?} to {question}", patience(LONG));
             match look_and_translate_anew(qemu) {
-                Ok((busy, seen)) => {
-                    watch.circles.store(busy * 4 >= SAMPLES * 3, Ordering::Relaxed);
+                Ok(look) => {
                     eprintln!(
-                        "{seen}the busier processor: {busy} times of {SAMPLES}; both have translated anew"
+                        "{}the busier processor: {} times of {SAMPLES}; both have translated anew",
+                        look.seen, look.busy
                     );
+                    watch.looked(&look);
                 }
                 Err(error) => eprintln!("QEMU does not answer: {}", error.0),
             }
@@ -107,14 +140,26 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
     }
 }
 
-/// How often the busiest processor was busy; where each of them is, and at what code the first.
-fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<(usize, String)> {
-    let (mut seen, mut busy) = (String::new(), Vec::new());
-    for _ in 0..SAMPLES {
+/// What there was to see.
+struct Look {
+    /// How often the busiest processor was busy.
+    busy: usize,
+    /// A processor that slept all the time while an interrupt, and always the same, was in service.
+    asleep_in_service: Option<usize>,
+    /// Where each processor was, for who reads it.
+    seen: String,
+}
+
+fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
+    let (mut seen, mut busy) = (String::new(), Vec::<usize>::new());
+    let before: Vec<String> = (0..PROCESSORS_MAX).map(|n| in_service(qemu, n)).collect();
+    for sample in 0..SAMPLES {
         let registers = qemu.monitor("info registers -a")?;
         for (processor, line) in registers.lines().filter(|line| line.contains("RIP=")).enumerate()
         {
-            seen += &format!("{processor}: {line}\n");
+            if sample % 5 == 0 {
+                seen += &format!("{processor}: {line}\n");
+            }
             busy.resize(busy.len().max(processor + 1), 0);
             if let Some(busy) =
                 busy.get_mut(processor).filter(|_| line.trim_end().ends_with("HLT=0"))
@@ -125,17 +170,34 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<(usize, String)> {
         std::thread::sleep(Duration::from_millis(7));
     }
     seen += &qemu.monitor("x /6i $pc").unwrap_or_default();
-    // An interrupt that is requested and not taken by a processor that sleeps was lost (`crate::interrupts`).
-    for processor in 0..busy.len() {
+    // What a lock is that is waited for is in the registers.
+    let registers = qemu.monitor("info registers -a").unwrap_or_default();
+    for line in registers.lines().filter(|line| line.starts_with('R') || line.starts_with("CR0")) {
+        seen += &format!("{line}\n");
+    }
+    let mut asleep_in_service = None;
+    for (processor, (busy, before)) in busy.iter().zip(&before).enumerate() {
+        // An interrupt that is requested and not taken by a processor that sleeps was lost (`crate::interrupts`).
         let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
         for line in
             local_apic.lines().filter(|line| ["ISR", "IRR"].iter().any(|w| line.contains(w)))
         {
             seen += &format!("{processor}: {}\n", line.trim());
         }
+        if *busy == 0 && before.contains(char::is_numeric) && *before == in_service(qemu, processor)
+        {
+            asleep_in_service = Some(processor);
+        }
     }
     qemu.monitor("one-insn-per-tb on")?;
     std::thread::sleep(STEPS);
     qemu.monitor("one-insn-per-tb off")?;
-    Ok((busy.into_iter().max().unwrap_or(0), seen))
+    Ok(Look { busy: busy.into_iter().max().unwrap_or(0), asleep_in_service, seen })
+}
+
+/// The vectors of the interrupts that a processor's local APIC has in service, as QEMU prints them: empty, or `(none)`, without any.
+fn in_service(qemu: &mut Qmp, processor: usize) -> String {
+    let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
+    let line = local_apic.lines().find_map(|line| line.trim().strip_prefix("ISR"));
+    line.unwrap_or_default().trim().to_owned()
 }

@@ -141,10 +141,8 @@ fn touch_memory(mib: u64) -> Result<Value, String> {
     if mib > TOUCH_MAX {
         return Err(format!("at most {TOUCH_MAX} MiB"));
     }
-    let words = (mib << 20) / 8;
-    let mut memory = Vec::new();
-    memory.try_reserve_exact(words as usize).map_err(|e| e.to_string())?;
-    memory.resize(words as usize, 0u64);
+    // Pages of zeroes that are not there yet.
+    let mut memory = vec![0u64; (mib << 20) as usize / 8];
     const STEP: usize = 512;
     for (page, word) in memory.iter_mut().step_by(STEP).enumerate() {
         *word = !(page as u64);

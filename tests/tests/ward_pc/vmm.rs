@@ -48,13 +48,16 @@ fn every_vcpu_of_an_smp_guest_comes_up(ward: &Ward) -> Outcome {
 }
 
 #[ward_test(also_with_39_bit_addresses)]
-fn a_guest_of_5_gib_uses_the_memory_on_both_sides_of_the_hole(ward: &Ward) -> Outcome {
-    let guest = Guest::start(&ward.pc, "big", &["--memory", "5G"])?;
+fn a_guest_uses_its_memory_on_both_sides_of_the_hole(ward: &Ward) -> Outcome {
+    // The hole begins at 3 GiB. What is touched is more than lies on either side: of the smaller one above it, which Linux gives out first, in the
+    // ordinary run.
+    let (all, seen, touched) =
+        if tests::runner::is_in_full() { ("5G", 4800, 3500) } else { ("3328M", 3000, 600) };
+    let guest = Guest::start(&ward.pc, "big", &["--memory", all])?;
     let memory = guest.probe.ask(json!({"op": "memory"}))?;
     let mib = memory["total_kib"].as_u64().unwrap_or(0) / 1024;
-    ensure!(mib > 4800, "the guest sees {mib} MiB");
-    // More than lies on either side of the hole.
-    guest.probe.ask(json!({"op": "touch-memory", "mib": 3500}))?;
+    ensure!(mib > seen, "the guest sees {mib} MiB");
+    guest.probe.ask(json!({"op": "touch-memory", "mib": touched}))?;
     guest.power_off()
 }
 
@@ -269,7 +272,7 @@ fn resident_kib(ward: &Ward, pid: u64) -> Outcome<u64> {
 }
 
 #[ward_test]
-fn ten_reboots_leak_neither_file_descriptors_nor_memory(ward: &Ward) -> Outcome {
+fn reboots_leak_neither_file_descriptors_nor_memory(ward: &Ward) -> Outcome {
     ward.pc.sh("dd if=/dev/zero of=/tmp/r.img bs=1M count=4 2>/dev/null")?;
     let guest = Guest::start(&ward.pc, "reboots", &["--cpus", "2", "--disk", "path=/tmp/r.img"])?;
     let files = || ward.pc.sh(&format!("ls /proc/{}/fd | wc -l", guest.pid));
@@ -279,7 +282,7 @@ fn ten_reboots_leak_neither_file_descriptors_nor_memory(ward: &Ward) -> Outcome 
         Ok(ward.pc.sh(&format!("awk '{awk}' /proc/{}/smaps", guest.pid))?.trim().parse()?)
     };
     let mut settled = None;
-    for round in 1..=10u64 {
+    for round in 1..=if tests::runner::is_in_full() { 10u64 } else { 4 } {
         guest.probe.ask(json!({"op": "reboot"}))?;
         for _ in 0..200 {
             if guest.api("status")?["resets"] == round {
