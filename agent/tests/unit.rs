@@ -97,6 +97,8 @@ fn whoever_stops_claim_takes_back_all_that_it_wrote() {
         ("UDEV_RULES", ""),
         ("RESTART_KEYS", ""),
         ("RESTART_BURST", ""),
+        ("SLEEP", ""),
+        ("LOGIND", ""),
         ("NETWORKD", ""),
     ] {
         let value = source.split(&format!("const {name}: &str = \"")).nth(1).unwrap();

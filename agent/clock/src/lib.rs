@@ -17,8 +17,10 @@ use nix::sys::timerfd::{
 };
 use nix::time::{ClockId, clock_gettime};
 
+mod sleep;
 mod wall;
 
+pub use sleep::{Clocks, KernelClocks, SleepWatch};
 pub use wall::{WallClock, WallClockWatch};
 
 /// A moment since the PC was switched on.

@@ -38,6 +38,16 @@ fn deadlines_are_kept_on_the_clock_that_goes_on_in_suspend() {
 }
 
 #[test]
+fn no_deadline_is_kept_by_a_wait_that_stands_still_in_suspend() {
+    // The hand-over waits for a driver that lets go, and nothing is open meanwhile.
+    let timed = ["recv_timeout(", "wait_timeout(", "park_timeout(", "set_read_timeout("];
+    for word in timed {
+        let except = &["handover/src/handover.rs", "control/src/client.rs"];
+        assert_eq!(with(word, except), Vec::<PathBuf>::new(), "{word}: `clock::Alarm` instead");
+    }
+}
+
+#[test]
 fn nobody_in_the_agent_waits_for_a_listener() {
     // The command line may: it has nothing else to do.
     let waits = with("UnixStream::connect", &["control/src/client.rs"]);

@@ -6,6 +6,7 @@
 //! | `<said>/network` | the host is to have no network, or the machine file cannot be read | drop-ins of the host's network services, which do not start then |
 //! | `<said>/seat` | the machine file gives screen and keyboard to Bulkhead | drop-ins of display manager and of the first console's log-in |
 //! | `<runtime>/systemd` | the same | systemd, which does not restart the PC for Ctrl+Alt+Del: while no agent has the keyboard, those keys come to the kernel |
+//! | `<runtime>/systemd/sleep.conf.d`, `logind.conf.d` | always | systemd, which lets the PC sleep for nobody, lid and keys included: a domain's NIC would be dead when it wakes |
 //! | `<runtime>/udev/rules.d`, `<runtime>/systemd/network` | a domain has a NIC | NetworkManager and systemd-networkd, where a host may have a network: they leave the domains' NICs alone |
 //! | `driver_override` of a NIC | no driver has it yet, and its pins hold as far as they can be seen | the kernel, which gives it to vfio-pci and to no host driver |
 //!
@@ -45,6 +46,30 @@ const NETWORKD: &str = "systemd/network/00-bulkhead-nics.network";
 const RESTART_KEYS: &str = "systemd/system/ctrl-alt-del.target";
 /// What it does when they are pressed seven times within two seconds, which is to restart the PC at once, if nobody says otherwise.
 const RESTART_BURST: &str = "systemd/system.conf.d/50-bulkhead.conf";
+/// What systemd reads each time before it has the PC sleep, and before it offers that to anybody (systemd-sleep.conf(5)).
+const SLEEP: &str = "systemd/sleep.conf.d/50-bulkhead.conf";
+const SLEEP_TEXT: &str = "\
+# Written at each boot: a domain's network card would be dead when this PC wakes.
+[Sleep]
+AllowSuspend=no
+AllowHibernation=no
+AllowSuspendThenHibernate=no
+AllowHybridSleep=no
+";
+/// What logind does for lid, keys and idleness (logind.conf(5)); it reads this as it starts.
+const LOGIND: &str = "systemd/logind.conf.d/50-bulkhead.conf";
+const LOGIND_TEXT: &str = "\
+# Written at each boot: a domain's network card would be dead when this PC wakes.
+[Login]
+HandleSuspendKey=ignore
+HandleSuspendKeyLongPress=ignore
+HandleHibernateKey=ignore
+HandleHibernateKeyLongPress=ignore
+HandleLidSwitch=ignore
+HandleLidSwitchExternalPower=ignore
+HandleLidSwitchDocked=ignore
+IdleAction=ignore
+";
 
 /// Where it is written.
 #[derive(Debug, Clone, Copy)]
@@ -87,8 +112,15 @@ pub fn run(
     say(places, SEAT, false)?;
     if is_rescue(sysfs) {
         tracing::info!("started for rescue: the network services keep off, and nothing else");
-        let others = [UDEV_RULES, NETWORKD, RESTART_KEYS, RESTART_BURST];
+        let others = [UDEV_RULES, NETWORKD, RESTART_KEYS, RESTART_BURST, SLEEP, LOGIND];
         return others.into_iter().try_for_each(|file| remove(&places.runtime.join(file)));
+    }
+    // Whatever the machine file says: the agent may start later, when somebody has put that right.
+    for (file, text) in [(SLEEP, SLEEP_TEXT), (LOGIND, LOGIND_TEXT)] {
+        if let Err(error) = write(&places.runtime.join(file), text) {
+            // No reason to let the networks' fate hang on it, and the agent keeps the PC awake by itself too.
+            tracing::warn!("systemd may have this PC sleep: {}", explain(&error));
+        }
     }
     let text = read_machine_text(machine)?;
     let context = Context { images, roster: None };
@@ -303,7 +335,7 @@ mod tests {
             assert!(booting.said(NETWORK), "{words}");
             assert_eq!(booting.said(SEAT), !rescue, "{words}");
             assert_eq!(booting.reserved("0000:00:06.0"), !rescue, "{words}");
-            for written in [UDEV_RULES, NETWORKD, RESTART_BURST] {
+            for written in [UDEV_RULES, NETWORKD, RESTART_BURST, SLEEP, LOGIND] {
                 let there = booting.dir.path().join("run").join(written).exists();
                 assert_eq!(there, !rescue, "{words}: {written}");
             }
@@ -313,6 +345,23 @@ mod tests {
         fs::write(booting.pc.sysfs().proc("cmdline"), "bulkhead.rescue\n").unwrap();
         booting.claim("").unwrap();
         assert!(booting.said(NETWORK) && !booting.said(SEAT));
+    }
+
+    #[test]
+    fn systemd_is_told_to_let_the_pc_sleep_for_nobody_whatever_becomes_of_the_machine_file() {
+        for machine in [format!("{KMS}{DOMAIN}"), "not a machine file".to_owned()] {
+            let booting = Booting::new();
+            let read = booting.claim(&machine).is_ok();
+            assert_eq!(read, machine.starts_with(KMS));
+            let (sleep, logind) = (booting.written(SLEEP), booting.written(LOGIND));
+            for kind in ["Suspend", "Hibernation", "SuspendThenHibernate", "HybridSleep"] {
+                assert!(sleep.contains(&format!("\nAllow{kind}=no\n")), "{sleep}");
+            }
+            for what in ["HandleLidSwitch", "HandleSuspendKey", "HandleHibernateKey", "IdleAction"]
+            {
+                assert!(logind.contains(&format!("\n{what}=ignore\n")), "{logind}");
+            }
+        }
     }
 
     #[test]

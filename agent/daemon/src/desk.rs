@@ -158,8 +158,13 @@ impl Desk {
     }
 
     pub(super) fn lock(&self) -> Result<(), String> {
-        self.tell(Command::Lock);
+        self.lock_now();
         Ok(())
+    }
+
+    /// Locks the screen, whoever works there.
+    pub(super) fn lock_now(&self) {
+        self.tell(Command::Lock);
     }
 
     pub(super) fn unlock(&self) -> Result<(), String> {

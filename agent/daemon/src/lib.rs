@@ -28,6 +28,7 @@ mod requests;
 mod rescue;
 mod service_manager;
 mod signals;
+mod sleep;
 mod tally;
 mod usb;
 
@@ -38,7 +39,7 @@ use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{AgentLeft, AgentStopped};
-use clock::{Alarm, Moment, WallClock, WallClockWatch};
+use clock::{Alarm, Moment, SleepWatch, WallClock, WallClockWatch};
 use monitor::Monitor;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -54,6 +55,7 @@ use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock
 use self::record::States;
 use self::service_manager::{Round, ServiceManager};
 use self::signals::{Signals, Wish};
+use self::sleep::Inhibitor;
 use self::tally::{Budget, Tallies};
 use self::usb::Devices;
 use ::usb::Stop;
@@ -194,6 +196,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
+    // Who is not root would be asked for a password by it.
+    let inhibitor = Uid::effective().is_root().then(Inhibitor::new);
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
     let devices = Devices::start(&files.machine, &options.layout, &files.rules);
     let mut papers = Papers::new(files, store, machine, images);
@@ -211,7 +215,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         states: States::default(),
     };
     let options = options.clone();
-    Daemon { running, server, signals, handover, alarm, wall_clock, options, lock, manager }.run()
+    let sleep = SleepWatch::start();
+    let waking = Waking { alarm, wall_clock, sleep, inhibitor };
+    Daemon { running, server, signals, handover, waking, options, lock, manager }.run()
 }
 
 /// What runs, and what requests are about.
@@ -265,12 +271,20 @@ struct Daemon {
     server: Server,
     signals: Signals,
     handover: Arc<Handover>,
-    alarm: Alarm,
-    /// Wakes the loop, in whose turn the audit log looks at the clock.
-    wall_clock: WallClockWatch,
+    waking: Waking,
     options: Options,
     lock: AgentLock,
     manager: ServiceManager,
+}
+
+/// What the event loop knows of time.
+struct Waking {
+    alarm: Alarm,
+    /// Wakes the loop, in whose turn the audit log looks at the clock. It does so after a sleep of the PC, too.
+    wall_clock: WallClockWatch,
+    sleep: SleepWatch,
+    /// Keeps the PC from sleeping; `None` without the rights for it.
+    inhibitor: Option<Inhibitor>,
 }
 
 /// How the agent is on its way out.
@@ -301,6 +315,13 @@ impl Daemon {
         let mut ending: Option<Ending> = None;
         loop {
             self.lock.alive();
+            // Before anything that was waiting is done: what is in front of a PC that slept is not what was.
+            if let Some(time) = self.waking.sleep.look() {
+                self.running.slept(time);
+            }
+            if let Some(inhibitor) = &mut self.waking.inhibitor {
+                inhibitor.turn(Moment::now());
+            }
             match self.signals.asked() {
                 Some(Wish::Stop) => {
                     tracing::info!("stopping: the guests are asked to shut down");
@@ -404,7 +425,10 @@ impl Daemon {
         if let Some(Ending::WithGuests(until) | Ending::Alone(until)) = ending {
             left = left.min(until.saturating_duration_since(Moment::now()));
         }
-        self.alarm.set(Some(Moment::now() + left))?;
+        if let Some(due) = self.waking.inhibitor.as_ref().and_then(Inhibitor::due) {
+            left = left.min(due.saturating_duration_since(Moment::now()));
+        }
+        self.waking.alarm.set(Some(Moment::now() + left))?;
         let mut fds =
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
@@ -419,15 +443,17 @@ impl Daemon {
         for fd in supervisor.fds() {
             fds.push(PollFd::new(fd, PollFlags::POLLIN));
         }
-        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.alarm), PollFlags::POLLIN));
-        fds.extend(self.wall_clock.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.push(PollFd::new(std::os::fd::AsFd::as_fd(&self.waking.alarm), PollFlags::POLLIN));
+        fds.extend(self.waking.wall_clock.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        match self.wall_clock.look() {
+        match self.waking.wall_clock.look() {
             WallClock::AsBefore => {}
-            WallClock::Set => tracing::warn!("the clock of this PC was set"),
+            WallClock::Set => {
+                tracing::warn!("the clock of this PC was set, by somebody or after a sleep")
+            }
             WallClock::Off(error) => tracing::warn!(
                 "the kernel does not tell when the clock of this PC is set ({error}): the audit log says so only with the next entry or signature"
             ),

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Level, Patient};
+use super::{Finding, Level, Patient, sleep};
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
@@ -115,6 +115,7 @@ pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
         for_a_device(interrupt_remapping(patient, vendor)),
         for_a_device(vfio_pci(patient)),
         for_a_device(vfio_device(patient)),
+        for_a_device(sleep::examine(patient)),
         for_a_vm(locked_memory()),
         for_a_vm(cgroups(patient)),
     ]

@@ -4,6 +4,7 @@
 //! | file | asks about |
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
+//! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
 //! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
@@ -23,6 +24,7 @@ mod devices;
 mod host;
 mod seat;
 mod service;
+mod sleep;
 mod software;
 #[cfg(test)]
 mod tests;

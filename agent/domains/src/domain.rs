@@ -36,6 +36,9 @@ pub const END_GRACE: Duration = Duration::from_secs(5);
 /// How often a killed VMM that is still there is killed again.
 pub const KILL_AGAIN: Duration = Duration::from_secs(5);
 
+/// What is said of a domain that is restarted because the PC slept.
+const SLEPT: &str = "the PC slept, which its network card and other devices of its own do not survive: it is restarted";
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Somebody wants it to run.
@@ -66,6 +69,8 @@ pub enum Event {
     Exited(Exit),
     /// The devices are back with the host, or why not.
     Released(Result<(), String>),
+    /// The PC slept, and its VMM has devices that did not survive it: nobody told the guest's drivers.
+    Slept,
     /// Time went by.
     Tick,
 }
@@ -303,6 +308,7 @@ impl Domain {
             }
             Event::Exited(exit) => self.exited(now, exit),
             Event::Released(result) => self.released(now, result),
+            Event::Slept => self.slept(now),
             Event::Tick => self.tick(now),
         }
     }
@@ -360,6 +366,14 @@ impl Domain {
             // Preparing and spawning end by themselves, and then look at what is wanted.
             _ => None,
         }
+    }
+
+    /// Its VMM is ended as by a restart, and the next one resets the devices as it takes them. One that is being started or stopped takes or
+    /// leaves them anyway.
+    fn slept(&mut self, now: Time) -> Option<Action> {
+        let State::Running { .. } = self.state else { return None };
+        self.problem = Some(SLEPT.to_owned());
+        self.stop(now, false)
     }
 
     fn end(&mut self, now: Time) -> Option<Action> {

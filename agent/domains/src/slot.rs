@@ -158,6 +158,11 @@ impl Slot {
         hardware.pci_functions().map(one).collect()
     }
 
+    /// Whether its VMM has PCI functions of its own.
+    pub(super) fn has_functions(&self) -> bool {
+        self.devices.hardware.pci_functions().next().is_some()
+    }
+
     pub(super) fn devices_on_their_way(&self) -> bool {
         self.devices_on_their_way
     }

@@ -331,6 +331,13 @@ catalogue! {
         /// the hash of the last of them
         last_hash: String,
     }
+    /// the PC slept, though it is kept from it: the screen was locked, and the domains with devices of their own are restarted
+    PcSlept = "pc-slept" {
+        /// the domains that are restarted
+        domains: Vec<String>,
+        /// how long it slept
+        seconds: u64,
+    }
     /// another policy came into force
     PolicyApplied = "policy-applied" {
         /// its serial

@@ -36,6 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         Just(Step::Ask(Event::Start)),
         Just(Step::Ask(Event::Restart)),
+        Just(Step::Ask(Event::Slept)),
         any::<bool>().prop_map(|now| Step::Ask(Event::Stop { now })),
         any::<bool>().prop_map(Step::Work),
         Just(Step::Work(true)),
@@ -358,4 +359,42 @@ fn a_vmm_that_an_earlier_agent_left_is_looked_after_as_one_that_was_started() {
     world.exit(Exit::PoweredOff);
     world.cooperate(STOP_DEADLINE, true);
     assert!(matches!(world.domain.state(), State::Running { .. }) && world.spawned == 1);
+}
+
+#[test]
+fn a_domain_whose_devices_did_not_survive_a_sleep_of_the_pc_is_restarted_and_says_why() {
+    let mut world = running();
+    world.feed(Event::Slept);
+    assert_eq!((world.domain.state().word(), world.pressed), ("stopping", 1));
+    assert!(world.domain.wanted());
+    assert!(world.domain.problem().is_some_and(|problem| problem.contains("the PC slept")));
+    // Once more while it is on its way.
+    world.feed(Event::Slept);
+    world.exit(Exit::PoweredOff);
+    assert_eq!(world.work, Some(Action::Prepare), "not given back in between");
+    world.cooperate(Duration::from_secs(5), true);
+    world.feed(Event::Answered);
+    assert_eq!((world.domain.state().word(), world.spawned), ("running", 2));
+    assert_eq!((world.domain.restarts(), world.domain.problem()), (0, None));
+}
+
+#[test]
+fn a_guest_that_is_dead_after_a_sleep_is_switched_off_and_started_again() {
+    let mut world = running();
+    world.feed(Event::Slept);
+    world.cooperate(STOP_DEADLINE + END_GRACE + Duration::from_secs(5), false);
+    assert_eq!(world.spawned, 2);
+}
+
+#[test]
+fn a_sleep_of_the_pc_starts_no_domain_that_nobody_wants() {
+    let mut world = World::new();
+    world.feed(Event::Slept);
+    assert_eq!((world.domain.state(), world.domain.wanted()), (State::Off, false));
+    let mut world = running();
+    world.feed(Event::Stop { now: false });
+    world.feed(Event::Slept);
+    world.exit(Exit::PoweredOff);
+    world.work(true);
+    assert_eq!((world.domain.state(), world.spawned), (State::Off, 1));
 }
