@@ -1,7 +1,7 @@
 //! What mediation of the clipboard costs, beside a relay that passes the same bytes between the same two sockets and looks at
 //! nothing. The two are measured in turn.
 //!
-//! A paste is measured from the chord to the last byte in the guest's agent. What crosses the sockets for it: the grab to the
+//! A paste is measured from the hotkey to the last byte in the guest's agent. What crosses the sockets for it: the grab to the
 //! guest, its request, the content. The relay passes just these. "decided" leaves the audit log out (its entry is acknowledged at
 //! once), "agent" is the whole bulkhead-agent, its entry on the disk before anything crosses.
 
@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clipboard::mediator::Chord;
-use clipboard::service::{Clipboard, Command as Tell, Happening, Way};
+use base::sockets::SocketEndpoint;
+use clipboard::mediator::Hotkey;
+use clipboard::service::{Clipboard, ClipboardEvent, Command as ClipboardCommand};
 use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -130,7 +131,7 @@ impl Guest {
     }
 }
 
-/// Passes bytes both ways, and that is all.
+/// Passes bytes both endpoints, and that is all.
 fn relay(one: UnixStream, two: UnixStream) {
     let pass = |mut from: UnixStream, mut to: UnixStream| {
         thread::spawn(move || {
@@ -156,23 +157,24 @@ impl Decided {
     fn start(dir: &Path) -> Self {
         let policy = Arc::new(Policy::parse("bench", &policy()).unwrap());
         let path = |name: &str| dir.join(format!("{name}.sock"));
-        let ways = ["clinical", "internet"].map(|n| (n.to_owned(), Way::Listen(path(n))));
-        let clipboard = clipboard::service::start(ways.into(), policy).unwrap();
+        let endpoints =
+            ["clinical", "internet"].map(|n| (n.to_owned(), SocketEndpoint::Listen(path(n))));
+        let clipboard = clipboard::service::start(endpoints.into(), policy).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };
         thread::sleep(Duration::from_millis(200));
         this
     }
 
-    /// Waits for the next happening that is no note.
-    fn next(&self) -> Happening {
+    /// Waits for the next event that is no note.
+    fn next(&self) -> ClipboardEvent {
         loop {
-            for happening in self.clipboard.happened() {
-                match happening {
-                    Happening::Note(_) | Happening::Agent(..) => {}
-                    Happening::Authorize(request) => {
+            for event in self.clipboard.events() {
+                match event {
+                    ClipboardEvent::Note(_) | ClipboardEvent::Agent(..) => {}
+                    ClipboardEvent::Authorize(request) => {
                         let permit = monitor::testing::permit(request.grant, 1);
-                        self.clipboard.tell(Tell::Permitted(permit));
+                        self.clipboard.send(ClipboardCommand::Permitted(permit));
                     }
                     other => return other,
                 }
@@ -185,16 +187,16 @@ impl Decided {
     fn copy(&mut self, from: usize, number: u32, bytes: &[u8]) {
         self.guests[from].grab(number);
         thread::sleep(Duration::from_millis(50));
-        self.clipboard.tell(Tell::Chord(Chord::Copy, from, None));
+        self.clipboard.send(ClipboardCommand::Hotkey(Hotkey::Copy, from, None));
         self.guests[from].wait_for(kind::CLIPBOARD_REQUEST);
         self.guests[from].send(&give(number, bytes));
-        assert!(matches!(self.next(), Happening::Said(_, outcome) if outcome.done));
+        assert!(matches!(self.next(), ClipboardEvent::Completed(_, outcome) if outcome.done));
     }
 
     fn paste(&mut self, to: usize, number: u32) -> (Duration, usize) {
         let start = Instant::now();
-        self.clipboard.tell(Tell::Chord(Chord::Paste, to, None));
-        assert!(matches!(self.next(), Happening::Said(_, outcome) if outcome.done));
+        self.clipboard.send(ClipboardCommand::Hotkey(Hotkey::Paste, to, None));
+        assert!(matches!(self.next(), ClipboardEvent::Completed(_, outcome) if outcome.done));
         let (_, got) = take(&mut self.guests[to], number);
         (start.elapsed(), got)
     }

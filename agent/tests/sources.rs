@@ -223,7 +223,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/domains/src/process.rs", "the kernel's"),
     ("agent/domains/src/record.rs", "the kernel's: which boot this is"),
     ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),
-    ("agent/mediators/usb/host/src/authority.rs", "the kernel's switches"),
+    ("agent/mediators/usb/host/src/authorization.rs", "the kernel's switches"),
     ("agent/mediators/usb/host/src/export/hold.rs", "a USB device"),
     ("agent/mediators/usb/sysfs/src/devices.rs", "the kernel's"),
     ("agent/mediators/usb/port/src/lib.rs", "a USB hub"),

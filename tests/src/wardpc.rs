@@ -147,9 +147,11 @@ impl WardPc {
             dir: dir.to_owned(),
             started,
             // What QEMU cannot do it says only now.
-            watch: Watch::start(dir, watched, hardware.count_instructions).map_err(|Failure(error)| {
-                Failure(format!("QEMU is gone: {error}\n{}", tails(dir, &console)))
-            })?,
+            watch: Watch::start(dir, watched, hardware.count_instructions).map_err(
+                |Failure(error)| {
+                    Failure(format!("QEMU is gone: {error}\n{}", tails(dir, &console)))
+                },
+            )?,
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;

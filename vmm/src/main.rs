@@ -11,7 +11,7 @@ use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
 use vmm::inherited;
-use vmm::machine::{self, End};
+use vmm::machine::{self, ExitReason};
 use vmm_control::ENDED_IN_ORDER;
 
 const PROGRAM: &str = "bulkhead-vmm";
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     };
     match machine::run(&spec) {
         // What it had not yet written to its disks is lost: nobody may take that for an orderly end.
-        Ok(end @ End::SwitchedOff) => {
+        Ok(end @ ExitReason::SwitchedOff) => {
             logging::farewell(format!("{PROGRAM}: {end}\n").as_str());
             ExitCode::from(FAILED)
         }

@@ -75,7 +75,7 @@ pub struct Record {
 
 /// The fixed fields, in the order of the line.
 #[derive(Serialize)]
-struct Line<'a> {
+struct LogLine<'a> {
     seq: u64,
     time: &'a str,
     monotonic_us: u64,
@@ -104,7 +104,7 @@ pub(crate) fn line(
 ) -> (Vec<u8>, Hash) {
     let Record { kind, domain, verdict, rule, policy, detail } = record;
     let prev = prev.to_string();
-    let fields = Line {
+    let fields = LogLine {
         seq,
         time: &stamp.wall.to_string(),
         monotonic_us: stamp.highest.0,

@@ -26,9 +26,9 @@ pub struct Recovered {
     pub unsigned: u64,
 }
 
-/// Where a log ends.
+/// The last entry of a log, and what was found before it.
 #[derive(Debug, Default)]
-pub(crate) struct End {
+pub(crate) struct LogEnd {
     pub(crate) seq: u64,
     pub(crate) hash: Hash,
     /// Bytes of all files.
@@ -39,8 +39,8 @@ pub(crate) struct End {
     pub(crate) found: Recovered,
 }
 
-impl End {
-    /// The end of a directory's log. A torn tail is put aside; an empty file, which a crash can leave, goes.
+impl LogEnd {
+    /// Finds the end of a directory's log. A torn tail is put aside; an empty file, which a crash can leave, goes.
     pub(crate) fn find(dir: &Path) -> io::Result<Self> {
         let mut torn = None;
         let mut files = files::list(dir)?;
@@ -65,7 +65,7 @@ impl End {
         Ok(Self { found: Recovered { torn, ..Recovered::default() }, ..Self::default() })
     }
 
-    /// The end of one file, whose entries are checked among themselves.
+    /// Reads one file to its end, whose entries are checked among themselves.
     pub(crate) fn of(file: &LogFile) -> io::Result<Self> {
         let path = &file.path;
         let mut reader = Reader::open(path)?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  daemon: Mediator --commands--> Ends :thread
-//!                   <-happenings--
+//!                   <--events----
 //! ```
 //! Neither waits for the other. A thread that dies, by a fault of ours that something from outside has found, takes with it what it
 //! held: sockets, devices, texts. The daemon is woken, says so wherever it says things, and nothing crosses by that mediator any more.
@@ -36,7 +36,7 @@ impl<C> Clone for Sender<C> {
 
 impl<C> Sender<C> {
     /// Sends a command. A thread that has ended takes nothing any more.
-    pub fn tell(&self, command: C) {
+    pub fn send(&self, command: C) {
         self.mail(Mail::Command(command));
     }
 
@@ -47,37 +47,37 @@ impl<C> Sender<C> {
 }
 
 /// The daemon's end. When it goes, the thread is stopped, and waited for.
-pub struct Mediator<C, H> {
+pub struct Mediator<C, E> {
     name: &'static str,
     sender: Sender<C>,
-    happenings: mpsc::Receiver<H>,
+    events: mpsc::Receiver<E>,
     life: Life,
     thread: Option<JoinHandle<()>>,
 }
 
 /// The thread's ends, which it keeps as long as it lives.
-pub struct Ends<C, H> {
+pub struct Ends<C, E> {
     inbox: mpsc::Receiver<Mail<C>>,
     wake: Arc<EventFd>,
-    outbox: mpsc::Sender<H>,
+    outbox: mpsc::Sender<E>,
     stopped: Cell<bool>,
     life: Pulse,
 }
 
-impl<C, H> Mediator<C, H> {
+impl<C, E> Mediator<C, E> {
     /// The two ends, before there is a thread.
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, H>)> {
+    pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, E>)> {
         let (commands, inbox) = mpsc::channel();
-        let (outbox, happenings) = mpsc::channel();
+        let (outbox, events) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(FLAGS)?);
         let (life, pulse) = Life::new()?;
         let stopped = Cell::new(false);
         let ends = Ends { inbox, wake: Arc::clone(&wake), outbox, stopped, life: pulse };
         let sender = Sender { commands, wake };
-        Ok((Self { name, sender, happenings, life, thread: None }, ends))
+        Ok((Self { name, sender, events, life, thread: None }, ends))
     }
 
     /// Starts the thread, which owns its [`Ends`].
@@ -89,9 +89,9 @@ impl<C, H> Mediator<C, H> {
         Ok(())
     }
 
-    /// Tells it something. A thread that has died takes nothing any more.
-    pub fn tell(&self, command: C) {
-        self.sender.tell(command);
+    /// Sends a command. A thread that has died takes nothing any more.
+    pub fn send(&self, command: C) {
+        self.sender.send(command);
     }
 
     /// Returns a way to give it commands that other threads can have.
@@ -100,7 +100,7 @@ impl<C, H> Mediator<C, H> {
         self.sender.clone()
     }
 
-    /// Has it end when it has taken what it was told before, and waits for that. What happened last can be had afterwards.
+    /// Stops the thread when it has taken every command sent before, and waits for that. Its last events can be had afterwards.
     pub fn stop(&mut self) {
         self.sender.mail(Mail::Stop);
         self.join();
@@ -117,15 +117,15 @@ impl<C, H> Mediator<C, H> {
         self.life.is_responsive()
     }
 
-    /// Becomes readable when something happened, its death included.
+    /// Becomes readable when there is an event, or when the thread has ended.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.life.fd()
     }
 
-    /// What happened since the last call.
-    pub fn happened(&self) -> Vec<H> {
+    /// Returns the events since the last call.
+    pub fn events(&self) -> Vec<E> {
         self.life.heard();
-        self.happenings.try_iter().collect()
+        self.events.try_iter().collect()
     }
 
     /// Whether the thread is no more.
@@ -143,13 +143,13 @@ impl<C, H> Mediator<C, H> {
     }
 }
 
-impl<C, H> Drop for Mediator<C, H> {
+impl<C, E> Drop for Mediator<C, E> {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl<C, H> Ends<C, H> {
+impl<C, E> Ends<C, E> {
     /// The next command.
     pub fn next(&self) -> Option<C> {
         match self.inbox.try_recv().ok()? {
@@ -182,10 +182,10 @@ impl<C, H> Ends<C, H> {
         Arc::clone(&self.wake)
     }
 
-    /// Tells the daemon something.
-    pub fn tell(&self, happening: H) {
+    /// Sends the daemon an event.
+    pub fn send(&self, event: E) {
         // The receiver lives as long as the agent.
-        let _ = self.outbox.send(happening);
+        let _ = self.outbox.send(event);
         self.life.beat();
     }
 }
@@ -295,7 +295,7 @@ mod tests {
         mediator
             .run(move || {
                 let _its = its;
-                ends.tell("lives");
+                ends.send("lives");
                 while ends.next().is_none() {
                     std::thread::yield_now();
                 }
@@ -306,13 +306,13 @@ mod tests {
             poll(&mut [PollFd::new(mediator.fd(), PollFlags::POLLIN)], 10_000u16).unwrap() == 1
         };
         assert!(woken(&mediator) && !mediator.is_dead());
-        assert_eq!(mediator.happened(), ["lives"]);
-        mediator.tell("anything");
+        assert_eq!(mediator.events(), ["lives"]);
+        mediator.send("anything");
         assert!(woken(&mediator), "its death wakes the daemon");
         mediator.join();
-        assert!(mediator.is_dead() && mediator.happened().is_empty());
+        assert!(mediator.is_dead() && mediator.events().is_empty());
         assert_eq!(Arc::strong_count(&held), 1, "what it held is let go");
-        mediator.tell("more");
+        mediator.send("more");
     }
 
     #[test]
@@ -323,19 +323,19 @@ mod tests {
             .run(move || {
                 while !ends.is_stopped() {
                     while let Some(command) = ends.next() {
-                        ends.tell(command);
+                        ends.send(command);
                     }
                     std::thread::yield_now();
                 }
             })
             .unwrap();
-        mediator.tell(1);
-        std::thread::spawn(move || sender.tell(2)).join().unwrap();
+        mediator.send(1);
+        std::thread::spawn(move || sender.send(2)).join().unwrap();
         mediator.stop();
         assert!(mediator.is_dead());
-        assert_eq!(mediator.happened(), [1, 2], "all that came before the end");
-        mediator.tell(3);
-        assert!(mediator.happened().is_empty());
+        assert_eq!(mediator.events(), [1, 2], "all that came before the end");
+        mediator.send(3);
+        assert!(mediator.events().is_empty());
     }
 
     #[test]
@@ -360,8 +360,8 @@ mod tests {
         mediator.probe();
         assert!(woken(&mediator, 10_000), "its answer wakes the daemon");
         assert!(mediator.is_responsive());
-        mediator.happened();
-        mediator.tell(());
+        mediator.events();
+        mediator.send(());
         assert!(!woken(&mediator, 100), "what is no answer wakes nobody");
         mediator.probe();
         assert!(!woken(&mediator, 200) && !mediator.is_responsive(), "it hangs");

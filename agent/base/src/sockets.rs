@@ -6,9 +6,9 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::unistd::{Gid, chown};
 
 use crate::accounts::Accounts;
@@ -20,11 +20,20 @@ pub fn external_group(domain: &str) -> String {
     format!("bulkhead-vm-{domain}")
 }
 
+/// The socket by which the agent reaches a domain's VMM, and which of the two connects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SocketEndpoint {
+    /// The VMM listens at this path: the agent connects.
+    Connect(PathBuf),
+    /// Whoever runs the guest connects: the agent listens at this path.
+    Listen(PathBuf),
+}
+
 /// Connects to a VMM that listens at `path`, without waiting: `UnixStream::connect` waits while the listener's backlog is full.
-pub fn dial(path: &Path) -> io::Result<UnixStream> {
+pub fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    nix::sys::socket::connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(fd.into())
 }
 
@@ -71,8 +80,8 @@ mod tests {
         let full = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
         bind(full.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
         begin(&full, Backlog::new(1).unwrap()).unwrap();
-        let dialled: Vec<_> = (0..8).map(|_| dial(&path)).collect();
-        let refused = dialled.iter().filter_map(|one| one.as_ref().err()).next();
+        let attempts: Vec<_> = (0..8).map(|_| connect(&path)).collect();
+        let refused = attempts.iter().filter_map(|one| one.as_ref().err()).next();
         assert_eq!(refused.unwrap().kind(), io::ErrorKind::WouldBlock);
     }
 

@@ -51,5 +51,5 @@ fn no_deadline_is_kept_by_a_wait_that_stands_still_in_suspend() {
 fn nobody_in_the_agent_waits_for_a_listener() {
     // The command line may: it has nothing else to do.
     let waits = with("UnixStream::connect", &["control/src/client.rs"]);
-    assert_eq!(waits, Vec::<PathBuf>::new(), "`sockets::dial` instead");
+    assert_eq!(waits, Vec::<PathBuf>::new(), "`sockets::connect` instead");
 }

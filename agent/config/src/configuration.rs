@@ -9,31 +9,32 @@ use policy::enforcement::{self, Said};
 use crate::files::{FilesError, read_machine_text};
 use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::{InForce, PolicyStore, Unsaved};
-use crate::roster::{self, Member};
+use crate::roster::{self, DomainPolicy};
 use control::protocol::PolicyReport;
 
-pub struct Files {
+/// The machine file and the policy in force, checked against each other.
+pub struct Configuration {
     /// This PC's hardware.
     pub machine: Machine,
     /// The policy's domains.
-    pub roster: Vec<Member>,
-    /// The policy, for `status`.
-    pub policy: PolicyReport,
-    /// The policy itself.
-    pub rules: Arc<Policy>,
-    /// What of it is not remembered yet.
+    pub roster: Vec<DomainPolicy>,
+    /// The policy in force.
+    pub policy: Arc<Policy>,
+    /// What `status` says of it.
+    pub policy_report: PolicyReport,
+    /// What the policy store has not remembered of it yet.
     pub unsaved: Unsaved,
 }
 
-impl Files {
+impl Configuration {
     /// Reads both. Every problem of a file is reported at once, and nothing is written.
     pub fn read(machine: &Path, store: &PolicyStore, images: &Path) -> Result<Self, FilesError> {
         let in_force = store.load()?;
         let roster = roster::of(&in_force.policy);
         let machine = read_machine(machine, images, &roster)?;
-        let policy = report(store, &in_force);
-        let InForce { policy: rules, unsaved, .. } = in_force;
-        Ok(Self { machine, roster, policy, rules: Arc::new(rules), unsaved })
+        let policy_report = report(store, &in_force);
+        let InForce { policy, unsaved, .. } = in_force;
+        Ok(Self { machine, roster, policy: Arc::new(policy), policy_report, unsaved })
     }
 }
 
@@ -46,8 +47,8 @@ pub struct Unenforced {
     pub remedy: String,
 }
 
-impl Files {
-    /// What the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
+impl Configuration {
+    /// Returns what the policy says and nothing on this PC enforces: because this version does not, or because a domain's VMM is somebody else's.
     #[must_use]
     pub fn unenforced(&self) -> Vec<Unenforced> {
         let unenforced = |said: Said| Unenforced {
@@ -64,22 +65,22 @@ impl Files {
             ),
             remedy: "see that whoever runs its VMM gives it the network, disks and share that the policy says".to_owned(),
         });
-        self.rules.unenforced().into_iter().map(unenforced).chain(elsewhere).collect()
+        self.policy.unenforced().into_iter().map(unenforced).chain(elsewhere).collect()
     }
 }
 
-/// The machine file, checked against the policy's domains.
+/// Reads the machine file and checks it against the policy's domains.
 pub fn read_machine(
     machine: &Path,
     images: &Path,
-    roster: &[Member],
+    roster: &[DomainPolicy],
 ) -> Result<Machine, FilesError> {
     let text = read_machine_text(machine)?;
     let context = Context { images, roster: Some(roster) };
     Machine::parse(&machine.display().to_string(), &text, context).map_err(FilesError::Machine)
 }
 
-/// What `status` says of the policy in force.
+/// Returns what `status` says of the policy in force.
 #[must_use]
 pub fn report(store: &PolicyStore, in_force: &InForce) -> PolicyReport {
     PolicyReport {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  machine.toml --> machine::Machine --+
-//!                                      +--> configuration::Files --> daemon, doctor
+//!                                      +--> configuration::Configuration --> daemon, doctor
 //!  policy.toml ---> policy_store ------+
 //! ```
 //!

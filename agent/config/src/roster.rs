@@ -1,11 +1,11 @@
-//! What the agent needs to know of the policy's domains.
+//! The policy's domains, as far as the agent needs to know them.
 
 use policy::Policy;
 use policy::language::{Domain, Network, Persistence};
 
-/// One domain of the policy.
+/// What the policy says of one domain, as far as the agent needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct DomainPolicy {
     pub name: String,
     /// What people call it.
     pub label: String,
@@ -17,13 +17,13 @@ pub struct Member {
     pub high_priority: bool,
 }
 
-/// The policy's domains, in its order.
+/// Returns the policy's domains, in its order.
 #[must_use]
-pub fn of(policy: &Policy) -> Vec<Member> {
-    policy.domains().iter().map(member).collect()
+pub fn of(policy: &Policy) -> Vec<DomainPolicy> {
+    policy.domains().iter().map(domain_policy).collect()
 }
 
-/// That a PC has no domain of this name, and which ones it has.
+/// Returns the message that a PC has no domain of this name, and which ones it has.
 pub fn no_domain<'a>(name: &str, domains: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = domains.into_iter().collect();
     match names.as_slice() {
@@ -32,8 +32,8 @@ pub fn no_domain<'a>(name: &str, domains: impl IntoIterator<Item = &'a str>) -> 
     }
 }
 
-fn member(domain: &Domain) -> Member {
-    Member {
+fn domain_policy(domain: &Domain) -> DomainPolicy {
+    DomainPolicy {
         name: domain.name.value.to_string(),
         label: domain.label.value.clone(),
         network: domain.network.value,

@@ -114,13 +114,13 @@ impl Server {
         std::iter::once((self.listener.as_fd(), false)).chain(clients)
     }
 
-    /// Takes what came; `answer` is asked for each request that its caller may make, and told of each that it may not.
-    pub fn turn<R: Into<Reply>>(
+    /// Reads the requests that came; `answer` is asked for each request that its caller may make, and told of each that it may not.
+    pub fn process_events<R: Into<Reply>>(
         &mut self,
         mut answer: impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
     ) {
         self.accept();
-        self.clients.retain_mut(|client| client.turn(&mut answer));
+        self.clients.retain_mut(|client| client.process_events(&mut answer));
     }
 
     /// Answers a request whose answer was to come later. A client that has gone meanwhile gets none.
@@ -173,7 +173,7 @@ impl Drop for Server {
 
 impl Client {
     /// `false` when it is done with.
-    fn turn<R: Into<Reply>>(
+    fn process_events<R: Into<Reply>>(
         &mut self,
         answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
     ) -> bool {
@@ -277,7 +277,7 @@ mod tests {
 
     fn answer_all(server: &mut Server) {
         for _ in 0..4 {
-            server.turn(|_, _| Answer::of(Ok(None)));
+            server.process_events(|_, _| Answer::of(Ok(None)));
         }
     }
 
@@ -301,8 +301,8 @@ mod tests {
         let mut gone = UnixStream::connect(&path).unwrap();
         gone.write_all(b"{\"command\":\"lock\"}\n").unwrap();
         let mut tickets = Vec::new();
-        let mut turn = |server: &mut Server| {
-            server.turn(|_, request| match request {
+        let mut round = |server: &mut Server| {
+            server.process_events(|_, request| match request {
                 Ok(Request::Lock {}) => {
                     let ticket = Ticket::new();
                     tickets.push(ticket);
@@ -312,12 +312,12 @@ mod tests {
             });
             tickets.clone()
         };
-        turn(&mut server);
-        let tickets = turn(&mut server);
+        round(&mut server);
+        let tickets = round(&mut server);
         drop(gone);
         let mut other = UnixStream::connect(&path).unwrap();
         other.write_all(b"{\"command\":\"status\"}\n").unwrap();
-        (0..4).for_each(|_| server.turn(|_, _| Answer::of(Ok(None))));
+        (0..4).for_each(|_| server.process_events(|_, _| Answer::of(Ok(None))));
         let mut line = String::new();
         BufReader::new(&other).read_line(&mut line).unwrap();
         assert_eq!(line.trim(), r#"{"ok":true}"#);
@@ -342,7 +342,7 @@ mod tests {
         // Until the server has had enough of it.
         let talker = std::thread::spawn(move || while client.write_all(&[b'{'; 65536]).is_ok() {});
         while !talker.is_finished() {
-            server.turn(|_, _| Answer::of(Ok(None)));
+            server.process_events(|_, _| Answer::of(Ok(None)));
             assert!(server.clients.iter().all(|c| c.inbox.len() <= APPLY_MAX + REQUEST_MAX));
         }
         assert!(server.clients.is_empty());

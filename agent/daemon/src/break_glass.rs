@@ -11,8 +11,8 @@ use clock::Moment;
 use monitor::{Grant, Monitor, Permit, QuestionId, RequestId};
 use policy::Policy;
 
-use super::desk::{Answer, Desk};
 use super::mediators::BREAK_GLASS;
+use super::seat::{Answer, SeatClient};
 
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
@@ -96,7 +96,7 @@ impl BreakGlass {
     }
 
     /// What the banner says while it is open.
-    pub(super) fn news(&self) -> Option<String> {
+    pub(super) fn banner_note(&self) -> Option<String> {
         let minutes = self.left()?.as_secs().div_ceil(60);
         Some(format!("BREAK-GLASS is open for {minutes} min; all of it is recorded"))
     }
@@ -179,8 +179,8 @@ impl BreakGlass {
         })
     }
 
-    /// Closes it when its time is over; whether it did.
-    pub(super) fn turn(&mut self, monitor: &mut Monitor) -> bool {
+    /// Closes it when its time is over; returns whether it did.
+    pub(super) fn expire(&mut self, monitor: &mut Monitor) -> bool {
         let over = self.until.is_some_and(|until| Moment::now() >= until);
         over && self.close(monitor, "its time is over")
     }
@@ -253,11 +253,11 @@ impl BreakGlass {
     }
 
     /// The hotkey was pressed.
-    pub(super) fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor, desk: &Desk) {
+    pub(super) fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor, seat: &SeatClient) {
         let words = match policy.break_glass() {
             _ if self.is_open() => {
                 let text = "Close break-glass now?".to_owned();
-                return self.ask(monitor, desk, text, Question::Close);
+                return self.ask(monitor, seat, text, Question::Close);
             }
             None => format!("The policy provides no break-glass.\nQuestions: {}", policy.issuer()),
             Some(rules) if !rules.opens_at_the_seat() => {
@@ -272,14 +272,14 @@ impl BreakGlass {
                     "Open break-glass for {}?{why}\nWhat is allowed only by it will be recorded as such.",
                     minutes(rules.max_duration)
                 );
-                return self.ask(monitor, desk, text, Question::Open(reasons));
+                return self.ask(monitor, seat, text, Question::Open(reasons));
             }
         };
-        desk.notice(words);
+        seat.notice(words);
     }
 
     /// Asks at the seat, instead of what was asked there before.
-    fn ask(&mut self, monitor: &mut Monitor, desk: &Desk, text: String, what: Question) {
+    fn ask(&mut self, monitor: &mut Monitor, seat: &SeatClient, text: String, what: Question) {
         if let Some(before) = self.asked.take() {
             monitor.withdraw(before.id);
         }
@@ -288,13 +288,13 @@ impl BreakGlass {
             Ok(question) => {
                 match &what {
                     Question::Open(reasons) if !reasons.is_empty() => {
-                        desk.choose(question, text, reasons.clone());
+                        seat.choose(question, text, reasons.clone());
                     }
-                    Question::Open(_) | Question::Close => desk.ask(question, text),
+                    Question::Open(_) | Question::Close => seat.ask(question, text),
                 }
                 self.asked = Some(Asked { id, question, what });
             }
-            Err(denial) => desk.notice(format!("Break-glass stays as it is:\n{denial}.")),
+            Err(denial) => seat.notice(format!("Break-glass stays as it is:\n{denial}.")),
         }
     }
 }
@@ -443,7 +443,7 @@ mod tests {
         let until = Moment::now();
         glass.extend(monitor::testing::permit(Opening(until), 1));
         assert_eq!(glass.until(), Some(until));
-        assert!(glass.turn(&mut monitor), "its time is over already");
+        assert!(glass.expire(&mut monitor), "its time is over already");
     }
 
     #[test]
@@ -505,9 +505,9 @@ mod tests {
         glass.open(policy, monitor, named("uid 1"), Some("  "), None).unwrap_err();
         assert!(!glass.is_open());
         glass.open(policy, monitor, named("uid 1"), Some("CPR"), Some(Duration::ZERO)).unwrap();
-        assert!(glass.is_open() && glass.news().is_some());
-        assert!(glass.turn(monitor), "its time is over");
-        assert!(!glass.is_open() && !glass.turn(monitor));
+        assert!(glass.is_open() && glass.banner_note().is_some());
+        assert!(glass.expire(monitor), "its time is over");
+        assert!(!glass.is_open() && !glass.expire(monitor));
         assert_eq!(
             monitor.recorder().head().unwrap().seq,
             4,

@@ -1,25 +1,26 @@
-//! The daemon's side of the clipboard: audit, words and questions, and chords from the command line.
+//! The daemon's side of the clipboard: audit, words and questions, and hotkeys from the command line.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clipboard::mediator::{Chord, Paste, Ticket};
+use clipboard::mediator::{Hotkey, Paste, Ticket};
 use monitor::{Denial, Monitor, QuestionId, Request, RequestId};
 use policy::Policy;
 use seat::{Mediators, ToMediators};
 
-use super::desk::Desk;
 use super::mediators::CLIPBOARD;
+use super::seat::SeatClient;
 use super::{DaemonError, record};
 use base::layout::Layout;
-use clipboard::service::{Clipboard, Command, GUEST_PORT, Happening, Way};
+use base::sockets::SocketEndpoint;
+use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT};
 use config::machine::{Kind, Machine};
 use config::roster;
 use control::protocol::{Answer, ClipboardReport, ClipboardState};
 
-/// Chords of the command line that are remembered; the oldest is forgotten.
+/// Operations of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
 /// How long a question waits at most: longer than the mediator does.
 const ASK_FOR: Duration = Duration::from_secs(60);
@@ -27,8 +28,8 @@ const ASK_FOR: Duration = Duration::from_secs(60);
 const FAILED: &str =
     "the clipboard has failed: nothing is copied or pasted until the agent is restarted";
 
-/// The clipboard, and what became of the command line's chords.
-pub(super) struct Pasteboard {
+/// The clipboard, and what became of the command line's hotkeys.
+pub(super) struct ClipboardClient {
     clipboard: Clipboard,
     names: Vec<String>,
     /// Which domains' agents have announced themselves.
@@ -39,7 +40,7 @@ pub(super) struct Pasteboard {
     dead: bool,
 }
 
-/// A chord of the command line.
+/// A hotkey of the command line.
 struct Played {
     /// Whose: nobody else is told what became of it, or answers its question, which shows what would cross.
     uid: u32,
@@ -47,23 +48,23 @@ struct Played {
     question: Option<QuestionId>,
 }
 
-impl Pasteboard {
+impl ClipboardClient {
     pub(super) fn start(
         machine: &Machine,
         layout: &Layout,
         policy: &Arc<Policy>,
     ) -> Result<Self, DaemonError> {
-        let ways = machine.domains.iter().map(|entry| {
-            let way = match entry.kind {
-                Kind::External => Way::Listen(layout.vdagent_socket(&entry.name)),
-                Kind::Vm(_) => Way::Dial(layout.port_socket(&entry.name, GUEST_PORT)),
+        let endpoints = machine.domains.iter().map(|entry| {
+            let endpoint = match entry.kind {
+                Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
+                Kind::Vm(_) => SocketEndpoint::Connect(layout.port_socket(&entry.name, GUEST_PORT)),
             };
-            (entry.name.clone(), way)
+            (entry.name.clone(), endpoint)
         });
-        let ways: Vec<(String, Way)> = ways.collect();
-        let names: Vec<String> = ways.iter().map(|(name, _)| name.clone()).collect();
-        let clipboard =
-            clipboard::service::start(ways, Arc::clone(policy)).map_err(DaemonError::Clipboard)?;
+        let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
+        let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
+        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy))
+            .map_err(DaemonError::Clipboard)?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
         let (last_ticket, screen, dead) = (0, None, false);
@@ -80,22 +81,22 @@ impl Pasteboard {
         self.clipboard.is_responsive()
     }
 
-    /// Becomes readable when something happened.
+    /// Becomes readable when there is an event.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.clipboard.fd()
     }
 
-    pub(super) fn tell(&self, command: Command) {
-        self.clipboard.tell(command);
+    pub(super) fn send(&self, command: Command) {
+        self.clipboard.send(command);
     }
 
     /// A way for the seat to tell it of hotkeys and the lock.
     pub(super) fn hotkeys(&self) -> Mediators {
         let clipboard = self.clipboard.sender();
         Box::new(move |what| {
-            clipboard.tell(match what {
-                ToMediators::Copy(front) => Command::Chord(Chord::Copy, front, None),
-                ToMediators::Paste(front) => Command::Chord(Chord::Paste, front, None),
+            clipboard.send(match what {
+                ToMediators::Copy(front) => Command::Hotkey(Hotkey::Copy, front, None),
+                ToMediators::Paste(front) => Command::Hotkey(Hotkey::Paste, front, None),
                 ToMediators::Locked => Command::Locked,
             });
         })
@@ -107,8 +108,8 @@ impl Pasteboard {
         index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
     }
 
-    /// What every banner says of it.
-    pub(super) fn news(&self) -> Option<String> {
+    /// Returns what every banner says of it.
+    pub(super) fn banner_note(&self) -> Option<String> {
         self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
     }
 
@@ -117,12 +118,12 @@ impl Pasteboard {
         self.dead
     }
 
-    /// Takes what happened.
-    pub(super) fn turn(&mut self, desk: &Desk, monitor: &mut Monitor) {
-        let screen = desk.desktop();
+    /// Processes the events of the clipboard.
+    pub(super) fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
+        let screen = seat.desktop();
         if screen != self.screen {
             self.screen = screen;
-            self.tell(Command::Screen(screen));
+            self.send(Command::Screen(screen));
         }
         // Asked first: what it said last has come by then.
         let dead = self.clipboard.is_dead();
@@ -130,14 +131,14 @@ impl Pasteboard {
             // Before that is heard: nobody is there to use a permit.
             monitor.died(CLIPBOARD);
         }
-        for happening in self.clipboard.happened() {
-            match happening {
-                Happening::Authorize(request) => self.authorize(request, monitor),
-                Happening::Note(event) => {
+        for event in self.clipboard.events() {
+            match event {
+                ClipboardEvent::Authorize(request) => self.authorize(request, monitor),
+                ClipboardEvent::Note(event) => {
                     monitor.note(&[event]);
                 }
-                Happening::Said(None, outcome) => desk.notice(outcome.words),
-                Happening::Said(Some(ticket), outcome) => {
+                ClipboardEvent::Completed(None, outcome) => seat.notice(outcome.words),
+                ClipboardEvent::Completed(Some(ticket), outcome) => {
                     let report = ClipboardReport {
                         ticket,
                         state: ClipboardState::Ended,
@@ -148,11 +149,11 @@ impl Pasteboard {
                     };
                     self.learn(report, None);
                 }
-                Happening::Ask(ticket, number, text) => {
+                ClipboardEvent::Ask(ticket, number, text) => {
                     match monitor.ask(request(number), ASK_FOR) {
-                        Err(_) => self.tell(Command::Answered(number, false)),
+                        Err(_) => self.send(Command::Answered(number, false)),
                         Ok(question) => match ticket {
-                            None => desk.ask(question, text),
+                            None => seat.ask(question, text),
                             Some(ticket) => {
                                 let state = ClipboardState::Question;
                                 let report = ClipboardReport::new(ticket, state, text);
@@ -161,8 +162,8 @@ impl Pasteboard {
                         },
                     }
                 }
-                Happening::Withdraw(number) => monitor.withdraw(request(number)),
-                Happening::Agent(index, there) => {
+                ClipboardEvent::Withdraw(number) => monitor.withdraw(request(number)),
+                ClipboardEvent::Agent(index, there) => {
                     if let Some(place) = self.agents.get_mut(index) {
                         *place = there;
                     }
@@ -170,7 +171,7 @@ impl Pasteboard {
             }
         }
         if dead && !self.dead {
-            self.died(desk, monitor);
+            self.died(seat, monitor);
         }
     }
 
@@ -178,12 +179,12 @@ impl Pasteboard {
     fn authorize(&self, request: Request<Paste>, monitor: &mut Monitor) {
         let (number, to) = (request.number, request.grant.to());
         match monitor.authorize(CLIPBOARD, request) {
-            Ok(permit) => self.tell(Command::Permitted(permit)),
+            Ok(permit) => self.send(Command::Permitted(permit)),
             Err(refused) if refused.denial == Denial::NotRunning => {
                 let domain = self.names.get(to).map_or("", String::as_str);
                 monitor.note(&[record::not_delivered(domain, &refused)]);
             }
-            Err(refused) => self.tell(Command::Refused(number, refused.denial)),
+            Err(refused) => self.send(Command::Refused(number, refused.denial)),
         }
     }
 
@@ -192,23 +193,23 @@ impl Pasteboard {
     pub(super) fn stop(&mut self, monitor: &mut Monitor) {
         self.clipboard.stop();
         monitor.died(CLIPBOARD);
-        for happening in self.clipboard.happened() {
-            match happening {
-                Happening::Authorize(request) => self.authorize(request, monitor),
-                Happening::Note(event) => {
+        for event in self.clipboard.events() {
+            match event {
+                ClipboardEvent::Authorize(request) => self.authorize(request, monitor),
+                ClipboardEvent::Note(event) => {
                     monitor.note(&[event]);
                 }
                 // Nobody is there any more to be told, or to be asked.
-                Happening::Said(..)
-                | Happening::Ask(..)
-                | Happening::Withdraw(_)
-                | Happening::Agent(..) => {}
+                ClipboardEvent::Completed(..)
+                | ClipboardEvent::Ask(..)
+                | ClipboardEvent::Withdraw(_)
+                | ClipboardEvent::Agent(..) => {}
             }
         }
     }
 
     /// Nothing crosses any more: whoever waits for it is told.
-    fn died(&mut self, desk: &Desk, monitor: &mut Monitor) {
+    fn died(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
         let waiting = self.tickets.values_mut().map(|played| {
@@ -221,19 +222,25 @@ impl Pasteboard {
         }
         monitor.note(&[record::failed("clipboard")]);
         tracing::error!("{FAILED}");
-        desk.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
+        seat.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
     }
 
-    /// What became of a chord, if it is still remembered.
+    /// What became of a hotkey, if it is still remembered.
     fn learn(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
         if let Some(played) = self.tickets.get_mut(&report.ticket) {
             (played.report, played.question) = (report, question);
         }
     }
 
-    /// This user plays a chord on the command line.
-    pub(super) fn ask(&mut self, uid: u32, chord: Chord, domain: &str, desk: &Desk) -> Answer {
-        if desk.has_keyboard() {
+    /// This user plays a hotkey on the command line.
+    pub(super) fn ask(
+        &mut self,
+        uid: u32,
+        hotkey: Hotkey,
+        domain: &str,
+        seat: &SeatClient,
+    ) -> Answer {
+        if seat.has_keyboard() {
             return Answer::of(Err(
                 "this PC has a seat: copy and paste with the hotkeys there (Ctrl+Alt+C and Ctrl+Alt+V, unless the policy names others)".to_owned(),
             ));
@@ -252,7 +259,7 @@ impl Pasteboard {
         while self.tickets.len() > TICKETS_MAX {
             self.tickets.pop_first();
         }
-        self.tell(Command::Chord(chord, index, Some(ticket)));
+        self.send(Command::Hotkey(hotkey, index, Some(ticket)));
         Answer::of_clipboard(report)
     }
 
@@ -281,7 +288,7 @@ impl Pasteboard {
         }
         match question.and_then(|question| monitor.answer(question, yes)) {
             Some(id) => {
-                self.tell(Command::Answered(id.number, yes));
+                self.send(Command::Answered(id.number, yes));
                 self.outcome(uid, ticket)
             }
             None => Answer::of(Err("nothing is asked any more".to_owned())),

@@ -17,15 +17,15 @@ pub mod arguments;
 mod break_glass;
 pub mod claim;
 mod clipboard;
-mod desk;
+mod configuration;
 mod mediators;
 mod needed;
-mod papers;
 mod preparation;
 mod record;
 mod report;
 mod requests;
 mod rescue;
+mod seat;
 mod service_manager;
 mod signals;
 mod sleep;
@@ -47,17 +47,17 @@ use nix::unistd::Uid;
 use printable::StyledPage;
 
 use self::break_glass::BreakGlass;
-use self::clipboard::Pasteboard;
-use self::desk::Desk;
+use self::clipboard::ClipboardClient;
+use self::configuration::ActiveConfiguration;
 use self::needed::Needed;
-use self::papers::Papers;
 use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock, take_state};
 use self::record::States;
+use self::seat::SeatClient;
 use self::service_manager::{Round, ServiceManager};
-use self::signals::{Signals, Wish};
+use self::signals::{ShutdownRequest, Signals};
 use self::sleep::Inhibitor;
 use self::tally::{Budget, Tallies};
-use self::usb::Devices;
+use self::usb::UsbClient;
 use ::usb::Stop;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
@@ -65,7 +65,7 @@ use base::terminal::colours;
 use config::files::{self, FilesError};
 use control::server::{ListenError, Server};
 use domains::cgroup::Cgroups;
-use domains::{Parts, Supervisor, SupervisorError, Taken};
+use domains::{Adoption, Parts, Supervisor, SupervisorError};
 use handover::handover::{Handover, HandoverError};
 use printable::explain;
 use recorder::Recorder;
@@ -152,13 +152,13 @@ pub enum DaemonError {
 
 /// Runs the agent until it is told to stop.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
-    let Needed { store, files, vmm } = Needed::of(options)?;
+    let Needed { store, configuration, vmm } = Needed::of(options)?;
     let signals = Signals::block()?;
-    let names: Vec<&str> = files.machine.domains.iter().map(|d| d.name.as_str()).collect();
+    let names: Vec<&str> = configuration.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create_runtime(&names)?;
     let lock = lock(&options.layout)?;
     let _state_lock = take_state(&options.layout)?;
-    raise_memlock(&files.machine);
+    raise_memlock(&configuration.machine);
     let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {
             tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
@@ -166,10 +166,16 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .map(Arc::new)
         .ok();
     let mut manager = ServiceManager::of_environment();
-    manager.takes(files.machine.stop_deadline + SHUTDOWN_EXTRA);
-    let handover = Arc::new(open_handover(&options.layout, &files.machine)?);
-    let pasteboard = Pasteboard::start(&files.machine, &options.layout, &files.rules)?;
-    let desk = Desk::start(&files.machine, &options.layout, &files.rules, pasteboard.hotkeys())?;
+    manager.takes(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
+    let handover = Arc::new(open_handover(&options.layout, &configuration.machine)?);
+    let clipboard =
+        ClipboardClient::start(&configuration.machine, &options.layout, &configuration.policy)?;
+    let seat = SeatClient::start(
+        &configuration.machine,
+        &options.layout,
+        &configuration.policy,
+        clipboard.hotkeys(),
+    )?;
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -177,21 +183,21 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         cgroups,
         as_root: Uid::effective().is_root(),
         log_level: options.log_level.clone(),
-        seat: desk.handle(),
+        seat: seat.handle(),
     };
     if !parts.as_root {
         tracing::warn!(
             "not run as root: VMMs get no user of their own, and NICs cannot be handed over"
         );
     }
-    let supervisor = Supervisor::new(&files.machine, &files.roster, parts)?;
+    let supervisor = Supervisor::new(&configuration.machine, &configuration.roster, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
     // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
     let beside_policy = durable::directory(&options.policy).to_owned();
     let elsewhere = [beside_policy, options.layout.runtime.clone()];
     let recorder =
-        Recorder::open_remembered(&options.layout.state, files.machine.audit, &elsewhere);
-    let mut monitor = Monitor::new(recorder, files.rules.serial(), mediators::ALL);
+        Recorder::open_remembered(&options.layout.state, configuration.machine.audit, &elsewhere);
+    let mut monitor = Monitor::new(recorder, configuration.policy.serial(), mediators::ALL);
     mediators::ALL.iter().for_each(|mediator| monitor.started(*mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
@@ -199,15 +205,15 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Who is not root would be asked for a password by it.
     let inhibitor = Uid::effective().is_root().then(Inhibitor::new);
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
-    let devices = Devices::start(&files.machine, &options.layout, &files.rules);
-    let mut papers = Papers::new(files, store, machine, images);
-    papers.remember(&mut monitor);
+    let usb = UsbClient::start(&configuration.machine, &options.layout, &configuration.policy);
+    let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);
+    configuration.remember(&mut monitor);
     let running = Running {
-        papers,
+        configuration,
         supervisor,
-        desk,
-        pasteboard,
-        devices,
+        seat,
+        clipboard,
+        usb,
         break_glass: BreakGlass::default(),
         monitor,
         tallies: Tallies::default(),
@@ -222,11 +228,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
 /// What runs, and what requests are about.
 struct Running {
-    papers: Papers,
+    configuration: ActiveConfiguration,
     supervisor: Supervisor,
-    desk: Desk,
-    pasteboard: Pasteboard,
-    devices: Devices,
+    seat: SeatClient,
+    clipboard: ClipboardClient,
+    usb: UsbClient,
     break_glass: BreakGlass,
     monitor: Monitor,
     tallies: Tallies,
@@ -237,32 +243,32 @@ struct Running {
 impl Running {
     /// Asks every thread that the agent lives from whether it still comes round.
     fn probe_threads(&self) {
-        self.desk.probe();
-        self.pasteboard.probe();
-        self.devices.probe();
+        self.seat.probe();
+        self.clipboard.probe();
+        self.usb.probe();
     }
 
     /// Whether every one has come round since. One that is no more is no hindrance here: that is said elsewhere.
     fn threads_are_responsive(&self) -> bool {
-        self.desk.is_responsive() && self.pasteboard.is_responsive() && self.devices.is_responsive()
+        self.seat.is_responsive() && self.clipboard.is_responsive() && self.usb.is_responsive()
     }
 
     /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.
-    fn end(self, last: AuditEvent, stop: Stop) -> (Supervisor, Desk) {
-        let Self { papers, supervisor, desk, .. } = self;
-        let Self { mut pasteboard, mut devices, mut monitor, mut tallies, .. } = self;
+    fn end(self, last: AuditEvent, stop: Stop) -> (Supervisor, SeatClient) {
+        let Self { configuration, supervisor, seat, .. } = self;
+        let Self { mut clipboard, mut usb, mut monitor, mut tallies, .. } = self;
         // First: devices take seconds, in which a guest could take what is offered to it and nobody would write that down.
-        pasteboard.stop(&mut monitor);
-        devices.stop(stop, &mut monitor);
+        clipboard.stop(&mut monitor);
+        usb.stop(stop, &mut monitor);
         monitor.note(&tallies.end());
-        if let Some(caller) = papers.asked_by() {
+        if let Some(caller) = configuration.asked_by() {
             let refused =
                 record::policy_refused(caller, "the agent stopped while it was looked at");
             monitor.note(&[refused]);
         }
         monitor.note(&[last]);
         monitor.close();
-        (supervisor, desk)
+        (supervisor, seat)
     }
 }
 
@@ -280,7 +286,7 @@ struct Daemon {
 /// What the event loop knows of time.
 struct Waking {
     alarm: Alarm,
-    /// Wakes the loop, in whose turn the audit log looks at the clock. It does so after a sleep of the PC, too.
+    /// Wakes the loop, in whose round the audit log looks at the clock. It does so after a sleep of the PC, too.
     wall_clock: WallClockWatch,
     sleep: SleepWatch,
     /// Keeps the PC from sleeping; `None` without the rights for it.
@@ -298,19 +304,19 @@ enum Ending {
 
 impl Daemon {
     fn run(mut self) -> Result<(), DaemonError> {
-        let files = &self.running.papers.files;
+        let configuration = &self.running.configuration.current;
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
-            policy = files.policy.serial,
-            domains = files.machine.domains.len(),
+            policy = configuration.policy_report.serial,
+            domains = configuration.machine.domains.len(),
             "bulkhead-agent runs"
         );
-        if let Some(why) = &files.policy.refused {
+        if let Some(why) = &configuration.policy_report.refused {
             tracing::error!("the policy file is refused, the last good policy is in force: {why}");
         }
-        let stop_deadline = files.machine.stop_deadline;
-        self.running.monitor.note(&[record::started(files)]);
-        self.take_up_and_start();
+        let stop_deadline = configuration.machine.stop_deadline;
+        self.running.monitor.note(&[record::started(configuration)]);
+        self.adopt_and_start();
         self.manager.ready();
         let mut ending: Option<Ending> = None;
         loop {
@@ -320,10 +326,10 @@ impl Daemon {
                 self.running.slept(time);
             }
             if let Some(inhibitor) = &mut self.waking.inhibitor {
-                inhibitor.turn(Moment::now());
+                inhibitor.poll(Moment::now());
             }
-            match self.signals.asked() {
-                Some(Wish::Stop) => {
+            match self.signals.take_request() {
+                Some(ShutdownRequest::Stop) => {
                     tracing::info!("stopping: the guests are asked to shut down");
                     self.running.supervisor.stop_all();
                     self.manager.stops(stop_deadline + SHUTDOWN_EXTRA + FAREWELL);
@@ -332,21 +338,21 @@ impl Daemon {
                         ending = Some(Ending::WithGuests(until));
                     }
                 }
-                Some(Wish::Leave) if ending.is_none() => ending = self.may_leave(),
-                Some(Wish::Leave) | None => {}
+                Some(ShutdownRequest::Leave) if ending.is_none() => ending = self.may_leave(),
+                Some(ShutdownRequest::Leave) | None => {}
             }
-            self.running.supervisor.turn();
+            self.running.supervisor.process_events();
             let Self { running, server, .. } = &mut self;
             // Before the requests: the same client may have asked for more behind it.
             if let Some((ticket, answer)) = running.policy_found() {
                 server.answer(ticket, &answer);
             }
-            server.turn(|caller, request| match request {
+            server.process_events(|caller, request| match request {
                 Ok(request) => running.answer(caller, request),
                 Err(refused) => running.refuse(caller, refused).into(),
             });
-            running.turn();
-            if running.desk.is_dead() && ending.is_none() {
+            running.process_events();
+            if running.seat.is_dead() && ending.is_none() {
                 // Nobody sees or types anything any more until there is another agent, for which the guests run on.
                 tracing::error!("{}; stopping", DaemonError::SeatFailed);
                 running.monitor.note(&[record::failed("seat")]);
@@ -375,7 +381,7 @@ impl Daemon {
     }
 
     /// Leaves, if another agent could start in its place: without one the guests run on, and nobody sees or types anything. The event loop
-    /// waits for the look at the files, as it is at its end.
+    /// waits for the look at the configuration, as it is at its end.
     fn may_leave(&self) -> Option<Ending> {
         match Needed::of(&self.options) {
             Ok(_) => {
@@ -392,16 +398,16 @@ impl Daemon {
         }
     }
 
-    /// Takes up the guests that an earlier agent left, and starts the others. What no agent saw is on the record before anything can cross.
-    fn take_up_and_start(&mut self) {
-        let taken = self.running.supervisor.take_up_and_start();
-        let machine = &self.running.papers.files.machine;
+    /// Adopts the guests that an earlier agent left, and starts the others. What no agent saw is on the record before anything can cross.
+    fn adopt_and_start(&mut self) {
+        let adopted = self.running.supervisor.adopt_and_start();
+        let machine = &self.running.configuration.current.machine;
         put_right(&self.options.layout, &self.handover, machine, &self.running.supervisor);
-        self.running.states.taken_up(&taken);
-        if taken.iter().any(|(_, taken)| *taken == Taken::RunsOn) {
-            self.running.desk.goes_on();
+        self.running.states.adopted(&adopted);
+        if adopted.iter().any(|(_, adopted)| *adopted == Adoption::RunsOn) {
+            self.running.seat.lock_unless_known();
         }
-        if let Some(gap) = record::gap(&taken, self.lock.before) {
+        if let Some(gap) = record::gap(&adopted, self.lock.before) {
             self.running.monitor.note(&[gap]);
         }
     }
@@ -431,10 +437,10 @@ impl Daemon {
         self.waking.alarm.set(Some(Moment::now() + left))?;
         let mut fds =
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
-        fds.push(PollFd::new(self.running.desk.fd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(self.running.pasteboard.fd(), PollFlags::POLLIN));
-        fds.extend(self.running.papers.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.running.devices.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.push(PollFd::new(self.running.seat.fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.running.clipboard.fd(), PollFlags::POLLIN));
+        fds.extend(self.running.configuration.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.running.usb.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for (fd, writes) in self.server.fds() {
             let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(fd, PollFlags::POLLIN | out));
@@ -464,8 +470,8 @@ impl Daemon {
     /// Ends without the guests. Nothing crosses from here on, and their USB devices are detached and kept from the host's drivers.
     fn leave(self) -> Result<(), DaemonError> {
         let domains = self.running.supervisor.running();
-        let (_, desk) = self.running.end(AgentLeft { domains }.into(), Stop::KeepFromHost);
-        if desk.is_dead() {
+        let (_, seat) = self.running.end(AgentLeft { domains }.into(), Stop::KeepFromHost);
+        if seat.is_dead() {
             return Err(DaemonError::SeatFailed);
         }
         tracing::info!("the guests run on");
@@ -476,9 +482,9 @@ impl Daemon {
         // A guest that could not be stopped may still run.
         let all_off = self.running.supervisor.all_off();
         let stop = if all_off { Stop::GiveBack } else { Stop::KeepFromHost };
-        let (supervisor, desk) = self.running.end(AgentStopped {}.into(), stop);
-        let seat_failed = desk.is_dead();
-        desk.forget();
+        let (supervisor, seat) = self.running.end(AgentStopped {}.into(), stop);
+        let seat_failed = seat.is_dead();
+        seat.forget();
         if !supervisor.all_off() {
             return Err(DaemonError::NotPutBack("not every domain could be stopped".to_owned()));
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::preparation::check_socket_paths;
 use super::{DaemonError, Options};
-use config::configuration::Files;
+use config::configuration::Configuration;
 use config::files;
 use config::machine::Kind;
 use config::policy_store::PolicyStore;
@@ -12,7 +12,7 @@ use config::policy_store::PolicyStore;
 /// Without which no agent starts.
 pub(super) struct Needed {
     pub(super) store: PolicyStore,
-    pub(super) files: Files,
+    pub(super) configuration: Configuration,
     /// The VMM's program; none where no domain is this agent's.
     pub(super) vmm: PathBuf,
 }
@@ -22,10 +22,11 @@ impl Needed {
     pub(super) fn of(options: &Options) -> Result<Self, DaemonError> {
         let Options { machine, policy, layout, .. } = options;
         let store = PolicyStore::new(policy, machine, Some(&layout.state));
-        let files = Files::read(machine, &store, &layout.images)?;
-        check_socket_paths(&files.machine, layout)?;
-        let runs_any = files.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
+        let configuration = Configuration::read(machine, &store, &layout.images)?;
+        check_socket_paths(&configuration.machine, layout)?;
+        let runs_any =
+            configuration.machine.domains.iter().any(|entry| matches!(entry.kind, Kind::Vm(_)));
         let vmm = runs_any.then(|| files::find_vmm(options.vmm.as_deref())).transpose()?;
-        Ok(Self { store, files, vmm: vmm.unwrap_or_default() })
+        Ok(Self { store, configuration, vmm: vmm.unwrap_or_default() })
     }
 }

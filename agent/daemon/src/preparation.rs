@@ -182,7 +182,7 @@ pub(super) fn put_right(
 ) {
     let claimed: BTreeSet<PciAddress> = machine.claims().domains.into_keys().collect();
     let domains: Vec<String> =
-        supervisor.slots().iter().map(|slot| slot.member().name.clone()).collect();
+        supervisor.domains().iter().map(|runtime| runtime.policy().name.clone()).collect();
     let (layout, handover) = (layout.clone(), handover.clone());
     let (cgroups, deadline) = (supervisor.cgroups(), machine.stop_deadline);
     let spawned = std::thread::Builder::new().name("give-back".to_owned()).spawn(move || {

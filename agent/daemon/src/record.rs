@@ -10,19 +10,19 @@ use audit::events::{
 };
 use monitor::Refused;
 
-use config::configuration::Files;
+use config::configuration::Configuration;
 use config::policy_store::Candidate;
 use control::commands;
 use control::roles::Caller;
-use domains::domain::State;
-use domains::{Supervisor, Taken};
+use domains::lifecycle::State;
+use domains::{Adoption, Supervisor};
 
 /// Longest text of somebody else's that is written down, in bytes.
 const TEXT_MAX: usize = 4096;
 
 /// The agent runs, under this policy.
-pub(super) fn started(files: &Files) -> AuditEvent {
-    let policy = &files.policy;
+pub(super) fn started(configuration: &Configuration) -> AuditEvent {
+    let policy = &configuration.policy_report;
     AgentStarted {
         policy: policy.serial,
         policy_file_refused: policy.refused.as_deref().map(cut),
@@ -34,17 +34,20 @@ pub(super) fn started(files: &Files) -> AuditEvent {
 }
 
 /// What an earlier agent left of these domains, if it left any. `before` is when an agent before this one was last known to run.
-pub(super) fn gap(taken: &[(String, Taken)], before: Option<SystemTime>) -> Option<AuditEvent> {
-    let of = |wanted: fn(Taken) -> bool| {
-        let domains = taken.iter().filter(|(_, taken)| wanted(*taken));
+pub(super) fn gap(
+    adopted: &[(String, Adoption)],
+    before: Option<SystemTime>,
+) -> Option<AuditEvent> {
+    let of = |wanted: fn(Adoption) -> bool| {
+        let domains = adopted.iter().filter(|(_, adopted)| wanted(*adopted));
         domains.map(|(name, _)| name.clone()).collect::<Vec<String>>()
     };
-    let domains = of(|taken| taken == Taken::RunsOn);
-    let others = of(|taken| taken != Taken::RunsOn);
+    let domains = of(|adopted| adopted == Adoption::RunsOn);
+    let others = of(|adopted| adopted != Adoption::RunsOn);
     // A clock that was set back says nothing.
     let seconds = before.and_then(|before| before.elapsed().ok()).map(|time| time.as_secs() + 1);
     let ended = (!others.is_empty()).then_some(others);
-    (!taken.is_empty()).then(|| AgentGap { domains, ended, seconds }.into())
+    (!adopted.is_empty()).then(|| AgentGap { domains, ended, seconds }.into())
 }
 
 /// A mediator, or the seat, has died by a fault of ours.
@@ -156,16 +159,16 @@ impl States {
     }
 
     /// These domains ran when an earlier agent ended: what comes after that is what is new.
-    pub(super) fn taken_up(&mut self, taken: &[(String, Taken)]) {
+    pub(super) fn adopted(&mut self, adopted: &[(String, Adoption)]) {
         let running = State::Running { from: Duration::ZERO, answered: true }.word();
-        self.last.extend(taken.iter().map(|(name, _)| (name.clone(), running)));
+        self.last.extend(adopted.iter().map(|(name, _)| (name.clone(), running)));
     }
 
     /// An event for each domain whose state is another.
     pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
         let mut events = Vec::new();
-        for slot in supervisor.slots() {
-            let (name, state) = (&slot.member().name, slot.domain().state());
+        for runtime in supervisor.domains() {
+            let (name, state) = (&runtime.policy().name, runtime.lifecycle().state());
             let before = self.last.get(name).copied().unwrap_or("off");
             if before == state.word() {
                 continue;
@@ -174,8 +177,8 @@ impl States {
             let event = DomainChanged {
                 domain: name.clone(),
                 from: before.to_owned(),
-                pid: slot.pid(),
-                problem: slot.domain().problem().map(cut),
+                pid: runtime.pid(),
+                problem: runtime.lifecycle().problem().map(cut),
                 request: self.request_of(name, state.is_settled()),
                 to: state.word().to_owned(),
             };

@@ -1,29 +1,29 @@
 //! The answer to `status`.
 
 use super::Running;
-use super::clipboard::Pasteboard;
+use super::clipboard::ClipboardClient;
 use config::configuration::Unenforced;
 use control::protocol::{AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport};
-use domains::domain::State;
 use domains::host_network::{Judgement, Rule};
-use domains::{Slot, Supervisor};
+use domains::lifecycle::State;
+use domains::{DomainRuntime, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
-    let Running { papers, supervisor, desk, pasteboard, devices, break_glass, monitor, .. } =
+    let Running { configuration, supervisor, seat, clipboard, usb, break_glass, monitor, .. } =
         running;
     let recorder = monitor.recorder();
-    let files = &papers.files;
+    let configuration = &configuration.current;
     let mut notes = Vec::new();
-    if let Some(why) = &files.policy.refused {
+    if let Some(why) = &configuration.policy_report.refused {
         notes.push(format!(
             "THE POLICY FILE IS REFUSED, the last good policy (serial {}) is in force: {why}",
-            files.policy.serial
+            configuration.policy_report.serial
         ));
     }
-    if !files.policy.signed {
+    if !configuration.policy_report.signed {
         notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }
-    notes.extend(files.unenforced().into_iter().map(|found| {
+    notes.extend(configuration.unenforced().into_iter().map(|found| {
         let Unenforced { what, remedy } = found;
         format!("{what}; {remedy}")
     }));
@@ -39,16 +39,16 @@ pub(super) fn status(running: &Running) -> StatusReport {
     if !cfg!(panic = "unwind") {
         notes.push("this agent is built to end at the first fault of one of its threads: build it with scripts/build".to_owned());
     }
-    if pasteboard.is_dead() {
+    if clipboard.is_dead() {
         notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
     }
-    if let (Some(why), false) = (devices.problem(), files.rules.usb().is_empty()) {
+    if let (Some(why), false) = (usb.problem(), configuration.policy.usb().is_empty()) {
         notes.push(format!("NO USB DEVICE REACHES A DOMAIN: {why}"));
     }
-    notes.extend(break_glass.news());
-    notes.extend(supervisor.slots().iter().filter_map(|slot| {
-        let name = &slot.member().name;
-        let outdated = slot.outdated()?;
+    notes.extend(break_glass.banner_note());
+    notes.extend(supervisor.domains().iter().filter_map(|runtime| {
+        let name = &runtime.policy().name;
+        let outdated = runtime.outdated()?;
         Some(format!(
             "{name} {outdated}: `bulkhead restart {name}` puts it right when nobody works there"
         ))
@@ -62,7 +62,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
             stopping: supervisor.is_stopping(),
             unwinds: cfg!(panic = "unwind"),
         },
-        policy: files.policy.clone(),
+        policy: configuration.policy_report.clone(),
         audit: AuditReport {
             ok: recorder.problem().is_none(),
             entries: recorder.head().map(|head| head.seq),
@@ -71,17 +71,18 @@ pub(super) fn status(running: &Running) -> StatusReport {
             went_back: recorder.found().went_back.clone(),
         },
         host_network,
-        seat: desk.report(&mut notes),
+        seat: seat.report(&mut notes),
         break_glass_seconds: break_glass.left().map(|left| left.as_secs()),
-        domains: files
+        domains: configuration
             .roster
             .iter()
-            .filter_map(|member| {
-                let slot = supervisor.slots().iter().find(|slot| slot.member() == member);
-                match slot {
-                    Some(slot) => Some(domain(slot, supervisor, pasteboard)),
-                    None if supervisor.externals().contains(&member.name) => {
-                        Some(external(member, supervisor, pasteboard))
+            .filter_map(|policy| {
+                let runtime =
+                    supervisor.domains().iter().find(|runtime| runtime.policy() == policy);
+                match runtime {
+                    Some(runtime) => Some(domain(runtime, supervisor, clipboard)),
+                    None if supervisor.externals().contains(&policy.name) => {
+                        Some(external(policy, supervisor, clipboard))
                     }
                     None => None,
                 }
@@ -109,37 +110,41 @@ fn host_network(supervisor: &Supervisor, notes: &mut Vec<String>) -> HostNetwork
     }
 }
 
-fn domain(slot: &Slot, supervisor: &Supervisor, pasteboard: &Pasteboard) -> DomainReport {
-    let (member, life) = (slot.member(), slot.domain());
+fn domain(
+    runtime: &DomainRuntime,
+    supervisor: &Supervisor,
+    clipboard: &ClipboardClient,
+) -> DomainReport {
+    let (policy, life) = (runtime.policy(), runtime.lifecycle());
     let now = supervisor.now();
     DomainReport {
-        name: member.name.clone(),
-        label: member.label.clone(),
+        name: policy.name.clone(),
+        label: policy.label.clone(),
         state: life.state().word().to_owned(),
         for_seconds: now.saturating_sub(life.since()).as_secs(),
         wanted: life.wanted(),
-        pid: slot.pid(),
+        pid: runtime.pid(),
         restarts: life.restarts(),
-        silent: slot.is_silent(),
+        silent: runtime.is_silent(),
         retry_in_seconds: match life.state() {
             State::Backoff { until } => Some(until.saturating_sub(now).as_secs()),
             _ => None,
         },
         problem: life.problem().map(str::to_owned),
-        network: member.network.word().to_owned(),
-        clipboard_agent: pasteboard.has_agent(&member.name),
-        pci: slot.functions(),
+        network: policy.network.word().to_owned(),
+        clipboard_agent: clipboard.has_agent(&policy.name),
+        pci: runtime.functions(),
     }
 }
 
 fn external(
-    member: &config::roster::Member,
+    policy: &config::roster::DomainPolicy,
     supervisor: &Supervisor,
-    pasteboard: &Pasteboard,
+    clipboard: &ClipboardClient,
 ) -> DomainReport {
     DomainReport {
-        name: member.name.clone(),
-        label: member.label.clone(),
+        name: policy.name.clone(),
+        label: policy.label.clone(),
         state: "external".to_owned(),
         for_seconds: supervisor.now().as_secs(),
         wanted: true,
@@ -148,8 +153,8 @@ fn external(
         silent: false,
         retry_in_seconds: None,
         problem: None,
-        network: member.network.word().to_owned(),
-        clipboard_agent: pasteboard.has_agent(&member.name),
+        network: policy.network.word().to_owned(),
+        clipboard_agent: clipboard.has_agent(&policy.name),
         pci: Vec::new(),
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::events::{Asked, Outcome};
-use clipboard::mediator::Chord;
+use clipboard::mediator::Hotkey;
 use clock::Moment;
 use monitor::core::Cause;
 use monitor::{MediatorId, QuestionId, RequestId};
 
 use super::break_glass::Who;
-use super::desk::{Answer as Said, Wish};
 use super::mediators::Mediator;
+use super::seat::{Answer as Said, SeatRequest};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use clipboard::service::Command;
@@ -20,37 +20,38 @@ use control::protocol::Answer;
 use control::roles::Caller;
 use control::server::{Refused, Reply, Ticket};
 use control::table::{Often, Recorded};
-use domains::domain::Event;
+use domains::lifecycle::Event;
 
 impl Running {
-    /// Takes what happened at the seat and in the mediators, and tells each what it is to know.
-    pub(super) fn turn(&mut self) {
-        self.monitor.turn();
-        let counted = self.tallies.turn(Moment::now());
+    /// Dispatches pending events between the seat and the mediators.
+    pub(super) fn process_events(&mut self) {
+        self.monitor.poll();
+        let counted = self.tallies.take_due(Moment::now());
         if !counted.is_empty() {
             self.monitor.note(&counted);
         }
-        self.papers.remember(&mut self.monitor);
-        if self.break_glass.turn(&mut self.monitor) {
+        self.configuration.remember(&mut self.monitor);
+        if self.break_glass.expire(&mut self.monitor) {
             self.rules_changed();
         }
-        let glass = self.break_glass.news();
-        let news = glass.into_iter().chain(self.pasteboard.news()).chain(self.devices.news());
-        let events = self.desk.turn(&self.supervisor, self.monitor.recorder(), news);
+        let glass = self.break_glass.banner_note();
+        let notes =
+            glass.into_iter().chain(self.clipboard.banner_note()).chain(self.usb.banner_note());
+        let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
             self.monitor.note(&events);
         }
-        for wish in self.desk.wishes() {
-            match wish {
-                Wish::Answered(question, answer) => self.answered(question, answer),
-                Wish::BreakGlass => {
-                    let policy = &self.papers.files.rules;
-                    self.break_glass.hotkey(policy, &mut self.monitor, &self.desk);
+        for request in self.seat.requests() {
+            match request {
+                SeatRequest::Answered(question, answer) => self.answered(question, answer),
+                SeatRequest::BreakGlass => {
+                    let policy = &self.configuration.current.policy;
+                    self.break_glass.hotkey(policy, &mut self.monitor, &self.seat);
                 }
             }
         }
-        self.pasteboard.turn(&self.desk, &mut self.monitor);
-        self.devices.turn(&self.desk, &mut self.monitor);
+        self.clipboard.process_events(&self.seat, &mut self.monitor);
+        self.usb.process_events(&self.seat, &mut self.monitor);
         self.take_back();
     }
 
@@ -60,21 +61,21 @@ impl Running {
             return self.deliver(id, answer);
         }
         if let Some(words) = self.break_glass.answered_late(question, answer) {
-            self.desk.notice(words);
+            self.seat.notice(words);
         }
     }
 
     fn deliver(&mut self, id: RequestId, answer: Said) {
         match Mediator::of(id.mediator) {
             Some(Mediator::Clipboard) => {
-                self.pasteboard.tell(Command::Answered(id.number, answer == Said::Yes));
+                self.clipboard.send(Command::Answered(id.number, answer == Said::Yes));
             }
             Some(Mediator::BreakGlass) => {
-                let policy = Arc::clone(&self.papers.files.rules);
+                let policy = Arc::clone(&self.configuration.current.policy);
                 let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
                 if let Some(words) = words {
                     self.rules_changed();
-                    self.desk.notice(words);
+                    self.seat.notice(words);
                 }
             }
             // They ask nobody.
@@ -86,7 +87,7 @@ impl Running {
     fn take_back(&mut self) {
         for event in self.monitor.events() {
             match event {
-                monitor::Event::Hide(question) => self.desk.hide(question),
+                monitor::Event::Hide(question) => self.seat.hide(question),
                 monitor::Event::Silence(id) => self.deliver(id, Said::No),
                 monitor::Event::Revoke(mediator, cause) => self.revoke(mediator, cause),
             }
@@ -95,21 +96,21 @@ impl Running {
 
     /// Has a mediator take back what it has permits for. An arm for each: one that is forgotten would keep what nothing permits.
     fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
-        let rules = &self.papers.files.rules;
+        let policy = &self.configuration.current.policy;
         match (Mediator::of(mediator), cause) {
             (Some(Mediator::Clipboard), Cause::Policy) => {
-                self.pasteboard.tell(Command::Policy(Arc::clone(rules)));
+                self.clipboard.send(Command::Policy(Arc::clone(policy)));
             }
-            (Some(Mediator::Clipboard), Cause::Record) => self.pasteboard.tell(Command::RecordLost),
+            (Some(Mediator::Clipboard), Cause::Record) => self.clipboard.send(Command::RecordLost),
             // No rule of the clipboard needs it.
             (Some(Mediator::Clipboard), Cause::BreakGlass) => {}
             (Some(Mediator::Usb), Cause::Policy | Cause::BreakGlass) => {
-                self.devices.rules(rules, self.break_glass.is_open());
+                self.usb.apply_policy(policy, self.break_glass.is_open());
             }
-            (Some(Mediator::Usb), Cause::Record) => self.devices.record_lost(),
+            (Some(Mediator::Usb), Cause::Record) => self.usb.record_lost(),
             (Some(Mediator::BreakGlass), Cause::Record) => {
                 if let Some(words) = self.break_glass.record_lost(&mut self.monitor) {
-                    self.desk.notice(words);
+                    self.seat.notice(words);
                     self.rules_changed();
                 }
             }
@@ -123,11 +124,12 @@ impl Running {
 
     /// Other rules count: another policy, or break-glass has begun or ended.
     fn rules_changed(&mut self) {
-        let (rules, break_glass) = (&self.papers.files.rules, self.break_glass.is_open());
-        self.monitor.enforce(rules.serial(), self.break_glass.until());
+        let (policy, break_glass) =
+            (&self.configuration.current.policy, self.break_glass.is_open());
+        self.monitor.enforce(policy.serial(), self.break_glass.until());
         if break_glass {
             // It takes nothing back, and lets more through.
-            self.devices.rules(rules, break_glass);
+            self.usb.apply_policy(policy, break_glass);
         }
         self.take_back();
     }
@@ -195,16 +197,16 @@ impl Running {
 
     /// Puts in force the policy that was looked at, if it may be; whom to tell.
     pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
-        let (caller, ticket, found) = self.papers.found()?;
-        let Self { papers, supervisor, desk, break_glass, monitor, .. } = self;
-        let applied =
-            found.and_then(|considered| papers.apply(supervisor, monitor, &caller, considered));
+        let (caller, ticket, found) = self.configuration.found()?;
+        let Self { configuration, supervisor, seat, break_glass, monitor, .. } = self;
+        let applied = found
+            .and_then(|considered| configuration.apply(supervisor, monitor, &caller, considered));
         let answer = match applied {
             Ok(()) => {
                 // What was opened under one policy is not open under the next.
                 break_glass.close(monitor, "another policy came into force");
                 break_glass.forget_question(monitor);
-                desk.take_policy(&papers.files.rules);
+                seat.take_policy(&configuration.current.policy);
                 self.rules_changed();
                 Ok(None)
             }
@@ -226,7 +228,7 @@ impl Running {
     }
 
     fn is_there(&self, domain: &str) -> bool {
-        self.papers.files.machine.domains.iter().any(|entry| entry.name == domain)
+        self.configuration.current.machine.domains.iter().any(|entry| entry.name == domain)
     }
 
     /// Writes down which domains are in another state.
@@ -256,7 +258,7 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn policy(&mut self, _: Asker<'_>) -> Reply {
-        Answer::of_policy(self.papers.files.rules.source().text().to_owned()).into()
+        Answer::of_policy(self.configuration.current.policy.source().text().to_owned()).into()
     }
 
     fn start(&mut self, _: Asker<'_>, domain: String) -> Reply {
@@ -276,47 +278,47 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn switch(&mut self, _: Asker<'_>, domain: String) -> Reply {
-        done(self.desk.switch(&domain))
+        done(self.seat.switch(&domain))
     }
 
     fn lock(&mut self, _: Asker<'_>) -> Reply {
-        done(self.desk.lock())
+        done(self.seat.lock())
     }
 
     fn unlock(&mut self, _: Asker<'_>) -> Reply {
-        done(self.desk.unlock())
+        done(self.seat.unlock())
     }
 
     fn copy(&mut self, asker: Asker<'_>, domain: String) -> Reply {
-        self.pasteboard.ask(asker.caller.uid, Chord::Copy, &domain, &self.desk).into()
+        self.clipboard.ask(asker.caller.uid, Hotkey::Copy, &domain, &self.seat).into()
     }
 
     fn paste(&mut self, asker: Asker<'_>, domain: String) -> Reply {
-        self.pasteboard.ask(asker.caller.uid, Chord::Paste, &domain, &self.desk).into()
+        self.clipboard.ask(asker.caller.uid, Hotkey::Paste, &domain, &self.seat).into()
     }
 
     fn clipboard_outcome(&mut self, asker: Asker<'_>, ticket: u64) -> Reply {
-        self.pasteboard.outcome(asker.caller.uid, ticket).into()
+        self.clipboard.outcome(asker.caller.uid, ticket).into()
     }
 
     fn clipboard_answer(&mut self, asker: Asker<'_>, ticket: u64, yes: bool) -> Reply {
-        self.pasteboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
+        self.clipboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
     }
 
     fn usb_list(&mut self, _: Asker<'_>) -> Reply {
-        match self.devices.list() {
+        match self.usb.list() {
             Ok(list) => Answer::of_usb(list).into(),
             Err(why) => Answer::of(Err(why)).into(),
         }
     }
 
     fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Reply {
-        let machine = &self.papers.files.machine;
-        done(self.devices.attach(&bus_id, &domain, machine, asker.number))
+        let machine = &self.configuration.current.machine;
+        done(self.usb.attach(&bus_id, &domain, machine, asker.number))
     }
 
     fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Reply {
-        done(self.devices.detach(&bus_id, asker.number))
+        done(self.usb.detach(&bus_id, asker.number))
     }
 
     fn break_glass(
@@ -325,10 +327,11 @@ impl Serve<Asker<'_>, Reply> for Running {
         reason: Option<String>,
         seconds: Option<u64>,
     ) -> Reply {
-        let Self { papers, break_glass, monitor, .. } = self;
+        let Self { configuration, break_glass, monitor, .. } = self;
         let (name, time) = (caller.to_string(), seconds.map(Duration::from_secs));
         let who = Who { name: &name, agreed: None };
-        match break_glass.open(&papers.files.rules, monitor, who, reason.as_deref(), time) {
+        match break_glass.open(&configuration.current.policy, monitor, who, reason.as_deref(), time)
+        {
             Ok(opened) => {
                 self.rules_changed();
                 Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }.into()
@@ -352,7 +355,7 @@ impl Serve<Asker<'_>, Reply> for Running {
         signatures: Option<String>,
     ) -> Reply {
         // It comes into force or is refused later, and has an entry of its own then, which says more.
-        match self.papers.submit(caller, policy, signatures) {
+        match self.configuration.submit(caller, policy, signatures) {
             Ok(ticket) => Reply::Later(ticket),
             Err(why) => done(self.policy_refused(caller, why)),
         }

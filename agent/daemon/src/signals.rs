@@ -1,4 +1,4 @@
-//! What the agent is told by signals.
+//! The signals by which the agent is told to end.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// What comes so soon after the first signal is the same wish: `timeout` signals a program and then its group, a terminal that is closed
+/// What comes so soon after the first signal is the same request: `timeout` signals a program and then its group, a terminal that is closed
 /// its shell's jobs and then all of it. The guests would be ended unsaved by it.
-const SAME_WISH: Duration = Duration::from_millis(250);
+const SAME_REQUEST: Duration = Duration::from_millis(250);
 
 /// The signals the agent acts on, taken from the event loop. Threads made later inherit the block.
 pub(super) struct Signals {
@@ -18,9 +18,9 @@ pub(super) struct Signals {
     stopped: Option<Moment>,
 }
 
-/// What a signal wants.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum ShutdownRequest {
     /// The guests are shut down, and the agent ends; the second time, at once.
     Stop,
     /// The agent ends, and the guests run on.
@@ -39,26 +39,26 @@ impl Signals {
     }
 
     /// Takes what came. A terminal that is closed wants the agent gone once.
-    pub(super) fn asked(&mut self) -> Option<Wish> {
-        let mut wish = None;
+    pub(super) fn take_request(&mut self) -> Option<ShutdownRequest> {
+        let mut request = None;
         while let Ok(Some(info)) = self.fd.read_signal() {
             let signal = i32::try_from(info.ssi_signo).unwrap_or_default();
             let now = Moment::now();
             let stop = match (Signal::try_from(signal), self.stopped) {
                 (Ok(Signal::SIGCHLD), _) => continue,
                 (Ok(Signal::SIGUSR1), _) => {
-                    wish = wish.or(Some(Wish::Leave));
+                    request = request.or(Some(ShutdownRequest::Leave));
                     continue;
                 }
                 (_, None) => true,
                 (Ok(Signal::SIGHUP), Some(_)) => false,
-                (_, Some(first)) => now >= first + SAME_WISH,
+                (_, Some(first)) => now >= first + SAME_REQUEST,
             };
             if stop {
                 self.stopped.get_or_insert(now);
-                wish = Some(Wish::Stop);
+                request = Some(ShutdownRequest::Stop);
             }
         }
-        wish
+        request
     }
 }

@@ -44,7 +44,7 @@ pub(super) struct Inhibitor {
 }
 
 impl Inhibitor {
-    /// One that is taken in the first [`Self::turn`].
+    /// One that is taken in the first [`Self::poll`].
     pub(super) fn new() -> Self {
         Self::by(Path::new(PROGRAM))
     }
@@ -55,7 +55,7 @@ impl Inhibitor {
     }
 
     /// Takes it, and takes it again if it was lost. Does not wait for it.
-    pub(super) fn turn(&mut self, now: Moment) {
+    pub(super) fn poll(&mut self, now: Moment) {
         if let Some(child) = &mut self.held {
             let ended = match child.try_wait() {
                 Ok(None) => return,
@@ -78,7 +78,7 @@ impl Inhibitor {
         }
     }
 
-    /// When [`Self::turn`] is needed though nothing came. That the program ended comes as a signal.
+    /// When [`Self::poll`] is needed though nothing came. That the program ended comes as a signal.
     pub(super) fn due(&self) -> Option<Moment> {
         self.try_at
     }
@@ -115,22 +115,22 @@ impl Running {
             seconds,
             "THIS PC SLEPT: the screen is locked, and domains with devices of their own are restarted; `bulkhead doctor` says what lets it sleep"
         );
-        self.desk.lock_now();
+        self.seat.lock_now();
         let domains = self.supervisor.slept();
         if !domains.is_empty() {
             let text = format!(
                 "This PC slept, which its network cards do not survive: {} restarted. Call IT",
                 restarted(&domains, |name| self.label(name))
             );
-            self.desk.notice_of("sleep", text);
+            self.seat.notice_of("sleep", text);
         }
         self.monitor.note(&[PcSlept { domains, seconds }.into()]);
     }
 
     fn label(&self, name: &str) -> String {
-        let slots = self.supervisor.slots().iter();
-        let label = slots.map(|slot| slot.member()).find(|member| member.name == name);
-        label.map_or_else(|| name.to_owned(), |member| member.label.clone())
+        let mut policies = self.supervisor.domains().iter().map(|runtime| runtime.policy());
+        let policy = policies.find(|policy| policy.name == name);
+        policy.map_or_else(|| name.to_owned(), |policy| policy.label.clone())
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
     fn the_lock_is_held_for_sleep_and_for_what_a_lid_or_a_key_does_until_the_agent_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let mut inhibitor = Inhibitor::by(&program(dir.path(), "shift 4; exec \"$@\""));
-        inhibitor.turn(Moment::now());
+        inhibitor.poll(Moment::now());
         assert!(within_ten_seconds(|| asked(dir.path()).ends_with("/bin/cat\n")));
         let said = asked(dir.path());
         assert!(said.contains("--mode=block\n"), "{said}");
@@ -185,7 +185,7 @@ mod tests {
         {
             assert!(said.contains(what), "{said}");
         }
-        inhibitor.turn(Moment::now());
+        inhibitor.poll(Moment::now());
         assert_eq!(inhibitor.due(), None, "it is held, and taken once");
         assert_eq!(asked(dir.path()), said);
         // As it is when the agent is no more: its end of the pipe is closed.
@@ -200,20 +200,20 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut inhibitor = Inhibitor::by(&program(dir.path(), "exit 1"));
         let start = Moment::now();
-        inhibitor.turn(start);
+        inhibitor.poll(start);
         assert!(within_ten_seconds(|| {
-            inhibitor.turn(start);
+            inhibitor.poll(start);
             inhibitor.held.is_none()
         }));
         assert!(inhibitor.said);
         assert_eq!(inhibitor.due(), Some(start + AGAIN));
         let before = asked(dir.path());
-        inhibitor.turn(start + AGAIN - Duration::from_secs(1));
+        inhibitor.poll(start + AGAIN - Duration::from_secs(1));
         assert_eq!(asked(dir.path()), before, "not before its time");
-        inhibitor.turn(start + AGAIN);
+        inhibitor.poll(start + AGAIN);
         assert!(within_ten_seconds(|| asked(dir.path()).len() > before.len()));
         let mut inhibitor = Inhibitor::by(&dir.path().join("missing"));
-        inhibitor.turn(start);
+        inhibitor.poll(start);
         assert_eq!(inhibitor.due(), Some(start + AGAIN));
     }
 

@@ -128,8 +128,8 @@ impl<C: Counted> Tally<C> {
         Some(event.first())
     }
 
-    /// What was counted for long enough. What did not happen any more is forgotten.
-    pub(super) fn turn(&mut self, now: Moment) -> Vec<AuditEvent> {
+    /// Takes the events that were counted for long enough. What did not happen any more is forgotten.
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         self.0.retain(|_, count| {
             if now < count.due {
@@ -145,7 +145,7 @@ impl<C: Counted> Tally<C> {
         events
     }
 
-    /// When [`Self::turn`] has something to write.
+    /// When [`Self::take_due`] has something to write.
     pub(super) fn due(&self) -> Option<Moment> {
         self.0.values().filter(|count| count.times > 0).map(|count| count.due).min()
     }
@@ -166,10 +166,10 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// See [`Tally::turn`].
-    pub(super) fn turn(&mut self, now: Moment) -> Vec<AuditEvent> {
-        let mut events = self.refused.turn(now);
-        events.extend(self.asked.turn(now));
+    /// See [`Tally::take_due`].
+    pub(super) fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
+        let mut events = self.refused.take_due(now);
+        events.extend(self.asked.take_due(now));
         events
     }
 
@@ -294,13 +294,13 @@ mod tests {
             assert_eq!(tally.count(refused(7, "lock"), start), None);
         }
         assert_eq!(tally.due(), Some(start + EVERY));
-        assert!(tally.turn(start).is_empty());
-        assert_eq!(details(tally.turn(start + EVERY)), [of(7, "lock", 3)]);
+        assert!(tally.take_due(start).is_empty());
+        assert_eq!(details(tally.take_due(start + EVERY)), [of(7, "lock", 3)]);
         tally.count(refused(7, "lock"), start + EVERY);
         assert_eq!(details(tally.end()), [of(7, "lock", 1)]);
         // Who was quiet for as long has an entry at once again.
         tally.count(refused(8, "lock"), start).unwrap();
-        tally.turn(start + EVERY);
+        tally.take_due(start + EVERY);
         tally.count(refused(8, "lock"), start + EVERY).unwrap();
     }
 
@@ -320,7 +320,7 @@ mod tests {
         assert!(count(asked(8, "clinical", Outcome::Done)).is_some());
         let counted = Asked { times: Some(1000), ..asked(7, "clinical", Outcome::Done) };
         assert_eq!(tallies.due(), Some(start + EVERY));
-        assert_eq!(tallies.turn(start + EVERY), [counted.into()]);
+        assert_eq!(tallies.take_due(start + EVERY), [counted.into()]);
     }
 
     #[test]
@@ -340,9 +340,9 @@ mod tests {
         let mut budget = Budget::default();
         let words = ["paste", "usb-attach", "break-glass", "start", "restart", "reset", "unlock"];
         let (mut now, mut taken, mut roots) = (Moment::now(), 0, 0);
-        for turn in 0..10_000 {
-            taken += u32::from(budget.take(7, words[turn % 7], None, now));
-            roots += u32::from(budget.take(0, words[turn % 7], None, now));
+        for round in 0..10_000 {
+            taken += u32::from(budget.take(7, words[round % 7], None, now));
+            roots += u32::from(budget.take(0, words[round % 7], None, now));
             now += Duration::from_millis(100);
         }
         // A burst, and one every twenty seconds of the thousand.

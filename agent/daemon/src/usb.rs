@@ -7,17 +7,18 @@ use monitor::{Denial, Monitor, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
-use super::desk::Desk;
 use super::mediators::USB;
 use super::record;
+use super::seat::SeatClient;
 use base::layout::Layout;
+use base::sockets::SocketEndpoint;
 use config::machine::{Kind, Machine, Seat};
 use config::roster;
 use control::reports::UsbReport;
-use usb::{Command, Happening, Setup, Stop, Usb, UsbGrant, Way};
+use usb::{Command, Setup, Stop, Usb, UsbEvent, UsbGrant};
 
 /// The broker, or why there is none.
-pub(super) struct Devices {
+pub(super) struct UsbClient {
     usb: Result<Usb, String>,
     list: Vec<UsbReport>,
     dead: bool,
@@ -26,7 +27,7 @@ pub(super) struct Devices {
 /// Why there are none any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
-impl Devices {
+impl UsbClient {
     /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
     pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
         let (list, dead) = (Vec::new(), false);
@@ -41,11 +42,11 @@ impl Devices {
             };
         }
         let domains = machine.domains.iter().map(|entry| {
-            let way = match entry.kind {
-                Kind::Vm(_) => Way::Dial,
-                Kind::External => Way::Listen,
+            let endpoint = match entry.kind {
+                Kind::Vm(_) => SocketEndpoint::Connect,
+                Kind::External => SocketEndpoint::Listen,
             };
-            (entry.name.clone(), layout.usb_sockets(&entry.name).map(way).collect())
+            (entry.name.clone(), layout.usb_sockets(&entry.name).map(endpoint).collect())
         });
         let setup = Setup {
             sysfs: Sysfs::default(),
@@ -72,7 +73,7 @@ impl Devices {
         self.usb.as_ref().map_or(true, Usb::is_responsive)
     }
 
-    /// Becomes readable when something happened.
+    /// Becomes readable when there is an event.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.usb.as_ref().ok().map(Usb::fd)
     }
@@ -86,28 +87,29 @@ impl Devices {
         }
     }
 
-    /// What every banner says of it.
-    pub(super) fn news(&self) -> Option<String> {
+    /// Returns what every banner says of it.
+    pub(super) fn banner_note(&self) -> Option<String> {
         self.dead.then(|| "USB devices do not work: call IT".to_owned())
     }
 
-    pub(super) fn rules(&self, policy: &Arc<Policy>, break_glass: bool) {
-        self.tell(Command::Rules(Arc::clone(policy), break_glass));
+    /// Applies another policy, or the begin or end of break-glass.
+    pub(super) fn apply_policy(&self, policy: &Arc<Policy>, break_glass: bool) {
+        self.send(Command::Rules(Arc::clone(policy), break_glass));
     }
 
     /// Has the broker take back what it has permits for, as their entries may be lost.
     pub(super) fn record_lost(&self) {
-        self.tell(Command::RecordLost);
+        self.send(Command::RecordLost);
     }
 
-    fn tell(&self, command: Command) {
+    fn send(&self, command: Command) {
         if let Ok(usb) = &self.usb {
-            usb.tell(command);
+            usb.send(command);
         }
     }
 
-    /// Takes what happened.
-    pub(super) fn turn(&mut self, desk: &Desk, monitor: &mut Monitor) {
+    /// Processes the events of the broker.
+    pub(super) fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         let Ok(usb) = &self.usb else { return };
         // Asked first: what it said last has come by then.
         let dead = usb.is_dead();
@@ -115,25 +117,25 @@ impl Devices {
             // Before that is heard: nobody is there to use a permit.
             monitor.died(USB);
         }
-        for happening in usb.happened() {
-            match happening {
-                Happening::Record(id, event) => {
+        for event in usb.events() {
+            match event {
+                UsbEvent::Record(id, event) => {
                     let done = monitor.record(event).is_ok();
-                    usb.tell(Command::Recorded(id, done));
+                    usb.send(Command::Recorded(id, done));
                 }
-                Happening::Authorize(request) => {
+                UsbEvent::Authorize(request) => {
                     if let Some(command) = authorize(request, monitor) {
-                        usb.tell(command);
+                        usb.send(command);
                     }
                 }
-                Happening::Note(event) => {
+                UsbEvent::Note(event) => {
                     monitor.note(&[event]);
                 }
-                Happening::Notice(socket, words) => {
+                UsbEvent::Notice(socket, words) => {
                     tracing::info!("{}", words.replace('\n', " "));
-                    desk.notice_of(&socket, words);
+                    seat.notice_of(&socket, words);
                 }
-                Happening::Devices(list) => self.list = list,
+                UsbEvent::Devices(list) => self.list = list,
             }
         }
         if dead && !self.dead {
@@ -141,7 +143,7 @@ impl Devices {
             self.list.clear();
             monitor.note(&[record::failed("usb")]);
             tracing::error!("no USB device reaches a domain: {FAILED}");
-            desk.notice("USB devices do not work any more.\nCall IT.".to_owned());
+            seat.notice("USB devices do not work any more.\nCall IT.".to_owned());
         }
     }
 
@@ -152,7 +154,7 @@ impl Devices {
         if !self.dead {
             monitor.died(USB);
         }
-        hear_out(usb.happened(), monitor);
+        hear_out(usb.events(), monitor);
     }
 
     pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
@@ -187,30 +189,30 @@ impl Devices {
             let names = machine.domains.iter().map(|entry| entry.name.as_str());
             return Err(roster::no_domain(domain, names));
         }
-        self.tell(Command::Attach(id, domain.to_owned(), request));
+        self.send(Command::Attach(id, domain.to_owned(), request));
         Ok(())
     }
 
     /// Takes a device away; it stays off until it is attached by hand or plugged in again.
     pub(super) fn detach(&self, bus_id: &str, request: Option<u64>) -> Result<(), String> {
         let id = self.find(bus_id)?;
-        self.tell(Command::Detach(id, request));
+        self.send(Command::Detach(id, request));
         Ok(())
     }
 }
 
 /// Takes what a broker said that is no more: what is to be written down is, and that what it wanted does not happen.
-fn hear_out(happened: Vec<Happening>, monitor: &mut Monitor) {
-    for happening in happened {
-        match happening {
-            Happening::Note(event) => {
+fn hear_out(events: Vec<UsbEvent>, monitor: &mut Monitor) {
+    for event in events {
+        match event {
+            UsbEvent::Note(event) => {
                 monitor.note(&[event]);
             }
-            Happening::Authorize(request) => {
+            UsbEvent::Authorize(request) => {
                 let _ = authorize(request, monitor);
             }
             // Nothing comes of a verdict now, and nobody is there to be told or shown anything.
-            Happening::Record(..) | Happening::Notice(..) | Happening::Devices(_) => {}
+            UsbEvent::Record(..) | UsbEvent::Notice(..) | UsbEvent::Devices(_) => {}
         }
     }
 }
@@ -259,7 +261,7 @@ mod tests {
         let basis = Basis { policy: 1, break_glass: false };
         let owed = Owed::default();
         let request = Request { number: 1, basis, owed, event: event.into(), grant };
-        hear_out(vec![Happening::Authorize(request)], &mut monitor);
+        hear_out(vec![UsbEvent::Authorize(request)], &mut monitor);
         let mut told = Vec::new();
         ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {
             told.push((entry.kind, entry.domain));

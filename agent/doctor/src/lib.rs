@@ -78,9 +78,9 @@ fn text(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
-/// The files the doctor is shown.
+/// The files and directories of an agent that the doctor examines.
 #[derive(Debug, Clone)]
-pub struct Papers {
+pub struct InputFiles {
     /// The machine file.
     pub machine: PathBuf,
     pub policy: PathBuf,
@@ -96,24 +96,24 @@ pub struct Papers {
 
 /// Examines a PC.
 #[must_use]
-pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
-    let (machine, mut findings) = software::papers(papers);
+pub fn examine(patient: &Patient, inputs: &InputFiles) -> Vec<Finding> {
+    let (machine, mut findings) = software::input_files(inputs);
     let machine = machine.as_ref();
     let needs = host::Needs::of(machine);
     findings.extend(host::examine(patient, needs));
     let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
     findings.push(host::network(machine.map(Rule::of), &leaving));
-    findings.push(software::vmm(papers, needs));
+    findings.push(software::vmm(inputs, needs));
     findings.extend(service::unit(patient));
     findings.push(service::modules(patient));
     findings.extend(service::roles(patient, machine));
     let layout = layout::Layout {
-        images: papers.images.clone(),
-        state: papers.state.clone(),
-        runtime: papers.runtime.clone(),
+        images: inputs.images.clone(),
+        state: inputs.state.clone(),
+        runtime: inputs.runtime.clone(),
     };
     findings.extend(usb::examine(patient, &layout.usb_switches()));
-    findings.extend(clock::examine(patient, &directory(&papers.state), SystemTime::now()));
+    findings.extend(clock::examine(patient, &directory(&inputs.state), SystemTime::now()));
     match machine {
         Some(machine) => {
             findings.extend(seat::examine(&machine.seat));
@@ -127,9 +127,9 @@ pub fn examine(patient: &Patient, papers: &Papers) -> Vec<Finding> {
             "see to the finding `machine-file` above, and run this again",
         )),
     }
-    let elsewhere = [durable::directory(&papers.policy).to_owned(), papers.runtime.clone()];
-    findings.push(audit_log::examine(&papers.state, &elsewhere));
+    let elsewhere = [durable::directory(&inputs.policy).to_owned(), inputs.runtime.clone()];
+    findings.push(audit_log::examine(&inputs.state, &elsewhere));
     let limits = machine.map(|machine| machine.audit).unwrap_or_default();
-    findings.push(audit_log::disk(&papers.state, &limits));
+    findings.push(audit_log::disk(&inputs.state, &limits));
     findings
 }

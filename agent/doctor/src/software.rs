@@ -11,8 +11,8 @@ use std::time::Duration;
 use clock::Moment;
 
 use super::host::{NO_VM, Needs};
-use super::{Finding, Papers, Patient};
-use config::configuration::Files;
+use super::{Finding, InputFiles, Patient};
+use config::configuration::Configuration;
 use config::files::{self, FileFault, FilesError};
 use config::machine::{Context, Kind, Machine};
 use config::policy_store::PolicyStore;
@@ -31,22 +31,22 @@ const UNIT: &str = "bulkhead-agent.service";
 const DOCUMENTS: &str = "/usr/share/doc/bulkhead";
 
 /// The machine file, if it can be used, also without a policy that can.
-pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
-    let (machine, mut findings) = both(papers);
+pub(super) fn input_files(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
+    let (machine, mut findings) = both(inputs);
     if !findings.iter().any(|finding| finding.check.starts_with("policy")) {
         // The machine file is at fault, and the policy was read before it.
-        let store = PolicyStore::new(&papers.policy, &papers.machine, None);
+        let store = PolicyStore::new(&inputs.policy, &inputs.machine, None);
         findings.extend(store.load().ok().map(|in_force| {
             let serial = in_force.policy.serial();
-            Finding::ok("policy", format!("{}: serial {serial}", papers.policy.display()))
+            Finding::ok("policy", format!("{}: serial {serial}", inputs.policy.display()))
         }));
     }
     if machine.is_some() || findings.iter().any(|finding| finding.check == "machine-file") {
         return (machine, findings);
     }
-    let place = papers.machine.display().to_string();
-    let context = Context { images: &papers.images, roster: None };
-    let read = match files::read_machine_text(&papers.machine) {
+    let place = inputs.machine.display().to_string();
+    let context = Context { images: &inputs.images, roster: None };
+    let read = match files::read_machine_text(&inputs.machine) {
         Ok(text) => Machine::parse(&place, &text, context).map_err(FilesError::Machine),
         Err(error) => Err(error),
     };
@@ -60,15 +60,15 @@ pub(super) fn papers(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
             (Some(machine), findings)
         }
         Err(error) => {
-            findings.push(refused(papers, &error));
+            findings.push(refused(inputs, &error));
             (None, findings)
         }
     }
 }
 
 /// A file that cannot be used, and what to do about it: one that is not there is not to be corrected.
-fn refused(papers: &Papers, error: &FilesError) -> Finding {
-    let (policy, machine) = (papers.policy.display(), papers.machine.display());
+fn refused(inputs: &InputFiles, error: &FilesError) -> Finding {
+    let (policy, machine) = (inputs.policy.display(), inputs.machine.display());
     match error {
         FilesError::Policy(problems) => {
             Finding::fail("policy", problems.to_string(), format!("correct {policy}"))
@@ -108,23 +108,27 @@ fn refused(papers: &Papers, error: &FilesError) -> Finding {
     }
 }
 
-fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
-    let store = PolicyStore::new(&papers.policy, &papers.machine, None);
-    match Files::read(&papers.machine, &store, &papers.images) {
-        Ok(files) => {
-            let domains = files.machine.domains.len();
+fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
+    let store = PolicyStore::new(&inputs.policy, &inputs.machine, None);
+    match Configuration::read(&inputs.machine, &store, &inputs.images) {
+        Ok(configuration) => {
+            let domains = configuration.machine.domains.len();
             let mut findings = vec![
                 Finding::ok(
                     "policy",
-                    format!("{}: serial {}", papers.policy.display(), files.policy.serial),
+                    format!(
+                        "{}: serial {}",
+                        inputs.policy.display(),
+                        configuration.policy_report.serial
+                    ),
                 ),
                 Finding::ok(
                     "machine-file",
-                    format!("{}: {domains} domains", papers.machine.display()),
+                    format!("{}: {domains} domains", inputs.machine.display()),
                 ),
             ];
-            findings.push(if files.policy.signed {
-                Finding::ok("policy-signature", format!("signed by {}", files.policy.signers.join(", ")))
+            findings.push(if configuration.policy_report.signed {
+                Finding::ok("policy-signature", format!("signed by {}", configuration.policy_report.signers.join(", ")))
             } else {
                 Finding::warn(
                     "policy-signature",
@@ -133,16 +137,16 @@ fn both(papers: &Papers) -> (Option<Machine>, Vec<Finding>) {
                 )
             });
             findings.extend(
-                files
+                configuration
                     .unenforced()
                     .into_iter()
                     .map(|found| Finding::warn("policy-enforcement", found.what, found.remedy)),
             );
-            findings.extend(guarded(&papers.machine, "machine-file"));
-            findings.extend(guarded(&papers.policy, "policy"));
-            (Some(files.machine), findings)
+            findings.extend(guarded(&inputs.machine, "machine-file"));
+            findings.extend(guarded(&inputs.policy, "policy"));
+            (Some(configuration.machine), findings)
         }
-        Err(error) => (None, vec![refused(papers, &error)]),
+        Err(error) => (None, vec![refused(inputs, &error)]),
     }
 }
 
@@ -266,14 +270,14 @@ fn size(file: &File) -> String {
     }
 }
 
-pub(super) fn vmm(papers: &Papers, needs: Needs) -> Finding {
+pub(super) fn vmm(inputs: &InputFiles, needs: Needs) -> Finding {
     let check = "vmm";
     if !needs.virtual_machines {
         return Finding::ok(check, format!("not needed: {NO_VM}"));
     }
     let remedy =
         "install bulkhead-vmm of the same version beside bulkhead-agent, or name it with --vmm";
-    match files::find_vmm(papers.vmm.as_deref()) {
+    match files::find_vmm(inputs.vmm.as_deref()) {
         Err(error) => Finding::fail(check, error.to_string(), remedy),
         Ok(path) => match version(&path) {
             Ok(said) => Finding::ok(check, format!("{}: {said}", path.display())),

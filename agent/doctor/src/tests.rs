@@ -257,7 +257,7 @@ fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
 fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let papers = Papers {
+    let inputs = InputFiles {
         machine: at("machine.toml"),
         policy: at("policy.toml"),
         images: at("images"),
@@ -265,12 +265,12 @@ fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
         runtime: at("run"),
         vmm: None,
     };
-    let look = || software::papers(&papers).1;
+    let look = || software::input_files(&inputs).1;
     let told = |findings: &[Finding]| {
         expect(findings, "machine-file", Level::Fail, &["examples/machine.toml", "--machine"]);
         let found = finding(findings, "machine-file");
         assert!(!found.remedy.as_ref().unwrap().contains("correct"), "{found:?}");
-        assert!(found.message.contains(&papers.machine.display().to_string()), "{found:?}");
+        assert!(found.message.contains(&inputs.machine.display().to_string()), "{found:?}");
     };
     let without_both = look();
     told(&without_both);
@@ -342,9 +342,9 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
     let machine = file("machine.toml", external);
     let images = dir.path().to_owned();
     let (state, runtime) = (images.join("state"), images.join("run"));
-    let papers = Papers { machine, policy: policy.clone(), images, state, runtime, vmm: None };
+    let inputs = InputFiles { machine, policy: policy.clone(), images, state, runtime, vmm: None };
     let warned = || -> Vec<String> {
-        let (files, findings) = software::papers(&papers);
+        let (files, findings) = software::input_files(&inputs);
         assert!(files.is_some(), "{findings:?}");
         let found = findings.into_iter().filter(|found| found.check == "policy-enforcement");
         found.inspect(|found| assert!(found.remedy.is_some())).map(|found| found.message).collect()
@@ -368,7 +368,7 @@ fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() 
     let at = |name: &str| pc.dir.path().join(name);
     fs::write(at("machine.toml"), "format = 1\n[domain.a]\nkernel = \"k\"\n").unwrap();
     fs::write(at("policy.toml"), "nonsense").unwrap();
-    let papers = Papers {
+    let inputs = InputFiles {
         machine: at("machine.toml"),
         policy: at("policy.toml"),
         images: at("images"),
@@ -376,17 +376,17 @@ fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() 
         runtime: at("run"),
         vmm: None,
     };
-    let findings = examine(&patient, &papers);
+    let findings = examine(&patient, &inputs);
     expect(&findings, "policy", Level::Fail, &["correct"]);
     expect(&findings, "machine-file", Level::Warn, &["policy first"]);
     finding(&findings, "image");
     fs::write(at("machine.toml"), "nonsense").unwrap();
-    let findings = examine(&patient, &papers);
+    let findings = examine(&patient, &inputs);
     for check in ["policy", "machine-file", "kvm", "unit", "roles", "usb", "clock", "audit-disk"] {
         assert_ne!(finding(&findings, check).level, Level::Ok, "{check}");
     }
     fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
-    let with_policy = examine(&patient, &papers);
+    let with_policy = examine(&patient, &inputs);
     assert_eq!(finding(&with_policy, "policy").level, Level::Ok, "{with_policy:?}");
     assert_eq!(finding(&with_policy, "machine-file").level, Level::Fail);
     for finding in findings.into_iter().chain(with_policy) {

@@ -20,11 +20,11 @@ use vmm_control::ENDED_IN_ORDER;
 
 use super::capture::Capture;
 use super::cgroup::Cgroups;
-use super::domain::Exit;
+use super::lifecycle::Exit;
 use super::process::{Identity, VmmProcess, start_time};
 use super::record::VmmRecord;
 use base::layout::Layout;
-use base::sockets::dial;
+use base::sockets::connect;
 
 /// What was found of one domain.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ enum Listener {
 }
 
 fn listener(path: &Path) -> Listener {
-    let stream = match dial(path) {
+    let stream = match connect(path) {
         Ok(stream) => stream,
         Err(error) => {
             let nobody = matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound);
@@ -210,7 +210,7 @@ ctypes.CDLL(None).syscall(60, 0)'"#,
         let socket = layout.vmm_socket("clinical");
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut callers = Vec::new();
-        while let Ok(caller) = dial(&socket) {
+        while let Ok(caller) = connect(&socket) {
             callers.push(caller);
         }
         assert!(matches!(find(), Found::Unreachable));

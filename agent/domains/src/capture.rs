@@ -16,17 +16,17 @@ use std::path::Path;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use ratelimit::{Rate, RateLimiter};
 
-use super::domain::Time;
+use super::lifecycle::Time;
 
 /// Longest line kept, in bytes.
 const LINE_MAX: usize = 1024;
-/// Bytes read in one turn of the event loop, so that one VMM cannot keep it from the others.
-const TURN_MAX: usize = 64 * 1024;
+/// Bytes read in one round of the event loop, so that one VMM cannot keep it from the others.
+const READ_MAX: usize = 64 * 1024;
 /// Longest file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 /// What of a file that an earlier agent may have read is logged again, and what of its end is searched for the last line, in bytes.
 const TAIL: usize = 4096;
-/// How long one that said more than is read in a turn is not looked at.
+/// How long the log of a VMM that wrote more than is read in one round is left alone.
 const PACE: Time = Time::from_millis(100);
 /// How often a file is looked at that the kernel does not watch.
 const UNWATCHED: Time = Time::from_secs(1);
@@ -45,9 +45,9 @@ pub struct Capture {
     again: Option<Time>,
 }
 
-/// What one turn brought.
+/// What was read in one round.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Turn {
+pub struct Output {
     /// Lines to log.
     pub lines: Vec<String>,
     /// Lines left out since the last one logged.
@@ -96,16 +96,16 @@ impl Capture {
         self.changes.as_ref().filter(|_| self.again.is_none()).map(AsFd::as_fd)
     }
 
-    /// When [`Self::turn`] is next needed even though nothing came.
+    /// When [`Self::poll`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.again
     }
 
-    /// Reads what is there.
-    pub fn turn(&mut self, now: Time) -> Turn {
+    /// Reads what the VMM wrote, at most [`READ_MAX`] bytes.
+    pub fn poll(&mut self, now: Time) -> Output {
         if self.again.is_some_and(|again| now < again) {
-            return Turn::default();
+            return Output::default();
         }
         if let Some(changes) = &self.changes {
             // What changed is the one file.
@@ -114,26 +114,26 @@ impl Capture {
         self.again = self.changes.is_none().then(|| now + UNWATCHED);
         let mut whole = VecDeque::new();
         let read = self.read(&mut whole);
-        let mut turn = Turn::default();
-        if read >= TURN_MAX {
+        let mut output = Output::default();
+        if read >= READ_MAX {
             self.again = Some(now + PACE);
-            turn.skipped = self.pass_over();
+            output.skipped = self.pass_over();
         }
         for line in whole {
             self.last = Some(line.clone());
             if let Some(left_out) = self.limiter.admit(now) {
-                turn.dropped += left_out;
-                turn.lines.push(line);
+                output.dropped += left_out;
+                output.lines.push(line);
             }
         }
-        turn
+        output
     }
 
-    /// Reads at most [`TURN_MAX`] bytes; how many it were.
+    /// Reads at most [`READ_MAX`] bytes; how many it were.
     fn read(&mut self, whole: &mut VecDeque<String>) -> usize {
         let mut chunk = [0; 4096];
         let mut read = 0;
-        while read < TURN_MAX {
+        while read < READ_MAX {
             match self.file.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(count) => {
@@ -272,10 +272,10 @@ mod tests {
         assert!(!is_ready(&capture));
         vmm.write_all(b"one\ntw").unwrap();
         assert!(is_ready(&capture));
-        assert_eq!(capture.turn(Time::ZERO).lines, ["one"]);
+        assert_eq!(capture.poll(Time::ZERO).lines, ["one"]);
         assert!(!is_ready(&capture));
         vmm.write_all(b"o\n").unwrap();
-        assert_eq!(capture.turn(Time::ZERO).lines, ["two"]);
+        assert_eq!(capture.poll(Time::ZERO).lines, ["two"]);
         vmm.write_all(b"\nfarewell").unwrap();
         assert_eq!(capture.last_words().as_deref(), Some("farewell"));
     }
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_silent_vmm_does_not_hold_the_agent_up() {
         let (mut capture, _vmm, _dir) = capture();
-        assert_eq!(capture.turn(Time::ZERO), Turn::default());
+        assert_eq!(capture.poll(Time::ZERO), Output::default());
         assert_eq!((capture.deadline(), capture.last_words()), (None, None));
     }
 
@@ -294,7 +294,7 @@ mod tests {
         drop(capture);
         vmm.write_all(b"meanwhile\n").unwrap();
         let mut next = Capture::open(&dir.path().join("vmm.log")).unwrap();
-        let lines = next.turn(Time::ZERO).lines;
+        let lines = next.poll(Time::ZERO).lines;
         assert!(
             lines.len() < 1000 && lines.iter().all(|line| line == "before" || line == "meanwhile")
         );
@@ -310,11 +310,11 @@ mod tests {
         for second in 0..3000 {
             vmm.write_all(&line).unwrap();
             vmm.write_all(b"\n").unwrap();
-            capture.turn(Time::from_secs(second));
+            capture.poll(Time::from_secs(second));
             assert!(fs::metadata(dir.path().join("vmm.log")).unwrap().len() <= FILE_MAX + 1024);
         }
         vmm.write_all(b"still here\n").unwrap();
-        assert_eq!(capture.turn(Time::from_secs(4000)).lines, ["still here"]);
+        assert_eq!(capture.poll(Time::from_secs(4000)).lines, ["still here"]);
     }
 
     #[test]
@@ -335,14 +335,14 @@ mod tests {
     fn one_that_says_more_than_is_read_is_passed_over_and_keeps_nobody_awake() {
         let (mut capture, mut vmm, _dir) = capture();
         vmm.write_all("flood\n".repeat(20_000).as_bytes()).unwrap();
-        let turn = capture.turn(Time::ZERO);
-        assert!(turn.skipped > 0, "{}", turn.skipped);
+        let output = capture.poll(Time::ZERO);
+        assert!(output.skipped > 0, "{}", output.skipped);
         vmm.write_all(b"d\nflood\n").unwrap();
         assert!(!is_ready(&capture) && capture.deadline() == Some(PACE));
-        assert_eq!(capture.turn(PACE / 2), Turn::default());
+        assert_eq!(capture.poll(PACE / 2), Output::default());
         // The rest of a line whose beginning was passed over is none.
-        let turn = capture.turn(Duration::from_secs(60));
-        assert_eq!(turn.lines, ["flood"]);
+        let output = capture.poll(Duration::from_secs(60));
+        assert_eq!(output.lines, ["flood"]);
     }
 
     #[test]
@@ -358,10 +358,10 @@ mod tests {
     fn a_flood_is_dropped_and_counted_and_later_lines_get_through_again() {
         let (mut capture, mut vmm, _dir) = capture();
         vmm.write_all("flood\n".repeat(500).as_bytes()).unwrap();
-        assert_eq!(capture.turn(Time::ZERO).lines.len(), LINES.burst as usize);
+        assert_eq!(capture.poll(Time::ZERO).lines.len(), LINES.burst as usize);
         vmm.write_all(b"after\n").unwrap();
-        let turn = capture.turn(Duration::from_secs(1));
-        assert_eq!((turn.lines, turn.dropped), (vec!["after".to_owned()], 300));
+        let output = capture.poll(Duration::from_secs(1));
+        assert_eq!((output.lines, output.dropped), (vec!["after".to_owned()], 300));
     }
 
     #[test]

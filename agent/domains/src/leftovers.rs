@@ -1,5 +1,5 @@
 //! VMMs of an earlier agent whose domains this PC does not have any more, and what these wrote to disks that forget. VMMs are ended in an
-//! orderly way: power button, deadline, end, kill. Those of domains that there are is their slots' business ([`super::adoption`]).
+//! orderly way: power button, deadline, end, kill. Those of domains that there are is [`DomainRuntime`](super::DomainRuntime)'s business ([`super::adoption`]).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,12 +14,12 @@ use nix::sys::signal::Signal;
 use super::adoption::{Found, find};
 use super::cgroup::Cgroups;
 use super::disks;
-use super::domain::{END_GRACE, Time};
+use super::lifecycle::{END_GRACE, Time};
 use vmm_control::Command;
 
-use super::link::Link;
 use super::process::VmmProcess;
 use super::record::VmmRecord;
+use super::vmm_control_client::VmmControlClient;
 use super::wanted::Wanted;
 use base::layout::Layout;
 
@@ -128,11 +128,11 @@ fn forget(layout: &Layout, domain: &str) {
 fn press_power_button(layout: &Layout, domain: &str, vmm: &VmmProcess) {
     let start = Moment::now();
     let now = || -> Time { start.elapsed() };
-    let mut link = Link::new(&layout.vmm_socket(domain));
+    let mut client = VmmControlClient::new(&layout.vmm_socket(domain));
     let mut answered = false;
-    if link.send(now(), Command::PowerButton).is_ok() {
-        while link.is_busy() {
-            answered = link.turn(now()).iter().any(|(_, result)| result.is_ok());
+    if client.send(now(), Command::PowerButton).is_ok() {
+        while client.is_busy() {
+            answered = client.poll(now()).iter().any(|(_, result)| result.is_ok());
             thread::sleep(POLL / 10);
         }
     }
@@ -159,16 +159,16 @@ mod tests {
         let socket = layout.vmm_socket("old");
         let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut callers = Vec::new();
-        while let Ok(caller) = base::sockets::dial(&socket) {
+        while let Ok(caller) = base::sockets::connect(&socket) {
             callers.push(caller);
         }
-        let slots = vec!["clinical".to_owned()];
-        let left = end_strays(&layout, None, &slots, Duration::ZERO);
+        let domains = vec!["clinical".to_owned()];
+        let left = end_strays(&layout, None, &domains, Duration::ZERO);
         assert_eq!(left, ["old"]);
         assert!(layout.vmm_record("old").exists() && layout.vmm_record("clinical").exists());
         assert!(!layout.vmm_record("gone").exists());
         fs::write(layout.wanted("gone"), "off").unwrap();
-        forget_others(&layout, &[slots, left].concat());
+        forget_others(&layout, &[domains, left].concat());
         assert!(layout.discard("old").exists() && layout.discard("clinical").exists());
         assert!(!layout.discard("gone").exists() && !layout.wanted("gone").exists());
     }

@@ -22,14 +22,14 @@ pub mod capture;
 pub mod cgroup;
 pub mod devices;
 pub mod disks;
-pub mod domain;
 pub mod host_network;
 pub mod leftovers;
-pub mod link;
+pub mod lifecycle;
 pub mod process;
 pub mod record;
-mod slot;
+mod runtime;
 pub mod spec;
+pub mod vmm_control_client;
 pub mod wanted;
 
 use std::collections::BTreeSet;
@@ -44,16 +44,16 @@ use clock::Moment;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use base::layout::Layout;
-use config::machine::{DomainEntry, Kind, Machine};
-use config::roster::{Member, no_domain};
+use config::machine::{DomainHardware, Kind, Machine};
+use config::roster::{DomainPolicy, no_domain};
 use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
 use cgroup::Cgroups;
-use domain::{Event, State, Time};
+use lifecycle::{Event, State, Time};
 use record::VmmRecord;
-pub use slot::{Outdated, Slot, Taken};
+pub use runtime::{Adoption, DomainRuntime, Outdated};
 use spec::SANDBOX_ID_BASE;
 use vmm_control::Command;
 use wanted::Wanted;
@@ -85,9 +85,9 @@ enum Report {
     Done(Event),
 }
 
-/// All domains.
+/// Starts, watches and stops the VMMs of all domains.
 pub struct Supervisor {
-    slots: Vec<Slot>,
+    domains: Vec<DomainRuntime>,
     externals: Vec<String>,
     shared: Shared,
     reports: mpsc::Receiver<(usize, Report)>,
@@ -111,25 +111,25 @@ pub(crate) struct Shared {
 pub struct SupervisorError(#[from] nix::Error);
 
 impl Supervisor {
-    /// A supervisor of the machine's domains, all off. `roster` is the policy's, which the machine
+    /// Makes a supervisor of the machine's domains, all off. `roster` is the policy's, which the machine
     /// was checked against.
     pub fn new(
         machine: &Machine,
-        roster: &[Member],
+        roster: &[DomainPolicy],
         parts: Parts,
     ) -> Result<Self, SupervisorError> {
         let (reporter, reports) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
-        let mut slots = Vec::new();
+        let mut domains = Vec::new();
         let mut externals = Vec::new();
-        for (member, DomainEntry { name, kind }) in
-            roster.iter().filter_map(|member| Some((member, machine.domain(&member.name)?)))
+        for (policy, DomainHardware { name, kind }) in
+            roster.iter().filter_map(|policy| Some((policy, machine.domain(&policy.name)?)))
         {
             match kind {
                 Kind::External => externals.push(name.clone()),
-                Kind::Vm(hardware) => slots.push(Slot::new(
-                    slots.len(),
-                    member.clone(),
+                Kind::Vm(hardware) => domains.push(DomainRuntime::new(
+                    domains.len(),
+                    policy.clone(),
                     (**hardware).clone(),
                     machine.stop_deadline,
                     &parts,
@@ -145,75 +145,78 @@ impl Supervisor {
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
         };
-        Ok(Self { slots, externals, shared, reports, host_network_next: Time::ZERO })
+        Ok(Self { domains, externals, shared, reports, host_network_next: Time::ZERO })
     }
 
     /// Applies another policy to the same domains. What concerns a domain's VMM (persistence, network,
     /// priority) counts from its next start.
-    pub fn take_roster(&mut self, roster: &[Member]) {
-        for slot in &mut self.slots {
-            if let Some(member) = roster.iter().find(|member| member.name == slot.member.name) {
-                slot.take_member(&self.shared.parts, member.clone());
+    pub fn take_roster(&mut self, roster: &[DomainPolicy]) {
+        for runtime in &mut self.domains {
+            if let Some(policy) = roster.iter().find(|policy| policy.name == runtime.policy.name) {
+                runtime.set_policy(&self.shared.parts, policy.clone());
             }
         }
     }
 
-    /// Takes up what an earlier agent left, and starts every other domain that somebody has not stopped, in the policy's order. What was
-    /// found of which domain.
-    pub fn take_up_and_start(&mut self) -> Vec<(String, Taken)> {
-        let found: Vec<Taken> =
-            self.slots.iter_mut().map(|slot| slot.take_up(&mut self.shared)).collect();
+    /// Adopts what an earlier agent left, and starts every other domain that somebody has not stopped, in the policy's order. Returns what was
+    /// done about which domain.
+    pub fn adopt_and_start(&mut self) -> Vec<(String, Adoption)> {
+        let found: Vec<Adoption> =
+            self.domains.iter_mut().map(|runtime| runtime.adopt(&mut self.shared)).collect();
         self.give_users();
-        let mut taken = Vec::new();
-        for (slot, found) in self.slots.iter_mut().zip(found) {
+        let mut adopted = Vec::new();
+        for (runtime, found) in self.domains.iter_mut().zip(found) {
             match found {
-                Taken::Nothing => slot.feed(&mut self.shared, Event::Start),
-                Taken::StaysOff => {}
-                found => taken.push((slot.member.name.clone(), found)),
+                Adoption::Nothing => runtime.feed(&mut self.shared, Event::Start),
+                Adoption::StaysOff => {}
+                found => adopted.push((runtime.policy.name.clone(), found)),
             }
         }
-        taken
+        adopted
     }
 
     /// Each domain's VMM has a user of its own; one that runs on keeps its, also one whose domain there is not any more.
     fn give_users(&mut self) {
-        let held: Vec<Option<u32>> = self.slots.iter().map(|slot| slot.sandbox_id).collect();
+        let held: Vec<Option<u32>> =
+            self.domains.iter().map(|runtime| runtime.sandbox_id).collect();
         let recorded = VmmRecord::all(&self.shared.parts.layout);
         let elsewhere: Vec<u32> =
             recorded.into_iter().filter_map(|record| record.sandbox_id).collect();
         let ids = sandbox_ids(&held, &elsewhere);
-        for (slot, id) in self.slots.iter_mut().zip(ids).filter(|_| self.shared.parts.as_root) {
-            slot.sandbox_id = Some(id);
+        for (runtime, id) in self.domains.iter_mut().zip(ids).filter(|_| self.shared.parts.as_root)
+        {
+            runtime.sandbox_id = Some(id);
         }
-        let Self { slots, shared, .. } = self;
-        slots.iter_mut().for_each(|slot| slot.compare(&shared.parts));
+        let Self { domains, shared, .. } = self;
+        domains.iter_mut().for_each(|runtime| runtime.compare(&shared.parts));
     }
 
     /// Whether a domain is on its way from one state to another.
     #[must_use]
     pub fn any_under_way(&self) -> bool {
-        let waits = |slot: &Slot| match slot.domain.state() {
+        let waits = |runtime: &DomainRuntime| match runtime.lifecycle.state() {
             // Nothing is being done at the moment. One that has not answered yet would be ended by the next agent.
             State::Backoff { .. } => false,
             state => !state.is_settled(),
         };
-        self.slots.iter().any(waits)
+        self.domains.iter().any(waits)
     }
 
     /// The domains whose guests run.
     #[must_use]
     pub fn running(&self) -> Vec<String> {
-        let running = |slot: &&Slot| matches!(slot.domain.state(), State::Running { .. });
-        self.slots.iter().filter(running).map(|slot| slot.member.name.clone()).collect()
+        let running =
+            |runtime: &&DomainRuntime| matches!(runtime.lifecycle.state(), State::Running { .. });
+        self.domains.iter().filter(running).map(|runtime| runtime.policy.name.clone()).collect()
     }
 
     /// Stops every domain. Called again, without waiting for the guests.
     pub fn stop_all(&mut self) {
         let now = std::mem::replace(&mut self.shared.shutting_down, true);
-        for slot in &mut self.slots {
+        for runtime in &mut self.domains {
             // Not now that this agent goes with them.
-            Wanted::forget(&self.shared.parts.layout, &slot.member.name);
-            slot.feed(&mut self.shared, Event::Stop { now });
+            Wanted::forget(&self.shared.parts.layout, &runtime.policy.name);
+            runtime.feed(&mut self.shared, Event::Stop { now });
         }
     }
 
@@ -226,16 +229,16 @@ impl Supervisor {
     /// Whether every domain is off.
     #[must_use]
     pub fn all_off(&self) -> bool {
-        self.slots.iter().all(|slot| slot.domain.state() == State::Off)
+        self.domains.iter().all(|runtime| runtime.lifecycle.state() == State::Off)
     }
 
-    /// The domains the agent runs.
+    /// Returns the domains that the agent runs.
     #[must_use]
-    pub fn slots(&self) -> &[Slot] {
-        &self.slots
+    pub fn domains(&self) -> &[DomainRuntime] {
+        &self.domains
     }
 
-    /// The domains somebody else runs.
+    /// Returns the domains that somebody else runs.
     #[must_use]
     pub fn externals(&self) -> &[String] {
         &self.externals
@@ -264,8 +267,8 @@ impl Supervisor {
         if self.shared.shutting_down {
             return Err("the agent is stopping; start it again first".to_owned());
         }
-        let slot = Self::find(&mut self.slots, &self.externals, name)?;
-        slot.feed(&mut self.shared, event);
+        let runtime = Self::find(&mut self.domains, &self.externals, name)?;
+        runtime.feed(&mut self.shared, event);
         Ok(())
     }
 
@@ -273,11 +276,11 @@ impl Supervisor {
     /// guests notice nothing but the time.
     pub fn slept(&mut self) -> Vec<String> {
         let mut restarted = Vec::new();
-        for slot in self.slots.iter_mut().filter(|slot| slot.has_functions()) {
-            if matches!(slot.domain.state(), State::Running { .. }) {
-                restarted.push(slot.member.name.clone());
+        for runtime in self.domains.iter_mut().filter(|runtime| runtime.has_functions()) {
+            if matches!(runtime.lifecycle.state(), State::Running { .. }) {
+                restarted.push(runtime.policy.name.clone());
             }
-            slot.feed(&mut self.shared, Event::Slept);
+            runtime.feed(&mut self.shared, Event::Slept);
         }
         restarted
     }
@@ -285,16 +288,16 @@ impl Supervisor {
     /// Whether a domain is on its way from one state to another.
     #[must_use]
     pub fn is_under_way(&self, name: &str) -> bool {
-        let slot = self.slots.iter().find(|slot| slot.member.name == name);
-        slot.is_some_and(|slot| !slot.domain.state().is_settled())
+        let runtime = self.domains.iter().find(|runtime| runtime.policy.name == name);
+        runtime.is_some_and(|runtime| !runtime.lifecycle.state().is_settled())
     }
 
     /// Resets a running guest.
     pub fn reset(&mut self, name: &str) -> Result<(), String> {
         let now = self.shared.now();
-        let slot = Self::find(&mut self.slots, &self.externals, name)?;
-        match slot.domain.state() {
-            State::Running { .. } => slot.link.send(now, Command::Reset),
+        let runtime = Self::find(&mut self.domains, &self.externals, name)?;
+        match runtime.lifecycle.state() {
+            State::Running { .. } => runtime.control.send(now, Command::Reset),
             other => Err(format!(
                 "{name} is {}, and only a running domain can be reset; `bulkhead start {name}` starts it",
                 other.word()
@@ -303,43 +306,43 @@ impl Supervisor {
     }
 
     fn find<'a>(
-        slots: &'a mut [Slot],
+        domains: &'a mut [DomainRuntime],
         externals: &[String],
         name: &str,
-    ) -> Result<&'a mut Slot, String> {
+    ) -> Result<&'a mut DomainRuntime, String> {
         if externals.iter().any(|external| external == name) {
             return Err(format!("{name} is run by an external VMM; start and stop it there"));
         }
-        let known = slots.iter().map(|slot| slot.member.name.as_str());
+        let known = domains.iter().map(|runtime| runtime.policy.name.as_str());
         let unknown = no_domain(name, known.chain(externals.iter().map(String::as_str)));
-        slots.iter_mut().find(|slot| slot.member.name == name).ok_or(unknown)
+        domains.iter_mut().find(|runtime| runtime.policy.name == name).ok_or(unknown)
     }
 
     /// What the event loop waits on.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = vec![self.shared.wake.as_fd()];
-        fds.extend(self.slots.iter().flat_map(Slot::fds));
+        fds.extend(self.domains.iter().flat_map(DomainRuntime::fds));
         fds
     }
 
-    /// When [`Self::turn`] is next needed even though nothing came.
+    /// When [`Self::process_events`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Time {
-        let slots = self.slots.iter().filter_map(Slot::deadline).min();
-        slots.map_or(self.host_network_next, |at| at.min(self.host_network_next))
+        let earliest = self.domains.iter().filter_map(DomainRuntime::deadline).min();
+        earliest.map_or(self.host_network_next, |at| at.min(self.host_network_next))
     }
 
-    /// Takes everything that happened: reports of workers, words and ends of VMMs, time.
-    pub fn turn(&mut self) {
+    /// Processes reports of workers, output, answers and ends of VMMs, and what is due.
+    pub fn process_events(&mut self) {
         // Only a wake-up; what counts is in the channel.
         let _ = self.shared.wake.read();
         while let Ok((index, report)) = self.reports.try_recv() {
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.report(&mut self.shared, report);
+            if let Some(runtime) = self.domains.get_mut(index) {
+                runtime.report(&mut self.shared, report);
             }
         }
-        for slot in &mut self.slots {
-            slot.turn(&mut self.shared);
+        for runtime in &mut self.domains {
+            runtime.process_events(&mut self.shared);
         }
         self.open_gate();
         if self.shared.now() >= self.host_network_next {
@@ -349,14 +352,16 @@ impl Supervisor {
 
     /// The host's network is looked at once no NIC is on its way any more.
     fn open_gate(&mut self) {
-        let gated = self.slots.iter().any(|slot| slot.domain.state() == State::Gated);
-        if !gated || self.slots.iter().any(Slot::devices_on_their_way) {
+        let gated = self.domains.iter().any(|runtime| runtime.lifecycle.state() == State::Gated);
+        if !gated || self.domains.iter().any(DomainRuntime::devices_on_their_way) {
             return;
         }
         self.look_at_host_network();
         let verdict = self.shared.host_verdict();
-        for slot in self.slots.iter_mut().filter(|slot| slot.domain.state() == State::Gated) {
-            slot.feed(&mut self.shared, Event::Gate(verdict.clone()));
+        for runtime in
+            self.domains.iter_mut().filter(|runtime| runtime.lifecycle.state() == State::Gated)
+        {
+            runtime.feed(&mut self.shared, Event::Gate(verdict.clone()));
         }
     }
 

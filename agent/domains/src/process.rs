@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
-use super::domain::Exit;
+use super::lifecycle::Exit;
 
 /// A VMM could not be started.
 #[derive(Debug, thiserror::Error)]

@@ -26,11 +26,11 @@ use super::judge;
 use super::sysfs::Sysfs;
 use super::{Claims, PciAddress, Wanted};
 use base::durable;
-use turns::Turns;
+use function_locks::FunctionLocks;
 
 mod error;
 mod former;
-mod turns;
+mod function_locks;
 
 pub use error::HandoverError;
 pub use former::Former;
@@ -68,7 +68,7 @@ pub struct Handover {
     record: Mutex<BTreeMap<PciAddress, Former>>,
     /// Functions with a write the kernel has not come back from.
     held: Arc<Mutex<Vec<PciAddress>>>,
-    turns: Turns,
+    locks: FunctionLocks,
     deadline: Duration,
     claims: Claims,
 }
@@ -93,7 +93,7 @@ impl Handover {
             fallback: fallback.to_owned(),
             record: Mutex::new(record),
             held: Arc::default(),
-            turns: Turns::default(),
+            locks: FunctionLocks::default(),
             deadline: DRIVER_DEADLINE,
             claims: Claims::default(),
         })
@@ -129,7 +129,7 @@ impl Handover {
     /// those, which nobody gets. Idempotent. A refusal comes before anything is touched; after a failure
     /// everything is as before, as far as the drivers permit. What another domain still has is refused.
     pub fn take(&self, wanted: &Wanted, domain: &str) -> Result<Vec<PciAddress>, HandoverError> {
-        let _turn = self.turns.wait(wanted.address, self.deadline)?;
+        let _turn = self.locks.wait(wanted.address, self.deadline)?;
         self.await_interface(wanted);
         let known = self.lock().get(&wanted.address).cloned();
         let now = self.sysfs.inspect(wanted.address).ok();
@@ -182,7 +182,7 @@ impl Handover {
     /// Resets the function and gives it back to the driver the record names, and then what went with it.
     /// Idempotent; does nothing to a function that was not handed over to `domain`.
     pub fn give_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
-        let _turn = self.turns.wait(address, self.deadline)?;
+        let _turn = self.locks.wait(address, self.deadline)?;
         let returned = self.give_back_one(address, domain)?;
         let companions: Vec<PciAddress> = self
             .lock()

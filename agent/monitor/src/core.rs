@@ -164,7 +164,7 @@ impl Core {
                 });
             }
             Input::Written(id, written) => self.written(now, id, written, &mut out),
-            Input::InForce(in_force) => self.rules(in_force, &mut out),
+            Input::InForce(in_force) => self.change_policy(in_force, &mut out),
             Input::Kept(kept) => self.keep(kept, &mut out),
             Input::Started(mediator) => {
                 if let Some(runs) = self.mediators.get_mut(&mediator) {
@@ -310,7 +310,7 @@ impl Core {
         });
     }
 
-    fn rules(&mut self, in_force: InForce, out: &mut Vec<Output>) {
+    fn change_policy(&mut self, in_force: InForce, out: &mut Vec<Output>) {
         let before = std::mem::replace(&mut self.in_force, in_force);
         if before.policy != in_force.policy {
             // What was asked, or answered, was about the other policy.

@@ -229,12 +229,12 @@ impl Monitor {
     }
 
     /// Looks after the log and after what has had its time.
-    pub fn turn(&mut self) {
-        self.recorder.turn();
+    pub fn poll(&mut self) {
+        self.recorder.poll();
         self.look();
     }
 
-    /// In what time [`Self::turn`] has something to do, or [`Self::events`] something to tell.
+    /// In what time [`Self::poll`] has something to do, or [`Self::events`] something to tell.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         if !self.events.is_empty() {

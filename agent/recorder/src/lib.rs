@@ -183,7 +183,7 @@ impl Recorder {
     }
 
     /// Writes down that the clock was set, signs what has been without a signature for long enough, and tries again what failed.
-    pub fn turn(&mut self) {
+    pub fn poll(&mut self) {
         self.try_again();
         let Some(log) = self.log.as_mut().filter(|_| self.problem.is_none()) else { return };
         match log.note_step().and_then(|_| log.sign_if_due()) {
@@ -192,7 +192,7 @@ impl Recorder {
         }
     }
 
-    /// In what time [`Self::turn`] has something to do.
+    /// In what time [`Self::poll`] has something to do.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         if self.log.is_none() || self.problem.is_some() {
@@ -329,7 +329,7 @@ mod tests {
         recorder.failed("rights".to_owned());
         assert_eq!(recorder.problem(), Some("no room; at the last try: rights"));
         recorder.retry_at = Moment::now();
-        recorder.turn();
+        recorder.poll();
         assert_eq!(recorder.problem(), None);
     }
 
@@ -357,13 +357,13 @@ mod tests {
         recorder.try_open();
         recorder.note(&[AgentStopped {}.into()]);
         let before = recorder.head().unwrap().seq;
-        recorder.turn();
+        recorder.poll();
         assert_eq!(recorder.head().unwrap().seq, before);
         SET.set(3600);
-        recorder.turn();
+        recorder.poll();
         assert_eq!(recorder.head().unwrap().seq, before + 2, "the step and a checkpoint");
         assert_eq!(recorder.wait(), None, "all is signed");
-        recorder.turn();
+        recorder.poll();
         assert_eq!(recorder.head().unwrap().seq, before + 2);
     }
 

@@ -1,4 +1,4 @@
-//! One domain as the seat has it: its link, its frame memory, what it shows.
+//! What the seat has of one domain: its seat link, its frame memory, what it shows.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -66,9 +66,9 @@ impl Delivery {
     }
 }
 
-/// A domain of the seat.
+/// What the seat has of one domain: the seat link, the frame memory and the picture in it.
 #[derive(Default)]
-pub struct Domain {
+pub struct SeatDomain {
     channel: Option<Channel>,
     frame: Option<Frame>,
     picture: Option<Size>,
@@ -84,7 +84,7 @@ pub struct Domain {
     untold: bool,
 }
 
-impl Domain {
+impl SeatDomain {
     /// Takes the agent's end of a new VMM's link, and gives the VMM a screen of `size`.
     ///
     /// # Errors
@@ -199,8 +199,8 @@ impl Domain {
     }
 
     /// Acknowledges the last update, as it is on the screen: the next may come.
-    pub fn taken(&mut self) {
-        if self.ack_pending && self.send(&ToVmm::Taken) {
+    pub fn acknowledge(&mut self) {
+        if self.ack_pending && self.send(&ToVmm::UpdateAck) {
             self.ack_pending = false;
         }
     }
@@ -246,9 +246,9 @@ mod tests {
 
     const SIZE: Size = Size { width: 64, height: 32 };
 
-    fn pair() -> (Domain, Channel) {
+    fn pair() -> (SeatDomain, Channel) {
         let (ours, theirs) = seat_link::pair().unwrap();
-        let mut domain = Domain::default();
+        let mut domain = SeatDomain::default();
         domain.attach(ours, SIZE).unwrap();
         (domain, Channel::new(theirs).unwrap())
     }
@@ -280,7 +280,7 @@ mod tests {
         let (mut domain, vmm) = pair();
         vmm.send(&update).unwrap();
         assert!(domain.take(&mut buffer).unwrap().picture);
-        domain.taken();
+        domain.acknowledge();
         vmm.send(&update).unwrap();
         assert_eq!(domain.take(&mut buffer).unwrap(), DomainUpdate::default());
         vmm.send(&update).unwrap();
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn a_vmm_that_did_not_read_is_given_the_new_screen_when_it_reads() {
         let (mut domain, vmm) = pair();
-        while domain.send(&ToVmm::Taken) {}
+        while domain.send(&ToVmm::UpdateAck) {}
         let other = Size { width: 32, height: 16 };
         domain.resize(other).unwrap();
         assert!(domain.must_catch_up());

@@ -81,7 +81,7 @@ impl Crtcs for Card {
         Ok(found.mode().is_some() || found.framebuffer().is_some())
     }
 
-    fn switch_off(&self, crtc: crtc::Handle) -> io::Result<()> {
+    fn disable(&self, crtc: crtc::Handle) -> io::Result<()> {
         self.set_crtc(crtc, None, (0, 0), &[], None)
     }
 }

@@ -40,7 +40,7 @@ use std::time::Duration;
 use policy::Policy;
 use printable::Label;
 
-use self::core::{Chords, DomainIndex, Settings};
+use self::core::{DomainIndex, Hotkeys, Settings};
 use base::mailbox::{Ends, Mediator, Sender};
 use control::reports::SeatReport;
 use memory::Memory;
@@ -48,12 +48,12 @@ use notices::Cause;
 use picture::{Colour, Look, Pattern};
 use stage::Stage;
 
-/// What a seat is made of.
+/// The hardware that a seat uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Screen by KMS, input by evdev; the card, or the first that has a monitor.
     Kms(Option<PathBuf>),
-    /// Nothing: the command line does what the hotkeys do.
+    /// No hardware: the command line does what the hotkeys do.
     None,
 }
 
@@ -66,7 +66,7 @@ pub struct SeatPolicy {
 }
 
 impl SeatPolicy {
-    /// For the domains of these names, in this order.
+    /// Takes what concerns the domains of these names, in this order.
     #[must_use]
     pub fn new(policy: &Arc<Policy>, names: &[String]) -> Self {
         let domains = || names.iter().map(|name| policy.domain(name));
@@ -85,24 +85,24 @@ impl SeatPolicy {
         });
         let looks = looks.collect();
         let settings =
-            Settings { chords: Chords::of(policy, names), idle_lock: policy.idle_lock() };
+            Settings { hotkeys: Hotkeys::of(policy, names), idle_lock: policy.idle_lock() };
         Self { settings, looks, policy: Arc::clone(policy) }
     }
 }
 
-/// What the daemon tells the seat.
+/// A command of the daemon to the seat.
 #[derive(Debug)]
 pub enum Command {
     /// Another policy is in force, for the same domains.
     Policy(Box<SeatPolicy>),
-    /// A domain has a new VMM; this is the agent's end of its link.
+    /// A domain has a new VMM; this is the agent's end of its seat link.
     Attach(DomainIndex, OwnedFd),
     /// Its VMM is gone.
     Detach(DomainIndex),
-    /// What to say of a domain that shows nothing, and in the banner.
-    Say(DomainIndex, Words),
-    /// What else to say in the banner.
-    News(Vec<String>),
+    /// The text about a domain: shown while it has no picture, and in the banner.
+    DomainText(DomainIndex, DomainText),
+    /// Notes for the banner that are about no single domain.
+    BannerNotes(Vec<String>),
     /// Bring a domain to the front.
     Switch(DomainIndex),
     /// Lock the screen.
@@ -111,51 +111,51 @@ pub enum Command {
     Unlock,
     /// Show this for a few seconds; never instead of a question.
     Notice(Cause, String),
-    /// Ask this; the answer comes as [`Happening::Answered`] under the same number.
+    /// Ask this; the answer comes as [`SeatEvent::Answered`] under the same number.
     Ask(u64, String),
-    /// Ask this, with these to choose from; the answer comes as [`Happening::Chosen`] under the same number, or as
-    /// [`Happening::Answered`] with no.
+    /// Ask this, with these to choose from; the answer comes as [`SeatEvent::Chosen`] under the same number, or as
+    /// [`SeatEvent::Answered`] with no.
     Choose(u64, String, Vec<String>),
-    /// The question is no longer asked.
+    /// Withdraw the question of this number.
     Withdraw(u64),
 }
 
-/// What is said of a domain.
+/// The text about a domain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words {
-    /// Instead of its picture, while it shows none.
-    pub card: String,
-    /// In every banner; nothing while all is well.
-    pub news: Option<String>,
+pub struct DomainText {
+    /// Shown in place of its picture, while it has none.
+    pub placeholder: String,
+    /// Shown in every banner; `None` while all is well.
+    pub banner_note: Option<String>,
 }
 
-/// What the seat tells the daemon.
+/// An event of the seat for the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happening {
+pub enum SeatEvent {
     /// Another domain is in front.
     Switched { from: DomainIndex, to: DomainIndex },
     /// The screen is locked.
     Locked {
-        /// Because nobody did anything.
+        /// Whether it was locked because nobody did anything.
         idle: bool,
     },
-    /// It is not any more.
+    /// The screen is unlocked.
     Unlocked,
     /// The break-glass hotkey was pressed.
     BreakGlass,
     /// A question was answered, or could not be any more (then no).
     Answered(u64, bool),
-    /// The one of this place was chosen.
+    /// The choice at this place was chosen.
     Chosen(u64, usize),
-    /// An input device was plugged in; tied to this domain.
+    /// An input device was plugged in; pinned to this domain, if to any.
     Plugged(Label, Option<DomainIndex>),
     /// An input device was pulled out.
     Unplugged(Label),
-    /// A domain's link was given up, because of this.
+    /// The seat link of a domain was closed, for this reason.
     LinkLost(DomainIndex, String),
 }
 
-/// Notes how long switches took.
+/// Writes into the report how long switches took.
 pub(crate) fn measure(report: &mut SeatReport, times: &[Duration]) {
     let mut micros: Vec<u64> =
         times.iter().map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)).collect();
@@ -167,7 +167,7 @@ pub(crate) fn measure(report: &mut SeatReport, times: &[Duration]) {
     (report.switch_p50_us, report.switch_p99_us) = (rank(50), rank(99));
 }
 
-/// What the seat tells the mediators itself, past the daemon, which may be busy with a disk.
+/// An event of the seat that goes straight to the mediators, as the daemon may be busy with a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToMediators {
     /// The copy hotkey was pressed with this domain in front.
@@ -184,20 +184,20 @@ pub type Mediators = Box<dyn Fn(ToMediators) + Send>;
 /// A running seat.
 pub struct Seat {
     names: Vec<String>,
-    thread: Mediator<Command, Happening>,
+    thread: Mediator<Command, SeatEvent>,
     report: Arc<Mutex<SeatReport>>,
 }
 
-/// How a part of the seat's thread reaches the others.
+/// The seat thread's connections to the daemon, the mediators and the report.
 struct Daemon {
-    ends: Ends<Command, Happening>,
+    ends: Ends<Command, SeatEvent>,
     mediators: Mediators,
     report: Arc<Mutex<SeatReport>>,
 }
 
 impl Daemon {
-    fn tell(&self, happening: Happening) {
-        self.ends.tell(happening);
+    fn send(&self, event: SeatEvent) {
+        self.ends.send(event);
     }
 
     fn tell_mediators(&self, what: ToMediators) {
@@ -209,7 +209,7 @@ impl Daemon {
     }
 }
 
-/// Gives the seat commands, from any thread.
+/// Sends the seat commands, from any thread.
 #[derive(Clone)]
 pub struct Handle {
     names: Arc<[String]>,
@@ -217,12 +217,12 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Tells the seat something. A seat that has ended takes nothing any more.
-    pub fn tell(&self, command: Command) {
-        self.commands.tell(command);
+    /// Sends a command. A seat that has ended takes nothing any more.
+    pub fn send(&self, command: Command) {
+        self.commands.send(command);
     }
 
-    /// A domain's number.
+    /// Returns the place of a domain among the seat's.
     #[must_use]
     pub fn index(&self, name: &str) -> Option<DomainIndex> {
         self.names.iter().position(|known| known == name)
@@ -257,13 +257,13 @@ impl Seat {
         Ok(Self { names, thread, report })
     }
 
-    /// A way to give commands.
+    /// Returns a handle by which other threads send commands.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle { names: self.names.clone().into(), commands: self.thread.sender() }
     }
 
-    /// The domains, in the seat's order.
+    /// Returns the domains, in the seat's order.
     #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
@@ -280,24 +280,24 @@ impl Seat {
         self.thread.is_responsive()
     }
 
-    /// Becomes readable when something happened.
+    /// Becomes readable when there is an event.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.thread.fd()
     }
 
-    /// Whether the thread has died.
+    /// Returns whether the thread has died.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.thread.is_dead()
     }
 
-    /// What happened since the last call.
-    pub fn happened(&self) -> Vec<Happening> {
-        self.thread.happened()
+    /// Returns the events since the last call.
+    pub fn events(&self) -> Vec<SeatEvent> {
+        self.thread.events()
     }
 
-    /// How things are.
+    /// Returns the state of the seat, for `status`.
     #[must_use]
     pub fn report(&self) -> SeatReport {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -77,7 +77,7 @@ impl Notices {
     pub(super) fn end_question(&mut self, now: Time, id: u64) {
         if self.question.take_if(|question| question.id == id).is_some() {
             self.number += 1;
-            self.turn(now);
+            self.advance(now);
         }
     }
 
@@ -100,7 +100,7 @@ impl Notices {
         while self.waiting.len() > WAITING_MAX {
             self.waiting.pop_back();
         }
-        self.turn(now);
+        self.advance(now);
         true
     }
 
@@ -124,8 +124,8 @@ impl Notices {
         }
     }
 
-    /// Time passed.
-    pub(super) fn turn(&mut self, now: Time) {
+    /// Takes down what was shown for long enough, and shows what waits.
+    pub(super) fn advance(&mut self, now: Time) {
         if self.question.is_some() {
             return;
         }
@@ -141,7 +141,7 @@ impl Notices {
         }
     }
 
-    /// When [`Self::turn`] changes something.
+    /// When [`Self::advance`] changes something.
     pub(super) fn deadline(&self) -> Option<Time> {
         let (_, since) = self.notice.as_ref().filter(|_| self.question.is_none())?;
         let time = if self.waiting.is_empty() { SHOWN_FOR } else { SHOWN_AT_LEAST };
@@ -180,7 +180,7 @@ mod tests {
             Question { id: 7, text: "paste?".to_owned(), choices: Vec::new(), marked: None };
         for cause in [device("1-1"), device("1-1"), Cause::Person] {
             notices.notice(seconds(1), cause, "words".to_owned());
-            notices.turn(seconds(200));
+            notices.advance(seconds(200));
             assert_eq!(notices.shown(), (asked, Some(Said::Question(&question))));
         }
         assert_eq!(notices.deadline(), None);
@@ -213,7 +213,7 @@ mod tests {
         notices.ask(seconds(31), 2, "?".to_owned(), Vec::new());
         notices.end_question(seconds(40), 2);
         assert_eq!(notices.shown().1, Some(Said::Notice("unread")));
-        notices.turn(seconds(100));
+        notices.advance(seconds(100));
         assert_eq!(notices.shown().1, None);
     }
 
@@ -229,7 +229,7 @@ mod tests {
         notices.notice(seconds(1), Cause::Person, "Not pasted".to_owned());
         assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")));
         assert_eq!(flood(&mut notices, 2), 0);
-        notices.turn(seconds(15));
+        notices.advance(seconds(15));
         assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")), "it can be read");
         assert_eq!(flood(&mut notices, 600), 5, "a minute later");
         assert!(notices.waiting.len() <= WAITING_MAX);

@@ -27,7 +27,7 @@ pub(super) trait Crtcs {
     ///
     /// # Errors
     /// The card refuses.
-    fn switch_off(&self, crtc: crtc::Handle) -> io::Result<()>;
+    fn disable(&self, crtc: crtc::Handle) -> io::Result<()>;
 }
 
 /// Switches off every CRTC but `ours`; says how many could not be, and why the last.
@@ -45,7 +45,7 @@ pub(super) fn switch_off_others(
         if !card.is_lit(crtc).unwrap_or(true) {
             continue;
         }
-        if let Err(error) = card.switch_off(crtc) {
+        if let Err(error) = card.disable(crtc) {
             let count = left.map_or(0, |(count, _)| count);
             left = Some((count + 1, error));
         }
@@ -84,7 +84,7 @@ mod tests {
             Ok(self.shows.borrow().get(&crtc.into()).is_some_and(Option::is_some))
         }
 
-        fn switch_off(&self, crtc: crtc::Handle) -> io::Result<()> {
+        fn disable(&self, crtc: crtc::Handle) -> io::Result<()> {
             if self.stubborn == Some(crtc.into()) {
                 return Err(io::ErrorKind::InvalidInput.into());
             }

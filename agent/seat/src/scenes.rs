@@ -106,21 +106,21 @@ impl Scenes {
         &self.clicks
     }
 
-    /// Draws what is said differently: `news` in every banner, `cards` in the middle of each scene.
-    pub(super) fn say(
+    /// Draws the texts that have changed: `notes` in every banner, `cards` in the middle of each scene.
+    pub(super) fn redraw(
         &mut self,
         face: &Face,
         layout: &Layout,
         looks: &[Look],
-        news: &[String],
+        notes: &[String],
         cards: &[Vec<String>],
     ) -> Vec<(usize, SceneDamage)> {
         let mut damage = Vec::new();
         for (scene, lines) in cards.iter().enumerate() {
             let front: Option<DomainIndex> = Some(scene).filter(|scene| *scene < looks.len());
             // The lock tells nobody anything.
-            let news = if front.is_some() { news } else { &[] };
-            let said = (news.to_vec(), lines.clone());
+            let notes = if front.is_some() { notes } else { &[] };
+            let said = (notes.to_vec(), lines.clone());
             let before = self.all.get(scene).map(|scene| &scene.said);
             let what = SceneDamage {
                 banner: before.is_none_or(|(old, _)| *old != said.0),
@@ -130,7 +130,7 @@ impl Scenes {
                 continue;
             }
             let Layout { screen, rows } = *layout;
-            let banner = Banner { width: screen.width, rows, looks, front, news };
+            let banner = Banner { width: screen.width, rows, looks, front, notes };
             let (banner, clicks) = picture::banner(face, &banner);
             if front.is_some() {
                 self.clicks = clicks;

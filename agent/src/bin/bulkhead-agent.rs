@@ -13,7 +13,7 @@ use base::secrets::NoDump;
 use clap::Parser;
 use daemon::arguments::{Arguments, ClaimArguments, Instead, Places};
 use daemon::{Options, claim};
-use doctor::{Papers, Patient};
+use doctor::{InputFiles, Patient};
 use handover::sysfs::Sysfs;
 use ratelimit::Rate;
 
@@ -84,7 +84,7 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
 /// Prints what the doctor finds.
 fn examine(args: Places) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let papers = Papers {
+    let inputs = InputFiles {
         machine: args.machine,
         policy: args.policy,
         images: absolute(args.images),
@@ -92,7 +92,7 @@ fn examine(args: Places) -> ExitCode {
         runtime: args.runtime,
         vmm: args.vmm,
     };
-    let findings = doctor::examine(&Patient::this_pc(), &papers);
+    let findings = doctor::examine(&Patient::this_pc(), &inputs);
     let printed = serde_json::to_vec(&findings)
         .map_err(io::Error::other)
         .and_then(|text| io::stdout().write_all(&text));

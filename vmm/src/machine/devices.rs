@@ -236,14 +236,14 @@ impl Builder<'_> {
     }
 
     fn seat_devices(&mut self, seat: Seat) -> Result<(), DeviceError> {
-        let Seat { gpu, keyboard, pointer, end } = seat;
+        let Seat { gpu, keyboard, pointer, server } = seat;
         let worker = self.virtio(Box::new(gpu))?;
         self.parts.own_threads.push(("gpu".to_owned(), Role::Screen, worker));
         for device in [keyboard, pointer] {
             let worker = self.virtio(Box::new(device))?;
             self.parts.main_loop.push(worker);
         }
-        self.parts.main_loop.push(Arc::new(Mutex::new(end)));
+        self.parts.main_loop.push(Arc::new(Mutex::new(server)));
         Ok(())
     }
 

@@ -60,9 +60,9 @@ const LOG_END: Duration = Duration::from_secs(1);
 /// A subscriber of an event loop, shared with vCPU threads.
 pub(crate) type Subscriber = Arc<Mutex<dyn MutEventSubscriber + Send>>;
 
-/// How a machine came to its end.
+/// Why a machine ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ExitReason {
     /// The guest switched itself off.
     PoweredOff,
     /// The guest reset and `--exit-on-reset` was given.
@@ -73,7 +73,7 @@ pub enum End {
     SwitchedOff,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::PoweredOff => "the guest powered off",
@@ -159,7 +159,7 @@ fn event_loop(error: event_manager::Error) -> MachineError {
 }
 
 /// Builds the machine `config` asks for and runs it to its end.
-pub fn run(config: &VmSpec) -> Result<End, MachineError> {
+pub fn run(config: &VmSpec) -> Result<ExitReason, MachineError> {
     signals::block().map_err(host("block signals"))?;
     let machine = build::build(config)?;
     let terminal = terminal::Raw::enter(&config.serial);
@@ -208,7 +208,7 @@ struct Running {
 }
 
 impl Machine {
-    fn run(mut self, config: &VmSpec) -> Result<End, MachineError> {
+    fn run(mut self, config: &VmSpec) -> Result<ExitReason, MachineError> {
         let Running { mut main, workers, log, control } = self.start(config)?;
         sandbox::filter_thread(&config.sandbox, Role::Main)?;
 
@@ -259,24 +259,24 @@ impl Machine {
         config: &VmSpec,
         main: &mut EventManager<Subscriber>,
         control: &MachineControl,
-    ) -> Result<End, MachineError> {
+    ) -> Result<ExitReason, MachineError> {
         let entry = self.load()?;
         control.open(Some(entry));
         let (mut resets, epoch) = (RateLimiter::new(RESETS), Instant::now());
         loop {
             wait(main, control.patience_left())?;
             if control.stop_requested() {
-                return Ok(End::Stopped);
+                return Ok(ExitReason::Stopped);
             }
             match self.events.take() {
                 Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
-                Some(Event::Stop) => return Ok(End::Stopped),
-                Some(Event::Guest(Request::PowerOff)) => return Ok(End::PoweredOff),
+                Some(Event::Stop) => return Ok(ExitReason::Stopped),
+                Some(Event::Guest(Request::PowerOff)) => return Ok(ExitReason::PoweredOff),
                 Some(Event::Guest(Request::Reset)) if config.exit_on_reset => {
-                    return Ok(End::Reset);
+                    return Ok(ExitReason::Reset);
                 }
                 // A guest that resets instead of shutting down has not shut down either.
-                _ if out_of_patience(control) => return Ok(End::SwitchedOff),
+                _ if out_of_patience(control) => return Ok(ExitReason::SwitchedOff),
                 None => {}
                 Some(Event::Guest(Request::Reset)) => {
                     control.end_run();
@@ -327,7 +327,7 @@ impl Machine {
         main: &mut EventManager<Subscriber>,
         control: &MachineControl,
         mut pause: Duration,
-    ) -> Result<Option<End>, MachineError> {
+    ) -> Result<Option<ExitReason>, MachineError> {
         let since = Instant::now();
         let mut told = false;
         control.resetting(true);
@@ -355,14 +355,14 @@ impl Machine {
             // No guest runs: what it, or a client on its behalf, may still want is this very reset.
             match self.events.take() {
                 Some(Event::Failed(why)) => return Err(MachineError::Failed(why)),
-                Some(Event::Stop) => return Ok(Some(End::Stopped)),
+                Some(Event::Stop) => return Ok(Some(ExitReason::Stopped)),
                 Some(Event::Guest(_)) | None => {}
             }
             if control.stop_requested() {
-                return Ok(Some(End::Stopped));
+                return Ok(Some(ExitReason::Stopped));
             }
             if out_of_patience(control) {
-                return Ok(Some(End::SwitchedOff));
+                return Ok(Some(ExitReason::SwitchedOff));
             }
             if control.take_reset_request() {
                 pause = Duration::ZERO;

@@ -3,7 +3,7 @@
 //! ```text
 //!   link (main loop) --Display--> Gpu (own thread) --picture, damage, cursor--+
 //!                    --Input----> keyboard, pointer (main loop) --lights------+--> Outbox --> link
-//!                    --Taken--------------------------------------------------+
+//!                    --UpdateAck----------------------------------------------+
 //! ```
 //!
 //! The VMM listens for the link, and serves one agent at a time: without one the guest runs on, without a seat, and the next
@@ -47,11 +47,11 @@ pub(crate) struct Seat {
     pub(crate) gpu: Gpu,
     pub(crate) keyboard: Input,
     pub(crate) pointer: Input,
-    pub(crate) end: End,
+    pub(crate) server: SeatLinkServer,
 }
 
-/// The VMM's end of the link, in the main loop.
-pub(crate) struct End {
+/// The VMM's end of the seat link, in the main loop: listens for the agent and serves it.
+pub(crate) struct SeatLinkServer {
     listener: UnixListener,
     /// Who may look and type: whoever started the VMM, before its sandbox gave that user up.
     owner: Uid,
@@ -83,7 +83,7 @@ impl Seat {
         });
         let (keyboard, keys) = Input::new(Kind::Keyboard, told)?;
         let (pointer, moves) = Input::new(Kind::Pointer, Box::new(|_| ()))?;
-        let end = End {
+        let server = SeatLinkServer {
             listener,
             owner: geteuid(),
             channel: None,
@@ -93,7 +93,7 @@ impl Seat {
             pointer: moves,
             buffer: Box::new([0; PACKET_MAX]),
         };
-        Ok(Self { gpu, keyboard, pointer, end })
+        Ok(Self { gpu, keyboard, pointer, server })
     }
 }
 
@@ -114,7 +114,7 @@ impl Viewer for Screen {
     }
 }
 
-impl End {
+impl SeatLinkServer {
     /// Takes the agent that waits, if one does and may: from now on the seat is its.
     fn accept(&mut self) -> Option<Arc<Channel>> {
         let (stream, _) = self.listener.accept().ok()?;
@@ -185,7 +185,7 @@ impl End {
                     self.keyboard.release_all();
                     self.pointer.release_all();
                 }
-                (Ok(ToVmm::Taken), _) => self.outbox.taken(),
+                (Ok(ToVmm::UpdateAck), _) => self.outbox.acknowledged(),
                 (Err(error), _) => tracing::error!(%error, "the agent's message makes no sense"),
             }
         }
@@ -219,7 +219,7 @@ impl End {
     }
 }
 
-impl MutEventSubscriber for End {
+impl MutEventSubscriber for SeatLinkServer {
     fn init(&mut self, ops: &mut EventOps) {
         if let Err(error) = ops.add(Events::new(&self.listener, EventSet::IN)) {
             tracing::error!(%error, "the seat cannot be served");

@@ -50,7 +50,7 @@ impl Outbox {
     }
 
     /// The agent took the last update.
-    pub(super) fn taken(&self) {
+    pub(super) fn acknowledged(&self) {
         let mut state = self.lock();
         state.on_its_way = false;
         self.send(&mut state);

@@ -15,18 +15,18 @@ impl Bench {
         let place = tempfile::tempdir().unwrap();
         let mut seat = Seat::listen(&place.path().join("seat")).unwrap();
         let agent = connect(&place);
-        let channel = seat.end.accept().unwrap();
-        seat.end.begin(channel);
+        let channel = seat.server.accept().unwrap();
+        seat.server.begin(channel);
         Self { agent, seat, place }
     }
 
     /// The agent dies, and another comes.
     fn next_agent(&mut self) {
         self.agent = connect(&self.place);
-        assert!(!self.seat.end.take(), "the first is gone");
-        self.seat.end.end();
-        let channel = self.seat.end.accept().unwrap();
-        self.seat.end.begin(channel);
+        assert!(!self.seat.server.take(), "the first is gone");
+        self.seat.server.end();
+        let channel = self.seat.server.accept().unwrap();
+        self.seat.server.begin(channel);
     }
 
     fn update(&self) -> Option<Update> {
@@ -42,7 +42,7 @@ impl Bench {
 
     fn say(&mut self, message: &ToVmm) -> bool {
         self.agent.send(&message.encode()).unwrap();
-        self.seat.end.take()
+        self.seat.server.take()
     }
 }
 
@@ -53,7 +53,7 @@ fn connect(place: &TempDir) -> Channel {
 #[test]
 fn one_update_is_on_its_way_and_the_next_holds_all_that_came_meanwhile() {
     let mut bench = Bench::new();
-    let outbox = Arc::clone(&bench.seat.end.outbox);
+    let outbox = Arc::clone(&bench.seat.server.outbox);
     let mut screen = Screen(Arc::clone(&outbox));
     screen.picture(Some(Size { width: 8, height: 8 }));
     for x in 0..1000 {
@@ -63,10 +63,10 @@ fn one_update_is_on_its_way_and_the_next_holds_all_that_came_meanwhile() {
     let first = bench.update().unwrap();
     assert_eq!((first.picture, first.leds), (Some(Size { width: 8, height: 8 }), 0));
     assert_eq!(bench.update(), None);
-    assert!(bench.say(&ToVmm::Taken));
+    assert!(bench.say(&ToVmm::UpdateAck));
     let second = bench.update().unwrap();
     assert_eq!((second.damage, second.leds), (Rect { x: 0, y: 1, width: 5, height: 1 }, 2));
-    assert!(bench.say(&ToVmm::Taken));
+    assert!(bench.say(&ToVmm::UpdateAck));
     assert_eq!(bench.update(), None);
 }
 
@@ -74,9 +74,9 @@ fn one_update_is_on_its_way_and_the_next_holds_all_that_came_meanwhile() {
 fn what_an_agent_that_did_not_read_was_not_told_it_is_told_when_it_goes_on() {
     let mut bench = Bench::new();
     let junk = vec![0; 1000];
-    let channel = bench.seat.end.channel.clone().unwrap();
+    let channel = bench.seat.server.channel.clone().unwrap();
     while channel.send(&junk).unwrap() {}
-    bench.seat.end.outbox.change(|news| news.leds = 2);
+    bench.seat.server.outbox.change(|news| news.leds = 2);
     let mut buffer = [0; PACKET_MAX];
     while matches!(bench.agent.receive(&mut buffer).unwrap(), Packet::Message(..)) {}
     assert!(bench.say(&ToVmm::Input(Target::Keyboard, vec![Event::SYN])));
@@ -91,7 +91,7 @@ fn messages_that_make_no_sense_are_passed_over_and_an_agent_that_is_gone_is_noti
     assert!(bench.say(&ToVmm::Input(Target::Keyboard, vec![Event::SYN; Event::MAX])));
     assert!(bench.say(&ToVmm::ReleaseAll));
     drop(bench.agent);
-    assert!(!bench.seat.end.take());
+    assert!(!bench.seat.server.take());
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn the_next_agent_is_told_lights_cursor_and_picture_although_they_are_not_new_to
     let mut bench = Bench::new();
     let cursor = Cursor { hot_x: 1, hot_y: 2, pixels: vec![7; seat_link::CURSOR_BYTES] };
     let shown = CursorChange::Shown(Box::new(cursor));
-    let outbox = Arc::clone(&bench.seat.end.outbox);
+    let outbox = Arc::clone(&bench.seat.server.outbox);
     outbox.change(|news| (news.leds, news.cursor) = (2, shown.clone()));
     let mut screen = Screen(Arc::clone(&outbox));
     screen.picture(Some(Size { width: 8, height: 8 }));
@@ -110,7 +110,7 @@ fn the_next_agent_is_told_lights_cursor_and_picture_although_they_are_not_new_to
     let first = bench.update().unwrap();
     assert_eq!((first.leds, &first.cursor, first.picture), (2, &shown, None));
     // Its frame memory brings the picture, as the GPU says it again.
-    assert!(bench.say(&ToVmm::Taken));
+    assert!(bench.say(&ToVmm::UpdateAck));
     screen.picture(Some(Size { width: 8, height: 8 }));
     screen.damage(Rect { x: 0, y: 0, width: 8, height: 8 });
     assert_eq!(bench.update().unwrap().picture, Some(Size { width: 8, height: 8 }));
@@ -119,10 +119,10 @@ fn the_next_agent_is_told_lights_cursor_and_picture_although_they_are_not_new_to
 #[test]
 fn one_agent_at_a_time_has_the_seat_and_the_next_waits_for_its_end() {
     let place = tempfile::tempdir().unwrap();
-    let end = Seat::listen(&place.path().join("seat")).unwrap().end;
-    let outbox = Arc::clone(&end.outbox);
-    let mut manager = EventManager::<End>::new().unwrap();
-    manager.add_subscriber(end);
+    let server = Seat::listen(&place.path().join("seat")).unwrap().server;
+    let outbox = Arc::clone(&server.outbox);
+    let mut manager = EventManager::<SeatLinkServer>::new().unwrap();
+    manager.add_subscriber(server);
     let mut turns = || {
         for _ in 0..10 {
             manager.run_with_timeout(1).unwrap();
@@ -148,9 +148,9 @@ fn one_agent_at_a_time_has_the_seat_and_the_next_waits_for_its_end() {
 #[test]
 fn whoever_is_not_the_user_that_started_the_vmm_does_not_get_the_seat() {
     let place = tempfile::tempdir().unwrap();
-    let mut end = Seat::listen(&place.path().join("seat")).unwrap().end;
-    end.owner = Uid::from_raw(geteuid().as_raw() + 1);
+    let mut server = Seat::listen(&place.path().join("seat")).unwrap().server;
+    server.owner = Uid::from_raw(geteuid().as_raw() + 1);
     let stranger = connect(&place);
-    assert!(end.accept().is_none());
+    assert!(server.accept().is_none());
     assert!(matches!(stranger.receive(&mut [0; PACKET_MAX]).unwrap(), Packet::Closed));
 }

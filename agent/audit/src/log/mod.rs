@@ -21,7 +21,7 @@ use crate::files;
 use crate::head::{Head, Remembered};
 use crate::key::{AuditKey, PUBLIC_FILE};
 use crate::lock::WriterLock;
-use crate::recover::{End, Recovered, first_hash};
+use crate::recover::{LogEnd, Recovered, first_hash};
 use crate::replace::replace;
 use crate::settings::{Limits, Settings};
 use crate::time::{Clock, Micros, Stamp, Step};
@@ -119,7 +119,7 @@ impl Log {
         let mut remembered: Vec<Remembered> =
             settings.remembered_in.iter().filter_map(|path| Remembered::read(path)).collect();
         remembered.retain(|one| one.is_about(dir));
-        let mut end = End::find(dir).map_err(failed)?;
+        let mut end = LogEnd::find(dir).map_err(failed)?;
         end.compare(dir, &remembered, &key.public()).map_err(failed)?;
         let known = || remembered.iter().find_map(|one| one.begins);
         let begins = first_hash(dir).or_else(known);

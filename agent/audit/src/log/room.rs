@@ -5,7 +5,7 @@ use std::fs;
 use super::{Log, LogError};
 use crate::events::OldestDropped;
 use crate::files::{self, LogFile};
-use crate::recover::End;
+use crate::recover::LogEnd;
 use crate::settings::WhenFull;
 
 impl Log {
@@ -18,7 +18,7 @@ impl Log {
     }
 
     /// The oldest file, if `more` bytes do not fit and it may go; an error if it may not.
-    pub(super) fn to_drop(&self, more: usize) -> Result<Option<(LogFile, End)>, LogError> {
+    pub(super) fn to_drop(&self, more: usize) -> Result<Option<(LogFile, LogEnd)>, LogError> {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
         let (dir, limits) = (&self.settings.dir, self.settings.limits);
         if self.others.saturating_add(self.bytes).saturating_add(more) <= limits.total_bytes {
@@ -31,7 +31,7 @@ impl Log {
             return Err(LogError::Full(limits.total_bytes));
         }
         let oldest = files.swap_remove(0);
-        let end = End::of(&oldest).map_err(failed)?;
+        let end = LogEnd::of(&oldest).map_err(failed)?;
         let age = self.clock.highest((self.settings.clock)()).after(end.highest);
         if age < limits.keep_for && limits.when_full == WhenFull::Stop {
             return Err(LogError::Full(limits.total_bytes));
@@ -40,7 +40,7 @@ impl Log {
     }
 
     /// Records and signs that a file goes, then removes it. Without the signature, whoever took files away could say the same of them.
-    fn drop_file(&mut self, file: &LogFile, last: &End) -> Result<(), LogError> {
+    fn drop_file(&mut self, file: &LogFile, last: &LogEnd) -> Result<(), LogError> {
         let failed = |source| LogError::Write { path: file.path.clone(), source };
         let bytes = fs::metadata(&file.path).map_err(failed)?.len();
         let mut batch = self.batch();

@@ -10,8 +10,8 @@ use vmm_control::limits::{CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
 
 use super::pci;
 use super::values::{cmdline, image, memory, port_name, serial, word};
-use super::{Context, DOMAINS_MAX, Disk, DomainEntry, Kind, Serial, VmHardware};
-use crate::roster::Member;
+use super::{Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
+use crate::roster::DomainPolicy;
 use clipboard::service::GUEST_PORT;
 use handover::Wanted;
 
@@ -42,7 +42,7 @@ pub(crate) struct VmDraft {
 
 impl Draft {
     /// The checked entry; `None` when something that must be there was not (a problem says so).
-    pub(crate) fn finish(self) -> Option<DomainEntry> {
+    pub(crate) fn finish(self) -> Option<DomainHardware> {
         let kind = match self.body {
             Body::External => Kind::External,
             Body::Vm(vm) => Kind::Vm(Box::new(VmHardware {
@@ -58,7 +58,7 @@ impl Draft {
                 ports: vm.ports,
             })),
         };
-        Some(DomainEntry { name: self.name, kind })
+        Some(DomainHardware { name: self.name, kind })
     }
 }
 
@@ -85,11 +85,11 @@ pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> V
     }
     for (name, value) in entries.iter().take(DOMAINS_MAX) {
         let Some(form) = value.form(&format!("[domain.{}]", name.value)) else { continue };
-        let member = member(*name, sink, context.roster);
-        drafts.push(read_one(form, *name, member, context.images));
+        let policy = domain_policy(*name, sink, context.roster);
+        drafts.push(read_one(form, *name, policy, context.images));
     }
-    let named = |member: &&Member| entries.iter().any(|(name, _)| name.value == member.name);
-    for missing in context.roster.unwrap_or_default().iter().filter(|member| !named(member)) {
+    let named = |policy: &&DomainPolicy| entries.iter().any(|(name, _)| name.value == policy.name);
+    for missing in context.roster.unwrap_or_default().iter().filter(|policy| !named(policy)) {
         sink.report(Diagnostic::error(
             end,
             format!("the policy's domain `{}` has no hardware on this PC", missing.name),
@@ -99,15 +99,15 @@ pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> V
     drafts
 }
 
-fn member<'a>(
+fn domain_policy<'a>(
     name: Spanned<&str>,
     sink: &Sink,
-    roster: Option<&'a [Member]>,
-) -> Option<&'a Member> {
+    roster: Option<&'a [DomainPolicy]>,
+) -> Option<&'a DomainPolicy> {
     let roster = roster?;
-    let found = roster.iter().find(|member| member.name == name.value);
+    let found = roster.iter().find(|policy| policy.name == name.value);
     if found.is_none() {
-        let names: Vec<&str> = roster.iter().map(|member| member.name.as_str()).collect();
+        let names: Vec<&str> = roster.iter().map(|policy| policy.name.as_str()).collect();
         let help = match nearest(name.value, names.iter().copied()) {
             Some(near) => format!("did you mean [domain.{near}]?"),
             None => format!(
@@ -140,7 +140,7 @@ const HARDWARE: [&str; 10] = [
 fn read_one(
     mut form: Form<'_>,
     name: Spanned<&str>,
-    member: Option<&Member>,
+    policy: Option<&DomainPolicy>,
     images: &Path,
 ) -> Draft {
     let vmm = |v: Value<'_>| {
@@ -153,7 +153,7 @@ fn read_one(
             no_hardware(&mut form, name.value);
             Body::External
         }
-        _ => Body::Vm(Box::new(read_vm(&mut form, name, member, images))),
+        _ => Body::Vm(Box::new(read_vm(&mut form, name, policy, images))),
     };
     form.close();
     Draft { name: name.value.to_owned(), body }
@@ -173,7 +173,7 @@ fn no_hardware(form: &mut Form<'_>, name: &str) {
 fn read_vm(
     form: &mut Form<'_>,
     name: Spanned<&str>,
-    member: Option<&Member>,
+    policy: Option<&DomainPolicy>,
     images: &Path,
 ) -> VmDraft {
     let file = |v: Value<'_>| v.checked(image(images, v.string()?));
@@ -188,7 +188,7 @@ fn read_vm(
         initrd: form.optional("initrd", file),
         cmdline: form.optional("cmdline", |v| v.checked(cmdline(v.string()?))).unwrap_or_default(),
         disks: read_list(form, name, DISKS, disk),
-        nic: read_nic(form, name, member),
+        nic: read_nic(form, name, policy),
         passthrough: read_list(form, name, PASSTHROUGH, function),
         serial: form.optional("serial", |v| v.checked(serial(v.string()?))).unwrap_or_default(),
         ports: read_ports(form, name),
@@ -255,9 +255,9 @@ fn read_disk(value: Value<'_>, images: &Path) -> Option<(Disk, Span)> {
 fn read_nic(
     form: &mut Form<'_>,
     name: Spanned<&str>,
-    member: Option<&Member>,
+    policy: Option<&DomainPolicy>,
 ) -> Option<(Wanted, Span)> {
-    let network = member.map(|member| member.network);
+    let network = policy.map(|policy| policy.network);
     if !form.has("nic") && network == Some(Network::Passthrough) {
         form.sink().report(Diagnostic::error(
             name.span,

@@ -21,7 +21,7 @@ use form::diagnostic::{Diagnostics, Source, Span};
 use form::document::{self, Form, Value};
 use vmm_control::MemorySize;
 
-use crate::roster::Member;
+use crate::roster::DomainPolicy;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
 
@@ -44,12 +44,12 @@ pub struct Machine {
     /// How much of the audit log is kept.
     pub audit: audit::Limits,
     /// The domains, in the order of the policy (of the file, when there was no policy to follow).
-    pub domains: Vec<DomainEntry>,
+    pub domains: Vec<DomainHardware>,
 }
 
-/// One `[domain.NAME]`.
+/// One `[domain.NAME]`: who runs the domain, and on which hardware.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DomainEntry {
+pub struct DomainHardware {
     /// Its name, as in the policy.
     pub name: String,
     /// Who runs it.
@@ -138,7 +138,7 @@ pub struct Context<'a> {
     /// Where relative images lie.
     pub images: &'a Path,
     /// The policy's domains; `None` leaves the two files' agreement unchecked.
-    pub roster: Option<&'a [Member]>,
+    pub roster: Option<&'a [DomainPolicy]>,
 }
 
 impl Machine {
@@ -163,7 +163,7 @@ impl Machine {
             },
             ..Claims::default()
         };
-        for DomainEntry { name, kind } in &self.domains {
+        for DomainHardware { name, kind } in &self.domains {
             let Kind::Vm(vm) = kind else { continue };
             claims.domains.extend(vm.pci_functions().map(|address| (address, name.clone())));
             claims.disks.extend(vm.disks.iter().map(|disk| disk.path.clone()));
@@ -173,7 +173,7 @@ impl Machine {
 
     /// The entry of a domain.
     #[must_use]
-    pub fn domain(&self, name: &str) -> Option<&DomainEntry> {
+    pub fn domain(&self, name: &str) -> Option<&DomainHardware> {
         self.domains.iter().find(|entry| entry.name == name)
     }
 }
@@ -188,7 +188,7 @@ fn read(mut form: Form<'_>, end: Span, context: Context<'_>) -> Option<Machine> 
     let drafts = domain::read_all(&mut form, end, context);
     sharing::check(form.sink(), &drafts, context.roster);
     form.close();
-    let mut domains: Vec<DomainEntry> =
+    let mut domains: Vec<DomainHardware> =
         drafts.into_iter().filter_map(domain::Draft::finish).collect();
     if let Some(roster) = context.roster {
         domains.sort_by_key(|entry| roster.iter().position(|m| m.name == entry.name));

@@ -10,10 +10,10 @@ use form::document::Sink;
 
 use super::Disk;
 use super::domain::{Body, Draft};
-use crate::roster::Member;
+use crate::roster::DomainPolicy;
 use handover::PciAddress;
 
-pub(crate) fn check(sink: &Sink, drafts: &[Draft], roster: Option<&[Member]>) {
+pub(crate) fn check(sink: &Sink, drafts: &[Draft], roster: Option<&[DomainPolicy]>) {
     functions(sink, drafts);
     disks(sink, drafts, roster);
 }
@@ -52,13 +52,13 @@ enum Identity {
     Path(PathBuf),
 }
 
-fn disks(sink: &Sink, drafts: &[Draft], roster: Option<&[Member]>) {
+fn disks(sink: &Sink, drafts: &[Draft], roster: Option<&[DomainPolicy]>) {
     let mut users: HashMap<Identity, (&str, bool)> = HashMap::new();
     for draft in drafts {
         let Body::Vm(vm) = &draft.body else { continue };
         let discards = roster
-            .and_then(|roster| roster.iter().find(|member| member.name == draft.name))
-            .is_some_and(|member| member.discard);
+            .and_then(|roster| roster.iter().find(|policy| policy.name == draft.name))
+            .is_some_and(|policy| policy.discard);
         for (disk, span) in &vm.disks {
             let writes = writes_the_file(disk, discards);
             let (owner, shared_write) = match users.get(&identity(&disk.path)) {

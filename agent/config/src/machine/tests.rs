@@ -5,17 +5,25 @@ use proptest::prelude::*;
 use std::fs;
 use std::os::unix::fs::symlink;
 
-fn member(name: &str, network: Network) -> Member {
+fn domain_policy(name: &str, network: Network) -> DomainPolicy {
     let (name, label) = (name.to_owned(), name.to_uppercase());
-    Member { discard: name == "internet", high_priority: name == "clinical", name, label, network }
+    DomainPolicy {
+        discard: name == "internet",
+        high_priority: name == "clinical",
+        name,
+        label,
+        network,
+    }
 }
 
 /// The domains of the corpora: `lab` has no network, and only the files that name it meet it.
-fn roster(text: &str) -> Vec<Member> {
-    let mut roster =
-        vec![member("clinical", Network::Passthrough), member("internet", Network::Passthrough)];
+fn roster(text: &str) -> Vec<DomainPolicy> {
+    let mut roster = vec![
+        domain_policy("clinical", Network::Passthrough),
+        domain_policy("internet", Network::Passthrough),
+    ];
     if text.contains("domain.lab") {
-        roster.push(member("lab", Network::None));
+        roster.push(domain_policy("lab", Network::None));
     }
     roster
 }

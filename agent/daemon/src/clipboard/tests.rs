@@ -42,10 +42,10 @@ fn wanted() -> Request<Paste> {
     }
     let text = words(&[0, content::UTF8_TEXT]);
     mediator.received(FROM, &message(kind::CLIPBOARD_GRAB, &text), now);
-    mediator.chord(Chord::Copy, FROM, None, now);
+    mediator.hotkey(Hotkey::Copy, FROM, None, now);
     let gives = [&text[..], b"x"].concat();
     mediator.received(FROM, &message(kind::CLIPBOARD, &gives), now);
-    mediator.chord(Chord::Paste, TO, None, now);
+    mediator.hotkey(Hotkey::Paste, TO, None, now);
     let wanted = mediator.outputs().into_iter().find_map(|output| match output {
         Output::Authorize(request) => Some(request),
         _ => None,
@@ -53,11 +53,11 @@ fn wanted() -> Request<Paste> {
     wanted.unwrap()
 }
 
-/// A pasteboard whose thread does as it is told.
-fn pasteboard(does: impl FnOnce(Ends<Command, Happening>) + Send + 'static) -> Pasteboard {
+/// A client whose thread does as it is told.
+fn client(does: impl FnOnce(Ends<Command, ClipboardEvent>) + Send + 'static) -> ClipboardClient {
     let (mut clipboard, ends) = base::mailbox::Mediator::new("clipboard").unwrap();
     clipboard.run(move || does(ends)).unwrap();
-    Pasteboard {
+    ClipboardClient {
         clipboard,
         names: vec!["clinical".to_owned(), "internet".to_owned()],
         agents: vec![true; 2],
@@ -75,13 +75,13 @@ fn monitor(state: &Path) -> Monitor {
     monitor
 }
 
-fn desk(dir: &Path) -> Desk {
+fn seat(dir: &Path) -> SeatClient {
     let text = "format = 1\nallow_host_network = true\n[domain.clinical]\nkernel = \"vmlinuz\"\n";
     let machine = Machine::parse("test", text, Context { images: dir, roster: None })
         .unwrap_or_else(|_| panic!());
     let [images, state, runtime] = ["images", "state", "run"].map(|name| dir.join(name));
     let layout = Layout { images, state, runtime };
-    Desk::start(&machine, &layout, &policy(), Box::new(|_| {})).unwrap()
+    SeatClient::start(&machine, &layout, &policy(), Box::new(|_| {})).unwrap()
 }
 
 fn entries(state: &Path) -> Vec<Entry> {
@@ -108,9 +108,9 @@ fn of(kind: &str, domain: Option<&str>) -> (String, Option<String>) {
 fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut pasteboard = pasteboard(|ends| ends.tell(Happening::Authorize(wanted())));
-    pasteboard.clipboard.join();
-    pasteboard.turn(&desk(dir.path()), &mut monitor);
+    let mut client = client(|ends| ends.send(ClipboardEvent::Authorize(wanted())));
+    client.clipboard.join();
+    client.process_events(&seat(dir.path()), &mut monitor);
     let paste = of("clipboard", Some("internet"));
     let not_delivered = of("clipboard-not-delivered", Some("internet"));
     assert_eq!(told(dir.path()), [paste, not_delivered, of("failed", None)]);
@@ -120,16 +120,16 @@ fn what_a_clipboard_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_
 fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut pasteboard = pasteboard(|ends| {
+    let mut client = client(|ends| {
         while !ends.is_stopped() {
             let _ = ends.next();
         }
         let taken = ::audit::events::ClipboardTaken { domain: "internet".to_owned() };
-        ends.tell(Happening::Note(taken.into()));
-        ends.tell(Happening::Authorize(wanted()));
+        ends.send(ClipboardEvent::Note(taken.into()));
+        ends.send(ClipboardEvent::Authorize(wanted()));
     });
-    pasteboard.stop(&mut monitor);
-    assert!(pasteboard.clipboard.is_dead(), "nothing can be taken after this");
+    client.stop(&mut monitor);
+    assert!(client.clipboard.is_dead(), "nothing can be taken after this");
     let taken = of("clipboard-taken", Some("internet"));
     let paste = of("clipboard", Some("internet"));
     assert_eq!(told(dir.path()), [taken, paste, of("clipboard-not-delivered", Some("internet"))]);
@@ -138,26 +138,26 @@ fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record(
 #[test]
 fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut monitor, desk) = (monitor(dir.path()), desk(dir.path()));
-    let mut pasteboard = pasteboard(|ends| {
-        ends.tell(Happening::Ask(Some(1), 1, "Paste 1 character?\nx".to_owned()));
+    let (mut monitor, seat) = (monitor(dir.path()), seat(dir.path()));
+    let mut client = client(|ends| {
+        ends.send(ClipboardEvent::Ask(Some(1), 1, "Paste 1 character?\nx".to_owned()));
         while !ends.is_stopped() {
             let _ = ends.next();
         }
     });
     let (owner, other) = (1000, 1001);
-    let played = pasteboard.ask(owner, Chord::Paste, "internet", &desk);
+    let played = client.ask(owner, Hotkey::Paste, "internet", &seat);
     assert_eq!(played.clipboard.unwrap().ticket, 1);
-    while pasteboard.tickets.values().all(|played| played.question.is_none()) {
-        pasteboard.turn(&desk, &mut monitor);
+    while client.tickets.values().all(|played| played.question.is_none()) {
+        client.process_events(&seat, &mut monitor);
         std::thread::yield_now();
     }
-    let refused = [pasteboard.outcome(other, 1), pasteboard.answer(other, 1, true, &mut monitor)];
+    let refused = [client.outcome(other, 1), client.answer(other, 1, true, &mut monitor)];
     for refused in refused {
         assert!(refused.clipboard.is_none() && refused.error.unwrap().contains("not yours"));
     }
-    assert_eq!(pasteboard.outcome(owner, 1).clipboard.unwrap().state, ClipboardState::Question);
-    let answered = pasteboard.answer(owner, 1, true, &mut monitor);
+    assert_eq!(client.outcome(owner, 1).clipboard.unwrap().state, ClipboardState::Question);
+    let answered = client.answer(owner, 1, true, &mut monitor);
     assert_eq!(answered.clipboard.unwrap().state, ClipboardState::Pending);
     let answer = Owed { answer: true, ..Owed::default() };
     let wanted = Request { number: 1, owed: answer, ..wanted() };
@@ -168,10 +168,10 @@ fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
 fn what_has_ended_stays_so_whoever_answers_a_question_that_was_not_asked() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut pasteboard = pasteboard(|_| {});
+    let mut client = client(|_| {});
     let report = ClipboardReport::new(1, ClipboardState::Ended, "Ready".to_owned());
-    pasteboard.tickets.insert(1, Played { uid: 1000, report, question: None });
-    let answered = pasteboard.answer(1000, 1, true, &mut monitor);
+    client.tickets.insert(1, Played { uid: 1000, report, question: None });
+    let answered = client.answer(1000, 1, true, &mut monitor);
     assert_eq!(answered.error.as_deref(), Some("nothing is asked any more"));
-    assert_eq!(pasteboard.outcome(1000, 1).clipboard.unwrap().state, ClipboardState::Ended);
+    assert_eq!(client.outcome(1000, 1).clipboard.unwrap().state, ClipboardState::Ended);
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{Chord, Mediator, Output, Time};
+use crate::mediator::{Hotkey, Mediator, Output, Time};
 
-/// Gives a mediator between the starter policy's domains what the input says: bytes from guests, chords, time. Panics are what
+/// Gives a mediator between the starter policy's domains what the input says: bytes from guests, hotkeys, time. Panics are what
 /// is looked for.
 pub fn mediator(input: &[u8]) {
     let Ok(policy) =
@@ -28,8 +28,8 @@ pub fn mediator(input: &[u8]) {
         let (now_bytes, later) = after.split_at(usize::from(length).min(after.len()));
         rest = after;
         match action & 0x0f {
-            0 => mediator.chord(Chord::Copy, guest, None, now),
-            1 => mediator.chord(Chord::Paste, guest, Some(7), now),
+            0 => mediator.hotkey(Hotkey::Copy, guest, None, now),
+            1 => mediator.hotkey(Hotkey::Paste, guest, Some(7), now),
             2 => mediator.answered(u64::from(length), true),
             3 => {
                 if let Some(paste) = authorised.pop() {

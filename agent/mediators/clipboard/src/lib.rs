@@ -3,7 +3,7 @@
 //! ```text
 //!  guest A --bytes--> vdagent::Reader --+                      +--> vdagent::Outbox --bytes--> guest B
 //!                                       v                      |
-//!  chords, answers ------------> mediator::Mediator -----------+--> audit events, words for people
+//!  hotkeys, answers ------------> mediator::Mediator -----------+--> audit events, words for people
 //!                                       |
 //!  policy ------------------------------+--> content: text and pictures, made fit to cross
 //! ```

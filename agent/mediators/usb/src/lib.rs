@@ -40,6 +40,7 @@ pub use grant::UsbGrant;
 use broker::Broker;
 
 use base::mailbox::Mediator;
+use base::sockets::SocketEndpoint;
 use control::reports::UsbReport;
 
 /// What the daemon tells the broker.
@@ -75,7 +76,7 @@ pub enum Stop {
 
 /// What the broker tells the daemon.
 #[derive(Debug)]
-pub enum Happening {
+pub enum UsbEvent {
     /// Write this verdict down, and say whether it is on the disk: [`Command::Recorded`].
     Record(u64, AuditEvent),
     /// Ask the monitor for a permit to attach a device: [`Command::Permitted`], or [`Command::Refused`].
@@ -89,25 +90,16 @@ pub enum Happening {
 }
 
 /// The running broker.
-pub struct Usb(Mediator<Command, Happening>);
+pub struct Usb(Mediator<Command, UsbEvent>);
 
-/// A way for a device into a domain.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// Its VMM listens here.
-    Dial(PathBuf),
-    /// Whoever runs it connects here, and waits until there is a device.
-    Listen(PathBuf),
-}
-
-/// What a broker is made of.
+/// The arguments of a broker.
 pub struct Setup {
     /// The host's devices.
     pub sysfs: Sysfs,
     /// Where what the kernel's switches were is kept.
     pub switches: PathBuf,
-    /// Each domain's name and the ways into it.
-    pub domains: Vec<(String, Vec<Way>)>,
+    /// Each domain's name and its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.
+    pub domains: Vec<(String, Vec<SocketEndpoint>)>,
     /// The policy.
     pub policy: Arc<Policy>,
 }
@@ -125,8 +117,8 @@ impl Usb {
     }
 
     /// Tells it something. A thread that ended takes nothing any more: then no device goes anywhere.
-    pub fn tell(&self, command: Command) {
-        self.0.tell(command);
+    pub fn send(&self, command: Command) {
+        self.0.send(command);
     }
 
     /// Asks its thread whether it still comes round.
@@ -140,15 +132,15 @@ impl Usb {
         self.0.is_responsive()
     }
 
-    /// Becomes readable when something happened.
+    /// Becomes readable when there is an event.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.fd()
     }
 
-    /// What happened since the last call.
-    pub fn happened(&self) -> Vec<Happening> {
-        self.0.happened()
+    /// Returns the events since the last call.
+    pub fn events(&self) -> Vec<UsbEvent> {
+        self.0.events()
     }
 
     /// Whether the thread has died: every device is out of its domain, and none goes anywhere.
@@ -159,7 +151,7 @@ impl Usb {
 
     /// Ends it: no domain has a device any more. What happened last can be had afterwards.
     pub fn stop(&mut self, stop: Stop) {
-        self.tell(Command::Stop(stop));
+        self.send(Command::Stop(stop));
         self.0.join();
     }
 }

@@ -201,7 +201,7 @@ fn a_yes_that_comes_too_late_is_silence() {
     assert_eq!(monitor.events(), [Event::Silence(id)]);
     let question = monitor.ask(id, Duration::ZERO).unwrap();
     assert!(monitor.wait().is_some_and(|wait| wait.is_zero()));
-    monitor.turn();
+    monitor.poll();
     assert_eq!(monitor.events(), [Event::Hide(question), Event::Silence(id)]);
 }
 

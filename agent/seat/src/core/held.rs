@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use policy::language::Modifiers;
 use seat_link::{Event, Target};
 
-use super::{Core, DeviceId, DomainIndex, Output, Report, chord, codes, is_button};
+use super::{Core, DeviceId, DomainIndex, Output, Report, codes, hotkeys, is_button};
 
 /// Who was told that a key is down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,12 +43,12 @@ impl HeldKey {
 }
 
 impl Core {
-    /// The modifiers held on devices that may press chords.
+    /// The modifiers held on devices that may press hotkeys.
     pub(super) fn modifiers(&self) -> Modifiers {
         let mut modifiers = Modifiers::default();
         for device in self.devices.values().filter(|device| device.pin.is_none()) {
             for code in device.held.keys() {
-                chord::add_modifier(&mut modifiers, *code);
+                hotkeys::add_modifier(&mut modifiers, *code);
             }
         }
         modifiers
@@ -133,7 +133,7 @@ impl Core {
 
     /// The modifiers of a chord were never meant for a domain.
     pub(super) fn let_go_of_modifiers(&mut self, out: &mut Vec<Output>) {
-        self.release_keys(|held| held.is_shared() && chord::is_modifier(held.code), out);
+        self.release_keys(|held| held.is_shared() && hotkeys::is_modifier(held.code), out);
     }
 }
 

@@ -18,8 +18,8 @@
 //!
 //! Nothing here comes from a guest but the size of its picture, which decides where on it a pointer is.
 
-mod chord;
 mod held;
+mod hotkeys;
 mod pointer;
 mod question;
 #[cfg(test)]
@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use seat_link::{Event, Target};
 
-pub use chord::{Action, Chords};
 use held::{Device, Hold};
+pub use hotkeys::{Action, Hotkeys};
 pub use pointer::{Click, Geometry, Motion, POSITION_MAX};
 use question::Question;
 pub use question::{OPEN_FOR, READ_FOR};
@@ -137,7 +137,7 @@ pub enum Output {
 /// The policy's settings of the seat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    pub chords: Chords,
+    pub hotkeys: Hotkeys,
     /// How long nobody may do anything before the screen locks, whatever is in front.
     pub idle_lock: Option<Duration>,
 }
@@ -326,17 +326,17 @@ impl Core {
     /// A key of a device that is pinned to nobody.
     fn key(&mut self, code: u16, out: &mut Vec<Output>) -> Hold {
         let mut modifiers = self.modifiers();
-        if chord::add_modifier(&mut modifiers, code) {
+        if hotkeys::add_modifier(&mut modifiers, code) {
             if self.locked || self.gesture || self.question.is_some() {
                 return Hold::Nobody;
             }
-            if self.settings.chords.may_begin(modifiers) {
+            if self.settings.hotkeys.may_begin(modifiers) {
                 return Hold::Withheld;
             }
             self.tell_withheld(out);
             return self.down(self.front, code, out);
         }
-        if let Some(action) = self.settings.chords.find(modifiers, code) {
+        if let Some(action) = self.settings.hotkeys.find(modifiers, code) {
             self.gesture = true;
             self.let_go_of_modifiers(out);
             self.act(action, out);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::chord::ChoiceKey;
-use super::{Core, Output, Time, chord};
+use super::hotkeys::ChoiceKey;
+use super::{Core, Output, Time, hotkeys};
 
 /// How long its box must have been on the screen before a key counts, and how long no key must have been pressed before
 /// [`Enter`](ChoiceKey::Enter) does. Nobody reads faster: what comes sooner was meant for something else, or is typed by a
@@ -44,7 +44,7 @@ impl Question {
             return false;
         }
         let quiet = self.last_key.is_none_or(long_enough);
-        let answer = match (chord::choice(code), self.choices) {
+        let answer = match (hotkeys::choice(code), self.choices) {
             (Some(ChoiceKey::Enter), _) if !quiet => return false,
             (Some(ChoiceKey::Enter), None) => Output::Answered(self.id, true),
             (Some(ChoiceKey::Enter), Some(_)) => match self.marked {
@@ -66,7 +66,7 @@ impl Question {
                 self.mark(|mark| mark.unwrap_or(0).wrapping_sub(1), out);
                 return false;
             }
-            (None, None) if chord::is_no(code) => Output::Answered(self.id, false),
+            (None, None) if hotkeys::is_no(code) => Output::Answered(self.id, false),
             _ => return false,
         };
         out.push(answer);
@@ -120,7 +120,7 @@ impl Core {
     /// A key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts. An Enter that did not count puts off none: who
     /// presses it again and again would wait for ever, and a scanner's follows its code at once.
     pub(super) fn question_hears_key(&mut self, code: u16) {
-        if matches!(chord::choice(code), Some(ChoiceKey::Enter)) {
+        if matches!(hotkeys::choice(code), Some(ChoiceKey::Enter)) {
             return;
         }
         if let Some(question) = &mut self.question {

@@ -39,7 +39,7 @@ const POLICY: &str = include_str!("../../../../policy/tests/fixtures/two-domains
 fn settings() -> Settings {
     let policy = Policy::parse("policy.toml", POLICY).unwrap();
     let names = ["clinical".to_owned(), "internet".to_owned()];
-    Settings { chords: Chords::of(&policy, &names), idle_lock: Some(Duration::from_secs(600)) }
+    Settings { hotkeys: Hotkeys::of(&policy, &names), idle_lock: Some(Duration::from_secs(600)) }
 }
 
 fn geometry() -> Geometry {

@@ -1,4 +1,4 @@
-//! Keyboards, mice, touchpads and touch screens: found, taken for the seat alone, read.
+//! Keyboards, mice, touchpads and touch screens: found, grabbed for the seat alone, read.
 //!
 //! ```text
 //!   device --events--> reader --+--> contacts --> pad      which moves, turns and taps
@@ -85,7 +85,7 @@ impl Description {
 }
 
 /// A device the seat has for itself.
-struct Taken {
+struct GrabbedDevice {
     path: PathBuf,
     device: RawDevice,
     description: Description,
@@ -94,7 +94,7 @@ struct Taken {
 
 /// What a device did.
 #[derive(Debug)]
-pub enum Happened {
+pub enum DeviceEvent {
     /// It is there.
     Plugged(DeviceId, Description),
     /// It is gone.
@@ -108,9 +108,9 @@ pub enum Happened {
 /// All devices of the seat.
 #[derive(Default)]
 pub struct Devices {
-    taken: BTreeMap<DeviceId, Taken>,
+    grabbed: BTreeMap<DeviceId, GrabbedDevice>,
     next: DeviceId,
-    /// Devices that could not be taken, so that it is said once.
+    /// Devices that could not be grabbed, so that it is said once.
     refused: BTreeMap<PathBuf, String>,
     /// When somebody last typed.
     typed: Option<Moment>,
@@ -118,21 +118,21 @@ pub struct Devices {
 
 impl Devices {
     /// Takes devices that are new and lets go of those that are gone.
-    pub fn look(&mut self) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    pub fn look(&mut self) -> Vec<DeviceEvent> {
+        let mut out = Vec::new();
         let nodes = nodes();
         self.refused.retain(|path, _| nodes.contains(path));
         for path in &nodes {
-            let known = self.taken.values().any(|taken| taken.path == *path);
-            if known || self.taken.len() >= DEVICES_MAX {
+            let known = self.grabbed.values().any(|grabbed| grabbed.path == *path);
+            if known || self.grabbed.len() >= DEVICES_MAX {
                 continue;
             }
             match take(path) {
-                Ok(Some(taken)) => {
+                Ok(Some(grabbed)) => {
                     self.refused.remove(path);
                     self.next += 1;
-                    happened.push(Happened::Plugged(self.next, taken.description.clone()));
-                    self.taken.insert(self.next, taken);
+                    out.push(DeviceEvent::Plugged(self.next, grabbed.description.clone()));
+                    self.grabbed.insert(self.next, grabbed);
                 }
                 Ok(None) => {}
                 // It is gone again; what comes in its place says so itself.
@@ -150,43 +150,43 @@ impl Devices {
                 }
             }
         }
-        happened
+        out
     }
 
     /// What to wait for.
     pub fn fds(&self) -> impl Iterator<Item = (DeviceId, BorrowedFd<'_>)> {
-        self.taken.iter().map(|(id, taken)| (*id, taken.device.as_fd()))
+        self.grabbed.iter().map(|(id, grabbed)| (*id, grabbed.device.as_fd()))
     }
 
     /// Reads what a device has to say.
-    pub fn read(&mut self, id: DeviceId) -> Vec<Happened> {
-        let Some(taken) = self.taken.get_mut(&id) else { return Vec::new() };
-        let mut happened = Vec::new();
-        let events = taken.device.fetch_events().map(Vec::from_iter);
+    pub fn read(&mut self, id: DeviceId) -> Vec<DeviceEvent> {
+        let Some(grabbed) = self.grabbed.get_mut(&id) else { return Vec::new() };
+        let mut out = Vec::new();
+        let events = grabbed.device.fetch_events().map(Vec::from_iter);
         let mut read = events.and_then(|events| {
-            let Taken { device, reader, .. } = taken;
-            reader.add_all(id, events, self.typed, &mut happened, || Facts::of(device))
+            let GrabbedDevice { device, reader, .. } = grabbed;
+            reader.add_all(id, events, self.typed, &mut out, || Facts::of(device))
         });
-        if read.is_ok() && taken.reader.is_lost() {
-            read = taken.find_again();
+        if read.is_ok() && grabbed.reader.is_lost() {
+            read = grabbed.find_again();
         }
         let gone = read.is_err_and(|e| {
             !matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
         });
         if gone {
-            self.taken.remove(&id);
-            happened.push(Happened::Unplugged(id));
+            self.grabbed.remove(&id);
+            out.push(DeviceEvent::Unplugged(id));
             // Another may have its node by now, and have been passed over as long as this one seemed to be there.
-            happened.extend(self.look());
+            out.extend(self.look());
         }
-        self.typed = happened.iter().filter_map(typed_at).next_back().or(self.typed);
-        happened
+        self.typed = out.iter().filter_map(typed_at).next_back().or(self.typed);
+        out
     }
 
     /// Sets the lights of every keyboard; bit n for `LED_*` n.
     pub fn set_lights(&mut self, lights: u8, pinned: impl Fn(DeviceId) -> bool) {
-        for (id, taken) in &mut self.taken {
-            let Some(leds) = taken.device.supported_leds() else { continue };
+        for (id, grabbed) in &mut self.grabbed {
+            let Some(leds) = grabbed.device.supported_leds() else { continue };
             let wanted = [LedCode::LED_NUML, LedCode::LED_CAPSL, LedCode::LED_SCROLLL];
             let events: Vec<InputEvent> = wanted
                 .iter()
@@ -198,14 +198,14 @@ impl Devices {
                 .collect();
             if !events.is_empty() {
                 // A keyboard that does not take it is about to be unplugged.
-                let _ = taken.device.send_events(&events);
+                let _ = grabbed.device.send_events(&events);
             }
         }
     }
 
     /// The devices there are.
     pub fn descriptions(&self) -> impl Iterator<Item = (DeviceId, &Description)> {
-        self.taken.iter().map(|(id, taken)| (*id, &taken.description))
+        self.grabbed.iter().map(|(id, grabbed)| (*id, &grabbed.description))
     }
 }
 
@@ -242,7 +242,7 @@ fn open(path: &Path) -> io::Result<RawDevice> {
 }
 
 /// Takes a device; `None` if it is none of the seat's.
-fn take(path: &Path) -> io::Result<Option<Taken>> {
+fn take(path: &Path) -> io::Result<Option<GrabbedDevice>> {
     let mut device = open(path)?;
     // Not the time of day, which somebody may set while a finger is on a pad: the clock of `clock::Moment`.
     EvdevHandle::new(device.as_fd()).set_clock_id(libc::CLOCK_BOOTTIME)?;
@@ -267,10 +267,10 @@ fn take(path: &Path) -> io::Result<Option<Taken>> {
     };
     // What was pressed before is the console's, or nobody's: the reader starts from how the device is now.
     let reader = reader_of(&device)?;
-    Ok(Some(Taken { path: path.to_owned(), device, description, reader }))
+    Ok(Some(GrabbedDevice { path: path.to_owned(), device, description, reader }))
 }
 
-impl Taken {
+impl GrabbedDevice {
     /// Leaves out what the kernel still holds of a surface that lost events, and starts from how it is now.
     fn find_again(&mut self) -> io::Result<()> {
         for _ in 0..DRAINS_MAX {
@@ -294,9 +294,9 @@ fn reader_of(device: &RawDevice) -> io::Result<Reader> {
 }
 
 /// When a report was made in which somebody types: a key that is no modifier went down.
-fn typed_at(happened: &Happened) -> Option<Moment> {
+fn typed_at(event: &DeviceEvent) -> Option<Moment> {
     const MODIFIERS: [u16; 8] = [29, 42, 54, 56, 97, 100, 125, 126];
-    let Happened::Report(_, report, time) = happened else { return None };
+    let DeviceEvent::Report(_, report, time) = event else { return None };
     let types = |&(code, down): &(u16, bool)| down && code < 0x100 && !MODIFIERS.contains(&code);
     report.keys.iter().any(types).then_some(*time)
 }

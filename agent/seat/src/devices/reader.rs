@@ -17,7 +17,7 @@ use super::codes::{
 use super::contacts::{Contact, Contacts};
 use super::facts::{Facts, Kind};
 use super::pad::Pad;
-use super::{DeviceId, Happened};
+use super::{DeviceEvent, DeviceId};
 use crate::core::codes::{self, BTN_EXTRA, BTN_LEFT, BTN_TOUCH};
 use crate::core::{Motion, POSITION_MAX, Report};
 
@@ -123,12 +123,12 @@ impl Reader {
         id: DeviceId,
         events: impl IntoIterator<Item = InputEvent>,
         typed: Option<Moment>,
-        happened: &mut Vec<Happened>,
+        out: &mut Vec<DeviceEvent>,
         now: impl Fn() -> io::Result<Facts>,
     ) -> io::Result<()> {
         for event in events {
             let lost = event.event_type().0 == 0 && event.code() == SYN_DROPPED;
-            self.add(id, event, typed, happened);
+            self.add(id, event, typed, out);
             // The kernel keeps what is newest of what it has to drop: what follows changes only a part of the place.
             if lost && self.kind == Kind::Position {
                 *self = Self { dropped: true, ..Self::new(now()?, false) };
@@ -142,10 +142,10 @@ impl Reader {
         id: DeviceId,
         event: InputEvent,
         typed: Option<Moment>,
-        happened: &mut Vec<Happened>,
+        out: &mut Vec<DeviceEvent>,
     ) {
         match (event.event_type().0, event.code(), event.value()) {
-            (0, SYN_DROPPED, _) => self.drop_all(id, happened),
+            (0, SYN_DROPPED, _) => self.drop_all(id, out),
             (0, SYN_REPORT, _) if self.dropped => {
                 // Contacts stay in doubt; keys and ways do not.
                 self.dropped = self.is_lost();
@@ -155,7 +155,7 @@ impl Reader {
                 let time = stamped(event);
                 for report in self.finish(time, typed) {
                     if report != Report::default() {
-                        happened.push(Happened::Report(id, report, time));
+                        out.push(DeviceEvent::Report(id, report, time));
                     }
                 }
                 self.clear();
@@ -165,7 +165,7 @@ impl Reader {
                 self.key(code, value == 1);
                 // A report that says more is none, and some of it may have been a key that goes up.
                 if self.report.keys.len() > KEYS_MAX || self.buttons.len() > KEYS_MAX {
-                    self.drop_all(id, happened);
+                    self.drop_all(id, out);
                 }
             }
             (codes::EV_REL, REL_X, value) => self.by.0 = self.by.0.saturating_add(value),
@@ -186,8 +186,8 @@ impl Reader {
     }
 
     /// Everything is let go, and nothing is known of what is down.
-    fn drop_all(&mut self, id: DeviceId, happened: &mut Vec<Happened>) {
-        happened.push(Happened::Dropped(id));
+    fn drop_all(&mut self, id: DeviceId, out: &mut Vec<DeviceEvent>) {
+        out.push(DeviceEvent::Dropped(id));
         let facts = std::mem::take(&mut self.facts);
         *self = Self { dropped: true, ..Self::new(facts, false) };
     }

@@ -10,7 +10,7 @@ use super::codes::*;
 use super::facts::Axis;
 use super::*;
 use crate::core::codes::{BTN_EXTRA, BTN_LEFT, BTN_TOUCH, EV_ABS, EV_KEY, EV_REL};
-use crate::core::{Chords, Click, Core, Geometry, Input, Motion, Output, POSITION_MAX, Settings};
+use crate::core::{Click, Core, Geometry, Hotkeys, Input, Motion, Output, POSITION_MAX, Settings};
 
 /// A device that is played, and what it said.
 pub(super) struct Play {
@@ -36,24 +36,24 @@ impl Play {
     }
 
     /// Events as they come.
-    pub(super) fn raw(&mut self, events: &[(u16, u16, i32)]) -> Vec<Happened> {
-        let mut happened = Vec::new();
+    pub(super) fn raw(&mut self, events: &[(u16, u16, i32)]) -> Vec<DeviceEvent> {
+        let mut out = Vec::new();
         let events: Vec<_> = events.iter().map(|event| self.event(*event)).collect();
         let now = || Ok(self.facts.clone());
-        self.reader.add_all(1, events, self.typed, &mut happened, now).unwrap();
+        self.reader.add_all(1, events, self.typed, &mut out, now).unwrap();
         if self.reader.is_lost() {
             self.reader = Reader::new(self.facts.clone(), false);
         }
-        happened
+        out
     }
 
     /// A whole report, eight milliseconds after the last; what was said.
     pub(super) fn frame(&mut self, events: &[(u16, u16, i32)]) -> Vec<Report> {
         self.now += Duration::from_millis(8);
         let events: Vec<_> = events.iter().copied().chain([(0, SYN_REPORT, 0)]).collect();
-        let happened = self.raw(&events).into_iter();
-        let reports = happened.filter_map(|happened| match happened {
-            Happened::Report(_, report, _) => Some(report),
+        let out = self.raw(&events).into_iter();
+        let reports = out.filter_map(|event| match event {
+            DeviceEvent::Report(_, report, _) => Some(report),
             _ => None,
         });
         reports.collect()
@@ -145,8 +145,8 @@ fn said(keys: &[(u16, bool)]) -> Report {
 fn events_become_reports_at_their_end_and_repeats_are_left_out() {
     let mut play = Play::new(keyboard());
     assert!(play.raw(&[(1, 30, 1), (4, 4, 99), (2, 0, 3), (2, 0, 4)]).is_empty());
-    let happened = play.raw(&[(0, 0, 0), (1, 30, 2), (0, 0, 1)]);
-    let [Happened::Report(1, report, _)] = happened.as_slice() else { panic!("{happened:?}") };
+    let out = play.raw(&[(0, 0, 0), (1, 30, 2), (0, 0, 1)]);
+    let [DeviceEvent::Report(1, report, _)] = out.as_slice() else { panic!("{out:?}") };
     assert_eq!(report.keys, [(30, true)]);
     assert_eq!(report.motion, Some(Motion::By(7, 0)));
 }
@@ -154,8 +154,8 @@ fn events_become_reports_at_their_end_and_repeats_are_left_out() {
 #[test]
 fn lost_events_let_everything_go() {
     let mut play = Play::new(keyboard());
-    let happened = play.raw(&[(1, 30, 1), (0, 3, 0), (1, 31, 1), (0, 0, 0)]);
-    assert!(matches!(happened.as_slice(), [Happened::Dropped(1)]));
+    let out = play.raw(&[(1, 30, 1), (0, 3, 0), (1, 31, 1), (0, 0, 0)]);
+    assert!(matches!(out.as_slice(), [DeviceEvent::Dropped(1)]));
     assert_eq!(play.frame(&key(30, true)), [said(&[(30, true)])], "pressed anew");
 }
 
@@ -163,7 +163,7 @@ fn lost_events_let_everything_go() {
 fn a_report_of_more_keys_than_there_can_be_lets_everything_go_and_loses_no_release() {
     let mut play = Play::new(keyboard());
     let many: Vec<_> = (1..=90).map(|code| (EV_KEY, code, 0)).collect();
-    assert!(matches!(play.raw(&many)[..], [Happened::Dropped(1)]));
+    assert!(matches!(play.raw(&many)[..], [DeviceEvent::Dropped(1)]));
 }
 
 #[test]
@@ -268,9 +268,9 @@ fn after_lost_events_a_place_is_where_the_device_is_and_not_where_it_was_when_it
     play.facts = tablet(4000, 2400);
     let lost = [(0, SYN_DROPPED, 0), (EV_ABS, ABS_X, 3999), (0, SYN_REPORT, 0)];
     let then = [(EV_ABS, ABS_X, 4000), (EV_KEY, BTN_LEFT, 1), (0, SYN_REPORT, 0)];
-    let happened = play.raw(&[&lost[..], &then].concat());
-    let [Happened::Dropped(1), Happened::Report(1, report, _)] = &happened[..] else {
-        panic!("{happened:?}");
+    let out = play.raw(&[&lost[..], &then].concat());
+    let [DeviceEvent::Dropped(1), DeviceEvent::Report(1, report, _)] = &out[..] else {
+        panic!("{out:?}");
     };
     assert_eq!(*report, to(FAR, FAR, &[PRESS]));
 }
@@ -291,7 +291,7 @@ fn a_palm_on_a_touch_screen_points_at_nothing_and_keeps_no_finger_from_it() {
 fn what_was_touched_while_events_were_lost_is_nothing_until_it_is_touched_anew() {
     let mut play = Play::new(screen());
     play.frame(&[down(0, 7, 0, 0), key(BTN_TOUCH, true)].concat());
-    assert!(matches!(play.raw(&[(0, SYN_DROPPED, 0)])[..], [Happened::Dropped(1)]));
+    assert!(matches!(play.raw(&[(0, SYN_DROPPED, 0)])[..], [DeviceEvent::Dropped(1)]));
     assert!(play.frame(&at(0, 4000, 2400)).is_empty());
     assert!(play.frame(&[up(0), key(BTN_TOUCH, false)].concat()).is_empty());
     let anew = [down(0, 9, 4000, 2400), key(BTN_TOUCH, true)].concat();
@@ -303,7 +303,7 @@ fn seat() -> Core {
     let policy = Policy::parse("test", policy_tools::STARTER).unwrap();
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
-    let settings = Settings { chords: Chords::of(&policy, &names), idle_lock: None };
+    let settings = Settings { hotkeys: Hotkeys::of(&policy, &names), idle_lock: None };
     let picture = Rect { x: 0, y: 10, width: 100, height: 90 };
     let geometry = Geometry {
         screen: Size { width: 100, height: 100 },
@@ -407,9 +407,9 @@ proptest! {
         let last = [all_up(), vec![(0, SYN_REPORT, 0)], all_up(), vec![(0, SYN_REPORT, 0)]].concat();
         for (events, passed) in rounds.chain([(last, 8)]) {
             play.now += Duration::from_millis(passed);
-            for happened in play.raw(&events) {
-                let Happened::Report(_, report, _) = happened else {
-                    prop_assert!(matches!(happened, Happened::Dropped(_)));
+            for event in play.raw(&events) {
+                let DeviceEvent::Report(_, report, _) = event else {
+                    prop_assert!(matches!(event, DeviceEvent::Dropped(_)));
                     held.clear();
                     continue;
                 };
@@ -459,9 +459,9 @@ proptest! {
         };
         for (event, passed) in events {
             play.now += Duration::from_millis(passed);
-            for happened in play.raw(&[event]) {
-                match happened {
-                    Happened::Report(_, report, _) => see(core.feed(Duration::ZERO, Input::Report(1, report))),
+            for event in play.raw(&[event]) {
+                match event {
+                    DeviceEvent::Report(_, report, _) => see(core.feed(Duration::ZERO, Input::Report(1, report))),
                     _ => {
                         see(core.feed(Duration::ZERO, Input::Unplugged(1)));
                         see(core.feed(Duration::ZERO, Input::Plugged(1, None)));
@@ -477,9 +477,10 @@ proptest! {
 #[test]
 fn a_key_is_typed_and_a_modifier_or_a_button_is_not() {
     let then = Moment::now();
-    let report = |code, down| Happened::Report(1, said(&[(code, down)]), then);
+    let report = |code, down| DeviceEvent::Report(1, said(&[(code, down)]), then);
     assert_eq!(typed_at(&report(30, true)), Some(then));
-    for other in [report(29, true), report(30, false), report(BTN_LEFT, true), Happened::Dropped(1)]
+    for other in
+        [report(29, true), report(30, false), report(BTN_LEFT, true), DeviceEvent::Dropped(1)]
     {
         assert_eq!(typed_at(&other), None);
     }

@@ -28,7 +28,7 @@ pub struct Banner<'a> {
     /// The one in front; none while the screen is locked.
     pub front: Option<usize>,
     /// What there is to know, the most urgent first.
-    pub news: &'a [String],
+    pub notes: &'a [String],
 }
 
 /// Draws a banner; says what can be clicked in it.
@@ -76,17 +76,17 @@ pub fn banner(face: &Face, what: &Banner<'_>) -> (Canvas, Vec<(Rect, Click)>) {
 
     let start = left + rows;
     let room = right.saturating_sub(start + rows / 2);
-    let news = face.fitted(&what.news.join("  ·  "), small, room);
-    if !news.is_empty() {
+    let note = face.fitted(&what.notes.join("  ·  "), small, room);
+    if !note.is_empty() {
         let y = i32::try_from((rows - small) / 2).unwrap_or(0);
         let place = Rect {
             x: start - rows / 3,
             y: 2,
-            width: (face.width(&news, small) + rows * 2 / 3).min(room + rows / 2),
+            width: (face.width(&note, small) + rows * 2 / 3).min(room + rows / 2),
             height: rows - 4,
         };
         canvas.fill(place, Colour::WHITE);
-        put(face, &mut canvas, (start, y), small, Colour::BLACK, &news);
+        put(face, &mut canvas, (start, y), small, Colour::BLACK, &note);
     }
     clicks.reverse();
     (canvas, clicks)

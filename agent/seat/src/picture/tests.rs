@@ -19,10 +19,10 @@ fn looks() -> Vec<Look> {
         .collect()
 }
 
-fn draw(front: Option<usize>, news: &[String]) -> (Canvas, Vec<(Rect, Click)>) {
+fn draw(front: Option<usize>, notes: &[String]) -> (Canvas, Vec<(Rect, Click)>) {
     let looks = looks();
     let face = Face::of_the_host().unwrap_or(Face::Dots);
-    banner(&face, &Banner { width: 1280, rows: 24, looks: &looks, front, news })
+    banner(&face, &Banner { width: 1280, rows: 24, looks: &looks, front, notes })
 }
 
 /// Pixels of a canvas that are not of this colour.
@@ -59,7 +59,7 @@ fn every_domain_can_be_clicked_and_so_can_the_lock() {
 }
 
 #[test]
-fn news_stands_out_and_never_runs_into_the_tabs() {
+fn a_note_stands_out_and_never_runs_into_the_tabs() {
     let long = "INTERNET has stopped answering ".repeat(20);
     let (canvas, clicks) = draw(Some(0), &[long]);
     let (plain, _) = draw(Some(0), &[]);

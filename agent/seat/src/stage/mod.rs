@@ -18,14 +18,14 @@ use seat_link::{Cursor, PACKET_MAX, Rect, Size};
 
 use super::compose::arrow;
 use super::core::{Action, Core, DeviceId, DomainIndex, Geometry, Input, Output, Time};
-use super::devices::{Devices, Happened};
+use super::devices::{DeviceEvent, Devices};
 use super::display::Display;
-use super::domain::{Domain, DomainUpdate};
+use super::domain::{DomainUpdate, SeatDomain};
 use super::memory::{Left, Memory};
 use super::notices::Notices;
 use super::picture::Face;
 use super::scenes::{Layout, Scenes};
-use super::{Backend, Command, Daemon, Happening, SeatPolicy, ToMediators, Words};
+use super::{Backend, Command, Daemon, DomainText, SeatEvent, SeatPolicy, ToMediators};
 use base::uevent::Uevents;
 use screen::{Drawn, shown};
 use wait::Ready;
@@ -51,9 +51,9 @@ pub(super) struct Stage {
     epoch: Moment,
     alarm: Alarm,
     core: Core,
-    domains: Vec<Domain>,
-    words: Vec<Words>,
-    news: Vec<String>,
+    domains: Vec<SeatDomain>,
+    texts: Vec<DomainText>,
+    banner_notes: Vec<String>,
     devices: Devices,
     /// Devices tied to a domain.
     pins: BTreeMap<DeviceId, DomainIndex>,
@@ -75,7 +75,7 @@ pub(super) struct Stage {
     arrow: Cursor,
     lights: u8,
     lights_due: bool,
-    deferred: Vec<Happening>,
+    deferred: Vec<SeatEvent>,
     memory: Memory,
     /// The scene whose turn it was to be painted in the background.
     prepared: usize,
@@ -103,9 +103,9 @@ impl Stage {
         };
         let mut this = Self {
             core: Core::new(names.len(), policy.settings.clone(), geometry),
-            domains: names.iter().map(|_| Domain::default()).collect(),
-            words: vec![Words::default(); names.len()],
-            news: Vec::new(),
+            domains: names.iter().map(|_| SeatDomain::default()).collect(),
+            texts: vec![DomainText::default(); names.len()],
+            banner_notes: Vec::new(),
             devices: Devices::default(),
             pins: BTreeMap::new(),
             called: BTreeMap::new(),
@@ -181,8 +181,8 @@ impl Stage {
             self.take_flips();
         }
         for id in ready.devices {
-            let happened = self.devices.read(id);
-            self.happened(happened);
+            let events = self.devices.read(id);
+            self.on_device_events(events);
         }
         // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.
         if self.is_flipping() {
@@ -208,8 +208,8 @@ impl Stage {
         if std::mem::take(&mut self.lights_due) {
             self.set_lights(false);
         }
-        for happening in std::mem::take(&mut self.deferred) {
-            self.daemon.tell(happening);
+        for event in std::mem::take(&mut self.deferred) {
+            self.daemon.send(event);
         }
     }
 
@@ -249,12 +249,12 @@ impl Stage {
                     }
                     self.picture_changed(domain);
                 }
-                Command::Say(domain, words) => {
-                    if let Some(place) = self.words.get_mut(domain) {
-                        *place = words;
+                Command::DomainText(domain, text) => {
+                    if let Some(place) = self.texts.get_mut(domain) {
+                        *place = text;
                     }
                 }
-                Command::News(news) => self.news = news,
+                Command::BannerNotes(notes) => self.banner_notes = notes,
                 Command::Switch(domain) => self.feed(Input::Switch(domain), Some(Moment::now())),
                 Command::Lock => self.feed(Input::Lock, None),
                 Command::Unlock => self.feed(Input::Unlock, None),
@@ -316,35 +316,35 @@ impl Stage {
 
     fn look_for_devices(&mut self) {
         let found = self.devices.look();
-        self.happened(found);
+        self.on_device_events(found);
     }
 
-    fn happened(&mut self, happened: Vec<Happened>) {
-        for one in happened {
+    fn on_device_events(&mut self, events: Vec<DeviceEvent>) {
+        for one in events {
             match one {
-                Happened::Plugged(id, description) => {
+                DeviceEvent::Plugged(id, description) => {
                     let pin = self.pin_of(&description);
                     self.set_pin(id, pin);
                     self.feed(Input::Plugged(id, pin), None);
                     self.called.insert(id, description.name.clone());
-                    self.daemon.tell(Happening::Plugged(description.name, pin));
+                    self.daemon.send(SeatEvent::Plugged(description.name, pin));
                     self.report_devices();
                     self.set_lights(true);
                 }
-                Happened::Unplugged(id) => {
+                DeviceEvent::Unplugged(id) => {
                     self.set_pin(id, None);
                     self.feed(Input::Unplugged(id), None);
                     let name = self.called.remove(&id).unwrap_or_default();
-                    self.daemon.tell(Happening::Unplugged(name));
+                    self.daemon.send(SeatEvent::Unplugged(name));
                     self.report_devices();
                 }
-                Happened::Dropped(id) => {
+                DeviceEvent::Dropped(id) => {
                     // A device can bring this about as often as it likes: it is nothing for the log.
                     let pin = self.pins.get(&id).copied();
                     self.feed(Input::Unplugged(id), None);
                     self.feed(Input::Plugged(id, pin), None);
                 }
-                Happened::Report(id, report, time) => {
+                DeviceEvent::Report(id, report, time) => {
                     self.feed(Input::Report(id, report), Some(time));
                 }
             }
@@ -373,7 +373,7 @@ impl Stage {
                         report.front = front;
                         report.switches += 1;
                     });
-                    self.deferred.push(Happening::Switched { from, to });
+                    self.deferred.push(SeatEvent::Switched { from, to });
                 }
                 Output::Locked { idle } => {
                     // Before anybody knows of it: a seat that was seen to be locked stays so whatever becomes of this agent.
@@ -381,12 +381,12 @@ impl Stage {
                     self.daemon.tell_mediators(ToMediators::Locked);
                     self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
-                    self.deferred.push(Happening::Locked { idle });
+                    self.deferred.push(SeatEvent::Locked { idle });
                 }
                 Output::Unlocked => {
                     self.remember();
                     self.daemon.report(|report| report.locked = false);
-                    self.daemon.tell(Happening::Unlocked);
+                    self.daemon.send(SeatEvent::Unlocked);
                 }
                 // The lock chord on a locked screen.
                 Output::Pressed(Action::Lock, _) => self.feed(Input::Unlock, None),
@@ -396,16 +396,16 @@ impl Stage {
                 Output::Pressed(Action::Paste, front) => {
                     self.daemon.tell_mediators(ToMediators::Paste(front));
                 }
-                Output::Pressed(Action::BreakGlass, _) => self.daemon.tell(Happening::BreakGlass),
+                Output::Pressed(Action::BreakGlass, _) => self.daemon.send(SeatEvent::BreakGlass),
                 // The core switches by itself.
                 Output::Pressed(Action::Switch(_), _) => {}
                 Output::Answered(id, yes) => {
                     self.notices.end_question(self.epoch.elapsed(), id);
-                    self.daemon.tell(Happening::Answered(id, yes));
+                    self.daemon.send(SeatEvent::Answered(id, yes));
                 }
                 Output::Chosen(id, chosen) => {
                     self.notices.end_question(self.epoch.elapsed(), id);
-                    self.daemon.tell(Happening::Chosen(id, chosen));
+                    self.daemon.send(SeatEvent::Chosen(id, chosen));
                 }
                 Output::Marked(id, marked) => self.notices.mark(id, marked),
                 Output::PointerMoved => {}
@@ -415,7 +415,7 @@ impl Stage {
 
     fn set_lights(&mut self, anew: bool) {
         let front = self.domains.get(self.core.front());
-        let wanted = front.map(Domain::lights).unwrap_or_default();
+        let wanted = front.map(SeatDomain::lights).unwrap_or_default();
         if anew || wanted != self.lights {
             self.lights = wanted;
             let Self { devices, pins, .. } = self;
@@ -460,14 +460,14 @@ impl Stage {
             "{problem}; it has no screen and no input until it is restarted"
         );
         self.picture_changed(index);
-        self.daemon.tell(Happening::LinkLost(index, problem.to_owned()));
+        self.daemon.send(SeatEvent::LinkLost(index, problem.to_owned()));
     }
 
     fn show(&mut self, index: DomainIndex, update: DomainUpdate) {
         if update.picture {
             self.picture_changed(index);
         }
-        if let Some((frame, picture)) = self.domains.get(index).and_then(Domain::picture) {
+        if let Some((frame, picture)) = self.domains.get(index).and_then(SeatDomain::picture) {
             let place = self.layout.place(shown(picture, frame.size()));
             let damage = update.damage.within(Size { width: place.width, height: place.height });
             let rect = Rect { x: place.x + damage.x, y: place.y + damage.y, ..damage };

@@ -7,7 +7,7 @@ use crate::Backend;
 use crate::compose::{Body, Owner, View};
 use crate::core::{Core, Geometry, Input};
 use crate::display::Display;
-use crate::domain::Domain;
+use crate::domain::SeatDomain;
 use crate::notices::Said;
 use crate::picture::Prompt;
 use crate::plane::Pointer;
@@ -116,7 +116,7 @@ impl Stage {
 
     /// Draws the box that is to be shown, if it is another one.
     fn draw_overlay(&mut self) {
-        self.notices.turn(self.epoch.elapsed());
+        self.notices.advance(self.epoch.elapsed());
         let (number, said) = self.notices.shown();
         let marked = match said {
             Some(Said::Question(question)) => question.marked,
@@ -174,13 +174,14 @@ impl Stage {
         let stalled = self.domains.iter().zip(&self.policy.looks).filter(|(d, _)| d.is_stalled());
         let stalled =
             stalled.map(|(_, look)| format!("{} does not react to keyboard and mouse", look.label));
-        let words = self.words.iter().filter_map(|words| words.news.clone());
-        let news: Vec<String> = self.news.iter().cloned().chain(words).chain(stalled).collect();
+        let notes = self.texts.iter().filter_map(|text| text.banner_note.clone());
+        let notes: Vec<String> =
+            self.banner_notes.iter().cloned().chain(notes).chain(stalled).collect();
         let mut cards: Vec<Vec<String>> = self
-            .words
+            .texts
             .iter()
             .zip(&self.policy.looks)
-            .map(|(words, look)| vec![look.label.clone(), words.card.clone()])
+            .map(|(text, look)| vec![look.label.clone(), text.placeholder.clone()])
             .collect();
         cards.push(vec![
             "LOCKED".to_owned(),
@@ -188,7 +189,7 @@ impl Stage {
         ]);
         let Self { scenes, face, layout, policy, display, domains, .. } = self;
         let before = scenes.clicks().len();
-        let damage = scenes.say(face, layout, &policy.looks, &news, &cards);
+        let damage = scenes.redraw(face, layout, &policy.looks, &notes, &cards);
         let Some(display) = display else { return };
         for (scene, what) in damage {
             if what.banner {
@@ -215,11 +216,11 @@ impl Stage {
         if let (true, Some(domain)) = (shown, self.domains.get_mut(front))
             && !locked
         {
-            domain.taken();
+            domain.acknowledge();
         }
         if due {
             self.background = self.now() + BACKGROUND;
-            self.domains.iter_mut().for_each(Domain::catch_up);
+            self.domains.iter_mut().for_each(SeatDomain::catch_up);
             // One at a time: a key may come.
             self.prepared = (self.prepared + 1) % (lock + 1);
             let turns = (self.prepared..=lock).chain(0..self.prepared);
@@ -231,13 +232,13 @@ impl Stage {
             }
             for other in (0..lock).filter(|other| *other != scene) {
                 if let Some(domain) = self.domains.get_mut(other) {
-                    domain.taken();
+                    domain.acknowledge();
                 }
             }
             if self.display.is_none()
                 && let Some(domain) = self.domains.get_mut(front)
             {
-                domain.taken();
+                domain.acknowledge();
             }
         }
     }
@@ -279,14 +280,14 @@ pub(super) fn shown(picture: Size, frame: Size) -> Size {
 
 fn view<'a>(
     scenes: &'a Scenes,
-    domains: &'a [Domain],
+    domains: &'a [SeatDomain],
     layout: &Layout,
     overlay: Option<&'a Overlay>,
     scene: usize,
 ) -> Option<View<'a>> {
     let parts = scenes.get(scene)?;
     let domain = domains.get(scene);
-    let body = match domain.and_then(Domain::picture) {
+    let body = match domain.and_then(SeatDomain::picture) {
         Some((frame, picture)) => Body::Picture(frame, layout.place(shown(picture, frame.size()))),
         None => Body::Card(&parts.card),
     };
@@ -298,7 +299,7 @@ fn view<'a>(
 
 fn pointer<'a>(
     core: &Core,
-    domains: &'a [Domain],
+    domains: &'a [SeatDomain],
     scene: usize,
     overlay: Option<&Overlay>,
     arrow: &'a Cursor,

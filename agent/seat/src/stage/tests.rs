@@ -12,21 +12,21 @@ use base::mailbox::Mediator;
 use control::reports::SeatReport;
 
 /// A stage, and the end of whoever it speaks with.
-fn stage() -> (Stage, Mediator<Command, Happening>) {
+fn stage() -> (Stage, Mediator<Command, SeatEvent>) {
     let (stage, daemon, _) = stage_with_mediators();
     (stage, daemon)
 }
 
 /// The same, with what mediators are told.
 fn stage_with_mediators()
--> (Stage, Mediator<Command, Happening>, std::sync::mpsc::Receiver<ToMediators>) {
+-> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
     stage_at(&tempfile::tempdir().unwrap().path().join("seat.json"))
 }
 
 /// The same, as it was left by what is written down there.
 fn stage_at(
     left: &Path,
-) -> (Stage, Mediator<Command, Happening>, std::sync::mpsc::Receiver<ToMediators>) {
+) -> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
     let policy = Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap());
     let names: Vec<String> =
         policy.domains().iter().map(|domain| domain.name.to_string()).collect();
@@ -55,7 +55,7 @@ fn what_is_asked_again_while_it_is_asked_is_shown_and_waits_to_be_read_again() {
     let id = u64::MAX;
     let choose = || Command::Choose(id, "Open break-glass?".into(), vec!["a".into(), "b".into()]);
     for again in [choose, choose, choose] {
-        daemon.tell(again());
+        daemon.send(again());
         stage.commands();
         assert!(stage.notices.shown().1.is_some(), "its box is to be shown");
         assert!(stage.core.pointer_is_ours(), "and the pointer is the seat's");
@@ -63,8 +63,8 @@ fn what_is_asked_again_while_it_is_asked_is_shown_and_waits_to_be_read_again() {
         stage.feed(Input::Shown(id, true), None);
         stage.seen = Some(id);
     }
-    assert!(daemon.happened().is_empty(), "nobody answered");
-    daemon.tell(Command::Withdraw(id));
+    assert!(daemon.events().is_empty(), "nobody answered");
+    daemon.send(Command::Withdraw(id));
     stage.commands();
     assert!(stage.notices.shown().1.is_none());
     assert!(!stage.core.pointer_is_ours());
@@ -81,16 +81,16 @@ fn a_keyboard_that_says_more_than_is_read_lets_its_keys_go_and_fills_no_log() {
         port: None,
         abilities: Abilities { keyboard: true, pointer: false },
     };
-    stage.happened(vec![Happened::Plugged(1, keyboard)]);
-    assert!(matches!(daemon.happened()[..], [Happening::Plugged(..)]));
+    stage.on_device_events(vec![DeviceEvent::Plugged(1, keyboard)]);
+    assert!(matches!(daemon.events()[..], [SeatEvent::Plugged(..)]));
     let a = || Report { keys: vec![(30, true)], ..Report::default() };
     for _ in 0..100 {
-        stage.happened(vec![Happened::Report(1, a(), Moment::now())]);
+        stage.on_device_events(vec![DeviceEvent::Report(1, a(), Moment::now())]);
         assert!(stage.core.holds(1, 30));
-        stage.happened(vec![Happened::Dropped(1)]);
+        stage.on_device_events(vec![DeviceEvent::Dropped(1)]);
         assert!(!stage.core.holds(1, 30));
     }
-    assert!(daemon.happened().is_empty());
+    assert!(daemon.events().is_empty());
 }
 
 #[test]
@@ -98,21 +98,21 @@ fn what_happens_at_a_seat_without_a_screen_is_told_at_once_and_not_with_what_hap
     let (mut stage, mut daemon, mediators) = stage_with_mediators();
     daemon.run(move || stage.run()).unwrap();
     // Nothing else wakes the thread for a minute.
-    let told = |daemon: &Mediator<Command, Happening>| {
+    let told = |daemon: &Mediator<Command, SeatEvent>| {
         let until = std::time::Instant::now() + Duration::from_secs(10);
         loop {
-            let mut happened = daemon.happened();
-            if !happened.is_empty() || std::time::Instant::now() > until {
-                assert!(happened.len() <= 1, "{happened:?}");
-                return happened.pop();
+            let mut events = daemon.events();
+            if !events.is_empty() || std::time::Instant::now() > until {
+                assert!(events.len() <= 1, "{events:?}");
+                return events.pop();
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     };
-    daemon.tell(Command::Switch(1));
-    assert_eq!(told(&daemon), Some(Happening::Switched { from: 0, to: 1 }));
-    daemon.tell(Command::Lock);
-    assert_eq!(told(&daemon), Some(Happening::Locked { idle: false }));
+    daemon.send(Command::Switch(1));
+    assert_eq!(told(&daemon), Some(SeatEvent::Switched { from: 0, to: 1 }));
+    daemon.send(Command::Lock);
+    assert_eq!(told(&daemon), Some(SeatEvent::Locked { idle: false }));
     assert_eq!(mediators.try_iter().collect::<Vec<_>>(), [ToMediators::Locked]);
     daemon.stop();
 }
@@ -133,17 +133,17 @@ fn a_seat_that_was_locked_is_locked_by_the_next_agent_and_shows_the_domain_that_
     let left = dir.path().join("seat.json");
     for (tell, locked) in [(Command::Lock, true), (Command::Unlock, false)] {
         let (mut stage, daemon, _) = stage_at(&left);
-        daemon.tell(Command::Switch(1));
-        daemon.tell(tell);
+        daemon.send(Command::Switch(1));
+        daemon.send(tell);
         stage.commands();
         // It is killed: nothing is carried out any more.
         drop((stage, daemon));
         let (mut next, daemon, _) = stage_at(&left);
         assert_eq!((next.core.front(), next.core.locked()), (1, locked));
         next.carry_out_deferred();
-        let told = daemon.happened();
-        assert_eq!(told.contains(&Happening::Locked { idle: false }), locked, "{told:?}");
-        assert!(told.contains(&Happening::Switched { from: 0, to: 1 }), "{told:?}");
+        let told = daemon.events();
+        assert_eq!(told.contains(&SeatEvent::Locked { idle: false }), locked, "{told:?}");
+        assert!(told.contains(&SeatEvent::Switched { from: 0, to: 1 }), "{told:?}");
     }
     std::fs::write(&left, "{}").unwrap();
     assert!(stage_at(&left).0.core.locked(), "nobody can say whether it was");

@@ -229,7 +229,7 @@ fn stick_that_never_rests(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>)
     let mut stick = Stick::new(4096);
     stick.descriptors = pinned(false);
     let turncoat = Turncoat { stick, turns: Turns::Restless };
-    let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "restless", "4", turncoat)?;
+    let plugged = Plugged::plug(&ward.pc, &mut ports.qmp, "unstable", "4", turncoat)?;
     wait_for(agent, "device that is off for good", |device| {
         device["why"].as_str().is_some_and(|why| why.contains("after each reset"))
     })?;

@@ -9,12 +9,12 @@
 //!     Input { keyboard | pointer, events } ---------->    what a person did
 //!     ReleaseAll                           ---------->    every key and button goes up
 //!                                          <----------  Update { picture, damage, LEDs, cursor }
-//!     Taken                                ---------->    the next update may come
+//!     UpdateAck                            ---------->    the next update may come
 //! ```
 //!
 //! Pixels do not cross the link: the VMM writes them into frame memory (a sealed memfd of
 //! [`Size::frame_bytes`] bytes, XRGB8888, top row first) and names the damaged rectangle. At most one
-//! update is on its way: a VMM that does not wait for `Taken` has broken the protocol.
+//! update is on its way: a VMM that does not wait for `UpdateAck` has broken the protocol.
 //!
 //! Both ends decode totally and with named caps. To the agent, everything that comes from a VMM is an
 //! allegation; it takes no file descriptor from there.

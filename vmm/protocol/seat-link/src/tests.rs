@@ -28,7 +28,7 @@ fn to_vmm() -> impl Strategy<Value = ToVmm> {
         (target, prop::collection::vec(event(), 0..=Event::MAX))
             .prop_map(|(target, events)| ToVmm::Input(target, events)),
         Just(ToVmm::ReleaseAll),
-        Just(ToVmm::Taken),
+        Just(ToVmm::UpdateAck),
     ]
 }
 

@@ -14,14 +14,14 @@ pub enum ToVmm {
     /// Every key and button the guest was told to be down goes up.
     ReleaseAll,
     /// The last update was taken; the next may come.
-    Taken,
+    UpdateAck,
 }
 
 const DISPLAY: u8 = 1;
 const KEYBOARD: u8 = 2;
 const POINTER: u8 = 3;
 const RELEASE_ALL: u8 = 4;
-const TAKEN: u8 = 5;
+const UPDATE_ACK: u8 = 5;
 
 impl ToVmm {
     /// The packet. Events beyond [`Event::MAX`] are left out.
@@ -42,7 +42,7 @@ impl ToVmm {
                 events.iter().take(Event::MAX).for_each(|event| event.put(&mut packet));
             }
             Self::ReleaseAll => packet.push(RELEASE_ALL),
-            Self::Taken => packet.push(TAKEN),
+            Self::UpdateAck => packet.push(UPDATE_ACK),
         }
         packet
     }
@@ -64,7 +64,7 @@ impl ToVmm {
             KEYBOARD => Self::Input(Target::Keyboard, events(&mut fields, packet.len())?),
             POINTER => Self::Input(Target::Pointer, events(&mut fields, packet.len())?),
             RELEASE_ALL => Self::ReleaseAll,
-            TAKEN => Self::Taken,
+            UPDATE_ACK => Self::UpdateAck,
             kind => return Err(Malformed::Kind(kind)),
         };
         fields.end()?;

@@ -162,7 +162,7 @@ fn next_agent(dir: &Path) -> Option<Channel> {
 fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &Path) {
     let mut packet = Box::new([0; PACKET_MAX]);
     while let Ok(seat_link::Packet::Message(..)) = agent.receive(&mut packet) {
-        let _ = agent.send(&ToVmm::Taken.encode());
+        let _ = agent.send(&ToVmm::UpdateAck.encode());
     }
     let _ = agent.send(&ToVmm::ReleaseAll.encode());
     let hello: [&[u8]; 3] = [b"{\"command\":\"status\"}\nnonsense\n", b"to the guest", b"nonsense"];

@@ -32,8 +32,8 @@ impl Mediator {
         self.pull = Some(Pull { from, media_type, ticket, asked, since: now, heard: now });
     }
 
-    /// The answer that was due has come: a copy chord that waited for it is carried out. The guest is asked also if nobody wants the
-    /// answer any more, since what it is asked depends on the chords pressed in it alone.
+    /// The answer that was due has come: a copy hotkey that waited for it is carried out. The guest is asked also if nobody wants the
+    /// answer any more, since what it is asked depends on the hotkeys pressed in it alone.
     pub(super) fn ask_at_last(&mut self, index: DomainIndex, now: Time) {
         let Some(guest) = self.guests.get_mut(index) else { return };
         if guest.waits_since.take().is_none() {
@@ -63,7 +63,7 @@ impl Mediator {
         self.paste_early(now);
     }
 
-    /// The paste chord that came before the copy was complete.
+    /// The paste hotkey that came before the copy was complete.
     fn paste_early(&mut self, now: Time) {
         if let Some((to, ticket)) = self.early.take() {
             self.paste(to, ticket, now);
@@ -94,7 +94,7 @@ impl Mediator {
         );
         let until = now.saturating_add(HELD_FOR);
         self.held = Some(Held { from: index, media_type, content: bytes, sha256, until });
-        self.out.push(Output::Said(ticket, Outcome::yes(words)));
+        self.out.push(Output::Completed(ticket, Outcome::yes(words)));
         self.paste_early(now);
     }
 }

@@ -107,7 +107,7 @@ impl Mediator {
     ) {
         let words = format!("Not pasted: {what}.\nReason: {why}.");
         self.out.push(Output::Note(event.into()));
-        self.out.push(Output::Said(ticket, Outcome::no(words).by(by)));
+        self.out.push(Output::Completed(ticket, Outcome::no(words).by(by)));
     }
 
     /// Ends what is being decided on, with no.
@@ -126,7 +126,7 @@ impl Mediator {
             Stage::Recording => {
                 self.not_delivered(to, why);
                 let words = format!("Not pasted: {what}.\nReason: {why}.");
-                self.out.push(Output::Said(ticket, Outcome::no(words).by(&by)));
+                self.out.push(Output::Completed(ticket, Outcome::no(words).by(&by)));
             }
         }
     }

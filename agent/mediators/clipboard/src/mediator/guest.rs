@@ -51,7 +51,7 @@ pub(super) struct Guest {
     pub(super) offer: Option<Offer>,
     /// What is on its way to a program that asked for it, whatever became of the offer since.
     pub(super) sending: Option<Offer>,
-    /// Since when a copy chord waits for the answer to an earlier request.
+    /// Since when a copy hotkey waits for the answer to an earlier request.
     pub(super) waits_since: Option<Time>,
     pub(super) unasked: RateLimiter,
     faults: Faults,

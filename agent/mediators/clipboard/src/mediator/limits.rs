@@ -15,8 +15,8 @@ pub const PULL_SILENCE: Time = Time::from_secs(5);
 pub const PULL_MAX: Time = Time::from_secs(30);
 /// How long a question waits; then the answer is no.
 pub const ASK_FOR: Time = Time::from_secs(20);
-/// Chords that count in one direction. People do not paste faster; what presses keys for them does.
-pub const CHORDS: Rate = Rate { burst: 20, every: Time::from_secs(3) };
+/// Hotkeys that count in one direction. People do not paste faster; what presses keys for them does.
+pub const HOTKEYS: Rate = Rate { burst: 20, every: Time::from_secs(3) };
 /// Bytes that a guest may send unasked at once; as many again each second. What is more waits in its own queue.
 pub const UNASKED: Rate =
     Rate { burst: 256 << 10, every: Time::from_nanos(1_000_000_000 / (256 << 10)) };

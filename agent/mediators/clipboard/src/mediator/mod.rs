@@ -1,19 +1,19 @@
 //! Who may paste what: the mediator as a state machine.
 //!
 //! ```text
-//!  copy chord in A --> Pull (request to A) --content--> Held
-//!  paste chord in B -> fit, policy --+-- deny ----------------------------> words, audit
+//!  copy hotkey in A --> Pull (request to A) --content--> Held
+//!  paste hotkey in B -> fit, policy --+-- deny ----------------------------> words, audit
 //!                                    +-- ask --> question --no, silence --> words, audit
 //!                                    |               |yes
 //!                                    +-- allow ------+--> audit on the disk --> Offer to B --request--> content to B
 //! ```
-//! - Nothing is asked of a guest and nothing is offered to one without a chord pressed in it. What a guest sends unasked is not
+//! - Nothing is asked of a guest and nothing is offered to one without a hotkey pressed in it. What a guest sends unasked is not
 //!   kept; of its clipboard only the types are known.
-//! - A copy chord wipes what was held, so that a copy that fails never leaves yesterday's patient to be pasted.
+//! - A copy hotkey wipes what was held, so that a copy that fails never leaves yesterday's patient to be pasted.
 //! - What a guest does changes what it is sent itself, and nothing else: no other guest's stream depends on it, but for what a
 //!   person copied out of it and pasted.
 //! - At most one content is held and one is being decided on; each guest is offered at most one.
-//! - Answers name no request: a guest has one request at a time to answer. A copy chord that comes while the answer to an earlier one
+//! - Answers name no request: a guest has one request at a time to answer. A copy hotkey that comes while the answer to an earlier one
 //!   is due waits until that came and was dropped; if it does not come, the stream is renewed.
 //! - Withdrawn is withdrawn: what a guest asked for and has not read is taken back, if need be by ending its stream in the middle of
 //!   the message (see [`crate::vdagent`], `outbox`).
@@ -46,7 +46,7 @@ pub use crossing::Paste;
 use crossing::{Crossing, Stage};
 use guest::Guest;
 use judge::Pressed;
-use limits::{CHORDS, HELD_MAX, PULL_MAX, PULL_SILENCE};
+use limits::{HELD_MAX, HOTKEYS, PULL_MAX, PULL_SILENCE};
 pub use words::Outcome;
 use words::{SILENT, label, no_agent, too_often};
 
@@ -54,18 +54,19 @@ use words::{SILENT, label, no_agent, too_often};
 pub type Time = std::time::Duration;
 /// A domain, by its place in the list given to [`Mediator::new`].
 pub type DomainIndex = usize;
-/// What a chord that was not pressed on a keyboard is known by.
+/// The number of an operation of the command line.
 pub type Ticket = u64;
 
+/// The hotkeys of the clipboard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chord {
+pub enum Hotkey {
     /// Take the front's clipboard.
     Copy,
     /// Offer it to the front.
     Paste,
 }
 
-/// What is to be done.
+/// An effect that the caller must carry out.
 #[derive(Debug)]
 pub enum Output {
     /// Close this guest's connection, and make none before then.
@@ -74,8 +75,8 @@ pub enum Output {
     Authorize(Request<Paste>),
     /// Write this down.
     Note(AuditEvent),
-    /// A chord has come to its end.
-    Said(Option<Ticket>, Outcome),
+    /// The operation that a hotkey began has ended.
+    Completed(Option<Ticket>, Outcome),
     /// Ask a person; the answer comes with [`Mediator::answered`].
     Ask(Option<Ticket>, u64, String),
     /// Ask no more.
@@ -111,10 +112,10 @@ pub struct Mediator {
     screen: Option<(u32, u32)>,
     pull: Option<Pull>,
     held: Option<Held>,
-    /// A paste chord that came before the copy was complete.
+    /// A paste hotkey that came before the copy was complete.
     early: Option<(DomainIndex, Option<Ticket>)>,
     crossing: Option<Crossing>,
-    chords: Vec<RateLimiter>,
+    hotkeys: Vec<RateLimiter>,
     last_id: u64,
     out: Vec<Output>,
 }
@@ -132,7 +133,7 @@ impl Mediator {
             held: None,
             early: None,
             crossing: None,
-            chords: vec![RateLimiter::new(CHORDS); directions],
+            hotkeys: vec![RateLimiter::new(HOTKEYS); directions],
             last_id: 0,
             out: Vec::new(),
         }
@@ -204,7 +205,7 @@ impl Mediator {
         let Some(guest) = self.guests.get_mut(index).filter(|guest| guest.connected) else {
             return;
         };
-        // At most one content's worth for each copy chord.
+        // At most one content's worth for each copy hotkey.
         if !pulled && !guest.reader.drains() {
             guest.unasked.take(u32::try_from(bytes.len()).unwrap_or(u32::MAX), now);
         }
@@ -269,14 +270,20 @@ impl Mediator {
         }
     }
 
-    /// A chord was pressed with this domain in front.
-    pub fn chord(&mut self, chord: Chord, front: DomainIndex, ticket: Option<Ticket>, now: Time) {
+    /// Handles a hotkey that was pressed with this domain in front.
+    pub fn hotkey(
+        &mut self,
+        hotkey: Hotkey,
+        front: DomainIndex,
+        ticket: Option<Ticket>,
+        now: Time,
+    ) {
         if front >= self.guests.len() {
             return self.say(ticket, Outcome::no("There is no such desktop."));
         }
-        match chord {
-            Chord::Copy => self.copy(front, ticket, now),
-            Chord::Paste => self.paste(front, ticket, now),
+        match hotkey {
+            Hotkey::Copy => self.copy(front, ticket, now),
+            Hotkey::Paste => self.paste(front, ticket, now),
         }
     }
 
@@ -385,11 +392,11 @@ impl Mediator {
 
     fn allowed(&mut self, from: DomainIndex, to: DomainIndex, now: Time) -> bool {
         let at = from * self.guests.len() + to;
-        self.chords.get_mut(at).is_some_and(|limiter| limiter.take(1, now))
+        self.hotkeys.get_mut(at).is_some_and(|limiter| limiter.take(1, now))
     }
 
     fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
-        self.out.push(Output::Said(ticket, outcome));
+        self.out.push(Output::Completed(ticket, outcome));
     }
 
     fn name(&self, index: DomainIndex) -> String {

@@ -3,9 +3,9 @@
 use policy::Policy;
 use policy::decide::{Reason, Verdict};
 
-use super::limits::CHORDS;
+use super::limits::HOTKEYS;
 
-/// How a chord ended.
+/// How a hotkey ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether it did what it was pressed for.
@@ -70,7 +70,7 @@ pub(super) fn nothing_copied(label: &str) -> Outcome {
 }
 
 pub(super) fn too_often() -> Outcome {
-    Outcome::no(format!("Too often: wait {} seconds.", CHORDS.every.as_secs()))
+    Outcome::no(format!("Too often: wait {} seconds.", HOTKEYS.every.as_secs()))
 }
 
 pub(super) fn no_agent(label: &str) -> Outcome {

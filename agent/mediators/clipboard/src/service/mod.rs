@@ -1,23 +1,22 @@
 //! The clipboard's sockets, clock and thread; what may cross is decided in the crate `clipboard`.
 //!
 //! ```text
-//!  VMM's port com.redhat.spice.0 <--dials-- End --+
-//!                                                 +--> service thread: Mediator --> daemon: audit, words, questions
-//!  external guest --connects--> vdagent.sock End -+
+//!  VMM's port com.redhat.spice.0 <--connects-- AgentConnection --+
+//!                                                                +--> service thread: Mediator --> daemon: audit, words, questions
+//!  external guest --connects--> vdagent.sock AgentConnection -+
 //! ```
 //! On a thread of its own, so that a picture that is decoded holds up neither a desktop nor the supervisor. It and the daemon
 //! speak by messages; neither waits for the other.
 
-mod end;
+mod agent_connection;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::mediator::{Chord, DomainIndex, Outcome, Paste, Ticket};
+use crate::mediator::{DomainIndex, Hotkey, Outcome, Paste, Ticket};
 use audit::AuditEvent;
 use monitor::{Denial, Permit, Request};
 use policy::Policy;
@@ -25,29 +24,21 @@ use policy::Policy;
 use worker::Service;
 
 use base::mailbox::Mediator;
+use base::sockets::SocketEndpoint;
 
 /// The port that distributions' SPICE agents open in the guest.
 pub const GUEST_PORT: &str = "com.redhat.spice.0";
 
-/// Where a domain's agent is reached.
-#[derive(Clone, Debug)]
-pub enum Way {
-    /// Its VMM listens here.
-    Dial(PathBuf),
-    /// Whoever runs it connects here.
-    Listen(PathBuf),
-}
-
-/// What the daemon tells the clipboard.
+/// A command of the daemon to the clipboard.
 #[derive(Debug)]
 pub enum Command {
-    /// A chord was pressed with this domain in front.
-    Chord(Chord, DomainIndex, Option<Ticket>),
+    /// A hotkey was pressed with this domain in front, or stands for one of the command line.
+    Hotkey(Hotkey, DomainIndex, Option<Ticket>),
     /// A question was answered.
     Answered(u64, bool),
-    /// A paste is permitted.
+    /// The paste is permitted.
     Permitted(Permit<Paste>),
-    /// A paste is not.
+    /// The paste of this number is denied.
     Refused(u64, Denial),
     /// The audit log has failed: what was permitted is taken back.
     RecordLost,
@@ -59,31 +50,31 @@ pub enum Command {
     Screen(Option<(u32, u32)>),
 }
 
-/// What the clipboard tells the daemon.
+/// An event of the clipboard for the daemon.
 #[derive(Debug)]
-pub enum Happening {
-    /// Have the monitor decide: [`Command::Permitted`] or [`Command::Refused`].
+pub enum ClipboardEvent {
+    /// The monitor is to decide this request; the answer is [`Command::Permitted`] or [`Command::Refused`].
     Authorize(Request<Paste>),
-    /// Write this down.
+    /// This event belongs into the audit log.
     Note(AuditEvent),
-    /// A chord has come to its end.
-    Said(Option<Ticket>, Outcome),
-    /// Ask a person: [`Command::Answered`].
+    /// The operation that a hotkey began has ended.
+    Completed(Option<Ticket>, Outcome),
+    /// A person is to be asked; the answer is [`Command::Answered`].
     Ask(Option<Ticket>, u64, String),
-    /// Ask no more.
+    /// The question of this number is withdrawn.
     Withdraw(u64),
     /// A guest's agent has announced itself, or is gone.
     Agent(DomainIndex, bool),
 }
 
 /// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.
-pub type Clipboard = Mediator<Command, Happening>;
+pub type Clipboard = Mediator<Command, ClipboardEvent>;
 
 /// Starts the thread for these domains.
 ///
 /// # Errors
 /// The process has no thread or file descriptor left, or a socket cannot be made.
-pub fn start(domains: Vec<(String, Way)>, policy: Arc<Policy>) -> io::Result<Clipboard> {
+pub fn start(domains: Vec<(String, SocketEndpoint)>, policy: Arc<Policy>) -> io::Result<Clipboard> {
     let (mut mediator, ends) = Mediator::new("clipboard")?;
     let mut service = Service::new(domains, policy, ends)?;
     mediator.run(move || service.run())?;

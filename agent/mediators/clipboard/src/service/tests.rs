@@ -6,11 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::mediator::Chord;
+use crate::mediator::Hotkey;
 use crate::vdagent::spec::{capability, content, kind};
 use policy::Policy;
 
-use super::{Clipboard, Command, Happening, Way};
+use super::{Clipboard, ClipboardEvent, Command, SocketEndpoint};
 
 const POLICY: &str = r##"
 format = 1
@@ -96,27 +96,28 @@ impl Ward {
         let dir = tempfile::tempdir().unwrap();
         let sockets = ["clinical", "internet"].map(|name| dir.path().join(name));
         let domains = ["clinical", "internet"].into_iter().zip(&sockets);
-        let domains =
-            domains.map(|(name, path)| (name.to_owned(), Way::Listen(path.clone()))).collect();
+        let domains = domains
+            .map(|(name, path)| (name.to_owned(), SocketEndpoint::Listen(path.clone())))
+            .collect();
         let clipboard = super::start(domains, policy(RULE)).unwrap();
         let [clinical, internet] = sockets.map(|socket| guest(&socket));
         let ward = Self { clipboard, clinical, internet, _dir: dir };
         let mut agents = 0;
-        ward.wait(|happening| {
-            agents += usize::from(matches!(happening, Happening::Agent(_, true)));
+        ward.wait(|event| {
+            agents += usize::from(matches!(event, ClipboardEvent::Agent(_, true)));
             agents == 2
         });
         ward
     }
 
-    fn wait(&self, mut until: impl FnMut(&Happening) -> bool) {
+    fn wait(&self, mut until: impl FnMut(&ClipboardEvent) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
-            for happening in self.clipboard.happened() {
-                let ends = until(&happening);
-                if let Happening::Authorize(request) = happening {
+            for event in self.clipboard.events() {
+                let ends = until(&event);
+                if let ClipboardEvent::Authorize(request) = event {
                     let permit = monitor::testing::permit(request.grant, 1);
-                    self.clipboard.tell(Command::Permitted(permit));
+                    self.clipboard.send(Command::Permitted(permit));
                 }
                 if ends {
                     return;
@@ -128,7 +129,7 @@ impl Ward {
     }
 
     fn said(&self, start: &str) {
-        self.wait(|happening| matches!(happening, Happening::Said(_, outcome) if outcome.words.starts_with(start)));
+        self.wait(|event| matches!(event, ClipboardEvent::Completed(_, outcome) if outcome.words.starts_with(start)));
     }
 
     /// Text that was copied in the Internet desktop is ready in the clinical one, whose program asks for it.
@@ -136,20 +137,20 @@ impl Ward {
         self.internet
             .write_all(&message(kind::CLIPBOARD_GRAB, &words(&[0, content::UTF8_TEXT])))
             .unwrap();
-        // The chord comes after the grab has been read.
+        // The hotkey comes after the grab has been read.
         std::thread::sleep(Duration::from_millis(50));
-        self.clipboard.tell(Command::Chord(Chord::Copy, 1, None));
+        self.clipboard.send(Command::Hotkey(Hotkey::Copy, 1, None));
         until(&mut self.internet, kind::CLIPBOARD_REQUEST);
         let answer = [words(&[0, content::UTF8_TEXT]), text.as_bytes().to_vec()].concat();
         self.internet.write_all(&message(kind::CLIPBOARD, &answer)).unwrap();
         self.said("Copied");
-        self.clipboard.tell(Command::Chord(Chord::Paste, 0, None));
+        self.clipboard.send(Command::Hotkey(Hotkey::Paste, 0, None));
         self.said("Ready");
         until(&mut self.clinical, kind::CLIPBOARD_GRAB);
         self.clinical
             .write_all(&message(kind::CLIPBOARD_REQUEST, &words(&[0, content::UTF8_TEXT])))
             .unwrap();
-        self.wait(|happening| matches!(happening, Happening::Note(event) if event.kind() == "clipboard-taken"));
+        self.wait(|event| matches!(event, ClipboardEvent::Note(event) if event.kind() == "clipboard-taken"));
     }
 }
 
@@ -178,7 +179,7 @@ fn what_a_guest_asked_for_and_did_not_read_is_not_in_its_socket_after_the_lock()
             ward.asks(text);
             // All that the thread can write to somebody who does not read is written by then.
             std::thread::sleep(Duration::from_millis(100));
-            ward.clipboard.tell(if lock { Command::Locked } else { Command::Policy(policy("")) });
+            ward.clipboard.send(if lock { Command::Locked } else { Command::Policy(policy("")) });
             let mut rest = Vec::new();
             ward.clinical.read_to_end(&mut rest).unwrap();
             assert!(!rest.windows(7).any(|bytes| bytes == b"patient"), "{} bytes", rest.len());
@@ -193,7 +194,7 @@ fn what_a_guest_was_reading_when_the_screen_was_locked_never_becomes_whole() {
     ward.asks(&text);
     let mut some = vec![0; 40_000];
     ward.clinical.read_exact(&mut some).unwrap();
-    ward.clipboard.tell(Command::Locked);
+    ward.clipboard.send(Command::Locked);
     std::thread::sleep(Duration::from_millis(100));
     let mut rest = Vec::new();
     ward.clinical.read_to_end(&mut rest).unwrap();

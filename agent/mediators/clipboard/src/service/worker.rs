@@ -11,16 +11,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
 use zeroize::Zeroize;
 
-use super::end::{Did, End};
-use super::{Command, Happening, Way};
+use super::agent_connection::{AgentConnection, Transferred};
+use super::{ClipboardEvent, Command};
 use base::mailbox::Ends;
+use base::sockets::SocketEndpoint;
 
 /// Bytes read from a guest, or made ready for one, at a time.
 const BATCH: usize = 64 * 1024;
 
 pub(super) struct Service {
     names: Vec<String>,
-    ends: Vec<End>,
+    connections: Vec<AgentConnection>,
     mediator: Mediator,
     epoch: Moment,
     alarm: Alarm,
@@ -28,10 +29,10 @@ pub(super) struct Service {
     /// Whose agents the daemon knows of.
     agents: Vec<bool>,
     // Last: when these go, the daemon takes everything for let go.
-    daemon: Ends<Command, Happening>,
+    daemon: Ends<Command, ClipboardEvent>,
 }
 
-/// Writes to a guest before the others have their turn: the parts of a short content.
+/// Writes to one guest before the next guest is served: the parts of a short content.
 const WRITES: usize = 4;
 
 /// What may be done with a guest's connection, by the last wait.
@@ -44,7 +45,7 @@ struct Ready {
 /// What a polled descriptor is.
 #[derive(Clone, Copy, Debug)]
 enum Polled {
-    /// A guest's connection.
+    /// A guest's socket.
     Stream(usize),
     /// What tells that a guest has read something.
     Reads(usize),
@@ -54,21 +55,21 @@ enum Polled {
 
 impl Service {
     pub(super) fn new(
-        domains: Vec<(String, Way)>,
+        domains: Vec<(String, SocketEndpoint)>,
         policy: Arc<Policy>,
-        daemon: Ends<Command, Happening>,
+        daemon: Ends<Command, ClipboardEvent>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();
-        let mut ends = Vec::new();
-        for (name, way) in domains {
-            ends.push(End::new(way, &name)?);
+        let mut connections = Vec::new();
+        for (name, endpoint) in domains {
+            connections.push(AgentConnection::new(endpoint, &name)?);
             names.push(name);
         }
         let mediator = Mediator::new(&names, policy);
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
-        Ok(Self { names, ends, mediator, epoch, alarm, buffer, agents, daemon })
+        Ok(Self { names, connections, mediator, epoch, alarm, buffer, agents, daemon })
     }
 
     fn now(&self) -> Time {
@@ -100,7 +101,9 @@ impl Service {
     fn command(&mut self, command: Command) {
         let now = self.now();
         match command {
-            Command::Chord(chord, front, ticket) => self.mediator.chord(chord, front, ticket, now),
+            Command::Hotkey(hotkey, front, ticket) => {
+                self.mediator.hotkey(hotkey, front, ticket, now)
+            }
             Command::Answered(id, yes) => self.mediator.answered(id, yes),
             Command::Permitted(permit) => self.mediator.permitted(permit, now),
             Command::Refused(id, denial) => self.mediator.refused(id, denial),
@@ -113,8 +116,8 @@ impl Service {
 
     fn serve(&mut self, index: usize, ready: Ready) {
         let now = self.now();
-        let Some(end) = self.ends.get_mut(index) else { return };
-        if end.connect(now) {
+        let Some(connection) = self.connections.get_mut(index) else { return };
+        if connection.connect(now) {
             tracing::debug!(
                 domain = self.names.get(index).map(String::as_str),
                 "clipboard connected"
@@ -123,21 +126,21 @@ impl Service {
             return self.write(index);
         }
         if let Some(outbox) = self.mediator.outbox(index).filter(|outbox| outbox.waits_for_guest())
-            && end.is_read()
+            && connection.is_read()
         {
             // Before what it says now: it may ask again, having got what it asked for.
             outbox.guest_took_all();
         }
         if ready.read && self.mediator.may_read(index, now).is_ok() {
-            match end.read(&mut self.buffer) {
-                Did::Some(count) => {
+            match connection.read(&mut self.buffer) {
+                Transferred::Bytes(count) => {
                     if let Some(bytes) = self.buffer.get_mut(..count) {
                         self.mediator.received(index, bytes, now);
                         bytes.zeroize();
                     }
                 }
-                Did::Nothing => {}
-                Did::Gone => return self.gone(index),
+                Transferred::Nothing => {}
+                Transferred::Disconnected => return self.gone(index),
             }
         }
         if ready.write {
@@ -146,62 +149,63 @@ impl Service {
     }
 
     fn write(&mut self, index: usize) {
-        let (Some(end), Some(outbox)) = (self.ends.get_mut(index), self.mediator.outbox(index))
+        let (Some(connection), Some(outbox)) =
+            (self.connections.get_mut(index), self.mediator.outbox(index))
         else {
             return;
         };
         for _ in 0..WRITES {
-            if outbox.waits_for_guest() && end.is_read() {
+            if outbox.waits_for_guest() && connection.is_read() {
                 outbox.guest_took_all();
             }
             let bytes = outbox.bytes(BATCH);
             if bytes.is_empty() {
                 return;
             }
-            match end.write(bytes) {
-                Did::Some(count) => outbox.took(count),
-                Did::Nothing => return,
-                Did::Gone => return self.gone(index),
+            match connection.write(bytes) {
+                Transferred::Bytes(count) => outbox.took(count),
+                Transferred::Nothing => return,
+                Transferred::Disconnected => return self.gone(index),
             }
         }
     }
 
     fn gone(&mut self, index: usize) {
         let now = self.now();
-        if let Some(end) = self.ends.get_mut(index) {
-            end.disconnect(now);
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.disconnect(now);
         }
         self.mediator.disconnected(index, now);
     }
 
     fn carry_out(&mut self) {
         for output in self.mediator.outputs() {
-            let happening = match output {
+            let event = match output {
                 Output::Disconnect(index, again) => {
-                    if let Some(end) = self.ends.get_mut(index) {
-                        end.disconnect(again);
+                    if let Some(connection) = self.connections.get_mut(index) {
+                        connection.disconnect(again);
                     }
                     continue;
                 }
-                Output::Authorize(request) => Happening::Authorize(request),
-                Output::Note(event) => Happening::Note(event),
-                Output::Said(ticket, outcome) => Happening::Said(ticket, outcome),
-                Output::Ask(ticket, id, text) => Happening::Ask(ticket, id, text),
-                Output::Withdraw(id) => Happening::Withdraw(id),
+                Output::Authorize(request) => ClipboardEvent::Authorize(request),
+                Output::Note(event) => ClipboardEvent::Note(event),
+                Output::Completed(ticket, outcome) => ClipboardEvent::Completed(ticket, outcome),
+                Output::Ask(ticket, id, text) => ClipboardEvent::Ask(ticket, id, text),
+                Output::Withdraw(id) => ClipboardEvent::Withdraw(id),
             };
-            self.tell(happening);
+            self.send(event);
         }
-        for index in 0..self.ends.len() {
+        for index in 0..self.connections.len() {
             let there = self.mediator.has_agent(index);
             let known = self.agents.get_mut(index).map(|known| std::mem::replace(known, there));
             if known != Some(there) {
-                self.tell(Happening::Agent(index, there));
+                self.send(ClipboardEvent::Agent(index, there));
             }
         }
     }
 
-    fn tell(&self, happening: Happening) {
-        self.daemon.tell(happening);
+    fn send(&self, event: ClipboardEvent) {
+        self.daemon.send(event);
     }
 
     /// Waits until there is something to do.
@@ -210,12 +214,12 @@ impl Service {
         let mut until = self.mediator.deadline();
         let mut sooner = |time: Time| until = Some(until.map_or(time, |until| until.min(time)));
         let mut wanted: Vec<(PollFlags, bool)> = Vec::new();
-        for index in 0..self.ends.len() {
+        for index in 0..self.connections.len() {
             let mut flags = PollFlags::empty();
             match self.mediator.may_read(index, now) {
                 Ok(()) => flags |= PollFlags::POLLIN,
                 Err(again) => {
-                    if self.ends.get(index).is_some_and(End::is_connected) {
+                    if self.connections.get(index).is_some_and(AgentConnection::is_connected) {
                         sooner(again);
                     }
                 }
@@ -229,19 +233,21 @@ impl Service {
         }
         let mut fds: Vec<(Polled, BorrowedFd<'_>, PollFlags)> =
             vec![(Polled::Other, self.daemon.fd(), PollFlags::POLLIN)];
-        for (index, (end, (flags, reads))) in self.ends.iter().zip(&wanted).enumerate() {
-            if let Some(queue) = end.reads().filter(|_| *reads) {
+        for (index, (connection, (flags, reads))) in
+            self.connections.iter().zip(&wanted).enumerate()
+        {
+            if let Some(queue) = connection.read_notifier().filter(|_| *reads) {
                 fds.push((Polled::Reads(index), queue, PollFlags::POLLIN));
             }
-            if let Some(stream) = end.stream() {
+            if let Some(stream) = connection.stream() {
                 // One that may be neither read nor written waits, hung up or not.
                 if !flags.is_empty() {
                     fds.push((Polled::Stream(index), stream, *flags));
                 }
-            } else if let Some(door) = end.door(now) {
-                fds.push((Polled::Other, door, PollFlags::POLLIN));
+            } else if let Some(listener) = connection.listener(now) {
+                fds.push((Polled::Other, listener, PollFlags::POLLIN));
             }
-            if let Some(due) = end.due(now) {
+            if let Some(due) = connection.due(now) {
                 sooner(due);
             }
         }
@@ -253,13 +259,13 @@ impl Service {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error),
         }
-        let mut ready = vec![Ready::default(); self.ends.len()];
+        let mut ready = vec![Ready::default(); self.connections.len()];
         for ((what, _, asked), polled) in fds.iter().zip(&polled) {
             let found = polled.revents().unwrap_or(PollFlags::empty());
             match what {
                 Polled::Stream(index) => {
                     let Some(place) = ready.get_mut(*index) else { continue };
-                    // An end that hung up is found by reading it; if nothing may be read, that waits as well.
+                    // A guest that hung up is found by reading it; if nothing may be read, that waits as well.
                     let over = PollFlags::POLLHUP | PollFlags::POLLERR;
                     place.read = asked.contains(PollFlags::POLLIN)
                         && found.intersects(PollFlags::POLLIN | over);

@@ -2,7 +2,7 @@
 //!
 //! | module | |
 //! | --- | --- |
-//! | [`authority`] | keeps the host's drivers off every device nobody has admitted |
+//! | [`authorization`] | keeps the host's drivers off every device nobody has admitted |
 //! | [`export`] | one device as the host's end of a usbredir stream, by usbfs |
 //!
 //! Nothing here decides who gets a device, nor looks into what goes to and fro. What a device says is hostile: texts are cut and
@@ -10,9 +10,9 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
-pub mod authority;
+pub mod authorization;
 pub mod export;
 
-pub use authority::{Authority, Grants};
-pub use export::{Export, Said};
+pub use authorization::{Grants, UsbAuthorization};
+pub use export::{Export, ExportEvent};
 pub use usbsysfs::{BusId, Found, Plugged, Sysfs, Vetted, bus_id};

@@ -4,8 +4,7 @@ use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use crate::Way;
-use base::sockets::{dial, listen};
+use base::sockets::{SocketEndpoint, connect, listen};
 
 /// A connection to a domain's VMM, over which nothing has gone yet.
 #[derive(Debug)]
@@ -41,10 +40,10 @@ impl DomainSocket {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub(crate) fn open(way: Way, domain: &str) -> io::Result<Self> {
-        let (path, listener) = match way {
-            Way::Dial(path) => (path, None),
-            Way::Listen(path) => {
+    pub(crate) fn open(endpoint: SocketEndpoint, domain: &str) -> io::Result<Self> {
+        let (path, listener) = match endpoint {
+            SocketEndpoint::Connect(path) => (path, None),
+            SocketEndpoint::Listen(path) => {
                 let listener = listen(&path, domain)?;
                 (path, Some(listener))
             }
@@ -59,7 +58,7 @@ impl DomainSocket {
     pub(crate) fn connect(&self) -> io::Result<Connection> {
         let stream = match &self.listener {
             Some(listener) => listener.accept()?.0,
-            None => dial(&self.path)?,
+            None => connect(&self.path)?,
         };
         stream.set_nonblocking(true)?;
         Ok(Connection { domain: self.domain.clone(), path: self.path.clone(), stream })

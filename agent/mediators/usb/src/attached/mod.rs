@@ -28,22 +28,22 @@ use printable::explain;
 /// Why a device is taken out of its domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum DetachReason {
-    /// The VMM hung up: its domain stops, or it was put out.
+    /// The VMM hung up: its domain stops, or the VMM gave the device back.
     NoVmm,
     /// The device was pulled out, or fails.
     NoDevice(String),
-    /// It did not come back from a reset; what is there now is another device.
+    /// The device did not come back from a reset; what is there now is another device.
     Lost(String),
-    /// It came back different.
+    /// The device came back from a reset with other descriptors.
     Changed(String),
-    /// It broke the rules.
+    /// The device violated the protocol of its class.
     Broken(String),
-    /// The guest's end, or this one, broke them.
+    /// The usbredir stream was violated, or failed.
     Stream(String),
 }
 
 impl DetachReason {
-    /// Says it in words.
+    /// Returns the reason in words.
     pub(super) fn text(&self) -> &str {
         match self {
             Self::NoVmm => "its domain stopped",
@@ -77,54 +77,55 @@ pub(super) enum StartError {
     Descriptors(io::Error),
 }
 
-/// What is told while a device is served.
+/// An event of the thread of a device, for the broker.
 #[derive(Debug)]
 pub(super) enum DeviceThreadEvent {
-    /// The guest has it now.
+    /// The guest has the device now.
     Begun,
     /// The filter refused something.
     Refused(Event),
-    /// The guest has it no more, for a reason of its own if there is one. The device is let go next, which may take its time.
-    Parted(Option<DetachReason>, Counts),
+    /// The guest no longer has the device, for this reason unless it was told to close. The device is released next, which may take its time.
+    Detached(Option<DetachReason>, Counts),
 }
 
-/// What the thread is told.
+/// A command of the broker to the thread of a device.
 enum DeviceThreadCommand {
-    /// Tell what was refused again and again.
+    /// Report what was refused again and again.
     Flush,
-    /// Say farewell, and end.
+    /// Disconnect the guest and end.
     Close,
 }
 
-/// The broker's end of a device in a domain.
+/// The broker's handle of an attached device.
 pub(super) struct Attachment {
     path: PathBuf,
-    orders: mpsc::Sender<DeviceThreadCommand>,
-    bell: Arc<Bell>,
+    commands: mpsc::Sender<DeviceThreadCommand>,
+    waker: Arc<ThreadWaker>,
     stream: UnixStream,
 }
 
-/// The thread's end.
+/// The device thread's side of an attachment.
 pub(super) struct Serving {
     stream: UnixStream,
     filter: Filter,
     vetted: Vetted,
-    inbox: mpsc::Receiver<DeviceThreadCommand>,
-    bell: Arc<Bell>,
+    commands: mpsc::Receiver<DeviceThreadCommand>,
+    waker: Arc<ThreadWaker>,
 }
 
-struct Bell(EventFd);
+/// Wakes the thread of the device, for the broker and for the transfers of the device.
+struct ThreadWaker(EventFd);
 
-impl Bell {
-    fn ring(&self) {
-        // A full counter is a bell that was heard.
+impl ThreadWaker {
+    fn notify(&self) {
+        // A full counter wakes it as well.
         let _ = self.0.write(1);
     }
 }
 
-impl Wake for Bell {
+impl Wake for ThreadWaker {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        self.notify();
     }
 }
 
@@ -151,13 +152,13 @@ impl Attachment {
             .map_err(StartError::Filter)?;
         let vetted = vetted.sharing(grant.share);
         let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let bell =
+        let eventfd =
             EventFd::from_flags(flags).map_err(|error| StartError::Descriptors(error.into()))?;
-        let bell = Arc::new(Bell(bell));
-        let (orders, inbox) = mpsc::channel();
+        let waker = Arc::new(ThreadWaker(eventfd));
+        let (sender, commands) = mpsc::channel();
         let cut = stream.try_clone().map_err(StartError::Descriptors)?;
-        let attachment = Self { path, orders, bell: Arc::clone(&bell), stream: cut };
-        Ok((attachment, Serving { stream, filter, vetted, inbox, bell }))
+        let attachment = Self { path, commands: sender, waker: Arc::clone(&waker), stream: cut };
+        Ok((attachment, Serving { stream, filter, vetted, commands, waker }))
     }
 
     /// Returns the path of the VMM's socket.
@@ -165,43 +166,43 @@ impl Attachment {
         &self.path
     }
 
-    fn order(&self, order: DeviceThreadCommand) {
-        // One that has ended has said so.
-        let _ = self.orders.send(order);
-        self.bell.ring();
+    fn send(&self, command: DeviceThreadCommand) {
+        // A thread that has ended has reported that.
+        let _ = self.commands.send(command);
+        self.waker.notify();
     }
 
-    /// Has it tell what was refused again and again.
+    /// Has the thread report what was refused again and again.
     pub(super) fn flush(&self) {
-        self.order(DeviceThreadCommand::Flush);
+        self.send(DeviceThreadCommand::Flush);
     }
 
-    /// Has it part from the guest. It does so at once unless the device holds it up; whoever asks does not wait, and drops this in time.
+    /// Has the thread detach the device from the guest, at once unless the device holds it up; the caller does not wait, and drops this in time.
     pub(super) fn close(&self) {
-        self.order(DeviceThreadCommand::Close);
+        self.send(DeviceThreadCommand::Close);
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        // One that was never connected, or whose other end is gone, is cut already.
+        // A stream that was never connected, or whose other end is gone, is cut already.
         let _ = self.stream.shutdown(Shutdown::Both);
-        self.order(DeviceThreadCommand::Close);
+        self.send(DeviceThreadCommand::Close);
     }
 }
 
 impl Serving {
-    /// Opens the device and serves it until it is told to close or there is a reason of its own, on the thread of the device.
+    /// Opens the device and serves it until the thread is told to close or has a reason of its own, on the thread of the device.
     ///
     /// # Errors
-    /// It cannot be had; why, in words.
+    /// The device cannot be opened or claimed; why, in words.
     pub(super) fn run(self, sysfs: Sysfs, tell: &dyn Fn(DeviceThreadEvent)) -> Result<(), String> {
-        let waker = Waker::from(Arc::clone(&self.bell));
+        let waker = Waker::from(Arc::clone(&self.waker));
         let export = Export::open(sysfs, self.vetted, waker).map_err(|error| explain(&error))?;
-        let mut pump = RedirPump::new(self.stream, self.filter, export, self.inbox, self.bell);
+        let mut pump = RedirPump::new(self.stream, self.filter, export, self.commands, self.waker);
         tell(DeviceThreadEvent::Begun);
         let end = pump.run(tell);
-        tell(DeviceThreadEvent::Parted(end, pump.part()));
+        tell(DeviceThreadEvent::Detached(end, pump.disconnect()));
         pump.close();
         Ok(())
     }
@@ -278,6 +279,6 @@ mod tests {
         drop(attachment);
         // The thread is busy with a device that hangs: it has not run since.
         assert_eq!(vmms.read(&mut [0; 8]).unwrap(), 0);
-        assert!(matches!(serving.inbox.try_recv(), Ok(DeviceThreadCommand::Close)));
+        assert!(matches!(serving.commands.try_recv(), Ok(DeviceThreadCommand::Close)));
     }
 }

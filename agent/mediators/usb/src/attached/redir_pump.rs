@@ -14,10 +14,10 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratelimit::{Rate, RateLimiter};
 use usbfilter::{Counts, Event, Filter, Out};
-use usbhost::{Export, Said};
+use usbhost::{Export, ExportEvent};
 use usbredir::{Body, Packet, Role, Session};
 
-use super::{Bell, DetachReason, DeviceThreadCommand, DeviceThreadEvent};
+use super::{DetachReason, DeviceThreadCommand, DeviceThreadEvent, ThreadWaker};
 
 /// Who this end says it is.
 const VERSION: &str = concat!("bulkhead-agent ", env!("CARGO_PKG_VERSION"));
@@ -30,6 +30,7 @@ const ASKED_MAX: usize = 128;
 /// Bytes read from a VMM at a time.
 const BATCH: usize = 64 * 1024;
 
+/// Passes packets between the VMM's stream, the filter and the device.
 pub(super) struct RedirPump {
     stream: UnixStream,
     session: Session,
@@ -41,22 +42,22 @@ pub(super) struct RedirPump {
     /// For the device. A control request, or a reset, takes its time, and the broker has to be heard between two.
     asked: VecDeque<Packet>,
     buffer: Vec<u8>,
-    inbox: mpsc::Receiver<DeviceThreadCommand>,
-    bell: Arc<Bell>,
-    /// The device is gone, and needs no farewell.
+    commands: mpsc::Receiver<DeviceThreadCommand>,
+    waker: Arc<ThreadWaker>,
+    /// The device is gone, and needs no reset.
     gone: bool,
     refusals: RateLimiter,
     started: Moment,
 }
 
 impl RedirPump {
-    /// Over a socket to the VMM that does not block.
+    /// Makes a pump over a non-blocking socket to the VMM.
     pub(super) fn new(
         stream: UnixStream,
         filter: Filter,
         export: Export,
-        inbox: mpsc::Receiver<DeviceThreadCommand>,
-        bell: Arc<Bell>,
+        commands: mpsc::Receiver<DeviceThreadCommand>,
+        waker: Arc<ThreadWaker>,
     ) -> Self {
         let (out, early, buffer) = (Out::default(), Vec::new(), vec![0; BATCH]);
         let (asked, session) = (VecDeque::new(), Session::new(Role::Host, VERSION));
@@ -69,18 +70,18 @@ impl RedirPump {
             early,
             asked,
             buffer,
-            inbox,
-            bell,
+            commands,
+            waker,
             gone: false,
             refusals: RateLimiter::new(REFUSALS),
             started: Moment::now(),
         }
     }
 
-    /// Serves until it is told to close, or there is a reason of its own.
+    /// Serves the device until the thread is told to close, or returns why it cannot go on.
     pub(super) fn run(&mut self, tell: &dyn Fn(DeviceThreadEvent)) -> Option<DetachReason> {
         loop {
-            let done = self.turn();
+            let done = self.process_events();
             for event in self.out.events.drain(..) {
                 // A guest may do what is refused faster than anybody writes it down.
                 if self.refusals.take(1, self.started.elapsed()) {
@@ -98,8 +99,8 @@ impl RedirPump {
         }
     }
 
-    /// The guest is told that it is gone; what went to and fro until then.
-    pub(super) fn part(&mut self) -> Counts {
+    /// Disconnects the guest; returns what was transferred until then.
+    pub(super) fn disconnect(&mut self) -> Counts {
         if self.session.send(&Packet { id: 0, body: Body::DeviceDisconnect }).is_ok() {
             // If this fails the VMM sees the end of the stream, which says the same.
             let _ = self.write();
@@ -108,15 +109,15 @@ impl RedirPump {
         self.filter.counts()
     }
 
-    /// Lets the device go.
+    /// Releases the device.
     pub(super) fn close(self) {
         if !self.gone {
             self.export.close();
         }
     }
 
-    /// Waits for something and does it; false when it is told to close.
-    fn turn(&mut self) -> Result<bool, DetachReason> {
+    /// Waits for an event and processes it; returns false when the thread is told to close.
+    fn process_events(&mut self) -> Result<bool, DetachReason> {
         while let Some(packet) = self.asked.pop_front() {
             let at_once = matches!(
                 packet.body,
@@ -126,20 +127,20 @@ impl RedirPump {
                     | Body::StopInterruptReceiving { .. }
                     | Body::CancelDataPacket
             );
-            self.export.take(packet);
+            self.export.submit(packet);
             if !at_once {
                 break;
             }
         }
-        for said in self.export.said() {
-            self.said(said)?;
+        for event in self.export.events() {
+            self.on_export_event(event)?;
         }
         self.carry_out()?;
         let (reads, writes) = self.wait()?;
-        // Rung by the device, or by the broker.
-        let _ = self.bell.0.read();
+        // Written by the device's transfers, or by the broker.
+        let _ = self.waker.0.read();
         loop {
-            match self.inbox.try_recv() {
+            match self.commands.try_recv() {
                 Ok(DeviceThreadCommand::Flush) => self.filter.flush(&mut self.out),
                 Err(TryRecvError::Empty) => break,
                 // A broker that is no more has let everything go.
@@ -157,14 +158,14 @@ impl RedirPump {
         Ok(true)
     }
 
-    /// Whether the VMM may be read, and written.
+    /// Waits for the VMM, the device or the broker; returns whether the VMM can be read, and written.
     fn wait(&self) -> Result<(bool, bool), DetachReason> {
         let waiting = self.session.output().len();
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::POLLIN, waiting < WAITING_MAX && self.asked.len() < ASKED_MAX);
         flags.set(PollFlags::POLLOUT, waiting > 0);
         let mut fds = [
-            PollFd::new(self.bell.0.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.waker.0.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.stream.as_fd(), flags),
         ];
         let more = !self.asked.is_empty();
@@ -180,7 +181,7 @@ impl RedirPump {
         Ok((found.intersects(PollFlags::POLLIN | over), found.contains(PollFlags::POLLOUT)))
     }
 
-    /// Bytes of the VMM's, if there are any.
+    /// Reads what the VMM sent, if anything.
     fn read(&mut self) -> Result<(), DetachReason> {
         let room = self.session.room().min(self.buffer.len());
         let space = self.buffer.get_mut(..room).unwrap_or_default();
@@ -205,11 +206,13 @@ impl RedirPump {
         self.carry_out()
     }
 
-    /// The device has something to say.
-    fn said(&mut self, said: Said) -> Result<(), DetachReason> {
-        match said {
-            Said::Packet(packet) if self.session.agreed().is_none() => self.early.push(packet),
-            Said::Packet(packet) => {
+    /// Handles an event of the device.
+    fn on_export_event(&mut self, event: ExportEvent) -> Result<(), DetachReason> {
+        match event {
+            ExportEvent::Packet(packet) if self.session.agreed().is_none() => {
+                self.early.push(packet)
+            }
+            ExportEvent::Packet(packet) => {
                 // Keys that nobody reads are worth nothing; answers there are only as many as questions.
                 let late = matches!(packet.body, Body::Interrupt(_))
                     && self.session.output().len() > WAITING_MAX;
@@ -217,12 +220,12 @@ impl RedirPump {
                     self.filter.from_device(packet, &mut self.out);
                 }
             }
-            Said::Descriptors(bytes) => match usbfilter::Pinned::from_sysfs(&bytes) {
+            ExportEvent::Descriptors(bytes) => match usbfilter::Pinned::from_sysfs(&bytes) {
                 Ok(pinned) => self.filter.read_again(&pinned, &mut self.out),
                 Err(error) => return Err(DetachReason::Changed(error.to_string())),
             },
-            Said::Gone(why) => return Err(DetachReason::NoDevice(why)),
-            Said::Lost(why) => return Err(DetachReason::Lost(why)),
+            ExportEvent::Gone(why) => return Err(DetachReason::NoDevice(why)),
+            ExportEvent::Lost(why) => return Err(DetachReason::Lost(why)),
         }
         Ok(())
     }

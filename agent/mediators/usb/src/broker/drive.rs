@@ -7,10 +7,10 @@ use monitor::{Denial, Permit, Request};
 use usbfilter::Filter;
 use usbhost::BusId;
 
-use super::place::{Means, Place, Task};
+use super::place::{Place, PlaceContext, Task};
 use super::terms::Terms;
 use super::{Broker, PLACES_MAX, pace};
-use crate::Happening;
+use crate::UsbEvent;
 use crate::attached::{Attachment, Connection as VmmConnection, DomainSocket};
 use crate::grant::UsbGrant;
 use crate::lifecycle::{AGAIN, Connection, Effect, Event};
@@ -56,7 +56,7 @@ impl Broker {
             Effect::RecordVerdict { request, domain } => {
                 let entry = self.devices.get(id).and_then(|device| device.given(domain));
                 match entry {
-                    Some(entry) => self.tell(Happening::Record(request, entry)),
+                    Some(entry) => self.send(UsbEvent::Record(request, entry)),
                     // What has no entry is not recorded.
                     None => return Some(Event::Recorded { request, done: false }),
                 }
@@ -72,7 +72,7 @@ impl Broker {
                     return Some(Event::Refused { request, denial: Denial::Uninspected });
                 };
                 let request = Request { number: request, basis, owed, event, grant };
-                self.tell(Happening::Authorize(request));
+                self.send(UsbEvent::Authorize(request));
             }
             Effect::Disconnect => self.devices.get_mut(id)?.connection = None,
             Effect::Start { task, permit } => {
@@ -90,11 +90,11 @@ impl Broker {
             Effect::Note(note) => {
                 let device = self.devices.get(id)?;
                 let entry = device.entry(note, &self.policy, self.break_glass)?;
-                self.tell(Happening::Note(entry));
+                self.send(UsbEvent::Note(entry));
             }
             Effect::Notice(notice) => {
                 let text = self.devices.get(id)?.text(notice, self.policy.issuer());
-                self.tell(Happening::Notice(pace::socket(id).to_owned(), text));
+                self.send(UsbEvent::Notice(pace::socket(id).to_owned(), text));
             }
             Effect::Look => self.look_at = Moment::now(),
         }
@@ -116,15 +116,15 @@ impl Broker {
             if self.places.len() >= PLACES_MAX {
                 return Err("too many USB devices are plugged in".to_owned());
             }
-            let (sysfs, grants) = (self.sysfs.clone(), self.authority.grants());
-            let means =
-                Means { sysfs, grants, notes: self.notes.0.clone(), wake: self.ends.waker() };
-            let place = Place::open(id.clone(), means)
+            let (sysfs, grants) = (self.sysfs.clone(), self.authorization.grants());
+            let reports = self.reports.0.clone();
+            let context = PlaceContext { sysfs, grants, reports, wake: self.ends.waker() };
+            let place = Place::open(id.clone(), context)
                 .map_err(|error| format!("there is no thread for it: {error}"))?;
             self.places.insert(id.clone(), place);
         }
         if let Some(place) = self.places.get_mut(id) {
-            place.give(number, task);
+            place.queue(number, task);
         }
         Ok(())
     }

@@ -30,17 +30,18 @@ use monitor::Permit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
-use usbhost::{Authority, BusId, Sysfs};
+use usbhost::{BusId, Sysfs, UsbAuthorization};
 
 use super::attached::{DeviceThreadEvent, DomainSocket};
 use super::lifecycle::{AGAIN, Event, Findings, HOSTS, LEAVE_WITHIN, Numbers, Reading, State};
-use super::{Command, Happening, Setup, Stop, Way};
+use super::{Command, Setup, Stop, UsbEvent};
 use base::mailbox::Ends;
+use base::sockets::SocketEndpoint;
 use base::uevent::Uevents;
 use control::reports::UsbReport;
 use device::Device;
 use pace::Pace;
-use place::{Found, Note, Place, Told};
+use place::{Found, Place, Report, ThreadReport};
 use printable::explain;
 use usbdescriptors::Share;
 
@@ -64,7 +65,7 @@ pub(super) struct Broker {
     devices: BTreeMap<BusId, Device>,
     places: BTreeMap<BusId, Place>,
     uevents: Option<Uevents>,
-    notes: (mpsc::Sender<Note>, mpsc::Receiver<Note>),
+    reports: (mpsc::Sender<ThreadReport>, mpsc::Receiver<ThreadReport>),
     pace: Pace,
     numbers: Numbers,
     look_at: Moment,
@@ -73,24 +74,24 @@ pub(super) struct Broker {
     last_reported: Vec<UsbReport>,
     /// How it was told to end.
     stop: Option<Stop>,
-    authority: Authority,
-    // Last: when these go, the daemon takes everything for let go.
-    ends: Ends<Command, Happening>,
+    authorization: UsbAuthorization,
+    // Last: when these are dropped, the daemon takes every device for released.
+    ends: Ends<Command, UsbEvent>,
 }
 
 impl Broker {
-    pub(super) fn new(setup: Setup, ends: Ends<Command, Happening>) -> io::Result<Self> {
+    pub(super) fn new(setup: Setup, ends: Ends<Command, UsbEvent>) -> io::Result<Self> {
         let Setup { sysfs, switches, domains, policy } = setup;
-        let open = |(name, ways): (String, Vec<Way>)| {
+        let open = |(name, endpoints): (String, Vec<SocketEndpoint>)| {
             let sockets: io::Result<Vec<DomainSocket>> =
-                ways.into_iter().map(|way| DomainSocket::open(way, &name)).collect();
+                endpoints.into_iter().map(|one| DomainSocket::open(one, &name)).collect();
             Ok((name, sockets?))
         };
         let domains: Vec<(String, Vec<DomainSocket>)> =
             domains.into_iter().map(open).collect::<io::Result<_>>()?;
         // Taken last: whatever else there is not has changed nothing.
         let alarm = Alarm::new()?;
-        let authority = Authority::take(sysfs.clone(), switches)
+        let authorization = UsbAuthorization::acquire(sysfs.clone(), switches)
             .map_err(|error| io::Error::other(explain(&error)))?;
         let uevents = Uevents::open()
             .inspect_err(|error| tracing::warn!("the kernel does not tell of devices: {error}"))
@@ -104,7 +105,7 @@ impl Broker {
             devices: BTreeMap::new(),
             places: BTreeMap::new(),
             uevents,
-            notes: mpsc::channel(),
+            reports: mpsc::channel(),
             pace: Pace::new(),
             numbers: Numbers::default(),
             look_at: now,
@@ -112,7 +113,7 @@ impl Broker {
             alarm,
             last_reported: Vec::new(),
             stop: None,
-            authority,
+            authorization,
             ends,
         })
     }
@@ -136,17 +137,17 @@ impl Broker {
             }
             self.ends.woken();
             self.take_commands();
-            self.take_notes();
+            self.take_reports();
             if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
                 self.look_at = Moment::now();
             }
         }
-        self.let_all_go();
+        self.detach_all();
     }
 
     /// Takes every device from its domain. The host's drivers are given what is left only if that was asked for: whoever cannot go on, or leaves
     /// guests running, gives them nothing.
-    fn let_all_go(mut self) {
+    fn detach_all(mut self) {
         let all: Vec<BusId> = self.devices.keys().cloned().collect();
         for id in all {
             self.drive(&id, Event::AgentEnds);
@@ -159,14 +160,14 @@ impl Broker {
             }
             self.ends.woken();
             self.take_commands();
-            self.take_notes();
+            self.take_reports();
         }
         // What was permitted meanwhile and attached to nobody is written down.
         self.take_commands();
         // Whatever has not left by now, its domain has it no more.
         self.tick(Moment::now() + LEAVE_WITHIN);
         if self.stop == Some(Stop::GiveBack) {
-            self.authority.put_back();
+            self.authorization.restore();
         }
     }
 
@@ -176,8 +177,8 @@ impl Broker {
         }
     }
 
-    fn tell(&self, happening: Happening) {
-        self.ends.tell(happening);
+    fn send(&self, event: UsbEvent) {
+        self.ends.send(event);
     }
 
     fn command(&mut self, command: Command) {
@@ -210,7 +211,7 @@ impl Broker {
         }
     }
 
-    /// The daemon has answered a request. What it was asked for may have ended meanwhile.
+    /// Passes on the daemon's answer to a request. What it was asked for may have ended meanwhile.
     fn answer(&mut self, request: u64, event: Event<Permit<UsbGrant>>) {
         let asked = self.devices.values().find(|device| device.lifecycle.has_asked(request));
         if let Some(id) = asked.map(|device| device.id.clone()) {
@@ -218,9 +219,9 @@ impl Broker {
         }
     }
 
-    /// Looks who came and who went.
+    /// Finds out which devices were plugged in and which were unplugged.
     fn look(&mut self) {
-        if let Err(error) = self.authority.take_new() {
+        if let Err(error) = self.authorization.apply_to_new_controllers() {
             tracing::error!("{}", explain(&error));
         }
         let plugged = self.sysfs.plugged().unwrap_or_default();
@@ -294,34 +295,34 @@ impl Broker {
         }
     }
 
-    /// What the threads tell.
-    fn take_notes(&mut self) {
-        while let Ok((id, number, told)) = self.notes.1.try_recv() {
-            if !matches!(told, Told::Word(_))
+    /// Takes the reports of the threads.
+    fn take_reports(&mut self) {
+        while let Ok((id, number, report)) = self.reports.1.try_recv() {
+            if !matches!(report, Report::Serving(_))
                 && let Some(place) = self.places.get_mut(&id)
             {
                 place.busy = place.busy.saturating_sub(1);
             }
-            self.take_note(&id, number, told);
+            self.take_report(&id, number, report);
         }
     }
 
-    fn take_note(&mut self, id: &BusId, task: u64, told: Told) {
-        let event = match told {
-            Told::Read(found) => match self.reading(id, task, found) {
+    fn take_report(&mut self, id: &BusId, task: u64, report: Report) {
+        let event = match report {
+            Report::Read(found) => match self.reading(id, task, found) {
                 Some(reading) => Event::Read { task, reading },
                 None => return,
             },
-            Told::Word(DeviceThreadEvent::Begun) => Event::Begun { task },
-            Told::Word(DeviceThreadEvent::Refused(event)) => {
+            Report::Serving(DeviceThreadEvent::Begun) => Event::Begun { task },
+            Report::Serving(DeviceThreadEvent::Refused(event)) => {
                 return self.refused(id, task, &event);
             }
-            Told::Word(DeviceThreadEvent::Parted(reason, counts)) => {
+            Report::Serving(DeviceThreadEvent::Detached(reason, counts)) => {
                 Event::Left { task, reason, counts }
             }
-            Told::Served(outcome) => Event::Served { task, outcome },
-            Told::Failed => Event::ThreadFailed { task },
-            Told::Done => return,
+            Report::Served(outcome) => Event::Served { task, outcome },
+            Report::Failed => Event::ThreadFailed { task },
+            Report::Done => return,
         };
         self.drive(id, event);
     }
@@ -364,7 +365,7 @@ impl Broker {
             times: *times,
             what: what.to_string(),
         };
-        self.tell(Happening::Note(event.into()));
+        self.send(UsbEvent::Note(event.into()));
     }
 
     fn flush(&self) {
@@ -377,16 +378,16 @@ impl Broker {
         }
     }
 
-    /// Tells the daemon how things are, if they are different.
+    /// Sends the daemon the list of devices, if it has changed.
     fn report(&mut self) {
         let reports: Vec<UsbReport> = self.devices.values().filter_map(Device::report).collect();
         if reports != self.last_reported {
             self.last_reported.clone_from(&reports);
-            self.tell(Happening::Devices(reports));
+            self.send(UsbEvent::Devices(reports));
         }
     }
 
-    /// Waits until there is something to do, at most until then.
+    /// Waits until there is something to do, at most until `most`.
     fn wait(&mut self, most: Option<Moment>) -> Result<(), Errno> {
         let waiting = self.devices.values().filter_map(|device| device.lifecycle.deadline());
         let first = self.look_at.min(self.flush_at);

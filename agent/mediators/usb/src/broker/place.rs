@@ -13,7 +13,7 @@ use crate::attached::{DeviceThreadEvent, Serving};
 use printable::explain;
 use usbsysfs::Identity;
 
-/// What is to be done with the device there.
+/// A task for the thread of a place.
 pub(super) enum Task {
     /// Find out what it is.
     Read,
@@ -33,10 +33,10 @@ pub(super) enum Found {
     Device(Box<Identity>),
 }
 
-/// What became of a task.
-pub(super) enum Told {
-    /// It is being served.
-    Word(DeviceThreadEvent),
+/// The outcome of a task, or an event while it is performed.
+pub(super) enum Report {
+    /// The device is served, and this happened.
+    Serving(DeviceThreadEvent),
     /// It was read, or why it could not be.
     Read(Result<Found, String>),
     /// It was served and let go, or why it could not be.
@@ -47,22 +47,22 @@ pub(super) enum Told {
     Failed,
 }
 
-/// What a place tells, with the number of the task it is about.
-pub(super) type Note = (BusId, u64, Told);
+/// A report of the thread of a place, with the number of the task it is about.
+pub(super) type ThreadReport = (BusId, u64, Report);
 
-/// The broker's end.
+/// The broker's handle of a place where a device is plugged in, and of the thread there.
 pub(super) struct Place {
     tasks: mpsc::Sender<(u64, Task)>,
     /// Tasks that are not done.
     pub(super) busy: usize,
 }
 
-/// What the thread of a place needs.
+/// What the thread of a place works with.
 #[derive(Clone)]
-pub(super) struct Means {
+pub(super) struct PlaceContext {
     pub(super) sysfs: Sysfs,
     pub(super) grants: Grants,
-    pub(super) notes: mpsc::Sender<Note>,
+    pub(super) reports: mpsc::Sender<ThreadReport>,
     pub(super) wake: Arc<EventFd>,
 }
 
@@ -71,24 +71,24 @@ impl Place {
     ///
     /// # Errors
     /// The process has none left.
-    pub(super) fn open(id: BusId, means: Means) -> io::Result<Self> {
+    pub(super) fn open(id: BusId, context: PlaceContext) -> io::Result<Self> {
         let (tasks, inbox) = mpsc::channel();
         let run = move || {
-            let tell = |number, told| means.tell(&id, number, told);
-            one_after_the_other(&inbox, &tell, |number, task| means.task(&id, number, task));
+            let report = |number, report| context.report(&id, number, report);
+            one_after_the_other(&inbox, &report, |number, task| context.task(&id, number, task));
         };
         thread::Builder::new().name("usb-device".to_owned()).spawn(run)?;
         Ok(Self { tasks, busy: 0 })
     }
 
-    /// One whose thread is another's business.
+    /// Makes a handle whose thread is the test's own.
     #[cfg(test)]
     pub(super) fn with(tasks: mpsc::Sender<(u64, Task)>) -> Self {
         Self { tasks, busy: 0 }
     }
 
-    /// Has something done, after all that it was given before.
-    pub(super) fn give(&mut self, number: u64, task: Task) {
+    /// Queues a task behind those that were queued before.
+    pub(super) fn queue(&mut self, number: u64, task: Task) {
         // The thread ends when this is dropped and not before.
         if self.tasks.send((number, task)).is_ok() {
             self.busy += 1;
@@ -99,39 +99,39 @@ impl Place {
 /// Does what comes in until nobody is left who could want something. What a device can make us do wrong costs that device alone.
 fn one_after_the_other<T>(
     inbox: &mpsc::Receiver<(u64, T)>,
-    tell: &dyn Fn(u64, Told),
-    mut perform: impl FnMut(u64, T) -> Told,
+    report: &dyn Fn(u64, Report),
+    mut perform: impl FnMut(u64, T) -> Report,
 ) {
     while let Ok((number, task)) = inbox.recv() {
-        let told = catch_unwind(AssertUnwindSafe(|| perform(number, task)));
-        tell(number, told.unwrap_or(Told::Failed));
+        let outcome = catch_unwind(AssertUnwindSafe(|| perform(number, task)));
+        report(number, outcome.unwrap_or(Report::Failed));
     }
 }
 
-impl Means {
-    fn tell(&self, id: &BusId, number: u64, told: Told) {
+impl PlaceContext {
+    fn report(&self, id: &BusId, number: u64, report: Report) {
         // A broker that ended hears nothing any more.
-        let _ = self.notes.send((id.clone(), number, told));
+        let _ = self.reports.send((id.clone(), number, report));
         let _ = self.wake.write(1);
     }
 
-    fn task(&self, id: &BusId, number: u64, task: Task) -> Told {
+    fn task(&self, id: &BusId, number: u64, task: Task) -> Report {
         match task {
-            Task::Read => Told::Read(self.read(id)),
+            Task::Read => Report::Read(self.read(id)),
             Task::GiveToHost(share) => {
                 if let Err(error) = self.grants.give_to_host(id, &share) {
                     tracing::warn!("{}", explain(&error));
                 }
-                Told::Done
+                Report::Done
             }
             Task::Deauthorize => {
                 // One that was pulled out is off.
-                let _ = self.grants.switch_off(id);
-                Told::Done
+                let _ = self.grants.deauthorize(id);
+                Report::Done
             }
             Task::Serve(serving) => {
-                let tell = |word| self.tell(id, number, Told::Word(word));
-                Told::Served(serving.run(self.sysfs.clone(), &tell))
+                let report = |event| self.report(id, number, Report::Serving(event));
+                Report::Served(serving.run(self.sysfs.clone(), &report))
             }
         }
     }
@@ -146,7 +146,7 @@ impl Means {
             return Ok(Found::HostNeeds);
         }
         if !self.sysfs.find(id).ok_or("it is gone")?.authorised {
-            self.grants.read(id).map_err(|error| explain(&error))?;
+            self.grants.authorize(id).map_err(|error| explain(&error))?;
         }
         let found = self.sysfs.find(id).ok_or("it is gone")?;
         let vetted = Vetted::new(found).map_err(|error| error.to_string())?;
@@ -185,12 +185,12 @@ mod tests {
         tasks.send((2, None)).unwrap();
         drop(tasks);
         let told = RefCell::new(Vec::new());
-        let tell = |number, what| told.borrow_mut().push((number, matches!(what, Told::Failed)));
+        let tell = |number, what| told.borrow_mut().push((number, matches!(what, Report::Failed)));
         one_after_the_other(&inbox, &tell, |_, device| {
             // As nusb does with an endpoint whose packets hold nothing.
             let size = if device.is_some() { 0 } else { 8 };
             assert_eq!(std::hint::black_box(64_usize) % std::hint::black_box(size), 0);
-            Told::Done
+            Report::Done
         });
         assert_eq!(*told.borrow(), [(1, true), (2, false)]);
         assert_eq!(Arc::strong_count(&held), 1, "the device is let go");

@@ -81,7 +81,7 @@ fn identity(configuration: &[u8], name: &str) -> Identity {
 /// A broker with a device at 1-4, the tasks that its thread is given, and what the broker tells.
 struct Bench {
     broker: Broker,
-    mediator: Mediator<Command, Happening>,
+    mediator: Mediator<Command, UsbEvent>,
     tasks: mpsc::Receiver<(u64, Task)>,
     id: BusId,
     dir: tempfile::TempDir,
@@ -95,9 +95,9 @@ impl Bench {
         Self::with(rules, Vec::new())
     }
 
-    fn with(rules: &str, ways: Vec<Way>) -> Self {
+    fn with(rules: &str, endpoints: Vec<SocketEndpoint>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let setup = Setup { policy: policy(rules), ..setup(dir.path(), ways) };
+        let setup = Setup { policy: policy(rules), ..setup(dir.path(), endpoints) };
         let (mediator, ends) = Mediator::new("usb").unwrap();
         let mut broker = Broker::new(setup, ends).unwrap();
         let id: BusId = "1-4".parse().unwrap();
@@ -114,12 +114,12 @@ impl Bench {
 
     /// With a card reader that waits for its domain, whose VMM listens at this socket.
     fn waiting(socket: &Path) -> Self {
-        let mut bench = Self::with(RULE, vec![Way::Dial(socket.to_owned())]);
+        let mut bench = Self::with(RULE, vec![SocketEndpoint::Connect(socket.to_owned())]);
         bench.read(identity(&READER, ""));
         bench.record(true);
         assert!(matches!(bench.state(), State::Waiting { .. }));
         bench.told();
-        bench.happened();
+        bench.events();
         bench
     }
 
@@ -145,7 +145,7 @@ impl Bench {
     fn found(&mut self, found: Result<Found, String>) {
         let State::Reading { task, .. } = *self.state() else { panic!("{:?}", self.state()) };
         let id = self.id.clone();
-        self.broker.take_note(&id, task, Told::Read(found));
+        self.broker.take_report(&id, task, Report::Read(found));
     }
 
     /// The verdict that waits for the disk is there, or cannot be.
@@ -173,8 +173,8 @@ impl Bench {
     /// It leaves its domain by itself, or as it was told to.
     fn leaves(&mut self, task: u64, reason: Option<DetachReason>) {
         let id = self.id.clone();
-        let event = DeviceThreadEvent::Parted(reason, counts());
-        self.broker.take_note(&id, task, Told::Word(event));
+        let event = DeviceThreadEvent::Detached(reason, counts());
+        self.broker.take_report(&id, task, Report::Serving(event));
     }
 
     fn ends(&mut self, reason: DetachReason) {
@@ -199,23 +199,23 @@ impl Bench {
     }
 
     /// The events, and what is said at the seat.
-    fn happened(&self) -> (Vec<Record>, Vec<String>) {
+    fn events(&self) -> (Vec<Record>, Vec<String>) {
         let (mut events, mut words) = (Vec::new(), Vec::new());
-        for happening in self.mediator.happened() {
-            match happening {
-                Happening::Record(_, event) | Happening::Note(event) => {
+        for event in self.mediator.events() {
+            match event {
+                UsbEvent::Record(_, event) | UsbEvent::Note(event) => {
                     events.push(event.record());
                 }
-                Happening::Authorize(request) => events.push(request.event.record()),
-                Happening::Notice(_, text) => words.push(text),
-                Happening::Devices(_) => {}
+                UsbEvent::Authorize(request) => events.push(request.event.record()),
+                UsbEvent::Notice(_, text) => words.push(text),
+                UsbEvent::Devices(_) => {}
             }
         }
         (events, words)
     }
 
     fn kinds(&self) -> Vec<&'static str> {
-        self.happened().0.iter().map(|event| event.kind).collect()
+        self.events().0.iter().map(|event| event.kind).collect()
     }
 
     fn share(&self) -> Option<Share> {
@@ -233,12 +233,12 @@ fn counts() -> usbfilter::Counts {
     Filter::new(Rules::Allow, pinned).unwrap().counts()
 }
 
-fn setup(dir: &Path, ways: Vec<Way>) -> Setup {
+fn setup(dir: &Path, endpoints: Vec<SocketEndpoint>) -> Setup {
     fs::create_dir(dir.join("devices")).unwrap();
     Setup {
         sysfs: Sysfs::at(&dir.join("devices")),
         switches: dir.join("switches.json"),
-        domains: vec![("clinical".to_owned(), ways)],
+        domains: vec![("clinical".to_owned(), endpoints)],
         policy: Arc::new(Policy::parse("test", policy_tools::STARTER).unwrap()),
     }
 }
@@ -253,8 +253,8 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
         let until = Moment::now() + Duration::from_secs(12);
         let mut last = Vec::new();
         while Moment::now() < until {
-            for happening in usb.happened() {
-                if let Happening::Devices(all) = happening {
+            for event in usb.events() {
+                if let UsbEvent::Devices(all) = event {
                     last = all;
                 }
             }
@@ -270,7 +270,7 @@ fn a_device_that_hangs_holds_up_neither_the_rules_nor_another_device() {
     // The second is read while nobody answers for the first.
     states([("1-5", "reading"), ("1-6", "host")]);
     let asked = Moment::now();
-    usb.tell(Command::Detach("1-5".parse().unwrap(), None));
+    usb.send(Command::Detach("1-5".parse().unwrap(), None));
     states([("1-5", "off"), ("1-6", "host")]);
     assert!(asked.elapsed() < Duration::from_secs(1));
     // The end does not wait for it for ever; its thread does.
@@ -351,7 +351,7 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
     bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), Some(7)));
     bench.read(identity(&READER, ""));
     bench.record(true);
-    let _ = (bench.told(), bench.happened());
+    let _ = (bench.told(), bench.events());
     for _ in 0..2 {
         bench.broker.tick(Moment::now());
         assert_eq!(bench.kinds(), ["usb-attached"]);
@@ -363,7 +363,7 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
         assert_eq!(bench.report().why, "the audit log cannot be written");
         let mut stream = listener.accept().unwrap().0;
         assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
-        bench.happened();
+        bench.events();
         bench.broker.tick(Moment::now() + AGAIN);
         assert_eq!(bench.kinds(), ["usb-attached"]);
         bench.permit();
@@ -374,7 +374,7 @@ fn a_device_joins_its_domain_each_time_only_when_that_is_on_the_disk() {
         // Its VMM is gone: the next one needs an event of its own.
         bench.ends(DetachReason::NoVmm);
         assert!(matches!(bench.state(), State::Waiting { .. }));
-        let _ = (listener.accept().unwrap(), bench.happened());
+        let _ = (listener.accept().unwrap(), bench.events());
         std::thread::sleep(AGAIN);
     }
 }
@@ -416,7 +416,7 @@ fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
     bench.broker.tick(Moment::now());
     // Its thread is busy with a device that hangs: it never takes the task.
     bench.permit();
-    bench.happened();
+    bench.events();
     let mut stream = listener.accept().unwrap().0;
     stream.set_nonblocking(true).unwrap();
     let mut cut = || matches!(Read::read(&mut stream, &mut [0; 8]), Ok(0));
@@ -425,7 +425,7 @@ fn a_device_that_does_not_part_is_cut_off_from_its_guest_in_time() {
     assert!(!cut(), "it may part by itself");
     bench.broker.tick(Moment::now() + Duration::from_secs(1));
     assert!(cut());
-    let (events, _) = bench.happened();
+    let (events, _) = bench.events();
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!((event.kind, &event.detail["device_hangs"]), ("usb-detached", &true.into()));
 }
@@ -464,10 +464,10 @@ fn who_has_a_device_plugged_in_is_told_why_it_is_taken_away_and_what_to_do() {
         bench.changed(CHANGES_MAX);
         // It has no serial number: there may be another of its kind.
         assert_eq!(bench.broker.devices[&bench.id].shown(), "USB device (port 1-4)");
-        bench.happened();
+        bench.events();
         bench.ends(end);
-        let notice = bench.mediator.happened().into_iter().find_map(|happening| match happening {
-            Happening::Notice(socket, text) => Some((socket, text)),
+        let notice = bench.mediator.events().into_iter().find_map(|event| match event {
+            UsbEvent::Notice(socket, text) => Some((socket, text)),
             _ => None,
         });
         let (socket, text) = notice.expect("a notice");

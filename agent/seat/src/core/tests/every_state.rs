@@ -49,7 +49,7 @@ enum Fault {
     Misdirects,
     /// A key that is held across a switch counts as pressed anew when it repeats.
     ForgetsWhatIsHeld,
-    /// Chords are not heard.
+    /// Hotkeys are not heard.
     HearsNoChord,
     /// Enter answers a question at once.
     AnswersAtOnce,
@@ -134,7 +134,7 @@ impl Small {
     fn feed(&mut self, input: Input) -> Result<(), TestCaseError> {
         let before = (self.seat.core.front(), self.seat.core.locked());
         let out = if self.alphabet.fault == Some(Fault::HearsNoChord) {
-            let deaf = Settings { chords: Chords::default(), ..settings() };
+            let deaf = Settings { hotkeys: Hotkeys::default(), ..settings() };
             self.seat.feed(Input::Settings(deaf));
             self.seat.feed(input.clone())
         } else {
@@ -265,7 +265,7 @@ fn inputs(inputs: impl IntoIterator<Item = Input>) -> Vec<Happens> {
 }
 
 /// Every chord, a letter, the lock and the switches that the daemon asks for, on one keyboard that comes and goes.
-fn chords() -> Alphabet {
+fn hotkeys() -> Alphabet {
     let keys = [CTRL, ALT, A, ONE, TWO, C, V, L, B];
     let together = Report { keys: vec![(CTRL, false), (ALT, false)], ..Report::default() };
     Alphabet {
@@ -398,7 +398,7 @@ fn walked(alphabet: Alphabet, at_least: usize) {
 // 9,568 states, the farthest 9 events away.
 #[test]
 fn every_chord_pressed_in_any_way_keeps_every_promise() {
-    walked(chords(), 9_000);
+    walked(hotkeys(), 9_000);
 }
 
 // 15,852 states, the farthest 15 events away.
@@ -446,7 +446,7 @@ fn a_planted_fault_is_found_by_the_shortest_way() {
         (Fault::ForgetsWhatIsHeld, 3, "was told and nobody pressed it anew"),
         (Fault::HearsNoChord, 3, "was told and nobody pressed it anew"),
     ] {
-        let (length, promise) = found(chords(), fault);
+        let (length, promise) = found(hotkeys(), fault);
         assert!(promise.contains(words), "{fault:?}: {promise}");
         assert_eq!(length, events, "{fault:?}: {promise}");
     }

@@ -1,6 +1,6 @@
 //! What a domain is told does not depend on what is typed, pointed at and shown in another.
 //!
-//! Two runs have the same switches, locks, questions, chords and keys of one domain at the same times, and everything else of the other domain in two
+//! Two runs have the same switches, locks, questions, hotkeys and keys of one domain at the same times, and everything else of the other domain in two
 //! ways. What the one is told is the same, event by event and step by step. Not counted as the other's, because the person's hands are where
 //! they are whichever desktop is in front:
 //! - a modifier that is held while the screen changes hands: it is part of the next chord;
@@ -74,7 +74,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn secret() -> impl Strategy<Value = Secret> {
-    // Letters, digits of the chords among them, Enter, Escape.
+    // Letters, digits of the hotkeys among them, Enter, Escape.
     let code = || prop::sample::select(vec![A, B, C, L, V, ONE, TWO, ENTER, 1, HANGUL, 16, 17]);
     let held = || prop::sample::select(HELD_OVER.to_vec());
     prop_oneof![

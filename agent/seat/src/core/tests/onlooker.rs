@@ -95,7 +95,7 @@ impl Onlooker {
         self.is_typed(pressed, out, before)?;
         self.see(input, out, before, after, chord)?;
         self.see_question(seat.now, input, out, before.1)?;
-        let counts = |code| !matches!(chord::choice(code), Some(chord::ChoiceKey::Enter));
+        let counts = |code| !matches!(hotkeys::choice(code), Some(hotkeys::ChoiceKey::Enter));
         if pressed.is_some_and(|(_, code)| counts(code)) {
             self.last_key = Some(seat.now);
         }
@@ -126,7 +126,7 @@ impl Onlooker {
     fn modifiers(&self) -> Modifiers {
         let mut modifiers = Modifiers::default();
         for (_, code) in self.held.keys().filter(|(id, _)| !self.pins.contains_key(id)) {
-            chord::add_modifier(&mut modifiers, *code);
+            hotkeys::add_modifier(&mut modifiers, *code);
         }
         modifiers
     }
@@ -169,7 +169,7 @@ impl Onlooker {
         (front, locked): Shown,
     ) -> Result<(), TestCaseError> {
         let Some((_, code)) = pressed else { return Ok(()) };
-        let plain = !chord::is_modifier(code) && self.modifiers() == Modifiers::default();
+        let plain = !hotkeys::is_modifier(code) && self.modifiers() == Modifiers::default();
         if plain && !locked && self.question.is_none() && !self.down[front].contains(&code) {
             prop_assert!(out.contains(&told(front, code, 1)), "a key typed by itself is lost");
         }
@@ -285,12 +285,12 @@ impl Onlooker {
         after: Shown,
         chord: Option<(DeviceId, u16)>,
     ) -> Result<(), TestCaseError> {
-        let together = self.let_go_together(input, before.0);
+        let together = self.released_together(input, before.0);
         self.see_devices(input, before.1);
         if let Some(key) = chord {
             // Its keys are nobody's until each is pressed anew.
             for ((id, code), stale) in &mut self.held {
-                let is_modifier = chord::is_modifier(*code) && !self.pins.contains_key(id);
+                let is_modifier = hotkeys::is_modifier(*code) && !self.pins.contains_key(id);
                 *stale |= is_modifier || (*id, *code) == key;
             }
             self.gesture = true;
@@ -377,12 +377,12 @@ impl Onlooker {
     }
 
     /// Modifiers that nobody was told of and that come up at once: a chord that was not finished.
-    fn let_go_together(&self, input: &Input, front: DomainIndex) -> Vec<u16> {
+    fn released_together(&self, input: &Input, front: DomainIndex) -> Vec<u16> {
         let Input::Report(id, report) = input else { return Vec::new() };
         let ups = report.keys.iter().filter(|(_, down)| !down).map(|(code, _)| *code);
         let untold = |code: &u16| {
             let waits = self.held.get(&(*id, *code)) == Some(&false);
-            waits && chord::is_modifier(*code) && !self.down[front].contains(code)
+            waits && hotkeys::is_modifier(*code) && !self.down[front].contains(code)
         };
         let together: Vec<u16> = ups.filter(untold).collect();
         let shared = !self.pins.contains_key(id);

@@ -3,8 +3,8 @@
 use monitor::Denial;
 
 use super::world::{A, B, CAPABLE, World, announce, give, grab, policy, request, rule};
-use crate::mediator::limits::{ASK_FOR, CHORDS, HELD_FOR, HELD_MAX, OFFERED_FOR, PULL_SILENCE};
-use crate::mediator::{Chord, Time};
+use crate::mediator::limits::{ASK_FOR, HELD_FOR, HELD_MAX, HOTKEYS, OFFERED_FOR, PULL_SILENCE};
+use crate::mediator::{Hotkey, Time};
 use crate::vdagent::spec::{capability, content, kind};
 
 const TEXT: u32 = content::UTF8_TEXT;
@@ -28,8 +28,8 @@ fn text_copied_in_one_domain_is_pasted_in_the_other_and_both_are_written_down() 
     world.copy_text(B, "투약 기록");
     assert!(world.last_words().starts_with("Copied from INTERNET: 5 characters."));
     assert_eq!(world.noted.last().unwrap().kind, "clipboard-copied");
-    assert!(world.gets(A).is_empty(), "nothing is announced before the paste chord");
-    world.chord(Chord::Paste, A);
+    assert!(world.gets(A).is_empty(), "nothing is announced before the paste hotkey");
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.gets(A).is_empty(), "nothing is announced before it is on the disk");
     let event = world.record(true);
     assert_eq!((event.kind, event.verdict.as_deref()), ("clipboard", Some("allow")));
@@ -51,7 +51,7 @@ fn text_copied_in_one_domain_is_pasted_in_the_other_and_both_are_written_down() 
 fn a_denial_says_what_was_blocked_by_which_rule_and_whom_to_ask() {
     let mut world = World::ready(&rule("a", "b", "deny"));
     world.copy_text(A, "900101-1234567");
-    world.chord(Chord::Paste, B);
+    world.hotkey(Hotkey::Paste, B);
     assert_eq!(
         world.last_words(),
         "Not pasted: 14 characters from CLINICAL to INTERNET.\nThe policy: rule `a-b` denies text/plain of up to 1000000 bytes from CLINICAL to INTERNET.\nQuestions: Information Security Office"
@@ -67,7 +67,7 @@ fn a_detector_that_finds_something_denies_and_is_named() {
     let mut world = World::ready(&rules);
     // The digits only meet once the zero-width character between them is gone.
     world.copy_text(B, "900101-1\u{200b}234568");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().contains("a resident registration number (rule `b-a`)"));
     let event = world.noted.last().unwrap();
     assert_eq!(event.detail["hits"][0], "korean-rrn");
@@ -79,7 +79,7 @@ fn text_loses_what_nobody_sees_whichever_way_it_goes_and_the_audit_says_so() {
     for (from, to) in [(B, A), (A, B)] {
         let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
         world.copy_text(from, "a\u{202e}b\r\nc\u{200b}\u{1b}");
-        world.chord(Chord::Paste, to);
+        world.hotkey(Hotkey::Paste, to);
         let event = world.record(true);
         assert_eq!(
             event.detail["normalised"],
@@ -105,7 +105,7 @@ fn no_dose_changes_on_its_way() {
     ] {
         let mut world = allowed();
         world.copy_text(B, copied);
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         world.record(true);
         world.gets(A);
         assert_eq!(pasted(&mut world, A, TEXT).unwrap(), found.as_bytes(), "{copied:?}");
@@ -117,7 +117,7 @@ fn a_guest_whose_lines_end_with_crlf_gets_them_so() {
     let mut world = allowed();
     world.sends(A, &announce(true, CAPABLE | 1 << capability::GUEST_LINEEND_CRLF));
     world.copy_text(B, "a\nb");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert_eq!(world.record(true).detail["bytes"], 3);
     world.gets(A);
     assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"a\r\nb");
@@ -127,7 +127,7 @@ fn a_guest_whose_lines_end_with_crlf_gets_them_so() {
 fn a_question_shows_a_safe_preview_and_silence_is_no() {
     let mut world = World::ready(&rule("b", "a", "ask"));
     world.copy_text(B, "line one\n\u{202e}line two");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     let (id, text) = world.asked.pop().unwrap();
     assert_eq!(text, "Paste 17 characters from INTERNET to CLINICAL?\nline one line two");
     assert!(world.to_record.is_empty());
@@ -147,7 +147,7 @@ fn a_question_answered_with_yes_lets_it_through_and_with_no_does_not() {
     for yes in [true, false] {
         let mut world = World::ready(&rule("b", "a", "ask"));
         world.copy_text(B, "x");
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         let (id, _) = world.asked.pop().unwrap();
         world.mediator.answered(id, yes);
         world.settle();
@@ -167,7 +167,7 @@ fn a_question_answered_with_yes_lets_it_through_and_with_no_does_not() {
 fn what_cannot_be_written_down_does_not_cross() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(false);
     assert!(world.last_words().contains("audit log cannot be written"));
     assert!(world.gets(A).is_empty());
@@ -179,9 +179,9 @@ fn a_copy_that_fails_leaves_nothing_of_the_one_before() {
     let mut world = allowed();
     world.copy_text(B, "yesterday's patient");
     world.sends(B, &grab(&[]));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     assert!(world.last_words().starts_with("Nothing is copied in INTERNET."));
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."));
 }
 
@@ -190,11 +190,11 @@ fn held_content_and_offers_end_by_themselves_and_with_the_lock() {
     let mut world = allowed();
     world.copy_text(B, "x");
     world.wait(HELD_FOR);
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."));
     for lock in [false, true] {
         world.copy_text(B, "y");
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         world.record(true);
         world.gets(A);
         if lock {
@@ -205,7 +205,7 @@ fn held_content_and_offers_end_by_themselves_and_with_the_lock() {
         assert_eq!(world.gets(A)[0].kind, kind::CLIPBOARD_RELEASE);
         assert_eq!(pasted(&mut world, A, TEXT), None);
     }
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."), "the lock wipes");
 }
 
@@ -213,7 +213,7 @@ fn held_content_and_offers_end_by_themselves_and_with_the_lock() {
 fn a_policy_that_closes_a_flow_takes_back_what_is_offered() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
@@ -230,7 +230,7 @@ fn a_policy_that_closes_a_flow_takes_back_what_is_offered() {
 fn a_policy_that_wants_a_person_asked_takes_back_what_was_offered_without() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     world.mediator.policy(policy(&rule("b", "a", "ask")), world.now);
@@ -244,7 +244,7 @@ fn a_policy_that_wants_a_person_asked_takes_back_what_was_offered_without() {
 fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.mediator.policy(policy(""), world.now);
     world.settle();
     world.record(true);
@@ -257,7 +257,7 @@ fn a_policy_that_comes_between_verdict_and_record_ends_the_paste() {
 fn a_log_that_fails_takes_back_what_is_offered_and_ends_what_is_under_way() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     world.mediator.record_lost(world.now);
@@ -268,7 +268,7 @@ fn a_log_that_fails_takes_back_what_is_offered_and_ends_what_is_under_way() {
     assert_eq!(pasted(&mut world, A, TEXT), None);
     world.gets(A);
     // What was about to be permitted is not offered, even if the permit comes.
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.mediator.record_lost(world.now);
     world.settle();
     assert_eq!(world.noted.last().unwrap().kind, "clipboard-not-delivered");
@@ -287,7 +287,7 @@ fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
     ] {
         let mut world = allowed();
         world.copy_text(B, "x");
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         let (paste, _) = world.to_record.remove(0);
         world.mediator.refused(paste.id, denial);
         world.settle();
@@ -305,7 +305,7 @@ fn a_paste_that_the_monitor_refuses_is_not_offered_and_the_reason_is_said() {
 fn a_permitted_paste_that_the_guest_does_not_take_is_written_down_as_not_delivered() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     // It asks and asks for what is not there, and reads none of the answers.
     for _ in 0..1000 {
         world.sends(A, &request(TEXT));
@@ -322,8 +322,8 @@ fn a_permitted_paste_that_the_guest_does_not_take_is_written_down_as_not_deliver
 fn a_paste_that_comes_before_the_copy_is_complete_waits_for_it() {
     let mut world = allowed();
     world.sends(B, &grab(&[TEXT]));
-    world.chord(Chord::Copy, B);
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Copy, B);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.said.is_empty() && world.to_record.is_empty());
     world.sends(B, &give(TEXT, b"quick"));
     world.record(true);
@@ -335,11 +335,11 @@ fn a_paste_that_comes_before_the_copy_is_complete_waits_for_it() {
 fn a_guest_that_hands_nothing_over_is_given_up_and_what_comes_late_is_dropped() {
     let mut world = allowed();
     world.sends(B, &grab(&[TEXT]));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     world.wait(PULL_SILENCE);
     assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
     world.sends(B, &give(TEXT, b"late"));
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."));
 }
 
@@ -348,20 +348,20 @@ fn a_late_answer_to_the_first_copy_is_never_taken_for_the_second() {
     for given_up in [true, false] {
         let mut world = allowed();
         world.sends(B, &grab(&[TEXT]));
-        world.chord(Chord::Copy, B);
+        world.hotkey(Hotkey::Copy, B);
         assert_eq!(world.gets(B).len(), 1, "one request");
         if given_up {
             world.wait(PULL_SILENCE);
         }
         // The next patient is copied while the first answer is still due.
         world.sends(B, &grab(&[TEXT]));
-        world.chord(Chord::Copy, B);
+        world.hotkey(Hotkey::Copy, B);
         assert!(world.gets(B).is_empty(), "nothing is asked before the first answer came");
         world.sends(B, &give(TEXT, b"the previous patient"));
         let asked = world.gets(B);
         assert_eq!(asked.len(), 1, "then it is");
         assert_eq!((asked[0].kind, asked[0].word()), (kind::CLIPBOARD_REQUEST, TEXT));
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         assert!(world.to_record.is_empty(), "and only its answer is pasted");
         world.sends(B, &give(TEXT, b"this patient"));
         world.record(true);
@@ -374,12 +374,12 @@ fn a_late_answer_to_the_first_copy_is_never_taken_for_the_second() {
 fn a_guest_that_owes_an_answer_for_ever_is_connected_anew() {
     let mut world = allowed();
     world.sends(B, &grab(&[TEXT]));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     world.wait(PULL_SILENCE);
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     // Pressing again does not put it off.
     world.wait(PULL_SILENCE / 2);
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     world.wait(PULL_SILENCE / 2);
     assert!(world.last_words().starts_with("Not copied: INTERNET does not hand over"));
     assert_eq!(world.disconnected, [(B, world.now)]);
@@ -397,7 +397,7 @@ fn what_was_asked_for_and_not_read_is_taken_back_with_the_lock_and_by_a_policy_t
             let mut world = allowed();
             let secret = "a patient's name ".repeat(300);
             world.copy_text(B, &secret);
-            world.chord(Chord::Paste, A);
+            world.hotkey(Hotkey::Paste, A);
             world.record(true);
             world.gets(A);
             world.sends(A, &request(TEXT));
@@ -432,7 +432,7 @@ fn what_was_asked_for_and_not_read_is_taken_back_with_the_lock_and_by_a_policy_t
 fn what_was_asked_for_and_not_begun_is_answered_with_nothing() {
     let mut world = allowed();
     world.copy_text(B, "a patient's name");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     world.sends(A, &request(TEXT));
@@ -448,7 +448,7 @@ fn what_was_asked_for_and_not_begun_is_answered_with_nothing() {
 fn what_is_on_its_way_is_withdrawn_even_after_the_guest_copied_something_itself() {
     let mut world = allowed();
     world.copy_text(B, "a patient's name");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     world.sends(A, &request(TEXT));
@@ -464,12 +464,12 @@ fn a_copy_of_nothing_of_another_type_or_of_too_much_fails_with_words() {
     let mut world = allowed();
     for (kind, bytes) in [(content::NONE, &b""[..]), (TEXT, b""), (content::IMAGE_PNG, b"x")] {
         world.sends(B, &grab(&[TEXT]));
-        world.chord(Chord::Copy, B);
+        world.hotkey(Hotkey::Copy, B);
         world.sends(B, &give(kind, bytes));
         assert!(world.last_words().contains("has nothing in its clipboard any more"));
     }
     world.sends(B, &grab(&[TEXT]));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     world.sends(B, &give(TEXT, &vec![b'x'; HELD_MAX as usize + 1]));
     assert_eq!(
         world.last_words(),
@@ -485,12 +485,12 @@ fn without_an_agent_in_the_guest_the_chord_says_so() {
     for guest in [A, B] {
         world.mediator.connected(guest);
     }
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     assert!(world.last_words().contains("no clipboard agent runs there"));
     world.sends(B, &announce(true, CAPABLE));
     world.gets(B);
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("CLINICAL cannot copy or paste"));
     assert!(world.to_record.is_empty());
 }
@@ -499,19 +499,19 @@ fn without_an_agent_in_the_guest_the_chord_says_so() {
 fn pasting_faster_than_people_do_is_held_back_in_one_direction_only() {
     let mut world = World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")));
     world.copy_text(B, "x");
-    for _ in 0..CHORDS.burst {
-        world.chord(Chord::Paste, A);
+    for _ in 0..HOTKEYS.burst {
+        world.hotkey(Hotkey::Paste, A);
         world.record(true);
     }
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Too often"));
     world.copy_text(A, "y");
-    world.chord(Chord::Paste, B);
+    world.hotkey(Hotkey::Paste, B);
     world.record(true);
     assert!(world.last_words().starts_with("Ready"));
     world.wait(Time::from_secs(3));
     world.copy_text(B, "z");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     assert!(world.last_words().starts_with("Ready"));
 }
@@ -520,7 +520,7 @@ fn pasting_faster_than_people_do_is_held_back_in_one_direction_only() {
 fn what_the_guest_copies_itself_takes_the_place_of_what_was_pasted() {
     let mut world = allowed();
     world.copy_text(B, "x");
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.sends(A, &grab(&[TEXT]));
     world.gets(A);
@@ -545,11 +545,11 @@ fn an_agent_of_old_without_selections_is_understood() {
     world.sends(B, &announce(true, 1 << capability::CLIPBOARD_BY_DEMAND));
     world.gets(B);
     world.sends(B, &message(kind::CLIPBOARD_GRAB, &words(&[TEXT])));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     let got = world.gets(B);
     assert_eq!((got[0].kind, &got[0].body), (kind::CLIPBOARD_REQUEST, &words(&[TEXT])));
     world.sends(B, &message(kind::CLIPBOARD, &[&words(&[TEXT]), &b"old"[..]].concat()));
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     world.gets(A);
     assert_eq!(pasted(&mut world, A, TEXT).unwrap(), b"old");

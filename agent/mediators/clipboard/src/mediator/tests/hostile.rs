@@ -4,7 +4,7 @@ use super::world::{
     A, B, CAPABLE, World, announce, chunk, give, grab, message, request, rule, words,
 };
 use crate::mediator::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX};
-use crate::mediator::{Chord, Time};
+use crate::mediator::{Hotkey, Time};
 use crate::vdagent::spec::{
     MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL, SMALL_MAX, content, kind,
 };
@@ -78,7 +78,7 @@ fn content_nobody_asked_for_is_not_kept() {
     let mut world = world();
     world.sends(B, &grab(&[TEXT]));
     world.sends(B, &give(TEXT, b"unasked"));
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     assert!(world.last_words().starts_with("Nothing to paste."));
     // And as much of it as it likes to claim.
     world.sends(B, &claim(kind::CLIPBOARD, 200 << 20));
@@ -93,7 +93,7 @@ fn content_nobody_asked_for_is_not_kept() {
 fn a_claim_beyond_the_limit_is_refused_before_anything_is_kept() {
     let mut world = world();
     world.sends(B, &grab(&[TEXT]));
-    world.chord(Chord::Copy, B);
+    world.hotkey(Hotkey::Copy, B);
     world.sends(B, &claim(kind::CLIPBOARD, HELD_MAX + 9));
     world.sends(B, &words(&[0, TEXT]));
     assert!(world.last_words().contains("in its clipboard, more than"));
@@ -121,7 +121,7 @@ fn a_guest_that_asks_without_reading_gets_one_answer_at_a_time() {
     let mut world = world();
     let text = "x".repeat(900_000);
     world.copy_text(B, &text);
-    world.chord(Chord::Paste, A);
+    world.hotkey(Hotkey::Paste, A);
     world.record(true);
     for _ in 0..1000 {
         world.sends(A, &request(TEXT));
@@ -154,7 +154,7 @@ fn malformed_text_pictures_that_are_none_and_bombs_do_not_cross() {
         (content::IMAGE_JPG, b"\xff\xd8\xff\xe0", "damaged"),
     ] {
         world.copy(B, number, bytes);
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         assert!(world.last_words().contains(words), "{}", world.last_words());
         assert_eq!(world.noted.last().unwrap().verdict.as_deref(), Some("deny"));
         assert!(world.gets(A).is_empty() && world.to_record.is_empty());
@@ -172,20 +172,20 @@ fn a_connection_may_end_at_every_byte_of_a_copy_and_a_paste() {
         world.mediator.connected(B);
         for (at, byte) in script.iter().enumerate().take(end) {
             if at == copied_at {
-                world.chord(Chord::Copy, B);
+                world.hotkey(Hotkey::Copy, B);
             }
             world.sends(B, &[*byte]);
         }
         world.mediator.disconnected(B, world.now);
         world.settle();
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         assert!(world.to_record.is_empty(), "{end}");
         others_are_well(&mut world);
         world.mediator.connected(B);
         world.sends(B, &announce(true, CAPABLE));
         world.gets(B);
         world.copy_text(B, text);
-        world.chord(Chord::Paste, A);
+        world.hotkey(Hotkey::Paste, A);
         world.record(true);
         world.gets(A);
         world.sends(A, &request(TEXT));

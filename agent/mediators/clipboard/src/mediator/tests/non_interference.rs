@@ -1,6 +1,6 @@
 //! What a guest is sent does not depend on another's clipboard that no rule lets cross to it.
 //!
-//! Two runs have the same chords, answers, permits, policies, locks and times, and the same of one guest. The other guest does and has copied
+//! Two runs have the same hotkeys, answers, permits, policies, locks and times, and the same of one guest. The other guest does and has copied
 //! whatever it likes, in two ways. No policy lets anything cross from it, so that the one is sent the same bytes, its stream ends at the same
 //! times, and it is read from at the same times. What persons are told differs, and is meant to.
 
@@ -11,7 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::world::{A, B, CAPABLE, World, announce, give, grab, message, policy, request, rule};
-use crate::mediator::{Chord, Time};
+use crate::mediator::{Hotkey, Time};
 use crate::vdagent::spec::{content, kind};
 
 const TEXT: u32 = content::UTF8_TEXT;
@@ -25,7 +25,7 @@ enum Guest {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Chord(Chord, usize),
+    Hotkey(Hotkey, usize),
     /// The guest that both runs have the same of.
     Watched(Guest),
     Answer(bool),
@@ -63,9 +63,9 @@ fn guest() -> impl Strategy<Value = Guest> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let chord = prop_oneof![Just(Chord::Copy), Just(Chord::Paste)];
+    let hotkey = prop_oneof![Just(Hotkey::Copy), Just(Hotkey::Paste)];
     prop_oneof![
-        8 => (chord, A..=B).prop_map(|(chord, guest)| Step::Chord(chord, guest)),
+        8 => (hotkey, A..=B).prop_map(|(hotkey, guest)| Step::Hotkey(hotkey, guest)),
         8 => guest().prop_map(Step::Watched),
         2 => any::<bool>().prop_map(Step::Answer),
         3 => proptest::bool::weighted(0.8).prop_map(Step::Permit),
@@ -109,7 +109,7 @@ impl Run {
         let watched = 1 - self.secret;
         let world = &mut self.world;
         match step {
-            Step::Chord(chord, guest) => world.chord(*chord, *guest),
+            Step::Hotkey(hotkey, guest) => world.hotkey(*hotkey, *guest),
             Step::Watched(does) => self.guest(watched, does),
             Step::Answer(yes) => {
                 if let Some((id, _)) = world.asked.pop() {
@@ -177,9 +177,9 @@ fn what_a_rule_lets_cross_is_found() {
     let of = |step| (step, Vec::new(), Vec::new());
     let steps = [
         (Step::Secret, grabs.clone(), grabs),
-        of(Step::Chord(Chord::Copy, A)),
+        of(Step::Hotkey(Hotkey::Copy, A)),
         (Step::Secret, has("one")[1..].to_vec(), has("other")[1..].to_vec()),
-        of(Step::Chord(Chord::Paste, B)),
+        of(Step::Hotkey(Hotkey::Paste, B)),
         of(Step::Permit(true)),
         of(Step::Watched(Guest::Says(request(TEXT)))),
         of(Step::Wait(0)),

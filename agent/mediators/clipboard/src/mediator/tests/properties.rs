@@ -8,12 +8,12 @@ use proptest::prelude::*;
 
 use super::world::{A, B, CAPABLE, World, announce, give, grab, message, policy, request, rule};
 use crate::mediator::limits::HELD_MAX;
-use crate::mediator::{Chord, Time, hash};
+use crate::mediator::{Hotkey, Time, hash};
 use crate::vdagent::spec::{content, kind};
 
 #[derive(Clone, Debug)]
 enum Step {
-    Chord(bool, usize),
+    Hotkey(bool, usize),
     /// What a guest says; content is given a number of its own.
     Announce(usize, bool),
     Grab(usize, Vec<u32>),
@@ -53,7 +53,7 @@ fn number() -> impl Strategy<Value = u32> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (any::<bool>(), guest()).prop_map(|(copy, guest)| Step::Chord(copy, guest)),
+        6 => (any::<bool>(), guest()).prop_map(|(copy, guest)| Step::Hotkey(copy, guest)),
         1 => (guest(), any::<bool>()).prop_map(|(guest, request)| Step::Announce(guest, request)),
         4 => (guest(), proptest::collection::vec(number(), 0..3))
             .prop_map(|(guest, types)| Step::Grab(guest, types)),
@@ -76,9 +76,9 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Default)]
 struct Model {
     policy: usize,
-    /// Chords since the start: domain and whether it was a copy.
-    chords: Vec<(bool, usize)>,
-    /// Hash of what was given, by whom, and how many chords had been pressed by then.
+    /// Hotkeys since the start: domain and whether it was a copy.
+    hotkeys: Vec<(bool, usize)>,
+    /// Hash of what was given, by whom, and how many hotkeys had been pressed by then.
     given: Vec<(String, usize, usize)>,
     /// What may reach a guest's programs.
     permitted: BTreeSet<(usize, String)>,
@@ -89,9 +89,9 @@ impl Model {
     fn play(&mut self, world: &mut World, policies: &[Arc<Policy>], step: &Step) {
         let asked_before = world.to_record.len();
         match step {
-            Step::Chord(copy, guest) => {
-                self.chords.push((*copy, *guest));
-                world.chord(if *copy { Chord::Copy } else { Chord::Paste }, *guest);
+            Step::Hotkey(copy, guest) => {
+                self.hotkeys.push((*copy, *guest));
+                world.hotkey(if *copy { Hotkey::Copy } else { Hotkey::Paste }, *guest);
             }
             Step::Announce(guest, request) => world.sends(*guest, &announce(*request, CAPABLE)),
             Step::Grab(guest, types) => world.sends(*guest, &grab(types)),
@@ -102,7 +102,7 @@ impl Model {
             Step::Content(guest, number) => {
                 self.next += 1;
                 let bytes = format!("{guest}:{}", self.next).into_bytes();
-                self.given.push((hash(&bytes), *guest, self.chords.len()));
+                self.given.push((hash(&bytes), *guest, self.hotkeys.len()));
                 world.sends(*guest, &give(*number, &bytes));
             }
             Step::Bytes(guest, bytes) => world.sends(*guest, bytes),
@@ -163,7 +163,7 @@ impl Model {
         }
     }
 
-    /// What is about to cross was given by the other guest after a copy chord there, and a paste chord came after that.
+    /// What is about to cross was given by the other guest after a copy hotkey there, and a paste hotkey came after that.
     fn is_founded(&self, event: &audit::events::Record) {
         let guest = |key: &str| usize::from(event.detail[key].as_str() == Some("b"));
         let (from, to) = (guest("from"), guest("to"));
@@ -172,10 +172,10 @@ impl Model {
         let (_, giver, at) =
             self.given.iter().find(|(hash, ..)| hash == sha256).expect("it was given by somebody");
         assert_eq!(*giver, from);
-        let copied = self.chords[..*at].iter().rposition(|chord| *chord == (true, from));
-        let copied = copied.expect("a copy chord came before");
-        let pasted = self.chords[copied..].contains(&(false, to));
-        assert!(pasted, "a paste chord came after the copy chord");
+        let copied = self.hotkeys[..*at].iter().rposition(|hotkey| *hotkey == (true, from));
+        let copied = copied.expect("a copy hotkey came before");
+        let pasted = self.hotkeys[copied..].contains(&(false, to));
+        assert!(pasted, "a paste hotkey came after the copy hotkey");
     }
 }
 
@@ -219,10 +219,10 @@ proptest! {
     ) {
         // What B is sent, with everything A and its user do, and without any of it.
         let policies = policies();
-        let pasted_into_b = |step: &Step| matches!(step, Step::Chord(false, B) | Step::Policy(_));
+        let pasted_into_b = |step: &Step| matches!(step, Step::Hotkey(false, B) | Step::Policy(_));
         let of_a = |step: &Step| matches!(
             step,
-            Step::Chord(_, A) | Step::Announce(A, _) | Step::Grab(A, _) | Step::Request(A, _)
+            Step::Hotkey(_, A) | Step::Announce(A, _) | Step::Grab(A, _) | Step::Request(A, _)
                 | Step::Release(A) | Step::Content(A, _) | Step::Bytes(A, _) | Step::Reconnect(A)
                 | Step::Answer(_) | Step::Record(_)
         );
@@ -251,7 +251,7 @@ proptest! {
     ) {
         let of_a = |step: &Step| matches!(
             step,
-            Step::Chord(_, A) | Step::Chord(false, B) | Step::Announce(A, _) | Step::Grab(A, _)
+            Step::Hotkey(_, A) | Step::Hotkey(false, B) | Step::Announce(A, _) | Step::Grab(A, _)
                 | Step::Request(A, _) | Step::Release(A) | Step::Content(A, _)
                 | Step::Bytes(A, _) | Step::Reconnect(A)
         );

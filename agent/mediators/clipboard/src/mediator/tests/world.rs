@@ -6,7 +6,7 @@ use audit::events::Record;
 use monitor::Denial;
 use policy::Policy;
 
-use crate::mediator::{Chord, Mediator, Outcome, Output, Paste, Time};
+use crate::mediator::{Hotkey, Mediator, Outcome, Output, Paste, Time};
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 
 /// The trusted domain.
@@ -153,7 +153,7 @@ impl World {
                     self.to_record.push((request.grant, request.event.record()));
                 }
                 Output::Note(event) => self.noted.push(event.record()),
-                Output::Said(_, outcome) => self.said.push(outcome),
+                Output::Completed(_, outcome) => self.said.push(outcome),
                 Output::Ask(_, id, text) => self.asked.push((id, text)),
                 Output::Withdraw(id) => self.withdrawn.push(id),
             }
@@ -221,15 +221,15 @@ impl World {
         got
     }
 
-    pub(super) fn chord(&mut self, chord: Chord, guest: usize) {
-        self.mediator.chord(chord, guest, None, self.now);
+    pub(super) fn hotkey(&mut self, hotkey: Hotkey, guest: usize) {
+        self.mediator.hotkey(hotkey, guest, None, self.now);
         self.settle();
     }
 
-    /// The copy chord in `from`, whose agent hands this over.
+    /// The copy hotkey in `from`, whose agent hands this over.
     pub(super) fn copy(&mut self, from: usize, number: u32, bytes: &[u8]) {
         self.sends(from, &grab(&[number]));
-        self.chord(Chord::Copy, from);
+        self.hotkey(Hotkey::Copy, from);
         let asked = self.gets(from);
         assert_eq!(
             asked.last().map(|got| (got.kind, got.word())),

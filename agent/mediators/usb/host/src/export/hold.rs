@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use nusb::MaybeFuture;
 
 use super::ExportError;
-use crate::authority;
+use crate::authorization;
 use usbsysfs::Sysfs;
 use usbsysfs::Vetted;
 
@@ -67,13 +67,14 @@ impl Hold {
     /// Admits the interfaces of the configuration it is in.
     pub(super) fn admit(&self) {
         // One that went meanwhile cannot be claimed, and that is told.
-        let _ = authority::admit(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
+        let _ = authorization::admit(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
         // One that is gone has no interfaces.
-        let _ = authority::withdraw(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
+        let _ =
+            authorization::withdraw(&self.sysfs, &self.vetted.found().bus_id, self.vetted.share());
     }
 }

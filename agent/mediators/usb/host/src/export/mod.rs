@@ -1,8 +1,8 @@
 //! One device as the host's end of a usbredir stream: packets of the guest's end in, the device's answers out.
 //!
 //! ```text
-//!  Export::take(Packet) --> usbfs <--> device
-//!  Export::said() <-- Said: packets, the end <--'    (a waker tells when)
+//!  Export::submit(Packet) --> usbfs <--> device
+//!  Export::events() <-- ExportEvent: packets, the end <--'    (a waker tells when)
 //! ```
 //! Control requests are done at once, at most [`CONTROL_TIMEOUT`] each; bulk and interrupt transfers wait in their endpoint's queue. Cancelling one cancels what else waits at its endpoint: a guest's controller keeps one there at a time.
 //! Isochronous endpoints are not served.
@@ -28,7 +28,7 @@ use usbredir::packet::{
 use usbredir::{Body, Packet, Status};
 
 use hold::{Hold, configuration_of, open};
-use pipe::{Asked, Line, Pipe, boxed, ended, status};
+use pipe::{PendingTransfer, Pipe, UsbEndpoint, boxed, ended, status};
 pub use reading::read_descriptors;
 use usbsysfs::Sysfs;
 use usbsysfs::Vetted;
@@ -36,16 +36,16 @@ use usbsysfs::Vetted;
 /// Longest a control request may take.
 pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the device says.
+/// An event of the device.
 #[derive(Debug)]
-pub enum Said {
-    /// To the guest's end.
+pub enum ExportEvent {
+    /// A packet for the guest's end.
     Packet(Packet),
-    /// It was reset, and its descriptors read again: the same as before, or not.
+    /// The device was reset, and these are its descriptors, read again.
     Descriptors(Vec<u8>),
-    /// It is over, for this reason: it was pulled, or cannot be used.
+    /// The device was unplugged, or cannot be used, for this reason.
     Gone(String),
-    /// It is over: it did not come back from a reset as what it was.
+    /// The device did not come back from a reset as what it was.
     Lost(String),
 }
 
@@ -89,13 +89,13 @@ pub struct Export {
     interfaces: BTreeMap<u8, nusb::Interface>,
     device: nusb::Device,
     hold: Hold,
-    said: Vec<Said>,
+    events: Vec<ExportEvent>,
     waker: Waker,
 }
 
 impl Export {
     /// Opens the device, which is [read](crate::Grants::read) and vetted, and has it introduce itself. `waker` is woken, on whatever thread,
-    /// when there is something for [`Export::said`].
+    /// when there is something for [`Export::events`].
     ///
     /// # Errors
     /// It cannot be used.
@@ -104,7 +104,7 @@ impl Export {
             device: open(&sysfs, &vetted)?,
             interfaces: BTreeMap::new(),
             pipes: BTreeMap::new(),
-            said: Vec::new(),
+            events: Vec::new(),
             waker,
             hold: Hold::take(sysfs, vetted)?,
         };
@@ -113,22 +113,22 @@ impl Export {
         Ok(this)
     }
 
-    /// A packet of the guest's end. A control request is done when this returns, which takes up to [`CONTROL_TIMEOUT`].
-    pub fn take(&mut self, packet: Packet) {
+    /// Submits a packet of the guest's end. A control request is done when this returns, which takes up to [`CONTROL_TIMEOUT`].
+    pub fn submit(&mut self, packet: Packet) {
         if let Err(why) = self.packet(packet) {
-            self.said.push(Said::Gone(why));
+            self.events.push(ExportEvent::Gone(why));
         }
     }
 
-    /// What it says, since the last call.
-    pub fn said(&mut self) -> Vec<Said> {
+    /// Returns the events since the last call.
+    pub fn events(&mut self) -> Vec<ExportEvent> {
         if let Err(why) = self.completions() {
-            self.said.push(Said::Gone(why));
+            self.events.push(ExportEvent::Gone(why));
         }
-        std::mem::take(&mut self.said)
+        std::mem::take(&mut self.events)
     }
 
-    /// Lets it go, such that whoever has it next finds it as if it had just been plugged in.
+    /// Releases all interfaces and resets the device, so that its next user finds it as if it had just been plugged in.
     pub fn close(mut self) {
         if self.is_part() {
             self.reset_part();
@@ -139,8 +139,8 @@ impl Export {
         let _ = self.device.reset().wait();
     }
 
-    fn tell(&mut self, id: u64, body: Body) {
-        self.said.push(Said::Packet(Packet { id, body }));
+    fn queue_packet(&mut self, id: u64, body: Body) {
+        self.events.push(ExportEvent::Packet(Packet { id, body }));
     }
 
     fn release(&mut self) {
@@ -179,18 +179,18 @@ impl Export {
         for endpoint in setting.endpoints() {
             let address = endpoint.address();
             let input = address & 0x80 != 0;
-            let line: Option<Box<dyn Line>> = match (endpoint.transfer_type(), input) {
+            let opened: Option<Box<dyn UsbEndpoint>> = match (endpoint.transfer_type(), input) {
                 (TransferType::Bulk, true) => boxed::<Bulk, In>(interface, address),
                 (TransferType::Bulk, false) => boxed::<Bulk, Out>(interface, address),
                 (TransferType::Interrupt, true) => boxed::<Interrupt, In>(interface, address),
                 (TransferType::Interrupt, false) => boxed::<Interrupt, Out>(interface, address),
                 _ => None,
             };
-            let Some(line) = line else { continue };
+            let Some(opened) = opened else { continue };
             let interrupt = endpoint.transfer_type() == TransferType::Interrupt;
             // What nusb divides by; never 0 in descriptors that were vetted.
             let packet = endpoint.max_packet_size().max(1);
-            self.pipes.insert(address, Pipe::new(line, number, interrupt, packet));
+            self.pipes.insert(address, Pipe::new(opened, number, interrupt, packet));
         }
     }
 
@@ -214,7 +214,7 @@ impl Export {
             product: self.hold.vetted.found().product,
             version: descriptor.device_version(),
         };
-        self.tell(0, Body::DeviceConnect(connect));
+        self.queue_packet(0, Body::DeviceConnect(connect));
     }
 
     fn describe(&mut self) {
@@ -251,8 +251,8 @@ impl Export {
             }
         }
         interfaces.truncate(packet::INTERFACES);
-        self.tell(0, Body::EndpointInfo(endpoints));
-        self.tell(0, Body::InterfaceInfo(interfaces));
+        self.queue_packet(0, Body::EndpointInfo(endpoints));
+        self.queue_packet(0, Body::InterfaceInfo(interfaces));
     }
 
     fn packet(&mut self, Packet { id, body }: Packet) -> Result<(), String> {
@@ -266,7 +266,7 @@ impl Export {
             Body::GetConfiguration => {
                 let configuration = self.configuration();
                 let body = Body::ConfigurationStatus { status: Status::Success, configuration };
-                self.tell(id, body);
+                self.queue_packet(id, body);
             }
             Body::SetAltSetting { interface, alternate } => {
                 self.set_alternate(id, interface, alternate);
@@ -275,7 +275,7 @@ impl Export {
                 let chosen = self.interfaces.get(&interface).map(nusb::Interface::get_alt_setting);
                 let status = if chosen.is_some() { Status::Success } else { Status::Invalid };
                 let alternate = chosen.unwrap_or_default();
-                self.tell(id, Body::AltSettingStatus { status, interface, alternate });
+                self.queue_packet(id, Body::AltSettingStatus { status, interface, alternate });
             }
             Body::StartInterruptReceiving { endpoint } => self.start_receiving(id, endpoint),
             Body::StopInterruptReceiving { endpoint } => {
@@ -283,12 +283,12 @@ impl Export {
                     pipe.stop();
                 }
                 let status = Status::Success;
-                self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
+                self.queue_packet(id, Body::InterruptReceivingStatus { status, endpoint });
             }
             Body::CancelDataPacket => {
                 for pipe in self.pipes.values_mut() {
-                    if pipe.asked.iter().any(|asked| asked.id == id) {
-                        pipe.line.cancel();
+                    if pipe.transfers.iter().any(|transfer| transfer.id == id) {
+                        pipe.endpoint.cancel();
                     }
                 }
             }
@@ -322,11 +322,12 @@ impl Export {
             self.claim()
         });
         if let Err(error) = again {
-            self.said.push(Said::Lost(format!("it did not come back from a reset: {error}")));
+            self.events
+                .push(ExportEvent::Lost(format!("it did not come back from a reset: {error}")));
             return Ok(());
         }
         if let Some(found) = self.hold.sysfs.find(&self.hold.vetted.found().bus_id) {
-            self.said.push(Said::Descriptors(found.descriptors));
+            self.events.push(ExportEvent::Descriptors(found.descriptors));
         }
         Ok(())
     }
@@ -334,9 +335,9 @@ impl Export {
     /// What waits at endpoints ends cancelled.
     fn drop_pipes(&mut self) {
         for (address, pipe) in std::mem::take(&mut self.pipes) {
-            for asked in pipe.asked {
-                self.tell(
-                    asked.id,
+            for transfer in pipe.transfers {
+                self.queue_packet(
+                    transfer.id,
                     ended(address, pipe.interrupt, Status::Cancelled, 0, Vec::new()),
                 );
             }
@@ -355,7 +356,7 @@ impl Export {
         }
         self.describe();
         let configuration = self.configuration();
-        self.tell(id, Body::ConfigurationStatus { status, configuration });
+        self.queue_packet(id, Body::ConfigurationStatus { status, configuration });
         Ok(())
     }
 
@@ -370,9 +371,9 @@ impl Export {
                 .collect();
             for address in of_it {
                 if let Some(pipe) = self.pipes.remove(&address) {
-                    for asked in pipe.asked {
+                    for transfer in pipe.transfers {
                         let body = ended(address, pipe.interrupt, Status::Cancelled, 0, Vec::new());
-                        self.tell(asked.id, body);
+                        self.queue_packet(transfer.id, body);
                     }
                 }
             }
@@ -383,7 +384,7 @@ impl Export {
             self.open_pipes(interface, &claimed);
             self.describe();
         }
-        self.tell(id, Body::AltSettingStatus { status, interface, alternate });
+        self.queue_packet(id, Body::AltSettingStatus { status, interface, alternate });
     }
 
     fn start_receiving(&mut self, id: u64, endpoint: u8) {
@@ -395,12 +396,12 @@ impl Export {
             status = Status::Success;
             pipe.start();
         }
-        self.tell(id, Body::InterruptReceivingStatus { status, endpoint });
+        self.queue_packet(id, Body::InterruptReceivingStatus { status, endpoint });
     }
 
     fn transfer(&mut self, id: u64, endpoint: u8, length: usize, data: &[u8]) {
         let Some(pipe) = self.pipes.get_mut(&endpoint) else {
-            return self.tell(id, ended(endpoint, false, Status::Invalid, 0, Vec::new()));
+            return self.queue_packet(id, ended(endpoint, false, Status::Invalid, 0, Vec::new()));
         };
         let buffer = if endpoint & 0x80 == 0 {
             let mut buffer = Buffer::new(data.len());
@@ -410,8 +411,8 @@ impl Export {
             // Whole packets: a device that sends more than was asked for is found out, and nothing is lost.
             Buffer::new(length.max(1).next_multiple_of(pipe.packet))
         };
-        pipe.asked.push_back(Asked { id, length });
-        pipe.line.submit(buffer);
+        pipe.transfers.push_back(PendingTransfer { id, length });
+        pipe.endpoint.submit(buffer);
     }
 
     fn control(&mut self, id: u64, control: Control) {
@@ -422,7 +423,7 @@ impl Export {
             let cleared = self.pipes.get_mut(&address).map(Pipe::clear_halt);
             let status = if cleared == Some(true) { Status::Success } else { Status::Stall };
             let body = Control { status, length: 0, data: Vec::new(), ..control };
-            return self.tell(id, Body::Control(body));
+            return self.queue_packet(id, Body::Control(body));
         }
         let control_type = match request_type >> 5 & 3 {
             0 => ControlType::Standard,
@@ -452,7 +453,7 @@ impl Export {
                 Err(error) => (timed(error), 0, Vec::new()),
             }
         };
-        self.tell(id, Body::Control(Control { status, length: moved, data, ..control }));
+        self.queue_packet(id, Body::Control(Control { status, length: moved, data, ..control }));
     }
 
     /// Tells of every transfer that has ended.
@@ -461,14 +462,14 @@ impl Export {
         let mut told = Vec::new();
         let mut gone = false;
         for (address, pipe) in &mut self.pipes {
-            while pipe.line.pending() > 0 {
-                let Poll::Ready(completion) = pipe.line.poll(&mut context) else { break };
+            while pipe.endpoint.pending() > 0 {
+                let Poll::Ready(completion) = pipe.endpoint.poll(&mut context) else { break };
                 gone |= completion.status == Err(TransferError::Disconnected);
                 told.extend(pipe.completed(*address, completion));
             }
         }
         for (id, body) in told {
-            self.tell(id, body);
+            self.queue_packet(id, body);
         }
         if gone { Err("it was pulled out".to_owned()) } else { Ok(()) }
     }

@@ -35,6 +35,6 @@ impl Export {
             _ => Status::Stall,
         };
         self.describe();
-        self.tell(id, Body::ConfigurationStatus { status, configuration });
+        self.queue_packet(id, Body::ConfigurationStatus { status, configuration });
     }
 }

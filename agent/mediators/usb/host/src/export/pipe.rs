@@ -12,7 +12,7 @@ use usbredir::{Body, Status};
 const INTERRUPTS: usize = 2;
 
 /// An endpoint of whatever type. Its transfers end in the order in which they were submitted.
-pub(super) trait Line: Send {
+pub(super) trait UsbEndpoint: Send {
     fn submit(&mut self, buffer: Buffer);
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Completion>;
     fn pending(&self) -> usize;
@@ -20,7 +20,7 @@ pub(super) trait Line: Send {
     fn clear_halt(&mut self) -> bool;
 }
 
-impl<T: BulkOrInterrupt + Send, D: EndpointDirection + Send> Line for nusb::Endpoint<T, D>
+impl<T: BulkOrInterrupt + Send, D: EndpointDirection + Send> UsbEndpoint for nusb::Endpoint<T, D>
 where
     Self: Send,
 {
@@ -45,34 +45,41 @@ where
     }
 }
 
-pub(super) struct Asked {
+/// A transfer of the guest's that has not ended.
+pub(super) struct PendingTransfer {
     pub(super) id: u64,
     pub(super) length: usize,
 }
 
+/// An endpoint and the transfers that wait at it.
 pub(super) struct Pipe {
-    pub(super) line: Box<dyn Line>,
+    pub(super) endpoint: Box<dyn UsbEndpoint>,
     pub(super) interface: u8,
     pub(super) interrupt: bool,
     /// Bytes of a packet.
     pub(super) packet: usize,
-    pub(super) asked: VecDeque<Asked>,
+    pub(super) transfers: VecDeque<PendingTransfer>,
     /// Interrupt data are fetched by themselves.
     receiving: bool,
-    /// Transfers that fetched them, were taken back and have not ended yet: the first ones of the line.
+    /// Transfers that fetched them, were taken back and have not ended yet: the first ones of the endpoint.
     taken_back: usize,
     number: u64,
 }
 
 impl Pipe {
-    pub(super) fn new(line: Box<dyn Line>, interface: u8, interrupt: bool, packet: usize) -> Self {
-        let asked = VecDeque::new();
+    pub(super) fn new(
+        endpoint: Box<dyn UsbEndpoint>,
+        interface: u8,
+        interrupt: bool,
+        packet: usize,
+    ) -> Self {
+        let transfers = VecDeque::new();
         Self {
-            line,
+            endpoint,
             interface,
             interrupt,
             packet,
-            asked,
+            transfers,
             receiving: false,
             taken_back: 0,
             number: 0,
@@ -95,19 +102,19 @@ impl Pipe {
     /// Ends what waits at the endpoint, and its halt.
     pub(super) fn clear_halt(&mut self) -> bool {
         self.take_back();
-        self.line.clear_halt()
+        self.endpoint.clear_halt()
     }
 
     fn take_back(&mut self) {
-        self.taken_back = self.line.pending();
-        self.line.cancel();
+        self.taken_back = self.endpoint.pending();
+        self.endpoint.cancel();
     }
 
     fn fetch(&mut self) {
         // One that is taken back ends soon; until all have, there are no others, so that there are never more than so many.
         if self.taken_back == 0 {
-            for _ in self.line.pending()..INTERRUPTS {
-                self.line.submit(Buffer::new(self.packet));
+            for _ in self.endpoint.pending()..INTERRUPTS {
+                self.endpoint.submit(Buffer::new(self.packet));
             }
         }
     }
@@ -120,7 +127,7 @@ impl Pipe {
         if self.interrupt && input {
             return self.fetched(address, how, data);
         }
-        let Asked { id, length } = self.asked.pop_front()?;
+        let PendingTransfer { id, length } = self.transfers.pop_front()?;
         let how = if input && data.len() > length { Status::Babble } else { how };
         data.truncate(length);
         let moved = if input { data.len() } else { actual_len };
@@ -131,7 +138,7 @@ impl Pipe {
     fn fetched(&mut self, address: u8, how: Status, data: Vec<u8>) -> Option<(u64, Body)> {
         let was_taken_back = self.taken_back > 0;
         self.taken_back = self.taken_back.saturating_sub(1);
-        let told = match how {
+        let answer = match how {
             Status::Success => {
                 self.number += 1;
                 let length = data.len();
@@ -147,14 +154,14 @@ impl Pipe {
         if self.receiving {
             self.fetch();
         }
-        told
+        answer
     }
 }
 
 pub(super) fn boxed<T: BulkOrInterrupt + Send + 'static, D: EndpointDirection + Send + 'static>(
     interface: &nusb::Interface,
     address: u8,
-) -> Option<Box<dyn Line>> {
+) -> Option<Box<dyn UsbEndpoint>> {
     let endpoint = interface.endpoint::<T, D>(address).ok()?;
     Some(Box::new(endpoint))
 }
@@ -193,17 +200,17 @@ mod tests {
 
     use super::*;
 
-    /// What an endpoint has been told, and what it is about to say.
+    /// The calls that a made-up endpoint has received.
     #[derive(Default)]
-    struct Told {
+    struct Calls {
         submitted: usize,
         pending: usize,
         cancelled: usize,
     }
 
-    struct Fake(Arc<Mutex<Told>>);
+    struct Fake(Arc<Mutex<Calls>>);
 
-    impl Line for Fake {
+    impl UsbEndpoint for Fake {
         fn submit(&mut self, _: Buffer) {
             let mut told = self.0.lock().unwrap();
             told.submitted += 1;
@@ -230,8 +237,8 @@ mod tests {
     const KEYS: u8 = 0x81;
 
     /// The interrupt endpoint of a keypad, receiving.
-    fn receiving() -> (Pipe, Arc<Mutex<Told>>) {
-        let told = Arc::new(Mutex::new(Told::default()));
+    fn receiving() -> (Pipe, Arc<Mutex<Calls>>) {
+        let told = Arc::new(Mutex::new(Calls::default()));
         let mut pipe = Pipe::new(Box::new(Fake(Arc::clone(&told))), 0, true, 8);
         pipe.start();
         pipe.start();
@@ -239,7 +246,7 @@ mod tests {
         (pipe, told)
     }
 
-    fn ends(pipe: &mut Pipe, told: &Mutex<Told>, how: Result<u8, TransferError>) -> Option<Body> {
+    fn ends(pipe: &mut Pipe, told: &Mutex<Calls>, how: Result<u8, TransferError>) -> Option<Body> {
         told.lock().unwrap().pending -= 1;
         let mut buffer = Buffer::new(8);
         buffer.extend_from_slice(how.ok().as_slice());

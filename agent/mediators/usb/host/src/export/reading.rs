@@ -15,7 +15,7 @@ use usbdescriptors::{PinnedDescriptor, kind};
 
 use super::hold::{Hold, configuration_of, open};
 use super::{CONTROL_TIMEOUT, ExportError};
-use crate::authority;
+use crate::authorization;
 use usbsysfs::Sysfs;
 use usbsysfs::Vetted;
 
@@ -37,7 +37,7 @@ pub fn read_descriptors(
     let several = vetted.device().configurations.len() > 1 && vetted.share().is_whole();
     if several {
         // A driver that has an interface keeps the device in its configuration.
-        let _ = authority::withdraw(sysfs, &vetted.found().bus_id, vetted.share());
+        let _ = authorization::withdraw(sysfs, &vetted.found().bus_id, vetted.share());
     }
     let hold = Hold::take(sysfs.clone(), vetted.clone())?;
     hold.admit();

@@ -66,10 +66,10 @@ fn a_device_that_waits_for_its_domain_or_for_the_log_is_not_connected_to_it_whil
     let (socket, listener) = vmm(dir.path());
     listener.set_nonblocking(true).unwrap();
     for recorded in [true, false] {
-        let mut bench = Bench::with(RULE, vec![Way::Dial(socket.clone())]);
+        let mut bench = Bench::with(RULE, vec![SocketEndpoint::Connect(socket.clone())]);
         bench.read(identity(&READER, ""));
         bench.record(recorded);
-        bench.happened();
+        bench.events();
         bench.drive(Event::AgentEnds);
         bench.broker.tick(Moment::now() + AGAIN);
         bench.broker.command(Command::RecordLost);
@@ -91,6 +91,6 @@ fn a_broker_that_cannot_go_on_gives_the_hosts_drivers_nothing_while_its_agent_do
     let taken = switches(dir.path());
     assert_eq!(taken[0], "0");
     // As when it cannot wait for anything any more: nobody has told it to stop.
-    broker.let_all_go();
+    broker.detach_all();
     assert_eq!(switches(dir.path()), taken);
 }

@@ -25,7 +25,7 @@ fn a_keyboard_with_a_card_reader_types_and_its_reader_goes_where_the_rule_says()
     // The keyboard first, whatever becomes of the reader.
     assert_eq!(bench.told(), ["give {0}"]);
     assert_eq!(bench.share(), Some(Share::Interfaces([1].into())));
-    let (events, _) = bench.happened();
+    let (events, _) = bench.events();
     let [event] = &events[..] else { panic!("{events:?}") };
     let device = event.detail["device"].to_string();
     assert!(device.ends_with("interfaces=0b/00/00\""), "{device}");
@@ -69,7 +69,7 @@ fn a_keyboard_types_whatever_else_is_in_it_and_the_words_say_what_is_not_used() 
             format!("its keyboard or mouse stays with the PC, the rest is not used: {why}")
         );
         assert!(bench.told().iter().all(|task| task == "give {0}"));
-        let (events, words) = bench.happened();
+        let (events, words) = bench.events();
         assert_eq!(events[0].verdict.as_deref(), Some("deny"));
         assert!(words[0].starts_with(&format!("Keyboard (port 1-4): {}", report.why)), "{words:?}");
     }
@@ -85,7 +85,7 @@ fn a_keyboard_types_though_what_is_besides_does_not_say_what_it_is() {
     let why = "its keyboard or mouse stays with the PC, the rest is not used: it does not answer";
     assert_eq!((report.state.as_str(), report.why.as_str()), ("host", why));
     assert!(bench.told().iter().all(|task| task == "give {0}"));
-    let (events, _) = bench.happened();
+    let (events, _) = bench.events();
     assert_eq!(events[0].kind, "usb-unreadable");
 }
 
@@ -146,7 +146,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     let mut bench = attached();
     let id = bench.id.clone();
     bench.broker.command(Command::Detach(id.clone(), None));
-    let _ = (bench.told(), bench.happened());
+    let _ = (bench.told(), bench.events());
     let idle = |bench: &mut Bench| bench.broker.places.get_mut(&bench.id).unwrap().busy = 0;
     let looks = |bench: &mut Bench, times: u32| {
         for _ in 0..times {
@@ -156,7 +156,7 @@ fn a_keyboard_that_no_driver_takes_is_offered_a_few_times_and_that_is_said_once(
     };
     looks(&mut bench, 100);
     assert_eq!(bench.told(), vec!["give {0}"; 3]);
-    let (events, words) = bench.happened();
+    let (events, words) = bench.events();
     let [event] = &events[..] else { panic!("{events:?}") };
     assert_eq!(event.kind, "usb-failed");
     let [words] = &words[..] else { panic!("{words:?}") };
@@ -218,7 +218,7 @@ fn what_had_no_keyboard_in_it_before_it_was_another_device_types_nowhere() {
         let report = bench.report();
         assert_eq!(report.state, "blocked");
         assert!(report.why.contains("appears in a device in use"), "{report:?}");
-        let (events, _) = bench.happened();
+        let (events, _) = bench.events();
         let device = events[0].detail["device"].to_string();
         assert!(device.contains(logged), "what it became is in the log: {device}");
         // Nor with other rules, nor by hand; but when it is plugged in again.
@@ -238,7 +238,7 @@ fn what_had_no_keyboard_in_it_when_it_was_first_read_types_nowhere_though_it_is_
         bench.read(identity(&READER, "Keyboard"));
         bench.record(true);
         bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
-        let _ = (bench.told(), bench.happened());
+        let _ = (bench.told(), bench.events());
         bench.read(keyboard(became));
         assert_eq!(bench.told(), ["switch off"]);
         assert!(bench.report().why.contains("appears in a device in use"), "{:?}", bench.report());
@@ -249,7 +249,7 @@ fn what_had_no_keyboard_in_it_when_it_was_first_read_types_nowhere_though_it_is_
 fn attached() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
-    let mut bench = Bench::with(RULE, vec![Way::Dial(socket)]);
+    let mut bench = Bench::with(RULE, vec![SocketEndpoint::Connect(socket)]);
     // The VMM takes as many connections as there are, and nobody looks at them.
     bench.vmm = Some((listener, dir));
     bench.read(keyboard(&WITH_READER));
@@ -269,18 +269,18 @@ fn attach(bench: &mut Bench) {
     bench.permit();
     let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
     let id = bench.id.clone();
-    bench.broker.take_note(&id, task, Told::Word(DeviceThreadEvent::Begun));
+    bench.broker.take_report(&id, task, Report::Serving(DeviceThreadEvent::Begun));
 }
 
 #[test]
 fn how_a_request_to_attach_a_device_by_hand_ended_is_an_entry_with_the_requests_number() {
     let mut bench = Bench::new(RULE);
     bench.read(keyboard(&WITH_READER));
-    bench.happened();
+    bench.events();
     let id = bench.id.clone();
     let requests = |bench: &Bench| -> Vec<(&'static str, Option<u64>)> {
         let number = |event: &Record| event.detail.get("request").and_then(|n| n.as_u64());
-        bench.happened().0.iter().map(|event| (event.kind, number(event))).collect()
+        bench.events().0.iter().map(|event| (event.kind, number(event))).collect()
     };
     let attach = |bench: &mut Bench, domain: &str, request| {
         bench.broker.command(Command::Attach(id.clone(), domain.to_owned(), Some(request)));

@@ -22,7 +22,7 @@ fn asked(bench: &Bench) -> (u64, UsbGrant) {
 
 /// What the log says of its not being attached.
 fn not_attached(bench: &Bench) -> Vec<(String, String)> {
-    let (events, _) = bench.happened();
+    let (events, _) = bench.events();
     let detached = events.iter().filter(|event| event.kind == "usb-detached");
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     detached
@@ -78,25 +78,25 @@ fn a_device_that_cannot_be_opened_has_left_its_domain_at_once_and_is_not_said_to
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
     let mut bench = Bench::waiting(&socket);
-    for failed in [Told::Served(Err("it is in use".to_owned())), Told::Failed] {
+    for failed in [Report::Served(Err("it is in use".to_owned())), Report::Failed] {
         bench.broker.tick(Moment::now() + AGAIN);
         bench.permit();
-        bench.happened();
+        bench.events();
         let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
         let id = bench.id.clone();
-        bench.broker.take_note(&id, task, failed);
+        bench.broker.take_report(&id, task, failed);
         let mut stream = listener.accept().unwrap().0;
         assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0);
-        let (events, _) = bench.happened();
+        let (events, _) = bench.events();
         let [detached, failed] = &events[..] else { panic!("{events:?}") };
         assert_eq!((detached.kind, failed.kind), ("usb-detached", "usb-failed"));
         assert!(detached.detail.get("device_hangs").is_none_or(|hangs| hangs.is_null()));
         bench.broker.tick(Moment::now() + Duration::from_secs(1));
-        assert!(bench.happened().0.is_empty(), "nothing of it is left");
+        assert!(bench.events().0.is_empty(), "nothing of it is left");
         bench.broker.command(Command::Attach(bench.id.clone(), "clinical".to_owned(), None));
         bench.read(identity(&READER, ""));
         bench.record(true);
-        bench.happened();
+        bench.events();
     }
 }
 
@@ -113,12 +113,12 @@ fn a_verdict_that_cannot_be_recorded_is_reached_anew_until_it_can_be_and_that_is
     let mut bench = Bench::new(RULE);
     bench.read(identity(&READER, ""));
     for round in 0..3 {
-        bench.happened();
+        bench.events();
         bench.record(false);
         let report = bench.report();
         let waits = ("waiting", "the audit log cannot be written");
         assert_eq!((report.state.as_str(), report.why.as_str()), waits);
-        let (_, words) = bench.happened();
+        let (_, words) = bench.events();
         assert_eq!(words.len(), usize::from(round == 0), "{words:?}");
         bench.broker.tick(Moment::now());
         assert!(bench.kinds().is_empty(), "not at once");
@@ -138,12 +138,12 @@ fn a_device_whose_verdict_may_be_lost_goes_to_its_domain_by_another_and_the_seat
         if !asked {
             bench.refuse();
         }
-        let told_before = !bench.happened().1.is_empty();
+        let told_before = !bench.events().1.is_empty();
         bench.broker.command(Command::RecordLost);
         assert_eq!(bench.kinds(), ["usb"], "its verdict is recorded anew");
         assert!(bench.broker.devices[&bench.id].connection.is_none());
         bench.record(false);
-        let (_, words) = bench.happened();
+        let (_, words) = bench.events();
         assert_eq!(words.len(), usize::from(!told_before), "{words:?}");
     }
 }
@@ -163,7 +163,7 @@ fn a_device_to_which_the_monitor_says_no_for_good_is_not_connected_to_its_domain
         bench.broker.command(Command::Refused(request, denial));
         let report = bench.report();
         assert_eq!((report.state, report.why), ("blocked".to_owned(), denial.to_string()));
-        let (events, words) = bench.happened();
+        let (events, words) = bench.events();
         let kinds: Vec<_> = events.iter().map(|event| event.kind).collect();
         assert_eq!(kinds, ["usb-detached", "usb-failed"]);
         assert!(words[0].contains(&denial.to_string()), "{words:?}");

@@ -8,7 +8,7 @@ const BREAK_GLASS_RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \
 fn attached(rules: &str, break_glass: bool) -> (Bench, std::os::unix::net::UnixStream) {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
-    let mut bench = Bench::with("", vec![Way::Dial(socket)]);
+    let mut bench = Bench::with("", vec![SocketEndpoint::Connect(socket)]);
     bench.broker.command(Command::Rules(policy(rules), break_glass));
     bench.read(identity(&READER, ""));
     bench.record(true);
@@ -19,15 +19,15 @@ fn attached(rules: &str, break_glass: bool) -> (Bench, std::os::unix::net::UnixS
     bench.vmm = Some((listener, dir));
     let State::Attached { task, .. } = *bench.state() else { panic!("{:?}", bench.state()) };
     let id = bench.id.clone();
-    bench.broker.take_note(&id, task, Told::Word(DeviceThreadEvent::Begun));
-    let _ = (bench.told(), bench.happened());
+    bench.broker.take_report(&id, task, Report::Serving(DeviceThreadEvent::Begun));
+    let _ = (bench.told(), bench.events());
     (bench, stream)
 }
 
 /// That the device has to leave at once, and is cut off half a second later though its thread hangs.
 fn is_revoked(bench: &mut Bench, mut stream: std::os::unix::net::UnixStream, why: &str) {
     assert!(!matches!(bench.state(), State::Attached { .. }), "{:?}", bench.state());
-    let (_, texts) = bench.happened();
+    let (_, texts) = bench.events();
     let disconnected = format!("disconnected from CLINICAL:\n{why}");
     assert!(texts.iter().any(|text| text.contains(&disconnected)), "{texts:?}");
     bench.broker.tick(Moment::now() + Duration::from_millis(500));
@@ -59,7 +59,7 @@ fn a_device_leaves_its_domain_at_once_when_its_record_is_lost_and_comes_back_whe
     bench.leaves(task, None);
     // Its verdict may be lost, too.
     bench.record(true);
-    bench.happened();
+    bench.events();
     bench.broker.tick(Moment::now() + AGAIN);
     assert_eq!(bench.kinds(), ["usb-attached"]);
     bench.permit();
@@ -85,11 +85,11 @@ fn a_device_that_broke_the_rules_goes_nowhere_until_it_is_plugged_in_again() {
         // Break-glass is opened, which any guest's user may do at any time.
         bench.broker.command(Command::Rules(policy(RULE), true));
         is_blocked(&bench);
-        bench.happened();
+        bench.events();
         let by_hand = Command::Attach(bench.id.clone(), "clinical".to_owned(), Some(7));
         bench.broker.command(by_hand);
         is_blocked(&bench);
-        let (events, words) = bench.happened();
+        let (events, words) = bench.events();
         let [event] = &events[..] else { panic!("{events:?}") };
         assert_eq!((event.kind, &event.detail["request"]), ("usb-failed", &7.into()));
         assert!(words[0].contains("plug it in again"), "{words:?}");

@@ -6,31 +6,31 @@ use std::fs;
 use super::super::capture::Capture;
 use super::super::cgroup::{DomainGroup, Limits};
 use super::super::disks;
-use super::super::link::Link;
 use super::super::process::VmmProcess;
 use super::super::record::{StartedAs, VmmRecord, digest};
 use super::super::spec::{self, Start};
+use super::super::vmm_control_client::VmmControlClient;
 use super::super::{Parts, Shared};
-use super::Slot;
+use super::DomainRuntime;
 use printable::explain;
 use vmm_control::{SpecError, VmSpec};
 
-impl Slot {
+impl DomainRuntime {
     /// What its VMM is told to run; `discard` is whether it forgets what it writes.
     pub(super) fn spec(&self, parts: &Parts, discard: bool) -> VmSpec {
-        let (hardware, name) = (&self.devices.hardware, &self.member.name);
+        let (hardware, name) = (&self.devices.hardware, &self.policy.name);
         let files = disks::files(name, &hardware.disks, discard, &parts.layout);
         let start = Start {
             disks: &files,
             sandbox_id: self.sandbox_id,
             seat: self.has_seat(parts),
-            stop_deadline: self.domain.stop_deadline(),
+            stop_deadline: self.lifecycle.stop_deadline(),
         };
         spec::of(name, hardware, &parts.layout, &start)
     }
 
     pub(super) fn has_seat(&self, parts: &Parts) -> bool {
-        parts.seat.as_ref().and_then(|seat| seat.index(&self.member.name)).is_some()
+        parts.seat.as_ref().and_then(|seat| seat.index(&self.policy.name)).is_some()
     }
 
     /// How it would be started now.
@@ -54,7 +54,7 @@ impl Slot {
 
     pub(super) fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
         self.remove_sockets(shared);
-        let (layout, name) = (&shared.parts.layout, self.member.name.clone());
+        let (layout, name) = (&shared.parts.layout, self.policy.name.clone());
         let (text, started) =
             self.started_as(&shared.parts, self.devices.discard).map_err(|e| explain(&e))?;
         let path = layout.vmm_log(&name);
@@ -78,7 +78,7 @@ impl Slot {
         if let Err(error) = spec::hand(&text, input) {
             tracing::warn!(domain = name, "the VMM does not take its specification: {error}");
         }
-        self.link = Link::new(&layout.vmm_socket(&name));
+        self.control = VmmControlClient::new(&layout.vmm_socket(&name));
         (self.ask_next, self.unanswered) = (shared.now(), 0);
         self.seat_next = self.has_seat(&shared.parts).then(|| shared.now());
         (self.vmm, self.capture) = (Some(vmm), Some(capture));
@@ -95,7 +95,7 @@ impl Slot {
         record.complete(vmm);
         if let Err(error) = record.write(&shared.parts.layout) {
             tracing::warn!(
-                domain = self.member.name,
+                domain = self.policy.name,
                 "cannot write down that the VMM answered: {error}"
             );
         }
@@ -103,14 +103,14 @@ impl Slot {
 
     /// A VMM that died leaves its sockets; the next one could not listen there.
     fn remove_sockets(&self, shared: &Shared) {
-        let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.member.name)) else {
+        let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.policy.name)) else {
             return;
         };
         for entry in entries.flatten() {
             if entry.path().extension().is_some_and(|extension| extension == "sock")
                 && let Err(error) = fs::remove_file(entry.path())
             {
-                tracing::warn!(domain = self.member.name, "cannot remove an old socket: {error}");
+                tracing::warn!(domain = self.policy.name, "cannot remove an old socket: {error}");
             }
         }
     }
@@ -119,17 +119,17 @@ impl Slot {
         let cgroups = shared.parts.cgroups.as_ref()?;
         let limits = Limits {
             memory: self.devices.hardware.memory.bytes(),
-            high_priority: self.member.high_priority,
+            high_priority: self.policy.high_priority,
         };
-        let joined = cgroups.domain(&self.member.name, limits).and_then(|(group, missing)| {
+        let joined = cgroups.domain(&self.policy.name, limits).and_then(|(group, missing)| {
             group.add(pid)?;
             Ok((group, missing))
         });
         match joined {
             Ok((group, missing)) => {
-                if !missing.is_empty() && self.domain.restarts() == 0 {
+                if !missing.is_empty() && self.lifecycle.restarts() == 0 {
                     tracing::warn!(
-                        domain = self.member.name,
+                        domain = self.policy.name,
                         "the kernel does not offer {}; the domain runs without",
                         missing.join(", ")
                     );
@@ -138,7 +138,7 @@ impl Slot {
             }
             Err(error) => {
                 tracing::warn!(
-                    domain = self.member.name,
+                    domain = self.policy.name,
                     "no limits on CPU and memory: {}",
                     explain(&error)
                 );

@@ -1,4 +1,4 @@
-//! The daemon's side of the seat: what it is told to say, and what happened there for the audit.
+//! The daemon's side of the seat: the texts it shows, and its events for the audit log and the mediators.
 
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -16,29 +16,29 @@ use base::layout::Layout;
 use config::machine::{Machine, Seat as SeatChoice};
 use config::roster;
 use control::reports::SeatReport;
-use domains::domain::State;
-use domains::{Outdated, Slot, Supervisor};
+use domains::lifecycle::State;
+use domains::{DomainRuntime, Outdated, Supervisor};
 use recorder::Recorder;
 use seat::core::DomainIndex;
 use seat::memory::{self, Memory};
 use seat::notices::Cause;
-use seat::{Backend, Command, Handle, Happening, Mediators, Seat, SeatPolicy, Words};
+use seat::{Backend, Command, DomainText, Handle, Mediators, Seat, SeatEvent, SeatPolicy};
 
-/// The seat and what was last said there.
-pub(super) struct Desk {
+/// The daemon's side of the seat: its thread, and what the screen was last told to show.
+pub(super) struct SeatClient {
     seat: Seat,
-    said: Vec<Words>,
-    news: Vec<String>,
-    wishes: Vec<Wish>,
-    /// Where it is written down how the seat was left.
+    texts: Vec<DomainText>,
+    banner_notes: Vec<String>,
+    requests: Vec<SeatRequest>,
+    /// The file that says how the seat was left.
     memory: PathBuf,
-    /// Whether that was written down when this agent started.
+    /// Whether that file was there when this agent started.
     known: bool,
 }
 
-/// What somebody at the seat wants of the mediators.
+/// What somebody at the seat requests of the mediators.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wish {
+pub(super) enum SeatRequest {
     /// A question's answer.
     Answered(QuestionId, Answer),
     /// The break-glass chord was pressed.
@@ -55,13 +55,13 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Whether something is to be done.
+    /// Returns whether the answer agrees.
     pub(super) fn agrees(self) -> bool {
         self != Self::No
     }
 }
 
-impl Desk {
+impl SeatClient {
     /// Starts the seat that the machine file asks for.
     pub(super) fn start(
         machine: &Machine,
@@ -75,28 +75,29 @@ impl Desk {
             SeatChoice::None => Backend::None,
         };
         let policy = SeatPolicy::new(policy, &names);
-        let said = vec![Words::default(); names.len()];
+        let texts = vec![DomainText::default(); names.len()];
         let memory = layout.seat_state();
         let known = memory.exists();
         let seat = Seat::start(backend, names, policy, Memory::at(&memory), mediators);
         let seat = seat.map_err(DaemonError::Seat)?;
-        Ok(Self { seat, said, news: Vec::new(), wishes: Vec::new(), memory, known })
+        let (banner_notes, requests) = (Vec::new(), Vec::new());
+        Ok(Self { seat, texts, banner_notes, requests, memory, known })
     }
 
-    /// Guests run on that an agent before this one showed. Nobody knows whether the screen was locked unless that is written down.
-    pub(super) fn goes_on(&self) {
+    /// Locks the screen, as guests of an earlier agent run on, unless it is known whether it was locked.
+    pub(super) fn lock_unless_known(&self) {
         if !self.known {
-            self.tell(Command::Lock);
+            self.send(Command::Lock);
         }
     }
 
-    /// The seat ends with its guests: the next one begins anew.
+    /// Ends the seat with its guests, and forgets how it was left: the next one begins anew.
     pub(super) fn forget(self) {
         drop(self.seat);
         memory::forget(&self.memory);
     }
 
-    /// Where VMMs' screens and input go; `None` without a seat.
+    /// Returns where VMMs' screens and input go; `None` without a seat.
     pub(super) fn handle(&self) -> Option<Handle> {
         (self.seat.report().backend == "kms").then(|| self.seat.handle())
     }
@@ -111,12 +112,12 @@ impl Desk {
         self.seat.is_responsive()
     }
 
-    /// Becomes readable when something happened.
+    /// Becomes readable when there is an event.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.seat.fd()
     }
 
-    /// The seat, for `status`.
+    /// Reports the seat, for `status`.
     pub(super) fn report(&self, notes: &mut Vec<String>) -> SeatReport {
         let report = self.seat.report();
         if self.is_dead() {
@@ -136,10 +137,10 @@ impl Desk {
         report
     }
 
-    /// Another policy is in force.
+    /// Applies another policy.
     pub(super) fn take_policy(&self, policy: &Arc<Policy>) {
         let policy = SeatPolicy::new(policy, self.seat.names());
-        self.tell(Command::Policy(Box::new(policy)));
+        self.send(Command::Policy(Box::new(policy)));
     }
 
     /// Brings a domain to the front.
@@ -153,7 +154,7 @@ impl Desk {
         if self.seat.report().locked {
             return Err("the screen is locked; unlock it first".to_owned());
         }
-        self.tell(Command::Switch(index));
+        self.send(Command::Switch(index));
         Ok(())
     }
 
@@ -164,136 +165,139 @@ impl Desk {
 
     /// Locks the screen, whoever works there.
     pub(super) fn lock_now(&self) {
-        self.tell(Command::Lock);
+        self.send(Command::Lock);
     }
 
     pub(super) fn unlock(&self) -> Result<(), String> {
-        self.tell(Command::Unlock);
+        self.send(Command::Unlock);
         Ok(())
     }
 
-    /// Tells the seat what is new, and takes what happened there.
-    pub(super) fn turn(
+    /// Sends the seat the texts that have changed, and processes its events; returns what goes into the audit log.
+    pub(super) fn process_events(
         &mut self,
         supervisor: &Supervisor,
         recorder: &Recorder,
-        news: impl Iterator<Item = String>,
+        notes: impl Iterator<Item = String>,
     ) -> Vec<AuditEvent> {
-        for index in 0..self.said.len() {
-            let words = self.words(index, supervisor);
-            if let Some(said) = self.said.get_mut(index)
-                && *said != words
+        for index in 0..self.texts.len() {
+            let text = self.domain_text(index, supervisor);
+            if let Some(shown) = self.texts.get_mut(index)
+                && *shown != text
             {
-                said.clone_from(&words);
-                self.tell(Command::Say(index, words));
+                shown.clone_from(&text);
+                self.send(Command::DomainText(index, text));
             }
         }
-        let news: Vec<String> = of_the_record(recorder).chain(news).collect();
-        if news != self.news {
-            self.news.clone_from(&news);
-            self.tell(Command::News(news));
+        let notes: Vec<String> = of_the_record(recorder).chain(notes).collect();
+        if notes != self.banner_notes {
+            self.banner_notes.clone_from(&notes);
+            self.send(Command::BannerNotes(notes));
         }
-        self.seat.happened().into_iter().filter_map(|what| self.happened(what)).collect()
+        self.seat.events().into_iter().filter_map(|event| self.on_event(event)).collect()
     }
 
-    /// Whether its thread has died: there is no screen and no keyboard any more.
+    /// Returns whether its thread has died: there is no screen and no keyboard any more.
     pub(super) fn is_dead(&self) -> bool {
         self.seat.is_dead()
     }
 
-    /// What somebody at the seat wanted since the last call.
-    pub(super) fn wishes(&mut self) -> Vec<Wish> {
-        std::mem::take(&mut self.wishes)
+    /// Takes what somebody at the seat requested since the last call.
+    pub(super) fn requests(&mut self) -> Vec<SeatRequest> {
+        std::mem::take(&mut self.requests)
     }
 
-    /// Whether somebody can press chords here.
+    /// Returns whether somebody can press hotkeys here.
     pub(super) fn has_keyboard(&self) -> bool {
         self.handle().is_some()
     }
 
-    /// The size of a desktop, in pixels, while there is a screen.
+    /// Returns the size of a desktop, in pixels, while there is a screen.
     pub(super) fn desktop(&self) -> Option<(u32, u32)> {
         self.seat.report().desktop
     }
 
-    /// Says what came of what somebody did.
+    /// Shows the outcome of what somebody did.
     pub(super) fn notice(&self, text: String) {
-        self.tell(Command::Notice(Cause::Person, text));
+        self.send(Command::Notice(Cause::Person, text));
     }
 
-    /// Says what a device or a guest brought about; the more often, the less of it is said.
+    /// Shows what a device or a guest brought about; the more often, the less of it is shown.
     pub(super) fn notice_of(&self, source: &str, text: String) {
-        self.tell(Command::Notice(Cause::Source(source.to_owned()), text));
+        self.send(Command::Notice(Cause::Source(source.to_owned()), text));
     }
 
-    /// Asks this.
+    /// Asks a question that is answered yes or no.
     pub(super) fn ask(&self, question: QuestionId, text: String) {
-        self.tell(Command::Ask(question.number(), text));
+        self.send(Command::Ask(question.number(), text));
     }
 
-    /// Asks this, with these to choose from.
+    /// Asks a question with these choices.
     pub(super) fn choose(&self, question: QuestionId, text: String, choices: Vec<String>) {
-        self.tell(Command::Choose(question.number(), text, choices));
+        self.send(Command::Choose(question.number(), text, choices));
     }
 
     /// Takes a question off the screen.
     pub(super) fn hide(&self, question: QuestionId) {
-        self.tell(Command::Withdraw(question.number()));
+        self.send(Command::Withdraw(question.number()));
     }
 
-    fn tell(&self, command: Command) {
-        self.seat.handle().tell(command);
+    fn send(&self, command: Command) {
+        self.seat.handle().send(command);
     }
 
-    fn words(&self, index: DomainIndex, supervisor: &Supervisor) -> Words {
-        let Some(name) = self.seat.names().get(index) else { return Words::default() };
-        let slot = supervisor.slots().iter().find(|slot| slot.member().name == *name);
-        match slot {
-            Some(slot) => words(slot),
-            None => Words { card: "is shown by another program".to_owned(), news: None },
+    fn domain_text(&self, index: DomainIndex, supervisor: &Supervisor) -> DomainText {
+        let Some(name) = self.seat.names().get(index) else { return DomainText::default() };
+        let runtime = supervisor.domains().iter().find(|runtime| runtime.policy().name == *name);
+        match runtime {
+            Some(runtime) => domain_text(runtime),
+            None => DomainText {
+                placeholder: "is shown by another program".to_owned(),
+                banner_note: None,
+            },
         }
     }
 
-    /// What is written down of it.
-    fn happened(&mut self, what: Happening) -> Option<AuditEvent> {
+    /// Handles an event of the seat; returns what goes into the audit log.
+    fn on_event(&mut self, event: SeatEvent) -> Option<AuditEvent> {
         let name = |index: DomainIndex| {
             self.seat.names().get(index).map_or("?", String::as_str).to_owned()
         };
-        Some(match what {
-            Happening::Switched { from, to } => {
+        Some(match event {
+            SeatEvent::Switched { from, to } => {
                 SeatSwitched { domain: name(to), from: name(from) }.into()
             }
-            Happening::Locked { idle } => SeatLocked { idle }.into(),
-            Happening::Unlocked => SeatUnlocked {}.into(),
-            Happening::Plugged(device, domain) => {
+            SeatEvent::Locked { idle } => SeatLocked { idle }.into(),
+            SeatEvent::Unlocked => SeatUnlocked {}.into(),
+            SeatEvent::Plugged(device, domain) => {
                 let device = device.as_str().to_owned();
                 InputPlugged { domain: domain.map(name), device }.into()
             }
-            Happening::Unplugged(device) => {
+            SeatEvent::Unplugged(device) => {
                 InputUnplugged { device: device.as_str().to_owned() }.into()
             }
-            Happening::LinkLost(domain, problem) => {
+            SeatEvent::LinkLost(domain, problem) => {
                 SeatLinkLost { domain: name(domain), problem }.into()
             }
-            Happening::BreakGlass => {
-                self.wishes.push(Wish::BreakGlass);
+            SeatEvent::BreakGlass => {
+                self.requests.push(SeatRequest::BreakGlass);
                 return None;
             }
-            Happening::Answered(number, yes) => {
+            SeatEvent::Answered(number, yes) => {
                 let answer = if yes { Answer::Yes } else { Answer::No };
-                self.wishes.push(Wish::Answered(QuestionId::from_number(number), answer));
+                self.requests.push(SeatRequest::Answered(QuestionId::from_number(number), answer));
                 return None;
             }
-            Happening::Chosen(number, chosen) => {
+            SeatEvent::Chosen(number, chosen) => {
                 let question = QuestionId::from_number(number);
-                self.wishes.push(Wish::Answered(question, Answer::Chosen(chosen)));
+                self.requests.push(SeatRequest::Answered(question, Answer::Chosen(chosen)));
                 return None;
             }
         })
     }
 }
 
-/// What a clinician is told of the audit log.
+/// Returns what the banner says of the audit log.
 fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
     let unwritten = recorder
         .problem()
@@ -304,12 +308,12 @@ fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
     unwritten.into_iter().chain(went_back)
 }
 
-/// What a clinician is told of a domain's life.
-fn words(slot: &Slot) -> Words {
-    let label = &slot.member().label;
-    let state = slot.domain().state();
-    let card = match state {
-        _ if slot.outdated() == Some(Outdated::Link) => {
+/// Returns what the screen says of a domain's state.
+fn domain_text(runtime: &DomainRuntime) -> DomainText {
+    let label = &runtime.policy().label;
+    let state = runtime.lifecycle().state();
+    let placeholder = match state {
+        _ if runtime.outdated() == Some(Outdated::SeatLink) => {
             "runs, and cannot be shown until it is restarted; call IT"
         }
         State::Off => "is switched off",
@@ -318,15 +322,15 @@ fn words(slot: &Slot) -> Words {
         State::Backoff { .. } => "stopped by itself and is started again",
         _ => "is starting",
     };
-    let news = match state {
+    let banner_note = match state {
         State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
-        State::Off if slot.domain().problem().is_some() => {
+        State::Off if runtime.lifecycle().problem().is_some() => {
             Some(format!("{label} is off because of a fault; call IT"))
         }
-        _ if slot.is_silent() => Some(format!("{label} does not answer; call IT")),
+        _ if runtime.is_silent() => Some(format!("{label} does not answer; call IT")),
         _ => None,
     };
-    Words { card: card.to_owned(), news }
+    DomainText { placeholder: placeholder.to_owned(), banner_note }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One domain with everything that belongs to it, carrying out what its state machine decides.
+//! One domain at run time, with everything that belongs to it: carries out what its life-cycle decides.
 
+mod adopt;
 mod start;
-mod taking_up;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::adoption::by_last_words;
 use super::capture::Capture;
 use super::cgroup::DomainGroup;
 use super::devices::Devices;
-use super::domain::{Action, Domain, Event, Exit, State, Time};
-use super::link::Link;
+use super::lifecycle::{Action, Event, Exit, Lifecycle, State, Time};
 use super::process::VmmProcess;
 use super::record::VmmRecord;
+use super::vmm_control_client::VmmControlClient;
 use super::wanted::Wanted;
 use super::{Parts, Report, Shared};
-pub use taking_up::{Outdated, Taken};
+pub use adopt::{Adoption, Outdated};
 
 use config::machine::VmHardware;
-use config::roster::Member;
+use config::roster::DomainPolicy;
 use control::reports::NicReport;
 
 /// How often a VMM that has not answered yet is asked.
@@ -32,10 +32,11 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// Unanswered questions after which a VMM counts as silent.
 const SILENT_AFTER: u32 = 3;
 
-pub struct Slot {
+/// A domain that the agent runs: its life-cycle, its VMM and what the VMM has.
+pub struct DomainRuntime {
     index: usize,
-    pub(super) domain: Domain,
-    pub(super) member: Member,
+    pub(super) lifecycle: Lifecycle,
+    pub(super) policy: DomainPolicy,
     devices: Devices,
     pub(super) sandbox_id: Option<u32>,
     vmm: Option<VmmProcess>,
@@ -45,7 +46,7 @@ pub struct Slot {
     /// Its VMM is not as one would be started now.
     outdated: Option<Outdated>,
     capture: Option<Capture>,
-    pub(super) link: Link,
+    pub(super) control: VmmControlClient,
     group: Option<DomainGroup>,
     /// A worker is at it.
     working: bool,
@@ -57,26 +58,26 @@ pub struct Slot {
     seat_next: Option<Time>,
 }
 
-impl Slot {
+impl DomainRuntime {
     pub(super) fn new(
         index: usize,
-        member: Member,
+        policy: DomainPolicy,
         hardware: VmHardware,
         stop_deadline: Duration,
         parts: &Parts,
     ) -> Self {
         let devices = Devices {
-            domain: member.name.clone(),
+            domain: policy.name.clone(),
             hardware,
-            discard: member.discard,
+            discard: policy.discard,
             layout: parts.layout.clone(),
             handover: parts.handover.clone(),
         };
         Self {
             index,
-            domain: Domain::new(stop_deadline),
-            link: Link::new(&parts.layout.vmm_socket(&member.name)),
-            member,
+            lifecycle: Lifecycle::new(stop_deadline),
+            control: VmmControlClient::new(&parts.layout.vmm_socket(&policy.name)),
+            policy,
             devices,
             sandbox_id: None,
             vmm: None,
@@ -93,43 +94,44 @@ impl Slot {
         }
     }
 
-    /// The word of another policy on it. A start that is under way goes on with the old one's.
-    pub(super) fn take_member(&mut self, parts: &Parts, member: Member) {
-        self.member = member;
+    /// Applies another policy. A start that is under way goes on with the old one.
+    pub(super) fn set_policy(&mut self, parts: &Parts, policy: DomainPolicy) {
+        self.policy = policy;
         self.compare(parts);
     }
 
-    /// The policy's word on it.
+    /// Returns what the policy says of the domain.
     #[must_use]
-    pub fn member(&self) -> &Member {
-        &self.member
+    pub fn policy(&self) -> &DomainPolicy {
+        &self.policy
     }
 
     #[must_use]
-    pub fn domain(&self) -> &Domain {
-        &self.domain
+    /// Returns where the domain is in its life.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
     }
 
-    /// What it has.
+    /// Returns the hardware that the machine file gives it.
     #[must_use]
     pub fn hardware(&self) -> &VmHardware {
         &self.devices.hardware
     }
 
-    /// The process of its VMM.
+    /// Returns the process id of its VMM, if one runs.
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.vmm.as_ref().map(|vmm| vmm.identity().pid)
     }
 
-    /// Whether its VMM has stopped answering. It runs on: a guest matters more than its status.
+    /// Returns whether its VMM has stopped answering. It runs on: a guest matters more than its status.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.unanswered >= SILENT_AFTER
-            && matches!(self.domain.state(), State::Running { answered: true, .. })
+            && matches!(self.lifecycle.state(), State::Running { answered: true, .. })
     }
 
-    /// Its PCI functions, as they are now.
+    /// Returns its PCI functions, as they are now.
     #[must_use]
     pub fn functions(&self) -> Vec<NicReport> {
         let handed_over = self.devices.handover.handed_over();
@@ -170,15 +172,17 @@ impl Slot {
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let adopted = self.vmm.as_ref().filter(|vmm| vmm.is_adopted());
         let ends = adopted.map(VmmProcess::fd);
-        self.capture.as_ref().and_then(Capture::fd).into_iter().chain(self.link.fd()).chain(ends)
+        self.capture.as_ref().and_then(Capture::fd).into_iter().chain(self.control.fd()).chain(ends)
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
         // While a question is on its way its own deadline counts, and the next one waits.
-        let may_ask = matches!(self.domain.state(), State::Running { .. }) && !self.link.is_busy();
+        let may_ask =
+            matches!(self.lifecycle.state(), State::Running { .. }) && !self.control.is_busy();
         let asking = may_ask.then_some(self.ask_next);
         let said = self.capture.as_ref().and_then(Capture::deadline);
-        let all = [self.domain.deadline(), self.link.deadline(), asking, self.seat_next, said];
+        let all =
+            [self.lifecycle.deadline(), self.control.deadline(), asking, self.seat_next, said];
         all.into_iter().flatten().min()
     }
 
@@ -186,11 +190,11 @@ impl Slot {
     pub(super) fn feed(&mut self, shared: &mut Shared, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            let before = self.domain.state();
-            let problem_before = self.domain.problem().map(str::to_owned);
+            let before = self.lifecycle.state();
+            let problem_before = self.lifecycle.problem().map(str::to_owned);
             // What is found says nothing of what is wanted.
             let found = matches!(event, Event::Found { .. });
-            let action = self.domain.handle(shared.now(), event);
+            let action = self.lifecycle.handle(shared.now(), event);
             self.say(before, problem_before.as_deref());
             if !found {
                 self.write_wanted(shared, self.now_wanted());
@@ -200,7 +204,7 @@ impl Slot {
     }
 
     fn now_wanted(&self) -> Wanted {
-        match (self.domain.wanted(), self.domain.state()) {
+        match (self.lifecycle.wanted(), self.lifecycle.state()) {
             (false, _) => Wanted::Off,
             (true, State::Stopping(_)) => Wanted::Restart,
             (true, _) => Wanted::Run,
@@ -213,7 +217,7 @@ impl Slot {
         if shared.shutting_down || self.wanted == Some(wanted) {
             return;
         }
-        let name = &self.member.name;
+        let name = &self.policy.name;
         match wanted.write(&shared.parts.layout, name) {
             Ok(()) => self.wanted = Some(wanted),
             Err(error) => tracing::warn!(
@@ -224,10 +228,10 @@ impl Slot {
     }
 
     fn say(&self, before: State, problem_before: Option<&str>) {
-        let (name, after) = (self.member.name.as_str(), self.domain.state());
+        let (name, after) = (self.policy.name.as_str(), self.lifecycle.state());
         let moved = before.word() != after.word();
         let failed_again = moved && matches!(after, State::Backoff { .. });
-        let problem = self.domain.problem();
+        let problem = self.lifecycle.problem();
         if let Some(problem) = problem.filter(|p| failed_again || Some(*p) != problem_before) {
             tracing::error!(domain = name, "{problem}");
         }
@@ -243,14 +247,14 @@ impl Slot {
             Action::AskGate => None,
             Action::Spawn => Some(Event::Spawned(self.spawn(shared))),
             Action::PressPowerButton => {
-                let sent = self.link.send(shared.now(), Command::PowerButton);
+                let sent = self.control.send(shared.now(), Command::PowerButton);
                 if let (Err(_), Some(vmm)) = (sent, &mut self.vmm) {
                     vmm.press_power_button();
                 }
                 None
             }
             Action::EndVmm => {
-                let sent = self.link.send(shared.now(), Command::Stop);
+                let sent = self.control.send(shared.now(), Command::Stop);
                 if let (Err(_), Some(vmm)) = (sent, &self.vmm) {
                     vmm.end();
                 }
@@ -273,9 +277,9 @@ impl Slot {
         if self.working {
             return Some(Event::Prepared(Err(BUSY.to_owned())));
         }
-        self.devices.discard = self.member.discard;
+        self.devices.discard = self.policy.discard;
         let devices = self.devices.clone();
-        let started = shared.work(self.index, &self.member.name, Event::Prepared, move |report| {
+        let started = shared.work(self.index, &self.policy.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
             taken.and_then(|()| devices.make_disks())
@@ -292,7 +296,7 @@ impl Slot {
         }
         let devices = self.devices.clone();
         let started =
-            shared.work(self.index, &self.member.name, Event::Released, move |_| devices.release());
+            shared.work(self.index, &self.policy.name, Event::Released, move |_| devices.release());
         self.working = started.is_ok();
         let failed = started.err()?;
         Some(Event::Released(Err(format!("cannot start a thread: {failed}"))))
@@ -306,32 +310,33 @@ impl Slot {
         }
     }
 
-    pub(super) fn turn(&mut self, shared: &mut Shared) {
-        self.listen(shared);
+    /// Processes what the VMM wrote, answered and did, and what is due.
+    pub(super) fn process_events(&mut self, shared: &mut Shared) {
+        self.log_output(shared);
         self.reap(shared);
-        self.talk(shared);
+        self.poll_control_socket(shared);
         self.connect_seat(shared);
         self.feed_tick(shared);
     }
 
     fn feed_tick(&mut self, shared: &mut Shared) {
-        if self.domain.deadline().is_some_and(|deadline| shared.now() >= deadline) {
+        if self.lifecycle.deadline().is_some_and(|deadline| shared.now() >= deadline) {
             self.feed(shared, Event::Tick);
         }
     }
 
-    /// What the VMM says.
-    fn listen(&mut self, shared: &Shared) {
+    /// Logs what the VMM writes to its standard error.
+    fn log_output(&mut self, shared: &Shared) {
         let Some(capture) = &mut self.capture else { return };
-        let turn = capture.turn(shared.now());
-        let domain = self.member.name.as_str();
-        if turn.skipped > 0 {
-            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} bytes passed over", turn.skipped);
+        let output = capture.poll(shared.now());
+        let domain = self.policy.name.as_str();
+        if output.skipped > 0 {
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} bytes passed over", output.skipped);
         }
-        if turn.dropped > 0 {
-            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} lines left out", turn.dropped);
+        if output.dropped > 0 {
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} lines left out", output.dropped);
         }
-        for line in turn.lines {
+        for line in output.lines {
             tracing::info!(target: LIMITED_BY_CALLER, domain, "vmm: {line}");
         }
     }
@@ -345,21 +350,21 @@ impl Slot {
             (exit, _) => exit,
         };
         // What it said last may have come since it was last read.
-        self.listen(shared);
+        self.log_output(shared);
         (self.vmm, self.capture, self.seat_next) = (None, None, None);
         (self.record, self.outdated) = (None, None);
         if let Some(seat) = &shared.parts.seat
-            && let Some(index) = seat.index(&self.member.name)
+            && let Some(index) = seat.index(&self.policy.name)
         {
-            seat.tell(seat::Command::Detach(index));
+            seat.send(seat::Command::Detach(index));
         }
-        self.link = Link::new(&shared.parts.layout.vmm_socket(&self.member.name));
+        self.control = VmmControlClient::new(&shared.parts.layout.vmm_socket(&self.policy.name));
         if let Some(group) = self.group.take() {
             // What the VMM may have started goes with it.
             group.kill();
             group.remove();
         }
-        if exit == Exit::PoweredOff && matches!(self.domain.state(), State::Running { .. }) {
+        if exit == Exit::PoweredOff && matches!(self.lifecycle.state(), State::Running { .. }) {
             // Without its record the next agent would start a guest that switched itself off.
             self.write_wanted(shared, Wanted::Off);
         }
@@ -367,17 +372,17 @@ impl Slot {
         self.feed(shared, Event::Exited(exit));
     }
 
-    /// There is no VMM of this domain any more that the next agent could find.
+    /// Removes the record of the VMM, by which the next agent would find it.
     fn forget(&self, shared: &Shared) {
-        if let Err(error) = VmmRecord::remove(&shared.parts.layout, &self.member.name) {
-            tracing::warn!(domain = self.member.name, "cannot write down the VMM's end: {error}");
+        if let Err(error) = VmmRecord::remove(&shared.parts.layout, &self.policy.name) {
+            tracing::warn!(domain = self.policy.name, "cannot write down the VMM's end: {error}");
         }
     }
 
-    /// The VMM's control socket.
-    fn talk(&mut self, shared: &mut Shared) {
+    /// Handles the VMM's answers on its control socket, and asks for its status.
+    fn poll_control_socket(&mut self, shared: &mut Shared) {
         let now = shared.now();
-        for (request, result) in self.link.turn(now) {
+        for (request, result) in self.control.poll(now) {
             match (request, result) {
                 (Command::Status, Ok(())) => {
                     self.unanswered = 0;
@@ -388,7 +393,7 @@ impl Slot {
                 (Command::Status, Err(problem)) => self.unheard(&problem),
                 (Command::PowerButton, Err(problem)) => {
                     tracing::warn!(
-                        domain = self.member.name,
+                        domain = self.policy.name,
                         "power button: {problem}; pressing it by signal"
                     );
                     if let Some(vmm) = &mut self.vmm {
@@ -401,16 +406,16 @@ impl Slot {
                     }
                 }
                 (Command::Reset, Err(problem)) => {
-                    tracing::warn!(domain = self.member.name, "reset: {problem}");
+                    tracing::warn!(domain = self.policy.name, "reset: {problem}");
                 }
                 // The agent never pauses a guest.
                 (Command::Pause | Command::Resume, Err(_)) | (_, Ok(())) => {}
             }
         }
-        let State::Running { answered, .. } = self.domain.state() else { return };
-        if now >= self.ask_next && !self.link.is_busy() {
+        let State::Running { answered, .. } = self.lifecycle.state() else { return };
+        if now >= self.ask_next && !self.control.is_busy() {
             self.ask_next = now + if answered { ASK_AGAIN } else { ASK_EARLY };
-            if let Err(problem) = self.link.send(now, Command::Status)
+            if let Err(problem) = self.control.send(now, Command::Status)
                 && answered
             {
                 self.unheard(&problem);
@@ -427,11 +432,11 @@ impl Slot {
             return;
         };
         self.seat_next = Some(now + ASK_EARLY);
-        let name = &self.member.name;
+        let name = &self.policy.name;
         if let Some(index) = parts.index(name)
             && let Ok(link) = seat_link::connect(&shared.parts.layout.seat_socket(name))
         {
-            parts.tell(seat::Command::Attach(index, link));
+            parts.send(seat::Command::Attach(index, link));
             self.seat_next = None;
         }
     }
@@ -439,7 +444,7 @@ impl Slot {
     fn unheard(&mut self, problem: &str) {
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == SILENT_AFTER {
-            tracing::warn!(domain = self.member.name, "{problem}; its guest runs on");
+            tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on");
         }
     }
 }

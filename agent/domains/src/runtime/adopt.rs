@@ -1,4 +1,4 @@
-//! A VMM that an earlier agent left is taken up: its guest runs on, and does not notice.
+//! Adopts a VMM that an earlier agent left: its guest runs on, and does not notice.
 
 use std::fmt;
 use std::fs;
@@ -6,18 +6,18 @@ use std::os::unix::fs::MetadataExt;
 
 use super::super::adoption::{self, Found};
 use super::super::capture::Capture;
-use super::super::domain::{Event, Exit};
+use super::super::lifecycle::{Event, Exit};
 use super::super::process::{FileId, VmmProcess};
 use super::super::record::VmmRecord;
 use super::super::wanted::Wanted;
 use super::super::{Parts, Shared};
-use super::Slot;
+use super::DomainRuntime;
 
-/// How the VMM that runs is not as one would be started now. It runs on, and is put right when its desktop is restarted.
+/// How the VMM that runs differs from one that would be started now. It runs on, and is put right when its desktop is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outdated {
-    /// It speaks another version of the seat's link: it has no screen, keyboard and pointer.
-    Link,
+    /// It speaks another version of the seat link: it has no screen, keyboard and pointer.
+    SeatLink,
     /// The policy or the machine file asks for something else.
     Spec,
     /// The program was replaced since.
@@ -27,7 +27,7 @@ pub enum Outdated {
 impl fmt::Display for Outdated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Link => {
+            Self::SeatLink => {
                 "is run by a bulkhead-vmm of another version, with which this agent cannot share screen and keyboard"
             }
             Self::Spec => {
@@ -38,9 +38,9 @@ impl fmt::Display for Outdated {
     }
 }
 
-/// What an earlier agent left of a domain, once this one has seen to it.
+/// What was done about what an earlier agent left of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
+pub enum Adoption {
     /// Nothing: it is to be started.
     Nothing,
     /// Nothing, and it is not to be started.
@@ -53,11 +53,11 @@ pub enum Taken {
     HadEnded,
 }
 
-impl Slot {
-    /// Takes up what an earlier agent left of this domain.
-    pub(in super::super) fn take_up(&mut self, shared: &mut Shared) -> Taken {
+impl DomainRuntime {
+    /// Adopts what an earlier agent left of this domain.
+    pub(in super::super) fn adopt(&mut self, shared: &mut Shared) -> Adoption {
         let layout = &shared.parts.layout;
-        let domain = self.member.name.clone();
+        let domain = self.policy.name.clone();
         self.wanted = Wanted::read(layout, &domain);
         let stays_off = self.wanted == Some(Wanted::Off);
         match adoption::find(layout, shared.parts.cgroups.as_deref(), &domain) {
@@ -79,9 +79,9 @@ impl Slot {
                 match self.wanted {
                     Some(Wanted::Off) => self.feed(shared, Event::Stop { now: false }),
                     Some(Wanted::Restart) => self.feed(shared, Event::Restart),
-                    Some(Wanted::Run) | None => return Taken::RunsOn,
+                    Some(Wanted::Run) | None => return Adoption::RunsOn,
                 }
-                Taken::IsEnded
+                Adoption::IsEnded
             }
             Found::ToEnd(vmm, why, record) => {
                 tracing::warn!(
@@ -95,7 +95,7 @@ impl Slot {
                 self.feed(shared, Event::Found { answered: false });
                 let next = if stays_off { Event::Stop { now: false } } else { Event::Restart };
                 self.feed(shared, next);
-                Taken::IsEnded
+                Adoption::IsEnded
             }
             Found::Ended(exit, record) => {
                 tracing::warn!(
@@ -110,17 +110,17 @@ impl Slot {
                     group.remove();
                 }
                 self.had_ended(shared, exit);
-                Taken::HadEnded
+                Adoption::HadEnded
             }
         }
     }
 
-    fn left_off(&mut self, shared: &mut Shared, stays_off: bool) -> Taken {
+    fn left_off(&mut self, shared: &mut Shared, stays_off: bool) -> Adoption {
         if !stays_off {
-            return Taken::Nothing;
+            return Adoption::Nothing;
         }
         self.feed(shared, Event::LeftOff);
-        Taken::StaysOff
+        Adoption::StaysOff
     }
 
     fn had_ended(&mut self, shared: &mut Shared, exit: Exit) {
@@ -153,9 +153,9 @@ impl Slot {
         self.feed(shared, Event::Found { answered: true });
     }
 
-    /// The process is this slot's from now on.
+    /// The process is this domain's from now on.
     fn hold(&mut self, shared: &Shared, vmm: VmmProcess) {
-        let (parts, name) = (&shared.parts, &self.member.name);
+        let (parts, name) = (&shared.parts, &self.policy.name);
         self.capture = Capture::open(&parts.layout.vmm_log(name))
             .inspect_err(|error| {
                 tracing::warn!(domain = name, "the VMM's log cannot be read: {error}")
@@ -173,7 +173,7 @@ impl Slot {
         if outdated != self.outdated
             && let Some(outdated) = outdated
         {
-            tracing::warn!(domain = self.member.name, "{outdated}");
+            tracing::warn!(domain = self.policy.name, "{outdated}");
         }
         self.outdated = outdated;
     }
@@ -181,9 +181,9 @@ impl Slot {
     /// How a VMM of this record differs from one that would be started now.
     pub(super) fn outdated_by(&self, parts: &Parts, record: &VmmRecord) -> Option<Outdated> {
         if record.link != seat_link::VERSION {
-            return Some(Outdated::Link);
+            return Some(Outdated::SeatLink);
         }
-        let now = self.started_as(parts, self.member.discard);
+        let now = self.started_as(parts, self.policy.discard);
         if !now.is_ok_and(|(_, now)| now.spec == record.spec) {
             return Some(Outdated::Spec);
         }
@@ -194,7 +194,7 @@ impl Slot {
         replaced.then_some(Outdated::Program)
     }
 
-    /// How its VMM is not as one would be started now.
+    /// Returns how its VMM differs from one that would be started now.
     #[must_use]
     pub fn outdated(&self) -> Option<Outdated> {
         self.outdated

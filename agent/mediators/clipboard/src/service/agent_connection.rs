@@ -8,31 +8,30 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use crate::mediator::Time;
 use sendqueue::SendQueue;
 
-use super::Way;
-use base::sockets::{dial, listen};
+use base::sockets::{SocketEndpoint, connect, listen};
 
 /// How often a VMM that does not listen is tried.
-const DIAL_EVERY: Time = Time::from_millis(500);
+const CONNECT_EVERY: Time = Time::from_millis(500);
 
-/// What became of reading or writing.
+/// The outcome of reading or writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Did {
-    /// So many bytes.
-    Some(usize),
+pub(super) enum Transferred {
+    /// This many bytes.
+    Bytes(usize),
     /// None for now.
     Nothing,
     /// The other end is gone.
-    Gone,
+    Disconnected,
 }
 
-impl Did {
+impl Transferred {
     fn of(result: io::Result<usize>) -> Self {
         match result {
-            Ok(0) => Self::Gone,
-            Ok(count) => Self::Some(count),
+            Ok(0) => Self::Disconnected,
+            Ok(count) => Self::Bytes(count),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Self::Nothing,
-                _ => Self::Gone,
+                _ => Self::Disconnected,
             },
         }
     }
@@ -52,23 +51,24 @@ impl Connection {
     }
 }
 
+/// The connection to the SPICE agent of one domain's guest: made again whenever it is gone.
 #[derive(Debug)]
-pub(super) struct End {
-    way: Way,
+pub(super) struct AgentConnection {
+    endpoint: SocketEndpoint,
     listener: Option<UnixListener>,
     stream: Option<Connection>,
     /// No connection is made before.
     again: Time,
 }
 
-impl End {
-    /// For the domain of this name.
-    pub(super) fn new(way: Way, domain: &str) -> io::Result<Self> {
-        let listener = match &way {
-            Way::Dial(_) => None,
-            Way::Listen(path) => Some(listen(path, domain)?),
+impl AgentConnection {
+    /// Makes one for the domain of this name, not connected yet; listens where the guest connects.
+    pub(super) fn new(endpoint: SocketEndpoint, domain: &str) -> io::Result<Self> {
+        let listener = match &endpoint {
+            SocketEndpoint::Connect(_) => None,
+            SocketEndpoint::Listen(path) => Some(listen(path, domain)?),
         };
-        Ok(Self { way, listener, stream: None, again: Time::ZERO })
+        Ok(Self { endpoint, listener, stream: None, again: Time::ZERO })
     }
 
     /// Connects or accepts, if that is due; returns whether a connection was made.
@@ -76,13 +76,13 @@ impl End {
         if self.stream.is_some() || now < self.again {
             return false;
         }
-        let stream = match (&self.way, &self.listener) {
+        let stream = match (&self.endpoint, &self.listener) {
             (_, Some(listener)) => listener.accept().map(|(stream, _)| stream),
-            (Way::Dial(path), None) => {
-                self.again = now.saturating_add(DIAL_EVERY);
-                dial(path)
+            (SocketEndpoint::Connect(path), None) => {
+                self.again = now.saturating_add(CONNECT_EVERY);
+                connect(path)
             }
-            (Way::Listen(_), None) => return false,
+            (SocketEndpoint::Listen(_), None) => return false,
         };
         self.stream = stream.and_then(Connection::new).ok();
         self.stream.is_some()
@@ -97,17 +97,17 @@ impl End {
         self.stream.is_some()
     }
 
-    /// The connection, for polling.
+    /// Returns the socket, for polling.
     pub(super) fn stream(&self) -> Option<BorrowedFd<'_>> {
         self.stream.as_ref().map(|stream| stream.socket.as_fd())
     }
 
-    /// What becomes readable when the other end has read something, for polling.
-    pub(super) fn reads(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns what becomes readable when the other end has read something, for polling.
+    pub(super) fn read_notifier(&self) -> Option<BorrowedFd<'_>> {
         self.stream.as_ref().map(|stream| stream.queue.fd())
     }
 
-    /// Whether the other end has read all that was written.
+    /// Returns whether the other end has read all that was written.
     pub(super) fn is_read(&self) -> bool {
         self.stream.as_ref().is_some_and(|Connection { socket, queue }| {
             queue.is_read(socket).unwrap_or_else(|error| {
@@ -117,30 +117,34 @@ impl End {
         })
     }
 
-    /// What becomes readable when somebody wants to connect, while nobody is and it is time.
-    pub(super) fn door(&self, now: Time) -> Option<BorrowedFd<'_>> {
+    /// Returns the listener, for polling, while nobody is connected and a connection is due.
+    pub(super) fn listener(&self, now: Time) -> Option<BorrowedFd<'_>> {
         let free = self.stream.is_none() && now >= self.again;
         self.listener.as_ref().filter(|_| free).map(AsFd::as_fd)
     }
 
-    /// When to try again.
+    /// Returns when a connection is due, while there is none.
     pub(super) fn due(&self, now: Time) -> Option<Time> {
         let waits = self.stream.is_none() && (self.listener.is_none() || now < self.again);
         waits.then_some(self.again)
     }
 
-    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Did {
-        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.socket.read(buffer)))
+    pub(super) fn read(&mut self, buffer: &mut [u8]) -> Transferred {
+        self.stream
+            .as_mut()
+            .map_or(Transferred::Nothing, |stream| Transferred::of(stream.socket.read(buffer)))
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Did {
-        self.stream.as_mut().map_or(Did::Nothing, |stream| Did::of(stream.socket.write(bytes)))
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Transferred {
+        self.stream
+            .as_mut()
+            .map_or(Transferred::Nothing, |stream| Transferred::of(stream.socket.write(bytes)))
     }
 }
 
-impl Drop for End {
+impl Drop for AgentConnection {
     fn drop(&mut self) {
-        if let Way::Listen(path) = &self.way {
+        if let SocketEndpoint::Listen(path) = &self.endpoint {
             // There is nobody to tell, and the next agent removes it as well.
             let _ = fs::remove_file(path);
         }

@@ -14,10 +14,10 @@ use clock::Moment;
 use super::mediators::POLICY;
 use super::record;
 use base::mailbox::Life;
-use config::configuration::{self, Files};
+use config::configuration::{self, Configuration};
 use config::machine::{Disk, Kind, Machine};
 use config::policy_store::{Candidate, PolicyStore, Unsaved};
-use config::roster::{self, Member};
+use config::roster::{self, DomainPolicy};
 use control::roles::Caller;
 use control::server::Ticket;
 use domains::Supervisor;
@@ -26,17 +26,17 @@ use monitor::Monitor;
 use policy::Policy;
 use printable::explain;
 
-/// What is in force, and where it came from.
-pub(super) struct Papers {
-    pub(super) files: Files,
+/// The configuration in force, where it came from, and the policy that is to follow it.
+pub(super) struct ActiveConfiguration {
+    pub(super) current: Configuration,
     pub(super) store: PolicyStore,
     pub(super) machine: PathBuf,
     pub(super) images: PathBuf,
     remember_at: Moment,
-    looked_at: Option<Submission>,
+    examined: Option<Submission>,
 }
 
-/// A policy that a thread looks at.
+/// A policy that a thread examines.
 struct Submission {
     caller: Caller,
     ticket: Ticket,
@@ -47,33 +47,38 @@ struct Submission {
 /// A policy that may come into force, and what goes with it.
 pub(super) struct Considered {
     candidate: Candidate,
-    roster: Vec<Member>,
+    roster: Vec<DomainPolicy>,
     machine: Machine,
 }
 
 /// How long after a failure the policy in force is written down again.
 const RETRY: Duration = Duration::from_secs(10);
 
-impl Papers {
-    pub(super) fn new(files: Files, store: PolicyStore, machine: PathBuf, images: PathBuf) -> Self {
-        Self { files, store, machine, images, remember_at: Moment::now(), looked_at: None }
+impl ActiveConfiguration {
+    pub(super) fn new(
+        current: Configuration,
+        store: PolicyStore,
+        machine: PathBuf,
+        images: PathBuf,
+    ) -> Self {
+        Self { current, store, machine, images, remember_at: Moment::now(), examined: None }
     }
 
-    /// Readable when a policy was looked at; none while there is none.
+    /// Becomes readable when a policy was examined; `None` while none is.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.looked_at.as_ref().map(|submission| submission.life.fd())
+        self.examined.as_ref().map(|submission| submission.life.fd())
     }
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
     /// crosses; the desktops run all the same.
     pub(super) fn remember(&mut self, monitor: &mut Monitor) {
-        if self.files.unsaved.is_empty() || Moment::now() < self.remember_at {
+        if self.current.unsaved.is_empty() || Moment::now() < self.remember_at {
             return;
         }
         self.remember_at = Moment::now() + RETRY;
-        match self.store.remember(&self.files.unsaved) {
+        match self.store.remember(&self.current.unsaved) {
             Ok(()) => {
-                self.files.unsaved = Unsaved::default();
+                self.current.unsaved = Unsaved::default();
                 monitor.withhold(None);
             }
             Err(refusal) => {
@@ -86,7 +91,7 @@ impl Papers {
         }
     }
 
-    /// Has another policy looked at. What comes of it is in [`Self::found`], later.
+    /// Has a thread examine another policy. The outcome is in [`Self::found`], later.
     ///
     /// # Errors
     /// Another one is being looked at, or it cannot be.
@@ -96,7 +101,7 @@ impl Papers {
         policy: String,
         signatures: Option<String>,
     ) -> Result<Ticket, String> {
-        if self.looked_at.is_some() {
+        if self.examined.is_some() {
             return Err("another policy is being looked at: try again when that is done".to_owned());
         }
         let (store, machine, images) =
@@ -111,13 +116,13 @@ impl Papers {
         };
         thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
         let ticket = Ticket::new();
-        self.looked_at = Some(Submission { caller: caller.clone(), ticket, life, found });
+        self.examined = Some(Submission { caller: caller.clone(), ticket, life, found });
         Ok(ticket)
     }
 
-    /// What was found of the policy that was looked at, and who asked for it; once.
+    /// Returns the outcome for the policy that was examined, and who asked for it; once.
     pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Result<Considered, String>)> {
-        let submission = self.looked_at.as_ref()?;
+        let submission = self.examined.as_ref()?;
         // Asked before what it found: a thread that has ended finds nothing more.
         let over = submission.life.is_over();
         let found = match submission.found.try_recv() {
@@ -127,25 +132,25 @@ impl Papers {
             ),
             Err(_) => return None,
         };
-        let Submission { caller, ticket, .. } = self.looked_at.take()?;
+        let Submission { caller, ticket, .. } = self.examined.take()?;
         Some((caller, ticket, found))
     }
 
-    /// Whether a policy may follow the one that is in force now: the last good one on the disk, against which it was looked at, may be older.
+    /// Returns whether a policy may follow the one that is in force now: the last good one on the disk, against which it was looked at, may be older.
     fn follows(&self, next: &Policy) -> Result<(), String> {
-        let (now, signed) = (&self.files.rules, self.files.policy.signed);
+        let (now, signed) = (&self.current.policy, self.current.policy_report.signed);
         let (before, after) = (now.source().text(), next.source().text());
         self.store
             .follows((now.serial(), before), (next.serial(), after), signed)
             .map_err(|refusal| explain(&refusal))
     }
 
-    /// Who asked for a policy that is still being looked at.
+    /// Returns who asked for the policy that is still being examined.
     pub(super) fn asked_by(&self) -> Option<&Caller> {
-        self.looked_at.as_ref().map(|submission| &submission.caller)
+        self.examined.as_ref().map(|submission| &submission.caller)
     }
 
-    /// Puts another policy in force without touching a guest. The seat and the mediators are told by the caller.
+    /// Puts another policy in force without touching a guest. The caller tells the seat and the mediators.
     pub(super) fn apply(
         &mut self,
         supervisor: &mut Supervisor,
@@ -157,14 +162,14 @@ impl Papers {
         let names = |machine: &Machine| -> Vec<String> {
             machine.domains.iter().map(|domain| domain.name.clone()).collect()
         };
-        if names(&machine) != names(&self.files.machine) {
+        if names(&machine) != names(&self.current.machine) {
             return Err(format!(
                 "this PC runs the domains {}, and the machine file now has {}: restart the agent first, then apply the policy",
-                names(&self.files.machine).join(", "),
+                names(&self.current.machine).join(", "),
                 names(&machine).join(", "),
             ));
         }
-        if held_against(&machine) != held_against(&self.files.machine) {
+        if checked_against(&machine) != checked_against(&self.current.machine) {
             return Err("the machine file was changed since the agent started, and the policy was held against what nothing runs by yet: restart the agent first, then apply the policy; or put both files in place and restart it".to_owned());
         }
         self.follows(&candidate.policy)?;
@@ -175,21 +180,21 @@ impl Papers {
             .map_err(|refused| format!("it does not come into force: {refused}"))?;
         let in_force = self.store.commit(permit).map_err(|refusal| explain(&refusal))?;
         supervisor.take_roster(&roster);
-        self.files.roster = roster;
-        self.files.policy = configuration::report(&self.store, &in_force);
-        self.files.rules = Arc::new(in_force.policy);
-        self.files.unsaved = Unsaved::default();
+        self.current.roster = roster;
+        self.current.policy_report = configuration::report(&self.store, &in_force);
+        self.current.policy = Arc::new(in_force.policy);
+        self.current.unsaved = Unsaved::default();
         tracing::info!(
-            serial = self.files.policy.serial,
-            signers = self.files.policy.signers.join(", "),
+            serial = self.current.policy_report.serial,
+            signers = self.current.policy_report.signers.join(", "),
             "another policy is in force"
         );
         Ok(())
     }
 }
 
-/// What a policy is held against in a machine file: of each domain who runs it, its NIC and its disks.
-fn held_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>> {
+/// Returns what a policy is checked against in a machine file: of each domain who runs it, its NIC and its disks.
+fn checked_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>> {
     let mut all = Vec::new();
     for domain in &machine.domains {
         all.push(match &domain.kind {

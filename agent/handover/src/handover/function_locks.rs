@@ -9,18 +9,18 @@ use super::{HandoverError, PciAddress};
 
 /// Which functions somebody is at.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct FunctionLocks {
     taken: Mutex<BTreeSet<PciAddress>>,
     given_up: Condvar,
 }
 
 /// A function is its holder's to change.
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
+pub(super) struct FunctionLock<'a> {
+    locks: &'a FunctionLocks,
     address: PciAddress,
 }
 
-impl Turns {
+impl FunctionLocks {
     /// Waits until nobody is at the function.
     ///
     /// # Errors
@@ -29,22 +29,22 @@ impl Turns {
         &self,
         address: PciAddress,
         most: Duration,
-    ) -> Result<Turn<'_>, HandoverError> {
+    ) -> Result<FunctionLock<'_>, HandoverError> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut taken, _) = self
             .given_up
             .wait_timeout_while(taken, most, |taken| taken.contains(&address))
             .unwrap_or_else(PoisonError::into_inner);
         match taken.insert(address) {
-            true => Ok(Turn { turns: self, address }),
+            true => Ok(FunctionLock { locks: self, address }),
             false => Err(HandoverError::Busy { address }),
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for FunctionLock<'_> {
     fn drop(&mut self) {
-        self.turns.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
-        self.turns.given_up.notify_all();
+        self.locks.taken.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+        self.locks.given_up.notify_all();
     }
 }

@@ -1,4 +1,4 @@
-//! Who may use a device: the kernel's own drivers only what somebody has admitted.
+//! USB authorisation by the kernel: its own drivers get no device that nobody has admitted.
 //!
 //! The kernel's switches (Documentation/usb/authorization.rst), and what this makes of them:
 //!
@@ -7,7 +7,7 @@
 //! | `usbN/authorized_default` | 0: a device that is plugged in is not configured |
 //! | `/sys/module/usbcore/parameters/authorized_default` | 0: nor is one at a controller that comes later, as in a dock |
 //! | `usbN/interface_authorized_default` | 0: when it is, no driver may have its interfaces |
-//! | `DEVICE/authorized` | 1 to read what it is; 0 to switch it off again |
+//! | `DEVICE/authorized` | 1 to read what it is; 0 to de-authorise it again |
 //! | `INTERFACE/authorized` | 1 lets usbfs claim it; drivers are not asked by that. 0 as soon as nobody has it |
 //! | `/sys/bus/usb/drivers_probe` | asks the drivers: for the seat's keyboards and mice, and hubs |
 //!
@@ -47,47 +47,47 @@ pub struct SwitchError {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Before(BTreeMap<String, BTreeMap<String, String>>);
 
-/// Keeps the host's drivers off devices until the switches are [put back](Self::put_back), which whoever has this decides: when it is
-/// dropped the switches stay, as guests may run on that had devices. The next agent puts back what the file says.
+/// Keeps the host's drivers off devices until the switches are [restored](Self::restore), which its owner decides: when it is
+/// dropped the switches stay, as guests may run on that had devices. The next agent restores what the file says.
 #[derive(Debug)]
-pub struct Authority {
+pub struct UsbAuthorization {
     sysfs: Sysfs,
     file: PathBuf,
     before: Before,
 }
 
-/// Says who may use one device or another, now that the switches are taken. The kernel does each of these only when nobody does anything
+/// Authorises single devices, now that the switches are set. The kernel does each of these only when nobody does anything
 /// else with the device: not for a thread that others wait for.
 #[derive(Clone, Debug)]
 pub struct Grants(Sysfs);
 
-impl Authority {
-    /// Takes the switches of every controller; `file` keeps what they were.
+impl UsbAuthorization {
+    /// Sets the switches of every controller to 0; `file` keeps what they were.
     ///
     /// # Errors
     /// A switch cannot be set. Those that were are put back, unless they were an earlier agent's, whose guests may run.
-    pub fn take(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
+    pub fn acquire(sysfs: Sysfs, file: PathBuf) -> Result<Self, SwitchError> {
         let kept = fileopen::read(&file, KEPT_MAX).ok();
         let before: Before =
             kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let anew = before.0.is_empty();
         let mut this = Self { sysfs, file, before };
-        match this.take_new() {
+        match this.apply_to_new_controllers() {
             Ok(()) => Ok(this),
             Err(error) => {
                 if anew {
-                    this.put_back();
+                    this.restore();
                 }
                 Err(error)
             }
         }
     }
 
-    /// Takes those of controllers that came since.
+    /// Sets those of controllers that came since.
     ///
     /// # Errors
     /// A switch cannot be set.
-    pub fn take_new(&mut self) -> Result<(), SwitchError> {
+    pub fn apply_to_new_controllers(&mut self) -> Result<(), SwitchError> {
         let roots = self.sysfs.roots().unwrap_or_default();
         let mut all = vec![(MODULE.to_owned(), SWITCHES[0])];
         all.extend(roots.iter().flat_map(|root| SWITCHES.map(|switch| (root.to_string(), switch))));
@@ -122,7 +122,7 @@ impl Authority {
         Ok(())
     }
 
-    /// Where a switch is.
+    /// Returns the path of a switch.
     fn place(&self, whose: &str, switch: &str) -> PathBuf {
         if whose == MODULE {
             return self.sysfs.folder().join("../../../module/usbcore/parameters").join(switch);
@@ -130,14 +130,14 @@ impl Authority {
         self.sysfs.folder().join(whose).join(switch)
     }
 
-    /// Grants of single devices.
+    /// Returns what authorises single devices.
     #[must_use]
     pub fn grants(&self) -> Grants {
         Grants(self.sysfs.clone())
     }
 
-    /// Puts the switches back as they were, and lets the host's drivers have every device. Only for when no guest runs any more.
-    pub fn put_back(mut self) {
+    /// Restores the switches as they were, and gives every device to the host's drivers. Only for when no guest runs any more.
+    pub fn restore(mut self) {
         let before = std::mem::take(&mut self.before);
         let mut failed = false;
         // Only what has such a name was ever written; a file that was changed leads nowhere else.
@@ -159,7 +159,7 @@ impl Authority {
         let grants = self.grants();
         for found in self.sysfs.list().unwrap_or_default() {
             // One that went meanwhile needs nothing.
-            let _ = if found.authorised { Ok(()) } else { grants.read(&found.bus_id) };
+            let _ = if found.authorised { Ok(()) } else { grants.authorize(&found.bus_id) };
             let _ = grants.give_to_host(&found.bus_id, &Share::Whole);
         }
         if !failed {
@@ -169,11 +169,11 @@ impl Authority {
 }
 
 impl Grants {
-    /// Has the kernel read what a device is: it is configured, and no driver has it.
+    /// Authorises the device for the kernel to read what it is: it is configured, and no driver has it.
     ///
     /// # Errors
     /// It is gone, or draws more than its port gives.
-    pub fn read(&self, id: &BusId) -> Result<(), SwitchError> {
+    pub fn authorize(&self, id: &BusId) -> Result<(), SwitchError> {
         write(self.0.path(id, "authorized"), "1")
     }
 
@@ -199,11 +199,11 @@ impl Grants {
         Ok(())
     }
 
-    /// Switches a device off: nobody has it, and it says nothing.
+    /// De-authorises the device (`authorized = 0`): it has no configuration, and no driver has it.
     ///
     /// # Errors
     /// It is gone.
-    pub fn switch_off(&self, id: &BusId) -> Result<(), SwitchError> {
+    pub fn deauthorize(&self, id: &BusId) -> Result<(), SwitchError> {
         write(self.0.path(id, "authorized"), "0")
     }
 }
@@ -250,20 +250,20 @@ mod tests {
     fn the_switches_are_taken_and_put_back_as_they_were() {
         let (dir, sysfs) = tree();
         let file = dir.path().join("before.json");
-        let authority = Authority::take(sysfs.clone(), file.clone()).unwrap();
+        let authorization = UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "0");
         let id: BusId = "1-4".parse().unwrap();
-        authority.grants().read(&id).unwrap();
+        authorization.grants().authorize(&id).unwrap();
         assert_eq!(
             (read(&sysfs, "1-4/authorized"), read(&sysfs, "1-4:1.0/authorized")),
             ("1".into(), "0".into())
         );
         admit(&sysfs, &id, &Share::Whole).unwrap();
         assert_eq!(read(&sysfs, "1-4:1.0/authorized"), "1");
-        authority.grants().switch_off(&id).unwrap();
+        authorization.grants().deauthorize(&id).unwrap();
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        authority.put_back();
+        authorization.restore();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
         assert_eq!(read(&sysfs, "usb1/interface_authorized_default"), "1");
         assert_eq!(read(&sysfs, "1-4/authorized"), "1", "the host has it again");
@@ -302,9 +302,9 @@ mod tests {
     fn after_a_killed_agent_the_next_one_knows_what_they_were_before_it() {
         let (dir, sysfs) = tree();
         let file = dir.path().join("before.json");
-        std::mem::forget(Authority::take(sysfs.clone(), file.clone()).unwrap());
+        std::mem::forget(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
-        Authority::take(sysfs.clone(), file).unwrap().put_back();
+        UsbAuthorization::acquire(sysfs.clone(), file).unwrap().restore();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1");
     }
 
@@ -312,7 +312,7 @@ mod tests {
     fn what_ends_without_a_word_leaves_no_device_to_the_hosts_drivers() {
         let (dir, sysfs) = tree();
         let file = dir.path().join("before.json");
-        drop(Authority::take(sysfs.clone(), file.clone()).unwrap());
+        drop(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
         assert!(file.exists(), "the next agent knows");
@@ -324,13 +324,13 @@ mod tests {
             let (dir, sysfs) = tree();
             let file = dir.path().join("before.json");
             if earlier {
-                drop(Authority::take(sysfs.clone(), file.clone()).unwrap());
+                drop(UsbAuthorization::acquire(sysfs.clone(), file.clone()).unwrap());
             }
             // A switch that can be read and not written.
             fs::create_dir(dir.path().join("usb2")).unwrap();
             let switch = dir.path().join("usb2/authorized_default");
             std::os::unix::fs::symlink("/proc/self/statm", &switch).unwrap();
-            Authority::take(sysfs.clone(), file).unwrap_err();
+            UsbAuthorization::acquire(sysfs.clone(), file).unwrap_err();
             let expected = if earlier { "0" } else { "1" };
             assert_eq!(read(&sysfs, "usb1/authorized_default"), expected);
         }
@@ -342,13 +342,13 @@ mod tests {
         let file = dir.path().join("before.json");
         let (ours, kept) = (sysfs.clone(), file.clone());
         let died = std::thread::spawn(move || {
-            let _authority = Authority::take(ours, kept).unwrap();
+            let _authorization = UsbAuthorization::acquire(ours, kept).unwrap();
             panic!("a fault of ours");
         });
         died.join().unwrap_err();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "0");
         assert_eq!(read(&sysfs, "1-4/authorized"), "0");
-        Authority::take(sysfs.clone(), file).unwrap().put_back();
+        UsbAuthorization::acquire(sysfs.clone(), file).unwrap().restore();
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "1", "the next agent knows");
     }
 
@@ -365,13 +365,14 @@ mod tests {
         write(devices.join("usb1/authorized_default"), "2\n");
         let sysfs = Sysfs::at(&devices);
         let parameter = || fs::read_to_string(module.join("authorized_default")).unwrap();
-        let mut authority = Authority::take(sysfs.clone(), dir.path().join("before.json")).unwrap();
+        let mut authorization =
+            UsbAuthorization::acquire(sysfs.clone(), dir.path().join("before.json")).unwrap();
         assert_eq!(parameter(), "0");
         // The kernel has given it what the module says.
         fs::create_dir(devices.join("usb2")).unwrap();
         write(devices.join("usb2/authorized_default"), "0\n");
-        authority.take_new().unwrap();
-        authority.put_back();
+        authorization.apply_to_new_controllers().unwrap();
+        authorization.restore();
         assert_eq!(parameter(), "-1");
         assert_eq!(read(&sysfs, "usb1/authorized_default"), "2");
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "1", "as it would have come by itself");
@@ -380,12 +381,13 @@ mod tests {
     #[test]
     fn a_controller_that_comes_later_is_taken_too() {
         let (dir, sysfs) = tree();
-        let mut authority = Authority::take(sysfs.clone(), dir.path().join("before.json")).unwrap();
+        let mut authorization =
+            UsbAuthorization::acquire(sysfs.clone(), dir.path().join("before.json")).unwrap();
         fs::create_dir(dir.path().join("usb2")).unwrap();
         fs::write(dir.path().join("usb2/authorized_default"), "1\n").unwrap();
-        authority.take_new().unwrap();
+        authorization.apply_to_new_controllers().unwrap();
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "0");
-        authority.put_back();
+        authorization.restore();
         assert_eq!(read(&sysfs, "usb2/authorized_default"), "1");
     }
 }

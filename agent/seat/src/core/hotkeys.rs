@@ -1,11 +1,11 @@
-//! Chords: which keys mean something to the seat itself.
+//! Hotkeys: which keys mean something to the seat itself.
 
 use policy::Policy;
 use policy::language::{Chord, Modifiers};
 
 use super::DomainIndex;
 
-/// What a chord does.
+/// What a hotkey does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Brings a domain to the front.
@@ -20,31 +20,31 @@ pub enum Action {
     BreakGlass,
 }
 
-/// Every chord of a policy.
+/// Every hotkey of a policy: the keys, and what they do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chords(Vec<(Chord, Action)>);
+pub struct Hotkeys(Vec<(Chord, Action)>);
 
-impl Chords {
-    /// The chords of a policy, for the domains of these names in this order.
+impl Hotkeys {
+    /// Takes the hotkeys of a policy, for the domains of these names in this order.
     #[must_use]
     pub fn of(policy: &Policy, names: &[String]) -> Self {
-        let mut chords = Vec::new();
+        let mut all = Vec::new();
         for (index, name) in names.iter().enumerate() {
             if let Some(domain) = policy.domain(name) {
-                chords.push((domain.hotkey.value, Action::Switch(index)));
+                all.push((domain.hotkey.value, Action::Switch(index)));
             }
         }
         let hotkeys = policy.hotkeys();
-        chords.extend([
+        all.extend([
             (hotkeys.copy.value, Action::Copy),
             (hotkeys.paste.value, Action::Paste),
             (hotkeys.lock.value, Action::Lock),
             (hotkeys.break_glass.value, Action::BreakGlass),
         ]);
-        Self(chords)
+        Self(all)
     }
 
-    /// What this key means while exactly these modifiers are held.
+    /// Returns what this key does while exactly these modifiers are held.
     pub(super) fn find(&self, modifiers: Modifiers, code: u16) -> Option<Action> {
         let found = self
             .0
@@ -53,7 +53,7 @@ impl Chords {
         found.map(|(_, action)| *action)
     }
 
-    /// Whether a chord may begin with these modifiers.
+    /// Returns whether a hotkey may begin with these modifiers.
     pub(super) fn may_begin(&self, held: Modifiers) -> bool {
         self.0.iter().any(|(chord, _)| {
             let wanted = chord.modifiers;
@@ -78,12 +78,12 @@ pub(super) fn add_modifier(held: &mut Modifiers, code: u16) -> bool {
     true
 }
 
-/// Whether a key is a modifier.
+/// Returns whether a key is a modifier.
 pub(super) fn is_modifier(code: u16) -> bool {
     add_modifier(&mut Modifiers::default(), code)
 }
 
-/// Whether a key says no to a question beside Escape: N. No letter says yes, as a scanner types letters.
+/// Returns whether a key says no to a question beside Escape: N. No letter says yes, as a scanner types letters.
 pub(super) fn is_no(code: u16) -> bool {
     code == 49
 }
@@ -103,7 +103,7 @@ pub(super) enum ChoiceKey {
     Leave,
 }
 
-/// Digits, above the letters or on the keypad, Enter, Escape and the arrows.
+/// Returns what a key does to a question: digits, above the letters or on the keypad, Enter, Escape and the arrows.
 pub(super) fn choice(code: u16) -> Option<ChoiceKey> {
     /// The keypad's 1 to 9, by their codes.
     const KEYPAD: [u16; 9] = [79, 80, 81, 75, 76, 77, 71, 72, 73];

@@ -5,17 +5,17 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 #[test]
 fn what_may_be_left_of_a_domain_that_stays_off_goes_back_to_the_host_and_it_can_be_started() {
-    let mut domain = Domain::new(STOP_DEADLINE);
-    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), Some(Action::Release));
-    assert!(!domain.wanted());
-    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), None);
-    assert_eq!(domain.handle(Time::ZERO, Event::Released(Ok(()))), None);
-    assert_eq!(domain.state(), State::Off);
-    assert_eq!(domain.handle(Time::ZERO, Event::Start), Some(Action::Prepare));
-    assert_eq!(domain.handle(Time::ZERO, Event::LeftOff), None);
+    let mut lifecycle = Lifecycle::new(STOP_DEADLINE);
+    assert_eq!(lifecycle.handle(Time::ZERO, Event::LeftOff), Some(Action::Release));
+    assert!(!lifecycle.wanted());
+    assert_eq!(lifecycle.handle(Time::ZERO, Event::LeftOff), None);
+    assert_eq!(lifecycle.handle(Time::ZERO, Event::Released(Ok(()))), None);
+    assert_eq!(lifecycle.state(), State::Off);
+    assert_eq!(lifecycle.handle(Time::ZERO, Event::Start), Some(Action::Prepare));
+    assert_eq!(lifecycle.handle(Time::ZERO, Event::LeftOff), None);
 }
 
-/// What the world does to a domain.
+/// What the world does to a lifecycle.
 #[derive(Debug, Clone)]
 enum Step {
     Ask(Event),
@@ -54,7 +54,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// A domain and everything around it, with the promises checked at every action.
 struct World {
-    domain: Domain,
+    lifecycle: Lifecycle,
     now: Time,
     vmm: bool,
     devices: bool,
@@ -68,7 +68,7 @@ struct World {
 impl World {
     fn new() -> Self {
         Self {
-            domain: Domain::new(STOP_DEADLINE),
+            lifecycle: Lifecycle::new(STOP_DEADLINE),
             now: Time::ZERO,
             vmm: false,
             devices: false,
@@ -92,10 +92,10 @@ impl World {
     fn feed(&mut self, event: Event) {
         let mut next = Some(event);
         while let Some(event) = next.take() {
-            let action = self.domain.handle(self.now, event);
+            let action = self.lifecycle.handle(self.now, event);
             next = action.and_then(|action| self.perform(action));
         }
-        assert_eq!(self.domain.state().has_vmm(), self.vmm, "{:?}", self.domain.state());
+        assert_eq!(self.lifecycle.state().has_vmm(), self.vmm, "{:?}", self.lifecycle.state());
     }
 
     fn perform(&mut self, action: Action) -> Option<Event> {
@@ -142,13 +142,13 @@ impl World {
         match step {
             Step::Ask(event) => self.feed(event),
             Step::Work(comes_through) => self.work(comes_through),
-            Step::Gate(open) if self.domain.state() == State::Gated => {
+            Step::Gate(open) if self.lifecycle.state() == State::Gated => {
                 self.feed(Event::Gate(if open { Ok(()) } else { Err("a network".into()) }));
             }
             Step::Exit(exit) if self.vmm => self.exit(exit),
             Step::Answer if self.vmm => self.feed(Event::Answered),
             Step::Found(answered)
-                if self.domain.state() == State::Off && self.work.is_none() && !self.vmm =>
+                if self.lifecycle.state() == State::Off && self.work.is_none() && !self.vmm =>
             {
                 (self.vmm, self.devices) = (true, true);
                 self.feed(Event::Found { answered });
@@ -177,7 +177,7 @@ impl World {
     fn exit(&mut self, exit: Exit) {
         // The process is gone before the machine hears of it.
         self.vmm = false;
-        let action = self.domain.handle(self.now, Event::Exited(exit));
+        let action = self.lifecycle.handle(self.now, Event::Exited(exit));
         if let Some(event) = action.and_then(|action| self.perform(action)) {
             self.feed(event);
         }
@@ -186,7 +186,7 @@ impl World {
     /// Lets time go by as the event loop does: a tick at each deadline.
     fn wait(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(deadline) = self.domain.deadline().filter(|at| *at <= until) {
+        while let Some(deadline) = self.lifecycle.deadline().filter(|at| *at <= until) {
             self.now = self.now.max(deadline);
             self.feed(Event::Tick);
         }
@@ -199,7 +199,7 @@ impl World {
         while self.now < until {
             self.work(true);
             self.step(Step::Gate(true));
-            let asked = matches!(self.domain.state(), State::Stopping(_));
+            let asked = matches!(self.lifecycle.state(), State::Stopping(_));
             if self.vmm && asked && (guest_obeys || self.killed > 0) {
                 self.exit(Exit::PoweredOff);
             }
@@ -215,7 +215,7 @@ proptest! {
         world.feed(Event::Stop { now: false });
         world.killed = 0;
         world.cooperate(STOP_DEADLINE + END_GRACE + Duration::from_secs(5), false);
-        prop_assert_eq!(world.domain.state(), State::Off);
+        prop_assert_eq!(world.lifecycle.state(), State::Off);
         prop_assert!(!world.vmm && !world.devices);
     }
 
@@ -224,15 +224,15 @@ proptest! {
         let mut world = World::after(before);
         world.feed(Event::Start);
         world.cooperate(STOP_DEADLINE + BACKOFF_MAX, true);
-        prop_assert!(matches!(world.domain.state(), State::Running { .. }), "{:?}", world.domain);
+        prop_assert!(matches!(world.lifecycle.state(), State::Running { .. }), "{:?}", world.lifecycle);
     }
 
     #[test]
     fn a_delay_is_never_longer_than_the_longest(before in steps()) {
         let world = World::after(before);
-        if let State::Backoff { until } = world.domain.state() {
+        if let State::Backoff { until } = world.lifecycle.state() {
             prop_assert!(until <= world.now + BACKOFF_MAX);
-            prop_assert!(world.domain.problem().is_some());
+            prop_assert!(world.lifecycle.problem().is_some());
         }
     }
 
@@ -254,7 +254,7 @@ fn running() -> World {
     world.work(true);
     world.step(Step::Gate(true));
     world.feed(Event::Answered);
-    assert_eq!(world.domain.state().word(), "running");
+    assert_eq!(world.lifecycle.state().word(), "running");
     world
 }
 
@@ -265,7 +265,7 @@ fn a_guest_that_powers_off_stays_off_and_its_devices_go_back() {
     assert_eq!(world.work, Some(Action::Release));
     world.work(true);
     world.wait(Duration::from_secs(3600));
-    assert_eq!((world.domain.state(), world.spawned), (State::Off, 1));
+    assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 1));
 }
 
 #[test]
@@ -274,14 +274,14 @@ fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays() {
     let mut delays = Vec::new();
     for _ in 0..8 {
         world.exit(Exit::Failed("it fell over".into()));
-        let State::Backoff { until } = world.domain.state() else { panic!() };
+        let State::Backoff { until } = world.lifecycle.state() else { panic!() };
         delays.push((until - world.now).as_secs());
         world.wait(until - world.now);
         world.work(true);
         world.step(Step::Gate(true));
     }
     assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
-    assert_eq!((world.domain.restarts(), world.spawned), (8, 9));
+    assert_eq!((world.lifecycle.restarts(), world.spawned), (8, 9));
 }
 
 #[test]
@@ -290,7 +290,7 @@ fn a_vmm_that_was_healthy_for_a_while_is_restarted_at_once_again() {
     for _ in 0..3 {
         world.wait(HEALTHY_AFTER);
         world.exit(Exit::Failed("it fell over".into()));
-        assert_eq!(world.domain.state(), State::Backoff { until: world.now + BACKOFF_FIRST });
+        assert_eq!(world.lifecycle.state(), State::Backoff { until: world.now + BACKOFF_FIRST });
         world.wait(BACKOFF_FIRST);
         world.work(true);
         world.step(Step::Gate(true));
@@ -307,8 +307,8 @@ fn a_guest_that_ignores_its_power_button_is_asked_again_and_then_switched_off() 
     assert_eq!(world.killed, 1);
     world.exit(Exit::Failed("signal 9".into()));
     world.work(true);
-    assert_eq!(world.domain.state(), State::Off);
-    assert!(world.domain.problem().is_some_and(|p| p.contains("power button")));
+    assert_eq!(world.lifecycle.state(), State::Off);
+    assert!(world.lifecycle.problem().is_some_and(|p| p.contains("power button")));
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_restart_keeps_the_devices_and_starts_one_new_vmm() {
     assert_eq!(world.work, Some(Action::Prepare));
     world.work(true);
     world.step(Step::Gate(true));
-    assert_eq!((world.spawned, world.domain.restarts()), (2, 0));
+    assert_eq!((world.spawned, world.lifecycle.restarts()), (2, 0));
 }
 
 #[test]
@@ -328,13 +328,13 @@ fn a_host_with_a_network_keeps_the_domain_waiting_and_tells_why() {
     world.feed(Event::Start);
     world.work(true);
     world.step(Step::Gate(false));
-    assert_eq!((world.domain.state().word(), world.spawned), ("retrying", 0));
-    assert_eq!(world.domain.problem(), Some("a network"));
+    assert_eq!((world.lifecycle.state().word(), world.spawned), ("retrying", 0));
+    assert_eq!(world.lifecycle.problem(), Some("a network"));
     world.wait(BACKOFF_FIRST);
     world.work(true);
     world.step(Step::Gate(true));
     world.feed(Event::Answered);
-    assert_eq!((world.spawned, world.domain.problem()), (1, None));
+    assert_eq!((world.spawned, world.lifecycle.problem()), (1, None));
 }
 
 #[test]
@@ -342,40 +342,40 @@ fn a_vmm_that_an_earlier_agent_left_is_looked_after_as_one_that_was_started() {
     let found = |answered| {
         let mut world = World::new();
         world.step(Step::Found(answered));
-        assert_eq!(world.domain.state().word(), if answered { "running" } else { "starting" });
-        assert!(world.domain.wanted() && world.spawned == 0);
+        assert_eq!(world.lifecycle.state().word(), if answered { "running" } else { "starting" });
+        assert!(world.lifecycle.wanted() && world.spawned == 0);
         world
     };
     let mut world = found(true);
     world.exit(Exit::Failed("it fell over".into()));
-    assert_eq!((world.domain.state().word(), world.domain.restarts()), ("retrying", 1));
+    assert_eq!((world.lifecycle.state().word(), world.lifecycle.restarts()), ("retrying", 1));
     let mut world = found(true);
     world.exit(Exit::PoweredOff);
     world.work(true);
-    assert_eq!(world.domain.state(), State::Off);
+    assert_eq!(world.lifecycle.state(), State::Off);
     let mut world = found(false);
     world.feed(Event::Restart);
     assert_eq!(world.pressed, 1);
     world.exit(Exit::PoweredOff);
     world.cooperate(STOP_DEADLINE, true);
-    assert!(matches!(world.domain.state(), State::Running { .. }) && world.spawned == 1);
+    assert!(matches!(world.lifecycle.state(), State::Running { .. }) && world.spawned == 1);
 }
 
 #[test]
 fn a_domain_whose_devices_did_not_survive_a_sleep_of_the_pc_is_restarted_and_says_why() {
     let mut world = running();
     world.feed(Event::Slept);
-    assert_eq!((world.domain.state().word(), world.pressed), ("stopping", 1));
-    assert!(world.domain.wanted());
-    assert!(world.domain.problem().is_some_and(|problem| problem.contains("the PC slept")));
+    assert_eq!((world.lifecycle.state().word(), world.pressed), ("stopping", 1));
+    assert!(world.lifecycle.wanted());
+    assert!(world.lifecycle.problem().is_some_and(|problem| problem.contains("the PC slept")));
     // Once more while it is on its way.
     world.feed(Event::Slept);
     world.exit(Exit::PoweredOff);
     assert_eq!(world.work, Some(Action::Prepare), "not given back in between");
     world.cooperate(Duration::from_secs(5), true);
     world.feed(Event::Answered);
-    assert_eq!((world.domain.state().word(), world.spawned), ("running", 2));
-    assert_eq!((world.domain.restarts(), world.domain.problem()), (0, None));
+    assert_eq!((world.lifecycle.state().word(), world.spawned), ("running", 2));
+    assert_eq!((world.lifecycle.restarts(), world.lifecycle.problem()), (0, None));
 }
 
 #[test]
@@ -390,11 +390,11 @@ fn a_guest_that_is_dead_after_a_sleep_is_switched_off_and_started_again() {
 fn a_sleep_of_the_pc_starts_no_domain_that_nobody_wants() {
     let mut world = World::new();
     world.feed(Event::Slept);
-    assert_eq!((world.domain.state(), world.domain.wanted()), (State::Off, false));
+    assert_eq!((world.lifecycle.state(), world.lifecycle.wanted()), (State::Off, false));
     let mut world = running();
     world.feed(Event::Stop { now: false });
     world.feed(Event::Slept);
     world.exit(Exit::PoweredOff);
     world.work(true);
-    assert_eq!((world.domain.state(), world.spawned), (State::Off, 1));
+    assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 1));
 }

@@ -190,7 +190,7 @@ impl State {
 }
 
 #[derive(Debug, Clone)]
-pub struct Domain {
+pub struct Lifecycle {
     state: State,
     since: Time,
     wanted: bool,
@@ -202,7 +202,7 @@ pub struct Domain {
     problem: Option<String>,
 }
 
-impl Domain {
+impl Lifecycle {
     /// What its guest has to shut down.
     #[must_use]
     pub fn stop_deadline(&self) -> Duration {

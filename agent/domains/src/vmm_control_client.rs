@@ -12,8 +12,8 @@ use vmm_control::command::ANSWER_MAX;
 use vmm_control::{Answer, Command, Request};
 
 use super::capture::clean;
-use super::domain::Time;
-use base::sockets::dial;
+use super::lifecycle::Time;
+use base::sockets::connect;
 
 /// How long the VMM may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ const ERROR_MAX: usize = 300;
 pub type Reply = (Command, Result<(), String>);
 
 /// A connection to one VMM, made as soon as its socket is there.
-pub struct Link {
+pub struct VmmControlClient {
     path: PathBuf,
     stream: Option<UnixStream>,
     inbox: Vec<u8>,
@@ -36,8 +36,8 @@ pub struct Link {
     next_try: Time,
 }
 
-impl Link {
-    /// A link to the VMM that will listen at `path`.
+impl VmmControlClient {
+    /// Makes a client of the VMM that will listen at `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self {
@@ -85,14 +85,14 @@ impl Link {
         }
     }
 
-    /// When [`Self::turn`] is next needed even though nothing came.
+    /// When [`Self::poll`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.pending.front().map(|(_, until)| *until)
     }
 
     /// Takes what came, and gives up on what did not.
-    pub fn turn(&mut self, now: Time) -> Vec<Reply> {
+    pub fn poll(&mut self, now: Time) -> Vec<Reply> {
         let mut replies = Vec::new();
         match self.read() {
             Ok(()) => self.answers(&mut replies),
@@ -112,7 +112,7 @@ impl Link {
             return;
         }
         self.next_try = now + CONNECT_AGAIN;
-        self.stream = dial(&self.path).ok();
+        self.stream = connect(&self.path).ok();
     }
 
     fn read(&mut self) -> Result<(), String> {
@@ -176,24 +176,24 @@ mod tests {
 
     const LATER: Time = Duration::from_secs(60);
 
-    fn pair() -> (Link, UnixListener, tempfile::TempDir) {
+    fn pair() -> (VmmControlClient, UnixListener, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        (Link::new(&path), listener, dir)
+        (VmmControlClient::new(&path), listener, dir)
     }
 
     #[test]
     fn an_answer_belongs_to_the_request_it_follows() {
-        let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Command::Status).unwrap();
-        link.send(Time::ZERO, Command::Reset).unwrap();
+        let (mut client, listener, _dir) = pair();
+        client.send(Time::ZERO, Command::Status).unwrap();
+        client.send(Time::ZERO, Command::Reset).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.write_all(
             b"{\"ok\":true,\"state\":\"running\"}\n{\"ok\":false,\"error\":\"paused\"}\n",
         )
         .unwrap();
-        let replies = link.turn(Time::ZERO);
+        let replies = client.poll(Time::ZERO);
         assert_eq!(
             replies,
             [(Command::Status, Ok(())), (Command::Reset, Err("paused".to_owned()))]
@@ -202,49 +202,49 @@ mod tests {
 
     #[test]
     fn a_vmm_that_does_not_answer_is_given_up_after_the_deadline() {
-        let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Command::PowerButton).unwrap();
+        let (mut client, listener, _dir) = pair();
+        client.send(Time::ZERO, Command::PowerButton).unwrap();
         let _silent = listener.accept().unwrap();
-        assert!(link.turn(Time::ZERO).is_empty());
-        let replies = link.turn(ANSWER_DEADLINE);
+        assert!(client.poll(Time::ZERO).is_empty());
+        let replies = client.poll(ANSWER_DEADLINE);
         assert!(matches!(replies.as_slice(), [(Command::PowerButton, Err(_))]), "{replies:?}");
-        assert!(link.fd().is_none());
+        assert!(client.fd().is_none());
     }
 
     #[test]
     fn an_answer_without_end_costs_the_vmm_its_link() {
-        let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Command::Status).unwrap();
+        let (mut client, listener, _dir) = pair();
+        client.send(Time::ZERO, Command::Status).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.set_nonblocking(true).unwrap();
         let mut replies = Vec::new();
         for _ in 0..4 {
             let _ = peer.write(&[b'{'; ANSWER_MAX]);
-            replies.extend(link.turn(Time::ZERO));
+            replies.extend(client.poll(Time::ZERO));
         }
         assert!(matches!(replies.as_slice(), [(Command::Status, Err(_))]), "{replies:?}");
-        assert!(link.inbox.len() <= 2 * ANSWER_MAX);
+        assert!(client.inbox.len() <= 2 * ANSWER_MAX);
     }
 
     #[test]
     fn what_was_not_asked_for_is_dropped() {
-        let (mut link, listener, _dir) = pair();
-        link.send(Time::ZERO, Command::Status).unwrap();
+        let (mut client, listener, _dir) = pair();
+        client.send(Time::ZERO, Command::Status).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.write_all(b"{\"ok\":true}\n{\"ok\":true}\nnonsense\n").unwrap();
-        assert_eq!(link.turn(Time::ZERO), [(Command::Status, Ok(()))]);
-        link.send(LATER, Command::Reset).unwrap();
+        assert_eq!(client.poll(Time::ZERO), [(Command::Status, Ok(()))]);
+        client.send(LATER, Command::Reset).unwrap();
         peer.write_all(b"nonsense\n").unwrap();
-        assert!(matches!(link.turn(LATER).as_slice(), [(Command::Reset, Err(_))]));
+        assert!(matches!(client.poll(LATER).as_slice(), [(Command::Reset, Err(_))]));
     }
 
     #[test]
     fn a_socket_that_is_not_there_yet_is_tried_again_later() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("vmm.sock");
-        let mut link = Link::new(&path);
-        link.send(Time::ZERO, Command::Status).unwrap_err();
+        let mut client = VmmControlClient::new(&path);
+        client.send(Time::ZERO, Command::Status).unwrap_err();
         let _listener = UnixListener::bind(&path).unwrap();
-        link.send(LATER, Command::Status).unwrap();
+        client.send(LATER, Command::Status).unwrap();
     }
 }
