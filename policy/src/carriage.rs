@@ -36,7 +36,7 @@ const WITH_VENDOR_REQUESTS: [UsbClass; 3] =
     [UsbClass::VENDOR_SPECIFIC, UsbClass(0x02), UsbClass(0x0a)];
 
 impl Limit {
-    /// What of this device cannot work, if it is admitted so; nothing of one that is denied.
+    /// Returns what of this device cannot work, if it is admitted so; nothing of one that is denied.
     #[must_use]
     pub fn of(device: &UsbDevice<'_>, decision: Decision) -> Vec<Self> {
         Self::among(device, decision, None)
@@ -90,7 +90,7 @@ const SCSI: [u8; 3] = [0x06, 0x02, 0x05];
 /// `bInterfaceSubClass` of the streams of audio and video devices (USB Audio 1.0, A.2; USB Video 1.1, A.2). MIDI and the controls are others.
 const STREAMING: u8 = 0x02;
 
-/// Whether a function streams what this version does not carry.
+/// Returns whether a function streams what this version does not carry.
 fn is_isochronous(function: &UsbFunction) -> bool {
     if enforcement::of_class(function.class).is_none() {
         return false;

@@ -36,7 +36,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether nothing was.
+    /// Returns whether nothing was.
     #[must_use]
     pub fn none(&self) -> bool {
         *self == Self::default()
@@ -81,7 +81,7 @@ pub struct Cleaned {
 }
 
 impl Cleaned {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.bytes).unwrap_or_default()

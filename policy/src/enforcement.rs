@@ -198,7 +198,7 @@ const fn isochronous(class: &'static str) -> Gap {
     }
 }
 
-/// The gap that a value of a key falls into.
+/// Returns the gap that a value of a key falls into.
 #[must_use]
 pub fn gap(key: &str, value: &str) -> Option<&'static Gap> {
     let is_it = |gap: &&Gap| gap.key == key && gap.value.is_none_or(|this| this == value);
@@ -259,7 +259,7 @@ impl Said {
 }
 
 impl Obligation<'_> {
-    /// Who sees to it in the agent; an obligation that nobody sees to is a gap, of the key that a policy asks for it by.
+    /// Returns who sees to it in the agent; an obligation that nobody sees to is a gap, of the key that a policy asks for it by.
     ///
     /// # Errors
     /// Nobody does: the row of [`GAPS`] by which every tool says so.
@@ -283,13 +283,13 @@ impl Obligation<'_> {
 }
 
 impl Domain {
-    /// What its network cannot be held to.
+    /// Returns what its network cannot be held to.
     #[must_use]
     pub fn network_gap(&self) -> Option<&'static Gap> {
         gap("domain.network", self.network.word())
     }
 
-    /// What its `egress` cannot be held to. Where it has no network, nothing leaves it and the list is kept.
+    /// Returns what its `egress` cannot be held to. Where it has no network, nothing leaves it and the list is kept.
     #[must_use]
     pub fn egress_gap(&self) -> Option<&'static Gap> {
         let places = self.egress.as_ref().filter(|_| self.reaches_a_network())?;
@@ -301,7 +301,7 @@ impl Domain {
         first.or(self.egress.as_ref().map(|places| places.span)).unwrap_or_default()
     }
 
-    /// Whether this version gives it a network.
+    /// Returns whether this version gives it a network.
     #[must_use]
     pub fn reaches_a_network(&self) -> bool {
         *self.network != Network::None && self.network_gap().is_none()

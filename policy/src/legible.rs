@@ -5,7 +5,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 use unicode_security::skeleton;
 
-/// Whether there is something to read: a letter or a digit, and no mark before there is anything to put it on.
+/// Returns whether there is something to read: a letter or a digit, and no mark before there is anything to put it on.
 ///
 /// Blanks are of many kinds to Unicode, and not all of them are spaces: U+2800 is a Braille cell without a dot, U+3164 a Hangul letter
 /// without a shape.
@@ -30,14 +30,14 @@ impl Looks {
         Self([skeleton(&plain).collect(), skeleton(&plain.to_lowercase()).collect()])
     }
 
-    /// Whether somebody who glances at one takes it for the other.
+    /// Returns whether somebody who glances at one takes it for the other.
     #[must_use]
     pub fn are_like(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(one, other)| one == other)
     }
 }
 
-/// Whether somebody who glances at one text takes it for the other.
+/// Returns whether somebody who glances at one text takes it for the other.
 #[must_use]
 pub fn look_alike(one: &str, other: &str) -> bool {
     Looks::of(one).are_like(&Looks::of(other))

@@ -145,13 +145,13 @@ impl Policy {
         self.serial.value
     }
 
-    /// The same, and where it stands.
+    /// Returns the same, and where it stands.
     #[must_use]
     pub fn spanned_serial(&self) -> Spanned<u64> {
         self.serial
     }
 
-    /// Who wrote it.
+    /// Returns who wrote it.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
@@ -163,13 +163,13 @@ impl Policy {
         &self.domains
     }
 
-    /// The domain of this name.
+    /// Returns the domain of this name.
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.iter().find(|domain| domain.name.as_str() == name)
     }
 
-    /// The same for a name that somebody wrote.
+    /// Returns the same for a name that somebody wrote.
     ///
     /// # Errors
     /// There is none of this name, with the one that may be meant.
@@ -178,74 +178,74 @@ impl Policy {
             .ok_or_else(|| no_domain(name, self.domains.iter().map(|domain| domain.name.as_str())))
     }
 
-    /// The domain a rule means.
+    /// Returns the domain a rule means.
     #[must_use]
     pub fn domain_by_id(&self, id: DomainId) -> Option<&Domain> {
         self.domains.get(id.index())
     }
 
-    /// How long a PC may stand idle before its screen locks: the shortest that any domain asks for, so that what is in
+    /// Returns how long a PC may stand idle before its screen locks: the shortest that any domain asks for, so that what is in
     /// front is no reason to leave another desktop open for longer. `None` if none asks for it.
     #[must_use]
     pub fn idle_lock(&self) -> Option<Duration> {
         self.domains.iter().filter_map(|domain| Some(domain.idle_lock?.value)).min()
     }
 
-    /// Why PCs of this version refuse it, although this one does not.
+    /// Returns why PCs of this version refuse it, although this one does not.
     #[must_use]
     pub fn refused_by(&self, version: Version) -> Vec<Diagnostic> {
         self.newer.iter().filter_map(|newer| newer.refused_by(version)).collect()
     }
 
-    /// The rules, arranged for finding the first that matches.
+    /// Returns the rules, arranged for finding the first that matches.
     #[must_use]
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// The chords that mean the same in every domain.
+    /// Returns the chords that mean the same in every domain.
     #[must_use]
     pub fn hotkeys(&self) -> &Hotkeys {
         &self.hotkeys
     }
 
-    /// The officer's own detectors, each with the place of its name.
+    /// Returns the officer's own detectors, each with the place of its name.
     #[must_use]
     pub fn detectors(&self) -> &[(Detector, Span)] {
         &self.detectors
     }
 
-    /// The clipboard rules, in the order of the file.
+    /// Returns the clipboard rules, in the order of the file.
     #[must_use]
     pub fn clipboard(&self) -> &[ClipboardRule] {
         &self.clipboard
     }
 
-    /// The USB rules, in the order of the file.
+    /// Returns the USB rules, in the order of the file.
     #[must_use]
     pub fn usb(&self) -> &[UsbRule] {
         &self.usb
     }
 
-    /// The input rules, in the order of the file.
+    /// Returns the input rules, in the order of the file.
     #[must_use]
     pub fn input(&self) -> &[InputRule] {
         &self.input
     }
 
-    /// What an emergency opens; `None` where there is no break-glass.
+    /// Returns what an emergency opens; `None` where there is no break-glass.
     #[must_use]
     pub fn break_glass(&self) -> Option<&BreakGlass> {
         self.break_glass.as_ref()
     }
 
-    /// The policy's own tests.
+    /// Returns the policy's own tests.
     #[must_use]
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations
     }
 
-    /// What was taken as it is written, and may not be what was meant.
+    /// Returns what was taken as it is written, and may not be what was meant.
     #[must_use]
     pub fn remarks(&self) -> &Findings {
         &self.remarks

@@ -97,7 +97,7 @@ impl UsbFunction {
         Self { class: UsbClass(class), subclass, protocol, hid: HidUse::Unknown }
     }
 
-    /// Whether it is a keyboard, a mouse or whatever else a person works with at the seat: never a domain's.
+    /// Returns whether it is a keyboard, a mouse or whatever else a person works with at the seat: never a domain's.
     #[must_use]
     pub fn is_the_seats(&self) -> bool {
         let boot = matches!(self.protocol, BOOT_KEYBOARD | BOOT_MOUSE);

@@ -44,7 +44,7 @@ pub fn streams(path: &Path) -> Result<UnixListener, SocketError> {
     at(path, SockType::Stream)
 }
 
-/// The same for sequenced packets. What is accepted is no stream, although its type says so.
+/// Returns the same for sequenced packets. What is accepted is no stream, although its type says so.
 pub fn packets(path: &Path) -> Result<UnixListener, SocketError> {
     at(path, SockType::SeqPacket)
 }

@@ -33,7 +33,7 @@ impl Accounts {
         Self { passwd: etc.join("passwd"), group: etc.join("group") }
     }
 
-    /// The number of a group.
+    /// Returns the number of a group.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -47,7 +47,7 @@ impl Accounts {
         Ok(found)
     }
 
-    /// Who is in a group, by its list or as the group of their account; `None` if there is no such group.
+    /// Returns who is in a group, by its list or as the group of their account; `None` if there is no such group.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -88,7 +88,7 @@ impl Accounts {
         Ok(found)
     }
 
-    /// Which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
+    /// Returns which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
     ///
     /// # Errors
     /// A file cannot be read.

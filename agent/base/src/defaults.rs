@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-/// The machine file.
+/// Returns the machine file.
 #[must_use]
 pub fn machine() -> &'static Path {
     Path::new("/etc/bulkhead/machine.toml")

@@ -47,7 +47,7 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the new content of a file is written before it takes its place.
+/// Returns where the new content of a file is written before it takes its place.
 pub fn fresh(path: &Path) -> PathBuf {
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");

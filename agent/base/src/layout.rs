@@ -70,43 +70,43 @@ impl Layout {
         self.runtime.join(name)
     }
 
-    /// The control socket of a domain's VMM.
+    /// Returns the control socket of a domain's VMM.
     #[must_use]
     pub fn vmm_socket(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.sock")
     }
 
-    /// Where a domain's VMM listens for the link of its screen, keyboard and pointer.
+    /// Returns where a domain's VMM listens for the link of its screen, keyboard and pointer.
     #[must_use]
     pub fn seat_socket(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("seat.sock")
     }
 
-    /// The socket of a named console port.
+    /// Returns the socket of a named console port.
     #[must_use]
     pub fn port_socket(&self, domain: &str, port: &str) -> PathBuf {
         self.domain(domain).join(format!("{port}.sock"))
     }
 
-    /// Where an external domain's SPICE agent is connected.
+    /// Returns where an external domain's SPICE agent is connected.
     #[must_use]
     pub fn vdagent_socket(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vdagent.sock")
     }
 
-    /// Where a domain's VMM listens for USB devices.
+    /// Returns where a domain's VMM listens for USB devices.
     pub fn usb_sockets(&self, domain: &str) -> impl Iterator<Item = PathBuf> + use<> {
         let directory = self.domain(domain);
         (1..=DEVICES_PER_DOMAIN).map(move |number| directory.join(format!("usb-{number}.sock")))
     }
 
-    /// What the kernel's switches for USB were before the agent took them. They last until the next boot, as this does.
+    /// Returns what the kernel's switches for USB were before the agent took them. They last until the next boot, as this does.
     #[must_use]
     pub fn usb_switches(&self) -> PathBuf {
         self.runtime.join("usb-switches.json")
     }
 
-    /// The agent's control socket.
+    /// Returns the agent's control socket.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
         control_socket(&self.runtime)
@@ -118,7 +118,7 @@ impl Layout {
         self.runtime.join("agent.lock")
     }
 
-    /// Which process a domain's VMM is.
+    /// Returns which process a domain's VMM is.
     #[must_use]
     pub fn vmm_record(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.json")
@@ -130,31 +130,31 @@ impl Layout {
         self.domain(domain).join("wanted.json")
     }
 
-    /// What a domain's VMM says.
+    /// Returns what a domain's VMM says.
     #[must_use]
     pub fn vmm_log(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.log")
     }
 
-    /// How the seat was left.
+    /// Returns how the seat was left.
     #[must_use]
     pub fn seat_state(&self) -> PathBuf {
         self.runtime.join("seat.json")
     }
 
-    /// What is handed over.
+    /// Returns what is handed over.
     #[must_use]
     pub fn handover_record(&self) -> PathBuf {
         self.state.join("handover.json")
     }
 
-    /// The same while the state cannot be written. No driver outlives a restart of the PC, and this does not either.
+    /// Returns the same while the state cannot be written. No driver outlives a restart of the PC, and this does not either.
     #[must_use]
     pub fn handover_fallback(&self) -> PathBuf {
         self.runtime.join("handover.json")
     }
 
-    /// What `bulkhead-rescue.service` notes.
+    /// Returns what `bulkhead-rescue.service` notes.
     #[must_use]
     pub fn rescue_boots(&self) -> PathBuf {
         self.state.join("rescue-boots")
@@ -179,7 +179,7 @@ impl Layout {
     }
 }
 
-/// The control socket in a runtime directory.
+/// Returns the control socket in a runtime directory.
 #[must_use]
 pub fn control_socket(runtime: &Path) -> PathBuf {
     runtime.join("control.sock")

@@ -112,7 +112,7 @@ impl<C, E> Mediator<C, E> {
         let _ = self.sender.wake.write(1);
     }
 
-    /// Whether the thread has come round since it was last asked, or is no more, which is said elsewhere.
+    /// Returns whether the thread has come round since it was last asked, or is no more, which is said elsewhere.
     pub fn is_responsive(&self) -> bool {
         self.life.is_responsive()
     }
@@ -128,7 +128,7 @@ impl<C, E> Mediator<C, E> {
         self.events.try_iter().collect()
     }
 
-    /// Whether the thread is no more.
+    /// Returns whether the thread is no more.
     pub fn is_dead(&self) -> bool {
         self.life.is_over()
     }
@@ -150,7 +150,7 @@ impl<C, E> Drop for Mediator<C, E> {
 }
 
 impl<C, E> Ends<C, E> {
-    /// The next command.
+    /// Returns the next command.
     pub fn next(&self) -> Option<C> {
         match self.inbox.try_recv().ok()? {
             Mail::Command(command) => Some(command),
@@ -161,7 +161,7 @@ impl<C, E> Ends<C, E> {
         }
     }
 
-    /// Whether the thread is to end: what [`Self::next`] gave was the last.
+    /// Returns whether the thread is to end: what [`Self::next`] gave was the last.
     pub fn is_stopped(&self) -> bool {
         self.stopped.get()
     }
@@ -236,7 +236,7 @@ impl Life {
         self.answers.asked.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether the thread has come round since it was last asked, or is no more.
+    /// Returns whether the thread has come round since it was last asked, or is no more.
     pub fn is_responsive(&self) -> bool {
         let asked = self.answers.asked.load(Ordering::Acquire);
         self.is_over() || self.answers.answered.load(Ordering::Acquire) == asked
@@ -252,7 +252,7 @@ impl Life {
         let _ = self.awake.read();
     }
 
-    /// Whether the thread has ended.
+    /// Returns whether the thread has ended.
     pub fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }

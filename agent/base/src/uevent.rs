@@ -44,7 +44,7 @@ impl Uevents {
         self.0.as_fd()
     }
 
-    /// What changed since the last call. Messages that were lost count as everything.
+    /// Returns what changed since the last call. Messages that were lost count as everything.
     pub fn take(&self) -> Changes {
         let mut changes = Changes::default();
         let mut buffer = [0; MESSAGE_MAX];

@@ -109,17 +109,17 @@ pub fn bytes_in(file: impl Read, most: u64) -> Result<Vec<u8>, FileFault> {
     Ok(bytes)
 }
 
-/// The text in a regular file of at most `most` bytes.
+/// Returns the text in a regular file of at most `most` bytes.
 pub fn text_of(path: &Path, most: u64) -> Result<String, FileFault> {
     text_in(bytes_in(fileopen::regular(path)?, most)?, most)
 }
 
-/// The same of a file that somebody named on the command line.
+/// Returns the same of a file that somebody named on the command line.
 pub fn text_given(path: &Path, most: u64) -> Result<String, FileFault> {
     text_in(bytes_in(fileopen::given(path)?, most)?, most)
 }
 
-/// The same of a secret. Its bytes are read into room that is never moved, and wiped.
+/// Returns the same of a secret. Its bytes are read into room that is never moved, and wiped.
 pub fn secret_in(
     file: &fs::File,
     most: u64,
@@ -169,7 +169,7 @@ pub fn read_policy_from_stdin() -> Result<String, FilesError> {
     told(Path::new("standard input"), "policy", None, text)
 }
 
-/// The machine file's text.
+/// Returns the machine file's text.
 pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
     told(path, "machine file", Some("machine"), text_of(path, FILE_MAX))
 }

@@ -69,7 +69,7 @@ impl Caller {
         Ok(Self { uid, pid: credentials.pid(), account, roles })
     }
 
-    /// Somebody who may do nothing.
+    /// Makes a user without any role, who may do nothing.
     #[cfg(test)]
     pub(crate) fn without_role(uid: u32) -> Self {
         Self { uid, pid: 1, account: None, roles: Vec::new() }

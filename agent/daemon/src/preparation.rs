@@ -1,4 +1,4 @@
-//! What is checked and put right before anything runs.
+//! Start-up checks and recovery.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -133,7 +133,7 @@ fn ended(layout: &Layout, record: VmmRecord) -> Found {
     Found::Ended(by_last_words(last.as_deref()), Box::new(record))
 }
 
-/// How a VMM ended that is nobody's child, by the last line of its log.
+/// Returns how a VMM ended that is nobody's child, by the last line of its log.
 #[must_use]
 pub fn by_last_words(last: Option<&str>) -> Exit {
     match last {

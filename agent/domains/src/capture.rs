@@ -90,13 +90,13 @@ impl Capture {
         Ok(Self { file, changes, lines: Lines::default(), limiter, last: None, again })
     }
 
-    /// What to wait for.
+    /// Returns what to wait for.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.changes.as_ref().filter(|_| self.again.is_none()).map(AsFd::as_fd)
     }
 
-    /// When [`Self::poll`] is next needed even though nothing came.
+    /// Returns when [`Self::poll`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.again

@@ -115,7 +115,7 @@ impl Cgroups {
         groups.filter_map(|group| group.file_name().into_string().ok()).collect()
     }
 
-    /// The processes in a domain's group, left by an earlier agent.
+    /// Returns the processes in a domain's group, left by an earlier agent.
     #[must_use]
     pub fn processes(&self, name: &str) -> Vec<i32> {
         let text = fs::read_to_string(self.base.join(name).join("cgroup.procs"));
@@ -169,7 +169,7 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The mount point of the version 2 hierarchy, from `/proc/self/mounts`.
+/// Returns the mount point of the version 2 hierarchy, from `/proc/self/mounts`.
 fn mount_point(mounts: &str) -> Option<PathBuf> {
     mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
@@ -185,7 +185,7 @@ fn slice(own: &str) -> Option<PathBuf> {
     path.parent().filter(|_| service).map(Path::to_owned)
 }
 
-/// The name of the group of an agent's domains.
+/// Returns the name of the group of an agent's domains.
 fn group_of(runtime: &Path) -> String {
     format!("bulkhead{}", runtime.display().to_string().replace('/', "-"))
 }

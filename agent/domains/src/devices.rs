@@ -61,7 +61,7 @@ impl Devices {
         if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
     }
 
-    /// What is handed over to this domain, by an earlier agent too. What goes with a function goes back with it, and what is left of an
+    /// Returns what is handed over to this domain, by an earlier agent too. What goes with a function goes back with it, and what is left of an
     /// earlier boot is nobody's unless the machine file says so.
     fn held(&self) -> Vec<PciAddress> {
         let (boot, handed_over) = (self.handover.sysfs().boot(), self.handover.handed_over());
@@ -76,7 +76,7 @@ impl Devices {
         own.map(|(address, _)| *address).collect()
     }
 
-    /// Why some could not be.
+    /// Returns why some could not be.
     fn give_back(&self, functions: &[PciAddress]) -> Vec<String> {
         let mut problems = Vec::new();
         for &address in functions {

@@ -43,7 +43,7 @@ fn collect(addresses: impl Iterator<Item = (String, bool, IpAddr)>) -> Vec<Confi
     by_name.into_iter().map(|(name, addresses)| ConfiguredInterface { name, addresses }).collect()
 }
 
-/// What to do about them.
+/// Returns what to do about them.
 #[must_use]
 pub fn remedy(interfaces: &[ConfiguredInterface]) -> String {
     let flush: Vec<String> = interfaces
@@ -118,13 +118,13 @@ impl Rule {
 }
 
 impl Judgement<'_> {
-    /// Whether the rule is kept.
+    /// Returns whether the rule is kept.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         matches!(self, Self::NoNetwork | Self::HoldsNobodyBack(_))
     }
 
-    /// What was found and what it means.
+    /// Returns what was found and what it means.
     #[must_use]
     pub fn what(&self) -> String {
         match self {
@@ -147,7 +147,7 @@ impl Judgement<'_> {
         }
     }
 
-    /// What to do, unless the rule is kept.
+    /// Returns what to do, unless the rule is kept.
     #[must_use]
     pub fn remedy(&self) -> Option<String> {
         match self {

@@ -191,7 +191,7 @@ impl Supervisor {
         domains.iter_mut().for_each(|runtime| runtime.compare(&shared.parts));
     }
 
-    /// Whether a domain is on its way from one state to another.
+    /// Returns whether a domain is on its way from one state to another.
     #[must_use]
     pub fn any_under_way(&self) -> bool {
         let waits = |runtime: &DomainRuntime| match runtime.lifecycle.state() {
@@ -202,7 +202,7 @@ impl Supervisor {
         self.domains.iter().any(waits)
     }
 
-    /// The domains whose guests run.
+    /// Returns the domains whose guests run.
     #[must_use]
     pub fn running(&self) -> Vec<String> {
         let running =
@@ -220,13 +220,13 @@ impl Supervisor {
         }
     }
 
-    /// Whether the agent is on its way out.
+    /// Returns whether the agent is on its way out.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.shared.shutting_down
     }
 
-    /// Whether every domain is off.
+    /// Returns whether every domain is off.
     #[must_use]
     pub fn all_off(&self) -> bool {
         self.domains.iter().all(|runtime| runtime.lifecycle.state() == State::Off)
@@ -244,19 +244,19 @@ impl Supervisor {
         &self.externals
     }
 
-    /// Where VMMs have their groups.
+    /// Returns where VMMs have their groups.
     #[must_use]
     pub fn cgroups(&self) -> Option<Arc<Cgroups>> {
         self.shared.parts.cgroups.clone()
     }
 
-    /// The rule for the host's network, and the host's configured interfaces when last looked at,
+    /// Returns the rule for the host's network, and the host's configured interfaces when last looked at,
     /// or why they could not be listed.
     pub fn host_network(&self) -> (Rule, Result<&[ConfiguredInterface], &str>) {
         (self.shared.host_rule, self.shared.host_found())
     }
 
-    /// The time domains count in.
+    /// Returns the time domains count in.
     #[must_use]
     pub fn now(&self) -> Time {
         self.shared.now()
@@ -285,7 +285,7 @@ impl Supervisor {
         restarted
     }
 
-    /// Whether a domain is on its way from one state to another.
+    /// Returns whether a domain is on its way from one state to another.
     #[must_use]
     pub fn is_under_way(&self, name: &str) -> bool {
         let runtime = self.domains.iter().find(|runtime| runtime.policy.name == name);
@@ -318,14 +318,14 @@ impl Supervisor {
         domains.iter_mut().find(|runtime| runtime.policy.name == name).ok_or(unknown)
     }
 
-    /// What the event loop waits on.
+    /// Returns what the event loop waits on.
     pub fn fds(&self) -> Vec<BorrowedFd<'_>> {
         let mut fds = vec![self.shared.wake.as_fd()];
         fds.extend(self.domains.iter().flat_map(DomainRuntime::fds));
         fds
     }
 
-    /// When [`Self::process_events`] is next needed even though nothing came.
+    /// Returns when [`Self::process_events`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Time {
         let earliest = self.domains.iter().filter_map(DomainRuntime::deadline).min();

@@ -176,13 +176,13 @@ impl State {
         }
     }
 
-    /// Whether it stays so until somebody wants something else, or something goes wrong.
+    /// Returns whether it stays so until somebody wants something else, or something goes wrong.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         matches!(self, Self::Off | Self::Running { answered: true, .. })
     }
 
-    /// Whether a VMM process may be there.
+    /// Returns whether a VMM process may be there.
     #[must_use]
     pub fn has_vmm(&self) -> bool {
         matches!(self, Self::Running { .. } | Self::Stopping(_))
@@ -203,7 +203,7 @@ pub struct Lifecycle {
 }
 
 impl Lifecycle {
-    /// What its guest has to shut down.
+    /// Returns what its guest has to shut down.
     #[must_use]
     pub fn stop_deadline(&self) -> Duration {
         self.stop_deadline
@@ -224,7 +224,7 @@ impl Lifecycle {
         }
     }
 
-    /// Where it is.
+    /// Returns where it is.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
@@ -236,7 +236,7 @@ impl Lifecycle {
         self.since
     }
 
-    /// Whether it is to run.
+    /// Returns whether it is to run.
     #[must_use]
     pub fn wanted(&self) -> bool {
         self.wanted
@@ -248,13 +248,13 @@ impl Lifecycle {
         self.restarts
     }
 
-    /// What last went wrong, until it is put right.
+    /// Returns what last went wrong, until it is put right.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref()
     }
 
-    /// When a [`Event::Tick`] is next needed.
+    /// Returns when a [`Event::Tick`] is next needed.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match self.state {

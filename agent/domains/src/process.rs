@@ -103,7 +103,7 @@ impl VmmProcess {
         found.filter(Self::is_alive)
     }
 
-    /// Who it is.
+    /// Returns who it is.
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
@@ -115,7 +115,7 @@ impl VmmProcess {
         self.pidfd.as_fd()
     }
 
-    /// Whether any of its threads still runs.
+    /// Returns whether any of its threads still runs.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         let mut fds = [PollFd::new(self.fd(), PollFlags::POLLIN)];
@@ -123,7 +123,7 @@ impl VmmProcess {
         !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
     }
 
-    /// How it ended, if it did. Nobody but its parent is told that, so of a process that this agent did not start it is what its log says
+    /// Returns how it ended, if it did. Nobody but its parent is told that, so of a process that this agent did not start it is what its log says
     /// last.
     pub fn ended(&mut self, says: impl FnOnce() -> Exit) -> Option<Exit> {
         let Some(child) = &mut self.child else {
@@ -136,7 +136,7 @@ impl VmmProcess {
         }
     }
 
-    /// Whether this agent did not start it.
+    /// Returns whether this agent did not start it.
     #[must_use]
     pub fn is_adopted(&self) -> bool {
         self.child.is_none()

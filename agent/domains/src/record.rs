@@ -71,7 +71,7 @@ impl VmmRecord {
         }
     }
 
-    /// Whose VMM it is.
+    /// Returns whose VMM it is.
     #[must_use]
     pub fn domain(&self) -> &str {
         &self.domain
@@ -121,13 +121,13 @@ impl VmmRecord {
         durable::remove(&layout.vmm_record(domain))
     }
 
-    /// Whether a process is the one of this record, and runs what it ran then, where it ran then.
+    /// Returns whether a process is the one of this record, and runs what it ran then, where it ran then.
     #[must_use]
     pub fn is_of(&self, vmm: &VmmProcess) -> bool {
         self.is_where_it_was(vmm) && (!self.answered || vmm.executable() == self.executable)
     }
 
-    /// Whether a process is the one of this record, of which cannot be seen what it runs: one whose first thread has ended shows no
+    /// Returns whether a process is the one of this record, of which cannot be seen what it runs: one whose first thread has ended shows no
     /// program, and its guest runs on.
     #[must_use]
     pub fn may_be_of(&self, vmm: &VmmProcess) -> bool {
@@ -150,7 +150,7 @@ pub fn digest(spec: &[u8]) -> String {
     })
 }
 
-/// Which start of the PC this is.
+/// Returns which start of the PC this is.
 #[must_use]
 pub fn boot_id() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

@@ -160,7 +160,7 @@ impl DomainRuntime {
         hardware.pci_functions().map(one).collect()
     }
 
-    /// Whether its VMM has PCI functions of its own.
+    /// Returns whether its VMM has PCI functions of its own.
     pub(super) fn has_functions(&self) -> bool {
         self.devices.hardware.pci_functions().next().is_some()
     }

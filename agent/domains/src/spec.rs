@@ -28,7 +28,7 @@ pub struct Start<'a> {
     pub stop_deadline: Duration,
 }
 
-/// The virtual machine of the domain `name`.
+/// Returns the virtual machine of the domain `name`.
 #[must_use]
 pub fn of(name: &str, hardware: &VmHardware, layout: &Layout, start: &Start<'_>) -> VmSpec {
     let disk = |(disk, path): (&config::machine::Disk, &PathBuf)| DiskSpec {

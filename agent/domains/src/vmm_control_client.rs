@@ -54,7 +54,7 @@ impl VmmControlClient {
         self.stream.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether a request is on its way.
+    /// Returns whether a request is on its way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         !self.pending.is_empty()
@@ -85,7 +85,7 @@ impl VmmControlClient {
         }
     }
 
-    /// When [`Self::poll`] is next needed even though nothing came.
+    /// Returns when [`Self::poll`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         self.pending.front().map(|(_, until)| *until)

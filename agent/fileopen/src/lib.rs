@@ -145,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    /// What opening it comes to; a test that waits for ever says nothing.
+    /// Returns what opening it comes to; a test that waits for ever says nothing.
     fn soon<T: Send + 'static>(open: impl FnOnce() -> T + Send + 'static) -> T {
         let (done, result) = mpsc::channel();
         std::thread::spawn(move || done.send(open()));

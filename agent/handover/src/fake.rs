@@ -43,7 +43,7 @@ pub struct FakeKernel {
 }
 
 impl FakePc {
-    /// A PC without devices, with vfio-pci installed and not loaded.
+    /// Makes a PC without devices, with vfio-pci installed and not loaded.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("sys");

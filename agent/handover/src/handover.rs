@@ -113,13 +113,13 @@ impl Handover {
         self
     }
 
-    /// What is handed over, by the record.
+    /// Returns what is handed over, by the record.
     #[must_use]
     pub fn handed_over(&self) -> BTreeMap<PciAddress, Former> {
         self.lock().clone()
     }
 
-    /// The sysfs it works on.
+    /// Returns the sysfs it works on.
     #[must_use]
     pub fn sysfs(&self) -> &Sysfs {
         &self.sysfs
@@ -240,7 +240,7 @@ impl Handover {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What to write down before the function is touched: what it has now, unless that is already
+    /// Returns what to write down before the function is touched: what it has now, unless that is already
     /// the agent's doing, of which the record knows what was before.
     fn former(&self, function: &Function, domain: &str, with: Option<PciAddress>) -> Former {
         let id = function.id();

@@ -129,7 +129,7 @@ impl HostUse {
         Ok(this)
     }
 
-    /// What the host uses a function for; empty if for nothing that it lives from.
+    /// Returns what the host uses a function for; empty if for nothing that it lives from.
     #[must_use]
     pub fn of(&self, address: PciAddress) -> Vec<String> {
         self.uses.get(&address).into_iter().flatten().map(Use::to_string).collect()
@@ -223,7 +223,7 @@ fn mount(line: &str) -> Option<(Device<'_>, &str)> {
     Path::new(source).is_absolute().then_some((Device::Nodes(source), at))
 }
 
-/// Whether a line of mountinfo is of a /proc that shows not everybody every process (`hidepid`, proc(5)).
+/// Returns whether a line of mountinfo is of a /proc that shows not everybody every process (`hidepid`, proc(5)).
 fn hides_processes(line: &str) -> bool {
     let behind = line.split_once(" - ").map(|(_, behind)| behind).unwrap_or_default();
     behind.starts_with("proc ") && behind.contains("hidepid=")
@@ -344,7 +344,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a bit is set in what sysfs writes as words of 64 bits, the highest first.
+/// Returns whether a bit is set in what sysfs writes as words of 64 bits, the highest first.
 fn has_bit(words: &str, bit: usize) -> bool {
     let word = words.split_whitespace().rev().nth(bit / 64);
     word.and_then(|word| u64::from_str_radix(word, 16).ok())

@@ -49,7 +49,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// What is the matter.
+    /// Returns what is the matter.
     #[must_use]
     pub fn what(&self) -> String {
         match self {
@@ -75,7 +75,7 @@ impl Refused {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {
@@ -194,7 +194,7 @@ pub fn isolated(
     Ok(companions)
 }
 
-/// Whether anything but the root hubs is on a USB controller: `usb1/1-4` below it.
+/// Returns whether anything but the root hubs is on a USB controller: `usb1/1-4` below it.
 fn has_usb_device(sysfs: &Sysfs, address: PciAddress) -> bool {
     let Ok(entries) = std::fs::read_dir(sysfs.pci_device(address)) else { return false };
     entries

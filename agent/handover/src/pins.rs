@@ -33,7 +33,7 @@ impl Mismatch {
 }
 
 impl Pins {
-    /// Whether nothing is said.
+    /// Returns whether nothing is said.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -95,7 +95,7 @@ impl Pins {
     }
 }
 
-/// What else in this PC fits, in words.
+/// Returns what else in this PC fits, in words.
 fn elsewhere(sysfs: &Sysfs, fits: impl Fn(&Function) -> bool) -> String {
     let found: Vec<String> = sysfs
         .functions()

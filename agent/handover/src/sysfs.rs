@@ -55,7 +55,7 @@ impl Sysfs {
         Self::at("/sys", Arc::new(RunningKernel))
     }
 
-    /// A tree somewhere else, with something else playing the kernel.
+    /// Makes a tree somewhere else, with something else playing the kernel.
     #[must_use]
     pub fn at(root: impl Into<PathBuf>, kernel: Arc<dyn Kernel>) -> Self {
         Self { tree: hostpci::Sysfs::at(root), kernel }
@@ -67,7 +67,7 @@ impl Sysfs {
         self.tree.path("../proc").join(below)
     }
 
-    /// The running boot's name for itself.
+    /// Returns the running boot's name for itself.
     #[must_use]
     pub fn boot(&self) -> Option<String> {
         let text = fs::read_to_string(self.proc("sys/kernel/random/boot_id")).ok()?;

@@ -63,7 +63,7 @@ impl Uses {
         Self { types: found.types, points: found.points, input, whole }
     }
 
-    /// Whether it is what a person works with at the seat.
+    /// Returns whether it is what a person works with at the seat.
     #[must_use]
     pub fn types_or_points(self) -> bool {
         self.types || self.points

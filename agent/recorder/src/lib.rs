@@ -53,7 +53,7 @@ pub struct Recorder {
 /// What stands between the first cause and the latest.
 const LAST_TRY: &str = "; at the last try: ";
 
-/// What is said of a state directory that is an older one.
+/// Returns what is said of a state directory that is an older one.
 #[must_use]
 pub fn went_back(what: &str) -> String {
     format!(
@@ -61,19 +61,19 @@ pub fn went_back(what: &str) -> String {
     )
 }
 
-/// Where the log of an agent lies.
+/// Returns where the log of an agent lies.
 #[must_use]
 pub fn directory(state: &Path) -> PathBuf {
     state.join("audit")
 }
 
-/// Where its key lies; the public half is beside it as `.pub`.
+/// Returns where its key lies; the public half is beside it as `.pub`.
 #[must_use]
 pub fn key_file(state: &Path) -> PathBuf {
     state.join("keys").join("audit.key")
 }
 
-/// Where how far the log went is remembered in a directory.
+/// Returns where how far the log went is remembered in a directory.
 #[must_use]
 pub fn remembered_in(directory: &Path) -> PathBuf {
     directory.join(REMEMBERED)
@@ -255,31 +255,31 @@ impl Recorder {
         self.append(events).ok()
     }
 
-    /// Why nothing is recorded, or may cross.
+    /// Returns why nothing is recorded, or may cross.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.problem.as_deref().or(self.withheld.as_deref())
     }
 
-    /// Whether the log can be written, whatever else nothing may cross for.
+    /// Returns whether the log can be written, whatever else nothing may cross for.
     #[must_use]
     pub const fn is_kept(&self) -> bool {
         self.problem.is_none()
     }
 
-    /// Whether nothing may cross for another reason than the log.
+    /// Returns whether nothing may cross for another reason than the log.
     #[must_use]
     pub const fn is_withheld(&self) -> bool {
         self.withheld.is_some()
     }
 
-    /// What was wrong with the log when it was opened.
+    /// Returns what was wrong with the log when it was opened.
     #[must_use]
     pub fn found(&self) -> &Recovered {
         &self.found
     }
 
-    /// How far the log goes.
+    /// Returns how far the log goes.
     #[must_use]
     pub fn head(&self) -> Option<Head> {
         self.log.as_ref().map(Log::head)

@@ -71,7 +71,7 @@ impl View<'_> {
         }
     }
 
-    /// Where nothing of a guest's may be: the banner, and what the agent says.
+    /// Returns where nothing of a guest's may be: the banner, and what the agent says.
     pub fn keeps_free_of_guests(&self) -> impl Iterator<Item = Rect> {
         let banner = Rect::all(self.banner.size());
         let overlay = self.overlay.map(|(canvas, (x, y))| {
@@ -158,7 +158,7 @@ fn blend(cursor: &Cursor, dy: i64, left: i32, x: u32, row: &mut [u8]) {
     }
 }
 
-/// The part of a screen that a square with this top left covers.
+/// Returns the part of a screen that a square with this top left covers.
 pub(super) fn square((x, y): (i32, i32), side: u32) -> Rect {
     let end = |at: i32| at.saturating_add(i32::try_from(side).unwrap_or(0));
     let clamp = |at: i32| u32::try_from(at.max(0)).unwrap_or(0);

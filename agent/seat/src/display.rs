@@ -86,7 +86,7 @@ impl Display {
         })
     }
 
-    /// What it shows on.
+    /// Returns what it shows on.
     #[must_use]
     pub fn monitor(&self) -> &Monitor {
         self.screen.monitor()
@@ -98,19 +98,19 @@ impl Display {
         self.screen.monitor().size
     }
 
-    /// Whether the monitor is still the same.
+    /// Returns whether the monitor is still the same.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.screen.is_current()
     }
 
-    /// The card, to wait for flips.
+    /// Returns the card, to wait for flips.
     #[must_use]
     pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.screen.fd()
     }
 
-    /// How long switches took, from the key's time stamp to the end of the flip; the newest last.
+    /// Returns how long switches took, from the key's time stamp to the end of the flip; the newest last.
     #[must_use]
     pub fn switch_times(&self) -> &[Duration] {
         &self.times
@@ -165,7 +165,7 @@ impl Display {
             })
     }
 
-    /// Whether this part of a scene is on the screen as it was last to be.
+    /// Returns whether this part of a scene is on the screen as it was last to be.
     #[must_use]
     pub fn shows(&self, scene: Scene, part: Rect) -> bool {
         let page = self.scenes.get(scene).and_then(|pages| pages.get(self.shown.1));
@@ -174,16 +174,16 @@ impl Display {
             && page.is_some_and(|page| page.damage.iter().all(|rect| rect.shared(part).is_empty()))
     }
 
-    /// How long the flip on its way has taken.
+    /// Returns how long the flip on its way has taken.
     #[must_use]
     pub fn flipping_for(&self) -> Option<Duration> {
         self.flipping.map(|_| self.flipped_at.elapsed())
     }
 
-    /// Brings the screen up to date: shows `scene`, painted by `view`, with the pointer.
+    /// Presents `scene`, painted by `view`, with the pointer.
     ///
-    /// A switch shows what is painted already and paints what is missing in the frame after. False: a flip is
-    /// still on its way, and its end has to bring the caller here again.
+    /// A switch shows what is painted already and paints what is missing in the frame after. Returns false while a flip is
+    /// still on its way: its end has to bring the caller here again.
     ///
     /// # Errors
     /// The card refuses.
@@ -266,7 +266,7 @@ impl Display {
     }
 }
 
-/// Whether a card refuses because somebody else is its master.
+/// Returns whether a card refuses because somebody else is its master.
 fn is_anothers(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EACCES | nix::libc::EBUSY))
 }

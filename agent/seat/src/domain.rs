@@ -122,19 +122,19 @@ impl SeatDomain {
         Ok(())
     }
 
-    /// What to wait for.
+    /// Returns what to wait for.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.channel.as_ref().map(AsFd::as_fd)
     }
 
-    /// Its frame memory and the size of its picture, while it shows one.
+    /// Returns its frame memory and the size of its picture, while it shows one.
     #[must_use]
     pub fn picture(&self) -> Option<(&Frame, Size)> {
         self.frame.as_ref().zip(self.picture)
     }
 
-    /// Its cursor, and a number that changes with it.
+    /// Returns its cursor, and a number that changes with it.
     #[must_use]
     pub fn cursor(&self) -> (Option<&Cursor>, u64) {
         (self.cursor.as_ref(), self.shape)
@@ -146,7 +146,7 @@ impl SeatDomain {
         self.lights
     }
 
-    /// Whether it does not take what is typed.
+    /// Returns whether it does not take what is typed.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.stalled

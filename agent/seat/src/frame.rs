@@ -50,7 +50,7 @@ impl Frame {
         self.size
     }
 
-    /// What the VMM is given.
+    /// Returns what the VMM is given.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()

@@ -128,7 +128,7 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The pixels and the bytes from a row to the next.
+    /// Returns the pixels and the bytes from a row to the next.
     pub fn pixels(&mut self) -> (&mut [u8], usize) {
         let stride = self.dumb.pitch() as usize;
         (&mut self.map, stride)
@@ -217,7 +217,7 @@ fn find_monitor(path: &Path, card: &Card) -> Result<Monitor, ScreenError> {
     Err(ScreenError::NoMonitor(path.to_owned()))
 }
 
-/// What a monitor says of itself; nothing, if it says nothing.
+/// Returns what a monitor says of itself; nothing, if it says nothing.
 fn edid(card: &Card, connector: connector::Handle) -> io::Result<Vec<u8>> {
     let properties = card.get_properties(connector)?;
     for (property, value) in &properties {
@@ -252,13 +252,13 @@ impl Screen {
         })
     }
 
-    /// What it shows on.
+    /// Returns what it shows on.
     #[must_use]
     pub fn monitor(&self) -> &Monitor {
         &self.monitor
     }
 
-    /// Whether what is plugged in is still this monitor in this mode.
+    /// Returns whether what is plugged in is still this monitor in this mode.
     #[must_use]
     pub fn is_current(&self) -> bool {
         find_monitor(Path::new(""), &self.card).is_ok_and(|found| found.is_same(&self.monitor))
@@ -334,7 +334,7 @@ impl Screen {
         self.card.page_flip(self.monitor.crtc, handle, PageFlipFlags::EVENT, None)
     }
 
-    /// Whether a flip was done since the last call.
+    /// Returns whether a flip was done since the last call.
     pub fn flipped(&self) -> bool {
         let Ok(events) = self.card.receive_events() else { return false };
         events.into_iter().filter(|event| matches!(event, Event::PageFlip(_))).count() > 0
@@ -353,7 +353,7 @@ impl Screen {
         }
     }
 
-    /// Whether the card shows the pointer by itself.
+    /// Returns whether the card shows the pointer by itself.
     #[must_use]
     pub fn has_cursor(&self) -> bool {
         self.cursor.is_some()

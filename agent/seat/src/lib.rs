@@ -274,7 +274,7 @@ impl Seat {
         self.thread.probe();
     }
 
-    /// Whether its thread has come round since it was last asked, or is no more.
+    /// Returns whether its thread has come round since it was last asked, or is no more.
     #[must_use]
     pub fn is_responsive(&self) -> bool {
         self.thread.is_responsive()

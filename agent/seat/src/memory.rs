@@ -38,7 +38,7 @@ impl Memory {
         Self { path: path.to_owned(), said: false }
     }
 
-    /// How the seat was left; `None` if nobody wrote that down. What cannot be read may have said that the screen is locked.
+    /// Returns how the seat was left; `None` if nobody wrote that down. What cannot be read may have said that the screen is locked.
     #[must_use]
     pub fn left(&self) -> Option<Left> {
         let read = fileopen::read(&self.path, SIZE_MAX)

@@ -141,14 +141,14 @@ impl Notices {
         }
     }
 
-    /// When [`Self::advance`] changes something.
+    /// Returns when [`Self::advance`] changes something.
     pub(super) fn deadline(&self) -> Option<Time> {
         let (_, since) = self.notice.as_ref().filter(|_| self.question.is_none())?;
         let time = if self.waiting.is_empty() { SHOWN_FOR } else { SHOWN_AT_LEAST };
         Some(since.saturating_add(time))
     }
 
-    /// What is shown, and a number that is another one whenever that is something else.
+    /// Returns what is shown, and a number that is another one whenever that is something else.
     pub(super) fn shown(&self) -> (u64, Option<Said<'_>>) {
         let said = match (&self.question, &self.notice) {
             (Some(question), _) => Some(Said::Question(question)),

@@ -11,13 +11,13 @@ use drm::control::crtc;
 
 /// A card's CRTCs, as far as switching them off goes.
 pub(super) trait Crtcs {
-    /// All of them.
+    /// Returns all of them.
     ///
     /// # Errors
     /// The card does not answer.
     fn all(&self) -> io::Result<Vec<crtc::Handle>>;
 
-    /// Whether one scans something out.
+    /// Returns whether one scans something out.
     ///
     /// # Errors
     /// The card does not answer.

@@ -37,7 +37,7 @@ pub(super) enum Step<'a> {
 }
 
 impl Plane {
-    /// Whether a pointer may be on the plane over this view.
+    /// Returns whether a pointer may be on the plane over this view.
     pub(super) fn takes(pointer: &Pointer<'_>, view: &View<'_>) -> bool {
         pointer.owner == Owner::Agent
             || view.keeps_free_of_guests().all(|kept| kept.shared(pointer.square()).is_empty())
@@ -62,7 +62,7 @@ impl Plane {
 }
 
 impl Pointer<'_> {
-    /// The top left of its picture.
+    /// Returns the top left of its picture.
     pub(super) fn top_left(&self) -> (i32, i32) {
         let hot = |pixel: u32| i32::try_from(pixel).unwrap_or(0);
         let (x, y) = self.at;

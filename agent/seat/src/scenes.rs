@@ -18,12 +18,12 @@ impl Layout {
         Self { screen, rows: picture::banner_rows(screen.height).min(screen.height / 2) }
     }
 
-    /// The guests' screen.
+    /// Returns the guests' screen.
     pub(super) fn guest(&self) -> Size {
         Size { width: self.screen.width, height: self.screen.height - self.rows }
     }
 
-    /// Where a guest's picture of this size is: in the middle of its area.
+    /// Returns where a guest's picture of this size is: in the middle of its area.
     pub(super) fn place(&self, picture: Size) -> Rect {
         let area = self.guest();
         let (width, height) = (picture.width.min(area.width), picture.height.min(area.height));
@@ -68,7 +68,7 @@ impl Overlay {
         Rect { x: self.at.0, y: self.at.1, width, height }
     }
 
-    /// Whether a pixel of the screen is its own.
+    /// Returns whether a pixel of the screen is its own.
     pub(super) fn covers(&self, (x, y): (i32, i32)) -> bool {
         let (Ok(x), Ok(y)) = (u32::try_from(x), u32::try_from(y)) else { return false };
         !self.rect().shared(Rect { x, y, width: 1, height: 1 }).is_empty()

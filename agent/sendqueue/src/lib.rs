@@ -35,7 +35,7 @@ impl SendQueue {
         Ok(Self { epoll })
     }
 
-    /// Whether the other end of `socket`, the one given to [`Self::of`], has read everything. If not, [`Self::fd`] becomes readable
+    /// Returns whether the other end of `socket`, the one given to [`Self::of`], has read everything. If not, [`Self::fd`] becomes readable
     /// when it has read something.
     ///
     /// # Errors

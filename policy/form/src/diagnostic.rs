@@ -96,12 +96,12 @@ impl Diagnostic {
         Self { severity, ..self }
     }
 
-    /// Where it stands among all that was found.
+    /// Returns where it stands among all that was found.
     fn place(&self) -> impl Ord + '_ {
         (self.span, self.severity, self.message.as_str())
     }
 
-    /// How soon a person is shown it: errors, then of each kind of warning the first, the second and so on, and last what harms nobody.
+    /// Returns how soon a person is shown it: errors, then of each kind of warning the first, the second and so on, and last what harms nobody.
     fn turn(&self) -> impl Ord + '_ {
         (self.severity, self.harmless, self.of_its_kind, self.place())
     }
@@ -173,7 +173,7 @@ impl Diagnostics {
         Self { left_out, ..Self::new(source, list) }
     }
 
-    /// How many more were found and are only counted.
+    /// Returns how many more were found and are only counted.
     #[must_use]
     pub fn left_out(&self) -> LeftOut {
         self.left_out
@@ -185,7 +185,7 @@ impl Diagnostics {
         &self.source
     }
 
-    /// All of them.
+    /// Returns all of them.
     pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.list.iter()
     }
@@ -196,7 +196,7 @@ impl Diagnostics {
         self.list.is_empty()
     }
 
-    /// Whether the text is refused.
+    /// Returns whether the text is refused.
     #[must_use]
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|found| found.severity == Severity::Error)
@@ -245,7 +245,7 @@ impl Diagnostics {
         shown
     }
 
-    /// How many there are besides those that are shown.
+    /// Returns how many there are besides those that are shown.
     fn rest(&self) -> Option<String> {
         let errors = self.list.iter().filter(|found| found.severity == Severity::Error).count();
         let shown = errors.min(RENDERED);

@@ -75,7 +75,7 @@ pub struct Newer {
 }
 
 impl Newer {
-    /// Why a PC of this version refuses the policy; `None` if it reads it.
+    /// Returns why a PC of this version refuses the policy; `None` if it reads it.
     pub fn refused_by(&self, version: Version) -> Option<Diagnostic> {
         (version < self.since).then(|| {
             Diagnostic::error(

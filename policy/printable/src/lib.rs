@@ -36,7 +36,7 @@ pub const LINE_MAX: usize = 500;
 /// Longest name, in characters. No device's name is as long as an input device's may be.
 pub const LABEL_MAX: usize = 80;
 
-/// Whether a character can be seen, or is a space: not a control character (C0, C1), none without width, none that turns
+/// Returns whether a character can be seen, or is a space: not a control character (C0, C1), none without width, none that turns
 /// the reading order round, none that separates lines, none of those a font need not draw (Unicode's
 /// `Default_Ignorable_Code_Point`), nor for private use.
 #[must_use]
@@ -94,7 +94,7 @@ impl Label {
         Self(line(text.trim()).up_to(LABEL_MAX).to_string().into())
     }
 
-    /// The same.
+    /// Returns the same.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

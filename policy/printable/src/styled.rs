@@ -17,7 +17,7 @@ pub enum Ink {
 }
 
 impl Ink {
-    /// Its number among those of ECMA-48's "select graphic rendition".
+    /// Returns its number among those of ECMA-48's "select graphic rendition".
     fn number(self) -> u8 {
         match self {
             Self::Red => 31,

@@ -37,7 +37,7 @@ impl Policy {
     }
 }
 
-/// What a rule that matches content of this type says, before anything has looked into the content.
+/// Returns what a rule that matches content of this type says, before anything has looked into the content.
 #[must_use]
 pub fn permitted(rule: &ClipboardRule, media_type: MediaType) -> Decision {
     match *rule.action {

@@ -48,7 +48,7 @@ impl Policy {
         Some((self.domain_by_id(*rule.to)?, &rule.head))
     }
 
-    /// The domain of this name, by its number.
+    /// Returns the domain of this name, by its number.
     #[must_use]
     pub fn domain_id(&self, name: &str) -> Option<DomainId> {
         let at = self.domains().iter().position(|domain| domain.name.as_str() == name)?;

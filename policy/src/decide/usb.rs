@@ -6,7 +6,7 @@ use crate::language::{UsbAction, UsbClass, UsbRule};
 use crate::policy::Policy;
 use crate::request::{Context, HidUse, UsbFunction, UsbRequest};
 
-/// What a rule gives: nothing where it names no domain, or a class that is never admitted.
+/// Returns what a rule gives: nothing where it names no domain, or a class that is never admitted.
 #[must_use]
 pub fn given(rule: &UsbRule) -> Decision {
     match (*rule.action, rule.to) {
@@ -70,7 +70,7 @@ impl Policy {
     }
 }
 
-/// Why a device with these functions is never admitted as a whole, whatever the rules say.
+/// Returns why a device with these functions is never admitted as a whole, whatever the rules say.
 fn never_admitted(functions: &[UsbFunction]) -> Option<Reason<'static>> {
     if functions.iter().any(|function| function.class == UsbClass::HUB) {
         Some(Reason::Hub)

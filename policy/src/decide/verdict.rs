@@ -169,13 +169,13 @@ impl<'p> Verdict<'p> {
         }
     }
 
-    /// What the rule says.
+    /// Returns what the rule says.
     #[must_use]
     pub const fn decision(&self) -> Decision {
         self.decision
     }
 
-    /// Whether it may cross as things stand: the decision is not no, and nothing is left to be looked into. It may still
+    /// Returns whether it may cross as things stand: the decision is not no, and nothing is left to be looked into. It may still
     /// owe a question or a write blocker.
     #[must_use]
     pub const fn permits(&self) -> bool {
@@ -190,7 +190,7 @@ impl<'p> Verdict<'p> {
         self.rule
     }
 
-    /// Why.
+    /// Returns why.
     #[must_use]
     pub const fn reason(&self) -> Reason<'p> {
         self.reason
@@ -202,7 +202,7 @@ impl<'p> Verdict<'p> {
         self.to
     }
 
-    /// What the mediator owes, in the order in which it owes it.
+    /// Returns what the mediator owes, in the order in which it owes it.
     pub fn obligations(&self) -> impl Iterator<Item = Obligation<'p>> + use<'p> {
         let inspect = (!self.inspect.is_empty()).then_some(Obligation::Inspect(self.inspect));
         let confirm = self.confirm_no_keyboard.then_some(Obligation::ConfirmNoKeyboard);
@@ -253,7 +253,7 @@ impl<'p> Verdict<'p> {
         }
     }
 
-    /// What is still to be looked for.
+    /// Returns what is still to be looked for.
     pub(super) const fn inspect(&self) -> &'p [Spanned<Detector>] {
         self.inspect
     }

@@ -49,7 +49,7 @@ impl<'c> Content<'c> {
         Some(Self { views })
     }
 
-    /// The text, in every way a pattern should be held against it.
+    /// Returns the text, in every way a pattern should be held against it.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.views.iter().flat_map(|view| {
             let compatible = view.compatible.as_deref();
@@ -57,7 +57,7 @@ impl<'c> Content<'c> {
         })
     }
 
-    /// The digits in the text.
+    /// Returns the digits in the text.
     pub(super) fn digits(&self) -> impl Iterator<Item = &[Digit]> {
         self.views.iter().map(|view| view.digits.as_slice())
     }
@@ -113,7 +113,7 @@ fn without_markup(text: &str, gap: &str) -> String {
 /// Letters of the longest character reference read: `&#x10ffff;` and the names below.
 const REFERENCE_MAX: usize = 12;
 
-/// The character that `text`, starting with an ampersand, refers to, and the text after it.
+/// Returns the character that `text`, starting with an ampersand, refers to, and the text after it.
 fn reference(text: &str) -> (Option<char>, &str) {
     let after_ampersand = text.strip_prefix('&').unwrap_or(text);
     let end = after_ampersand.bytes().take(REFERENCE_MAX).position(|b| b == b';');

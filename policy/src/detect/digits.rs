@@ -30,7 +30,7 @@ pub(super) struct Digit {
     pub(super) gap: Gap,
 }
 
-/// Every digit of a folded text.
+/// Returns every digit of a folded text.
 pub(super) fn digits(folded: &str) -> Vec<Digit> {
     let mut digits = Vec::new();
     let (mut separators, mut lines, mut wall) = (0, 0, true);
@@ -71,12 +71,12 @@ pub(super) fn numbers(digits: &[Digit], length: usize) -> impl Iterator<Item = &
         .map(|(_, number)| number)
 }
 
-/// What stands before each digit but the first, with the digit's place.
+/// Returns what stands before each digit but the first, with the digit's place.
 pub(super) fn gaps(number: &[Digit]) -> impl Iterator<Item = (usize, Gap)> {
     number.iter().enumerate().skip(1).map(|(place, digit)| (place, digit.gap))
 }
 
-/// The number that some digits make.
+/// Returns the number that some digits make.
 pub(super) fn value(digits: &[Digit]) -> u32 {
     digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit.value))
 }

@@ -21,7 +21,7 @@ pub(super) fn plain(text: &str) -> String {
         .collect()
 }
 
-/// What a character counts as, for a detector.
+/// Returns what a character counts as, for a detector.
 fn fold(c: char) -> Option<char> {
     match c {
         ' '..='~' | '\n' => Some(c),
@@ -111,7 +111,7 @@ const ORNAMENTED: [(u32, u32, u32); 15] = [
     (0x1f100, 0, 1), // with a full stop
 ];
 
-/// The ASCII digit that a digit of another script or style stands for.
+/// Returns the ASCII digit that a digit of another script or style stands for.
 fn digit(c: char) -> Option<char> {
     let code = u32::from(c);
     let after = ZEROS.partition_point(|&zero| zero <= code);

@@ -49,7 +49,7 @@ pub enum Detector {
 }
 
 impl Detector {
-    /// What rules call it.
+    /// Returns what rules call it.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -58,7 +58,7 @@ impl Detector {
         }
     }
 
-    /// What it finds, in words a clinician understands.
+    /// Returns what it finds, in words a clinician understands.
     #[must_use]
     pub fn describe(&self) -> Cow<'static, str> {
         match self {
@@ -69,7 +69,7 @@ impl Detector {
         }
     }
 
-    /// Whether it finds anything.
+    /// Returns whether it finds anything.
     #[must_use]
     pub fn finds(&self, content: &Content<'_>) -> bool {
         match self {
@@ -80,7 +80,7 @@ impl Detector {
         }
     }
 
-    /// Whether both look for the same, whatever they are called.
+    /// Returns whether both look for the same, whatever they are called.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         match (self, other) {

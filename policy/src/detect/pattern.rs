@@ -83,7 +83,7 @@ impl Pattern {
     }
 }
 
-/// What is wrong with an expression, and where in it.
+/// Returns what is wrong with an expression, and where in it.
 fn not_an_expression(error: &regex_syntax::Error) -> Mistake {
     let (what, span) = match error {
         regex_syntax::Error::Parse(error) => (error.kind().to_string(), *error.span()),
@@ -164,7 +164,7 @@ const CLASSES: [(char, &str); 10] = [
 const PLAIN: [char; 6] = ['.', '+', '(', '[', '$', '^'];
 
 impl DoubledBackslash {
-    /// What to write.
+    /// Returns what to write.
     pub(crate) fn remedy(self) -> String {
         let c = self.before;
         format!(
@@ -303,7 +303,7 @@ impl Visitor for WordsOfEveryScript {
 }
 
 impl Pattern {
-    /// Whether it is found in a text.
+    /// Returns whether it is found in a text.
     pub(super) fn is_in(&self, text: &str) -> bool {
         self.0.as_ref().is_some_and(|regex| regex.is_match(text))
     }

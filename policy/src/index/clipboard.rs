@@ -41,12 +41,12 @@ impl ClipboardIndex {
         index
     }
 
-    /// The rules that decide something for these domains and this type.
+    /// Returns the rules that decide something for these domains and this type.
     pub fn steps(&self, from: DomainId, to: DomainId, media_type: MediaType) -> &[Step] {
         self.staircases.get(self.at(from, to, media_type)).map_or(&[], Vec::as_slice)
     }
 
-    /// The first rule that matches.
+    /// Returns the first rule that matches.
     pub fn first(
         &self,
         from: DomainId,

@@ -29,7 +29,7 @@ pub struct Fields<'r> {
 }
 
 impl<'r> Fields<'r> {
-    /// A rule's fields, with the class it means.
+    /// Makes a rule's fields, with the class it means.
     pub fn of(rule: &'r DeviceMatch, class: Option<UsbClass>) -> Self {
         let DeviceMatch { vendor, product, serial, port, .. } = rule;
         Self {
@@ -73,7 +73,7 @@ impl Shape {
         }
     }
 
-    /// What of a device this shape looks at; `None` if the device lacks any of it.
+    /// Returns what of a device this shape looks at; `None` if the device lacks any of it.
     fn project(self, device: &Key) -> Option<Key> {
         let key = Key {
             class: device.class.filter(|_| self.class),

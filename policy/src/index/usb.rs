@@ -32,7 +32,7 @@ impl Chosen<'_> {
         self.first_of(|index| index.first_covering(fields))
     }
 
-    /// The first rule that matches a device's function.
+    /// Returns the first rule that matches a device's function.
     pub fn first(&self, device: &UsbDevice<'_>, class: UsbClass) -> Option<usize> {
         self.first_of(|index| index.first(device, Some(class)))
     }
@@ -78,7 +78,7 @@ impl UsbIndex {
     }
 }
 
-/// Whether break-glass opens this rule.
+/// Returns whether break-glass opens this rule.
 pub fn listed(rule: &UsbRule, break_glass: Option<&BreakGlass>) -> bool {
     break_glass
         .is_some_and(|open| open.allow_usb.iter().any(|listed| listed.value == rule.head.id.value))

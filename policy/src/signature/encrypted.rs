@@ -63,7 +63,7 @@ impl SecretKey {
         Ok(Zeroizing::new(format!("{}\n{}", self.public(), pem.as_str())))
     }
 
-    /// Whether a key's file wants a passphrase.
+    /// Returns whether a key's file wants a passphrase.
     #[must_use]
     pub fn is_encrypted(text: &str) -> bool {
         text.contains(&format!("-----BEGIN {LABEL}-----"))
@@ -117,7 +117,7 @@ impl SecretKey {
     }
 }
 
-/// Whether the passphrase can be tried without taking a PC's memory or a day.
+/// Returns whether the passphrase can be tried without taking a PC's memory or a day.
 fn is_affordable(scheme: &EncryptionScheme<'_>) -> bool {
     let EncryptionScheme::Pbes2(parameters) = scheme else { return false };
     match &parameters.kdf {

@@ -17,7 +17,7 @@ const SECRET: &str = "ed25519-secret:";
 pub struct PublicKey(VerifyingKey);
 
 impl PublicKey {
-    /// Whether `signature` is this key's over `message`. Strict: no weak key, no second form of one signature.
+    /// Returns whether `signature` is this key's over `message`. Strict: no weak key, no second form of one signature.
     pub(super) fn verifies(&self, message: &[u8], signature: &SignatureBytes) -> bool {
         self.0.verify_strict(message, &Signature::from_bytes(&signature.0)).is_ok()
     }
@@ -93,7 +93,7 @@ impl SecretKey {
         text
     }
 
-    /// The other half.
+    /// Returns the other half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())

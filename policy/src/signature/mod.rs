@@ -59,7 +59,7 @@ impl Signatures {
         })
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = "# Made by `bulkhead policy sign`. Do not edit.\n".to_owned();
@@ -84,7 +84,7 @@ impl Signatures {
         self
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()

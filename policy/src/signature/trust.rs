@@ -42,7 +42,7 @@ pub struct Approval {
 }
 
 impl Approval {
-    /// The officers, in the trust store's order.
+    /// Returns the officers, in the trust store's order.
     #[must_use]
     pub fn signers(&self) -> &[String] {
         &self.signers
@@ -135,13 +135,13 @@ impl TrustStore {
         })
     }
 
-    /// How many officers must sign.
+    /// Returns how many officers must sign.
     #[must_use]
     pub fn threshold(&self) -> usize {
         self.threshold
     }
 
-    /// Who may sign.
+    /// Returns who may sign.
     #[must_use]
     pub fn officers(&self) -> &[Officer] {
         &self.officers
@@ -171,7 +171,7 @@ impl TrustStore {
     }
 }
 
-/// What is wrong with an officer who would count as two: whose key, or whose name, is another entry's.
+/// Returns what is wrong with an officer who would count as two: whose key, or whose name, is another entry's.
 fn counted_twice(
     (before, before_key): &(Spanned<String>, Spanned<PublicKey>),
     (name, key): (&Spanned<String>, &Spanned<PublicKey>),

@@ -23,7 +23,7 @@ words! {
 }
 
 impl MediaType {
-    /// Whether detectors can read it. They read text; a picture of a number is a picture to them.
+    /// Returns whether detectors can read it. They read text; a picture of a number is a picture to them.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         matches!(self, Self::TextPlain | Self::TextHtml | Self::FileList)

@@ -13,7 +13,7 @@ macro_rules! words {
             /// Every value with the word the policy writes for it.
             pub const WORDS: [(&'static str, Self); [$($word),+].len()] = [$(($word, Self::$variant)),+];
 
-            /// The word the policy writes for it.
+            /// Returns the word the policy writes for it.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }

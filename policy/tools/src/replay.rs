@@ -54,7 +54,7 @@ pub struct Redecided {
 }
 
 impl Recorded {
-    /// The flow in words.
+    /// Returns the flow in words.
     #[must_use]
     pub fn words(&self) -> String {
         match self {

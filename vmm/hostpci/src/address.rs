@@ -43,7 +43,7 @@ impl Address {
         }
     }
 
-    /// Whether both are functions of one device.
+    /// Returns whether both are functions of one device.
     #[must_use]
     pub const fn same_device(self, other: Self) -> bool {
         self.domain == other.domain && self.bus == other.bus && self.devfn >> 3 == other.devfn >> 3
@@ -55,7 +55,7 @@ impl Address {
         format!("{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.devfn >> 3)
     }
 
-    /// Whether it is on a root bus, where what belongs to the processor and the chipset is.
+    /// Returns whether it is on a root bus, where what belongs to the processor and the chipset is.
     #[must_use]
     pub const fn on_root_bus(self) -> bool {
         self.bus == 0

@@ -46,25 +46,25 @@ impl Class {
         (self.0 >> 8 & 0xffff) as u16
     }
 
-    /// Whether it is a network controller, wired or not.
+    /// Returns whether it is a network controller, wired or not.
     #[must_use]
     pub const fn is_network(self) -> bool {
         self.base() == code::NETWORK
     }
 
-    /// Whether it is an Ethernet controller.
+    /// Returns whether it is an Ethernet controller.
     #[must_use]
     pub const fn is_ethernet(self) -> bool {
         self.sub() == 0x0200
     }
 
-    /// Whether it is a USB controller.
+    /// Returns whether it is a USB controller.
     #[must_use]
     pub const fn is_usb(self) -> bool {
         self.sub() == code::USB
     }
 
-    /// What part of the PC itself this is, if it is one: the PC cannot run, or cannot keep a guest
+    /// Returns what part of the PC itself this is, if it is one: the PC cannot run, or cannot keep a guest
     /// confined, once a guest programs it.
     #[must_use]
     pub const fn part_of_the_pc(self) -> Option<&'static str> {
@@ -86,7 +86,7 @@ impl Class {
         })
     }
 
-    /// Whether this PC can do without it while a guest has another function of its group, and it
+    /// Returns whether this PC can do without it while a guest has another function of its group, and it
     /// cannot do harm either. `same_device`: it is a function of the same card or chip.
     #[must_use]
     pub const fn is_spare(self, same_device: bool) -> bool {

@@ -28,7 +28,7 @@ pub enum Standing {
 }
 
 impl Member {
-    /// What it means to handing over `function`.
+    /// Returns what it means to handing over `function`.
     #[must_use]
     pub fn standing(&self, function: Address) -> Standing {
         let Some(driver) = self.driver.as_deref() else { return Standing::Tolerated };
@@ -86,7 +86,7 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    /// What is the matter.
+    /// Returns what is the matter.
     #[must_use]
     pub fn what(&self) -> String {
         match self {
@@ -112,7 +112,7 @@ impl Blocked {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub fn remedy(&self) -> &'static str {
         match self {

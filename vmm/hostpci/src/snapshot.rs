@@ -161,7 +161,7 @@ impl Snapshot {
         self.byte(register::HEADER_TYPE) & HEADER_TYPE_MASK
     }
 
-    /// Whether it can interrupt by pin.
+    /// Returns whether it can interrupt by pin.
     #[must_use]
     pub fn has_pin(&self) -> bool {
         self.byte(register::INTERRUPT_PIN) != 0
@@ -192,7 +192,7 @@ impl Snapshot {
         bars
     }
 
-    /// The capability list in its order. One that is not whole is shortened; a list that leads into
+    /// Returns the capability list in its order. One that is not whole is shortened; a list that leads into
     /// a capability of known length, or back to one that was there, ends there.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
@@ -220,7 +220,7 @@ impl Snapshot {
         list
     }
 
-    /// How many bytes a capability takes. An unknown one is taken to be its ID, link and two bytes.
+    /// Returns how many bytes a capability takes. An unknown one is taken to be its ID, link and two bytes.
     fn length(&self, id: u8, at: u16) -> u16 {
         match id {
             id::POWER | id::VPD => 8,

@@ -48,7 +48,7 @@ pub enum InspectError {
 }
 
 impl InspectError {
-    /// Whether there is no such function.
+    /// Returns whether there is no such function.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
@@ -91,13 +91,13 @@ impl Sysfs {
         self.root.join(below)
     }
 
-    /// The directory of a PCI function.
+    /// Returns the directory of a PCI function.
     #[must_use]
     pub fn pci_device(&self, address: Address) -> PathBuf {
         self.path("bus/pci/devices").join(address.to_string())
     }
 
-    /// The directory of a PCI driver.
+    /// Returns the directory of a PCI driver.
     #[must_use]
     pub fn pci_driver(&self, name: &str) -> PathBuf {
         self.path("bus/pci/drivers").join(name)
@@ -157,7 +157,7 @@ impl Sysfs {
         Snapshot::from_sysfs(&config, &resources)
     }
 
-    /// Every PCI function of this PC.
+    /// Returns every PCI function of this PC.
     #[must_use]
     pub fn functions(&self) -> Vec<Address> {
         let names = names(&self.path("bus/pci/devices")).unwrap_or_default();

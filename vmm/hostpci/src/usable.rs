@@ -17,7 +17,7 @@ pub enum Unusable {
 }
 
 impl Unusable {
-    /// What is the matter.
+    /// Returns what is the matter.
     #[must_use]
     pub const fn what(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl Unusable {
         }
     }
 
-    /// What to do about it.
+    /// Returns what to do about it.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {

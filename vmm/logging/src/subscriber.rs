@@ -78,7 +78,7 @@ struct Limited {
 }
 
 impl Limited {
-    /// How many were left out before this one; `None` if this one is too.
+    /// Returns how many were left out before this one; `None` if this one is too.
     fn admit(&self, event: &Event<'_>) -> Option<u64> {
         let metadata = event.metadata();
         if metadata.target() == LIMITED_BY_CALLER {

@@ -85,7 +85,7 @@ impl Default for Bus {
 }
 
 impl Bus {
-    /// A bus with its host bridge.
+    /// Makes a bus with its host bridge.
     pub fn new() -> Self {
         let mut devices = [const { None }; DEVICES];
         if let Some(first) = devices.first_mut() {
@@ -210,7 +210,7 @@ impl Bus {
         *self.address.lock().unwrap_or_else(PoisonError::into_inner) = 0;
     }
 
-    /// Whether every function has completed its reset.
+    /// Returns whether every function has completed its reset.
     pub fn is_reset(&self) -> bool {
         self.devices.iter().flatten().all(|function| lock(function).is_reset())
     }

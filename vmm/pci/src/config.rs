@@ -93,7 +93,7 @@ pub enum LayoutError {
 }
 
 impl ConfigSpace {
-    /// A function without BARs and capabilities.
+    /// Makes a function without BARs and capabilities.
     pub fn new(identity: Identity) -> Self {
         let mut this = Self {
             bytes: [0; SIZE],
@@ -208,7 +208,7 @@ impl ConfigSpace {
         u16::from_le_bytes(bytes)
     }
 
-    /// The command register.
+    /// Returns the command register.
     pub fn command(&self) -> u16 {
         self.word(register::COMMAND)
     }

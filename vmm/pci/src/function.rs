@@ -15,7 +15,7 @@ pub trait Function: Send {
     /// asks for [`Function::windows`] again and reports what moved.
     fn config_write(&mut self, offset: u16, data: &[u8]);
 
-    /// What each BAR decodes at this moment: `None` for a BAR that does not exist, is the upper
+    /// Returns what each BAR decodes at this moment: `None` for a BAR that does not exist, is the upper
     /// half of a 64-bit one, or whose decoding the command register has off.
     fn windows(&self) -> [Option<Window>; BarIndex::COUNT];
 
@@ -44,7 +44,7 @@ pub trait Function: Send {
     /// is done when [`Function::is_reset`] says so.
     fn reset(&mut self);
 
-    /// Whether the last [`Function::reset`] is complete: only then is guest memory out of the reach of
+    /// Returns whether the last [`Function::reset`] is complete: only then is guest memory out of the reach of
     /// whatever the function had begun, and may the guest run.
     fn is_reset(&mut self) -> bool {
         true

@@ -52,7 +52,7 @@ pub trait MsiVector: Send + Sync {
     /// Delivers nothing until the next unmask.
     fn mask(&mut self) -> Result<(), MsiError>;
 
-    /// Whether something was signalled while masked and waits: the bit of the pending bit array.
+    /// Returns whether something was signalled while masked and waits: the bit of the pending bit array.
     fn pending(&self) -> bool;
 
     /// Forgets what was signalled while masked: for a reset.

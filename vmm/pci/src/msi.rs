@@ -48,23 +48,23 @@ impl Msi {
         Ok(Self { body, vectors, live })
     }
 
-    /// How many vectors there are.
+    /// Returns how many vectors there are.
     pub fn count(&self) -> u16 {
         // At most 32.
         self.vectors.len() as u16
     }
 
-    /// Whether MSI is on.
+    /// Returns whether MSI is on.
     pub fn enabled(&self) -> bool {
         self.body[offset::CONTROL] & CONTROL_ENABLE != 0
     }
 
-    /// The vector itself, for a device that signals its eventfd.
+    /// Returns the vector itself, for a device that signals its eventfd.
     pub fn vector(&self, index: u16) -> Option<&dyn MsiVector> {
         self.vectors.get(usize::from(index)).map(|vector| &**vector)
     }
 
-    /// How many vectors the guest enabled; zero while MSI is off.
+    /// Returns how many vectors the guest enabled; zero while MSI is off.
     pub fn in_use(&self) -> u16 {
         if !self.enabled() {
             return 0;
@@ -151,7 +151,7 @@ impl Msi {
     }
 }
 
-/// Which bits of the body's byte a guest may write.
+/// Returns which bits of the body's byte a guest may write.
 fn writable(at: usize) -> u8 {
     match at {
         offset::CONTROL => CONTROL_ENABLE | 7 << CONTROL_ENABLED_SHIFT,

@@ -80,13 +80,13 @@ impl Msix {
         Ok(Self { slots, enabled: false, function_masked: false })
     }
 
-    /// How many vectors there are.
+    /// Returns how many vectors there are.
     pub fn count(&self) -> u16 {
         // Bounded by VECTORS_MAX.
         self.slots.len() as u16
     }
 
-    /// The capability's body after ID and link, for a table and a PBA at these BAR offsets
+    /// Returns the capability's body after ID and link, for a table and a PBA at these BAR offsets
     /// (multiples of 8) in these BARs.
     pub fn capability(&self, table: (u8, u32), pba: (u8, u32)) -> [u8; 10] {
         let [c0, c1] = self.count().saturating_sub(1).to_le_bytes();
@@ -105,7 +105,7 @@ impl Msix {
         u64::from(self.count()).div_ceil(64) * 8
     }
 
-    /// Whether MSI-X is on.
+    /// Returns whether MSI-X is on.
     pub fn enabled(&self) -> bool {
         self.enabled
     }
@@ -165,12 +165,12 @@ impl Msix {
         }
     }
 
-    /// The vector itself, for a device that signals its eventfd.
+    /// Returns the vector itself, for a device that signals its eventfd.
     pub fn vector(&self, index: u16) -> Option<&dyn MsiVector> {
         self.slot(u64::from(index)).map(|slot| &*slot.vector)
     }
 
-    /// Which vectors are live.
+    /// Returns which vectors are live.
     pub fn live(&self) -> impl Iterator<Item = (u16, bool)> {
         (0..).zip(&self.slots).map(|(index, slot)| (index, slot.live.is_some()))
     }
@@ -213,7 +213,7 @@ fn within(offset: u64) -> usize {
     (offset % ENTRY_SIZE) as usize
 }
 
-/// Which bits of an entry's byte exist.
+/// Returns which bits of an entry's byte exist.
 fn writable(byte: usize) -> u8 {
     match byte {
         0 => ADDRESS_LOW_MASK,

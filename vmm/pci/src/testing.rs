@@ -21,12 +21,12 @@ impl Recorder {
         f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Where vector `index` delivers to; `None` while masked.
+    /// Returns where vector `index` delivers to; `None` while masked.
     pub fn live(&self, index: u16) -> Option<MsiMessage> {
         self.with(|s| s.vectors.get(usize::from(index)).and_then(|(_, message)| *message))
     }
 
-    /// Whether something was signalled on vector `index`; looking does not take it.
+    /// Returns whether something was signalled on vector `index`; looking does not take it.
     pub fn waiting(&self, index: u16) -> bool {
         self.with(|s| {
             s.vectors.get(usize::from(index)).is_some_and(|(fd, _)| match fd.read() {
@@ -41,7 +41,7 @@ impl Recorder {
         self.with(|s| s.vectors.get(usize::from(index)).is_some_and(|(fd, _)| fd.read().is_ok()))
     }
 
-    /// How often a vector was masked or unmasked.
+    /// Returns how often a vector was masked or unmasked.
     pub fn calls(&self) -> usize {
         self.with(|s| s.calls)
     }

@@ -39,7 +39,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A full bucket.
+    /// Makes a full bucket.
     #[must_use]
     pub const fn new(rate: Rate) -> Self {
         // Lossless; `From` is not const.
@@ -66,13 +66,13 @@ impl RateLimiter {
         available
     }
 
-    /// Whether there is a token.
+    /// Returns whether there is a token.
     pub fn is_available(&mut self, now: Duration) -> bool {
         self.refill(now);
         self.tokens > 0
     }
 
-    /// How long until there is a token: zero if there is one.
+    /// Returns how long until there is a token: zero if there is one.
     pub fn wait(&mut self, now: Duration) -> Duration {
         if self.is_available(now) {
             return Duration::ZERO;

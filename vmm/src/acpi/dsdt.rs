@@ -51,7 +51,7 @@ fn processors(count: u8) -> Vec<u8> {
     all
 }
 
-/// The PCI Express root bridge and the windows it hands on (PCI Firmware 3.3 section 4.1).
+/// Returns the PCI Express root bridge and the windows it hands on (PCI Firmware 3.3 section 4.1).
 fn pci_root((mmio64, mmio64_size): (u64, u64)) -> Vec<u8> {
     let hid_name = EISAName::new("PNP0A08");
     let cid_name = EISAName::new("PNP0A03");

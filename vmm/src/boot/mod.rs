@@ -149,7 +149,7 @@ impl Image {
             .map_err(|e| self.read_error(io::Error::other(e)))
     }
 
-    /// The first `N` bytes at `offset`.
+    /// Returns the first `N` bytes at `offset`.
     fn head<const N: usize>(&mut self, offset: u64) -> io::Result<[u8; N]> {
         let mut head = [0; N];
         self.file.seek(SeekFrom::Start(offset))?;

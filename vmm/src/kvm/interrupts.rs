@@ -29,7 +29,7 @@ pub struct Interrupts {
 }
 
 impl Interrupts {
-    /// The I/O APIC pins routed one to one, and no message vector yet.
+    /// Returns the I/O APIC pins routed one to one, and no message vector yet.
     pub fn new(vm: Arc<VmFd>) -> Result<Arc<Self>, MsiError> {
         let this = Arc::new(Self { vm, routes: Mutex::new(BTreeMap::new()) });
         this.commit(&this.lock())?;

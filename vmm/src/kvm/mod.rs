@@ -119,7 +119,7 @@ impl Vm {
         Ok(())
     }
 
-    /// The VM's file descriptor, shared with what maps, routes and signals at run time.
+    /// Returns the VM's file descriptor, shared with what maps, routes and signals at run time.
     pub fn fd(&self) -> &Arc<VmFd> {
         &self.fd
     }
@@ -136,7 +136,7 @@ impl Vm {
             .map_err(refused("list the processor features it supports"))
     }
 
-    /// The model-specific registers that make up a vCPU's state.
+    /// Returns the model-specific registers that make up a vCPU's state.
     pub fn msr_indices(&self) -> Result<Vec<u32>, KvmError> {
         let list = self.kvm.get_msr_index_list().map_err(refused("list its registers"))?;
         Ok(list.as_slice().to_vec())

@@ -42,7 +42,7 @@ impl Serial {
     /// How many ports it answers on.
     pub const PORTS: u16 = 8;
 
-    /// A port that raises `line` and prints to `output`.
+    /// Makes a port that raises `line` and prints to `output`.
     pub fn new(line: EventFd, output: Output) -> Self {
         let line = Line(Arc::new(line));
         Self { uart: Uart::new(line.clone(), output), line }

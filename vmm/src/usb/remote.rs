@@ -141,7 +141,7 @@ fn speed(speed: RemoteSpeed) -> Speed {
     }
 }
 
-/// What a transfer that cannot be done comes back with.
+/// Returns what a transfer that cannot be done comes back with.
 fn nothing(payload: &Payload) -> Answer {
     match payload {
         Payload::In(_) => Answer::In(Vec::new()),

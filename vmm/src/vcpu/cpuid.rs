@@ -80,7 +80,7 @@ const PHYSICAL_BITS_MIN: u32 = 36;
 const LEVEL_THREAD: u32 = 1 << 8;
 const LEVEL_CORE: u32 = 2 << 8;
 
-/// The processor for vCPU `id` of `cpus`.
+/// Returns the processor for vCPU `id` of `cpus`.
 pub fn prepare(supported: &CpuId, id: u8, cpus: u8) -> CpuId {
     let mut cpuid = supported.clone();
     // The kernel's list has no room limit we could meet; retaining only shrinks it.
@@ -101,7 +101,7 @@ pub fn prepare(supported: &CpuId, id: u8, cpus: u8) -> CpuId {
     cpuid
 }
 
-/// How many bits of a guest-physical address KVM can map on this host: 39 on many a PC.
+/// Returns how many bits of a guest-physical address KVM can map on this host: 39 on many a PC.
 pub fn physical_bits(supported: &CpuId) -> u32 {
     let Some(sizes) = find(supported, leaf::AMD_SIZES) else { return PHYSICAL_BITS_MIN };
     // What the processor has, and, where it is said, what its nested page tables can map.

@@ -27,7 +27,7 @@ struct PortExit {
 /// the guest after 1024 repetitions at the latest, each of at most two accesses.
 const FINISH_MAX: usize = 4096;
 
-/// What KVM says of an exit that nobody asked for.
+/// Returns what KVM says of an exit that nobody asked for.
 fn reason(exit: &VcpuExit<'_>) -> String {
     match exit {
         VcpuExit::Unsupported(number) => format!("KVM exit {number}"),
@@ -197,7 +197,7 @@ fn ecam_offset(address: u64) -> Option<u64> {
     address.checked_sub(layout::ECAM_START).filter(|offset| *offset < layout::ECAM_SIZE)
 }
 
-/// The configuration mechanism's eight ports, as an offset into them.
+/// Returns the configuration mechanism's eight ports, as an offset into them.
 fn pci_port(port: u16) -> Option<u16> {
     port.checked_sub(layout::port::PCI_CONFIG).filter(|offset| *offset < 8)
 }

@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Whether every vCPU that is left is set up.
+    /// Returns whether every vCPU that is left is set up.
     fn all_set_up(&self) -> bool {
         self.slots.iter().all(|slot| slot.place == Place::Gone || slot.start.is_none())
     }
@@ -118,7 +118,7 @@ impl Gate {
         self.publish(&inner);
     }
 
-    /// Whether the guest runs: open, and every vCPU was set up.
+    /// Returns whether the guest runs: open, and every vCPU was set up.
     pub fn is_running(&self) -> bool {
         self.may_run.load(Ordering::Acquire)
     }
@@ -186,7 +186,7 @@ impl Member {
         }
     }
 
-    /// Whether to enter the guest once more.
+    /// Returns whether to enter the guest once more.
     pub fn may_run(&self) -> bool {
         self.gate.is_running()
     }

@@ -94,7 +94,7 @@ impl ResetState {
     }
 }
 
-/// What a register starts with, where that is not what KVM gives it.
+/// Returns what a register starts with, where that is not what KVM gives it.
 ///
 /// Memory type range registers: on, everything write-back (SDM volume 3A, 11.11.2.1). Fast strings:
 /// on; with the bit off Linux takes an Intel processor's `rep movsb` for slow and copies otherwise.
@@ -108,7 +108,7 @@ fn as_firmware_leaves(index: u32, created: u64) -> u64 {
 
 #[cfg(test)]
 impl ResetState {
-    /// What is not as in `other`.
+    /// Returns what is not as in `other`.
     pub(super) fn differences(&self, other: &Self) -> Vec<String> {
         let xsave = |state: &Self| state.xsave.as_ref().map(|xsave| xsave.region);
         let parts = [
@@ -205,7 +205,7 @@ fn task() -> kvm_segment {
     }
 }
 
-/// The descriptor of a segment (SDM volume 3A, figure 3-8).
+/// Returns the descriptor of a segment (SDM volume 3A, figure 3-8).
 fn descriptor(segment: &kvm_segment) -> u64 {
     let limit = u64::from(if segment.g == 1 { segment.limit >> 12 } else { segment.limit });
     let low_byte = u64::from(segment.type_)

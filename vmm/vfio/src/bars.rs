@@ -122,7 +122,7 @@ impl Drop for Bars {
     }
 }
 
-/// The whole pages of a BAR of `size` bytes that lie in `areas` and not in a page of `trapped`.
+/// Returns the whole pages of a BAR of `size` bytes that lie in `areas` and not in a page of `trapped`.
 fn mappable(
     size: u64,
     areas: impl Iterator<Item = Range<u64>>,

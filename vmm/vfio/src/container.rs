@@ -37,7 +37,7 @@ struct Opened {
 }
 
 impl Container {
-    /// An IOMMU domain for `vm` with `memory` as its RAM. Opens `/dev/vfio/vfio`.
+    /// Makes an IOMMU domain for `vm` with `memory` as its RAM. Opens `/dev/vfio/vfio`.
     pub fn new(vm: &VmFd, memory: &GuestMemoryMmap<()>) -> Result<Self, Error> {
         let file = open(NODE).map_err(|source| Error::Vfio { source })?;
         let version = sys::api_version(&file).map_err(|source| Error::Vfio { source })?;

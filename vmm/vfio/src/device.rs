@@ -81,7 +81,7 @@ const fn index(irq: Irq) -> u32 {
     }
 }
 
-/// Where `length` bytes at `offset` of a region lie in the device's file.
+/// Returns where `length` bytes at `offset` of a region lie in the device's file.
 fn place(region: &RegionInfo, offset: u64, length: usize) -> io::Result<u64> {
     let end = offset.checked_add(length as u64);
     match region.offset.checked_add(offset) {

@@ -145,7 +145,7 @@ impl VfioFunction {
         Ok(this)
     }
 
-    /// The function's address on this PC.
+    /// Returns the function's address on this PC.
     pub fn address(&self) -> Address {
         self.address
     }
@@ -156,13 +156,13 @@ impl VfioFunction {
         Ok(Notices { error: clone(&self.notices.error)?, release: clone(&self.notices.release)? })
     }
 
-    /// Whether the guest has it. `false` after it or a reset failed: it is then cut off from memory
+    /// Returns whether the guest has it. `false` after it or a reset failed: it is then cut off from memory
     /// and absent on the bus.
     pub fn usable(&self) -> bool {
         self.holder == Holder::Guest
     }
 
-    /// Whether the last reset failed: it must not be handed to anyone until the PC was switched off.
+    /// Returns whether the last reset failed: it must not be handed to anyone until the PC was switched off.
     pub fn unreset(&self) -> bool {
         self.unreset
     }

@@ -120,7 +120,7 @@ pub(crate) trait Hardware: Debug + Send {
     /// Turns a kind off. It is not an error if it was off.
     fn disable(&self, irq: Irq) -> io::Result<()>;
 
-    /// Whether the function can be reset alone.
+    /// Returns whether the function can be reset alone.
     fn has_function_reset(&self) -> bool;
     fn function_reset(&self) -> io::Result<()>;
     /// The function itself and whatever outside its IOMMU group [`Hardware::bus_reset`] resets with it.

@@ -49,7 +49,7 @@ pub(crate) fn api_version(container: &File) -> io::Result<c_int> {
     check(unsafe { ioctl(container, GET_API_VERSION) })
 }
 
-/// Whether `container` offers `extension`.
+/// Returns whether `container` offers `extension`.
 pub(crate) fn has_extension(container: &File, extension: u32) -> io::Result<bool> {
     // SAFETY: the argument is a number.
     let answer = unsafe { ioctl_with_val(container, CHECK_EXTENSION, c_ulong::from(extension)) };
@@ -258,7 +258,7 @@ fn ask(file: &File, request: c_ulong, head: &[u32]) -> io::Result<Vec<u32>> {
     }
 }
 
-/// What a structure's `argsz` says.
+/// Returns what a structure's `argsz` says.
 #[expect(clippy::cast_possible_truncation, reason = "VFIO's structures have a few dozen bytes")]
 const fn argsz<T>() -> u32 {
     size_of::<T>() as u32
@@ -305,7 +305,7 @@ impl Mapping {
         }
     }
 
-    /// Where it starts in this process.
+    /// Returns where it starts in this process.
     pub(crate) fn host(&self) -> *const u8 {
         self.start.as_ptr()
     }

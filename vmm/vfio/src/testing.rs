@@ -140,7 +140,7 @@ impl FakeNic {
         Box::new(Self { state: Arc::clone(&self.state), _open: Some(open) })
     }
 
-    /// Whether somebody has the device open.
+    /// Returns whether somebody has the device open.
     pub(crate) fn is_open(&self) -> bool {
         self.with(|state| state.open.strong_count() > 0)
     }
@@ -156,7 +156,7 @@ impl FakeNic {
     }
 }
 
-/// Where the NIC is.
+/// Returns where the NIC is.
 pub(crate) fn address() -> Address {
     Address::from_parts(0, 0, 5 << 3)
 }

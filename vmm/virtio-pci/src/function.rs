@@ -106,7 +106,7 @@ impl VirtioPci {
         self.resetting();
     }
 
-    /// Whether a reset is under way; finishes one that has become complete.
+    /// Returns whether a reset is under way; finishes one that has become complete.
     fn resetting(&mut self) -> bool {
         if self.resetting && !self.line.stopping() {
             self.resetting = false;

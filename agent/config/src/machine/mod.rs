@@ -91,7 +91,7 @@ pub struct VmHardware {
 }
 
 impl VmHardware {
-    /// Every PCI function handed over, the NIC first.
+    /// Returns every PCI function handed over, the NIC first.
     pub fn pci_functions(&self) -> impl Iterator<Item = PciAddress> + '_ {
         self.pci_devices().map(|wanted| wanted.address)
     }
@@ -152,7 +152,7 @@ impl Machine {
         document::read(&source, |form| read(form, Span { start: end, end }, context))
     }
 
-    /// What handing functions over has to know of the whole file.
+    /// Returns what handing functions over has to know of the whole file.
     #[must_use]
     pub fn claims(&self) -> Claims {
         let mut claims = Claims {
@@ -171,7 +171,7 @@ impl Machine {
         claims
     }
 
-    /// The entry of a domain.
+    /// Returns the entry of a domain.
     #[must_use]
     pub fn domain(&self, name: &str) -> Option<&DomainHardware> {
         self.domains.iter().find(|entry| entry.name == name)

@@ -58,7 +58,7 @@ const TAKEN: [&str; 2] = ["vmm", "seat"];
 /// And what those of USB devices begin with.
 const TAKEN_USB: &str = "usb-";
 
-/// The name of a console port.
+/// Returns the name of a console port.
 pub(super) fn port_name(text: &str) -> Result<String, Mistake> {
     // A leading dot could leave the folder.
     let taken = TAKEN.contains(&text) || text.starts_with(TAKEN_USB) || text.starts_with('.');
@@ -105,7 +105,7 @@ pub(super) fn cmdline(text: &str) -> Result<String, Mistake> {
     Ok(text.to_owned())
 }
 
-/// Where a serial port goes.
+/// Returns where a serial port goes.
 pub(super) fn serial(text: &str) -> Result<Serial, Mistake> {
     match text.split_once('=') {
         None if text == "null" => Ok(Serial::Null),

@@ -50,7 +50,7 @@ pub struct InForce {
 pub struct Unsaved(Option<Good>);
 
 impl Unsaved {
-    /// Whether all of it is.
+    /// Returns whether all of it is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
@@ -94,7 +94,7 @@ impl PolicyStore {
         }
     }
 
-    /// The policy's file.
+    /// Returns the policy's file.
     #[must_use]
     pub fn file(&self) -> &Path {
         &self.file
@@ -273,7 +273,7 @@ impl PolicyStore {
     }
 }
 
-/// Where the signatures of a policy lie.
+/// Returns where the signatures of a policy lie.
 #[must_use]
 pub fn signature_file(policy: &Path) -> PathBuf {
     let mut name = policy.as_os_str().to_owned();

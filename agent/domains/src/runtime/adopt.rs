@@ -178,7 +178,7 @@ impl DomainRuntime {
         self.outdated = outdated;
     }
 
-    /// How a VMM of this record differs from one that would be started now.
+    /// Returns how a VMM of this record differs from one that would be started now.
     pub(super) fn outdated_by(&self, parts: &Parts, record: &VmmRecord) -> Option<Outdated> {
         if record.link != seat_link::VERSION {
             return Some(Outdated::SeatLink);

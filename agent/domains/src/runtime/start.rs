@@ -16,7 +16,7 @@ use printable::explain;
 use vmm_control::{SpecError, VmSpec};
 
 impl DomainRuntime {
-    /// What its VMM is told to run; `discard` is whether it forgets what it writes.
+    /// Returns what its VMM is told to run; `discard` is whether it forgets what it writes.
     pub(super) fn spec(&self, parts: &Parts, discard: bool) -> VmSpec {
         let (hardware, name) = (&self.devices.hardware, &self.policy.name);
         let files = disks::files(name, &hardware.disks, discard, &parts.layout);
@@ -33,7 +33,7 @@ impl DomainRuntime {
         parts.seat.as_ref().and_then(|seat| seat.index(&self.policy.name)).is_some()
     }
 
-    /// How it would be started now.
+    /// Returns how it would be started now.
     ///
     /// # Errors
     /// It could not be.

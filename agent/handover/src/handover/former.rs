@@ -29,7 +29,7 @@ pub struct Former {
 }
 
 impl Former {
-    /// Whether the function is the card that was handed over, still with vfio-pci since then: what was
+    /// Returns whether the function is the card that was handed over, still with vfio-pci since then: what was
     /// seen of it before goes on to hold. A card may have been changed for another like it between two boots.
     pub(super) fn still_has(&self, function: &Function, boot: Option<&str>) -> bool {
         function.driver.as_deref() == Some(VFIO_PCI)

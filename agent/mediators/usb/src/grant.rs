@@ -26,7 +26,7 @@ pub struct UsbGrant {
 }
 
 impl UsbGrant {
-    /// Whether another grant gives the same access to the same device, whichever rule gives it.
+    /// Returns whether another grant gives the same access to the same device, whichever rule gives it.
     #[must_use]
     pub fn gives_the_same_as(&self, other: &Self) -> bool {
         let access = |one: &Self| (one.bus_id.clone(), one.address, one.domain.clone());

@@ -126,7 +126,7 @@ impl Usb {
         self.0.probe();
     }
 
-    /// Whether its thread has come round since it was last asked, or is no more.
+    /// Returns whether its thread has come round since it was last asked, or is no more.
     #[must_use]
     pub fn is_responsive(&self) -> bool {
         self.0.is_responsive()
@@ -143,7 +143,7 @@ impl Usb {
         self.0.events()
     }
 
-    /// Whether the thread has died: every device is out of its domain, and none goes anywhere.
+    /// Returns whether the thread has died: every device is out of its domain, and none goes anywhere.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.0.is_dead()

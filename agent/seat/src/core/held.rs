@@ -36,7 +36,7 @@ pub(super) struct HeldKey {
 }
 
 impl HeldKey {
-    /// Whether it is on a device that follows the domain in front.
+    /// Returns whether it is on a device that follows the domain in front.
     pub(super) fn is_shared(self) -> bool {
         !self.pinned
     }

@@ -165,7 +165,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A seat with the first of `domains` domains in front.
+    /// Makes a seat with the first of `domains` domains in front.
     #[must_use]
     pub fn new(domains: usize, settings: Settings, geometry: Geometry) -> Self {
         let pointer = geometry.middle();
@@ -185,25 +185,25 @@ impl Core {
         }
     }
 
-    /// The domain in front.
+    /// Returns the domain in front.
     #[must_use]
     pub fn front(&self) -> DomainIndex {
         self.front
     }
 
-    /// Whether the screen is locked.
+    /// Returns whether the screen is locked.
     #[must_use]
     pub fn locked(&self) -> bool {
         self.locked
     }
 
-    /// Where the pointer is, in pixels of the screen.
+    /// Returns where the pointer is, in pixels of the screen.
     #[must_use]
     pub fn pointer(&self) -> (i32, i32) {
         self.pointer
     }
 
-    /// Whether the pointer is in the agent's hands: in the banner, a question is open, or the screen is locked. A
+    /// Returns whether the pointer is in the agent's hands: in the banner, a question is open, or the screen is locked. A
     /// button that a domain was told of changes nothing in that; it is told when that goes up.
     #[must_use]
     pub fn pointer_is_ours(&self) -> bool {
@@ -216,13 +216,13 @@ impl Core {
         self.devices.get(&id).is_some_and(|device| device.held.contains_key(&code))
     }
 
-    /// When a [`Input::Tick`] changes something.
+    /// Returns when a [`Input::Tick`] changes something.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         [self.idle_deadline(), self.question_deadline()].into_iter().flatten().min()
     }
 
-    /// When the screen locks if nobody does anything.
+    /// Returns when the screen locks if nobody does anything.
     fn idle_deadline(&self) -> Option<Time> {
         let idle = self.settings.idle_lock.filter(|_| !self.locked)?;
         Some(self.last_input.saturating_add(idle))

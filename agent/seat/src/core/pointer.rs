@@ -41,18 +41,18 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// The middle of the screen.
+    /// Returns the middle of the screen.
     pub(super) fn middle(&self) -> (i32, i32) {
         self.on_screen((signed(self.screen.width / 2), signed(self.screen.height / 2)))
     }
 
-    /// The nearest pixel of the screen.
+    /// Returns the nearest pixel of the screen.
     pub(super) fn on_screen(&self, (x, y): (i32, i32)) -> (i32, i32) {
         let last = |side: u32| signed(side.saturating_sub(1));
         (x.clamp(0, last(self.screen.width)), y.clamp(0, last(self.screen.height)))
     }
 
-    /// Whether a pixel is the banner's.
+    /// Returns whether a pixel is the banner's.
     pub(super) fn in_banner(&self, (_, y): (i32, i32)) -> bool {
         y < signed(self.banner)
     }
@@ -64,7 +64,7 @@ impl Geometry {
         hit.map(|(_, click)| *click)
     }
 
-    /// Where in a domain's picture a pixel of the screen is, on the axes of its pointer.
+    /// Returns where in a domain's picture a pixel of the screen is, on the axes of its pointer.
     fn in_picture(&self, domain: DomainIndex, (x, y): (i32, i32)) -> Option<(i32, i32)> {
         let picture = self.pictures.get(domain).filter(|picture| !picture.is_empty())?;
         let axis = |at: i32, start: u32, length: u32| {

@@ -37,7 +37,7 @@ impl Question {
         (self.id, self.choices, self.marked, times)
     }
 
-    /// What a key does to it; whether it is answered by that. Nothing says yes or chooses but Enter.
+    /// Returns what a key does to it; whether it is answered by that. Nothing says yes or chooses but Enter.
     fn key(&mut self, now: Time, code: u16, out: &mut Vec<Output>) -> bool {
         let long_enough = |since: Time| now.saturating_sub(since) >= READ_FOR;
         if !self.shown.is_some_and(long_enough) {

@@ -88,7 +88,7 @@ impl Contacts {
         })
     }
 
-    /// Whether the device has no slot left: there may be more fingers than it tells of.
+    /// Returns whether the device has no slot left: there may be more fingers than it tells of.
     pub(super) fn is_full(&self) -> bool {
         self.slots.iter().all(|slot| slot.serial.is_some())
     }
@@ -98,7 +98,7 @@ impl Contacts {
         self.serial
     }
 
-    /// Where the device's only or eldest contact is.
+    /// Returns where the device's only or eldest contact is.
     pub(super) fn single(&self) -> (Option<i32>, Option<i32>) {
         self.single
     }

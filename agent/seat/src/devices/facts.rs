@@ -89,7 +89,7 @@ impl Facts {
         self.axes.get(&code).copied().filter(|axis| axis.least < axis.most)
     }
 
-    /// Whether it tells its contacts apart (multi-touch protocol, type B).
+    /// Returns whether it tells its contacts apart (multi-touch protocol, type B).
     pub(super) fn has_slots(&self) -> bool {
         let has = |code| self.axis(code).is_some();
         has(ABS_MT_POSITION_X)
@@ -98,7 +98,7 @@ impl Facts {
             && !self.axes.contains_key(&ABS_UNUSED)
     }
 
-    /// Which kind of pointer it is.
+    /// Returns which kind of pointer it is.
     pub(super) fn kind(&self) -> Kind {
         let key = |code: u16| self.keys.contains(&code);
         let any = |mut codes: std::ops::RangeInclusive<u16>| codes.any(key);
@@ -130,7 +130,7 @@ impl Facts {
         }
     }
 
-    /// What it is good for.
+    /// Returns what it is good for.
     pub(super) fn abilities(&self) -> Abilities {
         /// What a power button or a lid has: the host's business.
         const NOT_TYPED: [u16; 4] = [116, 142, 143, 205];

@@ -70,7 +70,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// The domain the policy ties it to, by name.
+    /// Returns the domain the policy ties it to, by name.
     #[must_use]
     pub fn pinned_to<'p>(&self, policy: &'p Policy) -> Option<&'p str> {
         let device = UsbDevice {
@@ -153,7 +153,7 @@ impl Devices {
         out
     }
 
-    /// What to wait for.
+    /// Returns what to wait for.
     pub fn fds(&self) -> impl Iterator<Item = (DeviceId, BorrowedFd<'_>)> {
         self.grabbed.iter().map(|(id, grabbed)| (*id, grabbed.device.as_fd()))
     }
@@ -223,7 +223,7 @@ fn nodes() -> Vec<PathBuf> {
     nodes
 }
 
-/// What this PC has, for the doctor, who takes nothing.
+/// Returns what this PC has, for the doctor, who takes nothing.
 #[must_use]
 pub fn abilities() -> Abilities {
     nodes().iter().filter_map(|path| open(path).ok()).fold(Abilities::default(), |all, device| {
@@ -293,7 +293,7 @@ fn reader_of(device: &RawDevice) -> io::Result<Reader> {
     Ok(Reader::new(Facts::of(device)?, touched))
 }
 
-/// When a report was made in which somebody types: a key that is no modifier went down.
+/// Returns when a report was made in which somebody types: a key that is no modifier went down.
 fn typed_at(event: &DeviceEvent) -> Option<Moment> {
     const MODIFIERS: [u16; 8] = [29, 42, 54, 56, 97, 100, 125, 126];
     let DeviceEvent::Report(_, report, time) = event else { return None };
@@ -308,7 +308,7 @@ fn usb_port(node: &Path) -> Option<String> {
     port_in(&place)
 }
 
-/// The last `BUS-PORT.PORT` of a path.
+/// Returns the last `BUS-PORT.PORT` of a path.
 fn port_in(place: &Path) -> Option<String> {
     let is_port = |name: &str| {
         name.split_once('-').is_some_and(|(bus, ports)| {

@@ -112,7 +112,7 @@ pub(super) struct Pad {
 }
 
 impl Pad {
-    /// A pad with nothing on it.
+    /// Makes a pad with nothing on it.
     pub(super) fn new(facts: &Facts) -> Self {
         let (x, y, pressure) = if facts.has_slots() {
             (ABS_MT_POSITION_X, ABS_MT_POSITION_Y, ABS_MT_PRESSURE)
@@ -254,7 +254,7 @@ impl Pad {
         (tap.still && gone && short).then(|| button_of(tap.fingers))
     }
 
-    /// The way of the one finger, in pixels.
+    /// Returns the way of the one finger, in pixels.
     fn moved(&mut self, way: Point, between: i64) -> (i32, i32) {
         let speed = way.length() / between.clamp(BETWEEN.0, BETWEEN.1);
         let share = speed.clamp(SPEED.0, SPEED.1) - SPEED.0;
@@ -268,7 +268,7 @@ impl Pad {
         (along(way.x, x), along(way.y, y))
     }
 
-    /// The way of two fingers, in steps of a wheel. What is shown goes where they go: up is down on a wheel.
+    /// Returns the way of two fingers, in steps of a wheel. What is shown goes where they go: up is down on a wheel.
     fn turned(&mut self, way: Point) -> Vec<(u16, i32)> {
         let scroll = &mut self.scroll;
         scroll.gone = Point { x: scroll.gone.x + way.x, y: scroll.gone.y + way.y };
@@ -293,7 +293,7 @@ impl Pad {
     }
 }
 
-/// The button that so many fingers mean.
+/// Returns the button that so many fingers mean.
 fn button_of(fingers: usize) -> u16 {
     match fingers {
         0 | 1 => BTN_LEFT,

@@ -107,7 +107,7 @@ impl Reader {
         }
     }
 
-    /// Whether what was lost leaves it in doubt which contact the next events are of: the rest of what the kernel
+    /// Returns whether what was lost leaves it in doubt which contact the next events are of: the rest of what the kernel
     /// holds is to be left out, and a new reader made.
     pub(super) fn is_lost(&self) -> bool {
         self.dropped && matches!(self.kind, Kind::Screen | Kind::Pad)
@@ -300,7 +300,7 @@ impl Reader {
         }
     }
 
-    /// Where a contact is, or the device's only place.
+    /// Returns where a contact is, or the device's only place.
     fn place(&self, contact: Option<Contact>) -> Option<Motion> {
         let (x, y) = self.contacts.single();
         let part = |code: u16, at: Option<i32>| {
@@ -324,7 +324,7 @@ impl Reader {
     }
 }
 
-/// When the kernel says an event was. Its stamps are moments of the clock the device was opened with, though `evdev` takes
+/// Returns when the kernel says an event was. Its stamps are moments of the clock the device was opened with, though `evdev` takes
 /// them for times of day.
 fn stamped(event: InputEvent) -> Moment {
     Moment::since_start(event.timestamp().duration_since(UNIX_EPOCH).unwrap_or_default())

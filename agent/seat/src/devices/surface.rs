@@ -28,7 +28,7 @@ impl Point {
         Self { x: self.x - other.x, y: self.y - other.y }
     }
 
-    /// How far at least: the longer of both ways.
+    /// Returns how far at least: the longer of both ways.
     pub(super) fn length(self) -> i64 {
         self.x.abs().max(self.y.abs())
     }
@@ -72,25 +72,25 @@ impl Surface {
         Self { x: Side::new(axis(x), USUAL.0), y: Side::new(axis(y), USUAL.1), button }
     }
 
-    /// Where a position is.
+    /// Returns where a position is.
     pub(super) fn point(&self, x: i32, y: i32) -> Point {
         Point { x: self.x.place(x), y: self.y.place(y) }
     }
 
-    /// Whether it is where palms lie.
+    /// Returns whether it is where palms lie.
     pub(super) fn is_edge(&self, at: Point) -> bool {
         let (width, height) = (self.x.micrometres, self.y.micrometres);
         let sides = width >= EDGES_FROM.0 && (at.x < EDGE || at.x > width - EDGE);
         sides || (height >= EDGES_FROM.1 && at.y < EDGE)
     }
 
-    /// Whether it is in the rows of the buttons.
+    /// Returns whether it is in the rows of the buttons.
     pub(super) fn is_button(&self, at: Point) -> bool {
         let height = self.y.micrometres;
         self.button && at.y > height - BUTTON_ROWS.min(height / 4)
     }
 
-    /// Whether it is in the right half.
+    /// Returns whether it is in the right half.
     pub(super) fn is_right(&self, at: Point) -> bool {
         at.x > self.x.micrometres / 2
     }

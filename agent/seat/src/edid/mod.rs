@@ -34,7 +34,7 @@ const DETAILED: [u8; 2] = [0x03, 0x22];
 const CTA_EXTENDED: u8 = 7;
 const CTA_PREFERENCE: u8 = 0x0d;
 
-/// The sizes that a monitor with this EDID prefers, in no order.
+/// Returns the sizes that a monitor with this EDID prefers, in no order.
 pub(super) fn preferred_sizes(edid: &[u8]) -> Vec<Size> {
     let mut blocks = edid.chunks_exact(BLOCK).take(BLOCKS_MAX);
     let Some(base) = blocks.next().filter(|base| base.starts_with(&[0, 0xff, 0xff, 0xff])) else {
@@ -64,7 +64,7 @@ pub(super) fn preferred_sizes(edid: &[u8]) -> Vec<Size> {
     sizes
 }
 
-/// Whether a base block's first timing is the preferred one: from revision 4 on it always is.
+/// Returns whether a base block's first timing is the preferred one: from revision 4 on it always is.
 fn prefers_first(base: &[u8]) -> bool {
     match base.get(18..25) {
         Some([version, revision, .., features]) => {
@@ -104,7 +104,7 @@ fn cta_timings(block: &[u8]) -> impl Iterator<Item = Size> {
     timings_in(timings)
 }
 
-/// The format that a CTA block prefers to all others.
+/// Returns the format that a CTA block prefers to all others.
 fn preferred_format(block: &[u8]) -> Option<u8> {
     let (mut rest, _) = cta_parts(block)?;
     while let Some((head, behind)) = rest.split_first() {
@@ -118,7 +118,7 @@ fn preferred_format(block: &[u8]) -> Option<u8> {
     None
 }
 
-/// The sizes that a DisplayID block's detailed timings prefer.
+/// Returns the sizes that a DisplayID block's detailed timings prefer.
 fn display_id(block: &[u8]) -> Vec<Size> {
     let length = block.get(2).copied().map(usize::from).unwrap_or_default();
     let mut rest = block.get(5..BLOCK - 2).unwrap_or_default();

@@ -38,7 +38,7 @@ const FORMATS: [(RangeInclusive<u8>, u32, u32); 29] = [
     (194..=209, 7680, 4320),
 ];
 
-/// The size of a format.
+/// Returns the size of a format.
 pub(super) fn size(code: u8) -> Option<Size> {
     let format = FORMATS.iter().find(|(codes, ..)| codes.contains(&code));
     format.map(|&(_, width, height)| Size { width, height })

@@ -37,7 +37,7 @@ impl Colour {
         if red * 299 + green * 587 + blue * 114 > 140_000 { Self::BLACK } else { Self::WHITE }
     }
 
-    /// A mixture: `share` of 255 parts of `other`.
+    /// Makes a mixture: `share` of 255 parts of `other`.
     #[must_use]
     pub fn mixed(self, other: Self, share: u8) -> Self {
         let mix = |a: u8, b: u8| {
@@ -59,7 +59,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// A picture of one colour.
+    /// Makes a picture of one colour.
     #[must_use]
     pub fn new(size: Size, colour: Colour) -> Self {
         let mut this = Self { size, bytes: vec![0; size.frame_bytes()] };
@@ -104,7 +104,7 @@ impl Canvas {
         }
     }
 
-    /// The colour of a pixel.
+    /// Returns the colour of a pixel.
     #[must_use]
     pub fn colour(&self, x: u32, y: u32) -> Option<Colour> {
         match self.row(y).get(x as usize * 4..)? {

@@ -13,7 +13,7 @@ pub fn card(face: &Face, size: Size, lines: &[String]) -> Canvas {
     canvas
 }
 
-/// The locked screen below the banner.
+/// Returns the locked screen below the banner.
 #[must_use]
 pub fn lock_screen(face: &Face, size: Size, lines: &[String]) -> Canvas {
     let mut canvas = Canvas::new(size, Colour::grey(28));

@@ -106,7 +106,7 @@ impl Outline {
         }
     }
 
-    /// Where a point of the font lies: a font's y axis goes up, a canvas's down.
+    /// Returns where a point of the font lies: a font's y axis goes up, a canvas's down.
     fn place(&mut self, x: f32, y: f32) -> Point {
         let placed = point(self.origin.x + x * self.scale, self.origin.y - y * self.scale);
         self.least = point(self.least.x.min(placed.x), self.least.y.min(placed.y));

@@ -114,7 +114,7 @@ pub fn overlay(face: &Face, room: Size, text: &str, prompt: Prompt<'_>) -> Canva
     canvas
 }
 
-/// What the keys do to a list of so many.
+/// Returns what the keys do to a list of so many.
 fn keys_of_a_list(choices: usize) -> [String; KEYS] {
     [
         format!("1-{choices}, arrows: mark    0.5 s later Enter: choose    Esc: leave"),

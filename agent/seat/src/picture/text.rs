@@ -53,7 +53,7 @@ impl Face {
         OutlineFont::new(font).map(Self::Outline)
     }
 
-    /// How wide a text is, in pixels, at a height of `size` pixels.
+    /// Returns how wide a text is, in pixels, at a height of `size` pixels.
     #[must_use]
     pub fn width(&self, text: &str, size: u32) -> u32 {
         match self {

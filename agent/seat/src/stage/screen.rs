@@ -34,7 +34,7 @@ impl Stage {
         }
     }
 
-    /// Whether a flip is on its way. One that never ends is the card's fault; the screen is set up anew.
+    /// Returns whether a flip is on its way. One that never ends is the card's fault; the screen is set up anew.
     pub(super) fn is_flipping(&mut self) -> bool {
         match self.display.as_ref().and_then(Display::flipping_for) {
             Some(time) if time > FLIP_MAX => {

@@ -82,7 +82,7 @@ impl Stage {
         ready
     }
 
-    /// When the next thing is due even though nothing comes.
+    /// Returns when the next thing is due even though nothing comes.
     fn deadline(&self) -> Time {
         let mut next = self.now() + Duration::from_secs(60);
         let mut due = |time: Time| next = next.min(time);

@@ -19,7 +19,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// All of them.
+    /// Returns all of them.
     #[must_use]
     pub fn all(self) -> usize {
         self.errors.saturating_add(self.warnings)
@@ -47,13 +47,13 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Whether one more of them would be kept. One that takes work to word is otherwise only to be counted.
+    /// Returns whether one more of them would be kept. One that takes work to word is otherwise only to be counted.
     #[track_caller]
     pub fn has_room(&self, severity: Severity) -> bool {
         self.kept(severity) < KEPT_MAX
     }
 
-    /// How many are kept of those that one more would be counted with.
+    /// Returns how many are kept of those that one more would be counted with.
     #[track_caller]
     fn kept(&self, severity: Severity) -> usize {
         match severity {

@@ -38,7 +38,7 @@ pub(super) fn hidden<'t>(text: &'t str, secrets: &[Span]) -> Cow<'t, str> {
     Cow::Owned(shown.collect())
 }
 
-/// Where secret keys stand, in order; none overlaps another.
+/// Returns where secret keys stand, in order; none overlaps another.
 pub(super) fn secrets(text: &str) -> Vec<Span> {
     let lower = text.to_ascii_lowercase();
     let mut found = own(&lower);
@@ -117,7 +117,7 @@ impl Secret {
         unguarded.or_else(|| secrets.first().map(of))
     }
 
-    /// What is said of a file with this key in it, of which nothing else is read.
+    /// Returns what is said of a file with this key in it, of which nothing else is read.
     pub(super) fn complaint(self) -> Diagnostic {
         if self.guarded {
             return Diagnostic::error(
@@ -136,7 +136,7 @@ impl Secret {
     }
 }
 
-/// Whether the key that stands there is encrypted.
+/// Returns whether the key that stands there is encrypted.
 fn is_guarded(text: &str, span: Span) -> bool {
     let from = span.start.saturating_sub(GUARDED.len());
     text.get(from..span.start).is_some_and(|before| before.eq_ignore_ascii_case(GUARDED))

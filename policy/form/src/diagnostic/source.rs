@@ -49,19 +49,19 @@ impl Source {
         }
     }
 
-    /// What is wrong with a file that has a secret key in it. Nothing else of it is to be read.
+    /// Returns what is wrong with a file that has a secret key in it. Nothing else of it is to be read.
     #[must_use]
     pub fn secret(&self) -> Option<Diagnostic> {
         self.secret.map(Secret::complaint)
     }
 
-    /// The name given.
+    /// Returns the name given.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -79,19 +79,19 @@ impl Source {
         Columns::of(self).at(offset)
     }
 
-    /// Where a line starts, counted from 0; the end of the text for one that is not there.
+    /// Returns where a line starts, counted from 0; the end of the text for one that is not there.
     fn line_start(&self, line: usize) -> usize {
         self.lines.get(line).copied().unwrap_or(self.text.len())
     }
 
-    /// The text of a line, from 1, without its end.
+    /// Returns the text of a line, from 1, without its end.
     #[must_use]
     pub fn line_text(&self, line: usize) -> &str {
         let (start, end) = (self.line_start(line.saturating_sub(1)), self.line_start(line));
         self.slice(Span { start, end }).trim_end_matches(['\r', '\n'])
     }
 
-    /// Whether the lines that a report quotes are as long as lines are.
+    /// Returns whether the lines that a report quotes are as long as lines are.
     pub(super) fn can_be_quoted(&self, found: &Diagnostic) -> bool {
         // One more line on either side is quoted for context.
         let fits = |span: Span| {
@@ -103,7 +103,7 @@ impl Source {
         fits(found.span) && found.related.iter().all(|(span, _)| fits(*span))
     }
 
-    /// What of a piece of text a report shows: all of it, or its first line.
+    /// Returns what of a piece of text a report shows: all of it, or its first line.
     pub(super) fn quoted(&self, span: Span) -> Span {
         let first = self.line(span.start);
         if self.line(span.end) - first < QUOTED_LINES_MAX {

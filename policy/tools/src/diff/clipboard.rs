@@ -27,7 +27,7 @@ pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Change> {
     found.list
 }
 
-/// The domains of either policy.
+/// Returns the domains of either policy.
 pub(super) fn domain_names<'p>(old: &'p Policy, new: &'p Policy) -> Vec<&'p str> {
     let mut names: Vec<&str> = Vec::new();
     for domain in old.domains().iter().chain(new.domains()) {

@@ -175,7 +175,7 @@ impl Outcome {
         }
     }
 
-    /// Whether the same happens, by whatever rule.
+    /// Returns whether the same happens, by whatever rule.
     fn is_like(&self, other: &Self) -> bool {
         self.verdict == other.verdict
             && self.tied_to == other.tied_to
@@ -206,7 +206,7 @@ impl Outcome {
         self.detectors.iter().filter_map(other).collect()
     }
 
-    /// Whether more may happen than in `before`.
+    /// Returns whether more may happen than in `before`.
     fn is_wider_than(&self, before: &Self) -> bool {
         match (before.verdict, self.verdict) {
             (_, Decision::Deny) => false,
@@ -237,7 +237,7 @@ impl Change {
 }
 
 impl Flow {
-    /// What of it this version does not carry, if that is all of it.
+    /// Returns what of it this version does not carry, if that is all of it.
     fn gap(&self) -> Option<&'static Gap> {
         match self {
             Self::Clipboard { types, .. } => {
@@ -252,7 +252,7 @@ impl Flow {
         }
     }
 
-    /// Whether a request is one of these flows, for one at least of a device's functions.
+    /// Returns whether a request is one of these flows, for one at least of a device's functions.
     #[must_use]
     pub fn covers(&self, request: &Request<'_>, context: &Context) -> bool {
         match (self, request) {

@@ -220,7 +220,7 @@ impl<'l, 'p, T> Cut<'l, 'p, T> {
         cut
     }
 
-    /// What is left of the list at a value.
+    /// Returns what is left of the list at a value.
     fn at(&self, value: Value<'p>) -> List<'l, 'p, T> {
         let named = self.named.get(&value).into_iter().flatten();
         let mut left: Vec<_> = self.open.iter().chain(named).copied().collect();
@@ -228,7 +228,7 @@ impl<'l, 'p, T> Cut<'l, 'p, T> {
         left.into_iter().map(|(_, rule)| rule).collect()
     }
 
-    /// What is left of it at all values that no rule names.
+    /// Returns what is left of it at all values that no rule names.
     fn elsewhere(&self) -> List<'l, 'p, T> {
         self.open.iter().map(|(_, rule)| *rule).collect()
     }
@@ -244,7 +244,7 @@ fn until_all_decided<'l, 'p, T>(mut list: List<'l, 'p, T>, field: usize) -> List
     list
 }
 
-/// Whether both lists say the same to the same, rule by rule.
+/// Returns whether both lists say the same to the same, rule by rule.
 fn decide_alike<T>(
     old: &List<'_, '_, T>,
     new: &List<'_, '_, T>,
@@ -258,7 +258,7 @@ fn decide_alike<T>(
         })
 }
 
-/// What a rule gives for a field.
+/// Returns what a rule gives for a field.
 fn value<'p>(fields: &Fields<'p>, field: usize) -> Option<Value<'p>> {
     match field {
         0 => fields.class.map(Value::Class),
@@ -291,7 +291,7 @@ impl Field {
 }
 
 impl Region {
-    /// Whether a function of a device, or a device as a whole, is one of these.
+    /// Returns whether a function of a device, or a device as a whole, is one of these.
     #[must_use]
     pub fn covers(&self, device: &UsbDevice<'_>, class: Option<UsbClass>) -> bool {
         self.class.covers(class.map(Value::Class))

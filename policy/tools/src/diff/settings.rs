@@ -77,7 +77,7 @@ impl Settings {
 }
 
 impl Setting {
-    /// What it means that there is none.
+    /// Returns what it means that there is none.
     fn none_is(&mut self, none: &'static str) -> &mut Self {
         self.none = none;
         self
@@ -126,7 +126,7 @@ pub(super) fn changes(old: &Policy, new: &Policy) -> Vec<Setting> {
     found.0
 }
 
-/// What each chord does.
+/// Returns what each chord does.
 fn meanings(policy: &Policy) -> HashMap<Chord, String> {
     let domains = policy
         .domains()
@@ -267,7 +267,7 @@ fn places<'e>(entries: impl Iterator<Item = &'e Egress>) -> String {
     if places.is_empty() { "nowhere".to_owned() } else { places.join("; ") }
 }
 
-/// Whether these entries together allow all that `entry` does.
+/// Returns whether these entries together allow all that `entry` does.
 fn is_covered<'e>(entry: &Egress, others: impl Iterator<Item = &'e Egress>) -> bool {
     let same_service =
         others.filter(|other| (other.port, other.proto) == (entry.port, entry.proto));
@@ -275,7 +275,7 @@ fn is_covered<'e>(entry: &Egress, others: impl Iterator<Item = &'e Egress>) -> b
     cover(entry.to, &prefixes)
 }
 
-/// Whether these ranges together hold every address of `range`. Halves it as long as a smaller range lies inside.
+/// Returns whether these ranges together hold every address of `range`. Halves it as long as a smaller range lies inside.
 fn cover(range: Prefix, ranges: &[Prefix]) -> bool {
     if ranges.iter().any(|other| other.contains(range)) {
         return true;

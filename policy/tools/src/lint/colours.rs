@@ -42,7 +42,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     }
 }
 
-/// How far two colours lie apart to everybody.
+/// Returns how far two colours lie apart to everybody.
 pub(crate) fn apart(one: Colour, other: Colour) -> f64 {
     distance(linear(one), linear(other))
 }

@@ -19,7 +19,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     lint_within(LOOKS_MAX, policy, found);
 }
 
-/// What is left of the looks, if any were needed.
+/// Returns what is left of the looks, if any were needed.
 fn lint_within(looks: usize, policy: &Policy, found: &mut Findings) -> Option<usize> {
     let boxes = || policy.usb().iter().map(|rule| Fields::of(&rule.matches, rule.class()));
     let exhausted = FINITE.iter().any(|field| field.is_exhausted(boxes()));
@@ -194,7 +194,7 @@ const FINITE: [Finite; 3] = [
 ];
 
 impl Finite {
-    /// Whether these rules name every value.
+    /// Returns whether these rules name every value.
     fn is_exhausted<'f>(&self, rules: impl Iterator<Item = Fields<'f>>) -> bool {
         let named: BTreeSet<u16> = rules.filter_map(|fields| (self.get)(&fields)).collect();
         named.len() >= self.count

@@ -97,7 +97,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     }
 }
 
-/// What desktops need a chord for.
+/// Returns what desktops need a chord for.
 fn needed_for(chord: Chord) -> Option<&'static str> {
     let written = chord.to_string();
     let (held, key) = written.rsplit_once('+').unwrap_or(("", &written));

@@ -242,7 +242,7 @@ fn detector_entries(policy: &Policy) -> Vec<DetectorEntry> {
     built_in.chain(own).map(entry).filter(|entry| entry.own || !entry.used_by.is_empty()).collect()
 }
 
-/// What each rule really decides, which is what the steps of the staircases say.
+/// Returns what each rule really decides, which is what the steps of the staircases say.
 fn clipboard_entries(policy: &Policy) -> Vec<ClipboardEntry> {
     let mut entries: Vec<ClipboardEntry> = Vec::new();
     let mut places: HashMap<Alike, usize> = HashMap::new();
@@ -318,7 +318,7 @@ fn input_entries(policy: &Policy) -> Vec<DeviceEntry> {
     policy.input().iter().map(entry).collect()
 }
 
-/// What a rule lets through of a type and a stretch of sizes; `None` if nothing.
+/// Returns what a rule lets through of a type and a stretch of sizes; `None` if nothing.
 fn entry(
     rule: &ClipboardRule,
     media_type: MediaType,

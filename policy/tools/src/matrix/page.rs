@@ -32,7 +32,7 @@ impl Line<'_> {
 }
 
 impl ClipboardEntry {
-    /// What may be pasted, and on which terms.
+    /// Returns what may be pasted, and on which terms.
     fn words(&self) -> String {
         let types: Vec<&str> = self.types.iter().map(|media_type| media_type.word()).collect();
         let size = match (self.min_bytes, self.max_bytes) {
@@ -112,14 +112,14 @@ impl DomainEntry {
         }
     }
 
-    /// Where it is meant to connect to and nothing holds it to.
+    /// Returns where it is meant to connect to and nothing holds it to.
     pub(super) fn meant(&self) -> Option<String> {
         let places = self.egress.as_ref().filter(|_| !self.egress_enforced)?;
         let places = if places.is_empty() { "nowhere".to_owned() } else { places.join("; ") };
         Some(format!("`egress` says {places}: {MARK}"))
     }
 
-    /// What it has for a network, in the policy's word.
+    /// Returns what it has for a network, in the policy's word.
     pub(super) fn network_words(&self) -> String {
         if self.network != "none" && !self.reaches {
             format!("{}: {MARK}", self.network)
@@ -128,7 +128,7 @@ impl DomainEntry {
         }
     }
 
-    /// What remains of it when it starts again.
+    /// Returns what remains of it when it starts again.
     pub(super) fn keeps(&self) -> &'static str {
         match self.persistence.as_str() {
             "discard" => "forgets everything at every start",

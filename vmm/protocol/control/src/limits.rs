@@ -21,14 +21,14 @@ pub const INTERFACE_NAME_MAX: usize = 15;
 /// Longest specification, in bytes of JSON.
 pub const SPEC_MAX: usize = 256 << 10;
 
-/// Whether a text can name a console port: letters, digits, dots, dashes and underscores, at most [`PORT_NAME_MAX`].
+/// Returns whether a text can name a console port: letters, digits, dots, dashes and underscores, at most [`PORT_NAME_MAX`].
 #[must_use]
 pub fn is_port_name(text: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     (1..=PORT_NAME_MAX).contains(&text.len()) && text.bytes().all(legal)
 }
 
-/// Whether a text can be a disk's identifier: 1 to [`DISK_ID_MAX`] ASCII characters.
+/// Returns whether a text can be a disk's identifier: 1 to [`DISK_ID_MAX`] ASCII characters.
 #[must_use]
 pub fn is_disk_id(text: &str) -> bool {
     (1..=DISK_ID_MAX).contains(&text.len()) && text.is_ascii()

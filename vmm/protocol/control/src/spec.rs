@@ -203,7 +203,7 @@ impl VmSpec {
         Ok(spec)
     }
 
-    /// The specification as JSON.
+    /// Returns the specification as JSON.
     ///
     /// # Errors
     /// A path in it is not UTF-8, or it is longer than [`SPEC_MAX`].
@@ -264,7 +264,7 @@ impl VmSpec {
         Ok(())
     }
 
-    /// All sockets the VMM listens on.
+    /// Returns all sockets the VMM listens on.
     pub fn sockets(&self) -> impl Iterator<Item = &Path> {
         let ports = self.ports.iter().map(|port| port.socket.as_path());
         let usb = self.usb.iter().map(PathBuf::as_path);

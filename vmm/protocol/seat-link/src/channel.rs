@@ -13,7 +13,7 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use crate::PACKET_MAX;
 
-/// The agent's end of a link to the VMM that listens at `path`. Waits for nobody.
+/// Returns the agent's end of a link to the VMM that listens at `path`. Waits for nobody.
 ///
 /// # Errors
 /// Nobody listens there ([`io::ErrorKind::NotFound`], [`io::ErrorKind::ConnectionRefused`]), or too many wait already

@@ -64,7 +64,7 @@ impl Size {
     /// The most bytes of frame memory of one screen.
     pub const FRAME_BYTES_MAX: u64 = Self::PIXELS_MAX as u64 * PIXEL_BYTES as u64;
 
-    /// Whether it is the size of a screen: neither side is zero, neither beyond [`Size::MAX`], and there are at
+    /// Returns whether it is the size of a screen: neither side is zero, neither beyond [`Size::MAX`], and there are at
     /// most [`Size::PIXELS_MAX`] pixels.
     #[must_use]
     pub fn is_screen(self) -> bool {
@@ -104,7 +104,7 @@ impl Rect {
         Self { x: 0, y: 0, width: size.width, height: size.height }
     }
 
-    /// Whether it has no pixel.
+    /// Returns whether it has no pixel.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.width == 0 || self.height == 0
@@ -142,13 +142,13 @@ impl Rect {
         Self { x, y, width: right - x, height: bottom - y }
     }
 
-    /// The first column beyond it.
+    /// Returns the first column beyond it.
     #[must_use]
     pub fn right(&self) -> u32 {
         self.x.saturating_add(self.width)
     }
 
-    /// The first row beyond it.
+    /// Returns the first row beyond it.
     #[must_use]
     pub fn bottom(&self) -> u32 {
         self.y.saturating_add(self.height)

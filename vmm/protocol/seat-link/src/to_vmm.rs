@@ -24,7 +24,7 @@ const RELEASE_ALL: u8 = 4;
 const UPDATE_ACK: u8 = 5;
 
 impl ToVmm {
-    /// The packet. Events beyond [`Event::MAX`] are left out.
+    /// Returns the packet. Events beyond [`Event::MAX`] are left out.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut packet = Vec::new();

@@ -39,13 +39,13 @@ impl Session {
         Self { role, agreed: None, input: Vec::new(), used: 0, output, sent: 0 }
     }
 
-    /// What both ends can do; none before the other's hello.
+    /// Returns what both ends can do; none before the other's hello.
     #[must_use]
     pub fn agreed(&self) -> Option<Capabilities> {
         self.agreed
     }
 
-    /// How many more bytes may be fed now; 0 while whole packets wait for [`Self::next`].
+    /// Returns how many more bytes may be fed now; 0 while whole packets wait for [`Self::next`].
     #[must_use]
     pub fn room(&self) -> usize {
         PACKET_MAX.saturating_sub(self.input.len() - self.used)

@@ -94,7 +94,7 @@ impl Capabilities {
             | 1 << capability::BULK_LENGTH_32_BITS,
     );
 
-    /// Whether a bit is set.
+    /// Returns whether a bit is set.
     #[must_use]
     pub const fn has(self, bit: u32) -> bool {
         self.0 >> bit & 1 == 1

@@ -140,7 +140,7 @@ fn msi_place(real: &Snapshot, at: u16) -> MsiPlace {
     }
 }
 
-/// What lies between capabilities. After one of unknown length, or of less than its length, nothing is
+/// Returns what lies between capabilities. After one of unknown length, or of less than its length, nothing is
 /// shown up to the next.
 fn gaps(list: &[Capability]) -> Vec<Range<u16>> {
     let mut sorted = list.to_vec();

@@ -205,7 +205,7 @@ impl VirtualConfig {
         self.space.write(offset, data);
     }
 
-    /// What of a guest's write goes to the hardware as it is: where, and which bytes of `data`.
+    /// Returns what of a guest's write goes to the hardware as it is: where, and which bytes of `data`.
     pub(crate) fn passed<'a>(
         &'a self,
         offset: u16,
@@ -219,7 +219,7 @@ impl VirtualConfig {
         })
     }
 
-    /// Whose the function is and what it is.
+    /// Returns whose the function is and what it is.
     pub(crate) fn identity(&self) -> (u16, u16, Class) {
         let word = |at| self.space.word(at);
         let class =
@@ -227,19 +227,19 @@ impl VirtualConfig {
         (word(register::ID), word(register::ID + 2), Class(class))
     }
 
-    /// The command register as the guest wrote it.
+    /// Returns the command register as the guest wrote it.
     pub(crate) fn command(&self) -> u16 {
         self.space.command()
     }
 
-    /// Where device control is in the hardware, and the read request size the guest wants in it.
+    /// Returns where device control is in the hardware, and the read request size the guest wants in it.
     pub(crate) fn read_request(&self) -> Option<(u16, u16)> {
         let at = self.express? + express::DEVICE_CONTROL;
         let wanted = self.space.word(at) & express::READ_REQUEST;
         (wanted <= express::READ_REQUEST_MAX).then_some((at, wanted))
     }
 
-    /// What the guest set MSI to.
+    /// Returns what the guest set MSI to.
     pub(crate) fn msi_setting(&self) -> Option<MsiSetting> {
         let place = self.msi?;
         let long = |at| u32::from(self.space.word(at)) | u32::from(self.space.word(at + 2)) << 16;

@@ -99,7 +99,7 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
-/// The registers of a card, in order.
+/// Returns the registers of a card, in order.
 fn of(vendor: u16, device: u16, class: Class) -> impl Iterator<Item = &'static Register> {
     FAMILIES
         .iter()

@@ -64,7 +64,7 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Whether nothing was.
+    /// Returns whether nothing was.
     #[must_use]
     pub fn none(&self) -> bool {
         *self == Self::default()
@@ -128,7 +128,7 @@ pub fn with_crlf(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     text::with_crlf(bytes)
 }
 
-/// What a question shows of content, so that whoever is asked knows what it is: the beginning of a text in one line without
+/// Returns what a question shows of content, so that whoever is asked knows what it is: the beginning of a text in one line without
 /// anything invisible in it, or the size of a picture.
 #[must_use]
 pub fn preview(media_type: MediaType, bytes: &[u8]) -> String {
@@ -138,7 +138,7 @@ pub fn preview(media_type: MediaType, bytes: &[u8]) -> String {
     }
 }
 
-/// How much it is, in words: `312 characters`, `a picture of 48 KiB (page 1 of 3)`.
+/// Returns how much it is, in words: `312 characters`, `a picture of 48 KiB (page 1 of 3)`.
 #[must_use]
 pub fn amount(media_type: MediaType, bytes: &[u8], first_of: Option<u32>) -> String {
     match media_type {

@@ -54,7 +54,7 @@ impl Pixels {
         matches!(self.colour, png::ColorType::GrayscaleAlpha | png::ColorType::Rgba)
     }
 
-    /// Whether it is transparent everywhere. Programs that know nothing of transparency write such pictures, and show them.
+    /// Returns whether it is transparent everywhere. Programs that know nothing of transparency write such pictures, and show them.
     pub(super) fn is_invisible(&self) -> bool {
         let alpha = self.size.saturating_sub(self.sample());
         let transparent =
@@ -143,7 +143,7 @@ impl Pixels {
         })
     }
 
-    /// Where the pixel is stored that is shown here (Exif 2.32, tag 0x112).
+    /// Returns where the pixel is stored that is shown here (Exif 2.32, tag 0x112).
     fn stored_at(&self, orientation: Orientation, x: u32, y: u32) -> (usize, usize) {
         let right = |at: u32| self.width.saturating_sub(1).saturating_sub(at);
         let bottom = |at: u32| self.height.saturating_sub(1).saturating_sub(at);

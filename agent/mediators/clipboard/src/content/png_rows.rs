@@ -111,7 +111,7 @@ pub(super) fn encode_anew(
         .map(Some)
 }
 
-/// Whether every pixel is transparent: known at the first that is not, which is mostly the first of all.
+/// Returns whether every pixel is transparent: known at the first that is not, which is mostly the first of all.
 fn is_invisible(bytes: &[u8]) -> Result<bool, Rejected> {
     let mut reader = open(bytes)?;
     let (colour, depth) = reader.output_color_type();

@@ -31,7 +31,7 @@ pub(super) fn png_frames(bytes: &[u8]) -> u32 {
         .map_or(1, u32::from_be_bytes)
 }
 
-/// Which way up a PNG is shown (`eXIf`, section 11.3.4.5; before the pixels or after them).
+/// Returns which way up a PNG is shown (`eXIf`, section 11.3.4.5; before the pixels or after them).
 pub(super) fn png_orientation(bytes: &[u8]) -> Orientation {
     png_chunks(bytes)
         .find(|(kind, _)| kind == b"eXIf")
@@ -39,7 +39,7 @@ pub(super) fn png_orientation(bytes: &[u8]) -> Orientation {
         .unwrap_or(Orientation::NoTransforms)
 }
 
-/// Whether these are the first bytes of a TIFF with offsets of 64 bits.
+/// Returns whether these are the first bytes of a TIFF with offsets of 64 bits.
 pub(super) fn is_big_tiff(bytes: &[u8]) -> bool {
     bytes.starts_with(b"II\x2b\0") || bytes.starts_with(b"MM\0\x2b")
 }
@@ -62,7 +62,7 @@ impl Tiff<'_> {
         self.0.starts_with(b"II")
     }
 
-    /// Where the directory is whose place is written here.
+    /// Returns where the directory is whose place is written here.
     fn directory(&self, at: usize) -> Option<usize> {
         usize::try_from(self.long(at)?).ok().filter(|at| *at != 0)
     }
@@ -92,7 +92,7 @@ pub(super) fn tiff_pages(bytes: &[u8]) -> u32 {
     pages.max(1)
 }
 
-/// Whether a TIFF's colours hold their share of transparency already (`ExtraSamples`, tag 338, TIFF 6.0, section 18): a PNG's do not.
+/// Returns whether a TIFF's colours hold their share of transparency already (`ExtraSamples`, tag 338, TIFF 6.0, section 18): a PNG's do not.
 pub(super) fn tiff_has_associated_alpha(bytes: &[u8]) -> bool {
     let tiff = Tiff(bytes);
     let Some(directory) = tiff.directory(4) else { return false };
@@ -105,7 +105,7 @@ pub(super) fn tiff_has_associated_alpha(bytes: &[u8]) -> bool {
     })
 }
 
-/// Whether a JPEG goes on to its end (EOI, ITU-T T.81, section B.1.1.3). A decoder makes up what is missing, in grey.
+/// Returns whether a JPEG goes on to its end (EOI, ITU-T T.81, section B.1.1.3). A decoder makes up what is missing, in grey.
 pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
     let mut at = 2;
     loop {
@@ -135,7 +135,7 @@ pub(super) fn jpeg_is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// Whether a JPEG is of a kind that everybody reads: eight bits, sequential or progressive, Huffman-coded (ITU-T T.81, table B.1). One
+/// Returns whether a JPEG is of a kind that everybody reads: eight bits, sequential or progressive, Huffman-coded (ITU-T T.81, table B.1). One
 /// without a frame's header is left to the decoder.
 pub(super) fn is_common_jpeg(bytes: &[u8]) -> bool {
     let mut at = 2;

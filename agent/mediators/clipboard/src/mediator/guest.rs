@@ -107,7 +107,7 @@ impl Guest {
         self.outbox.send(&Message::Announce { request, capabilities: Capabilities::OURS });
     }
 
-    /// Whether there is an agent that knows clipboards.
+    /// Returns whether there is an agent that knows clipboards.
     pub(super) fn has_agent(&self) -> bool {
         self.capabilities.is_some_and(|c| c.has(capability::CLIPBOARD_BY_DEMAND))
     }
@@ -195,7 +195,7 @@ impl Guest {
         offer.is_some_and(|offer| !std::mem::replace(&mut offer.taken, true))
     }
 
-    /// What is offered, and what is on its way to a program: each is withdrawn if `ends` says so.
+    /// Returns what is offered, and what is on its way to a program: each is withdrawn if `ends` says so.
     pub(super) fn withdraw(&mut self, ends: impl Fn(&Offer) -> bool) -> Withdrawn {
         let sent = self.sending.take().filter(|_| self.outbox.sends_content());
         let (ended, sent): (Option<Offer>, _) = match sent {

@@ -121,7 +121,7 @@ pub struct Mediator {
 }
 
 impl Mediator {
-    /// A mediator between the domains of these names, none of them connected.
+    /// Makes a mediator between the domains of these names, none of them connected.
     #[must_use]
     pub fn new(names: &[String], policy: Arc<Policy>) -> Self {
         let directions = names.len() * names.len();
@@ -139,12 +139,12 @@ impl Mediator {
         }
     }
 
-    /// What is to be done since the last call.
+    /// Returns what is to be done since the last call.
     pub fn outputs(&mut self) -> Vec<Output> {
         std::mem::take(&mut self.out)
     }
 
-    /// What waits to be written to a guest.
+    /// Returns what waits to be written to a guest.
     pub fn outbox(&mut self, guest: DomainIndex) -> Option<&mut Outbox> {
         self.guests.get_mut(guest).map(|guest| &mut guest.outbox)
     }
@@ -161,7 +161,7 @@ impl Mediator {
         Err(now.saturating_add(Time::from_millis(50)))
     }
 
-    /// Whether a guest's agent has announced itself.
+    /// Returns whether a guest's agent has announced itself.
     #[must_use]
     pub fn has_agent(&self, guest: DomainIndex) -> bool {
         self.guests.get(guest).is_some_and(Guest::has_agent)
@@ -360,7 +360,7 @@ impl Mediator {
         self.held.take_if(|held| now >= held.until);
     }
 
-    /// When [`Self::tick`] is next due.
+    /// Returns when [`Self::tick`] is next due.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let pull = self.pull.as_ref().map(|p| (p.heard + PULL_SILENCE).min(p.since + PULL_MAX));

@@ -39,7 +39,7 @@ pub(super) fn label<'a>(policy: &'a Policy, name: &'a str) -> &'a str {
     policy.domain(name).map_or(name, |domain| &domain.label.value)
 }
 
-/// Why not, and whom to ask.
+/// Returns why not, and whom to ask.
 pub(super) fn denied(policy: &Policy, what: &str, verdict: &Verdict<'_>) -> String {
     let reason = verdict.reason();
     let rule = match (reason, verdict.rule()) {

@@ -17,7 +17,7 @@ impl Capabilities {
             | 1 << capability::CLIPBOARD_NO_RELEASE_ON_REGRAB,
     );
 
-    /// Whether a bit is set.
+    /// Returns whether a bit is set.
     #[must_use]
     pub const fn has(self, bit: u32) -> bool {
         self.0 >> bit & 1 == 1
@@ -92,7 +92,7 @@ pub const fn number(media_type: MediaType) -> Option<u32> {
     })
 }
 
-/// The policy's type for a number of the protocol.
+/// Returns the policy's type for a number of the protocol.
 #[must_use]
 pub const fn media_type(number: u32) -> Option<MediaType> {
     Some(match number {

@@ -42,7 +42,7 @@ impl Waiting {
         self.start.len() + self.content.as_ref().map_or(0, |content| content.len())
     }
 
-    /// The bytes from `at`, as far as they lie together.
+    /// Returns the bytes from `at`, as far as they lie together.
     fn rest(&self) -> &[u8] {
         match (self.start.get(self.at..), &self.content) {
             (Some(rest), _) if !rest.is_empty() => rest,
@@ -106,7 +106,7 @@ impl Outbox {
         true
     }
 
-    /// Whether content is on its way.
+    /// Returns whether content is on its way.
     #[must_use]
     pub fn sends_content(&self) -> bool {
         self.sending || self.waiting.iter().any(|waiting| waiting.content.is_some())
@@ -127,7 +127,7 @@ impl Outbox {
         true
     }
 
-    /// Whether there is nothing to write before the guest has taken what was written.
+    /// Returns whether there is nothing to write before the guest has taken what was written.
     #[must_use]
     pub fn waits_for_guest(&self) -> bool {
         self.gated && self.ready.is_empty()
@@ -141,7 +141,7 @@ impl Outbox {
         }
     }
 
-    /// Whether there is nothing to send, and nothing to wait for.
+    /// Returns whether there is nothing to send, and nothing to wait for.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.ready.is_empty() && !self.gated

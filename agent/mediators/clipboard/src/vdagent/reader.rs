@@ -181,13 +181,13 @@ impl Reader {
         self.answer = Answer::None;
     }
 
-    /// Whether the answer to a request that was given up is still due. A request that is made now could be given that answer.
+    /// Returns whether the answer to a request that was given up is still due. A request that is made now could be given that answer.
     #[must_use]
     pub fn awaits_late_answer(&self) -> bool {
         self.answer == Answer::Unwanted
     }
 
-    /// Whether what comes in is the rest of content that was asked for and is not wanted after all.
+    /// Returns whether what comes in is the rest of content that was asked for and is not wanted after all.
     #[must_use]
     pub fn drains(&self) -> bool {
         matches!(self.state, State::Skip { asked: true, .. })

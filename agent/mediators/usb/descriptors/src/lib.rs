@@ -84,7 +84,7 @@ pub struct PinnedDescriptor {
 }
 
 impl PinnedDescriptor {
-    /// Whether an answer to this GET_DESCRIPTOR may be compared with it, in this configuration or in one that is not known.
+    /// Returns whether an answer to this GET_DESCRIPTOR may be compared with it, in this configuration or in one that is not known.
     #[must_use]
     pub fn answers(&self, (kind, index, target): (u8, u8, u16), configuration: Option<u8>) -> bool {
         let there = configuration.is_none()

@@ -52,7 +52,7 @@ impl Share {
         if some { Ok(share) } else { Err(Indivisible::Nothing) }
     }
 
-    /// Whether an interface belongs to it.
+    /// Returns whether an interface belongs to it.
     #[must_use]
     pub fn has(&self, interface: u8) -> bool {
         match self {
@@ -61,7 +61,7 @@ impl Share {
         }
     }
 
-    /// Whether it is the whole device.
+    /// Returns whether it is the whole device.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         *self == Self::Whole

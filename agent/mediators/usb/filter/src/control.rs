@@ -90,7 +90,7 @@ impl Admitted<'_> {
         endpoint & 0x7f == 0 || self.owners(endpoint).next().is_some()
     }
 
-    /// Whether there is an endpoint of this type that the guest may use as it likes. Of read-only storage there is none: what its transport
+    /// Returns whether there is an endpoint of this type that the guest may use as it likes. Of read-only storage there is none: what its transport
     /// uses is followed, and what it does not use might take anything.
     pub(crate) fn has_endpoint_of(&self, endpoint: u8, transfer: u8) -> bool {
         let storages = |setting: &Setting| setting.class == MASS_STORAGE;
@@ -249,7 +249,7 @@ fn is_dfu(setting: &Setting) -> bool {
     (setting.class, setting.subclass) == (APPLICATION, DFU)
 }
 
-/// Whether a setting speaks Bulk-Only Transport.
+/// Returns whether a setting speaks Bulk-Only Transport.
 pub(crate) fn is_bulk_only(setting: &Setting) -> bool {
     (setting.class, setting.protocol) == (MASS_STORAGE, BULK_ONLY)
 }

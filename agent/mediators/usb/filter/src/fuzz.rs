@@ -395,7 +395,7 @@ fn answer(packet: Packet, stream: &mut Stream<'_>) -> Packet {
     Packet { id, body }
 }
 
-/// What a device's end may say of itself, true or not.
+/// Returns what a device's end may say of itself, true or not.
 fn unasked(stream: &mut Stream<'_>) -> Body {
     let mut hello = Stick::hello().into_iter().map(|packet| packet.body);
     match stream.below(16) {

@@ -47,7 +47,7 @@ pub fn configuration(uas: bool) -> Vec<u8> {
     raw
 }
 
-/// What the broker would have read of it.
+/// Returns what the broker would have read of it.
 pub fn pinned(uas: bool) -> Pinned {
     Pinned { device: DEVICE, configurations: vec![configuration(uas)], others: Vec::new() }
 }
@@ -124,7 +124,7 @@ impl Stick {
         }
     }
 
-    /// What its host end says when it is plugged in.
+    /// Returns what its host end says when it is plugged in.
     pub fn hello() -> Vec<Packet> {
         let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
         let kinds = [
@@ -431,7 +431,7 @@ fn input(id: u64, status: Status, data: Vec<u8>) -> Packet {
     Packet { id, body: Body::Bulk(Bulk { endpoint: INPUT, status, length, stream: 0, data }) }
 }
 
-/// The logical block address and number of blocks of a read or write.
+/// Returns the logical block address and number of blocks of a read or write.
 fn extent(cdb: &[u8; 16]) -> (usize, usize) {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
     match cdb[0] >> 5 {

@@ -28,7 +28,7 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// A stick with UAS, plugged in.
+    /// Makes a stick with UAS, plugged in.
     ///
     /// # Panics
     /// When the filter does not take it.
@@ -265,7 +265,7 @@ pub enum Data<'a> {
     Out(&'a [u8]),
 }
 
-/// The bytes of a CBW.
+/// Returns the bytes of a CBW.
 pub fn cbw(tag: u32, length: u32, from_device: bool, lun: u8, cdb: &[u8]) -> Vec<u8> {
     let mut bytes = b"USBC".to_vec();
     bytes.extend(tag.to_le_bytes());

@@ -4,7 +4,7 @@
 
 use crate::spec::{MASS_STORAGE, UAS};
 
-/// Whether an alternate setting is hidden.
+/// Returns whether an alternate setting is hidden.
 pub(crate) fn is_hidden(class: u8, protocol: u8) -> bool {
     class == MASS_STORAGE && protocol == UAS
 }

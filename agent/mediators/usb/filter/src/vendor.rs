@@ -82,7 +82,7 @@ pub const HARMLESS: [Harmless; 4] = [
     },
 ];
 
-/// Whether a vendor request passes to a device.
+/// Returns whether a vendor request passes to a device.
 pub(crate) fn passes(device: &Device, control: &Control) -> bool {
     let vendors = |class: u8| VENDOR_REQUESTS.contains(&class);
     let all = device.settings().all(|setting| vendors(setting.class));

@@ -59,7 +59,7 @@ impl Device {
         }
     }
 
-    /// How it is now; nothing if no device is plugged in.
+    /// Returns how it is now; nothing if no device is plugged in.
     pub(super) fn report(&self) -> Option<UsbReport> {
         self.plugged.as_ref()?;
         let life = &self.lifecycle;
@@ -119,12 +119,12 @@ impl Device {
         })
     }
 
-    /// What it calls itself.
+    /// Returns what it calls itself.
     pub(super) fn name(&self) -> &str {
         self.identity.as_ref().map_or("", |identity| &identity.vetted.found().name)
     }
 
-    /// What of it cannot work in the domain that has it, for the screen: a line each.
+    /// Returns what of it cannot work in the domain that has it, for the screen: a line each.
     pub(super) fn limits(&self, grant: &UsbGrant) -> Vec<String> {
         let Some(identity) = &self.identity else { return Vec::new() };
         let functions = identity.functions_of(&grant.share);
@@ -134,12 +134,12 @@ impl Device {
         limits.iter().map(|limit| format!("{limit}.")).collect()
     }
 
-    /// What it is called.
+    /// Returns what it is called.
     pub(super) fn called(&self) -> &str {
         if self.name().is_empty() { "USB device" } else { self.name() }
     }
 
-    /// What it is called on the screen. Devices of one model that have no serial number differ in nothing but the port.
+    /// Returns what it is called on the screen. Devices of one model that have no serial number differ in nothing but the port.
     pub(super) fn shown(&self) -> String {
         let serial = self.identity.as_ref().and_then(|one| one.vetted.found().serial.as_ref());
         match serial {

@@ -23,7 +23,7 @@ impl Pace {
         Self { began: Moment::now(), sockets: BTreeMap::new() }
     }
 
-    /// How long nothing more may be done for what is plugged in here; zero if something may.
+    /// Returns how long nothing more may be done for what is plugged in here; zero if something may.
     pub(super) fn wait(&mut self, id: &BusId) -> Duration {
         let now = self.began.elapsed();
         self.limiter(id).wait(now)

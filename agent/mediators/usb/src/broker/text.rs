@@ -87,7 +87,7 @@ impl Device {
         Some(UsbJudged { domain: Some(domain), ..verdict }.into())
     }
 
-    /// The text of a notice. Questions about the policy go to its issuer.
+    /// Returns the text of a notice. Questions about the policy go to its issuer.
     pub(super) fn text(&self, notice: Notice, issuer: &str) -> String {
         let shown = self.shown();
         match notice {

@@ -260,12 +260,12 @@ impl Lifecycle {
         step.effects
     }
 
-    /// Where the device is.
+    /// Returns where the device is.
     pub(super) fn state(&self) -> &State {
         &self.state
     }
 
-    /// What its domain has, or is to have.
+    /// Returns what its domain has, or is to have.
     pub(super) fn grant(&self) -> Option<&UsbGrant> {
         match &self.state {
             State::Recording { grant, .. }
@@ -278,7 +278,7 @@ impl Lifecycle {
         }
     }
 
-    /// What its domain has, if that is what this task serves.
+    /// Returns what its domain has, if that is what this task serves.
     pub(super) fn served_by(&self, number: u64) -> Option<&UsbGrant> {
         match &self.state {
             State::Attached { task, grant, .. } if *task == number => Some(grant),
@@ -286,18 +286,18 @@ impl Lifecycle {
         }
     }
 
-    /// Whether it waits for this task of reading it.
+    /// Returns whether it waits for this task of reading it.
     pub(super) fn is_read_by(&self, number: u64) -> bool {
         matches!(&self.state, State::Reading { task, .. } if *task == number)
     }
 
-    /// Whether this is a request of its that is not answered, and the answer is of any consequence.
+    /// Returns whether this is a request of its that is not answered, and the answer is of any consequence.
     pub(super) fn has_asked(&self, number: u64) -> bool {
         matches!(&self.state, State::Recording { request, .. } if *request == number)
             || self.unanswered.contains_key(&number)
     }
 
-    /// What its domain is to have, if it waits for a permit by this request.
+    /// Returns what its domain is to have, if it waits for a permit by this request.
     fn asks_for(&self, number: u64) -> Option<&UsbGrant> {
         match &self.state {
             State::Authorizing { request, grant } if *request == number => Some(grant),
@@ -305,7 +305,7 @@ impl Lifecycle {
         }
     }
 
-    /// The domain to which somebody attached it by hand.
+    /// Returns the domain to which somebody attached it by hand.
     pub(super) fn by_hand(&self) -> Option<&str> {
         self.known.by_hand.as_deref()
     }
@@ -315,7 +315,7 @@ impl Lifecycle {
         self.known.request
     }
 
-    /// Whether it waits because the audit log cannot be written.
+    /// Returns whether it waits because the audit log cannot be written.
     pub(super) fn is_unrecorded(&self) -> bool {
         self.known.unrecorded
     }
@@ -326,18 +326,18 @@ impl Lifecycle {
         self.known.changes = Some(times);
     }
 
-    /// Whether nothing is left at this place, and nothing of what was there is remembered.
+    /// Returns whether nothing is left at this place, and nothing of what was there is remembered.
     pub(super) fn is_over(&self) -> bool {
         let nothing = self.detaching.is_empty() && self.unanswered.is_empty();
         self.state == State::Absent && nothing && self.lost.is_none()
     }
 
-    /// What the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
+    /// Returns what the seat keeps of a device with a keyboard or mouse and something besides, whatever becomes of the rest.
     pub(super) fn kept(&self) -> Option<&Share> {
         self.known.findings.as_ref().filter(|_| !self.known.turned)?.seats_part.as_ref()
     }
 
-    /// What of it the host's input drivers are to have: of a device that is the seat's all that types or points, of another what is kept of
+    /// Returns what of it the host's input drivers are to have: of a device that is the seat's all that types or points, of another what is kept of
     /// it.
     pub(super) fn input(&self) -> Option<&Share> {
         if !matches!(self.state, State::Host(_)) {
@@ -346,7 +346,7 @@ impl Lifecycle {
         self.known.findings.as_ref()?.input.as_ref()
     }
 
-    /// Whether no driver of the host's takes the keyboard in it, and none is asked any more.
+    /// Returns whether no driver of the host's takes the keyboard in it, and none is asked any more.
     pub(super) fn is_without_driver(&self) -> bool {
         self.known.offers >= OFFERS_MAX && !self.known.driven_in_part
     }
@@ -364,7 +364,7 @@ impl Lifecycle {
         }
     }
 
-    /// When an [`Event::Tick`] is next needed.
+    /// Returns when an [`Event::Tick`] is next needed.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let state = match &self.state {
             State::Throttled { until } => Some(*until),

@@ -9,7 +9,7 @@ pub(super) trait Model {
     type State: Clone + Eq + Hash;
     type Step: Clone + Debug;
 
-    /// What may happen next.
+    /// Returns what may happen next.
     fn steps(&self, state: &Self::State) -> Vec<Self::Step>;
 
     /// Takes a step.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct BusId(String);
 
 impl BusId {
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -25,7 +25,7 @@ impl BusId {
         Some((Self(hub), port.parse().ok()?))
     }
 
-    /// Whether it is a controller's root hub.
+    /// Returns whether it is a controller's root hub.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.0.starts_with("usb")

@@ -95,7 +95,7 @@ impl Sysfs {
         Ok(names)
     }
 
-    /// The root hubs.
+    /// Returns the root hubs.
     ///
     /// # Errors
     /// The folder cannot be read: there is no USB in this kernel.
@@ -104,7 +104,7 @@ impl Sysfs {
         Ok(all.filter(BusId::is_root).collect())
     }
 
-    /// All devices, root hubs left out. One that cannot be read is going or gone, and left out too.
+    /// Returns all devices, root hubs left out. One that cannot be read is going or gone, and left out too.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -166,7 +166,7 @@ impl Sysfs {
         self.read(id, "bConfigurationValue")?.parse().ok()
     }
 
-    /// Whether the host itself runs from it: one of its disks is mounted, swapped to, or part of another. Such a device is left alone;
+    /// Returns whether the host itself runs from it: one of its disks is mounted, swapped to, or part of another. Such a device is left alone;
     /// `mounts` is the text of `/proc/mounts` and `/proc/swaps`.
     #[must_use]
     pub fn host_needs(&self, id: &BusId, mounts: &str) -> bool {
@@ -267,13 +267,13 @@ impl Sysfs {
         found
     }
 
-    /// Whether the host's drivers have at least one of these interfaces of a device. Waits for nothing.
+    /// Returns whether the host's drivers have at least one of these interfaces of a device. Waits for nothing.
     #[must_use]
     pub fn is_any_driven(&self, id: &BusId, share: &Share) -> bool {
         self.interfaces(id, share).iter().any(|name| self.driver(id, name).is_some())
     }
 
-    /// Whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.
+    /// Returns whether the host's drivers have these interfaces of a device: all that are there, and some are. Waits for nothing.
     #[must_use]
     pub fn are_driven(&self, id: &BusId, share: &Share) -> bool {
         let interfaces = self.interfaces(id, share);

@@ -62,7 +62,7 @@ impl Identity {
         Self { description, vetted, unread: None, settings }
     }
 
-    /// Whether it belongs to the seat: a hub, or what types or points (a keyboard, mouse, touch screen, pen) with nothing but HID besides.
+    /// Returns whether it belongs to the seat: a hub, or what types or points (a keyboard, mouse, touch screen, pen) with nothing but HID besides.
     pub fn is_the_seats(&self) -> bool {
         let functions = &self.description.functions;
         let hub = functions.iter().all(|function| function.class == UsbClass::HUB);
@@ -70,7 +70,7 @@ impl Identity {
         !functions.is_empty() && (hub || hid && self.types_or_points())
     }
 
-    /// Whether anything in it is a keyboard, a mouse or the like.
+    /// Returns whether anything in it is a keyboard, a mouse or the like.
     pub fn types_or_points(&self) -> bool {
         self.description.functions.iter().any(UsbFunction::is_the_seats)
     }
@@ -89,7 +89,7 @@ impl Identity {
         self.interfaces_of(UsbFunction::is_the_seats)
     }
 
-    /// The part of it with these functions and no other.
+    /// Returns the part of it with these functions and no other.
     ///
     /// # Errors
     /// It cannot be told from the rest.
@@ -99,7 +99,7 @@ impl Identity {
         Share::part(self.vetted.device(), self.interfaces_of(given))
     }
 
-    /// The functions of this of it, each once.
+    /// Returns the functions of this of it, each once.
     pub fn functions_of(&self, share: &Share) -> Vec<UsbFunction> {
         let has = |wanted: &UsbFunction| {
             self.settings.iter().any(|(at, function)| function == wanted && share.has(*at))
@@ -107,7 +107,7 @@ impl Identity {
         self.description.functions.iter().filter(|function| has(function)).copied().collect()
     }
 
-    /// What may be asked what it is without taking a keyboard from its driver: all but the keyboards and mice that say so by their interface.
+    /// Returns what may be asked what it is without taking a keyboard from its driver: all but the keyboards and mice that say so by their interface.
     /// A device with several configurations is put into each, and nobody can have a part of it meanwhile.
     pub fn to_be_asked(&self) -> Share {
         let seats = self.seats_part();
@@ -135,13 +135,13 @@ impl Identity {
         self.description.to_string()
     }
 
-    /// The same with these functions alone.
+    /// Returns the same with these functions alone.
     pub fn text_with(&self, functions: &[UsbFunction]) -> String {
         UsbDescription { functions: functions.to_vec(), ..self.description.clone() }.to_string()
     }
 }
 
-/// What a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
+/// Returns what a device that is plugged in says of itself, as the policy is asked; what drivers of the host already know of its
 /// keyboards and the like is counted. The device itself is asked nothing.
 ///
 /// # Errors
@@ -160,7 +160,7 @@ pub fn described(sysfs: &Sysfs, id: &BusId) -> Result<UsbDescription, String> {
     Ok(UsbDescription { serial, ..Identity::of(vetted).description })
 }
 
-/// What a HID setting's report descriptor is, if that was read.
+/// Returns what a HID setting's report descriptor is, if that was read.
 fn report_of<'v>(vetted: &'v Vetted, configuration: u8, setting: &Setting) -> Option<&'v [u8]> {
     let place = (kind::REPORT, 0, setting.interface.into());
     let mut others = vetted.pinned().others.iter();
@@ -168,7 +168,7 @@ fn report_of<'v>(vetted: &'v Vetted, configuration: u8, setting: &Setting) -> Op
     (setting.class == UsbClass::HID.0).then_some(&report.bytes)
 }
 
-/// What a report descriptor makes of a function. One that makes no sense to us may make sense to a guest: it is not said to be harmless.
+/// Returns what a report descriptor makes of a function. One that makes no sense to us may make sense to a guest: it is not said to be harmless.
 fn hid_use(report: &[u8]) -> HidUse {
     let uses = Uses::of(report);
     match uses.types_or_points() {
@@ -282,7 +282,7 @@ mod tests {
     const FIDO: [u8; 8] = [0x06, 0xd0, 0xf1, 0x09, 0x01, 0xa1, 0x01, 0xc0];
     const MEDIA_KEYS: [u8; 7] = [0x05, 0x0c, 0x09, 0x01, 0xa1, 0x01, 0xc0];
 
-    /// What it says, its interfaces that are the seat's, and those that have no keyboard in them.
+    /// Returns what it says, its interfaces that are the seat's, and those that have no keyboard in them.
     fn parts(identity: &Identity) -> (bool, Vec<u8>, Vec<u8>) {
         let others: Vec<UsbFunction> = identity.description.functions.clone();
         let rest = match identity.part(&others) {

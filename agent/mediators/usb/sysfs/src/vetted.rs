@@ -53,25 +53,25 @@ impl Vetted {
         Self { share, ..self }
     }
 
-    /// What of it is meant.
+    /// Returns what of it is meant.
     #[must_use]
     pub fn share(&self) -> &Share {
         &self.share
     }
 
-    /// Where it is, and what the kernel knows of it.
+    /// Returns where it is, and what the kernel knows of it.
     #[must_use]
     pub fn found(&self) -> &Found {
         &self.found
     }
 
-    /// What it said, byte for byte.
+    /// Returns what it said, byte for byte.
     #[must_use]
     pub fn pinned(&self) -> &Pinned {
         &self.pinned
     }
 
-    /// What that means.
+    /// Returns what that means.
     #[must_use]
     pub fn device(&self) -> &Device {
         &self.device

@@ -32,7 +32,7 @@ impl Palms {
         }
     }
 
-    /// Whether a contact is one.
+    /// Returns whether a contact is one.
     pub(super) fn is_palm(&self, contact: &Contact) -> bool {
         let over = |value: Option<i32>, limit: Option<i32>| {
             value.zip(limit).is_some_and(|(value, limit)| value > limit)
@@ -96,12 +96,12 @@ impl Finger {
         self.role == Role::Palm
     }
 
-    /// Whether it moves the pointer or turns the wheel.
+    /// Returns whether it moves the pointer or turns the wheel.
     pub(super) fn points(&self) -> bool {
         self.role == Role::Finger
     }
 
-    /// Whether it may be tapping: one that stays in the button rows is a thumb at rest.
+    /// Returns whether it may be tapping: one that stays in the button rows is a thumb at rest.
     pub(super) fn can_tap(&self, now: Time, at_most: Duration) -> bool {
         match self.role {
             Role::Finger => true,
@@ -110,22 +110,22 @@ impl Finger {
         }
     }
 
-    /// Whether it came with this report.
+    /// Returns whether it came with this report.
     pub(super) fn is_fresh(&self, now: Time) -> bool {
         self.since == now
     }
 
-    /// Whether it was there before.
+    /// Returns whether it was there before.
     pub(super) fn is_before(&self, time: Time) -> bool {
         self.since < time
     }
 
-    /// Its way in this report.
+    /// Returns its way in this report.
     pub(super) fn way(&self) -> Point {
         self.way
     }
 
-    /// How far it is from where it began.
+    /// Returns how far it is from where it began.
     pub(super) fn gone(&self) -> i64 {
         self.at.zip(self.start).map_or(0, |(at, start)| at.from(start).length())
     }

@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// How a data packet says it ended. In a request the field means nothing, and QEMU's guest end leaves what was there before.
+/// Returns how a data packet says it ended. In a request the field means nothing, and QEMU's guest end leaves what was there before.
 fn outcome(byte: u8, from: Role) -> Option<Status> {
     if from == Role::Guest { Some(Status::Success) } else { status(byte) }
 }

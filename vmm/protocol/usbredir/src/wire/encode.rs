@@ -3,7 +3,7 @@
 use super::{Capabilities, Error, Role, VERSION, agrees, capability, check, kind};
 use crate::packet::{Body, INTERFACES, Interface, Packet};
 
-/// The type of a packet with this body.
+/// Returns the type of a packet with this body.
 pub(crate) fn kind_of(body: &Body) -> u32 {
     match body {
         Body::Hello { .. } => kind::HELLO,

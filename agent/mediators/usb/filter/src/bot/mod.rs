@@ -154,12 +154,12 @@ impl Bot {
         }
     }
 
-    /// Whether this is a transfer of one of its endpoints.
+    /// Returns whether this is a transfer of one of its endpoints.
     pub(crate) fn owns(&self, endpoint: u8) -> bool {
         endpoint == self.input || endpoint == self.output
     }
 
-    /// Whether an ID is in use here.
+    /// Returns whether an ID is in use here.
     pub(crate) fn has(&self, id: u64) -> bool {
         self.flying.is_some_and(|flying| flying.id == id)
             || self.waiting.iter().any(|waiting| waiting.id == id)
@@ -256,7 +256,7 @@ impl Bot {
         self.serve(traffic);
     }
 
-    /// What the device answered to GET MAX LUN. Whether it can be.
+    /// Returns what the device answered to GET MAX LUN. Whether it can be.
     pub(crate) fn max_lun(&mut self, answer: &[u8]) -> bool {
         match answer {
             [highest] if usize::from(*highest) < UNITS => {

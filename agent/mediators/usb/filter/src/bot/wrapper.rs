@@ -103,7 +103,7 @@ impl Csw {
         Some(([s0, s1, s2, s3], Self { tag, residue, outcome }))
     }
 
-    /// The bytes of it.
+    /// Returns the bytes of it.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(CSW_BYTES);
         bytes.extend_from_slice(&CSW_SIGNATURE);

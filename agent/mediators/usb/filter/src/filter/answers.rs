@@ -239,7 +239,7 @@ impl Filter {
     }
 }
 
-/// Whether an answer has more data than were asked for, or data where there are none.
+/// Returns whether an answer has more data than were asked for, or data where there are none.
 fn over(bulk: &Bulk, asked: u32) -> bool {
     let most = if bulk.endpoint & 0x80 != 0 { asked } else { 0 };
     bulk.data.len() > usize::try_from(most).unwrap_or(usize::MAX)

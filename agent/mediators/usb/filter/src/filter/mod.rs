@@ -145,7 +145,7 @@ impl Filter {
             .fold(self.ledger.pending.len(), |sum, bot| sum.saturating_add(bot.in_flight()))
     }
 
-    /// Whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
+    /// Returns whether [`Event::Changed`] or [`Event::Violation`] was told: nothing passes any more.
     pub fn is_closed(&self) -> bool {
         self.closed
     }

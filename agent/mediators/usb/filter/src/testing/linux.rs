@@ -61,7 +61,7 @@ impl Driver {
         Ended::Error
     }
 
-    /// How many logical units it believes there are, less one.
+    /// Returns how many logical units it believes there are, less one.
     pub fn max_lun(&self, bench: &mut Bench) -> u8 {
         match bench.control((0xa1, 0xfe), 0, 0, 1) {
             Some((Status::Success, data)) => match data.as_slice() {

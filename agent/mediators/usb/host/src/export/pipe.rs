@@ -166,7 +166,7 @@ pub(super) fn boxed<T: BulkOrInterrupt + Send + 'static, D: EndpointDirection + 
     Some(Box::new(endpoint))
 }
 
-/// The end of a bulk or interrupt transfer.
+/// Returns the end of a bulk or interrupt transfer.
 pub(super) fn ended(
     endpoint: u8,
     interrupt: bool,
@@ -236,7 +236,7 @@ mod tests {
 
     const KEYS: u8 = 0x81;
 
-    /// The interrupt endpoint of a keypad, receiving.
+    /// Returns the interrupt endpoint of a keypad, receiving.
     fn receiving() -> (Pipe, Arc<Mutex<Calls>>) {
         let told = Arc::new(Mutex::new(Calls::default()));
         let mut pipe = Pipe::new(Box::new(Fake(Arc::clone(&told))), 0, true, 8);

@@ -137,7 +137,7 @@ impl Reading {
         self.read.push(PinnedDescriptor { configuration, kind, index, target, bytes });
     }
 
-    /// What the device answers; nothing if it refuses.
+    /// Returns what the device answers; nothing if it refuses.
     fn ask(
         &self,
         recipient: Recipient,

@@ -42,7 +42,7 @@ fn walk_world(
     walk(&life, World::new(), 400_000)
 }
 
-/// How many states there are in which every promise is kept.
+/// Returns how many states there are in which every promise is kept.
 fn states(kinds: &[Kind], domains: usize, reasons: usize) -> usize {
     let walked = walk_world(kinds, domains, reasons, as_it_is);
     walked.unwrap_or_else(|broken| panic!("{broken:#?}"))

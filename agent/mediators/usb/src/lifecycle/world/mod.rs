@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// What the policy gives of what is known of the device.
+    /// Returns what the policy gives of what is known of the device.
     fn grant(&self) -> Option<UsbGrant> {
         self.life.known.findings.as_ref()?;
         let domain = DOMAINS[self.policy?];
@@ -201,7 +201,7 @@ impl World {
         Ok(())
     }
 
-    /// Whether a verdict gives it to a domain that has it or is to have it.
+    /// Returns whether a verdict gives it to a domain that has it or is to have it.
     fn goes_to_a_domain(&self) -> bool {
         matches!(
             self.life.state(),

@@ -263,7 +263,7 @@ impl Life {
         Ok(())
     }
 
-    /// What happens if from now on nothing goes wrong.
+    /// Returns what happens if from now on nothing goes wrong.
     fn next_if_all_goes_well(world: &World) -> Option<Step> {
         match world.tasks.front() {
             Some((_, Job::Read)) => {
