@@ -16,21 +16,21 @@ use std::thread::JoinHandle;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// What lies in a mailbox.
+/// A message in a thread's mailbox.
 enum Mail<C> {
     Command(C),
     Stop,
 }
 
-/// A way to give a thread commands, from any other.
+/// Sends commands to a thread, from any other.
 pub struct Sender<C> {
     commands: mpsc::Sender<Mail<C>>,
-    wake: Arc<EventFd>,
+    to_worker: Arc<EventFd>,
 }
 
 impl<C> Clone for Sender<C> {
     fn clone(&self) -> Self {
-        Self { commands: self.commands.clone(), wake: Arc::clone(&self.wake) }
+        Self { commands: self.commands.clone(), to_worker: Arc::clone(&self.to_worker) }
     }
 }
 
@@ -42,11 +42,11 @@ impl<C> Sender<C> {
 
     fn mail(&self, mail: Mail<C>) {
         let _ = self.commands.send(mail);
-        let _ = self.wake.write(1);
+        let _ = self.to_worker.write(1);
     }
 }
 
-/// The daemon's end. When it goes, the thread is stopped, and waited for.
+/// The daemon's end of a thread. When it is dropped, the thread is stopped, and waited for.
 pub struct Mediator<C, E> {
     name: &'static str,
     sender: Sender<C>,
@@ -58,25 +58,25 @@ pub struct Mediator<C, E> {
 /// The thread's ends, which it keeps as long as it lives.
 pub struct Ends<C, E> {
     inbox: mpsc::Receiver<Mail<C>>,
-    wake: Arc<EventFd>,
+    to_worker: Arc<EventFd>,
     outbox: mpsc::Sender<E>,
     stopped: Cell<bool>,
     life: Pulse,
 }
 
 impl<C, E> Mediator<C, E> {
-    /// The two ends, before there is a thread.
+    /// Makes the two ends, before there is a thread.
     ///
     /// # Errors
     /// The process has no file descriptor left.
     pub fn new(name: &'static str) -> io::Result<(Self, Ends<C, E>)> {
         let (commands, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
-        let wake = Arc::new(EventFd::from_flags(FLAGS)?);
+        let to_worker = Arc::new(EventFd::from_flags(FLAGS)?);
         let (life, pulse) = Life::new()?;
         let stopped = Cell::new(false);
-        let ends = Ends { inbox, wake: Arc::clone(&wake), outbox, stopped, life: pulse };
-        let sender = Sender { commands, wake };
+        let ends = Ends { inbox, to_worker: Arc::clone(&to_worker), outbox, stopped, life: pulse };
+        let sender = Sender { commands, to_worker };
         Ok((Self { name, sender, events, life, thread: None }, ends))
     }
 
@@ -94,7 +94,7 @@ impl<C, E> Mediator<C, E> {
         self.sender.send(command);
     }
 
-    /// Returns a way to give it commands that other threads can have.
+    /// Returns a sender of commands for other threads.
     #[must_use]
     pub fn sender(&self) -> Sender<C> {
         self.sender.clone()
@@ -109,7 +109,7 @@ impl<C, E> Mediator<C, E> {
     /// Asks the thread whether it still comes round; see [`Self::is_responsive`].
     pub fn probe(&self) {
         self.life.probe();
-        let _ = self.sender.wake.write(1);
+        let _ = self.sender.to_worker.write(1);
     }
 
     /// Returns whether the thread has come round since it was last asked, or is no more, which is said elsewhere.
@@ -168,18 +168,18 @@ impl<C, E> Ends<C, E> {
 
     /// Becomes readable when there is a command, or somebody else has woken the thread.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.wake.as_fd()
+        self.to_worker.as_fd()
     }
 
-    /// Before the commands are taken.
+    /// Takes the wake-up: called before the commands are taken.
     pub fn woken(&self) {
-        let _ = self.wake.read();
+        let _ = self.to_worker.read();
         self.life.answer();
     }
 
     /// Wakes this thread, from another.
     pub fn waker(&self) -> Arc<EventFd> {
-        Arc::clone(&self.wake)
+        Arc::clone(&self.to_worker)
     }
 
     /// Sends the daemon an event.
@@ -192,16 +192,16 @@ impl<C, E> Ends<C, E> {
 
 const FLAGS: EfdFlags = EfdFlags::EFD_NONBLOCK.union(EfdFlags::EFD_CLOEXEC);
 
-/// Whether a thread lives, as the daemon knows it.
+/// The daemon's view of a thread: whether it runs, and still comes round.
 pub struct Life {
-    awake: Arc<EventFd>,
+    to_daemon: Arc<EventFd>,
     over: Arc<AtomicBool>,
     answers: Arc<Answers>,
 }
 
-/// Held by the thread: the daemon learns of its end, however it comes.
+/// The thread's side of its [`Life`]: dropped at its end, however that comes, of which the daemon is woken.
 pub struct Pulse {
-    awake: Arc<EventFd>,
+    to_daemon: Arc<EventFd>,
     over: Arc<AtomicBool>,
     answers: Arc<Answers>,
 }
@@ -215,20 +215,20 @@ struct Answers {
 }
 
 impl Life {
-    /// For a thread that is about to start.
+    /// Makes both sides for a thread that is about to start.
     ///
     /// # Errors
     /// The process has no file descriptor left.
     pub fn new() -> io::Result<(Self, Pulse)> {
-        let (awake, over) =
+        let (to_daemon, over) =
             (Arc::new(EventFd::from_flags(FLAGS)?), Arc::new(AtomicBool::new(false)));
         let answers = Arc::new(Answers::default());
         let life = Self {
-            awake: Arc::clone(&awake),
+            to_daemon: Arc::clone(&to_daemon),
             over: Arc::clone(&over),
             answers: Arc::clone(&answers),
         };
-        Ok((life, Pulse { awake, over, answers }))
+        Ok((life, Pulse { to_daemon, over, answers }))
     }
 
     /// Asks the thread whether it still comes round. Whoever asks also wakes it.
@@ -242,14 +242,14 @@ impl Life {
         self.is_over() || self.answers.answered.load(Ordering::Acquire) == asked
     }
 
-    /// Readable when the thread has woken the daemon.
+    /// Becomes readable when the thread has woken the daemon.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.awake.as_fd()
+        self.to_daemon.as_fd()
     }
 
-    /// The daemon is awake.
+    /// Takes the wake-up: called before the events are taken.
     pub fn heard(&self) {
-        let _ = self.awake.read();
+        let _ = self.to_daemon.read();
     }
 
     /// Returns whether the thread has ended.
@@ -259,7 +259,7 @@ impl Life {
 }
 
 impl Pulse {
-    /// The thread has come round, and says so if it was asked.
+    /// Answers that the thread has come round, if it was asked.
     pub fn answer(&self) {
         let asked = self.answers.asked.load(Ordering::Acquire);
         if self.answers.answered.swap(asked, Ordering::AcqRel) != asked {
@@ -270,7 +270,7 @@ impl Pulse {
     /// Wakes the daemon.
     pub fn beat(&self) {
         // One that is full has woken it already.
-        let _ = self.awake.write(1);
+        let _ = self.to_daemon.write(1);
     }
 }
 

@@ -102,7 +102,7 @@ impl Diagnostic {
     }
 
     /// Returns how soon a person is shown it: errors, then of each kind of warning the first, the second and so on, and last what harms nobody.
-    fn turn(&self) -> impl Ord + '_ {
+    fn sort_key(&self) -> impl Ord + '_ {
         (self.severity, self.harmless, self.of_its_kind, self.place())
     }
 
@@ -239,7 +239,7 @@ impl Diagnostics {
     /// Those that a person is shown, in the order of the text: all, or those whose turn comes first if there are more than anybody reads.
     fn shown(&self) -> Vec<&Diagnostic> {
         let mut shown: Vec<&Diagnostic> = self.list.iter().collect();
-        shown.sort_by(|a, b| a.turn().cmp(&b.turn()));
+        shown.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
         shown.truncate(RENDERED);
         shown.sort_by(|a, b| a.place().cmp(&b.place()));
         shown

@@ -51,7 +51,7 @@ struct Peer {
 
 /// Why a peer lost its connection.
 #[derive(Debug, thiserror::Error)]
-enum Lost {
+enum DisconnectReason {
     #[error("it hung up")]
     HungUp,
     #[error("it does not speak usbredir")]
@@ -116,7 +116,7 @@ impl Sockets {
     }
 
     /// A peer has something to say.
-    fn read(&mut self, index: usize) -> Result<(), Lost> {
+    fn read(&mut self, index: usize) -> Result<(), DisconnectReason> {
         let mut left = BUDGET;
         while left > 0 {
             let Some(peer) = self.all.get_mut(index).and_then(|s| s.peer.as_mut()) else {
@@ -125,15 +125,15 @@ impl Sockets {
             let room = peer.session.room().min(self.buffer.len()).min(left);
             let Some(space) = self.buffer.get_mut(..room) else { return Ok(()) };
             let count = match peer.stream.read(space) {
-                Ok(0) => return Err(Lost::HungUp),
+                Ok(0) => return Err(DisconnectReason::HungUp),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 // It did not read the last of what it was sent.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                    return Err(Lost::HungUp);
+                    return Err(DisconnectReason::HungUp);
                 }
-                Err(error) => return Err(Lost::Socket(error)),
+                Err(error) => return Err(DisconnectReason::Socket(error)),
             };
             left -= count;
             peer.session.feed(space.get(..count).unwrap_or_default());
@@ -151,20 +151,20 @@ impl Sockets {
         self.all.get_mut(index)?.peer.as_mut()
     }
 
-    fn next(&mut self, index: usize) -> Result<Option<usbredir::Packet>, Lost> {
+    fn next(&mut self, index: usize) -> Result<Option<usbredir::Packet>, DisconnectReason> {
         Ok(match self.peer(index) {
             Some(peer) => peer.session.next()?,
             None => None,
         })
     }
 
-    fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), Lost> {
+    fn carry_out(&mut self, index: usize, effects: Vec<Effect>) -> Result<(), DisconnectReason> {
         for effect in effects {
             match effect {
                 Effect::Send(packet) => {
                     let Some(peer) = self.peer(index) else { return Ok(()) };
                     if peer.session.output().len() > OUTPUT_MAX {
-                        return Err(Lost::Flood);
+                        return Err(DisconnectReason::Flood);
                     }
                     let acknowledges = peer
                         .session
@@ -188,7 +188,7 @@ impl Sockets {
                         controller.attach(port, speed).ok().map(|()| port)
                     });
                     let Some(peer) = self.peer(index) else { return Ok(()) };
-                    peer.port = Some(attached.ok_or(Lost::NoPort)?);
+                    peer.port = Some(attached.ok_or(DisconnectReason::NoPort)?);
                 }
                 Effect::Detach => {
                     if let Some(port) = self.peer(index).and_then(|peer| peer.port.take()) {
@@ -254,7 +254,7 @@ impl Sockets {
             }
         }
         for index in 0..self.all.len() {
-            let sent = if lost { Err(Lost::Flood) } else { self.flush(index, ops) };
+            let sent = if lost { Err(DisconnectReason::Flood) } else { self.flush(index, ops) };
             self.outcome(index, sent, ops);
         }
     }
@@ -273,35 +273,36 @@ impl Sockets {
     }
 
     /// Writes what waits for a peer, and sees to it that the rest is written when there is room.
-    fn flush(&mut self, index: usize, ops: &mut EventOps) -> Result<(), Lost> {
+    fn flush(&mut self, index: usize, ops: &mut EventOps) -> Result<(), DisconnectReason> {
         let Some(peer) = self.peer(index) else { return Ok(()) };
         while !peer.session.output().is_empty() {
             match peer.stream.write(peer.session.output()) {
-                Ok(0) => return Err(Lost::HungUp),
+                Ok(0) => return Err(DisconnectReason::HungUp),
                 Ok(count) => peer.session.sent(count),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(Lost::Socket(error)),
+                Err(error) => return Err(DisconnectReason::Socket(error)),
             }
         }
         let blocked = !peer.session.output().is_empty();
         if blocked != peer.blocked {
             let events = if blocked { EventSet::IN | EventSet::OUT } else { EventSet::IN };
             let modified = ops.modify(Events::new(&peer.stream, events));
-            modified.map_err(|error| Lost::Socket(io::Error::other(error.to_string())))?;
+            modified
+                .map_err(|error| DisconnectReason::Socket(io::Error::other(error.to_string())))?;
             peer.blocked = blocked;
         }
         Ok(())
     }
 
     /// Lets go of a peer that is lost.
-    fn outcome(&mut self, index: usize, result: Result<(), Lost>, ops: &mut EventOps) {
+    fn outcome(&mut self, index: usize, result: Result<(), DisconnectReason>, ops: &mut EventOps) {
         let Err(why) = result else { return };
         let Some(mut peer) = self.all.get_mut(index).and_then(|socket| socket.peer.take()) else {
             return;
         };
         let path = self.all.get(index).map(|socket| socket.path.clone()).unwrap_or_default();
-        if matches!(why, Lost::HungUp) {
+        if matches!(why, DisconnectReason::HungUp) {
             tracing::info!(socket = %path.display(), "a USB peer is gone");
         } else {
             let cause = std::error::Error::source(&why).map(ToString::to_string);
