@@ -83,7 +83,7 @@ pub fn find(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> Found {
     }
 }
 
-/// The processes that are a domain's though no record says so: those in its cgroup, and whoever listens on its VMM's control socket.
+/// Returns the processes that are a domain's though no record says so: those in its cgroup, and whoever listens on its VMM's control socket.
 #[must_use]
 pub fn unrecorded(layout: &Layout, cgroups: Option<&Cgroups>, domain: &str) -> Vec<VmmProcess> {
     let socket = layout.vmm_socket(domain);

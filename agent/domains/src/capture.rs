@@ -57,7 +57,7 @@ pub struct Output {
 }
 
 impl Capture {
-    /// The reading end of a new file at `path`, and the end for a VMM to write to.
+    /// Makes the reading end of a new file at `path`, and the end for a VMM to write to.
     pub fn create(path: &Path) -> io::Result<(Self, File)> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -67,7 +67,7 @@ impl Capture {
         Ok((Self::at(path)?, writer))
     }
 
-    /// The reading end of what a VMM of an earlier agent writes to. The last of what that agent may have read is read again.
+    /// Opens what a VMM of an earlier agent writes to. The last of what that agent may have read is read again.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut this = Self::at(path)?;
         let from = this.file.metadata()?.len().saturating_sub(TAIL as u64);
@@ -151,7 +151,7 @@ impl Capture {
         read
     }
 
-    /// A file that is too long begins anew; what is in it and not read is lost. Whoever appends to it goes on at its new end.
+    /// Truncates a file that is too long; what is in it and not read is lost. Whoever appends to it goes on at its new end.
     fn start_over(&mut self) {
         let Ok(length) = self.file.metadata().map(|metadata| metadata.len()) else { return };
         let at = self.file.stream_position().unwrap_or_default();
@@ -176,7 +176,7 @@ impl Capture {
         skipped
     }
 
-    /// The last line that was said, however much was not read.
+    /// Returns the last line that was written, however much was not read.
     #[must_use]
     pub fn last_words(&self) -> Option<String> {
         let length = self.file.metadata().map_or(0, |metadata| metadata.len());
@@ -242,7 +242,7 @@ pub fn cut(path: &Path) -> io::Result<u64> {
     Ok(length)
 }
 
-/// Printable text; everything that could forge a log line or steer a terminal is escaped.
+/// Returns printable text; everything that could forge a log line or steer a terminal is escaped.
 #[must_use]
 pub fn clean(bytes: &[u8]) -> String {
     printable::line(String::from_utf8_lossy(bytes).trim_end()).up_to(LINE_MAX).to_string()

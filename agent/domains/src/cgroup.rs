@@ -100,14 +100,14 @@ impl Cgroups {
         Ok((DomainGroup { path }, missing))
     }
 
-    /// A domain's group, with the limits it has, if there is one.
+    /// Finds a domain's group, with the limits it has.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<DomainGroup> {
         let path = self.base.join(name);
         path.is_dir().then_some(DomainGroup { path })
     }
 
-    /// The domains that have groups, left by an earlier agent too.
+    /// Returns the domains that have groups, left by an earlier agent too.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.base).into_iter().flatten().flatten();
@@ -178,7 +178,7 @@ fn mount_point(mounts: &str) -> Option<PathBuf> {
     })
 }
 
-/// The slice of the systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
+/// Returns the slice of the systemd service the agent runs in, relative to the mount point, from `/proc/self/cgroup`.
 fn slice(own: &str) -> Option<PathBuf> {
     let path = Path::new(own.lines().find_map(|line| line.strip_prefix("0::/"))?);
     let service = path.extension().is_some_and(|kind| kind == "service");

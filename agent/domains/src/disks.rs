@@ -28,7 +28,7 @@ pub enum DiskError {
     },
 }
 
-/// The files a start opens: the disk itself, or where its copy goes.
+/// Returns the files that a start opens: the disk itself, or where its copy goes.
 #[must_use]
 pub fn files(domain: &str, disks: &[Disk], discard: bool, layout: &Layout) -> Vec<PathBuf> {
     let copy = |index: usize| layout.discard(domain).join(format!("disk{index}.img"));

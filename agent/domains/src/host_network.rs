@@ -83,7 +83,7 @@ pub enum Judgement<'a> {
 }
 
 impl Rule {
-    /// The rule of this PC.
+    /// Reads the rule of this PC.
     #[must_use]
     pub fn of(machine: &Machine) -> Self {
         let external = |kind: &Kind| matches!(kind, Kind::External);
@@ -106,7 +106,7 @@ impl Rule {
         }
     }
 
-    /// Whether a domain may start; `Err` says why not, and what to do.
+    /// Checks whether a domain may start; `Err` says why not, and what to do.
     pub fn gate(self, found: Result<&[ConfiguredInterface], &str>) -> Result<(), String> {
         match self.judge(found) {
             judgement @ (Judgement::Broken(_) | Judgement::Unknown(_)) if self == Self::Holds => {

@@ -106,7 +106,7 @@ pub fn forget_others(layout: &Layout, domains: &[String]) {
     }
 }
 
-/// The domains of which there is a record or a process, and that are none of these.
+/// Returns the domains of which there is a record or a process, and that are none of these.
 fn strays(layout: &Layout, cgroups: Option<&Cgroups>, domains: &[String]) -> BTreeSet<String> {
     let recorded = names_in(&layout.runtime).filter(|name| layout.vmm_record(name).exists());
     let running = cgroups.into_iter().flat_map(Cgroups::names);
@@ -124,7 +124,7 @@ fn forget(layout: &Layout, domain: &str) {
     }
 }
 
-/// Through its control socket, or by signal if that does not work.
+/// Presses the power button through the control socket, or by signal if that does not work.
 fn press_power_button(layout: &Layout, domain: &str, vmm: &VmmProcess) {
     let start = Moment::now();
     let now = || -> Time { start.elapsed() };

@@ -175,7 +175,7 @@ impl Supervisor {
         adopted
     }
 
-    /// Each domain's VMM has a user of its own; one that runs on keeps its, also one whose domain there is not any more.
+    /// Gives each domain's VMM a user of its own; one that runs on keeps its own, also one whose domain there is not any more.
     fn give_users(&mut self) {
         let held: Vec<Option<u32>> =
             self.domains.iter().map(|runtime| runtime.sandbox_id).collect();
@@ -350,7 +350,7 @@ impl Supervisor {
         }
     }
 
-    /// The host's network is looked at once no NIC is on its way any more.
+    /// Looks at the host's network once no NIC is being handed over, and lets the domains start that wait for that.
     fn open_gate(&mut self) {
         let gated = self.domains.iter().any(|runtime| runtime.lifecycle.state() == State::Gated);
         if !gated || self.domains.iter().any(DomainRuntime::devices_on_their_way) {
@@ -384,7 +384,7 @@ impl Shared {
         self.host_interfaces.as_deref().map_err(String::as_str)
     }
 
-    /// The host-network rule.
+    /// Judges the host by the host-network rule.
     fn host_verdict(&self) -> Result<(), String> {
         self.host_rule.gate(self.host_found())
     }
@@ -418,7 +418,7 @@ impl Shared {
     }
 }
 
-/// The users of domains' VMMs, by the users that those have which run already: each has one that no other has, nor one `elsewhere`, if
+/// Returns the users of domains' VMMs, by the users that those have which run already: each has one that no other has, nor one `elsewhere`, if
 /// possible that of its place.
 fn sandbox_ids(held: &[Option<u32>], elsewhere: &[u32]) -> Vec<u32> {
     let mut taken: BTreeSet<u32> = held.iter().copied().flatten().collect();
@@ -436,7 +436,7 @@ fn sandbox_ids(held: &[Option<u32>], elsewhere: &[u32]) -> Vec<u32> {
     ids
 }
 
-/// What became of a job, a fault of ours in it included: nobody is to wait for a thread that is no more.
+/// Runs a job and returns its outcome, a fault of ours in it included: nobody is to wait for a thread that is no more.
 fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(job))
         .unwrap_or_else(|_| Err("the agent failed at it: report it with the log".to_owned()))

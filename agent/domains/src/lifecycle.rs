@@ -161,7 +161,7 @@ pub enum Phase {
 }
 
 impl State {
-    /// One word for status: what a script may compare with.
+    /// Returns one word for status: what a script may compare with.
     #[must_use]
     pub fn word(&self) -> &'static str {
         match self {
@@ -209,7 +209,7 @@ impl Lifecycle {
         self.stop_deadline
     }
 
-    /// A domain that is off; `stop_deadline` is what its guest has to shut down.
+    /// Makes a domain that is off; `stop_deadline` is what its guest has to shut down.
     #[must_use]
     pub fn new(stop_deadline: Duration) -> Self {
         Self {
@@ -230,7 +230,7 @@ impl Lifecycle {
         self.state
     }
 
-    /// Since when it is there.
+    /// Returns since when the domain is in its state.
     #[must_use]
     pub fn since(&self) -> Time {
         self.since
@@ -242,7 +242,7 @@ impl Lifecycle {
         self.wanted
     }
 
-    /// VMMs started again after a failure.
+    /// Returns how many VMMs were started again after a failure.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.restarts

@@ -92,7 +92,7 @@ impl VmmProcess {
         start().map_err(|source| SpawnError { program: program.to_owned(), source })
     }
 
-    /// A process that this agent did not start, if any of its threads still runs.
+    /// Finds a process that this agent did not start, if any of its threads still runs.
     #[must_use]
     pub fn find(identity: Identity) -> Option<Self> {
         // In this order: what the descriptor stands for had this number when it was opened, and the process that is meant has it
@@ -171,14 +171,14 @@ impl VmmProcess {
         }
     }
 
-    /// The cgroup it is in, as the kernel names it.
+    /// Returns the cgroup it is in, as the kernel names it.
     #[must_use]
     pub fn cgroup(&self) -> Option<String> {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", self.identity.pid)).ok()?;
         Some(text.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned())
     }
 
-    /// The program it runs, whatever lies at that path now; `None` where the kernel does not let this agent see it.
+    /// Returns the program it runs, whatever lies at that path now; `None` where the kernel does not let this agent see it.
     #[must_use]
     pub fn executable(&self) -> Option<FileId> {
         let file = fs::metadata(format!("/proc/{}/exe", self.identity.pid)).ok()?;
@@ -186,13 +186,13 @@ impl VmmProcess {
     }
 }
 
-/// A descriptor for a process by its number.
+/// Opens a descriptor for a process by its number.
 fn open(pid: i32) -> io::Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(io::ErrorKind::InvalidInput)?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// When a process started; `None` if there is none, or it is a thread of the kernel (KVM keeps one for each guest, in the guest's
+/// Returns when a process started; `None` if there is none, or it is a thread of the kernel (KVM keeps one for each guest, in the guest's
 /// cgroup). Its state does not count: a process whose first thread has ended looks like a corpse there while its others run on, and
 /// with them its guest.
 #[must_use]

@@ -52,7 +52,7 @@ pub struct StartedAs {
 }
 
 impl VmmRecord {
-    /// Of a VMM that was just started, and was put into its cgroup.
+    /// Makes the record of a VMM that was just started, and was put into its cgroup.
     #[must_use]
     pub fn new(domain: &str, vmm: &VmmProcess, started: StartedAs) -> Self {
         let StartedAs { spec, sandbox_id, functions } = started;
@@ -77,7 +77,7 @@ impl VmmRecord {
         &self.domain
     }
 
-    /// It has answered.
+    /// Completes the record of a VMM that has answered.
     pub fn complete(&mut self, vmm: &VmmProcess) {
         self.answered = true;
         self.executable = vmm.executable();
@@ -91,7 +91,7 @@ impl VmmRecord {
         durable::write(&layout.vmm_record(&self.domain), self)
     }
 
-    /// The record of a domain's VMM of this boot; `None` if there is none.
+    /// Reads the record of a domain's VMM of this boot; `None` if there is none.
     ///
     /// # Errors
     /// There is something that is no record of it.
@@ -105,7 +105,7 @@ impl VmmRecord {
         }
     }
 
-    /// Every record of this boot that can be read, also of domains that there are not any more.
+    /// Reads every record of this boot that can be read, also of domains that there are not any more.
     #[must_use]
     pub fn all(layout: &Layout) -> Vec<Self> {
         let entries = fs::read_dir(&layout.runtime).into_iter().flatten().flatten();
@@ -139,7 +139,7 @@ impl VmmRecord {
     }
 }
 
-/// SHA-256 of a specification, as hexadecimal digits.
+/// Returns the SHA-256 of a specification, as hexadecimal digits.
 #[must_use]
 pub fn digest(spec: &[u8]) -> String {
     use std::fmt::Write;

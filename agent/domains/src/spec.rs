@@ -68,7 +68,7 @@ pub fn of(name: &str, hardware: &VmHardware, layout: &Layout, start: &Start<'_>)
 /// Bytes that every pipe holds (pipe(7)).
 const PIPE: usize = 64 << 10;
 
-/// A specification as a VMM reads it, checked.
+/// Returns a specification as a VMM reads it, checked.
 ///
 /// # Errors
 /// It is none, a path in it is not UTF-8, or it is too long.

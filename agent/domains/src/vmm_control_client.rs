@@ -49,7 +49,7 @@ impl VmmControlClient {
         }
     }
 
-    /// The connection, if there is one.
+    /// Returns the connection, if there is one.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.stream.as_ref().map(AsFd::as_fd)
     }

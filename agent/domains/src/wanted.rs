@@ -32,7 +32,7 @@ struct Written {
 }
 
 impl Wanted {
-    /// What an earlier agent wrote down; `None` if there is nothing that can be read.
+    /// Reads what an earlier agent wrote down; `None` if there is nothing that can be read.
     #[must_use]
     pub fn read(layout: &Layout, domain: &str) -> Option<Self> {
         let path = layout.wanted(domain);
@@ -51,7 +51,7 @@ impl Wanted {
         durable::write(&layout.wanted(domain), &Written { boot: boot_id(), wanted: self })
     }
 
-    /// The next agent begins anew.
+    /// Forgets it: the next agent begins anew.
     pub fn forget(layout: &Layout, domain: &str) {
         if let Err(error) = durable::remove(&layout.wanted(domain)) {
             tracing::warn!(domain, "what was wanted of it is not forgotten: {error}");

@@ -140,7 +140,7 @@ impl SeatDomain {
         (self.cursor.as_ref(), self.shape)
     }
 
-    /// The lights it wants.
+    /// Returns the lights that the guest wants.
     #[must_use]
     pub fn lights(&self) -> u8 {
         self.lights

@@ -20,7 +20,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Black memory for a screen of this size, sealed so that its other user cannot shrink it under us.
+    /// Makes black memory for a screen of this size, sealed so that its other user cannot shrink it under us.
     ///
     /// # Errors
     /// The size is no screen's, or memory is short.

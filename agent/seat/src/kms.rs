@@ -135,7 +135,7 @@ impl Buffer {
     }
 }
 
-/// The cards there are, or the one that was asked for.
+/// Returns the cards there are, or the one that was asked for.
 fn candidates(card: Option<&Path>) -> Vec<PathBuf> {
     if let Some(card) = card {
         return vec![card.to_owned()];
@@ -149,7 +149,7 @@ fn candidates(card: Option<&Path>) -> Vec<PathBuf> {
     cards
 }
 
-/// The first card that has a monitor, that monitor, and whether nobody draws there; for the doctor, who draws
+/// Finds the first card that has a monitor, that monitor, and whether nobody draws there; for the doctor, who draws
 /// nothing.
 ///
 /// # Errors
@@ -280,7 +280,7 @@ impl Screen {
         self.card.as_fd()
     }
 
-    /// Memory for a whole screen.
+    /// Makes memory for a whole screen.
     ///
     /// # Errors
     /// The card has none left.
@@ -373,7 +373,7 @@ impl Screen {
         }
     }
 
-    /// The pointer looks like this, or is hidden.
+    /// Sets the picture of the pointer, or hides it.
     #[allow(deprecated, reason = "as above")]
     pub fn set_cursor(&mut self, picture: Option<&Cursor>) {
         let Some(mut cursor) = self.cursor.take() else { return };
@@ -404,7 +404,7 @@ impl Screen {
         }
     }
 
-    /// The pointer's top left is here, now or when it is shown again: the kernel keeps the place of one that is hidden.
+    /// Moves the pointer's top left here, now or when it is shown again: the kernel keeps the place of one that is hidden.
     #[allow(deprecated, reason = "as above")]
     pub fn move_cursor(&self, at: (i32, i32)) {
         if self.has_cursor() {

@@ -32,7 +32,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// At this path.
+    /// Makes one that is kept at this path.
     #[must_use]
     pub fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), said: false }

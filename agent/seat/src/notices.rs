@@ -59,21 +59,21 @@ pub(super) struct Notices {
 }
 
 impl Notices {
-    /// A question is asked; the one before it is not any more.
+    /// Shows a question in place of the one before it.
     pub(super) fn ask(&mut self, now: Time, id: u64, text: String, choices: Vec<String>) {
         self.set_aside(now);
         self.question = Some(Question { id, text, choices, marked: None });
         self.number += 1;
     }
 
-    /// Another choice is marked. It is the same question in the same box: what was read of it stays read.
+    /// Marks another choice. It is the same question in the same box: what was read of it stays read.
     pub(super) fn mark(&mut self, id: u64, marked: usize) {
         if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
             question.marked = Some(marked);
         }
     }
 
-    /// It is answered, or withdrawn.
+    /// Takes down a question that was answered, or withdrawn.
     pub(super) fn end_question(&mut self, now: Time, id: u64) {
         if self.question.take_if(|question| question.id == id).is_some() {
             self.number += 1;
@@ -115,7 +115,7 @@ impl Notices {
         self.limiters.entry(source).or_insert_with(fresh).take(1, now)
     }
 
-    /// What could not be read yet is shown again later.
+    /// Puts back a notice that could not be read yet, to be shown again.
     fn set_aside(&mut self, now: Time) {
         if let Some((text, since)) = self.notice.take()
             && now.saturating_sub(since) < SHOWN_AT_LEAST

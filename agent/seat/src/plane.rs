@@ -43,7 +43,7 @@ impl Plane {
             || view.keeps_free_of_guests().all(|kept| kept.shared(pointer.square()).is_empty())
     }
 
-    /// From what is on the plane to `wanted`. No step in between shows a guest's cursor where it may not be.
+    /// Returns the steps from what is on the plane to `wanted`. No step in between shows a guest's cursor where it may not be.
     pub(super) fn steps<'a>(&mut self, wanted: Option<&Pointer<'a>>) -> Vec<Step<'a>> {
         let next = wanted.map(|pointer| (pointer.owner, pointer.shape));
         let before = std::mem::replace(&mut self.shown, next);
@@ -69,7 +69,7 @@ impl Pointer<'_> {
         (x.saturating_sub(hot(self.picture.hot_x)), y.saturating_sub(hot(self.picture.hot_y)))
     }
 
-    /// The part of the screen its picture may cover.
+    /// Returns the part of the screen its picture may cover.
     pub(super) fn square(&self) -> Rect {
         square(self.top_left(), CURSOR_SIDE)
     }

@@ -93,7 +93,7 @@ impl Scenes {
         Self { all: Vec::new(), clicks: Vec::new() }
     }
 
-    /// Everything is drawn anew at the next [`Self::say`].
+    /// Has everything drawn anew at the next [`Self::redraw`].
     pub(super) fn forget(&mut self) {
         self.all.clear();
     }

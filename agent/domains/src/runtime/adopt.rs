@@ -153,7 +153,7 @@ impl DomainRuntime {
         self.feed(shared, Event::Found { answered: true });
     }
 
-    /// The process is this domain's from now on.
+    /// Takes the process for this domain's from now on.
     fn hold(&mut self, shared: &Shared, vmm: VmmProcess) {
         let (parts, name) = (&shared.parts, &self.policy.name);
         self.capture = Capture::open(&parts.layout.vmm_log(name))

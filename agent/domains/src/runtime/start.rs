@@ -101,7 +101,7 @@ impl DomainRuntime {
         }
     }
 
-    /// A VMM that died leaves its sockets; the next one could not listen there.
+    /// Removes the sockets that a VMM left that died: the next one could not listen there.
     fn remove_sockets(&self, shared: &Shared) {
         let Ok(entries) = fs::read_dir(shared.parts.layout.domain(&self.policy.name)) else {
             return;

@@ -43,7 +43,7 @@ impl HeldKey {
 }
 
 impl Core {
-    /// The modifiers held on devices that may press hotkeys.
+    /// Returns the modifiers held on devices that may press hotkeys.
     pub(super) fn modifiers(&self) -> Modifiers {
         let mut modifiers = Modifiers::default();
         for device in self.devices.values().filter(|device| device.pin.is_none()) {
@@ -80,7 +80,7 @@ impl Core {
         }
     }
 
-    /// The modifiers that turned out to begin no chord go to the domain in front.
+    /// Sends the modifiers that turned out to begin no hotkey to the domain in front.
     pub(super) fn tell_withheld(&mut self, out: &mut Vec<Output>) {
         for (id, code) in std::mem::take(&mut self.withheld) {
             let hold = self.down(self.front, code, out);
@@ -131,7 +131,7 @@ impl Core {
         }
     }
 
-    /// The modifiers of a chord were never meant for a domain.
+    /// Discards the withheld modifiers of a hotkey, which were never meant for a domain.
     pub(super) fn let_go_of_modifiers(&mut self, out: &mut Vec<Output>) {
         self.release_keys(|held| held.is_shared() && hotkeys::is_modifier(held.code), out);
     }

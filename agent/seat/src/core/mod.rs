@@ -323,7 +323,7 @@ impl Core {
         }
     }
 
-    /// A key of a device that is pinned to nobody.
+    /// Handles a key of a device that is not pinned.
     fn key(&mut self, code: u16, out: &mut Vec<Output>) -> Hold {
         let mut modifiers = self.modifiers();
         if hotkeys::add_modifier(&mut modifiers, code) {

@@ -125,7 +125,7 @@ impl Core {
         }
     }
 
-    /// A button of a pointer that is pinned to nobody.
+    /// Handles a button of a pointer that is not pinned.
     pub(super) fn button(&mut self, code: u16, out: &mut Vec<Output>) -> Hold {
         if self.locked || self.gesture || self.question.is_some() {
             return Hold::Nobody;

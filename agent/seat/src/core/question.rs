@@ -111,7 +111,7 @@ impl Core {
         }
     }
 
-    /// A key was pressed while it is open.
+    /// Handles a key that was pressed while the question is open.
     pub(super) fn answer(&mut self, code: u16, out: &mut Vec<Output>) {
         let now = self.now;
         self.question.take_if(|question| question.key(now, code, out));
@@ -138,7 +138,7 @@ impl Core {
         }
     }
 
-    /// A question that cannot be answered any more is answered no.
+    /// Answers no to a question that cannot be answered any more.
     pub(super) fn end_question(&mut self, out: &mut Vec<Output>) {
         if let Some(question) = self.question.take() {
             out.push(Output::Answered(question.id, false));

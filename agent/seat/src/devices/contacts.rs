@@ -79,7 +79,7 @@ impl Contacts {
         this
     }
 
-    /// The contacts that are down.
+    /// Returns the contacts that are down.
     pub(super) fn down(&self) -> impl Iterator<Item = Contact> {
         let slots = self.slots.iter().filter(|_| self.touching);
         slots.filter_map(|slot| {
@@ -93,7 +93,7 @@ impl Contacts {
         self.slots.iter().all(|slot| slot.serial.is_some())
     }
 
-    /// The last contact that was put down.
+    /// Returns the last contact that was put down.
     pub(super) fn newest(&self) -> u64 {
         self.serial
     }

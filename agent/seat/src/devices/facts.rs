@@ -84,7 +84,7 @@ impl Facts {
         })
     }
 
-    /// An axis, if it has a length.
+    /// Returns an axis, if it has a length.
     pub(super) fn axis(&self, code: u16) -> Option<Axis> {
         self.axes.get(&code).copied().filter(|axis| axis.least < axis.most)
     }
@@ -149,7 +149,7 @@ pub(super) mod tests {
     /// and `PROP` in the kernel's hexadecimal.
     const TOUCHPADS: &str = include_str!("../../tests/touchpads.tsv");
 
-    /// The bits of a kernel's bitmap: words of 64 bits in hexadecimal, the highest first.
+    /// Reads the bits of a kernel's bitmap: words of 64 bits in hexadecimal, the highest first.
     fn bits(words: &str) -> BTreeSet<u16> {
         let mut bits = BTreeSet::new();
         for (word, at) in words.split_whitespace().rev().zip((0u16..).step_by(64)) {

@@ -203,7 +203,7 @@ impl Devices {
         }
     }
 
-    /// The devices there are.
+    /// Returns the devices there are.
     pub fn descriptions(&self) -> impl Iterator<Item = (DeviceId, &Description)> {
         self.grabbed.iter().map(|(id, grabbed)| (*id, &grabbed.description))
     }
@@ -301,7 +301,7 @@ fn typed_at(event: &DeviceEvent) -> Option<Moment> {
     report.keys.iter().any(types).then_some(*time)
 }
 
-/// The USB socket a device is in, from its place in sysfs.
+/// Returns the USB socket a device is in, from its place in sysfs.
 fn usb_port(node: &Path) -> Option<String> {
     let link = Path::new("/sys/class/input").join(node.file_name()?);
     let place = fs::canonicalize(link).ok()?;

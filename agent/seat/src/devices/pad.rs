@@ -172,7 +172,7 @@ impl Pad {
         said
     }
 
-    /// A button of the pad goes down, after the report it came with: which one is meant.
+    /// Handles a button of the pad that goes down, after the report it came with; returns which one is meant.
     pub(super) fn press(&mut self, code: u16) -> u16 {
         self.pressed = true;
         if let Some(tap) = &mut self.tap {
@@ -192,7 +192,7 @@ impl Pad {
         }
     }
 
-    /// No button of the pad is down any more.
+    /// Handles that no button of the pad is down any more.
     pub(super) fn release(&mut self) {
         self.pressed = false;
     }

@@ -185,7 +185,7 @@ impl Reader {
         }
     }
 
-    /// Everything is let go, and nothing is known of what is down.
+    /// Releases everything, as it is not known what is down.
     fn drop_all(&mut self, id: DeviceId, out: &mut Vec<DeviceEvent>) {
         out.push(DeviceEvent::Dropped(id));
         let facts = std::mem::take(&mut self.facts);
@@ -219,7 +219,7 @@ impl Reader {
         self.report.keys.extend(self.presses.change(source, down));
     }
 
-    /// The report is whole: what it says, in order.
+    /// Ends a report that is whole; returns what it says, in order.
     fn finish(&mut self, time: Moment, typed: Option<Moment>) -> Vec<Report> {
         if self.by != (0, 0) {
             self.report.motion = Some(Motion::By(self.by.0, self.by.1));
@@ -248,7 +248,7 @@ impl Reader {
         before.into_iter().chain([std::mem::take(&mut self.report)]).collect()
     }
 
-    /// A touch screen: the first finger points, and no other does anything. What has to be told by itself before.
+    /// Reads a touch screen: the first finger points, and no other does anything. What has to be told by itself before.
     fn touch(&mut self) -> Option<Report> {
         let down: Vec<Contact> = self.contacts.down().filter(|contact| !contact.palm).collect();
         let find = |serial: u64| down.iter().find(|contact| contact.serial == serial).copied();
@@ -273,7 +273,7 @@ impl Reader {
         before
     }
 
-    /// A pad: its fingers do what a mouse does.
+    /// Reads a pad: its fingers do what a mouse does.
     fn fingers(&mut self, time: Moment, typed: Option<Moment>) {
         let counted = self.tools.iter().zip(COUNTS).filter(|(present, _)| **present);
         let counted = counted.map(|(_, (_, fingers))| fingers).max().unwrap_or(0);
@@ -330,7 +330,7 @@ fn stamped(event: InputEvent) -> Moment {
     Moment::since_start(event.timestamp().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// A position on an axis, from 0 to [`POSITION_MAX`].
+/// Returns a position on an axis, from 0 to [`POSITION_MAX`].
 fn part(at: i32, (least, most): (i32, i32)) -> u32 {
     let (at, least, most) = (i64::from(at), i64::from(least), i64::from(most));
     let scaled = (at.clamp(least, most) - least) * i64::from(POSITION_MAX) / (most - least).max(1);

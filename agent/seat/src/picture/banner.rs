@@ -105,7 +105,7 @@ fn put(
     x + face.width(text, size)
 }
 
-/// A tab that ends at `right`; returns where it begins.
+/// Draws a tab that ends at `right`; returns where it begins.
 #[allow(clippy::too_many_arguments, reason = "a drawing function")]
 fn tab(
     face: &Face,

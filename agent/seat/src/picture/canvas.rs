@@ -30,7 +30,7 @@ impl Colour {
         [self.blue, self.green, self.red, 0xff]
     }
 
-    /// Black or white, whichever reads better on it (WCAG 2.1, relative luminance, without the gamma).
+    /// Returns black or white, whichever reads better on it (WCAG 2.1, relative luminance, without the gamma).
     #[must_use]
     pub fn ink(self) -> Self {
         let [red, green, blue] = [self.red, self.green, self.blue].map(u32::from);
@@ -73,7 +73,7 @@ impl Canvas {
         self.size
     }
 
-    /// The bytes of a row; none beyond the last.
+    /// Returns the bytes of a row; none beyond the last.
     #[must_use]
     pub fn row(&self, y: u32) -> &[u8] {
         let stride = self.size.width as usize * 4;

@@ -36,7 +36,7 @@ fn middle(face: &Face, canvas: &mut Canvas, lines: &[String], ink: Colour) {
     }
 }
 
-/// A padlock above the middle.
+/// Draws a padlock above the middle.
 fn padlock(canvas: &mut Canvas, size: Size) {
     let side = size.height / 8;
     let (x, y) = ((size.width / 2).saturating_sub(side / 2), size.height / 5);

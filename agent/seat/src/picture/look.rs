@@ -32,7 +32,7 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// The pattern of the n-th domain of a policy. Beyond five they repeat.
+    /// Returns the pattern of the n-th domain of a policy. Beyond five they repeat.
     #[must_use]
     pub fn of(index: usize) -> Self {
         const ALL: [Pattern; 5] =

@@ -57,7 +57,7 @@ impl Line {
     }
 }
 
-/// A notice or question in a box, for a part of the screen that has this much room. Where a line of a list is marked, the
+/// Draws a notice or question in a box, for a part of the screen that has this much room. Where a line of a list is marked, the
 /// box is as large as where none is.
 #[must_use]
 pub fn overlay(face: &Face, room: Size, text: &str, prompt: Prompt<'_>) -> Canvas {
@@ -122,7 +122,7 @@ fn keys_of_a_list(choices: usize) -> [String; KEYS] {
     ]
 }
 
-/// The height of the letters with which a list of choices fits below each other; other boxes are low enough.
+/// Returns the height of the letters with which a list of choices fits below each other; other boxes are low enough.
 fn letters(room: Size, text: usize, prompt: Prompt<'_>) -> u32 {
     let Prompt::Choice { choices, .. } = prompt else { return LETTERS };
     let lines = u32::try_from(text + choices.len() + 2 + KEYS).unwrap_or(u32::MAX);

@@ -40,7 +40,7 @@ pub enum Face {
 }
 
 impl Face {
-    /// The first of the host's fonts that can be read.
+    /// Opens the first of the host's fonts that can be read.
     ///
     /// # Errors
     /// There is none; [`Face::Dots`] is left.
@@ -80,7 +80,7 @@ impl Face {
         }
     }
 
-    /// As much of a text as fits into `width` pixels, with an ellipsis where some of it does not.
+    /// Returns as much of a text as fits into `width` pixels, with an ellipsis where some of it does not.
     #[must_use]
     pub fn fitted(&self, text: &str, size: u32, width: u32) -> String {
         if self.width(text, size) <= width {
@@ -97,7 +97,7 @@ impl Face {
         String::new()
     }
 
-    /// A text broken into lines of at most `width` pixels, between words where it can be.
+    /// Returns a text broken into lines of at most `width` pixels, between words where it can be.
     #[must_use]
     pub fn broken(&self, text: &str, size: u32, width: u32) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
@@ -118,7 +118,7 @@ impl Face {
     }
 }
 
-/// The characters that are drawn: composed, so that Hangul is whole syllables. What cannot be seen leaves a mark where it
+/// Returns the characters that are drawn: composed, so that Hangul is whole syllables. What cannot be seen leaves a mark where it
 /// stood.
 fn shown(text: &str) -> impl Iterator<Item = char> + '_ {
     let mark = |c| if printable::is_shown(c) { c } else { '\u{fffd}' };

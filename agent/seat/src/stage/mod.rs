@@ -203,7 +203,7 @@ impl Stage {
         self.draw();
     }
 
-    /// What had to wait until the switch was on the screen.
+    /// Carries out what had to wait until the switch was on the screen.
     fn carry_out_deferred(&mut self) {
         if std::mem::take(&mut self.lights_due) {
             self.set_lights(false);
@@ -480,7 +480,7 @@ impl Stage {
         }
     }
 
-    /// A domain shows something else altogether, or nothing.
+    /// Takes the whole picture of a domain for changed, or gone.
     fn picture_changed(&mut self, index: DomainIndex) {
         let whole = Rect::all(self.layout.screen);
         if let Some(display) = &mut self.display {

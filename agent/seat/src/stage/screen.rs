@@ -108,7 +108,7 @@ impl Stage {
         self.tell_geometry();
     }
 
-    /// Nothing is on any screen until another display is opened.
+    /// Closes the display: nothing is shown until another is opened.
     pub(super) fn lose_display(&mut self) {
         self.display = None;
         self.look_for_question();
@@ -137,7 +137,7 @@ impl Stage {
         rects.into_iter().flatten().for_each(|rect| self.mark(rect));
     }
 
-    /// A part of every domain's screen is out of date.
+    /// Marks a part of every domain's screen as out of date.
     fn mark(&mut self, rect: Rect) {
         if let Some(display) = &mut self.display {
             (0..self.names.len()).for_each(|scene| display.damage(scene, rect));
@@ -273,7 +273,7 @@ impl Stage {
     }
 }
 
-/// The part of a guest's picture that its frame memory holds.
+/// Returns the part of a guest's picture that its frame memory holds.
 pub(super) fn shown(picture: Size, frame: Size) -> Size {
     Size { width: picture.width.min(frame.width), height: picture.height.min(frame.height) }
 }

@@ -130,17 +130,17 @@ impl Finger {
         self.at.zip(self.start).map_or(0, |(at, start)| at.from(start).length())
     }
 
-    /// It rests until it goes on purpose.
+    /// Holds the finger where it is until it moves on purpose.
     pub(super) fn pin(&mut self) {
         self.rests = self.at.map(|at| (at, None));
     }
 
-    /// It was a palm all along; whether that is new.
+    /// Takes the contact for a palm from its beginning; returns whether that is new.
     pub(super) fn turn_out_a_palm(&mut self) -> bool {
         std::mem::replace(&mut self.role, Role::Palm) != Role::Palm
     }
 
-    /// It is here now.
+    /// Follows the finger to its place.
     pub(super) fn follow(&mut self, at: Option<Point>, now: Time, surface: &Surface) {
         let before = std::mem::replace(&mut self.at, at);
         self.way = Point::default();
