@@ -163,7 +163,7 @@ impl Handover {
         Ok(plan.companions.iter().map(|companion| companion.address).collect())
     }
 
-    /// A driver that has just got its function back may need a moment until its interface is there.
+    /// Waits for the network interface: a driver that has just got its function back may need a moment.
     fn await_interface(&self, wanted: &Wanted) {
         if wanted.pins.mac.is_none() {
             return;
@@ -319,7 +319,7 @@ impl Handover {
         self.bind(address, VFIO_PCI)
     }
 
-    /// Best effort after a failed hand-over; what fails here is left to the record.
+    /// Takes a failed hand-over back as far as possible; what fails here is left to the record.
     fn undo(&self, function: &Function, former: &Former) {
         let address = function.address;
         let undone = self
@@ -366,7 +366,7 @@ impl Handover {
         self.sysfs.driver(address)
     }
 
-    /// `Ok(false)` when the kernel knows no way to reset it.
+    /// Resets the function; returns false when the kernel knows no way to.
     fn reset(&self, function: &Function) -> Result<bool, HandoverError> {
         let address = function.address;
         if function.reset.is_none() {
@@ -432,7 +432,7 @@ impl Handover {
         }
     }
 
-    /// A VMM of another domain may have it: the agent that handed it over may not be the one that runs.
+    /// Refuses a function that a VMM of another domain may have: the agent that handed it over may not be the one that runs.
     fn refuse_if_anothers(&self, function: &Function, domain: &str) -> Result<(), HandoverError> {
         let (record, boot) = (self.lock(), self.sysfs.boot());
         let former = record.get(&function.address).filter(|former| former.domain != domain);
@@ -450,7 +450,7 @@ impl Handover {
         if held.contains(&function.address) { Err(wont_let_go(function)) } else { Ok(()) }
     }
 
-    /// A write to the kernel with a deadline. On `TimedOut` the write goes on by itself.
+    /// Writes to a file of the kernel, with a deadline. On `TimedOut` the write goes on by itself.
     fn write(&self, address: PciAddress, file: PathBuf, text: &str) -> io::Result<()> {
         let (done, result) = mpsc::channel();
         let (kernel, held, text) = (self.sysfs.kernel.clone(), self.held.clone(), text.to_owned());

@@ -229,13 +229,13 @@ fn hides_processes(line: &str) -> bool {
     behind.starts_with("proc ") && behind.contains("hidepid=")
 }
 
-/// A file of /proc. The kernel writes names of mount points as they are, in whatever bytes.
+/// Reads a file of /proc. The kernel writes names of mount points as they are, in whatever bytes.
 fn text(path: &Path) -> io::Result<String> {
     let bytes = fs::read(path).map_err(|error| unread(path, &error))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// A file of /proc that need not be there; one that is there and cannot be read is not nothing.
+/// Reads a file of /proc that need not be there; one that is there and cannot be read is not nothing.
 fn text_if_there(path: &Path) -> io::Result<String> {
     text(path).or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => Ok(String::new()),
@@ -288,7 +288,7 @@ impl Looker<'_> {
         Ok(devices)
     }
 
-    /// The functions that a block device, or what it is made of, is behind.
+    /// Returns the functions that a block device, or what it is made of, is behind.
     fn behind(&mut self, device: &Path, depth: usize) -> io::Result<BTreeSet<PciAddress>> {
         let Ok(device) = fs::canonicalize(device) else { return Ok(BTreeSet::new()) };
         if let Some(known) = self.known.get(&device) {
@@ -321,7 +321,7 @@ impl Looker<'_> {
     }
 }
 
-/// The PCI functions on a device's path: its controller, and the bridges before it.
+/// Returns the PCI functions on a device's path: its controller, and the bridges before it.
 fn functions_on(device: &Path) -> BTreeSet<PciAddress> {
     let Ok(device) = fs::canonicalize(device) else { return BTreeSet::new() };
     device
@@ -330,7 +330,7 @@ fn functions_on(device: &Path) -> BTreeSet<PciAddress> {
         .collect()
 }
 
-/// The names in a folder of sysfs, none if it is not there.
+/// Returns the names in a folder of sysfs, none if it is not there.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

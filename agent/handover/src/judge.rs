@@ -128,7 +128,7 @@ pub fn plan(
     Ok(Plan { function, companions })
 }
 
-/// Whether it is a device, and of the kind it is wanted as.
+/// Checks that it is a device, and of the kind it is wanted as.
 pub fn kind(function: &Function, role: Role) -> Result<(), Refused> {
     function.is_a_device()?;
     if role == Role::Nic && !function.class.is_network() {
@@ -137,7 +137,7 @@ pub fn kind(function: &Function, role: Role) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether the host does not live from it.
+/// Checks that the host does not live from it.
 pub fn not_in_use(function: &Function, host_use: &HostUse) -> Result<(), Refused> {
     let uses = host_use.of(function.address);
     if uses.is_empty() {
@@ -147,14 +147,14 @@ pub fn not_in_use(function: &Function, host_use: &HostUse) -> Result<(), Refused
     }
 }
 
-/// Whether a driver could work with it. What cannot be read is left to the VMM to find out.
+/// Checks that a driver could work with it. What cannot be read is left to the VMM to find out.
 pub fn usable(sysfs: &Sysfs, function: &Function) -> Result<(), Refused> {
     let Some(snapshot) = sysfs.snapshot(function.address) else { return Ok(()) };
     let unusable = |reason| Refused::Unusable { address: function.address, reason };
     usable::check(&snapshot).map_err(unusable)
 }
 
-/// Whether its group may be given away: the members that have to go to vfio-pci with it.
+/// Checks that its group may be given away; returns the members that have to go to vfio-pci with it.
 pub fn isolated(
     sysfs: &Sysfs,
     function: &Function,

@@ -49,7 +49,7 @@ pub struct Sysfs {
 }
 
 impl Sysfs {
-    /// The running system's.
+    /// Makes that of the running system.
     #[must_use]
     pub fn system() -> Self {
         Self::at("/sys", Arc::new(RunningKernel))
@@ -61,7 +61,7 @@ impl Sysfs {
         Self { tree: hostpci::Sysfs::at(root), kernel }
     }
 
-    /// A path below `/proc`, which lies beside it.
+    /// Returns a path below `/proc`, which lies beside it.
     #[must_use]
     pub fn proc(&self, below: &str) -> PathBuf {
         self.tree.path("../proc").join(below)

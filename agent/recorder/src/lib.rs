@@ -192,7 +192,7 @@ impl Recorder {
         }
     }
 
-    /// In what time [`Self::poll`] has something to do.
+    /// Returns in what time [`Self::poll`] has something to do.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         if self.log.is_none() || self.problem.is_some() {

@@ -38,7 +38,7 @@ impl Former {
             && self.boot.as_deref() == boot
     }
 
-    /// The function it goes with.
+    /// Returns the function it goes with.
     #[must_use]
     pub fn companion_of(&self) -> Option<PciAddress> {
         self.goes_with.as_ref()?.parse().ok()

@@ -122,7 +122,7 @@ pub fn sanitize(media_type: MediaType, bytes: &[u8], most: usize) -> Result<Sani
     Ok(Sanitized { media_type, bytes: cleaned.bytes, changes })
 }
 
-/// Text with every line ended by CR LF, for a guest whose system has it so.
+/// Returns the text with every line ended by CR LF, for a guest whose system has it so.
 #[must_use]
 pub fn with_crlf(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
     text::with_crlf(bytes)

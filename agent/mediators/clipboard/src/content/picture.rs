@@ -21,7 +21,7 @@ fn format(media_type: MediaType) -> Option<ImageFormat> {
     })
 }
 
-/// Whether the first bytes are those of the declared type.
+/// Checks that the first bytes are those of the declared type.
 pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, Rejected> {
     let declared = format(media_type).ok_or(Rejected::NotCarried(media_type))?;
     match image::guess_format(bytes) {
@@ -51,7 +51,7 @@ fn rejected(error: image::ImageError) -> Rejected {
     }
 }
 
-/// A PNG with the same pixels and nothing else: no metadata, no trailing bytes, nothing a decoder's mistake could use.
+/// Encodes a PNG with the same pixels and nothing else: no metadata, no trailing bytes, nothing a decoder's mistake could use.
 pub(super) fn encode_anew(
     media_type: MediaType,
     bytes: &[u8],

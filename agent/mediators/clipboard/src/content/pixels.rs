@@ -93,7 +93,7 @@ impl Pixels {
         }
     }
 
-    /// A PNG of it, turned as it is shown; `opaque` leaves the transparency out. `about` is how large it may become.
+    /// Encodes a PNG of it, turned as it is shown; `opaque` leaves the transparency out. `about` is how large it may become.
     pub(super) fn encode(
         &self,
         orientation: Orientation,

@@ -91,7 +91,7 @@ fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Rejected> {
     decoder.read_info().map_err(rejected)
 }
 
-/// A PNG of the same pixels, and nothing else. `None`: its rows are not to be passed on one after the other, as they do not come in
+/// Encodes a PNG of the same pixels, and nothing else. `None`: its rows are not to be passed on one after the other, as they do not come in
 /// order (interlaced), or are transparent everywhere.
 pub(super) fn encode_anew(
     bytes: &[u8],

@@ -32,7 +32,7 @@ impl Mediator {
         self.pull = Some(Pull { from, media_type, ticket, asked, since: now, heard: now });
     }
 
-    /// The answer that was due has come: a copy hotkey that waited for it is carried out. The guest is asked also if nobody wants the
+    /// Carries out the copy hotkey that waited for an answer, as that has come. The guest is asked also if nobody wants the
     /// answer any more, since what it is asked depends on the hotkeys pressed in it alone.
     pub(super) fn ask_at_last(&mut self, index: DomainIndex, now: Time) {
         let Some(guest) = self.guests.get_mut(index) else { return };
@@ -63,7 +63,7 @@ impl Mediator {
         self.paste_early(now);
     }
 
-    /// The paste hotkey that came before the copy was complete.
+    /// Carries out the paste hotkey that came before the copy was complete.
     fn paste_early(&mut self, now: Time) {
         if let Some((to, ticket)) = self.early.take() {
             self.paste(to, ticket, now);

@@ -33,7 +33,7 @@ pub struct Paste {
 }
 
 impl Paste {
-    /// The domain that it is offered to.
+    /// Returns the domain that it is offered to.
     #[must_use]
     pub const fn to(&self) -> DomainIndex {
         self.to
@@ -73,7 +73,7 @@ pub(super) struct Crossing {
 }
 
 impl Mediator {
-    /// A question was answered.
+    /// Handles the answer to a question.
     pub fn answered(&mut self, id: u64, yes: bool) {
         let asked = |crossing: &mut Crossing| {
             crossing.id == id && matches!(crossing.stage, Stage::Asking { .. })
@@ -137,7 +137,7 @@ impl Mediator {
         self.out.push(Output::Note(event.into()));
     }
 
-    /// The monitor permits a paste, whose entry is on the disk. One that has ended since then is not offered, which an entry says already.
+    /// Offers a paste that the monitor permits, whose entry is on the disk. One that has ended since then is not offered, which an entry says already.
     pub fn permitted(&mut self, permit: Permit<Paste>, now: Time) {
         let Some(crossing) = self.take_recording(permit.grant().id) else { return };
         let Crossing { ticket, by, what, .. } = crossing;
@@ -156,7 +156,7 @@ impl Mediator {
         self.say(ticket, words.by(&by));
     }
 
-    /// The monitor permits a paste not.
+    /// Ends a paste that the monitor denies.
     pub fn refused(&mut self, id: u64, denial: Denial) {
         let Some(crossing) = self.take_recording(id) else { return };
         let Crossing { ticket, to, by, what, .. } = crossing;

@@ -133,13 +133,13 @@ impl Guest {
         }
     }
 
-    /// It has something in its own clipboard, so what was offered is out of it.
+    /// Handles that the guest has something in its own clipboard, which replaces what was offered.
     pub(super) fn grabs(&mut self, types: &[u32]) {
         self.offer = None;
         self.grabbed = types.iter().filter_map(|number| media_type(*number)).collect();
     }
 
-    /// The type to ask for: text if there is any, as that is what somebody means who marks something in a table that is a picture
+    /// Returns the type to ask for: text if there is any, as that is what somebody means who marks something in a table that is a picture
     /// too; then the picture that loses least.
     pub(super) fn best(&self) -> Option<MediaType> {
         [
@@ -182,7 +182,7 @@ impl Guest {
         sent
     }
 
-    /// A program wants what is offered, or something that is not. Whether it gets it for the first time.
+    /// Handles a program's request for what is offered, or for something that is not; returns whether it gets it for the first time.
     pub(super) fn requests(&mut self, number: u32) -> bool {
         let offer = self.offer.as_mut().filter(|offer| offer.number == number);
         let content = offer.as_ref().map(|offer| Secret::clone(&offer.content));

@@ -15,7 +15,7 @@ use crate::content::{self, Changes, Rejected};
 use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
 
-/// A decision, as the log has it.
+/// Returns a decision as the log has it.
 fn recorded(decision: Decision) -> Verdict {
     match decision {
         Decision::Allow => Verdict::Allow,

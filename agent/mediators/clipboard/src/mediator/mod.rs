@@ -149,7 +149,7 @@ impl Mediator {
         self.guests.get_mut(guest).map(|guest| &mut guest.outbox)
     }
 
-    /// Whether a guest is connected and may be read from; if not, when it may be again.
+    /// Checks that a guest is connected and may be read from; if not, returns when it may be again.
     pub fn may_read(&mut self, guest: DomainIndex, now: Time) -> Result<(), Time> {
         let pulled = self.pulls_from(guest);
         let guest = self.guests.get_mut(guest);
@@ -171,14 +171,14 @@ impl Mediator {
         self.pull.as_ref().is_some_and(|pull| pull.from == guest)
     }
 
-    /// A guest's stream begins.
+    /// Handles that a guest's stream begins.
     pub fn connected(&mut self, guest: DomainIndex) {
         if let Some(guest) = self.guests.get_mut(guest) {
             guest.connect();
         }
     }
 
-    /// A guest's stream has ended.
+    /// Handles that a guest's stream has ended.
     pub fn disconnected(&mut self, guest: DomainIndex, now: Time) {
         if let Some(guest) = self.guests.get_mut(guest) {
             guest.disconnect();
@@ -188,7 +188,7 @@ impl Mediator {
         }
     }
 
-    /// The guests' screens are so large, in pixels; agents that can set it do.
+    /// Sets the size of the guests' screens, in pixels, for agents that can set it.
     pub fn screen(&mut self, size: Option<(u32, u32)>) {
         if self.screen == size {
             return;
@@ -333,7 +333,7 @@ impl Mediator {
         }
     }
 
-    /// Time has passed.
+    /// Handles that time has passed.
     pub fn tick(&mut self, now: Time) {
         self.expire(now);
         for index in 0..self.guests.len() {

@@ -11,7 +11,7 @@ use super::words::{Outcome, TAKEN_BACK};
 use super::{DomainIndex, Mediator, Output, Time};
 
 impl Mediator {
-    /// Another policy is in force. What was offered under the old one and would not be under this is taken back, also if a person would be
+    /// Applies another policy. What was offered under the old one and would not be under this is taken back, also if a person would be
     /// asked now: nobody was.
     pub fn policy(&mut self, policy: Arc<Policy>, now: Time) {
         self.policy = Arc::clone(&policy);
@@ -34,7 +34,7 @@ impl Mediator {
         }
     }
 
-    /// The audit log has failed: what was permitted was on a record that may be lost, and how it ends cannot be recorded. What is offered is
+    /// Handles that the audit log has failed: what was permitted was on a record that may be lost, and how it ends cannot be recorded. What is offered is
     /// taken back, and nothing is under way.
     pub fn record_lost(&mut self, now: Time) {
         self.end_crossing("the audit log cannot be written");
@@ -49,7 +49,7 @@ impl Mediator {
         }
     }
 
-    /// The screen was locked: whoever comes next finds nothing.
+    /// Handles that the screen was locked: whoever comes next finds nothing.
     pub fn locked(&mut self, now: Time) {
         self.forget();
         self.withdraw(now, |_, _| true);

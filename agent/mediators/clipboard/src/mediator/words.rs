@@ -34,7 +34,7 @@ impl Outcome {
     }
 }
 
-/// A domain as its banner calls it.
+/// Returns the name of a domain in its banner.
 pub(super) fn label<'a>(policy: &'a Policy, name: &'a str) -> &'a str {
     policy.domain(name).map_or(name, |domain| &domain.label.value)
 }

@@ -49,7 +49,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Type and body, as the guest's `capabilities` have it.
+    /// Returns type and body, as the guest's `capabilities` have it.
     pub(super) fn encode(&self, selection: bool) -> (u32, Vec<u8>) {
         let start: &[u8] = if selection { &[SELECTION_CLIPBOARD, 0, 0, 0] } else { &[] };
         let mut body = Vec::new();
@@ -78,7 +78,7 @@ impl Message {
     }
 }
 
-/// The protocol's number for a type of the policy; none where the protocol cannot carry it.
+/// Returns the protocol's number for a type of the policy; none where the protocol cannot carry it.
 #[must_use]
 pub const fn number(media_type: MediaType) -> Option<u32> {
     Some(match media_type {

@@ -70,7 +70,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The guest named its capabilities: whether clipboard messages begin with the selection.
+    /// Sets whether clipboard messages begin with the selection.
     pub fn set_selection(&mut self, selection: bool) {
         self.selection = selection;
     }
@@ -133,7 +133,7 @@ impl Outbox {
         self.gated && self.ready.is_empty()
     }
 
-    /// The guest has taken everything that was written.
+    /// Handles that the guest has taken everything that was written.
     pub fn guest_took_all(&mut self) {
         if self.waits_for_guest() {
             self.gated = false;
@@ -157,7 +157,7 @@ impl Outbox {
         self.ready.get(self.taken..).unwrap_or_default()
     }
 
-    /// So many of [`Self::bytes`] are written.
+    /// Removes the first `count` of [`Self::bytes`], which are written.
     pub fn took(&mut self, count: usize) {
         self.taken = self.taken.saturating_add(count);
         if self.taken >= self.ready.len() {
@@ -209,7 +209,7 @@ impl Outbox {
         waiting + self.ready.capacity()
     }
 
-    /// The connection is gone, and all that waited with it.
+    /// Drops all that waits, as the connection is gone.
     pub fn clear(&mut self) {
         *self = Self::default();
     }

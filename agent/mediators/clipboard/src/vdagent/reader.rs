@@ -175,7 +175,7 @@ impl Reader {
         }
     }
 
-    /// Whoever was asked is gone, and will not answer.
+    /// Forgets the request, as whoever was asked is gone.
     pub fn forget(&mut self) {
         self.give_up();
         self.answer = Answer::None;

@@ -157,7 +157,7 @@ impl Broker {
         Connection::Made
     }
 
-    /// A connection to a domain's VMM by a socket that no other device has.
+    /// Makes a connection to a domain's VMM by a socket that no other device has.
     fn free_connection(&self, domain: &str) -> Option<VmmConnection> {
         let taken = |socket: &&DomainSocket| {
             self.devices.values().any(|device| {

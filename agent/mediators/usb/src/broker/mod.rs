@@ -408,7 +408,7 @@ impl Broker {
 }
 
 impl Findings {
-    /// What the life-cycle of a device depends on, of all that it says of itself.
+    /// Takes what the life-cycle of a device depends on, of all that it says of itself.
     fn of(identity: &Identity) -> Self {
         let some = |interfaces: std::collections::BTreeSet<u8>| {
             (!interfaces.is_empty()).then_some(Share::Interfaces(interfaces))

@@ -29,7 +29,7 @@ impl Pace {
         self.limiter(id).wait(now)
     }
 
-    /// Something is done for it.
+    /// Counts that something is done for it.
     pub(super) fn count(&mut self, id: &BusId) {
         let now = self.began.elapsed();
         self.limiter(id).take(1, now);
@@ -41,7 +41,7 @@ impl Pace {
     }
 }
 
-/// The PC's own socket that a device is behind: `1-4` of `1-4.2.1`.
+/// Returns the PC's own socket that a device is behind: `1-4` of `1-4.2.1`.
 pub(super) fn socket(id: &BusId) -> &str {
     id.as_str().split('.').next().unwrap_or_default()
 }

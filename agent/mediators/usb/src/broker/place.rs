@@ -136,7 +136,7 @@ impl PlaceContext {
         }
     }
 
-    /// Everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
+    /// Reads everything that a device says of itself. Nobody may use it afterwards, but for what is the seat's. A keyboard is the seat's whatever
     /// becomes of the rest of the device: one that does not say what the rest is costs the rest.
     fn read(&self, id: &BusId) -> Result<Found, String> {
         let mounts = ["/proc/mounts", "/proc/swaps"]

@@ -19,7 +19,7 @@ const REMEDY: &str =
     "Plug it in again. If it is blocked again, take another one, and give this one to IT.";
 
 impl Device {
-    /// The entry of a note, under this policy; nothing if it is about a verdict that was never reached.
+    /// Returns the entry of a note, under this policy; nothing if it is about a verdict that was never reached.
     pub(super) fn entry(
         &self,
         note: Note,
@@ -71,7 +71,7 @@ impl Device {
         })
     }
 
-    /// The entry that says that it is attached, as it is granted.
+    /// Returns the entry that says that it is attached, as it is granted.
     pub(super) fn attached(&self, grant: &UsbGrant) -> AuditEvent {
         UsbAttached {
             domain: grant.domain.clone(),
@@ -81,7 +81,7 @@ impl Device {
         .into()
     }
 
-    /// The entry of the verdict that gives it to this domain; nothing if there was none.
+    /// Returns the entry of the verdict that gives it to this domain; nothing if there was none.
     pub(super) fn given(&self, domain: String) -> Option<AuditEvent> {
         let verdict = (**self.verdict.as_ref()?).clone();
         Some(UsbJudged { domain: Some(domain), ..verdict }.into())
@@ -121,7 +121,7 @@ impl Device {
     }
 }
 
-/// That it has left, and what went to and fro, if that is known.
+/// Returns the entry that it has left, and what was transferred, if that is known.
 fn detached(bus_id: String, detaching: Detaching, counts: Option<&Counts>) -> AuditEvent {
     UsbDetached {
         domain: detaching.domain,
@@ -137,7 +137,7 @@ fn detached(bus_id: String, detaching: Detaching, counts: Option<&Counts>) -> Au
     .into()
 }
 
-/// SCSI commands by operation code, in two hexadecimal digits.
+/// Returns SCSI commands by operation code, in two hexadecimal digits.
 fn commands(counts: &Counts) -> BTreeMap<String, u64> {
     counts.commands.iter().map(|(code, times)| (format!("{code:02x}"), *times)).collect()
 }

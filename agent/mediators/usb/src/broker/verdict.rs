@@ -14,7 +14,7 @@ use super::terms::Terms;
 use crate::grant::UsbGrant;
 use crate::lifecycle::{Event, Judgement, KEPT};
 
-/// A decision, as the log has it.
+/// Returns a decision as the log has it.
 fn recorded(decision: Decision) -> Verdict {
     match decision {
         Decision::Allow => Verdict::Allow,

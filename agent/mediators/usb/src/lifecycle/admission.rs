@@ -110,7 +110,7 @@ impl<P> Step<'_, P> {
         changes
     }
 
-    /// A device that is not read is switched off.
+    /// De-authorises a device that cannot be read.
     fn unreadable(&mut self, why: String) {
         let request = self.life.known.request.take();
         self.note(Note::Unreadable { request, why: why.clone() });
@@ -182,7 +182,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// It waits for the audit log, which is said at the seat once.
+    /// Says at the seat, once, that the device waits for the audit log.
     pub(super) fn say_unrecorded(&mut self) {
         if !std::mem::replace(&mut self.life.known.unrecorded, true) {
             self.notice(Notice::Unrecorded);

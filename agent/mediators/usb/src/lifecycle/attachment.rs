@@ -77,7 +77,7 @@ impl<P> Step<'_, P> {
         self.go(State::Waiting { grant, retry: self.now + AGAIN });
     }
 
-    /// The log says that it is attached: it has left its domain at once.
+    /// Notes, as the log says that it is attached, that it has left its domain at once.
     pub(super) fn not_started(&mut self, task: u64, why: String) {
         if self.life.served_by(task).is_some() {
             self.not_served(task, Some(why));
@@ -94,7 +94,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// The guest has it no more: it was told to leave, or has left by itself.
+    /// Handles that the guest no longer has it: it was told to leave, or has left by itself.
     pub(super) fn left(&mut self, task: u64, reason: Option<DetachReason>, counts: Counts) {
         if self.life.served_by(task).is_some() {
             // Nobody told it to.
@@ -234,7 +234,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// It does not reach its domain.
+    /// Blocks a device that does not reach its domain.
     pub(super) fn failed(&mut self, why: String) {
         let request = self.life.known.request.take();
         self.note(Note::Failed { request, why: why.clone() });

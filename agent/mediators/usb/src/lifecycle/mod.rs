@@ -214,7 +214,7 @@ struct Known {
     findings: Option<Findings>,
     /// The domain to which somebody attached it by hand.
     by_hand: Option<String>,
-    /// The entry of the request to attach it, until that has ended.
+    /// Returns the entry of the request to attach it, until that has ended.
     request: Option<u64>,
     /// How often it was another than before; nothing is known of one that was not read yet.
     changes: Option<u32>,
@@ -310,7 +310,7 @@ impl Lifecycle {
         self.known.by_hand.as_deref()
     }
 
-    /// The entry of the request to attach it, until that has ended.
+    /// Returns the entry of the request to attach it, until that has ended.
     pub(super) fn request(&self) -> Option<u64> {
         self.known.request
     }

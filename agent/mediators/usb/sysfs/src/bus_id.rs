@@ -14,7 +14,7 @@ impl BusId {
         &self.0
     }
 
-    /// The hub it is plugged into, and the port there, from 1. A root hub is plugged in nowhere.
+    /// Returns the hub it is plugged into, and the port there, from 1. A root hub is plugged in nowhere.
     #[must_use]
     pub fn parent(&self) -> Option<(Self, u8)> {
         let (bus, ports) = self.0.split_once('-')?;

@@ -70,13 +70,13 @@ impl Default for Sysfs {
 }
 
 impl Sysfs {
-    /// Another folder than the kernel's.
+    /// Makes one of another folder than the kernel's.
     #[must_use]
     pub fn at(devices: &Path) -> Self {
         Self { devices: devices.to_owned() }
     }
 
-    /// The folder that is read.
+    /// Returns the folder that is read.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.devices
@@ -113,7 +113,7 @@ impl Sysfs {
         Ok(all.filter(|id| !id.is_root()).filter_map(|id| self.find(&id)).collect())
     }
 
-    /// All devices, root hubs left out, without waiting for any: only files that the kernel shows without the device's lock.
+    /// Lists all devices, root hubs left out, without waiting for any: only files that the kernel shows without the device's lock.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -129,7 +129,7 @@ impl Sysfs {
         Ok(all.filter(|id| !id.is_root()).filter_map(plugged).collect())
     }
 
-    /// The device at a place. May wait for whatever is done with it: not for a thread that others wait for.
+    /// Finds the device at a place. May wait for whatever is done with it: not for a thread that others wait for.
     #[must_use]
     pub fn find(&self, id: &BusId) -> Option<Found> {
         let text = |name: &str| self.read(id, name);
@@ -160,7 +160,7 @@ impl Sysfs {
         })
     }
 
-    /// `bConfigurationValue` of the configuration that the kernel has put a device in. May wait, as [`Self::find`].
+    /// Returns the `bConfigurationValue` of the configuration that the kernel has put a device in. May wait, as [`Self::find`].
     #[must_use]
     pub fn configuration(&self, id: &BusId) -> Option<u8> {
         self.read(id, "bConfigurationValue")?.parse().ok()
@@ -185,13 +185,13 @@ impl Sysfs {
         })
     }
 
-    /// A device's or hub's node in usbfs.
+    /// Returns a device's or hub's node in usbfs.
     pub fn node(&self, id: &BusId) -> Option<PathBuf> {
         let bus = self.read(id, "busnum")?.parse::<u8>().ok()?;
         Some(PathBuf::from(format!("/dev/bus/usb/{bus:03}/{:03}", self.address(id)?)))
     }
 
-    /// A device's address, after its reset if it is being reset.
+    /// Returns a device's address, after its reset if it is being reset.
     fn address(&self, id: &BusId) -> Option<u8> {
         let number = || self.read(id, "devnum")?.parse::<u8>().ok();
         let address = number()?;
@@ -203,7 +203,7 @@ impl Sysfs {
         number().filter(|address| *address != 0)
     }
 
-    /// A file of a device.
+    /// Returns the path of a file of a device.
     #[must_use]
     pub fn path(&self, id: &BusId, name: &str) -> PathBuf {
         self.devices.join(id.as_str()).join(name)
@@ -233,13 +233,13 @@ impl Sysfs {
         }
     }
 
-    /// An interface's folder: it lies in its device's, and where the kernel lists all devices there is a link to it beside those.
+    /// Returns an interface's folder: it lies in its device's, and where the kernel lists all devices there is a link to it beside those.
     pub fn interface(&self, id: &BusId, name: &str) -> PathBuf {
         let beside = self.devices.join(name);
         if beside.exists() { beside } else { self.path(id, name) }
     }
 
-    /// The report descriptors of its HID interfaces, as far as the host's drivers have read them. The device is asked nothing.
+    /// Returns the report descriptors of its HID interfaces, as far as the host's drivers have read them. The device is asked nothing.
     #[must_use]
     pub fn report_descriptors(&self, id: &BusId) -> Vec<PinnedDescriptor> {
         let mut found = Vec::new();
@@ -286,7 +286,7 @@ impl Sysfs {
     }
 }
 
-/// A device's text as it is kept and shown.
+/// Returns a device's text as it is kept and shown.
 pub fn clean(text: &str) -> String {
     text.trim()
         .chars()
@@ -295,7 +295,7 @@ pub fn clean(text: &str) -> String {
         .collect()
 }
 
-/// The block devices below a device's folder.
+/// Collects the block devices below a device's folder.
 fn block_devices(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     /// An interface, a SCSI host, a target, a unit, and the folder `block`.
     const DEPTH_MAX: usize = 8;

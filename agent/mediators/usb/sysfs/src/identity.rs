@@ -75,7 +75,7 @@ impl Identity {
         self.description.functions.iter().any(UsbFunction::is_the_seats)
     }
 
-    /// The interfaces that the seat keeps of a device that has something besides a keyboard or mouse: those that are nothing else, in whatever
+    /// Returns the interfaces that the seat keeps of a device that has something besides a keyboard or mouse: those that are nothing else, in whatever
     /// configuration and setting. Empty if it is wholly the seat's, or has none.
     pub fn seats_part(&self) -> BTreeSet<u8> {
         if self.is_the_seats() {
@@ -84,7 +84,7 @@ impl Identity {
         self.input_interfaces()
     }
 
-    /// All interfaces that are keyboards, mice or the like and nothing else.
+    /// Returns all interfaces that are keyboards, mice or the like and nothing else.
     pub fn input_interfaces(&self) -> BTreeSet<u8> {
         self.interfaces_of(UsbFunction::is_the_seats)
     }
@@ -130,7 +130,7 @@ impl Identity {
         all.filter(|interface| !others.contains(interface)).collect()
     }
 
-    /// `vendor=0781,product=5567,serial=A1,port=1-4,interfaces=08/06/50`.
+    /// Returns a text like `vendor=0781,product=5567,serial=A1,port=1-4,interfaces=08/06/50`.
     pub fn text(&self) -> String {
         self.description.to_string()
     }

@@ -30,7 +30,7 @@ impl Vetted {
         Ok(Self { found, pinned, device, share: Share::Whole })
     }
 
-    /// With whatever else it says, see `usbhost::export::read_descriptors`.
+    /// Adds whatever else it says, see `usbhost::export::read_descriptors`.
     ///
     /// # Errors
     /// The serial number that the kernel was told, and that the policy is asked about, is not the one that is pinned.
@@ -46,7 +46,7 @@ impl Vetted {
         Ok(self)
     }
 
-    /// Only this of it, whatever is done with it from now on: no other interface is claimed or authorised, and nothing is done to the
+    /// Limits it to this share, whatever is done with it from now on: no other interface is claimed or authorised, and nothing is done to the
     /// device as a whole.
     #[must_use]
     pub fn sharing(self, share: Share) -> Self {

@@ -42,7 +42,7 @@ pub(super) fn open(sysfs: &Sysfs, vetted: &Vetted) -> Result<nusb::Device, Expor
     Ok(device)
 }
 
-/// `bConfigurationValue` of the configuration it is in; 0 if it is in none.
+/// Returns the `bConfigurationValue` of the configuration it is in; 0 if it is in none.
 pub(super) fn configuration_of(device: &nusb::Device) -> u8 {
     device.active_configuration().map_or(0, |active| active.configuration_value())
 }

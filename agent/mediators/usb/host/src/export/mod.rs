@@ -194,7 +194,7 @@ impl Export {
         }
     }
 
-    /// Interfaces, endpoints, and that it is there.
+    /// Announces interfaces, endpoints and the device to the guest's end.
     fn introduce(&mut self) {
         self.describe();
         let descriptor = self.device.device_descriptor();
@@ -332,7 +332,7 @@ impl Export {
         Ok(())
     }
 
-    /// What waits at endpoints ends cancelled.
+    /// Ends what waits at endpoints as cancelled.
     fn drop_pipes(&mut self) {
         for (address, pipe) in std::mem::take(&mut self.pipes) {
             for transfer in pipe.transfers {

@@ -11,7 +11,7 @@ impl Export {
         !self.hold.vetted.share().is_whole()
     }
 
-    /// As much of a reset as its own interfaces can have: what waits ends, each is in its first setting, and its endpoints are not halted and
+    /// Resets its own interfaces as far as these can be: what waits ends, each is in its first setting, and its endpoints are not halted and
     /// begin anew (USB 2.0, sections 9.4.5 and 9.4.10).
     pub(super) fn reset_part(&mut self) {
         self.drop_pipes();
@@ -24,7 +24,7 @@ impl Export {
         }
     }
 
-    /// It is in its only configuration and stays there.
+    /// Answers a change of configuration: the device is in its only one and stays there.
     pub(super) fn configure_part(&mut self, id: u64, configuration: u8) {
         let status = match configuration {
             same if same == self.configuration() => Status::Success,

@@ -134,7 +134,7 @@ impl Pipe {
         Some((id, ended(address, self.interrupt, how, moved, data)))
     }
 
-    /// A transfer that fetched interrupt data has ended.
+    /// Handles that a transfer which fetched interrupt data has ended.
     fn fetched(&mut self, address: u8, how: Status, data: Vec<u8>) -> Option<(u64, Body)> {
         let was_taken_back = self.taken_back > 0;
         self.taken_back = self.taken_back.saturating_sub(1);

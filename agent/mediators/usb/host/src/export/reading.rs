@@ -26,7 +26,7 @@ const DESCRIPTOR_MAX: u16 = 4096;
 /// The language of a device that has texts and does not say in which: English (United States), as the kernel takes it.
 const ENGLISH: u16 = 0x0409;
 
-/// All that a vetted device says besides its configurations; nothing is what it refuses to say.
+/// Reads all that a vetted device says besides its configurations; nothing is what it refuses to say.
 ///
 /// # Errors
 /// The device cannot be used, or does not answer in time.
@@ -87,7 +87,7 @@ impl Reading {
         Ok(())
     }
 
-    /// A text. Some devices answer only who asks for exactly as much as there is.
+    /// Reads a text. Some devices answer only who asks for exactly as much as there is.
     fn text(&self, index: u8, language: u16) -> Result<Vec<u8>, ExportError> {
         let place = (kind::STRING, index, language);
         let mut bytes = self.ask(Recipient::Device, place, 255)?;
