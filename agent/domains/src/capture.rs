@@ -102,7 +102,7 @@ impl Capture {
         self.again
     }
 
-    /// Reads what the VMM wrote, at most [`READ_MAX`] bytes.
+    /// Reads what the VMM wrote, as far as one round may read.
     pub fn poll(&mut self, now: Time) -> Output {
         if self.again.is_some_and(|again| now < again) {
             return Output::default();
