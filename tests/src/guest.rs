@@ -16,6 +16,9 @@ const QUESTION: Duration = Duration::from_secs(60);
 /// A probe guest's kernel command line.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1";
 
+/// The kernel of those that are not about kernels: it is not packed, and starts sooner.
+const KERNEL: &str = "/share/vmlinux";
+
 /// The VMM in the PC.
 pub const VMM: &str = "/share/bulkhead-vmm";
 
@@ -105,7 +108,7 @@ pub struct Guest<'a> {
 impl<'a> Guest<'a> {
     /// Starts the VMM with a probe guest, `arguments` added, and waits for the probe.
     pub fn start(pc: &'a WardPc, name: &str, arguments: &[&str]) -> Outcome<Self> {
-        Self::start_kernel(pc, name, "/share/vmlinuz", arguments)
+        Self::start_kernel(pc, name, KERNEL, arguments)
     }
 
     /// The same with another kernel.
@@ -156,7 +159,7 @@ impl<'a> Guest<'a> {
     ) -> Outcome<Self> {
         let run = format!("/run/{name}");
         pc.sh(&format!("rm -rf {run}; mkdir -p {run}"))?;
-        let boot = ["/share/vmlinuz", "/share/probe.cpio", CMDLINE];
+        let boot = [KERNEL, "/share/probe.cpio", CMDLINE];
         let mut argv = vmm.command(boot, &run, Some(disk));
         argv.extend(arguments.iter().map(|word| (*word).to_owned()));
         Self::launch(pc, name, &argv)

@@ -30,6 +30,7 @@
 )]
 
 pub mod acpi;
+mod allocator;
 pub mod api;
 pub mod boot;
 pub mod cli;

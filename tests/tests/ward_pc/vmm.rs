@@ -103,7 +103,7 @@ fn a_running_vmm_is_nobody_nowhere_and_may_do_nothing(ward: &Ward) -> Outcome {
     }
     // Every file it has open was opened before: no directory, nothing of /etc.
     let files = ward.pc.sh(&format!("ls -l {proc}/fd"))?;
-    ensure!(!files.contains("/etc/") && files.contains("/share/vmlinuz"), "{files}");
+    ensure!(!files.contains("/etc/") && files.contains("/share/vmlinux"), "{files}");
     guest.power_off()
 }
 

@@ -32,6 +32,7 @@ use vmm_control::{MemorySize, VmSpec};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::acpi::{self, AcpiError};
+use crate::allocator;
 use crate::boot::{BootError, Entry};
 use crate::kvm::KvmError;
 use crate::layout;
@@ -160,6 +161,7 @@ fn event_loop(error: event_manager::Error) -> MachineError {
 
 /// Builds the machine `config` asks for and runs it to its end.
 pub fn run(config: &VmSpec) -> Result<ExitReason, MachineError> {
+    allocator::share_one_heap();
     signals::block().map_err(host("block signals"))?;
     let machine = build::build(config)?;
     let terminal = terminal::Raw::enter(&config.serial);
@@ -211,6 +213,7 @@ impl Machine {
     fn run(mut self, config: &VmSpec) -> Result<ExitReason, MachineError> {
         let Running { mut main, workers, log, control } = self.start(config)?;
         sandbox::filter_thread(&config.sandbox, Role::Main)?;
+        allocator::give_back();
 
         let end = self.serve(config, &mut main, &control);
         control.end();
