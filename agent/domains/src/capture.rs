@@ -189,6 +189,21 @@ impl Capture {
         let said = tail.split(|byte| *byte == b'\n').map(clean_cut).rfind(|line| !line.is_empty());
         said.or_else(|| self.last.clone())
     }
+
+    /// The last line, unless it is one of the log's that say only what went on: why a VMM failed, as it said itself.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.last_words().filter(|line| !is_progress(line))
+    }
+}
+
+/// Whether a line is one of `tracing`'s that is no warning: a time stamp, and a level.
+fn is_progress(line: &str) -> bool {
+    let mut words = line.split_ascii_whitespace();
+    let stamped = words.next().is_some_and(|stamp| {
+        stamp.starts_with(|first: char| first.is_ascii_digit()) && stamp.ends_with('Z')
+    });
+    stamped && matches!(words.next(), Some("INFO" | "DEBUG" | "TRACE"))
 }
 
 fn clean_cut(line: &[u8]) -> String {
@@ -278,6 +293,22 @@ mod tests {
         assert_eq!(capture.poll(Time::ZERO).lines, ["two"]);
         vmm.write_all(b"\nfarewell").unwrap();
         assert_eq!(capture.last_words().as_deref(), Some("farewell"));
+    }
+
+    #[test]
+    fn what_merely_went_on_is_no_reason_for_a_failure() {
+        let (capture, mut vmm, _dir) = capture();
+        for (line, is_reason) in [
+            ("bulkhead-vmm: cannot open /images/clinical: no such file", true),
+            ("2026-11-29T01:55:28.056648Z ERROR the disk failed", true),
+            ("2026-11-29T01:55:28.056648Z  WARN the disk is slow", true),
+            ("2026-11-29T01:55:28.056648Z  INFO an agent has taken the seat", false),
+            ("2026-11-29T01:55:28.056648Z DEBUG", false),
+        ] {
+            vmm.write_all(format!("{line}\n").as_bytes()).unwrap();
+            assert_eq!(capture.last_words().as_deref(), Some(line));
+            assert_eq!(capture.reason().as_deref(), is_reason.then_some(line));
+        }
     }
 
     #[test]

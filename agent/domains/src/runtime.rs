@@ -345,7 +345,8 @@ impl DomainRuntime {
         let Some(vmm) = &mut self.vmm else { return };
         let last = || self.capture.as_ref().and_then(Capture::last_words);
         let Some(exit) = vmm.ended(|| by_last_words(last().as_deref())) else { return };
-        let exit = match (exit, last().filter(|_| !vmm.is_adopted())) {
+        let reason = || self.capture.as_ref().and_then(Capture::reason);
+        let exit = match (exit, reason().filter(|_| !vmm.is_adopted())) {
             (Exit::Failed(how), Some(line)) => Exit::Failed(format!("{how}: {line}")),
             (exit, _) => exit,
         };
