@@ -56,6 +56,8 @@ macro_rules! catalogue {
                     meaning: $about,
                     form: <$type as Form>::WORDS,
                     always: <$type as Form>::ALWAYS,
+                    #[cfg(test)]
+                    example: <$type as Form>::example,
                 }),*],
             }),*];
 

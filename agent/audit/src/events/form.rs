@@ -9,33 +9,44 @@ pub(super) trait Form {
     const WORDS: &'static str;
     /// Whether it is in every entry of its kind.
     const ALWAYS: bool = true;
+    /// A value, for the logs that the catalogue is held against.
+    #[cfg(test)]
+    fn example() -> serde_json::Value;
 }
 
 macro_rules! forms {
-    ($($type:ty: $words:literal;)*) => {
+    ($($type:ty: $words:literal, $example:tt;)*) => {
         $(impl Form for $type {
             const WORDS: &'static str = $words;
+            #[cfg(test)]
+            fn example() -> serde_json::Value {
+                serde_json::json!($example)
+            }
         })*
     };
 }
 
 forms! {
-    String: "text";
-    bool: "`true` or `false`";
-    i32: "number";
-    u32: "number";
-    u64: "number";
-    i64: "number";
-    Vec<String>: "list of texts";
-    Vec<u8>: "list of numbers";
-    BTreeMap<String, u64>: "numbers by name";
-    Verdict: "`allow`, `ask`, `deny` or `read-only`";
-    Outcome: "`done`, `begun` or `not done`";
+    String: "text", "text";
+    bool: "`true` or `false`", true;
+    i32: "number", 7;
+    u32: "number", 7;
+    u64: "number", 7;
+    i64: "number", 7;
+    Vec<String>: "list of texts", ["one", "two"];
+    Vec<u8>: "list of numbers", [1, 2];
+    BTreeMap<String, u64>: "numbers by name", {"one": 1, "two": 2};
+    Verdict: "`allow`, `ask`, `deny` or `read-only`", "allow";
+    Outcome: "`done`, `begun` or `not done`", "done";
 }
 
 impl<T: Form> Form for Option<T> {
     const WORDS: &'static str = T::WORDS;
     const ALWAYS: bool = false;
+    #[cfg(test)]
+    fn example() -> serde_json::Value {
+        T::example()
+    }
 }
 
 /// The policy's verdict.

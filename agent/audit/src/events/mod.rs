@@ -47,6 +47,9 @@ pub struct Field {
     pub form: &'static str,
     /// Whether every entry of the kind has it.
     pub always: bool,
+    /// A value of it.
+    #[cfg(test)]
+    example: fn() -> Value,
 }
 
 impl Field {
