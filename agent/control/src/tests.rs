@@ -1,18 +1,90 @@
 //! What scripts send and auditors read of requests stays what it is, and the handbook says who may send them.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::fs;
 use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::Value;
 
 use super::commands::{COMMANDS, Request, find};
 use super::roles::{Caller, GROUPS, Role};
 use super::table::{Command, Often, Recorded};
 
-const REQUESTS: &str = include_str!("tests/requests.tsv");
+/// The file of requests. What stands in it is a contract and stays; what the table has besides is added on request.
+static REQUESTS: LazyLock<String> = LazyLock::new(|| {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tests/requests.tsv");
+    let mut text = fs::read_to_string(&file).unwrap();
+    if std::env::var_os("BULKHEAD_WRITE").is_some() {
+        let more = missing(&text);
+        text.push_str(&more);
+        fs::write(&file, &text).unwrap();
+    }
+    text
+});
+
+const COLUMNS: usize = 8;
+
+fn rows_of(text: &str) -> impl Iterator<Item = [&str; COLUMNS]> {
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    rows.map(|row| row.split('\t').collect::<Vec<_>>().try_into().unwrap())
+}
 
 /// The rows of the file, each in its columns.
-fn rows() -> impl Iterator<Item = [&'static str; 5]> {
-    let rows = REQUESTS.lines().filter(|line| !line.starts_with('#'));
-    rows.map(|row| row.split('\t').collect::<Vec<_>>().try_into().unwrap())
+fn rows() -> impl Iterator<Item = [&'static str; COLUMNS]> {
+    rows_of(&REQUESTS)
+}
+
+/// A request's row: as it goes over the socket, and what the table says of it.
+fn row(request: &Request) -> String {
+    let roles = GROUPS.iter().filter(|(_, role)| request.command().privilege.roles.contains(role));
+    let roles: Vec<&str> =
+        roles.map(|(group, _)| group.strip_prefix("bulkhead-").unwrap_or(group)).collect();
+    let often = match request.often() {
+        Often::Refused => "refused",
+        Often::Counted => "counted",
+    };
+    let columns: [&str; COLUMNS] = [
+        &serde_json::to_string(request).unwrap(),
+        request.word(),
+        &request.takes_time().to_string(),
+        request.domain().unwrap_or("-"),
+        &roles.join(" "),
+        &request.changes().to_string(),
+        often,
+        request.domain_to_settle().unwrap_or("-"),
+    ];
+    columns.join("\t")
+}
+
+/// Rows for the words of the table that the file has no row of.
+fn missing(text: &str) -> String {
+    let mut there: BTreeSet<&str> = rows_of(text).map(|[_, word, ..]| word).collect();
+    let mut added = String::new();
+    for request in Request::one_of_each() {
+        let Ok(Value::Object(mut keys)) = serde_json::to_value(&request) else { continue };
+        for (key, example) in [("domain", "clinical"), ("bus_id", "1-4.2")] {
+            if let Some(value) = keys.get_mut(key).filter(|value| value.is_string()) {
+                *value = example.into();
+            }
+        }
+        // A word of its own has the request of another command, or of this one with a key that is true.
+        let switches = keys.iter().filter(|(_, value)| value.is_boolean()).map(|(key, _)| key);
+        let switched = switches.map(|key| {
+            let mut keys = keys.clone();
+            keys.insert(key.clone(), true.into());
+            keys
+        });
+        for keys in [keys.clone()].into_iter().chain(switched) {
+            let request = read(&Value::Object(keys).to_string()).unwrap();
+            if there.insert(request.word()) {
+                added.push_str(&row(&request));
+                added.push('\n');
+            }
+        }
+    }
+    added
 }
 
 fn read(line: &str) -> Result<Request, String> {
@@ -21,73 +93,59 @@ fn read(line: &str) -> Result<Request, String> {
 
 #[test]
 fn every_request_has_the_bytes_and_the_word_in_the_audit_log_that_stand_in_the_file() {
-    for [line, word, takes_time, domain, _] in rows() {
+    for columns in rows() {
+        let [line, word, ..] = columns;
         let request = read(line).unwrap();
-        assert_eq!(serde_json::to_string(&request).unwrap(), line);
-        assert_eq!(request.word(), word, "{line}");
+        assert_eq!(row(&request), columns.join("\t"));
         assert!(request.command().words.contains(&word), "{line}");
-        assert_eq!(request.takes_time().to_string(), takes_time, "{line}");
-        assert_eq!(request.domain().unwrap_or("-"), domain, "{line}");
         assert_eq!(request.bus_id(), line.contains("bus_id").then_some("1-4.2"), "{line}");
     }
     for command in COMMANDS {
         assert!(std::ptr::eq(find(command.name).unwrap(), *command), "there are two of it");
+        for word in command.words {
+            assert!(
+                rows().any(|[_, told, ..]| told == *word),
+                "`BULKHEAD_WRITE=1 cargo test -p bulkhead-control` adds the row of `{word}`"
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_are_added_for_what_is_not_there_and_for_nothing_else() {
+    assert_eq!(missing(&REQUESTS), "");
+    let without = |words: &[&str]| -> String {
+        rows()
+            .filter(|[_, word, ..]| !words.contains(word))
+            .map(|row| row.join("\t") + "\n")
+            .collect()
+    };
+    // A command that is new, and a word of one that is not.
+    let added = missing(&without(&["reset", "stop-now"]));
+    let added: Vec<[&str; COLUMNS]> = rows_of(&added).collect();
+    assert_eq!(added.len(), 2);
+    for row in added {
+        assert!(rows().any(|other| other == row), "{row:?}");
     }
 }
 
 #[test]
 fn what_takes_something_away_is_never_refused_for_being_asked_too_often_and_a_switch_is() {
-    let words = |is: fn(&Request) -> bool| -> Vec<&str> {
-        let all = rows().map(|[line, ..]| read(line).unwrap()).filter(is);
-        let mut words: Vec<&str> = all.map(|request| request.word()).collect();
-        words.dedup();
-        words
+    let often = |wanted: &str| {
+        let [line, ..] = rows().find(|[_, word, ..]| *word == wanted).unwrap();
+        read(line).unwrap().often()
     };
-    assert_eq!(
-        words(|request| request.changes() && request.often() == Often::Counted),
-        ["stop", "stop-now", "usb-detach", "break-glass-end"]
-    );
-    assert_eq!(
-        words(|request| !request.changes() && request.often() == Often::Refused),
-        ["switch"]
-    );
-}
-
-#[test]
-fn what_changes_nothing_and_what_is_settled_with_a_domain_is_what_it_was() {
-    let words = |is: fn(&Request) -> bool| {
-        let mut words: Vec<&str> = rows()
-            .map(|[line, ..]| read(line).unwrap())
-            .filter(is)
-            .map(|request| request.word())
-            .collect();
-        words.dedup();
-        words
-    };
-    assert_eq!(
-        words(|request| !request.changes()),
-        [
-            "status",
-            "policy",
-            "switch",
-            "lock",
-            "copy",
-            "clipboard-outcome",
-            "clipboard-no",
-            "usb-list"
-        ]
-    );
-    assert_eq!(
-        words(|request| request.domain_to_settle().is_some()),
-        ["start", "stop", "stop-now", "restart"]
-    );
+    for word in ["stop", "stop-now", "usb-detach", "break-glass-end"] {
+        assert_eq!(often(word), Often::Counted, "{word}");
+    }
+    assert_eq!(often("switch"), Often::Refused);
 }
 
 // Shows: K-1.3.3, K-1.3.4, K-5.1.3.
 #[test]
 fn each_role_may_do_what_the_table_says_and_no_more() {
     let named = [(Role::User, "user"), (Role::It, "it"), (Role::Officer, "officer")];
-    for [line, .., roles] in rows() {
+    for [line, _, _, _, roles, ..] in rows() {
         let privilege = &read(line).unwrap().command().privilege;
         let roles: Vec<&str> = roles.split(' ').collect();
         for (role, name) in named {
@@ -148,8 +206,7 @@ fn a_request_with_a_key_that_its_command_does_not_have_is_refused_whatever_the_c
 #[test]
 fn what_may_be_left_out_of_a_request_is_what_the_table_says() {
     for line in lines() {
-        let mut whole: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&line).unwrap();
+        let mut whole: serde_json::Map<String, Value> = serde_json::from_str(&line).unwrap();
         for field in find(whole["command"].as_str().unwrap()).unwrap().fields {
             let value = whole.remove(field.name).unwrap();
             let without = serde_json::to_string(&whole).unwrap();
@@ -245,8 +302,8 @@ fn the_handbooks_table_of_commands_is_what_the_agent_goes_by() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/it/control-commands.md");
     let text = handbook();
     if std::env::var_os("BULKHEAD_WRITE").is_some() {
-        std::fs::write(&file, &text).unwrap();
+        fs::write(&file, &text).unwrap();
     }
-    let written = std::fs::read_to_string(&file).unwrap_or_default();
+    let written = fs::read_to_string(&file).unwrap_or_default();
     assert!(text == written, "run `BULKHEAD_WRITE=1 cargo test -p bulkhead-control`");
 }
