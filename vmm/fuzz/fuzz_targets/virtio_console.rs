@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| virtio::fuzz::fuzz_console(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| virtio::console::fuzz::run(data));

@@ -1,3 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| virtio::fuzz::fuzz_gpu(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| virtio::gpu::fuzz::run(data));

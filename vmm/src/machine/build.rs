@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use pci::Bus;
 use vfio::VfioFunction;
 use virtio::GuestMemory;
+use virtio::net::Tap;
 use vmm_control::{SerialSpec, VmSpec};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -66,6 +67,7 @@ pub(super) fn build(config: &VmSpec) -> Result<Machine, MachineError> {
         &Host {
             memory: memory.clone(),
             container: Box::new(move || vfio::Container::new(&domain_of, &domain_memory)),
+            tap: Box::new(Tap::open),
             msi: Arc::new(KvmMsi(Arc::clone(&interrupts))),
             doorbells: Arc::new(KvmDoorbells::new(Arc::clone(vm.fd()))),
             slots: Arc::new(KvmSlots::new(Arc::clone(vm.fd()))),

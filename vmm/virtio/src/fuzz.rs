@@ -1,4 +1,5 @@
-//! One entry function a device: an arbitrary byte stream drives it as the worst of guests would.
+//! What drives a device as the worst of guests would: an arbitrary byte stream. Each device has an entry function of its own, in `fuzz.rs`
+//! of its folder.
 //!
 //! The stream chooses where the rings are, writes guest memory, descriptors and ring indices,
 //! notifies, touches the configuration space, resets, and plays the host's side too. Nothing may
@@ -7,28 +8,11 @@
 #![allow(clippy::expect_used, reason = "a fuzz target stops where the host fails it")]
 #![allow(clippy::panic, reason = "and where it has found something")]
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::FileExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use seat_link::{CursorChange, Rect, Size};
 use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use crate::blk::{Blk, Disk};
-use crate::console::{Console, NamedPort};
-use crate::gpu::{Frame, Gpu, Viewer};
-use crate::input::{self, Input};
-use crate::net::{Mac, Net, Tap};
-use crate::rng::Rng;
 use crate::testing::{EventLoop, NEXT, Recorder, WRITE};
 use crate::{Activation, CheckedQueue, Device, GuestMemory, Interrupt};
 
@@ -45,9 +29,8 @@ const SIZE: u16 = 16;
 /// Turns of the event loop after which a device at rest must rest.
 const ROUNDS: usize = 2000;
 
-/// Sectors of the disk, and what lies behind them in its image.
-const SECTORS: u64 = 24;
-const TAIL: [u8; 100] = [0x5a; 100];
+/// What lies behind what a device may write to.
+pub(crate) const TAIL: [u8; 100] = [0x5a; 100];
 
 /// A checked queue by itself.
 pub fn fuzz_queue(data: &[u8]) {
@@ -80,141 +63,8 @@ pub fn fuzz_queue(data: &[u8]) {
     }
 }
 
-/// The entropy device.
-pub fn fuzz_rng(data: &[u8]) {
-    drive(Rng::new().expect("descriptors"), Stream(data), |_, _| ());
-}
-
-/// The block device, on an image in memory.
-pub fn fuzz_blk(data: &[u8]) {
-    let mut stream = Stream(data);
-    let image = memfd_create(c"image", MFdFlags::MFD_CLOEXEC).expect("memory file");
-    let image = File::from(image);
-    image.set_len(SECTORS * 512).expect("memory");
-    image.write_all_at(&TAIL, SECTORS * 512).expect("memory");
-    let read_only = stream.byte() & 3 == 0;
-    let file = image.try_clone().expect("descriptors");
-    let disk = Disk::from_file(file, Path::new("image"), read_only, "fuzz").expect("a disk");
-
-    drive(Blk::new(disk).expect("descriptors"), stream, |_, _| ());
-
-    let mut bytes = Vec::new();
-    let length = image.metadata().expect("memory file").len();
-    assert_eq!(length, SECTORS * 512 + TAIL.len() as u64);
-    bytes.resize(usize::try_from(length).expect("small"), 0);
-    image.read_exact_at(&mut bytes, 0).expect("memory");
-    let (disk, tail) = bytes.split_at(bytes.len() - TAIL.len());
-    assert_eq!(tail, TAIL, "written beyond the last sector");
-    assert!(!read_only || disk.iter().all(|&byte| byte == 0), "written though read-only");
-}
-
-/// The console device with a console and two ports, and clients that come and go.
-pub fn fuzz_console(data: &[u8]) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let address = |port: u8| {
-        let name = format!("bulkhead-fuzz-{}-{number}-{port}", std::process::id());
-        SocketAddr::from_abstract_name(name).expect("a short name")
-    };
-    let listener = |port| UnixListener::bind_addr(&address(port)).expect("an unused name");
-    let named = [("one", 1), ("two", 2)]
-        .map(|(name, port)| NamedPort { name: name.into(), listener: listener(port) });
-    let console = Console::new(Some(listener(0)), named.into()).expect("good names");
-
-    let mut clients: Vec<UnixStream> = Vec::new();
-    drive(console, Stream(data), |stream, _| match stream.byte() % 4 {
-        0 if clients.len() < 8 => {
-            let client = UnixStream::connect_addr(&address(stream.byte() % 3));
-            clients.extend(client.inspect(|it| it.set_nonblocking(true).expect("a socket")));
-        }
-        1 => drop(clients.pop()),
-        // Either may find the device has hung up, or that there is nothing to read.
-        2 => drop(clients.last_mut().map(|client| client.write(stream.take(64)))),
-        _ => drop(clients.last_mut().map(|client| client.read(&mut [0; 4096]))),
-    });
-}
-
-/// The network device, on a socket in place of a tap.
-pub fn fuzz_net(data: &[u8]) {
-    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
-    let (network, tap) =
-        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("descriptors");
-    let tap = Tap::stand_in(File::from(tap));
-    let net = Net::new(tap, Mac::derived("fuzz")).expect("descriptors");
-    drive(net, Stream(data), |stream, _| {
-        let fd = network.as_raw_fd();
-        if stream.byte() & 1 == 0 {
-            let mut frame = stream.take(64).to_vec();
-            frame.resize(frame.len() + usize::from(stream.u16()), 0x11);
-            // Full is as good as any.
-            let _ = send(fd, &frame, MsgFlags::empty());
-        } else {
-            let mut frame = [0; 64];
-            let _ = recv(fd, &mut frame, MsgFlags::MSG_TRUNC);
-        }
-    });
-}
-
-/// The GPU, on a screen of 40 by 30 pixels with guard bytes behind it, and another screen now and then.
-pub fn fuzz_gpu(data: &[u8]) {
-    const SIZE: Size = Size { width: 40, height: 30 };
-    let guarded = |size: Size| {
-        let file = memory_file(size.frame_bytes() + TAIL.len());
-        file.write_all_at(&TAIL, size.frame_bytes() as u64).expect("memory");
-        file
-    };
-    let file = guarded(SIZE);
-    let (gpu, handle) = Gpu::new(Box::new(Nobody)).expect("descriptors");
-    handle.show_on(Frame::map(file.try_clone().expect("descriptors"), SIZE).expect("fits"));
-    drive(gpu, Stream(data), |stream, _| {
-        let size = Size { width: 1 + u32::from(stream.byte() % 64), height: 16 };
-        handle.show_on(Frame::map(guarded(size), size).expect("fits"));
-    });
-    let mut tail = [0; TAIL.len()];
-    file.read_exact_at(&mut tail, SIZE.frame_bytes() as u64).expect("memory");
-    assert_eq!(tail, TAIL, "written beyond the last row");
-}
-
-/// Looks at a screen and takes what it is told without a word.
-struct Nobody;
-
-impl Viewer for Nobody {
-    fn picture(&mut self, size: Option<Size>) {
-        assert!(size.is_none_or(|size| size.width > 0 && size.height > 0));
-    }
-    fn damage(&mut self, rect: Rect) {
-        assert!(rect.right() <= Size::MAX && rect.bottom() <= Size::MAX);
-    }
-    fn cursor(&mut self, _cursor: CursorChange) {}
-}
-
-/// Both input devices' queues and configuration, with a person at them.
-pub fn fuzz_input(data: &[u8]) {
-    let kind = if data.first().is_some_and(|byte| byte & 1 == 1) {
-        input::Kind::Pointer
-    } else {
-        input::Kind::Keyboard
-    };
-    let (device, handle) = Input::new(kind, Box::new(|_| ())).expect("descriptors");
-    drive(device, Stream(data), |stream, _| match stream.byte() % 4 {
-        0 => handle.release_all(),
-        count => {
-            for _ in 0..count {
-                let (kind, code) = (stream.u16() % 20, stream.u16() % 0x300);
-                handle.send(&[seat_link::Event { kind, code, value: i32::from(stream.byte()) }]);
-            }
-        }
-    });
-}
-
-fn memory_file(len: usize) -> File {
-    let file = File::from(memfd_create("fuzz", MFdFlags::MFD_CLOEXEC).expect("memory"));
-    file.set_len(len as u64).expect("memory");
-    file
-}
-
 /// Lets the stream do to `device` what a guest can, and to the host's side what `host` does.
-fn drive<D: Device>(
+pub(crate) fn drive<D: Device>(
     device: D,
     mut stream: Stream<'_>,
     mut host: impl FnMut(&mut Stream<'_>, &mut D),
@@ -270,7 +120,7 @@ fn memory() -> GuestMemory {
 }
 
 /// The input, taken from the front; zeroes when it is used up.
-struct Stream<'a>(&'a [u8]);
+pub(crate) struct Stream<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Stream<'a> {
     fn next(&mut self) -> Option<u8> {
@@ -279,11 +129,11 @@ impl<'a> Stream<'a> {
         Some(first)
     }
 
-    fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.next().unwrap_or(0)
     }
 
-    fn u16(&mut self) -> u16 {
+    pub(crate) fn u16(&mut self) -> u16 {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
@@ -291,7 +141,7 @@ impl<'a> Stream<'a> {
         u64::from_le_bytes(std::array::from_fn(|_| self.byte()))
     }
 
-    fn take(&mut self, len: usize) -> &'a [u8] {
+    pub(crate) fn take(&mut self, len: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(len.min(self.0.len()));
         self.0 = rest;
         taken
@@ -441,37 +291,6 @@ mod tests {
         #[test]
         fn a_queue_survives_any_guest(data in proptest::collection::vec(any::<u8>(), 0..1500)) {
             fuzz_queue(&data);
-        }
-
-        #[test]
-        fn the_entropy_device_survives_any_guest(
-            data in proptest::collection::vec(any::<u8>(), 0..1500),
-        ) {
-            fuzz_rng(&data);
-            fuzz_gpu(&data);
-            fuzz_input(&data);
-        }
-
-        // Shows: K-3.1.1, K-5.6.2.
-        #[test]
-        fn the_block_device_survives_any_guest_and_keeps_to_its_sectors(
-            data in proptest::collection::vec(any::<u8>(), 0..1500),
-        ) {
-            fuzz_blk(&data);
-        }
-
-        #[test]
-        fn the_console_device_survives_any_guest_and_any_client(
-            data in proptest::collection::vec(any::<u8>(), 0..1500),
-        ) {
-            fuzz_console(&data);
-        }
-
-        #[test]
-        fn the_network_device_survives_any_guest_and_any_network(
-            data in proptest::collection::vec(any::<u8>(), 0..1500),
-        ) {
-            fuzz_net(&data);
         }
     }
 }

@@ -13,7 +13,7 @@ const RINGS: u64 = 32 << 20;
 const QUEUE_BYTES: u64 = 64 << 10;
 const QUEUE_SIZE: u16 = 16;
 /// Bytes of one buffer.
-pub(super) const BUFFER: u32 = 1024;
+pub(in crate::machine) const BUFFER: u32 = 1024;
 /// Tries until a request counts as unanswered.
 const PATIENCE: usize = 2_000_000;
 
@@ -21,7 +21,7 @@ const WRITABLE: u16 = 2;
 const NEXT: u16 = 1;
 
 /// One virtio function.
-pub(super) struct Driver<'a> {
+pub(in crate::machine) struct Driver<'a> {
     bus: &'a Bus,
     memory: &'a GuestMemory,
     /// Offset of its configuration space in the ECAM.
@@ -173,7 +173,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Makes a request of buffers the device reads and buffers it writes.
-    pub(super) fn request(&mut self, queue: usize, reads: &[&[u8]], writes: &[u32]) {
+    pub(in crate::machine) fn request(&mut self, queue: usize, reads: &[&[u8]], writes: &[u32]) {
         let Some(Queue { at, notify, made }) = self.queues.get_mut(queue) else { return };
         let (at, notify) = (*at, *notify);
         let memory = self.memory;
@@ -220,7 +220,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Makes a request and waits for its answer.
-    pub(super) fn ask(&mut self, queue: usize, reads: &[&[u8]], writes: &[u32]) {
+    pub(in crate::machine) fn ask(&mut self, queue: usize, reads: &[&[u8]], writes: &[u32]) {
         self.request(queue, reads, writes);
         self.answered(queue);
     }

@@ -24,13 +24,15 @@ use tracing::level_filters::LevelFilter;
 use vmm_control::VmSpec;
 
 use super::build::{self, Machine};
+use super::devices::KINDS;
 use super::{Role, Subscriber};
 use crate::boot::tests::pvh_elf;
 use crate::cli::{Cli, Command as CliCommand};
 use crate::port_io::PortBus;
 use crate::sandbox;
 use crate::serial::LOG_MAX;
-use driver::{BUFFER, Driver, bar, config, functions};
+pub(super) use driver::BUFFER;
+use driver::{Driver, bar, config, functions};
 
 const CHILD: &str = "BULKHEAD_TEST_MACHINE_DIR";
 /// Said by the machine when it is closed in.
@@ -297,13 +299,19 @@ fn drive(bus: &pci::Bus, memory: &virtio::GuestMemory, ports: &PortBus, round: u
     for function in functions(bus) {
         let Some(mut driver) = Driver::find(bus, memory, function) else { continue };
         kinds.push(driver.kind);
+        let requests = requests().find(|requests| requests.kind == driver.kind);
+        let Some(requests) = requests else {
+            panic!("no requests are known for a device of kind {}", driver.kind)
+        };
         driver.start();
-        use_device(&mut driver);
+        (requests.usual)(&mut driver);
         driver.stop();
         // A device that is at work carries its reset out on the thread that works.
         for _ in 0..RESETS_AT_WORK {
             driver.start();
-            keep_busy(&mut driver);
+            for _ in 0..UNANSWERED {
+                (requests.unanswered)(&mut driver);
+            }
             driver.stop();
         }
         driver.start();
@@ -311,7 +319,10 @@ fn drive(bus: &pci::Bus, memory: &virtio::GuestMemory, ports: &PortBus, round: u
         driver.start();
     }
     kinds.sort_unstable();
-    assert_eq!(kinds, [1, 2, 2, 3, 4, 16, 18, 18], "every virtio device was driven");
+    let mut all: Vec<u16> =
+        requests().flat_map(|of| std::iter::repeat_n(of.kind, of.functions)).collect();
+    all.sort_unstable();
+    assert_eq!(kinds, all, "every virtio device was driven");
 
     let mut random = Random(u64::from(round) + 1);
     let functions = functions(bus);
@@ -336,93 +347,24 @@ fn drive(bus: &pci::Bus, memory: &virtio::GuestMemory, ports: &PortBus, round: u
     assert_ne!(config(bus, functions[0], 0, 2), 0xffff);
 }
 
-/// Requests that each kind of device takes, and what it makes of nonsense.
-fn use_device(driver: &mut Driver<'_>) {
-    match driver.kind {
-        // Network: frames both ways.
-        1 => {
-            for _ in 0..4 {
-                driver.request(0, &[], &[BUFFER]);
-            }
-            driver.ask(1, &[&[0; 12], &[0xff; 60]], &[]);
-        }
-        // Disk: read, write, flush, identify, discard, write zeroes, and what there is not.
-        2 => {
-            let header = |kind: u32| [&kind.to_le_bytes()[..], &[0; 12]].concat();
-            let range = [&[0; 8][..], &8u32.to_le_bytes(), &[0; 4]].concat();
-            driver.ask(0, &[&header(0)], &[512, 1]);
-            driver.ask(0, &[&header(1), &[7; 512]], &[1]);
-            driver.ask(0, &[&header(4)], &[1]);
-            driver.ask(0, &[&header(8)], &[20, 1]);
-            for kind in [11, 13] {
-                driver.ask(0, &[&header(kind), &range], &[1]);
-            }
-            driver.ask(0, &[&header(77)], &[1]);
-        }
-        // Console: a port is opened, written to and read from.
-        3 => {
-            for queue in [0, 2, 4] {
-                for _ in 0..4 {
-                    driver.request(queue, &[], &[BUFFER]);
-                }
-            }
-            for (port, event) in [(0u32, 0u16), (0, 3), (1, 3), (0, 6), (1, 6)] {
-                let message = [&port.to_le_bytes()[..], &event.to_le_bytes(), &[1, 0]].concat();
-                driver.ask(3, &[&message], &[]);
-            }
-            for queue in [1, 5] {
-                driver.request(queue, &[b"from the guest"], &[]);
-            }
-        }
-        // Entropy.
-        4 => driver.ask(0, &[], &[64]),
-        // Screen: a picture is made, shown, changed and taken away.
-        16 => {
-            let command = |kind: u32, fields: &[u32]| {
-                let words = [kind, 0, 0, 0, 0, 0].into_iter().chain(fields.iter().copied());
-                words.flat_map(u32::to_le_bytes).collect::<Vec<_>>()
-            };
-            for (kind, fields) in [
-                (0x100, &[][..]),
-                (0x10a, &[0, 0]),
-                (0x101, &[1, 2, 640, 480]),
-                (0x106, &[1, 1, 0x0300_0000, 0, 640 * 480 * 4, 0]),
-                (0x103, &[0, 0, 640, 480, 0, 1]),
-                (0x105, &[0, 0, 640, 480, 0, 0, 1, 0]),
-                (0x104, &[0, 0, 640, 480, 1, 0]),
-                (0x107, &[1, 0]),
-                (0x102, &[1, 0]),
-                (0x77, &[]),
-            ] {
-                driver.ask(0, &[&command(kind, fields)], &[BUFFER, BUFFER]);
-            }
-            driver.ask(1, &[&command(0x300, &[0, 1, 1, 0, 1, 0, 0, 0])], &[BUFFER]);
-        }
-        // Keyboard and pointer: events to come, lights to set.
-        18 => {
-            for _ in 0..8 {
-                driver.request(0, &[], &[8]);
-            }
-            driver.ask(1, &[&[0x11, 0, 1, 0, 1, 0, 0, 0]], &[]);
-        }
-        other => panic!("no requests are known for a device of kind {other}"),
-    }
+/// How a driver uses one kind of virtio function.
+pub(super) struct Requests {
+    /// Its device ID of virtio 1.2 section 5.
+    pub(super) kind: u16,
+    /// How many of them the machine of [`configuration`] has.
+    pub(super) functions: usize,
+    /// Makes requests of each sort that the device takes, and one that makes no sense, and waits for the answers.
+    pub(super) usual: fn(&mut Driver<'_>),
+    /// Makes a request that nobody waits for.
+    pub(super) unanswered: fn(&mut Driver<'_>),
 }
 
-/// Requests that nobody waits for.
-fn keep_busy(driver: &mut Driver<'_>) {
-    for _ in 0..8 {
-        match driver.kind {
-            1 => driver.request(1, &[&[0; 12], &[0xff; 60]], &[]),
-            2 => driver.request(0, &[&[0; 16]], &[512, 1]),
-            3 => driver.request(3, &[&[0, 0, 0, 0, 0, 0, 1, 0]], &[]),
-            4 => driver.request(0, &[], &[BUFFER]),
-            16 => {
-                driver.request(0, &[&[&0x100u32.to_le_bytes()[..], &[0; 20]].concat()], &[BUFFER])
-            }
-            _ => driver.request(1, &[&[0x11, 0, 1, 0, 1, 0, 0, 0]], &[]),
-        }
-    }
+/// Requests of a row that nobody waits for.
+const UNANSWERED: usize = 8;
+
+/// How every kind of virtio function is used.
+fn requests() -> impl Iterator<Item = &'static Requests> {
+    KINDS.iter().flat_map(|kind| kind.requests)
 }
 
 /// Numbers that are the same in every run (Knuth's MMIX generator).

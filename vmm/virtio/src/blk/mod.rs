@@ -19,6 +19,8 @@
 mod config;
 mod disk;
 mod executor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod request;
 pub mod spec;
 #[cfg(test)]

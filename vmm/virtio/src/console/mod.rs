@@ -15,6 +15,8 @@
 #![forbid(unsafe_code)]
 
 mod control;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod port;
 mod spec;
 #[cfg(test)]

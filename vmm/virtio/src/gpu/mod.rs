@@ -20,6 +20,8 @@ mod command;
 mod cursor;
 mod edid;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod resource;
 mod scanout;
 mod spec;

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod spec;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,8 @@
 //! Not offered: a control queue (so no filters: the guest is given all the tap carries), several
 //! queue pairs, link status, MTU.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod header;
 mod receive;
 mod spec;

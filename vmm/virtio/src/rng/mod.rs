@@ -4,6 +4,8 @@
 //! generator is not used up by being read.
 #![forbid(unsafe_code)]
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod spec;
 #[cfg(test)]
 mod tests;

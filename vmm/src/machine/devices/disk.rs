@@ -1,0 +1,52 @@
+//! Disks: a virtio block device each.
+
+use virtio::blk::{Blk, Disk};
+use vmm_control::VmSpec;
+
+use super::builder::{Builder, DeviceError, Kind};
+use crate::sandbox::Role;
+
+pub(super) const KIND: Kind = Kind {
+    build,
+    #[cfg(test)]
+    requests: &[requests::DISK],
+};
+
+fn build(builder: &mut Builder<'_>, config: &VmSpec) -> Result<(), DeviceError> {
+    for (index, disk) in config.disks.iter().enumerate() {
+        let id = disk.id.clone().unwrap_or_else(|| format!("disk{index}"));
+        let disk = Disk::open(&disk.path, disk.readonly, &id).map_err(DeviceError::Disk)?;
+        builder.parts.disk_file_bytes_max =
+            builder.parts.disk_file_bytes_max.max(disk.writable_file_bytes());
+        let blk = Blk::new(disk).map_err(DeviceError::Host)?;
+        let worker = builder.virtio(Box::new(blk))?;
+        builder.parts.own_threads.push((format!("blk{index}"), Role::Block, worker));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod requests {
+    use crate::machine::roles::Requests;
+
+    pub(super) const DISK: Requests = Requests {
+        kind: 2,
+        functions: 2,
+        usual: |driver| {
+            // Read, write, flush, identify, discard, write zeroes, and what there is not.
+            let header = |kind: u32| [&kind.to_le_bytes()[..], &[0; 12]].concat();
+            let range = [&[0; 8][..], &8u32.to_le_bytes(), &[0; 4]].concat();
+            driver.ask(0, &[&header(0)], &[512, 1]);
+            driver.ask(0, &[&header(1), &[7; 512]], &[1]);
+            driver.ask(0, &[&header(4)], &[1]);
+            driver.ask(0, &[&header(8)], &[20, 1]);
+            for kind in [11, 13] {
+                driver.ask(0, &[&header(kind), &range], &[1]);
+            }
+            driver.ask(0, &[&header(77)], &[1]);
+        },
+        unanswered: |driver| {
+            driver.request(0, &[&[0; 16]], &[512, 1]);
+        },
+    };
+}
