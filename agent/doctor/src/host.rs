@@ -15,6 +15,7 @@ use super::{Finding, Level, Patient, sleep};
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
+use handover::processor::{Vendor, has_flag};
 use printable::explain;
 
 /// Why what a VM needs may be missing.
@@ -22,51 +23,9 @@ pub(super) const NO_VM: &str = "all domains are external, and Bulkhead starts no
 /// Why what a hand-over needs may be missing.
 const NO_HAND_OVER: &str = "the machine file hands no device over";
 
-/// Who made the processor, and what its BIOS menus call things.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Vendor {
-    Intel,
-    Amd,
-    Other,
-}
-
-impl Vendor {
-    pub(super) fn of(patient: &Patient) -> Self {
-        let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
-        match field(&cpuinfo, "vendor_id") {
-            Some("GenuineIntel") => Self::Intel,
-            Some("AuthenticAMD") => Self::Amd,
-            _ => Self::Other,
-        }
-    }
-
-    fn virtualisation_in_bios(self) -> &'static str {
-        match self {
-            Self::Intel => {
-                "switch \"Intel Virtualization Technology\" (VT-x, VMX) on in the BIOS, then power the PC off and on"
-            }
-            Self::Amd => "switch \"SVM Mode\" (AMD-V) on in the BIOS, then power the PC off and on",
-            Self::Other => {
-                "switch hardware virtualisation (VT-x or SVM) on in the BIOS, then power the PC off and on"
-            }
-        }
-    }
-
-    fn iommu_in_bios(self) -> &'static str {
-        match self {
-            Self::Intel => "\"Intel VT for Directed I/O\" (VT-d)",
-            Self::Amd => "\"IOMMU\" (AMD-Vi; set it to Enabled, not Auto)",
-            Self::Other => "the IOMMU (VT-d or AMD-Vi)",
-        }
-    }
-
-    fn iommu_parameter(self) -> &'static str {
-        match self {
-            Self::Intel => "intel_iommu=on",
-            Self::Amd => "amd_iommu=on",
-            Self::Other => "intel_iommu=on (Intel) or amd_iommu=on (AMD)",
-        }
-    }
+/// The parameter that has the kernel use the IOMMU; on a processor of an unknown maker both that there are.
+fn iommu_parameter(vendor: Vendor) -> &'static str {
+    vendor.iommu_parameter().unwrap_or("intel_iommu=on (Intel) or amd_iommu=on (AMD)")
 }
 
 /// What the machine file asks of the PC.
@@ -104,7 +63,7 @@ fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
 }
 
 pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
-    let vendor = Vendor::of(patient);
+    let vendor = Vendor::of(&patient.proc_text("cpuinfo").unwrap_or_default());
     let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
     let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
     vec![
@@ -243,8 +202,7 @@ fn iommu_groups(patient: &Patient) -> usize {
 
 /// Whether the processor has this flag.
 fn offers(patient: &Patient, flag: &str) -> bool {
-    let cpuinfo = patient.proc_text("cpuinfo").unwrap_or_default();
-    field(&cpuinfo, "flags").unwrap_or_default().split_ascii_whitespace().any(|has| has == flag)
+    has_flag(&patient.proc_text("cpuinfo").unwrap_or_default(), flag)
 }
 
 fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
@@ -259,7 +217,7 @@ fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
         .any(|table| patient.sysfs.path("firmware/acpi/tables").join(table).exists());
     let parameter = format!(
         "add {} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart",
-        vendor.iommu_parameter()
+        iommu_parameter(vendor)
     );
     if announced {
         return Finding::fail(
@@ -444,12 +402,4 @@ pub(super) fn judge_network(
 
 fn open_device(path: &Path) -> io::Result<()> {
     fs::OpenOptions::new().read(true).write(true).open(path).map(drop)
-}
-
-/// A field of the first processor in `/proc/cpuinfo`.
-fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
-    cpuinfo.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key.trim() == name).then(|| value.trim())
-    })
 }

@@ -9,6 +9,7 @@
 //! | [`pins`] | what machine.toml says a function must be, so that a moved card is not taken for another |
 //! | [`handover`] | driver_override, unbind, bind, and the record that outlives a crash |
 //! | [`reserve`] | early at boot, what no driver has yet is kept from every one of the host's |
+//! | [`processor`] | who made the processor, and what its BIOS calls virtualisation and IOMMU |
 //! | [`sysfs`] | the few ways the agent touches sysfs, so that a test can stand in for the kernel |
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
@@ -20,6 +21,7 @@ pub mod handover;
 pub mod host_use;
 pub mod judge;
 pub mod pins;
+pub mod processor;
 pub mod reserve;
 pub mod sysfs;
 
