@@ -47,6 +47,16 @@ impl Accounts {
         Ok(found)
     }
 
+    /// Returns whether there is an account of this name.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn has(&self, user: &str) -> io::Result<bool> {
+        let mut found = false;
+        lines(&self.passwd, |fields| found |= fields.first() == Some(&user))?;
+        Ok(found)
+    }
+
     /// Returns who is in a group, by its list or as the group of their account; `None` if there is no such group.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //! | `<state>/keys/` | the audit log's key | root alone |
 //! | `<state>/audit.head`, `<runtime>/audit.head`, and beside the policy | how far the audit log went | all may read |
 //! | `<state>/handover.json` | former drivers of what is handed over; in `<runtime>` while the state cannot be written | root alone |
+//! | `<state>/setup.json` | what `bulkhead setup` changed, with the former content, until it is undone | root alone |
 //! | `<state>/rescue-boots` | boots without Bulkhead, until they are in the audit log | root alone |
 //! | `<state>/log/` | serial logs | root alone |
 //! | `<state>/discard/<domain>/` | this start's copies of disks that forget | root alone |
@@ -152,6 +153,12 @@ impl Layout {
     #[must_use]
     pub fn handover_fallback(&self) -> PathBuf {
         self.runtime.join("handover.json")
+    }
+
+    /// Returns where `bulkhead setup` notes what it changes.
+    #[must_use]
+    pub fn setup_journal(state: &Path) -> PathBuf {
+        state.join("setup.json")
     }
 
     /// Returns what `bulkhead-rescue.service` notes.

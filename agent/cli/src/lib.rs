@@ -4,7 +4,7 @@
 //!  status, start, usb, ... --> control::client --> the agent's control socket
 //!  policy check, sign, ... --> policy          (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
-//!  doctor                  --> bulkhead-agent doctor, a program that examines this PC (no agent needed)
+//!  doctor, setup           --> bulkhead-agent doctor, bulkhead-agent setup: programs that examine and change this PC (no agent needed)
 //!                  |
 //!                  +--> answer: text for people, or one JSON object (`--json`), and the exit status
 //! ```
@@ -23,6 +23,7 @@ mod audit;
 mod clipboard;
 mod doctor;
 mod domains;
+mod examiner;
 mod explain;
 mod in_force;
 mod page;
@@ -30,6 +31,7 @@ mod passphrase;
 mod plain;
 mod policy;
 mod replay;
+mod setup;
 mod signing;
 mod status;
 mod unechoed;
@@ -142,6 +144,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Examine this PC's fitness, each finding with its remedy; needs no agent
     Doctor(doctor::DoctorArgs),
+    /// Set this PC up: propose its machine file, show every change, make it once you agree, and take it back with --undo; needs no agent that runs
+    Setup(setup::SetupArgs),
 }
 
 /// The command line's definition, from which manual pages and completions are made.
@@ -175,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Policy(command) => policy::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
+        Command::Setup(args) => setup::run(&common, args),
     };
     outcome.into()
 }

@@ -14,6 +14,7 @@
 //! | [`roles`] | which groups of the host may ask for what |
 //! | [`server`], [`client`] | the two ends; neither waits for the other without a deadline |
 //! | [`protocol`], [`reports`] | what is answered |
+//! | [`findings`], [`setup_report`] | what `bulkhead-agent doctor` and `bulkhead-agent setup` say to the command line that started them |
 //!
 //! Who asks is what the kernel says of the socket's other end, not what the request says. A refusal is `{"ok":false,"error":TEXT}`.
 //! `start`, `stop` and `restart` are answered when they have begun; `status` says how far they are.
@@ -31,5 +32,6 @@ pub mod protocol;
 pub mod reports;
 pub mod roles;
 pub mod server;
+pub mod setup_report;
 #[cfg(test)]
 mod tests;

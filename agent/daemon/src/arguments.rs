@@ -31,6 +31,8 @@ pub struct Arguments {
 pub enum Instead {
     /// Examine this PC and print what is found as JSON: what `bulkhead doctor` shows
     Doctor(Places),
+    /// Set this PC up, or take that back: what `bulkhead setup` starts. Asks on standard error, and prints what was done as JSON
+    Setup(SetupArguments),
     /// Prepare this PC for its domains early at a boot, as `bulkhead-claim.service` does: say what the host's services keep off, and
     /// reserve NICs that have no driver yet for vfio-pci
     ///
@@ -51,6 +53,35 @@ pub struct ClaimArguments {
     /// Where relative images lie
     #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
     pub images: PathBuf,
+}
+
+/// What of the PC is set up, and by which answers.
+#[derive(Debug, clap::Args)]
+pub struct SetupArguments {
+    /// The answer file: what would be asked otherwise
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+    /// Change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Make the changes without asking
+    #[arg(long)]
+    pub yes: bool,
+    /// Take back what was changed
+    #[arg(long)]
+    pub undo: bool,
+    /// Which hardware this PC has; written
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    pub machine: PathBuf,
+    /// What may cross between domains, and which there are; read
+    #[arg(long, value_name = "FILE", default_value_os = defaults::policy().as_os_str())]
+    pub policy: PathBuf,
+    /// Where relative kernels, initrds and disks lie
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    pub images: PathBuf,
+    /// Where what was changed is noted
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    pub state: PathBuf,
 }
 
 /// Where everything is that a PC is run by.

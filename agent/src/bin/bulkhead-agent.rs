@@ -11,11 +11,17 @@ use std::time::Duration;
 use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
-use daemon::arguments::{Arguments, ClaimArguments, Instead, Places};
+use control::setup_report::SetupReport;
+use daemon::arguments::{Arguments, ClaimArguments, Instead, Places, SetupArguments};
 use daemon::{Options, claim};
 use doctor::{InputFiles, Patient};
 use handover::sysfs::Sysfs;
+use nix::unistd::Uid;
 use ratelimit::Rate;
+use serde::Serialize;
+use setup::dialogue::Terminal;
+use setup::effects::ThisPc;
+use setup::{Caller, Pc};
 
 const PROGRAM: &str = "bulkhead-agent";
 /// Lines from any one place in the code. What a VMM says has a limit of its own for each domain.
@@ -25,6 +31,7 @@ fn main() -> ExitCode {
     let args = Arguments::parse();
     let claims = match args.instead {
         Some(Instead::Doctor(args)) => return examine(args),
+        Some(Instead::Setup(args)) => return set_up(args),
         Some(Instead::Claim(args)) => Some(args),
         None => None,
     };
@@ -81,7 +88,7 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
     }
 }
 
-/// Prints what the doctor finds.
+/// Examines this PC, and prints what the doctor finds.
 fn examine(args: Places) -> ExitCode {
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
     let inputs = InputFiles {
@@ -92,8 +99,33 @@ fn examine(args: Places) -> ExitCode {
         runtime: args.runtime,
         vmm: args.vmm,
     };
-    let findings = doctor::examine(&Patient::this_pc(), &inputs);
-    let printed = serde_json::to_vec(&findings)
+    print(&doctor::examine(&Patient::this_pc(), &inputs))
+}
+
+/// Sets this PC up, and prints what was done.
+fn set_up(args: SetupArguments) -> ExitCode {
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    let options = setup::Options {
+        answers: args.answers,
+        dry_run: args.dry_run,
+        yes: args.yes,
+        undo: args.undo,
+        // They are noted for another day, on which it may be started elsewhere.
+        machine: absolute(args.machine),
+        policy: args.policy,
+        images: absolute(args.images),
+        state: absolute(args.state),
+    };
+    let ssh_connection = std::env::var("SSH_CONNECTION").ok();
+    let caller = Caller { is_root: Uid::effective().is_root(), ssh_connection };
+    let report: SetupReport =
+        setup::run(&Pc::this_pc(), &caller, &options, &mut Terminal, &mut ThisPc);
+    print(&report)
+}
+
+/// Prints for the command line, which started this.
+fn print(what: &impl Serialize) -> ExitCode {
+    let printed = serde_json::to_vec(what)
         .map_err(io::Error::other)
         .and_then(|text| io::stdout().write_all(&text));
     match printed {

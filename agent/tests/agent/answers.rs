@@ -101,6 +101,11 @@ fn calls(command: &str) -> &'static [&'static str] {
             "audit export {}",
         ],
         "doctor" => &["doctor --machine {}/machine.toml --policy {}/policy.toml --state {}/state"],
+        "setup" => &[
+            "setup --dry-run --machine {}/machine.toml --policy {}/policy.toml --images {} --state {}/state",
+            "setup --dry-run --undo --state {}/state",
+            "setup --dry-run --answers {}/nothere.toml --machine {}/machine.toml --policy {}/policy.toml --state {}/state",
+        ],
         unknown => match find(unknown).filter(|row| row.says.is_some()) {
             // Made of the table.
             Some(row) => std::slice::from_ref(&row.line),

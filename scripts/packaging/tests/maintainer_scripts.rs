@@ -20,6 +20,7 @@ impl Pc {
         for folder in [
             "bin",
             "etc/bulkhead",
+            "etc/default/grub.d",
             "run/bulkhead/clinical",
             "sys/fs/cgroup",
             "var/lib/bulkhead/audit",
@@ -34,11 +35,14 @@ impl Pc {
             ("systemctl", "/bin/false"),
             ("deb-systemd-invoke", "/bin/false"),
             ("chown", "/bin/true"),
+            ("update-grub", "/bin/true"),
         ] {
             symlink(is, pc.at("bin").join(program)).unwrap();
         }
         for (file, text) in [
             ("etc/bulkhead/machine.toml", "format = 1\n"),
+            ("etc/default/grub.d/bulkhead.cfg", "GRUB_CMDLINE_LINUX=x\n"),
+            ("etc/default/grub.d/other.cfg", "GRUB_TIMEOUT=1\n"),
             ("var/lib/bulkhead/audit/audit-000000000001.jsonl", "{}\n"),
             ("var/lib/bulkhead/audit/audit.pub", "key\n"),
             ("var/lib/bulkhead/audit.head", "head\n"),
@@ -174,6 +178,7 @@ fn purging_leaves_the_audit_log_alone_where_no_later_agent_writes() {
     let mode = fs::metadata(pc.at(&kept).join("audit/audit.pub")).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "others may read it");
     assert!(!pc.at("etc/bulkhead").exists());
+    assert_eq!(pc.names("etc/default/grub.d"), ["other.cfg"], "what setup wrote goes");
     // How far a log went that is not there would be an alarm of the next agent's.
     assert!(!pc.at("run/bulkhead").exists());
     // Nothing of it goes when the package is purged once more.

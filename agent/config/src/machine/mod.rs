@@ -8,11 +8,11 @@
 
 mod audit_limits;
 mod domain;
-mod pci;
+pub mod pci;
 mod sharing;
 #[cfg(test)]
 mod tests;
-mod values;
+pub mod values;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

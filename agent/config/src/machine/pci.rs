@@ -72,7 +72,11 @@ fn parsed<T>(value: Value<'_>, parse: fn(&str) -> Result<T, Mistake>) -> Option<
     value.checked(parse(value.string()?))
 }
 
-fn pci_address(text: &str) -> Result<PciAddress, Mistake> {
+/// Reads a PCI address as `lspci` writes it.
+///
+/// # Errors
+/// It is none.
+pub fn pci_address(text: &str) -> Result<PciAddress, Mistake> {
     text.parse().map_err(|_| {
         Mistake::new(
             format!("\"{}\" is not a PCI address", text.escape_debug()),
@@ -93,7 +97,11 @@ fn id(text: &str) -> Result<String, Mistake> {
     }
 }
 
-fn mac(text: &str) -> Result<String, Mistake> {
+/// Reads a MAC address, of which the letters become small.
+///
+/// # Errors
+/// It is none.
+pub fn mac(text: &str) -> Result<String, Mistake> {
     let parts: Vec<&str> = text.split(':').collect();
     let hex = |part: &&str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
     if parts.len() == 6 && parts.iter().all(hex) {
@@ -105,7 +113,11 @@ fn mac(text: &str) -> Result<String, Mistake> {
     ))
 }
 
-fn slot(text: &str) -> Result<String, Mistake> {
+/// Reads the name of a slot.
+///
+/// # Errors
+/// No slot can have it.
+pub fn slot(text: &str) -> Result<String, Mistake> {
     if !text.is_empty() && text.len() <= SLOT_MAX && !text.chars().any(char::is_control) {
         return Ok(text.to_owned());
     }

@@ -9,13 +9,8 @@ use vmm_control::limits::{CMDLINE_MAX, PORT_NAME_MAX, is_port_name};
 
 use super::Serial;
 
-/// One of a few words, each with its meaning; `help` is said where none of them is near.
-pub(super) fn word<T: Copy>(
-    value: Value<'_>,
-    what: &str,
-    words: &[(&str, T)],
-    help: &str,
-) -> Option<T> {
+/// Reads one of a few words, each with its meaning; `help` is said where none of them is near.
+pub fn word<T: Copy>(value: Value<'_>, what: &str, words: &[(&str, T)], help: &str) -> Option<T> {
     match value.text() {
         Some(text) if nearest(text, words.iter().map(|(word, _)| *word)).is_none() => {
             value.wrong(format!("\"{}\" is not {what}", text.escape_debug()), help)
@@ -24,8 +19,9 @@ pub(super) fn word<T: Copy>(
     }
 }
 
-/// A guest's memory: `"512M"`, `"4G"`.
-pub(super) fn memory(value: Value<'_>) -> Option<MemorySize> {
+/// Reads a guest's memory: `"512M"`, `"4G"`.
+#[must_use]
+pub fn memory(value: Value<'_>) -> Option<MemorySize> {
     if let Some(text) = value.text() {
         let meant = meant_gigabytes(text).map(|meant| {
             format!("write \"{meant}\", or another whole number and a unit, like 512M")

@@ -1,0 +1,128 @@
+//! What setup does to a PC: files, folders, and programs of the distribution. A test stands in for it, fails at any step and looks what is left.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use base::durable;
+use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+/// Where the distribution's programs for an administrator are.
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Characters of what a program said that are quoted.
+const SAID_MAX: usize = 300;
+
+/// Who owns a file and who may read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Attributes {
+    /// Returns those of a new file of whoever runs setup, which is root.
+    #[must_use]
+    pub fn new(mode: u32) -> Self {
+        Self { mode, uid: Uid::effective().as_raw(), gid: Gid::effective().as_raw() }
+    }
+
+    /// Reads those of a file.
+    #[must_use]
+    pub fn of(metadata: &fs::Metadata) -> Self {
+        Self { mode: metadata.mode() & 0o7777, uid: metadata.uid(), gid: metadata.gid() }
+    }
+}
+
+/// The ways in which setup changes a PC. Each is done and on the disk when it returns, or not begun.
+pub trait Effects {
+    /// Gives a file this content, in one piece.
+    ///
+    /// # Errors
+    /// The disk is full or read-only, or the folder is not there; the file is as it was.
+    fn replace(&mut self, path: &Path, content: &[u8], attributes: Attributes) -> io::Result<()>;
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+
+    /// Makes a folder.
+    ///
+    /// # Errors
+    /// It cannot be made, or is there.
+    fn make_folder(&mut self, path: &Path) -> io::Result<()>;
+
+    /// Removes a folder, if it is there and empty.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    fn remove_folder(&mut self, path: &Path) -> io::Result<()>;
+
+    /// Runs a program of the distribution and waits for its end.
+    ///
+    /// # Errors
+    /// It is not there, or says that it failed.
+    fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()>;
+}
+
+/// This PC.
+#[derive(Debug, Default)]
+pub struct ThisPc;
+
+impl Effects for ThisPc {
+    fn replace(&mut self, path: &Path, content: &[u8], attributes: Attributes) -> io::Result<()> {
+        durable::replace(path, content, attributes.mode)?;
+        let made = Attributes::of(&fs::metadata(path)?);
+        // The caller's umask may have taken something.
+        if made.mode != attributes.mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(attributes.mode))?;
+        }
+        if (made.uid, made.gid) != (attributes.uid, attributes.gid) {
+            chown(path, Some(attributes.uid), Some(attributes.gid))?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        durable::remove(path)
+    }
+
+    fn make_folder(&mut self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o755).create(path)?;
+        fileopen::directory(durable::directory(path))?.sync_all()
+    }
+
+    fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
+        match fs::remove_dir(path) {
+            Ok(()) => fileopen::directory(durable::directory(path))?.sync_all(),
+            // Somebody put something there since.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()> {
+        let words = || format!("`{program} {}`", arguments.join(" "));
+        let output = Command::new(program)
+            .args(arguments)
+            .env("PATH", PATH)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", words())))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last =
+            said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
+        let last = printable::line(last.trim()).up_to(SAID_MAX);
+        Err(io::Error::other(format!("{} failed ({}): {last}", words(), output.status)))
+    }
+}

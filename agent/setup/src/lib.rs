@@ -1,0 +1,434 @@
+//! Turns a stock PC into a ward PC: looks at the hardware, proposes the machine file, shows every change before it makes one, and takes
+//! everything back.
+//!
+//! ```text
+//!  /sys, /proc --> hardware --+
+//!  routes      --> session  --+--> proposal --> machine_text --> plan --> change, by journal --> effects
+//!  answer file --> answers  --+       |
+//!  a person    --> dialogue ----------+
+//! ```
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`dialogue`] | the person who runs it, asked only for what nothing else says |
+//! | [`effects`] | the ways in which a PC is changed, so that a test can fail at any of them |
+//! | `hardware` | NICs, screens, memory, processors, IOMMU; judged by the rules of the hand-over |
+//! | `session` | the NIC that whoever runs it comes in by |
+//! | `answers` | the answer file, for PCs that nobody watches |
+//! | `proposal`, `machine_text` | what this PC is to be, and the machine file that says so |
+//! | `plan`, `change`, `journal` | what has to be changed for that; each change is on record before it is made, and can be taken back |
+//!
+//! Everything is looked for below one root, so that a test hands in a PC of files.
+// A print waits for its reader, and panics when that is gone.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![forbid(unsafe_code)]
+
+mod answers;
+mod change;
+pub mod dialogue;
+pub mod effects;
+mod hardware;
+mod journal;
+mod machine_text;
+mod plan;
+mod proposal;
+mod session;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base::accounts::Accounts;
+use base::layout::{self, Layout};
+use config::files::{read_machine_text, read_policy_in_force};
+use config::machine::{Context, Machine, Seat};
+use config::roster::{self, DomainPolicy};
+use control::setup_report::{SetupReport, SetupResult};
+use handover::host_use::Screen;
+use handover::sysfs::Sysfs;
+use nix::fcntl::{Flock, FlockArg};
+use policy::Policy;
+use printable::explain;
+
+use answers::Answers;
+use change::Change;
+use dialogue::{Dialogue, Question};
+use effects::Effects;
+use journal::Journal;
+use proposal::{Basis, Unproposed};
+use session::Interfaces;
+
+/// Where setup looks; the system's own, or a test's.
+pub struct Pc {
+    /// `/`.
+    pub root: PathBuf,
+    /// `/sys`, with `/proc` beside it.
+    pub sysfs: Sysfs,
+}
+
+impl Pc {
+    /// Returns the PC that this runs on.
+    #[must_use]
+    pub fn this_pc() -> Self {
+        Self { root: PathBuf::from("/"), sysfs: Sysfs::system() }
+    }
+
+    fn proc_text(&self, below: &str) -> String {
+        let bytes = fs::read(self.sysfs.proc(below)).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn accounts(&self) -> Accounts {
+        Accounts::in_directory(&self.root.join("etc"))
+    }
+}
+
+/// The names in a folder of the kernel's, in order; none if it is not there.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// What is asked of setup.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The answer file.
+    pub answers: Option<PathBuf>,
+    /// Nothing is changed.
+    pub dry_run: bool,
+    /// Nobody is asked whether to make the changes.
+    pub yes: bool,
+    /// What was changed is taken back.
+    pub undo: bool,
+    pub machine: PathBuf,
+    pub policy: PathBuf,
+    /// Where relative images lie.
+    pub images: PathBuf,
+    /// The agent's state directory, where the journal is.
+    pub state: PathBuf,
+}
+
+/// Who runs setup.
+#[derive(Debug, Clone, Default)]
+pub struct Caller {
+    pub is_root: bool,
+    /// `SSH_CONNECTION`: who is connected to what.
+    pub ssh_connection: Option<String>,
+}
+
+/// Why nothing is changed.
+#[derive(Debug)]
+struct Stop {
+    result: SetupResult,
+    why: String,
+}
+
+impl Stop {
+    fn refused(why: impl Into<String>) -> Self {
+        Self { result: SetupResult::Refused, why: why.into() }
+    }
+
+    fn misused(why: impl Into<String>) -> Self {
+        Self { result: SetupResult::Misused, why: why.into() }
+    }
+}
+
+/// Sets this PC up, or takes back what was changed.
+#[must_use]
+pub fn run(
+    pc: &Pc,
+    caller: &Caller,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+    effects: &mut dyn Effects,
+) -> SetupReport {
+    let done = if !caller.is_root {
+        Err(Stop::misused("setup looks at devices and changes files of root's: run it as root"))
+    } else if options.undo {
+        undo(pc, options, dialogue, effects)
+    } else {
+        set_up(pc, caller, options, dialogue, effects)
+    };
+    done.unwrap_or_else(|Stop { result, why }| SetupReport::of(result, why))
+}
+
+fn set_up(
+    pc: &Pc,
+    caller: &Caller,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+    effects: &mut dyn Effects,
+) -> Result<SetupReport, Stop> {
+    let _alone = lock(options)?;
+    let file = Layout::setup_journal(&options.state);
+    let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
+    let (changes, notes) = wanted(pc, caller, options, dialogue)?;
+    let shown = changes.iter().map(Change::shown).collect();
+    let mut report = SetupReport {
+        changes: shown,
+        notes,
+        ..SetupReport::of(
+            SetupResult::Unchanged,
+            "this PC is set up as proposed: there is nothing to change",
+        )
+    };
+    if changes.is_empty() {
+        return Ok(report);
+    }
+    if options.dry_run {
+        report.result = SetupResult::Proposed;
+        report.message = "nothing was changed: this is what setup would do".to_owned();
+        return Ok(report);
+    }
+    agreed(&report, "Make these changes?", options, dialogue)?;
+    layout::state_directory(&options.state).map_err(|error| Stop::refused(explain(&error)))?;
+    if let Err((error, also)) = journal.make(pc, &changes, effects) {
+        let left = match also {
+            None => "what this run had changed was taken back".to_owned(),
+            Some(also) => format!(
+                "what this run had changed could not be taken back either ({}): see to that, and run `bulkhead setup --undo`",
+                explain(&also)
+            ),
+        };
+        return Err(Stop::refused(format!("{}; {left}", explain(&error))));
+    }
+    report.result = SetupResult::Changed;
+    report.message = "this PC is set up: look at `bulkhead doctor`, and restart the PC; `bulkhead setup --undo` takes everything back".to_owned();
+    Ok(report)
+}
+
+fn undo(
+    pc: &Pc,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+    effects: &mut dyn Effects,
+) -> Result<SetupReport, Stop> {
+    let _alone = lock(options)?;
+    let file = Layout::setup_journal(&options.state);
+    let refused = |error: journal::JournalError| Stop::refused(explain(&error));
+    let mut journal = Journal::read(&file).map_err(refused)?;
+    let shown = journal.changes().iter().rev().map(Change::shown_back).collect();
+    let mut report = SetupReport {
+        changes: shown,
+        ..SetupReport::of(
+            SetupResult::Unchanged,
+            "setup has changed nothing on this PC that is not taken back",
+        )
+    };
+    if journal.changes().is_empty() {
+        // A crash before the first change leaves at most half a journal, which is of no use.
+        let swept = if options.dry_run { Ok(()) } else { journal.sweep(effects) };
+        return swept
+            .map(|()| report)
+            .map_err(|error| Stop::refused(format!("cannot clean {}: {error}", file.display())));
+    }
+    journal.unchanged_since().map_err(refused)?;
+    if options.dry_run {
+        report.result = SetupResult::Proposed;
+        report.message = "nothing was changed: this is what setup would take back".to_owned();
+        return Ok(report);
+    }
+    agreed(&report, "Take these changes back?", options, dialogue)?;
+    journal.take_back(pc, effects).map_err(|error| {
+        Stop::refused(format!(
+            "{}; what was taken back before stays so, and `bulkhead setup --undo` goes on with the rest",
+            explain(&error)
+        ))
+    })?;
+    report.result = SetupResult::Changed;
+    report.message = "everything that setup changed is as it was. An agent that runs goes on until it is stopped (`systemctl stop bulkhead-agent`) or the PC is restarted".to_owned();
+    Ok(report)
+}
+
+/// Nobody else sets this PC up meanwhile; the lock is gone with what is returned.
+fn lock(options: &Options) -> Result<Option<Flock<fs::File>>, Stop> {
+    let directory = match fileopen::directory(&options.state) {
+        Ok(directory) => directory,
+        // Then there is no journal either.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            let state = options.state.display();
+            return Err(Stop::refused(format!("cannot open the state directory {state}: {error}")));
+        }
+    };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(_) => Err(Stop::refused(
+            "somebody else runs setup on this PC now: wait until that has ended, and run this again",
+        )),
+    }
+}
+
+/// Shows everything and asks once.
+fn agreed(
+    report: &SetupReport,
+    question: &str,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+) -> Result<(), Stop> {
+    dialogue.show(&report.described());
+    if options.yes {
+        return Ok(());
+    }
+    match dialogue.confirm(question) {
+        Some(true) => Ok(()),
+        Some(false) => Err(Stop::refused("nothing was changed, as you wish")),
+        None => Err(Stop::misused(
+            "nothing was changed: nobody is here to agree to it; give --yes to make the changes unasked, or --dry-run to see them",
+        )),
+    }
+}
+
+/// Which changes this PC needs, and what a person has to know besides.
+fn wanted(
+    pc: &Pc,
+    caller: &Caller,
+    options: &Options,
+    dialogue: &mut dyn Dialogue,
+) -> Result<(Vec<Change>, Vec<String>), Stop> {
+    let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
+    let roster = read_roster(options)?;
+    let answers = match &options.answers {
+        Some(path) => answers::read(path, &roster).map_err(|error| refused(&error))?,
+        None => Answers::default(),
+    };
+    let existing = read_machine(options, &roster)?;
+    let machine = existing.as_ref().map(|(_, machine)| machine);
+    let screen = match machine.map(|machine| &machine.seat) {
+        Some(Seat::None) => Screen::None,
+        Some(Seat::Kms { card: Some(card) }) => Screen::Card(card.clone()),
+        Some(Seat::Kms { card: None }) | None => Screen::First,
+    };
+    let hardware = hardware::look(pc, &screen)
+        .map_err(|why| Stop::refused(format!("{}: {}", why.what(), why.remedy())))?;
+    let interfaces = Interfaces::of(pc, caller.ssh_connection.as_deref());
+    let basis = Basis {
+        images: &options.images,
+        roster: &roster,
+        existing: machine,
+        answers: &answers,
+        hardware: &hardware,
+        interfaces: &interfaces,
+    };
+    let proposal = proposal::propose(&basis, dialogue).map_err(unproposed)?;
+    let text = existing.as_ref().map(|(text, _)| text.as_str());
+    let text = machine_text::write(text, &proposal.decisions).map_err(|error| refused(&error))?;
+    let context = Context { images: &options.images, roster: Some(&roster) };
+    let name = options.machine.display().to_string();
+    let machine = Machine::parse(&name, &text, context).map_err(|found| {
+        Stop::refused(format!(
+            "what would stand in the machine file does not hold together, and nothing was changed\n{}",
+            found.render(false).trim_end()
+        ))
+    })?;
+    if hardware.iommu == hardware::Iommu::On {
+        hardware::judge_together(pc, &proposal.nics, &machine.claims())
+            .map_err(|why| Stop::refused(format!("{}: {}", why.what(), why.remedy())))?;
+    }
+    let goal = plan::Goal {
+        machine: &options.machine,
+        text,
+        answers: &answers,
+        hardware: &hardware,
+        hands_over: !proposal.nics.is_empty(),
+        enable: enable(pc, &answers, dialogue)?,
+    };
+    let changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
+    Ok((changes, proposal.notes))
+}
+
+/// Whether the agent is to start at each boot.
+fn enable(pc: &Pc, answers: &Answers, dialogue: &mut dyn Dialogue) -> Result<bool, Stop> {
+    if let Some(answer) = answers.enable {
+        return Ok(answer);
+    }
+    if change::is_enabled(pc) {
+        return Ok(true);
+    }
+    let question = Question {
+        key: "enable".to_owned(),
+        text: "Is Bulkhead to start at each boot? From the next one on the host has no network of its own.".to_owned(),
+        choices: vec![
+            "true: it starts at each boot".to_owned(),
+            "false: not yet; `systemctl enable bulkhead-agent` has it start later".to_owned(),
+        ],
+    };
+    match dialogue.choose(&question) {
+        Some(place) => Ok(place == 0),
+        None => Err(unproposed(Unproposed::Unasked(vec![question]))),
+    }
+}
+
+fn unproposed(why: Unproposed) -> Stop {
+    match why {
+        Unproposed::Unfit(unfit) => {
+            let list: String = unfit.iter().map(|what| format!("\n* {what}")).collect();
+            Stop::refused(format!("this PC cannot be set up, and nothing was changed:{list}"))
+        }
+        Unproposed::Unasked(questions) => {
+            let list = questions.iter().map(|Question { key, text, choices }| {
+                let choices: String =
+                    choices.iter().map(|choice| format!("\n    {choice}")).collect();
+                format!("\n* `{key}`: {text}{choices}")
+            });
+            let list: String = list.collect();
+            Stop::misused(format!(
+                "nobody is here to answer, and nothing was changed; answer in a file (--answers FILE), or run this in a terminal:{list}"
+            ))
+        }
+    }
+}
+
+/// The domains of the policy that is to be in force.
+fn read_roster(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
+    let text = read_policy_in_force(&options.policy).map_err(|error| {
+        Stop::refused(format!("{}; setup asks it which domains this PC has", explain(&error)))
+    })?;
+    let policy = Policy::parse(&options.policy.display().to_string(), &text).map_err(|found| {
+        Stop::refused(format!(
+            "the policy has mistakes, and nothing was changed\n{}",
+            found.render(false).trim_end()
+        ))
+    })?;
+    Ok(roster::of(&policy))
+}
+
+/// The machine file that is there, if somebody has filled it in: the package's own says nothing yet but its format.
+fn read_machine(
+    options: &Options,
+    roster: &[DomainPolicy],
+) -> Result<Option<(String, Machine)>, Stop> {
+    if fs::symlink_metadata(&options.machine).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let text =
+        read_machine_text(&options.machine).map_err(|error| Stop::refused(explain(&error)))?;
+    let says = |line: &str| !line.is_empty() && !line.starts_with('#');
+    let mut lines = text.lines().map(str::trim).filter(|line| says(line));
+    if lines.all(|line| line.starts_with("format")) {
+        return Ok(None);
+    }
+    // It need not agree with the policy yet: that is what setup is for.
+    let known: Vec<&str> = roster.iter().map(|member| member.name.as_str()).collect();
+    let context = Context { images: &options.images, roster: None };
+    let machine = Machine::parse(&options.machine.display().to_string(), &text, context);
+    match machine {
+        Ok(machine) => match machine.domains.iter().find(|d| !known.contains(&d.name.as_str())) {
+            Some(other) => Err(Stop::refused(format!(
+                "{} has a section [domain.{}], and the policy has no such domain: take it out, or put the right policy in its place, and run this again",
+                options.machine.display(),
+                other.name
+            ))),
+            None => Ok(Some((text, machine))),
+        },
+        Err(found) => Err(Stop::refused(format!(
+            "the machine file has mistakes: mend them, or move it away to have a new one proposed\n{}",
+            found.render(false).trim_end()
+        ))),
+    }
+}

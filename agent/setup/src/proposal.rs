@@ -1,0 +1,482 @@
+//! What this PC is to be: which NIC is which domain's, how much memory and how many processors each has, which screen is the seat's.
+//!
+//! An answer goes before what the machine file says, and that before what setup proposes; a person is asked only for what none of them says
+//! and the hardware leaves open.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use config::machine::{DomainHardware, Kind, Machine, Seat};
+use config::roster::DomainPolicy;
+use handover::Wanted;
+use handover::pins::pinned;
+use policy::language::Network;
+use vmm_control::limits::CPUS_MAX;
+
+use crate::answers::{Answers, NicAnswer};
+use crate::dialogue::{Dialogue, Question};
+use crate::hardware::{Hardware, Iommu, Nic};
+use crate::session::{Interfaces, Traffic};
+
+/// What the host keeps for itself, in MiB: the agent, the VMMs beside their guests' memory, frames, the disk cache.
+const HOST_MIB: u64 = 1536;
+/// The least that is proposed for a desktop, in MiB.
+const DESKTOP_LEAST_MIB: u64 = 1024;
+/// Sizes are multiples of this, in MiB.
+const STEP_MIB: u64 = 256;
+
+/// What is decided by.
+pub(crate) struct Basis<'a> {
+    /// Where relative images lie.
+    pub(crate) images: &'a Path,
+    pub(crate) roster: &'a [DomainPolicy],
+    /// The machine file, if one is filled in.
+    pub(crate) existing: Option<&'a Machine>,
+    pub(crate) answers: &'a Answers,
+    pub(crate) hardware: &'a Hardware,
+    pub(crate) interfaces: &'a Interfaces,
+}
+
+/// What is to be written into the machine file; `None` leaves what is there.
+#[derive(Debug, Default)]
+pub(crate) struct Decisions {
+    /// Whether there is a screen.
+    pub(crate) screen: Option<bool>,
+    pub(crate) card: Option<String>,
+    pub(crate) allow_host_network: Option<bool>,
+    pub(crate) domains: Vec<DomainDecision>,
+}
+
+/// The same of one domain.
+#[derive(Debug, Default)]
+pub(crate) struct DomainDecision {
+    pub(crate) name: String,
+    /// Somebody else runs it.
+    pub(crate) external: bool,
+    pub(crate) memory: Option<String>,
+    pub(crate) cpus: Option<u8>,
+    /// As TOML: a table with the address and what pins it.
+    pub(crate) nic: Option<String>,
+    pub(crate) image: Option<Image>,
+    /// The kernel's command line of an image that was exchanged.
+    pub(crate) cmdline: Option<String>,
+}
+
+/// The files of a domain's image, relative to the images' folder.
+#[derive(Debug)]
+pub(crate) struct Image {
+    pub(crate) kernel: String,
+    pub(crate) initrd: Option<String>,
+    pub(crate) cmdline: String,
+    /// Paths, and whether the guest may only read.
+    pub(crate) disks: Vec<(String, bool)>,
+}
+
+/// What is decided, and what a person has to know of it.
+pub(crate) struct Proposal<'a> {
+    pub(crate) decisions: Decisions,
+    /// The domains that are handed a NIC.
+    pub(crate) nics: Vec<(&'a Nic, &'a str)>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Why nothing is proposed.
+#[derive(Debug)]
+pub(crate) enum Unproposed {
+    /// The PC or its policy does not do; each with its remedy.
+    Unfit(Vec<String>),
+    /// Nobody answered.
+    Unasked(Vec<Question>),
+}
+
+/// Decides.
+pub(crate) fn propose<'a>(
+    basis: &Basis<'a>,
+    dialogue: &mut dyn Dialogue,
+) -> Result<Proposal<'a>, Unproposed> {
+    let own: Vec<&DomainPolicy> =
+        basis.roster.iter().filter(|member| !is_external(basis, member)).collect();
+    let with_nic: Vec<&DomainPolicy> =
+        own.iter().copied().filter(|member| member.network == Network::Passthrough).collect();
+    let mut unfit = obstacles(basis, &own, &with_nic);
+    let memory = memory(basis, &own, &mut unfit);
+    let given = given_nics(basis, &with_nic, &mut unfit);
+    let left: Vec<&DomainPolicy> =
+        with_nic.iter().copied().filter(|m| !given.contains_key(m.name.as_str())).collect();
+    let free = basis.hardware.nics.len().saturating_sub(given.len());
+    if left.len() > free {
+        unfit.push(too_few(basis.hardware, &with_nic));
+    }
+    if !unfit.is_empty() {
+        return Err(Unproposed::Unfit(unfit));
+    }
+    let mut unasked = Vec::new();
+    let nics = asked_nics(basis, given, &left, dialogue, &mut unasked);
+    let (screen, card) = seat(basis, dialogue, &mut unasked);
+    if !unasked.is_empty() {
+        return Err(Unproposed::Unasked(unasked));
+    }
+    let mut notes = Vec::new();
+    if screen == Some(true) && basis.hardware.cards.iter().all(|card| card.connected.is_empty()) {
+        notes.push(
+            "no monitor is seen on any graphics card: connect it before Bulkhead starts".to_owned(),
+        );
+    }
+    let cpus = proposed_cpus(basis.hardware.cpus, own.len());
+    let domains = basis.roster.iter().map(|member| {
+        let name = member.name.clone();
+        if is_external(basis, member) {
+            return DomainDecision { name, external: true, ..DomainDecision::default() };
+        }
+        let before = entry(basis.existing, &member.name);
+        let answers = basis.answers.domains.get(&member.name);
+        let chosen = nics.get(member.name.as_str()).filter(|nic| !keeps(before, nic));
+        let mut decision = DomainDecision {
+            name,
+            memory: memory.get(member.name.as_str()).cloned(),
+            cpus: answers.and_then(|a| a.cpus).or((!is_vm(before)).then_some(cpus)),
+            nic: chosen.map(|nic| pinned(&nic.function)),
+            ..DomainDecision::default()
+        };
+        image(basis, before, &mut decision, &mut notes);
+        decision
+    });
+    let domains = domains.collect();
+    let nics: Vec<(&Nic, &str)> = basis
+        .roster
+        .iter()
+        .filter_map(|member| Some((*nics.get(member.name.as_str())?, member.name.as_str())))
+        .collect();
+    notes.extend(nics.iter().filter_map(|(nic, domain)| farewell(basis, nic, domain)));
+    let allow_host_network = basis.answers.allow_host_network;
+    let decisions = Decisions { screen, card, allow_host_network, domains };
+    Ok(Proposal { decisions, nics, notes })
+}
+
+fn entry<'m>(machine: Option<&'m Machine>, name: &str) -> Option<&'m DomainHardware> {
+    machine?.domain(name)
+}
+
+fn is_vm(entry: Option<&DomainHardware>) -> bool {
+    matches!(entry, Some(DomainHardware { kind: Kind::Vm(_), .. }))
+}
+
+/// Whether somebody else runs a domain.
+fn is_external(basis: &Basis<'_>, member: &DomainPolicy) -> bool {
+    let answer = basis.answers.domains.get(&member.name).and_then(|answers| answers.external);
+    let before = entry(basis.existing, &member.name);
+    answer.unwrap_or(matches!(before, Some(DomainHardware { kind: Kind::External, .. })))
+}
+
+/// What of the PC and of the policy does not do, whatever is answered.
+fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy]) -> Vec<String> {
+    let Basis { hardware, .. } = basis;
+    let mut unfit = Vec::new();
+    for member in own.iter().filter(|member| member.network == Network::Vlan) {
+        unfit.push(format!(
+            "the policy gives {} a VLAN, and VLANs are not available yet in this version: have the policy changed to network = \"passthrough\" or \"none\"",
+            member.name
+        ));
+    }
+    if !own.is_empty() && !hardware.virtualises {
+        unfit.push(format!(
+            "the processor does not offer virtualisation: {}",
+            hardware.vendor.virtualisation_in_bios()
+        ));
+    }
+    if !with_nic.is_empty() && hardware.iommu == Iommu::Missing {
+        unfit.push(format!(
+            "this PC has no IOMMU, or it is switched off in the BIOS; without it a NIC that is handed over could write anywhere in this PC's memory: switch {} on in the BIOS, and run this again",
+            hardware.vendor.iommu_in_bios()
+        ));
+    }
+    let screen = basis.answers.screen.or(basis.existing.map(|m| m.seat != Seat::None));
+    if screen.unwrap_or(true) && hardware.cards.is_empty() {
+        unfit.push("this PC has no graphics card that a Linux driver has: load its driver (`lspci -k | grep -A3 VGA` names it; firmware-amd-graphics or firmware-misc-nonfree may be missing), or answer backend = \"none\" below [seat] for a PC without a seat".to_owned());
+    }
+    for (at, nic) in hardware.nics.iter().enumerate() {
+        let macs = nic.function.interfaces.iter().filter_map(|own| own.mac.as_deref());
+        for mac in macs {
+            let mut before = hardware.nics.iter().take(at);
+            if let Some(other) = before.find(|other| other.has_mac(mac)) {
+                unfit.push(format!(
+                    "two NICs have one MAC address, {mac}: {other}; {nic}. Take them out of the bond or bridge that they are in, or give one its own address again, and run this again"
+                ));
+            }
+        }
+    }
+    unfit
+}
+
+fn too_few(hardware: &Hardware, with_nic: &[&DomainPolicy]) -> String {
+    let names: Vec<&str> = with_nic.iter().map(|member| member.name.as_str()).collect();
+    let nics: Vec<String> = hardware.nics.iter().map(Nic::to_string).collect();
+    let mut text = format!(
+        "the policy gives each of {} a NIC of its own, and this PC has {} that can be handed over",
+        names.join(", "),
+        printable::counted(u64::try_from(nics.len()).unwrap_or(u64::MAX), "NIC", "NICs"),
+    );
+    if !nics.is_empty() {
+        text.push_str(&format!(" ({})", nics.join("; ")));
+    }
+    text.push_str(": put in a network card for each domain that has none");
+    for why in &hardware.unfit {
+        text.push_str(&format!("\n  not to be had: {why}"));
+    }
+    text
+}
+
+/// The NICs that the answers and the machine file give.
+fn given_nics<'a>(
+    basis: &Basis<'a>,
+    with_nic: &[&'a DomainPolicy],
+    unfit: &mut Vec<String>,
+) -> BTreeMap<&'a str, &'a Nic> {
+    let mut given: BTreeMap<&str, &Nic> = BTreeMap::new();
+    let answered = |member: &DomainPolicy| basis.answers.domains.get(&member.name)?.nic.as_ref();
+    // The answers first: what the machine file gave to another domain is then that one's no more.
+    let (first, then): (Vec<&DomainPolicy>, Vec<&DomainPolicy>) =
+        with_nic.iter().copied().partition(|member| answered(member).is_some());
+    for member in first {
+        let Some(answer) = answered(member) else { continue };
+        let fitting: Vec<&Nic> =
+            basis.hardware.nics.iter().filter(|nic| fits(answer, nic)).collect();
+        let key = format!("`domain.{}.nic` of the answer file", member.name);
+        match fitting.as_slice() {
+            [only] => match taken_by(&given, only) {
+                Some(other) => unfit
+                    .push(format!("{key} is the NIC that {other} has ({only}): name another one")),
+                None => drop(given.insert(&member.name, only)),
+            },
+            [] => unfit.push(format!(
+                "{key} fits no NIC of this PC that can be handed over; it has: {}",
+                listed(basis.hardware)
+            )),
+            several => unfit.push(format!(
+                "{key} fits {} NICs: add `slot`, `mac` or `address`. This PC has: {}",
+                several.len(),
+                listed(basis.hardware)
+            )),
+        }
+    }
+    for member in then {
+        let before = entry(basis.existing, &member.name);
+        let kept = basis.hardware.nics.iter().find(|nic| keeps(before, nic));
+        if let Some(nic) = kept.filter(|nic| taken_by(&given, nic).is_none()) {
+            given.insert(&member.name, nic);
+        }
+    }
+    given
+}
+
+fn taken_by<'a>(given: &BTreeMap<&'a str, &Nic>, nic: &Nic) -> Option<&'a str> {
+    let mut owners = given.iter();
+    owners.find(|(_, own)| own.function.address == nic.function.address).map(|(name, _)| *name)
+}
+
+fn fits(answer: &NicAnswer, nic: &Nic) -> bool {
+    let NicAnswer { address, mac, slot, interface } = answer;
+    address.is_none_or(|address| address == nic.function.address)
+        && mac.as_ref().is_none_or(|mac| nic.has_mac(mac))
+        && slot.as_ref().is_none_or(|slot| nic.function.places.contains(slot))
+        && interface.as_ref().is_none_or(|interface| nic.carries(interface))
+}
+
+/// Whether the machine file gives this NIC to the domain, by whatever can be compared now.
+fn keeps(before: Option<&DomainHardware>, nic: &Nic) -> bool {
+    let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before else { return false };
+    let Some(Wanted { address, pins, .. }) = &vm.nic else { return false };
+    let shows_mac = !nic.function.interfaces.is_empty();
+    *address == nic.function.address
+        && pins.id.as_ref().is_none_or(|id| *id == nic.function.id())
+        && pins.slot.as_ref().is_none_or(|slot| nic.function.places.contains(slot))
+        && pins.mac.as_ref().is_none_or(|mac| !shows_mac || nic.has_mac(mac))
+}
+
+fn listed(hardware: &Hardware) -> String {
+    let nics: Vec<String> = hardware.nics.iter().map(Nic::to_string).collect();
+    if nics.is_empty() { "none".to_owned() } else { nics.join("; ") }
+}
+
+/// Asks for those that are open; where one is left for one domain, it is that one's.
+fn asked_nics<'a>(
+    basis: &Basis<'a>,
+    mut given: BTreeMap<&'a str, &'a Nic>,
+    left: &[&'a DomainPolicy],
+    dialogue: &mut dyn Dialogue,
+    unasked: &mut Vec<Question>,
+) -> BTreeMap<&'a str, &'a Nic> {
+    for member in left {
+        let free: Vec<&Nic> =
+            basis.hardware.nics.iter().filter(|nic| taken_by(&given, nic).is_none()).collect();
+        if let [only] = free.as_slice() {
+            given.insert(&member.name, only);
+            continue;
+        }
+        let choice = |nic: &&Nic| match basis.interfaces.through(nic) {
+            Some(Traffic::Session) => format!("{nic} - YOUR SESSION COMES IN OVER THIS ONE"),
+            Some(Traffic::DefaultRoute) => format!("{nic} - this PC's default route"),
+            None => nic.to_string(),
+        };
+        let question = Question {
+            key: format!("domain.{}.nic", member.name),
+            text: format!("Which NIC is in the network of {}?", member.label),
+            choices: free.iter().map(choice).collect(),
+        };
+        match dialogue.choose(&question).and_then(|at| free.get(at)) {
+            Some(nic) => drop(given.insert(&member.name, nic)),
+            None => unasked.push(question),
+        }
+    }
+    given
+}
+
+/// Whether there is a screen and on which card, as far as the machine file is to say something else than it does.
+fn seat(
+    basis: &Basis<'_>,
+    dialogue: &mut dyn Dialogue,
+    unasked: &mut Vec<Question>,
+) -> (Option<bool>, Option<String>) {
+    let Basis { answers, hardware, existing, .. } = basis;
+    let before = existing.map(|machine| &machine.seat);
+    let screen = answers.screen.unwrap_or(before != Some(&Seat::None));
+    let changes = before.is_none_or(|seat| (*seat != Seat::None) != screen);
+    let said = changes.then_some(screen);
+    if !screen || answers.card.is_some() {
+        return (said, answers.card.clone().filter(|_| screen));
+    }
+    let with_monitor: Vec<_> =
+        hardware.cards.iter().filter(|card| !card.connected.is_empty()).collect();
+    // The agent takes the first card that has a monitor.
+    if !changes || with_monitor.len() < 2 {
+        return (said, None);
+    }
+    let question = Question {
+        key: "seat.card".to_owned(),
+        text: "Which graphics card is the seat's?".to_owned(),
+        choices: with_monitor
+            .iter()
+            .map(|card| format!("{}, monitor on {}", card.node, card.connected.join(", ")))
+            .collect(),
+    };
+    match dialogue.choose(&question).and_then(|at| with_monitor.get(at)) {
+        Some(card) => (said, Some(card.node.clone())),
+        None => {
+            unasked.push(question);
+            (said, None)
+        }
+    }
+}
+
+/// The memory of the domains for which it is to be written.
+fn memory<'a>(
+    basis: &Basis<'a>,
+    own: &[&'a DomainPolicy],
+    unfit: &mut Vec<String>,
+) -> BTreeMap<&'a str, String> {
+    let (mut written, mut open, mut fixed) = (BTreeMap::new(), Vec::new(), 0);
+    for member in own {
+        let answer = basis.answers.domains.get(&member.name).and_then(|answers| answers.memory);
+        let before = entry(basis.existing, &member.name);
+        match (answer, before) {
+            (Some(size), before) => {
+                fixed += size.bytes() >> 20;
+                let same =
+                    |e: &DomainHardware| matches!(&e.kind, Kind::Vm(vm) if vm.memory == size);
+                if !before.is_some_and(same) {
+                    written.insert(member.name.as_str(), size_text(size.bytes() >> 20));
+                }
+            }
+            (None, Some(DomainHardware { kind: Kind::Vm(vm), .. })) => {
+                fixed += vm.memory.bytes() >> 20
+            }
+            (None, _) => open.push(*member),
+        }
+    }
+    let Some(total) = basis.hardware.memory_mib else {
+        if !own.is_empty() {
+            unfit.push(
+                "the kernel does not say how much memory this PC has: mount /proc".to_owned(),
+            );
+        }
+        return written;
+    };
+    let room = total.saturating_sub(HOST_MIB).saturating_sub(fixed);
+    // Where there is not enough for all that they might want, the one that matters more has twice as much.
+    let weight = |member: &DomainPolicy| if member.high_priority { 2 } else { 1 };
+    let weights: u64 = open.iter().map(|member| weight(member)).sum();
+    let wanted = u64::try_from(open.len()).unwrap_or(u64::MAX).saturating_mul(DESKTOP_LEAST_MIB);
+    if fixed > total.saturating_sub(HOST_MIB) || room < wanted {
+        unfit.push(format!(
+            "this PC has {total} MiB of memory, of which the host keeps {HOST_MIB}: {fixed} MiB are given to domains by the answer file or the machine file, and each of the other {} needs {DESKTOP_LEAST_MIB} at least; put in more memory, or give the domains less",
+            open.len()
+        ));
+        return written;
+    }
+    for member in open {
+        let share = room * weight(member) / weights.max(1);
+        let share = (share / STEP_MIB * STEP_MIB).max(DESKTOP_LEAST_MIB);
+        written.insert(member.name.as_str(), size_text(share));
+    }
+    written
+}
+
+/// As the machine file has it: `4G`, `2560M`.
+fn size_text(mib: u64) -> String {
+    if mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
+}
+
+/// Processors for each of so many domains; a flood in one is held by its weight, not by their number.
+fn proposed_cpus(cpus: u8, domains: usize) -> u8 {
+    let domains = u8::try_from(domains).unwrap_or(u8::MAX).max(1);
+    (cpus / domains).clamp(1, CPUS_MAX)
+}
+
+/// The image's files for a domain that has none yet, or the command line of one that was exchanged.
+fn image(
+    basis: &Basis<'_>,
+    before: Option<&DomainHardware>,
+    decision: &mut DomainDecision,
+    notes: &mut Vec<String>,
+) {
+    let name = decision.name.clone();
+    let folder = basis.images.join(&name);
+    let there = |file: &str| folder.join(file).is_file();
+    let cmdline = config::files::read_small(&folder.join("cmdline")).ok().flatten();
+    let cmdline = cmdline.map(|text| text.trim().to_owned());
+    if let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before {
+        // Words that somebody added stay, as long as those of the image are there too.
+        let has = |word: &str| vm.cmdline.split_ascii_whitespace().any(|own| own == word);
+        let is_its_own = vm.kernel == folder.join("vmlinuz");
+        decision.cmdline =
+            cmdline.filter(|text| is_its_own && !text.split_ascii_whitespace().all(has));
+        return;
+    }
+    if !there("vmlinuz") {
+        notes.push(format!(
+            "there is no image of {name} yet: copy it to {}, and run this again before Bulkhead starts, as its command line belongs into the machine file",
+            folder.display()
+        ));
+    }
+    let path = |file: &str| format!("{name}/{file}");
+    let disks = [("root.img", true), ("home.img", false)];
+    let disks = disks.into_iter().filter(|(file, _)| there(file));
+    decision.image = Some(Image {
+        kernel: path("vmlinuz"),
+        initrd: there("initrd").then(|| path("initrd")),
+        cmdline: cmdline.unwrap_or_default(),
+        disks: disks.map(|(file, readonly)| (path(file), readonly)).collect(),
+    });
+}
+
+/// What is said before the NIC goes that somebody needs now.
+fn farewell(basis: &Basis<'_>, nic: &Nic, domain: &str) -> Option<String> {
+    Some(match basis.interfaces.through(nic)? {
+        Traffic::Session => format!(
+            "THIS SESSION COMES IN OVER THE NIC OF {domain} ({nic}): it ends when Bulkhead starts, and cannot be had over that NIC again"
+        ),
+        Traffic::DefaultRoute => format!(
+            "this PC reaches its network over the NIC of {domain} ({nic}), and the host has none when Bulkhead has started: a session over it ends then"
+        ),
+    })
+}

@@ -1,0 +1,249 @@
+//! What is proposed, what is asked, and what is refused.
+
+use super::*;
+
+#[test]
+fn on_a_stock_pc_one_nic_is_asked_for_and_the_rest_is_seen() {
+    let ward = Ward::stock();
+    ward.write("sys/bus/pci/devices/0000:00:06.0/net/enp0s6/carrier", "1\n");
+    let mut person = Person { chooses: vec![1, 0], ..Person::default() };
+    let options = Options { dry_run: true, ..ward.asking() };
+    let before = ward.picture();
+    let report = ward.run_with(&options, &mut person, &mut ward.hands());
+    expect(
+        &report,
+        SetupResult::Proposed,
+        &[
+            "+backend = \"kms\"",
+            "+[domain.clinical]",
+            "address = \"0000:00:06.0\", id = \"8086:10d3\", mac = \"52:54:00:12:34:06\"",
+            "address = \"0000:00:05.0\", id = \"8086:10d3\", mac = \"52:54:00:12:34:05\"",
+            "+memory = \"4G\"",
+            "+memory = \"2G\"",
+            "+cpus = 2",
+            "+kernel = \"clinical/vmlinuz\"",
+            "+GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX intel_iommu=on\"",
+            "update-grub",
+            "make the group bulkhead-officer",
+            "systemctl enable",
+            "there is no image of internet yet",
+        ],
+    );
+    let keys: Vec<&str> = person.asked.iter().map(|question| question.key.as_str()).collect();
+    assert_eq!(keys, ["domain.clinical.nic", "enable"], "the second NIC is the one that is left");
+    let choices = &person.asked[0].choices;
+    assert!(choices[0].contains("enp0s5 (52:54:00:12:34:05, switched off)"), "{choices:?}");
+    assert!(choices[1].contains("cable in"), "{choices:?}");
+    assert_eq!(before, ward.picture(), "a dry run changes nothing");
+}
+
+#[test]
+fn two_nics_of_one_model_are_told_apart_and_pinned() {
+    let ward = Ward::stock();
+    let text = |nic: &str| format!("format = 1\nenable = false\n[domain.internet]\nnic = {nic}\n");
+    for nic in ["{ mac = \"52:54:00:12:34:05\" }", "\"00:05.0\"", "{ interface = \"enp0s5\" }"] {
+        let options = Options { dry_run: true, ..ward.answers(&text(nic)) };
+        let report = ward.run(&options);
+        expect(&report, SetupResult::Proposed, &["+[domain.internet]"]);
+        let diff: String = report.changes.iter().filter_map(|c| c.diff.clone()).collect();
+        let (clinical, internet) = diff.split_once("[domain.internet]").unwrap();
+        assert!(clinical.contains(TWO) && internet.contains(ONE), "{nic}: {diff}");
+    }
+    let both = "{ interface = \"enp0s9\" }";
+    let report = ward.run(&ward.answers(&text(both)));
+    expect(&report, SetupResult::Refused, &["fits no NIC of this PC", "enp0s5", "enp0s6"]);
+    let same =
+        "format = 1\n[domain.clinical]\nnic = \"00:05.0\"\n[domain.internet]\nnic = \"00:05.0\"\n";
+    expect(&ward.run(&ward.answers(same)), SetupResult::Refused, &["the NIC that", "name another"]);
+}
+
+#[test]
+fn a_pc_that_does_not_do_is_told_everything_that_it_lacks_and_is_not_changed() {
+    let ward = Ward::bare();
+    ward.nic("0000:00:05.0", "enp0s5", ONE, None);
+    fs::remove_file(ward.at("sys/firmware/acpi/tables/DMAR")).unwrap();
+    ward.write("proc/cpuinfo", "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t: fpu\n");
+    ward.write("proc/meminfo", "MemTotal:  2048576 kB\n");
+    fs::remove_dir_all(ward.at("sys/class/drm")).unwrap();
+    let before = ward.picture();
+    expect(
+        &ward.run(&ward.answers("format = 1\nenable = true\n")),
+        SetupResult::Refused,
+        &["has 1 NIC that", "clinical, internet", "VT-d", "VT-x", "2000 MiB", "no graphics card"],
+    );
+    assert_eq!(before, ward.picture());
+}
+
+#[test]
+fn a_controller_that_the_pc_lives_from_is_not_offered_and_why_is_said() {
+    let ward = Ward::bare();
+    ward.nic("0000:00:05.0", "enp0s5", ONE, Some(5));
+    // Its IOMMU group holds a disk controller that is mounted.
+    ward.fake.add_group("6 0000:00:06.0 020000 e1000e\n6 0000:00:06.1 010601 ahci\n");
+    let report = ward.run(&ward.answers(ANSWERS));
+    expect(&report, SetupResult::Refused, &["not to be had", "0000:00:06.0", "0000:00:06.1"]);
+}
+
+#[test]
+fn two_nics_with_one_mac_address_are_refused() {
+    let ward = Ward::bare();
+    ward.nic("0000:00:05.0", "enp0s5", ONE, None);
+    ward.nic("0000:00:06.0", "enp0s6", ONE, None);
+    let report = ward.run(&ward.answers(ANSWERS));
+    expect(&report, SetupResult::Refused, &["one MAC address", ONE, "enp0s5", "enp0s6", "bond"]);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_its_line_and_the_nearest_one() {
+    let ward = Ward::stock();
+    let before = ward.picture();
+    for (text, says) in [
+        ("format = 1\nenabel = true\n", &["enabel", "enable", "answers.toml:2"][..]),
+        (
+            "format = 1\n[domain.clinicla]\ncpus = 2\n",
+            &["clinicla", "did you mean [domain.clinical]?"],
+        ),
+        ("format = 1\n[domain.clinical]\nnic = { slto = \"2\" }\n", &["slto", "slot"]),
+        ("format = 1\n[roles]\nit = [\"-x\"]\n", &["no account"]),
+        ("format = 2\n", &["format"]),
+        ("format = 1\n[domain.clinical]\nnic = {}\n", &["names no NIC"]),
+    ] {
+        expect(&ward.run(&ward.answers(text)), SetupResult::Refused, says);
+    }
+    let nobody = ANSWERS.replace("kim", "lee");
+    expect(&ward.run(&ward.answers(&nobody)), SetupResult::Refused, &["adduser lee"]);
+    assert_eq!(before, ward.picture());
+}
+
+#[test]
+fn what_nobody_answers_is_named_by_its_keys_with_its_choices() {
+    let ward = Ward::stock();
+    let report = ward.run(&ward.answers("format = 1\n"));
+    expect(&report, SetupResult::Misused, &["`domain.clinical.nic`", "enp0s5", "--answers"]);
+    let report = ward.run(&ward.answers(&ANSWERS.replace("enable = true\n", "")));
+    expect(&report, SetupResult::Misused, &["`enable`"]);
+    let agreed = Options { yes: false, ..ward.answers(ANSWERS) };
+    expect(&ward.run(&agreed), SetupResult::Misused, &["--yes"]);
+    let mut person = Person { agrees: Some(false), ..Person::default() };
+    let report = ward.run_with(&agreed, &mut person, &mut ward.hands());
+    expect(&report, SetupResult::Refused, &["nothing was changed"]);
+    assert!(person.shown.contains("+[domain.clinical]"), "shown before it is asked");
+    let caller = Caller::default();
+    let report =
+        ward.run_by(&caller, &ward.answers(ANSWERS), &mut Person::default(), &mut ward.hands());
+    expect(&report, SetupResult::Misused, &["run it as root"]);
+}
+
+#[test]
+fn the_nic_of_the_session_is_said_before_it_is_taken() {
+    let ward = Ward::stock();
+    // 10.0.2.0/24 on a bridge that stands on the first card; the way out on the second.
+    ward.write(
+        "proc/net/route",
+        "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n\
+         enp0s6 00000000 0103A8C0 0003 0 0 0 00000000 0 0 0\n\
+         br0 0002000A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n",
+    );
+    ward.write("proc/net/if_inet6", "fd00000000000000000000000000000f 02 40 00 80 br0\n");
+    ward.folder("sys/class/net/br0/lower_enp0s5");
+    for address in ["10.0.2.15", "fd00::f", "::ffff:10.0.2.15", "fe80::1%br0"] {
+        let ssh_connection = Some(format!("10.0.9.9 50000 {address} 22"));
+        let caller = Caller { is_root: true, ssh_connection };
+        let mut person = Person { chooses: vec![0, 1], ..Person::default() };
+        let options = Options { dry_run: true, ..ward.asking() };
+        let report = ward.run_by(&caller, &options, &mut person, &mut ward.hands());
+        expect(
+            &report,
+            SetupResult::Proposed,
+            &[
+                "THIS SESSION COMES IN OVER THE NIC OF clinical (0000:00:05.0",
+                "over the NIC of internet",
+            ],
+        );
+        let choices = &person.asked[0].choices;
+        assert!(choices[0].contains("YOUR SESSION"), "{choices:?}");
+        assert!(choices[1].contains("default route"), "{choices:?}");
+    }
+}
+
+#[test]
+fn a_machine_file_that_was_written_by_hand_keeps_what_it_says() {
+    let ward = Ward::stock();
+    let text = "# ours\nformat = 1\nstop_deadline = \"1m\"   # slow guests\n[seat]\nbackend = \"none\"\n\n\
+                [domain.clinical]\nmemory = \"3G\" # enough\ncpus = 3\nkernel = \"other/k\"\nnic = \"0000:00:06.0\"\n";
+    ward.write("etc/bulkhead/machine.toml", text);
+    let answers = "format = 1\nenable = false\n[domain.clinical]\ncpus = 1\n";
+    expect(&ward.run(&ward.answers(answers)), SetupResult::Changed, &[]);
+    let now = ward.read("etc/bulkhead/machine.toml");
+    let (clinical, internet) = now.split_once("[domain.internet]").unwrap();
+    assert_eq!(clinical.trim(), text.replace("cpus = 3", "cpus = 1").trim());
+    assert!(internet.contains("0000:00:05.0") && internet.contains("memory = \"3"), "{internet}");
+}
+
+#[test]
+fn an_image_that_was_exchanged_brings_its_command_line_and_words_of_ours_stay() {
+    let ward = Ward::stock();
+    for name in ["vmlinuz", "initrd", "root.img", "home.img"] {
+        ward.write(&format!("var/lib/bulkhead/images/clinical/{name}"), "x");
+    }
+    let cmdline = "var/lib/bulkhead/images/clinical/cmdline";
+    ward.write(cmdline, "verity.hash=aa quiet\n");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    let file = "etc/bulkhead/machine.toml";
+    let first = ward.read(file);
+    for line in [
+        "initrd = \"clinical/initrd\"",
+        "cmdline = \"verity.hash=aa quiet\"",
+        "disks = [{ path = \"clinical/root.img\", readonly = true }, { path = \"clinical/home.img\" }]",
+    ] {
+        assert!(first.contains(line), "{first}");
+    }
+    ward.write(file, &first.replace("aa quiet", "aa quiet verity.check=lazy"));
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Unchanged, &[]);
+    ward.write(cmdline, "verity.hash=bb quiet\n");
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    assert_eq!(ward.read(file), first.replace("hash=aa", "hash=bb"));
+}
+
+#[test]
+fn a_pc_whose_domains_others_run_needs_no_hardware() {
+    let ward = Ward::bare();
+    fs::remove_dir_all(ward.at("sys/class/drm")).unwrap();
+    fs::remove_file(ward.at("sys/firmware/acpi/tables/DMAR")).unwrap();
+    let answers = "format = 1\nenable = false\n[seat]\nbackend = \"none\"\n[domain.clinical]\nvmm = \"external\"\n[domain.internet]\nvmm = \"external\"\n";
+    expect(&ward.run(&ward.answers(answers)), SetupResult::Changed, &[]);
+    expect(&ward.run(&ward.answers(answers)), SetupResult::Unchanged, &[]);
+    assert!(!ward.at("etc/default/grub.d").exists());
+}
+
+#[test]
+fn the_parameter_is_the_processors_own_and_a_pc_without_grub_is_told_it() {
+    let ward = Ward::stock();
+    let cpuinfo =
+        ward.read("proc/cpuinfo").replace("GenuineIntel", "AuthenticAMD").replace("vmx", "svm");
+    ward.write("proc/cpuinfo", &cpuinfo);
+    let options = Options { dry_run: true, ..ward.answers(ANSWERS) };
+    expect(&ward.run(&options), SetupResult::Proposed, &["amd_iommu=on"]);
+    fs::remove_file(ward.at("etc/default/grub")).unwrap();
+    expect(&ward.run(&options), SetupResult::Refused, &["amd_iommu=on", "boot loader"]);
+    let with_iommu = Ward::bare();
+    with_iommu.nic("0000:00:05.0", "enp0s5", ONE, Some(5));
+    with_iommu.nic("0000:00:06.0", "enp0s6", TWO, Some(6));
+    let report = with_iommu.run(&with_iommu.answers(ANSWERS));
+    expect(&report, SetupResult::Changed, &[]);
+    assert!(!with_iommu.at("etc/default/grub.d").exists(), "it is on already");
+}
+
+#[test]
+fn the_example_of_an_answer_file_is_one() {
+    let ward = Ward::stock();
+    ward.write("sys/bus/pci/slots/2/address", "0000:00:05\n");
+    ward.write("sys/bus/pci/slots/3/address", "0000:00:06\n");
+    let example = include_str!("../../../../docs/it/answers.toml");
+    let options = Options { dry_run: true, ..ward.answers(example) };
+    expect(
+        &ward.run(&options),
+        SetupResult::Proposed,
+        &["slot = \"2\"", "systemctl enable", "kim"],
+    );
+}

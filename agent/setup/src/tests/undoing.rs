@@ -1,0 +1,192 @@
+//! Changes are made once, and taken back whatever happens.
+
+use super::*;
+
+#[test]
+fn a_second_run_changes_nothing_and_says_so() {
+    let ward = Ward::stock();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &["bulkhead setup --undo"]);
+    let after = ward.picture();
+    assert!(ward.read("boot/grub/grub.cfg").contains("intel_iommu=on"));
+    assert!(ward.read("etc/group").contains("bulkhead-it:x:990:kim"));
+    let mut hands = ward.hands();
+    for options in [ward.answers(ANSWERS), Options { answers: None, ..ward.answers(ANSWERS) }] {
+        let report = ward.run_with(&options, &mut Person::default(), &mut hands);
+        expect(&report, SetupResult::Unchanged, &["nothing to change"]);
+    }
+    assert_eq!((hands.steps, ward.picture()), (0, after));
+}
+
+#[test]
+fn undo_leaves_the_pc_as_it_was() {
+    let ward = Ward::stock();
+    let before = ward.picture();
+    expect(&ward.run(&ward.undoing()), SetupResult::Unchanged, &["nothing"]);
+    ward.run(&ward.answers(ANSWERS));
+    // And once more, with another answer: both runs are taken back.
+    let other = ANSWERS.replace("[roles]", "cpus = 1\n[roles]");
+    expect(&ward.run(&ward.answers(&other)), SetupResult::Changed, &["cpus = 1"]);
+    let after = ward.picture();
+    let shown = Options { dry_run: true, ..ward.undoing() };
+    expect(&ward.run(&shown), SetupResult::Proposed, &["-[domain.clinical]", "systemctl disable"]);
+    assert_eq!(ward.picture(), after);
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+    assert_eq!(ward.picture(), before);
+    expect(&ward.run(&ward.undoing()), SetupResult::Unchanged, &[]);
+}
+
+/// How many steps a run has.
+fn steps(ward: &Ward, options: &Options) -> usize {
+    let mut hands = ward.hands();
+    let report = ward.run_with(options, &mut Person::default(), &mut hands);
+    expect(&report, SetupResult::Changed, &[]);
+    hands.steps
+}
+
+#[test]
+fn after_a_crash_at_any_step_it_can_be_taken_back_and_can_be_run_again() {
+    let whole = Ward::stock();
+    let before = whole.picture();
+    let all = steps(&whole, &whole.answers(ANSWERS));
+    assert!(all > 15, "{all} steps");
+    let contents = |ward: &Ward| -> Vec<(PathBuf, String)> {
+        let root = ward.fake.dir.path();
+        let below = |path: PathBuf| path.strip_prefix(root).unwrap().to_owned();
+        let all = ward.picture().into_iter().map(|(path, what)| (below(path), what));
+        all.filter(|(path, _)| !path.ends_with("setup.json")).collect()
+    };
+    let relative = |picture: BTreeMap<PathBuf, String>, root: &Path| -> Vec<(PathBuf, String)> {
+        let all = picture.into_iter();
+        all.map(|(path, what)| (path.strip_prefix(root).unwrap().to_owned(), what)).collect()
+    };
+    let before = relative(before, whole.fake.dir.path());
+    for at in 1..=all {
+        // Before a step it is as after the one before, or as in the middle of the step where that writes nothing.
+        for (fault, again) in
+            [(Fault::Between, false), (Fault::Between, true), (Fault::After, false)]
+        {
+            let ward = Ward::stock();
+            let mut hands = Hands { fault: Some((at, fault)), ..ward.hands() };
+            let options = ward.answers(ANSWERS);
+            ward.run_with(&options, &mut Person::default(), &mut hands);
+            assert!(hands.is_dead, "step {at}");
+            if again {
+                let report = ward.run(&options);
+                assert_ne!(
+                    report.result,
+                    SetupResult::Refused,
+                    "{at} {fault:?}: {}",
+                    report.message
+                );
+                assert_eq!(contents(&ward), contents(&whole), "{at} {fault:?}");
+            }
+            let report = ward.run(&ward.undoing());
+            assert_ne!(report.result, SetupResult::Refused, "{at} {fault:?}: {}", report.message);
+            let now = relative(ward.picture(), ward.fake.dir.path());
+            assert_eq!(now, before, "{at} {fault:?} {again}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_it_is_taken_back_is_no_hindrance_either() {
+    let whole = Ward::stock();
+    whole.run(&whole.answers(ANSWERS));
+    let all = steps(&whole, &whole.undoing());
+    for at in 1..=all {
+        for fault in [Fault::Between, Fault::After] {
+            let ward = Ward::stock();
+            let before = ward.picture();
+            ward.run(&ward.answers(ANSWERS));
+            let mut hands = Hands { fault: Some((at, fault)), ..ward.hands() };
+            ward.run_with(&ward.undoing(), &mut Person::default(), &mut hands);
+            assert!(hands.is_dead, "step {at}");
+            let report = ward.run(&ward.undoing());
+            assert_ne!(report.result, SetupResult::Refused, "{at}: {}", report.message);
+            assert_eq!(ward.picture(), before, "{at} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_leaves_the_pc_as_it_was_and_is_named() {
+    let whole = Ward::stock();
+    let all = steps(&whole, &whole.answers(ANSWERS));
+    let mut seen = 0;
+    for at in 1..=all {
+        let ward = Ward::stock();
+        let before = ward.picture();
+        let mut hands = Hands { fault: Some((at, Fault::Full)), ..ward.hands() };
+        let report = ward.run_with(&ward.answers(ANSWERS), &mut Person::default(), &mut hands);
+        if report.result == SetupResult::Changed {
+            continue;
+        }
+        seen += 1;
+        expect(&report, SetupResult::Refused, &["the disk is full", "df -h"]);
+        // A disk on which nothing can be written keeps the journal of what is taken back.
+        hands.is_full = false;
+        ward.run(&ward.undoing());
+        assert_eq!(ward.picture(), before, "step {at}: {}", report.message);
+    }
+    assert!(seen > 5, "{seen}");
+}
+
+#[test]
+fn what_somebody_changed_since_is_not_thrown_away() {
+    let ward = Ward::stock();
+    let before = ward.picture();
+    ward.run(&ward.answers(ANSWERS));
+    let file = "etc/bulkhead/machine.toml";
+    let ours = format!("{}\n# by hand\n", ward.read(file));
+    ward.write(file, &ours);
+    let after = ward.picture();
+    let report = ward.run(&ward.undoing());
+    expect(&report, SetupResult::Refused, &["machine.toml", "+# by hand", "mv ", ".mine"]);
+    assert_eq!(ward.picture(), after, "nothing else is taken back either");
+    fs::rename(ward.at(file), ward.at("mine")).unwrap();
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+    assert_eq!(ward.picture(), before);
+}
+
+#[test]
+fn a_program_that_fails_has_this_run_taken_back() {
+    let ward = Ward::stock();
+    let before = ward.picture();
+    // Nobody can enable what cannot be linked.
+    fs::remove_dir(ward.at("etc/systemd/system/multi-user.target.wants")).unwrap();
+    let report = ward.run(&ward.answers(ANSWERS));
+    expect(&report, SetupResult::Refused, &["systemctl enable", "was taken back"]);
+    ward.folder("etc/systemd/system/multi-user.target.wants");
+    assert_eq!(ward.picture(), before);
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_and_a_link_are_refused() {
+    let ward = Ward::stock();
+    ward.write("var/lib/bulkhead/setup.json", "{");
+    for options in [ward.undoing(), ward.answers(ANSWERS)] {
+        expect(&ward.run(&options), SetupResult::Refused, &["setup.json", "put the files"]);
+    }
+    fs::remove_file(ward.at("var/lib/bulkhead/setup.json")).unwrap();
+    ward.write("elsewhere", "format = 1\n");
+    fs::remove_file(ward.at("etc/bulkhead/machine.toml")).unwrap();
+    symlink(ward.at("elsewhere"), ward.at("etc/bulkhead/machine.toml")).unwrap();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Refused, &["is a link"]);
+}
+
+#[test]
+fn the_effects_on_this_pc_are_whole_and_say_why_they_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "old").unwrap();
+    ThisPc.replace(&file, b"new", Attributes::new(0o664)).unwrap();
+    assert_eq!(Attributes::of(&fs::metadata(&file).unwrap()), Attributes::new(0o664));
+    ThisPc.make_folder(&dir.path().join("folder")).unwrap();
+    fs::write(dir.path().join("folder/in"), "").unwrap();
+    ThisPc.remove_folder(&dir.path().join("folder")).unwrap();
+    assert!(dir.path().join("folder/in").exists(), "somebody put something there");
+    let error = ThisPc.run("no-such-program", &["--x"]).unwrap_err().to_string();
+    assert!(error.contains("`no-such-program --x`"), "{error}");
+    let error = ThisPc.run("ls", &["/no/such/file"]).unwrap_err().to_string();
+    assert!(error.contains("No such file"), "{error}");
+}
