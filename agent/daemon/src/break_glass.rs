@@ -8,12 +8,13 @@ use audit::events::{
     BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
 };
 use clock::Moment;
-use monitor::{Grant, Monitor, Permit, QuestionId, RequestId};
+use monitor::{Grant, MediatorId, Monitor, Permit, QuestionId, RequestId};
 use policy::Policy;
 
-use super::mediators::BREAK_GLASS;
 use super::seat::{Answer, SeatClient};
 
+/// What the monitor knows it by.
+pub(super) const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
 

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use clock::Moment;
 
-use super::mediators::POLICY;
 use super::record;
 use base::mailbox::Life;
 use config::configuration::{self, Configuration};
@@ -22,9 +21,12 @@ use control::roles::Caller;
 use control::server::Ticket;
 use domains::Supervisor;
 use handover::Wanted;
-use monitor::Monitor;
+use monitor::{MediatorId, Monitor};
 use policy::Policy;
 use printable::explain;
+
+/// What the monitor knows it by: which policy is in force.
+pub(super) const POLICY: MediatorId = MediatorId::new("policy");
 
 /// The configuration in force, where it came from, and the policy that is to follow it.
 pub(super) struct ActiveConfiguration {

@@ -16,7 +16,6 @@
 pub mod arguments;
 mod break_glass;
 pub mod claim;
-mod clipboard;
 mod configuration;
 mod mediators;
 mod needed;
@@ -30,7 +29,6 @@ mod service_manager;
 mod signals;
 mod sleep;
 mod tally;
-mod usb;
 
 use std::io;
 use std::path::PathBuf;
@@ -47,8 +45,8 @@ use nix::unistd::Uid;
 use printable::StyledPage;
 
 use self::break_glass::BreakGlass;
-use self::clipboard::ClipboardClient;
 use self::configuration::ActiveConfiguration;
+use self::mediators::{Mediator, Mediators, Place};
 use self::needed::Needed;
 use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock, take_state};
 use self::record::States;
@@ -57,8 +55,6 @@ use self::service_manager::{Round, ServiceManager};
 use self::signals::{ShutdownRequest, Signals};
 use self::sleep::Inhibitor;
 use self::tally::{Budget, Tallies};
-use self::usb::UsbClient;
-use ::usb::Stop;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
@@ -69,6 +65,7 @@ use domains::{Adoption, Parts, Supervisor, SupervisorError};
 use handover::handover::{Handover, HandoverError};
 use printable::explain;
 use recorder::Recorder;
+use usb::Stop;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.
 const SHUTDOWN_EXTRA: Duration = Duration::from_secs(45);
@@ -97,9 +94,14 @@ pub enum DaemonError {
     /// The seat's thread.
     #[error("cannot start the seat")]
     Seat(#[source] io::Error),
-    /// The clipboard's thread, or the sockets of external domains.
-    #[error("cannot start the clipboard")]
-    Clipboard(#[source] io::Error),
+    /// A mediator's thread, or its sockets.
+    #[error("cannot start the {what}")]
+    Mediator {
+        /// What it mediates.
+        what: &'static str,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Files(#[from] FilesError),
     #[error(transparent)]
@@ -168,14 +170,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut manager = ServiceManager::of_environment();
     manager.takes(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
     let handover = Arc::new(open_handover(&options.layout, &configuration.machine)?);
-    let clipboard =
-        ClipboardClient::start(&configuration.machine, &options.layout, &configuration.policy)?;
-    let seat = SeatClient::start(
-        &configuration.machine,
-        &options.layout,
-        &configuration.policy,
-        clipboard.hotkeys(),
-    )?;
+    let (machine, layout, policy) =
+        (&configuration.machine, &options.layout, &configuration.policy);
+    let mut mediators = Mediators::start(Place { machine, layout, policy })?;
+    let seat = SeatClient::start(machine, layout, policy, mediators.listener())?;
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -200,20 +198,19 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut monitor = Monitor::new(recorder, configuration.policy.serial(), mediators::ALL);
     mediators::ALL.iter().for_each(|mediator| monitor.started(*mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
-    let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
     // Who is not root would be asked for a password by it.
     let inhibitor = Uid::effective().is_root().then(Inhibitor::new);
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
-    let usb = UsbClient::start(&configuration.machine, &options.layout, &configuration.policy);
+    mediators.each_mut().for_each(|it| it.take_hold(Place { machine, layout, policy }));
+    let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);
     configuration.remember(&mut monitor);
     let running = Running {
         configuration,
         supervisor,
         seat,
-        clipboard,
-        usb,
+        mediators,
         break_glass: BreakGlass::default(),
         monitor,
         tallies: Tallies::default(),
@@ -231,8 +228,7 @@ struct Running {
     configuration: ActiveConfiguration,
     supervisor: Supervisor,
     seat: SeatClient,
-    clipboard: ClipboardClient,
-    usb: UsbClient,
+    mediators: Mediators,
     break_glass: BreakGlass,
     monitor: Monitor,
     tallies: Tallies,
@@ -244,22 +240,19 @@ impl Running {
     /// Asks every thread that the agent lives from whether it still comes round.
     fn probe_threads(&self) {
         self.seat.probe();
-        self.clipboard.probe();
-        self.usb.probe();
+        self.mediators.each().for_each(Mediator::probe);
     }
 
     /// Whether every one has come round since. One that is no more is no hindrance here: that is said elsewhere.
     fn threads_are_responsive(&self) -> bool {
-        self.seat.is_responsive() && self.clipboard.is_responsive() && self.usb.is_responsive()
+        self.seat.is_responsive() && self.mediators.each().all(Mediator::is_responsive)
     }
 
     /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.
     fn end(self, last: AuditEvent, stop: Stop) -> (Supervisor, SeatClient) {
         let Self { configuration, supervisor, seat, .. } = self;
-        let Self { mut clipboard, mut usb, mut monitor, mut tallies, .. } = self;
-        // First: devices take seconds, in which a guest could take what is offered to it and nobody would write that down.
-        clipboard.stop(&mut monitor);
-        usb.stop(stop, &mut monitor);
+        let Self { mut mediators, mut monitor, mut tallies, .. } = self;
+        mediators.each_mut().for_each(|mediator| mediator.stop(stop, &mut monitor));
         monitor.note(&tallies.end());
         if let Some(caller) = configuration.asked_by() {
             let refused =
@@ -438,9 +431,9 @@ impl Daemon {
         let mut fds =
             vec![PollFd::new(std::os::fd::AsFd::as_fd(&self.signals.fd), PollFlags::POLLIN)];
         fds.push(PollFd::new(self.running.seat.fd(), PollFlags::POLLIN));
-        fds.push(PollFd::new(self.running.clipboard.fd(), PollFlags::POLLIN));
+        let mediators = self.running.mediators.each().filter_map(Mediator::fd);
+        fds.extend(mediators.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         fds.extend(self.running.configuration.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-        fds.extend(self.running.usb.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
         for (fd, writes) in self.server.fds() {
             let out = if writes { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds.push(PollFd::new(fd, PollFlags::POLLIN | out));

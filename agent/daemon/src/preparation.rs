@@ -12,6 +12,7 @@ use clock::Moment;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 
 use super::DaemonError;
+use super::mediators::Mediators;
 use base::layout::{Layout, SOCKET_PATH_MAX};
 use config::machine::{Kind, Machine};
 use domains::{Supervisor, capture, leftovers};
@@ -24,16 +25,10 @@ pub(super) fn check_socket_paths(machine: &Machine, layout: &Layout) -> Result<(
     let mut paths = vec![layout.control_socket()];
     for domain in &machine.domains {
         paths.push(layout.vmm_socket(&domain.name));
-        match &domain.kind {
-            Kind::Vm(vm) => {
-                paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
-                paths.extend(layout.usb_sockets(&domain.name));
-            }
-            Kind::External => {
-                paths.push(layout.vdagent_socket(&domain.name));
-                paths.extend(layout.usb_sockets(&domain.name));
-            }
+        if let Kind::Vm(vm) = &domain.kind {
+            paths.extend(vm.ports.iter().map(|port| layout.port_socket(&domain.name, port)));
         }
+        paths.extend(Mediators::sockets(layout, domain));
     }
     match paths.into_iter().find(|path| path.as_os_str().len() > SOCKET_PATH_MAX) {
         Some(path) => Err(DaemonError::SocketPath(path)),

@@ -1,7 +1,7 @@
 //! The answer to `status`.
 
 use super::Running;
-use super::clipboard::ClipboardClient;
+use super::mediators::Mediators;
 use config::configuration::Unenforced;
 use control::protocol::{AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport};
 use domains::host_network::{Judgement, Rule};
@@ -9,8 +9,7 @@ use domains::lifecycle::State;
 use domains::{DomainRuntime, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
-    let Running { configuration, supervisor, seat, clipboard, usb, break_glass, monitor, .. } =
-        running;
+    let Running { configuration, supervisor, seat, mediators, break_glass, monitor, .. } = running;
     let recorder = monitor.recorder();
     let configuration = &configuration.current;
     let mut notes = Vec::new();
@@ -39,12 +38,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
     if !cfg!(panic = "unwind") {
         notes.push("this agent is built to end at the first fault of one of its threads: build it with scripts/build".to_owned());
     }
-    if clipboard.is_dead() {
-        notes.push("NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned());
-    }
-    if let (Some(why), false) = (usb.problem(), configuration.policy.usb().is_empty()) {
-        notes.push(format!("NO USB DEVICE REACHES A DOMAIN: {why}"));
-    }
+    notes.extend(mediators.each().filter_map(|mediator| mediator.fault(&configuration.policy)));
     notes.extend(break_glass.banner_note());
     notes.extend(supervisor.domains().iter().filter_map(|runtime| {
         let name = &runtime.policy().name;
@@ -80,9 +74,9 @@ pub(super) fn status(running: &Running) -> StatusReport {
                 let runtime =
                     supervisor.domains().iter().find(|runtime| runtime.policy() == policy);
                 match runtime {
-                    Some(runtime) => Some(domain(runtime, supervisor, clipboard)),
+                    Some(runtime) => Some(domain(runtime, supervisor, mediators)),
                     None if supervisor.externals().contains(&policy.name) => {
-                        Some(external(policy, supervisor, clipboard))
+                        Some(external(policy, supervisor, mediators))
                     }
                     None => None,
                 }
@@ -110,11 +104,7 @@ fn host_network(supervisor: &Supervisor, notes: &mut Vec<String>) -> HostNetwork
     }
 }
 
-fn domain(
-    runtime: &DomainRuntime,
-    supervisor: &Supervisor,
-    clipboard: &ClipboardClient,
-) -> DomainReport {
+fn domain(runtime: &DomainRuntime, supervisor: &Supervisor, mediators: &Mediators) -> DomainReport {
     let (policy, life) = (runtime.policy(), runtime.lifecycle());
     let now = supervisor.now();
     DomainReport {
@@ -132,7 +122,7 @@ fn domain(
         },
         problem: life.problem().map(str::to_owned),
         network: policy.network.word().to_owned(),
-        clipboard_agent: clipboard.has_agent(&policy.name),
+        clipboard_agent: mediators.clipboard.has_agent(&policy.name),
         pci: runtime.functions(),
     }
 }
@@ -140,7 +130,7 @@ fn domain(
 fn external(
     policy: &config::roster::DomainPolicy,
     supervisor: &Supervisor,
-    clipboard: &ClipboardClient,
+    mediators: &Mediators,
 ) -> DomainReport {
     DomainReport {
         name: policy.name.clone(),
@@ -154,7 +144,7 @@ fn external(
         retry_in_seconds: None,
         problem: None,
         network: policy.network.word().to_owned(),
-        clipboard_agent: clipboard.has_agent(&policy.name),
+        clipboard_agent: mediators.clipboard.has_agent(&policy.name),
         pci: Vec::new(),
     }
 }

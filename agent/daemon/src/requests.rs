@@ -9,12 +9,12 @@ use clock::Moment;
 use monitor::core::Cause;
 use monitor::{MediatorId, QuestionId, RequestId};
 
-use super::break_glass::Who;
-use super::mediators::Mediator;
+use super::break_glass::{BREAK_GLASS, Who};
+use super::configuration::POLICY;
+use super::mediators::{Mediator, Rules};
 use super::seat::{Answer as Said, SeatRequest};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
-use clipboard::service::Command;
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
 use control::roles::Caller;
@@ -35,8 +35,8 @@ impl Running {
             self.rules_changed();
         }
         let glass = self.break_glass.banner_note();
-        let notes =
-            glass.into_iter().chain(self.clipboard.banner_note()).chain(self.usb.banner_note());
+        let notes = self.mediators.each().filter_map(Mediator::banner_note);
+        let notes = glass.into_iter().chain(notes);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
             self.monitor.note(&events);
@@ -50,8 +50,9 @@ impl Running {
                 }
             }
         }
-        self.clipboard.process_events(&self.seat, &mut self.monitor);
-        self.usb.process_events(&self.seat, &mut self.monitor);
+        for mediator in self.mediators.each_mut() {
+            mediator.process_events(&self.seat, &mut self.monitor);
+        }
         self.take_back();
     }
 
@@ -66,11 +67,8 @@ impl Running {
     }
 
     fn deliver(&mut self, id: RequestId, answer: Said) {
-        match Mediator::of(id.mediator) {
-            Some(Mediator::Clipboard) => {
-                self.clipboard.send(Command::Answered(id.number, answer == Said::Yes));
-            }
-            Some(Mediator::BreakGlass) => {
+        match id.mediator {
+            BREAK_GLASS => {
                 let policy = Arc::clone(&self.configuration.current.policy);
                 let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
                 if let Some(words) = words {
@@ -78,8 +76,11 @@ impl Running {
                     self.seat.notice(words);
                 }
             }
-            // They ask nobody.
-            Some(Mediator::Policy | Mediator::Usb) | None => {}
+            other => {
+                if let Some(mediator) = self.mediators.find(other) {
+                    mediator.answered(id.number, answer == Said::Yes);
+                }
+            }
         }
     }
 
@@ -94,31 +95,26 @@ impl Running {
         }
     }
 
-    /// Has a mediator take back what it has permits for. An arm for each: one that is forgotten would keep what nothing permits.
+    /// Has a mediator take back what it has permits for.
     fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
-        let policy = &self.configuration.current.policy;
-        match (Mediator::of(mediator), cause) {
-            (Some(Mediator::Clipboard), Cause::Policy) => {
-                self.clipboard.send(Command::Policy(Arc::clone(policy)));
-            }
-            (Some(Mediator::Clipboard), Cause::Record) => self.clipboard.send(Command::RecordLost),
-            // No rule of the clipboard needs it.
-            (Some(Mediator::Clipboard), Cause::BreakGlass) => {}
-            (Some(Mediator::Usb), Cause::Policy | Cause::BreakGlass) => {
-                self.usb.apply_policy(policy, self.break_glass.is_open());
-            }
-            (Some(Mediator::Usb), Cause::Record) => self.usb.record_lost(),
-            (Some(Mediator::BreakGlass), Cause::Record) => {
+        match (mediator, cause) {
+            (BREAK_GLASS, Cause::Record) => {
                 if let Some(words) = self.break_glass.record_lost(&mut self.monitor) {
                     self.seat.notice(words);
                     self.rules_changed();
                 }
             }
             // Another policy, or its own end, has closed it.
-            (Some(Mediator::BreakGlass), Cause::Policy | Cause::BreakGlass) => {}
+            (BREAK_GLASS, Cause::Policy | Cause::BreakGlass) => {}
             // The policy in force stays: without one nothing would be decided at all.
-            (Some(Mediator::Policy), Cause::Policy | Cause::BreakGlass | Cause::Record)
-            | (None, _) => {}
+            (POLICY, _) => {}
+            (other, cause) => {
+                let (policy, break_glass) =
+                    (&self.configuration.current.policy, self.break_glass.is_open());
+                if let Some(mediator) = self.mediators.find(other) {
+                    mediator.take_back(cause, Rules { policy, break_glass });
+                }
+            }
         }
     }
 
@@ -128,8 +124,9 @@ impl Running {
             (&self.configuration.current.policy, self.break_glass.is_open());
         self.monitor.enforce(policy.serial(), self.break_glass.until());
         if break_glass {
-            // It takes nothing back, and lets more through.
-            self.usb.apply_policy(policy, break_glass);
+            for mediator in self.mediators.each_mut() {
+                mediator.break_glass_opened(Rules { policy, break_glass });
+            }
         }
         self.take_back();
     }
@@ -290,23 +287,23 @@ impl Serve<Asker<'_>, Reply> for Running {
     }
 
     fn copy(&mut self, asker: Asker<'_>, domain: String) -> Reply {
-        self.clipboard.ask(asker.caller.uid, Hotkey::Copy, &domain, &self.seat).into()
+        self.mediators.clipboard.ask(asker.caller.uid, Hotkey::Copy, &domain, &self.seat).into()
     }
 
     fn paste(&mut self, asker: Asker<'_>, domain: String) -> Reply {
-        self.clipboard.ask(asker.caller.uid, Hotkey::Paste, &domain, &self.seat).into()
+        self.mediators.clipboard.ask(asker.caller.uid, Hotkey::Paste, &domain, &self.seat).into()
     }
 
     fn clipboard_outcome(&mut self, asker: Asker<'_>, ticket: u64) -> Reply {
-        self.clipboard.outcome(asker.caller.uid, ticket).into()
+        self.mediators.clipboard.outcome(asker.caller.uid, ticket).into()
     }
 
     fn clipboard_answer(&mut self, asker: Asker<'_>, ticket: u64, yes: bool) -> Reply {
-        self.clipboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
+        self.mediators.clipboard.answer(asker.caller.uid, ticket, yes, &mut self.monitor).into()
     }
 
     fn usb_list(&mut self, _: Asker<'_>) -> Reply {
-        match self.usb.list() {
+        match self.mediators.usb.list() {
             Ok(list) => Answer::of_usb(list).into(),
             Err(why) => Answer::of(Err(why)).into(),
         }
@@ -314,11 +311,11 @@ impl Serve<Asker<'_>, Reply> for Running {
 
     fn usb_attach(&mut self, asker: Asker<'_>, bus_id: String, domain: String) -> Reply {
         let machine = &self.configuration.current.machine;
-        done(self.usb.attach(&bus_id, &domain, machine, asker.number))
+        done(self.mediators.usb.attach(&bus_id, &domain, machine, asker.number))
     }
 
     fn usb_detach(&mut self, asker: Asker<'_>, bus_id: String) -> Reply {
-        done(self.usb.detach(&bus_id, asker.number))
+        done(self.mediators.usb.detach(&bus_id, asker.number))
     }
 
     fn break_glass(

@@ -4,7 +4,7 @@ use ::audit::{Entry, Limits};
 use base::mailbox::Ends;
 use clipboard::mediator::{Mediator as Decides, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
-use config::machine::Context;
+use config::machine::{Context, Machine};
 use monitor::Owed;
 use recorder::Recorder;
 
@@ -14,7 +14,7 @@ const FROM: usize = 0;
 const TO: usize = 1;
 
 fn policy() -> Arc<Policy> {
-    let domains = include_str!("../../../../policy/tests/fixtures/two-domains.toml");
+    let domains = include_str!("../../../../../policy/tests/fixtures/two-domains.toml");
     let rule = "\n[[clipboard]]\nid = \"out\"\nfrom = \"clinical\"\nto = \"internet\"\n\
                 types = [\"text/plain\"]\naction = \"allow\"\n";
     Arc::new(Policy::parse("test", &format!("{domains}{rule}")).unwrap())
@@ -128,7 +128,7 @@ fn when_the_agent_ends_the_clipboard_ends_and_all_that_it_said_is_on_the_record(
         ends.send(ClipboardEvent::Note(taken.into()));
         ends.send(ClipboardEvent::Authorize(wanted()));
     });
-    client.stop(&mut monitor);
+    client.stop(Stop::GiveBack, &mut monitor);
     assert!(client.clipboard.is_dead(), "nothing can be taken after this");
     let taken = of("clipboard-taken", Some("internet"));
     let paste = of("clipboard", Some("internet"));

@@ -1,24 +1,29 @@
 //! The daemon's side of USB: audit, words, the list of devices.
 
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use monitor::{Denial, Monitor, Request};
+use monitor::core::Cause;
+use monitor::{Denial, MediatorId, Monitor, Request};
 use policy::Policy;
+use seat::ToMediators;
 use usbhost::{BusId, Sysfs};
 
-use super::mediators::USB;
-use super::record;
-use super::seat::SeatClient;
+use super::mediator::{Mediator, Place, Rules, Start};
+use crate::seat::SeatClient;
+use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
-use config::machine::{Kind, Machine, Seat};
+use config::machine::{DomainHardware, Kind, Machine, Seat};
 use config::roster;
 use control::reports::UsbReport;
 use usb::{Command, Setup, Stop, Usb, UsbEvent, UsbGrant};
 
+const USB: MediatorId = MediatorId::new("usb");
+
 /// The broker, or why there is none.
-pub(super) struct UsbClient {
+pub(crate) struct UsbClient {
     usb: Result<Usb, String>,
     list: Vec<UsbReport>,
     dead: bool,
@@ -27,89 +32,44 @@ pub(super) struct UsbClient {
 /// Why there are none any more.
 const FAILED: &str = "the USB broker has failed; restart the agent";
 
-impl UsbClient {
-    /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
-    pub(super) fn start(machine: &Machine, layout: &Layout, policy: &Arc<Policy>) -> Self {
-        let (list, dead) = (Vec::new(), false);
-        // What an earlier agent has kept from the host's drivers is given back by nobody else.
-        let left = layout.usb_switches().exists();
-        let wanted = machine.seat != Seat::None || !policy.usb().is_empty() || left;
-        if !wanted {
-            return Self {
-                usb: Err("this PC has no seat, and the policy no [[usb]]".into()),
-                list,
-                dead,
-            };
-        }
-        let domains = machine.domains.iter().map(|entry| {
-            let endpoint = match entry.kind {
-                Kind::Vm(_) => SocketEndpoint::Connect,
-                Kind::External => SocketEndpoint::Listen,
-            };
-            (entry.name.clone(), layout.usb_sockets(&entry.name).map(endpoint).collect())
-        });
-        let setup = Setup {
-            sysfs: Sysfs::default(),
-            switches: layout.usb_switches(),
-            domains: domains.collect(),
-            policy: Arc::clone(policy),
-        };
-        let usb = Usb::start(setup).map_err(|error| error.to_string());
-        if let Err(problem) = &usb {
-            tracing::error!("no USB device reaches a domain: {problem}");
-        }
-        Self { usb, list, dead }
+impl Start for UsbClient {
+    const ID: MediatorId = USB;
+
+    fn sockets(layout: &Layout, entry: &DomainHardware) -> Vec<PathBuf> {
+        layout.usb_sockets(&entry.name).collect()
     }
 
-    /// Asks its thread whether it still comes round.
-    pub(super) fn probe(&self) {
+    fn start(_: Place<'_>) -> Result<Self, DaemonError> {
+        Ok(Self { usb: Err("the agent has not started".to_owned()), list: Vec::new(), dead: false })
+    }
+}
+
+impl Mediator for UsbClient {
+    /// Starts the broker, which takes the kernel's switches.
+    fn take_hold(&mut self, place: Place<'_>) {
+        self.usb = broker(place);
+    }
+
+    /// Nothing: no hotkey is about devices.
+    fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
+        None
+    }
+
+    fn probe(&self) {
         if let Ok(usb) = &self.usb {
             usb.probe();
         }
     }
 
-    /// Whether its thread has come round since it was last asked, or is no more.
-    pub(super) fn is_responsive(&self) -> bool {
+    fn is_responsive(&self) -> bool {
         self.usb.as_ref().map_or(true, Usb::is_responsive)
     }
 
-    /// Becomes readable when there is an event.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.usb.as_ref().ok().map(Usb::fd)
     }
 
-    /// Why there is no broker.
-    pub(super) fn problem(&self) -> Option<&str> {
-        match &self.usb {
-            Ok(_) if self.dead => Some(FAILED),
-            Ok(_) => None,
-            Err(why) => Some(why),
-        }
-    }
-
-    /// Returns what every banner says of it.
-    pub(super) fn banner_note(&self) -> Option<String> {
-        self.dead.then(|| "USB devices do not work: call IT".to_owned())
-    }
-
-    /// Applies another policy, or the begin or end of break-glass.
-    pub(super) fn apply_policy(&self, policy: &Arc<Policy>, break_glass: bool) {
-        self.send(Command::Rules(Arc::clone(policy), break_glass));
-    }
-
-    /// Has the broker take back what it has permits for, as their entries may be lost.
-    pub(super) fn record_lost(&self) {
-        self.send(Command::RecordLost);
-    }
-
-    fn send(&self, command: Command) {
-        if let Ok(usb) = &self.usb {
-            usb.send(command);
-        }
-    }
-
-    /// Processes the events of the broker.
-    pub(super) fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
+    fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         let Ok(usb) = &self.usb else { return };
         // Asked first: what it said last has come by then.
         let dead = usb.is_dead();
@@ -147,8 +107,31 @@ impl UsbClient {
         }
     }
 
+    /// Nothing: it asks nobody.
+    fn answered(&mut self, _: u64, _: bool) {}
+
+    fn take_back(&mut self, cause: Cause, rules: Rules<'_>) {
+        match cause {
+            Cause::Policy | Cause::BreakGlass => self.take_rules(rules),
+            Cause::Record => self.send(Command::RecordLost),
+        }
+    }
+
+    fn break_glass_opened(&mut self, rules: Rules<'_>) {
+        self.take_rules(rules);
+    }
+
+    fn banner_note(&self) -> Option<String> {
+        self.dead.then(|| "USB devices do not work: call IT".to_owned())
+    }
+
+    fn fault(&self, policy: &Policy) -> Option<String> {
+        let why = self.problem().filter(|_| !policy.usb().is_empty())?;
+        Some(format!("NO USB DEVICE REACHES A DOMAIN: {why}"))
+    }
+
     /// Takes every device from its domain, and writes down what went to and fro.
-    pub(super) fn stop(&mut self, stop: Stop, monitor: &mut Monitor) {
+    fn stop(&mut self, stop: Stop, monitor: &mut Monitor) {
         let Ok(usb) = &mut self.usb else { return };
         usb.stop(stop);
         if !self.dead {
@@ -156,8 +139,29 @@ impl UsbClient {
         }
         hear_out(usb.events(), monitor);
     }
+}
 
-    pub(super) fn list(&self) -> Result<Vec<UsbReport>, String> {
+impl UsbClient {
+    /// Why there is no broker.
+    fn problem(&self) -> Option<&str> {
+        match &self.usb {
+            Ok(_) if self.dead => Some(FAILED),
+            Ok(_) => None,
+            Err(why) => Some(why),
+        }
+    }
+
+    fn take_rules(&self, rules: Rules<'_>) {
+        self.send(Command::Rules(Arc::clone(rules.policy), rules.break_glass));
+    }
+
+    fn send(&self, command: Command) {
+        if let Ok(usb) = &self.usb {
+            usb.send(command);
+        }
+    }
+
+    pub(crate) fn list(&self) -> Result<Vec<UsbReport>, String> {
         match self.problem() {
             None => Ok(self.list.clone()),
             Some(why) => Err(format!("USB mediation is not running: {why}")),
@@ -177,7 +181,7 @@ impl UsbClient {
     }
 
     /// Attaches a device by hand, if the policy has a rule for that.
-    pub(super) fn attach(
+    pub(crate) fn attach(
         &self,
         bus_id: &str,
         domain: &str,
@@ -194,11 +198,39 @@ impl UsbClient {
     }
 
     /// Takes a device away; it stays off until it is attached by hand or plugged in again.
-    pub(super) fn detach(&self, bus_id: &str, request: Option<u64>) -> Result<(), String> {
+    pub(crate) fn detach(&self, bus_id: &str, request: Option<u64>) -> Result<(), String> {
         let id = self.find(bus_id)?;
         self.send(Command::Detach(id, request));
         Ok(())
     }
+}
+
+/// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
+fn broker(place: Place<'_>) -> Result<Usb, String> {
+    let Place { machine, layout, policy } = place;
+    // What an earlier agent has kept from the host's drivers is given back by nobody else.
+    let left = layout.usb_switches().exists();
+    if machine.seat == Seat::None && policy.usb().is_empty() && !left {
+        return Err("this PC has no seat, and the policy no [[usb]]".to_owned());
+    }
+    let domains = machine.domains.iter().map(|entry| {
+        let endpoint = match entry.kind {
+            Kind::Vm(_) => SocketEndpoint::Connect,
+            Kind::External => SocketEndpoint::Listen,
+        };
+        (entry.name.clone(), layout.usb_sockets(&entry.name).map(endpoint).collect())
+    });
+    let setup = Setup {
+        sysfs: Sysfs::default(),
+        switches: layout.usb_switches(),
+        domains: domains.collect(),
+        policy: Arc::clone(policy),
+    };
+    let usb = Usb::start(setup).map_err(|error| error.to_string());
+    if let Err(problem) = &usb {
+        tracing::error!("no USB device reaches a domain: {problem}");
+    }
+    usb
 }
 
 /// Takes what a broker said that is no more: what is to be written down is, and that what it wanted does not happen.

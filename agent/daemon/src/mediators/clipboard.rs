@@ -2,23 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clipboard::mediator::{Hotkey, Paste, Ticket};
-use monitor::{Denial, Monitor, QuestionId, Request, RequestId};
+use monitor::core::Cause;
+use monitor::{Denial, MediatorId, Monitor, QuestionId, Request, RequestId};
 use policy::Policy;
-use seat::{Mediators, ToMediators};
+use seat::ToMediators;
+use usb::Stop;
 
-use super::mediators::CLIPBOARD;
-use super::seat::SeatClient;
-use super::{DaemonError, record};
+use super::mediator::{Mediator, Place, Rules, Start};
+use crate::seat::SeatClient;
+use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT};
-use config::machine::{Kind, Machine};
+use config::machine::{DomainHardware, Kind};
 use config::roster;
 use control::protocol::{Answer, ClipboardReport, ClipboardState};
+
+const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
 /// Operations of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
@@ -29,7 +34,7 @@ const FAILED: &str =
     "the clipboard has failed: nothing is copied or pasted until the agent is restarted";
 
 /// The clipboard, and what became of the command line's hotkeys.
-pub(super) struct ClipboardClient {
+pub(crate) struct ClipboardClient {
     clipboard: Clipboard,
     names: Vec<String>,
     /// Which domains' agents have announced themselves.
@@ -48,12 +53,19 @@ struct Played {
     question: Option<QuestionId>,
 }
 
-impl ClipboardClient {
-    pub(super) fn start(
-        machine: &Machine,
-        layout: &Layout,
-        policy: &Arc<Policy>,
-    ) -> Result<Self, DaemonError> {
+impl Start for ClipboardClient {
+    const ID: MediatorId = CLIPBOARD;
+
+    fn sockets(layout: &Layout, entry: &DomainHardware) -> Vec<PathBuf> {
+        match entry.kind {
+            Kind::External => vec![layout.vdagent_socket(&entry.name)],
+            // It is one of the VMM's ports.
+            Kind::Vm(_) => Vec::new(),
+        }
+    }
+
+    fn start(place: Place<'_>) -> Result<Self, DaemonError> {
+        let Place { machine, layout, policy } = place;
         let endpoints = machine.domains.iter().map(|entry| {
             let endpoint = match entry.kind {
                 Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
@@ -64,62 +76,42 @@ impl ClipboardClient {
         let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
         let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
         let clipboard = clipboard::service::start(endpoints, Arc::clone(policy))
-            .map_err(DaemonError::Clipboard)?;
+            .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
         let (last_ticket, screen, dead) = (0, None, false);
         Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, dead })
     }
+}
 
-    /// Asks its thread whether it still comes round.
-    pub(super) fn probe(&self) {
-        self.clipboard.probe();
-    }
+impl Mediator for ClipboardClient {
+    /// Nothing: it has no hold on the PC.
+    fn take_hold(&mut self, _: Place<'_>) {}
 
-    /// Whether its thread has come round since it was last asked, or is no more.
-    pub(super) fn is_responsive(&self) -> bool {
-        self.clipboard.is_responsive()
-    }
-
-    /// Becomes readable when there is an event.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.clipboard.fd()
-    }
-
-    pub(super) fn send(&self, command: Command) {
-        self.clipboard.send(command);
-    }
-
-    /// A way for the seat to tell it of hotkeys and the lock.
-    pub(super) fn hotkeys(&self) -> Mediators {
+    fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
         let clipboard = self.clipboard.sender();
-        Box::new(move |what| {
+        Some(Box::new(move |what| {
             clipboard.send(match what {
                 ToMediators::Copy(front) => Command::Hotkey(Hotkey::Copy, front, None),
                 ToMediators::Paste(front) => Command::Hotkey(Hotkey::Paste, front, None),
                 ToMediators::Locked => Command::Locked,
             });
-        })
+        }))
     }
 
-    /// Whether a domain's guest can copy and paste.
-    pub(super) fn has_agent(&self, name: &str) -> bool {
-        let index = self.names.iter().position(|known| known == name);
-        index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
+    fn probe(&self) {
+        self.clipboard.probe();
     }
 
-    /// Returns what every banner says of it.
-    pub(super) fn banner_note(&self) -> Option<String> {
-        self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
+    fn is_responsive(&self) -> bool {
+        self.clipboard.is_responsive()
     }
 
-    /// Whether the thread has died.
-    pub(super) fn is_dead(&self) -> bool {
-        self.dead
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.clipboard.fd())
     }
 
-    /// Processes the events of the clipboard.
-    pub(super) fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
+    fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         let screen = seat.desktop();
         if screen != self.screen {
             self.screen = screen;
@@ -175,22 +167,32 @@ impl ClipboardClient {
         }
     }
 
-    /// Has the monitor decide. That what a thread wanted which is no more does not happen is written down here.
-    fn authorize(&self, request: Request<Paste>, monitor: &mut Monitor) {
-        let (number, to) = (request.number, request.grant.to());
-        match monitor.authorize(CLIPBOARD, request) {
-            Ok(permit) => self.send(Command::Permitted(permit)),
-            Err(refused) if refused.denial == Denial::NotRunning => {
-                let domain = self.names.get(to).map_or("", String::as_str);
-                monitor.note(&[record::not_delivered(domain, &refused)]);
-            }
-            Err(refused) => self.send(Command::Refused(number, refused.denial)),
+    fn answered(&mut self, number: u64, yes: bool) {
+        self.send(Command::Answered(number, yes));
+    }
+
+    fn take_back(&mut self, cause: Cause, rules: Rules<'_>) {
+        match cause {
+            Cause::Policy => self.send(Command::Policy(Arc::clone(rules.policy))),
+            Cause::Record => self.send(Command::RecordLost),
+            // No rule of the clipboard needs it.
+            Cause::BreakGlass => {}
         }
     }
 
-    /// Ends its thread: from here on nothing that is offered can be taken. What happened last is written down, and what it still wanted is
-    /// refused.
-    pub(super) fn stop(&mut self, monitor: &mut Monitor) {
+    /// Nothing: no rule of the clipboard needs it.
+    fn break_glass_opened(&mut self, _: Rules<'_>) {}
+
+    fn banner_note(&self) -> Option<String> {
+        self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
+    }
+
+    fn fault(&self, _: &Policy) -> Option<String> {
+        self.dead.then(|| "NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned())
+    }
+
+    /// From here on nothing that is offered can be taken.
+    fn stop(&mut self, _: Stop, monitor: &mut Monitor) {
         self.clipboard.stop();
         monitor.died(CLIPBOARD);
         for event in self.clipboard.events() {
@@ -205,6 +207,31 @@ impl ClipboardClient {
                 | ClipboardEvent::Withdraw(_)
                 | ClipboardEvent::Agent(..) => {}
             }
+        }
+    }
+}
+
+impl ClipboardClient {
+    fn send(&self, command: Command) {
+        self.clipboard.send(command);
+    }
+
+    /// Whether a domain's guest can copy and paste.
+    pub(crate) fn has_agent(&self, name: &str) -> bool {
+        let index = self.names.iter().position(|known| known == name);
+        index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
+    }
+
+    /// Has the monitor decide. That what a thread wanted which is no more does not happen is written down here.
+    fn authorize(&self, request: Request<Paste>, monitor: &mut Monitor) {
+        let (number, to) = (request.number, request.grant.to());
+        match monitor.authorize(CLIPBOARD, request) {
+            Ok(permit) => self.send(Command::Permitted(permit)),
+            Err(refused) if refused.denial == Denial::NotRunning => {
+                let domain = self.names.get(to).map_or("", String::as_str);
+                monitor.note(&[record::not_delivered(domain, &refused)]);
+            }
+            Err(refused) => self.send(Command::Refused(number, refused.denial)),
         }
     }
 
@@ -233,7 +260,7 @@ impl ClipboardClient {
     }
 
     /// This user plays a hotkey on the command line.
-    pub(super) fn ask(
+    pub(crate) fn ask(
         &mut self,
         uid: u32,
         hotkey: Hotkey,
@@ -264,7 +291,7 @@ impl ClipboardClient {
     }
 
     /// What became of it, for the user who played it.
-    pub(super) fn outcome(&self, uid: u32, ticket: Ticket) -> Answer {
+    pub(crate) fn outcome(&self, uid: u32, ticket: Ticket) -> Answer {
         match self.tickets.get(&ticket).filter(|played| played.uid == uid) {
             Some(played) => Answer::of_clipboard(played.report.clone()),
             None => unknown(ticket),
@@ -272,7 +299,7 @@ impl ClipboardClient {
     }
 
     /// Answers its question, as the user who played it.
-    pub(super) fn answer(
+    pub(crate) fn answer(
         &mut self,
         uid: u32,
         ticket: Ticket,
