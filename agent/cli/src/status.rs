@@ -9,7 +9,7 @@ use clap::Args;
 use super::{Common, Failure, Outcome, duration, pause, print, values, write};
 use control::commands::Request;
 use control::protocol::{DomainReport, StatusReport};
-use control::reports::{NicReport, SeatReport, describe};
+use control::reports::{NicReport, PressureReport, SeatReport, describe};
 
 /// How `status` is asked for.
 #[derive(Debug, Args)]
@@ -168,6 +168,14 @@ fn write_to(out: &mut String, status: &StatusReport) -> std::fmt::Result {
         }
         if domain.state == "running" && !domain.clipboard_agent {
             writeln!(out, "{}: no clipboard agent runs in its guest yet", domain.name)?;
+        }
+        for PressureReport { percent, for_seconds, words, .. } in &domain.pressure {
+            let time = duration(*for_seconds);
+            writeln!(
+                out,
+                "{}: {words} (it waited {percent} % of the last minute), for {time}",
+                domain.name
+            )?;
         }
         if domain.silent {
             writeln!(out, "{}: its VMM does not answer; the guest runs on", domain.name)?;

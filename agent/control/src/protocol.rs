@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::reports::{ConfiguredInterface, NicReport, SeatReport, UsbReport};
+use crate::reports::{ConfiguredInterface, NicReport, PressureReport, SeatReport, UsbReport};
 
 /// Longest request line, in bytes.
 pub const REQUEST_MAX: usize = 4096;
@@ -230,6 +230,9 @@ pub struct DomainReport {
     /// Whether a SPICE agent runs in its guest, so that it can copy and paste.
     #[serde(default)]
     pub clipboard_agent: bool,
+    /// What it has wanted more of than it got, for two minutes or longer.
+    #[serde(default)]
+    pub pressure: Vec<PressureReport>,
     /// Its PCI functions, the NIC first.
     pub pci: Vec<NicReport>,
 }
@@ -275,6 +278,7 @@ mod tests {
             problem: problem.map(str::to_owned),
             network: "none".to_owned(),
             clipboard_agent: false,
+            pressure: Vec::new(),
             pci: Vec::new(),
         }
     }

@@ -56,6 +56,19 @@ pub struct UsbReport {
     pub why: String,
 }
 
+/// What a domain has wanted more of than it got, for long; for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PressureReport {
+    /// `processor`, `memory` or `disk`.
+    pub resource: String,
+    /// How much of the last minute it waited for it, in percent.
+    pub percent: u8,
+    /// Seconds it has been so.
+    pub for_seconds: u64,
+    /// The same in words.
+    pub words: String,
+}
+
 /// A PCI function of a domain, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicReport {

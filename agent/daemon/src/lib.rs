@@ -29,6 +29,7 @@ mod service_manager;
 mod signals;
 mod sleep;
 mod tally;
+mod waking;
 
 use std::io;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{AgentLeft, AgentStopped};
-use clock::{Alarm, Moment, SleepWatch, WallClock, WallClockWatch};
+use clock::Moment;
 use monitor::Monitor;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -55,6 +56,7 @@ use self::service_manager::{Round, ServiceManager};
 use self::signals::{ShutdownRequest, Signals};
 use self::sleep::Inhibitor;
 use self::tally::{Budget, Tallies};
+use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
@@ -198,9 +200,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut monitor = Monitor::new(recorder, configuration.policy.serial(), mediators::ALL);
     mediators::ALL.iter().for_each(|mediator| monitor.started(*mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
-    let (alarm, wall_clock) = (Alarm::new()?, WallClockWatch::start());
-    // Who is not root would be asked for a password by it.
-    let inhibitor = Uid::effective().is_root().then(Inhibitor::new);
+    let waking = Waking::start()?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
     mediators.each_mut().for_each(|it| it.take_hold(Place { machine, layout, policy }));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
@@ -218,8 +218,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         states: States::default(),
     };
     let options = options.clone();
-    let sleep = SleepWatch::start();
-    let waking = Waking { alarm, wall_clock, sleep, inhibitor };
     Daemon { running, server, signals, handover, waking, options, lock, manager }.run()
 }
 
@@ -274,16 +272,6 @@ struct Daemon {
     options: Options,
     lock: AgentLock,
     manager: ServiceManager,
-}
-
-/// What the event loop knows of time.
-struct Waking {
-    alarm: Alarm,
-    /// Wakes the loop, in whose round the audit log looks at the clock. It does so after a sleep of the PC, too.
-    wall_clock: WallClockWatch,
-    sleep: SleepWatch,
-    /// Keeps the PC from sleeping; `None` without the rights for it.
-    inhibitor: Option<Inhibitor>,
 }
 
 /// How the agent is on its way out.
@@ -448,15 +436,7 @@ impl Daemon {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        match self.waking.wall_clock.look() {
-            WallClock::AsBefore => {}
-            WallClock::Set => {
-                tracing::warn!("the clock of this PC was set, by somebody or after a sleep")
-            }
-            WallClock::Off(error) => tracing::warn!(
-                "the kernel does not tell when the clock of this PC is set ({error}): the audit log says so only with the next entry or signature"
-            ),
-        }
+        self.waking.look_at_wall_clock();
         Ok(())
     }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use audit::AuditEvent;
 use audit::events::{
     AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
-    PartFailed, PolicyApplied, PolicyRefused, RequestRefused, UsbDetached,
+    PartFailed, PolicyApplied, PolicyRefused, PressureBegan, PressureEnded, RequestRefused,
+    UsbDetached,
 };
 use monitor::Refused;
 
@@ -15,6 +16,7 @@ use config::policy_store::Candidate;
 use control::commands;
 use control::roles::Caller;
 use domains::lifecycle::State;
+use domains::pressure::Change;
 use domains::{Adoption, Supervisor};
 
 /// Longest text of somebody else's that is written down, in bytes.
@@ -74,6 +76,20 @@ pub(super) fn not_attached(domain: String, bus_id: String, why: &Refused) -> Aud
         why: why.to_string(),
     }
     .into()
+}
+
+/// A domain began to press, or has ended.
+pub(super) fn pressure((domain, change): (String, Change)) -> AuditEvent {
+    match change {
+        Change::Began { resource, percent } => {
+            let (percent, resource) = (percent.into(), resource.word().to_owned());
+            PressureBegan { domain, percent, resource }.into()
+        }
+        Change::Ended { resource, most, lasted } => {
+            let (most_percent, resource) = (most.into(), resource.word().to_owned());
+            PressureEnded { domain, most_percent, resource, seconds: lasted.as_secs() }.into()
+        }
+    }
 }
 
 /// The account at the other end of the control socket, where the host has one of its user's number.

@@ -4,8 +4,10 @@ use super::Running;
 use super::mediators::Mediators;
 use config::configuration::Unenforced;
 use control::protocol::{AgentReport, AuditReport, DomainReport, HostNetworkReport, StatusReport};
+use control::reports::PressureReport;
 use domains::host_network::{Judgement, Rule};
-use domains::lifecycle::State;
+use domains::lifecycle::{State, Time};
+use domains::pressure::Pressing;
 use domains::{DomainRuntime, Supervisor};
 
 pub(super) fn status(running: &Running) -> StatusReport {
@@ -123,7 +125,17 @@ fn domain(runtime: &DomainRuntime, supervisor: &Supervisor, mediators: &Mediator
         problem: life.problem().map(str::to_owned),
         network: policy.network.word().to_owned(),
         clipboard_agent: mediators.clipboard.has_agent(&policy.name),
+        pressure: runtime.pressure().pressing().map(|what| pressure(what, now)).collect(),
         pci: runtime.functions(),
+    }
+}
+
+fn pressure(what: Pressing, now: Time) -> PressureReport {
+    PressureReport {
+        resource: what.resource.word().to_owned(),
+        percent: what.percent,
+        for_seconds: now.saturating_sub(what.since).as_secs(),
+        words: what.resource.says().to_owned(),
     }
 }
 
@@ -145,6 +157,7 @@ fn external(
         problem: None,
         network: policy.network.word().to_owned(),
         clipboard_agent: mediators.clipboard.has_agent(&policy.name),
+        pressure: Vec::new(),
         pci: Vec::new(),
     }
 }

@@ -228,9 +228,10 @@ impl Running {
         self.configuration.current.machine.domains.iter().any(|entry| entry.name == domain)
     }
 
-    /// Writes down which domains are in another state.
+    /// Writes down which domains are in another state, and which began or ended to press.
     pub(super) fn note_states(&mut self) {
-        let changes = self.states.changes(&self.supervisor);
+        let mut changes = self.states.changes(&self.supervisor);
+        changes.extend(self.supervisor.pressure_changes().into_iter().map(record::pressure));
         if !changes.is_empty() {
             self.monitor.note(&changes);
         }

@@ -17,6 +17,7 @@ use config::machine::{Machine, Seat as SeatChoice};
 use config::roster;
 use control::reports::SeatReport;
 use domains::lifecycle::State;
+use domains::pressure::Pressure;
 use domains::{DomainRuntime, Outdated, Supervisor};
 use recorder::Recorder;
 use seat::core::DomainIndex;
@@ -328,15 +329,22 @@ fn domain_text(runtime: &DomainRuntime) -> DomainText {
             Some(format!("{label} is off because of a fault; call IT"))
         }
         _ if runtime.is_silent() => Some(format!("{label} does not answer; call IT")),
-        _ => None,
+        _ => pressed(label, runtime.pressure()),
     };
     DomainText { placeholder: placeholder.to_owned(), banner_note }
+}
+
+/// What is said of a desktop that has wanted more than it got, for long.
+fn pressed(label: &str, pressure: &Pressure) -> Option<String> {
+    let says: Vec<&str> = pressure.pressing().map(|what| what.resource.says()).collect();
+    (!says.is_empty()).then(|| format!("{label} may be slow: it {}", says.join(", and ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ::audit::Limits;
+    use domains::pressure::{LOOK_EVERY, Resource};
 
     #[test]
     fn the_screen_says_that_the_state_directory_went_back_and_that_nothing_can_be_recorded() {
@@ -357,5 +365,24 @@ mod tests {
         std::fs::write(state.join("audit"), "in the way").unwrap();
         let said: Vec<String> = of_the_record(&open()).collect();
         assert!(said[0].contains("cannot be written"), "{said:?}");
+    }
+
+    #[test]
+    fn the_banner_says_in_plain_words_which_desktop_presses_and_for_what_while_it_does() {
+        let mut pressure = Pressure::default();
+        assert_eq!(pressed("INTERNET", &pressure), None);
+        for look in 0..=12 {
+            let now = LOOK_EVERY * look;
+            let _ = pressure.take(now, Resource::Processor, 90);
+            let _ = pressure.take(now, Resource::Memory, 90);
+        }
+        assert_eq!(
+            pressed("INTERNET", &pressure).as_deref(),
+            Some(
+                "INTERNET may be slow: it wants more processor time than it gets, and is short of memory"
+            )
+        );
+        let _ = pressure.end(LOOK_EVERY * 13);
+        assert_eq!(pressed("INTERNET", &pressure), None);
     }
 }

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Level, Patient, sleep};
+use super::{Finding, Level, Patient, cgroup_mount, pressure, sleep};
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
@@ -77,6 +77,7 @@ pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
         for_a_device(sleep::examine(patient)),
         for_a_vm(locked_memory()),
         for_a_vm(cgroups(patient)),
+        for_a_vm(pressure::told(patient)),
     ]
 }
 
@@ -328,11 +329,7 @@ fn cgroups(patient: &Patient) -> Finding {
     let check = "cgroups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
     let mounts = patient.proc_text("self/mounts").unwrap_or_default();
-    let Some(point) = mounts.lines().find_map(|line| {
-        let mut fields = line.split(' ');
-        let (point, kind) = (fields.nth(1)?, fields.next()?);
-        (kind == "cgroup2").then_some(point)
-    }) else {
+    let Some(point) = cgroup_mount(&mounts) else {
         return Finding::warn(
             check,
             "no cgroup version 2: one domain could starve the other",

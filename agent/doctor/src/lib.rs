@@ -4,6 +4,7 @@
 //! | file | asks about |
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
+//! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
 //! | `seat` | screen, keyboard, pointer, font |
@@ -22,6 +23,7 @@ pub mod audit_log;
 mod clock;
 mod devices;
 mod host;
+mod pressure;
 mod seat;
 mod service;
 mod sleep;
@@ -78,6 +80,15 @@ fn text(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
 
+/// Returns where the version 2 hierarchy is mounted, from `/proc/self/mounts`.
+fn cgroup_mount(mounts: &str) -> Option<&str> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (point, kind) = (fields.nth(1)?, fields.next()?);
+        (kind == "cgroup2").then_some(point)
+    })
+}
+
 /// The files and directories of an agent that the doctor examines.
 #[derive(Debug, Clone)]
 pub struct InputFiles {
@@ -118,6 +129,7 @@ pub fn examine(patient: &Patient, inputs: &InputFiles) -> Vec<Finding> {
         Some(machine) => {
             findings.extend(seat::examine(&machine.seat));
             findings.extend(software::memory(patient, machine));
+            findings.extend(pressure::weights(patient, machine));
             findings.extend(software::images(machine));
             findings.extend(devices::examine(patient, machine));
         }

@@ -9,7 +9,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// `cpu.weight` and `io.weight` of a domain of high priority; the kernel's default is 100.
+use super::pressure::{self, Resource};
+
+/// `cpu.weight` and the weight of its I/O of a domain of high priority; the kernel's default is 100, and a thousand the most that bfq takes.
 const WEIGHT_HIGH: u32 = 1000;
 const WEIGHT_NORMAL: u32 = 100;
 /// Processes and threads of one VMM: a few for each vCPU and device.
@@ -22,6 +24,10 @@ const FRAMES_MAX: u64 = 2 * seat_link::Size::FRAME_BYTES_MAX;
 const OVERHEAD_SHARE: u64 = 64;
 /// How much of a guest's memory the kernel may write to swap.
 const SWAP_MAX: &str = "memory.swap.max";
+/// The weight of a domain's I/O, where a disk has the scheduler bfq, or where the kernel's cost model (`io.cost.qos`) is on. A kernel has one, both
+/// or neither of the files; which of them counts is each disk's own.
+const IO_WEIGHT: &str = "io.weight";
+const IO_BFQ_WEIGHT: &str = "io.bfq.weight";
 /// Not there in a kernel that has no swap.
 const SWAPS: &str = "/proc/swaps";
 /// Controllers the domains' groups use.
@@ -97,7 +103,7 @@ impl Cgroups {
                 missing.push(file);
             }
         }
-        Ok((DomainGroup { path }, missing))
+        Ok((DomainGroup { path }, one_weight_suffices(missing)))
     }
 
     /// Finds a domain's group, with the limits it has.
@@ -138,6 +144,15 @@ impl DomainGroup {
         write(&self.path.join("cgroup.procs"), &pid.to_string())
     }
 
+    /// Returns the percentage of the last minute in which something in it waited for a resource.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn pressure(&self, resource: Resource) -> io::Result<u8> {
+        let text = fs::read_to_string(self.path.join(resource.file()))?;
+        pressure::percentage(&text).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
     /// Kills whatever is in it (kernel 5.14).
     pub fn kill(&self) {
         if let Err(error) = write(&self.path.join("cgroup.kill"), "1") {
@@ -158,7 +173,8 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     let ceiling = limits.memory + limits.memory / OVERHEAD_SHARE + OVERHEAD_MAX + FRAMES_MAX;
     vec![
         ("cpu.weight", weight.to_string()),
-        ("io.weight", format!("default {weight}")),
+        (IO_WEIGHT, format!("default {weight}")),
+        (IO_BFQ_WEIGHT, format!("default {weight}")),
         ("memory.max", ceiling.to_string()),
         // What a domain of high priority has is not taken from it when another is greedy.
         ("memory.low", if limits.high_priority { limits.memory } else { 0 }.to_string()),
@@ -167,6 +183,14 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
         ("memory.oom.group", "1".to_owned()),
         ("pids.max", PIDS_MAX.to_string()),
     ]
+}
+
+/// Returns what is missing: of the two files with the weight of I/O neither is if there is one.
+fn one_weight_suffices(mut missing: Vec<&'static str>) -> Vec<&'static str> {
+    let has = |file| !missing.contains(&file);
+    let (cost, bfq) = (has(IO_WEIGHT), has(IO_BFQ_WEIGHT));
+    missing.retain(|file| *file != IO_BFQ_WEIGHT && (*file != IO_WEIGHT || !(cost || bfq)));
+    missing
 }
 
 /// Returns the mount point of the version 2 hierarchy, from `/proc/self/mounts`.
@@ -254,10 +278,38 @@ mod tests {
             (find(true, "memory.low"), find(false, "memory.low")),
             (memory.to_string(), "0".into())
         );
+        for file in [IO_WEIGHT, IO_BFQ_WEIGHT] {
+            assert_eq!(
+                (find(true, file), find(false, file)),
+                ("default 1000".into(), "default 100".into())
+            );
+        }
         for high_priority in [true, false] {
             assert_eq!(find(high_priority, SWAP_MAX), "0", "guest memory is never swapped");
         }
         let ceiling: u64 = find(false, "memory.max").parse().unwrap();
         assert!(ceiling > memory && ceiling < memory + memory / 4);
+    }
+
+    #[test]
+    fn a_weight_of_io_is_missing_only_where_the_kernel_has_neither_of_the_two() {
+        assert_eq!(one_weight_suffices(vec![IO_WEIGHT, "memory.max"]), ["memory.max"]);
+        assert_eq!(one_weight_suffices(vec![IO_BFQ_WEIGHT]), [""; 0]);
+        assert_eq!(one_weight_suffices(vec![IO_WEIGHT, IO_BFQ_WEIGHT]), [IO_WEIGHT]);
+    }
+
+    #[test]
+    fn a_groups_pressure_is_read_from_its_files_and_none_is_made_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = DomainGroup { path: dir.path().to_owned() };
+        fs::write(
+            dir.path().join("cpu.pressure"),
+            "some avg10=1.00 avg60=42.90 avg300=0.00 total=9\n",
+        )
+        .unwrap();
+        fs::write(dir.path().join("io.pressure"), "").unwrap();
+        assert_eq!(group.pressure(Resource::Processor).unwrap(), 42);
+        assert_eq!(group.pressure(Resource::Disk).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(group.pressure(Resource::Memory).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

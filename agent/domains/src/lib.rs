@@ -6,6 +6,7 @@
 //! | [`spec`] | what a VMM is told to run |
 //! | [`process`], [`capture`], [`link`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
+//! | [`pressure`] | whether it has wanted more than it gets for long |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
 //! | [`wanted`] | what is wanted of a domain, for the next agent |
@@ -25,6 +26,7 @@ pub mod disks;
 pub mod host_network;
 pub mod leftovers;
 pub mod lifecycle;
+pub mod pressure;
 pub mod process;
 pub mod record;
 mod runtime;
@@ -92,6 +94,7 @@ pub struct Supervisor {
     shared: Shared,
     reports: mpsc::Receiver<(usize, Report)>,
     host_network_next: Time,
+    pressure_next: Time,
 }
 
 /// What every domain's adaptor uses.
@@ -103,6 +106,8 @@ pub(crate) struct Shared {
     host_rule: Rule,
     host_interfaces: Result<Vec<ConfiguredInterface>, String>,
     shutting_down: bool,
+    /// That the kernel does not tell what domains wait for has been said.
+    said_no_pressure: bool,
 }
 
 /// The supervisor could not be made.
@@ -144,8 +149,10 @@ impl Supervisor {
             host_rule: Rule::of(machine),
             host_interfaces: Ok(Vec::new()),
             shutting_down: false,
+            said_no_pressure: false,
         };
-        Ok(Self { domains, externals, shared, reports, host_network_next: Time::ZERO })
+        let (host_network_next, pressure_next) = (Time::ZERO, Time::ZERO);
+        Ok(Self { domains, externals, shared, reports, host_network_next, pressure_next })
     }
 
     /// Applies another policy to the same domains. What concerns a domain's VMM (persistence, network,
@@ -328,8 +335,9 @@ impl Supervisor {
     /// Returns when [`Self::process_events`] is next needed even though nothing came.
     #[must_use]
     pub fn deadline(&self) -> Time {
-        let earliest = self.domains.iter().filter_map(DomainRuntime::deadline).min();
-        earliest.map_or(self.host_network_next, |at| at.min(self.host_network_next))
+        let earliest = self.domains.iter().filter_map(DomainRuntime::deadline);
+        let next = self.host_network_next.min(self.pressure_next);
+        earliest.fold(next, Time::min)
     }
 
     /// Processes reports of workers, output, answers and ends of VMMs, and what is due.
@@ -348,6 +356,19 @@ impl Supervisor {
         if self.shared.now() >= self.host_network_next {
             self.look_at_host_network();
         }
+        if self.shared.now() >= self.pressure_next {
+            self.pressure_next = self.shared.now() + pressure::LOOK_EVERY;
+            self.domains.iter_mut().for_each(|domain| domain.look_at_pressure(&mut self.shared));
+        }
+    }
+
+    /// Takes the domains that have begun or ended to press since the last call, in the order in which they did.
+    pub fn pressure_changes(&mut self) -> Vec<(String, pressure::Change)> {
+        let changes = self.domains.iter_mut().flat_map(|domain| {
+            let name = domain.policy.name.clone();
+            domain.pressure_changes.drain(..).map(move |change| (name.clone(), change))
+        });
+        changes.collect()
     }
 
     /// Looks at the host's network once no NIC is being handed over, and lets the domains start that wait for that.

@@ -14,6 +14,7 @@ use super::capture::Capture;
 use super::cgroup::DomainGroup;
 use super::devices::Devices;
 use super::lifecycle::{Action, Event, Exit, Lifecycle, State, Time};
+use super::pressure::{Change, Pressure, Resource};
 use super::process::VmmProcess;
 use super::record::VmmRecord;
 use super::vmm_control_client::VmmControlClient;
@@ -56,6 +57,9 @@ pub struct DomainRuntime {
     unanswered: u32,
     /// Its VMM's end of the seat is to be connected to, at this time.
     seat_next: Option<Time>,
+    pressure: Pressure,
+    /// What of it has changed since somebody asked.
+    pub(super) pressure_changes: Vec<Change>,
 }
 
 impl DomainRuntime {
@@ -91,6 +95,8 @@ impl DomainRuntime {
             ask_next: Time::ZERO,
             unanswered: 0,
             seat_next: None,
+            pressure: Pressure::default(),
+            pressure_changes: Vec::new(),
         }
     }
 
@@ -129,6 +135,12 @@ impl DomainRuntime {
     pub fn is_silent(&self) -> bool {
         self.unanswered >= SILENT_AFTER
             && matches!(self.lifecycle.state(), State::Running { answered: true, .. })
+    }
+
+    /// Returns what it has wanted more of than it got, for long.
+    #[must_use]
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Returns its PCI functions, as they are now.
@@ -360,6 +372,8 @@ impl DomainRuntime {
             seat.send(seat::Command::Detach(index));
         }
         self.control = VmmControlClient::new(&shared.parts.layout.vmm_socket(&self.policy.name));
+        let ended = self.pressure.end(shared.now());
+        self.pressure_changes.extend(ended);
         if let Some(group) = self.group.take() {
             // What the VMM may have started goes with it.
             group.kill();
@@ -439,6 +453,30 @@ impl DomainRuntime {
         {
             parts.send(seat::Command::Attach(index, link));
             self.seat_next = None;
+        }
+    }
+
+    /// Looks what its VMM's group waits for.
+    pub(super) fn look_at_pressure(&mut self, shared: &mut Shared) {
+        let (Some(group), now) = (self.group.as_ref().filter(|_| self.vmm.is_some()), shared.now())
+        else {
+            return;
+        };
+        for resource in Resource::ALL {
+            match group.pressure(resource) {
+                Ok(percent) => {
+                    let change = self.pressure.take(now, resource, percent);
+                    self.pressure_changes.extend(change);
+                }
+                Err(error) if !std::mem::replace(&mut shared.said_no_pressure, true) => {
+                    tracing::warn!(
+                        domain = self.policy.name,
+                        "the kernel does not tell what domains wait for ({}: {error}): one that presses is said nowhere; start the PC with psi=1",
+                        resource.file()
+                    );
+                }
+                Err(_) => {}
+            }
         }
     }
 

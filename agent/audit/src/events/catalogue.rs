@@ -362,6 +362,26 @@ catalogue! {
         /// what is wrong with it
         why: String,
     }
+    /// a domain has wanted more of the PC than it got, for two minutes
+    PressureBegan = "pressure-began" {
+        /// the domain
+        domain: String,
+        /// how much of the last minute it waited, in percent
+        percent: u32,
+        /// for what: `processor`, `memory` or `disk`
+        resource: String,
+    }
+    /// a domain that wanted more of the PC than it got has not for two minutes, or its VMM has ended
+    PressureEnded = "pressure-ended" {
+        /// the domain
+        domain: String,
+        /// how much of a minute it waited at the worst, in percent
+        most_percent: u32,
+        /// for what: `processor`, `memory` or `disk`
+        resource: String,
+        /// how long it was
+        seconds: u64,
+    }
     /// somebody asked for what they may not
     RequestRefused = "refused" {
         /// the account of the user, where the PC has one of that number
