@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Device nodes as the sources name them, and the unit's words for them. `None`: not opened, or by none of the unit's processes.
-const DEVICES: [(&str, Option<&str>); 13] = [
+const DEVICES: [(&str, Option<&str>); 14] = [
     ("/dev/kvm", Some("/dev/kvm rw")),
     ("/dev/vfio/vfio", Some("/dev/vfio/vfio rw")),
     ("/dev/vfio/{", Some("char-vfio rw")),
@@ -26,6 +26,8 @@ const DEVICES: [(&str, Option<&str>); 13] = [
     ("/dev/fd\"", None),
     // Compared with the list of mounts.
     ("/dev/{name}", None),
+    // How a node begins in an answer file of setup's, which the service does not read.
+    ("/dev/\"", None),
     // What the doctor looks at by name.
     ("/dev\"", None),
     ("/dev/vfio\"", None),
