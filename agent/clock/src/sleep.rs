@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-/// Sleeps that are shorter are not told from the rounding of the two clocks. No PC sleeps and wakes within it.
+/// Sleeps that are shorter are not told from the rounding of the two clocks. A kernel that counts a sleep in whole seconds of the real-time clock
+/// shows none of one that is over within the second.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The two clocks.

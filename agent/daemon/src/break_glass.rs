@@ -103,7 +103,7 @@ impl BreakGlass {
     }
 
     /// Opens it; `who` and `reason` go on the record first. If it is open it stays open as long at least, which is said and recorded as such:
-    /// it is closed by nothing but [`Self::close`], its time, another policy, and the loss of the record that says that it was opened.
+    /// it is closed by nothing but [`Self::close`], its time, another policy, a sleep of the PC, and the loss of the record that says that it was opened.
     pub(super) fn open(
         &mut self,
         policy: &Policy,

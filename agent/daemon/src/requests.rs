@@ -119,7 +119,7 @@ impl Running {
     }
 
     /// Other rules count: another policy, or break-glass has begun or ended.
-    fn rules_changed(&mut self) {
+    pub(super) fn rules_changed(&mut self) {
         let (policy, break_glass) =
             (&self.configuration.current.policy, self.break_glass.is_open());
         self.monitor.enforce(policy.serial(), self.break_glass.until());

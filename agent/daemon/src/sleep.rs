@@ -107,8 +107,9 @@ impl Inhibitor {
 }
 
 impl Running {
-    /// The PC slept for so long. Nobody knows who is in front of it now, and the guests' devices are dead: the screen is locked before anything is
-    /// shown or typed, and the domains with devices of their own are restarted, which resets them.
+    /// The PC slept for so long. Nobody knows who is in front of it now, and the guests' devices are dead: the screen is locked (the seat's own
+    /// thread sees the sleep too, before it heeds a key), break-glass is closed, and the domains with devices of their own are restarted, which resets
+    /// them.
     pub(super) fn slept(&mut self, time: Duration) {
         let seconds = time.as_secs().max(1);
         tracing::error!(
@@ -116,6 +117,9 @@ impl Running {
             "THIS PC SLEPT: the screen is locked, and domains with devices of their own are restarted; `bulkhead doctor` says what lets it sleep"
         );
         self.seat.lock_now();
+        if self.break_glass.close(&mut self.monitor, "the PC slept") {
+            self.rules_changed();
+        }
         let domains = self.supervisor.slept();
         if !domains.is_empty() {
             let text = format!(

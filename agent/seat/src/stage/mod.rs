@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use clock::{Alarm, Moment};
+use clock::{Alarm, Moment, SleepWatch};
 
 use printable::Label;
 use rustix::process::setpriority_process;
@@ -49,6 +49,7 @@ pub(super) struct Stage {
     policy: SeatPolicy,
     daemon: Daemon,
     epoch: Moment,
+    sleep: SleepWatch,
     alarm: Alarm,
     core: Core,
     domains: Vec<SeatDomain>,
@@ -127,6 +128,7 @@ impl Stage {
             prepared: 0,
             buffer: Box::new([0; PACKET_MAX]),
             epoch: Moment::now(),
+            sleep: SleepWatch::start(),
             alarm: Alarm::new()?,
             backend,
             names,
@@ -180,8 +182,14 @@ impl Stage {
         if ready.screen {
             self.take_flips();
         }
-        for id in ready.devices {
-            let events = self.devices.read(id);
+        let events: Vec<_> = ready.devices.into_iter().map(|id| self.devices.read(id)).collect();
+        // After the devices were read, before what they said counts: nobody knows who pressed the key that woke the PC.
+        if self.sleep.look().is_some() {
+            self.feed(Input::Lock, None);
+        }
+        // What its time has ended is over before a key counts that came after it: it answers no question, and puts off no lock.
+        self.feed(Input::Tick, None);
+        for events in events {
             self.on_device_events(events);
         }
         // Nothing but the next key is as urgent as the end of a flip, which is a frame away at most.

@@ -85,7 +85,9 @@ impl Service {
                     return;
                 }
             };
-            // The daemon first: a policy that came in counts for what guests send after it.
+            // What its time has ended is over before anybody asks for it: after a sleep of the PC much may be.
+            self.mediator.tick(self.now());
+            // The daemon next: a policy that came in counts for what guests send after it.
             self.daemon.woken();
             while let Some(command) = self.daemon.next() {
                 self.command(command);
