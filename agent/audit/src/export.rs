@@ -52,7 +52,12 @@ fn concerns(entry: &Entry, domain: &str) -> bool {
     // Of a domain itself they are its states, which a domain may be called like.
     let flow =
         entry.kind != DomainChanged::KIND && [detail("from"), detail("to")].contains(&Some(domain));
-    flow || entry.domain.as_deref() == Some(domain)
+    // Some entries are of several.
+    let is_among = |key: &str| {
+        let listed = entry.detail.get(key).and_then(serde_json::Value::as_array);
+        listed.is_some_and(|all| all.iter().any(|one| one.as_str() == Some(domain)))
+    };
+    flow || entry.domain.as_deref() == Some(domain) || is_among("domains") || is_among("ended")
 }
 
 /// An entry as a syslog line (RFC 5424 section 6), without a newline. `host` is the PC's name.

@@ -2,9 +2,9 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`domain`] | the life of a domain: a pure state machine |
+//! | [`lifecycle`] | the life of a domain: a pure state machine |
 //! | [`spec`] | what a VMM is told to run |
-//! | [`process`], [`capture`], [`link`] | the VMM's process, what it says, its control socket |
+//! | [`process`], [`capture`], [`vmm_control_client`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
 //! | [`pressure`] | whether it has wanted more than it gets for long |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |

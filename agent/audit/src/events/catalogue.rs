@@ -165,7 +165,7 @@ catalogue! {
     }
     /// break-glass closed, and why
     BreakGlassClosed = "break-glass-closed" {
-        /// who closed it, or that its time was over
+        /// who or what closed it: somebody, its time, another policy, a sleep of the PC, a log that cannot be written
         why: String,
     }
     /// break-glass opened, by whom, why and for how long

@@ -94,7 +94,7 @@ pub struct Export {
 }
 
 impl Export {
-    /// Opens the device, which is [read](crate::Grants::read) and vetted, and has it introduce itself. `waker` is woken, on whatever thread,
+    /// Opens the device, which is [authorised](crate::Grants) and vetted, and has it introduce itself. `waker` is woken, on whatever thread,
     /// when there is something for [`Export::events`].
     ///
     /// # Errors
