@@ -22,8 +22,13 @@ const CONFIGURATION: u32 = 0o644;
 const CONTEXT: usize = 3;
 /// The service that IT enables.
 pub(crate) const SERVICE: &str = "bulkhead-agent.service";
-/// Where systemd notes that it is enabled.
-const WANTED: &str = "etc/systemd/system/multi-user.target.wants/bulkhead-agent.service";
+/// Where systemd notes that it is enabled, with what its unit names in `Also=`. One without the others is worse than none: the host's services would
+/// take the domains' NICs, or nobody would.
+pub(crate) const WANTED: [&str; 3] = [
+    "etc/systemd/system/multi-user.target.wants/bulkhead-agent.service",
+    "etc/systemd/system/multi-user.target.wants/bulkhead-rescue.service",
+    "etc/systemd/system/sysinit.target.wants/bulkhead-claim.service",
+];
 
 /// One change. The journal holds it with all that is needed to take it back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +146,9 @@ impl Change {
                 true => effects.run("gpasswd", &["--delete", user, group]),
                 false => Ok(()),
             },
-            Self::Service if is_enabled(pc) => effects.run("systemctl", &["disable", SERVICE]),
+            Self::Service if enabled(pc).any(|it| it) => {
+                effects.run("systemctl", &["disable", SERVICE])
+            }
             Self::Service => Ok(()),
         }
     }
@@ -153,9 +160,14 @@ pub(crate) fn is_member(accounts: &Accounts, user: &str, group: &str) -> io::Res
     Ok(members.iter().any(|member| member == user))
 }
 
-/// Returns whether the agent starts at each boot.
+/// Returns whether the agent starts at each boot, with all that belongs to it.
 pub(crate) fn is_enabled(pc: &Pc) -> bool {
-    fs::symlink_metadata(pc.root.join(WANTED)).is_ok()
+    enabled(pc).all(|it| it)
+}
+
+/// Returns of each unit whether it starts at each boot.
+fn enabled(pc: &Pc) -> impl Iterator<Item = bool> {
+    WANTED.iter().map(|wanted| fs::symlink_metadata(pc.root.join(wanted)).is_ok())
 }
 
 impl FileChange {
@@ -198,7 +210,11 @@ impl FileChange {
         // What a crash left of a file that was being written.
         effects.remove(&durable::fresh(&self.path))?;
         let now = current(&self.path).map_err(io::Error::other)?.map(|now| now.content);
+        // What a person made of it between two runs stays; what was changed since the last one was looked at before.
+        let is_a_persons = now.as_ref().is_some_and(|now| *now != self.content);
         match &self.former {
+            Some(former) if now.as_ref() == Some(&former.content) => {}
+            _ if is_a_persons => {}
             Some(former) if now.as_ref() != Some(&former.content) => {
                 effects.replace(&self.path, former.content.as_bytes(), former.attributes)?;
             }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -114,9 +115,13 @@ impl Effects for ThisPc {
             .env("PATH", PATH)
             .env("LC_ALL", "C.UTF-8")
             .stdin(Stdio::null())
+            // Ctrl+C is for setup: a boot menu is made to its end.
+            .process_group(0)
             .output()
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", words())))?;
         if output.status.success() {
+            // The journal goes on only when what the program did is on the disk; which disks, it does not say.
+            nix::unistd::sync();
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);

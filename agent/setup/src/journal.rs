@@ -8,7 +8,7 @@
 //! A change that stands in the journal was made, or not begun, or is half made where it is more than one step; taking it back looks what of it
 //! is there. So a crash at any moment leaves a journal by which everything can be taken back, and taking back can crash too.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -161,6 +161,7 @@ impl Journal {
         pc: &Pc,
         effects: &mut dyn Effects,
     ) -> Result<(), JournalError> {
+        let mut unwritten = None;
         while self.changes.len() > count {
             let Some(change) = self.changes.pop() else { break };
             let taken = change
@@ -171,32 +172,29 @@ impl Journal {
                 self.changes.push(change);
                 return Err(error);
             }
-            self.write(effects)?;
+            // On a full disk what is left is taken back all the same: taking back twice does no harm.
+            unwritten = self.write(effects).err();
         }
-        Ok(())
+        unwritten.map_or(Ok(()), Err)
     }
 
-    /// Whether each file is as setup left it, or as it was before: a person's work is not thrown away.
+    /// Whether each file is as setup left it last, or as it was before that: a person's work is not thrown away. What a person changed before setup
+    /// changed it again is put back by the newer change, and left alone by the older one.
     pub(crate) fn unchanged_since(&self) -> Result<(), JournalError> {
-        let mut now: BTreeMap<&Path, Option<String>> = BTreeMap::new();
+        let mut seen: BTreeSet<&Path> = BTreeSet::new();
         for change in self.changes.iter().rev() {
             let Change::File(FileChange { path, former, content, .. }) = change else { continue };
-            let former = former.as_ref().map(|former| former.content.clone());
-            let is = match now.get(path.as_path()) {
-                Some(is) => is.clone(),
-                None => current(path)?.map(|now| now.content),
-            };
-            match is {
-                // Nothing of anybody's is lost where nothing is there.
-                None => {}
-                Some(text) if text == *content || Some(&text) == former.as_ref() => {}
-                Some(text) => {
-                    let name = path.display().to_string();
-                    let diff = unified(content, &text, &name, &name);
-                    return Err(JournalError::ChangedSince { path: path.clone(), diff });
-                }
+            if !seen.insert(path) {
+                continue;
             }
-            now.insert(path, former);
+            // Nothing of anybody's is lost where nothing is there.
+            let Some(now) = current(path)? else { continue };
+            let before = former.as_ref().map(|former| &former.content);
+            if now.content != *content && Some(&now.content) != before {
+                let name = path.display().to_string();
+                let diff = unified(content, &now.content, &name, &name);
+                return Err(JournalError::ChangedSince { path: path.clone(), diff });
+            }
         }
         Ok(())
     }

@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use base::accounts::Accounts;
 use base::layout::{self, Layout};
 use config::files::{read_machine_text, read_policy_in_force};
-use config::machine::{Context, Machine, Seat};
+use config::machine::{Context, Kind, Machine, Seat};
 use config::roster::{self, DomainPolicy};
 use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
@@ -330,16 +330,38 @@ fn wanted(
         hardware::judge_together(pc, &proposal.nics, &machine.claims())
             .map_err(|why| Stop::refused(format!("{}: {}", why.what(), why.remedy())))?;
     }
+    let enable = enable(pc, &answers, dialogue)?;
+    let mut notes = proposal.notes;
+    if enable {
+        notes.extend(without_images(&machine));
+    }
+    if !machine.allow_host_network && !proposal.nics.is_empty() {
+        notes.extend(interfaces.left(&proposal.nics));
+    }
     let goal = plan::Goal {
         machine: &options.machine,
         text,
         answers: &answers,
         hardware: &hardware,
         hands_over: !proposal.nics.is_empty(),
-        enable: enable(pc, &answers, dialogue)?,
+        enable,
     };
     let changes = plan::changes(pc, &goal).map_err(|error| refused(&error))?;
-    Ok((changes, proposal.notes))
+    Ok((changes, notes))
+}
+
+/// What is to be said of desktops without a kernel before the agent starts at each boot.
+fn without_images(machine: &Machine) -> Vec<String> {
+    let missing = machine.domains.iter().filter_map(|domain| match &domain.kind {
+        Kind::Vm(vm) if !vm.kernel.is_file() => Some((&domain.name, vm.kernel.display())),
+        _ => None,
+    });
+    let said = missing.map(|(name, kernel)| {
+        format!(
+            "AT THE NEXT BOOT {name} DOES NOT COME UP, and this PC has no network and no log-in on its screen either: {kernel} is missing; put it there before you restart the PC"
+        )
+    });
+    said.collect()
 }
 
 /// Whether the agent is to start at each boot.

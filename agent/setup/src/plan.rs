@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use fileopen::read;
+use nix::sys::statvfs::statvfs;
 
 use crate::Pc;
 use crate::answers::{Answers, groups};
@@ -16,6 +17,11 @@ const GRUB_PART: &str = "etc/default/grub.d/bulkhead.cfg";
 /// What GRUB is configured by, and the menu that is made of it.
 const GRUB: &str = "etc/default/grub";
 const MENU: &str = "boot/grub/grub.cfg";
+const BOOT: &str = "boot";
+/// How the last line of a whole menu ends (grub-mkconfig(8)).
+const MENU_END: &str = "###";
+/// What is to be free where the menu is written, in bytes: it is written twice.
+const MENU_SPACE: u64 = 8 << 20;
 /// Largest boot menu, in bytes: a few hundred entries.
 const MENU_MAX: u64 = 4 << 20;
 /// The modules whose devices the unit names.
@@ -59,6 +65,10 @@ pub(crate) enum PlanError {
         "the kernel has to be told to use the IOMMU, and what the parameter is called is known for processors of Intel and AMD alone, and this one is neither"
     )]
     NoParameter,
+    #[error(
+        "{0} is nearly full: GRUB's menu, which has to be made anew, might be cut off, and the PC would not start. Remove old kernels (`apt autoremove --purge`), and run this again"
+    )]
+    FullBoot(String),
     #[error(
         "bulkhead-agent.service is not installed: install Bulkhead's package (`apt install ./bulkhead_*.deb`), and run this again"
     )]
@@ -142,10 +152,18 @@ fn iommu(pc: &Pc, hardware: &Hardware, changes: &mut Vec<Change>) -> Result<(), 
     let path = pc.root.join(GRUB_PART);
     let former = current(&path)?;
     let is_written = former.as_ref().is_some_and(|former| former.content == content);
-    // The menu may not have been made anew since.
-    let in_menu = read(&pc.root.join(MENU), MENU_MAX)
-        .is_ok_and(|menu| String::from_utf8_lossy(&menu).contains(parameter));
+    // The menu may not have been made anew since, or not to its end.
+    let in_menu = read(&pc.root.join(MENU), MENU_MAX).is_ok_and(|menu| {
+        let menu = String::from_utf8_lossy(&menu);
+        menu.contains(parameter) && menu.trim_end().ends_with(MENU_END)
+    });
     if !(is_written && in_menu) {
+        // `update-grub` writes the menu into its place: on a full disk a part of it would be left, and the PC would not start.
+        let boot = pc.root.join(BOOT);
+        let free = statvfs(&boot).map(|disk| disk.blocks_available() * disk.fragment_size());
+        if free.is_ok_and(|free| free < MENU_SPACE) {
+            return Err(PlanError::FullBoot(boot.display().to_string()));
+        }
         folder(pc, Some(&pc.root.join(GRUB_PARTS)), changes);
         changes.push(Change::File(FileChange { path, former, content, boot_menu: true }));
     }

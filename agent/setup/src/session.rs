@@ -36,6 +36,22 @@ impl Interfaces {
         Self { session: below(session.into_iter().collect()), default: below(default_routes(pc)) }
     }
 
+    /// Returns what is to be said of interfaces that matter and are none of these NICs': the host's network services do not start any more.
+    pub(crate) fn left(&self, nics: &[(&Nic, &str)]) -> Option<String> {
+        let is_left = |name: &&String| !nics.iter().any(|(nic, _)| nic.carries(name));
+        let named = |names: &BTreeSet<String>| names.iter().find(is_left).cloned();
+        if let Some(name) = named(&self.session) {
+            return Some(format!(
+                "THIS SESSION COMES IN OVER {name}, WHICH NO DOMAIN GETS: from the next boot on the host's network services do not start, and it cannot be had again"
+            ));
+        }
+        named(&self.default).map(|name| {
+            format!(
+                "this PC reaches its network over {name}, which no domain gets: from the next boot on the host's network services do not start"
+            )
+        })
+    }
+
     /// Returns what goes through a NIC.
     pub(crate) fn through(&self, nic: &Nic) -> Option<Traffic> {
         let any = |names: &BTreeSet<String>| names.iter().any(|name| nic.carries(name));

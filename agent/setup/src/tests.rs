@@ -41,12 +41,13 @@ impl Ward {
         ward.write("etc/passwd", "root:x:0:0::/root:/bin/sh\nkim:x:1000:1000::/home/kim:/bin/sh\n");
         ward.write("etc/group", "root:x:0:\nkim:x:1000:\n");
         ward.write("etc/default/grub", "GRUB_CMDLINE_LINUX=\"\"\n");
-        ward.write("boot/grub/grub.cfg", "linux /vmlinuz\n");
+        ward.write("boot/grub/grub.cfg", "linux /vmlinuz\n### END /etc/grub.d/41_custom ###\n");
         ward.write("etc/bulkhead/policy.toml", POLICY);
         ward.write("etc/bulkhead/machine.toml", "# an example\nformat = 1\n\n# [seat]\n");
         ward.write("usr/lib/modules-load.d/bulkhead.conf", "vfio\n");
         ward.write("usr/lib/systemd/system/bulkhead-agent.service", "[Unit]\n");
         ward.folder("etc/systemd/system/multi-user.target.wants");
+        ward.folder("etc/systemd/system/sysinit.target.wants");
         ward.folder("var/lib/bulkhead/images");
         let screen = ward.fake.add("0000:00:02.0", 0x03_0000, Some("i915"), None);
         ward.fake.add_card(screen, "card0", "connected");
@@ -232,8 +233,7 @@ impl Hands {
 
     fn program(&mut self, program: &str, arguments: &[&str]) -> io::Result<()> {
         self.ran.push(format!("{program} {}", arguments.join(" ")));
-        let wanted =
-            self.root.join("etc/systemd/system/multi-user.target.wants/bulkhead-agent.service");
+        let wanted = crate::change::WANTED.map(|wanted| self.root.join(wanted));
         match (program, arguments) {
             ("groupadd", ["--system", name]) => {
                 self.edit("etc/group", |text| format!("{text}{name}:x:990:\n"));
@@ -249,16 +249,26 @@ impl Hands {
                 text.replace(&format!("{group}:x:990:{user}\n"), &format!("{group}:x:990:\n"))
             }),
             ("systemctl", ["enable", _]) => {
-                symlink("/usr/lib/systemd/system/bulkhead-agent.service", wanted)?
+                for link in wanted {
+                    let _ = fs::remove_file(&link);
+                    symlink("/usr/lib/systemd/system/bulkhead-agent.service", link)?;
+                }
             }
-            ("systemctl", ["disable", _]) => fs::remove_file(wanted)?,
+            ("systemctl", ["disable", _]) => {
+                for link in wanted {
+                    let _ = fs::remove_file(link);
+                }
+            }
             ("update-grub", []) => {
                 let part = fs::read_to_string(self.root.join("etc/default/grub.d/bulkhead.cfg"));
                 let words = part.unwrap_or_default();
                 let word =
                     ["intel_iommu=on", "amd_iommu=on"].into_iter().find(|w| words.contains(w));
                 let word = word.map(|word| format!(" {word}")).unwrap_or_default();
-                fs::write(self.root.join("boot/grub/grub.cfg"), format!("linux /vmlinuz{word}\n"))?;
+                fs::write(
+                    self.root.join("boot/grub/grub.cfg"),
+                    format!("linux /vmlinuz{word}\n### END /etc/grub.d/41_custom ###\n"),
+                )?;
             }
             other => panic!("{other:?}"),
         }

@@ -161,6 +161,44 @@ fn a_program_that_fails_has_this_run_taken_back() {
 }
 
 #[test]
+fn a_service_that_is_enabled_in_part_is_enabled_whole_and_disabled_whole() {
+    let claim = "etc/systemd/system/sysinit.target.wants/bulkhead-claim.service";
+    let agent = "etc/systemd/system/multi-user.target.wants/bulkhead-agent.service";
+    let ward = Ward::stock();
+    let before = ward.picture();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    fs::remove_file(ward.at(claim)).unwrap();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &["at each boot"]);
+    assert!(fs::symlink_metadata(ward.at(claim)).is_ok());
+    fs::remove_file(ward.at(agent)).unwrap();
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+    assert_eq!(ward.picture(), before);
+}
+
+#[test]
+fn what_a_person_changed_between_two_runs_stays_when_both_are_taken_back() {
+    let ward = Ward::stock();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    let theirs = ward.read("etc/bulkhead/machine.toml") + "# ours\n";
+    let theirs = theirs.replace("\nnic = ", "\n# nic = ");
+    ward.write("etc/bulkhead/machine.toml", &theirs);
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    assert_ne!(ward.read("etc/bulkhead/machine.toml"), theirs);
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+    assert_eq!(ward.read("etc/bulkhead/machine.toml"), theirs);
+}
+
+#[test]
+fn a_menu_that_was_cut_off_is_made_anew() {
+    let ward = Ward::stock();
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &[]);
+    let menu = ward.read("boot/grub/grub.cfg");
+    ward.write("boot/grub/grub.cfg", menu.lines().next().unwrap());
+    expect(&ward.run(&ward.answers(ANSWERS)), SetupResult::Changed, &["update-grub"]);
+    assert_eq!(ward.read("boot/grub/grub.cfg"), menu);
+}
+
+#[test]
 fn a_journal_that_cannot_be_read_and_a_link_are_refused() {
     let ward = Ward::stock();
     ward.write("var/lib/bulkhead/setup.json", "{");
