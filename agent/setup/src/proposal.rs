@@ -309,7 +309,13 @@ fn asked_nics<'a>(
     for member in left {
         let free: Vec<&Nic> =
             basis.hardware.nics.iter().filter(|nic| taken_by(&given, nic).is_none()).collect();
-        if let [only] = free.as_slice() {
+        // A card that was exchanged or moved is nobody's to replace unasked: what is left may be in another network.
+        let before = entry(basis.existing, &member.name);
+        let had_one =
+            matches!(before, Some(DomainHardware { kind: Kind::Vm(vm), .. }) if vm.nic.is_some());
+        if let [only] = free.as_slice()
+            && !had_one
+        {
             given.insert(&member.name, only);
             continue;
         }
@@ -320,7 +326,14 @@ fn asked_nics<'a>(
         };
         let question = Question {
             key: format!("domain.{}.nic", member.name),
-            text: format!("Which NIC is in the network of {}?", member.label),
+            text: if had_one {
+                format!(
+                    "The NIC that the machine file gives {0} is not there as it says: moved, exchanged, or of another model. Which NIC is in the network of {0}?",
+                    member.label
+                )
+            } else {
+                format!("Which NIC is in the network of {}?", member.label)
+            },
             choices: free.iter().map(choice).collect(),
         };
         match dialogue.choose(&question).and_then(|at| free.get(at)) {
