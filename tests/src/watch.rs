@@ -4,9 +4,11 @@
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
 //!
 //! What can be told for certain to be the emulator's fault ends the question at once, and the PC with it: a processor that sleeps while an
-//! interrupt is in service, as Linux ends an interrupt before it sleeps; and on an instruction-counted PC, where nothing takes as long, one
-//! that ran in circles before and after it translated anew.
+//! interrupt is in service, as Linux ends an interrupt before it sleeps; one that is at the same instruction with interrupts off, a look and the
+//! next (a guest that waits for what only the code under its interrupt could do); and on an instruction-counted PC, where nothing takes as long, one that
+//! ran in circles before and after it translated anew.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -41,6 +43,8 @@ pub(crate) struct Watch {
     brief: bool,
     /// While the open question took long, the processor was busy: something ran in circles.
     circles: AtomicBool,
+    /// Where a processor stood with interrupts off while the open question took long.
+    stood: Mutex<BTreeSet<String>>,
     /// Such a question was never answered.
     lost: AtomicBool,
 }
@@ -71,6 +75,7 @@ impl Watch {
             channel,
             brief,
             circles: AtomicBool::default(),
+            stood: Mutex::default(),
             lost: AtomicBool::default(),
         });
         let weak = Arc::downgrade(&this);
@@ -95,8 +100,12 @@ impl Watch {
     fn looked(&self, look: &Look) {
         let circles = look.busy * 4 >= SAMPLES * 3;
         let again = self.circles.swap(circles, Ordering::Relaxed) && circles;
+        let mut stood = self.stood.lock().unwrap_or_else(PoisonError::into_inner);
+        let stands = !stood.is_disjoint(&look.stands);
+        stood.clone_from(&look.stands);
         let why = match look.asleep_in_service {
             Some(_) => "a processor sleeps with an interrupt in service",
+            None if stands => "a processor stands at one instruction with interrupts off",
             None if again && self.brief => "a processor runs in circles",
             None => return,
         };
@@ -107,6 +116,7 @@ impl Watch {
 
     fn set(&self, open: Option<(Instant, String)>) {
         self.circles.store(false, Ordering::Relaxed);
+        self.stood.lock().unwrap_or_else(PoisonError::into_inner).clear();
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
@@ -146,12 +156,15 @@ struct Look {
     busy: usize,
     /// A processor that slept all the time while an interrupt, and always the same, was in service.
     asleep_in_service: Option<usize>,
+    /// Instructions at which a processor was with interrupts off in half of the looks: the PC's own kernel has the other half.
+    stands: BTreeSet<String>,
     /// Where each processor was, for who reads it.
     seen: String,
 }
 
 fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
     let (mut seen, mut busy) = (String::new(), Vec::<usize>::new());
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let before: Vec<String> = (0..PROCESSORS_MAX).map(|n| in_service(qemu, n)).collect();
     for sample in 0..SAMPLES {
         let registers = qemu.monitor("info registers -a")?;
@@ -159,6 +172,9 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
         {
             if sample % 5 == 0 {
                 seen += &format!("{processor}: {line}\n");
+            }
+            if let Some(place) = with_interrupts_off(line) {
+                *places.entry(place).or_default() += 1;
             }
             busy.resize(busy.len().max(processor + 1), 0);
             if let Some(busy) =
@@ -192,7 +208,19 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
     qemu.monitor("one-insn-per-tb on")?;
     std::thread::sleep(STEPS);
     qemu.monitor("one-insn-per-tb off")?;
-    Ok(Look { busy: busy.into_iter().max().unwrap_or(0), asleep_in_service, seen })
+    let stands = places.into_iter().filter(|(_, times)| *times * 2 >= SAMPLES);
+    let stands = stands.map(|(place, _)| place).collect();
+    Ok(Look { busy: busy.into_iter().max().unwrap_or(0), asleep_in_service, stands, seen })
+}
+
+/// Where a processor that does not sleep is, if it takes no interrupts: of `RIP=ffffffff81159637 RFL=00000002 [-------] ... HLT=0`.
+fn with_interrupts_off(line: &str) -> Option<String> {
+    /// The interrupt flag among the processor's flags.
+    const INTERRUPTS: u64 = 1 << 9;
+    let word = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key));
+    let flags = u64::from_str_radix(word("RFL=")?, 16).ok()?;
+    let is_off = flags & INTERRUPTS == 0 && word("HLT=")? == "0";
+    is_off.then(|| word("RIP=").map(str::to_owned)).flatten()
 }
 
 /// The vectors of the interrupts that a processor's local APIC has in service, as QEMU prints them: empty, or `(none)`, without any.
@@ -200,4 +228,22 @@ fn in_service(qemu: &mut Qmp, processor: usize) -> String {
     let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
     let line = local_apic.lines().find_map(|line| line.trim().strip_prefix("ISR"));
     line.unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instruction_counts_when_interrupts_are_off_and_the_processor_does_not_sleep() {
+        let line = |flags: &str, asleep: u8| {
+            format!("RIP=ffffffff81159637 RFL={flags} [---] CPL=0 II=0 A20=1 SMM=0 HLT={asleep}")
+        };
+        let place = Some("ffffffff81159637".to_owned());
+        assert_eq!(with_interrupts_off(&line("00000002", 0)), place);
+        assert_eq!(with_interrupts_off(&line("00000046", 0)), place);
+        assert_eq!(with_interrupts_off(&line("00000202", 0)), None);
+        assert_eq!(with_interrupts_off(&line("00000002", 1)), None);
+        assert_eq!(with_interrupts_off("RIP=1"), None);
+    }
 }
