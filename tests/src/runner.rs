@@ -37,9 +37,7 @@ pub fn in_order() -> Vec<&'static WardTest> {
 }
 
 /// How often PCs that died are replaced in one run.
-const REPLACEMENTS_MAX: u32 = 4;
-/// How often one test runs at most, when the PC under it died each time.
-const ATTEMPTS_MAX: u32 = 3;
+const REPLACEMENTS_MAX: u32 = 2;
 /// After how many PCs that no longer answered the rest is not run: each costs minutes, and something is wrong with all of them.
 const LOST_MAX: u32 = 5;
 /// What a VMM says of a guest that faulted three times over. Debian's kernels do not; an emulated processor that loses its way does.
@@ -144,7 +142,7 @@ impl Run {
 /// `--rounds=N` runs each of them N times, to look for one that fails now and then; `--pcs=N` takes N PCs side by side; `--list` only
 /// prints the names. Each test's time is kept in `target/test-times/ward-pc.tsv`.
 ///
-/// A test that fails on a PC that no longer answers, or whose guest faulted three times over, is run again on a new one, twice at most: emulated
+/// A test that fails on a PC that no longer answers, or whose guest faulted three times over, is run once more on a new one: emulated
 /// processors are not perfect, and a fault of ours fails there again. What happened to the first is printed.
 pub fn run() -> bool {
     let options = Options::read();
@@ -204,28 +202,25 @@ fn at_one_pc(run: &Mutex<Run>) {
         }
         let start = Instant::now();
         let mut outcome = attempt(case, pc.as_ref());
-        for _ in 1..ATTEMPTS_MAX {
-            let (Err(Failure(error)), Some((_, former))) = (&outcome, &pc) else { break };
-            if !error.contains(TRIPLE_FAULT) && former.pc.answers() {
-                break;
-            }
+        if let (Err(Failure(error)), Some((_, former))) = (&outcome, &pc)
+            && (error.contains(TRIPLE_FAULT) || !former.pc.answers())
+        {
             // Whatever becomes of this test: the next one gets a PC that answers.
             drop(pc.take());
-            if !may_replace(run) {
-                break;
+            if may_replace(run) {
+                println!(
+                    "test {}: the simulated PC or its processors failed, once more on a new one\n{error}",
+                    case.name()
+                );
+                pc = Ward::start(case.addresses)
+                    .inspect_err(|Failure(error)| println!("{error}"))
+                    .ok()
+                    .map(|ward| (case.addresses, ward));
+                outcome = attempt(case, pc.as_ref());
+                if outcome.is_err() && pc.as_ref().is_none_or(|(_, ward)| !ward.pc.answers()) {
+                    drop(pc.take());
+                }
             }
-            println!(
-                "test {}: the simulated PC or its processors failed, once more on a new one\n{error}",
-                case.name()
-            );
-            pc = Ward::start(case.addresses)
-                .inspect_err(|Failure(error)| println!("{error}"))
-                .ok()
-                .map(|ward| (case.addresses, ward));
-            outcome = attempt(case, pc.as_ref());
-        }
-        if outcome.is_err() && pc.as_ref().is_some_and(|(_, ward)| !ward.pc.answers()) {
-            drop(pc.take());
         }
         let mut run = locked(run);
         run.lost += u32::from(pc.is_none());

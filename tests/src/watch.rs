@@ -3,9 +3,9 @@
 //! TCG now and then keeps the translation of code that has been changed since (docs/design/decisions/0007-two-simulated-processors.md): a kernel
 //! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
 //!
-//! What can be told for certain to be the emulator's fault ends the question at once, and the PC with it: a processor that sleeps while an
-//! interrupt is in service, as Linux ends an interrupt before it sleeps; one that is at the same instruction with interrupts off, a look and the
-//! next (a guest that waits for what only the code under its interrupt could do); and on an instruction-counted PC, where nothing takes as long, one that
+//! What will never be answered ends the question at once, and the PC with it: a processor sleeps while an interrupt is in service, as Linux ends an
+//! interrupt before it sleeps; one is at the same instruction with interrupts off, a look and the next (a guest that waits for what only the code
+//! under its interrupt could do, by whosever fault: docs/design/decisions/0032-the-simulators-qemu.md); and on an instruction-counted PC, where nothing takes as long, one that
 //! ran in circles before and after it translated anew.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,7 +109,7 @@ impl Watch {
             None if again && self.brief => "a processor runs in circles",
             None => return,
         };
-        eprintln!("{why}: QEMU's fault, this PC will not answer any more");
+        eprintln!("{why}: this PC will not answer any more");
         self.lost.store(true, Ordering::Relaxed);
         let _ = self.channel.shutdown(Shutdown::Both);
     }
