@@ -131,3 +131,29 @@ fn value(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_that_lists_a_domain_concerns_it_and_no_other() {
+        let log = include_bytes!("../tests/golden/since/audit-000000000001.jsonl");
+        let entries: Vec<Entry> =
+            log.split(|byte| *byte == b'\n').filter_map(Entry::parse).collect();
+        for (kind, list) in
+            [("pc-slept", "domains"), ("agent-gap", "ended"), ("agent-left", "domains")]
+        {
+            let entry = entries
+                .iter()
+                .find(|entry| entry.kind == kind && entry.detail.get(list).is_some())
+                .unwrap();
+            let listed = entry.detail.get(list).and_then(|list| list[0].as_str()).unwrap();
+            let wants = |domain: &str| {
+                Filter { domain: Some(domain.to_owned()), ..Filter::default() }.wants(entry)
+            };
+            assert!(wants(listed), "{kind}");
+            assert!(!wants("elsewhere"), "{kind}");
+        }
+    }
+}

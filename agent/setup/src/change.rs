@@ -194,6 +194,12 @@ impl FileChange {
 
     fn make(&self, effects: &mut dyn Effects) -> io::Result<()> {
         let before = self.former.as_ref().map(|former| &former.content);
+        let now = current(&self.path).map_err(io::Error::other)?;
+        if now.as_ref().map(|now| &now.content) != before {
+            return Err(io::Error::other(
+                "somebody has changed it since it was shown: run this again",
+            ));
+        }
         if before != Some(&self.content) {
             let attributes = self.former.as_ref().map(|former| former.attributes);
             let attributes = attributes.unwrap_or_else(|| Attributes::new(CONFIGURATION));

@@ -164,7 +164,7 @@ fn set_up(
     dialogue: &mut dyn Dialogue,
     effects: &mut dyn Effects,
 ) -> Result<SetupReport, Stop> {
-    let _alone = lock(options)?;
+    let alone = lock(options)?;
     let file = Layout::setup_journal(&options.state);
     let mut journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
     let (changes, notes) = wanted(pc, caller, options, dialogue)?;
@@ -187,6 +187,17 @@ fn set_up(
     }
     agreed(&report, "Make these changes?", options, dialogue)?;
     layout::state_directory(&options.state).map_err(|error| Stop::refused(explain(&error)))?;
+    // A first run has had nowhere to be alone until now; what another one wrote meanwhile counts.
+    let _alone = match alone {
+        Some(alone) => alone,
+        None => {
+            let locked = lock(options)?;
+            journal = Journal::read(&file).map_err(|error| Stop::refused(explain(&error)))?;
+            locked.ok_or_else(|| {
+                Stop::refused("the state directory is gone: run this again".to_owned())
+            })?
+        }
+    };
     if let Err((error, also)) = journal.make(pc, &changes, effects) {
         let left = match also {
             None => "what this run had changed was taken back".to_owned(),

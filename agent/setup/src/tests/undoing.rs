@@ -1,5 +1,7 @@
 //! Changes are made once, and taken back whatever happens.
 
+use crate::change::{Change, FileChange};
+
 use super::*;
 
 #[test]
@@ -186,6 +188,20 @@ fn what_a_person_changed_between_two_runs_stays_when_both_are_taken_back() {
     assert_ne!(ward.read("etc/bulkhead/machine.toml"), theirs);
     expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
     assert_eq!(ward.read("etc/bulkhead/machine.toml"), theirs);
+}
+
+#[test]
+fn what_somebody_changed_while_setup_asked_is_not_overwritten() {
+    let ward = Ward::stock();
+    let file = "etc/bulkhead/machine.toml";
+    let path = ward.at(file);
+    let former = crate::change::current(&path).unwrap();
+    let content = "format = 1\n".to_owned();
+    let change = Change::File(FileChange { path, former, content, boot_menu: false });
+    ward.write(file, "# by hand\n");
+    let error = change.make(&mut ThisPc).unwrap_err();
+    assert!(error.to_string().contains("run this again"), "{error}");
+    assert_eq!(ward.read(file), "# by hand\n");
 }
 
 #[test]
