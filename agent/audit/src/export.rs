@@ -146,7 +146,7 @@ mod tests {
         {
             let entry = entries
                 .iter()
-                .find(|entry| entry.kind == kind && entry.detail.get(list).is_some())
+                .find(|entry| entry.kind == kind && entry.detail.contains_key(list))
                 .unwrap();
             let listed = entry.detail.get(list).and_then(|list| list[0].as_str()).unwrap();
             let wants = |domain: &str| {
