@@ -5,7 +5,7 @@
 //!
 //! What will never be answered ends the question at once, and the PC with it: a processor sleeps while an interrupt is in service, as Linux ends an
 //! interrupt before it sleeps; one is at the same instruction with interrupts off, a look and the next (a guest that waits for what only the code
-//! under its interrupt could do, by whosever fault: docs/design/decisions/0032-the-simulators-qemu.md); and on an instruction-counted PC, where nothing takes as long, one that
+//! under its interrupt could do: docs/design/decisions/0037-no-interrupt-twice.md says whose fault that was); and on an instruction-counted PC, where nothing takes as long, one that
 //! ran in circles before and after it translated anew.
 
 use std::collections::{BTreeMap, BTreeSet};
