@@ -73,7 +73,8 @@ impl Options {
     fn read() -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let number = |flag: &str| {
-            arguments.iter().find_map(|a| a.strip_prefix(flag)?.parse().ok()).unwrap_or(1)
+            // What somebody asks for stands behind what the script does.
+            arguments.iter().rev().find_map(|a| a.strip_prefix(flag)?.parse().ok()).unwrap_or(1)
         };
         Self {
             words: arguments.iter().filter(|a| !a.starts_with('-')).cloned().collect(),

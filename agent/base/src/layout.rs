@@ -5,6 +5,7 @@
 //! | `<runtime>/control.sock` | the command line's way in | all may connect; see the crate `control` |
 //! | `<runtime>/agent.lock`, `<state>/audit.lock` | one agent, one writer of the log, at a time | root alone |
 //! | `<runtime>/seat.json` | which domain is in front and whether the screen is locked, for the next agent | root alone |
+//! | `<runtime>/slept.json` | how long the PC slept since its boot, as far as an agent saw to it | root alone |
 //! | `<runtime>/usb-switches.json` | the kernel's USB switches as they were; both are gone after a boot | |
 //! | `<runtime>/<domain>/` | `vmm.sock`, `seat.sock` and the domain's port sockets | root alone |
 //! | `<runtime>/<domain>/wanted.json` | whether somebody wants it to run, for the next agent | root alone |
@@ -141,6 +142,12 @@ impl Layout {
     #[must_use]
     pub fn seat_state(&self) -> PathBuf {
         self.runtime.join("seat.json")
+    }
+
+    /// Returns how long the PC slept, as far as an agent saw to it.
+    #[must_use]
+    pub fn slept(&self) -> PathBuf {
+        self.runtime.join("slept.json")
     }
 
     /// Returns what is handed over.

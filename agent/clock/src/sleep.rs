@@ -49,6 +49,12 @@ impl SleepWatch {
     pub fn start() -> Self {
         Self::of(KernelClocks)
     }
+
+    /// Goes on where another watch in this boot had its last look, of which [`Self::lead`] is left: the first look tells of a sleep since.
+    #[must_use]
+    pub fn go_on(lead: Duration) -> Self {
+        Self::go_on_of(KernelClocks, lead)
+    }
 }
 
 impl<C: Clocks> SleepWatch<C> {
@@ -57,6 +63,20 @@ impl<C: Clocks> SleepWatch<C> {
     pub fn of(clocks: C) -> Self {
         let (_, lead_at_most) = lead(&clocks);
         Self { clocks, lead_at_most }
+    }
+
+    /// Watches these clocks as [`SleepWatch::go_on`] says. No PC loses lead: more than there is now is of another boot, and says nothing.
+    #[must_use]
+    pub fn go_on_of(clocks: C, lead: Duration) -> Self {
+        let mut this = Self::of(clocks);
+        this.lead_at_most = this.lead_at_most.min(lead);
+        this
+    }
+
+    /// Returns how long the PC slept since its boot, at most, as of the last look.
+    #[must_use]
+    pub fn lead(&self) -> Duration {
+        self.lead_at_most
     }
 
     /// How long the PC slept since the last look, if it did. Does not wait.
@@ -170,6 +190,26 @@ mod tests {
             let told: Vec<Duration> = (0..4).filter_map(|_| watch.look()).collect();
             assert_eq!(told, [HOUR], "before reading {reading}");
         }
+    }
+
+    #[test]
+    fn a_watch_that_goes_on_tells_of_a_sleep_while_nobody_watched_once_and_of_none_of_another_boot()
+    {
+        let pc = Pc::default();
+        pc.sleeps(HOUR);
+        let left = SleepWatch::of(&pc).lead();
+        pc.runs(HOUR);
+        assert_eq!(SleepWatch::go_on_of(&pc, left).look(), None);
+        pc.sleeps(Duration::from_secs(3));
+        let mut next = SleepWatch::go_on_of(&pc, left);
+        assert_eq!(next.look(), Some(Duration::from_secs(3)));
+        assert_eq!(next.look(), None, "it is told once");
+        assert_eq!(SleepWatch::go_on_of(&pc, next.lead()).look(), None);
+        let other_boot = Pc::default();
+        let mut watch = SleepWatch::go_on_of(&other_boot, left);
+        assert_eq!(watch.look(), None);
+        other_boot.sleeps(Duration::from_secs(3));
+        assert_eq!(watch.look(), Some(Duration::from_secs(3)));
     }
 
     #[test]

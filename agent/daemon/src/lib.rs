@@ -54,7 +54,7 @@ use self::record::States;
 use self::seat::SeatClient;
 use self::service_manager::{Round, ServiceManager};
 use self::signals::{ShutdownRequest, Signals};
-use self::sleep::Inhibitor;
+use self::sleep::{Inhibitor, Sleeps};
 use self::tally::{Budget, Tallies};
 use self::waking::Waking;
 use base::durable;
@@ -175,6 +175,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
     let mut mediators = Mediators::start(Place { machine, layout, policy })?;
+    let sleeps = Sleeps::go_on(&layout.slept());
+    if sleeps.slept_meanwhile() {
+        // Who left the seat is not who finds it: what is not known is locked.
+        ::seat::memory::forget(&layout.seat_state());
+    }
     let seat = SeatClient::start(machine, layout, policy, mediators.listener())?;
     let parts = Parts {
         layout: options.layout.clone(),
@@ -200,7 +205,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let mut monitor = Monitor::new(recorder, configuration.policy.serial(), mediators::ALL);
     mediators::ALL.iter().for_each(|mediator| monitor.started(*mediator));
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
-    let waking = Waking::start()?;
+    let waking = Waking::start(sleeps)?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
     mediators.each_mut().for_each(|it| it.take_hold(Place { machine, layout, policy }));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
@@ -303,8 +308,9 @@ impl Daemon {
         loop {
             self.lock.alive();
             // Before anything that was waiting is done: what is in front of a PC that slept is not what was.
-            if let Some(time) = self.waking.sleep.look() {
+            if let Some(time) = self.waking.sleeps.look() {
                 self.running.slept(time);
+                self.waking.sleeps.remember();
             }
             if let Some(inhibitor) = &mut self.waking.inhibitor {
                 inhibitor.poll(Moment::now());

@@ -1,16 +1,16 @@
 //! What wakes the event loop when nothing comes, and what it knows of time.
 
-use clock::{Alarm, SleepWatch, WallClock, WallClockWatch};
+use clock::{Alarm, WallClock, WallClockWatch};
 use nix::errno::Errno;
 use nix::unistd::Uid;
 
-use super::sleep::Inhibitor;
+use super::sleep::{Inhibitor, Sleeps};
 
 pub(super) struct Waking {
     pub(super) alarm: Alarm,
     /// Wakes the loop, in whose turn the audit log looks at the clock. It does so after a sleep of the PC, too.
     pub(super) wall_clock: WallClockWatch,
-    pub(super) sleep: SleepWatch,
+    pub(super) sleeps: Sleeps,
     /// Keeps the PC from sleeping; `None` for who is not root, who would be asked for a password by it.
     pub(super) inhibitor: Option<Inhibitor>,
 }
@@ -18,11 +18,11 @@ pub(super) struct Waking {
 impl Waking {
     /// # Errors
     /// The process has no file descriptor left.
-    pub(super) fn start() -> Result<Self, Errno> {
+    pub(super) fn start(sleeps: Sleeps) -> Result<Self, Errno> {
         Ok(Self {
             alarm: Alarm::new()?,
             wall_clock: WallClockWatch::start(),
-            sleep: SleepWatch::start(),
+            sleeps,
             inhibitor: Uid::effective().is_root().then(Inhibitor::new),
         })
     }

@@ -11,5 +11,6 @@ mod pci;
 mod pointers;
 mod seat;
 mod seat_trouble;
+mod sleep;
 mod usb;
 mod vmm;

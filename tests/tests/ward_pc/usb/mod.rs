@@ -22,7 +22,7 @@ use tests::ward::Ward;
 use tests::ward_test;
 use tests::{Failure, Outcome, ensure};
 
-const RULES: &str = r#"
+pub(crate) const RULES: &str = r#"
 [[usb]]
 id = "patient-media-writable"
 match = { class = "mass-storage", serial = "PATIENT1" }
