@@ -21,6 +21,8 @@ pub struct WardTest {
     pub place: (&'static str, u32),
     /// Whether it runs a second time where addresses are short.
     pub also_with_39_bit_addresses: bool,
+    /// Whether it is left to runs in full, and to who names it.
+    pub in_full: bool,
     /// What it does with the PC.
     pub body: fn(&Ward) -> Outcome,
 }
@@ -84,7 +86,7 @@ impl Options {
         }
     }
 
-    /// Those whose names contain a word, or all, as often as they are to run.
+    /// Those whose names contain a word, or all that belong to this run, as often as they are to run.
     fn cases(&self) -> VecDeque<Case> {
         let tests = in_order();
         let ordinary = tests.iter().map(|&test| Case { test, addresses: Addresses::Ordinary });
@@ -94,7 +96,10 @@ impl Options {
             .chain(narrow)
             .filter(|case| {
                 let name = case.name();
-                self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
+                if self.words.is_empty() {
+                    return is_in_full() || !case.test.in_full;
+                }
+                self.words.iter().any(|word| name.contains(word.as_str()))
             })
             .flat_map(|case| std::iter::repeat_n(case, self.rounds))
             .collect()

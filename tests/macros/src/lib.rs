@@ -14,11 +14,12 @@ use syn::{Error, ExprArray, ItemFn, LitStr, parse_macro_input};
 /// ```
 ///
 /// `shows` names the requirements of `tests/requirements.toml` that the test shows to be met. `also_with_39_bit_addresses` runs the test a second
-/// time, in a PC whose processors have 39 bits of physical address.
+/// time, in a PC whose processors have 39 bits of physical address. `in_full` leaves it to runs that take their time (`scripts/test acceptance`,
+/// `soak`) and to who names it.
 #[proc_macro_attribute]
 pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     let mut shows: Vec<LitStr> = Vec::new();
-    let mut narrow = false;
+    let (mut narrow, mut in_full) = (false, false);
     let parser = syn::meta::parser(|meta| {
         if meta.path.is_ident("shows") {
             for element in meta.value()?.parse::<ExprArray>()?.elems {
@@ -36,8 +37,12 @@ pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
         } else if meta.path.is_ident("also_with_39_bit_addresses") {
             narrow = true;
             Ok(())
+        } else if meta.path.is_ident("in_full") {
+            in_full = true;
+            Ok(())
         } else {
-            Err(meta.error("expected `shows = [\"...\"]` or `also_with_39_bit_addresses`"))
+            Err(meta
+                .error("expected `shows = [\"...\"]`, `also_with_39_bit_addresses` or `in_full`"))
         }
     });
     if let Err(error) = parser.parse(arguments) {
@@ -56,6 +61,7 @@ pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 shows: &[#(#shows),*],
                 place: (file!(), line!()),
                 also_with_39_bit_addresses: #narrow,
+                in_full: #in_full,
                 body: #name,
             };
         };

@@ -9,6 +9,7 @@ mod outlive;
 mod passthrough;
 mod pci;
 mod pointers;
+mod pressure;
 mod seat;
 mod seat_trouble;
 mod sleep;
