@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Level, Patient, cgroup_mount, pressure, sleep};
+use super::{Finding, Level, Patient, cgroup_mount, pressure, processor, sleep};
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
@@ -66,10 +66,13 @@ pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
     let vendor = Vendor::of(&patient.proc_text("cpuinfo").unwrap_or_default());
     let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
     let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
+    let [threads, mitigations] = processor::examine(patient);
     vec![
         for_a_vm(kvm(patient, vendor)),
         for_a_vm(virtual_machine(&patient.dev.join("kvm"))),
         for_a_vm(nested_paging(patient, vendor)),
+        for_a_vm(mitigations),
+        for_a_vm(threads),
         for_a_device(iommu(patient, vendor)),
         for_a_device(interrupt_remapping(patient, vendor)),
         for_a_device(vfio_pci(patient)),

@@ -4,6 +4,7 @@
 //! | file | asks about |
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
+//! | `processor` | what one domain may find out of another by the processor |
 //! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
@@ -24,6 +25,7 @@ mod clock;
 mod devices;
 mod host;
 mod pressure;
+mod processor;
 mod seat;
 mod service;
 mod sleep;
