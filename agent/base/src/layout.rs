@@ -13,6 +13,7 @@
 //! | `<runtime>/<domain>/usb-<n>.sock` | where a domain's VMM takes USB devices | root alone |
 //! | `<runtime>/<domain>/vdagent.sock` | an external guest's SPICE agent | root, and the group `bulkhead-vm-<domain>` |
 //! | `<state>/policy.json` | the last good policy, see the crate `config` | root alone |
+//! | `<state>/trust.json` | the trust store whose changes have to be signed, see the crate `config` | root alone |
 //! | `<state>/audit/` | the audit log and the public half of its key, see the crate `recorder` | root, and the group `bulkhead-auditor` |
 //! | `<state>/keys/` | the audit log's key | root alone |
 //! | `<state>/audit.head`, `<runtime>/audit.head`, and beside the policy | how far the audit log went | all may read |

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  status, start, usb, ... --> control::client --> the agent's control socket
-//!  policy check, sign, ... --> policy          (no agent needed)
+//!  policy check, trust show, ... --> policy    (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
 //!  doctor, setup           --> bulkhead-agent doctor, bulkhead-agent setup: programs that examine and change this PC (no agent needed)
 //!                  |
@@ -34,6 +34,7 @@ mod replay;
 mod setup;
 mod signing;
 mod status;
+mod trust;
 mod unechoed;
 mod usb;
 mod values;
@@ -139,6 +140,9 @@ enum Command {
     /// Check, explain and compare separation policies; needs no agent
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Say who may sign policies and changes of this, and how many must; needs no agent
+    #[command(subcommand)]
+    Trust(trust::TrustCommand),
     /// Look into the audit log: is it whole, what is in it, for the monitoring centre; needs no agent
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -177,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Usb(command) => usb::run(&common, command),
         Command::BreakGlass(args) => usb::break_glass(&common, args),
         Command::Policy(command) => policy::run(&common, command),
+        Command::Trust(command) => trust::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
         Command::Setup(args) => setup::run(&common, args),

@@ -110,7 +110,7 @@ pub(super) enum PolicyCommand {
         /// The policy; its signatures are in FILE.sig
         file: PathBuf,
         /// Who may sign, and how many must
-        #[arg(long, value_name = "FILE", default_value = "/etc/bulkhead/trust.toml")]
+        #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
         trust: PathBuf,
     },
     #[command(about = about("apply-policy"))]

@@ -9,7 +9,9 @@ use clap::Args;
 use nix::unistd::geteuid;
 use policy::Policy;
 use policy::document::Mistake;
-use policy::signature::{SecretKey, Signatures, TrustStore};
+use policy::signature::{
+    PolicyText, Purpose, SecretKey, Signable, Signatures, TrustStore, public_keys,
+};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -88,7 +90,7 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
     let name = serde_json::Value::from(name).to_string();
     let entry = format!("[[officer]]\nname = {name}\nkey = \"{}\"\n", key.public());
     // All of it was made here but the name.
-    if TrustStore::parse("the key", &format!("format = 1\nthreshold = 1\n{entry}")).is_err() {
+    if public_keys("the key", &entry).is_err() {
         let why = "--name: write the officer's name, 1 to 128 bytes, without control characters and without a key";
         return common.fail(Failure::No, why);
     }
@@ -280,19 +282,31 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     if found.has_errors() {
         return common.refuse(Failure::No, &found, "not signed");
     }
+    add_signature::<PolicyText>(common, file, &text, key, passphrase, "")
+}
+
+/// Signs what was looked at, beside the signatures of others that still fit; `warnings` are said with it.
+pub(super) fn add_signature<S: Signable>(
+    common: &Common,
+    file: &Path,
+    text: &str,
+    key: &Path,
+    passphrase: &Source,
+    warnings: &str,
+) -> Outcome {
     let secret = match no_dump().and_then(|kept| secret_key(key, passphrase, &kept)) {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
     let beside = signature_file(file);
-    let signatures = match signatures(common, &beside) {
+    let signatures = match signatures::<S>(common, &beside) {
         Ok(signatures) => signatures,
         Err(outcome) => return outcome,
     };
     let before = signatures.count();
-    let mut signatures = signatures.fitting(&text);
+    let mut signatures = signatures.fitting(text);
     let stale = before - signatures.count();
-    signatures.sign(&text, &secret);
+    signatures.sign(text, &secret);
     if let Err(error) = durable::replace(&beside, signatures.text().as_bytes(), 0o644) {
         let why = format!("cannot write {}: {error}", beside.display());
         return common.fail(Failure::No, &why);
@@ -300,14 +314,36 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     let count = signatures.count();
     let signed = json!({"file": beside, "signatures": count, "removed": stale});
     common.done(&signed, || {
-        let removed = match stale {
-            0 => String::new(),
-            _ => format!("; {stale} made before the policy was changed were removed"),
+        let removed = match (stale, S::PURPOSE) {
+            (0, _) => String::new(),
+            (_, Purpose::Policy) => {
+                format!("; {stale} made before the policy was changed were removed")
+            }
+            _ => format!("; {stale} made before the trust store was changed were removed"),
         };
         let held =
             printable::counted(u64::try_from(count).unwrap_or(u64::MAX), "signature", "signatures");
-        print(&format!("{} holds {held}{removed}\n", beside.display()));
+        print(&format!("{warnings}{} holds {held}{removed}\n", beside.display()));
     })
+}
+
+/// The trust store in a file, and its text.
+pub(super) fn trust_store(common: &Common, trust: &Path) -> Result<(TrustStore, String), Outcome> {
+    let text = match read_small(trust) {
+        Ok(Some(text)) => text,
+        Ok(None) => {
+            let why = format!(
+                "there is no trust store {}; name the one you mean. `bulkhead trust add FILE KEY.pub` begins one",
+                trust.display()
+            );
+            return Err(common.fail(Failure::No, &why));
+        }
+        Err(error) => return Err(common.fail(Failure::No, &unreadable(trust, &error))),
+    };
+    match TrustStore::parse(&trust.display().to_string(), &text) {
+        Ok(store) => Ok((store, text)),
+        Err(found) => Err(common.refuse(Failure::No, &found, "cannot be used")),
+    }
 }
 
 pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
@@ -318,28 +354,18 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
         Ok(text) => text,
         Err(error) => return common.fail(Failure::No, &explain(&error)),
     };
-    let store = match read_small(trust) {
-        Ok(Some(store)) => store,
-        Ok(None) => {
-            let why = format!(
-                "there is no trust store {}; name it with --trust. IT writes it: format = 1, threshold = N (how many officers must sign), and below that the .pub files one after the other",
-                trust.display()
-            );
-            return common.fail(Failure::No, &why);
-        }
-        Err(error) => return common.fail(Failure::No, &unreadable(trust, &error)),
-    };
-    let store = match TrustStore::parse(&trust.display().to_string(), &store) {
+    let (store, _) = match trust_store(common, trust) {
         Ok(store) => store,
-        Err(found) => return common.refuse(Failure::No, &found, "cannot be used"),
+        Err(outcome) => return outcome,
     };
-    let signatures = match signatures(common, &signature_file(file)) {
+    let signatures = match signatures::<PolicyText>(common, &signature_file(file)) {
         Ok(signatures) => signatures,
         Err(outcome) => return outcome,
     };
     match store.approve(&text, &signatures) {
         Ok(approval) => {
-            let (signers, needed) = (approval.signers(), store.threshold());
+            let (signers, needed) = (approval.signers(), store.threshold(Purpose::Policy));
+            let needed = needed.unwrap_or_default();
             common.done(&json!({"signers": signers, "threshold": needed}), || {
                 print(&format!("signed by {}; {needed} needed\n", signers.join(", ")));
             })
@@ -376,7 +402,10 @@ pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
 }
 
 /// The signatures in a file; none if there is no such file.
-fn signatures(common: &Common, file: &Path) -> Result<Signatures, Outcome> {
+pub(super) fn signatures<S: Signable>(
+    common: &Common,
+    file: &Path,
+) -> Result<Signatures<S>, Outcome> {
     match read_small(file) {
         Ok(None) => Ok(Signatures::default()),
         Ok(Some(text)) => Signatures::parse(&file.display().to_string(), &text)
@@ -389,6 +418,6 @@ fn no_such(path: &Path) -> String {
     format!("there is no {}; `bulkhead policy keygen` makes a key", path.display())
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> String {
     format!("cannot read {}: {error}", path.display())
 }

@@ -8,7 +8,7 @@ use policy::enforcement::{self, Said};
 
 use crate::files::{FilesError, read_machine_text};
 use crate::machine::{Context, Kind, Machine};
-use crate::policy_store::{InForce, PolicyStore, Unsaved};
+use crate::policy_store::{InForce, PolicyStore, TrustReport, Unsaved};
 use crate::roster::{self, DomainPolicy};
 use control::protocol::PolicyReport;
 
@@ -22,6 +22,8 @@ pub struct Configuration {
     pub policy: Arc<Policy>,
     /// What `status` says of it.
     pub policy_report: PolicyReport,
+    /// What there is to say of the trust store that counts.
+    pub trust: TrustReport,
     /// What the policy store has not remembered of it yet.
     pub unsaved: Unsaved,
 }
@@ -33,8 +35,8 @@ impl Configuration {
         let roster = roster::of(&in_force.policy);
         let machine = read_machine(machine, images, &roster)?;
         let policy_report = report(store, &in_force);
-        let InForce { policy, unsaved, .. } = in_force;
-        Ok(Self { machine, roster, policy: Arc::new(policy), policy_report, unsaved })
+        let InForce { policy, trust, unsaved, .. } = in_force;
+        Ok(Self { machine, roster, policy: Arc::new(policy), policy_report, trust, unsaved })
     }
 }
 

@@ -177,6 +177,10 @@ impl ActiveConfiguration {
         self.follows(&candidate.policy)?;
         // A wider policy that nobody can be held to account for does not come into force.
         let event = record::policy_applied(caller, &candidate);
+        let trust = record::trust(candidate.trust());
+        if !trust.is_empty() {
+            monitor.note(&trust);
+        }
         let permit = monitor
             .authorize_own(POLICY, None, event, candidate)
             .map_err(|refused| format!("it does not come into force: {refused}"))?;
@@ -185,6 +189,7 @@ impl ActiveConfiguration {
         self.current.roster = roster;
         self.current.policy_report = configuration::report(&self.store, &in_force);
         self.current.policy = Arc::new(in_force.policy);
+        self.current.trust = in_force.trust;
         self.current.unsaved = Unsaved::default();
         tracing::info!(
             serial = self.current.policy_report.serial,

@@ -300,8 +300,13 @@ impl Daemon {
         if let Some(why) = &configuration.policy_report.refused {
             tracing::error!("the policy file is refused, the last good policy is in force: {why}");
         }
+        if let Some(refused) = &configuration.trust.refused {
+            tracing::error!("the trust store is refused, the one before counts: {}", refused.why);
+        }
         let stop_deadline = configuration.machine.stop_deadline;
-        self.running.monitor.note(&[record::started(configuration)]);
+        let mut started = vec![record::started(configuration)];
+        started.extend(record::trust(&configuration.trust));
+        self.running.monitor.note(&started);
         self.adopt_and_start();
         self.manager.ready();
         let mut ending: Option<Ending> = None;

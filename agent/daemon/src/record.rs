@@ -7,12 +7,12 @@ use audit::AuditEvent;
 use audit::events::{
     AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
     PartFailed, PolicyApplied, PolicyRefused, PressureBegan, PressureEnded, RequestRefused,
-    UsbDetached,
+    TrustChanged, TrustRefused, UsbDetached,
 };
 use monitor::Refused;
 
 use config::configuration::Configuration;
-use config::policy_store::Candidate;
+use config::policy_store::{Candidate, TrustChange, TrustReport};
 use control::commands;
 use control::roles::Caller;
 use domains::lifecycle::State;
@@ -155,6 +155,18 @@ pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEve
 /// A policy was refused; the one in force stays.
 pub(super) fn policy_refused(caller: &Caller, why: &str) -> AuditEvent {
     PolicyRefused { account: account(caller), uid: caller.uid, why: cut(why) }.into()
+}
+
+/// Another trust store counts, or does not; nothing where it is the one of before.
+pub(super) fn trust(report: &TrustReport) -> Vec<AuditEvent> {
+    let changed = report.changed.clone().map(|change| {
+        let TrustChange { serial, signers, officers } = change;
+        AuditEvent::from(TrustChanged { officers, serial, signers })
+    });
+    let refused = report.refused.as_ref().map(|refused| {
+        AuditEvent::from(TrustRefused { serial: refused.serial, why: cut(&refused.why) })
+    });
+    changed.into_iter().chain(refused).collect()
 }
 
 /// The domains' states as they were last written down, and the requests that are to change them.

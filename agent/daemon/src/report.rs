@@ -21,6 +21,12 @@ pub(super) fn status(running: &Running) -> StatusReport {
             configuration.policy_report.serial
         ));
     }
+    if let Some(refused) = &configuration.trust.refused {
+        notes.push(format!(
+            "THE TRUST STORE IS REFUSED, the one before (serial {}) counts: {}",
+            refused.serial, refused.why
+        ));
+    }
     if !configuration.policy_report.signed {
         notes.push("the policy is unsigned: this machine has no trust store (trust.toml beside machine.toml), so nothing proves who wrote it".to_owned());
     }

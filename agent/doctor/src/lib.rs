@@ -10,6 +10,7 @@
 //! | `devices` | every function the machine file hands over |
 //! | `seat` | screen, keyboard, pointer, font |
 //! | `software` | the two files, images, memory, the VMM |
+//! | `trust` | who may sign what on this PC |
 //! | `service` | the unit, the modules it wants, who has which role |
 //! | `usb` | USB controllers, and whether they withhold what is plugged in |
 //! | `clock` | the time, and what it is read from |
@@ -32,6 +33,7 @@ mod sleep;
 mod software;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod usb;
 
 use std::fs;

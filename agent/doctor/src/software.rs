@@ -11,7 +11,7 @@ use std::time::Duration;
 use clock::Moment;
 
 use super::host::{NO_VM, Needs};
-use super::{Finding, InputFiles, Patient};
+use super::{Finding, InputFiles, Patient, trust};
 use config::configuration::Configuration;
 use config::files::{self, FileFault, FilesError};
 use config::machine::{Context, Kind, Machine};
@@ -35,7 +35,7 @@ pub(super) fn input_files(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>
     let (machine, mut findings) = both(inputs);
     if !findings.iter().any(|finding| finding.check.starts_with("policy")) {
         // The machine file is at fault, and the policy was read before it.
-        let store = PolicyStore::new(&inputs.policy, &inputs.machine, None);
+        let store = PolicyStore::for_looking(&inputs.policy, &inputs.machine, &inputs.state);
         findings.extend(store.load().ok().map(|in_force| {
             let serial = in_force.policy.serial();
             Finding::ok("policy", format!("{}: serial {serial}", inputs.policy.display()))
@@ -109,7 +109,7 @@ fn refused(inputs: &InputFiles, error: &FilesError) -> Finding {
 }
 
 fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
-    let store = PolicyStore::new(&inputs.policy, &inputs.machine, None);
+    let store = PolicyStore::for_looking(&inputs.policy, &inputs.machine, &inputs.state);
     match Configuration::read(&inputs.machine, &store, &inputs.images) {
         Ok(configuration) => {
             let domains = configuration.machine.domains.len();
@@ -144,10 +144,21 @@ fn both(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
             );
             findings.extend(guarded(&inputs.machine, "machine-file"));
             findings.extend(guarded(&inputs.policy, "policy"));
+            findings.extend(trust_store(&store, inputs));
             (Some(configuration.machine), findings)
         }
-        Err(error) => (None, vec![refused(inputs, &error)]),
+        Err(error) => {
+            let mut findings = vec![refused(inputs, &error)];
+            findings.extend(trust_store(&store, inputs));
+            (None, findings)
+        }
     }
+}
+
+fn trust_store(store: &PolicyStore, inputs: &InputFiles) -> Vec<Finding> {
+    let mut findings = trust::examine(store, &inputs.machine);
+    findings.extend(guarded(&inputs.machine.with_file_name("trust.toml"), "trust-store"));
+    findings
 }
 
 /// Who can write these files decides what every domain is given.

@@ -1,4 +1,5 @@
 mod installation;
+mod trust;
 
 use super::host::Needs;
 use super::*;

@@ -89,6 +89,23 @@ fn calls(command: &str) -> &'static [&'static str] {
         ],
         "policy apply" => &["policy apply {}/policy.toml", "policy apply {}/bad.toml"],
         "policy new" => &["policy new", "policy new {}/new.toml", "policy new {}/new.toml"],
+        "trust show" => &["trust show {}/trust.toml", "trust show {}/nothere.toml"],
+        "trust add" => &[
+            "trust add {}/new-trust.toml {}/lee.pub --may-sign policy,trust",
+            "trust add {}/new-trust.toml {}/lee.pub",
+        ],
+        "trust remove" => &["trust remove {}/new-trust.toml nobody"],
+        "trust threshold" => &[
+            "trust threshold {}/new-trust.toml policy=1",
+            "trust threshold {}/new-trust.toml policy=9",
+        ],
+        "trust sign" => {
+            &["trust sign {}/new-trust.toml --key {}/lee", "trust sign {}/trust.toml --key {}/lee"]
+        }
+        "trust verify" => &[
+            "trust verify {}/new-trust.toml --trust {}/trust.toml",
+            "trust verify {}/nothere.toml --trust {}/trust.toml",
+        ],
         "audit verify" => &["audit verify {}/state/audit", "audit verify {}"],
         "audit show" => &[
             "audit show {}/state/audit",

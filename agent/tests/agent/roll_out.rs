@@ -83,6 +83,54 @@ fn a_signed_policy_comes_into_force_without_restarting_a_guest_and_survives_the_
     agent.stop();
 }
 
+// Shows: K-5.1.2, K-5.1.3, K-5.4.2.
+#[test]
+fn a_trust_store_that_nobody_signed_counts_for_nothing_and_status_and_log_say_so() {
+    let ward = Ward::new(MACHINE);
+    let key = signing(&ward);
+    let store = ward.at("trust.toml").display().to_string();
+    let trust = |arguments: &[&str]| {
+        let done = ward.bulkhead(&[&["trust"][..], arguments].concat());
+        assert!(done.status.success(), "{done:?}");
+    };
+    // Written anew in the newer format, with a key that signs changes.
+    let public = ward.at("officer.pub").display().to_string();
+    trust(&["add", &store, &public, "--replace", "--may-sign", "policy,trust"]);
+    sign(&ward, "policy.toml", &key);
+    ward.start_agent().stop();
+    // Somebody adds themselves, and signs with their own key.
+    let other = ward.at("other").display().to_string();
+    let made = ward.bulkhead(&["policy", "keygen", &other, "--name", "Lee", "--no-passphrase"]);
+    assert!(made.status.success());
+    trust(&["add", &store, &format!("{other}.pub"), "--may-sign", "policy,trust"]);
+    trust(&["sign", &store, "--key", &other]);
+    let agent = ward.start_agent();
+    let text = String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap();
+    assert!(text.contains("THE TRUST STORE IS REFUSED"), "{text}");
+    let new =
+        fs::read_to_string(ward.at("policy.toml")).unwrap().replace("serial = 7", "serial = 8");
+    fs::write(ward.at("new.toml"), &new).unwrap();
+    sign(&ward, "new.toml", &other);
+    let file = ward.at("new.toml").display().to_string();
+    let refused = ward.bulkhead(&["policy", "apply", &file]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && said.contains("not in the trust store"), "{said}");
+    // The officer of before signs the change: it counts from the next policy on, without a restart.
+    trust(&["sign", &store, "--key", &key]);
+    let applied = ward.bulkhead(&["policy", "apply", &file]);
+    assert!(applied.status.success(), "{applied:?}");
+    assert!(!String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap().contains("TRUST STORE"));
+    agent.stop();
+    let log = ward.at("state/audit").display().to_string();
+    let shown = String::from_utf8(ward.bulkhead(&["audit", "show", &log]).stdout).unwrap();
+    assert_eq!(shown.matches("trust-changed").count(), 2, "{shown}");
+    assert!(shown.contains("trust-refused"), "{shown}");
+    let line = |words: [&str; 2]| {
+        shown.lines().position(|line| words.iter().all(|word| line.contains(word))).unwrap()
+    };
+    assert!(line(["trust-changed", "serial=2"]) < line(["policy-applied", "policy=8"]), "{shown}");
+}
+
 #[test]
 fn without_a_file_the_officers_tools_mean_what_the_agent_goes_by_and_not_what_lies_there() {
     let ward = Ward::new(MACHINE);

@@ -15,6 +15,7 @@ mod keys;
 mod passphrases;
 mod replay;
 mod signatures;
+mod trust;
 
 use std::path::Path;
 use std::process::{Command, Output};

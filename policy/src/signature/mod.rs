@@ -8,39 +8,63 @@
 //!                              text, signatures, TrustStore::approve --> Approval | Refusal
 //! ```
 //!
-//! What is signed is a purpose, then the policy's text byte for byte: a signature made for something else is none for a
-//! policy (K-2.2.2). An [`Approval`] can be had from [`TrustStore::approve`] alone.
+//! What is signed is a purpose, then the text byte for byte: a signature made for something else is none for a policy (K-2.2.2).
+//! [`Signatures`] and [`Approval`] have a type for what they are for, so that an approval of something else is none by its type:
+//!
+//! ```compile_fail,E0308
+//! use policy::signature::{Approval, ImageManifest, PolicyText};
+//!
+//! fn put_in_force(_: Approval<PolicyText>) {}
+//!
+//! fn by_an_approval_of_an_image(approval: Approval<ImageManifest>) {
+//!     put_in_force(approval);
+//! }
+//! ```
+//!
+//! An [`Approval`] can be had from [`TrustStore::approve`] alone. How one trust store follows another says [`TrustStore::succeed`].
 
+mod draft;
 mod encrypted;
 mod key;
+mod purpose;
+mod succession;
 mod trust;
+mod weakness;
 
 use std::fmt::Write as _;
+use std::marker::PhantomData;
 
 use crate::diagnostic::{Diagnostics, Source};
-use crate::document;
+use crate::document::{self, Value};
 
+pub use draft::{TrustDraft, public_keys};
 pub use encrypted::PASSPHRASE_MIN;
 pub use key::{PublicKey, SecretKey, SignatureBytes};
+pub use purpose::{ImageManifest, PolicyText, ProgramManifest, Purpose, Signable, TrustText};
+pub use succession::NoSuccessor;
 pub use trust::{Approval, Officer, Refusal, TrustStore};
+pub use weakness::Weakness;
 
-/// What every signed message begins with.
-const PURPOSE: &[u8] = b"Bulkhead separation policy, signature format 1\0";
-/// The format of signature files and trust stores this crate reads.
+/// The format of the signature files this crate reads.
 const FORMAT: u32 = 1;
-/// Signatures of one policy, and officers of one PC.
+/// Signatures of one text, and officers of one PC.
 const SIGNERS_MAX: usize = 64;
 
-fn message(text: &str) -> Vec<u8> {
-    [PURPOSE, text.as_bytes()].concat()
+/// The signatures of one text: what is in `policy.toml.sig` or `trust.toml.sig`. Nothing is known of them until a [`TrustStore`] has looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures<S> {
+    made: Vec<(PublicKey, SignatureBytes)>,
+    purpose: PhantomData<S>,
 }
 
-/// The signatures of one policy: what is in `policy.toml.sig`. Nothing is known of them until a [`TrustStore`] has looked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Signatures(Vec<(PublicKey, SignatureBytes)>);
+impl<S> Default for Signatures<S> {
+    fn default() -> Self {
+        Self { made: Vec::new(), purpose: PhantomData }
+    }
+}
 
-impl Signatures {
-    /// Reads a signature file.
+impl<S: Signable> Signatures<S> {
+    /// Reads a signature file. One without `purpose` is a policy's, as all were once.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -48,23 +72,46 @@ impl Signatures {
         let source = Source::new(source_name, text);
         document::read(&source, |mut form| {
             form.format(FORMAT, "file")?;
-            let found = form.each("signature", SIGNERS_MAX, |mut form| {
-                let key = form.required("key", "\"ed25519:...\"", document::Value::parsed);
-                let signature = form.required("signature", "\"...\"", document::Value::parsed);
+            if S::PURPOSE == Purpose::Policy {
+                form.optional("purpose", Self::fits);
+            } else {
+                form.required("purpose", &format!("\"{}\"", S::PURPOSE), Self::fits);
+            }
+            let made = form.each("signature", SIGNERS_MAX, |mut form| {
+                let key = form.required("key", "\"ed25519:...\"", Value::parsed);
+                let signature = form.required("signature", "\"...\"", Value::parsed);
                 form.close();
                 Some((key?, signature?))
             })?;
             form.close();
-            Some(Self(found))
+            Some(Self { made, purpose: PhantomData })
         })
+    }
+
+    /// Reads what the signatures of a file are for.
+    fn fits(value: Value<'_>) -> Option<()> {
+        let found =
+            value.choice("a purpose of signatures", &Purpose::ALL.map(|it| (it.word(), it)))?;
+        if found == S::PURPOSE {
+            return Some(());
+        }
+        let (found, wanted) = (found.signed(), S::PURPOSE.signed());
+        value.wrong(
+            format!("these are signatures of {found}, and {wanted} is to be signed"),
+            format!("put the signatures of {wanted} in their place: one purpose never counts for another"),
+        )
     }
 
     /// Returns the file's text.
     #[must_use]
     pub fn text(&self) -> String {
-        let mut text = "# Made by `bulkhead policy sign`. Do not edit.\n".to_owned();
-        let _ = writeln!(text, "format = {FORMAT}");
-        for (key, signature) in &self.0 {
+        let made_by = S::PURPOSE.command().unwrap_or("bulkhead");
+        let mut text = format!("# Made by `{made_by}`. Do not edit.\nformat = {FORMAT}\n");
+        // Versions that know no other purpose read the signatures of policies too.
+        if S::PURPOSE != Purpose::Policy {
+            let _ = writeln!(text, "purpose = \"{}\"", S::PURPOSE);
+        }
+        for (key, signature) in &self.made {
             let _ = writeln!(text, "\n[[signature]]\nkey = \"{key}\"\nsignature = \"{signature}\"");
         }
         text
@@ -73,20 +120,26 @@ impl Signatures {
     /// Signs `text`; an earlier signature by the same key is replaced. The rest stay, whatever text they are for.
     pub fn sign(&mut self, text: &str, key: &SecretKey) {
         let public = key.public();
-        self.0.retain(|(other, _)| *other != public);
-        self.0.push((public, key.sign(&message(text))));
+        self.made.retain(|(other, _)| *other != public);
+        self.made.push((public, key.sign(&S::PURPOSE.message(text))));
     }
 
-    /// The same without those that do not fit `text`: what was signed before the policy was changed.
+    /// The same without those that do not fit `text`: what was signed before the text was changed.
     #[must_use]
     pub fn fitting(mut self, text: &str) -> Self {
-        self.0.retain(|(key, signature)| key.verifies(&message(text), signature));
+        let message = S::PURPOSE.message(text);
+        self.made.retain(|(key, signature)| key.verifies(&message, signature));
         self
     }
 
     /// Returns how many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.made.len()
+    }
+
+    /// Returns each with the key that is said to have made it.
+    fn made(&self) -> impl Iterator<Item = &(PublicKey, SignatureBytes)> {
+        self.made.iter()
     }
 }

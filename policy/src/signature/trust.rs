@@ -1,23 +1,39 @@
-//! Whom a PC trusts to sign its policy: `trust.toml`, beside the machine file.
+//! Whom a PC trusts to sign what: `trust.toml`, beside the machine file.
 //!
 //! ```toml
-//! format = 1
-//! threshold = 2                  # how many different officers must have signed
+//! format = 2
+//! serial = 1                     # grows with every change
+//!
+//! [threshold]                    # how many different officers must sign
+//! policy = 2
+//! trust = 2
 //!
 //! [[officer]]
 //! name = "Kim Min-ji"           # no two look alike: one officer, one key
 //! key = "ed25519:..."            # the line of her .pub file
+//! may_sign = ["policy", "trust"]
 //! ```
+//!
+//! Format 1 has no serial, one `threshold = 2` for the file, and no `may_sign`: its officers may sign policies, and nothing else.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
 
-use super::{FORMAT, PublicKey, SIGNERS_MAX, Signatures, message};
+use super::{PublicKey, Purpose, SIGNERS_MAX, Signable, Signatures};
+use crate::SERIAL_MAX;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Spanned};
-use crate::document::{self, Value};
+use crate::document::{self, Form, Value};
 use crate::legible::look_alike;
 
+/// The formats of trust stores this crate reads. The older one knows policies only.
+const FORMAT_OLD: u32 = 1;
+/// See [`FORMAT_OLD`].
+pub(super) const FORMAT: u32 = 2;
 /// Longest name, in bytes.
 const NAME_MAX: usize = 128;
+/// What a threshold counts.
+const COUNTED: &str = "how many officers must sign";
 
 /// Somebody who may sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +42,28 @@ pub struct Officer {
     pub name: String,
     /// Their key.
     pub key: PublicKey,
+    /// What they may sign, each once, in the order of [`Purpose::ALL`].
+    pub may_sign: Vec<Purpose>,
 }
 
-/// Who may sign, and how many must.
+/// Who may sign what, and how many must.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustStore {
-    threshold: usize,
+    /// `None` in format 1.
+    serial: Option<u64>,
+    /// For each purpose that some officer may sign, how many must: at least one, and at most as many as may.
+    thresholds: BTreeMap<Purpose, usize>,
     officers: Vec<Officer>,
 }
 
-/// Proof that enough trusted officers signed a text.
+/// Proof that enough trusted officers signed a text for a purpose.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Approval {
+pub struct Approval<S> {
     signers: Vec<String>,
+    purpose: PhantomData<S>,
 }
 
-impl Approval {
+impl<S> Approval<S> {
     /// Returns the officers, in the trust store's order.
     #[must_use]
     pub fn signers(&self) -> &[String] {
@@ -52,20 +74,32 @@ impl Approval {
 /// Why a text is not approved, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Refusal {
-    /// How many officers must sign.
-    pub threshold: usize,
+    /// What it was to be approved for.
+    pub purpose: Purpose,
+    /// How many officers must sign; `None` if nobody may.
+    pub threshold: Option<usize>,
     /// The officers whose signatures hold.
     pub signers: Vec<String>,
     /// The officers whose signatures are for another text.
     pub stale: Vec<String>,
+    /// The officers whose signatures hold and who may sign other things only.
+    pub not_theirs: Vec<String>,
     /// Signatures by keys this PC does not trust.
     pub strangers: usize,
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let officers = if self.threshold == 1 { "officer has" } else { "officers have" };
-        write!(f, "{} {officers} to sign it, ", self.threshold)?;
+        let signed = self.purpose.signed();
+        let Some(threshold) = self.threshold else {
+            return write!(
+                f,
+                "the trust store lets nobody sign {signed}: give officers `may_sign = [\"{0}\"]` and write how many must as `{0}` of [threshold]",
+                self.purpose
+            );
+        };
+        let officers = if threshold == 1 { "officer has" } else { "officers have" };
+        write!(f, "{threshold} {officers} to sign it, ")?;
         match self.signers.as_slice() {
             [] => write!(f, "and no signature holds")?,
             signers => write!(f, "and only {} did", signers.join(" and "))?,
@@ -74,10 +108,17 @@ impl fmt::Display for Refusal {
             let stale = self.stale.join(" and ");
             write!(f, "; the text was changed after {stale} signed it")?;
         }
+        if !self.not_theirs.is_empty() {
+            let names = self.not_theirs.join(" and ");
+            write!(f, "; {names} signed it and may not sign {signed} by the trust store")?;
+        }
         if self.strangers > 0 {
             write!(f, "; {} by keys that are not in the trust store", self.strangers)?;
         }
-        write!(f, ": have it signed with `bulkhead policy sign`")
+        match self.purpose.command() {
+            Some(command) => write!(f, ": have it signed with `{command}`"),
+            None => write!(f, ": have it signed by the officers who may"),
+        }
     }
 }
 
@@ -97,27 +138,22 @@ impl TrustStore {
                 ));
                 return None;
             }
-            form.format(FORMAT, "file")?;
-            let officers = form.each("officer", SIGNERS_MAX, |mut form| {
-                let name = form.required("name", "\"Kim Min-ji\"", name);
-                let key = form.required("key", "\"ed25519:...\"", |v| Some(v.spanned(v.parsed()?)));
-                form.close();
-                Some((name?, key?))
-            })?;
-            for (index, (name, key)) in officers.iter().enumerate() {
-                if let Some(found) =
-                    officers.iter().take(index).find_map(|other| counted_twice(other, (name, key)))
-                {
-                    form.sink().report(found);
+            let format = form.format_among(FORMAT_OLD..=FORMAT, "file")?;
+            let is_old = format == FORMAT_OLD;
+            let serial = if is_old {
+                if form.has("serial") {
+                    form.optional("serial", |v| newer::<()>(v, "serial"));
                 }
-            }
-            let most = officers.len().max(1);
-            let threshold = form.required("threshold", "1", |v| {
-                v.integer(
-                    "how many officers must sign",
-                    1..=u32::try_from(most).unwrap_or(u32::MAX),
-                )
-            });
+                None
+            } else {
+                Some(form.required("serial", "1", |v| v.integer("the serial", 1..=SERIAL_MAX)))
+            };
+            let officers = officers(&mut form, is_old)?;
+            let thresholds = if is_old {
+                old_threshold(&mut form, officers.len())
+            } else {
+                thresholds(&mut form, &officers)
+            };
             if officers.is_empty() && !form.has("officer") {
                 form.sink().report(Diagnostic::error(
                     form.span(),
@@ -126,54 +162,220 @@ impl TrustStore {
                 ));
             }
             form.close();
-            let officer = |(name, key): (Spanned<String>, Spanned<PublicKey>)| Officer {
-                name: name.value,
-                key: key.value,
+            // A serial that has to be there and cannot be read is no store.
+            let serial = match serial {
+                None => None,
+                Some(read) => Some(read?),
             };
-            let officers = officers.into_iter().map(officer).collect();
-            Some(Self { threshold: usize::try_from(threshold?).unwrap_or(usize::MAX), officers })
+            Some(Self { serial, thresholds: thresholds?, officers })
         })
     }
 
-    /// Returns how many officers must sign.
+    /// Returns the serial, which grows with every change; `None` in format 1, which has none.
     #[must_use]
-    pub fn threshold(&self) -> usize {
-        self.threshold
+    pub fn serial(&self) -> Option<u64> {
+        self.serial
     }
 
-    /// Returns who may sign.
+    /// Returns how many officers must sign for a purpose; `None` if none may.
+    #[must_use]
+    pub fn threshold(&self, purpose: Purpose) -> Option<usize> {
+        self.thresholds.get(&purpose).copied()
+    }
+
+    /// Returns everybody who may sign anything.
     #[must_use]
     pub fn officers(&self) -> &[Officer] {
         &self.officers
     }
 
-    /// Whether enough officers signed `text`. Each counts once, however often they signed.
+    /// Returns those who may sign for a purpose.
+    pub fn officers_for(&self, purpose: Purpose) -> impl Iterator<Item = &Officer> {
+        self.officers.iter().filter(move |officer| officer.may_sign.contains(&purpose))
+    }
+
+    /// Whether enough officers who may sign for this purpose did so for `text`. Each counts once, however often they signed.
     ///
     /// # Errors
     /// Too few did.
-    pub fn approve(&self, text: &str, signatures: &Signatures) -> Result<Approval, Refusal> {
-        let message = message(text);
-        let (mut signers, mut stale) = (Vec::new(), Vec::new());
+    pub fn approve<S: Signable>(
+        &self,
+        text: &str,
+        signatures: &Signatures<S>,
+    ) -> Result<Approval<S>, Refusal> {
+        let message = S::PURPOSE.message(text);
+        let (mut signers, mut stale, mut not_theirs) = (Vec::new(), Vec::new(), Vec::new());
         for officer in &self.officers {
-            let mut own = signatures.0.iter().filter(|(key, _)| *key == officer.key).peekable();
+            let mut own = signatures.made().filter(|(key, _)| *key == officer.key).peekable();
             if own.peek().is_none() {
                 continue;
             }
             let holds = own.any(|(key, signature)| key.verifies(&message, signature));
-            if holds { &mut signers } else { &mut stale }.push(officer.name.clone());
+            let may = officer.may_sign.contains(&S::PURPOSE);
+            let to = match (holds, may) {
+                (true, true) => &mut signers,
+                (true, false) => &mut not_theirs,
+                (false, _) => &mut stale,
+            };
+            to.push(officer.name.clone());
         }
-        if signers.len() >= self.threshold {
-            return Ok(Approval { signers });
+        let threshold = self.threshold(S::PURPOSE);
+        if threshold.is_some_and(|threshold| signers.len() >= threshold.max(1)) {
+            return Ok(Approval { signers, purpose: PhantomData });
         }
         let trusted = |key: &PublicKey| self.officers.iter().any(|officer| officer.key == *key);
-        let strangers = signatures.0.iter().filter(|(key, _)| !trusted(key)).count();
-        Err(Refusal { threshold: self.threshold, signers, stale, strangers })
+        let strangers = signatures.made().filter(|(key, _)| !trusted(key)).count();
+        Err(Refusal { purpose: S::PURPOSE, threshold, signers, stale, not_theirs, strangers })
     }
+
+    /// Its parts, for another store to be made of them.
+    pub(super) fn parts(&self) -> (Option<u64>, &BTreeMap<Purpose, usize>, &[Officer]) {
+        (self.serial, &self.thresholds, &self.officers)
+    }
+}
+
+/// Reads who may sign, and what; `None` if there are too many.
+fn officers(form: &mut Form<'_>, is_old: bool) -> Option<Vec<Officer>> {
+    let read = form.each("officer", SIGNERS_MAX, |mut form| {
+        let known = name_and_key(&mut form);
+        let may_sign = if !is_old {
+            form.required("may_sign", "[\"policy\"]", purposes)
+        } else if form.has("may_sign") {
+            form.optional("may_sign", |v| newer(v, "may_sign"))
+        } else {
+            Some(vec![Purpose::Policy])
+        };
+        form.close();
+        let (name, key) = known?;
+        Some((name, key, may_sign?))
+    })?;
+    let told_apart = read.iter().map(|(name, key, _)| (name, key)).collect::<Vec<_>>();
+    report_twice(form, &told_apart);
+    let officer = |(name, key, may_sign): (Spanned<String>, Spanned<PublicKey>, _)| Officer {
+        name: name.value,
+        key: key.value,
+        may_sign,
+    };
+    Some(read.into_iter().map(officer).collect())
+}
+
+/// Reads the name and the key of an officer.
+pub(super) fn name_and_key(form: &mut Form<'_>) -> Option<(Spanned<String>, Spanned<PublicKey>)> {
+    let name = form.required("name", "\"Kim Min-ji\"", name);
+    let key = form.required("key", "\"ed25519:...\"", |v| Some(v.spanned(v.parsed()?)));
+    Some((name?, key?))
+}
+
+/// Reports every officer who would count as two.
+pub(super) fn report_twice(form: &Form<'_>, officers: &[(&Spanned<String>, &Spanned<PublicKey>)]) {
+    for (index, later) in officers.iter().enumerate() {
+        let mut before = officers.iter().take(index);
+        if let Some(found) = before.find_map(|other| counted_twice(*other, *later)) {
+            form.sink().report(found);
+        }
+    }
+}
+
+/// Reads the one threshold of format 1.
+fn old_threshold(form: &mut Form<'_>, officers: usize) -> Option<BTreeMap<Purpose, usize>> {
+    let threshold = form.required("threshold", "1", |v| match v.is_table() {
+        true => newer(v, "[threshold]"),
+        false => at_most(v, officers),
+    });
+    Some(BTreeMap::from([(Purpose::Policy, threshold?)]))
+}
+
+/// Reads the thresholds of format 2: one for each purpose that somebody may sign, and for no other.
+fn thresholds(form: &mut Form<'_>, officers: &[Officer]) -> Option<BTreeMap<Purpose, usize>> {
+    // Who is not read because of a mistake may be who is missing here.
+    let all_read = !form.sink().has_mistakes();
+    if all_read
+        && !officers.is_empty()
+        && !officers.iter().any(|it| it.may_sign.contains(&Purpose::Policy))
+    {
+        form.sink().report(Diagnostic::error(
+            form.span(),
+            "no officer may sign a policy, so that no policy could ever be approved",
+            "write \"policy\" into the `may_sign` of those who may",
+        ));
+    }
+    form.required_or(
+        "threshold",
+        || "write [threshold] on a line of its own, and below it how many must sign what, such as `policy = 1`".to_owned(),
+        |value| {
+            let mut form = value.form("[threshold]")?;
+            let mut thresholds = BTreeMap::new();
+            for purpose in Purpose::ALL {
+                let may =
+                    officers.iter().filter(|officer| officer.may_sign.contains(&purpose)).count();
+                let word = purpose.word();
+                let read = |v: Value<'_>| match may {
+                    0 if all_read => v.wrong(
+                        format!("no officer may sign {}, so nothing would be approved by this", purpose.signed()),
+                        format!("write \"{word}\" into the `may_sign` of those who may, or remove this line"),
+                    ),
+                    0 => at_most(v, SIGNERS_MAX),
+                    may if all_read => at_most(v, may),
+                    _ => at_most(v, SIGNERS_MAX),
+                };
+                let threshold = match may {
+                    0 => form.optional(word, read),
+                    _ => form.required_or(
+                        word,
+                        || {
+                            let most = if may == 1 { String::new() } else { format!("; at most {may}") };
+                            format!("officers may sign {}: say how many must, such as `{word} = {may}`{most}", purpose.signed())
+                        },
+                        read,
+                    ),
+                };
+                thresholds.extend(threshold.map(|threshold| (purpose, threshold)));
+            }
+            form.close();
+            Some(thresholds)
+        },
+    )
+}
+
+/// Reads a threshold, for which there are so many officers.
+fn at_most(value: Value<'_>, officers: usize) -> Option<usize> {
+    let most = u32::try_from(officers.max(1)).unwrap_or(u32::MAX);
+    value.integer(COUNTED, 1..=most).and_then(|read| usize::try_from(read).ok())
+}
+
+/// Reads what an officer may sign.
+fn purposes(value: Value<'_>) -> Option<Vec<Purpose>> {
+    let words = Purpose::ALL.map(|purpose| (purpose.word(), purpose));
+    let read = value.list_of(SIGNERS_MAX, |item| {
+        Some(item.spanned(item.choice("something that an officer may sign", &words)?))
+    })?;
+    if read.is_empty() {
+        return value.wrong(
+            "this officer may sign nothing",
+            "write what they may sign, such as [\"policy\"], or remove the officer",
+        );
+    }
+    value.sink().all_different(
+        read.iter().map(|it| (it.value, it.span)),
+        |purpose, span, first| {
+            let message = format!("\"{purpose}\" is here already");
+            Diagnostic::error(span, message, "remove one of the two").and(first, "the other one")
+        },
+    );
+    Some(Purpose::ALL.into_iter().filter(|it| read.iter().any(|read| read.value == *it)).collect())
+}
+
+/// Reports a key of format 2 in a file of format 1.
+fn newer<T>(value: Value<'_>, key: &str) -> Option<T> {
+    value.wrong(
+        format!("format {FORMAT_OLD} has no `{key}`: its officers may sign policies only"),
+        format!("write `format = {FORMAT}`, with a serial, [threshold], and `may_sign` for each officer; `bulkhead trust add` writes that for you"),
+    )
 }
 
 /// Returns what is wrong with an officer who would count as two: whose key, or whose name, is another entry's.
 fn counted_twice(
-    (before, before_key): &(Spanned<String>, Spanned<PublicKey>),
+    (before, before_key): (&Spanned<String>, &Spanned<PublicKey>),
     (name, key): (&Spanned<String>, &Spanned<PublicKey>),
 ) -> Option<Diagnostic> {
     if before_key.value == key.value {

@@ -435,6 +435,22 @@ catalogue! {
         /// how many bytes of it there were
         bytes: u64,
     }
+    /// another trust store counts from now on
+    TrustChanged = "trust-changed" {
+        /// the officers who may sign from now on
+        officers: Vec<String>,
+        /// its serial
+        serial: u64,
+        /// the officers who signed the change; none if it is the first trust store whose changes are signed
+        signers: Vec<String>,
+    }
+    /// a trust store was refused; the one before counts
+    TrustRefused = "trust-refused" {
+        /// the serial of the one that counts
+        serial: u64,
+        /// what is wrong with it
+        why: String,
+    }
     /// a USB device was judged, and the verdict
     UsbJudged = "usb" {
         /// the domain it goes to

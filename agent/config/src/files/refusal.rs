@@ -20,6 +20,14 @@ pub enum Refusal {
     /// The trust store has mistakes.
     #[error("the trust store has mistakes, so that no policy can be approved: {0}")]
     Trust(Diagnostics),
+    /// The trust store that counted last cannot be read, and may forbid what the file allows.
+    #[error("the trust store that counted last, {}, cannot be read, so that no policy can be approved: {why}; if trust.toml is what the security office signed, remove that file and start the agent", path.display())]
+    TrustMemory {
+        /// Where it is remembered.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Too few officers signed it.
     #[error("{0}")]
     NotApproved(signature::Refusal),

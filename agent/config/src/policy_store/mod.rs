@@ -4,18 +4,21 @@
 //! | file | what | who writes |
 //! | --- | --- | --- |
 //! | `policy.toml`, `policy.toml.sig` | the policy and its signatures | the security office, by `bulkhead policy apply` or IT's roll-out |
-//! | `trust.toml` beside the machine file | who may sign, how many must; without it policies are taken unsigned | IT |
+//! | `trust.toml`, `trust.toml.sig` beside the machine file | who may sign what, how many must, and the signatures of a change; without it policies are taken unsigned | IT |
+//! | `<state>/trust.json` | the trust store whose changes have to be signed, see [`trust`] | the agent |
 //! | `<state>/policy.json` | the last good one, whole, so that a refused or missing file stops no desktop | the agent |
 //!
 //! The last good one is written first, in one piece: a PC that loses power in the middle of a roll-out comes back with the new policy
 //! or the old one, never with neither.
+
+mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use monitor::{Grant, Permit};
 use policy::Policy;
-use policy::signature::{Signatures, TrustStore};
+use policy::signature::{PolicyText, Signatures, TrustStore};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FilesError, HigherSerial, read_small};
@@ -24,12 +27,14 @@ use base::layout;
 use printable::explain;
 
 pub use crate::files::Refusal;
+use trust::{Memory, TrustFiles, TrustInForce};
+pub use trust::{TrustChange, TrustRefused, TrustReport};
 
 /// Where the policy in force comes from.
 #[derive(Debug, Clone)]
 pub struct PolicyStore {
     file: PathBuf,
-    trust: PathBuf,
+    trust: TrustFiles,
     last_good: Option<PathBuf>,
 }
 
@@ -41,19 +46,24 @@ pub struct InForce {
     pub signers: Vec<String>,
     /// Why this is the last good one and not the file.
     pub refused: Option<String>,
+    /// What there is to say of the trust store that counts.
+    pub trust: TrustReport,
     /// What [`PolicyStore::remember`] has to write.
     pub unsaved: Unsaved,
 }
 
 /// What of the policy in force is not written down yet.
 #[derive(Debug, Default)]
-pub struct Unsaved(Option<Good>);
+pub struct Unsaved {
+    good: Option<Good>,
+    trust: Option<Memory>,
+}
 
 impl Unsaved {
     /// Returns whether all of it is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_none()
+        self.good.is_none() && self.trust.is_none()
     }
 }
 
@@ -62,6 +72,9 @@ impl Unsaved {
 pub struct Candidate {
     pub policy: Policy,
     good: Good,
+    trust: TrustReport,
+    /// The trust store to be remembered.
+    unsaved: Option<Memory>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +93,12 @@ impl Candidate {
     pub fn signers(&self) -> &[String] {
         &self.good.signers
     }
+
+    /// What there is to say of the trust store by which it was approved.
+    #[must_use]
+    pub fn trust(&self) -> &TrustReport {
+        &self.trust
+    }
 }
 
 impl PolicyStore {
@@ -89,9 +108,16 @@ impl PolicyStore {
     pub fn new(file: &Path, machine: &Path, state: Option<&Path>) -> Self {
         Self {
             file: file.to_owned(),
-            trust: machine.with_file_name("trust.toml"),
+            trust: TrustFiles::new(machine, state),
             last_good: state.map(|state| state.join("policy.json")),
         }
+    }
+
+    /// The same to look at the file only: no last good policy stands in for it, and a trust store that root remembers counts for those who may
+    /// read it.
+    #[must_use]
+    pub fn for_looking(file: &Path, machine: &Path, state: &Path) -> Self {
+        Self { trust: TrustFiles::for_looking(machine, state), ..Self::new(file, machine, None) }
     }
 
     /// Returns the policy's file.
@@ -100,17 +126,35 @@ impl PolicyStore {
         &self.file
     }
 
+    /// Returns the trust store that counts, and what there is to say of it; no store where policies are taken unsigned.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn trust(&self) -> Result<(Option<TrustStore>, TrustReport), Refusal> {
+        self.trust.in_force().map(|trust| (trust.store, trust.report))
+    }
+
     /// The policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
     ///
     /// # Errors
     /// The file is refused, and there is no last good one.
     pub fn load(&self) -> Result<InForce, FilesError> {
         let good = self.last_good();
-        let refused = match self.candidate_in_file(good.as_ref()) {
-            Ok(Candidate { policy, good: new }) => {
+        let trust = self.trust.in_force();
+        let (report, memory) = match &trust {
+            Ok(trust) => (trust.report.clone(), trust.unsaved.clone()),
+            Err(_) => (TrustReport::default(), None),
+        };
+        let candidate = match trust {
+            Ok(trust) => self.candidate_in_file(good.as_ref(), trust),
+            Err(refusal) => Err(FilesError::Refused(refusal)),
+        };
+        let refused = match candidate {
+            Ok(Candidate { policy, good: new, .. }) => {
                 let signers = new.signers.clone();
-                let unsaved = Unsaved(Some(new).filter(|new| good.as_ref() != Some(new)));
-                return Ok(InForce { policy, signers, refused: None, unsaved });
+                let new = Some(new).filter(|new| good.as_ref() != Some(new));
+                let unsaved = Unsaved { good: new, trust: memory };
+                return Ok(InForce { policy, signers, refused: None, trust: report, unsaved });
             }
             Err(error) => error,
         };
@@ -118,23 +162,29 @@ impl PolicyStore {
         match Policy::parse("the last good policy", &good.text) {
             Ok(policy) => {
                 let refused = Some(explain(&refused));
-                Ok(InForce { policy, signers: good.signers, refused, unsaved: Unsaved::default() })
+                // Who may sign changes, also if what they signed last is not in force.
+                let unsaved = Unsaved { good: None, trust: memory };
+                Ok(InForce { policy, signers: good.signers, refused, trust: report, unsaved })
             }
             Err(_) => Err(refused),
         }
     }
 
-    fn candidate_in_file(&self, good: Option<&Good>) -> Result<Candidate, FilesError> {
+    fn candidate_in_file(
+        &self,
+        good: Option<&Good>,
+        trust: TrustInForce,
+    ) -> Result<Candidate, FilesError> {
         let text = files::read_policy_in_force(&self.file)?;
         let beside = signature_file(&self.file);
         let signatures = read_small(&beside)
             .map_err(|source| FilesError::Refused(Refusal::Read { path: beside, source }))?;
-        self.check(&self.file.display().to_string(), text, signatures, good).map_err(|refusal| {
-            match refusal {
+        self.check(&self.file.display().to_string(), text, signatures, good, trust).map_err(
+            |refusal| match refusal {
                 Refusal::Mistakes(found) => FilesError::Policy(found),
                 other => FilesError::Refused(other),
-            }
-        })
+            },
+        )
     }
 
     /// Whether a policy may come into force here and now. Nothing is changed.
@@ -142,7 +192,8 @@ impl PolicyStore {
     /// # Errors
     /// Why it may not.
     pub fn consider(&self, text: String, signatures: Option<String>) -> Result<Candidate, Refusal> {
-        self.check("the policy", text, signatures, self.last_good().as_ref())
+        let trust = self.trust.in_force()?;
+        self.check("the policy", text, signatures, self.last_good().as_ref(), trust)
     }
 
     fn check(
@@ -151,18 +202,19 @@ impl PolicyStore {
         text: String,
         signatures: Option<String>,
         good: Option<&Good>,
+        trust: TrustInForce,
     ) -> Result<Candidate, Refusal> {
         if u64::try_from(text.len()).unwrap_or(u64::MAX) > files::FILE_MAX {
             return Err(Refusal::TooLarge);
         }
         // Who stands behind a text is known before anything is done with it but to hash it: what nobody signed is not
         // even read.
-        let trust = self.trust()?;
+        let TrustInForce { store: trust, report, unsaved } = trust;
         let signers = match &trust {
             None => Vec::new(),
             Some(trust) => {
                 let written = signatures.as_deref().unwrap_or_default();
-                let parsed = if written.is_empty() {
+                let parsed: Signatures<PolicyText> = if written.is_empty() {
                     Signatures::default()
                 } else {
                     Signatures::parse("its signatures", written).map_err(Refusal::Signatures)?
@@ -176,7 +228,8 @@ impl PolicyStore {
         if let Some(good) = good {
             self.follows((good.serial, &good.text), (serial, &text), trust.is_some())?;
         }
-        Ok(Candidate { policy, good: Good { serial, text, signatures, signers } })
+        let good = Good { serial, text, signatures, signers };
+        Ok(Candidate { policy, good, trust: report, unsaved })
     }
 
     /// Whether a policy may follow another, of each of which its serial and its text are given.
@@ -200,20 +253,14 @@ impl PolicyStore {
         Ok(())
     }
 
-    fn trust(&self) -> Result<Option<TrustStore>, Refusal> {
-        let path = &self.trust;
-        let text =
-            read_small(path).map_err(|source| Refusal::Read { path: path.clone(), source })?;
-        let parse = |text: String| TrustStore::parse(&path.display().to_string(), &text);
-        text.map(parse).transpose().map_err(Refusal::Trust)
-    }
-
     /// Puts a candidate in force: it survives a restart from here on, and the file says the same.
     ///
     /// # Errors
     /// It could not be written; what was in force still is.
     pub fn commit(&self, permit: Permit<Candidate>) -> Result<InForce, Refusal> {
-        let Candidate { policy, good } = permit.into_grant();
+        let Candidate { policy, good, trust, unsaved } = permit.into_grant();
+        // By whom it is approved counts before it does, and whether or not it can be written.
+        self.trust.remember(unsaved.as_ref())?;
         let before = self.last_good();
         let written = self.write_last_good(&good).and_then(|()| self.write_file(&good));
         if let Err(refusal) = written {
@@ -226,7 +273,8 @@ impl PolicyStore {
             }
             return Err(refusal);
         }
-        Ok(InForce { policy, signers: good.signers, refused: None, unsaved: Unsaved::default() })
+        let unsaved = Unsaved::default();
+        Ok(InForce { policy, signers: good.signers, refused: None, trust, unsaved })
     }
 
     fn write_file(&self, good: &Good) -> Result<(), Refusal> {
@@ -245,7 +293,8 @@ impl PolicyStore {
     /// # Errors
     /// It could not be written.
     pub fn remember(&self, unsaved: &Unsaved) -> Result<(), Refusal> {
-        unsaved.0.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
+        self.trust.remember(unsaved.trust.as_ref())?;
+        unsaved.good.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
     }
 
     fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {

@@ -1,5 +1,7 @@
 //! What comes into force, and what stays.
 
+mod trust;
+
 use std::fs;
 
 use policy::SERIAL_MAX;
@@ -24,7 +26,7 @@ fn key(number: u8) -> SecretKey {
 }
 
 fn signed(text: &str, keys: &[u8]) -> Option<String> {
-    let mut signatures = Signatures::default();
+    let mut signatures = Signatures::<PolicyText>::default();
     keys.iter().for_each(|number| signatures.sign(text, &key(*number)));
     Some(signatures.text())
 }

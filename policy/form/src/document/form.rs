@@ -1,6 +1,7 @@
 //! A table being read.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use toml::de::{DeTable, DeValue};
 
@@ -136,23 +137,35 @@ impl<'s> Form<'s> {
     /// to be read then. `what` is what the text is to its writer.
     #[must_use]
     pub fn format(&mut self, known: u32, what: &str) -> Option<()> {
+        self.format_among(known..=known, what).map(drop)
+    }
+
+    /// The same where several formats are read. Returns which one it is; one that says nothing that can be read is looked at as the
+    /// oldest one, and the mistake is reported.
+    #[must_use]
+    pub fn format_among(&mut self, known: RangeInclusive<u32>, what: &str) -> Option<u32> {
         let mut is_later = false;
-        let write = format!("write `format = {known}`");
-        self.required("format", &known.to_string(), |value| {
+        let (oldest, newest) = (*known.start(), *known.end());
+        let write = format!("write `format = {newest}`");
+        let found = self.required("format", &newest.to_string(), |value| {
             match value.written_number().map(Option::unwrap_or_default) {
-                Some(number) if number == u64::from(known) => Some(()),
-                Some(number) if number > u64::from(known) => {
+                Some(number) if (u64::from(oldest)..=u64::from(newest)).contains(&number) => {
+                    u32::try_from(number).ok()
+                }
+                Some(number) if number > u64::from(newest) => {
                     is_later = true;
                     value.wrong(
                         format!("this {what} is written for a newer Bulkhead"),
-                        format!("update this PC's Bulkhead, or write the {what} in format {known}"),
+                        format!(
+                            "update this PC's Bulkhead, or write the {what} in format {newest}"
+                        ),
                     )
                 }
                 Some(_) => value.wrong("there is no such format", write),
                 None => value.not_a("a whole number", write + value.without_quotes()),
             }
         });
-        (!is_later).then_some(())
+        (!is_later).then_some(found.unwrap_or(oldest))
     }
 
     /// The tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than `most`, of

@@ -1,0 +1,357 @@
+//! `bulkhead trust`: who may sign what, and how many must. Needs no agent: a trust store is a file that officers sign and IT lays down.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+use policy::SERIAL_MAX;
+use policy::signature::{Officer, Purpose, TrustDraft, TrustStore, TrustText, public_keys};
+use serde_json::{Value, json};
+
+use super::signing::{add_signature, signatures, trust_store, unreadable};
+use super::{Common, Failure, Outcome, passphrase, print};
+use base::durable;
+use config::files::read_small;
+use config::policy_store::signature_file;
+
+/// Where a PC's trust store is.
+pub(super) const TRUST: &str = "/etc/bulkhead/trust.toml";
+
+/// What to do with a trust store.
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Who may sign what, how many must, and which settings are weak
+    Show {
+        /// The trust store
+        #[arg(default_value = TRUST)]
+        file: PathBuf,
+    },
+    /// Let an officer sign; a file that is not there is begun, and one of format 1 is written in format 2
+    Add {
+        /// The trust store that is being written
+        file: PathBuf,
+        /// The officer's public key, as `bulkhead policy keygen` wrote it
+        #[arg(value_name = "KEY.pub")]
+        key: PathBuf,
+        /// What the officer may sign, such as policy,trust; `image` and `program` are reserved [default: policy]
+        #[arg(long, value_name = "PURPOSES", value_delimiter = ',', value_parser = purpose)]
+        may_sign: Vec<Purpose>,
+        /// Put the key in the place of that of the officer of this name, who may sign what they could before if --may-sign is left out
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Let an officer sign no more
+    Remove {
+        /// The trust store that is being written
+        file: PathBuf,
+        /// The officer's name, as it stands in the file
+        name: String,
+    },
+    /// Say how many officers must sign
+    Threshold {
+        /// The trust store that is being written
+        file: PathBuf,
+        /// For which purpose how many, such as policy=2
+        #[arg(value_name = "PURPOSE=N", required = true, value_parser = threshold)]
+        thresholds: Vec<(Purpose, usize)>,
+    },
+    /// Add an officer's signature to FILE.sig
+    Sign {
+        /// The trust store; it must be without mistakes
+        file: PathBuf,
+        /// The officer's secret key
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        passphrase: passphrase::Source,
+    },
+    /// Would a PC with the trust store of now take this one?
+    Verify {
+        /// The new trust store; its signatures are in FILE.sig
+        file: PathBuf,
+        /// The trust store of now
+        #[arg(long, value_name = "FILE", default_value = TRUST)]
+        trust: PathBuf,
+    },
+}
+
+fn purpose(word: &str) -> Result<Purpose, String> {
+    Purpose::of(word).ok_or_else(|| {
+        let known = Purpose::ALL.map(Purpose::word).join(", ");
+        format!("`{word}` is nothing that an officer may sign; write one or more of {known}, with commas between them")
+    })
+}
+
+fn threshold(text: &str) -> Result<(Purpose, usize), String> {
+    let (word, number) = text
+        .split_once('=')
+        .ok_or("write a purpose, an equals sign and how many must sign, such as policy=2")?;
+    let number = number
+        .parse()
+        .map_err(|_| format!("`{number}` is no number of officers; write one, such as {word}=2"))?;
+    Ok((purpose(word)?, number))
+}
+
+pub(super) fn run(common: &Common, command: &TrustCommand) -> Outcome {
+    match command {
+        TrustCommand::Show { file } => show(common, file),
+        TrustCommand::Add { file, key, may_sign, replace } => {
+            add(common, file, key, may_sign, *replace)
+        }
+        TrustCommand::Remove { file, name } => edit(common, file, false, |draft| {
+            let before = draft.officers.len();
+            draft.officers.retain(|officer| officer.name != *name);
+            if draft.officers.len() == before {
+                return Err(format!("there is no officer \"{name}\" in it; {}", there_are(draft)));
+            }
+            Ok(())
+        }),
+        TrustCommand::Threshold { file, thresholds } => edit(common, file, false, |draft| {
+            draft.thresholds.extend(thresholds.iter().copied());
+            Ok(())
+        }),
+        TrustCommand::Sign { file, key, passphrase } => sign(common, file, key, passphrase),
+        TrustCommand::Verify { file, trust } => verify(common, file, trust),
+    }
+}
+
+fn there_are(draft: &TrustDraft) -> String {
+    let names: Vec<&str> = draft.officers.iter().map(|officer| officer.name.as_str()).collect();
+    format!("there are {}", names.join(", "))
+}
+
+fn show(common: &Common, file: &Path) -> Outcome {
+    let (store, _) = match trust_store(common, file) {
+        Ok(store) => store,
+        Err(outcome) => return outcome,
+    };
+    common.done(&report(&store), || print(&words(&store)))
+}
+
+fn report(store: &TrustStore) -> Value {
+    let thresholds: serde_json::Map<String, Value> = Purpose::ALL
+        .into_iter()
+        .filter_map(|it| Some((it.word().to_owned(), store.threshold(it)?.into())))
+        .collect();
+    let officer = |officer: &Officer| {
+        let may_sign: Vec<&str> = officer.may_sign.iter().map(|it| it.word()).collect();
+        json!({"name": officer.name, "key": officer.key.to_string(), "may_sign": may_sign})
+    };
+    let officers: Vec<Value> = store.officers().iter().map(officer).collect();
+    json!({
+        "serial": store.serial(),
+        "threshold": thresholds,
+        "officers": officers,
+        "weak": weak(store),
+    })
+}
+
+fn weak(store: &TrustStore) -> Vec<Value> {
+    let weakness =
+        |found: policy::signature::Weakness| json!({"what": found.what, "remedy": found.remedy});
+    store.weaknesses().into_iter().map(weakness).collect()
+}
+
+fn words(store: &TrustStore) -> String {
+    let mut words = match store.serial() {
+        Some(serial) => format!("serial {serial}\n"),
+        None => "format 1: for policies only, and nobody signs its changes; `bulkhead trust add` writes format 2\n".to_owned(),
+    };
+    for purpose in Purpose::ALL {
+        let names: Vec<&str> = store.officers_for(purpose).map(|it| it.name.as_str()).collect();
+        words += &match store.threshold(purpose) {
+            Some(threshold) => {
+                format!(
+                    "{:<8} {threshold} of {}: {}\n",
+                    purpose.word(),
+                    names.len(),
+                    names.join(", ")
+                )
+            }
+            None => format!("{:<8} nobody\n", purpose.word()),
+        };
+    }
+    words + &warnings(store)
+}
+
+fn warnings(store: &TrustStore) -> String {
+    let mut words = String::new();
+    let reserved: Vec<&str> = [Purpose::Image, Purpose::Program]
+        .into_iter()
+        .filter_map(|purpose| store.threshold(purpose).map(|_| purpose.word()))
+        .collect();
+    if !reserved.is_empty() {
+        words +=
+            &format!("reserved: this version reads no signatures for {}\n", reserved.join(" and "));
+    }
+    for weakness in store.weaknesses() {
+        words += &format!("weak: {}\n      -> {}\n", weakness.what, weakness.remedy);
+    }
+    words
+}
+
+fn add(common: &Common, file: &Path, key: &Path, may_sign: &[Purpose], replace: bool) -> Outcome {
+    let name = key.display().to_string();
+    let added = match read_small(key) {
+        Ok(Some(text)) => public_keys(&name, &text),
+        Ok(None) => {
+            let why = format!(
+                "there is no {name}; `bulkhead policy keygen` makes a key and its .pub file"
+            );
+            return common.fail(Failure::No, &why);
+        }
+        Err(error) => return common.fail(Failure::No, &unreadable(key, &error)),
+    };
+    let added = match added {
+        Ok(added) => added,
+        Err(found) => return common.refuse(Failure::No, &found, "not added"),
+    };
+    let chosen = |former: Option<&Officer>| -> Vec<Purpose> {
+        match (may_sign, former) {
+            ([], Some(former)) => former.may_sign.clone(),
+            ([], None) => vec![Purpose::Policy],
+            (may, _) => Purpose::ALL.into_iter().filter(|it| may.contains(it)).collect(),
+        }
+    };
+    edit(common, file, true, |draft| {
+        for (name, key) in &added {
+            let there = draft.officers.iter_mut().find(|officer| officer.name == *name);
+            match (there, replace) {
+                (Some(officer), true) => {
+                    officer.may_sign = chosen(Some(&*officer));
+                    officer.key = *key;
+                }
+                (Some(_), false) => {
+                    return Err(format!(
+                        "\"{name}\" is in it already: give --replace if this is their new key, or for what they may sign from now on; \
+                         if they are two people, have the key made anew under a name that tells them apart"
+                    ));
+                }
+                (None, true) => {
+                    return Err(format!(
+                        "there is no officer \"{name}\" whose key could be replaced; {}",
+                        there_are(draft)
+                    ));
+                }
+                (None, false) => draft.officers.push(Officer {
+                    name: name.clone(),
+                    key: *key,
+                    may_sign: chosen(None),
+                }),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Changes a trust store that is being written, and raises its serial. `begin` says whether one that is not there is begun.
+fn edit(
+    common: &Common,
+    file: &Path,
+    begin: bool,
+    change: impl FnOnce(&mut TrustDraft) -> Result<(), String>,
+) -> Outcome {
+    let is_new = begin && matches!(read_small(file), Ok(None));
+    let mut draft = match is_new {
+        true => TrustDraft::default(),
+        false => match trust_store(common, file) {
+            Ok((store, _)) => TrustDraft::from(&store),
+            Err(outcome) => return outcome,
+        },
+    };
+    let former = draft.thresholds.clone();
+    if let Err(why) = change(&mut draft).and_then(|()| settle(file, &former, &mut draft)) {
+        return common.fail(Failure::No, &format!("{}: {why}", file.display()));
+    }
+    let text = draft.text();
+    let store = match TrustStore::parse(&file.display().to_string(), &text) {
+        Ok(store) => store,
+        Err(found) => return common.refuse(Failure::No, &found, "not changed: it would be this"),
+    };
+    if let Err(error) = durable::replace(file, text.as_bytes(), 0o644) {
+        return common.fail(Failure::No, &format!("cannot write {}: {error}", file.display()));
+    }
+    let mut report = report(&store);
+    if let Some(keys) = report.as_object_mut() {
+        keys.insert("file".to_owned(), json!(file));
+    }
+    common.done(&report, || print(&format!("wrote {}\n{}", file.display(), words(&store))))
+}
+
+/// What goes with every change: a higher serial, and thresholds for what somebody may sign.
+fn settle(
+    file: &Path,
+    former: &BTreeMap<Purpose, usize>,
+    draft: &mut TrustDraft,
+) -> Result<(), String> {
+    if draft.serial >= SERIAL_MAX {
+        return Err(format!("no serial is above {SERIAL_MAX}: begin a new trust store"));
+    }
+    draft.serial += 1;
+    for purpose in Purpose::ALL {
+        let may = draft.officers.iter().filter(|it| it.may_sign.contains(&purpose)).count();
+        match draft.thresholds.get(&purpose).copied() {
+            None if may > 0 => {
+                draft.thresholds.insert(purpose, 1);
+            }
+            // The last one who could is gone. Who is asked for a threshold of what nobody may sign is told.
+            Some(_) if may == 0 && former.contains_key(&purpose) => {
+                draft.thresholds.remove(&purpose);
+            }
+            Some(threshold) if threshold > may && may > 0 => {
+                return Err(format!(
+                    "`{purpose}` asks for {threshold} officers, and only {may} may sign it then: lower that first, with `bulkhead trust threshold {} {purpose}={may}`, or let others sign it",
+                    file.display()
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn sign(common: &Common, file: &Path, key: &Path, passphrase: &passphrase::Source) -> Outcome {
+    let (store, text) = match trust_store(common, file) {
+        Ok(store) => store,
+        Err(outcome) => return outcome,
+    };
+    if store.serial().is_none() {
+        let why = format!(
+            "{} is of format 1, whose changes nobody signs: write it in format 2 with `bulkhead trust add`",
+            file.display()
+        );
+        return common.fail(Failure::No, &why);
+    }
+    add_signature::<TrustText>(common, file, &text, key, passphrase, &warnings(&store))
+}
+
+fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
+    let read =
+        trust_store(common, trust).and_then(|(before, _)| Ok((before, trust_store(common, file)?)));
+    let (before, (next, text)) = match read {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    if !before.signs_changes() {
+        let said = "the trust store of now asks for no signatures of its changes: whoever may write the file lays this one down\n";
+        return common.done(&json!({"signers": [], "serial": next.serial()}), || print(said));
+    }
+    let beside = signature_file(file);
+    let signatures = match signatures::<TrustText>(common, &beside) {
+        Ok(signatures) => signatures,
+        Err(outcome) => return outcome,
+    };
+    match before.succeed(&file.display().to_string(), &text, &signatures) {
+        Ok((next, approval)) => {
+            let signers = approval.signers();
+            common.done(&json!({"signers": signers, "serial": next.serial()}), || {
+                let serial = next.serial().unwrap_or_default();
+                print(&format!(
+                    "signed by {}; it may follow with serial {serial}\n",
+                    signers.join(", ")
+                ));
+            })
+        }
+        Err(why) => common.fail(Failure::No, &format!("{} may not follow: {why}", file.display())),
+    }
+}

@@ -1,0 +1,44 @@
+//! Who may sign what on this PC: whether `trust.toml` counts, and which of its settings are weak.
+
+use std::path::Path;
+
+use policy::signature::{Purpose, TrustStore};
+
+use super::Finding;
+use config::policy_store::{PolicyStore, TrustRefused};
+
+const CHECK: &str = "trust-store";
+
+/// Nothing where there is no trust store, or none that can be read: the policy's own findings say so.
+pub(super) fn examine(store: &PolicyStore, machine: &Path) -> Vec<Finding> {
+    let Ok((Some(trust), report)) = store.trust() else { return Vec::new() };
+    let mut findings = Vec::new();
+    if let Some(TrustRefused { serial, why }) = report.refused {
+        findings.push(Finding::fail(
+            CHECK,
+            format!("the trust store is refused, and the one before (serial {serial}) counts: {why}"),
+            format!(
+                "lay down what the security office signed: {0} and {0}.sig (\"The trust store\" in the policy handbook)",
+                machine.with_file_name("trust.toml").display()
+            ),
+        ));
+    }
+    let weak = trust.weaknesses().into_iter();
+    findings.extend(weak.map(|found| Finding::warn(CHECK, found.what, found.remedy)));
+    if findings.is_empty() {
+        findings.push(Finding::ok(CHECK, said(&trust)));
+    }
+    findings
+}
+
+fn said(trust: &TrustStore) -> String {
+    let needed = Purpose::ALL.into_iter().filter_map(|purpose| {
+        let threshold = trust.threshold(purpose)?;
+        Some(format!("{purpose} {threshold} of {}", trust.officers_for(purpose).count()))
+    });
+    let needed = needed.collect::<Vec<_>>().join(", ");
+    match trust.serial() {
+        Some(serial) => format!("serial {serial}; {needed}"),
+        None => format!("format 1, for policies only; {needed}"),
+    }
+}

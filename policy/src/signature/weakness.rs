@@ -1,0 +1,76 @@
+//! What a trust store allows and should not.
+
+use std::fmt;
+
+use super::{Purpose, TrustStore};
+
+/// A setting that is allowed and weak, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    /// What is weak, and what follows from it.
+    pub what: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl fmt::Display for Weakness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.remedy)
+    }
+}
+
+impl TrustStore {
+    /// Returns what is weak. Of a store of format 1 nothing is said: it has no choice.
+    #[must_use]
+    pub fn weaknesses(&self) -> Vec<Weakness> {
+        if self.serial().is_none() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        let mut add = |what: String, remedy: String| found.push(Weakness { what, remedy });
+        for officer in self.officers() {
+            if officer.may_sign.len() == Purpose::ALL.len() {
+                add(
+                    format!("the key of {} may sign everything: whoever has it is a signer of all there is", officer.name),
+                    "give programs and the trust store to keys of their own (`bulkhead trust add FILE KEY.pub --may-sign ...`)".to_owned(),
+                );
+            }
+        }
+        for (purpose, so) in [
+            (Purpose::Program, "can bring any program onto the PCs"),
+            (Purpose::Trust, "can give every right to sign to themselves"),
+        ] {
+            if self.threshold(purpose) == Some(1) {
+                let keys = self.officers_for(purpose).count();
+                let remedy = match keys {
+                    1 => format!(
+                        "let a second officer sign for `{purpose}`, and ask for both (`bulkhead trust threshold FILE {purpose}=2`)"
+                    ),
+                    _ => format!("ask for two (`bulkhead trust threshold FILE {purpose}=2`)"),
+                };
+                add(format!("the threshold of `{purpose}` is 1: one officer alone {so}"), remedy);
+            }
+        }
+        match self.threshold(Purpose::Trust) {
+            None => add(
+                "nobody signs changes of the trust store: whoever can write the file says who signs".to_owned(),
+                "let two officers sign for `trust` (`bulkhead trust add FILE KEY.pub --may-sign policy,trust --replace`)".to_owned(),
+            ),
+            // Said above.
+            Some(1) => {}
+            Some(trust) => {
+                let higher = Purpose::ALL.into_iter().filter_map(|purpose| {
+                    let threshold = self.threshold(purpose).filter(|it| *it > trust)?;
+                    Some((purpose, threshold))
+                });
+                for (purpose, threshold) in higher {
+                    add(
+                        format!("`{purpose}` asks for {threshold} officers, and the {trust} that `trust` asks for can lower that"),
+                        format!("ask for as many for `trust` (`bulkhead trust threshold FILE trust={threshold}`)"),
+                    );
+                }
+            }
+        }
+        found
+    }
+}
