@@ -55,9 +55,7 @@ fn threads(patient: &Patient, flaws: &BTreeMap<String, String>) -> Finding {
                 format!(
                     "each core runs two threads at a time, and nothing keeps two domains off one core: what they share there tells one something of the other{says}"
                 ),
-                format!(
-                    "switch Hyper-Threading (AMD: SMT) off in the BIOS, or add nosmt to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart; the PC has half as many processors then, which `cpus` in the machine file has to fit"
-                ),
+                "switch Hyper-Threading (AMD: SMT) off in the BIOS, or add nosmt to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart; the PC has half as many processors then, which `cpus` in the machine file has to fit",
             )
         }
         _ => Finding::warn(
