@@ -130,6 +130,47 @@ fn every_event_of_the_audit_catalogue_is_written_somewhere() {
     }
 }
 
+#[test]
+fn every_case_that_proptest_saved_lies_where_it_looks_for_it() {
+    let mut saved = 0;
+    let mut folders = vec![root()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(!name.ends_with(".proptest-regressions"), "{}", path.display());
+            let read = !["target", ".git", "proptest-regressions"].contains(&name.as_str());
+            if path.is_dir() && read {
+                folders.push(path);
+            } else if name == "proptest-regressions" {
+                saved += all_read(&folder, &path);
+            }
+        }
+    }
+    assert!(saved >= 4, "{saved} files");
+}
+
+/// How many files of saved cases are below a folder, each of a source that is there: below a folder with a `lib.rs` or `main.rs` beside it.
+fn all_read(beside: &Path, saved: &Path) -> usize {
+    let folders = fs::read_dir(beside).unwrap().map(|entry| entry.unwrap().path());
+    let root = |path: &PathBuf| path.join("lib.rs").is_file() || path.join("main.rs").is_file();
+    let roots: Vec<PathBuf> = folders.filter(root).collect();
+    let (mut count, mut folders) = (0, vec![saved.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = path.strip_prefix(saved).unwrap().with_extension("rs");
+            let is_read = roots.iter().any(|root| root.join(&source).is_file());
+            assert!(is_read, "no source for {}", path.display());
+            count += 1;
+        }
+    }
+    count
+}
+
 /// The tests that show of an obligation that the agent meets it.
 fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static str)] {
     const FLOWS: &str = "agent/mediators/clipboard/src/mediator/tests/flows.rs";
