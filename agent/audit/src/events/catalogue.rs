@@ -6,85 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::form::{Form, Outcome, Verdict};
+use super::table::catalogue;
 use super::{Field, Kind};
-
-/// Makes the types of the events, [`AuditEvent`] over all of them, and what is documented of them. A field that is an `Option` is left out
-/// of the entry where there is nothing to say.
-macro_rules! catalogue {
-    ($(
-        #[doc = $meaning:literal]
-        $name:ident = $kind:literal {$(
-            #[doc = $about:literal]
-            $field:ident: $type:ty,
-        )*}
-    )*) => {
-        $(
-            #[doc = $meaning]
-            #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-            pub struct $name {$(
-                #[doc = $about]
-                pub $field: $type,
-            )*}
-
-            impl $name {
-                /// What the log calls it.
-                pub const KIND: &'static str = $kind;
-            }
-
-            impl From<$name> for AuditEvent {
-                fn from(event: $name) -> Self {
-                    Self::$name(event)
-                }
-            }
-        )*
-
-        /// Something to be recorded.
-        #[derive(Clone, Debug, PartialEq, Eq)]
-        pub enum AuditEvent {$(
-            #[doc = $meaning]
-            $name($name),
-        )*}
-
-        impl AuditEvent {
-            /// Every kind of entry, in the order of the alphabet.
-            pub const KINDS: &'static [Kind] = &[$(Kind {
-                name: $kind,
-                type_name: stringify!($name),
-                meaning: $meaning,
-                fields: &[$(Field {
-                    name: stringify!($field),
-                    meaning: $about,
-                    form: <$type as Form>::WORDS,
-                    always: <$type as Form>::ALWAYS,
-                    #[cfg(test)]
-                    example: <$type as Form>::example,
-                }),*],
-            }),*];
-
-            /// What the log calls it.
-            #[must_use]
-            pub fn kind(&self) -> &'static str {
-                match self {$(
-                    Self::$name(_) => $name::KIND,
-                )*}
-            }
-
-            pub(super) fn fields(&self) -> serde_json::Result<Value> {
-                match self {$(
-                    Self::$name(event) => serde_json::to_value(event),
-                )*}
-            }
-
-            pub(super) fn from_fields(kind: &str, fields: Map<String, Value>) -> Option<Self> {
-                let fields = Value::Object(fields);
-                match kind {
-                    $($name::KIND => serde_json::from_value(fields).ok().map(Self::$name),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
 
 catalogue! {
     /// guests ran while no agent did: nothing crossed, and they had no USB device; the entry before is the last of the agent before

@@ -6,6 +6,7 @@
 
 mod catalogue;
 mod form;
+mod table;
 
 use std::collections::BTreeMap;
 
