@@ -1,15 +1,13 @@
 //! Guests that mean harm.
 
 use super::world::{
-    A, B, CAPABLE, World, announce, chunk, give, grab, message, request, rule, words,
+    A, B, CAPABLE, TEXT, World, announce, chunk, give, grab, message, request, rule, words,
 };
 use crate::mediator::limits::{AGAIN, FAULT_ENTRIES, HELD_MAX};
 use crate::mediator::{Hotkey, Time};
 use crate::vdagent::spec::{
     MESSAGE_MAX, PORT_CLIENT, PORT_SERVER, PROTOCOL, SMALL_MAX, content, kind,
 };
-
-const TEXT: u32 = content::UTF8_TEXT;
 
 fn world() -> World {
     World::ready(&(rule("b", "a", "allow") + &rule("a", "b", "allow")))

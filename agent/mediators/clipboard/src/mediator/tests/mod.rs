@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, clippy::expect_used)]
 
 mod flows;
+mod guests;
 mod hostile;
 mod non_interference;
 mod properties;
+mod taken_back;
 mod world;

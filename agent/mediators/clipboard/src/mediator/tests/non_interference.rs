@@ -10,11 +10,11 @@ use policy::Policy;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::world::{A, B, CAPABLE, World, announce, give, grab, message, policy, request, rule};
+use super::world::{
+    A, B, CAPABLE, TEXT, World, announce, give, grab, message, policy, request, rule,
+};
 use crate::mediator::{Hotkey, Time};
-use crate::vdagent::spec::{content, kind};
-
-const TEXT: u32 = content::UTF8_TEXT;
+use crate::vdagent::spec::kind;
 
 /// What a guest does.
 #[derive(Clone, Debug)]

@@ -17,6 +17,9 @@ pub(super) const B: usize = 1;
 pub(super) const CAPABLE: u32 =
     1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
 
+/// Text, as a guest's agent numbers it.
+pub(super) const TEXT: u32 = content::UTF8_TEXT;
+
 pub(super) fn policy(rules: &str) -> Arc<Policy> {
     const DOMAINS: &str = include_str!("../../../../../../policy/tests/fixtures/two-domains.toml");
     let domains = DOMAINS.replace("\"clinical\"", "\"a\"").replace("\"internet\"", "\"b\"");
@@ -36,6 +39,19 @@ max_bytes = 1000000
 action = "{action}"
 "#
     )
+}
+
+/// Two guests with agents, under a policy that lets everything through from B to A.
+pub(super) fn allowed() -> World {
+    World::ready(&rule("b", "a", "allow"))
+}
+
+/// What reached a guest's programs when they asked.
+pub(super) fn pasted(world: &mut World, guest: usize, number: u32) -> Option<Vec<u8>> {
+    world.sends(guest, &request(number));
+    let got = world.gets(guest);
+    let (kind, bytes) = got.last()?.content()?;
+    (kind == number).then(|| bytes.to_vec())
 }
 
 /// A message as a guest receives it.
