@@ -124,43 +124,7 @@ impl Mediator for ClipboardClient {
             monitor.died(CLIPBOARD);
         }
         for event in self.clipboard.events() {
-            match event {
-                ClipboardEvent::Authorize(request) => self.authorize(request, monitor),
-                ClipboardEvent::Note(event) => {
-                    monitor.note(&[event]);
-                }
-                ClipboardEvent::Completed(None, outcome) => seat.notice(outcome.words),
-                ClipboardEvent::Completed(Some(ticket), outcome) => {
-                    let report = ClipboardReport {
-                        ticket,
-                        state: ClipboardState::Ended,
-                        done: outcome.done,
-                        verdict: outcome.verdict.map(str::to_owned),
-                        rule: outcome.rule,
-                        words: outcome.words,
-                    };
-                    self.learn(report, None);
-                }
-                ClipboardEvent::Ask(ticket, number, text) => {
-                    match monitor.ask(request(number), ASK_FOR) {
-                        Err(_) => self.send(Command::Answered(number, false)),
-                        Ok(question) => match ticket {
-                            None => seat.ask(question, text),
-                            Some(ticket) => {
-                                let state = ClipboardState::Question;
-                                let report = ClipboardReport::new(ticket, state, text);
-                                self.learn(report, Some(question));
-                            }
-                        },
-                    }
-                }
-                ClipboardEvent::Withdraw(number) => monitor.withdraw(request(number)),
-                ClipboardEvent::Agent(index, there) => {
-                    if let Some(place) = self.agents.get_mut(index) {
-                        *place = there;
-                    }
-                }
-            }
+            self.handle(event, Some(seat), monitor);
         }
         if dead && !self.dead {
             self.died(seat, monitor);
@@ -196,17 +160,8 @@ impl Mediator for ClipboardClient {
         self.clipboard.stop();
         monitor.died(CLIPBOARD);
         for event in self.clipboard.events() {
-            match event {
-                ClipboardEvent::Authorize(request) => self.authorize(request, monitor),
-                ClipboardEvent::Note(event) => {
-                    monitor.note(&[event]);
-                }
-                // Nobody is there any more to be told, or to be asked.
-                ClipboardEvent::Completed(..)
-                | ClipboardEvent::Ask(..)
-                | ClipboardEvent::Withdraw(_)
-                | ClipboardEvent::Agent(..) => {}
-            }
+            // Nobody is there any more to be told, or to be asked.
+            self.handle(event, None, monitor);
         }
     }
 }
@@ -214,6 +169,52 @@ impl Mediator for ClipboardClient {
 impl ClipboardClient {
     fn send(&self, command: Command) {
         self.clipboard.send(command);
+    }
+
+    /// Handles an event of the thread. Without a seat the agent stops: what is to be recorded is recorded, and nobody is told or asked.
+    fn handle(&mut self, event: ClipboardEvent, seat: Option<&SeatClient>, monitor: &mut Monitor) {
+        match (event, seat) {
+            (ClipboardEvent::Authorize(request), _) => self.authorize(request, monitor),
+            (ClipboardEvent::Note(event), _) => {
+                monitor.note(&[event]);
+            }
+            (
+                ClipboardEvent::Completed(..)
+                | ClipboardEvent::Ask(..)
+                | ClipboardEvent::Withdraw(_)
+                | ClipboardEvent::Agent(..),
+                None,
+            ) => {}
+            (ClipboardEvent::Completed(None, outcome), Some(seat)) => seat.notice(outcome.words),
+            (ClipboardEvent::Completed(Some(ticket), outcome), Some(_)) => {
+                let report = ClipboardReport {
+                    ticket,
+                    state: ClipboardState::Ended,
+                    done: outcome.done,
+                    verdict: outcome.verdict.map(str::to_owned),
+                    rule: outcome.rule,
+                    words: outcome.words,
+                };
+                self.learn(report, None);
+            }
+            (ClipboardEvent::Ask(ticket, number, text), Some(seat)) => {
+                match (monitor.ask(request(number), ASK_FOR), ticket) {
+                    (Err(_), _) => self.send(Command::Answered(number, false)),
+                    (Ok(question), None) => seat.ask(question, text),
+                    (Ok(question), Some(ticket)) => {
+                        let state = ClipboardState::Question;
+                        let report = ClipboardReport::new(ticket, state, text);
+                        self.learn(report, Some(question));
+                    }
+                }
+            }
+            (ClipboardEvent::Withdraw(number), Some(_)) => monitor.withdraw(request(number)),
+            (ClipboardEvent::Agent(index, there), Some(_)) => {
+                if let Some(place) = self.agents.get_mut(index) {
+                    *place = there;
+                }
+            }
+        }
     }
 
     /// Whether a domain's guest can copy and paste.
