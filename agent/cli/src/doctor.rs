@@ -1,6 +1,5 @@
 //! `bulkhead doctor`: `bulkhead-agent doctor` examines this PC, and what it found is shown here.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -65,19 +64,15 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Outcome {
 /// Has this PC examined.
 fn examine(common: &Common, args: &DoctorArgs) -> Result<Vec<Finding>, String> {
     let DoctorArgs { machine, policy, images, state, vmm } = args;
-    let mut arguments: Vec<&OsStr> = Vec::new();
-    for (option, path) in [
+    let options = [
         ("--runtime", Some(&common.runtime)),
         ("--machine", Some(machine)),
         ("--policy", Some(policy)),
         ("--images", Some(images)),
         ("--state", Some(state)),
         ("--vmm", vmm.as_ref()),
-    ] {
-        let Some(path) = path else { continue };
-        arguments.extend([OsStr::new(option), path.as_os_str()]);
-    }
-    TASK.run(&arguments)
+    ];
+    TASK.run(&[], &options)
 }
 
 fn render(findings: &[Finding], colours: bool) -> StyledPage {

@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
 use config::files::find_program;
@@ -32,8 +32,15 @@ pub(super) struct Task {
 }
 
 impl Task {
-    /// Has it done; returns what it printed, or why there is nothing.
-    pub(super) fn run<T: DeserializeOwned>(&self, arguments: &[&OsStr]) -> Result<T, String> {
+    /// Has it done, with the flags that are set and the options that have a value; returns what it printed, or why there is nothing.
+    pub(super) fn run<T: DeserializeOwned>(
+        &self,
+        flags: &[(&str, bool)],
+        options: &[(&str, Option<&PathBuf>)],
+    ) -> Result<T, String> {
+        let flags = flags.iter().filter(|(_, is_set)| *is_set).map(|(flag, _)| OsStr::new(flag));
+        let options = options.iter().filter_map(|(option, path)| Some((option, (*path)?)));
+        let options = options.flat_map(|(option, path)| [OsStr::new(option), path.as_os_str()]);
         let program = find_program(PROGRAM).ok_or_else(|| {
             format!(
                 "{} on which {PROGRAM} is installed, and there is none beside this program or in PATH: install Bulkhead's package, or run this on a ward PC",
@@ -44,7 +51,7 @@ impl Task {
             |error: &dyn std::fmt::Display| format!("cannot run {}: {error}", program.display());
         let mut child = Command::new(&program)
             .arg(self.command)
-            .args(arguments)
+            .args(flags.chain(options))
             .stdin(if self.asks { Stdio::inherit() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .spawn()

@@ -1,6 +1,5 @@
 //! `bulkhead setup`: `bulkhead-agent setup` asks and changes this PC, and how it ended is shown here.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use base::defaults;
@@ -52,21 +51,15 @@ const TASK: Task = Task {
 
 pub(super) fn run(common: &Common, args: &SetupArgs) -> Outcome {
     let SetupArgs { answers, dry_run, yes, undo, machine, policy, images, state } = args;
-    let mut arguments: Vec<&OsStr> = Vec::new();
-    for (flag, is_set) in [("--dry-run", dry_run), ("--yes", yes), ("--undo", undo)] {
-        arguments.extend(is_set.then_some(OsStr::new(flag)));
-    }
-    for (option, path) in [
+    let flags = [("--dry-run", *dry_run), ("--yes", *yes), ("--undo", *undo)];
+    let options = [
         ("--answers", answers.as_ref()),
         ("--machine", Some(machine)),
         ("--policy", Some(policy)),
         ("--images", Some(images)),
         ("--state", Some(state)),
-    ] {
-        let Some(path) = path else { continue };
-        arguments.extend([OsStr::new(option), path.as_os_str()]);
-    }
-    let report: SetupReport = match TASK.run(&arguments) {
+    ];
+    let report: SetupReport = match TASK.run(&flags, &options) {
         Ok(report) => report,
         Err(why) => return common.fail(Failure::NoAgent, &why),
     };
