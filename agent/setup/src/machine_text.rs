@@ -1,5 +1,6 @@
 //! The machine file as text: what is decided goes into the file that is there, of which everything else stays as it was written.
 
+use config::machine::HARDWARE;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use crate::proposal::{Decisions, DomainDecision, Image};
@@ -53,18 +54,7 @@ fn write_domain(domain: &mut dyn TableLike, decision: &DomainDecision) {
     if *external {
         if domain.get("vmm").and_then(Item::as_str) != Some("external") {
             // Of hardware an external domain has none.
-            for key in [
-                "memory",
-                "cpus",
-                "kernel",
-                "initrd",
-                "cmdline",
-                "disks",
-                "nic",
-                "passthrough",
-                "serial",
-                "ports",
-            ] {
+            for key in HARDWARE {
                 domain.remove(key);
             }
             set(domain, "vmm", "external".into());

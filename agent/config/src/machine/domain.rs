@@ -123,8 +123,8 @@ fn domain_policy<'a>(
 
 /// Who runs a domain: whether somebody else does.
 const VMM: [(&str, bool); 2] = [("bulkhead", false), ("external", true)];
-/// What is hardware of a domain that the agent runs.
-const HARDWARE: [&str; 10] = [
+/// The keys of the hardware of a domain that the agent runs; an external domain has none of them.
+pub const HARDWARE: [&str; 10] = [
     "memory",
     "cpus",
     "kernel",

@@ -25,6 +25,8 @@ use crate::roster::DomainPolicy;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
 
+pub use domain::HARDWARE;
+
 /// The only format there is.
 const FORMAT: u32 = 1;
 /// How long a guest may take to shut down when the machine file says nothing.
