@@ -1,7 +1,8 @@
 //! What a mediator asks the monitor for, and why the monitor refuses.
 
 use audit::AuditEvent;
-use policy::decide::{Obligation, Verdict};
+use audit::events;
+use policy::decide::{Decision, Obligation, Verdict};
 
 /// A part of the agent that asks for permits, by its name in messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -62,6 +63,17 @@ impl Owed {
             // Each permit is recorded: there is no way to one without.
             Obligation::Audit => self,
         }
+    }
+}
+
+/// Returns a decision as the audit log has it.
+#[must_use]
+pub const fn recorded(decision: Decision) -> events::Verdict {
+    match decision {
+        Decision::Allow => events::Verdict::Allow,
+        Decision::Ask => events::Verdict::Ask,
+        Decision::Deny => events::Verdict::Deny,
+        Decision::ReadOnly => events::Verdict::ReadOnly,
     }
 }
 

@@ -32,6 +32,6 @@ pub mod permit;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId};
+pub use authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId, recorded};
 pub use monitor::{Event, Monitor, QuestionId, Refused};
 pub use permit::Permit;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use audit::events::{ClipboardPaste, Verdict};
-use monitor::{Basis, Owed};
+use audit::events::ClipboardPaste;
+use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 use policy::language::MediaType;
 
@@ -14,16 +14,6 @@ use super::{DomainIndex, Mediator, Output, Paste, Ticket, Time, hash};
 use crate::content::{self, Changes, Rejected};
 use crate::judgement::{Judgement, judge};
 use crate::vdagent::Secret;
-
-/// Returns a decision as the log has it.
-fn recorded(decision: Decision) -> Verdict {
-    match decision {
-        Decision::Allow => Verdict::Allow,
-        Decision::Ask => Verdict::Ask,
-        Decision::Deny => Verdict::Deny,
-        Decision::ReadOnly => Verdict::ReadOnly,
-    }
-}
 
 /// A paste as it was asked for.
 pub(super) struct Pressed {

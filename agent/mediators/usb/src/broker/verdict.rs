@@ -1,7 +1,7 @@
 //! What a device gets by the policy: asked when it was read, and again when the rules change.
 
-use audit::events::{UsbJudged, Verdict};
-use monitor::{Basis, Owed};
+use audit::events::UsbJudged;
+use monitor::{Basis, Owed, recorded};
 use policy::decide::Decision;
 use policy::request::{Context, Request, UsbFunction, UsbRequest};
 use usbdescriptors::Share;
@@ -13,16 +13,6 @@ use super::device::Device;
 use super::terms::Terms;
 use crate::grant::UsbGrant;
 use crate::lifecycle::{Event, Judgement, KEPT};
-
-/// Returns a decision as the log has it.
-fn recorded(decision: Decision) -> Verdict {
-    match decision {
-        Decision::Allow => Verdict::Allow,
-        Decision::Ask => Verdict::Ask,
-        Decision::Deny => Verdict::Deny,
-        Decision::ReadOnly => Verdict::ReadOnly,
-    }
-}
 
 /// What the policy says of a device.
 struct Decided {
