@@ -326,15 +326,13 @@ impl Function for HostBridge {
         self.config.write(offset, data);
     }
 
-    fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
-        [None; BarIndex::COUNT]
+    fn config_space(&self) -> &ConfigSpace {
+        &self.config
     }
 
-    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
-        [None; BarIndex::COUNT]
+    fn config_space_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
     }
-
-    fn place_bar(&mut self, _: BarIndex, _: u64) {}
 
     fn bar_read(&mut self, _: BarIndex, _: u64, _: &mut [u8]) {}
 

@@ -1,6 +1,7 @@
 //! The one trait every PCI function implements.
 
 use crate::bar::{BarIndex, BarKind, Window};
+use crate::config::ConfigSpace;
 
 /// One PCI function. The bus calls it from whichever vCPU thread made the access, under the
 /// function's own lock; nothing here may block on a host resource or on another function.
@@ -15,17 +16,29 @@ pub trait Function: Send {
     /// asks for [`Function::windows`] again and reports what moved.
     fn config_write(&mut self, offset: u16, data: &[u8]);
 
+    /// Returns the configuration space that the guest sees, of which the BARs are a part.
+    fn config_space(&self) -> &ConfigSpace;
+
+    /// Returns it to place BARs in.
+    fn config_space_mut(&mut self) -> &mut ConfigSpace;
+
     /// Returns what each BAR decodes at this moment: `None` for a BAR that does not exist, is the upper
     /// half of a 64-bit one, or whose decoding the command register has off.
-    fn windows(&self) -> [Option<Window>; BarIndex::COUNT];
+    fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
+        self.config_space().windows()
+    }
 
-    /// Size in bytes (a power of two) and kind of each memory BAR, for the VMM to place them before
+    /// Returns size in bytes (a power of two) and kind of each memory BAR, for the VMM to place them before
     /// the guest runs; `None` where there is no BAR.
-    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT];
+    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
+        self.config_space().bars()
+    }
 
     /// Places a BAR before the guest runs, as firmware would. Decoding stays off until the guest
     /// turns it on in the command register.
-    fn place_bar(&mut self, bar: BarIndex, address: u64);
+    fn place_bar(&mut self, bar: BarIndex, address: u64) {
+        self.config_space_mut().place_bar(bar, address);
+    }
 
     /// Reads 1 to 8 bytes at `offset` in a BAR. The bus has checked that the access lies in the
     /// window.

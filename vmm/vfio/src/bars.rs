@@ -45,7 +45,7 @@ impl Bars {
         slots: Arc<dyn MemorySlots>,
     ) -> std::io::Result<Self> {
         let mut parts = Vec::new();
-        for (index, declared) in config.bars().into_iter().enumerate() {
+        for (index, declared) in config.space().bars().into_iter().enumerate() {
             let (Some(bar), Some((size, _))) = (BarIndex::new(index), declared) else { continue };
             let mut trapped = Vec::new();
             if let Some(msix) = config.msix() {

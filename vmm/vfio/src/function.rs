@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hostpci::Address;
 use pci::config::command;
 use pci::host::{MsiController, MsiError};
-use pci::{BarIndex, BarKind, Function, Window};
+use pci::{BarIndex, ConfigSpace, Function, Window};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bars::Bars;
@@ -324,16 +324,12 @@ impl Function for VfioFunction {
         }
     }
 
-    fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
-        self.config.windows()
+    fn config_space(&self) -> &ConfigSpace {
+        self.config.space()
     }
 
-    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
-        self.config.bars()
-    }
-
-    fn place_bar(&mut self, bar: BarIndex, address: u64) {
-        self.config.place_bar(bar, address);
+    fn config_space_mut(&mut self) -> &mut ConfigSpace {
+        self.config.space_mut()
     }
 
     fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) {

@@ -119,16 +119,12 @@ impl<B: Backend> Function for XhciPci<B> {
         }
     }
 
-    fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
-        self.config.windows()
+    fn config_space(&self) -> &ConfigSpace {
+        &self.config
     }
 
-    fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
-        self.config.bars()
-    }
-
-    fn place_bar(&mut self, bar: BarIndex, address: u64) {
-        self.config.place_bar(bar, address);
+    fn config_space_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
     }
 
     fn bar_read(&mut self, bar: BarIndex, offset: u64, data: &mut [u8]) {

@@ -35,7 +35,7 @@ use std::ops::Range;
 use hostpci::snapshot::{self, BarKind as RealKind};
 use hostpci::{Class, Snapshot, Unusable, usable};
 use pci::config::{LayoutError, register};
-use pci::{BarIndex, BarKind, ConfigSpace, Identity, Window};
+use pci::{BarIndex, BarKind, ConfigSpace, Identity};
 
 use crate::hardware::Hardware;
 use spec::{express, msi, msix};
@@ -262,16 +262,14 @@ impl VirtualConfig {
         self.msix.map(|place| self.space.word(place.at + msix::CONTROL))
     }
 
-    pub(crate) fn windows(&self) -> [Option<Window>; BarIndex::COUNT] {
-        self.space.windows()
+    /// Returns what the guest sees.
+    pub(crate) fn space(&self) -> &ConfigSpace {
+        &self.space
     }
 
-    pub(crate) fn bars(&self) -> [Option<(u64, BarKind)>; BarIndex::COUNT] {
-        self.space.bars()
-    }
-
-    pub(crate) fn place_bar(&mut self, bar: BarIndex, address: u64) {
-        self.space.place_bar(bar, address);
+    /// Returns it to place BARs in.
+    pub(crate) fn space_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.space
     }
 
     pub(crate) fn reset(&mut self) {

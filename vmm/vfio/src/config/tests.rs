@@ -43,7 +43,7 @@ fn memory_bars_keep_size_and_width_and_io_bars_are_absent() {
     let nic = FakeNic::new();
     let narrow = |size| Some((size, BarKind::Memory32));
     let expected = [narrow(0x2_0000), narrow(0x2_0000), None, narrow(0x4000), None, None];
-    assert_eq!(of(&nic).bars(), expected);
+    assert_eq!(of(&nic).space().bars(), expected);
 }
 
 #[test]
@@ -54,8 +54,8 @@ fn a_64_bit_bar_stays_one_and_takes_two_registers() {
         state.regions[1] = crate::hardware::Region::default();
     });
     let mut config = of(&nic);
-    assert_eq!(config.bars()[0], Some((0x2_0000, BarKind::Memory64)));
-    assert_eq!(config.bars()[1], None);
+    assert_eq!(config.space().bars()[0], Some((0x2_0000, BarKind::Memory64)));
+    assert_eq!(config.space().bars()[1], None);
     config.write(0x10, &[0xff; 4]);
     config.write(0x14, &[0xff; 4]);
     assert_eq!(long(&config, &nic, 0x10), 0xfffe_000c);
@@ -307,7 +307,7 @@ proptest! {
             }
             list(&config, &nic);
             if let Some(msix) = config.msix() {
-                prop_assert!(config.bars()[msix.table.0.index()].is_some());
+                prop_assert!(config.space().bars()[msix.table.0.index()].is_some());
             }
         }
         prop_assert_eq!(nic.events(), []);
