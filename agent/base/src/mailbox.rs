@@ -51,7 +51,7 @@ pub struct Mediator<C, E> {
     name: &'static str,
     sender: Sender<C>,
     events: mpsc::Receiver<E>,
-    life: Life,
+    liveness: Liveness,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,7 +61,7 @@ pub struct Ends<C, E> {
     to_worker: Arc<EventFd>,
     outbox: mpsc::Sender<E>,
     stopped: Cell<bool>,
-    life: Pulse,
+    heartbeat: Heartbeat,
 }
 
 impl<C, E> Mediator<C, E> {
@@ -73,11 +73,11 @@ impl<C, E> Mediator<C, E> {
         let (commands, inbox) = mpsc::channel();
         let (outbox, events) = mpsc::channel();
         let to_worker = Arc::new(EventFd::from_flags(FLAGS)?);
-        let (life, pulse) = Life::new()?;
+        let (liveness, heartbeat) = Liveness::new()?;
         let stopped = Cell::new(false);
-        let ends = Ends { inbox, to_worker: Arc::clone(&to_worker), outbox, stopped, life: pulse };
+        let ends = Ends { inbox, to_worker: Arc::clone(&to_worker), outbox, stopped, heartbeat };
         let sender = Sender { commands, to_worker };
-        Ok((Self { name, sender, events, life, thread: None }, ends))
+        Ok((Self { name, sender, events, liveness, thread: None }, ends))
     }
 
     /// Starts the thread, which owns its [`Ends`].
@@ -108,29 +108,29 @@ impl<C, E> Mediator<C, E> {
 
     /// Asks the thread whether it still comes round; see [`Self::is_responsive`].
     pub fn probe(&self) {
-        self.life.probe();
+        self.liveness.probe();
         let _ = self.sender.to_worker.write(1);
     }
 
     /// Returns whether the thread has come round since it was last asked, or is no more, which is said elsewhere.
     pub fn is_responsive(&self) -> bool {
-        self.life.is_responsive()
+        self.liveness.is_responsive()
     }
 
     /// Becomes readable when there is an event, or when the thread has ended.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.life.fd()
+        self.liveness.fd()
     }
 
     /// Returns the events since the last call.
     pub fn events(&self) -> Vec<E> {
-        self.life.heard();
+        self.liveness.take_wakeup();
         self.events.try_iter().collect()
     }
 
     /// Returns whether the thread is no more.
     pub fn is_dead(&self) -> bool {
-        self.life.is_over()
+        self.liveness.has_ended()
     }
 
     /// Waits for the end of a thread that was told to.
@@ -172,9 +172,9 @@ impl<C, E> Ends<C, E> {
     }
 
     /// Takes the wake-up: called before the commands are taken.
-    pub fn woken(&self) {
+    pub fn take_wakeup(&self) {
         let _ = self.to_worker.read();
-        self.life.answer();
+        self.heartbeat.answer();
     }
 
     /// Wakes this thread, from another.
@@ -186,23 +186,23 @@ impl<C, E> Ends<C, E> {
     pub fn send(&self, event: E) {
         // The receiver lives as long as the agent.
         let _ = self.outbox.send(event);
-        self.life.beat();
+        self.heartbeat.wake_daemon();
     }
 }
 
 const FLAGS: EfdFlags = EfdFlags::EFD_NONBLOCK.union(EfdFlags::EFD_CLOEXEC);
 
 /// The daemon's view of a thread: whether it runs, and still comes round.
-pub struct Life {
+pub struct Liveness {
     to_daemon: Arc<EventFd>,
-    over: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
     answers: Arc<Answers>,
 }
 
-/// The thread's side of its [`Life`]: dropped at its end, however that comes, of which the daemon is woken.
-pub struct Pulse {
+/// The thread's side of its [`Liveness`]: dropped at its end, however that comes, of which the daemon is woken.
+pub struct Heartbeat {
     to_daemon: Arc<EventFd>,
-    over: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
     answers: Arc<Answers>,
 }
 
@@ -214,21 +214,21 @@ struct Answers {
     answered: AtomicU64,
 }
 
-impl Life {
+impl Liveness {
     /// Makes both sides for a thread that is about to start.
     ///
     /// # Errors
     /// The process has no file descriptor left.
-    pub fn new() -> io::Result<(Self, Pulse)> {
-        let (to_daemon, over) =
+    pub fn new() -> io::Result<(Self, Heartbeat)> {
+        let (to_daemon, ended) =
             (Arc::new(EventFd::from_flags(FLAGS)?), Arc::new(AtomicBool::new(false)));
         let answers = Arc::new(Answers::default());
-        let life = Self {
+        let liveness = Self {
             to_daemon: Arc::clone(&to_daemon),
-            over: Arc::clone(&over),
+            ended: Arc::clone(&ended),
             answers: Arc::clone(&answers),
         };
-        Ok((life, Pulse { to_daemon, over, answers }))
+        Ok((liveness, Heartbeat { to_daemon, ended, answers }))
     }
 
     /// Asks the thread whether it still comes round. Whoever asks also wakes it.
@@ -239,7 +239,7 @@ impl Life {
     /// Returns whether the thread has come round since it was last asked, or is no more.
     pub fn is_responsive(&self) -> bool {
         let asked = self.answers.asked.load(Ordering::Acquire);
-        self.is_over() || self.answers.answered.load(Ordering::Acquire) == asked
+        self.has_ended() || self.answers.answered.load(Ordering::Acquire) == asked
     }
 
     /// Becomes readable when the thread has woken the daemon.
@@ -248,36 +248,36 @@ impl Life {
     }
 
     /// Takes the wake-up: called before the events are taken.
-    pub fn heard(&self) {
+    pub fn take_wakeup(&self) {
         let _ = self.to_daemon.read();
     }
 
     /// Returns whether the thread has ended.
-    pub fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 }
 
-impl Pulse {
+impl Heartbeat {
     /// Answers that the thread has come round, if it was asked.
     pub fn answer(&self) {
         let asked = self.answers.asked.load(Ordering::Acquire);
         if self.answers.answered.swap(asked, Ordering::AcqRel) != asked {
-            self.beat();
+            self.wake_daemon();
         }
     }
 
     /// Wakes the daemon.
-    pub fn beat(&self) {
+    pub fn wake_daemon(&self) {
         // One that is full has woken it already.
         let _ = self.to_daemon.write(1);
     }
 }
 
-impl Drop for Pulse {
+impl Drop for Heartbeat {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
-        self.beat();
+        self.ended.store(true, Ordering::Release);
+        self.wake_daemon();
     }
 }
 
@@ -346,11 +346,11 @@ mod tests {
             .run(move || {
                 while ends.next().is_none() {
                     poll(&mut [PollFd::new(ends.fd(), PollFlags::POLLIN)], 10_000u16).unwrap();
-                    ends.woken();
+                    ends.take_wakeup();
                 }
                 // A fault of ours: it does not come round any more.
                 let _ = stuck.recv();
-                ends.woken();
+                ends.take_wakeup();
             })
             .unwrap();
         let woken = |mediator: &Mediator<_, _>, time: u16| {

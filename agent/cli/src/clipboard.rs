@@ -81,10 +81,12 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
         let ticket = report.ticket;
         request = match report.state {
             ClipboardState::Ended => return Ok(report),
-            ClipboardState::Question => match yes.then_some(true).or_else(|| said(&report.words)) {
-                Some(yes) => Request::ClipboardAnswer { ticket, yes },
-                None => return Err(nobody(common, ticket, &report.words)),
-            },
+            ClipboardState::Question => {
+                match yes.then_some(true).or_else(|| read_answer(&report.words)) {
+                    Some(yes) => Request::ClipboardAnswer { ticket, yes },
+                    None => return Err(nobody(common, ticket, &report.words)),
+                }
+            }
             ClipboardState::Pending => {
                 thread::sleep(POLL);
                 Request::ClipboardOutcome { ticket }
@@ -97,8 +99,8 @@ fn carry_out(common: &Common, request: &Request, yes: bool) -> Result<ClipboardR
     }
 }
 
-/// What whoever is at the terminal says to a question; `None` where nobody can be asked.
-fn said(question: &str) -> Option<bool> {
+/// Asks whoever is at the terminal; `None` where nobody can be asked.
+fn read_answer(question: &str) -> Option<bool> {
     if !io::stdin().is_terminal() {
         return None;
     }

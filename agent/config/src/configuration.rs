@@ -6,10 +6,10 @@ use std::sync::Arc;
 use policy::Policy;
 use policy::enforcement::{self, Said};
 
+use crate::domain_policies::{self, DomainPolicy};
 use crate::files::{FilesError, read_machine_text};
 use crate::machine::{Context, Kind, Machine};
 use crate::policy_store::{InForce, PolicyStore, TrustReport, Unsaved};
-use crate::roster::{self, DomainPolicy};
 use control::protocol::PolicyReport;
 
 /// The machine file and the policy in force, checked against each other.
@@ -17,7 +17,7 @@ pub struct Configuration {
     /// This PC's hardware.
     pub machine: Machine,
     /// The policy's domains.
-    pub roster: Vec<DomainPolicy>,
+    pub domain_policies: Vec<DomainPolicy>,
     /// The policy in force.
     pub policy: Arc<Policy>,
     /// What `status` says of it.
@@ -32,11 +32,18 @@ impl Configuration {
     /// Reads both. Every problem of a file is reported at once, and nothing is written.
     pub fn read(machine: &Path, store: &PolicyStore, images: &Path) -> Result<Self, FilesError> {
         let in_force = store.load()?;
-        let roster = roster::of(&in_force.policy);
-        let machine = read_machine(machine, images, &roster)?;
+        let domain_policies = domain_policies::of(&in_force.policy);
+        let machine = read_machine(machine, images, &domain_policies)?;
         let policy_report = report(store, &in_force);
         let InForce { policy, trust, unsaved, .. } = in_force;
-        Ok(Self { machine, roster, policy: Arc::new(policy), policy_report, trust, unsaved })
+        Ok(Self {
+            machine,
+            domain_policies,
+            policy: Arc::new(policy),
+            policy_report,
+            trust,
+            unsaved,
+        })
     }
 }
 
@@ -75,10 +82,10 @@ impl Configuration {
 pub fn read_machine(
     machine: &Path,
     images: &Path,
-    roster: &[DomainPolicy],
+    domain_policies: &[DomainPolicy],
 ) -> Result<Machine, FilesError> {
     let text = read_machine_text(machine)?;
-    let context = Context { images, roster: Some(roster) };
+    let context = Context { images, domain_policies: Some(domain_policies) };
     Machine::parse(&machine.display().to_string(), &text, context).map_err(FilesError::Machine)
 }
 

@@ -155,27 +155,27 @@ pub fn text_in(bytes: Vec<u8>, most: u64) -> Result<String, FileFault> {
 
 /// The text of the policy that is to be in force on this PC.
 pub fn read_policy_in_force(path: &Path) -> Result<String, FilesError> {
-    told(path, "policy", Some("policy"), text_of(path, FILE_MAX))
+    with_path(path, "policy", Some("policy"), text_of(path, FILE_MAX))
 }
 
 /// A policy's text, of a file that somebody named.
 pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
-    told(path, "policy", None, text_given(path, FILE_MAX))
+    with_path(path, "policy", None, text_given(path, FILE_MAX))
 }
 
 /// A policy's text from standard input.
 pub fn read_policy_from_stdin() -> Result<String, FilesError> {
     let text = bytes_in(io::stdin().lock(), FILE_MAX).and_then(|bytes| text_in(bytes, FILE_MAX));
-    told(Path::new("standard input"), "policy", None, text)
+    with_path(Path::new("standard input"), "policy", None, text)
 }
 
 /// Returns the machine file's text.
 pub fn read_machine_text(path: &Path) -> Result<String, FilesError> {
-    told(path, "machine file", Some("machine"), text_of(path, FILE_MAX))
+    with_path(path, "machine file", Some("machine"), text_of(path, FILE_MAX))
 }
 
-/// The text, or what is wrong with which file.
-fn told(
+/// Adds to a fault which file has it.
+fn with_path(
     path: &Path,
     what: &'static str,
     option: Option<&'static str>,

@@ -74,8 +74,8 @@ IdleAction=ignore
 /// Where it is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Places<'a> {
-    /// What the host's services look at.
-    pub said: &'a Path,
+    /// The directory of the markers that the host's services look for.
+    pub markers: &'a Path,
     /// `/run`.
     pub runtime: &'a Path,
 }
@@ -108,8 +108,8 @@ pub fn run(
     sysfs: &Sysfs,
 ) -> Result<(), ClaimError> {
     // Until the machine file says otherwise, and if it cannot be read for good.
-    say(places, NETWORK, true)?;
-    say(places, SEAT, false)?;
+    set_marker(places, NETWORK, true)?;
+    set_marker(places, SEAT, false)?;
     if is_rescue(sysfs) {
         tracing::info!("started for rescue: the network services keep off, and nothing else");
         let others = [UDEV_RULES, NETWORKD, RESTART_KEYS, RESTART_BURST, SLEEP, LOGIND];
@@ -123,7 +123,7 @@ pub fn run(
         }
     }
     let text = read_machine_text(machine)?;
-    let context = Context { images, roster: None };
+    let context = Context { images, domain_policies: None };
     let machine = Machine::parse(&machine.display().to_string(), &text, context)
         .map_err(FilesError::Machine)?;
     let nics = nics(&machine);
@@ -140,12 +140,12 @@ pub fn run(
         }
     }
     let has_seat = machine.seat != Seat::None;
-    say(places, SEAT, has_seat)?;
+    set_marker(places, SEAT, has_seat)?;
     if let Err(error) = keep_from_restarting(places, has_seat) {
         // No reason to let the networks' fate hang on it.
         tracing::warn!("Ctrl+Alt+Del restarts this PC while no agent runs: {}", explain(&error));
     }
-    say(places, NETWORK, Rule::of(&machine) == Rule::Holds)
+    set_marker(places, NETWORK, Rule::of(&machine) == Rule::Holds)
 }
 
 /// Why it ended, with the offending lines when the machine file is to blame.
@@ -194,9 +194,9 @@ fn networkd(nics: &[&Wanted]) -> String {
     )
 }
 
-/// Says something to the host's services, or takes it back.
-fn say(places: &Places<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
-    let path = places.said.join(what);
+/// Sets a marker that the host's services look for, or removes it.
+fn set_marker(places: &Places<'_>, what: &str, holds: bool) -> Result<(), ClaimError> {
+    let path = places.markers.join(what);
     if holds {
         return write(&path, "");
     }
@@ -263,12 +263,12 @@ mod tests {
         fn claim(&self, machine: &str) -> Result<(), ClaimError> {
             let file = self.dir.path().join("machine.toml");
             fs::write(&file, machine).unwrap();
-            let (said, runtime) = (self.dir.path().join("said"), self.dir.path().join("run"));
-            let places = Places { said: &said, runtime: &runtime };
+            let (markers, runtime) = (self.dir.path().join("said"), self.dir.path().join("run"));
+            let places = Places { markers: &markers, runtime: &runtime };
             run(&file, Path::new("/images"), &places, &self.pc.sysfs())
         }
 
-        fn said(&self, what: &str) -> bool {
+        fn has_marker(&self, what: &str) -> bool {
             self.dir.path().join("said").join(what).exists()
         }
 
@@ -292,7 +292,7 @@ mod tests {
         booting.claim(&format!("{KMS}{DOMAIN}nic = \"0000:00:06.0\"\n")).unwrap();
         assert!(booting.reserved("0000:00:06.0"));
         assert!(!booting.reserved("0000:00:05.0") && !booting.reserved("0000:00:07.0"));
-        assert!(booting.said(NETWORK) && booting.said(SEAT));
+        assert!(booting.has_marker(NETWORK) && booting.has_marker(SEAT));
         let rules = booting.written(UDEV_RULES);
         assert!(rules.contains("KERNELS==\"0000:00:06.0\", ENV{NM_UNMANAGED}=\"1\""), "{rules}");
         assert!(!rules.contains("00:05.0"), "{rules}");
@@ -332,8 +332,8 @@ mod tests {
             fs::create_dir_all(words_file.parent().unwrap()).unwrap();
             fs::write(words_file, words).unwrap();
             booting.claim(&machine).unwrap();
-            assert!(booting.said(NETWORK), "{words}");
-            assert_eq!(booting.said(SEAT), !rescue, "{words}");
+            assert!(booting.has_marker(NETWORK), "{words}");
+            assert_eq!(booting.has_marker(SEAT), !rescue, "{words}");
             assert_eq!(booting.reserved("0000:00:06.0"), !rescue, "{words}");
             for written in [UDEV_RULES, NETWORKD, RESTART_BURST, SLEEP, LOGIND] {
                 let there = booting.dir.path().join("run").join(written).exists();
@@ -344,7 +344,7 @@ mod tests {
         let booting = Booting::new();
         fs::write(booting.pc.sysfs().proc("cmdline"), "bulkhead.rescue\n").unwrap();
         booting.claim("").unwrap();
-        assert!(booting.said(NETWORK) && !booting.said(SEAT));
+        assert!(booting.has_marker(NETWORK) && !booting.has_marker(SEAT));
     }
 
     #[test]
@@ -398,7 +398,11 @@ mod tests {
             (format!("{KMS}[domain.lab]\nvmm = \"external\"\n"), false, true),
         ] {
             booting.claim(&machine).unwrap();
-            assert_eq!((booting.said(NETWORK), booting.said(SEAT)), (network, seat), "{machine}");
+            assert_eq!(
+                (booting.has_marker(NETWORK), booting.has_marker(SEAT)),
+                (network, seat),
+                "{machine}"
+            );
         }
     }
 
@@ -407,10 +411,10 @@ mod tests {
      {
         let booting = Booting::new();
         booting.claim(&format!("{KMS}allow_host_network = perhaps\n")).unwrap_err();
-        assert!(booting.said(NETWORK) && !booting.said(SEAT));
+        assert!(booting.has_marker(NETWORK) && !booting.has_marker(SEAT));
         // Nor does what an earlier run said hold on.
         booting.claim(&format!("{KMS}{DOMAIN}")).unwrap();
         booting.claim("").unwrap_err();
-        assert!(booting.said(NETWORK) && !booting.said(SEAT));
+        assert!(booting.has_marker(NETWORK) && !booting.has_marker(SEAT));
     }
 }

@@ -12,11 +12,11 @@ use std::time::Duration;
 use clock::Moment;
 
 use super::record;
-use base::mailbox::Life;
+use base::mailbox::Liveness;
 use config::configuration::{self, Configuration};
+use config::domain_policies::{self, DomainPolicy};
 use config::machine::{Disk, Kind, Machine};
 use config::policy_store::{Candidate, PolicyStore, Unsaved};
-use config::roster::{self, DomainPolicy};
 use control::roles::Caller;
 use control::server::Ticket;
 use domains::Supervisor;
@@ -42,14 +42,14 @@ pub(super) struct ActiveConfiguration {
 struct Submission {
     caller: Caller,
     ticket: Ticket,
-    life: Life,
+    liveness: Liveness,
     found: mpsc::Receiver<Result<Considered, String>>,
 }
 
 /// A policy that may come into force, and what goes with it.
 pub(super) struct Considered {
     candidate: Candidate,
-    roster: Vec<DomainPolicy>,
+    domain_policies: Vec<DomainPolicy>,
     machine: Machine,
 }
 
@@ -68,7 +68,7 @@ impl ActiveConfiguration {
 
     /// Becomes readable when a policy was examined; `None` while none is.
     pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.examined.as_ref().map(|submission| submission.life.fd())
+        self.examined.as_ref().map(|submission| submission.liveness.fd())
     }
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
@@ -109,16 +109,16 @@ impl ActiveConfiguration {
         let (store, machine, images) =
             (self.store.clone(), self.machine.clone(), self.images.clone());
         let no_thread = |error| format!("no thread can be started to look at it: {error}");
-        let (life, pulse) = Life::new().map_err(no_thread)?;
-        let (tell, found) = mpsc::channel();
+        let (liveness, heartbeat) = Liveness::new().map_err(no_thread)?;
+        let (outcome, found) = mpsc::channel();
         let look = move || {
             // Wakes the event loop at its end, also if this fails.
-            let _pulse = pulse;
-            let _ = tell.send(consider(&store, &machine, &images, policy, signatures));
+            let _heartbeat = heartbeat;
+            let _ = outcome.send(consider(&store, &machine, &images, policy, signatures));
         };
         thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
         let ticket = Ticket::new();
-        self.examined = Some(Submission { caller: caller.clone(), ticket, life, found });
+        self.examined = Some(Submission { caller: caller.clone(), ticket, liveness, found });
         Ok(ticket)
     }
 
@@ -126,10 +126,10 @@ impl ActiveConfiguration {
     pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Result<Considered, String>)> {
         let submission = self.examined.as_ref()?;
         // Asked before what it found: a thread that has ended finds nothing more.
-        let over = submission.life.is_over();
+        let ended = submission.liveness.has_ended();
         let found = match submission.found.try_recv() {
             Ok(found) => found,
-            Err(_) if over => Err(
+            Err(_) if ended => Err(
                 "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned(),
             ),
             Err(_) => return None,
@@ -160,7 +160,7 @@ impl ActiveConfiguration {
         caller: &Caller,
         considered: Considered,
     ) -> Result<(), String> {
-        let Considered { candidate, roster, machine } = considered;
+        let Considered { candidate, domain_policies, machine } = considered;
         let names = |machine: &Machine| -> Vec<String> {
             machine.domains.iter().map(|domain| domain.name.clone()).collect()
         };
@@ -185,8 +185,8 @@ impl ActiveConfiguration {
             .authorize_own(POLICY, None, event, candidate)
             .map_err(|refused| format!("it does not come into force: {refused}"))?;
         let in_force = self.store.commit(permit).map_err(|refusal| explain(&refusal))?;
-        supervisor.take_roster(&roster);
-        self.current.roster = roster;
+        supervisor.apply_policy(&domain_policies);
+        self.current.domain_policies = domain_policies;
         self.current.policy_report = configuration::report(&self.store, &in_force);
         self.current.policy = Arc::new(in_force.policy);
         self.current.trust = in_force.trust;
@@ -220,9 +220,10 @@ fn consider(
     signatures: Option<String>,
 ) -> Result<Considered, String> {
     let candidate = store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
-    let roster = roster::of(&candidate.policy);
-    let machine = configuration::read_machine(machine, images, &roster).map_err(|error| {
-        format!("this PC's machine file does not go with it: {}", explain(&error))
-    })?;
-    Ok(Considered { candidate, roster, machine })
+    let domain_policies = domain_policies::of(&candidate.policy);
+    let machine =
+        configuration::read_machine(machine, images, &domain_policies).map_err(|error| {
+            format!("this PC's machine file does not go with it: {}", explain(&error))
+        })?;
+    Ok(Considered { candidate, domain_policies, machine })
 }

@@ -52,7 +52,7 @@ use self::needed::Needed;
 use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock, take_state};
 use self::record::States;
 use self::seat::SeatClient;
-use self::service_manager::{Round, ServiceManager};
+use self::service_manager::{ServiceManager, WatchdogAction};
 use self::signals::{ShutdownRequest, Signals};
 use self::sleep::{Inhibitor, Sleeps};
 use self::tally::{Budget, Tallies};
@@ -170,7 +170,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .map(Arc::new)
         .ok();
     let mut manager = ServiceManager::of_environment();
-    manager.takes(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
+    manager.extend_timeout(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
     let handover = Arc::new(open_handover(&options.layout, &configuration.machine)?);
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
@@ -195,7 +195,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
             "not run as root: VMMs get no user of their own, and NICs cannot be handed over"
         );
     }
-    let supervisor = Supervisor::new(&configuration.machine, &configuration.roster, parts)?;
+    let supervisor =
+        Supervisor::new(&configuration.machine, &configuration.domain_policies, parts)?;
     let server = Server::listen(&options.layout.control_socket())?;
     // The policy's directory is not the state's: who puts back or deletes all of the state leaves it as it is.
     let beside_policy = durable::directory(&options.policy).to_owned();
@@ -308,7 +309,7 @@ impl Daemon {
         started.extend(record::trust(&configuration.trust));
         self.running.monitor.note(&started);
         self.adopt_and_start();
-        self.manager.ready();
+        self.manager.notify_ready();
         let mut ending: Option<Ending> = None;
         loop {
             self.lock.alive();
@@ -324,7 +325,7 @@ impl Daemon {
                 Some(ShutdownRequest::Stop) => {
                     tracing::info!("stopping: the guests are asked to shut down");
                     self.running.supervisor.stop_all();
-                    self.manager.stops(stop_deadline + SHUTDOWN_EXTRA + FAREWELL);
+                    self.manager.notify_stopping(stop_deadline + SHUTDOWN_EXTRA + FAREWELL);
                     if !matches!(ending, Some(Ending::WithGuests(_))) {
                         let until = Moment::now() + stop_deadline + SHUTDOWN_EXTRA;
                         ending = Some(Ending::WithGuests(until));
@@ -361,7 +362,7 @@ impl Daemon {
                 break;
             }
             let running = &self.running;
-            if self.manager.come_round(|| running.threads_are_responsive()) == Round::Ask {
+            if self.manager.poll(|| running.threads_are_responsive()) == WatchdogAction::Probe {
                 self.running.probe_threads();
             }
             self.wait(ending)?;
@@ -410,7 +411,7 @@ impl Daemon {
         if let Some(unsigned) = self.running.monitor.wait() {
             left = left.min(unsigned);
         }
-        if let Some(watchdog) = self.manager.wait() {
+        if let Some(watchdog) = self.manager.timeout() {
             left = left.min(watchdog);
         }
         if let Some(counted) = self.running.tallies.due() {

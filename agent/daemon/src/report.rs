@@ -76,7 +76,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
         seat: seat.report(&mut notes),
         break_glass_seconds: break_glass.left().map(|left| left.as_secs()),
         domains: configuration
-            .roster
+            .domain_policies
             .iter()
             .filter_map(|policy| {
                 let runtime =
@@ -146,7 +146,7 @@ fn pressure(what: Pressing, now: Time) -> PressureReport {
 }
 
 fn external(
-    policy: &config::roster::DomainPolicy,
+    policy: &config::domain_policies::DomainPolicy,
     supervisor: &Supervisor,
     mediators: &Mediators,
 ) -> DomainReport {

@@ -13,8 +13,8 @@ use policy::Policy;
 
 use super::DaemonError;
 use base::layout::Layout;
+use config::domain_policies;
 use config::machine::{Machine, Seat as SeatChoice};
-use config::roster;
 use control::reports::SeatReport;
 use domains::lifecycle::State;
 use domains::pressure::Pressure;
@@ -147,11 +147,10 @@ impl SeatClient {
     /// Brings a domain to the front.
     pub(super) fn switch(&self, name: &str) -> Result<(), String> {
         let names = self.seat.names();
-        let index = self
-            .seat
-            .handle()
-            .index(name)
-            .ok_or_else(|| roster::no_domain(name, names.iter().map(String::as_str)))?;
+        let index =
+            self.seat.handle().index(name).ok_or_else(|| {
+                domain_policies::no_domain(name, names.iter().map(String::as_str))
+            })?;
         if self.seat.report().locked {
             return Err("the screen is locked; unlock it first".to_owned());
         }

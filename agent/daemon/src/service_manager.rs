@@ -1,10 +1,10 @@
-//! What the service manager is told (sd_notify(3)): that the agent is ready, that it stops, and, as long as it works, that it does.
+//! Notifications to the service manager (sd_notify(3)): that the agent is ready, that it stops, and, as long as it works, that it does.
 //!
 //! ```text
-//!  main loop: ask every thread --> each comes round and answers --> WATCHDOG=1 --> a third of the time later: ask again
+//!  main loop: probe every thread --> each comes round and answers --> WATCHDOG=1 --> a third of the time later: probe again
 //! ```
-//! Nothing is told by a timer alone: a main loop that hangs tells nothing, and a thread that hangs does not answer. The service manager
-//! then ends the agent and starts it anew. A thread that is no more is another matter: whoever asks knows, and says so.
+//! No timer alone sends the watchdog's notification: a main loop that hangs sends nothing, and a thread that hangs does not answer. The
+//! service manager then ends the agent and starts it anew. A thread that is no more is another matter: whoever probes it knows, and says so.
 
 use std::env;
 use std::ffi::OsStr;
@@ -18,35 +18,34 @@ use clock::Moment;
 
 /// Longest time a service manager is believed to give: its number comes from the environment.
 const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
-/// How soon it is told again what it did not take.
-const AGAIN: Duration = Duration::from_millis(200);
+/// How soon a notification is sent again that the service manager did not take.
+const RETRY: Duration = Duration::from_millis(200);
 
-/// The service manager, if one started the agent and wants to be told.
+/// The service manager, if one started the agent and wants to be notified.
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
-    /// What it has not taken yet, in order: its socket was full. Each is there once.
-    owed: Vec<String>,
+    /// Notifications that it has not taken yet, in order: its socket was full. Each is there once.
+    pending: Vec<String>,
 }
 
-/// What it wants to hear at least every `interval`.
+/// The service manager's watchdog, which wants a notification at least every `interval`.
 struct Watchdog {
     interval: Duration,
-    /// When the threads are asked again; `None` while their answers are awaited.
-    ask_at: Option<Moment>,
+    /// When the threads are probed again; `None` while their answers are awaited.
+    probe_at: Option<Moment>,
 }
 
 /// What the watchdog needs of the main loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Round {
-    /// Nothing yet.
-    Nothing,
-    /// The threads are to be asked.
-    Ask,
+pub(super) enum WatchdogAction {
+    None,
+    /// Probe every thread.
+    Probe,
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// Connects to the service manager that the environment names.
     pub(super) fn of_environment() -> Self {
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
@@ -54,7 +53,7 @@ impl ServiceManager {
         let named = env::var_os("NOTIFY_SOCKET");
         let connected = named.as_deref().map(connect).transpose();
         let socket = connected.unwrap_or_else(|error| {
-            tracing::warn!("the service manager is not told how the agent does: {error}");
+            tracing::warn!("the service manager is not notified how the agent does: {error}");
             None
         });
         Self::new(socket, interval)
@@ -64,73 +63,74 @@ impl ServiceManager {
         let wanted = interval.filter(|interval| !interval.is_zero() && socket.is_some());
         let watchdog = wanted.map(|interval| Watchdog {
             interval: interval.min(INTERVAL_MAX),
-            ask_at: Some(Moment::now()),
+            probe_at: Some(Moment::now()),
         });
-        Self { socket, watchdog, owed: Vec::new() }
+        Self { socket, watchdog, pending: Vec::new() }
     }
 
-    /// The agent begins with something that may take so long.
-    pub(super) fn takes(&mut self, time: Duration) {
-        self.owe(format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    /// Extends the time that the service manager waits for what the agent does next.
+    pub(super) fn extend_timeout(&mut self, time: Duration) {
+        self.enqueue(format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
-    /// The agent runs its domains.
-    pub(super) fn ready(&mut self) {
-        self.owe("READY=1".to_owned());
+    /// Notifies it that the agent runs its domains.
+    pub(super) fn notify_ready(&mut self) {
+        self.enqueue("READY=1".to_owned());
     }
 
-    /// The agent stops, which may take so long.
-    pub(super) fn stops(&mut self, time: Duration) {
-        self.owe(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
+    /// Notifies it that the agent stops, which may take so long.
+    pub(super) fn notify_stopping(&mut self, time: Duration) {
+        self.enqueue(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
-    /// Once in each round of the main loop: tells that the agent works if every thread has answered, and says when to ask them.
-    pub(super) fn come_round(&mut self, have_answered: impl FnOnce() -> bool) -> Round {
-        self.pay();
+    /// Notifies it that the agent works if every thread has answered, and returns when to probe them. Called once in each turn of the main loop.
+    pub(super) fn poll(&mut self, have_answered: impl FnOnce() -> bool) -> WatchdogAction {
+        self.flush();
         let now = Moment::now();
-        let Some(watchdog) = &mut self.watchdog else { return Round::Nothing };
-        match watchdog.ask_at {
+        let Some(watchdog) = &mut self.watchdog else { return WatchdogAction::None };
+        match watchdog.probe_at {
             Some(at) if now >= at => {
-                watchdog.ask_at = None;
-                return Round::Ask;
+                watchdog.probe_at = None;
+                return WatchdogAction::Probe;
             }
             None if have_answered() => {
-                watchdog.ask_at = Some(now + watchdog.interval / 3);
+                watchdog.probe_at = Some(now + watchdog.interval / 3);
                 // Two more follow in its time.
-                self.tell("WATCHDOG=1");
+                self.send("WATCHDOG=1");
             }
             _ => {}
         }
-        Round::Nothing
+        WatchdogAction::None
     }
 
-    /// In what time [`Self::come_round`] has something to do by itself.
-    pub(super) fn wait(&self) -> Option<Duration> {
-        let again = (!self.owed.is_empty()).then_some(AGAIN);
-        let ask_at = self.watchdog.as_ref().and_then(|watchdog| watchdog.ask_at);
-        let ask = ask_at.map(|at| at.saturating_duration_since(Moment::now()));
-        [again, ask].into_iter().flatten().min()
+    /// Returns in what time [`Self::poll`] has something to do by itself.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        let retry = (!self.pending.is_empty()).then_some(RETRY);
+        let probe_at = self.watchdog.as_ref().and_then(|watchdog| watchdog.probe_at);
+        let probe = probe_at.map(|at| at.saturating_duration_since(Moment::now()));
+        [retry, probe].into_iter().flatten().min()
     }
 
-    /// Tells it what it has to know, now or when it takes something again.
-    fn owe(&mut self, what: String) {
-        if !self.owed.contains(&what) {
-            self.owed.push(what);
+    /// Sends a notification that must not be lost, now or when the socket takes something again.
+    fn enqueue(&mut self, what: String) {
+        if !self.pending.contains(&what) {
+            self.pending.push(what);
         }
-        self.pay();
+        self.flush();
     }
 
-    fn pay(&mut self) {
-        while let Some(what) = self.owed.first() {
-            if !self.tell(what) {
+    /// Sends the pending notifications until the socket is full.
+    fn flush(&mut self) {
+        while let Some(what) = self.pending.first() {
+            if !self.send(what) {
                 return;
             }
-            self.owed.remove(0);
+            self.pending.remove(0);
         }
     }
 
-    /// Whether it is done with: taken, or in vain.
-    fn tell(&self, what: &str) -> bool {
+    /// Sends a notification; returns whether that is done with: taken, or in vain.
+    fn send(&self, what: &str) -> bool {
         let Some(socket) = &self.socket else { return true };
         let Err(error) = socket.send(what.as_bytes()) else { return true };
         // A full socket takes it later.
@@ -163,7 +163,7 @@ mod tests {
         (ServiceManager::new(Some(ours), Some(interval)), theirs)
     }
 
-    fn told(socket: &UnixDatagram) -> Option<String> {
+    fn received(socket: &UnixDatagram) -> Option<String> {
         let mut text = [0; 200];
         let length = socket.recv(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text[..length]).into_owned())
@@ -172,40 +172,40 @@ mod tests {
     #[test]
     fn the_watchdog_is_fed_only_after_every_thread_has_answered() {
         let (mut manager, socket) = manager(Duration::from_millis(30));
-        assert_eq!(manager.come_round(|| panic!("nobody was asked")), Round::Ask);
+        assert_eq!(manager.poll(|| panic!("nobody was asked")), WatchdogAction::Probe);
         for _ in 0..3 {
             std::thread::sleep(Duration::from_millis(20));
-            assert_eq!(manager.come_round(|| false), Round::Nothing, "one hangs");
-            assert_eq!(manager.wait(), None, "its answer wakes the loop, and nothing else does");
+            assert_eq!(manager.poll(|| false), WatchdogAction::None, "one hangs");
+            assert_eq!(manager.timeout(), None, "its answer wakes the loop, and nothing else does");
         }
-        assert_eq!(told(&socket), None);
-        assert_eq!(manager.come_round(|| true), Round::Nothing);
-        assert_eq!(told(&socket).as_deref(), Some("WATCHDOG=1"));
-        assert!(manager.wait().is_some_and(|wait| wait <= Duration::from_millis(10)));
-        assert_eq!(manager.come_round(|| true), Round::Nothing, "not before its time");
-        assert_eq!(told(&socket), None);
+        assert_eq!(received(&socket), None);
+        assert_eq!(manager.poll(|| true), WatchdogAction::None);
+        assert_eq!(received(&socket).as_deref(), Some("WATCHDOG=1"));
+        assert!(manager.timeout().is_some_and(|wait| wait <= Duration::from_millis(10)));
+        assert_eq!(manager.poll(|| true), WatchdogAction::None, "not before its time");
+        assert_eq!(received(&socket), None);
         std::thread::sleep(Duration::from_millis(15));
-        assert_eq!(manager.come_round(|| true), Round::Ask);
-        assert_eq!(told(&socket), None, "asking is no answer");
+        assert_eq!(manager.poll(|| true), WatchdogAction::Probe);
+        assert_eq!(received(&socket), None, "asking is no answer");
     }
 
     #[test]
     fn without_a_service_manager_nobody_is_asked_and_nothing_is_told() {
         let mut alone = ServiceManager::new(None, Some(Duration::from_millis(1)));
-        assert_eq!(alone.come_round(|| true), Round::Nothing);
-        assert_eq!(alone.wait(), None);
-        alone.ready();
+        assert_eq!(alone.poll(|| true), WatchdogAction::None);
+        assert_eq!(alone.timeout(), None);
+        alone.notify_ready();
     }
 
     #[test]
     fn the_service_manager_hears_of_ready_and_stopping_and_how_long_it_may_take() {
         let (mut manager, socket) = manager(Duration::from_secs(60));
-        manager.takes(Duration::from_secs(2));
-        manager.ready();
-        manager.stops(Duration::from_secs(75));
-        assert_eq!(told(&socket).as_deref(), Some("EXTEND_TIMEOUT_USEC=2000000"));
-        assert_eq!(told(&socket).as_deref(), Some("READY=1"));
-        assert_eq!(told(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000"));
+        manager.extend_timeout(Duration::from_secs(2));
+        manager.notify_ready();
+        manager.notify_stopping(Duration::from_secs(75));
+        assert_eq!(received(&socket).as_deref(), Some("EXTEND_TIMEOUT_USEC=2000000"));
+        assert_eq!(received(&socket).as_deref(), Some("READY=1"));
+        assert_eq!(received(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=75000000"));
     }
 
     #[test]
@@ -214,18 +214,18 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         socket.set_nonblocking(true).unwrap();
         let mut manager = ServiceManager::new(Some(ours), None);
-        while manager.tell("filling") {}
-        manager.ready();
-        manager.ready();
-        manager.stops(Duration::from_secs(1));
-        assert_eq!(manager.wait(), Some(AGAIN), "it is told again soon");
-        while told(&socket).as_deref() == Some("filling") {}
-        assert_eq!(told(&socket), None);
-        manager.come_round(|| false);
-        assert_eq!(told(&socket).as_deref(), Some("READY=1"));
-        assert_eq!(told(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=1000000"));
-        assert_eq!(told(&socket), None);
-        assert_eq!(manager.wait(), None);
+        while manager.send("filling") {}
+        manager.notify_ready();
+        manager.notify_ready();
+        manager.notify_stopping(Duration::from_secs(1));
+        assert_eq!(manager.timeout(), Some(RETRY), "it is told again soon");
+        while received(&socket).as_deref() == Some("filling") {}
+        assert_eq!(received(&socket), None);
+        manager.poll(|| false);
+        assert_eq!(received(&socket).as_deref(), Some("READY=1"));
+        assert_eq!(received(&socket).as_deref(), Some("STOPPING=1\nEXTEND_TIMEOUT_USEC=1000000"));
+        assert_eq!(received(&socket), None);
+        assert_eq!(manager.timeout(), None);
     }
 
     #[test]
@@ -234,12 +234,12 @@ mod tests {
         let path = dir.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
         connect(path.as_os_str()).unwrap().send(b"READY=1").unwrap();
-        assert_eq!(told(&by_path).as_deref(), Some("READY=1"));
+        assert_eq!(received(&by_path).as_deref(), Some("READY=1"));
         let name = format!("bulkhead-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
         let by_name = UnixDatagram::bind_addr(&address).unwrap();
         connect(OsStr::new(&format!("@{name}"))).unwrap().send(b"READY=1").unwrap();
-        assert_eq!(told(&by_name).as_deref(), Some("READY=1"));
+        assert_eq!(received(&by_name).as_deref(), Some("READY=1"));
         connect(OsStr::new("")).unwrap_err();
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{Finding, Patient};
+use super::{Finding, SystemPaths};
 
 /// The hardware clock counts whole seconds, and is read a moment later.
 const AGREES: u64 = 3;
@@ -20,14 +20,14 @@ const AHEAD: Duration = Duration::from_secs(5);
 const FAST_SOURCES: [&str; 4] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "xen"];
 
 /// `log` is the audit log's directory.
-pub(super) fn examine(patient: &Patient, log: &Path, now: SystemTime) -> Vec<Finding> {
-    let mut findings = vec![hardware_clock(patient, now)];
+pub(super) fn examine(system: &SystemPaths, log: &Path, now: SystemTime) -> Vec<Finding> {
+    let mut findings = vec![hardware_clock(system, now)];
     findings.extend(goes_back(log, now));
-    findings.push(source(patient));
+    findings.push(source(system));
     findings
 }
 
-fn hardware_clock(patient: &Patient, now: SystemTime) -> Finding {
+fn hardware_clock(system: &SystemPaths, now: SystemTime) -> Finding {
     let check = "clock";
     let set = "set the time (`timedatectl set-time`), then `hwclock --systohc --utc`";
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -41,7 +41,7 @@ fn hardware_clock(patient: &Patient, now: SystemTime) -> Finding {
         );
     }
     let Some(hardware) =
-        patient.sys_text("class/rtc/rtc0/since_epoch").and_then(|text| text.parse::<u64>().ok())
+        system.sys_text("class/rtc/rtc0/since_epoch").and_then(|text| text.parse::<u64>().ok())
     else {
         return Finding::warn(
             check,
@@ -80,10 +80,10 @@ fn goes_back(log: &Path, now: SystemTime) -> Option<Finding> {
     ))
 }
 
-fn source(patient: &Patient) -> Finding {
+fn source(system: &SystemPaths) -> Finding {
     let check = "clock-source";
     let file = "devices/system/clocksource/clocksource0/current_clocksource";
-    match patient.sys_text(file) {
+    match system.sys_text(file) {
         None => Finding::warn(
             check,
             "not looked at: the kernel does not name its clock source",

@@ -3,7 +3,7 @@
 
 use hostpci::{Function, VFIO_PCI, usable};
 
-use super::{Finding, Patient};
+use super::{Finding, SystemPaths};
 use config::machine::{Kind, Machine};
 use handover::host_use::HostUse;
 use handover::judge::{self, Refused};
@@ -13,14 +13,14 @@ use handover::{Claims, PciAddress, Role, Wanted};
 /// Network controllers that are listed when one cannot be handed over.
 const LISTED_MAX: usize = 8;
 
-pub(super) fn examine(patient: &Patient, machine: &Machine) -> Vec<Finding> {
+pub(super) fn examine(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     let claims = machine.claims();
-    let host_use = HostUse::look(&patient.sysfs, &claims.screen, &claims.disks);
+    let host_use = HostUse::look(&system.sysfs, &claims.screen, &claims.disks);
     let mut findings = Vec::new();
     for domain in &machine.domains {
         let Kind::Vm(vm) = &domain.kind else { continue };
         for wanted in vm.pci_devices() {
-            let asked = Asked { patient, domain: &domain.name, wanted, claims: &claims };
+            let asked = Asked { system, domain: &domain.name, wanted, claims: &claims };
             let found = asked.examine(host_use.as_ref().ok());
             findings.extend(found.into_iter().map(|f| f.of(wanted.address.to_string())));
         }
@@ -32,14 +32,14 @@ pub(super) fn examine(patient: &Patient, machine: &Machine) -> Vec<Finding> {
 }
 
 /// The host's interfaces that go with the functions.
-pub(super) fn interfaces(patient: &Patient, machine: &Machine) -> Vec<String> {
+pub(super) fn interfaces(system: &SystemPaths, machine: &Machine) -> Vec<String> {
     let functions = machine.domains.iter().filter_map(|domain| match &domain.kind {
         Kind::Vm(vm) => Some(vm.pci_functions()),
         Kind::External => None,
     });
     functions
         .flatten()
-        .filter_map(|address| patient.sysfs.inspect(address).ok())
+        .filter_map(|address| system.sysfs.inspect(address).ok())
         .flat_map(|function| function.interface_names())
         .collect()
 }
@@ -50,7 +50,7 @@ fn refused(check: &'static str, refused: &Refused) -> Finding {
 
 /// One function of one domain.
 struct Asked<'a> {
-    patient: &'a Patient,
+    system: &'a SystemPaths,
     domain: &'a str,
     wanted: &'a Wanted,
     claims: &'a Claims,
@@ -58,7 +58,7 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn examine(&self, host_use: Option<&HostUse>) -> Vec<Finding> {
-        let function = match self.patient.sysfs.inspect(self.wanted.address) {
+        let function = match self.system.sysfs.inspect(self.wanted.address) {
             Ok(function) => function,
             Err(error) => return vec![refused("pci-device", &Refused::Inspect(error))],
         };
@@ -111,7 +111,7 @@ impl Asked<'_> {
         // With vfio-pci it shows no MAC address; the agent knows the one that it had when it took it.
         let of_vfio = function.driver.as_deref() == Some(VFIO_PCI);
         let seen = pins.mac.as_deref().filter(|_| of_vfio);
-        match pins.check(&self.patient.sysfs, function, seen) {
+        match pins.check(&self.system.sysfs, function, seen) {
             Ok(()) if seen.is_some() && function.interfaces.is_empty() => Finding::ok(
                 check,
                 "is what machine.toml says, as far as it shows: its MAC address is compared only while the host's driver has it",
@@ -123,7 +123,7 @@ impl Asked<'_> {
 
     fn signals(&self, function: &Function) -> Finding {
         let check = "interrupts";
-        if let Err(error) = judge::usable(&self.patient.sysfs, function) {
+        if let Err(error) = judge::usable(&self.system.sysfs, function) {
             return refused(check, &error);
         }
         if let Some(pin) = usable::pin_driver(function.vendor, function.device, function.class) {
@@ -137,7 +137,7 @@ impl Asked<'_> {
             };
             return Finding::warn(check, what, remedy);
         }
-        if self.patient.sysfs.snapshot(function.address).is_none() {
+        if self.system.sysfs.snapshot(function.address).is_none() {
             return Finding::warn(
                 check,
                 "not looked at: its configuration space cannot be read",
@@ -150,7 +150,7 @@ impl Asked<'_> {
     /// And whether others go with it.
     fn isolation(&self, function: &Function, host_use: &HostUse) -> (Finding, bool) {
         let check = "iommu-group";
-        let sysfs = &self.patient.sysfs;
+        let sysfs = &self.system.sysfs;
         let result = judge::isolated(sysfs, function, self.domain, self.claims, host_use);
         let group = function.group.as_ref().map_or(0, |group| group.number);
         match result {
@@ -181,7 +181,7 @@ impl Asked<'_> {
         if self.wanted.role != Role::Nic {
             return String::new();
         }
-        let sysfs = &self.patient.sysfs;
+        let sysfs = &self.system.sysfs;
         let free = |address: &PciAddress| !self.claims.domains.contains_key(address);
         let fits = |function: &Function| {
             judge::not_in_use(function, host_use).is_ok()

@@ -11,7 +11,7 @@ use kvm_ioctls::Kvm;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
-use super::{Finding, Level, Patient, cgroup_mount, pressure, processor, sleep};
+use super::{Finding, Level, SystemPaths, cgroup_mount, pressure, processor, sleep};
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
@@ -62,35 +62,35 @@ fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
     Finding::ok(found.check, format!("not needed: {why}"))
 }
 
-pub(super) fn examine(patient: &Patient, needs: Needs) -> Vec<Finding> {
-    let vendor = Vendor::of(&patient.proc_text("cpuinfo").unwrap_or_default());
+pub(super) fn examine(system: &SystemPaths, needs: Needs) -> Vec<Finding> {
+    let vendor = Vendor::of(&system.proc_text("cpuinfo").unwrap_or_default());
     let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
     let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
-    let [threads, mitigations] = processor::examine(patient);
+    let [threads, mitigations] = processor::examine(system);
     vec![
-        for_a_vm(kvm(patient, vendor)),
-        for_a_vm(virtual_machine(&patient.dev.join("kvm"))),
-        for_a_vm(nested_paging(patient, vendor)),
+        for_a_vm(kvm(system, vendor)),
+        for_a_vm(virtual_machine(&system.dev.join("kvm"))),
+        for_a_vm(nested_paging(system, vendor)),
         for_a_vm(mitigations),
         for_a_vm(threads),
-        for_a_device(iommu(patient, vendor)),
-        for_a_device(interrupt_remapping(patient, vendor)),
-        for_a_device(vfio_pci(patient)),
-        for_a_device(vfio_device(patient)),
-        for_a_device(sleep::examine(patient)),
+        for_a_device(iommu(system, vendor)),
+        for_a_device(interrupt_remapping(system, vendor)),
+        for_a_device(vfio_pci(system)),
+        for_a_device(vfio_device(system)),
+        for_a_device(sleep::examine(system)),
         for_a_vm(locked_memory()),
-        for_a_vm(cgroups(patient)),
-        for_a_vm(pressure::told(patient)),
+        for_a_vm(cgroups(system)),
+        for_a_vm(pressure::stall_information(system)),
     ]
 }
 
-fn kvm(patient: &Patient, vendor: Vendor) -> Finding {
+fn kvm(system: &SystemPaths, vendor: Vendor) -> Finding {
     let check = "kvm";
-    let device = patient.dev.join("kvm");
+    let device = system.dev.join("kvm");
     match open_device(&device) {
         Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let capable = offers(patient, "vmx") || offers(patient, "svm");
+            let capable = offers(system, "vmx") || offers(system, "svm");
             let (what, remedy) = if capable {
                 let module = if vendor == Vendor::Amd { "kvm-amd" } else { "kvm-intel" };
                 (
@@ -155,17 +155,17 @@ fn virtual_machine(device: &Path) -> Finding {
     }
 }
 
-fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
+fn nested_paging(system: &SystemPaths, vendor: Vendor) -> Finding {
     let check = "nested-paging";
     let parameters =
         [("EPT", "module/kvm_intel/parameters/ept"), ("NPT", "module/kvm_amd/parameters/npt")];
     let found =
-        parameters.into_iter().find_map(|(name, file)| Some((name, patient.sys_text(file)?)));
+        parameters.into_iter().find_map(|(name, file)| Some((name, system.sys_text(file)?)));
     match found {
         Some((name, value)) if matches!(value.as_str(), "Y" | "1") => {
             Finding::ok(check, format!("{name} is used"))
         }
-        Some((name, _)) if offers(patient, &name.to_ascii_lowercase()) => Finding::fail(
+        Some((name, _)) if offers(system, &name.to_ascii_lowercase()) => Finding::fail(
             check,
             format!("the processor has {name} and KVM was told not to use it; guests would crawl"),
             format!(
@@ -174,7 +174,7 @@ fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
                 if name == "NPT" { "amd" } else { "intel" },
             ),
         ),
-        Some((name, _)) if offers(patient, "hypervisor") => Finding::fail(
+        Some((name, _)) if offers(system, "hypervisor") => Finding::fail(
             check,
             format!("this PC is itself virtual and is offered no {name}; guests would crawl"),
             "switch nested paging on for it where it runs; a ward PC is no virtual machine",
@@ -200,25 +200,25 @@ fn nested_paging(patient: &Patient, vendor: Vendor) -> Finding {
     }
 }
 
-fn iommu_groups(patient: &Patient) -> usize {
-    fs::read_dir(patient.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count)
+fn iommu_groups(system: &SystemPaths) -> usize {
+    fs::read_dir(system.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count)
 }
 
 /// Whether the processor has this flag.
-fn offers(patient: &Patient, flag: &str) -> bool {
-    has_flag(&patient.proc_text("cpuinfo").unwrap_or_default(), flag)
+fn offers(system: &SystemPaths, flag: &str) -> bool {
+    has_flag(&system.proc_text("cpuinfo").unwrap_or_default(), flag)
 }
 
-fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
+fn iommu(system: &SystemPaths, vendor: Vendor) -> Finding {
     let check = "iommu";
-    let groups = iommu_groups(patient);
+    let groups = iommu_groups(system);
     if groups > 0 {
         return Finding::ok(check, format!("on, {groups} groups"));
     }
     // The BIOS announces an IOMMU it switched on by one of these ACPI tables.
     let announced = ["DMAR", "IVRS"]
         .iter()
-        .any(|table| patient.sysfs.path("firmware/acpi/tables").join(table).exists());
+        .any(|table| system.sysfs.path("firmware/acpi/tables").join(table).exists());
     let parameter = format!(
         "add {} to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart",
         iommu_parameter(vendor)
@@ -238,18 +238,17 @@ fn iommu(patient: &Patient, vendor: Vendor) -> Finding {
 }
 
 /// Without interrupt remapping the kernel refuses to hand devices over, unless told to be unsafe.
-fn interrupt_remapping(patient: &Patient, vendor: Vendor) -> Finding {
+fn interrupt_remapping(system: &SystemPaths, vendor: Vendor) -> Finding {
     let check = "interrupt-remapping";
     // The kernel names the chips of remapped interrupts so.
-    let remapped = patient.proc_text("interrupts").map(|text| text.contains(" IR-"));
-    match patient.sys_text("module/vfio_iommu_type1/parameters/allow_unsafe_interrupts").as_deref()
-    {
+    let remapped = system.proc_text("interrupts").map(|text| text.contains(" IR-"));
+    match system.sys_text("module/vfio_iommu_type1/parameters/allow_unsafe_interrupts").as_deref() {
         Some("Y" | "1") => Finding::fail(
             check,
             "vfio is told to allow unsafe interrupts: a guest could forge interrupts of the host",
             "remove allow_unsafe_interrupts=1 from /etc/modprobe.d and the kernel command line, and restart",
         ),
-        _ => match (remapped, iommu_groups(patient)) {
+        _ => match (remapped, iommu_groups(system)) {
             (Some(true), _) => Finding::ok(check, "on: no device can forge an interrupt"),
             (_, 0) => Finding::warn(
                 check,
@@ -273,12 +272,12 @@ fn interrupt_remapping(patient: &Patient, vendor: Vendor) -> Finding {
     }
 }
 
-fn vfio_pci(patient: &Patient) -> Finding {
+fn vfio_pci(system: &SystemPaths) -> Finding {
     let check = "vfio-pci";
-    if patient.sysfs.pci_driver("vfio-pci").exists() {
+    if system.sysfs.pci_driver("vfio-pci").exists() {
         return Finding::ok(check, "loaded");
     }
-    let release = patient.proc_text("sys/kernel/osrelease").unwrap_or_default();
+    let release = system.proc_text("sys/kernel/osrelease").unwrap_or_default();
     let available = ["/lib/modules", "/usr/lib/modules"].iter().any(|modules| {
         let index = Path::new(modules).join(&release).join("modules.dep");
         fs::read_to_string(index).is_ok_and(|text| text.contains("/vfio-pci.ko"))
@@ -294,9 +293,9 @@ fn vfio_pci(patient: &Patient) -> Finding {
     }
 }
 
-fn vfio_device(patient: &Patient) -> Finding {
+fn vfio_device(system: &SystemPaths) -> Finding {
     let check = "vfio-device";
-    let device = patient.dev.join("vfio/vfio");
+    let device = system.dev.join("vfio/vfio");
     match open_device(&device) {
         Ok(()) => Finding::ok(check, format!("{} can be opened", device.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::warn(
@@ -328,10 +327,10 @@ fn locked_memory() -> Finding {
     }
 }
 
-fn cgroups(patient: &Patient) -> Finding {
+fn cgroups(system: &SystemPaths) -> Finding {
     let check = "cgroups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
-    let mounts = patient.proc_text("self/mounts").unwrap_or_default();
+    let mounts = system.proc_text("self/mounts").unwrap_or_default();
     let Some(point) = cgroup_mount(&mounts) else {
         return Finding::warn(
             check,

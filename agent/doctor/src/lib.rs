@@ -49,7 +49,7 @@ use recorder::directory;
 use base::layout;
 
 /// Where the doctor looks; the system's own, or a test's.
-pub struct Patient {
+pub struct SystemPaths {
     /// `/sys`.
     pub sysfs: Sysfs,
     /// `/proc`.
@@ -60,7 +60,7 @@ pub struct Patient {
     pub root: PathBuf,
 }
 
-impl Patient {
+impl SystemPaths {
     #[must_use]
     pub fn this_pc() -> Self {
         Self {
@@ -111,31 +111,31 @@ pub struct InputFiles {
 
 /// Examines a PC.
 #[must_use]
-pub fn examine(patient: &Patient, inputs: &InputFiles) -> Vec<Finding> {
+pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     let (machine, mut findings) = software::input_files(inputs);
     let machine = machine.as_ref();
     let needs = host::Needs::of(machine);
-    findings.extend(host::examine(patient, needs));
-    let leaving = machine.map(|machine| devices::interfaces(patient, machine)).unwrap_or_default();
+    findings.extend(host::examine(system, needs));
+    let leaving = machine.map(|machine| devices::interfaces(system, machine)).unwrap_or_default();
     findings.push(host::network(machine.map(Rule::of), &leaving));
     findings.push(software::vmm(inputs, needs));
-    findings.extend(service::unit(patient));
-    findings.push(service::modules(patient));
-    findings.extend(service::roles(patient, machine));
+    findings.extend(service::unit(system));
+    findings.push(service::modules(system));
+    findings.extend(service::roles(system, machine));
     let layout = layout::Layout {
         images: inputs.images.clone(),
         state: inputs.state.clone(),
         runtime: inputs.runtime.clone(),
     };
-    findings.extend(usb::examine(patient, &layout.usb_switches()));
-    findings.extend(clock::examine(patient, &directory(&inputs.state), SystemTime::now()));
+    findings.extend(usb::examine(system, &layout.usb_switches()));
+    findings.extend(clock::examine(system, &directory(&inputs.state), SystemTime::now()));
     match machine {
         Some(machine) => {
             findings.extend(seat::examine(&machine.seat));
-            findings.extend(software::memory(patient, machine));
-            findings.extend(pressure::weights(patient, machine));
+            findings.extend(software::memory(system, machine));
+            findings.extend(pressure::weights(system, machine));
             findings.extend(software::images(machine));
-            findings.extend(devices::examine(patient, machine));
+            findings.extend(devices::examine(system, machine));
         }
         None => findings.push(Finding::warn(
             "machine-file",

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-use super::{Finding, Patient, cgroup_mount, text};
+use super::{Finding, SystemPaths, cgroup_mount, text};
 use config::machine::{Kind, Machine};
 
 /// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
@@ -16,9 +16,9 @@ const DEPTH_MAX: usize = 8;
 const DISKS_MAX: usize = 64;
 
 /// Whether the kernel tells how long domains wait (pressure stall information).
-pub(super) fn told(patient: &Patient) -> Finding {
+pub(super) fn stall_information(system: &SystemPaths) -> Finding {
     let check = "pressure";
-    match patient.proc_text("pressure/cpu") {
+    match system.proc_text("pressure/cpu") {
         Some(_) => Finding::ok(
             check,
             "the kernel tells how long domains wait for processor, memory and disk",
@@ -32,13 +32,13 @@ pub(super) fn told(patient: &Patient) -> Finding {
 }
 
 /// For each disk that domains' images are on, whether the weight of their I/O counts there. `mounts` is `/proc/self/mounts`.
-pub(super) fn weights(patient: &Patient, machine: &Machine) -> Vec<Finding> {
+pub(super) fn weights(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     let check = "io-weight";
     let mut on: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for domain in &machine.domains {
         let Kind::Vm(vm) = &domain.kind else { continue };
         for number in vm.disks.iter().filter_map(|disk| number(&disk.path)) {
-            let device = patient.sysfs.path("dev/block").join(&number);
+            let device = system.sysfs.path("dev/block").join(&number);
             let mut disks = Disks::default();
             disks.look_below(&device, DEPTH_MAX);
             for disk in disks.names {
@@ -46,9 +46,9 @@ pub(super) fn weights(patient: &Patient, machine: &Machine) -> Vec<Finding> {
             }
         }
     }
-    let costs = cost_models(patient);
+    let costs = cost_models(system);
     let finding = |(disk, domains): (String, BTreeSet<&str>)| {
-        let block = patient.sysfs.path("block").join(&disk);
+        let block = system.sysfs.path("block").join(&disk);
         let names = domains.into_iter().collect::<Vec<_>>().join(", ");
         let scheduler = text(&block.join("queue/scheduler"));
         let model = text(&block.join("dev")).is_some_and(|number| costs.contains(&number));
@@ -116,8 +116,8 @@ impl Disks {
 }
 
 /// The numbers of the disks for which the kernel's cost model is on (`io.cost.qos` of the first cgroup).
-fn cost_models(patient: &Patient) -> BTreeSet<String> {
-    let mounts = patient.proc_text("self/mounts").unwrap_or_default();
+fn cost_models(system: &SystemPaths) -> BTreeSet<String> {
+    let mounts = system.proc_text("self/mounts").unwrap_or_default();
     let Some(point) = cgroup_mount(&mounts) else { return BTreeSet::new() };
     let models = text(&Path::new(point).join("io.cost.qos")).unwrap_or_default();
     let on = models.lines().filter(|line| line.split(' ').any(|word| word == "enable=1"));
@@ -137,7 +137,7 @@ mod tests {
     /// A PC whose images are on this machine's own file system, of which it says that it is a partition, on a volume, or on a whole disk.
     struct Pc {
         pc: FakePc,
-        patient: Patient,
+        system: SystemPaths,
         machine: Machine,
         number: String,
     }
@@ -146,7 +146,7 @@ mod tests {
         fn new() -> Self {
             let pc = FakePc::new();
             let dir = pc.dir.path().to_owned();
-            let patient = Patient {
+            let system = SystemPaths {
                 sysfs: pc.sysfs(),
                 proc: dir.join("proc"),
                 dev: dir.join("dev"),
@@ -154,14 +154,14 @@ mod tests {
             };
             fs::write(dir.join("root.img"), "x").unwrap();
             let text = "format = 1\n[domain.clinical]\nkernel = \"k\"\ndisks = [ { path = \"root.img\" }, { path = \"gone.img\" } ]\n";
-            let context = Context { images: &dir, roster: None };
+            let context = Context { images: &dir, domain_policies: None };
             let machine = Machine::parse("machine.toml", text, context).unwrap();
             let number = number(&dir.join("root.img")).unwrap();
-            Self { pc, patient, machine, number }
+            Self { pc, system, machine, number }
         }
 
         fn sys(&self, below: &str) -> PathBuf {
-            let path = self.patient.sysfs.path(below);
+            let path = self.system.sysfs.path(below);
             fs::create_dir_all(&path).unwrap();
             path
         }
@@ -180,7 +180,7 @@ mod tests {
         }
 
         fn found(&self) -> Vec<(Level, String)> {
-            let findings = weights(&self.patient, &self.machine).into_iter();
+            let findings = weights(&self.system, &self.machine).into_iter();
             findings.map(|found| (found.level, found.subject.unwrap())).collect()
         }
     }
@@ -193,7 +193,7 @@ mod tests {
         fs::create_dir_all(&part).unwrap();
         fs::write(part.join("partition"), "2\n").unwrap();
         pc.images_on(&part);
-        let findings = weights(&pc.patient, &pc.machine);
+        let findings = weights(&pc.system, &pc.machine);
         assert_eq!(pc.found(), [(Level::Warn, "sda".to_owned())]);
         assert!(findings[0].message.contains("clinical"), "{}", findings[0].message);
         assert!(findings[0].remedy.as_ref().unwrap().contains("KERNEL==\"sda\""));
@@ -230,7 +230,7 @@ mod tests {
         let group = pc.pc.dir.path().join("cgroup");
         fs::create_dir_all(&group).unwrap();
         let mounts = format!("cgroup2 {} cgroup2 rw 0 0\n", group.display());
-        fs::write(pc.patient.proc.join("self/mounts"), mounts).unwrap();
+        fs::write(pc.system.proc.join("self/mounts"), mounts).unwrap();
         fs::write(group.join("io.cost.qos"), "8:0 enable=0 ctrl=auto\n8:16 enable=1 ctrl=user\n")
             .unwrap();
         assert_eq!(pc.found()[0].0, Level::Warn);
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(pc.found(), []);
         let disk = pc.sys("block/sda");
         pc.images_on(&disk);
-        let findings = weights(&pc.patient, &pc.machine);
+        let findings = weights(&pc.system, &pc.machine);
         assert_eq!(findings[0].level, Level::Warn);
         assert!(findings[0].message.starts_with("not looked at"));
     }
@@ -252,9 +252,9 @@ mod tests {
     #[test]
     fn a_kernel_that_does_not_tell_what_domains_wait_for_is_named() {
         let pc = Pc::new();
-        assert_eq!(told(&pc.patient).level, Level::Warn);
-        fs::create_dir_all(pc.patient.proc.join("pressure")).unwrap();
-        fs::write(pc.patient.proc.join("pressure/cpu"), "some avg10=0.00\n").unwrap();
-        assert_eq!(told(&pc.patient).level, Level::Ok);
+        assert_eq!(stall_information(&pc.system).level, Level::Warn);
+        fs::create_dir_all(pc.system.proc.join("pressure")).unwrap();
+        fs::write(pc.system.proc.join("pressure/cpu"), "some avg10=0.00\n").unwrap();
+        assert_eq!(stall_information(&pc.system).level, Level::Ok);
     }
 }

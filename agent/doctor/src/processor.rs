@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use super::{Finding, Patient, text};
+use super::{Finding, SystemPaths, text};
 
 /// Where the kernel says what it knows of the processor's flaws, and what it does about them.
 const FLAWS: &str = "devices/system/cpu/vulnerabilities";
 /// Flaws that are named in a line.
 const NAMED_MAX: usize = 8;
 
-pub(super) fn examine(patient: &Patient) -> [Finding; 2] {
-    let flaws = flaws(patient);
-    [threads(patient, &flaws), mitigations(patient, &flaws)]
+pub(super) fn examine(system: &SystemPaths) -> [Finding; 2] {
+    let flaws = flaws(system);
+    [threads(system, &flaws), mitigations(system, &flaws)]
 }
 
 /// Flaw by flaw what the kernel says: `Not affected`, `Mitigation: ...`, `Vulnerable...`, for some with `SMT vulnerable` behind it.
-fn flaws(patient: &Patient) -> BTreeMap<String, String> {
-    let entries = fs::read_dir(patient.sysfs.path(FLAWS)).into_iter().flatten().flatten();
+fn flaws(system: &SystemPaths) -> BTreeMap<String, String> {
+    let entries = fs::read_dir(system.sysfs.path(FLAWS)).into_iter().flatten().flatten();
     let named =
         |entry: fs::DirEntry| Some((entry.file_name().into_string().ok()?, text(&entry.path())?));
     entries.filter_map(named).collect()
@@ -34,9 +34,9 @@ fn names<'a>(flaws: impl Iterator<Item = &'a String>) -> String {
 }
 
 /// Whether a core runs two threads at a time. Nothing keeps two domains off one core.
-fn threads(patient: &Patient, flaws: &BTreeMap<String, String>) -> Finding {
+fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
     let check = "smt";
-    match patient.sys_text("devices/system/cpu/smt/active").as_deref() {
+    match system.sys_text("devices/system/cpu/smt/active").as_deref() {
         Some("0") => Finding::ok(check, "each core runs one thread at a time"),
         Some("1") => {
             let open = names(
@@ -67,7 +67,7 @@ fn threads(patient: &Patient, flaws: &BTreeMap<String, String>) -> Finding {
 }
 
 /// Whether the kernel does something about each of the processor's flaws.
-fn mitigations(patient: &Patient, flaws: &BTreeMap<String, String>) -> Finding {
+fn mitigations(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
     let check = "mitigations";
     if flaws.is_empty() {
         return Finding::warn(
@@ -79,7 +79,7 @@ fn mitigations(patient: &Patient, flaws: &BTreeMap<String, String>) -> Finding {
         );
     }
     let open = names(flaws.iter().filter(|(_, says)| is_open(says)).map(|(name, _)| name));
-    let off = patient
+    let off = system
         .proc_text("cmdline")
         .and_then(|line| line.split_whitespace().find(|word| is_off(word)).map(str::to_owned));
     match off {
@@ -134,7 +134,7 @@ mod tests {
     use crate::Level;
 
     /// A PC whose kernel says this of its cores and of the processor's flaws, started with these words.
-    fn pc(active: &str, flaws: &[(&str, &str)], words: &str) -> (FakePc, Patient) {
+    fn pc(active: &str, flaws: &[(&str, &str)], words: &str) -> (FakePc, SystemPaths) {
         let pc = FakePc::new();
         let write = |path: PathBuf, text: &str| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -150,12 +150,12 @@ mod tests {
         let proc = pc.dir.path().join("proc");
         write(proc.join("cmdline"), words);
         let (dev, root) = (pc.dir.path().join("dev"), pc.dir.path().join("root"));
-        (pc, Patient { sysfs, proc, dev, root })
+        (pc, SystemPaths { sysfs, proc, dev, root })
     }
 
     fn findings(active: &str, flaws: &[(&str, &str)], words: &str) -> [Finding; 2] {
-        let (_pc, patient) = pc(active, flaws, words);
-        examine(&patient)
+        let (_pc, system) = pc(active, flaws, words);
+        examine(&system)
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Finding, Patient, text};
+use super::{Finding, SystemPaths, text};
 use base::accounts::Accounts;
 use base::sockets::external_group;
 use config::machine::{Kind, Machine};
@@ -39,9 +39,9 @@ const LISTED_MAX: usize = 6;
 /// Sources of accounts in nsswitch.conf that add none to the two files which a role or a group could come from.
 const LOCAL_SOURCES: [&str; 3] = ["files", "compat", "systemd"];
 
-pub(super) fn unit(patient: &Patient) -> Vec<Finding> {
+pub(super) fn unit(system: &SystemPaths) -> Vec<Finding> {
     let check = "unit";
-    let places = || UNITS.iter().map(|place| patient.root.join(place));
+    let places = || UNITS.iter().map(|place| system.root.join(place));
     let Some(path) = places().map(|place| place.join(UNIT)).find(|path| path.exists()) else {
         let remedy = format!("{REINSTALL}, then `systemctl enable {UNIT}` and restart the PC");
         let what = format!("no {UNIT} is installed: the desktops do not start with this PC");
@@ -85,7 +85,7 @@ pub(super) fn unit(patient: &Patient) -> Vec<Finding> {
             "see that it takes none of the unit's limits away",
         ));
     }
-    let wanted = patient.root.join("etc/systemd/system/multi-user.target.wants").join(UNIT);
+    let wanted = system.root.join("etc/systemd/system/multi-user.target.wants").join(UNIT);
     if fs::symlink_metadata(&wanted).is_err() {
         findings.push(Finding::warn(
             check,
@@ -96,11 +96,11 @@ pub(super) fn unit(patient: &Patient) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn modules(patient: &Patient) -> Finding {
+pub(super) fn modules(system: &SystemPaths) -> Finding {
     let check = "modules-load";
     let file = MODULES
         .iter()
-        .map(|place| patient.root.join(place).join("bulkhead.conf"))
+        .map(|place| system.root.join(place).join("bulkhead.conf"))
         .find(|path| path.exists());
     let remedy = || format!("{REINSTALL} and restart the PC");
     let Some(file) = file else {
@@ -151,9 +151,9 @@ fn differences(installed: &str) -> Option<String> {
 }
 
 /// Who has which role. `machine` says which external domains there are.
-pub(super) fn roles(patient: &Patient, machine: Option<&Machine>) -> Vec<Finding> {
+pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Finding> {
     let check = "roles";
-    let accounts = Accounts::in_directory(&patient.root.join("etc"));
+    let accounts = Accounts::in_directory(&system.root.join("etc"));
     let mut findings = Vec::new();
     let mut known: Vec<(&str, Vec<String>)> = Vec::new();
     for (group, may) in [
@@ -188,7 +188,7 @@ pub(super) fn roles(patient: &Patient, machine: Option<&Machine>) -> Vec<Finding
         });
     }
     findings.extend(both(&known));
-    findings.extend(directory_service(patient));
+    findings.extend(directory_service(system));
     let external = machine.iter().flat_map(|machine| &machine.domains);
     for domain in external.filter(|domain| domain.kind == Kind::External) {
         let group = external_group(&domain.name);
@@ -226,8 +226,8 @@ fn both(known: &[(&str, Vec<String>)]) -> Option<Finding> {
 }
 
 /// Where else the host looks for accounts, which count for nothing here.
-fn directory_service(patient: &Patient) -> Option<Finding> {
-    let said = text(&patient.root.join("etc").join("nsswitch.conf"))?;
+fn directory_service(system: &SystemPaths) -> Option<Finding> {
+    let said = text(&system.root.join("etc").join("nsswitch.conf"))?;
     let sources = said
         .lines()
         .filter_map(|line| line.split('#').next()?.split_once(':'))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Patient, text};
+use super::{Finding, SystemPaths, text};
 
 /// Where systemd looks for its configuration, the first before the others (systemd-sleep.conf(5)).
 const PLACES: [&str; 4] =
@@ -19,9 +19,9 @@ const KINDS: [(&str, bool); 4] = [
 /// What every sleep goes by; where it is masked systemd has the PC sleep for nobody.
 const TARGET: &str = "sleep.target";
 
-pub(super) fn examine(patient: &Patient) -> Finding {
+pub(super) fn examine(system: &SystemPaths) -> Finding {
     let check = "sleep";
-    match patient.sys_text("power/state") {
+    match system.sys_text("power/state") {
         None => {
             return Finding::warn(
                 check,
@@ -34,13 +34,13 @@ pub(super) fn examine(patient: &Patient) -> Finding {
         }
         Some(_) => {}
     }
-    if is_masked(&patient.root) {
+    if is_masked(&system.root) {
         return Finding::ok(
             check,
             format!("{TARGET} is masked: systemd has this PC sleep for nobody"),
         );
     }
-    let settings = settings(&patient.root);
+    let settings = settings(&system.root);
     let allowed: Vec<String> = KINDS
         .into_iter()
         .filter_map(|(kind, by_default)| match settings.get(kind) {
@@ -141,7 +141,7 @@ mod tests {
 
     struct Pc {
         pc: FakePc,
-        patient: Patient,
+        system: SystemPaths,
     }
 
     impl Pc {
@@ -149,22 +149,22 @@ mod tests {
             let pc = FakePc::new();
             let dir = pc.dir.path();
             let (proc, dev, root) = (dir.join("proc"), dir.join("dev"), dir.join("root"));
-            let patient = Patient { sysfs: pc.sysfs(), proc, dev, root };
-            let power = patient.sysfs.path("power");
+            let system = SystemPaths { sysfs: pc.sysfs(), proc, dev, root };
+            let power = system.sysfs.path("power");
             fs::create_dir_all(&power).unwrap();
             fs::write(power.join("state"), ways).unwrap();
-            Self { pc, patient }
+            Self { pc, system }
         }
 
         fn has(&self, file: &str, text: &str) {
-            let path = self.patient.root.join(file);
+            let path = self.system.root.join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
 
         fn found(&self) -> (Level, String) {
             assert!(self.pc.dir.path().exists());
-            let Finding { level, message, .. } = examine(&self.patient);
+            let Finding { level, message, .. } = examine(&self.system);
             (level, message)
         }
     }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn a_pc_that_systemd_may_have_sleep_is_told_and_how_to_keep_it_awake() {
         let pc = Pc::that_can("freeze mem disk\n");
-        let found = examine(&pc.patient);
+        let found = examine(&pc.system);
         assert_eq!(found.level, Level::Warn);
         assert!(found.message.contains("AllowSuspend= is not set to no"), "{}", found.message);
         assert!(found.remedy.unwrap().contains("bulkhead-claim.service"));
@@ -211,9 +211,9 @@ mod tests {
         assert_eq!(Pc::that_can("\n").found().0, Level::Ok);
         let pc = Pc::that_can("mem\n");
         pc.has("etc/systemd/system/x", "");
-        symlink("/dev/null", pc.patient.root.join("etc/systemd/system/sleep.target")).unwrap();
+        symlink("/dev/null", pc.system.root.join("etc/systemd/system/sleep.target")).unwrap();
         assert_eq!(pc.found().0, Level::Ok);
-        fs::remove_file(pc.patient.sysfs.path("power/state")).unwrap();
+        fs::remove_file(pc.system.sysfs.path("power/state")).unwrap();
         let (level, message) = pc.found();
         assert_eq!(level, Level::Warn);
         assert!(message.starts_with("not looked at"), "{message}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clock::Moment;
 
 use super::host::{NO_VM, Needs};
-use super::{Finding, InputFiles, Patient, trust};
+use super::{Finding, InputFiles, SystemPaths, trust};
 use config::configuration::Configuration;
 use config::files::{self, FileFault, FilesError};
 use config::machine::{Context, Kind, Machine};
@@ -45,7 +45,7 @@ pub(super) fn input_files(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>
         return (machine, findings);
     }
     let place = inputs.machine.display().to_string();
-    let context = Context { images: &inputs.images, roster: None };
+    let context = Context { images: &inputs.images, domain_policies: None };
     let read = match files::read_machine_text(&inputs.machine) {
         Ok(text) => Machine::parse(&place, &text, context).map_err(FilesError::Machine),
         Err(error) => Err(error),
@@ -175,9 +175,9 @@ fn guarded(path: &Path, check: &'static str) -> Option<Finding> {
     })
 }
 
-pub(super) fn memory(patient: &Patient, machine: &Machine) -> Vec<Finding> {
+pub(super) fn memory(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     let check = "memory";
-    let meminfo = patient.proc_text("meminfo").unwrap_or_default();
+    let meminfo = system.proc_text("meminfo").unwrap_or_default();
     let kib = |name: &str| -> Option<u64> {
         let line = meminfo.lines().find(|line| line.starts_with(name))?;
         line.split_ascii_whitespace().nth(1)?.parse().ok()

@@ -10,18 +10,18 @@ use std::os::unix::fs::symlink;
 
 const CPUINFO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vmx\n";
 
-fn patient(pc: &FakePc) -> Patient {
+fn system(pc: &FakePc) -> SystemPaths {
     let (proc, dev) = (pc.dir.path().join("proc"), pc.dir.path().join("dev"));
     fs::create_dir_all(proc.join("self")).unwrap();
     fs::create_dir_all(dev.join("vfio")).unwrap();
     fs::write(proc.join("cpuinfo"), CPUINFO).unwrap();
     let root = pc.dir.path().join("root");
     fs::create_dir_all(root.join("etc")).unwrap();
-    Patient { sysfs: pc.sysfs(), proc, dev, root }
+    SystemPaths { sysfs: pc.sysfs(), proc, dev, root }
 }
 
 fn machine(text: &str) -> Machine {
-    let context = Context { images: Path::new("/images"), roster: None };
+    let context = Context { images: Path::new("/images"), domain_policies: None };
     Machine::parse("machine.toml", text, context).unwrap()
 }
 
@@ -41,7 +41,7 @@ fn expect(findings: &[Finding], check: &str, level: Level, words: &[&str]) {
 #[test]
 fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
     let pc = FakePc::new();
-    let intel = patient(&pc);
+    let intel = system(&pc);
     let findings = host::examine(&intel, Needs::of(None));
     expect(&findings, "kvm", Level::Fail, &["kvm-intel", "VT-x"]);
     expect(&findings, "iommu", Level::Fail, &["VT-d", "intel_iommu=on", "update-grub"]);
@@ -58,11 +58,11 @@ fn a_pc_without_anything_is_told_the_words_of_its_own_bios_and_boot_loader() {
 #[test]
 fn an_iommu_the_bios_offers_and_the_kernel_ignores_needs_only_the_parameter() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let tables = pc.sysfs().path("firmware/acpi/tables");
     fs::create_dir_all(&tables).unwrap();
     fs::write(tables.join("DMAR"), "").unwrap();
-    let findings = host::examine(&patient, Needs::of(None));
+    let findings = host::examine(&system, Needs::of(None));
     expect(&findings, "iommu", Level::Fail, &["intel_iommu=on"]);
     assert!(!finding(&findings, "iommu").remedy.as_ref().unwrap().contains("BIOS"));
 }
@@ -70,56 +70,55 @@ fn an_iommu_the_bios_offers_and_the_kernel_ignores_needs_only_the_parameter() {
 #[test]
 fn a_fit_pc_is_found_fit() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     pc.add("0000:00:05.0", 0x02_0000, Some("vfio-pci"), Some(7));
-    fs::write(patient.dev.join("kvm"), "").unwrap();
-    fs::write(patient.dev.join("vfio/vfio"), "").unwrap();
+    fs::write(system.dev.join("kvm"), "").unwrap();
+    fs::write(system.dev.join("vfio/vfio"), "").unwrap();
     let parameters = pc.sysfs().path("module/kvm_intel/parameters");
     fs::create_dir_all(&parameters).unwrap();
     fs::write(parameters.join("ept"), "Y\n").unwrap();
     let interrupts = |chip: &str| {
-        fs::write(patient.proc.join("interrupts"), format!("  9:  1  {chip}  9-fasteoi  acpi\n"))
+        fs::write(system.proc.join("interrupts"), format!("  9:  1  {chip}  9-fasteoi  acpi\n"))
     };
     interrupts("IO-APIC").unwrap();
     expect(
-        &host::examine(&patient, Needs::of(None)),
+        &host::examine(&system, Needs::of(None)),
         "interrupt-remapping",
         Level::Fail,
         &["VT-d", "intremap=off"],
     );
     interrupts("IR-IO-APIC").unwrap();
-    let findings = host::examine(&patient, Needs::of(None));
+    let findings = host::examine(&system, Needs::of(None));
     for check in ["kvm", "nested-paging", "iommu", "interrupt-remapping", "vfio-pci", "vfio-device"]
     {
         assert_eq!(finding(&findings, check).level, Level::Ok, "{check}");
     }
     fs::write(parameters.join("ept"), "N\n").unwrap();
-    let flags =
-        |flags: &str| fs::write(patient.proc.join("cpuinfo"), CPUINFO.replace("vmx", flags));
+    let flags = |flags: &str| fs::write(system.proc.join("cpuinfo"), CPUINFO.replace("vmx", flags));
     flags("vmx ept").unwrap();
     expect(
-        &host::examine(&patient, Needs::of(None)),
+        &host::examine(&system, Needs::of(None)),
         "nested-paging",
         Level::Fail,
         &["kvm-intel.ept=0"],
     );
     flags("vmx hypervisor").unwrap();
     expect(
-        &host::examine(&patient, Needs::of(None)),
+        &host::examine(&system, Needs::of(None)),
         "nested-paging",
         Level::Fail,
         &["where it runs"],
     );
     flags("vmx").unwrap();
     expect(
-        &host::examine(&patient, Needs::of(None)),
+        &host::examine(&system, Needs::of(None)),
         "nested-paging",
         Level::Fail,
         &["VT-x", "update the BIOS"],
     );
     fs::remove_file(parameters.join("ept")).unwrap();
     expect(
-        &host::examine(&patient, Needs::of(None)),
+        &host::examine(&system, Needs::of(None)),
         "nested-paging",
         Level::Warn,
         &["modprobe kvm-intel", "VT-x"],
@@ -129,7 +128,7 @@ fn a_fit_pc_is_found_fit() {
 #[test]
 fn each_device_of_the_machine_file_is_examined() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let good = pc.add_nic("0000:00:05.0", 7);
     let shared = pc.add_nic("0000:00:06.0", 8);
     pc.add("0000:00:06.1", 0x01_0601, Some("ahci"), Some(8));
@@ -150,7 +149,7 @@ fn each_device_of_the_machine_file_is_examined() {
         kernel = "k"
         nic = "0000:00:1f.6""#,
     );
-    let findings = devices::examine(&patient, &machine);
+    let findings = devices::examine(&system, &machine);
     let of = |address: &str| -> Vec<Finding> {
         findings.iter().filter(|f| f.subject.as_deref() == Some(address)).cloned().collect()
     };
@@ -165,21 +164,21 @@ fn each_device_of_the_machine_file_is_examined() {
     expect(&of("0000:00:06.0"), "reset", Level::Fail, &["FLR"]);
     expect(&of("0000:00:06.1"), "pci-device", Level::Fail, &["network controller"]);
     expect(&of("0000:00:1f.6"), "pci-device", Level::Fail, &["lspci -D"]);
-    assert_eq!(devices::interfaces(&patient, &machine), ["enp0s5"]);
+    assert_eq!(devices::interfaces(&system, &machine), ["enp0s5"]);
 }
 
 #[test]
 fn memory_that_does_not_suffice_is_told_in_numbers() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let machine = machine(
         "format = 1\n[domain.a]\nkernel = \"k\"\nmemory = \"4G\"\n[domain.b]\nkernel = \"k\"\nmemory = \"2G\"\n",
     );
     let meminfo = |mib: u64, huge: u64| {
         let text =
             format!("MemTotal: {} kB\nHugePages_Total: {huge}\nHugepagesize: 2048 kB\n", mib << 10);
-        fs::write(patient.proc.join("meminfo"), text).unwrap();
-        software::memory(&patient, &machine)
+        fs::write(system.proc.join("meminfo"), text).unwrap();
+        software::memory(&system, &machine)
     };
     assert_eq!(finding(&meminfo(8000, 0), "memory").level, Level::Ok);
     let findings = meminfo(6144, 0);
@@ -198,7 +197,7 @@ fn images_that_are_missing_empty_a_directory_or_a_named_pipe_are_told_apart_and_
     symlink("gone", at("dangling")).unwrap();
     nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let text = "format = 1\n[domain.a]\nkernel = \"good\"\ninitrd = \"empty\"\ndisks = [ { path = \"folder\" }, { path = \"dangling\", readonly = true }, { path = \"pipe\", readonly = true } ]\n";
-    let context = Context { images: dir.path(), roster: None };
+    let context = Context { images: dir.path(), domain_policies: None };
     let findings = software::images(&Machine::parse("m", text, context).unwrap());
     let levels: Vec<Level> = findings.iter().map(|finding| finding.level).collect();
     assert_eq!(levels, [Level::Ok, Level::Fail, Level::Fail, Level::Fail, Level::Fail]);
@@ -236,7 +235,7 @@ fn an_interface_that_goes_with_its_nic_is_no_obstacle_and_another_is() {
 #[test]
 fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let vm = ["kvm", "kvm-vm", "nested-paging"];
     let hand_over = ["iommu", "interrupt-remapping", "vfio-device"];
     let external = machine("format = 1\n[domain.a]\nvmm = \"external\"\n");
@@ -245,7 +244,7 @@ fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
     for (machine, vms, devices) in
         [(&external, true, true), (&own, false, true), (&nic, false, false)]
     {
-        let findings = host::examine(&patient, Needs::of(Some(machine)));
+        let findings = host::examine(&system, Needs::of(Some(machine)));
         let ok = |check: &&str| finding(&findings, check).level == Level::Ok;
         assert_eq!(vm.iter().all(ok), vms, "{findings:?}");
         assert_eq!(vm.iter().any(ok), vms, "{findings:?}");
@@ -285,7 +284,7 @@ fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
 #[test]
 fn the_doctor_says_of_a_device_what_the_hand_over_would_say() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     pc.add_group(
         "17 0000:00:1f.4 0c0500 i801_smbus\n17 0000:00:1f.6 020000 e1000e\n3 0000:03:00.0 020000 igb",
     );
@@ -306,7 +305,7 @@ fn the_doctor_says_of_a_device_what_the_hand_over_would_say() {
         kernel = "k"
         nic = { address = "0000:02:00.0", id = "10ec:8168" }"#,
     );
-    let findings = devices::examine(&patient, &machine);
+    let findings = devices::examine(&system, &machine);
     let of = |address: &str| -> Vec<Finding> {
         findings.iter().filter(|f| f.subject.as_deref() == Some(address)).cloned().collect()
     };
@@ -365,7 +364,7 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
 #[test]
 fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let at = |name: &str| pc.dir.path().join(name);
     fs::write(at("machine.toml"), "format = 1\n[domain.a]\nkernel = \"k\"\n").unwrap();
     fs::write(at("policy.toml"), "nonsense").unwrap();
@@ -377,17 +376,17 @@ fn what_was_not_looked_at_is_never_ok_and_a_bad_policy_hides_no_other_finding() 
         runtime: at("run"),
         vmm: None,
     };
-    let findings = examine(&patient, &inputs);
+    let findings = examine(&system, &inputs);
     expect(&findings, "policy", Level::Fail, &["correct"]);
     expect(&findings, "machine-file", Level::Warn, &["policy first"]);
     finding(&findings, "image");
     fs::write(at("machine.toml"), "nonsense").unwrap();
-    let findings = examine(&patient, &inputs);
+    let findings = examine(&system, &inputs);
     for check in ["policy", "machine-file", "kvm", "unit", "roles", "usb", "clock", "audit-disk"] {
         assert_ne!(finding(&findings, check).level, Level::Ok, "{check}");
     }
     fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
-    let with_policy = examine(&patient, &inputs);
+    let with_policy = examine(&system, &inputs);
     assert_eq!(finding(&with_policy, "policy").level, Level::Ok, "{with_policy:?}");
     assert_eq!(finding(&with_policy, "machine-file").level, Level::Fail);
     for finding in findings.into_iter().chain(with_policy) {

@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Finding, Patient, text};
+use super::{Finding, SystemPaths, text};
 
 const CHECK: &str = "usb";
 /// The switches of a controller (the kernel's Documentation/usb/authorization.rst).
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
 
 /// `switches` is the file in which an agent that has taken the switches keeps what they were.
-pub(super) fn examine(patient: &Patient, switches: &Path) -> Vec<Finding> {
-    let devices = patient.sysfs.path("bus/usb/devices");
+pub(super) fn examine(system: &SystemPaths, switches: &Path) -> Vec<Finding> {
+    let devices = system.sysfs.path("bus/usb/devices");
     let entries = match fs::read_dir(&devices) {
         Ok(entries) => entries,
         Err(error) => {
@@ -38,7 +38,7 @@ pub(super) fn examine(patient: &Patient, switches: &Path) -> Vec<Finding> {
     let taken = switches.exists();
     let examined = roots.iter().map(|root| one(&devices.join(root), taken).of(root));
     let mut findings: Vec<Finding> = examined.collect();
-    findings.push(later(patient, taken));
+    findings.push(later(system, taken));
     findings
 }
 
@@ -93,8 +93,8 @@ fn one(root: &Path, taken: bool) -> Finding {
 }
 
 /// A controller that comes later, as in a dock.
-fn later(patient: &Patient, taken: bool) -> Finding {
-    match (patient.sys_text("module/usbcore/parameters/authorized_default").as_deref(), taken) {
+fn later(system: &SystemPaths, taken: bool) -> Finding {
+    match (system.sys_text("module/usbcore/parameters/authorized_default").as_deref(), taken) {
         (None, _) => Finding::fail(
             CHECK,
             "the kernel cannot be told to withhold devices at a controller that comes later, as in a dock",

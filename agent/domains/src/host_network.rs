@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn only_a_domain_that_the_agent_starts_is_held_back_by_the_hosts_network() {
         let parse = |text: &str| {
-            let context = Context { images: Path::new("/images"), roster: None };
+            let context = Context { images: Path::new("/images"), domain_policies: None };
             Rule::of(&Machine::parse("machine.toml", text, context).unwrap())
         };
         let (external, own) = ("[domain.a]\nvmm = \"external\"\n", "[domain.b]\nkernel = \"k\"\n");

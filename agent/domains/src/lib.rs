@@ -46,8 +46,8 @@ use clock::Moment;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use base::layout::Layout;
+use config::domain_policies::{DomainPolicy, no_domain};
 use config::machine::{DomainHardware, Kind, Machine};
-use config::roster::{DomainPolicy, no_domain};
 use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
@@ -116,19 +116,22 @@ pub(crate) struct Shared {
 pub struct SupervisorError(#[from] nix::Error);
 
 impl Supervisor {
-    /// Makes a supervisor of the machine's domains, all off. `roster` is the policy's, which the machine
-    /// was checked against.
+    /// Makes a supervisor of the machine's domains, all off. The machine file was checked against `domain_policies`.
+    ///
+    /// # Errors
+    /// The process has no file descriptor left.
     pub fn new(
         machine: &Machine,
-        roster: &[DomainPolicy],
+        domain_policies: &[DomainPolicy],
         parts: Parts,
     ) -> Result<Self, SupervisorError> {
         let (reporter, reports) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
         let mut domains = Vec::new();
         let mut externals = Vec::new();
-        for (policy, DomainHardware { name, kind }) in
-            roster.iter().filter_map(|policy| Some((policy, machine.domain(&policy.name)?)))
+        for (policy, DomainHardware { name, kind }) in domain_policies
+            .iter()
+            .filter_map(|policy| Some((policy, machine.domain(&policy.name)?)))
         {
             match kind {
                 Kind::External => externals.push(name.clone()),
@@ -157,9 +160,11 @@ impl Supervisor {
 
     /// Applies another policy to the same domains. What concerns a domain's VMM (persistence, network,
     /// priority) counts from its next start.
-    pub fn take_roster(&mut self, roster: &[DomainPolicy]) {
+    pub fn apply_policy(&mut self, domain_policies: &[DomainPolicy]) {
         for runtime in &mut self.domains {
-            if let Some(policy) = roster.iter().find(|policy| policy.name == runtime.policy.name) {
+            if let Some(policy) =
+                domain_policies.iter().find(|policy| policy.name == runtime.policy.name)
+            {
                 runtime.set_policy(&self.shared.parts, policy.clone());
             }
         }

@@ -22,8 +22,8 @@ use super::wanted::Wanted;
 use super::{Parts, Report, Shared};
 pub use adopt::{Adoption, Outdated};
 
+use config::domain_policies::DomainPolicy;
 use config::machine::VmHardware;
-use config::roster::DomainPolicy;
 use control::reports::NicReport;
 
 /// How often a VMM that has not answered yet is asked.
@@ -207,7 +207,7 @@ impl DomainRuntime {
             // What is found says nothing of what is wanted.
             let found = matches!(event, Event::Found { .. });
             let action = self.lifecycle.handle(shared.now(), event);
-            self.say(before, problem_before.as_deref());
+            self.log_transition(before, problem_before.as_deref());
             if !found {
                 self.write_wanted(shared, self.now_wanted());
             }
@@ -239,7 +239,8 @@ impl DomainRuntime {
         }
     }
 
-    fn say(&self, before: State, problem_before: Option<&str>) {
+    /// Logs a change of state, and a problem that is new.
+    fn log_transition(&self, before: State, problem_before: Option<&str>) {
         let (name, after) = (self.policy.name.as_str(), self.lifecycle.state());
         let moved = before.word() != after.word();
         let failed_again = moved && matches!(after, State::Backoff { .. });

@@ -121,7 +121,7 @@ mod tests {
             list(&|n| format!("port-{n}")),
             list(&|n| format!("0000:02:{n:02x}.0")),
         );
-        let context = config::machine::Context { images: Path::new("/i"), roster: None };
+        let context = config::machine::Context { images: Path::new("/i"), domain_policies: None };
         let machine = Machine::parse("machine.toml", &text, context)
             .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };

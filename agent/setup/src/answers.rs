@@ -12,9 +12,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use config::domain_policies::DomainPolicy;
 use config::files::{FileFault, text_given};
 use config::machine::{pci, values};
-use config::roster::DomainPolicy;
 use control::roles::{IT_GROUP, OFFICER_GROUP, USER_GROUP};
 use form::diagnostic::{Diagnostic, Diagnostics, Source};
 use form::document::{self, Form, Mistake, Value, nearest};
@@ -91,24 +91,24 @@ pub(crate) fn groups() -> impl Iterator<Item = &'static str> {
     ROLES.into_iter().map(|(_, group)| group)
 }
 
-/// Reads an answer file; `roster` are the policy's domains.
-pub(crate) fn read(path: &Path, roster: &[DomainPolicy]) -> Result<Answers, AnswersError> {
+/// Reads an answer file, which may name the domains of `domain_policies`.
+pub(crate) fn read(path: &Path, domain_policies: &[DomainPolicy]) -> Result<Answers, AnswersError> {
     let name = path.display().to_string();
     let text = text_given(path, FILE_MAX)
         .map_err(|fault| AnswersError::Read { path: name.clone(), fault })?;
-    parse(&name, &text, roster).map_err(AnswersError::Mistakes)
+    parse(&name, &text, domain_policies).map_err(AnswersError::Mistakes)
 }
 
 /// Reads the text of one.
 pub(crate) fn parse(
     name: &str,
     text: &str,
-    roster: &[DomainPolicy],
+    domain_policies: &[DomainPolicy],
 ) -> Result<Answers, Diagnostics> {
-    document::read(&Source::new(name, text), |form| whole(form, roster))
+    document::read(&Source::new(name, text), |form| whole(form, domain_policies))
 }
 
-fn whole(mut form: Form<'_>, roster: &[DomainPolicy]) -> Option<Answers> {
+fn whole(mut form: Form<'_>, domain_policies: &[DomainPolicy]) -> Option<Answers> {
     form.format(FORMAT, "answer file")?;
     let mut answers = Answers {
         enable: form.optional("enable", Value::boolean),
@@ -126,8 +126,8 @@ fn whole(mut form: Form<'_>, roster: &[DomainPolicy]) -> Option<Answers> {
     let sink = form.sink();
     let named = form.optional("domain", |value| Some(value.form("`domain`")?.named()));
     for (name, value) in named.unwrap_or_default() {
-        let known = roster.iter().map(|member| member.name.as_str());
-        if !known.clone().any(|member| member == name.value) {
+        let known = domain_policies.iter().map(|policy| policy.name.as_str());
+        if !known.clone().any(|known| known == name.value) {
             let help = match nearest(name.value, known.clone()) {
                 Some(near) => format!("did you mean [domain.{near}]?"),
                 None => format!("it has: {}", known.collect::<Vec<_>>().join(", ")),

@@ -42,9 +42,9 @@ use std::path::{Path, PathBuf};
 
 use base::accounts::Accounts;
 use base::layout::{self, Layout};
+use config::domain_policies::{self, DomainPolicy};
 use config::files::{read_machine_text, read_policy_in_force};
 use config::machine::{Context, Kind, Machine, Seat};
-use config::roster::{self, DomainPolicy};
 use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
 use handover::sysfs::Sysfs;
@@ -303,12 +303,12 @@ fn wanted(
     dialogue: &mut dyn Dialogue,
 ) -> Result<(Vec<Change>, Vec<String>), Stop> {
     let refused = |error: &dyn std::error::Error| Stop::refused(explain(error));
-    let roster = read_roster(options)?;
+    let domain_policies = read_domain_policies(options)?;
     let answers = match &options.answers {
-        Some(path) => answers::read(path, &roster).map_err(|error| refused(&error))?,
+        Some(path) => answers::read(path, &domain_policies).map_err(|error| refused(&error))?,
         None => Answers::default(),
     };
-    let existing = read_machine(options, &roster)?;
+    let existing = read_machine(options, &domain_policies)?;
     let machine = existing.as_ref().map(|(_, machine)| machine);
     let screen = match machine.map(|machine| &machine.seat) {
         Some(Seat::None) => Screen::None,
@@ -320,7 +320,7 @@ fn wanted(
     let interfaces = Interfaces::of(pc, caller.ssh_connection.as_deref());
     let basis = Basis {
         images: &options.images,
-        roster: &roster,
+        domain_policies: &domain_policies,
         existing: machine,
         answers: &answers,
         hardware: &hardware,
@@ -329,7 +329,7 @@ fn wanted(
     let proposal = proposal::propose(&basis, dialogue).map_err(unproposed)?;
     let text = existing.as_ref().map(|(text, _)| text.as_str());
     let text = machine_text::write(text, &proposal.decisions).map_err(|error| refused(&error))?;
-    let context = Context { images: &options.images, roster: Some(&roster) };
+    let context = Context { images: &options.images, domain_policies: Some(&domain_policies) };
     let name = options.machine.display().to_string();
     let machine = Machine::parse(&name, &text, context).map_err(|found| {
         Stop::refused(format!(
@@ -418,7 +418,7 @@ fn unproposed(why: Unproposed) -> Stop {
 }
 
 /// The domains of the policy that is to be in force.
-fn read_roster(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
+fn read_domain_policies(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
     let text = read_policy_in_force(&options.policy).map_err(|error| {
         Stop::refused(format!("{}; setup asks it which domains this PC has", explain(&error)))
     })?;
@@ -428,13 +428,13 @@ fn read_roster(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
             found.render(false).trim_end()
         ))
     })?;
-    Ok(roster::of(&policy))
+    Ok(domain_policies::of(&policy))
 }
 
 /// The machine file that is there, if somebody has filled it in: the package's own says nothing yet but its format.
 fn read_machine(
     options: &Options,
-    roster: &[DomainPolicy],
+    domain_policies: &[DomainPolicy],
 ) -> Result<Option<(String, Machine)>, Stop> {
     if fs::symlink_metadata(&options.machine).is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
         return Ok(None);
@@ -447,8 +447,8 @@ fn read_machine(
         return Ok(None);
     }
     // It need not agree with the policy yet: that is what setup is for.
-    let known: Vec<&str> = roster.iter().map(|member| member.name.as_str()).collect();
-    let context = Context { images: &options.images, roster: None };
+    let known: Vec<&str> = domain_policies.iter().map(|policy| policy.name.as_str()).collect();
+    let context = Context { images: &options.images, domain_policies: None };
     let machine = Machine::parse(&options.machine.display().to_string(), &text, context);
     match machine {
         Ok(machine) => match machine.domains.iter().find(|d| !known.contains(&d.name.as_str())) {

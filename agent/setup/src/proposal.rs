@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use config::domain_policies::DomainPolicy;
 use config::machine::{DomainHardware, Kind, Machine, Seat};
-use config::roster::DomainPolicy;
 use handover::Wanted;
 use handover::pins::pinned;
 use policy::language::Network;
@@ -29,7 +29,7 @@ const STEP_MIB: u64 = 256;
 pub(crate) struct Basis<'a> {
     /// Where relative images lie.
     pub(crate) images: &'a Path,
-    pub(crate) roster: &'a [DomainPolicy],
+    pub(crate) domain_policies: &'a [DomainPolicy],
     /// The machine file, if one is filled in.
     pub(crate) existing: Option<&'a Machine>,
     pub(crate) answers: &'a Answers,
@@ -95,9 +95,9 @@ pub(crate) fn propose<'a>(
     dialogue: &mut dyn Dialogue,
 ) -> Result<Proposal<'a>, Unproposed> {
     let own: Vec<&DomainPolicy> =
-        basis.roster.iter().filter(|member| !is_external(basis, member)).collect();
+        basis.domain_policies.iter().filter(|policy| !is_external(basis, policy)).collect();
     let with_nic: Vec<&DomainPolicy> =
-        own.iter().copied().filter(|member| member.network == Network::Passthrough).collect();
+        own.iter().copied().filter(|policy| policy.network == Network::Passthrough).collect();
     let mut unfit = obstacles(basis, &own, &with_nic);
     let memory = memory(basis, &own, &mut unfit);
     let given = given_nics(basis, &with_nic, &mut unfit);
@@ -123,17 +123,17 @@ pub(crate) fn propose<'a>(
         );
     }
     let cpus = proposed_cpus(basis.hardware.cpus, own.len());
-    let domains = basis.roster.iter().map(|member| {
-        let name = member.name.clone();
-        if is_external(basis, member) {
+    let domains = basis.domain_policies.iter().map(|policy| {
+        let name = policy.name.clone();
+        if is_external(basis, policy) {
             return DomainDecision { name, external: true, ..DomainDecision::default() };
         }
-        let before = entry(basis.existing, &member.name);
-        let answers = basis.answers.domains.get(&member.name);
-        let chosen = nics.get(member.name.as_str()).filter(|nic| !keeps(before, nic));
+        let before = entry(basis.existing, &policy.name);
+        let answers = basis.answers.domains.get(&policy.name);
+        let chosen = nics.get(policy.name.as_str()).filter(|nic| !keeps(before, nic));
         let mut decision = DomainDecision {
             name,
-            memory: memory.get(member.name.as_str()).cloned(),
+            memory: memory.get(policy.name.as_str()).cloned(),
             cpus: answers.and_then(|a| a.cpus).or((!is_vm(before)).then_some(cpus)),
             nic: chosen.map(|nic| pinned(&nic.function)),
             ..DomainDecision::default()
@@ -143,9 +143,9 @@ pub(crate) fn propose<'a>(
     });
     let domains = domains.collect();
     let nics: Vec<(&Nic, &str)> = basis
-        .roster
+        .domain_policies
         .iter()
-        .filter_map(|member| Some((*nics.get(member.name.as_str())?, member.name.as_str())))
+        .filter_map(|policy| Some((*nics.get(policy.name.as_str())?, policy.name.as_str())))
         .collect();
     notes.extend(nics.iter().filter_map(|(nic, domain)| farewell(basis, nic, domain)));
     let allow_host_network = basis.answers.allow_host_network;
@@ -162,9 +162,9 @@ fn is_vm(entry: Option<&DomainHardware>) -> bool {
 }
 
 /// Whether somebody else runs a domain.
-fn is_external(basis: &Basis<'_>, member: &DomainPolicy) -> bool {
-    let answer = basis.answers.domains.get(&member.name).and_then(|answers| answers.external);
-    let before = entry(basis.existing, &member.name);
+fn is_external(basis: &Basis<'_>, policy: &DomainPolicy) -> bool {
+    let answer = basis.answers.domains.get(&policy.name).and_then(|answers| answers.external);
+    let before = entry(basis.existing, &policy.name);
     answer.unwrap_or(matches!(before, Some(DomainHardware { kind: Kind::External, .. })))
 }
 
@@ -172,10 +172,10 @@ fn is_external(basis: &Basis<'_>, member: &DomainPolicy) -> bool {
 fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy]) -> Vec<String> {
     let Basis { hardware, .. } = basis;
     let mut unfit = Vec::new();
-    for member in own.iter().filter(|member| member.network == Network::Vlan) {
+    for policy in own.iter().filter(|policy| policy.network == Network::Vlan) {
         unfit.push(format!(
             "the policy gives {} a VLAN, and VLANs are not available yet in this version: have the policy changed to network = \"passthrough\" or \"none\"",
-            member.name
+            policy.name
         ));
     }
     if !own.is_empty() && !hardware.virtualises {
@@ -209,7 +209,7 @@ fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy
 }
 
 fn too_few(hardware: &Hardware, with_nic: &[&DomainPolicy]) -> String {
-    let names: Vec<&str> = with_nic.iter().map(|member| member.name.as_str()).collect();
+    let names: Vec<&str> = with_nic.iter().map(|policy| policy.name.as_str()).collect();
     let nics: Vec<String> = hardware.nics.iter().map(Nic::to_string).collect();
     let mut text = format!(
         "the policy gives each of {} a NIC of its own, and this PC has {} that can be handed over",
@@ -233,20 +233,20 @@ fn given_nics<'a>(
     unfit: &mut Vec<String>,
 ) -> BTreeMap<&'a str, &'a Nic> {
     let mut given: BTreeMap<&str, &Nic> = BTreeMap::new();
-    let answered = |member: &DomainPolicy| basis.answers.domains.get(&member.name)?.nic.as_ref();
+    let answered = |policy: &DomainPolicy| basis.answers.domains.get(&policy.name)?.nic.as_ref();
     // The answers first: what the machine file gave to another domain is then that one's no more.
     let (first, then): (Vec<&DomainPolicy>, Vec<&DomainPolicy>) =
-        with_nic.iter().copied().partition(|member| answered(member).is_some());
-    for member in first {
-        let Some(answer) = answered(member) else { continue };
+        with_nic.iter().copied().partition(|policy| answered(policy).is_some());
+    for policy in first {
+        let Some(answer) = answered(policy) else { continue };
         let fitting: Vec<&Nic> =
             basis.hardware.nics.iter().filter(|nic| fits(answer, nic)).collect();
-        let key = format!("`domain.{}.nic` of the answer file", member.name);
+        let key = format!("`domain.{}.nic` of the answer file", policy.name);
         match fitting.as_slice() {
             [only] => match taken_by(&given, only) {
                 Some(other) => unfit
                     .push(format!("{key} is the NIC that {other} has ({only}): name another one")),
-                None => drop(given.insert(&member.name, only)),
+                None => drop(given.insert(&policy.name, only)),
             },
             [] => unfit.push(format!(
                 "{key} fits no NIC of this PC that can be handed over; it has: {}",
@@ -259,11 +259,11 @@ fn given_nics<'a>(
             )),
         }
     }
-    for member in then {
-        let before = entry(basis.existing, &member.name);
+    for policy in then {
+        let before = entry(basis.existing, &policy.name);
         let kept = basis.hardware.nics.iter().find(|nic| keeps(before, nic));
         if let Some(nic) = kept.filter(|nic| taken_by(&given, nic).is_none()) {
-            given.insert(&member.name, nic);
+            given.insert(&policy.name, nic);
         }
     }
     given
@@ -306,17 +306,17 @@ fn asked_nics<'a>(
     dialogue: &mut dyn Dialogue,
     unasked: &mut Vec<Question>,
 ) -> BTreeMap<&'a str, &'a Nic> {
-    for member in left {
+    for policy in left {
         let free: Vec<&Nic> =
             basis.hardware.nics.iter().filter(|nic| taken_by(&given, nic).is_none()).collect();
         // A card that was exchanged or moved is nobody's to replace unasked: what is left may be in another network.
-        let before = entry(basis.existing, &member.name);
+        let before = entry(basis.existing, &policy.name);
         let had_one =
             matches!(before, Some(DomainHardware { kind: Kind::Vm(vm), .. }) if vm.nic.is_some());
         if let [only] = free.as_slice()
             && !had_one
         {
-            given.insert(&member.name, only);
+            given.insert(&policy.name, only);
             continue;
         }
         let choice = |nic: &&Nic| match basis.interfaces.through(nic) {
@@ -325,19 +325,19 @@ fn asked_nics<'a>(
             None => nic.to_string(),
         };
         let question = Question {
-            key: format!("domain.{}.nic", member.name),
+            key: format!("domain.{}.nic", policy.name),
             text: if had_one {
                 format!(
                     "The NIC that the machine file gives {0} is not there as it says: moved, exchanged, or of another model. Which NIC is in the network of {0}?",
-                    member.label
+                    policy.label
                 )
             } else {
-                format!("Which NIC is in the network of {}?", member.label)
+                format!("Which NIC is in the network of {}?", policy.label)
             },
             choices: free.iter().map(choice).collect(),
         };
         match dialogue.choose(&question).and_then(|at| free.get(at)) {
-            Some(nic) => drop(given.insert(&member.name, nic)),
+            Some(nic) => drop(given.insert(&policy.name, nic)),
             None => unasked.push(question),
         }
     }
@@ -388,22 +388,22 @@ fn memory<'a>(
     unfit: &mut Vec<String>,
 ) -> BTreeMap<&'a str, String> {
     let (mut written, mut open, mut fixed) = (BTreeMap::new(), Vec::new(), 0);
-    for member in own {
-        let answer = basis.answers.domains.get(&member.name).and_then(|answers| answers.memory);
-        let before = entry(basis.existing, &member.name);
+    for policy in own {
+        let answer = basis.answers.domains.get(&policy.name).and_then(|answers| answers.memory);
+        let before = entry(basis.existing, &policy.name);
         match (answer, before) {
             (Some(size), before) => {
                 fixed += size.bytes() >> 20;
                 let same =
                     |e: &DomainHardware| matches!(&e.kind, Kind::Vm(vm) if vm.memory == size);
                 if !before.is_some_and(same) {
-                    written.insert(member.name.as_str(), size_text(size.bytes() >> 20));
+                    written.insert(policy.name.as_str(), size_text(size.bytes() >> 20));
                 }
             }
             (None, Some(DomainHardware { kind: Kind::Vm(vm), .. })) => {
                 fixed += vm.memory.bytes() >> 20
             }
-            (None, _) => open.push(*member),
+            (None, _) => open.push(*policy),
         }
     }
     let Some(total) = basis.hardware.memory_mib else {
@@ -416,8 +416,8 @@ fn memory<'a>(
     };
     let room = total.saturating_sub(HOST_MIB).saturating_sub(fixed);
     // Where there is not enough for all that they might want, the one that matters more has twice as much.
-    let weight = |member: &DomainPolicy| if member.high_priority { 2 } else { 1 };
-    let weights: u64 = open.iter().map(|member| weight(member)).sum();
+    let weight = |policy: &DomainPolicy| if policy.high_priority { 2 } else { 1 };
+    let weights: u64 = open.iter().map(|policy| weight(policy)).sum();
     let wanted = u64::try_from(open.len()).unwrap_or(u64::MAX).saturating_mul(DESKTOP_LEAST_MIB);
     if fixed > total.saturating_sub(HOST_MIB) || room < wanted {
         unfit.push(format!(
@@ -426,10 +426,10 @@ fn memory<'a>(
         ));
         return written;
     }
-    for member in open {
-        let share = room * weight(member) / weights.max(1);
+    for policy in open {
+        let share = room * weight(policy) / weights.max(1);
         let share = (share / STEP_MIB * STEP_MIB).max(DESKTOP_LEAST_MIB);
-        written.insert(member.name.as_str(), size_text(share));
+        written.insert(policy.name.as_str(), size_text(share));
     }
     written
 }

@@ -14,7 +14,7 @@ use clap::Parser;
 use control::setup_report::SetupReport;
 use daemon::arguments::{Arguments, ClaimArguments, Instead, Places, SetupArguments};
 use daemon::{Options, claim};
-use doctor::{InputFiles, Patient};
+use doctor::{InputFiles, SystemPaths};
 use handover::sysfs::Sysfs;
 use nix::unistd::Uid;
 use ratelimit::Rate;
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
 
 /// Prepares this PC at its boot.
 fn prepare(args: &ClaimArguments) -> ExitCode {
-    let places = claim::Places { said: &args.said, runtime: Path::new("/run") };
+    let places = claim::Places { markers: &args.said, runtime: Path::new("/run") };
     match claim::run(&args.machine, &args.images, &places, &Sysfs::system()) {
         Ok(()) => {
             logging::farewell("");
@@ -99,7 +99,7 @@ fn examine(args: Places) -> ExitCode {
         runtime: args.runtime,
         vmm: args.vmm,
     };
-    print(&doctor::examine(&Patient::this_pc(), &inputs))
+    print(&doctor::examine(&SystemPaths::this_pc(), &inputs))
 }
 
 /// Sets this PC up, and prints what was done.

@@ -11,7 +11,7 @@ use vmm_control::limits::{CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
 use super::pci;
 use super::values::{cmdline, image, memory, port_name, serial, word};
 use super::{Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
-use crate::roster::DomainPolicy;
+use crate::domain_policies::DomainPolicy;
 use clipboard::service::GUEST_PORT;
 use handover::Wanted;
 
@@ -85,11 +85,13 @@ pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> V
     }
     for (name, value) in entries.iter().take(DOMAINS_MAX) {
         let Some(form) = value.form(&format!("[domain.{}]", name.value)) else { continue };
-        let policy = domain_policy(*name, sink, context.roster);
+        let policy = domain_policy(*name, sink, context.domain_policies);
         drafts.push(read_one(form, *name, policy, context.images));
     }
     let named = |policy: &&DomainPolicy| entries.iter().any(|(name, _)| name.value == policy.name);
-    for missing in context.roster.unwrap_or_default().iter().filter(|policy| !named(policy)) {
+    for missing in
+        context.domain_policies.unwrap_or_default().iter().filter(|policy| !named(policy))
+    {
         sink.report(Diagnostic::error(
             end,
             format!("the policy's domain `{}` has no hardware on this PC", missing.name),
@@ -102,12 +104,12 @@ pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> V
 fn domain_policy<'a>(
     name: Spanned<&str>,
     sink: &Sink,
-    roster: Option<&'a [DomainPolicy]>,
+    domain_policies: Option<&'a [DomainPolicy]>,
 ) -> Option<&'a DomainPolicy> {
-    let roster = roster?;
-    let found = roster.iter().find(|policy| policy.name == name.value);
+    let domain_policies = domain_policies?;
+    let found = domain_policies.iter().find(|policy| policy.name == name.value);
     if found.is_none() {
-        let names: Vec<&str> = roster.iter().map(|policy| policy.name.as_str()).collect();
+        let names: Vec<&str> = domain_policies.iter().map(|policy| policy.name.as_str()).collect();
         let help = match nearest(name.value, names.iter().copied()) {
             Some(near) => format!("did you mean [domain.{near}]?"),
             None => format!(

@@ -21,7 +21,7 @@ use form::diagnostic::{Diagnostics, Source, Span};
 use form::document::{self, Form, Value};
 use vmm_control::MemorySize;
 
-use crate::roster::DomainPolicy;
+use crate::domain_policies::DomainPolicy;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
 
@@ -140,7 +140,7 @@ pub struct Context<'a> {
     /// Where relative images lie.
     pub images: &'a Path,
     /// The policy's domains; `None` leaves the two files' agreement unchecked.
-    pub roster: Option<&'a [DomainPolicy]>,
+    pub domain_policies: Option<&'a [DomainPolicy]>,
 }
 
 impl Machine {
@@ -188,12 +188,12 @@ fn read(mut form: Form<'_>, end: Span, context: Context<'_>) -> Option<Machine> 
         form.optional("stop_deadline", |v| values::time(v, "the time to shut down"));
     let audit = form.optional("audit", |v| Some(audit_limits::read(v.form("[audit]")?)));
     let drafts = domain::read_all(&mut form, end, context);
-    sharing::check(form.sink(), &drafts, context.roster);
+    sharing::check(form.sink(), &drafts, context.domain_policies);
     form.close();
     let mut domains: Vec<DomainHardware> =
         drafts.into_iter().filter_map(domain::Draft::finish).collect();
-    if let Some(roster) = context.roster {
-        domains.sort_by_key(|entry| roster.iter().position(|m| m.name == entry.name));
+    if let Some(domain_policies) = context.domain_policies {
+        domains.sort_by_key(|entry| domain_policies.iter().position(|m| m.name == entry.name));
     }
     Some(Machine {
         seat: seat.unwrap_or(Seat::None),

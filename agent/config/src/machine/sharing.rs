@@ -10,12 +10,12 @@ use form::document::Sink;
 
 use super::Disk;
 use super::domain::{Body, Draft};
-use crate::roster::DomainPolicy;
+use crate::domain_policies::DomainPolicy;
 use handover::PciAddress;
 
-pub(crate) fn check(sink: &Sink, drafts: &[Draft], roster: Option<&[DomainPolicy]>) {
+pub(crate) fn check(sink: &Sink, drafts: &[Draft], domain_policies: Option<&[DomainPolicy]>) {
     functions(sink, drafts);
-    disks(sink, drafts, roster);
+    disks(sink, drafts, domain_policies);
 }
 
 fn functions(sink: &Sink, drafts: &[Draft]) {
@@ -52,12 +52,14 @@ enum Identity {
     Path(PathBuf),
 }
 
-fn disks(sink: &Sink, drafts: &[Draft], roster: Option<&[DomainPolicy]>) {
+fn disks(sink: &Sink, drafts: &[Draft], domain_policies: Option<&[DomainPolicy]>) {
     let mut users: HashMap<Identity, (&str, bool)> = HashMap::new();
     for draft in drafts {
         let Body::Vm(vm) = &draft.body else { continue };
-        let discards = roster
-            .and_then(|roster| roster.iter().find(|policy| policy.name == draft.name))
+        let discards = domain_policies
+            .and_then(|domain_policies| {
+                domain_policies.iter().find(|policy| policy.name == draft.name)
+            })
             .is_some_and(|policy| policy.discard);
         for (disk, span) in &vm.disks {
             let writes = writes_the_file(disk, discards);

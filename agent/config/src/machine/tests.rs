@@ -17,15 +17,15 @@ fn domain_policy(name: &str, network: Network) -> DomainPolicy {
 }
 
 /// The domains of the corpora: `lab` has no network, and only the files that name it meet it.
-fn roster(text: &str) -> Vec<DomainPolicy> {
-    let mut roster = vec![
+fn domain_policies(text: &str) -> Vec<DomainPolicy> {
+    let mut domain_policies = vec![
         domain_policy("clinical", Network::Passthrough),
         domain_policy("internet", Network::Passthrough),
     ];
     if text.contains("domain.lab") {
-        roster.push(domain_policy("lab", Network::None));
+        domain_policies.push(domain_policy("lab", Network::None));
     }
-    roster
+    domain_policies
 }
 
 fn parse(text: &str) -> Result<Machine, Diagnostics> {
@@ -33,7 +33,11 @@ fn parse(text: &str) -> Result<Machine, Diagnostics> {
 }
 
 fn parse_in(images: &Path, text: &str) -> Result<Machine, Diagnostics> {
-    Machine::parse("machine.toml", text, Context { images, roster: Some(&roster(text)) })
+    Machine::parse(
+        "machine.toml",
+        text,
+        Context { images, domain_policies: Some(&domain_policies(text)) },
+    )
 }
 
 fn corpus(kind: &str) -> Vec<(String, String)> {
@@ -112,7 +116,7 @@ fn sizes_and_addresses_are_taken_as_the_vmm_takes_them() {
         let text = format!(
             "format = 1\n[domain.clinical]\nkernel = \"k\"\nmemory = \"{memory}\"\nnic = \"05:00.0\"\npassthrough = [\"06:00.0\", {{ address = \"07:00.1\" }}]\n"
         );
-        let context = Context { images: Path::new("/images"), roster: None };
+        let context = Context { images: Path::new("/images"), domain_policies: None };
         let machine = Machine::parse("machine.toml", &text, context).unwrap();
         let Kind::Vm(vm) = &machine.domains[0].kind else { panic!() };
         assert_eq!(vm.memory.bytes(), 4 << 30);
@@ -128,7 +132,7 @@ fn times_are_taken_as_the_command_line_of_the_vmm_takes_them() {
         [("1s", 1), ("30s", 30), ("30 s", 30), ("2m", 120), ("2M", 120), ("600s", 600)]
     {
         let text = format!("format = 1\nstop_deadline = \"{written}\"\n");
-        let context = Context { images: Path::new("/images"), roster: None };
+        let context = Context { images: Path::new("/images"), domain_policies: None };
         let machine = Machine::parse("machine.toml", &text, context).unwrap();
         assert_eq!(machine.stop_deadline, Duration::from_secs(seconds), "{written}");
     }

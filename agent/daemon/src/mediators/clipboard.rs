@@ -19,8 +19,8 @@ use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
 use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT};
+use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
-use config::roster;
 use control::protocol::{Answer, ClipboardReport, ClipboardState};
 
 const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
@@ -278,7 +278,7 @@ impl ClipboardClient {
         }
         let Some(index) = self.names.iter().position(|name| name == domain) else {
             let names = self.names.iter().map(String::as_str);
-            return Answer::of(Err(roster::no_domain(domain, names)));
+            return Answer::of(Err(domain_policies::no_domain(domain, names)));
         };
         self.last_ticket += 1;
         let ticket = self.last_ticket;

@@ -15,8 +15,8 @@ use crate::seat::SeatClient;
 use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
+use config::domain_policies;
 use config::machine::{DomainHardware, Kind, Machine, Seat};
-use config::roster;
 use control::reports::UsbReport;
 use usb::{Command, Setup, Stop, Usb, UsbEvent, UsbGrant};
 
@@ -191,7 +191,7 @@ impl UsbClient {
         let id = self.find(bus_id)?;
         if !machine.domains.iter().any(|entry| entry.name == domain) {
             let names = machine.domains.iter().map(|entry| entry.name.as_str());
-            return Err(roster::no_domain(domain, names));
+            return Err(domain_policies::no_domain(domain, names));
         }
         self.send(Command::Attach(id, domain.to_owned(), request));
         Ok(())

@@ -5,25 +5,25 @@ use super::*;
 #[test]
 fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     expect(
-        &service::unit(&patient),
+        &service::unit(&system),
         "unit",
         Level::Warn,
         &["apt install --reinstall", "systemctl enable"],
     );
-    let path = service::unit_path(&patient.root);
+    let path = service::unit_path(&system.root);
     let directory = path.parent().unwrap().to_owned();
     fs::create_dir_all(directory.join("multi-user.target.wants")).unwrap();
     let shipped = service::shipped().0;
     fs::write(&path, shipped).unwrap();
-    expect(&service::unit(&patient), "unit", Level::Ok, &[]);
-    assert!(service::unit(&patient).iter().any(|finding| finding.message.contains("not enabled")));
+    expect(&service::unit(&system), "unit", Level::Ok, &[]);
+    assert!(service::unit(&system).iter().any(|finding| finding.message.contains("not enabled")));
     symlink(&path, directory.join("multi-user.target.wants/bulkhead-agent.service")).unwrap();
-    assert_eq!(service::unit(&patient).len(), 1);
+    assert_eq!(service::unit(&system).len(), 1);
 
     fs::write(&path, shipped.replace("NoNewPrivileges=yes", "NoNewPrivileges=no")).unwrap();
-    let found = service::unit(&patient);
+    let found = service::unit(&system);
     assert_eq!(found[0].level, Level::Warn);
     for words in ["lacks `NoNewPrivileges=yes`", "has `NoNewPrivileges=no`"] {
         assert!(found[0].message.contains(words), "{found:?}");
@@ -32,20 +32,20 @@ fn a_unit_that_is_missing_differs_or_is_changed_beside_is_told_with_the_lines() 
     let beside = directory.join("bulkhead-agent.service.d");
     fs::create_dir(&beside).unwrap();
     fs::write(beside.join("ours.conf"), "[Service]\n# why\nDevicePolicy=auto\n").unwrap();
-    let found = service::unit(&patient);
+    let found = service::unit(&system);
     assert!(
         found[1].message.contains("ours.conf") && found[1].message.contains("DevicePolicy=auto")
     );
     fs::remove_file(&path).unwrap();
     symlink("/dev/null", &path).unwrap();
-    assert_eq!(service::unit(&patient)[0].level, Level::Fail, "masked");
+    assert_eq!(service::unit(&system)[0].level, Level::Fail, "masked");
 }
 
 #[test]
 fn modules_that_nobody_loads_before_the_agent_are_told() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
-    let missing = service::modules(&patient);
+    let system = system(&pc);
+    let missing = service::modules(&system);
     assert_eq!(missing.level, Level::Warn);
     let (shipped, place) = (service::shipped().1, "/usr/lib/modules-load.d/bulkhead.conf");
     let page = include_str!("../../../../docs/it/install.md");
@@ -53,22 +53,21 @@ fn modules_that_nobody_loads_before_the_agent_are_told() {
         assert!(said.contains(place), "one place is told everywhere: {said}");
     }
     assert!(missing.remedy.as_deref().unwrap().contains("apt install --reinstall"), "{missing:?}");
-    let directory = patient.root.join("usr/lib/modules-load.d");
+    let directory = system.root.join("usr/lib/modules-load.d");
     fs::create_dir_all(&directory).unwrap();
     fs::write(directory.join("bulkhead.conf"), shipped).unwrap();
-    assert_eq!(service::modules(&patient).level, Level::Ok);
+    assert_eq!(service::modules(&system).level, Level::Ok);
     fs::write(directory.join("bulkhead.conf"), shipped.replace("vfio_pci", "")).unwrap();
-    assert!(service::modules(&patient).message.contains("vfio_pci"));
+    assert!(service::modules(&system).message.contains("vfio_pci"));
 }
 
 #[test]
 fn roles_that_nobody_has_that_one_person_has_or_that_come_from_a_directory_are_told() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let machine = machine("format = 1\n[domain.lab]\nvmm = \"external\"\n");
-    let say =
-        |name: &str, text: &str| fs::write(patient.root.join("etc").join(name), text).unwrap();
-    let found = || service::roles(&patient, Some(&machine));
+    let say = |name: &str, text: &str| fs::write(system.root.join("etc").join(name), text).unwrap();
+    let found = || service::roles(&system, Some(&machine));
     assert!(found().iter().all(
         |finding| finding.level == Level::Warn && finding.message.starts_with("not looked at")
     ));
@@ -101,9 +100,9 @@ fn roles_that_nobody_has_that_one_person_has_or_that_come_from_a_directory_are_t
 #[test]
 fn usb_that_is_not_withheld_though_an_agent_took_it_is_a_failure() {
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let switches = pc.dir.path().join("usb-switches.json");
-    let found = || usb::examine(&patient, &switches);
+    let found = || usb::examine(&system, &switches);
     assert!(found()[0].message.starts_with("not looked at"));
     let devices = pc.sysfs().path("bus/usb/devices");
     fs::create_dir_all(devices.join("1-1")).unwrap();
@@ -136,10 +135,10 @@ fn usb_that_is_not_withheld_though_an_agent_took_it_is_a_failure() {
 fn a_clock_that_lost_its_battery_keeps_local_time_or_went_back_is_told() {
     use std::time::{Duration, UNIX_EPOCH};
     let pc = FakePc::new();
-    let patient = patient(&pc);
+    let system = system(&pc);
     let log = pc.dir.path().join("audit");
     let now = 1_800_000_000;
-    let found = |now: u64| clock::examine(&patient, &log, UNIX_EPOCH + Duration::from_secs(now));
+    let found = |now: u64| clock::examine(&system, &log, UNIX_EPOCH + Duration::from_secs(now));
     assert!(found(now).iter().all(|one| one.message.starts_with("not looked at")));
     assert_eq!(found(60)[0].level, Level::Fail);
     let hardware = pc.sysfs().path("class/rtc/rtc0");

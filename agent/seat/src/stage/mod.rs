@@ -204,7 +204,7 @@ impl Stage {
         self.look_at_screen();
         // Not only when something woke the thread: with a painted pointer that moves there is a flip in every wait, and the daemon would hear
         // no answer.
-        self.daemon.ends.woken();
+        self.daemon.ends.take_wakeup();
         self.commands();
         ready.links.into_iter().for_each(|index| self.read_link(index));
         self.feed(Input::Tick, None);

@@ -104,7 +104,7 @@ impl Stage {
                 self.lose(index, &error.to_string());
             }
         }
-        self.say();
+        self.redraw_texts();
         self.tell_geometry();
     }
 
@@ -169,8 +169,8 @@ impl Stage {
         }
     }
 
-    /// Draws what the agent itself says, where it is new.
-    pub(super) fn say(&mut self) {
+    /// Draws the agent's own texts anew where they changed.
+    pub(super) fn redraw_texts(&mut self) {
         let stalled = self.domains.iter().zip(&self.policy.looks).filter(|(d, _)| d.is_stalled());
         let stalled =
             stalled.map(|(_, look)| format!("{} does not react to keyboard and mouse", look.label));
@@ -206,7 +206,7 @@ impl Stage {
     }
 
     pub(super) fn draw(&mut self) {
-        self.say();
+        self.redraw_texts();
         self.draw_overlay();
         let lock = self.names.len();
         let (front, locked) = (self.core.front(), self.core.locked());

@@ -77,7 +77,7 @@ fn monitor(state: &Path) -> Monitor {
 
 fn seat(dir: &Path) -> SeatClient {
     let text = "format = 1\nallow_host_network = true\n[domain.clinical]\nkernel = \"vmlinuz\"\n";
-    let machine = Machine::parse("test", text, Context { images: dir, roster: None })
+    let machine = Machine::parse("test", text, Context { images: dir, domain_policies: None })
         .unwrap_or_else(|_| panic!());
     let [images, state, runtime] = ["images", "state", "run"].map(|name| dir.join(name));
     let layout = Layout { images, state, runtime };

@@ -13,21 +13,21 @@ impl Mediator {
         self.forget();
         let shown = label(&self.policy, &self.name(from)).to_owned();
         if !self.allowed(from, from, now) {
-            return self.say(ticket, too_often());
+            return self.complete(ticket, too_often());
         }
         if !self.guests.get(from).is_some_and(Guest::has_agent) {
-            return self.say(ticket, no_agent(&shown));
+            return self.complete(ticket, no_agent(&shown));
         }
         let Some(guest) = self.guests.get_mut(from) else { return };
         let Some(media_type) = guest.best() else {
-            return self.say(ticket, nothing_copied(&shown));
+            return self.complete(ticket, nothing_copied(&shown));
         };
         let asked = !guest.reader.awaits_late_answer();
         if !asked {
             // Pressing again does not make the wait begin anew.
             guest.waits_since.get_or_insert(now);
         } else if !guest.ask(media_type) {
-            return self.say(ticket, no_agent(&shown));
+            return self.complete(ticket, no_agent(&shown));
         }
         self.pull = Some(Pull { from, media_type, ticket, asked, since: now, heard: now });
     }
@@ -59,7 +59,7 @@ impl Mediator {
         }
         let name = self.name(pull.from);
         let words = format!("Not copied: {} {why}.", label(&self.policy, &name));
-        self.say(pull.ticket, Outcome::no(words));
+        self.complete(pull.ticket, Outcome::no(words));
         self.paste_early(now);
     }
 

@@ -145,7 +145,7 @@ impl Mediator {
         let Some(guest) = self.guests.get_mut(to).filter(|guest| guest.has_agent()) else {
             self.not_delivered(to, "its agent is gone");
             let name = self.name(to);
-            return self.say(ticket, no_agent(label(&self.policy, &name)).by(&by));
+            return self.complete(ticket, no_agent(label(&self.policy, &name)).by(&by));
         };
         let words = if guest.offer(permit, now) {
             Outcome::yes(format!("Ready: {what}.\nPress Ctrl+V where it belongs."))
@@ -153,7 +153,7 @@ impl Mediator {
             self.not_delivered(to, TAKES_NOTHING);
             Outcome::no(format!("Not pasted: {what}.\nReason: {TAKES_NOTHING}."))
         };
-        self.say(ticket, words.by(&by));
+        self.complete(ticket, words.by(&by));
     }
 
     /// Ends a paste that the monitor denies.
@@ -168,7 +168,7 @@ impl Mediator {
             // It is on the record as allowed.
             self.not_delivered(to, &denial.to_string());
         }
-        self.say(ticket, Outcome::no(words).by(&by));
+        self.complete(ticket, Outcome::no(words).by(&by));
     }
 
     fn take_recording(&mut self, id: u64) -> Option<Crossing> {

@@ -79,12 +79,12 @@ impl Mediator {
         if let Some(problem) = unfit {
             self.out.push(Output::Note(event.into()));
             let words = format!("Not pasted: {what}.\nReason: {problem}.");
-            return self.say(ticket, Outcome::no(words).by(&by));
+            return self.complete(ticket, Outcome::no(words).by(&by));
         }
         if matches!(decision, Decision::Deny | Decision::ReadOnly) {
             self.out.push(Output::Note(event.into()));
             let words = denied(&policy, &what, &verdict);
-            return self.say(ticket, Outcome::no(words).by(&by));
+            return self.complete(ticket, Outcome::no(words).by(&by));
         }
         self.last_id += 1;
         let id = self.last_id;

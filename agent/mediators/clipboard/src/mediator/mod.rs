@@ -279,7 +279,7 @@ impl Mediator {
         now: Time,
     ) {
         if front >= self.guests.len() {
-            return self.say(ticket, Outcome::no("There is no such desktop."));
+            return self.complete(ticket, Outcome::no("There is no such desktop."));
         }
         match hotkey {
             Hotkey::Copy => self.copy(front, ticket, now),
@@ -291,7 +291,7 @@ impl Mediator {
         self.end_crossing("another paste");
         if self.pull.is_some() {
             if let Some((_, before)) = self.early.replace((to, ticket)) {
-                self.say(before, Outcome::no("Not pasted: another paste came after it."));
+                self.complete(before, Outcome::no("Not pasted: another paste came after it."));
             }
             return;
         }
@@ -301,19 +301,20 @@ impl Mediator {
                 "Nothing to paste.\nGo where it is, copy it, and press {} there.",
                 self.policy.hotkeys().copy.value
             );
-            return self.say(ticket, Outcome::no(words));
+            return self.complete(ticket, Outcome::no(words));
         };
         let (from, media_type) = (held.from, held.media_type);
         let (content, sha256) = (Secret::clone(&held.content), held.sha256.clone());
         if from == to {
-            return self.say(ticket, Outcome::no("It was copied on this desktop: press Ctrl+V."));
+            return self
+                .complete(ticket, Outcome::no("It was copied on this desktop: press Ctrl+V."));
         }
         if !self.allowed(from, to, now) {
-            return self.say(ticket, too_often());
+            return self.complete(ticket, too_often());
         }
         let shown = label(&self.policy, &self.name(to)).to_owned();
         if !self.guests.get(to).is_some_and(Guest::has_agent) {
-            return self.say(ticket, no_agent(&shown));
+            return self.complete(ticket, no_agent(&shown));
         }
         self.judge(Pressed { from, to, media_type, content, sha256, ticket }, now);
     }
@@ -323,13 +324,13 @@ impl Mediator {
         self.held = None;
         self.end_crossing("it was not wanted any more");
         if let Some((_, ticket)) = self.early.take() {
-            self.say(ticket, Outcome::no("Not pasted: it was not wanted any more."));
+            self.complete(ticket, Outcome::no("Not pasted: it was not wanted any more."));
         }
         if let Some(pull) = self.pull.take() {
             if let Some(guest) = self.guests.get_mut(pull.from) {
                 guest.reader.give_up();
             }
-            self.say(pull.ticket, Outcome::no("Not copied: it was not wanted any more."));
+            self.complete(pull.ticket, Outcome::no("Not copied: it was not wanted any more."));
         }
     }
 
@@ -395,7 +396,8 @@ impl Mediator {
         self.hotkeys.get_mut(at).is_some_and(|limiter| limiter.take(1, now))
     }
 
-    fn say(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
+    /// Ends a hotkey's operation with this outcome.
+    fn complete(&mut self, ticket: Option<Ticket>, outcome: Outcome) {
         self.out.push(Output::Completed(ticket, outcome));
     }
 

@@ -45,7 +45,7 @@ impl Mediator {
                 why: "the audit log cannot be written".to_owned(),
             };
             self.out.push(Output::Note(event.into()));
-            self.say(None, Outcome::no(TAKEN_BACK));
+            self.complete(None, Outcome::no(TAKEN_BACK));
         }
     }
 

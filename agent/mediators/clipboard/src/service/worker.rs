@@ -88,7 +88,7 @@ impl Service {
             // What its time has ended is over before anybody asks for it: after a sleep of the PC much may be.
             self.mediator.tick(self.now());
             // The daemon next: a policy that came in counts for what guests send after it.
-            self.daemon.woken();
+            self.daemon.take_wakeup();
             while let Some(command) = self.daemon.next() {
                 self.command(command);
             }

@@ -135,7 +135,7 @@ impl Broker {
                 tracing::error!("the USB broker cannot wait for anything and ends: {error}");
                 break;
             }
-            self.ends.woken();
+            self.ends.take_wakeup();
             self.take_commands();
             self.take_reports();
             if self.uevents.as_ref().is_some_and(|uevents| uevents.take().usb) {
@@ -158,7 +158,7 @@ impl Broker {
             if self.wait(Some(until)).is_err() {
                 break;
             }
-            self.ends.woken();
+            self.ends.take_wakeup();
             self.take_commands();
             self.take_reports();
         }
