@@ -123,7 +123,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// What of the log is written.
+    /// Returns the filter that writes this much of the log.
     #[must_use]
     pub fn filter(self) -> LevelFilter {
         match self {
@@ -135,7 +135,7 @@ impl Level {
         }
     }
 
-    /// As it is written on a command line.
+    /// Returns the word for it on a command line.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -148,7 +148,7 @@ impl Level {
     }
 }
 
-/// The command line's definition, from which its manual pages are made.
+/// Returns the command line's definition, from which its manual pages are made.
 #[must_use]
 pub fn command() -> clap::Command {
     Arguments::command()

@@ -86,17 +86,17 @@ impl BreakGlass {
         self.until.is_some()
     }
 
-    /// Until when it is open.
+    /// Returns until when it is open.
     pub(super) fn until(&self) -> Option<Moment> {
         self.until
     }
 
-    /// How long it stays open.
+    /// Returns how long it stays open.
     pub(super) fn left(&self) -> Option<Duration> {
         self.until.map(|until| until.saturating_duration_since(Moment::now()))
     }
 
-    /// What the banner says while it is open.
+    /// Returns what the banner says while it is open.
     pub(super) fn banner_note(&self) -> Option<String> {
         let minutes = self.left()?.as_secs().div_ceil(60);
         Some(format!("BREAK-GLASS is open for {minutes} min; all of it is recorded"))
@@ -186,7 +186,9 @@ impl BreakGlass {
         over && self.close(monitor, "its time is over")
     }
 
-    /// A question of its own was answered at the seat: what came of it, in words for whoever answered. Nothing if the answer was no.
+    /// Handles the answer at the seat to a question of its own; returns words for whoever answered, and none if the answer was no.
+    ///
+    /// An answer to a question that is not the one that stands is said to have been about other rules.
     ///
     /// What it says of an answer to a question that is not the one that stands is that it was about other rules.
     pub(super) fn answered(
@@ -216,7 +218,8 @@ impl BreakGlass {
         })
     }
 
-    /// The answer to a question that was asked under another policy has come: words for whoever gave it, if it was no no.
+    /// Handles the answer to a question that was asked under another policy; returns words for whoever answered, and none if the answer was
+    /// no.
     pub(super) fn answered_late(&mut self, question: QuestionId, answer: Answer) -> Option<String> {
         let asked = self.void.take_if(|asked| asked.question == question)?;
         answer.agrees().then(|| match asked.what {
@@ -225,7 +228,7 @@ impl BreakGlass {
         })
     }
 
-    /// Somebody at the seat said yes to the question whether to open it, or chose one of the reasons that were shown.
+    /// Opens it after a yes at the seat, or the choice of one of the reasons that were shown.
     fn agreed(
         &mut self,
         policy: &Policy,
@@ -245,7 +248,7 @@ impl BreakGlass {
         self.open(policy, monitor, who, reason.map(String::as_str), None)
     }
 
-    /// What was asked under another policy is asked no more: it named that policy's time and reasons.
+    /// Withdraws the question that was asked under another policy: it named that policy's time and reasons.
     pub(super) fn forget_question(&mut self, monitor: &mut Monitor) {
         if let Some(asked) = self.asked.take() {
             monitor.withdraw(asked.id);
@@ -253,7 +256,7 @@ impl BreakGlass {
         }
     }
 
-    /// The hotkey was pressed.
+    /// Handles its hotkey: asks whether to open or close it, or says why that cannot be asked.
     pub(super) fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor, seat: &SeatClient) {
         let words = match policy.break_glass() {
             _ if self.is_open() => {

@@ -89,9 +89,9 @@ pub enum ClaimError {
     /// A file below `/run`.
     #[error("cannot write {}: the host's network services may start; restart this PC", path.display())]
     Write {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error of the write.
         #[source]
         source: io::Error,
     },
@@ -148,7 +148,7 @@ pub fn run(
     set_marker(places, NETWORK, Rule::of(&machine) == Rule::Holds)
 }
 
-/// Why it ended, with the offending lines when the machine file is to blame.
+/// Returns the message why it ended, with the offending lines when the machine file is to blame.
 #[must_use]
 pub fn failure(error: &ClaimError, program: &str) -> StyledPage {
     match error {
@@ -161,7 +161,7 @@ fn rendered(problems: &Diagnostics) -> StyledPage {
     problems.render(colours(&io::stderr()))
 }
 
-/// The NICs of the domains that the agent runs.
+/// Returns the NICs of the domains that the agent runs.
 fn nics(machine: &Machine) -> Vec<&Wanted> {
     let vms = machine.domains.iter().filter_map(|domain| match &domain.kind {
         Kind::Vm(vm) => Some(vm),
@@ -170,7 +170,7 @@ fn nics(machine: &Machine) -> Vec<&Wanted> {
     vms.filter_map(|vm| vm.nic.as_ref()).collect()
 }
 
-/// Rules for udev: NetworkManager and newer systemd-networkd leave the interfaces of these functions alone.
+/// Returns rules for udev: NetworkManager and newer systemd-networkd leave the interfaces of these functions alone.
 fn udev_rules(nics: &[&Wanted]) -> String {
     let rule = |address: PciAddress| {
         format!(
@@ -181,7 +181,7 @@ fn udev_rules(nics: &[&Wanted]) -> String {
     std::iter::once("# Written at each boot from machine.toml.\n".to_owned()).chain(rules).collect()
 }
 
-/// The same for systemd-networkd before version 256. Without a NIC the file matches nothing.
+/// Returns the same for systemd-networkd before version 256. Without a NIC the file matches nothing.
 fn networkd(nics: &[&Wanted]) -> String {
     let paths: Vec<String> = nics.iter().map(|nic| format!("pci-{}", nic.address)).collect();
     if paths.is_empty() {
@@ -207,8 +207,8 @@ fn remove(path: &Path) -> Result<(), ClaimError> {
     durable::remove(path).map_err(|source| ClaimError::Write { path: path.to_owned(), source })
 }
 
-/// Whether this PC was started for rescue, as systemd finds it (`ConditionKernelCommandLine=` of the other units): in a container the words are those of
-/// process 1.
+/// Returns whether this PC was started for rescue, as systemd finds it (`ConditionKernelCommandLine=` of the other units): in a container
+/// the words are those of process 1.
 fn is_rescue(sysfs: &Sysfs) -> bool {
     ["cmdline", "1/cmdline"].into_iter().any(|file| {
         let words = fs::read(sysfs.proc(file)).unwrap_or_default();

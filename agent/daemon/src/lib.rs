@@ -247,7 +247,8 @@ impl Running {
         self.mediators.each().for_each(Mediator::probe);
     }
 
-    /// Whether every one has come round since. One that is no more is no hindrance here: that is said elsewhere.
+    /// Returns whether every thread has come round since it was probed. A thread that is no more does not count here: that is reported
+    /// elsewhere.
     fn threads_are_responsive(&self) -> bool {
         self.seat.is_responsive() && self.mediators.each().all(Mediator::is_responsive)
     }
@@ -486,7 +487,7 @@ impl Daemon {
     }
 }
 
-/// Why the agent ended, with the offending lines when a file is to blame.
+/// Returns the message why the agent ended, with the offending lines when a file is to blame.
 #[must_use]
 pub fn failure(error: &DaemonError, program: &str) -> StyledPage {
     match error {

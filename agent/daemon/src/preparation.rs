@@ -52,7 +52,7 @@ pub(super) struct AgentLock {
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
 impl AgentLock {
-    /// This agent runs.
+    /// Notes that this agent runs.
     pub(super) fn alive(&mut self) {
         let now = Moment::now();
         if self.told.is_none_or(|told| now >= told + ALIVE_EVERY) {
@@ -91,8 +91,8 @@ pub(super) fn lock(layout: &Layout) -> Result<AgentLock, DaemonError> {
     Ok(AgentLock { file, before, told: None })
 }
 
-/// Who holds the lock, for people. What was there is overwritten and not made anew: that takes no room. When an agent last ran stays as it
-/// was: one that fails before it looks at its guests has not shortened the time in which nobody did.
+/// Writes for people who holds the lock. What was there is overwritten and not made anew: that takes no room. The time at which an agent
+/// last ran stays as it was: an agent that fails before it looks at its guests has not shortened the time in which nobody did.
 fn write_pid(mut file: &File, before: Option<SystemTime>) -> io::Result<()> {
     let pid = std::process::id().to_string();
     file.rewind()?;
@@ -116,7 +116,7 @@ fn cut_logs(layout: &Layout) {
     }
 }
 
-/// A VMM with a passed-through device locks its guest's whole memory.
+/// Raises the limit of locked memory: a VMM with a passed-through device locks its guest's whole memory.
 pub(super) fn raise_memlock(machine: &Machine) {
     let passes_through =
         |kind: &Kind| matches!(kind, Kind::Vm(vm) if vm.pci_functions().next().is_some());
@@ -149,7 +149,7 @@ pub(super) fn take_state(layout: &Layout) -> Result<Option<DirectoryLock>, Daemo
     Ok(Some(lock))
 }
 
-/// A record that cannot be read is put aside: a clinical desktop matters more than which driver a
+/// Opens the record of what is handed over. A record that cannot be read is put aside: a clinical desktop matters more than which driver a
 /// NIC had.
 pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handover, DaemonError> {
     let path = layout.handover_record();
@@ -167,7 +167,7 @@ pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handov
     Ok(open()?)
 }
 
-/// What an earlier agent left of domains that there are not any more: their VMMs are ended, and what no domain has goes back to the host.
+/// Cleans up after domains that an earlier agent had and this one has not: ends their VMMs, and gives what no domain has back to the host.
 /// Both take time, which nobody waits for.
 pub(super) fn put_right(
     layout: &Layout,
@@ -198,8 +198,8 @@ pub(super) fn put_right(
     }
 }
 
-/// What is handed over and is no domain's, with the domain it was handed to: in this boot, what none of these domains has, each of which
-/// gives back what it has itself; of what is left of an earlier one, what nobody is to have.
+/// Returns what is handed over and is no domain's, with the domain it was handed to: in this boot, what none of these domains has, each of
+/// which gives back what it has itself; of what is left of an earlier boot, what nobody is to have.
 fn ownerless(
     handover: &Handover,
     domains: &[String],

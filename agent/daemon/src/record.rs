@@ -22,7 +22,7 @@ use domains::{Adoption, Supervisor};
 /// Longest text of somebody else's that is written down, in bytes.
 const TEXT_MAX: usize = 4096;
 
-/// The agent runs, under this policy.
+/// Returns the event that the agent runs, under this policy.
 pub(super) fn started(configuration: &Configuration) -> AuditEvent {
     let policy = &configuration.policy_report;
     AgentStarted {
@@ -35,7 +35,8 @@ pub(super) fn started(configuration: &Configuration) -> AuditEvent {
     .into()
 }
 
-/// What an earlier agent left of these domains, if it left any. `before` is when an agent before this one was last known to run.
+/// Returns the event of the time without an agent, if an earlier agent left any of these domains. `before` is when an agent before this one
+/// was last known to run.
 pub(super) fn gap(
     adopted: &[(String, Adoption)],
     before: Option<SystemTime>,
@@ -52,17 +53,17 @@ pub(super) fn gap(
     (!adopted.is_empty()).then(|| AgentGap { domains, ended, seconds }.into())
 }
 
-/// A mediator, or the seat, has died by a fault of ours.
+/// Returns the event that a mediator, or the seat, has died by a fault of ours.
 pub(super) fn failed(what: &str) -> AuditEvent {
     PartFailed { what: what.to_owned() }.into()
 }
 
-/// A paste that its entry says is allowed does not reach its domain, and its mediator is not there to say so.
+/// Returns the event that a paste whose entry says it is allowed does not reach its domain, where its mediator is not there to say so.
 pub(super) fn not_delivered(domain: &str, why: &Refused) -> AuditEvent {
     ClipboardNotDelivered { domain: domain.to_owned(), why: why.to_string() }.into()
 }
 
-/// The same of a device that its entry says is attached.
+/// Returns the same event of a device whose entry says it is attached.
 pub(super) fn not_attached(domain: String, bus_id: String, why: &Refused) -> AuditEvent {
     UsbDetached {
         domain,
@@ -78,7 +79,7 @@ pub(super) fn not_attached(domain: String, bus_id: String, why: &Refused) -> Aud
     .into()
 }
 
-/// A domain began to press, or has ended.
+/// Returns the event that a domain's pressure on a resource began, or ended.
 pub(super) fn pressure((domain, change): (String, Change)) -> AuditEvent {
     match change {
         Change::Began { resource, percent } => {
@@ -92,7 +93,7 @@ pub(super) fn pressure((domain, change): (String, Change)) -> AuditEvent {
     }
 }
 
-/// The account at the other end of the control socket, where the host has one of its user's number.
+/// Returns the account at the other end of the control socket, where the host has one of its user's number.
 fn account(caller: &Caller) -> Option<String> {
     caller.account.as_deref().map(cut)
 }
@@ -111,12 +112,13 @@ impl Request {
         })
     }
 
-    /// Who asks what, before anything of it is done.
+    /// Returns the event of who asks what, before anything of it is done.
     pub(super) fn before(&self) -> AuditEvent {
         self.0.clone().into()
     }
 
-    /// How it ended, or how far it came while its asker waited. `request` is the number of its entry before.
+    /// Returns the event of how a request ended, or how far it came while its caller waited. `request` is the number of the entry before
+    /// it.
     pub(super) fn ended(
         self,
         request: Option<u64>,
@@ -129,7 +131,7 @@ impl Request {
     }
 }
 
-/// Somebody asked for what they may not.
+/// Returns the event that somebody asked for what they may not.
 pub(super) fn refused(caller: &Caller, request: &commands::Request, why: &str) -> RequestRefused {
     RequestRefused {
         account: account(caller),
@@ -140,7 +142,7 @@ pub(super) fn refused(caller: &Caller, request: &commands::Request, why: &str) -
     }
 }
 
-/// A policy comes into force.
+/// Returns the event that a policy comes into force.
 pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEvent {
     PolicyApplied {
         policy: candidate.policy.serial(),
@@ -152,7 +154,7 @@ pub(super) fn policy_applied(caller: &Caller, candidate: &Candidate) -> AuditEve
     .into()
 }
 
-/// A policy was refused; the one in force stays.
+/// Returns the event that a policy was refused; the one in force stays.
 pub(super) fn policy_refused(caller: &Caller, why: &str) -> AuditEvent {
     PolicyRefused { account: account(caller), uid: caller.uid, why: cut(why) }.into()
 }
@@ -177,7 +179,7 @@ pub(super) struct States {
 }
 
 impl States {
-    /// A request that was begun for a domain: the entries of what comes of it name the number of its own, until the domain runs or is off.
+    /// Notes a request that was begun for a domain: the entries of what comes of it name its number, until the domain runs or is off.
     pub(super) fn begun(&mut self, domain: &str, request: Option<u64>) {
         match request {
             Some(request) => self.begun.insert(domain.to_owned(), request),
@@ -186,13 +188,13 @@ impl States {
         };
     }
 
-    /// These domains ran when an earlier agent ended: what comes after that is what is new.
+    /// Notes the domains that ran when an earlier agent ended: only what comes after that is new.
     pub(super) fn adopted(&mut self, adopted: &[(String, Adoption)]) {
         let running = State::Running { from: Duration::ZERO, answered: true }.word();
         self.last.extend(adopted.iter().map(|(name, _)| (name.clone(), running)));
     }
 
-    /// An event for each domain whose state is another.
+    /// Returns an event for each domain whose state has changed.
     pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         for runtime in supervisor.domains() {
@@ -215,7 +217,7 @@ impl States {
         events
     }
 
-    /// The request that brings about what happens to a domain now, which ends if the domain is settled with it.
+    /// Returns the request that brings about what happens to a domain now; the request ends if the domain is settled with it.
     fn request_of(&mut self, domain: &str, settled: bool) -> Option<u64> {
         match settled {
             true => self.begun.remove(domain),
@@ -224,7 +226,7 @@ impl States {
     }
 }
 
-/// As much of a text of somebody else's as is written down.
+/// Returns as much of a text of somebody else's as is recorded.
 pub(super) fn cut(text: &str) -> String {
     text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
 }

@@ -56,7 +56,7 @@ impl Running {
         self.take_back();
     }
 
-    /// Somebody at the seat answered a question: whoever asked it is told, if they still wait for it.
+    /// Passes the answer to a question at the seat to whoever asked, if they still wait for it.
     fn answered(&mut self, question: QuestionId, answer: Said) {
         if let Some(id) = self.monitor.answer(question, answer.agrees()) {
             return self.deliver(id, answer);
@@ -118,7 +118,7 @@ impl Running {
         }
     }
 
-    /// Other rules count: another policy, or break-glass has begun or ended.
+    /// Has the monitor and the mediators follow a change of the rules: another policy, or the begin or end of break-glass.
     pub(super) fn rules_changed(&mut self) {
         let (policy, break_glass) =
             (&self.configuration.current.policy, self.break_glass.is_open());
@@ -131,7 +131,7 @@ impl Running {
         self.take_back();
     }
 
-    /// Somebody asked for what they may not: it goes on the record, and no more often than is worth reading.
+    /// Refuses a request that its caller may not make, and records that no more often than is worth reading.
     pub(super) fn refuse(&mut self, caller: &Caller, refused: Refused<'_>) -> Answer {
         let Refused { request, why } = refused;
         let refused = record::refused(caller, request, why);
@@ -218,7 +218,8 @@ impl Running {
         Err(why)
     }
 
-    /// Requests for domains that there are not are counted together, or who makes names up would have an entry for each.
+    /// Returns the event under which a request is counted. Requests for domains that do not exist are counted together; otherwise whoever
+    /// makes names up would have an entry for each.
     fn told_apart(&self, asked: Asked) -> Asked {
         let domain = asked.domain.filter(|name| self.is_there(name));
         Asked { domain, ..asked }
@@ -238,7 +239,7 @@ impl Running {
     }
 }
 
-/// That it is done, or why not.
+/// Returns the reply that it is done, or why not.
 fn done(result: Result<(), String>) -> Reply {
     Answer::of(result.map(|()| None)).into()
 }

@@ -34,7 +34,7 @@ pub(super) fn record(note: &Path, write: impl FnOnce(AuditEvent) -> bool) {
     }
 }
 
-/// What the note's lines come to.
+/// Returns the event of the note's lines.
 fn event(text: &str) -> RescueBoot {
     let line =
         |line: &str| printable::line(&line.chars().take(LINE_MAX).collect::<String>()).to_string();

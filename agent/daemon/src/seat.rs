@@ -108,7 +108,7 @@ impl SeatClient {
         self.seat.probe();
     }
 
-    /// Whether its thread has come round since it was last asked, or is no more.
+    /// Returns whether its thread has come round since it was last probed, or is no more.
     pub(super) fn is_responsive(&self) -> bool {
         self.seat.is_responsive()
     }
@@ -333,7 +333,7 @@ fn domain_text(runtime: &DomainRuntime) -> DomainText {
     DomainText { placeholder: placeholder.to_owned(), banner_note }
 }
 
-/// What is said of a desktop that has wanted more than it got, for long.
+/// Returns the message for a desktop that has wanted more of a resource than it got, for long.
 fn pressed(label: &str, pressure: &Pressure) -> Option<String> {
     let says: Vec<&str> = pressure.pressing().map(|what| what.resource.says()).collect();
     (!says.is_empty()).then(|| format!("{label} may be slow: it {}", says.join(", and ")))

@@ -142,7 +142,7 @@ impl ServiceManager {
     }
 }
 
-/// `@name` is an abstract address.
+/// Connects to a socket; `@name` is an abstract address.
 fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;

@@ -45,7 +45,7 @@ pub(super) struct Inhibitor {
 }
 
 impl Inhibitor {
-    /// One that is taken in the first [`Self::poll`].
+    /// Makes an inhibitor that takes its lock in the first [`Self::poll`].
     pub(super) fn new() -> Self {
         Self::by(Path::new(PROGRAM))
     }
@@ -79,7 +79,7 @@ impl Inhibitor {
         }
     }
 
-    /// When [`Self::poll`] is needed though nothing came. That the program ended comes as a signal.
+    /// Returns when [`Self::poll`] is needed though nothing came. That the program ended comes as a signal.
     pub(super) fn due(&self) -> Option<Moment> {
         self.try_at
     }
@@ -163,9 +163,9 @@ impl Sleeps {
 }
 
 impl Running {
-    /// The PC slept for so long. Nobody knows who is in front of it now, and the guests' devices are dead: the screen is locked (the seat's own
-    /// thread sees the sleep too, before it heeds a key), break-glass is closed, and the domains with devices of their own are restarted, which resets
-    /// them.
+    /// Handles that the PC slept for so long. Nobody knows who is in front of it now, and the guests' devices are dead: the screen is
+    /// locked (the seat's own thread sees the sleep too, before it heeds a key), break-glass is closed, and the domains with devices of
+    /// their own are restarted, which resets them.
     pub(super) fn slept(&mut self, time: Duration) {
         let seconds = time.as_secs().max(1);
         tracing::error!(
@@ -194,7 +194,7 @@ impl Running {
     }
 }
 
-/// `A is`, `A and B are`, `A, B and C are`.
+/// Returns `A is`, `A and B are` or `A, B and C are`.
 fn restarted(domains: &[String], label: impl Fn(&str) -> String) -> String {
     let labels: Vec<String> = domains.iter().map(|name| label(name)).collect();
     match labels.split_last() {

@@ -35,11 +35,11 @@ pub(super) trait Counted: Clone {
     /// What those have in common that are counted together.
     type Key: Ord;
     fn key(&self) -> Self::Key;
-    /// As it stands for all that are beyond those that are told apart.
+    /// Returns the event that stands for all beyond those that are told apart.
     fn of_others(self) -> Self;
-    /// How it is written down the first time.
+    /// Returns the entry of the first one.
     fn first(self) -> AuditEvent;
-    /// How it is written down when there were so many more.
+    /// Returns the entry of `times` more of them.
     fn counted(&self, times: u64) -> AuditEvent;
 }
 
@@ -113,7 +113,7 @@ impl<C: Counted> Default for Tally<C> {
 }
 
 impl<C: Counted> Tally<C> {
-    /// It has happened; what of it is written down now.
+    /// Counts an event; returns the entry to be written for it now.
     pub(super) fn count(&mut self, event: C, now: Moment) -> Option<AuditEvent> {
         let event = match self.0.len() >= APART_MAX && !self.0.contains_key(&event.key()) {
             true => event.of_others(),
@@ -145,12 +145,12 @@ impl<C: Counted> Tally<C> {
         events
     }
 
-    /// When [`Self::take_due`] has something to write.
+    /// Returns when [`Self::take_due`] has something to write.
     pub(super) fn due(&self) -> Option<Moment> {
         self.0.values().filter(|count| count.times > 0).map(|count| count.due).min()
     }
 
-    /// All that was counted and not written down: the agent ends.
+    /// Returns the entries of all that was counted and not written, at the end of the agent.
     pub(super) fn end(&mut self) -> Vec<AuditEvent> {
         let counted = std::mem::take(&mut self.0).into_values();
         let counted = counted.filter(|count| count.times > 0);
@@ -166,19 +166,19 @@ pub(super) struct Tallies {
 }
 
 impl Tallies {
-    /// See [`Tally::take_due`].
+    /// Takes the events that are due of both tallies; see [`Tally::take_due`].
     pub(super) fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
         let mut events = self.refused.take_due(now);
         events.extend(self.asked.take_due(now));
         events
     }
 
-    /// See [`Tally::due`].
+    /// Returns when the next of both is due; see [`Tally::due`].
     pub(super) fn due(&self) -> Option<Moment> {
         self.refused.due().into_iter().chain(self.asked.due()).min()
     }
 
-    /// See [`Tally::end`].
+    /// Returns what is left of both at the end; see [`Tally::end`].
     pub(super) fn end(&mut self) -> Vec<AuditEvent> {
         let mut events = self.refused.end();
         events.extend(self.asked.end());
@@ -206,7 +206,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// A user asks for this, of a domain of the PC's if it names one; whether that is not too often.
+    /// Takes one request of a user's budget, about one domain if it names one; returns whether the user is within it.
     pub(super) fn take(
         &mut self,
         uid: u32,

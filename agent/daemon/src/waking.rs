@@ -16,6 +16,8 @@ pub(super) struct Waking {
 }
 
 impl Waking {
+    /// Starts to watch.
+    ///
     /// # Errors
     /// The process has no file descriptor left.
     pub(super) fn start(sleeps: Sleeps) -> Result<Self, Errno> {

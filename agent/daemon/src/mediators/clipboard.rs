@@ -85,7 +85,7 @@ impl Start for ClipboardClient {
 }
 
 impl Mediator for ClipboardClient {
-    /// Nothing: it has no hold on the PC.
+    /// Does nothing: the clipboard has no hold on the PC.
     fn take_hold(&mut self, _: Place<'_>) {}
 
     fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
@@ -144,7 +144,7 @@ impl Mediator for ClipboardClient {
         }
     }
 
-    /// Nothing: no rule of the clipboard needs it.
+    /// Does nothing: no rule of the clipboard needs break-glass.
     fn break_glass_opened(&mut self, _: Rules<'_>) {}
 
     fn banner_note(&self) -> Option<String> {
@@ -155,7 +155,7 @@ impl Mediator for ClipboardClient {
         self.dead.then(|| "NOTHING IS COPIED OR PASTED between domains: the clipboard has failed; restart the agent".to_owned())
     }
 
-    /// From here on nothing that is offered can be taken.
+    /// Ends the thread: from here on nothing that is offered can be taken.
     fn stop(&mut self, _: Stop, monitor: &mut Monitor) {
         self.clipboard.stop();
         monitor.died(CLIPBOARD);
@@ -217,7 +217,7 @@ impl ClipboardClient {
         }
     }
 
-    /// Whether a domain's guest can copy and paste.
+    /// Returns whether a domain's guest can copy and paste.
     pub(crate) fn has_agent(&self, name: &str) -> bool {
         let index = self.names.iter().position(|known| known == name);
         index.and_then(|index| self.agents.get(index)).copied().unwrap_or(false)
@@ -236,7 +236,7 @@ impl ClipboardClient {
         }
     }
 
-    /// Nothing crosses any more: whoever waits for it is told.
+    /// Handles the death of the thread: nothing crosses any more, and whoever waits for an outcome is told so.
     fn died(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
@@ -253,14 +253,14 @@ impl ClipboardClient {
         seat.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
     }
 
-    /// What became of a hotkey, if it is still remembered.
+    /// Keeps what became of a hotkey, if its ticket is still remembered.
     fn learn(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
         if let Some(played) = self.tickets.get_mut(&report.ticket) {
             (played.report, played.question) = (report, question);
         }
     }
 
-    /// This user plays a hotkey on the command line.
+    /// Plays a hotkey for a user of the command line.
     pub(crate) fn ask(
         &mut self,
         uid: u32,
@@ -291,7 +291,7 @@ impl ClipboardClient {
         Answer::of_clipboard(report)
     }
 
-    /// What became of it, for the user who played it.
+    /// Returns what became of a hotkey, to the user who played it.
     pub(crate) fn outcome(&self, uid: u32, ticket: Ticket) -> Answer {
         match self.tickets.get(&ticket).filter(|played| played.uid == uid) {
             Some(played) => Answer::of_clipboard(played.report.clone()),
@@ -324,12 +324,12 @@ impl ClipboardClient {
     }
 }
 
-/// Whether another user has it is nobody's business.
+/// Returns the answer for a ticket that is not this user's. Whether another user has it is not said.
 fn unknown(ticket: Ticket) -> Answer {
     Answer::of(Err(format!("clipboard operation {ticket} has expired, or is not yours")))
 }
 
-/// A request of the clipboard's, by the number it gave.
+/// Returns the id of a request of the clipboard's, by the number that the clipboard gave it.
 const fn request(number: u64) -> RequestId {
     RequestId { mediator: CLIPBOARD, number }
 }

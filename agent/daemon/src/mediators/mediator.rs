@@ -57,7 +57,7 @@ pub(crate) trait Mediator {
     /// Asks its thread whether it still comes round.
     fn probe(&self);
 
-    /// Whether its thread has come round since it was last asked, or is no more, which is said elsewhere.
+    /// Returns whether its thread has come round since it was last probed, or is no more, which is reported elsewhere.
     fn is_responsive(&self) -> bool;
 
     /// Becomes readable when there is an event; `None` without a thread.
@@ -66,7 +66,7 @@ pub(crate) trait Mediator {
     /// Processes the events of its thread.
     fn process_events(&mut self, seat: &SeatClient, monitor: &mut Monitor);
 
-    /// Hears what a person answered to its question of this number, silence being no.
+    /// Handles what a person answered to its question of this number, silence being no.
     fn answered(&mut self, number: u64, yes: bool);
 
     /// Takes back what it has permits for and these rules, or the lost record, do not permit any more.
