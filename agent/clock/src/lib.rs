@@ -35,19 +35,19 @@ impl Moment {
         Self(since)
     }
 
-    /// The moment this long after the PC was switched on, as the kernel stamps what happens by this clock.
+    /// Returns the moment this long after the PC was switched on, as the kernel stamps what happens by this clock.
     #[must_use]
     pub const fn since_start(time: Duration) -> Self {
         Self(time)
     }
 
-    /// How long ago it was.
+    /// Returns how long ago it was.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().saturating_duration_since(self)
     }
 
-    /// How long after another; nothing if it was before.
+    /// Returns how long it is after another moment; zero if it was before.
     #[must_use]
     pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -85,7 +85,7 @@ pub struct Alarm {
 }
 
 impl Alarm {
-    /// One that is not set.
+    /// Makes an alarm that is not set.
     ///
     /// # Errors
     /// The process has no file descriptor left.
@@ -94,8 +94,8 @@ impl Alarm {
         Ok(Self { timer: TimerFd::new(TimerClock::CLOCK_BOOTTIME, flags)?, at: None })
     }
 
-    /// Before each wait: has it go off at this moment, or not at all. It may go off sooner; most deadlines only move on, and a turn too
-    /// many costs less than a system call in each.
+    /// Sets it to go off at this moment, or not at all: called before each wait. It may go off sooner; most deadlines only move on, and a
+    /// turn too many costs less than a system call in each.
     ///
     /// # Errors
     /// The kernel does not set it.
@@ -119,7 +119,7 @@ impl Alarm {
 }
 
 impl AsFd for Alarm {
-    /// Readable once it has gone off, until it is set again.
+    /// Returns a descriptor that is readable once it has gone off, until it is set again.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }

@@ -14,13 +14,13 @@ const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The two clocks.
 pub trait Clocks {
-    /// The one that stands still while the PC sleeps.
+    /// Returns the clock that stands still while the PC sleeps.
     fn monotonic(&self) -> Duration;
-    /// The one that goes on.
+    /// Returns the clock that goes on.
     fn boot(&self) -> Duration;
 }
 
-/// The kernel's.
+/// The clocks of the kernel.
 #[derive(Debug, Clone, Copy)]
 pub struct KernelClocks;
 
@@ -44,7 +44,7 @@ pub struct SleepWatch<C = KernelClocks> {
 }
 
 impl SleepWatch {
-    /// Watches the kernel's clocks from now on.
+    /// Starts to watch the kernel's clocks.
     #[must_use]
     pub fn start() -> Self {
         Self::of(KernelClocks)
@@ -58,7 +58,7 @@ impl SleepWatch {
 }
 
 impl<C: Clocks> SleepWatch<C> {
-    /// Watches these clocks from now on.
+    /// Starts to watch these clocks.
     #[must_use]
     pub fn of(clocks: C) -> Self {
         let (_, lead_at_most) = lead(&clocks);
@@ -79,7 +79,7 @@ impl<C: Clocks> SleepWatch<C> {
         self.lead_at_most
     }
 
-    /// How long the PC slept since the last look, if it did. Does not wait.
+    /// Returns how long the PC slept since the last look, if it did. It does not wait.
     pub fn look(&mut self) -> Option<Duration> {
         let (at_least, at_most) = lead(&self.clocks);
         let slept = at_least.saturating_sub(self.lead_at_most);
@@ -93,7 +93,7 @@ impl<C: Clocks> SleepWatch<C> {
     }
 }
 
-/// The lead of the clock that goes on: at least, and at most.
+/// Returns the lead of the clock that goes on: at least, and at most.
 fn lead(clocks: &impl Clocks) -> (Duration, Duration) {
     let before = clocks.monotonic();
     let boot = clocks.boot();

@@ -56,19 +56,19 @@ impl CancelledWhenSet for TimerFd {
 pub struct WallClockWatch(Watch<TimerFd>);
 
 impl WallClockWatch {
-    /// Watches from now on. What hinders it is what the first [`Self::look`] says.
+    /// Starts to watch. What hinders it is what the first [`Self::look`] returns.
     #[must_use]
     pub fn start() -> Self {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         Self(Watch::start(TimerFd::new(ClockId::CLOCK_REALTIME, flags)))
     }
 
-    /// What happened since the last look. Does not wait.
+    /// Returns what happened since the last look. It does not wait.
     pub fn look(&mut self) -> WallClock {
         self.0.look()
     }
 
-    /// Readable when there is something to [`Self::look`] at; none once the watch is off.
+    /// Returns a descriptor that is readable when there is something to [`Self::look`] at; none once the watch is off.
     #[must_use]
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.0 {
@@ -112,7 +112,8 @@ impl<T: CancelledWhenSet> Watch<T> {
     }
 }
 
-/// Arms it, though the clock be set this very moment: the timer is armed then, and the setting is one that is told of, or that was before.
+/// Arms the timer, though the clock be set this very moment: the timer is armed then, and the setting is one that is told of, or that was
+/// before.
 fn arm(timer: &impl CancelledWhenSet) -> Result<(), Errno> {
     match timer.arm(NEVER) {
         Err(Errno::ECANCELED) => Ok(()),

@@ -19,7 +19,7 @@ const AHEAD: Duration = Duration::from_secs(5);
 /// Sources that let guests read the time without leaving the processor.
 const FAST_SOURCES: [&str; 4] = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "xen"];
 
-/// `log` is the audit log's directory.
+/// Examines the PC's clocks, and against them the audit log in `log`.
 pub(super) fn examine(system: &SystemPaths, log: &Path, now: SystemTime) -> Vec<Finding> {
     let mut findings = vec![hardware_clock(system, now)];
     findings.extend(goes_back(log, now));
@@ -68,7 +68,7 @@ fn hardware_clock(system: &SystemPaths, now: SystemTime) -> Finding {
     }
 }
 
-/// Files of the log that were written later than now.
+/// Returns a finding if files of the log were written later than now.
 fn goes_back(log: &Path, now: SystemTime) -> Option<Finding> {
     let files = fs::read_dir(log).ok()?.flatten();
     let newest = files.filter_map(|entry| entry.metadata().ok()?.modified().ok()).max()?;

@@ -31,7 +31,7 @@ pub(super) fn examine(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     findings
 }
 
-/// The host's interfaces that go with the functions.
+/// Returns the host's interfaces that go with the functions.
 pub(super) fn interfaces(system: &SystemPaths, machine: &Machine) -> Vec<String> {
     let functions = machine.domains.iter().filter_map(|domain| match &domain.kind {
         Kind::Vm(vm) => Some(vm.pci_functions()),
@@ -147,7 +147,7 @@ impl Asked<'_> {
         Finding::ok(check, "has what a guest's driver needs")
     }
 
-    /// And whether others go with it.
+    /// Examines a function's IOMMU group; returns also whether other functions go with it.
     fn isolation(&self, function: &Function, host_use: &HostUse) -> (Finding, bool) {
         let check = "iommu-group";
         let sysfs = &self.system.sysfs;
@@ -176,7 +176,7 @@ impl Asked<'_> {
         }
     }
 
-    /// Network controllers of this PC that could be handed over.
+    /// Returns in words which other network controllers of this PC could be handed over.
     fn better_nics(&self, host_use: &HostUse) -> String {
         if self.wanted.role != Role::Nic {
             return String::new();
@@ -222,7 +222,7 @@ fn reset(function: &Function, with_others: bool) -> Finding {
     }
 }
 
-/// What the hand-over takes from the host.
+/// Returns a finding that says what of the host the hand-over takes.
 fn reach(function: &Function) -> Finding {
     let check = "hand-over";
     match (&function.driver, function.interface_names().as_slice()) {

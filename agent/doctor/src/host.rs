@@ -23,7 +23,7 @@ pub(super) const NO_VM: &str = "all domains are external, and Bulkhead starts no
 /// Why what a hand-over needs may be missing.
 const NO_HAND_OVER: &str = "the machine file hands no device over";
 
-/// The parameter that has the kernel use the IOMMU; on a processor of an unknown maker both that there are.
+/// Returns the parameter that has the kernel use the IOMMU; for a processor of an unknown maker both that there are.
 fn iommu_parameter(vendor: Vendor) -> &'static str {
     vendor.iommu_parameter().unwrap_or("intel_iommu=on (Intel) or amd_iommu=on (AMD)")
 }
@@ -38,7 +38,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// Without a machine file everything is asked.
+    /// Returns what a machine file needs. Without one everything is needed.
     pub(super) fn of(machine: Option<&Machine>) -> Self {
         let Some(machine) = machine else {
             return Self { virtual_machines: true, hand_over: true };
@@ -54,7 +54,7 @@ impl Needs {
     }
 }
 
-/// A finding that is not asked for is no obstacle; what is fit all the same is still said.
+/// Returns a finding as no obstacle if what it is about is not needed. What is fit all the same is still said.
 fn unless_needed(needed: bool, why: &str, found: Finding) -> Finding {
     if needed || found.level == Level::Ok {
         return found;
@@ -116,7 +116,7 @@ fn kvm(system: &SystemPaths, vendor: Vendor) -> Finding {
     }
 }
 
-/// A PC that has KVM may still make no VM: another hypervisor has the processor, or its firmware locked it.
+/// Makes a virtual machine: a PC that has KVM may still make none, if another hypervisor has the processor or its firmware locked it.
 fn virtual_machine(device: &Path) -> Finding {
     let check = "kvm-vm";
     let made = || -> Result<(), (&'static str, kvm_ioctls::Error)> {
@@ -237,7 +237,7 @@ fn iommu(system: &SystemPaths, vendor: Vendor) -> Finding {
     )
 }
 
-/// Without interrupt remapping the kernel refuses to hand devices over, unless told to be unsafe.
+/// Examines interrupt remapping. Without it the kernel refuses to hand devices over, unless told to be unsafe.
 fn interrupt_remapping(system: &SystemPaths, vendor: Vendor) -> Finding {
     let check = "interrupt-remapping";
     // The kernel names the chips of remapped interrupts so.
@@ -357,7 +357,8 @@ fn cgroups(system: &SystemPaths) -> Finding {
     )
 }
 
-/// `rule` is `None` while there is no machine file; `leaving` are the interfaces that go when their NICs are handed over.
+/// Examines the host's network. `rule` is `None` while there is no machine file; `leaving` are the interfaces that go when their NICs are
+/// handed over.
 pub(super) fn network(rule: Option<Rule>, leaving: &[String]) -> Finding {
     let found = host_network::configured_interfaces().map_err(|error| explain(&error));
     judge_network(rule, leaving, found)

@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 8;
 /// Block devices that are looked at for one image, and disks that are named.
 const DISKS_MAX: usize = 64;
 
-/// Whether the kernel tells how long domains wait (pressure stall information).
+/// Examines whether the kernel tells how long domains wait (pressure stall information).
 pub(super) fn stall_information(system: &SystemPaths) -> Finding {
     let check = "pressure";
     match system.proc_text("pressure/cpu") {
@@ -31,7 +31,7 @@ pub(super) fn stall_information(system: &SystemPaths) -> Finding {
     }
 }
 
-/// For each disk that domains' images are on, whether the weight of their I/O counts there. `mounts` is `/proc/self/mounts`.
+/// Examines, for each disk that domains' images are on, whether the weight of their I/O counts there.
 pub(super) fn weights(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     let check = "io-weight";
     let mut on: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
@@ -79,7 +79,8 @@ pub(super) fn weights(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     on.into_iter().take(DISKS_MAX).map(finding).collect()
 }
 
-/// The number of the block device that a file is on, or is, as the kernel writes it. One that is not there is the finding `image`.
+/// Returns the number of the block device that a file is on, or is, as the kernel writes it (`8:0`). A file that is not there is the
+/// finding `image`.
 fn number(path: &Path) -> Option<String> {
     let metadata = fs::metadata(path).ok()?;
     let is_device = metadata.file_type().is_block_device();
@@ -115,7 +116,7 @@ impl Disks {
     }
 }
 
-/// The numbers of the disks for which the kernel's cost model is on (`io.cost.qos` of the first cgroup).
+/// Returns the numbers of the disks for which the kernel's cost model is on (`io.cost.qos` of the first cgroup).
 fn cost_models(system: &SystemPaths) -> BTreeSet<String> {
     let mounts = system.proc_text("self/mounts").unwrap_or_default();
     let Some(point) = cgroup_mount(&mounts) else { return BTreeSet::new() };

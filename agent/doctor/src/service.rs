@@ -121,13 +121,13 @@ pub(super) fn modules(system: &SystemPaths) -> Finding {
     }
 }
 
-/// The lines that count: neither empty nor a comment.
+/// Returns the lines that count: neither empty nor a comment.
 fn directives(text: &str) -> Vec<&str> {
     let lines = text.lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])).collect()
 }
 
-/// Which lines the shipped unit has and this one lacks, and the other way round; `None` if they are the same.
+/// Returns which lines the shipped unit has and this one lacks, and the other way round; `None` if they are the same.
 fn differences(installed: &str) -> Option<String> {
     let (shipped, installed) = (directives(SHIPPED_UNIT), directives(installed));
     if shipped == installed {
@@ -150,7 +150,7 @@ fn differences(installed: &str) -> Option<String> {
     Some(lines.join("; "))
 }
 
-/// Who has which role. `machine` says which external domains there are.
+/// Examines who has which role. `machine` says which external domains there are.
 pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Finding> {
     let check = "roles";
     let accounts = Accounts::in_directory(&system.root.join("etc"));
@@ -208,7 +208,7 @@ pub(super) fn roles(system: &SystemPaths, machine: Option<&Machine>) -> Vec<Find
     findings
 }
 
-/// Who installs is not to be who permits.
+/// Returns a finding if somebody has both roles that are not to be one person's: who installs is not to be who permits.
 fn both(known: &[(&str, Vec<String>)]) -> Option<Finding> {
     let of = |group: &str| -> BTreeSet<&str> {
         let members = known.iter().filter(|(name, _)| *name == group);
@@ -225,7 +225,7 @@ fn both(known: &[(&str, Vec<String>)]) -> Option<Finding> {
     })
 }
 
-/// Where else the host looks for accounts, which count for nothing here.
+/// Returns a finding if the host looks for accounts elsewhere too, which count for nothing here.
 fn directory_service(system: &SystemPaths) -> Option<Finding> {
     let said = text(&system.root.join("etc").join("nsswitch.conf"))?;
     let sources = said
@@ -246,7 +246,7 @@ fn directory_service(system: &SystemPaths) -> Option<Finding> {
     })
 }
 
-/// Where the unit is looked for, for messages and tests.
+/// Returns the unit and the list of modules as they are shipped.
 #[cfg(test)]
 pub(super) fn shipped() -> (&'static str, &'static str) {
     (SHIPPED_UNIT, SHIPPED_MODULES)

@@ -70,8 +70,8 @@ fn is_masked(root: &Path) -> bool {
     })
 }
 
-/// What is set, and in which file: the last word counts. Of files of one name the one in the first place counts, and drop-ins come after
-/// the main file, in the order of their names.
+/// Returns what is set, and in which file: the last word counts. Of files of one name the one in the first place counts, and drop-ins come
+/// after the main file, in the order of their names.
 fn settings(root: &Path) -> BTreeMap<String, (bool, PathBuf)> {
     let places = || PLACES.iter().map(|place| root.join(place));
     let main = places().map(|place| place.join("sleep.conf")).find(|file| file.exists());
@@ -102,7 +102,7 @@ fn is_conf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "conf")
 }
 
-/// The settings of the section `[Sleep]`.
+/// Returns the settings of the section `[Sleep]`.
 fn assignments(text: &str) -> Vec<(String, String)> {
     let mut in_section = false;
     let mut found = Vec::new();
@@ -119,7 +119,7 @@ fn assignments(text: &str) -> Vec<(String, String)> {
     found
 }
 
-/// As systemd reads it.
+/// Reads a truth value as systemd does.
 fn boolean(word: &str) -> Option<bool> {
     match word.to_ascii_lowercase().as_str() {
         "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),

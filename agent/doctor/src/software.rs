@@ -30,7 +30,7 @@ const UNIT: &str = "bulkhead-agent.service";
 /// Where the package puts its documents and examples.
 const DOCUMENTS: &str = "/usr/share/doc/bulkhead";
 
-/// The machine file, if it can be used, also without a policy that can.
+/// Reads the files that the agent is configured by; returns the machine file if it can be used, also without a policy that can.
 pub(super) fn input_files(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>) {
     let (machine, mut findings) = both(inputs);
     if !findings.iter().any(|finding| finding.check.starts_with("policy")) {
@@ -66,7 +66,7 @@ pub(super) fn input_files(inputs: &InputFiles) -> (Option<Machine>, Vec<Finding>
     }
 }
 
-/// A file that cannot be used, and what to do about it: one that is not there is not to be corrected.
+/// Returns the finding of a file that cannot be used, and what to do about it: a file that is not there is not to be corrected.
 fn refused(inputs: &InputFiles, error: &FilesError) -> Finding {
     let (policy, machine) = (inputs.policy.display(), inputs.machine.display());
     match error {
@@ -161,7 +161,7 @@ fn trust_store(store: &PolicyStore, inputs: &InputFiles) -> Vec<Finding> {
     findings
 }
 
-/// Who can write these files decides what every domain is given.
+/// Returns a finding if a file's group or others can write it: whoever can write these files decides what every domain is given.
 fn guarded(path: &Path, check: &'static str) -> Option<Finding> {
     use std::os::unix::fs::MetadataExt;
     let meta = fs::metadata(path).ok()?;
@@ -297,7 +297,7 @@ pub(super) fn vmm(inputs: &InputFiles, needs: Needs) -> Finding {
     }
 }
 
-/// What `--version` says; a program that is no VMM may say anything, or nothing, for ever.
+/// Returns what `--version` prints. A program that is no VMM may print anything, or nothing, for ever.
 fn version(vmm: &Path) -> Result<String, String> {
     let mut child = Command::new(vmm)
         .arg("--version")

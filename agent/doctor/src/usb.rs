@@ -9,7 +9,7 @@ const CHECK: &str = "usb";
 /// The switches of a controller (the kernel's Documentation/usb/authorization.rst).
 const SWITCHES: [&str; 2] = ["authorized_default", "interface_authorized_default"];
 
-/// `switches` is the file in which an agent that has taken the switches keeps what they were.
+/// Examines the USB controllers. `switches` is the file in which an agent that has taken the switches keeps what they were.
 pub(super) fn examine(system: &SystemPaths, switches: &Path) -> Vec<Finding> {
     let devices = system.sysfs.path("bus/usb/devices");
     let entries = match fs::read_dir(&devices) {
@@ -92,7 +92,7 @@ fn one(root: &Path, taken: bool) -> Finding {
     }
 }
 
-/// A controller that comes later, as in a dock.
+/// Examines whether devices at a controller that comes later, as in a dock, are withheld.
 fn later(system: &SystemPaths, taken: bool) -> Finding {
     match (system.sys_text("module/usbcore/parameters/authorized_default").as_deref(), taken) {
         (None, _) => Finding::fail(

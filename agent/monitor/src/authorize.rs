@@ -9,7 +9,7 @@ use policy::decide::{Decision, Obligation, Verdict};
 pub struct MediatorId(&'static str);
 
 impl MediatorId {
-    /// The mediator of this name.
+    /// Names a mediator.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self(name)
@@ -25,7 +25,7 @@ impl MediatorId {
 /// One request of one mediator. Requests of two mediators are never taken for each other, whatever numbers they give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId {
-    /// Whose.
+    /// The mediator that asks.
     pub mediator: MediatorId,
     /// The number that the mediator gave it.
     pub number: u64,
@@ -103,9 +103,9 @@ pub struct Request<G> {
     pub basis: Basis,
     /// What the verdict owes.
     pub owed: Owed,
-    /// The entry.
+    /// The audit entry of the effect, written before it is permitted.
     pub event: AuditEvent,
-    /// The effect.
+    /// What is granted: the effect, or all that it needs.
     pub grant: G,
 }
 

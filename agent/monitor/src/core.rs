@@ -59,7 +59,7 @@ pub enum Written {
     Withheld,
 }
 
-/// What happens.
+/// An event that the monitor decides on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
     /// A mediator wants a person asked; no answer until then is no.
@@ -133,7 +133,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A monitor for mediators none of which runs yet.
+    /// Makes a monitor for mediators none of which runs yet.
     #[must_use]
     pub fn new(in_force: InForce, mediators: &[MediatorId]) -> Self {
         Self {
@@ -182,7 +182,7 @@ impl Core {
         out
     }
 
-    /// When [`Input::Tick`] is next due.
+    /// Returns when [`Input::Tick`] is next due.
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let due = |stage: &Stage| match stage {
@@ -246,7 +246,7 @@ impl Core {
         Some(Output::Answered(id, yes))
     }
 
-    /// An entry that is being written is written, and what comes of it is told: the request is past withdrawing.
+    /// Withdraws a request; nothing if its entry is being written, since then it is past withdrawing and its outcome is told.
     fn withdraw(&mut self, id: RequestId) -> Option<Output> {
         match self.requests.get(&id)? {
             Stage::Asked { .. } => {

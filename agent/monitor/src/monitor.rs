@@ -17,7 +17,7 @@ use recorder::Recorder;
 pub struct QuestionId(u64);
 
 impl QuestionId {
-    /// The question of this number, as the seat names it.
+    /// Returns the question of this number, as the seat names it.
     #[must_use]
     pub const fn from_number(number: u64) -> Self {
         Self(number)
@@ -44,7 +44,7 @@ pub enum Event {
 /// Why there is no permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// The reason.
+    /// Why it was refused.
     pub denial: Denial,
     /// What is wrong with the log.
     problem: Option<String>,
@@ -73,7 +73,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// A monitor under the policy of this serial, for these mediators, which do not run yet.
+    /// Makes a monitor under the policy of this serial, for these mediators, which do not run yet.
     #[must_use]
     pub fn new(recorder: Recorder, policy: u64, mediators: &[MediatorId]) -> Self {
         Self {
@@ -199,7 +199,7 @@ impl Monitor {
         self.step(Input::Answer(id, yes)).map(|_| id)
     }
 
-    /// Wants no answer any more.
+    /// Withdraws a request that asked a person: nobody waits for the answer any more.
     pub fn withdraw(&mut self, id: RequestId) {
         self.step(Input::Withdraw(id));
     }
@@ -234,7 +234,7 @@ impl Monitor {
         self.look();
     }
 
-    /// In what time [`Self::poll`] has something to do, or [`Self::events`] something to tell.
+    /// Returns in what time [`Self::poll`] has something to do, or [`Self::events`] something to return.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         if !self.events.is_empty() {
@@ -245,7 +245,7 @@ impl Monitor {
         self.recorder.wait().into_iter().chain(due).min()
     }
 
-    /// What came of decisions since the last call, in order.
+    /// Returns the outcomes of decisions since the last call, in order.
     pub fn events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
@@ -276,7 +276,7 @@ impl Monitor {
         Refused { denial, problem: problem.map(str::to_owned) }
     }
 
-    /// What the core answers to an input, and everything else of it put where it is told from.
+    /// Has the core handle an input: returns its decision on a request, and puts everything else where [`Self::events`] takes it.
     fn step(&mut self, input: Input) -> Option<Result<(), Denial>> {
         let mut decided = None;
         for output in self.core.step(self.now(), input) {
