@@ -12,7 +12,7 @@ pub(crate) const EVERY: u64 = 256;
 /// How long an entry may be without a signature.
 pub const CHECKPOINT_AFTER: Duration = Duration::from_secs(60);
 
-/// The line of a checkpoint, with its newline, and its hash.
+/// Returns the line of a checkpoint, with its newline, and its hash.
 pub(crate) fn signed(
     key: &AuditKey,
     seq: u64,
@@ -24,12 +24,13 @@ pub(crate) fn signed(
     line(seq, stamp, boot, &record(Some(key.sign(unsigned))), prev)
 }
 
-/// A checkpoint with this signature; what it signs is itself without one.
+/// Returns a checkpoint with this signature; what is signed is the checkpoint without one.
 fn record(signature: Option<String>) -> Record {
     AuditEvent::from(Checkpoint { signature }).record()
 }
 
-/// Whether a checkpoint, read from `text`, is signed and says nothing that is not. Without `key` the signature itself is believed.
+/// Returns whether a checkpoint, read from `text`, is signed and says nothing that is not so. Without `key` the signature itself is
+/// believed.
 pub(crate) fn holds(entry: &Entry, prev: Hash, text: &[u8], key: Option<&PublicKey>) -> bool {
     let signature = match AuditEvent::read(entry) {
         Some(AuditEvent::Checkpoint(Checkpoint { signature: Some(signature) })) => signature,

@@ -94,7 +94,7 @@ struct LogLine<'a> {
     prev: String,
 }
 
-/// The line of an entry, with its newline, and its hash.
+/// Returns the line of an entry, with its newline, and its hash.
 pub(crate) fn line(
     seq: u64,
     stamp: Stamp,
@@ -165,38 +165,38 @@ impl Entry {
         serde_json::from_slice(line).ok()
     }
 
-    /// The hash it claims for the entry before it.
+    /// Returns the hash it claims for the entry before it.
     #[must_use]
     pub fn prev(&self) -> Option<Hash> {
         self.prev.parse().ok()
     }
 
-    /// The hash it claims for itself.
+    /// Returns the hash it claims for itself.
     #[must_use]
     pub fn hash(&self) -> Option<Hash> {
         self.hash.parse().ok()
     }
 
-    /// Whether `line`, from which this was read, has the hash it says.
+    /// Returns whether `line`, from which this was read, has the hash it says.
     #[must_use]
     pub fn hash_holds(&self, line: &[u8]) -> bool {
         hash_of(line).is_some_and(|hash| self.hash() == Some(hash))
     }
 
-    /// What the wall clock said; `None` if that is no time.
+    /// Returns what the wall clock said; `None` if that is no time.
     #[must_use]
     pub fn wall(&self) -> Option<SystemTime> {
         Micros::parse(&self.time).map(Micros::system)
     }
 
-    /// The two times it has; `None` for an entry of format 1.
+    /// Returns the two times it has; `None` for an entry of format 1.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         let wall = Micros::parse(&self.time)?;
         self.monotonic_us.map(|highest| Stamp { wall, highest: Micros(highest) })
     }
 }
 
-/// The hash that stands at the end of a line, if it is that of the rest of the line.
+/// Returns the hash that stands at the end of a line, if it is that of the rest of the line.
 fn hash_of(line: &[u8]) -> Option<Hash> {
     let at = line.len().checked_sub(HASH_TAIL + HASH_KEY.len())?;
     let (body, tail) = (line.get(..at)?, line.get(at..)?);

@@ -32,7 +32,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether an entry is wanted. One whose time cannot be read is not, where times are asked for.
+    /// Returns whether an entry is wanted. One whose time cannot be read is not, where times are asked for.
     #[must_use]
     pub fn wants(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, found: Option<&str>| {
@@ -60,7 +60,7 @@ fn concerns(entry: &Entry, domain: &str) -> bool {
     flow || entry.domain.as_deref() == Some(domain) || is_among("domains") || is_among("ended")
 }
 
-/// An entry as a syslog line (RFC 5424 section 6), without a newline. `host` is the PC's name.
+/// Returns an entry as a syslog line (RFC 5424 section 6), without a newline. `host` is the PC's name.
 #[must_use]
 pub fn rfc5424(entry: &Entry, host: &str) -> String {
     let severity = match (entry.verdict.as_deref(), entry.kind.as_str()) {
@@ -108,14 +108,14 @@ pub fn rfc5424(entry: &Entry, host: &str) -> String {
     line
 }
 
-/// A name: printable ASCII without what has a meaning (section 6.3.3), at most `most` bytes; `-` if nothing is left.
+/// Returns a name: printable ASCII without what has a meaning (section 6.3.3), at most `most` bytes; `-` if nothing is left.
 fn name(text: &str, most: usize) -> String {
     let fit = |c: &char| c.is_ascii_graphic() && !matches!(c, '=' | '"' | ']');
     let name: String = text.chars().filter(fit).take(most).collect();
     if name.is_empty() { "-".to_owned() } else { name }
 }
 
-/// A parameter's value: backslash, quote and bracket escaped (section 6.3.3), what is not shown as spaces, so that no entry can
+/// Returns a parameter's value: backslash, quote and bracket escaped (section 6.3.3), what is not shown as spaces, so that no entry can
 /// begin a line of its own.
 fn value(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

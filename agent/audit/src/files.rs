@@ -16,7 +16,7 @@ pub(crate) struct LogFile {
     pub(crate) path: PathBuf,
 }
 
-/// The files of a directory, oldest first. What is named otherwise is none of the log's.
+/// Returns the log's files in a directory, oldest first. What is named otherwise is none of the log's.
 pub(crate) fn list(dir: &Path) -> io::Result<Vec<LogFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -34,7 +34,7 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<LogFile>> {
     Ok(files)
 }
 
-/// The files of a log, which has at least one.
+/// Returns the files of a log, which has at least one.
 ///
 /// # Errors
 /// There is none: see [`none_of_a_log`].
@@ -46,7 +46,7 @@ pub(crate) fn of_log(dir: &Path) -> io::Result<Vec<LogFile>> {
     Ok(files)
 }
 
-/// What is wrong with a directory that holds nothing of a log: emptied, or its files are called something else.
+/// Returns what is wrong with a directory that holds nothing of a log: emptied, or its files are called something else.
 pub(crate) fn none_of_a_log(dir: &Path) -> io::Result<String> {
     let mut others = Vec::new();
     for entry in fs::read_dir(dir)? {

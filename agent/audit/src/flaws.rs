@@ -41,8 +41,8 @@ pub(crate) fn missing(first: u64, last: u64) -> String {
     }
 }
 
-/// What the agent found wrong when it opened the log, which an entry says. It may not show any more: a tail that was cut off, and written
-/// over since.
+/// Returns what the agent found wrong when it opened the log, which an entry says. It may not show any more: a tail that was cut off, and
+/// written over since.
 pub(crate) fn found_then(entry: &Entry) -> Option<String> {
     let what = || match AuditEvent::read(entry) {
         Some(
@@ -91,7 +91,7 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Of a log whose first file begins with this entry.
+    /// Begins to watch a log whose first file begins with this entry.
     pub(crate) fn new(dir: &Path, head: Option<Head>, first: u64) -> Self {
         Self {
             dir: dir.to_owned(),
@@ -106,7 +106,8 @@ impl Watch {
         }
     }
 
-    /// The next file begins with this entry. `oldest`: it is the first one now, so that what was before it went meanwhile.
+    /// Goes on with the next file, which begins with this entry. `oldest`: it is the first one now, so that what was before it went
+    /// meanwhile.
     pub(crate) fn next_file(&mut self, first: u64, oldest: bool) {
         if first == self.next {
             return;
@@ -121,7 +122,7 @@ impl Watch {
         (self.next, self.hash) = (first, None);
     }
 
-    /// A line that can be read.
+    /// Examines a line that can be read.
     pub(crate) fn entry(&mut self, file: &Path, number: u64, line: &[u8], entry: &Entry) {
         if let Some(what) = self.wrong_with(line, entry) {
             self.of_line(file, number, &what);
@@ -160,7 +161,7 @@ impl Watch {
         found_then(entry)
     }
 
-    /// Something about a line, or with number 0 about a file.
+    /// Notes a flaw of a line, or with number 0 of a file.
     pub(crate) fn of_line(&mut self, file: &Path, line: u64, what: &str) {
         let (file, seq) = (file.to_owned(), self.next);
         self.note(Break { file, line, seq, what: what.to_owned() });
@@ -178,12 +179,12 @@ impl Watch {
         }
     }
 
-    /// Whether what was dropped before its first entry is recorded.
+    /// Returns whether what was dropped before its first entry is recorded.
     pub(crate) fn begins_well(&self) -> bool {
         self.dropped >= self.began.saturating_sub(1)
     }
 
-    /// The log was read as far as it goes.
+    /// Examines the end, once the log was read as far as it goes.
     pub(crate) fn end(&mut self) {
         if !self.begins_well() {
             let what = missing(1, self.began.saturating_sub(1));

@@ -49,7 +49,7 @@ impl FromStr for Head {
 }
 
 impl Head {
-    /// The head that the writer left in the log's directory at the last checkpoint.
+    /// Reads the head that the writer left in the log's directory at the last checkpoint.
     #[must_use]
     pub fn read(dir: &Path) -> Option<Self> {
         read(&dir.join(HEAD_FILE))?.parse().ok()
@@ -95,13 +95,14 @@ impl Remembered {
         Some(Self { head, highest: highest.unwrap_or_default(), key, log, begins })
     }
 
-    /// Whether it is of the log in this directory, and not of one that another agent of this PC, or this one before, keeps elsewhere.
+    /// Returns whether it is of the log in this directory, and not of one that another agent of this PC, or this one before, keeps
+    /// elsewhere.
     #[must_use]
     pub fn is_about(&self, dir: &Path) -> bool {
         self.log == dir
     }
 
-    /// Whether it is of a log that was signed with this key, as far as it says.
+    /// Returns whether it is of a log that was signed with this key, as far as it says.
     #[must_use]
     pub fn is_of(&self, key: &PublicKey) -> bool {
         self.key.is_none_or(|remembered| remembered == *key)

@@ -24,7 +24,7 @@ const FILE_MAX: u64 = 1024;
 /// Bytes set aside to read one: more than the longest has, so that reading never makes more room.
 const ROOM: usize = 2048;
 
-/// What is signed: a checkpoint's line as it would be without its signature, by its hash.
+/// Returns what is signed: a checkpoint's line as it would be without its signature, by its hash.
 fn message(unsigned: Hash) -> Vec<u8> {
     [PURPOSE, &unsigned.0].concat()
 }
@@ -37,7 +37,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A secret key as its file has it. The text is written once, into memory of its size, so that no copy of the key stays in memory
+/// Returns a secret key as its file has it. The text is written once, into memory of its size, so that no copy of the key stays in memory
 /// that a growing text has left.
 fn secret_text(bytes: &[u8; 32]) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(SECRET.len() + 2 * bytes.len() + 1));
@@ -55,7 +55,7 @@ pub enum KeyError {
     /// It cannot be read or made.
     #[error("cannot use the audit key {}: check the rights of its directory", path.display())]
     File {
-        /// The file.
+        /// The key's file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -70,7 +70,7 @@ pub enum KeyError {
 pub struct AuditKey(SigningKey);
 
 impl AuditKey {
-    /// The key in a file; made there if there is none, readable by its owner alone, its public half beside it as `.pub`.
+    /// Opens the key in a file; makes one if there is none, readable by its owner alone, its public half beside it as `.pub`.
     ///
     /// # Errors
     /// It can be neither read nor made.
@@ -108,7 +108,7 @@ impl AuditKey {
         Ok(key)
     }
 
-    /// The other half.
+    /// Returns the public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         PublicKey(self.0.verifying_key())
@@ -137,7 +137,7 @@ impl PublicKey {
         VerifyingKey::from_bytes(&bytes).ok().map(Self)
     }
 
-    /// As the `.pub` file has it.
+    /// Returns its text, as the `.pub` file has it.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{PUBLIC}{}", hex(self.0.as_bytes()))
@@ -147,7 +147,7 @@ impl PublicKey {
         self.signed(&message(unsigned), signature)
     }
 
-    /// As format 1 had it.
+    /// Returns whether a signature of format 1 is this key's.
     pub(crate) fn verifies_1(&self, seq: u64, prev: Hash, signature: &str) -> bool {
         self.signed(&message_1(seq, prev), signature)
     }

@@ -74,7 +74,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// At the beginning of a log.
+    /// Begins to follow a log, at its beginning.
     ///
     /// # Errors
     /// There is no log in the directory, or it cannot be read.
@@ -130,7 +130,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Whether what is read is still the log's, and as long as it was.
+    /// Checks that what is read is still the log's, and as long as it was.
     fn check(&self) -> io::Result<()> {
         let path = files::path(&self.dir, self.first);
         let now = match path.metadata() {
@@ -154,7 +154,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Bytes of whole lines read of this file.
+    /// Returns how many bytes of whole lines were read of this file.
     fn whole(&self) -> u64 {
         self.read.saturating_sub(u64::try_from(self.begun.len()).unwrap_or(u64::MAX))
     }
@@ -169,7 +169,7 @@ impl Follower {
         Ok(())
     }
 
-    /// What is left of this file.
+    /// Reads what is left of this file.
     fn rest(&mut self, take: &mut impl FnMut(&[u8], Entry) -> io::Result<()>) -> io::Result<()> {
         while !self.spoilt {
             let room = (LINE_MAX + 1).saturating_sub(self.begun.len());
@@ -203,7 +203,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Nothing more is to come in this file.
+    /// Examines the end of this file, in which nothing more is to come.
     fn end_of_file(&mut self) {
         let path = files::path(&self.dir, self.first);
         if self.spoilt {
@@ -220,7 +220,7 @@ impl Follower {
         }
     }
 
-    /// Whether nothing looks as if its writer were in the middle of it.
+    /// Returns whether nothing looks as if its writer were in the middle of it.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.begun.is_empty() && self.lines > 0 && self.watch.begins_well()
@@ -232,7 +232,7 @@ impl Follower {
         self.watch.end();
     }
 
-    /// Where the log does not hold, as far as it shows while it is read; what was taken before is not in it.
+    /// Takes the places at which the log does not hold, as far as they show while it is read; what was taken before is not among them.
     pub fn take_flaws(&mut self) -> Option<Flaws> {
         self.watch.take()
     }
@@ -253,7 +253,7 @@ struct NoLogFile {
     what: NotRegular,
 }
 
-/// What stands in the place of the file that could not be opened, if it is no file.
+/// Returns what stands in the place of the file that could not be opened, if it is no file.
 pub(crate) fn no_file(error: &io::Error) -> Option<NotRegular> {
     error.get_ref()?.downcast_ref::<NoLogFile>().map(|found| found.what)
 }

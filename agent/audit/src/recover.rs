@@ -125,7 +125,7 @@ impl LogEnd {
         Ok(())
     }
 
-    /// How the log is not the one that had this head.
+    /// Returns how the log is not the one that had this head.
     fn lacks(&self, dir: &Path, head: &Head) -> io::Result<Option<String>> {
         if head.seq > self.seq {
             let (now, then) = (self.seq, head.seq);
@@ -143,8 +143,8 @@ impl LogEnd {
 }
 
 impl Remembered {
-    /// Whether it speaks of the log in a directory beside it: of one of the same name always, so that who exchanges a log, or that of a copied state
-    /// directory, gains nothing; of one of another name, such as an archive, if that begins with the same entry.
+    /// Returns whether it speaks of the log in a directory beside it: of one of the same name always, so that who exchanges a log, or that
+    /// of a copied state directory, gains nothing; of one of another name, such as an archive, if that begins with the same entry.
     #[must_use]
     pub fn is_of_neighbour(&self, dir: &Path) -> bool {
         self.is_about(dir)
@@ -153,12 +153,12 @@ impl Remembered {
     }
 }
 
-/// The hash that a log's entry 1 claims, by which the log is told from others.
+/// Returns the hash that a log's entry 1 claims, by which the log is told from others.
 pub(crate) fn first_hash(dir: &Path) -> Option<Hash> {
     hash_at(dir, 1).ok().flatten()
 }
 
-/// The hash that an entry claims; `None` if it is not there, because it was dropped for room or cannot be read.
+/// Returns the hash that an entry claims; `None` if it is not there, because it was dropped for room or cannot be read.
 fn hash_at(dir: &Path, seq: u64) -> io::Result<Option<Hash>> {
     let files = files::list(dir)?;
     let Some(file) = files.iter().rev().find(|file| file.first <= seq) else { return Ok(None) };

@@ -31,7 +31,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Two years and a month, 8 GiB; full, flows stop.
+    /// Returns two years and a month, 8 GiB; full, flows stop.
     fn default() -> Self {
         Self {
             file_bytes: 16 << 20,
@@ -61,7 +61,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A log that is remembered nowhere else and that root alone may read.
+    /// Makes the settings of a log that is remembered nowhere else and that root alone may read.
     #[must_use]
     pub fn new(dir: &Path, limits: Limits, boot: &str) -> Self {
         Self {
@@ -74,7 +74,7 @@ impl Settings {
         }
     }
 
-    /// The rights of a file or directory of the log: these, or less where nobody but root may read it.
+    /// Returns the rights of a file or directory of the log: these, or less where nobody but root may read it.
     pub(crate) fn mode(&self, bits: u32) -> u32 {
         if self.readers.is_some() { bits } else { bits & 0o700 }
     }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::entry::{Entry, Record};
 use crate::events::{AuditEvent, Recognition};
 
-/// An entry in one line for people, without its time: what its event says by the catalogue, and behind it by name whatever else is in
-/// the entry. What cannot be shown as it is, is escaped.
+/// Returns an entry in one line for people, without its time: what its event says by the catalogue, and behind it by name whatever else is
+/// in the entry. What cannot be shown as it is, is escaped.
 #[must_use]
 pub fn shown(entry: &Entry) -> String {
     let (said, remark) = match AuditEvent::recognize(entry) {
@@ -34,14 +34,14 @@ pub fn shown(entry: &Entry) -> String {
 }
 
 impl Record {
-    /// What an entry says, taken as it is.
+    /// Returns what an entry says, taken as it is.
     fn of_entry(kind: &'static str, entry: &Entry) -> Self {
         let (domain, verdict, rule) =
             (entry.domain.clone(), entry.verdict.clone(), entry.rule.clone());
         Self { kind, domain, verdict, rule, policy: entry.policy, detail: entry.detail.clone() }
     }
 
-    /// The same with what the entry says besides, which another version knows.
+    /// Adds what the entry says besides, which another version knows.
     fn with_rest_of(mut self, entry: &Entry) -> Self {
         let Self { domain, verdict, rule, policy, detail, .. } = &mut self;
         for (own, other) in

@@ -27,7 +27,7 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// What the PC's clocks say now.
+    /// Reads the PC's clocks.
     #[must_use]
     pub fn now() -> Self {
         let mut reading = Self { wall: SystemTime::now(), uptime: uptime() };
@@ -113,7 +113,7 @@ impl Micros {
         Self(self.0.saturating_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX)))
     }
 
-    /// `self - other`.
+    /// Returns `self - other`, in microseconds.
     pub(crate) fn minus(self, other: Self) -> i64 {
         i64::try_from(i128::from(self.0) - i128::from(other.0)).unwrap_or(i64::MAX)
     }
@@ -131,7 +131,7 @@ impl fmt::Display for Micros {
     }
 }
 
-/// Days from 1970-01-01 in the Gregorian calendar. Years begin in March here, so that the leap day is their last.
+/// Returns the days from 1970-01-01 in the Gregorian calendar. Years begin in March here, so that the leap day is their last.
 fn days(year: u64, month: u64, day: u64) -> Option<u64> {
     let (year, month) =
         if month > 2 { (year, month - 3) } else { (year.checked_sub(1)?, month + 9) };
@@ -166,8 +166,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that goes on from `highest`, the highest time seen before, and `wall`, the last wall clock written down; a step if the wall clock
-    /// says less than that.
+    /// Starts a clock that goes on from `highest`, the highest time seen before, and `wall`, the last wall clock that was recorded; returns
+    /// a step too if the wall clock says less than that.
     pub(crate) fn start(
         highest: Micros,
         wall: Micros,
@@ -194,12 +194,12 @@ impl Clock {
         (Stamp { wall, highest }, step.then_some(Step { expected }))
     }
 
-    /// The last stamp's highest time, and what has passed since.
+    /// Returns the last stamp's highest time, and what has passed since.
     pub(crate) fn passed(&self, now: Reading) -> Micros {
         self.highest.plus(now.uptime.saturating_sub(self.uptime))
     }
 
-    /// The highest time seen up to now.
+    /// Returns the highest time seen up to now.
     pub(crate) fn highest(&self, now: Reading) -> Micros {
         self.passed(now).max(Micros::of(now.wall))
     }

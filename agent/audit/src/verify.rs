@@ -37,9 +37,9 @@ pub struct Summary {
     pub unsigned_at_start: u64,
     /// Steps of the wall clock, each an entry of its own.
     pub clock_steps: u64,
-    /// Entries of format 1, at the beginning, and how often their clock went back, which that format did not record.
+    /// Entries of format 1, at the beginning.
     pub format_1: u64,
-    /// See `format_1`.
+    /// How often the clock of those went back, which format 1 did not record.
     pub format_1_back: u64,
     /// Whether the log was closed: the agent did not run, or had no more to say.
     pub closed: bool,
@@ -60,7 +60,7 @@ pub fn verify(
     verify_at(dir, key, heads, SystemTime::now())
 }
 
-/// [`verify`], at another time than now: what is not signed is judged by how old it is.
+/// Verifies as [`verify`] does, at another time than now: what is not signed is judged by how old it is.
 ///
 /// # Errors
 /// See [`verify`].
@@ -218,7 +218,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Whether the times can be those of an entry that follows the one before.
+    /// Checks that the times can be those of an entry that follows the one before.
     fn times(&mut self, kind: &str, wall: Micros, highest: Option<Micros>) -> Result<(), String> {
         let before = std::mem::replace(&mut self.wall, wall);
         let Some(highest) = highest else {
@@ -355,7 +355,7 @@ impl<'a> Walk<'a> {
         Ok(self.summary)
     }
 
-    /// Whether what is behind the last checkpoint may still be without one.
+    /// Checks that what is behind the last checkpoint may still be without one.
     fn unsigned_tail(&self, now: Micros) -> Result<(), (u64, String)> {
         let Some(from) = self.unsigned_from else { return Ok(()) };
         let count = self.summary.unsigned;

@@ -9,7 +9,7 @@ pub(super) trait Form {
     const WORDS: &'static str;
     /// Whether it is in every entry of its kind.
     const ALWAYS: bool = true;
-    /// A value, for the logs that the catalogue is held against.
+    /// Returns a value, for the logs that the catalogue is held against.
     #[cfg(test)]
     fn example() -> serde_json::Value;
 }
@@ -64,7 +64,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// As the log has it.
+    /// Returns the word for it in the log.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

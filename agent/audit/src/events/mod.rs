@@ -32,7 +32,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// What such an entry means.
+    /// Returns what such an entry means.
     #[must_use]
     pub fn meaning(&self) -> &'static str {
         self.meaning.trim()
@@ -54,19 +54,19 @@ pub struct Field {
 }
 
 impl Field {
-    /// What the log calls it.
+    /// Returns its name in the log.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name.trim_start_matches("r#")
     }
 
-    /// What it means.
+    /// Returns what it means.
     #[must_use]
     pub fn meaning(&self) -> &'static str {
         self.meaning.trim()
     }
 
-    /// Whether it stands among the fixed fields of the line, and not in `detail`.
+    /// Returns whether it stands among the fixed fields of the line, and not in `detail`.
     #[must_use]
     pub fn is_fixed(&self) -> bool {
         FIXED.contains(&self.name)
@@ -92,7 +92,7 @@ const POLICY: &str = "policy";
 const FIXED: [&str; 4] = [DOMAIN, VERDICT, RULE, POLICY];
 
 impl AuditEvent {
-    /// As its line has it.
+    /// Returns the record of it, as the log's line has it.
     #[must_use]
     pub fn record(&self) -> Record {
         // Strings, numbers, lists and maps with strings for keys cannot fail to serialise.
@@ -121,7 +121,7 @@ impl AuditEvent {
         }
     }
 
-    /// What an entry says, if it is of this catalogue.
+    /// Reads what an entry says; `None` if it is not of this catalogue.
     #[must_use]
     pub fn read(entry: &Entry) -> Option<Self> {
         let text = |text: &Option<String>| text.clone().map(Value::from);
@@ -136,7 +136,7 @@ impl AuditEvent {
         Self::from_fields(&entry.kind, detail.chain(fixed).collect())
     }
 
-    /// The kind of this name, if it is of this catalogue.
+    /// Returns the kind of this name, if it is of this catalogue.
     #[must_use]
     pub fn kind_of(name: &str) -> Option<&'static Kind> {
         Self::KINDS.iter().find(|kind| kind.name == name)

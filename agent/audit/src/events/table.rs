@@ -53,7 +53,7 @@ macro_rules! catalogue {
                 }),*],
             }),*];
 
-            /// What the log calls it.
+            /// Returns the name of its kind in the log.
             #[must_use]
             pub fn kind(&self) -> &'static str {
                 match self {$(

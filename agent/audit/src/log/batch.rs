@@ -23,7 +23,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// A batch at the end of `log`. A step of the wall clock is its first entry.
+    /// Begins a batch at the end of `log`. A step of the wall clock is its first entry.
     pub(crate) fn new(log: &Log, clock: Clock, stamp: Stamp, step: Option<Step>) -> Self {
         let (seq, hash, unsigned, unsigned_from) = log.position();
         let boot = log.boot().to_owned();
@@ -54,7 +54,7 @@ impl Batch {
         self.unsigned_from.get_or_insert(self.stamp.highest);
     }
 
-    /// How long the oldest of them has been without a signature.
+    /// Returns how long the oldest of its entries has been without a signature.
     pub(crate) fn unsigned_for(&self) -> Duration {
         self.unsigned_from.map(|from| self.stamp.highest.after(from)).unwrap_or_default()
     }

@@ -36,7 +36,7 @@ pub enum LogError {
     /// The file system.
     #[error("cannot write the audit log {}: check that its disk has room and is not read-only", path.display())]
     Write {
-        /// The file.
+        /// The file that failed.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -150,7 +150,7 @@ impl Log {
         Ok((log, end.found))
     }
 
-    /// All that was found, in one piece and signed.
+    /// Records all that was found, in one piece and signed.
     fn note_opening(&mut self, found: &Recovered, mut batch: Batch) -> Result<(), LogError> {
         let unsigned = Some(found.unsigned).filter(|unsigned| *unsigned > 0);
         batch.push(&LogOpened { format: FORMAT, unsigned }.into())?;
@@ -200,19 +200,19 @@ impl Log {
         Ok(first..=last)
     }
 
-    /// The last entry, to be kept off the PC.
+    /// Returns the head of the log, which is its last entry, to be kept off the PC.
     #[must_use]
     pub fn head(&self) -> Head {
         Head { seq: self.seq, hash: self.hash }
     }
 
-    /// The highest time seen: by it, and not by a wall clock that may have been set back, age is judged.
+    /// Returns the highest time seen: by it, and not by a wall clock that may have been set back, age is judged.
     #[must_use]
     pub fn highest_time(&self) -> SystemTime {
         self.clock.highest((self.settings.clock)()).system()
     }
 
-    /// In what time [`Log::sign_if_due`] has something to do; `None` while everything is signed.
+    /// Returns in what time [`Log::sign_if_due`] has something to do; `None` while everything is signed.
     #[must_use]
     pub fn checkpoint_in(&self) -> Option<Duration> {
         let from = self.unsigned_from.filter(|_| self.failed.is_none())?;
@@ -251,7 +251,7 @@ impl Log {
         Ok(true)
     }
 
-    /// Why how far the log goes could not be remembered outside its directory.
+    /// Returns why it could not be remembered outside the log's directory how far the log goes.
     #[must_use]
     pub fn forgotten(&self) -> Option<&str> {
         self.forgotten.as_deref()
@@ -342,7 +342,7 @@ impl Log {
         }
     }
 
-    /// Further witnesses of how far the log went. The chain does not depend on them.
+    /// Writes further witnesses of how far the log went. The chain does not depend on them.
     fn remember(&mut self, highest: Micros) {
         let beside = self.write_head().map_err(|error| format!("the log's head: {error}"));
         self.begins = self.begins.or_else(|| first_hash(&self.settings.dir));
@@ -365,7 +365,7 @@ impl Log {
         self.head().write(&self.settings.dir, 0o644)
     }
 
-    /// What a batch goes on from.
+    /// Returns what a batch goes on from: the last entry's number and hash, how many entries are not signed, and since when.
     pub(crate) fn position(&self) -> (u64, Hash, u64, Option<Micros>) {
         (self.seq, self.hash, self.unsigned, self.unsigned_from)
     }

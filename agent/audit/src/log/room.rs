@@ -17,7 +17,7 @@ impl Log {
         Ok(())
     }
 
-    /// The oldest file, if `more` bytes do not fit and it may go; an error if it may not.
+    /// Returns the oldest file, if `more` bytes do not fit and it may go; an error if it may not.
     pub(super) fn to_drop(&self, more: usize) -> Result<Option<(LogFile, LogEnd)>, LogError> {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
         let (dir, limits) = (&self.settings.dir, self.settings.limits);
