@@ -68,13 +68,13 @@ impl From<Outcome> for ExitCode {
 }
 
 impl Common {
-    /// Yes, with what a script reads of it and what a person does.
+    /// Answers yes, with what a script reads of it and what a person does.
     pub(super) fn done(&self, fields: &impl Serialize, words: impl FnOnce()) -> Outcome {
         self.answer(Ok(()), fields, words)
     }
 
-    /// Yes or no, with what a script reads of it and what a person does. Why it is no, the script is told beside it; the person's words say
-    /// it themselves.
+    /// Answers yes or no, with what a script reads of it and what a person does. Why it is no, the script is told beside it; the person's
+    /// words say it themselves.
     pub(super) fn answer(
         &self,
         verdict: Result<(), String>,
@@ -85,13 +85,13 @@ impl Common {
         Outcome { status: u8::from(verdict.is_err()) }
     }
 
-    /// No, or nothing: why not.
+    /// Answers no, or that there is nothing, and why.
     pub(super) fn fail(&self, failure: Failure, why: &str) -> Outcome {
         self.say(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
         failure.into()
     }
 
-    /// The same where a text has mistakes: a person sees each with its line, and last what does not come of it.
+    /// Answers no where a text has mistakes: a person sees each with its line, and last what does not come of it.
     pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics, so: &str) -> Outcome {
         self.say(Some(&found.to_string()), &(), || {
             complain_styled(&found.render(colours(&io::stderr())));
@@ -115,19 +115,19 @@ impl Common {
 }
 
 impl Outcome {
-    /// Yes: everything that was asked for went out as a stream, of what [`line()`] makes for a script.
+    /// Returns the outcome of a stream that went out whole; for scripts its lines are what [`line()`] makes.
     pub(super) const fn all() -> Self {
         Self { status: 0 }
     }
 }
 
-/// A line of a stream, which is a JSON object, with the keys of every answer; `None` if it is no object with a key.
+/// Returns a line of a stream, which is a JSON object, with the keys of every answer; `None` if it is no object with a key.
 pub(super) fn line(object: &[u8]) -> Option<Vec<u8>> {
     let keys = object.strip_prefix(b"{")?;
     keys.starts_with(b"\"").then(|| [LINE_IS_OK, keys].concat())
 }
 
-/// Why this process was not understood, for whom it was asked by.
+/// Says why this process was not understood, in the form in which it was asked for answers.
 pub(super) fn misunderstood(error: &clap::Error) -> ExitCode {
     // Help and version are texts that were asked for.
     let asked_for = !error.use_stderr();

@@ -110,7 +110,7 @@ fn read_answer(question: &str) -> Option<bool> {
     Some(matches!(line.trim(), "y" | "Y" | "yes" | "Yes" | "YES"))
 }
 
-/// Nobody could be asked, which is no answer of anybody's.
+/// Answers that nobody could be asked, which is nobody's no.
 fn nobody(common: &Common, ticket: u64, question: &str) -> Outcome {
     // The question ends here and now; where the agent cannot be told, by its time.
     let no = Request::ClipboardAnswer { ticket, yes: false };

@@ -103,7 +103,7 @@ fn failed(findings: &[Finding]) -> usize {
     findings.iter().filter(|finding| finding.level == Level::Fail).count()
 }
 
-/// Whether the PC is fit, in one line.
+/// Says whether the PC is fit, in one line.
 fn sum(findings: &[Finding]) -> String {
     let counted = |number: usize, one: &str, many: &str| {
         printable::counted(u64::try_from(number).unwrap_or(u64::MAX), one, many)

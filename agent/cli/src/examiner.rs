@@ -10,7 +10,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use config::files::find_program;
 use serde::de::DeserializeOwned;
 
-/// The program.
+/// The name of the agent's program.
 const PROGRAM: &str = "bulkhead-agent";
 /// Longest document that is read, in bytes: a few hundred bytes for each of what a PC has.
 const DOCUMENT_MAX: u64 = 4 << 20;
@@ -19,7 +19,7 @@ const PANICKED: i32 = 101;
 
 /// What it is started for.
 pub(super) struct Task {
-    /// Its command.
+    /// Its subcommand.
     pub(super) command: &'static str,
     /// Who does it, for messages: `the doctor examines a PC`.
     pub(super) who: &'static str,
@@ -72,7 +72,7 @@ impl Task {
         })
     }
 
-    /// Why there is nothing of a program that ended so.
+    /// Returns why there is nothing of a program that ended so.
     fn nothing(&self, program: &Path, ended: ExitStatus) -> String {
         let program = program.display();
         if ended.code() == Some(PANICKED) || ended.signal().is_some() {

@@ -130,7 +130,7 @@ pub(super) fn run(common: &Common, file: Option<&Path>, what: &What) -> Outcome 
     })
 }
 
-/// A name on the command line is a domain's: nothing that is misspelt is denied for it.
+/// Checks that a name on the command line is a domain's: nothing that is misspelt is denied for it.
 fn known<'n>(policy: &Policy, option: &str, name: &'n str) -> Result<&'n str, String> {
     match policy.find_domain(name) {
         Ok(_) => Ok(name),
@@ -138,7 +138,7 @@ fn known<'n>(policy: &Policy, option: &str, name: &'n str) -> Result<&'n str, St
     }
 }
 
-/// The explanation, and the device as it was found if it was not described.
+/// Returns the explanation, and the device as it was found if it was not described.
 fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Explanation), String> {
     let to = args.to.as_deref().map(|to| known(policy, "to", to)).transpose()?;
     let found = match &args.which {
@@ -155,7 +155,7 @@ fn usb(policy: &Policy, args: &UsbArgs) -> Result<(Option<UsbDescription>, Expla
     Ok((found, explanation))
 }
 
-/// The device whose folder this is in sysfs, wherever its path comes from.
+/// Reads the device whose folder this is in sysfs, wherever its path comes from.
 fn in_folder(path: &Path) -> Result<UsbDescription, String> {
     let failed = |why: String| format!("{}: {why}", path.display());
     let name = |path: &Path| -> String {

@@ -17,12 +17,12 @@ pub(super) struct PolicyText {
     pub(super) text: String,
 }
 
-/// The policy that was named, or the one in force.
+/// Reads the text of the policy that was named, or of the one in force.
 pub(super) fn text(common: &Common, file: Option<&Path>) -> Result<PolicyText, Outcome> {
     text_or(common, file, Failure::No)
 }
 
-/// The same for a command to which a file without a policy is another failure.
+/// Reads it for a command to which a file without a policy is another failure.
 fn text_or(common: &Common, file: Option<&Path>, failure: Failure) -> Result<PolicyText, Outcome> {
     let Some(file) = file else { return in_force(common, failure) };
     let (read, name) = match file == Path::new("-") {
@@ -41,12 +41,12 @@ fn text_or(common: &Common, file: Option<&Path>, failure: Failure) -> Result<Pol
     }
 }
 
-/// The same, read as a policy.
+/// Reads it as a policy.
 pub(super) fn read(common: &Common, file: Option<&Path>) -> Result<Policy, Outcome> {
     read_or(common, file, Failure::No)
 }
 
-/// The same for a command to which a file without a policy is another failure.
+/// Reads it as a policy for a command to which a file without a policy is another failure.
 pub(super) fn read_or(
     common: &Common,
     file: Option<&Path>,
@@ -56,7 +56,7 @@ pub(super) fn read_or(
     Policy::draft(&name, &text).map_err(|found| common.refuse(failure, &found, "cannot be used"))
 }
 
-/// What the agent of this PC goes by; where none runs, what it would start with.
+/// Reads what the agent of this PC goes by; where none runs, what it would start with.
 fn in_force(common: &Common, failure: Failure) -> Result<PolicyText, Outcome> {
     match ask(&common.runtime, &Request::Policy {}) {
         Ok(answer) => match answer.policy_text {

@@ -152,7 +152,7 @@ enum Command {
     Setup(setup::SetupArgs),
 }
 
-/// The command line's definition, from which manual pages and completions are made.
+/// Returns the command line's definition, from which manual pages and completions are made.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
@@ -203,28 +203,28 @@ impl Common {
     }
 }
 
-/// To standard output.
+/// Prints to standard output.
 fn print(text: &str) {
     write(io::stdout(), &printable::page(text));
 }
 
-/// To standard output, in colours of our own.
+/// Prints to standard output, in colours of our own.
 fn print_styled(page: &StyledPage) {
     write(io::stdout(), page);
 }
 
-/// To standard error.
+/// Prints to standard error.
 fn complain(text: &str) {
     write(io::stderr(), &printable::page(text));
 }
 
-/// To standard error, in colours of our own.
+/// Prints to standard error, in colours of our own.
 fn complain_styled(page: &StyledPage) {
     write(io::stderr(), page);
 }
 
-/// What was made fit to be shown, without an officer's secret key that somebody named or pasted where it does not belong; a reader that
-/// went away is no error.
+/// Writes what was made fit to be shown, without an officer's secret key that somebody named or pasted where it does not belong; a reader
+/// that went away is no error.
 fn write(mut to: impl Write, text: &str) {
     let _ = to.write_all(without_secrets(text).as_bytes()).and_then(|()| to.flush());
 }
@@ -238,7 +238,7 @@ fn pause(time: Duration) -> bool {
     !matches!(poll(&mut fds, time), Ok(1))
 }
 
-/// `3 min 12 s`, for people.
+/// Returns a time for people: `3 min 12 s`.
 fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),

@@ -28,7 +28,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// The passphrase; `None` if no file is named and there is no terminal to ask on.
+    /// Reads the passphrase; `None` if no file is named and there is no terminal to ask on.
     pub(super) fn read(
         &self,
         question: &str,
@@ -45,7 +45,7 @@ impl Source {
         read.map(Some).map_err(|why| format!("cannot read the passphrase from {name}: {why}"))
     }
 
-    /// The same for one that is new: on the terminal it is asked for twice.
+    /// Reads one that is new: on the terminal it is asked for twice.
     pub(super) fn choose(
         &self,
         question: &str,
@@ -77,7 +77,7 @@ pub(super) struct NewSource {
 }
 
 impl NewSource {
-    /// The new passphrase; `None` if there is to be none, which nobody gets without asking for it.
+    /// Reads the new passphrase; `None` if there is to be none, which nobody gets without asking for it.
     pub(super) fn choose(&self, kept: &NoDump) -> Result<Option<Zeroizing<String>>, String> {
         if self.no_passphrase {
             return Ok(None);
@@ -102,8 +102,8 @@ fn ask(question: &str, _kept: &NoDump) -> Result<Option<Zeroizing<String>>, Stri
     answer.map(Some).map_err(|error| format!("the terminal cannot be asked: {error}"))
 }
 
-/// A descriptor of this process by its number: the same that whoever started it has open, a pipe or a socket too, and at the place in it
-/// where that is.
+/// Opens a descriptor of this process by its number: the same that whoever started it has open, a pipe or a socket too, and at the place in
+/// it where that is.
 fn own(number: u32) -> io::Result<OwnedFd> {
     let number = i32::try_from(number).map_err(|_| Errno::EBADF)?;
     let this = pidfd_open(getpid(), PidfdFlags::empty())?;
@@ -115,7 +115,7 @@ fn own(number: u32) -> io::Result<OwnedFd> {
     })
 }
 
-/// What comes before the first newline. Nothing behind it is read: it may be somebody else's, and need not be text.
+/// Reads what comes before the first newline. Nothing behind it is read: it may be somebody else's, and need not be text.
 fn first_line(file: &OwnedFd) -> Result<Zeroizing<String>, String> {
     if file.is_terminal() {
         return Err(

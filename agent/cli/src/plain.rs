@@ -17,7 +17,7 @@ pub(super) struct Plain {
     done: String,
 }
 
-/// The rows, and what each says.
+/// Returns the rows of such commands, and what each prints.
 fn rows() -> impl Iterator<Item = (&'static table::Command, &'static str)> {
     COMMANDS.iter().filter_map(|row| row.says.map(|says| (*row, says)))
 }

@@ -167,7 +167,7 @@ impl Replay {
     }
 }
 
-/// The verdict then, and the flow.
+/// Returns the verdict then, and the flow.
 fn of_paste(paste: ClipboardPaste) -> Option<(Verdict, Recorded)> {
     let ClipboardPaste { from, to, bytes, verdict, unfit, .. } = paste;
     let media_type = media_type(&paste.r#type).ok()?;
@@ -175,7 +175,7 @@ fn of_paste(paste: ClipboardPaste) -> Option<(Verdict, Recorded)> {
     Some((verdict, Recorded::Paste { from, to, media_type, bytes, hits, inspected, unfit }))
 }
 
-/// The same of a device.
+/// Returns the same of a device.
 fn of_device(judged: UsbJudged) -> Option<(Verdict, Recorded)> {
     let UsbJudged { device, to, break_glass, verdict, .. } = judged;
     let device: UsbDescription = device.parse().ok()?;

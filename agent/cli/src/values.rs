@@ -5,7 +5,8 @@ use std::time::Duration;
 use ::notation::{Mistake, whole};
 use policy::document::notation;
 
-/// `300000`, `300,000`. A size with a unit is refused with its bytes: whether a megabyte is 1000 or 1024 kilobytes decides at a limit.
+/// Reads `300000`, `300,000`. A size with a unit is refused with its bytes: whether a megabyte is 1000 or 1024 kilobytes decides at a
+/// limit.
 pub(super) fn bytes(text: &str) -> Result<u64, String> {
     if let Some(bytes) = notation::whole(text) {
         return Ok(bytes);
@@ -16,7 +17,7 @@ pub(super) fn bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// `90s`, `10m`, `10 min`, `1h30m`.
+/// Reads `90s`, `10m`, `10 min`, `1h30m`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     match (notation::seconds(text), notation::whole(text)) {
         (Some(seconds), _) if seconds > 0 => Ok(Duration::from_secs(seconds)),
@@ -28,12 +29,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The number of an open file descriptor.
+/// Reads the number of an open file descriptor.
 pub(super) fn descriptor(text: &str) -> Result<u32, Mistake> {
     whole(text, 0..=i32::MAX.unsigned_abs(), 3)
 }
 
-/// Every so many seconds.
+/// Reads a number of seconds, of which there is something every so many.
 pub(super) fn every(text: &str) -> Result<u16, Mistake> {
     whole(text, 1..=3600, 2)
 }

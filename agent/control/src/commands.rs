@@ -237,7 +237,7 @@ commands! {
 }
 
 impl Request {
-    /// Whether it is only begun when it is answered.
+    /// Returns whether it is only begun when it is answered.
     #[must_use]
     pub fn takes_time(&self) -> bool {
         self.command().recorded == Recorded::Begun
@@ -256,13 +256,13 @@ impl Request {
     }
 }
 
-/// What a command of this name does, for help.
+/// Returns what a command of this name does, for help.
 #[must_use]
 pub fn about(name: &str) -> &'static str {
     find(name).map(|command| command.about).unwrap_or_default()
 }
 
-/// The command of this name.
+/// Returns the command of this name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static table::Command> {
     COMMANDS.iter().copied().find(|command| command.name == name)

@@ -65,7 +65,7 @@ impl Finding {
         Self { level: Level::Fail, remedy: Some(remedy.into()), ..Self::ok(check, message) }
     }
 
-    /// The same of one domain, device or file among several.
+    /// Says of which domain, device or file among several this is.
     #[must_use]
     pub fn of(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());

@@ -35,7 +35,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Done, or why not.
+    /// Answers that it is done, or why not.
     #[must_use]
     pub fn of(result: Result<Option<StatusReport>, String>) -> Self {
         match result {
@@ -52,26 +52,26 @@ impl Answer {
         }
     }
 
-    /// The text of the policy in force.
+    /// Answers with the text of the policy in force.
     #[must_use]
     pub fn of_policy(text: String) -> Self {
         Self { policy_text: Some(text), ..Self::of(Ok(None)) }
     }
 
-    /// The USB devices.
+    /// Answers with the USB devices.
     #[must_use]
     pub fn of_usb(list: Vec<UsbReport>) -> Self {
         Self { usb: Some(list), ..Self::of(Ok(None)) }
     }
 
-    /// How far a chord is.
+    /// Answers how far an operation of the clipboard is.
     #[must_use]
     pub fn of_clipboard(report: ClipboardReport) -> Self {
         Self { clipboard: Some(report), ..Self::of(Ok(None)) }
     }
 }
 
-/// A clipboard chord of the command line.
+/// An operation of the clipboard that the command line asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClipboardReport {
     pub ticket: u64,
@@ -88,18 +88,18 @@ pub struct ClipboardReport {
 }
 
 impl ClipboardReport {
-    /// One that has not ended.
+    /// Makes the report of an operation that has not ended.
     #[must_use]
     pub fn new(ticket: u64, state: ClipboardState, words: String) -> Self {
         Self { ticket, state, done: false, verdict: None, rule: None, words }
     }
 }
 
-/// How far a chord is.
+/// How far an operation of the clipboard is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClipboardState {
-    /// Under way.
+    /// It is under way.
     Pending,
     /// A person has to say yes.
     Question,
@@ -130,7 +130,8 @@ pub struct StatusReport {
 }
 
 impl StatusReport {
-    /// What is not as a ward needs it, in words: nothing can be recorded, or a domain is down that should not be. Empty, all is well.
+    /// Returns what is not as a ward needs it, in words: nothing can be recorded, or a domain is down that should not be. Empty, all is
+    /// well.
     #[must_use]
     pub fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
@@ -241,7 +242,8 @@ pub struct DomainReport {
 const ANSWER_SECONDS: u64 = 60;
 
 impl DomainReport {
-    /// Why it is down though it should not be; `None` if it runs, is on its way, or is off because somebody, or its guest, wanted that.
+    /// Returns why it is down though it should not be; `None` if it runs, is on its way, or is off because somebody, or its guest, wanted
+    /// that.
     #[must_use]
     pub fn is_down(&self) -> Option<String> {
         let Self { name, state, wanted, problem, for_seconds, .. } = self;

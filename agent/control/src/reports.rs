@@ -72,7 +72,7 @@ pub struct PressureReport {
 /// A PCI function of a domain, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicReport {
-    /// Address.
+    /// Its address, `0000:00:05.0`.
     pub address: String,
     /// The driver it is bound to now.
     pub driver: Option<String>,

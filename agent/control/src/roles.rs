@@ -18,7 +18,7 @@ pub enum Role {
     /// May do everything.
     Root,
     User,
-    /// IT.
+    /// The department that runs the PCs.
     It,
     /// The security office.
     Officer,
@@ -37,7 +37,7 @@ pub struct Privilege {
 pub const GROUPS: [(&str, Role); 3] =
     [(USER_GROUP, Role::User), (IT_GROUP, Role::It), (OFFICER_GROUP, Role::Officer)];
 pub const USER_GROUP: &str = "bulkhead-user";
-/// IT's.
+/// The group of IT.
 pub const IT_GROUP: &str = "bulkhead-it";
 /// The security office's.
 pub const OFFICER_GROUP: &str = "bulkhead-officer";
@@ -75,20 +75,20 @@ impl Caller {
         Self { uid, pid: 1, account: None, roles: Vec::new() }
     }
 
-    /// Somebody of one role.
+    /// Makes a caller of one role.
     #[cfg(test)]
     pub(crate) fn of_role(role: Role) -> Self {
         Self { roles: vec![role], ..Self::without_role(1000) }
     }
 
-    /// The longest request it may make, in bytes.
+    /// Returns the longest request it may make, in bytes.
     #[must_use]
     pub fn request_max(&self) -> usize {
         let applies = self.roles.iter().any(|role| matches!(role, Role::Root | Role::Officer));
         if applies { APPLY_MAX } else { REQUEST_MAX }
     }
 
-    /// Whether it may ask for that; `Err` says what it lacks.
+    /// Checks whether it may ask for that; `Err` says what it lacks.
     pub fn may(&self, privilege: &Privilege) -> Result<(), String> {
         let Privilege { what, roles: allowed } = privilege;
         let may = |role: &Role| *role == Role::Root || allowed.contains(role);

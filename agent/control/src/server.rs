@@ -39,7 +39,7 @@ pub struct Refused<'a> {
 pub struct Ticket(u64);
 
 impl Ticket {
-    /// One like no other of this process.
+    /// Makes a ticket like no other of this process.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "each is another")]
     pub fn new() -> Self {
@@ -106,7 +106,7 @@ impl Server {
         Ok(Self { listener, clients: Vec::new(), path: path.to_owned() })
     }
 
-    /// What to wait on: each with whether it waits to be written.
+    /// Returns what to wait on: each with whether it waits to be written.
     pub fn fds(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
         // One that waits for its answer says nothing we would listen to, and may have closed its writing half.
         let clients = self.clients.iter().filter(|c| c.waits_for.is_none() || !c.outbox.is_empty());
@@ -172,7 +172,7 @@ impl Drop for Server {
 }
 
 impl Client {
-    /// `false` when it is done with.
+    /// Processes what came; returns `false` when the connection is done with.
     fn process_events<R: Into<Reply>>(
         &mut self,
         answer: &mut impl FnMut(&Caller, Result<Request, Refused<'_>>) -> R,
@@ -196,7 +196,7 @@ impl Client {
             && (self.waits_for.is_some() || self.last_word.elapsed() < IDLE_MAX)
     }
 
-    /// `false` when it is done with.
+    /// Sends an answer; returns `false` when the connection is done with.
     fn send(&mut self, answer: &Answer) -> bool {
         self.outbox = serde_json::to_vec(answer).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
         self.outbox.push(b'\n');

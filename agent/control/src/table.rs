@@ -8,7 +8,7 @@
 
 use super::roles::Privilege;
 
-/// A command.
+/// A row of the table: a command.
 #[derive(Debug)]
 pub struct Command {
     /// Its name: the key `command` of its request.
@@ -36,7 +36,7 @@ pub struct Command {
 /// A key of a request.
 #[derive(Debug)]
 pub struct Field {
-    /// The key.
+    /// Its name in the request.
     pub name: &'static str,
     /// What its value is.
     pub about: &'static str,
@@ -87,7 +87,7 @@ macro_rules! commands {
             $(says: $says:literal,)?
         }
     )+) => {
-        /// A request.
+        /// What a client asks of the agent.
         // A variant without keys is written with braces: only then does serde refuse keys that it does not know.
         #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
         #[serde(tag = "command", deny_unknown_fields)]
@@ -144,7 +144,7 @@ macro_rules! commands {
             reason = "of the keys of a request its words and subjects need few"
         )]
         impl Request {
-            /// Its row in the table.
+            /// Returns its row in the table.
             #[must_use]
             pub fn command(&self) -> &'static $crate::table::Command {
                 match self {
@@ -152,7 +152,7 @@ macro_rules! commands {
                 }
             }
 
-            /// One word for it, in the audit log and the agent's own.
+            /// Returns one word for it, for the audit log and the agent's own.
             #[must_use]
             pub fn word(&self) -> &'static str {
                 match self {
@@ -165,7 +165,7 @@ macro_rules! commands {
                 }
             }
 
-            /// Whether it changes what is, or lets something through, and is no look or a step that is taken back as easily.
+            /// Returns whether it changes what is, or lets something through, and is no look or a step that is taken back as easily.
             #[must_use]
             pub fn changes(&self) -> bool {
                 match self {
@@ -173,7 +173,7 @@ macro_rules! commands {
                 }
             }
 
-            /// What becomes of it when one user asks for it more often than anybody needs.
+            /// Returns what becomes of it when one user asks for it more often than anybody needs.
             #[must_use]
             pub fn often(&self) -> $crate::table::Often {
                 match self {
@@ -189,7 +189,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The domain whose state it is to change: what it began has ended when that is settled.
+            /// Returns the domain whose state it is to change: what it began has ended when that is settled.
             #[must_use]
             pub fn domain_to_settle(&self) -> Option<&str> {
                 match self {
@@ -201,7 +201,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The domain it names.
+            /// Returns the domain it names.
             #[must_use]
             pub fn domain(&self) -> Option<&str> {
                 match self {
@@ -209,7 +209,7 @@ macro_rules! commands {
                 }
             }
 
-            /// The USB device it names, by where it is plugged in.
+            /// Returns the USB device it names, by where it is plugged in.
             #[must_use]
             pub fn bus_id(&self) -> Option<&str> {
                 match self {
@@ -217,7 +217,7 @@ macro_rules! commands {
                 }
             }
 
-            /// One of each command.
+            /// Returns one of each command.
             #[cfg(test)]
             pub(crate) fn one_of_each() -> Vec<Self> {
                 vec![$(Self::$Variant { $($field: Default::default()),* }),+]

@@ -60,9 +60,9 @@ struct Asked {
 
 #[derive(Debug)]
 enum Question {
-    /// Open it? With the reasons that were shown to choose from.
+    /// Whether to open it, with the reasons that were shown to choose from.
     Open(Vec<String>),
-    /// Close it?
+    /// Whether to close it.
     Close,
 }
 

@@ -204,7 +204,7 @@ fn iommu_groups(system: &SystemPaths) -> usize {
     fs::read_dir(system.sysfs.path("kernel/iommu_groups")).map_or(0, Iterator::count)
 }
 
-/// Whether the processor has this flag.
+/// Returns whether the processor has this flag.
 fn offers(system: &SystemPaths, flag: &str) -> bool {
     has_flag(&system.proc_text("cpuinfo").unwrap_or_default(), flag)
 }

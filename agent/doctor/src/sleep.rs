@@ -62,7 +62,7 @@ pub(super) fn examine(system: &SystemPaths) -> Finding {
     )
 }
 
-/// Whether an administrator has masked it.
+/// Returns whether an administrator has masked it.
 fn is_masked(root: &Path) -> bool {
     ["etc/systemd/system", "run/systemd/system"].into_iter().any(|place| {
         let link = fs::read_link(root.join(place).join(TARGET));

@@ -88,7 +88,7 @@ pub struct Basis {
 
 /// What can be granted.
 pub trait Grant {
-    /// Whether the effect cannot write, whatever the guest does.
+    /// Returns whether the effect cannot write, whatever the guest does.
     fn is_read_only(&self) -> bool {
         false
     }

@@ -40,7 +40,7 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Whether a verdict that was reached so still counts at this time.
+    /// Returns whether a verdict that was reached on this basis still counts at this time.
     #[must_use]
     pub fn holds(&self, basis: Basis, now: Time) -> bool {
         let open = self.break_glass.is_some_and(|until| now < until);
@@ -206,7 +206,7 @@ impl Core {
         out
     }
 
-    /// Whether a mediator may make one more request.
+    /// Checks that a mediator may make one more request.
     fn admit(&self, id: RequestId) -> Result<(), Denial> {
         if !self.runs(id.mediator) {
             return Err(Denial::NotRunning);

@@ -365,7 +365,8 @@ impl Log {
         self.head().write(&self.settings.dir, 0o644)
     }
 
-    /// Returns what a batch goes on from: the last entry's number and hash, how many entries are not signed, and since when.
+    /// Returns what a batch goes on from: the last entry's number and hash, how many entries no checkpoint signs, and the highest time seen at
+    /// the first of them.
     pub(crate) fn position(&self) -> (u64, Hash, u64, Option<Micros>) {
         (self.seq, self.hash, self.unsigned, self.unsigned_from)
     }

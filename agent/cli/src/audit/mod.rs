@@ -74,7 +74,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// Which entries.
+/// Which entries are wanted.
 #[derive(Debug, Args)]
 pub(super) struct Wanted {
     /// Not before: 2026-11, 2026-11-23, 2026-11-23T15:04, 15:04, today, yesterday, or 30m, 2h, 3d ago; local time, with Z behind it UTC
@@ -120,7 +120,7 @@ pub(super) struct Follow {
 }
 
 impl Wanted {
-    /// Which entries; says so if there can be none.
+    /// Returns the filter of the entries that are wanted; says so if there can be none.
     pub(super) fn filter(&self, common: &Common) -> Result<Filter, Outcome> {
         let Self { since, until, kind, domain, verdict } = self;
         if since.zip(*until).is_some_and(|(since, until)| since >= until) {
@@ -181,7 +181,7 @@ pub(super) fn cannot_read(common: &Common, dir: &Path, error: &io::Error) -> Out
     common.fail(Failure::No, &why)
 }
 
-/// The log's directory, if somebody named the state directory it is in.
+/// Returns the log's directory, if somebody named the state directory it is in.
 fn meant(dir: &Path) -> Option<PathBuf> {
     let inside = dir.join("audit");
     (Follower::open(dir).is_err() && Follower::open(&inside).is_ok()).then_some(inside)
@@ -204,7 +204,7 @@ pub(super) fn read_to_the_end(
     Ok(())
 }
 
-/// That a log does not hold, and where: a line for each place for people, all in one for scripts.
+/// Says that a log does not hold, and where: a line for each place for people, all in one for scripts.
 pub(super) fn does_not_hold(common: &Common, dir: &Path, flaws: &Flaws) -> String {
     let (first, next) = if common.json { (" ", "; ") } else { ("\n- ", "\n- ") };
     let mut places: Vec<String> = flaws.named.iter().map(ToString::to_string).collect();
@@ -269,13 +269,13 @@ fn write_out(
     }
 }
 
-/// With the keys of every answer before its own.
+/// Writes an entry with the keys of every answer before its own.
 fn as_an_answer(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
     let answer = answer::line(line).ok_or(io::ErrorKind::InvalidData)?;
     as_it_is(out, &answer)
 }
 
-/// Byte for byte, as it can be verified; on a terminal in characters that are shown, which say the same.
+/// Writes an entry byte for byte, as it can be verified; on a terminal in characters that are shown, which say the same.
 fn as_it_is(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
     if io::stdout().is_terminal() {
         out.write_all(printable::json(&String::from_utf8_lossy(line)).as_bytes())?;
@@ -285,12 +285,12 @@ fn as_it_is(out: &mut dyn Write, line: &[u8]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// When it was, as a person here reads a clock.
+/// Returns when an entry was written, as a person here reads a clock.
 pub(super) fn local_time(entry: &Entry) -> String {
     entry.wall().and_then(times::shown).unwrap_or_else(|| entry.time.clone())
 }
 
-/// `2026-11-23 15:04:05.000 +09:00      12 domain clinical running pid=5 ...`, as one line whatever is in it.
+/// Returns `2026-11-23 15:04:05.000 +09:00      12 domain clinical running pid=5 ...`, as one line whatever is in it.
 fn in_words(entry: &Entry) -> String {
     format!("{} {}", printable::line(&local_time(entry)), audit::shown(entry))
 }

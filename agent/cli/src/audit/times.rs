@@ -32,7 +32,7 @@ pub(super) fn until(text: &str) -> Result<SystemTime, String> {
     read(text, &Zoned::now(), Edge::End)
 }
 
-/// `2026-11-23 15:04:05.123 +09:00`, in local time.
+/// Returns a time as `2026-11-23 15:04:05.123 +09:00`, in local time.
 pub(super) fn shown(time: SystemTime) -> Option<String> {
     let zoned = Timestamp::try_from(time).ok()?.to_zoned(TimeZone::system());
     Some(zoned.strftime("%Y-%m-%d %H:%M:%S%.3f %:z").to_string())
@@ -62,7 +62,7 @@ fn parse(text: &str, now: &Zoned, edge: Edge) -> Option<SystemTime> {
     Some(moment.to_zoned(zone).ok()?.timestamp().into())
 }
 
-/// `2h`, `2 h ago`.
+/// Reads `2h`, `2 h ago`.
 fn ago(text: &str) -> Option<Span> {
     let text = text.strip_suffix("ago").map_or(text, str::trim_end);
     let unit = text.chars().last()?;
@@ -82,7 +82,7 @@ fn ago(text: &str) -> Option<Span> {
     .ok()
 }
 
-/// Where a time of the calendar begins, how long it is, and in which zone it is written.
+/// Returns where a time of the calendar begins, how long it is, and in which zone it is written.
 fn stretch(text: &str, now: &Zoned) -> Option<(DateTime, Span, TimeZone)> {
     let here = now.time_zone().clone();
     match text {
@@ -113,7 +113,7 @@ fn stretch(text: &str, now: &Zoned) -> Option<(DateTime, Span, TimeZone)> {
     Some((day.to_datetime(time), length, zone))
 }
 
-/// `2026`, `2026-11`, `2026-11-23`.
+/// Reads `2026`, `2026-11`, `2026-11-23`.
 fn of_calendar(text: &str) -> Option<(Date, Span)> {
     let mut parts = text.split('-');
     let year = i16::try_from(digits(parts.next()?, 4)?).ok()?;
@@ -132,7 +132,7 @@ fn of_calendar(text: &str) -> Option<(Date, Span)> {
     Some((Date::new(year, number(month)?, number(day)?).ok()?, length))
 }
 
-/// `15`, `15:04`, `15:04:05`, `15:04:05.123`.
+/// Reads `15`, `15:04`, `15:04:05`, `15:04:05.123`.
 fn of_day(text: &str) -> Option<(Time, Span)> {
     let (whole, fraction) = match text.split_once('.') {
         Some((whole, fraction)) => (whole, Some(fraction)),
@@ -164,7 +164,7 @@ fn of_day(text: &str) -> Option<(Time, Span)> {
     Some((Time::new(hour, minute, second, nanos).ok()?, length))
 }
 
-/// `Z`, `+09:00`, `-0330`, `+9`.
+/// Reads `Z`, `+09:00`, `-0330`, `+9`.
 fn offset(text: &str) -> Option<Offset> {
     if text == "Z" {
         return Some(Offset::UTC);
@@ -188,7 +188,7 @@ fn offset(text: &str) -> Option<Offset> {
     Offset::from_seconds(sign * seconds).ok()
 }
 
-/// Exactly so many figures.
+/// Reads a number of exactly `count` digits.
 fn digits(text: &str, count: usize) -> Option<u32> {
     let all = text.len() == count && count > 0 && text.bytes().all(|byte| byte.is_ascii_digit());
     all.then(|| text.parse().ok())?

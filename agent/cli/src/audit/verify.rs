@@ -68,14 +68,14 @@ pub(super) fn run(common: &Common, dir: &Path, key: Option<&Path>, heads: &[Head
     }
 }
 
-/// In the log's directory; beside it for logs of format 1.
+/// Returns the path of the public key: in the log's directory; beside it for logs of format 1.
 fn key_beside(dir: &Path) -> PathBuf {
     let inside = dir.join(PUBLIC_FILE);
     let former = dir.parent().unwrap_or(dir).join("keys").join(PUBLIC_FILE);
     if !inside.exists() && former.exists() { former } else { inside }
 }
 
-/// A log that is no log is said to be none, whether or not there is a key.
+/// Answers for a log whose key is not there. A directory that is no log is said to be none, whether or not there is a key.
 fn without_key(
     common: &Common,
     dir: &Path,
@@ -104,7 +104,7 @@ fn without_key(
     }
 }
 
-/// Whether nothing says that a log was ever in this directory: one that was emptied does not hold.
+/// Returns whether nothing says that a log was ever in this directory: one that was emptied does not hold.
 fn was_never_one(common: &Common, dir: &Path) -> bool {
     dir != Path::new(DIRECTORY)
         && Follower::open(dir).is_err()
@@ -112,8 +112,8 @@ fn was_never_one(common: &Common, dir: &Path) -> bool {
         && matches!(remembered(common, dir), (heads, None) if heads.is_empty())
 }
 
-/// What this PC remembers of the log outside its directory, and what lies beside it, for a copy too; and the file beside it that is another
-/// log's, as it is for an archive.
+/// Returns what this PC remembers of the log outside its directory, and what lies beside it, for a copy too; and the file beside it that is
+/// another log's, as it is for an archive.
 fn remembered(common: &Common, dir: &Path) -> (Vec<Remembered>, Option<PathBuf>) {
     let elsewhere = [defaults::policy().parent(), Some(common.runtime.as_path())];
     let elsewhere = elsewhere.into_iter().flatten().filter_map(|one| {
@@ -128,7 +128,7 @@ fn remembered(common: &Common, dir: &Path) -> (Vec<Remembered>, Option<PathBuf>)
     (found.into_iter().chain(elsewhere).collect(), another)
 }
 
-/// What the files cannot show, however whole they are.
+/// Returns what the files cannot show, however whole they are.
 fn unknown(summary: &Summary, key: bool, head: bool, remembered: bool) -> Vec<String> {
     let mut unknown = Vec::new();
     if !head {
