@@ -28,6 +28,7 @@ pub use wall::{WallClock, WallClockWatch};
 pub struct Moment(Duration);
 
 impl Moment {
+    /// Reads the clock.
     #[must_use]
     pub fn now() -> Self {
         // Linux has had this clock since 2.6.39, and reading a clock fails only if there is none.

@@ -39,7 +39,10 @@ pub enum ClientError {
     Nonsense(#[source] serde_json::Error),
 }
 
-/// Asks the agent of a runtime directory one thing.
+/// Sends the agent of a runtime directory one request, and waits for its answer.
+///
+/// # Errors
+/// No agent listens there, or it gives no answer that can be read.
 pub fn ask(runtime: &Path, request: &Request) -> Result<Answer, ClientError> {
     let path = control_socket(runtime);
     let mut stream = UnixStream::connect(&path)

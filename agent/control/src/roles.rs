@@ -60,6 +60,9 @@ pub struct UnknownPeer(#[from] nix::Error);
 
 impl Caller {
     /// Identifies the peer of a connection.
+    ///
+    /// # Errors
+    /// The kernel does not name the peer.
     pub fn identify(stream: &UnixStream) -> Result<Self, UnknownPeer> {
         let credentials = getsockopt(stream, PeerCredentials)?;
         let (accounts, uid) = (Accounts::host(), credentials.uid());
@@ -88,7 +91,10 @@ impl Caller {
         if applies { APPLY_MAX } else { REQUEST_MAX }
     }
 
-    /// Checks whether it may ask for that; `Err` says what it lacks.
+    /// Checks whether it may ask for that.
+    ///
+    /// # Errors
+    /// It may not: what it lacks, in words for whoever asked.
     pub fn may(&self, privilege: &Privilege) -> Result<(), String> {
         let Privilege { what, roles: allowed } = privilege;
         let may = |role: &Role| *role == Role::Root || allowed.contains(role);

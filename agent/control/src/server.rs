@@ -90,6 +90,9 @@ struct Client {
 
 impl Server {
     /// Listens at `path`. The caller holds the agent's lock, so a socket that is there is dead.
+    ///
+    /// # Errors
+    /// The socket cannot be made, or not with the rights it has to have.
     pub fn listen(path: &Path) -> Result<Self, ListenError> {
         let listen = || {
             match fs::remove_file(path) {

@@ -155,6 +155,9 @@ pub enum DaemonError {
 }
 
 /// Runs the agent until it is told to stop.
+///
+/// # Errors
+/// It cannot start, a part that it needs failed, or not everything was put back at its end; the message says what to do.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     let Needed { store, configuration, vmm } = Needed::of(options)?;
     let signals = Signals::block()?;
