@@ -19,15 +19,15 @@ const INFO: u8 = 6;
 /// Which entries are wanted: all that is given must hold.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Not before, by the wall clock.
+    /// The earliest time, by the wall clock.
     pub since: Option<SystemTime>,
-    /// Before, by the wall clock.
+    /// The time before which they were written, by the wall clock.
     pub until: Option<SystemTime>,
-    /// Of this kind.
+    /// The kind.
     pub kind: Option<String>,
-    /// That concern this domain, came into it, or left it.
+    /// The domain that they concern, or that something came into or left.
     pub domain: Option<String>,
-    /// With this verdict.
+    /// The verdict.
     pub verdict: Option<String>,
 }
 

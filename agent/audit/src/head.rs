@@ -10,7 +10,7 @@ use crate::key::PublicKey;
 use crate::replace::replace;
 use crate::time::Micros;
 
-/// How a head is written.
+/// The word that a written head begins with.
 const HEAD: &str = "bulkhead-audit-head";
 const HEAD_FILE: &str = "head";
 const HIGHEST: &str = "highest-time:";

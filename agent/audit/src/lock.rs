@@ -5,7 +5,8 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// That nobody else uses a directory. It needs no file in it, so that a full or read-only one can be locked too.
+/// The lock on a directory, which nobody else uses while it is held. It needs no file in it, so that a full or read-only one can be locked
+/// too.
 #[derive(Debug)]
 pub struct DirectoryLock(File);
 
@@ -25,8 +26,8 @@ impl Drop for DirectoryLock {
     }
 }
 
-/// That nobody else writes a log: a file beside its directory, which nobody but its owner may open. Whoever may read the directory
-/// could lock that, and keep the writer out.
+/// The lock on a log, which nobody else writes while it is held: a file beside its directory, which nobody but its owner may open. Whoever
+/// may read the directory could lock that, and keep the writer out.
 #[derive(Debug)]
 pub(crate) struct WriterLock(File);
 

@@ -22,7 +22,7 @@ pub(crate) struct Reader {
 /// A line of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// With a newline at its end, which is not in it.
+    /// A line with a newline at its end, which is not in it.
     Whole(Vec<u8>),
     /// The file ends in the middle of it, or it is longer than any entry.
     Torn,

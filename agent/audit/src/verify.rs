@@ -146,7 +146,7 @@ struct Walk<'a> {
     /// Where what no checkpoint signs begins, by the wall clock.
     unsigned_from: Option<Micros>,
     summary: Summary,
-    /// That what is before the first entry was dropped is recorded.
+    /// How much of what is before the first entry an entry says was dropped.
     dropped: Dropped,
 }
 

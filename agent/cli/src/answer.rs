@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use super::{Common, colours, complain, complain_styled, write};
 
-/// That an answer was given, and which.
+/// The exit status of an answer that was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct Outcome {

@@ -4,21 +4,21 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// How a finding is.
+/// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// It is as it should be.
     Ok,
-    /// Works, and somebody should look.
+    /// It works, and somebody should look.
     Warn,
-    /// Does not work.
+    /// It does not work.
     Fail,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
-    /// How it is.
+    /// How bad it is.
     pub level: Level,
     /// What was asked: a stable word for scripts.
     pub check: Cow<'static, str>,

@@ -107,7 +107,7 @@ pub enum ClipboardState {
     Ended,
 }
 
-/// How things are.
+/// The state of the agent, its domains and its log, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
     pub agent: AgentReport,
@@ -187,7 +187,7 @@ pub struct AuditReport {
     /// What was wrong with its end when it was opened.
     #[serde(default)]
     pub broken: Option<String>,
-    /// How the state directory was found to be an older one than the agent remembers.
+    /// Why the state directory was found to be older than the agent remembers.
     #[serde(default)]
     pub went_back: Option<String>,
 }

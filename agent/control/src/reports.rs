@@ -29,9 +29,9 @@ pub struct SeatReport {
     pub pinned: Vec<(Label, String)>,
     /// Switches since the agent started, of which at most 1,024 are measured.
     pub switches: u64,
-    /// From the key's time stamp to the end of the page flip, half of the switches took at most this, in microseconds.
+    /// The median time of a switch, from the key's time stamp to the end of the page flip, in microseconds.
     pub switch_p50_us: Option<u64>,
-    /// And 99 in a hundred this.
+    /// The 99th percentile of the same, in microseconds.
     pub switch_p99_us: Option<u64>,
 }
 

@@ -15,7 +15,7 @@ use base::accounts::Accounts;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// May do everything.
+    /// The role of uid 0, which may do everything.
     Root,
     User,
     /// The department that runs the PCs.

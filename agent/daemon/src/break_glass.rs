@@ -18,7 +18,7 @@ pub(super) const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
 
-/// That it was opened, for the one who opened it.
+/// What opening it came to, for the one who opened it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Opened {
     /// How long it is open from now on.
@@ -53,7 +53,7 @@ impl Grant for Opening {}
 #[derive(Debug)]
 struct Asked {
     id: RequestId,
-    /// As the seat knows it.
+    /// Its number at the seat.
     question: QuestionId,
     what: Question,
 }
@@ -306,7 +306,7 @@ impl BreakGlass {
 /// Who opens it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Who<'a> {
-    /// As the log names them.
+    /// Their name in the log.
     pub(super) name: &'a str,
     /// The question that was answered with yes, if one was asked.
     pub(super) agreed: Option<RequestId>,

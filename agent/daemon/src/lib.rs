@@ -287,9 +287,9 @@ struct Daemon {
 /// How the agent is on its way out.
 #[derive(Debug, Clone, Copy)]
 enum Ending {
-    /// With its guests; at this time it ends whatever they do.
+    /// It ends with its guests; at this time it ends whatever they do.
     WithGuests(Moment),
-    /// Without them: they run on for the next agent. At this time it ends whatever it has begun.
+    /// It ends without them: they run on for the next agent. At this time it ends whatever it has begun.
     Alone(Moment),
 }
 

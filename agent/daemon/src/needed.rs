@@ -9,7 +9,7 @@ use config::files;
 use config::machine::Kind;
 use config::policy_store::PolicyStore;
 
-/// Without which no agent starts.
+/// The inputs without which no agent starts.
 pub(super) struct Needed {
     pub(super) store: PolicyStore,
     pub(super) configuration: Configuration,

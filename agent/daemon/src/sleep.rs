@@ -40,7 +40,7 @@ pub(super) struct Inhibitor {
     held: Option<Child>,
     /// When it is tried next; `None` while it is held.
     try_at: Option<Moment>,
-    /// That it is not to be had has been said.
+    /// Whether it has been said that it is not to be had.
     said: bool,
 }
 

@@ -97,7 +97,7 @@ impl Counted for Asked {
 #[derive(Debug)]
 struct Count<C> {
     of: C,
-    /// Since the last entry.
+    /// How many there were since the last entry.
     times: u64,
     due: Moment,
 }
@@ -194,7 +194,7 @@ type Limited = (u32, Option<(&'static str, Option<String>)>);
 pub(super) struct Budget {
     since: Moment,
     left: BTreeMap<Limited, (RateLimiter, Moment)>,
-    /// Of users and requests beyond [`APART_MAX`], together.
+    /// The limit for users and requests beyond [`APART_MAX`], together.
     others: RateLimiter,
 }
 

@@ -12,7 +12,7 @@ const AGREES: u64 = 3;
 const ZONE_STEP: u64 = 15 * 60;
 /// The furthest one, in seconds.
 const ZONE_MAX: u64 = 14 * 3600;
-/// Before Bulkhead was written: a clock that says so has lost its battery (2025-01-01).
+/// A time before Bulkhead was written (2025-01-01), in seconds: a clock that shows an earlier one has lost its battery.
 const EARLIEST: u64 = 1_735_689_600;
 /// An entry may be this much ahead of the clock before anybody worries.
 const AHEAD: Duration = Duration::from_secs(5);

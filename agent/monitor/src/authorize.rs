@@ -77,7 +77,7 @@ pub const fn recorded(decision: Decision) -> events::Verdict {
     }
 }
 
-/// Under which rules a verdict was reached. Once others are in force, it permits nothing.
+/// The rules under which a verdict was reached. Once others are in force, it permits nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Basis {
     /// The serial of the policy.

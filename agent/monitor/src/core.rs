@@ -80,7 +80,7 @@ pub enum Input {
     Started(MediatorId),
     /// A mediator's thread has died, and with it what it had.
     Died(MediatorId),
-    /// Nothing but time.
+    /// Time passes, and nothing else.
     Tick,
 }
 
@@ -122,7 +122,7 @@ enum Stage {
     Recording(Basis),
 }
 
-/// See the module.
+/// The decisions of the monitor, as a pure state machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core {
     in_force: InForce,

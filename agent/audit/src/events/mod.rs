@@ -76,11 +76,11 @@ impl Field {
 /// How an entry reads by the catalogue of this version.
 #[derive(Clone, Debug)]
 pub enum Recognition {
-    /// As this event.
+    /// It reads as this event.
     Event(Box<AuditEvent>),
-    /// As no event, though its kind is in the catalogue: something that is always there is missing, or is not what it should be.
+    /// It reads as no event, though its kind is in the catalogue: something that is always there is missing, or is not what it should be.
     Incomplete(&'static Kind),
-    /// As no event: its kind is not in the catalogue.
+    /// It reads as no event: its kind is not in the catalogue.
     Unknown,
 }
 

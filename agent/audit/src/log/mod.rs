@@ -72,7 +72,7 @@ pub struct Log {
     /// The last entry.
     seq: u64,
     hash: Hash,
-    /// Of entry 1, if it is known.
+    /// The hash of entry 1, if it is known.
     begins: Option<Hash>,
     clock: Clock,
     /// Entries since the last checkpoint, and the highest time seen at the first of them.
