@@ -35,23 +35,23 @@ fn main() -> ExitCode {
     let spec = match args.spec() {
         Ok(spec) => spec,
         Err(error) => {
-            logging::farewell(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
+            logging::write_last(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
             return ExitCode::from(FAILED);
         }
     };
     match machine::run(&spec) {
         // What it had not yet written to its disks is lost: nobody may take that for an orderly end.
         Ok(end @ ExitReason::SwitchedOff) => {
-            logging::farewell(format!("{PROGRAM}: {end}\n").as_str());
+            logging::write_last(format!("{PROGRAM}: {end}\n").as_str());
             ExitCode::from(FAILED)
         }
         Ok(end) => {
             tracing::info!("{end}");
-            logging::farewell(format!("{ENDED_IN_ORDER}\n").as_str());
+            logging::write_last(format!("{ENDED_IN_ORDER}\n").as_str());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            logging::farewell(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
+            logging::write_last(format!("{PROGRAM}: {}\n", explain(&error)).as_str());
             ExitCode::from(FAILED)
         }
     }

@@ -373,7 +373,7 @@ impl Daemon {
         }
         match ending {
             Some(Ending::Alone(_)) => self.leave(),
-            _ => self.farewell(),
+            _ => self.shut_down(),
         }
     }
 
@@ -467,7 +467,7 @@ impl Daemon {
         Ok(())
     }
 
-    fn farewell(self) -> Result<(), DaemonError> {
+    fn shut_down(self) -> Result<(), DaemonError> {
         // A guest that could not be stopped may still run.
         let all_off = self.running.supervisor.all_off();
         let stop = if all_off { Stop::GiveBack } else { Stop::KeepFromHost };

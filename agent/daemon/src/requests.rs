@@ -12,7 +12,7 @@ use monitor::{MediatorId, QuestionId, RequestId};
 use super::break_glass::{BREAK_GLASS, Who};
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
-use super::seat::{Answer as Said, SeatRequest};
+use super::seat::{Answer as SeatAnswer, SeatRequest};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
 use control::commands::{Request, Serve};
@@ -57,7 +57,7 @@ impl Running {
     }
 
     /// Passes the answer to a question at the seat to whoever asked, if they still wait for it.
-    fn answered(&mut self, question: QuestionId, answer: Said) {
+    fn answered(&mut self, question: QuestionId, answer: SeatAnswer) {
         if let Some(id) = self.monitor.answer(question, answer.agrees()) {
             return self.deliver(id, answer);
         }
@@ -66,7 +66,7 @@ impl Running {
         }
     }
 
-    fn deliver(&mut self, id: RequestId, answer: Said) {
+    fn deliver(&mut self, id: RequestId, answer: SeatAnswer) {
         match id.mediator {
             BREAK_GLASS => {
                 let policy = Arc::clone(&self.configuration.current.policy);
@@ -78,7 +78,7 @@ impl Running {
             }
             other => {
                 if let Some(mediator) = self.mediators.find(other) {
-                    mediator.answered(id.number, answer == Said::Yes);
+                    mediator.answered(id.number, answer == SeatAnswer::Yes);
                 }
             }
         }
@@ -89,7 +89,7 @@ impl Running {
         for event in self.monitor.events() {
             match event {
                 monitor::Event::Hide(question) => self.seat.hide(question),
-                monitor::Event::Silence(id) => self.deliver(id, Said::No),
+                monitor::Event::Silence(id) => self.deliver(id, SeatAnswer::No),
                 monitor::Event::Revoke(mediator, cause) => self.revoke(mediator, cause),
             }
         }
@@ -183,7 +183,7 @@ impl Running {
             let ended = asked.ended(number, outcome, answer.error.as_deref());
             let event = match each {
                 true => Some(ended.into()),
-                false => self.tallies.asked.count(self.told_apart(ended), Moment::now()),
+                false => self.tallies.asked.count(self.for_tally(ended), Moment::now()),
             };
             if let Some(event) = event {
                 self.monitor.note(&[event]);
@@ -220,7 +220,7 @@ impl Running {
 
     /// Returns the event under which a request is counted. Requests for domains that do not exist are counted together; otherwise whoever
     /// makes names up would have an entry for each.
-    fn told_apart(&self, asked: Asked) -> Asked {
+    fn for_tally(&self, asked: Asked) -> Asked {
         let domain = asked.domain.filter(|name| self.is_there(name));
         Asked { domain, ..asked }
     }

@@ -41,7 +41,7 @@ pub(super) struct Inhibitor {
     /// When it is tried next; `None` while it is held.
     try_at: Option<Moment>,
     /// Whether it has been said that it is not to be had.
-    said: bool,
+    warned: bool,
 }
 
 impl Inhibitor {
@@ -52,7 +52,12 @@ impl Inhibitor {
 
     fn by(program: &Path) -> Self {
         let program = program.to_owned();
-        Self { program, held: None, try_at: Some(Moment::since_start(Duration::ZERO)), said: false }
+        Self {
+            program,
+            held: None,
+            try_at: Some(Moment::since_start(Duration::ZERO)),
+            warned: false,
+        }
     }
 
     /// Takes it, and takes it again if it was lost. Does not wait for it.
@@ -99,7 +104,7 @@ impl Inhibitor {
 
     fn failed(&mut self, now: Moment, why: &str) {
         self.try_at = Some(now + AGAIN);
-        if !std::mem::replace(&mut self.said, true) {
+        if !std::mem::replace(&mut self.warned, true) {
             tracing::warn!(
                 "no inhibitor lock keeps this PC from sleeping ({why}); whether systemd's configuration does, `bulkhead doctor` says"
             );
@@ -265,7 +270,7 @@ mod tests {
             inhibitor.poll(start);
             inhibitor.held.is_none()
         }));
-        assert!(inhibitor.said);
+        assert!(inhibitor.warned);
         assert_eq!(inhibitor.due(), Some(start + AGAIN));
         let before = asked(dir.path());
         inhibitor.poll(start + AGAIN - Duration::from_secs(1));

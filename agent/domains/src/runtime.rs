@@ -406,7 +406,7 @@ impl DomainRuntime {
                     self.complete_record(shared);
                     self.feed(shared, Event::Answered);
                 }
-                (Command::Status, Err(problem)) => self.unheard(&problem),
+                (Command::Status, Err(problem)) => self.count_unanswered(&problem),
                 (Command::PowerButton, Err(problem)) => {
                     tracing::warn!(
                         domain = self.policy.name,
@@ -434,7 +434,7 @@ impl DomainRuntime {
             if let Err(problem) = self.control.send(now, Command::Status)
                 && answered
             {
-                self.unheard(&problem);
+                self.count_unanswered(&problem);
             }
         }
     }
@@ -481,7 +481,7 @@ impl DomainRuntime {
         }
     }
 
-    fn unheard(&mut self, problem: &str) {
+    fn count_unanswered(&mut self, problem: &str) {
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == SILENT_AFTER {
             tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on");

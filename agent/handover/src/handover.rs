@@ -394,14 +394,14 @@ impl Handover {
         match self.write(address, file, &address.to_string()) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                return Err(wont_let_go(function));
+                return Err(not_released(function));
             }
             Err(source) => return Err(HandoverError::Write { address, attribute, source }),
         }
         if self.wait_for(address, |driver| driver.is_none()) {
             Ok(())
         } else {
-            Err(wont_let_go(function))
+            Err(not_released(function))
         }
     }
 
@@ -447,7 +447,7 @@ impl Handover {
 
     fn refuse_if_held(&self, function: &Function) -> Result<(), HandoverError> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains(&function.address) { Err(wont_let_go(function)) } else { Ok(()) }
+        if held.contains(&function.address) { Err(not_released(function)) } else { Ok(()) }
     }
 
     /// Writes to a file of the kernel, with a deadline. On `TimedOut` the write goes on by itself.
@@ -482,7 +482,7 @@ impl Handover {
     }
 }
 
-fn wont_let_go(function: &Function) -> HandoverError {
+fn not_released(function: &Function) -> HandoverError {
     HandoverError::WontLetGo {
         address: function.address,
         driver: function.driver.clone().unwrap_or_else(|| "of an unknown name".to_owned()),

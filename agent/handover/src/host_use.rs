@@ -257,7 +257,7 @@ struct Looker<'a> {
 
 impl Looker<'_> {
     fn by_number(&mut self, number: &str) -> io::Result<BTreeSet<PciAddress>> {
-        self.behind(&self.sysfs.path("dev/block").join(number), DEPTH_MAX)
+        self.functions_behind(&self.sysfs.path("dev/block").join(number), DEPTH_MAX)
     }
 
     fn by_node(&mut self, node: &Path) -> io::Result<BTreeSet<PciAddress>> {
@@ -270,7 +270,9 @@ impl Looker<'_> {
             }
             // A file lies on what is mounted; a node that is gone may still be known by its name.
             _ => match node.file_name() {
-                Some(name) => self.behind(&self.sysfs.path("class/block").join(name), DEPTH_MAX),
+                Some(name) => {
+                    self.functions_behind(&self.sysfs.path("class/block").join(name), DEPTH_MAX)
+                }
                 None => Ok(BTreeSet::new()),
             },
         }
@@ -282,14 +284,18 @@ impl Looker<'_> {
         for system in names(&folder)? {
             let folder = folder.join(system).join("devices");
             for name in names(&folder)? {
-                devices.push(self.behind(&folder.join(name), DEPTH_MAX)?);
+                devices.push(self.functions_behind(&folder.join(name), DEPTH_MAX)?);
             }
         }
         Ok(devices)
     }
 
     /// Returns the functions that a block device, or what it is made of, is behind.
-    fn behind(&mut self, device: &Path, depth: usize) -> io::Result<BTreeSet<PciAddress>> {
+    fn functions_behind(
+        &mut self,
+        device: &Path,
+        depth: usize,
+    ) -> io::Result<BTreeSet<PciAddress>> {
         let Ok(device) = fs::canonicalize(device) else { return Ok(BTreeSet::new()) };
         if let Some(known) = self.known.get(&device) {
             return Ok(known.clone());
@@ -304,7 +310,7 @@ impl Looker<'_> {
         for folder in [Some(device.as_path()), whole].into_iter().flatten() {
             let slaves = folder.join("slaves");
             for slave in names(&slaves)? {
-                functions.extend(self.behind(&slaves.join(slave), depth - 1)?);
+                functions.extend(self.functions_behind(&slaves.join(slave), depth - 1)?);
             }
         }
         // An NVMe disk with several paths belongs to a subsystem, which knows its controllers.

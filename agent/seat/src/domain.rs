@@ -110,11 +110,11 @@ impl SeatDomain {
         }
         self.frame = Some(Frame::new(size)?);
         self.untold = true;
-        self.tell_display()?;
+        self.send_display()?;
         Ok(())
     }
 
-    fn tell_display(&mut self) -> io::Result<()> {
+    fn send_display(&mut self) -> io::Result<()> {
         if let (true, Some(channel), Some(frame)) = (self.untold, &self.channel, &self.frame) {
             let display = ToVmm::Display(frame.size()).encode();
             self.untold = !channel.send_file(&display, frame.fd())?;
@@ -227,7 +227,7 @@ impl SeatDomain {
         delivery.catch_up(&mut |message| self.send(message));
         self.delivery = delivery;
         // A link whose other end is gone is noticed where it is read.
-        let _ = self.tell_display();
+        let _ = self.send_display();
     }
 
     fn send(&self, message: &ToVmm) -> bool {

@@ -200,7 +200,7 @@ impl Daemon {
         self.ends.send(event);
     }
 
-    fn tell_mediators(&self, what: ToMediators) {
+    fn notify_mediators(&self, what: ToMediators) {
         (self.mediators)(what);
     }
 

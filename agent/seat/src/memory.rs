@@ -28,14 +28,14 @@ pub struct Left {
 pub struct Memory {
     path: PathBuf,
     /// That it could not be was said.
-    said: bool,
+    warned: bool,
 }
 
 impl Memory {
     /// Makes one that is kept at this path.
     #[must_use]
     pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), said: false }
+        Self { path: path.to_owned(), warned: false }
     }
 
     /// Returns how the seat was left; `None` if nobody wrote that down. What cannot be read may have said that the screen is locked.
@@ -61,7 +61,7 @@ impl Memory {
     pub(super) fn write(&mut self, left: &Left) {
         if let Err(error) = self.replace(left) {
             let _ = fs::remove_file(&self.path);
-            if !std::mem::replace(&mut self.said, true) {
+            if !std::mem::replace(&mut self.warned, true) {
                 tracing::error!(
                     "an agent that follows this one will not know whether the screen was locked: {} cannot be written: {error}",
                     self.path.display()

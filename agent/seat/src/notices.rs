@@ -43,7 +43,7 @@ pub(super) struct Question {
 
 /// What is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said<'a> {
+pub(super) enum Shown<'a> {
     Notice(&'a str),
     Question(&'a Question),
 }
@@ -149,10 +149,10 @@ impl Notices {
     }
 
     /// Returns what is shown, and a number that is another one whenever that is something else.
-    pub(super) fn shown(&self) -> (u64, Option<Said<'_>>) {
+    pub(super) fn shown(&self) -> (u64, Option<Shown<'_>>) {
         let said = match (&self.question, &self.notice) {
-            (Some(question), _) => Some(Said::Question(question)),
-            (None, Some((text, _))) => Some(Said::Notice(text)),
+            (Some(question), _) => Some(Shown::Question(question)),
+            (None, Some((text, _))) => Some(Shown::Notice(text)),
             (None, None) => None,
         };
         (self.number, said)
@@ -181,13 +181,13 @@ mod tests {
         for cause in [device("1-1"), device("1-1"), Cause::Person] {
             notices.notice(seconds(1), cause, "words".to_owned());
             notices.advance(seconds(200));
-            assert_eq!(notices.shown(), (asked, Some(Said::Question(&question))));
+            assert_eq!(notices.shown(), (asked, Some(Shown::Question(&question))));
         }
         assert_eq!(notices.deadline(), None);
         notices.end_question(seconds(201), 8);
-        assert_eq!(notices.shown(), (asked, Some(Said::Question(&question))));
+        assert_eq!(notices.shown(), (asked, Some(Shown::Question(&question))));
         notices.end_question(seconds(201), 7);
-        assert_eq!(notices.shown().1, Some(Said::Notice("words")));
+        assert_eq!(notices.shown().1, Some(Shown::Notice("words")));
     }
 
     #[test]
@@ -199,7 +199,7 @@ mod tests {
         notices.mark(7, 1);
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
-        assert!(matches!(said, Some(Said::Question(Question { marked: Some(1), .. }))));
+        assert!(matches!(said, Some(Shown::Question(Question { marked: Some(1), .. }))));
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         notices.notice(seconds(30), device("1-1"), "unread".to_owned());
         notices.ask(seconds(31), 2, "?".to_owned(), Vec::new());
         notices.end_question(seconds(40), 2);
-        assert_eq!(notices.shown().1, Some(Said::Notice("unread")));
+        assert_eq!(notices.shown().1, Some(Shown::Notice("unread")));
         notices.advance(seconds(100));
         assert_eq!(notices.shown().1, None);
     }
@@ -227,10 +227,10 @@ mod tests {
         assert_eq!(flood(&mut notices, 0), 5);
         assert!(notices.notice(seconds(0), device("1-2"), "another".to_owned()));
         notices.notice(seconds(1), Cause::Person, "Not pasted".to_owned());
-        assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")));
+        assert_eq!(notices.shown().1, Some(Shown::Notice("Not pasted")));
         assert_eq!(flood(&mut notices, 2), 0);
         notices.advance(seconds(15));
-        assert_eq!(notices.shown().1, Some(Said::Notice("Not pasted")), "it can be read");
+        assert_eq!(notices.shown().1, Some(Shown::Notice("Not pasted")), "it can be read");
         assert_eq!(flood(&mut notices, 600), 5, "a minute later");
         assert!(notices.waiting.len() <= WAITING_MAX);
         for n in 0..1000 {

@@ -147,7 +147,7 @@ pub(crate) fn propose<'a>(
         .iter()
         .filter_map(|policy| Some((*nics.get(policy.name.as_str())?, policy.name.as_str())))
         .collect();
-    notes.extend(nics.iter().filter_map(|(nic, domain)| farewell(basis, nic, domain)));
+    notes.extend(nics.iter().filter_map(|(nic, domain)| session_warning(basis, nic, domain)));
     let allow_host_network = basis.answers.allow_host_network;
     let decisions = Decisions { screen, card, allow_host_network, domains };
     Ok(Proposal { decisions, nics, notes })
@@ -483,7 +483,7 @@ fn image(
 }
 
 /// What is said before the NIC goes that somebody needs now.
-fn farewell(basis: &Basis<'_>, nic: &Nic, domain: &str) -> Option<String> {
+fn session_warning(basis: &Basis<'_>, nic: &Nic, domain: &str) -> Option<String> {
     Some(match basis.interfaces.through(nic)? {
         Traffic::Session => format!(
             "THIS SESSION COMES IN OVER THE NIC OF {domain} ({nic}): it ends when Bulkhead starts, and cannot be had over that NIC again"

@@ -63,11 +63,11 @@ fn main() -> ExitCode {
     };
     match daemon::run(&options) {
         Ok(()) => {
-            logging::farewell("");
+            logging::write_last("");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            logging::farewell(daemon::failure(&error, PROGRAM));
+            logging::write_last(daemon::failure(&error, PROGRAM));
             ExitCode::FAILURE
         }
     }
@@ -78,11 +78,11 @@ fn prepare(args: &ClaimArguments) -> ExitCode {
     let places = claim::Places { markers: &args.said, runtime: Path::new("/run") };
     match claim::run(&args.machine, &args.images, &places, &Sysfs::system()) {
         Ok(()) => {
-            logging::farewell("");
+            logging::write_last("");
             ExitCode::SUCCESS
         }
         Err(error) => {
-            logging::farewell(claim::failure(&error, PROGRAM));
+            logging::write_last(claim::failure(&error, PROGRAM));
             ExitCode::FAILURE
         }
     }

@@ -37,7 +37,7 @@ static SINK: OnceLock<LineSink> = OnceLock::new();
 
 /// Writes what a process has to say at its end, of any length, made fit for a terminal; waits half a
 /// second for the reader at most.
-pub fn farewell(text: impl Into<StyledPage>) {
+pub fn write_last(text: impl Into<StyledPage>) {
     if let Some(sink) = SINK.get() {
         sink.write_patiently(text.into().as_bytes(), FAREWELL);
     }

@@ -23,7 +23,7 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::{Uid, geteuid};
 use seat_link::{Channel, CursorChange, PACKET_MAX, Packet, Rect, Size, Target, ToVmm};
 use virtio::gpu::{self, Frame, Gpu, Viewer};
-use virtio::input::{self, Input, Kind, Said};
+use virtio::input::{self, Input, InputStatus, Kind};
 
 use crate::listen::{self, SocketError};
 use outbox::Outbox;
@@ -77,8 +77,8 @@ impl Seat {
         let lights = Arc::clone(&outbox);
         let told = Box::new(move |said| {
             lights.change(|news| match said {
-                Said::Lights(leds) => news.leds = leds,
-                Said::Stalled(stalled) => news.stalled = stalled,
+                InputStatus::Lights(leds) => news.leds = leds,
+                InputStatus::Stalled(stalled) => news.stalled = stalled,
             });
         });
         let (keyboard, keys) = Input::new(Kind::Keyboard, told)?;

@@ -60,7 +60,7 @@ impl Shared {
         Ok(())
     }
 
-    fn tell_kvm(&self, attribute: u32, group: &File) -> Result<(), kvm_ioctls::Error> {
+    fn update_kvm_device(&self, attribute: u32, group: &File) -> Result<(), kvm_ioctls::Error> {
         let fd = group.as_raw_fd();
         self.kvm.set_device_attr(&kvm_device_attr {
             group: KVM_DEV_VFIO_FILE,
@@ -97,7 +97,7 @@ impl Group {
         sys::set_container(&file, &container.file).map_err(confine)?;
         container.map_memory(address)?;
         // KVM has to know before a device is opened: it decides how it treats non-coherent DMA.
-        container.tell_kvm(KVM_DEV_VFIO_FILE_ADD, &file).map_err(kvm_error)?;
+        container.update_kvm_device(KVM_DEV_VFIO_FILE_ADD, &file).map_err(kvm_error)?;
         Ok(Self { file, number, container })
     }
 
@@ -112,7 +112,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Err(error) = self.container.tell_kvm(KVM_DEV_VFIO_FILE_DEL, &self.file) {
+        if let Err(error) = self.container.update_kvm_device(KVM_DEV_VFIO_FILE_DEL, &self.file) {
             tracing::warn!(%error, "KVM keeps a group that is being closed");
         }
     }

@@ -368,7 +368,7 @@ impl<B: Backend> Controller<B> {
         if !self.events.is_empty() {
             return Ok(Progress::Idle); // until the guest makes room
         }
-        let worked = self.tell_of_ports() || self.next_command()? || self.next_endpoint()?;
+        let worked = self.report_port_changes() || self.next_command()? || self.next_endpoint()?;
         self.flush()?;
         Ok(if worked { Progress::More } else { Progress::Idle })
     }
@@ -377,7 +377,7 @@ impl<B: Backend> Controller<B> {
         Ok(self.events.flush(&self.memory, &mut self.registers, &*self.line)?)
     }
 
-    fn tell_of_ports(&mut self) -> bool {
+    fn report_port_changes(&mut self) -> bool {
         let mut told = false;
         for port in self.ports.iter_mut().filter(|port| port.changed) {
             port.changed = false;

@@ -18,7 +18,7 @@ use crate::controller::{Controller, Progress};
 
 /// Steps before others in the event loop have their turn. A guest whose rings have no end gets no more
 /// than its share.
-const STEPS_A_TURN: u32 = 64;
+const STEPS_MAX: u32 = 64;
 
 /// A controller shared by its function, its worker, and whoever feeds it devices.
 pub struct Handle<B> {
@@ -51,7 +51,7 @@ impl<B: Backend> Handle<B> {
     /// that makes for it. For the thread of the event loop.
     pub fn with<T>(&self, act: impl FnOnce(&mut Controller<B>) -> T) -> T {
         let result = act(&mut self.lock());
-        self.turn();
+        self.run_steps();
         result
     }
 
@@ -72,9 +72,9 @@ impl<B: Backend> Handle<B> {
         let _ = self.kick.write(1);
     }
 
-    /// Some steps. The lock is let go between any two, so that a vCPU waits for one at most.
-    fn turn(&self) {
-        for _ in 0..STEPS_A_TURN {
+    /// Runs some steps. The lock is released between any two, so that a vCPU waits for one at most.
+    fn run_steps(&self) {
+        for _ in 0..STEPS_MAX {
             let mut controller = self.lock();
             if controller.step() == Progress::Idle {
                 if let Some(deadline) = controller.deadline() {
@@ -113,6 +113,6 @@ impl<B: Backend> MutEventSubscriber for XhciWorker<B> {
         // Neither blocks; what did not come is not there.
         let _ = self.0.kick.read();
         let _ = self.0.timer.wait();
-        self.0.turn();
+        self.0.run_steps();
     }
 }

@@ -195,7 +195,7 @@ impl ClipboardClient {
                     rule: outcome.rule,
                     words: outcome.words,
                 };
-                self.learn(report, None);
+                self.update_report(report, None);
             }
             (ClipboardEvent::Ask(ticket, number, text), Some(seat)) => {
                 match (monitor.ask(request(number), ASK_FOR), ticket) {
@@ -204,7 +204,7 @@ impl ClipboardClient {
                     (Ok(question), Some(ticket)) => {
                         let state = ClipboardState::Question;
                         let report = ClipboardReport::new(ticket, state, text);
-                        self.learn(report, Some(question));
+                        self.update_report(report, Some(question));
                     }
                 }
             }
@@ -254,7 +254,7 @@ impl ClipboardClient {
     }
 
     /// Keeps what became of a hotkey, if its ticket is still remembered.
-    fn learn(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
+    fn update_report(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
         if let Some(played) = self.tickets.get_mut(&report.ticket) {
             (played.report, played.question) = (report, question);
         }

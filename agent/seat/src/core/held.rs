@@ -81,7 +81,7 @@ impl Core {
     }
 
     /// Sends the modifiers that turned out to begin no hotkey to the domain in front.
-    pub(super) fn tell_withheld(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn send_withheld(&mut self, out: &mut Vec<Output>) {
         for (id, code) in std::mem::take(&mut self.withheld) {
             let hold = self.down(self.front, code, out);
             if let Some(device) = self.devices.get_mut(&id) {
@@ -132,7 +132,7 @@ impl Core {
     }
 
     /// Discards the withheld modifiers of a hotkey, which were never meant for a domain.
-    pub(super) fn let_go_of_modifiers(&mut self, out: &mut Vec<Output>) {
+    pub(super) fn release_modifiers(&mut self, out: &mut Vec<Output>) {
         self.release_keys(|held| held.is_shared() && hotkeys::is_modifier(held.code), out);
     }
 }

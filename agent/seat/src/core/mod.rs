@@ -311,7 +311,7 @@ impl Core {
             None if is_button(code) => self.button(code, out),
             None => {
                 let hold = self.key(code, out);
-                self.question_hears_key(code);
+                self.question_key(code);
                 hold
             }
         };
@@ -333,12 +333,12 @@ impl Core {
             if self.settings.hotkeys.may_begin(modifiers) {
                 return Hold::Withheld;
             }
-            self.tell_withheld(out);
+            self.send_withheld(out);
             return self.down(self.front, code, out);
         }
         if let Some(action) = self.settings.hotkeys.find(modifiers, code) {
             self.gesture = true;
-            self.let_go_of_modifiers(out);
+            self.release_modifiers(out);
             self.act(action, out);
             return Hold::Nobody;
         }
@@ -349,7 +349,7 @@ impl Core {
             self.answer(code, out);
             return Hold::Nobody;
         }
-        self.tell_withheld(out);
+        self.send_withheld(out);
         self.down(self.front, code, out)
     }
 
@@ -368,7 +368,7 @@ impl Core {
         match device.held.get(&code).copied() {
             Some(Hold::Withheld) => {
                 // Pressed and let go by itself: the domain is told of both now.
-                self.tell_withheld(out);
+                self.send_withheld(out);
                 self.released(id, code, out);
             }
             Some(Hold::Told(domain)) => {

@@ -104,20 +104,20 @@ impl Core {
                 device.position = self.geometry.moved(device.position, motion);
                 let position = device.position;
                 if !self.locked {
-                    self.tell_position(domain, position, out);
+                    self.send_position(domain, position, out);
                 }
             }
             None => {
                 self.pointer = self.geometry.moved(self.pointer, motion);
                 out.push(Output::PointerMoved);
                 if !self.pointer_is_ours() {
-                    self.tell_position(self.front, self.pointer, out);
+                    self.send_position(self.front, self.pointer, out);
                 }
             }
         }
     }
 
-    fn tell_position(&self, domain: DomainIndex, at: (i32, i32), out: &mut Vec<Output>) {
+    fn send_position(&self, domain: DomainIndex, at: (i32, i32), out: &mut Vec<Output>) {
         if let Some((x, y)) = self.geometry.in_picture(domain, at) {
             let position = |code, value| Event { kind: codes::EV_ABS, code, value };
             let events = vec![position(0, x), position(1, y), Event::SYN];
@@ -140,8 +140,8 @@ impl Core {
             }
             return Hold::Nobody;
         }
-        self.tell_withheld(out);
-        self.tell_position(self.front, self.pointer, out);
+        self.send_withheld(out);
+        self.send_position(self.front, self.pointer, out);
         self.down(self.front, code, out)
     }
 
@@ -151,7 +151,7 @@ impl Core {
             Some(domain) => Some(domain).filter(|_| !self.locked),
             None if self.pointer_is_ours() || self.gesture => None,
             None => {
-                self.tell_withheld(out);
+                self.send_withheld(out);
                 Some(self.front)
             }
         };

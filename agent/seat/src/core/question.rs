@@ -119,7 +119,7 @@ impl Core {
 
     /// A key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts. An Enter that did not count puts off none: who
     /// presses it again and again would wait for ever, and a scanner's follows its code at once.
-    pub(super) fn question_hears_key(&mut self, code: u16) {
+    pub(super) fn question_key(&mut self, code: u16) {
         if matches!(hotkeys::choice(code), Some(ChoiceKey::Enter)) {
             return;
         }

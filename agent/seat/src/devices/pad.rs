@@ -62,7 +62,7 @@ pub(super) const MOTION_MAX: i64 = JUMP * GAIN.1 / 1000;
 
 /// What a pad's report comes to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
+pub(super) struct PadReport {
     /// How far the pointer goes, in pixels.
     pub(super) motion: (i32, i32),
     /// Wheel codes and how far.
@@ -141,14 +141,14 @@ impl Pad {
         counted: usize,
         now: Time,
         typed: Option<Time>,
-    ) -> Said {
+    ) -> PadReport {
         let mut changed = self.follow(down, now, typed);
         let hidden = counted.saturating_sub(self.fingers.len());
         changed |= std::mem::replace(&mut self.hidden, hidden) != hidden;
         let tapped = self.tap(changed, now);
         let between = i64::try_from(now.saturating_sub(self.last).as_millis()).unwrap_or(i64::MAX);
         self.last = now;
-        let mut said = Said { tapped, ..Said::default() };
+        let mut said = PadReport { tapped, ..PadReport::default() };
         if changed {
             self.scroll = Scroll::default();
             return said;

@@ -386,7 +386,7 @@ impl Stage {
                 Output::Locked { idle } => {
                     // Before anybody knows of it: a seat that was seen to be locked stays so whatever becomes of this agent.
                     self.remember();
-                    self.daemon.tell_mediators(ToMediators::Locked);
+                    self.daemon.notify_mediators(ToMediators::Locked);
                     self.present(self.names.len());
                     self.daemon.report(|report| report.locked = true);
                     self.deferred.push(SeatEvent::Locked { idle });
@@ -399,10 +399,10 @@ impl Stage {
                 // The lock chord on a locked screen.
                 Output::Pressed(Action::Lock, _) => self.feed(Input::Unlock, None),
                 Output::Pressed(Action::Copy, front) => {
-                    self.daemon.tell_mediators(ToMediators::Copy(front));
+                    self.daemon.notify_mediators(ToMediators::Copy(front));
                 }
                 Output::Pressed(Action::Paste, front) => {
-                    self.daemon.tell_mediators(ToMediators::Paste(front));
+                    self.daemon.notify_mediators(ToMediators::Paste(front));
                 }
                 Output::Pressed(Action::BreakGlass, _) => self.daemon.send(SeatEvent::BreakGlass),
                 // The core switches by itself.
@@ -494,6 +494,6 @@ impl Stage {
         if let Some(display) = &mut self.display {
             display.damage(index, whole);
         }
-        self.tell_geometry();
+        self.update_geometry();
     }
 }

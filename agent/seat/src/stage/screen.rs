@@ -8,7 +8,7 @@ use crate::compose::{Body, Owner, View};
 use crate::core::{Core, Geometry, Input};
 use crate::display::Display;
 use crate::domain::SeatDomain;
-use crate::notices::Said;
+use crate::notices::Shown;
 use crate::picture::Prompt;
 use crate::plane::Pointer;
 use crate::scenes::{Layout, Overlay, Scenes};
@@ -46,7 +46,7 @@ impl Stage {
         }
     }
 
-    pub(super) fn tell_geometry(&mut self) {
+    pub(super) fn update_geometry(&mut self) {
         let pictures = self.domains.iter().map(|domain| {
             domain
                 .picture()
@@ -105,7 +105,7 @@ impl Stage {
             }
         }
         self.redraw_texts();
-        self.tell_geometry();
+        self.update_geometry();
     }
 
     /// Closes the display: nothing is shown until another is opened.
@@ -119,7 +119,7 @@ impl Stage {
         self.notices.advance(self.epoch.elapsed());
         let (number, said) = self.notices.shown();
         let marked = match said {
-            Some(Said::Question(question)) => question.marked,
+            Some(Shown::Question(question)) => question.marked,
             _ => None,
         };
         if (self.overlay.number, self.overlay.marked) == (number, marked) {
@@ -127,8 +127,8 @@ impl Stage {
         }
         let overlay = said.map(|said| {
             let (text, prompt) = match said {
-                Said::Notice(text) => (text, Prompt::Notice),
-                Said::Question(question) => (question.text.as_str(), Prompt::of(question)),
+                Shown::Notice(text) => (text, Prompt::Notice),
+                Shown::Question(question) => (question.text.as_str(), Prompt::of(question)),
             };
             Overlay::new(&self.face, &self.layout, text, prompt)
         });
@@ -148,7 +148,7 @@ impl Stage {
     pub(super) fn look_for_question(&mut self) {
         let (number, said) = self.notices.shown();
         let asked = match said {
-            Some(Said::Question(question)) => Some(question.id),
+            Some(Shown::Question(question)) => Some(question.id),
             _ => None,
         };
         let Drawn { number: drawn, overlay, .. } = &self.overlay;
@@ -201,7 +201,7 @@ impl Stage {
             }
         }
         if before == 0 {
-            self.tell_geometry();
+            self.update_geometry();
         }
     }
 

@@ -228,7 +228,7 @@ fn machine(dir: &Path) {
     machine.pci.reset();
     running.workers.end(DEADLINE);
     running.log.end(DEADLINE);
-    logging::farewell("done\n");
+    logging::write_last("done\n");
     std::process::exit(0);
 }
 

@@ -7,7 +7,7 @@ use super::spec::{CONTROL_BYTES, event};
 
 /// A message from the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum DriverMessage {
     /// The driver knows the control queues (true), or failed.
     DeviceReady(bool),
     /// The driver knows the port (true), or failed to add it.
@@ -18,7 +18,7 @@ pub(super) enum Said {
     Other,
 }
 
-impl Said {
+impl DriverMessage {
     pub(super) fn parse(raw: [u8; CONTROL_BYTES]) -> Self {
         let [p0, p1, p2, p3, e0, e1, v0, v1] = raw;
         let port = u32::from_le_bytes([p0, p1, p2, p3]);
@@ -34,7 +34,7 @@ impl Said {
 
 /// A message to the driver about one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tell {
+pub(super) enum DeviceMessage {
     /// The port exists.
     Add,
     /// It is the console.
@@ -45,7 +45,7 @@ pub(super) enum Tell {
     Open(bool),
 }
 
-impl Tell {
+impl DeviceMessage {
     pub(super) fn bytes(self, port: u32) -> [u8; CONTROL_BYTES] {
         let (event, value) = match self {
             Self::Add => (event::PORT_ADD, 1),
@@ -66,19 +66,19 @@ impl Tell {
 ///   DEVICE_READY -> Add     PORT_READY -> Console, Name, then Open(_) whenever it changes
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Untold {
+pub(super) struct PendingMessages {
     add: bool,
     console: bool,
     name: bool,
     /// The driver knows the port, so changes of its connection concern it.
     ready: bool,
     /// What the driver thinks of the connection.
-    told_open: bool,
+    sent_open: bool,
     /// A connection the driver knows of ended: it is told so even if there is a new one by now.
     ended: bool,
 }
 
-impl Untold {
+impl PendingMessages {
     pub(super) fn device_ready(&mut self) {
         self.add = true;
     }
@@ -94,33 +94,33 @@ impl Untold {
     }
 
     pub(super) fn client_gone(&mut self) {
-        self.ended |= self.told_open;
+        self.ended |= self.sent_open;
     }
 
     /// The next message, if there is one; `connected` is whether the port has a client now.
-    pub(super) fn next(&self, connected: bool) -> Option<Tell> {
+    pub(super) fn next(&self, connected: bool) -> Option<DeviceMessage> {
         if self.add {
-            Some(Tell::Add)
+            Some(DeviceMessage::Add)
         } else if !self.ready {
             None
         } else if self.console {
-            Some(Tell::Console)
+            Some(DeviceMessage::Console)
         } else if self.name {
-            Some(Tell::Name)
+            Some(DeviceMessage::Name)
         } else if self.ended {
-            Some(Tell::Open(false))
+            Some(DeviceMessage::Open(false))
         } else {
-            (connected != self.told_open).then_some(Tell::Open(connected))
+            (connected != self.sent_open).then_some(DeviceMessage::Open(connected))
         }
     }
 
-    pub(super) fn told(&mut self, what: Tell) {
+    pub(super) fn sent(&mut self, what: DeviceMessage) {
         match what {
-            Tell::Add => self.add = false,
-            Tell::Console => self.console = false,
-            Tell::Name => self.name = false,
-            Tell::Open(open) => {
-                self.told_open = open;
+            DeviceMessage::Add => self.add = false,
+            DeviceMessage::Console => self.console = false,
+            DeviceMessage::Name => self.name = false,
+            DeviceMessage::Open(open) => {
+                self.sent_open = open;
                 self.ended = false;
             }
         }

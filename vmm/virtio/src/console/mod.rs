@@ -32,7 +32,7 @@ use crate::queue::{CheckedQueue, Progress, RING_FEATURES};
 use crate::{
     ActivateError, Activation, Backlog, Device, DeviceConfig, FixedConfig, Interrupt, QueueError,
 };
-use control::Said;
+use control::DriverMessage;
 use port::{Port, Queues, Tokens};
 use spec::queue::Role;
 
@@ -119,7 +119,7 @@ impl Console {
     ) {
         let Some(running) = &mut self.running else { return };
         let worked = work(&mut self.ports, running).and_then(|progress| {
-            running.tell(&mut self.ports)?;
+            running.send_pending(&mut self.ports)?;
             Ok(progress)
         });
         match worked {
@@ -151,7 +151,7 @@ impl Running {
         let index = spec::queue::CONTROL_OUT;
         from_guest.serve(&*self.interrupt, index, CONTROL_BUDGET, |chain| {
             if let Ok(raw) = chain.reader().read_array() {
-                hear(ports, Said::parse(raw));
+                handle_message(ports, DriverMessage::parse(raw));
             }
             Ok(0)
         })
@@ -159,38 +159,38 @@ impl Running {
 
     /// Tells the guest what it has yet to be told, as far as it has room. Each port has a handful
     /// of messages at most, so this ends.
-    fn tell(&mut self, ports: &mut [Port]) -> Result<(), QueueError> {
+    fn send_pending(&mut self, ports: &mut [Port]) -> Result<(), QueueError> {
         let Some((to_guest, _)) = &mut self.control else { return Ok(()) };
         'ports: for (number, port) in (0..).zip(ports) {
-            while let Some(what) = port.next_tell() {
+            while let Some(what) = port.next_message() {
                 let Some(chain) = to_guest.pop_or_wait()? else { break 'ports };
                 let mut message = chain.writer();
-                let name = if what == control::Tell::Name { port.name() } else { "" };
+                let name = if what == control::DeviceMessage::Name { port.name() } else { "" };
                 let too_small = |_| QueueError::Request("a control buffer without room");
                 message.write_all(&what.bytes(number)).map_err(too_small)?;
                 message.write_all(name.as_bytes()).map_err(too_small)?;
                 to_guest.add_used(chain, spec::CONTROL_BYTES + name.len())?;
-                port.told(what);
+                port.sent(what);
             }
         }
         to_guest.announce(&*self.interrupt, spec::queue::CONTROL_IN)
     }
 }
 
-fn hear(ports: &mut [Port], said: Said) {
-    match said {
-        Said::DeviceReady(true) => ports.iter_mut().for_each(Port::device_ready),
-        Said::PortReady(number, ready) => {
+fn handle_message(ports: &mut [Port], message: DriverMessage) {
+    match message {
+        DriverMessage::DeviceReady(true) => ports.iter_mut().for_each(Port::device_ready),
+        DriverMessage::PortReady(number, ready) => {
             if let Some(port) = ports.get_mut(number as usize) {
                 port.port_ready(ready);
             }
         }
-        Said::PortOpen(number, open) => {
+        DriverMessage::PortOpen(number, open) => {
             if let Some(port) = ports.get_mut(number as usize) {
                 port.guest_opened(open);
             }
         }
-        Said::DeviceReady(false) | Said::Other => {}
+        DriverMessage::DeviceReady(false) | DriverMessage::Other => {}
     }
 }
 

@@ -15,7 +15,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use event_manager::{EventOps, EventSet, Events};
 use nix::sys::socket::{MsgFlags, recv};
 
-use super::control::{Tell, Untold};
+use super::control::{DeviceMessage, PendingMessages};
 use crate::{Chain, CheckedQueue, Interrupt, Progress, QueueError};
 
 /// The most chains moved one way before the other ports have their turn.
@@ -32,7 +32,7 @@ pub(super) struct Port {
     client: Option<Client>,
     /// A guest process has the port open.
     guest_open: bool,
-    untold: Untold,
+    pending: PendingMessages,
     queues: Option<Queues>,
 }
 
@@ -74,7 +74,7 @@ impl Port {
             listening: false,
             client: None,
             guest_open: false,
-            untold: Untold::default(),
+            pending: PendingMessages::default(),
             queues: None,
         })
     }
@@ -92,18 +92,18 @@ impl Port {
         }
         self.queues = None;
         self.guest_open = false;
-        self.untold = Untold::default();
+        self.pending = PendingMessages::default();
     }
 
     pub(super) fn device_ready(&mut self) {
-        self.untold.device_ready();
+        self.pending.device_ready();
     }
 
     pub(super) fn port_ready(&mut self, ready: bool) {
         if ready {
-            self.untold.port_ready(self.name.is_none(), self.name.is_some());
+            self.pending.port_ready(self.name.is_none(), self.name.is_some());
         } else {
-            self.untold.port_failed();
+            self.pending.port_failed();
         }
     }
 
@@ -120,12 +120,12 @@ impl Port {
         self.name.as_deref().unwrap_or_default()
     }
 
-    pub(super) fn next_tell(&self) -> Option<Tell> {
-        self.untold.next(self.connected())
+    pub(super) fn next_message(&self) -> Option<DeviceMessage> {
+        self.pending.next(self.connected())
     }
 
-    pub(super) fn told(&mut self, what: Tell) {
-        self.untold.told(what);
+    pub(super) fn sent(&mut self, what: DeviceMessage) {
+        self.pending.sent(what);
     }
 
     fn connected(&self) -> bool {
@@ -142,7 +142,7 @@ impl Port {
             && !client.ended
         {
             client.ended = true;
-            self.untold.client_gone();
+            self.pending.client_gone();
         }
     }
 

@@ -38,17 +38,17 @@ pub const STALLED_AFTER: Duration = Duration::from_secs(2);
 /// The event by which input comes.
 const INPUT_TOKEN: u32 = Backlog::TOKEN + 1;
 
-/// What the guest lets be known.
+/// What the guest reports of its input devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum InputStatus {
     /// The lights it wants on, bit n for `LED_*` n.
     Lights(u8),
     /// It has taken nothing for [`STALLED_AFTER`] although something waits; or takes it again.
     Stalled(bool),
 }
 
-/// Told what the guest lets be known. Called on the device's thread; must not wait.
-pub type Listener = Box<dyn FnMut(Said) + Send>;
+/// Called with each report of the guest's. It runs on the device's thread, and must not wait.
+pub type Listener = Box<dyn FnMut(InputStatus) + Send>;
 
 /// Gives the device events, from any thread.
 #[derive(Clone, Debug)]
@@ -163,11 +163,11 @@ impl Input {
         match running.serve(&mut self.lit) {
             Ok((progress, lit_before)) => {
                 if self.lit != lit_before {
-                    (self.listener)(Said::Lights(self.lit));
+                    (self.listener)(InputStatus::Lights(self.lit));
                 }
                 let stalled = running.waits_for() > STALLED_AFTER;
                 if std::mem::replace(&mut self.stalled, stalled) != stalled {
-                    (self.listener)(Said::Stalled(stalled));
+                    (self.listener)(InputStatus::Stalled(stalled));
                 }
                 if progress == Progress::Unfinished {
                     self.backlog.again();
@@ -210,7 +210,7 @@ impl Running {
             let no_room = |_| QueueError::Request("an event's buffer without room");
             chain.writer().write_all(&raw).map_err(no_room)?;
             self.events.add_used(chain, spec::EVENT_BYTES)?;
-            self.told(event);
+            self.track_key(event);
             self.held.pop_front();
             self.waiting = None;
         }
@@ -236,7 +236,7 @@ impl Running {
         Ok((progress, lit_before))
     }
 
-    fn told(&mut self, event: Event) {
+    fn track_key(&mut self, event: Event) {
         if event.kind == spec::EV_KEY {
             if event.value == 0 {
                 self.down.remove(&event.code);
@@ -281,10 +281,10 @@ impl Device for Input {
     fn reset(&mut self) {
         self.running = None;
         if std::mem::take(&mut self.lit) != 0 {
-            (self.listener)(Said::Lights(0));
+            (self.listener)(InputStatus::Lights(0));
         }
         if std::mem::take(&mut self.stalled) {
-            (self.listener)(Said::Stalled(false));
+            (self.listener)(InputStatus::Stalled(false));
         }
     }
 

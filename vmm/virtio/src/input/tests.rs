@@ -30,7 +30,7 @@ impl Bench {
         let lit = Arc::new(AtomicU8::new(0));
         let lights = Arc::clone(&lit);
         let listener = Box::new(move |said| {
-            if let Said::Lights(leds) = said {
+            if let InputStatus::Lights(leds) = said {
                 lights.store(leds, Ordering::Relaxed);
             }
         });
