@@ -421,9 +421,9 @@ impl Daemon {
         if let Some(counted) = self.running.tallies.due() {
             left = left.min(counted.saturating_duration_since(Moment::now()));
         }
-        if let Some(glass) = self.running.break_glass.left() {
+        if let Some(open_for) = self.running.break_glass.left() {
             // The banner counts its minutes.
-            left = left.min(glass).min(Duration::from_secs(10));
+            left = left.min(open_for).min(Duration::from_secs(10));
         }
         if let Some(Ending::WithGuests(until) | Ending::Alone(until)) = ending {
             left = left.min(until.saturating_duration_since(Moment::now()));

@@ -34,9 +34,9 @@ impl Running {
         if self.break_glass.expire(&mut self.monitor) {
             self.rules_changed();
         }
-        let glass = self.break_glass.banner_note();
+        let own = self.break_glass.banner_note();
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
-        let notes = glass.into_iter().chain(notes);
+        let notes = own.into_iter().chain(notes);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
             self.monitor.note(&events);

@@ -22,15 +22,16 @@ fn named(name: &str) -> Who<'_> {
 fn it_opens_for_a_reason_and_a_time_within_the_policys_and_closes_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut glass = BreakGlass::default();
+    let mut break_glass = BreakGlass::default();
     let none = policy("");
     if none.break_glass().is_none() {
-        let refused = glass.open(&none, &mut monitor, named("uid 1"), Some("x"), None).unwrap_err();
+        let refused =
+            break_glass.open(&none, &mut monitor, named("uid 1"), Some("x"), None).unwrap_err();
         assert!(refused.contains("provides no break-glass"));
         let with = policy("\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n");
-        check(&mut glass, &with, &mut monitor);
+        check(&mut break_glass, &with, &mut monitor);
     } else {
-        check(&mut glass, &none, &mut monitor);
+        check(&mut break_glass, &none, &mut monitor);
     }
 }
 
@@ -38,40 +39,40 @@ fn it_opens_for_a_reason_and_a_time_within_the_policys_and_closes_by_itself() {
 fn the_reason_that_was_chosen_at_the_seat_is_on_the_record_and_none_is_taken_for_another() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut glass = BreakGlass::default();
+    let mut break_glass = BreakGlass::default();
     let policy = policy("\n[break_glass]\nreasons = [\"의식 없는 환자\", \"system down\"]\n");
     let reasons: Vec<String> = {
         let rules = policy.break_glass().unwrap();
         rules.reasons.iter().map(|reason| reason.value.clone()).collect()
     };
-    let asked = |glass: &mut BreakGlass, monitor: &mut Monitor| {
+    let asked = |break_glass: &mut BreakGlass, monitor: &mut Monitor| {
         let id = monitor.own(BREAK_GLASS);
         let question = monitor.ask(id, ASK_FOR).unwrap();
         let what = Question::Open(reasons.clone());
-        glass.asked = Some(Asked { id, question, what });
+        break_glass.asked = Some(Asked { id, question, what });
         (id, question)
     };
-    let answer = |glass: &mut BreakGlass, monitor: &mut Monitor, answer: Answer| {
-        let (id, question) = asked(glass, monitor);
+    let answer = |break_glass: &mut BreakGlass, monitor: &mut Monitor, answer: Answer| {
+        let (id, question) = asked(break_glass, monitor);
         assert_eq!(monitor.answer(question, answer.agrees()), Some(id));
-        glass.answered(&policy, monitor, (id, answer))
+        break_glass.answered(&policy, monitor, (id, answer))
     };
     for chosen in [Answer::Yes, Answer::No, Answer::Chosen(2), Answer::Chosen(usize::MAX)] {
-        answer(&mut glass, &mut monitor, chosen);
-        assert!(!glass.is_open(), "{chosen:?}");
+        answer(&mut break_glass, &mut monitor, chosen);
+        assert!(!break_glass.is_open(), "{chosen:?}");
     }
     // Chosen, and said to nobody: the monitor knows of no yes.
-    let (id, _) = asked(&mut glass, &mut monitor);
-    glass.answered(&policy, &mut monitor, (id, Answer::Chosen(1))).unwrap();
-    assert!(!glass.is_open());
-    let words = answer(&mut glass, &mut monitor, Answer::Chosen(1));
+    let (id, _) = asked(&mut break_glass, &mut monitor);
+    break_glass.answered(&policy, &mut monitor, (id, Answer::Chosen(1))).unwrap();
+    assert!(!break_glass.is_open());
+    let words = answer(&mut break_glass, &mut monitor, Answer::Chosen(1));
     assert_eq!(words.as_deref(), Some("Break-glass is open."));
-    assert!(glass.is_open());
+    assert!(break_glass.is_open());
     // An answer to what does not stand is about other rules.
     let id = monitor.own(BREAK_GLASS);
-    let words = glass.answered(&policy, &mut monitor, (id, Answer::Chosen(0))).unwrap();
+    let words = break_glass.answered(&policy, &mut monitor, (id, Answer::Chosen(0))).unwrap();
     assert!(words.contains("the policy has changed since it was asked"), "{words}");
-    assert_eq!(glass.answered(&policy, &mut monitor, (id, Answer::No)), None);
+    assert_eq!(break_glass.answered(&policy, &mut monitor, (id, Answer::No)), None);
     drop(monitor);
     let log: String = std::fs::read_dir(dir.path().join("audit"))
         .unwrap()
@@ -85,52 +86,52 @@ fn the_reason_that_was_chosen_at_the_seat_is_on_the_record_and_none_is_taken_for
 fn what_was_asked_when_a_policy_came_is_off_the_screen_and_its_yes_is_told_why_it_opens_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut glass = BreakGlass::default();
-    let mut forgotten = |glass: &mut BreakGlass, what| {
+    let mut break_glass = BreakGlass::default();
+    let mut forgotten = |break_glass: &mut BreakGlass, what| {
         let id = monitor.own(BREAK_GLASS);
         let question = monitor.ask(id, ASK_FOR).unwrap();
-        glass.asked = Some(Asked { id, question, what });
-        glass.forget_question(&mut monitor);
+        break_glass.asked = Some(Asked { id, question, what });
+        break_glass.forget_question(&mut monitor);
         // The policy in force, applied again: nothing else takes the question away.
         monitor.enforce(1, None);
         assert_eq!(monitor.events(), [monitor::Event::Hide(question)]);
         assert_eq!(monitor.answer(question, true), None);
         question
     };
-    let question = forgotten(&mut glass, Question::Open(Vec::new()));
-    let words = glass.answered_late(question, Answer::Yes).unwrap();
+    let question = forgotten(&mut break_glass, Question::Open(Vec::new()));
+    let words = break_glass.answered_late(question, Answer::Yes).unwrap();
     assert!(words.contains("the policy has changed since it was asked"), "{words}");
     assert!(words.contains("press its keys again"), "{words}");
-    assert_eq!(glass.answered_late(question, Answer::Yes), None, "once");
-    let question = forgotten(&mut glass, Question::Open(Vec::new()));
-    assert_eq!(glass.answered_late(question, Answer::No), None);
-    let question = forgotten(&mut glass, Question::Close);
-    let words = glass.answered_late(question, Answer::Yes);
+    assert_eq!(break_glass.answered_late(question, Answer::Yes), None, "once");
+    let question = forgotten(&mut break_glass, Question::Open(Vec::new()));
+    assert_eq!(break_glass.answered_late(question, Answer::No), None);
+    let question = forgotten(&mut break_glass, Question::Close);
+    let words = break_glass.answered_late(question, Answer::Yes);
     assert_eq!(words.as_deref(), Some("Break-glass is closed."));
-    assert!(!glass.is_open());
+    assert!(!break_glass.is_open());
 }
 
 #[test]
 fn it_is_open_until_the_moment_that_was_permitted_however_late_the_permit_comes() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut glass = BreakGlass::default();
+    let mut break_glass = BreakGlass::default();
     let until = Moment::now();
-    glass.extend(monitor::testing::permit(Opening(until), 1));
-    assert_eq!(glass.until(), Some(until));
-    assert!(glass.expire(&mut monitor), "its time is over already");
+    break_glass.extend(monitor::testing::permit(Opening(until), 1));
+    assert_eq!(break_glass.until(), Some(until));
+    assert!(break_glass.expire(&mut monitor), "its time is over already");
 }
 
 #[test]
 fn it_is_closed_with_words_when_the_record_of_its_opening_may_be_lost() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
-    let mut glass = BreakGlass::default();
-    assert_eq!(glass.record_lost(&mut monitor), None);
-    glass.extend(monitor::testing::permit(Opening(Moment::now() + ASK_FOR), 1));
-    let words = glass.record_lost(&mut monitor).unwrap();
+    let mut break_glass = BreakGlass::default();
+    assert_eq!(break_glass.record_lost(&mut monitor), None);
+    break_glass.extend(monitor::testing::permit(Opening(Moment::now() + ASK_FOR), 1));
+    let words = break_glass.record_lost(&mut monitor).unwrap();
     assert!(words.contains("the audit log cannot be written"), "{words}");
-    assert!(!glass.is_open());
+    assert!(!break_glass.is_open());
 }
 
 #[test]
@@ -143,10 +144,10 @@ fn opened_again_it_is_never_open_for_less_and_recorded_as_prolonged_only_if_it_i
         false => text + "\n[break_glass]\nmax_duration = \"10m\"\nreason_required = true\n",
     };
     let policy = Policy::parse("test", &text).unwrap();
-    let mut glass = BreakGlass::default();
+    let mut break_glass = BreakGlass::default();
     let mut open = |seconds: u64| {
         let time = Some(Duration::from_secs(seconds));
-        glass.open(&policy, &mut monitor, named("kim"), Some("CPR"), time).unwrap()
+        break_glass.open(&policy, &mut monitor, named("kim"), Some("CPR"), time).unwrap()
     };
     assert_eq!(open(60).to_string(), "break-glass is open for 1 minute");
     let shorter = open(10);
@@ -171,16 +172,16 @@ fn opened_again_it_is_never_open_for_less_and_recorded_as_prolonged_only_if_it_i
     assert!(seconds("seconds").is_some_and(|left| left > 50), "how long it stays open");
 }
 
-fn check(glass: &mut BreakGlass, policy: &Policy, monitor: &mut Monitor) {
+fn check(break_glass: &mut BreakGlass, policy: &Policy, monitor: &mut Monitor) {
     let most = policy.break_glass().unwrap().max_duration;
     let too_long = Some(most + Duration::from_secs(1));
-    glass.open(policy, monitor, named("uid 1"), Some("CPR"), too_long).unwrap_err();
-    glass.open(policy, monitor, named("uid 1"), Some("  "), None).unwrap_err();
-    assert!(!glass.is_open());
-    glass.open(policy, monitor, named("uid 1"), Some("CPR"), Some(Duration::ZERO)).unwrap();
-    assert!(glass.is_open() && glass.banner_note().is_some());
-    assert!(glass.expire(monitor), "its time is over");
-    assert!(!glass.is_open() && !glass.expire(monitor));
+    break_glass.open(policy, monitor, named("uid 1"), Some("CPR"), too_long).unwrap_err();
+    break_glass.open(policy, monitor, named("uid 1"), Some("  "), None).unwrap_err();
+    assert!(!break_glass.is_open());
+    break_glass.open(policy, monitor, named("uid 1"), Some("CPR"), Some(Duration::ZERO)).unwrap();
+    assert!(break_glass.is_open() && break_glass.banner_note().is_some());
+    assert!(break_glass.expire(monitor), "its time is over");
+    assert!(!break_glass.is_open() && !break_glass.expire(monitor));
     assert_eq!(
         monitor.recorder().head().unwrap().seq,
         4,

@@ -343,7 +343,8 @@ fn owed() -> impl Strategy<Value = Owed> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let basis = || (1u64..3, any::<bool>()).prop_map(|(policy, glass)| basis(policy, glass));
+    let basis =
+        || (1u64..3, any::<bool>()).prop_map(|(policy, break_glass)| basis(policy, break_glass));
     let written = prop_oneof![6 => Just(Written::OnDisk), 1 => Just(Written::Lost), 1 => Just(Written::Withheld)];
     let mediator = || prop::sample::select(vec![A, B]);
     prop_oneof![
@@ -353,8 +354,8 @@ fn input() -> impl Strategy<Value = Input> {
         8 => (request(), basis(), owed(), any::<bool>())
             .prop_map(|(id, basis, owed, read_only)| Input::Authorize(id, basis, owed, read_only)),
         8 => (request(), written).prop_map(|(id, written)| Input::Written(id, written)),
-        2 => (1u64..3, proptest::option::of(0u64..40)).prop_map(|(policy, glass)| {
-            Input::InForce(InForce { policy, break_glass: glass.map(seconds) })
+        2 => (1u64..3, proptest::option::of(0u64..40)).prop_map(|(policy, break_glass)| {
+            Input::InForce(InForce { policy, break_glass: break_glass.map(seconds) })
         }),
         1 => any::<bool>().prop_map(Input::Kept),
         2 => mediator().prop_map(Input::Started),

@@ -196,8 +196,9 @@ impl Small {
             Output::Revoke(mediator, cause) => {
                 // As a mediator does: it ends what it would not be granted again, and all if nothing is recorded.
                 let in_force = self.core.in_force;
-                self.effects.retain(|(id, (policy, glass))| {
-                    let stands = cause != Cause::Record && stands(in_force, basis(*policy, *glass));
+                self.effects.retain(|(id, (policy, break_glass))| {
+                    let stands =
+                        cause != Cause::Record && stands(in_force, basis(*policy, *break_glass));
                     id.mediator != mediator || stands
                 });
                 runs.contains(&mediator)
@@ -208,8 +209,8 @@ impl Small {
 
     /// What holds in every state.
     fn holds(&self) -> Result<(), String> {
-        for (id, (policy, glass)) in &self.effects {
-            if !stands(self.core.in_force, basis(*policy, *glass)) {
+        for (id, (policy, break_glass)) in &self.effects {
+            if !stands(self.core.in_force, basis(*policy, *break_glass)) {
                 return Err("an effect outlives its rules".to_owned());
             }
             if !self.kept || !self.runs.contains(&id.mediator) {
@@ -269,8 +270,8 @@ impl World for Small {
         let until = |all: &BTreeMap<RequestId, Time>| -> Vec<_> {
             all.iter().map(|(id, until)| (*id, left(until))).collect()
         };
-        let glass = self.core.in_force.break_glass.as_ref().map(left);
-        let rules = (self.core.in_force.policy, glass);
+        let break_glass = self.core.in_force.break_glass.as_ref().map(left);
+        let rules = (self.core.in_force.policy, break_glass);
         let core = (rules, self.core.kept, &self.core.mediators);
         let watched = (until(&self.shown), until(&self.agreed), &self.recording);
         bytes_of(&(core, stages.collect::<Vec<_>>(), watched, &self.effects, self.kept, &self.runs))
