@@ -21,13 +21,13 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    /// Those of this host.
+    /// Returns the accounts of this host.
     #[must_use]
     pub fn host() -> Self {
         Self::in_directory(Path::new("/etc"))
     }
 
-    /// Those in the files of a directory.
+    /// Returns the accounts in the files of a directory.
     #[must_use]
     pub fn in_directory(etc: &Path) -> Self {
         Self { passwd: etc.join("passwd"), group: etc.join("group") }
@@ -84,7 +84,7 @@ impl Accounts {
         Ok(Some(members))
     }
 
-    /// The name of a user's account: the first one with the number.
+    /// Returns the name of a user's account: the first one with the number.
     ///
     /// # Errors
     /// The file cannot be read.

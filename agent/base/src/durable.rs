@@ -68,7 +68,7 @@ pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     })
 }
 
-/// The directory a file is in: the current one for a bare name, whose `parent` is empty.
+/// Returns the directory a file is in: the current one for a bare name, whose `parent` is empty.
 pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -67,7 +67,7 @@ impl Layout {
         directory(&self.log(), 0o700)
     }
 
-    /// A domain's sockets.
+    /// Returns the directory of a domain's sockets.
     #[must_use]
     pub fn domain(&self, name: &str) -> PathBuf {
         self.runtime.join(name)
@@ -115,19 +115,19 @@ impl Layout {
         control_socket(&self.runtime)
     }
 
-    /// The lock that one agent holds.
+    /// Returns the path of the lock that one agent holds.
     #[must_use]
     pub fn lock(&self) -> PathBuf {
         self.runtime.join("agent.lock")
     }
 
-    /// Returns which process a domain's VMM is.
+    /// Returns the path of the record which process a domain's VMM is.
     #[must_use]
     pub fn vmm_record(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("vmm.json")
     }
 
-    /// Whether a domain is to run.
+    /// Returns the path of the record whether a domain is to run.
     #[must_use]
     pub fn wanted(&self, domain: &str) -> PathBuf {
         self.domain(domain).join("wanted.json")
@@ -175,19 +175,19 @@ impl Layout {
         self.state.join("rescue-boots")
     }
 
-    /// Serial logs.
+    /// Returns the directory of the serial logs.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.state.join("log")
     }
 
-    /// A domain's disks that forget.
+    /// Returns the directory of a domain's disks that discard what is written.
     #[must_use]
     pub fn discard(&self, domain: &str) -> PathBuf {
         self.discards().join(domain)
     }
 
-    /// Those of all domains.
+    /// Returns the directory of those of all domains.
     #[must_use]
     pub fn discards(&self) -> PathBuf {
         self.state.join("discard")

@@ -38,7 +38,7 @@ impl Access {
         Ok(Self(mode & 0o777))
     }
 
-    /// The file's mode, if others than its owner may do something with it.
+    /// Returns the file's mode, if others than its owner may do something with it.
     #[must_use]
     pub fn shared(self) -> Option<u32> {
         (self.0 & 0o077 != 0).then_some(self.0)

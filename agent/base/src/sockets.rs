@@ -13,7 +13,7 @@ use nix::unistd::{Gid, chown};
 
 use crate::accounts::Accounts;
 
-/// The group whose members may connect the guest of an external domain: one for each domain, as whoever runs one guest has no
+/// Returns the group whose members may connect the guest of an external domain: one for each domain, as whoever runs one guest has no
 /// business in another's. Without it, root alone may.
 #[must_use]
 pub fn external_group(domain: &str) -> String {

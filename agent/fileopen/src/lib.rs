@@ -43,7 +43,7 @@ impl NotRegular {
         Some(Self(word))
     }
 
-    /// What an error of this crate says of the file, if it is for this that it was refused.
+    /// Returns what an error of this crate says of the file, if it is for this that it was refused.
     #[must_use]
     pub fn of(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref().copied()
@@ -105,7 +105,7 @@ pub fn directory(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(OFlag::O_DIRECTORY.bits()).open(path)
 }
 
-/// The bytes of a regular file that has at most `most`.
+/// Reads the bytes of a regular file that has at most `most`.
 ///
 /// # Errors
 /// See [`regular`]; `FileTooLarge` if it has more.

@@ -23,7 +23,7 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// Of this socket, for as long as it is open.
+    /// Watches the other end of this socket, for as long as the socket is open.
     ///
     /// # Errors
     /// The process has no file descriptor left.
@@ -49,7 +49,7 @@ impl SendQueue {
         Ok(unread == 0)
     }
 
-    /// For polling.
+    /// Returns a descriptor to poll.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
