@@ -1,4 +1,4 @@
-//! `bulkhead clipboard copy|paste`: the chords, where there is no seat.
+//! `bulkhead clipboard copy|paste`: the hotkeys, where there is no seat.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::thread;

@@ -23,7 +23,7 @@ pub struct Answer {
     /// The answer to `status`.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusReport>,
-    /// How far a chord of the command line is.
+    /// How far an operation of the clipboard is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clipboard: Option<ClipboardReport>,
     /// The USB devices.

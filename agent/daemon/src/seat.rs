@@ -42,7 +42,7 @@ pub(super) struct SeatClient {
 pub(super) enum SeatRequest {
     /// A question's answer.
     Answered(QuestionId, Answer),
-    /// The break-glass chord was pressed.
+    /// The break-glass hotkey was pressed.
     BreakGlass,
 }
 

@@ -1,7 +1,7 @@
 //! What is said over a picture: one question, or else one notice; a pure state machine.
 //!
 //! - A notice never takes the place of a question: it waits until that is answered.
-//! - What a person's own chord brought is said at once. What a device or a guest brought waits until the notice before
+//! - What a person's own hotkey brought is said at once. What a device or a guest brought waits until the notice before
 //!   it could be read, and each source may cause only so many.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ const SOURCES_MAX: usize = 64;
 /// Who caused a notice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Somebody pressed a chord, or gave a command.
+    /// Somebody pressed a hotkey, or gave a command.
     Person,
     /// This device, or this domain's guest.
     Source(String),

@@ -16,7 +16,7 @@ pub(crate) const PNG: &str = "image/png";
 
 /// Longest any part waits for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the mediator lets one desktop do at once is used up by then; see `limits::CHORDS`.
+/// What the mediator lets one desktop do at once is used up by then; see `limits::HOTKEYS`.
 const REST: Duration = Duration::from_secs(10);
 
 const DOMAINS: [&str; 2] = ["clinical", "internet"];
@@ -260,7 +260,7 @@ impl Desktops {
         })
     }
 
-    /// The copy chord: what it says, as an error if it failed.
+    /// The copy hotkey: what it says, as an error if it failed.
     pub(crate) fn copy(&self, from: usize) -> Result<String, String> {
         said(&self.bulkhead(&["clipboard", "copy", "--from", DOMAINS[from]]))
     }
@@ -270,7 +270,7 @@ impl Desktops {
         thread::spawn(move || said(&command.output().unwrap()))
     }
 
-    /// The paste chord. The desktop's own agent has made it known when this is over.
+    /// The paste hotkey. The desktop's own agent has made it known when this is over.
     pub(crate) fn paste(&self, to: usize) -> Result<String, String> {
         let log = self.daemon_log(to);
         let before = count(&log, "sent clipboard grab");

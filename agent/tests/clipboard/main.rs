@@ -123,7 +123,7 @@ fn a_selection_that_changes_all_the_time(desktops: &mut Desktops) {
     let mut owner = desktops.own(INTERNET, TEXT, &before);
     for round in 1..6 {
         let text = format!("text {round} ").into_bytes().repeat(300);
-        // The chord comes while the guest's agent still learns of the change.
+        // The hotkey comes while the guest's agent still learns of the change.
         let next = desktops.own_without_waiting(INTERNET, TEXT, &text);
         let copied = desktops.copy(INTERNET);
         owner = next;

@@ -12,7 +12,7 @@ pub struct Look {
     pub colour: Colour,
     /// Its icon and pattern.
     pub pattern: Pattern,
-    /// The chord that brings it to the front, as it is written.
+    /// The hotkey that brings it to the front, as it is written.
     pub hotkey: String,
 }
 

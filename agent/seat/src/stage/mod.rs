@@ -396,7 +396,7 @@ impl Stage {
                     self.daemon.report(|report| report.locked = false);
                     self.daemon.send(SeatEvent::Unlocked);
                 }
-                // The lock chord on a locked screen.
+                // The lock hotkey on a locked screen.
                 Output::Pressed(Action::Lock, _) => self.feed(Input::Unlock, None),
                 Output::Pressed(Action::Copy, front) => {
                     self.daemon.notify_mediators(ToMediators::Copy(front));
