@@ -156,7 +156,7 @@ impl Sleeps {
         }
     }
 
-    /// What the last look told was seen to.
+    /// Notes that what the last look found was seen to.
     pub(super) fn remember(&self) {
         if let Err(error) = durable::write(&self.path, &self.watch.lead()) {
             tracing::warn!(

@@ -15,7 +15,7 @@ pub(super) fn examine(system: &SystemPaths) -> [Finding; 2] {
     [threads(system, &flaws), mitigations(system, &flaws)]
 }
 
-/// Flaw by flaw what the kernel says: `Not affected`, `Mitigation: ...`, `Vulnerable...`, for some with `SMT vulnerable` behind it.
+/// Returns flaw by flaw what the kernel says: `Not affected`, `Mitigation: ...`, `Vulnerable...`, for some with `SMT vulnerable` behind it.
 fn flaws(system: &SystemPaths) -> BTreeMap<String, String> {
     let entries = fs::read_dir(system.sysfs.path(FLAWS)).into_iter().flatten().flatten();
     let named =
@@ -33,7 +33,7 @@ fn names<'a>(flaws: impl Iterator<Item = &'a String>) -> String {
     text
 }
 
-/// Whether a core runs two threads at a time. Nothing keeps two domains off one core.
+/// Examines whether a core runs two threads at a time. Nothing keeps two domains off one core.
 fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
     let check = "smt";
     match system.sys_text("devices/system/cpu/smt/active").as_deref() {
@@ -66,7 +66,7 @@ fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
     }
 }
 
-/// Whether the kernel does something about each of the processor's flaws.
+/// Examines whether the kernel does something about each of the processor's flaws.
 fn mitigations(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
     let check = "mitigations";
     if flaws.is_empty() {
@@ -111,12 +111,12 @@ fn affected(flaws: &BTreeMap<String, String>) -> usize {
     flaws.values().filter(|says| *says != "Not affected").count()
 }
 
-/// `Vulnerable`, `Vulnerable: Clear CPU buffers attempted, no microcode`, `KVM: Vulnerable`.
+/// Returns whether it says that a flaw is open: `Vulnerable`, `Vulnerable: Clear CPU buffers attempted, no microcode`, `KVM: Vulnerable`.
 fn is_open(says: &str) -> bool {
     says.starts_with("Vulnerable") || says.contains("KVM: Vulnerable")
 }
 
-/// A word of the kernel's command line that takes mitigations away.
+/// Returns whether a word of the kernel's command line takes mitigations away.
 fn is_off(word: &str) -> bool {
     word == "mitigations=off"
         || word == "nospectre_v2"
