@@ -1,4 +1,4 @@
-//! `bulkhead start|stop|restart|reset`: asks the agent, then waits for what takes time.
+//! `bulkhead start|stop|restart|renew|reset`: asks the agent, then waits for what takes time.
 
 use std::thread;
 use std::time::Duration;
@@ -45,6 +45,11 @@ pub(super) fn stop(common: &Common, name: &str, now: bool) -> Outcome {
 
 pub(super) fn restart(common: &Common, name: &str) -> Outcome {
     let request = Request::Restart { domain: name.to_owned() };
+    carry_out(common, name, &request, START_MAX + STOP_MAX, running)
+}
+
+pub(super) fn renew(common: &Common, name: &str) -> Outcome {
+    let request = Request::Renew { domain: name.to_owned() };
     carry_out(common, name, &request, START_MAX + STOP_MAX, running)
 }
 

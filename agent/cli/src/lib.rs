@@ -66,6 +66,7 @@ Examples:
   bulkhead status                              what runs, and what is wrong
   bulkhead switch internet                     bring a domain to the front
   bulkhead restart clinical                    shut a domain down and run it again
+  bulkhead renew internet                      throw away what a desktop wrote that keeps nothing
   bulkhead usb list                            which devices are there, who has them, and why
   bulkhead break-glass --reason 'system down'  what the policy keeps for emergencies
   bulkhead policy new policy.toml              a policy to start from
@@ -122,6 +123,11 @@ enum Command {
         /// Its name
         domain: String,
     },
+    #[command(about = about("renew"))]
+    Renew {
+        /// Its name
+        domain: String,
+    },
     #[command(about = about("reset"))]
     Reset {
         /// Its name
@@ -175,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Start { domain } => domains::start(&common, domain),
         Command::Stop { domain, now } => domains::stop(&common, domain, *now),
         Command::Restart { domain } => domains::restart(&common, domain),
+        Command::Renew { domain } => domains::renew(&common, domain),
         Command::Reset { domain } => domains::reset(&common, domain),
         Command::Plain(command) => plain::run(&common, command),
         Command::Clipboard(command) => clipboard::run(&common, command),

@@ -76,6 +76,18 @@ commands! {
         line: "restart DOMAIN",
     }
 
+    /// Shut a domain down, throw away all that it wrote since its start, and run it again; only of one with `persistence = "discard"`
+    renew: "renew" => Renew {
+        /// Its name
+        domain: String,
+    } {
+        may: "renew a domain" [It],
+        audit: Begun "renew",
+        changes: true,
+        until_settled: domain,
+        line: "renew DOMAIN",
+    }
+
     /// Reset a hung guest at once, as the button on a PC does
     reset: "reset" => Reset {
         /// Its name

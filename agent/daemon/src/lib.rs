@@ -21,6 +21,7 @@ mod mediators;
 mod needed;
 mod preparation;
 mod record;
+mod renewal;
 mod report;
 mod requests;
 mod rescue;
@@ -51,6 +52,7 @@ use self::mediators::{Mediator, Mediators, Place};
 use self::needed::Needed;
 use self::preparation::{AgentLock, lock, open_handover, put_right, raise_memlock, take_state};
 use self::record::States;
+use self::renewal::Renewals;
 use self::seat::SeatClient;
 use self::service_manager::{ServiceManager, WatchdogAction};
 use self::signals::{ShutdownRequest, Signals};
@@ -225,6 +227,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         tallies: Tallies::default(),
         budget: Budget::default(),
         states: States::default(),
+        renewals: Renewals::default(),
     };
     let options = options.clone();
     Daemon { running, server, signals, handover, waking, options, lock, manager }.run()
@@ -241,6 +244,7 @@ struct Running {
     tallies: Tallies,
     budget: Budget,
     states: States,
+    renewals: Renewals,
 }
 
 impl Running {
@@ -259,9 +263,10 @@ impl Running {
     /// Ends the mediators, writes down what is not written down yet, and last how the agent ends.
     fn end(self, last: AuditEvent, stop: Stop) -> (Supervisor, SeatClient) {
         let Self { configuration, supervisor, seat, .. } = self;
-        let Self { mut mediators, mut monitor, mut tallies, .. } = self;
+        let Self { mut mediators, mut monitor, mut tallies, mut renewals, .. } = self;
         mediators.each_mut().for_each(|mediator| mediator.stop(stop, &mut monitor));
         monitor.note(&tallies.end());
+        monitor.note(&renewals.end());
         if let Some(caller) = configuration.asked_by() {
             let refused =
                 record::policy_refused(caller, "the agent stopped while it was looked at");

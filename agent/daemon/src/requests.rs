@@ -12,6 +12,7 @@ use monitor::{MediatorId, QuestionId, RequestId};
 use super::break_glass::{BREAK_GLASS, Who};
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
+use super::renewal::Why;
 use super::seat::{Answer as SeatAnswer, SeatRequest};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
@@ -232,6 +233,7 @@ impl Running {
     /// Writes down which domains are in another state, and which began or ended to press.
     pub(super) fn note_states(&mut self) {
         let mut changes = self.states.changes(&self.supervisor);
+        changes.extend(self.renewals.ended(&self.supervisor));
         changes.extend(self.supervisor.pressure_changes().into_iter().map(record::pressure));
         if !changes.is_empty() {
             self.monitor.note(&changes);
@@ -270,6 +272,11 @@ impl Serve<Asker<'_>, Reply> for Running {
 
     fn restart(&mut self, _: Asker<'_>, domain: String) -> Reply {
         done(self.supervisor.command(&domain, Event::Restart))
+    }
+
+    fn renew(&mut self, Asker { caller, number }: Asker<'_>, domain: String) -> Reply {
+        let why = Why::Command { by: caller.to_string(), request: number };
+        done(self.begin_renewal(&domain, why))
     }
 
     fn reset(&mut self, _: Asker<'_>, domain: String) -> Reply {

@@ -34,6 +34,7 @@ fn calls(command: &str) -> &'static [&'static str] {
         "start" => &["start clinical", "start nothere"],
         "stop" => &["stop internet --now", "stop nothere"],
         "restart" => &["restart internet", "restart nothere"],
+        "renew" => &["renew internet", "renew clinical", "renew nothere"],
         "reset" => &["reset clinical", "reset nothere"],
         "switch" => &["switch internet", "switch nothere"],
         "lock" => &["lock"],

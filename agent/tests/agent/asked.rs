@@ -12,7 +12,7 @@ use crate::audit::{started, verify};
 use crate::support::{MACHINE, Ward};
 
 /// The details of the entries of a kind.
-fn entries(ward: &Ward, kind: &str) -> Vec<serde_json::Value> {
+pub(crate) fn entries(ward: &Ward, kind: &str) -> Vec<serde_json::Value> {
     let log = ward.at("state/audit").display().to_string();
     let output = ward.bulkhead(&["audit", "show", &log, "--json", "--kind", kind]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -17,6 +17,7 @@ mod asked;
 mod audit;
 mod flawed;
 mod played;
+mod renewed;
 mod roll_out;
 mod shown;
 mod support;

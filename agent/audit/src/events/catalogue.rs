@@ -318,6 +318,32 @@ catalogue! {
         /// what they lack
         why: Option<String>,
     }
+    /// a domain is shut down and begins anew, without anything that it wrote
+    RenewalBegan = "renewal-began" {
+        /// the domain
+        domain: String,
+        /// who brought it about: a user, `the seat`, or `the policy`
+        by: String,
+        /// the number of the entry `asking`, if somebody asked for it
+        request: Option<u64>,
+        /// why: `command`, `time` or `idle`
+        why: String,
+    }
+    /// the renewal of a domain has ended
+    RenewalEnded = "renewal-ended" {
+        /// the domain
+        domain: String,
+        /// how it ended
+        outcome: Outcome,
+        /// what went wrong
+        problem: Option<String>,
+        /// the number of the entry `asking`, if somebody asked for it
+        request: Option<u64>,
+        /// how long it took
+        seconds: u64,
+        /// why it was renewed: `command`, `time` or `idle`
+        why: String,
+    }
     /// the PC was started for rescue, without Bulkhead, since an agent last ran
     RescueBoot = "rescue-boot" {
         /// how often
