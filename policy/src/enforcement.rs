@@ -99,6 +99,8 @@ pub const LANGUAGE: &[Key] = &[
     key("domain.hotkey", ByTheAgent, AsSetting),
     key("domain.network", ByTheVmm, AsSetting),
     key("domain.persistence", ByTheVmm, AsSetting),
+    key("domain.renew_at", ByTheVmm, AsSetting),
+    key("domain.renew_when_idle", ByTheVmm, AsSetting),
     key("domain.priority", ByTheVmm, AsSetting),
     key("domain.idle_lock", ByTheAgent, AsSetting),
     key("domain.egress.to", ByTheVmm, AsSetting),

@@ -108,6 +108,7 @@ impl Policy {
         let hotkeys = hotkeys.unwrap_or_default();
         coherence::domains(&domains, sink);
         coherence::chords(&domains, &hotkeys, sink);
+        coherence::renewals(&domains, sink);
         if let Some(break_glass) = &break_glass {
             coherence::break_glass(break_glass, &usb, sink);
         }

@@ -1,5 +1,7 @@
 //! The policy's domains, as far as the agent needs to know them.
 
+use std::time::Duration;
+
 use policy::Policy;
 use policy::language::{Domain, Network, Persistence};
 
@@ -13,6 +15,10 @@ pub struct DomainPolicy {
     pub network: Network,
     /// Whether it returns to its base image at every start.
     pub discard: bool,
+    /// At which times of day it begins anew, in minutes after midnight.
+    pub renew_at: Vec<u16>,
+    /// After how long without input it begins anew.
+    pub renew_when_idle: Option<Duration>,
     /// Whether it wins when CPU, memory or disk are short.
     pub high_priority: bool,
 }
@@ -38,6 +44,13 @@ fn domain_policy(domain: &Domain) -> DomainPolicy {
         label: domain.label.value.clone(),
         network: domain.network.value,
         discard: domain.persistence == Persistence::Discard,
+        renew_at: domain
+            .renew_at
+            .iter()
+            .flat_map(|at| &at.value)
+            .map(|time| time.minutes())
+            .collect(),
+        renew_when_idle: domain.renew_when_idle.map(|idle| idle.value),
         high_priority: domain.is_high(),
     }
 }

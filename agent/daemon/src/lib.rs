@@ -406,6 +406,7 @@ impl Daemon {
         let machine = &self.running.configuration.current.machine;
         put_right(&self.options.layout, &self.handover, machine, &self.running.supervisor);
         self.running.states.adopted(&adopted);
+        self.running.renewals.taken_up(&self.running.supervisor);
         if adopted.iter().any(|(_, adopted)| *adopted == Adoption::RunsOn) {
             self.running.seat.lock_unless_known();
         }
@@ -417,11 +418,9 @@ impl Daemon {
     fn wait(&mut self, ending: Option<Ending>) -> Result<(), DaemonError> {
         let supervisor = &self.running.supervisor;
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
-        if let Some(unsigned) = self.running.monitor.wait() {
-            left = left.min(unsigned);
-        }
-        if let Some(watchdog) = self.manager.timeout() {
-            left = left.min(watchdog);
+        let Running { monitor, renewals, .. } = &self.running;
+        for wait in [monitor.wait(), self.manager.timeout(), renewals.wait()].into_iter().flatten() {
+            left = left.min(wait);
         }
         if let Some(counted) = self.running.tallies.due() {
             left = left.min(counted.saturating_duration_since(Moment::now()));

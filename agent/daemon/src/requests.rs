@@ -12,7 +12,7 @@ use monitor::{MediatorId, QuestionId, RequestId};
 use super::break_glass::{BREAK_GLASS, Who};
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
-use super::renewal::Why;
+use super::renewal::{RENEWAL, Why};
 use super::seat::{Answer as SeatAnswer, SeatRequest};
 use super::tally::TOO_OFTEN;
 use super::{Running, record, report};
@@ -35,9 +35,10 @@ impl Running {
         if self.break_glass.expire(&mut self.monitor) {
             self.rules_changed();
         }
+        self.look_at_renewals();
         let own = self.break_glass.banner_note();
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
-        let notes = own.into_iter().chain(notes);
+        let notes = own.into_iter().chain(self.renewals.banner_notes()).chain(notes);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
             self.monitor.note(&events);
@@ -77,6 +78,7 @@ impl Running {
                     self.seat.notice(words);
                 }
             }
+            RENEWAL => self.renewal_answered(id, answer),
             other => {
                 if let Some(mediator) = self.mediators.find(other) {
                     mediator.answered(id.number, answer == SeatAnswer::Yes);
@@ -107,8 +109,8 @@ impl Running {
             }
             // Another policy, or its own end, has closed it.
             (BREAK_GLASS, Cause::Policy | Cause::BreakGlass) => {}
-            // The policy in force stays: without one nothing would be decided at all.
-            (POLICY, _) => {}
+            // The policy in force stays: without one nothing would be decided at all. A renewal takes no permit.
+            (POLICY | RENEWAL, _) => {}
             (other, cause) => {
                 let (policy, break_glass) =
                     (&self.configuration.current.policy, self.break_glass.is_open());
@@ -196,7 +198,7 @@ impl Running {
     /// Puts in force the policy that was looked at, if it may be; whom to tell.
     pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
         let (caller, ticket, found) = self.configuration.found()?;
-        let Self { configuration, supervisor, seat, break_glass, monitor, .. } = self;
+        let Self { configuration, supervisor, seat, break_glass, monitor, renewals, .. } = self;
         let applied = found
             .and_then(|considered| configuration.apply(supervisor, monitor, &caller, considered));
         let answer = match applied {
@@ -204,6 +206,7 @@ impl Running {
                 // What was opened under one policy is not open under the next.
                 break_glass.close(monitor, "another policy came into force");
                 break_glass.forget_question(monitor);
+                renewals.forget_question(monitor);
                 seat.take_policy(&configuration.current.policy);
                 self.rules_changed();
                 Ok(None)

@@ -8,6 +8,7 @@ use audit::AuditEvent;
 use audit::events::{
     InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
 };
+use clock::Moment;
 use monitor::QuestionId;
 use policy::Policy;
 
@@ -235,6 +236,21 @@ impl SeatClient {
     /// Asks a question with these choices.
     pub(super) fn choose(&self, question: QuestionId, text: String, choices: Vec<String>) {
         self.send(Command::Choose(question.number(), text, choices));
+    }
+
+    /// Says a question that is open in other words, which mean the same.
+    pub(super) fn retell(&self, question: QuestionId, text: String) {
+        self.send(Command::Retell(question.number(), text));
+    }
+
+    /// Whether somebody may be there who can be asked: there is a seat, and its screen is not locked.
+    pub(super) fn can_ask(&self) -> bool {
+        self.has_keyboard() && !self.seat.report().locked
+    }
+
+    /// When input last went to a domain, if it has since the agent started.
+    pub(super) fn last_input(&self, name: &str) -> Option<Moment> {
+        self.seat.last_input(self.seat.names().iter().position(|known| known == name)?)
     }
 
     /// Takes a question off the screen.

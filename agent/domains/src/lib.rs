@@ -9,7 +9,7 @@
 //! | [`pressure`] | whether it has wanted more than it gets for long |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
-//! | `renewal` | a domain that keeps nothing begins anew |
+//! | [`renewal`] | a domain that keeps nothing begins anew |
 //! | [`wanted`] | what is wanted of a domain, for the next agent |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
@@ -30,7 +30,7 @@ pub mod lifecycle;
 pub mod pressure;
 pub mod process;
 pub mod record;
-mod renewal;
+pub mod renewal;
 mod runtime;
 pub mod spec;
 pub mod vmm_control_client;

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -43,6 +44,17 @@ pub struct Identity {
     pub pid: i32,
     /// When it started, in clock ticks since the boot (proc(5), `stat` field 22).
     pub start: u64,
+}
+
+/// Clock ticks a second, as Linux tells them to programs on x86 (proc(5)).
+const TICKS: u64 = 100;
+
+impl Identity {
+    /// Returns how long after the boot it started.
+    #[must_use]
+    pub fn started(self) -> Duration {
+        Duration::from_millis(self.start.saturating_mul(1000 / TICKS))
+    }
 }
 
 /// What tells a file from every other one, whatever its path is now.
@@ -242,7 +254,7 @@ mod tests {
             if let Some(exit) = process.ended(|| unreachable!("it is a child")) {
                 return exit;
             }
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -272,11 +284,11 @@ mod tests {
     #[test]
     fn a_vmm_does_nothing_before_its_specification_is_written_and_ends_if_its_agent_dies_before() {
         let (mut process, specification) = shell("read line && [ \"$line\" = told ]");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         assert!(process.is_alive());
         drop(specification);
         while process.is_alive() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         let exit = process.ended(|| unreachable!("it is a child"));
         assert!(matches!(exit, Some(Exit::Failed(_))), "{exit:?}");
@@ -307,14 +319,14 @@ ctypes.CDLL(None).syscall(60, 0)'"#;
         let identity = started.identity();
         let stat = || fs::read_to_string(format!("/proc/{}/stat", identity.pid)).unwrap();
         while !stat().contains(") Z ") {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(started.ended(|| unreachable!("it is a child")), None);
         let found = VmmProcess::find(identity).unwrap();
         assert!(found.is_alive());
         found.kill();
         while found.is_alive() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         // Nobody has waited for it yet.
         assert!(stat().contains(") Z ") && VmmProcess::find(identity).is_none());
@@ -328,7 +340,7 @@ ctypes.CDLL(None).syscall(60, 0)'"#;
         assert_eq!(found.ended(|| Exit::PoweredOff), None);
         found.kill();
         while found.is_alive() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(found.ended(|| Exit::PoweredOff), Some(Exit::PoweredOff));
         // Nobody is signalled any more, whoever has its number.

@@ -1,10 +1,15 @@
 //! A domain that keeps nothing begins anew: it is shut down as by a stop, what it wrote is thrown away, and it is started again.
 //!
+//! When that is due by itself says [`schedule`].
+//!
 //! For the life-cycle that is a restart: at every start of such a domain its disks are copied anew ([`disks`](super::disks)). What is decided here is
 //! whether there is anything to be thrown away.
 
+pub mod schedule;
+
 use super::Supervisor;
-use super::lifecycle::{Event, Lifecycle, State};
+use super::lifecycle::{Event, Lifecycle, State, Time};
+use super::runtime::DomainRuntime;
 
 impl Supervisor {
     /// Returns whether [`Self::renew`] would begin.
@@ -24,6 +29,17 @@ impl Supervisor {
     pub fn renew(&mut self, name: &str) -> Result<(), String> {
         self.may_renew(name)?;
         self.command(name, Event::Restart)
+    }
+}
+
+impl DomainRuntime {
+    /// Returns since when it has had what was written in it, as nothing of that is thrown away while its guest runs; `None` if it does not run.
+    #[must_use]
+    pub fn runs_since(&self) -> Option<Time> {
+        match self.lifecycle.state() {
+            State::Running { from, answered: true } => Some(from),
+            _ => None,
+        }
     }
 }
 

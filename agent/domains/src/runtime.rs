@@ -6,6 +6,7 @@ mod start;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use clock::Moment;
 use logging::LIMITED_BY_CALLER;
 use vmm_control::Command;
 
@@ -128,6 +129,13 @@ impl DomainRuntime {
     #[must_use]
     pub fn pid(&self) -> Option<i32> {
         self.vmm.as_ref().map(|vmm| vmm.identity().pid)
+    }
+
+    /// Returns how long its VMM has been there, whichever agent started it.
+    #[must_use]
+    pub fn vmm_age(&self) -> Option<Duration> {
+        let started = self.vmm.as_ref()?.identity().started();
+        Some(Moment::now().saturating_duration_since(Moment::since_start(started)))
     }
 
     /// Returns whether its VMM has stopped answering. It runs on: a guest matters more than its status.

@@ -193,6 +193,12 @@ impl Monitor {
         Ok(question)
     }
 
+    /// Whether a person is being asked something.
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        !self.questions.is_empty()
+    }
+
     /// Takes the answer to a question, and returns the request that it is for, if that still waits for it.
     pub fn answer(&mut self, question: QuestionId, yes: bool) -> Option<RequestId> {
         let id = self.questions.remove(&question)?;

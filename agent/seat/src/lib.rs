@@ -34,9 +34,11 @@ mod stage;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use clock::Moment;
 use policy::Policy;
 use printable::Label;
 
@@ -116,6 +118,8 @@ pub enum Command {
     /// Ask this, with these to choose from; the answer comes as [`SeatEvent::Chosen`] under the same number, or as
     /// [`SeatEvent::Answered`] with no.
     Choose(u64, String, Vec<String>),
+    /// Say this in the box of the question of this number, if it is open: what it counts down to, and nothing that changes what its answers mean.
+    Retell(u64, String),
     /// Withdraw the question of this number.
     Withdraw(u64),
 }
@@ -186,6 +190,34 @@ pub struct Seat {
     names: Vec<String>,
     thread: Mediator<Command, SeatEvent>,
     report: Arc<Mutex<SeatReport>>,
+    used: Used,
+}
+
+/// When input last went to each domain.
+#[derive(Clone)]
+struct Used(Arc<[AtomicU64]>);
+
+impl Used {
+    fn new(domains: usize) -> Self {
+        Self((0..domains).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    /// It does now.
+    fn note(&self, domain: DomainIndex) {
+        let since_start =
+            Moment::now().saturating_duration_since(Moment::since_start(Duration::ZERO));
+        if let Some(used) = self.0.get(domain) {
+            let millis = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX).max(1);
+            used.store(millis, Ordering::Relaxed);
+        }
+    }
+
+    fn last(&self, domain: DomainIndex) -> Option<Moment> {
+        match self.0.get(domain)?.load(Ordering::Relaxed) {
+            0 => None,
+            millis => Some(Moment::since_start(Duration::from_millis(millis))),
+        }
+    }
 }
 
 /// The seat thread's connections to the daemon, the mediators and the report.
@@ -193,6 +225,7 @@ struct Daemon {
     ends: Ends<Command, SeatEvent>,
     mediators: Mediators,
     report: Arc<Mutex<SeatReport>>,
+    used: Used,
 }
 
 impl Daemon {
@@ -251,10 +284,11 @@ impl Seat {
             front: names.first().cloned().unwrap_or_default(),
             ..SeatReport::default()
         }));
-        let daemon = Daemon { ends, mediators, report: Arc::clone(&report) };
+        let used = Used::new(names.len());
+        let daemon = Daemon { ends, mediators, report: Arc::clone(&report), used: used.clone() };
         let mut stage = Stage::new(backend, names.clone(), policy, daemon, memory)?;
         thread.run(move || stage.run())?;
-        Ok(Self { names, thread, report })
+        Ok(Self { names, thread, report, used })
     }
 
     /// Returns a handle by which other threads send commands.
@@ -295,6 +329,12 @@ impl Seat {
     /// Returns the events since the last call.
     pub fn events(&self) -> Vec<SeatEvent> {
         self.thread.events()
+    }
+
+    /// Returns when input last went to a domain; `None` if none has since the agent started.
+    #[must_use]
+    pub fn last_input(&self, domain: DomainIndex) -> Option<Moment> {
+        self.used.last(domain)
     }
 
     /// Returns the state of the seat, for `status`.

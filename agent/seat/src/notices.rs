@@ -39,6 +39,8 @@ pub(super) struct Question {
     pub(super) choices: Vec<String>,
     /// Which of it is marked.
     pub(super) marked: Option<usize>,
+    /// How often it was told otherwise.
+    pub(super) told: u64,
 }
 
 /// What is shown.
@@ -62,7 +64,7 @@ impl Notices {
     /// Shows a question in place of the one before it.
     pub(super) fn ask(&mut self, now: Time, id: u64, text: String, choices: Vec<String>) {
         self.set_aside(now);
-        self.question = Some(Question { id, text, choices, marked: None });
+        self.question = Some(Question { id, text, choices, marked: None, told: 0 });
         self.number += 1;
     }
 
@@ -70,6 +72,14 @@ impl Notices {
     pub(super) fn mark(&mut self, id: u64, marked: usize) {
         if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
             question.marked = Some(marked);
+        }
+    }
+
+    /// Says it in other words, which mean the same: what was read of it stays read.
+    pub(super) fn retell(&mut self, id: u64, text: String) {
+        if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
+            question.text = text;
+            question.told += 1;
         }
     }
 
@@ -176,8 +186,13 @@ mod tests {
         let mut notices = Notices::default();
         notices.ask(seconds(0), 7, "paste?".to_owned(), Vec::new());
         let asked = notices.shown().0;
-        let question =
-            Question { id: 7, text: "paste?".to_owned(), choices: Vec::new(), marked: None };
+        let question = Question {
+            id: 7,
+            text: "paste?".to_owned(),
+            choices: Vec::new(),
+            marked: None,
+            told: 0,
+        };
         for cause in [device("1-1"), device("1-1"), Cause::Person] {
             notices.notice(seconds(1), cause, "words".to_owned());
             notices.advance(seconds(200));
@@ -200,6 +215,23 @@ mod tests {
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
         assert!(matches!(said, Some(Shown::Question(Question { marked: Some(1), .. }))));
+    }
+
+    #[test]
+    fn a_question_that_counts_down_stays_the_one_that_was_read_with_what_is_marked_in_it() {
+        let mut notices = Notices::default();
+        notices.ask(seconds(0), 7, "in 60 s".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
+        let number = notices.shown().0;
+        notices.mark(7, 1);
+        notices.retell(8, "another's".to_owned());
+        notices.retell(7, "in 59 s".to_owned());
+        let (shown, said) = notices.shown();
+        assert_eq!(shown, number);
+        let Some(Said::Question(question)) = said else { panic!("the question") };
+        assert_eq!(
+            (question.text.as_str(), question.marked, question.told),
+            ("in 59 s", Some(1), 1)
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What must hold between rules that are each well formed.
 
-use super::{BreakGlass, DOMAINS_MAX, Domain, Hotkeys, UsbRule};
+use super::{BreakGlass, DOMAINS_MAX, Domain, Hotkeys, Persistence, UsbRule};
 use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::document::Sink;
 use crate::legible::Looks;
@@ -66,6 +66,26 @@ pub(crate) fn chords(domains: &[Domain], hotkeys: &Hotkeys, sink: &Sink) {
             sink.report(if default { found } else { found.and(first.span, "here") });
         }
         taken.push((chord, owner));
+    }
+}
+
+/// What begins anew keeps nothing.
+pub(crate) fn renewals(domains: &[Domain], sink: &Sink) {
+    for domain in domains.iter().filter(|domain| domain.persistence == Persistence::Keep) {
+        let keys = [
+            ("renew_at", domain.renew_at.as_ref().map(|at| at.span)),
+            ("renew_when_idle", domain.renew_when_idle.map(|idle| idle.span)),
+        ];
+        for (key, span) in keys.into_iter().filter_map(|(key, span)| Some((key, span?))) {
+            let label = &domain.label.value;
+            sink.report(Diagnostic::error(
+                span,
+                format!(
+                    "{label} keeps what it stores, and `{key}` is for a desktop that keeps nothing"
+                ),
+                format!("write `persistence = \"discard\"` for it, or remove `{key}`"),
+            ));
+        }
     }
 }
 

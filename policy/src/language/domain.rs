@@ -7,15 +7,23 @@ use std::time::Duration;
 use super::chord::Chord;
 use super::duration;
 use super::egress::Egress;
-use crate::diagnostic::Spanned;
+use super::time_of_day::TimeOfDay;
+use crate::diagnostic::{Diagnostic, Spanned};
 use crate::document::{Form, Mistake, Value};
 use crate::terms::{Name, words};
+use crate::version::Version;
 
 /// Characters of the longest label: what the banner has room for at the smallest supported width.
 const LABEL_MAX: usize = 24;
 
 /// Places of the longest `egress`: what a firewall's rule set holds and a person still reads.
 const EGRESS_MAX: usize = 256;
+
+/// Times of the longest `renew_at`: one an hour. A desktop that begins anew more often is of no use to anybody.
+const RENEW_AT_MAX: usize = 24;
+
+/// The version that read the first policy with `renew_at` or `renew_when_idle`.
+const RENEWALS_SINCE: Version = Version::new(0, 2, 0);
 
 /// Which domain of the policy, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -44,6 +52,10 @@ pub struct Domain {
     pub network: Spanned<Network>,
     /// What remains of it when it starts again.
     pub persistence: Persistence,
+    /// At which times of day it begins anew while it runs. Only of one that discards.
+    pub renew_at: Option<Spanned<Vec<Spanned<TimeOfDay>>>>,
+    /// After how long without input it begins anew, if it was used. Only of one that discards.
+    pub renew_when_idle: Option<Spanned<Duration>>,
     /// Whether it comes first when CPU, memory or disk are short. Also how far it is trusted: what leaves a `high` domain,
     /// and what enters one, is looked at harder.
     pub priority: Priority,
@@ -66,6 +78,11 @@ impl Domain {
         let persistence = form.required("persistence", "\"discard\"", |v| {
             v.choice("a kind of persistence", &Persistence::WORDS)
         });
+        let renew_at =
+            form.optional_since(RENEWALS_SINCE, "renew_at", |v| Some(v.spanned(renew_at(v)?)));
+        let renew_when_idle = form.optional_since(RENEWALS_SINCE, "renew_when_idle", |v| {
+            Some(v.spanned(duration::read(v, "the idle time before the renewal", 60..=86_400)?))
+        });
         let priority = form.optional("priority", |v| v.choice("a priority", &Priority::WORDS));
         let idle_lock = form.optional("idle_lock", |v| {
             Some(v.spanned(duration::read(v, "the idle time before the lock", 10..=86_400)?))
@@ -81,6 +98,8 @@ impl Domain {
             hotkey: hotkey?,
             network: network?,
             persistence: persistence?,
+            renew_at,
+            renew_when_idle,
             priority: priority.unwrap_or(Priority::Normal),
             idle_lock,
             egress,
@@ -92,6 +111,24 @@ impl Domain {
     pub fn is_high(&self) -> bool {
         self.priority == Priority::High
     }
+}
+
+fn renew_at(value: Value<'_>) -> Option<Vec<Spanned<TimeOfDay>>> {
+    let times = value.list_of(RENEW_AT_MAX, |v| Some(v.spanned(v.parsed()?)))?;
+    if times.is_empty() {
+        return value.wrong(
+            "this list names no time",
+            "write times of day, such as [\"07:00\", \"15:00\", \"23:00\"], or remove `renew_at`",
+        );
+    }
+    value.sink().all_different(
+        times.iter().map(|time: &Spanned<TimeOfDay>| (time.value, time.span)),
+        |time, span, first| {
+            let message = format!("the time \"{time}\" is listed twice");
+            Diagnostic::error(span, message, "remove one").and(first, "the other one")
+        },
+    );
+    Some(times)
 }
 
 fn label(value: Value<'_>) -> Option<String> {

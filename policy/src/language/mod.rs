@@ -12,6 +12,7 @@ mod domain;
 mod egress;
 mod expect;
 mod hotkeys;
+mod time_of_day;
 mod usb;
 mod vocabulary;
 
@@ -24,6 +25,7 @@ pub use domain::{Colour, Domain, DomainId, Network, Persistence, Priority};
 pub use egress::{Egress, Prefix, Protocol};
 pub use expect::{Expectation, ExpectedRequest};
 pub use hotkeys::Hotkeys;
+pub use time_of_day::TimeOfDay;
 pub use usb::{DeviceMatch, InputRule, UsbAction, UsbRule};
 pub use vocabulary::Head;
 

@@ -50,6 +50,8 @@ colour = {domain.colour.1}
 hotkey = {domain.hotkey.1}
 network = "none"
 persistence = "discard"
+{domain.renew_at}
+{domain.renew_when_idle}
 
 [[domain]]
 name = "lab"
@@ -147,6 +149,14 @@ const VALUES: &[(&str, &[&[&str]])] = &[
     ),
     ("domain.network", &[&["\"passthrough\""], &["\"none\""]]),
     ("domain.persistence", &[&["\"discard\""], &["\"keep\""]]),
+    (
+        "domain.renew_at",
+        &[&[""], &["renew_at = [\"07:00\"]"], &["renew_at = [\"23:00\", \"07:00\"]"]],
+    ),
+    (
+        "domain.renew_when_idle",
+        &[&["renew_when_idle = \"10m\""], &["renew_when_idle = \"20m\""], &[""]],
+    ),
     ("domain.priority", &[&["\"high\""], &["\"normal\""]]),
     (
         "domain.idle_lock",
@@ -311,6 +321,16 @@ fn may(policy: &Policy) -> BTreeSet<String> {
         }
         if domain.persistence == Persistence::Keep {
             may.insert(format!("{name} keeps what is stored"));
+        }
+        let renewed: BTreeSet<String> =
+            domain.renew_at.iter().flat_map(|at| &at.value).map(|at| at.to_string()).collect();
+        for time in ["07:00", "23:00"].into_iter().filter(|time| !renewed.contains(*time)) {
+            may.insert(format!("{name} has after {time} what was stored before"));
+        }
+        for minutes in [10, 20] {
+            if domain.renew_when_idle.is_none_or(|idle| idle.as_secs() > minutes * 60) {
+                may.insert(format!("{name} has what was stored after {minutes} idle minutes"));
+            }
         }
         for address in ["10.0.0.1", "10.200.0.1", "11.0.0.1"] {
             for port in [80, 443] {

@@ -344,6 +344,17 @@ catalogue! {
         /// why it was renewed: `command`, `time` or `idle`
         why: String,
     }
+    /// the renewal of a domain was put off, which can be done once
+    RenewalPutOff = "renewal-put-off" {
+        /// the domain
+        domain: String,
+        /// who put it off: `the seat`
+        by: String,
+        /// for how many seconds
+        seconds: u64,
+        /// why it was to be renewed: `time` or `idle`
+        why: String,
+    }
     /// the PC was started for rescue, without Bulkhead, since an agent last ran
     RescueBoot = "rescue-boot" {
         /// how often

@@ -9,6 +9,8 @@ fn domain_policy(name: &str, network: Network) -> DomainPolicy {
     let (name, label) = (name.to_owned(), name.to_uppercase());
     DomainPolicy {
         discard: name == "internet",
+        renew_at: Vec::new(),
+        renew_when_idle: None,
         high_priority: name == "clinical",
         name,
         label,

@@ -15,6 +15,7 @@ use self::usb::UsbClient;
 use super::DaemonError;
 use super::break_glass::BREAK_GLASS;
 use super::configuration::POLICY;
+use super::renewal::RENEWAL;
 use base::layout::Layout;
 use config::machine::DomainHardware;
 
@@ -27,7 +28,7 @@ macro_rules! mediators {
         pub(super) struct Mediators { $($(#[$doc])* pub(super) $name: $type,)+ }
 
         /// All that the monitor knows.
-        pub(super) const ALL: &[MediatorId] = &[POLICY, BREAK_GLASS, $(<$type as Start>::ID),+];
+        pub(super) const ALL: &[MediatorId] = &[POLICY, BREAK_GLASS, RENEWAL, $(<$type as Start>::ID),+];
 
         impl Mediators {
             /// Starts each.

@@ -275,6 +275,7 @@ impl Stage {
                     let input = Input::Choose(id, choices.len());
                     self.ask(id, text, choices, input);
                 }
+                Command::Retell(id, text) => self.notices.retell(id, text),
                 Command::Withdraw(id) => self.withdraw(id),
             }
         }
@@ -364,6 +365,7 @@ impl Stage {
         for output in self.core.feed(self.epoch.elapsed(), input) {
             match output {
                 Output::Send(domain, target, events) => {
+                    self.daemon.used.note(domain);
                     if let Some(domain) = self.domains.get_mut(domain) {
                         domain.input(target, events);
                     }
@@ -406,7 +408,7 @@ impl Stage {
                 }
                 Output::Pressed(Action::BreakGlass, _) => self.daemon.send(SeatEvent::BreakGlass),
                 // The core switches by itself.
-                Output::Pressed(Action::Switch(_), _) => {}
+                Output::Pressed(Action::Switch(_), _) | Output::PointerMoved => {}
                 Output::Answered(id, yes) => {
                     self.notices.end_question(self.epoch.elapsed(), id);
                     self.daemon.send(SeatEvent::Answered(id, yes));
@@ -416,7 +418,6 @@ impl Stage {
                     self.daemon.send(SeatEvent::Chosen(id, chosen));
                 }
                 Output::Marked(id, marked) => self.notices.mark(id, marked),
-                Output::PointerMoved => {}
             }
         }
     }

@@ -19,8 +19,8 @@ use printable::explain;
 pub(super) struct Drawn {
     /// The number of what it says.
     number: u64,
-    /// Which choice is marked in it.
-    marked: Option<usize>,
+    /// Which choice is marked in it, and how often it was told otherwise.
+    state: (Option<usize>, u64),
     overlay: Option<Overlay>,
 }
 
@@ -118,11 +118,11 @@ impl Stage {
     fn draw_overlay(&mut self) {
         self.notices.advance(self.epoch.elapsed());
         let (number, said) = self.notices.shown();
-        let marked = match said {
-            Some(Shown::Question(question)) => question.marked,
-            _ => None,
+        let state = match said {
+            Some(Shown::Question(question)) => (question.marked, question.told),
+            _ => (None, 0),
         };
-        if (self.overlay.number, self.overlay.marked) == (number, marked) {
+        if (self.overlay.number, self.overlay.state) == (number, state) {
             return;
         }
         let overlay = said.map(|said| {
@@ -132,7 +132,7 @@ impl Stage {
             };
             Overlay::new(&self.face, &self.layout, text, prompt)
         });
-        let before = std::mem::replace(&mut self.overlay, Drawn { number, marked, overlay });
+        let before = std::mem::replace(&mut self.overlay, Drawn { number, state, overlay });
         let rects = [&before, &self.overlay].map(|drawn| drawn.overlay.as_ref().map(Overlay::rect));
         rects.into_iter().flatten().for_each(|rect| self.mark(rect));
     }

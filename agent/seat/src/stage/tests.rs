@@ -44,7 +44,7 @@ fn stage_at(
     });
     let look = SeatPolicy::new(&policy, &names);
     let memory = Memory::at(left);
-    let this = Daemon { ends, mediators: mediate, report };
+    let this = Daemon { ends, mediators: mediate, report, used: crate::Used::new(2) };
     let stage = Stage::new(Backend::None, names, look, this, memory).unwrap();
     (stage, daemon, mediators)
 }

@@ -13,7 +13,7 @@ use policy::diagnostic::Spanned;
 use policy::enforcement::{Gap, MARK};
 use policy::language::{
     BreakGlass, Chord, Domain, DomainId, Egress, Expectation, ExpectedRequest, Network,
-    Persistence, Prefix, duration,
+    Persistence, Prefix, TimeOfDay, duration,
 };
 use policy::legible::look_alike;
 
@@ -223,6 +223,7 @@ fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
     }
     let (was, is) = both(&before.persistence, &after.persistence);
     found.note(path("persistence"), was, is, after.persistence == Persistence::Keep);
+    renewals(name, before, after, found);
     let (was, is) = both(&before.priority, &after.priority);
     found.note(path("priority"), was, is, false);
 
@@ -231,6 +232,29 @@ fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
         .note(path("idle_lock"), idle(before), idle(after), false)
         .map(|setting| setting.none_is("asks for no lock"));
     egress(name, before, after, found);
+}
+
+/// What begins anew less often, or later, keeps for longer what was stored in it.
+fn renewals(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
+    let times = |domain: &Domain| -> BTreeSet<TimeOfDay> {
+        domain.renew_at.iter().flat_map(|at| &at.value).map(|time| time.value).collect()
+    };
+    let shown = |times: &BTreeSet<TimeOfDay>| {
+        let times: Vec<String> = times.iter().map(ToString::to_string).collect();
+        (!times.is_empty()).then(|| times.join(", "))
+    };
+    let (was, is) = (times(before), times(after));
+    let fewer = !was.is_subset(&is);
+    found
+        .note(format!("domain.{name}.renew_at"), shown(&was), shown(&is), fewer)
+        .map(|setting| setting.none_is("at no time"));
+    let idle = |domain: &Domain| domain.renew_when_idle.map(|idle| idle.value);
+    let shown = |idle: Option<Duration>| idle.map(|idle| duration::written(idle.as_secs()));
+    let (was, is) = (idle(before), idle(after));
+    let later = was.is_some_and(|was| is.is_none_or(|is| is > was));
+    found
+        .note(format!("domain.{name}.renew_when_idle"), shown(was), shown(is), later)
+        .map(|setting| setting.none_is("never"));
 }
 
 /// Places are compared as sets of addresses: two halves are the whole. Without a list there is no limit.

@@ -71,7 +71,7 @@ fn row(domain: &DomainEntry) -> String {
     let cells = [
         ("word", escaped(&domain.network_words())),
         ("long", escaped(&domain.connects_to()) + &meant.unwrap_or_default()),
-        ("word", escaped(domain.keeps())),
+        ("word", escaped(&domain.keeps())),
         ("word", escaped(&domain.priority)),
         ("word", escaped(&domain.hotkey)),
     ];

@@ -69,6 +69,10 @@ pub struct DomainEntry {
     pub hotkey: String,
     /// Whether it keeps what is stored in it: `keep` or `discard`.
     pub persistence: String,
+    /// At which times of day it begins anew while it runs.
+    pub renew_at: Vec<String>,
+    /// After how long without input it begins anew, if it was used.
+    pub renew_when_idle: Option<String>,
     /// Whether it comes first when the PC is short of something: `high` or `normal`.
     pub priority: String,
     /// What it asks for as the time before the lock; the shortest of all desktops counts.
@@ -367,6 +371,13 @@ impl DomainEntry {
             egress_enforced: domain.egress_gap().is_none(),
             hotkey: domain.hotkey.to_string(),
             persistence: domain.persistence.to_string(),
+            renew_at: domain
+                .renew_at
+                .iter()
+                .flat_map(|at| &at.value)
+                .map(|time| time.to_string())
+                .collect(),
+            renew_when_idle: domain.renew_when_idle.map(|idle| duration::written(idle.as_secs())),
             priority: domain.priority.to_string(),
             idle_lock: domain.idle_lock.map(|idle| duration::written(idle.as_secs())),
             reaches: domain.reaches_a_network(),

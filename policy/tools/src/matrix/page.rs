@@ -129,11 +129,18 @@ impl DomainEntry {
     }
 
     /// Returns what remains of it when it starts again.
-    pub(super) fn keeps(&self) -> &'static str {
-        match self.persistence.as_str() {
-            "discard" => "forgets everything at every start",
-            _ => "keeps what is stored in it",
+    pub(super) fn keeps(&self) -> String {
+        if self.persistence != "discard" {
+            return "keeps what is stored in it".to_owned();
         }
+        let mut words = "forgets everything at every start".to_owned();
+        if !self.renew_at.is_empty() {
+            words.push_str(&format!(", begins anew at {}", self.renew_at.join(", ")));
+        }
+        if let Some(idle) = &self.renew_when_idle {
+            words.push_str(&format!(", begins anew when it was used and then not for {idle}"));
+        }
+        words
     }
 }
 
