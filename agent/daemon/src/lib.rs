@@ -419,7 +419,8 @@ impl Daemon {
         let supervisor = &self.running.supervisor;
         let mut left = supervisor.deadline().saturating_sub(supervisor.now());
         let Running { monitor, renewals, .. } = &self.running;
-        for wait in [monitor.wait(), self.manager.timeout(), renewals.wait()].into_iter().flatten() {
+        for wait in [monitor.wait(), self.manager.timeout(), renewals.wait()].into_iter().flatten()
+        {
             left = left.min(wait);
         }
         if let Some(counted) = self.running.tallies.due() {

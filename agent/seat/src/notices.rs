@@ -227,7 +227,7 @@ mod tests {
         notices.retell(7, "in 59 s".to_owned());
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
-        let Some(Said::Question(question)) = said else { panic!("the question") };
+        let Some(Shown::Question(question)) = said else { panic!("the question") };
         assert_eq!(
             (question.text.as_str(), question.marked, question.told),
             ("in 59 s", Some(1), 1)
