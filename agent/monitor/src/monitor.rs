@@ -210,18 +210,6 @@ impl Monitor {
         self.step(Input::Withdraw(id));
     }
 
-    /// Records an event that an effect waits for which takes no permit yet.
-    ///
-    /// # Errors
-    /// Why it is not on the disk.
-    pub fn record(&mut self, event: AuditEvent) -> Result<u64, Refused> {
-        let (written, entry) = self.write(event);
-        if written == Written::Lost {
-            self.look();
-        }
-        entry.ok_or_else(|| self.refused(Denial::Unrecorded))
-    }
-
     /// Records what happens whether or not it is recorded; the number of the first of the entries, if they are on the disk.
     pub fn note(&mut self, events: &[AuditEvent]) -> Option<u64> {
         let number = self.recorder.note(events);

@@ -18,7 +18,7 @@ use base::sockets::SocketEndpoint;
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind, Machine, Seat};
 use control::reports::UsbReport;
-use usb::{Command, Setup, Stop, Usb, UsbEvent, UsbGrant};
+use usb::{Command, Setup, Stop, Usb, UsbAdmission, UsbEvent, UsbGrant};
 
 const USB: MediatorId = MediatorId::new("usb");
 
@@ -79,10 +79,7 @@ impl Mediator for UsbClient {
         }
         for event in usb.events() {
             match event {
-                UsbEvent::Record(id, event) => {
-                    let done = monitor.record(event).is_ok();
-                    usb.send(Command::Recorded(id, done));
-                }
+                UsbEvent::Admit(request) => usb.send(admit(request, monitor)),
                 UsbEvent::Authorize(request) => {
                     if let Some(command) = authorize(request, monitor) {
                         usb.send(command);
@@ -244,12 +241,22 @@ fn hear_out(events: Vec<UsbEvent>, monitor: &mut Monitor) {
                 let _ = authorize(request, monitor);
             }
             // Nothing comes of a verdict now, and nobody is there to be told or shown anything.
-            UsbEvent::Record(..) | UsbEvent::Notice(..) | UsbEvent::Devices(_) => {}
+            UsbEvent::Admit(_) | UsbEvent::Notice(..) | UsbEvent::Devices(_) => {}
         }
     }
 }
 
-/// Has the monitor decide; what the broker is told. That what a broker wanted which is no more does not happen is written down here.
+/// Has the monitor decide on a verdict; what the broker is told. The entry says no more than what the policy gives: nothing has to say that
+/// nothing came of it.
+fn admit(request: Request<UsbAdmission>, monitor: &mut Monitor) -> Command {
+    let number = request.number;
+    match monitor.authorize(USB, request) {
+        Ok(permit) => Command::Admitted(number, permit),
+        Err(refused) => Command::Refused(number, refused.denial),
+    }
+}
+
+/// Has the monitor decide on an attachment; what the broker is told. That what a broker wanted which is no more does not happen is written down here.
 fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Command> {
     let number = request.number;
     let (domain, bus_id) = (request.grant.domain.clone(), request.grant.bus_id.to_string());
@@ -266,19 +273,15 @@ fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Comman
 #[cfg(test)]
 mod tests {
     use ::audit::Limits;
+    use ::audit::events::{UsbJudged, Verdict};
+    use clock::Moment;
     use monitor::{Basis, Owed};
     use recorder::Recorder;
 
     use super::*;
 
-    #[test]
-    fn what_a_broker_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
-        let dir = tempfile::tempdir().unwrap();
-        let recorder = Recorder::open(dir.path(), Limits::default());
-        let mut monitor = Monitor::new(recorder, 1, &[USB]);
-        monitor.started(USB);
-        monitor.died(USB);
-        let grant = UsbGrant {
+    fn grant() -> UsbGrant {
+        UsbGrant {
             bus_id: "1-4".parse().unwrap(),
             address: 3,
             domain: "clinical".to_owned(),
@@ -287,7 +290,88 @@ mod tests {
             share: usbdescriptors::Share::Whole,
             rule: None,
             why: String::new(),
+        }
+    }
+
+    /// A verdict that gives a device to a domain by the policy of this serial.
+    fn verdict(number: u64, basis: Basis, owed: Owed) -> Request<UsbAdmission> {
+        let grant = grant();
+        let event = UsbJudged {
+            domain: Some(grant.domain.clone()),
+            verdict: Verdict::Allow,
+            rule: None,
+            policy: basis.policy,
+            break_glass: basis.break_glass,
+            bus_id: grant.bus_id.to_string(),
+            device: String::new(),
+            name: None,
+            request: None,
+            seat_keeps_interfaces: None,
+            to: None,
         };
+        Request { number, basis, owed, event: event.into(), grant: UsbAdmission(grant) }
+    }
+
+    fn kinds(state: &std::path::Path) -> Vec<String> {
+        let mut kinds = Vec::new();
+        ::audit::each(&recorder::directory(state), |_, entry: ::audit::Entry| {
+            kinds.push(entry.kind);
+            Ok(())
+        })
+        .unwrap();
+        kinds
+    }
+
+    #[test]
+    fn a_verdict_permits_by_the_rules_in_force_alone_and_is_on_the_record_whatever_it_permits() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(dir.path(), Limits::default());
+        let mut monitor = Monitor::new(recorder, 1, &[USB]);
+        monitor.started(USB);
+        let (plain, owed) = (Basis { policy: 1, break_glass: false }, Owed::default());
+        let by_break_glass = Basis { break_glass: true, ..plain };
+        let verdicts = || kinds(dir.path()).iter().filter(|kind| *kind == "usb").count();
+        let mut number = 0;
+        let mut denied = |monitor: &mut Monitor, basis, owed| {
+            number += 1;
+            let before = verdicts();
+            let command = admit(verdict(number, basis, owed), monitor);
+            let recorded = verdicts() - before;
+            match command {
+                Command::Admitted(of, permit) if of == number => {
+                    assert_eq!((permit.grant().0.clone(), recorded), (grant(), 1));
+                    None
+                }
+                Command::Refused(of, denial) if of == number => Some((denial, recorded)),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(denied(&mut monitor, plain, owed), None);
+        let stale = Some((Denial::Stale, 1));
+        assert_eq!(denied(&mut monitor, by_break_glass, owed), stale);
+        monitor.enforce(1, Some(Moment::now() + std::time::Duration::from_secs(600)));
+        assert_eq!(denied(&mut monitor, by_break_glass, owed), None);
+        monitor.enforce(2, None);
+        assert_eq!(denied(&mut monitor, plain, owed), stale, "the policy changed meanwhile");
+        let in_force = Basis { policy: 2, break_glass: false };
+        assert_eq!(denied(&mut monitor, in_force, owed), None);
+        let read_only = Owed { read_only: true, ..owed };
+        assert_eq!(denied(&mut monitor, in_force, read_only), Some((Denial::Writable, 1)));
+        monitor.withhold(Some("the policy cannot be remembered".to_owned()));
+        assert_eq!(denied(&mut monitor, in_force, owed), Some((Denial::Unrecorded, 0)));
+        monitor.withhold(None);
+        monitor.died(USB);
+        assert_eq!(denied(&mut monitor, in_force, owed), Some((Denial::NotRunning, 1)));
+    }
+
+    #[test]
+    fn what_a_broker_wanted_that_died_is_permitted_to_nobody_and_two_entries_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(dir.path(), Limits::default());
+        let mut monitor = Monitor::new(recorder, 1, &[USB]);
+        monitor.started(USB);
+        monitor.died(USB);
+        let grant = grant();
         let (domain, bus_id) = ("clinical".to_owned(), "1-4".to_owned());
         let event = ::audit::events::UsbAttached { domain, bus_id, request: None };
         let basis = Basis { policy: 1, break_glass: false };

@@ -1,5 +1,6 @@
-//! What a permit to attach a USB device allows.
+//! What permits for a USB device allow: that it goes to a domain, and that it is attached to it.
 
+use monitor::Permit;
 use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::BusId;
@@ -37,5 +38,35 @@ impl UsbGrant {
 impl monitor::Grant for UsbGrant {
     fn is_read_only(&self) -> bool {
         self.rules == Rules::ReadOnly
+    }
+}
+
+/// What a verdict gives: its device waits for its domain, and is connected to it whenever that takes it. Attaching it takes a permit for the
+/// [`UsbGrant`] besides, each time.
+#[derive(Debug)]
+pub struct UsbAdmission(pub UsbGrant);
+
+impl monitor::Grant for UsbAdmission {
+    fn is_read_only(&self) -> bool {
+        self.0.is_read_only()
+    }
+}
+
+/// A verdict that is on the disk. Its permit was given up for it, so that there is one for each permit: it goes on with its device, and is
+/// dropped with its rule or its record.
+#[derive(Debug, PartialEq, Eq, Hash)]
+// The exhaustive check takes each of its states up more than once.
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Admitted(UsbGrant);
+
+impl Admitted {
+    /// Gives a permit up for what it permits.
+    pub(crate) fn by(permit: Permit<UsbAdmission>) -> Self {
+        Self(permit.into_grant().0)
+    }
+
+    /// Returns what the device is to have, or has, in its domain.
+    pub(crate) const fn grant(&self) -> &UsbGrant {
+        &self.0
     }
 }

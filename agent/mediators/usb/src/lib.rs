@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`usbsysfs::identity`] | what a device says it is, as the policy is asked |
 //! | [`lifecycle`] | what becomes of a device, as a pure state machine |
-//! | [`grant`] | what a permit to attach a device allows |
+//! | [`grant`] | what permits allow: that a device goes to a domain, and that it is attached |
 //! | [`attached`] | one device in a domain: its export, filter and stream |
 //! | [`broker`] | the thread that tells life-cycles what happens, and does what they want |
 //!
@@ -35,7 +35,7 @@ use monitor::{Denial, Permit, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
-pub use grant::UsbGrant;
+pub use grant::{UsbAdmission, UsbGrant};
 
 use broker::Broker;
 
@@ -52,8 +52,8 @@ pub enum Command {
     Attach(BusId, String, Option<u64>),
     /// Somebody takes one away, likewise.
     Detach(BusId, Option<u64>),
-    /// The entry of a verdict is on the disk, or is not.
-    Recorded(u64, bool),
+    /// A device may go to its domain: the permit for the request of this number.
+    Admitted(u64, Permit<UsbAdmission>),
     /// A device may be attached: the permit for the request of this number.
     Permitted(u64, Permit<UsbGrant>),
     /// There is no permit, and why.
@@ -77,8 +77,8 @@ pub enum Stop {
 /// What the broker tells the daemon.
 #[derive(Debug)]
 pub enum UsbEvent {
-    /// Write this verdict down, and say whether it is on the disk: [`Command::Recorded`].
-    Record(u64, AuditEvent),
+    /// Ask the monitor for a permit by a verdict: [`Command::Admitted`], or [`Command::Refused`].
+    Admit(Request<UsbAdmission>),
     /// Ask the monitor for a permit to attach a device: [`Command::Permitted`], or [`Command::Refused`].
     Authorize(Request<UsbGrant>),
     /// Write this down.

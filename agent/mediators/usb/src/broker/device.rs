@@ -87,23 +87,22 @@ impl Device {
                 None,
                 "devices come and go too often at this socket; in a moment".to_owned(),
             ),
-            State::Attached { begun: true, grant, .. } => {
-                ("attached", Some(grant), grant.why.clone())
+            State::Attached { begun: true, admitted, .. } => {
+                ("attached", Some(admitted.grant()), admitted.grant().why.clone())
             }
-            State::Recording { grant, .. }
-            | State::Unrecorded { grant, .. }
-            | State::Waiting { grant, .. }
+            State::Recording { .. } | State::Unadmitted { .. } | State::Waiting { .. }
                 if life.is_unrecorded() =>
             {
-                ("waiting", Some(grant), UNRECORDED.to_owned())
+                ("waiting", life.grant(), UNRECORDED.to_owned())
             }
-            State::Recording { grant, .. }
-            | State::Unrecorded { grant, .. }
-            | State::Waiting { grant, .. }
-            | State::Connecting { grant }
-            | State::Authorizing { grant, .. }
-            | State::Attached { grant, .. } => {
-                ("waiting", Some(grant), format!("for {}; {}", grant.domain, grant.why))
+            State::Recording { .. }
+            | State::Unadmitted { .. }
+            | State::Waiting { .. }
+            | State::Connecting
+            | State::Authorizing { .. }
+            | State::Attached { .. } => {
+                let waits = |grant: &UsbGrant| format!("for {}; {}", grant.domain, grant.why);
+                ("waiting", life.grant(), life.grant().map(waits).unwrap_or_default())
             }
         };
         let verdict = grant.map(|grant| decision(grant.rules).word().to_owned());

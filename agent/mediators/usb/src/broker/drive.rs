@@ -12,7 +12,7 @@ use super::terms::Terms;
 use super::{Broker, PLACES_MAX, pace};
 use crate::UsbEvent;
 use crate::attached::{Attachment, Connection as VmmConnection, DomainSocket};
-use crate::grant::UsbGrant;
+use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 use crate::lifecycle::{AGAIN, Connection, Effect, Event};
 
 impl Broker {
@@ -53,16 +53,20 @@ impl Broker {
             Effect::GiveToHost(share) => self.task_without_answer(id, Task::GiveToHost(share)),
             Effect::Deauthorize => self.task_without_answer(id, Task::Deauthorize),
             Effect::Judge => return Some(Event::Judged(self.judge(id))),
-            Effect::RecordVerdict { request, domain } => {
-                let entry = self.devices.get(id).and_then(|device| device.given(domain));
-                match entry {
-                    Some(entry) => self.send(UsbEvent::Record(request, entry)),
-                    // What has no entry is not recorded.
-                    None => return Some(Event::Recorded { request, done: false }),
-                }
+            Effect::Admit { request, grant } => {
+                let device = self.devices.get(id)?;
+                let verdict = device.given(grant.domain.clone()).zip(device.terms);
+                // What nobody decided is not permitted.
+                let Some((event, Terms { basis, owed })) = verdict else {
+                    return Some(Event::Refused { request, denial: Denial::Uninspected });
+                };
+                let grant = UsbAdmission(grant);
+                let request = Request { number: request, basis, owed, event, grant };
+                self.send(UsbEvent::Admit(request));
             }
-            Effect::Connect { grant, again } => {
-                return Some(Event::Connected(self.connect(id, &grant, again)));
+            Effect::Connect { admitted, again } => {
+                let connection = self.connect(id, &admitted, again);
+                return Some(Event::Connected { admitted, connection });
             }
             Effect::Authorize { request, grant } => {
                 let device = self.devices.get(id)?;
@@ -129,8 +133,9 @@ impl Broker {
         Ok(())
     }
 
-    /// Connects a device to its domain's VMM, if that takes it now.
-    fn connect(&mut self, id: &BusId, grant: &UsbGrant, again: bool) -> Connection {
+    /// Connects a device to the VMM of the domain that it is admitted to, if that takes it now.
+    fn connect(&mut self, id: &BusId, admitted: &Admitted, again: bool) -> Connection {
+        let grant = admitted.grant();
         let Some(device) = self.devices.get(id) else { return Connection::NotYet(AGAIN) };
         let Some(identity) = &device.identity else {
             return Connection::Impossible("it was not read".to_owned());

@@ -192,8 +192,8 @@ impl Broker {
                 self.drive(&id, Event::AttachByHand { domain, request });
             }
             Command::Detach(id, request) => self.drive(&id, Event::DetachByHand { request }),
-            Command::Recorded(request, done) => {
-                self.answer(request, Event::Recorded { request, done });
+            Command::Admitted(request, permit) => {
+                self.answer(request, Event::Admitted { request, permit });
             }
             Command::Permitted(request, permit) => {
                 self.answer(request, Event::Permitted { request, permit });

@@ -19,6 +19,7 @@ use monitor::Denial;
 use super::place::Task;
 use super::*;
 use crate::attached::DetachReason;
+use crate::grant::UsbAdmission;
 use crate::lifecycle::CHANGES_MAX;
 use base::mailbox::Mediator;
 use usbsysfs::Identity;
@@ -150,16 +151,21 @@ impl Bench {
 
     /// The verdict that waits for the disk is there, or cannot be.
     fn record(&mut self, done: bool) {
-        let State::Recording { request, .. } = *self.state() else { panic!("{:?}", self.state()) };
-        self.broker.command(Command::Recorded(request, done));
+        let State::Recording { request, grant } = self.state().clone() else {
+            panic!("{:?}", self.state())
+        };
+        self.broker.command(match done {
+            true => Command::Admitted(request, monitor::testing::permit(UsbAdmission(grant), 1)),
+            false => Command::Refused(request, Denial::Unrecorded),
+        });
     }
 
     /// The entry that says that it is attached is on the disk.
     fn permit(&mut self) {
-        let State::Authorizing { request, grant } = self.state().clone() else {
+        let State::Authorizing { request, admitted } = self.state().clone() else {
             panic!("{:?}", self.state())
         };
-        let permit = monitor::testing::permit(grant, 1);
+        let permit = monitor::testing::permit(admitted.grant().clone(), 1);
         self.broker.command(Command::Permitted(request, permit));
     }
 
@@ -203,9 +209,8 @@ impl Bench {
         let (mut events, mut words) = (Vec::new(), Vec::new());
         for event in self.mediator.events() {
             match event {
-                UsbEvent::Record(_, event) | UsbEvent::Note(event) => {
-                    events.push(event.record());
-                }
+                UsbEvent::Note(event) => events.push(event.record()),
+                UsbEvent::Admit(request) => events.push(request.event.record()),
                 UsbEvent::Authorize(request) => events.push(request.event.record()),
                 UsbEvent::Notice(_, text) => words.push(text),
                 UsbEvent::Devices(_) => {}
@@ -220,9 +225,8 @@ impl Bench {
 
     fn share(&self) -> Option<Share> {
         match self.state() {
-            State::Recording { grant, .. } | State::Waiting { grant, .. } => {
-                Some(grant.share.clone())
-            }
+            State::Recording { grant, .. } => Some(grant.share.clone()),
+            State::Waiting { admitted, .. } => Some(admitted.grant().share.clone()),
             _ => None,
         }
     }

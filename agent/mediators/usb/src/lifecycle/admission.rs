@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use monitor::{Denial, Permit};
 use usbdescriptors::Share;
 
 use super::{
     AGAIN, CHANGES_MAX, Effect, Findings, HOSTS, Judgement, KEPT, Known, Note, Notice, Reading,
     SEATS, State, Step, TURNED, UNRECORDED,
 };
-use crate::grant::UsbGrant;
+use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
 /// Why a device is blocked that is another one after each reset: it would come and go for ever.
 const UNSTABLE: &str = "it is another device after each reset; leave it unplugged for a minute";
@@ -150,9 +151,9 @@ impl<P> Step<'_, P> {
         }
         match judgement.grant {
             Ok(grant) => {
-                let (request, domain) = (self.numbers.next(), grant.domain.clone());
-                self.go(State::Recording { request, grant });
-                self.effect(Effect::RecordVerdict { request, domain });
+                let request = self.numbers.next();
+                self.go(State::Recording { request, grant: grant.clone() });
+                self.effect(Effect::Admit { request, grant });
             }
             Err(why) => {
                 self.note(Note::Denied);
@@ -167,19 +168,30 @@ impl<P> Step<'_, P> {
         }
     }
 
-    pub(super) fn recorded(&mut self, number: u64, done: bool) {
-        let State::Recording { request, grant } = &self.life.state else { return };
-        if *request != number {
-            return;
-        }
-        let grant = grant.clone();
-        if done {
+    /// A permit that nobody waits for any more is dropped, and allows nothing: the device was pulled out or taken away, the rules have changed or
+    /// the record was lost since it was asked for. Its entry says what the verdict was, and not that anything came of it.
+    pub(super) fn admitted(&mut self, number: u64, permit: Permit<UsbAdmission>) {
+        if self.life.is_recorded_by(number) {
             self.life.known.unrecorded = false;
-            self.go(State::Waiting { grant, retry: self.now });
-        } else {
-            self.say_unrecorded();
-            self.go(State::Unrecorded { grant, retry: self.now + AGAIN });
+            self.go(State::Waiting { admitted: Admitted::by(permit), retry: self.now });
         }
+    }
+
+    /// Waits until the verdict can be recorded, or until the rules that have changed meanwhile are known. Anything else would be denied again.
+    pub(super) fn not_admitted(&mut self, denial: Denial) {
+        let State::Recording { grant, .. } = &self.life.state else { return };
+        let grant = grant.clone();
+        match denial {
+            Denial::Stale => {}
+            Denial::Unrecorded => self.say_unrecorded(),
+            Denial::Unanswered
+            | Denial::Uninspected
+            | Denial::Writable
+            | Denial::NotRunning
+            | Denial::Repeated
+            | Denial::TooMany => return self.failed(denial.to_string()),
+        }
+        self.go(State::Unadmitted { grant, retry: self.now + AGAIN });
     }
 
     /// Says at the seat, once, that the device waits for the audit log.
@@ -253,9 +265,9 @@ impl<P> Step<'_, P> {
             State::Blocked(_) if self.life.known.broke_rules => return,
             State::Blocked(_)
             | State::Recording { .. }
-            | State::Unrecorded { .. }
+            | State::Unadmitted { .. }
             | State::Waiting { .. }
-            | State::Connecting { .. }
+            | State::Connecting
             | State::Authorizing { .. }
             | State::Attached { .. } => self.life.grant(),
         };
@@ -267,6 +279,9 @@ impl<P> Step<'_, P> {
         if !same {
             self.take_away("the rules changed");
             self.again();
+        } else if matches!(self.life.state, State::Recording { .. } | State::Unadmitted { .. }) {
+            // The verdict that goes on the record is one of the rules in force, and no permit by another counts.
+            self.ask_policy();
         }
     }
 
@@ -276,7 +291,7 @@ impl<P> Step<'_, P> {
         match &self.life.state {
             State::Recording { .. }
             | State::Waiting { .. }
-            | State::Connecting { .. }
+            | State::Connecting
             | State::Authorizing { .. } => self.ask_policy(),
             State::Attached { .. } => {
                 self.take_away(UNRECORDED);
@@ -293,7 +308,7 @@ impl<P> Step<'_, P> {
             | State::Blocked(_)
             | State::Off
             | State::Ended
-            | State::Unrecorded { .. } => {}
+            | State::Unadmitted { .. } => {}
         }
     }
 

@@ -1,5 +1,7 @@
 //! Into a domain, and out of it.
 
+use std::mem;
+
 use monitor::Denial;
 use usbfilter::Counts;
 
@@ -8,7 +10,7 @@ use super::{
     Notice, ResetLoss, State, Step,
 };
 use crate::attached::DetachReason;
-use crate::grant::UsbGrant;
+use crate::grant::Admitted;
 
 /// Why a device is not attached whose permit comes late.
 const TOO_LATE: &str = "it was no longer to be attached when the permit came";
@@ -16,27 +18,33 @@ const TOO_LATE: &str = "it was no longer to be attached when the permit came";
 impl<P> Step<'_, P> {
     /// Has its domain's VMM connected, once nothing of the device is on its way out of a domain.
     pub(super) fn connect(&mut self) {
-        let State::Waiting { grant, .. } = &self.life.state else { return };
         if !self.life.detaching.is_empty() {
             return;
         }
-        let (grant, again) = (grant.clone(), self.life.known.joined);
-        self.go(State::Connecting { grant: grant.clone() });
-        self.effect(Effect::Connect { grant, again });
+        match mem::replace(&mut self.life.state, State::Connecting) {
+            State::Waiting { admitted, .. } => {
+                let again = self.life.known.joined;
+                self.effect(Effect::Connect { admitted, again });
+            }
+            other => self.life.state = other,
+        }
     }
 
-    pub(super) fn connected(&mut self, connection: Connection) {
-        let State::Connecting { grant } = &self.life.state else { return };
-        let grant = grant.clone();
+    pub(super) fn connected(&mut self, admitted: Admitted, connection: Connection) {
+        if self.life.state != State::Connecting {
+            return;
+        }
         match connection {
             Connection::Made => {
                 self.life.known.joined = true;
-                let request = self.numbers.next();
+                let (request, grant) = (self.numbers.next(), admitted.grant().clone());
                 self.life.unanswered.insert(request, grant.domain.clone());
-                self.go(State::Authorizing { request, grant: grant.clone() });
+                self.go(State::Authorizing { request, admitted });
                 self.effect(Effect::Authorize { request, grant });
             }
-            Connection::NotYet(wait) => self.go(State::Waiting { grant, retry: self.now + wait }),
+            Connection::NotYet(wait) => {
+                self.go(State::Waiting { admitted, retry: self.now + wait });
+            }
             Connection::Impossible(why) => self.failed(why),
         }
     }
@@ -45,24 +53,38 @@ impl<P> Step<'_, P> {
     /// that it is not.
     pub(super) fn permitted(&mut self, number: u64, permit: P) {
         let Some(domain) = self.life.unanswered.remove(&number) else { return };
-        let Some(grant) = self.life.asks_for(number).cloned() else {
+        let Some(admitted) = self.authorizing(number) else {
             return self.note(Note::NotAttached { domain, why: TOO_LATE.to_owned() });
         };
         (self.life.known.unrecorded, self.life.known.request) = (false, None);
         let task = self.numbers.next();
-        self.go(State::Attached { task, grant, begun: false });
+        self.life.state = State::Attached { task, admitted, begun: false };
         self.effect(Effect::Start { task, permit });
+    }
+
+    /// Takes what it was admitted by from a device that waits for a permit by this request, which the caller puts into another state.
+    fn authorizing(&mut self, number: u64) -> Option<Admitted> {
+        match mem::replace(&mut self.life.state, State::Off) {
+            State::Authorizing { request, admitted } if request == number => Some(admitted),
+            other => {
+                self.life.state = other;
+                None
+            }
+        }
     }
 
     /// It had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed meanwhile are known.
     /// Anything else would be denied again. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
     pub(super) fn refused(&mut self, number: u64, denial: Denial) {
+        if self.life.is_recorded_by(number) {
+            return self.not_admitted(denial);
+        }
         let Some(domain) = self.life.unanswered.remove(&number) else { return };
-        let waits = self.life.asks_for(number).cloned();
         if denial != Denial::Unrecorded {
             self.note(Note::NotAttached { domain, why: denial.to_string() });
         }
-        let Some(grant) = waits else { return };
+        let Some(admitted) = self.authorizing(number) else { return };
+        self.effect(Effect::Disconnect);
         match denial {
             // The entry named the request by hand.
             Denial::Stale => (self.life.known.unrecorded, self.life.known.request) = (false, None),
@@ -74,7 +96,7 @@ impl<P> Step<'_, P> {
             | Denial::Repeated
             | Denial::TooMany => return self.failed(denial.to_string()),
         }
-        self.go(State::Waiting { grant, retry: self.now + AGAIN });
+        self.go(State::Waiting { admitted, retry: self.now + AGAIN });
     }
 
     /// Notes, as the log says that it is attached, that it has left its domain at once.
@@ -85,11 +107,11 @@ impl<P> Step<'_, P> {
     }
 
     pub(super) fn begun(&mut self, number: u64) {
-        if let State::Attached { task, grant, begun } = &mut self.life.state
+        if let State::Attached { task, admitted, begun } = &mut self.life.state
             && *task == number
         {
             *begun = true;
-            let grant = grant.clone();
+            let grant = admitted.grant().clone();
             self.notice(Notice::Connected(grant));
         }
     }
@@ -105,20 +127,21 @@ impl<P> Step<'_, P> {
     }
 
     fn left_by_itself(&mut self, task: u64, reason: DetachReason, counts: Counts) {
-        let Some(grant) = self.leave(reason.text()) else { return };
+        let Some(admitted) = self.leave(reason.text()) else { return };
         self.parted(task, Some(&reason), Some(counts));
         if reason == DetachReason::NoVmm {
-            return self.go(State::Waiting { grant, retry: self.now + AGAIN });
+            return self.go(State::Waiting { admitted, retry: self.now + AGAIN });
         }
         if self.life.kept().is_some() {
-            return self.rest_left(grant, &reason);
+            return self.rest_left(admitted, &reason);
         }
         match reason {
             // Dealt with above.
             DetachReason::NoVmm => {}
             // It has not gone, or the next look finds it gone.
             DetachReason::NoDevice(why) | DetachReason::Lost(why) | DetachReason::Stream(why) => {
-                self.notice(Notice::Disconnected(grant.label, why.clone()));
+                let label = admitted.grant().label.clone();
+                self.notice(Notice::Disconnected(label, why.clone()));
                 self.give_up(State::Blocked(why));
             }
             DetachReason::Changed(_)
@@ -138,11 +161,11 @@ impl<P> Step<'_, P> {
 
     /// What the rest of a device does costs the seat no keyboard. A driver of the host's that resets the device takes the rest from its
     /// domain: then it goes there again.
-    fn rest_left(&mut self, grant: UsbGrant, reason: &DetachReason) {
+    fn rest_left(&mut self, admitted: Admitted, reason: &DetachReason) {
         let times = self.life.known.changes.get_or_insert(0);
         *times = times.saturating_add(1);
         if matches!(reason, DetachReason::NoDevice(_)) && *times < CHANGES_MAX {
-            return self.go(State::Waiting { grant, retry: self.now + AGAIN });
+            return self.go(State::Waiting { admitted, retry: self.now + AGAIN });
         }
         let mut why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
         if matches!(reason, DetachReason::Changed(_) | DetachReason::Broken(_)) {
@@ -160,38 +183,41 @@ impl<P> Step<'_, P> {
             return self.parted(task, None, None);
         }
         let text = why.as_deref().unwrap_or_else(|| DetachReason::NoVmm.text());
-        let Some(grant) = self.leave(text) else { return };
+        let Some(admitted) = self.leave(text) else { return };
         self.parted(task, None, None);
         match why {
             Some(why) => self.failed(why),
-            None => self.go(State::Waiting { grant, retry: self.now + AGAIN }),
+            None => self.go(State::Waiting { admitted, retry: self.now + AGAIN }),
         }
     }
 
-    /// Has it leave its domain, if it is in one; what the domain had.
-    fn leave(&mut self, why: &str) -> Option<UsbGrant> {
-        if !matches!(self.life.state, State::Attached { .. }) {
-            return None;
-        }
-        let was = std::mem::replace(&mut self.life.state, State::Off);
-        let State::Attached { task, grant, .. } = was else { return None };
+    /// Has it leave its domain, if it is in one; what it was admitted by.
+    fn leave(&mut self, why: &str) -> Option<Admitted> {
+        let (task, admitted) = match mem::replace(&mut self.life.state, State::Off) {
+            State::Attached { task, admitted, .. } => (task, admitted),
+            other => {
+                self.life.state = other;
+                return None;
+            }
+        };
         let findings = self.life.known.findings.as_ref();
         self.life.detaching.push(Detaching {
             task,
-            domain: grant.domain.clone(),
+            domain: admitted.grant().domain.clone(),
             why: why.to_owned(),
             request: self.life.known.request.take(),
             descriptors: findings.map(|found| found.descriptors.clone()).unwrap_or_default(),
             until: Some(self.now + LEAVE_WITHIN),
         });
         self.effect(Effect::Detach { task });
-        Some(grant)
+        Some(admitted)
     }
 
     /// Has it leave its domain, if it is in one, and says so at the seat.
     pub(super) fn take_away(&mut self, why: &str) {
-        if let Some(grant) = self.leave(why) {
-            self.notice(Notice::Disconnected(grant.label, why.to_owned()));
+        if let Some(admitted) = self.leave(why) {
+            let label = admitted.grant().label.clone();
+            self.notice(Notice::Disconnected(label, why.to_owned()));
         }
     }
 

@@ -4,7 +4,7 @@ use usbdescriptors::Share;
 use usbfilter::Counts;
 
 use super::Detaching;
-use crate::grant::UsbGrant;
+use crate::grant::{Admitted, UsbGrant};
 
 /// What is to be done, in this order.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,17 +22,17 @@ pub(crate) enum Effect<P> {
     Deauthorize,
     /// Ask the policy: [`Event::Judged`](super::Event::Judged).
     Judge,
-    /// Write the last verdict down, and say whether it is on the disk: [`Event::Recorded`](super::Event::Recorded).
-    RecordVerdict {
+    /// Have the last verdict written down: [`Event::Admitted`](super::Event::Admitted) once that is on the disk.
+    Admit {
         /// The number of this request.
         request: u64,
-        /// Where the device goes by it.
-        domain: String,
-    },
-    /// Connect to the domain's VMM: [`Event::Connected`](super::Event::Connected).
-    Connect {
-        /// What is to be served over the connection.
+        /// What the verdict gives.
         grant: UsbGrant,
+    },
+    /// Connect to the domain's VMM: [`Event::Connected`](super::Event::Connected), which gives back what allows it.
+    Connect {
+        /// What allows it, and says what is to be served over the connection.
+        admitted: Admitted,
         /// It was connected before, since it was plugged in: one that comes and goes has to wait.
         again: bool,
     },

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use monitor::Denial;
+use monitor::{Denial, Permit};
 use usbdescriptors::Share;
 use usbfilter::Counts;
 
 use crate::attached::DetachReason;
-use crate::grant::UsbGrant;
+use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
 /// Something that happened, to the device or to what it depends on. `P` is the permit to attach it.
 #[derive(Debug)]
@@ -34,15 +34,20 @@ pub(crate) enum Event<P> {
     },
     /// Answers [`Effect::Judge`](super::Effect::Judge).
     Judged(Judgement),
-    /// Answers [`Effect::RecordVerdict`](super::Effect::RecordVerdict).
-    Recorded {
+    /// Answers [`Effect::Admit`](super::Effect::Admit): it may go to its domain, and the verdict that says so is on the disk.
+    Admitted {
         /// The request.
         request: u64,
-        /// Whether the verdict is on the disk.
-        done: bool,
+        /// What allows it.
+        permit: Permit<UsbAdmission>,
     },
     /// Answers [`Effect::Connect`](super::Effect::Connect).
-    Connected(Connection),
+    Connected {
+        /// What allowed it.
+        admitted: Admitted,
+        /// What came of it.
+        connection: Connection,
+    },
     /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may be attached, and the entry that says so is on the disk.
     Permitted {
         /// The request.
@@ -50,7 +55,7 @@ pub(crate) enum Event<P> {
         /// What allows it.
         permit: P,
     },
-    /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may not.
+    /// Answers [`Effect::Admit`](super::Effect::Admit) or [`Effect::Authorize`](super::Effect::Authorize): it may not.
     Refused {
         /// The request.
         request: u64,

@@ -1,12 +1,12 @@
 //! The life-cycle of what is plugged in at one place, as a pure state machine: events in, effects out, no clock, no I/O.
 //!
 //! ```text
-//!            plugged in           may go on         read          granted           on the disk
+//!            plugged in           may go on         read          granted           permit
 //!  Absent --------------> Throttled -----> Reading -----> Judging --------> Recording ---------> Waiting <-----------------+
 //!     ^                                     ^    |         |  ^ | denied      |              ^    |    ^                   |
-//!     | unplugged, from any state           |    |         |  | |             | not recorded | due|    | not taken         |
+//!     | unplugged, from any state           |    |         |  | |             | none         | due|    | not taken         |
 //!     |                                     |    | the     |  | |             v              |    v    |                   |
-//!                                           |    | host's  |  | v       due Unrecorded       |  Connecting                 |
+//!                                           |    | host's  |  | v       due Unadmitted       |  Connecting                 |
 //!                       changed, or asked   |    v         v  +-|-------------+              |    | the VMM took it         | domain stopped,
 //!                       for by hand         |   Host <-- the    |                            |    v                         | log failed
 //!                                           |       seat's    Blocked <-- failed, faulty     | Authorizing ----------------+
@@ -16,8 +16,11 @@
 //!                                                                                            |
 //!                           record lost, from Recording, Waiting, Authorizing and Attached: judged anew
 //! ```
-//! A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the permit
-//! that came with it. What is no longer attached is [`Detaching`] until its thread has left the guest, told to and, if that takes too long,
+//! A verdict takes a device to `Waiting` by [`Event::Admitted`] alone: the permit that came with it is given up for an [`Admitted`], which goes
+//! with the device from there on. A verdict whose permit is on its way is void, and the permit with it, when the device is pulled out or taken
+//! away, any rules come into force, or the record is lost: it is judged anew, or not at all, and the answer to the request before admits it to
+//! nothing. A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the
+//! permit that came with it. What is no longer attached is [`Detaching`] until its thread has left the guest, told to and, if that takes too long,
 //! cut off from it; until then nothing else at this place is connected to any domain.
 //!
 //! Some effects are carried out at once and answered by an event before anything else is handled; each of them is the last of its list:
@@ -51,7 +54,7 @@ use std::time::Duration;
 use clock::Moment;
 use usbdescriptors::Share;
 
-use crate::grant::UsbGrant;
+use crate::grant::{Admitted, UsbGrant};
 
 pub(super) use effect::{Effect, Note, Notice};
 pub(super) use event::{Connection, Event, Findings, Judgement, Reading};
@@ -99,7 +102,8 @@ impl Numbers {
 }
 
 /// Where a device is.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) enum State {
     /// None is plugged in.
     #[default]
@@ -128,13 +132,13 @@ pub(super) enum State {
     Ended,
     /// The verdict is on its way to the disk.
     Recording {
-        /// The request to record it.
+        /// The request for a permit by it.
         request: u64,
         /// What the verdict gives.
         grant: UsbGrant,
     },
-    /// The verdict could not be recorded: it is judged anew in a while.
-    Unrecorded {
+    /// The verdict is not on the disk, or the rules have changed since: it is judged anew in a while.
+    Unadmitted {
         /// What the verdict gave.
         grant: UsbGrant,
         /// When it is judged anew.
@@ -143,28 +147,25 @@ pub(super) enum State {
     /// Its domain does not take it yet.
     Waiting {
         /// What it is to have.
-        grant: UsbGrant,
+        admitted: Admitted,
         /// When its domain is tried again.
         retry: Moment,
     },
-    /// Its domain's VMM is being connected.
-    Connecting {
-        /// What it is to have.
-        grant: UsbGrant,
-    },
+    /// Its domain's VMM is being connected, by what it was admitted by, which comes back with the answer.
+    Connecting,
     /// The VMM takes it; that it is attached is on its way to the disk.
     Authorizing {
         /// The request for a permit.
         request: u64,
         /// What it is to have.
-        grant: UsbGrant,
+        admitted: Admitted,
     },
     /// It is served to its domain.
     Attached {
         /// The task that serves it.
         task: u64,
         /// What the domain has.
-        grant: UsbGrant,
+        admitted: Admitted,
         /// The guest has seen it.
         begun: bool,
     },
@@ -235,13 +236,14 @@ struct Known {
 }
 
 /// What is plugged in at one place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Lifecycle {
     state: State,
     known: Known,
     detaching: Vec<Detaching>,
     lost: Option<ResetLoss>,
-    /// The requests for a permit that are not answered, and their domains. Whatever became of the device since: if the log says that it is
+    /// The requests for a permit to attach it that are not answered, and their domains. Whatever became of the device since: if the log says that it is
     /// attached, it has to say too that it is not.
     unanswered: BTreeMap<u64, String>,
 }
@@ -268,12 +270,10 @@ impl Lifecycle {
     /// Returns what its domain has, or is to have.
     pub(super) fn grant(&self) -> Option<&UsbGrant> {
         match &self.state {
-            State::Recording { grant, .. }
-            | State::Unrecorded { grant, .. }
-            | State::Waiting { grant, .. }
-            | State::Connecting { grant }
-            | State::Authorizing { grant, .. }
-            | State::Attached { grant, .. } => Some(grant),
+            State::Recording { grant, .. } | State::Unadmitted { grant, .. } => Some(grant),
+            State::Waiting { admitted, .. }
+            | State::Authorizing { admitted, .. }
+            | State::Attached { admitted, .. } => Some(admitted.grant()),
             _ => None,
         }
     }
@@ -281,7 +281,7 @@ impl Lifecycle {
     /// Returns what its domain has, if that is what this task serves.
     pub(super) fn served_by(&self, number: u64) -> Option<&UsbGrant> {
         match &self.state {
-            State::Attached { task, grant, .. } if *task == number => Some(grant),
+            State::Attached { task, admitted, .. } if *task == number => Some(admitted.grant()),
             _ => None,
         }
     }
@@ -293,16 +293,13 @@ impl Lifecycle {
 
     /// Returns whether this is a request of its that is not answered, and the answer is of any consequence.
     pub(super) fn has_asked(&self, number: u64) -> bool {
-        matches!(&self.state, State::Recording { request, .. } if *request == number)
-            || self.unanswered.contains_key(&number)
+        self.is_recorded_by(number) || self.unanswered.contains_key(&number)
     }
 
-    /// Returns what its domain is to have, if it waits for a permit by this request.
-    fn asks_for(&self, number: u64) -> Option<&UsbGrant> {
-        match &self.state {
-            State::Authorizing { request, grant } if *request == number => Some(grant),
-            _ => None,
-        }
+    /// Returns whether it waits for its verdict to be recorded by this request. An earlier one is about another device, other rules or a
+    /// record that is lost: nobody waits for it.
+    fn is_recorded_by(&self, number: u64) -> bool {
+        matches!(&self.state, State::Recording { request, .. } if *request == number)
     }
 
     /// Returns the domain to which somebody attached it by hand.
@@ -357,7 +354,7 @@ impl Lifecycle {
             State::Attached { begun: true, .. }
             | State::Off
             | State::Blocked(_)
-            | State::Unrecorded { .. }
+            | State::Unadmitted { .. }
             | State::Waiting { .. }
             | State::Host(_) => self.input(),
             _ => None,
@@ -368,7 +365,7 @@ impl Lifecycle {
     pub(super) fn deadline(&self) -> Option<Moment> {
         let state = match &self.state {
             State::Throttled { until } => Some(*until),
-            State::Unrecorded { retry, .. } => Some(*retry),
+            State::Unadmitted { retry, .. } => Some(*retry),
             // It is connected when what it had before is left; that comes as an event.
             State::Waiting { retry, .. } if self.detaching.is_empty() => Some(*retry),
             _ => None,
@@ -398,8 +395,8 @@ impl<P> Step<'_, P> {
             }
             Event::ThreadFailed { task } => self.not_served(task, Some(FAULT.to_owned())),
             Event::Judged(judgement) => self.judged(judgement),
-            Event::Recorded { request, done } => self.recorded(request, done),
-            Event::Connected(connection) => self.connected(connection),
+            Event::Admitted { request, permit } => self.admitted(request, permit),
+            Event::Connected { admitted, connection } => self.connected(admitted, connection),
             Event::Permitted { request, permit } => self.permitted(request, permit),
             Event::Refused { request, denial } => self.refused(request, denial),
             Event::NotStarted { task, why } => self.not_started(task, why),
@@ -444,7 +441,7 @@ impl<P> Step<'_, P> {
         }
         match &self.life.state {
             State::Throttled { until } if self.now >= *until => self.effect(Effect::AskPace),
-            State::Unrecorded { retry, .. } if self.now >= *retry => self.ask_policy(),
+            State::Unadmitted { retry, .. } if self.now >= *retry => self.ask_policy(),
             State::Waiting { retry, .. } if self.now >= *retry => self.connect(),
             _ => {}
         }

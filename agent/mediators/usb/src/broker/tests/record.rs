@@ -2,6 +2,16 @@
 
 use super::*;
 
+/// Those after which the same request would be denied again.
+const DENIALS_FOR_GOOD: [Denial; 6] = [
+    Denial::Unanswered,
+    Denial::Uninspected,
+    Denial::Writable,
+    Denial::NotRunning,
+    Denial::Repeated,
+    Denial::TooMany,
+];
+
 /// A card reader that waits for the permit to go to its domain, and what keeps that domain's VMM.
 fn authorizing() -> Bench {
     let dir = tempfile::tempdir().unwrap();
@@ -14,10 +24,108 @@ fn authorizing() -> Bench {
 }
 
 fn asked(bench: &Bench) -> (u64, UsbGrant) {
-    let State::Authorizing { request, grant } = bench.state().clone() else {
+    let State::Authorizing { request, admitted } = bench.state().clone() else {
         panic!("{:?}", bench.state())
     };
-    (request, grant)
+    (request, admitted.grant().clone())
+}
+
+/// A card reader whose verdict is on its way to the disk, its permit, and what keeps the VMM of its domain.
+fn recording() -> (Bench, Command) {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    listener.set_nonblocking(true).unwrap();
+    let mut bench = Bench::with(RULE, vec![SocketEndpoint::Connect(socket)]);
+    bench.vmm = Some((listener, dir));
+    bench.read(identity(&READER, ""));
+    assert_eq!(bench.kinds(), ["usb"]);
+    let State::Recording { request, grant } = bench.state().clone() else {
+        panic!("{:?}", bench.state())
+    };
+    let permit = monitor::testing::permit(UsbAdmission(grant), 1);
+    (bench, Command::Admitted(request, permit))
+}
+
+/// Whether the VMM of its domain was connected.
+fn is_connected(bench: &Bench) -> bool {
+    bench.vmm.as_ref().is_some_and(|(listener, _)| listener.accept().is_ok())
+}
+
+#[test]
+fn a_verdict_that_is_on_the_disk_too_late_takes_no_device_to_a_domain() {
+    let ends: [fn(&mut Bench); 7] = [
+        |bench| bench.broker.command(Command::Rules(policy(""), false)),
+        // They give it to the same domain, by a verdict of their own.
+        |bench| bench.broker.command(Command::Rules(policy(RULE), false)),
+        |bench| bench.broker.command(Command::RecordLost),
+        |bench| bench.broker.command(Command::Detach(bench.id.clone(), None)),
+        |bench| bench.drive(Event::Unplugged),
+        // Another one in its place, which gets the same.
+        |bench| {
+            bench.drive(Event::Unplugged);
+            bench.drive(Event::PluggedIn);
+            bench.read(identity(&READER, ""));
+        },
+        |bench| bench.drive(Event::AgentEnds),
+    ];
+    for end in ends {
+        let (mut bench, permit) = recording();
+        end(&mut bench);
+        bench.events();
+        let state = bench.state().clone();
+        bench.broker.command(permit);
+        assert_eq!(*bench.state(), state);
+        for _ in 0..3 {
+            bench.broker.tick(Moment::now() + AGAIN);
+        }
+        assert!(!is_connected(&bench), "{state:?}");
+        assert!(!bench.told().contains(&"serve".to_owned()));
+        // Whatever is asked for since has an answer of its own.
+        if matches!(state, State::Recording { .. }) {
+            bench.record(true);
+            bench.broker.tick(Moment::now());
+            assert!(is_connected(&bench));
+        }
+    }
+}
+
+#[test]
+fn a_verdict_that_other_rules_made_void_is_reached_anew_under_those() {
+    for rules_come in [false, true] {
+        let (mut bench, _) = recording();
+        let State::Recording { request, .. } = *bench.state() else { panic!() };
+        bench.broker.command(Command::Refused(request, Denial::Stale));
+        bench.broker.tick(Moment::now());
+        let (events, words) = bench.events();
+        assert!(events.is_empty() && words.is_empty(), "not at once, and nobody need do anything");
+        assert_eq!(bench.report().state, "waiting");
+        if rules_come {
+            bench.broker.command(Command::Rules(policy(RULE), true));
+        } else {
+            bench.broker.tick(Moment::now() + AGAIN);
+        }
+        let (events, _) = bench.events();
+        let [event] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((event.kind, &event.detail["break_glass"]), ("usb", &rules_come.into()));
+        bench.record(true);
+        bench.broker.tick(Moment::now());
+        assert!(is_connected(&bench));
+    }
+}
+
+#[test]
+fn a_verdict_to_which_the_monitor_says_no_for_good_connects_no_domain() {
+    for denial in DENIALS_FOR_GOOD {
+        let (mut bench, _) = recording();
+        let State::Recording { request, .. } = *bench.state() else { panic!() };
+        bench.broker.command(Command::Refused(request, denial));
+        let report = bench.report();
+        assert_eq!((report.state, report.why), ("blocked".to_owned(), denial.to_string()));
+        assert_eq!(bench.kinds(), ["usb-failed"], "the log does not say that it was attached");
+        assert_eq!(bench.told(), ["switch off"]);
+        bench.broker.tick(Moment::now() + AGAIN);
+        assert!(bench.kinds().is_empty() && !is_connected(&bench));
+    }
 }
 
 /// What the log says of its not being attached.
@@ -150,14 +258,7 @@ fn a_device_whose_verdict_may_be_lost_goes_to_its_domain_by_another_and_the_seat
 
 #[test]
 fn a_device_to_which_the_monitor_says_no_for_good_is_not_connected_to_its_domain_again() {
-    for denial in [
-        Denial::Unanswered,
-        Denial::Uninspected,
-        Denial::Writable,
-        Denial::NotRunning,
-        Denial::Repeated,
-        Denial::TooMany,
-    ] {
+    for denial in DENIALS_FOR_GOOD {
         let mut bench = authorizing();
         let (request, _) = asked(&bench);
         bench.broker.command(Command::Refused(request, denial));

@@ -105,11 +105,11 @@ fn a_permit_that_comes_after_its_rule_is_gone_attaches_nothing() {
     let (socket, listener) = vmm(dir.path());
     let mut bench = Bench::waiting(&socket);
     bench.broker.tick(Moment::now());
-    let State::Authorizing { request, grant } = bench.state().clone() else {
+    let State::Authorizing { request, admitted } = bench.state().clone() else {
         panic!("{:?}", bench.state())
     };
     bench.broker.command(Command::Rules(policy(""), false));
-    let permit = monitor::testing::permit(grant, 1);
+    let permit = monitor::testing::permit(admitted.grant().clone(), 1);
     bench.broker.command(Command::Permitted(request, permit));
     assert!(!bench.told().contains(&"serve".to_owned()));
     let mut stream = listener.accept().unwrap().0;

@@ -69,6 +69,14 @@ fn a_keyboard_with_something_besides_is_the_seats_whatever_becomes_of_the_rest()
     assert!(states(&[Kind::KeyboardWithReader], 1, 3) > 10_000);
 }
 
+fn admitted(grant: &UsbGrant) -> Admitted {
+    Admitted::by(testing::permit(UsbAdmission(grant.clone()), 0))
+}
+
+fn is_authorized_by(life: &Lifecycle, number: u64) -> bool {
+    matches!(&life.state, State::Authorizing { request, .. } if *request == number)
+}
+
 /// Each of these is a mistake that somebody could make in one line.
 #[test]
 fn a_fault_in_the_life_cycle_is_found() {
@@ -76,7 +84,30 @@ fn a_fault_in_the_life_cycle_is_found() {
         if let (Event::Permitted { request, .. }, State::Recording { grant, .. }) =
             (&event, &life.state)
         {
-            life.state = State::Authorizing { request: *request, grant: grant.clone() };
+            life.state = State::Authorizing { request: *request, admitted: admitted(grant) };
+        }
+        life.handle(now, numbers, event)
+    };
+    let late_records: Handle = |life, now, numbers, event| {
+        if let (Event::Admitted { request: of, .. }, State::Recording { request, .. }) =
+            (&event, &mut life.state)
+        {
+            *request = *of;
+        }
+        life.handle(now, numbers, event)
+    };
+    let content_with_the_same: Handle = |life, now, numbers, event| match event {
+        Event::RulesChanged { would_get: Some(would_get) }
+            if matches!(life.state, State::Recording { .. })
+                && life.grant().is_some_and(|has| has.gives_the_same_as(&would_get)) =>
+        {
+            Vec::new()
+        }
+        event => life.handle(now, numbers, event),
+    };
+    let does_not_wait_for_the_disk: Handle = |life, now, numbers, event| {
+        if let (Event::Refused { .. }, State::Recording { grant, .. }) = (&event, &life.state) {
+            life.state = State::Waiting { admitted: admitted(grant), retry: now };
         }
         life.handle(now, numbers, event)
     };
@@ -94,7 +125,11 @@ fn a_fault_in_the_life_cycle_is_found() {
         event => life.handle(now, numbers, event),
     };
     let deaf_to_the_policy: Handle = |life, now, numbers, event| match event {
-        Event::RulesChanged { would_get: Some(_) } if life.grant().is_some() => Vec::new(),
+        Event::RulesChanged { would_get: Some(_) }
+            if matches!(life.state, State::Attached { .. }) =>
+        {
+            Vec::new()
+        }
         event => life.handle(now, numbers, event),
     };
     let keeps_authority: Handle = |life, now, numbers, event| {
@@ -104,7 +139,7 @@ fn a_fault_in_the_life_cycle_is_found() {
         effects
     };
     let stuck: Handle = |life, now, numbers, event| match event {
-        Event::Unplugged if matches!(life.state, State::Recording { .. }) => Vec::new(),
+        Event::Unplugged if matches!(life.state, State::Off) => Vec::new(),
         event => life.handle(now, numbers, event),
     };
     let forgets_requests: Handle = |life, now, numbers, event| {
@@ -115,7 +150,7 @@ fn a_fault_in_the_life_cycle_is_found() {
     };
     let drops_late_answers: Handle = |life, now, numbers, event| match &event {
         Event::Permitted { request, .. } | Event::Refused { request, .. }
-            if life.asks_for(*request).is_none() =>
+            if life.unanswered.contains_key(request) && !is_authorized_by(life, *request) =>
         {
             life.unanswered.remove(request);
             Vec::new()
@@ -131,15 +166,15 @@ fn a_fault_in_the_life_cycle_is_found() {
         event => life.handle(now, numbers, event),
     };
     let gives_more: Handle = |life, now, numbers, event| {
-        if let (Event::Permitted { .. }, State::Authorizing { grant, .. }) =
+        if let (Event::Permitted { .. }, State::Authorizing { admitted: by, .. }) =
             (&event, &mut life.state)
         {
-            grant.share = Share::Whole;
+            *by = admitted(&UsbGrant { share: Share::Whole, ..by.grant().clone() });
         }
         life.handle(now, numbers, event)
     };
     let (reader, keyboard) = (Kind::Reader, Kind::KeyboardWithReader);
-    let faults: [(Handle, Kind, &str); 11] = [
+    let faults: [(Handle, Kind, &str); 14] = [
         // A permit that was asked for before is taken though nobody waits for it any more.
         (late_permits, reader, "nothing to serve it over"),
         // It is connected while another domain may still have it.
@@ -152,6 +187,10 @@ fn a_fault_in_the_life_cycle_is_found() {
         (drops_late_answers, reader, "what became of each attachment"),
         (keeps_verdicts, reader, "no verdict outlives its record"),
         (goes_on, reader, "begins nothing"),
+        // Of a device that was pulled out, by rules that are others now, or lost with its log.
+        (late_records, reader, "a stale record"),
+        (content_with_the_same, reader, "a stale record"),
+        (does_not_wait_for_the_disk, reader, "no verdict outlives its record"),
         // The log says that the seat keeps a part of it.
         (gives_more, keyboard, "without a grant on the disk"),
     ];

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use clock::Moment;
 use monitor::Denial;
+use monitor::testing;
 use usbdescriptors::Share;
 use usbfilter::Rules;
 
 use super::*;
+use crate::grant::UsbAdmission;
 
 const START: Moment = Moment::since_start(Duration::from_secs(1000));
 /// All deadlines but that of a reset have passed.
@@ -72,18 +74,28 @@ enum Job {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Asked {
-    Verdict(u64),
-    Attachment(u64, UsbGrant),
+/// What the monitor is asked to permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Wanted {
+    Admission,
+    Attachment,
 }
 
-/// A message in the mailbox.
+/// A message to the monitor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Answer {
-    Recorded(u64, bool),
-    Permitted(u64, UsbGrant),
-    Refused(u64, Denial),
+struct Asked {
+    request: u64,
+    wanted: Wanted,
+    grant: UsbGrant,
+    /// It is an admission, and what it was decided by is no more: the device, the rules, the record or what was asked for by hand.
+    stale: bool,
+}
+
+/// A message in the mailbox: that it is permitted, or why not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Answer {
+    asked: Asked,
+    denied: Option<Denial>,
 }
 
 /// The state of a place and of everything around it.
@@ -109,8 +121,8 @@ struct World {
     answers: VecDeque<Answer>,
     /// The log can be written.
     log: bool,
-    /// The verdict by which it goes to its domain is in the log, and was not lost since.
-    verdict: bool,
+    /// What it may have by a verdict that is in the log, and was neither lost nor made void since.
+    verdict: Option<UsbGrant>,
     /// The agent ends.
     ended: bool,
     policy: Option<usize>,
@@ -132,7 +144,7 @@ impl World {
             asked: VecDeque::new(),
             answers: VecDeque::new(),
             log: true,
-            verdict: false,
+            verdict: None,
             ended: false,
             policy: Some(0),
         }
@@ -162,7 +174,7 @@ impl World {
             if holds { Ok(()) } else { Err(promise.to_owned()) }
         };
         let attached = match self.life.state() {
-            State::Attached { task, grant, .. } => Some((*task, grant)),
+            State::Attached { task, admitted, .. } => Some((*task, admitted.grant())),
             _ => None,
         };
         holds(self.streams.len() <= 1, "it is attached to one domain at most")?;
@@ -183,10 +195,10 @@ impl World {
             holds(same, "no attachment outlives its rule")?;
             holds(self.log, "no attachment outlives its record")?;
         }
-        holds(!self.goes_to_a_domain() || self.verdict, "no verdict outlives its record")?;
-        let asked = self.asked.iter().filter(|asked| matches!(asked, Asked::Attachment(..)));
-        let answers = self.answers.iter().filter(|answer| !matches!(answer, Answer::Recorded(..)));
-        let unanswered = asked.count() + answers.count();
+        let admitted = !self.goes_to_a_domain() || self.verdict.as_ref() == self.life.grant();
+        holds(admitted, "no verdict outlives its record")?;
+        let asked = self.asked.iter().chain(self.answers.iter().map(|answer| &answer.asked));
+        let unanswered = asked.filter(|asked| asked.wanted == Wanted::Attachment).count();
         holds(unanswered == self.life.unanswered.len(), "each request is remembered")?;
         let hosts = matches!(self.life.state(), State::Host(_));
         holds(!hosts || self.streams.is_empty(), "what the host has no domain has")?;
@@ -207,6 +219,18 @@ impl World {
             self.life.state(),
             State::Waiting { .. } | State::Authorizing { .. } | State::Attached { .. }
         )
+    }
+
+    /// What verdicts are about that are not recorded until now is no more.
+    fn outdate(&mut self) {
+        let answered = self.answers.iter_mut().map(|answer| &mut answer.asked);
+        for asked in self.asked.iter_mut().chain(answered) {
+            asked.stale = asked.wanted == Wanted::Admission;
+        }
+    }
+
+    fn ask(&mut self, request: u64, wanted: Wanted, grant: UsbGrant) {
+        self.asked.push_back(Asked { request, wanted, grant, stale: false });
     }
 
     /// What the thread does with its first task must not be what somebody else is about.
@@ -239,7 +263,7 @@ impl World {
             Effect::AskPace
                 | Effect::Read { .. }
                 | Effect::Judge
-                | Effect::RecordVerdict { .. }
+                | Effect::Admit { .. }
                 | Effect::Connect { .. }
                 | Effect::Authorize { .. }
                 | Effect::Start { .. }
@@ -270,19 +294,19 @@ impl World {
                 let grant = self.grant().ok_or_else(|| "no rule".to_owned());
                 return Ok(Some(Event::Judged(Judgement { grant, denied: lucky })));
             }
-            Effect::RecordVerdict { request, .. } => {
-                self.asked.push_back(Asked::Verdict(request));
-            }
-            Effect::Connect { grant, .. } => {
-                if !lucky {
-                    return Ok(Some(Event::Connected(Connection::NotYet(AGAIN))));
+            Effect::Admit { request, grant } => self.ask(request, Wanted::Admission, grant),
+            Effect::Connect { admitted, .. } => {
+                if self.verdict.as_ref() != Some(admitted.grant()) {
+                    return Err("a VMM is connected without a verdict on the disk".to_owned());
                 }
-                self.connection = Some(grant.domain);
-                return Ok(Some(Event::Connected(Connection::Made)));
+                if !lucky {
+                    let connection = Connection::NotYet(AGAIN);
+                    return Ok(Some(Event::Connected { admitted, connection }));
+                }
+                self.connection = Some(admitted.grant().domain.clone());
+                return Ok(Some(Event::Connected { admitted, connection: Connection::Made }));
             }
-            Effect::Authorize { request, grant } => {
-                self.asked.push_back(Asked::Attachment(request, grant));
-            }
+            Effect::Authorize { request, grant } => self.ask(request, Wanted::Attachment, grant),
             Effect::Disconnect => self.connection = None,
             Effect::Start { task, permit } => {
                 let connection = self.connection.take().ok_or("nothing to serve it over")?;
@@ -320,13 +344,15 @@ impl World {
         self.numbers = Numbers(u64::try_from(live.len()).unwrap());
         match &mut self.life.state {
             State::Throttled { until } => *until = START,
-            State::Unrecorded { retry, .. } | State::Waiting { retry, .. } => *retry = START,
+            State::Unadmitted { retry, .. } | State::Waiting { retry, .. } => *retry = START,
             _ => {}
         }
         for detaching in &mut self.life.detaching {
             detaching.until = detaching.until.map(|_| START);
         }
-        self.verdict &= self.goes_to_a_domain();
+        if !self.goes_to_a_domain() {
+            self.verdict = None;
+        }
         // It only makes the VMM wait, who may do that here at any time.
         self.life.known.joined = false;
         // What is counted is none, or the last but one of as many as there may be, or too many.
@@ -361,17 +387,7 @@ impl World {
         self.tasks.iter_mut().for_each(|(number, _)| on(number));
         self.told.iter_mut().for_each(&mut on);
         self.streams.iter_mut().for_each(|(task, _)| on(task));
-        for asked in &mut self.asked {
-            match asked {
-                Asked::Verdict(request) | Asked::Attachment(request, _) => on(request),
-            }
-        }
-        for answer in &mut self.answers {
-            match answer {
-                Answer::Recorded(request, _)
-                | Answer::Permitted(request, _)
-                | Answer::Refused(request, _) => on(request),
-            }
-        }
+        self.asked.iter_mut().for_each(|asked| on(&mut asked.request));
+        self.answers.iter_mut().for_each(|answer| on(&mut answer.asked.request));
     }
 }

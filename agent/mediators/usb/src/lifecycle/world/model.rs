@@ -29,7 +29,7 @@ pub(super) enum Step {
     Write,
     /// The broker takes the first message.
     Deliver,
-    /// The policy gives such devices to this domain, or to none.
+    /// A policy comes that gives such devices to this domain, or to none.
     Policy(Option<usize>),
     LogFails,
     LogIsBack,
@@ -82,7 +82,9 @@ impl Life {
             // The log says by now that it is attached.
             let in_the_log = match &event {
                 Event::Permitted { .. } => true,
-                Event::Refused { denial, .. } => *denial != Denial::Unrecorded,
+                Event::Refused { request, denial } => {
+                    *denial != Denial::Unrecorded && world.life.unanswered.contains_key(request)
+                }
                 _ => false,
             };
             let effects = (self.handle)(&mut world.life, now, &mut world.numbers, event);
@@ -142,6 +144,7 @@ impl Life {
                 Event::PluggedIn
             }
             Step::PullOut => {
+                world.outdate();
                 (world.plugged, world.authorised, world.hosts) = (None, false, None);
                 Event::Unplugged
             }
@@ -196,51 +199,52 @@ impl Life {
                 Event::ThreadFailed { task: first }
             }
             Step::Write => {
-                let answer = match world.asked.pop_front() {
-                    Some(Asked::Verdict(request)) => Answer::Recorded(request, world.log),
-                    Some(Asked::Attachment(request, grant)) => match (world.log, lucky) {
-                        (true, true) => Answer::Permitted(request, grant),
-                        (true, false) => Answer::Refused(request, Denial::Writable),
-                        (false, true) => Answer::Refused(request, Denial::Stale),
-                        (false, false) => Answer::Refused(request, Denial::Unrecorded),
-                    },
-                    None => return Ok(()),
+                let Some(asked) = world.asked.pop_front() else { return Ok(()) };
+                let denied = match (world.log, lucky, asked.wanted) {
+                    (true, true, _) => None,
+                    (true, false, Wanted::Admission) => Some(Denial::Stale),
+                    (true, false, Wanted::Attachment) => Some(Denial::Writable),
+                    (false, true, Wanted::Admission) => Some(Denial::Writable),
+                    (false, true, Wanted::Attachment) => Some(Denial::Stale),
+                    (false, false, _) => Some(Denial::Unrecorded),
                 };
-                world.answers.push_back(answer);
+                world.answers.push_back(Answer { asked, denied });
                 return Ok(());
             }
-            Step::Deliver => match world.answers.pop_front() {
-                Some(Answer::Recorded(request, done)) => {
-                    world.verdict |= done && world.life.has_asked(request);
-                    Event::Recorded { request, done }
-                }
-                Some(Answer::Permitted(request, grant)) => {
-                    Event::Permitted { request, permit: Permit { request, grant } }
-                }
-                Some(Answer::Refused(request, denial)) => Event::Refused { request, denial },
-                None => return Ok(()),
-            },
+            Step::Deliver => {
+                let Some(answer) = world.answers.pop_front() else { return Ok(()) };
+                return self.deliver(world, answer, lucky);
+            }
             Step::Policy(policy) => {
+                world.outdate();
                 world.policy = policy;
                 Event::RulesChanged { would_get: world.grant() }
             }
             Step::LogFails => {
-                (world.log, world.verdict) = (false, false);
+                world.outdate();
+                (world.log, world.verdict) = (false, None);
                 Event::RecordLost
             }
             Step::LogIsBack => {
                 world.log = true;
                 return Ok(());
             }
-            Step::Attach(domain) => Event::AttachByHand {
-                domain: DOMAINS[domain].to_owned(),
-                request: u64::try_from(domain).ok(),
-            },
-            Step::Detach => Event::DetachByHand { request: Some(2) },
+            Step::Attach(domain) => {
+                world.outdate();
+                Event::AttachByHand {
+                    domain: DOMAINS[domain].to_owned(),
+                    request: u64::try_from(domain).ok(),
+                }
+            }
+            Step::Detach => {
+                world.outdate();
+                Event::DetachByHand { request: Some(2) }
+            }
             Step::Look { any, all } => {
                 Event::InputDrivers { any, all, busy: !world.tasks.is_empty() }
             }
             Step::AgentEnds => {
+                world.outdate();
                 world.ended = true;
                 Event::AgentEnds
             }
@@ -261,6 +265,30 @@ impl Life {
             return Err("what is revoked is cut in time".to_owned());
         }
         Ok(())
+    }
+
+    /// The broker takes an answer of the monitor's. One to what was decided by something that is no more admits the device to nothing.
+    fn deliver(&self, world: &mut World, answer: Answer, lucky: bool) -> Result<(), String> {
+        let Answer { asked: Asked { request, wanted, grant, stale }, denied } = answer;
+        let event = match (denied, wanted) {
+            (Some(denial), _) => Event::Refused { request, denial },
+            (None, Wanted::Attachment) => {
+                Event::Permitted { request, permit: Permit { request, grant } }
+            }
+            (None, Wanted::Admission) => {
+                if !stale {
+                    world.verdict = Some(grant.clone());
+                }
+                let permit = testing::permit(UsbAdmission(grant), request);
+                Event::Admitted { request, permit }
+            }
+        };
+        let before = stale.then(|| world.life.clone());
+        self.drive(world, START, event, lucky)?;
+        match before {
+            Some(before) if before != world.life => Err("a stale record starts nothing".to_owned()),
+            _ => Ok(()),
+        }
     }
 
     /// Returns what happens if from now on nothing goes wrong.
@@ -369,8 +397,9 @@ impl Model for Life {
                 None => steps.extend(self.kinds.iter().map(|kind| Step::PlugIn(*kind))),
                 Some(_) => steps.push(Step::PullOut),
             }
+            // One of them is another one that gives the same.
             let policies = [None].into_iter().chain((0..self.domains).map(Some));
-            steps.extend(policies.filter(|policy| *policy != world.policy).map(Step::Policy));
+            steps.extend(policies.map(Step::Policy));
             steps.push(if world.log { Step::LogFails } else { Step::LogIsBack });
             if world.plugged.is_some() {
                 steps.extend((0..self.domains).map(Step::Attach));
