@@ -354,7 +354,9 @@ fn what_the_policy_says_and_nothing_enforces_is_a_warning_here_and_a_note_of_the
     assert!(found[0].contains("`egress` of CLINICAL is not enforced by this version"), "{found:?}");
     assert!(
         found[1].starts_with("clinical is external")
-            && found[1].contains("network, persistence, priority, egress")
+            && found[1]
+                .contains("network, persistence, renew_at, renew_when_idle, priority, egress"),
+        "{found:?}"
     );
     fs::write(&policy, starter).unwrap();
     assert_eq!(warned().len(), 2, "the network cards are somebody else's either way");
