@@ -263,7 +263,7 @@ impl Policy {
 pub const SERIAL_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// Policies that must be able to follow one without a warning: a lifetime's.
-const FOLLOWING_MIN: u64 = 100_000;
+pub(crate) const FOLLOWING_MIN: u64 = 100_000;
 
 fn serial(value: Value<'_>) -> Option<Spanned<u64>> {
     let serial = value.integer("the serial", 1..=SERIAL_MAX)?;

@@ -5,9 +5,10 @@
     reason = "clippy.toml allows it in tests and does not know that this is one"
 )]
 
+use policy::SERIAL_MAX;
 use policy::signature::{
     ImageManifest, NoSuccessor, Officer, PolicyText, ProgramManifest, Purpose, SecretKey, Signable,
-    Signatures, TrustDraft, TrustStore, TrustText, public_keys,
+    Signatures, TrustDraft, TrustStore, TrustText, public_key,
 };
 use proptest::prelude::*;
 use zeroize::Zeroizing;
@@ -332,6 +333,15 @@ fn a_trust_store_follows_another_if_its_officers_and_those_before_signed_it_and_
     let handed_on = in_force(5, [1, 2], None);
     assert!(matches!(follows(&handed_on, &[0, 1]), Err(NoSuccessor::NotItsOwn(_))));
     assert!(follows(&handed_on, &[0, 1, 2]).is_ok());
+    // None could follow the last serial; where changes are not signed, none has to.
+    let last = in_force(SERIAL_MAX, [0, 1], None);
+    assert!(matches!(follows(&last, &[0, 1]), Err(NoSuccessor::Last)));
+    assert!(follows(&in_force(SERIAL_MAX - 1, [0, 1], None), &[0, 1]).is_ok());
+    let given_up = format!(
+        "format = 2\nserial = {SERIAL_MAX}\n[threshold]\npolicy = 1\n{}",
+        officer(0, "\"policy\"")
+    );
+    assert!(follows(&given_up, &[0, 1]).is_ok());
     // What is signed and has a mistake, and what nobody signed is not read.
     assert!(matches!(follows("format = 2\n", &[0, 1]), Err(NoSuccessor::Mistakes(_))));
     assert!(matches!(follows("[[[", &[0]), Err(NoSuccessor::NotApproved(_))));
@@ -363,19 +373,61 @@ fn weak_settings_are_said_with_what_to_do() {
     ));
     assert!(said(&lower).concat().contains("`policy` asks for 3 officers, and the 2 that `trust`"));
     assert_eq!(said(&parsed(&in_force(1, [0, 1], None))), Vec::<String>::new());
+    for (left, says) in [
+        (0, Some("no trust store can follow")),
+        (1, Some("only one trust store can follow")),
+        (99_999, Some("only 99999 trust stores can follow")),
+        (100_000, None),
+    ] {
+        let found = said(&parsed(&in_force(SERIAL_MAX - left, [0, 1], None)));
+        assert_eq!(found.iter().any(|it| it.contains("can follow this one")), says.is_some());
+        assert!(says.is_none_or(|says| found.concat().contains(says)), "{found:?}");
+    }
+}
+
+#[test]
+fn what_differs_from_one_trust_store_to_another_is_said_officer_by_officer() {
+    let (before, after) = (
+        TrustDraft::from(&parsed(&in_force(1, [0, 1], Some(2)))),
+        TrustDraft::from(&parsed(&in_force(2, [0, 3], None))),
+    );
+    assert!(before.differences(&before).is_empty());
+    let mut exchanged = after.clone();
+    exchanged.officers[0].key = key(9).public();
+    exchanged.officers[0].may_sign = vec![Purpose::Trust];
+    exchanged.thresholds.insert(Purpose::Trust, 1);
+    let said = before.differences(&exchanged).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let [old, new, added] = [0, 9, 3].map(|number| key(number).public());
+    let (kim, other) = (&before.officers[0].name, &after.officers[1].name);
+    assert_eq!(said[0], format!("another key: {kim} had {old} and has {new}"));
+    assert_eq!(said[1], format!("may sign: {kim} could sign policy, trust and may trust"));
+    assert_eq!(
+        said[2],
+        format!("added: {other}, who may sign policy, trust, with the key {added}")
+    );
+    assert!(said[3].starts_with("removed: ") && said[4].starts_with("removed: "), "{said:?}");
+    assert_eq!((said[5].as_str(), said.len()), ("threshold: trust from 2 to 1", 6));
 }
 
 #[test]
 fn a_public_key_file_says_who_and_the_trust_store_what_they_may_sign() {
     let file = format!("[[officer]]\nname = \"Kim\"\nkey = \"{}\"\n", key(0).public());
-    assert_eq!(public_keys("kim.pub", &file).unwrap(), [("Kim".to_owned(), key(0).public())]);
+    assert_eq!(public_key("kim.pub", &file).unwrap(), ("Kim".to_owned(), key(0).public()));
     for (text, says) in [
         (format!("{file}may_sign = [\"program\"]\n"), "no key `may_sign`"),
         (format!("{file}{file}"), "one officer would count as two"),
+        (
+            format!(
+                "{file}{}",
+                file.replace("Kim", "Lee")
+                    .replace(&key(0).public().to_string(), &key(1).public().to_string())
+            ),
+            "a public key file is of one officer",
+        ),
         ("format = 1\n".to_owned(), "not an officer's public key"),
         (key(0).text().to_string(), "this is a secret key"),
     ] {
-        let found = public_keys("kim.pub", &text).unwrap_err().to_string();
+        let found = public_key("kim.pub", &text).unwrap_err().to_string();
         assert!(found.contains(says), "{found}");
     }
 }
@@ -460,7 +512,7 @@ proptest! {
         let text = words.concat();
         let refused = [
             TrustStore::parse("a", &text).err(),
-            public_keys("a", &text).err(),
+            public_key("a", &text).err(),
             Signatures::<TrustText>::parse("a", &text).err(),
         ];
         for found in refused.into_iter().flatten() {

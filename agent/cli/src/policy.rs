@@ -109,7 +109,7 @@ pub(super) enum PolicyCommand {
     Verify {
         /// The policy; its signatures are in FILE.sig
         file: PathBuf,
-        /// Who may sign, and how many must
+        /// Who may sign, and how many must; this file is looked at, and not what a PC remembers
         #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
         trust: PathBuf,
     },

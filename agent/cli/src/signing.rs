@@ -10,7 +10,7 @@ use nix::unistd::geteuid;
 use policy::Policy;
 use policy::document::Mistake;
 use policy::signature::{
-    PolicyText, Purpose, SecretKey, Signable, Signatures, TrustStore, public_keys,
+    PolicyText, PublicKey, Purpose, SecretKey, Signable, Signatures, TrustStore, public_key,
 };
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -90,7 +90,7 @@ pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping
     let name = serde_json::Value::from(name).to_string();
     let entry = format!("[[officer]]\nname = {name}\nkey = \"{}\"\n", key.public());
     // All of it was made here but the name.
-    if public_keys("the key", &entry).is_err() {
+    if public_key("the key", &entry).is_err() {
         let why = "--name: write the officer's name, 1 to 128 bytes, without control characters and without a key";
         return common.fail(Failure::No, why);
     }
@@ -282,10 +282,10 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     if found.has_errors() {
         return common.refuse(Failure::No, &found, "not signed");
     }
-    add_signature::<PolicyText>(common, file, &text, key, passphrase, "")
+    add_signature::<PolicyText>(common, file, &text, key, passphrase, "", |_| ())
 }
 
-/// Signs what was looked at, beside the signatures of others that still fit; `warnings` are said with it.
+/// Signs what was looked at, beside the signatures of others that still fit; `warnings` are said with it. `look` is given the key before anything is signed.
 pub(super) fn add_signature<S: Signable>(
     common: &Common,
     file: &Path,
@@ -293,11 +293,13 @@ pub(super) fn add_signature<S: Signable>(
     key: &Path,
     passphrase: &Source,
     warnings: &str,
+    look: impl FnOnce(&PublicKey),
 ) -> Outcome {
     let secret = match no_dump().and_then(|kept| secret_key(key, passphrase, &kept)) {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
+    look(&secret.public());
     let beside = signature_file(file);
     let signatures = match signatures::<S>(common, &beside) {
         Ok(signatures) => signatures,

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use policy::SERIAL_MAX;
-use policy::signature::{Officer, Purpose, TrustDraft, TrustStore, TrustText, public_keys};
+use policy::signature::{
+    Officer, PublicKey, Purpose, TrustDifference, TrustDraft, TrustStore, TrustText, public_key,
+};
 use serde_json::{Value, json};
 
 use super::signing::{add_signature, signatures, trust_store, unreadable};
-use super::{Common, Failure, Outcome, passphrase, print};
+use super::{Common, Failure, Outcome, complain, passphrase, print};
 use base::durable;
 use config::files::read_small;
 use config::policy_store::signature_file;
@@ -55,17 +57,20 @@ pub(super) enum TrustCommand {
         #[arg(value_name = "PURPOSE=N", required = true, value_parser = threshold)]
         thresholds: Vec<(Purpose, usize)>,
     },
-    /// Add an officer's signature to FILE.sig
+    /// Say what differs from the trust store of now, and add an officer's signature to FILE.sig
     Sign {
         /// The trust store; it must be without mistakes
         file: PathBuf,
+        /// The trust store of now [default: that of this PC, if there is one]
+        #[arg(long, value_name = "FILE")]
+        trust: Option<PathBuf>,
         /// The officer's secret key
         #[arg(long, value_name = "KEYFILE")]
         key: PathBuf,
         #[command(flatten)]
         passphrase: passphrase::Source,
     },
-    /// Would a PC with the trust store of now take this one?
+    /// What differs from the trust store of now, and would a PC that goes by that take this one? Looks at files, not at what a PC remembers
     Verify {
         /// The new trust store; its signatures are in FILE.sig
         file: PathBuf,
@@ -110,7 +115,9 @@ pub(super) fn run(common: &Common, command: &TrustCommand) -> Outcome {
             draft.thresholds.extend(thresholds.iter().copied());
             Ok(())
         }),
-        TrustCommand::Sign { file, key, passphrase } => sign(common, file, key, passphrase),
+        TrustCommand::Sign { file, trust, key, passphrase } => {
+            sign(common, file, trust.as_deref(), key, passphrase)
+        }
         TrustCommand::Verify { file, trust } => verify(common, file, trust),
     }
 }
@@ -125,7 +132,10 @@ fn show(common: &Common, file: &Path) -> Outcome {
         Ok(store) => store,
         Err(outcome) => return outcome,
     };
-    common.done(&report(&store), || print(&words(&store)))
+    common.done(&report(&store), || {
+        let keys = store.officers().iter().map(|it| format!("{}  {}\n", it.key, it.name));
+        print(&format!("{}{}", words(&store), keys.collect::<String>()));
+    })
 }
 
 fn report(store: &TrustStore) -> Value {
@@ -193,7 +203,7 @@ fn warnings(store: &TrustStore) -> String {
 fn add(common: &Common, file: &Path, key: &Path, may_sign: &[Purpose], replace: bool) -> Outcome {
     let name = key.display().to_string();
     let added = match read_small(key) {
-        Ok(Some(text)) => public_keys(&name, &text),
+        Ok(Some(text)) => public_key(&name, &text),
         Ok(None) => {
             let why = format!(
                 "there is no {name}; `bulkhead policy keygen` makes a key and its .pub file"
@@ -202,7 +212,7 @@ fn add(common: &Common, file: &Path, key: &Path, may_sign: &[Purpose], replace: 
         }
         Err(error) => return common.fail(Failure::No, &unreadable(key, &error)),
     };
-    let added = match added {
+    let (name, key) = match added {
         Ok(added) => added,
         Err(found) => return common.refuse(Failure::No, &found, "not added"),
     };
@@ -214,30 +224,26 @@ fn add(common: &Common, file: &Path, key: &Path, may_sign: &[Purpose], replace: 
         }
     };
     edit(common, file, true, |draft| {
-        for (name, key) in &added {
-            let there = draft.officers.iter_mut().find(|officer| officer.name == *name);
-            match (there, replace) {
-                (Some(officer), true) => {
-                    officer.may_sign = chosen(Some(&*officer));
-                    officer.key = *key;
-                }
-                (Some(_), false) => {
-                    return Err(format!(
-                        "\"{name}\" is in it already: give --replace if this is their new key, or for what they may sign from now on; \
-                         if they are two people, have the key made anew under a name that tells them apart"
-                    ));
-                }
-                (None, true) => {
-                    return Err(format!(
-                        "there is no officer \"{name}\" whose key could be replaced; {}",
-                        there_are(draft)
-                    ));
-                }
-                (None, false) => draft.officers.push(Officer {
-                    name: name.clone(),
-                    key: *key,
-                    may_sign: chosen(None),
-                }),
+        let there = draft.officers.iter_mut().find(|officer| officer.name == name);
+        match (there, replace) {
+            (Some(officer), true) => {
+                officer.may_sign = chosen(Some(&*officer));
+                officer.key = key;
+            }
+            (Some(_), false) => {
+                return Err(format!(
+                    "\"{name}\" is in it already: give --replace if this is their new key, or for what they may sign from now on; \
+                     if they are two people, have the key made anew under a name that tells them apart"
+                ));
+            }
+            (None, true) => {
+                return Err(format!(
+                    "there is no officer \"{name}\" whose key could be replaced; {}",
+                    there_are(draft)
+                ));
+            }
+            (None, false) => {
+                draft.officers.push(Officer { name, key, may_sign: chosen(None) });
             }
         }
         Ok(())
@@ -259,8 +265,9 @@ fn edit(
             Err(outcome) => return outcome,
         },
     };
-    let former = draft.thresholds.clone();
-    if let Err(why) = change(&mut draft).and_then(|()| settle(file, &former, &mut draft)) {
+    let former = draft.clone();
+    if let Err(why) = change(&mut draft).and_then(|()| settle(file, &former.thresholds, &mut draft))
+    {
         return common.fail(Failure::No, &format!("{}: {why}", file.display()));
     }
     let text = draft.text();
@@ -271,11 +278,36 @@ fn edit(
     if let Err(error) = durable::replace(file, text.as_bytes(), 0o644) {
         return common.fail(Failure::No, &format!("cannot write {}: {error}", file.display()));
     }
+    let found = former.differences(&draft);
     let mut report = report(&store);
     if let Some(keys) = report.as_object_mut() {
         keys.insert("file".to_owned(), json!(file));
+        keys.insert("differences".to_owned(), sentences(&found).into());
     }
-    common.done(&report, || print(&format!("wrote {}\n{}", file.display(), words(&store))))
+    common.done(&report, || {
+        print(&format!("wrote {}\n{}{}", file.display(), lines(&found), words(&store)));
+    })
+}
+
+fn sentences(found: &[TrustDifference]) -> Vec<String> {
+    found.iter().map(ToString::to_string).collect()
+}
+
+fn lines(found: &[TrustDifference]) -> String {
+    found.iter().map(|it| format!("{it}\n")).collect()
+}
+
+/// What differs from one store to another, with a line of which they are.
+fn compared(
+    before: &TrustStore,
+    named: &Path,
+    next: &TrustStore,
+) -> (Vec<TrustDifference>, String) {
+    let found = TrustDraft::from(before).differences(&TrustDraft::from(next));
+    let differs =
+        if found.is_empty() { "the same officers and thresholds as" } else { "differs from" };
+    let said = format!("{differs} {}\n{}", named.display(), lines(&found));
+    (found, said)
 }
 
 /// What goes with every change: a higher serial, and thresholds for what somebody may sign.
@@ -310,7 +342,39 @@ fn settle(
     Ok(())
 }
 
-fn sign(common: &Common, file: &Path, key: &Path, passphrase: &passphrase::Source) -> Outcome {
+/// The store that a new one is held against: the one that was named, or this PC's if it has one that can be read.
+fn of_now(common: &Common, named: Option<&Path>) -> Result<Option<(TrustStore, PathBuf)>, Outcome> {
+    let here = Path::new(TRUST);
+    match named {
+        Some(named) => Ok(Some((trust_store(common, named)?.0, named.to_owned()))),
+        None => Ok(read_small(here)
+            .ok()
+            .flatten()
+            .and_then(|text| TrustStore::parse(TRUST, &text).ok())
+            .map(|store| (store, here.to_owned()))),
+    }
+}
+
+/// Says why nobody should put a name to a store that ends all changes.
+fn can_be_followed(common: &Common, file: &Path, store: &TrustStore) -> Result<(), Outcome> {
+    if !store.ends_changes() {
+        return Ok(());
+    }
+    let why = format!(
+        "{} has the serial {SERIAL_MAX}, above which there is none: a PC that took it could never take another. \
+         Give it the serial after that of the trust store of now, and have it signed",
+        file.display()
+    );
+    Err(common.fail(Failure::No, &why))
+}
+
+fn sign(
+    common: &Common,
+    file: &Path,
+    trust: Option<&Path>,
+    key: &Path,
+    passphrase: &passphrase::Source,
+) -> Outcome {
     let (store, text) = match trust_store(common, file) {
         Ok(store) => store,
         Err(outcome) => return outcome,
@@ -322,7 +386,31 @@ fn sign(common: &Common, file: &Path, key: &Path, passphrase: &passphrase::Sourc
         );
         return common.fail(Failure::No, &why);
     }
-    add_signature::<TrustText>(common, file, &text, key, passphrase, &warnings(&store))
+    let looked = can_be_followed(common, file, &store).and_then(|()| of_now(common, trust));
+    let before = match looked {
+        Ok(before) => before,
+        Err(outcome) => return outcome,
+    };
+    // Before a passphrase is asked for: what is to be signed.
+    complain(&match &before {
+        Some((before, named)) => {
+            format!("{} {}", file.display(), compared(before, named, &store).1)
+        }
+        None => format!(
+            "{} is compared with no trust store: name that of the PCs with --trust to see what differs\n",
+            file.display()
+        ),
+    });
+    let look = |key: &PublicKey| {
+        if !store.officers_for(Purpose::Trust).any(|officer| officer.key == *key) {
+            complain(&format!(
+                "bulkhead: warning: {key} is no key that may sign for `trust` by {}: its signature counts for the trust store of before, at most. \
+                 If it is yours and you are not leaving, do not hand this on\n",
+                file.display()
+            ));
+        }
+    };
+    add_signature::<TrustText>(common, file, &text, key, passphrase, &warnings(&store), look)
 }
 
 fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
@@ -332,9 +420,15 @@ fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
         Ok(read) => read,
         Err(outcome) => return outcome,
     };
+    let (found, differs) = compared(&before, trust, &next);
+    let differs = format!("{} {differs}", file.display());
+    if let Err(outcome) = can_be_followed(common, file, &next) {
+        return outcome;
+    }
+    let report = |signers: &[String], next: &TrustStore| json!({"signers": signers, "serial": next.serial(), "differences": sentences(&found)});
     if !before.signs_changes() {
         let said = "the trust store of now asks for no signatures of its changes: whoever may write the file lays this one down\n";
-        return common.done(&json!({"signers": [], "serial": next.serial()}), || print(said));
+        return common.done(&report(&[], &next), || print(&format!("{differs}{said}")));
     }
     let beside = signature_file(file);
     let signatures = match signatures::<TrustText>(common, &beside) {
@@ -344,14 +438,17 @@ fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     match before.succeed(&file.display().to_string(), &text, &signatures) {
         Ok((next, approval)) => {
             let signers = approval.signers();
-            common.done(&json!({"signers": signers, "serial": next.serial()}), || {
+            common.done(&report(signers, &next), || {
                 let serial = next.serial().unwrap_or_default();
                 print(&format!(
-                    "signed by {}; it may follow with serial {serial}\n",
+                    "{differs}signed by {}; it may follow with serial {serial}\n",
                     signers.join(", ")
                 ));
             })
         }
-        Err(why) => common.fail(Failure::No, &format!("{} may not follow: {why}", file.display())),
+        Err(why) => {
+            complain(&differs);
+            common.fail(Failure::No, &format!("{} may not follow: {why}", file.display()))
+        }
     }
 }

@@ -38,9 +38,20 @@ fn officers_make_a_trust_store_change_it_and_sign_the_change() {
     assert_eq!(
         String::from_utf8_lossy(&done.stdout),
         format!(
-            "wrote {store}\nserial 3\npolicy   1 of 1: kim\nimage    nobody\nprogram  nobody\ntrust    2 of 2: kim, lee\n"
+            "wrote {store}\nthreshold: trust from 1 to 2\nserial 3\npolicy   1 of 1: kim\nimage    nobody\nprogram  nobody\ntrust    2 of 2: kim, lee\n"
         )
     );
+
+    let key_of = |name: &str| {
+        let text = fs::read_to_string(file(&format!("{name}.pub"))).unwrap();
+        text.split('"').nth(3).unwrap().to_owned()
+    };
+    let added = format!("added: kim, who may sign policy, trust, with the key {}", key_of("kim"));
+    assert!(said(&begun).contains(&added), "{}", said(&begun));
+    let shown = said(&trust(&["show", &store]));
+    for name in ["kim", "lee"] {
+        assert!(shown.contains(&format!("{}  {name}\n", key_of(name))), "{shown}");
+    }
 
     // What one may sign counts for nothing else.
     let (policy, key) = (file("policy.toml"), file("lee"));
@@ -55,6 +66,17 @@ fn officers_make_a_trust_store_change_it_and_sign_the_change() {
     fs::copy(&store, &before).unwrap();
     assert!(trust(&["add", &store, &file("park.pub")]).status.success());
     let verify = || trust(&["verify", &store, "--trust", &before]);
+    // What differs is said to who looks, and to who signs, whether they may or not.
+    let added = format!("added: park, who may sign policy, with the key {}", key_of("park"));
+    let copy = file("copy.toml");
+    fs::copy(&store, &copy).unwrap();
+    let stranger = trust(&["sign", &copy, "--trust", &before, "--key", &file("park")]);
+    assert!(stranger.status.success());
+    let warned = format!("{} is no key that may sign for `trust`", key_of("park"));
+    for says in [&added, &warned] {
+        assert!(said(&stranger).contains(says), "{}", said(&stranger));
+    }
+    assert!(said(&verify()).contains(&added), "{}", said(&verify()));
     assert!(said(&verify()).contains("by the trust store in force, 2 officers have to sign it"));
     for (key, says) in
         [("kim", "only kim did"), ("lee", "signed by kim, lee; it may follow with serial 4")]
@@ -146,10 +168,20 @@ fn what_would_be_no_trust_store_is_not_written_and_what_to_do_is_said() {
         assert!(said(&refused).contains(says), "{arguments:?}: {}", said(&refused));
         assert_eq!(fs::read_to_string(&store).unwrap(), before, "{arguments:?}");
     }
+    // Two officers in one file would be two votes of whoever handed it in.
+    let two = file("two.pub");
+    let both = fs::read_to_string(&kim).unwrap() + &fs::read_to_string(&lee).unwrap();
+    fs::write(&two, both.replace("\"kim\"", "\"choi\"").replace("\"lee\"", "\"park\"")).unwrap();
+    let refused = trust(&["add", &store, &two]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said(&refused).contains("a public key file is of one officer"), "{}", said(&refused));
+    assert_eq!(fs::read_to_string(&store).unwrap(), before);
     // A new key, and nothing else of what they may.
     let new = path(dir.path(), "new");
     assert!(bulkhead(&["keygen", &new, "--name", "lee", "--no-passphrase"]).status.success());
-    assert!(trust(&["add", &store, &format!("{new}.pub"), "--replace"]).status.success());
+    let before = json(&trust(&["show", &store, "--json"]));
+    let replaced = trust(&["add", &store, &format!("{new}.pub"), "--replace"]);
+    assert!(replaced.status.success());
     let shown = json(&trust(&["show", &store, "--json"]));
     assert_eq!(shown["officers"][1]["may_sign"], serde_json::json!(["policy", "program"]));
     assert!(
@@ -157,6 +189,38 @@ fn what_would_be_no_trust_store_is_not_written_and_what_to_do_is_said() {
             .unwrap()
             .contains(shown["officers"][1]["key"].as_str().unwrap())
     );
+    let [old, new_key] =
+        [&before, &shown].map(|store| store["officers"][1]["key"].as_str().unwrap());
+    let says = format!("another key: lee had {old} and has {new_key}");
+    assert!(said(&replaced).contains(&says), "{}", said(&replaced));
     let fewer = trust(&["add", &store, &format!("{new}.pub"), "--replace", "--may-sign", "policy"]);
     assert!(fewer.status.success() && !fs::read_to_string(&store).unwrap().contains("program"));
+}
+
+#[test]
+fn a_trust_store_that_nobody_could_ever_change_is_neither_signed_nor_good() {
+    let dir = office(&["kim"]);
+    let file = |name: &str| path(dir.path(), name);
+    let (store, before) = (file("trust.toml"), file("before.toml"));
+    assert!(
+        trust(&["add", &store, &file("kim.pub"), "--may-sign", "policy,trust"]).status.success()
+    );
+    fs::copy(&store, &before).unwrap();
+    let with = |serial: u64| {
+        let text = fs::read_to_string(&before).unwrap();
+        fs::write(&store, text.replace("serial = 1", &format!("serial = {serial}"))).unwrap();
+    };
+    with(9_223_372_036_854_775_807);
+    for arguments in
+        [&["sign", &store, "--key", &file("kim")][..], &["verify", &store, "--trust", &before]]
+    {
+        let refused = trust(arguments);
+        assert_eq!(refused.status.code(), Some(1), "{arguments:?}");
+        assert!(said(&refused).contains("above which there is none"), "{}", said(&refused));
+    }
+    assert!(!dir.path().join("trust.toml.sig").exists());
+    with(9_223_372_036_854_775_806);
+    let signed = trust(&["sign", &store, "--key", &file("kim")]);
+    assert!(signed.status.success(), "{signed:?}");
+    assert!(said(&signed).contains("only one trust store can follow"), "{}", said(&signed));
 }

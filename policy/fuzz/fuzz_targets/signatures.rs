@@ -4,7 +4,7 @@
 
 use policy::signature::{
     ImageManifest, PolicyText, ProgramManifest, PublicKey, SecretKey, Signable, Signatures,
-    TrustDraft, TrustStore, TrustText, public_keys,
+    TrustDraft, TrustStore, TrustText, public_key,
 };
 
 fn approves_nothing<S: Signable + PartialEq>(text: &str, trust: Option<&TrustStore>) {
@@ -20,7 +20,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let _ = text.parse::<PublicKey>();
     let _ = SecretKey::parse(text);
-    let _ = public_keys("kim.pub", text);
+    let _ = public_key("kim.pub", text);
     let trust = TrustStore::parse("trust.toml", text);
     if let Err(found) = &trust {
         assert!(!found.render(false).is_empty());

@@ -61,11 +61,13 @@ fn basic_string(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Reads the public keys that `bulkhead policy keygen` wrote: each with the name of its officer. What they may sign is the trust store's to say.
+/// Reads the public key that `bulkhead policy keygen` wrote, with the name of its officer. What they may sign is the trust store's to say.
+///
+/// A file with more than one officer is refused: whoever handed it in would have a vote for each.
 ///
 /// # Errors
-/// Everything that is wrong with the text, or there is none in it.
-pub fn public_keys(source_name: &str, text: &str) -> Result<Vec<(String, PublicKey)>, Diagnostics> {
+/// Everything that is wrong with the text, or it has not exactly one officer.
+pub fn public_key(source_name: &str, text: &str) -> Result<(String, PublicKey), Diagnostics> {
     let source = Source::new(source_name, text);
     document::read(&source, |mut form| {
         if !form.has("officer") {
@@ -83,7 +85,15 @@ pub fn public_keys(source_name: &str, text: &str) -> Result<Vec<(String, PublicK
         })?;
         let told_apart = read.iter().map(|(name, key)| (name, key)).collect::<Vec<_>>();
         report_twice(&form, &told_apart);
+        if let [_, (second, _), ..] = read.as_slice() {
+            form.sink().report(Diagnostic::error(
+                second.span,
+                "a public key file is of one officer, and this is another: who handed it in would sign as several",
+                "name the .pub file as `bulkhead policy keygen` made it; add each officer by a file of their own, which you have from themselves",
+            ));
+        }
         form.close();
-        Some(read.into_iter().map(|(name, key)| (name.value, key.value)).collect())
+        let [(name, key)] = <[_; 1]>::try_from(read).ok()?;
+        Some((name.value, key.value))
     })
 }

@@ -23,6 +23,7 @@
 //!
 //! An [`Approval`] can be had from [`TrustStore::approve`] alone. How one trust store follows another says [`TrustStore::succeed`].
 
+mod difference;
 mod draft;
 mod encrypted;
 mod key;
@@ -37,7 +38,8 @@ use std::marker::PhantomData;
 use crate::diagnostic::{Diagnostics, Source};
 use crate::document::{self, Value};
 
-pub use draft::{TrustDraft, public_keys};
+pub use difference::TrustDifference;
+pub use draft::{TrustDraft, public_key};
 pub use encrypted::PASSPHRASE_MIN;
 pub use key::{PublicKey, SecretKey, SignatureBytes};
 pub use purpose::{ImageManifest, PolicyText, ProgramManifest, Purpose, Signable, TrustText};

@@ -1,6 +1,7 @@
 //! How one trust store follows another: signed by officers of both, and with a higher serial.
 
 use super::{Approval, Purpose, Refusal, Signatures, TrustStore, TrustText};
+use crate::SERIAL_MAX;
 use crate::diagnostic::Diagnostics;
 
 /// Why a trust store does not follow another. Each says what to do.
@@ -27,6 +28,11 @@ pub enum NoSuccessor {
         /// That of the store in force.
         newest: u64,
     },
+    /// Its serial is the last, so that nothing could follow it, and its changes have to be signed.
+    #[error(
+        "it has the serial {SERIAL_MAX}, above which there is none, so that nobody could change it any more: give it the one after that of the store in force, and have it signed"
+    )]
+    Last,
     /// Too few of those who may change it from now on signed it: nobody would know that they have their keys.
     #[error("by its own officers, {0}")]
     NotItsOwn(#[source] Refusal),
@@ -37,6 +43,12 @@ impl TrustStore {
     #[must_use]
     pub fn signs_changes(&self) -> bool {
         self.threshold(Purpose::Trust).is_some()
+    }
+
+    /// Whether nobody could ever change this store: its changes have to be signed, and no serial is above its own.
+    #[must_use]
+    pub fn ends_changes(&self) -> bool {
+        self.signs_changes() && self.serial().is_some_and(|serial| serial >= SERIAL_MAX)
     }
 
     /// The store that is to follow this one, if enough officers who may sign for `trust` signed it: of this store, so that nobody else changes
@@ -56,6 +68,9 @@ impl TrustStore {
         let serial = next.serial().ok_or(NoSuccessor::NoSerial(newest))?;
         if serial <= newest {
             return Err(NoSuccessor::Older { serial, newest });
+        }
+        if next.ends_changes() {
+            return Err(NoSuccessor::Last);
         }
         if next.signs_changes() {
             next.approve(text, signatures).map_err(NoSuccessor::NotItsOwn)?;

@@ -3,6 +3,8 @@
 use std::fmt;
 
 use super::{Purpose, TrustStore};
+use crate::SERIAL_MAX;
+use crate::policy::FOLLOWING_MIN;
 
 /// A setting that is allowed and weak, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +25,7 @@ impl TrustStore {
     /// Returns what is weak. Of a store of format 1 nothing is said: it has no choice.
     #[must_use]
     pub fn weaknesses(&self) -> Vec<Weakness> {
-        if self.serial().is_none() {
-            return Vec::new();
-        }
+        let Some(serial) = self.serial() else { return Vec::new() };
         let mut found = Vec::new();
         let mut add = |what: String, remedy: String| found.push(Weakness { what, remedy });
         for officer in self.officers() {
@@ -50,6 +50,18 @@ impl TrustStore {
                 };
                 add(format!("the threshold of `{purpose}` is 1: one officer alone {so}"), remedy);
             }
+        }
+        let left = SERIAL_MAX.saturating_sub(serial);
+        if left < FOLLOWING_MIN && self.signs_changes() {
+            let follow = match left {
+                0 => "no trust store can follow this one".to_owned(),
+                1 => "only one trust store can follow this one".to_owned(),
+                left => format!("only {left} trust stores can follow this one"),
+            };
+            add(
+                format!("{follow}: a serial only grows, and ends at {SERIAL_MAX}"),
+                "count on from the trust store in force: a PC that has taken this serial never goes back below it".to_owned(),
+            );
         }
         match self.threshold(Purpose::Trust) {
             None => add(
