@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use audit::AuditEvent;
 use clock::Moment;
 
 use super::record;
@@ -16,7 +17,7 @@ use base::mailbox::Liveness;
 use config::configuration::{self, Configuration};
 use config::domain_policies::{self, DomainPolicy};
 use config::machine::{Disk, Kind, Machine};
-use config::policy_store::{Candidate, PolicyStore, Unsaved};
+use config::policy_store::{Candidate, PolicyStore, TrustFound, TrustReport};
 use control::roles::Caller;
 use control::server::Ticket;
 use domains::Supervisor;
@@ -35,6 +36,8 @@ pub(super) struct ActiveConfiguration {
     pub(super) machine: PathBuf,
     pub(super) images: PathBuf,
     remember_at: Moment,
+    /// What of the trust store's report is not in the audit log yet.
+    trust_news: TrustReport,
     examined: Option<Submission>,
 }
 
@@ -43,7 +46,13 @@ struct Submission {
     caller: Caller,
     ticket: Ticket,
     liveness: Liveness,
-    found: mpsc::Receiver<Result<Considered, String>>,
+    found: mpsc::Receiver<Found>,
+}
+
+/// What a thread found: the trust store that counts, if one can be told, and whether the policy may come into force.
+pub(super) struct Found {
+    trust: Option<TrustFound>,
+    policy: Result<Considered, String>,
 }
 
 /// A policy that may come into force, and what goes with it.
@@ -63,7 +72,9 @@ impl ActiveConfiguration {
         machine: PathBuf,
         images: PathBuf,
     ) -> Self {
-        Self { current, store, machine, images, remember_at: Moment::now(), examined: None }
+        let trust_news = current.trust.clone();
+        let remember_at = Moment::now();
+        Self { current, store, machine, images, remember_at, trust_news, examined: None }
     }
 
     /// Becomes readable when a policy was examined; `None` while none is.
@@ -78,9 +89,8 @@ impl ActiveConfiguration {
             return;
         }
         self.remember_at = Moment::now() + RETRY;
-        match self.store.remember(&self.current.unsaved) {
+        match self.store.remember(&mut self.current.unsaved) {
             Ok(()) => {
-                self.current.unsaved = Unsaved::default();
                 monitor.withhold(None);
             }
             Err(refusal) => {
@@ -91,6 +101,34 @@ impl ActiveConfiguration {
                 }
             }
         }
+    }
+
+    /// Returns what is to be noted of the trust store, once. That another counts is not said before it is remembered: until then the next start may find
+    /// the one of before.
+    pub(super) fn trust_news(&mut self) -> Vec<AuditEvent> {
+        let changed = match self.current.unsaved.trust_is_saved() {
+            true => self.trust_news.changed.take(),
+            false => None,
+        };
+        record::trust(&TrustReport { changed, refused: self.trust_news.refused.take() })
+    }
+
+    /// Has the trust store count that was found with a policy, whatever becomes of that; what is new of it is for [`Self::trust_news`].
+    fn take_trust(&mut self, found: &TrustFound) -> Result<(), String> {
+        self.store.remember_trust(found).map_err(|refusal| explain(&refusal))?;
+        let report = found.report();
+        if report.refused != self.current.trust.refused {
+            self.trust_news.refused.clone_from(&report.refused);
+        }
+        if report.changed.is_some() {
+            self.trust_news.changed.clone_from(&report.changed);
+            self.current.unsaved.supersede_trust(found);
+        }
+        if let Some(refused) = &self.trust_news.refused {
+            tracing::error!("the trust store is refused, the one before counts: {}", refused.why);
+        }
+        self.current.trust = report.clone();
+        Ok(())
     }
 
     /// Has a thread examine another policy. The outcome is in [`Self::found`], later.
@@ -114,7 +152,11 @@ impl ActiveConfiguration {
         let look = move || {
             // Wakes the event loop at its end, also if this fails.
             let _heartbeat = heartbeat;
-            let _ = outcome.send(consider(&store, &machine, &images, policy, signatures));
+            let (trust, candidate) = store.consider(policy, signatures);
+            let policy = candidate
+                .map_err(|refusal| explain(&refusal))
+                .and_then(|candidate| considered(&machine, &images, candidate));
+            let _ = outcome.send(Found { trust, policy });
         };
         thread::Builder::new().name("policy".to_owned()).spawn(look).map_err(no_thread)?;
         let ticket = Ticket::new();
@@ -123,15 +165,16 @@ impl ActiveConfiguration {
     }
 
     /// Returns the outcome for the policy that was examined, and who asked for it; once.
-    pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Result<Considered, String>)> {
+    pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Found)> {
         let submission = self.examined.as_ref()?;
         // Asked before what it found: a thread that has ended finds nothing more.
         let ended = submission.liveness.has_ended();
         let found = match submission.found.try_recv() {
             Ok(found) => found,
-            Err(_) if ended => Err(
-                "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned(),
-            ),
+            Err(_) if ended => {
+                let why = "the agent failed while it looked at it, which is a fault of Bulkhead's: report it with the log".to_owned();
+                Found { trust: None, policy: Err(why) }
+            }
             Err(_) => return None,
         };
         let Submission { caller, ticket, .. } = self.examined.take()?;
@@ -152,8 +195,28 @@ impl ActiveConfiguration {
         self.examined.as_ref().map(|submission| &submission.caller)
     }
 
-    /// Puts another policy in force without touching a guest. The caller tells the seat and the mediators.
-    pub(super) fn apply(
+    /// Takes what a thread found: the trust store, and the policy if it may come into force. The caller tells the seat and the mediators.
+    pub(super) fn take(
+        &mut self,
+        supervisor: &mut Supervisor,
+        monitor: &mut Monitor,
+        caller: &Caller,
+        Found { trust, policy }: Found,
+    ) -> Result<(), String> {
+        // By whom a policy is approved counts before it does, and whether or not it comes into force.
+        let taken = trust.map_or(Ok(()), |trust| self.take_trust(&trust));
+        let news = self.trust_news();
+        if !news.is_empty() {
+            monitor.note(&news);
+        }
+        // Why the policy is refused says more than that a trust store could not be written.
+        let considered = policy?;
+        taken?;
+        self.apply(supervisor, monitor, caller, considered)
+    }
+
+    /// Puts another policy in force without touching a guest.
+    fn apply(
         &mut self,
         supervisor: &mut Supervisor,
         monitor: &mut Monitor,
@@ -177,10 +240,6 @@ impl ActiveConfiguration {
         self.follows(&candidate.policy)?;
         // A wider policy that nobody can be held to account for does not come into force.
         let event = record::policy_applied(caller, &candidate);
-        let trust = record::trust(candidate.trust());
-        if !trust.is_empty() {
-            monitor.note(&trust);
-        }
         let permit = monitor
             .authorize_own(POLICY, None, event, candidate)
             .map_err(|refused| format!("it does not come into force: {refused}"))?;
@@ -190,7 +249,7 @@ impl ActiveConfiguration {
         self.current.policy_report = configuration::report(&self.store, &in_force);
         self.current.policy = Arc::new(in_force.policy);
         self.current.trust = in_force.trust;
-        self.current.unsaved = Unsaved::default();
+        self.current.unsaved = in_force.unsaved;
         tracing::info!(
             serial = self.current.policy_report.serial,
             signers = self.current.policy_report.signers.join(", "),
@@ -212,14 +271,7 @@ fn checked_against(machine: &Machine) -> Vec<Option<(Option<&Wanted>, &[Disk])>>
     all
 }
 
-fn consider(
-    store: &PolicyStore,
-    machine: &Path,
-    images: &Path,
-    policy: String,
-    signatures: Option<String>,
-) -> Result<Considered, String> {
-    let candidate = store.consider(policy, signatures).map_err(|refusal| explain(&refusal))?;
+fn considered(machine: &Path, images: &Path, candidate: Candidate) -> Result<Considered, String> {
     let domain_policies = domain_policies::of(&candidate.policy);
     let machine =
         configuration::read_machine(machine, images, &domain_policies).map_err(|error| {

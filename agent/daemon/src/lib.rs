@@ -315,7 +315,7 @@ impl Daemon {
         }
         let stop_deadline = configuration.machine.stop_deadline;
         let mut started = vec![record::started(configuration)];
-        started.extend(record::trust(&configuration.trust));
+        started.extend(self.running.configuration.trust_news());
         self.running.monitor.note(&started);
         self.adopt_and_start();
         self.manager.notify_ready();

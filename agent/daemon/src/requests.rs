@@ -32,6 +32,10 @@ impl Running {
             self.monitor.note(&counted);
         }
         self.configuration.remember(&mut self.monitor);
+        let news = self.configuration.trust_news();
+        if !news.is_empty() {
+            self.monitor.note(&news);
+        }
         if self.break_glass.expire(&mut self.monitor) {
             self.rules_changed();
         }
@@ -199,8 +203,7 @@ impl Running {
     pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
         let (caller, ticket, found) = self.configuration.found()?;
         let Self { configuration, supervisor, seat, break_glass, monitor, renewals, .. } = self;
-        let applied = found
-            .and_then(|considered| configuration.apply(supervisor, monitor, &caller, considered));
+        let applied = configuration.take(supervisor, monitor, &caller, found);
         let answer = match applied {
             Ok(()) => {
                 // What was opened under one policy is not open under the next.

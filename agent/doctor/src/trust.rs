@@ -9,10 +9,22 @@ use config::policy_store::{PolicyStore, TrustRefused};
 
 const CHECK: &str = "trust-store";
 
-/// Nothing where there is no trust store, or none that can be read: the policy's own findings say so.
+/// Nothing where there is no trust store, or none that can be read: the policy's own findings say so. Who may not read what the PC remembers is told so,
+/// as the file may not count.
 pub(super) fn examine(store: &PolicyStore, machine: &Path) -> Vec<Finding> {
-    let Ok((Some(trust), report)) = store.trust() else { return Vec::new() };
-    let mut findings = Vec::new();
+    let hidden = store.hidden_trust().map(|remembered| {
+        Finding::warn(
+            CHECK,
+            format!(
+                "the trust store that this PC remembers cannot be read ({}), so that it is not known whether {} counts",
+                remembered.display(),
+                machine.with_file_name("trust.toml").display()
+            ),
+            "run `bulkhead doctor` as root",
+        )
+    });
+    let mut findings = Vec::from_iter(hidden);
+    let Ok((Some(trust), report)) = store.trust() else { return findings };
     if let Some(TrustRefused { serial, why }) = report.refused {
         findings.push(Finding::fail(
             CHECK,

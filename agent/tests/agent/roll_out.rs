@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -129,6 +131,75 @@ fn a_trust_store_that_nobody_signed_counts_for_nothing_and_status_and_log_say_so
         shown.lines().position(|line| words.iter().all(|word| line.contains(word))).unwrap()
     };
     assert!(line(["trust-changed", "serial=2"]) < line(["policy-applied", "policy=8"]), "{shown}");
+}
+
+/// How often the audit log says this.
+fn noted(ward: &Ward, event: &str) -> usize {
+    let log = ward.at("state/audit").display().to_string();
+    let shown = String::from_utf8(ward.bulkhead(&["audit", "show", &log]).stdout).unwrap();
+    shown.matches(event).count()
+}
+
+/// A ward whose officer signs changes of the trust store too, the key's file, and the store.
+fn signing_changes() -> (Ward, String, String) {
+    let ward = Ward::new(MACHINE);
+    let key = signing(&ward);
+    let store = ward.at("trust.toml").display().to_string();
+    let public = ward.at("officer.pub").display().to_string();
+    let may = ["--replace", "--may-sign", "policy,trust"];
+    let done = ward.bulkhead(&[&["trust", "add", &store, &public][..], &may].concat());
+    assert!(done.status.success(), "{done:?}");
+    sign(&ward, "policy.toml", &key);
+    (ward, key, store)
+}
+
+#[test]
+fn what_is_found_of_the_trust_store_is_kept_noted_and_shown_though_the_policy_is_refused() {
+    let (ward, key, store) = signing_changes();
+    let agent = ward.start_agent();
+    let apply = || {
+        let file = ward.at("unsigned.toml").display().to_string();
+        let refused = ward.bulkhead(&["policy", "apply", &file]);
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    };
+    let new = fs::read_to_string(ward.at("policy.toml")).unwrap();
+    fs::write(ward.at("unsigned.toml"), new.replace("serial = 7", "serial = 8")).unwrap();
+    let refused =
+        || String::from_utf8(ward.bulkhead(&["status"]).stdout).unwrap().contains("TRUST STORE");
+    // A store that nobody signed: it is said once, however often somebody tries.
+    let done = ward.bulkhead(&["trust", "threshold", &store, "trust=1"]);
+    assert!(done.status.success(), "{done:?}");
+    assert!(!refused());
+    apply();
+    apply();
+    assert!(refused());
+    assert_eq!((noted(&ward, "trust-refused"), noted(&ward, "trust-changed")), (1, 1));
+    // The officer signs it: it counts, and is remembered.
+    let signed = ward.bulkhead(&["trust", "sign", &store, "--key", &key]);
+    assert!(signed.status.success(), "{signed:?}");
+    apply();
+    assert!(!refused());
+    assert_eq!(noted(&ward, "trust-changed"), 2);
+    assert!(fs::read_to_string(ward.at("state/trust.json")).unwrap().contains("serial = 2"));
+    agent.stop();
+}
+
+#[test]
+fn that_another_trust_store_counts_is_noted_when_it_is_remembered_and_not_before() {
+    let (ward, ..) = signing_changes();
+    // Where it is written first a directory is in the way.
+    let in_the_way = ward.at("state/trust.json.new");
+    fs::create_dir_all(&in_the_way).unwrap();
+    let agent = ward.start_agent();
+    assert_eq!(noted(&ward, "trust-changed"), 0);
+    fs::remove_dir(&in_the_way).unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while noted(&ward, "trust-changed") == 0 {
+        assert!(Instant::now() < until, "it is written again, and then noted");
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(ward.at("state/trust.json").exists());
+    agent.stop();
 }
 
 #[test]

@@ -65,6 +65,34 @@ impl Unsaved {
     pub fn is_empty(&self) -> bool {
         self.good.is_none() && self.trust.is_none()
     }
+
+    /// Another trust store counts: it takes the place of one that is still to be written, which would undo it.
+    pub fn supersede_trust(&mut self, found: &TrustFound) {
+        if self.trust.is_some() && found.unsaved.is_some() {
+            self.trust.clone_from(&found.unsaved);
+        }
+    }
+
+    /// Returns whether the trust store that counts is.
+    #[must_use]
+    pub fn trust_is_saved(&self) -> bool {
+        self.trust.is_none()
+    }
+}
+
+/// Which trust store counts, as it was found when a policy was considered, whatever became of that.
+#[derive(Debug)]
+pub struct TrustFound {
+    report: TrustReport,
+    unsaved: Option<Memory>,
+}
+
+impl TrustFound {
+    /// What there is to say of it.
+    #[must_use]
+    pub fn report(&self) -> &TrustReport {
+        &self.report
+    }
 }
 
 /// A policy that may come into force. Only a [`PolicyStore`] makes one.
@@ -92,12 +120,6 @@ impl Candidate {
     #[must_use]
     pub fn signers(&self) -> &[String] {
         &self.good.signers
-    }
-
-    /// What there is to say of the trust store by which it was approved.
-    #[must_use]
-    pub fn trust(&self) -> &TrustReport {
-        &self.trust
     }
 }
 
@@ -132,6 +154,12 @@ impl PolicyStore {
     /// It cannot be read.
     pub fn trust(&self) -> Result<(Option<TrustStore>, TrustReport), Refusal> {
         self.trust.in_force().map(|trust| (trust.store, trust.report))
+    }
+
+    /// Returns the trust store that the PC remembers, or may remember, if whoever looks may not read it: it is not known then whether the file counts.
+    #[must_use]
+    pub fn hidden_trust(&self) -> Option<&Path> {
+        self.trust.hidden()
     }
 
     /// The policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
@@ -187,13 +215,29 @@ impl PolicyStore {
         )
     }
 
-    /// Whether a policy may come into force here and now. Nothing is changed.
+    /// Whether a policy may come into force here and now, and which trust store counts, by which it may or may not. That one is to be
+    /// remembered with [`Self::remember_trust`] in both cases; there is none if it cannot be read. Nothing is changed.
+    pub fn consider(
+        &self,
+        text: String,
+        signatures: Option<String>,
+    ) -> (Option<TrustFound>, Result<Candidate, Refusal>) {
+        let trust = match self.trust.in_force() {
+            Ok(trust) => trust,
+            Err(refusal) => return (None, Err(refusal)),
+        };
+        let found = TrustFound { report: trust.report.clone(), unsaved: trust.unsaved.clone() };
+        let candidate =
+            self.check("the policy", text, signatures, self.last_good().as_ref(), trust);
+        (Some(found), candidate)
+    }
+
+    /// Has the trust store that was found count from here on, also if no policy comes into force by it.
     ///
     /// # Errors
-    /// Why it may not.
-    pub fn consider(&self, text: String, signatures: Option<String>) -> Result<Candidate, Refusal> {
-        let trust = self.trust.in_force()?;
-        self.check("the policy", text, signatures, self.last_good().as_ref(), trust)
+    /// It could not be written; the one of before counts at the next look, if it still may.
+    pub fn remember_trust(&self, found: &TrustFound) -> Result<(), Refusal> {
+        self.trust.remember(found.unsaved.as_ref())
     }
 
     fn check(
@@ -288,13 +332,16 @@ impl PolicyStore {
             .map_err(|source| Refusal::Write { path: self.file.clone(), source })
     }
 
-    /// Makes what was loaded the last good one.
+    /// Makes what was loaded the last good one. What was written is unsaved no more, also if the rest could not be.
     ///
     /// # Errors
     /// It could not be written.
-    pub fn remember(&self, unsaved: &Unsaved) -> Result<(), Refusal> {
+    pub fn remember(&self, unsaved: &mut Unsaved) -> Result<(), Refusal> {
         self.trust.remember(unsaved.trust.as_ref())?;
-        unsaved.good.as_ref().map_or(Ok(()), |good| self.write_last_good(good))
+        unsaved.trust = None;
+        unsaved.good.as_ref().map_or(Ok(()), |good| self.write_last_good(good))?;
+        unsaved.good = None;
+        Ok(())
     }
 
     fn write_last_good(&self, good: &Good) -> Result<(), Refusal> {

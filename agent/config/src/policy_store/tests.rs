@@ -64,13 +64,18 @@ impl Pc {
 
     /// As at the agent's start.
     fn start(&self) -> Result<InForce, FilesError> {
-        let in_force = self.store.load()?;
-        self.store.remember(&in_force.unsaved).unwrap();
+        let mut in_force = self.store.load()?;
+        self.store.remember(&mut in_force.unsaved).unwrap();
+        assert!(in_force.unsaved.is_empty());
         Ok(in_force)
     }
 
     fn apply(&self, text: &str, signatures: Option<String>) -> Result<InForce, Refusal> {
-        let candidate = self.store.consider(text.to_owned(), signatures)?;
+        let (trust, candidate) = self.store.consider(text.to_owned(), signatures);
+        if let Some(trust) = trust {
+            self.store.remember_trust(&trust).unwrap();
+        }
+        let candidate = candidate?;
         self.store.commit(monitor::testing::permit(candidate, 1))
     }
 }
@@ -189,10 +194,10 @@ fn what_nobody_trusted_signed_is_not_even_read() {
     let pc = Pc::trusting(1);
     let nonsense = "[".repeat(1000);
     for signatures in [None, signed("another text", &[0]), signed(&nonsense, &[9])] {
-        let refused = pc.store.consider(nonsense.clone(), signatures);
+        let refused = pc.store.consider(nonsense.clone(), signatures).1;
         assert!(matches!(refused, Err(Refusal::NotApproved(_))), "{refused:?}");
     }
-    let refused = pc.store.consider(nonsense.clone(), signed(&nonsense, &[0]));
+    let refused = pc.store.consider(nonsense.clone(), signed(&nonsense, &[0])).1;
     assert!(matches!(refused, Err(Refusal::Mistakes(_))), "{refused:?}");
 }
 

@@ -26,6 +26,8 @@ pub(super) struct TrustFiles {
     file: PathBuf,
     /// `None` where nothing is remembered.
     remembered: Option<PathBuf>,
+    /// What is remembered, or may be, where whoever looks may not read it.
+    hidden: Option<PathBuf>,
 }
 
 /// The trust store that counts.
@@ -79,6 +81,7 @@ impl TrustFiles {
         Self {
             file: machine.with_file_name("trust.toml"),
             remembered: state.map(|state| state.join("trust.json")),
+            hidden: None,
         }
     }
 
@@ -88,10 +91,15 @@ impl TrustFiles {
         let read = this.remembered.as_ref().map(|path| fileopen::regular(path));
         match read {
             Some(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Self { remembered: None, ..this }
+                Self { file: this.file, remembered: None, hidden: this.remembered }
             }
             _ => this,
         }
+    }
+
+    /// What is remembered, if whoever looks may not read it: then nothing says that the file counts.
+    pub(super) fn hidden(&self) -> Option<&Path> {
+        self.hidden.as_deref()
     }
 
     /// The trust store that counts here and now. Nothing is changed.

@@ -1,5 +1,6 @@
 //! Who may sign what, and what the doctor says of it.
 
+use config::policy_store::PolicyStore;
 use policy::signature::SecretKey;
 use zeroize::Zeroizing;
 
@@ -60,4 +61,36 @@ fn a_key_that_may_sign_everything_and_a_program_that_one_officer_signs_are_warne
     lay("policy = 1\ntrust = 2\n", &both);
     is(Level::Fail, "(serial 3) counts");
     expect(&look(), "trust-store", Level::Fail, &["trust.toml.sig"]);
+}
+
+#[test]
+fn who_may_not_read_what_the_pc_remembers_is_told_that_the_file_may_not_count() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let mode = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let machine = at("machine.toml");
+    let key = SecretKey::from_random(&Zeroizing::new([1; 32])).public();
+    let text = format!(
+        "format = 2\nserial = 3\n[threshold]\npolicy = 1\n[[officer]]\nname = \"Kim\"\nkey = \"{key}\"\nmay_sign = [\"policy\"]\n"
+    );
+    fs::write(at("trust.toml"), text).unwrap();
+    fs::create_dir(at("state")).unwrap();
+    mode(dir.path(), 0o755);
+    mode(&at("trust.toml"), 0o644);
+    mode(&at("state"), 0o000);
+    // A thread that is no root's where the test is; elsewhere the mode is enough.
+    let look = || {
+        nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65_534));
+        let store = PolicyStore::for_looking(&at("policy.toml"), &machine, &at("state"));
+        crate::trust::examine(&store, &machine)
+    };
+    let found = std::thread::scope(|scope| scope.spawn(look).join().unwrap());
+    mode(&at("state"), 0o700);
+    assert!(found.iter().all(|it| it.level == Level::Warn), "it is not said to count: {found:?}");
+    let warned = found.iter().find(|it| it.message.contains("cannot be read")).unwrap();
+    assert!(warned.remedy.as_ref().unwrap().contains("as root"), "{warned:?}");
 }

@@ -59,7 +59,7 @@ impl Pc {
     /// Whether a policy that this officer signed would come into force.
     fn takes(&self, officer: u8) -> bool {
         let text = policy(9, "z");
-        self.store.consider(text.clone(), signed(&text, &[officer])).is_ok()
+        self.store.consider(text.clone(), signed(&text, &[officer])).1.is_ok()
     }
 }
 
@@ -83,7 +83,7 @@ fn a_trust_store_changes_only_by_those_who_may_change_it() {
         let refused = pc.start().unwrap().trust.refused.unwrap();
         assert!(refused.serial == 5 && refused.why.contains(says), "{refused:?}");
         let text = policy(9, "z");
-        assert!(pc.store.consider(text, None).is_err(), "{says}");
+        assert!(pc.store.consider(text, None).1.is_err(), "{says}");
     }
     pc.lay_trust(Some(&wider), &[0, 1]);
     assert!(pc.takes(2));
@@ -119,6 +119,46 @@ fn a_changed_trust_store_is_remembered_with_the_policy_that_it_approved() {
     assert_eq!(in_force.trust.changed.unwrap().serial, 6);
     pc.lay_trust(Some(&store(5, &[0])), &[0, 1]);
     assert!(pc.takes(2) && !pc.takes(0));
+}
+
+#[test]
+fn a_trust_store_that_officers_signed_counts_also_if_the_policy_that_came_with_it_is_refused() {
+    let pc = Pc::pinned();
+    let (before, after) = (store(5, &[0]), store(6, &[2]));
+    pc.lay_trust(Some(&after), &[0, 1]);
+    let text = policy(2, "b");
+    // By whom may not any more; the change is found all the same.
+    let (found, candidate) = pc.store.consider(text.clone(), signed(&text, &[0]));
+    assert!(matches!(candidate, Err(Refusal::NotApproved(_))), "{candidate:?}");
+    let found = found.unwrap();
+    assert_eq!(found.report().changed.as_ref().unwrap().serial, 6);
+    pc.store.remember_trust(&found).unwrap();
+    pc.lay_trust(Some(&before), &[0, 1]);
+    assert!(pc.takes(2) && !pc.takes(0), "the withdrawn officer is not brought back");
+    // And that a store is refused, beside a policy that is.
+    let (found, candidate) = pc.store.consider(text.clone(), signed(&text, &[0]));
+    assert!(candidate.is_err());
+    assert_eq!(found.unwrap().report().refused.as_ref().unwrap().serial, 6);
+}
+
+#[test]
+fn a_trust_store_is_saved_only_when_it_is_written() {
+    let pc = Pc::pinned();
+    pc.lay_trust(Some(&store(6, &[0])), &[0, 1]);
+    let mut started = pc.store.load().unwrap();
+    assert!(!started.unsaved.trust_is_saved());
+    // Where the disk takes nothing: a directory is in the way.
+    let memory = pc.dir.path().join("trust.json");
+    let kept = fs::read(&memory).unwrap();
+    fs::remove_file(&memory).unwrap();
+    fs::create_dir(&memory).unwrap();
+    fs::write(memory.join("in the way"), "").unwrap();
+    pc.store.remember(&mut started.unsaved).unwrap_err();
+    assert!(!started.unsaved.trust_is_saved());
+    fs::remove_dir_all(&memory).unwrap();
+    fs::write(&memory, kept).unwrap();
+    pc.store.remember(&mut started.unsaved).unwrap();
+    assert!(started.unsaved.is_empty());
 }
 
 #[test]
