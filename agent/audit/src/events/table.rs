@@ -1,6 +1,6 @@
 //! How the catalogue's rows become types: [`catalogue!`].
 
-/// Makes the types of the events, [`AuditEvent`] over all of them, and what is documented of them. A field that is an `Option` is left out
+/// Makes the types of the events, `AuditEvent` over all of them, and what is documented of them. A field that is an `Option` is left out
 /// of the entry where there is nothing to say.
 macro_rules! catalogue {
     ($(
