@@ -10,6 +10,7 @@ mod passthrough;
 mod pci;
 mod pointers;
 mod pressure;
+mod renewal;
 mod seat;
 mod seat_trouble;
 mod sleep;
