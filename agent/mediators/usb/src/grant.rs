@@ -53,7 +53,7 @@ impl monitor::Grant for UsbAdmission {
 }
 
 /// A verdict that is on the disk. Its permit was given up for it, so that there is one for each permit: it goes on with its device, and is
-/// dropped with its rule or its record.
+/// dropped with its record, or when the rules in force give something else.
 #[derive(Debug, PartialEq, Eq, Hash)]
 // The exhaustive check takes each of its states up more than once.
 #[cfg_attr(test, derive(Clone))]
