@@ -8,6 +8,10 @@
 //! ```
 //! The question is the agent's own, and nothing waits for it: the countdown goes on while the screen is locked, while another question is open, and
 //! when nobody answers. It is shown for a part of the countdown, as the seat shows no question for a minute, and once more before the end.
+//!
+//! A question takes the keyboard from the desktop in front, so only who has this desktop in front and can put it off is asked, and nothing that
+//! can be chosen throws anything away. Everybody else is told: who works in another desktop, who has put it off before, and who comes back to a desktop that
+//! stood idle, where working is the answer.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -48,11 +52,7 @@ pub(super) enum Why {
         request: Option<u64>,
     },
     /// The policy says so.
-    Due {
-        due: Due,
-        /// Whether somebody at the seat did not want to wait.
-        now: bool,
-    },
+    Due(Due),
 }
 
 impl Why {
@@ -60,22 +60,21 @@ impl Why {
     fn word(&self) -> &'static str {
         match self {
             Self::Command { .. } => "command",
-            Self::Due { due, .. } => word(*due),
+            Self::Due(due) => word(*due),
         }
     }
 
     fn by(&self) -> String {
         match self {
             Self::Command { by, .. } => cut(by),
-            Self::Due { now: true, .. } => THE_SEAT.to_owned(),
-            Self::Due { now: false, .. } => THE_POLICY.to_owned(),
+            Self::Due(_) => THE_POLICY.to_owned(),
         }
     }
 
     fn request(&self) -> Option<u64> {
         match self {
             Self::Command { request, .. } => *request,
-            Self::Due { .. } => None,
+            Self::Due(_) => None,
         }
     }
 }
@@ -95,8 +94,7 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn ended(&self, domain: &str, problem: Option<String>) -> AuditEvent {
-        let outcome = if problem.is_some() { Outcome::NotDone } else { Outcome::Done };
+    fn ended(&self, domain: &str, outcome: Outcome, problem: Option<String>) -> AuditEvent {
         RenewalEnded {
             domain: domain.to_owned(),
             outcome,
@@ -119,20 +117,12 @@ struct Planned {
     asked: u8,
 }
 
-/// What can be chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Choice {
-    PutOff,
-    Now,
-}
-
 /// The question that stands at the seat.
 #[derive(Debug)]
 struct Asked {
     domain: String,
     id: RequestId,
     question: QuestionId,
-    choices: &'static [Choice],
     text: String,
 }
 
@@ -181,7 +171,11 @@ impl Renewals {
         let mut due = Vec::new();
         for runtime in runtimes {
             let policy = runtime.policy();
-            let rules = Rules { at: policy.renew_at.clone(), when_idle: policy.renew_when_idle };
+            // The same times in another order are the same.
+            let mut at = policy.renew_at.clone();
+            at.sort_unstable();
+            at.dedup();
+            let rules = Rules { at, when_idle: policy.renew_when_idle };
             let taken_up = self.taken_up.get(&policy.name).copied();
             let runs = runtime.runs_since().map(|since| {
                 let used =
@@ -264,21 +258,18 @@ impl Renewals {
         if !seat.can_ask() || monitor.is_asking() {
             return;
         }
+        let text = question(&planned.label, counts);
+        if !counts.may_put_off || counts.due == Due::Idle || !seat.has_in_front(name) {
+            planned.asked += 1;
+            return seat.notice_of(&format!("renewal of {name}"), text);
+        }
         let id = monitor.own(RENEWAL);
         // Until it is taken back: it is this countdown that ends it.
         let Ok(number) = monitor.ask(id, COUNTDOWN * 2) else { return };
         planned.asked += 1;
-        let (choices, words): (&'static [Choice], Vec<String>) = match counts.may_put_off {
-            true => {
-                let minutes = PUT_OFF.as_secs() / 60;
-                let put_off = format!("In {minutes} minutes (once)");
-                (&[Choice::PutOff, Choice::Now], vec![put_off, "Now".to_owned()])
-            }
-            false => (&[Choice::Now], vec!["Now".to_owned()]),
-        };
-        let text = question(&planned.label, counts);
-        seat.choose(number, text.clone(), words);
-        self.asked = Some(Asked { domain: name.clone(), id, question: number, choices, text });
+        let put_off = format!("In {} minutes (once)", PUT_OFF.as_secs() / 60);
+        seat.choose(number, text.clone(), vec![put_off]);
+        self.asked = Some(Asked { domain: name.clone(), id, question: number, text });
     }
 
     /// What is being asked is not asked any more. It is asked anew if there is still something to ask.
@@ -302,16 +293,25 @@ impl Renewals {
             let Some(renewal) = self.under_way.remove(name) else { continue };
             let off = lifecycle.state() == State::Off;
             let problem = || lifecycle.problem().map_or_else(|| "it was stopped".to_owned(), cut);
-            events.push(renewal.ended(name, off.then(problem)));
+            let outcome = if off { Outcome::NotDone } else { Outcome::Done };
+            events.push(renewal.ended(name, outcome, off.then(problem)));
         }
         events
     }
 
-    /// An event for each that is under way when the agent ends.
+    /// The PC slept until now: whoever finds it has the whole of a countdown.
+    pub(super) fn slept(&mut self, now: Time) {
+        self.planned.values_mut().for_each(|planned| planned.schedule.count_anew(now));
+    }
+
+    /// An event for each that is under way when the agent ends. One that follows it, if its guests run on, brings it to its end.
     pub(super) fn end(&mut self) -> Vec<AuditEvent> {
         let left = std::mem::take(&mut self.under_way);
         let ended = "the agent ended before it did";
-        left.iter().map(|(name, one)| one.ended(name, Some(ended.to_owned()))).collect()
+        let event = |(name, one): (&String, &UnderWay)| {
+            one.ended(name, Outcome::Begun, Some(ended.to_owned()))
+        };
+        left.iter().map(event).collect()
     }
 }
 
@@ -348,13 +348,13 @@ impl Running {
             return self.renewals.forget_question(&mut self.monitor);
         }
         for (domain, due) in self.renewals.look(&self.supervisor, &self.seat) {
-            self.begin_due(&domain, due, false);
+            self.begin_due(&domain, due);
         }
         self.renewals.ask(&self.seat, &mut self.monitor);
     }
 
-    fn begin_due(&mut self, domain: &str, due: Due, now: bool) {
-        if let Err(why) = self.begin_renewal(domain, Why::Due { due, now }) {
+    fn begin_due(&mut self, domain: &str, due: Due) {
+        if let Err(why) = self.begin_renewal(domain, Why::Due(due)) {
             tracing::warn!("{domain} was to begin anew: {why}");
         }
     }
@@ -364,32 +364,23 @@ impl Running {
         // Nothing waits for a permit.
         self.monitor.withdraw(id);
         let Some(asked) = self.renewals.asked.take_if(|asked| asked.id == id) else { return };
-        let Answer::Chosen(chosen) = answer else { return };
+        // There is one thing to choose.
+        let Answer::Chosen(0) = answer else { return };
         let (Some(now), Some(planned)) =
             (self.renewals.looked, self.renewals.planned.get_mut(&asked.domain))
         else {
             return;
         };
-        match asked.choices.get(chosen) {
-            Some(Choice::PutOff) => {
-                let Some((due, until)) = planned.schedule.put_off(now) else { return };
-                let text = format!("{} begins anew at {}", planned.label, until.time_of_day());
-                let put_off = RenewalPutOff {
-                    domain: asked.domain,
-                    by: THE_SEAT.to_owned(),
-                    seconds: PUT_OFF.as_secs(),
-                    why: word(due).to_owned(),
-                };
-                self.monitor.note(&[put_off.into()]);
-                self.seat.notice(text);
-            }
-            Some(Choice::Now) => {
-                if let Some(due) = planned.schedule.now() {
-                    self.begin_due(&asked.domain, due, true);
-                }
-            }
-            None => {}
-        }
+        let Some((due, until)) = planned.schedule.put_off(now) else { return };
+        let text = format!("{} begins anew at {}", planned.label, until.time_of_day());
+        let put_off = RenewalPutOff {
+            domain: asked.domain,
+            by: THE_SEAT.to_owned(),
+            seconds: PUT_OFF.as_secs(),
+            why: word(due).to_owned(),
+        };
+        self.monitor.note(&[put_off.into()]);
+        self.seat.notice(text);
     }
 
     /// Begins to renew a domain.

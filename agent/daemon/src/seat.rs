@@ -243,6 +243,11 @@ impl SeatClient {
         self.send(Command::Retell(question.number(), text));
     }
 
+    /// Returns whether this domain is in front.
+    pub(super) fn has_in_front(&self, name: &str) -> bool {
+        self.seat.report().front == name
+    }
+
     /// Whether somebody may be there who can be asked: there is a seat, and its screen is not locked.
     pub(super) fn can_ask(&self) -> bool {
         self.has_keyboard() && !self.seat.report().locked

@@ -181,6 +181,7 @@ impl Running {
         if self.break_glass.close(&mut self.monitor, "the PC slept") {
             self.rules_changed();
         }
+        self.renewals.slept(self.supervisor.now());
         let domains = self.supervisor.slept();
         if !domains.is_empty() {
             let text = format!(

@@ -19,7 +19,14 @@ impl Supervisor {
     pub fn may_renew(&mut self, name: &str) -> Result<(), String> {
         let runtime = Self::find(&mut self.domains, &self.externals, name)?;
         let policy = &runtime.policy;
-        may_begin(&policy.name, policy.discard, &runtime.lifecycle)
+        may_begin(&policy.name, policy.discard, &runtime.lifecycle)?;
+        // What it writes to now was decided when it was started.
+        if policy.discard && !runtime.devices.discard {
+            return Err(format!(
+                "{name} was started when the policy had it keep what it stores, and has written that to its disk images: put images in their place that nobody wrote to, then `bulkhead restart {name}`"
+            ));
+        }
+        Ok(())
     }
 
     /// Shuts a domain down, throws away what it wrote, and starts it again.

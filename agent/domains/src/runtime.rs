@@ -39,7 +39,7 @@ pub struct DomainRuntime {
     index: usize,
     pub(super) lifecycle: Lifecycle,
     pub(super) policy: DomainPolicy,
-    devices: Devices,
+    pub(super) devices: Devices,
     pub(super) sandbox_id: Option<u32>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,

@@ -15,6 +15,8 @@ use super::seat::{GREEN, SOON, in_front};
 
 /// Longest from one start of a guest that was renewed to its first answer.
 const ANEW: Duration = Duration::from_secs(40);
+/// How long is counted down.
+const MINUTE: Duration = Duration::from_secs(60);
 /// What the Internet desktop stores, and what its base image has in its place.
 const STORED: &str = "DOWNLOAD-20261128";
 const DISK: &str = "/tmp/renewal.img";
@@ -139,19 +141,25 @@ fn steps(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     store(&internet)?;
     let second = domain(agent, 1)?;
     ward.pc.sh("date -s '2026-11-28 07:00:01' >/dev/null")?;
-    person.see("the question", SOON, asked)?;
+    // A box takes the keyboard: who works in the other desktop is told, and not asked.
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(!asked(&person.look()?), "a question took the keyboard from the clinical desktop");
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the question, 20 seconds before the end", Duration::from_secs(60), asked)?;
     person.answers("1")?;
     person.answers("ret")?;
     until(&clinical, "the entry", SOON, || Ok(count(ward, "renewal-put-off")? == 1))?;
     ensure!(stored(&internet)? && !began_anew(agent, &second)?, "it began all the same");
 
-    ward.pc.progress("a quarter of an hour later: asked again, and done");
+    ward.pc.progress("a quarter of an hour later: said again, and done after a minute");
     ward.pc.sh("date -s '2026-11-28 07:16:00' >/dev/null")?;
-    person.see("the question", SOON, asked)?;
-    // Only one thing is to be chosen any more: now.
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(!asked(&person.look()?), "there is nothing to choose any more, and a question");
+    // What put it off before does not begin it.
     person.answers("1")?;
     person.answers("ret")?;
-    until(&clinical, "another VMM", ANEW, || began_anew(agent, &second))?;
+    ensure!(!began_anew(agent, &second)?, "it began before its minute was over");
+    until(&clinical, "another VMM", MINUTE + ANEW, || began_anew(agent, &second))?;
     internet.wait_ready()?;
     ensure!(!stored(&internet)?, "what was stored before its time is there");
     ensure!(domain(agent, 0)?["pid"] == care, "the clinical desktop was started anew");

@@ -218,11 +218,11 @@ impl Schedule {
         Some((due, until))
     }
 
-    /// Ends the countdown, as somebody does not want to wait; why it was counted, if it was.
-    pub fn now(&mut self) -> Option<Due> {
-        let Stage::Counting { due, .. } = self.stage else { return None };
-        self.stage = Stage::Waiting;
-        Some(due)
+    /// Begins a countdown that runs from its start, as nobody can have seen it until now.
+    pub fn count_anew(&mut self, now: Time) {
+        if let Stage::Counting { until, .. } = &mut self.stage {
+            *until = now + COUNTDOWN;
+        }
     }
 
     /// Returns how far the countdown is, if one runs.

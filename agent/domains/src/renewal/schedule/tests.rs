@@ -118,11 +118,19 @@ fn a_renewal_is_put_off_once_and_then_it_happens() {
 }
 
 #[test]
-fn who_does_not_want_to_wait_does_not() {
+fn a_countdown_that_the_pc_slept_through_runs_from_its_start() {
     let mut world = World::shifts(clock(14, 59));
-    assert_eq!(world.schedule.now(), None);
     world.pass(seconds(60));
-    assert_eq!(world.schedule.now(), Some(Due::Time));
+    let whole = world.counts().unwrap().left;
+    world.now.time += 10 * COUNTDOWN;
+    world.schedule.count_anew(world.now.time);
+    world.look();
+    assert!(world.begun.is_empty(), "nobody can have seen it");
+    assert_eq!(world.counts().unwrap().left, whole);
+    world.pass(COUNTDOWN);
+    assert_eq!(world.begun, [Due::Time]);
+    // Where none runs there is none to begin.
+    world.schedule.count_anew(world.now.time);
     assert_eq!(world.counts(), None);
 }
 
@@ -283,7 +291,7 @@ fn times_between(rules: &Rules, from: Local, to: Local) -> usize {
 /// Looks, and ends the countdown at once; whether one had begun.
 fn is_due(world: &mut World) -> bool {
     world.look();
-    let due = world.schedule.now().is_some();
+    let due = world.counts().is_some();
     if due {
         world.runs = Some(Runs { since: world.now.time, used: None });
     }
