@@ -130,7 +130,7 @@ commands! {
         says: "unlocked",
     }
 
-    /// Take what a domain has in its clipboard, as the copy hotkey does with it in front
+    /// Take what a domain has in its clipboard, as the copy hotkey does with it in front; only on a PC without a seat
     copy: "copy" => Copy {
         /// The domain it is in
         domain: String,
@@ -141,7 +141,7 @@ commands! {
         line: "clipboard copy --from DOMAIN",
     }
 
-    /// Offer what was taken to a domain, if the policy says so, as the paste hotkey does with it in front; prints the verdict
+    /// Offer what was taken to a domain, if the policy says so, as the paste hotkey does with it in front; prints the verdict; only on a PC without a seat
     paste: "paste" => Paste {
         /// The domain to paste into
         domain: String,
