@@ -181,11 +181,12 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         (&configuration.machine, &options.layout, &configuration.policy);
     let mut mediators = Mediators::start(Place { machine, layout, policy })?;
     let sleeps = Sleeps::go_on(&layout.slept());
-    if sleeps.slept_meanwhile() {
-        // Who left the seat is not who finds it: what is not known is locked.
-        ::seat::memory::forget(&layout.seat_state());
-    }
+    // Who left the seat is not who finds it. Where nobody left it there is nothing to lock.
+    let to_lock = sleeps.slept_meanwhile() && layout.seat_state().exists();
     let seat = SeatClient::start(machine, layout, policy, mediators.listener())?;
+    if to_lock {
+        seat.lock_now();
+    }
     let parts = Parts {
         layout: options.layout.clone(),
         vmm,
@@ -409,6 +410,8 @@ impl Daemon {
         self.running.renewals.taken_up(&self.running.supervisor);
         if adopted.iter().any(|(_, adopted)| *adopted == Adoption::RunsOn) {
             self.running.seat.lock_unless_known();
+        } else {
+            self.waking.sleeps.nothing_ran();
         }
         if let Some(gap) = record::gap(&adopted, self.lock.before) {
             self.running.monitor.note(&[gap]);

@@ -4,7 +4,7 @@
 //! ```text
 //!  wall clock, supervisor, seat --> a Schedule for each domain --> begin
 //!                                         |   ^
-//!                      question, banner <-+   +-- put off, now
+//!                      question, banner <-+   +-- put off
 //! ```
 //! The question is the agent's own, and nothing waits for it: the countdown goes on while the screen is locked, while another question is open, and
 //! when nobody answers. It is shown for a part of the countdown, as the seat shows no question for a minute, and once more before the end.

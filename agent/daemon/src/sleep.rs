@@ -147,6 +147,13 @@ impl Sleeps {
         self.meanwhile.is_some()
     }
 
+    /// Forgets a sleep while no agent ran, as no guest ran either: nothing is dead by it.
+    pub(super) fn nothing_ran(&mut self) {
+        if self.meanwhile.take().is_some() {
+            self.remember();
+        }
+    }
+
     /// Returns how long the PC slept since the last look, if it did. Does not wait.
     pub(super) fn look(&mut self) -> Option<Duration> {
         let meanwhile = self.meanwhile.take();
@@ -305,6 +312,9 @@ mod tests {
         assert!(next.look().is_some_and(|slept| slept >= Duration::from_secs(60)));
         assert_eq!(next.look(), None, "it is told once");
         next.remember();
+        let mut alone = Sleeps { meanwhile: Some(Duration::from_secs(60)), ..Sleeps::go_on(&path) };
+        alone.nothing_ran();
+        assert_eq!(alone.look(), None, "no guest ran meanwhile");
         assert!(
             durable::read::<Duration>(&path).unwrap().unwrap()
                 >= lead.saturating_sub(Duration::from_millis(1))
