@@ -87,9 +87,9 @@ pub enum Input {
 /// Why what was permitted is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// Another policy is in force: what it would not allow ends.
+    /// Another policy is in force, and break-glass may be over: what the rules would not allow now ends.
     Policy,
-    /// Break-glass is over: what it alone allowed ends.
+    /// Break-glass is over, under the same policy: what it alone allowed ends.
     BreakGlass,
     /// Nothing can be recorded: everything ends that a mediator has a permit for. The policy stays in force, as there is no other.
     Record,
@@ -315,9 +315,9 @@ impl Core {
         if before.policy != in_force.policy {
             // What was asked, or answered, was about the other policy.
             self.drop_requests(out, |_, stage| !matches!(stage, Stage::Recording(_)));
+            // What break-glass alone allowed ends with the rest, if it is over, too.
             self.revoke(Cause::Policy, out);
-        }
-        if before.break_glass.is_some() && in_force.break_glass.is_none() {
+        } else if before.break_glass.is_some() && in_force.break_glass.is_none() {
             self.revoke(Cause::BreakGlass, out);
         }
     }

@@ -125,6 +125,14 @@ fn what_was_asked_and_answered_under_another_policy_is_void_and_its_effects_are_
 }
 
 #[test]
+fn a_policy_that_ends_break_glass_has_each_mediator_take_back_once() {
+    let mut core = core();
+    core.step(AT_ONCE, Input::InForce(rules(1, true)));
+    let revoked = [Output::Revoke(A, Cause::Policy), Output::Revoke(B, Cause::Policy)];
+    assert_eq!(core.step(AT_ONCE, Input::InForce(rules(2, false))), revoked);
+}
+
+#[test]
 fn rules_that_change_while_the_entry_is_written_permit_nothing_any_more() {
     for (before, needs, after) in [
         (rules(1, false), basis(1, false), rules(2, false)),

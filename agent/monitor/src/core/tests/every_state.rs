@@ -118,6 +118,10 @@ impl Small {
         if decisions > 1 || wants_one && decisions == 0 {
             return Err(format!("{decisions} answers to one request"));
         }
+        let revoked = out.iter().filter(|output| matches!(output, Output::Revoke(..))).count();
+        if revoked > self.runs.len() {
+            return Err("a mediator takes back twice for one change".to_owned());
+        }
         out.into_iter().try_for_each(|output| self.sees(input, output))
     }
 
