@@ -309,7 +309,8 @@ mod tests {
             seat_keeps_interfaces: None,
             to: None,
         };
-        Request { number, basis, owed, event: event.into(), grant: UsbAdmission(grant) }
+        let grant = UsbAdmission { grant, basis };
+        Request { number, basis, owed, event: event.into(), grant }
     }
 
     fn kinds(state: &std::path::Path) -> Vec<String> {
@@ -339,7 +340,7 @@ mod tests {
             let recorded = verdicts() - before;
             match command {
                 Command::Admitted(of, permit) if of == number => {
-                    assert_eq!((permit.grant().0.clone(), recorded), (grant(), 1));
+                    assert_eq!((permit.grant().grant.clone(), recorded), (grant(), 1));
                     None
                 }
                 Command::Refused(of, denial) if of == number => Some((denial, recorded)),

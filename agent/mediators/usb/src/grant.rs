@@ -1,6 +1,6 @@
 //! What permits for a USB device allow: that it goes to a domain, and that it is attached to it.
 
-use monitor::Permit;
+use monitor::{Basis, Permit};
 use usbdescriptors::Share;
 use usbfilter::Rules;
 use usbhost::BusId;
@@ -44,29 +44,49 @@ impl monitor::Grant for UsbGrant {
 /// What a verdict gives: its device waits for its domain, and is connected to it whenever that takes it. Attaching it takes a permit for the
 /// [`UsbGrant`] besides, each time.
 #[derive(Debug)]
-pub struct UsbAdmission(pub UsbGrant);
+pub struct UsbAdmission {
+    /// What the device is to have in its domain.
+    pub grant: UsbGrant,
+    /// The rules of the verdict, which its entry names.
+    pub basis: Basis,
+}
 
 impl monitor::Grant for UsbAdmission {
     fn is_read_only(&self) -> bool {
-        self.0.is_read_only()
+        self.grant.is_read_only()
     }
 }
 
 /// A verdict that is on the disk. Its permit was given up for it, so that there is one for each permit: it goes on with its device, and is
-/// dropped with its record, or when the rules in force give something else.
+/// dropped with its record or, unless the device is attached by it and may stay so, with its rules.
 #[derive(Debug, PartialEq, Eq, Hash)]
 // The exhaustive check takes each of its states up more than once.
 #[cfg_attr(test, derive(Clone))]
-pub(crate) struct Admitted(UsbGrant);
+pub(crate) struct Admitted {
+    grant: UsbGrant,
+    basis: Basis,
+}
 
 impl Admitted {
     /// Gives a permit up for what it permits.
     pub(crate) fn by(permit: Permit<UsbAdmission>) -> Self {
-        Self(permit.into_grant().0)
+        let UsbAdmission { grant, basis } = permit.into_grant();
+        Self { grant, basis }
     }
 
     /// Returns what the device is to have, or has, in its domain.
     pub(crate) const fn grant(&self) -> &UsbGrant {
-        &self.0
+        &self.grant
+    }
+
+    /// Returns the rules of the verdict.
+    pub(crate) const fn basis(&self) -> Basis {
+        self.basis
+    }
+
+    /// Counts as a verdict of these rules from now on.
+    #[cfg(test)]
+    pub(crate) fn set_basis(&mut self, basis: Basis) {
+        self.basis = basis;
     }
 }

@@ -60,7 +60,7 @@ impl Broker {
                 let Some((event, Terms { basis, owed })) = verdict else {
                     return Some(Event::Refused { request, denial: Denial::Uninspected });
                 };
-                let grant = UsbAdmission(grant);
+                let grant = UsbAdmission { grant, basis };
                 let request = Request { number: request, basis, owed, event, grant };
                 self.send(UsbEvent::Admit(request));
             }

@@ -154,8 +154,9 @@ impl Bench {
         let State::Recording { request, grant } = self.state().clone() else {
             panic!("{:?}", self.state())
         };
+        let admission = UsbAdmission { grant, basis: self.broker.basis() };
         self.broker.command(match done {
-            true => Command::Admitted(request, monitor::testing::permit(UsbAdmission(grant), 1)),
+            true => Command::Admitted(request, monitor::testing::permit(admission, 1)),
             false => Command::Refused(request, Denial::Unrecorded),
         });
     }

@@ -67,7 +67,7 @@ impl Broker {
             if let Some(device) = self.devices.get_mut(&id) {
                 device.terms = terms;
             }
-            self.drive(&id, Event::RulesChanged { would_get });
+            self.drive(&id, Event::RulesChanged { would_get, basis: self.basis() });
         }
     }
 
@@ -122,9 +122,12 @@ impl Broker {
         };
         // What the log says the policy was asked about can be asked again: the part that goes, or all of it.
         let functions = functions.unwrap_or_else(|| identity.description.functions.clone());
-        // One that was reached while break-glass was open is asked for anew when that has ended.
-        let basis = Basis { policy: self.policy.serial(), break_glass: self.break_glass };
-        let terms = Terms { basis, owed: Owed::of(&verdict) };
+        let terms = Terms { basis: self.basis(), owed: Owed::of(&verdict) };
         Some(Decided { decision, rule, functions, grant, terms })
+    }
+
+    /// Returns the rules that count. A verdict that was reached while break-glass was open is asked for anew when that has ended.
+    pub(super) fn basis(&self) -> Basis {
+        Basis { policy: self.policy.serial(), break_glass: self.break_glass }
     }
 }

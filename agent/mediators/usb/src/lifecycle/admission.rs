@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use monitor::{Denial, Permit};
+use monitor::{Basis, Denial, Permit};
 use usbdescriptors::Share;
 
 use super::{
@@ -172,7 +172,7 @@ impl<P> Step<'_, P> {
     /// the record was lost since it was asked for. Its entry says what the verdict was, and not that anything came of it.
     pub(super) fn admitted(&mut self, number: u64, permit: Permit<UsbAdmission>) {
         if self.life.is_recorded_by(number) {
-            self.life.known.unrecorded = false;
+            (self.life.known.unrecorded, self.life.known.outdated) = (false, false);
             self.go(State::Waiting { admitted: Admitted::by(permit), retry: self.now });
         }
     }
@@ -251,8 +251,10 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Revokes what the device would not get any more, and has it judged anew.
-    pub(super) fn rules_changed(&mut self, would_get: Option<&UsbGrant>) {
+    /// Revokes what the device would not get any more, and has it judged anew. A device that would get the same is judged anew if its verdict
+    /// is of other rules: what goes on the record, or has a device connected to a domain, is a verdict of the rules in force. One that is attached
+    /// stays so.
+    pub(super) fn rules_changed(&mut self, would_get: Option<&UsbGrant>, basis: Basis) {
         let has = match &self.life.state {
             // These are judged when they have been read, or not at all.
             State::Absent
@@ -279,9 +281,20 @@ impl<P> Step<'_, P> {
         if !same {
             self.take_away("the rules changed");
             self.again();
-        } else if matches!(self.life.state, State::Recording { .. } | State::Unadmitted { .. }) {
-            // The verdict that goes on the record is one of the rules in force, and no permit by another counts.
-            self.ask_policy();
+            return;
+        }
+        match &self.life.state {
+            // No permit by another verdict counts.
+            State::Recording { .. } | State::Unadmitted { .. } => self.ask_policy(),
+            State::Waiting { admitted, .. } | State::Authorizing { admitted, .. }
+                if admitted.basis() != basis =>
+            {
+                self.ask_policy();
+            }
+            State::Attached { admitted, .. } => {
+                self.life.known.outdated = admitted.basis() != basis;
+            }
+            _ => {}
         }
     }
 

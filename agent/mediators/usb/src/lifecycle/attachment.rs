@@ -130,7 +130,7 @@ impl<P> Step<'_, P> {
         let Some(admitted) = self.leave(reason.text()) else { return };
         self.parted(task, Some(&reason), Some(counts));
         if reason == DetachReason::NoVmm {
-            return self.go(State::Waiting { admitted, retry: self.now + AGAIN });
+            return self.wait_again(admitted);
         }
         if self.life.kept().is_some() {
             return self.rest_left(admitted, &reason);
@@ -165,7 +165,7 @@ impl<P> Step<'_, P> {
         let times = self.life.known.changes.get_or_insert(0);
         *times = times.saturating_add(1);
         if matches!(reason, DetachReason::NoDevice(_)) && *times < CHANGES_MAX {
-            return self.go(State::Waiting { admitted, retry: self.now + AGAIN });
+            return self.wait_again(admitted);
         }
         let mut why = format!("{KEPT}, the rest is not used any more: {}", reason.text());
         if matches!(reason, DetachReason::Changed(_) | DetachReason::Broken(_)) {
@@ -187,7 +187,17 @@ impl<P> Step<'_, P> {
         self.parted(task, None, None);
         match why {
             Some(why) => self.failed(why),
-            None => self.go(State::Waiting { admitted, retry: self.now + AGAIN }),
+            None => self.wait_again(admitted),
+        }
+    }
+
+    /// Has a device that was attached wait for its domain again, by the verdict that it has or, if other rules have come into force since, by
+    /// one of those.
+    fn wait_again(&mut self, admitted: Admitted) {
+        if self.life.known.outdated {
+            self.ask_policy();
+        } else {
+            self.go(State::Waiting { admitted, retry: self.now + AGAIN });
         }
     }
 

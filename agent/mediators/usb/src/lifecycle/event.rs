@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use monitor::{Denial, Permit};
+use monitor::{Basis, Denial, Permit};
 use usbdescriptors::Share;
 use usbfilter::Counts;
 
@@ -106,6 +106,8 @@ pub(crate) enum Event<P> {
     RulesChanged {
         /// As [`Judgement::grant`] would say it.
         would_get: Option<UsbGrant>,
+        /// The rules that count now.
+        basis: Basis,
     },
     /// The audit log has failed, and may have lost what was on the disk: what its entries permitted is taken back.
     RecordLost,

@@ -15,11 +15,13 @@
 //!                                           +---------------------the rules change---------- | Attached -------------------+
 //!                                                                                            |
 //!                           record lost, from Recording, Waiting, Authorizing and Attached: judged anew
+//!                           other rules, from Recording, Unadmitted, Waiting and Authorizing: judged anew
 //! ```
 //! A verdict takes a device to `Waiting` by [`Event::Admitted`] alone: the permit that came with it is given up for an [`Admitted`], which goes
 //! with the device from there on. A verdict whose permit is on its way is void, and the permit with it, when the device is pulled out or taken
 //! away, any rules come into force, or the record is lost: it is judged anew, or not at all, and the answer to the request before admits it to
-//! nothing. A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the
+//! nothing. A verdict that is on the disk is one of the rules in force for as long as its device is not attached: other rules, also those that give
+//! the same, have the device judged anew, one that is attached when it comes back from its domain. A device is served to a domain in `Attached` alone, which is reached only by [`Event::Permitted`]: [`Effect::Start`] carries the
 //! permit that came with it. What is no longer attached is [`Detaching`] until its thread has left the guest, told to and, if that takes too long,
 //! cut off from it; until then nothing else at this place is connected to any domain.
 //!
@@ -231,6 +233,8 @@ struct Known {
     driven_in_part: bool,
     /// It waits because the audit log cannot be written.
     unrecorded: bool,
+    /// It is attached by a verdict of other rules than are in force, which give the same.
+    outdated: bool,
     /// It broke the rules while a domain had it: nobody gets it.
     broke_rules: bool,
 }
@@ -405,7 +409,9 @@ impl<P> Step<'_, P> {
             Event::Served { task, outcome } => self.not_served(task, outcome.err()),
             Event::AttachByHand { domain, request } => self.attach_by_hand(domain, request),
             Event::DetachByHand { request } => self.detach_by_hand(request),
-            Event::RulesChanged { would_get } => self.rules_changed(would_get.as_ref()),
+            Event::RulesChanged { would_get, basis } => {
+                self.rules_changed(would_get.as_ref(), basis);
+            }
             Event::RecordLost => self.record_lost(),
             Event::InputDrivers { any, all, busy } => self.input_drivers(any, all, busy),
             Event::AgentEnds => self.agent_ends(),

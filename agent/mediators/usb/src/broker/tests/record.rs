@@ -42,7 +42,8 @@ fn recording() -> (Bench, Command) {
     let State::Recording { request, grant } = bench.state().clone() else {
         panic!("{:?}", bench.state())
     };
-    let permit = monitor::testing::permit(UsbAdmission(grant), 1);
+    let admission = UsbAdmission { grant, basis: bench.broker.basis() };
+    let permit = monitor::testing::permit(admission, 1);
     (bench, Command::Admitted(request, permit))
 }
 

@@ -115,3 +115,51 @@ fn a_permit_that_comes_after_its_rule_is_gone_attaches_nothing() {
     let mut stream = listener.accept().unwrap().0;
     assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0, "the connection is dropped");
 }
+
+/// The policy with the rule for card readers, as this one.
+fn policy_of(serial: u64) -> Arc<Policy> {
+    let text = policy_tools::STARTER.to_owned() + RULE;
+    let text = text.replacen("serial = 1 ", &format!("serial = {serial} "), 1);
+    Arc::new(Policy::parse("test", &text).unwrap())
+}
+
+/// The policies of the verdicts that are asked to be recorded, and of nothing else.
+fn verdicts(bench: &Bench) -> Vec<Option<u64>> {
+    let (events, _) = bench.events();
+    let judged = events.iter().filter(|event| event.kind == "usb");
+    judged.map(|event| event.policy).collect()
+}
+
+#[test]
+fn a_domain_is_connected_by_no_verdict_of_rules_that_are_no_more_though_those_of_now_give_the_same()
+{
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, listener) = vmm(dir.path());
+    listener.set_nonblocking(true).unwrap();
+    let mut bench = Bench::waiting(&socket);
+    bench.broker.command(Command::Rules(policy_of(2), false));
+    assert_eq!(verdicts(&bench), [Some(2)]);
+    bench.broker.tick(Moment::now() + AGAIN);
+    assert!(listener.accept().is_err(), "not before that is on the disk");
+    bench.record(true);
+    // The same rules once more.
+    bench.broker.command(Command::Rules(policy_of(2), false));
+    assert_eq!(verdicts(&bench), []);
+    bench.broker.tick(Moment::now());
+    assert!(matches!(bench.state(), State::Authorizing { .. }));
+    bench.broker.command(Command::Rules(policy_of(3), false));
+    assert_eq!(verdicts(&bench), [Some(3)]);
+    let mut stream = listener.accept().unwrap().0;
+    assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0, "the connection is dropped");
+    bench.record(true);
+    bench.broker.tick(Moment::now());
+    bench.permit();
+    // It stays attached, and goes to its domain again by another verdict.
+    bench.broker.command(Command::Rules(policy_of(4), false));
+    assert!(matches!(bench.state(), State::Attached { .. }));
+    assert_eq!(verdicts(&bench), []);
+    bench.ends(DetachReason::NoVmm);
+    assert_eq!(verdicts(&bench), [Some(4)]);
+    bench.record(true);
+    assert!(matches!(bench.state(), State::Waiting { .. }));
+}

@@ -70,7 +70,8 @@ fn a_keyboard_with_something_besides_is_the_seats_whatever_becomes_of_the_rest()
 }
 
 fn admitted(grant: &UsbGrant) -> Admitted {
-    Admitted::by(testing::permit(UsbAdmission(grant.clone()), 0))
+    let basis = Basis { policy: SERIAL, break_glass: false };
+    Admitted::by(testing::permit(UsbAdmission { grant: grant.clone(), basis }, 0))
 }
 
 fn is_authorized_by(life: &Lifecycle, number: u64) -> bool {
@@ -97,7 +98,7 @@ fn a_fault_in_the_life_cycle_is_found() {
         life.handle(now, numbers, event)
     };
     let content_with_the_same: Handle = |life, now, numbers, event| match event {
-        Event::RulesChanged { would_get: Some(would_get) }
+        Event::RulesChanged { would_get: Some(would_get), .. }
             if matches!(life.state, State::Recording { .. })
                 && life.grant().is_some_and(|has| has.gives_the_same_as(&would_get)) =>
         {
@@ -125,12 +126,35 @@ fn a_fault_in_the_life_cycle_is_found() {
         event => life.handle(now, numbers, event),
     };
     let deaf_to_the_policy: Handle = |life, now, numbers, event| match event {
-        Event::RulesChanged { would_get: Some(_) }
+        Event::RulesChanged { would_get: Some(_), .. }
             if matches!(life.state, State::Attached { .. }) =>
         {
             Vec::new()
         }
         event => life.handle(now, numbers, event),
+    };
+    let deaf_to_the_policy_in_waiting: Handle = |life, now, numbers, event| match event {
+        Event::RulesChanged { would_get: Some(would_get), .. }
+            if matches!(life.state, State::Waiting { .. })
+                && life.grant().is_some_and(|has| has.gives_the_same_as(&would_get)) =>
+        {
+            Vec::new()
+        }
+        event => life.handle(now, numbers, event),
+    };
+    let deaf_to_the_policy_in_authorizing: Handle = |life, now, numbers, event| match event {
+        Event::RulesChanged { would_get: Some(would_get), .. }
+            if matches!(life.state, State::Authorizing { .. })
+                && life.grant().is_some_and(|has| has.gives_the_same_as(&would_get)) =>
+        {
+            Vec::new()
+        }
+        event => life.handle(now, numbers, event),
+    };
+    let forgets_that_the_policy_changed: Handle = |life, now, numbers, event| {
+        let effects = life.handle(now, numbers, event);
+        life.known.outdated = false;
+        effects
     };
     let keeps_authority: Handle = |life, now, numbers, event| {
         let broken = matches!(&event, Event::Left { reason: Some(DetachReason::Broken(_)), .. });
@@ -174,13 +198,17 @@ fn a_fault_in_the_life_cycle_is_found() {
         life.handle(now, numbers, event)
     };
     let (reader, keyboard) = (Kind::Reader, Kind::KeyboardWithReader);
-    let faults: [(Handle, Kind, &str); 14] = [
+    let faults: [(Handle, Kind, &str); 17] = [
         // A permit that was asked for before is taken though nobody waits for it any more.
         (late_permits, reader, "nothing to serve it over"),
         // It is connected while another domain may still have it.
         (no_waiting, keyboard, "no VMM is connected while another"),
         (deaf_to_the_log, reader, "outlives its record"),
         (deaf_to_the_policy, reader, "outlives its rule"),
+        // Others that give the same: it waits by a verdict of rules that are no more.
+        (deaf_to_the_policy_in_waiting, reader, "of the rules in force"),
+        (deaf_to_the_policy_in_authorizing, reader, "of the rules in force"),
+        (forgets_that_the_policy_changed, reader, "of the rules in force"),
         (keeps_authority, reader, "authority is given up"),
         (stuck, reader, "can come back"),
         (forgets_requests, reader, "how a request by hand ended"),

@@ -11,8 +11,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use clock::Moment;
-use monitor::Denial;
 use monitor::testing;
+use monitor::{Basis, Denial};
 use usbdescriptors::Share;
 use usbfilter::Rules;
 
@@ -23,6 +23,9 @@ const START: Moment = Moment::since_start(Duration::from_secs(1000));
 /// All deadlines but that of a reset have passed.
 const SOON: Moment = Moment::since_start(Duration::from_secs(1005));
 const LATER: Moment = Moment::since_start(Duration::from_secs(2000));
+/// The policy in force, after each step. Those before are all the same: none comes into force again.
+const SERIAL: u64 = 2;
+const SERIAL_BEFORE: u64 = 1;
 const DOMAINS: [&str; 2] = ["a", "b"];
 /// Messages to and from the daemon that wait at a time before anything new happens: one that comes late, and one that does not.
 const MESSAGES_MAX: usize = 2;
@@ -121,11 +124,14 @@ struct World {
     answers: VecDeque<Answer>,
     /// The log can be written.
     log: bool,
-    /// What it may have by a verdict that is in the log, and was neither lost nor made void since.
-    verdict: Option<UsbGrant>,
+    /// What it may have by a verdict that is in the log, and was neither lost nor made void since, and the rules of that.
+    verdict: Option<(UsbGrant, Basis)>,
     /// The agent ends.
     ended: bool,
+    /// The domain to which the policy gives such devices.
     policy: Option<usize>,
+    /// The policy's serial: each has another, also if it gives the same.
+    serial: u64,
 }
 
 impl World {
@@ -147,7 +153,13 @@ impl World {
             verdict: None,
             ended: false,
             policy: Some(0),
+            serial: SERIAL,
         }
+    }
+
+    /// Returns the rules in force.
+    fn basis(&self) -> Basis {
+        Basis { policy: self.serial, break_glass: false }
     }
 
     /// Returns what the policy gives of what is known of the device.
@@ -195,8 +207,11 @@ impl World {
             holds(same, "no attachment outlives its rule")?;
             holds(self.log, "no attachment outlives its record")?;
         }
-        let admitted = !self.goes_to_a_domain() || self.verdict.as_ref() == self.life.grant();
-        holds(admitted, "no verdict outlives its record")?;
+        if let Some(admitted) = self.admitted() {
+            holds(self.is_in_the_log(admitted), "no verdict outlives its record")?;
+            let in_force = attached.is_some() || admitted.basis() == self.basis();
+            holds(in_force, "a verdict by which it waits is of the rules in force")?;
+        }
         let asked = self.asked.iter().chain(self.answers.iter().map(|answer| &answer.asked));
         let unanswered = asked.filter(|asked| asked.wanted == Wanted::Attachment).count();
         holds(unanswered == self.life.unanswered.len(), "each request is remembered")?;
@@ -213,12 +228,18 @@ impl World {
         Ok(())
     }
 
-    /// Returns whether a verdict gives it to a domain that has it or is to have it.
-    fn goes_to_a_domain(&self) -> bool {
-        matches!(
-            self.life.state(),
-            State::Waiting { .. } | State::Authorizing { .. } | State::Attached { .. }
-        )
+    /// Returns the verdict that gives it to a domain that has it or is to have it.
+    fn admitted(&self) -> Option<&Admitted> {
+        match self.life.state() {
+            State::Waiting { admitted, .. }
+            | State::Authorizing { admitted, .. }
+            | State::Attached { admitted, .. } => Some(admitted),
+            _ => None,
+        }
+    }
+
+    fn is_in_the_log(&self, admitted: &Admitted) -> bool {
+        self.verdict.as_ref() == Some(&(admitted.grant().clone(), admitted.basis()))
     }
 
     /// What verdicts are about that are not recorded until now is no more.
@@ -296,8 +317,9 @@ impl World {
             }
             Effect::Admit { request, grant } => self.ask(request, Wanted::Admission, grant),
             Effect::Connect { admitted, .. } => {
-                if self.verdict.as_ref() != Some(admitted.grant()) {
-                    return Err("a VMM is connected without a verdict on the disk".to_owned());
+                if !self.is_in_the_log(&admitted) || admitted.basis() != self.basis() {
+                    let promise = "a VMM is connected without a verdict of now on the disk";
+                    return Err(promise.to_owned());
                 }
                 if !lucky {
                     let connection = Connection::NotYet(AGAIN);
@@ -350,9 +372,21 @@ impl World {
         for detaching in &mut self.life.detaching {
             detaching.until = detaching.until.map(|_| START);
         }
-        if !self.goes_to_a_domain() {
+        let in_force = self.basis();
+        let settled = |basis: Basis| Basis {
+            policy: if basis == in_force { SERIAL } else { SERIAL_BEFORE },
+            ..basis
+        };
+        if let State::Waiting { admitted, .. }
+        | State::Authorizing { admitted, .. }
+        | State::Attached { admitted, .. } = &mut self.life.state
+        {
+            admitted.set_basis(settled(admitted.basis()));
+            self.verdict = self.verdict.take().map(|(grant, basis)| (grant, settled(basis)));
+        } else {
             self.verdict = None;
         }
+        self.serial = SERIAL;
         // It only makes the VMM wait, who may do that here at any time.
         self.life.known.joined = false;
         // What is counted is none, or the last but one of as many as there may be, or too many.

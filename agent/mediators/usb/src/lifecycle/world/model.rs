@@ -217,8 +217,8 @@ impl Life {
             }
             Step::Policy(policy) => {
                 world.outdate();
-                world.policy = policy;
-                Event::RulesChanged { would_get: world.grant() }
+                (world.policy, world.serial) = (policy, world.serial + 1);
+                Event::RulesChanged { would_get: world.grant(), basis: world.basis() }
             }
             Step::LogFails => {
                 world.outdate();
@@ -276,10 +276,14 @@ impl Life {
                 Event::Permitted { request, permit: Permit { request, grant } }
             }
             (None, Wanted::Admission) => {
+                let basis = match stale {
+                    true => Basis { policy: SERIAL_BEFORE, break_glass: false },
+                    false => world.basis(),
+                };
                 if !stale {
-                    world.verdict = Some(grant.clone());
+                    world.verdict = Some((grant.clone(), basis));
                 }
-                let permit = testing::permit(UsbAdmission(grant), request);
+                let permit = testing::permit(UsbAdmission { grant, basis }, request);
                 Event::Admitted { request, permit }
             }
         };
