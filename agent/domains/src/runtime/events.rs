@@ -1,0 +1,188 @@
+//! What a domain's VMM writes, answers and does, and what comes of that.
+
+use std::time::Duration;
+
+use logging::LIMITED_BY_CALLER;
+use vmm_control::Command;
+
+use super::super::Shared;
+use super::super::adoption::by_last_words;
+use super::super::capture::Capture;
+use super::super::lifecycle::{Event, Exit, State};
+use super::super::pressure::Resource;
+use super::super::record::VmmRecord;
+use super::super::vmm_control_client::VmmControlClient;
+use super::super::wanted::Wanted;
+use super::{DomainRuntime, SILENT_AFTER};
+
+/// How often a VMM that has not answered yet is asked.
+const ASK_EARLY: Duration = Duration::from_millis(100);
+/// How often one that has answered is asked.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+impl DomainRuntime {
+    /// Processes what the VMM wrote, answered and did, and what is due.
+    pub(in super::super) fn process_events(&mut self, shared: &mut Shared) {
+        self.log_output(shared);
+        self.reap(shared);
+        self.poll_control_socket(shared);
+        self.connect_seat(shared);
+        self.feed_tick(shared);
+    }
+
+    fn feed_tick(&mut self, shared: &mut Shared) {
+        if self.lifecycle.deadline().is_some_and(|deadline| shared.now() >= deadline) {
+            self.feed(shared, Event::Tick);
+        }
+    }
+
+    /// Logs what the VMM writes to its standard error.
+    fn log_output(&mut self, shared: &Shared) {
+        let Some(capture) = &mut self.capture else { return };
+        let output = capture.poll(shared.now());
+        let domain = self.policy.name.as_str();
+        if output.skipped > 0 {
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} bytes passed over", output.skipped);
+        }
+        if output.dropped > 0 {
+            tracing::warn!(target: LIMITED_BY_CALLER, domain, "vmm: {} lines left out", output.dropped);
+        }
+        for line in output.lines {
+            tracing::info!(target: LIMITED_BY_CALLER, domain, "vmm: {line}");
+        }
+    }
+
+    fn reap(&mut self, shared: &mut Shared) {
+        let Some(vmm) = &mut self.vmm else { return };
+        let last = || self.capture.as_ref().and_then(Capture::last_words);
+        let Some(exit) = vmm.ended(|| by_last_words(last().as_deref())) else { return };
+        let reason = || self.capture.as_ref().and_then(Capture::reason);
+        let exit = match (exit, reason().filter(|_| !vmm.is_adopted())) {
+            (Exit::Failed(how), Some(line)) => Exit::Failed(format!("{how}: {line}")),
+            (exit, _) => exit,
+        };
+        // What it said last may have come since it was last read.
+        self.log_output(shared);
+        (self.vmm, self.capture, self.seat_next) = (None, None, None);
+        (self.record, self.outdated) = (None, None);
+        if let Some(seat) = &shared.parts.seat
+            && let Some(index) = seat.index(&self.policy.name)
+        {
+            seat.send(seat::Command::Detach(index));
+        }
+        self.control = VmmControlClient::new(&shared.parts.layout.vmm_socket(&self.policy.name));
+        let ended = self.pressure.end(shared.now());
+        self.pressure_changes.extend(ended);
+        if let Some(group) = self.group.take() {
+            // What the VMM may have started goes with it.
+            group.kill();
+            group.remove();
+        }
+        if exit == Exit::PoweredOff && matches!(self.lifecycle.state(), State::Running { .. }) {
+            // Without its record the next agent would start a guest that switched itself off.
+            self.write_wanted(shared, Wanted::Off);
+        }
+        self.forget(shared);
+        self.feed(shared, Event::Exited(exit));
+    }
+
+    /// Removes the record of the VMM, by which the next agent would find it.
+    pub(super) fn forget(&self, shared: &Shared) {
+        if let Err(error) = VmmRecord::remove(&shared.parts.layout, &self.policy.name) {
+            tracing::warn!(domain = self.policy.name, "cannot write down the VMM's end: {error}");
+        }
+    }
+
+    /// Handles the VMM's answers on its control socket, and asks for its status.
+    fn poll_control_socket(&mut self, shared: &mut Shared) {
+        let now = shared.now();
+        for (request, result) in self.control.poll(now) {
+            match (request, result) {
+                (Command::Status, Ok(())) => {
+                    self.unanswered = 0;
+                    self.ask_next = now + ASK_AGAIN;
+                    self.complete_record(shared);
+                    self.feed(shared, Event::Answered);
+                }
+                (Command::Status, Err(problem)) => self.count_unanswered(&problem),
+                (Command::PowerButton, Err(problem)) => {
+                    tracing::warn!(
+                        domain = self.policy.name,
+                        "power button: {problem}; pressing it by signal"
+                    );
+                    if let Some(vmm) = &mut self.vmm {
+                        vmm.press_power_button();
+                    }
+                }
+                (Command::Stop, Err(_)) => {
+                    if let Some(vmm) = &self.vmm {
+                        vmm.end();
+                    }
+                }
+                (Command::Reset, Err(problem)) => {
+                    tracing::warn!(domain = self.policy.name, "reset: {problem}");
+                }
+                // The agent never pauses a guest.
+                (Command::Pause | Command::Resume, Err(_)) | (_, Ok(())) => {}
+            }
+        }
+        let State::Running { answered, .. } = self.lifecycle.state() else { return };
+        if now >= self.ask_next && !self.control.is_busy() {
+            self.ask_next = now + if answered { ASK_AGAIN } else { ASK_EARLY };
+            if let Err(problem) = self.control.send(now, Command::Status)
+                && answered
+            {
+                self.count_unanswered(&problem);
+            }
+        }
+    }
+
+    /// Connects the seat to the VMM as soon as that listens for it.
+    fn connect_seat(&mut self, shared: &Shared) {
+        let now = shared.now();
+        let Some(parts) =
+            self.seat_next.filter(|next| now >= *next).and(shared.parts.seat.as_ref())
+        else {
+            return;
+        };
+        self.seat_next = Some(now + ASK_EARLY);
+        let name = &self.policy.name;
+        if let Some(index) = parts.index(name)
+            && let Ok(link) = seat_link::connect(&shared.parts.layout.seat_socket(name))
+        {
+            parts.send(seat::Command::Attach(index, link));
+            self.seat_next = None;
+        }
+    }
+
+    /// Looks what its VMM's group waits for.
+    pub(in super::super) fn look_at_pressure(&mut self, shared: &mut Shared) {
+        let (Some(group), now) = (self.group.as_ref().filter(|_| self.vmm.is_some()), shared.now())
+        else {
+            return;
+        };
+        for resource in Resource::ALL {
+            match group.pressure(resource) {
+                Ok(percent) => {
+                    let change = self.pressure.take(now, resource, percent);
+                    self.pressure_changes.extend(change);
+                }
+                Err(error) if !std::mem::replace(&mut shared.said_no_pressure, true) => {
+                    tracing::warn!(
+                        domain = self.policy.name,
+                        "the kernel does not tell what domains wait for ({}: {error}): one that presses is said nowhere; start the PC with psi=1",
+                        resource.file()
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn count_unanswered(&mut self, problem: &str) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered == SILENT_AFTER {
+            tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on");
+        }
+    }
+}
