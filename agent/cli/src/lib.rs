@@ -4,6 +4,7 @@
 //!  status, start, usb, ... --> control::client --> the agent's control socket
 //!  policy check, trust show, ... --> policy    (no agent needed)
 //!  audit show, verify, ... --> audit           (no agent needed)
+//!  images pack, install, ...  --> images      (no agent needed)
 //!  doctor, setup           --> bulkhead-agent doctor, bulkhead-agent setup: programs that examine and change this PC (no agent needed)
 //!                  |
 //!                  +--> answer: text for people, or one JSON object (`--json`), and the exit status
@@ -25,6 +26,7 @@ mod doctor;
 mod domains;
 mod examiner;
 mod explain;
+mod images;
 mod in_force;
 mod page;
 mod passphrase;
@@ -71,6 +73,7 @@ Examples:
   bulkhead break-glass --reason 'system down'  what the policy keeps for emergencies
   bulkhead policy new policy.toml              a policy to start from
   bulkhead policy check policy.toml            is it fit to be signed?
+  bulkhead images list                         which guest images are installed, and in force
   bulkhead audit show                          what happened
   bulkhead help policy                         more on a command
 
@@ -149,6 +152,9 @@ enum Command {
     /// Say who may sign policies and changes of this, and how many must; needs no agent
     #[command(subcommand)]
     Trust(trust::TrustCommand),
+    /// Make, sign, install and activate guest images; needs no agent that runs
+    #[command(subcommand)]
+    Images(images::ImagesCommand),
     /// Look into the audit log: is it whole, what is in it, for the monitoring centre; needs no agent
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -189,6 +195,7 @@ pub fn main() -> ExitCode {
         Command::BreakGlass(args) => usb::break_glass(&common, args),
         Command::Policy(command) => policy::run(&common, command),
         Command::Trust(command) => trust::run(&common, command),
+        Command::Images(command) => images::run(&common, command),
         Command::Audit(command) => audit::run(&common, command),
         Command::Doctor(args) => doctor::run(&common, args),
         Command::Setup(args) => setup::run(&common, args),

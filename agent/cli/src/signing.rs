@@ -60,7 +60,7 @@ fn guarded_by(key: &SecretKey, passphrase: Option<&str>) -> Result<Zeroizing<Str
 }
 
 /// Before there is anything secret in memory.
-fn no_dump() -> Result<NoDump, String> {
+pub(super) fn no_dump() -> Result<NoDump, String> {
     NoDump::ensure().map_err(|error| {
         format!("the system does not let this program keep a secret key out of core dumps: {error}")
     })
@@ -149,7 +149,11 @@ fn public_beside(file: &Path) -> PathBuf {
 }
 
 /// The key in a file, which is the other half of the public key beside it: what was damaged is another key, and nobody trusts that.
-fn secret_key(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, String> {
+pub(super) fn secret_key(
+    file: &Path,
+    passphrase: &Source,
+    kept: &NoDump,
+) -> Result<SecretKey, String> {
     let key = opened(file, passphrase, kept)?;
     let public = public_beside(file);
     let there = read_small(&public).map_err(|error| unreadable(&public, &error))?;

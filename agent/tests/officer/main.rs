@@ -10,6 +10,7 @@ mod artefacts;
 mod drafts;
 mod explain;
 mod files;
+mod images;
 mod instead_of_files;
 mod keys;
 mod passphrases;

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `policy` | the text of `policy.toml` | `Bulkhead separation policy, signature format 1` and a NUL |
 //! | `trust` | the text of `trust.toml` | `Bulkhead trust store, signature format 1` and a NUL |
-//! | `image` | reserved for guest images | `Bulkhead guest image, signature format 1` and a NUL |
+//! | `image` | what describes a guest image: the manifest of its bundle | `Bulkhead guest image, signature format 1` and a NUL |
 //! | `program` | reserved for Bulkhead's own programs | `Bulkhead program, signature format 1` and a NUL |
 //!
 //! Each beginning ends with its only NUL. So none of them begins another, and no message of one purpose is a message of another,
@@ -17,7 +17,7 @@ use std::fmt;
 pub enum Purpose {
     /// Separation policies.
     Policy,
-    /// Guest images; reserved.
+    /// Guest images.
     Image,
     /// Bulkhead's own programs; reserved.
     Program,
@@ -77,7 +77,8 @@ impl Purpose {
         match self {
             Self::Policy => Some("bulkhead policy sign"),
             Self::Trust => Some("bulkhead trust sign"),
-            Self::Image | Self::Program => None,
+            Self::Image => Some("bulkhead images sign"),
+            Self::Program => None,
         }
     }
 }
@@ -115,7 +116,7 @@ macro_rules! signable {
 signable! {
     /// The text of a policy.
     PolicyText = Policy,
-    /// What describes a guest image; reserved, as no program reads one yet.
+    /// What describes a guest image: the manifest of its bundle.
     ImageManifest = Image,
     /// What describes a program of Bulkhead's; reserved, as no program reads one yet.
     ProgramManifest = Program,

@@ -1,0 +1,212 @@
+//! `bulkhead images`: bundles of guest images are made and signed, and installed on a PC. The work is the crate `images`'s.
+
+mod office;
+mod progress;
+mod store;
+
+use std::path::{Path, PathBuf};
+
+use ::images::bundle::Bundle;
+use ::images::digest::Digest;
+use ::images::manifest::{ImageName, Manifest, Part, Version};
+use base::defaults;
+use clap::{Args, Subcommand};
+use policy::document::Mistake;
+use vmm_control::MemorySize;
+
+use super::{Common, Failure, Outcome, passphrase};
+use printable::explain;
+
+/// What to do with guest images.
+#[derive(Debug, Subcommand)]
+pub(super) enum ImagesCommand {
+    /// Make a bundle of a guest's files, and sign it; needs no ward PC
+    Pack(PackArgs),
+    /// Add an officer's signature to a bundle; needs no ward PC
+    Sign {
+        /// The bundle, into which the signature goes
+        file: PathBuf,
+        /// The officer's secret key
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+        #[command(flatten)]
+        passphrase: passphrase::Source,
+    },
+    /// Read a bundle to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
+    Check {
+        /// The bundle
+        file: PathBuf,
+        /// Who may sign images, and how many must; this file is looked at, and not what a PC remembers
+        #[arg(long, value_name = "FILE", default_value = super::trust::TRUST)]
+        trust: PathBuf,
+    },
+    /// Copy a bundle into this PC's store once it is found signed; it comes into force by `activate`, and an interrupted installation is gone on with
+    Install {
+        /// The bundle
+        file: PathBuf,
+        #[command(flatten)]
+        pc: Pc,
+    },
+    /// Show what is installed, what is in force, and who signed it
+    List {
+        #[command(flatten)]
+        pc: Pc,
+    },
+    /// Read what is installed to its end: is it what was signed, and are its signatures enough?
+    Verify {
+        /// The image; all of them when left out
+        name: Option<ImageName>,
+        #[command(flatten)]
+        pc: Pc,
+    },
+    /// Let an installed image come into force at the next start of its domains
+    Activate {
+        /// The image
+        name: ImageName,
+        /// Its serial; the newest when left out
+        #[arg(value_parser = serial)]
+        serial: Option<u64>,
+        #[command(flatten)]
+        pc: Pc,
+    },
+    /// Take back an activation: the image that was in force before comes into force at the next start, unless it is below the floor
+    Rollback {
+        /// The image
+        name: ImageName,
+        #[command(flatten)]
+        pc: Pc,
+    },
+    /// Remove an image that is neither in force nor used by a domain
+    Remove {
+        /// The image
+        name: ImageName,
+        /// Its serial
+        #[arg(value_parser = serial)]
+        serial: u64,
+        #[command(flatten)]
+        pc: Pc,
+    },
+}
+
+/// Which PC's store.
+#[derive(Debug, Args)]
+pub(super) struct Pc {
+    /// Where the images are
+    #[arg(long, value_name = "DIR", default_value_os = defaults::images().as_os_str())]
+    images: PathBuf,
+    /// The machine file; the trust store is beside it
+    #[arg(long, value_name = "FILE", default_value_os = defaults::machine().as_os_str())]
+    machine: PathBuf,
+    /// The agent's state directory, where a trust store is remembered
+    #[arg(long, value_name = "DIR", default_value_os = defaults::state().as_os_str())]
+    state: PathBuf,
+}
+
+/// What a bundle is made of.
+#[derive(Debug, Args)]
+pub(super) struct PackArgs {
+    /// The bundle that is made, in the place of one that is there
+    file: PathBuf,
+    /// What machine.toml calls the image
+    #[arg(long)]
+    name: ImageName,
+    /// Its serial, higher than that of the bundle before
+    #[arg(long, value_name = "N", value_parser = serial)]
+    serial: u64,
+    /// The lowest serial that may come into force once this bundle is installed
+    #[arg(long, value_name = "N", value_parser = serial, default_value = "1")]
+    floor: u64,
+    /// The guest's kernel: a bzImage, or a PVH ELF file
+    #[arg(long, value_name = "FILE")]
+    kernel: PathBuf,
+    /// Its initial RAM disk
+    #[arg(long, value_name = "FILE")]
+    initrd: Option<PathBuf>,
+    /// A raw disk that it may only read; may be given again, in the order in which the guest sees them
+    #[arg(long, value_name = "FILE")]
+    disk: Vec<PathBuf>,
+    /// The kernel command line
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with = "cmdline_file")]
+    cmdline: String,
+    /// Read it from the first line of FILE
+    #[arg(long, value_name = "FILE")]
+    cmdline_file: Option<PathBuf>,
+    /// The root hash in the command line by which the guest checks its disks; without one the PC reads them whole at each start
+    #[arg(long, value_name = "HASH")]
+    verity: Option<Digest>,
+    /// The oldest version of Bulkhead that can run it
+    #[arg(long, value_name = "VERSION")]
+    needs_bulkhead: Option<Version>,
+    /// The least memory that a domain with it must have
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    needs_memory: Option<MemorySize>,
+    /// The officer's secret key; without one the bundle is signed later, by `bulkhead images sign`
+    #[arg(long, value_name = "KEYFILE")]
+    key: Option<PathBuf>,
+    #[command(flatten)]
+    passphrase: passphrase::Source,
+}
+
+impl PackArgs {
+    /// Returns its files, in the order of the bundle.
+    fn files(&self) -> Vec<(Part, PathBuf)> {
+        let kernel = [(Part::Kernel, self.kernel.clone())];
+        let initrd = self.initrd.iter().map(|path| (Part::Initrd, path.clone()));
+        let disks =
+            (1_u8..).zip(&self.disk).map(|(number, path)| (Part::Disk(number), path.clone()));
+        kernel.into_iter().chain(initrd).chain(disks).collect()
+    }
+}
+
+/// Reads a serial.
+fn serial(text: &str) -> Result<u64, notation::Mistake> {
+    notation::whole(text, 1..=policy::SERIAL_MAX, 7)
+}
+
+/// Reads a size of memory.
+fn memory(text: &str) -> Result<MemorySize, Mistake> {
+    text.parse().map_err(|notation::Mistake { message, help }| Mistake::new(message, help))
+}
+
+pub(super) fn run(common: &Common, command: &ImagesCommand) -> Outcome {
+    match command {
+        ImagesCommand::Pack(args) => office::pack(common, args),
+        ImagesCommand::Sign { file, key, passphrase } => {
+            office::sign(common, file, key, passphrase)
+        }
+        ImagesCommand::Check { file, trust } => office::check(common, file, trust),
+        ImagesCommand::Install { file, pc } => store::install(common, pc, file),
+        ImagesCommand::List { pc } => store::list(common, pc),
+        ImagesCommand::Verify { name, pc } => store::verify(common, pc, name.as_ref()),
+        ImagesCommand::Activate { name, serial, pc } => store::activate(common, pc, name, *serial),
+        ImagesCommand::Rollback { name, pc } => store::roll_back(common, pc, name),
+        ImagesCommand::Remove { name, serial, pc } => store::remove(common, pc, name, *serial),
+    }
+}
+
+/// Opens a bundle, or says what is wrong with it.
+fn opened(common: &Common, file: &Path) -> Result<Bundle, Outcome> {
+    Bundle::open(file).map_err(|error| {
+        let why = format!("{} is refused: {}", file.display(), explain(&error));
+        common.fail(Failure::No, &why)
+    })
+}
+
+/// What a manifest says, for a person.
+fn described(manifest: &Manifest) -> String {
+    let Manifest { name, serial, floor, members, .. } = manifest;
+    let parts: Vec<String> = members.iter().map(|member| member.part.to_string()).collect();
+    format!(
+        "image {name}, serial {serial}, floor {floor}: {}, {}",
+        parts.join(", "),
+        size(manifest.total())
+    )
+}
+
+/// A size, for a person.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{} MB", bytes.div_ceil(1_000_000)),
+    }
+}

@@ -1,0 +1,35 @@
+//! Guest images: the bundles in which they come to a PC, and the store in which it keeps them.
+//!
+//! ```text
+//!  kernel, initrd, disks --pack--> bundle <--sign-- officers, whom the trust store allows to sign for `image`
+//!                                    |
+//!                                    '--approve--> ApprovedBundle --install--> store --activate, a domain's start--> in force
+//! ```
+//!
+//! | module | |
+//! | --- | --- |
+//! | [`bundle`] | the file: its head, its signatures, its members |
+//! | [`manifest`] | what is signed: name, serial, floor, command line, sizes and digests |
+//! | [`pack`] | making and signing one |
+//! | [`digest`] | SHA-256 |
+//! | [`record`] | which image is in force, to come, or before; pure |
+//! | [`store`] | the folder of what is installed |
+//! | [`notes`] | what was done by command, until it is in the audit log |
+//!
+//! What a file says is hostile until officers have signed for it, and its members until they were hashed.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![warn(missing_docs)]
+#![forbid(unsafe_code)]
+
+pub mod bundle;
+pub mod digest;
+#[doc(hidden)]
+pub mod fuzz;
+mod lock;
+pub mod manifest;
+pub mod notes;
+pub mod pack;
+pub mod record;
+pub mod store;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What was done with images by command, until the agent has it in the audit log, which it alone writes: `.notes.json` in the images'
+//! directory.
+//!
+//! A change of what comes into force is noted before it is made: without its note it is not made.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base::durable;
+use serde::{Deserialize, Serialize};
+
+use crate::lock;
+
+/// Most notes that wait for the agent: months of updates on a PC that is in use.
+const NOTES_MAX: usize = 256;
+/// Bytes of the longest text of a note.
+const TEXT_MAX: usize = 512;
+
+/// Something that was done, or refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Note {
+    /// When, by the PC's clock.
+    pub at: String,
+    /// By which user.
+    pub uid: u32,
+    /// What.
+    pub what: What,
+    /// The image, if it is known.
+    pub image: Option<String>,
+    /// Its serial.
+    pub serial: Option<u64>,
+    /// Who had signed it.
+    pub signers: Vec<String>,
+    /// Why it was refused.
+    pub why: Option<String>,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// It was installed.
+    Installed,
+    /// It is to come into force at the next start.
+    Activated,
+    /// It is to come into force again, in the place of a newer one.
+    RolledBack,
+    /// It is to be removed.
+    Removed,
+    /// One of these was refused.
+    Refused,
+}
+
+fn file(images: &Path) -> PathBuf {
+    images.join(".notes.json")
+}
+
+fn lock(images: &Path, tries: u32) -> io::Result<impl Drop> {
+    lock::take(&images.join(".notes"), tries)
+}
+
+/// Adds a note. When this returns, it is on the disk.
+///
+/// # Errors
+/// It cannot be written, or too many wait for the agent.
+pub fn add(images: &Path, mut note: Note) -> io::Result<()> {
+    let _lock = lock(images, lock::PATIENCE)?;
+    let mut notes = durable::read::<Vec<Note>>(&file(images))?.unwrap_or_default();
+    if notes.len() >= NOTES_MAX {
+        return Err(io::Error::other(format!(
+            "{NOTES_MAX} notes wait for the audit log: start bulkhead-agent, which takes them"
+        )));
+    }
+    note.why = note.why.map(|why| {
+        let end = (0..=TEXT_MAX.min(why.len())).rev().find(|end| why.is_char_boundary(*end));
+        why.get(..end.unwrap_or(0)).unwrap_or_default().to_owned()
+    });
+    notes.push(note);
+    durable::write(&file(images), &notes)
+}
+
+/// Gives the notes that wait to `record`, and removes them if that says that they are on record. One that cannot be read is left, and is an
+/// error each time.
+///
+/// # Errors
+/// They cannot be read or removed; `WouldBlock` if a command writes one just now.
+pub fn take(images: &Path, record: impl FnOnce(Vec<Note>) -> bool) -> io::Result<()> {
+    let path = file(images);
+    // Most of the time there are none, and then nothing is locked.
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    let _lock = lock(images, 1)?;
+    let Some(notes) = durable::read::<Vec<Note>>(&path)? else { return Ok(()) };
+    if record(notes) { durable::remove(&path) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(why: &str) -> Note {
+        Note {
+            at: "2026-11-29T08:00:00Z".to_owned(),
+            uid: 0,
+            what: What::Refused,
+            image: Some("clinical".to_owned()),
+            serial: Some(7),
+            signers: Vec::new(),
+            why: Some(why.to_owned()),
+        }
+    }
+
+    #[test]
+    fn notes_wait_until_they_are_on_record_and_are_cut_and_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        take(dir.path(), |_| panic!("there are none")).unwrap();
+        add(dir.path(), note(&"가".repeat(1000))).unwrap();
+        add(dir.path(), note("b")).unwrap();
+        take(dir.path(), |notes| {
+            assert_eq!(notes.len(), 2);
+            assert_eq!(notes[0].why.as_ref().unwrap().len(), 510);
+            false
+        })
+        .unwrap();
+        let mut seen = 0;
+        take(dir.path(), |notes| {
+            seen = notes.len();
+            true
+        })
+        .unwrap();
+        assert_eq!(seen, 2);
+        take(dir.path(), |_| panic!("they were taken")).unwrap();
+        for _ in 0..NOTES_MAX {
+            add(dir.path(), note("")).unwrap();
+        }
+        assert!(
+            add(dir.path(), note("")).unwrap_err().to_string().contains("start bulkhead-agent")
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! Bundles are made, and signed.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base::durable;
+use policy::signature::{SecretKey, Signatures};
+
+use crate::bundle::{Bundle, BundleError, Head};
+use crate::digest::{Digest, Running, pieces};
+use crate::manifest::{ImageName, Manifest, Member, Needs, Part};
+
+/// What a bundle is made of.
+#[derive(Debug)]
+pub struct Contents {
+    /// What `machine.toml` calls the image.
+    pub name: ImageName,
+    /// See [`Manifest::serial`].
+    pub serial: u64,
+    /// See [`Manifest::floor`].
+    pub floor: u64,
+    /// The kernel command line.
+    pub cmdline: String,
+    /// The root hash in the command line.
+    pub verity: Option<Digest>,
+    /// What it needs of the PC.
+    pub needs: Needs,
+    /// The files, in the order of the bundle.
+    pub files: Vec<(Part, PathBuf)>,
+}
+
+/// Why no bundle was made or signed. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// A file that was to go into it.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file has another size than one of its kind.
+    #[error("{} has {size} bytes, and a {} has from 1 to {}: name the right file", path.display(), part.word(), part.largest())]
+    Size {
+        /// Its path.
+        path: PathBuf,
+        /// What it was to be.
+        part: Part,
+        /// Its bytes.
+        size: u64,
+    },
+    /// A file was changed meanwhile.
+    #[error("{} was changed while it was packed: pack again once nobody writes it", .0.display())]
+    Changed(PathBuf),
+    /// The bundle itself.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What it would say of itself.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
+
+/// Makes a bundle at `out`, in the place of one that is there; `done` is told how many bytes at each step. Whatever goes wrong, `out` has
+/// its former content.
+///
+/// # Errors
+/// A file cannot be read, is too long or was changed meanwhile; the bundle cannot be written; or what it would say is not right.
+pub fn pack(
+    contents: &Contents,
+    key: Option<&SecretKey>,
+    out: &Path,
+    mut done: impl FnMut(u64),
+) -> Result<Manifest, PackError> {
+    let mut members = Vec::new();
+    let mut files = Vec::new();
+    for (part, path) in &contents.files {
+        let (part, path) = (*part, path.clone());
+        let read = || fileopen::regular(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) =
+            read().map_err(|source| PackError::Read { path: path.clone(), source })?;
+        if size == 0 || size > part.largest() {
+            return Err(PackError::Size { path, part, size });
+        }
+        members.push(Member { part, size, sha256: Digest::of(&[]) });
+        files.push((path, file));
+    }
+    let mut manifest = Manifest {
+        name: contents.name.clone(),
+        serial: contents.serial,
+        floor: contents.floor,
+        cmdline: contents.cmdline.clone(),
+        verity: contents.verity,
+        needs: contents.needs,
+        members,
+    };
+    // Before minutes of copying; its length does not change with the digests.
+    let begin = checked(&manifest)?.begin();
+    let failed = |source| PackError::Write { path: out.to_owned(), source };
+    let fresh = durable::fresh(out);
+    let made = (|| {
+        let _ = fs::remove_file(&fresh);
+        let mut options = OpenOptions::new();
+        let bundle =
+            options.write(true).create_new(true).mode(0o644).open(&fresh).map_err(failed)?;
+        let mut at = begin;
+        for (member, (path, file)) in manifest.members.iter_mut().zip(&files) {
+            member.sha256 = copy(path, file, member.size, (&bundle, at), &mut done, &failed)?;
+            at = at.saturating_add(member.size);
+        }
+        let mut head = checked(&manifest)?;
+        if let Some(key) = key {
+            head.signatures.sign(&head.text, key);
+        }
+        bundle.write_all_at(&head.bytes()?, 0).map_err(failed)?;
+        bundle.sync_all().map_err(failed)?;
+        fs::rename(&fresh, out).map_err(failed)?;
+        fileopen::directory(durable::directory(out)).and_then(|it| it.sync_all()).map_err(failed)
+    })();
+    made.inspect_err(|_| {
+        // That it cannot be removed either changes nothing about the error.
+        let _ = fs::remove_file(&fresh);
+    })?;
+    Ok(manifest)
+}
+
+/// What a bundle with this manifest begins with, if it may.
+fn checked(manifest: &Manifest) -> Result<Head, BundleError> {
+    let text = manifest.text();
+    Manifest::parse("the manifest", &text).map_err(BundleError::Manifest)?;
+    Ok(Head { manifest: manifest.clone(), text, signatures: Signatures::default() })
+}
+
+fn copy(
+    path: &Path,
+    file: &File,
+    size: u64,
+    (to, at): (&File, u64),
+    done: &mut impl FnMut(u64),
+    failed: &impl Fn(io::Error) -> PackError,
+) -> Result<Digest, PackError> {
+    let (mut running, mut at, mut unwritten) = (Running::default(), at, None);
+    let read = pieces(file, 0, size, done, |piece| {
+        running.update(piece);
+        to.write_all_at(piece, at).map_err(|error| {
+            let kind = error.kind();
+            unwritten = Some(error);
+            io::Error::from(kind)
+        })?;
+        at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        Ok(())
+    });
+    if let Some(error) = unwritten {
+        return Err(failed(error));
+    }
+    let now = read.and_then(|()| Ok(file.metadata()?.len()));
+    match now {
+        Ok(now) if now == size => Ok(running.finish()),
+        Err(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+            Err(PackError::Read { path: path.to_owned(), source })
+        }
+        _ => Err(PackError::Changed(path.to_owned())),
+    }
+}
+
+/// Adds an officer's signature to a bundle, in the place of an earlier one of theirs; returns how many there are then. A signature that
+/// does not fit the bundle goes. The rest of the file is not written.
+///
+/// # Errors
+/// The bundle cannot be read or written, or is none.
+pub fn sign(path: &Path, key: &SecretKey) -> Result<usize, PackError> {
+    let mut options = OpenOptions::new();
+    let file = fileopen::regular_with(path, options.read(true).write(true))
+        .map_err(|source| PackError::Read { path: path.to_owned(), source })?;
+    let bundle = Bundle::of(file)?;
+    let Head { manifest, text, signatures } = bundle.head();
+    let mut signatures = signatures.clone().fitting(text);
+    signatures.sign(text, key);
+    let count = signatures.count();
+    let head = Head { manifest: manifest.clone(), text: text.clone(), signatures };
+    let bytes = head.bytes()?;
+    let failed = |source| PackError::Write { path: path.to_owned(), source };
+    bundle.file().write_all_at(&bytes, 0).map_err(failed)?;
+    bundle.file().sync_all().map_err(failed)?;
+    Ok(count)
+}

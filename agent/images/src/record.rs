@@ -1,0 +1,359 @@
+//! Which images of one name are installed, which is in force, and which may be: pure, and written down by the store.
+//!
+//! ```text
+//!  install --> installed --activate--> pending --the domain's next start--> current --> previous
+//!                                         ^                                               |
+//!                                         '------------------- rollback ------------------'
+//! ```
+//!
+//! Arrival is not activation. The floor is the highest that any bundle of this name brought; nothing below it is activated or rolled back
+//! to, and it never goes down, also when everything is removed.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+
+/// The only format there is.
+const FORMAT: u32 = 1;
+/// Images of one name that are kept at once: one in force, one before, one to come, and one to spare.
+pub const INSTALLED_MAX: usize = 4;
+
+/// What is written down of the images of one name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    format: u32,
+    /// The lowest serial that may come into force.
+    floor: u64,
+    /// In force: a domain that starts has it, unless another is pending.
+    current: Option<u64>,
+    /// In force before.
+    previous: Option<u64>,
+    /// Comes into force when a domain with this image starts next.
+    pending: Option<u64>,
+    installed: BTreeMap<u64, Installed>,
+}
+
+/// What is written down of one image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Installed {
+    /// Of its manifest.
+    pub manifest: Digest,
+    /// Bytes of its files.
+    pub size: u64,
+    /// Who had signed it when it was installed.
+    pub signers: Vec<String>,
+}
+
+/// Where an installed image stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// A domain that starts has it.
+    InForce,
+    /// It comes into force at the next start.
+    Pending,
+    /// It was in force before, and may be again.
+    Previous,
+    /// It is there.
+    Installed,
+    /// It is there, and may not come into force any more.
+    BelowFloor,
+}
+
+/// Why something is not done with an image. Each says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSo {
+    /// The PC does not have it.
+    #[error("serial {0} is not installed: `bulkhead images list` shows what is")]
+    NotInstalled(u64),
+    /// Its floor forbids it.
+    #[error(
+        "serial {serial} is below the floor {floor}, under which no image comes into force any more: take a newer bundle"
+    )]
+    BelowFloor {
+        /// The serial.
+        serial: u64,
+        /// The floor.
+        floor: u64,
+    },
+    /// A newer one was installed before.
+    #[error(
+        "serial {serial} is older than {newest}, which is installed: `bulkhead images rollback` returns to the previous one; another is packed with a higher serial"
+    )]
+    Older {
+        /// The serial.
+        serial: u64,
+        /// The newest installed.
+        newest: u64,
+    },
+    /// The serial stands for something else.
+    #[error(
+        "another image with the serial {0} is installed: one serial stands for one content; have it packed with a higher one"
+    )]
+    OtherContent(u64),
+    /// There are as many as are kept.
+    #[error(
+        "{INSTALLED_MAX} images of this name are installed: remove one with `bulkhead images remove` first"
+    )]
+    TooMany,
+    /// Nothing to go back to.
+    #[error("there is no previous image to go back to: install and activate another")]
+    NoPrevious,
+    /// It is wanted.
+    #[error("serial {0} {1}: activate another first, and start its domains anew")]
+    Wanted(u64, &'static str),
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            format: FORMAT,
+            floor: 1,
+            current: None,
+            previous: None,
+            pending: None,
+            installed: BTreeMap::new(),
+        }
+    }
+}
+
+impl Record {
+    /// Returns whether this program can go on with it: it is of the known format, and speaks of nothing that is not installed.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let named = [self.current, self.previous, self.pending];
+        self.format == FORMAT
+            && self.installed.len() <= INSTALLED_MAX
+            && named.iter().flatten().all(|serial| self.installed.contains_key(serial))
+    }
+
+    /// Returns the lowest serial that may come into force.
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// Returns the serial in force.
+    #[must_use]
+    pub fn current(&self) -> Option<u64> {
+        self.current
+    }
+
+    /// Returns the serial that a domain gets that starts now.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        self.pending.or(self.current)
+    }
+
+    /// Returns what is installed, the newest first, and where it stands.
+    pub fn installed(&self) -> impl Iterator<Item = (u64, Standing, &Installed)> {
+        self.installed.iter().rev().map(|(serial, entry)| (*serial, self.standing(*serial), entry))
+    }
+
+    /// Returns what is written down of a serial.
+    ///
+    /// # Errors
+    /// It is not installed.
+    pub fn entry(&self, serial: u64) -> Result<&Installed, NotSo> {
+        self.installed.get(&serial).ok_or(NotSo::NotInstalled(serial))
+    }
+
+    fn standing(&self, serial: u64) -> Standing {
+        let is = |which: Option<u64>| which == Some(serial);
+        match serial {
+            _ if is(self.current) => Standing::InForce,
+            _ if is(self.pending) => Standing::Pending,
+            _ if serial < self.floor => Standing::BelowFloor,
+            _ if is(self.previous) => Standing::Previous,
+            _ => Standing::Installed,
+        }
+    }
+
+    /// Says whether an image may arrive; `true` if just this one is there already.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn admits(&self, serial: u64, manifest: Digest) -> Result<bool, NotSo> {
+        match self.installed.get(&serial) {
+            Some(there) if there.manifest == manifest => return Ok(true),
+            Some(_) => return Err(NotSo::OtherContent(serial)),
+            None => {}
+        }
+        if serial < self.floor {
+            return Err(NotSo::BelowFloor { serial, floor: self.floor });
+        }
+        match self.installed.keys().next_back() {
+            Some(newest) if serial < *newest => Err(NotSo::Older { serial, newest: *newest }),
+            _ if self.installed.len() >= INSTALLED_MAX => Err(NotSo::TooMany),
+            _ => Ok(false),
+        }
+    }
+
+    /// Takes an image that has arrived whole, and its floor. What was to come into force and is below that does not.
+    ///
+    /// # Errors
+    /// It may not arrive.
+    pub fn arrive(&mut self, serial: u64, floor: u64, entry: Installed) -> Result<(), NotSo> {
+        if !self.admits(serial, entry.manifest)? {
+            self.installed.insert(serial, entry);
+        }
+        self.floor = self.floor.max(floor);
+        // What was to come may not come any more.
+        self.pending = self.pending.filter(|pending| *pending >= self.floor);
+        Ok(())
+    }
+
+    /// Lets a serial come into force at the next start; without one the newest. Returns which.
+    ///
+    /// # Errors
+    /// It may not.
+    pub fn activate(&mut self, serial: Option<u64>) -> Result<u64, NotSo> {
+        let newest = || self.installed.keys().next_back().copied();
+        let serial = serial.or_else(newest).ok_or(NotSo::NoPrevious)?;
+        self.entry(serial)?;
+        if serial < self.floor {
+            return Err(NotSo::BelowFloor { serial, floor: self.floor });
+        }
+        self.pending = Some(serial).filter(|serial| self.current != Some(*serial));
+        Ok(serial)
+    }
+
+    /// Takes back an activation that has not come into force; without one, lets the previous image come into force at the next start.
+    /// Returns the serial of that start.
+    ///
+    /// # Errors
+    /// There is none, or it is below the floor.
+    pub fn roll_back(&mut self) -> Result<u64, NotSo> {
+        if self.pending.is_some()
+            && let Some(current) = self.current
+        {
+            self.pending = None;
+            return Ok(current);
+        }
+        let previous = self.previous.ok_or(NotSo::NoPrevious)?;
+        self.activate(Some(previous))
+    }
+
+    /// A domain starts: returns the serial it gets, and whether that comes into force with it.
+    pub fn start(&mut self) -> Option<(u64, bool)> {
+        let Some(pending) = self.pending.take() else { return Some((self.current?, false)) };
+        self.previous = self.current.replace(pending);
+        Some((pending, true))
+    }
+
+    /// Forgets a serial.
+    ///
+    /// # Errors
+    /// It is in force, or to come.
+    pub fn remove(&mut self, serial: u64) -> Result<(), NotSo> {
+        match self.standing(serial) {
+            Standing::InForce => return Err(NotSo::Wanted(serial, "is in force")),
+            Standing::Pending => {
+                return Err(NotSo::Wanted(serial, "comes into force at the next start"));
+            }
+            Standing::Previous | Standing::Installed | Standing::BelowFloor => {}
+        }
+        self.installed.remove(&serial).ok_or(NotSo::NotInstalled(serial))?;
+        if self.previous == Some(serial) {
+            self.previous = None;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(content: &str) -> Installed {
+        Installed { manifest: Digest::of(content.as_bytes()), size: 1, signers: Vec::new() }
+    }
+
+    fn with(serials: &[(u64, u64)]) -> Record {
+        let mut record = Record::default();
+        for (serial, floor) in serials {
+            record.arrive(*serial, *floor, entry(&serial.to_string())).unwrap();
+        }
+        record
+    }
+
+    #[test]
+    fn arrival_is_not_activation_and_activation_comes_with_the_next_start() {
+        let mut record = with(&[(1, 1)]);
+        assert_eq!((record.next(), record.start()), (None, None));
+        assert_eq!(record.activate(None), Ok(1));
+        assert_eq!((record.current(), record.next()), (None, Some(1)));
+        assert_eq!(record.start(), Some((1, true)));
+        assert_eq!(record.start(), Some((1, false)));
+        record.arrive(2, 1, entry("2")).unwrap();
+        assert_eq!(record.start(), Some((1, false)));
+        record.activate(Some(2)).unwrap();
+        assert_eq!(record.roll_back(), Ok(1), "it had not come into force");
+        record.activate(Some(2)).unwrap();
+        assert_eq!(record.start(), Some((2, true)));
+        assert_eq!(record.roll_back(), Ok(1));
+        assert_eq!(record.start(), Some((1, true)));
+    }
+
+    #[test]
+    fn nothing_goes_below_the_floor_which_stays_when_all_is_removed() {
+        let mut record = with(&[(5, 1)]);
+        record.activate(None).unwrap();
+        record.start();
+        record.arrive(7, 6, entry("7")).unwrap();
+        record.activate(None).unwrap();
+        record.start();
+        let below = NotSo::BelowFloor { serial: 5, floor: 6 };
+        assert_eq!(record.roll_back(), Err(below.clone()));
+        assert_eq!(record.activate(Some(5)), Err(below.clone()));
+        record.remove(5).unwrap();
+        assert_eq!(record.admits(5, Digest::of(b"5")), Err(below));
+        assert_eq!(record.remove(7), Err(NotSo::Wanted(7, "is in force")));
+        // A bundle with a lower floor changes nothing about it.
+        record.arrive(8, 1, entry("8")).unwrap();
+        assert_eq!(record.floor(), 6);
+    }
+
+    #[test]
+    fn an_older_serial_and_one_that_stands_for_something_else_do_not_arrive() {
+        let record = with(&[(3, 1)]);
+        assert_eq!(record.admits(3, Digest::of(b"3")), Ok(true));
+        assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
+        assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+        let full = with(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
+        assert_eq!(full.admits(5, Digest::of(b"5")), Err(NotSo::TooMany));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_done_what_starts_is_installed_and_not_below_a_floor_that_never_falls(
+            steps in prop::collection::vec((0_u8..5, 1_u64..8, 1_u64..8), 0..60)
+        ) {
+            let mut record = Record::default();
+            for (what, serial, floor) in steps {
+                let (before, was) = (record.floor(), record.current());
+                match what {
+                    0 => { let _ = record.arrive(serial, floor.min(serial), entry(&serial.to_string())); }
+                    1 => { let _ = record.activate(Some(serial)); }
+                    2 => { let _ = record.roll_back(); }
+                    3 => { let _ = record.remove(serial); }
+                    _ => {
+                        // What is in force already goes on.
+                        if let Some((started, is_new)) = record.start() {
+                            prop_assert!(record.entry(started).is_ok());
+                            prop_assert!(!is_new || started >= record.floor());
+                        }
+                    }
+                }
+                prop_assert!(record.is_sound());
+                prop_assert!(record.floor() >= before);
+                if what != 4 { prop_assert_eq!(record.current(), was); }
+            }
+        }
+    }
+}

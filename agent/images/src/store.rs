@@ -1,0 +1,606 @@
+//! The images that are installed on a PC.
+//!
+//! | below the images' directory | what |
+//! | --- | --- |
+//! | `NAME/image.json` | the record ([`crate::record`]), replaced as a whole |
+//! | `NAME/SERIAL/` | an image: `kernel`, `initrd`, `disk1` and on, `manifest.toml`, `manifest.toml.sig`; nobody writes in it any more |
+//! | `NAME/.arriving/` | one that is being copied; what is there of an interrupted try is gone on with |
+//! | `NAME/.installing`, `NAME/.record` | locks: one command installs or removes at a time, and one process changes the record |
+//!
+//! Whoever runs this owns the directory: root on a ward PC.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use base::durable;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::sys::statvfs::fstatvfs;
+use policy::signature::{ImageManifest, Refusal, Signatures, TrustStore};
+
+use crate::bundle::{ApprovedBundle, Bundle};
+use crate::digest::{Digest, Running, pieces};
+use crate::lock;
+use crate::manifest::{ImageName, MANIFEST_MAX, Manifest, Member, Part, Version};
+use crate::record::{Installed, NotSo, Record, Standing};
+
+/// Longest text of signatures in the store, in bytes: as long as a bundle has room for.
+const SIGNATURES_MAX: u64 = 16 << 10;
+
+/// Why something is not done with the store. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The record does not allow it.
+    #[error("image {name}: {why}")]
+    NotSo {
+        /// The image.
+        name: ImageName,
+        /// Why.
+        why: NotSo,
+    },
+    /// No image of this name was ever installed.
+    #[error("there is no image {0}: install one with `bulkhead images install FILE`")]
+    Unknown(ImageName),
+    /// None of this name is in force.
+    #[error(
+        "image {0} is installed, and none of it is activated: run `bulkhead images activate {0}`"
+    )]
+    NotActivated(ImageName),
+    /// The image is for a newer Bulkhead.
+    #[error(
+        "image {name} needs Bulkhead {needed} or newer, and this is {}: update Bulkhead first",
+        Version::own()
+    )]
+    NeedsNewer {
+        /// The image.
+        name: ImageName,
+        /// What it needs.
+        needed: Version,
+    },
+    /// There is not enough room.
+    #[error("{} has room for {free} MiB, and {needed} MiB are to come: remove an image with `bulkhead images remove`, or give it a larger disk; nothing was installed", path.display())]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// MiB that are free.
+        free: u64,
+        /// MiB that are missing of the image.
+        needed: u64,
+    },
+    /// A file is not what was signed.
+    #[error("{} is not what was signed: {remedy}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// What was installed is not signed by enough officers any more.
+    #[error("image {name} {serial}: {why}")]
+    Refused {
+        /// The image.
+        name: ImageName,
+        /// Its serial.
+        serial: u64,
+        /// Why.
+        why: Refusal,
+    },
+    /// A VMM has its disk open.
+    #[error("image {name} {serial} is used by a domain that runs: start that anew first")]
+    InUse {
+        /// The image.
+        name: ImageName,
+        /// Its serial.
+        serial: u64,
+    },
+    /// Another command is at it.
+    #[error("another command installs or removes image {0}: wait for that")]
+    Busy(ImageName),
+    /// The record is not one.
+    #[error("{} cannot be used: put back what a backup has of it; without one move {} away and install the images again", path.display(), path.parent().unwrap_or(path).display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("{}{}", path.display(), if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+const COPY_AGAIN: &str = "the bundle is damaged, copy it again; nothing was installed";
+const INSTALL_AGAIN: &str = "activate another image, remove this one with `bulkhead images remove`, and install its bundle again";
+
+/// What became of a bundle that was to be installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It is installed.
+    Installed,
+    /// The same was installed before; nothing was done.
+    WasThere,
+}
+
+/// An image of the store, of which nothing was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Its manifest.
+    pub manifest: Manifest,
+    folder: PathBuf,
+}
+
+impl Image {
+    fn path(&self, part: Part) -> PathBuf {
+        self.folder.join(part.to_string())
+    }
+
+    /// Returns the kernel's file.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.path(Part::Kernel)
+    }
+
+    /// Returns the initrd's, if it has one.
+    #[must_use]
+    pub fn initrd(&self) -> Option<PathBuf> {
+        let is_initrd = |member: &&Member| member.part == Part::Initrd;
+        self.manifest.members.iter().find(is_initrd).map(|member| self.path(member.part))
+    }
+
+    /// Returns the disks' files, in the order in which the guest sees them.
+    pub fn disks(&self) -> impl Iterator<Item = PathBuf> {
+        let is_disk = |member: &&Member| matches!(member.part, Part::Disk(_));
+        self.manifest.members.iter().filter(is_disk).map(|member| self.path(member.part))
+    }
+
+    /// Reads the files and checks that they are what the manifest says; `done` is told how many bytes at each step. Of `all` members, or
+    /// else of those that the guest does not check itself: disks are left out where the command line has a root hash for them, but for
+    /// their size.
+    ///
+    /// # Errors
+    /// One is not, or cannot be read.
+    pub fn check(&self, all: bool, mut done: impl FnMut(u64)) -> Result<(), StoreError> {
+        for member in &self.manifest.members {
+            let path = self.path(member.part);
+            let failed = |source| StoreError::File { path: path.clone(), source };
+            let file = fileopen::regular(&path).map_err(failed)?;
+            let length = file.metadata().map_err(failed)?.len();
+            let by_guest = matches!(member.part, Part::Disk(_)) && self.manifest.verity.is_some();
+            let right = length == member.size
+                && (by_guest && !all
+                    || Digest::of_file(&file, 0, length, &mut done).map_err(failed)?
+                        == member.sha256);
+            if !right {
+                return Err(StoreError::Damaged { path, remedy: INSTALL_AGAIN });
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that the files are there, with the sizes of the manifest, without reading them.
+    ///
+    /// # Errors
+    /// One is not.
+    pub fn check_sizes(&self) -> Result<(), StoreError> {
+        for member in &self.manifest.members {
+            let path = self.path(member.part);
+            let length = fs::metadata(&path).map_err(file_error(&path))?.len();
+            if length != member.size {
+                return Err(StoreError::Damaged { path, remedy: INSTALL_AGAIN });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a VMM has one of its disks open: each locks it as long as it runs.
+    fn is_in_use(&self) -> bool {
+        self.disks().any(|disk| {
+            let mut options = OpenOptions::new();
+            let opened = fileopen::regular_with(&disk, options.read(true).write(true));
+            let lock = libc::flock {
+                l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+                l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+                l_start: 0,
+                l_len: 0,
+                l_pid: 0,
+            };
+            opened.is_ok_and(|file| {
+                matches!(
+                    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)),
+                    Err(Errno::EAGAIN | Errno::EACCES)
+                )
+            })
+        })
+    }
+}
+
+/// The images below one directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Returns the store in the images' directory, which need not be there.
+    #[must_use]
+    pub fn at(images: &Path) -> Self {
+        Self { root: images.to_owned() }
+    }
+
+    fn folder(&self, name: &ImageName) -> PathBuf {
+        self.root.join(name.as_str())
+    }
+
+    fn record_file(&self, name: &ImageName) -> PathBuf {
+        self.folder(name).join("image.json")
+    }
+
+    /// Returns the names of which images were installed, in order.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn names(&self) -> Result<Vec<ImageName>, StoreError> {
+        let failed = |source| StoreError::File { path: self.root.clone(), source };
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<ImageName>().ok();
+        let mut names: Vec<_> = entries.flatten().filter_map(name).collect();
+        // Folders of images that were laid down by hand have no record.
+        names.retain(|name| self.record_file(name).symlink_metadata().is_ok());
+        names.sort();
+        Ok(names)
+    }
+
+    /// Returns what is written down of a name; `None` if nothing is.
+    ///
+    /// # Errors
+    /// The record cannot be read or is none.
+    pub fn record(&self, name: &ImageName) -> Result<Option<Record>, StoreError> {
+        let path = self.record_file(name);
+        match durable::read::<Record>(&path) {
+            Ok(Some(record)) if !record.is_sound() => Err(StoreError::Record { path }),
+            Ok(record) => Ok(record),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(StoreError::Record { path })
+            }
+            Err(source) => Err(StoreError::File { path, source }),
+        }
+    }
+
+    /// Changes the record of a name that has one, or of any with `begin`.
+    fn change<T>(
+        &self,
+        name: &ImageName,
+        begin: bool,
+        change: impl FnOnce(&mut Record) -> Result<T, NotSo>,
+    ) -> Result<T, StoreError> {
+        let before = || match (self.record(name)?, begin) {
+            (None, false) => Err(StoreError::Unknown(name.clone())),
+            (record, _) => Ok(record.unwrap_or_default()),
+        };
+        // Without a folder there is nothing to lock.
+        before()?;
+        let _lock = self.lock(name, ".record", lock::PATIENCE)?;
+        let before = before()?;
+        let mut record = before.clone();
+        let changed =
+            change(&mut record).map_err(|why| StoreError::NotSo { name: name.clone(), why })?;
+        if record != before {
+            let path = self.record_file(name);
+            durable::write(&path, &record).map_err(|source| StoreError::File { path, source })?;
+        }
+        Ok(changed)
+    }
+
+    fn lock(&self, name: &ImageName, file: &str, tries: u32) -> Result<impl Drop, StoreError> {
+        let path = self.folder(name).join(file);
+        lock::take(&path, tries).map_err(|source| match source.kind() {
+            io::ErrorKind::WouldBlock => StoreError::Busy(name.clone()),
+            _ => StoreError::File { path, source },
+        })
+    }
+
+    /// Copies a bundle into the store; `done` is told how many bytes are right at each step. Whatever interrupts it, what was installed and in force
+    /// before is as it was; what was copied is gone on with the next time.
+    ///
+    /// # Errors
+    /// The image may not arrive, is damaged or for a newer Bulkhead, there is no room, or files cannot be written.
+    pub fn install(
+        &self,
+        approved: &ApprovedBundle,
+        mut done: impl FnMut(u64),
+    ) -> Result<Arrival, StoreError> {
+        let bundle = approved.bundle();
+        let (manifest, text) = (&bundle.head().manifest, &bundle.head().text);
+        let (name, digest) = (&manifest.name, Digest::of(text.as_bytes()));
+        if let Some(needed) = manifest.needs.bulkhead.filter(|needed| *needed > Version::own()) {
+            return Err(StoreError::NeedsNewer { name: name.clone(), needed });
+        }
+        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
+        let admits = || {
+            self.record(name)?.unwrap_or_default().admits(manifest.serial, digest).map_err(not_so)
+        };
+        if admits()? {
+            return Ok(Arrival::WasThere);
+        }
+        let folder = self.folder(name);
+        make_folder(&folder)?;
+        let _lock = self.lock(name, ".installing", 1)?;
+        if admits()? {
+            return Ok(Arrival::WasThere);
+        }
+        let arriving = folder.join(".arriving");
+        let (place, failed) = (folder.join(manifest.serial.to_string()), file_error(&folder));
+        // Left by one that ended between its last two steps, or by a removal that did.
+        if place.symlink_metadata().is_ok() {
+            clear(&arriving)?;
+            fs::rename(&place, &arriving).map_err(&failed)?;
+        }
+        prepare(&arriving, digest)?;
+        let copied = room(&folder, &arriving, manifest)
+            .and_then(|()| copy_members(bundle, &arriving, &mut done));
+        match copied {
+            Err(StoreError::File { source, .. }) if is_full(&source) => {
+                // What it took is needed by whatever else is on this disk.
+                clear(&arriving)?;
+                let needed = manifest.total() >> 20;
+                return Err(StoreError::NoRoom { path: folder, free: 0, needed });
+            }
+            Err(error @ (StoreError::Damaged { .. } | StoreError::NoRoom { .. })) => {
+                clear(&arriving)?;
+                return Err(error);
+            }
+            copied => copied?,
+        }
+        for (file, content) in [
+            ("manifest.toml", text.clone()),
+            ("manifest.toml.sig", bundle.head().signatures.text()),
+        ] {
+            let path = arriving.join(file);
+            durable::replace(&path, content.as_bytes(), 0o644).map_err(file_error(&path))?;
+        }
+        let sync = |path: &Path| fileopen::directory(path).and_then(|it| it.sync_all());
+        sync(&arriving).map_err(&failed)?;
+        fs::rename(&arriving, &place).map_err(&failed)?;
+        sync(&folder).map_err(&failed)?;
+        let entry = Installed {
+            manifest: digest,
+            size: manifest.total(),
+            signers: approved.signers().to_vec(),
+        };
+        self.change(name, true, |record| record.arrive(manifest.serial, manifest.floor, entry))?;
+        Ok(Arrival::Installed)
+    }
+
+    /// Lets an image come into force at the next start of its domains: this serial, or the newest. Returns the serial.
+    ///
+    /// # Errors
+    /// It may not, or the record cannot be written.
+    pub fn activate(&self, name: &ImageName, serial: Option<u64>) -> Result<u64, StoreError> {
+        self.change(name, false, |record| record.activate(serial))
+    }
+
+    /// Takes back the last activation; see [`Record::roll_back`].
+    ///
+    /// # Errors
+    /// There is nothing to go back to, or the record cannot be written.
+    pub fn roll_back(&self, name: &ImageName) -> Result<u64, StoreError> {
+        self.change(name, false, Record::roll_back)
+    }
+
+    /// Removes an image that is neither in force nor to come, nor used by a VMM.
+    ///
+    /// # Errors
+    /// It is, or cannot be removed.
+    pub fn remove(&self, name: &ImageName, serial: u64) -> Result<(), StoreError> {
+        if self.record(name)?.is_none() {
+            return Err(StoreError::Unknown(name.clone()));
+        }
+        let _lock = self.lock(name, ".installing", 1)?;
+        if self.image(name, serial).is_ok_and(|image| image.is_in_use()) {
+            return Err(StoreError::InUse { name: name.clone(), serial });
+        }
+        self.change(name, false, |record| record.remove(serial))?;
+        clear(&self.folder(name).join(serial.to_string()))
+    }
+
+    /// Returns an installed image.
+    ///
+    /// # Errors
+    /// It is not installed, or its manifest is not the one that was.
+    pub fn image(&self, name: &ImageName, serial: u64) -> Result<Image, StoreError> {
+        let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
+        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
+        let digest = record.entry(serial).map_err(not_so)?.manifest;
+        let folder = self.folder(name).join(serial.to_string());
+        let path = folder.join("manifest.toml");
+        let bytes = fileopen::read(&path, MANIFEST_MAX.into()).map_err(file_error(&path))?;
+        let damaged = || StoreError::Damaged { path: path.clone(), remedy: INSTALL_AGAIN };
+        if Digest::of(&bytes) != digest {
+            return Err(damaged());
+        }
+        let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
+        let manifest = Manifest::parse(&path.display().to_string(), text).map_err(|_| damaged())?;
+        Ok(Image { manifest, folder })
+    }
+
+    /// Returns the image that a domain gets that starts now. Nothing is changed, and of its files nothing is verified.
+    ///
+    /// # Errors
+    /// None is activated, or it cannot be read.
+    pub fn next(&self, name: &ImageName) -> Result<Image, StoreError> {
+        let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
+        let serial = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+        self.image(name, serial)
+    }
+
+    /// Returns the image that a domain gets that starts now, verified as [`Image::check`] does, and whether it comes into force with this
+    /// start, which is written down.
+    ///
+    /// # Errors
+    /// None is activated, it is not what was signed, or the record cannot be written.
+    pub fn start(&self, name: &ImageName) -> Result<(Image, bool), StoreError> {
+        let image = self.next(name)?;
+        image.check(false, |_| ())?;
+        let serial = image.manifest.serial;
+        let (started, is_new) = self
+            .change(name, false, |record| Ok(record.start()))?
+            .ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+        // Another command came in between: what it wants comes with the next try.
+        if started != serial {
+            return Err(StoreError::Busy(name.clone()));
+        }
+        Ok((image, is_new))
+    }
+
+    /// Checks everything of an installed image: its signatures by this trust store, and every byte of its files; `done` is told how many at each
+    /// step. Returns who signed it.
+    ///
+    /// # Errors
+    /// It is not what was signed, or not by enough officers.
+    pub fn verify(
+        &self,
+        name: &ImageName,
+        serial: u64,
+        trust: &TrustStore,
+        done: impl FnMut(u64),
+    ) -> Result<Vec<String>, StoreError> {
+        let image = self.image(name, serial)?;
+        let path = image.folder.join("manifest.toml.sig");
+        let bytes = fileopen::read(&path, SIGNATURES_MAX).map_err(file_error(&path))?;
+        let damaged = || StoreError::Damaged { path: path.clone(), remedy: INSTALL_AGAIN };
+        let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
+        let signatures = Signatures::<ImageManifest>::parse(&path.display().to_string(), text)
+            .map_err(|_| damaged())?;
+        let signed = trust.approve(&image.manifest.text(), &signatures);
+        let refused = |why| StoreError::Refused { name: name.clone(), serial, why };
+        let signers = signed.map_err(refused)?.signers().to_vec();
+        image.check(true, done)?;
+        Ok(signers)
+    }
+}
+
+/// Returns where an image stands, in words.
+#[must_use]
+pub const fn standing(standing: Standing) -> &'static str {
+    match standing {
+        Standing::InForce => "in force",
+        Standing::Pending => "at the next start",
+        Standing::Previous => "previous",
+        Standing::Installed => "installed",
+        Standing::BelowFloor => "below the floor",
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::File { path: path.clone(), source }
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(file_error(path))
+}
+
+/// Removes a folder, if it is there.
+fn clear(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the folder in which an image arrives. What is there of another one goes.
+fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreError> {
+    let (mark, text) = (arriving.join("manifest.sha256"), format!("{manifest}\n"));
+    let same = fileopen::read(&mark, 128).is_ok_and(|there| there == text.as_bytes());
+    if !same {
+        clear(arriving)?;
+        make_folder(arriving)?;
+        durable::replace(&mark, text.as_bytes(), 0o644).map_err(file_error(&mark))?;
+    }
+    Ok(())
+}
+
+/// Says before minutes of copying that there is no room.
+fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    let there = |member: &Member| {
+        fs::metadata(arriving.join(member.part.to_string())).map_or(0, |file| file.len())
+    };
+    let there = manifest.members.iter().fold(0, |sum: u64, it| sum.saturating_add(there(it)));
+    let needed = manifest.total().saturating_sub(there);
+    let space = fileopen::directory(folder).and_then(|folder| Ok(fstatvfs(&folder)?));
+    let space = space.map_err(file_error(folder))?;
+    let free = space.blocks_available().saturating_mul(space.fragment_size());
+    if free < needed {
+        let path = folder.to_owned();
+        return Err(StoreError::NoRoom {
+            path,
+            free: free >> 20,
+            needed: needed.div_ceil(1 << 20),
+        });
+    }
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+fn copy_members(
+    bundle: &Bundle,
+    arriving: &Path,
+    done: &mut impl FnMut(u64),
+) -> Result<(), StoreError> {
+    for (begin, member) in bundle.head().members() {
+        let path = arriving.join(member.part.to_string());
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).mode(0o644);
+        let failed = file_error(&path);
+        let file = fileopen::regular_with(&path, &mut options).map_err(&failed)?;
+        let there = file.metadata().map_err(&failed)?.len();
+        let kept = if there <= member.size { there } else { 0 };
+        let mut right = copy(bundle.file(), begin, member, (&file, kept), done).map_err(&failed)?;
+        if !right && there > 0 {
+            // What an interrupted try left is not what it read: all of it anew.
+            right = copy(bundle.file(), begin, member, (&file, 0), done).map_err(&failed)?;
+        }
+        if !right {
+            return Err(StoreError::Damaged { path, remedy: COPY_AGAIN });
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is missing of a member behind what is kept; whether the whole is what was signed.
+fn copy(
+    from: &File,
+    begin: u64,
+    member: &Member,
+    (to, kept): (&File, u64),
+    done: &mut impl FnMut(u64),
+) -> io::Result<bool> {
+    to.set_len(kept)?;
+    let mut running = Running::default();
+    pieces(to, 0, kept, &mut *done, |piece| {
+        running.update(piece);
+        Ok(())
+    })?;
+    let mut at = kept;
+    pieces(from, begin.saturating_add(kept), member.size.saturating_sub(kept), done, |piece| {
+        running.update(piece);
+        to.write_all_at(piece, at)?;
+        at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+        Ok(())
+    })?;
+    to.sync_all()?;
+    Ok(running.finish() == member.sha256)
+}

@@ -1,0 +1,332 @@
+//! Bundles and the store, from making one to starting it.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use policy::signature::{SecretKey, TrustStore};
+use tempfile::TempDir;
+
+use crate::bundle::{ApprovedBundle, Bundle, BundleError};
+use crate::digest::Digest;
+use crate::manifest::{ImageName, Needs, Part};
+use crate::pack::{Contents, PackError, pack, sign};
+use crate::record::NotSo;
+use crate::store::{Arrival, Store, StoreError};
+
+fn key(seed: u8) -> SecretKey {
+    SecretKey::from_random(&[seed; 32].into())
+}
+
+/// Kim and Lee sign images, and both must; Park signs policies.
+fn trust() -> TrustStore {
+    let officer = |name: &str, seed, may: &str| {
+        format!(
+            "[[officer]]\nname = \"{name}\"\nkey = \"{}\"\nmay_sign = [\"{may}\"]\n",
+            key(seed).public()
+        )
+    };
+    let officers =
+        [officer("kim", 1, "image"), officer("lee", 2, "image"), officer("park", 3, "policy")];
+    let text = format!(
+        "format = 2\nserial = 1\n{}[threshold]\nimage = 2\npolicy = 1\n",
+        officers.concat()
+    );
+    TrustStore::parse("trust.toml", &text).unwrap()
+}
+
+struct Office {
+    dir: TempDir,
+    trust: TrustStore,
+}
+
+impl Office {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), trust: trust() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn store(&self) -> Store {
+        Store::at(&self.path("images"))
+    }
+
+    fn contents(&self, serial: u64, floor: u64, disk: &[u8]) -> Contents {
+        for (name, content) in
+            [("vmlinuz", b"kernel".as_slice()), ("initrd", b"initrd"), ("root.img", disk)]
+        {
+            fs::write(self.path(name), content).unwrap();
+        }
+        let root = Digest::of(disk);
+        Contents {
+            name: name(),
+            serial,
+            floor,
+            cmdline: format!("verity.hash={root} quiet \"x\\y\""),
+            verity: Some(root),
+            needs: Needs {
+                bulkhead: Some("0.1.0".parse().unwrap()),
+                memory: Some("2G".parse().unwrap()),
+            },
+            files: vec![
+                (Part::Kernel, self.path("vmlinuz")),
+                (Part::Initrd, self.path("initrd")),
+                (Part::Disk(1), self.path("root.img")),
+            ],
+        }
+    }
+
+    fn bundle(&self, serial: u64, floor: u64, disk: &[u8]) -> PathBuf {
+        let out = self.path(&format!("{serial}.bundle"));
+        pack(&self.contents(serial, floor, disk), Some(&key(1)), &out, |_| ()).unwrap();
+        assert_eq!(sign(&out, &key(2)).unwrap(), 2);
+        out
+    }
+
+    fn approved(&self, bundle: &Path) -> ApprovedBundle {
+        Bundle::open(bundle).unwrap().approve(&self.trust).unwrap()
+    }
+
+    fn install(&self, serial: u64, floor: u64) -> Result<Arrival, StoreError> {
+        let bundle = self.bundle(serial, floor, format!("disk {serial}").as_bytes());
+        self.store().install(&self.approved(&bundle), |_| ())
+    }
+}
+
+fn name() -> ImageName {
+    "clinical".parse().unwrap()
+}
+
+#[test]
+fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let approved = office.approved(&bundle);
+    assert_eq!(approved.signers(), ["kim", "lee"]);
+    let (store, mut done) = (office.store(), 0);
+    assert!(matches!(store.next(&name()), Err(StoreError::Unknown(_))));
+    let arrival = store.install(&approved, |bytes| done += bytes).unwrap();
+    assert_eq!((arrival, done), (Arrival::Installed, 16));
+    assert_eq!(store.install(&approved, |_| ()).unwrap(), Arrival::WasThere);
+    assert!(matches!(store.start(&name()), Err(StoreError::NotActivated(_))));
+    store.activate(&name(), None).unwrap();
+    let (image, is_new) = store.start(&name()).unwrap();
+    assert!(is_new && !store.start(&name()).unwrap().1);
+    assert_eq!(image.manifest, approved.bundle().head().manifest);
+    assert_eq!(fs::read(image.kernel()).unwrap(), b"kernel");
+    assert_eq!(fs::read(image.initrd().unwrap()).unwrap(), b"initrd");
+    let disks: Vec<_> = image.disks().collect();
+    assert_eq!(fs::read(&disks[0]).unwrap(), b"disk");
+    let signers = store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
+    assert_eq!(signers, ["kim", "lee"]);
+    assert_eq!(store.names().unwrap(), [name()]);
+}
+
+#[test]
+fn too_few_officers_and_those_who_may_sign_other_things_approve_no_image() {
+    let office = Office::new();
+    let out = office.path("a.bundle");
+    pack(&office.contents(1, 1, b"disk"), None, &out, |_| ()).unwrap();
+    let refused = || Bundle::open(&out).unwrap().approve(&office.trust).unwrap_err().to_string();
+    assert!(
+        refused().contains("2 officers have to sign it, and no signature holds"),
+        "{}",
+        refused()
+    );
+    sign(&out, &key(1)).unwrap();
+    sign(&out, &key(3)).unwrap();
+    assert!(refused().contains("only kim did; park signed it and may not"), "{}", refused());
+    // One officer counts once.
+    assert_eq!(sign(&out, &key(1)).unwrap(), 2);
+    assert!(refused().contains("only kim did"), "{}", refused());
+    sign(&out, &key(2)).unwrap();
+    office.approved(&out);
+}
+
+#[test]
+fn every_byte_of_a_bundle_counts() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let whole = fs::read(&bundle).unwrap();
+    let head = whole.len() - 16;
+    let changed = (0..32).chain(32..head).step_by(7).chain(head..whole.len());
+    for at in changed {
+        let mut other = whole.clone();
+        other[at] ^= 1;
+        fs::write(&bundle, &other).unwrap();
+        let opened = Bundle::open(&bundle).and_then(|bundle| bundle.approve(&office.trust));
+        let Ok(approved) = opened else { continue };
+        if at < head {
+            // The comment that the signatures begin with.
+            assert!((32..72).contains(&at), "byte {at} changed, and nobody minds");
+            continue;
+        }
+        let refused = office.store().install(&approved, |_| ()).unwrap_err();
+        assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+        assert!(office.store().names().unwrap().is_empty());
+    }
+    for length in (0..head).step_by(97).chain(head..whole.len()) {
+        fs::write(&bundle, &whole[..length]).unwrap();
+        Bundle::open(&bundle).unwrap_err();
+    }
+    fs::write(&bundle, [&whole[..], b"x"].concat()).unwrap();
+    assert!(matches!(Bundle::open(&bundle), Err(BundleError::Long(1))));
+}
+
+#[test]
+fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let approved = office.approved(&bundle);
+    let arriving = office.path("images/clinical/.arriving");
+    let manifest = Digest::of(approved.bundle().head().text.as_bytes());
+    for (left, read) in [("ker", 16), ("xyz", 19), ("kernel and more", 16)] {
+        let _ = fs::remove_dir_all(office.path("images"));
+        fs::create_dir_all(&arriving).unwrap();
+        fs::write(arriving.join("manifest.sha256"), format!("{manifest}\n")).unwrap();
+        fs::write(arriving.join("kernel"), left).unwrap();
+        let mut done = 0;
+        office.store().install(&approved, |bytes| done += bytes).unwrap();
+        assert_eq!(done, if left == "xyz" { read + 3 } else { read }, "{left}");
+        assert_eq!(fs::read(office.path("images/clinical/1/kernel")).unwrap(), b"kernel");
+        assert!(!arriving.exists());
+    }
+    // Of another bundle nothing is taken.
+    let _ = fs::remove_dir_all(office.path("images"));
+    fs::create_dir_all(&arriving).unwrap();
+    fs::write(arriving.join("manifest.sha256"), "other\n").unwrap();
+    fs::write(arriving.join("disk9"), "x").unwrap();
+    office.store().install(&approved, |_| ()).unwrap();
+    assert!(!office.path("images/clinical/1/disk9").exists());
+}
+
+#[test]
+fn an_image_that_came_to_its_place_and_not_into_the_record_arrives_again() {
+    let office = Office::new();
+    office.install(1, 1).unwrap();
+    fs::remove_file(office.path("images/clinical/image.json")).unwrap();
+    assert_eq!(office.install(1, 1).unwrap(), Arrival::Installed);
+    office.store().activate(&name(), Some(1)).unwrap();
+}
+
+#[test]
+fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays() {
+    let office = Office::new();
+    let store = office.store();
+    office.install(5, 1).unwrap();
+    store.activate(&name(), None).unwrap();
+    store.start(&name()).unwrap();
+    let not_so = |result: Result<Arrival, StoreError>| match result {
+        Err(StoreError::NotSo { why, .. }) => why,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(not_so(office.install(4, 1)), NotSo::Older { serial: 4, newest: 5 });
+    office.install(7, 7).unwrap();
+    store.remove(&name(), 7).unwrap();
+    assert_eq!(not_so(office.install(6, 1)), NotSo::BelowFloor { serial: 6, floor: 7 });
+    let other = office.bundle(7, 7, b"disk 7");
+    store.install(&office.approved(&other), |_| ()).unwrap();
+    let other = office.bundle(7, 7, b"other content");
+    assert_eq!(not_so(store.install(&office.approved(&other), |_| ())), NotSo::OtherContent(7));
+    assert_eq!(store.next(&name()).unwrap().manifest.serial, 5);
+    assert!(matches!(store.remove(&name(), 5), Err(StoreError::NotSo { .. })));
+}
+
+#[test]
+fn a_start_finds_a_changed_kernel_and_a_disk_without_root_hash_and_verify_every_byte() {
+    let office = Office::new();
+    let store = office.store();
+    office.install(1, 1).unwrap();
+    store.activate(&name(), None).unwrap();
+    let at = |file: &str| office.path(&format!("images/clinical/1/{file}"));
+    let spoil = |file: &str| {
+        let was = fs::read(at(file)).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(at(file)).unwrap();
+        file.write_all_at(b"X", 0).unwrap();
+        was
+    };
+    for (file, at_start) in
+        [("kernel", true), ("initrd", true), ("disk1", false), ("manifest.toml", true)]
+    {
+        let was = spoil(file);
+        assert_eq!(store.start(&name()).is_err(), at_start, "{file}");
+        store.verify(&name(), 1, &office.trust, |_| ()).unwrap_err();
+        fs::write(at(file), was).unwrap();
+        store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
+    }
+    // What is cut off is found at once, and so is a disk that no root hash protects.
+    fs::write(at("disk1"), "dis").unwrap();
+    store.start(&name()).unwrap_err();
+    let mut contents = office.contents(2, 1, b"disk");
+    contents.verity = None;
+    let out = office.path("2.bundle");
+    pack(&contents, Some(&key(1)), &out, |_| ()).unwrap();
+    sign(&out, &key(2)).unwrap();
+    store.install(&office.approved(&out), |_| ()).unwrap();
+    store.activate(&name(), None).unwrap();
+    store.start(&name()).unwrap();
+    fs::write(office.path("images/clinical/2/disk1"), "diXk").unwrap();
+    store.start(&name()).unwrap_err();
+}
+
+#[test]
+fn an_image_whose_disk_a_vmm_holds_is_not_removed() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let office = Office::new();
+    let store = office.store();
+    office.install(1, 1).unwrap();
+    let disk = fs::File::open(office.path("images/clinical/1/disk1")).unwrap();
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_RDLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(&disk, FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    assert!(matches!(store.remove(&name(), 1), Err(StoreError::InUse { .. })));
+    drop(disk);
+    store.remove(&name(), 1).unwrap();
+    assert!(!office.path("images/clinical/1").exists());
+}
+
+#[test]
+fn a_bundle_that_another_file_replaces_is_read_on_and_one_that_is_changed_is_refused() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let approved = office.approved(&bundle);
+    fs::rename(office.bundle(2, 1, b"other"), &bundle).unwrap();
+    office.store().install(&approved, |_| ()).unwrap();
+    assert_eq!(fs::read(office.path("images/clinical/1/disk1")).unwrap(), b"disk");
+    let approved = office.approved(&office.bundle(3, 1, b"disk"));
+    let file = fs::OpenOptions::new().write(true).open(office.path("3.bundle")).unwrap();
+    file.write_all_at(b"X", file.metadata().unwrap().len() - 1).unwrap();
+    let refused = office.store().install(&approved, |_| ()).unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(!office.path("images/clinical/.arriving").exists());
+}
+
+#[test]
+fn what_makes_no_sense_is_not_packed() {
+    let office = Office::new();
+    let out = office.path("x.bundle");
+    let refused = |change: &dyn Fn(&mut Contents)| {
+        let mut contents = office.contents(3, 1, b"disk");
+        change(&mut contents);
+        let refused = pack(&contents, None, &out, |_| ()).unwrap_err();
+        assert!(!out.exists() && !office.path("x.bundle.new").exists());
+        match refused {
+            PackError::Bundle(error) => error.to_string(),
+            other => other.to_string(),
+        }
+    };
+    assert!(refused(&|it| it.floor = 4).contains("the floor is above the serial 3"));
+    assert!(refused(&|it| it.cmdline = "quiet".into()).contains("does not name this root hash"));
+    assert!(refused(&|it| it.files.truncate(0)).contains("no kernel"));
+    assert!(refused(&|it| it.files.push(it.files[0].clone())).contains("one kernel"));
+    fs::write(office.path("empty"), "").unwrap();
+    assert!(refused(&|it| it.files[0].1 = office.path("empty")).contains("has 0 bytes"));
+    assert!(refused(&|it| it.files[0].1 = office.path("gone")).contains("gone"));
+}

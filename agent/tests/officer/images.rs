@@ -1,0 +1,397 @@
+//! Guest images, from the office that makes and signs bundles to the PC that installs them.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+
+use crate::{artefacts, bulkhead, json, path};
+
+fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(artefacts::program("bulkhead"));
+    command.args(words);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
+}
+
+/// An office with the keys of Kim and Lee, who sign images, and Park, who signs policies; and a PC whose trust store wants both for an image.
+struct Pc {
+    dir: tempfile::TempDir,
+}
+
+impl Pc {
+    fn new() -> Self {
+        let pc = Self { dir: tempfile::tempdir().unwrap() };
+        for (name, may) in [("park", "policy"), ("kim", "image"), ("lee", "image")] {
+            let key = pc.path(name);
+            assert!(
+                bulkhead(&["keygen", &key, "--name", name, "--no-passphrase"]).status.success()
+            );
+            let officer = format!("{key}.pub");
+            let add =
+                command(&["trust", "add", &pc.path("trust.toml"), &officer, "--may-sign", may])
+                    .output();
+            assert!(add.unwrap().status.success());
+        }
+        let both = command(&["trust", "threshold", &pc.path("trust.toml"), "image=2"]).output();
+        assert!(both.unwrap().status.success());
+        fs::write(pc.path("vmlinuz"), "a kernel").unwrap();
+        fs::write(pc.path("initrd"), "an initrd").unwrap();
+        pc
+    }
+
+    fn path(&self, name: &str) -> String {
+        path(self.dir.path(), name)
+    }
+
+    /// Runs `bulkhead images` with the store of this PC.
+    fn images(&self, words: &[&str]) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = command(&["images"]);
+        command.args(words).args(["--images", &self.path("images")]);
+        command.args(["--machine", &self.path("machine.toml"), "--state", &self.path("state")]);
+        command
+    }
+
+    /// Makes a bundle that nobody has signed.
+    fn pack(&self, serial: u64, floor: u64, disk: &str) -> String {
+        let (serial, floor) = (serial.to_string(), floor.to_string());
+        let file = self.path(&format!("clinical-{serial}.bundle"));
+        fs::write(self.path("root.img"), disk).unwrap();
+        let packed = command(&[
+            "images",
+            "pack",
+            &file,
+            "--name",
+            "clinical",
+            "--serial",
+            &serial,
+            "--floor",
+            &floor,
+            "--cmdline",
+            "quiet",
+            "--kernel",
+            &self.path("vmlinuz"),
+            "--initrd",
+            &self.path("initrd"),
+            "--disk",
+            &self.path("root.img"),
+        ]);
+        let packed = { packed }.output().unwrap();
+        assert!(packed.status.success(), "{}", said(&packed));
+        assert!(said(&packed).contains("NOT SIGNED"), "{}", said(&packed));
+        file
+    }
+
+    fn sign(&self, bundle: &str, officer: &str) -> Output {
+        command(&["images", "sign", bundle, "--key", &self.path(officer)]).output().unwrap()
+    }
+
+    fn signed(&self, serial: u64, floor: u64) -> String {
+        let bundle = self.pack(serial, floor, &format!("disk {serial}"));
+        for officer in ["kim", "lee"] {
+            let signed = self.sign(&bundle, officer);
+            assert!(signed.status.success(), "{}", said(&signed));
+        }
+        bundle
+    }
+
+    fn yes(&self, words: &[&str]) -> String {
+        let output = self.images(words);
+        assert!(output.status.success(), "{words:?}: {}", said(&output));
+        said(&output)
+    }
+
+    fn no(&self, words: &[&str]) -> String {
+        let output = self.images(words);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {}", said(&output));
+        said(&output)
+    }
+
+    /// The serial and state of each installed image.
+    fn list(&self) -> Vec<(u64, String)> {
+        let list = json(&self.images(&["list", "--json"]));
+        let image =
+            |it: &Value| (it["serial"].as_u64().unwrap(), it["state"].as_str().unwrap().to_owned());
+        list["images"].as_array().unwrap().iter().map(image).collect()
+    }
+}
+
+// Shows: K-2.2.2.
+#[test]
+fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
+    let pc = Pc::new();
+    assert!(pc.yes(&["list"]).contains("no image is installed"));
+    let bundle = pc.signed(7, 1);
+    let trust = pc.path("trust.toml");
+    let checked = command(&["images", "check", &bundle, "--trust", &trust]).output().unwrap();
+    assert!(checked.status.success());
+    assert!(
+        said(&checked).contains("whole, and signed by kim, lee; 2 needed"),
+        "{}",
+        said(&checked)
+    );
+    assert!(pc.yes(&["install", &bundle]).contains("`bulkhead images activate clinical 7`"));
+    assert!(pc.yes(&["install", &bundle]).contains("was installed before"));
+    // Arrival is not activation.
+    assert_eq!(pc.list(), [(7, "installed".to_owned())]);
+    assert!(pc.yes(&["activate", "clinical"]).contains("serial 7 from their next start on"));
+    assert_eq!(pc.list(), [(7, "pending".to_owned())]);
+    pc.yes(&["install", &pc.signed(8, 1)]);
+    pc.yes(&["activate", "clinical", "8"]);
+    assert_eq!(pc.list(), [(8, "pending".to_owned()), (7, "installed".to_owned())]);
+    let table = pc.yes(&["list"]);
+    assert!(
+        table.contains("clinical  8       at the next start  1      1 kB  kim, lee\n"),
+        "{table}"
+    );
+    assert!(pc.no(&["rollback", "clinical"]).contains("no previous image"));
+    assert!(pc.no(&["remove", "clinical", "8"]).contains("comes into force at the next start"));
+    pc.yes(&["remove", "clinical", "7"]);
+    assert_eq!(pc.list(), [(8, "pending".to_owned())]);
+    assert!(pc.yes(&["verify"]).contains("1 image is what was signed"));
+    for (words, says) in [
+        (["activate", "clinical", "9"].as_slice(), "serial 9 is not installed"),
+        (&["activate", "other"], "there is no image other"),
+        (&["remove", "other", "1"], "there is no image other"),
+    ] {
+        assert!(pc.no(words).contains(says), "{words:?}");
+    }
+    // What was done waits for the agent, which writes it into the audit log.
+    let notes: Value =
+        serde_json::from_slice(&fs::read(pc.path("images/.notes.json")).unwrap()).unwrap();
+    let notes = notes.as_array().unwrap().iter();
+    let notes: Vec<_> = notes
+        .map(|note| format!("{} {}", note["what"].as_str().unwrap(), note["serial"]))
+        .collect();
+    let expected = [
+        "installed 7",
+        "activated 7",
+        "installed 8",
+        "activated 8",
+        "refused null",
+        "removed 8",
+        "refused 8",
+        "removed 7",
+        "refused 9",
+    ];
+    assert_eq!(notes, expected);
+}
+
+// Shows: K-2.2.2.
+#[test]
+fn what_is_not_signed_by_enough_officers_for_images_is_not_installed() {
+    let pc = Pc::new();
+    let bundle = pc.pack(1, 1, "disk");
+    let refused = || pc.no(&["install", &bundle]);
+    assert!(
+        refused().contains("2 officers have to sign it, and no signature holds"),
+        "{}",
+        refused()
+    );
+    assert!(pc.sign(&bundle, "kim").status.success());
+    assert!(pc.sign(&bundle, "park").status.success());
+    assert!(
+        refused().contains("only kim did; park signed it and may not sign a guest image"),
+        "{}",
+        refused()
+    );
+    assert!(refused().contains("`bulkhead images sign`"), "{}", refused());
+    assert!(pc.list().is_empty());
+    // Officers of a store of before, who may sign policies alone, and a PC without one.
+    let store = fs::read_to_string(pc.path("trust.toml")).unwrap();
+    let key = store.lines().find(|line| line.starts_with("key")).unwrap();
+    fs::write(
+        pc.path("trust.toml"),
+        format!("format = 1\nthreshold = 1\n[[officer]]\nname = \"kim\"\n{key}\n"),
+    )
+    .unwrap();
+    assert!(refused().contains("lets nobody sign a guest image"), "{}", refused());
+    fs::remove_file(pc.path("trust.toml")).unwrap();
+    assert!(refused().contains("images are taken signed only"), "{}", refused());
+    fs::write(pc.path("trust.toml"), &store).unwrap();
+    assert!(pc.sign(&bundle, "lee").status.success());
+    pc.yes(&["install", &bundle]);
+    // An officer was withdrawn since.
+    let trust = |words: &[&str]| {
+        let changed =
+            command(&[&["trust", words[0], &pc.path("trust.toml")], &words[1..]].concat());
+        let changed = { changed }.output().unwrap();
+        assert!(changed.status.success(), "{}", said(&changed));
+    };
+    let choi = pc.path("choi");
+    assert!(bulkhead(&["keygen", &choi, "--name", "choi", "--no-passphrase"]).status.success());
+    trust(&["add", &format!("{choi}.pub"), "--may-sign", "image"]);
+    trust(&["remove", "lee"]);
+    assert!(pc.no(&["activate", "clinical"]).contains("only kim did"));
+    assert!(pc.no(&["verify"]).contains("only kim did"));
+}
+
+#[test]
+fn what_is_damaged_cut_off_or_no_bundle_is_refused_and_nothing_is_left_of_it() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    let whole = fs::read(&bundle).unwrap();
+    let is_refused = |content: &[u8], says: &str| {
+        fs::write(&bundle, content).unwrap();
+        let why = pc.no(&["install", &bundle]);
+        assert!(why.contains(says), "{says}: {why}");
+        assert!(pc.list().is_empty());
+        assert!(!fs::exists(pc.path("images/clinical/.arriving")).unwrap());
+    };
+    is_refused(b"", "it is not a bundle");
+    is_refused(b"separation policy", "it is not a bundle");
+    is_refused(&whole[..whole.len() - 1], "copy the bundle again");
+    is_refused(&whole[..20_000.min(whole.len()) / 2], "copy the bundle again");
+    is_refused(&[&whole[..], b"more"].concat(), "4 bytes follow its end");
+    let changed = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let at = whole.windows(from.len()).rposition(|it| it == from.as_bytes()).unwrap();
+        let mut other = whole.clone();
+        other[at..at + to.len()].copy_from_slice(to.as_bytes());
+        other
+    };
+    is_refused(&changed("disk 1", "disk X"), "disk1 is not what was signed");
+    is_refused(&changed("a kernel", "A kernel"), "kernel is not what was signed");
+    is_refused(
+        &changed("serial = 1", "serial = 9"),
+        "the text was changed after kim and lee signed it",
+    );
+    is_refused(
+        &changed("purpose = \"image\"", "purpose = \"trust\""),
+        "this bundle is a trust store, and not a guest image",
+    );
+    is_refused(&changed("part = \"initrd\"", "part = \"kernel\""), "an image has one kernel");
+    is_refused(&changed("name = \"clinical\"", "name = \"../etc/x\""), "cannot name an image");
+    // Nothing that stands in its place is waited for.
+    fs::remove_file(&bundle).unwrap();
+    mkfifo(bundle.as_str(), Mode::S_IRWXU).unwrap();
+    for words in [["install", &bundle], ["check", &bundle], ["sign", &bundle]] {
+        let extra: &[&str] = match words[0] {
+            "install" => &[],
+            "check" => &["--trust", &pc.path("trust.toml")],
+            _ => &["--key", &pc.path("kim")],
+        };
+        let output = match words[0] {
+            "install" => pc.images(&words),
+            _ => command(&[&["images"], &words[..], extra].concat()).output().unwrap(),
+        };
+        assert_eq!(output.status.code(), Some(1), "{words:?}");
+        assert!(
+            said(&output).contains("it is a named pipe and not a regular file"),
+            "{}",
+            said(&output)
+        );
+    }
+    fs::remove_file(&bundle).unwrap();
+    fs::write(&bundle, &whole).unwrap();
+    pc.yes(&["install", &bundle]);
+}
+
+#[test]
+fn older_images_and_those_below_the_floor_are_refused_and_the_floor_stays() {
+    let pc = Pc::new();
+    pc.yes(&["install", &pc.signed(5, 1)]);
+    let older = pc.signed(4, 1);
+    assert!(pc.no(&["install", &older]).contains("serial 4 is older than 5"));
+    pc.yes(&["install", &pc.signed(7, 6)]);
+    assert_eq!(pc.list(), [(7, "installed".to_owned()), (5, "below-floor".to_owned())]);
+    assert!(pc.no(&["activate", "clinical", "5"]).contains("below the floor 6"));
+    pc.yes(&["remove", "clinical", "7"]);
+    pc.yes(&["remove", "clinical", "5"]);
+    assert!(pc.no(&["install", &pc.signed(5, 1)]).contains("below the floor 6"));
+    pc.yes(&["install", &pc.signed(8, 1)]);
+    // One serial stands for one content.
+    let other = pc.pack(8, 1, "something else");
+    for officer in ["kim", "lee"] {
+        assert!(pc.sign(&other, officer).status.success());
+    }
+    assert!(pc.no(&["install", &other]).contains("another image with the serial 8 is installed"));
+}
+
+#[test]
+fn what_was_installed_and_changed_since_is_found_and_not_activated() {
+    let pc = Pc::new();
+    pc.yes(&["install", &pc.signed(1, 1)]);
+    let disk = pc.path("images/clinical/1/disk1");
+    fs::OpenOptions::new().write(true).open(&disk).unwrap().write_all_at(b"X", 0).unwrap();
+    let says = format!("{disk} is not what was signed");
+    for words in [["verify", "clinical"], ["activate", "clinical"]] {
+        let why = pc.no(&words);
+        assert!(why.contains(&says), "{why}");
+    }
+    assert_eq!(pc.list(), [(1, "installed".to_owned())]);
+    fs::write(pc.path("images/clinical/image.json"), "{").unwrap();
+    assert!(pc.no(&["list"]).contains("put back what a backup has of it"));
+}
+
+/// Starts an installation, and waits until some of the disk is there.
+fn begun(pc: &Pc, bundle: &str) -> Child {
+    let mut install = pc.command(&["install", bundle]);
+    let child = install.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let (disk, since) = (pc.path("images/clinical/.arriving/disk1"), Instant::now());
+    while fs::metadata(&disk).map_or(0, |disk| disk.len()) < 2 << 20 {
+        assert!(since.elapsed() < Duration::from_secs(60), "nothing arrives");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child
+}
+
+#[test]
+fn an_installation_that_is_killed_leaves_the_image_in_force_and_is_gone_on_with() {
+    let pc = Pc::new();
+    pc.yes(&["install", &pc.signed(1, 1)]);
+    pc.yes(&["activate", "clinical"]);
+    let bundle = pc.pack(2, 1, &"large ".repeat(16 << 20));
+    for officer in ["kim", "lee"] {
+        assert!(pc.sign(&bundle, officer).status.success());
+    }
+    let mut child = begun(&pc, &bundle);
+    // Meanwhile nobody else installs.
+    let busy = pc.no(&["install", &bundle]);
+    assert!(busy.contains("another command installs or removes image clinical"), "{busy}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(pc.list(), [(1, "pending".to_owned())]);
+    let there = fs::metadata(pc.path("images/clinical/.arriving/disk1")).unwrap().len();
+    assert!(there >= 2 << 20 && there < 96 << 20, "{there}");
+    pc.yes(&["install", &bundle]);
+    assert_eq!(pc.list(), [(2, "installed".to_owned()), (1, "pending".to_owned())]);
+    pc.yes(&["verify"]);
+    assert!(!fs::exists(pc.path("images/clinical/.arriving")).unwrap());
+}
+
+#[test]
+fn a_full_disk_is_told_before_anything_is_copied() {
+    let pc = Pc::new();
+    let bundle = pc.pack(1, 1, &"x".repeat(4 << 20));
+    for officer in ["kim", "lee"] {
+        assert!(pc.sign(&bundle, officer).status.success());
+    }
+    fs::create_dir(pc.path("images")).unwrap();
+    let install = pc.command(&["install", &bundle]);
+    let words: Vec<_> = std::iter::once(install.get_program()).chain(install.get_args()).collect();
+    let mut full = Command::new("unshare");
+    full.args(["--mount", "--map-root-user", "sh", "-c"]);
+    full.arg("mount -t tmpfs -o size=2m tmpfs \"$0\" && \"$@\"; status=$?; ls -A \"$0/clinical\"; exit $status");
+    let output = full.arg(pc.path("images")).args(words).output();
+    let Ok(output) = output else { return };
+    if said(&output).contains("unshare:") || said(&output).contains("mount:") {
+        // No namespaces here.
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("and 5 MiB are to come"), "{}", said(&output));
+    assert!(said(&output).contains("nothing was installed"), "{}", said(&output));
+    assert!(!said(&output).contains(".arriving"), "{}", said(&output));
+}
