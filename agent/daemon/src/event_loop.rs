@@ -98,6 +98,8 @@ impl EventLoop {
                 Some(ShutdownRequest::Leave) if ending.is_none() => ending = self.may_leave(),
                 Some(ShutdownRequest::Leave) | None => {}
             }
+            // Before the start of a domain that lets one of them come into force.
+            self.running.note_images(&self.options.layout.images);
             self.running.supervisor.process_events();
             let Self { running, server, .. } = &mut self;
             // Before the requests: the same client may have asked for more behind it.

@@ -18,6 +18,7 @@ mod break_glass;
 pub mod claim;
 mod configuration;
 mod event_loop;
+mod images;
 mod mediators;
 mod needed;
 mod preparation;

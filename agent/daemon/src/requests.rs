@@ -15,7 +15,7 @@ use super::mediators::{Mediator, Rules};
 use super::renewal::{RENEWAL, Why};
 use super::seat::{Answer as SeatAnswer, SeatRequest};
 use super::tally::TOO_OFTEN;
-use super::{Running, record, report};
+use super::{Running, images, record, report};
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
 use control::roles::Caller;
@@ -241,9 +241,15 @@ impl Running {
         let mut changes = self.states.changes(&self.supervisor);
         changes.extend(self.renewals.ended(&self.supervisor));
         changes.extend(self.supervisor.pressure_changes().into_iter().map(record::pressure));
+        changes.extend(self.supervisor.image_changes().into_iter().map(images::in_force));
         if !changes.is_empty() {
             self.monitor.note(&changes);
         }
+    }
+
+    /// Writes down what was done with guest images by command since somebody looked.
+    pub(super) fn note_images(&mut self, folder: &std::path::Path) {
+        images::record(folder, |events| self.monitor.note(events).is_some());
     }
 }
 

@@ -44,6 +44,7 @@ use base::durable;
 pub use control::findings::{Finding, Level};
 use domains::host_network::Rule;
 use handover::sysfs::Sysfs;
+use images::store::Store;
 use recorder::directory;
 
 use base::layout;
@@ -134,7 +135,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
             findings.extend(seat::examine(&machine.seat));
             findings.extend(software::memory(system, machine));
             findings.extend(pressure::weights(system, machine));
-            findings.extend(software::images(machine));
+            findings.extend(software::images(machine, &Store::at(&inputs.images)));
             findings.extend(devices::examine(system, machine));
         }
         None => findings.push(Finding::warn(

@@ -14,9 +14,11 @@ use super::host::{NO_VM, Needs};
 use super::{Finding, InputFiles, SystemPaths, trust};
 use config::configuration::Configuration;
 use config::files::{self, FileFault, FilesError};
-use config::machine::{Context, Kind, Machine};
+use config::machine::{Boot, Context, Kind, Machine, VmHardware};
 use config::policy_store::PolicyStore;
 use domains::capture::clean;
+use images::manifest::ImageName;
+use images::store::Store;
 use printable::explain;
 
 /// What the host keeps for itself: kernel, agent, VMMs.
@@ -222,22 +224,57 @@ pub(super) fn memory(system: &SystemPaths, machine: &Machine) -> Vec<Finding> {
     vec![finding, reserved]
 }
 
-pub(super) fn images(machine: &Machine) -> Vec<Finding> {
+pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
     let mut findings = Vec::new();
     for domain in &machine.domains {
         let Kind::Vm(vm) = &domain.kind else { continue };
         let mut look = |what: &str, path: &Path, write: bool| {
             findings.push(image(what, path, write).of(domain.name.clone()));
         };
-        look("kernel", &vm.kernel, false);
-        if let Some(initrd) = &vm.initrd {
-            look("initrd", initrd, false);
-        }
+        let name = match &vm.boot {
+            Boot::Files { kernel, initrd, .. } => {
+                look("kernel", kernel, false);
+                if let Some(initrd) = initrd {
+                    look("initrd", initrd, false);
+                }
+                None
+            }
+            Boot::Image(name) => Some(name),
+        };
         for disk in &vm.disks {
             look("disk", &disk.path, !disk.readonly);
         }
+        let found = name.map(|name| installed(store, name, vm).of(domain.name.clone()));
+        findings.extend(found);
     }
     findings
+}
+
+/// Finds out whether a domain could start from its image: that it is there, of the right sizes, and within what the domain has. What is in
+/// it each start verifies, and `bulkhead images verify`.
+fn installed(store: &Store, name: &ImageName, vm: &VmHardware) -> Finding {
+    let check = "image";
+    let found = store.next(name).map_err(|error| explain(&error)).and_then(|image| {
+        domains::boot::fits(&image, vm)?;
+        image.check_sizes().map_err(|error| explain(&error))?;
+        let record = store.record(name).map_err(|error| explain(&error))?;
+        let (current, floor) =
+            record.map_or((None, 0), |record| (record.current(), record.floor()));
+        let serial = image.manifest.serial;
+        let when =
+            if current == Some(serial) { "in force" } else { "comes into force at the next start" };
+        Ok(format!("image {name}: serial {serial} {when}, floor {floor}"))
+    });
+    match found {
+        Ok(said) => Finding::ok(check, said),
+        Err(why) => Finding::fail(
+            check,
+            why,
+            format!(
+                "install and activate an image that fits (`bulkhead images list` shows what is there), or correct `image = \"{name}\"` in machine.toml"
+            ),
+        ),
+    }
 }
 
 fn image(what: &str, path: &Path, write: bool) -> Finding {

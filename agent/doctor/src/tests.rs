@@ -198,7 +198,8 @@ fn images_that_are_missing_empty_a_directory_or_a_named_pipe_are_told_apart_and_
     nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let text = "format = 1\n[domain.a]\nkernel = \"good\"\ninitrd = \"empty\"\ndisks = [ { path = \"folder\" }, { path = \"dangling\", readonly = true }, { path = \"pipe\", readonly = true } ]\n";
     let context = Context { images: dir.path(), domain_policies: None };
-    let findings = software::images(&Machine::parse("m", text, context).unwrap());
+    let findings =
+        software::images(&Machine::parse("m", text, context).unwrap(), &Store::at(dir.path()));
     let levels: Vec<Level> = findings.iter().map(|finding| finding.level).collect();
     assert_eq!(levels, [Level::Ok, Level::Fail, Level::Fail, Level::Fail, Level::Fail]);
     let words = ["good", "is empty", "is a directory", "dangling", "neither a file nor a block"];
@@ -433,4 +434,44 @@ fn every_finding_has_its_line_in_its_document() {
         }
     }
     assert!(checks > 20, "{checks}");
+}
+
+#[test]
+fn an_image_that_is_named_and_not_installed_or_not_whole_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "format = 1\n[domain.a]\nimage = \"desk\"\n";
+    let context = Context { images: dir.path(), domain_policies: None };
+    let machine = Machine::parse("m", text, context).unwrap();
+    let look = || {
+        let findings = software::images(&machine, &Store::at(dir.path()));
+        assert_eq!(findings.len(), 1);
+        (findings[0].level, findings[0].message.clone())
+    };
+    let is_found = |words: &str| {
+        let (level, message) = look();
+        assert_eq!(level, Level::Fail);
+        assert!(message.contains(words), "{message}");
+    };
+    is_found("there is no image desk");
+    let manifest = "format = 1\npurpose = \"image\"\nname = \"desk\"\nserial = 3\nfloor = 2\ncmdline = \"\"\n[[member]]\npart = \"kernel\"\nsize = 6\nsha256 = \"00\"\n"
+        .replace("\"00\"", &format!("\"{}\"", "0".repeat(64)));
+    fs::create_dir_all(dir.path().join("desk/3")).unwrap();
+    fs::write(dir.path().join("desk/3/manifest.toml"), &manifest).unwrap();
+    let digest = images::digest::Digest::of(manifest.as_bytes());
+    let record = |pending: &str| {
+        let text = format!(
+            "{{\"format\":1,\"floor\":2,\"current\":null,\"previous\":null,\"pending\":{pending},\"installed\":{{\"3\":{{\"manifest\":\"{digest}\",\"size\":6,\"signers\":[]}}}}}}"
+        );
+        fs::write(dir.path().join("desk/image.json"), text).unwrap();
+    };
+    record("null");
+    is_found("none of it is activated");
+    record("3");
+    is_found("desk/3/kernel");
+    fs::write(dir.path().join("desk/3/kernel"), "kerne").unwrap();
+    is_found("is not what was signed");
+    fs::write(dir.path().join("desk/3/kernel"), "kernel").unwrap();
+    let (level, message) = look();
+    assert_eq!(level, Level::Ok, "{message}");
+    assert_eq!(message, "image desk: serial 3 comes into force at the next start, floor 2");
 }

@@ -9,6 +9,7 @@ use config::machine::VmHardware;
 use handover::PciAddress;
 use handover::handover::{Former, Handover};
 
+use super::boot::{BootFiles, ImageInForce};
 use super::disks;
 
 /// What a worker needs to know of a domain.
@@ -45,6 +46,11 @@ impl Devices {
             }
         }
         Ok(())
+    }
+
+    /// Finds what its guest starts from, and verifies an image.
+    pub fn find_boot_files(&self) -> Result<(BootFiles, Option<ImageInForce>), String> {
+        BootFiles::verified(&self.hardware, &self.layout)
     }
 
     /// Makes its disks ready.
@@ -95,7 +101,7 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use config::machine::Serial;
+    use config::machine::{Boot, Serial};
     use handover::fake::FakePc;
     use handover::pins::Pins;
     use handover::{Role, Wanted};
@@ -117,9 +123,7 @@ mod tests {
             hardware: VmHardware {
                 memory: vmm_control::MemorySize::DOMAIN_DEFAULT,
                 cpus: 1,
-                kernel: dir.clone(),
-                initrd: None,
-                cmdline: String::new(),
+                boot: Boot::Files { kernel: dir.clone(), initrd: None, cmdline: String::new() },
                 disks: Vec::new(),
                 nic: None,
                 passthrough: nics.iter().map(nic).collect(),

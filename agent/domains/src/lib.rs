@@ -7,6 +7,7 @@
 //! | [`process`], [`capture`], [`vmm_control_client`] | the VMM's process, what it says, its control socket |
 //! | [`cgroup`] | what it may use |
 //! | [`pressure`] | whether it has wanted more than it gets for long |
+//! | [`boot`] | what a guest starts from: files, or an image, which is verified |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
 //! | [`renewal`] | a domain that keeps nothing begins anew |
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adoption;
+pub mod boot;
 pub mod capture;
 pub mod cgroup;
 pub mod devices;
@@ -54,6 +56,7 @@ use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
+use boot::{BootFiles, ImageInForce};
 use cgroup::Cgroups;
 use lifecycle::{Event, State, Time};
 use record::VmmRecord;
@@ -83,8 +86,10 @@ pub struct Parts {
 
 /// What a worker thread reports.
 enum Report {
-    /// The functions are handed over, or not; the disks come next.
+    /// The functions are handed over, or not; the files come next.
     DevicesDone,
+    /// What the guest starts from, and what came into force with that.
+    Boot(BootFiles, Option<ImageInForce>),
     /// The job is done.
     Done(Event),
 }
@@ -375,6 +380,15 @@ impl Supervisor {
             let name = domain.policy.name.clone();
             domain.pressure_changes.drain(..).map(move |change| (name.clone(), change))
         });
+        changes.collect()
+    }
+
+    /// Takes the images that have come into force since the last call, each with the domain whose start it was.
+    pub fn image_changes(&mut self) -> Vec<(String, ImageInForce)> {
+        let changes = self
+            .domains
+            .iter_mut()
+            .filter_map(|domain| Some((domain.policy.name.clone(), domain.image_change.take()?)));
         changes.collect()
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clock::Moment;
 use vmm_control::Command;
 
+use super::boot::{BootFiles, ImageInForce};
 use super::capture::Capture;
 use super::cgroup::DomainGroup;
 use super::devices::Devices;
@@ -36,6 +37,10 @@ pub struct DomainRuntime {
     pub(super) policy: DomainPolicy,
     pub(super) devices: Devices,
     pub(super) sandbox_id: Option<u32>,
+    /// What its guest starts from, once that is verified.
+    boot: Option<BootFiles>,
+    /// An image that came into force since somebody asked.
+    pub(super) image_change: Option<ImageInForce>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
     /// What is written down of what is wanted of it.
@@ -80,6 +85,8 @@ impl DomainRuntime {
             policy,
             devices,
             sandbox_id: None,
+            boot: None,
+            image_change: None,
             vmm: None,
             record: None,
             wanted: None,
@@ -298,7 +305,9 @@ impl DomainRuntime {
         let started = shared.work(self.index, &self.policy.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
-            taken.and_then(|()| devices.make_disks())
+            let (boot, change) = taken.and_then(|()| devices.find_boot_files())?;
+            report(Report::Boot(boot, change));
+            devices.make_disks()
         });
         self.working = started.is_ok();
         self.devices_on_their_way = self.working;
@@ -320,9 +329,16 @@ impl DomainRuntime {
 
     pub(super) fn report(&mut self, shared: &mut Shared, report: Report) {
         self.devices_on_their_way = false;
-        if let Report::Done(event) = report {
-            self.working = false;
-            self.feed(shared, event);
+        match report {
+            Report::DevicesDone => {}
+            Report::Boot(boot, change) => {
+                self.boot = Some(boot);
+                self.image_change = change.or(self.image_change.take());
+            }
+            Report::Done(event) => {
+                self.working = false;
+                self.feed(shared, event);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::{AccessFlags, access};
 use vmm_control::{DiskSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec};
 
+use crate::boot::BootFiles;
 use base::layout::Layout;
 use config::machine::{Serial, VmHardware};
 
@@ -18,6 +19,8 @@ pub const SANDBOX_ID_BASE: u32 = 64000;
 /// What one start of a VMM is told besides its hardware.
 #[derive(Debug)]
 pub struct Start<'a> {
+    /// What its guest starts from.
+    pub boot: &'a BootFiles,
     /// The files to open, in the order of the machine file (a disk that forgets is a copy).
     pub disks: &'a [PathBuf],
     /// The user and group the VMM becomes, if it is started by root.
@@ -36,16 +39,18 @@ pub fn of(name: &str, hardware: &VmHardware, layout: &Layout, start: &Start<'_>)
         readonly: disk.readonly,
         id: None,
     };
+    let brought = start.boot.disks.iter();
+    let brought = brought.map(|path| DiskSpec { path: path.clone(), readonly: true, id: None });
     let port =
         |port: &String| PortSpec { name: port.clone(), socket: layout.port_socket(name, port) };
     VmSpec {
-        kernel: hardware.kernel.clone(),
-        initrd: hardware.initrd.clone(),
-        cmdline: hardware.cmdline.clone(),
+        kernel: start.boot.kernel.clone(),
+        initrd: start.boot.initrd.clone(),
+        cmdline: start.boot.cmdline.clone(),
         memory: hardware.memory,
         hugepages: false,
         cpus: hardware.cpus,
-        disks: hardware.disks.iter().zip(start.disks).map(disk).collect(),
+        disks: brought.chain(hardware.disks.iter().zip(start.disks).map(disk)).collect(),
         nets: Vec::new(),
         vfio: hardware.pci_functions().collect(),
         serial: match &hardware.serial {
@@ -126,7 +131,9 @@ mod tests {
             .unwrap_or_else(|problems| panic!("{}", problems.render(false)));
         let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
         let layout = Layout { images: "/i".into(), state: "/s".into(), runtime: "/r".into() };
+        let boot = BootFiles::expected(vm, &layout).unwrap();
         let start = Start {
+            boot: &boot,
             disks: &[],
             sandbox_id: Some(64000),
             seat: true,

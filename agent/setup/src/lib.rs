@@ -44,10 +44,11 @@ use base::accounts::Accounts;
 use base::layout::{self, Layout};
 use config::domain_policies::{self, DomainPolicy};
 use config::files::{read_machine_text, read_policy_in_force};
-use config::machine::{Context, Kind, Machine, Seat};
+use config::machine::{Boot, Context, Kind, Machine, Seat};
 use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
 use handover::sysfs::Sysfs;
+use images::store::Store;
 use nix::fcntl::{Flock, FlockArg};
 use policy::Policy;
 use printable::explain;
@@ -344,7 +345,7 @@ fn wanted(
     let enable = enable(pc, &answers, dialogue)?;
     let mut notes = proposal.notes;
     if enable {
-        notes.extend(without_images(&machine));
+        notes.extend(without_images(&machine, &options.images));
     }
     if !machine.allow_host_network && !proposal.nics.is_empty() {
         notes.extend(interfaces.left(&proposal.nics));
@@ -362,14 +363,23 @@ fn wanted(
 }
 
 /// What is to be said of desktops without a kernel before the agent starts at each boot.
-fn without_images(machine: &Machine) -> Vec<String> {
+fn without_images(machine: &Machine, images: &Path) -> Vec<String> {
     let missing = machine.domains.iter().filter_map(|domain| match &domain.kind {
-        Kind::Vm(vm) if !vm.kernel.is_file() => Some((&domain.name, vm.kernel.display())),
-        _ => None,
+        Kind::Vm(vm) => match &vm.boot {
+            Boot::Files { kernel, .. } if !kernel.is_file() => {
+                Some((&domain.name, format!("{} is missing; put it there", kernel.display())))
+            }
+            Boot::Image(name) => {
+                let why = Store::at(images).next(name).err()?;
+                Some((&domain.name, explain(&why)))
+            }
+            Boot::Files { .. } => None,
+        },
+        Kind::External => None,
     });
-    let said = missing.map(|(name, kernel)| {
+    let said = missing.map(|(name, why)| {
         format!(
-            "AT THE NEXT BOOT {name} DOES NOT COME UP, and this PC has no network and no log-in on its screen either: {kernel} is missing; put it there before you restart the PC"
+            "AT THE NEXT BOOT {name} DOES NOT COME UP, and this PC has no network and no log-in on its screen either: {why}; do that before you restart the PC"
         )
     });
     said.collect()

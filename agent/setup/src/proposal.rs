@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use config::domain_policies::DomainPolicy;
-use config::machine::{DomainHardware, Kind, Machine, Seat};
+use config::machine::{Boot, DomainHardware, Kind, Machine, Seat};
 use handover::Wanted;
 use handover::pins::pinned;
 use policy::language::Network;
@@ -459,8 +459,9 @@ fn image(
     let cmdline = cmdline.map(|text| text.trim().to_owned());
     if let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before {
         // Words that somebody added stay, as long as those of the image are there too.
-        let has = |word: &str| vm.cmdline.split_ascii_whitespace().any(|own| own == word);
-        let is_its_own = vm.kernel == folder.join("vmlinuz");
+        let Boot::Files { kernel, cmdline: own, .. } = &vm.boot else { return };
+        let has = |word: &str| own.split_ascii_whitespace().any(|own| own == word);
+        let is_its_own = *kernel == folder.join("vmlinuz");
         decision.cmdline =
             cmdline.filter(|text| is_its_own && !text.split_ascii_whitespace().all(has));
         return;

@@ -90,6 +90,32 @@ fn calls(command: &str) -> &'static [&'static str] {
         ],
         "policy apply" => &["policy apply {}/policy.toml", "policy apply {}/bad.toml"],
         "policy new" => &["policy new", "policy new {}/new.toml", "policy new {}/new.toml"],
+        "images pack" => &[
+            "images pack {}/desk.bundle --name desk --serial 1 --kernel {}/policy.toml",
+            "images pack {}/desk.bundle --name desk --serial 1 --kernel {}/nothere",
+        ],
+        "images sign" => {
+            &["images sign {}/desk.bundle --key {}/kim", "images sign {}/policy.toml --key {}/kim"]
+        }
+        "images check" => &["images check {}/desk.bundle --trust {}/trust.toml"],
+        "images install" => &[
+            "images install {}/desk.bundle --images {}/store --machine {}/machine.toml --state {}/state",
+        ],
+        "images list" => {
+            &["images list --images {}/store --machine {}/machine.toml --state {}/state"]
+        }
+        "images verify" => {
+            &["images verify --images {}/store --machine {}/machine.toml --state {}/state"]
+        }
+        "images activate" => {
+            &["images activate desk --images {}/store --machine {}/machine.toml --state {}/state"]
+        }
+        "images rollback" => {
+            &["images rollback desk --images {}/store --machine {}/machine.toml --state {}/state"]
+        }
+        "images remove" => {
+            &["images remove desk 1 --images {}/store --machine {}/machine.toml --state {}/state"]
+        }
         "trust show" => &["trust show {}/trust.toml", "trust show {}/nothere.toml"],
         "trust add" => &[
             "trust add {}/new-trust.toml {}/lee.pub --may-sign policy,trust",

@@ -16,6 +16,7 @@ mod artefacts;
 mod asked;
 mod audit;
 mod flawed;
+mod imaged;
 mod played;
 mod renewed;
 mod roll_out;

@@ -226,6 +226,74 @@ catalogue! {
         /// which part
         what: String,
     }
+    /// a guest image is to come into force at the next start of its domains; the entry may follow that, if no agent ran
+    ImageActivated = "image-activated" {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+        /// the user who did it
+        uid: u32,
+    }
+    /// a guest image came into force with the start of a domain
+    ImageInForce = "image-in-force" {
+        /// the domain
+        domain: String,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+    }
+    /// a guest image was installed; it is not in force by that
+    ImageInstalled = "image-installed" {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+        /// the officers who signed it
+        signers: Vec<String>,
+        /// the user who did it
+        uid: u32,
+    }
+    /// something was refused that was to be done with guest images
+    ImageRefused = "image-refused" {
+        /// when it was, by the PC's clock then
+        at: String,
+        /// the image's name, if it is known
+        image: Option<String>,
+        /// its serial, if it is known
+        serial: Option<u64>,
+        /// the user who tried
+        uid: u32,
+        /// why
+        why: String,
+    }
+    /// a guest image was removed
+    ImageRemoved = "image-removed" {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+        /// the user who did it
+        uid: u32,
+    }
+    /// a guest image is to come into force again, in the place of a newer one
+    ImageRolledBack = "image-rolled-back" {
+        /// when it was done, by the PC's clock then
+        at: String,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+        /// the user who did it
+        uid: u32,
+    }
     /// a keyboard, pointer or scanner came
     InputPlugged = "input-plugged" {
         /// the domain it is tied to

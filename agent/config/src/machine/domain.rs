@@ -1,6 +1,6 @@
 //! One `[domain.NAME]` of the machine file.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use form::diagnostic::{Diagnostic, Span, Spanned};
 use form::document::{Form, Sink, Value, nearest, quoted};
@@ -10,7 +10,7 @@ use vmm_control::limits::{CPUS_MAX, DISKS_MAX, PASSTHROUGH_MAX, PORTS_MAX};
 
 use super::pci;
 use super::values::{cmdline, image, memory, port_name, serial, word};
-use super::{Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
+use super::{Boot, Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHardware};
 use crate::domain_policies::DomainPolicy;
 use clipboard::service::GUEST_PORT;
 use handover::Wanted;
@@ -30,9 +30,7 @@ pub(crate) enum Body {
 pub(crate) struct VmDraft {
     memory: MemorySize,
     cpus: u8,
-    kernel: Option<PathBuf>,
-    initrd: Option<PathBuf>,
-    cmdline: String,
+    boot: Option<Boot>,
     pub(crate) disks: Vec<(Disk, Span)>,
     pub(crate) nic: Option<(Wanted, Span)>,
     pub(crate) passthrough: Vec<(Wanted, Span)>,
@@ -48,9 +46,7 @@ impl Draft {
             Body::Vm(vm) => Kind::Vm(Box::new(VmHardware {
                 memory: vm.memory,
                 cpus: vm.cpus,
-                kernel: vm.kernel?,
-                initrd: vm.initrd,
-                cmdline: vm.cmdline,
+                boot: vm.boot?,
                 disks: vm.disks.into_iter().map(|(disk, _)| disk).collect(),
                 nic: vm.nic.map(|(wanted, _)| wanted),
                 passthrough: vm.passthrough.into_iter().map(|(wanted, _)| wanted).collect(),
@@ -126,9 +122,10 @@ fn domain_policy<'a>(
 /// Who runs a domain: whether somebody else does.
 const VMM: [(&str, bool); 2] = [("bulkhead", false), ("external", true)];
 /// The keys of the hardware of a domain that the agent runs; an external domain has none of them.
-pub const HARDWARE: [&str; 10] = [
+pub const HARDWARE: [&str; 11] = [
     "memory",
     "cpus",
+    "image",
     "kernel",
     "initrd",
     "cmdline",
@@ -178,7 +175,6 @@ fn read_vm(
     policy: Option<&DomainPolicy>,
     images: &Path,
 ) -> VmDraft {
-    let file = |v: Value<'_>| v.checked(image(images, v.string()?));
     let disk = |v: Value<'_>| read_disk(v, images);
     let function = |v: Value<'_>| Some((pci::passthrough(v)?, v.span()));
     VmDraft {
@@ -186,15 +182,35 @@ fn read_vm(
         cpus: form
             .optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX))
             .unwrap_or(1),
-        kernel: form.required("kernel", &quoted(&format!("{}/vmlinuz", name.value)), file),
-        initrd: form.optional("initrd", file),
-        cmdline: form.optional("cmdline", |v| v.checked(cmdline(v.string()?))).unwrap_or_default(),
+        boot: read_boot(form, name, images),
         disks: read_list(form, name, DISKS, disk),
         nic: read_nic(form, name, policy),
         passthrough: read_list(form, name, PASSTHROUGH, function),
         serial: form.optional("serial", |v| v.checked(serial(v.string()?))).unwrap_or_default(),
         ports: read_ports(form, name),
     }
+}
+
+/// What an image brings itself.
+const BROUGHT: [&str; 3] = ["kernel", "initrd", "cmdline"];
+
+fn read_boot(form: &mut Form<'_>, name: Spanned<&str>, images: &Path) -> Option<Boot> {
+    if form.has("image") {
+        for key in BROUGHT {
+            let _: Option<()> = form.optional(key, |value| {
+                value.wrong(
+                    format!("`{key}` stands beside `image`, which brings its own"),
+                    "remove this line, or the line with `image`; a disk that the guest writes stays among `disks`",
+                )
+            });
+        }
+        return form.optional("image", Value::parsed).map(Boot::Image);
+    }
+    let file = |v: Value<'_>| v.checked(image(images, v.string()?));
+    let kernel = form.required("kernel", &quoted(&format!("{}/vmlinuz", name.value)), file);
+    let initrd = form.optional("initrd", file);
+    let cmdline = form.optional("cmdline", |v| v.checked(cmdline(v.string()?))).unwrap_or_default();
+    Some(Boot::Files { kernel: kernel?, initrd, cmdline })
 }
 
 /// A key with a list.

@@ -24,6 +24,7 @@ use vmm_control::MemorySize;
 use crate::domain_policies::DomainPolicy;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
+use images::manifest::ImageName;
 
 pub use domain::HARDWARE;
 
@@ -74,13 +75,9 @@ pub struct VmHardware {
     pub memory: MemorySize,
     /// vCPUs.
     pub cpus: u8,
-    /// Kernel image, absolute.
-    pub kernel: PathBuf,
-    /// Initial RAM disk, absolute.
-    pub initrd: Option<PathBuf>,
-    /// Kernel command line.
-    pub cmdline: String,
-    /// Disks, in the order the guest sees them.
+    /// What its guest starts from.
+    pub boot: Boot,
+    /// Disks, in the order the guest sees them; behind those of the image, if it starts from one.
     pub disks: Vec<Disk>,
     /// The NIC handed over.
     pub nic: Option<Wanted>,
@@ -102,6 +99,22 @@ impl VmHardware {
     pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
         self.nic.iter().chain(&self.passthrough)
     }
+}
+
+/// What a guest starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Boot {
+    /// Files that IT laid down.
+    Files {
+        /// Kernel image, absolute.
+        kernel: PathBuf,
+        /// Initial RAM disk, absolute.
+        initrd: Option<PathBuf>,
+        /// Kernel command line.
+        cmdline: String,
+    },
+    /// An image that was installed, with the disks that it brings.
+    Image(ImageName),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

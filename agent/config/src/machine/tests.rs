@@ -87,6 +87,28 @@ fn every_bad_file_is_refused_with_every_problem_at_its_place_and_a_remedy() {
     assert!(wrong.is_empty(), "what is said differs from what is expected:\n{wrong}");
 }
 
+fn kernel_of(vm: &VmHardware) -> Option<&str> {
+    match &vm.boot {
+        Boot::Files { kernel, .. } => kernel.to_str(),
+        Boot::Image(_) => None,
+    }
+}
+
+#[test]
+fn a_domain_starts_from_an_image_that_is_named_and_keeps_its_own_disks() {
+    let text =
+        "format = 1\n[domain.clinical]\nimage = \"clinical\"\ndisks = [{ path = \"home.img\" }]\n";
+    let machine = Machine::parse(
+        "machine.toml",
+        text,
+        Context { images: Path::new("/images"), domain_policies: None },
+    );
+    let machine = machine.unwrap();
+    let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
+    assert_eq!(vm.boot, Boot::Image("clinical".parse().unwrap()));
+    assert_eq!(vm.disks, [Disk { path: "/images/home.img".into(), readonly: false }]);
+}
+
 #[test]
 fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     let machine = parse(include_str!("../../tests/machine/good/minimal.toml")).unwrap();
@@ -95,7 +117,7 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     assert_eq!(machine.domain("internet").unwrap().kind, Kind::External);
     let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
     assert_eq!(
-        (vm.memory, vm.cpus, vm.kernel.to_str()),
+        (vm.memory, vm.cpus, kernel_of(vm)),
         (MemorySize::DOMAIN_DEFAULT, 1, Some("/boot/vmlinuz"))
     );
     let everything = parse(include_str!("../../tests/machine/good/everything.toml")).unwrap();
@@ -106,8 +128,12 @@ fn paths_are_relative_to_the_images_and_defaults_are_modest() {
     assert_eq!(everything.domains[0].name, "clinical", "the order is the policy's");
     let Kind::Vm(vm) = &everything.domains[0].kind else { panic!() };
     assert_eq!(
-        (vm.kernel.to_str(), vm.initrd.as_deref()),
-        (Some("/images/k"), Some(Path::new("/abs/initrd")))
+        vm.boot,
+        Boot::Files {
+            kernel: "/images/k".into(),
+            initrd: Some("/abs/initrd".into()),
+            cmdline: "console=ttyS0 -- quiet".to_owned()
+        }
     );
 }
 

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::fs;
 
+use super::super::boot::BootFiles;
 use super::super::capture::Capture;
 use super::super::cgroup::{DomainGroup, Limits};
 use super::super::disks;
@@ -13,20 +14,28 @@ use super::super::vmm_control_client::VmmControlClient;
 use super::super::{Parts, Shared};
 use super::DomainRuntime;
 use printable::explain;
-use vmm_control::{SpecError, VmSpec};
+use vmm_control::VmSpec;
 
 impl DomainRuntime {
     /// Returns what its VMM is told to run; `discard` is whether it forgets what it writes.
-    pub(super) fn spec(&self, parts: &Parts, discard: bool) -> VmSpec {
+    ///
+    /// # Errors
+    /// There is nothing that its guest could start from.
+    pub(super) fn spec(&self, parts: &Parts, discard: bool) -> Result<VmSpec, String> {
         let (hardware, name) = (&self.devices.hardware, &self.policy.name);
         let files = disks::files(name, &hardware.disks, discard, &parts.layout);
+        let boot = match &self.boot {
+            Some(boot) => boot.clone(),
+            None => BootFiles::expected(hardware, &parts.layout)?,
+        };
         let start = Start {
+            boot: &boot,
             disks: &files,
             sandbox_id: self.sandbox_id,
             seat: self.has_seat(parts),
             stop_deadline: self.lifecycle.stop_deadline(),
         };
-        spec::of(name, hardware, &parts.layout, &start)
+        Ok(spec::of(name, hardware, &parts.layout, &start))
     }
 
     pub(super) fn has_seat(&self, parts: &Parts) -> bool {
@@ -41,8 +50,8 @@ impl DomainRuntime {
         &self,
         parts: &Parts,
         discard: bool,
-    ) -> Result<(Vec<u8>, StartedAs), SpecError> {
-        let text = spec::text(&self.spec(parts, discard))?;
+    ) -> Result<(Vec<u8>, StartedAs), String> {
+        let text = spec::text(&self.spec(parts, discard)?).map_err(|e| explain(&e))?;
         let functions = self.devices.hardware.pci_functions();
         let started = StartedAs {
             spec: digest(&text),
@@ -55,8 +64,7 @@ impl DomainRuntime {
     pub(super) fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
         self.remove_sockets(shared);
         let (layout, name) = (&shared.parts.layout, self.policy.name.clone());
-        let (text, started) =
-            self.started_as(&shared.parts, self.devices.discard).map_err(|e| explain(&e))?;
+        let (text, started) = self.started_as(&shared.parts, self.devices.discard)?;
         let path = layout.vmm_log(&name);
         let (capture, log) = Capture::create(&path)
             .map_err(|error| format!("cannot make the VMM's log {}: {error}", path.display()))?;

@@ -1,0 +1,96 @@
+//! What was done with guest images, in the audit log: by command, as their notes say, and by the start of a domain.
+
+use std::io;
+use std::path::Path;
+
+use audit::AuditEvent;
+use audit::events::{
+    ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack,
+};
+use domains::boot;
+use images::notes::{self, Note, What};
+
+/// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
+pub(super) fn record(images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
+    let taken = notes::take(images, |notes| {
+        let events: Vec<AuditEvent> = notes.into_iter().map(event).collect();
+        write(&events)
+    });
+    match taken {
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+            tracing::error!(
+                "what was done with guest images cannot be recorded: {}/.notes.json: {error}; move that file away",
+                images.display()
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Returns the event that an image came into force with the start of a domain.
+pub(super) fn in_force((domain, change): (String, boot::ImageInForce)) -> AuditEvent {
+    ImageInForce { domain, image: change.image.to_string(), serial: change.serial }.into()
+}
+
+/// Returns the event of a note.
+fn event(note: Note) -> AuditEvent {
+    let Note { at, uid, what, image, serial, signers, why } = note;
+    let line = |text: &str| super::record::cut(&printable::line(text).to_string());
+    let (at, named) = (line(&at), image.as_deref().map(line));
+    let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
+    match what {
+        What::Installed => {
+            let signers = signers.iter().map(|name| line(name)).collect();
+            ImageInstalled { at, image, serial: number, signers, uid }.into()
+        }
+        What::Activated => ImageActivated { at, image, serial: number, uid }.into(),
+        What::RolledBack => ImageRolledBack { at, image, serial: number, uid }.into(),
+        What::Removed => ImageRemoved { at, image, serial: number, uid }.into(),
+        What::Refused => {
+            let why = line(&why.unwrap_or_default());
+            ImageRefused { at, image: named, serial, uid, why }.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use audit::Limits;
+    use recorder::Recorder;
+
+    use super::*;
+
+    fn note(what: What) -> Note {
+        Note {
+            at: "2026-11-29T08:00:00Z".to_owned(),
+            uid: 0,
+            what,
+            image: Some("clinical".to_owned()),
+            serial: Some(7),
+            signers: vec!["kim".to_owned()],
+            why: Some("no \u{1b}[31mroom".to_owned()),
+        }
+    }
+
+    #[test]
+    fn what_was_done_with_images_is_in_the_audit_log_once_and_its_notes_go_after_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::open(dir.path(), Limits::default());
+        let all =
+            [What::Installed, What::Activated, What::RolledBack, What::Removed, What::Refused];
+        for what in all {
+            notes::add(dir.path(), note(what)).unwrap();
+        }
+        record(dir.path(), |_| false);
+        for _ in 0..2 {
+            record(dir.path(), |events| recorder.note(events).is_some());
+        }
+        let log = fs::read_to_string(dir.path().join("audit/audit-000000000001.jsonl")).unwrap();
+        for word in ["installed", "activated", "rolled-back", "removed", "refused"] {
+            assert_eq!(log.matches(&format!("\"kind\":\"image-{word}\"")).count(), 1, "{word}");
+        }
+        assert!(!log.contains("u001b"), "{log}");
+    }
+}

@@ -1,0 +1,143 @@
+//! Domains that start from an installed image: which one they get, when another comes into force, and what is on the record of it.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::asked::entries;
+use crate::support::Ward;
+
+const MACHINE: &str = r#"
+format = 1
+allow_host_network = true
+stop_deadline = "2s"
+[domain.clinical]
+image = "desk"
+disks = [{ path = "home.img" }]
+[domain.internet]
+kernel = "vmlinuz"
+"#;
+
+fn done(ward: &Ward, words: &[&str]) -> String {
+    let output = ward.bulkhead(words);
+    let said = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{words:?}: {said}");
+    said
+}
+
+/// Runs `bulkhead images` on this ward's store, by the trust store of an office.
+fn images(ward: &Ward, words: &[&str]) -> String {
+    let at = |name: &str| ward.at(name).display().to_string();
+    let pc = [
+        "--images",
+        &at("images"),
+        "--machine",
+        &at("office/machine.toml"),
+        "--state",
+        &at("office"),
+    ];
+    done(ward, &[&["images"], words, &pc].concat())
+}
+
+/// Installs an image with this serial.
+fn install(ward: &Ward, serial: &str) {
+    let at = |name: &str| ward.at(name).display().to_string();
+    if !ward.at("office").exists() {
+        fs::create_dir_all(ward.at("office")).unwrap();
+        done(ward, &["policy", "keygen", &at("office/kim"), "--name", "kim", "--no-passphrase"]);
+        let (store, officer) = (at("office/trust.toml"), at("office/kim.pub"));
+        done(ward, &["trust", "add", &store, &officer, "--may-sign", "policy,image"]);
+    }
+    fs::write(ward.at("office/kernel"), format!("kernel {serial}")).unwrap();
+    let (bundle, kernel, key) = (at("office/bundle"), at("office/kernel"), at("office/kim"));
+    let cmdline = format!("serial={serial}");
+    done(
+        ward,
+        &[
+            "images",
+            "pack",
+            &bundle,
+            "--name",
+            "desk",
+            "--serial",
+            serial,
+            "--kernel",
+            &kernel,
+            "--disk",
+            &kernel,
+            "--cmdline",
+            &cmdline,
+            "--key",
+            &key,
+        ],
+    );
+    images(ward, &["install", &bundle]);
+}
+
+/// What the domain's last VMM was told: command line, kernel, disks with whether they are read only.
+fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
+    let told: Value = serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let disk = |disk: &Value| (text(&disk["path"]), disk["readonly"].as_bool().unwrap());
+    let disks = told["disks"].as_array().unwrap().iter().map(disk).collect();
+    (text(&told["cmdline"]), text(&told["kernel"]), disks)
+}
+
+#[test]
+fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_next_start() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    install(&ward, "1");
+    let agent = ward.start_agent();
+    // It is there, and nobody has let it come into force.
+    ward.wait("the reason", || {
+        ward.domain("clinical")["problem"]
+            .as_str()
+            .is_some_and(|it| it.contains("bulkhead images activate desk"))
+    });
+    images(&ward, &["activate", "desk"]);
+    done(&ward, &["start", "clinical"]);
+    let at = |name: &str| ward.at(name).display().to_string();
+    let own = (at("images/home.img"), false);
+    let of = |serial: u8| {
+        let disk = (at(&format!("images/desk/{serial}/disk1")), true);
+        (
+            format!("serial={serial}"),
+            at(&format!("images/desk/{serial}/kernel")),
+            vec![disk, own.clone()],
+        )
+    };
+    assert_eq!(told(&ward), of(1));
+    install(&ward, "2");
+    done(&ward, &["restart", "clinical"]);
+    assert_eq!(told(&ward), of(1), "arrival is not activation");
+    images(&ward, &["activate", "desk"]);
+    assert_eq!(told(&ward), of(1), "activation is not a restart");
+    done(&ward, &["restart", "clinical"]);
+    assert_eq!(told(&ward), of(2));
+    images(&ward, &["rollback", "desk"]);
+    done(&ward, &["restart", "clinical"]);
+    assert_eq!(told(&ward), of(1));
+    // One that was changed since does not start, and the other domain does not notice.
+    fs::write(ward.at("images/desk/1/kernel"), "kernel X").unwrap();
+    ward.bulkhead(&["restart", "clinical"]);
+    ward.wait("the reason", || {
+        ward.domain("clinical")["problem"]
+            .as_str()
+            .is_some_and(|it| it.contains("is not what was signed"))
+    });
+    assert_eq!(ward.domain("internet")["state"], "running");
+    ward.wait("the record", || entries(&ward, "image-rolled-back").len() == 1);
+    let serials = |kind: &str| -> Vec<u64> {
+        entries(&ward, kind)
+            .iter()
+            .map(|entry| entry["detail"]["serial"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(serials("image-installed"), [1, 2]);
+    assert_eq!(serials("image-activated"), [1, 2]);
+    assert_eq!(serials("image-in-force"), [1, 2, 1]);
+    assert_eq!(entries(&ward, "image-in-force")[0]["domain"], "clinical");
+    agent.stop();
+}
