@@ -110,8 +110,8 @@ pub fn pack(
     let made = (|| {
         let _ = fs::remove_file(&fresh);
         let mut options = OpenOptions::new();
-        let bundle =
-            options.write(true).create_new(true).mode(0o644).open(&fresh).map_err(failed)?;
+        options.write(true).create_new(true).mode(0o644);
+        let bundle = fileopen::regular_with(&fresh, &mut options).map_err(failed)?;
         let mut at = begin;
         for (member, (path, file)) in manifest.members.iter_mut().zip(&files) {
             member.sha256 = copy(path, file, member.size, (&bundle, at), &mut done, &failed)?;

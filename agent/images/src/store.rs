@@ -86,7 +86,7 @@ pub enum StoreError {
         /// Its serial.
         serial: u64,
         /// Why.
-        why: Refusal,
+        why: Box<Refusal>,
     },
     /// A VMM has its disk open.
     #[error("image {name} {serial} is used by a domain that runs: start that anew first")]
@@ -482,7 +482,7 @@ impl Store {
         let signatures = Signatures::<ImageManifest>::parse(&path.display().to_string(), text)
             .map_err(|_| damaged())?;
         let signed = trust.approve(&image.manifest.text(), &signatures);
-        let refused = |why| StoreError::Refused { name: name.clone(), serial, why };
+        let refused = |why| StoreError::Refused { name: name.clone(), serial, why: Box::new(why) };
         let signers = signed.map_err(refused)?.signers().to_vec();
         image.check(true, done)?;
         Ok(signers)

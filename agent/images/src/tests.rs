@@ -151,6 +151,7 @@ fn every_byte_of_a_bundle_counts() {
     let bundle = office.bundle(1, 1, b"disk");
     let whole = fs::read(&bundle).unwrap();
     let head = whole.len() - 16;
+    let comment = 32..32 + whole.iter().skip(32).position(|byte| *byte == b'\n').unwrap();
     let changed = (0..32).chain(32..head).step_by(7).chain(head..whole.len());
     for at in changed {
         let mut other = whole.clone();
@@ -160,7 +161,7 @@ fn every_byte_of_a_bundle_counts() {
         let Ok(approved) = opened else { continue };
         if at < head {
             // The comment that the signatures begin with.
-            assert!((32..72).contains(&at), "byte {at} changed, and nobody minds");
+            assert!(comment.contains(&at), "byte {at} changed, and nobody minds");
             continue;
         }
         let refused = office.store().install(&approved, |_| ()).unwrap_err();
@@ -279,8 +280,8 @@ fn an_image_whose_disk_a_vmm_holds_is_not_removed() {
     office.install(1, 1).unwrap();
     let disk = fs::File::open(office.path("images/clinical/1/disk1")).unwrap();
     let lock = nix::libc::flock {
-        l_type: nix::libc::F_RDLCK as i16,
-        l_whence: nix::libc::SEEK_SET as i16,
+        l_type: i16::try_from(nix::libc::F_RDLCK).unwrap(),
+        l_whence: i16::try_from(nix::libc::SEEK_SET).unwrap(),
         l_start: 0,
         l_len: 0,
         l_pid: 0,

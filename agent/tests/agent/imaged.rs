@@ -83,6 +83,7 @@ fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
     (text(&told["cmdline"]), text(&told["kernel"]), disks)
 }
 
+// Shows: K-5.1.1, K-5.1.4.
 #[test]
 fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_next_start() {
     let ward = Ward::new(MACHINE);
