@@ -21,7 +21,7 @@
 //! PCI, virtio, xHCI and VFIO are crates of their own.
 //!
 //! A guest is hostile: everything reachable from a vCPU exit or a virtqueue is total. `unsafe`
-//! stands only in [`memory`], [`kvm`], [`sandbox`], [`inherited`] and [`spec_fd`], where a mapping or a syscall needs it.
+//! stands only in [`memory`], [`kvm`] and [`spec_fd`], where a mapping or a syscall needs it.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![allow(
@@ -34,7 +34,6 @@ mod allocator;
 pub mod api;
 pub mod boot;
 pub mod cli;
-pub mod inherited;
 pub mod kvm;
 pub mod layout;
 pub mod listen;
@@ -47,6 +46,5 @@ pub mod sandbox;
 pub mod seat;
 pub mod serial;
 pub mod spec_fd;
-mod system_call;
 pub mod usb;
 pub mod vcpu;

@@ -10,7 +10,6 @@ use printable::explain;
 use ratelimit::Rate;
 use tracing::level_filters::LevelFilter;
 use vmm::cli::{Cli, Command};
-use vmm::inherited;
 use vmm::machine::{self, ExitReason};
 use vmm_control::ENDED_IN_ORDER;
 
@@ -24,7 +23,7 @@ fn main() -> ExitCode {
     // Bad usage exits with status 2, help with 0.
     let Command::Run(args) = Cli::parse().command;
     // Before anything is opened: what was left open by whoever started this is nobody's.
-    if inherited::close_others(args.spec_fd()).is_err() {
+    if sandboxing::close_others(args.spec_fd()).is_err() {
         return ExitCode::from(FAILED);
     }
     logging::install_panic_hook(PROGRAM);

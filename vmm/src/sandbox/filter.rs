@@ -7,7 +7,7 @@
 
 use libc::c_ulong;
 
-use crate::system_call::{Call, Only, call};
+use sandboxing::{Call, Only, call};
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::Output;
-use crate::system_call::{Call, Only, call};
+use sandboxing::{Call, Only, call};
 
 /// A guest can print for ever; its log is started over at this many bytes.
 pub const LOG_MAX: u64 = 16 << 20;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use logging::Outlet;
 
-use crate::system_call::{Call, Only, call};
+use sandboxing::{Call, Only, call};
 
 /// How long a reader that has fallen behind is waited for, until it has caught
 /// up: as a slow serial line holds its sender up. After that the guest prints to nobody.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::attempts::{Attempt, CLASSES, IOCTLS};
 use super::{FORBIDDEN, Role, Verdict};
-use crate::system_call::{Call, Only};
+use sandboxing::{Call, Only};
 
 const HEAD: &str = "# The VMM's sandbox, call by call
 

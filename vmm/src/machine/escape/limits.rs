@@ -8,8 +8,7 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
 use super::{FORBIDDEN, Role, Verdict, attempt};
-use crate::sandbox;
-use crate::system_call::{Call, Only};
+use sandboxing::{Call, Only};
 
 /// Above every number there is: 469 is the last of Linux 6.18.
 const NUMBERS: c_long = 520;
@@ -43,7 +42,7 @@ impl Lists {
     }
 
     pub(super) fn load(&self) {
-        sandbox::load_lists(self.calls.iter().copied(), self.ioctls.iter().copied()).unwrap();
+        sandboxing::load(self.calls.iter().copied(), self.ioctls.iter().copied()).unwrap();
     }
 
     fn limits(&self, number: c_long) -> impl Iterator<Item = Only> {

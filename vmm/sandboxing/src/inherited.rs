@@ -1,4 +1,5 @@
-//! File descriptors that the VMM was started with.
+//! File descriptors that the process was started with.
+#![expect(unsafe_code, reason = "no crate at hand wraps close_range")]
 
 use std::io;
 use std::os::fd::RawFd;
@@ -7,7 +8,7 @@ use std::os::fd::RawFd;
 const FIRST: u32 = 3;
 
 /// Closes every descriptor this process was started with, besides standard streams and `keep`. A program that
-/// starts a VMM and leaves a file open hands it over unseen otherwise, and no layer of the sandbox closes what is
+/// starts another and leaves a file open hands it over unseen otherwise, and no layer of the sandbox closes what is
 /// open. Call it before anything in this process has opened a file.
 ///
 /// # Errors

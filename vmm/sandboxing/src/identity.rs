@@ -1,4 +1,4 @@
-//! Who the VMM is once it runs: nobody, nowhere.
+//! Who the process is once its sandbox is closed: nobody, nowhere.
 
 use std::io;
 use std::os::unix::fs::chroot;
@@ -15,8 +15,18 @@ use super::{SandboxError, step};
 /// User and group when none were given: those that own nothing.
 pub(super) const NOBODY: (u32, u32) = (65534, 65534);
 
-/// File descriptors a VMM ever holds: sixteen devices with their queues and vectors, and clients.
-const FILES_MAX: u64 = 4096;
+/// What a process may use; none is raised again.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Length that no file is written beyond, in bytes: one limit for all of them. Block devices have their size.
+    pub file_bytes: u64,
+    /// File descriptors.
+    pub files: u64,
+    /// Address space, in bytes, if it is limited.
+    pub memory: Option<u64>,
+    /// Processor time, in seconds, if it is limited: who uses more is killed.
+    pub processor_time: Option<u64>,
+}
 
 pub(super) fn no_new_privileges() -> Result<(), SandboxError> {
     prctl::set_no_new_privs().map_err(step("give up gaining privileges"))?;
@@ -73,12 +83,16 @@ pub(super) fn become_user(uid: u32, gid: u32) -> Result<(), SandboxError> {
     prctl::set_dumpable(false).map_err(step("switch core dumps off"))
 }
 
-/// No file is written beyond `file_bytes_max`: a VMM that was taken over can make each of its files as long as the
-/// longest of them, and none longer. Block devices have their size.
-pub(super) fn limit_resources(file_bytes_max: u64) -> Result<(), SandboxError> {
-    setrlimit(Resource::RLIMIT_FSIZE, file_bytes_max, file_bytes_max)
-        .map_err(step("limit the length of files"))?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(step("limit core dumps"))?;
-    setrlimit(Resource::RLIMIT_NOFILE, FILES_MAX, FILES_MAX)
-        .map_err(step("limit the number of open files"))
+pub(super) fn limit_resources(limits: &Limits) -> Result<(), SandboxError> {
+    let limit = |resource, most: u64, what| setrlimit(resource, most, most).map_err(step(what));
+    limit(Resource::RLIMIT_FSIZE, limits.file_bytes, "limit the length of files")?;
+    limit(Resource::RLIMIT_CORE, 0, "limit core dumps")?;
+    limit(Resource::RLIMIT_NOFILE, limits.files, "limit the number of open files")?;
+    if let Some(seconds) = limits.processor_time {
+        limit(Resource::RLIMIT_CPU, seconds, "limit the processor time")?;
+    }
+    match limits.memory {
+        Some(bytes) => limit(Resource::RLIMIT_AS, bytes, "limit the memory"),
+        None => Ok(()),
+    }
 }

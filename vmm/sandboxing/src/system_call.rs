@@ -4,25 +4,20 @@ use libc::c_long;
 
 /// A system call, what it may be asked, and why.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Call {
-    pub(crate) number: c_long,
-    pub(crate) only: Only,
+pub struct Call {
+    /// Its number.
+    pub number: c_long,
+    /// What it may be asked.
+    pub only: Only,
     /// The constant's name in `libc`. With the reason it is read by people and by `docs/design/sandbox.md`.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "documentation that the compiler keeps beside the call")
-    )]
-    pub(crate) name: &'static str,
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "documentation that the compiler keeps beside the call")
-    )]
-    pub(crate) why: &'static str,
+    pub name: &'static str,
+    /// What it is made for.
+    pub why: &'static str,
 }
 
 /// What the arguments, counted from 0, must be.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Only {
+pub enum Only {
     /// Anything.
     Any,
     /// The one is this value, in all its bits.
@@ -36,17 +31,17 @@ pub(crate) enum Only {
 }
 
 /// Declares a [`Call`]: the name of its number in `libc`, what it may be asked if not everything, why.
+#[macro_export]
 macro_rules! call {
     ($name:ident, $why:literal) => {
-        crate::system_call::call!($name, crate::system_call::Only::Any, $why)
+        $crate::call!($name, $crate::Only::Any, $why)
     };
     ($name:ident, $only:expr, $why:literal) => {
-        crate::system_call::Call {
-            number: libc::$name,
+        $crate::Call {
+            number: $crate::libc::$name,
             only: $only,
             name: stringify!($name),
             why: $why,
         }
     };
 }
-pub(crate) use call;
