@@ -219,7 +219,7 @@ fn system_calls(group: &str, found: &mut Vec<String>) -> Option<()> {
 }
 
 #[test]
-fn the_unit_allows_every_system_call_that_the_vmm_needs() {
+fn the_unit_allows_every_system_call_that_a_vmm_and_the_worker_need() {
     let unit = unit();
     let filter = unit.lines().find_map(|line| line.strip_prefix("SystemCallFilter=")).unwrap();
     let mut allowed = Vec::new();
@@ -230,8 +230,11 @@ fn the_unit_allows_every_system_call_that_the_vmm_needs() {
             return;
         }
     }
-    let sandbox = root().join("vmm/src/sandbox");
-    let text = fs::read_to_string(sandbox.join("filter.rs")).unwrap();
+    let worker = "agent/mediators/clipboard/worker/src/calls.rs";
+    let text: String = ["vmm/src/sandbox/filter.rs", worker]
+        .iter()
+        .map(|file| fs::read_to_string(root().join(file)).unwrap())
+        .collect();
     let mut needed: Vec<&str> = text
         .split("SYS_")
         .skip(1)
@@ -245,7 +248,7 @@ fn the_unit_allows_every_system_call_that_the_vmm_needs() {
     let missing: Vec<&&str> =
         needed.iter().filter(|name| !allowed.iter().any(|allowed| allowed == **name)).collect();
     assert!(missing.is_empty(), "the unit's SystemCallFilter lacks {missing:?}");
-    let namespaces = fs::read_to_string(sandbox.join("identity.rs")).unwrap();
+    let namespaces = fs::read_to_string(root().join("vmm/sandboxing/src/identity.rs")).unwrap();
     let line = unit.lines().find(|line| line.starts_with("RestrictNamespaces=")).unwrap();
     for (flag, word) in [
         ("NEWNS", "mnt"),

@@ -161,6 +161,28 @@ fn the_two_programs_share_no_crate_of_the_command_line() {
     }
 }
 
+/// Crates that decode pictures, and ours that stands on them.
+const DECODERS: &[&str] =
+    &["image", "png", "tiff", "zune-jpeg", "fdeflate", "flate2", "weezl", "bulkhead-pictures"];
+/// All of ours that may be in the program that reads guests' pictures.
+const WORKER: &[&str] = &["bulkhead-pictures", "bulkhead-sandboxing", "bulkhead-worker-link"];
+
+#[test]
+fn the_daemon_links_no_decoder_and_the_worker_nothing_else_of_ours() {
+    let metadata = metadata();
+    let daemon = linked_with(&metadata, "bulkhead-daemon");
+    assert!(daemon.contains("bulkhead-clipboard") && daemon.contains("bulkhead-worker-link"));
+    let decoders: Vec<_> = DECODERS.iter().filter(|name| daemon.contains(**name)).collect();
+    assert!(decoders.is_empty(), "the daemon links {decoders:?}");
+    let worker = linked_with(&metadata, "bulkhead-worker");
+    assert!(worker.contains("image") && worker.contains("tiff"), "{worker:?}");
+    let ours: Vec<_> = worker.iter().filter(|name| name.starts_with("bulkhead-")).collect();
+    assert_eq!(ours, WORKER.iter().collect::<Vec<_>>());
+    let agent = named_in(&metadata, "bulkhead-agent.rs");
+    assert!(!agent.contains("worker") && !agent.contains("pictures"), "{agent:?}");
+    assert_eq!(named_in(&metadata, "bulkhead-worker.rs"), BTreeSet::from(["worker".to_owned()]));
+}
+
 fn text<'a>(package: &'a Value, key: &str) -> &'a str {
     package[key].as_str().unwrap_or_default()
 }

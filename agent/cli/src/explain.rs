@@ -6,6 +6,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ::clipboard::content::{HELD_MAX, Rejected, refused};
+use ::clipboard::judgement::{Fit, judge};
 use clap::{Args, Subcommand};
 use policy::Policy;
 use policy::decide::{Decision, Paste};
@@ -180,12 +182,24 @@ fn clipboard(policy: &Policy, args: &ClipboardArgs) -> Result<Explanation, Strin
         size: args.bytes,
     };
     let explanation = explain_paste(policy, &paste);
-    // What the policy lets through may still be unfit to cross, which the agent finds out by the same function.
-    match ::clipboard::judgement::judge(policy, &paste).sanitized {
+    // What the policy lets through may still be unfit to cross, which the agent and its worker find out by the same functions.
+    match fit_to_cross(policy, &paste) {
         Err(problem) if explanation.verdict != Decision::Deny => {
             Ok(explanation.refused(problem.to_string()))
         }
         _ => Ok(explanation),
+    }
+}
+
+/// Checks that what would be pasted is fit to cross. A picture is decoded here: it is the officer's own.
+fn fit_to_cross(policy: &Policy, paste: &Paste<'_>) -> Result<(), Rejected> {
+    match (judge(policy, paste).fit?, paste.content) {
+        (Fit::Picture(kind), Some(picture)) => {
+            let most = usize::try_from(HELD_MAX).unwrap_or(usize::MAX);
+            let encoded = pictures::encode_anew(kind, picture, most);
+            encoded.map(drop).map_err(|why| refused(paste.media_type, why))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     }
     PathBuf::from(match name {
         "bulkhead" => env!("CARGO_BIN_EXE_bulkhead"),
+        "bulkhead-worker" => env!("CARGO_BIN_EXE_bulkhead-worker"),
         _ => env!("CARGO_BIN_EXE_bulkhead-agent"),
     })
 }

@@ -10,12 +10,29 @@ use crate::{PackagingError, write};
 
 /// Writes a page for each program and each of its commands: `bulkhead-policy-check.1`.
 pub(crate) fn pages(directory: &Path) -> Result<(), PackagingError> {
-    for (program, section) in
-        [(cli::command(), "1"), (daemon::arguments::command(), "8"), (vmm::cli::command(), "1")]
-    {
+    for (program, section) in [
+        (cli::command(), "1"),
+        (daemon::arguments::command(), "8"),
+        (vmm::cli::command(), "1"),
+        (worker(), "8"),
+    ] {
         page(&whole(program), section, directory)?;
     }
     Ok(())
+}
+
+/// The worker's command line. It is so short that the program itself reads it without clap, which it does not link.
+fn worker() -> Command {
+    Command::new("bulkhead-worker")
+        .about("Decode one picture that is pasted between domains, and end")
+        .long_about(
+            "Decode one picture that is pasted between domains, and end. bulkhead-agent starts it for each picture, with two files in memory: standard input holds the picture as it was copied, standard output takes it as a PNG with the same pixels and nothing else. It closes its sandbox before it reads its first byte. Nobody else has a use for it.",
+        )
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .arg(clap::Arg::new("version").long("version").action(clap::ArgAction::Version).help("Print version"))
+        .after_help("Exit status: 0 the answer is written; anything else, or a signal, is no answer, and the picture is not pasted.")
 }
 
 /// Writes completions of `bulkhead`, which is what a person types, under the names that the shells look for.

@@ -28,7 +28,7 @@ fn root() -> PathBuf {
 fn programs(folder: &Path) -> PathBuf {
     let programs = folder.join("programs");
     fs::create_dir(&programs).unwrap();
-    for name in ["bulkhead", "bulkhead-agent", "bulkhead-vmm"] {
+    for name in ["bulkhead", "bulkhead-agent", "bulkhead-vmm", "bulkhead-worker"] {
         let path = programs.join(name);
         fs::write(&path, format!("#!/bin/sh\necho {name}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();

@@ -25,6 +25,9 @@ use control::protocol::{Answer, ClipboardReport, ClipboardState};
 
 const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
+/// What decodes pictures.
+const WORKER: &str = "bulkhead-worker";
+
 /// Operations of the command line that are remembered; the oldest is forgotten.
 const TICKETS_MAX: usize = 64;
 /// How long a question waits at most: longer than the mediator does.
@@ -75,7 +78,13 @@ impl Start for ClipboardClient {
         });
         let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
         let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
-        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy))
+        let worker = config::files::find_program(WORKER);
+        if worker.is_none() {
+            tracing::warn!(
+                "no picture is pasted between domains: install {WORKER} beside bulkhead-agent and restart it"
+            );
+        }
+        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy), worker)
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();

@@ -21,7 +21,7 @@ pub fn mediator(input: &[u8]) {
     for guest in 0..names.len() {
         mediator.connected(guest);
     }
-    let mut authorised = Vec::new();
+    let (mut authorised, mut decodes) = (Vec::new(), 0);
     let mut rest = input;
     while let Some((&[action, length], after)) = rest.split_first_chunk::<2>() {
         let guest = usize::from(action >> 4) % names.len().max(1);
@@ -45,14 +45,23 @@ pub fn mediator(input: &[u8]) {
             6 => mediator.connected(guest),
             7 => mediator.locked(now),
             8 => mediator.record_lost(now),
+            9 => {
+                let picture = now_bytes.to_vec().into();
+                let changes = crate::content::Changes::default();
+                let outcome = crate::content::of_worker(picture, changes);
+                mediator.decoded(decodes, outcome, now);
+                rest = later;
+            }
             _ => {
                 mediator.received(guest, now_bytes, now);
                 rest = later;
             }
         }
         for output in mediator.outputs() {
-            if let Output::Authorize(request) = output {
-                authorised.push(request.grant);
+            match output {
+                Output::Authorize(request) => authorised.push(request.grant),
+                Output::Decode(id, ..) => decodes = id,
+                _ => {}
             }
         }
         if let Some(outbox) = mediator.outbox(guest) {
@@ -68,6 +77,7 @@ pub fn content(input: &[u8]) {
     let Some((first, bytes)) = input.split_first() else { return };
     let types = policy::language::MediaType::WORDS;
     let Some((_, media_type)) = types.get(usize::from(*first) % types.len()) else { return };
-    let _ = crate::content::sanitize(*media_type, bytes, 1 << 20);
+    let _ = crate::content::sanitize(*media_type, bytes);
     let _ = crate::content::preview(*media_type, bytes);
+    let _ = crate::content::of_worker(bytes.to_vec().into(), crate::content::Changes::default());
 }

@@ -2,34 +2,48 @@
 
 use policy::Policy;
 use policy::decide::{Decision, Paste, PasteVerdict, Reason};
+use worker_link::Kind;
 
-use crate::content::{self, Changes, HELD_MAX, Rejected, Sanitized};
+use crate::content::{self, Changes, Rejected, Sanitized};
+
+/// What of content is fit to cross.
+#[derive(Debug)]
+pub enum Fit {
+    /// This.
+    Sanitized(Sanitized),
+    /// What a decoder makes of the picture, which runs elsewhere; the policy does not deny it.
+    Picture(Kind),
+    /// Nothing was looked at: the policy said no (decoding costs more than a no is worth), or the content is not known.
+    Unknown,
+}
 
 /// What is to become of a paste.
 #[derive(Debug)]
 pub struct Judgement<'p> {
     /// What the policy says.
     pub paste: PasteVerdict<'p>,
-    /// What would cross, or why nothing can, whatever the policy says. `None` where the policy said no to a picture (decoding it
-    /// costs more than a no is worth), or the content is not known.
-    pub sanitized: Result<Option<Sanitized>, Rejected>,
+    /// What would cross, or why nothing can, whatever the policy says.
+    pub fit: Result<Fit, Rejected>,
 }
 
-/// Has the policy decide on a paste, and sanitises its content. Text is judged as it would be pasted, a picture as it was copied.
+/// Has the policy decide on a paste, and sanitises its content, if that is text. Text is judged as it would be pasted, a picture as it was copied.
 #[must_use]
 pub fn judge<'p>(policy: &'p Policy, paste: &Paste<'_>) -> Judgement<'p> {
     let mut verdict = policy.decide_paste(paste);
-    let most = usize::try_from(HELD_MAX).unwrap_or(usize::MAX);
-    let sanitized = match (verdict.cleaned.take(), paste.content) {
+    let fit = match (verdict.cleaned.take(), paste.content) {
         (Some(cleaned), _) => {
             let changes = Changes { text: cleaned.changes, ..Changes::default() };
-            Ok(Some(Sanitized { media_type: paste.media_type, bytes: cleaned.bytes, changes }))
+            let (media_type, bytes) = (paste.media_type, cleaned.bytes);
+            Ok(Fit::Sanitized(Sanitized { media_type, bytes, changes }))
         }
         _ if matches!(verdict.verdict.reason(), Reason::NotText) => Err(Rejected::NotText),
         (None, Some(content)) if verdict.verdict.decision() != Decision::Deny => {
-            content::sanitize(paste.media_type, content, most).map(Some)
+            match content::picture(paste.media_type) {
+                Some(kind) => Ok(Fit::Picture(kind)),
+                None => content::sanitize(paste.media_type, content).map(Fit::Sanitized),
+            }
         }
-        _ => Ok(None),
+        _ => Ok(Fit::Unknown),
     };
-    Judgement { paste: verdict, sanitized }
+    Judgement { paste: verdict, fit }
 }

@@ -3,27 +3,22 @@
 //! | type | what crosses |
 //! | --- | --- |
 //! | text | valid UTF-8 as `policy::cleaning` leaves it |
-//! | pictures | the pixels of the first page, as a viewer shows them, encoded anew as PNG |
+//! | pictures | the pixels of the first page, as a viewer shows them, encoded anew as PNG by a worker: a process of its own that lives for one picture |
 //! | names of files | as text |
 //!
 //! HTML does not occur: the guests' protocol has no type for it, so formatted text arrives as plain text.
 
-mod limits;
-mod picture;
-#[cfg(test)]
-mod picture_tests;
-mod pixels;
-mod png_rows;
-mod structure;
+mod png;
 mod text;
 
 use std::fmt;
 
 use policy::cleaning::{self, Purpose};
 use policy::language::MediaType;
+use worker_link::{Kind, Refused};
 use zeroize::Zeroizing;
 
-pub use limits::{HELD_MAX, PIXELS_MAX, SIDE_MAX};
+pub use worker_link::CONTENT_MAX as HELD_MAX;
 
 /// Why content does not cross, in a clinician's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +38,12 @@ pub enum Rejected {
     /// A picture with too many pixels, or too large once it was encoded anew.
     #[error("the picture is too large")]
     TooLarge,
+    /// What decodes pictures ended without an answer, or with one that is none.
+    #[error("it could not be decoded; call IT if that happens again")]
+    NotDecoded,
+    /// What decodes pictures was not ready in its time.
+    #[error("decoding it takes too long")]
+    TooSlow,
     /// No guest can send it.
     #[error("nothing carries {0} between the desktops")]
     NotCarried(MediaType),
@@ -102,19 +103,64 @@ pub struct Sanitized {
     pub changes: Changes,
 }
 
-/// Sanitises content: text is cleaned, a picture is decoded and encoded anew. What comes out has at most `most` bytes.
+/// Returns what a picture of this type is declared to be to the worker; `None` for what is no picture.
+#[must_use]
+pub const fn picture(media_type: MediaType) -> Option<Kind> {
+    match media_type {
+        MediaType::ImagePng => Some(Kind::Png),
+        MediaType::ImageBmp => Some(Kind::Bmp),
+        MediaType::ImageJpeg => Some(Kind::Jpeg),
+        MediaType::ImageTiff => Some(Kind::Tiff),
+        MediaType::TextPlain | MediaType::TextHtml | MediaType::FileList => None,
+    }
+}
+
+/// Returns the type of a picture that is declared to be this.
+#[must_use]
+pub const fn declared(kind: Kind) -> MediaType {
+    match kind {
+        Kind::Png => MediaType::ImagePng,
+        Kind::Bmp => MediaType::ImageBmp,
+        Kind::Jpeg => MediaType::ImageJpeg,
+        Kind::Tiff => MediaType::ImageTiff,
+    }
+}
+
+/// Returns why a picture of this type does not cross that was not encoded anew.
+#[must_use]
+pub const fn refused(media_type: MediaType, why: Refused) -> Rejected {
+    match why {
+        Refused::NotAsDeclared => Rejected::NotAsDeclared(media_type),
+        Refused::UnknownKind => Rejected::UnknownKind,
+        Refused::Damaged => Rejected::Damaged,
+        Refused::TooLarge => Rejected::TooLarge,
+    }
+}
+
+/// Takes a worker's PNG for what crosses, with what it says it changed.
+///
+/// # Errors
+/// It is no PNG as the worker makes them: something else made it.
+pub fn of_worker(png: Zeroizing<Vec<u8>>, changes: Changes) -> Result<Sanitized, Rejected> {
+    match png::size(&png) {
+        Some(_) => {
+            let changes =
+                Changes { encoded_anew: true, text: cleaning::Changes::default(), ..changes };
+            Ok(Sanitized { media_type: MediaType::ImagePng, bytes: png, changes })
+        }
+        None => Err(Rejected::NotDecoded),
+    }
+}
+
+/// Sanitises what is no picture: text is cleaned.
 ///
 /// # Errors
 /// It cannot be.
-pub fn sanitize(media_type: MediaType, bytes: &[u8], most: usize) -> Result<Sanitized, Rejected> {
+pub fn sanitize(media_type: MediaType, bytes: &[u8]) -> Result<Sanitized, Rejected> {
     let purpose = match media_type {
         MediaType::TextPlain => Purpose::Reading,
         MediaType::FileList => Purpose::Names,
-        MediaType::TextHtml => return Err(Rejected::NotCarried(media_type)),
-        MediaType::ImagePng | MediaType::ImageBmp | MediaType::ImageJpeg | MediaType::ImageTiff => {
-            let (bytes, changes) = picture::encode_anew(media_type, bytes, most)?;
-            return Ok(Sanitized { media_type: MediaType::ImagePng, bytes, changes });
-        }
+        _ => return Err(Rejected::NotCarried(media_type)),
     };
     let text = std::str::from_utf8(bytes).map_err(|_| Rejected::NotText)?;
     let cleaned = cleaning::clean(text, purpose);
@@ -129,12 +175,15 @@ pub fn with_crlf(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
 }
 
 /// Returns what a question shows of content, so that whoever is asked knows what it is: the beginning of a text in one line without
-/// anything invisible in it, or the size of a picture.
+/// anything invisible in it, or the size of a picture that was encoded anew.
 #[must_use]
 pub fn preview(media_type: MediaType, bytes: &[u8]) -> String {
     match media_type {
         MediaType::TextPlain | MediaType::TextHtml | MediaType::FileList => text::preview(bytes),
-        _ => picture::preview(media_type, bytes),
+        _ => match png::size(bytes) {
+            Some((width, height)) => format!("a picture of {width} x {height} pixels"),
+            None => "a picture".to_owned(),
+        },
     }
 }
 
@@ -163,5 +212,37 @@ pub fn size(bytes: usize) -> String {
         0..1024 => format!("{bytes} bytes"),
         1024..0x10_0000 => format!("{} KiB", bytes / 1024),
         _ => format!("{}.{} MiB", bytes >> 20, (bytes >> 10) % 1024 * 10 / 1024),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_done_to_a_picture_is_said_in_words() {
+        let changes = Changes { encoded_anew: true, first_of: Some(3), ..Changes::default() };
+        assert_eq!(changes.to_string(), "encoded anew, page 1 of 3");
+        let turned = Changes { turned: true, ..changes };
+        assert!(turned.to_string().contains("turned as it is shown"));
+        let amount = amount(MediaType::ImagePng, b"1234", changes.first_of);
+        assert_eq!(amount, "a picture of 4 bytes (page 1 of 3)");
+        let words = refused(MediaType::ImageTiff, Refused::UnknownKind).to_string();
+        assert_eq!(words, "this kind of picture cannot be taken; copy it as PNG");
+    }
+
+    #[test]
+    fn a_question_shows_the_size_of_a_picture_that_was_encoded_anew_and_no_more_of_another() {
+        let sample = include_bytes!("../../pictures/src/samples/out-meta.png");
+        let encoded = pictures::encode_anew(Kind::Png, sample, 1 << 20).unwrap();
+        let shown = preview(MediaType::ImagePng, &encoded.png);
+        assert!(shown.starts_with("a picture of ") && shown.ends_with(" pixels"), "{shown}");
+        assert_eq!(preview(MediaType::ImagePng, sample), "a picture");
+        let lies =
+            Changes { text: cleaning::Changes::default(), turned: true, ..Changes::default() };
+        let sanitized = of_worker(encoded.png, lies).unwrap();
+        assert!(sanitized.changes.encoded_anew, "whatever the worker says");
+        let other = Zeroizing::new(b"<html>".to_vec());
+        assert_eq!(of_worker(other, lies).unwrap_err(), Rejected::NotDecoded);
     }
 }

@@ -1,18 +1,25 @@
 //! A paste that is being decided on, from the policy's verdict to the offer.
 //!
 //! ```text
-//!  judge --+-- owes an answer --> Asking --yes--> Recording --permitted--> offered
+//!  judge --+-- a picture --> Decoding --decoded--> judge
+//!          |                    | not, or not in its time
+//!          |                    v
+//!          |               words, audit
+//!          |
+//!          +-- owes an answer --> Asking --yes--> Recording --permitted--> offered
 //!          |                        | no, silence     | refused, or not wanted any more
 //!          +-- owes none -----------|---------------->+
 //!                                   v                 v
 //!                             words, audit       words, audit
 //! ```
+//! In `Decoding` a worker has the picture, and nothing was allowed yet: whatever it answers is judged as if it had been copied so.
 //! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
 
 use audit::events::{ClipboardNotDelivered, ClipboardPaste};
 use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
 use policy::language::MediaType;
 
+use super::judge::Pressed;
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
 use super::{DomainIndex, Mediator, Output, Ticket, Time};
 use crate::vdagent::Secret;
@@ -46,6 +53,8 @@ impl Grant for Paste {}
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Stage {
+    /// A worker decodes the picture.
+    Decoding { until: Time, pressed: Box<Pressed> },
     /// A person is asked, with this to be authorised if the answer is yes.
     Asking { until: Time, wanted: Box<Wanted> },
     /// The monitor decides and records. It has the content: there is nothing here to offer until the permit brings it back.
@@ -116,6 +125,10 @@ impl Mediator {
             return;
         };
         match stage {
+            Stage::Decoding { pressed, .. } => {
+                self.out.push(Output::StopDecoding(id));
+                self.not_decoded(*pressed, &by, why);
+            }
             Stage::Asking { wanted, .. } => {
                 self.out.push(Output::Withdraw(id));
                 let event = ClipboardPaste { answer: Some(why.to_owned()), ..wanted.event };
@@ -177,11 +190,22 @@ impl Mediator {
     }
 }
 
+impl Crossing {
+    /// Returns when it ends by itself, if it does.
+    pub(super) fn until(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Decoding { until, .. } | Stage::Asking { until, .. } => Some(until),
+            Stage::Recording => None,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Crossing {
     /// Bytes of content that it keeps.
     pub(super) fn kept(&self) -> usize {
         match &self.stage {
+            Stage::Decoding { pressed, .. } => pressed.content.len(),
             Stage::Asking { wanted, .. } => wanted.paste.content.len(),
             Stage::Recording => 0,
         }

@@ -13,6 +13,8 @@ pub const OFFERED_FOR: Time = Time::from_secs(60);
 pub const PULL_SILENCE: Time = Time::from_secs(5);
 /// How long a guest may take to hand its content over.
 pub const PULL_MAX: Time = Time::from_secs(30);
+/// How long a worker may take to decode a picture: several times what the largest one takes.
+pub const DECODE_MAX: Time = Time::from_secs(20);
 /// How long a question waits; then the answer is no.
 pub const ASK_FOR: Time = Time::from_secs(20);
 /// Hotkeys that count in one direction. People do not paste faster; what presses keys for them does.

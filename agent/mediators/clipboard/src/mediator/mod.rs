@@ -12,6 +12,7 @@
 //! - A copy hotkey wipes what was held, so that a copy that fails never leaves yesterday's patient to be pasted.
 //! - What a guest does changes what it is sent itself, and nothing else: no other guest's stream depends on it, but for what a
 //!   person copied out of it and pasted.
+//! - A picture is decoded elsewhere, by a worker that lives for it; what that says is judged, and allows nothing by itself.
 //! - At most one content is held and one is being decided on; each guest is offered at most one.
 //! - Answers name no request: a guest has one request at a time to answer. A copy hotkey that comes while the answer to an earlier one
 //!   is due waits until that came and was dropped; if it does not come, the stream is renewed.
@@ -39,8 +40,9 @@ use policy::Policy;
 use policy::language::MediaType;
 use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
+use worker_link::Job;
 
-use crate::content;
+use crate::content::{self, Rejected};
 use crate::vdagent::{Message, Outbox, Read, Secret};
 pub use crossing::Paste;
 use crossing::{Crossing, Stage};
@@ -71,6 +73,10 @@ pub enum Hotkey {
 pub enum Output {
     /// Close this guest's connection, and make none before then.
     Disconnect(DomainIndex, Time),
+    /// Have a worker decode this picture; what came of it is told to [`Mediator::decoded`] with this number.
+    Decode(u64, Job, Secret),
+    /// End the worker of this number: nobody waits for it any more.
+    StopDecoding(u64),
     /// Ask the monitor for the permit; it comes with [`Mediator::permitted`], or [`Mediator::refused`] says that there is none.
     Authorize(Request<Paste>),
     /// Write this down.
@@ -349,10 +355,14 @@ impl Mediator {
         {
             self.pull_failed(SILENT, now);
         }
-        if let Some(Crossing { stage: Stage::Asking { until, .. }, .. }) = &self.crossing
-            && now >= *until
-        {
-            self.end_crossing("silence");
+        let late =
+            self.crossing.as_ref().and_then(Crossing::until).is_some_and(|until| now >= until);
+        match self.crossing.as_ref().map(|crossing| &crossing.stage) {
+            Some(Stage::Asking { .. }) if late => self.end_crossing("silence"),
+            Some(Stage::Decoding { .. }) if late => {
+                self.end_crossing(&Rejected::TooSlow.to_string());
+            }
+            _ => {}
         }
         self.withdraw(now, |_, offer| now >= offer.until);
     }
@@ -365,10 +375,7 @@ impl Mediator {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let pull = self.pull.as_ref().map(|p| (p.heard + PULL_SILENCE).min(p.since + PULL_MAX));
-        let asking = self.crossing.as_ref().and_then(|crossing| match crossing.stage {
-            Stage::Asking { until, .. } => Some(until),
-            Stage::Recording => None,
-        });
+        let crossing = self.crossing.as_ref().and_then(Crossing::until);
         let offers = self.guests.iter().flat_map(|guest| {
             let sending = guest.sending.as_ref().filter(|_| guest.outbox.sends_content());
             guest.offer.iter().chain(sending).map(|offer| offer.until)
@@ -376,7 +383,7 @@ impl Mediator {
         let held = self.held.as_ref().map(|held| held.until);
         let waiting =
             self.guests.iter().filter_map(|guest| Some(guest.waits_since? + PULL_SILENCE));
-        pull.into_iter().chain(waiting).chain(asking).chain(held).chain(offers).min()
+        pull.into_iter().chain(waiting).chain(crossing).chain(held).chain(offers).min()
     }
 
     /// Bytes of guests' content and of what waits for them that are kept.

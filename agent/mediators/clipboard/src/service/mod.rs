@@ -5,15 +5,19 @@
 //!                                                                +--> service thread: Mediator --> daemon: audit, words, questions
 //!  external guest --connects--> vdagent.sock AgentConnection -+
 //! ```
-//! On a thread of its own, so that a picture that is decoded holds up neither a desktop nor the supervisor. It and the daemon
-//! speak by messages; neither waits for the other.
+//! On a thread of its own, so that content that is cleaned and hashed holds up neither a desktop nor the supervisor. It and the daemon
+//! speak by messages; neither waits for the other. A picture is decoded in a process of its own ([`decoding`]).
 
 mod agent_connection;
+pub mod decoding;
+#[cfg(test)]
+mod rogue_tests;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::mediator::{DomainIndex, Hotkey, Outcome, Paste, Ticket};
@@ -70,13 +74,17 @@ pub enum ClipboardEvent {
 /// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.
 pub type Clipboard = Mediator<Command, ClipboardEvent>;
 
-/// Starts the thread for these domains.
+/// Starts the thread for these domains. `worker` is the program that decodes pictures; without it none crosses.
 ///
 /// # Errors
 /// The process has no thread or file descriptor left, or a socket cannot be made.
-pub fn start(domains: Vec<(String, SocketEndpoint)>, policy: Arc<Policy>) -> io::Result<Clipboard> {
+pub fn start(
+    domains: Vec<(String, SocketEndpoint)>,
+    policy: Arc<Policy>,
+    worker: Option<PathBuf>,
+) -> io::Result<Clipboard> {
     let (mut mediator, ends) = Mediator::new("clipboard")?;
-    let mut service = Service::new(domains, policy, ends)?;
+    let mut service = Service::new(domains, policy, worker, ends)?;
     mediator.run(move || service.run())?;
     Ok(mediator)
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,15 @@ colour = "#b3261e"
 hotkey = "Ctrl+Alt+2"
 network = "none"
 persistence = "discard"
+"##;
+
+pub(super) const PICTURES: &str = r##"
+[[clipboard]]
+id = "in"
+from = "internet"
+to = "clinical"
+types = ["text/plain", "image/png"]
+action = "allow"
 "##;
 
 const RULE: &str = r##"
@@ -64,7 +73,7 @@ fn guest(socket: &Path) -> UnixStream {
 }
 
 /// Reads messages up to the first of this kind, whose body it is.
-fn until(guest: &mut UnixStream, wanted: u32) -> Vec<u8> {
+pub(super) fn until(guest: &mut UnixStream, wanted: u32) -> Vec<u8> {
     let mut stream = Vec::new();
     loop {
         let mut header = [0; 8];
@@ -84,22 +93,26 @@ fn until(guest: &mut UnixStream, wanted: u32) -> Vec<u8> {
     }
 }
 
-struct Ward {
-    clipboard: Clipboard,
-    clinical: UnixStream,
+pub(super) struct Ward {
+    pub(super) clipboard: Clipboard,
+    pub(super) clinical: UnixStream,
     internet: UnixStream,
     _dir: tempfile::TempDir,
 }
 
 impl Ward {
     fn open() -> Self {
+        Self::with(RULE, None)
+    }
+
+    pub(super) fn with(rules: &str, worker: Option<PathBuf>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sockets = ["clinical", "internet"].map(|name| dir.path().join(name));
         let domains = ["clinical", "internet"].into_iter().zip(&sockets);
         let domains = domains
             .map(|(name, path)| (name.to_owned(), SocketEndpoint::Listen(path.clone())))
             .collect();
-        let clipboard = super::start(domains, policy(RULE)).unwrap();
+        let clipboard = super::start(domains, policy(rules), worker).unwrap();
         let [clinical, internet] = sockets.map(|socket| guest(&socket));
         let ward = Self { clipboard, clinical, internet, _dir: dir };
         let mut agents = 0;
@@ -110,7 +123,7 @@ impl Ward {
         ward
     }
 
-    fn wait(&self, mut until: impl FnMut(&ClipboardEvent) -> bool) {
+    pub(super) fn wait(&self, mut until: impl FnMut(&ClipboardEvent) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             for event in self.clipboard.events() {
@@ -128,23 +141,26 @@ impl Ward {
         }
     }
 
-    fn said(&self, start: &str) {
+    pub(super) fn said(&self, start: &str) {
         self.wait(|event| matches!(event, ClipboardEvent::Completed(_, outcome) if outcome.words.starts_with(start)));
     }
 
-    /// Text that was copied in the Internet desktop is ready in the clinical one, whose program asks for it.
-    fn asks(&mut self, text: &str) {
-        self.internet
-            .write_all(&message(kind::CLIPBOARD_GRAB, &words(&[0, content::UTF8_TEXT])))
-            .unwrap();
+    /// Copies this in the Internet desktop, and presses the paste hotkey in the clinical one.
+    pub(super) fn pastes(&mut self, number: u32, bytes: &[u8]) {
+        self.internet.write_all(&message(kind::CLIPBOARD_GRAB, &words(&[0, number]))).unwrap();
         // The hotkey comes after the grab has been read.
         std::thread::sleep(Duration::from_millis(50));
         self.clipboard.send(Command::Hotkey(Hotkey::Copy, 1, None));
         until(&mut self.internet, kind::CLIPBOARD_REQUEST);
-        let answer = [words(&[0, content::UTF8_TEXT]), text.as_bytes().to_vec()].concat();
+        let answer = [words(&[0, number]), bytes.to_vec()].concat();
         self.internet.write_all(&message(kind::CLIPBOARD, &answer)).unwrap();
         self.said("Copied");
         self.clipboard.send(Command::Hotkey(Hotkey::Paste, 0, None));
+    }
+
+    /// Text that was copied in the Internet desktop is ready in the clinical one, whose program asks for it.
+    fn asks(&mut self, text: &str) {
+        self.pastes(content::UTF8_TEXT, text.as_bytes());
         self.said("Ready");
         until(&mut self.clinical, kind::CLIPBOARD_GRAB);
         self.clinical

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::content::Rejected;
 use crate::mediator::{Mediator, Output, Time};
 use clock::{Alarm, Moment};
 use nix::errno::Errno;
@@ -12,6 +14,7 @@ use policy::Policy;
 use zeroize::Zeroize;
 
 use super::agent_connection::{AgentConnection, Transferred};
+use super::decoding::Workers;
 use super::{ClipboardEvent, Command};
 use base::mailbox::Ends;
 use base::sockets::SocketEndpoint;
@@ -23,6 +26,7 @@ pub(super) struct Service {
     names: Vec<String>,
     connections: Vec<AgentConnection>,
     mediator: Mediator,
+    workers: Workers,
     epoch: Moment,
     alarm: Alarm,
     buffer: Vec<u8>,
@@ -57,6 +61,7 @@ impl Service {
     pub(super) fn new(
         domains: Vec<(String, SocketEndpoint)>,
         policy: Arc<Policy>,
+        worker: Option<PathBuf>,
         daemon: Ends<Command, ClipboardEvent>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();
@@ -69,7 +74,8 @@ impl Service {
         let (epoch, alarm) = (Moment::now(), Alarm::new()?);
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
-        Ok(Self { names, connections, mediator, epoch, alarm, buffer, agents, daemon })
+        let workers = Workers::new(worker);
+        Ok(Self { names, connections, mediator, workers, epoch, alarm, buffer, agents, daemon })
     }
 
     fn now(&self) -> Time {
@@ -94,6 +100,9 @@ impl Service {
             }
             for (index, ready) in ready.into_iter().enumerate() {
                 self.serve(index, ready);
+            }
+            if let Some((id, outcome)) = self.workers.ended() {
+                self.mediator.decoded(id, outcome, self.now());
             }
             self.mediator.tick(self.now());
             self.carry_out();
@@ -181,21 +190,13 @@ impl Service {
     }
 
     fn carry_out(&mut self) {
-        for output in self.mediator.outputs() {
-            let event = match output {
-                Output::Disconnect(index, again) => {
-                    if let Some(connection) = self.connections.get_mut(index) {
-                        connection.disconnect(again);
-                    }
-                    continue;
-                }
-                Output::Authorize(request) => ClipboardEvent::Authorize(request),
-                Output::Note(event) => ClipboardEvent::Note(event),
-                Output::Completed(ticket, outcome) => ClipboardEvent::Completed(ticket, outcome),
-                Output::Ask(ticket, id, text) => ClipboardEvent::Ask(ticket, id, text),
-                Output::Withdraw(id) => ClipboardEvent::Withdraw(id),
-            };
-            self.send(event);
+        // A worker that cannot be started ends its paste at once, of which there is something to be carried out.
+        loop {
+            let outputs = self.mediator.outputs();
+            if outputs.is_empty() {
+                break;
+            }
+            outputs.into_iter().for_each(|output| self.carry_out_one(output));
         }
         for index in 0..self.connections.len() {
             let there = self.mediator.has_agent(index);
@@ -204,6 +205,30 @@ impl Service {
                 self.send(ClipboardEvent::Agent(index, there));
             }
         }
+    }
+
+    fn carry_out_one(&mut self, output: Output) {
+        let event = match output {
+            Output::Disconnect(index, again) => {
+                if let Some(connection) = self.connections.get_mut(index) {
+                    connection.disconnect(again);
+                }
+                return;
+            }
+            Output::Decode(id, job, picture) => {
+                if !self.workers.start(id, job, &picture) {
+                    self.mediator.decoded(id, Err(Rejected::NotDecoded), self.now());
+                }
+                return;
+            }
+            Output::StopDecoding(id) => return self.workers.stop(id),
+            Output::Authorize(request) => ClipboardEvent::Authorize(request),
+            Output::Note(event) => ClipboardEvent::Note(event),
+            Output::Completed(ticket, outcome) => ClipboardEvent::Completed(ticket, outcome),
+            Output::Ask(ticket, id, text) => ClipboardEvent::Ask(ticket, id, text),
+            Output::Withdraw(id) => ClipboardEvent::Withdraw(id),
+        };
+        self.send(event);
     }
 
     fn send(&self, event: ClipboardEvent) {
@@ -235,6 +260,7 @@ impl Service {
         }
         let mut fds: Vec<(Polled, BorrowedFd<'_>, PollFlags)> =
             vec![(Polled::Other, self.daemon.fd(), PollFlags::POLLIN)];
+        fds.extend(self.workers.fds().map(|fd| (Polled::Other, fd, PollFlags::POLLIN)));
         for (index, (connection, (flags, reads))) in
             self.connections.iter().zip(&wanted).enumerate()
         {

@@ -153,6 +153,9 @@ fn malformed_text_pictures_that_are_none_and_bombs_do_not_cross() {
     ] {
         world.copy(B, number, bytes);
         world.hotkey(Hotkey::Paste, A);
+        while !world.to_decode.is_empty() {
+            world.decode();
+        }
         assert!(world.last_words().contains(words), "{}", world.last_words());
         assert_eq!(world.noted.last().unwrap().verdict.as_deref(), Some("deny"));
         assert!(world.gets(A).is_empty() && world.to_record.is_empty());

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use audit::events::Record;
 use monitor::Denial;
 use policy::Policy;
+use worker_link::Job;
 
+use crate::content::{Changes, Rejected, Sanitized};
 use crate::mediator::{Hotkey, Mediator, Outcome, Output, Paste, Time};
+use crate::vdagent::Secret;
 use crate::vdagent::spec::{CHUNK_MAX, PORT_CLIENT, PROTOCOL, capability, content, kind};
 
 /// The trusted domain.
@@ -126,6 +129,10 @@ pub(super) struct World {
     pub(super) asked: Vec<(u64, String)>,
     pub(super) withdrawn: Vec<u64>,
     pub(super) disconnected: Vec<(usize, Time)>,
+    /// Pictures that wait to be decoded.
+    pub(super) to_decode: Vec<(u64, Job, Secret)>,
+    /// Workers that nobody waits for any more.
+    pub(super) stopped: Vec<u64>,
 }
 
 impl World {
@@ -143,6 +150,8 @@ impl World {
             asked: Vec::new(),
             withdrawn: Vec::new(),
             disconnected: Vec::new(),
+            to_decode: Vec::new(),
+            stopped: Vec::new(),
         }
     }
 
@@ -165,6 +174,8 @@ impl World {
                     self.left[guest].append(&mut self.streams[guest]);
                     self.disconnected.push((guest, again));
                 }
+                Output::Decode(id, job, picture) => self.to_decode.push((id, job, picture)),
+                Output::StopDecoding(id) => self.stopped.push(id),
                 Output::Authorize(request) => {
                     self.to_record.push((request.grant, request.event.record()));
                 }
@@ -256,6 +267,25 @@ impl World {
 
     pub(super) fn copy_text(&mut self, from: usize, text: &str) {
         self.copy(from, content::UTF8_TEXT, text.as_bytes());
+    }
+
+    /// The picture that waits for it is decoded, by what the worker does.
+    pub(super) fn decode(&mut self) {
+        let (id, job, picture) = self.to_decode.remove(0);
+        let declared = crate::content::declared(job.kind);
+        let most = usize::try_from(job.most).unwrap();
+        let outcome = pictures::encode_anew(job.kind, &picture, most)
+            .map_err(|why| crate::content::refused(declared, why))
+            .and_then(|pictures::Encoded { png, turned, made_opaque, first_of }| {
+                let changes = Changes { turned, made_opaque, first_of, ..Changes::default() };
+                crate::content::of_worker(png, changes)
+            });
+        self.decoded(id, outcome);
+    }
+
+    pub(super) fn decoded(&mut self, id: u64, outcome: Result<Sanitized, Rejected>) {
+        self.mediator.decoded(id, outcome, self.now);
+        self.settle();
     }
 
     /// The oldest event that waits to be recorded is, or is not.

@@ -4,115 +4,90 @@ use std::io::Cursor;
 
 use image::metadata::Orientation;
 use image::{ImageDecoder, ImageFormat, ImageReader, Limits};
-use policy::language::MediaType;
-use zeroize::Zeroizing;
+use worker_link::{Kind, PIXELS_MAX, Refused, SIDE_MAX};
 
-use super::limits::{DECODED_MAX, PIXELS_MAX, SIDE_MAX};
 use super::pixels::Pixels;
-use super::{Changes, Rejected, png_rows, structure};
+use super::{DECODED_MAX, Encoded, png_rows, structure};
 
-fn format(media_type: MediaType) -> Option<ImageFormat> {
-    Some(match media_type {
-        MediaType::ImagePng => ImageFormat::Png,
-        MediaType::ImageBmp => ImageFormat::Bmp,
-        MediaType::ImageJpeg => ImageFormat::Jpeg,
-        MediaType::ImageTiff => ImageFormat::Tiff,
-        _ => return None,
-    })
-}
-
-/// Checks that the first bytes are those of the declared type.
-pub(super) fn sniff(media_type: MediaType, bytes: &[u8]) -> Result<ImageFormat, Rejected> {
-    let declared = format(media_type).ok_or(Rejected::NotCarried(media_type))?;
-    match image::guess_format(bytes) {
-        Ok(found) if found == declared => Ok(declared),
-        _ if declared == ImageFormat::Tiff && structure::is_big_tiff(bytes) => {
-            Err(Rejected::UnknownKind)
-        }
-        _ => Err(Rejected::NotAsDeclared(media_type)),
+fn format(kind: Kind) -> ImageFormat {
+    match kind {
+        Kind::Png => ImageFormat::Png,
+        Kind::Bmp => ImageFormat::Bmp,
+        Kind::Jpeg => ImageFormat::Jpeg,
+        Kind::Tiff => ImageFormat::Tiff,
     }
 }
 
-fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Rejected> {
+/// Checks that the first bytes are those of the declared type.
+fn sniff(kind: Kind, bytes: &[u8]) -> Result<ImageFormat, Refused> {
+    let declared = format(kind);
+    match image::guess_format(bytes) {
+        Ok(found) if found == declared => Ok(declared),
+        _ if declared == ImageFormat::Tiff && structure::is_big_tiff(bytes) => {
+            Err(Refused::UnknownKind)
+        }
+        _ => Err(Refused::NotAsDeclared),
+    }
+}
+
+fn decoder(format: ImageFormat, bytes: &[u8]) -> Result<impl ImageDecoder, Refused> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     limits.max_alloc = Some(DECODED_MAX);
     reader.limits(limits);
-    reader.into_decoder().map_err(rejected)
+    reader.into_decoder().map_err(refused)
 }
 
-fn rejected(error: image::ImageError) -> Rejected {
+fn refused(error: image::ImageError) -> Refused {
     match error {
-        image::ImageError::Limits(_) => Rejected::TooLarge,
-        image::ImageError::Unsupported(_) => Rejected::UnknownKind,
-        _ => Rejected::Damaged,
+        image::ImageError::Limits(_) => Refused::TooLarge,
+        image::ImageError::Unsupported(_) => Refused::UnknownKind,
+        _ => Refused::Damaged,
     }
 }
 
-/// Encodes a PNG with the same pixels and nothing else: no metadata, no trailing bytes, nothing a decoder's mistake could use.
-pub(super) fn encode_anew(
-    media_type: MediaType,
-    bytes: &[u8],
-    most: usize,
-) -> Result<(Zeroizing<Vec<u8>>, Changes), Rejected> {
-    let format = sniff(media_type, bytes)?;
+pub(super) fn encode_anew(kind: Kind, bytes: &[u8], most: usize) -> Result<Encoded, Refused> {
+    let format = sniff(kind, bytes)?;
     let pages = match format {
         ImageFormat::Png => structure::png_frames(bytes),
         ImageFormat::Tiff => structure::tiff_pages(bytes),
         ImageFormat::Jpeg if !structure::is_common_jpeg(bytes) => {
-            return Err(Rejected::UnknownKind);
+            return Err(Refused::UnknownKind);
         }
-        ImageFormat::Jpeg if !structure::jpeg_is_whole(bytes) => return Err(Rejected::Damaged),
+        ImageFormat::Jpeg if !structure::jpeg_is_whole(bytes) => return Err(Refused::Damaged),
         _ => 1,
     };
-    let mut changes = Changes {
-        encoded_anew: true,
-        first_of: Some(pages).filter(|pages| *pages > 1),
-        ..Changes::default()
-    };
+    let first_of = Some(pages).filter(|pages| *pages > 1);
     if format == ImageFormat::Png
         && structure::png_orientation(bytes) == Orientation::NoTransforms
         && let Some(png) = png_rows::encode_anew(bytes, most)?
     {
-        return Ok((png, changes));
+        return Ok(Encoded { png, turned: false, made_opaque: false, first_of });
     }
     let mut decoder = decoder(format, bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
     if pixels > PIXELS_MAX || decoder.total_bytes() > DECODED_MAX {
-        return Err(Rejected::TooLarge);
+        return Err(Refused::TooLarge);
     }
     if pixels == 0 {
-        return Err(Rejected::Damaged);
+        return Err(Refused::Damaged);
     }
     let orientation = match format {
         ImageFormat::Png => structure::png_orientation(bytes),
         _ => decoder.orientation().unwrap_or(Orientation::NoTransforms),
     };
-    changes.turned = orientation != Orientation::NoTransforms;
+    let turned = orientation != Orientation::NoTransforms;
     let mut pixels =
-        Pixels::decode(decoder).map_err(|error| error.map_or(Rejected::UnknownKind, rejected))?;
-    changes.made_opaque = pixels.is_invisible();
-    if format == ImageFormat::Tiff
-        && !changes.made_opaque
-        && structure::tiff_has_associated_alpha(bytes)
-    {
+        Pixels::decode(decoder).map_err(|error| error.map_or(Refused::UnknownKind, refused))?;
+    let made_opaque = pixels.is_invisible();
+    if format == ImageFormat::Tiff && !made_opaque && structure::tiff_has_associated_alpha(bytes) {
         pixels.take_alpha_out();
     }
-    let png = pixels.encode(orientation, changes.made_opaque, bytes.len(), most)?;
-    Ok((png, changes))
-}
-
-pub(super) fn preview(media_type: MediaType, bytes: &[u8]) -> String {
-    let size = sniff(media_type, bytes)
-        .and_then(|format| decoder(format, bytes))
-        .map(|decoder| decoder.dimensions());
-    match size {
-        Ok((width, height)) => format!("a picture of {width} x {height} pixels"),
-        Err(_) => "a picture".to_owned(),
-    }
+    let png = pixels.encode(orientation, made_opaque, bytes.len(), most)?;
+    Ok(Encoded { png, turned, made_opaque, first_of })
 }
 
 /// PNG (third edition) annex D.
@@ -143,18 +118,17 @@ mod tests {
 
     #[test]
     fn every_type_is_encoded_anew_with_the_same_pixels() {
-        for (media_type, format) in [
-            (MediaType::ImagePng, ImageFormat::Png),
-            (MediaType::ImageBmp, ImageFormat::Bmp),
-            (MediaType::ImageTiff, ImageFormat::Tiff),
-            (MediaType::ImageJpeg, ImageFormat::Jpeg),
+        for (kind, format) in [
+            (Kind::Png, ImageFormat::Png),
+            (Kind::Bmp, ImageFormat::Bmp),
+            (Kind::Tiff, ImageFormat::Tiff),
+            (Kind::Jpeg, ImageFormat::Jpeg),
         ] {
             let before = picture(format, 40, 30);
-            let after = encode_anew(media_type, &before, 1 << 20).unwrap().0;
+            let after = encode_anew(kind, &before, 1 << 20).unwrap().png;
             let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgb8();
             assert_eq!(pixels(&before), pixels(&after));
             assert_eq!(image::guess_format(&after).unwrap(), ImageFormat::Png);
-            assert_eq!(preview(media_type, &before), "a picture of 40 x 30 pixels");
         }
     }
 
@@ -173,7 +147,7 @@ mod tests {
         for kind in kinds {
             let mut before = Vec::new();
             kind.write_to(&mut Cursor::new(&mut before), ImageFormat::Png).unwrap();
-            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
+            let after = encode_anew(Kind::Png, &before, 1 << 20).unwrap().png;
             let after = image::load_from_memory(&after).unwrap();
             assert_eq!(after.to_rgba16(), kind.to_rgba16(), "{:?}", kind.color());
             assert_eq!(after.color(), kind.color());
@@ -200,7 +174,7 @@ mod tests {
         let sum = crc32(&interlaced[12..29]);
         interlaced[29..33].copy_from_slice(&sum.to_be_bytes());
         for before in [palette, interlaced] {
-            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
+            let after = encode_anew(Kind::Png, &before, 1 << 20).unwrap().png;
             let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().into_rgba8();
             assert_eq!(pixels(&before), pixels(&after));
         }
@@ -210,7 +184,7 @@ mod tests {
     fn what_hangs_on_a_picture_does_not_cross() {
         let mut before = picture(ImageFormat::Png, 8, 8);
         before.extend(b"PATIENT 123456-1234567");
-        let after = encode_anew(MediaType::ImagePng, &before, 1 << 20).unwrap().0;
+        let after = encode_anew(Kind::Png, &before, 1 << 20).unwrap().png;
         assert!(!after.windows(7).any(|window| window == b"PATIENT"));
     }
 
@@ -225,34 +199,27 @@ mod tests {
             let length = u32::try_from(chunk.len() - 4).unwrap();
             // After the header.
             before.splice(33..33, [&length.to_be_bytes()[..], &chunk, &sum.to_be_bytes()].concat());
-            let after = encode_anew(MediaType::ImagePng, &before, 1 << 20);
+            let after = encode_anew(Kind::Png, &before, 1 << 20);
             let name = String::from_utf8_lossy(&kind);
-            assert!(after.is_ok_and(|(after, _)| after.len() < 4096), "{name}");
+            assert!(after.is_ok_and(|after| after.png.len() < 4096), "{name}");
         }
     }
 
     #[test]
     fn a_picture_that_is_something_else_is_refused() {
         let png = picture(ImageFormat::Png, 8, 8);
-        assert_eq!(
-            sniff(MediaType::ImageJpeg, &png).unwrap_err(),
-            Rejected::NotAsDeclared(MediaType::ImageJpeg)
-        );
-        assert!(sniff(MediaType::ImagePng, b"<html>").is_err());
-        assert!(sniff(MediaType::ImagePng, b"").is_err());
+        assert_eq!(sniff(Kind::Jpeg, &png).unwrap_err(), Refused::NotAsDeclared);
+        assert!(sniff(Kind::Png, b"<html>").is_err());
+        assert!(sniff(Kind::Png, b"").is_err());
     }
 
     #[test]
     fn a_picture_cut_off_anywhere_is_refused_or_harmless() {
         for format in [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::Jpeg] {
             let whole = picture(format, 20, 20);
-            let media_type = MediaType::WORDS
-                .into_iter()
-                .map(|(_, media_type)| media_type)
-                .find(|media_type| super::format(*media_type) == Some(format))
-                .unwrap();
+            let kind = Kind::ALL.into_iter().find(|kind| super::format(*kind) == format).unwrap();
             for length in (0..whole.len()).step_by(13) {
-                let _ = encode_anew(media_type, &whole[..length], 1 << 20);
+                let _ = encode_anew(kind, &whole[..length], 1 << 20);
             }
         }
     }
@@ -261,11 +228,11 @@ mod tests {
     fn a_jpeg_that_ends_early_is_called_damaged_and_not_filled_up_with_grey() {
         let whole = picture(ImageFormat::Jpeg, 60, 60);
         for length in 3..whole.len() {
-            let cut = encode_anew(MediaType::ImageJpeg, &whole[..length], 1 << 20);
-            assert_eq!(cut.unwrap_err(), Rejected::Damaged, "{length} bytes");
+            let cut = encode_anew(Kind::Jpeg, &whole[..length], 1 << 20);
+            assert_eq!(cut.unwrap_err(), Refused::Damaged, "{length} bytes");
         }
         let followed = [&whole[..], b"more"].concat();
-        encode_anew(MediaType::ImageJpeg, &followed, 1 << 20).unwrap();
+        encode_anew(Kind::Jpeg, &followed, 1 << 20).unwrap();
         // Restarts and fill bytes stand in what is coded, and other bytes between segments.
         let more = [&whole[..2], b"\0\xff\xff", &whole[2..]].concat();
         assert!(structure::jpeg_is_whole(&more));
@@ -279,21 +246,18 @@ mod tests {
         let mut png = picture(ImageFormat::Png, 8, 8);
         png[16..20].copy_from_slice(&60_000u32.to_be_bytes());
         png[20..24].copy_from_slice(&60_000u32.to_be_bytes());
-        assert!(encode_anew(MediaType::ImagePng, &png, 1 << 20).is_err());
+        assert!(encode_anew(Kind::Png, &png, 1 << 20).is_err());
         let mut bmp = picture(ImageFormat::Bmp, 8, 8);
         bmp[18..22].copy_from_slice(&16_000u32.to_le_bytes());
         bmp[22..26].copy_from_slice(&16_000u32.to_le_bytes());
-        assert_eq!(
-            encode_anew(MediaType::ImageBmp, &bmp, 1 << 20).unwrap_err(),
-            Rejected::TooLarge
-        );
+        assert_eq!(encode_anew(Kind::Bmp, &bmp, 1 << 20).unwrap_err(), Refused::TooLarge);
     }
 
     #[test]
     fn a_picture_that_grows_beyond_the_limit_is_refused() {
         let jpeg = picture(ImageFormat::Jpeg, 200, 200);
-        assert_eq!(encode_anew(MediaType::ImageJpeg, &jpeg, 100).unwrap_err(), Rejected::TooLarge);
+        assert_eq!(encode_anew(Kind::Jpeg, &jpeg, 100).unwrap_err(), Refused::TooLarge);
         let png = picture(ImageFormat::Png, 200, 200);
-        assert_eq!(encode_anew(MediaType::ImagePng, &png, 100).unwrap_err(), Rejected::TooLarge);
+        assert_eq!(encode_anew(Kind::Png, &png, 100).unwrap_err(), Refused::TooLarge);
     }
 }

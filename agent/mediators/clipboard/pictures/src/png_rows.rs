@@ -5,8 +5,7 @@ use std::io::{self, Cursor, Write};
 use png::{BitDepth, Compression, Decoder, Encoder, Filter, Transformations};
 use zeroize::Zeroizing;
 
-use super::Rejected;
-use super::limits::{PIXELS_MAX, SIDE_MAX};
+use worker_link::{PIXELS_MAX, Refused, SIDE_MAX};
 
 /// Bytes that the decoder may take beside a chunk of the picture, such as a camera's notes: two rows of [`SIDE_MAX`] pixels of eight
 /// bytes, and its window.
@@ -55,7 +54,7 @@ pub(super) fn write(
     about: usize,
     most: usize,
     mut row: impl FnMut(&mut dyn Write) -> Option<()>,
-) -> Result<Zeroizing<Vec<u8>>, Rejected> {
+) -> Result<Zeroizing<Vec<u8>>, Refused> {
     // It grows as it is written; what it leaves behind is compressed pixels, for as long as the allocator keeps them.
     let room = about.saturating_add(about / GROWTH).min(most);
     let mut png = Zeroizing::new(Vec::with_capacity(room));
@@ -77,18 +76,18 @@ pub(super) fn write(
     })();
     match written {
         Some(()) => Ok(png),
-        None if full => Err(Rejected::TooLarge),
-        None => Err(Rejected::Damaged),
+        None if full => Err(Refused::TooLarge),
+        None => Err(Refused::Damaged),
     }
 }
 
-fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Rejected> {
+fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Refused> {
     let limits = png::Limits { bytes: bytes.len().saturating_add(DECODER_MAX) };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
     decoder.set_transformations(Transformations::EXPAND);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    decoder.read_info().map_err(rejected)
+    decoder.read_info().map_err(refused)
 }
 
 /// Encodes a PNG of the same pixels, and nothing else. `None`: its rows are not to be passed on one after the other, as they do not come in
@@ -96,11 +95,11 @@ fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Rejected> {
 pub(super) fn encode_anew(
     bytes: &[u8],
     most: usize,
-) -> Result<Option<Zeroizing<Vec<u8>>>, Rejected> {
+) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
     let mut reader = open(bytes)?;
     let (width, height) = (reader.info().width, reader.info().height);
     if u64::from(width) * u64::from(height) > PIXELS_MAX || width.max(height) > SIDE_MAX {
-        return Err(Rejected::TooLarge);
+        return Err(Refused::TooLarge);
     }
     if reader.info().interlaced || is_invisible(bytes)? {
         return Ok(None);
@@ -112,7 +111,7 @@ pub(super) fn encode_anew(
 }
 
 /// Returns whether every pixel is transparent: known at the first that is not, which is mostly the first of all.
-fn is_invisible(bytes: &[u8]) -> Result<bool, Rejected> {
+fn is_invisible(bytes: &[u8]) -> Result<bool, Refused> {
     let mut reader = open(bytes)?;
     let (colour, depth) = reader.output_color_type();
     let sample = if depth == BitDepth::Sixteen { 2 } else { 1 };
@@ -121,7 +120,7 @@ fn is_invisible(bytes: &[u8]) -> Result<bool, Rejected> {
         png::ColorType::Rgba => 4 * sample,
         _ => return Ok(false),
     };
-    while let Some(row) = reader.next_row().map_err(rejected)? {
+    while let Some(row) = reader.next_row().map_err(refused)? {
         let visible = |pixel: &[u8]| pixel.iter().rev().take(sample).any(|byte| *byte != 0);
         if row.data().chunks_exact(size).any(visible) {
             return Ok(false);
@@ -130,9 +129,9 @@ fn is_invisible(bytes: &[u8]) -> Result<bool, Rejected> {
     Ok(true)
 }
 
-fn rejected(error: png::DecodingError) -> Rejected {
+fn refused(error: png::DecodingError) -> Refused {
     match error {
-        png::DecodingError::LimitsExceeded => Rejected::TooLarge,
-        _ => Rejected::Damaged,
+        png::DecodingError::LimitsExceeded => Refused::TooLarge,
+        _ => Refused::Damaged,
     }
 }

@@ -5,8 +5,8 @@ use image::{ColorType, ImageDecoder, ImageError};
 use png::BitDepth;
 use zeroize::Zeroizing;
 
-use super::Rejected;
 use super::png_rows::{Header, write};
+use worker_link::Refused;
 
 /// Pixels as they are stored, rows from the top, samples in the machine's order of bytes. Wiped when dropped.
 pub(super) struct Pixels {
@@ -100,7 +100,7 @@ impl Pixels {
         opaque: bool,
         about: usize,
         most: usize,
-    ) -> Result<Zeroizing<Vec<u8>>, Rejected> {
+    ) -> Result<Zeroizing<Vec<u8>>, Refused> {
         let (width, height) = match orientation {
             Orientation::Rotate90
             | Orientation::Rotate270

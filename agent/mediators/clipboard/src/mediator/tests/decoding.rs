@@ -1,0 +1,141 @@
+//! Pictures, which are decoded elsewhere.
+
+use super::world::*;
+use crate::content::{Changes, Rejected, Sanitized, of_worker};
+use crate::mediator::limits::DECODE_MAX;
+use crate::mediator::{Hotkey, Time};
+use crate::vdagent::spec::content::IMAGE_PNG;
+
+const SAMPLE: &[u8] = include_bytes!("../../../pictures/src/samples/out-meta.png");
+
+/// The picture in B is copied, and pasted in A.
+fn pressed(world: &mut World) -> u64 {
+    world.copy(B, IMAGE_PNG, SAMPLE);
+    world.hotkey(Hotkey::Paste, A);
+    assert!(world.to_record.is_empty() && world.asked.is_empty() && world.gets(A).is_empty());
+    world.to_decode.last().unwrap().0
+}
+
+fn encoded() -> Sanitized {
+    let encoded = pictures::encode_anew(worker_link::Kind::Png, SAMPLE, 1 << 20).unwrap();
+    of_worker(encoded.png, Changes::default()).unwrap()
+}
+
+fn nothing_crosses(world: &mut World) {
+    assert!(world.to_record.is_empty() && world.asked.is_empty());
+    assert!(world.gets(A).is_empty());
+    assert_eq!(pasted(world, A, IMAGE_PNG), None);
+}
+
+#[test]
+fn a_picture_crosses_as_a_worker_made_it_anew_and_what_hangs_on_it_stays_behind() {
+    assert!(SAMPLE.windows(4).any(|bytes| bytes == b"HONG"));
+    let mut world = allowed();
+    pressed(&mut world);
+    world.decode();
+    let event = world.record(true);
+    assert_eq!(event.detail["normalised"], "encoded anew");
+    world.gets(A);
+    let got = pasted(&mut world, A, IMAGE_PNG).unwrap();
+    assert_eq!(got, encoded().bytes[..]);
+    assert!(!got.windows(4).any(|bytes| bytes == b"HONG"));
+}
+
+#[test]
+fn a_person_is_asked_about_the_picture_that_would_cross_and_not_before_there_is_one() {
+    let mut world = World::ready(&rule("b", "a", "ask"));
+    pressed(&mut world);
+    world.decode();
+    let (id, text) = world.asked.pop().unwrap();
+    assert!(text.contains("a picture of ") && text.ends_with(" pixels"), "{text}");
+    assert!(world.to_record.is_empty());
+    world.mediator.answered(id, true);
+    world.settle();
+    world.record(true);
+}
+
+#[test]
+fn a_picture_that_the_policy_denies_is_given_to_no_worker() {
+    let mut world = World::ready(&rule("a", "b", "allow"));
+    world.copy(B, IMAGE_PNG, SAMPLE);
+    world.hotkey(Hotkey::Paste, A);
+    assert!(world.to_decode.is_empty());
+    assert_eq!(world.noted.last().unwrap().verdict.as_deref(), Some("deny"));
+}
+
+#[test]
+fn what_a_failed_worker_was_doing_is_denied_in_words_and_nothing_else_is() {
+    let mut world = allowed();
+    let id = pressed(&mut world);
+    world.decoded(id, Err(Rejected::NotDecoded));
+    let words = world.last_words().to_owned();
+    assert!(words.starts_with("Not pasted: a picture of ") && words.contains("call IT"), "{words}");
+    let event = world.noted.last().unwrap();
+    assert_eq!(event.verdict.as_deref(), Some("deny"));
+    assert_eq!(event.detail["unfit"], Rejected::NotDecoded.to_string());
+    nothing_crosses(&mut world);
+    // It is still held, and may be pasted once more.
+    world.hotkey(Hotkey::Paste, A);
+    world.to_decode.remove(0);
+    world.decode();
+    world.record(true);
+    assert!(world.last_words().starts_with("Ready"), "{}", world.last_words());
+}
+
+#[test]
+fn a_picture_that_is_not_decoded_in_its_time_is_denied_and_its_worker_ended() {
+    let mut world = allowed();
+    let id = pressed(&mut world);
+    assert_eq!(world.mediator.deadline(), Some(world.now + DECODE_MAX));
+    world.wait(DECODE_MAX - Time::from_millis(1));
+    assert!(world.stopped.is_empty());
+    world.wait(Time::from_millis(1));
+    assert_eq!(world.stopped, [id]);
+    assert!(world.last_words().contains("takes too long"), "{}", world.last_words());
+    assert_eq!(world.noted.last().unwrap().detail["unfit"], Rejected::TooSlow.to_string());
+    world.decoded(id, Ok(encoded()));
+    nothing_crosses(&mut world);
+}
+
+#[test]
+fn whatever_comes_while_a_picture_is_decoded_ends_its_worker_and_what_that_says_later_counts_for_nothing()
+ {
+    type Event = (&'static str, fn(&mut World));
+    const EVENTS: [Event; 5] = [
+        ("the lock", |world| world.mediator.locked(world.now)),
+        ("a policy", |world| {
+            world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
+        }),
+        ("a lost record", |world| world.mediator.record_lost(world.now)),
+        ("another copy", |world| world.mediator.hotkey(Hotkey::Copy, B, None, world.now)),
+        ("another paste", |world| world.mediator.hotkey(Hotkey::Paste, B, None, world.now)),
+    ];
+    for (what, happens) in EVENTS {
+        let mut world = allowed();
+        let id = pressed(&mut world);
+        happens(&mut world);
+        world.settle();
+        assert_eq!(world.stopped, [id], "{what}");
+        let denied = |event: &&audit::events::Record| event.detail.contains_key("unfit");
+        let event = world.noted.iter().rfind(denied).unwrap();
+        assert_eq!(event.verdict.as_deref(), Some("deny"), "{what}");
+        world.gets(B);
+        world.decoded(id, Ok(encoded()));
+        nothing_crosses(&mut world);
+    }
+}
+
+#[test]
+fn the_answer_of_another_worker_is_not_taken_for_this_ones() {
+    let mut world = allowed();
+    let first = pressed(&mut world);
+    world.hotkey(Hotkey::Paste, A);
+    assert_eq!(world.stopped, [first]);
+    world.decoded(first, Ok(encoded()));
+    world.decoded(first + 2, Ok(encoded()));
+    nothing_crosses(&mut world);
+    world.to_decode.remove(0);
+    world.decode();
+    world.record(true);
+    assert!(world.last_words().starts_with("Ready"), "{}", world.last_words());
+}

@@ -1,0 +1,274 @@
+//! The worker that decodes a picture: started for it, killed when nobody waits for it any more, and believed nothing.
+//!
+//! ```text
+//!  picture --> job: file in memory, sealed -----> stdin  +--------+
+//!                                                        | worker |   ended: the answer is read once, into memory of this process,
+//!  Sanitized <-- answer: file in memory <-------- stdout +--------+   and checked there
+//!               of fixed length
+//! ```
+//! Nothing else goes between the two: no socket, no descriptor, no wait. A worker that died, answers what is no answer, or a picture that is none, is
+//! [`Rejected::NotDecoded`]. The agent decodes no picture itself, whatever became of the worker.
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use worker_link::{ANSWER_HEADER, Answer, Job};
+use zeroize::Zeroizing;
+
+use crate::content::{self, Changes, Rejected, Sanitized};
+use crate::vdagent::Secret;
+
+/// Workers that were killed and are not gone yet. More of them than that are a fault of the PC's: no other is started.
+const ENDING_MAX: usize = 4;
+const ANSWER_BYTES: u64 = ANSWER_HEADER as u64;
+
+/// A process that decodes one picture. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    process: Process,
+    /// Where its answer is when it has ended.
+    answer: File,
+    most: u32,
+}
+
+/// A process of the worker's program.
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Readable when it has ended.
+    pidfd: OwnedFd,
+}
+
+impl Worker {
+    /// Starts `program` with this picture.
+    ///
+    /// # Errors
+    /// There is no such program, or no memory, process or descriptor for it.
+    pub fn start(program: &Path, job: Job, picture: &[u8]) -> io::Result<Self> {
+        let input = memory("bulkhead-picture")?;
+        (&input).write_all(&job.header())?;
+        (&input).write_all(picture)?;
+        (&input).seek(SeekFrom::Start(0))?;
+        let length = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+        seal(&input, length | SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SEAL)?;
+        let answer = memory("bulkhead-answer")?;
+        answer.set_len(ANSWER_BYTES + u64::from(job.most))?;
+        seal(&answer, length | SealFlag::F_SEAL_SEAL)?;
+        let mut child = Command::new(program)
+            .env_clear()
+            .current_dir("/")
+            .stdin(input)
+            .stdout(answer.try_clone()?)
+            // What keeps it from closing its sandbox. It is silent before it reads its job.
+            .stderr(Stdio::inherit())
+            .process_group(0)
+            .spawn()?;
+        let pidfd = match open(&child) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                // Without it nobody would hear of its end.
+                let _ = child.kill();
+                let _ = child.try_wait();
+                return Err(error);
+            }
+        };
+        Ok(Self { process: Process { child, pidfd }, answer, most: job.most })
+    }
+
+    /// Returns its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Returns what becomes readable when it has ended.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.process.pidfd.as_fd()
+    }
+
+    /// Returns what came of it, as type `declared`, once it has ended.
+    pub fn outcome(
+        &mut self,
+        declared: policy::language::MediaType,
+    ) -> Option<Result<Sanitized, Rejected>> {
+        let status = match self.process.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => Some(status),
+            Err(_) => None,
+        };
+        Some(match self.answered(status) {
+            Ok((changes, png)) => content::of_worker(png, changes).inspect_err(|_| {
+                tracing::warn!("what decodes pictures answered with what is no picture of its own");
+            }),
+            Err(Unanswered::Refused(why)) => Err(content::refused(declared, why)),
+            Err(Unanswered::Failed(how)) => {
+                tracing::warn!("what decodes pictures failed: {how}");
+                Err(Rejected::NotDecoded)
+            }
+        })
+    }
+
+    /// Reads the answer, once.
+    fn answered(
+        &self,
+        status: Option<ExitStatus>,
+    ) -> Result<(Changes, Zeroizing<Vec<u8>>), Unanswered> {
+        if !status.is_some_and(|status| status.success()) {
+            return Err(Unanswered::Failed(ended(status)));
+        }
+        let failed = |error: &dyn std::error::Error| Unanswered::Failed(error.to_string());
+        let mut header = [0; ANSWER_HEADER];
+        self.answer.read_exact_at(&mut header, 0).map_err(|error| failed(&error))?;
+        let answer = Answer::read(&header, u64::from(self.most)).map_err(|error| failed(&error))?;
+        match answer {
+            Answer::Refused(why) => Err(Unanswered::Refused(why)),
+            Answer::Encoded { turned, made_opaque, first_of, length } => {
+                let mut png = Zeroizing::new(vec![0; usize::try_from(length).unwrap_or(0)]);
+                self.answer.read_exact_at(&mut png, ANSWER_BYTES).map_err(|e| failed(&e))?;
+                Ok((Changes { turned, made_opaque, first_of, ..Changes::default() }, png))
+            }
+        }
+    }
+}
+
+/// Why there is no picture.
+enum Unanswered {
+    Refused(worker_link::Refused),
+    Failed(String),
+}
+
+impl Process {
+    /// Kills it; `true` if it is gone already.
+    fn end(&mut self) -> bool {
+        // What has ended by itself cannot be killed.
+        let _ = self.child.kill();
+        self.is_gone()
+    }
+
+    fn is_gone(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Says how a worker ended that did not end well.
+fn ended(status: Option<ExitStatus>) -> String {
+    match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) => format!("it ended with status {code}"),
+        Some((None, Some(signal))) => format!("it was ended by signal {signal}"),
+        _ => "it ended in an unknown way".to_owned(),
+    }
+}
+
+fn memory(name: &str) -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(File::from(memfd_create(name, flags)?))
+}
+
+fn seal(file: &File, seals: SealFlag) -> io::Result<()> {
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
+}
+
+fn open(child: &Child) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    Ok(pidfd_open(pid.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?)
+}
+
+/// The worker that is at work, if any, and those that are ending.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// The program; `None`: there is none, and no picture crosses.
+    program: Option<PathBuf>,
+    running: Option<Running>,
+    ending: Vec<Process>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    worker: Worker,
+    declared: policy::language::MediaType,
+}
+
+impl Workers {
+    pub(super) fn new(program: Option<PathBuf>) -> Self {
+        Self { program, running: None, ending: Vec::new() }
+    }
+
+    /// Starts one for the picture of this crossing; `false`: it cannot be started, which the log says.
+    pub(super) fn start(&mut self, id: u64, job: Job, picture: &Secret) -> bool {
+        self.end_running();
+        self.ending.retain_mut(|process| !process.is_gone());
+        let Some(program) = self.program.as_deref() else {
+            tracing::warn!(
+                "no picture can be decoded: install bulkhead-worker beside bulkhead-agent"
+            );
+            return false;
+        };
+        if self.ending.len() >= ENDING_MAX {
+            tracing::warn!("no picture can be decoded: workers that were killed do not end");
+            return false;
+        }
+        match Worker::start(program, job, picture) {
+            Ok(worker) => {
+                let declared = content::declared(job.kind);
+                self.running = Some(Running { id, worker, declared });
+                true
+            }
+            Err(error) => {
+                tracing::warn!(
+                    "no picture can be decoded: {} does not start: {error}",
+                    program.display()
+                );
+                false
+            }
+        }
+    }
+
+    /// Ends the one of this crossing.
+    pub(super) fn stop(&mut self, id: u64) {
+        if self.running.as_ref().is_some_and(|running| running.id == id) {
+            self.end_running();
+        }
+    }
+
+    fn end_running(&mut self) {
+        let Some(Running { worker: Worker { mut process, .. }, .. }) = self.running.take() else {
+            return;
+        };
+        if !process.end() {
+            self.ending.push(process);
+        }
+    }
+
+    /// Returns what came of the one that is at work, once it has ended, with the number of its crossing.
+    pub(super) fn ended(&mut self) -> Option<(u64, Result<Sanitized, Rejected>)> {
+        self.ending.retain_mut(|process| !process.is_gone());
+        let running = self.running.as_mut()?;
+        let outcome = running.worker.outcome(running.declared)?;
+        let id = running.id;
+        self.running = None;
+        Some((id, outcome))
+    }
+
+    /// Returns what becomes readable when one has ended, for polling.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let running = self.running.iter().map(|running| running.worker.fd());
+        running.chain(self.ending.iter().map(|process| process.pidfd.as_fd()))
+    }
+}

@@ -1,0 +1,74 @@
+//! What the agent and the content worker say to each other: a job, and its answer. Without I/O.
+//!
+//! The worker is a process that lives for one picture. It is handed two files in memory: the job's, which nobody can change any more,
+//! and the answer's, which has its full length from the beginning and keeps it. Nothing else is said: the worker's end is the end of the
+//! answer, which the agent reads only then.
+//!
+//! | file | offset | bytes | what |
+//! | --- | --- | --- | --- |
+//! | job | 0 | 8 | [`JOB_MAGIC`] |
+//! | | 8 | 4 | what the picture is declared to be: [`Kind`] |
+//! | | 12 | 4 | zero |
+//! | | 16 | 8 | most bytes of the answer's picture |
+//! | | 24 | to the end | the picture as it was copied |
+//! | answer | 0 | 8 | [`ANSWER_MAGIC`], written last |
+//! | | 8 | 4 | 0, or why not: [`Refused`] |
+//! | | 12 | 4 | [`TURNED`] and [`MADE_OPAQUE`] |
+//! | | 16 | 4 | of how many pages it is the first; 0 for one |
+//! | | 20 | 4 | zero |
+//! | | 24 | 8 | bytes of the PNG that follows; 0 if there is none |
+//! | | 32 | | the PNG |
+//!
+//! Numbers are little-endian. Both readers are total: what is not exactly this is no job, and no answer.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+#![deny(missing_docs)]
+#![forbid(unsafe_code)]
+
+mod answer;
+mod job;
+
+pub use answer::{ANSWER_HEADER, ANSWER_MAGIC, Answer, MADE_OPAQUE, Refused, TURNED};
+pub use job::{JOB_HEADER, JOB_MAGIC, Job, Kind};
+
+/// Most bytes of a picture, before and after: the largest screenshot as an uncompressed picture (3840 x 2160 pixels of 3 bytes) fits.
+pub const CONTENT_MAX: u32 = 32 << 20;
+/// Most pixels of a picture that crosses: an 8K screen and some.
+pub const PIXELS_MAX: u64 = 40_000_000;
+/// Longest side, in pixels.
+pub const SIDE_MAX: u32 = 16_384;
+
+/// What is not a message of this protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("it is no message of this version's: {0}")]
+pub struct Malformed(&'static str);
+
+/// Splits `N` bytes off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], Malformed> {
+    let (taken, rest) = bytes.split_first_chunk().ok_or(Malformed("it ends early"))?;
+    *bytes = rest;
+    Ok(*taken)
+}
+
+fn number(bytes: &mut &[u8]) -> Result<u32, Malformed> {
+    take(bytes).map(u32::from_le_bytes)
+}
+
+fn length(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    take(bytes).map(u64::from_le_bytes)
+}
+
+/// Reads any bytes as a job and as an answer, for agent/fuzz: what is read is written as it was.
+#[cfg(any(test, feature = "fuzzing"))]
+pub fn fuzz(input: &[u8]) {
+    if let Ok((job, picture)) = Job::read(input) {
+        assert_eq!([&job.header()[..], picture].concat(), input, "a job is read as it is written");
+    }
+    if let Some(header) = input.first_chunk::<ANSWER_HEADER>()
+        && let Ok(answer) = Answer::read(header, u64::from(CONTENT_MAX))
+    {
+        assert_eq!(answer.header(), *header, "an answer is read as it is written");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+//! `bulkhead-worker` in its sandbox, as the agent starts it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "clippy.toml allows it in tests and does not know that this is one"
+)]
+
+#[path = "../artefacts/mod.rs"]
+mod artefacts;
+
+use std::fs;
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clipboard::content::{HELD_MAX, Rejected, Sanitized, declared, picture};
+use clipboard::service::decoding::Worker;
+use image::{DynamicImage, ImageFormat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+use policy::language::MediaType;
+use worker_link::{Job, Kind};
+
+fn program() -> PathBuf {
+    artefacts::program("bulkhead-worker")
+}
+
+fn start(kind: Kind, bytes: &[u8], most: u32) -> Worker {
+    Worker::start(&program(), Job { kind, most }, bytes).unwrap()
+}
+
+fn outcome(mut worker: Worker, kind: Kind) -> Result<Sanitized, Rejected> {
+    let mut ended = [PollFd::new(worker.fd(), PollFlags::POLLIN)];
+    let found = poll(&mut ended, PollTimeout::from(60_000u16)).unwrap();
+    assert_eq!(found, 1, "it does not end");
+    worker.outcome(declared(kind)).unwrap()
+}
+
+fn decode(kind: Kind, bytes: &[u8]) -> Result<Sanitized, Rejected> {
+    outcome(start(kind, bytes, HELD_MAX), kind)
+}
+
+fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image.write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+    bytes
+}
+
+/// A picture in which no part looks like another.
+fn noise(width: u32, height: u32) -> DynamicImage {
+    let mut state = 1u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()
+    };
+    image::RgbaImage::from_fn(width, height, |_, _| image::Rgba(next())).into()
+}
+
+#[test]
+fn a_worker_decodes_each_kind_of_picture_in_its_sandbox() {
+    let picture = noise(300, 200);
+    let opaque = DynamicImage::from(picture.to_rgb8());
+    for (kind, format, picture) in [
+        (Kind::Png, ImageFormat::Png, &picture),
+        (Kind::Bmp, ImageFormat::Bmp, &opaque),
+        (Kind::Tiff, ImageFormat::Tiff, &opaque),
+        (Kind::Jpeg, ImageFormat::Jpeg, &opaque),
+    ] {
+        let before = written(picture, format);
+        let after = decode(kind, &before).unwrap();
+        assert_eq!(after.media_type, MediaType::ImagePng);
+        assert!(after.changes.encoded_anew);
+        let pixels = |bytes: &[u8]| image::load_from_memory(bytes).unwrap().to_rgba8();
+        assert_eq!(pixels(&before), pixels(&after.bytes), "{kind:?}");
+    }
+    // As large as a screenshot gets, and a PNG of sixteen bits.
+    let screenshot = image::RgbImage::from_fn(3840, 2160, |x, y| {
+        image::Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], (x ^ y).to_le_bytes()[0]])
+    });
+    decode(Kind::Bmp, &written(&screenshot.into(), ImageFormat::Bmp)).unwrap();
+    decode(Kind::Png, &written(&picture.to_rgba16().into(), ImageFormat::Png)).unwrap();
+}
+
+#[test]
+fn a_picture_that_is_none_too_large_or_a_bomb_is_refused_as_what_it_is() {
+    let small = written(&noise(8, 8), ImageFormat::Png);
+    let not_as_declared = Rejected::NotAsDeclared(MediaType::ImageJpeg);
+    assert_eq!(decode(Kind::Jpeg, &small).unwrap_err(), not_as_declared);
+    assert_eq!(decode(Kind::Png, &small[..40]).unwrap_err(), Rejected::Damaged);
+    assert_eq!(decode(Kind::Png, b"").unwrap_err(), Rejected::NotAsDeclared(MediaType::ImagePng));
+    let large =
+        outcome(start(Kind::Png, &written(&noise(90, 90), ImageFormat::Png), 1000), Kind::Png);
+    assert_eq!(large.unwrap_err(), Rejected::TooLarge);
+    // Black, 30,000 by 30,000 pixels, in a hundredth of their size.
+    let mut bomb = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bomb, 30_000, 30_000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_compression(png::Compression::Fastest);
+    let mut whole = encoder.write_header().unwrap();
+    let mut rows = whole.stream_writer().unwrap();
+    for _ in 0..30_000 {
+        std::io::Write::write_all(&mut rows, &[0; 30_000]).unwrap();
+    }
+    rows.finish().unwrap();
+    whole.finish().unwrap();
+    assert!(bomb.len() < 10_000_000, "{} bytes", bomb.len());
+    assert_eq!(decode(Kind::Png, &bomb).unwrap_err(), Rejected::TooLarge);
+}
+
+fn field(status: &str, name: &str) -> String {
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{status} has no {name}")).trim().to_owned()
+}
+
+/// Starts a worker that has much to do, and stops it when its sandbox is closed.
+fn stopped_at_work() -> (Worker, Pid) {
+    let worker = start(Kind::Png, &written(&noise(2400, 2400), ImageFormat::Png), HELD_MAX);
+    let pid = Pid::from_raw(i32::try_from(worker.id()).unwrap());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        assert!(!status.contains("zombie"), "it ended before it was stopped");
+        if field(&status, "Seccomp:") == "2" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{status}");
+    }
+    kill(pid, Signal::SIGSTOP).unwrap();
+    (worker, pid)
+}
+
+#[test]
+fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
+    let (worker, pid) = stopped_at_work();
+    let at = |name: &str| format!("/proc/{pid}/{name}");
+    let status = fs::read_to_string(at("status")).unwrap();
+    assert_eq!(field(&status, "Seccomp:"), "2");
+    assert_eq!(field(&status, "NoNewPrivs:"), "1");
+    assert_eq!(field(&status, "Threads:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(&field(&status, set), 16), Ok(0), "{set}");
+    }
+    let limits = fs::read_to_string(at("limits")).unwrap_or_default();
+    if Uid::effective().is_root() {
+        let user = worker::USER.to_string();
+        for ids in ["Uid:", "Gid:"] {
+            assert!(field(&status, ids).split_whitespace().all(|id| id == user), "{status}");
+        }
+        assert_eq!(field(&status, "Groups:"), "");
+        assert_eq!(u64::from_str_radix(&field(&status, "CapBnd:"), 16), Ok(0));
+        for (limit, most) in [
+            ("Max core file size", 0),
+            ("Max open files", 8),
+            ("Max address space", worker::MEMORY_MAX),
+            ("Max cpu time", worker::PROCESSOR_TIME_MAX),
+        ] {
+            let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(words[..2], [most.to_string(), most.to_string()], "{limit}");
+        }
+        for namespace in ["mnt", "net", "ipc", "uts", "cgroup"] {
+            let own = fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+            assert_ne!(fs::read_link(at(&format!("ns/{namespace}"))).unwrap(), own);
+        }
+        assert_eq!(fs::read_dir(at("root")).unwrap().count(), 0, "it sees files");
+        assert_eq!(fs::read_to_string(at("oom_score_adj")).unwrap().trim(), "1000");
+        for fd in fs::read_dir(at("fd")).unwrap() {
+            let name = fs::read_link(fd.unwrap().path()).unwrap().display().to_string();
+            let ours = ["/memfd:bulkhead-picture", "/memfd:bulkhead-answer", "/dev/null"];
+            assert!(ours.iter().any(|ours| name.starts_with(ours)), "it holds {name}");
+        }
+    }
+    drop(worker);
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_picture_denies_that_picture_and_no_other() {
+    let (worker, pid) = stopped_at_work();
+    kill(pid, Signal::SIGKILL).unwrap();
+    assert_eq!(outcome(worker, Kind::Png).unwrap_err(), Rejected::NotDecoded);
+    decode(Kind::Png, &written(&noise(20, 20), ImageFormat::Png)).unwrap();
+}
+
+#[test]
+fn a_worker_that_nobody_waits_for_any_more_is_gone() {
+    let (worker, pid) = stopped_at_work();
+    drop(worker);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z ") {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{stat}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_worker_that_somebody_else_starts_says_who_starts_it_and_answers_nothing() {
+    let output = Command::new(program()).stdin(Stdio::null()).output().unwrap();
+    assert!(!output.status.success() && output.stdout.is_empty());
+    let version = Command::new(program()).arg("--version").output().unwrap();
+    assert!(String::from_utf8_lossy(&version.stdout).starts_with("bulkhead-worker "));
+}
+
+#[test]
+fn its_user_is_no_domains_and_it_has_as_much_processor_time_as_the_agent_waits() {
+    assert!(worker::USER < domains::spec::SANDBOX_ID_BASE);
+    let waits = clipboard::mediator::limits::DECODE_MAX;
+    assert_eq!(waits, Duration::from_secs(worker::PROCESSOR_TIME_MAX));
+    assert_eq!(picture(MediaType::ImagePng), Some(Kind::Png));
+}
