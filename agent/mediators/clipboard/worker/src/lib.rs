@@ -34,9 +34,9 @@ pub use calls::CALLS;
 
 /// The worker's user and group. Domains' VMMs have those from 64000 on (`domains::spec`).
 pub const USER: u32 = 63_999;
-/// Address space, in bytes: the decoded picture (320 MiB), what a JPEG that comes in passes keeps until its last one (240 MiB), the
-/// picture as it was copied and twice as it will be (three times 32 MiB), and the program.
-pub const MEMORY_MAX: u64 = 768 << 20;
+/// Address space, in bytes: the decoded picture (320 MiB), which the decoder of TIFF holds twice, the picture as it was copied and twice as it will be
+/// (three times 32 MiB), and the program.
+pub const MEMORY_MAX: u64 = 1 << 30;
 /// Processor time, in seconds: as long as the agent waits (`clipboard::mediator::limits::DECODE_MAX`).
 pub const PROCESSOR_TIME_MAX: u64 = 20;
 /// File descriptors: the standard streams, what they are copied to, and the one that Landlock is set up by.
