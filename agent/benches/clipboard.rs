@@ -24,6 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
 
 const ROUNDS: usize = 12;
+const WORKER: &str = env!("CARGO_BIN_EXE_bulkhead-worker");
 const CLINICAL: usize = 0;
 const INTERNET: usize = 1;
 const CAPABLE: u32 = 1 << capability::CLIPBOARD_BY_DEMAND | 1 << capability::CLIPBOARD_SELECTION;
@@ -159,7 +160,8 @@ impl Decided {
         let path = |name: &str| dir.join(format!("{name}.sock"));
         let endpoints =
             ["clinical", "internet"].map(|n| (n.to_owned(), SocketEndpoint::Listen(path(n))));
-        let clipboard = clipboard::service::start(endpoints.into(), policy).unwrap();
+        let clipboard =
+            clipboard::service::start(endpoints.into(), policy, Some(WORKER.into())).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };
         thread::sleep(Duration::from_millis(200));
