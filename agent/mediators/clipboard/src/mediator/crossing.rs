@@ -19,7 +19,6 @@ use audit::events::{ClipboardNotDelivered, ClipboardPaste};
 use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
 use policy::language::MediaType;
 
-use super::judge::Pressed;
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
 use super::{DomainIndex, Mediator, Output, Ticket, Time};
 use crate::vdagent::Secret;
@@ -49,6 +48,17 @@ impl Paste {
 
 // It writes into the guest's clipboard, which is what a verdict on a paste allows.
 impl Grant for Paste {}
+
+/// A paste as it was asked for.
+#[derive(Debug)]
+pub(super) struct Pressed {
+    pub(super) from: DomainIndex,
+    pub(super) to: DomainIndex,
+    pub(super) media_type: MediaType,
+    pub(super) content: Secret,
+    pub(super) sha256: String,
+    pub(super) ticket: Option<Ticket>,
+}
 
 /// How far it is.
 #[derive(Debug)]

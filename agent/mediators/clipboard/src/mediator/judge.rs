@@ -7,25 +7,14 @@ use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 use policy::language::MediaType;
 
-use super::crossing::{Crossing, Stage, Wanted};
+use super::crossing::{Crossing, Pressed, Stage, Wanted};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX};
 use super::words::{Outcome, denied, label};
-use super::{DomainIndex, Mediator, Output, Paste, Ticket, Time, hash};
+use super::{Mediator, Output, Paste, Time, hash};
 use crate::content::{self, Changes, Rejected, Sanitized};
 use crate::judgement::{Fit, Judgement, judge};
 use crate::vdagent::Secret;
 use worker_link::Job;
-
-/// A paste as it was asked for.
-#[derive(Debug)]
-pub(super) struct Pressed {
-    pub(super) from: DomainIndex,
-    pub(super) to: DomainIndex,
-    pub(super) media_type: MediaType,
-    pub(super) content: Secret,
-    pub(super) sha256: String,
-    pub(super) ticket: Option<Ticket>,
-}
 
 impl Mediator {
     /// Has the policy decide on a paste, and does what it says. A picture that it does not deny is decoded first, elsewhere.
