@@ -5,7 +5,6 @@ use std::sync::Arc;
 use audit::events::ClipboardPaste;
 use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
-use policy::language::MediaType;
 
 use super::crossing::{Crossing, Pressed, Stage, Wanted};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX};
