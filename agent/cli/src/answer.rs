@@ -81,19 +81,19 @@ impl Common {
         fields: &impl Serialize,
         words: impl FnOnce(),
     ) -> Outcome {
-        self.say(verdict.as_ref().err().map(String::as_str), fields, words);
+        self.print_answer(verdict.as_ref().err().map(String::as_str), fields, words);
         Outcome { status: u8::from(verdict.is_err()) }
     }
 
     /// Answers no, or that there is nothing, and why.
     pub(super) fn fail(&self, failure: Failure, why: &str) -> Outcome {
-        self.say(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
+        self.print_answer(Some(why), &(), || complain(&format!("bulkhead: {why}\n")));
         failure.into()
     }
 
     /// Answers no where a text has mistakes: a person sees each with its line, and last what does not come of it.
     pub(super) fn refuse(&self, failure: Failure, found: &Diagnostics, so: &str) -> Outcome {
-        self.say(Some(&found.to_string()), &(), || {
+        self.print_answer(Some(&found.to_string()), &(), || {
             complain_styled(&found.render(colours(&io::stderr())));
             let shown = found.iter().filter(|found| found.severity == Severity::Error).count();
             let errors = shown.saturating_add(found.left_out().errors);
@@ -105,7 +105,8 @@ impl Common {
         failure.into()
     }
 
-    fn say(&self, error: Option<&str>, fields: &impl Serialize, words: impl FnOnce()) {
+    /// Prints an answer: for a script all of it, for a person what `words` prints.
+    fn print_answer(&self, error: Option<&str>, fields: &impl Serialize, words: impl FnOnce()) {
         if self.json {
             document(error, fields);
         } else {

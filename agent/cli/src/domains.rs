@@ -61,8 +61,8 @@ pub(super) fn reset(common: &Common, name: &str) -> Outcome {
     common.done(&done, || print(&format!("{name}: reset\n")))
 }
 
-/// Asks for something that is done at once.
-pub(super) fn say(common: &Common, request: &Request, done: &str) -> Outcome {
+/// Sends a request that is done at once, and prints its outcome: what the agent says of it, or `done`.
+pub(super) fn request(common: &Common, request: &Request, done: &str) -> Outcome {
     let answer = match common.ask(request) {
         Ok(answer) => answer,
         Err(outcome) => return outcome,

@@ -73,7 +73,7 @@ impl FromArgMatches for Plain {
 }
 
 pub(super) fn run(common: &Common, Plain { request, done }: &Plain) -> Outcome {
-    domains::say(common, request, done)
+    domains::request(common, request, done)
 }
 
 #[cfg(test)]

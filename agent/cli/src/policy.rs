@@ -20,7 +20,7 @@ use super::{
 use base::durable;
 use control::commands::{Request as AgentRequest, about};
 
-/// What to do with a policy.
+/// The commands of `bulkhead policy`.
 #[derive(Debug, Subcommand)]
 pub(super) enum PolicyCommand {
     /// Is it fit to be signed? Errors, warnings, and its own expectations
@@ -99,11 +99,8 @@ pub(super) enum PolicyCommand {
     Sign {
         /// The policy; it must be without mistakes
         file: PathBuf,
-        /// The officer's secret key
-        #[arg(long, value_name = "KEYFILE")]
-        key: PathBuf,
         #[command(flatten)]
-        passphrase: passphrase::Source,
+        with: signing::SigningKey,
     },
     /// Have enough trusted officers signed it?
     Verify {
@@ -125,11 +122,11 @@ pub(super) enum PolicyCommand {
     },
 }
 
-/// A version whose language this one knows.
+/// Parses the name of a version whose policies this one can judge: its own or an older one.
 fn version(text: &str) -> Result<Version, String> {
-    let words = |error: NoVersion| error.to_string();
+    let explained = |error: NoVersion| error.to_string();
     let (asked, this): (Version, Version) =
-        (text.parse().map_err(words)?, Version::this().map_err(words)?);
+        (text.parse().map_err(explained)?, Version::this().map_err(explained)?);
     if asked > this {
         return Err(format!(
             "this is Bulkhead {this}, which cannot know what {asked} refuses; ask a Bulkhead of that version"
@@ -161,9 +158,7 @@ pub(super) fn run(common: &Common, command: &PolicyCommand) -> Outcome {
         PolicyCommand::Passphrase { key, former, new } => {
             signing::passphrase(common, key, former, new)
         }
-        PolicyCommand::Sign { file, key, passphrase } => {
-            signing::sign(common, file, key, passphrase)
-        }
+        PolicyCommand::Sign { file, with } => signing::sign(common, file, with),
         PolicyCommand::Verify { file, trust } => signing::verify(common, file, trust),
         PolicyCommand::Apply { file } => signing::apply(common, file),
     }

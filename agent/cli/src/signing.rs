@@ -24,7 +24,17 @@ use config::policy_store::signature_file;
 use control::commands::Request;
 use printable::explain;
 
-/// How a new key is kept.
+/// The officer's key that signs, and what opens it.
+#[derive(Debug, Args)]
+pub(super) struct SigningKey {
+    /// The officer's secret key
+    #[arg(long, value_name = "KEYFILE")]
+    key: PathBuf,
+    #[command(flatten)]
+    passphrase: Source,
+}
+
+/// The options that say how the file of a new key is protected.
 #[derive(Debug, Args)]
 pub(super) struct Keeping {
     #[command(flatten)]
@@ -38,7 +48,7 @@ const NO_TERMINAL: &str = "there is no terminal to ask for the new key's passphr
                            --no-passphrase for a medium that is encrypted itself";
 
 impl Keeping {
-    /// The secret file's text, and whether a passphrase guards it.
+    /// Returns the text of the secret key's file, and whether it is encrypted.
     fn text_of(&self, key: &SecretKey, kept: &NoDump) -> Result<(Zeroizing<String>, bool), String> {
         let passphrase = match self.no_passphrase {
             true => None,
@@ -53,19 +63,20 @@ impl Keeping {
     }
 }
 
-/// The secret file's text.
+/// Returns the text of a secret key's file, encrypted if there is a passphrase.
 fn guarded_by(key: &SecretKey, passphrase: Option<&str>) -> Result<Zeroizing<String>, String> {
     let Some(passphrase) = passphrase else { return Ok(key.text()) };
     key.encrypted(passphrase, &random()?).map_err(|mistake| mistake.to_string())
 }
 
-/// Before there is anything secret in memory.
+/// Keeps this process out of core dumps; to be called before it reads or makes anything secret.
 pub(super) fn no_dump() -> Result<NoDump, String> {
     NoDump::ensure().map_err(|error| {
         format!("the system does not let this program keep a secret key out of core dumps: {error}")
     })
 }
 
+/// Returns 32 bytes of the system's randomness.
 fn random() -> Result<Zeroizing<[u8; 32]>, String> {
     let mut random = Zeroizing::new([0; 32]);
     getrandom::fill(random.as_mut_slice())
@@ -73,6 +84,7 @@ fn random() -> Result<Zeroizing<[u8; 32]>, String> {
     Ok(random)
 }
 
+/// Makes an officer's key: the secret file, and the public one beside it.
 pub(super) fn keygen(common: &Common, file: &Path, name: &str, keeping: &Keeping) -> Outcome {
     if file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("pub")) {
         let why = format!(
@@ -141,14 +153,15 @@ fn unwritten(path: &Path, error: &io::Error) -> String {
     format!("cannot write {}: {why}", path.display())
 }
 
-/// The public half of a key is in the file of that name.
+/// Returns the path of the public key that belongs to a secret key's file: `FILE.pub`.
 fn public_beside(file: &Path) -> PathBuf {
     let mut public = file.as_os_str().to_owned();
     public.push(".pub");
     public.into()
 }
 
-/// The key in a file, which is the other half of the public key beside it: what was damaged is another key, and nobody trusts that.
+/// Reads the secret key in a file, and compares it with the public key beside it, if there is one: what was damaged is another key, and nobody
+/// trusts that.
 pub(super) fn secret_key(
     file: &Path,
     passphrase: &Source,
@@ -167,7 +180,7 @@ pub(super) fn secret_key(
     Ok(key)
 }
 
-/// The key in a file, for which its passphrase is asked if it has one.
+/// Reads the secret key in a file, with its passphrase if it is encrypted.
 fn opened(file: &Path, passphrase: &Source, kept: &NoDump) -> Result<SecretKey, String> {
     let (text, access) = match read_secret(file, kept) {
         Ok(Some(read)) => read,
@@ -222,7 +235,8 @@ pub(super) fn passphrase(
     })
 }
 
-/// Whether it is under a passphrase now. Everything is looked at before it is asked for, and it is asked for before anything is written.
+/// Encrypts the file of a key anew, or leaves it unencrypted; returns whether it is encrypted now. Everything is looked at before a passphrase is
+/// asked for, and that before anything is written.
 fn change(file: &Path, former: &Source, new: &NewSource) -> Result<bool, String> {
     let there = match file.symlink_metadata() {
         Ok(there) => there,
@@ -262,7 +276,7 @@ fn change(file: &Path, former: &Source, new: &NewSource) -> Result<bool, String>
     Ok(chosen.is_some())
 }
 
-/// Says why there is no standard input for what has its signatures in a file beside it.
+/// Refuses standard input for a command that reads the signatures in a file beside the policy, and says why.
 fn has_file(common: &Common, file: &Path) -> Result<(), Outcome> {
     if file != Path::new("-") {
         return Ok(());
@@ -271,7 +285,8 @@ fn has_file(common: &Common, file: &Path) -> Result<(), Outcome> {
     Err(common.fail(Failure::Misuse, why))
 }
 
-pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source) -> Outcome {
+/// Adds an officer's signature of a policy to `FILE.sig`.
+pub(super) fn sign(common: &Common, file: &Path, with: &SigningKey) -> Outcome {
     if let Err(outcome) = has_file(common, file) {
         return outcome;
     }
@@ -286,7 +301,7 @@ pub(super) fn sign(common: &Common, file: &Path, key: &Path, passphrase: &Source
     if found.has_errors() {
         return common.refuse(Failure::No, &found, "not signed");
     }
-    add_signature::<PolicyText>(common, file, &text, key, passphrase, "", |_| ())
+    add_signature::<PolicyText>(common, file, &text, with, "", |_| ())
 }
 
 /// Signs what was looked at, beside the signatures of others that still fit; `warnings` are said with it. `look` is given the key before anything is signed.
@@ -294,12 +309,11 @@ pub(super) fn add_signature<S: Signable>(
     common: &Common,
     file: &Path,
     text: &str,
-    key: &Path,
-    passphrase: &Source,
+    with: &SigningKey,
     warnings: &str,
     look: impl FnOnce(&PublicKey),
 ) -> Outcome {
-    let secret = match no_dump().and_then(|kept| secret_key(key, passphrase, &kept)) {
+    let secret = match no_dump().and_then(|kept| secret_key(&with.key, &with.passphrase, &kept)) {
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
@@ -333,7 +347,7 @@ pub(super) fn add_signature<S: Signable>(
     })
 }
 
-/// The trust store in a file, and its text.
+/// Reads a trust store; returns it and its text.
 pub(super) fn trust_store(common: &Common, trust: &Path) -> Result<(TrustStore, String), Outcome> {
     let text = match read_small(trust) {
         Ok(Some(text)) => text,
@@ -352,6 +366,7 @@ pub(super) fn trust_store(common: &Common, trust: &Path) -> Result<(TrustStore, 
     }
 }
 
+/// Says whether enough officers of a trust store have signed a policy, and who.
 pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     if let Err(outcome) = has_file(common, file) {
         return outcome;
@@ -382,6 +397,7 @@ pub(super) fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {
     }
 }
 
+/// Sends a policy and its signatures to the agent, to be put in force.
 pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     if let Err(outcome) = has_file(common, file) {
         return outcome;
@@ -407,7 +423,7 @@ pub(super) fn apply(common: &Common, file: &Path) -> Outcome {
     common.done(&json!({"serial": serial}), || print(&format!("policy {serial} is in force\n")))
 }
 
-/// The signatures in a file; none if there is no such file.
+/// Reads the signatures in a file; none if there is no such file.
 pub(super) fn signatures<S: Signable>(
     common: &Common,
     file: &Path,

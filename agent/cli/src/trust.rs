@@ -10,8 +10,8 @@ use policy::signature::{
 };
 use serde_json::{Value, json};
 
-use super::signing::{add_signature, signatures, trust_store, unreadable};
-use super::{Common, Failure, Outcome, complain, passphrase, print};
+use super::signing::{SigningKey, add_signature, signatures, trust_store, unreadable};
+use super::{Common, Failure, Outcome, complain, print};
 use base::durable;
 use config::files::read_small;
 use config::policy_store::signature_file;
@@ -19,7 +19,7 @@ use config::policy_store::signature_file;
 /// Where a PC's trust store is.
 pub(super) const TRUST: &str = "/etc/bulkhead/trust.toml";
 
-/// What to do with a trust store.
+/// The commands of `bulkhead trust`.
 #[derive(Debug, Subcommand)]
 pub(super) enum TrustCommand {
     /// Who may sign what, how many must, and which settings are weak
@@ -64,11 +64,8 @@ pub(super) enum TrustCommand {
         /// The trust store of now [default: that of this PC, if there is one]
         #[arg(long, value_name = "FILE")]
         trust: Option<PathBuf>,
-        /// The officer's secret key
-        #[arg(long, value_name = "KEYFILE")]
-        key: PathBuf,
         #[command(flatten)]
-        passphrase: passphrase::Source,
+        with: SigningKey,
     },
     /// What differs from the trust store of now, and would a PC that goes by that take this one? Looks at files, not at what a PC remembers
     Verify {
@@ -115,9 +112,7 @@ pub(super) fn run(common: &Common, command: &TrustCommand) -> Outcome {
             draft.thresholds.extend(thresholds.iter().copied());
             Ok(())
         }),
-        TrustCommand::Sign { file, trust, key, passphrase } => {
-            sign(common, file, trust.as_deref(), key, passphrase)
-        }
+        TrustCommand::Sign { file, trust, with } => sign(common, file, trust.as_deref(), with),
         TrustCommand::Verify { file, trust } => verify(common, file, trust),
     }
 }
@@ -134,10 +129,11 @@ fn show(common: &Common, file: &Path) -> Outcome {
     };
     common.done(&report(&store), || {
         let keys = store.officers().iter().map(|it| format!("{}  {}\n", it.key, it.name));
-        print(&format!("{}{}", words(&store), keys.collect::<String>()));
+        print(&format!("{}{}", summary(&store), keys.collect::<String>()));
     })
 }
 
+/// Returns what a script reads of a store.
 fn report(store: &TrustStore) -> Value {
     let thresholds: serde_json::Map<String, Value> = Purpose::ALL
         .into_iter()
@@ -162,14 +158,15 @@ fn weak(store: &TrustStore) -> Vec<Value> {
     store.weaknesses().into_iter().map(weakness).collect()
 }
 
-fn words(store: &TrustStore) -> String {
-    let mut words = match store.serial() {
+/// Returns what a person reads of a store: who may sign what, and what is to be warned of.
+fn summary(store: &TrustStore) -> String {
+    let mut text = match store.serial() {
         Some(serial) => format!("serial {serial}\n"),
         None => "format 1: for policies only, and nobody signs its changes; `bulkhead trust add` writes format 2\n".to_owned(),
     };
     for purpose in Purpose::ALL {
         let names: Vec<&str> = store.officers_for(purpose).map(|it| it.name.as_str()).collect();
-        words += &match store.threshold(purpose) {
+        text += &match store.threshold(purpose) {
             Some(threshold) => {
                 format!(
                     "{:<8} {threshold} of {}: {}\n",
@@ -181,23 +178,24 @@ fn words(store: &TrustStore) -> String {
             None => format!("{:<8} nobody\n", purpose.word()),
         };
     }
-    words + &warnings(store)
+    text + &warnings(store)
 }
 
+/// Returns a line for each weak setting of a store, and one for purposes that this version does not read.
 fn warnings(store: &TrustStore) -> String {
-    let mut words = String::new();
+    let mut text = String::new();
     let reserved: Vec<&str> = [Purpose::Image, Purpose::Program]
         .into_iter()
         .filter_map(|purpose| store.threshold(purpose).map(|_| purpose.word()))
         .collect();
     if !reserved.is_empty() {
-        words +=
+        text +=
             &format!("reserved: this version reads no signatures for {}\n", reserved.join(" and "));
     }
     for weakness in store.weaknesses() {
-        words += &format!("weak: {}\n      -> {}\n", weakness.what, weakness.remedy);
+        text += &format!("weak: {}\n      -> {}\n", weakness.what, weakness.remedy);
     }
-    words
+    text
 }
 
 fn add(common: &Common, file: &Path, key: &Path, may_sign: &[Purpose], replace: bool) -> Outcome {
@@ -285,7 +283,7 @@ fn edit(
         keys.insert("differences".to_owned(), sentences(&found).into());
     }
     common.done(&report, || {
-        print(&format!("wrote {}\n{}{}", file.display(), lines(&found), words(&store)));
+        print(&format!("wrote {}\n{}{}", file.display(), lines(&found), summary(&store)));
     })
 }
 
@@ -297,7 +295,7 @@ fn lines(found: &[TrustDifference]) -> String {
     found.iter().map(|it| format!("{it}\n")).collect()
 }
 
-/// What differs from one store to another, with a line of which they are.
+/// Returns the differences between two stores, and a text of them that begins with which stores they are.
 fn compared(
     before: &TrustStore,
     named: &Path,
@@ -310,7 +308,10 @@ fn compared(
     (found, said)
 }
 
-/// What goes with every change: a higher serial, and thresholds for what somebody may sign.
+/// Completes a change: raises the serial, sets thresholds for what somebody may sign now, and removes those of what nobody may any more.
+///
+/// # Errors
+/// There is no higher serial, or a threshold asks for more officers than may sign.
 fn settle(
     file: &Path,
     former: &BTreeMap<Purpose, usize>,
@@ -342,8 +343,11 @@ fn settle(
     Ok(())
 }
 
-/// The store that a new one is held against: the one that was named, or this PC's if it has one that can be read.
-fn of_now(common: &Common, named: Option<&Path>) -> Result<Option<(TrustStore, PathBuf)>, Outcome> {
+/// Reads the store that a new one is compared with: the one that was named, or this PC's if it has one that can be read.
+fn reference_store(
+    common: &Common,
+    named: Option<&Path>,
+) -> Result<Option<(TrustStore, PathBuf)>, Outcome> {
     let here = Path::new(TRUST);
     match named {
         Some(named) => Ok(Some((trust_store(common, named)?.0, named.to_owned()))),
@@ -355,7 +359,7 @@ fn of_now(common: &Common, named: Option<&Path>) -> Result<Option<(TrustStore, P
     }
 }
 
-/// Says why nobody should put a name to a store that ends all changes.
+/// Refuses a store with the last serial, which no other can follow, and says why.
 fn can_be_followed(common: &Common, file: &Path, store: &TrustStore) -> Result<(), Outcome> {
     if !store.ends_changes() {
         return Ok(());
@@ -368,13 +372,7 @@ fn can_be_followed(common: &Common, file: &Path, store: &TrustStore) -> Result<(
     Err(common.fail(Failure::No, &why))
 }
 
-fn sign(
-    common: &Common,
-    file: &Path,
-    trust: Option<&Path>,
-    key: &Path,
-    passphrase: &passphrase::Source,
-) -> Outcome {
+fn sign(common: &Common, file: &Path, trust: Option<&Path>, with: &SigningKey) -> Outcome {
     let (store, text) = match trust_store(common, file) {
         Ok(store) => store,
         Err(outcome) => return outcome,
@@ -386,7 +384,8 @@ fn sign(
         );
         return common.fail(Failure::No, &why);
     }
-    let looked = can_be_followed(common, file, &store).and_then(|()| of_now(common, trust));
+    let looked =
+        can_be_followed(common, file, &store).and_then(|()| reference_store(common, trust));
     let before = match looked {
         Ok(before) => before,
         Err(outcome) => return outcome,
@@ -410,7 +409,7 @@ fn sign(
             ));
         }
     };
-    add_signature::<TrustText>(common, file, &text, key, passphrase, &warnings(&store), look)
+    add_signature::<TrustText>(common, file, &text, with, &warnings(&store), look)
 }
 
 fn verify(common: &Common, file: &Path, trust: &Path) -> Outcome {

@@ -22,16 +22,16 @@ const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Si
 /// # Errors
 /// There is no terminal, or it is gone.
 pub(super) fn ask(question: &str) -> io::Result<Zeroizing<String>> {
-    let _held = HeldBack::from_here()?;
+    let _held = BlockedSignals::from_here()?;
     rpassword::prompt_password(question).map(Zeroizing::new)
 }
 
 /// The ending signals are held back from this thread until it is dropped.
-struct HeldBack {
+struct BlockedSignals {
     before: SigSet,
 }
 
-impl HeldBack {
+impl BlockedSignals {
     fn from_here() -> io::Result<Self> {
         static WATCHED: AtomicBool = AtomicBool::new(false);
         let ending: SigSet = ENDING.into_iter().collect();
@@ -47,7 +47,7 @@ impl HeldBack {
     }
 }
 
-impl Drop for HeldBack {
+impl Drop for BlockedSignals {
     fn drop(&mut self) {
         // One that came meanwhile takes effect now.
         let _ = self.before.thread_set_mask();

@@ -47,7 +47,7 @@ pub(super) fn run(common: &Common, command: &UsbCommand) -> Outcome {
         UsbCommand::List => list(common),
         UsbCommand::Attach { bus_id, domain } => {
             let request = Request::UsbAttach { bus_id: bus_id.clone(), domain: domain.clone() };
-            domains::say(
+            domains::request(
                 common,
                 &request,
                 &format!("{bus_id} is judged for {domain}; see `bulkhead usb list`"),
@@ -55,20 +55,20 @@ pub(super) fn run(common: &Common, command: &UsbCommand) -> Outcome {
         }
         UsbCommand::Detach { bus_id } => {
             let request = Request::UsbDetach { bus_id: bus_id.clone() };
-            domains::say(common, &request, &format!("{bus_id} is taken away"))
+            domains::request(common, &request, &format!("{bus_id} is taken away"))
         }
     }
 }
 
 pub(super) fn break_glass(common: &Common, args: &BreakGlassArgs) -> Outcome {
     if args.end {
-        return domains::say(common, &Request::EndBreakGlass {}, "break-glass is closed");
+        return domains::request(common, &Request::EndBreakGlass {}, "break-glass is closed");
     }
     let request = Request::BreakGlass {
         reason: args.reason.clone(),
         seconds: args.time.map(|time| time.as_secs()),
     };
-    domains::say(common, &request, "break-glass is open")
+    domains::request(common, &request, "break-glass is open")
 }
 
 fn list(common: &Common) -> Outcome {

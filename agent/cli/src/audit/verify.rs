@@ -84,7 +84,7 @@ fn without_key(
     error: &FileFault,
 ) -> Outcome {
     match verify(dir, None, heads) {
-        Ok(Err(found)) if heads.is_empty() && was_never_one(common, dir) => {
+        Ok(Err(found)) if heads.is_empty() && never_had_a_log(common, dir) => {
             let why = format!(
                 "{} is no audit log: {}; name the log's directory",
                 dir.display(),
@@ -105,7 +105,7 @@ fn without_key(
 }
 
 /// Returns whether nothing says that a log was ever in this directory: one that was emptied does not hold.
-fn was_never_one(common: &Common, dir: &Path) -> bool {
+fn never_had_a_log(common: &Common, dir: &Path) -> bool {
     dir != Path::new(DIRECTORY)
         && Follower::open(dir).is_err()
         && Head::read(dir).is_none()
