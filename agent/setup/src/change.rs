@@ -112,7 +112,7 @@ impl Change {
             Self::Folder { path } => {
                 (format!("remove the folder {}, if it is empty", path.display()), None)
             }
-            Self::File(file) => file.back().shown(),
+            Self::File(file) => file.reversal().shown(),
             Self::Group { name } => (format!("remove the group {name}"), None),
             Self::Member { user, group } => (format!("take {user} out of the group {group}"), None),
             Self::Service => {
@@ -133,11 +133,11 @@ impl Change {
         }
     }
 
-    /// Takes it back, as far as it was made. Nothing is done where nothing is left to do.
-    pub(crate) fn take_back(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
+    /// Reverts it, as far as it was made. Nothing is done where nothing is left to do.
+    pub(crate) fn revert(&self, pc: &Pc, effects: &mut dyn Effects) -> io::Result<()> {
         match self {
             Self::Folder { path } => effects.remove_folder(path),
-            Self::File(file) => file.take_back(effects),
+            Self::File(file) => file.revert(effects),
             Self::Group { name } => match pc.accounts().group(name)? {
                 Some(_) => effects.run("groupdel", &[name]),
                 None => Ok(()),
@@ -187,9 +187,9 @@ impl FileChange {
         (format!("{what} {path}{and}"), Some(diff))
     }
 
-    /// The change that takes this one back, to be shown.
-    fn back(&self) -> Backwards<'_> {
-        Backwards(self)
+    /// Returns the change that reverts this one, to be shown.
+    fn reversal(&self) -> Reversal<'_> {
+        Reversal(self)
     }
 
     fn make(&self, effects: &mut dyn Effects) -> io::Result<()> {
@@ -212,7 +212,7 @@ impl FileChange {
         if self.boot_menu { effects.run("update-grub", &[]) } else { Ok(()) }
     }
 
-    fn take_back(&self, effects: &mut dyn Effects) -> io::Result<()> {
+    fn revert(&self, effects: &mut dyn Effects) -> io::Result<()> {
         // What a crash left of a file that was being written.
         effects.remove(&durable::fresh(&self.path))?;
         let now = current(&self.path).map_err(io::Error::other)?.map(|now| now.content);
@@ -231,9 +231,10 @@ impl FileChange {
     }
 }
 
-struct Backwards<'a>(&'a FileChange);
+/// What reverts a change of a file.
+struct Reversal<'a>(&'a FileChange);
 
-impl Backwards<'_> {
+impl Reversal<'_> {
     fn shown(&self) -> (String, Option<String>) {
         let FileChange { path, former, content, boot_menu } = self.0;
         let path = path.display().to_string();

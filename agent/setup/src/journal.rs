@@ -113,7 +113,7 @@ impl Journal {
                 change.make(effects).map_err(failed)
             });
             if let Err(error) = made {
-                return Err((error, self.take_back_to(before, pc, effects).err()));
+                return Err((error, self.revert_to(before, pc, effects).err()));
             }
         }
         Ok(())
@@ -145,17 +145,18 @@ impl Journal {
         if left.exists() { effects.remove(&left) } else { Ok(()) }
     }
 
-    /// Takes everything back, the newest first, unless somebody changed one of the files since.
-    pub(crate) fn take_back(
+    /// Reverts every change, the newest first, unless somebody changed one of the files since.
+    pub(crate) fn revert(
         &mut self,
         pc: &Pc,
         effects: &mut dyn Effects,
     ) -> Result<(), JournalError> {
         self.unchanged_since()?;
-        self.take_back_to(0, pc, effects)
+        self.revert_to(0, pc, effects)
     }
 
-    fn take_back_to(
+    /// Reverts changes until so many are left.
+    fn revert_to(
         &mut self,
         count: usize,
         pc: &Pc,
@@ -165,7 +166,7 @@ impl Journal {
         while self.changes.len() > count {
             let Some(change) = self.changes.pop() else { break };
             let taken = change
-                .take_back(pc, effects)
+                .revert(pc, effects)
                 .map_err(|source| JournalError::Failed { what: change.shown_back().what, source });
             if let Err(error) = taken {
                 // It is still to be taken back.

@@ -246,7 +246,7 @@ fn undo(
         return Ok(report);
     }
     agreed(&report, "Take these changes back?", options, dialogue)?;
-    journal.take_back(pc, effects).map_err(|error| {
+    journal.revert(pc, effects).map_err(|error| {
         Stop::refused(format!(
             "{}; what was taken back before stays so, and `bulkhead setup --undo` goes on with the rest",
             explain(&error)
