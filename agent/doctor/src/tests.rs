@@ -25,6 +25,18 @@ fn machine(text: &str) -> Machine {
     Machine::parse("machine.toml", text, context).unwrap()
 }
 
+/// What there is to examine of a PC whose files are all in this directory.
+fn inputs(dir: &Path) -> InputFiles {
+    InputFiles {
+        machine: dir.join("machine.toml"),
+        policy: dir.join("policy.toml"),
+        images: dir.join("images"),
+        state: dir.join("state"),
+        runtime: dir.join("run"),
+        vmm: None,
+    }
+}
+
 fn finding<'a>(findings: &'a [Finding], check: &str) -> &'a Finding {
     findings.iter().find(|finding| finding.check == check).unwrap()
 }
@@ -258,14 +270,7 @@ fn what_nothing_on_this_pc_needs_is_no_failure_to_the_doctor() {
 fn a_file_that_is_not_there_is_said_to_be_missing_and_what_makes_one() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let inputs = InputFiles {
-        machine: at("machine.toml"),
-        policy: at("policy.toml"),
-        images: at("images"),
-        state: at("state"),
-        runtime: at("run"),
-        vmm: None,
-    };
+    let inputs = inputs(dir.path());
     let look = || software::input_files(&inputs).1;
     let told = |findings: &[Finding]| {
         expect(findings, "machine-file", Level::Fail, &["examples/machine.toml", "--machine"]);

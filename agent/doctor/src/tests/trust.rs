@@ -6,33 +6,29 @@ use zeroize::Zeroizing;
 
 use super::*;
 
+/// An `[[officer]]` with a key of this number, and the words in `may_sign`.
+fn officer(number: u8, may_sign: &str) -> String {
+    let key = SecretKey::from_random(&Zeroizing::new([number; 32])).public();
+    format!("[[officer]]\nname = \"officer {number}\"\nkey = \"{key}\"\nmay_sign = [{may_sign}]\n")
+}
+
+/// Writes a trust store with these thresholds and officers.
+fn lay(dir: &Path, thresholds: &str, officers: &[String]) {
+    let text = format!("format = 2\nserial = 3\n[threshold]\n{thresholds}{}", officers.concat());
+    fs::write(dir.join("trust.toml"), text).unwrap();
+}
+
 #[test]
 fn a_key_that_may_sign_everything_and_a_program_that_one_officer_signs_are_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
-    let inputs = InputFiles {
-        machine: at("machine.toml"),
-        policy: at("policy.toml"),
-        images: at("images"),
-        state: at("state"),
-        runtime: at("run"),
-        vmm: None,
-    };
+    let inputs = inputs(dir.path());
     let look = || software::input_files(&inputs).1;
     fs::write(at("policy.toml"), policy_tools::STARTER).unwrap();
     assert!(look().iter().all(|found| found.check != "trust-store"), "there is none");
-    let officer = |number: u8, may_sign: &str| {
-        let key = SecretKey::from_random(&Zeroizing::new([number; 32])).public();
-        format!(
-            "[[officer]]\nname = \"officer {number}\"\nkey = \"{key}\"\nmay_sign = [{may_sign}]\n"
-        )
-    };
-    let lay = |head: &str, officers: &[String]| {
-        let text = format!("format = 2\nserial = 3\n[threshold]\n{head}{}", officers.concat());
-        fs::write(at("trust.toml"), text).unwrap();
-    };
     let all = "\"policy\", \"image\", \"program\", \"trust\"";
     lay(
+        dir.path(),
         "policy = 1\nimage = 1\nprogram = 1\ntrust = 2\n",
         &[officer(1, all), officer(2, "\"trust\"")],
     );
@@ -46,7 +42,7 @@ fn a_key_that_may_sign_everything_and_a_program_that_one_officer_signs_are_warne
         assert!(warned.remedy.as_ref().unwrap().contains("bulkhead trust"), "{warned:?}");
     }
     let both = [officer(1, "\"policy\", \"trust\""), officer(2, "\"policy\", \"trust\"")];
-    lay("policy = 2\ntrust = 2\n", &both);
+    lay(dir.path(), "policy = 2\ntrust = 2\n", &both);
     let is = |level: Level, says: &str| {
         let findings = look();
         let found = finding(&findings, "trust-store");
@@ -58,7 +54,7 @@ fn a_key_that_may_sign_everything_and_a_program_that_one_officer_signs_are_warne
     fs::create_dir(at("state")).unwrap();
     fs::write(at("state/trust.json"), memory.to_string()).unwrap();
     is(Level::Ok, "serial 3");
-    lay("policy = 1\ntrust = 2\n", &both);
+    lay(dir.path(), "policy = 1\ntrust = 2\n", &both);
     is(Level::Fail, "(serial 3) counts");
     expect(&look(), "trust-store", Level::Fail, &["trust.toml.sig"]);
 }
@@ -73,11 +69,7 @@ fn who_may_not_read_what_the_pc_remembers_is_told_that_the_file_may_not_count() 
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     let machine = at("machine.toml");
-    let key = SecretKey::from_random(&Zeroizing::new([1; 32])).public();
-    let text = format!(
-        "format = 2\nserial = 3\n[threshold]\npolicy = 1\n[[officer]]\nname = \"Kim\"\nkey = \"{key}\"\nmay_sign = [\"policy\"]\n"
-    );
-    fs::write(at("trust.toml"), text).unwrap();
+    lay(dir.path(), "policy = 1\n", &[officer(1, "\"policy\"")]);
     fs::create_dir(at("state")).unwrap();
     mode(dir.path(), 0o755);
     mode(&at("trust.toml"), 0o644);
