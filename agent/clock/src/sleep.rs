@@ -52,7 +52,7 @@ impl SleepWatch {
 
     /// Goes on where another watch in this boot had its last look, of which [`Self::lead`] is left: the first look tells of a sleep since.
     #[must_use]
-    pub fn go_on(lead: Duration) -> Self {
+    pub fn resume(lead: Duration) -> Self {
         Self::go_on_of(KernelClocks, lead)
     }
 }
@@ -65,7 +65,7 @@ impl<C: Clocks> SleepWatch<C> {
         Self { clocks, lead_at_most }
     }
 
-    /// Watches these clocks as [`SleepWatch::go_on`] says. No PC loses lead: more than there is now is of another boot, and says nothing.
+    /// Watches these clocks as [`SleepWatch::resume`] says. No PC loses lead: more than there is now is of another boot, and says nothing.
     #[must_use]
     pub fn go_on_of(clocks: C, lead: Duration) -> Self {
         let mut this = Self::of(clocks);

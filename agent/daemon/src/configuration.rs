@@ -37,7 +37,7 @@ pub(super) struct ActiveConfiguration {
     pub(super) images: PathBuf,
     remember_at: Moment,
     /// What of the trust store's report is not in the audit log yet.
-    trust_news: TrustReport,
+    unrecorded_trust: TrustReport,
     examined: Option<Submission>,
 }
 
@@ -72,9 +72,9 @@ impl ActiveConfiguration {
         machine: PathBuf,
         images: PathBuf,
     ) -> Self {
-        let trust_news = current.trust.clone();
+        let unrecorded_trust = current.trust.clone();
         let remember_at = Moment::now();
-        Self { current, store, machine, images, remember_at, trust_news, examined: None }
+        Self { current, store, machine, images, remember_at, unrecorded_trust, examined: None }
     }
 
     /// Becomes readable when a policy was examined; `None` while none is.
@@ -105,26 +105,26 @@ impl ActiveConfiguration {
 
     /// Returns what is to be noted of the trust store, once. That another counts is not said before it is remembered: until then the next start may find
     /// the one of before.
-    pub(super) fn trust_news(&mut self) -> Vec<AuditEvent> {
+    pub(super) fn trust_events(&mut self) -> Vec<AuditEvent> {
         let changed = match self.current.unsaved.trust_is_saved() {
-            true => self.trust_news.changed.take(),
+            true => self.unrecorded_trust.changed.take(),
             false => None,
         };
-        record::trust(&TrustReport { changed, refused: self.trust_news.refused.take() })
+        record::trust(&TrustReport { changed, refused: self.unrecorded_trust.refused.take() })
     }
 
-    /// Has the trust store count that was found with a policy, whatever becomes of that; what is new of it is for [`Self::trust_news`].
+    /// Has the trust store count that was found with a policy, whatever becomes of that; what is new of it is for [`Self::trust_events`].
     fn take_trust(&mut self, found: &TrustFound) -> Result<(), String> {
         self.store.remember_trust(found).map_err(|refusal| explain(&refusal))?;
         let report = found.report();
         if report.refused != self.current.trust.refused {
-            self.trust_news.refused.clone_from(&report.refused);
+            self.unrecorded_trust.refused.clone_from(&report.refused);
         }
         if report.changed.is_some() {
-            self.trust_news.changed.clone_from(&report.changed);
+            self.unrecorded_trust.changed.clone_from(&report.changed);
             self.current.unsaved.supersede_trust(found);
         }
-        if let Some(refused) = &self.trust_news.refused {
+        if let Some(refused) = &self.unrecorded_trust.refused {
             tracing::error!("the trust store is refused, the one before counts: {}", refused.why);
         }
         self.current.trust = report.clone();
@@ -205,7 +205,7 @@ impl ActiveConfiguration {
     ) -> Result<(), String> {
         // By whom a policy is approved counts before it does, and whether or not it comes into force.
         let taken = trust.map_or(Ok(()), |trust| self.take_trust(&trust));
-        let news = self.trust_news();
+        let news = self.trust_events();
         if !news.is_empty() {
             monitor.note(&news);
         }

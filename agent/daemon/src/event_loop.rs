@@ -16,7 +16,7 @@ use usb::Stop;
 
 use super::mediators::Mediator;
 use super::needed::Needed;
-use super::preparation::{AgentLock, put_right};
+use super::preparation::{AgentLock, clean_up_leftovers};
 use super::service_manager::{ServiceManager, WatchdogAction};
 use super::signals::{ShutdownRequest, Signals};
 use super::sleep::Inhibitor;
@@ -70,7 +70,7 @@ impl EventLoop {
         }
         let stop_deadline = configuration.machine.stop_deadline;
         let mut started = vec![record::started(configuration)];
-        started.extend(self.running.configuration.trust_news());
+        started.extend(self.running.configuration.trust_events());
         self.running.monitor.note(&started);
         self.adopt_and_start();
         self.manager.notify_ready();
@@ -161,13 +161,13 @@ impl EventLoop {
     fn adopt_and_start(&mut self) {
         let adopted = self.running.supervisor.adopt_and_start();
         let machine = &self.running.configuration.current.machine;
-        put_right(&self.options.layout, &self.handover, machine, &self.running.supervisor);
+        clean_up_leftovers(&self.options.layout, &self.handover, machine, &self.running.supervisor);
         self.running.states.adopted(&adopted);
         self.running.renewals.taken_up(&self.running.supervisor);
         if adopted.iter().any(|(_, adopted)| *adopted == Adoption::RunsOn) {
             self.running.seat.lock_unless_known();
         } else {
-            self.waking.sleeps.nothing_ran();
+            self.waking.sleeps.forget_sleep_meanwhile();
         }
         if let Some(gap) = record::gap(&adopted, self.lock.before) {
             self.running.monitor.note(&[gap]);

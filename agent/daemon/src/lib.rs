@@ -175,7 +175,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
     let mut mediators = Mediators::start(Place { machine, layout, policy })?;
-    let sleeps = Sleeps::go_on(&layout.slept());
+    let sleeps = Sleeps::resume(&layout.slept());
     // Who left the seat is not who finds it. Where nobody left it there is nothing to lock.
     let to_lock = sleeps.slept_meanwhile() && layout.seat_state().exists();
     let seat = SeatClient::start(machine, layout, policy, mediators.listener())?;
@@ -209,7 +209,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let waking = Waking::start(sleeps)?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
-    mediators.each_mut().for_each(|it| it.take_hold(Place { machine, layout, policy }));
+    mediators.each_mut().for_each(|it| it.activate(Place { machine, layout, policy }));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);
     configuration.remember(&mut monitor);

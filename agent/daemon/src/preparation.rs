@@ -169,7 +169,7 @@ pub(super) fn open_handover(layout: &Layout, machine: &Machine) -> Result<Handov
 
 /// Cleans up after domains that an earlier agent had and this one has not: ends their VMMs, and gives what no domain has back to the host.
 /// Both take time, which nobody waits for.
-pub(super) fn put_right(
+pub(super) fn clean_up_leftovers(
     layout: &Layout,
     handover: &Arc<Handover>,
     machine: &Machine,

@@ -7,7 +7,7 @@ use audit::AuditEvent;
 use audit::events::{
     AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
     PartFailed, PolicyApplied, PolicyRefused, PressureBegan, PressureEnded, RequestRefused,
-    TrustChanged, TrustRefused, UsbDetached,
+    TrustChanged, TrustRefused,
 };
 use monitor::Refused;
 
@@ -61,22 +61,6 @@ pub(super) fn failed(what: &str) -> AuditEvent {
 /// Returns the event that a paste whose entry says it is allowed does not reach its domain, where its mediator is not there to say so.
 pub(super) fn not_delivered(domain: &str, why: &Refused) -> AuditEvent {
     ClipboardNotDelivered { domain: domain.to_owned(), why: why.to_string() }.into()
-}
-
-/// Returns the same event of a device whose entry says it is attached.
-pub(super) fn not_attached(domain: String, bus_id: String, why: &Refused) -> AuditEvent {
-    UsbDetached {
-        domain,
-        bus_id,
-        bytes_to_device: None,
-        bytes_to_guest: None,
-        commands: None,
-        device_hangs: None,
-        refused: None,
-        request: None,
-        why: why.to_string(),
-    }
-    .into()
 }
 
 /// Returns the event that a domain's pressure on a resource began, or ended.

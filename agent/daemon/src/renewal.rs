@@ -242,7 +242,7 @@ impl Renewals {
             let text = question(&planned.label, counts);
             if asked.text != text {
                 asked.text.clone_from(&text);
-                seat.retell(asked.question, text);
+                seat.reword(asked.question, text);
             }
             return;
         }

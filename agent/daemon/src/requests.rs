@@ -32,9 +32,9 @@ impl Running {
             self.monitor.note(&counted);
         }
         self.configuration.remember(&mut self.monitor);
-        let news = self.configuration.trust_news();
-        if !news.is_empty() {
-            self.monitor.note(&news);
+        let changes = self.configuration.trust_events();
+        if !changes.is_empty() {
+            self.monitor.note(&changes);
         }
         if self.break_glass.expire(&mut self.monitor) {
             self.rules_changed();
@@ -59,7 +59,7 @@ impl Running {
         for mediator in self.mediators.each_mut() {
             mediator.process_events(&self.seat, &mut self.monitor);
         }
-        self.take_back();
+        self.process_decisions();
     }
 
     /// Passes the answer to a question at the seat to whoever asked, if they still wait for it.
@@ -91,8 +91,8 @@ impl Running {
         }
     }
 
-    /// Has mediators take back what nothing permits any more, and takes questions off the screen.
-    fn take_back(&mut self) {
+    /// Tells mediators and seat what the monitor has decided: what is revoked, and which questions are over.
+    fn process_decisions(&mut self) {
         for event in self.monitor.events() {
             match event {
                 monitor::Event::Hide(question) => self.seat.hide(question),
@@ -102,7 +102,7 @@ impl Running {
         }
     }
 
-    /// Has a mediator take back what it has permits for.
+    /// Has a mediator end what it has permits for.
     fn revoke(&mut self, mediator: MediatorId, cause: Cause) {
         match (mediator, cause) {
             (BREAK_GLASS, Cause::Record) => {
@@ -119,7 +119,7 @@ impl Running {
                 let (policy, break_glass) =
                     (&self.configuration.current.policy, self.break_glass.is_open());
                 if let Some(mediator) = self.mediators.find(other) {
-                    mediator.take_back(cause, Rules { policy, break_glass });
+                    mediator.revoke(cause, Rules { policy, break_glass });
                 }
             }
         }
@@ -135,7 +135,7 @@ impl Running {
                 mediator.break_glass_opened(Rules { policy, break_glass });
             }
         }
-        self.take_back();
+        self.process_decisions();
     }
 
     /// Refuses a request that its caller may not make, and records that no more often than is worth reading.

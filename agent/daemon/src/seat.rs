@@ -239,8 +239,8 @@ impl SeatClient {
     }
 
     /// Says a question that is open in other words, which mean the same.
-    pub(super) fn retell(&self, question: QuestionId, text: String) {
-        self.send(Command::Retell(question.number(), text));
+    pub(super) fn reword(&self, question: QuestionId, text: String) {
+        self.send(Command::Reword(question.number(), text));
     }
 
     /// Returns whether this domain is in front.

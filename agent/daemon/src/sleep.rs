@@ -125,7 +125,7 @@ pub(super) struct Sleeps {
 
 impl Sleeps {
     /// Goes on where the agent before this one ended, and watches from now on if none did.
-    pub(super) fn go_on(path: &Path) -> Self {
+    pub(super) fn resume(path: &Path) -> Self {
         let known = durable::read(path).unwrap_or_else(|error| {
             tracing::warn!(
                 "whether the PC slept while no agent ran is not known, as {} cannot be read: {error}",
@@ -133,7 +133,7 @@ impl Sleeps {
             );
             None
         });
-        let mut watch = known.map_or_else(SleepWatch::start, SleepWatch::go_on);
+        let mut watch = known.map_or_else(SleepWatch::start, SleepWatch::resume);
         let meanwhile = watch.look();
         let this = Self { watch, path: path.to_owned(), meanwhile };
         if meanwhile.is_none() {
@@ -148,7 +148,7 @@ impl Sleeps {
     }
 
     /// Forgets a sleep while no agent ran, as no guest ran either: nothing is dead by it.
-    pub(super) fn nothing_ran(&mut self) {
+    pub(super) fn forget_sleep_meanwhile(&mut self) {
         if self.meanwhile.take().is_some() {
             self.remember();
         }
@@ -295,7 +295,7 @@ mod tests {
      {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("slept.json");
-        let mut first = Sleeps::go_on(&path);
+        let mut first = Sleeps::resume(&path);
         assert!(!first.slept_meanwhile());
         assert_eq!(first.look(), None);
         let lead: Duration = durable::read(&path).unwrap().unwrap();
@@ -307,13 +307,14 @@ mod tests {
         };
         earlier.remember();
         assert_eq!(durable::read::<Duration>(&path).unwrap(), Some(Duration::ZERO));
-        let mut next = Sleeps { meanwhile: Some(Duration::from_secs(60)), ..Sleeps::go_on(&path) };
+        let mut next = Sleeps { meanwhile: Some(Duration::from_secs(60)), ..Sleeps::resume(&path) };
         assert!(next.slept_meanwhile());
         assert!(next.look().is_some_and(|slept| slept >= Duration::from_secs(60)));
         assert_eq!(next.look(), None, "it is told once");
         next.remember();
-        let mut alone = Sleeps { meanwhile: Some(Duration::from_secs(60)), ..Sleeps::go_on(&path) };
-        alone.nothing_ran();
+        let mut alone =
+            Sleeps { meanwhile: Some(Duration::from_secs(60)), ..Sleeps::resume(&path) };
+        alone.forget_sleep_meanwhile();
         assert_eq!(alone.look(), None, "no guest ran meanwhile");
         assert!(
             durable::read::<Duration>(&path).unwrap().unwrap()
@@ -321,7 +322,7 @@ mod tests {
         );
         for garbled in ["", "-1", "{\"secs\":\"long\"}"] {
             fs::write(&path, garbled).unwrap();
-            assert!(!Sleeps::go_on(&path).slept_meanwhile(), "{garbled}");
+            assert!(!Sleeps::resume(&path).slept_meanwhile(), "{garbled}");
             assert!(durable::read::<Duration>(&path).unwrap().is_some(), "it is written anew");
         }
     }

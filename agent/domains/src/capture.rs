@@ -117,7 +117,7 @@ impl Capture {
         let mut output = Output::default();
         if read >= READ_MAX {
             self.again = Some(now + PACE);
-            output.skipped = self.pass_over();
+            output.skipped = self.skip_to_end();
         }
         for line in whole {
             self.last = Some(line.clone());
@@ -167,8 +167,8 @@ impl Capture {
         let _ = self.file.rewind();
     }
 
-    /// Goes to the end; how many bytes that are not read.
-    fn pass_over(&mut self) -> u64 {
+    /// Skips to the end; returns how many bytes are not read.
+    fn skip_to_end(&mut self) -> u64 {
         let at = self.file.stream_position().unwrap_or_default();
         let end = self.file.seek(SeekFrom::End(0)).unwrap_or(at);
         let skipped = end.saturating_sub(at);

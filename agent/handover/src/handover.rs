@@ -183,7 +183,7 @@ impl Handover {
     /// Idempotent; does nothing to a function that was not handed over to `domain`.
     pub fn give_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
         let _turn = self.locks.wait(address, self.deadline)?;
-        let returned = self.give_back_one(address, domain)?;
+        let returned = self.give_back_function(address, domain)?;
         let companions: Vec<PciAddress> = self
             .lock()
             .iter()
@@ -191,12 +191,17 @@ impl Handover {
             .map(|(companion, _)| *companion)
             .collect();
         for companion in companions {
-            self.give_back_one(companion, domain)?;
+            self.give_back_function(companion, domain)?;
         }
         Ok(returned)
     }
 
-    fn give_back_one(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
+    /// Gives one function back to the driver it had, unless another domain has it.
+    fn give_back_function(
+        &self,
+        address: PciAddress,
+        domain: &str,
+    ) -> Result<Returned, HandoverError> {
         let former = self.lock().get(&address).filter(|former| former.domain == domain).cloned();
         let function = match self.sysfs.inspect(address) {
             Ok(function) => function,

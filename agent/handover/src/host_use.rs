@@ -82,7 +82,7 @@ impl HostUse {
     /// What is mounted, or what the kernel says of devices, cannot be read, so nobody knows what the host lives from.
     pub fn look(sysfs: &Sysfs, screen: &Screen, disks: &[PathBuf]) -> io::Result<Self> {
         let mut this = Self::default();
-        let mut looker = Looker { sysfs, left: BLOCK_DEVICES_MAX, known: BTreeMap::new() };
+        let mut devices = BlockDevices { sysfs, left: BLOCK_DEVICES_MAX, known: BTreeMap::new() };
         // The agent may have been started with mounts of its own.
         let own = text(&sysfs.proc("self/mountinfo"))?;
         let first = text_if_there(&sysfs.proc("1/mountinfo"))?;
@@ -92,36 +92,36 @@ impl HostUse {
         for (device, at) in own.lines().chain(first.lines()).filter_map(mount) {
             match device {
                 Device::Number(number) => {
-                    this.add(looker.by_number(number)?, &Use::Mounted(at.to_owned()));
+                    this.add(devices.by_number(number)?, &Use::Mounted(at.to_owned()));
                 }
                 // bcachefs names all its disks, with colons between. A name may have a colon of its own (/dev/disk/by-path).
                 Device::Nodes(nodes) => {
                     let parts = nodes.split(':').filter(|part| !part.is_empty() && *part != nodes);
                     for node in parts.chain([nodes]) {
-                        this.add(looker.by_node(Path::new(node))?, &Use::Mounted(at.to_owned()));
+                        this.add(devices.by_node(Path::new(node))?, &Use::Mounted(at.to_owned()));
                     }
                 }
             }
         }
-        for device in looker.btrfs()? {
+        for device in devices.btrfs()? {
             this.add(device, &Use::Mounted("a btrfs file system".to_owned()));
         }
         // The first line is a heading. A kernel without swap has no such file.
         let swaps = text_if_there(&sysfs.proc("swaps"))?;
         for node in swaps.lines().skip(1).filter_map(|line| line.split_whitespace().next()) {
-            this.add(looker.by_node(Path::new(node))?, &Use::Swap(node.to_owned()));
+            this.add(devices.by_node(Path::new(node))?, &Use::Swap(node.to_owned()));
         }
         for disk in disks {
             let is_device = fs::metadata(disk).is_ok_and(|meta| meta.file_type().is_block_device());
             if is_device {
-                this.add(looker.by_node(disk)?, &Use::Disk(disk.display().to_string()));
+                this.add(devices.by_node(disk)?, &Use::Disk(disk.display().to_string()));
             }
         }
         if *screen != Screen::None {
             this.screens(sysfs, screen)?;
             this.inputs(sysfs)?;
         }
-        if looker.left == 0 {
+        if devices.left == 0 {
             let words =
                 format!("more than {BLOCK_DEVICES_MAX} disks and parts of disks are in use");
             return Err(io::Error::other(words));
@@ -247,7 +247,8 @@ fn unread(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-struct Looker<'a> {
+/// The block devices of this PC, and the functions that each is behind, as far as it was looked up.
+struct BlockDevices<'a> {
     sysfs: &'a Sysfs,
     /// Block devices that may still be looked at.
     left: usize,
@@ -255,7 +256,7 @@ struct Looker<'a> {
     known: BTreeMap<PathBuf, BTreeSet<PciAddress>>,
 }
 
-impl Looker<'_> {
+impl BlockDevices<'_> {
     fn by_number(&mut self, number: &str) -> io::Result<BTreeSet<PciAddress>> {
         self.functions_behind(&self.sysfs.path("dev/block").join(number), DEPTH_MAX)
     }

@@ -19,7 +19,7 @@ const REPORT_BITS_MAX: u32 = (16_384 - 1) << 3;
 
 /// The descriptor makes no sense to Linux.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Senseless;
+pub(crate) struct InvalidDescriptor;
 
 /// Global items' state.
 #[derive(Clone, Copy, Default)]
@@ -66,7 +66,7 @@ struct Item<'r> {
 }
 
 /// Reads all of it; what was found up to a mistake is found.
-pub(crate) fn read(report: &[u8], found: &mut Found) -> Result<(), Senseless> {
+pub(crate) fn read(report: &[u8], found: &mut Found) -> Result<(), InvalidDescriptor> {
     let mut parser = Parser {
         global: Global::default(),
         pushed: Vec::new(),
@@ -80,10 +80,10 @@ pub(crate) fn read(report: &[u8], found: &mut Found) -> Result<(), Senseless> {
         let (tag, kind) = (prefix >> 4, prefix >> 2 & 3);
         // A long item; Linux takes none, whatever its type says.
         if tag == 0xf {
-            return Err(Senseless);
+            return Err(InvalidDescriptor);
         }
         let size = [0, 1, 2, 4].get(usize::from(prefix & 3)).copied().unwrap_or_default();
-        let (data, after) = after.split_at_checked(size).ok_or(Senseless)?;
+        let (data, after) = after.split_at_checked(size).ok_or(InvalidDescriptor)?;
         rest = after;
         let item = Item { tag, data };
         match kind {
@@ -94,7 +94,7 @@ pub(crate) fn read(report: &[u8], found: &mut Found) -> Result<(), Senseless> {
         }
     }
     let ended = parser.open.is_empty() && !parser.local.delimited;
-    if ended { Ok(()) } else { Err(Senseless) }
+    if ended { Ok(()) } else { Err(InvalidDescriptor) }
 }
 
 impl Item<'_> {
@@ -113,7 +113,7 @@ impl Item<'_> {
 }
 
 impl Parser<'_> {
-    fn global(&mut self, item: &Item<'_>) -> Result<(), Senseless> {
+    fn global(&mut self, item: &Item<'_>) -> Result<(), InvalidDescriptor> {
         let value = item.unsigned();
         match item.tag {
             0x0 => self.global.page = value,
@@ -124,21 +124,21 @@ impl Parser<'_> {
             0x3..=0x6 => {}
             0x7 if value <= SIZE_MAX => self.global.size = value,
             0x8 => {
-                let id = usize::try_from(value).map_err(|_| Senseless)?;
+                let id = usize::try_from(value).map_err(|_| InvalidDescriptor)?;
                 if id == 0 || id >= IDS {
-                    return Err(Senseless);
+                    return Err(InvalidDescriptor);
                 }
                 self.global.id = id;
             }
             0x9 if value <= USAGES_MAX => self.global.count = value,
             0xa if self.pushed.len() < PUSHED_MAX => self.pushed.push(self.global),
-            0xb => self.global = self.pushed.pop().ok_or(Senseless)?,
-            _ => return Err(Senseless),
+            0xb => self.global = self.pushed.pop().ok_or(InvalidDescriptor)?,
+            _ => return Err(InvalidDescriptor),
         }
         Ok(())
     }
 
-    fn local(&mut self, item: &Item<'_>) -> Result<(), Senseless> {
+    fn local(&mut self, item: &Item<'_>) -> Result<(), InvalidDescriptor> {
         let value = item.unsigned();
         let (size, others) = (item.data.len(), self.local.branch > 1);
         match item.tag {
@@ -147,12 +147,12 @@ impl Parser<'_> {
             0x2 if !others => self.range(value, size)?,
             0xa if value != 0 => {
                 if self.local.delimited {
-                    return Err(Senseless);
+                    return Err(InvalidDescriptor);
                 }
                 self.local.delimited = true;
                 self.local.branch += 1;
             }
-            0xa if !self.local.delimited => return Err(Senseless),
+            0xa if !self.local.delimited => return Err(InvalidDescriptor),
             0xa => self.local.delimited = false,
             _ => {}
         }
@@ -163,29 +163,29 @@ impl Parser<'_> {
         u32::try_from(self.local.usages.len()).unwrap_or(USAGES_MAX)
     }
 
-    fn name(&mut self, usage: u32, size: usize) -> Result<(), Senseless> {
+    fn name(&mut self, usage: u32, size: usize) -> Result<(), InvalidDescriptor> {
         if self.named() >= USAGES_MAX {
-            return Err(Senseless);
+            return Err(InvalidDescriptor);
         }
         let usage = if size <= 2 { on_page(usage, self.global.page) } else { usage };
         self.local.usages.push(Named { usage, size, inside: self.open.last().copied() });
         Ok(())
     }
 
-    fn range(&mut self, maximum: u32, size: usize) -> Result<(), Senseless> {
+    fn range(&mut self, maximum: u32, size: usize) -> Result<(), InvalidDescriptor> {
         let (minimum, named) = (self.local.minimum, self.named());
         let mut maximum = maximum;
         if maximum.wrapping_sub(minimum).wrapping_add(named) >= USAGES_MAX {
             maximum = (USAGES_MAX - named).wrapping_add(minimum).wrapping_sub(1);
             if maximum == 0 {
-                return Err(Senseless);
+                return Err(InvalidDescriptor);
             }
         }
         for usage in minimum..=maximum {
             self.name(usage, size)?;
         }
         // Linux counts on from the last number there is, until there is no room.
-        if maximum == u32::MAX { Err(Senseless) } else { Ok(()) }
+        if maximum == u32::MAX { Err(InvalidDescriptor) } else { Ok(()) }
     }
 
     /// Gives the usages that were named before the last Usage Page that page.
@@ -199,7 +199,7 @@ impl Parser<'_> {
         }
     }
 
-    fn main(&mut self, item: &Item<'_>) -> Result<(), Senseless> {
+    fn main(&mut self, item: &Item<'_>) -> Result<(), InvalidDescriptor> {
         self.complete();
         let local = std::mem::take(&mut self.local);
         match item.tag {
@@ -214,12 +214,12 @@ impl Parser<'_> {
                 self.open.push(collection);
                 Ok(())
             }
-            0xc => self.open.pop().map(drop).ok_or(Senseless),
+            0xc => self.open.pop().map(drop).ok_or(InvalidDescriptor),
             _ => Ok(()),
         }
     }
 
-    fn field(&mut self, report: usize, flags: u32, local: &Local) -> Result<(), Senseless> {
+    fn field(&mut self, report: usize, flags: u32, local: &Local) -> Result<(), InvalidDescriptor> {
         let Global { minimum, maximum, size, count, id, .. } = self.global;
         let backwards = if minimum < 0 {
             maximum < minimum
@@ -227,10 +227,10 @@ impl Parser<'_> {
             maximum.cast_unsigned() < minimum.cast_unsigned()
         };
         let bits = self.bits.get_mut(report).and_then(|reports| reports.get_mut(id));
-        let bits = bits.ok_or(Senseless)?;
+        let bits = bits.ok_or(InvalidDescriptor)?;
         *bits = bits.saturating_add(size.saturating_mul(count));
         if backwards || *bits > REPORT_BITS_MAX {
-            return Err(Senseless);
+            return Err(InvalidDescriptor);
         }
         // Only what is an input report types or points, and only if there is something in it.
         if report != 0 || count == 0 {

@@ -119,7 +119,7 @@ pub enum Command {
     /// [`SeatEvent::Answered`] with no.
     Choose(u64, String, Vec<String>),
     /// Say this in the box of the question of this number, if it is open: what it counts down to, and nothing that changes what its answers mean.
-    Retell(u64, String),
+    Reword(u64, String),
     /// Withdraw the question of this number.
     Withdraw(u64),
 }

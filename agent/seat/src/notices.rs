@@ -76,7 +76,7 @@ impl Notices {
     }
 
     /// Says it in other words, which mean the same: what was read of it stays read.
-    pub(super) fn retell(&mut self, id: u64, text: String) {
+    pub(super) fn reword(&mut self, id: u64, text: String) {
         if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
             question.text = text;
             question.told += 1;
@@ -223,8 +223,8 @@ mod tests {
         notices.ask(seconds(0), 7, "in 60 s".to_owned(), vec!["a".to_owned(), "b".to_owned()]);
         let number = notices.shown().0;
         notices.mark(7, 1);
-        notices.retell(8, "another's".to_owned());
-        notices.retell(7, "in 59 s".to_owned());
+        notices.reword(8, "another's".to_owned());
+        notices.reword(7, "in 59 s".to_owned());
         let (shown, said) = notices.shown();
         assert_eq!(shown, number);
         let Some(Shown::Question(question)) = said else { panic!("the question") };

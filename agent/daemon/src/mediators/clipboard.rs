@@ -95,7 +95,7 @@ impl Start for ClipboardClient {
 
 impl Mediator for ClipboardClient {
     /// Does nothing: the clipboard has no hold on the PC.
-    fn take_hold(&mut self, _: Place<'_>) {}
+    fn activate(&mut self, _: Place<'_>) {}
 
     fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>> {
         let clipboard = self.clipboard.sender();
@@ -144,7 +144,7 @@ impl Mediator for ClipboardClient {
         self.send(Command::Answered(number, yes));
     }
 
-    fn take_back(&mut self, cause: Cause, rules: Rules<'_>) {
+    fn revoke(&mut self, cause: Cause, rules: Rules<'_>) {
         match cause {
             Cause::Policy => self.send(Command::Policy(Arc::clone(rules.policy))),
             Cause::Record => self.send(Command::RecordLost),

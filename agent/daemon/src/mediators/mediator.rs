@@ -39,7 +39,7 @@ pub(super) trait Start: Mediator + Sized {
     /// Lists the paths of its sockets for a domain, besides those of a VMM's ports.
     fn sockets(layout: &Layout, entry: &DomainHardware) -> Vec<PathBuf>;
 
-    /// Starts it. What it changes on the PC waits for [`Mediator::take_hold`].
+    /// Starts it. What it changes on the PC waits for [`Mediator::activate`].
     ///
     /// # Errors
     /// The agent does not start without it.
@@ -48,8 +48,8 @@ pub(super) trait Start: Mediator + Sized {
 
 /// The daemon's side of a part of the agent that runs on a thread of its own, asks the monitor for permits, and holds what they permit.
 pub(crate) trait Mediator {
-    /// Takes hold of what it mediates. The agent's start cannot fail any more: one that fails before leaves the PC as it is.
-    fn take_hold(&mut self, place: Place<'_>);
+    /// Takes over what it mediates, which may change the PC. The agent's start cannot fail any more: one that fails before leaves the PC as it is.
+    fn activate(&mut self, place: Place<'_>);
 
     /// Returns what the seat's thread tells it directly, if it listens to that. It must not wait.
     fn listener(&self) -> Option<Box<dyn Fn(ToMediators) + Send>>;
@@ -69,8 +69,8 @@ pub(crate) trait Mediator {
     /// Handles what a person answered to its question of this number, silence being no.
     fn answered(&mut self, number: u64, yes: bool);
 
-    /// Takes back what it has permits for and these rules, or the lost record, do not permit any more.
-    fn take_back(&mut self, cause: Cause, rules: Rules<'_>);
+    /// Ends what it has permits for and these rules, or the lost record, do not permit any more.
+    fn revoke(&mut self, cause: Cause, rules: Rules<'_>);
 
     /// Lets through from now on what break-glass alone permits.
     fn break_glass_opened(&mut self, rules: Rules<'_>);

@@ -46,7 +46,7 @@ impl Start for UsbClient {
 
 impl Mediator for UsbClient {
     /// Starts the broker, which takes the kernel's switches.
-    fn take_hold(&mut self, place: Place<'_>) {
+    fn activate(&mut self, place: Place<'_>) {
         self.usb = broker(place);
     }
 
@@ -107,7 +107,7 @@ impl Mediator for UsbClient {
     /// Nothing: it asks nobody.
     fn answered(&mut self, _: u64, _: bool) {}
 
-    fn take_back(&mut self, cause: Cause, rules: Rules<'_>) {
+    fn revoke(&mut self, cause: Cause, rules: Rules<'_>) {
         match cause {
             Cause::Policy | Cause::BreakGlass => self.take_rules(rules),
             Cause::Record => self.send(Command::RecordLost),
@@ -134,7 +134,7 @@ impl Mediator for UsbClient {
         if !self.dead {
             monitor.died(USB);
         }
-        hear_out(usb.events(), monitor);
+        record_last(usb.events(), monitor);
     }
 }
 
@@ -230,8 +230,8 @@ fn broker(place: Place<'_>) -> Result<Usb, String> {
     usb
 }
 
-/// Takes what a broker said that is no more: what is to be written down is, and that what it wanted does not happen.
-fn hear_out(events: Vec<UsbEvent>, monitor: &mut Monitor) {
+/// Records the last events of a broker that is no more: those for the log, and that what it asked for does not happen.
+fn record_last(events: Vec<UsbEvent>, monitor: &mut Monitor) {
     for event in events {
         match event {
             UsbEvent::Note(event) => {
@@ -263,7 +263,7 @@ fn authorize(request: Request<UsbGrant>, monitor: &mut Monitor) -> Option<Comman
     match monitor.authorize(USB, request) {
         Ok(permit) => Some(Command::Permitted(number, permit)),
         Err(refused) if refused.denial == Denial::NotRunning => {
-            monitor.note(&[record::not_attached(domain, bus_id, &refused)]);
+            monitor.note(&[usb::not_attached(domain, bus_id, refused.to_string())]);
             None
         }
         Err(refused) => Some(Command::Refused(number, refused.denial)),
@@ -378,7 +378,7 @@ mod tests {
         let basis = Basis { policy: 1, break_glass: false };
         let owed = Owed::default();
         let request = Request { number: 1, basis, owed, event: event.into(), grant };
-        hear_out(vec![UsbEvent::Authorize(request)], &mut monitor);
+        record_last(vec![UsbEvent::Authorize(request)], &mut monitor);
         let mut told = Vec::new();
         ::audit::each(&recorder::directory(dir.path()), |_, entry: ::audit::Entry| {
             told.push((entry.kind, entry.domain));

@@ -35,6 +35,7 @@ use monitor::{Denial, Permit, Request};
 use policy::Policy;
 use usbhost::{BusId, Sysfs};
 
+pub use broker::not_attached;
 pub use grant::{UsbAdmission, UsbGrant};
 
 use broker::Broker;

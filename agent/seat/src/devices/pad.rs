@@ -218,7 +218,7 @@ impl Pad {
                 Some(finger) => {
                     finger.follow(at, now, &self.surface);
                     if palm && !self.pressed {
-                        changed |= finger.turn_out_a_palm();
+                        changed |= finger.mark_as_palm();
                     }
                 }
                 None => {

@@ -275,7 +275,7 @@ impl Stage {
                     let input = Input::Choose(id, choices.len());
                     self.ask(id, text, choices, input);
                 }
-                Command::Retell(id, text) => self.notices.retell(id, text),
+                Command::Reword(id, text) => self.notices.reword(id, text),
                 Command::Withdraw(id) => self.withdraw(id),
             }
         }

@@ -204,7 +204,7 @@ impl Guest {
         };
         self.sending = sent;
         let offer = self.offer.take_if(|offer| ends(offer));
-        if ended.is_some() && !self.outbox.take_back() {
+        if ended.is_some() && !self.outbox.withdraw_content() {
             return Withdrawn::Cut;
         }
         if offer.is_some() {

@@ -9,7 +9,7 @@
 //!  message's header | content but for its last byte | last byte
 //! ```
 //! A guest that does not read has no content lying in its socket, and never has a whole message there that was withdrawn:
-//! [`Outbox::take_back`] and the end of the stream leave it with a message that never becomes whole, which its agent drops.
+//! [`Outbox::withdraw_content`] and the end of the stream leave it with a message that never becomes whole, which its agent drops.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -112,9 +112,9 @@ impl Outbox {
         self.sending || self.waiting.iter().any(|waiting| waiting.content.is_some())
     }
 
-    /// Takes back the content that waits. `false`: part of it is out already, and the stream must end for it not to arrive.
+    /// Withdraws the content that waits. `false`: part of it is out already, and the stream must end for it not to arrive.
     #[must_use]
-    pub fn take_back(&mut self) -> bool {
+    pub fn withdraw_content(&mut self) -> bool {
         if self.sending {
             return false;
         }

@@ -48,6 +48,8 @@ use usbdescriptors::Share;
 use crate::grant::UsbGrant;
 use usbsysfs::Identity;
 
+pub use text::not_attached;
+
 /// How often the devices are looked at without a word of the kernel's.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often what a filter refused again and again is told.

@@ -45,18 +45,7 @@ impl Device {
             .into(),
             Note::Failed { request, why } => UsbFailed { bus_id, request, why }.into(),
             Note::Unreadable { request, why } => UsbUnreadable { bus_id, request, why }.into(),
-            Note::NotAttached { domain, why } => UsbDetached {
-                domain,
-                bus_id,
-                bytes_to_device: None,
-                bytes_to_guest: None,
-                commands: None,
-                device_hangs: None,
-                refused: None,
-                request: None,
-                why,
-            }
-            .into(),
+            Note::NotAttached { domain, why } => not_attached(domain, bus_id, why),
             Note::Detached { detaching, counts } => detached(bus_id, detaching, counts.as_ref()),
             Note::Counted { detaching, counts } => UsbCounted {
                 domain: detaching.domain,
@@ -119,6 +108,23 @@ impl Device {
             Notice::NoDriver => format!("{shown}:\n{NO_DRIVER}.\n{NO_DRIVER_REMEDY}."),
         }
     }
+}
+
+/// Returns the entry that a device whose entry says it is attached is not.
+#[must_use]
+pub fn not_attached(domain: String, bus_id: String, why: String) -> AuditEvent {
+    UsbDetached {
+        domain,
+        bus_id,
+        bytes_to_device: None,
+        bytes_to_guest: None,
+        commands: None,
+        device_hangs: None,
+        refused: None,
+        request: None,
+        why,
+    }
+    .into()
 }
 
 /// Returns the entry that it has left, and what was transferred, if that is known.

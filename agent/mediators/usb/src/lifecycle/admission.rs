@@ -7,7 +7,7 @@ use usbdescriptors::Share;
 
 use super::{
     AGAIN, CHANGES_MAX, Effect, Findings, HOSTS, Judgement, KEPT, Known, Note, Notice, Reading,
-    SEATS, State, Step, TURNED, UNRECORDED,
+    SEATS, State, Step, TURNED, UNRECORDED, is_temporary,
 };
 use crate::grant::{Admitted, UsbAdmission, UsbGrant};
 
@@ -177,19 +177,15 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// Waits until the verdict can be recorded, or until the rules that have changed meanwhile are known. Anything else would be denied again.
+    /// Waits until the verdict can be recorded, or until the rules that have changed meanwhile are known.
     pub(super) fn not_admitted(&mut self, denial: Denial) {
         let State::Recording { grant, .. } = &self.life.state else { return };
         let grant = grant.clone();
-        match denial {
-            Denial::Stale => {}
-            Denial::Unrecorded => self.say_unrecorded(),
-            Denial::Unanswered
-            | Denial::Uninspected
-            | Denial::Writable
-            | Denial::NotRunning
-            | Denial::Repeated
-            | Denial::TooMany => return self.failed(denial.to_string()),
+        if !is_temporary(denial) {
+            return self.failed(denial.to_string());
+        }
+        if denial == Denial::Unrecorded {
+            self.say_unrecorded();
         }
         self.go(State::Unadmitted { grant, retry: self.now + AGAIN });
     }

@@ -7,7 +7,7 @@ use usbfilter::Counts;
 
 use super::{
     AGAIN, AGAIN_BY_PLUG, CHANGES_MAX, Connection, Detaching, Effect, KEPT, LEAVE_WITHIN, Note,
-    Notice, ResetLoss, State, Step,
+    Notice, ResetLoss, State, Step, is_temporary,
 };
 use crate::attached::DetachReason;
 use crate::grant::Admitted;
@@ -73,8 +73,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// It had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed meanwhile are known.
-    /// Anything else would be denied again. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
+    /// It had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed meanwhile are known. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
     pub(super) fn refused(&mut self, number: u64, denial: Denial) {
         if self.life.is_recorded_by(number) {
             return self.not_admitted(denial);
@@ -85,16 +84,14 @@ impl<P> Step<'_, P> {
         }
         let Some(admitted) = self.authorizing(number) else { return };
         self.effect(Effect::Disconnect);
-        match denial {
+        if !is_temporary(denial) {
+            return self.failed(denial.to_string());
+        }
+        if denial == Denial::Unrecorded {
+            self.say_unrecorded();
+        } else {
             // The entry named the request by hand.
-            Denial::Stale => (self.life.known.unrecorded, self.life.known.request) = (false, None),
-            Denial::Unrecorded => self.say_unrecorded(),
-            Denial::Unanswered
-            | Denial::Uninspected
-            | Denial::Writable
-            | Denial::NotRunning
-            | Denial::Repeated
-            | Denial::TooMany => return self.failed(denial.to_string()),
+            (self.life.known.unrecorded, self.life.known.request) = (false, None);
         }
         self.go(State::Waiting { admitted, retry: self.now + AGAIN });
     }

@@ -54,6 +54,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::Moment;
+use monitor::Denial;
 use usbdescriptors::Share;
 
 use crate::grant::{Admitted, UsbGrant};
@@ -89,6 +90,20 @@ pub(super) const UNRECORDED: &str = "the audit log cannot be written";
 /// Why a device is blocked whose thread failed.
 const FAULT: &str =
     "the agent failed at it, which is a fault of Bulkhead's: report it; plug the device in again";
+
+/// Returns whether the same request can be permitted later: when the log can be written again, or the rules that have changed are known. Any
+/// other denial would come again.
+const fn is_temporary(denial: Denial) -> bool {
+    match denial {
+        Denial::Stale | Denial::Unrecorded => true,
+        Denial::Unanswered
+        | Denial::Uninspected
+        | Denial::Writable
+        | Denial::NotRunning
+        | Denial::Repeated
+        | Denial::TooMany => false,
+    }
+}
 
 /// Numbers for tasks of device threads and for requests to the audit log. One counter serves all devices, so that a late answer is
 /// nobody else's.

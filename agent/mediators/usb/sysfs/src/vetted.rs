@@ -17,7 +17,7 @@ pub struct Vetted {
 /// The texts that a device gave the kernel and those it gave the agent are not the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it has another serial number each time it is asked")]
-pub struct TwoFaced;
+pub struct UnstableSerial;
 
 impl Vetted {
     /// Reads what the kernel has read of it.
@@ -34,13 +34,13 @@ impl Vetted {
     ///
     /// # Errors
     /// The serial number that the kernel was told, and that the policy is asked about, is not the one that is pinned.
-    pub fn with(mut self, others: Vec<PinnedDescriptor>) -> Result<Self, TwoFaced> {
+    pub fn with(mut self, others: Vec<PinnedDescriptor>) -> Result<Self, UnstableSerial> {
         self.pinned.others = others;
         let pinned = self.pinned.serial().map(|text| clean(&text)).filter(|text| !text.is_empty());
         let kernels = self.found.serial.clone().filter(|text| !text.is_empty());
         // The kernel may have asked in vain, or was not yet to ask; then it is what the agent was told.
         if kernels.is_some() && kernels != pinned {
-            return Err(TwoFaced);
+            return Err(UnstableSerial);
         }
         self.found.serial = pinned;
         Ok(self)
@@ -152,11 +152,11 @@ mod tests {
             vetted.map(|vetted| vetted.found().serial.clone())
         };
         assert_eq!(with(Some("PATIENT1"), "PATIENT1"), Ok(Some("PATIENT1".to_owned())));
-        assert_eq!(with(Some("PATIENT1"), "PATIENT2"), Err(TwoFaced));
+        assert_eq!(with(Some("PATIENT1"), "PATIENT2"), Err(UnstableSerial));
         assert_eq!(with(None, "PATIENT2"), Ok(Some("PATIENT2".to_owned())));
         assert_eq!(with(Some("A?1"), "A\u{202e}1"), Ok(Some("A?1".to_owned())), "cleaned alike");
         let none = Vetted::new(found(&STICK, Some("PATIENT1"))).unwrap().with(Vec::new());
-        assert_eq!(none.err(), Some(TwoFaced), "it gave it the kernel alone");
+        assert_eq!(none.err(), Some(UnstableSerial), "it gave it the kernel alone");
     }
 
     proptest! {

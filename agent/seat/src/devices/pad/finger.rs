@@ -136,7 +136,7 @@ impl Finger {
     }
 
     /// Takes the contact for a palm from its beginning; returns whether that is new.
-    pub(super) fn turn_out_a_palm(&mut self) -> bool {
+    pub(super) fn mark_as_palm(&mut self) -> bool {
         std::mem::replace(&mut self.role, Role::Palm) != Role::Palm
     }
 

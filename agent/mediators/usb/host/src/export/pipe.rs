@@ -62,7 +62,7 @@ pub(super) struct Pipe {
     /// Interrupt data are fetched by themselves.
     receiving: bool,
     /// Transfers that fetched them, were taken back and have not ended yet: the first ones of the endpoint.
-    taken_back: usize,
+    cancelled: usize,
     number: u64,
 }
 
@@ -81,7 +81,7 @@ impl Pipe {
             packet,
             transfers,
             receiving: false,
-            taken_back: 0,
+            cancelled: 0,
             number: 0,
         }
     }
@@ -96,23 +96,24 @@ impl Pipe {
     /// Fetches no more. What has come by then is still told: the report of a key that was released is not for the next who asks to miss.
     pub(super) fn stop(&mut self) {
         self.receiving = false;
-        self.take_back();
+        self.cancel_pending();
     }
 
     /// Ends what waits at the endpoint, and its halt.
     pub(super) fn clear_halt(&mut self) -> bool {
-        self.take_back();
+        self.cancel_pending();
         self.endpoint.clear_halt()
     }
 
-    fn take_back(&mut self) {
-        self.taken_back = self.endpoint.pending();
+    /// Cancels the transfers that wait at the endpoint, which end soon after.
+    fn cancel_pending(&mut self) {
+        self.cancelled = self.endpoint.pending();
         self.endpoint.cancel();
     }
 
     fn fetch(&mut self) {
-        // One that is taken back ends soon; until all have, there are no others, so that there are never more than so many.
-        if self.taken_back == 0 {
+        // One that is cancelled ends soon; until all have, there are no others, so that there are never more than so many.
+        if self.cancelled == 0 {
             for _ in self.endpoint.pending()..INTERRUPTS {
                 self.endpoint.submit(Buffer::new(self.packet));
             }
@@ -136,8 +137,8 @@ impl Pipe {
 
     /// Handles that a transfer which fetched interrupt data has ended.
     fn fetched(&mut self, address: u8, how: Status, data: Vec<u8>) -> Option<(u64, Body)> {
-        let was_taken_back = self.taken_back > 0;
-        self.taken_back = self.taken_back.saturating_sub(1);
+        let was_cancelled = self.cancelled > 0;
+        self.cancelled = self.cancelled.saturating_sub(1);
         let answer = match how {
             Status::Success => {
                 self.number += 1;
@@ -145,7 +146,7 @@ impl Pipe {
                 Some((self.number, ended(address, true, how, length, data)))
             }
             // That it ends without data is what was wanted, and says nothing of those after it.
-            _ if was_taken_back || !self.receiving => None,
+            _ if was_cancelled || !self.receiving => None,
             status => {
                 self.stop();
                 Some((0, Body::InterruptReceivingStatus { status, endpoint: address }))
