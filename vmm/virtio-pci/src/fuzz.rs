@@ -7,6 +7,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use event_manager::{EventManager, MutEventSubscriber, SubscriberOps};
+use fuzzinput::FuzzInput;
 use pci::host::Doorbells;
 use pci::testing::Recorder;
 use pci::{Bus, Function};
@@ -49,29 +50,9 @@ impl Doorbells for Bells {
     }
 }
 
-struct Stream<'a>(&'a [u8]);
-
-impl Stream<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn number(&mut self, bytes: usize) -> u64 {
-        (0..bytes).fold(0, |number, _| number << 8 | u64::from(self.byte().unwrap_or(0)))
-    }
-
-    /// One to eight bytes of data.
-    fn data(&mut self) -> Vec<u8> {
-        let length = 1 << (self.byte().unwrap_or(0) % 4);
-        (0..length).map(|_| self.byte().unwrap_or(0)).collect()
-    }
-}
-
 /// Drives a bus with two devices.
 pub fn fuzz_bus(data: &[u8]) {
-    let mut stream = Stream(data);
+    let mut stream = FuzzInput::new(data);
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), RAM)]).expect("guest memory");
     let bells = Arc::new(Bells::default());
     let mut bus = Bus::new();
@@ -91,14 +72,14 @@ pub fn fuzz_bus(data: &[u8]) {
     for _ in 0..STEPS_MAX {
         let Some(step) = stream.byte() else { break };
         match step % 9 {
-            0 => bus.ecam_write(stream.number(4), &stream.data()),
-            1 => bus.ecam_read(stream.number(4), &mut stream.data()),
+            0 => bus.ecam_write(stream.number(4), &any_data(&mut stream)),
+            1 => bus.ecam_read(stream.number(4), &mut any_data(&mut stream)),
             // The registers of a device that is there.
-            2 => bus.ecam_write(1 << 15 | stream.number(1), &stream.data()),
-            3 => bus.io_write(stream.number(1) as u16 % 8, &stream.data()),
-            4 => bus.io_read(stream.number(1) as u16 % 8, &mut stream.data()),
-            5 => drop(bus.mmio_write(BARS.start | stream.number(2), &stream.data())),
-            6 => drop(bus.mmio_read(BARS.start | stream.number(2), &mut stream.data())),
+            2 => bus.ecam_write(1 << 15 | stream.number(1), &any_data(&mut stream)),
+            3 => bus.io_write(stream.number(1) as u16 % 8, &any_data(&mut stream)),
+            4 => bus.io_read(stream.number(1) as u16 % 8, &mut any_data(&mut stream)),
+            5 => drop(bus.mmio_write(BARS.start | stream.number(2), &any_data(&mut stream))),
+            6 => drop(bus.mmio_read(BARS.start | stream.number(2), &mut any_data(&mut stream))),
             7 => {
                 for _ in 0..TURNS {
                     if events.run_with_timeout(0).expect("the event loop runs") == 0 {
@@ -109,8 +90,8 @@ pub fn fuzz_bus(data: &[u8]) {
             _ => match stream.byte().unwrap_or(0) % 8 {
                 0 => bus.reset(),
                 // A window the guest moved by itself, to which only the whole address leads.
-                1..4 => drop(bus.mmio_write(stream.number(8), &stream.data())),
-                4..6 => drop(bus.mmio_read(stream.number(8), &mut stream.data())),
+                1..4 => drop(bus.mmio_write(stream.number(8), &any_data(&mut stream))),
+                4..6 => drop(bus.mmio_read(stream.number(8), &mut any_data(&mut stream))),
                 slot => {
                     for function in &functions {
                         let function = function.lock().unwrap_or_else(PoisonError::into_inner);
@@ -124,6 +105,12 @@ pub fn fuzz_bus(data: &[u8]) {
     assert!(attached <= usize::from(DEVICES) * spec::QUEUES_MAX, "doorbells are left behind");
     bus.reset();
     assert!(bells.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty(), "a reset frees all");
+}
+
+/// One to eight bytes of data.
+fn any_data(input: &mut FuzzInput<'_>) -> Vec<u8> {
+    let length = 1 << (input.byte().unwrap_or(0) % 4);
+    (0..length).map(|_| input.byte().unwrap_or(0)).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
     reason = "a property for tests"
 )]
 
+use fuzzinput::FuzzInput;
 use usbredir::packet::{Interface, Interrupt, MAX_DATA};
 use usbredir::{Body, Packet, Status};
 
@@ -28,172 +29,6 @@ const OPCODES: [u8; 32] = [
     0x00, 0x03, 0x12, 0x1a, 0x5a, 0x25, 0x9e, 0x28, 0x28, 0x08, 0xa8, 0x88, 0xa0, 0x23, 0x35, 0x91,
     0x2a, 0x0a, 0xaa, 0x8a, 0x2e, 0x41, 0x42, 0x93, 0x15, 0x55, 0x04, 0x3b, 0x85, 0xa1, 0xc0, 0x2f,
 ];
-
-struct Stream<'a>(&'a [u8]);
-
-impl Stream<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
-    }
-
-    fn number(&mut self, bytes: usize) -> u64 {
-        (0..bytes).fold(0, |number, _| number << 8 | u64::from(self.byte().unwrap_or(0)))
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        self.number(1) as usize % end.max(1)
-    }
-
-    fn one_of<T: Copy + Default>(&mut self, list: &[T]) -> T {
-        list.get(self.below(list.len())).copied().unwrap_or_default()
-    }
-
-    fn status(&mut self) -> Status {
-        match self.below(12) {
-            0 => Status::Stall,
-            1 => Status::Cancelled,
-            2 => Status::Babble,
-            3 => Status::IoError,
-            4 => Status::Timeout,
-            5 => Status::Invalid,
-            _ => Status::Success,
-        }
-    }
-
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
-        (0..length).map(|_| self.byte().unwrap_or(0x2a)).collect()
-    }
-
-    /// A length that is mostly one that means something.
-    fn length(&mut self) -> u32 {
-        match self.below(10) {
-            0 => 0,
-            1 => 13,
-            2 => 18,
-            3 => 31,
-            4 => 36,
-            5 => 8,
-            6 | 7 => 512 * self.below(9) as u32,
-            8 => self.number(2) as u32,
-            _ => self.number(4) as u32,
-        }
-    }
-
-    /// A CBW that is mostly one.
-    fn cbw(&mut self) -> Vec<u8> {
-        let opcode = if self.below(4) == 0 { self.number(1) as u8 } else { self.one_of(&OPCODES) };
-        let blocks = self.below(5) as u8;
-        let (mut cdb, mut length) = (vec![opcode], u32::from(blocks) * 512);
-        cdb.resize(self.one_of(&[6, 10, 12, 16, 16, 16]), 0);
-        if self.below(4) == 0 {
-            for byte in cdb.iter_mut().skip(1) {
-                *byte = self.number(1) as u8;
-            }
-        }
-        // The length where most commands of this size have it.
-        for at in [4, 8, 9, 13] {
-            if let Some(byte) = cdb.get_mut(at) {
-                *byte = blocks;
-            }
-        }
-        if self.below(3) == 0 {
-            length = self.length();
-        }
-        let from_device = self.below(3) != 0;
-        let lun = if self.below(8) == 0 { self.number(1) as u8 } else { 0 };
-        let mut bytes = cbw(self.number(1) as u32, length, from_device, lun, &cdb);
-        if self.below(6) == 0 {
-            let at = self.below(bytes.len());
-            if let Some(byte) = bytes.get_mut(at) {
-                *byte ^= self.number(1) as u8;
-            }
-        }
-        if self.below(16) == 0 {
-            bytes.truncate(self.below(32));
-        }
-        bytes
-    }
-
-    fn control(&mut self) -> Body {
-        let (request_type, request) = match self.below(8) {
-            0 => (0x21, 0xff),
-            1 => (0xa1, 0xfe),
-            2 => (0x02, 1),
-            3 => (0x80, 6),
-            4 => (0x00, 9),
-            5 => (0x01, 11),
-            _ => (self.number(1) as u8, self.number(1) as u8),
-        };
-        let value = match self.below(4) {
-            0 => self.number(2) as u16,
-            1 => 0x0100,
-            2 => 0x0200,
-            _ => 0,
-        };
-        let index = match self.below(4) {
-            0 => self.number(2) as u16,
-            1 => INPUT.into(),
-            2 => OUTPUT.into(),
-            _ => 0,
-        };
-        let length = if request_type & 0x80 == 0 { self.below(4) } else { self.below(256) };
-        let length = if self.below(2) == 0 { 0 } else { length as u16 };
-        let mut body = control(request_type, request, value, index, length);
-        if let (0, Body::Control(control)) = (self.below(16), &mut body) {
-            control.endpoint ^= self.number(1) as u8;
-            control.length ^= self.number(1) as u16;
-        }
-        body
-    }
-
-    /// Anything a guest may send, and what it may not.
-    fn body(&mut self) -> Body {
-        let endpoint = self.one_of(&[INPUT, OUTPUT, 0x83, 0x04, 0x00, 0x80, 0x01]);
-        match self.below(20) {
-            0..4 => {
-                let bytes = self.cbw();
-                bulk(OUTPUT, bytes.len() as u32, bytes)
-            }
-            4..6 => {
-                let length = self.one_of(&[0, 1, 31, 512, 512, 1024, 64]);
-                let bytes = vec![self.number(1) as u8; length];
-                bulk(OUTPUT, bytes.len() as u32, bytes)
-            }
-            6..10 => bulk(INPUT, self.length(), Vec::new()),
-            10..14 => self.control(),
-            14 => Body::SetConfiguration(self.below(3) as u8),
-            15 => Body::SetAltSetting {
-                interface: self.below(2) as u8,
-                alternate: self.below(2) as u8,
-            },
-            16 => Body::Reset,
-            17 => Body::CancelDataPacket,
-            18 => {
-                let length = self.length();
-                let bytes = self.below(40);
-                bulk(endpoint, length, self.bytes(bytes))
-            }
-            _ => match self.below(8) {
-                0 => Body::GetConfiguration,
-                1 => Body::GetAltSetting { interface: self.below(2) as u8 },
-                2 => Body::StartInterruptReceiving { endpoint },
-                3 => Body::StopInterruptReceiving { endpoint },
-                4 => Body::DeviceDisconnectAck,
-                5 => {
-                    let bytes = self.below(40);
-                    let data = self.bytes(bytes);
-                    let length = data.len() as u16;
-                    let status = self.status();
-                    Body::Interrupt(Interrupt { endpoint, status, length, data })
-                }
-                6 => Body::DeviceDisconnect,
-                _ => Body::Hello { version: String::new(), capabilities: Vec::new() },
-            },
-        }
-    }
-}
 
 /// What may reach a read-only device.
 pub(crate) fn harmless(packet: &Packet) {
@@ -250,9 +85,9 @@ pub fn fuzz_quirks(quirks: Quirks, data: &[u8]) {
 
 /// Has the guest send what the bytes say. The last ID that it used.
 fn play(bench: &mut Bench, data: &[u8]) -> u64 {
-    let mut stream = Stream(data);
+    let mut stream = FuzzInput::new(data);
     bench.watch = Some(harmless);
-    if stream.below(4) == 0 {
+    if stream.index(4) == 0 {
         bench.stick.kind = 5;
     }
     let mut last = 0;
@@ -271,9 +106,9 @@ fn play(bench: &mut Bench, data: &[u8]) -> u64 {
             }
             4 => bench.stick.attention = Some((6, 0x28)),
             _ => {
-                let body = stream.body();
+                let body = any_body(&mut stream);
                 // Now and then an ID that is in use.
-                if !matches!(body, Body::CancelDataPacket) && stream.below(8) != 0 {
+                if !matches!(body, Body::CancelDataPacket) && stream.index(8) != 0 {
                     last += 1;
                 }
                 bench.guest(Packet { id: last, body });
@@ -290,9 +125,9 @@ fn play(bench: &mut Bench, data: &[u8]) -> u64 {
 
 /// A guest of arbitrary packets, and a device of arbitrary answers.
 pub fn fuzz_device(data: &[u8]) {
-    let mut stream = Stream(data);
-    let rules = if stream.below(4) == 0 { Rules::Allow } else { Rules::ReadOnly };
-    let Ok(mut filter) = Filter::new(rules, pinned(stream.below(2) == 0)) else { return };
+    let mut stream = FuzzInput::new(data);
+    let rules = if stream.index(4) == 0 { Rules::Allow } else { Rules::ReadOnly };
+    let Ok(mut filter) = Filter::new(rules, pinned(stream.index(2) == 0)) else { return };
     let mut stick = Stick::new(8);
     let mut asked: Vec<Packet> = Vec::new();
     let mut id = 0;
@@ -301,14 +136,14 @@ pub fn fuzz_device(data: &[u8]) {
         let mut out = Out::default();
         match action % 4 {
             0 => {
-                let body = stream.body();
+                let body = any_body(&mut stream);
                 if !matches!(body, Body::CancelDataPacket) {
                     id += 1;
                 }
                 filter.from_guest(Packet { id, body }, &mut out);
             }
             1 if !asked.is_empty() => {
-                let at = stream.below(asked.len());
+                let at = stream.index(asked.len());
                 let mut answers = Vec::new();
                 let packet = asked.remove(at);
                 // It only knows what its descriptors have.
@@ -320,7 +155,7 @@ pub fn fuzz_device(data: &[u8]) {
                 }
             }
             2 if !asked.is_empty() => {
-                let at = stream.below(asked.len());
+                let at = stream.index(asked.len());
                 let packet = asked.remove(at);
                 filter.from_device(answer(packet, &mut stream), &mut out);
             }
@@ -349,46 +184,46 @@ pub fn fuzz_device(data: &[u8]) {
 }
 
 /// An answer to a packet, right or wrong.
-fn answer(packet: Packet, stream: &mut Stream<'_>) -> Packet {
+fn answer(packet: Packet, stream: &mut FuzzInput<'_>) -> Packet {
     let Packet { id, body } = packet;
     let body = match body {
         Body::Bulk(mut bulk) => {
-            bulk.status = stream.status();
+            bulk.status = any_status(stream);
             if bulk.endpoint & 0x80 != 0 {
                 let most = (bulk.length as usize).min(1024);
-                let length = match stream.below(8) {
-                    0 => stream.below(64),
+                let length = match stream.index(8) {
+                    0 => stream.index(64),
                     1 => most.saturating_add(1),
                     _ => most,
                 };
-                bulk.data = stream.bytes(length.min(64));
+                bulk.data = any_bytes(stream, length.min(64));
                 bulk.data.resize(length, 0x55);
-                if bulk.length == 13 && stream.below(2) == 0 {
+                if bulk.length == 13 && stream.index(2) == 0 {
                     // A CSW that is nearly one.
                     let tag = stream.number(1) as u8;
-                    let status = stream.below(4) as u8;
+                    let status = stream.index(4) as u8;
                     bulk.data = [b'U', b'S', b'B', b'S', tag, 0, 0, 0, 0, 0, 0, 0, status].into();
                 }
                 bulk.length = bulk.data.len() as u32;
             } else {
                 bulk.data.clear();
-                if stream.below(8) == 0 {
+                if stream.index(8) == 0 {
                     bulk.length = stream.number(1) as u32;
                 }
             }
-            if stream.below(64) == 0 {
+            if stream.index(64) == 0 {
                 bulk.endpoint = stream.number(1) as u8;
             }
             Body::Bulk(bulk)
         }
         Body::Control(mut control) => {
-            control.status = stream.status();
-            let length = stream.below(usize::from(control.length).saturating_add(2));
-            control.data = stream.bytes(length);
+            control.status = any_status(stream);
+            let length = stream.index(usize::from(control.length).saturating_add(2));
+            control.data = any_bytes(stream, length);
             Body::Control(control)
         }
         Body::SetConfiguration(configuration) => {
-            Body::ConfigurationStatus { status: stream.status(), configuration }
+            Body::ConfigurationStatus { status: any_status(stream), configuration }
         }
         other => other,
     };
@@ -396,25 +231,25 @@ fn answer(packet: Packet, stream: &mut Stream<'_>) -> Packet {
 }
 
 /// Returns what a device's end may say of itself, true or not.
-fn unasked(stream: &mut Stream<'_>) -> Body {
+fn unasked(stream: &mut FuzzInput<'_>) -> Body {
     let mut hello = Stick::hello().into_iter().map(|packet| packet.body);
-    match stream.below(16) {
+    match stream.index(16) {
         0 => Body::DeviceDisconnect,
         1 => Body::InterfaceInfo(vec![
             Interface {
-                number: stream.below(2) as u8,
-                class: stream.one_of(&[8, 8, 3]),
+                number: stream.index(2) as u8,
+                class: one_of(stream, &[8, 8, 3]),
                 subclass: 6,
-                protocol: stream.one_of(&[0x50, 0x62]),
+                protocol: one_of(stream, &[0x50, 0x62]),
             };
-            stream.below(3)
+            stream.index(3)
         ]),
         2 => {
-            let status = stream.status();
+            let status = any_status(stream);
             Body::InterruptReceivingStatus { status, endpoint: stream.number(1) as u8 }
         }
-        3 => Body::AltSettingStatus { status: stream.status(), interface: 0, alternate: 1 },
-        4 => stream.body(),
+        3 => Body::AltSettingStatus { status: any_status(stream), interface: 0, alternate: 1 },
+        4 => any_body(stream),
         at => hello.nth(at % 3).unwrap_or(Body::DeviceDisconnect),
     }
 }
@@ -422,14 +257,14 @@ fn unasked(stream: &mut Stream<'_>) -> Body {
 /// Arbitrary descriptors, and ones that are nearly right: read or refused, and what the guest is shown
 /// of those that are taken can be read again and has no UAS.
 pub fn fuzz_descriptors(data: &[u8]) {
-    let mut stream = Stream(data);
-    let pinned = if stream.below(4) == 0 {
-        let Ok(pinned) = Pinned::from_sysfs(stream.0) else { return };
+    let mut stream = FuzzInput::new(data);
+    let pinned = if stream.index(4) == 0 {
+        let Ok(pinned) = Pinned::from_sysfs(stream.rest()) else { return };
         pinned
     } else {
-        let mut pinned = pinned(stream.below(2) == 0);
-        for _ in 0..stream.below(8) {
-            let at = stream.below(128);
+        let mut pinned = pinned(stream.index(2) == 0);
+        for _ in 0..stream.index(8) {
+            let at = stream.index(128);
             let to = stream.number(1) as u8;
             let whole = pinned.configurations.iter_mut().flatten();
             if let Some(byte) = whole.chain(&mut pinned.device).nth(at) {
@@ -462,5 +297,152 @@ pub fn fuzz_descriptors(data: &[u8]) {
             device.settings().any(|setting| (setting.class, setting.protocol) == (8, 0x62))
         };
         assert!(!again.is_ok_and(uas), "UAS is shown");
+    }
+}
+
+fn one_of<T: Copy + Default>(input: &mut FuzzInput<'_>, list: &[T]) -> T {
+    list.get(input.index(list.len())).copied().unwrap_or_default()
+}
+
+fn any_status(input: &mut FuzzInput<'_>) -> Status {
+    match input.index(12) {
+        0 => Status::Stall,
+        1 => Status::Cancelled,
+        2 => Status::Babble,
+        3 => Status::IoError,
+        4 => Status::Timeout,
+        5 => Status::Invalid,
+        _ => Status::Success,
+    }
+}
+
+fn any_bytes(input: &mut FuzzInput<'_>, length: usize) -> Vec<u8> {
+    (0..length).map(|_| input.byte().unwrap_or(0x2a)).collect()
+}
+
+/// A length that is mostly one that means something.
+fn any_length(input: &mut FuzzInput<'_>) -> u32 {
+    match input.index(10) {
+        0 => 0,
+        1 => 13,
+        2 => 18,
+        3 => 31,
+        4 => 36,
+        5 => 8,
+        6 | 7 => 512 * input.index(9) as u32,
+        8 => input.number(2) as u32,
+        _ => input.number(4) as u32,
+    }
+}
+
+/// A CBW that is mostly one.
+fn any_cbw(input: &mut FuzzInput<'_>) -> Vec<u8> {
+    let opcode = if input.index(4) == 0 { input.number(1) as u8 } else { one_of(input, &OPCODES) };
+    let blocks = input.index(5) as u8;
+    let (mut cdb, mut length) = (vec![opcode], u32::from(blocks) * 512);
+    cdb.resize(one_of(input, &[6, 10, 12, 16, 16, 16]), 0);
+    if input.index(4) == 0 {
+        for byte in cdb.iter_mut().skip(1) {
+            *byte = input.number(1) as u8;
+        }
+    }
+    // The length where most commands of this size have it.
+    for at in [4, 8, 9, 13] {
+        if let Some(byte) = cdb.get_mut(at) {
+            *byte = blocks;
+        }
+    }
+    if input.index(3) == 0 {
+        length = any_length(input);
+    }
+    let from_device = input.index(3) != 0;
+    let lun = if input.index(8) == 0 { input.number(1) as u8 } else { 0 };
+    let mut bytes = cbw(input.number(1) as u32, length, from_device, lun, &cdb);
+    if input.index(6) == 0 {
+        let at = input.index(bytes.len());
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= input.number(1) as u8;
+        }
+    }
+    if input.index(16) == 0 {
+        bytes.truncate(input.index(32));
+    }
+    bytes
+}
+
+fn any_control(input: &mut FuzzInput<'_>) -> Body {
+    let (request_type, request) = match input.index(8) {
+        0 => (0x21, 0xff),
+        1 => (0xa1, 0xfe),
+        2 => (0x02, 1),
+        3 => (0x80, 6),
+        4 => (0x00, 9),
+        5 => (0x01, 11),
+        _ => (input.number(1) as u8, input.number(1) as u8),
+    };
+    let value = match input.index(4) {
+        0 => input.number(2) as u16,
+        1 => 0x0100,
+        2 => 0x0200,
+        _ => 0,
+    };
+    let index = match input.index(4) {
+        0 => input.number(2) as u16,
+        1 => INPUT.into(),
+        2 => OUTPUT.into(),
+        _ => 0,
+    };
+    let length = if request_type & 0x80 == 0 { input.index(4) } else { input.index(256) };
+    let length = if input.index(2) == 0 { 0 } else { length as u16 };
+    let mut body = control(request_type, request, value, index, length);
+    if let (0, Body::Control(control)) = (input.index(16), &mut body) {
+        control.endpoint ^= input.number(1) as u8;
+        control.length ^= input.number(1) as u16;
+    }
+    body
+}
+
+/// Anything a guest may send, and what it may not.
+fn any_body(input: &mut FuzzInput<'_>) -> Body {
+    let endpoint = one_of(input, &[INPUT, OUTPUT, 0x83, 0x04, 0x00, 0x80, 0x01]);
+    match input.index(20) {
+        0..4 => {
+            let bytes = any_cbw(input);
+            bulk(OUTPUT, bytes.len() as u32, bytes)
+        }
+        4..6 => {
+            let length = one_of(input, &[0, 1, 31, 512, 512, 1024, 64]);
+            let bytes = vec![input.number(1) as u8; length];
+            bulk(OUTPUT, bytes.len() as u32, bytes)
+        }
+        6..10 => bulk(INPUT, any_length(input), Vec::new()),
+        10..14 => any_control(input),
+        14 => Body::SetConfiguration(input.index(3) as u8),
+        15 => {
+            Body::SetAltSetting { interface: input.index(2) as u8, alternate: input.index(2) as u8 }
+        }
+        16 => Body::Reset,
+        17 => Body::CancelDataPacket,
+        18 => {
+            let length = any_length(input);
+            let bytes = input.index(40);
+            bulk(endpoint, length, any_bytes(input, bytes))
+        }
+        _ => match input.index(8) {
+            0 => Body::GetConfiguration,
+            1 => Body::GetAltSetting { interface: input.index(2) as u8 },
+            2 => Body::StartInterruptReceiving { endpoint },
+            3 => Body::StopInterruptReceiving { endpoint },
+            4 => Body::DeviceDisconnectAck,
+            5 => {
+                let bytes = input.index(40);
+                let data = any_bytes(input, bytes);
+                let length = data.len() as u16;
+                let status = any_status(input);
+                Body::Interrupt(Interrupt { endpoint, status, length, data })
+            }
+            6 => Body::DeviceDisconnect,
+            _ => Body::Hello { version: String::new(), capabilities: Vec::new() },
+        },
     }
 }
