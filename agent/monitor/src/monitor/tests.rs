@@ -1,3 +1,5 @@
+mod non_interference;
+
 use std::fs;
 use std::path::Path;
 
