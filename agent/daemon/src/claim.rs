@@ -89,7 +89,6 @@ pub enum ClaimError {
     /// A file below `/run`.
     #[error("cannot write {}: the host's network services may start; restart this PC", path.display())]
     Write {
-        /// The file.
         path: PathBuf,
         /// The error of the write.
         #[source]

@@ -40,7 +40,6 @@ pub struct VmmProcess {
 /// What tells a process from every other one of this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Process identifier.
     pub pid: i32,
     /// When it started, in clock ticks since the boot (proc(5), `stat` field 22).
     pub start: u64,

@@ -8,7 +8,6 @@ use super::picture::Canvas;
 
 /// Where it is put together: XRGB8888, rows `stride` bytes apart.
 pub struct Target<'a> {
-    /// The pixels.
     pub bytes: &'a mut [u8],
     /// Bytes from a row to the next.
     pub stride: usize,

@@ -109,7 +109,6 @@ pub enum Command {
     Switch(DomainIndex),
     /// Lock the screen.
     Lock,
-    /// Unlock it.
     Unlock,
     /// Show this for a few seconds; never instead of a question.
     Notice(Cause, String),

@@ -89,7 +89,6 @@ pub(crate) enum Unproposed {
     Unasked(Vec<Question>),
 }
 
-/// Decides.
 pub(crate) fn propose<'a>(
     basis: &Basis<'a>,
     dialogue: &mut dyn Dialogue,

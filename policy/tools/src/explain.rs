@@ -14,7 +14,6 @@ use policy::request::{ClipboardRequest, Context, Request, UsbDevice, UsbRequest}
 /// A verdict, explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// The verdict.
     pub verdict: Decision,
     /// The rule that decides; `None` where none matches.
     pub rule: Option<String>,
@@ -41,7 +40,6 @@ pub struct Explanation {
 /// A rule that misses a request by one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NearMiss {
-    /// The rule.
     pub rule: String,
     /// The line it starts on, from 1.
     pub line: usize,

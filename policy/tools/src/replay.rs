@@ -18,9 +18,7 @@ pub enum Recorded {
         from: String,
         /// The domain it was to come into.
         to: String,
-        /// Its type.
         media_type: MediaType,
-        /// Its size.
         bytes: u64,
         /// The detectors that found something.
         hits: Vec<String>,
@@ -43,7 +41,6 @@ pub enum Recorded {
 /// What a policy decides of a recorded flow.
 #[derive(Clone, Debug)]
 pub struct Redecided {
-    /// The verdict.
     pub verdict: Decision,
     /// The rule that decides; `None` where none matches.
     pub rule: Option<String>,

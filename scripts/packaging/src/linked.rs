@@ -15,9 +15,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// A crate that is linked.
 #[derive(Debug, Clone)]
 pub(crate) struct Crate {
-    /// Its name.
     pub(crate) name: String,
-    /// Its version.
     pub(crate) version: String,
     /// Its licence, as an SPDX expression.
     pub(crate) licence: String,

@@ -57,7 +57,6 @@ enum PackagingError {
     /// A program of the toolchain.
     #[error("`{command}` failed: {why}")]
     Toolchain {
-        /// Which.
         command: String,
         /// What it said.
         why: String,
@@ -65,7 +64,6 @@ enum PackagingError {
     /// A crate.
     #[error("{crate_name}: {what}")]
     Crate {
-        /// Which.
         crate_name: String,
         /// What is wrong with it, and what to do.
         what: String,

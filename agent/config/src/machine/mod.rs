@@ -71,9 +71,7 @@ pub enum Kind {
 /// What a domain run by the agent is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmHardware {
-    /// Guest memory.
     pub memory: MemorySize,
-    /// vCPUs.
     pub cpus: u8,
     /// What its guest starts from.
     pub boot: Boot,
@@ -139,10 +137,7 @@ pub enum Serial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seat {
     /// A screen by KMS; the card, or the first one that has a screen.
-    Kms {
-        /// Device node.
-        card: Option<PathBuf>,
-    },
+    Kms { card: Option<PathBuf> },
     /// No seat: the command line does what the hotkeys do.
     None,
 }

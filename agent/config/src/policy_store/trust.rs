@@ -52,7 +52,6 @@ pub struct TrustReport {
 /// Another trust store counts from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustChange {
-    /// Its serial.
     pub serial: u64,
     /// The officers who signed the change; none if it is the first one whose changes are signed.
     pub signers: Vec<String>,

@@ -31,7 +31,6 @@ macro_rules! mediators {
         pub(super) const ALL: &[MediatorId] = &[POLICY, BREAK_GLASS, RENEWAL, $(<$type as Start>::ID),+];
 
         impl Mediators {
-            /// Starts each.
             pub(super) fn start(place: Place<'_>) -> Result<Self, DaemonError> {
                 Ok(Self { $($name: Start::start(place)?,)+ })
             }
@@ -41,7 +40,6 @@ macro_rules! mediators {
                 [$(<$type as Start>::sockets(layout, entry)),+].concat()
             }
 
-            /// Returns each.
             pub(super) fn each(&self) -> impl Iterator<Item = &dyn Mediator> {
                 [$(&self.$name as &dyn Mediator),+].into_iter()
             }
@@ -64,7 +62,6 @@ mediators! {
     /// What is copied and pasted. It ends first: devices take seconds, in which a guest could take what is offered to it and nobody would
     /// write that down.
     clipboard: ClipboardClient,
-    /// USB devices.
     usb: UsbClient,
 }
 

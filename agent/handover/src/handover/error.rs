@@ -21,11 +21,7 @@ pub enum HandoverError {
     #[error(
         "PCI device {address} is still {domain}'s, whose guest may use it: restart {domain} first (`bulkhead restart {domain}`), or the PC if it has no such domain any more"
     )]
-    Anothers {
-        address: PciAddress,
-        /// Which one.
-        domain: String,
-    },
+    Anothers { address: PciAddress, domain: String },
     /// It is being given back or handed over.
     #[error(
         "PCI device {address} is changing hands and has not come through; see the log for which driver does not let go"

@@ -101,7 +101,6 @@ pub struct Setup {
     pub switches: PathBuf,
     /// Each domain's name and its sockets for devices, one device each. Where the agent listens, whoever connects waits until there is a device.
     pub domains: Vec<(String, Vec<SocketEndpoint>)>,
-    /// The policy.
     pub policy: Arc<Policy>,
 }
 

@@ -95,7 +95,6 @@ pub enum Input {
     Shown(u64, bool),
     /// The question is withdrawn.
     Withdraw(u64),
-    /// Time passed.
     Tick,
     /// Another policy came into force: hotkeys, idle lock.
     Settings(Settings),

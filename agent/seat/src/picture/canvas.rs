@@ -5,18 +5,13 @@ use seat_link::{Rect, Size};
 /// A colour, eight bits a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Colour {
-    /// Red.
     pub red: u8,
-    /// Green.
     pub green: u8,
-    /// Blue.
     pub blue: u8,
 }
 
 impl Colour {
-    /// Black.
     pub const BLACK: Self = Self::grey(0);
-    /// White.
     pub const WHITE: Self = Self::grey(255);
 
     #[must_use]

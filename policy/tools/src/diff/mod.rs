@@ -45,7 +45,6 @@ pub struct Change {
     pub kind: Kind,
     /// Whether more may happen than before.
     pub widened: bool,
-    /// Which flows.
     pub flow: Flow,
     /// What the old policy says.
     pub before: Outcome,
@@ -62,7 +61,6 @@ pub struct Change {
 /// A detector that looks for something else under the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OtherPattern {
-    /// Its name.
     pub detector: String,
     /// What it looked for.
     pub before: String,
@@ -86,13 +84,11 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "what")]
 pub enum Flow {
-    /// Clipboard transfers.
     Clipboard {
         /// Whose clipboard.
         from: String,
         /// Into which domain.
         to: String,
-        /// Which types.
         types: Vec<MediaType>,
         /// The smallest size, in bytes.
         min_bytes: u64,
@@ -101,9 +97,7 @@ pub enum Flow {
     },
     /// USB functions into a domain.
     Usb {
-        /// Which domain.
         to: String,
-        /// When.
         when: Vec<When>,
         /// Which functions of which devices.
         #[serde(flatten)]
@@ -111,7 +105,6 @@ pub enum Flow {
     },
     /// What some input devices type, in every domain but the one they are tied to.
     Input {
-        /// Which devices.
         #[serde(flatten)]
         region: Region,
     },
@@ -129,7 +122,6 @@ pub struct When {
 /// What a policy says of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outcome {
-    /// The verdict.
     pub verdict: Decision,
     /// The detectors that must find nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]

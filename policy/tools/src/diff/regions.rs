@@ -46,7 +46,6 @@ pub struct Region {
     pub class: Field,
     /// Of these vendors.
     pub vendor: Field,
-    /// These products.
     pub product: Field,
     /// With these serial numbers.
     pub serial: Field,
@@ -61,7 +60,6 @@ pub enum Field {
     /// Any, or none.
     #[default]
     Any,
-    /// This.
     Is(String),
     /// Any but these, or none. Every result at all other values has the same ones.
     Except(#[serde(serialize_with = "each")] Rc<[String]>),

@@ -53,7 +53,6 @@ pub struct Matrix {
 /// A domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DomainEntry {
-    /// Its name.
     pub name: String,
     /// What the banner calls it.
     pub label: String,

@@ -97,7 +97,6 @@ impl fmt::Display for Changes {
 pub struct Sanitized {
     /// Its type; a picture is a PNG now.
     pub media_type: MediaType,
-    /// The bytes.
     pub bytes: Zeroizing<Vec<u8>>,
     /// What is different.
     pub changes: Changes,

@@ -43,11 +43,7 @@ pub enum Read {
     /// Part of the content that was asked for; the time it may take begins anew.
     Progress,
     /// The content that was asked for.
-    Content {
-        kind: u32,
-        /// The bytes.
-        bytes: Zeroizing<Vec<u8>>,
-    },
+    Content { kind: u32, bytes: Zeroizing<Vec<u8>> },
     /// Content that is larger than allowed begins; it is skipped.
     TooLarge {
         /// Bytes it claims to have.

@@ -93,7 +93,6 @@ pub(crate) enum Note {
     },
     /// It was not attached to this domain, though its entry says so.
     NotAttached {
-        /// The domain.
         domain: String,
         /// Why, in words.
         why: String,

@@ -22,21 +22,16 @@ pub(crate) enum Event<P> {
     NoThread(String),
     /// A task of [`Effect::Read`](super::Effect::Read) ended.
     Read {
-        /// The task.
         task: u64,
         /// What the device turned out to be, or why that is not known.
         reading: Result<Reading, String>,
     },
     /// The thread failed at a task, which is a fault of ours. What it had of the device is let go.
-    ThreadFailed {
-        /// The task.
-        task: u64,
-    },
+    ThreadFailed { task: u64 },
     /// Answers [`Effect::Judge`](super::Effect::Judge).
     Judged(Judgement),
     /// Answers [`Effect::Admit`](super::Effect::Admit): it may go to its domain, and the verdict that says so is on the disk.
     Admitted {
-        /// The request.
         request: u64,
         /// What allows it.
         permit: Permit<UsbAdmission>,
@@ -50,21 +45,14 @@ pub(crate) enum Event<P> {
     },
     /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may be attached, and the entry that says so is on the disk.
     Permitted {
-        /// The request.
         request: u64,
         /// What allows it.
         permit: P,
     },
     /// Answers [`Effect::Admit`](super::Effect::Admit) or [`Effect::Authorize`](super::Effect::Authorize): it may not.
-    Refused {
-        /// The request.
-        request: u64,
-        /// Why.
-        denial: Denial,
-    },
+    Refused { request: u64, denial: Denial },
     /// Answers [`Effect::Start`](super::Effect::Start): it cannot be served, and why.
     NotStarted {
-        /// The task.
         task: u64,
         /// Why, in words.
         why: String,
@@ -85,14 +73,12 @@ pub(crate) enum Event<P> {
     },
     /// A task of [`Effect::Start`](super::Effect::Start) ended. If it has not [left](Event::Left) before, it never began.
     Served {
-        /// The task.
         task: u64,
         /// Why the device could not be served.
         outcome: Result<(), String>,
     },
     /// Somebody attaches it by hand.
     AttachByHand {
-        /// The domain.
         domain: String,
         /// The entry of the request in the log.
         request: Option<u64>,
@@ -150,7 +136,6 @@ pub(crate) struct Findings {
     pub(crate) input: Option<Share>,
     /// Why not all that it says is known.
     pub(crate) unread: Option<String>,
-    /// Its descriptors.
     pub(crate) descriptors: Vec<u8>,
 }
 

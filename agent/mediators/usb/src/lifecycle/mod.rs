@@ -132,7 +132,6 @@ pub(super) enum State {
     },
     /// Its thread finds out what it is.
     Reading {
-        /// The task.
         task: u64,
         /// Somebody has taken it away, who could not know yet whether it is the host's.
         leaving: bool,

@@ -18,7 +18,6 @@ const DESCRIPTORS_MAX: usize = 32 * 1024;
 /// A device that is plugged in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Where.
     pub bus_id: BusId,
     /// The bus's number.
     pub bus: u8,
@@ -46,7 +45,6 @@ pub struct Found {
 /// which may be never.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plugged {
-    /// Where.
     pub bus_id: BusId,
     /// Its address on the bus; another each time it is plugged in. `None` while the kernel resets it: it shows 0 then, for as long as the
     /// device takes to answer.
