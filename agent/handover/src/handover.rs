@@ -183,7 +183,7 @@ impl Handover {
     /// Idempotent; does nothing to a function that was not handed over to `domain`.
     pub fn give_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
         let _turn = self.locks.wait(address, self.deadline)?;
-        let returned = self.give_back_function(address, domain)?;
+        let returned = self.give_one_back(address, domain)?;
         let companions: Vec<PciAddress> = self
             .lock()
             .iter()
@@ -191,17 +191,13 @@ impl Handover {
             .map(|(companion, _)| *companion)
             .collect();
         for companion in companions {
-            self.give_back_function(companion, domain)?;
+            self.give_one_back(companion, domain)?;
         }
         Ok(returned)
     }
 
     /// Gives one function back to the driver it had, unless another domain has it.
-    fn give_back_function(
-        &self,
-        address: PciAddress,
-        domain: &str,
-    ) -> Result<Returned, HandoverError> {
+    fn give_one_back(&self, address: PciAddress, domain: &str) -> Result<Returned, HandoverError> {
         let former = self.lock().get(&address).filter(|former| former.domain == domain).cloned();
         let function = match self.sysfs.inspect(address) {
             Ok(function) => function,
