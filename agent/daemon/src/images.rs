@@ -5,9 +5,11 @@ use std::path::Path;
 
 use audit::AuditEvent;
 use audit::events::{
-    ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack,
+    ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageReturned,
+    ImageRolledBack,
 };
-use domains::boot;
+use domains::ImageNews;
+use domains::boot::ImageSerial;
 use images::notes::{self, Note, What};
 
 /// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
@@ -27,9 +29,20 @@ pub(super) fn record(images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
     }
 }
 
-/// Returns the event that an image came into force with the start of a domain.
-pub(super) fn in_force((domain, change): (String, boot::ImageInForce)) -> AuditEvent {
-    ImageInForce { domain, image: change.image.to_string(), serial: change.serial }.into()
+/// Returns the event of what happened with the image of a domain.
+pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
+    match news {
+        ImageNews::InForce(ImageSerial { image, serial }) => {
+            ImageInForce { domain, image: image.to_string(), serial }.into()
+        }
+        ImageNews::DidNotComeUp { image: ImageSerial { image, serial }, back } => {
+            let (back, stays) = match back {
+                Ok(back) => (Some(back), None),
+                Err(why) => (None, Some(super::record::cut(&why))),
+            };
+            ImageReturned { domain, back, image: image.to_string(), serial, stays }.into()
+        }
+    }
 }
 
 /// Returns the event of a note.

@@ -55,6 +55,9 @@ pub(super) fn status(running: &Running) -> StatusReport {
             "{name} {outdated}: `bulkhead restart {name}` puts it right when nobody works there"
         ))
     }));
+    notes.extend(supervisor.domains().iter().filter_map(|runtime| {
+        Some(format!("{}: {}", runtime.policy().name, runtime.image_problem()?))
+    }));
     let host_network = host_network(supervisor, &mut notes);
     StatusReport {
         agent: AgentReport {

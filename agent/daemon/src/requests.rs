@@ -42,7 +42,12 @@ impl Running {
         self.look_at_renewals();
         let own = self.break_glass.banner_note();
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
-        let notes = own.into_iter().chain(self.renewals.banner_notes()).chain(notes);
+        let images = self.supervisor.domains().iter().filter_map(|domain| {
+            domain
+                .image_problem()
+                .map(|_| format!("{}: new image did not start; tell IT", domain.policy().label))
+        });
+        let notes = own.into_iter().chain(self.renewals.banner_notes()).chain(notes).chain(images);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
             self.monitor.note(&events);
@@ -241,7 +246,7 @@ impl Running {
         let mut changes = self.states.changes(&self.supervisor);
         changes.extend(self.renewals.ended(&self.supervisor));
         changes.extend(self.supervisor.pressure_changes().into_iter().map(record::pressure));
-        changes.extend(self.supervisor.image_changes().into_iter().map(images::in_force));
+        changes.extend(self.supervisor.image_news().into_iter().map(images::news));
         if !changes.is_empty() {
             self.monitor.note(&changes);
         }

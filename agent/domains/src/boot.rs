@@ -1,11 +1,12 @@
 //! What a domain's guest starts from: the files that the machine file names, or those of its image, which are verified at each start.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base::layout::Layout;
 use config::machine::{Boot, VmHardware};
 use images::manifest::ImageName;
-use images::store::{Image, Store};
+use images::store::{Image, Started, Store};
 use printable::explain;
 
 /// The files of one start.
@@ -20,12 +21,21 @@ pub struct BootFiles {
     pub disks: Vec<PathBuf>,
 }
 
-/// An image came into force with a start.
+/// An image of one serial.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageInForce {
+pub struct ImageSerial {
     pub image: ImageName,
-    /// Its serial.
     pub serial: u64,
+}
+
+/// What there is to say of an image besides its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartedImage {
+    pub image: ImageSerial,
+    /// Whether it came into force with this start.
+    pub is_new: bool,
+    /// In how long its guest has to come up, if that is waited for.
+    pub health: Option<Duration>,
 }
 
 impl BootFiles {
@@ -37,16 +47,19 @@ impl BootFiles {
     pub fn verified(
         hardware: &VmHardware,
         layout: &Layout,
-    ) -> Result<(Self, Option<ImageInForce>), String> {
+    ) -> Result<(Self, Option<StartedImage>), String> {
         let Boot::Image(name) = &hardware.boot else {
             return Ok((Self::expected(hardware, layout)?, None));
         };
         let store = Store::at(&layout.images);
         // Nothing comes into force that this domain cannot run.
         fits(&store.next(name).map_err(|error| explain(&error))?, hardware)?;
-        let (image, is_new) = store.start(name).map_err(|error| explain(&error))?;
-        let change = || ImageInForce { image: name.clone(), serial: image.manifest.serial };
-        Ok((Self::of(&image), is_new.then(change)))
+        let Started { image, is_new, health } =
+            store.start(name).map_err(|error| explain(&error))?;
+        let health = health.map(|seconds| Duration::from_secs(seconds.into()));
+        let files = Self::of(&image);
+        let image = ImageSerial { image: name.clone(), serial: image.manifest.serial };
+        Ok((files, Some(StartedImage { image, is_new, health })))
     }
 
     /// Finds the files that a start would have now. Nothing is verified or changed.
@@ -124,6 +137,7 @@ mod tests {
             floor: 1,
             cmdline: format!("serial={serial}"),
             verity: None,
+            health: None,
             needs: Needs { bulkhead: None, memory: memory.map(|size| size.parse().unwrap()) },
             files: vec![(Part::Kernel, file("k", kernel)), (Part::Disk(1), file("d", "disk"))],
         };
@@ -152,18 +166,20 @@ mod tests {
         let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
         assert!(refused.contains("there is no image desk"), "{refused}");
         install(dir.path(), 1, "first", None);
-        let (boot, change) = BootFiles::verified(&hardware, &layout).unwrap();
-        assert_eq!(change.unwrap().serial, 1);
+        let (boot, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        let started = started.unwrap();
+        assert_eq!((started.image.serial, started.is_new, started.health), (1, true, None));
         assert_eq!((boot.cmdline.as_str(), boot.disks.len()), ("serial=1", 1));
         assert_eq!(fs::read_to_string(&boot.kernel).unwrap(), "first");
-        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap(), (boot.clone(), None));
+        let (again, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        assert!(again == boot && !started.unwrap().is_new);
         install(dir.path(), 2, "second", None);
         fs::write(dir.path().join("images/desk/2/kernel"), "SECOND").unwrap();
         let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
         assert!(refused.contains("is not what was signed"), "{refused}");
         // What is damaged does not come into force.
         Store::at(&layout.images).roll_back(&"desk".parse().unwrap()).unwrap();
-        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap(), (boot, None));
+        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap().0, boot);
     }
 
     #[test]
@@ -176,6 +192,6 @@ mod tests {
         let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
         assert!(refused.contains("write `memory = \"2048M\"`"), "{refused}");
         Store::at(&layout.images).roll_back(&"desk".parse().unwrap()).unwrap();
-        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap(), (boot, None));
+        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap().0, boot);
     }
 }

@@ -9,7 +9,7 @@ use config::machine::VmHardware;
 use handover::PciAddress;
 use handover::handover::{Former, Handover};
 
-use super::boot::{BootFiles, ImageInForce};
+use super::boot::{BootFiles, StartedImage};
 use super::disks;
 
 /// What a worker needs to know of a domain.
@@ -49,7 +49,7 @@ impl Devices {
     }
 
     /// Finds what its guest starts from, and verifies an image.
-    pub fn find_boot_files(&self) -> Result<(BootFiles, Option<ImageInForce>), String> {
+    pub fn find_boot_files(&self) -> Result<(BootFiles, Option<StartedImage>), String> {
         BootFiles::verified(&self.hardware, &self.layout)
     }
 

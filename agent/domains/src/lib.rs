@@ -11,6 +11,7 @@
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
 //! | [`renewal`] | a domain that keeps nothing begins anew |
+//! | [`trial`] | whether the guest of a new image comes up: a pure state machine |
 //! | [`wanted`] | what is wanted of a domain, for the next agent |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
@@ -35,6 +36,7 @@ pub mod record;
 pub mod renewal;
 mod runtime;
 pub mod spec;
+pub mod trial;
 pub mod vmm_control_client;
 pub mod wanted;
 
@@ -56,11 +58,11 @@ use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
 
-use boot::{BootFiles, ImageInForce};
+use boot::{BootFiles, ImageSerial, StartedImage};
 use cgroup::Cgroups;
 use lifecycle::{Event, State, Time};
 use record::VmmRecord;
-pub use runtime::{Adoption, DomainRuntime, Outdated};
+pub use runtime::{Adoption, DomainRuntime, ImageNews, Outdated};
 use spec::SANDBOX_ID_BASE;
 use vmm_control::Command;
 use wanted::Wanted;
@@ -88,8 +90,10 @@ pub struct Parts {
 enum Report {
     /// The functions are handed over, or not; the files come next.
     DevicesDone,
-    /// What the guest starts from, and what came into force with that.
-    Boot(BootFiles, Option<ImageInForce>),
+    /// What the guest starts from.
+    Boot(BootFiles, Option<StartedImage>),
+    /// The guest of an image did not come up; which is in force again, or why none.
+    DidNotComeUp(ImageSerial, Result<u64, String>),
     /// The job is done.
     Done(Event),
 }
@@ -383,13 +387,13 @@ impl Supervisor {
         changes.collect()
     }
 
-    /// Takes the images that have come into force since the last call, each with the domain whose start it was.
-    pub fn image_changes(&mut self) -> Vec<(String, ImageInForce)> {
-        let changes = self
-            .domains
-            .iter_mut()
-            .filter_map(|domain| Some((domain.policy.name.clone(), domain.image_change.take()?)));
-        changes.collect()
+    /// Takes what has happened with images since the last call, each with the domain whose start it was.
+    pub fn image_news(&mut self) -> Vec<(String, ImageNews)> {
+        let news = self.domains.iter_mut().flat_map(|domain| {
+            let name = domain.policy.name.clone();
+            domain.image_news.drain(..).map(move |news| (name.clone(), news))
+        });
+        news.collect()
     }
 
     /// Looks at the host's network once no NIC is being handed over, and lets the domains start that wait for that.
@@ -447,14 +451,25 @@ impl Shared {
         done: fn(Result<(), String>) -> Event,
         job: impl FnOnce(&dyn Fn(Report)) -> Result<(), String> + Send + 'static,
     ) -> std::io::Result<()> {
+        self.spawn(index, name, move |tell| {
+            tell(Report::Done(done(survived(|| job(tell)))));
+        })
+    }
+
+    /// Runs `job` on a thread of its own; it reports under `index`.
+    fn spawn(
+        &self,
+        index: usize,
+        name: &str,
+        job: impl FnOnce(&dyn Fn(Report)) + Send + 'static,
+    ) -> std::io::Result<()> {
         let (reporter, wake) = (self.reporter.clone(), self.wake.clone());
         std::thread::Builder::new().name(format!("devices-{name}")).spawn(move || {
-            let tell = |report| {
+            job(&|report| {
                 // The receiver lives as long as the agent; a full eventfd is awake already.
                 let _ = reporter.send((index, report));
                 let _ = wake.write(1);
-            };
-            tell(Report::Done(done(survived(|| job(&tell)))));
+            });
         })?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod events;
+mod health;
 mod start;
 
 use std::os::fd::BorrowedFd;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use clock::Moment;
 use vmm_control::Command;
 
-use super::boot::{BootFiles, ImageInForce};
+use super::boot::BootFiles;
 use super::capture::Capture;
 use super::cgroup::DomainGroup;
 use super::devices::Devices;
@@ -22,6 +23,8 @@ use super::vmm_control_client::VmmControlClient;
 use super::wanted::Wanted;
 use super::{Parts, Report, Shared};
 pub use adopt::{Adoption, Outdated};
+use health::Health;
+pub use health::ImageNews;
 
 use config::domain_policies::DomainPolicy;
 use config::machine::VmHardware;
@@ -39,8 +42,12 @@ pub struct DomainRuntime {
     pub(super) sandbox_id: Option<u32>,
     /// What its guest starts from, once that is verified.
     boot: Option<BootFiles>,
-    /// An image that came into force since somebody asked.
-    pub(super) image_change: Option<ImageInForce>,
+    /// Its guest is waited for.
+    health: Option<Health>,
+    /// Its guest did not come up.
+    image_problem: Option<String>,
+    /// What has happened with its image since somebody asked.
+    pub(super) image_news: Vec<ImageNews>,
     vmm: Option<VmmProcess>,
     record: Option<VmmRecord>,
     /// What is written down of what is wanted of it.
@@ -86,7 +93,9 @@ impl DomainRuntime {
             devices,
             sandbox_id: None,
             boot: None,
-            image_change: None,
+            health: None,
+            image_problem: None,
+            image_news: Vec::new(),
             vmm: None,
             record: None,
             wanted: None,
@@ -193,7 +202,10 @@ impl DomainRuntime {
 
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let adopted = self.vmm.as_ref().filter(|vmm| vmm.is_adopted());
-        let ends = adopted.map(VmmProcess::fd);
+        let ends = adopted
+            .map(VmmProcess::fd)
+            .into_iter()
+            .chain(self.health.as_ref().and_then(Health::fd));
         self.capture.as_ref().and_then(Capture::fd).into_iter().chain(self.control.fd()).chain(ends)
     }
 
@@ -203,8 +215,15 @@ impl DomainRuntime {
             matches!(self.lifecycle.state(), State::Running { .. }) && !self.control.is_busy();
         let asking = may_ask.then_some(self.ask_next);
         let said = self.capture.as_ref().and_then(Capture::deadline);
-        let all =
-            [self.lifecycle.deadline(), self.control.deadline(), asking, self.seat_next, said];
+        let health = self.health.as_ref().map(Health::deadline);
+        let all = [
+            health,
+            self.lifecycle.deadline(),
+            self.control.deadline(),
+            asking,
+            self.seat_next,
+            said,
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -305,8 +324,8 @@ impl DomainRuntime {
         let started = shared.work(self.index, &self.policy.name, Event::Prepared, move |report| {
             let taken = devices.take();
             report(Report::DevicesDone);
-            let (boot, change) = taken.and_then(|()| devices.find_boot_files())?;
-            report(Report::Boot(boot, change));
+            let (boot, image) = taken.and_then(|()| devices.find_boot_files())?;
+            report(Report::Boot(boot, image));
             devices.make_disks()
         });
         self.working = started.is_ok();
@@ -328,13 +347,16 @@ impl DomainRuntime {
     }
 
     pub(super) fn report(&mut self, shared: &mut Shared, report: Report) {
-        self.devices_on_their_way = false;
+        if !matches!(report, Report::DidNotComeUp(..)) {
+            self.devices_on_their_way = false;
+        }
         match report {
             Report::DevicesDone => {}
-            Report::Boot(boot, change) => {
+            Report::Boot(boot, image) => {
                 self.boot = Some(boot);
-                self.image_change = change.or(self.image_change.take());
+                self.image_started(shared.now(), image);
             }
+            Report::DidNotComeUp(image, back) => self.did_not_come_up(shared, image, back),
             Report::Done(event) => {
                 self.working = false;
                 self.feed(shared, event);

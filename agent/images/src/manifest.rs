@@ -8,6 +8,7 @@
 //! floor = 5                      # no older one comes into force from now on
 //! cmdline = "verity.hash=4b1f... verity.offset=452984832 quiet"
 //! verity = "4b1f..."             # the root hash in `cmdline`, by which the guest itself checks its disk
+//! health = 180                   # in so many seconds its guest says that its desktop is there; without it nobody waits for that
 //!
 //! [needs]
 //! bulkhead = "0.2.0"             # this version of Bulkhead, or a newer one
@@ -20,6 +21,7 @@
 //! ```
 
 use std::fmt::{self, Write as _};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use form::diagnostic::{Diagnostic, Diagnostics, Source};
@@ -33,6 +35,10 @@ use crate::digest::Digest;
 
 /// The only format of manifests there is.
 const FORMAT: u32 = 1;
+/// The console port on which a guest says that its desktop is there.
+pub const HEALTH_PORT: &str = "org.bulkhead.health";
+/// How long a guest may be given to come up, in seconds: not so short that none does, nor so long that nobody is there any more.
+pub const HEALTH: RangeInclusive<u16> = 10..=3600;
 /// Longest manifest, in bytes: a kernel, an initrd and sixteen disks take less than 6 KiB.
 pub const MANIFEST_MAX: u32 = 64 << 10;
 /// Longest name of an image, in bytes: a folder's name that fits into a line of a table.
@@ -198,6 +204,8 @@ pub struct Manifest {
     pub cmdline: String,
     /// The root hash in the command line, by which the guest checks its disk.
     pub verity: Option<Digest>,
+    /// In how many seconds after its start its guest says that it is up; `None` if it never does.
+    pub health: Option<u16>,
     /// What it needs of the PC.
     pub needs: Needs,
     /// Its files, in the order of the bundle: one kernel among them.
@@ -227,6 +235,9 @@ impl Manifest {
         // Strings take everything.
         if let Some(verity) = self.verity {
             let _ = writeln!(text, "verity = \"{verity}\"");
+        }
+        if let Some(seconds) = self.health {
+            let _ = writeln!(text, "health = {seconds}");
         }
         let Needs { bulkhead, memory } = self.needs;
         if bulkhead.is_some() || memory.is_some() {
@@ -283,6 +294,8 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
             _ => Some(root),
         }
     });
+    let health = form
+        .optional("health", |value| value.integer("the seconds in which the guest is up", HEALTH));
     let needs = form.optional("needs", |value| {
         let mut form = value.form("[needs]")?;
         let bulkhead = form.optional("bulkhead", Value::parsed);
@@ -302,6 +315,7 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         floor: floor?,
         cmdline: cmdline?,
         verity,
+        health,
         needs: needs.unwrap_or_default(),
         members: members?,
     })

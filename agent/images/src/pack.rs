@@ -25,6 +25,8 @@ pub struct Contents {
     pub cmdline: String,
     /// The root hash in the command line.
     pub verity: Option<Digest>,
+    /// See [`Manifest::health`].
+    pub health: Option<u16>,
     /// What it needs of the PC.
     pub needs: Needs,
     /// The files, in the order of the bundle.
@@ -100,6 +102,7 @@ pub fn pack(
         floor: contents.floor,
         cmdline: contents.cmdline.clone(),
         verity: contents.verity,
+        health: contents.health,
         needs: contents.needs,
         members,
     };

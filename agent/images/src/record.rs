@@ -33,6 +33,8 @@ pub struct Record {
     previous: Option<u64>,
     /// Comes into force when a domain with this image starts next.
     pending: Option<u64>,
+    /// In force, newer than the one before, and its guest has not come up yet.
+    trial: Option<u64>,
     installed: BTreeMap<u64, Installed>,
 }
 
@@ -116,6 +118,7 @@ impl Default for Record {
             current: None,
             previous: None,
             pending: None,
+            trial: None,
             installed: BTreeMap::new(),
         }
     }
@@ -242,7 +245,40 @@ impl Record {
     pub fn start(&mut self) -> Option<(u64, bool)> {
         let Some(pending) = self.pending.take() else { return Some((self.current?, false)) };
         self.previous = self.current.replace(pending);
+        // Who goes back knows the older one.
+        let is_newer = self.previous.is_none_or(|previous| previous < pending);
+        self.trial = Some(pending).filter(|_| is_newer);
         Some((pending, true))
+    }
+
+    /// Returns whether this image is in force, and its guest has not come up since it is.
+    #[must_use]
+    pub fn is_on_trial(&self, serial: u64) -> bool {
+        self.trial == Some(serial) && self.current == Some(serial)
+    }
+
+    /// The guest of an image came up, or never says whether it does.
+    pub fn came_up(&mut self, serial: u64) {
+        self.trial = self.trial.filter(|trial| *trial != serial);
+    }
+
+    /// The guest of an image that is on trial did not come up: the image before is in force again. Returns its serial. Whatever comes of it,
+    /// it is not tried again; an image that was to come into force does not.
+    ///
+    /// # Errors
+    /// There is no image before, or it is below the floor: it stays.
+    pub fn give_up(&mut self, serial: u64) -> Result<u64, NotSo> {
+        if !self.is_on_trial(serial) {
+            return Err(NotSo::NoPrevious);
+        }
+        self.trial = None;
+        let previous = self.previous.ok_or(NotSo::NoPrevious)?;
+        if previous < self.floor {
+            return Err(NotSo::BelowFloor { serial: previous, floor: self.floor });
+        }
+        (self.current, self.previous) = (Some(previous), None);
+        self.pending = self.pending.filter(|pending| *pending != previous);
+        Ok(previous)
     }
 
     /// Forgets a serial.
@@ -329,10 +365,39 @@ mod tests {
         assert_eq!(full.admits(5, Digest::of(b"5")), Err(NotSo::TooMany));
     }
 
+    #[test]
+    fn an_image_whose_guest_does_not_come_up_goes_back_and_never_below_the_floor() {
+        let mut record = with(&[(1, 1)]);
+        record.activate(None).unwrap();
+        record.start();
+        assert!(record.is_on_trial(1));
+        assert_eq!(record.give_up(1), Err(NotSo::NoPrevious), "the first one stays");
+        assert!(!record.is_on_trial(1));
+        record.arrive(2, 1, entry("2")).unwrap();
+        record.activate(None).unwrap();
+        record.start();
+        assert_eq!(record.give_up(1), Err(NotSo::NoPrevious), "it is not the one on trial");
+        assert_eq!((record.give_up(2), record.start()), (Ok(1), Some((1, false))));
+        assert!(!record.is_on_trial(1));
+        // One that came up once does not go back, and neither does what somebody went back to.
+        record.activate(Some(2)).unwrap();
+        record.start();
+        record.came_up(2);
+        assert_eq!(record.give_up(2), Err(NotSo::NoPrevious));
+        record.roll_back().unwrap();
+        record.start();
+        assert!(!record.is_on_trial(1));
+        record.arrive(3, 3, entry("3")).unwrap();
+        record.activate(None).unwrap();
+        record.start();
+        assert_eq!(record.give_up(3), Err(NotSo::BelowFloor { serial: 1, floor: 3 }));
+        assert_eq!(record.current(), Some(3));
+    }
+
     proptest! {
         #[test]
         fn whatever_is_done_what_starts_is_installed_and_not_below_a_floor_that_never_falls(
-            steps in prop::collection::vec((0_u8..5, 1_u64..8, 1_u64..8), 0..60)
+            steps in prop::collection::vec((0_u8..6, 1_u64..8, 1_u64..8), 0..60)
         ) {
             let mut record = Record::default();
             for (what, serial, floor) in steps {
@@ -342,6 +407,10 @@ mod tests {
                     1 => { let _ = record.activate(Some(serial)); }
                     2 => { let _ = record.roll_back(); }
                     3 => { let _ = record.remove(serial); }
+                    4 => {
+                        let back = record.give_up(serial);
+                        prop_assert!(back.is_err() || back.is_ok_and(|back| back >= record.floor() && record.current() == Some(back)));
+                    }
                     _ => {
                         // What is in force already goes on.
                         if let Some((started, is_new)) = record.start() {
@@ -352,7 +421,7 @@ mod tests {
                 }
                 prop_assert!(record.is_sound());
                 prop_assert!(record.floor() >= before);
-                if what != 4 { prop_assert_eq!(record.current(), was); }
+                if what < 4 { prop_assert_eq!(record.current(), was); }
             }
         }
     }

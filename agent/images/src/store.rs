@@ -128,6 +128,17 @@ pub enum Arrival {
     WasThere,
 }
 
+/// How an image started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// It, verified.
+    pub image: Image,
+    /// Whether it came into force with this start.
+    pub is_new: bool,
+    /// In how many seconds its guest has to come up, if it has not yet since it is in force and ever says so.
+    pub health: Option<u16>,
+}
+
 /// An image of the store, of which nothing was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -443,23 +454,57 @@ impl Store {
         self.image(name, serial)
     }
 
-    /// Returns the image that a domain gets that starts now, verified as [`Image::check`] does, and whether it comes into force with this
-    /// start, which is written down.
+    /// Returns the image that a domain gets that starts now, verified as [`Image::check`] does. That it comes into force with this start is
+    /// written down.
     ///
     /// # Errors
     /// None is activated, it is not what was signed, or the record cannot be written.
-    pub fn start(&self, name: &ImageName) -> Result<(Image, bool), StoreError> {
+    pub fn start(&self, name: &ImageName) -> Result<Started, StoreError> {
         let image = self.next(name)?;
         image.check(false, |_| ())?;
         let serial = image.manifest.serial;
-        let (started, is_new) = self
-            .change(name, false, |record| Ok(record.start()))?
+        let says = image.manifest.health;
+        let (started, is_new, health) = self
+            .change(name, false, |record| {
+                let Some((started, is_new)) = record.start() else { return Ok(None) };
+                if says.is_none() {
+                    record.came_up(serial);
+                }
+                Ok(Some((started, is_new, says.filter(|_| record.is_on_trial(serial)))))
+            })?
             .ok_or_else(|| StoreError::NotActivated(name.clone()))?;
         // Another command came in between: what it wants comes with the next try.
         if started != serial {
             return Err(StoreError::Busy(name.clone()));
         }
-        Ok((image, is_new))
+        Ok(Started { image, is_new, health })
+    }
+
+    /// Returns the serial in force and the seconds in which its guest has to come up, if it is on trial: for a guest that runs on.
+    #[must_use]
+    pub fn on_trial(&self, name: &ImageName) -> Option<(u64, u16)> {
+        let record = self.record(name).ok().flatten()?;
+        let serial = record.current().filter(|serial| record.is_on_trial(*serial))?;
+        Some((serial, self.image(name, serial).ok()?.manifest.health?))
+    }
+
+    /// Writes down that the guest of an image came up.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn came_up(&self, name: &ImageName, serial: u64) -> Result<(), StoreError> {
+        self.change(name, false, |record| {
+            record.came_up(serial);
+            Ok(())
+        })
+    }
+
+    /// Puts the image before in force again, as the guest of this one did not come up. Returns its serial, or why this one stays.
+    ///
+    /// # Errors
+    /// The record cannot be written.
+    pub fn give_up(&self, name: &ImageName, serial: u64) -> Result<Result<u64, NotSo>, StoreError> {
+        self.change(name, false, |record| Ok(record.give_up(serial)))
     }
 
     /// Checks everything of an installed image: its signatures by this trust store, and every byte of its files; `done` is told how many at each

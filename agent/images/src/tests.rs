@@ -12,7 +12,7 @@ use crate::digest::Digest;
 use crate::manifest::{ImageName, Needs, Part};
 use crate::pack::{Contents, PackError, pack, sign};
 use crate::record::NotSo;
-use crate::store::{Arrival, Store, StoreError};
+use crate::store::{Arrival, Started, Store, StoreError};
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_random(&[seed; 32].into())
@@ -66,6 +66,7 @@ impl Office {
             floor,
             cmdline: format!("verity.hash={root} quiet \"x\\y\""),
             verity: Some(root),
+            health: None,
             needs: Needs {
                 bulkhead: Some("0.1.0".parse().unwrap()),
                 memory: Some("2G".parse().unwrap()),
@@ -112,8 +113,8 @@ fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
     assert_eq!(store.install(&approved, |_| ()).unwrap(), Arrival::WasThere);
     assert!(matches!(store.start(&name()), Err(StoreError::NotActivated(_))));
     store.activate(&name(), None).unwrap();
-    let (image, is_new) = store.start(&name()).unwrap();
-    assert!(is_new && !store.start(&name()).unwrap().1);
+    let Started { image, is_new, health } = store.start(&name()).unwrap();
+    assert!(is_new && !store.start(&name()).unwrap().is_new && health.is_none());
     assert_eq!(image.manifest, approved.bundle().head().manifest);
     assert_eq!(fs::read(image.kernel()).unwrap(), b"kernel");
     assert_eq!(fs::read(image.initrd().unwrap()).unwrap(), b"initrd");

@@ -41,6 +41,11 @@ fn images(ward: &Ward, words: &[&str]) -> String {
 
 /// Installs an image with this serial.
 fn install(ward: &Ward, serial: &str) {
+    install_with(ward, serial, &[]);
+}
+
+/// Installs one with more to say.
+fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
     let at = |name: &str| ward.at(name).display().to_string();
     if !ward.at("office").exists() {
         fs::create_dir_all(ward.at("office")).unwrap();
@@ -51,26 +56,24 @@ fn install(ward: &Ward, serial: &str) {
     fs::write(ward.at("office/kernel"), format!("kernel {serial}")).unwrap();
     let (bundle, kernel, key) = (at("office/bundle"), at("office/kernel"), at("office/kim"));
     let cmdline = format!("serial={serial}");
-    done(
-        ward,
-        &[
-            "images",
-            "pack",
-            &bundle,
-            "--name",
-            "desk",
-            "--serial",
-            serial,
-            "--kernel",
-            &kernel,
-            "--disk",
-            &kernel,
-            "--cmdline",
-            &cmdline,
-            "--key",
-            &key,
-        ],
-    );
+    let words = [
+        "images",
+        "pack",
+        &bundle,
+        "--name",
+        "desk",
+        "--serial",
+        serial,
+        "--kernel",
+        &kernel,
+        "--disk",
+        &kernel,
+        "--cmdline",
+        &cmdline,
+        "--key",
+        &key,
+    ];
+    done(ward, &[&words[..], more].concat());
     images(ward, &["install", &bundle]);
 }
 
@@ -140,5 +143,50 @@ fn a_domain_starts_from_its_image_and_takes_the_one_that_was_activated_at_its_ne
     assert_eq!(serials("image-activated"), [1, 2]);
     assert_eq!(serials("image-in-force"), [1, 2, 1]);
     assert_eq!(entries(&ward, "image-in-force")[0]["domain"], "clinical");
+    agent.stop();
+}
+
+#[test]
+fn a_new_image_whose_guest_does_not_come_up_goes_back_by_itself_and_one_that_does_stays() {
+    let ward = Ward::new(MACHINE);
+    fs::create_dir_all(ward.at("images")).unwrap();
+    fs::write(ward.at("images/home.img"), vec![0; 4096]).unwrap();
+    let health: &[&str] = &["--health", "10"];
+    install_with(&ward, "1", health);
+    images(&ward, &["activate", "desk"]);
+    ward.behave("clinical", "up");
+    let agent = ward.start_agent();
+    ward.wait_for_state("clinical", "running");
+    let record = || fs::read_to_string(ward.at("images/desk/image.json")).unwrap();
+    ward.wait("the guest's word", || record().contains("\"trial\": null"));
+    install_with(&ward, "2", health);
+    images(&ward, &["activate", "desk"]);
+    ward.behave("clinical", "obey");
+    let restarted = ward.bulkhead(&["restart", "clinical"]);
+    assert!(restarted.status.success(), "{restarted:?}");
+    assert_eq!(told(&ward).0, "serial=2");
+    ward.wait("the image before", || told(&ward).0 == "serial=1");
+    ward.wait_for_state("clinical", "running");
+    ward.wait("the record", || !entries(&ward, "image-returned").is_empty());
+    let entry = entries(&ward, "image-returned").pop().unwrap();
+    assert_eq!((&entry["domain"], &entry["detail"]["back"]), (&"clinical".into(), &1.into()));
+    assert_eq!(entry["detail"]["serial"], 2);
+    let notes = ward.status()["notes"].to_string();
+    assert!(
+        notes.contains(
+            "clinical: image desk 2 did not come up in its time, and 1 is in force again"
+        ),
+        "{notes}"
+    );
+    // Below the floor nothing comes back, and the one that does not come up stays.
+    images(&ward, &["remove", "desk", "2"]);
+    install_with(&ward, "3", &["--health", "10", "--floor", "3"]);
+    images(&ward, &["activate", "desk"]);
+    assert!(ward.bulkhead(&["restart", "clinical"]).status.success());
+    ward.wait("the record", || entries(&ward, "image-returned").len() == 2);
+    let entry = entries(&ward, "image-returned").pop().unwrap();
+    assert!(entry["detail"]["back"].is_null());
+    assert!(entry["detail"]["stays"].to_string().contains("below the floor 3"), "{entry}");
+    assert_eq!(told(&ward).0, "serial=3");
     agent.stop();
 }

@@ -283,6 +283,19 @@ catalogue! {
         /// the user who did it
         uid: u32,
     }
+    /// the guest of a new image did not come up in its time
+    ImageReturned = "image-returned" {
+        /// the domain whose guest it was
+        domain: String,
+        /// the serial that is in force again; none if it stays
+        back: Option<u64>,
+        /// the image's name
+        image: String,
+        /// its serial
+        serial: u64,
+        /// why it stays, if it does
+        stays: Option<String>,
+    }
     /// a guest image is to come into force again, in the place of a newer one
     ImageRolledBack = "image-rolled-back" {
         /// when it was done, by the PC's clock then

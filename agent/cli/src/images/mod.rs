@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use ::images::bundle::Bundle;
 use ::images::digest::Digest;
-use ::images::manifest::{ImageName, Manifest, Part, Version};
+use ::images::manifest::{HEALTH, ImageName, Manifest, Part, Version};
 use base::defaults;
 use clap::{Args, Subcommand};
 use policy::document::Mistake;
@@ -134,6 +134,10 @@ pub(super) struct PackArgs {
     /// The root hash in the command line by which the guest checks its disks; without one the PC reads them whole at each start
     #[arg(long, value_name = "HASH")]
     verity: Option<Digest>,
+    /// In how many seconds after its start the guest writes `up` to its port org.bulkhead.health; a new image whose guest does not goes back by
+    /// itself to the one before
+    #[arg(long, value_name = "SECONDS", value_parser = health)]
+    health: Option<u16>,
     /// The oldest version of Bulkhead that can run it
     #[arg(long, value_name = "VERSION")]
     needs_bulkhead: Option<Version>,
@@ -161,6 +165,11 @@ impl PackArgs {
 /// Reads a serial.
 fn serial(text: &str) -> Result<u64, notation::Mistake> {
     notation::whole(text, 1..=policy::SERIAL_MAX, 7)
+}
+
+/// Reads in how many seconds a guest is up.
+fn health(text: &str) -> Result<u16, notation::Mistake> {
+    notation::whole(text, HEALTH, 180)
 }
 
 /// Reads a size of memory.

@@ -39,6 +39,7 @@ pub(super) fn pack(common: &Common, args: &PackArgs) -> Outcome {
         floor: args.floor,
         cmdline,
         verity: args.verity,
+        health: args.health,
         needs: Needs { bulkhead: args.needs_bulkhead, memory: args.needs_memory },
         files: args.files(),
     };

@@ -14,6 +14,7 @@ use super::{Boot, Context, DOMAINS_MAX, Disk, DomainHardware, Kind, Serial, VmHa
 use crate::domain_policies::DomainPolicy;
 use clipboard::service::GUEST_PORT;
 use handover::Wanted;
+use images::manifest::HEALTH_PORT;
 
 /// A domain as read, with the places that later checks point at.
 pub(crate) struct Draft {
@@ -177,17 +178,19 @@ fn read_vm(
 ) -> VmDraft {
     let disk = |v: Value<'_>| read_disk(v, images);
     let function = |v: Value<'_>| Some((pci::passthrough(v)?, v.span()));
+    let boot = read_boot(form, name, images);
+    let has_image = matches!(boot, Some(Boot::Image(_)));
     VmDraft {
         memory: form.optional("memory", memory).unwrap_or(MemorySize::DOMAIN_DEFAULT),
         cpus: form
             .optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX))
             .unwrap_or(1),
-        boot: read_boot(form, name, images),
+        boot,
         disks: read_list(form, name, DISKS, disk),
         nic: read_nic(form, name, policy),
         passthrough: read_list(form, name, PASSTHROUGH, function),
         serial: form.optional("serial", |v| v.checked(serial(v.string()?))).unwrap_or_default(),
-        ports: read_ports(form, name),
+        ports: read_ports(form, name, has_image),
     }
 }
 
@@ -226,7 +229,7 @@ struct List {
 const DISKS: List = List { key: "disks", most: DISKS_MAX, entry: "{ path = … }" };
 const PASSTHROUGH: List =
     List { key: "passthrough", most: PASSTHROUGH_MAX - 1, entry: "{ address = … }" };
-const PORTS: List = List { key: "ports", most: PORTS_MAX - 1, entry: "\"…\"" };
+const PORTS: List = List { key: "ports", most: PORTS_MAX - 2, entry: "\"…\"" };
 
 /// A disk as the file has it.
 fn disk_of(path: &str) -> String {
@@ -299,7 +302,7 @@ fn read_nic(
     })
 }
 
-fn read_ports(form: &mut Form<'_>, domain: Spanned<&str>) -> Vec<String> {
+fn read_ports(form: &mut Form<'_>, domain: Spanned<&str>, has_image: bool) -> Vec<String> {
     let sink = form.sink();
     let port = |v: Value<'_>| Some(v.spanned(v.checked(port_name(v.string()?))?));
     let ports = read_list(form, domain, PORTS, port);
@@ -311,9 +314,11 @@ fn read_ports(form: &mut Form<'_>, domain: Spanned<&str>) -> Vec<String> {
         },
     );
     let mut ports: Vec<String> = ports.into_iter().map(|port| port.value).collect();
-    // Every guest may have a clipboard; the policy says what crosses.
-    if !ports.iter().any(|port| port == GUEST_PORT) {
-        ports.push(GUEST_PORT.to_owned());
+    // Every guest may have a clipboard; the policy says what crosses. That of an image may say that it is up.
+    for (port, is_given) in [(GUEST_PORT, true), (HEALTH_PORT, has_image)] {
+        if is_given && !ports.iter().any(|named| named == port) {
+            ports.push(port.to_owned());
+        }
     }
     ports
 }

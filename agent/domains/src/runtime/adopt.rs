@@ -150,6 +150,7 @@ impl DomainRuntime {
         self.seat_next = seat.then(|| shared.now());
         self.sandbox_id = record.sandbox_id;
         self.record = Some(record);
+        self.image_runs_on(shared);
         self.feed(shared, Event::Found { answered: true });
     }
 

@@ -27,6 +27,7 @@ impl DomainRuntime {
         self.reap(shared);
         self.poll_control_socket(shared);
         self.connect_seat(shared);
+        self.look_at_health(shared);
         self.feed_tick(shared);
     }
 
@@ -77,6 +78,10 @@ impl DomainRuntime {
             // What the VMM may have started goes with it.
             group.kill();
             group.remove();
+        }
+        if exit == Exit::PoweredOff {
+            // It was switched off, or stopped: that says nothing of its image.
+            self.health = None;
         }
         if exit == Exit::PoweredOff && matches!(self.lifecycle.state(), State::Running { .. }) {
             // Without its record the next agent would start a guest that switched itself off.

@@ -227,7 +227,7 @@ pub fn alive(pid: i64) -> bool {
 
 /// A process in the VMM's place. Behaviours: `obey` (default) answers its control socket and powers
 /// off when asked; `ignore` answers and does nothing; `crash` fails at once, saying why; `crash-2`
-/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket; `late` has one after two seconds.
+/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket; `late` has one after two seconds; `up` obeys, and its guest says that its desktop is there.
 pub fn stand_in() {
     let ward = PathBuf::from(std::env::var_os("STAND_IN_WARD").expect("started by an agent"));
     let args = std::env::var("STAND_IN_ARGS").unwrap();
@@ -268,6 +268,15 @@ pub fn stand_in() {
         thread::sleep(PATIENCE * 4);
         std::process::exit(3);
     });
+    let health = spec.ports.iter().find(|port| port.name == "org.bulkhead.health");
+    if let Some(port) = health.filter(|_| behaviour == "up") {
+        let listener = UnixListener::bind(&port.socket).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let _ = stream.unwrap().write_all(b"up\n");
+            }
+        });
+    }
     let listener = UnixListener::bind(socket).unwrap();
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
