@@ -18,7 +18,6 @@ pub mod budgets;
 pub mod compliance;
 pub mod desktops;
 pub mod guest;
-mod interrupts;
 pub mod isolation;
 pub mod measure;
 pub mod measure_builds;

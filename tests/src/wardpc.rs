@@ -108,8 +108,6 @@ impl WardPc {
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
             .args(["-device", "virtserialport,chardev=ch,name=org.bulkhead.wardpc"])
-            .args(["-qtest-log", "none", "-qtest"])
-            .arg(format!("unix:{},server=on,wait=off", text(&dir.join(crate::interrupts::SOCKET))))
             .args(["-device", "virtio-9p-pci,fsdev=share,mount_tag=share,romfile="])
             .args([
                 "-fsdev",
@@ -155,7 +153,6 @@ impl WardPc {
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
-        crate::interrupts::keep_coming(dir, processors)?;
         let slowness = patience::learn(started.elapsed());
         this.progress(&format!(
             "the simulated ward PC is up, Linux {}",

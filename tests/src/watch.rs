@@ -1,12 +1,9 @@
-//! Looks at what the simulated processor does when an answer takes long, and has it forget its translations.
-//!
-//! TCG now and then keeps the translation of code that has been changed since (docs/design/decisions/0007-two-simulated-processors.md): a kernel
-//! then takes a breakpoint that is no longer there, for ever. A processor in single steps translates anew.
+//! Looks at what the simulated processors do when an answer takes long.
 //!
 //! What will never be answered ends the question at once, and the PC with it: a processor sleeps while an interrupt is in service, as Linux ends an
 //! interrupt before it sleeps; one is at the same instruction with interrupts off, a look and the next (a guest that waits for what only the code
 //! under its interrupt could do: docs/design/decisions/0037-no-interrupt-twice.md says whose fault that was); and on an instruction-counted PC, where nothing takes as long, one that
-//! ran in circles before and after it translated anew.
+//! ran in circles at two looks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Shutdown;
@@ -31,9 +28,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const SAMPLES: usize = 16;
 /// Processors of a PC, at most.
 const PROCESSORS_MAX: usize = 2;
-/// How long it goes in single steps: long enough to come round any loop.
-const STEPS: Duration = Duration::from_millis(300);
-
 /// Which question is open.
 pub(crate) struct Watch {
     open: Mutex<Option<(Instant, String)>>,
@@ -90,8 +84,7 @@ impl Watch {
         Watched(self)
     }
 
-    /// Whether a question was never answered as something ran in circles, although the processor had translated anew. When the processor slept
-    /// it was something of ours that did not wake.
+    /// Whether a question was never answered as something ran in circles. When the processor slept it was something of ours that did not wake.
     pub(crate) fn lost_one(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
@@ -134,13 +127,13 @@ fn keep(watch: &Weak<Watch>, qemu: &mut Qmp) {
     while let Some(watch) = watch.upgrade() {
         if let Some(question) = watch.late() {
             eprintln!("no answer for {:?} to {question}", patience(LONG));
-            match look_and_translate_anew(qemu) {
-                Ok(look) => {
+            match look(qemu) {
+                Ok(seen) => {
                     eprintln!(
-                        "{}the busier processor: {} times of {SAMPLES}; both have translated anew",
-                        look.seen, look.busy
+                        "{}the busier processor: {} times of {SAMPLES}",
+                        seen.seen, seen.busy
                     );
-                    watch.looked(&look);
+                    watch.looked(&seen);
                 }
                 Err(error) => eprintln!("QEMU does not answer: {}", error.0),
             }
@@ -162,7 +155,7 @@ struct Look {
     seen: String,
 }
 
-fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
+fn look(qemu: &mut Qmp) -> Outcome<Look> {
     let (mut seen, mut busy) = (String::new(), Vec::<usize>::new());
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let before: Vec<String> = (0..PROCESSORS_MAX).map(|n| in_service(qemu, n)).collect();
@@ -193,7 +186,7 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
     }
     let mut asleep_in_service = None;
     for (processor, (busy, before)) in busy.iter().zip(&before).enumerate() {
-        // An interrupt that is requested and not taken by a processor that sleeps was lost (`crate::interrupts`).
+        // An interrupt that is requested and not taken by a processor that sleeps was lost.
         let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
         for line in
             local_apic.lines().filter(|line| ["ISR", "IRR"].iter().any(|w| line.contains(w)))
@@ -205,9 +198,6 @@ fn look_and_translate_anew(qemu: &mut Qmp) -> Outcome<Look> {
             asleep_in_service = Some(processor);
         }
     }
-    qemu.monitor("one-insn-per-tb on")?;
-    std::thread::sleep(STEPS);
-    qemu.monitor("one-insn-per-tb off")?;
     let stands = places.into_iter().filter(|(_, times)| *times * 2 >= SAMPLES);
     let stands = stands.map(|(place, _)| place).collect();
     Ok(Look { busy: busy.into_iter().max().unwrap_or(0), asleep_in_service, stands, seen })
