@@ -14,6 +14,7 @@
 //! | [`memory`], [`layout`] | guest RAM, and the one map of its physical addresses |
 //! | [`boot`], [`acpi`] | loading a kernel (bzImage, PVH), and the tables it reads |
 //! | [`kvm`], [`vcpu`] | KVM's objects; vCPU threads and what may be said to them |
+//! | [`heartbeat`] | by which a thread that hangs is told from one that has nothing to do |
 //! | [`seat`], [`usb`], [`api`], [`listen`] | what comes from outside: the seat link, usbredir, the control socket |
 //! | [`serial`], [`rtc`], [`power`], [`port_io`] | what a PC has besides PCI |
 //! | [`sandbox`] | namespaces, Landlock, seccomp by thread: closed before the first guest instruction |
@@ -34,6 +35,7 @@ mod allocator;
 pub mod api;
 pub mod boot;
 pub mod cli;
+pub mod heartbeat;
 pub mod kvm;
 pub mod layout;
 pub mod listen;

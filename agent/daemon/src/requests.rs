@@ -22,6 +22,7 @@ use control::roles::Caller;
 use control::server::{Refused, Reply, Ticket};
 use control::table::{Often, Recorded};
 use domains::lifecycle::Event;
+use seat::core::DomainIndex;
 
 impl Running {
     /// Dispatches pending events between the seat and the mediators.
@@ -55,6 +56,7 @@ impl Running {
         for request in self.seat.requests() {
             match request {
                 SeatRequest::Answered(question, answer) => self.answered(question, answer),
+                SeatRequest::Shown(domain) => self.try_again(domain),
                 SeatRequest::BreakGlass => {
                     let policy = &self.configuration.current.policy;
                     self.break_glass.hotkey(policy, &mut self.monitor, &self.seat);
@@ -65,6 +67,13 @@ impl Running {
             mediator.process_events(&self.seat, &mut self.monitor);
         }
         self.process_decisions();
+    }
+
+    /// Starts a desktop once that was left off, as somebody has switched to it.
+    fn try_again(&mut self, domain: DomainIndex) {
+        let Some(name) = self.seat.name(domain) else { return };
+        // One of another VMM, or an agent that is ending, has nothing to try.
+        let _ = self.supervisor.command(&name, Event::TryAgain);
     }
 
     /// Passes the answer to a question at the seat to whoever asked, if they still wait for it.

@@ -17,7 +17,7 @@ use base::layout::Layout;
 use config::domain_policies;
 use config::machine::{Machine, Seat as SeatChoice};
 use control::reports::SeatReport;
-use domains::lifecycle::State;
+use domains::lifecycle::{Phase, State};
 use domains::pressure::Pressure;
 use domains::{DomainRuntime, Outdated, Supervisor};
 use recorder::Recorder;
@@ -45,6 +45,8 @@ pub(super) enum SeatRequest {
     Answered(QuestionId, Answer),
     /// The break-glass hotkey was pressed.
     BreakGlass,
+    /// A desktop was switched to.
+    Shown(DomainIndex),
 }
 
 /// An answer from the seat.
@@ -208,6 +210,11 @@ impl SeatClient {
         std::mem::take(&mut self.requests)
     }
 
+    /// Returns the name of a domain with a desktop.
+    pub(super) fn name(&self, domain: DomainIndex) -> Option<String> {
+        self.seat.names().get(domain).cloned()
+    }
+
     /// Returns whether somebody can press hotkeys here.
     pub(super) fn has_keyboard(&self) -> bool {
         self.handle().is_some()
@@ -286,6 +293,7 @@ impl SeatClient {
         };
         Some(match event {
             SeatEvent::Switched { from, to } => {
+                self.requests.push(SeatRequest::Shown(to));
                 SeatSwitched { domain: name(to), from: name(from) }.into()
             }
             SeatEvent::Locked { idle } => SeatLocked { idle }.into(),
@@ -329,6 +337,9 @@ fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
     unwritten.into_iter().chain(went_back)
 }
 
+/// What the screen says of a domain that failed again and again: what the person there can do, and who else can.
+const LEFT_OFF: &str = "failed again and again and is left off\nCall IT. To try it once more, switch to another desktop and back";
+
 /// Returns what the screen says of a domain's state.
 fn domain_text(runtime: &DomainRuntime) -> DomainText {
     let label = &runtime.policy().label;
@@ -337,16 +348,27 @@ fn domain_text(runtime: &DomainRuntime) -> DomainText {
         _ if runtime.outdated() == Some(Outdated::SeatLink) => {
             "runs, and cannot be shown until it is restarted; call IT"
         }
+        State::Off if runtime.lifecycle().is_left_off() => LEFT_OFF,
         State::Off => "is switched off",
         State::Running { answered: true, .. } => "runs, and shows nothing yet",
+        State::Stopping(Phase::Hung { .. }) => "did not answer any more and is started again",
         State::Stopping(_) | State::Releasing { .. } => "is shutting down",
         State::Backoff { .. } => "stopped by itself and is started again",
         _ => "is starting",
     };
     let banner_note = match state {
         State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
+        State::Stopping(Phase::Hung { .. }) => {
+            Some(format!("{label} did not answer any more and is started again"))
+        }
+        State::Off if runtime.lifecycle().is_left_off() => {
+            Some(format!("{label} failed again and again and is left off; call IT"))
+        }
         State::Off if runtime.lifecycle().problem().is_some() => {
             Some(format!("{label} is off because of a fault; call IT"))
+        }
+        _ if runtime.waits().is_some() => {
+            Some(format!("{label} waits for this PC's disk, which does not answer; call IT"))
         }
         _ if runtime.is_silent() => Some(format!("{label} does not answer; call IT")),
         _ => pressed(label, runtime.pressure()),

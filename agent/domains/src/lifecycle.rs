@@ -12,10 +12,15 @@
 //!    +---------------------------------------------------------------------------------------+
 //! ```
 //! A VMM that an earlier agent left is found while the domain is off, which then is where it would be had this agent started the VMM.
+//! A VMM that hangs is killed, and then has failed. A domain whose VMMs fail again and again is left off, and says so.
 //! Stopping is: power button, pressed again while the deadline runs; then the VMM is told to end;
 //! then it is killed. Devices are prepared before every start and released only when no VMM lives.
 
+mod state;
+
 use std::time::Duration;
+
+pub use state::{Phase, State};
 
 /// Time since the agent started.
 pub type Time = Duration;
@@ -26,6 +31,8 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A VMM that ran this long was healthy; its next failure starts the delays anew.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
+/// A VMM that hangs was healthy if it ran this long: it is noticed after a minute or so only.
+pub const HEALTHY_BEFORE_HANG: Duration = Duration::from_secs(180);
 /// How long devices may take to be prepared or released. The hand-over has shorter deadlines of
 /// its own; this one holds if the worker itself hangs. Copying a discarded disk takes the longest.
 pub const DEVICES_DEADLINE: Duration = Duration::from_secs(600);
@@ -35,6 +42,11 @@ pub const BUTTON_AGAIN: Duration = Duration::from_secs(10);
 pub const END_GRACE: Duration = Duration::from_secs(5);
 /// How often a killed VMM that is still there is killed again.
 pub const KILL_AGAIN: Duration = Duration::from_secs(5);
+/// How long a VMM may take until it first answers on its control socket; loading its kernel and initrd takes the longest.
+pub const FIRST_ANSWER: Duration = Duration::from_secs(180);
+/// Failures in a row of VMMs that did not run for [`HEALTHY_AFTER`], after which the domain is left off: by the delays between them they take two
+/// minutes at least.
+pub const FAILURES_MAX: u32 = 8;
 
 /// What is said of a domain that is restarted because the PC slept.
 const SLEPT: &str = "the PC slept, which its network card and other devices of its own do not survive: it is restarted";
@@ -50,6 +62,8 @@ pub enum Event {
     },
     /// Somebody wants it stopped and started.
     Restart,
+    /// Somebody looks at it who cannot do more: it is tried once if it was left off.
+    TryAgain,
     /// The devices are ready, or why not.
     Prepared(Result<(), String>),
     /// The host may run domains, or why not.
@@ -65,6 +79,8 @@ pub enum Event {
     LeftOff,
     /// The VMM answered on its control socket.
     Answered,
+    /// The VMM hangs, and how that shows.
+    Hangs(String),
     /// The VMM is gone.
     Exited(Exit),
     /// The devices are back with the host, or why not.
@@ -103,92 +119,6 @@ pub enum Action {
     Release,
 }
 
-/// Where a domain is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No VMM, no devices.
-    Off,
-    /// Devices are being handed over.
-    Preparing {
-        /// When that has failed.
-        until: Time,
-    },
-    /// Devices are there; the host is being looked at.
-    Gated,
-    /// The VMM is being started.
-    Spawning,
-    /// The VMM runs.
-    Running {
-        /// Since when.
-        from: Time,
-        /// Whether it has answered on its control socket.
-        answered: bool,
-    },
-    /// The VMM is being ended.
-    Stopping(Phase),
-    /// Devices are being given back.
-    Releasing {
-        /// When that has failed.
-        until: Time,
-    },
-    /// Waiting to try again.
-    Backoff {
-        /// When it is tried.
-        until: Time,
-    },
-}
-
-/// How far stopping has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// The guest was asked.
-    Asked {
-        /// When the button is pressed again.
-        again: Time,
-        /// When asking is over.
-        until: Time,
-    },
-    /// The VMM was told to end.
-    Ended {
-        /// When it is killed.
-        until: Time,
-    },
-    /// The VMM was killed.
-    Killed {
-        /// When it is killed again.
-        again: Time,
-    },
-}
-
-impl State {
-    /// Returns one word for status: what a script may compare with.
-    #[must_use]
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Preparing { .. } => "preparing",
-            Self::Gated => "waiting",
-            Self::Spawning | Self::Running { answered: false, .. } => "starting",
-            Self::Running { answered: true, .. } => "running",
-            Self::Stopping(_) => "stopping",
-            Self::Releasing { .. } => "releasing",
-            Self::Backoff { .. } => "retrying",
-        }
-    }
-
-    /// Returns whether it stays so until somebody wants something else, or something goes wrong.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        matches!(self, Self::Off | Self::Running { answered: true, .. })
-    }
-
-    /// Returns whether a VMM process may be there.
-    #[must_use]
-    pub fn has_vmm(&self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Stopping(_))
-    }
-}
-
 #[derive(Debug, Clone)]
 pub struct Lifecycle {
     state: State,
@@ -198,6 +128,9 @@ pub struct Lifecycle {
     holds_devices: bool,
     stop_deadline: Duration,
     failures: u32,
+    /// VMMs in a row that failed before they had run for [`HEALTHY_AFTER`].
+    failed_vmms: u32,
+    left_off: bool,
     restarts: u64,
     problem: Option<String>,
 }
@@ -219,6 +152,8 @@ impl Lifecycle {
             holds_devices: false,
             stop_deadline,
             failures: 0,
+            failed_vmms: 0,
+            left_off: false,
             restarts: 0,
             problem: None,
         }
@@ -248,6 +183,18 @@ impl Lifecycle {
         self.restarts
     }
 
+    /// Returns whether it is not to run as its VMM failed again and again.
+    #[must_use]
+    pub fn has_given_up(&self) -> bool {
+        self.left_off
+    }
+
+    /// Returns whether it is off because its VMM failed again and again.
+    #[must_use]
+    pub fn is_left_off(&self) -> bool {
+        self.left_off && self.state == State::Off
+    }
+
     /// Returns what last went wrong, until it is put right.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
@@ -258,13 +205,15 @@ impl Lifecycle {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
-            State::Off | State::Gated | State::Spawning | State::Running { .. } => None,
+            State::Off | State::Gated | State::Spawning => None,
+            State::Running { answered: true, .. } => None,
+            State::Running { answered: false, from } => Some(from + FIRST_ANSWER),
             State::Preparing { until } | State::Releasing { until } | State::Backoff { until } => {
                 Some(until)
             }
             State::Stopping(Phase::Asked { again, until }) => Some(again.min(until)),
             State::Stopping(Phase::Ended { until }) => Some(until),
-            State::Stopping(Phase::Killed { again }) => Some(again),
+            State::Stopping(Phase::Killed { again } | Phase::Hung { again, .. }) => Some(again),
         }
     }
 
@@ -272,13 +221,24 @@ impl Lifecycle {
     /// domain is (a late answer of a worker) change nothing.
     pub fn handle(&mut self, now: Time, event: Event) -> Option<Action> {
         match event {
-            Event::Start => self.start(now),
+            Event::Start => {
+                self.failed_vmms = 0;
+                self.start(now)
+            }
+            Event::TryAgain => {
+                if self.is_left_off() {
+                    self.start(now)
+                } else {
+                    None
+                }
+            }
             Event::Stop { now: at_once } => {
-                self.wanted = false;
+                (self.wanted, self.left_off) = (false, false);
                 self.stop(now, at_once)
             }
             Event::Restart => {
                 self.wanted = true;
+                self.failed_vmms = 0;
                 match self.state {
                     State::Running { .. } => self.stop(now, false),
                     _ => self.start(now),
@@ -306,6 +266,7 @@ impl Lifecycle {
                 }
                 None
             }
+            Event::Hangs(how) => self.hangs(now, how),
             Event::Exited(exit) => self.exited(now, exit),
             Event::Released(result) => self.released(now, result),
             Event::Slept => self.slept(now),
@@ -319,7 +280,7 @@ impl Lifecycle {
     }
 
     fn start(&mut self, now: Time) -> Option<Action> {
-        self.wanted = true;
+        (self.wanted, self.left_off) = (true, false);
         match self.state {
             State::Off | State::Backoff { .. } => self.prepare(now),
             _ => None,
@@ -347,6 +308,33 @@ impl Lifecycle {
         self.failures = self.failures.saturating_add(1);
         self.go(now, State::Backoff { until: now + delay });
         None
+    }
+
+    /// What is left of a VMM that hangs is ended; the next one resets the devices as it takes them.
+    fn hangs(&mut self, now: Time, how: String) -> Option<Action> {
+        let State::Running { from, answered } = self.state else { return None };
+        let was_healthy = answered && now.saturating_sub(from) >= HEALTHY_BEFORE_HANG;
+        self.problem = Some(how);
+        self.go(now, State::Stopping(Phase::Hung { was_healthy, again: now + KILL_AGAIN }));
+        Some(Action::KillVmm)
+    }
+
+    /// A VMM is gone that was not to end.
+    fn vmm_failed(&mut self, now: Time, was_healthy: bool, problem: String) -> Option<Action> {
+        if was_healthy {
+            (self.failures, self.failed_vmms) = (0, 0);
+        }
+        self.failed_vmms = self.failed_vmms.saturating_add(1);
+        if self.wanted && self.failed_vmms >= FAILURES_MAX {
+            (self.wanted, self.left_off) = (false, true);
+            // The next one that is only tried is not tried again.
+            self.failed_vmms = FAILURES_MAX - 1;
+            self.failures = 0;
+            return self
+                .fail(now, format!("{problem}; as it failed again and again it is left off"));
+        }
+        self.restarts = self.restarts.saturating_add(1);
+        self.fail(now, problem)
     }
 
     fn stop(&mut self, now: Time, at_once: bool) -> Option<Action> {
@@ -426,18 +414,20 @@ impl Lifecycle {
                 self.release(now)
             }
             (State::Running { from, .. }, Exit::Failed(problem)) => {
-                if now.saturating_sub(from) >= HEALTHY_AFTER {
-                    self.failures = 0;
-                }
-                self.restarts = self.restarts.saturating_add(1);
-                self.fail(now, problem)
+                self.vmm_failed(now, now.saturating_sub(from) >= HEALTHY_AFTER, problem)
+            }
+            (State::Stopping(Phase::Hung { was_healthy, .. }), _) => {
+                let problem = self.problem.take().unwrap_or_default();
+                self.vmm_failed(now, was_healthy, problem)
             }
             (State::Stopping(phase), exit) => {
                 self.failures = 0;
                 self.problem = match (phase, exit) {
                     (Phase::Asked { .. }, Exit::Failed(problem)) => Some(problem),
                     (Phase::Asked { .. }, Exit::PoweredOff) => None,
-                    (Phase::Ended { .. } | Phase::Killed { .. }, _) => self.problem.take(),
+                    (Phase::Ended { .. } | Phase::Killed { .. } | Phase::Hung { .. }, _) => {
+                        self.problem.take()
+                    }
                 };
                 if self.wanted { self.prepare(now) } else { self.release(now) }
             }
@@ -482,11 +472,20 @@ impl Lifecycle {
                 self.state = State::Stopping(Phase::Asked { again: now + BUTTON_AGAIN, until });
                 Some(Action::PressPowerButton)
             }
+            State::Stopping(Phase::Hung { was_healthy, .. }) => {
+                let again = now + KILL_AGAIN;
+                self.state = State::Stopping(Phase::Hung { was_healthy, again });
+                Some(Action::KillVmm)
+            }
+            State::Running { .. } => {
+                let waited = FIRST_ANSWER.as_secs();
+                self.hangs(now, format!("its VMM did not answer within {waited} s of its start"))
+            }
             State::Stopping(Phase::Ended { .. } | Phase::Killed { .. }) => {
                 self.state = State::Stopping(Phase::Killed { again: now + KILL_AGAIN });
                 Some(Action::KillVmm)
             }
-            State::Off | State::Gated | State::Spawning | State::Running { .. } => None,
+            State::Off | State::Gated | State::Spawning => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use clock::Moment;
-use vmm_control::Command;
+use vmm_control::{Command, HungThread};
 
 use super::boot::BootFiles;
 use super::capture::Capture;
@@ -63,6 +63,8 @@ pub struct DomainRuntime {
     devices_on_their_way: bool,
     ask_next: Time,
     unanswered: u32,
+    /// A thread of its VMM that waits for the host, for long.
+    waits: Option<HungThread>,
     /// Its VMM's end of the seat is to be connected to, at this time.
     seat_next: Option<Time>,
     pressure: Pressure,
@@ -106,6 +108,7 @@ impl DomainRuntime {
             devices_on_their_way: false,
             ask_next: Time::ZERO,
             unanswered: 0,
+            waits: None,
             seat_next: None,
             pressure: Pressure::default(),
             pressure_changes: Vec::new(),
@@ -149,7 +152,16 @@ impl DomainRuntime {
         Some(Moment::now().saturating_duration_since(Moment::since_start(started)))
     }
 
-    /// Returns whether its VMM has stopped answering. It runs on: a guest matters more than its status.
+    /// Returns what to say of a thread of its VMM that has waited for the host for long. A restart would change nothing about that.
+    #[must_use]
+    pub fn waits(&self) -> Option<String> {
+        let HungThread { thread, seconds, .. } = self.waits.as_ref()?;
+        Some(format!(
+            "its VMM's thread {thread} has waited for the host for {seconds} s, most likely for a disk that does not answer: look at the host's disks (dmesg)"
+        ))
+    }
+
+    /// Returns whether its VMM has stopped answering. It runs on for a while: a guest matters more than its status.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.unanswered >= SILENT_AFTER
@@ -246,6 +258,8 @@ impl DomainRuntime {
 
     fn now_wanted(&self) -> Wanted {
         match (self.lifecycle.wanted(), self.lifecycle.state()) {
+            // Another agent may have what this one did not.
+            (false, _) if self.lifecycle.has_given_up() => Wanted::Run,
             (false, _) => Wanted::Off,
             (true, State::Stopping(_)) => Wanted::Restart,
             (true, _) => Wanted::Run,

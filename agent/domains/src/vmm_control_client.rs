@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vmm_control::command::ANSWER_MAX;
-use vmm_control::{Answer, Command, Request};
+use vmm_control::{Answer, Command, Request, Status};
 
 use super::capture::clean;
 use super::lifecycle::Time;
@@ -23,9 +23,11 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(100);
 const PENDING_MAX: usize = 8;
 /// Longest error text repeated to a person, in bytes.
 const ERROR_MAX: usize = 300;
+/// Longest name of a thread repeated to a person, in bytes: the kernel's own limit.
+const THREAD_MAX: usize = 15;
 
-/// What became of a request.
-pub type Reply = (Command, Result<(), String>);
+/// What became of a request; the answer to one has a status.
+pub type Reply = (Command, Result<Option<Status>, String>);
 
 /// A connection to one VMM, made as soon as its socket is there.
 pub struct VmmControlClient {
@@ -158,15 +160,24 @@ impl VmmControlClient {
     }
 }
 
-fn outcome(line: &[u8]) -> Result<(), String> {
+fn outcome(line: &[u8]) -> Result<Option<Status>, String> {
     match Answer::read(line) {
-        Ok(Answer { ok: true, .. }) => Ok(()),
+        Ok(Answer { ok: true, mut status, .. }) => {
+            if let Some(hung) = status.as_mut().and_then(|status| status.hung.as_mut()) {
+                hung.thread = start_of(&hung.thread, THREAD_MAX);
+            }
+            Ok(status)
+        }
         Ok(Answer { error, .. }) => {
-            let text = error.unwrap_or_else(|| "it gave no reason".to_owned());
-            Err(clean(text.as_bytes().get(..ERROR_MAX).unwrap_or(text.as_bytes())))
+            Err(start_of(error.as_deref().unwrap_or("it gave no reason"), ERROR_MAX))
         }
         Err(_) => Err("the VMM's answer makes no sense".to_owned()),
     }
+}
+
+/// Returns the first bytes of a text of the VMM's, fit to be shown.
+fn start_of(text: &str, most: usize) -> String {
+    clean(text.as_bytes().get(..most).unwrap_or(text.as_bytes()))
 }
 
 #[cfg(test)]
@@ -196,7 +207,7 @@ mod tests {
         let replies = client.poll(Time::ZERO);
         assert_eq!(
             replies,
-            [(Command::Status, Ok(())), (Command::Reset, Err("paused".to_owned()))]
+            [(Command::Status, Ok(None)), (Command::Reset, Err("paused".to_owned()))]
         );
     }
 
@@ -232,7 +243,7 @@ mod tests {
         client.send(Time::ZERO, Command::Status).unwrap();
         let mut peer = listener.accept().unwrap().0;
         peer.write_all(b"{\"ok\":true}\n{\"ok\":true}\nnonsense\n").unwrap();
-        assert_eq!(client.poll(Time::ZERO), [(Command::Status, Ok(()))]);
+        assert_eq!(client.poll(Time::ZERO), [(Command::Status, Ok(None))]);
         client.send(LATER, Command::Reset).unwrap();
         peer.write_all(b"nonsense\n").unwrap();
         assert!(matches!(client.poll(LATER).as_slice(), [(Command::Reset, Err(_))]));

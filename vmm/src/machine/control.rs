@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use vmm_control::{Command, State, Status, VmSpec};
 
 use super::build::Machine;
+use super::liveness::{Liveness, Serves};
 use crate::api::Control;
 use crate::boot::Entry;
+use crate::heartbeat::Heartbeat;
 use crate::power::{Power, Request};
 use crate::vcpu::{self, Event, Events, Gate};
 
@@ -18,7 +20,8 @@ pub(super) struct MachineControl {
     gate: Arc<Gate>,
     events: Arc<Events>,
     power: Arc<Mutex<Power>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    liveness: Mutex<Liveness>,
     paused: AtomicBool,
     stop: AtomicBool,
     /// When the guest is switched off, since it was asked by signal to shut down.
@@ -32,12 +35,13 @@ pub(super) struct MachineControl {
 }
 
 impl MachineControl {
-    pub(super) fn new(machine: &Machine, config: &VmSpec) -> Self {
+    pub(super) fn new(machine: &Machine, config: &VmSpec, liveness: Liveness) -> Self {
         Self {
             gate: Arc::clone(&machine.gate),
             events: Arc::clone(&machine.events),
             power: Arc::clone(&machine.power),
-            threads: Mutex::new(Vec::new()),
+            threads: Arc::default(),
+            liveness: Mutex::new(liveness),
             paused: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             give_up: Mutex::new(None),
@@ -53,8 +57,20 @@ impl MachineControl {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn add_thread(&self, thread: JoinHandle<()>) {
-        self.threads().push(thread);
+    /// Adds a vCPU's thread, which is watched by its heartbeat from now on.
+    pub(super) fn add_vcpu(&self, thread: JoinHandle<()>, heartbeat: Heartbeat) {
+        let name = thread.thread().name().unwrap_or("vcpu").to_owned();
+        let mut threads = self.threads();
+        let (index, kicked) = (threads.len(), Arc::clone(&self.threads));
+        threads.push(thread);
+        self.liveness().watch(name, Serves::Guest, heartbeat, move || {
+            let threads = kicked.lock().unwrap_or_else(PoisonError::into_inner);
+            threads.get(index).into_iter().for_each(vcpu::kick);
+        });
+    }
+
+    fn liveness(&self) -> MutexGuard<'_, Liveness> {
+        self.liveness.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets the vCPUs run; a paused machine that is reset runs again.
@@ -141,6 +157,7 @@ impl Control for MachineControl {
                     vcpus: self.vcpus,
                     memory_mib: self.memory_mib,
                     resets: self.resets.load(Ordering::Relaxed),
+                    hung: self.liveness().look(Instant::now()),
                 }));
             }
             Command::PowerButton => self.press_power_button()?,

@@ -13,6 +13,7 @@ mod devices;
 #[cfg(test)]
 mod escape;
 mod functions;
+mod liveness;
 mod ports;
 #[cfg(test)]
 mod roles;
@@ -34,6 +35,7 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::acpi::{self, AcpiError};
 use crate::allocator;
 use crate::boot::{BootError, Entry};
+use crate::heartbeat::Heartbeat;
 use crate::kvm::KvmError;
 use crate::layout;
 use crate::listen::SocketError;
@@ -230,6 +232,7 @@ impl Machine {
     fn start(&mut self, config: &VmSpec) -> Result<Running, MachineError> {
         let mut main = EventManager::<Subscriber>::new().map_err(event_loop)?;
         let (mut workers, mut log) = <(worker::Workers, worker::Workers)>::default();
+        let mut liveness = liveness::Liveness::default();
         for subscriber in std::mem::take(&mut self.main_loop) {
             main.add_subscriber(subscriber);
         }
@@ -239,10 +242,10 @@ impl Machine {
         for (name, role, subscriber) in std::mem::take(&mut self.own_threads) {
             let threads = if role == Role::Log { &mut log } else { &mut workers };
             threads
-                .spawn(name, role, subscriber, config.sandbox.clone())
+                .spawn(name, role, subscriber, config.sandbox.clone(), &mut liveness)
                 .map_err(host("start a device's thread"))?;
         }
-        let control = Arc::new(MachineControl::new(self, config));
+        let control = Arc::new(MachineControl::new(self, config, liveness));
         self.start_vcpus(config, &control)?;
         if let Some(listener) = self.api.take() {
             let server = crate::api::Server::new(listener, control.clone())
@@ -392,10 +395,17 @@ impl Machine {
         let prepare: vcpu::ThreadStart =
             Arc::new(move || sandbox::filter_thread(&sandbox, Role::Vcpu));
         for (vcpu, member) in std::mem::take(&mut self.vcpus) {
+            let (handler, heartbeat) = (Arc::clone(&self.handler), Heartbeat::default());
             let thread = vcpu
-                .spawn(member, self.memory.clone(), Arc::clone(&self.handler), Arc::clone(&prepare))
+                .spawn(
+                    member,
+                    self.memory.clone(),
+                    handler,
+                    Arc::clone(&prepare),
+                    heartbeat.clone(),
+                )
                 .map_err(host("start a vCPU's thread"))?;
-            control.add_thread(thread);
+            control.add_vcpu(thread, heartbeat);
         }
         Ok(())
     }

@@ -12,7 +12,9 @@ use event_manager::{EventManager, SubscriberOps};
 use vmm_control::SandboxSpec;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::liveness::{Liveness, Serves};
 use super::{Subscriber, Wake};
+use crate::heartbeat::Heartbeat;
 use crate::sandbox::{self, Role};
 
 /// Stack of a device thread, in bytes.
@@ -36,16 +38,26 @@ impl Default for Workers {
 }
 
 impl Workers {
-    /// Serves `subscriber` on a thread of its own.
+    /// Serves `subscriber` on a thread of its own, which is watched.
     pub(super) fn spawn(
         &mut self,
         name: String,
         role: Role,
         subscriber: Subscriber,
         sandbox: SandboxSpec,
+        liveness: &mut Liveness,
     ) -> io::Result<()> {
         let wake = EventFd::new(libc::EFD_NONBLOCK)?;
-        let waked = wake.try_clone()?;
+        let (waked, watch) = (wake.try_clone()?, wake.try_clone()?);
+        let heartbeat = Heartbeat::default();
+        let serves = match role {
+            Role::Block | Role::Log => Serves::HostFile,
+            Role::Main | Role::Vcpu | Role::Screen => Serves::Guest,
+        };
+        liveness.watch(name.clone(), serves, heartbeat.clone(), move || {
+            // One that was not taken yet is as good.
+            let _ = watch.write(1);
+        });
         let ending = Arc::clone(&self.ending);
         let alive = self.alive.clone();
         let mut manager = EventManager::<Subscriber>::new().map_err(io::Error::other)?;
@@ -60,6 +72,7 @@ impl Workers {
                 std::process::abort();
             }
             while !ending.load(Ordering::Acquire) {
+                heartbeat.beat();
                 if let Err(error) = events.run() {
                     tracing::error!(%error, "a device's event loop ended; the device hangs");
                     return;

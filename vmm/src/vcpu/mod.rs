@@ -32,6 +32,7 @@ pub use gate::{Gate, Member};
 pub use state::ResetState;
 
 use crate::boot::Entry;
+use crate::heartbeat::Heartbeat;
 use crate::kvm::KvmError;
 use gate::Job;
 
@@ -62,20 +63,23 @@ impl Vcpu {
         Ok(Self { id, fd, reset, progress: Progress::SetUp })
     }
 
-    /// Starts the thread. It does what `member`'s gate has for it.
+    /// Starts the thread. It does what `member`'s gate has for it, and rests while that is nothing.
     pub fn spawn(
         mut self,
         mut member: Member,
         memory: GuestMemory,
         handler: Arc<ExitHandler>,
         prepare: ThreadStart,
+        heartbeat: Heartbeat,
     ) -> io::Result<JoinHandle<()>> {
         thread::Builder::new().name(format!("vcpu{}", self.id)).stack_size(STACK).spawn(move || {
             if let Err(error) = prepare() {
                 handler.failed(format!("could not close the sandbox of vCPU {}: {error}", self.id));
                 return;
             }
+            heartbeat.rest();
             while let Some(job) = member.next_job() {
+                heartbeat.wake();
                 match job {
                     Job::Start(entry) => {
                         if let Err(error) = self.start(&memory, entry) {
@@ -83,8 +87,9 @@ impl Vcpu {
                             return;
                         }
                     }
-                    Job::Run => self.run(&mut member, &handler),
+                    Job::Run => self.run(&mut member, &handler, &heartbeat),
                 }
+                heartbeat.rest();
             }
         })
     }
@@ -97,13 +102,14 @@ impl Vcpu {
         if self.id == 0 { state::set_entry(&self.fd, memory, entry) } else { Ok(()) }
     }
 
-    fn run(&mut self, member: &mut Member, handler: &ExitHandler) {
+    fn run(&mut self, member: &mut Member, handler: &ExitHandler, heartbeat: &Heartbeat) {
         if std::mem::replace(&mut self.progress, Progress::Ran) == Progress::Ran {
             // It was paused: the guest's watchdogs are told that its time stood still. A guest
             // without kvm-clock cannot be told, and KVM says so.
             let _ = self.fd.kvmclock_ctrl();
         }
         while member.may_run() {
+            heartbeat.beat();
             if !handler.step(self.id, &mut self.fd) {
                 // It cannot go on; whatever it asked for is decided by the main loop.
                 handler.finish(self.id, &mut self.fd);

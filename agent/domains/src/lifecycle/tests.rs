@@ -24,6 +24,8 @@ enum Step {
     Gate(bool),
     /// The VMM ends.
     Exit(Exit),
+    /// It is seen to hang.
+    Hangs,
     Answer,
     /// One that an earlier agent left is found, where it may be: while the domain is off and nobody is at its devices.
     Found(bool),
@@ -37,6 +39,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         Just(Step::Ask(Event::Start)),
         Just(Step::Ask(Event::Restart)),
         Just(Step::Ask(Event::Slept)),
+        Just(Step::Ask(Event::TryAgain)),
+        Just(Step::Hangs),
         any::<bool>().prop_map(|now| Step::Ask(Event::Stop { now })),
         any::<bool>().prop_map(Step::Work),
         Just(Step::Work(true)),
@@ -147,6 +151,7 @@ impl World {
             }
             Step::Exit(exit) if self.vmm => self.exit(exit),
             Step::Answer if self.vmm => self.feed(Event::Answered),
+            Step::Hangs if self.vmm => self.feed(Event::Hangs("it does not come round".into())),
             Step::Found(answered)
                 if self.lifecycle.state() == State::Off && self.work.is_none() && !self.vmm =>
             {
@@ -155,7 +160,7 @@ impl World {
             }
             Step::Wait(seconds) => self.wait(Duration::from_secs(seconds)),
             Step::Startable(startable) => self.startable = startable,
-            Step::Gate(_) | Step::Exit(_) | Step::Answer | Step::Found(_) => {}
+            Step::Gate(_) | Step::Exit(_) | Step::Answer | Step::Hangs | Step::Found(_) => {}
         }
     }
 
@@ -269,10 +274,10 @@ fn a_guest_that_powers_off_stays_off_and_its_devices_go_back() {
 }
 
 #[test]
-fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays() {
+fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays_and_then_left_off() {
     let mut world = running();
     let mut delays = Vec::new();
-    for _ in 0..8 {
+    for _ in 0..7 {
         world.exit(Exit::Failed("it fell over".into()));
         let State::Backoff { until } = world.lifecycle.state() else { panic!() };
         delays.push((until - world.now).as_secs());
@@ -280,8 +285,103 @@ fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays() {
         world.work(true);
         world.step(Step::Gate(true));
     }
-    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60, 60]);
-    assert_eq!((world.lifecycle.restarts(), world.spawned), (8, 9));
+    assert_eq!(delays, [1, 2, 4, 8, 16, 32, 60]);
+    assert_eq!((world.lifecycle.restarts(), world.spawned), (7, 8));
+    assert!(!world.lifecycle.has_given_up());
+    world.exit(Exit::Failed("it fell over".into()));
+    assert_eq!(world.work, Some(Action::Release));
+    world.work(true);
+    world.wait(Duration::from_secs(3600));
+    assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 8));
+    assert!(world.lifecycle.is_left_off() && !world.lifecycle.wanted());
+    assert!(world.lifecycle.problem().is_some_and(|p| p.contains("it fell over")));
+}
+
+/// A domain that was left off.
+fn left_off() -> World {
+    let mut world = running();
+    while !world.lifecycle.is_left_off() {
+        world.step(Step::Exit(Exit::Failed("it fell over".into())));
+        world.work(true);
+        world.step(Step::Gate(true));
+        world.wait(Duration::from_secs(1));
+    }
+    world
+}
+
+#[test]
+fn a_domain_that_was_left_off_is_tried_once_by_who_looks_at_it_and_anew_by_who_starts_it() {
+    let mut world = left_off();
+    world.feed(Event::TryAgain);
+    world.cooperate(Duration::from_secs(1), true);
+    assert_eq!((world.spawned, world.lifecycle.is_left_off()), (9, false));
+    world.exit(Exit::Failed("it fell over".into()));
+    world.work(true);
+    assert!(world.lifecycle.is_left_off(), "{:?}", world.lifecycle);
+
+    world.feed(Event::TryAgain);
+    world.cooperate(HEALTHY_AFTER, true);
+    world.exit(Exit::Failed("it fell over".into()));
+    assert_eq!(world.lifecycle.state().word(), "retrying", "it had run well");
+
+    let mut world = left_off();
+    world.feed(Event::Start);
+    for _ in 0..7 {
+        world.cooperate(BACKOFF_MAX, true);
+        world.step(Step::Exit(Exit::Failed("it fell over".into())));
+        assert!(!world.lifecycle.has_given_up());
+    }
+    let mut world = running();
+    world.feed(Event::Stop { now: false });
+    world.exit(Exit::PoweredOff);
+    world.work(true);
+    world.feed(Event::TryAgain);
+    assert_eq!((world.lifecycle.state(), world.work), (State::Off, None), "somebody wants it off");
+}
+
+#[test]
+fn a_vmm_that_hangs_is_killed_until_it_is_gone_and_started_again_with_the_reason() {
+    let mut world = running();
+    world.feed(Event::Hangs("vcpu0 does not come round".into()));
+    assert_eq!((world.lifecycle.state().word(), world.killed), ("stopping", 1));
+    world.feed(Event::Hangs("still".into()));
+    world.wait(KILL_AGAIN * 3);
+    assert_eq!((world.killed, world.vmm), (4, true), "the kernel holds it");
+    world.exit(Exit::Failed("it was killed by signal 9".into()));
+    assert_eq!(world.lifecycle.state(), State::Backoff { until: world.now + BACKOFF_FIRST });
+    assert_eq!(world.lifecycle.problem(), Some("vcpu0 does not come round"));
+    world.cooperate(Duration::from_secs(3), true);
+    assert_eq!((world.spawned, world.lifecycle.restarts()), (2, 1));
+}
+
+#[test]
+fn a_vmm_that_never_answers_is_ended_and_left_off_when_none_of_its_kind_does() {
+    let mut world = World::new();
+    world.feed(Event::Start);
+    world.work(true);
+    world.step(Step::Gate(true));
+    world.wait(FIRST_ANSWER);
+    assert_eq!((world.lifecycle.state().word(), world.killed), ("stopping", 1));
+    assert!(world.lifecycle.problem().is_some_and(|p| p.contains("did not answer")));
+    world.cooperate((FIRST_ANSWER + BACKOFF_MAX + Duration::from_secs(10)) * 8, true);
+    assert!(world.lifecycle.is_left_off(), "{:?}", world.lifecycle);
+    let mut world = running();
+    world.wait(FIRST_ANSWER * 10);
+    assert_eq!(world.killed, 0, "one that has answered is asked by others than time");
+}
+
+#[test]
+fn a_hang_of_a_guest_that_is_shutting_down_changes_nothing_and_a_hung_one_can_be_stopped() {
+    let mut world = running();
+    world.feed(Event::Stop { now: false });
+    world.feed(Event::Hangs("vcpu0 does not come round".into()));
+    assert_eq!(world.killed, 0);
+    let mut world = running();
+    world.feed(Event::Hangs("vcpu0 does not come round".into()));
+    world.feed(Event::Stop { now: false });
+    world.exit(Exit::Failed("it was killed by signal 9".into()));
+    world.work(true);
+    assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 1));
 }
 
 #[test]

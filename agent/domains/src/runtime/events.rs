@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use logging::LIMITED_BY_CALLER;
-use vmm_control::Command;
+use vmm_control::{Command, HungThread};
 
 use super::super::Shared;
 use super::super::adoption::by_last_words;
@@ -19,6 +19,8 @@ use super::{DomainRuntime, SILENT_AFTER};
 const ASK_EARLY: Duration = Duration::from_millis(100);
 /// How often one that has answered is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Unanswered questions after which a VMM counts as hung: a minute or more. Counted rather than timed, as a PC that slept asked nothing meanwhile.
+const HUNG_AFTER: u32 = 12;
 
 impl DomainRuntime {
     /// Processes what the VMM wrote, answered and did, and what is due.
@@ -65,7 +67,7 @@ impl DomainRuntime {
         // What it said last may have come since it was last read.
         self.log_output(shared);
         (self.vmm, self.capture, self.seat_next) = (None, None, None);
-        (self.record, self.outdated) = (None, None);
+        (self.record, self.outdated, self.waits) = (None, None, None);
         if let Some(seat) = &shared.parts.seat
             && let Some(index) = seat.index(&self.policy.name)
         {
@@ -103,13 +105,14 @@ impl DomainRuntime {
         let now = shared.now();
         for (request, result) in self.control.poll(now) {
             match (request, result) {
-                (Command::Status, Ok(())) => {
+                (Command::Status, Ok(status)) => {
                     self.unanswered = 0;
                     self.ask_next = now + ASK_AGAIN;
                     self.complete_record(shared);
                     self.feed(shared, Event::Answered);
+                    self.take_hung(shared, status.and_then(|status| status.hung));
                 }
-                (Command::Status, Err(problem)) => self.count_unanswered(&problem),
+                (Command::Status, Err(problem)) => self.count_unanswered(shared, &problem),
                 (Command::PowerButton, Err(problem)) => {
                     tracing::warn!(
                         domain = self.policy.name,
@@ -128,7 +131,7 @@ impl DomainRuntime {
                     tracing::warn!(domain = self.policy.name, "reset: {problem}");
                 }
                 // The agent never pauses a guest.
-                (Command::Pause | Command::Resume, Err(_)) | (_, Ok(())) => {}
+                (Command::Pause | Command::Resume, Err(_)) | (_, Ok(_)) => {}
             }
         }
         let State::Running { answered, .. } = self.lifecycle.state() else { return };
@@ -137,8 +140,25 @@ impl DomainRuntime {
             if let Err(problem) = self.control.send(now, Command::Status)
                 && answered
             {
-                self.count_unanswered(&problem);
+                self.count_unanswered(shared, &problem);
             }
+        }
+    }
+
+    /// Handles what the VMM says of a thread of its own that hangs.
+    fn take_hung(&mut self, shared: &mut Shared, hung: Option<HungThread>) {
+        let (waits, hangs): (Option<_>, Option<_>) = match hung {
+            Some(hung) if hung.waits_for_host => (Some(hung), None),
+            hung => (None, hung),
+        };
+        let is_new = self.waits.is_none();
+        self.waits = waits;
+        if let Some(words) = self.waits().filter(|_| is_new) {
+            tracing::error!(domain = self.policy.name, "{words}");
+        }
+        if let Some(HungThread { thread, seconds, .. }) = hangs {
+            let how = format!("its VMM's thread {thread} has not come round for {seconds} s");
+            self.feed(shared, Event::Hangs(how));
         }
     }
 
@@ -184,10 +204,13 @@ impl DomainRuntime {
         }
     }
 
-    fn count_unanswered(&mut self, problem: &str) {
+    fn count_unanswered(&mut self, shared: &mut Shared, problem: &str) {
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered == SILENT_AFTER {
-            tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on");
+            tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on for now");
+        }
+        if self.unanswered == HUNG_AFTER {
+            self.feed(shared, Event::Hangs(format!("{problem}, again and again")));
         }
     }
 }

@@ -181,7 +181,10 @@ impl Stage {
             .texts
             .iter()
             .zip(&self.policy.looks)
-            .map(|(text, look)| vec![look.label.clone(), text.placeholder.clone()])
+            .map(|(text, look)| {
+                let said = text.placeholder.lines().map(str::to_owned);
+                std::iter::once(look.label.clone()).chain(said).collect()
+            })
             .collect();
         cards.push(vec![
             "LOCKED".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! | request | answer beyond `"ok": true` |
 //! | --- | --- |
-//! | `{"command":"status"}` | `state` (`starting`, `running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets` |
+//! | `{"command":"status"}` | `state` (`starting`, `running`, `paused`), `pid`, `vcpus`, `memory_mib`, `resets`, and `hung` if a thread hangs |
 //! | `{"command":"power-button"}` | |
 //! | `{"command":"reset"}`, `{"command":"stop"}` | |
 //! | `{"command":"pause"}`, `{"command":"resume"}` | |
@@ -67,6 +67,20 @@ pub struct Status {
     pub memory_mib: u64,
     /// How often the guest was reset since the VMM started.
     pub resets: u64,
+    /// A thread that hangs, if one does; of several one that waits for nothing of the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hung: Option<HungThread>,
+}
+
+/// A thread of the VMM that does not come round, although it was woken again and again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HungThread {
+    /// Its name, as the kernel has it: `vcpu0`, `blk1`, `gpu`.
+    pub thread: String,
+    /// Since when it was woken in vain, in seconds.
+    pub seconds: u64,
+    /// It serves a file of the host's, so that most likely the host's disk does not answer: another VMM would wait for it as well.
+    pub waits_for_host: bool,
 }
 
 /// A line of the VMM.
@@ -152,7 +166,14 @@ mod tests {
             assert_eq!(Request::read(&line), Ok(Request { command }));
         }
         assert_eq!(Answer::done(None).line(), b"{\"ok\":true}\n");
-        let status = Status { state: State::Paused, pid: 7, vcpus: 2, memory_mib: 512, resets: 1 };
+        let status = Status {
+            state: State::Paused,
+            pid: 7,
+            vcpus: 2,
+            memory_mib: 512,
+            resets: 1,
+            hung: None,
+        };
         let answer = Answer::done(Some(status));
         let line = "{\"ok\":true,\"state\":\"paused\",\"pid\":7,\"vcpus\":2,\"memory_mib\":512,\"resets\":1}\n";
         assert_eq!(answer.line(), line.as_bytes());

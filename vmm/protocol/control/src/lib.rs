@@ -23,6 +23,6 @@ pub mod memory;
 pub mod spec;
 mod text;
 
-pub use command::{Answer, Command, Request, State, Status};
+pub use command::{Answer, Command, HungThread, Request, State, Status};
 pub use memory::MemorySize;
 pub use spec::{DiskSpec, NetSpec, PortSpec, SandboxSpec, SerialSpec, SpecError, VmSpec};

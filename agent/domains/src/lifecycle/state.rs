@@ -1,0 +1,96 @@
+//! Where a domain is in its life, and how far its end has come.
+
+use super::Time;
+
+/// Where a domain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No VMM, no devices.
+    Off,
+    /// Devices are being handed over.
+    Preparing {
+        /// When that has failed.
+        until: Time,
+    },
+    /// Devices are there; the host is being looked at.
+    Gated,
+    /// The VMM is being started.
+    Spawning,
+    /// The VMM runs.
+    Running {
+        /// Since when.
+        from: Time,
+        /// Whether it has answered on its control socket.
+        answered: bool,
+    },
+    /// The VMM is being ended.
+    Stopping(Phase),
+    /// Devices are being given back.
+    Releasing {
+        /// When that has failed.
+        until: Time,
+    },
+    /// Waiting to try again.
+    Backoff {
+        /// When it is tried.
+        until: Time,
+    },
+}
+
+/// How far stopping has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The guest was asked.
+    Asked {
+        /// When the button is pressed again.
+        again: Time,
+        /// When asking is over.
+        until: Time,
+    },
+    /// The VMM was told to end.
+    Ended {
+        /// When it is killed.
+        until: Time,
+    },
+    /// The VMM was killed.
+    Killed {
+        /// When it is killed again.
+        again: Time,
+    },
+    /// The VMM was killed as it hung, to be started again.
+    Hung {
+        /// Whether it had run well before.
+        was_healthy: bool,
+        /// When it is killed again.
+        again: Time,
+    },
+}
+
+impl State {
+    /// Returns one word for status: what a script may compare with.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Preparing { .. } => "preparing",
+            Self::Gated => "waiting",
+            Self::Spawning | Self::Running { answered: false, .. } => "starting",
+            Self::Running { answered: true, .. } => "running",
+            Self::Stopping(_) => "stopping",
+            Self::Releasing { .. } => "releasing",
+            Self::Backoff { .. } => "retrying",
+        }
+    }
+
+    /// Returns whether it stays so until somebody wants something else, or something goes wrong.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Self::Off | Self::Running { answered: true, .. })
+    }
+
+    /// Returns whether a VMM process may be there.
+    #[must_use]
+    pub fn has_vmm(&self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Stopping(_))
+    }
+}
