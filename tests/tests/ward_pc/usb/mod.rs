@@ -3,6 +3,7 @@
 mod break_glass;
 mod functions;
 mod hostile;
+mod kills;
 mod parts;
 mod restarts;
 mod storage;
