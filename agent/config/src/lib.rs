@@ -11,6 +11,7 @@
 //! | [`machine`] | the machine file: which hardware of this PC each domain has |
 //! | [`policy_store`] | which policy is in force: signatures, serial, the last good one |
 //! | [`domain_policies`] | what of the policy's domains the supervisor needs |
+//! | [`cores`] | which processors each domain has to itself |
 //! | [`configuration`] | both together: the policy's domains and the machine file's are the same |
 //! | [`files`] | where the files and programs are, and how they are read |
 //!
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod configuration;
+pub mod cores;
 pub mod domain_policies;
 pub mod files;
 pub mod machine;

@@ -12,6 +12,7 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::unistd::Uid;
 
 use super::{Finding, Level, SystemPaths, cgroup_mount, pressure, processor, sleep};
+use config::cores;
 use config::machine::{Kind, Machine};
 use control::reports::{ConfiguredInterface, describe};
 use domains::host_network::{self, Judgement, Rule};
@@ -35,15 +36,18 @@ pub(super) struct Needs {
     pub(super) virtual_machines: bool,
     /// A PCI function is handed over.
     pub(super) hand_over: bool,
+    /// No two domains are to meet on one core.
+    pub(super) apart: bool,
 }
 
 impl Needs {
     /// Returns what a machine file needs. Without one everything is needed.
     pub(super) fn of(machine: Option<&Machine>) -> Self {
         let Some(machine) = machine else {
-            return Self { virtual_machines: true, hand_over: true };
+            return Self { virtual_machines: true, hand_over: true, apart: false };
         };
-        let mut needs = Self { virtual_machines: false, hand_over: false };
+        let apart = cores::keeps_all_apart(machine);
+        let mut needs = Self { virtual_machines: false, hand_over: false, apart };
         for domain in &machine.domains {
             if let Kind::Vm(vm) = &domain.kind {
                 needs.virtual_machines = true;
@@ -66,7 +70,7 @@ pub(super) fn examine(system: &SystemPaths, needs: Needs) -> Vec<Finding> {
     let vendor = Vendor::of(&system.proc_text("cpuinfo").unwrap_or_default());
     let for_a_vm = |found| unless_needed(needs.virtual_machines, NO_VM, found);
     let for_a_device = |found| unless_needed(needs.hand_over, NO_HAND_OVER, found);
-    let [threads, mitigations] = processor::examine(system);
+    let [threads, mitigations] = processor::examine(system, needs.apart);
     vec![
         for_a_vm(kvm(system, vendor)),
         for_a_vm(virtual_machine(&system.dev.join("kvm"))),

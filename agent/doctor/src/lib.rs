@@ -134,6 +134,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
         Some(machine) => {
             findings.extend(seat::examine(&machine.seat));
             findings.extend(software::memory(system, machine));
+            findings.push(processor::cores(system, machine));
             findings.extend(pressure::weights(system, machine));
             findings.extend(software::images(machine, &Store::at(&inputs.images)));
             findings.extend(devices::examine(system, machine));

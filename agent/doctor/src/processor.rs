@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use config::cores::Cores;
+use config::machine::Machine;
+
 use super::{Finding, SystemPaths, text};
 
 /// Where the kernel says what it knows of the processor's flaws, and what it does about them.
@@ -10,9 +13,10 @@ const FLAWS: &str = "devices/system/cpu/vulnerabilities";
 /// Flaws that are named in a line.
 const NAMED_MAX: usize = 8;
 
-pub(super) fn examine(system: &SystemPaths) -> [Finding; 2] {
+/// Examines what two domains on one core could find out; `apart` is whether the machine file keeps them off it.
+pub(super) fn examine(system: &SystemPaths, apart: bool) -> [Finding; 2] {
     let flaws = flaws(system);
-    [threads(system, &flaws), mitigations(system, &flaws)]
+    [threads(system, &flaws, apart), mitigations(system, &flaws)]
 }
 
 /// Returns flaw by flaw what the kernel says: `Not affected`, `Mitigation: ...`, `Vulnerable...`, for some with `SMT vulnerable` behind it.
@@ -33,11 +37,40 @@ fn names<'a>(flaws: impl Iterator<Item = &'a String>) -> String {
     text
 }
 
-/// Examines whether a core runs two threads at a time. Nothing keeps two domains off one core.
-fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
+/// Examines whether this PC has the cores that the machine file gives to domains.
+pub(super) fn cores(system: &SystemPaths, machine: &Machine) -> Finding {
+    let check = "cores";
+    let cores = Cores::read(&system.sysfs.path(""));
+    match cores.plan(machine) {
+        Ok(plan) => {
+            let kept = machine.domains.iter().filter_map(|domain| {
+                Some(format!("{} to CPUs {}", domain.name, plan.of(&domain.name)?))
+            });
+            let kept: Vec<String> = kept.collect();
+            let says = if kept.is_empty() {
+                "no domain has cores of its own".to_owned()
+            } else {
+                kept.join(", ")
+            };
+            Finding::ok(check, says)
+        }
+        Err(error) => Finding::fail(
+            check,
+            format!("domains with `cores` will not start: {error}"),
+            "lower `cores` in the machine file, or take it out; `lscpu -e` lists the cores",
+        ),
+    }
+}
+
+/// Examines whether a core runs two threads at a time, and two domains may meet there.
+fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>, apart: bool) -> Finding {
     let check = "smt";
     match system.sys_text("devices/system/cpu/smt/active").as_deref() {
         Some("0") => Finding::ok(check, "each core runs one thread at a time"),
+        Some("1") if apart => Finding::ok(
+            check,
+            "each core runs two threads at a time, and `cores` in the machine file keeps domains off each other's",
+        ),
         Some("1") => {
             let open = names(
                 flaws
@@ -53,9 +86,9 @@ fn threads(system: &SystemPaths, flaws: &BTreeMap<String, String>) -> Finding {
             Finding::warn(
                 check,
                 format!(
-                    "each core runs two threads at a time, and nothing keeps two domains off one core: what they share there tells one something of the other{says}"
+                    "each core runs two threads at a time, and nothing keeps two domains off one core (no `cores` in the machine file): what they share there tells one something of the other{says}"
                 ),
-                "switch Hyper-Threading (AMD: SMT) off in the BIOS, or add nosmt to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart; the PC has half as many processors then, which `cpus` in the machine file has to fit",
+                "give each domain, or all but one, `cores` of its own in the machine file; or switch Hyper-Threading (AMD: SMT) off in the BIOS, or add nosmt to GRUB_CMDLINE_LINUX in /etc/default/grub, run `update-grub`, and restart; the PC has half as many processors then, which `cpus` in the machine file has to fit",
             )
         }
         _ => Finding::warn(
@@ -126,7 +159,9 @@ fn is_off(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
+
+    use config::machine::Context;
 
     use handover::fake::FakePc;
 
@@ -155,7 +190,37 @@ mod tests {
 
     fn findings(active: &str, flaws: &[(&str, &str)], words: &str) -> [Finding; 2] {
         let (_pc, system) = pc(active, flaws, words);
-        examine(&system)
+        examine(&system, false)
+    }
+
+    #[test]
+    fn domains_with_cores_of_their_own_share_no_core_and_more_than_there_are_is_a_fault() {
+        let (_pc, system) = pc("1", &[], "quiet");
+        let cpus = system.sysfs.path("devices/system/cpu");
+        for cpu in 0..4 {
+            let topology = cpus.join(format!("cpu{cpu}/topology"));
+            fs::create_dir_all(&topology).unwrap();
+            let siblings = ["0-1", "0-1", "2-3", "2-3"];
+            fs::write(topology.join("thread_siblings_list"), siblings[cpu]).unwrap();
+        }
+        fs::write(cpus.join("online"), "0-3\n").unwrap();
+        let machine = |cores: &str| {
+            let text = format!(
+                "format = 1\n[domain.clinical]\nkernel = \"k\"\n{cores}\n[domain.internet]\nkernel = \"k\"\n"
+            );
+            let context = Context { images: Path::new("/images"), domain_policies: None };
+            Machine::parse("machine.toml", &text, context).unwrap()
+        };
+        let found = super::cores(&system, &machine("cores = 1"));
+        assert!(
+            found.level == Level::Ok && found.message.contains("clinical to CPUs 2,3"),
+            "{found:?}"
+        );
+        assert_eq!(examine(&system, true)[0].level, Level::Ok);
+        let found = super::cores(&system, &machine("cores = 2"));
+        assert!(found.level == Level::Fail && found.message.contains("has 2"), "{found:?}");
+        assert_eq!(super::cores(&system, &machine("")).level, Level::Ok);
+        assert_eq!(examine(&system, false)[0].level, Level::Warn);
     }
 
     #[test]

@@ -31,7 +31,9 @@ const IO_BFQ_WEIGHT: &str = "io.bfq.weight";
 /// Not there in a kernel that has no swap.
 const SWAPS: &str = "/proc/swaps";
 /// Controllers the domains' groups use.
-const CONTROLLERS: [&str; 4] = ["cpu", "memory", "io", "pids"];
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];
+/// The processors that run what is in a group.
+const CPUSET: &str = "cpuset.cpus";
 
 /// Where domains' groups are made.
 #[derive(Debug)]
@@ -139,6 +141,14 @@ impl Drop for Cgroups {
 }
 
 impl DomainGroup {
+    /// Keeps what is in it to these processors, as `cpuset.cpus` takes them.
+    ///
+    /// # Errors
+    /// The kernel has no such controller, or no such processor.
+    pub fn keep_to(&self, cpus: &str) -> Result<(), CgroupError> {
+        write(&self.path.join(CPUSET), cpus)
+    }
+
     /// Moves a process into it.
     pub fn add(&self, pid: i32) -> Result<(), CgroupError> {
         write(&self.path.join("cgroup.procs"), &pid.to_string())

@@ -123,6 +123,7 @@ mod tests {
             hardware: VmHardware {
                 memory: vmm_control::MemorySize::DOMAIN_DEFAULT,
                 cpus: 1,
+                cores: None,
                 boot: Boot::Files { kernel: dir.clone(), initrd: None, cmdline: String::new() },
                 disks: Vec::new(),
                 nic: None,

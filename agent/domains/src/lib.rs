@@ -52,8 +52,9 @@ use clock::Moment;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use base::layout::Layout;
+use config::cores::{Cores, Plan, TooFewCores};
 use config::domain_policies::{DomainPolicy, no_domain};
-use config::machine::{DomainHardware, Kind, Machine};
+use config::machine::{DomainHardware, Kind, Machine, VmHardware};
 use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
@@ -138,6 +139,7 @@ impl Supervisor {
     ) -> Result<Self, SupervisorError> {
         let (reporter, reports) = mpsc::channel();
         let wake = Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?);
+        let cores = Cores::read(&parts.handover.sysfs().path("")).plan(machine);
         let mut domains = Vec::new();
         let mut externals = Vec::new();
         for (policy, DomainHardware { name, kind }) in domain_policies
@@ -151,6 +153,7 @@ impl Supervisor {
                     policy.clone(),
                     (**hardware).clone(),
                     machine.stop_deadline,
+                    cpus_of(&cores, hardware, name),
                     &parts,
                 )),
             }
@@ -472,6 +475,20 @@ impl Shared {
             });
         })?;
         Ok(())
+    }
+}
+
+/// Returns the processors that a domain's VMM is kept to, or why it cannot be started.
+fn cpus_of(
+    plan: &Result<Plan, TooFewCores>,
+    hardware: &VmHardware,
+    name: &str,
+) -> Result<Option<String>, String> {
+    match plan {
+        Ok(plan) => Ok(plan.of(name).map(str::to_owned)),
+        // Those that ask for nothing do not wait for a machine file that fits.
+        Err(_) if hardware.cores.is_none() => Ok(None),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -57,6 +57,8 @@ pub struct DomainRuntime {
     capture: Option<Capture>,
     pub(super) control: VmmControlClient,
     group: Option<DomainGroup>,
+    /// The processors that its VMM is kept to, as `cpuset.cpus` takes them, or why it cannot be started.
+    cpus: Result<Option<String>, String>,
     /// A worker is at it.
     working: bool,
     /// Its worker hands functions over.
@@ -78,6 +80,7 @@ impl DomainRuntime {
         policy: DomainPolicy,
         hardware: VmHardware,
         stop_deadline: Duration,
+        cpus: Result<Option<String>, String>,
         parts: &Parts,
     ) -> Self {
         let devices = Devices {
@@ -104,6 +107,7 @@ impl DomainRuntime {
             outdated: None,
             capture: None,
             group: None,
+            cpus,
             working: false,
             devices_on_their_way: false,
             ask_next: Time::ZERO,

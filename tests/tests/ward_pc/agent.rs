@@ -1,8 +1,9 @@
 //! The whole product: the agent, two domains, two networks, and nothing between them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tests::agent::{Agent, machine_file};
+use tests::agent::{Agent, SEAT_MACHINE, machine_file, seat_policy};
+use tests::patience::patience;
 use tests::ward::{CLINICAL_NIC, INTERNET_NIC, Ward};
 use tests::ward_test;
 use tests::{Outcome, ensure, isolation};
@@ -165,6 +166,44 @@ fn a_signed_policy_comes_into_force_while_guests_run_and_the_audit_log_holds(
     })();
     ward.pc.sh("rm -rf /tmp/state /tmp/officers /tmp/etc")?;
     result
+}
+
+#[ward_test(shows = ["C-10", "I-5"])]
+fn a_domain_with_a_core_of_its_own_runs_on_no_other_and_the_other_not_on_it(
+    ward: &Ward,
+) -> Outcome {
+    let machine = |cores: u8| {
+        SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"none\"").replacen(
+            "cpus = 1",
+            &format!("cpus = 1\ncores = {cores}"),
+            1,
+        )
+    };
+    let launch = |cores| Agent::launch_with(&ward.pc, &machine(cores), &seat_policy(), &[]);
+    let agent = launch(1)?;
+    for domain in ["clinical", "internet"] {
+        agent.probe(domain).wait_ready()?;
+    }
+    let status = agent.status()?;
+    for (place, cpu) in [(0, "1"), (1, "0")] {
+        let pid = &status["domains"][place]["pid"];
+        let line = format!("sed -n 's/^Cpus_allowed_list:\t//p' /proc/{pid}/task/*/status");
+        let allowed = ward.pc.sh(&line)?;
+        ensure!(allowed.lines().count() > 2, "no threads: {allowed}");
+        ensure!(allowed.lines().all(|list| list == cpu), "domain {place} may run on {allowed}");
+    }
+    agent.stop()?;
+    let agent = launch(2)?;
+    let began = Instant::now();
+    loop {
+        let status = agent.bulkhead(&["status"])?;
+        if status.stdout.contains("lower `cores`") && status.stdout.contains("retrying") {
+            break;
+        }
+        ensure!(began.elapsed() < patience(Duration::from_secs(30)), "{status:?}");
+    }
+    agent.probe("internet").wait_ready()?;
+    agent.stop()
 }
 
 #[ward_test(shows = ["K-3.1.1", "K-5.3.1"])]

@@ -70,7 +70,7 @@ fn a_vmm_that_hangs_or_has_a_thread_that_does_is_started_again_and_the_other_gue
         })?;
         let said = began.elapsed();
         let problem = replaced(agent, 1, pids[1], &clinical)?;
-        ensure!(problem.contains("did not answer in time"), "it said: {problem}");
+        ensure!(problem.contains("questions in a row unanswered"), "it said: {problem}");
         ward.pc.progress(&format!("said after {said:?}, another VMM after {:?}", began.elapsed()));
         ready(&internet)?;
 

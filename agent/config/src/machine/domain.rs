@@ -16,6 +16,9 @@ use clipboard::service::GUEST_PORT;
 use handover::Wanted;
 use images::manifest::HEALTH_PORT;
 
+/// Cores that a domain can have of its own.
+const CORES_MAX: u8 = 64;
+
 /// A domain as read, with the places that later checks point at.
 pub(crate) struct Draft {
     pub(crate) name: String,
@@ -31,6 +34,7 @@ pub(crate) enum Body {
 pub(crate) struct VmDraft {
     memory: MemorySize,
     cpus: u8,
+    cores: Option<u8>,
     boot: Option<Boot>,
     pub(crate) disks: Vec<(Disk, Span)>,
     pub(crate) nic: Option<(Wanted, Span)>,
@@ -47,6 +51,7 @@ impl Draft {
             Body::Vm(vm) => Kind::Vm(Box::new(VmHardware {
                 memory: vm.memory,
                 cpus: vm.cpus,
+                cores: vm.cores,
                 boot: vm.boot?,
                 disks: vm.disks.into_iter().map(|(disk, _)| disk).collect(),
                 nic: vm.nic.map(|(wanted, _)| wanted),
@@ -123,9 +128,10 @@ fn domain_policy<'a>(
 /// Who runs a domain: whether somebody else does.
 const VMM: [(&str, bool); 2] = [("bulkhead", false), ("external", true)];
 /// The keys of the hardware of a domain that the agent runs; an external domain has none of them.
-pub const HARDWARE: [&str; 11] = [
+pub const HARDWARE: [&str; 12] = [
     "memory",
     "cpus",
+    "cores",
     "image",
     "kernel",
     "initrd",
@@ -185,6 +191,9 @@ fn read_vm(
         cpus: form
             .optional("cpus", |v| v.integer("the number of vCPUs", 1..=CPUS_MAX))
             .unwrap_or(1),
+        cores: form.optional("cores", |v| {
+            v.integer("the number of whole cores of its own", 1..=CORES_MAX)
+        }),
         boot,
         disks: read_list(form, name, DISKS, disk),
         nic: read_nic(form, name, policy),

@@ -73,6 +73,8 @@ pub enum Kind {
 pub struct VmHardware {
     pub memory: MemorySize,
     pub cpus: u8,
+    /// Cores of the PC that no other domain's VMM runs on; `None` if it has none of its own.
+    pub cores: Option<u8>,
     /// What its guest starts from.
     pub boot: Boot,
     /// Disks, in the order the guest sees them; behind those of the image, if it starts from one.

@@ -164,6 +164,16 @@ impl DomainRuntime {
             .ok();
         // Its limits stay what they are: they fit the guest that runs.
         self.group = parts.cgroups.as_ref().and_then(|groups| groups.find(name));
+        // Its processors are not: what the machine file says of them counts for all domains at once.
+        if let (Some(group), Ok(Some(cpus))) = (&self.group, &self.cpus)
+            && let Err(error) = group.keep_to(cpus)
+        {
+            tracing::warn!(
+                domain = name,
+                "it cannot be kept to its processors ({cpus}) before it is restarted: {}",
+                printable::explain(&error)
+            );
+        }
         (self.ask_next, self.unanswered) = (shared.now(), 0);
         self.vmm = Some(vmm);
     }

@@ -210,7 +210,8 @@ impl DomainRuntime {
             tracing::warn!(domain = self.policy.name, "{problem}; its guest runs on for now");
         }
         if self.unanswered == HUNG_AFTER {
-            self.feed(shared, Event::Hangs(format!("{problem}, again and again")));
+            let how = format!("its VMM left {HUNG_AFTER} questions in a row unanswered: {problem}");
+            self.feed(shared, Event::Hangs(how));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::super::boot::BootFiles;
 use super::super::capture::Capture;
-use super::super::cgroup::{DomainGroup, Limits};
+use super::super::cgroup::{CgroupError, DomainGroup, Limits};
 use super::super::disks;
 use super::super::process::VmmProcess;
 use super::super::record::{StartedAs, VmmRecord, digest};
@@ -63,6 +63,7 @@ impl DomainRuntime {
 
     pub(super) fn spawn(&mut self, shared: &mut Shared) -> Result<(), String> {
         self.remove_sockets(shared);
+        let group = self.make_group(shared)?;
         let (layout, name) = (&shared.parts.layout, self.policy.name.clone());
         let (text, started) = self.started_as(&shared.parts, self.devices.discard)?;
         let path = layout.vmm_log(&name);
@@ -74,7 +75,11 @@ impl DomainRuntime {
             VmmProcess::start(&shared.parts.vmm, &arguments, log).map_err(|e| explain(&e))?;
         let pid = vmm.identity().pid;
         tracing::info!(domain = name, pid, "VMM started");
-        self.group = self.join_group(shared, pid);
+        self.group = self.join_group(group, pid);
+        if self.group.is_none() && matches!(self.cpus, Ok(Some(_))) {
+            tracing::error!(domain = name, "it cannot be kept to its processors: it is ended");
+            vmm.kill();
+        }
         let record = VmmRecord::new(&name, &vmm, started);
         if let Err(error) = record.write(layout) {
             tracing::warn!(
@@ -123,35 +128,64 @@ impl DomainRuntime {
         }
     }
 
-    fn join_group(&self, shared: &Shared, pid: i32) -> Option<DomainGroup> {
-        let cgroups = shared.parts.cgroups.as_ref()?;
+    /// Makes its VMM's group, before there is a VMM: one that could not be kept to its processors is not started.
+    ///
+    /// # Errors
+    /// It is to have processors of its own, and cannot.
+    fn make_group(&self, shared: &Shared) -> Result<Option<DomainGroup>, String> {
+        let cpus = self.cpus.as_ref().map_err(Clone::clone)?.as_deref();
+        let Some(cgroups) = shared.parts.cgroups.as_ref() else {
+            return match cpus {
+                Some(cpus) => Err(format!(
+                    "it cannot be kept to its processors ({cpus}), as there are no cgroups (the log says why): take `cores` out of machine.toml, or put that right"
+                )),
+                None => Ok(None),
+            };
+        };
         let limits = Limits {
             memory: self.devices.hardware.memory.bytes(),
             high_priority: self.policy.high_priority,
         };
-        let joined = cgroups.domain(&self.policy.name, limits).and_then(|(group, missing)| {
-            group.add(pid)?;
-            Ok((group, missing))
-        });
-        match joined {
-            Ok((group, missing)) => {
-                if !missing.is_empty() && self.lifecycle.restarts() == 0 {
-                    tracing::warn!(
-                        domain = self.policy.name,
-                        "the kernel does not offer {}; the domain runs without",
-                        missing.join(", ")
-                    );
-                }
-                Some(group)
+        let (group, missing) = match cgroups.domain(&self.policy.name, limits) {
+            Ok(made) => made,
+            Err(error) if cpus.is_none() => {
+                self.warn_of_no_limits(&error);
+                return Ok(None);
             }
-            Err(error) => {
-                tracing::warn!(
-                    domain = self.policy.name,
-                    "no limits on CPU and memory: {}",
-                    explain(&error)
-                );
-                None
-            }
+            Err(error) => return Err(explain(&error)),
+        };
+        if !missing.is_empty() && self.lifecycle.restarts() == 0 {
+            tracing::warn!(
+                domain = self.policy.name,
+                "the kernel does not offer {}; the domain runs without",
+                missing.join(", ")
+            );
         }
+        if let Some(cpus) = cpus {
+            group.keep_to(cpus).map_err(|error| {
+                format!(
+                    "it cannot be kept to its processors ({cpus}): {}; take `cores` out of machine.toml, or start the PC with a kernel that has cpusets",
+                    explain(&error)
+                )
+            })?;
+        }
+        Ok(Some(group))
+    }
+
+    fn join_group(&self, group: Option<DomainGroup>, pid: i32) -> Option<DomainGroup> {
+        let group = group?;
+        if let Err(error) = group.add(pid) {
+            self.warn_of_no_limits(&error);
+            return None;
+        }
+        Some(group)
+    }
+
+    fn warn_of_no_limits(&self, error: &CgroupError) {
+        tracing::warn!(
+            domain = self.policy.name,
+            "no limits on CPU and memory: {}",
+            explain(error)
+        );
     }
 }
