@@ -211,15 +211,15 @@ mod tests {
             let context = Context { images: Path::new("/images"), domain_policies: None };
             Machine::parse("machine.toml", &text, context).unwrap()
         };
-        let found = super::cores(&system, &machine("cores = 1"));
+        let found = cores(&system, &machine("cores = 1"));
         assert!(
             found.level == Level::Ok && found.message.contains("clinical to CPUs 2,3"),
             "{found:?}"
         );
         assert_eq!(examine(&system, true)[0].level, Level::Ok);
-        let found = super::cores(&system, &machine("cores = 2"));
+        let found = cores(&system, &machine("cores = 2"));
         assert!(found.level == Level::Fail && found.message.contains("has 2"), "{found:?}");
-        assert_eq!(super::cores(&system, &machine("")).level, Level::Ok);
+        assert_eq!(cores(&system, &machine("")).level, Level::Ok);
         assert_eq!(examine(&system, false)[0].level, Level::Warn);
     }
 
