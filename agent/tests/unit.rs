@@ -111,6 +111,18 @@ fn whoever_stops_claim_takes_back_all_that_it_wrote() {
 }
 
 #[test]
+fn the_unit_delegates_every_controller_that_the_domains_groups_use() {
+    let source = fs::read_to_string(root().join("agent/domains/src/cgroup.rs")).unwrap();
+    let list = source.split("const CONTROLLERS").nth(1).unwrap().split(';').nth(1).unwrap();
+    let used: Vec<&str> = list.split('"').skip(1).step_by(2).collect();
+    assert!(used.contains(&"cpuset") && used.contains(&"memory"), "{used:?}");
+    let unit = unit();
+    let delegated = unit.lines().find_map(|line| line.strip_prefix("Delegate=")).unwrap();
+    let delegated: Vec<&str> = delegated.split_whitespace().collect();
+    assert_eq!(delegated, used);
+}
+
+#[test]
 fn a_slow_disk_shuts_no_guest_down_and_takes_nobody_the_screen() {
     let agent = "bulkhead-agent";
     // SIGTERM has the guests shut down.

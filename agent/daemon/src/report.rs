@@ -131,7 +131,11 @@ fn domain(runtime: &DomainRuntime, supervisor: &Supervisor, mediators: &Mediator
             State::Backoff { until } => Some(until.saturating_sub(now).as_secs()),
             _ => None,
         },
-        problem: life.problem().map(str::to_owned).or_else(|| runtime.waits()),
+        problem: life
+            .problem()
+            .map(str::to_owned)
+            .or_else(|| runtime.waits())
+            .or_else(|| runtime.not_kept().map(str::to_owned)),
         network: policy.network.word().to_owned(),
         clipboard_agent: mediators.clipboard.has_agent(&policy.name),
         pressure: runtime.pressure().pressing().map(|what| pressure(what, now)).collect(),

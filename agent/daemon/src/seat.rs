@@ -3,6 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{
@@ -17,7 +18,7 @@ use base::layout::Layout;
 use config::domain_policies;
 use config::machine::{Machine, Seat as SeatChoice};
 use control::reports::SeatReport;
-use domains::lifecycle::{Phase, State};
+use domains::lifecycle::{Phase, State, Time};
 use domains::pressure::Pressure;
 use domains::{DomainRuntime, Outdated, Supervisor};
 use recorder::Recorder;
@@ -278,7 +279,7 @@ impl SeatClient {
         let Some(name) = self.seat.names().get(index) else { return DomainText::default() };
         let runtime = supervisor.domains().iter().find(|runtime| runtime.policy().name == *name);
         match runtime {
-            Some(runtime) => domain_text(runtime),
+            Some(runtime) => domain_text(runtime, supervisor.now()),
             None => DomainText {
                 placeholder: "is shown by another program".to_owned(),
                 banner_note: None,
@@ -338,12 +339,18 @@ fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
 }
 
 /// What the screen says of a domain that failed again and again: what the person there can do, and who else can.
-const LEFT_OFF: &str = "failed again and again and is left off\nCall IT. To try it once more, switch to another desktop and back";
+const LEFT_OFF: &str = "failed again and again and is left off\nCall IT. It is tried every half hour, and when you switch to another desktop and back";
+/// What is said of a VMM that the kernel does not end.
+const HANGS: &str = "hangs and cannot be ended; call IT";
+/// How long a VMM that was killed takes to be gone, at most, if the kernel can end it at all.
+const ENDED_BY: Duration = Duration::from_secs(30);
 
 /// Returns what the screen says of a domain's state.
-fn domain_text(runtime: &DomainRuntime) -> DomainText {
+fn domain_text(runtime: &DomainRuntime, now: Time) -> DomainText {
     let label = &runtime.policy().label;
-    let state = runtime.lifecycle().state();
+    let life = runtime.lifecycle();
+    let state = life.state();
+    let cannot_end = now.saturating_sub(life.since()) >= ENDED_BY;
     let placeholder = match state {
         _ if runtime.outdated() == Some(Outdated::SeatLink) => {
             "runs, and cannot be shown until it is restarted; call IT"
@@ -351,14 +358,18 @@ fn domain_text(runtime: &DomainRuntime) -> DomainText {
         State::Off if runtime.lifecycle().is_left_off() => LEFT_OFF,
         State::Off => "is switched off",
         State::Running { answered: true, .. } => "runs, and shows nothing yet",
-        State::Stopping(Phase::Hung { .. }) => "did not answer any more and is started again",
+        State::Stopping(Phase::Hung { .. }) if cannot_end => HANGS,
+        State::Stopping(Phase::Hung { .. }) if life.wanted() => {
+            "did not answer any more and is started again"
+        }
         State::Stopping(_) | State::Releasing { .. } => "is shutting down",
         State::Backoff { .. } => "stopped by itself and is started again",
         _ => "is starting",
     };
     let banner_note = match state {
         State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
-        State::Stopping(Phase::Hung { .. }) => {
+        State::Stopping(Phase::Hung { .. }) if cannot_end => Some(format!("{label} {HANGS}")),
+        State::Stopping(Phase::Hung { .. }) if life.wanted() => {
             Some(format!("{label} did not answer any more and is started again"))
         }
         State::Off if runtime.lifecycle().is_left_off() => {

@@ -141,12 +141,17 @@ impl Drop for Cgroups {
 }
 
 impl DomainGroup {
-    /// Keeps what is in it to these processors, as `cpuset.cpus` takes them.
+    /// Keeps what is in it to these processors, as `cpuset.cpus` takes them; with none to those that the group above has.
     ///
     /// # Errors
-    /// The kernel has no such controller, or no such processor.
-    pub fn keep_to(&self, cpus: &str) -> Result<(), CgroupError> {
-        write(&self.path.join(CPUSET), cpus)
+    /// There is no such controller, or no such processor.
+    pub fn keep_to(&self, cpus: Option<&str>) -> Result<(), CgroupError> {
+        let file = self.path.join(CPUSET);
+        match cpus {
+            Some(cpus) => write(&file, cpus),
+            None if file.exists() => write(&file, "\n"),
+            None => Ok(()),
+        }
     }
 
     /// Moves a process into it.

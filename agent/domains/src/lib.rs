@@ -302,11 +302,12 @@ impl Supervisor {
     /// guests notice nothing but the time.
     pub fn slept(&mut self) -> Vec<String> {
         let mut restarted = Vec::new();
-        for runtime in self.domains.iter_mut().filter(|runtime| runtime.has_functions()) {
-            if matches!(runtime.lifecycle.state(), State::Running { .. }) {
+        for runtime in &mut self.domains {
+            let lost_devices = runtime.has_functions();
+            if lost_devices && matches!(runtime.lifecycle.state(), State::Running { .. }) {
                 restarted.push(runtime.policy.name.clone());
             }
-            runtime.feed(&mut self.shared, Event::Slept);
+            runtime.feed(&mut self.shared, Event::Slept { lost_devices });
         }
         restarted
     }

@@ -47,6 +47,8 @@ pub const FIRST_ANSWER: Duration = Duration::from_secs(180);
 /// Failures in a row of VMMs that did not run for [`HEALTHY_AFTER`], after which the domain is left off: by the delays between them they take two
 /// minutes at least.
 pub const FAILURES_MAX: u32 = 8;
+/// How often a domain that was left off is tried: its failures may have had a cause that is gone.
+pub const TRY_LEFT_OFF: Duration = Duration::from_secs(30 * 60);
 
 /// What is said of a domain that is restarted because the PC slept.
 const SLEPT: &str = "the PC slept, which its network card and other devices of its own do not survive: it is restarted";
@@ -85,8 +87,11 @@ pub enum Event {
     Exited(Exit),
     /// The devices are back with the host, or why not.
     Released(Result<(), String>),
-    /// The PC slept, and its VMM has devices that did not survive it: nobody told the guest's drivers.
-    Slept,
+    /// The PC slept.
+    Slept {
+        /// Its VMM has devices that did not survive it: nobody told the guest's drivers.
+        lost_devices: bool,
+    },
     /// Time went by.
     Tick,
 }
@@ -205,6 +210,7 @@ impl Lifecycle {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         match self.state {
+            State::Off if self.left_off => Some(self.since + TRY_LEFT_OFF),
             State::Off | State::Gated | State::Spawning => None,
             State::Running { answered: true, .. } => None,
             State::Running { answered: false, from } => Some(from + FIRST_ANSWER),
@@ -225,13 +231,8 @@ impl Lifecycle {
                 self.failed_vmms = 0;
                 self.start(now)
             }
-            Event::TryAgain => {
-                if self.is_left_off() {
-                    self.start(now)
-                } else {
-                    None
-                }
-            }
+            Event::TryAgain if self.left_off => self.start(now),
+            Event::TryAgain => None,
             Event::Stop { now: at_once } => {
                 (self.wanted, self.left_off) = (false, false);
                 self.stop(now, at_once)
@@ -269,7 +270,7 @@ impl Lifecycle {
             Event::Hangs(how) => self.hangs(now, how),
             Event::Exited(exit) => self.exited(now, exit),
             Event::Released(result) => self.released(now, result),
-            Event::Slept => self.slept(now),
+            Event::Slept { lost_devices } => self.slept(now, lost_devices),
             Event::Tick => self.tick(now),
         }
     }
@@ -358,8 +359,15 @@ impl Lifecycle {
 
     /// Its VMM is ended as by a restart, and the next one resets the devices as it takes them. One that is being started or stopped takes or
     /// leaves them anyway.
-    fn slept(&mut self, now: Time) -> Option<Action> {
-        let State::Running { .. } = self.state else { return None };
+    fn slept(&mut self, now: Time, lost_devices: bool) -> Option<Action> {
+        let State::Running { from, answered } = &mut self.state else { return None };
+        if !*answered {
+            // It could not answer meanwhile.
+            *from = now;
+        }
+        if !lost_devices {
+            return None;
+        }
         self.problem = Some(SLEPT.to_owned());
         self.stop(now, false)
     }
@@ -485,7 +493,8 @@ impl Lifecycle {
                 self.state = State::Stopping(Phase::Killed { again: now + KILL_AGAIN });
                 Some(Action::KillVmm)
             }
-            State::Off | State::Gated | State::Spawning => None,
+            State::Off => self.start(now),
+            State::Gated | State::Spawning => None,
         }
     }
 }

@@ -32,6 +32,8 @@ use control::reports::NicReport;
 
 /// Unanswered questions after which a VMM counts as silent.
 const SILENT_AFTER: u32 = 3;
+/// Seconds that a thread has waited for the host until it is said: a disk that recovers from an error, or has many long requests before it, takes less.
+const WAITS_AFTER: u64 = 120;
 
 /// A domain that the agent runs: its life-cycle, its VMM and what the VMM has.
 pub struct DomainRuntime {
@@ -59,6 +61,10 @@ pub struct DomainRuntime {
     group: Option<DomainGroup>,
     /// The processors that its VMM is kept to, as `cpuset.cpus` takes them, or why it cannot be started.
     cpus: Result<Option<String>, String>,
+    /// Why its VMM, which was taken up from an earlier agent, is not kept to its processors.
+    not_kept: Option<String>,
+    /// Why its VMM has to end at once.
+    must_end: Option<String>,
     /// A worker is at it.
     working: bool,
     /// Its worker hands functions over.
@@ -108,6 +114,8 @@ impl DomainRuntime {
             capture: None,
             group: None,
             cpus,
+            not_kept: None,
+            must_end: None,
             working: false,
             devices_on_their_way: false,
             ask_next: Time::ZERO,
@@ -156,10 +164,17 @@ impl DomainRuntime {
         Some(Moment::now().saturating_duration_since(Moment::since_start(started)))
     }
 
+    /// Returns why its VMM is not kept to its processors.
+    #[must_use]
+    pub fn not_kept(&self) -> Option<&str> {
+        self.not_kept.as_deref()
+    }
+
     /// Returns what to say of a thread of its VMM that has waited for the host for long. A restart would change nothing about that.
     #[must_use]
     pub fn waits(&self) -> Option<String> {
-        let HungThread { thread, seconds, .. } = self.waits.as_ref()?;
+        let HungThread { thread, seconds, .. } =
+            self.waits.as_ref().filter(|hung| hung.seconds >= WAITS_AFTER)?;
         Some(format!(
             "its VMM's thread {thread} has waited for the host for {seconds} s, most likely for a disk that does not answer: look at the host's disks (dmesg)"
         ))

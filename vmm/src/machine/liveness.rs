@@ -170,9 +170,13 @@ mod tests {
     #[test]
     fn a_vmm_that_was_stopped_for_an_hour_has_no_thread_that_hangs() {
         let (mut liveness, start) = (Liveness::default(), Instant::now());
-        let _idle = watched(&mut liveness, "gpu", Serves::Guest);
+        let thread = watched(&mut liveness, "gpu", Serves::Guest);
+        thread.hangs.store(true, Ordering::Relaxed);
         assert_eq!(liveness.look(start), None);
-        assert_eq!(looks(&mut liveness, start + Duration::from_secs(3600), 100), None);
+        let later = start + Duration::from_secs(3600);
+        assert_eq!(liveness.look(later), None, "it could not come round");
+        thread.hangs.store(false, Ordering::Relaxed);
+        assert_eq!(looks(&mut liveness, later + Duration::from_secs(5), 100), None);
     }
 
     #[test]

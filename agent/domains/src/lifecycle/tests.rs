@@ -38,7 +38,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         Just(Step::Ask(Event::Start)),
         Just(Step::Ask(Event::Restart)),
-        Just(Step::Ask(Event::Slept)),
+        Just(Step::Ask(Event::Slept { lost_devices: true })),
         Just(Step::Ask(Event::TryAgain)),
         Just(Step::Hangs),
         any::<bool>().prop_map(|now| Step::Ask(Event::Stop { now })),
@@ -291,7 +291,7 @@ fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays_and_then_left_
     world.exit(Exit::Failed("it fell over".into()));
     assert_eq!(world.work, Some(Action::Release));
     world.work(true);
-    world.wait(Duration::from_secs(3600));
+    world.wait(TRY_LEFT_OFF - Duration::from_secs(1));
     assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 8));
     assert!(world.lifecycle.is_left_off() && !world.lifecycle.wanted());
     assert!(world.lifecycle.problem().is_some_and(|p| p.contains("it fell over")));
@@ -323,6 +323,23 @@ fn a_domain_that_was_left_off_is_tried_once_by_who_looks_at_it_and_anew_by_who_s
     world.cooperate(HEALTHY_AFTER, true);
     world.exit(Exit::Failed("it fell over".into()));
     assert_eq!(world.lifecycle.state().word(), "retrying", "it had run well");
+
+    let mut world = left_off();
+    world.wait(TRY_LEFT_OFF);
+    world.cooperate(Duration::from_secs(1), true);
+    assert!(matches!(world.lifecycle.state(), State::Running { .. }), "tried by itself");
+
+    let mut world = running();
+    while !world.lifecycle.has_given_up() {
+        world.step(Step::Exit(Exit::Failed("it fell over".into())));
+        if !world.lifecycle.has_given_up() {
+            world.cooperate(Duration::from_secs(1), true);
+        }
+    }
+    assert_eq!(world.lifecycle.state().word(), "releasing");
+    world.feed(Event::TryAgain);
+    world.cooperate(Duration::from_secs(1), true);
+    assert!(matches!(world.lifecycle.state(), State::Running { .. }), "once its devices are back");
 
     let mut world = left_off();
     world.feed(Event::Start);
@@ -464,12 +481,12 @@ fn a_vmm_that_an_earlier_agent_left_is_looked_after_as_one_that_was_started() {
 #[test]
 fn a_domain_whose_devices_did_not_survive_a_sleep_of_the_pc_is_restarted_and_says_why() {
     let mut world = running();
-    world.feed(Event::Slept);
+    world.feed(Event::Slept { lost_devices: true });
     assert_eq!((world.lifecycle.state().word(), world.pressed), ("stopping", 1));
     assert!(world.lifecycle.wanted());
     assert!(world.lifecycle.problem().is_some_and(|problem| problem.contains("the PC slept")));
     // Once more while it is on its way.
-    world.feed(Event::Slept);
+    world.feed(Event::Slept { lost_devices: true });
     world.exit(Exit::PoweredOff);
     assert_eq!(world.work, Some(Action::Prepare), "not given back in between");
     world.cooperate(Duration::from_secs(5), true);
@@ -479,9 +496,26 @@ fn a_domain_whose_devices_did_not_survive_a_sleep_of_the_pc_is_restarted_and_say
 }
 
 #[test]
+fn a_vmm_that_is_starting_while_the_pc_sleeps_has_its_time_after_it() {
+    for lost_devices in [false, true] {
+        let mut world = World::new();
+        world.feed(Event::Start);
+        world.work(true);
+        world.step(Step::Gate(true));
+        // The clock goes on, and the first thing that is seen afterwards is that there was a sleep.
+        world.now += FIRST_ANSWER * 10;
+        world.feed(Event::Slept { lost_devices });
+        world.feed(Event::Tick);
+        assert_eq!(world.killed, 0);
+        let restarted = world.lifecycle.state().word() == "stopping";
+        assert_eq!(restarted, lost_devices);
+    }
+}
+
+#[test]
 fn a_guest_that_is_dead_after_a_sleep_is_switched_off_and_started_again() {
     let mut world = running();
-    world.feed(Event::Slept);
+    world.feed(Event::Slept { lost_devices: true });
     world.cooperate(STOP_DEADLINE + END_GRACE + Duration::from_secs(5), false);
     assert_eq!(world.spawned, 2);
 }
@@ -489,11 +523,11 @@ fn a_guest_that_is_dead_after_a_sleep_is_switched_off_and_started_again() {
 #[test]
 fn a_sleep_of_the_pc_starts_no_domain_that_nobody_wants() {
     let mut world = World::new();
-    world.feed(Event::Slept);
+    world.feed(Event::Slept { lost_devices: true });
     assert_eq!((world.lifecycle.state(), world.lifecycle.wanted()), (State::Off, false));
     let mut world = running();
     world.feed(Event::Stop { now: false });
-    world.feed(Event::Slept);
+    world.feed(Event::Slept { lost_devices: true });
     world.exit(Exit::PoweredOff);
     world.work(true);
     assert_eq!((world.lifecycle.state(), world.spawned), (State::Off, 1));

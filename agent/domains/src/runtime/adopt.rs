@@ -12,6 +12,7 @@ use super::super::record::VmmRecord;
 use super::super::wanted::Wanted;
 use super::super::{Parts, Shared};
 use super::DomainRuntime;
+use super::start::not_kept;
 
 /// How the VMM that runs differs from one that would be started now. It runs on, and is put right when its desktop is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,17 +166,26 @@ impl DomainRuntime {
         // Its limits stay what they are: they fit the guest that runs.
         self.group = parts.cgroups.as_ref().and_then(|groups| groups.find(name));
         // Its processors are not: what the machine file says of them counts for all domains at once.
-        if let (Some(group), Ok(Some(cpus))) = (&self.group, &self.cpus)
-            && let Err(error) = group.keep_to(cpus)
-        {
-            tracing::warn!(
-                domain = name,
-                "it cannot be kept to its processors ({cpus}) before it is restarted: {}",
-                printable::explain(&error)
-            );
+        self.not_kept = self.keep_adopted();
+        if let Some(why) = &self.not_kept {
+            tracing::warn!(domain = name, "{why}");
         }
         (self.ask_next, self.unanswered) = (shared.now(), 0);
         self.vmm = Some(vmm);
+    }
+
+    /// Keeps a VMM that was taken up to its processors; returns why that cannot be.
+    fn keep_adopted(&self) -> Option<String> {
+        let cpus = match &self.cpus {
+            Ok(cpus) => cpus.as_deref(),
+            Err(why) => return Some(why.clone()),
+        };
+        match &self.group {
+            Some(group) => {
+                group.keep_to(cpus).err().map(|error| not_kept(cpus, &printable::explain(&error)))
+            }
+            None => cpus.map(|_| not_kept(cpus, "its VMM is in no cgroup")),
+        }
     }
 
     /// Finds out whether its VMM is as one would be started now.

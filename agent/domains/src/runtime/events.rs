@@ -19,8 +19,9 @@ use super::{DomainRuntime, SILENT_AFTER};
 const ASK_EARLY: Duration = Duration::from_millis(100);
 /// How often one that has answered is asked.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
-/// Unanswered questions after which a VMM counts as hung: a minute or more. Counted rather than timed, as a PC that slept asked nothing meanwhile.
-const HUNG_AFTER: u32 = 12;
+/// Unanswered questions after which a VMM counts as hung: two minutes or more, which is what a disk of the host's takes to recover from which a
+/// kernel is being loaded. Counted rather than timed, as a PC that slept asked nothing meanwhile.
+const HUNG_AFTER: u32 = 24;
 
 impl DomainRuntime {
     /// Processes what the VMM wrote, answered and did, and what is due.
@@ -30,6 +31,9 @@ impl DomainRuntime {
         self.poll_control_socket(shared);
         self.connect_seat(shared);
         self.look_at_health(shared);
+        if let Some(why) = self.must_end.take() {
+            self.feed(shared, Event::Hangs(why));
+        }
         self.feed_tick(shared);
     }
 
@@ -112,7 +116,12 @@ impl DomainRuntime {
                     self.feed(shared, Event::Answered);
                     self.take_hung(shared, status.and_then(|status| status.hung));
                 }
-                (Command::Status, Err(problem)) => self.count_unanswered(shared, &problem),
+                (Command::Status, Err(problem)) => {
+                    // Until it has answered once the time since its start counts.
+                    if matches!(self.lifecycle.state(), State::Running { answered: true, .. }) {
+                        self.count_unanswered(shared, &problem);
+                    }
+                }
                 (Command::PowerButton, Err(problem)) => {
                     tracing::warn!(
                         domain = self.policy.name,
@@ -151,7 +160,7 @@ impl DomainRuntime {
             Some(hung) if hung.waits_for_host => (Some(hung), None),
             hung => (None, hung),
         };
-        let is_new = self.waits.is_none();
+        let is_new = self.waits().is_none();
         self.waits = waits;
         if let Some(words) = self.waits().filter(|_| is_new) {
             tracing::error!(domain = self.policy.name, "{words}");

@@ -16,6 +16,14 @@ use super::DomainRuntime;
 use printable::explain;
 use vmm_control::VmSpec;
 
+/// Returns why a domain is not started that is to have processors of its own.
+pub(super) fn not_kept(cpus: Option<&str>, why: &str) -> String {
+    format!(
+        "it cannot be kept to the processors that `cores` in machine.toml leaves it ({}): {why}; take `cores` out of machine.toml, or see that the unit has cpuset in Delegate= and the kernel has cpusets",
+        cpus.unwrap_or("all")
+    )
+}
+
 impl DomainRuntime {
     /// Returns what its VMM is told to run; `discard` is whether it forgets what it writes.
     ///
@@ -76,10 +84,10 @@ impl DomainRuntime {
         let pid = vmm.identity().pid;
         tracing::info!(domain = name, pid, "VMM started");
         self.group = self.join_group(group, pid);
-        if self.group.is_none() && matches!(self.cpus, Ok(Some(_))) {
-            tracing::error!(domain = name, "it cannot be kept to its processors: it is ended");
-            vmm.kill();
-        }
+        let cpus = self.cpus.as_ref().ok().and_then(Option::as_deref);
+        self.must_end = cpus
+            .filter(|_| self.group.is_none())
+            .map(|_| not_kept(cpus, "its VMM does not get into its cgroup, the log says why"));
         let record = VmmRecord::new(&name, &vmm, started);
         if let Err(error) = record.write(layout) {
             tracing::warn!(
@@ -88,7 +96,9 @@ impl DomainRuntime {
             );
         }
         // Not before: whatever becomes of this agent, the next one knows the VMM that runs a guest. One that is gone is noticed otherwise.
-        if let Err(error) = spec::hand(&text, input) {
+        if self.must_end.is_some() {
+            drop(input);
+        } else if let Err(error) = spec::hand(&text, input) {
             tracing::warn!(domain = name, "the VMM does not take its specification: {error}");
         }
         self.control = VmmControlClient::new(&layout.vmm_socket(&name));
@@ -136,9 +146,7 @@ impl DomainRuntime {
         let cpus = self.cpus.as_ref().map_err(Clone::clone)?.as_deref();
         let Some(cgroups) = shared.parts.cgroups.as_ref() else {
             return match cpus {
-                Some(cpus) => Err(format!(
-                    "it cannot be kept to its processors ({cpus}), as there are no cgroups (the log says why): take `cores` out of machine.toml, or put that right"
-                )),
+                Some(_) => Err(not_kept(cpus, "there are no cgroups, the log says why")),
                 None => Ok(None),
             };
         };
@@ -161,14 +169,7 @@ impl DomainRuntime {
                 missing.join(", ")
             );
         }
-        if let Some(cpus) = cpus {
-            group.keep_to(cpus).map_err(|error| {
-                format!(
-                    "it cannot be kept to its processors ({cpus}): {}; take `cores` out of machine.toml, or start the PC with a kernel that has cpusets",
-                    explain(&error)
-                )
-            })?;
-        }
+        group.keep_to(cpus).map_err(|error| not_kept(cpus, &explain(&error)))?;
         Ok(Some(group))
     }
 
