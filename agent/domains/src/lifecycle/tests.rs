@@ -338,7 +338,7 @@ fn a_domain_that_was_left_off_is_tried_once_by_who_looks_at_it_and_anew_by_who_s
     }
     assert_eq!(world.lifecycle.state().word(), "releasing");
     world.feed(Event::TryAgain);
-    world.cooperate(Duration::from_secs(1), true);
+    world.cooperate(Duration::from_secs(5), true);
     assert!(matches!(world.lifecycle.state(), State::Running { .. }), "once its devices are back");
 
     let mut world = left_off();
