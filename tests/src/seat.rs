@@ -117,6 +117,11 @@ impl<'a> Person<'a> {
         self
     }
 
+    /// The way to the PC's hardware, which takes one client at a time.
+    pub fn hardware(&mut self) -> &mut Qmp {
+        &mut self.qmp
+    }
+
     /// Machine protocol commands: plugging and pulling.
     pub fn qmp(&mut self, command: &str, arguments: Value) -> Outcome<Value> {
         self.qmp.execute(command, arguments)
