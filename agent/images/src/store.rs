@@ -9,115 +9,30 @@
 //!
 //! Whoever runs this owns the directory: root on a ward PC.
 
-use std::fs::{self, File, OpenOptions};
+mod arrival;
+mod error;
+mod image;
+
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base::durable;
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
-use nix::sys::statvfs::fstatvfs;
-use policy::signature::{ImageManifest, Refusal, Signatures, TrustStore};
+use policy::signature::{ImageManifest, Signatures, TrustStore};
 
-use crate::bundle::{ApprovedBundle, Bundle};
-use crate::digest::{Digest, Running, pieces};
+use crate::bundle::ApprovedBundle;
+use crate::digest::Digest;
 use crate::lock;
-use crate::manifest::{ImageName, MANIFEST_MAX, Manifest, Member, Part, Version};
+use crate::manifest::{ImageName, MANIFEST_MAX, Manifest, Version};
 use crate::record::{Installed, NotSo, Record, Standing};
+use arrival::{clear, copy_members, is_full, make_folder, prepare, room};
+use error::{INSTALL_AGAIN, file_error};
+
+pub use error::StoreError;
+pub use image::Image;
 
 /// Longest text of signatures in the store, in bytes: as long as a bundle has room for.
 const SIGNATURES_MAX: u64 = 16 << 10;
-
-/// Why something is not done with the store. Each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The record does not allow it.
-    #[error("image {name}: {why}")]
-    NotSo {
-        /// The image.
-        name: ImageName,
-        /// Why.
-        why: NotSo,
-    },
-    /// No image of this name was ever installed.
-    #[error("there is no image {0}: install one with `bulkhead images install FILE`")]
-    Unknown(ImageName),
-    /// None of this name is in force.
-    #[error(
-        "image {0} is installed, and none of it is activated: run `bulkhead images activate {0}`"
-    )]
-    NotActivated(ImageName),
-    /// The image is for a newer Bulkhead.
-    #[error(
-        "image {name} needs Bulkhead {needed} or newer, and this is {}: update Bulkhead first",
-        Version::own()
-    )]
-    NeedsNewer {
-        /// The image.
-        name: ImageName,
-        /// What it needs.
-        needed: Version,
-    },
-    /// There is not enough room.
-    #[error("{} has room for {free} MiB, and {needed} MiB are to come: remove an image with `bulkhead images remove`, or give it a larger disk; nothing was installed", path.display())]
-    NoRoom {
-        /// The directory.
-        path: PathBuf,
-        /// MiB that are free.
-        free: u64,
-        /// MiB that are missing of the image.
-        needed: u64,
-    },
-    /// A file is not what was signed.
-    #[error("{} is not what was signed: {remedy}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What to do.
-        remedy: &'static str,
-    },
-    /// What was installed is not signed by enough officers any more.
-    #[error("image {name} {serial}: {why}")]
-    Refused {
-        /// The image.
-        name: ImageName,
-        /// Its serial.
-        serial: u64,
-        /// Why.
-        why: Box<Refusal>,
-    },
-    /// A VMM has its disk open.
-    #[error("image {name} {serial} is used by a domain that runs: start that anew first")]
-    InUse {
-        /// The image.
-        name: ImageName,
-        /// Its serial.
-        serial: u64,
-    },
-    /// Another command is at it.
-    #[error("another command installs or removes image {0}: wait for that")]
-    Busy(ImageName),
-    /// The record is not one.
-    #[error("{} cannot be used: put back what a backup has of it; without one move {} away and install the images again", path.display(), path.parent().unwrap_or(path).display())]
-    Record {
-        /// The record.
-        path: PathBuf,
-    },
-    /// A file cannot be read or written.
-    #[error("{}{}", path.display(), if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-const COPY_AGAIN: &str = "the bundle is damaged, copy it again; nothing was installed";
-const INSTALL_AGAIN: &str = "activate another image, remove this one with `bulkhead images remove`, and install its bundle again";
 
 /// What became of a bundle that was to be installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,99 +52,6 @@ pub struct Started {
     pub is_new: bool,
     /// In how many seconds its guest has to come up, if it has not yet since it is in force and ever says so.
     pub health: Option<u16>,
-}
-
-/// An image of the store, of which nothing was verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
-    /// Its manifest.
-    pub manifest: Manifest,
-    folder: PathBuf,
-}
-
-impl Image {
-    fn path(&self, part: Part) -> PathBuf {
-        self.folder.join(part.to_string())
-    }
-
-    /// Returns the kernel's file.
-    #[must_use]
-    pub fn kernel(&self) -> PathBuf {
-        self.path(Part::Kernel)
-    }
-
-    /// Returns the initrd's, if it has one.
-    #[must_use]
-    pub fn initrd(&self) -> Option<PathBuf> {
-        let is_initrd = |member: &&Member| member.part == Part::Initrd;
-        self.manifest.members.iter().find(is_initrd).map(|member| self.path(member.part))
-    }
-
-    /// Returns the disks' files, in the order in which the guest sees them.
-    pub fn disks(&self) -> impl Iterator<Item = PathBuf> {
-        let is_disk = |member: &&Member| matches!(member.part, Part::Disk(_));
-        self.manifest.members.iter().filter(is_disk).map(|member| self.path(member.part))
-    }
-
-    /// Reads the files and checks that they are what the manifest says; `done` is told how many bytes at each step. Of `all` members, or
-    /// else of those that the guest does not check itself: disks are left out where the command line has a root hash for them, but for
-    /// their size.
-    ///
-    /// # Errors
-    /// One is not, or cannot be read.
-    pub fn check(&self, all: bool, mut done: impl FnMut(u64)) -> Result<(), StoreError> {
-        for member in &self.manifest.members {
-            let path = self.path(member.part);
-            let failed = |source| StoreError::File { path: path.clone(), source };
-            let file = fileopen::regular(&path).map_err(failed)?;
-            let length = file.metadata().map_err(failed)?.len();
-            let by_guest = matches!(member.part, Part::Disk(_)) && self.manifest.verity.is_some();
-            let right = length == member.size
-                && (by_guest && !all
-                    || Digest::of_file(&file, 0, length, &mut done).map_err(failed)?
-                        == member.sha256);
-            if !right {
-                return Err(StoreError::Damaged { path, remedy: INSTALL_AGAIN });
-            }
-        }
-        Ok(())
-    }
-
-    /// Checks that the files are there, with the sizes of the manifest, without reading them.
-    ///
-    /// # Errors
-    /// One is not.
-    pub fn check_sizes(&self) -> Result<(), StoreError> {
-        for member in &self.manifest.members {
-            let path = self.path(member.part);
-            let length = fs::metadata(&path).map_err(file_error(&path))?.len();
-            if length != member.size {
-                return Err(StoreError::Damaged { path, remedy: INSTALL_AGAIN });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a VMM has one of its disks open: each locks it as long as it runs.
-    fn is_in_use(&self) -> bool {
-        self.disks().any(|disk| {
-            let mut options = OpenOptions::new();
-            let opened = fileopen::regular_with(&disk, options.read(true).write(true));
-            let lock = libc::flock {
-                l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
-                l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
-                l_start: 0,
-                l_len: 0,
-                l_pid: 0,
-            };
-            opened.is_ok_and(|file| {
-                matches!(
-                    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)),
-                    Err(Errno::EAGAIN | Errno::EACCES)
-                )
-            })
-        })
-    }
 }
 
 /// The images below one directory.
@@ -544,108 +366,4 @@ pub const fn standing(standing: Standing) -> &'static str {
         Standing::Installed => "installed",
         Standing::BelowFloor => "below the floor",
     }
-}
-
-fn file_error(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
-    let path = path.to_owned();
-    move |source| StoreError::File { path: path.clone(), source }
-}
-
-fn make_folder(path: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(file_error(path))
-}
-
-/// Removes a folder, if it is there.
-fn clear(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// Makes the folder in which an image arrives. What is there of another one goes.
-fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreError> {
-    let (mark, text) = (arriving.join("manifest.sha256"), format!("{manifest}\n"));
-    let same = fileopen::read(&mark, 128).is_ok_and(|there| there == text.as_bytes());
-    if !same {
-        clear(arriving)?;
-        make_folder(arriving)?;
-        durable::replace(&mark, text.as_bytes(), 0o644).map_err(file_error(&mark))?;
-    }
-    Ok(())
-}
-
-/// Says before minutes of copying that there is no room.
-fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), StoreError> {
-    let there = |member: &Member| {
-        fs::metadata(arriving.join(member.part.to_string())).map_or(0, |file| file.len())
-    };
-    let there = manifest.members.iter().fold(0, |sum: u64, it| sum.saturating_add(there(it)));
-    let needed = manifest.total().saturating_sub(there);
-    let space = fileopen::directory(folder).and_then(|folder| Ok(fstatvfs(&folder)?));
-    let space = space.map_err(file_error(folder))?;
-    let free = space.blocks_available().saturating_mul(space.fragment_size());
-    if free < needed {
-        let path = folder.to_owned();
-        return Err(StoreError::NoRoom {
-            path,
-            free: free >> 20,
-            needed: needed.div_ceil(1 << 20),
-        });
-    }
-    Ok(())
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-fn copy_members(
-    bundle: &Bundle,
-    arriving: &Path,
-    done: &mut impl FnMut(u64),
-) -> Result<(), StoreError> {
-    for (begin, member) in bundle.head().members() {
-        let path = arriving.join(member.part.to_string());
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).mode(0o644);
-        let failed = file_error(&path);
-        let file = fileopen::regular_with(&path, &mut options).map_err(&failed)?;
-        let there = file.metadata().map_err(&failed)?.len();
-        let kept = if there <= member.size { there } else { 0 };
-        let mut right = copy(bundle.file(), begin, member, (&file, kept), done).map_err(&failed)?;
-        if !right && there > 0 {
-            // What an interrupted try left is not what it read: all of it anew.
-            right = copy(bundle.file(), begin, member, (&file, 0), done).map_err(&failed)?;
-        }
-        if !right {
-            return Err(StoreError::Damaged { path, remedy: COPY_AGAIN });
-        }
-    }
-    Ok(())
-}
-
-/// Copies what is missing of a member behind what is kept; whether the whole is what was signed.
-fn copy(
-    from: &File,
-    begin: u64,
-    member: &Member,
-    (to, kept): (&File, u64),
-    done: &mut impl FnMut(u64),
-) -> io::Result<bool> {
-    to.set_len(kept)?;
-    let mut running = Running::default();
-    pieces(to, 0, kept, &mut *done, |piece| {
-        running.update(piece);
-        Ok(())
-    })?;
-    let mut at = kept;
-    pieces(from, begin.saturating_add(kept), member.size.saturating_sub(kept), done, |piece| {
-        running.update(piece);
-        to.write_all_at(piece, at)?;
-        at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-        Ok(())
-    })?;
-    to.sync_all()?;
-    Ok(running.finish() == member.sha256)
 }
