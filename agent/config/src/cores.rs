@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::machine::{Kind, Machine};
+use crate::machine::{Kind, Machine, VmHardware};
 
 /// Processors that are looked at; Linux is built for 8,192 at most.
 const CPUS_MAX: usize = 8192;
@@ -117,6 +117,23 @@ pub fn keeps_all_apart(machine: &Machine) -> bool {
         }
     }
     without <= 1 && machine.domains.len() > without
+}
+
+/// Returns the processors that a domain's VMM is kept to.
+///
+/// # Errors
+/// It asks for cores, and there are too few: it cannot be started.
+pub fn cpus_of(
+    plan: &Result<Plan, TooFewCores>,
+    hardware: &VmHardware,
+    name: &str,
+) -> Result<Option<String>, String> {
+    match plan {
+        Ok(plan) => Ok(plan.of(name).map(str::to_owned)),
+        // Those that ask for nothing do not wait for a machine file that fits.
+        Err(_) if hardware.cores.is_none() => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Reads a list as the kernel writes it: `0-3,8`.

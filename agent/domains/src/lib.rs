@@ -37,10 +37,10 @@ pub mod renewal;
 mod runtime;
 pub mod spec;
 pub mod trial;
+mod users;
 pub mod vmm_control_client;
 pub mod wanted;
 
-use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -52,9 +52,9 @@ use clock::Moment;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use base::layout::Layout;
-use config::cores::{Cores, Plan, TooFewCores};
+use config::cores::{self, Cores};
 use config::domain_policies::{DomainPolicy, no_domain};
-use config::machine::{DomainHardware, Kind, Machine, VmHardware};
+use config::machine::{DomainHardware, Kind, Machine};
 use control::reports::ConfiguredInterface;
 use handover::handover::Handover;
 use host_network::{Judgement, Rule};
@@ -64,7 +64,7 @@ use cgroup::Cgroups;
 use lifecycle::{Event, State, Time};
 use record::VmmRecord;
 pub use runtime::{Adoption, DomainRuntime, ImageNews, Outdated};
-use spec::SANDBOX_ID_BASE;
+use users::sandbox_ids;
 use vmm_control::Command;
 use wanted::Wanted;
 
@@ -153,7 +153,7 @@ impl Supervisor {
                     policy.clone(),
                     (**hardware).clone(),
                     machine.stop_deadline,
-                    cpus_of(&cores, hardware, name),
+                    cores::cpus_of(&cores, hardware, name),
                     &parts,
                 )),
             }
@@ -479,38 +479,6 @@ impl Shared {
     }
 }
 
-/// Returns the processors that a domain's VMM is kept to, or why it cannot be started.
-fn cpus_of(
-    plan: &Result<Plan, TooFewCores>,
-    hardware: &VmHardware,
-    name: &str,
-) -> Result<Option<String>, String> {
-    match plan {
-        Ok(plan) => Ok(plan.of(name).map(str::to_owned)),
-        // Those that ask for nothing do not wait for a machine file that fits.
-        Err(_) if hardware.cores.is_none() => Ok(None),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-/// Returns the users of domains' VMMs, by the users that those have which run already: each has one that no other has, nor one `elsewhere`, if
-/// possible that of its place.
-fn sandbox_ids(held: &[Option<u32>], elsewhere: &[u32]) -> Vec<u32> {
-    let mut taken: BTreeSet<u32> = held.iter().copied().flatten().collect();
-    taken.extend(elsewhere);
-    let mut ids = Vec::new();
-    for (own, held) in (SANDBOX_ID_BASE..).zip(held) {
-        let id = held.unwrap_or_else(|| {
-            // There are as many numbers from each as domains at least.
-            let free = (own..).chain(SANDBOX_ID_BASE..own).find(|id| !taken.contains(id));
-            free.unwrap_or(own)
-        });
-        taken.insert(id);
-        ids.push(id);
-    }
-    ids
-}
-
 /// Runs a job and returns its outcome, a fault of ours in it included: nobody is to wait for a thread that is no more.
 fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     catch_unwind(AssertUnwindSafe(job))
@@ -520,18 +488,6 @@ fn survived(job: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn no_two_vmms_have_one_user_whatever_those_have_that_run_on() {
-        let base = SANDBOX_ID_BASE;
-        assert_eq!(sandbox_ids(&[None, None], &[]), [base, base + 1]);
-        // The policy has them the other way round now.
-        assert_eq!(sandbox_ids(&[Some(base + 1), Some(base)], &[]), [base + 1, base]);
-        assert_eq!(sandbox_ids(&[None, Some(base)], &[base]), [base + 1, base]);
-        assert_eq!(sandbox_ids(&[Some(base + 1), None], &[base + 1]), [base + 1, base + 2]);
-        // Those of a domain that there is not any more, and that are being ended.
-        assert_eq!(sandbox_ids(&[None, None], &[base, base + 2]), [base + 1, base + 3]);
-    }
 
     #[test]
     fn a_worker_that_fails_is_waited_for_by_nobody() {
