@@ -21,7 +21,7 @@ pub(super) fn record(images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
     match taken {
         Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
             tracing::error!(
-                "what was done with guest images cannot be recorded: {}/.notes.json: {error}; move that file away",
+                "what was done with guest images cannot be recorded: {}: {error}",
                 images.display()
             );
         }
@@ -32,9 +32,18 @@ pub(super) fn record(images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
 /// Returns the event of what happened with the image of a domain.
 pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
     match news {
-        ImageNews::InForce(ImageSerial { image, serial }) => {
-            ImageInForce { domain, image: image.to_string(), serial }.into()
+        ImageNews::InForce(ImageSerial { image, serial }, manifest) => {
+            let manifest = Some(manifest.into());
+            ImageInForce { domain, image: image.to_string(), manifest, serial }.into()
         }
+        ImageNews::Refused(ImageSerial { image, serial }, why) => ImageRefused {
+            at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            image: Some(image.to_string()),
+            serial: Some(serial),
+            uid: nix::unistd::getuid().as_raw(),
+            why: super::record::cut(&format!("at a start of {domain}: {why}")),
+        }
+        .into(),
         ImageNews::DidNotComeUp { image: ImageSerial { image, serial }, back } => {
             let (back, stays) = match back {
                 Ok(back) => (Some(back), None),
@@ -47,15 +56,23 @@ pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
 
 /// Returns the event of a note.
 fn event(note: Note) -> AuditEvent {
-    let Note { at, uid, what, image, serial, signers, why } = note;
+    let Note { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
     let line = |text: &str| super::record::cut(&printable::line(text).to_string());
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {
-        What::Installed => {
-            let signers = signers.iter().map(|name| line(name)).collect();
-            ImageInstalled { at, image, serial: number, signers, uid }.into()
+        What::Installed | What::Repaired => ImageInstalled {
+            at,
+            floor,
+            image,
+            manifest: manifest.map(String::from),
+            repaired: Some(what == What::Repaired),
+            serial: number,
+            signers: signers.iter().map(|name| line(name)).collect(),
+            trust,
+            uid,
         }
+        .into(),
         What::Activated => ImageActivated { at, image, serial: number, uid }.into(),
         What::RolledBack => ImageRolledBack { at, image, serial: number, uid }.into(),
         What::Removed => ImageRemoved { at, image, serial: number, uid }.into(),
@@ -82,7 +99,10 @@ mod tests {
             what,
             image: Some("clinical".to_owned()),
             serial: Some(7),
+            manifest: None,
+            floor: Some(5),
             signers: vec!["kim".to_owned()],
+            trust: Some(2),
             why: Some("no \u{1b}[31mroom".to_owned()),
         }
     }

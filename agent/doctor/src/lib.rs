@@ -41,6 +41,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use base::durable;
+use config::policy_store::PolicyStore;
 pub use control::findings::{Finding, Level};
 use domains::host_network::Rule;
 use handover::sysfs::Sysfs;
@@ -136,7 +137,14 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
             findings.extend(software::memory(system, machine));
             findings.push(processor::cores(system, machine));
             findings.extend(pressure::weights(system, machine));
-            findings.extend(software::images(machine, &Store::at(&inputs.images)));
+            let images = Store::at(&inputs.images);
+            findings.extend(software::images(machine, &images));
+            let policies =
+                PolicyStore::for_looking(&inputs.policy, &inputs.machine, &inputs.state);
+            // What is wrong with the trust store is a finding of its own.
+            if let Ok((trust, _)) = policies.trust() {
+                findings.extend(software::signatures(machine, &images, trust.as_ref()));
+            }
             findings.extend(devices::examine(system, machine));
         }
         None => findings.push(Finding::warn(

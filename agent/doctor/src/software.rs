@@ -19,6 +19,7 @@ use config::policy_store::PolicyStore;
 use domains::capture::clean;
 use images::manifest::ImageName;
 use images::store::Store;
+use policy::signature::TrustStore;
 use printable::explain;
 
 /// What the host keeps for itself: kernel, agent, VMMs.
@@ -244,37 +245,83 @@ pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
         for disk in &vm.disks {
             look("disk", &disk.path, !disk.readonly);
         }
-        let found = name.map(|name| installed(store, name, vm).of(domain.name.clone()));
-        findings.extend(found);
+        for name in name {
+            let found = installed(store, name, vm);
+            findings.extend(found.into_iter().map(|found| found.of(domain.name.clone())));
+        }
     }
     findings
 }
 
-/// Finds out whether a domain could start from its image: that it is there, of the right sizes, and within what the domain has. What is in
-/// it each start verifies, and `bulkhead images verify`.
-fn installed(store: &Store, name: &ImageName, vm: &VmHardware) -> Finding {
+/// Finds out whether a domain could start from its image: that it is there, of the right sizes, within what the domain has, and not below
+/// its floor. What is in it each start verifies, and `bulkhead images verify`.
+fn installed(store: &Store, name: &ImageName, vm: &VmHardware) -> Vec<Finding> {
     let check = "image";
     let found = store.next(name).map_err(|error| explain(&error)).and_then(|image| {
-        domains::boot::fits(&image, vm)?;
+        vm.fits(&image.manifest)?;
         image.check_sizes().map_err(|error| explain(&error))?;
         let record = store.record(name).map_err(|error| explain(&error))?;
-        let (current, floor) =
-            record.map_or((None, 0), |record| (record.current(), record.floor()));
-        let serial = image.manifest.serial;
-        let when =
-            if current == Some(serial) { "in force" } else { "comes into force at the next start" };
-        Ok(format!("image {name}: serial {serial} {when}, floor {floor}"))
+        Ok((image, record.unwrap_or_default()))
     });
-    match found {
-        Ok(said) => Finding::ok(check, said),
-        Err(why) => Finding::fail(
+    let (image, record) = match found {
+        Ok(found) => found,
+        Err(why) => {
+            return vec![Finding::fail(
+                check,
+                why,
+                format!(
+                    "install and activate an image that fits (`bulkhead images list` shows what is there), or correct `image = \"{name}\"` in machine.toml"
+                ),
+            )];
+        }
+    };
+    let (serial, floor) = (image.manifest.serial, record.floor());
+    let when = if record.current() == Some(serial) {
+        "in force"
+    } else {
+        "comes into force at the next start"
+    };
+    let mut findings =
+        vec![Finding::ok(check, format!("image {name}: serial {serial} {when}, floor {floor}"))];
+    if serial < floor {
+        findings.push(Finding::warn(
             check,
-            why,
-            format!(
-                "install and activate an image that fits (`bulkhead images list` shows what is there), or correct `image = \"{name}\"` in machine.toml"
-            ),
-        ),
+            format!("image {name}: serial {serial} is in force, and below the floor {floor}, under which officers let none come into force any more"),
+            format!("`bulkhead images activate {name}`, and start its domains anew"),
+        ));
     }
+    findings
+}
+
+/// Finds out whether officers who may sign images now stand behind those that the domains start from. A start does not ask for that.
+pub(super) fn signatures(
+    machine: &Machine,
+    store: &Store,
+    trust: Option<&TrustStore>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for domain in &machine.domains {
+        let Kind::Vm(vm) = &domain.kind else { continue };
+        let Boot::Image(name) = &vm.boot else { continue };
+        // What is missing is a finding of its own.
+        let Ok(image) = store.next(name) else { continue };
+        let approved = match trust {
+            Some(trust) => Store::signers(&image, trust).map(drop).map_err(|error| explain(&error)),
+            None => Err(format!(
+                "image {name} {}: no trust store says who may sign images, so that nobody answers for it",
+                image.manifest.serial
+            )),
+        };
+        findings.extend(approved.err().map(|why| {
+            Finding::warn(
+                "image",
+                why,
+                "ask the security office: have the bundle signed by those who may now and install it again, or take a newer one",
+            )
+            .of(domain.name.clone())
+        }));
+    }
+    findings
 }
 
 fn image(what: &str, path: &Path, write: bool) -> Finding {

@@ -6,6 +6,8 @@ use super::*;
 use config::machine::{Context, Machine};
 use control::reports::ConfiguredInterface;
 use handover::fake::FakePc;
+use images::record::{Installed, Record};
+use policy::signature::{ImageManifest, SecretKey, Signatures, TrustStore};
 use std::os::unix::fs::symlink;
 
 const CPUINFO: &str = "processor\t: 0\nvendor_id\t: GenuineIntel\nflags\t\t: fpu vmx\n";
@@ -462,16 +464,23 @@ fn an_image_that_is_named_and_not_installed_or_not_whole_is_found() {
         .replace("\"00\"", &format!("\"{}\"", "0".repeat(64)));
     fs::create_dir_all(dir.path().join("desk/3")).unwrap();
     fs::write(dir.path().join("desk/3/manifest.toml"), &manifest).unwrap();
-    let digest = images::digest::Digest::of(manifest.as_bytes());
-    let record = |pending: &str| {
-        let text = format!(
-            "{{\"format\":1,\"floor\":2,\"current\":null,\"previous\":null,\"pending\":{pending},\"installed\":{{\"3\":{{\"manifest\":\"{digest}\",\"size\":6,\"signers\":[]}}}}}}"
-        );
+    let entry = |text: &str| Installed {
+        manifest: images::digest::Digest::of(text.as_bytes()),
+        size: 6,
+        signers: Vec::new(),
+        keys: Vec::new(),
+        trust: None,
+    };
+    let mut record = Record::default();
+    let write = |record: &Record| {
+        let text = serde_json::to_string(record).unwrap();
         fs::write(dir.path().join("desk/image.json"), text).unwrap();
     };
-    record("null");
+    record.arrive(3, 2, entry(&manifest)).unwrap();
+    write(&record);
     is_found("none of it is activated");
-    record("3");
+    record.activate(None).unwrap();
+    write(&record);
     is_found("desk/3/kernel");
     fs::write(dir.path().join("desk/3/kernel"), "kerne").unwrap();
     is_found("is not what was signed");
@@ -479,4 +488,33 @@ fn an_image_that_is_named_and_not_installed_or_not_whole_is_found() {
     let (level, message) = look();
     assert_eq!(level, Level::Ok, "{message}");
     assert_eq!(message, "image desk: serial 3 comes into force at the next start, floor 2");
+    // In force, and then below the floor that another brought.
+    record.start().unwrap();
+    record.arrive(4, 4, entry("another")).unwrap();
+    write(&record);
+    let findings = software::images(&machine, &Store::at(dir.path()));
+    assert_eq!(findings[0].message, "image desk: serial 3 in force, floor 4");
+    assert_eq!((findings.len(), findings[1].level), (2, Level::Warn));
+    assert!(findings[1].message.contains("below the floor 4"), "{}", findings[1].message);
+    // Who signed it may be somebody else by now.
+    let key = |seed| SecretKey::from_random(&[seed; 32].into());
+    let mut signatures = Signatures::<ImageManifest>::default();
+    signatures.sign(&manifest, &key(1));
+    fs::write(dir.path().join("desk/3/manifest.toml.sig"), signatures.text()).unwrap();
+    let look = |officer: Option<u8>| {
+        let trust = officer.map(|seed| {
+            let text = format!(
+                "format = 2\nserial = 1\n[threshold]\npolicy = 1\nimage = 1\n[[officer]]\nname = \"kim\"\nkey = \"{}\"\nmay_sign = [\"policy\", \"image\"]\n",
+                key(seed).public()
+            );
+            TrustStore::parse("trust.toml", &text).unwrap()
+        });
+        software::signatures(&machine, &Store::at(dir.path()), trust.as_ref())
+    };
+    assert_eq!(look(Some(1)), []);
+    for (officer, says) in [(Some(2), "no signature holds"), (None, "no trust store")] {
+        let findings = look(officer);
+        assert_eq!((findings.len(), findings[0].level), (1, Level::Warn));
+        assert!(findings[0].message.contains(says), "{}", findings[0].message);
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base::layout::Layout;
 use config::machine::{Boot, VmHardware};
+use images::digest::Digest;
 use images::manifest::ImageName;
 use images::store::{Image, Started, Store};
 use printable::explain;
@@ -32,10 +33,14 @@ pub struct ImageSerial {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StartedImage {
     pub image: ImageSerial,
+    /// The digest of its manifest.
+    pub manifest: Digest,
     /// Whether it came into force with this start.
     pub is_new: bool,
     /// In how long its guest has to come up, if that is waited for.
     pub health: Option<Duration>,
+    /// The image that was to come into force with this start and cannot, and why.
+    pub refused: Option<(ImageSerial, String)>,
 }
 
 impl BootFiles {
@@ -51,15 +56,16 @@ impl BootFiles {
         let Boot::Image(name) = &hardware.boot else {
             return Ok((Self::expected(hardware, layout)?, None));
         };
-        let store = Store::at(&layout.images);
         // Nothing comes into force that this domain cannot run.
-        fits(&store.next(name).map_err(|error| explain(&error))?, hardware)?;
-        let Started { image, is_new, health } =
-            store.start(name).map_err(|error| explain(&error))?;
+        let started = Store::at(&layout.images).start(name, |manifest| hardware.fits(manifest));
+        let Started { image, is_new, health, refused } =
+            started.map_err(|error| explain(&error))?;
         let health = health.map(|seconds| Duration::from_secs(seconds.into()));
         let files = Self::of(&image);
-        let image = ImageSerial { image: name.clone(), serial: image.manifest.serial };
-        Ok((files, Some(StartedImage { image, is_new, health })))
+        let of = |serial| ImageSerial { image: name.clone(), serial };
+        let refused = refused.map(|(serial, why)| (of(serial), explain(&*why)));
+        let (image, manifest) = (of(image.manifest.serial), image.digest());
+        Ok((files, Some(StartedImage { image, manifest, is_new, health, refused })))
     }
 
     /// Finds the files that a start would have now. Nothing is verified or changed.
@@ -91,27 +97,12 @@ impl BootFiles {
     }
 }
 
-/// Checks that a domain has what an image needs.
-///
-/// # Errors
-/// It has not.
-pub fn fits(image: &Image, hardware: &VmHardware) -> Result<(), String> {
-    let manifest = &image.manifest;
-    match manifest.needs.memory {
-        Some(needed) if needed.bytes() > hardware.memory.bytes() => Err(format!(
-            "image {} {} needs a memory of {needed}, and machine.toml gives this domain {}: write `memory = \"{needed}\"`",
-            manifest.name, manifest.serial, hardware.memory
-        )),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
-    use config::machine::{Context, Kind, Machine};
+    use config::machine::{Context, Disk, Kind, Machine};
     use images::bundle::Bundle;
     use images::manifest::{Needs, Part};
     use images::pack::{Contents, pack};
@@ -145,7 +136,7 @@ mod tests {
         pack(&contents, Some(&key), &bundle, |_| ()).unwrap();
         let approved = Bundle::open(&bundle).unwrap().approve(&trust).unwrap();
         let store = Store::at(&dir.join("images"));
-        store.install(&approved, |_| ()).unwrap();
+        store.install(&approved, |_| (), |_| Ok(())).unwrap();
         store.activate(&contents.name, Some(serial)).unwrap();
     }
 
@@ -157,6 +148,17 @@ mod tests {
         let Kind::Vm(vm) = &machine.domain("clinical").unwrap().kind else { panic!() };
         let layout = Layout { images, state: dir.join("state"), runtime: dir.join("run") };
         ((**vm).clone(), layout)
+    }
+
+    /// The image to come stays so, and the one in force is started.
+    fn is_refused(hardware: &VmHardware, layout: &Layout, boot: &BootFiles, says: &str) {
+        for _ in 0..2 {
+            let (files, started) = BootFiles::verified(hardware, layout).unwrap();
+            let StartedImage { image, is_new, refused, .. } = started.unwrap();
+            assert_eq!((&files, image.serial, is_new), (boot, 1, false));
+            let (image, why) = refused.unwrap();
+            assert!(image.serial == 2 && why.contains(says), "{why}");
+        }
     }
 
     #[test]
@@ -175,11 +177,14 @@ mod tests {
         assert!(again == boot && !started.unwrap().is_new);
         install(dir.path(), 2, "second", None);
         fs::write(dir.path().join("images/desk/2/kernel"), "SECOND").unwrap();
-        let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
-        assert!(refused.contains("is not what was signed"), "{refused}");
-        // What is damaged does not come into force.
-        Store::at(&layout.images).roll_back(&"desk".parse().unwrap()).unwrap();
-        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap().0, boot);
+        // What is damaged does not come into force, and the one in force goes on.
+        is_refused(&hardware, &layout, &boot, "is not what was signed");
+        Store::at(&layout.images).roll_back(&"desk".parse().unwrap(), 1).unwrap();
+        let (files, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        assert!(files == boot && started.unwrap().refused.is_none());
+        fs::write(dir.path().join("images/desk/1/kernel"), "FIRST").unwrap();
+        let why = BootFiles::verified(&hardware, &layout).unwrap_err();
+        assert!(why.contains("desk/1/kernel is not what was signed"), "{why}");
     }
 
     #[test]
@@ -189,9 +194,14 @@ mod tests {
         install(dir.path(), 1, "first", None);
         let (boot, _) = BootFiles::verified(&hardware, &layout).unwrap();
         install(dir.path(), 2, "second", Some("2G"));
-        let refused = BootFiles::verified(&hardware, &layout).unwrap_err();
-        assert!(refused.contains("write `memory = \"2048M\"`"), "{refused}");
-        Store::at(&layout.images).roll_back(&"desk".parse().unwrap()).unwrap();
-        assert_eq!(BootFiles::verified(&hardware, &layout).unwrap().0, boot);
+        is_refused(&hardware, &layout, &boot, "write `memory = \"2048M\"`");
+        // Nor does one with more disks than a guest has.
+        install(dir.path(), 3, "third", None);
+        let mut crowded = hardware.clone();
+        crowded.disks = vec![Disk { path: "/x".into(), readonly: false }; 16];
+        let why = BootFiles::verified(&crowded, &layout).unwrap_err();
+        assert!(why.contains("has 1 disks, machine.toml gives this domain 16"), "{why}");
+        let (_, started) = BootFiles::verified(&hardware, &layout).unwrap();
+        assert_eq!(started.unwrap().image.serial, 3);
     }
 }

@@ -48,6 +48,8 @@ pub struct DomainRuntime {
     health: Option<Health>,
     /// Its guest did not come up.
     image_problem: Option<String>,
+    /// An image was to come into force with its last start, and could not.
+    image_refused: Option<String>,
     /// What has happened with its image since somebody asked.
     pub(super) image_news: Vec<ImageNews>,
     vmm: Option<VmmProcess>,
@@ -106,6 +108,7 @@ impl DomainRuntime {
             boot: None,
             health: None,
             image_problem: None,
+            image_refused: None,
             image_news: Vec::new(),
             vmm: None,
             record: None,

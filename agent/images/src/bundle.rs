@@ -23,6 +23,7 @@ use std::path::Path;
 use form::diagnostic::Diagnostics;
 use policy::signature::{Approval, ImageManifest, Refusal, Signatures, TrustStore};
 
+use crate::digest::Digest;
 use crate::manifest::{MANIFEST_MAX, Manifest, Member, Part};
 
 /// What a bundle begins with.
@@ -31,6 +32,8 @@ const MAGIC: &[u8; 16] = b"BULKHEAD BUNDLE\n";
 const FORMAT: u32 = 1;
 /// Bytes before the signatures.
 const HEADER: usize = 32;
+/// Where the length of the signatures' text stands.
+const SIGNED_AT: usize = 24;
 /// Bytes that are kept for the signatures' text: more than 64 officers' take.
 const SIGNATURES: usize = 16 << 10;
 /// Where the manifest begins.
@@ -67,6 +70,11 @@ pub enum BundleError {
     /// The manifest cannot be used.
     #[error("its manifest cannot be used: {0}")]
     Manifest(Diagnostics),
+    /// The manifest is written otherwise than by this program.
+    #[error(
+        "its manifest is not written as `bulkhead images pack` writes it: have it packed by that"
+    )]
+    NotPlain,
     /// The signatures cannot be used.
     #[error("its signatures cannot be used: {0}")]
     Signatures(Diagnostics),
@@ -131,6 +139,10 @@ impl Head {
             text => Signatures::parse("the signatures", text).map_err(BundleError::Signatures)?,
         };
         let read = Manifest::parse("the manifest", manifest).map_err(BundleError::Manifest)?;
+        // Officers sign what they are shown, and that is what was read: nothing else is in the text.
+        if read.text() != manifest {
+            return Err(BundleError::NotPlain);
+        }
         let this = Self { manifest: read, text: manifest.to_owned(), signatures };
         let whole = this.begin().saturating_add(this.manifest.total());
         match length.checked_sub(whole) {
@@ -165,6 +177,22 @@ impl Head {
         bytes.resize(MANIFEST_AT, 0);
         bytes.extend_from_slice(self.text.as_bytes());
         Ok(bytes)
+    }
+
+    /// Returns what of that changes when somebody signs, and where it begins: the signatures with their length.
+    ///
+    /// # Errors
+    /// The signatures are too long.
+    pub(crate) fn signed_bytes(&self) -> Result<(u64, Vec<u8>), BundleError> {
+        let mut bytes = self.bytes()?;
+        bytes.truncate(MANIFEST_AT);
+        Ok((SIGNED_AT as u64, bytes.split_off(SIGNED_AT)))
+    }
+
+    /// Returns the SHA-256 digest of the manifest's text, by which people tell one bundle from another.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
     }
 
     /// Returns where the members begin, in bytes.
@@ -228,7 +256,12 @@ impl Bundle {
     /// Too few did.
     pub fn approve(self, trust: &TrustStore) -> Result<ApprovedBundle, BundleError> {
         let approval = trust.approve(&self.head.text, &self.head.signatures)?;
-        Ok(ApprovedBundle { bundle: self, approval })
+        let key = |name: &String| {
+            let officer = trust.officers().iter().find(|officer| officer.name == *name);
+            officer.map_or_else(String::new, |officer| officer.key.to_string())
+        };
+        let keys = approval.signers().iter().map(key).collect();
+        Ok(ApprovedBundle { bundle: self, approval, keys, trust_serial: trust.serial() })
     }
 
     /// Reads every member and checks that it is what the manifest says; `done` is told how many bytes at each step.
@@ -237,7 +270,7 @@ impl Bundle {
     /// One is not, or cannot be read.
     pub fn check_members(&self, mut done: impl FnMut(u64)) -> Result<(), BundleError> {
         for (begin, member) in self.head.members() {
-            let found = crate::digest::Digest::of_file(&self.file, begin, member.size, &mut done)
+            let found = Digest::of_file(&self.file, begin, member.size, &mut done)
                 .map_err(BundleError::Read)?;
             if found != member.sha256 {
                 return Err(BundleError::Damaged(member.part));
@@ -252,6 +285,8 @@ impl Bundle {
 pub struct ApprovedBundle {
     bundle: Bundle,
     approval: Approval<ImageManifest>,
+    keys: Vec<String>,
+    trust_serial: Option<u64>,
 }
 
 impl ApprovedBundle {
@@ -265,5 +300,17 @@ impl ApprovedBundle {
     #[must_use]
     pub fn signers(&self) -> &[String] {
         self.approval.signers()
+    }
+
+    /// Returns their public keys, in the same order.
+    #[must_use]
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// Returns the serial of the trust store by which it is approved; one of the first format has none.
+    #[must_use]
+    pub fn trust_serial(&self) -> Option<u64> {
+        self.trust_serial
     }
 }

@@ -51,8 +51,8 @@ mod tests {
             serial: u64, floor: u64, name in "[a-z./]{0,40}", cmdline in "[ -~]{0,60}", size: u64, part in "kernel|initrd|disk|x",
         ) {
             let manifest = format!(
-                "format = 1\npurpose = \"image\"\nname = \"{name}\"\nserial = {serial}\nfloor = {floor}\ncmdline = '{}'\n[[member]]\npart = \"{part}\"\nsize = {size}\nsha256 = \"{}\"\n",
-                cmdline.replace('\'', ""), "0".repeat(64),
+                "format = 1\npurpose = \"image\"\nname = \"{name}\"\nserial = {serial}\nfloor = {floor}\ncmdline = \"{}\"\n\n[[member]]\npart = \"{part}\"\nsize = {size}\nsha256 = \"{}\"\n",
+                cmdline.replace(['"', '\\'], ""), "0".repeat(64),
             );
             let whole = bytes(&manifest, b"", [1, u32::try_from(manifest.len()).unwrap(), 0, 0]);
             let length = (whole.len() as u64).wrapping_add(size);

@@ -22,7 +22,14 @@ pub(crate) const PATIENCE: u32 = 100;
 pub(crate) fn take(path: &Path, tries: u32) -> io::Result<Flock<File>> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false).mode(0o600);
-    let mut file = fileopen::regular_with(path, &mut options)?;
+    hold(fileopen::regular_with(path, &mut options)?, tries)
+}
+
+/// Takes the lock of a file that is open, in so many tries.
+///
+/// # Errors
+/// `WouldBlock` if somebody else has it.
+pub(crate) fn hold(mut file: File, tries: u32) -> io::Result<Flock<File>> {
     for left in (0..tries.max(1)).rev() {
         file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),

@@ -7,7 +7,7 @@
 //! serial = 7                     # grows with every bundle of this name
 //! floor = 5                      # no older one comes into force from now on
 //! cmdline = "verity.hash=4b1f... verity.offset=452984832 quiet"
-//! verity = "4b1f..."             # the root hash in `cmdline`, by which the guest itself checks its disk
+//! verity = "4b1f..."             # the root hash in `cmdline`, by which the guest itself checks its first disk
 //! health = 180                   # in so many seconds its guest says that its desktop is there; without it nobody waits for that
 //!
 //! [needs]
@@ -51,6 +51,13 @@ const KERNEL_MAX: u64 = 256 << 20;
 const INITRD_MAX: u64 = 2 << 30;
 /// Largest disk, in bytes: a hundred times a full desktop's.
 const DISK_MAX: u64 = 64 << 30;
+/// Most bytes of disks that a PC reads at each start, as no root hash covers them: within ten minutes on a slow hard disk, after which a
+/// start is given up.
+const HASHED_MAX: u64 = 4 << 30;
+/// What the root hash stands behind in the command line: what the guest's initrd looks for.
+const ROOT_HASH: &str = "verity.hash=";
+/// Bundles that must be able to follow one without a warning: a lifetime's.
+const FOLLOWING_MIN: u64 = 100_000;
 
 /// The name of an image: what `machine.toml` calls it, and its folder in the store.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,7 +209,7 @@ pub struct Manifest {
     pub floor: u64,
     /// The kernel command line.
     pub cmdline: String,
-    /// The root hash in the command line, by which the guest checks its disk.
+    /// The root hash in the command line, by which the guest checks its first disk.
     pub verity: Option<Digest>,
     /// In how many seconds after its start its guest says that it is up; `None` if it never does.
     pub health: Option<u16>,
@@ -265,6 +272,25 @@ impl Manifest {
         // Eighteen sizes with caps of their own stay far below the end of the numbers.
         self.members.iter().fold(0, |sum, member| sum.saturating_add(member.size))
     }
+
+    /// Returns how many disks it brings.
+    #[must_use]
+    pub fn disks(&self) -> usize {
+        self.members.iter().filter(|member| matches!(member.part, Part::Disk(_))).count()
+    }
+
+    /// Whether the guest checks this part itself, block by block: its first disk, if the command line has the root hash of that. No other has
+    /// one.
+    #[must_use]
+    pub fn is_checked_by_guest(&self, part: Part) -> bool {
+        self.verity.is_some() && part == Part::Disk(1)
+    }
+
+    /// Returns how many bundles of this name can follow, if they are few: a serial only grows.
+    #[must_use]
+    pub fn few_can_follow(&self) -> Option<u64> {
+        Some(SERIAL_MAX.saturating_sub(self.serial)).filter(|left| *left < FOLLOWING_MIN)
+    }
 }
 
 fn read(mut form: Form<'_>) -> Option<Manifest> {
@@ -288,7 +314,7 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         let root: Digest = value.parsed()?;
         match &cmdline {
             Some(cmdline) if !holds(cmdline, root) => value.wrong(
-                "the command line does not name this root hash, so that nothing would check the disk by it",
+                "the command line does not name this root hash once, as `verity.hash=`, and no other, so that the guest would not check its disk by it",
                 "write the root hash of the command line, or leave the line out",
             ),
             _ => Some(root),
@@ -307,6 +333,9 @@ fn read(mut form: Form<'_>) -> Option<Manifest> {
         Some(Needs { bulkhead, memory })
     });
     let members = members(&mut form);
+    if let Some(members) = &members {
+        disks(&form, verity.is_some(), members);
+    }
     form.close();
     purpose?;
     Some(Manifest {
@@ -348,12 +377,36 @@ fn cmdline(text: &str) -> Result<String, Mistake> {
     Ok(text.to_owned())
 }
 
-/// Whether a word of the command line gives something this root hash.
+/// Whether the command line gives the guest this root hash and no other, however its words are taken apart.
 fn holds(cmdline: &str, root: Digest) -> bool {
-    let root = String::from(root);
-    cmdline
-        .split_ascii_whitespace()
-        .any(|word| word.split_once('=').is_some_and(|(_, value)| value == root))
+    let word = format!("{ROOT_HASH}{root}");
+    cmdline.matches(ROOT_HASH).count() == 1
+        && cmdline.split_ascii_whitespace().any(|there| there == word)
+}
+
+/// Checks that a start does not take too long, and that a root hash is one of something.
+fn disks(form: &Form<'_>, verity: bool, members: &[Member]) {
+    let is_disk = |member: &&Member| matches!(member.part, Part::Disk(_));
+    if verity && !members.iter().any(|member| is_disk(&member)) {
+        form.sink().report(Diagnostic::error(
+            form.span(),
+            "there is a root hash, and no disk that the guest could check by it",
+            "add the disk, or leave out `verity`",
+        ));
+    }
+    let hashed = members.iter().filter(is_disk).skip(usize::from(verity));
+    let hashed = hashed.fold(0_u64, |sum, member| sum.saturating_add(member.size));
+    if hashed > HASHED_MAX {
+        form.sink().report(Diagnostic::error(
+            form.span(),
+            format!(
+                "each start would read {} MiB of disks that no root hash covers, and at most {} MiB are read",
+                hashed >> 20,
+                HASHED_MAX >> 20
+            ),
+            "give the first disk a dm-verity root hash (`--verity`), or make the others smaller",
+        ));
+    }
 }
 
 const PARTS: [(&str, Part); 3] =

@@ -1,7 +1,7 @@
 //! What was done with images by command, until the agent has it in the audit log, which it alone writes: `.notes.json` in the images'
 //! directory.
 //!
-//! A change of what comes into force is noted before it is made: without its note it is not made.
+//! A change is noted before it is made: without its note it is not made.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 use base::durable;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::lock;
 
 /// Most notes that wait for the agent: months of updates on a PC that is in use.
 const NOTES_MAX: usize = 256;
+/// So many of them are kept for what is done: refusals, which somebody may try again and again, leave those.
+const NOTES_OF_CHANGES: usize = 64;
 /// Bytes of the longest text of a note.
 const TEXT_MAX: usize = 512;
 
@@ -30,8 +33,14 @@ pub struct Note {
     pub image: Option<String>,
     /// Its serial.
     pub serial: Option<u64>,
+    /// The digest of its manifest, with an installation.
+    pub manifest: Option<Digest>,
+    /// The lowest serial that may come into force from then on, with an installation.
+    pub floor: Option<u64>,
     /// Who had signed it.
     pub signers: Vec<String>,
+    /// The serial of the trust store by which their signatures counted, if it has one.
+    pub trust: Option<u64>,
     /// Why it was refused.
     pub why: Option<String>,
 }
@@ -42,6 +51,8 @@ pub struct Note {
 pub enum What {
     /// It was installed.
     Installed,
+    /// It was installed again, as it was damaged or its signatures were others.
+    Repaired,
     /// It is to come into force at the next start.
     Activated,
     /// It is to come into force again, in the place of a newer one.
@@ -56,6 +67,18 @@ fn file(images: &Path) -> PathBuf {
     images.join(".notes.json")
 }
 
+/// Reads the notes, if there are any.
+fn read(images: &Path) -> io::Result<Option<Vec<Note>>> {
+    let path = file(images);
+    durable::read::<Vec<Note>>(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => {
+            let why = format!("{} is damaged ({error}): move it away", path.display());
+            io::Error::new(io::ErrorKind::InvalidData, why)
+        }
+        _ => error,
+    })
+}
+
 fn lock(images: &Path, tries: u32) -> io::Result<impl Drop> {
     lock::take(&images.join(".notes"), tries)
 }
@@ -66,8 +89,9 @@ fn lock(images: &Path, tries: u32) -> io::Result<impl Drop> {
 /// It cannot be written, or too many wait for the agent.
 pub fn add(images: &Path, mut note: Note) -> io::Result<()> {
     let _lock = lock(images, lock::PATIENCE)?;
-    let mut notes = durable::read::<Vec<Note>>(&file(images))?.unwrap_or_default();
-    if notes.len() >= NOTES_MAX {
+    let mut notes = read(images)?.unwrap_or_default();
+    let kept = if note.what == What::Refused { NOTES_OF_CHANGES } else { 0 };
+    if notes.len() >= NOTES_MAX.saturating_sub(kept) {
         return Err(io::Error::other(format!(
             "{NOTES_MAX} notes wait for the audit log: start bulkhead-agent, which takes them"
         )));
@@ -92,12 +116,14 @@ pub fn take(images: &Path, record: impl FnOnce(Vec<Note>) -> bool) -> io::Result
         return Ok(());
     }
     let _lock = lock(images, 1)?;
-    let Some(notes) = durable::read::<Vec<Note>>(&path)? else { return Ok(()) };
+    let Some(notes) = read(images)? else { return Ok(()) };
     if record(notes) { durable::remove(&path) } else { Ok(()) }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn note(why: &str) -> Note {
@@ -107,7 +133,10 @@ mod tests {
             what: What::Refused,
             image: Some("clinical".to_owned()),
             serial: Some(7),
+            manifest: None,
+            floor: None,
             signers: Vec::new(),
+            trust: None,
             why: Some(why.to_owned()),
         }
     }
@@ -132,11 +161,20 @@ mod tests {
         .unwrap();
         assert_eq!(seen, 2);
         take(dir.path(), |_| panic!("they were taken")).unwrap();
-        for _ in 0..NOTES_MAX {
+        let is_full =
+            |note| add(dir.path(), note).unwrap_err().to_string().contains("start bulkhead-agent");
+        for _ in 0..NOTES_MAX - NOTES_OF_CHANGES {
             add(dir.path(), note("")).unwrap();
         }
-        assert!(
-            add(dir.path(), note("")).unwrap_err().to_string().contains("start bulkhead-agent")
-        );
+        assert!(is_full(note("")));
+        // However often something was refused, there is room for what is done.
+        let done = || Note { what: What::Installed, ..note("") };
+        for _ in 0..NOTES_OF_CHANGES {
+            add(dir.path(), done()).unwrap();
+        }
+        assert!(is_full(done()));
+        fs::write(file(dir.path()), "{").unwrap();
+        let damaged = add(dir.path(), done()).unwrap_err().to_string();
+        assert!(damaged.contains(".notes.json") && damaged.contains("move it away"), "{damaged}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base::durable;
@@ -10,6 +10,7 @@ use policy::signature::{SecretKey, Signatures};
 
 use crate::bundle::{Bundle, BundleError, Head};
 use crate::digest::{Digest, Running, pieces};
+use crate::lock;
 use crate::manifest::{ImageName, Manifest, Member, Needs, Part};
 
 /// What a bundle is made of.
@@ -58,6 +59,14 @@ pub enum PackError {
     /// A file was changed meanwhile.
     #[error("{} was changed while it was packed: pack again once nobody writes it", .0.display())]
     Changed(PathBuf),
+    /// The bundle is another than the one that was looked at.
+    #[error("{} was changed or replaced since it was looked at, and nothing was signed: look at it and sign again", .0.display())]
+    Replaced(PathBuf),
+    /// No other could follow.
+    #[error(
+        "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
+    )]
+    LastSerial(u64),
     /// The bundle itself.
     #[error("cannot write {}", path.display())]
     Write {
@@ -106,6 +115,7 @@ pub fn pack(
         needs: contents.needs,
         members,
     };
+    may_follow(&manifest)?;
     // Before minutes of copying; its length does not change with the digests.
     let begin = checked(&manifest)?.begin();
     let failed = |source| PackError::Write { path: out.to_owned(), source };
@@ -175,24 +185,69 @@ fn copy(
     }
 }
 
-/// Adds an officer's signature to a bundle, in the place of an earlier one of theirs; returns how many there are then. A signature that
-/// does not fit the bundle goes. The rest of the file is not written.
-///
-/// # Errors
-/// The bundle cannot be read or written, or is none.
-pub fn sign(path: &Path, key: &SecretKey) -> Result<usize, PackError> {
-    let mut options = OpenOptions::new();
-    let file = fileopen::regular_with(path, options.read(true).write(true))
-        .map_err(|source| PackError::Read { path: path.to_owned(), source })?;
-    let bundle = Bundle::of(file)?;
-    let Head { manifest, text, signatures } = bundle.head();
-    let mut signatures = signatures.clone().fitting(text);
-    signatures.sign(text, key);
-    let count = signatures.count();
-    let head = Head { manifest: manifest.clone(), text: text.clone(), signatures };
-    let bytes = head.bytes()?;
-    let failed = |source| PackError::Write { path: path.to_owned(), source };
-    bundle.file().write_all_at(&bytes, 0).map_err(failed)?;
-    bundle.file().sync_all().map_err(failed)?;
-    Ok(count)
+/// A bundle that an officer looks at, and then signs: what was looked at is what is signed, whatever takes the file's place.
+#[derive(Debug)]
+pub struct Signing {
+    path: PathBuf,
+    bundle: Bundle,
+}
+
+impl Signing {
+    /// Opens a bundle to be signed.
+    ///
+    /// # Errors
+    /// It cannot be read or written, is none, or is the last that its serials allow.
+    pub fn open(path: &Path) -> Result<Self, PackError> {
+        let mut options = OpenOptions::new();
+        let file = fileopen::regular_with(path, options.read(true).write(true))
+            .map_err(|source| PackError::Read { path: path.to_owned(), source })?;
+        let bundle = Bundle::of(file)?;
+        may_follow(&bundle.head().manifest)?;
+        Ok(Self { path: path.to_owned(), bundle })
+    }
+
+    /// Returns the bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// Adds an officer's signature, in the place of an earlier one of theirs; returns how many there are then. A signature that does not fit
+    /// the bundle goes. Of the file the place of the signatures is written, and nothing else.
+    ///
+    /// # Errors
+    /// The bundle cannot be written, or is another by now.
+    pub fn sign(self, key: &SecretKey) -> Result<usize, PackError> {
+        let Self { path, bundle } = self;
+        let failed = |source| PackError::Write { path: path.clone(), source };
+        let file = || bundle.file().try_clone().map_err(failed);
+        // Another officer may sign the same file now.
+        let _lock = lock::hold(file()?, lock::PATIENCE).map_err(failed)?;
+        let now = Bundle::of(file()?)?;
+        let Head { manifest, text, signatures } = now.head();
+        let is_other = |there: &File| -> io::Result<bool> {
+            let (there, own) = (there.metadata()?, bundle.file().metadata()?);
+            Ok((there.dev(), there.ino()) != (own.dev(), own.ino()))
+        };
+        let gone = fileopen::regular(&path).and_then(|there| is_other(&there)).unwrap_or(true);
+        if gone || *text != bundle.head().text {
+            return Err(PackError::Replaced(path));
+        }
+        let mut signatures = signatures.clone().fitting(text);
+        signatures.sign(text, key);
+        let count = signatures.count();
+        let head = Head { manifest: manifest.clone(), text: text.clone(), signatures };
+        let (at, bytes) = head.signed_bytes()?;
+        bundle.file().write_all_at(&bytes, at).map_err(failed)?;
+        bundle.file().sync_all().map_err(failed)?;
+        Ok(count)
+    }
+}
+
+/// Checks that another bundle of this name can follow.
+fn may_follow(manifest: &Manifest) -> Result<(), PackError> {
+    match manifest.few_can_follow() {
+        Some(0) => Err(PackError::LastSerial(manifest.serial)),
+        _ => Ok(()),
+    }
 }

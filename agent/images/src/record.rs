@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Arrival is not activation. The floor is the highest that any bundle of this name brought; nothing below it is activated or rolled back
-//! to, and it never goes down, also when everything is removed.
+//! to, and it never goes down, also when everything is removed. Nor is the newest serial forgotten, and what it stands for: nothing older
+//! arrives, and nothing else by its serial.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,17 @@ pub struct Record {
     pending: Option<u64>,
     /// In force, newer than the one before, and its guest has not come up yet.
     trial: Option<u64>,
+    /// The newest that ever was installed, also when it was removed since.
+    newest: Option<Newest>,
     installed: BTreeMap<u64, Installed>,
+}
+
+/// The newest image of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Newest {
+    serial: u64,
+    manifest: Digest,
 }
 
 /// What is written down of one image.
@@ -46,8 +57,12 @@ pub struct Installed {
     pub manifest: Digest,
     /// Bytes of its files.
     pub size: u64,
-    /// Who had signed it when it was installed.
+    /// Who had signed it when it was installed, by the trust store of then.
     pub signers: Vec<String>,
+    /// Their public keys, in the same order.
+    pub keys: Vec<String>,
+    /// The serial of that trust store; one of the first format has none.
+    pub trust: Option<u64>,
 }
 
 /// Where an installed image stands.
@@ -84,17 +99,17 @@ pub enum NotSo {
     },
     /// A newer one was installed before.
     #[error(
-        "serial {serial} is older than {newest}, which is installed: `bulkhead images rollback` returns to the previous one; another is packed with a higher serial"
+        "serial {serial} is older than {newest}, which was installed: `bulkhead images rollback` returns to the previous one; another is packed with a higher serial"
     )]
     Older {
         /// The serial.
         serial: u64,
-        /// The newest installed.
+        /// The newest that was installed.
         newest: u64,
     },
     /// The serial stands for something else.
     #[error(
-        "another image with the serial {0} is installed: one serial stands for one content; have it packed with a higher one"
+        "another image with the serial {0} was installed: one serial stands for one content; have it packed with a higher one"
     )]
     OtherContent(u64),
     /// There are as many as are kept.
@@ -105,6 +120,11 @@ pub enum NotSo {
     /// Nothing to go back to.
     #[error("there is no previous image to go back to: install and activate another")]
     NoPrevious,
+    /// Another command came in between.
+    #[error(
+        "another command changed what is to come into force meanwhile: `bulkhead images list` shows it; try again"
+    )]
+    ChangedMeanwhile,
     /// It is wanted.
     #[error("serial {0} {1}: activate another first, and start its domains anew")]
     Wanted(u64, &'static str),
@@ -119,6 +139,7 @@ impl Default for Record {
             previous: None,
             pending: None,
             trial: None,
+            newest: None,
             installed: BTreeMap::new(),
         }
     }
@@ -132,6 +153,10 @@ impl Record {
         self.format == FORMAT
             && self.installed.len() <= INSTALLED_MAX
             && named.iter().flatten().all(|serial| self.installed.contains_key(serial))
+            && self
+                .installed
+                .keys()
+                .all(|serial| self.newest.is_some_and(|it| *serial <= it.serial))
     }
 
     /// Returns the lowest serial that may come into force.
@@ -144,6 +169,12 @@ impl Record {
     #[must_use]
     pub fn current(&self) -> Option<u64> {
         self.current
+    }
+
+    /// Returns the serial that is to come into force.
+    #[must_use]
+    pub fn pending(&self) -> Option<u64> {
+        self.pending
     }
 
     /// Returns the serial that a domain gets that starts now.
@@ -189,8 +220,13 @@ impl Record {
         if serial < self.floor {
             return Err(NotSo::BelowFloor { serial, floor: self.floor });
         }
-        match self.installed.keys().next_back() {
-            Some(newest) if serial < *newest => Err(NotSo::Older { serial, newest: *newest }),
+        match self.newest {
+            Some(newest) if serial < newest.serial => {
+                Err(NotSo::Older { serial, newest: newest.serial })
+            }
+            Some(newest) if serial == newest.serial && manifest != newest.manifest => {
+                Err(NotSo::OtherContent(serial))
+            }
             _ if self.installed.len() >= INSTALLED_MAX => Err(NotSo::TooMany),
             _ => Ok(false),
         }
@@ -202,8 +238,9 @@ impl Record {
     /// It may not arrive.
     pub fn arrive(&mut self, serial: u64, floor: u64, entry: Installed) -> Result<(), NotSo> {
         if !self.admits(serial, entry.manifest)? {
-            self.installed.insert(serial, entry);
+            self.newest = Some(Newest { serial, manifest: entry.manifest });
         }
+        self.installed.insert(serial, entry);
         self.floor = self.floor.max(floor);
         // What was to come may not come any more.
         self.pending = self.pending.filter(|pending| *pending >= self.floor);
@@ -307,7 +344,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn entry(content: &str) -> Installed {
-        Installed { manifest: Digest::of(content.as_bytes()), size: 1, signers: Vec::new() }
+        Installed {
+            manifest: Digest::of(content.as_bytes()),
+            size: 1,
+            signers: Vec::new(),
+            keys: Vec::new(),
+            trust: None,
+        }
     }
 
     fn with(serials: &[(u64, u64)]) -> Record {
@@ -361,6 +404,14 @@ mod tests {
         assert_eq!(record.admits(3, Digest::of(b"3")), Ok(true));
         assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
         assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+        // Also when it is not there any more.
+        let mut record = with(&[(2, 1), (3, 1)]);
+        record.remove(3).unwrap();
+        assert_eq!(record.admits(3, Digest::of(b"x")), Err(NotSo::OtherContent(3)));
+        assert_eq!(record.admits(1, Digest::of(b"1")), Err(NotSo::Older { serial: 1, newest: 3 }));
+        record.remove(2).unwrap();
+        assert_eq!(record.admits(2, Digest::of(b"2")), Err(NotSo::Older { serial: 2, newest: 3 }));
+        assert_eq!(record.admits(3, Digest::of(b"3")), Ok(false));
         let full = with(&[(1, 1), (2, 1), (3, 1), (4, 1)]);
         assert_eq!(full.admits(5, Digest::of(b"5")), Err(NotSo::TooMany));
     }

@@ -10,41 +10,133 @@
 //! Whoever runs this owns the directory: root on a ward PC.
 
 mod arrival;
-mod error;
 mod image;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base::durable;
-use policy::signature::{ImageManifest, Signatures, TrustStore};
+use policy::signature::{Refusal, TrustStore};
 
-use crate::bundle::ApprovedBundle;
+pub use arrival::Arrival;
+pub use image::Image;
+
 use crate::digest::Digest;
 use crate::lock;
 use crate::manifest::{ImageName, MANIFEST_MAX, Manifest, Version};
-use crate::record::{Installed, NotSo, Record, Standing};
-use arrival::{clear, copy_members, is_full, make_folder, prepare, room};
-use error::{INSTALL_AGAIN, file_error};
+use crate::record::{NotSo, Record, Standing};
 
-pub use error::StoreError;
-pub use image::Image;
-
-/// Longest text of signatures in the store, in bytes: as long as a bundle has room for.
-const SIGNATURES_MAX: u64 = 16 << 10;
-
-/// What became of a bundle that was to be installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrival {
-    /// It is installed.
-    Installed,
-    /// The same was installed before; nothing was done.
-    WasThere,
+/// Why something is not done with the store. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The record does not allow it.
+    #[error("image {name}: {why}")]
+    NotSo {
+        /// The image.
+        name: ImageName,
+        /// Why.
+        why: NotSo,
+    },
+    /// No image of this name was ever installed.
+    #[error("there is no image {0}: install one with `bulkhead images install FILE`")]
+    Unknown(ImageName),
+    /// None of this name is in force.
+    #[error(
+        "image {0} is installed, and none of it is activated: run `bulkhead images activate {0}`"
+    )]
+    NotActivated(ImageName),
+    /// The image is for a newer Bulkhead.
+    #[error(
+        "image {name} needs Bulkhead {needed} or newer, and this is {}: update Bulkhead first",
+        Version::own()
+    )]
+    NeedsNewer {
+        /// The image.
+        name: ImageName,
+        /// What it needs.
+        needed: Version,
+    },
+    /// There is not enough room.
+    #[error("{} has room for {free} MiB, and {needed} MiB are to come, with 1024 that stay free: remove an image with `bulkhead images remove`, or give it a larger disk; nothing was installed", path.display())]
+    NoRoom {
+        /// The directory.
+        path: PathBuf,
+        /// MiB that are free.
+        free: u64,
+        /// MiB that are missing of the image, and that are to stay free.
+        needed: u64,
+    },
+    /// A file is not what was signed.
+    #[error("{} is not what was signed: {remedy}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// What was installed is not signed by enough officers any more.
+    #[error("image {name} {serial}: {why}")]
+    Refused {
+        /// The image.
+        name: ImageName,
+        /// Its serial.
+        serial: u64,
+        /// Why.
+        why: Box<Refusal>,
+    },
+    /// The domain cannot run it.
+    #[error("{0}")]
+    Unfit(String),
+    /// A VMM has its disk open.
+    #[error("image {name} {serial} is used by a domain that runs: start that anew first")]
+    InUse {
+        /// The image.
+        name: ImageName,
+        /// Its serial.
+        serial: u64,
+    },
+    /// Another command is at it.
+    #[error("another command installs or removes image {0}: wait for that")]
+    Busy(ImageName),
+    /// The record is not one.
+    #[error("{} cannot be used: put back what a backup has of it; without one move {} away and install the images again", path.display(), path.parent().unwrap_or(path).display())]
+    Record {
+        /// The record.
+        path: PathBuf,
+    },
+    /// What is to be done cannot be noted for the audit log.
+    #[error("it cannot be noted for the audit log, so it is not done{}", if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
+    NotNoted {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file cannot be read or written.
+    #[error("{}{}", path.display(), if source.kind() == io::ErrorKind::PermissionDenied { ": run this as root" } else { "" })]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
 }
 
+impl StoreError {
+    /// Whether the disk is full.
+    fn is_full(&self) -> bool {
+        let (Self::File { source, .. } | Self::NotNoted { source }) = self else { return false };
+        matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// What has to be done about an installed image that is not what was signed.
+const INSTALL_AGAIN: &str = "install its bundle again with `bulkhead images install`, which puts it right, or roll back to the image before";
+
 /// How an image started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Started {
     /// It, verified.
     pub image: Image,
@@ -52,6 +144,8 @@ pub struct Started {
     pub is_new: bool,
     /// In how many seconds its guest has to come up, if it has not yet since it is in force and ever says so.
     pub health: Option<u16>,
+    /// The image that was to come into force and cannot, and why.
+    pub refused: Option<(u64, Box<StoreError>)>,
 }
 
 /// The images below one directory.
@@ -142,78 +236,6 @@ impl Store {
         })
     }
 
-    /// Copies a bundle into the store; `done` is told how many bytes are right at each step. Whatever interrupts it, what was installed and in force
-    /// before is as it was; what was copied is gone on with the next time.
-    ///
-    /// # Errors
-    /// The image may not arrive, is damaged or for a newer Bulkhead, there is no room, or files cannot be written.
-    pub fn install(
-        &self,
-        approved: &ApprovedBundle,
-        mut done: impl FnMut(u64),
-    ) -> Result<Arrival, StoreError> {
-        let bundle = approved.bundle();
-        let (manifest, text) = (&bundle.head().manifest, &bundle.head().text);
-        let (name, digest) = (&manifest.name, Digest::of(text.as_bytes()));
-        if let Some(needed) = manifest.needs.bulkhead.filter(|needed| *needed > Version::own()) {
-            return Err(StoreError::NeedsNewer { name: name.clone(), needed });
-        }
-        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
-        let admits = || {
-            self.record(name)?.unwrap_or_default().admits(manifest.serial, digest).map_err(not_so)
-        };
-        if admits()? {
-            return Ok(Arrival::WasThere);
-        }
-        let folder = self.folder(name);
-        make_folder(&folder)?;
-        let _lock = self.lock(name, ".installing", 1)?;
-        if admits()? {
-            return Ok(Arrival::WasThere);
-        }
-        let arriving = folder.join(".arriving");
-        let (place, failed) = (folder.join(manifest.serial.to_string()), file_error(&folder));
-        // Left by one that ended between its last two steps, or by a removal that did.
-        if place.symlink_metadata().is_ok() {
-            clear(&arriving)?;
-            fs::rename(&place, &arriving).map_err(&failed)?;
-        }
-        prepare(&arriving, digest)?;
-        let copied = room(&folder, &arriving, manifest)
-            .and_then(|()| copy_members(bundle, &arriving, &mut done));
-        match copied {
-            Err(StoreError::File { source, .. }) if is_full(&source) => {
-                // What it took is needed by whatever else is on this disk.
-                clear(&arriving)?;
-                let needed = manifest.total() >> 20;
-                return Err(StoreError::NoRoom { path: folder, free: 0, needed });
-            }
-            Err(error @ (StoreError::Damaged { .. } | StoreError::NoRoom { .. })) => {
-                clear(&arriving)?;
-                return Err(error);
-            }
-            copied => copied?,
-        }
-        for (file, content) in [
-            ("manifest.toml", text.clone()),
-            ("manifest.toml.sig", bundle.head().signatures.text()),
-        ] {
-            let path = arriving.join(file);
-            durable::replace(&path, content.as_bytes(), 0o644).map_err(file_error(&path))?;
-        }
-        let sync = |path: &Path| fileopen::directory(path).and_then(|it| it.sync_all());
-        sync(&arriving).map_err(&failed)?;
-        fs::rename(&arriving, &place).map_err(&failed)?;
-        sync(&folder).map_err(&failed)?;
-        let entry = Installed {
-            manifest: digest,
-            size: manifest.total(),
-            signers: approved.signers().to_vec(),
-        };
-        self.change(name, true, |record| record.arrive(manifest.serial, manifest.floor, entry))?;
-        Ok(Arrival::Installed)
-    }
-
     /// Lets an image come into force at the next start of its domains: this serial, or the newest. Returns the serial.
     ///
     /// # Errors
@@ -222,15 +244,18 @@ impl Store {
         self.change(name, false, |record| record.activate(serial))
     }
 
-    /// Takes back the last activation; see [`Record::roll_back`].
+    /// Takes back the last activation, if that leads to this serial; see [`Record::roll_back`].
     ///
     /// # Errors
-    /// There is nothing to go back to, or the record cannot be written.
-    pub fn roll_back(&self, name: &ImageName) -> Result<u64, StoreError> {
-        self.change(name, false, Record::roll_back)
+    /// There is nothing to go back to, or something else by now, or the record cannot be written.
+    pub fn roll_back(&self, name: &ImageName, serial: u64) -> Result<u64, StoreError> {
+        self.change(name, false, |record| match record.roll_back()? {
+            next if next == serial => Ok(next),
+            _ => Err(NotSo::ChangedMeanwhile),
+        })
     }
 
-    /// Removes an image that is neither in force nor to come, nor used by a VMM.
+    /// Removes an image that is neither in force nor to come, nor used by a VMM; and what an interrupted installation left.
     ///
     /// # Errors
     /// It is, or cannot be removed.
@@ -239,11 +264,19 @@ impl Store {
             return Err(StoreError::Unknown(name.clone()));
         }
         let _lock = self.lock(name, ".installing", 1)?;
+        // Whoever removes something wants room.
+        self.tidy(name)?;
         if self.image(name, serial).is_ok_and(|image| image.is_in_use()) {
             return Err(StoreError::InUse { name: name.clone(), serial });
         }
         self.change(name, false, |record| record.remove(serial))?;
-        clear(&self.folder(name).join(serial.to_string()))
+        // What is left of it if this is interrupted is known by its place.
+        let (folder, failed) = (self.folder(name), file_error(&self.folder(name)));
+        let (place, arriving) = (folder.join(serial.to_string()), folder.join(".arriving"));
+        match fs::rename(&place, &arriving) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
+            _ => clear(&arriving),
+        }
     }
 
     /// Returns an installed image.
@@ -263,7 +296,7 @@ impl Store {
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
         let manifest = Manifest::parse(&path.display().to_string(), text).map_err(|_| damaged())?;
-        Ok(Image { manifest, folder })
+        Ok(Image { manifest, text: text.to_owned(), folder })
     }
 
     /// Returns the image that a domain gets that starts now. Nothing is changed, and of its files nothing is verified.
@@ -276,30 +309,53 @@ impl Store {
         self.image(name, serial)
     }
 
-    /// Returns the image that a domain gets that starts now, verified as [`Image::check`] does. That it comes into force with this start is
-    /// written down.
+    /// Returns the image that a domain gets that starts now: verified as [`Image::check`] does, and one that the domain can run, as `fits`
+    /// says. That it comes into force with this start is written down. One that was to come into force and cannot leaves the one in force
+    /// where it is, and stays to come.
     ///
     /// # Errors
-    /// None is activated, it is not what was signed, or the record cannot be written.
-    pub fn start(&self, name: &ImageName) -> Result<Started, StoreError> {
-        let image = self.next(name)?;
-        image.check(false, |_| ())?;
-        let serial = image.manifest.serial;
-        let says = image.manifest.health;
-        let (started, is_new, health) = self
+    /// None is activated; or the one in force is not what was signed or cannot be run, or there is none.
+    pub fn start(
+        &self,
+        name: &ImageName,
+        fits: impl Fn(&Manifest) -> Result<(), String>,
+    ) -> Result<Started, StoreError> {
+        let record = self.record(name)?.ok_or_else(|| StoreError::Unknown(name.clone()))?;
+        let usable = |serial| {
+            let image = self.image(name, serial)?;
+            fits(&image.manifest).map_err(StoreError::Unfit)?;
+            image.check(false, |_| ())?;
+            Ok(image)
+        };
+        let next = record.next().ok_or_else(|| StoreError::NotActivated(name.clone()))?;
+        let begun = usable(next).and_then(|image| self.begin(name, image));
+        let (why, current) = match (begun, record.current()) {
+            (Err(why), Some(current)) if current != next => (why, current),
+            (begun, _) => return begun,
+        };
+        // A desktop that starts helps more than one that is new.
+        let Ok(image) = usable(current) else { return Err(why) };
+        let health = image.manifest.health.filter(|_| record.is_on_trial(current));
+        Ok(Started { image, is_new: false, health, refused: Some((next, Box::new(why))) })
+    }
+
+    /// Writes down that a domain starts with an image.
+    fn begin(&self, name: &ImageName, image: Image) -> Result<Started, StoreError> {
+        let (serial, says) = (image.manifest.serial, image.manifest.health);
+        let (is_new, health) = self
             .change(name, false, |record| {
                 let Some((started, is_new)) = record.start() else { return Ok(None) };
+                if started != serial {
+                    // Another command came in between: what it wants comes with the next try.
+                    return Err(NotSo::ChangedMeanwhile);
+                }
                 if says.is_none() {
                     record.came_up(serial);
                 }
-                Ok(Some((started, is_new, says.filter(|_| record.is_on_trial(serial)))))
+                Ok(Some((is_new, says.filter(|_| record.is_on_trial(serial)))))
             })?
             .ok_or_else(|| StoreError::NotActivated(name.clone()))?;
-        // Another command came in between: what it wants comes with the next try.
-        if started != serial {
-            return Err(StoreError::Busy(name.clone()));
-        }
-        Ok(Started { image, is_new, health })
+        Ok(Started { image, is_new, health, refused: None })
     }
 
     /// Returns the serial in force and the seconds in which its guest has to come up, if it is on trial: for a guest that runs on.
@@ -342,17 +398,21 @@ impl Store {
         done: impl FnMut(u64),
     ) -> Result<Vec<String>, StoreError> {
         let image = self.image(name, serial)?;
-        let path = image.folder.join("manifest.toml.sig");
-        let bytes = fileopen::read(&path, SIGNATURES_MAX).map_err(file_error(&path))?;
-        let damaged = || StoreError::Damaged { path: path.clone(), remedy: INSTALL_AGAIN };
-        let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
-        let signatures = Signatures::<ImageManifest>::parse(&path.display().to_string(), text)
-            .map_err(|_| damaged())?;
-        let signed = trust.approve(&image.manifest.text(), &signatures);
-        let refused = |why| StoreError::Refused { name: name.clone(), serial, why: Box::new(why) };
-        let signers = signed.map_err(refused)?.signers().to_vec();
+        let signers = Self::signers(&image, trust)?;
         image.check(true, done)?;
         Ok(signers)
+    }
+
+    /// Checks the signatures of an installed image by this trust store, and nothing else. Returns who signed it.
+    ///
+    /// # Errors
+    /// Not enough officers did, or they cannot be read.
+    pub fn signers(image: &Image, trust: &TrustStore) -> Result<Vec<String>, StoreError> {
+        let Manifest { name, serial, .. } = &image.manifest;
+        let signed = trust.approve(&image.text, &image.signatures()?);
+        let refused =
+            |why| StoreError::Refused { name: name.clone(), serial: *serial, why: Box::new(why) };
+        Ok(signed.map_err(refused)?.signers().to_vec())
     }
 }
 
@@ -365,5 +425,22 @@ pub const fn standing(standing: Standing) -> &'static str {
         Standing::Previous => "previous",
         Standing::Installed => "installed",
         Standing::BelowFloor => "below the floor",
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |source| StoreError::File { path: path.clone(), source }
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(file_error(path))
+}
+
+/// Removes a folder, if it is there.
+fn clear(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
+        _ => Ok(()),
     }
 }

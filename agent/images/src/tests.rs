@@ -10,12 +10,16 @@ use tempfile::TempDir;
 use crate::bundle::{ApprovedBundle, Bundle, BundleError};
 use crate::digest::Digest;
 use crate::manifest::{ImageName, Needs, Part};
-use crate::pack::{Contents, PackError, pack, sign};
+use crate::pack::{Contents, PackError, Signing, pack};
 use crate::record::NotSo;
 use crate::store::{Arrival, Started, Store, StoreError};
 
 fn key(seed: u8) -> SecretKey {
     SecretKey::from_random(&[seed; 32].into())
+}
+
+fn sign(bundle: &Path, key: &SecretKey) -> Result<usize, PackError> {
+    Signing::open(bundle)?.sign(key)
 }
 
 /// Kim and Lee sign images, and both must; Park signs policies.
@@ -92,7 +96,7 @@ impl Office {
 
     fn install(&self, serial: u64, floor: u64) -> Result<Arrival, StoreError> {
         let bundle = self.bundle(serial, floor, format!("disk {serial}").as_bytes());
-        self.store().install(&self.approved(&bundle), |_| ())
+        self.store().install(&self.approved(&bundle), |_| (), |_| Ok(()))
     }
 }
 
@@ -108,13 +112,13 @@ fn a_bundle_that_enough_officers_signed_is_installed_activated_and_started() {
     assert_eq!(approved.signers(), ["kim", "lee"]);
     let (store, mut done) = (office.store(), 0);
     assert!(matches!(store.next(&name()), Err(StoreError::Unknown(_))));
-    let arrival = store.install(&approved, |bytes| done += bytes).unwrap();
+    let arrival = store.install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
     assert_eq!((arrival, done), (Arrival::Installed, 16));
-    assert_eq!(store.install(&approved, |_| ()).unwrap(), Arrival::WasThere);
-    assert!(matches!(store.start(&name()), Err(StoreError::NotActivated(_))));
+    assert_eq!(store.install(&approved, |_| (), |_| Ok(())).unwrap(), Arrival::WasThere);
+    assert!(matches!(store.start(&name(), |_| Ok(())), Err(StoreError::NotActivated(_))));
     store.activate(&name(), None).unwrap();
-    let Started { image, is_new, health } = store.start(&name()).unwrap();
-    assert!(is_new && !store.start(&name()).unwrap().is_new && health.is_none());
+    let Started { image, is_new, health, .. } = store.start(&name(), |_| Ok(())).unwrap();
+    assert!(is_new && !store.start(&name(), |_| Ok(())).unwrap().is_new && health.is_none());
     assert_eq!(image.manifest, approved.bundle().head().manifest);
     assert_eq!(fs::read(image.kernel()).unwrap(), b"kernel");
     assert_eq!(fs::read(image.initrd().unwrap()).unwrap(), b"initrd");
@@ -165,7 +169,7 @@ fn every_byte_of_a_bundle_counts() {
             assert!(comment.contains(&at), "byte {at} changed, and nobody minds");
             continue;
         }
-        let refused = office.store().install(&approved, |_| ()).unwrap_err();
+        let refused = office.store().install(&approved, |_| (), |_| Ok(())).unwrap_err();
         assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
         assert!(office.store().names().unwrap().is_empty());
     }
@@ -190,7 +194,7 @@ fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
         fs::write(arriving.join("manifest.sha256"), format!("{manifest}\n")).unwrap();
         fs::write(arriving.join("kernel"), left).unwrap();
         let mut done = 0;
-        office.store().install(&approved, |bytes| done += bytes).unwrap();
+        office.store().install(&approved, |bytes| done += bytes, |_| Ok(())).unwrap();
         assert_eq!(done, if left == "xyz" { read + 3 } else { read }, "{left}");
         assert_eq!(fs::read(office.path("images/clinical/1/kernel")).unwrap(), b"kernel");
         assert!(!arriving.exists());
@@ -200,7 +204,7 @@ fn what_was_copied_before_an_interruption_is_gone_on_with_if_it_is_right() {
     fs::create_dir_all(&arriving).unwrap();
     fs::write(arriving.join("manifest.sha256"), "other\n").unwrap();
     fs::write(arriving.join("disk9"), "x").unwrap();
-    office.store().install(&approved, |_| ()).unwrap();
+    office.store().install(&approved, |_| (), |_| Ok(())).unwrap();
     assert!(!office.path("images/clinical/1/disk9").exists());
 }
 
@@ -219,7 +223,7 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
     let store = office.store();
     office.install(5, 1).unwrap();
     store.activate(&name(), None).unwrap();
-    store.start(&name()).unwrap();
+    store.start(&name(), |_| Ok(())).unwrap();
     let not_so = |result: Result<Arrival, StoreError>| match result {
         Err(StoreError::NotSo { why, .. }) => why,
         other => panic!("{other:?}"),
@@ -229,9 +233,12 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays
     store.remove(&name(), 7).unwrap();
     assert_eq!(not_so(office.install(6, 1)), NotSo::BelowFloor { serial: 6, floor: 7 });
     let other = office.bundle(7, 7, b"disk 7");
-    store.install(&office.approved(&other), |_| ()).unwrap();
+    store.install(&office.approved(&other), |_| (), |_| Ok(())).unwrap();
     let other = office.bundle(7, 7, b"other content");
-    assert_eq!(not_so(store.install(&office.approved(&other), |_| ())), NotSo::OtherContent(7));
+    assert_eq!(
+        not_so(store.install(&office.approved(&other), |_| (), |_| Ok(()))),
+        NotSo::OtherContent(7)
+    );
     assert_eq!(store.next(&name()).unwrap().manifest.serial, 5);
     assert!(matches!(store.remove(&name(), 5), Err(StoreError::NotSo { .. })));
 }
@@ -253,24 +260,24 @@ fn a_start_finds_a_changed_kernel_and_a_disk_without_root_hash_and_verify_every_
         [("kernel", true), ("initrd", true), ("disk1", false), ("manifest.toml", true)]
     {
         let was = spoil(file);
-        assert_eq!(store.start(&name()).is_err(), at_start, "{file}");
+        assert_eq!(store.start(&name(), |_| Ok(())).is_err(), at_start, "{file}");
         store.verify(&name(), 1, &office.trust, |_| ()).unwrap_err();
         fs::write(at(file), was).unwrap();
         store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
     }
     // What is cut off is found at once, and so is a disk that no root hash protects.
     fs::write(at("disk1"), "dis").unwrap();
-    store.start(&name()).unwrap_err();
+    store.start(&name(), |_| Ok(())).unwrap_err();
     let mut contents = office.contents(2, 1, b"disk");
     contents.verity = None;
     let out = office.path("2.bundle");
     pack(&contents, Some(&key(1)), &out, |_| ()).unwrap();
     sign(&out, &key(2)).unwrap();
-    store.install(&office.approved(&out), |_| ()).unwrap();
+    store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
     store.activate(&name(), None).unwrap();
-    store.start(&name()).unwrap();
+    store.start(&name(), |_| Ok(())).unwrap();
     fs::write(office.path("images/clinical/2/disk1"), "diXk").unwrap();
-    store.start(&name()).unwrap_err();
+    store.start(&name(), |_| Ok(())).unwrap_err();
 }
 
 #[test]
@@ -300,12 +307,12 @@ fn a_bundle_that_another_file_replaces_is_read_on_and_one_that_is_changed_is_ref
     let bundle = office.bundle(1, 1, b"disk");
     let approved = office.approved(&bundle);
     fs::rename(office.bundle(2, 1, b"other"), &bundle).unwrap();
-    office.store().install(&approved, |_| ()).unwrap();
+    office.store().install(&approved, |_| (), |_| Ok(())).unwrap();
     assert_eq!(fs::read(office.path("images/clinical/1/disk1")).unwrap(), b"disk");
     let approved = office.approved(&office.bundle(3, 1, b"disk"));
     let file = fs::OpenOptions::new().write(true).open(office.path("3.bundle")).unwrap();
     file.write_all_at(b"X", file.metadata().unwrap().len() - 1).unwrap();
-    let refused = office.store().install(&approved, |_| ()).unwrap_err();
+    let refused = office.store().install(&approved, |_| (), |_| Ok(())).unwrap_err();
     assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
     assert!(!office.path("images/clinical/.arriving").exists());
 }
@@ -331,4 +338,184 @@ fn what_makes_no_sense_is_not_packed() {
     fs::write(office.path("empty"), "").unwrap();
     assert!(refused(&|it| it.files[0].1 = office.path("empty")).contains("has 0 bytes"));
     assert!(refused(&|it| it.files[0].1 = office.path("gone")).contains("gone"));
+    let root = Digest::of(b"disk");
+    assert!(
+        refused(&|it| it.cmdline = format!("{} verity.hash={}", it.cmdline, Digest::of(b"x")))
+            .contains("does not name this root hash once"),
+    );
+    assert!(
+        refused(&|it| it.cmdline = format!("foo={root} x.verity.hash={root}"))
+            .contains("does not name this root hash once"),
+    );
+    assert!(refused(&|it| it.files.truncate(2)).contains("no disk that the guest could check"));
+    assert!(refused(&|it| it.serial = policy::SERIAL_MAX).contains("no bundle can follow"));
+    // What a start would read for longer than it may take.
+    let large = fs::File::create(office.path("large")).unwrap();
+    large.set_len((4 << 30) + 1).unwrap();
+    let disk = |it: &mut Contents| it.files.push((Part::Disk(2), office.path("large")));
+    assert!(refused(&disk).contains("4096 MiB of disks that no root hash covers"));
+}
+
+#[test]
+fn what_is_signed_is_the_bundle_that_was_looked_at_and_no_other_byte_of_it_is_written() {
+    let office = Office::new();
+    let pack = |serial: u64| {
+        let out = office.path(&format!("{serial}.bundle"));
+        pack(&office.contents(serial, 1, b"disk"), None, &out, |_| ()).unwrap();
+        out
+    };
+    let (good, other) = (pack(1), pack(2));
+    let whole = fs::read(&other).unwrap();
+    // Another file takes its place, or its content.
+    let signing = Signing::open(&good).unwrap();
+    signing.bundle().check_members(|_| ()).unwrap();
+    fs::rename(&other, &good).unwrap();
+    assert!(matches!(signing.sign(&key(1)), Err(PackError::Replaced(_))));
+    assert_eq!(fs::read(&good).unwrap(), whole);
+    let signing = Signing::open(&good).unwrap();
+    let former = fs::read(pack(1)).unwrap();
+    fs::write(&good, &former).unwrap();
+    assert!(matches!(signing.sign(&key(1)), Err(PackError::Replaced(_))));
+    assert_eq!(fs::read(&good).unwrap(), former);
+    // Two who look at the same time both sign.
+    let (kim, lee) = (Signing::open(&good).unwrap(), Signing::open(&good).unwrap());
+    assert_eq!((kim.sign(&key(1)).unwrap(), lee.sign(&key(2)).unwrap()), (1, 2));
+    office.approved(&good);
+    let signed = fs::read(&good).unwrap();
+    let changed = |range: std::ops::Range<usize>| signed[range.clone()] != former[range];
+    assert!(changed(24..28) && !changed(0..24) && !changed(28..32));
+    assert!(signed[32 + (16 << 10)..] == former[32 + (16 << 10)..]);
+}
+
+/// Lays down a bundle whose manifest was written by somebody else and signed by enough.
+fn written_otherwise(office: &Office, out: &Path, change: impl FnOnce(&str) -> String) {
+    let contents = office.contents(1, 1, b"disk");
+    pack(&contents, None, out, |_| ()).unwrap();
+    let text = Bundle::open(out).unwrap().head().text.clone();
+    let (whole, changed) = (fs::read(out).unwrap(), change(&text));
+    let mut signatures =
+        policy::signature::Signatures::<policy::signature::ImageManifest>::default();
+    [1, 2].iter().for_each(|seed| signatures.sign(&changed, &key(*seed)));
+    let signatures = signatures.text();
+    let mut bytes = whole[..20].to_vec();
+    for number in [changed.len(), signatures.len(), 0] {
+        bytes.extend(u32::try_from(number).unwrap().to_le_bytes());
+    }
+    bytes.extend(signatures.as_bytes());
+    bytes.resize(32 + (16 << 10), 0);
+    bytes.extend(changed.as_bytes());
+    bytes.extend(&whole[32 + (16 << 10) + text.len()..]);
+    fs::write(out, bytes).unwrap();
+}
+
+#[test]
+fn a_manifest_that_says_more_than_is_shown_is_refused() {
+    let office = Office::new();
+    let out = office.path("1.bundle");
+    written_otherwise(&office, &out, str::to_owned);
+    office.approved(&out);
+    written_otherwise(&office, &out, |text| text.replace("serial = 1", "serial = 1 # or 7"));
+    assert!(matches!(Bundle::open(&out), Err(BundleError::NotPlain)));
+}
+
+/// Writes into a file of an installed image.
+fn spoil(path: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"X", 0).unwrap();
+}
+
+#[test]
+fn a_damaged_image_in_force_is_repaired_by_its_bundle_and_a_guest_keeps_what_it_has_open() {
+    let office = Office::new();
+    let store = office.store();
+    let bundle = office.bundle(1, 1, b"disk");
+    let install = || store.install(&office.approved(&bundle), |_| (), |_| Ok(())).unwrap();
+    assert_eq!(install(), Arrival::Installed);
+    store.activate(&name(), None).unwrap();
+    store.start(&name(), |_| Ok(())).unwrap();
+    assert_eq!(install(), Arrival::WasThere);
+    let at = |file: &str| office.path(&format!("images/clinical/1/{file}"));
+    for file in ["kernel", "initrd", "disk1", "manifest.toml", "manifest.toml.sig"] {
+        spoil(&at(file));
+        let held = fs::File::open(at("disk1")).unwrap();
+        assert_eq!(install(), Arrival::Repaired, "{file}");
+        store.verify(&name(), 1, &office.trust, |_| ()).unwrap();
+        assert!(!store.start(&name(), |_| Ok(())).unwrap().is_new);
+        held.read_exact_at(&mut [0; 4], 0).unwrap();
+        assert!(!office.path("images/clinical/.arriving").exists());
+    }
+    fs::remove_dir_all(office.path("images/clinical/1")).unwrap();
+    assert_eq!(install(), Arrival::Repaired);
+    // So are its signatures, once other officers sign.
+    let signed = fs::read_to_string(at("manifest.toml.sig")).unwrap();
+    sign(&bundle, &key(3)).unwrap();
+    assert_eq!(install(), Arrival::Repaired);
+    assert_ne!(fs::read_to_string(at("manifest.toml.sig")).unwrap(), signed);
+}
+
+#[test]
+fn a_disk_that_no_root_hash_covers_is_read_at_each_start_whatever_covers_the_first() {
+    let office = Office::new();
+    let store = office.store();
+    let mut contents = office.contents(1, 1, b"disk");
+    fs::write(office.path("second"), "second").unwrap();
+    contents.files.push((Part::Disk(2), office.path("second")));
+    let out = office.path("1.bundle");
+    pack(&contents, Some(&key(1)), &out, |_| ()).unwrap();
+    sign(&out, &key(2)).unwrap();
+    store.install(&office.approved(&out), |_| (), |_| Ok(())).unwrap();
+    store.activate(&name(), None).unwrap();
+    store.start(&name(), |_| Ok(())).unwrap();
+    spoil(&office.path("images/clinical/1/disk2"));
+    let refused = store.start(&name(), |_| Ok(())).unwrap_err();
+    assert!(refused.to_string().contains("disk2 is not what was signed"), "{refused}");
+}
+
+#[test]
+fn what_cannot_be_noted_does_not_arrive() {
+    let office = Office::new();
+    let bundle = office.bundle(1, 1, b"disk");
+    let install = |note: &dyn Fn(Arrival) -> std::io::Result<()>| {
+        office.store().install(&office.approved(&bundle), |_| (), note)
+    };
+    let fails = |_| Err(std::io::Error::other("the log is full"));
+    assert!(matches!(install(&fails), Err(StoreError::NotNoted { .. })));
+    assert!(office.store().names().unwrap().is_empty());
+    assert!(!office.path("images/clinical/1").exists());
+    assert_eq!(install(&|_| Ok(())).unwrap(), Arrival::Installed);
+}
+
+#[test]
+fn a_rollback_goes_where_it_was_meant_to_or_nowhere() {
+    let office = Office::new();
+    let store = office.store();
+    for serial in [1, 2] {
+        office.install(serial, 1).unwrap();
+        store.activate(&name(), Some(serial)).unwrap();
+        store.start(&name(), |_| Ok(())).unwrap();
+    }
+    office.install(3, 1).unwrap();
+    store.activate(&name(), Some(3)).unwrap();
+    let meanwhile = store.roll_back(&name(), 1).unwrap_err();
+    assert!(matches!(meanwhile, StoreError::NotSo { why: NotSo::ChangedMeanwhile, .. }));
+    assert_eq!(store.next(&name()).unwrap().manifest.serial, 3);
+    assert_eq!(store.roll_back(&name(), 2).unwrap(), 2);
+    assert_eq!(store.roll_back(&name(), 1).unwrap(), 1);
+}
+
+#[test]
+fn a_removal_clears_what_interrupted_commands_left_and_nothing_else() {
+    let office = Office::new();
+    let store = office.store();
+    office.install(1, 1).unwrap();
+    let at = |file: &str| office.path(&format!("images/clinical/{file}"));
+    for folder in [".arriving", "9", "2024"] {
+        fs::create_dir(at(folder)).unwrap();
+        fs::write(at(folder).join("disk1"), "x").unwrap();
+    }
+    fs::write(at("9/manifest.sha256"), "of another\n").unwrap();
+    store.remove(&name(), 1).unwrap();
+    assert!(!at(".arriving").exists() && !at("9").exists() && !at("1").exists());
+    // What people laid down is theirs.
+    assert!(at("2024/disk1").exists());
 }

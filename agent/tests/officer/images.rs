@@ -1,6 +1,7 @@
 //! Guest images, from the office that makes and signs bundles to the PC that installs them.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
     let checked = command(&["images", "check", &bundle, "--trust", &trust]).output().unwrap();
     assert!(checked.status.success());
     assert!(
-        said(&checked).contains("whole, and signed by kim, lee; 2 needed"),
+        said(&checked).contains("it is whole\nsigned by kim, lee; 2 needed"),
         "{}",
         said(&checked)
     );
@@ -318,7 +319,7 @@ fn older_images_and_those_below_the_floor_are_refused_and_the_floor_stays() {
     for officer in ["kim", "lee"] {
         assert!(pc.sign(&other, officer).status.success());
     }
-    assert!(pc.no(&["install", &other]).contains("another image with the serial 8 is installed"));
+    assert!(pc.no(&["install", &other]).contains("another image with the serial 8 was installed"));
 }
 
 #[test]
@@ -373,6 +374,39 @@ fn an_installation_that_is_killed_leaves_the_image_in_force_and_is_gone_on_with(
     assert!(!fs::exists(pc.path("images/clinical/.arriving")).unwrap());
 }
 
+/// Installs a bundle into a store on a file system with these limits, and lists what is left; `None` where there are no namespaces.
+fn on_small_disk(pc: &Pc, bundle: &str, limits: &str) -> Option<Output> {
+    let _ = fs::create_dir(pc.path("images"));
+    let install = pc.command(&["install", bundle]);
+    let words: Vec<_> = std::iter::once(install.get_program()).chain(install.get_args()).collect();
+    let mut full = Command::new("unshare");
+    full.args(["--mount", "--map-root-user", "sh", "-c"]);
+    full.arg(format!("mount -t tmpfs -o {limits} tmpfs \"$0\" && \"$@\"; status=$?; ls -A \"$0/clinical\"; exit $status"));
+    let output = full.arg(pc.path("images")).args(words).output().ok()?;
+    let none = said(&output).contains("unshare:") || said(&output).contains("mount:");
+    (!none).then_some(output)
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_step_of_an_installation_is_left_as_it_was() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    let mut refused = 0;
+    for files in 4..20 {
+        let limits = format!("size=2g,nr_inodes={files}");
+        let Some(output) = on_small_disk(&pc, &bundle, &limits) else { return };
+        let said = said(&output);
+        if output.status.success() {
+            assert!(refused > 4, "{files}: {said}");
+            return;
+        }
+        refused += 1;
+        let left: Vec<_> = said.lines().filter(|line| [".arriving", "1"].contains(line)).collect();
+        assert!(left.is_empty(), "{files}: {said}");
+    }
+    panic!("it is never installed");
+}
+
 #[test]
 fn a_full_disk_is_told_before_anything_is_copied() {
     let pc = Pc::new();
@@ -380,20 +414,145 @@ fn a_full_disk_is_told_before_anything_is_copied() {
     for officer in ["kim", "lee"] {
         assert!(pc.sign(&bundle, officer).status.success());
     }
-    fs::create_dir(pc.path("images")).unwrap();
-    let install = pc.command(&["install", &bundle]);
-    let words: Vec<_> = std::iter::once(install.get_program()).chain(install.get_args()).collect();
-    let mut full = Command::new("unshare");
-    full.args(["--mount", "--map-root-user", "sh", "-c"]);
-    full.arg("mount -t tmpfs -o size=2m tmpfs \"$0\" && \"$@\"; status=$?; ls -A \"$0/clinical\"; exit $status");
-    let output = full.arg(pc.path("images")).args(words).output();
-    let Ok(output) = output else { return };
-    if said(&output).contains("unshare:") || said(&output).contains("mount:") {
-        // No namespaces here.
-        return;
-    }
+    let Some(output) = on_small_disk(&pc, &bundle, "size=2m") else { return };
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("and 5 MiB are to come"), "{}", said(&output));
+    let says = "and 1029 MiB are to come, with 1024 that stay free";
+    assert!(said(&output).contains(says), "{}", said(&output));
     assert!(said(&output).contains("nothing was installed"), "{}", said(&output));
     assert!(!said(&output).contains(".arriving"), "{}", said(&output));
+}
+
+#[test]
+fn an_officer_signs_what_she_was_shown_and_not_what_took_its_place() {
+    let pc = Pc::new();
+    let (bundle, other) = (pc.pack(1, 1, "disk"), pc.pack(2, 1, "another"));
+    let whole = fs::read(&other).unwrap();
+    fs::write(pc.path("passphrase"), "four words of rain\n").unwrap();
+    let key = pc.path("choi");
+    let given = ["--passphrase-file", &pc.path("passphrase")];
+    let made = bulkhead(&[&["keygen", &key, "--name", "choi"], &given[..]].concat());
+    assert!(made.status.success(), "{}", said(&made));
+    let mut sign = command(&["images", "sign", &bundle, "--key", &key, "--passphrase-fd", "0"]);
+    sign.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = sign.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let shown: Vec<String> = lines.by_ref().map(Result::unwrap).take(5).collect();
+    let says = [
+        "image clinical, serial 1, floor 1: kernel, initrd, disk1, 1 kB",
+        "command line: quiet",
+        "root hash: none; each start reads disk1 whole",
+        "needs: nothing",
+    ];
+    assert_eq!(shown[..4], says);
+    assert!(shown[4].starts_with("manifest: SHA-256 "), "{shown:?}");
+    // While she types.
+    fs::rename(&other, &bundle).unwrap();
+    child.stdin.take().unwrap().write_all(b"four words of rain\n").unwrap();
+    let why: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{why:?}");
+    assert!(why.concat().contains("changed or replaced since it was looked at"), "{why:?}");
+    assert_eq!(fs::read(&bundle).unwrap(), whole);
+}
+
+#[test]
+fn a_bundle_is_shown_and_read_before_anybody_has_signed_it() {
+    let pc = Pc::new();
+    let bundle = pc.pack(1, 1, "disk");
+    let check = |words: &[&str]| {
+        command(&[&["images", "check", &bundle, "--trust", &pc.path("trust.toml")], words].concat())
+            .output()
+            .unwrap()
+    };
+    let output = check(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    for says in
+        ["command line: quiet\n", "manifest: SHA-256 ", "it is whole\n", "no signature holds"]
+    {
+        assert!(said(&output).contains(says), "{says}: {}", said(&output));
+    }
+    let read = json(&check(&["--json"]));
+    assert_eq!((&read["whole"], &read["cmdline"]), (&Value::from(true), &Value::from("quiet")));
+    let end = fs::metadata(&bundle).unwrap().len() - 1;
+    fs::OpenOptions::new().write(true).open(&bundle).unwrap().write_all_at(b"X", end).unwrap();
+    let output = check(&[]);
+    assert!(said(&output).contains("disk1 is not the one that was signed"), "{}", said(&output));
+    assert!(!said(&output).contains("it is whole"), "{}", said(&output));
+}
+
+#[test]
+fn a_damaged_image_is_repaired_by_its_bundle_and_that_is_noted() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    pc.yes(&["install", &bundle]);
+    pc.yes(&["activate", "clinical"]);
+    fs::write(pc.path("images/clinical/1/disk1"), "disk X").unwrap();
+    assert!(pc.no(&["verify"]).contains("`bulkhead images install`, which puts it right"));
+    assert!(pc.yes(&["install", &bundle]).contains("is as the bundle has it"));
+    pc.yes(&["verify"]);
+    assert!(pc.yes(&["install", &bundle]).contains("was installed before, and is whole"));
+    let notes = notes(&pc);
+    let last = notes.last().unwrap();
+    assert_eq!((&last["what"], &last["floor"]), (&Value::from("repaired"), &Value::from(1)));
+    assert_eq!(last["manifest"].as_str().unwrap().len(), 64);
+    assert_eq!(last["trust"], json(&pc.images(&["list", "--json"]))["images"][0]["trust"]);
+    assert!(last["trust"].is_u64());
+}
+
+fn notes(pc: &Pc) -> Vec<Value> {
+    serde_json::from_slice(&fs::read(pc.path("images/.notes.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn what_cannot_be_noted_for_the_audit_log_is_not_installed_and_what_is_refused_is_noted() {
+    let pc = Pc::new();
+    let bundle = pc.signed(1, 1);
+    fs::create_dir(pc.path("images")).unwrap();
+    fs::write(pc.path("images/.notes.json"), "{").unwrap();
+    let why = pc.no(&["install", &bundle]);
+    assert!(why.contains("so it is not done") && why.contains("move it away"), "{why}");
+    assert!(pc.list().is_empty());
+    fs::remove_file(pc.path("images/.notes.json")).unwrap();
+    let trust = fs::read(pc.path("trust.toml")).unwrap();
+    fs::remove_file(pc.path("trust.toml")).unwrap();
+    pc.no(&["install", &bundle]);
+    assert!(notes(&pc)[0]["why"].as_str().unwrap().contains("images are taken signed only"));
+    fs::write(pc.path("trust.toml"), trust).unwrap();
+    pc.yes(&["install", &bundle]);
+    // One damaged record hides no other image.
+    fs::create_dir(pc.path("images/other")).unwrap();
+    fs::write(pc.path("images/other/image.json"), "{").unwrap();
+    for (command, says) in [("list", "clinical  1"), ("verify", "1 image is what was signed")] {
+        let said = pc.no(&[command]);
+        assert!(said.contains("other/image.json cannot be used") && said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn nothing_comes_into_force_that_is_damaged_or_that_its_domains_cannot_run() {
+    let pc = Pc::new();
+    for serial in [1, 2] {
+        pc.yes(&["install", &pc.signed(serial, 1)]);
+    }
+    let disks: String = (0..16).map(|number| format!("{{ path = \"{number}.img\" }}, ")).collect();
+    let machine = format!("format = 1\n[domain.desk]\nimage = \"clinical\"\ndisks = [{disks}]\n");
+    fs::write(pc.path("machine.toml"), machine).unwrap();
+    let why = pc.no(&["activate", "clinical", "2"]);
+    assert!(why.contains("desk: image clinical 2 has 1 disks"), "{why}");
+    fs::remove_file(pc.path("machine.toml")).unwrap();
+    // As after two starts.
+    let file = pc.path("images/clinical/image.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    (record["current"], record["previous"]) = (2.into(), 1.into());
+    fs::write(&file, record.to_string()).unwrap();
+    fs::write(pc.path("images/clinical/1/disk1"), "disk X").unwrap();
+    let why = pc.no(&["rollback", "clinical"]);
+    assert!(why.contains("disk1 is not what was signed"), "{why}");
+    assert_eq!(pc.list(), [(2, "in-force".to_owned()), (1, "previous".to_owned())]);
+    pc.yes(&["install", &pc.signed(1, 1)]);
+    pc.yes(&["rollback", "clinical"]);
+    assert_eq!(pc.list(), [(2, "in-force".to_owned()), (1, "pending".to_owned())]);
+    // What is in force stays, and that it is below the floor is said.
+    pc.yes(&["rollback", "clinical"]);
+    pc.yes(&["install", &pc.signed(3, 3)]);
+    assert!(pc.yes(&["list"]).contains("in force, BELOW THE FLOOR"));
 }

@@ -243,19 +243,29 @@ catalogue! {
         domain: String,
         /// the image's name
         image: String,
+        /// the SHA-256 digest of its manifest, as `images sign` shows it
+        manifest: Option<String>,
         /// its serial
         serial: u64,
     }
-    /// a guest image was installed; it is not in force by that
+    /// a guest image was installed, or begun to be: this is written before; it is not in force by that
     ImageInstalled = "image-installed" {
         /// when it was done, by the PC's clock then
         at: String,
+        /// the lowest serial that may come into force from then on, if no floor before is higher
+        floor: Option<u64>,
         /// the image's name
         image: String,
+        /// the SHA-256 digest of its manifest, as `images sign` shows it
+        manifest: Option<String>,
+        /// `true` if it was there before, damaged or with other signatures
+        repaired: Option<bool>,
         /// its serial
         serial: u64,
         /// the officers who signed it
         signers: Vec<String>,
+        /// the serial of the trust store by which they may, if that has one
+        trust: Option<u64>,
         /// the user who did it
         uid: u32,
     }

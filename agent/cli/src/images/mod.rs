@@ -6,7 +6,7 @@ mod store;
 
 use std::path::{Path, PathBuf};
 
-use ::images::bundle::Bundle;
+use ::images::bundle::{Bundle, Head};
 use ::images::digest::Digest;
 use ::images::manifest::{HEALTH, ImageName, Manifest, Part, Version};
 use base::defaults;
@@ -22,7 +22,7 @@ use printable::explain;
 pub(super) enum ImagesCommand {
     /// Make a bundle of a guest's files, and sign it; needs no ward PC
     Pack(PackArgs),
-    /// Add an officer's signature to a bundle; needs no ward PC
+    /// Show what a bundle says of itself, read it to its end, and add an officer's signature to it; needs no ward PC
     Sign {
         /// The bundle, into which the signature goes
         file: PathBuf,
@@ -32,7 +32,7 @@ pub(super) enum ImagesCommand {
         #[command(flatten)]
         passphrase: passphrase::Source,
     },
-    /// Read a bundle to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
+    /// Show what a bundle says of itself, signed or not, and read it to its end: is it whole, and have enough trusted officers signed it? Installs nothing; needs no ward PC
     Check {
         /// The bundle
         file: PathBuf,
@@ -110,7 +110,7 @@ pub(super) struct PackArgs {
     /// What machine.toml calls the image
     #[arg(long)]
     name: ImageName,
-    /// Its serial, higher than that of the bundle before
+    /// Its serial, higher than that of the bundle before: the minute in which it was built, as in 202611290900
     #[arg(long, value_name = "N", value_parser = serial)]
     serial: u64,
     /// The lowest serial that may come into force once this bundle is installed
@@ -131,7 +131,7 @@ pub(super) struct PackArgs {
     /// Read it from the first line of FILE
     #[arg(long, value_name = "FILE")]
     cmdline_file: Option<PathBuf>,
-    /// The root hash in the command line by which the guest checks its disks; without one the PC reads them whole at each start
+    /// The root hash that the command line gives as `verity.hash=`, by which the guest checks its first disk; the PC reads what no root hash covers at each start, at most 4 GiB
     #[arg(long, value_name = "HASH")]
     verity: Option<Digest>,
     /// In how many seconds after its start the guest writes `up` to its port org.bulkhead.health; a new image whose guest does not goes back by
@@ -209,6 +209,36 @@ fn described(manifest: &Manifest) -> String {
         "image {name}, serial {serial}, floor {floor}: {}, {}",
         parts.join(", "),
         size(manifest.total())
+    )
+}
+
+/// What a bundle says of itself, for whoever answers for it.
+fn shown(head: &Head) -> String {
+    let Manifest { cmdline, verity, needs, members, .. } = &head.manifest;
+    let hashed = members.iter().filter(|it| {
+        matches!(it.part, Part::Disk(_)) && !head.manifest.is_checked_by_guest(it.part)
+    });
+    let hashed: Vec<String> = hashed.map(|member| member.part.to_string()).collect();
+    let covered = match verity {
+        Some(root) => format!("{root}, by which the guest checks disk1"),
+        None => "none".to_owned(),
+    };
+    let at_start = match hashed.as_slice() {
+        [] => String::new(),
+        disks => format!("; each start reads {} whole", disks.join(", ")),
+    };
+    let health = head.manifest.health.map(|seconds| format!("a guest that is up in {seconds} s"));
+    let needs = [
+        needs.bulkhead.map(|version| format!("Bulkhead {version}")),
+        needs.memory.map(|size| format!("a memory of {size}")),
+        health,
+    ];
+    let needs: Vec<String> = needs.into_iter().flatten().collect();
+    let needs = if needs.is_empty() { "nothing".to_owned() } else { needs.join(", ") };
+    format!(
+        "{}\ncommand line: {cmdline}\nroot hash: {covered}{at_start}\nneeds: {needs}\nmanifest: SHA-256 {}\n",
+        described(&head.manifest),
+        head.digest()
     )
 }
 

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use ::images::manifest::Needs;
-use ::images::pack::{self, Contents, PackError};
+use ::images::manifest::{Manifest, Needs};
+use ::images::pack::{self, Contents, PackError, Signing};
 use config::files::read_small;
 use policy::signature::Purpose;
 use serde_json::json;
 
 use super::super::{Common, Failure, Outcome, complain, passphrase, print, signing};
 use super::progress::Progress;
-use super::{PackArgs, described, opened};
+use super::{PackArgs, described, opened, shown};
 use printable::explain;
 
 pub(super) fn pack(common: &Common, args: &PackArgs) -> Outcome {
@@ -57,6 +57,12 @@ pub(super) fn pack(common: &Common, args: &PackArgs) -> Outcome {
             "bulkhead: warning: the disks have no root hash (--verity): each start of a domain reads them whole, and nothing checks them while it runs\n",
         );
     }
+    if args.disk.len() > 1 && args.verity.is_some() {
+        complain(
+            "bulkhead: warning: the root hash (--verity) is the first disk's: each start of a domain reads the others whole, and nothing checks them while it runs\n",
+        );
+    }
+    warn_of_the_end(&manifest);
     let report = json!({"file": args.file, "name": manifest.name.as_str(), "serial": manifest.serial, "floor": manifest.floor, "signed": key.is_some()});
     common.done(&report, || {
         let signed = match key {
@@ -77,14 +83,17 @@ pub(super) fn sign(
     key: &Path,
     passphrase: &passphrase::Source,
 ) -> Outcome {
-    let bundle = match opened(common, file) {
-        Ok(bundle) => bundle,
-        Err(outcome) => return outcome,
+    let signing = match Signing::open(file) {
+        Ok(signing) => signing,
+        Err(error) => return not_packed(common, file, &error),
     };
     // Before a passphrase is asked for: what is to be signed, and that it is whole.
-    complain(&format!("{}\n", described(&bundle.head().manifest)));
-    let mut progress = Progress::new(common, "read", bundle.head().manifest.total());
-    let whole = bundle.check_members(|bytes| progress.add(bytes));
+    let head = signing.bundle().head();
+    complain(&shown(head));
+    warn_of_the_end(&head.manifest);
+    let digest = head.digest();
+    let mut progress = Progress::new(common, "read", head.manifest.total());
+    let whole = signing.bundle().check_members(|bytes| progress.add(bytes));
     drop(progress);
     if let Err(error) = whole {
         let why = format!("{} is not signed: {}", file.display(), explain(&error));
@@ -95,49 +104,81 @@ pub(super) fn sign(
         Ok(secret) => secret,
         Err(why) => return common.fail(Failure::No, &why),
     };
-    match pack::sign(file, &secret) {
-        Ok(count) => common.done(&json!({"file": file, "signatures": count}), || {
-            let count = u64::try_from(count).unwrap_or(u64::MAX);
-            let held = printable::counted(count, "signature", "signatures");
-            print(&format!("{} holds {held}\n", file.display()));
-        }),
+    match signing.sign(&secret) {
+        Ok(count) => {
+            let report = json!({"file": file, "manifest": digest, "signatures": count});
+            common.done(&report, || {
+                let count = u64::try_from(count).unwrap_or(u64::MAX);
+                let held = printable::counted(count, "signature", "signatures");
+                print(&format!("{} holds {held}\n", file.display()));
+            })
+        }
         Err(error) => not_packed(common, file, &error),
     }
 }
 
+/// Says early enough that serials come to their end.
+fn warn_of_the_end(manifest: &Manifest) {
+    if let Some(left) = manifest.few_can_follow() {
+        let follow = printable::counted(left, "bundle of this name", "bundles of this name");
+        complain(&format!(
+            "bulkhead: warning: only {follow} can follow one with the serial {}: a serial only grows; count on from the one before\n",
+            manifest.serial
+        ));
+    }
+}
+
 pub(super) fn check(common: &Common, file: &Path, trust: &Path) -> Outcome {
-    let read = opened(common, file)
-        .and_then(|bundle| Ok((bundle, signing::trust_store(common, trust)?.0)));
-    let (bundle, store) = match read {
-        Ok(read) => read,
+    let bundle = match opened(common, file) {
+        Ok(bundle) => bundle,
         Err(outcome) => return outcome,
     };
-    let approved = match bundle.approve(&store) {
-        Ok(approved) => approved,
-        Err(error) => {
-            let why = format!("{} is not approved: {}", file.display(), explain(&error));
-            return common.fail(Failure::No, &why);
-        }
-    };
-    let manifest = &approved.bundle().head().manifest;
+    // What it is, whoever has signed it: those who are to sign look at it first.
+    let head = bundle.head();
+    let manifest = head.manifest.clone();
+    if !common.json {
+        print(&shown(head));
+    }
+    warn_of_the_end(&manifest);
+    let mut report = json!({
+        "name": manifest.name.as_str(), "serial": manifest.serial, "floor": manifest.floor, "bytes": manifest.total(),
+        "cmdline": manifest.cmdline, "verity": manifest.verity, "needs_bulkhead": manifest.needs.bulkhead.map(|it| it.to_string()),
+        "needs_memory": manifest.needs.memory.map(|it| it.to_string()), "health": manifest.health, "manifest": head.digest(), "whole": false, "signers": [],
+    });
     let mut progress = Progress::new(common, "read", manifest.total());
-    let whole = approved.bundle().check_members(|bytes| progress.add(bytes));
+    let whole = bundle.check_members(|bytes| progress.add(bytes));
     drop(progress);
     if let Err(error) = whole {
         let why = format!("{} is refused: {}", file.display(), explain(&error));
-        return common.fail(Failure::No, &why);
+        return common
+            .answer(Err(why.clone()), &report, || complain(&format!("bulkhead: {why}\n")));
     }
+    if let Some(whole) = report.get_mut("whole") {
+        *whole = true.into();
+    }
+    if !common.json {
+        print("it is whole\n");
+    }
+    let store = match signing::trust_store(common, trust) {
+        Ok((store, _)) => store,
+        Err(outcome) => return outcome,
+    };
     let needed = store.threshold(Purpose::Image).unwrap_or_default();
-    let report = json!({
-        "name": manifest.name.as_str(), "serial": manifest.serial, "floor": manifest.floor, "bytes": manifest.total(),
-        "cmdline": manifest.cmdline, "signers": approved.signers(), "threshold": needed,
-    });
-    common.done(&report, || {
-        print(&format!(
-            "{}\ncommand line: {}\nwhole, and signed by {}; {needed} needed\n",
-            described(manifest),
-            manifest.cmdline,
-            approved.signers().join(", ")
-        ));
+    let signers = bundle.approve(&store).map(|approved| approved.signers().to_vec());
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert("signers".to_owned(), json!(signers.as_deref().unwrap_or_default()));
+        fields.insert("threshold".to_owned(), json!(needed));
+    }
+    let verdict = signers
+        .as_ref()
+        .map(|_| ())
+        .map_err(|error| format!("{} is not approved: {}", file.display(), explain(error)));
+    let why = verdict.clone();
+    common.answer(verdict, &report, || match (why, signers) {
+        (Err(why), _) => complain(&format!("bulkhead: {why}\n")),
+        (Ok(()), signers) => print(&format!(
+            "signed by {}; {needed} needed\n",
+            signers.unwrap_or_default().join(", ")
+        )),
     })
 }

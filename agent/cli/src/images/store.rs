@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use ::images::manifest::ImageName;
+use ::images::manifest::{ImageName, Manifest};
 use ::images::notes::{self, Note, What};
 use ::images::record::{Record, Standing};
 use ::images::store::{Arrival, Store, StoreError, standing};
+use config::files::{FilesError, read_machine_text};
+use config::machine::{Boot, Context, DomainHardware, Kind, Machine};
 use config::policy_store::PolicyStore;
 use nix::unistd::getuid;
 use policy::signature::TrustStore;
@@ -25,7 +27,13 @@ struct Listed {
     state: Standing,
     floor: u64,
     bytes: u64,
+    /// It is in force, and would not come into force any more.
+    below_floor: bool,
     signers: Vec<String>,
+    /// The public keys of those.
+    keys: Vec<String>,
+    /// The serial of the trust store by which their signatures counted.
+    trust: Option<u64>,
 }
 
 impl Pc {
@@ -34,12 +42,11 @@ impl Pc {
     }
 
     /// The trust store that counts on this PC.
-    fn trust(&self, common: &Common) -> Result<TrustStore, Outcome> {
+    fn trust(&self) -> Result<TrustStore, String> {
         // The policy is not read.
         let file = self.machine.with_file_name("policy.toml");
         let store = PolicyStore::for_looking(&file, &self.machine, &self.state);
-        let (trust, report) =
-            store.trust().map_err(|error| common.fail(Failure::No, &explain(&error)))?;
+        let (trust, report) = store.trust().map_err(|error| explain(&error))?;
         if let Some(refused) = report.refused {
             complain(&format!(
                 "bulkhead: warning: the trust store is refused, and the one before (serial {}) counts: {}\n",
@@ -47,40 +54,65 @@ impl Pc {
             ));
         }
         trust.ok_or_else(|| {
-            let why = format!(
+            format!(
                 "there is no trust store {}, and images are taken signed only: have the security office lay one down in which officers may sign for `image`",
                 self.machine.with_file_name("trust.toml").display()
-            );
-            common.fail(Failure::No, &why)
+            )
         })
     }
 
-    /// Notes for the audit log what is about to be done, or was.
-    fn note(
-        &self,
-        what: What,
-        image: Option<&ImageName>,
-        serial: Option<u64>,
-        signers: &[String],
-        why: Option<&str>,
-    ) -> std::io::Result<()> {
-        let note = Note {
+    /// Returns the domains of this PC's machine file whose image this is and that could not run it, in words; none where there is no such
+    /// file yet.
+    fn misfits(&self, manifest: &Manifest) -> Vec<String> {
+        let context = Context { images: &self.images, domain_policies: None };
+        let place = self.machine.display().to_string();
+        let read = match read_machine_text(&self.machine) {
+            Ok(text) => Machine::parse(&place, &text, context).map_err(FilesError::Machine),
+            Err(error) => Err(error),
+        };
+        let machine = match read {
+            Ok(machine) => machine,
+            Err(error) => {
+                if self.machine.symlink_metadata().is_ok() {
+                    complain(&format!(
+                        "bulkhead: warning: whether its domains can run it is not known: {}\n",
+                        explain(&error)
+                    ));
+                }
+                return Vec::new();
+            }
+        };
+        let misfit = |domain: DomainHardware| match domain.kind {
+            Kind::Vm(vm) if vm.boot == Boot::Image(manifest.name.clone()) => {
+                Some(format!("{}: {}", domain.name, vm.fits(manifest).err()?))
+            }
+            _ => None,
+        };
+        machine.domains.into_iter().filter_map(misfit).collect()
+    }
+
+    /// Begins a note for the audit log.
+    fn begun(what: What, image: Option<(&ImageName, u64)>) -> Note {
+        let (name, serial) = image.unzip();
+        Note {
             at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
             uid: getuid().as_raw(),
             what,
-            image: image.map(ToString::to_string),
+            image: name.map(ToString::to_string),
             serial,
-            signers: signers.to_vec(),
-            why: why.map(str::to_owned),
-        };
-        notes::add(&self.images, note)
+            manifest: None,
+            floor: None,
+            signers: Vec::new(),
+            trust: None,
+            why: None,
+        }
     }
 
     /// Says why something is not done, and notes it where that can be.
     fn refuse(&self, common: &Common, image: Option<(&ImageName, u64)>, why: &str) -> Outcome {
-        let (name, serial) = image.unzip();
+        let note = Note { why: Some(why.to_owned()), ..Self::begun(What::Refused, image) };
         // An ordinary user changes nothing, and notes nothing.
-        let _ = self.note(What::Refused, name, serial, &[], Some(why));
+        let _ = notes::add(&self.images, note);
         common.fail(Failure::No, why)
     }
 
@@ -89,35 +121,53 @@ impl Pc {
         &self,
         common: &Common,
         what: What,
-        (name, serial): (&ImageName, u64),
+        image: (&ImageName, u64),
         change: impl FnOnce() -> Result<T, StoreError>,
     ) -> Result<T, Outcome> {
-        if let Err(error) = self.note(what, Some(name), Some(serial), &[], None) {
-            let root = match error.kind() {
-                std::io::ErrorKind::PermissionDenied => "; run this as root",
-                _ => "",
-            };
-            let why = format!(
-                "it cannot be noted for the audit log in {}, so it is not done: {error}{root}",
-                self.images.display()
-            );
-            return Err(common.fail(Failure::No, &why));
-        }
-        change().map_err(|error| self.refuse(common, Some((name, serial)), &explain(&error)))
+        let noted = notes::add(&self.images, Self::begun(what, Some(image)));
+        let done = noted.map_err(|source| StoreError::NotNoted { source }).and_then(|()| change());
+        done.map_err(|error| self.refuse(common, Some(image), &explain(&error)))
     }
 
-    /// The record of a name, for what a command says of it.
-    fn record(&self, common: &Common, name: &ImageName) -> Result<Record, Outcome> {
+    /// Checks that an installed image may come into force: nobody withdrew it, it is what was signed, and its domains can run it.
+    fn checked(
+        &self,
+        common: &Common,
+        name: &ImageName,
+        record: &Record,
+        serial: u64,
+    ) -> Result<(), String> {
+        let trust = self.trust()?;
+        let total = record.entry(serial).map_or(0, |entry| entry.size);
+        let mut progress = Progress::new(common, "read", total);
+        let store = self.store();
+        store
+            .verify(name, serial, &trust, |bytes| progress.add(bytes))
+            .map_err(|error| explain(&error))?;
+        let image = store.image(name, serial).map_err(|error| explain(&error))?;
+        match self.misfits(&image.manifest).as_slice() {
+            [] => Ok(()),
+            misfits => Err(misfits.join("; ")),
+        }
+    }
+
+    /// The record of a name.
+    fn found(&self, name: &ImageName) -> Result<Record, String> {
         let read = self.store().record(name);
         let found = read.and_then(|record| record.ok_or_else(|| StoreError::Unknown(name.clone())));
-        found.map_err(|error| common.fail(Failure::No, &explain(&error)))
+        found.map_err(|error| explain(&error))
+    }
+
+    /// The same, for a command that ends without one.
+    fn record(&self, common: &Common, name: &ImageName) -> Result<Record, Outcome> {
+        self.found(name).map_err(|why| common.fail(Failure::No, &why))
     }
 }
 
 pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
-    let trust = match pc.trust(common) {
+    let trust = match pc.trust() {
         Ok(trust) => trust,
-        Err(outcome) => return outcome,
+        Err(why) => return pc.refuse(common, None, &why),
     };
     let bundle = match ::images::bundle::Bundle::open(file) {
         Ok(bundle) => bundle,
@@ -134,9 +184,21 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
             return pc.refuse(common, Some((&name, serial)), &why);
         }
     };
-    let manifest = &approved.bundle().head().manifest;
+    let head = approved.bundle().head();
+    let manifest = &head.manifest;
+    let note = |arrival: Arrival| {
+        let what = if arrival == Arrival::Repaired { What::Repaired } else { What::Installed };
+        let note = Note {
+            manifest: Some(head.digest()),
+            floor: Some(manifest.floor),
+            signers: approved.signers().to_vec(),
+            trust: approved.trust_serial(),
+            ..Pc::begun(what, Some((&name, serial)))
+        };
+        notes::add(&pc.images, note)
+    };
     let mut progress = Progress::new(common, "installed", manifest.total());
-    let installed = pc.store().install(&approved, |bytes| progress.add(bytes));
+    let installed = pc.store().install(&approved, |bytes| progress.add(bytes), note);
     drop(progress);
     let arrival = match installed {
         Ok(arrival) => arrival,
@@ -145,21 +207,16 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
             return pc.refuse(common, Some((&name, serial)), &why);
         }
     };
-    if arrival == Arrival::Installed
-        && let Err(error) =
-            pc.note(What::Installed, Some(&name), Some(serial), approved.signers(), None)
-    {
-        complain(&format!(
-            "bulkhead: warning: that it is installed could not be noted for the audit log: {error}\n"
-        ));
-    }
-    let is_new = arrival == Arrival::Installed;
     let report = json!({
         "name": name.as_str(), "serial": serial, "floor": manifest.floor, "bytes": manifest.total(), "signers": approved.signers(),
-        "installed": is_new,
+        "manifest": head.digest(), "installed": arrival == Arrival::Installed, "repaired": arrival == Arrival::Repaired,
     });
     common.done(&report, || {
-        let said = if is_new { "installed" } else { "was installed before" };
+        let said = match arrival {
+            Arrival::Installed => "installed",
+            Arrival::Repaired => "was damaged or had other signatures, and is as the bundle has it",
+            Arrival::WasThere => "was installed before, and is whole",
+        };
         print(&format!(
             "{}\n{said}, signed by {}; `bulkhead images activate {name} {serial}` lets it come into force at the next start of its domains\n",
             described(manifest),
@@ -169,15 +226,18 @@ pub(super) fn install(common: &Common, pc: &Pc, file: &Path) -> Outcome {
 }
 
 pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
-    let mut images = Vec::new();
+    let (mut images, mut problems) = (Vec::new(), Vec::new());
     let names = match pc.store().names() {
         Ok(names) => names,
         Err(error) => return common.fail(Failure::No, &explain(&error)),
     };
     for name in names {
-        let record = match pc.record(common, &name) {
+        let record = match pc.found(&name) {
             Ok(record) => record,
-            Err(outcome) => return outcome,
+            Err(why) => {
+                problems.push(why);
+                continue;
+            }
         };
         images.extend(record.installed().map(|(serial, state, entry)| Listed {
             name: name.to_string(),
@@ -185,10 +245,33 @@ pub(super) fn list(common: &Common, pc: &Pc) -> Outcome {
             state,
             floor: record.floor(),
             bytes: entry.size,
+            below_floor: serial < record.floor(),
             signers: entry.signers.clone(),
+            keys: entry.keys.clone(),
+            trust: entry.trust,
         }));
     }
-    common.done(&json!({"images": images}), || print(&table(&images)))
+    let verdict = verdict(&problems);
+    common.answer(verdict, &json!({"images": images}), || {
+        told(&problems);
+        if problems.is_empty() || !images.is_empty() {
+            print(&table(&images));
+        }
+    })
+}
+
+/// What is wrong with some images, while others are looked at.
+fn verdict(problems: &[String]) -> Result<(), String> {
+    match problems {
+        [] => Ok(()),
+        problems => Err(problems.join("; ")),
+    }
+}
+
+fn told(problems: &[String]) {
+    for problem in problems {
+        complain(&format!("bulkhead: {problem}\n"));
+    }
 }
 
 fn table(images: &[Listed]) -> String {
@@ -201,7 +284,10 @@ fn table(images: &[Listed]) -> String {
         [
             it.name.clone(),
             it.serial.to_string(),
-            standing(it.state).to_owned(),
+            match it.state {
+                Standing::InForce if it.below_floor => "in force, BELOW THE FLOOR".to_owned(),
+                state => standing(state).to_owned(),
+            },
             it.floor.to_string(),
             size(it.bytes),
             it.signers.join(", "),
@@ -227,9 +313,9 @@ fn table(images: &[Listed]) -> String {
 }
 
 pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outcome {
-    let trust = match pc.trust(common) {
+    let trust = match pc.trust() {
         Ok(trust) => trust,
-        Err(outcome) => return outcome,
+        Err(why) => return common.fail(Failure::No, &why),
     };
     let names = match name {
         Some(name) => Ok(vec![name.clone()]),
@@ -241,9 +327,12 @@ pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outc
     };
     let (mut verified, mut problems) = (Vec::new(), Vec::new());
     for name in names {
-        let record = match pc.record(common, &name) {
+        let record = match pc.found(&name) {
             Ok(record) => record,
-            Err(outcome) => return outcome,
+            Err(why) => {
+                problems.push(why);
+                continue;
+            }
         };
         for (serial, _, entry) in record.installed() {
             let mut progress = Progress::new(common, "read", entry.size);
@@ -254,14 +343,8 @@ pub(super) fn verify(common: &Common, pc: &Pc, name: Option<&ImageName>) -> Outc
             }
         }
     }
-    let verdict = match problems.as_slice() {
-        [] => Ok(()),
-        problems => Err(problems.join("; ")),
-    };
-    common.answer(verdict, &json!({"verified": verified}), || {
-        for problem in &problems {
-            complain(&format!("bulkhead: {problem}\n"));
-        }
+    common.answer(verdict(&problems), &json!({"verified": verified}), || {
+        told(&problems);
         let count = u64::try_from(verified.len()).unwrap_or(u64::MAX);
         let counted = printable::counted(count, "image is", "images are");
         print(&format!("{counted} what was signed\n"));
@@ -281,17 +364,8 @@ pub(super) fn activate(common: &Common, pc: &Pc, name: &ImageName, serial: Optio
             return pc.refuse(common, serial.map(|serial| (name, serial)), &why);
         }
     };
-    // Nobody activates what an officer withdrew, or what is damaged.
-    let trust = match pc.trust(common) {
-        Ok(trust) => trust,
-        Err(outcome) => return outcome,
-    };
-    let total = record.entry(wanted).map_or(0, |entry| entry.size);
-    let mut progress = Progress::new(common, "read", total);
-    let verified = pc.store().verify(name, wanted, &trust, |bytes| progress.add(bytes));
-    drop(progress);
-    if let Err(error) = verified {
-        return pc.refuse(common, Some((name, wanted)), &explain(&error));
+    if let Err(why) = pc.checked(common, name, &record, wanted) {
+        return pc.refuse(common, Some((name, wanted)), &why);
     }
     let store = pc.store();
     let done =
@@ -308,8 +382,13 @@ pub(super) fn roll_back(common: &Common, pc: &Pc, name: &ImageName) -> Outcome {
         Ok(serial) => serial,
         Err(why) => return pc.refuse(common, None, &format!("image {name}: {why}")),
     };
+    // Nobody goes back to what an officer withdrew, or what is damaged. What is in force stays so without being looked at.
+    let stays = record.current() == Some(serial);
+    if !stays && let Err(why) = pc.checked(common, name, &record, serial) {
+        return pc.refuse(common, Some((name, serial)), &why);
+    }
     let store = pc.store();
-    let done = pc.noted(common, What::RolledBack, (name, serial), || store.roll_back(name));
+    let done = pc.noted(common, What::RolledBack, (name, serial), || store.roll_back(name, serial));
     said(common, name, done)
 }
 

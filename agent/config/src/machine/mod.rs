@@ -20,11 +20,12 @@ use std::time::Duration;
 use form::diagnostic::{Diagnostics, Source, Span};
 use form::document::{self, Form, Value};
 use vmm_control::MemorySize;
+use vmm_control::limits::DISKS_MAX;
 
 use crate::domain_policies::DomainPolicy;
 use handover::host_use::Screen;
 use handover::{Claims, PciAddress, Wanted};
-use images::manifest::ImageName;
+use images::manifest::{ImageName, Manifest, Version};
 
 pub use domain::HARDWARE;
 
@@ -98,6 +99,33 @@ impl VmHardware {
     /// The same, with what the machine file says of each.
     pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
         self.nic.iter().chain(&self.passthrough)
+    }
+
+    /// Checks that an image can run on it: its memory, its disks beside those of the machine file, and this version of Bulkhead.
+    ///
+    /// # Errors
+    /// It cannot; in words that say what to do.
+    pub fn fits(&self, image: &Manifest) -> Result<(), String> {
+        let Manifest { name, serial, needs, .. } = image;
+        if let Some(needed) = needs.memory.filter(|it| it.bytes() > self.memory.bytes()) {
+            return Err(format!(
+                "image {name} {serial} needs a memory of {needed}, and machine.toml gives this domain {}: write `memory = \"{needed}\"`",
+                self.memory
+            ));
+        }
+        if let Some(needed) = needs.bulkhead.filter(|needed| *needed > Version::own()) {
+            return Err(format!(
+                "image {name} {serial} needs Bulkhead {needed} or newer, and this is {}: update Bulkhead, or roll back",
+                Version::own()
+            ));
+        }
+        let (brought, own) = (image.disks(), self.disks.len());
+        if brought.saturating_add(own) > DISKS_MAX {
+            return Err(format!(
+                "image {name} {serial} has {brought} disks, machine.toml gives this domain {own}, and a guest has at most {DISKS_MAX}: remove some of `disks`"
+            ));
+        }
+        Ok(())
     }
 }
 

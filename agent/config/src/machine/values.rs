@@ -1,9 +1,10 @@
 //! The values of the machine file that have a syntax of their own.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use form::document::{Mistake, Value, duration, nearest};
+use images::manifest::ImageName;
 use vmm_control::MemorySize;
 use vmm_control::limits::{CMDLINE_MAX, PORT_NAME_MAX, is_port_name};
 
@@ -81,7 +82,44 @@ pub(super) fn image(images: &Path, text: &str) -> Result<PathBuf, Mistake> {
             "rename the file",
         ));
     }
-    Ok(images.join(text))
+    let path = images.join(text);
+    if is_the_stores(images, &path) {
+        return Err(Mistake::new(
+            format!(
+                "\"{}\" is where installed images are kept, whose files nobody else uses",
+                text.escape_debug()
+            ),
+            "write `image = \"NAME\"` to start from an installed image, or move a file of your own into another folder",
+        ));
+    }
+    Ok(path)
+}
+
+/// Whether a path leads, as it is written, to what `bulkhead images` keeps below the images' directory: `NAME/SERIAL/...`,
+/// `NAME/.arriving/...`, and its records.
+fn is_the_stores(images: &Path, path: &Path) -> bool {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    let Ok(below) = plain.strip_prefix(images) else { return false };
+    let mut parts = below.components().map(|part| part.as_os_str().to_str().unwrap_or_default());
+    let (first, second) = (parts.next().unwrap_or_default(), parts.next());
+    if first.starts_with(".notes") {
+        return true;
+    }
+    let is_name = first.parse::<ImageName>().is_ok();
+    is_name
+        && second.is_some_and(|it| match it {
+            ".arriving" | ".installing" | ".record" | "image.json" | "image.json.new" => true,
+            serial => serial.bytes().all(|byte| byte.is_ascii_digit()),
+        })
 }
 
 /// A kernel's command line.

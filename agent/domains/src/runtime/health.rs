@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use base::sockets::connect;
+use images::digest::Digest;
 use images::manifest::HEALTH_PORT;
 use images::store::Store;
 use printable::explain;
@@ -23,8 +24,10 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// What there is to write down of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageNews {
-    /// It came into force with a start.
-    InForce(ImageSerial),
+    /// It came into force with a start; and the digest of its manifest.
+    InForce(ImageSerial, Digest),
+    /// It was to come into force with a start and could not, and why.
+    Refused(ImageSerial, String),
     /// Its guest did not come up.
     DidNotComeUp {
         image: ImageSerial,
@@ -91,10 +94,22 @@ impl Health {
 impl DomainRuntime {
     /// Its image is verified, and its guest starts.
     pub(super) fn image_started(&mut self, now: Time, started: Option<StartedImage>) {
-        let Some(StartedImage { image, is_new, health }) = started else { return };
+        let Some(StartedImage { image, manifest, is_new, health, refused }) = started else {
+            return;
+        };
+        self.image_refused = refused.map(|(refused, why)| {
+            let ImageSerial { image: name, serial } = &refused;
+            let words = format!(
+                "image {name} {serial} was to come into force and cannot, so that {} stays: {why}",
+                image.serial
+            );
+            tracing::error!(domain = self.policy.name, "{words}");
+            self.image_news.push(ImageNews::Refused(refused, why));
+            words
+        });
         if is_new {
             self.image_problem = None;
-            self.image_news.push(ImageNews::InForce(image.clone()));
+            self.image_news.push(ImageNews::InForce(image.clone(), manifest));
         }
         self.wait_for(now, image, health);
     }
@@ -185,9 +200,9 @@ impl DomainRuntime {
         }
     }
 
-    /// Returns what is wrong with its image, if its guest did not come up since another came into force.
+    /// Returns what is wrong with its image: its guest did not come up since another came into force, or one could not come into force.
     #[must_use]
     pub fn image_problem(&self) -> Option<&str> {
-        self.image_problem.as_deref()
+        self.image_problem.as_deref().or(self.image_refused.as_deref())
     }
 }

@@ -1,33 +1,189 @@
-//! An image arrives: its folder, the room for it, and its members, held against what was signed as they are copied.
+//! How an image arrives in the store: beside what is there, whole, and then in its place.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use base::durable;
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statvfs::fstatvfs;
 
-use super::error::{COPY_AGAIN, StoreError, file_error};
-use crate::bundle::Bundle;
+use super::{Store, StoreError, clear, file_error, make_folder};
+use crate::bundle::{ApprovedBundle, Bundle};
 use crate::digest::{Digest, Running, pieces};
-use crate::manifest::{Manifest, Member};
+use crate::manifest::{ImageName, Manifest, Member, Version};
+use crate::record::Installed;
 
-pub(super) fn make_folder(path: &Path) -> Result<(), StoreError> {
-    fs::DirBuilder::new().recursive(true).mode(0o755).create(path).map_err(file_error(path))
+/// Bytes that an installation leaves free: the audit log, the guests' disks and the agent's records grow on the same disk.
+const RESERVE: u64 = 1 << 30;
+/// What has to be done about a bundle with another content than was signed.
+const COPY_AGAIN: &str = "the bundle is damaged, copy it again; nothing was installed";
+
+/// The file that says of which manifest the files beside it are.
+const MARK: &str = "manifest.sha256";
+
+/// What becomes of a bundle that is installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was not there.
+    Installed,
+    /// It was there, and damaged or with other signatures: it is as the bundle has it. Guests that run keep what they have open.
+    Repaired,
+    /// The same was there whole; nothing is done.
+    WasThere,
 }
 
-/// Removes a folder, if it is there.
-pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error(path)(error)),
-        _ => Ok(()),
+/// Where an image arrives.
+struct Places {
+    /// The folder of its name.
+    folder: PathBuf,
+    /// Where it is copied.
+    arriving: PathBuf,
+    /// Where it is used.
+    place: PathBuf,
+}
+
+impl Store {
+    /// Copies a bundle into the store; `done` is told how many bytes are right at each step, and `note` what comes of it, before it does.
+    /// Whatever interrupts it, what was installed and in force before is as it was; what was copied is gone on with the next time.
+    ///
+    /// # Errors
+    /// The image may not arrive, is damaged or for a newer Bulkhead, there is no room, files cannot be written, or `note` fails.
+    pub fn install(
+        &self,
+        approved: &ApprovedBundle,
+        mut done: impl FnMut(u64),
+        note: impl FnOnce(Arrival) -> io::Result<()>,
+    ) -> Result<Arrival, StoreError> {
+        let bundle = approved.bundle();
+        let (manifest, digest) = (&bundle.head().manifest, bundle.head().digest());
+        let name = &manifest.name;
+        if let Some(needed) = manifest.needs.bulkhead.filter(|needed| *needed > Version::own()) {
+            return Err(StoreError::NeedsNewer { name: name.clone(), needed });
+        }
+        let not_so = |why| StoreError::NotSo { name: name.clone(), why };
+        let admits = || {
+            self.record(name)?.unwrap_or_default().admits(manifest.serial, digest).map_err(not_so)
+        };
+        // Before anything is made.
+        admits()?;
+        let folder = self.folder(name);
+        make_folder(&folder)?;
+        // The folder is there after a crash, too.
+        sync(&self.root)?;
+        let _lock = self.lock(name, ".installing", 1)?;
+        let is_there = admits()?;
+        if is_there && self.is_as_in(bundle) {
+            return Ok(Arrival::WasThere);
+        }
+        let arrival = if is_there { Arrival::Repaired } else { Arrival::Installed };
+        let places = Places {
+            arriving: folder.join(".arriving"),
+            place: folder.join(manifest.serial.to_string()),
+            folder,
+        };
+        let arrived = self.arrive(approved, digest, &places, arrival, &mut done, || note(arrival));
+        let Err(error) = arrived else { return Ok(arrival) };
+        let is_full = error.is_full();
+        if is_full || matches!(error, StoreError::Damaged { .. } | StoreError::NoRoom { .. }) {
+            // What it took is needed by whatever else is on this disk.
+            clear(&places.arriving)?;
+            if is_full && !is_there {
+                clear(&places.place)?;
+            }
+        }
+        if is_full {
+            let needed = manifest.total().saturating_add(RESERVE).div_ceil(1 << 20);
+            return Err(StoreError::NoRoom { path: places.folder, free: 0, needed });
+        }
+        Err(error)
+    }
+
+    /// Whether an image that is installed is whole, with the signatures that this bundle has.
+    fn is_as_in(&self, bundle: &Bundle) -> bool {
+        let Manifest { name, serial, .. } = &bundle.head().manifest;
+        self.image(name, *serial).is_ok_and(|image| {
+            let signed = image.signatures().is_ok_and(|it| it == bundle.head().signatures);
+            signed && image.check(true, |_| ()).is_ok()
+        })
+    }
+
+    fn arrive(
+        &self,
+        approved: &ApprovedBundle,
+        digest: Digest,
+        places: &Places,
+        arrival: Arrival,
+        done: &mut impl FnMut(u64),
+        note: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), StoreError> {
+        let Places { folder, arriving, place } = places;
+        let head = approved.bundle().head();
+        let failed = file_error(folder);
+        let there = place.symlink_metadata().is_ok();
+        // Left by one that ended between its last two steps, or by a removal that did.
+        if there && arrival == Arrival::Installed {
+            clear(arriving)?;
+            fs::rename(place, arriving).map_err(&failed)?;
+        }
+        prepare(arriving, digest)?;
+        room(folder, arriving, &head.manifest)?;
+        copy_members(approved.bundle(), arriving, done)?;
+        for (file, content) in
+            [("manifest.toml", head.text.clone()), ("manifest.toml.sig", head.signatures.text())]
+        {
+            let path = arriving.join(file);
+            durable::replace(&path, content.as_bytes(), 0o644).map_err(file_error(&path))?;
+        }
+        sync(arriving)?;
+        note().map_err(|source| StoreError::NotNoted { source })?;
+        if there && arrival == Arrival::Repaired {
+            // In one step: a domain that starts now finds the one or the other.
+            renameat2(AT_FDCWD, arriving, AT_FDCWD, place, RenameFlags::RENAME_EXCHANGE)
+                .map_err(|error| failed(error.into()))?;
+        } else {
+            fs::rename(arriving, place).map_err(&failed)?;
+        }
+        sync(folder)?;
+        let entry = Installed {
+            manifest: digest,
+            size: head.manifest.total(),
+            signers: approved.signers().to_vec(),
+            keys: approved.keys().to_vec(),
+            trust: approved.trust_serial(),
+        };
+        let (serial, floor) = (head.manifest.serial, head.manifest.floor);
+        self.change(&head.manifest.name, true, |record| record.arrive(serial, floor, entry))?;
+        // What was damaged.
+        clear(arriving)
+    }
+
+    /// Removes what no record knows: what an installation left that was interrupted. For whoever has the lock of installations.
+    pub(super) fn tidy(&self, name: &ImageName) -> Result<(), StoreError> {
+        let folder = self.folder(name);
+        clear(&folder.join(".arriving"))?;
+        let record = self.record(name)?.unwrap_or_default();
+        let entries = fs::read_dir(&folder).map_err(file_error(&folder))?;
+        for entry in entries.flatten() {
+            let serial = entry.file_name().to_str().and_then(|name| name.parse::<u64>().ok());
+            // Without the mark it is nothing that was installed.
+            let is_left = entry.path().join(MARK).symlink_metadata().is_ok();
+            if is_left && serial.is_some_and(|serial| record.entry(serial).is_err()) {
+                clear(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 }
 
+fn sync(path: &Path) -> Result<(), StoreError> {
+    fileopen::directory(path).and_then(|it| it.sync_all()).map_err(file_error(path))
+}
+
 /// Makes the folder in which an image arrives. What is there of another one goes.
-pub(super) fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreError> {
-    let (mark, text) = (arriving.join("manifest.sha256"), format!("{manifest}\n"));
+fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreError> {
+    let (mark, text) = (arriving.join(MARK), format!("{manifest}\n"));
     let same = fileopen::read(&mark, 128).is_ok_and(|there| there == text.as_bytes());
     if !same {
         clear(arriving)?;
@@ -38,12 +194,12 @@ pub(super) fn prepare(arriving: &Path, manifest: Digest) -> Result<(), StoreErro
 }
 
 /// Says before minutes of copying that there is no room.
-pub(super) fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Result<(), StoreError> {
     let there = |member: &Member| {
         fs::metadata(arriving.join(member.part.to_string())).map_or(0, |file| file.len())
     };
     let there = manifest.members.iter().fold(0, |sum: u64, it| sum.saturating_add(there(it)));
-    let needed = manifest.total().saturating_sub(there);
+    let needed = manifest.total().saturating_sub(there).saturating_add(RESERVE);
     let space = fileopen::directory(folder).and_then(|folder| Ok(fstatvfs(&folder)?));
     let space = space.map_err(file_error(folder))?;
     let free = space.blocks_available().saturating_mul(space.fragment_size());
@@ -58,11 +214,7 @@ pub(super) fn room(folder: &Path, arriving: &Path, manifest: &Manifest) -> Resul
     Ok(())
 }
 
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-pub(super) fn copy_members(
+fn copy_members(
     bundle: &Bundle,
     arriving: &Path,
     done: &mut impl FnMut(u64),

@@ -1,25 +1,36 @@
-//! An installed image: its files, and whether they are what was signed.
+//! An installed image.
 
 use std::fs::{self, OpenOptions};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use policy::signature::{ImageManifest, Signatures};
 
-use super::error::{INSTALL_AGAIN, StoreError, file_error};
+use super::{INSTALL_AGAIN, StoreError, file_error};
 use crate::digest::Digest;
 use crate::manifest::{Manifest, Member, Part};
+
+/// Longest text of signatures in the store, in bytes: as long as a bundle has room for.
+const SIGNATURES_MAX: u64 = 16 << 10;
 
 /// An image of the store, of which nothing was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// Its manifest.
     pub manifest: Manifest,
+    /// The manifest's text, as it was signed.
+    pub(super) text: String,
     pub(super) folder: PathBuf,
 }
 
 impl Image {
+    /// Returns the digest of its manifest, by which it is told from any other.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.text.as_bytes())
+    }
+
     fn path(&self, part: Part) -> PathBuf {
         self.folder.join(part.to_string())
     }
@@ -44,8 +55,7 @@ impl Image {
     }
 
     /// Reads the files and checks that they are what the manifest says; `done` is told how many bytes at each step. Of `all` members, or
-    /// else of those that the guest does not check itself: disks are left out where the command line has a root hash for them, but for
-    /// their size.
+    /// else of those that the guest does not check itself: of the first disk only the size counts, if the command line has a root hash for it.
     ///
     /// # Errors
     /// One is not, or cannot be read.
@@ -55,7 +65,7 @@ impl Image {
             let failed = |source| StoreError::File { path: path.clone(), source };
             let file = fileopen::regular(&path).map_err(failed)?;
             let length = file.metadata().map_err(failed)?.len();
-            let by_guest = matches!(member.part, Part::Disk(_)) && self.manifest.verity.is_some();
+            let by_guest = self.manifest.is_checked_by_guest(member.part);
             let right = length == member.size
                 && (by_guest && !all
                     || Digest::of_file(&file, 0, length, &mut done).map_err(failed)?
@@ -82,24 +92,32 @@ impl Image {
         Ok(())
     }
 
-    /// Whether a VMM has one of its disks open: each locks it as long as it runs.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.disks().any(|disk| {
-            let mut options = OpenOptions::new();
-            let opened = fileopen::regular_with(&disk, options.read(true).write(true));
-            let lock = libc::flock {
-                l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
-                l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
-                l_start: 0,
-                l_len: 0,
-                l_pid: 0,
-            };
-            opened.is_ok_and(|file| {
-                matches!(
-                    fcntl(&file, FcntlArg::F_OFD_SETLK(&lock)),
-                    Err(Errno::EAGAIN | Errno::EACCES)
-                )
-            })
-        })
+    /// Returns its signatures, which nobody has looked at.
+    pub(super) fn signatures(&self) -> Result<Signatures<ImageManifest>, StoreError> {
+        let path = self.folder.join("manifest.toml.sig");
+        let bytes = fileopen::read(&path, SIGNATURES_MAX).map_err(file_error(&path))?;
+        let damaged = || StoreError::Damaged { path: path.clone(), remedy: INSTALL_AGAIN };
+        let text = std::str::from_utf8(&bytes).map_err(|_| damaged())?;
+        Signatures::parse(&path.display().to_string(), text).map_err(|_| damaged())
     }
+
+    /// Whether a VMM has one of its disks open: each locks it as long as it runs. Takes no lock, which could be in the way of one that starts.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.disks().any(|disk| is_locked(&disk))
+    }
+}
+
+fn is_locked(disk: &Path) -> bool {
+    let mut lock = libc::flock {
+        l_type: i16::try_from(libc::F_WRLCK).unwrap_or_default(),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or_default(),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let opened = fileopen::regular_with(disk, OpenOptions::new().read(true));
+    opened.is_ok_and(|file| {
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok()
+            && i32::from(lock.l_type) != libc::F_UNLCK
+    })
 }
