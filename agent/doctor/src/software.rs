@@ -245,7 +245,7 @@ pub(super) fn images(machine: &Machine, store: &Store) -> Vec<Finding> {
         for disk in &vm.disks {
             look("disk", &disk.path, !disk.readonly);
         }
-        for name in name {
+        if let Some(name) = name {
             let found = installed(store, name, vm);
             findings.extend(found.into_iter().map(|found| found.of(domain.name.clone())));
         }
