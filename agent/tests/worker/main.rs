@@ -188,6 +188,9 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
             ("Max open files", 8),
             ("Max address space", worker::MEMORY_MAX),
             ("Max cpu time", worker::PROCESSOR_TIME_MAX),
+            ("Max locked memory", 0),
+            ("Max nice priority", 0),
+            ("Max realtime priority", 0),
         ] {
             let line = limits.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
             let words: Vec<&str> = line.split_whitespace().collect();

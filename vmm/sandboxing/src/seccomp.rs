@@ -49,6 +49,12 @@ fn filter(
                     |(index, bits): &(u8, u64)| argument(*index, SeccompCmpOp::MaskedEq(*bits), 0);
                 vec![SeccompRule::new(bits.iter().map(clear).collect::<Result<_, _>>()?)?]
             }
+            Only::Bits(bits) => {
+                let equal = |(index, mask, value): &(u8, u64, u64)| {
+                    argument(*index, SeccompCmpOp::MaskedEq(*mask), *value)
+                };
+                vec![SeccompRule::new(bits.iter().map(equal).collect::<Result<_, _>>()?)?]
+            }
             Only::OwnThreads(signals) => {
                 let process = argument(0, SeccompCmpOp::Eq, std::process::id().into())?;
                 one_of(2, signals.iter().copied(), Some(process))?

@@ -26,6 +26,8 @@ pub enum Only {
     OneOf(u8, &'static [u64]),
     /// Each of these is without these bits.
     Without(&'static [(u8, u64)]),
+    /// Of each of these, counted as argument, mask and value, the bits of the mask are those of the value.
+    Bits(&'static [(u8, u64, u64)]),
     /// Argument 0 is this process, argument 2 one of these signals.
     OwnThreads(&'static [u64]),
 }

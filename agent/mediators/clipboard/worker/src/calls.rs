@@ -4,7 +4,16 @@ use sandboxing::libc;
 use sandboxing::{Call, Only, call};
 
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-const HUGE_PAGES: u64 = libc::MAP_HUGETLB as u64;
+/// What decides what is mapped, and how: the kind of mapping (bits 0 to 3), and whatever takes memory that is not touched, cannot be given back, or is not
+/// counted in the address space.
+const MAPPING: u64 = 0xf
+    | (libc::MAP_ANONYMOUS
+        | libc::MAP_GROWSDOWN
+        | libc::MAP_HUGETLB
+        | libc::MAP_LOCKED
+        | libc::MAP_POPULATE) as u64;
+/// Memory of its own: no file, whatever the descriptor says, and nothing that stays when it is unmapped, as shared memory does of which one page is still mapped.
+const OWN_MEMORY: u64 = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
 const GIVEN_BACK: u64 = libc::MADV_DONTNEED as u64;
 const ABORT: u64 = libc::SIGABRT as u64;
 /// `fcntl` with F_GETFD.
@@ -16,11 +25,16 @@ const FAULTS: &[u64] = &[libc::SIGSEGV as u64, libc::SIGBUS as u64, ABORT];
 /// Standard error, which goes nowhere by then.
 const SAYS: u64 = 2;
 
-/// All of them. None opens, makes, maps or passes on a file, none makes a process, a thread or a socket, none waits for anybody else.
+/// All of them. None opens, makes, maps or passes on a file, none makes a process, a thread or a socket, none waits for anybody else; memory is had for
+/// this process alone, and only within its address space.
 pub const CALLS: &[Call] = &[
     call!(SYS_read, "the job"),
     call!(SYS_pwrite64, "the answer"),
-    call!(SYS_mmap, Only::Without(&[(2, EXECUTABLE), (3, HUGE_PAGES)]), "memory allocator: pixels"),
+    call!(
+        SYS_mmap,
+        Only::Bits(&[(2, EXECUTABLE, 0), (3, MAPPING, OWN_MEMORY)]),
+        "memory allocator: pixels"
+    ),
     call!(SYS_mprotect, Only::Without(&[(2, EXECUTABLE)]), "memory allocator"),
     call!(SYS_munmap, "memory allocator"),
     call!(SYS_mremap, "memory allocator: a picture that grows as it is written"),

@@ -25,8 +25,9 @@ use std::os::unix::fs::FileExt as _;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::unistd::{dup2_stderr, getppid};
+use nix::unistd::{dup2_stderr, geteuid, getppid};
 use sandboxing::{Limits, SandboxError};
 use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, Malformed};
 
@@ -86,8 +87,14 @@ pub fn main() -> ExitCode {
 fn run() -> Result<(), WorkerError> {
     let agent = getppid();
     sandboxing::close_others(None).map_err(step("close what it was started with"))?;
-    // Another may not let it be: then it goes when its turn comes.
-    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    // Before the agent, whose own place it would have: that is never the first.
+    let first_to_end = fs::write("/proc/self/oom_score_adj", "1000");
+    if geteuid().is_root() {
+        first_to_end.map_err(step("be the first to end when memory is short"))?;
+    }
+    for resource in [Resource::RLIMIT_MEMLOCK, Resource::RLIMIT_NICE, Resource::RLIMIT_RTPRIO] {
+        setrlimit(resource, 0, 0).map_err(step("give up locked memory and priority"))?;
+    }
     let open = |stream: io::Result<_>, what| stream.map(File::from).map_err(step(what));
     let job = open(io::stdin().as_fd().try_clone_to_owned(), "take its job")?;
     let answer = open(io::stdout().as_fd().try_clone_to_owned(), "take the place of its answer")?;
@@ -137,3 +144,6 @@ fn decode(job: File, answer: &File) -> Result<(), WorkerError> {
     };
     answer.write_all_at(&header.header(), 0).map_err(step("write its answer"))
 }
+
+#[cfg(test)]
+mod tests;
