@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use base::sockets::SocketEndpoint;
 use clipboard::mediator::Hotkey;
-use clipboard::service::{Clipboard, ClipboardEvent, Command as ClipboardCommand};
+use clipboard::service::{Clipboard, ClipboardEvent, Command as ClipboardCommand, Program};
 use clipboard::vdagent::spec::{CHUNK_MAX, capability, content, kind};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::Policy;
@@ -160,8 +160,8 @@ impl Decided {
         let path = |name: &str| dir.join(format!("{name}.sock"));
         let endpoints =
             ["clinical", "internet"].map(|n| (n.to_owned(), SocketEndpoint::Listen(path(n))));
-        let clipboard =
-            clipboard::service::start(endpoints.into(), policy, Some(WORKER.into())).unwrap();
+        let worker = Program::read(Path::new(WORKER)).unwrap();
+        let clipboard = clipboard::service::start(endpoints.into(), policy, Some(worker)).unwrap();
         let guests = ["clinical", "internet"].map(|name| Guest::connect(&path(name)));
         let this = Self { clipboard, guests };
         thread::sleep(Duration::from_millis(200));

@@ -230,10 +230,21 @@ pub fn find_vmm(given: Option<&Path>) -> Result<PathBuf, VmmNotFound> {
 /// The file of another program of ours: the one beside this program, or the first in `PATH`.
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    let beside = env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
     let path = env::var_os("PATH").unwrap_or_default();
-    beside
-        .into_iter()
-        .chain(env::split_paths(&path).map(|directory| directory.join(name)))
-        .find(|candidate| candidate.is_absolute() && candidate.is_file())
+    beside(name).or_else(|| {
+        env::split_paths(&path)
+            .map(|directory| directory.join(name))
+            .find(|candidate| is_program(candidate))
+    })
+}
+
+/// The file of a program of ours that has to be of this program's version: the one beside it, and no other.
+#[must_use]
+pub fn beside(name: &str) -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    Some(own.parent()?.join(name)).filter(|candidate| is_program(candidate))
+}
+
+fn is_program(path: &Path) -> bool {
+    path.is_absolute() && path.is_file()
 }

@@ -16,20 +16,21 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clipboard::content::{HELD_MAX, Rejected, Sanitized, declared, picture};
+use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
 use image::{DynamicImage, ImageFormat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 use policy::language::MediaType;
-use worker_link::{Job, Kind};
+use worker_link::{Job, Kind, NO_JOB};
 
 fn program() -> PathBuf {
     artefacts::program("bulkhead-worker")
 }
 
 fn start(kind: Kind, bytes: &[u8], most: u32) -> Worker {
-    Worker::start(&program(), Job { kind, most }, bytes).unwrap()
+    Worker::start(&Program::read(&program()).unwrap(), Job { kind, most }, bytes).unwrap()
 }
 
 fn outcome(mut worker: Worker, kind: Kind) -> Result<Sanitized, Rejected> {
@@ -237,7 +238,8 @@ fn a_worker_that_nobody_waits_for_any_more_is_gone() {
 #[test]
 fn a_worker_that_somebody_else_starts_says_who_starts_it_and_answers_nothing() {
     let output = Command::new(program()).stdin(Stdio::null()).output().unwrap();
-    assert!(!output.status.success() && output.stdout.is_empty());
+    assert_eq!(output.status.code(), Some(i32::from(NO_JOB)));
+    assert!(output.stdout.is_empty());
     let version = Command::new(program()).arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&version.stdout).starts_with("bulkhead-worker "));
 }

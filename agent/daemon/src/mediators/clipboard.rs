@@ -1,6 +1,7 @@
 //! The daemon's side of the clipboard: audit, words and questions, and hotkeys from the command line.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::seat::SeatClient;
 use crate::{DaemonError, record};
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
-use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT};
+use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT, Program};
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::{Answer, ClipboardReport, ClipboardState};
@@ -78,19 +79,25 @@ impl Start for ClipboardClient {
         });
         let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
         let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
-        let worker = config::files::find_program(WORKER);
-        if worker.is_none() {
+        let worker = worker();
+        if let Err(error) = &worker {
             tracing::warn!(
-                "no picture is pasted between domains: install {WORKER} beside bulkhead-agent and restart it"
+                "no picture is pasted between domains: {error}: install {WORKER} beside bulkhead-agent and restart it"
             );
         }
-        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy), worker)
+        let clipboard = clipboard::service::start(endpoints, Arc::clone(policy), worker.ok())
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let tickets = BTreeMap::new();
         let (last_ticket, screen, dead) = (0, None, false);
         Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, dead })
     }
+}
+
+/// Reads the program that decodes pictures, which is nowhere but beside this one.
+fn worker() -> io::Result<Program> {
+    let path = config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?;
+    Program::read(&path)
 }
 
 impl Mediator for ClipboardClient {

@@ -201,6 +201,11 @@ impl Mediator {
 }
 
 impl Crossing {
+    /// Returns whether it is the one of this number, and its picture is being decoded.
+    pub(super) fn decodes(&self, id: u64) -> bool {
+        self.id == id && matches!(self.stage, Stage::Decoding { .. })
+    }
+
     /// Returns when it ends by itself, if it does.
     pub(super) fn until(&self) -> Option<Time> {
         match self.stage {

@@ -24,12 +24,15 @@ impl Mediator {
 
     /// Handles what the worker made of the picture of the crossing of this number. One that has ended since then is not waited for.
     pub fn decoded(&mut self, id: u64, outcome: Result<Sanitized, Rejected>, now: Time) {
-        let decodes = |crossing: &mut Crossing| {
-            crossing.id == id && matches!(crossing.stage, Stage::Decoding { .. })
-        };
-        let Some(crossing) = self.crossing.take_if(decodes) else { return };
+        let Some(crossing) = self.crossing.take_if(|crossing| crossing.decodes(id)) else { return };
         let Crossing { stage: Stage::Decoding { pressed, .. }, .. } = crossing else { return };
         self.judge_decoded(id, *pressed, Some(outcome), now);
+    }
+
+    /// Returns whether the picture of the crossing of this number is still waited for.
+    #[must_use]
+    pub fn decodes(&self, id: u64) -> bool {
+        self.crossing.as_ref().is_some_and(|crossing| crossing.decodes(id))
     }
 
     fn judge_decoded(

@@ -14,19 +14,19 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use worker_link::{ANSWER_HEADER, Answer, Job};
+use worker_link::{ANSWER_HEADER, Answer, Job, NO_JOB};
 use zeroize::Zeroizing;
 
+use super::program::Program;
 use crate::content::{self, Changes, Rejected, Sanitized};
 use crate::vdagent::Secret;
 
-/// Workers that were killed and are not gone yet. More of them than that are a fault of the PC's: no other is started.
+/// Workers that were killed and are not gone yet. While there are more the next waits: each has memory until it is gone.
 const ENDING_MAX: usize = 4;
 const ANSWER_BYTES: u64 = ANSWER_HEADER as u64;
 
@@ -51,8 +51,8 @@ impl Worker {
     /// Starts `program` with this picture.
     ///
     /// # Errors
-    /// There is no such program, or no memory, process or descriptor for it.
-    pub fn start(program: &Path, job: Job, picture: &[u8]) -> io::Result<Self> {
+    /// There is no memory, process or descriptor for it, or this PC does not run the program.
+    pub fn start(program: &Program, job: Job, picture: &[u8]) -> io::Result<Self> {
         let input = memory("bulkhead-picture")?;
         (&input).write_all(&job.header())?;
         (&input).write_all(picture)?;
@@ -62,7 +62,9 @@ impl Worker {
         let answer = memory("bulkhead-answer")?;
         answer.set_len(ANSWER_BYTES + u64::from(job.most))?;
         seal(&answer, length | SealFlag::F_SEAL_SEAL)?;
-        let mut child = Command::new(program)
+        let mut child = program
+            .command()
+            .arg0("bulkhead-worker")
             .env_clear()
             .current_dir("/")
             .stdin(input)
@@ -168,6 +170,9 @@ impl Drop for Process {
 /// Says how a worker ended that did not end well.
 fn ended(status: Option<ExitStatus>) -> String {
     match status.map(|status| (status.code(), status.signal())) {
+        Some((Some(code), _)) if code == i32::from(NO_JOB) => {
+            "it does not know its job: it is of another version than bulkhead-agent; install both of one version and restart the agent".to_owned()
+        }
         Some((Some(code), _)) => format!("it ended with status {code}"),
         Some((None, Some(signal))) => format!("it was ended by signal {signal}"),
         _ => "it ended in an unknown way".to_owned(),
@@ -193,9 +198,18 @@ fn open(child: &Child) -> io::Result<OwnedFd> {
 #[derive(Debug)]
 pub(super) struct Workers {
     /// The program; `None`: there is none, and no picture crosses.
-    program: Option<PathBuf>,
+    program: Option<Program>,
+    /// The picture that waits until another worker is gone.
+    waiting: Option<Waiting>,
     running: Option<Running>,
     ending: Vec<Process>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    job: Job,
+    picture: Secret,
 }
 
 #[derive(Debug)]
@@ -206,42 +220,49 @@ struct Running {
 }
 
 impl Workers {
-    pub(super) fn new(program: Option<PathBuf>) -> Self {
-        Self { program, running: None, ending: Vec::new() }
+    pub(super) fn new(program: Option<Program>) -> Self {
+        Self { program, waiting: None, running: None, ending: Vec::new() }
     }
 
-    /// Starts one for the picture of this crossing; `false`: it cannot be started, which the log says.
-    pub(super) fn start(&mut self, id: u64, job: Job, picture: &Secret) -> bool {
+    /// Starts one for the picture of this crossing, or has it wait until those that were killed are gone; `false`: it cannot be started, which the log says.
+    pub(super) fn start(&mut self, id: u64, job: Job, picture: Secret) -> bool {
         self.end_running();
+        self.waiting = Some(Waiting { id, job, picture });
+        self.start_waiting().is_none()
+    }
+
+    /// Starts the one that waits, if there is room for it. Returns its number if it cannot be started.
+    fn start_waiting(&mut self) -> Option<u64> {
         self.ending.retain_mut(|process| !process.is_gone());
-        let Some(program) = self.program.as_deref() else {
-            tracing::warn!(
-                "no picture can be decoded: install bulkhead-worker beside bulkhead-agent"
-            );
-            return false;
-        };
         if self.ending.len() >= ENDING_MAX {
-            tracing::warn!("no picture can be decoded: workers that were killed do not end");
-            return false;
+            return None;
         }
-        match Worker::start(program, job, picture) {
+        let Waiting { id, job, picture } = self.waiting.take()?;
+        let Some(program) = &self.program else {
+            tracing::warn!(
+                "no picture can be decoded: install bulkhead-worker beside bulkhead-agent and restart it"
+            );
+            return Some(id);
+        };
+        match Worker::start(program, job, &picture) {
             Ok(worker) => {
                 let declared = content::declared(job.kind);
                 self.running = Some(Running { id, worker, declared });
-                true
+                None
             }
             Err(error) => {
                 tracing::warn!(
                     "no picture can be decoded: {} does not start: {error}",
-                    program.display()
+                    program.path().display()
                 );
-                false
+                Some(id)
             }
         }
     }
 
     /// Ends the one of this crossing.
     pub(super) fn stop(&mut self, id: u64) {
+        self.waiting.take_if(|waiting| waiting.id == id);
         if self.running.as_ref().is_some_and(|running| running.id == id) {
             self.end_running();
         }
@@ -256,9 +277,11 @@ impl Workers {
         }
     }
 
-    /// Returns what came of the one that is at work, once it has ended, with the number of its crossing.
+    /// Returns what came of the one that is at work, once it has ended, with the number of its crossing; starts the one that waits.
     pub(super) fn ended(&mut self) -> Option<(u64, Result<Sanitized, Rejected>)> {
-        self.ending.retain_mut(|process| !process.is_gone());
+        if let Some(id) = self.start_waiting() {
+            return Some((id, Err(Rejected::NotDecoded)));
+        }
         let running = self.running.as_mut()?;
         let outcome = running.worker.outcome(running.declared)?;
         let id = running.id;
@@ -270,5 +293,73 @@ impl Workers {
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let running = self.running.iter().map(|running| running.worker.fd());
         running.chain(self.ending.iter().map(|process| process.pidfd.as_fd()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use worker_link::Kind;
+
+    use super::*;
+
+    const JOB: Job = Job { kind: Kind::Png, most: 1000 };
+
+    fn workers(dir: &std::path::Path, script: &str) -> Workers {
+        let path = dir.join("worker");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Workers::new(Some(Program::script(path)))
+    }
+
+    fn picture() -> Secret {
+        Arc::new(Zeroizing::new(b"picture".to_vec()))
+    }
+
+    fn until<T>(mut what: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(found) = what() {
+                return found;
+            }
+            assert!(Instant::now() < deadline, "it does not happen");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    #[test]
+    fn a_picture_waits_for_workers_that_are_ending_and_is_not_denied_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut workers = workers(dir.path(), "exec sleep 600");
+        for id in 0..ENDING_MAX as u64 {
+            // It is ending, and takes its time.
+            assert!(workers.start(id, JOB, picture()));
+            workers.ending.push(workers.running.take().unwrap().worker.process);
+        }
+        assert!(workers.start(100, JOB, picture()) && workers.running.is_none());
+        workers.stop(100);
+        assert!(workers.waiting.is_none(), "nobody waits for it any more");
+        assert!(workers.start(101, JOB, picture()));
+        assert!(workers.ended().is_none() && workers.running.is_none());
+        workers.ending.first_mut().unwrap().end();
+        let id = until(|| {
+            assert!(workers.ended().is_none());
+            workers.running.as_ref().map(|running| running.id)
+        });
+        assert_eq!(id, 101);
+    }
+
+    #[test]
+    fn a_worker_of_another_version_is_named_so_in_the_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut workers = workers(dir.path(), &format!("exit {NO_JOB}"));
+        assert!(workers.start(1, JOB, picture()));
+        let worker = &mut workers.running.as_mut().unwrap().worker;
+        let status = until(|| worker.process.child.try_wait().unwrap());
+        assert!(ended(Some(status)).contains("another version"), "{}", ended(Some(status)));
     }
 }

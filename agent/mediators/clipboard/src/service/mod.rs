@@ -10,6 +10,7 @@
 
 mod agent_connection;
 pub mod decoding;
+mod program;
 #[cfg(test)]
 mod rogue_tests;
 #[cfg(test)]
@@ -17,7 +18,6 @@ mod tests;
 mod worker;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::mediator::{DomainIndex, Hotkey, Outcome, Paste, Ticket};
@@ -25,6 +25,7 @@ use audit::AuditEvent;
 use monitor::{Denial, Permit, Request};
 use policy::Policy;
 
+pub use program::Program;
 use worker::Service;
 
 use base::mailbox::Mediator;
@@ -81,7 +82,7 @@ pub type Clipboard = Mediator<Command, ClipboardEvent>;
 pub fn start(
     domains: Vec<(String, SocketEndpoint)>,
     policy: Arc<Policy>,
-    worker: Option<PathBuf>,
+    worker: Option<Program>,
 ) -> io::Result<Clipboard> {
     let (mut mediator, ends) = Mediator::new("clipboard")?;
     let mut service = Service::new(domains, policy, worker, ends)?;

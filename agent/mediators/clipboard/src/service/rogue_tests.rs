@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use worker_link::{ANSWER_HEADER, Answer, Kind};
 
 use super::ClipboardEvent;
 use super::Command;
+use super::Program;
 use super::tests::{PICTURES, Ward, until};
 use crate::vdagent::spec::{content, kind};
 
@@ -28,13 +29,13 @@ fn answer(content: &[u8]) -> Vec<u8> {
 }
 
 /// A program that runs this; `answer` in it is a file that holds the answer.
-fn rogue(dir: &Path, script: &str, answer: &[u8]) -> PathBuf {
+fn rogue(dir: &Path, script: &str, answer: &[u8]) -> Program {
     let (program, file) = (dir.join("rogue"), dir.join("answer"));
     fs::write(&file, answer).unwrap();
     let script = script.replace("ANSWER", &file.display().to_string());
     fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    program
+    Program::script(program)
 }
 
 /// What was pasted is denied; the clinical guest was not told of anything, and text crosses as if nothing had been.
@@ -90,7 +91,7 @@ fn whatever_stands_in_the_workers_place_gets_nothing_across_but_a_picture_that_t
         ward.pastes(content::IMAGE_PNG, SAMPLE);
         denied_and_all_is_well(ward, what);
     }
-    let mut ward = Ward::with(PICTURES, Some("/nonexistent/worker".into()));
+    let mut ward = Ward::with(PICTURES, Some(Program::script("/nonexistent/worker".into())));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
     denied_and_all_is_well(ward, "no program");
     let mut ward = Ward::with(PICTURES, None);

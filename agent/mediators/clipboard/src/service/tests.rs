@@ -2,15 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::mediator::Hotkey;
 use crate::vdagent::spec::{capability, content, kind};
 use policy::Policy;
+use sendqueue::SendQueue;
 
-use super::{Clipboard, ClipboardEvent, Command, SocketEndpoint};
+use super::{Clipboard, ClipboardEvent, Command, Program, SocketEndpoint};
 
 const POLICY: &str = r##"
 format = 1
@@ -105,7 +106,7 @@ impl Ward {
         Self::with(RULE, None)
     }
 
-    pub(super) fn with(rules: &str, worker: Option<PathBuf>) -> Self {
+    pub(super) fn with(rules: &str, worker: Option<Program>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let sockets = ["clinical", "internet"].map(|name| dir.path().join(name));
         let domains = ["clinical", "internet"].into_iter().zip(&sockets);
@@ -149,7 +150,12 @@ impl Ward {
     pub(super) fn pastes(&mut self, number: u32, bytes: &[u8]) {
         self.internet.write_all(&message(kind::CLIPBOARD_GRAB, &words(&[0, number]))).unwrap();
         // The hotkey comes after the grab has been read.
-        std::thread::sleep(Duration::from_millis(50));
+        let queue = SendQueue::of(&self.internet).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !queue.is_read(&self.internet).unwrap() {
+            assert!(Instant::now() < deadline, "it is not read");
+            std::thread::sleep(Duration::from_millis(1));
+        }
         self.clipboard.send(Command::Hotkey(Hotkey::Copy, 1, None));
         until(&mut self.internet, kind::CLIPBOARD_REQUEST);
         let answer = [words(&[0, number]), bytes.to_vec()].concat();

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::content::Rejected;
@@ -15,7 +14,7 @@ use zeroize::Zeroize;
 
 use super::agent_connection::{AgentConnection, Transferred};
 use super::decoding::Workers;
-use super::{ClipboardEvent, Command};
+use super::{ClipboardEvent, Command, Program};
 use base::mailbox::Ends;
 use base::sockets::SocketEndpoint;
 
@@ -61,7 +60,7 @@ impl Service {
     pub(super) fn new(
         domains: Vec<(String, SocketEndpoint)>,
         policy: Arc<Policy>,
-        worker: Option<PathBuf>,
+        worker: Option<Program>,
         daemon: Ends<Command, ClipboardEvent>,
     ) -> io::Result<Self> {
         let mut names = Vec::new();
@@ -216,7 +215,8 @@ impl Service {
                 return;
             }
             Output::Decode(id, job, picture) => {
-                if !self.workers.start(id, job, &picture) {
+                // Of several pastes that came at once only the last is waited for.
+                if self.mediator.decodes(id) && !self.workers.start(id, job, picture) {
                     self.mediator.decoded(id, Err(Rejected::NotDecoded), self.now());
                 }
                 return;

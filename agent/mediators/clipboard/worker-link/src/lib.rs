@@ -32,6 +32,8 @@ pub use job::{JOB_HEADER, JOB_MAGIC, Job, Kind};
 
 /// Most bytes of a picture, before and after: the largest screenshot as an uncompressed picture (3840 x 2160 pixels of 3 bytes) fits.
 pub const CONTENT_MAX: u32 = 32 << 20;
+/// The worker's exit status for what is no job of this version's: agent and worker do not belong together.
+pub const NO_JOB: u8 = 3;
 /// Most pixels of a picture that crosses: an 8K screen and some.
 pub const PIXELS_MAX: u64 = 40_000_000;
 /// Longest side, in pixels.

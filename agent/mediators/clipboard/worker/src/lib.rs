@@ -29,7 +29,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{dup2_stderr, geteuid, getppid};
 use sandboxing::{Limits, SandboxError};
-use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, Malformed};
+use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, Malformed, NO_JOB};
 
 pub use calls::CALLS;
 
@@ -79,13 +79,18 @@ pub fn main() -> ExitCode {
             }
             text += "; it is started by bulkhead-agent, for one picture each\n";
             let _ = io::stderr().write_all(text.as_bytes());
-            ExitCode::FAILURE
+            match error {
+                WorkerError::NoJob(_) => ExitCode::from(NO_JOB),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
 
 fn run() -> Result<(), WorkerError> {
     let agent = getppid();
+    // It is started by the number of a descriptor.
+    prctl::set_name(c"bulkhead-worker").map_err(step("take its name"))?;
     sandboxing::close_others(None).map_err(step("close what it was started with"))?;
     // Before the agent, whose own place it would have: that is never the first.
     let first_to_end = fs::write("/proc/self/oom_score_adj", "1000");

@@ -139,3 +139,19 @@ fn the_answer_of_another_worker_is_not_taken_for_this_ones() {
     world.record(true);
     assert!(world.last_words().starts_with("Ready"), "{}", world.last_words());
 }
+
+#[test]
+fn of_pastes_that_come_at_once_only_the_last_one_s_picture_is_still_wanted_when_they_are_carried_out()
+ {
+    let mut world = allowed();
+    world.copy(B, IMAGE_PNG, SAMPLE);
+    for _ in 0..3 {
+        world.mediator.hotkey(Hotkey::Paste, A, None, world.now);
+        world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
+    }
+    world.mediator.hotkey(Hotkey::Paste, A, None, world.now);
+    world.settle();
+    let wanted: Vec<bool> =
+        world.to_decode.iter().map(|(id, ..)| world.mediator.decodes(*id)).collect();
+    assert_eq!(wanted, [false, false, false, true]);
+}

@@ -1,0 +1,101 @@
+//! The worker's program, read once: what is started for each picture is in memory by then, and is that of the agent that starts it.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// Most bytes of the program; one that is built without optimisation has 18 MiB.
+const PROGRAM_MAX: u64 = 128 << 20;
+/// `MFD_EXEC` (memfd_create(2), Linux 6.3): it may be executed, also where that is not so of others by `vm.memfd_noexec`.
+const MAY_BE_EXECUTED: u32 = 0x10;
+
+/// A program of which nothing changes and nothing is on a disk any more, so that starting it waits for none.
+#[derive(Debug)]
+pub struct Program {
+    /// What it was read from, for messages.
+    path: PathBuf,
+    /// A sealed file in memory.
+    file: Option<File>,
+}
+
+impl Program {
+    /// Reads the program at `path`. What becomes of that file later counts for nothing.
+    ///
+    /// # Errors
+    /// There is none, it is too large, or the kernel executes no file in memory (`vm.memfd_noexec` is 2).
+    pub fn read(path: &Path) -> io::Result<Self> {
+        let mut program = File::open(path)?.take(PROGRAM_MAX + 1);
+        let mut file = memory()?;
+        if io::copy(&mut program, &mut file)? > PROGRAM_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
+        Ok(Self { path: path.to_owned(), file: Some(file) })
+    }
+
+    /// Returns where it was read from.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns how it is started, by this process.
+    pub(super) fn command(&self) -> Command {
+        match &self.file {
+            // In the process that is to be it, whose descriptors are this one's until it is.
+            Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
+            None => Command::new(&self.path),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Program {
+    /// A script: its interpreter finds it by its name only.
+    pub(super) fn script(path: PathBuf) -> Self {
+        Self { path, file: None }
+    }
+}
+
+fn memory() -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let executable = flags | MFdFlags::from_bits_retain(MAY_BE_EXECUTED);
+    let made = match memfd_create("bulkhead-worker", executable) {
+        // A kernel before 6.3 does not know the flag: all may be executed.
+        Err(Errno::EINVAL) => memfd_create("bulkhead-worker", flags),
+        made => made,
+    };
+    Ok(File::from(made?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_started_as_it_was_read_whatever_became_of_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("worker");
+        fs::copy("/bin/echo", &path).unwrap();
+        let program = Program::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::copy("/bin/false", &path).unwrap();
+        let output = program.command().arg("as it was").output().unwrap();
+        assert_eq!(output.stdout, b"as it was\n");
+        // Nobody changes it in memory either.
+        let mut file = program.file.as_ref().unwrap();
+        assert!(file.write_all(b"x").is_err() && file.set_len(1).is_err());
+        assert!(Program::read(&dir.path().join("none")).is_err());
+        assert!(Program::read(Path::new("/dev/zero")).is_err(), "without end");
+    }
+}
