@@ -149,13 +149,13 @@ catalogue! {
         inspected: Option<Vec<String>>,
         /// what was cleaned out of it
         normalised: Option<String>,
-        /// the hash of what was to cross, after cleaning
+        /// the hash of what was to cross, after cleaning; of a picture that was not decoded, as it was copied
         sha256: String,
         /// the domain it was to come into
         to: String,
         /// its media type
         r#type: String,
-        /// why the content itself could not cross under any policy
+        /// why it could not cross under any policy: what is wrong with the content, or that it was not decoded
         unfit: Option<String>,
     }
     /// something was copied out of a domain

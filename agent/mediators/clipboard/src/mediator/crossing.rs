@@ -12,15 +12,20 @@
 //!                                   v                 v
 //!                             words, audit       words, audit
 //! ```
-//! In `Decoding` a worker has the picture, and nothing was allowed yet: whatever it answers is judged as if it had been copied so.
+//! In `Decoding` a worker has the picture, and nothing was allowed yet: whatever it answers is judged as if it had been copied so. What ends it besides
+//! is on the record with what the policy had said, and why it came to nothing.
 //! In `Recording` the content is with the monitor: it comes back in the permit, and there is nothing else to offer.
 
-use audit::events::{ClipboardNotDelivered, ClipboardPaste};
+use std::sync::Arc;
+
+use audit::events::{ClipboardNotDelivered, ClipboardPaste, Verdict};
 use monitor::{Basis, Denial, Grant, Owed, Permit, Request};
+use policy::decide::Decision;
 use policy::language::MediaType;
 
 use super::words::{LOG, Outcome, TAKES_NOTHING, label, no_agent};
 use super::{DomainIndex, Mediator, Output, Ticket, Time};
+use crate::content::Rejected;
 use crate::vdagent::Secret;
 
 /// The effect of a paste: this content is offered to this guest. It is the very content that the audit entry has the hash of, and whoever
@@ -60,11 +65,19 @@ pub(super) struct Pressed {
     pub(super) ticket: Option<Ticket>,
 }
 
+/// A paste whose picture is being decoded.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) pressed: Pressed,
+    /// What the policy said of it as it was pressed, for the record of one that ends before it is decoded.
+    pub(super) event: ClipboardPaste,
+}
+
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Stage {
     /// A worker decodes the picture.
-    Decoding { until: Time, pressed: Box<Pressed> },
+    Decoding { until: Time, decoded: Box<Decoded> },
     /// A person is asked, with this to be authorised if the answer is yes.
     Asking { until: Time, wanted: Box<Wanted> },
     /// The monitor decides and records. It has the content: there is nothing here to offer until the permit brings it back.
@@ -135,9 +148,19 @@ impl Mediator {
             return;
         };
         match stage {
-            Stage::Decoding { pressed, .. } => {
+            Stage::Decoding { decoded, .. } => {
                 self.out.push(Output::StopDecoding(id));
-                self.not_decoded(*pressed, &by, why);
+                let event = decoded.event;
+                if event.verdict == Verdict::Allow {
+                    let words = format!("Not pasted: {what}.\nReason: {why}.");
+                    self.out.push(Output::Note(event.into()));
+                    self.not_delivered(to, why);
+                    self.out.push(Output::Completed(ticket, Outcome::no(words).by(&by)));
+                } else {
+                    // Nobody was asked yet.
+                    let event = ClipboardPaste { answer: Some(why.to_owned()), ..event };
+                    self.refuse(ticket, event, (&by, &what), why);
+                }
             }
             Stage::Asking { wanted, .. } => {
                 self.out.push(Output::Withdraw(id));
@@ -152,6 +175,43 @@ impl Mediator {
                 self.out.push(Output::Completed(ticket, Outcome::no(words).by(&by)));
             }
         }
+    }
+
+    /// Ends a paste whose picture was not decoded in its time.
+    pub(super) fn too_slow(&mut self) {
+        let decodes = |crossing: &mut Crossing| crossing.decodes(crossing.id);
+        let Some(crossing) = self.crossing.take_if(decodes) else { return };
+        let Crossing { id, stage: Stage::Decoding { decoded, .. }, ticket, by, what, .. } =
+            crossing
+        else {
+            return;
+        };
+        self.out.push(Output::StopDecoding(id));
+        let why = Rejected::TooSlow.to_string();
+        let event =
+            ClipboardPaste { verdict: Verdict::Deny, unfit: Some(why.clone()), ..decoded.event };
+        self.refuse(ticket, event, (&(Decision::Deny.word(), by.1), &what), &why);
+    }
+
+    /// Returns whether this very content is being decoded already, to be pasted there: whoever presses again waits for the same. The operation that
+    /// waited until now hears that another does.
+    pub(super) fn still_decodes(
+        &mut self,
+        content: &Secret,
+        to: DomainIndex,
+        ticket: Option<Ticket>,
+    ) -> bool {
+        let Some(crossing) = &mut self.crossing else { return false };
+        let Stage::Decoding { decoded, .. } = &crossing.stage else { return false };
+        if crossing.to != to || !Arc::ptr_eq(&decoded.pressed.content, content) {
+            return false;
+        }
+        let before = std::mem::replace(&mut crossing.ticket, ticket);
+        if before != ticket {
+            let words = "The same was pasted once more, and is still being prepared.";
+            self.complete(before, Outcome::no(words));
+        }
+        true
     }
 
     /// Writes down that an allowed paste does not reach its domain.
@@ -220,7 +280,7 @@ impl Crossing {
     /// Bytes of content that it keeps.
     pub(super) fn kept(&self) -> usize {
         match &self.stage {
-            Stage::Decoding { pressed, .. } => pressed.content.len(),
+            Stage::Decoding { decoded, .. } => decoded.pressed.content.len(),
             Stage::Asking { wanted, .. } => wanted.paste.content.len(),
             Stage::Recording => 0,
         }

@@ -6,7 +6,7 @@ use audit::events::ClipboardPaste;
 use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 
-use super::crossing::{Crossing, Pressed, Stage, Wanted};
+use super::crossing::{Crossing, Decoded, Pressed, Stage, Wanted};
 use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX};
 use super::words::{Outcome, denied, label};
 use super::{Mediator, Output, Paste, Time, hash};
@@ -25,8 +25,11 @@ impl Mediator {
     /// Handles what the worker made of the picture of the crossing of this number. One that has ended since then is not waited for.
     pub fn decoded(&mut self, id: u64, outcome: Result<Sanitized, Rejected>, now: Time) {
         let Some(crossing) = self.crossing.take_if(|crossing| crossing.decodes(id)) else { return };
-        let Crossing { stage: Stage::Decoding { pressed, .. }, .. } = crossing else { return };
-        self.judge_decoded(id, *pressed, Some(outcome), now);
+        let Crossing { stage: Stage::Decoding { decoded, .. }, ticket, .. } = crossing else {
+            return;
+        };
+        let pressed = Pressed { ticket, ..decoded.pressed };
+        self.judge_decoded(id, pressed, Some(outcome), now);
     }
 
     /// Returns whether the picture of the crossing of this number is still waited for.
@@ -54,6 +57,27 @@ impl Mediator {
             (Ok(Fit::Picture(_)), Some(outcome)) => outcome.map(Fit::Sanitized),
             (fit, _) => fit,
         };
+        let looked = || inspect.iter().map(|detector| detector.name().to_owned()).collect();
+        let event = ClipboardPaste {
+            domain: target.clone(),
+            verdict: recorded(verdict.decision()),
+            rule: verdict.rule().map(|rule| rule.id.value.to_string()),
+            policy: policy.serial(),
+            answer: None,
+            break_glass: false,
+            bytes,
+            from: source.clone(),
+            hits: match verdict.reason() {
+                Reason::Found(detector) => Some(vec![detector.name().to_owned()]),
+                _ => None,
+            },
+            inspected: (!inspect.is_empty()).then(looked),
+            normalised: None,
+            sha256: pressed.sha256.clone(),
+            to: target.clone(),
+            r#type: media_type.word().to_owned(),
+            unfit: None,
+        };
         let mut unfit: Option<Rejected> = None;
         let mut changes = Changes::default();
         let mut final_type = media_type;
@@ -66,39 +90,23 @@ impl Mediator {
                 }
             }
             Ok(Fit::Picture(kind)) => {
-                let by = (
-                    verdict.decision().word(),
-                    verdict.rule().map(|rule| rule.id.value.to_string()),
-                );
-                return self.decode(id, Job { kind, most: HELD_MAX }, pressed, by, now);
+                let by = (verdict.decision().word(), event.rule.clone());
+                let job = Job { kind, most: HELD_MAX };
+                return self.decode(id, job, Decoded { pressed, event }, by, now);
             }
             Ok(Fit::Unknown) => {}
             Err(problem) => unfit = Some(problem),
         }
-        let Pressed { from, to, sha256, ticket, .. } = pressed;
+        let Pressed { from, to, ticket, .. } = pressed;
         let decision = if unfit.is_some() { Decision::Deny } else { verdict.decision() };
-        let by = (decision.word(), verdict.rule().map(|rule| rule.id.value.to_string()));
+        let by = (decision.word(), event.rule.clone());
         let unchanged = Arc::ptr_eq(&crosses, &content);
-        let looked = || inspect.iter().map(|detector| detector.name().to_owned()).collect();
         let event = ClipboardPaste {
-            domain: target.clone(),
             verdict: recorded(decision),
-            rule: by.1.clone(),
-            policy: policy.serial(),
-            answer: None,
-            break_glass: false,
-            bytes,
-            from: source.clone(),
-            hits: match verdict.reason() {
-                Reason::Found(detector) => Some(vec![detector.name().to_owned()]),
-                _ => None,
-            },
-            inspected: (!inspect.is_empty()).then(looked),
             normalised: (!changes.none()).then(|| changes.to_string()),
-            sha256: if unchanged { sha256 } else { hash(&crosses) },
-            to: target.clone(),
-            r#type: media_type.word().to_owned(),
+            sha256: if unchanged { event.sha256 } else { hash(&crosses) },
             unfit: unfit.as_ref().map(ToString::to_string),
+            ..event
         };
         let amount = content::amount(final_type, &crosses, changes.first_of);
         let what =
@@ -128,58 +136,26 @@ impl Mediator {
         };
         self.crossing = Some(Crossing { id, stage, ticket, to, by, what });
     }
+
     /// Has a picture decoded, by a process that lives for it alone.
     fn decode(
         &mut self,
         id: u64,
         job: Job,
-        pressed: Pressed,
+        decoded: Decoded,
         by: (&'static str, Option<String>),
         now: Time,
     ) {
-        let (to, ticket) = (pressed.to, pressed.ticket);
-        let what = self.what(&pressed);
-        self.out.push(Output::Decode(id, job, Secret::clone(&pressed.content)));
-        let until = now.saturating_add(DECODE_MAX);
-        let stage = Stage::Decoding { until, pressed: Box::new(pressed) };
-        self.crossing = Some(Crossing { id, stage, ticket, to, by, what });
-    }
-
-    /// Returns what is to be pasted as it was copied, in words.
-    fn what(&self, pressed: &Pressed) -> String {
-        let amount = content::amount(pressed.media_type, &pressed.content, None);
-        let (source, target) = (self.name(pressed.from), self.name(pressed.to));
+        let Pressed { from, to, media_type, content, ticket, .. } = &decoded.pressed;
+        let (to, ticket) = (*to, *ticket);
+        let amount = content::amount(*media_type, content, None);
         let policy = &self.policy;
-        format!("{amount} from {} to {}", label(policy, &source), label(policy, &target))
-    }
-
-    /// Ends a paste whose picture was not decoded to its end, `why`.
-    pub(super) fn not_decoded(
-        &mut self,
-        pressed: Pressed,
-        by: &(&'static str, Option<String>),
-        why: &str,
-    ) {
-        let words = format!("Not pasted: {}.\nReason: {why}.", self.what(&pressed));
-        let event = ClipboardPaste {
-            domain: self.name(pressed.to),
-            verdict: recorded(Decision::Deny),
-            rule: by.1.clone(),
-            policy: self.policy.serial(),
-            answer: None,
-            break_glass: false,
-            bytes: u64::try_from(pressed.content.len()).unwrap_or(u64::MAX),
-            from: self.name(pressed.from),
-            hits: None,
-            inspected: None,
-            normalised: None,
-            sha256: pressed.sha256,
-            to: self.name(pressed.to),
-            r#type: pressed.media_type.word().to_owned(),
-            unfit: Some(why.to_owned()),
-        };
-        self.out.push(Output::Note(event.into()));
-        let by = (Decision::Deny.word(), by.1.clone());
-        self.complete(pressed.ticket, Outcome::no(words).by(&by));
+        let (source, target) = (self.name(*from), self.name(to));
+        let what =
+            format!("{amount} from {} to {}", label(policy, &source), label(policy, &target));
+        self.out.push(Output::Decode(id, job, Secret::clone(content)));
+        let until = now.saturating_add(DECODE_MAX);
+        let stage = Stage::Decoding { until, decoded: Box::new(decoded) };
+        self.crossing = Some(Crossing { id, stage, ticket, to, by, what });
     }
 }

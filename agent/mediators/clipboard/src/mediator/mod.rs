@@ -42,7 +42,7 @@ use ratelimit::RateLimiter;
 use sha2::{Digest, Sha256};
 use worker_link::Job;
 
-use crate::content::{self, Rejected};
+use crate::content;
 use crate::vdagent::{Message, Outbox, Read, Secret};
 pub use crossing::Paste;
 use crossing::{Crossing, Pressed, Stage};
@@ -293,6 +293,12 @@ impl Mediator {
     }
 
     fn paste(&mut self, to: DomainIndex, ticket: Option<Ticket>, now: Time) {
+        self.expire(now);
+        if let Some(content) = self.held.as_ref().map(|held| Secret::clone(&held.content))
+            && self.still_decodes(&content, to, ticket)
+        {
+            return;
+        }
         self.end_crossing("another paste");
         if self.pull.is_some() {
             if let Some((_, before)) = self.early.replace((to, ticket)) {
@@ -300,7 +306,6 @@ impl Mediator {
             }
             return;
         }
-        self.expire(now);
         let Some(held) = &self.held else {
             let words = format!(
                 "Nothing to paste.\nGo where it is, copy it, and press {} there.",
@@ -322,6 +327,11 @@ impl Mediator {
             return self.complete(ticket, no_agent(&shown));
         }
         self.judge(Pressed { from, to, media_type, content, sha256, ticket }, now);
+    }
+
+    /// Ends what is being decided on: the agent ends.
+    pub fn end(&mut self) {
+        self.end_crossing("the agent ends");
     }
 
     /// Wipes what is held, ends what is under way.
@@ -358,9 +368,7 @@ impl Mediator {
             self.crossing.as_ref().and_then(Crossing::until).is_some_and(|until| now >= until);
         match self.crossing.as_ref().map(|crossing| &crossing.stage) {
             Some(Stage::Asking { .. }) if late => self.end_crossing("silence"),
-            Some(Stage::Decoding { .. }) if late => {
-                self.end_crossing(&Rejected::TooSlow.to_string());
-            }
+            Some(Stage::Decoding { .. }) if late => self.too_slow(),
             _ => {}
         }
         self.withdraw(now, |_, offer| now >= offer.until);

@@ -44,6 +44,7 @@ fn denied_and_all_is_well(mut ward: Ward, what: &str) {
     ward.wait(|event| {
         if let ClipboardEvent::Note(event) = event {
             let record = event.record();
+            denied |= record.kind == "clipboard-not-delivered";
             denied |= record.verdict.as_deref() == Some("deny")
                 && record.detail.get("unfit").is_some_and(|why| !why.to_string().is_empty());
         }
@@ -132,4 +133,25 @@ fn one_that_never_answers_is_killed_when_the_screen_is_locked_and_holds_up_nobod
         assert!(Instant::now() < deadline, "process {pid} is still there");
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+#[test]
+fn an_agent_that_ends_while_a_picture_is_decoded_leaves_an_entry_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("started");
+    let script = format!("echo > {}; exec sleep 600", told.display());
+    let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), &script, &[])));
+    ward.pastes(content::IMAGE_PNG, SAMPLE);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !told.exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    ward.clipboard.stop();
+    let events = ward.clipboard.events().into_iter();
+    let noted = events.filter_map(|event| match event {
+        ClipboardEvent::Note(event) => Some(event.kind()),
+        _ => None,
+    });
+    assert_eq!(noted.collect::<Vec<_>>(), ["clipboard", "clipboard-not-delivered"]);
 }

@@ -106,6 +106,9 @@ impl Service {
             self.mediator.tick(self.now());
             self.carry_out();
         }
+        // What the daemon hears from now on it still writes down.
+        self.mediator.end();
+        self.carry_out();
     }
 
     fn command(&mut self, command: Command) {

@@ -3,7 +3,7 @@
 use super::world::*;
 use crate::content::{Changes, Rejected, Sanitized, of_worker};
 use crate::mediator::limits::DECODE_MAX;
-use crate::mediator::{Hotkey, Time};
+use crate::mediator::{Hotkey, Output, Time};
 use crate::vdagent::spec::content::IMAGE_PNG;
 
 const SAMPLE: &[u8] = include_bytes!("../../../pictures/src/samples/out-meta.png");
@@ -101,10 +101,12 @@ fn a_picture_that_is_not_decoded_in_its_time_is_denied_and_its_worker_ended() {
 fn whatever_comes_while_a_picture_is_decoded_ends_its_worker_and_what_that_says_later_counts_for_nothing()
  {
     type Event = (&'static str, fn(&mut World));
-    const EVENTS: [Event; 5] = [
+    const EVENTS: [Event; 6] = [
+        ("the agent's end", |world| world.mediator.end()),
         ("the lock", |world| world.mediator.locked(world.now)),
         ("a policy", |world| {
-            world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
+            let other = rule("b", "a", "deny").replace("b-a", "other");
+            world.mediator.policy(policy_of(2, &other), world.now);
         }),
         ("a lost record", |world| world.mediator.record_lost(world.now)),
         ("another copy", |world| world.mediator.hotkey(Hotkey::Copy, B, None, world.now)),
@@ -116,9 +118,12 @@ fn whatever_comes_while_a_picture_is_decoded_ends_its_worker_and_what_that_says_
         happens(&mut world);
         world.settle();
         assert_eq!(world.stopped, [id], "{what}");
-        let denied = |event: &&audit::events::Record| event.detail.contains_key("unfit");
-        let event = world.noted.iter().rfind(denied).unwrap();
-        assert_eq!(event.verdict.as_deref(), Some("deny"), "{what}");
+        let [.., paste, ended] = &world.noted[..] else { panic!("{what}") };
+        // What the policy said, by its serial; nothing was wrong with the picture.
+        assert_eq!(paste.verdict.as_deref(), Some("allow"), "{what}");
+        assert_eq!((paste.rule.as_deref(), paste.policy), (Some("b-a"), Some(1)), "{what}");
+        assert!(!paste.detail.contains_key("unfit"), "{what}");
+        assert_eq!(ended.kind, "clipboard-not-delivered", "{what}");
         world.gets(B);
         world.decoded(id, Ok(encoded()));
         nothing_crosses(&mut world);
@@ -129,6 +134,7 @@ fn whatever_comes_while_a_picture_is_decoded_ends_its_worker_and_what_that_says_
 fn the_answer_of_another_worker_is_not_taken_for_this_ones() {
     let mut world = allowed();
     let first = pressed(&mut world);
+    world.mediator.policy(policy(&rule("b", "a", "allow")), world.now);
     world.hotkey(Hotkey::Paste, A);
     assert_eq!(world.stopped, [first]);
     world.decoded(first, Ok(encoded()));
@@ -154,4 +160,40 @@ fn of_pastes_that_come_at_once_only_the_last_one_s_picture_is_still_wanted_when_
     let wanted: Vec<bool> =
         world.to_decode.iter().map(|(id, ..)| world.mediator.decodes(*id)).collect();
     assert_eq!(wanted, [false, false, false, true]);
+}
+
+#[test]
+fn pressing_again_while_a_picture_is_decoded_waits_for_that_picture() {
+    let mut world = allowed();
+    let id = pressed(&mut world);
+    let noted = world.noted.len();
+    for _ in 0..30 {
+        world.hotkey(Hotkey::Paste, A);
+    }
+    assert!(world.stopped.is_empty() && world.to_decode.len() == 1);
+    assert_eq!(world.noted.len(), noted);
+    // Who waits for the outcome is who pressed last.
+    let said = world.said.len();
+    world.mediator.hotkey(Hotkey::Paste, A, Some(7), world.now);
+    world.settle();
+    assert_eq!(world.said.len(), said + 1);
+    assert_eq!(world.to_decode[0].0, id);
+    world.decode();
+    world.mediator.permitted(monitor::testing::permit(world.to_record.remove(0).0, 1), world.now);
+    let outputs = world.mediator.outputs();
+    let done =
+        |output: &Output| matches!(output, Output::Completed(Some(7), outcome) if outcome.done);
+    assert!(outputs.iter().any(done), "{outputs:?}");
+}
+
+#[test]
+fn a_question_that_was_not_put_yet_is_on_the_record_as_one_without_an_answer() {
+    let mut world = World::ready(&rule("b", "a", "ask"));
+    pressed(&mut world);
+    world.mediator.locked(world.now);
+    world.settle();
+    let event = world.noted.last().unwrap();
+    assert_eq!(event.verdict.as_deref(), Some("ask"));
+    assert_eq!(event.detail["answer"], "it was not wanted any more");
+    assert!(!event.detail.contains_key("unfit"));
 }

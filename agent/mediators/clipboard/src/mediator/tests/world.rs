@@ -24,8 +24,14 @@ pub(super) const CAPABLE: u32 =
 pub(super) const TEXT: u32 = content::UTF8_TEXT;
 
 pub(super) fn policy(rules: &str) -> Arc<Policy> {
+    policy_of(1, rules)
+}
+
+/// The policy of this serial.
+pub(super) fn policy_of(serial: u64, rules: &str) -> Arc<Policy> {
     const DOMAINS: &str = include_str!("../../../../../../policy/tests/fixtures/two-domains.toml");
     let domains = DOMAINS.replace("\"clinical\"", "\"a\"").replace("\"internet\"", "\"b\"");
+    let domains = domains.replace("serial = 1", &format!("serial = {serial}"));
     let text = domains + rules;
     Arc::new(Policy::parse("test", &text).unwrap())
 }
