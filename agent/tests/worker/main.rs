@@ -235,6 +235,53 @@ fn a_worker_that_nobody_waits_for_any_more_is_gone() {
     }
 }
 
+/// Runs itself as an agent that is killed.
+#[test]
+fn a_worker_ends_with_its_agent_even_while_it_is_stopped() {
+    const CHILD: &str = "BULKHEAD_TEST_AGENT_OF_A_WORKER";
+    if let Some(file) = std::env::var_os(CHILD) {
+        let (_worker, pid) = stopped_at_work();
+        fs::write(&file, format!("{pid}\n")).unwrap();
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    // The worker is left to this process: to one of another session its group would be an orphan, and the kernel would end it for being stopped.
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("pid");
+    let mut agent = Command::new(std::env::current_exe().unwrap())
+        .args(["a_worker_ends_with_its_agent_even_while_it_is_stopped", "--exact"])
+        .env(CHILD, &told)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let wait = || {
+        assert!(Instant::now() < deadline, "it does not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let pid = loop {
+        match fs::read_to_string(&told) {
+            Ok(text) if text.ends_with('\n') => break text.trim().to_owned(),
+            _ => wait(),
+        }
+    };
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    loop {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        if stat.is_empty() || stat.contains(") Z ") {
+            break;
+        }
+        wait();
+    }
+    // Whose agent is gone before it asks has been left to another process.
+    let output = Command::new(program()).arg("1").stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("the agent is gone"), "{text}");
+}
+
 #[test]
 fn a_worker_that_somebody_else_starts_says_who_starts_it_and_answers_nothing() {
     let output = Command::new(program()).stdin(Stdio::null()).output().unwrap();

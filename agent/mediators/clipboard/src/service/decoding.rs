@@ -65,6 +65,7 @@ impl Worker {
         let mut child = program
             .command()
             .arg0("bulkhead-worker")
+            .arg(std::process::id().to_string())
             .env_clear()
             .current_dir("/")
             .stdin(input)
