@@ -391,8 +391,7 @@ fn on_small_disk(pc: &Pc, bundle: &str, limits: &str) -> Option<Output> {
 fn a_disk_that_is_full_at_any_step_of_an_installation_is_left_as_it_was() {
     let pc = Pc::new();
     let bundle = pc.signed(1, 1);
-    let mut refused = 0;
-    for files in 4..20 {
+    for (refused, files) in (4..20).enumerate() {
         let limits = format!("size=2g,nr_inodes={files}");
         let Some(output) = on_small_disk(&pc, &bundle, &limits) else { return };
         let said = said(&output);
@@ -400,7 +399,6 @@ fn a_disk_that_is_full_at_any_step_of_an_installation_is_left_as_it_was() {
             assert!(refused > 4, "{files}: {said}");
             return;
         }
-        refused += 1;
         let left: Vec<_> = said.lines().filter(|line| [".arriving", "1"].contains(line)).collect();
         assert!(left.is_empty(), "{files}: {said}");
     }
