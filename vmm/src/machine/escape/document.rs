@@ -129,6 +129,12 @@ fn said(only: Only) -> String {
                 bits.iter().map(|(index, bits)| format!("{} without {bits:#x}", argument(*index)));
             each.collect::<Vec<_>>().join(", ")
         }
+        Only::Bits(bits) => {
+            let each = bits.iter().map(|(index, mask, value)| {
+                format!("{} has {value:#x} of {mask:#x}", argument(*index))
+            });
+            each.collect::<Vec<_>>().join(", ")
+        }
         Only::OwnThreads(signals) => format!("own threads, signal {}", list(signals)),
     }
 }

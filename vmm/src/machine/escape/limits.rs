@@ -144,6 +144,14 @@ fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
                     near(*index, &[0], 32, base);
                 }
             }
+            Only::Bits(bits) => {
+                for (index, _, value) in bits {
+                    base[usize::from(*index)] = *value;
+                }
+                for (index, _, value) in bits {
+                    near(*index, &[*value], 32, base);
+                }
+            }
             Only::OwnThreads(signals) => {
                 // Nobody's thread, and this process's place is filled in by who runs it.
                 for process in [OWN, 1, NOTHING] {
@@ -173,6 +181,7 @@ fn allows(only: Only, arguments: &[u64; 6]) -> bool {
         Only::Exactly(index, value) => at(index) == value,
         Only::OneOf(index, values) => values.iter().any(|value| at(index) as u32 == *value as u32),
         Only::Without(bits) => bits.iter().all(|(index, bits)| at(*index) & bits == 0),
+        Only::Bits(bits) => bits.iter().all(|(index, mask, value)| at(*index) & mask == *value),
         Only::OwnThreads(signals) => {
             at(0) == OWN && signals.iter().any(|signal| at(2) as u32 == *signal as u32)
         }
