@@ -241,6 +241,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/audit/src/log/mod.rs", "makes new files"),
     ("agent/audit/src/recover.rs", "makes a new file"),
     ("agent/base/src/durable.rs", "makes new files"),
+    ("agent/config/src/cores.rs", "the kernel's"),
     ("agent/domains/src/disks.rs", "makes a new file"),
     ("agent/cli/src/audit/mod.rs", "the kernel's: the host's name"),
     (

@@ -30,7 +30,7 @@ impl Program {
     /// # Errors
     /// There is none, it is too large, or the kernel executes no file in memory (`vm.memfd_noexec` is 2).
     pub fn read(path: &Path) -> io::Result<Self> {
-        let mut program = File::open(path)?.take(PROGRAM_MAX + 1);
+        let mut program = fileopen::regular(path)?.take(PROGRAM_MAX + 1);
         let mut file = memory()?;
         if io::copy(&mut program, &mut file)? > PROGRAM_MAX {
             return Err(io::ErrorKind::FileTooLarge.into());
