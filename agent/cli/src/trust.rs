@@ -35,7 +35,7 @@ pub(super) enum TrustCommand {
         /// The officer's public key, as `bulkhead policy keygen` wrote it
         #[arg(value_name = "KEY.pub")]
         key: PathBuf,
-        /// What the officer may sign, such as policy,trust; `image` and `program` are reserved [default: policy]
+        /// What the officer may sign, such as policy,image,trust; `program` is reserved [default: policy]
         #[arg(long, value_name = "PURPOSES", value_delimiter = ',', value_parser = purpose)]
         may_sign: Vec<Purpose>,
         /// Put the key in the place of that of the officer of this name, who may sign what they could before if --may-sign is left out
@@ -184,7 +184,7 @@ fn summary(store: &TrustStore) -> String {
 /// Returns a line for each weak setting of a store, and one for purposes that this version does not read.
 fn warnings(store: &TrustStore) -> String {
     let mut text = String::new();
-    let reserved: Vec<&str> = [Purpose::Image, Purpose::Program]
+    let reserved: Vec<&str> = [Purpose::Program]
         .into_iter()
         .filter_map(|purpose| store.threshold(purpose).map(|_| purpose.word()))
         .collect();

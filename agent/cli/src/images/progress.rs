@@ -1,7 +1,9 @@
 //! How far a long copy is: one line on a terminal, written anew, and some lines where there is none.
 
 use std::io::{self, IsTerminal};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use super::super::{Common, complain};
 
@@ -18,7 +20,7 @@ pub(super) struct Progress {
     terminal: bool,
     /// Nobody reads it.
     silent: bool,
-    said: Option<Instant>,
+    said: Option<Moment>,
 }
 
 impl Progress {
@@ -33,10 +35,10 @@ impl Progress {
         // What is read anew is counted again.
         self.done = self.done.saturating_add(bytes).min(self.total);
         let every = if self.terminal { OFTEN } else { SELDOM };
-        if self.silent || self.said.get_or_insert_with(Instant::now).elapsed() < every {
+        if self.silent || self.said.get_or_insert_with(Moment::now).elapsed() < every {
             return;
         }
-        self.said = Some(Instant::now());
+        self.said = Some(Moment::now());
         let percent = self.done.saturating_mul(100).checked_div(self.total).unwrap_or(100);
         let line = format!("{} {percent} % of {}", self.what, super::size(self.total));
         complain(&if self.terminal { format!("{line}   \r") } else { format!("{line}\n") });

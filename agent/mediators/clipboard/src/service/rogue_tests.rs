@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use clock::Moment;
 
 use worker_link::{ANSWER_HEADER, Answer, Kind};
 
@@ -119,18 +121,18 @@ fn one_that_never_answers_is_killed_when_the_screen_is_locked_and_holds_up_nobod
     let script = format!("echo $$ > {}; exec sleep 600", told.display());
     let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), &script, &[])));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Moment::now() + Duration::from_secs(30);
     let pid = loop {
         match fs::read_to_string(&told) {
             Ok(text) if text.ends_with('\n') => break text.trim().to_owned(),
-            _ => assert!(Instant::now() < deadline, "it does not start"),
+            _ => assert!(Moment::now() < deadline, "it does not start"),
         }
         std::thread::sleep(Duration::from_millis(5));
     };
     ward.clipboard.send(Command::Locked);
     denied_and_all_is_well(ward, "one that never answers");
     while Path::new("/proc").join(&pid).exists() {
-        assert!(Instant::now() < deadline, "process {pid} is still there");
+        assert!(Moment::now() < deadline, "process {pid} is still there");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -142,9 +144,9 @@ fn an_agent_that_ends_while_a_picture_is_decoded_leaves_an_entry_of_it() {
     let script = format!("echo > {}; exec sleep 600", told.display());
     let mut ward = Ward::with(PICTURES, Some(rogue(dir.path(), &script, &[])));
     ward.pastes(content::IMAGE_PNG, SAMPLE);
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Moment::now() + Duration::from_secs(30);
     while !told.exists() {
-        assert!(Instant::now() < deadline, "it does not start");
+        assert!(Moment::now() < deadline, "it does not start");
         std::thread::sleep(Duration::from_millis(5));
     }
     ward.clipboard.stop();
