@@ -12,6 +12,7 @@ use clock::Moment;
 use vmm_control::{Command, HungThread};
 
 use super::boot::BootFiles;
+use super::boot::ImageSerial;
 use super::capture::Capture;
 use super::cgroup::DomainGroup;
 use super::devices::Devices;
@@ -46,6 +47,8 @@ pub struct DomainRuntime {
     boot: Option<BootFiles>,
     /// Its guest is waited for.
     health: Option<Health>,
+    /// The image whose guest has to come up once its VMM is there, and in how long.
+    awaited: Option<(ImageSerial, Duration)>,
     /// Its guest did not come up.
     image_problem: Option<String>,
     /// An image was to come into force with its last start, and could not.
@@ -107,6 +110,7 @@ impl DomainRuntime {
             sandbox_id: None,
             boot: None,
             health: None,
+            awaited: None,
             image_problem: None,
             image_refused: None,
             image_news: Vec::new(),
@@ -390,7 +394,7 @@ impl DomainRuntime {
             Report::DevicesDone => {}
             Report::Boot(boot, image) => {
                 self.boot = Some(boot);
-                self.image_started(shared.now(), image);
+                self.image_started(image);
             }
             Report::DidNotComeUp(image, back) => self.did_not_come_up(shared, image, back),
             Report::Done(event) => {

@@ -79,7 +79,7 @@ pub enum BundleError {
     #[error("its signatures cannot be used: {0}")]
     Signatures(Diagnostics),
     /// Too few of those who may have signed it.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Refusal),
     /// A file in it is not the one that was signed.
     #[error("its {0} is not the one that was signed: the bundle is damaged, copy it again")]

@@ -62,6 +62,14 @@ pub enum PackError {
     /// The bundle is another than the one that was looked at.
     #[error("{} was changed or replaced since it was looked at, and nothing was signed: look at it and sign again", .0.display())]
     Replaced(PathBuf),
+    /// The bundle would take the place of a file that is to be kept.
+    #[error("{} {why}", path.display())]
+    Kept {
+        /// Its path.
+        path: PathBuf,
+        /// What it is, and what to do.
+        why: &'static str,
+    },
     /// No other could follow.
     #[error(
         "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
@@ -116,6 +124,7 @@ pub fn pack(
         members,
     };
     may_follow(&manifest)?;
+    may_replace(out, &files)?;
     // Before minutes of copying; its length does not change with the digests.
     let begin = checked(&manifest)?.begin();
     let failed = |source| PackError::Write { path: out.to_owned(), source };
@@ -241,6 +250,29 @@ impl Signing {
         bundle.file().write_all_at(&bytes, at).map_err(failed)?;
         bundle.file().sync_all().map_err(failed)?;
         Ok(count)
+    }
+}
+
+/// Checks that a bundle may take the place of what is at `out`: nothing that goes into it, nothing else than a bundle, and no signature of anybody's.
+fn may_replace(out: &Path, files: &[(PathBuf, File)]) -> Result<(), PackError> {
+    let Ok(there) = fs::metadata(out) else { return Ok(()) };
+    let kept = |why| Err(PackError::Kept { path: out.to_owned(), why });
+    let same = |file: &File| {
+        file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (there.dev(), there.ino()))
+    };
+    if files.iter().any(|(_, file)| same(file)) {
+        return kept(
+            "is one of the files that go into the bundle: name another file for the bundle, as the last word",
+        );
+    }
+    match Bundle::open(out) {
+        Ok(bundle) if bundle.head().signatures.count() == 0 => Ok(()),
+        Ok(_) => kept(
+            "is a bundle that somebody has signed, and the signatures would be lost: move it away first, or name another file",
+        ),
+        Err(_) => {
+            kept("is there, and is no bundle: name another file for the bundle, as the last word")
+        }
     }
 }
 

@@ -85,6 +85,7 @@ impl Office {
 
     fn bundle(&self, serial: u64, floor: u64, disk: &[u8]) -> PathBuf {
         let out = self.path(&format!("{serial}.bundle"));
+        let _ = fs::remove_file(&out);
         pack(&self.contents(serial, floor, disk), Some(&key(1)), &out, |_| ()).unwrap();
         assert_eq!(sign(&out, &key(2)).unwrap(), 2);
         out
@@ -387,9 +388,32 @@ fn what_is_signed_is_the_bundle_that_was_looked_at_and_no_other_byte_of_it_is_wr
     assert!(signed[32 + (16 << 10)..] == former[32 + (16 << 10)..]);
 }
 
+#[test]
+fn a_bundle_takes_the_place_of_nothing_but_a_bundle_that_nobody_has_signed() {
+    let office = Office::new();
+    let contents = office.contents(1, 1, b"disk");
+    let packed = |out: &Path| {
+        let before = fs::read(out).ok();
+        let packed = pack(&contents, None, out, |_| ());
+        if packed.is_err() {
+            assert_eq!(fs::read(out).ok(), before, "{}", out.display());
+        }
+        packed.map(drop).map_err(|error| error.to_string())
+    };
+    let out = office.path("new.bundle");
+    assert_eq!((packed(&out), packed(&out)), (Ok(()), Ok(())));
+    assert_eq!(sign(&out, &key(1)).unwrap(), 1);
+    assert!(packed(&out).unwrap_err().contains("somebody has signed"));
+    assert!(packed(&office.path("vmlinuz")).unwrap_err().contains("go into the bundle"));
+    let other = office.path("letter.txt");
+    fs::write(&other, "Dear all,").unwrap();
+    assert!(packed(&other).unwrap_err().contains("is no bundle"));
+}
+
 /// Lays down a bundle whose manifest was written by somebody else and signed by enough.
 fn written_otherwise(office: &Office, out: &Path, change: impl FnOnce(&str) -> String) {
     let contents = office.contents(1, 1, b"disk");
+    let _ = fs::remove_file(out);
     pack(&contents, None, out, |_| ()).unwrap();
     let text = Bundle::open(out).unwrap().head().text.clone();
     let (whole, changed) = (fs::read(out).unwrap(), change(&text));

@@ -182,7 +182,6 @@ fn a_bundle_goes_from_the_office_to_a_pc_comes_into_force_and_is_taken_back() {
         "installed 8",
         "activated 8",
         "refused null",
-        "removed 8",
         "refused 8",
         "removed 7",
         "refused 9",

@@ -405,8 +405,13 @@ fn said(common: &Common, name: &ImageName, done: Result<u64, Outcome>) -> Outcom
 }
 
 pub(super) fn remove(common: &Common, pc: &Pc, name: &ImageName, serial: u64) -> Outcome {
-    if let Err(outcome) = pc.record(common, name) {
-        return outcome;
+    let mut record = match pc.record(common, name) {
+        Ok(record) => record,
+        Err(outcome) => return outcome,
+    };
+    // What is noted is done, but for a disk that a guest has open.
+    if let Err(why) = record.remove(serial) {
+        return pc.refuse(common, Some((name, serial)), &format!("image {name}: {why}"));
     }
     let store = pc.store();
     let done = pc.noted(common, What::Removed, (name, serial), || store.remove(name, serial));

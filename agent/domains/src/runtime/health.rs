@@ -93,7 +93,7 @@ impl Health {
 
 impl DomainRuntime {
     /// Its image is verified, and its guest starts.
-    pub(super) fn image_started(&mut self, now: Time, started: Option<StartedImage>) {
+    pub(super) fn image_started(&mut self, started: Option<StartedImage>) {
         let Some(StartedImage { image, manifest, is_new, health, refused }) = started else {
             return;
         };
@@ -111,7 +111,18 @@ impl DomainRuntime {
             self.image_problem = None;
             self.image_news.push(ImageNews::InForce(image.clone(), manifest));
         }
-        self.wait_for(now, image, health);
+        // Its guest's time begins when there is a VMM, whatever a start waits for before.
+        self.awaited = health.map(|time| (image, time));
+        if self.awaited.is_none() {
+            self.health = None;
+        }
+    }
+
+    /// There is a VMM: its guest's time to come up begins.
+    pub(super) fn guest_starts(&mut self, now: Time) {
+        if let Some((image, time)) = self.awaited.clone() {
+            self.wait_for(now, image, Some(time));
+        }
     }
 
     /// Its guest runs on, and may not have come up yet.
@@ -142,6 +153,10 @@ impl DomainRuntime {
 
     /// Reads what its guest says, and has the image before come back once it is too late.
     pub(super) fn look_at_health(&mut self, shared: &Shared) {
+        if !self.lifecycle.wanted() && !self.lifecycle.has_given_up() {
+            // Somebody has stopped it: nobody can say of its guest that it did not come up.
+            self.health = None;
+        }
         let path = shared.parts.layout.port_socket(&self.policy.name, HEALTH_PORT);
         let now = shared.now();
         let Some(verdict) = self.health.as_mut().and_then(|health| health.poll(now, &path)) else {
@@ -195,7 +210,7 @@ impl DomainRuntime {
         self.image_problem = Some(words);
         let goes_back = back.is_ok();
         self.image_news.push(ImageNews::DidNotComeUp { image, back });
-        if goes_back && self.lifecycle.wanted() {
+        if goes_back && (self.lifecycle.wanted() || self.lifecycle.has_given_up()) {
             self.feed(shared, Event::Restart);
         }
     }

@@ -104,6 +104,7 @@ impl DomainRuntime {
         self.control = VmmControlClient::new(&layout.vmm_socket(&name));
         (self.ask_next, self.unanswered) = (shared.now(), 0);
         self.seat_next = self.has_seat(&shared.parts).then(|| shared.now());
+        self.guest_starts(shared.now());
         (self.vmm, self.capture) = (Some(vmm), Some(capture));
         (self.record, self.outdated) = (Some(record), None);
         Ok(())
