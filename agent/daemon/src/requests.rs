@@ -44,9 +44,9 @@ impl Running {
         let own = self.break_glass.banner_note();
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
         let images = self.supervisor.domains().iter().filter_map(|domain| {
-            domain
-                .image_problem()
-                .map(|_| format!("{}: new image did not start; tell IT", domain.policy().label))
+            domain.image_problem().map(|_| {
+                format!("{} could not be renewed as IT wanted; tell IT", domain.policy().label)
+            })
         });
         let notes = own.into_iter().chain(self.renewals.banner_notes()).chain(notes).chain(images);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);

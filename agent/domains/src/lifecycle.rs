@@ -31,7 +31,7 @@ pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// A VMM that ran this long was healthy; its next failure starts the delays anew.
 pub const HEALTHY_AFTER: Duration = Duration::from_secs(60);
-/// A VMM that hangs was healthy if it ran this long: it is noticed after a minute or so only.
+/// A VMM that hangs was healthy if it ran this long: it is noticed late, after two minutes at the latest.
 pub const HEALTHY_BEFORE_HANG: Duration = Duration::from_secs(180);
 /// How long devices may take to be prepared or released. The hand-over has shorter deadlines of
 /// its own; this one holds if the worker itself hangs. Copying a discarded disk takes the longest.

@@ -63,13 +63,8 @@ pub enum PackError {
     #[error("{} was changed or replaced since it was looked at, and nothing was signed: look at it and sign again", .0.display())]
     Replaced(PathBuf),
     /// The bundle would take the place of a file that is to be kept.
-    #[error("{} {why}", path.display())]
-    Kept {
-        /// Its path.
-        path: PathBuf,
-        /// What it is, and what to do.
-        why: &'static str,
-    },
+    #[error("it {0}")]
+    Kept(&'static str),
     /// No other could follow.
     #[error(
         "no bundle can follow one with the serial {0}, as a serial only grows: pack it with the serial after that of the one before"
@@ -256,7 +251,7 @@ impl Signing {
 /// Checks that a bundle may take the place of what is at `out`: nothing that goes into it, nothing else than a bundle, and no signature of anybody's.
 fn may_replace(out: &Path, files: &[(PathBuf, File)]) -> Result<(), PackError> {
     let Ok(there) = fs::metadata(out) else { return Ok(()) };
-    let kept = |why| Err(PackError::Kept { path: out.to_owned(), why });
+    let kept = |why| Err(PackError::Kept(why));
     let same = |file: &File| {
         file.metadata().is_ok_and(|file| (file.dev(), file.ino()) == (there.dev(), there.ino()))
     };

@@ -54,7 +54,8 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
         done(ward, &["trust", "add", &store, &officer, "--may-sign", "policy,image"]);
     }
     fs::write(ward.at("office/kernel"), format!("kernel {serial}")).unwrap();
-    let (bundle, kernel, key) = (at("office/bundle"), at("office/kernel"), at("office/kim"));
+    let bundle = at(&format!("office/{serial}.bundle"));
+    let (kernel, key) = (at("office/kernel"), at("office/kim"));
     let cmdline = format!("serial={serial}");
     let words = [
         "images",

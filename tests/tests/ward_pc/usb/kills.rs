@@ -1,4 +1,4 @@
-//! Whatever process is killed, at whatever moment, under typing and with a stick being read: the rest goes on, and what was killed comes back.
+//! The agent or a VMM is killed, at whatever moment, under typing and with a stick being read: the rest goes on, and what was killed comes back.
 
 use std::fs;
 use std::time::{Duration, Instant};
