@@ -69,6 +69,8 @@ impl Pc {
         let (serial, floor) = (serial.to_string(), floor.to_string());
         let file = self.path(&format!("clinical-{serial}.bundle"));
         fs::write(self.path("root.img"), disk).unwrap();
+        // Nothing is packed over what somebody has signed.
+        let _ = fs::remove_file(&file);
         let packed = command(&[
             "images",
             "pack",
