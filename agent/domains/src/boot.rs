@@ -132,7 +132,7 @@ mod tests {
             needs: Needs { bulkhead: None, memory: memory.map(|size| size.parse().unwrap()) },
             files: vec![(Part::Kernel, file("k", kernel)), (Part::Disk(1), file("d", "disk"))],
         };
-        let bundle = dir.join("bundle");
+        let bundle = dir.join(format!("{serial}.bundle"));
         pack(&contents, Some(&key), &bundle, |_| ()).unwrap();
         let approved = Bundle::open(&bundle).unwrap().approve(&trust).unwrap();
         let store = Store::at(&dir.join("images"));
