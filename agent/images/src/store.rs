@@ -42,6 +42,9 @@ pub enum StoreError {
     /// No image of this name was ever installed.
     #[error("there is no image {0}: install one with `bulkhead images install FILE`")]
     Unknown(ImageName),
+    /// Where the image would lie somebody has laid down something else.
+    #[error("{} is there, and was not installed: move it away, or delete it, and install again; nothing was installed", .0.display())]
+    InTheWay(PathBuf),
     /// None of this name is in force.
     #[error(
         "image {0} is installed, and none of it is activated: run `bulkhead images activate {0}`"

@@ -219,6 +219,20 @@ fn an_image_that_came_to_its_place_and_not_into_the_record_arrives_again() {
 }
 
 #[test]
+fn what_somebody_laid_down_in_an_images_place_is_kept_and_named() {
+    let office = Office::new();
+    let by_hand = office.path("images/clinical/3/home.img");
+    fs::create_dir_all(by_hand.parent().unwrap()).unwrap();
+    fs::write(&by_hand, "a year of work").unwrap();
+    for _ in 0..2 {
+        let refused = office.install(3, 1).unwrap_err().to_string();
+        assert!(refused.contains("was not installed: move it away"), "{refused}");
+    }
+    assert_eq!(fs::read(&by_hand).unwrap(), b"a year of work");
+    assert_eq!(office.install(4, 1).unwrap(), Arrival::Installed);
+}
+
+#[test]
 fn older_images_and_those_below_the_floor_are_refused_and_the_one_in_force_stays() {
     let office = Office::new();
     let store = office.store();

@@ -89,7 +89,7 @@ impl Store {
         if is_full || matches!(error, StoreError::Damaged { .. } | StoreError::NoRoom { .. }) {
             // What it took is needed by whatever else is on this disk.
             clear(&places.arriving)?;
-            if is_full && !is_there {
+            if is_full && !is_there && places.place.join(MARK).symlink_metadata().is_ok() {
                 clear(&places.place)?;
             }
         }
@@ -124,6 +124,9 @@ impl Store {
         let there = place.symlink_metadata().is_ok();
         // Left by one that ended between its last two steps, or by a removal that did.
         if there && arrival == Arrival::Installed {
+            if place.join(MARK).symlink_metadata().is_err() {
+                return Err(StoreError::InTheWay(place.clone()));
+            }
             clear(arriving)?;
             fs::rename(place, arriving).map_err(&failed)?;
         }
