@@ -2,30 +2,61 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{
     ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageReturned,
     ImageRolledBack,
 };
+use clock::Moment;
 use domains::ImageNews;
 use domains::boot::ImageSerial;
 use images::notes::{self, Note, What};
 
-/// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
-pub(super) fn record(images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
-    let taken = notes::take(images, |notes| {
-        let events: Vec<AuditEvent> = notes.into_iter().map(event).collect();
-        write(&events)
-    });
-    match taken {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
-            tracing::error!(
-                "what was done with guest images cannot be recorded: {}: {error}",
-                images.display()
-            );
+/// How long notes are left alone that could not be recorded, read or removed.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What became of the notes so far.
+#[derive(Default)]
+pub(super) struct ImageNotes {
+    /// When they are next looked at, if something was in the way.
+    again: Option<Moment>,
+    /// Those that are on record and could not be removed: they are not recorded once more.
+    recorded: Vec<Note>,
+}
+
+impl ImageNotes {
+    /// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
+    pub(super) fn record(&mut self, images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
+        let now = Moment::now();
+        if self.again.is_some_and(|again| now < again) {
+            return;
         }
-        _ => {}
+        let recorded = &mut self.recorded;
+        let mut refused = false;
+        let taken = notes::take(images, |notes| {
+            let old = if notes.starts_with(recorded) { recorded.len() } else { 0 };
+            let events: Vec<AuditEvent> = notes.iter().skip(old).cloned().map(event).collect();
+            if events.is_empty() || write(&events) {
+                *recorded = notes;
+                true
+            } else {
+                refused = true;
+                false
+            }
+        });
+        self.again = (refused || taken.is_err()).then(|| now + AGAIN);
+        match taken {
+            Ok(()) if !refused => self.recorded.clear(),
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => {
+                tracing::error!(
+                    "what was done with guest images cannot be recorded: {}: {error}",
+                    images.display()
+                );
+            }
+            Ok(()) | Err(_) => {}
+        }
     }
 }
 
@@ -116,14 +147,39 @@ mod tests {
         for what in all {
             notes::add(dir.path(), note(what)).unwrap();
         }
-        record(dir.path(), |_| false);
+        ImageNotes::default().record(dir.path(), |_| false);
+        let mut image_notes = ImageNotes::default();
         for _ in 0..2 {
-            record(dir.path(), |events| recorder.note(events).is_some());
+            image_notes.record(dir.path(), |events| recorder.note(events).is_some());
         }
         let log = fs::read_to_string(dir.path().join("audit/audit-000000000001.jsonl")).unwrap();
         for word in ["installed", "activated", "rolled-back", "removed", "refused"] {
             assert_eq!(log.matches(&format!("\"kind\":\"image-{word}\"")).count(), 1, "{word}");
         }
         assert!(!log.contains("u001b"), "{log}");
+    }
+
+    #[test]
+    fn notes_that_cannot_be_recorded_or_removed_wait_and_are_recorded_once() {
+        let dir = tempfile::tempdir().unwrap();
+        notes::add(dir.path(), note(What::Activated)).unwrap();
+        let mut image_notes = ImageNotes::default();
+        let mut tried = 0;
+        for _ in 0..5 {
+            image_notes.record(dir.path(), |_| {
+                tried += 1;
+                false
+            });
+        }
+        assert_eq!(tried, 1, "not at each pass of the event loop");
+        // As after a removal that failed: they are on record, and still there.
+        let mut image_notes = ImageNotes { again: None, recorded: vec![note(What::Activated)] };
+        notes::add(dir.path(), note(What::Removed)).unwrap();
+        let mut written = 0;
+        image_notes.record(dir.path(), |events| {
+            written += events.len();
+            true
+        });
+        assert_eq!((written, image_notes.recorded.len()), (1, 0));
     }
 }

@@ -48,6 +48,7 @@ use printable::StyledPage;
 use self::break_glass::BreakGlass;
 use self::configuration::ActiveConfiguration;
 use self::event_loop::EventLoop;
+use self::images::ImageNotes;
 use self::mediators::{Mediator, Mediators, Place};
 use self::needed::Needed;
 use self::preparation::{lock, open_handover, raise_memlock, take_state};
@@ -221,6 +222,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         break_glass: BreakGlass::default(),
         monitor,
         tallies: Tallies::default(),
+        image_notes: ImageNotes::default(),
         budget: Budget::default(),
         states: States::default(),
         renewals: Renewals::default(),
@@ -241,6 +243,7 @@ struct Running {
     budget: Budget,
     states: States,
     renewals: Renewals,
+    image_notes: ImageNotes,
 }
 
 impl Running {

@@ -263,7 +263,7 @@ impl Running {
 
     /// Writes down what was done with guest images by command since somebody looked.
     pub(super) fn note_images(&mut self, folder: &std::path::Path) {
-        images::record(folder, |events| self.monitor.note(events).is_some());
+        self.image_notes.record(folder, |events| self.monitor.note(events).is_some());
     }
 }
 
