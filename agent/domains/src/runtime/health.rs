@@ -18,6 +18,9 @@ use super::super::{Report, Shared};
 use super::DomainRuntime;
 use config::machine::Boot;
 
+/// How often it is tried to write down that a guest came up, and how long after another.
+const WRITES_MAX: u32 = 60;
+const WRITE_AGAIN: Duration = Duration::from_secs(10);
 /// How often the port is tried while nobody listens there, as the VMM has just been started.
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
@@ -130,7 +133,12 @@ impl DomainRuntime {
         let Boot::Image(name) = &self.devices.hardware.boot else { return };
         if let Some((serial, seconds)) = Store::at(&shared.parts.layout.images).on_trial(name) {
             let image = ImageSerial { image: name.clone(), serial };
-            self.wait_for(shared.now(), image, Some(Duration::from_secs(seconds.into())));
+            let time = Duration::from_secs(seconds.into());
+            // A guest says once that it came up. What the agent before heard of one that has run for longer nobody knows: a desktop that works is not
+            // shut down for that.
+            if self.vmm_age().is_none_or(|age| age < time) {
+                self.wait_for(shared.now(), image, Some(time));
+            }
         }
     }
 
@@ -169,11 +177,14 @@ impl DomainRuntime {
             let ImageSerial { image: name, serial } = &image;
             match verdict {
                 Verdict::CameUp => {
-                    if let Err(error) = store.came_up(name, *serial) {
+                    // Not written down, the next agent would wait for what the guest says once.
+                    for _ in 0..WRITES_MAX {
+                        let Err(error) = store.came_up(name, *serial) else { return };
                         tracing::warn!(
-                            "cannot write down that image {name} came up: {}",
+                            "cannot write down that image {name} came up, which is tried again: {}",
                             explain(&error)
                         );
+                        std::thread::sleep(WRITE_AGAIN);
                     }
                 }
                 Verdict::TooLate => {
