@@ -82,7 +82,7 @@ impl<'a> Agent<'a> {
         Self::launch_with(pc, machine, POLICY, &[])
     }
 
-    /// The same with another policy and more arguments.
+    /// The same with another policy and more arguments; images are in `/share` unless an argument says otherwise.
     pub fn launch_with(
         pc: &'a WardPc,
         machine: &str,
@@ -103,14 +103,14 @@ impl<'a> Agent<'a> {
             "/tmp/etc/machine.toml",
             "--policy",
             "/tmp/etc/policy.toml",
-            "--images",
-            "/share",
             "--state",
             "/tmp/state",
             "--runtime",
             "/run/bulkhead",
         ];
-        let pid = pc.spawn(&[&argv, arguments].concat(), "/tmp/agent.log")?;
+        let images: &[&str] =
+            if arguments.contains(&"--images") { &[] } else { &["--images", "/share"] };
+        let pid = pc.spawn(&[&argv, images, arguments].concat(), "/tmp/agent.log")?;
         Ok(Self { pc, pid })
     }
 

@@ -6,6 +6,7 @@ mod budgets;
 mod clipboard;
 mod hang;
 mod hid;
+mod images;
 mod outlive;
 mod passthrough;
 mod pci;
