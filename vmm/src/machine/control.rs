@@ -60,9 +60,13 @@ impl MachineControl {
     /// Adds a vCPU's thread, which is watched by its heartbeat from now on.
     pub(super) fn add_vcpu(&self, thread: JoinHandle<()>, heartbeat: Heartbeat) {
         let name = thread.thread().name().unwrap_or("vcpu").to_owned();
-        let mut threads = self.threads();
-        let (index, kicked) = (threads.len(), Arc::clone(&self.threads));
-        threads.push(thread);
+        // A look holds the watched threads while it wakes one, which takes the list: so the list is given back here first.
+        let index = {
+            let mut threads = self.threads();
+            threads.push(thread);
+            threads.len().saturating_sub(1)
+        };
+        let kicked = Arc::clone(&self.threads);
         self.liveness().watch(name, Serves::Guest, heartbeat, move || {
             let threads = kicked.lock().unwrap_or_else(PoisonError::into_inner);
             threads.get(index).into_iter().for_each(vcpu::kick);
@@ -95,7 +99,8 @@ impl MachineControl {
     pub(super) fn end(&self) {
         self.close();
         self.gate.end();
-        for thread in std::mem::take(&mut *self.threads()) {
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a vCPU thread panicked");
             }
@@ -183,5 +188,49 @@ impl Control for MachineControl {
             }
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmm_sys_util::eventfd::EventFd;
+
+    fn control() -> MachineControl {
+        let eventfd = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        MachineControl {
+            gate: Gate::new(1).0,
+            events: Arc::new(Events::new(eventfd())),
+            power: Arc::new(Mutex::new(Power::new(eventfd(), Box::new(|_| ())))),
+            threads: Arc::default(),
+            liveness: Mutex::default(),
+            paused: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            give_up: Mutex::new(None),
+            reset_request: AtomicBool::new(false),
+            resetting: AtomicBool::new(false),
+            resets: AtomicU64::new(0),
+            vcpus: 1,
+            memory_mib: 64,
+        }
+    }
+
+    #[test]
+    fn a_vcpu_that_is_added_during_a_look_holds_up_no_thread_that_the_look_wakes() {
+        let control = control();
+        let look = control.liveness();
+        std::thread::scope(|scope| {
+            scope.spawn(|| control.add_vcpu(std::thread::spawn(|| ()), Heartbeat::default()));
+            let until = Instant::now() + Duration::from_secs(10);
+            // Added, and not watched before the look is over.
+            let added = || control.threads.try_lock().is_ok_and(|threads| !threads.is_empty());
+            let mut seen = added();
+            while !seen && Instant::now() < until {
+                std::thread::yield_now();
+                seen = added();
+            }
+            drop(look);
+            assert!(seen, "the list of threads is held while the watched threads are waited for");
+        });
     }
 }
