@@ -48,7 +48,7 @@ filter is the kernel's answer; \"-\" is nothing, or the kernel's configuration: 
 
 Files: the limit on their length is one for the whole process, the length of the longest file that it writes: a disk that is a file and not read-only, or a serial log's
 16 MiB. No file grows beyond that; a shorter one can grow up to it. The tool runs neither with a passed-through function nor in the simulated ward PC. Known gaps:
-[decision 29](decisions/0029-the-vmms-sandbox.md).
+[decision 46](decisions/0046-what-the-sandbox-leaves-open.md).
 ";
 
 fn pages() -> String {
