@@ -102,7 +102,7 @@ impl Guest {
         self.send(&message(kind::CLIPBOARD_GRAB, &words(&[0, number])));
     }
 
-    /// The next message of this type: its body's length. Others are passed over.
+    /// Returns the next message of this type: its body's length. Others are passed over.
     fn wait_for(&mut self, wanted: u32) -> usize {
         loop {
             let kind = self.message();
@@ -204,7 +204,7 @@ impl Decided {
     }
 }
 
-/// The guest's side of a paste that was allowed.
+/// Returns the guest's side of a paste that was allowed.
 fn take(guest: &mut Guest, number: u32) -> (Instant, usize) {
     guest.wait_for(kind::CLIPBOARD_GRAB);
     guest.send(&message(kind::CLIPBOARD_REQUEST, &words(&[0, number])));
@@ -301,7 +301,7 @@ impl Agent {
         end - start
     }
 
-    /// A figure of its memory, in bytes.
+    /// Returns a figure of its memory, in bytes.
     fn memory(&self, what: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(what)).unwrap();
@@ -316,7 +316,7 @@ impl Drop for Agent {
     }
 }
 
-/// The middle of some times.
+/// Returns the middle of some times.
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times[times.len() / 2]
@@ -326,7 +326,7 @@ fn ratio(one: Duration, other: Duration) -> f64 {
     one.as_secs_f64() / other.as_secs_f64()
 }
 
-/// A picture whose file is about so large: a photograph that is not compressed, or noise that cannot be.
+/// Returns a picture whose file is about so large: a photograph that is not compressed, or noise that cannot be.
 fn picture(bytes: usize, format: image::ImageFormat) -> Vec<u8> {
     let width = 1024u32;
     let height = u32::try_from(bytes).unwrap() / (width * 3);
@@ -416,7 +416,7 @@ fn main() {
     memory(&sub("t"), &vec![b'x'; 8 << 20]);
 }
 
-/// What an agent of its own takes for content, held and offered.
+/// Measures what an agent of its own takes for content, held and offered.
 fn memory(dir: &Path, bytes: &[u8]) {
     let (what, number) = match bytes {
         [b'B', b'M', ..] => ("picture (BMP)", content::IMAGE_BMP),

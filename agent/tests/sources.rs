@@ -16,7 +16,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The sources of what is shipped below a folder, each without its tests.
+/// Collects the sources of what is shipped below a folder, each without its tests.
 fn shipped(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -150,7 +150,7 @@ fn every_case_that_proptest_saved_lies_where_it_looks_for_it() {
     assert!(saved >= 4, "{saved} files");
 }
 
-/// How many files of saved cases are below a folder, each of a source that is there: below a folder with a `lib.rs` or `main.rs` beside it.
+/// Returns how many files of saved cases are below a folder, each of a source that is there: below a folder with a `lib.rs` or `main.rs` beside it.
 fn all_read(beside: &Path, saved: &Path) -> usize {
     let folders = fs::read_dir(beside).unwrap().map(|entry| entry.unwrap().path());
     let root = |path: &PathBuf| path.join("lib.rs").is_file() || path.join("main.rs").is_file();
@@ -171,7 +171,7 @@ fn all_read(beside: &Path, saved: &Path) -> usize {
     count
 }
 
-/// The tests that show of an obligation that the agent meets it.
+/// Returns the tests that show of an obligation that the agent meets it.
 fn shown_by(obligation: &Obligation<'_>) -> &'static [(&'static str, &'static str)] {
     const FLOWS: &str = "agent/mediators/clipboard/src/mediator/tests/flows.rs";
     match obligation {
@@ -300,7 +300,7 @@ fn a_file_that_somebody_named_or_that_is_taken_for_ours_is_opened_in_one_way_tha
     assert!(gone.is_empty(), "these do not open files themselves any more: {gone:?}");
 }
 
-/// The packages of the workspace, each with its manifest.
+/// Collects the packages of the workspace, each with its manifest.
 fn manifests(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -313,8 +313,8 @@ fn manifests(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
-/// Whether a manifest has permits made without a disk in what it ships: by a dependency that is not for tests, or by a feature of its own
-/// other than the one for fuzz targets.
+/// Returns whether a manifest has permits made without a disk in what it ships: by a dependency that is not for tests, or by a feature of
+/// its own other than the one for fuzz targets.
 fn forges_permits(manifest: &str) -> bool {
     let mut table = "";
     manifest.lines().any(|line| {

@@ -57,7 +57,7 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The settings of a unit, in order.
+/// Returns the settings of a unit, in order.
 fn settings(service: &str) -> Vec<(String, String)> {
     let file = root().join("agent/systemd").join(format!("{service}.service"));
     let text = fs::read_to_string(file).unwrap().replace("\\\n", "");
@@ -175,7 +175,7 @@ fn what_the_unit_names_by_driver_is_loaded_before_it_starts() {
 
 const SERVICES: [&str; 3] = ["bulkhead-agent", "bulkhead-claim", "bulkhead-rescue"];
 
-/// What systemd-analyze says; `None` on a machine without it.
+/// Returns what systemd-analyze says; `None` on a machine without it.
 fn systemd_analyze(arguments: &[&str]) -> Option<String> {
     let output = std::process::Command::new("systemd-analyze").args(arguments).output().ok()?;
     let said = [output.stdout, output.stderr].concat();
@@ -217,7 +217,7 @@ fn the_units_are_exposed_no_more_than_their_budget_allows() {
     }
 }
 
-/// The system calls that a group of systemd's holds, and those of the groups in it.
+/// Returns the system calls that a group of systemd's holds, and those of the groups in it.
 fn system_calls(group: &str, found: &mut Vec<String>) -> Option<()> {
     for line in systemd_analyze(&["syscall-filter", "--no-pager", group])?.lines().skip(1) {
         let name = line.trim();

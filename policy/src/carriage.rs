@@ -42,7 +42,7 @@ impl Limit {
         Self::among(device, decision, None)
     }
 
-    /// The same of the rest of a device whose keyboard stays with the seat. No vendor request passes beside that.
+    /// Returns the same of the rest of a device whose keyboard stays with the seat. No vendor request passes beside that.
     #[must_use]
     pub fn of_rest(rest: &UsbDevice<'_>, decision: Decision) -> Vec<Self> {
         Self::among(rest, decision, Some(UsbClass::HID))

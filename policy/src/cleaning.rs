@@ -65,7 +65,7 @@ impl fmt::Display for Changes {
 /// What text is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// It is read.
+    /// A person or a program reads it.
     Reading,
     /// It is a list of names, which NUL separates.
     Names,
@@ -76,12 +76,12 @@ pub enum Purpose {
 pub struct Cleaned {
     /// UTF-8, never longer than it was. Wiped when it is dropped.
     pub bytes: Zeroizing<Vec<u8>>,
-    /// What is different.
+    /// What was taken out or replaced.
     pub changes: Changes,
 }
 
 impl Cleaned {
-    /// Returns the text.
+    /// Returns the bytes as text.
     #[must_use]
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.bytes).unwrap_or_default()
@@ -100,7 +100,7 @@ enum Class {
     Invisible,
 }
 
-/// Unicode 16: general categories Cc, Zs, Zl, Zp, and `Default_Ignorable_Code_Point`, sorted by what they do to the text.
+/// Classes a character by Unicode 16: general categories Cc, Zs, Zl, Zp, and `Default_Ignorable_Code_Point`, sorted by what they do to the text.
 const fn class(c: char) -> Class {
     match c {
         '\n' | '\t' | ' ' => Class::Kept,
@@ -139,7 +139,7 @@ const fn class(c: char) -> Class {
     }
 }
 
-/// Text as it crosses; see the module.
+/// Cleans text, as it crosses; see the module.
 #[must_use]
 pub fn clean(text: &str, purpose: Purpose) -> Cleaned {
     let mut changes = Changes::default();
@@ -200,7 +200,7 @@ mod tests {
         clean(text, Purpose::Reading).text().to_owned()
     }
 
-    /// The characters of a class, after Unicode's own tables as the crate `regex` has them.
+    /// Returns the characters of a class, after Unicode's own tables as the crate `regex` has them.
     fn property(class: &str) -> impl Fn(char) -> bool + use<> {
         let all: String = all().collect();
         let found: HashSet<char> = Regex::new(&format!("[{class}]"))
@@ -222,7 +222,7 @@ mod tests {
         '\0'..=char::MAX
     }
 
-    /// Everything that separates, or that nobody sees, after Unicode's tables or ours.
+    /// Returns everything that separates, or that nobody sees, after Unicode's tables or ours.
     fn special() -> Vec<char> {
         let separates = property(r"\p{Z}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}");
         all().filter(|c| class(*c) != Class::Kept || separates(*c)).collect()

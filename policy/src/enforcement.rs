@@ -70,7 +70,7 @@ pub struct Gap {
     pub severity: Severity,
     /// What is so instead.
     pub instead: &'static str,
-    /// What to do.
+    /// What to write instead, or do without.
     pub remedy: &'static str,
 }
 
@@ -207,13 +207,13 @@ pub fn gap(key: &str, value: &str) -> Option<&'static Gap> {
     GAPS.iter().find(is_it)
 }
 
-/// Whether this version carries a type of clipboard content.
+/// Returns whether this version carries a type of clipboard content.
 #[must_use]
 pub fn of_type(media_type: MediaType) -> Option<&'static Gap> {
     gap("clipboard.types", media_type.word())
 }
 
-/// Whether this version carries what devices of a class are for.
+/// Returns whether this version carries what devices of a class are for.
 #[must_use]
 pub fn of_class(class: UsbClass) -> Option<&'static Gap> {
     let word = UsbClass::WORDS.iter().find(|(_, known)| *known == class)?.0;
@@ -225,18 +225,18 @@ pub fn of_class(class: UsbClass) -> Option<&'static Gap> {
 pub struct Said {
     /// What it falls into.
     pub gap: &'static Gap,
-    /// What was written.
+    /// The value, as it was written.
     pub value: String,
     /// Whose it is: a desktop as the banner calls it, or the id of a rule.
     pub owner: String,
-    /// Where it stands.
+    /// Where it stands in the text.
     pub span: Span,
     /// The line it stands on, from 1.
     pub line: usize,
 }
 
 impl fmt::Display for Said {
-    /// One sentence, without a full stop.
+    /// Writes one sentence, without a full stop.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { gap: Gap { key, instead, .. }, value, owner, .. } = self;
         let (table, name) = key.split_once('.').unwrap_or(("", key));
@@ -252,7 +252,7 @@ impl fmt::Display for Said {
 }
 
 impl Said {
-    /// As `check` reports it.
+    /// Returns it as `check` reports it.
     #[must_use]
     pub fn diagnostic(&self) -> Diagnostic {
         let found = Diagnostic::warning(self.span, self.to_string(), self.gap.remedy);
@@ -311,7 +311,7 @@ impl Domain {
 }
 
 impl Policy {
-    /// Everything that it says and this version does not enforce, in the order of the file. A rule that denies is kept whatever it names.
+    /// Returns everything that it says and this version does not enforce, in the order of the file. A rule that denies is kept whatever it names.
     #[must_use]
     pub fn unenforced(&self) -> Vec<Said> {
         let said = |gap: &'static Gap, value: &str, owner: &str, span: Span| Said {
@@ -352,7 +352,7 @@ impl Policy {
     }
 }
 
-/// The keys of a domain that are not Bulkhead's to keep where somebody else's VMM runs it, as one word each.
+/// Returns the keys of a domain that are not Bulkhead's to keep where somebody else's VMM runs it, as one word each.
 pub fn of_the_vmm() -> impl Iterator<Item = &'static str> {
     let keys = LANGUAGE.iter().filter(|key| matches!(key.kept, ByTheVmm));
     let names = keys.filter_map(|key| key.path.strip_prefix("domain."));

@@ -22,7 +22,7 @@ pub fn is_legible(text: &str) -> bool {
 pub struct Looks([String; 2]);
 
 impl Looks {
-    /// How this text is drawn.
+    /// Returns how this text is drawn.
     #[must_use]
     pub fn of(text: &str) -> Self {
         let plain: String = text.nfkc().collect();

@@ -140,7 +140,7 @@ impl Policy {
         })
     }
 
-    /// It only ever grows; an older policy is refused.
+    /// Returns the serial. It only ever grows; an older policy is refused.
     #[must_use]
     pub fn serial(&self) -> u64 {
         self.serial.value
@@ -158,7 +158,7 @@ impl Policy {
         &self.issuer
     }
 
-    /// The domains, in the order of the file: the first is in front at start.
+    /// Returns the domains, in the order of the file: the first is in front at start.
     #[must_use]
     pub fn domains(&self) -> &[Domain] {
         &self.domains
@@ -252,7 +252,7 @@ impl Policy {
         &self.remarks
     }
 
-    /// The text it was read from.
+    /// Returns the text it was read from.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source

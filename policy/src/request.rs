@@ -43,7 +43,7 @@ pub struct ClipboardRequest<'a> {
 /// A device that was plugged in, or that somebody attaches.
 #[derive(Clone, Copy, Debug)]
 pub struct UsbRequest<'a> {
-    /// The device.
+    /// What the device says of itself.
     pub device: UsbDevice<'a>,
     /// The domain somebody attaches it to by hand; `None` when it was merely plugged in and the rules decide where it goes.
     pub to: Option<&'a str>,
@@ -86,12 +86,12 @@ pub enum HidUse {
     Unknown,
     /// It types or points: a keyboard, a mouse, a touch screen, a touchpad, a pen, whatever it calls itself.
     KeyboardOrMouse,
-    /// It does neither.
+    /// It does neither of both.
     Other,
 }
 
 impl UsbFunction {
-    /// A function nobody has looked into.
+    /// Makes a function nobody has looked into.
     #[must_use]
     pub const fn new(class: u8, subclass: u8, protocol: u8) -> Self {
         Self { class: UsbClass(class), subclass, protocol, hid: HidUse::Unknown }
@@ -173,7 +173,7 @@ impl fmt::Display for UsbFunction {
 }
 
 impl HidUse {
-    /// The word for what was found; none where nobody has looked.
+    /// Returns the word for what was found; none where nobody has looked.
     const fn word(self) -> Option<&'static str> {
         match self {
             Self::Unknown => None,
@@ -196,14 +196,14 @@ pub struct UsbDescription {
     pub product: u16,
     /// `iSerialNumber`.
     pub serial: Option<String>,
-    /// The socket.
+    /// The socket of the PC that it is plugged into: `1-2.3`.
     pub port: Option<String>,
-    /// The interfaces.
+    /// The interfaces that it offers.
     pub functions: Vec<UsbFunction>,
 }
 
 impl UsbDescription {
-    /// The device described.
+    /// Returns the device that is described.
     #[must_use]
     pub fn device(&self) -> UsbDevice<'_> {
         UsbDevice {
@@ -217,7 +217,7 @@ impl UsbDescription {
 }
 
 impl fmt::Display for UsbDescription {
-    /// As it is read back, whatever a device has for its serial: a comma there is written `%2c`, and `%` is `%25`.
+    /// Writes the device as it is read back, whatever a device has for its serial: a comma there is written `%2c`, and `%` is `%25`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "vendor={:04x},product={:04x}", self.vendor, self.product)?;
         for (key, value) in [("serial", &self.serial), ("port", &self.port)] {
@@ -277,7 +277,7 @@ impl FromStr for UsbDescription {
     }
 }
 
-/// Without what would end a value.
+/// Escapes what would end a value.
 fn escaped(value: &str) -> String {
     value.replace('%', "%25").replace(',', "%2c")
 }

@@ -17,14 +17,14 @@ fn finds(built_in: BuiltIn, media_type: MediaType, text: &str) -> bool {
     Detector::BuiltIn(built_in).finds(&Content::of(media_type, text.as_bytes()).unwrap())
 }
 
-/// The digit in one of several scripts and styles.
+/// Returns the digit in one of several scripts and styles.
 fn dressed(digit: char, style: usize) -> char {
     let zero =
         ['0', '\u{ff10}', '\u{660}', '\u{1d7ce}', '\u{966}'].get(style).copied().unwrap_or('0');
     char::from_u32(u32::from(zero) + u32::from(digit) - u32::from('0')).unwrap()
 }
 
-/// The digits of a number, each in some style, with something before each that a reader does not see or reads past.
+/// Returns the digits of a number, each in some style, with something before each that a reader does not see or reads past.
 fn disguised(number: &str, styles: &[usize], before: &[&str]) -> String {
     let digits = number.chars().zip(styles.iter().cycle()).zip(before.iter().cycle());
     digits.map(|((digit, style), before)| format!("{before}{}", dressed(digit, *style))).collect()

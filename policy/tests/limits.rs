@@ -29,7 +29,7 @@ fn domain(number: usize) -> String {
     )
 }
 
-/// The most memory the process has had since the last call, in bytes.
+/// Returns the most memory the process has had since the last call, in bytes.
 fn peak() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -38,7 +38,7 @@ fn peak() -> u64 {
     peak * 1024
 }
 
-/// Processor time of this process, in user mode: other programs do not count.
+/// Returns the processor time of this process, in user mode: other programs do not count.
 fn worked() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let (_, fields) = stat.rsplit_once(')').unwrap();
@@ -47,7 +47,7 @@ fn worked() -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// What is said of a text, and that it is said soon and without much memory.
+/// Asserts what is said of a text, and that it is said soon and without much memory.
 fn refusal(what: &str, text: &str) -> String {
     peak();
     let before = peak();
@@ -74,7 +74,7 @@ fn refusal(what: &str, text: &str) -> String {
 /// A quarter of the largest text: what it takes grows with its length.
 const FILLED: usize = policy::document::TEXT_MAX / 4;
 
-/// As many of these as fit into it.
+/// Makes as many of these as fit into it.
 fn filled(head: &str, one: impl Fn(usize) -> String) -> String {
     let mut text = head.to_owned();
     for number in 0.. {

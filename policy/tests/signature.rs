@@ -20,7 +20,7 @@ fn key(number: u8) -> SecretKey {
     SecretKey::from_random(&Zeroizing::new([number; 32]))
 }
 
-/// A PC that trusts the first of [`OFFICERS`], keys 0, 1 and 2.
+/// Makes a PC that trusts the first of [`OFFICERS`], keys 0, 1 and 2.
 fn trust(threshold: usize, officers: u8) -> TrustStore {
     let mut text = format!("format = 1\nthreshold = {threshold}\n");
     for (number, name) in (0..officers).zip(OFFICERS) {

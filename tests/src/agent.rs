@@ -10,7 +10,7 @@ use crate::{Failure, Outcome, WardPc, ensure};
 
 const STOP: Duration = Duration::from_secs(90);
 
-/// A machine file for two probe guests with a NIC each.
+/// Makes a machine file for two probe guests with a NIC each.
 pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
     let domain = |name: &str, nic: &str| {
         format!(
@@ -54,12 +54,12 @@ serial = "file=internet.log"
 ports = ["org.bulkhead.probe"]
 "#;
 
-/// The policy for them.
+/// Makes the policy for them.
 pub fn seat_policy() -> String {
     POLICY.replace("\"passthrough\"", "\"none\"").replace("\"CLINICAL\"", "\"임상 CLINICAL\"")
 }
 
-/// A running agent.
+/// An agent that runs in a ward PC.
 pub struct Agent<'a> {
     pc: &'a WardPc,
     pid: u64,
@@ -82,7 +82,7 @@ impl<'a> Agent<'a> {
         Self::launch_with(pc, machine, POLICY, &[])
     }
 
-    /// The same with another policy and more arguments; images are in `/share` unless an argument says otherwise.
+    /// Launches the same with another policy and more arguments; images are in `/share` unless an argument says otherwise.
     pub fn launch_with(
         pc: &'a WardPc,
         machine: &str,
@@ -114,7 +114,7 @@ impl<'a> Agent<'a> {
         Ok(Self { pc, pid })
     }
 
-    /// The probe in a domain.
+    /// Returns the probe in a domain.
     pub fn probe(&self, domain: &str) -> Probe<'a> {
         Probe::new(self.pc, &format!("/run/bulkhead/{domain}/org.bulkhead.probe.sock"))
     }
@@ -125,7 +125,7 @@ impl<'a> Agent<'a> {
         self.pc.exec(&argv, Duration::from_secs(120))
     }
 
-    /// `bulkhead status --json`.
+    /// Asks for `bulkhead status --json`.
     pub fn status(&self) -> Outcome<Value> {
         let output = self.bulkhead(&["status", "--json"])?;
         // 1 says that a domain is down, which a test may want.
@@ -133,8 +133,8 @@ impl<'a> Agent<'a> {
         Ok(serde_json::from_str(&output.stdout)?)
     }
 
-    /// The end of the agent's log and of the guests', and what each thread of a VMM does: twice, so that one that works is
-    /// told from one that waits (user and system time are the 14th and 15th figure; proc(5)).
+    /// Returns the end of the agent's log and of the guests', and what each thread of a VMM does: twice, so that one that
+    /// works is told from one that waits (user and system time are the 14th and 15th figure; proc(5)).
     pub fn logs(&self) -> String {
         let serial =
             self.pc.sh("for f in /tmp/state/log/*; do echo \"-- $f\"; tail -c 1500 $f; done; true");

@@ -28,7 +28,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Where the table lies.
+/// Returns where the table lies.
 pub fn file() -> PathBuf {
     root().join("docs/compliance.md")
 }
@@ -49,7 +49,7 @@ fn requirements() -> Outcome<Vec<Requirement>> {
     Ok(tables.into_iter().flatten().filter_map(read).collect())
 }
 
-/// The sources below a folder, in order.
+/// Returns the sources below a folder, in order.
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
     entries.sort();
@@ -66,7 +66,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
 /// Tests by requirement: file below the root, and name.
 type Shown = BTreeMap<String, Vec<(String, String)>>;
 
-/// What the comments of one source say, `// Shows: C-1.` right above `#[test]` and its function.
+/// Returns what the comments of one source say, `// Shows: C-1.` right above `#[test]` and its function.
 fn in_comments(place: &str, text: &str, shown: &mut Shown) -> Outcome {
     let mut lines = text.lines().map(str::trim).peekable();
     while let Some(line) = lines.next() {
@@ -91,7 +91,7 @@ fn in_comments(place: &str, text: &str, shown: &mut Shown) -> Outcome {
     Ok(())
 }
 
-/// What the tests show: those of the simulated ward PC as they are linked, the others as their sources say.
+/// Returns what the tests show: those of the simulated ward PC as they are linked, the others as their sources say.
 fn shown() -> Outcome<Shown> {
     let mut files = Vec::new();
     for folder in SOURCES {
@@ -116,7 +116,7 @@ fn shown() -> Outcome<Shown> {
     Ok(shown)
 }
 
-/// The table, made anew.
+/// Makes the table anew.
 pub fn table() -> Outcome<String> {
     let mut shown = shown()?;
     let mut text = "# Requirements, and what shows that they are met\n\n\

@@ -11,7 +11,7 @@ const READY: Duration = Duration::from_secs(240);
 /// The same for the full ones, emulated twice over.
 const FULL_READY: Duration = Duration::from_secs(50 * 60);
 
-/// A machine file for two small desktops with a NIC each.
+/// Makes a machine file for two small desktops with a NIC each.
 pub fn machine_file(clinical_nic: &str, internet_nic: &str) -> String {
     small(Some(clinical_nic), Some(internet_nic))
 }
@@ -33,14 +33,14 @@ fn small(clinical_nic: Option<&str>, internet_nic: Option<&str>) -> String {
     )
 }
 
-/// The policy for them: labels a ward would have.
+/// Makes the policy for them: labels a ward would have.
 pub fn policy() -> String {
     crate::agent::POLICY
         .replace("\"CLINICAL\"", "\"임상 CLINICAL\"")
         .replace("\"INTERNET\"", "\"인터넷 INTERNET\"")
 }
 
-/// A machine file for the two full desktops, and where `scripts/build-images desktops` put them shared with the PC.
+/// Makes a machine file for the two full desktops, and where `scripts/build-images desktops` put them shared with the PC.
 ///
 /// The clinical one runs without its second disk: what the PC sees of this folder cannot be written.
 pub fn full_machine_file(clinical_nic: &str, internet_nic: &str) -> Outcome<String> {

@@ -29,7 +29,7 @@ pub struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// The probe behind a port's socket.
+    /// Connects the probe behind a port's socket.
     pub fn new(pc: &'a WardPc, socket: &str) -> Self {
         Self { pc, socket: socket.to_owned() }
     }
@@ -51,7 +51,7 @@ impl<'a> Probe<'a> {
         }
     }
 
-    /// The guest's only network interface.
+    /// Returns the guest's only network interface.
     pub fn interface(&self) -> Outcome<Value> {
         let answer = self.ask(json!({"op": "interfaces"}))?;
         let all = answer["interfaces"].as_array().cloned().unwrap_or_default();
@@ -75,19 +75,19 @@ impl<'a> Probe<'a> {
         Err(Failure(format!("{name} has no link")))
     }
 
-    /// Whether an address answers pings.
+    /// Returns whether an address answers pings.
     pub fn reaches(&self, address: &str) -> Outcome<bool> {
         self.reaches_by(address, None)
     }
 
-    /// The same out of an interface.
+    /// Asks whether an address is reached out of an interface.
     pub fn reaches_by(&self, address: &str, interface: Option<&str>) -> Outcome<bool> {
         let question = json!({"op": "reach", "address": address, "interface": interface});
         Ok(self.ask(question)?["reached"] == true)
     }
 }
 
-/// A question with a number of its own, by which its answer is known.
+/// Asks a question with a number of its own, by which its answer is known.
 fn numbered(mut question: Value) -> Value {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     question["id"] = NEXT.fetch_add(1, Ordering::Relaxed).into();
@@ -99,9 +99,9 @@ pub struct Guest<'a> {
     pc: &'a WardPc,
     /// Its name, and that of its folder in `/run`.
     pub name: String,
-    /// The VMM's process.
+    /// The process ID of its VMM.
     pub pid: u64,
-    /// The probe in it.
+    /// The test program that runs in the guest.
     pub probe: Probe<'a>,
 }
 
@@ -111,7 +111,7 @@ impl<'a> Guest<'a> {
         Self::start_kernel(pc, name, KERNEL, arguments)
     }
 
-    /// The same with another kernel.
+    /// Starts the same with another kernel.
     pub fn start_kernel(
         pc: &'a WardPc,
         name: &str,
@@ -149,7 +149,7 @@ impl<'a> Guest<'a> {
         Self::start_vmm_with(pc, name, vmm, disk, &[])
     }
 
-    /// The same with more arguments.
+    /// Starts the same with more arguments.
     pub fn start_vmm_with(
         pc: &'a WardPc,
         name: &str,
@@ -178,7 +178,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// The ends of the guest's logs.
+    /// Returns the ends of the guest's logs.
     pub fn logs(&self) -> String {
         let state = self.pc.wait(self.pid, Duration::from_millis(1));
         format!(
@@ -189,7 +189,7 @@ impl<'a> Guest<'a> {
         )
     }
 
-    /// A command of the VMM's control socket.
+    /// Sends a command to the VMM's control socket.
     pub fn api(&self, command: &str) -> Outcome<Value> {
         let socket = format!("/run/{}/vmm.sock", self.name);
         self.pc.ask(&socket, &json!({"command": command}), Duration::from_secs(10), true)

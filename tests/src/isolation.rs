@@ -24,12 +24,12 @@ pub struct Try {
     pub to: String,
     /// Whether it has to arrive; otherwise it must not.
     pub wanted: bool,
-    /// Whether it did.
+    /// Whether the packet arrived.
     pub arrived: bool,
 }
 
 impl Try {
-    /// Whether it is as it has to be.
+    /// Returns whether it is as it has to be.
     pub fn holds(&self) -> bool {
         self.wanted == self.arrived
     }
@@ -66,7 +66,7 @@ pub struct Side<'a> {
     network: &'a Network,
 }
 
-/// Both domains, their guests given an address each.
+/// Returns both domains, their guests given an address each.
 pub fn sides<'a>(ward: &'a Ward, agent: &Agent<'a>) -> Outcome<[Side<'a>; 2]> {
     let side = |name, nic, mac, address: &'static str, network: &'a Network| {
         let probe = agent.probe(name);
@@ -158,19 +158,19 @@ pub fn try_all(sides: &[Side<'_>; 2], tell: &dyn Fn(&Try)) -> Outcome<Vec<Try>> 
 }
 
 impl Side<'_> {
-    /// The NIC, in the guest's own words.
+    /// Returns the NIC, in the guest's own words.
     pub fn nic_in_words(&self) -> String {
         let word = |key: &str| self.described[key].as_str().unwrap_or("unknown").to_owned();
         let (driver, kind) = (word("driver"), word("msi_kind"));
         format!("driver {driver}, MAC {}, interrupts by {kind}", word("mac"))
     }
 
-    /// Whether its guest reaches its own server.
+    /// Returns whether its guest reaches its own server.
     pub fn works(&self) -> Outcome<bool> {
         self.probe.reaches(&self.network.server_text())
     }
 
-    /// The same for a guest that was started anew: waits for it and gives it its address again.
+    /// Checks the same for a guest that was started anew: waits for it and gives it its address again.
     pub fn works_again(&self) -> Outcome<bool> {
         self.probe.wait_ready()?;
         self.probe.configure(&format!("{}/24", self.address))?;

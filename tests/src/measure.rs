@@ -39,7 +39,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Of these, of which there is at least one.
+    /// Makes the figures of these values, of which there is at least one.
     pub fn of(mut values: Vec<f64>) -> Outcome<Self> {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().ok_or("nothing was measured");
@@ -87,7 +87,7 @@ pub fn prepare(pc: &WardPc) -> Outcome {
         .map(drop)
 }
 
-/// The same for Debian's QEMU, which gets a root directory of its own.
+/// Prepares the same for Debian's QEMU, which gets a root directory of its own.
 pub fn prepare_qemu(pc: &WardPc) -> Outcome {
     pc.sh(&format!(
         "cp -r /share/qemu {QEMU_ROOT} && for d in dev proc sys tmp run share; do \
@@ -138,8 +138,8 @@ fn number(text: &str) -> Outcome<u64> {
     Ok(text.parse().map_err(|e| format!("{text}: {e}"))?)
 }
 
-/// A reason, and for a nested page fault whether it was a device's: page numbers as 13 hexadecimal
-/// digits, devices lie beyond the guest's RAM.
+/// Names a reason, and for a nested page fault whether it was a device's: page numbers as 13
+/// hexadecimal digits, devices lie beyond the guest's RAM.
 fn name(reason: &str, page: &str) -> String {
     let reason = reason.trim_start_matches("EXIT_").to_lowercase();
     let page = u64::from_str_radix(page, 16).ok();
@@ -151,7 +151,7 @@ fn name(reason: &str, page: &str) -> String {
     }
 }
 
-/// Time from the VMM's start to the guest's init, in milliseconds of the simulated PC.
+/// Returns time from the VMM's start to the guest's init, in milliseconds of the simulated PC.
 pub fn time_until_init(pc: &WardPc, vmm: Vmm, kernel: &str) -> Outcome<f64> {
     pc.sh(&format!(
         "cd {TRACING}; echo 0 > tracing_on; echo 0 > events/enable; echo mono > trace_clock; \
@@ -191,9 +191,9 @@ pub struct Memory {
     pub beyond_guest_kib: u64,
     /// Of that, what only this process has.
     pub private_kib: u64,
-    /// Resident guest RAM.
+    /// RAM of the guest that is resident, in KiB.
     pub guest_kib: u64,
-    /// Threads.
+    /// How many threads the VMM has.
     pub threads: u64,
 }
 
@@ -204,7 +204,7 @@ pub fn memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
     Ok(memory)
 }
 
-/// The same of a process that may have no guest.
+/// Measures the same of a process that may have no guest.
 pub fn process_memory(pc: &WardPc, pid: u64) -> Outcome<Memory> {
     let smaps = pc.sh(&format!("cat /proc/{pid}/smaps"))?;
     let status = pc.sh(&format!("cat /proc/{pid}/status"))?;

@@ -30,7 +30,7 @@ pub struct Row {
     pub less_is_better: bool,
     /// Of the earlier build, one for each run.
     pub before: Vec<f64>,
-    /// Of this one.
+    /// What the build of now took, run by run.
     pub now: Vec<f64>,
 }
 

@@ -11,7 +11,7 @@ use crate::{Failure, Guest, Outcome, WardPc, ensure};
 
 /// The keyboard that presses keys for a measurement.
 const KEYBOARD: &str = "measuring keyboard";
-/// Between two presses.
+/// How long a test waits between two presses.
 const PAUSE: Duration = Duration::from_millis(40);
 const CTRL: u16 = 29;
 const ALT: u16 = 56;
@@ -74,7 +74,7 @@ pub fn round_trips(pc: &WardPc, count: usize) -> Outcome<Vec<f64>> {
         .collect()
 }
 
-/// A QEMU guest with a virtio-gpu of its own, for comparison.
+/// Starts a QEMU guest with a virtio-gpu of its own, for comparison.
 pub fn qemu_guest(pc: &WardPc, size: (u32, u32)) -> Outcome<Guest<'_>> {
     pc.sh("dd if=/dev/zero of=/tmp/qemu.img bs=1M count=1 2>/dev/null")?;
     let (width, height) = size;

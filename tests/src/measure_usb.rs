@@ -48,7 +48,7 @@ impl Way {
         Self::QemuStorage,
     ];
 
-    /// What tables call it.
+    /// Returns what tables call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Plain => "bulkhead-vmm, stick over usbredir",
@@ -110,7 +110,7 @@ pub fn reads(pc: &WardPc, way: Way, disk: &str) -> Outcome<Vec<f64>> {
     speeds
 }
 
-/// Memory of the agent and of the VMM, before a stick is in the guest and after it was read.
+/// Measures the memory of the agent and of the VMM, before a stick is in the guest and after it was read.
 pub fn memory_of_device(pc: &WardPc) -> Outcome<[[Memory; 2]; 2]> {
     with_agent(pc).map(|(_, memory)| memory)
 }

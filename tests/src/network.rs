@@ -77,27 +77,27 @@ impl Network {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server's IPv4 address as text.
+    /// Returns the server's IPv4 address as text.
     pub fn server_text(&self) -> String {
         self.server.map(|b| b.to_string()).join(".")
     }
 
-    /// The server's IPv6 link-local address as text.
+    /// Returns the server's IPv6 link-local address as text.
     pub fn server_link_local(&self) -> String {
         link_local(self.server).to_string()
     }
 
-    /// How many frames came with each source address.
+    /// Returns how many frames came with each source address.
     pub fn sources(&self) -> BTreeMap<String, u64> {
         self.seen().by_source.clone()
     }
 
-    /// Whether any frame held these bytes.
+    /// Returns whether any frame held these bytes.
     pub fn saw(&self, marker: &[u8]) -> bool {
         self.seen().frames.iter().any(|f| f.windows(marker.len()).any(|w| w == marker))
     }
 
-    /// The last frames that came out of the PC, in hexadecimal.
+    /// Returns the last frames that came out of the PC, in hexadecimal.
     pub fn last_frames(&self, count: usize) -> String {
         let seen = self.seen();
         let hex = |f: &Vec<u8>| f.iter().take(80).map(|b| format!("{b:02x}")).collect::<String>();
@@ -242,7 +242,7 @@ fn record(seen: &Mutex<Seen>, frame: &[u8]) {
     seen.frames.push_back(frame.to_vec());
 }
 
-/// A page that names the network, for whoever asks on port 80.
+/// Answers whoever asks on port 80 with a page that names the network.
 fn answer_http(socket: &mut tcp::Socket<'_>, name: &str) {
     if !socket.is_open() {
         let _ = socket.listen(80);

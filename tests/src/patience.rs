@@ -10,7 +10,7 @@ const SLOWNESS_MAX: u32 = 8;
 /// How many times slower than an idle machine this one is, as the start of the last PC showed.
 static SLOWNESS: AtomicU32 = AtomicU32::new(1);
 
-/// A time-out, which is meant for an idle machine, for this one: what is slow because others work here as well has not failed.
+/// Returns a time-out, which is meant for an idle machine, for this one: what is slow because others work here as well has not failed.
 pub fn patience(time: Duration) -> Duration {
     time.saturating_mul(SLOWNESS.load(Ordering::Relaxed))
 }

@@ -23,7 +23,7 @@ pub enum Vmm {
 }
 
 impl Vmm {
-    /// What tables call it.
+    /// Returns what tables call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bulkhead => "bulkhead-vmm",
@@ -32,10 +32,10 @@ impl Vmm {
         }
     }
 
-    /// The command line, with one vCPU and [`GUEST_MIB`] of RAM. The serial port's log and the probe's
-    /// socket are in the folder `run`. With a `disk` there is also the probe's console port and the
-    /// entropy device, and bulkhead-vmm keeps no serial log, as on a ward PC; without one nothing but
-    /// serial port and clock.
+    /// Returns the command line, with one vCPU and [`GUEST_MIB`] of RAM. The serial port's log and the
+    /// probe's socket are in the folder `run`. With a `disk` there is also the probe's console port
+    /// and the entropy device, and bulkhead-vmm keeps no serial log, as on a ward PC; without one
+    /// nothing but serial port and clock.
     pub fn command(
         self,
         [kernel, initrd, cmdline]: [&str; 3],

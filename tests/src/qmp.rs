@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 pub struct Qmp(BufReader<UnixStream>);
 
 impl Qmp {
-    /// Connects and greets.
+    /// Connects to QEMU and leaves its negotiation mode.
     pub fn connect(path: &Path) -> Outcome<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_read_timeout(Some(DEADLINE))?;
@@ -47,7 +47,7 @@ impl Qmp {
         }
     }
 
-    /// A command of the monitor for people; returns what it prints.
+    /// Sends a command of the monitor for people; returns what it prints.
     pub fn monitor(&mut self, line: &str) -> Outcome<String> {
         let answer = self.execute("human-monitor-command", json!({"command-line": line}))?;
         Ok(answer.as_str().unwrap_or_default().to_owned())

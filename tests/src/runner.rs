@@ -31,7 +31,7 @@ pub struct WardTest {
 #[linkme::distributed_slice]
 pub static WARD_TESTS: [WardTest];
 
-/// The tests in the order in which they stand in the sources.
+/// Returns the tests in the order in which they stand in the sources.
 pub fn in_order() -> Vec<&'static WardTest> {
     let mut tests: Vec<_> = WARD_TESTS.iter().collect();
     tests.sort_by_key(|test| test.place);
@@ -86,7 +86,7 @@ impl Options {
         }
     }
 
-    /// Those whose names contain a word, or all that belong to this run, as often as they are to run.
+    /// Returns those whose names contain a word, or all that belong to this run, as often as they are to run.
     fn cases(&self) -> VecDeque<Case> {
         let tests = in_order();
         let ordinary = tests.iter().map(|&test| Case { test, addresses: Addresses::Ordinary });
@@ -118,7 +118,7 @@ struct Run {
 }
 
 impl Run {
-    /// The next test for somebody who has this PC; of the others only when none is left for it.
+    /// Returns the next test for somebody who has this PC; of the others only when none is left for it.
     fn next(&mut self, has: Option<Addresses>) -> Option<Case> {
         let fits = self.waiting.iter().position(|case| has == Some(case.addresses));
         self.waiting.remove(fits.unwrap_or(0))
@@ -247,7 +247,7 @@ fn attempt(case: Case, pc: Option<&(Addresses, Ward)>) -> Outcome {
     }
 }
 
-/// Whether one more PC may be replaced; it then counts.
+/// Returns whether one more PC may be replaced; it then counts.
 fn may_replace(run: &Mutex<Run>) -> bool {
     let mut run = locked(run);
     let may = run.replacements < REPLACEMENTS_MAX;
@@ -279,7 +279,7 @@ fn report(mut run: Run, seconds: f64) -> bool {
     failed == 0
 }
 
-/// What this run is called in the ledger: `scripts/test` says the time, the commit and the build.
+/// Returns what this run is called in the ledger: `scripts/test` says the time, the commit and the build.
 fn label() -> String {
     std::env::var("BULKHEAD_TEST_RUN").unwrap_or_else(|_| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -287,17 +287,17 @@ fn label() -> String {
     })
 }
 
-/// Whether this run does in full what the ordinary one does in part: `scripts/test acceptance` and `soak` say so.
+/// Returns whether this run does in full what the ordinary one does in part: `scripts/test acceptance` and `soak` say so.
 pub fn is_in_full() -> bool {
     std::env::var_os("BULKHEAD_IN_FULL").is_some()
 }
 
-/// Whether the programs under test are the ones of the fast loop (`scripts/build e2e`), not the delivered ones.
+/// Returns whether the programs under test are the ones of the fast loop (`scripts/build e2e`), not the delivered ones.
 pub fn is_fast_build() -> bool {
     std::env::var("BULKHEAD_TEST_RUN").is_ok_and(|run| run.ends_with("\te2e"))
 }
 
-/// The ledger of all runs: run, test, outcome and seconds a line.
+/// Returns the ledger of all runs: run, test, outcome and seconds a line.
 fn ledger() -> io::Result<File> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     let folder = root.join("target/test-times");

@@ -9,8 +9,8 @@ use crate::qmp::Qmp;
 use crate::wardpc::SECOND_SCREEN;
 use crate::{Failure, Outcome, WardPc};
 
-/// What the PC has besides: a screen with memory for several pictures, one whose size can change, a keyboard, a mouse
-/// that says where it is.
+/// Returns what the PC has besides: a screen with memory for several pictures, one whose size can change, a keyboard,
+/// a mouse that says where it is.
 pub fn hardware(dir: &Path) -> Vec<String> {
     let vnc = format!("unix:{},display=second-screen,head=0", dir.join(SECOND_SCREEN).display());
     [
@@ -59,14 +59,14 @@ impl Picture {
         (rest.len() == width * height * 3).then(|| Self { width, height, bytes: rest.to_vec() })
     }
 
-    /// The colour of a pixel.
+    /// Returns the colour of a pixel.
     pub fn at(&self, x: usize, y: usize) -> Colour {
         let start = (y * self.width + x) * 3;
         let pixel = self.bytes.get(start..start + 3).unwrap_or_default();
         pixel.iter().fold(0, |colour, byte| colour << 8 | Colour::from(*byte))
     }
 
-    /// The most frequent colour of the pixels of a rectangle.
+    /// Returns the most frequent colour of the pixels of a rectangle.
     pub fn mostly(&self, x: usize, y: usize, width: usize, height: usize) -> Colour {
         let mut counts = std::collections::HashMap::new();
         for (py, px) in (y..y + height).flat_map(|py| (x..x + width).map(move |px| (py, px))) {
@@ -75,7 +75,7 @@ impl Picture {
         counts.into_iter().max_by_key(|(_, count)| *count).map_or(0, |(colour, _)| colour)
     }
 
-    /// How many pixels of a rectangle have another colour.
+    /// Returns how many pixels of a rectangle have another colour.
     pub fn others(&self, x: usize, y: usize, width: usize, height: usize, than: Colour) -> usize {
         let all = (y..y + height).flat_map(|py| (x..x + width).map(move |px| (px, py)));
         all.filter(|&(px, py)| self.at(px, py) != than).count()
@@ -86,12 +86,12 @@ impl Picture {
         (self.height / 34).clamp(24, 64) / 2 * 2
     }
 
-    /// The banner's bytes.
+    /// Returns the bytes of the rows that the banner has.
     pub fn banner(&self) -> &[u8] {
         self.bytes.get(..self.banner_rows() * self.width * 3).unwrap_or_default()
     }
 
-    /// The colour of the banner behind its writing.
+    /// Returns the colour of the banner behind its writing.
     pub fn banner_colour(&self) -> Colour {
         self.mostly(self.width * 35 / 100, 3, self.width / 5, self.banner_rows() - 6)
     }
@@ -106,7 +106,7 @@ pub struct Person<'a> {
 }
 
 impl<'a> Person<'a> {
-    /// Sits down.
+    /// Takes keyboard, mouse and screen of a PC.
     pub fn at(pc: &'a WardPc) -> Outcome<Self> {
         Ok(Self { pc, qmp: pc.qmp()?, screen: None })
     }
@@ -117,12 +117,12 @@ impl<'a> Person<'a> {
         self
     }
 
-    /// The way to the PC's hardware, which takes one client at a time.
+    /// Returns the way to the PC's hardware, which takes one client at a time.
     pub fn hardware(&mut self) -> &mut Qmp {
         &mut self.qmp
     }
 
-    /// Machine protocol commands: plugging and pulling.
+    /// Returns the connection for machine protocol commands: plugging and pulling.
     pub fn qmp(&mut self, command: &str, arguments: Value) -> Outcome<Value> {
         self.qmp.execute(command, arguments)
     }
@@ -193,7 +193,7 @@ impl<'a> Person<'a> {
         self.send(json!([axis("x", x), axis("y", y)]))
     }
 
-    /// Clicks.
+    /// Presses the left button and lets it go.
     pub fn click(&mut self) -> Outcome {
         for down in [true, false] {
             self.send(json!([{"type": "btn", "data": {"down": down, "button": "left"}}]))?;
@@ -252,7 +252,7 @@ impl<'a> Person<'a> {
     }
 }
 
-/// The key, by its QEMU name, and whether Shift is held.
+/// Returns the key, by its QEMU name, and whether Shift is held.
 fn key_of(c: char) -> Option<(String, bool)> {
     let plain = |name: &str| Some((name.to_owned(), false));
     let shifted = |name: &str| Some((name.to_owned(), true));

@@ -37,7 +37,7 @@ pub enum Addresses {
 }
 
 impl Ward {
-    /// Powers on.
+    /// Powers a ward PC on and waits for its agent.
     pub fn start(addresses: Addresses) -> Outcome<Self> {
         Self::start_with(addresses, &[])
     }

@@ -30,7 +30,7 @@ const TAIL: usize = 4000;
 /// How the error of a question begins that a PC did not answer.
 pub const NO_ANSWER: &str = "the PC does not answer";
 
-/// Where `scripts/build-images` put everything.
+/// Returns where `scripts/build-images` put everything.
 pub fn images() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
     root.join("target/wardpc")
@@ -164,8 +164,8 @@ impl WardPc {
         Ok(this)
     }
 
-    /// Whether it and its guests still answer: a PC whose own kernel is gone does not, nor does a guest that runs in circles (see
-    /// docs/design/decisions/0007-two-simulated-processors.md).
+    /// Returns whether it and its guests still answer: a PC whose own kernel is gone does not, nor does a guest that runs in
+    /// circles (see docs/design/decisions/0007-two-simulated-processors.md).
     pub fn answers(&self) -> bool {
         !self.watch.lost_one()
             && self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()
@@ -317,7 +317,7 @@ impl WardPc {
         self.request(request, Duration::from_secs(10)).map(drop)
     }
 
-    /// Pulls it out.
+    /// Pulls the keyboard of this name out of the PC.
     pub fn pull_keyboard(&self, name: &str) -> Outcome {
         self.request(json!({"op": "pull", "name": name}), Duration::from_secs(5)).map(drop)
     }
@@ -335,7 +335,7 @@ impl WardPc {
         Ok(reply["micros"].as_f64().ok_or_else(|| format!("no light: {reply}"))?)
     }
 
-    /// The end of a file of the PC's.
+    /// Returns the end of a file of the PC's.
     pub fn tail(&self, path: &str) -> String {
         self.sh(&format!("/bin/busybox tail -c {TAIL} {path} 2>/dev/null || true"))
             .unwrap_or_else(|Failure(error)| error)
@@ -362,23 +362,23 @@ impl WardPc {
         .map(drop)
     }
 
-    /// The screen, keys and plugs.
+    /// Returns the connection for screen, keys and plugs.
     pub fn qmp(&self) -> Outcome<Qmp> {
         Qmp::connect(&self.dir.join("qmp"))
     }
 
-    /// A folder of its own on the test's side.
+    /// Makes a folder of its own on the test's side.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The ends of the PC's own logs.
+    /// Returns the ends of the PC's own logs.
     pub fn tails(&self) -> String {
         let logs = tails(&self.dir, &self.dir.join("console.log"));
         format!("{logs}\n--- where the processors are\n{}", self.processors())
     }
 
-    /// Where each processor of the PC is, twice: whether it stands still or runs in circles.
+    /// Returns where each processor of the PC is, twice: whether it stands still or runs in circles.
     fn processors(&self) -> String {
         let look = || -> Outcome<String> {
             let command = json!({"command-line": "info registers -a"});
@@ -443,7 +443,7 @@ fn tails(dir: &Path, console: &Path) -> String {
     format!("--- console\n{}\n--- qemu\n{}", tail(console), tail(&dir.join("qemu.err")))
 }
 
-/// QEMU must not outlive the test, however that ends.
+/// Ends QEMU with the test, however that ends.
 fn die_with_parent(command: &mut Command) {
     // SAFETY: between fork and exec only one async-signal-safe system call is made.
     unsafe {

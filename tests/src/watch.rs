@@ -47,7 +47,7 @@ pub(crate) struct Watch {
 pub(crate) struct Watched<'a>(&'a Watch);
 
 impl Watched<'_> {
-    /// There is no answer, and will be none.
+    /// Takes it that there is no answer, and will be none.
     pub(crate) fn failed(&self) {
         if self.0.circles.load(Ordering::Relaxed) {
             self.0.lost.store(true, Ordering::Relaxed);
@@ -78,18 +78,19 @@ impl Watch {
         Ok(this)
     }
 
-    /// A question is open until what this returns is dropped.
+    /// Watches over a question, which is open until what this returns is dropped.
     pub(crate) fn over(&self, question: &Value) -> Watched<'_> {
         self.set(Some((Instant::now(), question.to_string().chars().take(200).collect())));
         Watched(self)
     }
 
-    /// Whether a question was never answered as something ran in circles. When the processor slept it was something of ours that did not wake.
+    /// Returns whether a question was never answered as something ran in circles. When the processor slept it was something of ours that did not
+    /// wake.
     pub(crate) fn lost_one(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
     }
 
-    /// What was seen of the processors while the open question took long.
+    /// Keeps what was seen of the processors while the open question took long.
     fn looked(&self, look: &Look) {
         let circles = look.busy * 4 >= SAMPLES * 3;
         let again = self.circles.swap(circles, Ordering::Relaxed) && circles;
@@ -113,7 +114,7 @@ impl Watch {
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
-    /// The question that has been open for long; it counts anew from now on.
+    /// Returns the question that has been open for long; it counts anew from now on.
     fn late(&self) -> Option<String> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, question) =
@@ -203,7 +204,7 @@ fn look(qemu: &mut Qmp) -> Outcome<Look> {
     Ok(Look { busy: busy.into_iter().max().unwrap_or(0), asleep_in_service, stands, seen })
 }
 
-/// Where a processor that does not sleep is, if it takes no interrupts: of `RIP=ffffffff81159637 RFL=00000002 [-------] ... HLT=0`.
+/// Returns where a processor that does not sleep is, if it takes no interrupts: of `RIP=ffffffff81159637 RFL=00000002 [-------] ... HLT=0`.
 fn with_interrupts_off(line: &str) -> Option<String> {
     /// The interrupt flag among the processor's flags.
     const INTERRUPTS: u64 = 1 << 9;
@@ -213,7 +214,7 @@ fn with_interrupts_off(line: &str) -> Option<String> {
     is_off.then(|| word("RIP=").map(str::to_owned)).flatten()
 }
 
-/// The vectors of the interrupts that a processor's local APIC has in service, as QEMU prints them: empty, or `(none)`, without any.
+/// Returns the vectors of the interrupts that a processor's local APIC has in service, as QEMU prints them: empty, or `(none)`, without any.
 fn in_service(qemu: &mut Qmp, processor: usize) -> String {
     let local_apic = qemu.monitor(&format!("info lapic {processor}")).unwrap_or_default();
     let line = local_apic.lines().find_map(|line| line.trim().strip_prefix("ISR"));

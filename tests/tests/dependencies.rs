@@ -86,7 +86,7 @@ fn packages() -> Vec<Value> {
     metadata()["packages"].as_array().cloned().unwrap_or_default()
 }
 
-/// What is linked with a crate of ours: every crate that it needs to run, however far down.
+/// Returns what is linked with a crate of ours: every crate that it needs to run, however far down.
 fn linked_with(metadata: &Value, crate_name: &str) -> BTreeSet<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let packages = list(&metadata["packages"]);
@@ -130,8 +130,8 @@ fn the_daemon_links_no_tool_of_the_security_office_and_the_command_line_no_scree
     assert!(devices.is_empty(), "the command line links {devices:?}");
 }
 
-/// The crates of ours that a program's file names. Both programs are of one package, so that each could use what the other needs; a
-/// crate that a program does not name is not linked with it.
+/// Returns the crates of ours that a program's file names. Both programs are of one package, so that each could use what the other
+/// needs; a crate that a program does not name is not linked with it.
 fn named_in(metadata: &Value, program: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/src/bin").join(program);
     let source = std::fs::read_to_string(&path).expect("the program's file is there");
@@ -187,8 +187,8 @@ fn text<'a>(package: &'a Value, key: &str) -> &'a str {
     package[key].as_str().unwrap_or_default()
 }
 
-/// Whether a licence expression can be met with [`LICENCES`]: one of every OR, all of every AND. The
-/// older way to write OR is a slash. No package here nests them deeper than one bracket.
+/// Returns whether a licence expression can be met with [`LICENCES`]: one of every OR, all of every
+/// AND. The older way to write OR is a slash. No package here nests them deeper than one bracket.
 fn acceptable(expression: &str) -> bool {
     let plain = expression.replace('/', " OR ").replace(['(', ')'], "");
     plain.split(" AND ").all(|all| all.split(" OR ").any(|one| LICENCES.contains(&one.trim())))

@@ -28,7 +28,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root")
 }
 
-/// Every file below that people write: documents, sources, scripts.
+/// Returns every file below that people write: documents, sources, scripts.
 fn files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut waiting: Vec<PathBuf> = ROOTS.iter().map(|name| root().join(name)).collect();
@@ -46,7 +46,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// The files that a document links to, `[text](file.md#section)`, beside it.
+/// Returns the files that a document links to, `[text](file.md#section)`, beside it.
 fn linked(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| {
         let target = rest.split(')').next()?.split('#').next()?;
@@ -54,7 +54,7 @@ fn linked(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The documents that a text names, from the root.
+/// Returns the documents that a text names, from the root.
 fn documents(text: &str) -> impl Iterator<Item = &str> {
     text.match_indices("docs/").filter_map(|(start, _)| {
         let before = text.get(..start)?.chars().next_back();
@@ -114,7 +114,7 @@ fn continuous_integration_runs_the_command_that_the_readme_gives_for_testing() {
     assert!(run.lines().any(|line| line == command), "`{command}` is not in .ci/run:\n{run}");
 }
 
-/// The keys that a TOML text sets, comments and texts left out.
+/// Returns the keys that a TOML text sets, comments and texts left out.
 fn keys(text: &str) -> BTreeSet<&str> {
     let mut keys = BTreeSet::new();
     for line in text.lines() {

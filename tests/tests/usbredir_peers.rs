@@ -16,7 +16,7 @@ use usbredir::{Body, Role, Session};
 const WORD: &[u8] = b"READ BY QEMU";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A boot sector that writes [`WORD`] to the first serial port and halts.
+/// Returns a boot sector that writes [`WORD`] to the first serial port and halts.
 fn boot_sector() -> Vec<u8> {
     let mut code = vec![
         0x31, 0xc0, // xor ax, ax
@@ -76,7 +76,7 @@ fn boots(filtered: bool) -> (Vec<u8>, Vec<u8>) {
     (said, stick.commands)
 }
 
-/// One round: reads what QEMU sent, answers it.
+/// Serves one round: reads what QEMU sent, answers it.
 fn serve(
     mut stream: &UnixStream,
     session: &mut Session,

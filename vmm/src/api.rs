@@ -48,7 +48,7 @@ impl Server {
         }
     }
 
-    /// `false` when the client is done.
+    /// Serves a client; returns `false` when the client is done.
     fn serve(&mut self, fd: RawFd) -> bool {
         let Some(client) = self.clients.get_mut(&fd) else { return false };
         let mut chunk = [0; REQUEST_MAX];

@@ -24,7 +24,7 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The command line's definition, from which its manual page is made.
+/// Returns the command line's definition, from which its manual page is made.
 #[must_use]
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
@@ -178,13 +178,13 @@ const MACHINE: &[&str] = &[
 ];
 
 impl RunArgs {
-    /// The descriptor that the specification lies in, if it lies in one.
+    /// Returns the descriptor that the specification lies in, if it lies in one.
     #[must_use]
     pub fn spec_fd(&self) -> Option<RawFd> {
         self.spec_fd
     }
 
-    /// The machine that the options describe, or that lies in `--spec-fd`; checked, and nothing opened yet.
+    /// Returns the machine that the options describe, or that lies in `--spec-fd`; checked, and nothing opened yet.
     ///
     /// # Errors
     /// The specification cannot be read, or asks for what there is not.
@@ -220,7 +220,7 @@ impl RunArgs {
     }
 }
 
-/// The `key=value,flag` pairs of an argument. A key must come from `known`, and at most once.
+/// Reads the `key=value,flag` pairs of an argument. A key must come from `known`, and at most once.
 fn pairs<'a>(text: &'a str, known: &[&str]) -> Result<Vec<(&'a str, &'a str)>, String> {
     let mut seen: Vec<(&str, &str)> = Vec::new();
     for part in text.split(',') {
@@ -248,12 +248,12 @@ fn parse_cpus(text: &str) -> Result<u8, notation::Mistake> {
     notation::whole(text, 1..=CPUS_MAX, 2)
 }
 
-/// The number of a user or a group. The largest is none: to the kernel it means "leave it as it is".
+/// Reads the number of a user or a group. The largest is none: to the kernel it means "leave it as it is".
 fn parse_account(text: &str) -> Result<u32, notation::Mistake> {
     notation::whole(text, 0..=u32::MAX - 1, 64_000)
 }
 
-/// The number of an open file descriptor.
+/// Reads the number of an open file descriptor.
 fn parse_descriptor(text: &str) -> Result<RawFd, notation::Mistake> {
     notation::whole(text, 0..=RawFd::MAX, 3)
 }

@@ -39,24 +39,24 @@ pub const MMIO64_SIZE_MIN: u64 = 1 << 30;
 /// Alignment of that window.
 pub const MMIO64_ALIGN: u64 = 1 << 30;
 
-/// RAM below the 32-bit device hole, in bytes.
+/// Returns the RAM below the 32-bit device hole, in bytes.
 pub fn low_ram(memory: MemorySize) -> u64 {
     memory.bytes().min(LOW_RAM_END)
 }
 
-/// RAM from 4 GiB up, in bytes.
+/// Returns the RAM from 4 GiB up, in bytes.
 pub fn high_ram(memory: MemorySize) -> u64 {
     memory.bytes().saturating_sub(LOW_RAM_END)
 }
 
-/// First guest-physical address of the window for 64-bit BARs.
+/// Returns the first guest-physical address of the window for 64-bit BARs.
 pub fn mmio64_start(memory: MemorySize) -> u64 {
     (HIGH_RAM_START + high_ram(memory)).next_multiple_of(MMIO64_ALIGN)
 }
 
-/// The window for 64-bit BARs of a guest whose RAM ends at or below `start`, on a host that can map
-/// `bits` address bits; `None` if there is no room for it. A BAR beyond those bits would be memory
-/// that the guest's page tables cannot even name.
+/// Returns the window for 64-bit BARs of a guest whose RAM ends at or below `start`, on a host that
+/// can map `bits` address bits; `None` if there is no room for it. A BAR beyond those bits would be
+/// memory that the guest's page tables cannot even name.
 pub fn mmio64_window(start: u64, bits: u32) -> Option<Range<u64>> {
     let end = start.checked_add(MMIO64_SIZE)?.min(1u64.checked_shl(bits).unwrap_or(u64::MAX));
     (end.checked_sub(start)? >= MMIO64_SIZE_MIN).then_some(start..end)
@@ -70,7 +70,7 @@ pub mod low {
     pub const PVH_START_INFO: u64 = 0x6000;
     /// PVH module list and memory map follow it.
     pub const PVH_MODULES: u64 = 0x6040;
-    /// See [`PVH_MODULES`].
+    /// The PVH memory map (struct hvm_memmap_table_entry), behind [`PVH_MODULES`].
     pub const PVH_MEMORY_MAP: u64 = 0x7000;
     /// Linux boot parameters ("zero page").
     pub const ZERO_PAGE: u64 = 0x8000;

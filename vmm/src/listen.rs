@@ -14,7 +14,7 @@ use nix::sys::socket::{
 /// Why a socket could not be made; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Somebody answers there.
+    /// Another process listens at this path.
     #[error("{}: another process listens there; stop it, or choose another path", .0.display())]
     InUse(PathBuf),
     /// Something else than a socket lies there.
@@ -29,7 +29,7 @@ pub enum SocketError {
     /// Unix socket addresses have 107 bytes.
     #[error("{}: the path is longer than the 107 bytes a socket may have; choose a shorter one", .0.display())]
     PathTooLong(PathBuf),
-    /// Anything else.
+    /// The kernel refused for another reason.
     #[error("{}: cannot be created", path.display())]
     Host {
         path: PathBuf,

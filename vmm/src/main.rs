@@ -14,7 +14,7 @@ use vmm::machine::{self, ExitReason};
 use vmm_control::ENDED_IN_ORDER;
 
 const PROGRAM: &str = "bulkhead-vmm";
-/// The VMM failed.
+/// Exit status of a VMM that failed.
 const FAILED: u8 = 1;
 /// Lines from any one place in the code: a guest can make most of them.
 const LINES: Rate = Rate { burst: 16, every: Duration::from_secs(60) };

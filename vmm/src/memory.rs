@@ -60,7 +60,7 @@ pub fn allocate(size: MemorySize, hugepages: bool) -> Result<GuestMemory, Memory
     GuestMemory::from_regions(regions).map_err(MemoryError::Layout)
 }
 
-/// A region from the huge-page pool, through a memfd.
+/// Maps a region from the huge-page pool, through a memfd.
 fn from_pool(length: usize) -> io::Result<vm_memory::MmapRegion> {
     // SAFETY: the name is a static C string; the result is checked before it is owned.
     let fd = unsafe {
@@ -80,7 +80,7 @@ fn from_pool(length: usize) -> io::Result<vm_memory::MmapRegion> {
         .map_err(io::Error::other)
 }
 
-/// Private memory whose host address is a multiple of the huge-page size.
+/// Maps private memory whose host address is a multiple of the huge-page size.
 fn anonymous(length: usize) -> io::Result<vm_memory::MmapRegion> {
     let prot = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// bytes wide, a string instruction many of them; a device that knows less reads as all ones and
 /// drops the write.
 pub trait PortDevice: Send {
-    /// `data` is all ones on entry.
+    /// Reads from the device; `data` is all ones on entry.
     fn read(&mut self, offset: u16, data: &mut [u8]);
     /// Takes what the guest wrote.
     fn write(&mut self, offset: u16, data: &[u8]);
-    /// Back to the state before the guest first ran, whatever it did. Host resources stay open.
+    /// Brings the device back to the state before the guest first ran, whatever it did. Host resources stay open.
     fn reset(&mut self);
 }
 
@@ -33,7 +33,7 @@ impl PortBus {
         self.devices.push(Range { first, count, device });
     }
 
-    /// An `in` instruction; ports nobody answers on read as all ones.
+    /// Carries out an `in` instruction; ports nobody answers on read as all ones.
     pub fn read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
         if let Some((offset, device)) = self.find(port) {
@@ -41,14 +41,14 @@ impl PortBus {
         }
     }
 
-    /// An `out` instruction; dropped where nobody answers.
+    /// Carries out an `out` instruction; dropped where nobody answers.
     pub fn write(&self, port: u16, data: &[u8]) {
         if let Some((offset, device)) = self.find(port) {
             device.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
         }
     }
 
-    /// Every device back to the state before the guest first ran. Call with all vCPUs stopped.
+    /// Brings every device back to the state before the guest first ran. Call with all vCPUs stopped.
     pub fn reset(&self) {
         for Range { device, .. } in &self.devices {
             device.lock().unwrap_or_else(PoisonError::into_inner).reset();

@@ -64,13 +64,13 @@ impl Power {
     /// How many ports it answers on.
     pub const PORTS: u16 = 4;
 
-    /// `interrupt` raises the event device's line; `request` is told what the guest wants and must
-    /// not block.
+    /// Makes the device. `interrupt` raises the event device's line; `request` is told what the
+    /// guest wants and must not block.
     pub fn new(interrupt: EventFd, request: Box<dyn Fn(Request) + Send>) -> Self {
         Self { state: State::default(), interrupt, request }
     }
 
-    /// A person pressed the power button.
+    /// Tells the guest that a person pressed the power button.
     pub fn press_button(this: &Arc<Mutex<Self>>) -> std::io::Result<()> {
         let mut power = this.lock().unwrap_or_else(PoisonError::into_inner);
         power.state.events |= EVENT_POWER_BUTTON;
@@ -127,7 +127,7 @@ impl ResetLine {
     /// How many ports it answers on.
     pub const PORTS: u16 = 1;
 
-    /// `request` is told what the guest wants and must not block.
+    /// Makes the port. `request` is told what the guest wants and must not block.
     pub fn new(request: Box<dyn Fn(Request) + Send>) -> Self {
         Self { request }
     }
@@ -144,7 +144,7 @@ impl PortDevice for ResetLine {
         }
     }
 
-    /// It has no state.
+    /// Does nothing: the port has no state.
     fn reset(&mut self) {}
 }
 

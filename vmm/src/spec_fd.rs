@@ -14,7 +14,7 @@ pub fn read(number: RawFd) -> Result<VmSpec, SpecError> {
     VmSpec::read(File::from(own(number).map_err(SpecError::Read)?))
 }
 
-/// A descriptor of our own for the same open file.
+/// Duplicates a descriptor of our own for the same open file.
 fn own(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes a number and reads no memory; one that is not open is an error.
     let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };

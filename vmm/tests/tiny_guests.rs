@@ -15,7 +15,7 @@ use virtio::testing::fuse::{Answer, FuseDisk};
 /// Longest a guest of a few instructions takes, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Prints a byte.
+/// Returns code that writes a byte to the first serial port.
 const fn print(byte: u8) -> [u8; 8] {
     [0xba, 0xf8, 0x03, 0x00, 0x00, 0xb0, byte, 0xee] // mov edx, 0x3f8; mov al, byte; out dx, al
 }
@@ -44,7 +44,7 @@ const WAKE_THE_OTHER: [u8; 98] = [
     0x74, 0xf5, // je pause
 ];
 
-/// A PVH ELF with one loadable segment at 1 MiB (ELF gABI; Xen PVH "direct boot").
+/// Makes a PVH ELF with one loadable segment at 1 MiB (ELF gABI; Xen PVH "direct boot").
 fn kernel(code: &[u8]) -> Vec<u8> {
     const ADDRESS: u32 = 1 << 20;
     const CODE_AT: usize = 64 + 2 * 56;
@@ -77,7 +77,7 @@ struct Guest {
 }
 
 impl Guest {
-    /// `None` without /dev/kvm.
+    /// Starts a VMM; `None` without /dev/kvm.
     fn start(cpus: u8, code: &[&[u8]]) -> Option<Self> {
         Self::start_with(cpus, code, &[])
     }
@@ -86,7 +86,7 @@ impl Guest {
         Self::start_with_serial(cpus, code, "", arguments)
     }
 
-    /// `serial` is where it prints, if not to the file that [`Self::printed`] reads.
+    /// Starts a VMM; `serial` is where it prints, if not to the file that [`Self::printed`] reads.
     fn start_with_serial(
         cpus: u8,
         code: &[&[u8]],
@@ -149,7 +149,7 @@ impl Guest {
         answer
     }
 
-    /// The answer, whatever it is.
+    /// Asks the VMM; returns its answer, whatever it is.
     fn ask(&self, name: &str) -> String {
         let mut socket = UnixStream::connect(self.path("api")).unwrap();
         writeln!(socket, "{{\"command\":\"{name}\"}}").unwrap();
@@ -336,7 +336,7 @@ fn read_a_sector() -> Vec<u8> {
     .concat()
 }
 
-/// The state letter of a process (proc(5)).
+/// Returns the state letter of a process (proc(5)).
 fn process_state(pid: u32) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().unwrap_or_default().split_whitespace().next().unwrap_or("").into()

@@ -21,7 +21,7 @@ use nix::unistd::Pid;
 const PRINTS: &[u8] = &[0x66, 0xba, 0xf8, 0x03, 0xb0, b'x', 0xee, 0xeb, 0xfd];
 /// Resets at once: `mov al, 0xfe; out 0x64, al; jmp -2`.
 const RESETS: &[u8] = &[0xb0, 0xfe, 0xe6, 0x64, 0xeb, 0xfe];
-/// An endless loop.
+/// A guest of one instruction, an endless loop (`jmp $`).
 const SPINS: &[u8] = &[0xeb, 0xfe];
 
 /// Much longer than an answer takes, on a busy machine.
@@ -34,7 +34,7 @@ struct Vmm {
 }
 
 impl Vmm {
-    /// `None` where there is no KVM.
+    /// Starts a VMM; `None` where there is no KVM.
     fn start(payload: &[u8], arguments: &[&str], streams: [Stdio; 3]) -> Option<Self> {
         if !Path::new("/dev/kvm").exists() {
             eprintln!("not tested: there is no /dev/kvm");
@@ -58,7 +58,7 @@ impl Vmm {
         Some(Self { child, api, _dir: dir })
     }
 
-    /// Its answer to `status`.
+    /// Returns its answer to `status`.
     fn status(&mut self) -> String {
         let started = Instant::now();
         loop {
@@ -86,7 +86,7 @@ impl Vmm {
         self.signal(Signal::SIGINT)
     }
 
-    /// How it ends after a signal.
+    /// Returns how it ends after a signal.
     fn signal(mut self, signal: Signal) -> ExitStatus {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
         let started = Instant::now();
@@ -107,7 +107,7 @@ impl Drop for Vmm {
     }
 }
 
-/// A kernel of these instructions: PVH, entered in 32-bit protected mode (ELF gABI, Xen PVH).
+/// Makes a kernel of these instructions: PVH, entered in 32-bit protected mode (ELF gABI, Xen PVH).
 fn elf(payload: &[u8]) -> Vec<u8> {
     const AT: u32 = 0x10_0000;
     let mut note = Vec::new();

@@ -63,7 +63,7 @@ pub struct Record {
     pub kind: &'static str,
     /// The domain it concerns.
     pub domain: Option<String>,
-    /// The policy's verdict.
+    /// The policy's decision: `allow`, `ask` or `deny`; `None` for kinds that no verdict is about.
     pub verdict: Option<String>,
     /// The rule that decided.
     pub rule: Option<String>,
@@ -148,7 +148,7 @@ pub struct Entry {
     /// The id of the rule that decided.
     #[serde(default)]
     pub rule: Option<String>,
-    /// The policy's serial.
+    /// The serial of the policy that was in force.
     #[serde(default)]
     pub policy: Option<u64>,
     /// All other fields of the event.

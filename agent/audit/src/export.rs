@@ -23,11 +23,11 @@ pub struct Filter {
     pub since: Option<SystemTime>,
     /// The time before which they were written, by the wall clock.
     pub until: Option<SystemTime>,
-    /// The kind.
+    /// The kind of event, as the catalogue names it; `None` passes every kind.
     pub kind: Option<String>,
     /// The domain that they concern, or that something came into or left.
     pub domain: Option<String>,
-    /// The verdict.
+    /// The decision, `allow`, `ask` or `deny`; `None` passes entries with any and with none.
     pub verdict: Option<String>,
 }
 

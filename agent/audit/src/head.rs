@@ -22,7 +22,7 @@ const FILE_MAX: u64 = 8192;
 /// How far a log went: kept off the PC, it shows that the tail was not cut off since.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The last entry.
+    /// The number of the last entry.
     pub seq: u64,
     pub(crate) hash: Hash,
 }

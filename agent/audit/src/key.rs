@@ -55,7 +55,7 @@ pub enum KeyError {
     /// It cannot be read or made.
     #[error("cannot use the audit key {}: check the rights of its directory", path.display())]
     File {
-        /// The key's file.
+        /// The key's file, which could not be used.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -66,7 +66,7 @@ pub enum KeyError {
     NotAKey(PathBuf),
 }
 
-/// The secret half.
+/// The secret half of the PC's Ed25519 key, which signs checkpoints.
 pub struct AuditKey(SigningKey);
 
 impl AuditKey {

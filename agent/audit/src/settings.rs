@@ -56,7 +56,7 @@ pub struct Settings {
     pub remembered_in: Vec<PathBuf>,
     /// A group of the host that may read the log.
     pub readers: Option<u32>,
-    /// Reads both clocks.
+    /// Reads the wall clock and the time since start, at one moment.
     pub clock: fn() -> Reading,
 }
 

@@ -20,7 +20,7 @@ const READ_WITHIN: Duration = Duration::from_millis(20);
 /// The clocks of a PC at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The wall clock.
+    /// The time of day, as the host's wall clock has it.
     pub wall: SystemTime,
     /// Time since the PC was started, time asleep included.
     pub uptime: Duration,
@@ -142,7 +142,7 @@ fn days(year: u64, month: u64, day: u64) -> Option<u64> {
 /// The time that an entry gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
-    /// The wall clock.
+    /// The time of day, by the wall clock.
     pub(crate) wall: Micros,
     /// The highest time seen.
     pub(crate) highest: Micros,

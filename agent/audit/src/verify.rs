@@ -25,7 +25,7 @@ const UNSIGNED_MAX: u64 = 2 * EVERY;
 /// A log that holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Entries in it.
+    /// How many entries it has, checkpoints and clock steps included.
     pub entries: u64,
     /// Seq of the first; above 1 if older ones were dropped, which is recorded.
     pub first: u64,

@@ -22,7 +22,7 @@ itself, all other fields in its `detail`. A log never holds content: sizes, type
 Readers have to pass over fields and kinds they do not know: a later version may add some.
 ";
 
-/// As it stands in a cell of a table.
+/// Returns a text as it stands in a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }

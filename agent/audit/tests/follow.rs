@@ -15,7 +15,7 @@ use audit::{AuditKey, Follower, Limits, Log, WhenFull};
 struct Place(tempfile::TempDir);
 
 impl Place {
-    /// A log, a follower that has read all of it, and the last file.
+    /// Makes a log, a follower that has read all of it, and the last file.
     fn new(entries: usize) -> (Self, Log, Follower, PathBuf) {
         let place = Self(tempfile::tempdir().unwrap());
         let mut log = place.open();

@@ -13,7 +13,7 @@ const FILE_MAX: u64 = 16 << 20;
 /// Members of a group that are listed: more than a ward has people.
 const MEMBERS_MAX: usize = 1000;
 
-/// The host's accounts.
+/// The host's accounts, read from `passwd` and `group`.
 #[derive(Debug, Clone)]
 pub struct Accounts {
     passwd: PathBuf,

@@ -267,7 +267,7 @@ impl Heartbeat {
         }
     }
 
-    /// Wakes the daemon.
+    /// Has the daemon's event loop look for what this thread has sent.
     pub fn wake_daemon(&self) {
         // One that is full has woken it already.
         let _ = self.to_daemon.write(1);

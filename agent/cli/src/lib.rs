@@ -266,7 +266,7 @@ fn duration(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    /// Every command that does something, by its words.
+    /// Returns every command that does something, by its words.
     fn leaves(command: &clap::Command, words: &[String]) -> Vec<(Vec<String>, clap::Command)> {
         let below = command.get_subcommands().map(|sub| {
             let words = [words, &[sub.get_name().to_owned()]].concat();

@@ -4,6 +4,27 @@
 //! screen that locks after five would not be locked, and what lay in the clipboard would be there. `std::time::Instant` is
 //! `CLOCK_MONOTONIC` on Linux, which does stand still, and so does the time that `poll` waits; a test of this crate finds the first
 //! wherever it is written in the agent's crates, and [`Alarm`] takes the place of the second where a deadline has to be kept.
+//!
+//! | type | what |
+//! | --- | --- |
+//! | [`Moment`] | a time by this clock; deadlines and ages are counted in them |
+//! | [`Alarm`] | a timer to poll, which goes off at a moment, and right after a sleep in which it passed |
+//! | [`SleepWatch`] | whether the PC slept since the last look, and for how long |
+//! | [`WallClockWatch`] | whether somebody set the wall clock since the last look |
+//!
+//! ```
+//! use std::time::Duration;
+//! use clock::{Alarm, Moment};
+//!
+//! let until = Moment::now() + Duration::from_secs(600);
+//! assert!(until.saturating_duration_since(Moment::now()) > Duration::from_secs(590));
+//!
+//! let mut alarm = Alarm::new()?;
+//! alarm.set(Some(until))?; // before each wait; the loop polls the alarm with its sockets
+//! # Ok::<(), nix::errno::Errno>(())
+//! ```
+//!
+//! Times of day are not here: what goes by the wall clock (renewals, the audit log's dates) reads it itself, and takes it for what somebody may have set.
 #![forbid(unsafe_code)]
 
 use std::ops::{Add, AddAssign, Sub};
@@ -28,7 +49,7 @@ pub use wall::{WallClock, WallClockWatch};
 pub struct Moment(Duration);
 
 impl Moment {
-    /// Reads the clock.
+    /// Reads the clock that goes on while the PC sleeps (`CLOCK_BOOTTIME`).
     #[must_use]
     pub fn now() -> Self {
         // Linux has had this clock since 2.6.39, and reading a clock fails only if there is none.

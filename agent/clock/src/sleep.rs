@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 /// shows none of one that is over within the second.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The two clocks.
+/// The two clocks of a kernel, of which one stands still while the PC sleeps.
 pub trait Clocks {
     /// Returns the clock that stands still while the PC sleeps.
     fn monotonic(&self) -> Duration;
@@ -20,7 +20,7 @@ pub trait Clocks {
     fn boot(&self) -> Duration;
 }
 
-/// The clocks of the kernel.
+/// `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME`.
 #[derive(Debug, Clone, Copy)]
 pub struct KernelClocks;
 

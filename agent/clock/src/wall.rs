@@ -23,7 +23,7 @@ const NEVER: i64 = 1 << 33;
 pub enum WallClock {
     /// Nobody set the clock, so far as the watch knows.
     AsBefore,
-    /// Somebody set it.
+    /// Somebody set the clock since the last look.
     Set,
     /// The kernel does not watch, or not any more. Said once; from then on the answer is [`Self::AsBefore`].
     Off(Errno),

@@ -14,9 +14,9 @@ use control::protocol::PolicyReport;
 
 /// The machine file and the policy in force, checked against each other.
 pub struct Configuration {
-    /// This PC's hardware.
+    /// The machine file: this PC's hardware, and which of it each domain has.
     pub machine: Machine,
-    /// The policy's domains.
+    /// The domains of the policy, in its order.
     pub domain_policies: Vec<DomainPolicy>,
     /// The policy in force.
     pub policy: Arc<Policy>,
@@ -52,7 +52,7 @@ impl Configuration {
 pub struct Unenforced {
     /// What, and what is so instead.
     pub what: String,
-    /// What to do.
+    /// What to do about it, for whoever wrote the policy.
     pub remedy: String,
 }
 

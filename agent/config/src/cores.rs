@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::machine::Context;
 
-    /// A PC whose processors have these siblings.
+    /// Makes a PC whose processors have these siblings.
     fn pc(online: &str, siblings: &[(u32, &str)]) -> Cores {
         let dir = tempfile::tempdir().unwrap();
         let cpus = dir.path().join("devices/system/cpu");
@@ -185,7 +185,7 @@ mod tests {
         Machine::parse("machine.toml", text, context).unwrap()
     }
 
-    /// Four cores of two threads each.
+    /// Makes four cores of two threads each.
     fn eight() -> Cores {
         let siblings: Vec<(u32, String)> =
             (0..8).map(|cpu| (cpu, format!("{},{}", cpu % 4, cpu % 4 + 4))).collect();

@@ -18,7 +18,6 @@ pub use refusal::{HigherSerial, Refusal};
 
 /// Largest file read, in bytes: a hundred times what a hospital writes.
 pub(crate) const FILE_MAX: u64 = 4 << 20;
-/// The VMM's name.
 const VMM: &str = "bulkhead-vmm";
 
 /// Why the files cannot be used.
@@ -47,10 +46,9 @@ pub enum FilesError {
 /// Why a file cannot be read as text, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum FileFault {
-    /// There is none.
+    /// Nothing is at the path.
     #[error("it is not there: create it, or name another")]
     Missing,
-    /// It is a folder.
     #[error("it is a folder: name the file in it")]
     Folder,
     /// It is a named pipe, a device or a socket.
@@ -93,7 +91,7 @@ impl From<FileFault> for io::Error {
     }
 }
 
-/// ` with --policy`, where a file that is not there can be named so.
+/// Returns ` with --policy` where a missing file can be named by that option.
 fn option_of(fault: &FileFault, option: Option<&str>) -> String {
     match (fault, option) {
         (FileFault::Missing | FileFault::Folder, Some(option)) => format!(" with --{option}"),
@@ -101,7 +99,7 @@ fn option_of(fault: &FileFault, option: Option<&str>) -> String {
     }
 }
 
-/// The bytes in what was opened, of which there are at most `most`.
+/// Returns the bytes in what was opened, of which there are at most `most`.
 pub fn bytes_in(file: impl Read, most: u64) -> Result<Vec<u8>, FileFault> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -145,7 +143,7 @@ fn fits(bytes: &[u8], most: u64) -> Result<(), FileFault> {
     }))
 }
 
-/// The text in bytes that were read from a file, which may be as many as `most`.
+/// Returns the text in bytes that were read from a file, which may be as many as `most`.
 pub fn text_in(bytes: Vec<u8>, most: u64) -> Result<String, FileFault> {
     fits(&bytes, most)?;
     policy::document::text(&bytes).map_err(FileFault::NotText)?;
@@ -153,17 +151,17 @@ pub fn text_in(bytes: Vec<u8>, most: u64) -> Result<String, FileFault> {
     String::from_utf8(bytes).map_err(|error| FileFault::Other(io::Error::other(error)))
 }
 
-/// The text of the policy that is to be in force on this PC.
+/// Returns the text of the policy that is to be in force on this PC.
 pub fn read_policy_in_force(path: &Path) -> Result<String, FilesError> {
     with_path(path, "policy", Some("policy"), text_of(path, FILE_MAX))
 }
 
-/// A policy's text, of a file that somebody named.
+/// Returns a policy's text, of a file that somebody named.
 pub fn read_policy_text(path: &Path) -> Result<String, FilesError> {
     with_path(path, "policy", None, text_given(path, FILE_MAX))
 }
 
-/// A policy's text from standard input.
+/// Returns a policy's text from standard input.
 pub fn read_policy_from_stdin() -> Result<String, FilesError> {
     let text = bytes_in(io::stdin().lock(), FILE_MAX).and_then(|bytes| text_in(bytes, FILE_MAX));
     with_path(Path::new("standard input"), "policy", None, text)
@@ -187,7 +185,7 @@ fn with_path(
 /// Largest signature file, trust store and key, in bytes.
 const SMALL_MAX: u64 = 64 << 10;
 
-/// A small file's text; `None` if there is no such file.
+/// Returns a small file's text; `None` if there is no such file.
 pub fn read_small(path: &Path) -> io::Result<Option<String>> {
     match text_of(path, SMALL_MAX) {
         Ok(text) => Ok(Some(text)),
@@ -196,7 +194,7 @@ pub fn read_small(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// A secret key's text, and who besides its owner may read its file; `None` if there is no such file. No copy of it is left in memory.
+/// Returns a secret key's text, and who besides its owner may read its file; `None` if there is no such file. No copy of it is left in memory.
 pub fn read_secret(path: &Path, kept: &NoDump) -> io::Result<Option<(Zeroizing<String>, Access)>> {
     let read = || -> Result<_, FileFault> {
         let file = fileopen::given(path)?;
@@ -217,7 +215,7 @@ pub struct VmmNotFound {
     where_: String,
 }
 
-/// The VMM's file: the one given, or the one beside this program, or the first in `PATH`.
+/// Returns the VMM's file: the one given, or the one beside this program, or the first in `PATH`.
 pub fn find_vmm(given: Option<&Path>) -> Result<PathBuf, VmmNotFound> {
     if let Some(given) = given {
         let found = fs::canonicalize(given).ok().filter(|path| path.is_file());
@@ -227,7 +225,7 @@ pub fn find_vmm(given: Option<&Path>) -> Result<PathBuf, VmmNotFound> {
         .ok_or_else(|| VmmNotFound { where_: "beside this program or in PATH".to_owned() })
 }
 
-/// The file of another program of ours: the one beside this program, or the first in `PATH`.
+/// Returns the file of another program of ours: the one beside this program, or the first in `PATH`.
 #[must_use]
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -238,7 +236,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     })
 }
 
-/// The file of a program of ours that has to be of this program's version: the one beside it, and no other.
+/// Returns the file of a program of ours that has to be of this program's version: the one beside it, and no other.
 #[must_use]
 pub fn beside(name: &str) -> Option<PathBuf> {
     let own = env::current_exe().ok()?;

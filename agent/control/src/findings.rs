@@ -25,7 +25,7 @@ pub struct Finding {
     /// The domain, the device or the file, when there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// What was found.
+    /// What was found, in a sentence for IT.
     pub message: String,
     /// What to do, unless all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -26,7 +26,7 @@ pub struct Answer {
     /// How far an operation of the clipboard is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clipboard: Option<ClipboardReport>,
-    /// The USB devices.
+    /// The USB devices plugged in, where the answer has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usb: Option<Vec<UsbReport>>,
     /// The answer to `policy`.
@@ -113,7 +113,7 @@ pub struct StatusReport {
     pub agent: AgentReport,
     /// The policy in force.
     pub policy: PolicyReport,
-    /// The audit log.
+    /// Whether the audit log is written, and how far it is.
     pub audit: AuditReport,
     /// The host's own network.
     pub host_network: HostNetworkReport,
@@ -162,9 +162,9 @@ pub struct AgentReport {
 pub struct PolicyReport {
     /// Where it was read.
     pub file: String,
-    /// Its serial number.
+    /// The policy's serial, which only grows.
     pub serial: u64,
-    /// Who issued it.
+    /// Who answers for the policy, as it says itself.
     pub issuer: String,
     /// Whether enough trusted officers signed it.
     pub signed: bool,
@@ -175,12 +175,12 @@ pub struct PolicyReport {
     pub refused: Option<String>,
 }
 
-/// The audit log.
+/// The state of the audit log, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditReport {
     /// Whether it is written.
     pub ok: bool,
-    /// Its last entry.
+    /// The number of its last entry; `None` where it could not be opened.
     pub entries: Option<u64>,
     /// Why it is not written, and nothing crosses.
     pub problem: Option<String>,
@@ -216,7 +216,7 @@ pub struct DomainReport {
     pub for_seconds: u64,
     /// Whether it is to run.
     pub wanted: bool,
-    /// The VMM's process.
+    /// The process ID of its VMM, while there is one.
     pub pid: Option<i32>,
     /// VMMs started again after a failure.
     pub restarts: u64,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The seat, for `status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SeatReport {
-    /// `kms` or `none`.
+    /// What draws on the screen: `kms`, or `none`.
     pub backend: String,
     /// The domain in front.
     pub front: String,
@@ -21,7 +21,7 @@ pub struct SeatReport {
     pub desktop: Option<(u32, u32)>,
     /// Why there is no screen.
     pub problem: Option<String>,
-    /// Keyboards there are.
+    /// How many keyboards the seat has.
     pub keyboards: usize,
     /// Mice, touchpads, pens and touch screens there are.
     pub pointers: usize,

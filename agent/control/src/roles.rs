@@ -20,7 +20,7 @@ pub enum Role {
     User,
     /// The department that runs the PCs.
     It,
-    /// The security office.
+    /// The security office, which writes and signs policies.
     Officer,
 }
 
@@ -37,9 +37,9 @@ pub struct Privilege {
 pub const GROUPS: [(&str, Role); 3] =
     [(USER_GROUP, Role::User), (IT_GROUP, Role::It), (OFFICER_GROUP, Role::Officer)];
 pub const USER_GROUP: &str = "bulkhead-user";
-/// The group of IT.
+/// The host's group whose members are IT.
 pub const IT_GROUP: &str = "bulkhead-it";
-/// The security office's.
+/// The host's group whose members are officers of the security office.
 pub const OFFICER_GROUP: &str = "bulkhead-officer";
 
 /// Who is at the other end.

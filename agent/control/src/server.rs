@@ -16,7 +16,7 @@ use super::commands::Request;
 use super::protocol::{Answer, REQUEST_MAX};
 use super::roles::Caller;
 
-/// Clients at once.
+/// Clients that may be connected at once; more are turned away.
 const CLIENTS_MAX: usize = 32;
 /// Clients of one user, root excepted, so that none can keep the others out.
 const CLIENTS_OF_ONE_MAX: usize = 8;
@@ -28,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(30);
 /// A request that its caller may not make.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
-    /// What was asked.
+    /// The request, as the client sent it.
     pub request: &'a Request,
     /// What the caller lacks, in words.
     pub why: &'a str,
@@ -51,7 +51,7 @@ impl Ticket {
 /// What becomes of a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// It is answered.
+    /// The answer is known, and goes out at once.
     Now(Box<Answer>),
     /// It will be, by [`Server::answer`].
     Later(Ticket),

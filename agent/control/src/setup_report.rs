@@ -32,7 +32,7 @@ pub struct SetupChange {
 /// What a run of setup did or would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetupReport {
-    /// How it ended.
+    /// How the run of setup ended.
     pub result: SetupResult,
     /// The same in words: what was done, or why it was not and what to do.
     pub message: String,

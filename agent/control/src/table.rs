@@ -13,7 +13,7 @@ use super::roles::Privilege;
 pub struct Command {
     /// Its name: the key `command` of its request.
     pub name: &'static str,
-    /// What it does.
+    /// What the command does, as `--help` says it.
     pub about: &'static str,
     /// The other keys of its request.
     pub fields: &'static [Field],
@@ -21,7 +21,7 @@ pub struct Command {
     pub privilege: Privilege,
     /// What of it is in the audit log.
     pub recorded: Recorded,
-    /// Its words there.
+    /// The words by which the command line names it.
     pub words: &'static [&'static str],
     /// Whether it changes what is, or lets something through, and is no look or a step that is taken back as easily: `true`, `false`, or
     /// the key that decides, with a `*` before it.

@@ -31,12 +31,12 @@ fn rows_of(text: &str) -> impl Iterator<Item = [&str; COLUMNS]> {
     rows.map(|row| row.split('\t').collect::<Vec<_>>().try_into().unwrap())
 }
 
-/// The rows of the file, each in its columns.
+/// Returns the rows of the file, each in its columns.
 fn rows() -> impl Iterator<Item = [&'static str; COLUMNS]> {
     rows_of(&REQUESTS)
 }
 
-/// A request's row: as it goes over the socket, and what the table says of it.
+/// Returns a request's row: as it goes over the socket, and what the table says of it.
 fn row(request: &Request) -> String {
     let roles = GROUPS.iter().filter(|(_, role)| request.command().privilege.roles.contains(role));
     let roles: Vec<&str> =
@@ -163,7 +163,7 @@ fn each_role_may_do_what_the_table_says_and_no_more() {
     }
 }
 
-/// One line for each command of the table, with all its keys.
+/// Returns one line for each command of the table, with all its keys.
 fn lines() -> Vec<String> {
     let lines: Vec<String> = Request::one_of_each()
         .iter()
@@ -217,7 +217,7 @@ fn what_may_be_left_out_of_a_request_is_what_the_table_says() {
     }
 }
 
-/// The request as the handbook shows it.
+/// Returns the request as the handbook shows it.
 fn request(command: &Command) -> String {
     let mut text = format!("{{\"command\":\"{}\"", command.name);
     for field in command.fields {
@@ -228,7 +228,7 @@ fn request(command: &Command) -> String {
     text + "}"
 }
 
-/// Whether it has an entry before it is done as well.
+/// Returns whether it has an entry before it is done as well.
 fn before(command: &Command) -> String {
     match command.changes.split_once('*') {
         Some((_, key)) => format!("; `asking` if `{}` is true", key.trim()),
@@ -237,7 +237,7 @@ fn before(command: &Command) -> String {
     }
 }
 
-/// What of a command is in the audit log.
+/// Returns what of a command is in the audit log.
 fn entries(command: &Command) -> String {
     let words: Vec<String> = command.words.iter().map(|word| format!("`{word}`")).collect();
     let words = words.join(", ");
@@ -249,7 +249,7 @@ fn entries(command: &Command) -> String {
     }
 }
 
-/// `docs/it/control-commands.md`.
+/// Reads `docs/it/control-commands.md`.
 fn handbook() -> String {
     let mut text = String::from(
         "# What can be asked of a running agent, and by whom

@@ -29,7 +29,7 @@ use base::sockets::connect;
 /// What was found of one domain.
 #[derive(Debug)]
 pub enum Found {
-    /// No VMM.
+    /// The domain has no VMM.
     Nothing,
     /// Its VMM runs on.
     Running(VmmProcess, Box<VmmRecord>),
@@ -149,7 +149,7 @@ mod tests {
     use crate::record::StartedAs;
     use std::io::PipeWriter;
 
-    /// The VMM of a domain that has answered, by its record; it is whatever `script` is.
+    /// Makes the VMM of a domain that has answered, by its record; it is whatever `script` is.
     fn recorded(script: &str) -> (VmmProcess, PipeWriter, Layout, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);

@@ -14,15 +14,15 @@ use printable::explain;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootFiles {
     pub kernel: PathBuf,
-    /// Initial RAM disk.
+    /// The initial RAM disk, if the guest boots with one.
     pub initrd: Option<PathBuf>,
-    /// Kernel command line.
+    /// The kernel's command line of this start.
     pub cmdline: String,
     /// Disks of the image, which the guest only reads, before those of the machine file.
     pub disks: Vec<PathBuf>,
 }
 
-/// An image of one serial.
+/// A guest image by its name and serial.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSerial {
     pub image: ImageName,
@@ -150,7 +150,7 @@ mod tests {
         ((**vm).clone(), layout)
     }
 
-    /// The image to come stays so, and the one in force is started.
+    /// Asserts that the image to come stays so, and the one in force is started.
     fn is_refused(hardware: &VmHardware, layout: &Layout, boot: &BootFiles, says: &str) {
         for _ in 0..2 {
             let (files, started) = BootFiles::verified(hardware, layout).unwrap();

@@ -48,7 +48,7 @@ pub struct Capture {
 /// What was read in one round.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Output {
-    /// Lines to log.
+    /// Complete lines that were read and may be logged.
     pub lines: Vec<String>,
     /// Lines left out since the last one logged.
     pub dropped: u64,
@@ -190,14 +190,14 @@ impl Capture {
         said.or_else(|| self.last.clone())
     }
 
-    /// The last line, unless it is one of the log's that say only what went on: why a VMM failed, as it said itself.
+    /// Returns the last line, unless it is one of the log's that say only what went on: why a VMM failed, as it said itself.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         self.last_words().filter(|line| !is_progress(line))
     }
 }
 
-/// Whether a line is one of `tracing`'s that is no warning: a time stamp, and a level.
+/// Returns whether a line is one of `tracing`'s that is no warning: a time stamp, and a level.
 fn is_progress(line: &str) -> bool {
     let mut words = line.split_ascii_whitespace();
     let stamped = words.next().is_some_and(|stamp| {

@@ -49,7 +49,7 @@ pub enum CgroupError {
         "no cgroup version 2 hierarchy is mounted: boot with systemd.unified_cgroup_hierarchy=1, or mount it on /sys/fs/cgroup"
     )]
     NotMounted,
-    /// The kernel refused.
+    /// The kernel refused to make, read or write it.
     #[error("cannot use the cgroup {}: run the agent as root, with Delegate=yes in its systemd unit", path.display())]
     Refused {
         /// The file or directory.
@@ -59,7 +59,7 @@ pub enum CgroupError {
     },
 }
 
-/// A domain's group.
+/// The cgroup that a domain's VMM runs in.
 #[derive(Debug)]
 pub struct DomainGroup {
     path: PathBuf,

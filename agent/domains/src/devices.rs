@@ -16,11 +16,11 @@ use super::disks;
 #[derive(Clone)]
 pub struct Devices {
     pub domain: String,
-    /// What it has.
+    /// The PCI functions and disks that the domain has.
     pub hardware: VmHardware,
     /// Whether it forgets what it writes.
     pub discard: bool,
-    /// Where things lie.
+    /// The agent's directories, with the domain's own in them.
     pub layout: Layout,
     pub handover: Arc<Handover>,
 }

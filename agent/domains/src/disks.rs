@@ -17,10 +17,10 @@ pub enum DiskError {
     /// The base is not what can be copied.
     #[error("{} is not a regular file, and the domain forgets what it writes: give it an image file, or write `readonly = true`", .0.display())]
     NotAFile(PathBuf),
-    /// The copy failed.
+    /// A disk could not be copied for this start.
     #[error("cannot copy {} for this start: check that it exists and that its copy has room in {}", base.display(), copy.display())]
     Copy {
-        /// The base image.
+        /// The image that was to be copied.
         base: PathBuf,
         copy: PathBuf,
         #[source]

@@ -34,7 +34,7 @@ pub fn configured_interfaces() -> Result<Vec<ConfiguredInterface>, ListError> {
     Ok(collect(addresses))
 }
 
-/// From (name, is it loopback, address).
+/// Collects interfaces from triples: name, whether it is loopback, address.
 fn collect(addresses: impl Iterator<Item = (String, bool, IpAddr)>) -> Vec<ConfiguredInterface> {
     let mut by_name: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     for (name, _, address) in addresses.filter(|(_, loopback, _)| !loopback) {
@@ -70,7 +70,7 @@ pub enum Rule {
 /// What the rule makes of the host's interfaces. Each that has some holds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement<'a> {
-    /// There is none.
+    /// The host has no interface with an address.
     NoNetwork,
     /// There are some, and no domain that they could hold back.
     HoldsNobodyBack(&'a [ConfiguredInterface]),

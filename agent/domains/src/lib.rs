@@ -73,7 +73,7 @@ const HOST_NETWORK_AGAIN: Duration = Duration::from_secs(10);
 
 /// What the supervisor needs besides the machine file.
 pub struct Parts {
-    /// Where things lie.
+    /// The agent's directories, with each domain's own in them.
     pub layout: Layout,
     pub vmm: PathBuf,
     pub handover: Arc<Handover>,
@@ -298,8 +298,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// The PC slept: restarts every domain whose VMM has PCI functions, which vfio-pci does not keep through it, and says which. The others'
-    /// guests notice nothing but the time.
+    /// Restarts, after a sleep of the PC, every domain whose VMM has PCI functions, which vfio-pci does not keep through it, and says which.
+    /// The others' guests notice nothing but the time.
     pub fn slept(&mut self) -> Vec<String> {
         let mut restarted = Vec::new();
         for runtime in &mut self.domains {

@@ -87,7 +87,7 @@ pub enum Event {
     Exited(Exit),
     /// The devices are back with the host, or why not.
     Released(Result<(), String>),
-    /// The PC slept.
+    /// The PC slept, and is awake again.
     Slept {
         /// Its VMM has devices that did not survive it: nobody told the guest's drivers.
         lost_devices: bool,
@@ -118,7 +118,7 @@ pub enum Action {
     PressPowerButton,
     /// Tell the VMM to end at once.
     EndVmm,
-    /// Kill the VMM.
+    /// Kill the VMM with SIGKILL.
     KillVmm,
     /// Give the devices back; answer with [`Event::Released`].
     Release,
@@ -311,7 +311,7 @@ impl Lifecycle {
         None
     }
 
-    /// What is left of a VMM that hangs is ended; the next one resets the devices as it takes them.
+    /// Ends what is left of a VMM that hangs; the next one resets the devices as it takes them.
     fn hangs(&mut self, now: Time, how: String) -> Option<Action> {
         let State::Running { from, answered } = self.state else { return None };
         let was_healthy = answered && now.saturating_sub(from) >= HEALTHY_BEFORE_HANG;
@@ -320,7 +320,7 @@ impl Lifecycle {
         Some(Action::KillVmm)
     }
 
-    /// A VMM is gone that was not to end.
+    /// Takes it that a VMM is gone which was not to end.
     fn vmm_failed(&mut self, now: Time, was_healthy: bool, problem: String) -> Option<Action> {
         if was_healthy {
             (self.failures, self.failed_vmms) = (0, 0);
@@ -357,8 +357,8 @@ impl Lifecycle {
         }
     }
 
-    /// Its VMM is ended as by a restart, and the next one resets the devices as it takes them. One that is being started or stopped takes or
-    /// leaves them anyway.
+    /// Ends its VMM after a sleep of the PC, as by a restart, and the next one resets the devices as it takes them. One that is being
+    /// started or stopped takes or leaves them anyway.
     fn slept(&mut self, now: Time, lost_devices: bool) -> Option<Action> {
         let State::Running { from, answered } = &mut self.state else { return None };
         if !*answered {

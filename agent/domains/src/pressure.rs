@@ -118,7 +118,7 @@ enum Gauge {
     },
 }
 
-/// One domain's pressure.
+/// The memory pressure that one domain's VMM is under.
 #[derive(Debug, Default)]
 pub struct Pressure {
     /// What is not there is calm.
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use Resource::{Disk, Memory, Processor};
 
-    /// What a look every [`LOOK_EVERY`] brings.
+    /// Returns what a look every [`LOOK_EVERY`] brings.
     fn looks(pressure: &mut Pressure, from: Time, percents: &[u8]) -> Vec<(u64, Change)> {
         let mut found = Vec::new();
         let mut now = from;

@@ -61,7 +61,7 @@ impl Identity {
 pub struct FileId {
     /// The device it lies on.
     pub device: u64,
-    /// Its inode there.
+    /// Its inode number on that device.
     pub inode: u64,
 }
 

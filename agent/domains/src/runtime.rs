@@ -292,8 +292,8 @@ impl DomainRuntime {
         }
     }
 
-    /// Before anything of it is done: whatever becomes of this agent, the next one goes on with it. An agent that ends with its guests
-    /// leaves nothing to go on with.
+    /// Writes down what is wanted, before anything of it is done: whatever becomes of this agent, the next one goes on with it. An
+    /// agent that ends with its guests leaves nothing to go on with.
     fn write_wanted(&mut self, shared: &Shared, wanted: Wanted) {
         if shared.shutting_down || self.wanted == Some(wanted) {
             return;

@@ -13,16 +13,16 @@ use std::time::Duration;
 
 use crate::lifecycle::Time;
 
-/// What it says.
+/// What a guest writes to the port once it has come up.
 const UP: &[u8] = b"up\n";
 
-/// How it ended.
+/// How a trial ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub enum Verdict {
     /// The guest said so in time.
     CameUp,
-    /// It did not.
+    /// The guest said nothing in time, or something else.
     TooLate,
 }
 
@@ -35,7 +35,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// Begins to wait.
+    /// Begins to wait for the guest, for so long.
     #[must_use]
     pub fn begin(now: Time, time: Duration) -> Self {
         Self { until: now.saturating_add(time), matched: Some(0) }
@@ -53,7 +53,7 @@ impl Trial {
         self.matched.is_some()
     }
 
-    /// The guest's end of the port is another one: its VMM was started again.
+    /// Forgets what the guest wrote: its VMM was started again, and the other end of the port is another one.
     pub fn connected(&mut self) {
         self.matched = Some(0);
     }

@@ -16,11 +16,11 @@ use base::layout::Layout;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wanted {
-    /// That it runs.
+    /// The domain is to run.
     Run,
     /// That it runs, with another VMM than the one that is there.
     Restart,
-    /// That it is off.
+    /// The domain is to be off.
     Off,
 }
 

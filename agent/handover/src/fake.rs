@@ -63,7 +63,7 @@ impl FakePc {
         Sysfs::at(self.kernel.root.clone(), self.kernel.clone())
     }
 
-    /// A device, bound to `driver` if there is one, in `group` if there is one.
+    /// Adds a device, bound to `driver` if there is one, in `group` if there is one.
     pub fn add(
         &self,
         address: &str,
@@ -94,7 +94,7 @@ impl FakePc {
         address
     }
 
-    /// An e1000e with group `group` to itself.
+    /// Adds an e1000e with group `group` to itself.
     pub fn add_nic(&self, address: &str, group: u32) -> PciAddress {
         self.add(address, 0x02_0000, Some("e1000e"), Some(group))
     }
@@ -113,21 +113,21 @@ impl FakePc {
         }
     }
 
-    /// A network interface of a device.
+    /// Adds a network interface of a device.
     pub fn add_interface(&self, address: PciAddress, name: &str, mac: &str) {
         let interface = self.sysfs().pci_device(address).join("net").join(name);
         fs::create_dir_all(&interface).unwrap();
         fs::write(interface.join("address"), format!("{mac}\n")).unwrap();
     }
 
-    /// A disk or partition (`below` its controller, `sda/sda1`) with its device number.
+    /// Adds a disk or partition (`below` its controller, `sda/sda1`) with its device number.
     pub fn add_disk(&self, address: PciAddress, below: &str, number: &str) -> PathBuf {
         let device = self.sysfs().pci_device(address).join("host0/block").join(below);
         self.add_block_device(&device, number);
         device
     }
 
-    /// A block device that is no controller's (LVM, RAID), made of others.
+    /// Adds a block device that is no controller's (LVM, RAID), made of others.
     pub fn add_virtual_disk(&self, name: &str, number: &str, of: &[&Path]) -> PathBuf {
         let device = self.sysfs().path("devices/virtual/block").join(name);
         self.add_block_device(&device, number);
@@ -149,12 +149,12 @@ impl FakePc {
         }
     }
 
-    /// Lines of mountinfo.
+    /// Replaces `/proc/self/mountinfo` by these lines.
     pub fn mounts(&self, lines: &str) {
         fs::write(self.sysfs().proc("self/mountinfo"), lines).unwrap();
     }
 
-    /// A graphics card of a device, with a connector.
+    /// Adds a graphics card of a device, with a connector.
     pub fn add_card(&self, address: PciAddress, card: &str, status: &str) {
         let folder = self.sysfs().path("class/drm");
         fs::create_dir_all(folder.join(card)).unwrap();
@@ -164,7 +164,7 @@ impl FakePc {
         fs::write(connector.join("status"), format!("{status}\n")).unwrap();
     }
 
-    /// An input device on a device, with the keys it has as sysfs writes them.
+    /// Adds an input device on a device, with the keys it has as sysfs writes them.
     pub fn add_input(&self, address: PciAddress, event: &str, name: &str, keys: &str) {
         let input = self.sysfs().pci_device(address).join("usb1/1-4/input/input7");
         fs::create_dir_all(input.join("capabilities")).unwrap();
@@ -200,7 +200,7 @@ impl FakePc {
         self.kernel.refusing.lock().unwrap().insert(driver.to_owned());
     }
 
-    /// A loaded driver of the host's is for a device, and takes it when the kernel next looks.
+    /// Has a loaded driver of the host's be for a device: it takes it when the kernel next looks.
     pub fn has_driver_for(&self, address: PciAddress, driver: &str) {
         self.kernel.add_driver(driver);
         self.kernel.natural.lock().unwrap().insert(address, driver.to_owned());

@@ -30,7 +30,7 @@ const KEY_A: usize = 30;
 const BTN_LEFT: usize = 0x110;
 const BTN_TOUCH: usize = 0x14a;
 
-/// The seat's screen.
+/// Which graphics card the seat needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Screen {
     /// There is no seat.
@@ -38,7 +38,7 @@ pub enum Screen {
     None,
     /// The first card that has a screen.
     First,
-    /// This card's node.
+    /// The card whose device node this is.
     Card(PathBuf),
 }
 
@@ -51,7 +51,7 @@ pub enum Use {
     Swap(String),
     /// A disk behind it is a domain's.
     Disk(String),
-    /// The seat's screen.
+    /// The seat's screen is on it.
     Screen(String),
     /// The seat's keyboard or pointer is on it.
     Input(String),
@@ -209,7 +209,7 @@ enum Device<'a> {
     Nodes(&'a str),
 }
 
-/// The device and the place of a line of mountinfo (`proc_pid_mountinfo(5)`).
+/// Returns the device and the place of a line of mountinfo (`proc_pid_mountinfo(5)`).
 fn mount(line: &str) -> Option<(Device<'_>, &str)> {
     let (fields, rest) = line.split_once(" - ")?;
     let mut fields = fields.split(' ');

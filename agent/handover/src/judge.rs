@@ -19,7 +19,7 @@ pub enum Refused {
     /// A NIC that is none.
     #[error("{}: {}", self.what(), self.remedy())]
     NotANic {
-        /// What it is.
+        /// What is at the address instead of a NIC.
         function: Box<Function>,
     },
     /// Not the one that was meant.
@@ -28,7 +28,7 @@ pub enum Refused {
     /// The PC lives from it.
     #[error("{}: {}", self.what(), self.remedy())]
     InUse {
-        /// The function, described.
+        /// The function's address and what it is, in words.
         function: String,
         uses: Vec<String>,
     },
@@ -109,7 +109,7 @@ pub struct Plan {
     pub companions: Vec<Function>,
 }
 
-/// Asks all questions.
+/// Asks everything that must hold before a function is taken from the host.
 pub fn plan(
     sysfs: &Sysfs,
     wanted: &Wanted,

@@ -37,12 +37,12 @@ use pins::Pins;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Nic,
-    /// Something else.
+    /// A PCI function that is no NIC of the domain's.
     Device,
 }
 
 impl Role {
-    /// In a word.
+    /// Returns the role's name in messages.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ impl Role {
 /// A function that the machine file gives to a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Where it is.
+    /// The function's address on the bus.
     pub address: PciAddress,
     pub role: Role,
     /// What it must be.

@@ -108,7 +108,7 @@ fn elsewhere(sysfs: &Sysfs, fits: impl Fn(&Function) -> bool) -> String {
     if found.is_empty() { String::new() } else { format!(", which is at {}", found.join(", ")) }
 }
 
-/// The value for machine.toml that pins the function as it is now.
+/// Returns the value for machine.toml that pins the function as it is now.
 #[must_use]
 pub fn pinned(function: &Function) -> String {
     let mut text = format!("{{ address = \"{}\", id = \"{}\"", function.address, function.id());

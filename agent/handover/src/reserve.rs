@@ -22,7 +22,7 @@ pub enum NotReserved {
     /// Not the one that was meant.
     #[error("{}", .0.what)]
     Mismatch(#[from] Mismatch),
-    /// The kernel.
+    /// The kernel does not take `driver_override`.
     #[error("the kernel does not take its driver_override")]
     Override(#[source] io::Error),
 }

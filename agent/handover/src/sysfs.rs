@@ -17,7 +17,7 @@ pub trait Kernel: Send + Sync {
     fn load_module(&self, name: &str) -> io::Result<()>;
 }
 
-/// The running kernel.
+/// The sysfs of the kernel that this runs on.
 #[derive(Debug)]
 pub struct RunningKernel;
 

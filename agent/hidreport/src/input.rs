@@ -4,7 +4,7 @@
 /// A collection's type (HID 1.11, section 6.2.2.6).
 pub(crate) const PHYSICAL: u8 = 0;
 pub(crate) const APPLICATION: u8 = 1;
-/// Generic Desktop.
+/// Usages of the page Generic Desktop, with the page in the upper half.
 const POINTER: u32 = 0x1_0001;
 const MOUSE: u32 = 0x1_0002;
 const JOYSTICK: u32 = 0x1_0004;
@@ -14,7 +14,7 @@ const KEYPAD: u32 = 0x1_0007;
 const X: u32 = 0x1_0030;
 const Y: u32 = 0x1_0031;
 const SYSTEM_CONTROL: u32 = 0x1_0080;
-/// Consumer.
+/// Usages of the page Consumer, with the page in the upper half.
 const CONSUMER_CONTROL: u32 = 0xc_0001;
 const PROGRAMMABLE_BUTTONS: u32 = 0xc_0003;
 /// Digitizers: Digitizer, Pen, Light Pen, Touch Screen, Touch Pad, White Board.
@@ -30,7 +30,7 @@ const INPUT: [std::ops::RangeInclusive<u32>; 5] = [
     CONSUMER_CONTROL..=CONSUMER_CONTROL,
 ];
 
-/// Usage pages.
+/// Usage pages (HID Usage Tables 1.5, section 3).
 mod page {
     pub(super) const GENERIC_DESKTOP: u32 = 0x01;
     pub(super) const KEYBOARD: u32 = 0x07;
@@ -85,7 +85,7 @@ pub(crate) struct Field {
 }
 
 impl Found {
-    /// A collection. By those outside Windows chooses drivers; by application collections so does Linux.
+    /// Takes a collection. By those outside Windows chooses drivers; by application collections so does Linux.
     pub(crate) fn collection(&mut self, collection: Collection, outermost: bool) {
         if matches!(collection.kind, APPLICATION | PHYSICAL) {
             self.input |= INPUT.iter().any(|usages| usages.contains(&collection.usage));
@@ -97,7 +97,7 @@ impl Found {
         }
     }
 
-    /// A usage of an input report.
+    /// Takes a usage of an input report.
     pub(crate) fn usage(&mut self, usage: u32, field: &Field) {
         if field.flags & CONSTANT != 0 {
             return;
@@ -126,7 +126,7 @@ impl Found {
     }
 }
 
-/// Linux's code of a button, which depends on where it is.
+/// Returns Linux's code of a button, which depends on where it is.
 fn button(id: u32, field: &Field) -> u32 {
     let number = id.wrapping_sub(1) & 0xffff;
     let programmable = Collection { kind: NAMED_ARRAY, usage: PROGRAMMABLE_BUTTONS };

@@ -12,7 +12,7 @@ const USAGES_MAX: u32 = 12_288;
 const PUSHED_MAX: usize = 4;
 /// Bits of a field's report size.
 const SIZE_MAX: u32 = 16_384;
-/// Report IDs (`HID_MAX_IDS`).
+/// Report IDs that a device may have, 0 included (`HID_MAX_IDS`).
 const IDS: usize = 256;
 /// Bits of a report (`HID_MAX_BUFFER_SIZE`, less the byte of its ID).
 const REPORT_BITS_MAX: u32 = (16_384 - 1) << 3;
@@ -21,7 +21,7 @@ const REPORT_BITS_MAX: u32 = (16_384 - 1) << 3;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct InvalidDescriptor;
 
-/// Global items' state.
+/// The state of the Global items, which a Push item saves (HID 1.11, section 6.2.2.7).
 #[derive(Clone, Copy, Default)]
 struct Global {
     page: u32,

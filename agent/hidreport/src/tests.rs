@@ -18,7 +18,7 @@ fn of(text: &str) -> Uses {
     Uses { input: false, ..Uses::of(&hex(text)) }
 }
 
-/// A field of one bit each, in an application collection.
+/// Makes a field of one bit each, in an application collection.
 fn in_application(usage: &[u8], body: &[u8]) -> Uses {
     let field = [0x15, 0, 0x25, 1, 0x75, 1, 0x95, 1];
     let report = [&field[..], usage, &[0xa1, 1], body, &[0xc0]].concat();

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use hidreport::Uses;
 
-/// Source, device and report descriptor.
+/// Returns the rows of a file: source, device and report descriptor.
 fn rows() -> Option<Vec<(String, String, Vec<u8>)>> {
     let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut files = places.map(|place| place.join("shared/data/hid-reports.tsv"));
@@ -22,7 +22,7 @@ fn rows() -> Option<Vec<(String, String, Vec<u8>)>> {
     Some(text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect())
 }
 
-/// The usages of the outermost collections, read in the plainest way there is.
+/// Returns the usages of the outermost collections, read in the plainest way there is.
 fn outermost(report: &[u8]) -> Vec<u32> {
     let (mut at, mut page, mut usage, mut depth, mut found) = (0, 0, 0, 0, Vec::new());
     while at < report.len() {

@@ -9,13 +9,13 @@ use policy::decide::{Decision, Obligation, Verdict};
 pub struct MediatorId(&'static str);
 
 impl MediatorId {
-    /// Names a mediator.
+    /// Makes the identity of the mediator of this name.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         Self(name)
     }
 
-    /// Returns its name.
+    /// Returns the name that it has in messages and questions.
     #[must_use]
     pub const fn name(self) -> &'static str {
         self.0
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
     use crate::core::{Core, InForce, Input, Output, Time};
 
-    /// The obligation after this one. A variant that the language gains has no place here, which does not compile.
+    /// Returns the obligation after this one. A variant that the language gains has no place here, which does not compile.
     const fn next(obligation: Obligation<'static>) -> Option<Obligation<'static>> {
         match obligation {
             Obligation::Inspect(_) => Some(Obligation::ConfirmNoKeyboard),

@@ -30,7 +30,7 @@ pub const REQUESTS_MAX: usize = 64;
 /// How long an agreement waits for its mediator to ask for the permit: more than a busy thread needs.
 pub const AGREED_FOR: Time = Time::from_secs(10);
 
-/// Which rules count.
+/// Which rules count: a policy, and whether break-glass is open with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InForce {
     /// The serial of the policy.
@@ -64,7 +64,7 @@ pub enum Written {
 pub enum Input {
     /// A mediator wants a person asked; no answer until then is no.
     Ask(RequestId, Time),
-    /// The person answered.
+    /// The person said yes or no to the question of this request.
     Answer(RequestId, bool),
     /// The mediator does not want an answer any more.
     Withdraw(RequestId),
@@ -98,7 +98,7 @@ pub enum Cause {
 /// What the caller is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Output {
-    /// Show the question.
+    /// Show the question of this request at the seat.
     Show(RequestId),
     /// Take it off the screen: nobody waits for its answer.
     Hide(RequestId),
@@ -106,7 +106,7 @@ pub enum Output {
     Answered(RequestId, bool),
     /// Write the entry of this request, and say what became of it: [`Input::Written`].
     Record(RequestId),
-    /// Give the permit.
+    /// Give the mediator the permit of this request: its entry is on the disk.
     Permit(RequestId),
     /// Tell the mediator that there is none. A question that cannot be asked is denied, too.
     Deny(RequestId, Denial),

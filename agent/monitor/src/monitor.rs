@@ -23,7 +23,7 @@ impl QuestionId {
         Self(number)
     }
 
-    /// Returns its number.
+    /// Returns the number by which the seat names the question.
     #[must_use]
     pub const fn number(self) -> u64 {
         self.0
@@ -193,7 +193,7 @@ impl Monitor {
         Ok(question)
     }
 
-    /// Whether a person is being asked something.
+    /// Returns whether a person is being asked something.
     #[must_use]
     pub fn is_asking(&self) -> bool {
         !self.questions.is_empty()

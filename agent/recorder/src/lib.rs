@@ -10,6 +10,12 @@
 //!
 //! [`Recorder::record`] returns when the entries are on the disk, or says why they are not: what wants to cross asks by it. [`Recorder::note`] is for what
 //! happens anyway: care goes on while the log cannot be written, and `status` says so.
+//!
+//! - A log that failed is tried again after ten seconds ([`Recorder::poll`], [`Recorder::wait`]); until then nothing crosses.
+//! - How far the log went is remembered in places outside of its directory, so that one that was emptied or put back is noticed at the next start ([`Recorder::found`]).
+//! - While nothing may cross for another reason the owner withholds entries ([`Recorder::withhold`]): asking by [`Recorder::record`] is refused, and the log is kept.
+//!
+//! What an entry looks like, how it is chained and verified, is the crate `audit`'s; who may permit by it is `monitor`'s.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
@@ -219,7 +225,7 @@ impl Recorder {
         }
     }
 
-    /// Lets nothing cross for another reason than the log, or no longer; whether that is news.
+    /// Lets nothing cross for another reason than the log, or no longer; returns whether that is news.
     pub fn withhold(&mut self, why: Option<String>) -> bool {
         let news = self.withheld != why;
         self.withheld = why;
@@ -248,7 +254,7 @@ impl Recorder {
         }
     }
 
-    /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends. The number of the first of the
+    /// Records what happens whether or not it is recorded: a desktop that starts, an agent that ends. Returns the number of the first of the
     /// entries, if they are on the disk.
     pub fn note(&mut self, events: &[AuditEvent]) -> Option<u64> {
         // `append` has said why they are not, and `status` goes on saying it.

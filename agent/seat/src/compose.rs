@@ -169,7 +169,7 @@ pub(super) fn square((x, y): (i32, i32), side: u32) -> Rect {
     }
 }
 
-/// The agent's own pointer: an arrow, white with a black edge.
+/// Returns the agent's own pointer: an arrow, white with a black edge.
 #[must_use]
 pub fn arrow() -> Cursor {
     let mut pixels = vec![0; seat_link::CURSOR_BYTES];

@@ -41,7 +41,7 @@ pub struct Display {
     scenes: Vec<[Page; 2]>,
     /// On the screen now.
     shown: (Scene, usize),
-    /// On its way.
+    /// The page that goes onto the screen with the next refresh.
     flipping: Option<(Scene, usize)>,
     flipped_at: Moment,
     /// When the key that asked for the scene on its way was pressed.
@@ -92,7 +92,7 @@ impl Display {
         self.screen.monitor()
     }
 
-    /// Pixels across and down.
+    /// Returns the pixels across and down.
     #[must_use]
     pub fn size(&self) -> Size {
         self.screen.monitor().size
@@ -336,7 +336,7 @@ impl Page {
     }
 }
 
-/// Wherever a pointer that points here may have been painted.
+/// Returns wherever a pointer that points here may have been painted.
 fn around((x, y): (i32, i32)) -> Rect {
     let side = i32::try_from(CURSOR_SIDE).unwrap_or(0);
     square((x - side, y - side), 2 * CURSOR_SIDE)

@@ -44,7 +44,7 @@ impl Frame {
         Ok(Self { size, file, region })
     }
 
-    /// Pixels across and down.
+    /// Returns the pixels across and down.
     #[must_use]
     pub fn size(&self) -> Size {
         self.size

@@ -22,7 +22,7 @@ use super::edid::preferred_sizes;
 use super::modes::{Limits, Traits, ranked};
 use super::outputs::{Crtcs, switch_off_others};
 
-/// Where cards are.
+/// The directory with the nodes of graphics cards.
 const CARDS: &str = "/dev/dri";
 
 /// How long a card may take to show a buffer for the first time.
@@ -31,7 +31,7 @@ const FIRST_FLIP_MILLIS: u16 = 1000;
 /// Why there is no screen.
 #[derive(Debug, thiserror::Error)]
 pub enum ScreenError {
-    /// No card.
+    /// This PC has no card that can set modes.
     #[error("there is no graphics card that can set modes (no {}); load its kernel driver, or give the right `card` in [seat] of machine.toml", .0.display())]
     NoCard(PathBuf),
     /// The card does not open.
@@ -59,7 +59,7 @@ pub enum ScreenError {
     },
 }
 
-/// An opened card.
+/// A graphics card's node, opened.
 #[derive(Debug)]
 struct Card(File);
 

@@ -8,8 +8,24 @@
 //!                picture, compose (pure) --> display, kms --> screen
 //! ```
 //!
+//! | module | |
+//! | --- | --- |
+//! | [`core`], [`notices`] | what a key or a click does, and what is asked and said: pure state machines |
+//! | [`devices`] | keyboards, mice, touchpads and touch screens: found, grabbed, read |
+//! | [`domain`], [`frame`] | the seat link to one VMM, and the memory that its picture comes in |
+//! | [`picture`], [`compose`] | banner, notices and lock, and the screen as a whole, as pixels in memory: pure |
+//! | [`display`], [`kms`] | the buffers that are shown, and the card that shows them |
+//! | [`memory`] | how the seat was left, for the agent that comes next |
+//!
 //! It runs on a thread of its own, so that nothing the daemon waits for, a disk or a policy, holds up a key or a
 //! switch. The daemon speaks to it through [`Seat`]; neither waits for the other.
+//!
+//! - Input goes to one domain at a time, the front, or to the one that a device is tied to. Every key-down that a domain is sent is followed by its key-up no
+//!   later than the switch away from it.
+//! - The banner is drawn last, by the agent alone, and no picture of a guest's covers it.
+//! - A VMM that is slow, or breaks the protocol, costs its own domain the picture, and holds up nothing else.
+//!
+//! Left out: sound, several screens, passwords (the lock keeps desktops from view, and is no log-in), and what a guest's picture means.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
@@ -184,7 +200,7 @@ pub enum ToMediators {
 /// Puts into a mediator's mailbox what concerns it; called by the seat's thread, so that it must not wait.
 pub type Mediators = Box<dyn Fn(ToMediators) + Send>;
 
-/// A running seat.
+/// The handle on a seat that runs.
 pub struct Seat {
     names: Vec<String>,
     thread: Mediator<Command, SeatEvent>,
@@ -201,7 +217,7 @@ impl Used {
         Self((0..domains).map(|_| AtomicU64::new(0)).collect())
     }
 
-    /// It does now.
+    /// Notes that input went to this domain now.
     fn note(&self, domain: DomainIndex) {
         let since_start =
             Moment::now().saturating_duration_since(Moment::since_start(Duration::ZERO));

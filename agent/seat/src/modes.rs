@@ -24,7 +24,7 @@ const PICTURE_SHARE: u64 = 64;
 pub(super) struct Limits {
     /// Widths of a picture the card shows, in pixels.
     width: (Bound<u32>, Bound<u32>),
-    /// Heights.
+    /// The heights that the card takes, in pixels.
     height: (Bound<u32>, Bound<u32>),
     /// The most bytes of one picture.
     bytes: u64,
@@ -39,12 +39,12 @@ pub(super) struct Traits {
     pub(super) preferred: bool,
     /// Every picture has every row, and each once.
     pub(super) progressive: bool,
-    /// Pictures a second.
+    /// The refresh rate, in pictures a second.
     pub(super) refresh: u32,
 }
 
 impl Limits {
-    /// The card's, with this PC's memory.
+    /// Makes the card's limits, with this PC's memory.
     pub(super) fn new(width: impl RangeBounds<u32>, height: impl RangeBounds<u32>) -> Self {
         Self::with_memory(width, height, sysinfo().map_or(0, |info| info.ram_total()))
     }
@@ -82,8 +82,9 @@ impl Traits {
     }
 }
 
-/// The modes that are allowed, the best first: progressive ones, of these the preferred ones and those of a size that is
-/// among the monitor's `own`, of these the largest, of these the very one that is preferred, of these the fastest.
+/// Returns the modes that are allowed, the best first: progressive ones, of these the preferred ones and those of a size
+/// that is among the monitor's `own`, of these the largest, of these the very one that is preferred, of these the
+/// fastest.
 pub(super) fn ranked<M: Copy>(
     modes: &[M],
     of: impl Fn(&M) -> Traits,
@@ -107,7 +108,7 @@ mod tests {
 
     const GIB: u64 = 1 << 30;
 
-    /// Width, height, pictures a second; `P`referred, `i`nterlaced.
+    /// Returns the best mode in words: width, height, pictures a second; `P`referred, `i`nterlaced.
     fn best(limits: &Limits, modes: &[(u32, u32, u32, &str)]) -> Option<(u32, u32, u32)> {
         best_of(limits, &[], modes)
     }

@@ -37,13 +37,13 @@ pub(super) struct Question {
     pub(super) text: String,
     /// What there is to choose from; nothing asks for yes or no.
     pub(super) choices: Vec<String>,
-    /// Which of it is marked.
+    /// The index of the choice that is marked.
     pub(super) marked: Option<usize>,
     /// How often it was told otherwise.
     pub(super) told: u64,
 }
 
-/// What is shown.
+/// What the box on the screen shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown<'a> {
     Notice(&'a str),

@@ -13,13 +13,13 @@ pub struct Pointer<'a> {
     pub picture: &'a Cursor,
     /// Changes with the picture.
     pub shape: u64,
-    /// Where it points.
+    /// The pixel that it points at, from the top left of the screen.
     pub at: (i32, i32),
     /// Whose picture it is.
     pub owner: Owner,
 }
 
-/// What is on the plane.
+/// The cursor plane, with what it shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plane {
     shown: Option<(Owner, u64)>,
@@ -30,9 +30,9 @@ pub(super) struct Plane {
 pub(super) enum Step<'a> {
     /// The plane's top left is here from now on, also while it is hidden.
     Move((i32, i32)),
-    /// It shows this.
+    /// The plane shows this picture.
     Show(&'a Cursor),
-    /// It shows nothing.
+    /// The plane shows nothing.
     Hide,
 }
 

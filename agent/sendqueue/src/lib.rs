@@ -1,9 +1,26 @@
 //! Whether the other end of a connected Unix stream socket has read all that was sent to it.
 //!
-//! What lies in a socket cannot be called back. Whoever may have to withdraw something sends the rest of it only once what was sent
-//! before has been read.
+//! What lies in a socket cannot be called back. Whoever may have to withdraw something (the clipboard, when a policy comes that no longer allows a
+//! paste) sends the rest of it only once what was sent before has been read.
 //!
-//! A crate of its own for its one `ioctl`, the only `unsafe` code of the clipboard's.
+//! ```
+//! use std::io::{Read, Write};
+//! use std::os::unix::net::UnixStream;
+//! use sendqueue::SendQueue;
+//!
+//! let (mut ours, mut theirs) = UnixStream::pair()?;
+//! let queue = SendQueue::of(&ours)?;
+//! ours.write_all(b"offer")?;
+//! assert!(!queue.is_read(&ours)?, "it lies in the socket");
+//! theirs.read_exact(&mut [0; 5])?;
+//! assert!(queue.is_read(&ours)?);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! [`SendQueue::fd`] is polled meanwhile: it is readable when the other end has read something. That it was read is all that is known: not by whom, nor
+//! what became of it. Nothing is sent, received or buffered here.
+//!
+//! This is a crate of its own for its one `ioctl` (`SIOCOUTQ`), the only `unsafe` code of the clipboard's.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};

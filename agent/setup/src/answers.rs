@@ -212,7 +212,7 @@ fn node(text: &str) -> Result<String, Mistake> {
     ))
 }
 
-/// The name of an account, which no program takes for an option.
+/// Returns the name of an account, which no program takes for an option.
 fn account(text: &str) -> Result<String, Mistake> {
     let first = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
     let rest = |byte: u8| first(byte) || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');

@@ -122,7 +122,10 @@ impl Change {
         SetupChange { what, diff }
     }
 
-    /// Makes the change.
+    /// Makes the change on the PC.
+    ///
+    /// # Errors
+    /// What the step of it that failed said.
     pub(crate) fn make(&self, effects: &mut dyn Effects) -> io::Result<()> {
         match self {
             Self::Folder { path } => effects.make_folder(path),
@@ -249,7 +252,7 @@ impl Reversal<'_> {
     }
 }
 
-/// The lines that differ, as `diff -u` writes them.
+/// Returns the lines that differ, as `diff -u` writes them.
 pub(crate) fn unified(before: &str, after: &str, old: &str, new: &str) -> String {
     let diff = TextDiff::from_lines(before, after);
     diff.unified_diff().context_radius(CONTEXT).header(old, new).to_string()

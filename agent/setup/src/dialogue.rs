@@ -17,9 +17,9 @@ pub struct Question {
     pub choices: Vec<String>,
 }
 
-/// Whoever answers.
+/// Somebody, or something, that setup can ask.
 pub trait Dialogue {
-    /// Shows a text.
+    /// Shows a text, and waits for nothing.
     fn show(&mut self, text: &str);
     /// Asks; the place of the chosen one, or `None` where nobody answers.
     fn choose(&mut self, question: &Question) -> Option<usize>;

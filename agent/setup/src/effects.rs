@@ -71,7 +71,7 @@ pub trait Effects {
     fn run(&mut self, program: &str, arguments: &[&str]) -> io::Result<()>;
 }
 
-/// This PC.
+/// The effects on the PC that this runs on.
 #[derive(Debug, Default)]
 pub struct ThisPc;
 

@@ -46,7 +46,7 @@ pub(crate) enum Iommu {
     Missing,
 }
 
-/// A graphics card.
+/// A graphics card and the monitors on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Card {
     /// Its node: `/dev/dri/card0`, or the name of it that stays where cards are added.
@@ -85,7 +85,7 @@ impl Nic {
 }
 
 impl fmt::Display for Nic {
-    /// `0000:03:00.0, enp3s0 (52:54:00:12:34:56, cable in), slot 2, 8086:10d3, driver e1000e`.
+    /// Writes the NIC in a line: `0000:03:00.0, enp3s0 (52:54:00:12:34:56, cable in), slot 2, 8086:10d3, driver e1000e`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Function { address, interfaces, places, driver, .. } = &self.function;
         write!(f, "{address}")?;
@@ -208,7 +208,7 @@ fn cards(pc: &Pc) -> Vec<Card> {
     names.iter().filter(is_card).map(card).collect()
 }
 
-/// The name of a card's node that does not change when a card is added, where there is one.
+/// Returns the name of a card's node that does not change when a card is added, where there is one.
 fn node(pc: &Pc, card: &Path, name: &str) -> String {
     let device: PathBuf = fs::canonicalize(card.join("device")).unwrap_or_default();
     let address = device.file_name().and_then(|last| PciAddress::from_full(last.to_str()?).ok());

@@ -62,7 +62,7 @@ pub(crate) enum JournalError {
     File(#[from] FileError),
 }
 
-/// What to do about an error of the disk's.
+/// Returns what to do about an error of the disk's.
 fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -179,8 +179,8 @@ impl Journal {
         unwritten.map_or(Ok(()), Err)
     }
 
-    /// Whether each file is as setup left it last, or as it was before that: a person's work is not thrown away. What a person changed before setup
-    /// changed it again is put back by the newer change, and left alone by the older one.
+    /// Returns whether each file is as setup left it last, or as it was before that: a person's work is not thrown away. What a person changed
+    /// before setup changed it again is put back by the newer change, and left alone by the older one.
     pub(crate) fn unchanged_since(&self) -> Result<(), JournalError> {
         let mut seen: BTreeSet<&Path> = BTreeSet::new();
         for change in self.changes.iter().rev() {

@@ -63,7 +63,7 @@ use session::Interfaces;
 
 /// Where setup looks; the system's own, or a test's.
 pub struct Pc {
-    /// `/`.
+    /// The root directory, `/` on a PC.
     pub root: PathBuf,
     /// `/sys`, with `/proc` beside it.
     pub sysfs: Sysfs,
@@ -86,7 +86,7 @@ impl Pc {
     }
 }
 
-/// The names in a folder of the kernel's, in order; none if it is not there.
+/// Returns the names in a folder of the kernel's, in order; none if it is not there.
 fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -98,7 +98,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 /// What is asked of setup.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The answer file.
+    /// The answer file, in place of a person.
     pub answers: Option<PathBuf>,
     /// Nothing is changed.
     pub dry_run: bool,
@@ -114,7 +114,7 @@ pub struct Options {
     pub state: PathBuf,
 }
 
-/// Who runs setup.
+/// The process that runs setup.
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     pub is_root: bool,
@@ -257,7 +257,7 @@ fn undo(
     Ok(report)
 }
 
-/// Nobody else sets this PC up meanwhile; the lock is gone with what is returned.
+/// Takes the lock, so that nobody else sets this PC up meanwhile; it is gone with what is returned.
 fn lock(options: &Options) -> Result<Option<Flock<fs::File>>, Stop> {
     let directory = match fileopen::directory(&options.state) {
         Ok(directory) => directory,
@@ -296,7 +296,7 @@ fn agreed(
     }
 }
 
-/// Which changes this PC needs, and what a person has to know besides.
+/// Returns which changes this PC needs, and what a person has to know besides.
 fn wanted(
     pc: &Pc,
     caller: &Caller,
@@ -362,7 +362,7 @@ fn wanted(
     Ok((changes, notes))
 }
 
-/// What is to be said of desktops without a kernel before the agent starts at each boot.
+/// Returns what is to be said of desktops without a kernel before the agent starts at each boot.
 fn without_images(machine: &Machine, images: &Path) -> Vec<String> {
     let missing = machine.domains.iter().filter_map(|domain| match &domain.kind {
         Kind::Vm(vm) => match &vm.boot {
@@ -385,7 +385,7 @@ fn without_images(machine: &Machine, images: &Path) -> Vec<String> {
     said.collect()
 }
 
-/// Whether the agent is to start at each boot.
+/// Returns whether the agent is to start at each boot.
 fn enable(pc: &Pc, answers: &Answers, dialogue: &mut dyn Dialogue) -> Result<bool, Stop> {
     if let Some(answer) = answers.enable {
         return Ok(answer);
@@ -427,7 +427,7 @@ fn unproposed(why: Unproposed) -> Stop {
     }
 }
 
-/// The domains of the policy that is to be in force.
+/// Returns the domains of the policy that is to be in force.
 fn read_domain_policies(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
     let text = read_policy_in_force(&options.policy).map_err(|error| {
         Stop::refused(format!("{}; setup asks it which domains this PC has", explain(&error)))
@@ -441,7 +441,7 @@ fn read_domain_policies(options: &Options) -> Result<Vec<DomainPolicy>, Stop> {
     Ok(domain_policies::of(&policy))
 }
 
-/// The machine file that is there, if somebody has filled it in: the package's own says nothing yet but its format.
+/// Returns the machine file that is there, if somebody has filled it in: the package's own says nothing yet but its format.
 fn read_machine(
     options: &Options,
     domain_policies: &[DomainPolicy],

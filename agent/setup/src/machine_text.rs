@@ -101,7 +101,7 @@ fn disk(path: &str, readonly: bool) -> Value {
     Value::InlineTable(disk)
 }
 
-/// The table below a key, made where there is none.
+/// Returns the table below a key, made where there is none.
 fn table<'t>(
     parent: &'t mut dyn TableLike,
     key: &str,

@@ -109,7 +109,7 @@ pub(crate) fn changes(pc: &Pc, goal: &Goal<'_>) -> Result<Vec<Change>, PlanError
     Ok(changes)
 }
 
-/// The folder that a file is to be in, if it is not there; what it is in itself is the distribution's.
+/// Plans the folder that a file is to be in, if it is not there; what it is in itself is the distribution's.
 fn folder(pc: &Pc, path: Option<&Path>, changes: &mut Vec<Change>) {
     let missing = path.filter(|path| path.starts_with(&pc.root) && !path.exists());
     changes.extend(missing.map(|path| Change::Folder { path: path.to_owned() }));
@@ -124,7 +124,7 @@ fn file(path: &Path, content: String, changes: &mut Vec<Change>) -> Result<(), F
     Ok(())
 }
 
-/// The package names the modules; a PC that has Bulkhead by other ways is told here.
+/// Plans the modules to be loaded. The package names them; a PC that has Bulkhead by other ways is told here.
 fn modules(pc: &Pc, changes: &mut Vec<Change>) -> Result<(), FileError> {
     let named = MODULES_PLACES.iter().map(|place| pc.root.join(place).join("bulkhead.conf"));
     if named.into_iter().any(|path| path.exists()) {
@@ -135,7 +135,7 @@ fn modules(pc: &Pc, changes: &mut Vec<Change>) -> Result<(), FileError> {
     file(&path, MODULES.to_owned(), changes)
 }
 
-/// The kernel is told to use the IOMMU, unless it does.
+/// Plans that the kernel is told to use the IOMMU, unless it does.
 fn iommu(pc: &Pc, hardware: &Hardware, changes: &mut Vec<Change>) -> Result<(), PlanError> {
     if hardware.iommu == Iommu::On {
         return Ok(());

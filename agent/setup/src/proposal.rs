@@ -85,7 +85,7 @@ pub(crate) struct Proposal<'a> {
 pub(crate) enum Unproposed {
     /// The PC or its policy does not do; each with its remedy.
     Unfit(Vec<String>),
-    /// Nobody answered.
+    /// Nobody answered these questions.
     Unasked(Vec<Question>),
 }
 
@@ -160,14 +160,14 @@ fn is_vm(entry: Option<&DomainHardware>) -> bool {
     matches!(entry, Some(DomainHardware { kind: Kind::Vm(_), .. }))
 }
 
-/// Whether somebody else runs a domain.
+/// Returns whether somebody else runs a domain.
 fn is_external(basis: &Basis<'_>, policy: &DomainPolicy) -> bool {
     let answer = basis.answers.domains.get(&policy.name).and_then(|answers| answers.external);
     let before = entry(basis.existing, &policy.name);
     answer.unwrap_or(matches!(before, Some(DomainHardware { kind: Kind::External, .. })))
 }
 
-/// What of the PC and of the policy does not do, whatever is answered.
+/// Returns what of the PC and of the policy does not do, whatever is answered.
 fn obstacles(basis: &Basis<'_>, own: &[&DomainPolicy], with_nic: &[&DomainPolicy]) -> Vec<String> {
     let Basis { hardware, .. } = basis;
     let mut unfit = Vec::new();
@@ -225,7 +225,7 @@ fn too_few(hardware: &Hardware, with_nic: &[&DomainPolicy]) -> String {
     text
 }
 
-/// The NICs that the answers and the machine file give.
+/// Returns the NICs that the answers and the machine file give.
 fn given_nics<'a>(
     basis: &Basis<'a>,
     with_nic: &[&'a DomainPolicy],
@@ -281,7 +281,7 @@ fn fits(answer: &NicAnswer, nic: &Nic) -> bool {
         && interface.as_ref().is_none_or(|interface| nic.carries(interface))
 }
 
-/// Whether the machine file gives this NIC to the domain, by whatever can be compared now.
+/// Returns whether the machine file gives this NIC to the domain, by whatever can be compared now.
 fn keeps(before: Option<&DomainHardware>, nic: &Nic) -> bool {
     let Some(DomainHardware { kind: Kind::Vm(vm), .. }) = before else { return false };
     let Some(Wanted { address, pins, .. }) = &vm.nic else { return false };
@@ -343,7 +343,7 @@ fn asked_nics<'a>(
     given
 }
 
-/// Whether there is a screen and on which card, as far as the machine file is to say something else than it does.
+/// Returns whether there is a screen and on which card, as far as the machine file is to say something else than it does.
 fn seat(
     basis: &Basis<'_>,
     dialogue: &mut dyn Dialogue,
@@ -380,7 +380,7 @@ fn seat(
     }
 }
 
-/// The memory of the domains for which it is to be written.
+/// Returns the memory of the domains for which it is to be written.
 fn memory<'a>(
     basis: &Basis<'a>,
     own: &[&'a DomainPolicy],
@@ -433,7 +433,7 @@ fn memory<'a>(
     written
 }
 
-/// As the machine file has it: `4G`, `2560M`.
+/// Returns the size as the machine file has it: `4G`, `2560M`.
 fn size_text(mib: u64) -> String {
     if mib.is_multiple_of(1024) { format!("{}G", mib / 1024) } else { format!("{mib}M") }
 }
@@ -444,7 +444,7 @@ fn proposed_cpus(cpus: u8, domains: usize) -> u8 {
     (cpus / domains).clamp(1, CPUS_MAX)
 }
 
-/// The image's files for a domain that has none yet, or the command line of one that was exchanged.
+/// Proposes the image's files for a domain that has none yet, or the command line of one that was exchanged.
 fn image(
     basis: &Basis<'_>,
     before: Option<&DomainHardware>,
@@ -482,7 +482,7 @@ fn image(
     });
 }
 
-/// What is said before the NIC goes that somebody needs now.
+/// Returns what is said before the NIC goes that somebody needs now.
 fn session_warning(basis: &Basis<'_>, nic: &Nic, domain: &str) -> Option<String> {
     Some(match basis.interfaces.through(nic)? {
         Traffic::Session => format!(

@@ -62,7 +62,7 @@ impl Interfaces {
     }
 }
 
-/// The interface that has the address which a client is connected to.
+/// Returns the interface that has the address which a client is connected to.
 fn owner(pc: &Pc, server: &str) -> Option<String> {
     // An address that counts on one link alone names its interface.
     let (address, zone) = server.split_once('%').unwrap_or((server, ""));
@@ -98,7 +98,7 @@ fn routes(pc: &Pc) -> Vec<Route> {
     text.lines().skip(1).filter_map(route).collect()
 }
 
-/// The address is in the network that its interface is in; the kernel writes it as it lies in memory.
+/// Finds the interface whose network an address is in that its interface is in; the kernel writes it as it lies in memory.
 fn owner_of_v4(pc: &Pc, address: Ipv4Addr) -> Option<String> {
     let address = u32::from_ne_bytes(address.octets());
     let is_there = |route: &Route| {
@@ -132,7 +132,7 @@ fn default_routes(pc: &Pc) -> Vec<String> {
     names
 }
 
-/// Those and whatever they stand on: a bridge's ports, a bond's cards, the card of a VLAN.
+/// Returns those and whatever they stand on: a bridge's ports, a bond's cards, the card of a VLAN.
 fn standing_on(pc: &Pc, names: Vec<String>) -> BTreeSet<String> {
     let (mut found, mut left) = (BTreeSet::new(), names);
     while let Some(name) = left.pop() {

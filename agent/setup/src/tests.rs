@@ -28,7 +28,7 @@ struct Ward {
 }
 
 impl Ward {
-    /// Without NICs.
+    /// Returns a PC without NICs.
     fn bare() -> Self {
         let fake = FakePc::new();
         let ward = Self { fake };
@@ -54,7 +54,7 @@ impl Ward {
         ward
     }
 
-    /// With two of one model, and an IOMMU that firmware offers and the kernel does not use.
+    /// Makes a stock PC with two of one model, and an IOMMU that firmware offers and the kernel does not use.
     fn stock() -> Self {
         let ward = Self::bare();
         ward.nic("0000:00:05.0", "enp0s5", ONE, None);
@@ -126,7 +126,7 @@ impl Ward {
         Hands { root: self.fake.dir.path().to_owned(), ..Hands::default() }
     }
 
-    /// Everything that setup could have changed: files with their content, links, folders.
+    /// Returns everything that setup could have changed: files with their content, links, folders.
     fn picture(&self) -> BTreeMap<PathBuf, String> {
         let mut found = BTreeMap::new();
         let mut left = vec![self.at("etc"), self.at("boot"), self.at("var")];
@@ -294,7 +294,7 @@ impl Effects for Hands {
     }
 }
 
-/// That a run ended so, and says these words.
+/// Asserts that a run ended so, and says these words.
 fn expect(report: &SetupReport, result: SetupResult, words: &[&str]) {
     let all = format!("{}\n{}", report.message, report.described());
     assert_eq!(report.result, result, "{all}");

@@ -57,7 +57,7 @@ fn kill_vmm(pid: i64, signal: Signal) {
     }
 }
 
-/// A VMM that is nobody's child ends as one does whose guest switched itself off.
+/// Has a VMM end in order that is nobody's child ends as one does whose guest switched itself off.
 fn end_in_order(ward: &Ward, domain: &str, pid: i64) {
     let log = ward.at(&format!("run/{domain}/vmm.log"));
     let text = format!("\n{}\n", vmm_control::ENDED_IN_ORDER);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::support::{MACHINE, Ward};
 
-/// Every command that has none below it, as `bulkhead` itself lists them.
+/// Returns every command that has none below it, as `bulkhead` itself lists them.
 fn commands(ward: &Ward, path: &[String]) -> Vec<Vec<String>> {
     let words: Vec<&str> = ["help"].into_iter().chain(path.iter().map(String::as_str)).collect();
     let help = String::from_utf8(ward.bulkhead(&words).stdout).unwrap();

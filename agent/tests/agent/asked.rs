@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 use crate::audit::{started, verify};
 use crate::support::{MACHINE, Ward};
 
-/// The details of the entries of a kind.
+/// Returns the details of the entries of a kind.
 pub(crate) fn entries(ward: &Ward, kind: &str) -> Vec<serde_json::Value> {
     let log = ward.at("state/audit").display().to_string();
     let output = ward.bulkhead(&["audit", "show", &log, "--json", "--kind", kind]);

@@ -72,7 +72,7 @@ fn forge(ward: &Ward, lines: &[String]) {
     fs::write(ward.at("state/audit/head"), head).unwrap();
 }
 
-/// A line with another number, predecessor and the hash that goes with them.
+/// Returns a line with another number, predecessor and the hash that goes with them.
 fn relink(line: &str, seq: u64, prev: &str) -> String {
     use sha2::{Digest, Sha256};
     let body = &line[..line.len() - 75];
@@ -225,7 +225,7 @@ fn a_state_directory_put_back_from_a_backup_or_deleted_is_said_everywhere_at_the
     }
 }
 
-/// What the doctor says of the audit log, which it must not like.
+/// Returns what the doctor says of the audit log, which it must not like.
 fn doctor(ward: &Ward) -> String {
     let mut command = ward.bulkhead_command(&["doctor", "--json"]);
     command.arg("--machine").arg(ward.at("machine.toml"));
@@ -259,7 +259,7 @@ fn two_agents_with_one_state_directory_do_not_both_run() {
     assert_eq!(status, Some(0), "{said}");
 }
 
-/// The agent, in a mount namespace of its own in which `mounts` were made.
+/// Makes an agent that runs in a mount namespace of its own in which `mounts` were made.
 fn with_mounts(ward: &Ward, mounts: &str) -> Agent {
     let plain = ward.agent_command();
     let mut inside = Command::new("unshare");

@@ -78,7 +78,7 @@ fn install_with(ward: &Ward, serial: &str, more: &[&str]) {
     images(ward, &["install", &bundle]);
 }
 
-/// What the domain's last VMM was told: command line, kernel, disks with whether they are read only.
+/// Returns what the domain's last VMM was told: command line, kernel, disks with whether they are read only.
 fn told(ward: &Ward) -> (String, String, Vec<(String, bool)>) {
     let told: Value = serde_json::from_slice(&fs::read(ward.at("spec-clinical")).unwrap()).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -9,7 +9,7 @@ use crate::support::{Agent, MACHINE, Ward};
 
 const DISK: &str = "disks = [{ path = \"home.img\" }]\n";
 
-/// The Internet desktop has a disk, of which it keeps nothing.
+/// Makes a ward whose Internet desktop has a disk, of which it keeps nothing.
 fn with_disks() -> (Ward, Agent) {
     let ward = Ward::new(&format!("{MACHINE}{DISK}"));
     fs::create_dir_all(ward.at("images")).unwrap();
@@ -20,7 +20,7 @@ fn with_disks() -> (Ward, Agent) {
     (ward, agent)
 }
 
-/// What `bulkhead` answers, and whether it was done.
+/// Asks for a renewal; returns what `bulkhead` answers, and whether it was done.
 fn renew(ward: &Ward, domain: &str) -> (bool, String) {
     let output = ward.bulkhead(&["renew", domain]);
     (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::running;
 use crate::support::{Agent, MACHINE, Ward};
 
-/// An officer's key in the ward, and a PC that takes only what it signed.
+/// Makes an officer's key in the ward, and a PC that takes only what it signed.
 fn signing(ward: &Ward) -> String {
     let key = ward.at("officer").display().to_string();
     assert!(
@@ -29,7 +29,7 @@ fn sign(ward: &Ward, file: &str, key: &str) {
     assert!(ward.bulkhead(&["policy", "sign", &file, "--key", key]).status.success());
 }
 
-/// Both domains run under a policy that an officer signed, whose key is in that file.
+/// Makes a ward in which both domains run under a policy that an officer signed, whose key is in that file.
 fn signed() -> (Ward, String, Agent) {
     let ward = Ward::new(MACHINE);
     let key = signing(&ward);
@@ -133,14 +133,14 @@ fn a_trust_store_that_nobody_signed_counts_for_nothing_and_status_and_log_say_so
     assert!(line(["trust-changed", "serial=2"]) < line(["policy-applied", "policy=8"]), "{shown}");
 }
 
-/// How often the audit log says this.
+/// Returns how often the audit log says this.
 fn noted(ward: &Ward, event: &str) -> usize {
     let log = ward.at("state/audit").display().to_string();
     let shown = String::from_utf8(ward.bulkhead(&["audit", "show", &log]).stdout).unwrap();
     shown.matches(event).count()
 }
 
-/// A ward whose officer signs changes of the trust store too, the key's file, and the store.
+/// Makes a ward whose officer signs changes of the trust store too, the key's file, and the store.
 fn signing_changes() -> (Ward, String, String) {
     let ward = Ward::new(MACHINE);
     let key = signing(&ward);

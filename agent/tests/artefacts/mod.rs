@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// A program under test: cargo's, or the one in the directory `BULKHEAD_ARTEFACTS`, which is how `scripts/test artefacts` tests what goes onto a
-/// ward PC: statically linked, optimised, and built to end as it does there.
+/// Returns a program under test: cargo's, or the one in the directory `BULKHEAD_ARTEFACTS`, which is how `scripts/test artefacts` tests what
+/// goes onto a ward PC: statically linked, optimised, and built to end as it does there.
 pub(crate) fn program(name: &str) -> PathBuf {
     if let Some(artefacts) = std::env::var_os("BULKHEAD_ARTEFACTS") {
         return Path::new(&artefacts).join(name);

@@ -55,7 +55,7 @@ vmm = "external"
 vmm = "external"
 "#;
 
-/// A policy of two domains without networks, with these rules.
+/// Makes a policy of two domains without networks, with these rules.
 fn policy(rules: &str) -> String {
     TWO_DOMAINS.replace("\"passthrough\"", "\"none\"") + rules
 }
@@ -78,7 +78,7 @@ fn signal(child: &Child, signal: Signal) {
 pub(crate) struct Owner(Running);
 
 impl Owner {
-    /// It does not answer any more.
+    /// Has the VMM answer no more.
     pub(crate) fn freeze(&self) {
         signal(&self.0.0, Signal::SIGSTOP);
     }
@@ -162,7 +162,7 @@ impl Desktops {
         serde_json::from_slice(&self.bulkhead(&["status", "--json"]).stdout).unwrap()
     }
 
-    /// Where a domain's agent connects.
+    /// Returns where a domain's agent connects.
     pub(crate) fn socket(&self, desktop: usize) -> PathBuf {
         self.at("run").join(DOMAINS[desktop]).join("vdagent.sock")
     }
@@ -201,7 +201,7 @@ impl Desktops {
         });
     }
 
-    /// The daemon in the guest stops reading and writing.
+    /// Has the daemon in the guest stop reading and writing.
     pub(crate) fn freeze_agent(&self, desktop: usize) {
         signal(&self.desktops[desktop].agents.as_ref().unwrap().0.0, Signal::SIGSTOP);
     }
@@ -219,7 +219,7 @@ impl Desktops {
         Owner(xclip)
     }
 
-    /// A program copies, and the guest's agent has said so.
+    /// Has a program copy, and waits until the guest's agent has said so.
     pub(crate) fn own(&self, desktop: usize, target: &str, what: &[u8]) -> Owner {
         let log = self.daemon_log(desktop);
         let before = count(&log, "received clipboard grab");
@@ -230,7 +230,7 @@ impl Desktops {
         owner
     }
 
-    /// What a program that pastes finds.
+    /// Returns what a program that pastes finds.
     pub(crate) fn find(&self, desktop: usize, target: &'static str) -> Vec<u8> {
         self.find_in_background(desktop, target).join().unwrap()
     }
@@ -260,7 +260,7 @@ impl Desktops {
         })
     }
 
-    /// The copy hotkey: what it says, as an error if it failed.
+    /// Presses the copy hotkey; returns what it says, as an error if it failed.
     pub(crate) fn copy(&self, from: usize) -> Result<String, String> {
         said(&self.bulkhead(&["clipboard", "copy", "--from", DOMAINS[from]]))
     }
@@ -270,7 +270,7 @@ impl Desktops {
         thread::spawn(move || said(&command.output().unwrap()))
     }
 
-    /// The paste hotkey. The desktop's own agent has made it known when this is over.
+    /// Presses the paste hotkey. The desktop's own agent has made it known when this is over.
     pub(crate) fn paste(&self, to: usize) -> Result<String, String> {
         let log = self.daemon_log(to);
         let before = count(&log, "sent clipboard grab");
@@ -281,12 +281,12 @@ impl Desktops {
         Ok(words)
     }
 
-    /// Until chords count again.
+    /// Waits until chords count again.
     pub(crate) fn rest(&self) {
         thread::sleep(REST);
     }
 
-    /// Under the policy it was written under, the log's flows are decided as they were; under one without rules they are not.
+    /// Replays the log: under the policy it was written under, the log's flows are decided as they were; under one without rules they are not.
     pub(crate) fn replay(&self) {
         let log = self.at("state/audit").display().to_string();
         let replay = |policy: &str| {
@@ -341,7 +341,7 @@ impl Desktop {
     }
 }
 
-/// Plain text of so many bytes in which no part is like another.
+/// Makes plain text of so many bytes in which no part is like another.
 pub(crate) fn pattern(size: usize) -> Vec<u8> {
     let mut text = Vec::with_capacity(size + 16);
     let mut number = 0u32;
@@ -353,7 +353,7 @@ pub(crate) fn pattern(size: usize) -> Vec<u8> {
     text
 }
 
-/// A PNG, with something after its end.
+/// Makes a PNG, with something after its end.
 pub(crate) fn picture(width: u32, height: u32, after: &[u8]) -> Vec<u8> {
     let picture = image::RgbImage::from_fn(width, height, |x, y| {
         image::Rgb([x.to_le_bytes()[0], y.to_le_bytes()[0], (x ^ y).to_le_bytes()[0]])
@@ -364,7 +364,7 @@ pub(crate) fn picture(width: u32, height: u32, after: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A PNG that does not get much smaller, made of these bytes.
+/// Makes a PNG that does not get much smaller, made of these bytes.
 pub(crate) fn noisy_picture(width: u32, height: u32, noise: &[u8]) -> Vec<u8> {
     let size = usize::try_from(width * height * 3).unwrap();
     let picture = image::RgbImage::from_raw(width, height, noise[..size].to_vec()).unwrap();

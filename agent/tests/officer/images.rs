@@ -121,7 +121,7 @@ impl Pc {
         said(&output)
     }
 
-    /// The serial and state of each installed image.
+    /// Returns the serial and state of each installed image.
     fn list(&self) -> Vec<(u64, String)> {
         let list = json(&self.images(&["list", "--json"]));
         let image = |it: &Value| {

@@ -13,7 +13,7 @@ use crate::{artefacts, bulkhead, path};
 /// Longer than anything here takes.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What a command says; one that waits is ended, and the test fails.
+/// Returns what a command says; one that waits is ended, and the test fails.
 fn soon(arguments: &[&str]) -> Output {
     let mut command = Command::new(artefacts::program("bulkhead"));
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -16,7 +16,7 @@ use crate::{artefacts, bulkhead, path};
 
 const PASSPHRASE: &str = "four words of rain";
 
-/// A policy and a key under [`PASSPHRASE`], in a folder of their own.
+/// Makes a policy and a key under [`PASSPHRASE`], in a folder of their own.
 fn keyed() -> (tempfile::TempDir, String, String) {
     let dir = tempfile::tempdir().unwrap();
     let (policy, key) = (path(dir.path(), "policy.toml"), path(dir.path(), "kim"));
@@ -140,8 +140,8 @@ fn wait(holds: impl Fn() -> bool) {
     }
 }
 
-/// What a terminal shows of a shell that runs `keygen`, then what its settings are. `interrupt` is called with the terminal's other end and the
-/// process once it asks.
+/// Returns what a terminal shows of a shell that runs `keygen`, then what its settings are. `interrupt` is called with the terminal's other end
+/// and the process once it asks.
 fn terminal_after(interrupt: impl FnOnce(&mut File, Pid)) -> String {
     let dir = tempfile::tempdir().unwrap();
     let pty = openpty(None, None).unwrap();

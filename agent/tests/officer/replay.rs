@@ -9,7 +9,7 @@ use audit::events::{AgentStopped, ClipboardPaste, UsbJudged, Verdict};
 
 use crate::{artefacts, bulkhead, json, path};
 
-/// That a device was judged so.
+/// Asserts that a device was judged so.
 fn usb(verdict: Verdict, device: String) -> AuditEvent {
     UsbJudged {
         domain: None,

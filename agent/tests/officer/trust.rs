@@ -13,7 +13,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
 }
 
-/// A folder with a policy, and the keys of these officers.
+/// Makes a folder with a policy, and the keys of these officers.
 fn office(officers: &[&str]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     bulkhead(&["new", &path(dir.path(), "policy.toml")]);

@@ -50,7 +50,7 @@ fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes
 }
 
-/// A picture in which no part looks like another.
+/// Makes a picture in which no part looks like another.
 fn noise(width: u32, height: u32) -> DynamicImage {
     let mut state = 1u32;
     let mut next = || {

@@ -40,7 +40,7 @@ const OUTPUT_MAX: usize = 64 << 10;
 /// Most memory one question may take, in MiB.
 const TOUCH_MAX: u64 = 16 << 10;
 
-/// Answers one line.
+/// Carries out the request in one line and returns the answer.
 pub(crate) fn answer(line: &[u8]) -> Value {
     let request: Value = match serde_json::from_slice(line) {
         Ok(request) => request,

@@ -12,7 +12,7 @@ use crate::request::{number, text};
 
 const MIB: usize = 1 << 20;
 
-/// Every virtio disk.
+/// Lists every virtio disk.
 pub(crate) fn devices() -> Vec<Value> {
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     let mut names: Vec<_> =
@@ -32,7 +32,7 @@ pub(crate) fn devices() -> Vec<Value> {
     names.iter().map(describe).collect()
 }
 
-/// A block of bytes nobody would write by accident: a function of seed and place.
+/// Makes a block of bytes nobody would write by accident: a function of seed and place.
 fn pattern(seed: u64, block: u64, into: &mut [u8]) {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ block.wrapping_add(1);
     for chunk in into.chunks_mut(8) {
@@ -78,8 +78,8 @@ pub(crate) fn verify(request: &Value) -> Result<Value, String> {
     Ok(json!({"mib": mib, "wrong_at": wrong_at}))
 }
 
-/// How fast a disk is past the guest's page cache: one request of `kib` after another, in order or
-/// anywhere, for `ms` milliseconds.
+/// Measures how fast a disk is past the guest's page cache: one request of `kib` after another, in
+/// order or anywhere, for `ms` milliseconds.
 pub(crate) fn speed(request: &Value) -> Result<Value, String> {
     /// What O_DIRECT asks of a buffer's place.
     const ALIGN: usize = 4096;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::request::number;
 use crate::sys::{self, Mapping};
 
-/// `VIRTIO_PCI_CAP_COMMON_CFG` and `..NOTIFY_CFG`.
+/// Types of capabilities, `VIRTIO_PCI_CAP_COMMON_CFG` and `VIRTIO_PCI_CAP_NOTIFY_CFG` (virtio 1.2 section 4.1.4).
 const COMMON: u8 = 1;
 const NOTIFY: u8 = 2;
 /// Registers of the common configuration (section 4.1.4.3).
@@ -22,7 +22,7 @@ const QUEUE_SELECT: usize = 22;
 const QUEUE_SIZE: usize = 24;
 const QUEUE_ENABLE: usize = 28;
 const QUEUE_DESC: usize = 32;
-/// `DEVICE_NEEDS_RESET`.
+/// The device status `DEVICE_NEEDS_RESET` (virtio 1.2 section 2.1).
 const NEEDS_RESET: u8 = 0x40;
 const SIZE: u16 = 16;
 const PAGE: usize = 4096;
@@ -186,7 +186,7 @@ impl Noise {
         self.next() % most.max(1)
     }
 
-    /// A number as a command has it: small, a screen's, a page's, or anything.
+    /// Returns a number as a command has it: small, a screen's, a page's, or anything.
     fn field(&mut self, places: &[u64]) -> u32 {
         match self.below(8) {
             0..3 => self.below(4) as u32,

@@ -9,7 +9,7 @@ pub(crate) fn uptime() -> f64 {
     text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0)
 }
 
-/// The first line of one of its files; empty without the file.
+/// Returns the first line of one of its files; empty without the file.
 pub(crate) fn first_line(path: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().next().unwrap_or_default().to_owned()

@@ -78,7 +78,7 @@ fn mark() {
     let _ = std::hint::black_box(std::arch::x86_64::__cpuid(LEAF));
 }
 
-/// Whether there is a USB controller (class 0c03) on the bus.
+/// Returns whether there is a USB controller (class 0c03) on the bus.
 fn has_usb() -> bool {
     let functions = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     functions
@@ -96,7 +96,7 @@ fn load_modules(order: &str) {
     }
 }
 
-/// The device node of a named virtio-console port.
+/// Finds the device node of a named virtio-console port.
 pub(crate) fn find_port(wanted: &str) -> Option<PathBuf> {
     for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
         let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();

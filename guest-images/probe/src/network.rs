@@ -26,7 +26,7 @@ fn link_name(path: &str) -> String {
     target.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Every interface but loopback.
+/// Lists every interface but loopback.
 pub(crate) fn interfaces() -> Vec<Value> {
     let mut found = Vec::new();
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
@@ -49,7 +49,7 @@ pub(crate) fn interfaces() -> Vec<Value> {
     found
 }
 
-/// `msi` or `msix`, as the kernel says of the first vector.
+/// Returns `msi` or `msix`, as the kernel says of the first vector.
 fn msi_kind(base: &str) -> String {
     let mut vectors =
         fs::read_dir(format!("{base}/device/msi_irqs")).into_iter().flatten().flatten();
@@ -76,7 +76,7 @@ pub(crate) fn configure(interface: &str, address: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an address answers pings; a route out of `interface` for IPv6 link-local ones.
+/// Returns whether an address answers pings; a route out of `interface` for IPv6 link-local ones.
 pub(crate) fn reach(address: &str, interface: Option<&str>) -> Result<bool, String> {
     let program = if address.contains(':') { "ping6" } else { "ping" };
     let mut command = Command::new(BUSYBOX);
@@ -102,7 +102,7 @@ pub(crate) fn http(address: &str) -> Result<String, String> {
     fetch().map_err(|e| format!("http to {address}: {e}"))
 }
 
-/// Whether anyone says to have an IPv4 address.
+/// Returns whether anyone says to have an IPv4 address.
 pub(crate) fn arp(interface: &str, address: &str) -> Result<bool, String> {
     let output = Command::new(BUSYBOX)
         .args(["arping", "-c", "2", "-w", "3", "-f", "-I", interface, address])

@@ -28,7 +28,7 @@ type Event = (u16, u16, i32, u64);
 static EVENTS: Mutex<Vec<Event>> = Mutex::new(Vec::new());
 static PAINTER: Mutex<Option<Painter>> = Mutex::new(None);
 
-/// Whether the guest has a screen: its GPU, as virtio numbers it (virtio 1.2 section 4.1.2).
+/// Returns whether the guest has a screen: its GPU, as virtio numbers it (virtio 1.2 section 4.1.2).
 pub(crate) fn has_screen() -> bool {
     let devices = fs::read_dir("/sys/bus/pci/devices").into_iter().flatten().flatten();
     devices
@@ -76,7 +76,7 @@ fn read(mut file: File) {
     }
 }
 
-/// What was written down since the last call.
+/// Returns what was written down since the last call.
 pub(crate) fn events() -> Value {
     let events = std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner));
     json!({"events": events, "devices": nodes().len()})
@@ -207,7 +207,7 @@ fn painter<T>(work: impl FnOnce(&mut Painter) -> Result<T, String>) -> Result<T,
     }
 }
 
-/// The modes the screen offers, the preferred one first.
+/// Returns the modes the screen offers, the preferred one first.
 pub(crate) fn modes() -> Result<Value, String> {
     let modes = painter(|painter| painter.modes())?;
     let preferred = |mode: &Mode| mode.mode_type().contains(ModeTypeFlags::PREFERRED);

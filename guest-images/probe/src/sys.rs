@@ -33,7 +33,7 @@ pub(crate) fn mount_all() {
     }
 }
 
-/// `finit_module(2)`; a module that is there already is fine.
+/// Loads a module by `finit_module(2)`; a module that is there already is fine.
 pub(crate) fn load_module(path: &str) -> io::Result<()> {
     let file = File::open(path)?;
     // SAFETY: an open descriptor, an empty parameter string, no flags.
@@ -56,12 +56,12 @@ fn restart(how: libc::c_int) -> ! {
     }
 }
 
-/// Off, at once.
+/// Powers the guest off at once.
 pub(crate) fn power_off() -> ! {
     restart(libc::RB_POWER_OFF)
 }
 
-/// Anew, at once.
+/// Resets the guest at once.
 pub(crate) fn reboot() -> ! {
     restart(libc::RB_AUTOBOOT)
 }
@@ -129,14 +129,14 @@ pub(crate) struct Mapping {
 }
 
 impl Mapping {
-    /// All of a device's memory, as sysfs has it.
+    /// Maps all of a device's memory, as sysfs has it.
     pub(crate) fn of_file(path: &std::path::Path) -> io::Result<Self> {
         let file = File::options().read(true).write(true).open(path)?;
         let len = file.metadata()?.len() as usize;
         Self::map(len, libc::MAP_SHARED, file.as_raw_fd())
     }
 
-    /// Zeroed pages that stay where they are.
+    /// Maps zeroed pages that stay where they are.
     pub(crate) fn locked(len: usize) -> io::Result<Self> {
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_LOCKED | libc::MAP_POPULATE;
         Self::map(len, flags, -1)
@@ -152,7 +152,7 @@ impl Mapping {
         Ok(Self { base: base.cast(), len })
     }
 
-    /// Guest-physical addresses of its pages (Documentation/admin-guide/mm/pagemap.rst).
+    /// Returns guest-physical addresses of its pages (Documentation/admin-guide/mm/pagemap.rst).
     pub(crate) fn physical_pages(&self) -> io::Result<Vec<u64>> {
         use std::os::unix::fs::FileExt;
         const PAGE: usize = 4096;

@@ -47,7 +47,7 @@ pub enum Severity {
 pub struct Diagnostic {
     /// Whether the text is refused for it.
     pub severity: Severity,
-    /// The offending text.
+    /// The piece of the text that it is about.
     pub span: Span,
     /// What is wrong: lowercase, no full stop.
     pub message: String,
@@ -62,7 +62,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// Something for which the text is refused.
+    /// Makes the diagnostic of something for which the text is refused.
     pub fn error(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
         // Whoever wrote the text may have written it for a terminal.
         let fit = |text: String| printable::line(&text).to_string();
@@ -79,18 +79,18 @@ impl Diagnostic {
         }
     }
 
-    /// Something for which the text is not refused.
+    /// Makes the diagnostic of something for which the text is not refused.
     pub fn warning(span: Span, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(span, message, help) }
     }
 
-    /// The same, shown after all that may do harm.
+    /// Returns the same, shown after all that may do harm.
     #[must_use]
     pub fn harmless(self) -> Self {
         Self { harmless: true, ..self }
     }
 
-    /// The same, of which the text is refused or not.
+    /// Returns the same, of which the text is refused or not.
     #[must_use]
     pub fn of_severity(self, severity: Severity) -> Self {
         Self { severity, ..self }
@@ -121,17 +121,17 @@ impl Diagnostic {
 pub struct Located {
     /// Whether the text is refused for it.
     pub severity: Severity,
-    /// Line, from 1.
+    /// The line that it starts on, from 1.
     pub line: usize,
     /// Column, from 1, in characters.
     pub column: usize,
-    /// First byte.
+    /// The offset of its first byte in the text.
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
-    /// The offending text.
+    /// The piece of the text that it is about.
     pub text: String,
-    /// What is wrong.
+    /// What is wrong: lowercase, no full stop.
     pub message: String,
     /// What to do about it.
     pub help: String,
@@ -147,26 +147,26 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// What was found in `source`, in any order.
+    /// Collects what was found in `source`, in any order.
     #[must_use]
     pub fn new(source: Source, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by(|a, b| a.place().cmp(&b.place()));
         Self { source, list, left_out: LeftOut::default() }
     }
 
-    /// The same of findings that were counted.
+    /// Collects the same of findings that were counted.
     pub fn of(source: Source, found: Findings) -> Self {
         let (list, left_out) = found.into_parts();
         Self { left_out, ..Self::new(source, list) }
     }
 
-    /// As many more errors were found and are only counted.
+    /// Returns the same with as many more errors, which were found and are only counted.
     pub fn and_more_errors(mut self, errors: usize) -> Self {
         self.left_out.errors = self.left_out.errors.saturating_add(errors);
         self
     }
 
-    /// The same with a few more in the list.
+    /// Returns the same with a few more in the list.
     pub fn and(self, more: Vec<Diagnostic>) -> Self {
         let Self { source, mut list, left_out } = self;
         list.extend(more);
@@ -179,7 +179,7 @@ impl Diagnostics {
         self.left_out
     }
 
-    /// The text they are about.
+    /// Returns the text they are about.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.source
@@ -190,7 +190,7 @@ impl Diagnostics {
         self.list.iter()
     }
 
-    /// Nothing was found.
+    /// Returns whether nothing was found.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
@@ -202,7 +202,7 @@ impl Diagnostics {
         self.list.iter().any(|found| found.severity == Severity::Error)
     }
 
-    /// Those of one severity, as `--json` prints them.
+    /// Returns those of one severity, as `--json` prints them.
     #[must_use]
     pub fn located(&self, severity: Severity) -> Vec<Located> {
         let mut columns = Columns::of(&self.source);
@@ -210,7 +210,7 @@ impl Diagnostics {
         chosen.map(|found| self.locate(found, &mut columns)).collect()
     }
 
-    /// For a person: each with its line shown, the offending text underlined, and the remedy.
+    /// Renders them for a person: each with its line shown, the offending text underlined, and the remedy.
     #[must_use]
     pub fn render(&self, colours: bool) -> StyledPage {
         let theme =
@@ -236,7 +236,7 @@ impl Diagnostics {
         StyledPage::rendered(&out)
     }
 
-    /// Those that a person is shown, in the order of the text: all, or those whose turn comes first if there are more than anybody reads.
+    /// Returns those that a person is shown, in the order of the text: all, or those whose turn comes first if there are more than anybody reads.
     fn shown(&self) -> Vec<&Diagnostic> {
         let mut shown: Vec<&Diagnostic> = self.list.iter().collect();
         shown.sort_by(|a, b| a.sort_key().cmp(&b.sort_key()));
@@ -291,7 +291,7 @@ impl Diagnostics {
 }
 
 impl fmt::Display for Diagnostics {
-    /// One line for each, up to as many as somebody reads: `file:line:column: message; help`.
+    /// Writes one line for each, up to as many as somebody reads: `file:line:column: message; help`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut columns = Columns::of(&self.source);
         let lines = self.shown().into_iter().map(|found| self.one_line(found, &mut columns));

@@ -10,7 +10,7 @@ pub fn spend(steps: usize) {
     let _ = steps;
 }
 
-/// The steps that something takes in this thread.
+/// Counts the steps that something takes in this thread.
 #[cfg(debug_assertions)]
 pub fn spent_by(work: impl FnOnce()) -> usize {
     counted::STEPS.set(0);

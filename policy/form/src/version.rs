@@ -24,13 +24,13 @@ pub struct Version {
 pub struct NoVersion(String);
 
 impl Version {
-    /// One.
+    /// Makes the version `major.minor.patch`.
     #[must_use]
     pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
         Self { major, minor, patch }
     }
 
-    /// This one.
+    /// Returns the version of this program.
     ///
     /// # Errors
     /// The package was given a version that is none.
@@ -66,7 +66,7 @@ impl FromStr for Version {
 /// Something in a policy that not every version reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Newer {
-    /// Where it stands.
+    /// Where it stands in the text.
     pub span: Span,
     /// What it is, as "the key `reasons` of \[break_glass\]".
     pub what: String,

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// An error and all its causes on one line: `cannot write x: no space left on device`.
+/// Returns an error and all its causes on one line: `cannot write x: no space left on device`.
 #[must_use]
 pub fn explain(error: &dyn Error) -> String {
     let mut text = error.to_string();

@@ -50,13 +50,13 @@ pub fn is_shown(c: char) -> bool {
     !c.is_control() && !hidden
 }
 
-/// A text as one line of at most [`LINE_MAX`] characters. Costs nothing until it is written.
+/// Returns a text as one line of at most [`LINE_MAX`] characters. Costs nothing until it is written.
 #[must_use]
 pub fn line(text: &str) -> Line<'_> {
     Line { text, most: LINE_MAX }
 }
 
-/// See [`line()`].
+/// A text that [`line()`] shows on one line.
 #[derive(Clone, Copy, Debug)]
 pub struct Line<'a> {
     text: &'a str,
@@ -64,7 +64,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// Cut at so many characters instead.
+    /// Cuts the line at so many characters instead.
     #[must_use]
     pub fn up_to(self, most: usize) -> Line<'a> {
         Line { most, ..self }
@@ -88,13 +88,13 @@ impl fmt::Display for Line<'_> {
 pub struct Label(Box<str>);
 
 impl Label {
-    /// The name, fit to be shown.
+    /// Makes the name, fit to be shown.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(line(text.trim()).up_to(LABEL_MAX).to_string().into())
     }
 
-    /// Returns the same.
+    /// Returns the text as it is shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -132,13 +132,13 @@ impl<'de> Deserialize<'de> for Label {
     }
 }
 
-/// `1 entry`, `2 entries`.
+/// Returns `1 entry`, `2 entries`.
 #[must_use]
 pub fn counted(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// A whole output: its lines and tabs stay.
+/// Makes a whole output fit to be shown: its lines and tabs stay.
 #[must_use]
 pub fn page(text: &str) -> Cow<'_, str> {
     clean(text, |c, out| {
@@ -150,7 +150,7 @@ pub fn page(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// JSON that says the same in characters that are shown.
+/// Returns JSON that says the same in characters that are shown.
 #[must_use]
 pub fn json(text: &str) -> Cow<'_, str> {
     clean(text, |c, out| {
@@ -165,7 +165,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     })
 }
 
-/// The same text with a question mark for each byte of what is not shown: places in it stay what they are.
+/// Returns the same text with a question mark for each byte of what is not shown: places in it stay what they are.
 #[must_use]
 pub fn same_length(text: &str) -> Cow<'_, str> {
     clean(text, |c, out| match c {

@@ -33,8 +33,8 @@ impl Ink {
 pub struct StyledPage(String);
 
 impl StyledPage {
-    /// What a renderer made of texts that had been made fit before: its colours stay (`ESC [ numbers m`), and no other
-    /// escape sequence. It cannot tell the renderer's colours from those that stand in a text.
+    /// Returns what a renderer made of texts that had been made fit before: its colours stay (`ESC [ numbers m`), and
+    /// no other escape sequence. It cannot tell the renderer's colours from those that stand in a text.
     #[must_use]
     pub fn rendered(text: &str) -> Self {
         let mut out = String::with_capacity(text.len());

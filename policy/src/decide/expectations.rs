@@ -7,7 +7,7 @@ use crate::policy::Policy;
 use crate::request::{Context, Request, UsbRequest};
 
 impl Policy {
-    /// An error for each expectation that does not hold.
+    /// Finds an error for each expectation that does not hold.
     #[must_use]
     pub fn broken_expectations(&self) -> Findings {
         let mut found = Findings::default();

@@ -31,7 +31,7 @@ pub use usb::given;
 pub use verdict::{Obligation, Reason, Verdict};
 
 impl Policy {
-    /// Whether something may cross, by which rule, why, and at what obligations.
+    /// Returns whether something may cross, by which rule, why, and at what obligations.
     pub fn decide(&self, request: &Request<'_>, context: &Context) -> Verdict<'_> {
         match request {
             Request::Clipboard(request) => self.decide_clipboard(request),
@@ -39,7 +39,7 @@ impl Policy {
         }
     }
 
-    /// The domain that an input device is tied to, by the rule that ties it. `None` types into whatever is in front.
+    /// Returns the domain that an input device is tied to, by the rule that ties it. `None` types into whatever is in front.
     ///
     /// A keyboard crosses nothing, so this is no verdict. The device's functions are not looked at.
     #[must_use]

@@ -38,7 +38,7 @@ pub struct PasteVerdict<'p> {
 }
 
 impl Policy {
-    /// Whether a paste may cross. Text is cleaned first, and judged, measured and looked into as it would be pasted.
+    /// Returns whether a paste may cross. Text is cleaned first, and judged, measured and looked into as it would be pasted.
     pub fn decide_paste(&self, paste: &Paste<'_>) -> PasteVerdict<'_> {
         let Paste { from, to, media_type, content, size } = *paste;
         let purpose = match media_type {

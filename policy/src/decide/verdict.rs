@@ -41,7 +41,7 @@ pub enum Obligation<'p> {
 }
 
 impl Obligation<'_> {
-    /// One word for it, in outputs for machines.
+    /// Returns one word for it, in outputs for machines.
     #[must_use]
     pub const fn word(&self) -> &'static str {
         match self {
@@ -59,45 +59,45 @@ impl Obligation<'_> {
 pub enum Reason<'p> {
     /// A clipboard rule says so.
     ClipboardRule {
-        /// Which.
+        /// The rule that decided.
         rule: &'p ClipboardRule,
-        /// Whose clipboard.
+        /// The domain whose clipboard it is.
         from: &'p Domain,
-        /// Into which domain.
+        /// The domain that it would be pasted in.
         to: &'p Domain,
-        /// Which type.
+        /// The type of the content.
         media_type: MediaType,
     },
     /// A USB rule says so.
     UsbRule {
-        /// Which.
+        /// The rule that decided.
         rule: &'p UsbRule,
         /// The domain that gets the device, or is denied it.
         to: Option<&'p Domain>,
-        /// The function's class.
+        /// The USB class of the function that it decided for.
         class: UsbClass,
     },
     /// No clipboard rule matches.
     NoClipboardRule {
-        /// Whose clipboard.
+        /// The domain whose clipboard it is.
         from: &'p Domain,
-        /// Into which domain.
+        /// The domain that it would be pasted in.
         to: &'p Domain,
-        /// Which type.
+        /// The type of the content.
         media_type: MediaType,
         /// Whether a rule would match less of it.
         too_large: bool,
     },
     /// No USB rule matches one of the device's functions.
     NoUsbRule {
-        /// The function's class.
+        /// The USB class of the function that no rule matches.
         class: UsbClass,
         /// The domain somebody attached it to.
         to: Option<&'p Domain>,
     },
     /// The request names a domain that the policy does not.
     UnknownDomain,
-    /// Nothing would cross.
+    /// Source and destination are one domain: nothing would cross.
     SameDomain(&'p Domain),
     /// The device has no function that could be judged.
     NoFunction,
@@ -157,7 +157,7 @@ impl<'p> Verdict<'p> {
         Self { confirm_no_keyboard, ..self }
     }
 
-    /// The verdict on a device two of whose functions were admitted so.
+    /// Returns the verdict on a device two of whose functions were admitted so.
     pub(super) fn together_with(self, other: Self) -> Self {
         let confirm_no_keyboard = self.confirm_no_keyboard || other.confirm_no_keyboard;
         match (self.to, other.to) {
@@ -184,19 +184,19 @@ impl<'p> Verdict<'p> {
             && !self.confirm_no_keyboard
     }
 
-    /// The rule that decided, with its line; `None` where none matched.
+    /// Returns the rule that decided, with its line; `None` where none matched.
     #[must_use]
     pub const fn rule(&self) -> Option<&'p Head> {
         self.rule
     }
 
-    /// Returns why.
+    /// Returns why it was decided so.
     #[must_use]
     pub const fn reason(&self) -> Reason<'p> {
         self.reason
     }
 
-    /// The domain it goes to, where the rule says so.
+    /// Returns the domain it goes to, where the rule says so.
     #[must_use]
     pub const fn to(&self) -> Option<&'p Domain> {
         self.to
@@ -214,7 +214,7 @@ impl<'p> Verdict<'p> {
         inspect.into_iter().chain(confirm).chain(during).chain([Obligation::Audit])
     }
 
-    /// The verdict once the detectors have looked into the content: no at the first hit, and no where they cannot look.
+    /// Returns the verdict once the detectors have looked into the content: no at the first hit, and no where they cannot look.
     pub(super) fn inspected(self, content: &[u8]) -> Self {
         if self.inspect.is_empty() {
             return self;
@@ -228,7 +228,7 @@ impl<'p> Verdict<'p> {
         }
     }
 
-    /// The verdict where nothing more can be found out: what might still be a keyboard, or hold what must not cross, does not.
+    /// Returns the verdict where nothing more can be found out: what might still be a keyboard, or hold what must not cross, does not.
     pub fn settled(self) -> Self {
         if self.confirm_no_keyboard {
             self.refused(Reason::PerhapsKeyboard)
@@ -239,7 +239,7 @@ impl<'p> Verdict<'p> {
         }
     }
 
-    /// No, for this reason; what was no before stays as it is.
+    /// Refuses for this reason; what was no before stays as it is.
     pub(super) fn refused(self, reason: Reason<'p>) -> Self {
         match self.decision {
             Decision::Deny => self,
@@ -343,7 +343,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// A domain as the banner calls it.
+/// Returns a domain as the banner calls it.
 fn label(domain: Option<&Domain>) -> &str {
     domain.map_or("any domain", |domain| &domain.label)
 }

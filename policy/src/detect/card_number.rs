@@ -34,7 +34,7 @@ fn has_issuer(number: &[Digit]) -> bool {
     }
 }
 
-/// ISO/IEC 7812-1, annex B: every second digit from the right doubled, the digits of all of it added up.
+/// Returns whether the check digit is right (ISO/IEC 7812-1, annex B): every second digit from the right doubled, the digits of all of it added up.
 fn passes_luhn(number: &[Digit]) -> bool {
     let sum: u32 = number
         .iter()

@@ -21,7 +21,7 @@ struct View<'c> {
     text: Cow<'c, str>,
     /// The text in form NFKC, where that is another: of one width, but with its marks.
     compatible: Option<String>,
-    /// The text folded.
+    /// The text, folded for comparison.
     folded: String,
     /// The text folded, with nothing between a letter or digit and a digit that a person would read past.
     joined: String,
@@ -29,7 +29,7 @@ struct View<'c> {
 }
 
 impl<'c> Content<'c> {
-    /// Content of a type. `None` where detectors cannot read it: a picture, or text that is not UTF-8.
+    /// Reads content of a type. `None` where detectors cannot read it: a picture, or text that is not UTF-8.
     #[must_use]
     pub fn of(media_type: MediaType, bytes: &'c [u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok().filter(|_| media_type.is_readable())?;
@@ -91,7 +91,7 @@ fn joined(folded: &str) -> String {
     out + &held
 }
 
-/// Without tags, each replaced by `gap`, and with character references replaced by their characters.
+/// Returns the text without tags, each replaced by `gap`, and with character references replaced by their characters.
 fn without_markup(text: &str, gap: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -141,7 +141,7 @@ fn reference(text: &str) -> (Option<char>, &str) {
     }
 }
 
-/// With `%41` replaced by `A`.
+/// Returns the text with `%41` replaced by `A`.
 fn without_percent_codes(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

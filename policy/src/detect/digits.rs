@@ -11,9 +11,9 @@ const GAP_MAX: usize = 5;
 /// What stands between a digit and the digit before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gap {
-    /// Nothing.
+    /// Nothing stands between them.
     Joined,
-    /// Separators.
+    /// Separators stand between them, on one line.
     Spaced,
     /// Separators and one line break.
     Line,
@@ -24,7 +24,7 @@ pub(super) enum Gap {
 /// A digit of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Digit {
-    /// 0 to 9.
+    /// The digit's value, 0 to 9.
     pub(super) value: u8,
     /// What stands before it.
     pub(super) gap: Gap,
@@ -55,8 +55,8 @@ pub(super) fn digits(folded: &str) -> Vec<Digit> {
     digits
 }
 
-/// Every run of `length` digits that could be a number by itself: it starts and ends where something stands between
-/// digits, and no wall stands inside it.
+/// Returns every run of `length` digits that could be a number by itself: it starts and ends where something stands
+/// between digits, and no wall stands inside it.
 pub(super) fn numbers(digits: &[Digit], length: usize) -> impl Iterator<Item = &[Digit]> {
     let ends =
         move |start: usize| digits.get(start + length).is_none_or(|next| next.gap != Gap::Joined);

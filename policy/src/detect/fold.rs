@@ -3,8 +3,8 @@
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-/// A text in plain letters and digits: compatibility forms and scripts' own digits replaced by what they stand for, what has no width
-/// and every combining mark left out, and Hangul whole (Unicode's form NFKC, without marks). CR LF is one line end.
+/// Folds a text in plain letters and digits: compatibility forms and scripts' own digits replaced by what they stand for, what has no
+/// width and every combining mark left out, and Hangul whole (Unicode's form NFKC, without marks). CR LF is one line end.
 pub(super) fn plain(text: &str) -> String {
     let mut last = '\0';
     let line_ends_once = move |c: &char| {

@@ -100,7 +100,7 @@ impl PartialEq for Detector {
 
 impl Eq for Detector {}
 
-/// Whether a detector finds anything in plain text.
+/// Returns whether a detector finds anything in plain text.
 #[cfg(test)]
 pub(crate) fn finds(built_in: BuiltIn, text: &str) -> bool {
     let content = Content::of(crate::language::MediaType::TextPlain, text.as_bytes()).unwrap();

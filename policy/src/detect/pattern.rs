@@ -76,7 +76,7 @@ impl Pattern {
         Ok(Self(Some(regex)))
     }
 
-    /// As it was written.
+    /// Returns the expression as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.as_ref().map_or("", Regex::as_str)
@@ -99,13 +99,13 @@ fn not_an_expression(error: &regex_syntax::Error) -> Mistake {
     .at(at)
 }
 
-/// The engine's messages draw the pattern first and say what is wrong last.
+/// Returns the last line of a message: the engine's draw the pattern first and say what is wrong last.
 fn last_line(message: &str) -> String {
     let last = message.lines().last().unwrap_or_default().trim();
     last.strip_prefix("error: ").unwrap_or(last).to_owned()
 }
 
-/// Literal text in an expression that no composed text contains.
+/// Returns literal text in an expression that no composed text contains.
 fn apart(hir: &Hir) -> Option<String> {
     let mut left = vec![hir];
     while let Some(hir) = left.pop() {
@@ -126,8 +126,8 @@ fn apart(hir: &Hir) -> Option<String> {
 }
 
 impl Pattern {
-    /// The first part of it for which Hangul is made of word characters, as `\b` and `\w` are unless the expression says otherwise:
-    /// between the last digit of a number and a Korean particle is no `\b`.
+    /// Returns the first part of it for which Hangul is made of word characters, as `\b` and `\w` are unless the expression says
+    /// otherwise: between the last digit of a number and a Korean particle is no `\b`.
     #[must_use]
     pub fn words_of_every_script(&self) -> Option<&str> {
         let text = self.as_str();
@@ -174,7 +174,7 @@ impl DoubledBackslash {
 }
 
 impl fmt::Display for DoubledBackslash {
-    /// What it is, as a message.
+    /// Writes what it is, as a message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let c = self.before;
         match CLASSES.iter().find(|(letter, _)| *letter == c) {
@@ -187,8 +187,8 @@ impl fmt::Display for DoubledBackslash {
 }
 
 impl Pattern {
-    /// The first backslash that is written twice and was probably meant once. Where two are looked for in a row, or one behind a colon,
-    /// the expression is about paths.
+    /// Returns the first backslash that is written twice and was probably meant once. Where two are looked for in a row, or one behind
+    /// a colon, the expression is about paths.
     pub(crate) fn doubled_backslash(&self) -> Option<DoubledBackslash> {
         let text = self.as_str();
         let ast = Parser::new().parse(text).ok()?;

@@ -16,13 +16,13 @@ type Word = u32;
 /// What a rule gives; `None` is open.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<'r> {
-    /// Its class.
+    /// The USB class that a function must have.
     pub class: Option<UsbClass>,
-    /// Its vendor.
+    /// `idVendor` of the device.
     pub vendor: Option<u16>,
-    /// Its product.
+    /// `idProduct` of the device.
     pub product: Option<u16>,
-    /// Its serial number.
+    /// The serial number that the device reports.
     pub serial: Option<&'r str>,
     /// The port it is plugged into.
     pub port: Option<&'r str>,
@@ -105,7 +105,7 @@ pub struct DeviceIndex {
 }
 
 impl DeviceIndex {
-    /// Rules with their numbers, ascending.
+    /// Makes the index of rules with their numbers, ascending.
     pub fn new<'r>(rules: impl Iterator<Item = (usize, Fields<'r>)>) -> Self {
         let mut index = Self::default();
         for (number, fields) in rules {
@@ -135,7 +135,7 @@ impl DeviceIndex {
         *self.words.entry(word.into()).or_insert(next)
     }
 
-    /// The first rule that matches everything that `fields` does.
+    /// Returns the first rule that matches everything that `fields` does.
     pub fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
         self.first_for(&Key {
             class: fields.class,
@@ -146,7 +146,7 @@ impl DeviceIndex {
         })
     }
 
-    /// The first rule that matches a device's function, or the device as a whole where `class` is `None`.
+    /// Returns the first rule that matches a device's function, or the device as a whole where `class` is `None`.
     pub fn first(&self, device: &UsbDevice<'_>, class: Option<UsbClass>) -> Option<usize> {
         self.first_for(&Key {
             class,

@@ -13,11 +13,11 @@ pub use clipboard::{ClipboardIndex, Step};
 /// The rules, arranged for finding the first that matches.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// Clipboard rules.
+    /// The rules of `[[clipboard]]`.
     pub clipboard: ClipboardIndex,
-    /// USB rules.
+    /// The rules of `[[usb]]`.
     pub usb: UsbIndex,
-    /// Input rules.
+    /// The rules of `[[input]]`.
     pub input: DeviceIndex,
 }
 

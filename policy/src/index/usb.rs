@@ -27,7 +27,7 @@ struct Bound {
 pub struct Chosen<'i>(&'i DeviceIndex, Option<&'i DeviceIndex>);
 
 impl Chosen<'_> {
-    /// The first rule that matches everything that `fields` does.
+    /// Returns the first rule that matches everything that `fields` does.
     pub fn first_covering(&self, fields: &Fields<'_>) -> Option<usize> {
         self.first_of(|index| index.first_covering(fields))
     }
@@ -64,7 +64,7 @@ impl UsbIndex {
         Self { closed: counting(false), open: counting(true) }
     }
 
-    /// The rules that have a say over a domain, with break-glass open or closed.
+    /// Returns the rules that have a say over a domain, with break-glass open or closed.
     pub fn bound_for(&self, break_glass: bool, to: DomainId) -> Option<Chosen<'_>> {
         self.rules(&Context { break_glass }, Some(to))
     }

@@ -68,7 +68,7 @@ impl BreakGlass {
         }
     }
 
-    /// Whether somebody at the seat can open it, by its chord: no reason is asked for, or there are some to choose from.
+    /// Returns whether somebody at the seat can open it, by its chord: no reason is asked for, or there are some to choose from.
     #[must_use]
     pub fn opens_at_the_seat(&self) -> bool {
         !self.reason_required || !self.reasons.is_empty()
@@ -87,7 +87,7 @@ fn reasons(value: Value<'_>) -> Option<Vec<Spanned<String>>> {
     }
 }
 
-/// As the box at the seat shows it: whole syllables, on one line.
+/// Returns a reason as the box at the seat shows it: whole syllables, on one line.
 fn reason(value: Value<'_>) -> Option<Spanned<String>> {
     let text: String = value.string()?.nfc().collect();
     let fits = (1..=REASON_MAX).contains(&text.chars().count()) && text.trim() == text;

@@ -8,20 +8,20 @@ use crate::document::{Mistake, nearest};
 /// A key pressed while exactly these modifiers, left or right, are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Chord {
-    /// What is held.
+    /// The modifiers that are held, and no others.
     pub modifiers: Modifiers,
-    /// What is pressed.
+    /// The key that is pressed while they are.
     pub key: Key,
 }
 
 /// Modifier keys held; left and right are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Modifiers {
-    /// Ctrl.
+    /// Whether Ctrl is held.
     pub ctrl: bool,
-    /// Alt.
+    /// Whether Alt is held.
     pub alt: bool,
-    /// Shift.
+    /// Whether Shift is held.
     pub shift: bool,
     /// The key with the logo.
     pub logo: bool,
@@ -36,7 +36,7 @@ impl Key {
         Self(code)
     }
 
-    /// The `KEY_*` code, as evdev delivers it.
+    /// Returns the `KEY_*` code, as evdev delivers it.
     #[must_use]
     pub const fn code(self) -> u16 {
         self.0
@@ -116,7 +116,7 @@ const ALSO: [(&str, &str); 27] = [
     ("=", "Equal"),
 ];
 
-/// The name that a policy has for a key or modifier; the word itself if nobody calls one so.
+/// Returns the name that a policy has for a key or modifier; the word itself if nobody calls one so.
 fn called(word: &str) -> &str {
     let word = word.trim();
     let also = ALSO.iter().find(|(also, _)| also.eq_ignore_ascii_case(word));
@@ -124,7 +124,7 @@ fn called(word: &str) -> &str {
     also.map(|(_, name)| *name).or(modifier.copied()).unwrap_or(word)
 }
 
-/// Every key's name and code.
+/// Returns every key's name and code.
 fn keys() -> impl Iterator<Item = (&'static str, u16)> + Clone {
     ROWS.into_iter().flat_map(|(first, row)| row.split(' ').zip(first..))
 }
@@ -189,7 +189,7 @@ impl FromStr for Chord {
     }
 }
 
-/// `Ctrl-Alt-1` and `ctrl alt 1` as they are to be written; `None` for anything else.
+/// Returns `Ctrl-Alt-1` and `ctrl alt 1` as they are to be written; `None` for anything else.
 fn joined_by_plus(text: &str) -> Option<Chord> {
     if text.contains('+') || !text.trim().contains([' ', '-']) {
         return None;
@@ -220,7 +220,7 @@ fn unknown<'k>(
 }
 
 impl fmt::Display for Chord {
-    /// As the handbook writes it, whatever the officer wrote: `Ctrl+Alt+Shift+Super+KEY`.
+    /// Writes the chord as the handbook does, whatever the officer wrote: `Ctrl+Alt+Shift+Super+KEY`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Modifiers { ctrl, alt, shift, logo } = self.modifiers;
         for (held, name) in [(ctrl, "Ctrl+"), (alt, "Alt+"), (shift, "Shift+"), (logo, "Super+")] {

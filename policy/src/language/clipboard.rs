@@ -24,15 +24,15 @@ words! {
 pub struct ClipboardRule {
     /// Its id and place.
     pub head: Head,
-    /// Whose clipboard.
+    /// The domain whose clipboard it is.
     pub from: Spanned<DomainId>,
-    /// Into which domain.
+    /// The domain that it would be pasted in.
     pub to: Spanned<DomainId>,
     /// Which types; never empty.
     pub types: Vec<Spanned<MediaType>>,
     /// The largest size it matches, in bytes; `None` matches every size.
     pub max_bytes: Option<Spanned<u64>>,
-    /// What it does.
+    /// What the rule decides.
     pub action: Spanned<ClipboardAction>,
     /// What must not be found inside; a hit denies.
     pub inspect: Vec<Spanned<Detector>>,
@@ -83,7 +83,7 @@ impl ClipboardRule {
         })
     }
 
-    /// Whether it matches contents of this size.
+    /// Returns whether it matches contents of this size.
     #[must_use]
     pub fn fits(&self, bytes: u64) -> bool {
         self.max_bytes.is_none_or(|max| bytes <= *max)

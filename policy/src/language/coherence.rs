@@ -5,7 +5,7 @@ use crate::diagnostic::{Diagnostic, Span, Spanned};
 use crate::document::Sink;
 use crate::legible::Looks;
 
-/// Domains a clinician can tell apart, by each of the things the banner shows.
+/// Checks that a clinician can tell domains apart by each of the things the banner shows.
 pub(crate) fn domains(domains: &[Domain], sink: &Sink) {
     // One domain too many is an error of its own; a million of them are not compared with each other.
     let looks: Vec<_> =
@@ -43,7 +43,7 @@ pub(crate) fn domains(domains: &[Domain], sink: &Sink) {
     );
 }
 
-/// Every chord means one thing, the default hotkeys included.
+/// Checks that every chord means one thing, the default hotkeys included.
 pub(crate) fn chords(domains: &[Domain], hotkeys: &Hotkeys, sink: &Sink) {
     let fixed = hotkeys.iter().map(|(key, chord)| (chord, format!("`hotkeys.{key}`")));
     let domains = domains.iter().map(|d| (d.hotkey, format!("the domain `{}`", d.name.value)));
@@ -69,7 +69,7 @@ pub(crate) fn chords(domains: &[Domain], hotkeys: &Hotkeys, sink: &Sink) {
     }
 }
 
-/// What begins anew keeps nothing.
+/// Checks that what begins anew keeps nothing.
 pub(crate) fn renewals(domains: &[Domain], sink: &Sink) {
     for domain in domains.iter().filter(|domain| domain.persistence == Persistence::Keep) {
         let keys = [
@@ -89,7 +89,7 @@ pub(crate) fn renewals(domains: &[Domain], sink: &Sink) {
     }
 }
 
-/// What break-glass lists is what is marked for it. A name that no rule has opens nothing, which the lint warns of.
+/// Checks that what break-glass lists is what is marked for it. A name that no rule has opens nothing, which the lint warns of.
 pub(crate) fn break_glass(break_glass: &BreakGlass, usb: &[UsbRule], sink: &Sink) {
     for listed in &break_glass.allow_usb {
         let rule = usb.iter().find(|rule| rule.head.id.value == listed.value);

@@ -30,7 +30,7 @@ const RENEWALS_SINCE: Version = Version::new(0, 2, 0);
 pub struct DomainId(pub u16);
 
 impl DomainId {
-    /// Its place in [`Policy::domains`](crate::Policy::domains), from 0.
+    /// Returns its place in [`Policy::domains`](crate::Policy::domains), from 0.
     #[must_use]
     pub fn index(self) -> usize {
         self.0.into()
@@ -44,7 +44,7 @@ pub struct Domain {
     pub name: Spanned<Name>,
     /// What the banner calls it.
     pub label: Spanned<String>,
-    /// The banner's colour.
+    /// The colour of its banner.
     pub colour: Spanned<Colour>,
     /// What brings it to the front.
     pub hotkey: Spanned<Chord>,
@@ -106,7 +106,7 @@ impl Domain {
         })
     }
 
-    /// Whether its priority is `high`.
+    /// Returns whether its priority is `high`.
     #[must_use]
     pub fn is_high(&self) -> bool {
         self.priority == Priority::High
@@ -148,11 +148,11 @@ fn label(value: Value<'_>) -> Option<String> {
 /// A colour, eight bits a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Colour {
-    /// Red.
+    /// The red part, 0 to 255.
     pub red: u8,
-    /// Green.
+    /// The green part, 0 to 255.
     pub green: u8,
-    /// Blue.
+    /// The blue part, 0 to 255.
     pub blue: u8,
 }
 
@@ -199,7 +199,7 @@ const NAMED: [(&str, &str); 18] = [
     ("orange", "ffa500"),
 ];
 
-/// The colour that somebody means by its name, by three digits, or without the `#`.
+/// Returns the colour that somebody means by its name, by three digits, or without the `#`.
 fn meant(text: &str) -> Option<Colour> {
     let word = text.trim().to_ascii_lowercase();
     let digits = word.strip_prefix('#').or(word.strip_prefix("0x")).unwrap_or(&word);
@@ -226,7 +226,7 @@ words! {
         Passthrough = "passthrough",
         /// It has a VLAN of the PC's card.
         Vlan = "vlan",
-        /// It has none.
+        /// It has no network.
         None = "none",
     }
 }
@@ -234,7 +234,7 @@ words! {
 words! {
     /// What remains of a domain when it starts again.
     Persistence {
-        /// Everything.
+        /// Everything: it writes to the images themselves.
         Keep = "keep",
         /// Nothing: it returns to its base image at every start.
         Discard = "discard",
@@ -244,9 +244,9 @@ words! {
 words! {
     /// Who wins when CPU, memory or disk are short.
     Priority {
-        /// Comes first.
+        /// It comes first.
         High = "high",
-        /// Waits.
+        /// It waits for those that come first.
         Normal = "normal",
     }
 }

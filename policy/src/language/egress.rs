@@ -12,9 +12,9 @@ use crate::terms::words;
 words! {
     /// A transport protocol.
     Protocol {
-        /// TCP.
+        /// The Transmission Control Protocol.
         Tcp = "tcp",
-        /// UDP.
+        /// The User Datagram Protocol.
         Udp = "udp",
     }
 }
@@ -22,11 +22,11 @@ words! {
 /// A service outside that a domain may connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Egress {
-    /// Which machines.
+    /// The addresses of the machines.
     pub to: Prefix,
     /// Which port of theirs.
     pub port: u16,
-    /// By which protocol.
+    /// The transport protocol.
     pub proto: Protocol,
     /// What for, in the officer's words.
     pub purpose: String,
@@ -48,7 +48,7 @@ impl Egress {
 /// Ports of the longest range that a remedy writes out.
 const PORTS_SHOWN: u64 = 4;
 
-/// One port. Ranges and lists are not of this language: each is a place of its own, with its own purpose.
+/// Reads one port. Ranges and lists are not of this language: each is a place of its own, with its own purpose.
 fn port(value: Value<'_>) -> Option<u16> {
     let number = |text: &str| notation::whole(text).filter(|port| (1..=65_535).contains(port));
     let several = match value.is_integer() {
@@ -97,7 +97,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The address as a number, aligned to the left of 128 bits.
+    /// Returns the address as a number, aligned to the left of 128 bits.
     #[must_use]
     pub fn bits(self) -> u128 {
         match self.address {
@@ -106,13 +106,13 @@ impl Prefix {
         }
     }
 
-    /// How many bits an address of this family has.
+    /// Returns how many bits an address of this family has.
     #[must_use]
     pub fn width(self) -> u8 {
         if self.address.is_ipv4() { 32 } else { 128 }
     }
 
-    /// The range of `length` bits that starts with `bits`, in this one's family.
+    /// Returns the range of `length` bits that starts with `bits`, in this one's family.
     #[must_use]
     pub fn sibling(self, bits: u128, length: u8) -> Self {
         let kept = bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
@@ -123,7 +123,7 @@ impl Prefix {
         Self { address, length }
     }
 
-    /// Whether every address of `other` is one of this range's.
+    /// Returns whether every address of `other` is one of this range's.
     #[must_use]
     pub fn contains(self, other: Self) -> bool {
         self.width() == other.width()
@@ -170,7 +170,7 @@ impl FromStr for Prefix {
     }
 }
 
-/// `10.10.0.0/255.255.0.0`, as some devices write it.
+/// Returns `10.10.0.0/255.255.0.0`, as some devices write it.
 fn netmask(text: &str) -> Option<Prefix> {
     let (address, mask) = text.split_once('/')?;
     let (address, mask): (Ipv4Addr, Ipv4Addr) = (address.parse().ok()?, mask.parse().ok()?);

@@ -10,11 +10,11 @@ use crate::terms::{Decision, MediaType, RuleId, check_port};
 /// A request with the verdict the officer expects.
 #[derive(Clone, Debug)]
 pub struct Expectation {
-    /// Where it stands.
+    /// Where it stands in the text.
     pub span: Span,
     /// The line it starts on, from 1.
     pub line: usize,
-    /// What is asked.
+    /// The request that is decided.
     pub request: ExpectedRequest,
     /// Whether break-glass is open.
     pub break_glass: bool,
@@ -29,11 +29,11 @@ pub struct Expectation {
 pub enum ExpectedRequest {
     /// A clipboard transfer.
     Clipboard {
-        /// Whose clipboard.
+        /// The domain whose clipboard it is.
         from: DomainId,
-        /// Into which domain.
+        /// The domain that it would be pasted in.
         to: DomainId,
-        /// Which type.
+        /// The type of the content.
         media_type: MediaType,
         /// How big, in bytes; `None` is the size of the text as it would be pasted.
         bytes: Option<u64>,
@@ -42,7 +42,7 @@ pub enum ExpectedRequest {
     },
     /// A USB device.
     Usb {
-        /// The device.
+        /// What the device says of itself.
         device: UsbDescription,
         /// The domain it is attached to by hand; `None` when it is merely plugged in.
         to: Option<DomainId>,

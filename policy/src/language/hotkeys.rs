@@ -11,20 +11,20 @@ pub struct Hotkeys {
     pub copy: Spanned<Chord>,
     /// Offers what was taken to the domain in front.
     pub paste: Spanned<Chord>,
-    /// Locks the screen.
+    /// What locks the screen.
     pub lock: Spanned<Chord>,
-    /// Opens break-glass.
+    /// What opens break-glass.
     pub break_glass: Spanned<Chord>,
 }
 
-/// Ctrl, Alt and the key of this input event code.
+/// Makes the chord of Ctrl, Alt and the key of this input event code.
 const fn ctrl_alt(code: u16) -> Spanned<Chord> {
     let modifiers = Modifiers { ctrl: true, alt: true, shift: false, logo: false };
     Spanned::new(Chord { modifiers, key: Key::from_code(code) }, Span { start: 0, end: 0 })
 }
 
 impl Default for Hotkeys {
-    /// Ctrl+Alt with C, V, L and B.
+    /// Returns the default hotkeys: Ctrl+Alt with C, V, L and B.
     fn default() -> Self {
         Self {
             copy: ctrl_alt(46),
@@ -50,7 +50,7 @@ impl Hotkeys {
         hotkeys
     }
 
-    /// Each with its key in the file.
+    /// Goes through the hotkeys, each with its key in the file.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, Spanned<Chord>)> {
         [
             ("copy", self.copy),

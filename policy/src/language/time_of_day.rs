@@ -52,7 +52,7 @@ fn number(text: &str) -> Option<u16> {
     if digits { text.parse().ok() } else { None }
 }
 
-/// The time that somebody means who writes it as `7:00`, `7.30`, `7h30`, `0700`, `24:00`, `7 pm` or `오후 7시`.
+/// Returns the time that somebody means who writes it as `7:00`, `7.30`, `7h30`, `0700`, `24:00`, `7 pm` or `오후 7시`.
 fn meant(text: &str) -> Option<TimeOfDay> {
     let text = text.trim().to_lowercase();
     let afternoon = text.strip_suffix("pm").or(text.strip_prefix("오후"));

@@ -23,9 +23,9 @@ words! {
 pub struct DeviceMatch {
     /// The class of one of its functions; the rule then matches that function alone.
     pub class: Option<UsbClass>,
-    /// The vendor number.
+    /// `idVendor` that a device must have; `None` matches any.
     pub vendor: Option<u16>,
-    /// The product number.
+    /// `idProduct` that a device must have; `None` matches any.
     pub product: Option<u16>,
     /// The serial number it states.
     pub serial: Option<Box<str>>,
@@ -75,7 +75,7 @@ impl DeviceMatch {
         (whole && known).then_some(Self { class, vendor, product, serial, port })
     }
 
-    /// Whether nothing is given, so that it matches every device.
+    /// Returns whether nothing is given, so that it matches every device.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -104,16 +104,16 @@ fn port(value: Value<'_>) -> Option<Box<str>> {
     Some(text.into())
 }
 
-/// A rule of `[[usb]]`.
+/// A rule of `[[usb]]`: which devices, and what is decided for them.
 #[derive(Clone, Debug)]
 pub struct UsbRule {
     /// Its id and place.
     pub head: Head,
-    /// Which devices.
+    /// The devices that it matches.
     pub matches: Spanned<DeviceMatch>,
     /// Which domain gets them. Only a `deny` may leave it out; it then denies to all.
     pub to: Option<Spanned<DomainId>>,
-    /// What it does.
+    /// What the rule decides.
     pub action: Spanned<UsbAction>,
     /// It counts only while break-glass is open.
     pub break_glass: Option<Spanned<bool>>,
@@ -154,13 +154,13 @@ impl UsbRule {
         Some(Self { head: head?, matches, to, action, break_glass })
     }
 
-    /// Whether it counts only while break-glass is open.
+    /// Returns whether it counts only while break-glass is open.
     #[must_use]
     pub fn only_in_break_glass(&self) -> bool {
         self.break_glass.is_some_and(|marked| *marked)
     }
 
-    /// The class a function must have. `read-only` can be said of storage alone, so it matches nothing else.
+    /// Returns the class a function must have. `read-only` can be said of storage alone, so it matches nothing else.
     #[must_use]
     pub fn class(&self) -> Option<UsbClass> {
         match *self.action {

@@ -70,7 +70,7 @@ impl Vocabulary {
         name
     }
 
-    /// Whether a name that nothing has was meant for something whose name is wrong where it is given.
+    /// Returns whether a name that nothing has was meant for something whose name is wrong where it is given.
     fn is_reported(&self, written: &str) -> bool {
         if self.unnamed.is_empty() {
             return false;
@@ -152,7 +152,7 @@ impl Vocabulary {
 /// What people write for all domains.
 const EVERY_DOMAIN: [&str; 7] = ["*", "all", "any", "both", "every", "모두", "전체"];
 
-/// There is no domain of a name; with the one that may be meant.
+/// Reports that there is no domain of a name, with the one that may be meant.
 pub(crate) fn no_domain<'n>(
     written: &str,
     known: impl Iterator<Item = &'n str> + Clone,
@@ -164,7 +164,7 @@ pub(crate) fn no_domain<'n>(
     Mistake::new(format!("no domain is called \"{}\"", written.escape_debug()), help)
 }
 
-/// `name` was given before, at `first`.
+/// Reports that `name` was given before, at `first`.
 pub(crate) fn already_taken<T>(name: &Spanned<T>, what: &str, first: Span) -> Diagnostic
 where
     T: std::ops::Deref<Target = str>,

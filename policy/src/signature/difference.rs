@@ -13,7 +13,7 @@ pub enum TrustDifference {
     Removed(Officer),
     /// Somebody signs with another key.
     Key {
-        /// Whose.
+        /// The officer whose key it is.
         name: String,
         /// The key of before.
         before: PublicKey,
@@ -22,7 +22,7 @@ pub enum TrustDifference {
     },
     /// Somebody may sign other things.
     MaySign {
-        /// Who.
+        /// The officer who may sign other things.
         name: String,
         /// What they could sign before.
         before: Vec<Purpose>,
@@ -31,7 +31,7 @@ pub enum TrustDifference {
     },
     /// Another number of officers must sign.
     Threshold {
-        /// For what.
+        /// What the signatures are for.
         purpose: Purpose,
         /// How many had to; `None` if nobody could.
         before: Option<usize>,

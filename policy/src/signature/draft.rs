@@ -11,16 +11,16 @@ use crate::document;
 /// What a trust store is to say. Whether it may is known when [`TrustStore::parse`] has read its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustDraft {
-    /// Its serial.
+    /// The store's serial, which grows with each change.
     pub serial: u64,
     /// How many must sign what.
     pub thresholds: BTreeMap<Purpose, usize>,
-    /// Who may sign.
+    /// The officers who may sign, in the order of the file.
     pub officers: Vec<Officer>,
 }
 
 impl From<&TrustStore> for TrustDraft {
-    /// What a store says. One of format 1 says that its officers may sign policies, and its serial is none.
+    /// Takes what a store says. One of format 1 says that its officers may sign policies, and its serial is none.
     fn from(store: &TrustStore) -> Self {
         let (serial, thresholds, officers) = store.parts();
         Self {
@@ -56,7 +56,7 @@ impl TrustDraft {
     }
 }
 
-/// A name as a basic string of TOML; it has no control characters.
+/// Returns a name as a basic string of TOML; it has no control characters.
 fn basic_string(name: &str) -> String {
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }

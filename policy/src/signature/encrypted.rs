@@ -23,15 +23,15 @@ pub const PASSPHRASE_MIN: usize = 8;
 
 /// scrypt: 2 to this many blocks of 1 KiB at a time, and how often.
 const COST: (u8, u32, u32) = (14, 8, 5);
-/// Most memory that scrypt may take for a file, in bytes, and most rounds of PBKDF2.
+/// Most memory that scrypt may take for a key's file, in bytes: a file from elsewhere must not take a PC's memory, or a day.
 const MEMORY_MAX: u64 = 256 << 20;
-/// See [`MEMORY_MAX`].
+/// Largest parallelization of scrypt that a key's file may ask for (`p` of RFC 7914), for the same reason as [`MEMORY_MAX`].
 const WORK_MAX: u64 = 16;
-/// See [`MEMORY_MAX`].
+/// Most rounds of PBKDF2 that a key's file may ask for, for the same reason as [`MEMORY_MAX`].
 const ROUNDS_MAX: u32 = 10_000_000;
 
 impl SecretKey {
-    /// For the key's file, readable with the passphrase alone. The 32 random bytes have to come from the operating system.
+    /// Encrypts the key for its file, readable with the passphrase alone. The 32 random bytes have to come from the operating system.
     ///
     /// # Errors
     /// The passphrase is too short.

@@ -57,7 +57,7 @@ impl fmt::Display for PublicKey {
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
-    /// The key that 32 random bytes stand for. They have to come from the operating system (K-2.3.1).
+    /// Makes the key that 32 random bytes stand for. They have to come from the operating system (K-2.3.1).
     #[must_use]
     pub fn from_random(bytes: &Zeroizing<[u8; 32]>) -> Self {
         Self(SigningKey::from_bytes(bytes))
@@ -78,7 +78,7 @@ impl SecretKey {
         })
     }
 
-    /// For the key's file, which its officer alone may read.
+    /// Returns the text of the key's file, which its officer alone may read.
     #[must_use]
     pub fn text(&self) -> Zeroizing<String> {
         let bytes = Zeroizing::new(self.0.to_bytes());

@@ -126,7 +126,7 @@ impl<S: Signable> Signatures<S> {
         self.made.push((public, key.sign(&S::PURPOSE.message(text))));
     }
 
-    /// The same without those that do not fit `text`: what was signed before the text was changed.
+    /// Returns the same without those that do not fit `text`: what was signed before the text was changed.
     #[must_use]
     pub fn fitting(mut self, text: &str) -> Self {
         let message = S::PURPOSE.message(text);

@@ -26,7 +26,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// Every purpose.
+    /// Every purpose, in the order in which messages list them.
     pub const ALL: [Self; 4] = [Self::Policy, Self::Image, Self::Program, Self::Trust];
 
     /// Returns the word for it in files and on the command line.
@@ -114,7 +114,7 @@ macro_rules! signable {
 }
 
 signable! {
-    /// The text of a policy.
+    /// The text of a policy, for [`Purpose::Policy`].
     PolicyText = Policy,
     /// What describes a guest image: the manifest of its bundle.
     ImageManifest = Image,

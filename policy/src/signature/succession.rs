@@ -10,7 +10,7 @@ pub enum NoSuccessor {
     /// Too few of those who may change the store before it signed it.
     #[error("by the trust store in force, {0}")]
     NotApproved(#[source] Refusal),
-    /// It has mistakes.
+    /// Its text has mistakes.
     #[error("it has mistakes: {0}")]
     Mistakes(Diagnostics),
     /// It is of format 1, which has no serial.
@@ -18,12 +18,12 @@ pub enum NoSuccessor {
         "it is written in format 1, which has no serial: write it in format 2, with a serial above {0}"
     )]
     NoSerial(u64),
-    /// It is older.
+    /// Its serial is below the one in force.
     #[error(
         "it has serial {serial}, and {newest} is in force: give it a serial above {newest} and have it signed"
     )]
     Older {
-        /// Its own.
+        /// The serial of the store that was to follow.
         serial: u64,
         /// That of the store in force.
         newest: u64,
@@ -39,20 +39,21 @@ pub enum NoSuccessor {
 }
 
 impl TrustStore {
-    /// Whether changes of this store have to be signed: whether somebody may sign them.
+    /// Returns whether changes of this store have to be signed: whether somebody may sign them.
     #[must_use]
     pub fn signs_changes(&self) -> bool {
         self.threshold(Purpose::Trust).is_some()
     }
 
-    /// Whether nobody could ever change this store: its changes have to be signed, and no serial is above its own.
+    /// Returns whether nobody could ever change this store: its changes have to be signed, and no serial is above its own.
     #[must_use]
     pub fn ends_changes(&self) -> bool {
         self.signs_changes() && self.serial().is_some_and(|serial| serial >= SERIAL_MAX)
     }
 
-    /// The store that is to follow this one, if enough officers who may sign for `trust` signed it: of this store, so that nobody else changes
-    /// it, and of the new one, so that it does not end with keys that nobody has. Its serial must be higher. What nobody trusted signed is not read.
+    /// Returns the store that is to follow this one, if enough officers who may sign for `trust` signed it: of this store, so that nobody else
+    /// changes it, and of the new one, so that it does not end with keys that nobody has. Its serial must be higher. What nobody trusted signed is
+    /// not read.
     ///
     /// # Errors
     /// Why it may not follow.

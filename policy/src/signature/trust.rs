@@ -28,7 +28,7 @@ use crate::legible::look_alike;
 
 /// The formats of trust stores this crate reads. The older one knows policies only.
 const FORMAT_OLD: u32 = 1;
-/// See [`FORMAT_OLD`].
+/// The format that is written now, with a serial and thresholds by purpose; see [`FORMAT_OLD`].
 pub(super) const FORMAT: u32 = 2;
 /// Longest name, in bytes.
 const NAME_MAX: usize = 128;
@@ -40,7 +40,7 @@ const COUNTED: &str = "how many officers must sign";
 pub struct Officer {
     /// What people call them.
     pub name: String,
-    /// Their key.
+    /// The officer's public key.
     pub key: PublicKey,
     /// What they may sign, each once, in the order of [`Purpose::ALL`].
     pub may_sign: Vec<Purpose>,
@@ -194,7 +194,7 @@ impl TrustStore {
         self.officers.iter().filter(move |officer| officer.may_sign.contains(&purpose))
     }
 
-    /// Whether enough officers who may sign for this purpose did so for `text`. Each counts once, however often they signed.
+    /// Returns whether enough officers who may sign for this purpose did so for `text`. Each counts once, however often they signed.
     ///
     /// # Errors
     /// Too few did.
@@ -228,7 +228,7 @@ impl TrustStore {
         Err(Refusal { purpose: S::PURPOSE, threshold, signers, stale, not_theirs, strangers })
     }
 
-    /// Its parts, for another store to be made of them.
+    /// Returns its parts, for another store to be made of them.
     pub(super) fn parts(&self) -> (Option<u64>, &BTreeMap<Purpose, usize>, &[Officer]) {
         (self.serial, &self.thresholds, &self.officers)
     }

@@ -11,7 +11,7 @@ use crate::policy::FOLLOWING_MIN;
 pub struct Weakness {
     /// What is weak, and what follows from it.
     pub what: String,
-    /// What to do.
+    /// What to change in the trust store.
     pub remedy: String,
 }
 

@@ -5,19 +5,19 @@ use super::words::words;
 words! {
     /// A type of clipboard content, as an Internet media type where there is one.
     MediaType {
-        /// Plain text.
+        /// Text without formatting.
         TextPlain = "text/plain",
-        /// Formatted text.
+        /// Text with formatting, as HTML.
         TextHtml = "text/html",
-        /// A picture.
+        /// A picture as PNG, the only form in which pictures cross.
         ImagePng = "image/png",
-        /// A picture.
+        /// A picture as Windows bitmap.
         ImageBmp = "image/bmp",
-        /// A picture.
+        /// A picture as JPEG.
         ImageJpeg = "image/jpeg",
-        /// A picture.
+        /// A picture as TIFF.
         ImageTiff = "image/tiff",
-        /// Names of files.
+        /// Names of files, without the files.
         FileList = "file-list",
     }
 }

@@ -21,7 +21,7 @@ macro_rules! checked_string {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// As it was written.
+            /// Returns the name as it was written.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -87,7 +87,7 @@ fn check_name(text: &str) -> Result<(), Mistake> {
     Err(Mistake::new(format!("\"{}\" cannot be a name", text.escape_debug()), help))
 }
 
-/// The name nearest to a text: in small letters, with hyphens for what is no letter or digit. `None` if that is none either.
+/// Returns the name nearest to a text: in small letters, with hyphens for what is no letter or digit. `None` if that is none either.
 pub(crate) fn fitting(text: &str) -> Option<String> {
     if text.len() > NAME_MAX {
         return None;
@@ -95,7 +95,7 @@ pub(crate) fn fitting(text: &str) -> Option<String> {
     hyphenated(&text.to_ascii_lowercase(), NAME_MAX).filter(|name| is_name(name))
 }
 
-/// Words of ASCII letters and digits, joined by hyphens. `None` where letters of other scripts would be lost.
+/// Returns the words of ASCII letters and digits, joined by hyphens. `None` where letters of other scripts would be lost.
 fn hyphenated(text: &str, most: usize) -> Option<String> {
     if text.len() > most || !text.is_ascii() {
         return None;

@@ -2,7 +2,7 @@
 
 use crate::document::Mistake;
 
-/// Whether a text names one.
+/// Returns whether a text names one.
 ///
 /// # Errors
 /// It does not, with what is to be written.

@@ -13,11 +13,11 @@ impl UsbClass {
     pub const HID: Self = Self(0x03);
     /// Sticks, disks, card readers for memory cards.
     pub const MASS_STORAGE: Self = Self(0x08);
-    /// Hubs.
+    /// Hubs, which no guest ever gets.
     pub const HUB: Self = Self(0x09);
     /// Cameras that send moving pictures.
     pub const VIDEO: Self = Self(0x0e);
-    /// Both.
+    /// Audio and video in one (class 10h).
     pub const AUDIO_VIDEO: Self = Self(0x10);
     /// Whatever its maker made it.
     pub const VENDOR_SPECIFIC: Self = Self(0xff);

@@ -29,7 +29,7 @@ const CLASSES: [&str; 4] = ["mass-storage", "smart-card", "hid", "hub"];
 const ACTIONS: [&str; 3] = ["allow", "ask", "deny"];
 const USB_ACTIONS: [&str; 3] = ["allow", "read-only", "deny"];
 
-/// The text of a policy.
+/// Makes texts that are policies, most of them valid.
 pub fn policy_text() -> impl Strategy<Value = String> {
     (vec(any::<bool>(), 3), vec(clipboard_rule(), 0..7), vec(usb_rule(), 0..9), vec(input_rule(), 0..4), any::<bool>())
         .prop_map(|(high, clipboard, usb, input, break_glass)| {
@@ -77,7 +77,7 @@ fn clipboard_rule() -> impl Strategy<Value = String> {
     )
 }
 
-/// A rule, whether it is marked for break-glass, and whether break-glass lists it then.
+/// Makes a rule, whether it is marked for break-glass, and whether break-glass lists it then.
 fn usb_rule() -> impl Strategy<Value = (String, bool, bool)> {
     let fields = (
         option::of(select(&CLASSES)),
@@ -121,8 +121,8 @@ fn matches(
     format!("{{ {} }}", parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
-/// Every key that the reading code asks for, with its tables: `domain.egress.to`. An unknown key in a table is answered with those that
-/// are known there.
+/// Returns every key that the reading code asks for, with its tables: `domain.egress.to`. An unknown key in a table is answered with
+/// those that are known there.
 pub fn keys_of_the_language() -> std::collections::BTreeSet<String> {
     const UNKNOWN: &str = "zzzzzzzzzzzzzzzz = 1";
     let inside = |table: &str, key: &str, open: &str, close: &str| {
@@ -163,7 +163,7 @@ pub fn draft(text: &str) -> Policy {
     Policy::draft("policy.toml", text).unwrap_or_else(|found| panic!("{found}\n{text}"))
 }
 
-/// Every clipboard request worth asking.
+/// Makes every clipboard request worth asking.
 pub fn clipboard_requests() -> Vec<ClipboardRequest<'static>> {
     let mut requests = Vec::new();
     for from in DOMAINS.into_iter().chain(["nowhere"]) {
@@ -178,7 +178,7 @@ pub fn clipboard_requests() -> Vec<ClipboardRequest<'static>> {
     requests
 }
 
-/// Devices of one function: of every class, vendor, product, serial number and port that rules name, and one more.
+/// Makes devices of one function: of every class, vendor, product, serial number and port that rules name, and one more.
 pub fn devices() -> Vec<UsbDevice<'static>> {
     const FUNCTIONS: [UsbFunction; 4] = [
         UsbFunction::new(0x08, 0x06, 0x50),
@@ -202,7 +202,7 @@ pub fn devices() -> Vec<UsbDevice<'static>> {
     devices
 }
 
-/// Every way to bring a device in.
+/// Lists every way to bring a device in.
 pub fn ways() -> impl Iterator<Item = (Option<&'static str>, Context)> {
     [None].into_iter().chain(DOMAINS.map(Some)).flat_map(|to| {
         [false, true].into_iter().map(move |break_glass| (to, Context { break_glass }))
@@ -324,7 +324,7 @@ fn counts(policy: &Policy, rule: &UsbRule, context: &Context) -> bool {
     !marked || (context.break_glass && listed)
 }
 
-/// The rule that ties an input device, read from the top.
+/// Finds the rule that ties an input device, read from the top.
 pub fn naive_tie(policy: &Policy, device: &UsbDevice<'_>) -> Option<String> {
     let rule = policy.input().iter().find(|rule| {
         let matches = &rule.matches;

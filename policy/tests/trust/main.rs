@@ -21,7 +21,7 @@ fn key(number: u8) -> SecretKey {
     SecretKey::from_random(&Zeroizing::new([number; 32]))
 }
 
-/// An `[[officer]]` of number `number` in [`NAMES`], with the words in `may_sign`.
+/// Makes an `[[officer]]` of number `number` in [`NAMES`], with the words in `may_sign`.
 fn officer(number: u8, may_sign: &str) -> String {
     format!(
         "[[officer]]\nname = \"{}\"\nkey = \"{}\"\nmay_sign = [{may_sign}]\n",
@@ -47,7 +47,7 @@ fn signed<S: Signable>(text: &str, keys: &[u8]) -> Signatures<S> {
     signatures
 }
 
-/// The same signatures, said to be for something else.
+/// Returns the same signatures, said to be for something else.
 fn passed_off<S: Signable, T: Signable>(signatures: &Signatures<S>) -> Signatures<T> {
     let text = signatures.text();
     let bare = text.replace(&format!("purpose = \"{}\"\n", S::PURPOSE), "");
@@ -196,7 +196,7 @@ fn a_signature_file_says_what_it_is_for_and_a_policys_is_as_it_was() {
     assert_eq!(Signatures::parse("a.sig", &said).unwrap(), signed::<PolicyText>("x", &[0]));
 }
 
-/// Kim and Lee change the store, both; `also` may sign policies.
+/// Makes the store in force: Kim and Lee change the store, both; `also` may sign policies.
 fn in_force(serial: u64, trusted: [u8; 2], also: Option<u8>) -> String {
     let may = "\"policy\", \"trust\"";
     format!(
@@ -254,7 +254,7 @@ fn a_trust_store_follows_another_if_its_officers_and_those_before_signed_it_and_
     assert!(matches!(follows("[[[", &[0]), Err(NoSuccessor::NotApproved(_))));
 }
 
-/// Any store that may be: each officer with a set of purposes, and thresholds within what those allow.
+/// Makes any store that may be: each officer with a set of purposes, and thresholds within what those allow.
 fn stores() -> impl Strategy<Value = TrustDraft> {
     let sets = prop::collection::vec(1..16_u8, 1..=4);
     let names = prop::collection::vec("[a-zA-Z가-힣 \"\\\\]{1,12}", 4);

@@ -54,7 +54,7 @@ fn report(rules: usize, flow: &str, requests: &[Request<'_>], policy: &Policy) {
     println!("{rules:>8}  {flow:>10}  {ours:>16.0}  {theirs:>16.0}  {:>7.1}x", ours / theirs);
 }
 
-/// Decisions a second.
+/// Returns how many requests are decided in a second.
 fn rate(requests: &[Request<'_>], decide: impl Fn(&Request<'_>) -> Decision) -> f64 {
     let (start, mut decided) = (Instant::now(), 0_u32);
     while start.elapsed() < ROUND {
@@ -75,7 +75,7 @@ fn decide(policy: &Policy, request: &Request<'_>) -> Decision {
     policy.decide(request, &Context::default()).decision()
 }
 
-/// The peer: the first rule that matches, read from the top, with nothing prepared but the parsing.
+/// Decides as the peer: by the first rule that matches, read from the top, with nothing prepared but the parsing.
 fn scan(policy: &Policy, request: &Request<'_>) -> Decision {
     match request {
         Request::Clipboard(request) => {
@@ -107,8 +107,9 @@ fn scan(policy: &Policy, request: &Request<'_>) -> Decision {
     }
 }
 
-/// USBGuard's own evaluation of the same USB rules and devices, if its library is there: `BULKHEAD_USBGUARD` names the program
-/// that scripts/bench builds of `policy/benches/usbguard`. It has no serial-and-port index either; ours is compared with it above.
+/// Times USBGuard's own evaluation of the same USB rules and devices, if its library is there: `BULKHEAD_USBGUARD` names the
+/// program that scripts/bench builds of `policy/benches/usbguard`. It has no serial-and-port index either; ours is compared with
+/// it above.
 fn usbguard(rules: usize) {
     let Some(program) = std::env::var_os("BULKHEAD_USBGUARD") else { return };
     let mut input = String::new();
@@ -142,7 +143,7 @@ fn usbguard(rules: usize) {
     println!("{rules:>8}  {:>10}  USBGuard: {rate} decisions/s", "usb");
 }
 
-/// As many rules as asked for, half of them USB rules, half clipboard rules of climbing size.
+/// Makes as many rules as asked for, half of them USB rules, half clipboard rules of climbing size.
 fn text(rules: usize) -> String {
     let mut text = String::from("format = 1\nserial = 1\nissuer = \"Office\"\n");
     for (number, name) in ["clinical", "internet"].iter().enumerate() {
@@ -200,7 +201,7 @@ fn clipboard_requests(rules: usize) -> Vec<Request<'static>> {
     })
 }
 
-/// 256 requests spread over twice the rules of one kind, so that half of them come after the last.
+/// Makes 256 requests spread over twice the rules of one kind, so that half of them come after the last.
 fn spread(rules: usize, request: impl Fn(usize) -> Request<'static>) -> Vec<Request<'static>> {
     (0..256).map(|number| request(number * 7919 % rules)).collect()
 }

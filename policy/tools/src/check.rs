@@ -44,7 +44,7 @@ pub fn check(source_name: &str, text: &str) -> Report {
     })
 }
 
-/// The same for PCs of another version: what those would refuse it for is an error, too.
+/// Checks the same for PCs of another version: what those would refuse it for is an error, too.
 #[must_use]
 pub fn check_for(version: Version, source_name: &str, text: &str) -> Report {
     Report::of(match Policy::draft(source_name, text) {
@@ -70,7 +70,7 @@ impl Report {
         }
     }
 
-    /// For a person: each finding with its line underlined, then the sum.
+    /// Renders the outcome for a person: each finding with its line underlined, then the sum.
     #[must_use]
     pub fn render(&self, colours: bool) -> StyledPage {
         let mut page = self.found.render(colours);
@@ -80,7 +80,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// The sum.
+    /// Writes how many errors and warnings there are.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |number: usize, what: &str| match number {
             0 => format!("no {what}s"),

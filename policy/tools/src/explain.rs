@@ -11,7 +11,7 @@ use policy::enforcement;
 use policy::language::{ClipboardRule, UsbClass, UsbRule};
 use policy::request::{ClipboardRequest, Context, Request, UsbDevice, UsbRequest};
 
-/// A verdict, explained.
+/// A verdict with its rule and its reason, as `explain` says it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     pub verdict: Decision,
@@ -19,7 +19,7 @@ pub struct Explanation {
     pub rule: Option<String>,
     /// The line it starts on, from 1.
     pub line: Option<usize>,
-    /// Why, in words.
+    /// Why it was decided so, in a sentence.
     pub reason: String,
     /// The domain it goes to.
     pub to: Option<String>,
@@ -47,7 +47,7 @@ pub struct NearMiss {
     pub but: String,
 }
 
-/// Decides and explains.
+/// Decides a request and says why.
 #[must_use]
 pub fn explain(policy: &Policy, request: &Request<'_>, context: &Context) -> Explanation {
     match request {
@@ -139,7 +139,7 @@ fn nearly_usb(policy: &Policy, request: &UsbRequest<'_>, context: &Context) -> V
     policy.usb().iter().filter_map(miss).collect()
 }
 
-/// The one thing in which a device is not what a rule wants, if it is one and something else fits.
+/// Returns the one thing in which a device is not what a rule wants, if it is one and something else fits.
 fn only_miss(
     policy: &Policy,
     rule: &UsbRule,
@@ -192,7 +192,7 @@ fn only_miss(
 }
 
 impl Explanation {
-    /// The same with no for an answer, for a reason that is not the policy's: the content is unfit to cross.
+    /// Returns the same with no for an answer, for a reason that is not the policy's: the content is unfit to cross.
     #[must_use]
     pub fn refused(self, reason: String) -> Self {
         let obligations = vec![Obligation::Audit.word()];

@@ -11,7 +11,6 @@ use policy::request::{UsbDescription, UsbFunction};
 /// Why there is no rule for a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NoRule {
-    /// It is a hub.
     #[error("it is a hub, and hubs never enter a desktop: plug in what is behind it")]
     Hub,
     /// Nobody has read what it is.
@@ -19,9 +18,9 @@ pub enum NoRule {
     NoFunction,
 }
 
-/// The rules by which this very device goes to a domain, as a piece of a policy: everything that it can be told by is in them. `called` is
-/// what it calls itself. Storage is given without writing, in a rule of its own if there is something besides, and a keyboard or scanner is
-/// tied, since it never enters a desktop.
+/// Returns the rules by which this very device goes to a domain, as a piece of a policy: everything that it can be told by is in them.
+/// `called` is what it calls itself. Storage is given without writing, in a rule of its own if there is something besides, and a keyboard
+/// or scanner is tied, since it never enters a desktop.
 ///
 /// # Errors
 /// No rule lets it in.
@@ -88,7 +87,7 @@ pub fn rule_for(device: &UsbDescription, called: &str, to: &str) -> Result<Strin
     Ok(out)
 }
 
-/// The classes of what may enter a desktop, each once.
+/// Returns the classes of what may enter a desktop, each once.
 fn classes_besides_storage(functions: &[UsbFunction]) -> BTreeSet<UsbClass> {
     let given = functions.iter().filter(|function| !function.is_the_seats());
     let classes = given.map(|function| function.class);
@@ -99,12 +98,12 @@ fn named(class: UsbClass) -> Option<&'static str> {
     UsbClass::WORDS.iter().find(|(_, known)| *known == class).map(|(word, _)| *word)
 }
 
-/// A class as a rule has it.
+/// Returns a class as a rule has it.
 fn written(class: UsbClass) -> String {
     named(class).map_or_else(|| format!("{:#04x}", class.0), |word| format!("\"{word}\""))
 }
 
-/// A name for the audit, of what the device calls itself.
+/// Makes a name for the audit, of what the device calls itself.
 fn id(called: &str, device: &UsbDescription) -> String {
     let mut id = String::new();
     for c in called.chars() {
@@ -124,7 +123,7 @@ fn id(called: &str, device: &UsbDescription) -> String {
 /// Letters of the longest name made here, before a class: a rule's has 64.
 const ID_CHARS: usize = 40;
 
-/// As TOML writes a string.
+/// Quotes a text as TOML writes a string.
 fn quoted(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {

@@ -44,7 +44,7 @@ pub struct Redecided {
     pub verdict: Decision,
     /// The rule that decides; `None` where none matches.
     pub rule: Option<String>,
-    /// Why, in words.
+    /// Why it was decided so, in a sentence.
     pub reason: String,
     /// Detectors that would have to look and did not look then: what one of them finds would deny the flow.
     pub unasked: Vec<String>,

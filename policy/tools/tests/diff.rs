@@ -15,7 +15,7 @@ use policy_tools::{Diff, diff, explain};
 use proptest::prelude::*;
 use support::{clipboard_requests, devices, draft, policy_text, usb_request, ways};
 
-/// What happens, whatever rule makes it: the verdict, where it goes, and what is looked for.
+/// Returns what happens, whatever rule makes it: the verdict, where it goes, and what is looked for.
 fn happens(
     policy: &Policy,
     request: &Request<'_>,
@@ -28,7 +28,7 @@ fn happens(
     (explained.verdict, to, inspect)
 }
 
-/// Every request of the small world, for each domain it may concern.
+/// Returns every request of the small world, for each domain it may concern.
 fn requests() -> Vec<(Request<'static>, Context)> {
     let clipboard = clipboard_requests()
         .into_iter()

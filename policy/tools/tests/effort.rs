@@ -100,7 +100,7 @@ const REPORTS: usize = 150_000;
 /// Rules that are held against several at once.
 const LOOKS: usize = 5_000_000;
 
-/// A check, and all that is shown of it.
+/// Returns a check, and all that is shown of it.
 fn work(text: &str) -> usize {
     spent_by(|| {
         let report = check("policy.toml", text);
@@ -162,7 +162,7 @@ fn stairs(action: &str) -> String {
     (0..MOST).map(stair).collect()
 }
 
-/// Rules that each give one field and leave all others open, of every field in turn.
+/// Returns rules that each give one field and leave all others open, of every field in turn.
 fn crossed(count: usize, action: &str) -> String {
     let rule = |number: usize| {
         let value = number / 4 + 1;

@@ -40,7 +40,7 @@ const INTERNET: &str = "[[domain]]\nname = \"internet\"\nlabel = \"INTERNET\"\nc
 const PLACES: &str =
     "egress = [ { to = \"10.10.0.0/16\", port = 443, proto = \"tcp\", purpose = \"HTTPS\" } ]\n";
 
-/// A policy that says what a gap is about, and the same without it.
+/// Makes a policy that says what a gap is about, and the same without it.
 fn saying(gap: &Gap) -> (String, String) {
     let (network, plain) =
         ("network = \"passthrough\"\n", format!("{CLINICAL}network = \"passthrough\"\n{INTERNET}"));

@@ -24,7 +24,7 @@ fn handbook() -> String {
     fs::read_to_string(path).unwrap()
 }
 
-/// The TOML in the handbook.
+/// Returns the TOML in the handbook.
 fn blocks(handbook: &str) -> Vec<&str> {
     handbook.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }

@@ -17,7 +17,7 @@ use support::{
     clipboard_requests, devices, draft, naive, naive_tie, policy_text, usb_request, ways,
 };
 
-/// The rules that decide something, found by asking everything.
+/// Returns the rules that decide something, found by asking everything.
 fn deciding(policy: &Policy) -> BTreeSet<String> {
     let mut rules = BTreeSet::new();
     for request in clipboard_requests() {
@@ -32,7 +32,7 @@ fn deciding(policy: &Policy) -> BTreeSet<String> {
     rules
 }
 
-/// The rules that the lint says decide nothing.
+/// Returns the rules that the lint says decide nothing.
 fn called_dead(policy: &Policy) -> BTreeSet<String> {
     let lint = lint(policy);
     let dead = lint.iter().filter_map(|found| {
@@ -63,7 +63,7 @@ proptest! {
 const HEAD: &str = "format = 1\nserial = 1\nissuer = \"Office\"\n[[domain]]\nname = \"a\"\nlabel = \"A\"\n\
     colour = \"#000000\"\nhotkey = \"Ctrl+Alt+1\"\nnetwork = \"none\"\npersistence = \"keep\"\n";
 
-/// A USB rule for domain `a`.
+/// Makes a USB rule for domain `a`.
 fn usb(id: &str, matches: &str) -> String {
     format!("[[usb]]\nid = \"{id}\"\nmatch = {{ {matches} }}\nto = \"a\"\naction = \"allow\"\n")
 }

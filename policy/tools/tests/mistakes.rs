@@ -8,7 +8,7 @@ use policy::Policy;
 use policy_tools::{Report, STARTER, check};
 use proptest::prelude::*;
 
-/// The starter with something below it.
+/// Returns the starter with something below it.
 fn with(rules: &str) -> Report {
     check("policy.toml", &format!("{STARTER}\n{rules}"))
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::linked::{Crate, Linked};
 
-/// What a package's programs are made of: the crates, the Rust standard library and the C library.
+/// Returns what a package's programs are made of: the crates, the Rust standard library and the C library.
 pub(crate) fn of(package: &str, linked: &Linked, libc: &str) -> Value {
     let rust = linked.rustc.split(' ').nth(1).unwrap_or_default();
     let mut components: Vec<Value> = linked.crates.iter().map(component).collect();
@@ -74,7 +74,7 @@ fn reference(found: &Crate) -> String {
     format!("{}@{}", found.name, found.version)
 }
 
-/// A version in a package URL: what has a meaning there is escaped.
+/// Returns a version in a package URL: what has a meaning there is escaped.
 fn encoded(version: &str) -> String {
     version.replace('+', "%2B").replace(':', "%3A").replace('~', "%7E")
 }

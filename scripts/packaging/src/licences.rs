@@ -24,7 +24,7 @@ COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER I
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
 ";
 
-/// One text with a list of crates and their licences before it.
+/// Returns one text with a list of crates and their licences before it.
 pub(crate) fn texts(linked: &Linked) -> Result<String, PackagingError> {
     let foreign: Vec<&Crate> = linked.crates.iter().filter(|found| !found.ours).collect();
     let mut page = "Crates that are linked into the programs of this package, and their licences.\n\
@@ -52,7 +52,7 @@ pub(crate) fn texts(linked: &Linked) -> Result<String, PackagingError> {
     Ok(page)
 }
 
-/// A crate's texts, in the order of their files' names.
+/// Returns a crate's texts, in the order of their files' names.
 fn of(found: &Crate) -> Result<Vec<String>, PackagingError> {
     let failed = |source| file("read", &found.folder, source);
     let mut files = Vec::new();

@@ -34,7 +34,7 @@ pub(crate) struct Crate {
 }
 
 impl Crate {
-    /// Name and version, by which it is told from every other.
+    /// Returns name and version, by which it is told from every other.
     pub(crate) fn key(&self) -> String {
         key(&self.name, &self.version)
     }
@@ -96,7 +96,7 @@ fn key(name: &str, version: &str) -> String {
     format!("{name} {version}")
 }
 
-/// `name v1.2.3 (...)`, as `cargo tree` prints it.
+/// Reads `name v1.2.3 (...)`, as `cargo tree` prints it.
 fn tree_line(line: &str) -> Option<String> {
     let mut words = line.split(' ');
     let name = words.next()?;
@@ -136,7 +136,7 @@ fn describe(
     }))
 }
 
-/// Which crate is used by which, by its id; what only builds or tests is left out.
+/// Returns which crate is used by which, by its id; what only builds or tests is left out.
 fn uses(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
     let keys: BTreeMap<&str, String> = list(metadata, "packages")
         .map(|package| (text(package, "id"), key(text(package, "name"), text(package, "version"))))
@@ -154,7 +154,7 @@ fn uses(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
-/// What `Cargo.lock` says the registry delivered.
+/// Returns what `Cargo.lock` says the registry delivered.
 fn checksums(root: &Path) -> Result<BTreeMap<String, String>, PackagingError> {
     let path = root.join("Cargo.lock");
     let lock = fs::read_to_string(&path).map_err(|source| file("read", &path, source))?;

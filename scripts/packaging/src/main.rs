@@ -44,7 +44,7 @@ struct Args {
 /// Why nothing, or not everything, was written.
 #[derive(Debug, thiserror::Error)]
 enum PackagingError {
-    /// A file.
+    /// A file cannot be read or written.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
         /// What was attempted.
@@ -58,10 +58,10 @@ enum PackagingError {
     #[error("`{command}` failed: {why}")]
     Toolchain {
         command: String,
-        /// What it said.
+        /// What the program wrote to standard error.
         why: String,
     },
-    /// A crate.
+    /// A crate is not as a package needs it.
     #[error("{crate_name}: {what}")]
     Crate {
         crate_name: String,

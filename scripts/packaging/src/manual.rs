@@ -21,7 +21,7 @@ pub(crate) fn pages(directory: &Path) -> Result<(), PackagingError> {
     Ok(())
 }
 
-/// The worker's command line. It is so short that the program itself reads it without clap, which it does not link.
+/// Returns the worker's command line. It is so short that the program itself reads it without clap, which it does not link.
 fn worker() -> Command {
     Command::new("bulkhead-worker")
         .about("Decode one picture that is pasted between domains, and end")
@@ -47,7 +47,7 @@ pub(crate) fn completions(directory: &Path) -> Result<(), PackagingError> {
     Ok(())
 }
 
-/// The command line as its user has it: names of commands in full, what every command takes with each.
+/// Returns the command line as its user has it: names of commands in full, what every command takes with each.
 fn whole(program: Command) -> Command {
     // `help` would be a page that says nothing.
     let mut program = program.disable_help_subcommand(true);

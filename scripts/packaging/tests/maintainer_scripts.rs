@@ -58,7 +58,7 @@ impl Pc {
         self.0.path().join(below)
     }
 
-    /// A script of the package's, as the package has it, of this PC.
+    /// Writes a script of the package's, as the package has it, of this PC.
     fn script(&self, name: &str) -> String {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("debian/bulkhead");
         let text = fs::read_to_string(folder.join(name)).unwrap();
@@ -81,7 +81,7 @@ impl Pc {
         shell.args(["-c", &text, name, argument]).env("PATH", self.path()).output().unwrap()
     }
 
-    /// A stand-in for a VMM, which is on record.
+    /// Starts a stand-in for a VMM, which is on record.
     fn vmm(&self, ends: bool) -> Child {
         let program = self.at("bulkhead-vmm");
         let shell = fs::canonicalize("/bin/sh").unwrap();

@@ -1,5 +1,17 @@
 //! Arbitrary input of a fuzz entry function, read from its front as what the function needs: numbers, choices, bytes. Whatever it
 //! holds, reading it ends and succeeds: what is missing at its end is zero.
+//!
+//! ```
+//! use fuzzinput::FuzzInput;
+//!
+//! let mut input = FuzzInput::new(&[2, 0, 64, 7]);
+//! let choices = ["read", "write", "flush"];
+//! assert_eq!(choices[input.index(choices.len())], "flush");
+//! assert_eq!(input.number(2), 64, "the highest byte first");
+//! assert_eq!(input.rest(), [7]);
+//! ```
+//!
+//! It makes no structure of its own and keeps no statistics: a fuzzer that learns from coverage does that.
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

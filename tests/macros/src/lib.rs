@@ -1,4 +1,5 @@
-//! `#[ward_test]`: makes a function a test in the simulated ward PC.
+//! [`macro@ward_test`]: makes a function a test in the simulated ward PC. The crate `bulkhead-tests` collects these tests and runs them, each with what it
+//! shows in `docs/compliance.md`; nothing else uses this crate.
 
 use proc_macro::TokenStream;
 use quote::quote;

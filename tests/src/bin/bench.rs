@@ -142,8 +142,8 @@ fn run(report: &mut Report, runs: usize, wanted: &dyn Fn(&str) -> bool) -> Outco
 /// How much slower than an earlier build this one may be where time is what instructions make it: figures there repeat within a percent or two.
 const SLOWER_MOST: f64 = 1.03;
 
-/// This build beside an earlier one of `folder`: on a PC whose time is what instructions make it, where figures repeat and are judged, and on an
-/// ordinary one with two processors, whose figures differ by more from run to run than builds do.
+/// Measures this build beside an earlier one of `folder`: on a PC whose time is what instructions make it, where figures repeat and are judged,
+/// and on an ordinary one with two processors, whose figures differ by more from run to run than builds do.
 fn builds(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
     let earlier = Earlier::bring(folder)?;
     let fill = format!("dd if=/dev/urandom of={DISK} bs=1M count=256 2>/dev/null");
@@ -170,7 +170,7 @@ fn builds(report: &mut Report, runs: usize, folder: &Path) -> Outcome {
 /// Runs where figures repeat.
 const COUNTED_RUNS: usize = 3;
 
-/// A table of both builds, and what is slower by more than [`SLOWER_MOST`].
+/// Makes a table of both builds, and what is slower by more than [`SLOWER_MOST`].
 fn beside(report: &mut Report, rows: Vec<Row>) -> Outcome<Vec<String>> {
     report.line("| what | before: lowest | median | highest | now: lowest | median | highest | ratio of the medians |");
     report.line("|---|---|---|---|---|---|---|---|");
@@ -286,7 +286,7 @@ fn memory(report: &mut Report, pc: &WardPc, budgets: &Budgets) -> Outcome {
     Ok(())
 }
 
-/// Median time of each of [`BOOTS`], one after the other in each run.
+/// Measures median time of each of [`BOOTS`], one after the other in each run.
 fn times(report: &mut Report, pc: &WardPc, runs: usize) -> Outcome<Vec<(Vmm, f64)>> {
     let mut all = vec![Vec::new(); BOOTS.len()];
     for run in 1..=runs {
@@ -474,7 +474,7 @@ fn seat(report: &mut Report, pc: &WardPc, runs: usize, budgets: &Budgets) -> Out
     Ok(())
 }
 
-/// The floor, with two guests beside it as the switch has them.
+/// Measures the floor, with two guests beside it as the switch has them.
 fn with_guests(pc: &WardPc) -> Outcome<Vec<f64>> {
     let _guests = [
         Guest::start(pc, "first", &["--memory", "256M"])?,

@@ -104,7 +104,7 @@ impl Demo {
         self.seat()
     }
 
-    /// Who reaches whom.
+    /// Tries who reaches whom over the networks, and prints it.
     fn networks(&self) -> Outcome {
         let pc = &self.ward.pc;
         self.say("It is up. bulkhead-agent starts: it takes both NICs from the host and starts two guests,");
@@ -141,7 +141,7 @@ impl Demo {
         Ok(())
     }
 
-    /// Two desktops on one screen.
+    /// Shows two desktops on one screen.
     fn seat(&self) -> Outcome {
         let pc = &self.ward.pc;
         pc.sh("rm -rf /tmp/state")?;
@@ -284,7 +284,7 @@ impl Album {
         Ok(())
     }
 
-    /// One page with all of them.
+    /// Writes one page with all of them.
     fn bind(&self) -> Outcome<PathBuf> {
         let figures: String = self
             .pages

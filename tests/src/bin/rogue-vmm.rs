@@ -61,7 +61,7 @@ fn agent_of(seat: &Path) -> nix::Result<OwnedFd> {
     Ok(agent.into())
 }
 
-/// Bytes that are no message, and a file with them.
+/// Sends bytes that are no message, and a file with them.
 fn nonsense(channel: &Channel) {
     let file = File::open("/proc/self/exe").expect("itself");
     let _ = channel.send_file(&[0xff; 5000], file.as_fd());
@@ -81,7 +81,7 @@ fn flood(channel: &Channel) {
     }
 }
 
-/// Well-formed updates with numbers that cannot be, and a cursor that covers everything; in turn, for ever.
+/// Sends well-formed updates with numbers that cannot be, and a cursor that covers everything; in turn, for ever.
 fn numbers(channel: &Channel) {
     let sizes = [(u32::MAX, u32::MAX), (1, u32::MAX), (8192, 4320), (1280, 776), (1, 1)];
     let mut buffer = [0; PACKET_MAX];

@@ -67,7 +67,7 @@ fn main() {
     }
 }
 
-/// A hello, then nonsense; the end of the stream is what is expected.
+/// Sends a hello, then nonsense; the end of the stream is what is expected.
 fn noise(stream: &mut UnixStream) {
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
     let session = Session::new(Role::Host, "noise");

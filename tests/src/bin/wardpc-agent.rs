@@ -283,7 +283,7 @@ impl Agent {
     }
 }
 
-/// The numbers of a list; none, if there is none.
+/// Returns the numbers of a list; none, if there is none.
 fn numbers(list: &Value) -> Result<Vec<u16>, &'static str> {
     let number = |n: &Value| n.as_u64().and_then(|n| u16::try_from(n).ok()).ok_or("no number");
     list.as_array().into_iter().flatten().map(number).collect()

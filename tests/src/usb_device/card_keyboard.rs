@@ -7,9 +7,9 @@ use usbredir::{Body, Packet};
 use super::Model;
 use super::hid::{Facts, REPORTS, Reports};
 
-/// The reader's endpoints.
+/// The reader's bulk endpoint towards the host.
 const READER_IN: u8 = 0x82;
-/// See [`READER_IN`].
+/// The reader's bulk endpoint towards the device.
 const READER_OUT: u8 = 0x02;
 
 const KEYBOARD: [u8; 25] = [
@@ -32,7 +32,7 @@ const REPORT_DESCRIPTOR: [u8; 63] = [
 /// The key A, and no key.
 const PRESS: [u8; 8] = [0, 0, 4, 0, 0, 0, 0, 0];
 
-/// See the module.
+/// A card reader with a keyboard in it, as QEMU's peer.
 #[derive(Debug, Default)]
 pub struct CardKeyboard {
     reports: Reports,

@@ -37,7 +37,7 @@ impl Facts {
         [&[9, 2, total, 0, interfaces, 1, 0, 0x80, 50], &self.descriptors[..]].concat()
     }
 
-    /// What it says when it is plugged in.
+    /// Returns what it says when it is plugged in.
     pub(super) fn hello(&self) -> Vec<Packet> {
         let mut endpoints = Box::new([EndpointInfo::default(); ENDPOINTS]);
         let control = [0, 0x80].map(|address| (address, EndpointType::Control, 0, 64));
@@ -65,7 +65,7 @@ impl Facts {
         bodies.into_iter().map(|body| Packet { id: 0, body }).collect()
     }
 
-    /// The answer to a control request; `report` is the report descriptor of its first interface.
+    /// Returns the answer to a control request; `report` is the report descriptor of its first interface.
     pub(super) fn control(
         &self,
         mut control: Control,
@@ -103,7 +103,7 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Says one.
+    /// Sends the host a report.
     pub(super) fn say(&mut self, data: Vec<u8>, answers: &mut Vec<Packet>) {
         self.sent += 1;
         let length = u16::try_from(data.len()).unwrap_or(0);

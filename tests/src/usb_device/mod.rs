@@ -54,9 +54,9 @@ pub fn pull_stick(qmp: &mut Qmp, name: &str) -> Outcome {
 
 /// What a device does.
 pub trait Model: Send + 'static {
-    /// What it says of itself when it is plugged in.
+    /// Returns what it says of itself when it is plugged in.
     fn hello(&self) -> Vec<Packet>;
-    /// A packet for it; what it answers is added to `answers`.
+    /// Takes a packet; what it answers is added to `answers`.
     fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>);
 }
 
@@ -115,7 +115,7 @@ impl Plugged {
         Ok(Self { name: name.to_owned(), ours, server: Some(server) })
     }
 
-    /// Pulls it out.
+    /// Pulls the device out of its socket.
     pub fn pull(mut self, qmp: &mut Qmp) -> Outcome {
         qmp.execute("device_del", json!({"id": self.name}))?;
         self.ours.shutdown(Shutdown::Both)?;

@@ -36,7 +36,7 @@ const KEYBOARD: [u8; 34] = [
     0x75, 0x08, 0x95, 0x38, 0x81, 0x01, 0x75, 0x08, 0x75, 0x08, 0xc0,
 ];
 
-/// See the module.
+/// A FIDO security key, as QEMU's peer.
 #[derive(Debug, Default)]
 pub struct SecurityKey {
     /// Set once it has given its report descriptor. With another holder of this it is a keyboard from then on.
@@ -47,13 +47,13 @@ pub struct SecurityKey {
 }
 
 impl SecurityKey {
-    /// One that is a keyboard once it has given its report descriptor, and says so here.
+    /// Makes one that is a keyboard once it has given its report descriptor, and says so here.
     #[must_use]
     pub fn impostor(turned: Arc<AtomicBool>) -> Self {
         Self { keyboard: turned, ..Self::default() }
     }
 
-    /// A message of the host's: 64 bytes.
+    /// Takes a message of the host's: 64 bytes.
     fn message(&mut self, message: &[u8]) {
         let Some((channel, [command, _, length, data @ ..])) = message.split_at_checked(4) else {
             return;
@@ -72,7 +72,7 @@ impl SecurityKey {
         self.said.push(report);
     }
 
-    /// A keyboard's, the second time and later, if somebody wants that.
+    /// Returns the report descriptor: a keyboard's, the second time and later, if somebody wants that.
     fn report(&self) -> Vec<u8> {
         let wanted = Arc::strong_count(&self.keyboard) > 1;
         let again = self.keyboard.swap(true, Ordering::Relaxed);

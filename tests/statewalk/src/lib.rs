@@ -4,7 +4,41 @@
 //! everything happen in every state. It ends when no state is left that was not visited (the walk is then *complete*: the promises hold for
 //! every sequence of these events, however long), at a given depth, or at the first broken promise, with the shortest way there.
 //!
-//! For tests only: no program of Bulkhead's is built with it.
+//! ```
+//! use statewalk::{World, walk};
+//!
+//! /// A door that must not open while it is locked.
+//! #[derive(Clone)]
+//! struct Door { locked: bool, open: bool }
+//!
+//! impl World for Door {
+//!     type Event = &'static str;
+//!     type Identity = (bool, bool);
+//!
+//!     fn events(&self) -> Vec<&'static str> {
+//!         vec!["lock", "unlock", "push", "pull"]
+//!     }
+//!     fn identity(&self) -> (bool, bool) {
+//!         (self.locked, self.open)
+//!     }
+//!     fn step(&mut self, event: &&'static str) -> Result<(), String> {
+//!         match *event {
+//!             "lock" => self.locked = !self.open,
+//!             "unlock" => self.locked = false,
+//!             "push" => self.open = self.open || !self.locked,
+//!             _ => self.open = false,
+//!         }
+//!         if self.locked && self.open { Err("it is open and locked".to_owned()) } else { Ok(()) }
+//!     }
+//! }
+//!
+//! let seen = walk(Door { locked: false, open: false }, usize::MAX).unwrap();
+//! assert!(seen.complete);
+//! assert_eq!(seen.states, 3);
+//! ```
+//!
+//! What a walk does not find is what its world leaves out: a third domain, a second device, time that passes in other steps. So a world is kept with
+//! planted faults that the walk has to find. For tests only: no program of Bulkhead's is built with it.
 #![forbid(unsafe_code)]
 
 use std::collections::HashSet;
@@ -19,11 +53,11 @@ pub trait World: Clone {
     /// What tells one state from another.
     type Identity: Eq + Hash;
 
-    /// Everything that can happen next.
+    /// Returns everything that can happen next.
     fn events(&self) -> Vec<Self::Event>;
 
-    /// The state, as far as what comes later depends on it. Of two worlds with the same identity only the first is looked at any further, so
-    /// what is left out here must make no difference to any promise.
+    /// Returns the state, as far as what comes later depends on it. Of two worlds with the same identity only the first is looked at any
+    /// further, so what is left out here must make no difference to any promise.
     fn identity(&self) -> Self::Identity;
 
     /// Has something happen.
@@ -98,7 +132,7 @@ pub fn walk<W: World>(start: W, depth: usize) -> Result<Seen, Broken<W::Event>> 
     Ok(seen)
 }
 
-/// The events that lead to a state, and the one after them.
+/// Returns the events that lead to a state, and the one after them.
 fn way<E: Clone>(reached: &[Option<(usize, E)>], mut at: usize, last: E) -> Vec<E> {
     let mut way = vec![last];
     while let Some(Some((before, event))) = reached.get(at) {
@@ -109,8 +143,8 @@ fn way<E: Clone>(reached: &[Option<(usize, E)>], mut at: usize, last: E) -> Vec<
     way
 }
 
-/// The bytes that a value is hashed by: an identity made of parts that can be hashed and not kept. Two values of one type have the same bytes only
-/// if they are equal, as long as their `Hash` is derived.
+/// Returns the bytes that a value is hashed by: an identity made of parts that can be hashed and not kept. Two values of one type have the same
+/// bytes only if they are equal, as long as their `Hash` is derived.
 #[must_use]
 pub fn bytes_of(value: &impl Hash) -> Box<[u8]> {
     struct Bytes(Vec<u8>);

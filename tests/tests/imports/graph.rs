@@ -7,7 +7,7 @@ use crate::source::{Crate, Name};
 /// Between modules of one folder: which imports which, and an import that shows it.
 type Imports = BTreeMap<String, BTreeMap<String, String>>;
 
-/// One circle for each folder that has any, each import with what shows it.
+/// Returns one circle for each folder that has any, each import with what shows it.
 pub(crate) fn circles(krate: &Crate) -> Vec<String> {
     let mut folders: BTreeMap<Name, Imports> = BTreeMap::new();
     for from in krate.modules() {
@@ -25,7 +25,7 @@ pub(crate) fn circles(krate: &Crate) -> Vec<String> {
     folders.values().filter_map(circle).map(|circle| print(&circle)).collect()
 }
 
-/// A circle: from, to, and what shows it.
+/// Returns a circle: from, to, and what shows it.
 fn circle(imports: &Imports) -> Option<Vec<[&str; 3]>> {
     let mut done = BTreeSet::new();
     imports.keys().find_map(|start| walk(imports, start, &mut Vec::new(), &mut done))

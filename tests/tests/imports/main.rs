@@ -16,7 +16,7 @@ mod source;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The files that crates of a package begin with.
+/// Returns the files that crates of a package begin with.
 fn roots(package: &Path) -> Vec<PathBuf> {
     let src = package.join("src");
     let mut roots = vec![src.join("lib.rs"), src.join("main.rs")];
@@ -29,7 +29,7 @@ fn roots(package: &Path) -> Vec<PathBuf> {
     roots
 }
 
-/// The folders of the workspace's packages.
+/// Returns the folders of the workspace's packages.
 fn packages(workspace: &Path) -> Vec<PathBuf> {
     let text = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace's manifest");
     let manifest: toml_edit::DocumentMut = text.parse().expect("a manifest is TOML");

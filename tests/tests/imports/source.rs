@@ -13,14 +13,13 @@ pub(crate) type Name = Vec<String>;
 #[derive(Debug, PartialEq, Eq)]
 enum Token {
     Word(String),
-    /// `::`.
     Colons,
     Open,
     Close,
     Other(char),
 }
 
-/// A crate.
+/// A crate of the workspace, with the modules that its files make.
 pub(crate) struct Crate {
     modules: BTreeMap<Name, Module>,
 }
@@ -53,7 +52,7 @@ impl Crate {
         this
     }
 
-    /// Its modules.
+    /// Lists the names of its modules.
     pub(crate) fn modules(&self) -> impl Iterator<Item = &Name> {
         self.modules.keys()
     }
@@ -87,7 +86,7 @@ impl Crate {
         }
     }
 
-    /// Every path that a module uses, each from the crate's root: what it names, and the module that has it.
+    /// Collects every path that a module uses, each from the crate's root: what it names, and the module that has it.
     pub(crate) fn used_by(&self, module: &Name) -> Vec<(String, Name)> {
         let Some(Module { tokens, .. }) = self.modules.get(module) else { return Vec::new() };
         let (mut used, mut at) = (Vec::new(), 0);
@@ -131,7 +130,7 @@ impl Crate {
         used
     }
 
-    /// Whether a path of this crate begins here: with `crate`, `super` or `self`, or with a module in this one.
+    /// Returns whether a path of this crate begins here: with `crate`, `super` or `self`, or with a module in this one.
     fn begins_path(&self, tokens: &[Token], at: usize, first: &str, module: &Name) -> bool {
         let before = at.checked_sub(1).and_then(|before| tokens.get(before));
         if tokens.get(at + 1) != Some(&Token::Colons) || before == Some(&Token::Colons) {
@@ -142,7 +141,7 @@ impl Crate {
         matches!(first, "crate" | "super" | "self") || child()
     }
 
-    /// What a name stands for that a module has from importing everything of another.
+    /// Returns what a name stands for that a module has from importing everything of another.
     fn through_glob(&self, name: &Name, word: &str) -> Option<(String, Name)> {
         let module = self.modules.get(name)?;
         if module.items.contains(word) || module.imports.contains_key(word) {
@@ -154,7 +153,7 @@ impl Crate {
         })
     }
 
-    /// The module that has what a path names, through re-exports. `seen` is what was asked on the way here.
+    /// Returns the module that has what a path names, through re-exports. `seen` is what was asked on the way here.
     fn defined_in(&self, path: &[String], seen: &mut BTreeSet<Name>) -> Option<Name> {
         let (name, rest) = (0..=path.len()).rev().find_map(|length| {
             let (name, rest) = path.split_at(length);
@@ -175,7 +174,7 @@ impl Crate {
         Some(further.unwrap_or_else(|| name.to_vec()))
     }
 
-    /// The module that has what `from` calls `word`, if it does.
+    /// Returns the module that has what `from` calls `word`, if it does.
     fn provided(&self, from: &Name, word: &str, seen: &mut BTreeSet<Name>) -> Option<Name> {
         let name = if self.modules.contains_key(from) {
             from.clone()
@@ -197,7 +196,7 @@ impl Crate {
         module.globs.iter().find_map(|glob| self.provided(glob, word, seen))
     }
 
-    /// What of this crate a module imports by name, and what it imports everything of.
+    /// Returns what of this crate a module imports by name, and what it imports everything of.
     fn imports(&self, module: &Name) -> (BTreeMap<String, Name>, Vec<Name>) {
         let (mut imports, mut globs, mut depth) = (BTreeMap::new(), Vec::new(), 0);
         let Some(Module { tokens, .. }) = self.modules.get(module) else { return (imports, globs) };
@@ -226,7 +225,7 @@ impl Crate {
     }
 }
 
-/// The names of what is defined at the top of a file.
+/// Returns the names of what is defined at the top of a file.
 fn items(tokens: &[Token]) -> BTreeSet<String> {
     let (mut items, mut depth) = (BTreeSet::new(), 0);
     for (at, token) in tokens.iter().enumerate() {
@@ -250,15 +249,15 @@ fn items(tokens: &[Token]) -> BTreeSet<String> {
     items
 }
 
-/// Whether a name follows this word.
+/// Returns whether a name follows this word.
 fn defines(word: &str) -> bool {
     const WORDS: [&str; 9] =
         ["const", "enum", "fn", "mod", "static", "struct", "trait", "type", "union"];
     WORDS.contains(&word)
 }
 
-/// Whether a word may be the name of something that is defined elsewhere: one that stands by itself, as types and constants are written, or
-/// called.
+/// Returns whether a word may be the name of something that is defined elsewhere: one that stands by itself, as types and constants are
+/// written, or called.
 fn names_something(tokens: &[Token], at: usize) -> bool {
     let before = at.checked_sub(1).and_then(|before| tokens.get(before));
     let stands_alone = match before {
@@ -277,7 +276,7 @@ struct Written {
     called: String,
 }
 
-/// The paths that are written here, more than one if there are braces, and where they end.
+/// Returns the paths that are written here, more than one if there are braces, and where they end.
 fn paths(tokens: &[Token], at: usize) -> (Vec<Written>, usize) {
     let mut found = Vec::new();
     let end = read_paths(tokens, at, Vec::new(), &mut found);
@@ -336,7 +335,7 @@ fn read_paths(
     }
 }
 
-/// A path as it is from the crate's root.
+/// Returns a path as it is from the crate's root.
 fn absolute(here: &Name, path: &Name) -> Name {
     let mut from = here.clone();
     let mut rest = path.as_slice();
@@ -354,7 +353,7 @@ fn absolute(here: &Name, path: &Name) -> Name {
     [from.as_slice(), rest].concat()
 }
 
-/// The tokens one after the other, less attributes, and less what is compiled for tests alone.
+/// Flattens the tokens to one list, less attributes, and less what is compiled for tests alone.
 fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     let mut trees = stream.into_iter().peekable();
     let mut for_tests = false;
@@ -394,7 +393,7 @@ fn flatten(stream: TokenStream, tokens: &mut Vec<Token>) {
     }
 }
 
-/// Whether an attribute has what it stands before compiled for tests alone.
+/// Returns whether an attribute has what it stands before compiled for tests alone.
 fn is_for_tests(attribute: TokenStream) -> bool {
     match attribute.into_iter().collect::<Vec<_>>().as_slice() {
         [TokenTree::Ident(cfg), TokenTree::Group(condition)] if *cfg == "cfg" => {
@@ -404,7 +403,7 @@ fn is_for_tests(attribute: TokenStream) -> bool {
     }
 }
 
-/// Whether a condition of `cfg` holds in tests alone. One that a feature alone can make hold does not.
+/// Returns whether a condition of `cfg` holds in tests alone. One that a feature alone can make hold does not.
 fn implies_test(condition: &[TokenTree]) -> bool {
     match condition {
         [TokenTree::Ident(test)] => *test == "test",

@@ -123,8 +123,8 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     Ok(())
 }
 
-/// While the audit log cannot be written nothing crosses, the banner says so, and the desktops go on. Begins with the Internet
-/// desktop in front, ends with the clinical one.
+/// Shows that while the audit log cannot be written nothing crosses, the banner says so, and the desktops go on. Begins with
+/// the Internet desktop in front, ends with the clinical one.
 fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     ward.pc.progress("the disk of the audit log is full");
     let before = person.see("no overlay", OVERLAY, |picture| !has_overlay(picture))?;
@@ -163,8 +163,8 @@ fn without_audit(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Out
     serial_says(ward, "clinical", "PASTE=while it is full=")
 }
 
-/// What was pasted under a policy is taken back when another one that denies it comes into force. Begins with an offer in the clinical
-/// desktop, which is in front.
+/// Shows that what was pasted under a policy is taken back when another one that denies it comes into force. Begins with an offer in
+/// the clinical desktop, which is in front.
 fn under_another_policy(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     ward.pc
         .progress("a policy without clipboard rules comes into force while something is on offer");
@@ -181,7 +181,7 @@ fn under_another_policy(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>)
     Ok(())
 }
 
-/// Both guests' agents have announced themselves.
+/// Waits until both guests' agents have announced themselves.
 fn wait_for_agents(agent: &Agent<'_>) -> Outcome {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
@@ -232,13 +232,13 @@ fn chord_with_overlay(person: &mut Person<'_>, key: &str) -> Outcome<usize> {
     Ok(all.filter(|(px, py)| with.at(*px, *py) != without.at(*px, *py)).count())
 }
 
-/// Where the overlay's middle is: below the banner, in the middle.
+/// Returns where the overlay's middle is: below the banner, in the middle.
 fn overlay_area(picture: &Picture) -> (usize, usize, usize, usize) {
     let rows = picture.banner_rows();
     (picture.width / 3, rows * 3 / 2 + 4, picture.width / 3, rows * 2)
 }
 
-/// Whether there are words over the desktop: it has one colour behind them, and that is none of a desktop's.
+/// Returns whether there are words over the desktop: it has one colour behind them, and that is none of a desktop's.
 fn has_overlay(picture: &Picture) -> bool {
     let (x, y, width, _) = overlay_area(picture);
     let behind = picture.mostly(x, y, width, 6);

@@ -22,7 +22,7 @@ const FREEZE: &str = "for t in /proc/$1/task/*; do [ \"$(cat $t/comm)\" = $2 ] &
     echo threaded > $group/frozen/cgroup.type && echo $tid > $group/frozen/cgroup.threads && \
     echo 1 > $group/frozen/cgroup.freeze && echo $group/frozen";
 
-/// The domain of this place as `status` has it.
+/// Returns the domain of this place as `status` has it.
 fn domain(agent: &Agent<'_>, place: usize) -> Outcome<Value> {
     Ok(agent.status()?["domains"][place].clone())
 }

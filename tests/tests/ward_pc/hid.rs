@@ -50,7 +50,7 @@ fn whatever_linux_makes_a_keyboard_or_pointer_of_was_foreseen_from_its_report_de
     Ok(())
 }
 
-/// What Linux makes of each: whether it types, and points. None where it makes no input device.
+/// Returns what Linux makes of each: whether it types, and points. None where it makes no input device.
 fn made_of(ward: &Ward, batch: &[Vec<u8>]) -> Outcome<BTreeMap<usize, (bool, bool)>> {
     ward.pc.sh("rm -rf /tmp/hid && mkdir /tmp/hid")?;
     for (at, report) in batch.iter().enumerate() {
@@ -100,7 +100,7 @@ fn made_of(ward: &Ward, batch: &[Vec<u8>]) -> Outcome<BTreeMap<usize, (bool, boo
     Ok(made)
 }
 
-/// The numbers of the bits that are set in what sysfs shows: words of 64 bits, the highest first.
+/// Returns the numbers of the bits that are set in what sysfs shows: words of 64 bits, the highest first.
 fn bits(text: &str) -> Vec<usize> {
     let words = text.split_whitespace().rev().enumerate();
     let of = |(at, word): (usize, &str)| {
@@ -110,7 +110,7 @@ fn bits(text: &str) -> Vec<usize> {
     words.flat_map(of).collect()
 }
 
-/// Those of real devices that are at hand.
+/// Reads those of real devices that are at hand.
 fn real_descriptors() -> Vec<Vec<u8>> {
     let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut files = places.map(|place| place.join("shared/data/hid-reports.tsv"));
@@ -123,8 +123,8 @@ fn real_descriptors() -> Vec<Vec<u8>> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect()
 }
 
-/// A descriptor as no device has it, the same each time: collections in collections, usages by range, of four bytes, before their page,
-/// delimited, pushed and popped.
+/// Makes a descriptor as no device has it, the same each time: collections in collections, usages by range, of four bytes, before their
+/// page, delimited, pushed and popped.
 fn generated(seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let mut next = |below: u64| {

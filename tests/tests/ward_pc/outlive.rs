@@ -145,13 +145,13 @@ fn guests_and_their_people_hardly_notice_that_their_agent_is_killed(ward: &Ward)
     ward.pc.sh("rm -rf /tmp/state").map(drop)
 }
 
-/// The processes of both VMMs.
+/// Returns the processes of both VMMs.
 fn vmms(agent: &Agent<'_>) -> Outcome<[u64; 2]> {
     let status = agent.status()?;
     Ok([0, 1].map(|domain| status["domains"][domain]["pid"].as_u64().unwrap_or(0)))
 }
 
-/// One guest writes to what its clipboard crosses by; the other reads what comes to it, for a second.
+/// Has one guest write to what its clipboard crosses by; the other reads what comes to it, for a second.
 fn clipboards_are_apart(probes: &[Probe<'_>; 2]) -> Outcome {
     for (from, to) in [(0, 1), (1, 0)] {
         let shell = |domain: usize, line: &str| {

@@ -11,7 +11,7 @@ use tests::{Outcome, ensure};
 
 use super::seat::wait_for;
 
-/// QEMU's e1000e.
+/// Vendor and device ID of QEMU's e1000e.
 const ID: &str = "8086:10d3";
 
 fn driver(ward: &Ward, address: &str) -> Outcome<String> {
@@ -19,7 +19,7 @@ fn driver(ward: &Ward, address: &str) -> Outcome<String> {
     Ok(link.trim().rsplit('/').next().unwrap_or_default().to_owned())
 }
 
-/// How many VMMs there are.
+/// Returns how many VMMs there are.
 fn vmms(ward: &Ward) -> Outcome<usize> {
     // A process that ends meanwhile has no link any more.
     let programs = ward.pc.sh("for link in /proc/[0-9]*/exe; do readlink $link; done; true")?;
@@ -27,7 +27,7 @@ fn vmms(ward: &Ward) -> Outcome<usize> {
     Ok(programs.lines().filter(|line| line.contains("bulkhead-vmm")).count())
 }
 
-/// A machine file that says of each NIC what it must be.
+/// Makes a machine file that says of each NIC what it must be.
 fn pinned(clinical: &str, internet: &str) -> String {
     let pin = |nic: &str, rest: &str| format!("nic = {{ address = \"{nic}\", {rest} }}");
     machine_file(CLINICAL_NIC, INTERNET_NIC)

@@ -40,7 +40,7 @@ fn surface(keys: &[u64], properties: &[u64]) -> Value {
     json!({"keys": keys, "axes": axes, "properties": properties})
 }
 
-/// The report in which a finger is there; `touch`, if it is the first.
+/// Makes the report in which a finger is there; `touch`, if it is the first.
 fn finger(slot: i32, number: i32, (x, y): (i32, i32), touch: &[i32]) -> Vec<[i32; 3]> {
     let mut events =
         vec![[EV_ABS, 0x2f, slot], [EV_ABS, 0x39, number], [EV_ABS, 0x35, x], [EV_ABS, 0x36, y]];
@@ -56,13 +56,13 @@ fn gone(slot: i32, touch: &[i32]) -> Vec<[i32; 3]> {
     events.into_iter().chain(touch.iter().map(|key| [EV_KEY, *key, 0])).collect()
 }
 
-/// The last place on an axis that a guest was told of; nothing, if of none.
+/// Returns the last place on an axis that a guest was told of; nothing, if of none.
 fn last(events: &[Value], axis: u64) -> Option<i64> {
     let of_axis = |event: &&Value| event[0] == EV_ABS && event[1] == axis;
     events.iter().rev().find(of_axis)?[2].as_i64()
 }
 
-/// The same of one who is told soon.
+/// Returns the same of a guest that is told soon.
 fn last_soon(probe: &Probe<'_>, axis: u64) -> Outcome<i64> {
     let mut at = None;
     wait_for("a place of the pointer", || {
@@ -72,7 +72,7 @@ fn last_soon(probe: &Probe<'_>, axis: u64) -> Outcome<i64> {
     Ok(at.unwrap_or_default())
 }
 
-/// A device at the seat while something is done.
+/// Has a device at the seat while something is done.
 fn with_surface(
     ward: &Ward,
     agent: &Agent<'_>,
@@ -89,7 +89,7 @@ fn with_surface(
     result
 }
 
-/// Where the tab of the Internet domain is on a surface that covers the screen.
+/// Returns where the tab of the Internet domain is on a surface that covers the screen.
 fn tab_on_surface(person: &mut Person<'_>) -> Outcome<(i32, i32)> {
     let tab = tab_of(&person.look()?, RED).ok_or("no tab of the Internet domain in the banner")?;
     Ok((i32::try_from(tab)? * WIDTH / 32767, HEIGHT / 100))

@@ -15,7 +15,7 @@ const SAID: Duration = Duration::from_secs(360);
 /// Two minutes of calm, and what the average takes to fall.
 const OVER: Duration = Duration::from_secs(420);
 
-/// What is said of a domain's pressure.
+/// Returns what is said of a domain's pressure.
 fn pressure(status: &Value, domain: usize) -> &[Value] {
     status["domains"][domain]["pressure"].as_array().map_or(&[], Vec::as_slice)
 }

@@ -69,13 +69,13 @@ fn domain(agent: &Agent<'_>, index: usize) -> Outcome<Value> {
     Ok(agent.status()?["domains"][index].clone())
 }
 
-/// Whether another VMM than this one runs the Internet desktop.
+/// Returns whether another VMM than this one runs the Internet desktop.
 fn began_anew(agent: &Agent<'_>, before: &Value) -> Outcome<bool> {
     let now = domain(agent, 1)?;
     Ok(now["state"] == "running" && now["pid"] != before["pid"])
 }
 
-/// The yellow edge that a question has, in the middle of the screen.
+/// Returns the yellow edge that a question has, in the middle of the screen.
 fn asked(picture: &Picture) -> bool {
     let (width, height) = (picture.width, picture.height);
     picture.others(width / 8, height / 8, width * 3 / 4, height * 3 / 4, 0xff_c4_00)

@@ -15,7 +15,7 @@ pub(crate) const GREEN: Colour = 0x1b_7f_3b;
 pub(crate) const RED: Colour = 0xb3_26_1e;
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// An agent with its seat, both guests up.
+/// Starts an agent with its seat, both guests up.
 pub(crate) fn start(ward: &Ward) -> Outcome<Agent<'_>> {
     let agent = Agent::launch_with(&ward.pc, SEAT_MACHINE, &seat_policy(), &[])?;
     for domain in ["clinical", "internet"] {
@@ -26,12 +26,12 @@ pub(crate) fn start(ward: &Ward) -> Outcome<Agent<'_>> {
     Ok(agent)
 }
 
-/// The keys and buttons a guest saw since the last time: code and value.
+/// Returns the keys and buttons a guest saw since the last time: code and value.
 pub(crate) fn keys(probe: &Probe<'_>) -> Outcome<Vec<(u64, i64)>> {
     Ok(keys_of(&events(probe)?))
 }
 
-/// All that a guest's input devices said since the last time.
+/// Returns all that a guest's input devices said since the last time.
 pub(crate) fn events(probe: &Probe<'_>) -> Outcome<Vec<Value>> {
     let answer = probe.ask(json!({"op": "input"}))?;
     Ok(answer["events"].as_array().cloned().unwrap_or_default())
@@ -57,7 +57,7 @@ pub(crate) fn saw(probe: &Probe<'_>, who: &str, pressed: &[(u64, i64)]) -> Outco
     Ok(())
 }
 
-/// Down and up.
+/// Returns the events of a key that goes down and up.
 pub(crate) fn typed(code: u64) -> [(u64, i64); 2] {
     [(code, 1), (code, 0)]
 }
@@ -102,7 +102,7 @@ fn a_hotkey_switches_both_ways_and_only_the_front_desktop_is_typed_into(ward: &W
     })
 }
 
-/// Where, from 0 to 32767, the tab of this colour is in a banner of another.
+/// Returns where, from 0 to 32767, the tab of this colour is in a banner of another.
 pub(crate) fn tab_of(picture: &Picture, colour: Colour) -> Option<u32> {
     let columns: Vec<usize> =
         (0..picture.width).filter(|x| picture.mostly(*x, 3, 1, 18) == colour).collect();

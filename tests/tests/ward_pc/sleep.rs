@@ -58,7 +58,7 @@ impl Sleeper {
         Ok(woken)
     }
 
-    /// What the audit log says, which verifies.
+    /// Returns what the audit log says, which verifies.
     fn log(&self, agent: &Agent<'_>) -> Outcome<String> {
         let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
         ensure!(verified.status == Some(0), "{verified:?}");
@@ -115,7 +115,7 @@ fn locked(picture: &Picture) -> bool {
     picture.banner_colour() == 0x28_2828
 }
 
-/// The VMMs of both domains.
+/// Returns the VMMs of both domains.
 fn pids(agent: &Agent<'_>) -> Outcome<[u64; 2]> {
     let status = agent.status()?;
     Ok([0, 1].map(|index| status["domains"][index]["pid"].as_u64().unwrap_or(0)))

@@ -28,13 +28,13 @@ pub enum AddressError {
 }
 
 impl Address {
-    /// From the numbers VFIO reports.
+    /// Makes the address from the numbers VFIO reports.
     #[must_use]
     pub const fn from_parts(domain: u16, bus: u8, devfn: u8) -> Self {
         Self { domain, bus, devfn }
     }
 
-    /// From the full form that sysfs and the machine file use, `0000:00:05.0`.
+    /// Reads the full form that sysfs and the machine file use, `0000:00:05.0`.
     pub fn from_full(text: &str) -> Result<Self, AddressError> {
         if text.bytes().filter(|b| *b == b':').count() == 2 {
             text.parse()
@@ -49,7 +49,7 @@ impl Address {
         self.domain == other.domain && self.bus == other.bus && self.devfn >> 3 == other.devfn >> 3
     }
 
-    /// Without the function, as sysfs writes the address of a slot: `0000:00:05`.
+    /// Returns the address without the function, as sysfs writes the address of a slot: `0000:00:05`.
     #[must_use]
     pub fn device(self) -> String {
         format!("{:04x}:{:02x}:{:02x}", self.domain, self.bus, self.devfn >> 3)
@@ -82,7 +82,7 @@ impl FromStr for Address {
     }
 }
 
-/// Exactly `digits` hexadecimal digits.
+/// Reads exactly `digits` hexadecimal digits.
 fn hex(text: &str, digits: usize) -> Option<u16> {
     let well_formed = text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
     if well_formed { u16::from_str_radix(text, 16).ok() } else { None }

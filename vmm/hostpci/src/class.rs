@@ -34,13 +34,13 @@ mod code {
 }
 
 impl Class {
-    /// Base class.
+    /// Returns the base class, the upper byte.
     #[must_use]
     pub const fn base(self) -> u8 {
         (self.0 >> 16 & 0xff) as u8
     }
 
-    /// Base class and subclass.
+    /// Returns base class and subclass.
     #[must_use]
     pub const fn sub(self) -> u16 {
         (self.0 >> 8 & 0xffff) as u16
@@ -104,7 +104,7 @@ impl Class {
 }
 
 impl fmt::Display for Class {
-    /// In words, as far as a person needs them to recognise the device.
+    /// Writes it in words, as far as a person needs them to recognise the device.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = match (self.base(), self.sub()) {
             (_, code::SERIAL_PORT) => "serial port",

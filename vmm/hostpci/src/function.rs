@@ -6,13 +6,13 @@ use crate::class::Class;
 /// What sysfs says about one function.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Where it is.
+    /// Its address on the bus.
     pub address: Address,
-    /// PCI vendor.
+    /// The PCI vendor ID.
     pub vendor: u16,
-    /// PCI device.
+    /// The PCI device ID.
     pub device: u16,
-    /// What it is.
+    /// The class code: base class, subclass, programming interface.
     pub class: Class,
     /// The driver that has it.
     pub driver: Option<String>,
@@ -47,7 +47,7 @@ pub struct Interface {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub number: u32,
-    /// Its other members.
+    /// The members besides the function itself.
     pub others: Vec<Member>,
 }
 
@@ -67,20 +67,20 @@ pub struct Member {
 }
 
 impl Function {
-    /// A few words for a person: address, identifiers, driver.
+    /// Returns a few words for a person: address, identifiers, driver.
     #[must_use]
     pub fn describe(&self) -> String {
         let driver = self.driver.as_deref().unwrap_or("no driver");
         format!("{} ({}, {driver})", self.address, self.id())
     }
 
-    /// Vendor and device, as `lspci -nn` writes them: `8086:10d3`.
+    /// Returns vendor and device, as `lspci -nn` writes them: `8086:10d3`.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{:04x}:{:04x}", self.vendor, self.device)
     }
 
-    /// Names of the host's interfaces.
+    /// Returns names of the host's interfaces.
     #[must_use]
     pub fn interface_names(&self) -> Vec<String> {
         self.interfaces.iter().map(|interface| interface.name.clone()).collect()

@@ -74,7 +74,7 @@ pub enum Blocked {
     /// Other members of its group are in use by the host.
     SharedGroup {
         address: Address,
-        /// Its IOMMU group.
+        /// The number of the IOMMU group.
         group: u32,
         /// Members that host drivers have.
         others: Vec<Member>,
@@ -138,7 +138,7 @@ const ONBOARD_REMEDY: &str = "it is part of the board and cannot be moved; use a
 const CARD_REMEDY: &str = "move the card to another slot (one directly at the processor is best), or turn on ACS (often next to VT-d or SR-IOV) in the firmware setup; if it is soldered to the board, use a NIC on a card of its own (`bulkhead doctor` lists the NICs of this PC that can be handed over) or a USB network adapter that a USB rule of the policy gives to the domain";
 
 impl Function {
-    /// Whether it is a device at all, and no part of the PC.
+    /// Returns whether it is a device at all, and no part of the PC.
     pub fn is_a_device(&self) -> Result<(), Blocked> {
         match self.class.part_of_the_pc() {
             Some(what) => Err(Blocked::PartOfThePc { address: self.address, what }),
@@ -146,14 +146,14 @@ impl Function {
         }
     }
 
-    /// Its group, if the kernel's VFIO would give it away as it is now.
+    /// Returns its group, if the kernel's VFIO would give it away as it is now.
     pub fn isolated(&self) -> Result<u32, Blocked> {
         self.confined(|standing| standing != Standing::Tolerated).map(|group| group.number)
     }
 
-    /// Its group, if the kernel's VFIO would give it away once what the host can do without is bound to
-    /// vfio-pci as well: those members. The card's own further functions go with it though no driver
-    /// has them: without function-level reset the card is reset whole or not at all.
+    /// Returns its group, if the kernel's VFIO would give it away once what the host can do without is
+    /// bound to vfio-pci as well: those members. The card's own further functions go with it though no
+    /// driver has them: without function-level reset the card is reset whole or not at all.
     pub fn isolated_with(&self) -> Result<(u32, Vec<Member>), Blocked> {
         let group = self.confined(|standing| standing == Standing::Needed)?;
         let goes_too = |member: &&Member| match member.standing(self.address) {

@@ -68,7 +68,7 @@ pub enum BarKind {
 pub struct Bar {
     /// Bytes; never 0.
     pub size: u64,
-    /// Kind.
+    /// What kind of addresses it decodes.
     pub kind: BarKind,
     /// Whether reads have no side effects.
     pub prefetchable: bool,
@@ -77,9 +77,9 @@ pub struct Bar {
 /// One capability of the function's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capability {
-    /// What it is.
+    /// The capability's ID; see [`id`].
     pub id: u8,
-    /// Where it starts.
+    /// The offset of its first byte in the configuration space.
     pub at: u16,
     /// One past its last byte.
     pub end: u16,
@@ -96,13 +96,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// From the first 256 bytes and the size of each BAR.
+    /// Makes a snapshot from the first 256 bytes and the size of each BAR.
     #[must_use]
     pub const fn new(config: [u8; SIZE as usize], sizes: [u64; BARS]) -> Self {
         Self { config, sizes }
     }
 
-    /// From sysfs' `config` and `resource`. `None` if that is not the whole of it.
+    /// Makes a snapshot from sysfs' `config` and `resource`. `None` if that is not the whole of it.
     #[must_use]
     pub fn from_sysfs(config: &[u8], resources: &str) -> Option<Self> {
         let mut config: [u8; SIZE as usize] = config.get(..usize::from(SIZE))?.try_into().ok()?;
@@ -131,31 +131,31 @@ impl Snapshot {
         Some(Self { config, sizes })
     }
 
-    /// One byte; 0 beyond the end.
+    /// Returns one byte; 0 beyond the end.
     #[must_use]
     pub fn byte(&self, at: u16) -> u8 {
         self.config.get(usize::from(at)).copied().unwrap_or(0)
     }
 
-    /// Two bytes.
+    /// Returns two bytes, little-endian; 0 beyond the end.
     #[must_use]
     pub fn word(&self, at: u16) -> u16 {
         u16::from_le_bytes([self.byte(at), self.byte(at.saturating_add(1))])
     }
 
-    /// Four bytes.
+    /// Returns four bytes, little-endian; 0 beyond the end.
     #[must_use]
     pub fn long(&self, at: u16) -> u32 {
         u32::from(self.word(at)) | u32::from(self.word(at.saturating_add(2))) << 16
     }
 
-    /// Some bytes; none of a range that leaves the space.
+    /// Returns some bytes; none of a range that leaves the space.
     #[must_use]
     pub fn bytes(&self, range: Range<u16>) -> &[u8] {
         self.config.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
     }
 
-    /// 0 for an ordinary function, 1 and 2 for bridges.
+    /// Returns 0 for an ordinary function, 1 and 2 for bridges.
     #[must_use]
     pub fn header_type(&self) -> u8 {
         self.byte(register::HEADER_TYPE) & HEADER_TYPE_MASK
@@ -167,7 +167,7 @@ impl Snapshot {
         self.byte(register::INTERRUPT_PIN) != 0
     }
 
-    /// The BARs of an ordinary function; `None` where there is none, or the upper half of the one before.
+    /// Returns the BARs of an ordinary function; `None` where there is none, or the upper half of the one before.
     #[must_use]
     pub fn bars(&self) -> [Option<Bar>; BARS] {
         let mut bars = [None; BARS];
@@ -235,7 +235,7 @@ impl Snapshot {
     }
 }
 
-/// Bytes of an MSI capability, by its message control (section 7.7.1).
+/// Returns the bytes of an MSI capability, by its message control (section 7.7.1).
 fn msi_length(control: u16) -> u16 {
     const WIDE: u16 = 1 << 7;
     const MASKABLE: u16 = 1 << 8;

@@ -23,7 +23,7 @@ const NETWORKS_MAX: usize = 8;
 /// Why sysfs could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// No such function.
+    /// No function has this address.
     #[error("{}", not_found(*address, networks))]
     NotFound {
         /// What was asked for.
@@ -42,7 +42,7 @@ pub enum InspectError {
     #[error("{path} holds something unexpected, `{text}`: the kernel is too old, or this is not sysfs", path = path.display())]
     Unexpected {
         path: PathBuf,
-        /// What it holds.
+        /// What the file holds.
         text: String,
     },
 }
@@ -67,7 +67,7 @@ fn not_found(address: Address, networks: &[Address]) -> String {
     )
 }
 
-/// A sysfs tree.
+/// A tree of sysfs: the system's own, or a test's.
 #[derive(Clone, Debug)]
 pub struct Sysfs {
     root: PathBuf,
@@ -80,12 +80,12 @@ impl Default for Sysfs {
 }
 
 impl Sysfs {
-    /// The tree at `root`.
+    /// Makes the tree at `root`.
     pub fn at(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// A path below the root.
+    /// Returns a path below the root.
     #[must_use]
     pub fn path(&self, below: impl AsRef<Path>) -> PathBuf {
         self.root.join(below)
@@ -141,14 +141,14 @@ impl Sysfs {
         })
     }
 
-    /// The driver that has `address` now; `None` also where there is no such function.
+    /// Returns the driver that has `address` now; `None` also where there is no such function.
     #[must_use]
     pub fn driver(&self, address: Address) -> Option<String> {
         link_name(&self.pci_device(address).join("driver")).ok().flatten()
     }
 
-    /// The function's configuration space and BARs; `None` where it cannot be read whole, which takes
-    /// root.
+    /// Returns the function's configuration space and BARs; `None` where it cannot be read whole,
+    /// which takes root.
     #[must_use]
     pub fn snapshot(&self, address: Address) -> Option<Snapshot> {
         let dir = self.pci_device(address);
@@ -164,7 +164,7 @@ impl Sysfs {
         names.iter().filter_map(|name| Address::from_full(name).ok()).collect()
     }
 
-    /// Those that are network controllers.
+    /// Finds those that are network controllers.
     #[must_use]
     pub fn network_controllers(&self) -> Vec<Address> {
         let is_network = |address: &Address| {
@@ -199,7 +199,7 @@ impl Sysfs {
         Ok(others)
     }
 
-    /// Names of the slots that hold the device, which is in one if the bus has slots.
+    /// Returns names of the slots that hold the device, which is in one if the bus has slots.
     fn slots(&self, address: Address) -> Vec<String> {
         let folder = self.path("bus/pci/slots");
         let here = address.device();
@@ -226,7 +226,7 @@ impl Sysfs {
     }
 }
 
-/// `reset_method` names the ways (kernel 5.15); before that, that `reset` exists says there is one.
+/// Returns how the kernel can reset a function: `reset_method` names the ways (kernel 5.15); before that, that `reset` exists says there is one.
 fn reset(dir: &Path) -> Option<String> {
     if !dir.join("reset").exists() {
         return None;
@@ -252,7 +252,7 @@ fn attribute(file: &Path) -> Option<String> {
     fs::read_to_string(file).ok().map(|text| text.trim().to_owned())
 }
 
-/// The last part of where a link points; `None` if there is no link.
+/// Returns the last part of where a link points; `None` if there is no link.
 fn link_name(path: &Path) -> Result<Option<String>, InspectError> {
     match fs::read_link(path) {
         Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
@@ -261,7 +261,7 @@ fn link_name(path: &Path) -> Result<Option<String>, InspectError> {
     }
 }
 
-/// Names in a folder, sorted.
+/// Returns names in a folder, sorted.
 fn names(folder: &Path) -> Result<Vec<String>, InspectError> {
     let read = |source| InspectError::Read { path: folder.to_owned(), source };
     let mut names = Vec::new();
@@ -272,7 +272,7 @@ fn names(folder: &Path) -> Result<Vec<String>, InspectError> {
     Ok(names)
 }
 
-/// A number as sysfs writes it: `0x020000`.
+/// Reads a number as sysfs writes it: `0x020000`.
 fn number(path: &Path) -> Result<u32, InspectError> {
     let text = fs::read_to_string(path)
         .map_err(|source| InspectError::Read { path: path.to_owned(), source })?;
@@ -285,7 +285,7 @@ fn number(path: &Path) -> Result<u32, InspectError> {
     )
 }
 
-/// A vendor or device ID.
+/// Reads a vendor or device ID.
 fn id(path: &Path) -> Result<u16, InspectError> {
     let number = number(path)?;
     u16::try_from(number).map_err(|_| InspectError::Unexpected {

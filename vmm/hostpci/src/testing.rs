@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Address, Function, InspectError, Sysfs};
 
-/// A file of real PCs' data, `shared/data` beside the project. Without it a sweep is skipped, with words.
+/// Reads a file of real PCs' data, `shared/data` beside the project. Without it a sweep is skipped, with words.
 pub(crate) fn shared_data(name: &str) -> Option<String> {
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let text = folders
@@ -30,7 +30,7 @@ impl Tree {
         tree
     }
 
-    /// As the kernel logs of the cases write groups: `group address class driver`, a dash for none.
+    /// Reads functions as the kernel logs of the cases write groups: `group address class driver`, a dash for none.
     pub(crate) fn with_group(lines: &str) -> Self {
         let tree = Self::new();
         for line in lines.lines().filter(|line| !line.trim().is_empty()) {

@@ -45,7 +45,7 @@ impl Unusable {
     }
 }
 
-/// Whether a guest's driver can work with the function.
+/// Returns whether a guest's driver can work with the function.
 pub fn check(function: &Snapshot) -> Result<(), Unusable> {
     let bars = function.bars();
     let has = |wanted: fn(BarKind) -> bool| bars.iter().flatten().any(|bar| wanted(bar.kind));
@@ -70,8 +70,8 @@ pub struct PinDriver {
     pub remedy: Option<&'static str>,
 }
 
-/// The driver of a function, if it is known to use the pin though there is MSI. From the drivers' own
-/// sources in Linux: those that call `request_irq(pdev->irq)` without `pci_enable_msi`.
+/// Returns the driver of a function, if it is known to use the pin though there is MSI. From the
+/// drivers' own sources in Linux: those that call `request_irq(pdev->irq)` without `pci_enable_msi`.
 #[must_use]
 pub fn pin_driver(vendor: u16, device: u16, class: Class) -> Option<PinDriver> {
     const ATHEROS: u16 = 0x168c;

@@ -43,7 +43,7 @@ pub fn write_last(text: impl Into<StyledPage>) {
     }
 }
 
-/// From here on a panic is one line on standard error, written like any other.
+/// Has a panic be one line on standard error from here on, written like any other.
 pub fn install_panic_hook(program: &'static str) {
     std::panic::set_hook(Box::new(move |panic| {
         let thread = std::thread::current();

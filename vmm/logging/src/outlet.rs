@@ -33,7 +33,7 @@ enum Kind {
 }
 
 impl Outlet {
-    /// Another handle on `stream`.
+    /// Opens another handle on `stream`.
     ///
     /// # Errors
     /// `stream` is closed, or there are too many open files.

@@ -39,7 +39,7 @@ impl LineSink {
         self.lock().line(line);
     }
 
-    /// Lines dropped that no written line has told of yet.
+    /// Returns how many lines were dropped that no written line has told of yet.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -72,7 +72,7 @@ impl LineSink {
         state.dropped = 0;
     }
 
-    /// Like [`LineSink::write`], for a thread that may hold the lock itself.
+    /// Writes as [`LineSink::write`] does, for a thread that may hold the lock itself.
     pub(crate) fn write_in_panic(&self, line: &[u8]) {
         for _ in 0..PANIC_TRIES {
             match self.state.try_lock() {

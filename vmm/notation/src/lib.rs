@@ -34,9 +34,9 @@ pub const DURATION_MAX: Duration = Duration::from_secs(600);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {help}")]
 pub struct Mistake {
-    /// What is wrong.
+    /// What is wrong: lowercase, no full stop.
     pub message: String,
-    /// What to write.
+    /// What to write instead.
     pub help: String,
 }
 
@@ -46,7 +46,7 @@ impl Mistake {
     }
 }
 
-/// A guest's memory, in bytes: a whole number of MiB from [`MEMORY_MIN`] to [`MEMORY_MAX`].
+/// Reads a guest's memory, in bytes: a whole number of MiB from [`MEMORY_MIN`] to [`MEMORY_MAX`].
 ///
 /// # Errors
 /// What is wrong with it, and what to write.
@@ -72,7 +72,7 @@ pub fn memory(text: &str) -> Result<u64, Mistake> {
     }
 }
 
-/// A length of time from one second to [`DURATION_MAX`].
+/// Reads a length of time from one second to [`DURATION_MAX`].
 ///
 /// # Errors
 /// What is wrong with it, and what to write.
@@ -89,7 +89,7 @@ pub fn duration(text: &str) -> Result<Duration, Mistake> {
     }
 }
 
-/// A whole number inside `range`, in decimal digits. `example` is one that people write.
+/// Reads a whole number inside `range`, in decimal digits. `example` is one that people write.
 ///
 /// # Errors
 /// What is wrong with it, and what to write.
@@ -108,7 +108,7 @@ where
         .ok_or_else(|| Mistake::new(format!("{} is out of range", shown(text)), write()))
 }
 
-/// A whole number and its unit. `None` if the text has another form; the number is `None` if it is too large.
+/// Reads a whole number and its unit. `None` if the text has another form; the number is `None` if it is too large.
 fn number<'a>(
     text: &str,
     units: impl IntoIterator<Item = (&'a str, u64)>,
@@ -120,7 +120,7 @@ fn number<'a>(
     Some((number.parse().ok(), unit))
 }
 
-/// Enough of a text to be recognised.
+/// Returns enough of a text to be recognised.
 fn shown(text: &str) -> String {
     text.chars().take(40).collect()
 }

@@ -16,13 +16,13 @@ pub enum MacError {
     /// The lowest bit of the first byte is set.
     #[error("that is a multicast address; the first byte of a card's own MAC address is even")]
     Multicast,
-    /// All zero.
+    /// All six bytes are zero.
     #[error("a MAC address of zeroes only belongs to nobody")]
     Zero,
 }
 
 impl Mac {
-    /// The address made for `seed`, the same each time: locally administered. Two seeds share one
+    /// Makes the address for `seed`, the same each time: locally administered. Two seeds share one
     /// with a chance of 1 in 2^46.
     #[must_use]
     pub fn derived(seed: &str) -> Self {
@@ -37,7 +37,7 @@ impl Mac {
         Self::local([a, b, c, d, e, f])
     }
 
-    /// The six bytes in the order they are sent.
+    /// Returns the six bytes in the order they are sent.
     #[must_use]
     pub const fn bytes(self) -> [u8; 6] {
         self.0

@@ -19,12 +19,12 @@ impl BarIndex {
     /// How many base address registers a type 0 header has.
     pub const COUNT: usize = 6;
 
-    /// `None` from 6 on.
+    /// Makes the index of a BAR; `None` from 6 on.
     pub const fn new(index: usize) -> Option<Self> {
         if index < Self::COUNT { Some(Self(index as u8)) } else { None }
     }
 
-    /// 0 to 5.
+    /// Returns the register's number, 0 to 5.
     pub const fn index(self) -> usize {
         self.0 as usize
     }

@@ -48,7 +48,7 @@ impl PlaceError {
     }
 }
 
-/// Bytes with the largest unit that goes into them.
+/// Writes bytes with the largest unit that goes into them.
 fn in_words(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let unit = units.into_iter().find(|(shift, _)| bytes >> shift > 0);
@@ -68,7 +68,7 @@ struct Entry {
     bar: BarIndex,
 }
 
-/// Bus 0.
+/// PCI bus 0 with its functions and the windows that they decode.
 pub struct Bus {
     devices: [Option<Shared>; DEVICES],
     /// What is decoded now, by address. Where a guest lets windows overlap, the one that starts
@@ -198,7 +198,7 @@ impl Bus {
         true
     }
 
-    /// Every function back to the state before the guest first ran, or on the way there: see
+    /// Brings every function back to the state before the guest first ran, or on the way there: see
     /// [`Bus::is_reset`]. Call with all vCPUs stopped.
     pub fn reset(&self) {
         for (device, function) in self.devices.iter().enumerate() {
@@ -289,7 +289,7 @@ fn lock(function: &Shared) -> std::sync::MutexGuard<'_, dyn Function + 'static> 
     function.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Device and register of an ECAM offset; no device for other buses and functions.
+/// Returns device and register of an ECAM offset; no device for other buses and functions.
 fn ecam_target(offset: u64) -> (Option<usize>, u16) {
     let function = offset / ECAM_FUNCTION;
     let device = usize::try_from(function / FUNCTIONS).ok();

@@ -70,7 +70,7 @@ struct Bar {
     kind: BarKind,
 }
 
-/// The configuration space.
+/// A function's configuration space (PCI 3.0, section 6.1), as the guest sees it.
 #[derive(Clone, Debug)]
 pub struct ConfigSpace {
     bytes: [u8; SIZE],
@@ -201,7 +201,7 @@ impl ConfigSpace {
         }
     }
 
-    /// Two bytes.
+    /// Returns two bytes, little-endian.
     pub fn word(&self, offset: u16) -> u16 {
         let mut bytes = [0; 2];
         self.read(offset, &mut bytes);
@@ -247,7 +247,7 @@ impl ConfigSpace {
         copy_in(&mut self.initial, at, placed.get(..width).unwrap_or_default());
     }
 
-    /// Back to what was set, with the BARs where they were placed.
+    /// Goes back to what was set, with the BARs where they were placed.
     pub fn reset(&mut self) {
         self.bytes = self.initial;
     }
@@ -260,7 +260,7 @@ impl ConfigSpace {
     }
 }
 
-/// Offset of a BAR's register.
+/// Returns the offset of a BAR's register.
 pub fn bar_register(bar: BarIndex) -> u16 {
     // At most 0x10 + 4 * 5.
     register::BAR0 + 4 * bar.index() as u16

@@ -48,13 +48,14 @@ pub trait Function: Send {
     /// window.
     fn bar_write(&mut self, bar: BarIndex, offset: u64, data: &[u8]);
 
-    /// The window of `bar` changed: doorbells and memory mapped at the old place have to follow.
-    /// Called after the configuration write that moved it, before any access to the new window.
+    /// Is told that the window of `bar` changed: doorbells and memory mapped at the old place have
+    /// to follow. Called after the configuration write that moved it, before any access to the new
+    /// window.
     fn bar_moved(&mut self, bar: BarIndex, now: Option<Window>);
 
-    /// The machine is being reset or torn down: back to the state before the guest first ran,
-    /// doorbells and mappings gone. Called with all vCPUs stopped. Waits for nobody: what takes longer
-    /// is done when [`Function::is_reset`] says so.
+    /// Resets the function, as the machine is being reset or torn down: back to the state before the
+    /// guest first ran, doorbells and mappings gone. Called with all vCPUs stopped. Waits for nobody:
+    /// what takes longer is done when [`Function::is_reset`] says so.
     fn reset(&mut self);
 
     /// Returns whether the last [`Function::reset`] is complete: only then is guest memory out of the reach of

@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub struct MsiMessage {
     /// Address of the write, upper and lower half joined.
     pub address: u64,
-    /// The data written.
+    /// The 32 bits that are written there.
     pub data: u32,
 }
 
@@ -33,7 +33,7 @@ pub enum MsiError {
 
 /// Hands out interrupt vectors. Implemented over KVM's GSI routing and irqfd.
 pub trait MsiController: Send + Sync {
-    /// A new vector, masked. Cheap: host resources are taken when it is first unmasked.
+    /// Allocates a new vector, masked. Cheap: host resources are taken when it is first unmasked.
     fn allocate(&self) -> Result<Box<dyn MsiVector>, MsiError>;
 }
 
@@ -42,7 +42,7 @@ pub trait MsiController: Send + Sync {
 /// While it is masked the irqfd is detached: what is signalled meanwhile stays in the eventfd, so
 /// that no interrupt is lost, and is delivered on unmask.
 pub trait MsiVector: Send + Sync {
-    /// Signalling this raises the interrupt (now, or at unmask). A VFIO device is given it.
+    /// Returns the eventfd whose signal raises the interrupt (now, or at unmask). A VFIO device is given it.
     fn trigger(&self) -> &EventFd;
 
     /// Delivers to `message` from now on, including what was signalled while masked. Calling it on
@@ -61,7 +61,7 @@ pub trait MsiVector: Send + Sync {
 
 /// Turns guest writes to an address into eventfd signals without a userspace exit (ioeventfd).
 pub trait Doorbells: Send + Sync {
-    /// From now on a guest write of any size (1 to 8 bytes) at `address` signals `fd`.
+    /// Has each guest write of any size (1 to 8 bytes) at `address` signal `fd` from now on.
     fn attach(&self, fd: &EventFd, address: u64) -> io::Result<()>;
 
     /// Undoes an [`Doorbells::attach`] with the same arguments.

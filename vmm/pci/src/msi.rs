@@ -36,7 +36,7 @@ pub struct Msi {
 }
 
 impl Msi {
-    /// `2^log2` vectors, disabled.
+    /// Makes `2^log2` vectors, disabled.
     pub fn new(controller: &dyn MsiController, log2: u8) -> Result<Self, MsiError> {
         let log2 = log2.min(VECTORS_LOG2_MAX);
         let vectors: Vec<_> =
@@ -96,7 +96,7 @@ impl Msi {
         self.sync()
     }
 
-    /// Disabled, nothing pending.
+    /// Disables every vector and forgets what is pending.
     pub fn reset(&mut self) {
         for (at, byte) in self.body.iter_mut().enumerate() {
             *byte &= !writable(at);

@@ -73,7 +73,7 @@ pub struct Msix {
 }
 
 impl Msix {
-    /// `count` (1 to [`VECTORS_MAX`]) vectors, all masked.
+    /// Makes `count` (1 to [`VECTORS_MAX`]) vectors, all masked.
     pub fn new(controller: &dyn MsiController, count: u16) -> Result<Self, MsiError> {
         let slot = |_| Ok(Slot { entry: RESET_ENTRY, vector: controller.allocate()?, live: None });
         let slots = (0..count.clamp(1, VECTORS_MAX)).map(slot).collect::<Result<_, MsiError>>()?;
@@ -95,12 +95,12 @@ impl Msix {
         [c0, c1, t0, t1, t2, t3, p0, p1, p2, p3]
     }
 
-    /// Bytes of the table.
+    /// Returns the bytes of the table.
     pub fn table_size(&self) -> u64 {
         ENTRY_SIZE * u64::from(self.count())
     }
 
-    /// Bytes of the pending bit array: whole quadwords.
+    /// Returns the bytes of the pending bit array: whole quadwords.
     pub fn pba_size(&self) -> u64 {
         u64::from(self.count()).div_ceil(64) * 8
     }
@@ -110,7 +110,7 @@ impl Msix {
         self.enabled
     }
 
-    /// The guest wrote message control. Returns whether a vector became live or ceased to be.
+    /// Takes what the guest wrote to message control. Returns whether a vector became live or ceased to be.
     pub fn set_control(&mut self, control: u16) -> bool {
         self.enabled = control & CONTROL_ENABLE != 0;
         self.function_masked = control & CONTROL_FUNCTION_MASK != 0;
@@ -175,7 +175,7 @@ impl Msix {
         (0..).zip(&self.slots).map(|(index, slot)| (index, slot.live.is_some()))
     }
 
-    /// Everything masked, nothing pending.
+    /// Masks everything and drops what is pending.
     pub fn reset(&mut self) {
         (self.enabled, self.function_masked) = (false, false);
         for slot in &mut self.slots {

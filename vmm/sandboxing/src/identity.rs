@@ -20,7 +20,7 @@ pub(super) const NOBODY: (u32, u32) = (65534, 65534);
 pub struct Limits {
     /// Length that no file is written beyond, in bytes: one limit for all of them. Block devices have their size.
     pub file_bytes: u64,
-    /// File descriptors.
+    /// How many file descriptors may be open.
     pub files: u64,
     /// Address space, in bytes, if it is limited.
     pub memory: Option<u64>,

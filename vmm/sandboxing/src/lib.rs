@@ -26,7 +26,7 @@ pub use inherited::close_others;
 pub use seccomp::load;
 pub use system_call::{Call, Only};
 
-/// For [`call!`].
+/// The numbers of system calls, for the expansion of [`call!`].
 #[doc(hidden)]
 pub use libc;
 
@@ -36,7 +36,7 @@ pub enum SandboxError {
     /// A system call of the set-up failed.
     #[error("could not {what}")]
     Step {
-        /// What was attempted.
+        /// The step that failed, as it reads behind "could not".
         what: &'static str,
         /// What the kernel said.
         #[source]
@@ -82,8 +82,9 @@ pub fn enter(ids: Option<(u32, u32)>, limits: &Limits) -> Result<Landlock, Sandb
     close_files()
 }
 
-/// From here on no file can be opened, created, executed or removed, no TCP port used, and no abstract
-/// socket connected to or process signalled that is not of this process: as far as the kernel's Landlock goes.
+/// Closes the file system: from here on no file can be opened, created, executed or removed, no TCP port used,
+/// and no abstract socket connected to or process signalled that is not of this process: as far as the
+/// kernel's Landlock goes.
 fn close_files() -> Result<Landlock, SandboxError> {
     use landlock::{ABI, Access, AccessFs, AccessNet, Ruleset, RulesetAttr, RulesetStatus, Scope};
     let status = Ruleset::default()

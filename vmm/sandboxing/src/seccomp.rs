@@ -80,7 +80,7 @@ fn filter(
     SeccompFilter::new(rules, FORBIDDEN, SeccompAction::Allow, TargetArch::x86_64)
 }
 
-/// About the lower half of an argument: an `int`, or flags.
+/// Makes the condition about the lower half of an argument: an `int`, or flags.
 fn argument(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(index, SeccompCmpArgLen::Dword, op, value & 0xffff_ffff)
 }

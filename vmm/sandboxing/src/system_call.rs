@@ -5,7 +5,7 @@ use libc::c_long;
 /// A system call, what it may be asked, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Its number.
+    /// The number of the call on x86-64.
     pub number: c_long,
     /// What it may be asked.
     pub only: Only,
@@ -18,7 +18,7 @@ pub struct Call {
 /// What the arguments, counted from 0, must be.
 #[derive(Clone, Copy, Debug)]
 pub enum Only {
-    /// Anything.
+    /// They may be anything.
     Any,
     /// The one is this value, in all its bits.
     Exactly(u8, u64),

@@ -33,7 +33,7 @@ pub(super) fn build(description: Description) -> Vec<u8> {
     table.as_slice().to_vec()
 }
 
-/// `\_S5`: the value that soft-off takes in the sleep control register.
+/// Describes `\_S5`: the value that soft-off takes in the sleep control register.
 fn sleep_state() -> Vec<u8> {
     let value = Package::new(vec![&power::SLEEP_TYPE_S5]);
     bytes(&Name::new("_S5_".into(), &value))
@@ -111,8 +111,8 @@ fn rtc() -> Vec<u8> {
     bytes(&Scope::new("_SB_".into(), vec![&device]))
 }
 
-/// A control-method power button and the generic event device that speaks for it (ACPI 6.5
-/// sections 4.8.2.2.1.2 and 5.6.9).
+/// Describes a control-method power button and the generic event device that speaks for it (ACPI
+/// 6.5 sections 4.8.2.2.1.2 and 5.6.9).
 fn power_button() -> Vec<u8> {
     let button_hid_name = EISAName::new("PNP0C0C");
     let button_hid = Name::new("_HID".into(), &button_hid_name);

@@ -14,7 +14,7 @@ fn read(memory: &GuestMemory, at: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// A table by its address, its length and checksum verified.
+/// Reads a table by its address, its length and checksum verified.
 fn table(memory: &GuestMemory, at: u64) -> Vec<u8> {
     assert!(memory.check_range(GuestAddress(at), SDT_HEADER));
     let header = read(memory, at, SDT_HEADER);

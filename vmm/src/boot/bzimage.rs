@@ -9,7 +9,7 @@ use crate::layout::{self, low};
 
 /// Where the setup header starts in the file.
 const HEADER_OFFSET: u64 = 0x1f1;
-/// `HdrS`.
+/// The header's signature, `HdrS` (Linux x86 boot protocol).
 const MAGIC: u32 = 0x5372_6448;
 /// Protocol 2.12 brought `xloadflags`, which says whether there is a 64-bit entry point.
 const VERSION_MIN: u16 = 0x020c;
@@ -31,13 +31,13 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// First address after what the kernel needs until it has found its own memory map.
+    /// Returns the first address after what the kernel needs until it has found its own memory map.
     pub(super) fn end(&self) -> u64 {
         let start = layout::RAM_1M.max(self.raw.pref_address);
         start + self.kernel_length.max(u64::from(self.raw.init_size))
     }
 
-    /// Highest address an initrd may reach.
+    /// Returns the highest address an initrd may reach.
     pub(super) fn initrd_address_max(&self) -> u64 {
         u64::from(self.raw.initrd_addr_max)
     }

@@ -38,15 +38,15 @@ pub enum BootError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Does not fit.
+    /// The guest's RAM has no room for the file.
     #[error("{what} {} needs {need} MiB but the guest has room for {room} MiB; raise --memory", path.display())]
     TooLarge {
         /// `kernel` or `initrd`.
         what: &'static str,
         path: PathBuf,
-        /// MiB it takes.
+        /// What the file takes, in MiB.
         need: u64,
-        /// MiB there are.
+        /// What there is for it, in MiB.
         room: u64,
     },
     /// Linux would cut it off.
@@ -75,12 +75,12 @@ pub enum BootError {
 pub enum Entry {
     /// Long mode, `rsi` = boot parameters (Linux x86 boot protocol, "64-bit boot protocol").
     Linux64 {
-        /// Instruction pointer.
+        /// The address of the first instruction.
         rip: u64,
     },
     /// 32-bit protected mode without paging, `ebx` = start information (Xen "PVH direct boot").
     Pvh {
-        /// Instruction pointer.
+        /// The address of the first instruction.
         rip: u64,
     },
 }
@@ -206,7 +206,7 @@ impl Kernel {
         Ok(this)
     }
 
-    /// First address after the kernel's own needs, in bytes.
+    /// Returns the first address after the kernel's own needs, in bytes.
     fn kernel_end(&self) -> u64 {
         match &self.format {
             Format::BzImage(header) => header.end(),
@@ -228,7 +228,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// The initrd must end at or below this address.
+    /// Returns the address that the initrd must end at or below this address.
     fn initrd_ceiling(&self, low_ram: u64) -> u64 {
         match &self.format {
             Format::BzImage(header) => low_ram.min(header.initrd_address_max().saturating_add(1)),
@@ -267,7 +267,7 @@ impl Kernel {
 const E820_RAM: u32 = 1;
 const E820_RESERVED: u32 = 2;
 
-/// The memory map a guest is told: start, length in bytes, kind.
+/// Returns the memory map a guest is told: start, length in bytes, kind.
 fn memory_map(memory: &GuestMemory) -> Vec<(u64, u64, u32)> {
     let mut map = vec![
         (0, layout::low::RAM_END, E820_RAM),

@@ -36,13 +36,13 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// First address after the kernel.
+    /// Returns the first address after the kernel.
     pub(super) fn end(&self) -> u64 {
         self.segments.iter().map(|s| s.address + s.in_memory).max().unwrap_or(0)
     }
 }
 
-/// Little-endian field of `N` bytes at `offset`; zero where the slice is too short.
+/// Reads the little-endian field of `N` bytes at `offset`; zero where the slice is too short.
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> u64 {
     let mut value = [0; 8];
     if let Some(field) = offset.checked_add(N).and_then(|end| bytes.get(offset..end)) {

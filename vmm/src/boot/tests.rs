@@ -12,7 +12,7 @@ fn open(bytes: &[u8]) -> Result<Kernel, BootError> {
     Kernel::open(file(bytes).path(), None, "", "64M".parse().unwrap())
 }
 
-/// A bzImage of `sectors` setup sectors and a kernel of `length` bytes (Linux boot protocol).
+/// Makes a bzImage of `sectors` setup sectors and a kernel of `length` bytes (Linux boot protocol).
 fn bzimage(length: u32) -> Vec<u8> {
     let mut image = vec![0; 1024 + length as usize];
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
@@ -31,7 +31,7 @@ fn bzimage(length: u32) -> Vec<u8> {
     image
 }
 
-/// A PVH ELF with one loadable segment and one note (ELF gABI, Xen PVH).
+/// Makes a PVH ELF with one loadable segment and one note (ELF gABI, Xen PVH).
 pub(crate) fn pvh_elf(address: u64, payload: &[u8], memory_size: u64) -> Vec<u8> {
     let mut image = vec![0; 64 + 2 * 56];
     image[..6].copy_from_slice(b"\x7fELF\x02\x01");

@@ -23,7 +23,7 @@ use crate::layout;
 /// Why KVM cannot be used, or refused something while the machine was built.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
-    /// No device node.
+    /// `/dev/kvm` is not there.
     #[error(
         "/dev/kvm is not there: this PC's processor has virtualisation off or the kvm modules are not loaded; \
          turn on Intel VT-x / AMD-V (SVM) in the firmware setup, then `modprobe kvm-intel` or `modprobe kvm-amd`"
@@ -129,7 +129,7 @@ impl Vm {
         self.fd.create_vcpu(u64::from(id)).map_err(refused("create a vCPU"))
     }
 
-    /// The processor features KVM can give a guest on this host.
+    /// Returns the processor features KVM can give a guest on this host.
     pub fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
         self.kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)

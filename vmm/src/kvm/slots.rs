@@ -34,7 +34,7 @@ pub(super) fn set_ram(vm: &VmFd, memory: &GuestMemory) -> Result<(), KvmError> {
     Ok(())
 }
 
-/// [`MemorySlots`] over KVM.
+/// Memory slots of a KVM virtual machine, by their numbers.
 pub struct KvmSlots {
     vm: Arc<VmFd>,
     used: Mutex<BTreeSet<u32>>,

@@ -139,7 +139,7 @@ fn vcpus(vm: &Vm, count: u8) -> Result<Vec<Vcpu>, MachineError> {
     Ok(vcpus)
 }
 
-/// Where the serial port prints, and who writes it down if that is a log.
+/// Opens where the serial port prints, and who writes it down if that is a log.
 fn output(config: &SerialSpec) -> Result<(Output, Option<LogWriter>), MachineError> {
     match config {
         SerialSpec::Stdio => {

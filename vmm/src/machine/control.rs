@@ -107,12 +107,12 @@ impl MachineControl {
         }
     }
 
-    /// Whether the guest is being reset; no vCPU may run then.
+    /// Sets whether the guest is being reset; no vCPU may run then.
     pub(super) fn resetting(&self, resetting: bool) {
         self.resetting.store(resetting, Ordering::Relaxed);
     }
 
-    /// Whether somebody outside asked for a reset since the last call.
+    /// Returns whether somebody outside asked for a reset since the last call.
     pub(super) fn take_reset_request(&self) -> bool {
         self.reset_request.swap(false, Ordering::Relaxed)
     }
@@ -129,19 +129,19 @@ impl MachineControl {
         Power::press_button(&self.power).map_err(|e| format!("could not press the button: {e}"))
     }
 
-    /// From now on the guest has so long to shut down.
+    /// Gives the guest so long to shut down from now on.
     pub(super) fn give_up_after(&self, patience: Duration) {
         let mut give_up = self.give_up.lock().unwrap_or_else(PoisonError::into_inner);
         *give_up = Instant::now().checked_add(patience);
     }
 
-    /// What is left of that time; `None` if nobody asked the guest by signal.
+    /// Returns what is left of that time; `None` if nobody asked the guest by signal.
     pub(super) fn patience_left(&self) -> Option<Duration> {
         let give_up = self.give_up.lock().unwrap_or_else(PoisonError::into_inner);
         give_up.map(|until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// Ends the VMM.
+    /// Has the VMM end when the main loop comes round.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

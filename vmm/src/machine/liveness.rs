@@ -30,7 +30,7 @@ pub(super) struct Liveness {
 /// What a thread serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Serves {
-    /// The guest alone.
+    /// It waits for nothing but the guest.
     Guest,
     /// A file of the host's as well, whose disk may take as long as it likes.
     HostFile,

@@ -92,10 +92,10 @@ impl fmt::Display for ExitReason {
 /// Why a machine could not be built or run.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// Kernel or initrd.
+    /// The kernel or the initrd cannot be booted.
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// Guest RAM.
+    /// The guest's RAM cannot be had.
     #[error(transparent)]
     Memory(#[from] crate::memory::MemoryError),
     /// More RAM than addresses.
@@ -103,23 +103,23 @@ pub enum MachineError {
         "this PC's processor has {bits} address bits, too few for a guest of {memory} and its devices; lower --memory"
     )]
     AddressBits {
-        /// The guest's RAM.
+        /// The size of the guest's RAM.
         memory: MemorySize,
         /// What the processor, or its nested page tables, can address.
         bits: u32,
     },
-    /// KVM.
+    /// KVM is not there, or refused something.
     #[error(transparent)]
     Kvm(#[from] KvmError),
-    /// Interrupt vectors.
+    /// An interrupt vector of a device could not be had or set.
     #[error(transparent)]
     Msi(#[from] pci::host::MsiError),
-    /// ACPI tables.
+    /// The ACPI tables cannot be built.
     #[error(transparent)]
     Acpi(#[from] AcpiError),
     #[error(transparent)]
     Device(#[from] devices::DeviceError),
-    /// The control socket.
+    /// The control socket cannot be made.
     #[error("--api-socket")]
     Api(#[source] SocketError),
     /// The serial port's file.
@@ -130,7 +130,7 @@ pub enum MachineError {
     /// An event loop, thread or signal could not be set up.
     #[error("could not {what}")]
     Host {
-        /// What was attempted.
+        /// The step that failed, as it reads behind "could not".
         what: &'static str,
         /// What the kernel said.
         #[source]
@@ -151,7 +151,7 @@ fn host(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
     move |source| MachineError::Host { what, source }
 }
 
-/// An eventfd that nobody waits in.
+/// Returns an eventfd that nobody waits in.
 fn eventfd() -> Result<EventFd, MachineError> {
     EventFd::new(libc::EFD_NONBLOCK).map_err(host("create an eventfd"))
 }
@@ -305,7 +305,7 @@ impl Machine {
         }
     }
 
-    /// ACPI tables, the reset vector and the kernel into memory.
+    /// Loads ACPI tables, the reset vector and the kernel into memory.
     fn load(&mut self) -> Result<Entry, MachineError> {
         let rsdp = acpi::write(&self.memory, self.description)?;
         self.memory
@@ -314,7 +314,7 @@ impl Machine {
         Ok(self.kernel.load(&self.memory, rsdp)?)
     }
 
-    /// Whether every passed-through function can be handed to somebody else.
+    /// Returns whether every passed-through function can be handed to somebody else.
     fn given_back(&self) -> Result<(), MachineError> {
         for function in &self.functions {
             let function = function.lock().unwrap_or_else(PoisonError::into_inner);
@@ -378,7 +378,7 @@ impl Machine {
         Ok(None)
     }
 
-    /// Everything but RAM and vCPUs back to the state before the guest first ran.
+    /// Brings everything but RAM and vCPUs back to the state before the guest first ran.
     fn reset_devices(&mut self) -> Result<(), MachineError> {
         self.pci.reset();
         self.ports.reset();

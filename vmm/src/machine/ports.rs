@@ -57,7 +57,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A machine's ports at a moment at which the clock stands still.
+    /// Makes a machine's ports at a moment at which the clock stands still.
     fn machine() -> Legacy {
         let line = || EventFd::new(libc::EFD_NONBLOCK).unwrap();
         let events = Arc::new(Events::new(line()));

@@ -20,7 +20,7 @@ use crate::sandbox::{self, Role};
 /// Stack of a device thread, in bytes.
 const STACK: usize = 256 << 10;
 
-/// All device threads.
+/// The device threads of a machine.
 pub(super) struct Workers {
     wakes: Vec<EventFd>,
     ending: Arc<AtomicBool>,

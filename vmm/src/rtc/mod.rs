@@ -53,7 +53,7 @@ impl Default for Rtc {
 }
 
 impl Rtc {
-    /// A clock that shows what `now` says, in seconds since 1970.
+    /// Makes a clock that shows what `now` says, in seconds since 1970.
     #[cfg(test)]
     pub(crate) fn showing(now: fn() -> u64) -> Self {
         Self { now, ..Self::default() }
@@ -117,8 +117,8 @@ struct Civil {
 }
 
 impl Civil {
-    /// From seconds since 1970-01-01T00:00:00Z. Years are counted from March so that the leap day
-    /// is the last of a year, in eras of 400 years (146,097 days).
+    /// Makes the date from seconds since 1970-01-01T00:00:00Z. Years are counted from March so that
+    /// the leap day is the last of a year, in eras of 400 years (146,097 days).
     fn from_unix(seconds: u64) -> Self {
         let days = seconds / 86_400;
         let from_march_0000 = days + 719_468;

@@ -180,12 +180,12 @@ const IOCTL_MAIN: &[(c_ulong, &str)] = &[
 ];
 
 impl Role {
-    /// Every role.
+    /// Every role that a thread of the VMM can have.
     #[cfg(test)]
     pub(crate) const ALL: [Self; 5] =
         [Self::Main, Self::Vcpu, Self::Block, Self::Screen, Self::Log];
 
-    /// System calls allowed, except ioctls. Of several entries for one call each allows its part.
+    /// Returns the system calls allowed, except ioctls. Of several entries for one call each allows its part.
     pub(crate) fn calls(self) -> impl Iterator<Item = Call> {
         let (own, shared): (&[_], &[_]) = match self {
             Self::Main => (MAIN, &[]),
@@ -197,7 +197,7 @@ impl Role {
         RUNTIME.iter().chain(own).chain(shared).copied()
     }
 
-    /// ioctl requests allowed, each with its name and reason.
+    /// Returns the ioctl requests allowed, each with its name and reason.
     pub(crate) fn ioctls(self) -> impl Iterator<Item = (c_ulong, &'static str)> {
         let (first, second): (&[_], &[_]) = match self {
             Self::Main => (IOCTL_DEVICES, IOCTL_MAIN),

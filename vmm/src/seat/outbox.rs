@@ -20,7 +20,7 @@ struct State {
 }
 
 impl Outbox {
-    /// An agent came that knows nothing yet. The picture comes with the frame memory that it gives.
+    /// Begins with an agent that knows nothing yet. The picture comes with the frame memory that it gives.
     pub(super) fn begin(&self, channel: Arc<Channel>) {
         let mut state = self.lock();
         state.channel = Some(channel);
@@ -33,12 +33,12 @@ impl Outbox {
         self.send(&mut state);
     }
 
-    /// The agent is gone.
+    /// Ends with the agent, which is gone.
     pub(super) fn end(&self) {
         self.lock().channel = None;
     }
 
-    /// Something is new.
+    /// Changes the update that waits, and wakes the thread that sends it.
     pub(super) fn change(&self, change: impl FnOnce(&mut Update)) {
         let mut state = self.lock();
         change(&mut state.news);
@@ -49,7 +49,7 @@ impl Outbox {
         self.send(&mut state);
     }
 
-    /// The agent took the last update.
+    /// Takes it that the agent took the last update.
     pub(super) fn acknowledged(&self) {
         let mut state = self.lock();
         state.on_its_way = false;

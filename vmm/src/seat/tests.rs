@@ -20,7 +20,7 @@ impl Bench {
         Self { agent, seat, place }
     }
 
-    /// The agent dies, and another comes.
+    /// Has the agent die, and another come.
     fn next_agent(&mut self) {
         self.agent = connect(&self.place);
         assert!(!self.seat.server.take(), "the first is gone");

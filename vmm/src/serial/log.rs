@@ -70,7 +70,7 @@ pub struct LogWriter {
     log: LogFile,
 }
 
-/// A log that is appended to the file at `path`, which is created readable to its owner alone.
+/// Opens a log that is appended to the file at `path`, which is created readable to its owner alone.
 ///
 /// # Errors
 /// It cannot be opened, or the process has no file descriptor left.

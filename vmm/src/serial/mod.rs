@@ -69,7 +69,7 @@ impl PortDevice for Serial {
         }
     }
 
-    /// A new port on the same line and output. What was typed and not read goes with the old one.
+    /// Makes a new port on the same line and output. What was typed and not read goes with the old one.
     fn reset(&mut self) {
         let fresh = Uart::new(self.line.clone(), Output::Null);
         let output = std::mem::replace(&mut self.uart, fresh).into_writer();
@@ -91,7 +91,7 @@ pub struct SerialInput {
 const ESCAPE: u8 = 0x01;
 
 impl SerialInput {
-    /// `quit` is called when the person asks to leave.
+    /// Makes the port. `quit` is called when the person asks to leave.
     pub fn new(serial: Arc<Mutex<Serial>>, quit: Box<dyn Fn() + Send>) -> Self {
         Self { serial, escape: false, quit }
     }

@@ -23,7 +23,7 @@ pub(crate) const SYSTEM_CALLS: &[Call] = &[
 pub enum Output {
     /// Whoever reads the VMM's standard output, or writes a log.
     Stream(Stream),
-    /// Nowhere.
+    /// Bytes are thrown away.
     Null,
 }
 

@@ -33,7 +33,7 @@ pub(super) enum Effect {
     Detach,
 }
 
-/// [`Moved`], comparable.
+/// How a transfer ended, as [`Moved`] says it, but such that it can be compared.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     In(Vec<u8>),
@@ -52,7 +52,7 @@ impl From<Answer> for Moved {
 /// Why a stream is given up; the other end is to blame.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Broken {
-    /// Two devices.
+    /// The other end announced a device while it has one.
     #[error("it connects a second device")]
     SecondDevice,
     /// Longer than any device can send.
@@ -87,7 +87,7 @@ struct Receiving {
 #[derive(Debug)]
 struct Waiting {
     id: TransferId,
-    /// Most bytes wanted.
+    /// The most bytes that the guest takes.
     bytes: usize,
     /// Bytes of a full packet.
     packet: usize,
@@ -108,7 +108,7 @@ impl Waiting {
     }
 }
 
-/// See the module.
+/// The usbredir end of one socket: transfers of the controller out, packets of the device's end in.
 #[derive(Debug, Default)]
 pub(super) struct Remote {
     there: bool,
@@ -150,7 +150,7 @@ fn nothing(payload: &Payload) -> Answer {
 }
 
 impl Remote {
-    /// The guest wants something done.
+    /// Takes a transfer of the guest's.
     pub(super) fn submit(&mut self, transfer: Transfer) -> Vec<Effect> {
         let Transfer { id, endpoint, request, .. } = transfer;
         let address = endpoint.byte();
@@ -218,7 +218,7 @@ impl Remote {
         vec![Effect::Send(Packet { id: wire, body })]
     }
 
-    /// An ID that names nothing yet. Few transfers are under way at a time, so one is found at once.
+    /// Finds an ID that names nothing yet. Few transfers are under way at a time, so one is found at once.
     fn next_id(&mut self) -> u64 {
         loop {
             self.last_id = self.last_id.wrapping_add(1);
@@ -244,7 +244,7 @@ impl Remote {
         vec![Effect::Send(Packet { id, body: Body::StartInterruptReceiving { endpoint: address } })]
     }
 
-    /// The guest stops the endpoint of a transfer: it ends soon, with what it has moved.
+    /// Stops a transfer, whose endpoint the guest stops: it ends soon, with what it has moved.
     pub(super) fn stop(&mut self, id: TransferId) -> Vec<Effect> {
         for receiving in self.receiving.values_mut() {
             if let Some(waiting) = receiving.waiting.take_if(|waiting| waiting.id == id) {
@@ -260,14 +260,14 @@ impl Remote {
         vec![Effect::Send(Packet { id: *wire, body: Body::CancelDataPacket })]
     }
 
-    /// What an endpoint said before the device is set up anew is of no use after.
+    /// Forgets what endpoints said early: once the device is set up anew it is of no use.
     fn forget_early(&mut self) {
         for receiving in self.receiving.values_mut() {
             receiving.early.clear();
         }
     }
 
-    /// The guest no longer wants a transfer.
+    /// Cancels a transfer that the guest no longer wants.
     pub(super) fn cancel(&mut self, id: TransferId) -> Vec<Effect> {
         for receiving in self.receiving.values_mut() {
             receiving.waiting.take_if(|waiting| waiting.id == id);
@@ -278,8 +278,8 @@ impl Remote {
         vec![Effect::Send(Packet { id: wire, body: Body::CancelDataPacket })]
     }
 
-    /// The guest stopped or removed an endpoint. What the device has said by then is not lost: it is what the next transfer gets, if
-    /// there is one.
+    /// Takes it that the guest stopped or removed an endpoint. What the device has said by then is not lost: it is what the next
+    /// transfer gets, if there is one.
     pub(super) fn stopped(&mut self, endpoint: EndpointAddress) -> Vec<Effect> {
         let endpoint = endpoint.byte();
         let Some(receiving) = self.receiving.get_mut(&endpoint) else { return Vec::new() };
@@ -295,7 +295,7 @@ impl Remote {
         vec![Effect::Send(Packet { id, body: Body::StopInterruptReceiving { endpoint } })]
     }
 
-    /// The guest resets the device.
+    /// Resets the device for the guest.
     pub(super) fn reset(&mut self) -> Vec<Effect> {
         if !self.there {
             return Vec::new();
@@ -304,7 +304,7 @@ impl Remote {
         vec![Effect::Send(Packet { id: 0, body: Body::Reset })]
     }
 
-    /// The device is gone, or the stream that led to it.
+    /// Takes it that the device is gone, or the stream that led to it.
     pub(super) fn gone(&mut self) -> Vec<Effect> {
         // The controller forgets the transfers of a device that is detached.
         let there = self.there;
@@ -312,7 +312,7 @@ impl Remote {
         if there { vec![Effect::Detach] } else { Vec::new() }
     }
 
-    /// A packet came.
+    /// Takes a packet of the other end, and returns what follows from it.
     pub(super) fn arrived(&mut self, packet: Packet) -> Result<Vec<Effect>, Broken> {
         let Packet { id, body } = packet;
         Ok(match body {
@@ -397,7 +397,7 @@ impl Remote {
         Vec::new()
     }
 
-    /// A packet could not be sent: what waited for its answer ends without one.
+    /// Takes it that a packet could not be sent: what waited for its answer ends without one.
     pub(super) fn unsent(&mut self, packet: &Packet) -> Vec<Effect> {
         let status = RemoteStatus::Invalid;
         match packet.body {
@@ -412,7 +412,7 @@ impl Remote {
     }
 }
 
-/// Data for a transfer that wanted so many bytes at most.
+/// Takes data for a transfer that wanted so many bytes at most.
 fn received(id: TransferId, most: usize, status: Status, mut data: Vec<u8>) -> Effect {
     if data.len() > most {
         data.truncate(most);

@@ -26,7 +26,7 @@ const OUTPUT_MAX: usize = 2 << 20;
 /// Who this end says it is.
 const VERSION: &str = concat!("bulkhead-vmm ", env!("CARGO_PKG_VERSION"));
 
-/// All `--usb` sockets.
+/// The sockets that `--usb` named, with whoever is connected.
 pub(crate) struct Sockets {
     handle: Handle<BackendQueue>,
     backend: BackendQueue,
@@ -92,7 +92,7 @@ impl Sockets {
         })
     }
 
-    /// Somebody connects.
+    /// Takes whoever connects to the socket of this number, or turns them away.
     fn accept(&mut self, index: usize, ops: &mut EventOps) {
         let Some(socket) = self.all.get_mut(index) else { return };
         let Ok((stream, _)) = socket.listener.accept() else { return };
@@ -115,7 +115,7 @@ impl Sockets {
         self.outcome(index, sent, ops);
     }
 
-    /// A peer has something to say.
+    /// Reads what a peer has to say.
     fn read(&mut self, index: usize) -> Result<(), DisconnectReason> {
         let mut left = BUDGET;
         while left > 0 {
@@ -214,7 +214,7 @@ impl Sockets {
         });
     }
 
-    /// What the controller wants done.
+    /// Carries out what the controller wants done.
     fn calls(&mut self, ops: &mut EventOps) {
         let (calls, lost) = self.backend.take();
         for call in calls {

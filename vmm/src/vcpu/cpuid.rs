@@ -183,7 +183,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, id: u32, cpus: u32) {
     }
 }
 
-/// Leaf 0xB: threads a core, cores a socket.
+/// Describes the topology in leaf 0xB: threads a core, cores a socket.
 fn topology(id: u32, cpus: u32) -> [kvm_cpuid_entry2; 2] {
     let level = |index: u32, kind: u32, shift: u32, count: u32| kvm_cpuid_entry2 {
         function: leaf::TOPOLOGY,

@@ -34,7 +34,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// `wake` is signalled when there is something to [`Events::take`].
+    /// Makes the events. `wake` is signalled when there is something to [`Events::take`].
     pub fn new(wake: EventFd) -> Self {
         Self { pending: Mutex::new(Pending::default()), wake }
     }
@@ -65,7 +65,7 @@ impl Events {
         self.raise(Event::Failed(why));
     }
 
-    /// Main loop: the weightiest of what waits. Call until there is nothing.
+    /// Takes the weightiest of what waits. The main loop calls it until there is nothing.
     pub fn take(&self) -> Option<Event> {
         let _ = self.wake.read();
         let mut pending = self.lock();
@@ -78,9 +78,9 @@ impl Events {
         pending.guest.take().map(Event::Guest)
     }
 
-    /// Main loop, with all vCPUs stopped: the run that goes on now is over, and with it whatever
-    /// its guest still wanted. A second vCPU's power-off, asked for while the first one's reset was
-    /// on its way, is not for the guest that starts next.
+    /// Ends the run that goes on now, with all vCPUs stopped, in the main loop: it is over, and
+    /// with it whatever its guest still wanted. A second vCPU's power-off, asked for while the
+    /// first one's reset was on its way, is not for the guest that starts next.
     pub fn end_run(&self) {
         self.lock().guest = None;
     }

@@ -80,7 +80,7 @@ pub struct Member {
 }
 
 impl Gate {
-    /// Closed, with one member for each of `vcpus` threads.
+    /// Makes a closed gate with one member for each of `vcpus` threads.
     pub fn new(vcpus: usize) -> (Arc<Self>, Vec<Member>) {
         let slot = || Slot { place: Place::AtTheGate, start: None };
         let slots = std::iter::repeat_with(slot).take(vcpus).collect();
@@ -144,7 +144,7 @@ impl Gate {
         }
     }
 
-    /// No member gets another job.
+    /// Lets no member have another job.
     pub fn end(&self) {
         let mut inner = self.lock();
         inner.ended = true;
@@ -191,7 +191,7 @@ impl Member {
         self.gate.is_running()
     }
 
-    /// This vCPU cannot go on by itself: its next job is to wait for the next opening.
+    /// Parks this vCPU, which cannot go on by itself: its next job is to wait for the next opening.
     pub fn park(&mut self) {
         self.set_place(Place::Parked);
     }
@@ -268,7 +268,7 @@ mod tests {
             assert_eq!(self.inside.load(Ordering::SeqCst), 0, "nobody runs while it is closed");
         }
 
-        /// A lost vCPU never enters, and the model checker reports that this waits for ever.
+        /// Waits until every vCPU has entered. A lost vCPU never enters, and the model checker reports that this waits for ever.
         fn wait_for_entries(&self, count: usize) {
             let mut entered = self.entered.lock().unwrap();
             while *entered < count {
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// A vCPU thread as in `Vcpu::run`.
+    /// Spawns a vCPU thread as in `Vcpu::run`.
     fn spawn(mut member: Member, seen: &Arc<Seen>, vcpus: usize) -> JoinHandle<()> {
         let seen = Arc::clone(seen);
         thread::spawn(move || {

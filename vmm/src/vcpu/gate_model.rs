@@ -5,7 +5,7 @@ mod primitives {
     pub(super) use loom::sync::{Condvar, Mutex, MutexGuard, atomic};
     pub(super) use loom::thread;
 
-    /// Every order of events with at most this many preemptions.
+    /// Models every order of events with at most this many preemptions.
     pub(super) fn model(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(preemptions);

@@ -94,8 +94,8 @@ impl Vcpu {
         })
     }
 
-    /// Into the reset state; the boot vCPU to the kernel's entry point, while the others wait for
-    /// its start-up message.
+    /// Brings the vCPU into the reset state; the boot vCPU to the kernel's entry point, while the
+    /// others wait for its start-up message.
     fn start(&mut self, memory: &GuestMemory, entry: Entry) -> Result<(), KvmError> {
         self.progress = Progress::SetUp;
         self.reset.restore(&self.fd)?;

@@ -129,7 +129,7 @@ impl ResetState {
     }
 }
 
-/// One at a time: `KVM_GET_MSRS` stops at the first one it cannot read.
+/// Reads registers one at a time: `KVM_GET_MSRS` stops at the first one it cannot read.
 fn capture_msrs(vcpu: &VcpuFd, indices: &[u32]) -> Vec<kvm_msr_entry> {
     let read = |index: u32| {
         let entry = kvm_msr_entry { index, ..Default::default() };

@@ -49,7 +49,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// One vCPU with `code` at its entry; `None` without /dev/kvm.
+    /// Makes one vCPU with `code` at its entry; `None` without /dev/kvm.
     fn new(code: &[u8]) -> Option<Self> {
         let memory = crate::memory::allocate("64M".parse().unwrap(), false).unwrap();
         memory.write_slice(code, GuestAddress(CODE)).unwrap();
@@ -76,7 +76,7 @@ impl Machine {
         self.vcpu.start(&self.memory, ENTRY).unwrap();
     }
 
-    /// As a vCPU does when the gate closes.
+    /// Stops as a vCPU does when the gate closes.
     fn stop(&mut self) {
         self.handler.finish(0, &mut self.vcpu.fd);
     }

@@ -173,7 +173,7 @@ fn find(function: &mut VfioFunction, id: u8) -> Result<u16, Box<dyn Error>> {
     found.map(|(_, at)| at).ok_or_else(|| format!("no capability {id:#04x}").into())
 }
 
-/// ID and offset of each capability.
+/// Returns ID and offset of each capability.
 fn capabilities(function: &mut VfioFunction) -> Vec<(u8, u16)> {
     let mut list = Vec::new();
     let [mut at, ..] = long(function, 0x34).to_le_bytes();

@@ -31,7 +31,7 @@ struct Part {
     mapping: Mapping,
 }
 
-/// All of them.
+/// The BARs of a function, with what of them is mapped.
 pub(crate) struct Bars {
     parts: Vec<Part>,
     slots: Arc<dyn MemorySlots>,
@@ -67,7 +67,7 @@ impl Bars {
         Ok(Self { parts, slots })
     }
 
-    /// The window of `bar` is now there, or nowhere.
+    /// Takes it that the window of `bar` is now there, or nowhere.
     pub(crate) fn moved(&mut self, bar: BarIndex, now: Option<Window>) {
         for part in self.parts.iter_mut().filter(|part| part.bar == bar) {
             hide(&*self.slots, part);
@@ -88,14 +88,14 @@ impl Bars {
         }
     }
 
-    /// Nothing is shown any more.
+    /// Hides all that is shown.
     pub(crate) fn hide(&mut self) {
         for part in &mut self.parts {
             hide(&*self.slots, part);
         }
     }
 
-    /// Nothing is shown, and nothing mapped, any more: what is mapped keeps the device open.
+    /// Hides and unmaps everything: what is mapped keeps the device open.
     pub(crate) fn close(&mut self) {
         self.hide();
         for part in self.parts.drain(..) {

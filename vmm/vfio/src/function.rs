@@ -40,7 +40,7 @@ pub enum FunctionError {
         #[source]
         source: io::Error,
     },
-    /// No vectors.
+    /// Its interrupt vectors could not be had or set.
     #[error("{address} could not be given interrupts")]
     Interrupts {
         address: Address,
@@ -66,7 +66,7 @@ enum Holder {
     Guest,
     /// Cut off from the guest and its memory, and absent on the bus, until a reset succeeds.
     Nobody,
-    /// Closed, for good.
+    /// The host wants it back: it is closed for good.
     Host,
 }
 
@@ -167,9 +167,10 @@ impl VfioFunction {
         self.unreset
     }
 
-    /// To be called when [`Notices::error`] is signalled. What the function wrote to memory since it or
-    /// its link failed cannot be trusted, so the guest loses it: a driver sees a card that was pulled
-    /// out. The guest's next reset resets the function, and gives it back if that succeeds.
+    /// Takes the card from the guest, to be called when [`Notices::error`] is signalled. What the
+    /// function wrote to memory since it or its link failed cannot be trusted, so the guest loses it: a
+    /// driver sees a card that was pulled out. The guest's next reset resets the function, and gives it
+    /// back if that succeeds.
     pub fn link_error(&mut self) {
         if self.holder == Holder::Guest {
             tracing::error!(
@@ -180,7 +181,7 @@ impl VfioFunction {
         }
     }
 
-    /// To be called when [`Notices::release`] is signalled: resets the function and closes it, which is
+    /// Resets the function and closes it, to be called when [`Notices::release`] is signalled: that is
     /// what the host waits for. The guest sees a card that was pulled out.
     ///
     /// A kernel that unbinds a driver keeps the function's lock until it is closed, and refuses a reset
@@ -392,7 +393,7 @@ fn word(hardware: &dyn Hardware, offset: u16) -> io::Result<u16> {
     Ok(u16::from_le_bytes(bytes))
 }
 
-/// An eventfd for one kind of notice, if the function has it.
+/// Makes an eventfd for one kind of notice, if the function has it.
 fn notice(hardware: &dyn Hardware, irq: Irq) -> io::Result<Option<EventFd>> {
     if hardware.irq_info(irq).count == 0 {
         return Ok(None);

@@ -12,7 +12,7 @@ use crate::sys::Mapping;
 /// Kinds of interrupt VFIO can signal for a PCI function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Irq {
-    /// Message-signalled.
+    /// MSI, whose vectors are in the configuration space.
     Msi,
     /// Message-signalled, by table.
     Msix,
@@ -123,8 +123,9 @@ pub(crate) trait Hardware: Debug + Send {
     /// Returns whether the function can be reset alone.
     fn has_function_reset(&self) -> bool;
     fn function_reset(&self) -> io::Result<()>;
-    /// The function itself and whatever outside its IOMMU group [`Hardware::bus_reset`] resets with it.
-    /// The rest of the group is nobody else's: the agent has bound it to vfio-pci for this guest.
+    /// Returns the function itself and whatever outside its IOMMU group [`Hardware::bus_reset`] resets
+    /// with it. The rest of the group is nobody else's: the agent has bound it to vfio-pci for this
+    /// guest.
     fn bus_reset_scope(&self) -> io::Result<Vec<Address>>;
     fn bus_reset(&self) -> io::Result<()>;
 }

@@ -40,7 +40,7 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// As many vectors as the configuration space shows, all masked, nothing on in the hardware.
+    /// Makes as many vectors as the configuration space shows, all masked, nothing on in the hardware.
     pub(crate) fn new(
         config: &VirtualConfig,
         hardware: &dyn Hardware,
@@ -152,7 +152,7 @@ impl Interrupts {
         true
     }
 
-    /// Off in the hardware, then in KVM: an eventfd is not detached while it is still signalled.
+    /// Switches interrupts off in the hardware, then in KVM: an eventfd is not detached while it is still signalled.
     pub(crate) fn reset(&mut self, hardware: &dyn Hardware) {
         if let Some((msix, control, lines, _)) = &mut self.msix {
             lines.off(hardware);
@@ -208,12 +208,12 @@ fn set_msi(msi: &mut Msi, setting: MsiSetting) {
 }
 
 impl MsixPlace {
-    /// Bytes of the hardware's table, all of it kept from the guest.
+    /// Returns the bytes of the hardware's table, all of it kept from the guest.
     pub(crate) fn table_size(self) -> u64 {
         u64::from(self.hardware_count) * pci::msix::ENTRY_SIZE
     }
 
-    /// Bytes of the hardware's pending bits.
+    /// Returns the bytes of the hardware's pending bits.
     pub(crate) fn pba_size(self) -> u64 {
         u64::from(self.hardware_count).div_ceil(64) * 8
     }

@@ -43,7 +43,7 @@ const IOMMU_MAP_DMA: c_ulong = request(13);
 /// bus has at most 256 functions of 8 bytes.
 const ANSWER_MAX: u32 = 16 << 10;
 
-/// Version of the VFIO interface behind `container`.
+/// Returns the version of the VFIO interface behind `container`.
 pub(crate) fn api_version(container: &File) -> io::Result<c_int> {
     // SAFETY: takes no argument.
     check(unsafe { ioctl(container, GET_API_VERSION) })
@@ -192,8 +192,8 @@ pub(crate) fn reset(device: &File) -> io::Result<()> {
     check(unsafe { ioctl(device, DEVICE_RESET) }).map(drop)
 }
 
-/// Every function that a reset of this one's bus or slot would reset, this one included, and the IOMMU
-/// group each is in.
+/// Returns every function that a reset of this one's bus or slot would reset, this one included, and
+/// the IOMMU group each is in.
 pub(crate) fn hot_reset_scope(device: &File) -> io::Result<Vec<(u32, Address)>> {
     let answer = ask(device, DEVICE_GET_PCI_HOT_RESET_INFO, &[12, 0, 0])?;
     let pairs = answer.get(3..).unwrap_or_default().chunks_exact(2);
@@ -264,7 +264,7 @@ const fn argsz<T>() -> u32 {
     size_of::<T>() as u32
 }
 
-/// Size of a request. Too large a one gets a size that the kernel refuses.
+/// Returns the size of a request. Too large a one gets a size that the kernel refuses.
 fn bytes_of(words: &[u32]) -> u32 {
     u32::try_from(size_of_val(words)).unwrap_or(0)
 }

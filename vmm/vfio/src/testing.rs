@@ -16,7 +16,7 @@ use crate::sys::Mapping;
 
 /// Vectors in the MSI-X table of [`FakeNic`].
 pub(crate) const VECTORS: u32 = 5;
-/// The capabilities' places.
+/// Offsets of the capabilities in the configuration space; this is power management's.
 pub(crate) const POWER: u16 = 0xc8;
 pub(crate) const MSI: u16 = 0xd0;
 pub(crate) const EXPRESS: u16 = 0xe0;
@@ -126,7 +126,7 @@ impl FakeNic {
         self.with(|state| std::mem::take(&mut state.events))
     }
 
-    /// The card raises a vector. `false` if the host would not notice.
+    /// Has the card raise a vector. `false` if the host would not notice.
     pub(crate) fn raise(&self, irq: Irq, vector: u32) -> bool {
         self.with(|state| {
             let fds = state.on.get(&(irq as u8)).map(|(_, fds)| fds);
@@ -217,7 +217,7 @@ impl Hardware for FakeNic {
         }
     }
 
-    /// As the kernel does it: the first call fixes how many there are.
+    /// Sets triggers as the kernel does: the first call fixes how many there are.
     fn set_triggers(&self, irq: Irq, start: u32, triggers: &[Option<&EventFd>]) -> io::Result<()> {
         let info = self.irq_info(irq);
         self.with(|state| {

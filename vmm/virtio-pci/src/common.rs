@@ -64,7 +64,7 @@ pub(crate) enum Transition {
     Reset,
 }
 
-/// The registers.
+/// The registers of the common configuration (virtio 1.2 section 4.1.4.3).
 pub(crate) struct Common {
     offered: u64,
     device_feature_select: u32,
@@ -174,8 +174,8 @@ impl Common {
         Transition::None
     }
 
-    /// The queues as the driver set them up; `None` for those it did not enable. The first enabled
-    /// one that cannot be used is an error, with its number.
+    /// Returns the queues as the driver set them up; `None` for those it did not enable. The first
+    /// enabled one that cannot be used is an error, with its number.
     pub(crate) fn queues(
         &self,
         memory: &GuestMemory,
@@ -190,7 +190,7 @@ impl Common {
             .collect()
     }
 
-    /// The driver is told that the device cannot go on.
+    /// Tells the driver that the device cannot go on.
     pub(crate) fn fail(&mut self) {
         use virtio::Interrupt;
         self.line.needs_reset();
@@ -246,7 +246,7 @@ impl Common {
 }
 
 impl QueueSetup {
-    /// The queue, if it is one that virtio 1.2 section 2.7 allows and all of it is in `memory`.
+    /// Builds the queue, if it is one that virtio 1.2 section 2.7 allows and all of it is in `memory`.
     fn build(&self, memory: &GuestMemory) -> Result<Queue, QueueSetupError> {
         if !self.size.is_power_of_two() || self.size > self.max {
             return Err(QueueSetupError::Size(self.size));
@@ -278,7 +278,7 @@ impl QueueSetup {
     }
 }
 
-/// A 32-bit word of a 64-bit feature set; words beyond the second are zero.
+/// Returns a 32-bit word of a 64-bit feature set; words beyond the second are zero.
 fn word(features: u64, select: u32) -> u64 {
     match select {
         0 => features & 0xffff_ffff,

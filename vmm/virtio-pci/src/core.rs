@@ -28,7 +28,7 @@ pub(crate) enum Wanted {
     Reset,
 }
 
-/// See the module.
+/// The transport without lock and threads: a register access in, what follows from it out.
 pub(crate) struct Core {
     device: Mutex<Box<dyn Device>>,
     /// The latest, if it is not carried out yet. Held for an instant only; after `device` where both are.
@@ -55,7 +55,7 @@ impl Core {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// For the registers: wants something, and never waits for it.
+    /// Wants something of the device, for the registers, and never waits for it.
     pub(crate) fn ask(&self, wanted: Wanted) {
         {
             let mut place = self.wanted();
@@ -74,7 +74,7 @@ impl Core {
         let _ = self.control.write(1);
     }
 
-    /// For the I/O thread, which alone may wait: the device, and nothing that was wanted left undone.
+    /// Returns the device to the I/O thread, which alone may wait, with nothing that was wanted left undone.
     pub(crate) fn device(&self) -> MutexGuard<'_, Box<dyn Device>> {
         let mut device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         self.carry_out(&mut **device);

@@ -96,7 +96,7 @@ impl VirtioPci {
         Ok((Arc::new(Mutex::new(function)), Arc::new(Mutex::new(worker))))
     }
 
-    /// Complete at once, or when the device lets go ([`Self::resetting`]).
+    /// Resets the device: complete at once, or when the device lets go ([`Self::resetting`]).
     fn reset_device(&mut self) {
         // One that never started has nothing to let go of.
         if std::mem::take(&mut self.started) {
@@ -171,8 +171,8 @@ impl VirtioPci {
         }
     }
 
-    /// The window of the PCI configuration access capability: BAR offset and length, if they are
-    /// such that the guest may use them (section 4.1.4.9).
+    /// Returns the window of the PCI configuration access capability: BAR offset and length, if
+    /// they are such that the guest may use them (section 4.1.4.9).
     fn pci_window(&self) -> Option<(u64, usize)> {
         let at = self.pci_capability;
         let mut fields = [0; 16];
@@ -217,7 +217,7 @@ const BAR: BarIndex = match BarIndex::new(0) {
     None => unreachable!(),
 };
 
-/// `offset` relative to a region, if it lies in it.
+/// Returns `offset` relative to a region, if it lies in it.
 fn within(offset: u64, start: u64, size: u64) -> Option<u64> {
     offset.checked_sub(start).filter(|at| *at < size)
 }

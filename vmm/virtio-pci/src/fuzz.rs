@@ -107,7 +107,7 @@ pub fn fuzz_bus(data: &[u8]) {
     assert!(bells.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty(), "a reset frees all");
 }
 
-/// One to eight bytes of data.
+/// Makes one to eight bytes of data.
 fn any_data(input: &mut FuzzInput<'_>) -> Vec<u8> {
     let length = 1 << (input.byte().unwrap_or(0) % 4);
     (0..length).map(|_| input.byte().unwrap_or(0)).collect()

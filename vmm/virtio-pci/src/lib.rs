@@ -46,10 +46,10 @@ pub enum Error {
     /// More queues than there are notification addresses.
     #[error("a device has {0} queues; at most {max} fit", max = spec::QUEUES_MAX)]
     Queues(usize),
-    /// Interrupt vectors.
+    /// An interrupt vector could not be had or set.
     #[error("no interrupt vectors")]
     Msi(#[from] pci::host::MsiError),
-    /// Configuration space.
+    /// Its capabilities or BARs do not fit the configuration space.
     #[error("configuration space")]
     Layout(#[from] pci::config::LayoutError),
     /// An eventfd could not be made.

@@ -46,7 +46,7 @@ impl IrqLine {
         self.queue_vectors.get(queue).map_or(NO_VECTOR, |vector| vector.load(Ordering::Acquire))
     }
 
-    /// A vector the function does not have reads back as none (section 4.1.5.1.2).
+    /// Returns the vector to be kept: one that the function does not have reads back as none (section 4.1.5.1.2).
     fn checked(&self, vector: u16) -> u16 {
         if vector < self.msix().count() { vector } else { NO_VECTOR }
     }
@@ -75,19 +75,19 @@ impl IrqLine {
         self.active.load(Ordering::Acquire)
     }
 
-    /// A reset is wanted: from now on the device says nothing, and soon lets go.
+    /// Stops the device, as a reset is wanted: from now on the device says nothing, and soon lets go.
     pub(crate) fn stop(&self) {
         self.active.store(false, Ordering::Release);
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// What was wanted of the device is done: it works now, or it has let go.
+    /// Settles what was wanted of the device, which is done: it works now, or it has let go.
     pub(crate) fn settle(&self, active: bool) {
         self.active.store(active, Ordering::Release);
         self.stopping.store(false, Ordering::Release);
     }
 
-    /// As of reset, when the device has let go; MSI-X belongs to the function and stays.
+    /// Goes back to the state of reset, when the device has let go; MSI-X belongs to the function and stays.
     pub(crate) fn reset(&self) {
         self.needs_reset.store(false, Ordering::Release);
         self.config_vector.store(NO_VECTOR, Ordering::Release);
@@ -96,7 +96,7 @@ impl IrqLine {
         }
     }
 
-    /// As on a new machine: what belongs to the function, not to the device, as well.
+    /// Goes back to the state of a new machine: what belongs to the function, not to the device, as well.
     pub(crate) fn renew(&self) {
         self.generation.store(0, Ordering::Release);
         self.msix().reset();

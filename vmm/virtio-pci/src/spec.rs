@@ -48,7 +48,7 @@ pub(crate) mod status {
     pub(crate) const FAILED: u8 = 128;
 }
 
-/// PCI class of a virtio device type: base class, subclass, interface.
+/// Returns the PCI class of a virtio device type: base class, subclass, interface.
 pub(crate) fn class(device_type: u32) -> [u8; 3] {
     match device_type {
         1 => [0x02, 0x00, 0x00],  // network

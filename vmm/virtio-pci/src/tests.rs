@@ -265,7 +265,7 @@ fn features_nobody_offered_or_an_old_driver_are_refused() {
     }
 }
 
-/// The device refuses to start, says so by an interrupt, and starts once the driver has reset it.
+/// Asserts that the device refuses to start, says so by an interrupt, and starts once the driver has reset it.
 fn assert_refused(driver: &Driver, why: &str) {
     assert_eq!(driver.status(), 15 | status::NEEDS_RESET, "{why}");
     assert!(driver.recorder.take(0), "no configuration interrupt: {why}");

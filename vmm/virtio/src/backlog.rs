@@ -27,7 +27,7 @@ impl Backlog {
         Ok(Self { event: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?, registered: false })
     }
 
-    /// To be called from [`Device::register`](crate::Device::register); idempotent.
+    /// Registers the backlog; to be called from [`Device::register`](crate::Device::register); idempotent.
     pub fn register(&mut self, ops: &mut EventOps) {
         if !self.registered {
             let events = Events::with_data(&self.event, Self::TOKEN, EventSet::IN);

@@ -21,20 +21,20 @@ pub type GuestMemory = GuestMemoryMmap<()>;
 
 /// How a running device tells its driver something. Implemented by the transport.
 pub trait Interrupt: Send + Sync {
-    /// The used ring of queue `index` has something new (virtio 1.2 section 2.7.10). The caller
-    /// has asked the queue whether the driver wants to know.
+    /// Is told that the used ring of queue `index` has something new (virtio 1.2 section 2.7.10).
+    /// The caller has asked the queue whether the driver wants to know.
     fn used(&self, index: usize);
 
-    /// The configuration space changed (virtio 1.2 section 2.5): bumps the generation.
+    /// Is told that the configuration space changed (virtio 1.2 section 2.5); bumps the generation.
     fn config_changed(&self);
 
-    /// The device met something it cannot go on from (a broken ring): sets
+    /// Is told that the device met something it cannot go on from (a broken ring); sets
     /// `DEVICE_NEEDS_RESET` (virtio 1.2 section 2.1.2) and stops the device until the driver resets.
     fn needs_reset(&self);
 
-    /// Whether a reset waits for this device to let go of the guest's memory. To be looked at between
-    /// any two pieces of work that together take longer than a few milliseconds; [`CheckedQueue::serve`]
-    /// looks between any two chains.
+    /// Returns whether a reset waits for this device to let go of the guest's memory. To be looked at
+    /// between any two pieces of work that together take longer than a few milliseconds;
+    /// [`CheckedQueue::serve`] looks between any two chains.
     ///
     /// [`CheckedQueue::serve`]: crate::CheckedQueue::serve
     fn stopping(&self) -> bool;
@@ -51,7 +51,7 @@ pub trait DeviceConfig: Send + Sync {
         let _ = (offset, data);
     }
 
-    /// What a driver chose is forgotten. Called when a reset is complete.
+    /// Forgets what a driver chose. Called when a reset is complete.
     fn reset(&self) {}
 }
 
@@ -80,7 +80,7 @@ pub struct Activation {
     /// One entry a queue, in order; `None` where the driver did not enable it. Addresses and sizes
     /// are guest-chosen; the transport has called `Queue::is_valid`.
     pub queues: Vec<Option<Queue>>,
-    /// Towards the driver.
+    /// Signals the driver that a queue or the configuration has changed.
     pub interrupt: Arc<dyn Interrupt>,
     /// The features both sides agreed to.
     pub features: u64,
@@ -104,38 +104,38 @@ pub enum ActivateError {
 /// and only the I/O thread ever waits for it. Guest-chosen arguments may be anything, and so may
 /// everything in guest memory.
 pub trait Device: Send {
-    /// Virtio device ID (virtio 1.2 section 5).
+    /// Returns the virtio device ID (virtio 1.2 section 5).
     fn device_type(&self) -> u32;
 
-    /// Device feature bits offered. The transport adds `VIRTIO_F_VERSION_1`; a device that can
-    /// suppress notifications offers `VIRTIO_RING_F_EVENT_IDX` itself.
+    /// Returns the device feature bits offered. The transport adds `VIRTIO_F_VERSION_1`; a device
+    /// that can suppress notifications offers `VIRTIO_RING_F_EVENT_IDX` itself.
     fn features(&self) -> u64;
 
-    /// Maximum size of each queue, in descriptors; each a power of two.
+    /// Returns the maximum size of each queue, in descriptors; each a power of two.
     fn queue_sizes(&self) -> &[u16];
 
-    /// The configuration space; always the same one.
+    /// Returns the configuration space; always the same one.
     fn config(&self) -> Arc<dyn DeviceConfig>;
 
-    /// The driver is ready. Called once between resets. Must not block.
+    /// Activates the device, as the driver is ready. Called once between resets. Must not block.
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError>;
 
-    /// The driver wrote zero to the status register, or the machine resets: drop the queues, forget
-    /// everything negotiated; host resources stay open. Idempotent; must not block.
+    /// Drops the queues and forgets everything negotiated, as the driver wrote zero to the status
+    /// register, or the machine resets; host resources stay open. Idempotent; must not block.
     fn reset(&mut self);
 
-    /// The driver notified queue `index`. Also called once for each queue right after activation.
+    /// Is told that the driver notified queue `index`. Also called once for each queue right after activation.
     fn queue_notified(&mut self, index: usize);
 
-    /// Called on the I/O thread when the event loop starts, after each activation and after each
-    /// reset: add, or take away, the host file descriptors this device waits for. A device without
-    /// any needs no more than the default.
+    /// Adds, or takes away, the host file descriptors this device waits for. Called on the I/O
+    /// thread when the event loop starts, after each activation and after each reset. A device
+    /// without any needs no more than the default.
     fn register(&mut self, ops: &mut EventOps) {
         let _ = ops;
     }
 
-    /// A file descriptor that [`Device::register`] added is ready. `events.data()` is the token
-    /// the device chose; tokens below [`FIRST_DEVICE_TOKEN`] belong to the transport.
+    /// Is told that a file descriptor that [`Device::register`] added is ready. `events.data()` is
+    /// the token the device chose; tokens below [`FIRST_DEVICE_TOKEN`] belong to the transport.
     fn host_event(&mut self, events: Events, ops: &mut EventOps) {
         let _ = (events, ops);
     }

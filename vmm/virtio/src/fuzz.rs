@@ -32,7 +32,7 @@ const ROUNDS: usize = 2000;
 /// What lies behind what a device may write to.
 pub(crate) const TAIL: [u8; 100] = [0x5a; 100];
 
-/// A checked queue by itself.
+/// Drives a checked queue by itself.
 pub fn fuzz_queue(data: &[u8]) {
     let mut stream = Stream(data);
     let memory = memory();
@@ -147,7 +147,7 @@ impl<'a> Stream<'a> {
         taken
     }
 
-    /// Mostly small.
+    /// Returns an offset, mostly a small one.
     fn offset(&mut self) -> usize {
         match self.byte() {
             255 => usize::MAX - usize::from(self.byte()),
@@ -155,7 +155,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Mostly in memory and away from the rings, sometimes across an edge, sometimes anywhere.
+    /// Returns an address, mostly in memory and away from the rings, sometimes across an edge, sometimes anywhere.
     fn address(&mut self) -> u64 {
         match self.byte() % 8 {
             0 => self.u64(),
@@ -211,12 +211,12 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// One of a few places that headers and data share.
+    /// Returns one of a few places that headers and data share.
     fn near(&mut self) -> u64 {
         0x4000 + u64::from(self.byte() % 4) * 256
     }
 
-    /// Mostly the length of something.
+    /// Returns a length, mostly that of something.
     fn len(&mut self) -> u32 {
         match self.byte() % 8 {
             0 | 1 => 16,
@@ -234,7 +234,7 @@ impl<'a> Stream<'a> {
         (!self.byte().is_multiple_of(16)).then_some(queue)
     }
 
-    /// Mostly where [`Stream::scribble`] writes, sometimes anywhere, in memory or not.
+    /// Returns the places of a queue, mostly where [`Stream::scribble`] writes, sometimes anywhere, in memory or not.
     fn queue(&mut self, index: u64) -> Queue {
         let mut queue = Queue::new(256).expect("a power of two");
         queue.set_size(SIZE);

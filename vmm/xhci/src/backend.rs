@@ -14,12 +14,12 @@ use crate::spec::request;
 pub struct PortId(pub(crate) u8);
 
 impl PortId {
-    /// The port of this number, from 1; there may be none.
+    /// Makes the port of this number, from 1; there may be none.
     pub fn new(number: u8) -> Self {
         Self(number)
     }
 
-    /// The number, from 1.
+    /// Returns the number, from 1.
     pub fn number(self) -> u8 {
         self.0
     }
@@ -43,12 +43,12 @@ pub enum Speed {
 pub struct TransferId(pub(crate) u64);
 
 impl TransferId {
-    /// As a number, for a protocol that has 64-bit IDs.
+    /// Returns the ID as a number, for a protocol that has 64-bit IDs.
     pub fn number(self) -> u64 {
         self.0
     }
 
-    /// From what [`TransferId::number`] gave; any other number names nothing.
+    /// Makes the ID from what [`TransferId::number`] gave; any other number names nothing.
     pub fn from_number(number: u64) -> Self {
         Self(number)
     }
@@ -59,17 +59,17 @@ impl TransferId {
 pub struct EndpointAddress(pub(crate) u8);
 
 impl EndpointAddress {
-    /// From its byte in a descriptor.
+    /// Makes the address from its byte in a descriptor.
     pub fn new(byte: u8) -> Self {
         Self(byte)
     }
 
-    /// As in a descriptor. The default control endpoint is 0 here.
+    /// Returns the byte that a descriptor has for it. The default control endpoint is 0 here.
     pub fn byte(self) -> u8 {
         self.0
     }
 
-    /// Whether data comes from the device. Of a control transfer its payload tells.
+    /// Returns whether data comes from the device. Of a control transfer its payload tells.
     pub fn is_in(self) -> bool {
         self.0 & 0x80 != 0
     }
@@ -102,12 +102,12 @@ impl Setup {
         }
     }
 
-    /// Whether the device is to send data.
+    /// Returns whether the device is to send data.
     pub fn is_in(&self) -> bool {
         self.request_type & 0x80 != 0
     }
 
-    /// Which of the requests this is that whoever is between guest and device has to know about.
+    /// Returns which of the requests this is that whoever is between guest and device has to know about.
     pub fn standard(&self) -> Standard {
         let [value, _] = self.value.to_le_bytes();
         let [index, _] = self.index.to_le_bytes();
@@ -127,7 +127,7 @@ impl Setup {
     }
 }
 
-/// See [`Setup::standard`].
+/// A standard request that the controller takes part in; see [`Setup::standard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {
     /// Never submitted: the controller alone gives addresses (4.6.5).
@@ -169,7 +169,7 @@ pub enum Payload {
 pub enum Request {
     /// A whole control transfer, setup to status stage.
     Control {
-        /// The setup packet.
+        /// The eight bytes of the setup stage.
         setup: Setup,
         /// The data stage; `Out` with nothing where there is none.
         payload: Payload,
@@ -179,7 +179,7 @@ pub enum Request {
     Bulk(Payload),
     /// Data of an interrupt endpoint.
     Interrupt {
-        /// The data.
+        /// The data that go out, or the room for those that come in.
         payload: Payload,
         /// How often the device is to be asked, in microseconds.
         interval: u32,
@@ -189,7 +189,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The data, whatever the kind.
+    /// Returns the data, whatever the kind.
     pub fn payload(&self) -> &Payload {
         match self {
             Self::Control { payload, .. }
@@ -208,7 +208,7 @@ pub struct Transfer {
     pub port: PortId,
     /// Which endpoint of it; 0 for the default control endpoint.
     pub endpoint: EndpointAddress,
-    /// What to do.
+    /// What the device is to do.
     pub request: Request,
 }
 
@@ -239,26 +239,27 @@ pub enum Moved {
 /// The devices. The controller calls, under the lock that is around it: nothing here may block, nor
 /// call the controller back. The order of the calls for one port is the order of what is to happen.
 pub trait Backend: Send {
-    /// Start a transfer. It ends with one [`Controller::complete`](crate::Controller::complete),
+    /// Starts a transfer. It ends with one [`Controller::complete`](crate::Controller::complete),
     /// unless it is cancelled or its device detached first; then a completion is welcome but ignored.
     fn submit(&mut self, transfer: Transfer);
 
-    /// The guest stops the endpoint of this transfer, and has to know how much of it was moved: bytes
-    /// that went to the device are not to go again, and what came from it is not to be lost. End the
-    /// transfer soon, with one [`Controller::complete`](crate::Controller::complete): with
+    /// Stops this transfer, as the guest stops its endpoint and has to know how much of it was moved:
+    /// bytes that went to the device are not to go again, and what came from it is not to be lost. The
+    /// transfer has to end soon, with one [`Controller::complete`](crate::Controller::complete): with
     /// [`Status::Stopped`] if this is why it ended. A control transfer, of which there is no half, is to
     /// be left to its own end. The controller waits [`STOP_WAIT`](crate::spec::STOP_WAIT), and no longer.
     fn stop(&mut self, id: TransferId);
 
-    /// The guest no longer wants this transfer, whatever it moved; the controller has forgotten it.
+    /// Cancels this transfer, which the guest no longer wants, whatever it moved; the controller has forgotten it.
     fn cancel(&mut self, id: TransferId);
 
-    /// The guest resets the device at `port`. The guest sees the reset end at once; what is submitted
-    /// from now on has to come after it.
+    /// Resets the device at `port` for the guest. The guest sees the reset end at once; what is
+    /// submitted from now on has to come after it.
     fn reset_port(&mut self, port: PortId);
 
-    /// The guest stopped or removed an endpoint: no transfer is submitted for it until the guest
-    /// starts it again. For a backend that fetches interrupt data ahead; by default nothing.
+    /// Is told that the guest stopped or removed an endpoint: no transfer is submitted for it until
+    /// the guest starts it again. For a backend that fetches interrupt data ahead; by default
+    /// nothing.
     fn endpoint_stopped(&mut self, port: PortId, endpoint: EndpointAddress) {
         let _ = (port, endpoint);
     }
@@ -266,7 +267,7 @@ pub trait Backend: Send {
 
 /// Towards the guest's interrupt controller.
 pub trait Interrupt: Send {
-    /// Raise the interrupter's interrupt. Returns whether a message was sent (or waits in a masked
+    /// Raises the interrupter's interrupt. Returns whether a message was sent (or waits in a masked
     /// vector): the pending bit then clears itself (4.17.5). `false` without MSI-X.
     fn raise(&self) -> bool;
 }

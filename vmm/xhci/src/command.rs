@@ -60,7 +60,7 @@ impl<B: Backend> Controller<B> {
         Ok(true)
     }
 
-    /// 4.6.3
+    /// Carries out Enable Slot (4.6.3); returns the slot's number.
     fn enable_slot(&mut self) -> Result<u8, Code> {
         let enabled = self.registers.get(offset::CONFIG).min(u32::from(SLOTS)) as usize;
         let mut free = (1..).zip(self.slots.iter_mut()).take(enabled);
@@ -69,7 +69,7 @@ impl<B: Backend> Controller<B> {
         Ok(number)
     }
 
-    /// 4.6.4
+    /// Carries out Disable Slot (4.6.4).
     fn disable_slot(&mut self, number: u8) -> Outcome {
         let Self { slots, ports, backend, memory, .. } = self;
         let place = Self::place(slots, number).ok_or(Code::SlotNotEnabled)?;
@@ -83,7 +83,7 @@ impl<B: Backend> Controller<B> {
         Ok(())
     }
 
-    /// 4.6.5
+    /// Carries out Address Device (4.6.5).
     fn address_device(&mut self, trb: &Trb) -> Outcome {
         let Self { slots, ports, backend, memory, registers, .. } = self;
         let number = trb.slot();
@@ -129,7 +129,7 @@ impl<B: Backend> Controller<B> {
         Ok(())
     }
 
-    /// 4.6.6: all of it or nothing.
+    /// Carries out Configure Endpoint (4.6.6): all of it or nothing.
     fn configure_endpoint(&mut self, trb: &Trb) -> Outcome {
         let Self { slots, ports, backend, memory, .. } = self;
         let number = trb.slot();
@@ -184,7 +184,7 @@ impl<B: Backend> Controller<B> {
         Ok(())
     }
 
-    /// 4.6.7
+    /// Carries out Evaluate Context (4.6.7).
     fn evaluate_context(&mut self, trb: &Trb) -> Outcome {
         let Self { slots, memory, .. } = self;
         let slot = Self::enabled(slots, trb.slot())?;
@@ -208,13 +208,13 @@ impl<B: Backend> Controller<B> {
         Ok(())
     }
 
-    /// 4.6.8
+    /// Carries out Reset Endpoint (4.6.8).
     fn reset_endpoint(&mut self, trb: &Trb) -> Outcome {
         let preserve = trb.has(trb_bit::PRESERVE);
         self.with_endpoint(trb, |endpoint, around| endpoint.reset(preserve, around))
     }
 
-    /// 4.6.10
+    /// Carries out Set TR Dequeue Pointer (4.6.10).
     fn set_dequeue(&mut self, trb: &Trb) -> Outcome {
         // Streams are not offered, so no stream context has a pointer to set.
         if trb.parameter() & 0xe != 0 || trb.stream() != 0 {
@@ -224,7 +224,7 @@ impl<B: Backend> Controller<B> {
         self.with_endpoint(trb, |endpoint, around| endpoint.set_dequeue(at, around))
     }
 
-    /// 4.6.11
+    /// Carries out Reset Device (4.6.11).
     fn reset_device(&mut self, number: u8) -> Outcome {
         let Self { slots, ports, backend, memory, .. } = self;
         let slot = Self::enabled(slots, number)?;
@@ -270,7 +270,7 @@ impl<B: Backend> Controller<B> {
         slots.get_mut(usize::from(number).checked_sub(1)?)
     }
 
-    /// The device at `port` is gone: whatever is with it has failed, and whoever asks next is told.
+    /// Takes it that the device at `port` is gone: whatever is with it has failed, and whoever asks next is told.
     pub(crate) fn lose_device(&mut self, port: PortId) {
         for slot in self.slots.iter_mut().flatten().filter(|slot| slot.is_at(port)) {
             for (index, endpoint) in &mut slot.endpoints {

@@ -57,7 +57,7 @@ impl EndpointContext {
         }))
     }
 
-    /// Whether an endpoint can be like this at device context index `index` (4.5.1, 6.2.3).
+    /// Returns whether an endpoint can be like this at device context index `index` (4.5.1, 6.2.3).
     pub(crate) fn is_sound(&self, index: u8) -> bool {
         let fits = match self.kind {
             EndpointType::Control => index == 1,
@@ -89,7 +89,7 @@ impl EndpointContext {
         memory.write_words(at, &[first & !7 | state])
     }
 
-    /// The state "disabled".
+    /// Writes the state "disabled" into an endpoint's output context.
     pub(crate) fn disable(memory: &Memory, output: u64, index: u8) -> Result<(), Outside> {
         let at = address(output, index)?;
         let [first] = memory.read_words(at)?;
@@ -120,13 +120,13 @@ impl SlotContext {
         Ok(Self { words: memory.read_words(base)? })
     }
 
-    /// Behind which ports of hubs the device is; 0 for none.
+    /// Returns behind which ports of hubs the device is; 0 for none.
     pub(crate) fn route(&self) -> u32 {
         let [first, ..] = self.words;
         first & 0xf_ffff
     }
 
-    /// Root hub port number.
+    /// Returns the root hub port number.
     pub(crate) fn port(&self) -> u8 {
         let [_, second, ..] = self.words;
         (second >> 16) as u8
@@ -147,7 +147,7 @@ impl SlotContext {
         *last = state << 27 | u32::from(device_address);
     }
 
-    /// Maximum exit latency and interrupter target, the two that Evaluate Context takes (6.2.2.3).
+    /// Takes over maximum exit latency and interrupter target, the two that Evaluate Context takes (6.2.2.3).
     pub(crate) fn evaluate(&mut self, input: &Self) {
         let ([_, latency, target, _], [_, from_latency, from_target, _]) =
             (&mut self.words, input.words);

@@ -37,10 +37,10 @@ impl Default for Ports {
 /// Why a device cannot be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
-    /// No such port.
+    /// The controller has no port of this number.
     #[error("there is no port {0}")]
     NoPort(u8),
-    /// Something is there.
+    /// A device is at the port already.
     #[error("there is a device at port {0} already")]
     Occupied(u8),
     /// A USB 3 device at a port of USB 2, or the other way about.
@@ -70,7 +70,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// The bit of USBSTS that says it (4.10.2.6).
+    /// Returns the bit of USBSTS that says it (4.10.2.6).
     fn status(&self) -> u32 {
         match self {
             Self::Events(EventRingError::Segments(_) | EventRingError::SegmentSize(_)) => {
@@ -93,7 +93,7 @@ pub struct Controller<B> {
     pub(crate) commands: Position,
     pub(crate) backend: B,
     line: Box<dyn Interrupt>,
-    /// CRCR.CRR.
+    /// The command ring runs (CRCR.CRR, 5.4.5).
     commands_running: bool,
     /// Doorbell 0 rang since the command ring was last seen empty.
     commands_ready: bool,
@@ -108,7 +108,7 @@ pub struct Controller<B> {
 }
 
 impl<B: Backend> Controller<B> {
-    /// A controller after reset, nothing attached. Ports beyond [`PORTS_MAX`] there are not.
+    /// Makes a controller after reset, nothing attached. Ports beyond [`PORTS_MAX`] there are not.
     pub fn new(ports: Ports, memory: GuestMemory, backend: B, line: Box<dyn Interrupt>) -> Self {
         let (usb2, usb3) = (ports.usb2.min(PORTS_MAX), ports.usb3.min(PORTS_MAX));
         let port = |number| Port::new(PortId(number), number > usb2);
@@ -131,17 +131,17 @@ impl<B: Backend> Controller<B> {
         }
     }
 
-    /// The devices' side.
+    /// Returns the side of the devices.
     pub fn backend(&self) -> &B {
         &self.backend
     }
 
-    /// The devices' side.
+    /// Returns the side of the devices, to be changed.
     pub fn backend_mut(&mut self) -> &mut B {
         &mut self.backend
     }
 
-    /// The first port without a device that one of this speed can go to.
+    /// Returns the first port without a device that one of this speed can go to.
     pub fn free_port(&self, speed: Speed) -> Option<PortId> {
         self.ports.iter().find(|port| port.takes(speed) && port.is_free()).map(|port| port.id)
     }
@@ -171,8 +171,8 @@ impl<B: Backend> Controller<B> {
         }
     }
 
-    /// A transfer ended. Ignored if it is not in flight (any more). The guest learns of it at the
-    /// next [`Controller::step`].
+    /// Takes it that a transfer ended. Ignored if it is not in flight (any more). The guest learns
+    /// of it at the next [`Controller::step`].
     pub fn complete(&mut self, id: TransferId, status: Status, moved: Moved) {
         let Pipe { slot, index } = Pipe::of(id);
         let Some(Some(slot)) = Self::place(&mut self.slots, slot) else { return };
@@ -183,7 +183,7 @@ impl<B: Backend> Controller<B> {
         }
     }
 
-    /// How many transfers are with the backend, or came back and wait for a step.
+    /// Returns how many transfers are with the backend, or came back and wait for a step.
     pub fn in_flight(&self) -> usize {
         let endpoints = self.slots.iter().flatten().flat_map(|slot| slot.endpoints.values());
         endpoints.filter(|endpoint| endpoint.is_in_flight()).count()
@@ -200,7 +200,7 @@ impl<B: Backend> Controller<B> {
         })
     }
 
-    /// As of power on, but for the devices that are plugged in. Idempotent.
+    /// Goes back to the state at power on, but for the devices that are plugged in. Idempotent.
     pub fn reset(&mut self) {
         for slot in &mut self.slots {
             if let Some(mut slot) = slot.take() {
@@ -217,7 +217,7 @@ impl<B: Backend> Controller<B> {
         (self.commands_running, self.commands_ready, self.commands_stopped) = (false, false, false);
     }
 
-    /// MSI-X was switched on or off: what was pending may be delivered now.
+    /// Is told that MSI-X was switched on or off: what was pending may be delivered now.
     pub fn interrupts_changed(&mut self) {
         self.events.interrupt(&mut self.registers, &*self.line);
     }
@@ -335,7 +335,7 @@ impl<B: Backend> Controller<B> {
         false
     }
 
-    /// 4.7
+    /// Takes the write of a doorbell (4.7).
     fn ring_doorbell(&mut self, at: u64, value: u32) -> bool {
         if !self.is_running() {
             return false;
@@ -473,7 +473,7 @@ impl<B: Backend> Controller<B> {
     }
 }
 
-/// Port (counted from 0) and register of its set.
+/// Returns the port (counted from 0) and register of its set.
 fn split_port(at: u64) -> (usize, usize) {
     let at = at - base::PORTS;
     ((at / PORT_SIZE) as usize, (at % PORT_SIZE / 4) as usize)

@@ -68,7 +68,7 @@ impl Events {
         self.outbox.is_empty()
     }
 
-    /// The guest wrote the segment table's address or size: the ring starts over when it is used.
+    /// Takes it that the guest wrote the segment table's address or size: the ring starts over when it is used.
     pub(crate) fn replace_ring(&mut self) {
         self.segments.clear();
         (self.enqueue, self.cycle, self.told_full) = ((0, 0), true, false);
@@ -106,7 +106,7 @@ impl Events {
         Ok(())
     }
 
-    /// The guest wrote the dequeue pointer.
+    /// Takes it that the guest wrote the dequeue pointer.
     pub(crate) fn dequeued(&mut self, registers: &mut Registers, line: &dyn Interrupt) {
         if self.address(self.enqueue) == dequeue(registers) {
             self.due = false; // it has seen them all

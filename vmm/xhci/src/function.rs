@@ -16,7 +16,7 @@ use crate::worker::{Handle, XhciWorker};
 
 /// Event fds never block: a full counter is a notification that waits.
 const EFD_NONBLOCK: i32 = 0o4000;
-/// The one BAR.
+/// BAR 0, the only one.
 const BAR: BarIndex = match BarIndex::new(0) {
     Some(bar) => bar,
     None => unreachable!(),
@@ -36,10 +36,10 @@ const IDENTITY: Identity = Identity {
 /// Why a controller could not be put on the bus.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Interrupt vectors.
+    /// An interrupt vector could not be had or set.
     #[error("no interrupt vectors")]
     Msi(#[from] pci::host::MsiError),
-    /// Configuration space.
+    /// Its capabilities or BARs do not fit the configuration space.
     #[error("configuration space")]
     Layout(#[from] pci::config::LayoutError),
     /// An eventfd could not be made.
@@ -72,8 +72,8 @@ pub struct XhciPci<B> {
 }
 
 impl<B: Backend> XhciPci<B> {
-    /// A controller with its devices behind `backend`. The first result goes on the bus, the second
-    /// into the event loop, the third to whoever feeds it devices.
+    /// Makes a controller with its devices behind `backend`. The first result goes on the bus, the
+    /// second into the event loop, the third to whoever feeds it devices.
     ///
     /// # Errors
     /// When vectors or eventfds run out.

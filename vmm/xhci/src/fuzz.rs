@@ -14,7 +14,7 @@ const ACTIONS_MAX: usize = 1024;
 /// Steps after an action; a hostile ring may have no end, so the controller need not come to rest.
 const STEPS: usize = 32;
 
-/// Drives a controller.
+/// Drives a controller with a driver and devices that do what `data` says.
 pub fn fuzz_controller(data: &[u8]) {
     let mut stream = FuzzInput::new(data);
     let mut driver = Driver::new();
@@ -119,7 +119,7 @@ fn act(action: u8, stream: &mut FuzzInput<'_>, driver: &mut Driver) {
     }
 }
 
-/// A transfer as a driver would ask for it, but for its numbers.
+/// Asks a transfer as a driver would ask for it, but for its numbers.
 fn transfer(stream: &mut FuzzInput<'_>, driver: &mut Driver) {
     let index = [1, 2, 3, 5].get(stream.below(4) as usize).copied().unwrap_or(1);
     if !driver.has_ring(1, index) {
@@ -150,7 +150,7 @@ fn any_status(input: &mut FuzzInput<'_>) -> Status {
     }
 }
 
-/// An address that is mostly somewhere something is.
+/// Returns an address that is mostly somewhere something is.
 fn any_address(input: &mut FuzzInput<'_>) -> u64 {
     match input.below(8) {
         0 => input.number(8),

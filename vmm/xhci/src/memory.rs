@@ -21,7 +21,7 @@ impl Memory {
         Self(memory)
     }
 
-    /// Whether `length` bytes from `address` on are all there.
+    /// Returns whether `length` bytes from `address` on are all there.
     pub(crate) fn check(&self, address: u64, length: u32) -> Result<(), Outside> {
         let there = length == 0 || self.0.check_range(GuestAddress(address), length as usize);
         if there { Ok(()) } else { Err(Outside(address)) }

@@ -7,7 +7,7 @@ use crate::spec::portsc::{self, link};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
-    /// Reset the device.
+    /// The device at the port is to be reset.
     Reset,
 }
 
@@ -40,7 +40,7 @@ impl Port {
         self.device.is_none()
     }
 
-    /// Which device is there and can be talked to.
+    /// Returns which device is there and can be talked to.
     pub(crate) fn enabled_generation(&self) -> Option<u64> {
         (self.device.is_some() && self.portsc & portsc::PED != 0).then_some(self.generation)
     }
@@ -62,7 +62,7 @@ impl Port {
         }
     }
 
-    /// The controller was reset: what is there connects anew (4.2).
+    /// Takes it that the controller was reset: what is there connects anew (4.2).
     pub(crate) fn reset(&mut self) {
         let (device, generation) = (self.device, self.generation);
         *self = Self { device, generation, ..Self::new(self.id, self.fast) };
@@ -107,7 +107,7 @@ impl Port {
         Effect::None
     }
 
-    /// A reset ends the moment it begins.
+    /// Resets the device at the port; that ends the moment it begins.
     fn reset_device(&mut self, warm: bool) -> Effect {
         if self.device.is_none() {
             return Effect::None;
@@ -121,7 +121,7 @@ impl Port {
         Effect::Reset
     }
 
-    /// The guest moves the link (4.15, 4.19.1).
+    /// Moves the link, as the guest wants it (4.15, 4.19.1).
     fn go_to(&mut self, state: u32) {
         let now = self.link();
         let working = self.portsc & portsc::PED != 0;

@@ -42,8 +42,9 @@ const fn plain(offset: u64, name: &'static str, reset: u32, writable: u32) -> Re
     Register { offset, name, reset, writable, clear: 0 }
 }
 
-/// All registers but ports and doorbells, of a controller with so many ports of each protocol, by
-/// offset. Sections: capability 5.3, operational 5.4, extended capabilities 7.2, runtime 5.5.
+/// Makes all registers but ports and doorbells, of a controller with so many ports of each
+/// protocol, by offset. Sections: capability 5.3, operational 5.4, extended capabilities 7.2,
+/// runtime 5.5.
 fn table(usb2: u8, usb3: u8) -> Vec<Register> {
     let ports = u32::from(usb2) + u32::from(usb3);
     let at = |group: u64, offset: u64| group + offset;
@@ -115,17 +116,17 @@ impl Registers {
         }
     }
 
-    /// Zero where there is no register.
+    /// Reads a register; zero where there is none.
     pub(crate) fn get(&self, offset: u64) -> u32 {
         self.find(offset).and_then(|at| self.0.get(at)).map_or(0, |(_, value)| *value)
     }
 
-    /// Two registers as one: the low half at `offset`.
+    /// Reads two registers as one: the low half at `offset`.
     pub(crate) fn get_wide(&self, offset: u64) -> u64 {
         u64::from(self.get(offset + 4)) << 32 | u64::from(self.get(offset))
     }
 
-    /// As the guest writes it. Nothing happens where there is no register.
+    /// Writes a register as the guest does. Nothing happens where there is no register.
     pub(crate) fn write(&mut self, offset: u64, written: u32) {
         if let Some((register, value)) = self.find(offset).and_then(|at| self.0.get_mut(at)) {
             *value = *value & !register.writable | written & register.writable;
@@ -133,7 +134,7 @@ impl Registers {
         }
     }
 
-    /// As the controller changes it.
+    /// Changes a register as the controller does.
     pub(crate) fn change(&mut self, offset: u64, clear: u32, set: u32) {
         if let Some((_, value)) = self.find(offset).and_then(|at| self.0.get_mut(at)) {
             *value = *value & !clear | set;

@@ -21,18 +21,18 @@ pub(crate) enum RingError {
 }
 
 impl Position {
-    /// From a dequeue pointer with the cycle state in bit 0.
+    /// Makes the place from a dequeue pointer with the cycle state in bit 0.
     pub(crate) fn from_pointer(pointer: u64) -> Self {
         Self { address: pointer & !0xf, cycle: pointer & 1 != 0 }
     }
 
-    /// As a dequeue pointer with the cycle state in bit 0.
+    /// Returns the place as a dequeue pointer with the cycle state in bit 0.
     pub(crate) fn pointer(self) -> u64 {
         self.address | u64::from(self.cycle)
     }
 
-    /// The TRB here, past any Link TRBs, and the place behind it. `None` where the guest has put
-    /// nothing yet. Bounded by [`LINKS_MAX`].
+    /// Fetches the TRB here, past any Link TRBs, and the place behind it. `None` where the guest
+    /// has put nothing yet. Bounded by [`LINKS_MAX`].
     pub(crate) fn fetch(self, memory: &Memory) -> Result<Option<(Trb, Self)>, RingError> {
         let mut at = self;
         for _ in 0..=LINKS_MAX {

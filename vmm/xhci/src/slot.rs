@@ -11,7 +11,7 @@ use crate::spec::slot_state;
 pub(crate) struct Slot {
     /// Guest-physical address of the output device context; 0 until the device is addressed.
     pub(crate) context: u64,
-    /// One of [`slot_state`].
+    /// The slot's state, one of [`slot_state`].
     pub(crate) state: u32,
     /// Which device: its port, and which of the devices that were there.
     pub(crate) device: Option<(PortId, u64)>,
@@ -32,7 +32,7 @@ impl Slot {
         }
     }
 
-    /// Where the device is, if it still is.
+    /// Returns where the device is, if it still is.
     pub(crate) fn port(&self, ports: &[Port]) -> Option<PortId> {
         let (id, generation) = self.device?;
         let port = ports.get(usize::from(id.number()).checked_sub(1)?)?;

@@ -29,7 +29,7 @@ pub const SLOTS: u8 = 32;
 pub const PORTS_MAX: u8 = 15;
 /// Event ring segments: two to the power of this (5.3.4, ERST Max).
 pub const EVENT_SEGMENTS_LOG2: u32 = 3;
-/// See [`EVENT_SEGMENTS_LOG2`].
+/// How many event ring segments a driver may give at most.
 pub const EVENT_SEGMENTS: u32 = 1 << EVENT_SEGMENTS_LOG2;
 /// TRBs an event ring segment may have (6.5).
 pub const EVENT_SEGMENT_TRBS: std::ops::RangeInclusive<u32> = 16..=4096;
@@ -168,17 +168,17 @@ pub mod portsc {
 
     /// Port link states.
     pub mod link {
-        /// Working.
+        /// U0: the link works.
         pub const U0: u32 = 0;
-        /// Suspended.
+        /// U3: the device is suspended.
         pub const U3: u32 = 3;
         /// Disabled (USB 3).
         pub const DISABLED: u32 = 4;
-        /// Nothing there.
+        /// RxDetect: no device is there.
         pub const RX_DETECT: u32 = 5;
         /// A USB 2 device that was not reset yet.
         pub const POLLING: u32 = 7;
-        /// Waking up.
+        /// Resume: the device is being woken.
         pub const RESUME: u32 = 15;
     }
 }
@@ -199,33 +199,33 @@ pub mod trb_type {
     pub const EVENT_DATA: u8 = 7;
     /// Nothing, on a transfer ring.
     pub const NO_OP: u8 = 8;
-    /// Commands.
+    /// The command Enable Slot (6.4.3.2).
     pub const ENABLE_SLOT: u8 = 9;
-    /// See [`ENABLE_SLOT`].
+    /// The command Disable Slot (6.4.3.3).
     pub const DISABLE_SLOT: u8 = 10;
-    /// See [`ENABLE_SLOT`].
+    /// The command Address Device (6.4.3.4).
     pub const ADDRESS_DEVICE: u8 = 11;
-    /// See [`ENABLE_SLOT`].
+    /// The command Configure Endpoint (6.4.3.5).
     pub const CONFIGURE_ENDPOINT: u8 = 12;
-    /// See [`ENABLE_SLOT`].
+    /// The command Evaluate Context (6.4.3.6).
     pub const EVALUATE_CONTEXT: u8 = 13;
-    /// See [`ENABLE_SLOT`].
+    /// The command Reset Endpoint (6.4.3.7).
     pub const RESET_ENDPOINT: u8 = 14;
-    /// See [`ENABLE_SLOT`].
+    /// The command Stop Endpoint (6.4.3.8).
     pub const STOP_ENDPOINT: u8 = 15;
-    /// See [`ENABLE_SLOT`].
+    /// The command Set TR Dequeue Pointer (6.4.3.9).
     pub const SET_TR_DEQUEUE: u8 = 16;
-    /// See [`ENABLE_SLOT`].
+    /// The command Reset Device (6.4.3.10).
     pub const RESET_DEVICE: u8 = 17;
     /// Nothing, on the command ring.
     pub const NO_OP_COMMAND: u8 = 23;
-    /// Events.
+    /// The event of a transfer (6.4.2.1).
     pub const TRANSFER_EVENT: u8 = 32;
-    /// See [`TRANSFER_EVENT`].
+    /// The event of a command (6.4.2.2).
     pub const COMMAND_COMPLETION: u8 = 33;
-    /// See [`TRANSFER_EVENT`].
+    /// The event of a port whose state has changed (6.4.2.3).
     pub const PORT_STATUS_CHANGE: u8 = 34;
-    /// See [`TRANSFER_EVENT`].
+    /// The event of the controller itself, such as a full event ring (6.4.2.6).
     pub const HOST_CONTROLLER: u8 = 37;
 }
 
@@ -283,9 +283,9 @@ pub enum Code {
 pub mod slot_state {
     /// Disabled or just enabled.
     pub const ENABLED: u32 = 0;
-    /// No address yet.
+    /// The device has no address yet.
     pub const DEFAULT: u32 = 1;
-    /// Has an address.
+    /// The device has an address.
     pub const ADDRESSED: u32 = 2;
     /// Has endpoints besides the default one.
     pub const CONFIGURED: u32 = 3;

@@ -40,11 +40,11 @@ enum Phase {
     Status,
 }
 
-/// A stick.
+/// A USB stick in memory, which speaks Bulk-Only Transport.
 #[derive(Debug)]
 pub struct Stick {
     speed: Speed,
-    /// The medium.
+    /// Its blocks, one after the other.
     pub medium: Vec<u8>,
     phase: Phase,
     tag: [u8; 4],
@@ -59,7 +59,7 @@ pub struct Stick {
 }
 
 impl Stick {
-    /// An empty one of so many blocks.
+    /// Makes an empty stick of so many blocks.
     pub fn new(speed: Speed, blocks: usize) -> Self {
         Self {
             speed,
@@ -75,12 +75,12 @@ impl Stick {
         }
     }
 
-    /// How fast it is.
+    /// Returns how fast it is.
     pub fn speed(&self) -> Speed {
         self.speed
     }
 
-    /// What it has answered since it was last asked.
+    /// Returns what it has answered since it was last asked.
     pub fn answers(&mut self) -> Vec<(TransferId, Status, Moved)> {
         std::mem::take(&mut self.answers)
     }

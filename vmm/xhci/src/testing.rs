@@ -18,17 +18,17 @@ use crate::spec::{Code, base, iman, portsc, trb_bit, trb_type, usbcmd};
 pub const RAM: usize = 4 << 20;
 /// Where the driver puts things.
 pub const DCBAA: u64 = 0x1000;
-/// See [`DCBAA`].
+/// Where the command ring is.
 pub const COMMANDS: u64 = 0x2000;
-/// See [`DCBAA`].
+/// Where the event ring segment table is.
 pub const SEGMENT_TABLE: u64 = 0x3000;
 /// Two segments, a page apart.
 pub const EVENTS: u64 = 0x4000;
-/// See [`DCBAA`].
+/// Where input contexts are.
 pub const INPUT: u64 = 0x6000;
-/// Output device contexts.
+/// Where output device contexts are, one a slot.
 pub const OUTPUT: u64 = 0x1_0000;
-/// Transfer rings.
+/// Where transfer rings are.
 pub const RINGS: u64 = 0x4_0000;
 /// The rest is free for data.
 pub const DATA: u64 = 0x20_0000;
@@ -44,7 +44,7 @@ pub struct Recorder {
     pub transfers: Vec<Transfer>,
     /// To be ended soon.
     pub stopping: Vec<TransferId>,
-    /// Cancelled.
+    /// Transfers that the controller took back.
     pub cancelled: Vec<TransferId>,
     /// Ports that were reset.
     pub resets: Vec<PortId>,
@@ -75,7 +75,7 @@ impl Backend for Recorder {
     }
 }
 
-/// Counts interrupts.
+/// An interrupt line that counts how often it was raised.
 #[derive(Clone, Debug, Default)]
 pub struct Line {
     count: Arc<AtomicUsize>,
@@ -84,7 +84,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// How many there were since it was last asked.
+    /// Returns how many there were since it was last asked.
     pub fn take(&self) -> usize {
         self.count.swap(0, Ordering::Relaxed)
     }
@@ -108,24 +108,24 @@ impl Interrupt for Line {
 /// An event as the driver reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// TRB type.
+    /// The TRB type (6.4.6).
     pub kind: u8,
-    /// Completion code.
+    /// The completion code (6.4.5).
     pub code: u8,
     /// Dwords 0 and 1.
     pub parameter: u64,
     /// Bytes not moved, or with `data` bytes moved.
     pub length: u32,
-    /// Slot.
+    /// The slot that it is about.
     pub slot: u8,
-    /// Device context index.
+    /// The device context index of the endpoint (4.5.1).
     pub endpoint: u8,
-    /// Event Data.
+    /// Whether it carries the driver's own value (Event Data).
     pub data: bool,
 }
 
 impl Seen {
-    /// Whether this is a transfer event of such a code.
+    /// Returns whether this is a transfer event of such a code.
     pub fn is_transfer(&self, code: Code) -> bool {
         self.kind == trb_type::TRANSFER_EVENT && self.code == code as u8
     }
@@ -141,11 +141,11 @@ struct Producer {
 
 /// A driver with its controller and its memory.
 pub struct Driver {
-    /// The controller.
+    /// The controller that is driven.
     pub controller: Controller<Recorder>,
     /// The guest's memory.
     pub memory: GuestMemory,
-    /// Its interrupts.
+    /// The interrupts that the controller raised.
     pub line: Line,
     commands: Producer,
     rings: std::collections::BTreeMap<(u8, u8), Producer>,
@@ -156,12 +156,12 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A controller of four and four ports, started.
+    /// Makes a controller of four and four ports, started.
     pub fn new() -> Self {
         Self::with_segments(64)
     }
 
-    /// The same, with an event ring of two segments of `trbs` TRBs.
+    /// Makes the same, with an event ring of two segments of `trbs` TRBs.
     pub fn with_segments(trbs: u64) -> Self {
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), RAM)]).expect("anonymous memory");
@@ -203,7 +203,7 @@ impl Driver {
         self.write(base::OPERATIONAL, usbcmd::RUN | usbcmd::INTE);
     }
 
-    /// Writes a register.
+    /// Writes four bytes at this offset of BAR 0.
     pub fn write(&mut self, at: u64, value: u32) {
         self.controller.write(at, &value.to_le_bytes());
     }
@@ -213,14 +213,14 @@ impl Driver {
         self.controller.write(at, &value.to_le_bytes());
     }
 
-    /// Reads a register.
+    /// Reads four bytes at this offset of BAR 0.
     pub fn read(&self, at: u64) -> u32 {
         let mut data = [0; 4];
         self.controller.read(at, &mut data);
         u32::from_le_bytes(data)
     }
 
-    /// Offset of a port's PORTSC.
+    /// Returns the offset of a port's PORTSC.
     pub fn portsc(port: PortId) -> u64 {
         base::PORTS + 16 * (u64::from(port.number()) - 1)
     }
@@ -252,7 +252,7 @@ impl Driver {
         assert!(rests, "the controller does not come to rest");
     }
 
-    /// The new events, taken off the ring; and what the handler does at its end.
+    /// Takes the new events, taken off the ring; and what the handler does at its end.
     pub fn events(&mut self) -> Vec<Seen> {
         self.run();
         let mut seen = Vec::new();
@@ -267,7 +267,7 @@ impl Driver {
         }
     }
 
-    /// The next event, without a word to the controller.
+    /// Takes the next event, without a word to the controller.
     pub fn next_event(&mut self) -> Option<Seen> {
         let at = self.event_address();
         let control = self.get(at + 12);
@@ -290,7 +290,7 @@ impl Driver {
         })
     }
 
-    /// Where the next event will be.
+    /// Returns where the next event will be.
     pub fn event_address(&self) -> u64 {
         let (segment, trb) = (self.events.0 / self.segment_trbs, self.events.0 % self.segment_trbs);
         EVENTS + segment * 0x1000 + trb * 16
@@ -319,7 +319,7 @@ impl Driver {
         at
     }
 
-    /// A command to a slot and an endpoint that succeeds or not.
+    /// Gives a command to a slot and an endpoint that succeeds or not.
     pub fn endpoint_command(&mut self, kind: u8, slot: u8, index: u8, parameter: u64) -> u8 {
         self.command(kind, parameter, u32::from(slot) << 24 | u32::from(index) << 16).0
     }
@@ -364,7 +364,7 @@ impl Driver {
         self.command(trb_type::CONFIGURE_ENDPOINT, INPUT, u32::from(slot) << 24).0
     }
 
-    /// A device with bulk endpoints 1 out (index 2) and 1 in (index 3) and interrupt 2 in (index 5).
+    /// Plugs in a device with bulk endpoints 1 out (index 2) and 1 in (index 3) and interrupt 2 in (index 5).
     pub fn plug_stick(&mut self) -> (PortId, u8) {
         let (port, slot) = self.plug(Speed::High);
         let code = self.configure(slot, &[(2, 2, 512), (3, 6, 512), (5, 7, 64)]);
@@ -379,20 +379,20 @@ impl Driver {
         Self::produce(&self.memory, ring, words)
     }
 
-    /// A Normal TRB.
+    /// Puts a Normal TRB onto an endpoint's ring; returns its address.
     pub fn normal(&mut self, slot: u8, index: u8, at: u64, length: u32, flags: u32) -> u64 {
         self.queue(slot, index, at, length, u32::from(trb_type::NORMAL) << 10 | flags)
     }
 
-    /// A control transfer with its data at [`DATA`], its doorbell rung; returns the Status Stage
-    /// TRB's address.
+    /// Queues a control transfer with its data at [`DATA`], its doorbell rung; returns the Status
+    /// Stage TRB's address.
     pub fn control(&mut self, slot: u8, setup: [u8; 8]) -> u64 {
         let at = self.queue_control(slot, setup);
         self.ring(slot, 1);
         at
     }
 
-    /// The same without the doorbell.
+    /// Queues the same without the doorbell.
     pub fn queue_control(&mut self, slot: u8, setup: [u8; 8]) -> u64 {
         let [request_type, .., l0, l1] = setup;
         let length = u32::from(u16::from_le_bytes([l0, l1]));
@@ -413,7 +413,7 @@ impl Driver {
         self.run();
     }
 
-    /// The transfer the backend got last.
+    /// Returns the transfer the backend got last.
     pub fn last(&self) -> Transfer {
         self.controller.backend().transfers.last().expect("a transfer").clone()
     }
@@ -434,23 +434,23 @@ impl Driver {
         self.answer(Status::Success, moved);
     }
 
-    /// Whether there is such a ring.
+    /// Returns whether there is such a ring.
     pub fn has_ring(&self, slot: u8, index: u8) -> bool {
         self.rings.contains_key(&(slot, index))
     }
 
-    /// Where the next TRB of a ring goes, with its cycle bit as in a dequeue pointer.
+    /// Returns where the next TRB of a ring goes, with its cycle bit as in a dequeue pointer.
     pub fn enqueue(&self, slot: u8, index: u8) -> u64 {
         let ring = self.rings.get(&(slot, index)).expect("a ring");
         (ring.base + ring.index * 16) | u64::from(ring.cycle)
     }
 
-    /// Where a ring begins.
+    /// Returns where a ring begins.
     pub fn ring_base(&self, slot: u8, index: u8) -> u64 {
         self.rings.get(&(slot, index)).expect("a ring").base
     }
 
-    /// State and dequeue pointer in an endpoint's context.
+    /// Returns state and dequeue pointer in an endpoint's context.
     pub fn endpoint_context(&self, slot: u8, index: u8) -> (u32, u64) {
         let at = OUTPUT + u64::from(slot) * 0x400 + 32 * u64::from(index);
         (self.get(at) & 7, u64::from(self.get(at + 12)) << 32 | u64::from(self.get(at + 8)))

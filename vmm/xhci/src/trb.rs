@@ -20,13 +20,13 @@ impl Trb {
         u64::from(high) << 32 | u64::from(low)
     }
 
-    /// Dword 2.
+    /// Returns dword 2, the status field.
     fn status(&self) -> u32 {
         let [_, _, status, _] = self.words;
         status
     }
 
-    /// Dword 3.
+    /// Returns dword 3, the control field.
     pub(crate) fn control(&self) -> u32 {
         let [.., control] = self.words;
         control
@@ -40,12 +40,12 @@ impl Trb {
         self.control() & bit != 0
     }
 
-    /// Bytes of a Normal, Setup or Data Stage TRB (6.4.1).
+    /// Returns the bytes of a Normal, Setup or Data Stage TRB (6.4.1).
     pub(crate) fn length(&self) -> u32 {
         self.status() & 0x1_ffff
     }
 
-    /// Of a command: which slot and which endpoint (device context index).
+    /// Returns, of a command, which slot and which endpoint (device context index).
     pub(crate) fn slot(&self) -> u8 {
         (self.control() >> 24) as u8
     }
@@ -54,7 +54,7 @@ impl Trb {
         (self.control() >> 16 & 0x1f) as u8
     }
 
-    /// Of Set TR Dequeue Pointer: the stream, which there are none of.
+    /// Returns, of Set TR Dequeue Pointer, the stream, which there are none of.
     pub(crate) fn stream(&self) -> u16 {
         (self.status() >> 16) as u16
     }
@@ -77,14 +77,14 @@ pub(crate) struct Pipe {
 }
 
 impl Event {
-    /// `trb` of `pipe` ended with `residual` bytes not moved.
+    /// Makes the event that `trb` of `pipe` ended with `residual` bytes not moved.
     pub(crate) fn transfer(pipe: Pipe, trb: &Trb, code: Code, residual: u32) -> Self {
         let control = Self::pipe(pipe);
         let quiet = code == Code::Success && trb.has(trb_bit::BEI);
         Self { quiet, ..Self::new(trb.address, code, residual, control) }
     }
 
-    /// The Event Data TRB `trb` was reached after `moved` bytes.
+    /// Makes the event that the Event Data TRB `trb` was reached after `moved` bytes.
     pub(crate) fn data(pipe: Pipe, trb: &Trb, code: Code, moved: u32) -> Self {
         let control = Self::pipe(pipe) | trb_bit::EVENT_DATA;
         let quiet = code == Code::Success && trb.has(trb_bit::BEI);

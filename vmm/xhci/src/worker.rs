@@ -59,7 +59,7 @@ impl<B: Backend> Handle<B> {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A register write of a vCPU's. What it sets going is the worker's.
+    /// Takes a register write of a vCPU's. What it sets going is the worker's.
     pub(crate) fn write(&self, offset: u64, data: &[u8]) {
         let work = self.lock().write(offset, data);
         if work {

@@ -49,7 +49,7 @@ impl<T: Form> Form for Option<T> {
     }
 }
 
-/// The policy's verdict.
+/// What the policy decided, as entries have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -79,7 +79,7 @@ impl Verdict {
 /// How a request over the control socket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Outcome {
-    /// It is done.
+    /// The request was carried out.
     #[serde(rename = "done")]
     Done,
     /// It takes time and was begun.

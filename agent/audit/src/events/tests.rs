@@ -23,7 +23,7 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The lines of a log, once what is to be added is there.
+/// Returns the lines of a log, once what is to be added is there.
 fn lines(log: &str) -> Vec<Vec<u8>> {
     static ADDED: Once = Once::new();
     if std::env::var_os("BULKHEAD_WRITE").is_some() {
@@ -50,7 +50,7 @@ fn add_what_came_since() {
     }
 }
 
-/// What is to be added behind the last entry of all, as the log has it and as people are shown it.
+/// Returns what is to be added behind the last entry of all, as the log has it and as people are shown it.
 fn added(entries: &[Entry], mut last: Entry) -> (String, String) {
     let (mut lines, mut texts) = (String::new(), String::new());
     for kind in AuditEvent::KINDS {
@@ -72,7 +72,7 @@ fn added(entries: &[Entry], mut last: Entry) -> (String, String) {
     (lines, texts)
 }
 
-/// Whether an entry has this field.
+/// Returns whether an entry has this field.
 fn has(entry: &Entry, field: &Field) -> bool {
     match field.name() {
         DOMAIN => entry.domain.is_some(),
@@ -87,7 +87,7 @@ fn entry(line: &[u8]) -> Entry {
     Entry::parse(line.strip_suffix(b"\n").unwrap()).unwrap()
 }
 
-/// The line of this event in the place of that entry.
+/// Returns the line of this event in the place of that entry.
 fn written(event: &AuditEvent, entry: &Entry) -> String {
     let (line, _) = line(
         entry.seq,

@@ -36,7 +36,10 @@ impl Batch {
         this
     }
 
-    /// Adds an event.
+    /// Adds an event as one line, chained to the line before.
+    ///
+    /// # Errors
+    /// The line is longer than the log takes.
     pub(crate) fn push(&mut self, event: &AuditEvent) -> Result<(), LogError> {
         let before = self.text.len();
         self.put(event);
@@ -59,7 +62,7 @@ impl Batch {
         self.unsigned_from.map(|from| self.stamp.highest.after(from)).unwrap_or_default()
     }
 
-    /// Adds a checkpoint.
+    /// Adds a checkpoint, which signs the chain up to here.
     pub(crate) fn sign(&mut self, key: &AuditKey) {
         let (line, hash) = checkpoint::signed(key, self.seq + 1, self.stamp, &self.boot, self.hash);
         self.text.extend_from_slice(&line);

@@ -33,7 +33,7 @@ const FORMAT: u64 = 2;
 /// Why nothing was recorded. What the event would have permitted must not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The file system.
+    /// The file system did not take the entry.
     #[error("cannot write the audit log {}: check that its disk has room and is not read-only", path.display())]
     Write {
         /// The file that failed.
@@ -63,13 +63,13 @@ pub enum LogError {
 pub struct Log {
     settings: Settings,
     key: AuditKey,
-    /// Held, not read.
+    /// Held for as long as the log is open; nothing reads it.
     _lock: WriterLock,
     file: Option<File>,
     /// Bytes of the file that is written to, and of the others.
     bytes: u64,
     others: u64,
-    /// The last entry.
+    /// The number of the last entry; 0 in an empty log.
     seq: u64,
     hash: Hash,
     /// The hash of entry 1, if it is known.

@@ -77,7 +77,7 @@ impl Place {
         entries
     }
 
-    /// What who reads it sees of what is wrong.
+    /// Returns what a reader of the log is told is wrong.
     fn flaws(&self) -> Option<String> {
         let mut follower = match Follower::open(&self.log()) {
             Ok(follower) => follower,

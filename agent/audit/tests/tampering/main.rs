@@ -21,7 +21,7 @@ use audit::{
     Recovered, Settings, Summary, each, verify_at,
 };
 
-/// 23 November 2026.
+/// 23 November 2026, 00:00 UTC, in seconds since 1970.
 const BEGIN: u64 = 1_795_392_000;
 
 thread_local! {
@@ -82,7 +82,7 @@ impl Pc {
         Log::open_with(settings, self.key()).unwrap()
     }
 
-    /// A day at the PC, closed in order.
+    /// Returns a day at the PC, closed in order.
     fn day(&self, entries: u64) -> Head {
         let (mut log, _) = self.open();
         fill(&mut log, entries);
@@ -148,7 +148,7 @@ fn files_of(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A line with another number, predecessor and the hash that goes with them.
+/// Returns a line with another number, predecessor and the hash that goes with them.
 fn relink(line: &str, seq: u64, prev: &str) -> String {
     use sha2::{Digest, Sha256};
     let body = &line[..line.len() - 75];

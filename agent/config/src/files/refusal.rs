@@ -11,7 +11,7 @@ use super::FILE_MAX;
 /// Why a policy does not come into force. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// It has mistakes.
+    /// The policy has mistakes.
     #[error("the policy has mistakes: {0}")]
     Mistakes(Diagnostics),
     /// The signature file has mistakes.
@@ -37,7 +37,7 @@ pub enum Refusal {
         serial: u64,
         /// The highest one so far.
         newest: u64,
-        /// What to do.
+        /// How its serial becomes a higher one.
         remedy: HigherSerial,
     },
     /// Its serial belongs to another.
@@ -45,7 +45,7 @@ pub enum Refusal {
     SerialTaken {
         /// The serial of both.
         serial: u64,
-        /// What to do.
+        /// How its serial becomes a higher one.
         remedy: HigherSerial,
     },
     /// It could not be read back from its file.

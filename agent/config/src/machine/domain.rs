@@ -44,7 +44,7 @@ pub(crate) struct VmDraft {
 }
 
 impl Draft {
-    /// The checked entry; `None` when something that must be there was not (a problem says so).
+    /// Returns the checked entry; `None` when something that must be there was not (a problem says so).
     pub(crate) fn finish(self) -> Option<DomainHardware> {
         let kind = match self.body {
             Body::External => Kind::External,
@@ -64,7 +64,7 @@ impl Draft {
     }
 }
 
-/// Every `[domain.NAME]`, in the order of the file; `end` is where one that is missing is reported.
+/// Returns every `[domain.NAME]`, in the order of the file; `end` is where one that is missing is reported.
 pub(super) fn read_all(top: &mut Form<'_>, end: Span, context: Context<'_>) -> Vec<Draft> {
     let sink = top.sink();
     let is_written = top.has("domain");
@@ -240,12 +240,12 @@ const PASSTHROUGH: List =
     List { key: "passthrough", most: PASSTHROUGH_MAX - 1, entry: "{ address = … }" };
 const PORTS: List = List { key: "ports", most: PORTS_MAX - 2, entry: "\"…\"" };
 
-/// A disk as the file has it.
+/// Returns a disk as the file has it.
 fn disk_of(path: &str) -> String {
     format!("{{ path = {} }}", quoted(path))
 }
 
-/// What can be read of a list.
+/// Reads what can be read of a list.
 fn read_list<T>(
     form: &mut Form<'_>,
     domain: Spanned<&str>,

@@ -39,7 +39,7 @@ const DOMAINS_MAX: usize = 16;
 /// A machine file that held together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Machine {
-    /// Keyboard, pointer, screen.
+    /// What the `[seat]` table says of screen and input.
     pub seat: Seat,
     /// IT took the risk of a host with an IP network.
     pub allow_host_network: bool,
@@ -56,7 +56,7 @@ pub struct Machine {
 pub struct DomainHardware {
     /// Its name, as in the policy.
     pub name: String,
-    /// Who runs it.
+    /// Whether the agent runs its VMM, with which hardware, or somebody else does.
     pub kind: Kind,
 }
 
@@ -96,7 +96,7 @@ impl VmHardware {
         self.pci_devices().map(|wanted| wanted.address)
     }
 
-    /// The same, with what the machine file says of each.
+    /// Returns the same, with what the machine file says of each.
     pub fn pci_devices(&self) -> impl Iterator<Item = &Wanted> + '_ {
         self.nic.iter().chain(&self.passthrough)
     }
@@ -153,17 +153,17 @@ pub struct Disk {
     pub readonly: bool,
 }
 
-/// `serial = "..."`.
+/// Where a guest's serial port goes: `serial = "..."`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Serial {
-    /// Nowhere.
+    /// Its output is thrown away.
     #[default]
     Null,
     /// A file; relative to `<state>/log`.
     File(PathBuf),
 }
 
-/// `[seat]`.
+/// What the seat has for a screen: the `[seat]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seat {
     /// A screen by KMS; the card, or the first one that has a screen.

@@ -19,7 +19,7 @@ const VLAN_KEYS: [&str; 2] = ["parent", "vlan"];
 /// Longest name of a slot, in bytes.
 const SLOT_MAX: usize = 64;
 
-/// `nic = ...`.
+/// Reads `nic = ...`: the address of a NIC, or a table with its pins.
 pub(super) fn nic(value: Value<'_>) -> Option<Wanted> {
     if !value.is_table() {
         return alone(value, Role::Nic);
@@ -39,7 +39,7 @@ pub(super) fn nic(value: Value<'_>) -> Option<Wanted> {
     )
 }
 
-/// An entry of `passthrough = [ ... ]`.
+/// Reads an entry of `passthrough = [ ... ]`.
 pub(super) fn passthrough(value: Value<'_>) -> Option<Wanted> {
     match value.is_table() {
         true => pinned(value.form("an entry of `passthrough`")?, Role::Device),
@@ -85,7 +85,7 @@ pub fn pci_address(text: &str) -> Result<PciAddress, Mistake> {
     })
 }
 
-/// Vendor and device as `lspci -nn` writes them.
+/// Reads vendor and device as `lspci -nn` writes them.
 fn id(text: &str) -> Result<String, Mistake> {
     let hex = |part: &str| part.len() == 4 && part.bytes().all(|b| b.is_ascii_hexdigit());
     match text.split_once(':') {

@@ -85,7 +85,7 @@ fn disks(sink: &Sink, drafts: &[Draft], domain_policies: Option<&[DomainPolicy]>
     }
 }
 
-/// A domain that forgets writes to a copy; the file itself is only read.
+/// Returns a domain that forgets writes to a copy; the file itself is only read.
 fn writes_the_file(disk: &Disk, discards: bool) -> bool {
     !disk.readonly && !discards
 }

@@ -18,7 +18,7 @@ fn domain_policy(name: &str, network: Network) -> DomainPolicy {
     }
 }
 
-/// The domains of the corpora: `lab` has no network, and only the files that name it meet it.
+/// Returns the domains of the corpora: `lab` has no network, and only the files that name it meet it.
 fn domain_policies(text: &str) -> Vec<DomainPolicy> {
     let mut domain_policies = vec![
         domain_policy("clinical", Network::Passthrough),

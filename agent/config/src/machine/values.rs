@@ -38,13 +38,13 @@ pub fn memory(value: Value<'_>) -> Option<MemorySize> {
     value.not_a("a size of memory, in quotes", help)
 }
 
-/// The size that a small number without a unit stands for among people: `4` for `4G`.
+/// Returns the size that a small number without a unit stands for among people: `4` for `4G`.
 fn meant_gigabytes(text: &str) -> Option<String> {
     let number = text.parse::<u64>().ok().filter(|number| (1..=64).contains(number))?;
     Some(format!("{number}G"))
 }
 
-/// A length of time, as the command line of `bulkhead-vmm` takes it too.
+/// Reads a length of time, as the command line of `bulkhead-vmm` takes it too.
 pub(super) fn time(value: Value<'_>, what: &str) -> Option<Duration> {
     let written = value.text().and_then(|text| notation::duration(text).ok());
     written.or_else(|| duration::read(value, what, 1..=notation::DURATION_MAX.as_secs()))
@@ -70,7 +70,7 @@ pub(super) fn port_name(text: &str) -> Result<String, Mistake> {
     ))
 }
 
-/// The file of a kernel, an initrd or a disk: absolute, or relative to the images directory.
+/// Reads the file of a kernel, an initrd or a disk: absolute, or relative to the images directory.
 pub(super) fn image(images: &Path, text: &str) -> Result<PathBuf, Mistake> {
     if text.is_empty() {
         return Err(Mistake::new("an empty path names no file", "write the file's name"));
@@ -95,8 +95,8 @@ pub(super) fn image(images: &Path, text: &str) -> Result<PathBuf, Mistake> {
     Ok(path)
 }
 
-/// Whether a path leads, as it is written, to what `bulkhead images` keeps below the images' directory: `NAME/SERIAL/...`,
-/// `NAME/.arriving/...`, and its records.
+/// Returns whether a path leads, as it is written, to what `bulkhead images` keeps below the images' directory:
+/// `NAME/SERIAL/...`, `NAME/.arriving/...`, and its records.
 fn is_the_stores(images: &Path, path: &Path) -> bool {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -122,7 +122,7 @@ fn is_the_stores(images: &Path, path: &Path) -> bool {
         })
 }
 
-/// A kernel's command line.
+/// Reads a kernel's command line.
 pub(super) fn cmdline(text: &str) -> Result<String, Mistake> {
     if text.len() > CMDLINE_MAX {
         return Err(Mistake::new(

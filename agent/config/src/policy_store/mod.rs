@@ -66,7 +66,7 @@ impl Unsaved {
         self.good.is_none() && self.trust.is_none()
     }
 
-    /// Another trust store counts: it takes the place of one that is still to be written, which would undo it.
+    /// Lets another trust store count: it takes the place of one that is still to be written, which would undo it.
     pub fn supersede_trust(&mut self, found: &TrustFound) {
         if self.trust.is_some() && found.unsaved.is_some() {
             self.trust.clone_from(&found.unsaved);
@@ -88,7 +88,7 @@ pub struct TrustFound {
 }
 
 impl TrustFound {
-    /// What there is to say of it.
+    /// Returns what there is to say of the policy.
     #[must_use]
     pub fn report(&self) -> &TrustReport {
         &self.report
@@ -116,7 +116,7 @@ struct Good {
 impl Grant for Candidate {}
 
 impl Candidate {
-    /// The officers who signed it; none if it is taken unsigned.
+    /// Returns the officers who signed it; none if it is taken unsigned.
     #[must_use]
     pub fn signers(&self) -> &[String] {
         &self.good.signers
@@ -124,8 +124,8 @@ impl Candidate {
 }
 
 impl PolicyStore {
-    /// The policy `file` on the PC that `machine` describes. `state` is the agent's directory; without it nothing is remembered,
-    /// which is for looking only.
+    /// Makes the store of the policy `file` on the PC that `machine` describes. `state` is the agent's directory; without it
+    /// nothing is remembered, which is for looking only.
     #[must_use]
     pub fn new(file: &Path, machine: &Path, state: Option<&Path>) -> Self {
         Self {
@@ -135,8 +135,8 @@ impl PolicyStore {
         }
     }
 
-    /// The same to look at the file only: no last good policy stands in for it, and a trust store that root remembers counts for those who may
-    /// read it.
+    /// Makes the same store to look at the file only: no last good policy stands in for it, and a trust store that root remembers counts for
+    /// those who may read it.
     #[must_use]
     pub fn for_looking(file: &Path, machine: &Path, state: &Path) -> Self {
         Self { trust: TrustFiles::for_looking(machine, state), ..Self::new(file, machine, None) }
@@ -162,7 +162,7 @@ impl PolicyStore {
         self.trust.hidden()
     }
 
-    /// The policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
+    /// Reads the policy to be put in force at start: the file, or the last good one. Nothing is written until [`Self::remember`].
     ///
     /// # Errors
     /// The file is refused, and there is no last good one.
@@ -215,8 +215,8 @@ impl PolicyStore {
         )
     }
 
-    /// Whether a policy may come into force here and now, and which trust store counts, by which it may or may not. That one is to be
-    /// remembered with [`Self::remember_trust`] in both cases; there is none if it cannot be read. Nothing is changed.
+    /// Returns whether a policy may come into force here and now, and which trust store counts, by which it may or may not. That one
+    /// is to be remembered with [`Self::remember_trust`] in both cases; there is none if it cannot be read. Nothing is changed.
     pub fn consider(
         &self,
         text: String,
@@ -276,7 +276,7 @@ impl PolicyStore {
         Ok(Candidate { policy, good, trust: report, unsaved })
     }
 
-    /// Whether a policy may follow another, of each of which its serial and its text are given.
+    /// Returns whether a policy may follow another, of each of which its serial and its text are given.
     ///
     /// # Errors
     /// It is older, or another with the same serial.
@@ -353,7 +353,7 @@ impl PolicyStore {
         write().map_err(|source| Refusal::Write { path: path.clone(), source })
     }
 
-    /// As if there never had been one.
+    /// Forgets the last good policy, as if there never had been one.
     fn forget_last_good(&self) -> Result<(), Refusal> {
         let Some(path) = &self.last_good else { return Ok(()) };
         durable::remove(path).map_err(|source| Refusal::Write { path: path.clone(), source })

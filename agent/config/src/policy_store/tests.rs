@@ -62,7 +62,7 @@ impl Pc {
         }
     }
 
-    /// As at the agent's start.
+    /// Reads the policy as the agent does at its start.
     fn start(&self) -> Result<InForce, FilesError> {
         let mut in_force = self.store.load()?;
         self.store.remember(&mut in_force.unsaved).unwrap();

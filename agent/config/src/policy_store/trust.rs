@@ -75,7 +75,7 @@ pub(super) struct Memory {
 }
 
 impl TrustFiles {
-    /// Beside the machine file, and in the agent's state.
+    /// Makes the store beside the machine file, and in the agent's state.
     pub(super) fn new(machine: &Path, state: Option<&Path>) -> Self {
         Self {
             file: machine.with_file_name("trust.toml"),
@@ -84,7 +84,7 @@ impl TrustFiles {
         }
     }
 
-    /// The same for somebody who may perhaps not read what root remembers, and decides nothing.
+    /// Makes the same for somebody who may perhaps not read what root remembers, and decides nothing.
     pub(super) fn for_looking(machine: &Path, state: &Path) -> Self {
         let this = Self::new(machine, Some(state));
         let read = this.remembered.as_ref().map(|path| fileopen::regular(path));
@@ -96,12 +96,12 @@ impl TrustFiles {
         }
     }
 
-    /// What is remembered, if whoever looks may not read it: then nothing says that the file counts.
+    /// Returns what is remembered, if whoever looks may not read it: then nothing says that the file counts.
     pub(super) fn hidden(&self) -> Option<&Path> {
         self.hidden.as_deref()
     }
 
-    /// The trust store that counts here and now. Nothing is changed.
+    /// Finds the trust store that counts here and now. Nothing is changed.
     pub(super) fn in_force(&self) -> Result<TrustInForce, Refusal> {
         let text = self.read(&self.file)?;
         match self.remembered()? {
@@ -116,7 +116,7 @@ impl TrustFiles {
         }
     }
 
-    /// Remembers what counts.
+    /// Writes down which trust store counts, for the next start.
     pub(super) fn remember(&self, memory: Option<&Memory>) -> Result<(), Refusal> {
         let (Some(memory), Some(path)) = (memory, &self.remembered) else { return Ok(()) };
         let write = || {
@@ -126,7 +126,7 @@ impl TrustFiles {
         write().map_err(|source| Refusal::Write { path: path.clone(), source })
     }
 
-    /// The file, where there is nothing that it has to follow.
+    /// Reads the file, where there is nothing that it has to follow.
     fn laid_down(&self, text: Option<String>) -> Result<TrustInForce, Refusal> {
         let Some(text) = text else {
             return Ok(TrustInForce { store: None, report: TrustReport::default(), unsaved: None });
@@ -139,7 +139,7 @@ impl TrustFiles {
         Ok(TrustInForce::changed(store, text, Vec::new()))
     }
 
-    /// The file, if it may follow the store that counted before; why not, otherwise.
+    /// Returns the file's store, if it may follow the store that counted before; why not, otherwise.
     fn followed_by(
         &self,
         before: &TrustStore,
@@ -163,7 +163,7 @@ impl TrustFiles {
         Ok(TrustInForce::changed(next, text, approval.signers().to_vec()))
     }
 
-    /// The store whose changes have to be signed, if there is one.
+    /// Returns the store whose changes have to be signed, if there is one.
     fn remembered(&self) -> Result<Option<(TrustStore, Memory)>, Refusal> {
         let Some(path) = &self.remembered else { return Ok(None) };
         let fail = |why: String| Refusal::TrustMemory { path: path.clone(), why };

@@ -18,7 +18,7 @@ pub enum State {
     Spawning,
     /// The VMM runs.
     Running {
-        /// Since when.
+        /// When the VMM was started.
         from: Time,
         /// Whether it has answered on its control socket.
         answered: bool,

@@ -198,7 +198,7 @@ impl World {
         self.now = until;
     }
 
-    /// Everything around the domain works, except that the guest does what it likes.
+    /// Has everything around the domain work, except that the guest does what it likes.
     fn cooperate(&mut self, time: Duration, guest_obeys: bool) {
         let until = self.now + time;
         while self.now < until {
@@ -300,7 +300,7 @@ fn a_vmm_that_keeps_failing_is_restarted_after_ever_longer_delays_and_then_left_
     assert!(world.lifecycle.problem().is_some_and(|p| p.contains("it fell over")));
 }
 
-/// A domain that was left off.
+/// Makes a domain that was left off.
 fn left_off() -> World {
     let mut world = running();
     while !world.lifecycle.is_left_off() {

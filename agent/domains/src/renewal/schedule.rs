@@ -34,19 +34,19 @@ const DAY: i64 = 24 * 3600;
 pub struct Local(pub i64);
 
 impl Local {
-    /// So much later.
+    /// Returns the moment so much later.
     #[must_use]
     pub fn plus(self, time: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)))
     }
 
-    /// So much earlier.
+    /// Returns the moment so much earlier.
     #[must_use]
     pub fn minus(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)))
     }
 
-    /// As people write it: `07:00`.
+    /// Returns the time of day as people write it: `07:00`.
     #[must_use]
     pub fn time_of_day(self) -> String {
         let minutes = self.0.rem_euclid(DAY) / 60;
@@ -98,9 +98,9 @@ pub enum Due {
 /// The clocks at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The agent's.
+    /// By the agent's clock, which nobody sets.
     pub time: Time,
-    /// The wall clock.
+    /// By the wall clock, in local time.
     pub local: Local,
 }
 
@@ -155,7 +155,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule for a domain that has what was written since this time: times of day after that count.
+    /// Makes a schedule for a domain that has what was written since this time: times of day after that count.
     #[must_use]
     pub fn new(rules: Rules, since: Local) -> Self {
         Self { next: rules.first_after(since), rules, stage: Stage::Waiting }
@@ -253,7 +253,7 @@ impl Schedule {
         self.stage = Stage::Counting { due, until, may_put_off, since: runs.since };
     }
 
-    /// Whether one of its times has come since the last look. There is one answer for all of them.
+    /// Returns whether one of its times has come since the last look. There is one answer for all of them.
     fn time_has_come(&mut self, local: Local) -> bool {
         let Some(next) = self.next else { return false };
         let slack = i64::try_from(SLACK.as_secs()).unwrap_or(DAY);
@@ -271,7 +271,7 @@ impl Schedule {
         used.is_some_and(|(idle, used)| now.saturating_sub(used) >= idle)
     }
 
-    /// What began anew otherwise has nothing to be thrown away, and who works there again does not stand idle.
+    /// Drops what is void: a domain that began anew otherwise has nothing to be thrown away, and one in which somebody works again is not idle.
     fn drop_what_is_void(&mut self, runs: Runs) {
         let void = match self.stage {
             Stage::Waiting => false,

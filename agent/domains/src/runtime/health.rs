@@ -95,7 +95,7 @@ impl Health {
 }
 
 impl DomainRuntime {
-    /// Its image is verified, and its guest starts.
+    /// Takes note that its image is verified, and its guest starts.
     pub(super) fn image_started(&mut self, started: Option<StartedImage>) {
         let Some(StartedImage { image, manifest, is_new, health, refused }) = started else {
             return;
@@ -121,14 +121,14 @@ impl DomainRuntime {
         }
     }
 
-    /// There is a VMM: its guest's time to come up begins.
+    /// Takes note that there is a VMM: its guest's time to come up begins.
     pub(super) fn guest_starts(&mut self, now: Time) {
         if let Some((image, time)) = self.awaited.clone() {
             self.wait_for(now, image, Some(time));
         }
     }
 
-    /// Its guest runs on, and may not have come up yet.
+    /// Takes note that its guest runs on, and may not have come up yet.
     pub(super) fn image_runs_on(&mut self, shared: &Shared) {
         let Boot::Image(name) = &self.devices.hardware.boot else { return };
         if let Some((serial, seconds)) = Store::at(&shared.parts.layout.images).on_trial(name) {
@@ -201,7 +201,7 @@ impl DomainRuntime {
         }
     }
 
-    /// Its guest did not come up: the image before is in force again, or not.
+    /// Gives the image up whose guest did not come up: the image before is in force again, or not.
     pub(super) fn did_not_come_up(
         &mut self,
         shared: &mut Shared,

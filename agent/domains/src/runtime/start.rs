@@ -110,7 +110,7 @@ impl DomainRuntime {
         Ok(())
     }
 
-    /// Its VMM has answered: from now on an agent that follows this one takes it up.
+    /// Completes the record of its VMM, which has answered: from now on an agent that follows this one takes it up.
     pub(super) fn complete_record(&mut self, shared: &Shared) {
         let (Some(record), Some(vmm)) = (&mut self.record, &self.vmm) else { return };
         if record.answered {

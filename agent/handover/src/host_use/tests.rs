@@ -128,7 +128,7 @@ fn a_pc_whose_mounts_cannot_be_read_is_not_taken_for_one_without_disks() {
     assert!(HostUse::look(&pc.sysfs(), &Screen::None, &[]).is_err());
 }
 
-/// Something that is there and cannot be read, whoever reads it: a folder where a file should be, or the other way round.
+/// Makes something that is there and cannot be read, whoever reads it: a folder where a file should be, or the other way round.
 fn break_up(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     if path.exists() && path.is_dir() {

@@ -61,7 +61,7 @@ pub enum Command {
     Refused(u64, Denial),
     /// The audit log has failed, and may have lost what was on the disk: what its entries permitted is taken back.
     RecordLost,
-    /// End so.
+    /// End, and do this with the devices.
     Stop(Stop),
 }
 
@@ -82,7 +82,7 @@ pub enum UsbEvent {
     Admit(Request<UsbAdmission>),
     /// Ask the monitor for a permit to attach a device: [`Command::Permitted`], or [`Command::Refused`].
     Authorize(Request<UsbGrant>),
-    /// Write this down.
+    /// Write this event into the audit log; nothing waits for it.
     Note(AuditEvent),
     /// Say this at the seat, of what is at this socket of the PC.
     Notice(String, String),
@@ -90,12 +90,12 @@ pub enum UsbEvent {
     Devices(Vec<UsbReport>),
 }
 
-/// The running broker.
+/// A broker that runs, by its mailbox.
 pub struct Usb(Mediator<Command, UsbEvent>);
 
 /// The arguments of a broker.
 pub struct Setup {
-    /// The host's devices.
+    /// Where the host's devices are looked for.
     pub sysfs: Sysfs,
     /// Where what the kernel's switches were is kept.
     pub switches: PathBuf,
@@ -173,7 +173,7 @@ mod tests {
     use usbfilter::{Error, Filter, Out, Rules, Unsupported};
     use usbredir::{Body, Packet, Status};
 
-    /// A device of these functions, each with a bulk endpoint each way.
+    /// Makes a device of these functions, each with a bulk endpoint each way.
     fn of(functions: &[(u8, u8, u8)]) -> (Pinned, UsbDescription) {
         let mut raw = vec![9, 2, 0, 0, u8::try_from(functions.len()).unwrap(), 1, 0, 0x80, 50];
         for (number, (class, subclass, protocol)) in (0..).zip(functions) {

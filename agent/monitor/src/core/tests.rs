@@ -13,12 +13,12 @@ const fn id(mediator: MediatorId, number: u64) -> RequestId {
     RequestId { mediator, number }
 }
 
-/// These rules, with break-glass closed, or open for longer than any test takes.
+/// Makes these rules, with break-glass closed, or open for longer than any test takes.
 fn rules(policy: u64, break_glass: bool) -> InForce {
     InForce { policy, break_glass: break_glass.then_some(Time::MAX) }
 }
 
-/// Whether what was permitted on this basis may go on: until somebody says that break-glass is closed.
+/// Returns whether what was permitted on this basis may go on: until somebody says that break-glass is closed.
 fn stands(in_force: InForce, basis: Basis) -> bool {
     in_force.policy == basis.policy && (in_force.break_glass.is_some() || !basis.break_glass)
 }
@@ -243,7 +243,7 @@ impl Model {
         }
     }
 
-    /// What an input means, whatever the core makes of it.
+    /// Expects what an input means, whatever the core makes of it.
     fn expect(&mut self, input: Input) {
         match input {
             Input::Started(mediator) => {

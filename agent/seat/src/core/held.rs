@@ -17,7 +17,7 @@ pub(super) enum Hold {
     Nobody,
 }
 
-/// An input device.
+/// An input device and what is held down on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     /// The one domain it types into.
@@ -90,8 +90,8 @@ impl Core {
         }
     }
 
-    /// Withheld modifiers that come up in one report were not tapped one by one: a hand let go of a chord it did not
-    /// finish, or the keyboard was pulled, for which the kernel lets everything go at once.
+    /// Discards withheld modifiers that come up in one report, which were not tapped one by one: a hand let go of a
+    /// chord it did not finish, or the keyboard was pulled, for which the kernel lets everything go at once.
     pub(super) fn discard_withheld_released_together(&mut self, id: DeviceId, report: &Report) {
         let Some(device) = self.devices.get_mut(&id) else { return };
         let is_up = |code: u16| report.keys.contains(&(code, false));

@@ -95,7 +95,7 @@ pub(super) enum ChoiceKey {
     Number(usize),
     /// Marks the one before.
     Up,
-    /// Marks the next.
+    /// Marks the one after.
     Down,
     /// Chooses the one that is marked; says yes.
     Enter,

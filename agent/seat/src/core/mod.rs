@@ -141,7 +141,7 @@ pub struct Settings {
     pub idle_lock: Option<Duration>,
 }
 
-/// The state machine.
+/// The seat's state machine: what devices, clock and callers do comes in, what domains and screen get comes out.
 #[derive(Clone, Debug)]
 pub struct Core {
     settings: Settings,
@@ -209,7 +209,7 @@ impl Core {
         self.locked || self.question.is_some() || self.geometry.in_banner(self.pointer)
     }
 
-    /// Whether a key is down on a device.
+    /// Returns whether a key is down on a device.
     #[cfg(test)]
     pub(super) fn holds(&self, id: DeviceId, code: u16) -> bool {
         self.devices.get(&id).is_some_and(|device| device.held.contains_key(&code))

@@ -29,7 +29,7 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// What it is at `now`, whatever the time: all that its answer depends on.
+    /// Returns what it is at `now`, whatever the time: all that its answer depends on.
     #[cfg(test)]
     pub(super) fn at(&self, now: Time) -> impl std::hash::Hash + use<> {
         let age = |since: Option<Time>| since.map(|since| now.saturating_sub(since).min(READ_FOR));
@@ -104,7 +104,7 @@ impl Core {
         self.question.take_if(|question| question.id == id);
     }
 
-    /// Its box is on the screen from now on, or not any more.
+    /// Takes it that its box is on the screen from now on, or not any more.
     pub(super) fn question_shown(&mut self, id: u64, shown: bool) {
         if let Some(question) = self.question.as_mut().filter(|question| question.id == id) {
             question.shown = shown.then(|| question.shown.unwrap_or(self.now));
@@ -117,8 +117,8 @@ impl Core {
         self.question.take_if(|question| question.key(now, code, out));
     }
 
-    /// A key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts. An Enter that did not count puts off none: who
-    /// presses it again and again would wait for ever, and a scanner's follows its code at once.
+    /// Takes it that a key was pressed, whatever it did: [`READ_FOR`] has to pass before Enter counts. An Enter that did not count puts
+    /// off none: who presses it again and again would wait for ever, and a scanner's follows its code at once.
     pub(super) fn question_key(&mut self, code: u16) {
         if matches!(hotkeys::choice(code), Some(ChoiceKey::Enter)) {
             return;

@@ -39,7 +39,7 @@ pub(super) const REL_WHEEL: u16 = 0x08;
 pub(super) const REL_WHEEL_HI_RES: u16 = 0x0b;
 pub(super) const REL_HWHEEL_HI_RES: u16 = 0x0c;
 
-/// `INPUT_PROP_*`.
+/// Properties of input devices (`INPUT_PROP_*` of `linux/input-event-codes.h`).
 pub(super) mod property {
     pub(crate) const POINTER: u16 = 0;
     pub(crate) const DIRECT: u16 = 1;

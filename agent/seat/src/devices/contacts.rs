@@ -22,10 +22,10 @@ pub(super) struct Contact {
     pub(super) serial: u64,
     /// From the left, if it was said.
     pub(super) x: Option<i32>,
-    /// From the top.
+    /// From the top, if it was said.
     pub(super) y: Option<i32>,
     pub(super) pressure: Option<i32>,
-    /// The longer diameter.
+    /// The longer diameter (`ABS_MT_TOUCH_MAJOR`).
     pub(super) major: Option<i32>,
     /// The device itself takes it for a palm.
     pub(super) palm: bool,
@@ -57,7 +57,7 @@ pub(super) struct Contacts {
 }
 
 impl Contacts {
-    /// Nothing is known to be down; axes are where the device says. `touched`: its `BTN_TOUCH` is down.
+    /// Makes the contacts of a device. Nothing is known to be down; axes are where the device says. `touched`: its `BTN_TOUCH` is down.
     pub(super) fn new(facts: &Facts, touched: bool) -> Self {
         let multi = facts.has_slots();
         let value = |code| facts.axis(code).map(|axis| axis.value);

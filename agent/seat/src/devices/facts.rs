@@ -24,7 +24,7 @@ const ABS_UNUSED: u16 = 0x2e;
 pub(super) struct Axis {
     /// Where it is now.
     pub(super) value: i32,
-    /// The smallest value.
+    /// The smallest value that the driver announces.
     pub(super) least: i32,
     pub(super) most: i32,
     /// Units a millimetre; 0 if the driver does not know.
@@ -34,13 +34,13 @@ pub(super) struct Axis {
 /// What a device can do.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Facts {
-    /// `EV_KEY`.
+    /// Codes of `EV_KEY`.
     pub(super) keys: BTreeSet<u16>,
-    /// `EV_REL`.
+    /// Codes of `EV_REL`.
     pub(super) relative: BTreeSet<u16>,
-    /// `EV_ABS`.
+    /// Codes of `EV_ABS`, with each axis.
     pub(super) axes: BTreeMap<u16, Axis>,
-    /// `EVIOCGPROP`.
+    /// Properties that `EVIOCGPROP` gives.
     pub(super) properties: BTreeSet<u16>,
 }
 

@@ -38,7 +38,7 @@ use super::core::{DeviceId, Report};
 use facts::Facts;
 use reader::Reader;
 
-/// Where devices are.
+/// The directory with the nodes of input devices.
 const NODES: &str = "/dev/input";
 /// The most devices at once; more than a desk has room for.
 const DEVICES_MAX: usize = 64;

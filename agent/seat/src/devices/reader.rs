@@ -65,7 +65,7 @@ pub(super) struct Reader {
 struct Presses(Vec<(u16, u16)>);
 
 impl Presses {
-    /// `source` goes down and is told as `button`, or goes up; what is new of a button that is told.
+    /// Takes it that `source` goes down and is told as `button`, or goes up; returns what is new of a button that is told.
     fn change(&mut self, source: u16, down: Option<u16>) -> Option<(u16, bool)> {
         let told = |all: &Self, button| all.0.iter().any(|(_, other)| *other == button);
         let known = self.0.iter().position(|(other, _)| *other == source);
@@ -85,7 +85,7 @@ impl Presses {
 }
 
 impl Reader {
-    /// A reader of a device of which nothing is known to be down; `touched`: its `BTN_TOUCH` is.
+    /// Makes a reader of a device of which nothing is known to be down; `touched`: its `BTN_TOUCH` is.
     pub(super) fn new(facts: Facts, touched: bool) -> Self {
         let kind = facts.kind();
         Self {

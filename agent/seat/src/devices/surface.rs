@@ -16,14 +16,14 @@ const BUTTON_ROWS: i64 = 10_000;
 /// A point on a pad, or a way on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Point {
-    /// From the left.
+    /// From the left, in micrometres.
     pub(super) x: i64,
-    /// From the top.
+    /// From the top, in micrometres.
     pub(super) y: i64,
 }
 
 impl Point {
-    /// From `other` to it.
+    /// Returns the way from `other` to this point.
     pub(super) fn from(self, other: Self) -> Self {
         Self { x: self.x - other.x, y: self.y - other.y }
     }
@@ -56,7 +56,7 @@ impl Side {
     }
 }
 
-/// A pad's surface.
+/// A touchpad's surface, as measures and zones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Surface {
     x: Side,
@@ -66,7 +66,7 @@ pub(super) struct Surface {
 }
 
 impl Surface {
-    /// The surface of a device with these axes; `button`: it is pressed as a whole.
+    /// Makes the surface of a device with these axes; `button`: it is pressed as a whole.
     pub(super) fn new(facts: &Facts, x: u16, y: u16, button: bool) -> Self {
         let axis = |code| facts.axis(code).unwrap_or_default();
         Self { x: Side::new(axis(x), USUAL.0), y: Side::new(axis(y), USUAL.1), button }

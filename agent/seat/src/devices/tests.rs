@@ -47,7 +47,7 @@ impl Play {
         out
     }
 
-    /// A whole report, eight milliseconds after the last; what was said.
+    /// Sends a whole report, eight milliseconds after the last; returns what was said.
     pub(super) fn frame(&mut self, events: &[(u16, u16, i32)]) -> Vec<Report> {
         self.now += Duration::from_millis(8);
         let events: Vec<_> = events.iter().copied().chain([(0, SYN_REPORT, 0)]).collect();
@@ -60,7 +60,7 @@ impl Play {
     }
 }
 
-/// `ABS` of these codes and ranges, the first two of them 0 to 4000 and 0 to 2400 at 40 a millimetre.
+/// Makes a device with absolute axes of these codes and ranges, the first two of them 0 to 4000 and 0 to 2400 at 40 a millimetre.
 pub(super) fn with_axes(mut facts: Facts, slots: i32) -> Facts {
     for (code, most, resolution) in [
         (ABS_X, 4000, 40),
@@ -81,18 +81,18 @@ pub(super) fn with_axes(mut facts: Facts, slots: i32) -> Facts {
     facts
 }
 
-/// A pad that is its own button, five fingers, 100 by 60 mm.
+/// Makes a pad that is its own button, five fingers, 100 by 60 mm.
 pub(super) fn pad() -> Facts {
     let facts = facts::tests::facts("e520 10000 0 0 0 0", "6e1800001000003", "0", "5");
     with_axes(facts, 5)
 }
 
-/// A touch screen of ten fingers.
+/// Makes a touch screen of ten fingers.
 fn screen() -> Facts {
     with_axes(facts::tests::facts("400 0 0 0 0 0", "2e0800000000003", "0", "2"), 10)
 }
 
-/// A touch screen of one finger, the finger last here.
+/// Makes a touch screen of one finger, the finger last here.
 fn old_screen(x: i32, y: i32) -> Facts {
     let mut facts = with_axes(facts::tests::facts("400 0 0 0 0 0", "3", "0", "0"), 1);
     facts.axes.get_mut(&ABS_X).unwrap().value = x;
@@ -104,7 +104,7 @@ fn keyboard() -> Facts {
     facts::tests::facts("fffffffffffffffe", "0", "103", "0")
 }
 
-/// A finger is put down, as `hid-multitouch` says it.
+/// Puts a finger down, as `hid-multitouch` says it.
 pub(super) fn down(slot: i32, number: i32, x: i32, y: i32) -> Vec<(u16, u16, i32)> {
     [
         (ABS_MT_SLOT, slot),
@@ -229,7 +229,7 @@ fn two_codes_that_are_one_button_are_up_when_both_are() {
     assert_eq!(play.frame(&key(BTN_TOUCH, false)), [said(&[LET_GO])]);
 }
 
-/// The mouse of a remote console, which says where it is; last here.
+/// Makes the mouse of a remote console, which says where it is; last here.
 fn tablet(x: i32, y: i32) -> Facts {
     let mut facts = with_axes(facts::tests::facts("1f0000 0 0 0 0", "3", "100", "0"), 1);
     facts.axes.get_mut(&ABS_X).unwrap().value = x;
@@ -298,7 +298,7 @@ fn what_was_touched_while_events_were_lost_is_nothing_until_it_is_touched_anew()
     assert_eq!(play.frame(&anew), [to(FAR, FAR, &[PRESS])]);
 }
 
-/// A seat of two domains whose banner is the upper tenth, with a tab for the second at the right.
+/// Makes a seat of two domains whose banner is the upper tenth, with a tab for the second at the right.
 fn seat() -> Core {
     let policy = Policy::parse("test", policy_tools::STARTER).unwrap();
     let names: Vec<String> =
@@ -338,7 +338,7 @@ fn the_banners_tabs_are_reached_by_a_touch_screen_and_not_by_a_finger_that_rests
     assert_eq!((out, core.pointer()), (vec![], start));
 }
 
-/// Any event a device of these kinds may send, and some it may not.
+/// Makes any event a device of these kinds may send, and some it may not.
 fn event() -> impl Strategy<Value = (u16, u16, i32)> {
     let abs = prop::sample::select(vec![
         ABS_X,
@@ -386,7 +386,7 @@ fn kinds() -> impl Strategy<Value = Facts> {
     prop::sample::select(vec![pad(), single_pad, screen(), old_screen(9, 9), pen, keyboard()])
 }
 
-/// What takes back everything that can be down.
+/// Returns what takes back everything that can be down.
 fn all_up() -> Vec<(u16, u16, i32)> {
     let keys = (BTN_LEFT..=BTN_EXTRA).chain(TOOLS).chain([30]).flat_map(|code| key(code, false));
     (0..16).flat_map(up).chain(keys).collect()

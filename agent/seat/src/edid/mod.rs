@@ -74,7 +74,7 @@ fn prefers_first(base: &[u8]) -> bool {
     }
 }
 
-/// Detailed timings of 18 bytes, up to the first that is none.
+/// Returns detailed timings of 18 bytes, up to the first that is none.
 fn timings_in(bytes: &[u8]) -> impl Iterator<Item = Size> {
     bytes.chunks_exact(18).map_while(|timing| {
         let [clock_low, clock, across, _, across_high, down, _, down_high, .., flags] = timing
@@ -90,7 +90,7 @@ fn timings_in(bytes: &[u8]) -> impl Iterator<Item = Size> {
     })
 }
 
-/// A CTA block's data blocks and what is behind them.
+/// Returns a CTA block's data blocks and what is behind them.
 fn cta_parts(block: &[u8]) -> Option<(&[u8], &[u8])> {
     let (start, revision) = (usize::from(*block.get(2)?), *block.get(1)?);
     let body = block.get(..BLOCK - 1)?;
@@ -134,7 +134,7 @@ fn display_id(block: &[u8]) -> Vec<Size> {
     sizes
 }
 
-/// The size of a DisplayID timing that says it is preferred.
+/// Returns the size of a DisplayID timing that says it is preferred.
 fn preferred_timing(timing: &[u8]) -> Option<Size> {
     let side = |at: usize| {
         let bytes: [Option<&u8>; 2] = array::from_fn(|n| timing.get(at + n));

@@ -18,21 +18,21 @@ fn size(width: u32, height: u32) -> Size {
     Size { width, height }
 }
 
-/// A block that begins so.
+/// Makes a block that begins so.
 fn block(start: &[u8]) -> Vec<u8> {
     let mut block = start.to_vec();
     block.resize(BLOCK, 0);
     block
 }
 
-/// A base block of this revision and with these features, without timings.
+/// Makes a base block of this revision and with these features, without timings.
 fn base(revision: u8, features: u8) -> Vec<u8> {
     let mut base = block(&[0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0]);
     (base[18], base[19], base[24]) = (1, revision, features);
     base
 }
 
-/// 1920x1080 at 60 Hz, as a base block or CTA block has it; interlaced, if so.
+/// Makes 1920x1080 at 60 Hz, as a base block or CTA block has it; interlaced, if so.
 fn full_hd(interlaced: bool) -> [u8; 18] {
     let mut timing =
         [0x02, 0x3a, 0x80, 0x18, 0x71, 0x38, 0x2d, 0x40, 0x58, 0x2c, 0x45, 0, 0, 0, 0, 0, 0, 0x1e];

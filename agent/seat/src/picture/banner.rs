@@ -21,7 +21,7 @@ pub fn banner_rows(height: u32) -> u32 {
 pub struct Banner<'a> {
     /// The screen's width in pixels.
     pub width: u32,
-    /// The banner's rows.
+    /// How many rows of the screen the banner has.
     pub rows: u32,
     /// Every domain, in the order of the policy.
     pub looks: &'a [Look],

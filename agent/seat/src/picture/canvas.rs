@@ -19,7 +19,7 @@ impl Colour {
         Self { red: level, green: level, blue: level }
     }
 
-    /// Bytes of a pixel.
+    /// Returns the four bytes of a pixel.
     #[must_use]
     pub const fn pixel(self) -> [u8; 4] {
         [self.blue, self.green, self.red, 0xff]
@@ -62,7 +62,7 @@ impl Canvas {
         this
     }
 
-    /// Pixels across and down.
+    /// Returns the pixels across and down.
     #[must_use]
     pub fn size(&self) -> Size {
         self.size

@@ -5,7 +5,7 @@ use seat_link::{Rect, Size};
 use super::canvas::{Canvas, Colour};
 use super::text::Face;
 
-/// Lines of text in the middle of a dark screen: a domain that shows nothing.
+/// Paints lines of text in the middle of a dark screen: a domain that shows nothing.
 #[must_use]
 pub fn card(face: &Face, size: Size, lines: &[String]) -> Canvas {
     let mut canvas = Canvas::new(size, Colour::grey(16));

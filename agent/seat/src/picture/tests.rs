@@ -25,7 +25,7 @@ fn draw(front: Option<usize>, notes: &[String]) -> (Canvas, Vec<(Rect, Click)>) 
     banner(&face, &Banner { width: 1280, rows: 24, looks: &looks, front, notes })
 }
 
-/// Pixels of a canvas that are not of this colour.
+/// Counts the pixels of a canvas that are not of this colour.
 fn marks(canvas: &Canvas, place: Rect, ground: Colour) -> usize {
     let all = (place.y..place.bottom()).flat_map(|y| (place.x..place.right()).map(move |x| (x, y)));
     all.filter(|&(x, y)| canvas.colour(x, y).is_some_and(|colour| colour != ground)).count()

@@ -33,7 +33,7 @@ pub struct FontError;
 
 /// What text is drawn with.
 pub enum Face {
-    /// An outline font.
+    /// Glyphs are drawn from the outlines of a font.
     Outline(OutlineFont),
     /// Eight by eight dots, enlarged; Latin letters only.
     Dots,
@@ -154,7 +154,7 @@ fn outline(
     });
 }
 
-/// Pixels of a dot, so that eight of them are about `size`.
+/// Returns the pixels of a dot, so that eight of them are about `size`.
 fn dot(size: u32) -> u32 {
     (size / 9).max(1)
 }

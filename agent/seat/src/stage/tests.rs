@@ -11,19 +11,19 @@ use crate::devices::{Abilities, Description};
 use base::mailbox::Mediator;
 use control::reports::SeatReport;
 
-/// A stage, and the end of whoever it speaks with.
+/// Makes a stage, and the end of whoever it speaks with.
 fn stage() -> (Stage, Mediator<Command, SeatEvent>) {
     let (stage, daemon, _) = stage_with_mediators();
     (stage, daemon)
 }
 
-/// The same, with what mediators are told.
+/// Makes the same, with what mediators are told.
 fn stage_with_mediators()
 -> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {
     stage_at(&tempfile::tempdir().unwrap().path().join("seat.json"))
 }
 
-/// The same, as it was left by what is written down there.
+/// Makes the same, as it was left by what is written down there.
 fn stage_at(
     left: &Path,
 ) -> (Stage, Mediator<Command, SeatEvent>, std::sync::mpsc::Receiver<ToMediators>) {

@@ -37,7 +37,7 @@ fn undo_leaves_the_pc_as_it_was() {
     expect(&ward.run(&ward.undoing()), SetupResult::Unchanged, &[]);
 }
 
-/// How many steps a run has.
+/// Returns how many steps a run has.
 fn steps(ward: &Ward, options: &Options) -> usize {
     let mut hands = ward.hands();
     let report = ward.run_with(options, &mut Person::default(), &mut hands);

@@ -60,7 +60,7 @@ impl Ward {
         ward
     }
 
-    /// The stand-in from a file of this ward's own, so that it can be replaced.
+    /// Makes the stand-in from a file of this ward's own, so that it can be replaced.
     pub fn with_a_vmm_of_its_own(self) -> Self {
         let own = std::env::current_exe().unwrap();
         if fs::hard_link(&own, self.at("stand-in")).is_err() {
@@ -76,12 +76,12 @@ impl Ward {
         self.dir.path().join(name)
     }
 
-    /// How a domain's next VMMs behave; see [`stand_in`].
+    /// Sets how a domain's next VMMs behave; see [`stand_in`].
     pub fn behave(&self, domain: &str, behaviour: &str) {
         fs::write(self.at(&format!("behaviour-{domain}")), behaviour).unwrap();
     }
 
-    /// What happened to a domain's VMMs, in order.
+    /// Returns what happened to a domain's VMMs, in order.
     pub fn events(&self, domain: &str) -> Vec<String> {
         let text = fs::read_to_string(self.at(&format!("events-{domain}"))).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
@@ -167,13 +167,13 @@ impl Agent {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// SIGKILL: it can do nothing any more.
+    /// Kills the agent with SIGKILL: it can do nothing any more.
     pub fn kill(mut self) {
         self.signal(Signal::SIGKILL);
         self.wait();
     }
 
-    /// SIGTERM, and how it ended.
+    /// Ends the agent with SIGTERM; returns how it ended.
     pub fn stop(mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait()
@@ -192,7 +192,7 @@ impl Agent {
 }
 
 impl Drop for Ward {
-    /// A VMM outlives its agent: one that a failed test left goes here.
+    /// Ends VMMs that a failed test left: they outlive their agent.
     fn drop(&mut self) {
         for domain in ["clinical", "internet"] {
             let socket = self.at("run").join(domain).join("vmm.sock");
@@ -225,9 +225,8 @@ pub fn alive(pid: i64) -> bool {
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim().starts_with('Z'))
 }
 
-/// A process in the VMM's place. Behaviours: `obey` (default) answers its control socket and powers
-/// off when asked; `ignore` answers and does nothing; `crash` fails at once, saying why; `crash-2`
-/// fails twice, then obeys; `silent` takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket; `late` has one after two seconds; `up` obeys, and its guest says that its desktop is there.
+/// Is a process in the VMM's place. Behaviours: `obey` (default) answers its control socket and powers off when asked; `ignore` answers and does nothing; `crash` fails at once, saying why; `crash-2` fails twice, then obeys; `silent`
+/// takes questions and never answers; `flood` obeys and never stops talking; `mute` has no control socket; `late` has one after two seconds; `up` obeys, and its guest says that its desktop is there.
 pub fn stand_in() {
     let ward = PathBuf::from(std::env::var_os("STAND_IN_WARD").expect("started by an agent"));
     let args = std::env::var("STAND_IN_ARGS").unwrap();

@@ -62,7 +62,7 @@ impl Findings {
         }
     }
 
-    /// Adds one.
+    /// Adds a diagnostic, unless there are too many already.
     #[track_caller]
     pub fn push(&mut self, mut found: Diagnostic) {
         let kept = self.kept(found.severity);
@@ -80,7 +80,7 @@ impl Findings {
         self.list.push(found);
     }
 
-    /// One more was found, which nobody reads.
+    /// Counts one more, which nobody reads.
     pub fn count(&mut self, severity: Severity) {
         let count = self.left_out.of(severity);
         *count = count.saturating_add(1);
@@ -100,12 +100,12 @@ impl Findings {
         }
     }
 
-    /// Nothing was found.
+    /// Returns whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Those that are kept, and how many are not.
+    /// Returns those that are kept, and how many are not.
     pub fn into_parts(self) -> (Vec<Diagnostic>, LeftOut) {
         (self.list, self.left_out)
     }

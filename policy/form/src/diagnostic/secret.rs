@@ -18,13 +18,13 @@ const KIND_MAX: usize = 32;
 /// Characters of the shortest key, or piece of one: a regular expression that looks for keys is none.
 const KEY_MIN: usize = 16;
 
-/// `text` with an asterisk for each letter and digit of a secret key, so that every place in it stays where it was.
+/// Returns `text` with an asterisk for each letter and digit of a secret key, so that every place in it stays where it was.
 #[must_use]
 pub fn without_secrets(text: &str) -> Cow<'_, str> {
     hidden(text, &secrets(text))
 }
 
-/// The same where the keys are known.
+/// Returns the same where the keys are known.
 pub(super) fn hidden<'t>(text: &'t str, secrets: &[Span]) -> Cow<'t, str> {
     if secrets.is_empty() {
         return Cow::Borrowed(text);
@@ -54,12 +54,12 @@ pub(super) fn secrets(text: &str) -> Vec<Span> {
     apart
 }
 
-/// Whatever stands between a name and its value.
+/// Returns whatever stands between a name and its value.
 fn is_between(letter: char) -> bool {
     matches!(letter, ':' | '=' | ' ' | '\t' | '"' | '\'' | '`')
 }
 
-/// From each key of ours to the end of its line, or of its quotation.
+/// Returns the pieces from each key of ours to the end of its line, or of its quotation.
 fn own(lower: &str) -> Vec<Span> {
     let mut found = Vec::new();
     let mut from = 0;
@@ -79,7 +79,7 @@ fn own(lower: &str) -> Vec<Span> {
     found
 }
 
-/// The inside of each key in PEM, whether or not its end is there.
+/// Returns the inside of each key in PEM, whether or not its end is there.
 fn pem(lower: &str) -> Vec<Span> {
     let is_inside = |c: char| c.is_ascii_alphanumeric() || c.is_whitespace() || "+/=\\".contains(c);
     let [begin, end] = PEM;
@@ -110,7 +110,7 @@ pub(super) struct Secret {
 }
 
 impl Secret {
-    /// The first of a text's keys that no passphrase guards, or else the first.
+    /// Returns the first of a text's keys that no passphrase guards, or else the first.
     pub(super) fn gravest(text: &str, secrets: &[Span]) -> Option<Self> {
         let of = |span: &Span| Self { span: *span, guarded: is_guarded(text, *span) };
         let unguarded = secrets.iter().map(of).find(|secret| !secret.guarded);

@@ -27,7 +27,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// `name` is what the reports call the text: a path, usually.
+    /// Makes a source. `name` is what the reports call the text: a path, usually.
     #[must_use]
     pub fn new(name: &str, text: &str) -> Self {
         let after_newline = text.match_indices('\n').map(|(at, _)| at + 1);
@@ -40,7 +40,7 @@ impl Source {
         }
     }
 
-    /// The same text for a terminal: what is not shown leaves its place to something as long.
+    /// Returns the same text for a terminal: what is not shown leaves its place to something as long.
     pub(super) fn shown(&self) -> Self {
         Self {
             text: printable::same_length(&self.text).into(),
@@ -67,13 +67,13 @@ impl Source {
         &self.text
     }
 
-    /// Line of a byte, from 1.
+    /// Returns the line of a byte, from 1.
     #[must_use]
     pub fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|&start| start <= offset)
     }
 
-    /// Column of a byte in its line, from 1, in characters.
+    /// Returns the column of a byte in its line, from 1, in characters.
     #[must_use]
     pub fn column(&self, offset: usize) -> usize {
         Columns::of(self).at(offset)
@@ -113,7 +113,7 @@ impl Source {
         Span { start: span.start, end: shown.clamp(span.start, span.end) }
     }
 
-    /// The text at `span`; empty where `span` is outside the text or cuts a character.
+    /// Returns the text at `span`; empty where `span` is outside the text or cuts a character.
     #[must_use]
     pub fn slice(&self, span: Span) -> &str {
         self.text.get(span.start..span.end).unwrap_or_default()
@@ -133,7 +133,7 @@ impl<'s> Columns<'s> {
         Self { source, last: (0, 1) }
     }
 
-    /// Column of a byte in its line, from 1, in characters.
+    /// Returns the column of a byte in its line, from 1, in characters.
     pub(super) fn at(&mut self, offset: usize) -> usize {
         let start = self.source.line_start(self.source.line(offset).saturating_sub(1));
         let (from, before) = match self.last {

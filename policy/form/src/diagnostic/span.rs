@@ -7,7 +7,7 @@ use miette::SourceSpan;
 /// A piece of the text, in bytes, end excluded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
-    /// First byte.
+    /// The offset of the first byte.
     pub start: usize,
     /// One past the last byte.
     pub end: usize,
@@ -22,14 +22,14 @@ impl From<Range<usize>> for Span {
 /// A value and where it was written.
 #[derive(Clone, Copy, Debug)]
 pub struct Spanned<T> {
-    /// What was written.
+    /// The value that was read.
     pub value: T,
-    /// Where.
+    /// Where in the text it was written.
     pub span: Span,
 }
 
 impl<T> Spanned<T> {
-    /// `value`, written at `span`.
+    /// Makes `value`, written at `span`.
     pub const fn new(value: T, span: Span) -> Self {
         Self { value, span }
     }

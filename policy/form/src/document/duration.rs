@@ -43,7 +43,7 @@ pub fn read(value: Value<'_>, what: &str, range: RangeInclusive<u64>) -> Option<
     }
 }
 
-/// As the policy writes it: `30s`, `10m`, `8h`.
+/// Returns it as the policy writes it: `30s`, `10m`, `8h`.
 fn in_seconds(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let scale = match unit {
@@ -56,7 +56,7 @@ fn in_seconds(text: &str) -> Option<u64> {
     if digits { number.parse::<u64>().ok()?.checked_mul(scale) } else { None }
 }
 
-/// A length of time as the policy writes it.
+/// Writes a length of time as the policy writes it.
 #[must_use]
 pub fn written(seconds: u64) -> String {
     match seconds {

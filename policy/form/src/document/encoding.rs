@@ -24,7 +24,7 @@ enum Likely {
     Unknown,
 }
 
-/// The bytes of a file as text.
+/// Reads the bytes of a file as text.
 ///
 /// # Errors
 /// They are not UTF-8.
@@ -66,7 +66,7 @@ fn likely(bytes: &[u8]) -> Likely {
     }
 }
 
-/// A byte order mark, or a NUL in every second place of most characters.
+/// Returns whether the bytes look like UTF-16: a byte order mark, or a NUL in every second place of most characters.
 fn is_utf16(bytes: &[u8]) -> bool {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return true;
@@ -80,7 +80,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
     units > 0 && ((even * 2 > units && odd == 0) || (odd * 2 > units && even == 0))
 }
 
-/// Whether all that is not ASCII is of CP949's two-byte characters, and most of it Hangul as EUC-KR has it.
+/// Returns whether all that is not ASCII is of CP949's two-byte characters, and most of it Hangul as EUC-KR has it.
 fn is_korean(bytes: &[u8]) -> bool {
     let (mut hangul, mut others) = (0_usize, 0_usize);
     let mut rest = bytes;
@@ -101,7 +101,7 @@ fn is_korean(bytes: &[u8]) -> bool {
     hangul > others
 }
 
-/// Whether nothing is in it that Windows-1252 leaves undefined.
+/// Returns whether nothing is in it that Windows-1252 leaves undefined.
 fn is_latin(bytes: &[u8]) -> bool {
     !bytes.iter().any(|byte| matches!(byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d))
 }

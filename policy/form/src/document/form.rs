@@ -27,7 +27,7 @@ pub struct Form<'s> {
 }
 
 impl<'s> Value<'s> {
-    /// A table; `name` is what the reports call it.
+    /// Reads a table; `name` is what the reports call it.
     #[must_use]
     pub fn form(self, name: &str) -> Option<Form<'s>> {
         self.sink.note_header(name);
@@ -64,24 +64,24 @@ impl<'s> Form<'s> {
         }
     }
 
-    /// The whole text.
+    /// Makes the form of the whole text.
     pub(super) fn top(table: &'s DeTable<'s>, sink: &'s Sink) -> Self {
         Self { is_top: true, ..Self::new("the file".to_owned(), Span::default(), table, sink) }
     }
 
-    /// Where the table stands: its header, or its braces.
+    /// Returns where the table stands: its header, or its braces.
     #[must_use]
     pub fn span(&self) -> Span {
         self.span
     }
 
-    /// Where mistakes that concern more than one value are reported to.
+    /// Returns where mistakes that concern more than one value are reported to.
     #[must_use]
     pub fn sink(&self) -> &'s Sink {
         self.sink
     }
 
-    /// The value of a key that may be missing. `None` if it is, or if `read` found a mistake in it.
+    /// Reads the value of a key that may be missing. `None` if it is, or if `read` found a mistake in it.
     pub fn optional<T>(
         &mut self,
         key: &'static str,
@@ -92,7 +92,7 @@ impl<'s> Form<'s> {
         read(Value::new(value.get_ref(), value.span().into(), self.sink))
     }
 
-    /// The same for a key that came with a version: older ones refuse a policy that has it.
+    /// Reads the same for a key that came with a version: older ones refuse a policy that has it.
     pub fn optional_since<T>(
         &mut self,
         since: Version,
@@ -109,7 +109,7 @@ impl<'s> Form<'s> {
         self.optional(key, read)
     }
 
-    /// The value of a key that must be there; `example` is what its writer is told to write when it is not.
+    /// Reads the value of a key that must be there; `example` is what its writer is told to write when it is not.
     pub fn required<T>(
         &mut self,
         key: &'static str,
@@ -120,7 +120,7 @@ impl<'s> Form<'s> {
         self.required_or(key, || format!("add it{place}, such as `{key} = {example}`"), read)
     }
 
-    /// The same for a key that no example says enough of; `help` is all that its writer is told when it is not there.
+    /// Reads the same for a key that no example says enough of; `help` is all that its writer is told when it is not there.
     pub fn required_or<T>(
         &mut self,
         key: &'static str,
@@ -140,8 +140,8 @@ impl<'s> Form<'s> {
         self.format_among(known..=known, what).map(drop)
     }
 
-    /// The same where several formats are read. Returns which one it is; one that says nothing that can be read is looked at as the
-    /// oldest one, and the mistake is reported.
+    /// Reads the format where several are known. Returns which one it is; one that says nothing that can be read is looked at as
+    /// the oldest one, and the mistake is reported.
     #[must_use]
     pub fn format_among(&mut self, known: RangeInclusive<u32>, what: &str) -> Option<u32> {
         let mut is_later = false;
@@ -168,8 +168,8 @@ impl<'s> Form<'s> {
         (!is_later).then_some(found.unwrap_or(oldest))
     }
 
-    /// The tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than `most`, of
-    /// which none is read: what comes after may cost more than each its share.
+    /// Reads the tables of `[[key]]`, each as a form; empty if there is no such key. `None` if there are more than
+    /// `most`, of which none is read: what comes after may cost more than each its share.
     pub fn each<T>(
         &mut self,
         key: &'static str,
@@ -205,13 +205,13 @@ impl<'s> Form<'s> {
         (!too_many).then_some(read)
     }
 
-    /// Whether the key was written at all.
+    /// Returns whether the key was written at all.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
     }
 
-    /// Whether `[[key]]` was never written: there is no such key, or its list is empty.
+    /// Returns whether `[[key]]` was never written: there is no such key, or its list is empty.
     #[must_use]
     pub fn has_none(&self, key: &str) -> bool {
         self.table.get(key).is_none_or(
@@ -219,7 +219,7 @@ impl<'s> Form<'s> {
         )
     }
 
-    /// The keys that were written and not yet asked for.
+    /// Returns the keys that were written and not yet asked for.
     #[must_use]
     pub fn remaining(&self) -> Vec<Spanned<&'s str>> {
         let known = |key: &str| self.asked.contains(&key) || self.settled.contains(&key);
@@ -276,7 +276,7 @@ impl<'s> Form<'s> {
         true
     }
 
-    /// What is in a table whose keys are names that the writer chose, in the order of the text.
+    /// Returns what is in a table whose keys are names that the writer chose, in the order of the text.
     #[must_use]
     pub fn named(self) -> Vec<(Spanned<&'s str>, Value<'s>)> {
         let entry =

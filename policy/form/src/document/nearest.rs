@@ -5,7 +5,7 @@ use crate::effort;
 /// Longest word compared: the distance takes time in the square of it, and the words come from a file.
 const LONGEST: usize = 64;
 
-/// The known word nearest to `written`, if it is near enough for a slip of the hand: at most a third of its letters, and not all of them.
+/// Returns the known word nearest to `written`, if it is near enough for a slip of the hand: at most a third of its letters, and not all of them.
 #[must_use]
 pub fn nearest<'k>(written: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let written: Vec<char> = written.chars().take(LONGEST).flat_map(char::to_lowercase).collect();

@@ -13,7 +13,7 @@ fn trimmed(text: &str) -> Option<&str> {
     (!text.is_empty() && text.len() <= LONGEST).then_some(text)
 }
 
-/// A whole number: `5_000`, `5,000,000`, `0x10`.
+/// Reads a whole number: `5_000`, `5,000,000`, `0x10`.
 #[must_use]
 pub fn whole(text: &str) -> Option<u64> {
     let text = trimmed(text)?;
@@ -30,7 +30,7 @@ pub fn whole(text: &str) -> Option<u64> {
     (grouped && plain && numeric && !first.is_empty()).then_some(digits)?.parse().ok()
 }
 
-/// A number as `lsusb` prints it, in up to `digits` hexadecimal digits: `08e6`, `0x08E6`.
+/// Reads a number as `lsusb` prints it, in up to `digits` hexadecimal digits: `08e6`, `0x08E6`.
 #[must_use]
 pub fn hexadecimal(text: &str, digits: usize) -> Option<u16> {
     let text = text.trim();
@@ -39,14 +39,14 @@ pub fn hexadecimal(text: &str, digits: usize) -> Option<u16> {
     if fits { u16::from_str_radix(text, 16).ok() } else { None }
 }
 
-/// Vendor and product as `lsusb` prints them: `08e6:3437`.
+/// Reads vendor and product as `lsusb` prints them: `08e6:3437`.
 #[must_use]
 pub fn vendor_and_product(text: &str) -> Option<(u16, u16)> {
     let (vendor, product) = text.trim().split_once(':')?;
     Some((hexadecimal(vendor, 4)?, hexadecimal(product, 4)?))
 }
 
-/// A size in bytes: `5 MB`, `4 KiB`, `1.5M`. A letter alone counts in powers of 1024, as in the machine file.
+/// Reads a size in bytes: `5 MB`, `4 KiB`, `1.5M`. A letter alone counts in powers of 1024, as in the machine file.
 #[must_use]
 pub fn size(text: &str) -> Option<u64> {
     let text = trimmed(text)?;
@@ -73,7 +73,7 @@ pub fn size(text: &str) -> Option<u64> {
     (all % parts == 0).then_some(all / parts)
 }
 
-/// A length of time in seconds, whose units are written out: `10 min`, `1h30m`, `90 seconds`, `10분`.
+/// Reads a length of time in seconds, whose units are written out: `10 min`, `1h30m`, `90 seconds`, `10분`.
 #[must_use]
 pub fn seconds(text: &str) -> Option<u64> {
     let mut rest = trimmed(text)?;
@@ -97,7 +97,7 @@ pub fn seconds(text: &str) -> Option<u64> {
     Some(sum)
 }
 
-/// Yes or no.
+/// Reads what people write for yes and no; `None` if it is neither.
 #[must_use]
 pub fn yes_or_no(text: &str) -> Option<bool> {
     match text.trim().to_lowercase().as_str() {
@@ -107,7 +107,7 @@ pub fn yes_or_no(text: &str) -> Option<bool> {
     }
 }
 
-/// First and last of a range or a list of numbers: `443-445`, `80, 443`, `6000:6100`, `80/443`.
+/// Reads first and last of a range or a list of numbers: `443-445`, `80, 443`, `6000:6100`, `80/443`.
 #[must_use]
 pub fn numbers(text: &str) -> Option<RangeInclusive<u64>> {
     let text = trimmed(text)?;

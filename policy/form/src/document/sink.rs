@@ -24,13 +24,13 @@ pub struct Sink {
 }
 
 impl Sink {
-    /// For what is wrong with `source`.
+    /// Makes a sink for what is wrong with `source`.
     #[must_use]
     pub(super) fn new(source: &Source) -> Self {
         Self::with_bare(source, Vec::new())
     }
 
-    /// The same for a text with values that are not TOML.
+    /// Makes the same for a text with values that are not TOML.
     pub(super) fn with_bare(source: &Source, bare: Vec<Span>) -> Self {
         Self {
             source: source.clone(),
@@ -42,7 +42,7 @@ impl Sink {
         }
     }
 
-    /// Adds one.
+    /// Adds a diagnostic.
     pub fn report(&self, found: Diagnostic) {
         self.report_with(|| found);
     }
@@ -57,7 +57,7 @@ impl Sink {
         self.mistakes.borrow_mut().count(Severity::Error);
     }
 
-    /// Whether one more mistake is only counted.
+    /// Returns whether one more mistake is only counted.
     pub(super) fn only_counts(&self) -> bool {
         !self.mistakes.borrow().has_room(Severity::Error)
     }
@@ -85,12 +85,12 @@ impl Sink {
         }
     }
 
-    /// The headers of the tables that were asked for.
+    /// Returns the headers of the tables that were asked for.
     pub(super) fn headers(&self) -> BTreeSet<String> {
         self.headers.borrow().clone()
     }
 
-    /// What was read that not every version reads.
+    /// Returns what was read that not every version reads.
     pub fn newer(&self) -> Vec<Newer> {
         self.newer.borrow().clone()
     }
@@ -112,23 +112,23 @@ impl Sink {
         }
     }
 
-    /// Whether anything was reported; warnings aside.
+    /// Returns whether anything was reported; warnings aside.
     #[must_use]
     pub fn has_mistakes(&self) -> bool {
         !self.mistakes.borrow().is_empty()
     }
 
-    /// The warnings so far.
+    /// Returns the warnings so far.
     pub fn remarks(&self) -> Findings {
         self.remarks.borrow().clone()
     }
 
-    /// The text at `span`.
+    /// Returns the text at `span`.
     pub(super) fn written(&self, span: Span) -> &str {
         self.source.slice(span)
     }
 
-    /// The value that starts where `span` does, if it is not TOML.
+    /// Returns the value that starts where `span` does, if it is not TOML.
     pub(super) fn bare(&self, span: Span) -> Option<Span> {
         let at = self.bare.binary_search_by_key(&span.start, |bare| bare.start).ok()?;
         self.bare.get(at).copied()
@@ -155,7 +155,7 @@ fn add(to: &RefCell<Findings>, severity: Severity, found: impl FnOnce() -> Diagn
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}; {help}")]
 pub struct Mistake {
-    /// What is wrong.
+    /// What is wrong: lowercase, no full stop.
     pub message: String,
     /// What to write instead.
     pub help: String,
@@ -164,12 +164,12 @@ pub struct Mistake {
 }
 
 impl Mistake {
-    /// A mistake with its remedy.
+    /// Makes a mistake with its remedy.
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into(), at: None }
     }
 
-    /// In this part of the text.
+    /// Places the mistake in this part of the text.
     #[must_use]
     pub fn at(self, at: Span) -> Self {
         Self { at: Some(at), ..self }

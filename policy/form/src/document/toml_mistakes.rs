@@ -12,7 +12,7 @@ use super::sink::MISTAKES_MAX;
 use super::value::quoted;
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 
-/// Everything that is not TOML in `source`, once a line: what follows on the same line follows from it.
+/// Returns everything that is not TOML in `source`, once a line: what follows on the same line follows from it.
 pub(super) fn explained(
     source: &Source,
     root: &DeTable<'_>,
@@ -63,7 +63,7 @@ pub(super) fn explained(
     Diagnostics::new(source.clone(), found.collect()).and_more_errors(left_out)
 }
 
-/// The same without the keys of a table that was started twice: each of them is "there already".
+/// Returns the same without the keys of a table that was started twice: each of them is "there already".
 fn without_consequences<'e>(
     source: &Source,
     lines: BTreeMap<usize, (&'e Error, Span)>,
@@ -89,7 +89,7 @@ fn is_header(line: &str) -> bool {
     line.trim_start().starts_with('[')
 }
 
-/// Every value that is neither list nor table, in the order of the text.
+/// Returns every value that is neither list nor table, in the order of the text.
 fn values(root: &DeTable<'_>) -> Vec<Span> {
     let mut found = Vec::new();
     let mut left: Vec<(&DeValue<'_>, Span)> =
@@ -109,7 +109,7 @@ fn values(root: &DeTable<'_>) -> Vec<Span> {
     found
 }
 
-/// The value that a mistake is in or right behind, with all that was written for it.
+/// Returns the value that a mistake is in or right behind, with all that was written for it.
 fn value_at(source: &Source, values: &[Span], mistake: Span) -> Option<Span> {
     let after = values.partition_point(|value| value.start <= mistake.start);
     let value = *values.get(after.checked_sub(1)?)?;
@@ -138,7 +138,7 @@ fn value_at(source: &Source, values: &[Span], mistake: Span) -> Option<Span> {
     (behind && whole.end > value.end).then_some(whole)
 }
 
-/// A value that is well written, and behind it what other languages end a line with: `serial = 7,` and `label = "WARD";`.
+/// Explains a value that is well written, and behind it what other languages end a line with: `serial = 7,` and `label = "WARD";`.
 fn line_end(source: &Source, mistake: Span, value: Option<Span>) -> Option<Diagnostic> {
     let text = source.text();
     let is_end = |c: char| matches!(c, ',' | ';');
@@ -184,7 +184,6 @@ fn line_end(source: &Source, mistake: Span, value: Option<Span>) -> Option<Diagn
 
 /// What a header starts.
 enum Kind {
-    /// One table.
     Table,
     /// One of a list of them.
     List,
@@ -249,7 +248,7 @@ fn in_quotes(source: &Source, mistake: &Error, span: Span, value: Span) -> Diagn
     Diagnostic::error(if closed { value } else { span }, not_toml(mistake), help)
 }
 
-/// A mistake that is not in a value.
+/// Explains a mistake that is not in a value.
 fn elsewhere(source: &Source, mistake: &Error, span: Span, headers: &Headers) -> Diagnostic {
     let line = source.line_text(source.line(span.start));
     let written = line.trim();

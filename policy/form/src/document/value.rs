@@ -32,13 +32,13 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// Where it stands.
+    /// Returns where the value stands in the text.
     #[must_use]
     pub fn span(self) -> Span {
         self.span
     }
 
-    /// Where warnings about it go.
+    /// Returns where warnings about it go.
     #[must_use]
     pub fn sink(self) -> &'s Sink {
         self.sink
@@ -70,7 +70,7 @@ impl<'s> Value<'s> {
         });
     }
 
-    /// The same of the whole value.
+    /// Warns of the whole value.
     #[track_caller]
     pub fn remark(self, words: impl FnOnce() -> (String, String)) {
         self.sink.remark(|| {
@@ -79,7 +79,7 @@ impl<'s> Value<'s> {
         });
     }
 
-    /// Where a part of a string stands, if the string is written as it is, without escapes.
+    /// Returns where a part of a string stands, if the string is written as it is, without escapes.
     fn part(self, at: Span) -> Option<Span> {
         let DeValue::String(text) = self.value else { return None };
         let inner = self.raw().get(1..)?;
@@ -91,7 +91,7 @@ impl<'s> Value<'s> {
         as_it_is.then_some(Span { start: first + start, end: first + end })
     }
 
-    /// The same for a mistake that takes work to word: its message and what to do.
+    /// Reports the same for a mistake that takes work to word: its message and what to do.
     pub fn wrong_with<T>(self, words: impl FnOnce() -> (String, String)) -> Option<T> {
         self.sink.report_with(|| {
             let (message, help) = words();
@@ -100,17 +100,17 @@ impl<'s> Value<'s> {
         None
     }
 
-    /// With its place.
+    /// Returns `value` with the place of this one.
     pub fn spanned<T>(self, value: T) -> Spanned<T> {
         Spanned::new(value, self.span)
     }
 
-    /// As it stands in the text.
+    /// Returns the value as it stands in the text.
     pub(super) fn raw(self) -> &'s str {
         self.sink.written(self.span).trim()
     }
 
-    /// What was written, whether or not it was written in quotes.
+    /// Returns what was written, whether or not it was written in quotes.
     #[must_use]
     pub fn plain(self) -> &'s str {
         match self.value {
@@ -120,7 +120,7 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// What was written in quotes.
+    /// Returns what was written in quotes.
     #[must_use]
     pub fn text(self) -> Option<&'s str> {
         match self.value {
@@ -129,12 +129,12 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// `, without quotes`, if it has some.
+    /// Returns `, without quotes`, if it has some.
     pub(super) fn without_quotes(self) -> &'static str {
         if self.text().is_some() { ", without quotes" } else { "" }
     }
 
-    /// A string.
+    /// Reads a string; anything else is reported.
     #[must_use]
     pub fn string(self) -> Option<&'s str> {
         if let Some(text) = self.text() {
@@ -153,25 +153,25 @@ impl<'s> Value<'s> {
         self.not_a("a string", help)
     }
 
-    /// A string that has a type of its own.
+    /// Reads a string that has a type of its own.
     #[must_use]
     pub fn parsed<T: std::str::FromStr<Err = Mistake>>(self) -> Option<T> {
         self.checked(self.string()?.parse())
     }
 
-    /// Whether a whole number was written.
+    /// Returns whether a whole number was written.
     #[must_use]
     pub fn is_integer(self) -> bool {
         matches!(self.value, DeValue::Integer(_)) && !self.bare
     }
 
-    /// Whether a table was written.
+    /// Returns whether a table was written.
     #[must_use]
     pub fn is_table(self) -> bool {
         matches!(self.value, DeValue::Table(_))
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`; anything else is reported.
     #[must_use]
     pub fn boolean(self) -> Option<bool> {
         match self.value {
@@ -186,7 +186,7 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// A whole number inside `range`. `what` says what it counts.
+    /// Reads a whole number inside `range`. `what` says what it counts.
     #[must_use]
     pub fn integer<N>(self, what: &str, range: RangeInclusive<N>) -> Option<N>
     where
@@ -195,7 +195,7 @@ impl<'s> Value<'s> {
         self.number(what, range, notation::whole, "")
     }
 
-    /// A size in bytes inside `range`.
+    /// Reads a size in bytes inside `range`.
     #[must_use]
     pub fn size(self, what: &str, range: RangeInclusive<u64>) -> Option<u64> {
         self.number(what, range, notation::size, ": sizes are in bytes")
@@ -228,7 +228,7 @@ impl<'s> Value<'s> {
         self.not_a("a whole number", help)
     }
 
-    /// The whole number that was written; `Some(None)` if it is negative or larger than any.
+    /// Reads the whole number that was written; `Some(None)` if it is negative or larger than any.
     pub(super) fn written_number(self) -> Option<Option<u64>> {
         match self.value {
             DeValue::Integer(written) if !self.bare => {
@@ -239,8 +239,8 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// A number of a USB device, which `lsusb` prints in `digits` hexadecimal digits. Written in decimal it is taken, and
-    /// remarked on where it may be the hexadecimal one with its `0x` forgotten.
+    /// Reads a number of a USB device, which `lsusb` prints in `digits` hexadecimal digits. Written in decimal it is
+    /// taken, and remarked on where it may be the hexadecimal one with its `0x` forgotten.
     #[must_use]
     pub fn device_number<N: TryFrom<u16>>(self, what: &str, digits: usize) -> Option<N> {
         let shown = |number: u16| format!("0x{number:0digits$x}");
@@ -282,7 +282,7 @@ impl<'s> Value<'s> {
         self.not_a(what, help)
     }
 
-    /// One of a few words, each with its meaning.
+    /// Reads one of a few words, each with its meaning.
     #[must_use]
     pub fn choice<T: Copy>(self, what: &str, words: &[(&str, T)]) -> Option<T> {
         let (written, known) = (self.plain(), words.iter().map(|(word, _)| *word));
@@ -308,7 +308,7 @@ impl<'s> Value<'s> {
         })
     }
 
-    /// The items of an array.
+    /// Reads the items of an array.
     pub(super) fn items(self) -> Option<&'s [toml::Spanned<DeValue<'s>>]> {
         match self.value {
             DeValue::Array(items) => Some(items),
@@ -316,7 +316,7 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// Whether it was written as a list of tables, each below a header in double brackets.
+    /// Returns whether it was written as a list of tables, each below a header in double brackets.
     #[must_use]
     pub fn has_headers(self) -> bool {
         let is_table =
@@ -325,7 +325,7 @@ impl<'s> Value<'s> {
         self.items().and_then(<[_]>::first).is_some_and(is_table) && self.raw().starts_with("[[")
     }
 
-    /// An array of at most `most` items.
+    /// Reads an array of at most `most` items.
     #[must_use]
     pub fn list(self, most: usize) -> Option<Vec<Value<'s>>> {
         let Some(items) = self.items() else {
@@ -352,7 +352,7 @@ impl<'s> Value<'s> {
         Some(items.iter().map(item).collect())
     }
 
-    /// What to write instead of one table where a list of them is wanted.
+    /// Returns what to write instead of one table where a list of them is wanted.
     fn as_list_of_tables(self) -> String {
         let raw = self.raw();
         let short = raw.len() <= SHOWN_MAX && !raw.contains('\n');
@@ -365,13 +365,13 @@ impl<'s> Value<'s> {
         }
     }
 
-    /// An array of at most `most` items, each of which is read; `None` if any of them is wrong.
+    /// Reads an array of at most `most` items, each of which is read; `None` if any of them is wrong.
     pub fn list_of<T>(self, most: usize, read: impl Fn(Value<'s>) -> Option<T>) -> Option<Vec<T>> {
         let items: Vec<Option<T>> = self.list(most)?.into_iter().map(read).collect();
         items.into_iter().collect()
     }
 
-    /// What was found, for a message.
+    /// Returns what was found, for a message.
     fn found(self) -> String {
         let kind = match self.value {
             _ if self.bare => {
@@ -395,7 +395,7 @@ impl<'s> Value<'s> {
     }
 }
 
-/// A text as TOML writes it; in single quotes where a backslash would begin an escape.
+/// Returns a text as TOML writes it; in single quotes where a backslash would begin an escape.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     let text: String = text.chars().take(SHOWN_MAX).collect();

@@ -59,7 +59,7 @@ pub(super) fn usb(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>
 /// What a policy says of a device: the verdict, and the rule's id.
 type Says = (Decision, Option<String>);
 
-/// The rules that have a say over devices coming to `to` in this way, and what they say of that.
+/// Returns the rules that have a say over devices coming to `to` in this way, and what they say of that.
 fn rules<'p>(policy: &'p Policy, to: &str, when: When) -> Vec<Rule<'p, Outcome>> {
     let goes_here = |rule: &UsbRule| {
         rule.to.is_none_or(|id| {
@@ -99,7 +99,7 @@ fn denied(rule: Option<&Head>) -> Outcome {
     }
 }
 
-/// What is typed always goes somewhere: it is allowed, into one domain or into whichever is in front.
+/// Compares where input goes. What is typed always goes somewhere: it is allowed, into one domain or into whichever is in front.
 pub(super) fn input(old: &Policy, new: &Policy, looks: &mut Looks) -> (Vec<Change>, Vec<String>) {
     let free = Outcome { verdict: Decision::Allow, ..denied(None) };
     let found = compare(&ties(old, &free), &ties(new, &free), &free, &Outcome::is_like, looks);

@@ -41,7 +41,7 @@ pub struct Diff {
 /// Flows that are decided otherwise, all in the same way.
 #[derive(Clone, Debug, Serialize)]
 pub struct Change {
-    /// In which way.
+    /// In which way they are decided otherwise.
     pub kind: Kind,
     /// Whether more may happen than before.
     pub widened: bool,
@@ -80,14 +80,14 @@ pub enum Kind {
     Changed,
 }
 
-/// Some flows.
+/// Flows that are alike in all that the two policies tell apart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "what")]
 pub enum Flow {
     Clipboard {
-        /// Whose clipboard.
+        /// The domain whose clipboard it is.
         from: String,
-        /// Into which domain.
+        /// The domain that it would be pasted in.
         to: String,
         types: Vec<MediaType>,
         /// The smallest size, in bytes.
@@ -137,7 +137,7 @@ pub struct Outcome {
     detectors: Vec<Detector>,
 }
 
-/// Compares two policies.
+/// Compares two policies by what they decide, and returns each flow that is decided otherwise.
 #[must_use]
 pub fn diff(old: &Policy, new: &Policy) -> Diff {
     let mut looks = Looks::new(LOOKS_MAX);
@@ -179,7 +179,7 @@ impl Outcome {
         other.detectors.iter().all(|detector| self.detectors.contains(detector))
     }
 
-    /// The detectors that `before` has under the same name and with another pattern.
+    /// Returns the detectors that `before` has under the same name and with another pattern.
     fn other_patterns_than(&self, before: &Self) -> Vec<OtherPattern> {
         let other = |detector: &Detector| {
             let Detector::Pattern(name, after) = detector else { return None };

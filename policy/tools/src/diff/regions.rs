@@ -39,17 +39,17 @@ pub(super) struct Rule<'p, T> {
     pub(super) says: T,
 }
 
-/// Some devices.
+/// A set of devices, by the values of their fields.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Region {
-    /// Of these classes.
+    /// The USB classes that a function may have.
     pub class: Field,
-    /// Of these vendors.
+    /// The values of `idVendor`.
     pub vendor: Field,
     pub product: Field,
     /// With these serial numbers.
     pub serial: Field,
-    /// In these ports.
+    /// The ports that they are plugged into.
     pub port: Field,
 }
 
@@ -121,7 +121,7 @@ impl Looks {
     }
 }
 
-/// Every device on which the first matching rules of two lists differ; `nothing` is said where none matches.
+/// Finds every device on which the first matching rules of two lists differ; `nothing` is said where none matches.
 ///
 /// # Errors
 /// It would take more than is left.
@@ -232,7 +232,7 @@ impl<'l, 'p, T> Cut<'l, 'p, T> {
     }
 }
 
-/// Without the rules behind one that decides whatever is left.
+/// Returns the rules without those behind one that decides whatever is left.
 fn until_all_decided<'l, 'p, T>(mut list: List<'l, 'p, T>, field: usize) -> List<'l, 'p, T> {
     let decides_all =
         |rule: &&Rule<'p, T>| (field..FIELDS).all(|field| value(&rule.fields, field).is_none());

@@ -83,7 +83,7 @@ impl Setting {
         self
     }
 
-    /// It is not enforced, and this is so instead.
+    /// Marks a change as not enforced, with what is so instead.
     fn marked(&mut self, gap: Option<&'static Gap>) {
         self.not_enforced = gap.map(|gap| gap.instead);
     }
@@ -136,8 +136,8 @@ fn meanings(policy: &Policy) -> HashMap<Chord, String> {
     domains.chain(fixed).collect()
 }
 
-/// By what a clinician knows a desktop. What stood for one desktop and stands for another leads the hand astray: what was meant for the
-/// one is typed into the other.
+/// Compares by what a clinician knows a desktop. What stood for one desktop and stands for another leads the hand astray: what was
+/// meant for the one is typed into the other.
 fn face(
     name: &str,
     old: &Policy,
@@ -160,7 +160,7 @@ fn face(
     found.note(path("hotkey"), was, is, chord_moved);
 }
 
-/// What the policy promises of itself. A promise that is gone is one that nobody holds the next change against.
+/// Compares what the policy promises of itself. A promise that is gone is one that nobody holds the next change against.
 fn promises(old: &Policy, new: &Policy, found: &mut Settings) {
     let all = |policy: &Policy| -> BTreeSet<String> {
         policy.expectations().iter().map(|expected| promise(policy, expected)).collect()
@@ -179,7 +179,7 @@ fn promises(old: &Policy, new: &Policy, found: &mut Settings) {
     }
 }
 
-/// An expectation in one line, whole.
+/// Returns an expectation in one line, whole.
 fn promise(policy: &Policy, expected: &Expectation) -> String {
     let name = |id: DomainId| {
         policy.domain_by_id(id).map(|domain| domain.name.as_str()).unwrap_or_default()
@@ -201,7 +201,7 @@ fn promise(policy: &Policy, expected: &Expectation) -> String {
     format!("{request}{open}: {}{}", *expected.verdict, rule.unwrap_or_default())
 }
 
-/// The one that counts, whichever domains come, go or ask for another.
+/// Compares the idle lock that counts, whichever domains come, go or ask for another.
 fn idle_lock(old: &Policy, new: &Policy, found: &mut Settings) {
     let shown = |idle: Option<Duration>| idle.map(|idle| duration::written(idle.as_secs()));
     let (before, after) = (old.idle_lock(), new.idle_lock());
@@ -234,7 +234,7 @@ fn domain(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
     egress(name, before, after, found);
 }
 
-/// What begins anew less often, or later, keeps for longer what was stored in it.
+/// Compares renewals: what begins anew less often, or later, keeps for longer what was stored in it.
 fn renewals(name: &str, before: &Domain, after: &Domain, found: &mut Settings) {
     let times = |domain: &Domain| -> BTreeSet<TimeOfDay> {
         domain.renew_at.iter().flat_map(|at| &at.value).map(|time| time.value).collect()

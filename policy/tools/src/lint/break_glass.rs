@@ -47,7 +47,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     reasons(policy, found);
 }
 
-/// Each is chosen at a glance, and is in the audit log afterwards.
+/// Checks the reasons: each is chosen at a glance, and is in the audit log afterwards.
 fn reasons(policy: &Policy, found: &mut Findings) {
     let reasons = policy.break_glass().map(|open| open.reasons.as_slice()).unwrap_or_default();
     let looks: Vec<Looks> = reasons.iter().map(|reason| Looks::of(reason)).collect();

@@ -21,7 +21,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     }
 }
 
-/// A rule decides for a type exactly if it is a step of that type's staircase.
+/// Checks that rules decide something: a rule decides for a type exactly if it is a step of that type's staircase.
 fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Findings) {
     let mut dead: Vec<(Spanned<MediaType>, &Head)> = Vec::new();
     for media_type in &rule.types {
@@ -55,7 +55,7 @@ fn reach(policy: &Policy, number: usize, rule: &ClipboardRule, found: &mut Findi
     }
 }
 
-/// `high` domains hold what must not leave and must not be harmed.
+/// Checks what crosses between priorities: `high` domains hold what must not leave and must not be harmed.
 fn trust(policy: &Policy, rule: &ClipboardRule, found: &mut Findings) {
     let (Some(from), Some(to)) = (policy.domain_by_id(*rule.from), policy.domain_by_id(*rule.to))
     else {

@@ -69,7 +69,7 @@ fn deuteranope(linear: Triple) -> Triple {
     times(SEVERE, linear).map(|channel| channel.clamp(0.0, 1.0))
 }
 
-/// CIE L*a*b* under D65.
+/// Returns the colour in CIE L*a*b* under D65.
 fn lab(linear: Triple) -> Triple {
     const XYZ: [Triple; 3] = [
         [0.412_456_4, 0.357_576_1, 0.180_437_5],
@@ -86,7 +86,7 @@ fn distance(one: Triple, two: Triple) -> f64 {
     ciede2000(lab(one), lab(two))
 }
 
-/// The names are those of Sharma's paper, equations 2 to 22.
+/// Returns the distance of two colours by CIEDE2000. The names are those of Sharma's paper, equations 2 to 22.
 fn ciede2000([l1, a1, b1]: Triple, [l2, a2, b2]: Triple) -> f64 {
     let seventh = |chroma: f64| (chroma.powi(7) / (chroma.powi(7) + 25f64.powi(7))).sqrt();
     let g = 0.5 * (1.0 - seventh(f64::midpoint(a1.hypot(b1), a2.hypot(b2))));

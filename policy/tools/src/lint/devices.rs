@@ -57,7 +57,7 @@ fn lint_within(looks: usize, policy: &Policy, found: &mut Findings) -> Option<us
     looks.map(|looks| looks.left)
 }
 
-/// A rule that no device in the world can meet.
+/// Finds a rule that no device in the world can meet.
 fn never_matches(policy: &Policy, rule: &UsbRule) -> Option<Diagnostic> {
     if rule.class() == Some(UsbClass::HUB) {
         return Some(Diagnostic::warning(
@@ -201,7 +201,7 @@ impl Finite {
     }
 }
 
-/// The earlier rules that together leave nothing of a box, although none of them covers it alone; `None` if something is left.
+/// Returns the earlier rules that together leave nothing of a box, although none of them covers it alone; `None` if something is left.
 fn covered_together<'p>(
     target: Fields<'p>,
     earlier: &[Earlier<'p>],
@@ -230,7 +230,7 @@ fn covered_together<'p>(
     Ok(Some(heads))
 }
 
-/// Rules that let in more than their writer may have thought.
+/// Finds rules that let in more than their writer may have thought.
 fn admits(rule: &UsbRule, found: &mut Findings) {
     if *rule.action == UsbAction::Deny {
         return;

@@ -62,7 +62,7 @@ pub(super) fn lint(policy: &Policy, found: &mut Findings) {
     }
 }
 
-/// The shortest counts, whatever is in front: what is longer never locks anything, and a care domain relies on one.
+/// Checks the idle lock: the shortest counts, whatever is in front: what is longer never locks anything, and a care domain relies on one.
 fn idle_lock(policy: &Policy, found: &mut Findings) {
     let Some(shortest) = policy.idle_lock() else {
         if let Some(domain) = policy.domains().iter().find(|domain| domain.is_high()) {

@@ -106,7 +106,7 @@ fn needed_for(chord: Chord) -> Option<&'static str> {
     NEEDED.iter().find(|(needs, keys, _)| *needs == held && fits(keys)).map(|(.., why)| *why)
 }
 
-/// A chord that nobody needs and no other hotkey has: with the same key, or a digit.
+/// Returns a chord that nobody needs and no other hotkey has: with the same key, or a digit.
 fn free(taken: &[Chord], chord: Chord) -> Option<Chord> {
     let same = chord.key.to_string();
     let keys = std::iter::once(same.as_str()).chain("1 2 3 4 5 6 7 8 9".split(' '));

@@ -18,8 +18,8 @@ mod hotkeys;
 mod legibility;
 mod serial;
 
-/// Everything worth a warning; and as errors every expectation of the policy's own that does not hold, colours that are hard to
-/// tell apart, a serial that none can follow, and separations that this version does not make.
+/// Finds everything worth a warning; and as errors every expectation of the policy's own that does not hold, colours that are
+/// hard to tell apart, a serial that none can follow, and separations that this version does not make.
 #[must_use]
 pub fn lint(policy: &Policy) -> Diagnostics {
     let mut found = policy.broken_expectations();
@@ -55,7 +55,7 @@ fn unenforced(policy: &Policy, found: &mut Findings) {
 /// Rules that a report names: of those that decide instead of one there may be thousands.
 const NAMED_MAX: usize = 8;
 
-/// A rule that decides nothing, with the rules that decide instead.
+/// Finds a rule that decides nothing, with the rules that decide instead.
 fn unreachable<'p>(rule: &Head, instead: impl IntoIterator<Item = &'p Head>) -> Diagnostic {
     let mut instead: Vec<&Head> = instead.into_iter().collect();
     instead.sort_by_key(|head| head.span);
@@ -76,7 +76,7 @@ fn unreachable<'p>(rule: &Head, instead: impl IntoIterator<Item = &'p Head>) -> 
     instead.into_iter().fold(found, |found, head| found.and(head.id.span, "decides first"))
 }
 
-/// A rule as a message names it.
+/// Returns a rule as a message names it.
 fn named(head: &Head) -> String {
     format!("`{}` (line {})", head.id.value, head.line)
 }

@@ -10,7 +10,7 @@ impl Matrix {
     /// How every page begins, by which one is known again.
     pub const PAGE_START: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Separation policy</title>\n";
 
-    /// A page by itself, with its headings in English and Korean.
+    /// Writes a page by itself, with its headings in English and Korean.
     #[must_use]
     pub fn html(&self) -> String {
         let mut out = [Self::PAGE_START, STYLE].concat();
@@ -101,7 +101,7 @@ const STYLE: &str = "<style>\n\
     @media print { body { margin: 0; max-width: none } td { print-color-adjust: exact; -webkit-print-color-adjust: exact } }\n\
     </style></head><body>\n";
 
-/// Fit for a page: no markup, and no character that is not shown or turns the line around.
+/// Makes a text fit for a page: no markup, and no character that is not shown or turns the line around.
 fn escaped(text: &str) -> String {
     let shown = printable::line(text).up_to(SHOWN_MAX).to_string();
     shown.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

@@ -28,7 +28,7 @@ mod page;
 pub struct Matrix {
     /// The policy's serial.
     pub serial: u64,
-    /// Who wrote it.
+    /// Who answers for the policy, as it says itself.
     pub issuer: String,
     /// The domains, in the order of the policy.
     pub domains: Vec<DomainEntry>,
@@ -50,13 +50,13 @@ pub struct Matrix {
     pub not_enforced: Vec<NotEnforced>,
 }
 
-/// A domain.
+/// What the page says of a domain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DomainEntry {
     pub name: String,
     /// What the banner calls it.
     pub label: String,
-    /// The banner's colour.
+    /// The colour of its banner, as `#rrggbb`.
     pub colour: String,
     /// How it reaches its network.
     pub network: String,
@@ -81,7 +81,7 @@ pub struct DomainEntry {
     reaches: bool,
 }
 
-/// A detector.
+/// What the page says of a detector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DetectorEntry {
     /// What rules call it.
@@ -109,12 +109,12 @@ pub struct BreakGlassEntry {
     pub opens: Vec<String>,
 }
 
-/// A chord.
+/// A key combination and what it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HotkeyEntry {
     /// Its key under `[hotkeys]`.
     pub key: &'static str,
-    /// What is pressed.
+    /// The keys that are pressed together.
     pub chord: String,
 }
 
@@ -127,60 +127,60 @@ pub struct NotEnforced {
     pub owner: String,
     /// What was written and what is so instead, in one sentence.
     pub what: String,
-    /// What to do.
+    /// What to write instead, or do without.
     pub remedy: &'static str,
-    /// On this line.
+    /// The line of the policy that says it, from 1.
     pub line: usize,
 }
 
 /// Something that may be pasted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClipboardEntry {
-    /// From this domain.
+    /// The domain whose clipboard it is.
     pub from: String,
-    /// Into this one.
+    /// The domain that it is pasted in.
     pub to: String,
-    /// Of these types.
+    /// The types of content that the terms are for.
     pub types: Vec<MediaType>,
     /// From this size, in bytes.
     pub min_bytes: u64,
     /// Up to this size; `None` has no end.
     pub max_bytes: Option<u64>,
-    /// On these terms.
+    /// The terms: `allow` or `ask`.
     pub verdict: Decision,
     /// Unless these find something.
     pub inspect: Vec<String>,
     /// What happens instead, where this version does not carry it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_enforced: Option<&'static str>,
-    /// By this rule.
+    /// The id of the rule that says it.
     pub rule: String,
-    /// On this line.
+    /// The line of the policy on which the rule starts, from 1.
     pub line: usize,
 }
 
 /// A device that belongs somewhere.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceEntry {
-    /// Such a device.
+    /// The devices that it is about, in words.
     pub device: String,
     /// Into this domain; `None` concerns all.
     pub to: Option<String>,
-    /// On these terms.
+    /// The terms on which they go there.
     pub verdict: Decision,
     /// Only while break-glass is open.
     pub break_glass: bool,
     /// What happens instead, where this version does not carry it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_enforced: Option<&'static str>,
-    /// By this rule.
+    /// The id of the rule that says it.
     pub rule: String,
-    /// On this line.
+    /// The line of the policy on which the rule starts, from 1.
     pub line: usize,
 }
 
 impl Matrix {
-    /// Who may send what to whom.
+    /// Finds out who may send what to whom.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
         Self {

@@ -17,7 +17,7 @@ pub(super) struct Section<'m> {
 
 /// Something that may happen or is so.
 pub(super) struct Line<'m> {
-    /// In words.
+    /// The sentence that the page has for it.
     pub(super) words: String,
     /// What is so instead, where this version does not enforce it.
     pub(super) instead: Option<&'static str>,
@@ -102,7 +102,7 @@ impl BreakGlassEntry {
 }
 
 impl DomainEntry {
-    /// Where it connects to, which is not always where it is meant to.
+    /// Returns where it connects to, which is not always where it is meant to.
     pub(super) fn connects_to(&self) -> String {
         match &self.egress {
             _ if !self.reaches => "nowhere".to_owned(),
@@ -145,7 +145,7 @@ impl DomainEntry {
 }
 
 impl Matrix {
-    /// Everything below the table of desktops. Pairs of them come first.
+    /// Returns everything below the table of desktops. Pairs of them come first.
     pub(super) fn sections(&self) -> Vec<Section<'_>> {
         let section = |heading: &str, korean: &str, lines| Section {
             heading: heading.to_owned(),

@@ -307,7 +307,7 @@ proptest! {
     }
 }
 
-/// A few keys with another value than the first.
+/// Returns a few keys with another value than the first.
 fn choice() -> impl Strategy<Value = Choice> {
     let chosen = (0..VALUES.len(), 0..4usize).prop_map(|(key, number)| {
         let (path, values) = VALUES[key];

@@ -10,7 +10,7 @@ use policy::request::{Context, HidUse, Request, UsbDevice, UsbFunction, UsbReque
 
 const NAMES: [&str; 4] = ["clinical", "ward", "internet", "lab"];
 
-/// Whether something may happen that did not, a sign means something else than it did, or a promise is gone.
+/// Returns whether something may happen that did not, a sign means something else than it did, or a promise is gone.
 pub(crate) fn is_wider(old: &Policy, new: &Policy) -> bool {
     let (before, after) = (signs(old), signs(new));
     !may(new).is_subset(&may(old))
@@ -25,7 +25,7 @@ pub(crate) fn differ(old: &Policy, new: &Policy) -> bool {
         || besides(old) != besides(new)
 }
 
-/// Everything that may happen.
+/// Returns everything that may happen.
 fn may(policy: &Policy) -> BTreeSet<String> {
     let mut may = BTreeSet::new();
     for from in NAMES {
@@ -127,7 +127,7 @@ fn may(policy: &Policy) -> BTreeSet<String> {
     may
 }
 
-/// By what a clinician knows what: chords, and what the banner shows.
+/// Returns by what a clinician knows what: chords, and what the banner shows.
 fn signs(policy: &Policy) -> BTreeMap<String, String> {
     let mut signs = BTreeMap::new();
     for domain in policy.domains() {
@@ -143,7 +143,7 @@ fn signs(policy: &Policy) -> BTreeMap<String, String> {
     signs
 }
 
-/// What the policy promises of itself.
+/// Returns what the policy promises of itself.
 fn promises(policy: &Policy) -> BTreeSet<String> {
     let promise = |expected: &policy::language::Expectation| {
         let rule = expected.rule.as_ref().map(|rule| rule.value.to_string());
@@ -156,7 +156,7 @@ fn promises(policy: &Policy) -> BTreeSet<String> {
     policy.expectations().iter().map(promise).collect()
 }
 
-/// What else it says that somebody goes by, and that lets nothing happen.
+/// Returns what else it says that somebody goes by, and that lets nothing happen.
 fn besides(policy: &Policy) -> Vec<String> {
     let domains = policy.domains().iter().map(|domain| {
         format!(

@@ -177,7 +177,7 @@ fn break_glass_with_reasons_is_opened_at_the_seat_by_choosing_one_which_is_recor
     ward.pc.sh("rm -rf /tmp/state").map(drop)
 }
 
-/// The colour of the screen's middle below the banner, where words appear.
+/// Returns the colour of the screen's middle below the banner, where words appear.
 fn middle(picture: &tests::seat::Picture) -> u32 {
     picture.mostly(picture.width / 3, picture.banner_rows() * 3 / 2 + 4, picture.width / 3, 6)
 }

@@ -102,7 +102,7 @@ fn serial_adapter(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outc
     })
 }
 
-/// A stick's descriptors with a boot keyboard beside the storage.
+/// Returns a stick's descriptors with a boot keyboard beside the storage.
 fn composite() -> Pinned {
     let mut pinned = pinned(false);
     let Some(configuration) = pinned.configurations.first_mut() else { return pinned };
@@ -134,7 +134,7 @@ fn is_composite(device: &serde_json::Value) -> bool {
     device["device"].as_str().is_some_and(|text| text.contains("08/06/50+03/01/01"))
 }
 
-/// Of a device that had no keyboard in it before.
+/// Shows that nobody gets the keyboard of a device that had none in it before.
 fn nobody_gets_the_keyboard(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     let blocked = wait_for(agent, "composite device", |device| {
         device["state"] == "blocked" && is_composite(device)
@@ -239,7 +239,7 @@ fn stick_that_never_rests(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>)
     plugged.pull(&mut ports.qmp)
 }
 
-/// What a browser asks a security key first, and a message there and back.
+/// Asks what a browser asks a security key first, and a message there and back.
 fn security_key(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     ward.pc.progress("a security key answers in its domain, which has a stick as well");
     // The seat's keyboard and mouse have one each.

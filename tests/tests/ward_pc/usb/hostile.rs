@@ -20,7 +20,7 @@ fn a_hostile_device_ends_nothing_holds_up_nobody_and_types_nowhere(ward: &Ward) 
     mediation(ward, &[packets_of_no_size, silent, another_report_for_the_guest])
 }
 
-/// Whether the agent is the one that was there before, and built to survive.
+/// Returns whether the agent is the one that was there before, and built to survive.
 fn is_still_there(agent: &Agent<'_>, pid: &serde_json::Value) -> Outcome {
     let status = agent.status()?;
     ensure!(status["agent"]["pid"] == *pid, "another agent: {status}");

@@ -70,7 +70,7 @@ impl<'a> Scene<'a> {
         Ok(self.agent()?.status()?["domains"][domain]["pid"].as_u64().unwrap_or(0))
     }
 
-    /// A guest answers, in the time that any answer takes.
+    /// Checks that a guest answers, in the time that any answer takes.
     fn answers(&self, domain: usize) -> Outcome {
         let asked = Instant::now();
         self.probes[domain].ask(json!({"op": "timing"}))?;
@@ -79,7 +79,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// The clinical guest reads the stick again and again.
+    /// Has the clinical guest read the stick again and again.
     fn reads(&self) -> Outcome {
         let line = "(while [ -b /dev/sda ]; do echo 3 > /proc/sys/vm/drop_caches; head -c 1048576 /dev/sda; done) >/dev/null 2>&1 &";
         run(&self.probes[0], line).map(drop)
@@ -92,7 +92,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// What is typed arrives in the front desktop, and there alone; no key is held there.
+    /// Checks that what is typed arrives in the front desktop, and there alone; no key is held there.
     fn types(&mut self) -> Outcome {
         let (front, other) = (self.front, 1 - self.front);
         let mut held = std::collections::BTreeSet::new();
@@ -159,7 +159,7 @@ impl<'a> Scene<'a> {
         self.probes[domain].wait_ready()
     }
 
-    /// What the agent has: descriptors, and KiB of memory that are nobody else's (screens are shared with VMMs).
+    /// Measures what the agent has: descriptors, and KiB of memory that are nobody else's (screens are shared with VMMs).
     fn has(&self) -> Outcome<[u64; 2]> {
         let line = "pid=$(pidof bulkhead-agent); ls /proc/$pid/fd | wc -l; sed -n 's/^RssAnon:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$pid/status";
         let figures = self.ward.pc.sh(line)?;

@@ -73,7 +73,7 @@ struct Ports<'a> {
 }
 
 impl Ports<'_> {
-    /// The medium of a stick, on the test's side.
+    /// Makes the medium of a stick, on the test's side.
     fn medium(&self, name: &str) -> PathBuf {
         self.ward.pc.dir().join(format!("{name}.img"))
     }
@@ -104,7 +104,7 @@ impl Ports<'_> {
 /// A part of a test: with the agent, and somebody at the ports.
 type Part = fn(&Ward, &Agent<'_>, &mut Ports<'_>) -> Outcome;
 
-/// Two guests without a screen, and the rules above.
+/// Starts two guests without a screen, and the rules above.
 fn machine() -> String {
     SEAT_MACHINE.replace("backend = \"kms\"", "backend = \"none\"")
 }
@@ -171,7 +171,7 @@ fn run(probe: &Probe<'_>, line: &str) -> Outcome<(String, bool)> {
     Ok((output, done))
 }
 
-/// The devices as the agent lists them.
+/// Returns the devices as the agent lists them.
 fn devices(agent: &Agent<'_>) -> Outcome<Vec<Value>> {
     let mut output = agent.bulkhead(&["usb", "list", "--json"])?;
     if output.status.is_none() {
@@ -204,7 +204,7 @@ fn disk_in(probe: &Probe<'_>, there: bool) -> Outcome {
     until("the guest's disk did not come or go", || Ok(run(probe, line)?.1 == there))
 }
 
-/// The host's kernel has no disk of it; it has the drivers.
+/// Checks that the host's kernel has no disk of it, though it has the drivers.
 fn no_disk_on_host(ward: &Ward) -> Outcome {
     let disks = ward.pc.sh("ls /sys/block | grep '^sd' || true")?;
     ensure!(disks.trim().is_empty(), "the host has {disks}");

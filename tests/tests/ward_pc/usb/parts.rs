@@ -49,7 +49,7 @@ pub(super) fn keyboard_with_a_reader(
     plugged.pull(&mut ports.qmp)
 }
 
-/// The host's own driver has the keyboard: its lights can be set, and the key that it presses then is heard.
+/// Checks that the host's own driver has the keyboard: its lights can be set, and the key that it presses then is heard.
 fn types(ward: &Ward) -> Outcome {
     let driver = ward.pc.sh(&format!("readlink {INTERFACE}/driver; true"))?;
     ensure!(driver.trim().ends_with("/usbhid"), "the keyboard's driver is `{}`", driver.trim());

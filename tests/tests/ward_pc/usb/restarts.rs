@@ -15,7 +15,7 @@ use super::{
     no_disk_on_host, run, until, wait_for,
 };
 
-/// A guest that is reset, and a VMM that is killed, with a device attached: it is there again afterwards.
+/// Checks a guest that is reset, and a VMM that is killed, with a device attached: it is there again afterwards.
 fn guest_and_vmm(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outcome {
     let clinical = agent.probe("clinical");
     fs::write(ports.medium("patient"), vec![b'w'; 4 * MIB])?;
@@ -50,7 +50,7 @@ fn guest_and_vmm(ward: &Ward, agent: &Agent<'_>, ports: &mut Ports<'_>) -> Outco
     Ok(())
 }
 
-/// The kernel resets a device of its own accord: while that lasts, its drivers must not get it.
+/// Has the kernel reset a device of its own accord: while that lasts, its drivers must not get it.
 fn kernel_resets_it(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     ward.pc.progress("the host's kernel resets the stick: no driver of the host's gets it");
     let clinical = agent.probe("clinical");
@@ -77,7 +77,7 @@ fn kernel_resets_it(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     })
 }
 
-/// Rules that no longer allow it take it away, and others give it back.
+/// Checks that rules that no longer allow it take it away, and others give it back.
 fn other_rules(ward: &Ward, agent: &Agent<'_>) -> Outcome {
     ward.pc.progress("a policy without its rule takes the stick away, the next gives it back");
     let clinical = agent.probe("clinical");
@@ -134,7 +134,7 @@ fn plug_denied(ports: &mut Ports<'_>) -> Outcome {
     ports.qmp.execute("device_add", stick).map(drop)
 }
 
-/// An agent ends so and another is started, with a device in a domain and one that is denied: the host gets neither.
+/// Ends an agent so and starts another, with a device in a domain and one that is denied: the host gets neither.
 fn replaced<'pc>(ward: &'pc Ward, how: &str, end: fn(Agent<'pc>) -> Outcome) -> Outcome {
     ward.pc.sh("rm -rf /tmp/state")?;
     let start = || Agent::launch_with(&ward.pc, &machine(), &(seat_policy() + RULES), &[]);

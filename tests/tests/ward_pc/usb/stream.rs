@@ -14,7 +14,7 @@ use tests::{Failure, Guest, Outcome, ensure};
 use super::{LOOK, MIB, Ports, RULES, SOON, is_attached, no_disk_on_host, run, sum_of, wait_for};
 
 const SOCKET: &str = "/run/stick/usb-1.sock";
-/// 8 MiB.
+/// Blocks of 512 bytes that are read: 8 MiB.
 const BLOCKS: &str = "16384";
 /// Waits until the guest has a disk, or has none any more.
 fn wait_for_disk(guest: &Guest<'_>, there: bool) -> Outcome {
@@ -37,13 +37,13 @@ fn wait_for_disk(guest: &Guest<'_>, there: bool) -> Outcome {
     }
 }
 
-/// What `sha256sum` says of the first so many bytes of the guest's disk.
+/// Returns what `sha256sum` says of the first so many bytes of the guest's disk.
 fn sum_in(guest: &Guest<'_>, bytes: usize) -> Outcome<String> {
     let (text, _) = run(&guest.probe, &format!("head -c {bytes} /dev/sda | sha256sum"))?;
     Ok(text.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-/// What `sha256sum` says of the reference stick's first so many bytes.
+/// Returns what `sha256sum` says of the reference stick's first so many bytes.
 fn sum_of_stick(bytes: usize) -> Outcome<String> {
     let medium = usbfilter::stick::Stick::new(bytes / usbfilter::stick::BLOCK).medium;
     let mut program =

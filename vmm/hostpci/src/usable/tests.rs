@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::snapshot::{BARS, SIZE};
 
-/// Lines of `lspci -x`, or of the cases.
+/// Reads lines of `lspci -x`, or of the cases.
 fn dump(lines: &str, sizes: [u64; BARS]) -> Snapshot {
     let mut config = [0; SIZE as usize];
     for line in lines.lines().map(str::trim).filter(|line| !line.is_empty()) {

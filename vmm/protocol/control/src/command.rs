@@ -38,7 +38,7 @@ pub enum Command {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
-    /// What it asks.
+    /// The command that the VMM is to carry out.
     pub command: Command,
 }
 
@@ -59,9 +59,9 @@ pub enum State {
 pub struct Status {
     /// What the vCPUs do.
     pub state: State,
-    /// Of the VMM.
+    /// The process ID of the VMM.
     pub pid: u32,
-    /// Number of vCPUs.
+    /// How many vCPUs the guest has.
     pub vcpus: u8,
     /// Guest RAM in MiB.
     pub memory_mib: u64,
@@ -97,7 +97,7 @@ pub struct Answer {
 }
 
 impl Request {
-    /// The line that asks it, with its end.
+    /// Returns the line that asks it, with its end.
     #[must_use]
     pub fn line(self) -> Vec<u8> {
         line(&self)
@@ -113,19 +113,19 @@ impl Request {
 }
 
 impl Answer {
-    /// Everything was done.
+    /// Makes the answer that everything was done.
     #[must_use]
     pub const fn done(status: Option<Status>) -> Self {
         Self { ok: true, status, error: None }
     }
 
-    /// It was not done, and why.
+    /// Makes the answer that it was not done, and why.
     #[must_use]
     pub const fn refused(error: String) -> Self {
         Self { ok: false, status: None, error: Some(error) }
     }
 
-    /// The line that says it, with its end.
+    /// Returns the line that says it, with its end.
     #[must_use]
     pub fn line(&self) -> Vec<u8> {
         line(self)
@@ -140,7 +140,7 @@ impl Answer {
     }
 }
 
-/// Plain structs with texts as keys: there is nothing JSON could not hold.
+/// Writes a value as a line of JSON. Plain structs with texts as keys: there is nothing JSON could not hold.
 fn line(value: &impl Serialize) -> Vec<u8> {
     let mut text = serde_json::to_vec(value).unwrap_or_else(|_| b"{\"ok\":false}".to_vec());
     text.push(b'\n');

@@ -7,8 +7,29 @@
 //!                                   <----------   Answer, one JSON line
 //! ```
 //!
-//! [`spec`] has the virtual machine with its limits, [`command`] the control socket. Both are read with named caps, and neither end
-//! believes the other: the VMM checks a specification as it checks a command line, and the agent takes an answer for an allegation.
+//! | module | |
+//! | --- | --- |
+//! | [`spec`] | the virtual machine: one type, whoever describes it, with what is refused and why |
+//! | [`limits`] | how much of each there may be, once for both ends |
+//! | [`memory`] | the size of a guest's memory, as people write it |
+//! | [`command`] | the control socket: what may be asked, and what is answered |
+//!
+//! ```
+//! use vmm_control::{Answer, Command, Request};
+//!
+//! let asked = Request { command: Command::PowerButton }.line();
+//! assert_eq!(asked, b"{\"command\":\"power-button\"}\n");
+//! assert_eq!(Request::read(&asked).map(|request| request.command), Ok(Command::PowerButton));
+//!
+//! let refused = Answer::refused("it is paused already".to_owned());
+//! assert_eq!(Answer::read(&refused.line()), Ok(refused));
+//! ```
+//!
+//! Both are read with named caps, and neither end believes the other: the VMM checks a specification as it checks a command line, and the agent takes an
+//! answer for an allegation. Unknown keys in what is asked are refused, so that an older VMM never leaves out in silence what
+//! a newer agent asked for.
+//!
+//! Not here: the sockets themselves, and who may connect to them (`vmm::api`, `domains`).
 #![warn(missing_docs)]
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]

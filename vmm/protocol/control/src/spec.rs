@@ -22,7 +22,7 @@ use crate::text;
 pub struct VmSpec {
     /// bzImage or PVH ELF.
     pub kernel: PathBuf,
-    /// Initial RAM disk.
+    /// The initial RAM disk, if the guest boots with one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initrd: Option<PathBuf>,
     /// Kernel command line, at most [`CMDLINE_MAX`] bytes.
@@ -44,10 +44,10 @@ pub struct VmSpec {
     /// Passed-through PCI functions.
     #[serde(default, with = "text::list")]
     pub vfio: Vec<Address>,
-    /// The serial port.
+    /// Where the guest's serial port goes.
     #[serde(default)]
     pub serial: SerialSpec,
-    /// Named console ports.
+    /// Console ports, each with its name and its socket.
     #[serde(default)]
     pub ports: Vec<PortSpec>,
     /// Unix sockets the VMM listens on for USB devices.
@@ -163,15 +163,15 @@ pub enum SpecError {
     /// The kernel command line.
     #[error("the kernel command line has {0} bytes; Linux takes at most {CMDLINE_MAX}: shorten it")]
     Cmdline(usize),
-    /// A disk's identifier.
+    /// A disk's identifier has no characters, too many, or others than ASCII.
     #[error("`{0}` is no identifier of a disk: it takes 1 to {DISK_ID_MAX} ASCII characters")]
     DiskId(String),
-    /// A tap's name.
+    /// A name that no network interface can have.
     #[error(
         "`{0}` is not the name of a network interface: 1 to {INTERFACE_NAME_MAX} bytes without slash or space"
     )]
     Tap(String),
-    /// A port's name.
+    /// A name that no console port can have.
     #[error(
         "`{0}` is not a port name: letters, digits, dots, dashes and underscores, at most {PORT_NAME_MAX}"
     )]

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The least there can be.
+/// Returns the least there can be.
 fn smallest() -> VmSpec {
     VmSpec {
         kernel: "/k".into(),
@@ -27,7 +27,7 @@ fn smallest() -> VmSpec {
     }
 }
 
-/// Everything there can be.
+/// Returns everything there can be.
 fn full() -> VmSpec {
     VmSpec {
         initrd: Some("/i".into()),

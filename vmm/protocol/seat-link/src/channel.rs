@@ -25,7 +25,7 @@ pub fn connect(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// A link's two ends, without a path.
+/// Makes a link's two ends, without a path.
 ///
 /// # Errors
 /// The process has no file descriptor left.
@@ -34,12 +34,12 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
-/// What was received.
+/// What a read from the channel gave.
 #[derive(Debug)]
 pub enum Packet<'a> {
     /// A packet, and the file that came with it.
     Message(&'a [u8], Option<File>),
-    /// Nothing, for now.
+    /// No packet is there for now.
     Nothing,
     /// The other end is gone.
     Closed,

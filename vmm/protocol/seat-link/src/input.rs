@@ -14,7 +14,7 @@ pub enum Target {
 /// One event, as Linux has it (`linux/input.h`, `struct input_event` without its time).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `EV_*`.
+    /// The event's type, an `EV_*` of `linux/input-event-codes.h`.
     pub kind: u16,
     /// `KEY_*`, `BTN_*`, `REL_*`, `ABS_*` or `SYN_*`.
     pub code: u16,

@@ -74,7 +74,7 @@ impl Size {
             && self.width * self.height <= Self::PIXELS_MAX
     }
 
-    /// Bytes of frame memory for a screen of this size: rows without gaps. Zero if it is no screen's.
+    /// Returns the bytes of frame memory for a screen of this size: rows without gaps. Zero if it is no screen's.
     #[must_use]
     pub fn frame_bytes(self) -> usize {
         if !self.is_screen() {
@@ -87,9 +87,9 @@ impl Size {
 /// A rectangle in a picture, in pixels from the top left.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rect {
-    /// Left edge.
+    /// Its left edge, in pixels.
     pub x: u32,
-    /// Top edge.
+    /// Its top edge, in pixels.
     pub y: u32,
     /// Pixels across.
     pub width: u32,
@@ -98,7 +98,7 @@ pub struct Rect {
 }
 
 impl Rect {
-    /// All of a picture.
+    /// Returns the rectangle of a whole picture.
     #[must_use]
     pub fn all(size: Size) -> Self {
         Self { x: 0, y: 0, width: size.width, height: size.height }
@@ -110,13 +110,13 @@ impl Rect {
         self.width == 0 || self.height == 0
     }
 
-    /// The part of it that lies within `size`.
+    /// Returns the part of it that lies within `size`.
     #[must_use]
     pub fn within(self, size: Size) -> Self {
         self.shared(Self::all(size))
     }
 
-    /// What lies in both.
+    /// Returns what lies in both.
     #[must_use]
     pub fn shared(self, other: Self) -> Self {
         let x = self.x.max(other.x);
@@ -126,7 +126,7 @@ impl Rect {
         Self { x, y, width: right.saturating_sub(x), height: bottom.saturating_sub(y) }
     }
 
-    /// The smallest rectangle that holds both; an empty one adds nothing.
+    /// Returns the smallest rectangle that holds both; an empty one adds nothing.
     #[must_use]
     pub fn around(self, other: Self) -> Self {
         if self.is_empty() {

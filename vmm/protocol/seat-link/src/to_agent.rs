@@ -37,11 +37,11 @@ pub enum CursorChange {
     Same,
     /// It is not shown.
     Hidden,
-    /// It looks different.
+    /// It has this picture from now on.
     Shown(Box<Cursor>),
 }
 
-/// A cursor's picture.
+/// A cursor's picture and the pixel in it that points.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     /// The pixel that points, from the left; less than [`CURSOR_SIDE`].

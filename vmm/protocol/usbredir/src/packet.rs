@@ -15,7 +15,7 @@ pub struct Packet {
     /// Chosen by the guest's end, repeated in the answer; 0 for packets that answer nothing. 32 bits on
     /// the wire unless both ends have the capability `64bits_ids`.
     pub id: u64,
-    /// What it says.
+    /// What the packet says, by its type.
     pub body: Body,
 }
 
@@ -91,13 +91,13 @@ pub struct Interface {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum EndpointType {
-    /// Control.
+    /// A control endpoint.
     Control = 0,
-    /// Isochronous.
+    /// An isochronous endpoint, which is not spoken here.
     Isochronous = 1,
-    /// Bulk.
+    /// A bulk endpoint.
     Bulk = 2,
-    /// Interrupt.
+    /// An interrupt endpoint.
     Interrupt = 3,
     /// There is no such endpoint.
     #[default]
@@ -117,12 +117,12 @@ pub struct EndpointInfo {
     pub max_packet_size: u16,
 }
 
-/// The index in [`Body::EndpointInfo`] of an endpoint address: 0 to 15 towards the device, 16 to 31 from it.
+/// Returns the index in [`Body::EndpointInfo`] of an endpoint address: 0 to 15 towards the device, 16 to 31 from it.
 pub fn endpoint_index(address: u8) -> usize {
     usize::from(address & 0x0f) | usize::from(address & 0x80) >> 3
 }
 
-/// The endpoint address that an index in [`Body::EndpointInfo`] stands for.
+/// Returns the endpoint address that an index in [`Body::EndpointInfo`] stands for.
 pub fn endpoint_address(index: usize) -> u8 {
     let [low, ..] = index.to_le_bytes();
     (low & 0x0f) | (low & 0x10) << 3
@@ -150,7 +150,7 @@ pub struct Control {
     pub data: Vec<u8>,
 }
 
-/// A bulk transfer.
+/// A bulk transfer: a request of the guest's, or its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bulk {
     /// The endpoint's address.
@@ -209,7 +209,7 @@ pub enum Body {
     ConfigurationStatus {
         /// How it ended.
         status: Status,
-        /// The configuration now.
+        /// `bConfigurationValue` of the configuration that is set now.
         configuration: u8,
     },
     /// Guest: choose an alternate setting.

@@ -23,7 +23,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// An end whose hello, with `version` as the name of the program, is the first thing to send.
+    /// Makes an end whose hello, with `version` as the name of the program, is the first thing to send.
     #[must_use]
     pub fn new(role: Role, version: &str) -> Self {
         let mut output = Vec::new();
@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// The next whole packet, if there is one. The other's hello comes out as well.
+    /// Takes the next whole packet, if there is one. The other's hello comes out as well.
     ///
     /// # Errors
     /// The stream makes no sense; nothing after this means anything.
@@ -132,13 +132,13 @@ impl Session {
             .inspect_err(|_| self.output.truncate(before))
     }
 
-    /// Bytes for the other end. Whoever owns the session stops making packets while there are many.
+    /// Returns the bytes for the other end. Whoever owns the session stops making packets while there are many.
     #[must_use]
     pub fn output(&self) -> &[u8] {
         self.output.get(self.sent..).unwrap_or_default()
     }
 
-    /// So many of [`Self::output`] are on their way.
+    /// Drops so many bytes of [`Self::output`], which are on their way.
     pub fn sent(&mut self, count: usize) {
         self.sent = self.sent.saturating_add(count).min(self.output.len());
         if self.sent == self.output.len() {

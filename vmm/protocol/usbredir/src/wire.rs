@@ -20,11 +20,11 @@ use crate::packet::{Body, ENDPOINTS, INTERFACES, MAX_DATA};
 
 /// Numbers of packet types.
 pub mod kind {
-    /// Who I am.
+    /// Announces an end: its version and its capabilities.
     pub const HELLO: u32 = 0;
-    /// A device is there.
+    /// Announces that a device is there.
     pub const DEVICE_CONNECT: u32 = 1;
-    /// It is gone.
+    /// Announces that the device is gone.
     pub const DEVICE_DISCONNECT: u32 = 2;
     /// Resets the device.
     pub const RESET: u32 = 3;
@@ -32,7 +32,7 @@ pub mod kind {
     pub const INTERFACE_INFO: u32 = 4;
     /// Lists the device's endpoints.
     pub const EP_INFO: u32 = 5;
-    /// Choose a configuration.
+    /// Chooses a configuration.
     pub const SET_CONFIGURATION: u32 = 6;
     /// Asks which configuration is set.
     pub const GET_CONFIGURATION: u32 = 7;
@@ -40,17 +40,17 @@ pub mod kind {
     pub const CONFIGURATION_STATUS: u32 = 8;
     /// Choose an alternate setting.
     pub const SET_ALT_SETTING: u32 = 9;
-    /// Which alternate setting?
+    /// Asks which alternate setting is set.
     pub const GET_ALT_SETTING: u32 = 10;
     /// Answers which alternate setting is set.
     pub const ALT_SETTING_STATUS: u32 = 11;
-    /// Begin to poll.
+    /// Begins to poll an interrupt endpoint.
     pub const START_INTERRUPT_RECEIVING: u32 = 15;
-    /// Poll no longer.
+    /// Stops polling an interrupt endpoint.
     pub const STOP_INTERRUPT_RECEIVING: u32 = 16;
-    /// How polling is.
+    /// Answers whether an interrupt endpoint is polled.
     pub const INTERRUPT_RECEIVING_STATUS: u32 = 17;
-    /// Cancel a transfer.
+    /// Cancels the transfer with the packet's ID.
     pub const CANCEL_DATA_PACKET: u32 = 21;
     /// The guest's end does not want the device.
     pub const FILTER_REJECT: u32 = 22;
@@ -80,7 +80,7 @@ pub mod capability {
     pub const BULK_LENGTH_32_BITS: u32 = 6;
 }
 
-/// Capabilities as bits.
+/// The bits of an end's first capability word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities(pub u32);
 
@@ -100,7 +100,7 @@ impl Capabilities {
         self.0 >> bit & 1 == 1
     }
 
-    /// What both have.
+    /// Returns the capabilities that both ends have.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
@@ -110,7 +110,7 @@ impl Capabilities {
 /// Which end of the stream somebody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Has the device.
+    /// The end that has the device.
     Host,
     /// The end that uses the device.
     Guest,
@@ -153,7 +153,7 @@ const FILTER_MAX: usize = 4096;
 
 /// Shape of a type's own header under capabilities, and who sends it.
 struct Shape {
-    /// Bytes before data.
+    /// Bytes of the type's own header.
     fixed: usize,
     /// Most bytes of data.
     data: usize,
@@ -192,7 +192,7 @@ fn shape(kind: u32, caps: Capabilities) -> Option<Shape> {
     })
 }
 
-/// Type and length of a packet that may come from `from`.
+/// Checks type and length of a packet that may come from `from`.
 pub(crate) fn check(
     kind: u32,
     length: u32,
@@ -211,7 +211,7 @@ pub(crate) fn check(
     Ok(bytes)
 }
 
-/// Data goes one way, and there is as much as the length says.
+/// Checks that data goes one way, and that there is as much as the length says.
 fn agrees(body: &Body, from: Role) -> bool {
     let (endpoint, length, data) = match body {
         // The endpoint's direction is the request's (bmRequestType, bit 7): whoever looks at one must not be told another by the other.

@@ -35,13 +35,13 @@ pub enum DeviceError {
     /// A console port's socket.
     #[error("--port {name}")]
     Port {
-        /// The port's name.
+        /// The port's name, as `--port` gave it.
         name: String,
         /// What is wrong with its socket.
         #[source]
         source: SocketError,
     },
-    /// A USB socket.
+    /// The socket for a USB device could not be made.
     #[error("--usb socket={}", path.display())]
     UsbSocket {
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum DeviceError {
     /// More USB sockets than a controller has ports.
     #[error("more than {USB_MAX} --usb sockets; give fewer")]
     TooManyUsb,
-    /// The USB controller.
+    /// The USB controller could not be built.
     #[error("--usb")]
     Usb(#[source] xhci::Error),
     #[error("--port")]
@@ -66,7 +66,7 @@ pub enum DeviceError {
     /// A passed-through function.
     #[error("--vfio")]
     Vfio(#[source] vfio::Error),
-    /// A device's transport.
+    /// The PCI transport of a device could not be built.
     #[error("could not build a virtio device")]
     Transport(#[source] virtio_pci::Error),
     #[error("could not place the devices' memory")]

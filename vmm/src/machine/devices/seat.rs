@@ -68,7 +68,7 @@ mod requests {
         },
     };
 
-    /// Keyboard and pointer.
+    /// What a driver asks of keyboard and pointer.
     pub(super) const INPUT: Requests = Requests {
         kind: 18,
         functions: 2,

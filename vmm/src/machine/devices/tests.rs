@@ -130,7 +130,7 @@ impl Machine {
         self.config_read(device, register::ID) != [0xff; 2]
     }
 
-    /// Whether this register of a device goes on with time.
+    /// Returns whether this register of a device goes on with time.
     fn is_clock(&self, device: u64, at: u64) -> bool {
         at & !3 == MFINDEX && self.config_read::<4>(device, register::CLASS)[1..] == USB_CLASS
     }
@@ -167,7 +167,7 @@ impl Machine {
         self.memory.write_slice(&vec![0; RAM], GuestAddress(0)).unwrap();
     }
 
-    /// What a driver does that means well, up to the point where the device works.
+    /// Does what a driver does that means well, up to the point where the device works.
     fn bring_up(&self, device: u64, features: u64) {
         let memory_and_master = command::MEMORY | command::BUS_MASTER;
         self.config_write(device, register::COMMAND, &memory_and_master.to_le_bytes());
@@ -218,7 +218,7 @@ impl Machine {
         Vec::new()
     }
 
-    /// Everything a guest can read: configuration space, BARs with decoding on, pending interrupts.
+    /// Reads everything a guest can read: configuration space, BARs with decoding on, pending interrupts.
     fn everything(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let mut word = [0; 4];

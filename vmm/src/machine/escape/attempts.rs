@@ -11,7 +11,7 @@ use super::{FORBIDDEN, Role, Verdict, World, attempt};
 use Errno::*;
 use Role::*;
 
-/// Something to try.
+/// A way out of the sandbox, and how it ends in each role.
 pub(super) struct Attempt {
     pub(super) what: &'static str,
     deed: fn(&World) -> Result<(), Errno>,
@@ -51,7 +51,7 @@ const SITE: &[Verdict] = &[Out, Refused(EPERM), Refused(EACCES), Refused(ENOSYS)
 const CRASH: &[Verdict] = &[Died(Signal::SIGSEGV)];
 const TOO_LONG: &[Verdict] = &[Refused(EFBIG)];
 
-/// Everything, by class.
+/// Every attempt, by the class that `docs/design/sandbox.md` lists it under.
 pub(super) const CLASSES: &[(&str, &[Attempt])] = &[
     (
         "Files by name",
@@ -344,7 +344,7 @@ pub(super) const PLANTED: &[(&str, c_long)] = &[
 /// Families of sockets that a kernel can have (`AF_MAX`).
 const FAMILIES: i32 = 46;
 
-/// The class, the attempt and the end of each that does not end as it must under a role's filter.
+/// Finds the class, the attempt and the end of each that does not end as it must under a role's filter.
 pub(super) fn findings<'a>(
     world: &'a World,
     role: Role,
@@ -366,7 +366,7 @@ pub(super) fn findings<'a>(
     ways.chain(families)
 }
 
-/// What ends otherwise than it says where there is no filter.
+/// Finds what ends otherwise than it says where there is no filter.
 pub(super) fn findings_without_filter(world: &World) -> Vec<String> {
     let mut found = Vec::new();
     for (class, attempts) in CLASSES {

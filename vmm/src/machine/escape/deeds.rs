@@ -13,7 +13,7 @@ const PAGE: u64 = 4096;
 const FAR: u64 = 1 << 40;
 const HERE: u64 = libc::AT_FDCWD as u64;
 
-/// A system call of which it only counts whether it succeeds.
+/// Makes a system call of which it only counts whether it succeeds.
 pub(super) fn plain(number: c_long, arguments: &[u64]) -> Result<(), Errno> {
     let mut all = [0; 6];
     all[..arguments.len()].copy_from_slice(arguments);
@@ -28,7 +28,7 @@ fn text(text: &str) -> CString {
     CString::new(text).unwrap()
 }
 
-/// A call that takes a path first.
+/// Makes a call that takes a path first.
 pub(super) fn with_path(number: c_long, path: &str) -> Result<(), Errno> {
     plain(number, &[text(path).as_ptr() as u64, 1])
 }
@@ -48,7 +48,7 @@ pub(super) fn open_by_handle() -> Result<(), Errno> {
     plain(libc::SYS_open_by_handle_at, &[HERE, at(&handle), 0])
 }
 
-/// The last refusal, if each is one.
+/// Returns the last refusal, if each is one.
 fn none_of(descriptors: &[i32], deed: impl Fn(u64) -> Result<(), Errno>) -> Result<(), Errno> {
     descriptors
         .iter()
@@ -135,7 +135,7 @@ pub(super) fn execute(path: &str) -> Result<(), Errno> {
     plain(libc::SYS_execve, &[path.as_ptr() as u64, 0, 0])
 }
 
-/// A program of one system call, `exit(0)`.
+/// Returns a program of one system call, `exit(0)`.
 fn program() -> Vec<u8> {
     const ADDRESS: u64 = 0x40_0000;
     const CODE_AT: u64 = 64 + 56;
@@ -190,7 +190,7 @@ pub(super) fn run_data() -> Result<(), Errno> {
     Ok(())
 }
 
-/// `getpid` by the system call interface of 32-bit programs.
+/// Calls `getpid` by the system call interface of 32-bit programs.
 pub(super) fn by_interrupt() -> Result<(), Errno> {
     let result: u64;
     // SAFETY: the call takes no argument and touches no memory.
@@ -232,7 +232,7 @@ pub(super) fn tcp() -> Result<(), Errno> {
     plain(libc::SYS_connect, &[socket, at(&address), 16])
 }
 
-/// An abstract name, as an address, with its length.
+/// Returns an abstract name, as an address, with its length.
 fn name(name: &[u8]) -> (Vec<u8>, u64) {
     let address = [&[1, 0, 0][..], name].concat();
     let length = address.len() as u64;
@@ -351,13 +351,13 @@ pub(super) fn io_uring() -> Result<(), Errno> {
     plain(libc::SYS_io_uring_setup, &[1, parameters.as_mut_ptr() as u64])
 }
 
-/// A map of one byte.
+/// Makes a map of one byte.
 pub(super) fn bpf() -> Result<(), Errno> {
     let attributes = [2u32, 4, 1, 1, 0, 0, 0, 0];
     plain(libc::SYS_bpf, &[0, at(&attributes), 32])
 }
 
-/// A counter of this process's own time.
+/// Opens a counter of this process's own time.
 pub(super) fn performance() -> Result<(), Errno> {
     let mut attributes = [0u32; 32];
     (attributes[0], attributes[1]) = (1, 128);
@@ -369,14 +369,14 @@ pub(super) fn reboot() -> Result<(), Errno> {
     plain(libc::SYS_reboot, &[0xfee1_dead, 672_274_793, 0x89ab_cdef, 0])
 }
 
-/// To what it is.
+/// Sets the wall clock to the time that it shows.
 pub(super) fn set_clock() -> Result<(), Errno> {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     plain(libc::SYS_clock_gettime, &[0, (&raw mut now) as u64])?;
     plain(libc::SYS_clock_settime, &[0, at(&now)])
 }
 
-/// ADJ_TICK, to what it always is.
+/// Sets ADJ_TICK to what it always is.
 pub(super) fn adjust_clock() -> Result<(), Errno> {
     let mut change = [0u64; 26];
     change[0] = 0x4000;
@@ -384,7 +384,7 @@ pub(super) fn adjust_clock() -> Result<(), Errno> {
     plain(libc::SYS_adjtimex, &[change.as_mut_ptr() as u64])
 }
 
-/// FUTEX_TRYLOCK_PI, private.
+/// Takes a private futex that lends priority (`FUTEX_TRYLOCK_PI`).
 pub(super) fn priority_futex() -> Result<(), Errno> {
     let mut lock = 0u32;
     plain(libc::SYS_futex, &[(&raw mut lock) as u64, 8 | 128])

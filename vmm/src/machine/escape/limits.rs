@@ -35,7 +35,7 @@ impl Lists {
         }
     }
 
-    /// These, and this call whatever it is asked.
+    /// Returns these, and this call whatever it is asked.
     pub(super) fn with(mut self, number: c_long) -> Self {
         self.calls.push(Call { number, only: Only::Any, name: "planted", why: "planted" });
         self
@@ -50,7 +50,7 @@ impl Lists {
     }
 }
 
-/// A system call, with its arguments.
+/// Makes a system call, with its arguments.
 pub(super) fn call(number: c_long, arguments: [u64; 6]) -> Result<u64, Errno> {
     let [a, b, c, d, e, f] = arguments;
     // SAFETY: the process exists for this call; what it does to its memory nobody sees.
@@ -65,7 +65,7 @@ struct Probe {
     allowed: bool,
 }
 
-/// What passes a filter of these lists and should not, or the other way round, by what the role says.
+/// Finds what passes a filter of these lists and should not, or the other way round, by what the role says.
 pub(super) fn findings(role: Role, lists: &Lists) -> Vec<String> {
     let mut found = Vec::new();
     let declared = Lists::of(role);
@@ -78,7 +78,7 @@ pub(super) fn findings(role: Role, lists: &Lists) -> Vec<String> {
     found
 }
 
-/// The same for what one call, or one ioctl, can be asked.
+/// Finds the same for what one call, or one ioctl, can be asked.
 pub(super) fn findings_at(
     role: Role,
     lists: &Lists,
@@ -111,7 +111,7 @@ fn check(role: Role, lists: &Lists, probe: &Probe) -> Option<String> {
     })
 }
 
-/// What to try of a call: what is allowed, and everything that differs from that in one bit.
+/// Returns what to try of a call: what is allowed, and everything that differs from that in one bit.
 fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
     if number == libc::SYS_ioctl {
         return ioctls(lists);
@@ -173,7 +173,7 @@ fn probes(lists: &Lists, number: c_long) -> Vec<Probe> {
 /// Stands for the number of the process that makes the call.
 const OWN: u64 = 0xffff_ffff_0000;
 
-/// Whether a limit lets these arguments pass, in other words than the filter's.
+/// Returns whether a limit lets these arguments pass, in other words than the filter's.
 fn allows(only: Only, arguments: &[u64; 6]) -> bool {
     let at = |index: u8| arguments[usize::from(index)];
     match only {
@@ -203,7 +203,7 @@ fn ioctls(lists: &Lists) -> Vec<Probe> {
         .collect()
 }
 
-/// The system calls of 32-bit programs have other numbers: `getpid` is 20 there, and 39 here.
+/// Returns the number of a call of the old interface. The system calls of 32-bit programs have other numbers: `getpid` is 20 there, and 39 here.
 fn old_interface(role: Role, lists: &Lists) -> Option<String> {
     let verdict = attempt(|| lists.load(), super::deeds::by_interrupt);
     (verdict == Verdict::Out).then(|| format!("{role:?}: int 0x80 passes"))
@@ -222,7 +222,7 @@ impl std::fmt::Display for Widened {
     }
 }
 
-/// Each limited call of a role without its limit, and ioctls with one more.
+/// Makes each limited call of a role without its limit, and ioctls with one more.
 pub(super) fn widened(role: Role) -> Vec<(Widened, Lists)> {
     let lists = Lists::of(role);
     let limited = lists.calls.iter().filter(|call| !matches!(call.only, Only::Any));

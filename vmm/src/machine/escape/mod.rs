@@ -126,7 +126,7 @@ fn whoever_takes_over_a_thread_of_a_vmm_finds_no_way_out_in_any_role() {
 /// Said by a tool that tried everything.
 const FINISHED: &str = "escape tool: everything was tried";
 
-/// The tool: a machine that is closed in, and everything tried in it. What it finds it says.
+/// Runs the tool: a machine that is closed in, and everything tried in it. What it finds it says.
 fn tool(dir: &Path) {
     roles::own_network();
     signals::block().unwrap();
@@ -152,7 +152,7 @@ fn tool(dir: &Path) {
     std::process::exit(i32::from(!found.is_empty()));
 }
 
-/// The tool notices filters that are wider than they should be: what it does not notice.
+/// Tries whether the tool notices filters that are wider than they should be; returns what it does not notice.
 fn planted(world: &World) -> Vec<String> {
     let mut unnoticed = Vec::new();
     for role in Role::ALL {

@@ -20,7 +20,7 @@ const PATIENCE: usize = 2_000_000;
 const WRITABLE: u16 = 2;
 const NEXT: u16 = 1;
 
-/// One virtio function.
+/// A driver of one virtio function, on the bus as a guest has it.
 pub(in crate::machine) struct Driver<'a> {
     bus: &'a Bus,
     memory: &'a GuestMemory,
@@ -39,16 +39,16 @@ pub(in crate::machine) struct Driver<'a> {
 struct Queue {
     at: u64,
     notify: u64,
-    /// Requests made.
+    /// How many requests were made available.
     made: u16,
 }
 
-/// All functions on the bus, by the offset of their configuration space.
+/// Returns all functions on the bus, by the offset of their configuration space.
 pub(super) fn functions(bus: &Bus) -> Vec<u64> {
     (0..32).map(|device| device << 15).filter(|at| config(bus, *at, 0, 2) != 0xffff).collect()
 }
 
-/// Reads configuration space.
+/// Reads `width` bytes of a function's configuration space.
 pub(super) fn config(bus: &Bus, function: u64, offset: u64, width: usize) -> u64 {
     let mut data = [0; 8];
     bus.ecam_read(function + offset, &mut data[..width]);
@@ -61,7 +61,7 @@ pub(super) fn bar(bus: &Bus, function: u64) -> u64 {
 }
 
 impl<'a> Driver<'a> {
-    /// The driver of the function there, if that is a virtio device.
+    /// Finds the driver of the function there, if that is a virtio device.
     pub(super) fn find(bus: &'a Bus, memory: &'a GuestMemory, function: u64) -> Option<Self> {
         let kind = config(bus, function, 2, 2).checked_sub(0x1040)?;
         if config(bus, function, 0, 2) != 0x1af4 {
@@ -161,7 +161,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Resets the device.
+    /// Resets the device and waits until it says so.
     pub(super) fn stop(&mut self) {
         self.common_write(0x14, 0, 1);
         let mut tries = 0;
@@ -225,7 +225,7 @@ impl<'a> Driver<'a> {
         self.answered(queue);
     }
 
-    /// A descriptor chain that leads outside of memory: what the device has to say of it is logged.
+    /// Offers a descriptor chain that leads outside of memory: what the device has to say of it is logged.
     pub(super) fn break_rules(&mut self) {
         for index in 0..self.queues.len() {
             let Some(queue) = self.queues.get(index) else { return };

@@ -45,7 +45,7 @@ const RESETS_AT_WORK: usize = 10;
 const ACCESSES: usize = 10_000;
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// An endless loop.
+/// A boot payload of one instruction, an endless loop (`jmp $`).
 const PAYLOAD: &[u8] = &[0xeb, 0xfe];
 
 #[test]
@@ -119,7 +119,7 @@ fn every_device_works_from_every_thread_that_reaches_it_under_that_threads_filte
     }
 }
 
-/// The files of a machine.
+/// Lays out the files of a machine.
 pub(super) fn lay_out(dir: &Path) {
     let at = |name: &str| dir.join(name);
     std::fs::write(at("kernel"), pvh_elf(0x10_0000, PAYLOAD, 0x1000)).unwrap();
@@ -148,7 +148,7 @@ fn read_until(from: &mut UnixStream, log: &mut String, text: &str) {
     }
 }
 
-/// An agent that takes the seat and gives the guest a screen.
+/// Connects an agent that takes the seat and gives the guest a screen.
 fn next_agent(dir: &Path) -> Option<Channel> {
     let agent = Channel::new(seat_link::connect(&dir.join("seat")).ok()?).unwrap();
     let size = Size { width: 640, height: 480 };
@@ -160,7 +160,7 @@ fn next_agent(dir: &Path) -> Option<Channel> {
     Some(agent)
 }
 
-/// The agent takes updates and sends input; clients and peers come, send, read and go.
+/// Does what the agent, clients and peers do: take updates, send input, come, send, read and go.
 fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &Path) {
     let mut packet = Box::new([0; PACKET_MAX]);
     while let Ok(seat_link::Packet::Message(..)) = agent.receive(&mut packet) {
@@ -181,8 +181,8 @@ fn be_the_rest_of_the_world(agent: &Channel, clients: &mut [UnixStream], dir: &P
     }
 }
 
-/// The machine: its own threads, vCPUs in an endless loop, and one thread that does what a vCPU's
-/// exits lead to.
+/// Runs the machine: its own threads, vCPUs in an endless loop, and one thread that does what a
+/// vCPU's exits lead to.
 fn machine(dir: &Path) {
     own_network();
     logging::install_panic_hook("machine");
@@ -240,7 +240,7 @@ fn serve(machine: &Machine, main: &mut EventManager<Subscriber>) {
     }
 }
 
-/// A machine with every device there is but passed-through functions, of the files of [`lay_out`].
+/// Makes a machine with every device there is but passed-through functions, of the files of [`lay_out`].
 pub(super) fn configuration(dir: &Path) -> VmSpec {
     let at = |name: &str| dir.join(name).display().to_string();
     let arguments = [
@@ -290,7 +290,7 @@ impl Turns {
     }
 }
 
-/// Everything a vCPU's exits reach: what drivers do, what broken ones do, and then anything.
+/// Drives everything a vCPU's exits reach: what drivers do, what broken ones do, and then anything.
 fn drive(bus: &pci::Bus, memory: &virtio::GuestMemory, ports: &PortBus, round: u32) {
     for byte in b"the guest prints\n" {
         ports.write(crate::layout::port::SERIAL, &[*byte]);
@@ -362,7 +362,7 @@ pub(super) struct Requests {
 /// Requests of a row that nobody waits for.
 const UNANSWERED: usize = 8;
 
-/// How every kind of virtio function is used.
+/// Returns how every kind of virtio function is used.
 fn requests() -> impl Iterator<Item = &'static Requests> {
     KINDS.iter().flat_map(|kind| kind.requests)
 }

@@ -64,7 +64,7 @@ impl VirtualConfig {
         }
     }
 
-    /// An endpoint on the root bus is an integrated one, which has no link (section 7.5.3.2).
+    /// Adds the capability of PCI Express. An endpoint on the root bus is an integrated one, which has no link (section 7.5.3.2).
     fn add_express(&mut self, real: &Snapshot, at: u16) {
         let flags = real.word(at + express::FLAGS) & express::FLAGS_SHOWN;
         let control = real.word(at + express::DEVICE_CONTROL) & express::DEVICE_CONTROL_WRITABLE;
@@ -106,7 +106,7 @@ impl VirtualConfig {
         self.msi = Some(place);
     }
 
-    /// Left out if its table would be where the guest cannot reach it.
+    /// Adds MSI-X; left out if its table would be where the guest cannot reach it.
     fn add_msix(&mut self, real: &Snapshot, at: u16) -> bool {
         let hardware_count = (real.word(at + msix::CONTROL) & msix::COUNT) + 1;
         let place = |register: u16| {
@@ -162,7 +162,7 @@ fn gaps(list: &[Capability]) -> Vec<Range<u16>> {
     gaps
 }
 
-/// The device serial number as the only extended capability: header, then eight bytes.
+/// Describes the device serial number as the only extended capability: header, then eight bytes.
 pub(super) fn serial_number(
     hardware: &dyn Hardware,
 ) -> Option<[u8; extended::SERIAL_NUMBER_LENGTH]> {

@@ -50,7 +50,7 @@ pub enum ConfigError {
     /// Reading it failed.
     #[error("its configuration space cannot be read: the card may be broken or switched off")]
     Read(#[source] std::io::Error),
-    /// It answers nothing.
+    /// It reads as all ones: the function answers nothing.
     #[error("it does not answer: the card may be broken or not seated well")]
     Absent,
     #[error(
@@ -252,12 +252,12 @@ impl VirtualConfig {
         })
     }
 
-    /// Offset of MSI's pending bits, if the hardware has them.
+    /// Returns the offset of MSI's pending bits, if the hardware has them.
     pub(crate) fn msi_pending(&self) -> Option<u16> {
         self.msi.filter(|place| place.maskable).map(|place| place.mask() + 4)
     }
 
-    /// MSI-X message control as the guest wrote it.
+    /// Returns MSI-X message control as the guest wrote it.
     pub(crate) fn msix_control(&self) -> Option<u16> {
         self.msix.map(|place| self.space.word(place.at + msix::CONTROL))
     }

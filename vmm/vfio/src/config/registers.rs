@@ -32,7 +32,7 @@ const fn register(at: Range<u16>, reason: &'static str) -> Register {
     Register { at, reason }
 }
 
-/// Broadcom's LAN chips; SysKonnect, Altima, Apple and Fujitsu sold some under IDs of their own.
+/// Returns whether it is one of Broadcom's LAN chips; SysKonnect, Altima, Apple and Fujitsu sold some under IDs of their own.
 const fn is_broadcom_lan(vendor: u16, device: u16, class: Class) -> bool {
     class.is_ethernet()
         && matches!(

@@ -31,7 +31,7 @@ fn running(nic: &FakeNic) -> (VfioFunction, Recorder) {
     (function, recorder)
 }
 
-/// A configuration write, and the bus's report of what moved.
+/// Does a configuration write, and the bus's report of what moved.
 fn write(function: &mut VfioFunction, offset: u16, data: &[u8]) {
     let before = function.windows();
     function.config_write(offset, data);

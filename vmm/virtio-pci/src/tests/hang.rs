@@ -37,8 +37,8 @@ fn at_last(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// A disk that hangs in every read, in a machine whose disk thread runs; and a channel on which it says
-/// that it has begun to.
+/// Makes a disk that hangs in every read, in a machine whose disk thread runs; and a channel on which
+/// it says that it has begun to.
 fn hanging() -> Option<(Driver, FuseDisk, mpsc::Receiver<()>)> {
     let image = NamedTempFile::new().unwrap();
     let (begun, hangs) = mpsc::channel();

@@ -29,7 +29,7 @@ impl Config {
         self.writeback.load(Ordering::Acquire)
     }
 
-    /// What was negotiated.
+    /// Sets what was negotiated: whether writes are cached, and whether the driver may change that.
     pub(super) fn set(&self, writeback: bool, changeable: bool) {
         self.writeback.store(writeback, Ordering::Release);
         self.changeable.store(changeable, Ordering::Release);

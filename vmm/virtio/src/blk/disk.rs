@@ -33,7 +33,7 @@ pub enum DiskError {
     #[error("disk {path}: only {bytes} bytes long, and a disk has at least one sector of 512; \
              size it first (truncate -s SIZE)", path = .path.display())]
     Empty {
-        /// The path.
+        /// The disk's file or device.
         path: PathBuf,
         /// Its length in bytes.
         bytes: u64,
@@ -42,11 +42,11 @@ pub enum DiskError {
     #[error("disk {path}: not permitted to {access}; give this user access to the file{hint}",
             path = .path.display())]
     NotPermitted {
-        /// The path.
+        /// The disk's file or device.
         path: PathBuf,
         /// What was not permitted.
         access: &'static str,
-        /// What else helps.
+        /// What else helps, to be added to the message; may be empty.
         hint: &'static str,
     },
     /// It lies on a read-only file system or is a write-protected device.
@@ -55,24 +55,24 @@ pub enum DiskError {
     /// Another process uses it in a way that does not go together with this one.
     #[error("disk {path}: in use by another VMM; {remedy}", path = .path.display())]
     InUse {
-        /// The path.
+        /// The disk's file or device.
         path: PathBuf,
-        /// What to do.
+        /// What to do about it.
         remedy: &'static str,
     },
     /// The id does not fit into what a guest can be told.
     #[error("disk {path}: the id '{id}' is longer than 20 bytes; choose a shorter one",
             path = .path.display())]
     IdTooLong {
-        /// The path.
+        /// The disk's file or device.
         path: PathBuf,
-        /// The id.
+        /// The identifier that was asked for.
         id: String,
     },
     /// The file cannot be opened for another reason.
     #[error("disk {}: cannot be opened", path.display())]
     Host {
-        /// The path.
+        /// The disk's file or device.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -116,7 +116,7 @@ impl Disk {
         Self::from_file(file, path, read_only, id)
     }
 
-    /// Like [`Disk::open`] for a file that somebody else opened; `path` only names it in messages.
+    /// Opens a disk as [`Disk::open`] does, for a file that somebody else opened; `path` only names it in messages.
     pub fn from_file(
         mut file: File,
         path: &Path,
@@ -149,23 +149,23 @@ impl Disk {
         Ok(Self { file, sectors: bytes / SECTOR, read_only, block_device, discard, id, blocks })
     }
 
-    /// How many sectors of 512 bytes the guest sees.
+    /// Returns how many sectors of 512 bytes the guest sees.
     pub fn sectors(&self) -> u64 {
         self.sectors
     }
 
-    /// How many bytes that are.
+    /// Returns how many bytes that are.
     pub fn bytes(&self) -> u64 {
         self.sectors.saturating_mul(SECTOR)
     }
 
-    /// Bytes of the file that it writes; none for a disk that is not written, or that is no file: a block device
-    /// has its size.
+    /// Returns the bytes of the file that it writes; none for a disk that is not written, or that is no file: a
+    /// block device has its size.
     pub fn writable_file_bytes(&self) -> u64 {
         if self.read_only || self.block_device { 0 } else { self.bytes() }
     }
 
-    /// Whether writing is refused.
+    /// Returns whether writing is refused.
     pub fn read_only(&self) -> bool {
         self.read_only
     }
@@ -277,7 +277,7 @@ fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), DiskError> {
     }
 }
 
-/// Whether the file system can free blocks: asked by freeing none, beyond the end.
+/// Returns whether the file system can free blocks: asked by freeing none, beyond the end.
 fn can_punch(file: &File, bytes: u64) -> bool {
     let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     i64::try_from(bytes).is_ok_and(|end| fallocate(file, mode, end, 4096).is_ok())
@@ -292,7 +292,7 @@ mod block_sizes {
     nix::ioctl_read_bad!(logical_size, libc::BLKSSZGET, libc::c_int);
     nix::ioctl_read_bad!(physical_size, libc::BLKPBSZGET, libc::c_uint);
 
-    /// 512 where the device does not say, or says what cannot be.
+    /// Asks the device for its block size; 512 where the device does not say, or says what cannot be.
     pub(super) fn of_device(file: &File) -> BlockSizes {
         let (mut logical, mut physical) = (0, 0);
         // SAFETY: the descriptor is open, and the kernel writes one integer to the place given.

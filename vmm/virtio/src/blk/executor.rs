@@ -103,7 +103,7 @@ impl Executor {
         }
     }
 
-    /// Whether a write's promise to be durable could still be kept.
+    /// Returns whether a write's promise to be durable could still be kept.
     fn can_promise(&self) -> Result<(), Status> {
         if self.lost { Err(Status::IoErr) } else { Ok(()) }
     }
@@ -142,7 +142,7 @@ impl Run<'_> {
         }
     }
 
-    /// To be called between any two pieces of work.
+    /// Is called between any two pieces of work.
     fn go_on(&self) -> Result<(), Undone> {
         if self.interrupt.stopping() { Err(Undone::Stopped) } else { Ok(()) }
     }
@@ -238,7 +238,7 @@ impl Run<'_> {
     }
 }
 
-/// EINVAL is what a block device says to a range it cannot do whole blocks of.
+/// Returns whether an operation is not supported: EINVAL is what a block device says to a range it cannot do whole blocks of.
 fn is_unsupported(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL))
 }

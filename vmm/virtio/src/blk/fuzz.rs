@@ -13,7 +13,7 @@ use crate::fuzz::{Stream, TAIL, drive};
 /// Sectors of the disk.
 const SECTORS: u64 = 24;
 
-/// The block device, on an image in memory.
+/// Drives the block device, on an image in memory.
 pub fn run(data: &[u8]) {
     let mut stream = Stream(data);
     let image = memfd_create(c"image", MFdFlags::MFD_CLOEXEC).expect("memory file");

@@ -55,7 +55,7 @@ const MAX_CHAIN_BYTES: u32 = (SEG_MAX + 1) * SIZE_MAX;
 /// The most requests served before configuration accesses and resets get their turn.
 const BUDGET: usize = 64;
 
-/// The block device.
+/// A block device (virtio 1.2 section 5.2), of one disk.
 pub struct Blk {
     backlog: Backlog,
     executor: Executor,

@@ -38,12 +38,12 @@ pub enum Request {
     GetId,
     /// Deallocate this many ranges, which follow.
     Discard {
-        /// 1 to [`MAX_RANGES`].
+        /// How many ranges follow, 1 to [`MAX_RANGES`].
         ranges: usize,
     },
     /// Zero this many ranges, which follow.
     WriteZeroes {
-        /// 1 to [`MAX_RANGES`].
+        /// How many ranges follow, 1 to [`MAX_RANGES`].
         ranges: usize,
     },
 }
@@ -110,7 +110,7 @@ impl Range {
         Ok(Self { offset, len, unmap: flags & RANGE_UNMAP != 0 })
     }
 
-    /// The range in parts that end at multiples of `size` bytes; none if it is empty.
+    /// Returns the range in parts that end at multiples of `size` bytes; none if it is empty.
     pub(super) fn pieces(&self, size: u64) -> impl Iterator<Item = Self> {
         let Self { offset, len, unmap } = *self;
         let end = offset.saturating_add(len);
@@ -127,7 +127,7 @@ impl Bounds {
         if self.read_only { Err(Status::IoErr) } else { Ok(()) }
     }
 
-    /// Byte offset of `len` bytes of data from `sector` on: whole sectors, all on the disk.
+    /// Returns the byte offset of `len` bytes of data from `sector` on: whole sectors, all on the disk.
     fn data(self, sector: u64, len: usize) -> Result<u64, Status> {
         let len = u64::try_from(len).map_err(|_| Status::IoErr)?;
         if !len.is_multiple_of(SECTOR) {

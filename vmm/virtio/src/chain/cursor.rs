@@ -30,7 +30,7 @@ impl<'a> Reader<'a> {
         Self(Cursor { segments, skip: 0, left: len })
     }
 
-    /// How many bytes are left to read.
+    /// Returns how many bytes are left to read.
     pub fn left(&self) -> usize {
         self.0.left
     }
@@ -107,7 +107,7 @@ impl<'a> Writer<'a> {
         Self(Cursor { segments, skip: 0, left: len })
     }
 
-    /// How many bytes are left to write.
+    /// Returns how many bytes are left to write.
     pub fn left(&self) -> usize {
         self.0.left
     }
@@ -216,7 +216,7 @@ impl Cursor<'_> {
         self.next(usize::MAX)
     }
 
-    /// The next `most` bytes; fewer if fewer are left.
+    /// Takes the next `most` bytes; fewer if fewer are left.
     fn next(&self, most: usize) -> impl Iterator<Item = Segment> {
         let (mut skip, mut left) = (self.skip, self.left.min(most));
         self.segments.iter().map_while(move |segment| {

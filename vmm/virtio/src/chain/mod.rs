@@ -40,7 +40,7 @@ pub enum ChainError {
     /// A descriptor index beyond the table.
     #[error("descriptor {index} is beyond the table of {entries}")]
     IndexOutOfTable {
-        /// The index.
+        /// The index of the descriptor, which is beyond the table.
         index: u32,
         /// How many descriptors the table has.
         entries: u32,
@@ -51,9 +51,9 @@ pub enum ChainError {
     /// A buffer is not, or not wholly, in guest memory.
     #[error("the buffer of {len} bytes at {address:#x} is not wholly in guest memory")]
     BufferOutsideMemory {
-        /// Guest-physical address.
+        /// The guest-physical address that it names.
         address: u64,
-        /// Length in bytes.
+        /// The length that it names, in bytes.
         len: u32,
     },
     /// More than the table holds (so it loops), or more than [`MAX_DESCRIPTORS`].
@@ -84,7 +84,7 @@ pub enum ChainError {
 #[must_use = "a chain that is neither given back nor kept is lost to the guest"]
 pub struct Chain {
     head: u16,
-    /// Readable ones first.
+    /// The buffers, those that the device reads before those that it writes.
     segments: Vec<Segment>,
     /// How many of `segments` are readable.
     readable: usize,
@@ -95,22 +95,22 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// How many bytes the device may read.
+    /// Returns how many bytes the device may read.
     pub fn readable_len(&self) -> usize {
         self.readable_len
     }
 
-    /// How many bytes the device may write.
+    /// Returns how many bytes the device may write.
     pub fn writable_len(&self) -> usize {
         self.writable_len
     }
 
-    /// From the first readable byte.
+    /// Reads from the first readable byte.
     pub fn reader(&self) -> Reader<'_> {
         Reader::new(self.segments.get(..self.readable).unwrap_or_default(), self.readable_len)
     }
 
-    /// From the first writable byte.
+    /// Writes from the first writable byte.
     pub fn writer(&self) -> Writer<'_> {
         Writer::new(self.segments.get(self.readable..).unwrap_or_default(), self.writable_len)
     }
@@ -119,7 +119,7 @@ impl Chain {
         self.head
     }
 
-    /// The allocation, emptied, for the next chain to be built in.
+    /// Returns the allocation, emptied, for the next chain to be built in.
     pub(crate) fn into_storage(mut self) -> Storage {
         self.segments.clear();
         Storage(self.segments)

@@ -44,7 +44,7 @@ impl Segment {
         self.len
     }
 
-    /// `len` bytes from `skip` on; fewer if the segment has fewer.
+    /// Returns `len` bytes from `skip` on; fewer if the segment has fewer.
     pub(super) fn part(self, skip: usize, len: usize) -> Self {
         let skip = skip.min(self.len);
         // SAFETY: `skip` is at most the length of the run that starts at `base`.
@@ -52,7 +52,7 @@ impl Segment {
         Self { base, len: len.min(self.len - skip) }
     }
 
-    /// The bytes, for copying.
+    /// Returns the bytes, for copying.
     ///
     /// `&'a self` borrows from a list that a chain owns, and with it the mapping.
     pub(super) fn slice(&self) -> VolatileSlice<'_> {
@@ -114,7 +114,7 @@ impl<'a> Vectors<'a, Fill> {
         self.push(libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() });
     }
 
-    /// `preadv(2)`: from the file at `offset` into guest memory.
+    /// Reads from the file at `offset` into guest memory, by `preadv(2)`.
     pub(super) fn pread(&self, fd: BorrowedFd<'_>, offset: i64) -> io::Result<usize> {
         retry(|| {
             // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
@@ -123,7 +123,7 @@ impl<'a> Vectors<'a, Fill> {
         })
     }
 
-    /// `readv(2)`.
+    /// Reads from `fd` into the guest's memory, by one `readv(2)`; returns the bytes read.
     pub(super) fn read(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         retry(|| {
             // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
@@ -140,7 +140,7 @@ impl<'a> Vectors<'a, Drain> {
         self.push(libc::iovec { iov_base, iov_len: bytes.len() });
     }
 
-    /// `pwritev2(2)`: from guest memory into the file at `offset`; `flags` are `RWF_*`.
+    /// Writes from guest memory into the file at `offset`; `flags` are `RWF_*`.
     pub(super) fn pwrite(&self, fd: BorrowedFd<'_>, offset: i64, flags: i32) -> io::Result<usize> {
         retry(|| {
             // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped
@@ -149,7 +149,7 @@ impl<'a> Vectors<'a, Drain> {
         })
     }
 
-    /// `writev(2)`.
+    /// Writes from the guest's memory to `fd`, by one `writev(2)`; returns the bytes written.
     pub(super) fn write(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         retry(|| {
             // SAFETY: `ptr` heads `count` vectors, each over memory the chain keeps mapped

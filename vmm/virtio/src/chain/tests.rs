@@ -10,7 +10,7 @@ use crate::testing::{Buffer, DriverQueue, INDIRECT, NEXT, WRITE, memory, readabl
 
 const LIMITS: Limits = Limits { bytes: 1 << 20, indirect: true };
 
-/// A queue of 16, walked from descriptor 0.
+/// Walks a queue of 16 from descriptor 0.
 fn walk_first(
     driver: &DriverQueue,
     memory: &GuestMemory,

@@ -93,8 +93,8 @@ impl Table {
         memory.read_obj(GuestAddress(address)).map_err(|_| outside)
     }
 
-    /// The longest chain that can end in this table without a loop. Direct descriptors before an
-    /// indirect table are few and count against it too.
+    /// Returns the longest chain that can end in this table without a loop. Direct descriptors
+    /// before an indirect table are few and count against it too.
     fn longest(&self) -> usize {
         if self.indirect {
             MAX_DESCRIPTORS

@@ -5,7 +5,7 @@
 
 use super::spec::{CONTROL_BYTES, event};
 
-/// A message from the driver.
+/// A control message from the driver (virtio 1.2 section 5.3.6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DriverMessage {
     /// The driver knows the control queues (true), or failed.
@@ -37,9 +37,9 @@ impl DriverMessage {
 pub(super) enum DeviceMessage {
     /// The port exists.
     Add,
-    /// It is the console.
+    /// The port is the one that the guest uses as its console.
     Console,
-    /// Its name follows.
+    /// The name of the port follows in the same buffer.
     Name,
     /// Its other side was connected (true) or went away.
     Open(bool),
@@ -97,7 +97,7 @@ impl PendingMessages {
         self.ended |= self.sent_open;
     }
 
-    /// The next message, if there is one; `connected` is whether the port has a client now.
+    /// Takes the next message, if there is one; `connected` is whether the port has a client now.
     pub(super) fn next(&self, connected: bool) -> Option<DeviceMessage> {
         if self.add {
             Some(DeviceMessage::Add)

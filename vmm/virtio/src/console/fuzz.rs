@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Console, NamedPort};
 use crate::fuzz::{Stream, drive};
 
-/// The console device with a console and two ports, and clients that come and go.
+/// Drives the console device with a console and two ports, and clients that come and go.
 pub fn run(data: &[u8]) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

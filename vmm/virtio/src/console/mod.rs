@@ -60,7 +60,7 @@ pub struct NamedPort {
 /// Why a console device could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
-    /// More than [`MAX_PORTS`].
+    /// There would be more than [`MAX_PORTS`].
     #[error("{0} ports are more than the {MAX_PORTS} a guest can have; leave some out")]
     TooManyPorts(usize),
     /// Empty, too long, or used twice.
@@ -73,7 +73,7 @@ pub enum ConsoleError {
     Host(#[from] io::Error),
 }
 
-/// The console device.
+/// A console device with named ports (virtio 1.2 section 5.3).
 pub struct Console {
     backlog: Backlog,
     ports: Vec<Port>,
@@ -88,8 +88,8 @@ struct Running {
 }
 
 impl Console {
-    /// Port 0 is the console; without a listener what the guest writes to it is dropped. The named
-    /// ports get the numbers from 1 on.
+    /// Makes the device. Port 0 is the console; without a listener what the guest writes to it is
+    /// dropped. The named ports get the numbers from 1 on.
     pub fn new(console: Option<UnixListener>, named: Vec<NamedPort>) -> Result<Self, ConsoleError> {
         let count = named.len() + 1;
         if count > MAX_PORTS {
@@ -194,7 +194,7 @@ fn handle_message(ports: &mut [Port], message: DriverMessage) {
     }
 }
 
-/// Everything that can be moved on any port.
+/// Moves everything that can be moved on any port.
 fn pump_all(ports: &mut [Port], running: &mut Running) -> Result<Progress, QueueError> {
     let mut all = running.listen(ports)?;
     for port in ports {

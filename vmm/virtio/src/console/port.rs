@@ -79,13 +79,13 @@ impl Port {
         })
     }
 
-    /// The driver is ready. Without the multiport feature a port is open from the start.
+    /// Starts, as the driver is ready. Without the multiport feature a port is open from the start.
     pub(super) fn start(&mut self, queues: Option<Queues>, guest_open: bool) {
         self.queues = queues;
         self.guest_open = guest_open;
     }
 
-    /// The driver is gone. A client that was talking to it is hung up on, so that it knows.
+    /// Stops, as the driver is gone. A client that was talking to it is hung up on, so that it knows.
     pub(super) fn stop(&mut self) {
         if self.guest_open {
             self.hang_up();
@@ -107,8 +107,9 @@ impl Port {
         }
     }
 
-    /// A guest process opened or closed the port. When it closes, what is under way is dropped and
-    /// the client hung up on: whoever opens the port next is not who the client was talking to.
+    /// Takes it that a guest process opened or closed the port. When it closes, what is under way
+    /// is dropped and the client hung up on: whoever opens the port next is not who the client was
+    /// talking to.
     pub(super) fn guest_opened(&mut self, open: bool) {
         if self.guest_open && !open {
             self.hang_up();
@@ -132,7 +133,7 @@ impl Port {
         self.client.as_ref().is_some_and(|client| !client.ended)
     }
 
-    /// Whether the event loop has a descriptor to forget: [`Port::reap`] needs to be called.
+    /// Returns whether the event loop has a descriptor to forget: [`Port::reap`] needs to be called.
     pub(super) fn has_ended_client(&self) -> bool {
         self.client.as_ref().is_some_and(|client| client.ended)
     }
@@ -197,7 +198,7 @@ impl Port {
         Ok(())
     }
 
-    /// Something about the client's socket changed; [`Port::pump`] does the rest.
+    /// Takes it that something about the client's socket changed; [`Port::pump`] does the rest.
     pub(super) fn client_event(&mut self, set: EventSet) {
         if set.intersects(EventSet::HANG_UP | EventSet::READ_HANG_UP | EventSet::ERROR)
             && let Some(client) = &mut self.client
@@ -214,8 +215,8 @@ impl Port {
         Ok(if output == Progress::Unfinished { output } else { input })
     }
 
-    /// From the guest to the client. Without a client the bytes are dropped: a driver that follows
-    /// the specification does not write to a port that is not open.
+    /// Moves bytes from the guest to the client. Without a client the bytes are dropped: a driver
+    /// that follows the specification does not write to a port that is not open.
     pub(super) fn transmit(&mut self, interrupt: &dyn Interrupt) -> Result<Progress, QueueError> {
         let Some(Queues { first, output, unsent, .. }) = &mut self.queues else {
             return Ok(Progress::Emptied);
@@ -244,7 +245,7 @@ impl Port {
         Ok(progress)
     }
 
-    /// From the client to the guest, as far as the guest has room and the port open.
+    /// Moves bytes from the client to the guest, as far as the guest has room and the port open.
     pub(super) fn receive(&mut self, interrupt: &dyn Interrupt) -> Result<Progress, QueueError> {
         let (Some(Queues { first, input, .. }), Some(client), true) =
             (&mut self.queues, &mut self.client, self.guest_open)
@@ -287,7 +288,7 @@ impl Port {
         Ok(progress)
     }
 
-    /// A client that closed its end is over when all it sent was taken, or when nobody will.
+    /// Ends with a client that closed its end when all it sent was taken, or when nobody will.
     fn end_if_drained(&mut self) {
         let Some(client) = &self.client else { return };
         if client.hung_up && (!self.guest_open || client.is_empty()) {
@@ -317,7 +318,7 @@ impl Client {
         }
     }
 
-    /// Whether everything the peer sent was read.
+    /// Returns whether everything the peer sent was read.
     fn is_empty(&self) -> bool {
         let mut byte = [0];
         let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;

@@ -17,7 +17,7 @@ pub(super) mod queue {
         ControlOutput,
     }
 
-    /// The input queue of port number `port`; its output queue is the next.
+    /// Returns the input queue of port number `port`; its output queue is the next.
     pub(in super::super) const fn input(port: usize) -> usize {
         if port == 0 { 0 } else { 2 * port + 2 }
     }

@@ -11,7 +11,7 @@ use super::*;
 use crate::GuestMemory;
 use crate::testing::{DriverQueue, EventLoop, Recorder, activation, memory, readable, writable};
 
-/// Where driver buffers lie: 64 KiB a queue.
+/// Returns where driver buffers lie: 64 KiB a queue.
 fn buffer(queue: usize) -> u64 {
     0x40_0000 + queue as u64 * 0x1_0000
 }
@@ -29,7 +29,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// The device as it is before a driver comes.
+    /// Makes the device as it is before a driver comes.
     fn cold() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let named = ["org.bulkhead.one", "org.bulkhead.two"];
@@ -55,7 +55,7 @@ impl Bench {
         self.event_loop.device().activate(activation).unwrap();
     }
 
-    /// A driver that did the whole handshake, and a guest that has port 1 and 2 open.
+    /// Makes a driver that did the whole handshake, and a guest that has port 1 and 2 open.
     fn ready() -> Self {
         let mut bench = Self::cold();
         bench.activate(spec::F_MULTIPORT);
@@ -78,7 +78,7 @@ impl Bench {
         assert_eq!(self.queues[3].used().unwrap().1, 0);
     }
 
-    /// Everything the device has to say on the control queue, as port, event, value, name.
+    /// Hears everything the device has to say on the control queue, as port, event, value, name.
     fn hear(&mut self) -> Vec<(u32, u16, u16, String)> {
         let mut heard = Vec::new();
         loop {
@@ -114,7 +114,7 @@ impl Bench {
         assert!(self.event_loop.settle(ROUNDS), "the device does not come to rest");
     }
 
-    /// The guest writes; says whether the device took it at once.
+    /// Has the guest write; returns whether the device took it at once.
     fn write(&mut self, port: usize, data: &[u8]) -> bool {
         let queue = spec::queue::input(port) + 1;
         self.memory.write_slice(data, GuestAddress(buffer(queue))).unwrap();
@@ -123,14 +123,14 @@ impl Bench {
         self.queues[queue].used().is_some()
     }
 
-    /// The guest gives room for `len` bytes.
+    /// Has the guest give room for `len` bytes.
     fn give_room(&mut self, port: usize, len: u32) {
         let queue = spec::queue::input(port);
         self.queues[queue].offer(&[writable(buffer(queue), len)]);
         self.event_loop.device().queue_notified(queue);
     }
 
-    /// What came into the oldest room given.
+    /// Reads what came into the oldest room given.
     fn read(&mut self, port: usize) -> Option<Vec<u8>> {
         let queue = spec::queue::input(port);
         let (_, len) = self.queues[queue].used()?;

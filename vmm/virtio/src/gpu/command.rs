@@ -25,7 +25,7 @@ impl Header {
         Self { kind: fields.u32(), flags: fields.u32(), fence: fields.u64(), context: fields.u32() }
     }
 
-    /// The header of the response to it: a fence that was asked for is answered (section 5.7.6.7).
+    /// Returns the header of the response to it: a fence that was asked for is answered (section 5.7.6.7).
     pub(super) fn response(&self, kind: u32) -> [u8; HEADER_BYTES] {
         let fenced = self.flags & FLAG_FENCE != 0;
         let mut raw = [0; HEADER_BYTES];

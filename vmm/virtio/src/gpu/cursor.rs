@@ -5,8 +5,8 @@ use seat_link::{CURSOR_BYTES, CURSOR_SIDE, Cursor, CursorChange, Size};
 use super::resource::Resource;
 use crate::GuestMemory;
 
-/// The cursor that a resource pictures; one of another size than the specification's is not shown
-/// (virtio 1.2 section 5.7.6.10).
+/// Returns the cursor that a resource pictures; one of another size than the specification's is not
+/// shown (virtio 1.2 section 5.7.6.10).
 pub(super) fn picture(
     memory: &GuestMemory,
     resource: &Resource,

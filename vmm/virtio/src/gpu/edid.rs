@@ -18,14 +18,14 @@ const PORCH: u32 = 48;
 const SYNC: u32 = 32;
 const PORCH_ROWS: u32 = 3;
 const SYNC_ROWS: u32 = 5;
-/// Pictures a second.
+/// The refresh rate that the monitor announces, in pictures a second.
 const REFRESH: u64 = 60;
 /// Dots an inch that the size in millimetres pretends.
 const DPI: u32 = 96;
 /// The longest side of a detailed timing, in pixels (3.10.2).
 const DETAILED_MAX: u32 = 4095;
 
-/// The EDID of a screen of this size, its preferred mode, and of the usual smaller ones that fit into it.
+/// Makes the EDID of a screen of this size, its preferred mode, and of the usual smaller ones that fit into it.
 pub(super) fn of(size: Size) -> Vec<u8> {
     let mut edid = Vec::with_capacity(2 * BLOCK);
     // Header (3.3), manufacturer "BLK", product 1, no serial number, made in 2026 (3.4), version 1.4.
@@ -55,18 +55,18 @@ pub(super) fn of(size: Size) -> Vec<u8> {
     edid
 }
 
-/// What makes the sum of all bytes zero.
+/// Returns what makes the sum of all bytes zero.
 fn checksum(bytes: &[u8]) -> u8 {
     0u8.wrapping_sub(bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte)))
 }
 
-/// Pixels a second, blanking included, in units of 10 kHz.
+/// Returns the pixels a second, blanking included, in units of 10 kHz.
 fn clock(size: Size) -> u32 {
     let pixels = u64::from(size.width + BLANK) * u64::from(size.height + BLANK_ROWS);
     u32::try_from(pixels * REFRESH / 10_000).unwrap_or(u32::MAX).max(1)
 }
 
-/// An extension block with the size as DisplayID says it: section header (2.2), one detailed timing of type I (4.4.1).
+/// Makes an extension block with the size as DisplayID says it: section header (2.2), one detailed timing of type I (4.4.1).
 fn extension(size: Size) -> [u8; BLOCK] {
     /// Bytes of the section that are neither header nor checksum: the block but for its tag and checksum.
     const PAYLOAD: u8 = 121;
@@ -91,7 +91,7 @@ fn extension(size: Size) -> [u8; BLOCK] {
     bytes.try_into().unwrap_or([0; BLOCK])
 }
 
-/// Established timings (3.8): 640x480, 800x600 and 1024x768 at 60 Hz, where the screen is large enough.
+/// Returns the established timings (3.8): 640x480, 800x600 and 1024x768 at 60 Hz, where the screen is large enough.
 fn established(size: Size) -> [u8; 3] {
     let fits = |width, height, bit| {
         if width <= size.width && height <= size.height { bit } else { 0 }
@@ -99,7 +99,7 @@ fn established(size: Size) -> [u8; 3] {
     [fits(640, 480, 0x20) | fits(800, 600, 0x01), fits(1024, 768, 0x08), 0]
 }
 
-/// A detailed timing (3.10.2), if the size and its clock fit into one.
+/// Makes a detailed timing (3.10.2), if the size and its clock fit into one.
 fn timing(size: Size, width_mm: u32, height_mm: u32) -> Option<[u8; 18]> {
     let Size { width, height } = size;
     let [clock_low, clock_high] = u16::try_from(clock(size)).ok()?.to_le_bytes();
@@ -130,7 +130,7 @@ fn timing(size: Size, width_mm: u32, height_mm: u32) -> Option<[u8; 18]> {
     ])
 }
 
-/// A display descriptor (3.10.3): text ends with a line feed and is padded with spaces.
+/// Makes a display descriptor (3.10.3): text ends with a line feed and is padded with spaces.
 fn text(tag: u8, text: &[u8]) -> [u8; 18] {
     let mut descriptor = [b' '; 18];
     let head = [0, 0, 0, tag, 0];

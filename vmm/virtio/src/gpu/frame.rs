@@ -34,7 +34,7 @@ impl Frame {
         Ok(Self { size, region })
     }
 
-    /// Pixels across and down.
+    /// Returns the pixels across and down.
     #[must_use]
     pub fn size(&self) -> Size {
         self.size
@@ -93,7 +93,7 @@ impl Frame {
         }
     }
 
-    /// All of it.
+    /// Returns the whole of the memory.
     #[must_use]
     pub fn bytes(&self) -> VolatileSlice<'_> {
         self.region.as_volatile_slice()

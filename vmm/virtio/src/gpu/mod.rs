@@ -58,11 +58,11 @@ const SCREEN_TOKEN: u32 = Backlog::TOKEN + 1;
 
 /// Who looks at the screen. Called on the device's thread; must not wait.
 pub trait Viewer: Send {
-    /// The guest shows a picture of this size, from the top left of frame memory, or none.
+    /// Is told that the guest shows a picture of this size, from the top left of frame memory, or none.
     fn picture(&mut self, size: Option<Size>);
-    /// This part of frame memory was written.
+    /// Is told that this part of frame memory was written.
     fn damage(&mut self, rect: Rect);
-    /// The cursor changed.
+    /// Is told that the guest's cursor looks or is shown otherwise.
     fn cursor(&mut self, cursor: CursorChange);
 }
 
@@ -77,7 +77,7 @@ struct Inbox {
 }
 
 impl Handle {
-    /// The guest's screen is this one from now on.
+    /// Gives the guest this screen from now on.
     pub fn show_on(&self, frame: Frame) {
         *self.0.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(frame);
         // Fails only when the counter is full, and then the event is pending anyway.
@@ -108,7 +108,7 @@ impl DeviceConfig for Config {
     }
 }
 
-/// The GPU device.
+/// A GPU device with one scanout and two-dimensional resources (virtio 1.2 section 5.7).
 pub struct Gpu {
     backlog: Backlog,
     inbox: Arc<Inbox>,
@@ -135,7 +135,7 @@ struct Driver {
 }
 
 impl Gpu {
-    /// A device whose screen `viewer` looks at, and the handle that gives it one.
+    /// Makes a device whose screen `viewer` looks at, and the handle that gives it one.
     ///
     /// # Errors
     /// The process has no file descriptor left.
@@ -207,7 +207,7 @@ impl Gpu {
 }
 
 impl Driver {
-    /// One command of the control queue; returns the length of its response in bytes.
+    /// Carries out one command of the control queue; returns the length of its response in bytes.
     fn control(
         &mut self,
         chain: &Chain,
@@ -320,7 +320,7 @@ impl Driver {
         Ok(())
     }
 
-    /// One command of the cursor queue. The picture is copied when it changes; where it is, the agent knows better.
+    /// Carries out one command of the cursor queue. The picture is copied when it changes; where it is, the agent knows better.
     fn cursor(&mut self, chain: &Chain, viewer: &mut dyn Viewer) -> Result<usize, QueueError> {
         let mut reader = chain.reader();
         let (header, command) =
@@ -366,7 +366,7 @@ fn answer(chain: &Chain, header: &Header, kind: u32, body: &[u8]) -> Result<usiz
     Ok(HEADER_BYTES + body.len())
 }
 
-/// The body of `VIRTIO_GPU_RESP_OK_DISPLAY_INFO`: sixteen scanouts, of which the first may be connected.
+/// Returns the body of `VIRTIO_GPU_RESP_OK_DISPLAY_INFO`: sixteen scanouts, of which the first may be connected.
 fn display_info(frame: Option<&Frame>) -> Vec<u8> {
     let size = frame.map(Frame::size).unwrap_or_default();
     let enabled = u32::from(frame.is_some());
@@ -376,7 +376,7 @@ fn display_info(frame: Option<&Frame>) -> Vec<u8> {
     body
 }
 
-/// The body of `VIRTIO_GPU_RESP_OK_EDID`.
+/// Returns the body of `VIRTIO_GPU_RESP_OK_EDID`.
 fn edid_info(size: Size) -> Vec<u8> {
     let mut body = Vec::with_capacity(8 + spec::EDID_BYTES);
     let edid = edid::of(size);

@@ -24,7 +24,7 @@ pub(super) enum Refusal {
     OutOfMemory,
     /// No such resource, or one of that number already.
     Resource,
-    /// No such scanout.
+    /// There is no scanout of this number.
     Scanout,
     /// A value that cannot be.
     Parameter,
@@ -50,14 +50,14 @@ impl Resource {
         self.size
     }
 
-    /// Whether `rect` lies within the picture.
+    /// Returns whether `rect` lies within the picture.
     pub(super) fn contains(&self, rect: Rect) -> bool {
         let right = u64::from(rect.x) + u64::from(rect.width);
         let bottom = u64::from(rect.y) + u64::from(rect.height);
         right <= self.size.width.into() && bottom <= self.size.height.into()
     }
 
-    /// Where the first pixel of `rect` lies among the picture's bytes.
+    /// Returns where the first pixel of `rect` lies among the picture's bytes.
     pub(super) fn offset(&self, rect: Rect) -> u64 {
         let pixels = u64::from(rect.y) * u64::from(self.size.width) + u64::from(rect.x);
         pixels * u64::from(PIXEL_BYTES)
@@ -104,7 +104,7 @@ impl Resources {
         self.all.get(&id).ok_or(Refusal::Resource)
     }
 
-    /// `VIRTIO_GPU_CMD_RESOURCE_CREATE_2D`.
+    /// Makes a resource, as `VIRTIO_GPU_CMD_RESOURCE_CREATE_2D` asks for it.
     pub(super) fn create(&mut self, id: u32, format: u32, size: Size) -> Result<(), Refusal> {
         if id == 0 || self.all.contains_key(&id) {
             return Err(Refusal::Resource);
@@ -121,14 +121,14 @@ impl Resources {
         Ok(())
     }
 
-    /// `VIRTIO_GPU_CMD_RESOURCE_UNREF`.
+    /// Drops a resource, as `VIRTIO_GPU_CMD_RESOURCE_UNREF` asks for it.
     pub(super) fn unref(&mut self, id: u32) -> Result<(), Refusal> {
         let resource = self.all.remove(&id).ok_or(Refusal::Resource)?;
         self.entries = self.entries.saturating_sub(resource.backing.len());
         Ok(())
     }
 
-    /// `VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING`. Runs that follow each other become one.
+    /// Gives a resource its pages, as `VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING` asks for it. Runs that follow each other become one.
     pub(super) fn attach(
         &mut self,
         memory: &Arc<GuestMemory>,
@@ -170,7 +170,7 @@ impl Resources {
         Ok(())
     }
 
-    /// `VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING`.
+    /// Takes a resource its pages, as `VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING` asks for it.
     pub(super) fn detach(&mut self, id: u32) -> Result<(), Refusal> {
         let resource = self.all.get_mut(&id).ok_or(Refusal::Resource)?;
         self.entries = self.entries.saturating_sub(resource.backing.len());

@@ -24,7 +24,7 @@ impl Scanout {
         self.is_on() && self.resource == resource
     }
 
-    /// The part of the resource that is seen.
+    /// Returns the part of the resource that is seen.
     pub(super) fn rect(&self) -> Rect {
         self.rect
     }

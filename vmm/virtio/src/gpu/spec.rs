@@ -4,7 +4,7 @@
 pub(super) const DEVICE_ID: u32 = 16;
 /// Queues (section 5.7.2): control and cursor.
 pub(super) const CONTROL_QUEUE: usize = 0;
-/// See [`CONTROL_QUEUE`].
+/// The queue for the commands of the cursor (virtio 1.2 section 5.7.2).
 pub(super) const CURSOR_QUEUE: usize = 1;
 /// Sizes of both, as QEMU has them.
 pub(super) const QUEUE_SIZES: [u16; 2] = [64, 16];

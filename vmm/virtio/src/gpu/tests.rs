@@ -102,7 +102,7 @@ impl Bench {
         assert_eq!(self.kind(kind, fields), response::OK_NODATA, "{kind:#x} {fields:?}");
     }
 
-    /// A resource with its backing in pages of 4 KiB that lie in the opposite order.
+    /// Makes a resource with its backing in pages of 4 KiB that lie in the opposite order.
     fn picture(&mut self, id: u32, size: Size, fill: impl Fn(u32, u32) -> u32) {
         self.ok(spec::command::RESOURCE_CREATE_2D, &[id, 2, size.width, size.height]);
         let bytes = size.width * size.height * 4;
@@ -148,7 +148,7 @@ fn the_driver_learns_the_screens_size_and_its_edid() {
     assert_eq!(bench.kind(spec::command::GET_EDID, &[1, 0]), response::ERR_INVALID_SCANOUT_ID);
 }
 
-/// The size an EDID's one preferred timing says, as Linux's `drm_edid` reads it.
+/// Returns the size an EDID's one preferred timing says, as Linux's `drm_edid` reads it.
 fn preferred(edid: &[u8]) -> (u32, u32) {
     let zero_sum = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0;
     assert!(edid.chunks(128).all(zero_sum), "a block's checksum");

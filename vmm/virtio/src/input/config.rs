@@ -20,7 +20,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub(super) struct Config {
     kind: Kind,
-    /// `select` and `subsel`.
+    /// The registers `select` and `subsel` (virtio 1.2 section 5.8.4).
     selected: Mutex<(u8, u8)>,
 }
 
@@ -33,7 +33,7 @@ impl Config {
         self.selected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the device can report this.
+    /// Returns whether the device can report this.
     pub(super) fn has(&self, event: &Event) -> bool {
         *event == Event::SYN || self.reports(event.kind, event.code)
     }
@@ -62,7 +62,7 @@ impl Config {
         }
     }
 
-    /// Whether the device reports this code under this event type.
+    /// Returns whether the device reports this code under this event type.
     fn reports(&self, kind: u16, code: u16) -> bool {
         match (self.kind, kind) {
             (Kind::Keyboard, spec::EV_KEY) => spec::KEYS.contains(&code),
@@ -76,7 +76,7 @@ impl Config {
         }
     }
 
-    /// The codes reported under an event type as bits; none if there is none.
+    /// Returns the codes reported under an event type as bits; none if there is none.
     fn bitmap(&self, kind: u16) -> Vec<u8> {
         let mut bits = Vec::new();
         for code in (0..=spec::CODE_MAX).filter(|code| self.reports(kind, *code)) {

@@ -68,7 +68,7 @@ struct Waiting {
 }
 
 impl Handle {
-    /// A person did this.
+    /// Sends what a person did.
     pub fn send(&self, events: &[Event]) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if waiting.events.len() + events.len() > HELD_MAX {
@@ -81,7 +81,7 @@ impl Handle {
         self.wake();
     }
 
-    /// Whatever is down goes up; what waited is forgotten.
+    /// Releases whatever is down, and forgets what waited.
     pub fn release_all(&self) {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.events.clear();
@@ -96,7 +96,7 @@ impl Handle {
     }
 }
 
-/// The input device.
+/// An input device (virtio 1.2 section 5.8): a keyboard or a pointer.
 pub struct Input {
     backlog: Backlog,
     config: Arc<Config>,
@@ -121,7 +121,7 @@ struct Running {
 }
 
 impl Input {
-    /// A device of this kind, and the handle that feeds it.
+    /// Makes a device of this kind, and the handle that feeds it.
     ///
     /// # Errors
     /// The process has no file descriptor left.
@@ -183,12 +183,12 @@ impl Input {
 }
 
 impl Running {
-    /// How long the driver has left something lying.
+    /// Returns how long the driver has left something lying.
     fn waits_for(&self) -> Duration {
         self.waiting.map(|since| since.elapsed()).unwrap_or_default()
     }
 
-    /// What was held is forgotten, and what is down goes up.
+    /// Forgets what was held, and releases what is down.
     fn release_all(&mut self) {
         self.held.clear();
         let ups = self.down.iter().map(|&code| Event { kind: spec::EV_KEY, code, value: 0 });

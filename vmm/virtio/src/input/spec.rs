@@ -4,9 +4,9 @@
 pub(super) const DEVICE_ID: u32 = 18;
 /// Queues (section 5.8.2): events to the driver, status (lights) from it.
 pub(super) const EVENT_QUEUE: usize = 0;
-/// See [`EVENT_QUEUE`].
+/// The queue on which the driver says what LEDs show (virtio 1.2 section 5.8.2).
 pub(super) const STATUS_QUEUE: usize = 1;
-/// Sizes of both.
+/// Descriptors of the event queue and of the status queue.
 pub(super) const QUEUE_SIZES: [u16; 2] = [64, 64];
 /// `struct virtio_input_event`: type, code, value.
 pub(super) const EVENT_BYTES: usize = 8;
@@ -27,11 +27,8 @@ pub(super) mod config {
 
 /// Event types (`linux/input-event-codes.h`).
 pub(super) const EV_KEY: u16 = 0x01;
-/// See [`EV_KEY`].
 pub(super) const EV_REL: u16 = 0x02;
-/// See [`EV_KEY`].
 pub(super) const EV_ABS: u16 = 0x03;
-/// See [`EV_KEY`].
 pub(super) const EV_LED: u16 = 0x11;
 /// See [`EV_KEY`]: the driver repeats held keys.
 pub(super) const EV_REP: u16 = 0x14;

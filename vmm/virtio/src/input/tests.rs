@@ -51,7 +51,7 @@ impl Bench {
         self.device.device().queue_notified(0);
     }
 
-    /// What the driver was told since the last call. Its buffers are in the order of the ring.
+    /// Returns what the driver was told since the last call. Its buffers are in the order of the ring.
     fn told(&mut self) -> Vec<Event> {
         assert!(self.device.settle(100));
         let mut told = Vec::new();

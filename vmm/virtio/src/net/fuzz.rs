@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use super::{Mac, Net, Tap};
 use crate::fuzz::{Stream, drive};
 
-/// The network device, on a socket in place of a tap.
+/// Drives the network device, on a socket in place of a tap.
 pub fn run(data: &[u8]) {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let (network, tap) =

@@ -5,7 +5,7 @@
 
 use super::spec::{HEADER_BYTES, MAX_FRAME, MIN_FRAME, NEEDS_CSUM, feature, gso};
 
-/// The header to send with a frame of `len` bytes; `None` drops the frame.
+/// Returns the header to send with a frame of `len` bytes; `None` drops the frame.
 pub(super) fn admit(
     raw: [u8; HEADER_BYTES],
     len: usize,

@@ -50,7 +50,7 @@ const BUDGET: usize = 64;
 /// The tap's event token.
 const TAP_TOKEN: u32 = Backlog::TOKEN + 1;
 
-/// The network device.
+/// A network device on a tap (virtio 1.2 section 5.1).
 pub struct Net {
     backlog: Backlog,
     tap: Tap,

@@ -37,7 +37,7 @@ struct Kept {
     chains: VecDeque<(Chain, usize)>,
     /// What is left lies in the spill from here on,
     from: usize,
-    /// up to here.
+    /// The end of the used part, excluded.
     to: usize,
 }
 

@@ -40,7 +40,7 @@ pub enum TapError {
     /// The tap cannot be opened for another reason.
     #[error("tap '{name}': cannot be opened")]
     Host {
-        /// The name.
+        /// The name of the tap.
         name: String,
         /// What the system said.
         #[source]
@@ -115,7 +115,7 @@ impl Tap {
         Self { file, offloads: Offloads::StandIn }
     }
 
-    /// The features whose work this tap does, both ways.
+    /// Returns the features whose work this tap does, both ways.
     pub(super) fn features(&self) -> u64 {
         let udp = match self.offloads {
             Offloads::Tap { udp } => udp,
@@ -154,8 +154,8 @@ impl AsFd for Tap {
     }
 }
 
-/// `TUN_F_*` for negotiated features. The kernel, like the specification, wants checksums with
-/// everything else, and ECN only with TCP.
+/// Returns the `TUN_F_*` for negotiated features. The kernel, like the specification, wants
+/// checksums with everything else, and ECN only with TCP.
 pub(super) fn offloads(features: u64) -> u32 {
     if features & feature::GUEST_CSUM == 0 {
         return 0;

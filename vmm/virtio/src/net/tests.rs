@@ -44,7 +44,7 @@ impl Bench {
         Self { memory, receive, transmit, event_loop, recorder, network }
     }
 
-    /// The network sends a frame whose bytes count up.
+    /// Has the network send a frame whose bytes count up.
     fn network_sends(&self, len: usize) -> Vec<u8> {
         let frame: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect();
         let mut packet = vec![0; HEADER_BYTES];
@@ -72,7 +72,7 @@ impl Bench {
         assert!(self.event_loop.settle(ROUNDS), "the device does not come to rest");
     }
 
-    /// The next used receive buffer.
+    /// Takes the next used receive buffer.
     fn received(&mut self) -> Option<Vec<u8>> {
         let (head, len) = self.receive.used()?;
         let mut data = vec![0; len as usize];

@@ -106,7 +106,7 @@ impl CheckedQueue {
         }
     }
 
-    /// The next chain the driver offers, if there is one.
+    /// Takes the next chain the driver offers, if there is one.
     pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
         let mut offered = self.queue.iter(&*self.memory)?;
         let Some(head) = offered.next().map(|chain| chain.head_index()) else {
@@ -127,8 +127,8 @@ impl CheckedQueue {
         Ok(Some(chain))
     }
 
-    /// The next chain; if there is none, the driver is asked to notify of the next one. Never waits
-    /// itself, and does not insist where a driver's available index comes and goes.
+    /// Takes the next chain; if there is none, the driver is asked to notify of the next one. Never
+    /// waits itself, and does not insist where a driver's available index comes and goes.
     pub fn pop_or_wait(&mut self) -> Result<Option<Chain>, QueueError> {
         if let Some(chain) = self.pop()? {
             return Ok(Some(chain));
@@ -216,8 +216,8 @@ impl CheckedQueue {
         Ok(Progress::Unfinished)
     }
 
-    /// Whether the driver wants an interrupt for the used entries from index `before` on (virtio
-    /// 1.2 sections 2.7.7 and 2.7.10).
+    /// Returns whether the driver wants an interrupt for the used entries from index `before` on
+    /// (virtio 1.2 sections 2.7.7 and 2.7.10).
     fn wants_interrupt(&self, before: Wrapping<u16>) -> Result<bool, QueueError> {
         fence(Ordering::SeqCst); // the used index before what the driver says
         if !self.queue.event_idx_enabled() {
@@ -256,7 +256,7 @@ fn overflow() -> QueueError {
     QueueError::Ring("it does not end within the address space".into())
 }
 
-/// Whether feature bit number `bit` is in `features`.
+/// Returns whether feature bit number `bit` is in `features`.
 pub(crate) fn has(features: u64, bit: u32) -> bool {
     features.checked_shr(bit).is_some_and(|rest| rest & 1 == 1)
 }

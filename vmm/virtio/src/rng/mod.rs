@@ -31,7 +31,7 @@ const BUDGET: usize = 16;
 /// Bytes taken from the kernel at once, on the stack.
 const CHUNK: usize = 1 << 10;
 
-/// The entropy device.
+/// An entropy device (virtio 1.2 section 5.4), fed by the host's random number generator.
 pub struct Rng {
     backlog: Backlog,
     running: Option<Running>,

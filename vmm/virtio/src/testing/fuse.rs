@@ -36,7 +36,7 @@ pub enum Answer {
     Never,
 }
 
-/// See the module.
+/// A disk of a file system of the test's own, whose answers it can hold back or spoil.
 #[derive(Debug)]
 pub struct FuseDisk {
     place: PathBuf,
@@ -49,7 +49,7 @@ pub struct FuseDisk {
 const HANGS: Duration = Duration::from_secs(30);
 /// Longest request: the header and what is written.
 const REQUEST_MAX: usize = (1 << 20) + 4096;
-/// `fuse_in_header`.
+/// Bytes of `struct fuse_in_header`.
 const HEADER: usize = 40;
 /// Stands for the answer to what a disk has no need of; no answer is like it.
 const NO_SUCH_CALL: &[u8] = b"ENOSYS";
@@ -70,8 +70,8 @@ mod opcode {
 }
 
 impl FuseDisk {
-    /// A disk of `bytes` that does what `behave` says, mounted over the file at `place`. `None`, and a
-    /// word why, where a test may not mount.
+    /// Mounts a disk of `bytes` that does what `behave` says, mounted over the file at `place`.
+    /// `None`, and a word why, where a test may not mount.
     pub fn over(
         place: &Path,
         bytes: u64,
@@ -166,7 +166,7 @@ fn serve(mut device: File, bytes: u64, mut behave: impl FnMut(Asked) -> Answer) 
     }
 }
 
-/// `fuse_init_out`.
+/// Returns the bytes of `struct fuse_init_out`.
 fn init(readahead: u32) -> Vec<u8> {
     let mut body = Vec::new();
     for field in [7, 31, readahead, 0, 16 | 12 << 16, 1 << 20, 1] {
@@ -176,7 +176,7 @@ fn init(readahead: u32) -> Vec<u8> {
     body
 }
 
-/// `fuse_attr_out`: a file of this size.
+/// Returns `fuse_attr_out`: a file of this size.
 fn attributes(bytes: u64) -> Vec<u8> {
     let mut body = vec![0; 16];
     for field in [1, bytes, bytes.div_ceil(512), 0, 0, 0] {

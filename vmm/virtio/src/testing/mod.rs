@@ -19,15 +19,15 @@ use crate::{Activation, Device, GuestMemory, Interrupt};
 
 /// `VIRTQ_DESC_F_*` (virtio 1.2 section 2.7.5).
 pub const NEXT: u16 = 1;
-/// See [`NEXT`].
+/// The flag of a descriptor that the device writes (virtio 1.2 section 2.7.5).
 pub const WRITE: u16 = 2;
-/// See [`NEXT`].
+/// The flag of a descriptor that names a table of them (virtio 1.2 section 2.7.5).
 pub const INDIRECT: u16 = 4;
 
 /// Bytes between the rings of one queue and the next.
 const QUEUE_STRIDE: u64 = 0x1_0000;
 
-/// `size` bytes of guest memory from address 0.
+/// Makes `size` bytes of guest memory from address 0.
 pub fn memory(size: usize) -> GuestMemory {
     GuestMemoryMmap::from_ranges(&[(GuestAddress(0), size)]).expect("anonymous memory")
 }
@@ -43,12 +43,12 @@ pub struct Buffer {
     pub writable: bool,
 }
 
-/// A buffer the device reads.
+/// Makes the descriptor of a buffer the device reads.
 pub fn readable(address: u64, len: u32) -> Buffer {
     Buffer { address, len, writable: false }
 }
 
-/// A buffer the device writes.
+/// Makes the descriptor of a buffer the device writes.
 pub fn writable(address: u64, len: u32) -> Buffer {
     Buffer { address, len, writable: true }
 }
@@ -66,28 +66,28 @@ pub struct DriverQueue {
 }
 
 impl DriverQueue {
-    /// Queue number `index` of `size` descriptors; its rings take 64 KiB from `index` * 64 KiB on.
+    /// Makes queue number `index` of `size` descriptors; its rings take 64 KiB from `index` * 64 KiB on.
     pub fn new(memory: &GuestMemory, index: usize, size: u16) -> Self {
         let base = index as u64 * QUEUE_STRIDE;
         Self { memory: memory.clone(), size, base, next_descriptor: 0, avail: 0, used_seen: 0 }
     }
 
-    /// Where the descriptor table is.
+    /// Returns where the descriptor table is.
     pub fn table(&self) -> u64 {
         self.base
     }
 
-    /// Where the available ring is.
+    /// Returns where the available ring is.
     pub fn avail_ring(&self) -> u64 {
         self.base + 0x8000
     }
 
-    /// Where the used ring is.
+    /// Returns where the used ring is.
     pub fn used_ring(&self) -> u64 {
         self.base + 0xc000
     }
 
-    /// What the transport would hand to the device.
+    /// Returns what the transport would hand to the device.
     pub fn queue(&self) -> Queue {
         let mut queue = Queue::new(self.size).expect("a power of two");
         queue.set_desc_table_address(Some(self.table() as u32), None);
@@ -117,7 +117,7 @@ impl DriverQueue {
             .expect("table in memory");
     }
 
-    /// The head the next chain will have.
+    /// Returns the head the next chain will have.
     pub fn next_head(&self) -> u16 {
         self.next_descriptor
     }
@@ -183,13 +183,13 @@ impl DriverQueue {
         self.memory.write_obj(index.to_le(), place).expect("ring in memory");
     }
 
-    /// The available index at which the device wants a notification (`avail_event`).
+    /// Returns the available index at which the device wants a notification (`avail_event`).
     pub fn avail_event(&self) -> u16 {
         let place = GuestAddress(self.used_ring() + 4 + u64::from(self.size) * 8);
         u16::from_le(self.memory.read_obj(place).expect("ring in memory"))
     }
 
-    /// The next used chain, as head and length, if there is a new one.
+    /// Takes the next used chain, as head and length, if there is a new one.
     pub fn used(&mut self) -> Option<(u16, u32)> {
         let index: u16 =
             self.memory.read_obj(GuestAddress(self.used_ring() + 2)).expect("ring in memory");
@@ -216,28 +216,28 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// How often the device interrupted for a used ring.
+    /// Returns how often the device interrupted for a used ring.
     pub fn interrupts(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How often the device said its configuration changed.
+    /// Returns how often the device said its configuration changed.
     pub fn config_changes(&self) -> usize {
         self.config.load(Ordering::Relaxed)
     }
 
-    /// From the `looks`th look at it on (from 1) a reset waits for the device.
+    /// Has a reset wait for the device from the `looks`th look at it on (from 1).
     pub fn stop_at_look(&self, looks: usize) {
         self.looks.store(0, Ordering::Relaxed);
         self.stop_at.store(looks, Ordering::Relaxed);
     }
 
-    /// How often the device looked whether a reset waits.
+    /// Returns how often the device looked whether a reset waits.
     pub fn looks(&self) -> usize {
         self.looks.load(Ordering::Relaxed)
     }
 
-    /// Whether the device asked to be reset.
+    /// Returns whether the device asked to be reset.
     pub fn asked_for_reset(&self) -> bool {
         self.reset.load(Ordering::Relaxed)
     }
@@ -263,7 +263,7 @@ impl Interrupt for Recorder {
     }
 }
 
-/// What a device is activated with, and the recorder of what it says.
+/// Makes what a device is activated with, and the recorder of what it says.
 pub fn activation(
     memory: &GuestMemory,
     queues: &[&DriverQueue],
@@ -294,14 +294,14 @@ impl<D: Device> MutEventSubscriber for Subscriber<D> {
 }
 
 impl<D: Device> EventLoop<D> {
-    /// Registers the device.
+    /// Registers the device with an event loop of its own.
     pub fn new(device: D) -> Self {
         let mut manager = EventManager::new().expect("an epoll descriptor");
         let id = manager.add_subscriber(Subscriber(device));
         Self { manager, id }
     }
 
-    /// The device.
+    /// Returns the device under test.
     pub fn device(&mut self) -> &mut D {
         &mut self.manager.subscriber_mut(self.id).expect("never removed").0
     }

@@ -23,17 +23,18 @@ pub(crate) struct Stopping {
 /// Whether a command waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waits {
-    /// None does.
+    /// No command waits for an endpoint to stop.
     No,
     /// One does, and goes on.
     Still,
-    /// One did.
+    /// A command waited, and its endpoint has stopped.
     Over,
 }
 
 impl<B: Backend> Controller<B> {
-    /// When [`Controller::step`] is to be called at the latest, if a command waits for a device. Not
-    /// while the guest keeps it waiting itself, by a full event ring or a controller that it halted.
+    /// Returns when [`Controller::step`] is to be called at the latest, if a command waits for a
+    /// device. Not while the guest keeps it waiting itself, by a full event ring or a controller
+    /// that it halted.
     pub fn deadline(&self) -> Option<Instant> {
         let goes_on = self.is_running() && self.events.is_empty();
         self.stopping.filter(|_| goes_on).map(|stopping| stopping.until)
@@ -56,7 +57,7 @@ impl<B: Backend> Controller<B> {
         code
     }
 
-    /// The guest wants its command ring stopped: whatever waits, waits no longer.
+    /// Hurries, as the guest wants its command ring stopped: whatever waits, waits no longer.
     pub(crate) fn hurry(&mut self) {
         if let Some(stopping) = &mut self.stopping {
             stopping.until = Instant::now();

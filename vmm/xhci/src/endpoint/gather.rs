@@ -26,7 +26,7 @@ impl Place {
 pub(super) enum Buffer {
     /// At a guest-physical address, checked.
     Memory(u64),
-    /// In the TRB.
+    /// In the TRB itself, up to eight bytes (IDT).
     Immediate([u8; 8]),
     /// There are none: No Op or Event Data.
     None,
@@ -50,7 +50,7 @@ impl Piece {
         !matches!(self.buffer, Buffer::None)
     }
 
-    /// Bytes of the TRB not moved when `taken` of this piece are.
+    /// Returns the bytes of the TRB not moved when `taken` of this piece are.
     pub(super) fn residual(&self, taken: u32) -> u32 {
         self.trb.length().saturating_sub(self.before).saturating_sub(taken)
     }
@@ -100,7 +100,7 @@ fn fetch(memory: &Memory, at: Position) -> Gathered<(Trb, Position)> {
     })
 }
 
-/// A piece of a TRB that moves data, from `done` bytes in and of at most `most` bytes.
+/// Returns a piece of a TRB that moves data, from `done` bytes in and of at most `most` bytes.
 fn piece(
     memory: &Memory,
     trb: Trb,
@@ -127,7 +127,7 @@ fn marker(trb: Trb, (at, after): (Position, Position)) -> Piece {
     Piece { trb, at, after, buffer: Buffer::None, before: 0, length: 0 }
 }
 
-/// The next chunk of a bulk or interrupt ring. `None` until the guest has put enough there.
+/// Gathers the next chunk of a bulk or interrupt ring. `None` until the guest has put enough there.
 pub(super) fn chunk(memory: &Memory, place: Place, to_host: bool, packet: u32) -> Gathered<Chunk> {
     let most = CHUNK_BYTES - CHUNK_BYTES % packet.max(1);
     let mut found = Chunk { pieces: Vec::new(), length: 0, next: place, ends: false };
@@ -183,7 +183,7 @@ fn to_whole_packets(mut chunk: Chunk, packet: u32) -> Result<Chunk, Bad> {
     Ok(chunk)
 }
 
-/// The next control transfer, whole; or a No Op or Event Data by itself.
+/// Gathers the next control transfer, whole; or a No Op or Event Data by itself.
 pub(super) fn control(memory: &Memory, place: Place) -> Gathered<Found> {
     let Some((trb, mut at)) = fetch(memory, place.at)? else { return Ok(None) };
     match trb.kind() {
@@ -257,7 +257,7 @@ impl Control {
     }
 }
 
-/// The bytes of the pieces, for the device.
+/// Collects the bytes of the pieces, for the device.
 pub(super) fn collect(memory: &Memory, pieces: &[Piece]) -> Result<Vec<u8>, Outside> {
     let mut data = Vec::new();
     for piece in pieces {

@@ -83,7 +83,7 @@ pub(crate) struct Endpoint {
 struct Skip {
     /// The guest has had an event for the short packet.
     told: bool,
-    /// TRBs passed.
+    /// How many TRBs were passed over so far.
     passed: u32,
 }
 
@@ -115,7 +115,7 @@ impl Endpoint {
         self.in_flight.is_some()
     }
 
-    /// The doorbell rang. Returns whether there is something to do.
+    /// Takes it that the doorbell rang. Returns whether there is something to do.
     pub(crate) fn ring(&mut self, memory: &Memory, context: u64) -> Result<bool, Outside> {
         if self.state == State::Stopped {
             self.state = State::Running;
@@ -124,7 +124,7 @@ impl Endpoint {
         Ok(self.state == State::Running)
     }
 
-    /// The backend is done. Returns whether it was with this transfer.
+    /// Takes it that the backend is done. Returns whether it was with this transfer.
     pub(crate) fn complete(&mut self, id: TransferId, status: Status, moved: Moved) -> bool {
         let Some(in_flight) = self.in_flight.as_mut().filter(|it| it.id == id) else {
             return false;
@@ -152,8 +152,9 @@ impl Endpoint {
         true
     }
 
-    /// The device is gone: what is with it has failed. Returns whether something was. Nothing else makes
-    /// an endpoint look at its ring but its doorbell (4.7): nobody says what is there by now.
+    /// Takes it that the device is gone: what is with it has failed. Returns whether something was.
+    /// Nothing else makes an endpoint look at its ring but its doorbell (4.7): nobody says what is there
+    /// by now.
     pub(crate) fn lose(&mut self) -> bool {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.ended.get_or_insert(Ended::failed());
@@ -241,8 +242,8 @@ impl Endpoint {
         Ok(false)
     }
 
-    /// Stop Endpoint (4.6.9): the command's code, or none yet, while the backend has not said what the
-    /// transfer under way has moved. Then [`Self::go_on_stopping`].
+    /// Carries out Stop Endpoint (4.6.9); returns the command's code, or none yet, while the backend
+    /// has not said what the transfer under way has moved. Then [`Self::go_on_stopping`].
     pub(crate) fn stop(&mut self, around: &mut Surroundings<'_>) -> Result<Option<Code>, Outside> {
         // What has already come counts.
         self.take_ended(around)?;
@@ -259,8 +260,8 @@ impl Endpoint {
         }
     }
 
-    /// As [`Self::stop`]. `late`: the backend is not waited for any longer. Nobody knows then what the
-    /// device has and has not, so the transfer has failed.
+    /// Goes on as [`Self::stop`] does. `late`: the backend is not waited for any longer. Nobody knows
+    /// then what the device has and has not, so the transfer has failed.
     pub(crate) fn go_on_stopping(
         &mut self,
         late: bool,
@@ -290,7 +291,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Nothing is with the backend: the endpoint stops.
+    /// Stops the endpoint, as nothing is with the backend.
     fn stopped(&mut self, around: &mut Surroundings<'_>) -> Result<Code, Outside> {
         self.abandon(around.port, around.backend);
         self.state = State::Stopped;
@@ -298,7 +299,7 @@ impl Endpoint {
         Ok(Code::Success)
     }
 
-    /// Reset Endpoint (4.6.8).
+    /// Carries out Reset Endpoint (4.6.8).
     pub(crate) fn reset(
         &mut self,
         preserve: bool,
@@ -315,7 +316,7 @@ impl Endpoint {
         Ok(Code::Success)
     }
 
-    /// Set TR Dequeue Pointer (4.6.10).
+    /// Carries out Set TR Dequeue Pointer (4.6.10).
     pub(crate) fn set_dequeue(
         &mut self,
         at: Position,
@@ -331,7 +332,7 @@ impl Endpoint {
         Ok(Code::Success)
     }
 
-    /// An event, and the state the endpoint stops in.
+    /// Fails with an event; returns the state the endpoint stops in.
     fn fail(
         &mut self,
         trb: &Trb,
@@ -382,7 +383,7 @@ impl Found {
         }
     }
 
-    /// Whether the device has to do with it.
+    /// Returns whether the device has to do with it.
     fn moves_data(&self) -> bool {
         matches!(self, Self::Control(_)) || self.pieces().iter().any(gather::Piece::moves_data)
     }
@@ -411,7 +412,7 @@ impl Pipe {
     }
 }
 
-/// Whether a TRB asks for an event when it is done.
+/// Returns whether a TRB asks for an event when it is done.
 fn wants_event(trb: &Trb) -> bool {
     trb.has(trb_bit::IOC)
 }

@@ -10,7 +10,7 @@ use crate::trb::{Event, Trb};
 
 /// How far a run of pieces came.
 enum Reached {
-    /// Its end.
+    /// The run was moved whole.
     End,
     /// A short packet in the piece of this number; whether its TRB asked for an event.
     Short(usize, bool),
@@ -208,8 +208,8 @@ impl Endpoint {
         Ok(true)
     }
 
-    /// One TRB behind a short packet: Event Data is still due, and the last TRB's event if the guest
-    /// was told nothing yet.
+    /// Passes over one TRB behind a short packet: Event Data is still due, and the last TRB's event
+    /// if the guest was told nothing yet.
     fn pass_over(&mut self, trb: &Trb, told: &mut bool, around: &mut Surroundings<'_>) {
         if trb.kind() == trb_type::EVENT_DATA {
             *told |= wants_event(trb);
@@ -220,7 +220,7 @@ impl Endpoint {
         }
     }
 
-    /// A TRB that moves nothing.
+    /// Marks a TRB that moves nothing.
     fn mark(&mut self, trb: &Trb, code: Code, around: &mut Surroundings<'_>) {
         let is_data = trb.kind() == trb_type::EVENT_DATA;
         let moved = if is_data { std::mem::take(&mut self.moved) } else { 0 };

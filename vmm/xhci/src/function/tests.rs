@@ -54,7 +54,7 @@ impl Machine {
         }
     }
 
-    /// MSI-X with vector 0 live, an event ring, a command ring, and the controller running.
+    /// Starts the controller: MSI-X with vector 0 live, an event ring, a command ring, and the controller running.
     fn start(&self) {
         let mut capability = [0];
         self.bus.ecam_read(CONFIG + 0x34, &mut capability);

@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// The driver's handler: what is done is its own again.
+    /// Runs the driver's handler: what is done is its own again.
     fn handle(&mut self) -> Vec<Seen> {
         let seen = self.driver.events();
         for event in seen.iter().filter(|seen| seen.kind == trb_type::TRANSFER_EVENT) {
@@ -171,7 +171,7 @@ impl World {
         seen
     }
 
-    /// Stop Endpoint or Reset Endpoint, Set TR Dequeue Pointer behind everything.
+    /// Takes transfers back by Stop Endpoint or Reset Endpoint, then Set TR Dequeue Pointer behind everything.
     fn take_back(&mut self, endpoint: u8, status: Status, part: f64, gives_up: bool) {
         self.handle();
         self.driver.controller.backend_mut().stopping.clear();
@@ -225,7 +225,7 @@ impl World {
         self.slot = slot;
     }
 
-    /// The slot and all its transfers are the driver's again: its context is somebody else's from now on.
+    /// Gives the slot and all its transfers back to the driver: its context is somebody else's from now on.
     fn gone(&mut self) {
         self.waiting.clear();
         let at = OUTPUT + u64::from(self.slot) * CONTEXT;
@@ -280,7 +280,7 @@ impl World {
         self.ids.dedup();
     }
 
-    /// Where data was written that nobody waited for before or after.
+    /// Returns where data was written that nobody waited for before or after.
     fn written(&mut self, owned: &[(u64, u64)]) -> Option<u64> {
         let now = self.driver.bytes(DATA, RAM - DATA as usize);
         let mine = |at| owned.iter().any(|(start, end)| (*start..*end).contains(&at));

@@ -145,7 +145,7 @@ impl Bot {
         }
     }
 
-    /// A command with its data at [`DATA`]; returns the status byte of its CSW.
+    /// Sends a command with its data at [`DATA`]; returns the status byte of its CSW.
     fn command(&mut self, command: [u8; 10], length: u32, to_host: bool) -> u8 {
         let (driver, slot) = (&mut self.driver, self.slot);
         let (cbw, csw) = (DATA - 64, DATA - 128);

@@ -43,7 +43,7 @@ impl Pc {
         }
     }
 
-    /// A PC with a policy of serial 1 and a trust store of serial 5, in which officer 0 may sign policies.
+    /// Makes a PC with a policy of serial 1 and a trust store of serial 5, in which officer 0 may sign policies.
     fn pinned() -> Self {
         let pc = Self::new();
         let text = policy(1, "a");
@@ -56,7 +56,7 @@ impl Pc {
         pc
     }
 
-    /// Whether a policy that this officer signed would come into force.
+    /// Returns whether a policy that this officer signed would come into force.
     fn takes(&self, officer: u8) -> bool {
         let text = policy(9, "z");
         self.store.consider(text.clone(), signed(&text, &[officer])).1.is_ok()

@@ -9,7 +9,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// A day's clock: 2026-11-28, this late.
+/// Returns a day's clock: 2026-11-28, this late.
 fn clock(hours: i64, minutes: i64) -> Local {
     Local(20_785 * DAY + hours * HOUR.cast_signed() + minutes * 60)
 }
@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    /// Time passes, with a look in every second that it is asked for.
+    /// Lets time pass, with a look in every second that it is asked for.
     fn pass(&mut self, time: Duration) {
         let until = self.now.time + time;
         while self.now.time < until {
@@ -63,7 +63,7 @@ impl World {
         self.look();
     }
 
-    /// Somebody works there.
+    /// Has somebody work there.
     fn work(&mut self) {
         if let Some(runs) = &mut self.runs {
             runs.used = Some(self.now.time);
@@ -281,7 +281,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         .prop_map(|at| Rules { at: at.into_iter().collect(), when_idle: None })
 }
 
-/// How often one of the times lies after `from` and not after `to`.
+/// Returns how often one of the times lies after `from` and not after `to`.
 fn times_between(rules: &Rules, from: Local, to: Local) -> usize {
     std::iter::successors(rules.first_after(from), |at| rules.first_after(*at))
         .take_while(|at| *at <= to)

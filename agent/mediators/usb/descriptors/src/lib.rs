@@ -16,15 +16,15 @@ pub use share::{Indivisible, Share};
 
 /// Descriptor types (USB 3.2 table 9-6; HID 1.11 section 7.1).
 pub mod kind {
-    /// The device.
+    /// A device descriptor (USB 2.0, table 9-5).
     pub const DEVICE: u8 = 1;
     /// A configuration with all that belongs to it.
     pub const CONFIGURATION: u8 = 2;
-    /// A text.
+    /// A string descriptor (USB 2.0, table 9-5).
     pub const STRING: u8 = 3;
     /// An interface in one of its settings.
     pub const INTERFACE: u8 = 4;
-    /// An endpoint.
+    /// An endpoint descriptor (USB 2.0, table 9-5).
     pub const ENDPOINT: u8 = 5;
     /// A configuration at the other speed.
     pub const OTHER_SPEED: u8 = 7;
@@ -60,7 +60,7 @@ const ISOCHRONOUS: u8 = 1;
 /// What a device said of itself when it was admitted, byte for byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pinned {
-    /// The device descriptor.
+    /// The device descriptor, byte for byte.
     pub device: [u8; DEVICE_BYTES],
     /// The configurations by index, each with all that belongs to it (`wTotalLength` bytes).
     pub configurations: Vec<Vec<u8>>,
@@ -94,7 +94,7 @@ impl PinnedDescriptor {
 }
 
 impl Pinned {
-    /// From the file `descriptors` in sysfs: the device descriptor, then every configuration.
+    /// Reads the file `descriptors` in sysfs: the device descriptor, then every configuration.
     ///
     /// # Errors
     /// When the bytes are anything else; see [`DescriptorError`].
@@ -137,14 +137,14 @@ impl Pinned {
         named
     }
 
-    /// The serial number as it was pinned.
+    /// Returns the serial number as it was pinned.
     #[must_use]
     pub fn serial(&self) -> Option<String> {
         let [.., serial, _] = self.device;
         self.text(serial)
     }
 
-    /// A text as it was pinned.
+    /// Returns a text as it was pinned.
     fn text(&self, index: u8) -> Option<String> {
         let text = |one: &&PinnedDescriptor| (one.kind, one.index) == (kind::STRING, index);
         let raw = &self.others.iter().filter(|_| index != 0).find(text)?.bytes;
@@ -154,7 +154,7 @@ impl Pinned {
     }
 }
 
-/// `wTotalLength`, if the bytes begin with a configuration descriptor that can be walked past.
+/// Returns `wTotalLength`, if the bytes begin with a configuration descriptor that can be walked past.
 fn total_length(bytes: &[u8]) -> Option<usize> {
     match bytes {
         [length, kind::CONFIGURATION, low, high, ..]
@@ -174,7 +174,7 @@ const WRONG: &str =
 /// Why descriptors are not taken. A device that has such must not be admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DescriptorError {
-    /// No device descriptor.
+    /// There is no device descriptor.
     #[error("the device descriptor is malformed: {}", WRONG)]
     Device,
     /// Too many, none, or not as many as the device descriptor announces.
@@ -220,7 +220,7 @@ pub struct Setting {
     pub endpoints: Vec<Endpoint>,
 }
 
-/// A configuration.
+/// A configuration with its interfaces and endpoints (USB 2.0, section 9.6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// `bConfigurationValue`. 0 is none by the specification (USB 2.0 section 9.4.7), and that of some devices all the same.
@@ -284,12 +284,12 @@ impl Device {
         })
     }
 
-    /// Every setting of every configuration: what policy has to admit.
+    /// Returns every setting of every configuration: what policy has to admit.
     pub fn settings(&self) -> impl Iterator<Item = &Setting> {
         self.configurations.iter().flat_map(|configuration| &configuration.settings)
     }
 
-    /// HID interfaces, each once for each configuration it is in, by `bConfigurationValue`: those with a report descriptor.
+    /// Returns HID interfaces, each once for each configuration it is in, by `bConfigurationValue`: those with a report descriptor.
     #[must_use]
     pub fn hid_interfaces(&self) -> Vec<(u8, u8)> {
         let mut interfaces = Vec::new();
@@ -317,7 +317,7 @@ impl Device {
     }
 }
 
-/// The descriptors of a configuration, one after the other: type, and all its bytes.
+/// Returns the descriptors of a configuration, one after the other: type, and all its bytes.
 pub fn walk(raw: &[u8]) -> Walk<'_> {
     Walk(raw)
 }

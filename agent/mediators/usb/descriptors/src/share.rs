@@ -7,7 +7,7 @@ use crate::{Device, Setting};
 /// What of a device is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Share {
-    /// All of it.
+    /// The guest gets the device as it is.
     #[default]
     Whole,
     /// The interfaces with these numbers and nothing else: neither another interface nor what concerns the device as a whole.
@@ -25,13 +25,13 @@ pub enum Indivisible {
         "its functions share an endpoint, which none should; an update of its firmware may help"
     )]
     Endpoint,
-    /// There is nothing.
+    /// The guest would get nothing of it.
     #[error("there is nothing in it that could be used by itself")]
     Nothing,
 }
 
 impl Share {
-    /// The interfaces of a device with these numbers, if they can be told from the others in whatever is asked of the device.
+    /// Returns the interfaces of a device with these numbers, if they can be told from the others in whatever is asked of the device.
     ///
     /// # Errors
     /// They cannot.
@@ -67,7 +67,7 @@ impl Share {
         *self == Self::Whole
     }
 
-    /// A device as it is for whoever has this of it.
+    /// Makes a device as it is for whoever has this of it.
     #[must_use]
     pub fn of(&self, mut device: Device) -> Device {
         for configuration in &mut device.configurations {

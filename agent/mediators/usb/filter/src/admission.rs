@@ -54,7 +54,7 @@ pub enum Unsupported {
     Part,
 }
 
-/// The device as it is for whoever has this of it, UAS taken out.
+/// Returns the device as it is for whoever has this of it, UAS taken out.
 pub(crate) fn shared(device: Device, share: &Share) -> Result<Device, Unsupported> {
     let device = share.of(device);
     if !share.is_whole() && device.settings().any(|setting| setting.class == MASS_STORAGE) {
@@ -86,7 +86,7 @@ fn without_uas(mut device: Device) -> Result<Device, Unsupported> {
     Ok(device)
 }
 
-/// The Bulk-Only interfaces to follow; none unless the rules are read-only.
+/// Returns the Bulk-Only interfaces to follow; none unless the rules are read-only.
 pub(crate) fn bots(rules: Rules, device: &Device) -> Result<Vec<Bot>, Unsupported> {
     if rules == Rules::Allow {
         return Ok(Vec::new());
@@ -126,8 +126,8 @@ pub(crate) fn bots(rules: Rules, device: &Device) -> Result<Vec<Bot>, Unsupporte
     Ok(bots)
 }
 
-/// The IN and OUT endpoint, and the latter's packet size: the first of each, as Linux takes them. Some sticks have an interrupt endpoint
-/// besides, from the transport before this one; under read-only nothing passes there (`Admitted::has_endpoint_of`).
+/// Returns the IN and OUT endpoint, and the latter's packet size: the first of each, as Linux takes them. Some sticks have an interrupt
+/// endpoint besides, from the transport before this one; under read-only nothing passes there (`Admitted::has_endpoint_of`).
 fn endpoints(setting: &Setting) -> Option<(u8, u8, u16)> {
     let first = |direction: u8| {
         let mut bulk = setting.endpoints.iter().filter(|one| one.transfer == BULK);
@@ -137,7 +137,7 @@ fn endpoints(setting: &Setting) -> Option<(u8, u8, u16)> {
     Some((input.address, output.address, output.max_packet))
 }
 
-/// The OUT endpoints on which an allowed device's commands are counted.
+/// Returns the OUT endpoints on which an allowed device's commands are counted.
 pub(crate) fn counted(rules: Rules, device: &Device) -> Vec<u8> {
     if rules == Rules::ReadOnly {
         return Vec::new();

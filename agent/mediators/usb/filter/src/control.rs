@@ -85,7 +85,7 @@ impl Admitted<'_> {
             .filter(move |setting| setting.endpoints.iter().any(|one| one.address == endpoint))
     }
 
-    /// Endpoint 0 in both directions, too.
+    /// Returns whether the device has the endpoint; endpoint 0 counts in both directions, too.
     fn has_endpoint(&self, endpoint: u8) -> bool {
         endpoint & 0x7f == 0 || self.owners(endpoint).next().is_some()
     }

@@ -15,7 +15,7 @@ const KINDS_MAX: usize = 32;
 pub enum Event {
     /// The guest asked for something and did not get it.
     Refused {
-        /// What.
+        /// What the guest asked for.
         what: Refusal,
         /// How often, since it was last told.
         times: u64,
@@ -27,14 +27,14 @@ pub enum Event {
     Violation(Violation),
 }
 
-/// What was refused.
+/// Something a guest asked for and did not get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
     /// A SCSI command.
     Command {
         /// The first byte of its CDB.
         opcode: u8,
-        /// Why.
+        /// Why it was refused.
         why: Why,
     },
     /// A control request.
@@ -80,16 +80,16 @@ pub enum Why {
     Unit,
 }
 
-/// What changed.
+/// In what a device differs from what was admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// What it is announced with, or its device descriptor.
     Device,
     /// The configuration descriptor with this index.
     Configuration(u8),
-    /// Its interfaces.
+    /// The interfaces that it announces.
     Interfaces,
-    /// Its endpoints.
+    /// The endpoints that it announces.
     Endpoints,
     /// Another descriptor, of this type: BOS, string, report.
     Descriptor(u8),
@@ -117,7 +117,7 @@ impl fmt::Display for Why {
 }
 
 impl fmt::Display for Refusal {
-    /// In words for whoever reads the audit log.
+    /// Writes it in words for whoever reads the audit log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command { opcode, why } => write!(f, "SCSI command 0x{opcode:02x}: {why}"),
@@ -148,7 +148,7 @@ impl fmt::Display for Refusal {
 }
 
 impl fmt::Display for Change {
-    /// In words for the person who plugged it in.
+    /// Writes it in words for the person who plugged it in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self {
             Self::Device => "what it is",
@@ -164,7 +164,7 @@ impl fmt::Display for Change {
 }
 
 impl fmt::Display for Violation {
-    /// In words for the person who plugged it in.
+    /// Writes it in words for the person who plugged it in.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::WrongAnswer => "it answers what it was not asked",
@@ -186,7 +186,7 @@ pub struct Counts {
     pub refused: u64,
 }
 
-/// Counts and rations.
+/// Counts what passes and what is refused, and rations what is told of it.
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(crate) to_device: u64,

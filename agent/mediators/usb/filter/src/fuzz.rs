@@ -30,7 +30,7 @@ const OPCODES: [u8; 32] = [
     0x2a, 0x0a, 0xaa, 0x8a, 0x2e, 0x41, 0x42, 0x93, 0x15, 0x55, 0x04, 0x3b, 0x85, 0xa1, 0xc0, 0x2f,
 ];
 
-/// What may reach a read-only device.
+/// Asserts that a packet may reach a read-only device.
 pub(crate) fn harmless(packet: &Packet) {
     match &packet.body {
         Body::Bulk(bulk) if bulk.endpoint == OUTPUT => {
@@ -58,7 +58,7 @@ pub(crate) fn harmless(packet: &Packet) {
     }
 }
 
-/// A guest of arbitrary packets at a read-only stick that behaves. Afterwards it recovers and reads.
+/// Drives a guest of arbitrary packets at a read-only stick that behaves. Afterwards it recovers and reads.
 pub fn fuzz_guest(data: &[u8]) {
     let mut bench = Bench::new(Rules::ReadOnly);
     let last = play(&mut bench, data);
@@ -78,7 +78,7 @@ pub fn fuzz_guest(data: &[u8]) {
     assert_eq!(bench.sense(), Some((7, 0x27, 0)));
 }
 
-/// The same at a stick that does not keep to the specification: it may be taken away, and not be written to.
+/// Does the same at a stick that does not keep to the specification: it may be taken away, and not be written to.
 pub fn fuzz_quirks(quirks: Quirks, data: &[u8]) {
     play(&mut Bench::with(Rules::ReadOnly, quirks), data);
 }
@@ -123,7 +123,7 @@ fn play(bench: &mut Bench, data: &[u8]) -> u64 {
     last
 }
 
-/// A guest of arbitrary packets, and a device of arbitrary answers.
+/// Drives a guest of arbitrary packets, and a device of arbitrary answers.
 pub fn fuzz_device(data: &[u8]) {
     let mut stream = FuzzInput::new(data);
     let rules = if stream.index(4) == 0 { Rules::Allow } else { Rules::ReadOnly };
@@ -183,7 +183,7 @@ pub fn fuzz_device(data: &[u8]) {
     }
 }
 
-/// An answer to a packet, right or wrong.
+/// Returns an answer to a packet, right or wrong.
 fn answer(packet: Packet, stream: &mut FuzzInput<'_>) -> Packet {
     let Packet { id, body } = packet;
     let body = match body {
@@ -254,8 +254,8 @@ fn unasked(stream: &mut FuzzInput<'_>) -> Body {
     }
 }
 
-/// Arbitrary descriptors, and ones that are nearly right: read or refused, and what the guest is shown
-/// of those that are taken can be read again and has no UAS.
+/// Reads arbitrary descriptors, and ones that are nearly right: read or refused, and what the guest is
+/// shown of those that are taken can be read again and has no UAS.
 pub fn fuzz_descriptors(data: &[u8]) {
     let mut stream = FuzzInput::new(data);
     let pinned = if stream.index(4) == 0 {
@@ -320,7 +320,7 @@ fn any_bytes(input: &mut FuzzInput<'_>, length: usize) -> Vec<u8> {
     (0..length).map(|_| input.byte().unwrap_or(0x2a)).collect()
 }
 
-/// A length that is mostly one that means something.
+/// Returns a length that is mostly one that means something.
 fn any_length(input: &mut FuzzInput<'_>) -> u32 {
     match input.index(10) {
         0 => 0,
@@ -335,7 +335,7 @@ fn any_length(input: &mut FuzzInput<'_>) -> u32 {
     }
 }
 
-/// A CBW that is mostly one.
+/// Returns a CBW that is mostly one.
 fn any_cbw(input: &mut FuzzInput<'_>) -> Vec<u8> {
     let opcode = if input.index(4) == 0 { input.number(1) as u8 } else { one_of(input, &OPCODES) };
     let blocks = input.index(5) as u8;
@@ -402,7 +402,7 @@ fn any_control(input: &mut FuzzInput<'_>) -> Body {
     body
 }
 
-/// Anything a guest may send, and what it may not.
+/// Returns anything a guest may send, and what it may not.
 fn any_body(input: &mut FuzzInput<'_>) -> Body {
     let endpoint = one_of(input, &[INPUT, OUTPUT, 0x83, 0x04, 0x00, 0x80, 0x01]);
     match input.index(20) {

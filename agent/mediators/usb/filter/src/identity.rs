@@ -41,7 +41,7 @@ pub(crate) enum Compared {
     Short,
     /// It cannot be told whether it is, and is not for the guest.
     Refused,
-    /// It is not.
+    /// It differs from what was admitted, in this.
     Changed(Change),
 }
 
@@ -59,7 +59,7 @@ impl Identity {
         Ok(this)
     }
 
-    /// The device is in this configuration now; `None` if that is not certain. One of which the guest has a part stays in its only one.
+    /// Takes it that the device is in this configuration now; `None` if that is not certain. One of which the guest has a part stays in its only one.
     pub(crate) fn configured(&mut self, configuration: Option<u8>) {
         let only = self.whole.configurations.first().map(|only| only.value);
         self.configuration = if self.share.is_whole() { configuration } else { only };

@@ -3,8 +3,8 @@
 use crate::descriptors::{DescriptorError, Share, kind, walk};
 use crate::uas;
 
-/// The configuration as the guest is shown it: valid, and without what is hidden. Everything from a hidden setting's
-/// descriptor up to the next setting belongs to it: its endpoints, their companions and pipe usages.
+/// Returns the configuration as the guest is shown it: valid, and without what is hidden. Everything from a hidden
+/// setting's descriptor up to the next setting belongs to it: its endpoints, their companions and pipe usages.
 pub(crate) fn shown(raw: &[u8], share: &Share) -> Result<Vec<u8>, DescriptorError> {
     let mut shown = Vec::with_capacity(raw.len());
     let mut hiding = false;

@@ -26,7 +26,7 @@ pub(crate) const PRINTER: u8 = 0x07;
 pub(crate) const WIRELESS: u8 = 0xe0;
 /// Communications class and its data class.
 pub(crate) const COMMUNICATIONS: u8 = 0x02;
-/// See [`COMMUNICATIONS`].
+/// Interface class of what carries the data of [`COMMUNICATIONS`].
 pub(crate) const COMMUNICATIONS_DATA: u8 = 0x0a;
 
 /// Bits 1:0 of `bmAttributes`: bulk.
@@ -49,5 +49,5 @@ pub(crate) mod request {
 
 /// Class requests of BOT (section 3).
 pub(crate) const BOT_RESET: u8 = 0xff;
-/// See [`BOT_RESET`].
+/// Class request of Bulk-Only Transport for the highest logical unit (1.0, section 3.2).
 pub(crate) const GET_MAX_LUN: u8 = 0xfe;

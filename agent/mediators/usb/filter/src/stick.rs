@@ -21,16 +21,16 @@ pub use quirks::{MaxLun, Quirks};
 
 /// Bytes of a block.
 pub const BLOCK: usize = 512;
-/// The bulk endpoints.
+/// Address of the bulk endpoint towards the host.
 pub const INPUT: u8 = 0x81;
-/// See [`INPUT`].
+/// Address of the bulk endpoint towards the stick.
 pub const OUTPUT: u8 = 0x02;
 
 /// The device descriptor: 1d6b is nobody's storage.
 pub const DEVICE: [u8; 18] =
     [18, 1, 0x00, 0x02, 0, 0, 0, 64, 0x6b, 0x1d, 0x42, 0x00, 0x03, 0x01, 1, 2, 3, 1];
 
-/// A configuration with Bulk-Only Transport, and UAS as alternate setting 1 if `uas`.
+/// Returns a configuration with Bulk-Only Transport, and UAS as alternate setting 1 if `uas`.
 pub fn configuration(uas: bool) -> Vec<u8> {
     let mut raw = vec![9, 2, 0, 0, 1, 1, 0, 0x80, 50];
     raw.extend([9, 4, 0, 0, 2, 8, 6, 0x50, 0]);
@@ -65,10 +65,10 @@ enum Phase {
     Invalid,
 }
 
-/// The stick.
+/// A USB stick in memory, which speaks Bulk-Only Transport.
 #[derive(Debug)]
 pub struct Stick {
-    /// What it stores.
+    /// Its blocks, one after the other.
     pub medium: Vec<u8>,
     /// Commands that reached it, in order, at most 4096.
     pub commands: Vec<u8>,
@@ -99,7 +99,7 @@ pub struct Stick {
 }
 
 impl Stick {
-    /// One of so many blocks, with a pattern on it.
+    /// Makes a stick of so many blocks, with a pattern on it.
     pub fn new(blocks: usize) -> Self {
         let byte = |at: usize| (at / BLOCK * 7 + at % 251) as u8;
         Self {
@@ -157,7 +157,7 @@ impl Stick {
         .collect()
     }
 
-    /// A packet of the guest's end; what it leads to is added to `answers`.
+    /// Takes a packet of the guest's end; what it leads to is added to `answers`.
     pub fn take(&mut self, packet: Packet, answers: &mut Vec<Packet>) {
         let Packet { id, body } = packet;
         match body {

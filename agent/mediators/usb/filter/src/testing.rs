@@ -12,9 +12,7 @@ use crate::{Event, Filter, Out, Rules};
 /// A stick behind a filter, and what came of it.
 #[derive(Debug)]
 pub struct Bench {
-    /// The filter.
     pub filter: Filter,
-    /// The stick.
     pub stick: Stick,
     /// Every event so far.
     pub events: Vec<Event>,
@@ -36,7 +34,7 @@ impl Bench {
         Self::with(rules, Quirks::default())
     }
 
-    /// One that does something against the specification.
+    /// Puts a stick behind a filter that does something against the specification.
     ///
     /// # Panics
     /// When the filter does not take it.
@@ -61,14 +59,14 @@ impl Bench {
         bench
     }
 
-    /// The device's end says something unasked.
+    /// Has the device's end say something unasked.
     pub fn device(&mut self, packet: Packet) {
         let mut out = Out::default();
         self.filter.from_device(packet, &mut out);
         self.run(out);
     }
 
-    /// The guest sends a packet; all that follows happens.
+    /// Has the guest send a packet, and all that follows happen.
     pub fn guest(&mut self, packet: Packet) {
         let mut out = Out::default();
         self.filter.from_guest(packet, &mut out);
@@ -96,7 +94,7 @@ impl Bench {
         }
     }
 
-    /// An ID that was not used.
+    /// Returns an ID that was not used.
     pub fn id(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -110,7 +108,7 @@ impl Bench {
         Some(self.inbox.remove(at).body)
     }
 
-    /// Data for the OUT endpoint; how that ended.
+    /// Writes data to the OUT endpoint; returns how that ended.
     pub fn write(&mut self, data: &[u8]) -> Option<Status> {
         match self.ask(bulk(OUTPUT, data.len() as u32, data.to_vec()))? {
             Body::Bulk(bulk) => Some(bulk.status),
@@ -118,7 +116,7 @@ impl Bench {
         }
     }
 
-    /// Data from the IN endpoint; how that ended.
+    /// Reads data from the IN endpoint; returns how that ended.
     pub fn read(&mut self, length: u32) -> Option<(Status, Vec<u8>)> {
         match self.ask(bulk(INPUT, length, Vec::new()))? {
             Body::Bulk(bulk) => Some((bulk.status, bulk.data)),
@@ -126,7 +124,7 @@ impl Bench {
         }
     }
 
-    /// A control request; how it ended, and what came.
+    /// Sends a control request; returns how it ended, and what came.
     pub fn control(
         &mut self,
         (request_type, request): (u8, u8),
@@ -145,15 +143,15 @@ impl Bench {
         self.control((0x02, 1), 0, endpoint.into(), 0).map(|(status, _)| status)
     }
 
-    /// Reset recovery (BOT 5.3.4).
+    /// Does a reset recovery (BOT 5.3.4).
     pub fn recover(&mut self) {
         self.control((0x21, 0xff), 0, 0, 0);
         self.clear_halt(INPUT);
         self.clear_halt(OUTPUT);
     }
 
-    /// A whole command as a driver does it: CBW, data, CSW, and halts taken away on the way. The
-    /// data that came, and the CSW's status and residue.
+    /// Does a whole command as a driver does it: CBW, data, CSW, and halts taken away on the way.
+    /// Returns the data that came, and the CSW's status and residue.
     pub fn command(&mut self, cdb: &[u8], data: Data<'_>) -> Option<(Vec<u8>, u8, u32)> {
         let tag = self.id() as u32;
         let (length, from_device) = match data {
@@ -197,7 +195,7 @@ impl Bench {
         Some((came, result, u32::from_le_bytes([r0, r1, r2, r3])))
     }
 
-    /// Sense key, code and qualifier of the last failure.
+    /// Returns the sense key, code and qualifier of the last failure.
     pub fn sense(&mut self) -> Option<(u8, u8, u8)> {
         let (data, status, _) = self.command(&[0x03, 0, 0, 0, 18, 0], Data::In(18))?;
         match data.as_slice() {
@@ -208,7 +206,7 @@ impl Bench {
         }
     }
 
-    /// READ (10) of some blocks.
+    /// Reads some blocks by READ (10).
     pub fn read_blocks(&mut self, address: u32, blocks: u16) -> Option<Vec<u8>> {
         let [a, b, c, d] = address.to_be_bytes();
         let [high, low] = blocks.to_be_bytes();
@@ -257,7 +255,7 @@ pub fn read_through(filter: &mut Filter, blocks: u32) -> Option<u64> {
 /// The data of a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
-    /// None.
+    /// The command has no data stage.
     None,
     /// So many bytes from the device.
     In(u32),
@@ -276,12 +274,12 @@ pub fn cbw(tag: u32, length: u32, from_device: bool, lun: u8, cdb: &[u8]) -> Vec
     bytes
 }
 
-/// A bulk transfer.
+/// Returns a bulk transfer that has not been answered.
 pub fn bulk(endpoint: u8, length: u32, data: Vec<u8>) -> Body {
     Body::Bulk(Bulk { endpoint, status: Status::Success, length, stream: 0, data })
 }
 
-/// A control request; data for the device are zeroes.
+/// Returns a control request; data for the device are zeroes.
 pub fn control(request_type: u8, request: u8, value: u16, index: u16, length: u16) -> Body {
     let from_device = request_type & 0x80 != 0;
     Body::Control(Control {

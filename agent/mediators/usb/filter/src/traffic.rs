@@ -105,7 +105,7 @@ impl Traffic<'_> {
         self.out.to_guest.push(Packet { id, body });
     }
 
-    /// A transfer that is with the device is nobody's any more; with `cancel` the device is told.
+    /// Abandons a transfer that is with the device; with `cancel` the device is told.
     pub(crate) fn abandon(&mut self, id: u64, endpoint: u8, cancel: bool) {
         self.ledger.pending.insert(id, Pending::Abandoned { endpoint });
         if cancel {

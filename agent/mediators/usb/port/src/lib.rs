@@ -1,9 +1,23 @@
-//! A port of a USB hub that this process owns.
+//! A port of a USB hub that this process owns, so that no driver of the host's gets what is plugged in there.
 //!
 //! The kernel binds a driver of its own to no interface of a device at a port that somebody owns
 //! (Linux `drivers/usb/core/driver.c`, `usb_probe_interface`; `hub.c`, `usb_device_is_owned`). Only usbfs has it. That holds
 //! where authorisation alone does not: an interface has to be authorised before usbfs may claim it, and the kernel asks every driver
 //! again when it has reset a device of its own accord, or when a driver's module is loaded. A device can bring the first about.
+//!
+//! ```no_run
+//! use std::path::Path;
+//!
+//! // Port 3 of the hub that is device 2 on bus 1.
+//! let claim = usbport::Claim::take(Path::new("/dev/bus/usb/001/002"), 3)?;
+//! // ... authorise the interfaces, serve the device by usbfs ...
+//! drop(claim); // the host's drivers may have what is plugged in from now on
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! - The port is owned for as long as the [`Claim`] lives, whatever is plugged in and out there meanwhile, and no longer: the kernel ends it with the process, too.
+//! - A port has one owner: a second claim fails with `EBUSY`, in whatever process.
+//! - It decides nothing: which ports to claim, and when, is up to `usbhost`, which withdraws authorisation before it gives a claim up.
 //!
 //! This is the one place of the USB mediation with `unsafe` code: nothing but two `ioctl`s.
 

@@ -20,7 +20,7 @@ impl Connection {
         &self.path
     }
 
-    /// A connection to a VMM of a test's.
+    /// Makes a connection to a VMM of a test's.
     #[cfg(test)]
     pub(crate) fn with(domain: &str, stream: UnixStream) -> Self {
         Self { domain: domain.to_owned(), path: PathBuf::new(), stream }

@@ -109,7 +109,7 @@ impl RedirPump {
         self.filter.counts()
     }
 
-    /// Releases the device.
+    /// Gives the device back to the kernel and closes the stream.
     pub(super) fn close(self) {
         if !self.gone {
             self.export.close();

@@ -45,7 +45,7 @@ const fn decision(rules: Rules) -> Decision {
 }
 
 impl Device {
-    /// A place where nothing is plugged in yet.
+    /// Makes a place where nothing is plugged in yet.
     pub(super) fn new(id: BusId) -> Self {
         Self {
             id,

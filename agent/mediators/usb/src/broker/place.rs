@@ -19,7 +19,7 @@ pub(super) enum Task {
     Read,
     /// Give this of it to the host's own drivers.
     GiveToHost(Share),
-    /// De-authorise it.
+    /// Withdraw its authorisation, so that no driver of the host's has it.
     Deauthorize,
     /// Serve it to a domain.
     Serve(Box<Serving>),

@@ -91,7 +91,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// With a device that has just been plugged in and is being read.
+    /// Makes a broker with a device that has just been plugged in and is being read.
     fn new(rules: &str) -> Self {
         Self::with(rules, Vec::new())
     }
@@ -113,7 +113,7 @@ impl Bench {
         Self { broker, mediator, tasks, id, dir, vmm: None }
     }
 
-    /// With a card reader that waits for its domain, whose VMM listens at this socket.
+    /// Makes a broker with a card reader that waits for its domain, whose VMM listens at this socket.
     fn waiting(socket: &Path) -> Self {
         let mut bench = Self::with(RULE, vec![SocketEndpoint::Connect(socket.to_owned())]);
         bench.read(identity(&READER, ""));
@@ -128,7 +128,7 @@ impl Bench {
         self.broker.devices[&self.id].lifecycle.state()
     }
 
-    /// It was another than before so many times.
+    /// Asserts how often the device was another one than before.
     fn changed(&mut self, times: u32) {
         self.broker.devices.get_mut(&self.id).unwrap().lifecycle.count_changes(times);
     }
@@ -138,7 +138,7 @@ impl Bench {
         self.broker.drive(&id, event);
     }
 
-    /// Its thread has read it, which it is doing.
+    /// Ends the reading that its thread is at.
     fn read(&mut self, identity: Identity) {
         self.found(Ok(Found::Device(Box::new(identity))));
     }
@@ -149,7 +149,7 @@ impl Bench {
         self.broker.take_report(&id, task, Report::Read(found));
     }
 
-    /// The verdict that waits for the disk is there, or cannot be.
+    /// Has the verdict that waits for the disk be there, or not to be had.
     fn record(&mut self, done: bool) {
         let State::Recording { request, grant } = self.state().clone() else {
             panic!("{:?}", self.state())
@@ -161,7 +161,7 @@ impl Bench {
         });
     }
 
-    /// The entry that says that it is attached is on the disk.
+    /// Permits the attachment that waits: its entry is on the disk.
     fn permit(&mut self) {
         let State::Authorizing { request, admitted } = self.state().clone() else {
             panic!("{:?}", self.state())
@@ -177,7 +177,7 @@ impl Bench {
         self.broker.command(Command::Refused(request, Denial::Unrecorded));
     }
 
-    /// It leaves its domain by itself, or as it was told to.
+    /// Has it leave its domain by itself, or as it was told to.
     fn leaves(&mut self, task: u64, reason: Option<DetachReason>) {
         let id = self.id.clone();
         let event = DeviceThreadEvent::Detached(reason, counts());
@@ -189,7 +189,7 @@ impl Bench {
         self.leaves(task, Some(reason));
     }
 
-    /// What its thread was told to do since the last look.
+    /// Returns what its thread was told to do since the last look.
     fn told(&self) -> Vec<String> {
         let word = |task| match task {
             Task::Read => "read".to_owned(),
@@ -205,7 +205,7 @@ impl Bench {
         self.broker.devices[&self.id].report().unwrap()
     }
 
-    /// The events, and what is said at the seat.
+    /// Returns the events, and what is said at the seat.
     fn events(&self) -> (Vec<Record>, Vec<String>) {
         let (mut events, mut words) = (Vec::new(), Vec::new());
         for event in self.mediator.events() {
@@ -341,7 +341,7 @@ fn what_is_taken_away_before_it_was_looked_at_is_not_taken_from_the_host() {
     }
 }
 
-/// A socket at which a VMM listens.
+/// Makes a socket at which a VMM listens.
 fn vmm(dir: &Path) -> (PathBuf, UnixListener) {
     let socket = dir.join("usb-1.sock");
     let listener = UnixListener::bind(&socket).unwrap();

@@ -168,8 +168,9 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// A permit that nobody waits for any more is dropped, and allows nothing: the device was pulled out or taken away, the rules have changed or
-    /// the record was lost since it was asked for. Its entry says what the verdict was, and not that anything came of it.
+    /// Takes the permit of a verdict. One that nobody waits for any more is dropped, and allows nothing: the device was pulled out or taken away,
+    /// the rules have changed or the record was lost since it was asked for. Its entry says what the verdict was, and not that anything came of
+    /// it.
     pub(super) fn admitted(&mut self, number: u64, permit: Permit<UsbAdmission>) {
         if self.life.is_recorded_by(number) {
             (self.life.known.unrecorded, self.life.known.outdated) = (false, false);
@@ -216,7 +217,8 @@ impl<P> Step<'_, P> {
         self.again();
     }
 
-    /// Before it was read it may be the seat's, or what the host runs from: it is switched off when it is known to be neither.
+    /// Takes the device away by hand. Before it was read it may be the seat's, or what the host runs from: it is switched off when it is known to be
+    /// neither.
     pub(super) fn detach_by_hand(&mut self, request: Option<u64>) {
         const BY_HAND: &str = "it was taken away by hand";
         self.come_to_nothing(BY_HAND);

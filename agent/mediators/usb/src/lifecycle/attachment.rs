@@ -49,8 +49,8 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// A permit that nobody waits for any more is dropped, and allows nothing. Its entry says that the device is attached, so another says
-    /// that it is not.
+    /// Takes the permit of an attachment. One that nobody waits for any more is dropped, and allows nothing. Its entry says that the
+    /// device is attached, so another says that it is not.
     pub(super) fn permitted(&mut self, number: u64, permit: P) {
         let Some(domain) = self.life.unanswered.remove(&number) else { return };
         let Some(admitted) = self.authorizing(number) else {
@@ -73,7 +73,8 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// It had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed meanwhile are known. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
+    /// Takes it that there is no permit. The device had its verdict, and waits until its being attached can be recorded too, or until the rules that have changed
+    /// meanwhile are known. Unless it could not be recorded, the log says that it was attached, and has to say that it was not.
     pub(super) fn refused(&mut self, number: u64, denial: Denial) {
         if self.life.is_recorded_by(number) {
             return self.not_admitted(denial);
@@ -156,8 +157,8 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// What the rest of a device does costs the seat no keyboard. A driver of the host's that resets the device takes the rest from its
-    /// domain: then it goes there again.
+    /// Takes it that the rest of a device has left. What that does costs the seat no keyboard: a driver of the host's that resets the
+    /// device takes the rest from its domain: then it goes there again.
     fn rest_left(&mut self, admitted: Admitted, reason: &DetachReason) {
         let times = self.life.known.changes.get_or_insert(0);
         *times = times.saturating_add(1);
@@ -173,8 +174,8 @@ impl<P> Step<'_, P> {
         self.give_up(State::Blocked(why));
     }
 
-    /// The task that served it has ended. Normally it has left its domain before; otherwise it could not be served, or, without a reason,
-    /// nothing is known of why it left.
+    /// Takes it that the task that served it has ended. Normally it has left its domain before; otherwise it could not be served, or,
+    /// without a reason, nothing is known of why it left.
     pub(super) fn not_served(&mut self, task: u64, why: Option<String>) {
         if self.life.served_by(task).is_none() {
             return self.parted(task, None, None);
@@ -228,7 +229,7 @@ impl<P> Step<'_, P> {
         }
     }
 
-    /// One that was to leave has left; its event is written. One that was cut off has its event: what it counted comes late.
+    /// Writes the event of one that was to leave and has left. One that was cut off has its event: what it counted comes late.
     fn parted(&mut self, task: u64, reason: Option<&DetachReason>, counts: Option<Counts>) {
         let Some(at) = self.life.detaching.iter().position(|one| one.task == task) else { return };
         let detaching = self.life.detaching.remove(at);
@@ -275,7 +276,8 @@ impl<P> Step<'_, P> {
         self.give_up(State::Blocked(why));
     }
 
-    /// Nobody is to have it any more, unless the host has it. Its keyboard stays the seat's, if it has one and something besides.
+    /// Gives the device up: nobody is to have it any more, unless the host has it. Its keyboard stays the seat's, if it has one and something
+    /// besides.
     pub(super) fn give_up(&mut self, state: State) {
         if matches!(self.life.state, State::Host(_)) {
             return;

@@ -49,7 +49,7 @@ pub(crate) enum Effect<P> {
     Start {
         /// The number of that task.
         task: u64,
-        /// What allows it.
+        /// The permit to attach the device.
         permit: P,
     },
     /// Have the thread leave the guest.
@@ -81,20 +81,20 @@ pub(crate) enum Note {
     Failed {
         /// The entry of the request that ends so.
         request: Option<u64>,
-        /// Why, in words.
+        /// The reason, in words for the log and the screen.
         why: String,
     },
     /// It could not be read.
     Unreadable {
         /// The entry of the request that ends so.
         request: Option<u64>,
-        /// Why, in words.
+        /// The reason, in words for the log and the screen.
         why: String,
     },
     /// It was not attached to this domain, though its entry says so.
     NotAttached {
         domain: String,
-        /// Why, in words.
+        /// The reason, in words for the log.
         why: String,
     },
     /// It has left its domain.

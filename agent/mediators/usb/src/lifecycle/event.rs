@@ -33,12 +33,12 @@ pub(crate) enum Event<P> {
     /// Answers [`Effect::Admit`](super::Effect::Admit): it may go to its domain, and the verdict that says so is on the disk.
     Admitted {
         request: u64,
-        /// What allows it.
+        /// The permit that the verdict got.
         permit: Permit<UsbAdmission>,
     },
     /// Answers [`Effect::Connect`](super::Effect::Connect).
     Connected {
-        /// What allowed it.
+        /// The verdict that the connection was made by.
         admitted: Admitted,
         /// What came of it.
         connection: Connection,
@@ -46,7 +46,7 @@ pub(crate) enum Event<P> {
     /// Answers [`Effect::Authorize`](super::Effect::Authorize): it may be attached, and the entry that says so is on the disk.
     Permitted {
         request: u64,
-        /// What allows it.
+        /// The permit to attach the device.
         permit: P,
     },
     /// Answers [`Effect::Admit`](super::Effect::Admit) or [`Effect::Authorize`](super::Effect::Authorize): it may not.
@@ -54,7 +54,7 @@ pub(crate) enum Event<P> {
     /// Answers [`Effect::Start`](super::Effect::Start): it cannot be served, and why.
     NotStarted {
         task: u64,
-        /// Why, in words.
+        /// The reason, in words for the log and the screen.
         why: String,
     },
     /// The guest has the device.
@@ -99,9 +99,9 @@ pub(crate) enum Event<P> {
     RecordLost,
     /// Whether drivers of the host's have the keyboards and mice in it.
     InputDrivers {
-        /// Some of them.
+        /// The host's drivers have some of them.
         any: bool,
-        /// All of them.
+        /// The host's drivers have all of them.
         all: bool,
         /// Its thread has something to do.
         busy: bool,

@@ -5,8 +5,8 @@ use usbdescriptors::Share;
 use super::{CHANGES_MAX, Effect, KEPT, NO_DRIVER, Note, Notice, OFFERS_MAX, State, Step};
 
 impl<P> Step<'_, P> {
-    /// The seat's driver has let go of a keyboard or mouse, or did not take it when it was offered: it gets it back. At a port that is
-    /// owned, while the rest is in use, no driver is asked; so the rest is let go first, and used again after that.
+    /// Offers a keyboard or mouse to the seat's driver again, which has let go of it, or did not take it when it was offered. At a
+    /// port that is owned, while the rest is in use, no driver is asked; so the rest is let go first, and used again after that.
     pub(super) fn input_drivers(&mut self, any: bool, all: bool, busy: bool) {
         let Some(input) = self.life.watched_input().cloned() else { return };
         let used = matches!(self.life.state, State::Attached { .. });

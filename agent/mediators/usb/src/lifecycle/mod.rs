@@ -198,7 +198,7 @@ pub(super) struct Detaching {
     pub(super) why: String,
     /// The entry of the request to take it away.
     pub(super) request: Option<u64>,
-    /// The device's descriptors.
+    /// The descriptors as the device gave them.
     descriptors: Vec<u8>,
     /// When it is cut off from the guest; it was, if there is no such time.
     pub(super) until: Option<Moment>,
@@ -366,7 +366,7 @@ impl Lifecycle {
         self.known.offers >= OFFERS_MAX && !self.known.driven_in_part
     }
 
-    /// Whether drivers of the host's have this of it is to be looked at: [`Event::InputDrivers`].
+    /// Returns whether drivers of the host's have this of it is to be looked at: [`Event::InputDrivers`].
     pub(super) fn watched_input(&self) -> Option<&Share> {
         match self.state {
             State::Attached { begun: true, .. }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 
-/// What is walked.
+/// A model whose states are walked.
 pub(super) trait Model {
     type State: Clone + Eq + Hash;
     type Step: Clone + Debug;

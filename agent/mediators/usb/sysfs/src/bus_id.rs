@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub struct BusId(String);
 
 impl BusId {
-    /// Returns the text.
+    /// Returns the bus ID as sysfs names the device: `1-2.3`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

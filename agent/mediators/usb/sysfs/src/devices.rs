@@ -19,7 +19,7 @@ const DESCRIPTORS_MAX: usize = 32 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
     pub bus_id: BusId,
-    /// The bus's number.
+    /// The number of its bus, `busnum`.
     pub bus: u8,
     /// Its address there; another each time it is plugged in.
     pub address: u8,
@@ -213,7 +213,7 @@ impl Sysfs {
         Some(clean(&text))
     }
 
-    /// Names of its interfaces' folders, such as `1-4.2:1.0`: those that are meant, in the configuration it is in.
+    /// Returns names of its interfaces' folders, such as `1-4.2:1.0`: those that are meant, in the configuration it is in.
     pub fn interfaces(&self, id: &BusId, share: &Share) -> Vec<String> {
         let start = format!("{id}:");
         let meant = |name: &String| {
@@ -318,7 +318,7 @@ pub mod testing {
 
     use super::Sysfs;
 
-    /// A folder with a controller and a stick.
+    /// Makes a folder with a controller and a stick.
     #[must_use]
     pub fn tree() -> (tempfile::TempDir, Sysfs) {
         let dir = tempfile::tempdir().unwrap();

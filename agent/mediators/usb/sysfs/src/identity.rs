@@ -25,8 +25,9 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Of a device by all that it says. A function is told by its report descriptor in the configuration it is in; one that was not
-    /// read, or not given, says nothing. What Linux makes an input device of is part of the keyboard or mouse in the same device: media keys.
+    /// Makes the identity of a device by all that it says. A function is told by its report descriptor in the configuration it is in; one
+    /// that was not read, or not given, says nothing. What Linux makes an input device of is part of the keyboard or mouse in the same
+    /// device: media keys.
     pub fn of(vetted: Vetted) -> Self {
         let mut settings: Vec<(u8, UsbFunction, bool)> = Vec::new();
         for configuration in &vetted.device().configurations {
@@ -206,7 +207,7 @@ mod tests {
         }
     }
 
-    /// A device with a HID interface 0 in each of two configurations.
+    /// Makes a device with a HID interface 0 in each of two configurations.
     fn of_two(reports: &[(u8, &[u8])]) -> Identity {
         let configuration = |value: u8| {
             vec![
@@ -265,7 +266,7 @@ mod tests {
         assert_eq!(silent, [HidUse::Other, HidUse::Unknown], "one that it does not give");
     }
 
-    /// A device with one configuration as sysfs gives it, and the report descriptors of its HID interfaces.
+    /// Makes a device with one configuration as sysfs gives it, and the report descriptors of its HID interfaces.
     fn of_one(descriptors: Vec<u8>, reports: &[(u8, &[u8])]) -> Identity {
         let found = Found { descriptors, ..of_two(&[]).vetted.found().clone() };
         let pinned = |(interface, bytes): &(u8, &[u8])| usbdescriptors::PinnedDescriptor {

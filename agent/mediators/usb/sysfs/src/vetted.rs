@@ -111,7 +111,7 @@ mod tests {
         }
     }
 
-    /// What nusb does with the endpoints before each transfer from a device.
+    /// Does what nusb does with the endpoints before each transfer from a device.
     fn as_nusb_does(configuration: &[u8]) {
         let Some(read) = ConfigurationDescriptor::new(configuration) else { return };
         for setting in read.interface_alt_settings() {

@@ -125,7 +125,7 @@ impl Small {
         out.into_iter().try_for_each(|output| self.sees(input, output))
     }
 
-    /// What an input means, whatever comes of it.
+    /// Expects what an input means, whatever comes of it.
     fn expect(&mut self, input: Input) {
         match input {
             Input::Started(mediator) => {
@@ -211,7 +211,7 @@ impl Small {
         if kept { Ok(()) } else { Err(format!("{output:?} for {input:?}")) }
     }
 
-    /// What holds in every state.
+    /// Checks what holds in every state.
     fn holds(&self) -> Result<(), String> {
         for (id, (policy, break_glass)) in &self.effects {
             if !stands(self.core.in_force, basis(*policy, *break_glass)) {

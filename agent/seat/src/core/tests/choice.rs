@@ -13,7 +13,7 @@ const KEYPAD_TWO: u16 = 80;
 const TYPED: [u16; 19] =
     [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 21, A, B, C, SHIFT, 12, KEYPAD_TWO, UP, DOWN];
 
-/// A seat that asks with so many to choose from, for long enough to be read.
+/// Makes a seat that asks with so many to choose from, for long enough to be read.
 fn asked(choices: usize) -> Seat {
     let mut seat = Seat::new();
     assert_eq!(seat.feed(Input::Choose(7, choices)), []);

@@ -83,7 +83,7 @@ impl Vmm {
     }
 }
 
-/// What a guest makes of a message, if it gets it; whether the link took it.
+/// Has a guest take a message, if it gets it; returns whether the link took it.
 fn receive(down: &mut BTreeSet<u16>, full: bool, gone: bool, message: &ToVmm) -> bool {
     match message {
         // As the link does: that it is gone is noticed where it is read.
@@ -151,7 +151,7 @@ impl Small {
         Ok(())
     }
 
-    /// What comes of an input with the fault that is planted.
+    /// Returns what comes of an input with the fault that is planted.
     fn spoilt(&mut self, input: &Input, mut out: Vec<Output>, locked: bool) -> Vec<Output> {
         let key = match input {
             Input::Report(_, report) => report.keys.first().copied(),
@@ -264,7 +264,7 @@ fn inputs(inputs: impl IntoIterator<Item = Input>) -> Vec<Happens> {
     inputs.into_iter().map(Happens::Told).collect()
 }
 
-/// Every chord, a letter, the lock and the switches that the daemon asks for, on one keyboard that comes and goes.
+/// Makes the world of every chord, a letter, the lock and the switches that the daemon asks for, on one keyboard that comes and goes.
 fn hotkeys() -> Alphabet {
     let keys = [CTRL, ALT, A, ONE, TWO, C, V, L, B];
     let together = Report { keys: vec![(CTRL, false), (ALT, false)], ..Report::default() };
@@ -284,7 +284,7 @@ fn hotkeys() -> Alphabet {
     }
 }
 
-/// Two keyboards and a scanner that is pinned, and is not any more, to one domain or the other.
+/// Makes the world of two keyboards and a scanner that is pinned, and is not any more, to one domain or the other.
 fn devices() -> Alphabet {
     let keys = [(KEYBOARD, CTRL), (KEYBOARD, ALT), (KEYBOARD, A), (KEYBOARD, TWO)];
     let others = [(SECOND, RIGHT_CTRL), (SECOND, A), (SCANNER, A)];
@@ -305,7 +305,7 @@ fn devices() -> Alphabet {
     }
 }
 
-/// VMMs that take nothing, die and come back, under a keyboard.
+/// Makes the world of VMMs that take nothing, die and come back, under a keyboard.
 fn links() -> Alphabet {
     let of = |domain| {
         [
@@ -325,7 +325,7 @@ fn links() -> Alphabet {
     }
 }
 
-/// A pointer in the banner and on a picture that comes and goes, its buttons and its wheel, and a chord.
+/// Makes the world of a pointer in the banner and on a picture that comes and goes, its buttons and its wheel, and a chord.
 fn pointer() -> Alphabet {
     let to = |x, y| Report { motion: Some(Motion::To(x, y)), ..Report::default() };
     let wheel = Report { wheel: vec![(8, 1)], ..Report::default() };
@@ -374,7 +374,7 @@ fn questions() -> Alphabet {
     }
 }
 
-/// Nobody does anything for so long that the screen locks, with keys held on a keyboard and a scanner.
+/// Makes the world in which nobody does anything for so long that the screen locks, with keys held on a keyboard and a scanner.
 fn idleness() -> Alphabet {
     Alphabet {
         keys: vec![(KEYBOARD, CTRL), (KEYBOARD, A), (SECOND, A), (SCANNER, A)],

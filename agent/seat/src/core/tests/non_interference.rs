@@ -124,7 +124,7 @@ impl Run {
         self.feed(Input::Report(MOUSE, Report { motion: Some(motion), ..Report::default() }));
     }
 
-    /// What the other domain is told in this step, as its VMM receives it, and what everybody sees.
+    /// Returns what the other domain is told in this step, as its VMM receives it, and what everybody sees.
     fn step(&mut self, step: &Step, secrets: &[Secret]) -> (Vec<Vec<u8>>, DomainIndex, bool) {
         match step {
             Step::Key(id, code, down) => self.key(*id, *code, *down),

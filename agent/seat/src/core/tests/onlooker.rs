@@ -11,7 +11,7 @@ use super::*;
 /// The keys that make a chord with Ctrl and Alt.
 const CHORD_KEYS: [u16; 6] = [ONE, TWO, C, V, L, B];
 
-/// See the module.
+/// What one domain can tell of the seat: the events that it was sent.
 #[derive(Clone, Default)]
 pub(super) struct Onlooker {
     /// What each domain was told to be down.
@@ -36,7 +36,7 @@ fn shown(seat: &Seat) -> Shown {
 }
 
 impl Onlooker {
-    /// One who saw a new seat being made.
+    /// Makes one who saw a new seat being made.
     pub(super) fn of(seat: &Seat) -> Self {
         let devices = || seat.core.devices.iter();
         let pin = |(id, device): (&DeviceId, &Device)| Some((*id, device.pin?));
@@ -44,7 +44,7 @@ impl Onlooker {
         Self { plugged: plugged.collect(), pins: pins.collect(), ..Self::default() }
     }
 
-    /// All that what comes later is judged by, whatever the time.
+    /// Returns all that what comes later is judged by, whatever the time.
     pub(super) fn at(&self, now: Time) -> impl Hash + use<> {
         let age = |since: Option<Time>| since.map(|since| (now - since).min(READ_FOR));
         let asked =
@@ -53,17 +53,17 @@ impl Onlooker {
         (down, held, pins, plugged, gesture, asked, age(self.last_key))
     }
 
-    /// How many keys and buttons are held.
+    /// Returns how many keys and buttons are held.
     pub(super) fn holds(&self) -> usize {
         self.held.len()
     }
 
-    /// Whether this one is.
+    /// Returns whether this one is.
     pub(super) fn is_held(&self, id: DeviceId, code: u16) -> bool {
         self.held.contains_key(&(id, code))
     }
 
-    /// Whether a question is open.
+    /// Returns whether a question is open.
     pub(super) fn is_asked(&self) -> bool {
         self.question.is_some()
     }
@@ -80,7 +80,7 @@ impl Onlooker {
         Ok(out)
     }
 
-    /// Whether what came of an input keeps what the seat promises.
+    /// Returns whether what came of an input keeps what the seat promises.
     pub(super) fn judges(
         &mut self,
         seat: &Seat,
@@ -110,7 +110,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// The one key that is pressed by that, anew and on a device that is not pinned.
+    /// Returns the one key that is pressed by that, anew and on a device that is not pinned.
     fn fresh_key(&self, input: &Input) -> Option<(DeviceId, u16)> {
         let Input::Report(id, report) = input else { return None };
         let shared = self.plugged.contains(id) && !self.pins.contains_key(id);
@@ -122,7 +122,7 @@ impl Onlooker {
         }
     }
 
-    /// The modifiers held on devices that are not pinned.
+    /// Returns the modifiers held on devices that are not pinned.
     fn modifiers(&self) -> Modifiers {
         let mut modifiers = Modifiers::default();
         for (_, code) in self.held.keys().filter(|(id, _)| !self.pins.contains_key(id)) {
@@ -136,7 +136,7 @@ impl Onlooker {
         CHORD_KEYS.contains(&code) && self.modifiers() == chord
     }
 
-    /// A chord does what it is for, whatever was pressed before it.
+    /// Checks that a chord does what it is for, whatever was pressed before it.
     fn is_done(
         &self,
         chord: Option<(DeviceId, u16)>,
@@ -161,7 +161,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// A key that is typed by itself reaches the domain in front.
+    /// Checks that a key that is typed by itself reaches the domain in front.
     fn is_typed(
         &self,
         pressed: Option<(DeviceId, u16)>,
@@ -176,7 +176,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// While the pointer is in the banner or a question is open, no domain is told where it is.
+    /// Checks that, while the pointer is in the banner or a question is open, no domain is told where it is.
     fn has_the_pointer(
         &self,
         seat: &Seat,
@@ -248,7 +248,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// What is plugged in and pressed.
+    /// Takes note of what is plugged in and pressed.
     fn see_devices(&mut self, input: &Input, locked: bool) {
         match input {
             Input::Plugged(id, pin) => {
@@ -355,7 +355,7 @@ impl Onlooker {
         Ok(())
     }
 
-    /// Where the screen changes hands, everything is up already.
+    /// Checks an output: where the screen changes hands, everything is up already.
     fn see_output(&self, output: &Output, after: Shown) -> Result<(), TestCaseError> {
         let pinned = |code: &u16, domain: DomainIndex| {
             let mut holders = self.held.keys().filter(|(_, held)| held == code);

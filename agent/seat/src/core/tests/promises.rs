@@ -6,7 +6,7 @@ use seat_link::Rect;
 use super::onlooker::Onlooker;
 use super::*;
 
-/// Everything that can happen, weighted so that hotkeys do.
+/// Makes everything that can happen, weighted so that hotkeys do.
 fn input() -> impl Strategy<Value = Input> {
     let code = prop::sample::select(vec![
         CTRL, RIGHT_CTRL, ALT, SHIFT, ONE, TWO, A, B, C, L, ENTER, HANGUL, LEFT, 0x111, V,

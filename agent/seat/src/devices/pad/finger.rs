@@ -22,7 +22,7 @@ pub(super) struct Palms {
 }
 
 impl Palms {
-    /// By the axes of pressure and diameter.
+    /// Makes the limits of a finger by the axes of pressure and diameter.
     pub(super) fn new(pressure: Option<Axis>, major: Option<Axis>) -> Self {
         let usual = |axis: &Axis| axis.least == 0 && axis.most == 255 && axis.resolution == 0;
         let told = |axis: &Axis| axis.resolution > 0;

@@ -45,7 +45,7 @@ fn sum(reports: impl IntoIterator<Item = Report>) -> Sum {
     sum
 }
 
-/// The first finger, or all of them, come or go.
+/// Has the first finger, or all of them, come or go.
 fn touch(fingers: Raw) -> Raw {
     [fingers, key(BTN_TOUCH, true), key(BTN_TOOL_FINGER, true)].concat()
 }
@@ -59,7 +59,7 @@ fn click(button: u16) -> Vec<(u16, bool)> {
 }
 
 impl Play {
-    /// The fingers go by this many millimetres, in as many steps.
+    /// Moves the fingers by this many millimetres, in as many steps.
     fn go(&mut self, from: &[(i32, i32)], by: (i32, i32), steps: i32) -> Sum {
         let place = |at: i32, by: i32, step: i32| at + by * MM * step / steps;
         let mut reports = Vec::new();
@@ -80,7 +80,7 @@ impl Play {
         sum(self.frame(&events))
     }
 
-    /// A finger in the middle that lies there for long enough to move at once.
+    /// Puts a finger in the middle, which lies there for long enough to move at once.
     fn resting(facts: Facts) -> Self {
         let mut play = Self::new(facts);
         assert_eq!(play.sum(touch(down(0, 1, MIDDLE.0, MIDDLE.1))), Sum::default());
@@ -322,7 +322,7 @@ fn a_palm_moves_and_taps_nothing_however_it_is_known() {
     assert_eq!(play.sum(lift(up(0))), Sum::default());
 }
 
-/// Whether the next contact of the slot is a palm as well, because the kernel says nothing else.
+/// Returns whether the next contact of the slot is a palm as well, because the kernel says nothing else.
 fn how_is_of_the_slot(name: &str) -> bool {
     !name.starts_with("at")
 }

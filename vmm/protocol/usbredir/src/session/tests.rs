@@ -27,7 +27,7 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Data as it goes in packets from this end.
+/// Makes data as it goes in packets from this end.
 fn with_data(from: Role) -> impl Strategy<Value = (u8, u32, Vec<u8>)> {
     (0u8..16, any::<bool>(), data()).prop_map(move |(number, towards_device, data)| {
         let endpoint = if towards_device { number } else { number | 0x80 };
@@ -130,7 +130,7 @@ fn from_guest() -> BoxedStrategy<Body> {
     .boxed()
 }
 
-/// What arrives at the other end, given to it in pieces of these sizes, again and again.
+/// Returns what arrives at the other end, given to it in pieces of these sizes, again and again.
 fn carry(from: &mut Session, to: &mut Session, pieces: &[usize]) -> Vec<Packet> {
     let mut arrived = Vec::new();
     let mut sizes = pieces.iter().cycle();
@@ -219,12 +219,12 @@ proptest! {
     }
 }
 
-/// A packet as raw bytes, with short IDs.
+/// Makes a packet as raw bytes, with short IDs.
 fn raw(kind: u32, length: u32, body: &[u8]) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &length.to_le_bytes(), &[0; 4], body].concat()
 }
 
-/// A guest's end that has heard a hello without capabilities.
+/// Makes a guest's end that has heard a hello without capabilities.
 fn plain_guest() -> Session {
     let mut guest = Session::new(Role::Guest, "b");
     guest.feed(&raw(kind::HELLO, 64, &[b'x'; 64]));

@@ -69,7 +69,7 @@ fn endpoint_type(byte: u8) -> Option<EndpointType> {
     })
 }
 
-/// The body of a packet of which [`check`](super::check) knows type and length. `None`: it says nothing that matters here.
+/// Reads the body of a packet of which [`check`](super::check) knows type and length. `None`: it says nothing that matters here.
 pub(crate) fn decode(
     kind: u32,
     bytes: &[u8],

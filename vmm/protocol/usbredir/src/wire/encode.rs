@@ -29,7 +29,7 @@ pub(crate) fn kind_of(body: &Body) -> u32 {
     }
 }
 
-/// The packet's bytes.
+/// Writes the packet's bytes.
 ///
 /// # Errors
 /// It is longer than the other end takes, or its data goes the wrong way.
@@ -60,7 +60,7 @@ pub(crate) fn encode(
     Ok(())
 }
 
-/// A type's own header, and data.
+/// Writes a type's own header, and data.
 fn body(body: &Body, caps: Capabilities) -> Option<(Vec<u8>, &[u8])> {
     let mut head = Vec::new();
     let mut data: &[u8] = &[];

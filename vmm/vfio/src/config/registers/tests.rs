@@ -8,7 +8,7 @@ use crate::config::VirtualConfig;
 use crate::function::VfioFunction;
 use crate::testing::{Event, FakeNic, address};
 
-/// The NIC of the tests with another identity, and with something in its configuration space.
+/// Makes the NIC of the tests with another identity, and with something in its configuration space.
 fn card(vendor: u16, class: u16, parts: &[(usize, &[u8])]) -> FakeNic {
     let nic = FakeNic::new();
     nic.with(|state| {
@@ -21,7 +21,7 @@ fn card(vendor: u16, class: u16, parts: &[(usize, &[u8])]) -> FakeNic {
     nic
 }
 
-/// What reaches the hardware of a guest's write.
+/// Returns what reaches the hardware of a guest's write.
 fn written(nic: &FakeNic, at: u16, data: &[u8]) -> Vec<Event> {
     let mut function =
         VfioFunction::new(nic.boxed(), address(), &Recorder::default(), Arc::new(nic.clone()))

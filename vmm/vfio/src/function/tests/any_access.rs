@@ -13,7 +13,7 @@ enum Access {
     Reset,
 }
 
-/// Anything a guest may do, more often where it matters.
+/// Makes anything a guest may do, more often where it matters.
 fn access() -> impl Strategy<Value = Access> {
     let register = prop_oneof![
         0u16..4096,
@@ -46,8 +46,8 @@ fn access() -> impl Strategy<Value = Access> {
     ]
 }
 
-/// What may be written to the hardware's configuration space: bus mastering and the read request
-/// size, never a BAR.
+/// Returns what may be written to the hardware's configuration space: bus mastering and the read
+/// request size, never a BAR.
 fn allowed(offset: u16, data: &[u8]) -> bool {
     let Ok(word) = data.try_into().map(u16::from_le_bytes) else { return false };
     match offset {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Everything of the function that the guest could reach is gone, as if the card had been pulled out.
+/// Asserts that everything of the function that the guest could reach is gone, as if the card had been pulled out.
 fn assert_absent(nic: &FakeNic, function: &mut VfioFunction, recorder: &Recorder) {
     assert!(!function.usable());
     assert_eq!(read(function, 0), 0xffff_ffff);

@@ -20,7 +20,7 @@ fn offer(bench: &mut Bench, kind: u32, data: &[Buffer]) {
     bench.driver.offer(&buffers);
 }
 
-/// 32 ranges of 1 GiB each, all of a disk of 1 GiB.
+/// Makes 32 ranges of 1 GiB each, all of a disk of 1 GiB.
 fn all_ranges(bench: &mut Bench) -> Vec<Buffer> {
     let mut raw = Vec::new();
     for _ in 0..MAX_RANGES {

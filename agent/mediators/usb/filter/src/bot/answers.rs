@@ -13,7 +13,7 @@ use crate::traffic::Traffic;
 const STATUS_TRIES: u8 = 3;
 
 impl Bot {
-    /// The device has answered the CBW.
+    /// Takes it that the device has answered the CBW.
     pub(super) fn sent(&mut self, flying: Flying, bulk: &Bulk, traffic: &mut Traffic<'_>) {
         let Phase::Sending(running) = self.phase else {
             // The guest broke the protocol meanwhile.
@@ -42,7 +42,7 @@ impl Bot {
         }
     }
 
-    /// The device has answered a transfer from it, with no more data than it was asked for.
+    /// Takes it that the device has answered a transfer from it, with no more data than it was asked for.
     pub(super) fn received(&mut self, flying: Flying, mut bulk: Bulk, traffic: &mut Traffic<'_>) {
         let moved = u32::try_from(bulk.data.len()).unwrap_or(u32::MAX);
         match self.phase {
@@ -114,7 +114,7 @@ impl Bot {
         traffic.answer_bulk(flying.id, self.input, bulk.status, moved, bulk.data);
     }
 
-    /// The status of a command, if these bytes are one. A signature is learnt from what has the command's own tag.
+    /// Returns the status of a command, if these bytes are one. A signature is learnt from what has the command's own tag.
     fn due(&mut self, running: Running, data: &[u8]) -> Option<Csw> {
         let (signature, csw) = Csw::read(data)?;
         let known = match self.signature {
@@ -128,8 +128,8 @@ impl Bot {
         Some(Csw { residue: csw.residue.min(running.length), ..csw })
     }
 
-    /// A status where data were due. Blocks are never of its length, and no command has data that begin with "USBS"; with a signature that
-    /// was learnt some might, so that the tag has to be the command's as well.
+    /// Returns a status where data were due. Blocks are never of its length, and no command has data that begin with "USBS"; with a
+    /// signature that was learnt some might, so that the tag has to be the command's as well.
     fn in_place_of_data(&self, running: Running, at: u32, bulk: &Bulk) -> Option<Csw> {
         let short = u32::try_from(CSW_BYTES).is_ok_and(|bytes| bytes < running.length);
         if at != 0 || !short || bulk.status != Status::Success {
@@ -141,7 +141,7 @@ impl Bot {
         known.then(|| Csw { residue: csw.residue.min(running.length), ..csw })
     }
 
-    /// A command has ended so.
+    /// Takes it that a command has ended so.
     fn ended(&mut self, flying: Flying, csw: Csw, traffic: &mut Traffic<'_>) {
         if csw.outcome == Outcome::PhaseError {
             self.stall();

@@ -43,7 +43,7 @@ use self::wrapper::{CBW_BYTES, CSW_BYTES, Cbw, Csw, Outcome, UNITS};
 use crate::event::{Refusal, Why};
 use crate::traffic::Traffic;
 
-/// The opcode, if this looks like a command: for counting where nothing is followed.
+/// Returns the opcode, if this looks like a command: for counting where nothing is followed.
 pub(crate) fn opcode_of(data: &[u8]) -> Option<u8> {
     Cbw::read(data).map(|cbw| cbw.opcode())
 }
@@ -165,18 +165,18 @@ impl Bot {
             || self.waiting.iter().any(|waiting| waiting.id == id)
     }
 
-    /// Transfers known here.
+    /// Returns how many of the guest's transfers have no answer yet.
     pub(crate) fn in_flight(&self) -> usize {
         self.waiting.len().saturating_add(usize::from(self.flying.is_some()))
     }
 
-    /// The endpoint of the transfer with this ID that is with the device, and the bytes it is for.
+    /// Returns the endpoint of the transfer with this ID that is with the device, and the bytes it is for.
     pub(crate) fn awaited(&self, id: u64) -> Option<(u8, u32)> {
         let flying = self.flying.filter(|flying| flying.id == id)?;
         Some((if flying.command { self.output } else { self.input }, flying.asked))
     }
 
-    /// A bulk transfer of the guest's.
+    /// Takes a bulk transfer of the guest's.
     pub(crate) fn transfer(&mut self, id: u64, bulk: &Bulk, traffic: &mut Traffic<'_>) {
         if bulk.endpoint == self.output {
             self.take(id, &bulk.data, traffic);
@@ -189,7 +189,7 @@ impl Bot {
         self.serve(traffic);
     }
 
-    /// An answer of the device's, if it is to what is with it; else it is given back.
+    /// Takes an answer of the device's, if it is to what is with it; else it is given back.
     pub(crate) fn answered(
         &mut self,
         id: u64,
@@ -208,8 +208,8 @@ impl Bot {
         None
     }
 
-    /// The guest takes a transfer back. Whether it was one of these; what is with the device is for
-    /// the device to cancel, and its answer is awaited.
+    /// Takes back a transfer of the guest's that waits here; returns whether it was one of these. What
+    /// is with the device is for the device to cancel, and its answer is awaited.
     pub(crate) fn cancel(&mut self, id: u64, traffic: &mut Traffic<'_>) -> bool {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.id == id) else {
             return false;
@@ -219,15 +219,16 @@ impl Bot {
         true
     }
 
-    /// The guest begins a reset that the device will answer. What is with the device is taken back:
-    /// a transfer that stayed would take the next command's data.
+    /// Begins a reset of the guest's that the device will answer. What is with the device is taken
+    /// back: a transfer that stayed would take the next command's data.
     pub(crate) fn resetting(&mut self, traffic: &mut Traffic<'_>) {
         self.forget(traffic, true);
         self.phase = Phase::Resetting;
     }
 
-    /// The answer to it. With `halts`, the device's halts are gone as well: a configuration or setting
-    /// was chosen (USB 2.0 section 9.4.5). Bulk-Only reset leaves them (BOT 3.1).
+    /// Ends a reset, as the device has answered it. With `halts`, the device's halts are gone as well:
+    /// a configuration or setting was chosen (USB 2.0 section 9.4.5). Bulk-Only reset leaves them (BOT
+    /// 3.1).
     pub(crate) fn reset_done(&mut self, done: bool, halts: bool, traffic: &mut Traffic<'_>) {
         if matches!(self.phase, Phase::Resetting) {
             self.phase = if done { Phase::Command } else { Phase::Stalled };
@@ -238,7 +239,7 @@ impl Bot {
         self.serve(traffic);
     }
 
-    /// The device is about to be reset, or is gone (`cancel`: it is not): all is as after power-on.
+    /// Starts anew, as the device is about to be reset, or is gone (`cancel`: it is not): all is as after power-on.
     pub(crate) fn restart(&mut self, cancel: bool, traffic: &mut Traffic<'_>) {
         self.forget(traffic, cancel);
         self.phase = Phase::Command;
@@ -246,7 +247,7 @@ impl Bot {
         self.signature = None;
     }
 
-    /// The device has taken a CLEAR_FEATURE(ENDPOINT_HALT).
+    /// Takes it that the device has taken a CLEAR_FEATURE(ENDPOINT_HALT).
     pub(crate) fn halt_cleared(&mut self, endpoint: u8, traffic: &mut Traffic<'_>) {
         if endpoint == self.input {
             self.halted_in = false;
@@ -282,7 +283,7 @@ impl Bot {
         }
     }
 
-    /// Data from the guest on the OUT endpoint.
+    /// Takes data from the guest on the OUT endpoint.
     fn take(&mut self, id: u64, data: &[u8], traffic: &mut Traffic<'_>) {
         let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
         if self.halted_out {
@@ -330,7 +331,7 @@ impl Bot {
         self.stall();
     }
 
-    /// Both endpoints stall from now on, until a reset and then their halts are cleared (BOT 6.6.1).
+    /// Has both endpoints stall from now on, until a reset and then their halts are cleared (BOT 6.6.1).
     fn stall(&mut self) {
         self.phase = Phase::Stalled;
         (self.halted_in, self.halted_out) = (true, true);
@@ -384,9 +385,10 @@ impl Bot {
         }
     }
 
-    /// The device has not seen the command. BOT 6.7, with Dn for the device: case 1 (no data) has its
-    /// status at once; case 4 (Hi > Dn) stalls the IN endpoint; case 9 (Ho > Dn) takes the data and
-    /// drops them, or stalls the OUT endpoint. Nothing was processed: the residue is all of it.
+    /// Refuses a command, which the device has not seen. BOT 6.7, with Dn for the device: case 1 (no
+    /// data) has its status at once; case 4 (Hi > Dn) stalls the IN endpoint; case 9 (Ho > Dn) takes
+    /// the data and drops them, or stalls the OUT endpoint. Nothing was processed: the residue is all
+    /// of it.
     fn refuse(&mut self, id: u64, guests: u32, cbw: &Cbw, why: Why, traffic: &mut Traffic<'_>) {
         traffic.refused(Refusal::Command { opcode: cbw.opcode(), why });
         if let Some(unit) = self.units.get_mut(usize::from(cbw.lun)) {

@@ -18,7 +18,7 @@
 use super::wrapper::Cbw;
 use crate::event::Why;
 
-/// `OPERATION CODE`.
+/// Values of the first byte of a CDB, `OPERATION CODE` (SPC-4, SBC-4).
 pub(crate) mod opcode {
     pub(crate) const TEST_UNIT_READY: u8 = 0x00;
     pub(crate) const REQUEST_SENSE: u8 = 0x03;
@@ -66,7 +66,7 @@ const BLOCK_BYTES: [u32; 4] = [512, 1024, 2048, 4096];
 /// What of a command's data is looked at as it passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// Nothing.
+    /// The data pass unseen.
     Away,
     /// The peripheral device type, in byte 0 (SPC-4, standard INQUIRY data).
     Type,
@@ -204,7 +204,7 @@ fn on_the_list(cbw: &Cbw, cd: bool) -> Option<(Judgement, Data)> {
     })
 }
 
-/// Whether a command that does not pass is one that only asks. The rest is answered as a
+/// Returns whether a command that does not pass is one that only asks. The rest is answered as a
 /// write-protected medium answers a write: guests then stop trying, and say why in their own words.
 fn not_on_the_list(opcode: u8) -> Why {
     match opcode {

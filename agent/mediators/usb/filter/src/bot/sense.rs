@@ -2,7 +2,7 @@
 
 use crate::event::Why;
 
-/// SENSE KEY.
+/// The sense key ILLEGAL REQUEST (SPC-4).
 const ILLEGAL_REQUEST: u8 = 0x05;
 const DATA_PROTECT: u8 = 0x07;
 
@@ -29,7 +29,7 @@ impl From<Why> for Sense {
 }
 
 impl Sense {
-    /// The sense data: in fixed format, or in descriptor format without descriptors.
+    /// Returns the sense data: in fixed format, or in descriptor format without descriptors.
     pub(crate) fn data(self, descriptor: bool) -> Vec<u8> {
         if descriptor {
             return vec![0x72, self.key, self.code, 0, 0, 0, 0, 0];

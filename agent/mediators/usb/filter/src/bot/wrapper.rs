@@ -1,8 +1,8 @@
 //! Command and status block wrappers (BOT 1.0 sections 5.1 and 5.2).
 
-/// Bytes of a CBW.
+/// Length of a command block wrapper (Bulk-Only Transport 1.0, section 5.1).
 pub(crate) const CBW_BYTES: usize = 31;
-/// Bytes of a CSW.
+/// Length of a command status wrapper (Bulk-Only Transport 1.0, section 5.2).
 pub(crate) const CSW_BYTES: usize = 13;
 /// Bytes of the command block in a CBW.
 pub(crate) const CDB_BYTES: usize = 16;
@@ -52,7 +52,7 @@ impl Cbw {
         })
     }
 
-    /// The bytes of it: what a device is sent is always written here.
+    /// Returns the bytes of it: what a device is sent is always written here.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(CBW_BYTES);
         bytes.extend_from_slice(&CBW_SIGNATURE);

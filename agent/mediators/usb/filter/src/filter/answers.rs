@@ -10,7 +10,7 @@ use crate::identity::Compared;
 use crate::traffic::{Out, Pending};
 
 impl Filter {
-    /// A packet of the device's end.
+    /// Takes a packet of the device's end.
     pub fn from_device(&mut self, packet: Packet, out: &mut Out) {
         if self.closed {
             return;
@@ -94,7 +94,7 @@ impl Filter {
         }
     }
 
-    /// The guest forgets its transfers with the device, and so does the host end.
+    /// Forgets the guest's transfers with the device, as the host end does.
     fn forget(&mut self, out: &mut Out) {
         self.identity.configured(None);
         self.each_bot(out, |bot, traffic| bot.restart(false, traffic));
@@ -102,8 +102,8 @@ impl Filter {
         self.ledger.faults = 0;
     }
 
-    /// An answer to nothing is ignored, for what it answered may have been cancelled; one of another
-    /// kind than what was asked is none that a host end gives.
+    /// Judges an answer that does not fit: one to nothing is ignored, for what it answered may have
+    /// been cancelled; one of another kind than what was asked is none that a host end gives.
     fn wrong(&mut self, asked: bool, out: &mut Out) {
         if asked {
             self.violation(Violation::WrongAnswer, out);
@@ -112,7 +112,7 @@ impl Filter {
         }
     }
 
-    /// A transfer ended well. Of read-only storage only a command's end shows that.
+    /// Takes it that a transfer ended well. Of read-only storage only a command's end shows that.
     fn well(&mut self, status: Status) {
         if status == Status::Success && self.bots.is_empty() {
             self.ledger.faults = 0;

@@ -39,7 +39,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter for a device that was admitted with these descriptors, not yet connected.
+    /// Makes a filter for a device that was admitted with these descriptors, not yet connected.
     ///
     /// Nobody may have spoken to the device since its last reset: whoever exports it resets it first, or
     /// a command that an earlier owner began could take what is sent here for its data.
@@ -51,8 +51,8 @@ impl Filter {
         Self::of(rules, pinned, Share::Whole)
     }
 
-    /// One for what the guest has of a device. Of a part nobody needs to reset it: it holds no storage, and a reset that the guest asks for
-    /// is one of its interfaces alone.
+    /// Makes a filter for what the guest has of a device. Of a part nobody needs to reset it: it holds no storage, and a reset that the
+    /// guest asks for is one of its interfaces alone.
     ///
     /// # Errors
     /// As for a whole one, or storage is in it.
@@ -73,7 +73,7 @@ impl Filter {
         })
     }
 
-    /// A packet of the guest's end.
+    /// Takes a packet of the guest's end.
     pub fn from_guest(&mut self, packet: Packet, out: &mut Out) {
         if self.closed {
             return;
@@ -119,8 +119,8 @@ impl Filter {
         }
     }
 
-    /// The device's descriptors were read again, by whoever holds it: after a reset, or when it was
-    /// plugged in anew. Different ones are [`Event::Changed`].
+    /// Takes the device's descriptors, read again by whoever holds it: after a reset, or when it
+    /// was plugged in anew. Different ones are [`Event::Changed`].
     pub fn read_again(&mut self, again: &Pinned, out: &mut Out) {
         if let Some(change) = self.identity.compare(again).filter(|_| !self.closed) {
             self.changed(change, out);
@@ -133,7 +133,7 @@ impl Filter {
         self.ledger.log.flush(&mut out.events);
     }
 
-    /// Totals so far.
+    /// Returns how much has passed and was refused since the start.
     pub fn counts(&self) -> Counts {
         self.ledger.log.counts()
     }
@@ -158,7 +158,7 @@ impl Filter {
         }
     }
 
-    /// Of one interface, or of all.
+    /// Goes through the transports of one interface, or of all.
     fn bots_of(
         &mut self,
         interface: Option<u8>,
@@ -213,7 +213,7 @@ impl Filter {
         }
     }
 
-    /// Whatever the device answers with the same ID.
+    /// Asks the device; whatever it answers with the same ID is the answer.
     fn request(&mut self, id: u64, body: Body, out: &mut Out) {
         if self.ledger.pending.contains_key(&id) || self.bots.iter().any(|bot| bot.has(id)) {
             // An answer could not say which of the two it is for.
@@ -357,7 +357,7 @@ impl Filter {
     }
 }
 
-/// The answer to a request that does not reach the device.
+/// Returns the answer to a request that does not reach the device.
 fn refusal(request: Body, status: Status) -> Body {
     match request {
         Body::SetConfiguration(_) | Body::GetConfiguration => {

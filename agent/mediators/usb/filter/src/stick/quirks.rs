@@ -24,9 +24,9 @@ pub struct Quirks {
 /// An answer to GET MAX LUN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MaxLun {
-    /// These bytes.
+    /// The stick answers with these bytes.
     Bytes(Vec<u8>),
-    /// A stall.
+    /// The stick stalls the request.
     Stall,
 }
 

@@ -45,7 +45,7 @@ enum Moved {
 }
 
 impl Driver {
-    /// With `ignores_tags` the stick is in its table of those whose tags are wrong (`US_FL_BULK_IGNORE_TAG`).
+    /// Makes the driver for a stick. With `ignores_tags` the stick is in its table of those whose tags are wrong (`US_FL_BULK_IGNORE_TAG`).
     pub fn new(ignores_tags: bool) -> Self {
         Self { ignores_tags, ..Self::default() }
     }
@@ -153,7 +153,7 @@ impl Driver {
         }
     }
 
-    /// The status: once more after an empty one, and after a stall.
+    /// Reads the status: once more after an empty one, and after a stall.
     fn status(&self, bench: &mut Bench) -> Option<Vec<u8>> {
         let mut moved = receive(bench, CSW_BYTES);
         if matches!(&moved, Moved::Short(data) if data.is_empty()) {
@@ -198,7 +198,7 @@ fn receive(bench: &mut Bench, length: u32) -> Moved {
     }
 }
 
-/// The halt is taken away; that failing is an error.
+/// Takes a halt away; that failing is an error.
 fn stalled(bench: &mut Bench, endpoint: u8) -> Moved {
     match bench.clear_halt(endpoint) {
         Some(Status::Success) => Moved::Stalled,

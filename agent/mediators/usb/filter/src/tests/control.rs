@@ -8,7 +8,7 @@ use crate::stick::{INPUT, OUTPUT, Stick, configuration, pinned};
 use crate::testing::{Bench, bulk, control};
 use crate::{Change, Event, Filter, Out, Pinned, Refusal, Rules, Violation};
 
-/// A device with one interface of a class for each triple, each with endpoints of its own: an
+/// Makes a device with one interface of a class for each triple, each with endpoints of its own: an
 /// interrupt IN, a bulk IN, a bulk OUT.
 fn of_classes(classes: &[(u8, u8, u8)]) -> Pinned {
     let mut raw = vec![9, 2, 0, 0, classes.len() as u8, 1, 0, 0x80, 50];
@@ -290,7 +290,7 @@ fn a_serial_number_that_was_pinned_is_compared() {
     }
 }
 
-/// What becomes of a GET_DESCRIPTOR of the guest's that the device answers so.
+/// Returns what becomes of a GET_DESCRIPTOR of the guest's that the device answers so.
 fn told(filter: &mut Filter, kind: u8, target: u16, said: &[u8]) -> (Vec<Event>, Option<Vec<u8>>) {
     let mut out = Out::default();
     let request_type = if kind == 0x22 { 0x81 } else { 0x80 };

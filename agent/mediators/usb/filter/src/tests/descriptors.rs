@@ -4,7 +4,7 @@ use crate::descriptors::{DescriptorError, Device};
 use crate::stick::{DEVICE, configuration, pinned};
 use crate::{Error, Filter, Out, Pinned, Rules, Unsupported};
 
-/// What sysfs has of a device, written in hexadecimal.
+/// Reads what sysfs has of a device, written in hexadecimal.
 pub(super) fn hexadecimal(text: &str) -> Pinned {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     Pinned::from_sysfs(&text.as_bytes().chunks(2).map(byte).collect::<Vec<u8>>()).unwrap()

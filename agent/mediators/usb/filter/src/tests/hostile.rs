@@ -32,7 +32,7 @@ proptest! {
     }
 }
 
-/// A command of one block with the device; the answers are the test's.
+/// Starts a command of one block with the device; the answers are the test's.
 fn running() -> (Bench, Out) {
     let mut bench = Bench::new(Rules::ReadOnly);
     let mut out = Out::default();

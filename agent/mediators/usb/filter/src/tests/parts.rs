@@ -19,7 +19,7 @@ const READER_OUT: u8 = 0x04;
 const KEYS: u8 = 0x81;
 const MEDIA_KEYS: u8 = 0x82;
 
-/// Keyboard, media keys, an association of both with the reader, the reader.
+/// Returns keyboard, media keys, an association of both with the reader, the reader.
 fn keyboard_with_reader() -> Pinned {
     let mut raw = vec![9, 2, 0, 0, 3, 1, 0, 0xa0, 50];
     raw.extend([9, 4, KEYBOARD, 0, 1, 3, 1, 1, 0, 9, 0x21, 0x11, 1, 0, 1, 0x22, 65, 0]);
@@ -43,14 +43,14 @@ fn filter() -> Filter {
     Filter::of(Rules::Allow, keyboard_with_reader(), share()).unwrap()
 }
 
-/// Whether a packet reaches the device.
+/// Returns whether a packet reaches the device.
 fn passes(filter: &mut Filter, body: Body) -> bool {
     let mut out = Out::default();
     filter.from_guest(Packet { id: 1, body }, &mut out);
     !out.to_device.is_empty()
 }
 
-/// Nothing that a guest sends may change the device as a whole, or concern another interface than the reader's.
+/// Asserts that nothing that a guest sends may change the device as a whole, or concern another interface than the reader's.
 fn is_the_readers(body: &Body) -> bool {
     match body {
         Body::Control(Control { request_type, index, .. }) => {

@@ -50,8 +50,8 @@ impl Both {
         Self { bare: of(Rules::Allow), filtered: of(Rules::ReadOnly) }
     }
 
-    /// The same command to both. It has to end alike, but for the bit that says write-protected; what is an error without the filter may
-    /// end better.
+    /// Sends the same command to both. It has to end alike, but for the bit that says write-protected; what is an error without the
+    /// filter may end better.
     fn agree(&mut self, cdb: &[u8], length: u32) -> Ended {
         let (bench, driver) = &mut self.bare;
         let mut without = driver.command(bench, cdb, data(length));
@@ -85,7 +85,7 @@ impl Both {
         START.iter().map(|(cdb, length)| self.agree(cdb, *length)).collect()
     }
 
-    /// A write, to the filtered one alone.
+    /// Writes to the filtered one alone.
     fn write(&mut self) -> Ended {
         let (bench, driver) = &mut self.filtered;
         let ended = driver.command(bench, WRITE, Data::Out(&[0xee; 1024]));
@@ -275,7 +275,7 @@ fn quirks() -> impl Strategy<Value = Quirks> {
     )
 }
 
-/// What a driver asks for: anything that reads, and writes of every kind.
+/// Returns what a driver asks for: anything that reads, and writes of every kind.
 fn commands() -> impl Strategy<Value = Vec<(Vec<u8>, u32, bool)>> {
     let read = prop::sample::select(START.to_vec())
         .prop_map(|(cdb, length)| (cdb.to_vec(), length, false));

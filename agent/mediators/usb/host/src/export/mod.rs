@@ -69,9 +69,9 @@ pub enum ExportError {
         "the kernel does not let this device be used ({what}): is another program using it? The agent has to be root"
     )]
     Usbfs {
-        /// What was tried.
+        /// The step that failed, as it reads behind "could not".
         what: &'static str,
-        /// Why not.
+        /// What the kernel said.
         #[source]
         source: nusb::Error,
     },

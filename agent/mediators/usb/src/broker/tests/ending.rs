@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A controller, a card reader that no rule gives to anybody at 1-5, and a keyboard at 1-6.
+/// Makes a controller, a card reader that no rule gives to anybody at 1-5, and a keyboard at 1-6.
 fn a_pc(dir: &Path) -> Setup {
     let setup = setup(dir, Vec::new());
     let devices = dir.join("devices");
@@ -20,7 +20,7 @@ fn a_pc(dir: &Path) -> Setup {
     setup
 }
 
-/// What the kernel was last told of the controller, the card reader and the keyboard.
+/// Returns what the kernel was last told of the controller, the card reader and the keyboard.
 fn switches(dir: &Path) -> [String; 5] {
     [
         "usb1/authorized_default",

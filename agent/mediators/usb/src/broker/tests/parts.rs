@@ -13,7 +13,7 @@ fn with_class(class: u8) -> Vec<u8> {
     configuration.to_vec()
 }
 
-/// A device that calls itself a keyboard.
+/// Makes a device that calls itself a keyboard.
 fn keyboard(configuration: &[u8]) -> Identity {
     identity(configuration, "Keyboard")
 }
@@ -245,7 +245,7 @@ fn what_had_no_keyboard_in_it_when_it_was_first_read_types_nowhere_though_it_is_
     }
 }
 
-/// A keyboard whose reader is in its domain.
+/// Makes a broker with a keyboard whose reader is in its domain.
 fn attached() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());

@@ -12,7 +12,7 @@ const DENIALS_FOR_GOOD: [Denial; 6] = [
     Denial::TooMany,
 ];
 
-/// A card reader that waits for the permit to go to its domain, and what keeps that domain's VMM.
+/// Makes a card reader that waits for the permit to go to its domain, and what keeps that domain's VMM.
 fn authorizing() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
@@ -30,7 +30,7 @@ fn asked(bench: &Bench) -> (u64, UsbGrant) {
     (request, admitted.grant().clone())
 }
 
-/// A card reader whose verdict is on its way to the disk, its permit, and what keeps the VMM of its domain.
+/// Makes a card reader whose verdict is on its way to the disk, its permit, and what keeps the VMM of its domain.
 fn recording() -> (Bench, Command) {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
@@ -47,7 +47,7 @@ fn recording() -> (Bench, Command) {
     (bench, Command::Admitted(request, permit))
 }
 
-/// Whether the VMM of its domain was connected.
+/// Returns whether the VMM of its domain was connected.
 fn is_connected(bench: &Bench) -> bool {
     bench.vmm.as_ref().is_some_and(|(listener, _)| listener.accept().is_ok())
 }
@@ -129,7 +129,7 @@ fn a_verdict_to_which_the_monitor_says_no_for_good_connects_no_domain() {
     }
 }
 
-/// What the log says of its not being attached.
+/// Returns what the log says of its not being attached.
 fn not_attached(bench: &Bench) -> Vec<(String, String)> {
     let (events, _) = bench.events();
     let detached = events.iter().filter(|event| event.kind == "usb-detached");

@@ -4,7 +4,7 @@ use super::*;
 
 const BREAK_GLASS_RULE: &str = "\n[[usb]]\nid = \"readers\"\nmatch = { class = \"smart-card\" }\nto = \"clinical\"\naction = \"allow\"\nbreak_glass = true\n\n[break_glass]\nmax_duration = \"1h\"\nreason_required = false\nallow_usb = [\"readers\"]\n";
 
-/// A card reader in its domain, by these rules, and the domain's end of its stream.
+/// Makes a card reader in its domain, by these rules, and the domain's end of its stream.
 fn attached(rules: &str, break_glass: bool) -> (Bench, std::os::unix::net::UnixStream) {
     let dir = tempfile::tempdir().unwrap();
     let (socket, listener) = vmm(dir.path());
@@ -24,7 +24,7 @@ fn attached(rules: &str, break_glass: bool) -> (Bench, std::os::unix::net::UnixS
     (bench, stream)
 }
 
-/// That the device has to leave at once, and is cut off half a second later though its thread hangs.
+/// Asserts that the device has to leave at once, and is cut off half a second later though its thread hangs.
 fn is_revoked(bench: &mut Bench, mut stream: std::os::unix::net::UnixStream, why: &str) {
     assert!(!matches!(bench.state(), State::Attached { .. }), "{:?}", bench.state());
     let (_, texts) = bench.events();
@@ -116,14 +116,14 @@ fn a_permit_that_comes_after_its_rule_is_gone_attaches_nothing() {
     assert_eq!(Read::read(&mut stream, &mut [0; 8]).unwrap(), 0, "the connection is dropped");
 }
 
-/// The policy with the rule for card readers, as this one.
+/// Makes the policy with the rule for card readers, as this one.
 fn policy_of(serial: u64) -> Arc<Policy> {
     let text = policy_tools::STARTER.to_owned() + RULE;
     let text = text.replacen("serial = 1 ", &format!("serial = {serial} "), 1);
     Arc::new(Policy::parse("test", &text).unwrap())
 }
 
-/// The policies of the verdicts that are asked to be recorded, and of nothing else.
+/// Returns the policies of the verdicts that are asked to be recorded, and of nothing else.
 fn verdicts(bench: &Bench) -> Vec<Option<u64>> {
     let (events, _) = bench.events();
     let judged = events.iter().filter(|event| event.kind == "usb");

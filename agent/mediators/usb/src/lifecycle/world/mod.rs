@@ -180,7 +180,7 @@ impl World {
         })
     }
 
-    /// What must hold whatever has happened.
+    /// Checks what must hold whatever has happened.
     fn promises(&self) -> Result<(), String> {
         let holds = |holds: bool, promise: &str| {
             if holds { Ok(()) } else { Err(promise.to_owned()) }
@@ -242,7 +242,7 @@ impl World {
         self.verdict.as_ref() == Some(&(admitted.grant().clone(), admitted.basis()))
     }
 
-    /// What verdicts are about that are not recorded until now is no more.
+    /// Makes the verdicts void that are not recorded until now: what they are about is no more.
     fn outdate(&mut self) {
         let answered = self.answers.iter_mut().map(|answer| &mut answer.asked);
         for asked in self.asked.iter_mut().chain(answered) {
@@ -254,7 +254,7 @@ impl World {
         self.asked.push_back(Asked { request, wanted, grant, stale: false });
     }
 
-    /// What the thread does with its first task must not be what somebody else is about.
+    /// Has the thread do its first task, which must not be what somebody else is about.
     fn serve(&self, share: &Share) -> Result<(), String> {
         let apart = match (&self.hosts, share) {
             (None, _) => true,
@@ -351,7 +351,7 @@ impl World {
         Ok(None)
     }
 
-    /// Numbers count anew and deadlines lie at the start, as neither matters but for what is equal.
+    /// Numbers everything anew and puts deadlines to the start, as neither matters but for what is equal.
     fn settle(&mut self) {
         let tasks: Vec<u64> = self.tasks.iter().map(|(number, _)| *number).collect();
         self.told.retain(|task| tasks.contains(task));

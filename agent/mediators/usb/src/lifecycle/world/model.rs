@@ -115,7 +115,7 @@ impl Life {
         Ok(())
     }
 
-    /// The thread ends its first task.
+    /// Has the thread end its first task.
     fn done(&self, world: &mut World, lucky: bool) -> Result<(), String> {
         match world.tasks.pop_front() {
             Some((_, Job::GiveToHost(share))) => {
@@ -267,7 +267,7 @@ impl Life {
         Ok(())
     }
 
-    /// The broker takes an answer of the monitor's. One to what was decided by something that is no more admits the device to nothing.
+    /// Has the broker take an answer of the monitor's. One to what was decided by something that is no more admits the device to nothing.
     fn deliver(&self, world: &mut World, answer: Answer, lucky: bool) -> Result<(), String> {
         let Answer { asked: Asked { request, wanted, grant, stale }, denied } = answer;
         let event = match (denied, wanted) {
@@ -323,7 +323,7 @@ impl Life {
         world.life.deadline().map(|_| Step::Tick)
     }
 
-    /// A device that is pulled out, whatever it was about, and plugged in again comes to where it belongs.
+    /// Checks that a device that is pulled out, whatever it was about, and plugged in again comes to where it belongs.
     fn comes_back(&self, world: &World) -> Result<(), String> {
         let mut world = world.clone();
         let stuck = |step: Step, world: &World| {
