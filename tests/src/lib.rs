@@ -18,6 +18,7 @@ pub mod budgets;
 pub mod compliance;
 pub mod desktops;
 pub mod guest;
+pub mod installed;
 pub mod isolation;
 pub mod measure;
 pub mod measure_builds;

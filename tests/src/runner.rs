@@ -23,8 +23,16 @@ pub struct WardTest {
     pub also_with_39_bit_addresses: bool,
     /// Whether it is left to runs in full, and to who names it.
     pub in_full: bool,
-    /// What it does with the PC.
-    pub body: fn(&Ward) -> Outcome,
+    /// What it does.
+    pub body: Body,
+}
+
+/// What a test does, and with which PC.
+pub enum Body {
+    /// With the PC that the tests share.
+    Shared(fn(&Ward) -> Outcome),
+    /// With one that it starts itself: no other is there meanwhile but those of tests beside it.
+    Own(fn() -> Outcome),
 }
 
 /// Every test of the binary that is linked.
@@ -47,18 +55,18 @@ const TRIPLE_FAULT: &str = "the guest faulted three times over";
 /// How many of the slowest tests are named at the end.
 const SLOWEST: usize = 5;
 
-/// A test and the PC it wants.
+/// A test and the PC it wants: none, if it starts one of its own.
 #[derive(Clone, Copy)]
 struct Case {
     test: &'static WardTest,
-    addresses: Addresses,
+    wants: Option<Addresses>,
 }
 
 impl Case {
     fn name(&self) -> String {
-        match self.addresses {
-            Addresses::Ordinary => self.test.name.to_owned(),
-            Addresses::Bits39 => format!("{}_with_39_bit_addresses", self.test.name),
+        match self.wants {
+            Some(Addresses::Bits39) => format!("{}_with_39_bit_addresses", self.test.name),
+            Some(Addresses::Ordinary) | None => self.test.name.to_owned(),
         }
     }
 }
@@ -89,11 +97,15 @@ impl Options {
     /// Returns those whose names contain a word, or all that belong to this run, as often as they are to run.
     fn cases(&self) -> VecDeque<Case> {
         let tests = in_order();
-        let ordinary = tests.iter().map(|&test| Case { test, addresses: Addresses::Ordinary });
+        let shared = |test: &&WardTest| matches!(test.body, Body::Shared(_));
+        let case = |wants| move |&test: &&'static WardTest| Case { test, wants };
+        let ordinary =
+            tests.iter().filter(|test| shared(test)).map(case(Some(Addresses::Ordinary)));
         let narrow = tests.iter().filter(|test| test.also_with_39_bit_addresses);
-        let narrow = narrow.map(|&test| Case { test, addresses: Addresses::Bits39 });
+        let own = tests.iter().filter(|test| !shared(test)).map(case(None));
         ordinary
-            .chain(narrow)
+            .chain(narrow.map(case(Some(Addresses::Bits39))))
+            .chain(own)
             .filter(|case| {
                 let name = case.name();
                 if self.words.is_empty() {
@@ -120,7 +132,7 @@ struct Run {
 impl Run {
     /// Returns the next test for somebody who has this PC; of the others only when none is left for it.
     fn next(&mut self, has: Option<Addresses>) -> Option<Case> {
-        let fits = self.waiting.iter().position(|case| has == Some(case.addresses));
+        let fits = self.waiting.iter().position(|case| has.is_some() && has == case.wants);
         self.waiting.remove(fits.unwrap_or(0))
     }
 
@@ -185,18 +197,20 @@ fn at_one_pc(run: &Mutex<Run>) {
     loop {
         let next = locked(run).next(pc.as_ref().map(|(addresses, _)| *addresses));
         let Some(case) = next else { return };
-        if pc.as_ref().is_none_or(|(addresses, _)| *addresses != case.addresses) {
+        if pc.as_ref().is_none_or(|(addresses, _)| Some(*addresses) != case.wants) {
             drop(pc.take()); // its memory is free before the next one starts
+        }
+        if let (Some(addresses), None) = (case.wants, &pc) {
             // QEMU itself dies now and then; a fault of ours keeps the second one from starting, too.
-            let started = Ward::start(case.addresses).or_else(|Failure(error)| {
+            let started = Ward::start(addresses).or_else(|Failure(error)| {
                 if !may_replace(run) {
                     return Err(Failure(error));
                 }
                 println!("a simulated PC did not start, once more\n{error}");
-                Ward::start(case.addresses)
+                Ward::start(addresses)
             });
             match started {
-                Ok(ward) => pc = Some((case.addresses, ward)),
+                Ok(ward) => pc = Some((addresses, ward)),
                 Err(Failure(error)) => {
                     println!("test the_simulated_ward_pc_starts ... FAILED\n{error}");
                     let mut run = locked(run);
@@ -218,10 +232,11 @@ fn at_one_pc(run: &Mutex<Run>) {
                     "test {}: the simulated PC or its processors failed, once more on a new one\n{error}",
                     case.name()
                 );
-                pc = Ward::start(case.addresses)
-                    .inspect_err(|Failure(error)| println!("{error}"))
-                    .ok()
-                    .map(|ward| (case.addresses, ward));
+                pc = case.wants.and_then(|addresses| {
+                    let started = Ward::start(addresses);
+                    let started = started.inspect_err(|Failure(error)| println!("{error}"));
+                    Some((addresses, started.ok()?))
+                });
                 outcome = attempt(case, pc.as_ref());
                 if outcome.is_err() && pc.as_ref().is_none_or(|(_, ward)| !ward.pc.answers()) {
                     drop(pc.take());
@@ -229,7 +244,7 @@ fn at_one_pc(run: &Mutex<Run>) {
             }
         }
         let mut run = locked(run);
-        run.lost += u32::from(pc.is_none());
+        run.lost += u32::from(case.wants.is_some() && pc.is_none());
         let enough = run.lost > LOST_MAX;
         run.ended(&case, outcome, start.elapsed().as_secs_f64());
         if enough {
@@ -240,11 +255,12 @@ fn at_one_pc(run: &Mutex<Run>) {
 }
 
 fn attempt(case: Case, pc: Option<&(Addresses, Ward)>) -> Outcome {
-    match pc {
-        Some((_, ward)) => catch_unwind(AssertUnwindSafe(|| (case.test.body)(ward)))
-            .unwrap_or_else(|_| Err(Failure("it panicked".into()))),
-        None => Err(Failure("there is no PC to run it on".into())),
-    }
+    let body = || match (&case.test.body, pc) {
+        (Body::Shared(body), Some((_, ward))) => body(ward),
+        (Body::Shared(_), None) => Err(Failure("there is no PC to run it on".into())),
+        (Body::Own(body), _) => body(),
+    };
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err(Failure("it panicked".into())))
 }
 
 /// Returns whether one more PC may be replaced; it then counts.

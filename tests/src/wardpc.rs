@@ -17,7 +17,7 @@ use crate::watch::{self, Watch};
 use crate::{Failure, Network, Outcome, ensure};
 
 /// Longest from power-on to the first answer.
-const BOOT: Duration = Duration::from_secs(180);
+const BOOT: Duration = Duration::from_secs(240);
 /// Where the second screen can be looked at, in the PC's folder.
 pub(crate) const SECOND_SCREEN: &str = "second-screen";
 /// What an answer may take beyond the time its question allows.
@@ -49,6 +49,35 @@ pub struct Hardware<'a> {
     pub address_bits: Option<u8>,
     /// More arguments for QEMU.
     pub extra: Vec<String>,
+    /// What it starts, if not the system in memory that `scripts/build-images` makes.
+    pub system: Option<System>,
+}
+
+/// A system on a disk, whose kernel QEMU starts as a boot loader would.
+#[derive(Clone)]
+pub struct System {
+    /// The kernel, a bzImage.
+    pub kernel: PathBuf,
+    /// Its initramfs.
+    pub initrd: PathBuf,
+    /// The disk, raw: /dev/vda. It is written to.
+    pub disk: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+impl System {
+    /// The one in memory.
+    fn in_memory(images: &Path) -> Self {
+        Self {
+            kernel: images.join("share/vmlinuz"),
+            initrd: images.join("wardpc.cpio.gz"),
+            disk: PathBuf::new(),
+            // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
+            cmdline: "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt"
+                .to_owned(),
+        }
+    }
 }
 
 /// A running simulated PC. Dropping it pulls the plug.
@@ -85,6 +114,7 @@ impl WardPc {
         let share = images.join("share");
         ensure!(share.exists(), "{} is missing; run scripts/build-images first", share.display());
         let text = |path: &Path| path.to_string_lossy().into_owned();
+        let system = hardware.system.clone().unwrap_or_else(|| System::in_memory(&images));
         // With time counted in instructions, one processor: figures repeat.
         let processors = if hardware.count_instructions { 1 } else { PROCESSORS };
         let mut qemu = crate::qemu::command();
@@ -97,13 +127,8 @@ impl WardPc {
             .args(["-serial", &format!("file:{}", text(&console))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join("qmp")))])
             .args(["-qmp", &format!("unix:{},server=on,wait=off", text(&dir.join(watch::MONITOR)))])
-            .args(["-kernel", &text(&share.join("vmlinuz"))])
-            .args(["-initrd", &text(&images.join("wardpc.cpio.gz"))])
-            // A busy machine gives the emulated timer too few ticks for the kernel's own check of it.
-            .args([
-                "-append",
-                "console=ttyS0 panic=-1 quiet no_timer_check intel_iommu=on iommu=nopt",
-            ])
+            .args(["-kernel", &text(&system.kernel), "-initrd", &text(&system.initrd)])
+            .args(["-append", &system.cmdline])
             .args(["-device", "qemu-xhci,id=xhci"])
             .args(["-chardev", &format!("socket,id=ch,path={},server=on,wait=off", text(&channel))])
             .args(["-device", "virtio-serial-pci,romfile="])
@@ -126,6 +151,11 @@ impl WardPc {
         }
         if hardware.count_instructions {
             qemu.args(["-icount", "shift=1,sleep=off"]);
+        }
+        if hardware.system.is_some() {
+            let disk = text(&system.disk);
+            qemu.args(["-drive", &format!("file={disk},format=raw,if=none,id=disk")])
+                .args(["-device", "virtio-blk-pci,drive=disk,romfile="]);
         }
         qemu.args(&hardware.extra).stdin(Stdio::null());
         qemu.stdout(File::create(dir.join("qemu.log"))?)
@@ -169,6 +199,16 @@ impl WardPc {
     pub fn answers(&self) -> bool {
         !self.watch.lost_one()
             && self.exec(&["/bin/busybox", "true"], Duration::from_secs(30)).is_ok()
+    }
+
+    /// Waits until it has switched itself off or restarts, which its QEMU takes for an end.
+    pub fn wait_off(mut self, time: Duration) -> Outcome {
+        let until = Instant::now() + patience(time);
+        while self.qemu.try_wait()?.is_none() {
+            ensure!(Instant::now() < until, "the PC does not end\n{}", self.tails());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Says what happens, with the seconds since power-on.

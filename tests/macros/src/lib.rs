@@ -6,7 +6,7 @@ use quote::quote;
 use syn::parse::Parser;
 use syn::{Error, ExprArray, ItemFn, LitStr, parse_macro_input};
 
-/// Registers a function of a `&Ward` as a test that runs in the simulated ward PC. The function's name is the test's name, in what the runner
+/// Registers a function of a `&Ward` as a test that runs in the simulated ward PC, or one of nothing as a test that starts a PC of its own. The function's name is the test's name, in what the runner
 /// prints and in `docs/compliance.md`.
 ///
 /// ```text
@@ -51,6 +51,7 @@ pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
     let function = parse_macro_input!(item as ItemFn);
     let name = &function.sig.ident;
+    let pc = if function.sig.inputs.is_empty() { quote!(Own) } else { quote!(Shared) };
     quote! {
         #function
 
@@ -63,7 +64,7 @@ pub fn ward_test(arguments: TokenStream, item: TokenStream) -> TokenStream {
                 place: (file!(), line!()),
                 also_with_39_bit_addresses: #narrow,
                 in_full: #in_full,
-                body: #name,
+                body: ::tests::runner::Body::#pc(#name),
             };
         };
     }

@@ -51,7 +51,8 @@ fn a_signed_image_comes_into_force_by_a_start_and_one_that_does_not_come_up_goes
         1,
     );
     ensure!(machine.contains("image = \"probe\""), "the machine file has no image");
-    let agent = Agent::launch_with(&ward.pc, &machine, &seat_policy(), &["--images", "/tmp/images"])?;
+    let agent =
+        Agent::launch_with(&ward.pc, &machine, &seat_policy(), &["--images", "/tmp/images"])?;
     let result = (|| {
         for domain in ["clinical", "internet"] {
             agent.probe(domain).wait_ready()?;
@@ -60,7 +61,8 @@ fn a_signed_image_comes_into_force_by_a_start_and_one_that_does_not_come_up_goes
         let first = agent.status()?["domains"][0]["pid"].clone();
         let other = agent.status()?["domains"][1]["pid"].clone();
 
-        ward.pc.progress("the next one is installed: nothing changes; activated: by the next start");
+        ward.pc
+            .progress("the next one is installed: nothing changes; activated: by the next start");
         bulkhead(ward, &format!("images install /tmp/office/probe-2 {WHERE}"))?;
         bulkhead(ward, &format!("images activate probe {WHERE}"))?;
         ensure!(agent.status()?["domains"][0]["pid"] == first, "a guest was restarted");

@@ -122,9 +122,8 @@ fn pids(agent: &Agent<'_>) -> Outcome<[u64; 2]> {
 }
 
 #[ward_test]
-fn a_pc_that_slept_all_the_same_is_locked_and_restarts_the_domain_with_a_card_and_no_other(
-    _: &Ward,
-) -> Outcome {
+fn a_pc_that_slept_all_the_same_is_locked_and_restarts_the_domain_with_a_card_and_no_other()
+-> Outcome {
     let pc = Sleeper::start()?;
     let mut person = Person::at(&pc.ward.pc)?;
     let agent = pc.launch()?;
@@ -148,7 +147,7 @@ fn a_pc_that_slept_all_the_same_is_locked_and_restarts_the_domain_with_a_card_an
 }
 
 #[ward_test]
-fn a_sleep_while_no_agent_runs_is_seen_to_by_the_next_one(_: &Ward) -> Outcome {
+fn a_sleep_while_no_agent_runs_is_seen_to_by_the_next_one() -> Outcome {
     let pc = Sleeper::start()?;
     let mut person = Person::at(&pc.ward.pc)?;
     let first = pc.launch()?;

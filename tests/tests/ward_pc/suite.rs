@@ -7,6 +7,7 @@ mod clipboard;
 mod hang;
 mod hid;
 mod images;
+mod installed;
 mod outlive;
 mod passthrough;
 mod pci;

@@ -1,0 +1,103 @@
+//! A ward PC with a stock Debian on its disk, on which Bulkhead is installed from its package.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::ward::{CLINICAL_MAC, INTERNET_MAC};
+use crate::wardpc::{Hardware, Output, System, images};
+use crate::{Network, Outcome, WardPc, ensure};
+
+/// What the boot loader of the stock system gives its kernel before anybody sets it up, and how the simulator hears of it.
+const CMDLINE: &str = "root=/dev/vda rw quiet";
+/// What the simulator needs of any kernel (see `wardpc`).
+const SIMULATED: &str = "console=ttyS0 panic=-1 no_timer_check";
+/// Longest that a shell line takes: dpkg in an emulated PC is slow.
+const LINE: Duration = Duration::from_secs(240);
+/// Longest from the order to restart until the PC has.
+const OFF: Duration = Duration::from_secs(180);
+
+/// The PC's disk and what its NICs are plugged into; they stay while the PC is switched off.
+pub struct Installed {
+    /// The hospital's network, its server at 10.1.0.1.
+    pub clinical: Network,
+    /// The outside, its server at 10.2.0.1.
+    pub internet: Network,
+    system: System,
+    dir: TempDir,
+}
+
+impl Installed {
+    /// A PC whose disk is as `scripts/packaging/stock-system SUITE pc` made it.
+    pub fn stock(suite: &str) -> Outcome<Self> {
+        let made = target().join("install-test").join(format!("{suite}.pc"));
+        ensure!(
+            made.join("disk").exists(),
+            "there is no disk with Debian in {}: run scripts/test install",
+            made.display()
+        );
+        let dir = tempfile::tempdir_in(target())?;
+        let disk = dir.path().join("disk");
+        let copied = Command::new("cp")
+            .args(["--sparse=always", "--reflink=auto"])
+            .args([made.join("disk"), disk.clone()])
+            .status()?;
+        ensure!(copied.success(), "the disk cannot be copied: {copied}");
+        Ok(Self {
+            clinical: Network::start(dir.path(), "clinical", [10, 1, 0, 1])?,
+            internet: Network::start(dir.path(), "internet", [10, 2, 0, 1])?,
+            system: System {
+                kernel: made.join("vmlinuz"),
+                initrd: made.join("initrd"),
+                disk,
+                cmdline: format!("{CMDLINE} {SIMULATED}"),
+            },
+            dir,
+        })
+    }
+
+    /// Switches it on and waits until it answers.
+    pub fn start(&self) -> Outcome<WardPc> {
+        let hardware = Hardware {
+            memory_mib: 4096,
+            nics: vec![(5, CLINICAL_MAC, &self.clinical), (6, INTERNET_MAC, &self.internet)],
+            extra: crate::seat::hardware(self.dir.path()),
+            system: Some(self.system.clone()),
+            ..Hardware::default()
+        };
+        WardPc::start(self.dir.path(), &hardware)
+    }
+
+    /// Restarts it, with the command line that its boot loader's configuration has for its kernel now.
+    pub fn restart(&mut self, pc: WardPc) -> Outcome<WardPc> {
+        let menu = run(
+            &pc,
+            "sed -n 's/^[[:space:]]*linux[[:space:]]*[^ ]* //p' /boot/grub/grub.cfg 2>/dev/null | head -n 1; sync",
+        )?;
+        let words = if menu.trim().is_empty() { CMDLINE } else { menu.trim() };
+        // GRUB names the disk by what is on it, which the initramfs finds as well.
+        self.system.cmdline = format!("{words} {SIMULATED}");
+        pc.progress(&format!("it restarts with: {words}"));
+        pc.exec(&["/bin/systemctl", "--no-block", "reboot"], Duration::from_secs(30))?;
+        pc.wait_off(OFF)?;
+        self.start()
+    }
+}
+
+fn target() -> PathBuf {
+    images().parent().unwrap_or(Path::new("target")).to_owned()
+}
+
+/// Runs a shell line as root.
+pub fn shell(pc: &WardPc, line: &str) -> Outcome<Output> {
+    pc.exec(&["/bin/sh", "-c", line], LINE)
+}
+
+/// Runs a shell line as root that has to succeed; returns what it wrote.
+pub fn run(pc: &WardPc, line: &str) -> Outcome<String> {
+    let output = shell(pc, line)?;
+    ensure!(output.status == Some(0), "`{line}`: {output:?}");
+    Ok(output.stdout)
+}
