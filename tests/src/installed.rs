@@ -10,9 +10,9 @@ use crate::ward::{CLINICAL_MAC, INTERNET_MAC};
 use crate::wardpc::{Hardware, Output, System, images};
 use crate::{Network, Outcome, WardPc, ensure};
 
-/// What the boot loader of the stock system gives its kernel before anybody sets it up, and how the simulator hears of it.
-const CMDLINE: &str = "root=/dev/vda rw quiet";
-/// What the simulator needs of any kernel (see `wardpc`).
+/// What the boot loader of the stock system gives its kernel before anybody sets it up: the kernel does not use the IOMMU, as on older ones.
+const CMDLINE: &str = "root=/dev/vda rw quiet intel_iommu=off";
+/// What the simulator needs of any kernel (see `System`).
 const SIMULATED: &str = "console=ttyS0 panic=-1 no_timer_check";
 /// Longest that a shell line takes: dpkg in an emulated PC is slow.
 const LINE: Duration = Duration::from_secs(240);
@@ -35,7 +35,7 @@ impl Installed {
         let made = target().join("install-test").join(format!("{suite}.pc"));
         ensure!(
             made.join("disk").exists(),
-            "there is no disk with Debian in {}: run scripts/test install",
+            "there is no disk with Debian in {}: run scripts/packaging/stock-system bookworm pc as root, and scripts/test e2e or install for the packages",
             made.display()
         );
         let dir = tempfile::tempdir_in(target())?;

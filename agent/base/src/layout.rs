@@ -169,6 +169,12 @@ impl Layout {
         state.join("setup.json")
     }
 
+    /// Returns the file that one `bulkhead setup` has while it runs, and no other.
+    #[must_use]
+    pub fn setup_lock(state: &Path) -> PathBuf {
+        state.join("setup.lock")
+    }
+
     /// Returns what `bulkhead-rescue.service` notes.
     #[must_use]
     pub fn rescue_boots(&self) -> PathBuf {

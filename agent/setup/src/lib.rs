@@ -23,6 +23,7 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+mod alone;
 mod answers;
 mod change;
 pub mod dialogue;
@@ -49,10 +50,10 @@ use control::setup_report::{SetupReport, SetupResult};
 use handover::host_use::Screen;
 use handover::sysfs::Sysfs;
 use images::store::Store;
-use nix::fcntl::{Flock, FlockArg};
 use policy::Policy;
 use printable::explain;
 
+use alone::Alone;
 use answers::Answers;
 use change::Change;
 use dialogue::{Dialogue, Question};
@@ -257,22 +258,20 @@ fn undo(
     Ok(report)
 }
 
-/// Takes the lock, so that nobody else sets this PC up meanwhile; it is gone with what is returned.
-fn lock(options: &Options) -> Result<Option<Flock<fs::File>>, Stop> {
-    let directory = match fileopen::directory(&options.state) {
-        Ok(directory) => directory,
+/// Takes the lock that keeps other setups off; `None` if there is no state directory, or nothing is to be changed.
+fn lock(options: &Options) -> Result<Option<Alone>, Stop> {
+    if options.dry_run {
+        return Ok(None);
+    }
+    let path = Layout::setup_lock(&options.state);
+    match Alone::take(&path) {
+        Ok(alone) => Ok(Some(alone)),
         // Then there is no journal either.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            let state = options.state.display();
-            return Err(Stop::refused(format!("cannot open the state directory {state}: {error}")));
-        }
-    };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err(_) => Err(Stop::refused(
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Stop::refused(
             "somebody else runs setup on this PC now: wait until that has ended, and run this again",
         )),
+        Err(error) => Err(Stop::refused(format!("cannot lock {}: {error}", path.display()))),
     }
 }
 

@@ -1,4 +1,5 @@
-//! The packages as they are delivered, on a stock Debian with its own kernel and systemd: from the installation to two desktops, and back.
+//! The package as it is delivered, on a stock Debian with its own kernel, initramfs, boot loader's configuration and systemd: from the installation to two
+//! desktops, and back.
 
 use std::time::{Duration, Instant};
 
@@ -6,16 +7,25 @@ use serde_json::Value;
 use tests::guest::Probe;
 use tests::installed::{Installed, run, shell};
 use tests::patience::patience;
-use tests::seat::Person;
-use tests::ward::{CLINICAL_NIC, INTERNET_NIC};
+use tests::seat::{Colour, Person};
 use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
 
+use super::seat::{SOON, in_front};
+
 /// Longest from the PC's start to what its domains show.
 const UP: Duration = Duration::from_secs(240);
-/// Longest for the agent's next start.
+/// Longest until systemd has started the agent once more, and the agent has taken up its guests.
 const AGAIN: Duration = Duration::from_secs(60);
+/// The colours of the policy that the package brings.
+const CLINICAL: Colour = 0x1f_4e_9c;
+const INTERNET: Colour = 0xb3_26_1e;
+/// The Internet guest's address, and the servers of both networks.
+const ADDRESS: &str = "10.2.0.2/24";
+const INTERNET_SERVER: &str = "10.2.0.1";
+const CLINICAL_SERVER: &str = "10.1.0.1";
 
+/// What IT answers once for all PCs of this model.
 const ANSWERS: &str = r#"format = 1
 enable = true
 
@@ -37,6 +47,21 @@ cpus = 1
 user = ["nurse"]
 "#;
 
+/// The guests' images, where IT lays them.
+const IMAGES: &str = "mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
+    cp /share/vmlinuz clinical/; cp /share/small/desktop.cpio clinical/initrd; \
+    echo 'console=ttyS0 quiet desktop.label=CLINICAL desktop.colour=#0f4722' > clinical/cmdline; \
+    cp /share/vmlinuz internet/; cp /share/probe.cpio internet/initrd; echo 'console=ttyS0 quiet' > internet/cmdline";
+
+/// What IT writes into the machine file itself: a core for the clinical domain; and what a test looks at, which no ward has.
+const BY_HAND: &str = r#"sed -i 's/^\[domain.clinical\]/&\ncores = 1\nserial = "file=clinical.log"/; s/^\[domain.internet\]/&\nserial = "file=internet.log"\nports = ["org.bulkhead.probe"]/' /etc/bulkhead/machine.toml"#;
+
+/// Every file of the system with its kind, mode, owner, size and target, but what changes by itself and what records that there was a package.
+const PICTURE: &str = r#"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /share -o -path /root -o -path /home \
+    -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /var/lib/systemd -o -path /var/mail \
+    -o -name '*passwd*' -o -name '*shadow*' -o -name 'group-' -o -name 'subuid*' -o -name 'subgid*' -o -path /etc/ld.so.cache -o -path /etc/.pwd.lock \) -prune \
+    -o -type d -printf '%p %M %U:%G\n' -o -printf '%p %M %U:%G %s %l\n' | sort; cat /etc/group /boot/grub/grub.cfg"#;
+
 /// Waits until a shell line succeeds.
 fn becomes(pc: &WardPc, what: &str, line: &str, time: Duration) -> Outcome {
     let start = Instant::now();
@@ -56,65 +81,189 @@ fn status(pc: &WardPc) -> Outcome<Value> {
     serde_json::from_str(&output.stdout).map_err(|_| Failure(format!("status: {output:?}")))
 }
 
-fn logs(pc: &WardPc) -> String {
-    shell(
-        pc,
-        "journalctl --no-pager -b -o short-monotonic -u 'bulkhead-*' | tail -n 80; journalctl --no-pager -b -p warning -o short-monotonic | tail -n 40; \
-         tail -c 1000 /var/lib/bulkhead/log/*.log; cat /etc/bulkhead/machine.toml",
-    )
-    .map_or_else(|Failure(error)| error, |output| output.stdout)
+/// The VMMs of both domains.
+fn vmms(pc: &WardPc) -> Outcome<[u64; 2]> {
+    let status = status(pc)?;
+    Ok([0, 1].map(|place| status["domains"][place]["pid"].as_u64().unwrap_or(0)))
 }
 
-#[ward_test(in_full)]
+fn probe(pc: &WardPc) -> Probe<'_> {
+    Probe::new(pc, "/run/bulkhead/internet/org.bulkhead.probe.sock")
+}
+
+fn logs(pc: &WardPc) -> String {
+    let line = "journalctl --no-pager -b -o short-monotonic -u 'bulkhead-*' | tail -n 80; \
+        journalctl --no-pager -b -p warning -o short-monotonic | tail -n 40; tail -c 1000 /var/lib/bulkhead/log/*.log; cat /etc/bulkhead/machine.toml";
+    shell(pc, line).map_or_else(|Failure(error)| error, |output| output.stdout)
+}
+
+#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.2.4"])]
 fn a_stock_debian_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
 -> Outcome {
     let mut installed = Installed::stock("bookworm")?;
     let pc = installed.start()?;
-    let began = Instant::now();
     becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
-    pc.progress("it is up");
+    run(
+        &pc,
+        "update-grub 2>/dev/null && useradd --create-home nurse && systemctl is-system-running --wait || true",
+    )?;
+    run(&pc, &format!("({PICTURE}) > /root/before"))?;
+    let began = Instant::now();
     run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
-    pc.progress("the package is installed");
-    run(
-        &pc,
-        "useradd --create-home nurse; mkdir -p /var/lib/bulkhead/images/clinical /var/lib/bulkhead/images/internet; cd /var/lib/bulkhead/images; \
-         cp /share/vmlinuz clinical/; cp /share/small/desktop.cpio clinical/initrd; \
-         echo 'console=ttyS0 quiet desktop.label=CLINICAL desktop.colour=#0f4722' > clinical/cmdline; \
-         cp /share/vmlinuz internet/; cp /share/probe.cpio internet/initrd; echo 'console=ttyS0 quiet' > internet/cmdline",
-    )?;
+    pc.progress(&format!("the package is installed after {:?}", began.elapsed()));
+    let doctor = shell(&pc, "bulkhead doctor")?;
+    let without = doctor.stdout.lines().find(|line| line.starts_with("FAIL  iommu:"));
+    ensure!(
+        doctor.status == Some(1) && without.is_some(),
+        "doctor sees no missing IOMMU: {doctor:?}"
+    );
+    run(&pc, IMAGES)?;
     run(&pc, &format!("cat > /root/answers.toml <<'END'\n{ANSWERS}END\n"))?;
-    let shown = shell(&pc, "bulkhead doctor; bulkhead setup --answers /root/answers.toml --yes")?;
-    pc.progress(&format!("setup: {}{}", shown.stdout, shown.stderr));
-    ensure!(shown.status == Some(0), "setup: {shown:?}");
-    // What a test looks at besides, which no ward has.
-    run(
-        &pc,
-        "sed -i 's/^\\[domain.clinical\\]/&\\nserial = \"file=clinical.log\"/; s/^\\[domain.internet\\]/&\\nserial = \"file=internet.log\"\\nports = [\"org.bulkhead.probe\"]/' /etc/bulkhead/machine.toml",
-    )?;
-    pc.progress(&format!("set up after {:?}; it restarts", began.elapsed()));
-
+    let said = run(&pc, "bulkhead setup --answers /root/answers.toml --yes 2>&1")?;
+    pc.progress(&format!("it is set up after {:?}:\n{said}", began.elapsed()));
+    let again = run(&pc, "bulkhead setup --answers /root/answers.toml --yes 2>&1")?;
+    ensure!(again.contains("nothing"), "set up again it changes something: {again}");
+    run(&pc, BY_HAND)?;
     let pc = installed.restart(pc)?;
-    let result = as_a_ward_pc(&installed, &pc);
-    result.map_err(|Failure(error)| Failure(format!("{error}\n{}", logs(&pc))))
+    let with_logs = |outcome: Outcome| {
+        outcome.map_err(|Failure(error)| Failure(format!("{error}\n{}", logs(&pc))))
+    };
+    with_logs(both_desktops_come_up(&pc))?;
+    with_logs(nobody_gets_in_and_no_vmm_out(&pc))?;
+    with_logs(the_seat_switches(&pc))?;
+    if std::env::var_os("QUICK").is_none() {
+        with_logs(guests_run_on(&pc))?;
+    }
+    with_logs(is_taken_back(&pc))
 }
 
-fn as_a_ward_pc(installed: &Installed, pc: &WardPc) -> Outcome {
+/// By themselves, after the restart; nothing that the package brings complains.
+fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     becomes(pc, "the agent runs", "systemctl is-active bulkhead-agent", UP)?;
-    let probe = Probe::new(pc, "/run/bulkhead/internet/org.bulkhead.probe.sock");
-    probe.wait_ready()?;
-    becomes(
-        pc,
-        "the clinical desktop is up",
-        "grep -q 'SMALL-DESKTOP ready' /var/lib/bulkhead/log/clinical.log",
-        UP,
-    )?;
+    probe(pc).wait_ready()?;
+    let ready = "grep -q 'SMALL-DESKTOP ready' /var/lib/bulkhead/log/clinical.log";
+    becomes(pc, "the clinical desktop is up", ready, UP)?;
     pc.progress("both desktops are up by themselves");
-    let now = status(pc)?;
-    pc.progress(&now.to_string());
     let doctor = shell(pc, "bulkhead doctor")?;
-    pc.progress(&format!("doctor ({:?}): {}", doctor.status, doctor.stdout));
-    pc.progress(&run(pc, "ps -eo pid,user,nlwp,args | grep '[b]ulkhead'; cat /proc/net/tcp /proc/net/udp; ip -o addr 2>/dev/null || ls /sys/class/net")?);
-    let mut person = Person::at(pc)?;
-    let _ = (installed, &mut person, CLINICAL_NIC, INTERNET_NIC, AGAIN);
+    ensure!(doctor.status == Some(0), "doctor: {doctor:?}");
+    let errors = run(pc, "journalctl -q --no-pager -b -p err -u 'bulkhead-*'")?;
+    ensure!(errors.is_empty(), "the journal has errors: {errors}");
+    for domain in status(pc)?["domains"].as_array().into_iter().flatten() {
+        ensure!(domain["restarts"] == 0, "its first start failed: {domain}");
+    }
+    let failed = run(pc, "systemctl --failed --no-legend --plain")?;
+    ensure!(failed.is_empty(), "units failed: {failed}");
+    probe(pc).configure(ADDRESS)?;
+    ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the Internet guest has no network");
+    ensure!(!probe(pc).reaches(CLINICAL_SERVER)?, "the Internet guest reaches the hospital");
     Ok(())
+}
+
+/// The host is in no network and listens nowhere; each VMM is nobody, nowhere, in its domain's cgroup and on its domain's cores.
+fn nobody_gets_in_and_no_vmm_out(pc: &WardPc) -> Outcome {
+    let interfaces = run(pc, "ls /sys/class/net")?;
+    ensure!(interfaces.trim() == "lo", "the host has {interfaces}");
+    let open = run(
+        pc,
+        "tail -q -n +2 /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 /proc/net/raw /proc/net/raw6 /proc/net/packet",
+    )?;
+    ensure!(open.is_empty(), "the host listens: {open}");
+    for ((pid, domain), core) in vmms(pc)?.into_iter().zip(["clinical", "internet"]).zip(["1", "0"])
+    {
+        for status in
+            run(pc, &format!("for t in /proc/{pid}/task/*; do cat $t/status; echo; done"))?
+                .split("\n\n")
+        {
+            for line in [
+                "CapPrm:\t0000000000000000",
+                "CapEff:\t0000000000000000",
+                "CapBnd:\t0000000000000000",
+                "NoNewPrivs:\t1",
+                "Seccomp:\t2",
+                &format!("Cpus_allowed_list:\t{core}"),
+            ] {
+                ensure!(
+                    status.trim().is_empty() || status.lines().any(|found| found == line),
+                    "{line} is not in:\n{status}"
+                );
+            }
+            ensure!(!status.contains("Uid:\t0"), "{domain}'s VMM is root:\n{status}");
+        }
+        let group = run(pc, &format!("cat /proc/{pid}/cgroup"))?;
+        ensure!(group.contains("bulkhead.slice/bulkhead-run-bulkhead"), "{group}");
+        let entered = shell(pc, &format!("nsenter -t {pid} -m /bin/true"))?;
+        ensure!(
+            entered.status != Some(0),
+            "the host's file system is in {domain}'s mount namespace"
+        );
+    }
+    let exposure =
+        run(pc, "systemd-analyze security --no-pager bulkhead-agent.service | tail -n 1")?;
+    pc.progress(&format!("the host listens nowhere; the VMMs are closed in; {}", exposure.trim()));
+    Ok(())
+}
+
+/// What the banner says, by hotkey.
+fn the_seat_switches(pc: &WardPc) -> Outcome {
+    let mut person = Person::at(pc)?;
+    person.see("the clinical banner", SOON, in_front(CLINICAL))?;
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(INTERNET))?;
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner again", SOON, in_front(CLINICAL))?;
+    person.photograph(&tests::wardpc::images().join("../install-test/ward-pc.png"))
+}
+
+/// While the agent is killed, restarted by systemd, and replaced by a newer package's.
+fn guests_run_on(pc: &WardPc) -> Outcome {
+    let guests = vmms(pc)?;
+    let main = |pc: &WardPc| run(pc, "systemctl show -p MainPID --value bulkhead-agent");
+    let newer = "rm -rf /tmp/newer && dpkg-deb -R /share/packages/bulkhead_*.deb /tmp/newer && sed -i 's/^Version: .*/&+1/' /tmp/newer/DEBIAN/control && \
+        dpkg-deb -Znone --root-owner-group -b /tmp/newer /tmp/newer.deb >/dev/null && apt-get -qq -o Dpkg::Use-Pty=0 install /tmp/newer.deb && \
+        systemctl restart bulkhead-agent";
+    for (what, line) in [
+        ("killed", "kill -9 $(systemctl show -p MainPID --value bulkhead-agent)"),
+        ("restarted", "systemctl restart bulkhead-agent"),
+        ("upgraded", newer),
+    ] {
+        let old = main(pc)?;
+        let began = Instant::now();
+        run(pc, line)?;
+        becomes(
+            pc,
+            "there is another agent",
+            &format!(
+                "[ $(systemctl show -p MainPID --value bulkhead-agent) -gt 0 ] && [ $(systemctl show -p MainPID --value bulkhead-agent) != {} ] && su nurse -c 'bulkhead status'",
+                old.trim()
+            ),
+            AGAIN,
+        )?;
+        ensure!(vmms(pc)? == guests, "a guest was restarted when the agent was {what}");
+        ensure!(probe(pc).reaches(INTERNET_SERVER)?, "the guest's network is gone");
+        pc.progress(&format!(
+            "the agent was {what}, the next one answers after {:?}, the guests ran on",
+            began.elapsed()
+        ));
+    }
+    let mut person = Person::at(pc)?;
+    person.see("the clinical banner", SOON, in_front(CLINICAL))?;
+    run(pc, "bulkhead audit verify").map(drop)
+}
+
+/// By `setup --undo` and `apt purge`: the guests shut down, and the PC is as it was.
+fn is_taken_back(pc: &WardPc) -> Outcome {
+    run(pc, "bulkhead setup --undo --yes 2>&1")?;
+    run(pc, "apt-get -qq -o Dpkg::Use-Pty=0 purge bulkhead 2>&1")?;
+    for nic in ["0000:00:05.0", "0000:00:06.0"] {
+        let driver = shell(pc, &format!("readlink /sys/bus/pci/devices/{nic}/driver"))?.stdout;
+        ensure!(!driver.contains("vfio-pci"), "{nic} was not given back: {driver}");
+    }
+    run(pc, &format!("({PICTURE}) > /root/after"))?;
+    let kept = "^> /var/lib/bulkhead \\|^> /var/lib/bulkhead/audit-purged-";
+    let differs = run(
+        pc,
+        &format!("diff /root/before /root/after | grep '^[<>]' | grep -v '{kept}' || true"),
+    )?;
+    ensure!(differs.is_empty(), "the PC is not as it was:\n{differs}");
+    run(pc, "grep -q '^/var/lib/bulkhead/audit-purged-.*jsonl' /root/after").map(drop)
 }

@@ -2,14 +2,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use ratelimit::{Rate, RateLimiter};
 use tracing::callsite::Identifier;
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
@@ -30,11 +33,34 @@ pub const LIMITED_BY_CALLER: &str = "limited-by-caller";
 pub fn init(level: LevelFilter, rate: Rate) -> io::Result<()> {
     let sink = LineSink::new(Outlet::new(io::stderr())?);
     SINK.set(sink).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    let subscriber = subscriber(|| Line(SINK.get()), level, rate);
+    let subscriber = subscriber(|| Line(SINK.get()), level, rate, writes_to_the_journal());
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)
 }
 
-fn subscriber<W>(writer: W, level: LevelFilter, rate: Rate) -> impl Subscriber + Send + Sync
+/// Whether standard error is systemd's journal: `JOURNAL_STREAM` has its device and inode (systemd.exec(5)). Somebody may have redirected it since.
+fn writes_to_the_journal() -> bool {
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    let Ok(own) = io::stderr().as_fd().try_clone_to_owned() else { return false };
+    let Ok(own) = File::from(own).metadata() else { return false };
+    named == format!("{}:{}", own.dev(), own.ino())
+}
+
+/// The priority of a level as syslog and the journal count it (sd-daemon(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+fn subscriber<W>(
+    writer: W,
+    level: LevelFilter,
+    rate: Rate,
+    to_journal: bool,
+) -> impl Subscriber + Send + Sync
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -45,6 +71,7 @@ where
         .log_internal_errors(false)
         .event_format(Limited {
             format: Format::default().with_target(false).with_ansi(false),
+            to_journal,
             rate,
             epoch: Instant::now(),
             places: Mutex::default(),
@@ -72,6 +99,8 @@ impl io::Write for Line {
 /// the program's text has, so the map is bounded.
 struct Limited {
     format: Format<Full>,
+    /// Whether time and level are the journal's to keep.
+    to_journal: bool,
     rate: Rate,
     epoch: Instant,
     places: Mutex<HashMap<Identifier, RateLimiter>>,
@@ -105,7 +134,14 @@ where
         // Nothing is formatted, and nothing written, for an event that is left out.
         let Some(left_out) = self.admit(event) else { return Ok(()) };
         let mut line = String::new();
-        self.format.format_event(context, Writer::new(&mut line), event)?;
+        if self.to_journal {
+            // Of this form alone the journal takes a level; and it has a time of its own.
+            let format = self.format.clone().with_level(false).without_time();
+            format.format_event(context, Writer::new(&mut line), event)?;
+            write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        } else {
+            self.format.format_event(context, Writer::new(&mut line), event)?;
+        }
         // Whatever a guest, a device or a file put into it: one line, which steers no terminal.
         write!(writer, "{}", printable::line(line.trim_end()).up_to(LINE_MAX))?;
         match left_out {
@@ -145,7 +181,7 @@ mod tests {
         let seen = Seen::default();
         let writer = seen.clone();
         let rate = Rate { burst: 5, every };
-        let subscriber = subscriber(move || writer.clone(), LevelFilter::DEBUG, rate);
+        let subscriber = subscriber(move || writer.clone(), LevelFilter::DEBUG, rate, false);
         tracing::subscriber::with_default(subscriber, || during(&seen));
     }
 
@@ -204,5 +240,17 @@ mod tests {
             }
             assert_eq!(seen.lines().len(), 100);
         });
+    }
+
+    #[test]
+    fn the_journal_is_told_the_level_and_no_time() {
+        let seen = Seen::default();
+        let (writer, rate) = (seen.clone(), Rate { burst: 5, every: Duration::from_secs(3600) });
+        let subscriber = subscriber(move || writer.clone(), LevelFilter::DEBUG, rate, true);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error!(domain = "internet", "<6>no screen");
+            tracing::info!("ready");
+        });
+        assert_eq!(seen.lines(), ["<3><6>no screen domain=\"internet\"", "<6>ready"]);
     }
 }

@@ -37,6 +37,22 @@ fn undo_leaves_the_pc_as_it_was() {
     expect(&ward.run(&ward.undoing()), SetupResult::Unchanged, &[]);
 }
 
+#[test]
+fn an_agent_that_runs_keeps_no_setup_off_and_another_setup_does() {
+    let ward = Ward::stock();
+    let options = ward.answers(ANSWERS);
+    fs::create_dir_all(&options.state).unwrap();
+    // An agent that runs has the state directory locked.
+    let state = fs::File::open(&options.state).unwrap();
+    state.try_lock().unwrap();
+    expect(&ward.run(&options), SetupResult::Changed, &[]);
+    let other = crate::alone::Alone::take(&options.state.join("setup.lock")).unwrap();
+    expect(&ward.run(&ward.undoing()), SetupResult::Refused, &["somebody else runs setup"]);
+    drop(other);
+    expect(&ward.run(&ward.undoing()), SetupResult::Changed, &[]);
+    assert!(!options.state.join("setup.lock").exists());
+}
+
 /// Returns how many steps a run has.
 fn steps(ward: &Ward, options: &Options) -> usize {
     let mut hands = ward.hands();
