@@ -97,18 +97,24 @@ pub(crate) fn speed(request: &Value) -> Result<Value, String> {
     let from = memory.as_ptr().align_offset(ALIGN);
     let buffer = memory.get_mut(from..from + size as usize).ok_or("no buffer")?;
     let (mut requests, mut state, start) = (0u64, 0x2545_f491_4f6c_dd1du64, Instant::now());
+    let mut times = Vec::new();
     while start.elapsed() < Duration::from_millis(ms) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         let place = if random { state % places } else { requests % places };
+        let asked = Instant::now();
         let done = if write {
             disk.write_all_at(buffer, place * size)
         } else {
             disk.read_exact_at(buffer, place * size)
         };
         done.map_err(|e| e.to_string())?;
+        times.push(asked.elapsed().as_micros() as u64);
         requests += 1;
     }
-    Ok(json!({"requests": requests, "us": start.elapsed().as_micros() as u64}))
+    let us = start.elapsed().as_micros() as u64;
+    times.sort_unstable();
+    let at = |hundredth: usize| times.get(times.len() * hundredth / 100).copied();
+    Ok(json!({"requests": requests, "us": us, "p50_us": at(50), "p99_us": at(99)}))
 }

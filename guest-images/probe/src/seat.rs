@@ -229,5 +229,9 @@ pub(crate) fn paint(request: &Value) -> Result<Value, String> {
 pub(crate) fn flood(request: &Value) -> Result<Value, String> {
     let time = Duration::from_millis(number(request, "millis")?.min(30_000));
     let scroll = request["scroll"] == true;
+    if request["background"] == true {
+        std::thread::spawn(move || painter(|painter| painter.flood(time, scroll)));
+        return Ok(json!({}));
+    }
     Ok(json!({"updates": painter(|painter| painter.flood(time, scroll))?}))
 }

@@ -252,17 +252,26 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
 
 /// By `setup --undo` and `apt purge`: the guests shut down, and the PC is as it was.
 fn is_taken_back(pc: &WardPc) -> Outcome {
-    run(pc, "bulkhead setup --undo --yes 2>&1")?;
+    // It does not throw away what IT wrote into the file since, and says what to do.
+    let kept = shell(pc, "bulkhead setup --undo --yes 2>&1")?;
+    ensure!(
+        kept.status == Some(1) && kept.stdout.contains("mv /etc/bulkhead/machine.toml"),
+        "{kept:?}"
+    );
+    run(
+        pc,
+        "mv /etc/bulkhead/machine.toml /etc/bulkhead/machine.toml.mine && bulkhead setup --undo --yes 2>&1",
+    )?;
     run(pc, "apt-get -qq -o Dpkg::Use-Pty=0 purge bulkhead 2>&1")?;
     for nic in ["0000:00:05.0", "0000:00:06.0"] {
         let driver = shell(pc, &format!("readlink /sys/bus/pci/devices/{nic}/driver"))?.stdout;
         ensure!(!driver.contains("vfio-pci"), "{nic} was not given back: {driver}");
     }
     run(pc, &format!("({PICTURE}) > /root/after"))?;
-    let kept = "^> /var/lib/bulkhead \\|^> /var/lib/bulkhead/audit-purged-";
+    let stays = "^> /var/lib/bulkhead \\|^> /var/lib/bulkhead/audit-purged-";
     let differs = run(
         pc,
-        &format!("diff /root/before /root/after | grep '^[<>]' | grep -v '{kept}' || true"),
+        &format!("diff /root/before /root/after | grep '^[<>]' | grep -v '{stays}' || true"),
     )?;
     ensure!(differs.is_empty(), "the PC is not as it was:\n{differs}");
     run(pc, "grep -q '^/var/lib/bulkhead/audit-purged-.*jsonl' /root/after").map(drop)

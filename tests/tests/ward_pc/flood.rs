@@ -1,0 +1,188 @@
+//! One domain is flooded from outside and does its worst inside; the other is measured, beside what it does when all is quiet.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::agent::{Agent, SEAT_MACHINE};
+use tests::guest::Probe;
+use tests::seat::Person;
+use tests::ward::{CLINICAL_NIC, INTERNET_MAC, INTERNET_NIC, Ward};
+use tests::ward_test;
+use tests::{Failure, Network, Outcome, ensure};
+
+use super::seat::{GREEN, RED, SOON, in_front};
+
+/// The clinical guest's address and its server.
+const ADDRESS: &str = "10.1.0.2/24";
+const SERVER: &str = "10.1.0.1";
+/// How often the clinical guest asks its server in one measurement, 50 ms apart.
+const PINGS: usize = 100;
+/// How long its disk is measured, in milliseconds.
+const DISK: u64 = 4000;
+/// How long the flood takes at most, in milliseconds: a measurement takes about half of it.
+const FLOOD: u64 = 30_000;
+/// Frames a second into the flooded NIC.
+const FRAMES: usize = 20_000;
+/// Longest that anything of the other domain may take at all: a person would call it stuck.
+const STUCK: Duration = Duration::from_secs(2);
+
+/// What somebody at the clinical desktop gets, in microseconds: half of the time, and in 99 of 100.
+#[derive(Clone, Copy, Debug)]
+struct Served {
+    network: [u64; 2],
+    disk: [u64; 2],
+    switch: u64,
+}
+
+fn served(clinical: &Probe<'_>, person: &mut Person<'_>) -> Outcome<Served> {
+    let count = PINGS.to_string();
+    let argv = ["/bin/busybox", "ping", "-i", "0.05", "-W", "5", "-c", &count, SERVER];
+    let answer = clinical.ask(json!({"op": "run", "argv": argv}))?;
+    let output = answer["output"].as_str().unwrap_or_default();
+    let mut times: Vec<u64> = output
+        .lines()
+        .filter_map(|line| line.split("time=").nth(1)?.split(' ').next()?.parse::<f64>().ok())
+        .map(|milliseconds| (milliseconds * 1000.0) as u64)
+        .collect();
+    ensure!(times.len() == PINGS, "{} of {PINGS} pings were answered: {output}", times.len());
+    times.sort_unstable();
+    let disk = clinical.ask(
+        json!({"op": "blk-speed", "device": "/dev/vda", "kib": 4, "ms": DISK, "random": true}),
+    )?;
+    let of_disk = |key: &str| disk[key].as_u64().unwrap_or(u64::MAX);
+    let began = Instant::now();
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(RED))?;
+    let switch = began.elapsed();
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
+    Ok(Served {
+        network: [PINGS / 2, PINGS * 99 / 100].map(|place| times[place]),
+        disk: [of_disk("p50_us"), of_disk("p99_us")],
+        switch: u64::try_from(switch.as_micros()).unwrap_or(u64::MAX),
+    })
+}
+
+/// Floods the Internet NIC while `during` runs: frames to its address, so many a second.
+fn flooded<T>(network: &Network, during: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let over = AtomicBool::new(false);
+    let mac: Vec<u8> =
+        INTERNET_MAC.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let frame = [mac.as_slice(), &[0x02, 0xee, 10, 2, 0, 1, 0x88, 0xb5], &[0x5a; 50]].concat();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                (0..FRAMES / 50).for_each(|_| network.inject(frame.clone()));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let outcome = during();
+        over.store(true, Ordering::Relaxed);
+        outcome
+    })
+}
+
+/// Has the Internet guest spin on every processor, and keep memory, disk, screen and console busy.
+fn do_its_worst(internet: &Probe<'_>) -> Outcome {
+    let script = "for i in 1 2 3 4; do (while :; do :; done) & done; (while :; do dd if=/dev/zero of=/tmp/thrash bs=1M count=64; done) & \
+        (while :; do dd if=/dev/vda of=/dev/null bs=64k; echo 3 > /proc/sys/vm/drop_caches; done) & (while :; do dd if=/dev/zero of=/dev/ttyS0 bs=4k count=64; done) &";
+    let line = format!("({script}) >/dev/null 2>&1 </dev/null &");
+    internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "sh", "-c", line]}))?;
+    internet.ask(json!({"op": "flood-screen", "millis": FLOOD, "background": true})).map(drop)
+}
+
+/// The processor time that the Internet domain's VMM has had (proc(5): user and system time, in hundredths of a second).
+fn worked(ward: &Ward, agent: &Agent<'_>) -> Outcome<Duration> {
+    let pid = &agent.status()?["domains"][1]["pid"];
+    let ticks = ward.pc.sh(&format!("cut -d' ' -f14,15 /proc/{pid}/stat"))?;
+    let ticks: u64 = ticks.split_whitespace().filter_map(|word| word.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// How many frames its guest has had.
+fn frames(internet: &Probe<'_>) -> Outcome<u64> {
+    let name = internet.interface()?["name"].as_str().unwrap_or_default().to_owned();
+    let file = format!("/sys/class/net/{name}/statistics/rx_packets");
+    let answer = internet.ask(json!({"op": "run", "argv": ["/bin/busybox", "cat", file]}))?;
+    Ok(answer["output"].as_str().unwrap_or_default().trim().parse().unwrap_or(0))
+}
+
+fn said(what: &str, quiet: &Served, under: &Served) -> String {
+    let one = |name: &str, quiet: [u64; 2], under: [u64; 2]| {
+        let ratio = under[1] as f64 / quiet[1].max(1) as f64;
+        format!(
+            "{name}: p50 {} us, p99 {} us; flooded p50 {} us, p99 {} us: {ratio:.2} times",
+            quiet[0], quiet[1], under[0], under[1]
+        )
+    };
+    format!(
+        "{what}\n{}\n{}\nhotkey to the other banner: {} ms; flooded {} ms",
+        one("network, round trip", quiet.network, under.network),
+        one("disk, 4 KiB anywhere", quiet.disk, under.disk),
+        quiet.switch / 1000,
+        under.switch / 1000
+    )
+}
+
+#[ward_test(shows = ["C-12", "I-3"])]
+fn a_flooded_internet_domain_that_does_its_worst_leaves_the_clinical_one_its_network_disk_and_keys(
+    ward: &Ward,
+) -> Outcome {
+    ward.pc.sh("for d in clinical internet; do dd if=/dev/urandom of=/tmp/$d.img bs=1M count=64 2>/dev/null; done")?;
+    for cores in [true, false] {
+        let mut machine = SEAT_MACHINE.to_owned();
+        for (domain, nic) in [("clinical", CLINICAL_NIC), ("internet", INTERNET_NIC)] {
+            let own = if cores && domain == "clinical" { "cores = 1\n" } else { "" };
+            machine = machine.replace(
+                &format!("[domain.{domain}]\n"),
+                &format!("[domain.{domain}]\nnic = \"{nic}\"\n{own}disks = [ {{ path = \"/tmp/{domain}.img\", readonly = true }} ]\n"),
+            );
+        }
+        // Both on one: the PC has one processor then.
+        let online = u8::from(cores);
+        ward.pc.sh(&format!("echo {online} > /sys/devices/system/cpu/cpu1/online"))?;
+        let agent = Agent::launch_with(&ward.pc, &machine, tests::agent::POLICY, &[])?;
+        let outcome =
+            compared(ward, &agent, if cores { "each on its core" } else { "both on one core" });
+        outcome.map_err(|Failure(error)| Failure(format!("{error}\n{}", agent.logs())))?;
+        agent.stop()?;
+        ward.pc.sh("echo 1 > /sys/devices/system/cpu/cpu1/online")?;
+    }
+    ward.pc.sh("rm /tmp/clinical.img /tmp/internet.img").map(drop)
+}
+
+fn compared(ward: &Ward, agent: &Agent<'_>, what: &str) -> Outcome {
+    let mut person = Person::at(&ward.pc)?;
+    let (clinical, internet) = (agent.probe("clinical"), agent.probe("internet"));
+    clinical.wait_ready()?;
+    internet.wait_ready()?;
+    clinical.configure(ADDRESS)?;
+    internet.configure("10.2.0.2/24")?;
+    ensure!(clinical.reaches(SERVER)?, "the clinical guest has no network");
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
+    let quiet = served(&clinical, &mut person)?;
+    do_its_worst(&internet)?;
+    let before = (Instant::now(), worked(ward, agent)?, frames(&internet)?);
+    let under = flooded(&ward.internet, || served(&clinical, &mut person))?;
+    // It does do its worst: it has the processor for most of what the other leaves, and the frames arrive.
+    let took = worked(ward, agent)?.saturating_sub(before.1);
+    let share = took.as_secs_f64() / before.0.elapsed().as_secs_f64();
+    let arrived = frames(&internet)?.saturating_sub(before.2);
+    ward.pc.progress(&format!(
+        "{}\nthe flooded VMM has {:.0} % of a processor, {arrived} frames came to its guest",
+        said(what, &quiet, &under),
+        share * 100.0
+    ));
+    ensure!(
+        share > 0.3 && arrived > 1000,
+        "the Internet domain is not flooded: {share}, {arrived}"
+    );
+    let stuck = u64::try_from(STUCK.as_micros()).unwrap_or(u64::MAX);
+    for worst in [under.network[1], under.disk[1]] {
+        ensure!(worst < stuck, "the clinical domain is held up: {under:?}, quiet {quiet:?}");
+    }
+    let status: Value = agent.status()?;
+    ensure!(status["domains"][0]["restarts"] == 0, "{status}");
+    Ok(())
+}
