@@ -35,7 +35,7 @@ impl Installed {
         let made = target().join("install-test").join(format!("{suite}.pc"));
         ensure!(
             made.join("disk").exists(),
-            "there is no disk with Debian in {}: run scripts/packaging/stock-system bookworm pc as root, and scripts/test e2e or install for the packages",
+            "there is no disk with Debian in {}: run scripts/packaging/stock-system {suite} pc as root, and scripts/test e2e or install for the packages",
             made.display()
         );
         let dir = tempfile::tempdir_in(target())?;

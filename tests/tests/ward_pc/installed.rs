@@ -98,9 +98,19 @@ fn logs(pc: &WardPc) -> String {
 }
 
 #[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.2.4"])]
-fn a_stock_debian_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
+fn a_stock_debian_12_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
 -> Outcome {
-    let mut installed = Installed::stock("bookworm")?;
+    becomes_a_ward_pc("bookworm")
+}
+
+#[ward_test(shows = ["I-1", "I-5", "K-1.3.3", "K-5.2.4"], in_full)]
+fn a_stock_debian_13_becomes_a_ward_pc_by_its_package_and_is_one_no_more_when_that_is_purged()
+-> Outcome {
+    becomes_a_ward_pc("trixie")
+}
+
+fn becomes_a_ward_pc(suite: &str) -> Outcome {
+    let mut installed = Installed::stock(suite)?;
     let pc = installed.start()?;
     becomes(&pc, "the stock system is up", "systemctl is-active multi-user.target", UP)?;
     run(
