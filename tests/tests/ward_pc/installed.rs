@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::guest::Probe;
 use tests::installed::{Installed, run, shell};
 use tests::patience::patience;
 use tests::seat::{Colour, Person};
+use tests::usb_device::{plug_stick, pull_stick};
 use tests::ward_test;
 use tests::{Failure, Outcome, WardPc, ensure};
 
@@ -45,6 +46,15 @@ cpus = 1
 
 [roles]
 user = ["nurse"]
+"#;
+
+/// What the security office adds to the policy that the package brings.
+const RULES: &str = r#"
+[[usb]]
+id = "sticks-of-the-ward"
+match = { class = "mass-storage", serial = "WARD1" }
+to = "internet"
+action = "read-only"
 "#;
 
 /// The guests' images, where IT lays them.
@@ -128,6 +138,12 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
         "doctor sees no missing IOMMU: {doctor:?}"
     );
     run(&pc, IMAGES)?;
+    run(
+        &pc,
+        &format!(
+            "cat >> /etc/bulkhead/policy.toml <<'END'\n{RULES}END\nbulkhead policy check /etc/bulkhead/policy.toml"
+        ),
+    )?;
     run(&pc, &format!("cat > /root/answers.toml <<'END'\n{ANSWERS}END\n"))?;
     let said = run(&pc, "bulkhead setup --answers /root/answers.toml --yes 2>&1")?;
     pc.progress(&format!("it is set up after {:?}:\n{said}", began.elapsed()));
@@ -141,6 +157,7 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
     with_logs(both_desktops_come_up(&pc))?;
     with_logs(nobody_gets_in_and_no_vmm_out(&pc))?;
     with_logs(the_seat_switches(&pc))?;
+    with_logs(a_stick_goes_to_its_domain(&pc))?;
     with_logs(guests_run_on(&pc))?;
     with_logs(is_taken_back(&pc))
 }
@@ -220,6 +237,34 @@ fn the_seat_switches(pc: &WardPc) -> Outcome {
     person.chord(&["ctrl", "alt", "1"])?;
     person.see("the clinical banner again", SOON, in_front(CLINICAL))?;
     person.photograph(&tests::wardpc::images().join("../install-test/ward-pc.png"))
+}
+
+/// And never to the host, which has a driver for it.
+fn a_stick_goes_to_its_domain(pc: &WardPc) -> Outcome {
+    let medium = pc.dir().join("stick.img");
+    std::fs::write(&medium, vec![0x5a; 8 << 20])?;
+    let mut qmp = pc.qmp()?;
+    plug_stick(&mut qmp, "stick", &medium, "WARD1")?;
+    let start = Instant::now();
+    let looks = || {
+        probe(pc).ask(json!({"op": "run", "argv": ["/bin/busybox", "head", "-c", "4", "/dev/sda"]}))
+    };
+    while looks()?["output"] != "ZZZZ" {
+        ensure!(
+            start.elapsed() < patience(AGAIN),
+            "the guest does not have the stick: {}",
+            run(pc, "bulkhead usb list")?
+        );
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let disks = run(pc, "ls /sys/block")?;
+    ensure!(
+        !disks.split_whitespace().any(|disk| disk.starts_with("sd")),
+        "the host has it as well: {disks}"
+    );
+    pull_stick(&mut qmp, "stick")?;
+    pc.progress("a stick went to its domain, and to no other");
+    Ok(())
 }
 
 /// While the agent is killed, restarted by systemd, and replaced by a newer package's.
