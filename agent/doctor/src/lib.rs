@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `host` | KVM, IOMMU, VFIO, cgroups, the host's network |
 //! | `processor` | what one domain may find out of another by the processor |
+//! | `platform` | what listens, Secure Boot, whether the disk is encrypted |
 //! | `pressure` | whether a domain that hammers the disk slows the others down, and whether anybody hears of it |
 //! | `sleep` | whether the PC can sleep |
 //! | `devices` | every function the machine file hands over |
@@ -25,6 +26,7 @@ pub mod audit_log;
 mod clock;
 mod devices;
 mod host;
+mod platform;
 mod pressure;
 mod processor;
 mod seat;
@@ -120,6 +122,9 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.extend(host::examine(system, needs));
     let leaving = machine.map(|machine| devices::interfaces(system, machine)).unwrap_or_default();
     findings.push(host::network(machine.map(Rule::of), &leaving));
+    findings.push(platform::listening(system));
+    findings.push(platform::secure_boot(system));
+    findings.push(platform::encryption(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
     findings.extend(service::unit(system));
     findings.push(service::modules(system));

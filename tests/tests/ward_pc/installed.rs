@@ -135,7 +135,14 @@ fn becomes_a_ward_pc(suite: &str) -> Outcome {
     let began = Instant::now();
     run(&pc, "apt-get -qq -o Dpkg::Use-Pty=0 install /share/packages/bulkhead_*.deb")?;
     pc.progress(&format!("the package is installed after {:?}", began.elapsed()));
-    let doctor = shell(&pc, "bulkhead doctor")?;
+    let doctor = shell(
+        &pc,
+        "/bin/busybox nc -l -p 2222 >/dev/null 2>&1 & sleep 1; bulkhead doctor; status=$?; kill %1 2>/dev/null || kill $!; exit $status",
+    )?;
+    ensure!(
+        doctor.stdout.contains("TCP port 2222 (busybox)"),
+        "doctor sees nobody listen: {doctor:?}"
+    );
     let without = doctor.stdout.lines().find(|line| line.starts_with("FAIL  iommu:"));
     ensure!(
         doctor.status == Some(1) && without.is_some(),
@@ -175,6 +182,7 @@ fn both_desktops_come_up(pc: &WardPc) -> Outcome {
     pc.progress("both desktops are up by themselves");
     let doctor = shell(pc, "bulkhead doctor")?;
     ensure!(doctor.status == Some(0), "doctor: {doctor:?}");
+    ensure!(doctor.stdout.contains("ok    listening:"), "somebody listens: {}", doctor.stdout);
     let errors = run(pc, "journalctl -q --no-pager -b -p err -u 'bulkhead-*'")?;
     ensure!(errors.is_empty(), "the journal has errors: {errors}");
     for domain in status(pc)?["domains"].as_array().into_iter().flatten() {
