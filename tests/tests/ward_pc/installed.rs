@@ -69,7 +69,7 @@ const BY_HAND: &str = r#"sed -i 's/^\[domain.clinical\]/&\ncores = 1\nserial = "
 /// Every file of the system with its kind, mode, owner, size and target, but what changes by itself and what records that there was a package.
 const PICTURE: &str = r#"find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /share -o -path /root -o -path /home \
     -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /var/cache -o -path /var/log -o -path /var/tmp -o -path /var/lib/systemd -o -path /var/mail \
-    -o -name '*passwd*' -o -name '*shadow*' -o -name 'group-' -o -name 'subuid*' -o -name 'subgid*' -o -path /etc/ld.so.cache -o -path /etc/.pwd.lock \) -prune \
+    -o -name '*passwd*' -o -name '*shadow*' -o -name 'group-' -o -name 'subuid*' -o -name 'subgid*' -o -path /etc/ld.so.cache -o -path /etc/.pwd.lock -o -path /boot/grub/grubenv \) -prune \
     -o -type d -printf '%p %M %U:%G\n' -o -printf '%p %M %U:%G %s %l\n' | sort; cat /etc/group /boot/grub/grub.cfg"#;
 
 /// Waits until a shell line succeeds.
@@ -310,6 +310,9 @@ fn guests_run_on(pc: &WardPc) -> Outcome {
             began.elapsed()
         ));
     }
+    // Each agent keeps the PC awake by a program of systemd's, which ends with it.
+    let locks = "cat /proc/[0-9]*/comm | grep -c '^systemd-inhibit'";
+    becomes(pc, "one lock keeps the PC awake", &format!("[ \"$({locks})\" = 1 ]"), AGAIN)?;
     let mut person = Person::at(pc)?;
     person.see("the clinical banner", SOON, in_front(CLINICAL))?;
     run(pc, "bulkhead audit verify").map(drop)
