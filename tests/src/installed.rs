@@ -80,7 +80,8 @@ impl Installed {
         // GRUB names the disk by what is on it, which the initramfs finds as well.
         self.system.cmdline = format!("{words} {SIMULATED}");
         pc.progress(&format!("it restarts with: {words}"));
-        pc.exec(&["/bin/systemctl", "--no-block", "reboot"], Duration::from_secs(30))?;
+        // Later, so that it can still say that it was told to.
+        run(&pc, "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")?;
         pc.wait_off(OFF)?;
         self.start()
     }

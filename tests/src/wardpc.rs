@@ -183,7 +183,11 @@ impl WardPc {
         };
         let up =
             this.request(json!({"op": "exec", "argv": ["/bin/busybox", "uname", "-r"]}), BOOT)?;
-        let slowness = patience::learn(started.elapsed());
+        let idle = match hardware.system {
+            Some(_) => patience::IDLE_BOOT_FROM_DISK,
+            None => patience::IDLE_BOOT,
+        };
+        let slowness = patience::learn(started.elapsed(), idle);
         this.progress(&format!(
             "the simulated ward PC is up, Linux {}",
             up["stdout"].as_str().unwrap_or("").trim()

@@ -21,8 +21,9 @@ const NAMED_MAX: usize = 8;
 const FILES_MAX: usize = 4096;
 /// Block devices on block devices: a file system on LVM on encryption on RAID on a partition is five.
 const DEPTH_MAX: usize = 8;
-/// What the kernel's device mapper calls an encrypted volume begins so (`dm/uuid`).
+/// What the kernel's device mapper calls an encrypted volume begins so (`dm/uuid`), and so what is only checked.
 const ENCRYPTED: &str = "CRYPT-";
+const CHECKED: [&str; 2] = ["CRYPT-VERITY-", "CRYPT-INTEGRITY-"];
 
 /// Examines whether anything on the host waits for connections from outside.
 pub(super) fn listening(system: &SystemPaths) -> Finding {
@@ -157,8 +158,18 @@ pub(super) fn encryption(system: &SystemPaths, state: &Path) -> Finding {
     };
     let device =
         system.sysfs.path("dev/block").join(format!("{}:{}", major(device), minor(device)));
+    if !device.exists() {
+        return Finding::warn(
+            check,
+            format!(
+                "not looked at: the file system of {} names no disk, as btrfs and those in memory do",
+                state.display()
+            ),
+            "`lsblk -f` shows whether there is a `crypto_LUKS` below it",
+        );
+    }
     if is_encrypted(&device, DEPTH_MAX) {
-        return Finding::ok(check, "the disk with audit log, keys and guests' disks is encrypted");
+        return Finding::ok(check, format!("the disk with {} is encrypted", state.display()));
     }
     let tpm = text(&system.sysfs.path("class/tpm/tpm0/tpm_version_major"));
     let unlock = match tpm.as_deref() {
@@ -170,7 +181,7 @@ pub(super) fn encryption(system: &SystemPaths, state: &Path) -> Finding {
     Finding::warn(
         check,
         format!(
-            "{} is on a disk that is not encrypted: who takes it out reads the guests' disks, and the key that signs the audit log",
+            "{} is on a disk that is not encrypted: who takes it out reads what is there, the key that signs the audit log among it, and guests' disks unless they lie elsewhere",
             state.display()
         ),
         format!(
@@ -184,7 +195,10 @@ fn is_encrypted(device: &Path, depth: usize) -> bool {
     let (Ok(device), Some(depth)) = (fs::canonicalize(device), depth.checked_sub(1)) else {
         return false;
     };
-    if text(&device.join("dm/uuid")).is_some_and(|uuid| uuid.starts_with(ENCRYPTED)) {
+    let is_cipher = |uuid: String| {
+        uuid.starts_with(ENCRYPTED) && !CHECKED.iter().any(|checked| uuid.starts_with(checked))
+    };
+    if text(&device.join("dm/uuid")).is_some_and(is_cipher) {
         return true;
     }
     let below = fs::read_dir(device.join("slaves")).into_iter().flatten().flatten();
@@ -288,11 +302,7 @@ mod tests {
     fn a_state_directory_below_lvm_on_an_encrypted_partition_is_encrypted() {
         let pc = Pc::new();
         let state = pc.pc.dir.path().join("state/not/there");
-        let found = encryption(&pc.system, &state);
-        assert_eq!(found.level, Level::Warn);
-        assert!(found.remedy.unwrap().contains("passphrase"));
-        pc.sys("class/tpm/tpm0/tpm_version_major", "2\n");
-        assert!(encryption(&pc.system, &state).remedy.unwrap().contains("TPM 2.0"));
+        assert!(encryption(&pc.system, &state).message.starts_with("not looked at"));
         let number = fs::metadata(pc.pc.dir.path()).unwrap().dev();
         let volume = pc.system.sysfs.path("devices/virtual/block/dm-1");
         let luks = pc.system.sysfs.path("devices/virtual/block/dm-0");
@@ -302,6 +312,12 @@ mod tests {
         let named = pc.system.sysfs.path("dev/block");
         fs::create_dir_all(&named).unwrap();
         symlink(&volume, named.join(format!("{}:{}", major(number), minor(number)))).unwrap();
+        let found = encryption(&pc.system, &state);
+        assert_eq!(found.level, Level::Warn);
+        assert!(found.remedy.unwrap().contains("passphrase"));
+        pc.sys("class/tpm/tpm0/tpm_version_major", "2\n");
+        assert!(encryption(&pc.system, &state).remedy.unwrap().contains("TPM 2.0"));
+        pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-INTEGRITY-0123\n");
         assert_eq!(encryption(&pc.system, &state).level, Level::Warn);
         pc.sys("devices/virtual/block/dm-0/dm/uuid", "CRYPT-LUKS2-0123-root_crypt\n");
         assert_eq!(encryption(&pc.system, &state).level, Level::Ok);

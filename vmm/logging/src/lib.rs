@@ -34,12 +34,28 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Standard error, once [`init`] has been called.
 static SINK: OnceLock<LineSink> = OnceLock::new();
+/// Whether that is systemd's journal, which takes a line's level from its beginning (sd-daemon(3)).
+static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+
+/// How lines begin that say what has failed, and those that say what is missing; nothing where nobody reads it.
+fn marks() -> [&'static str; 2] {
+    if IS_JOURNAL.get() == Some(&true) { ["<3>", "<4>"] } else { ["", ""] }
+}
+
+/// Puts a mark before each line of a text.
+fn marked(text: &str, mark: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    lines.map(|line| format!("{mark}{line}")).collect()
+}
 
 /// Writes what a process has to say at its end, of any length, made fit for a terminal; waits half a
 /// second for the reader at most.
 pub fn write_last(text: impl Into<StyledPage>) {
     if let Some(sink) = SINK.get() {
-        sink.write_patiently(text.into().as_bytes(), FAREWELL);
+        let [failed, _] = marks();
+        let text = text.into();
+        let text = String::from_utf8_lossy(text.as_bytes());
+        sink.write_patiently(marked(&text, failed).as_bytes(), FAREWELL);
     }
 }
 
@@ -54,7 +70,21 @@ pub fn install_panic_hook(program: &'static str) {
             None => format!("{program}: thread {name} panicked: {message}\n"),
         };
         if let Some(sink) = SINK.get() {
-            sink.write_in_panic(line.as_bytes());
+            let [failed, _] = marks();
+            sink.write_in_panic(marked(&line, failed).as_bytes());
         }
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn each_line_of_a_text_is_marked_and_one_without_a_reader_for_marks_is_not() {
+        assert_eq!(
+            super::marked("no policy\n  -> write one\n", "<3>"),
+            "<3>no policy\n<3>  -> write one\n"
+        );
+        assert_eq!(super::marked("", "<3>"), "");
+        assert_eq!(super::marks(), ["", ""]);
+    }
 }

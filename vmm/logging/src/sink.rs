@@ -111,7 +111,10 @@ impl State {
     fn notice(&self) -> String {
         match self.dropped {
             0 => String::new(),
-            count => format!("{count} log lines were dropped: nobody read them in time\n"),
+            count => {
+                let [_, missing] = crate::marks();
+                format!("{missing}{count} log lines were dropped: nobody read them in time\n")
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use tracing_subscriber::fmt::format::{Format, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::{LineSink, Outlet, SINK};
+use crate::{IS_JOURNAL, LineSink, Outlet, SINK};
 
 /// Characters of the longest line.
 const LINE_MAX: usize = 4096;
@@ -33,7 +33,8 @@ pub const LIMITED_BY_CALLER: &str = "limited-by-caller";
 pub fn init(level: LevelFilter, rate: Rate) -> io::Result<()> {
     let sink = LineSink::new(Outlet::new(io::stderr())?);
     SINK.set(sink).map_err(|_| io::Error::from(io::ErrorKind::AlreadyExists))?;
-    let subscriber = subscriber(|| Line(SINK.get()), level, rate, writes_to_the_journal());
+    let to_journal = *IS_JOURNAL.get_or_init(writes_to_the_journal);
+    let subscriber = subscriber(|| Line(SINK.get()), level, rate, to_journal);
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)
 }
 
