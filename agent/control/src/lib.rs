@@ -12,6 +12,7 @@
 //! | [`commands`] | the one table of commands: request, roles, what is recorded, help |
 //! | [`table`] | the macro that makes requests, dispatch and documents of that table |
 //! | [`roles`] | which groups of the host may ask for what |
+//! | [`budget`] | how often one user may ask for what changes something |
 //! | [`server`], [`client`] | the two ends; neither waits for the other without a deadline |
 //! | [`protocol`], [`reports`] | what is answered |
 //! | [`findings`], [`setup_report`] | what `bulkhead-agent doctor` and `bulkhead-agent setup` say to the command line that started them |
@@ -25,6 +26,7 @@
 #[macro_use]
 pub mod table;
 
+pub mod budget;
 pub mod client;
 pub mod commands;
 pub mod findings;

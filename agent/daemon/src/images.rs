@@ -72,13 +72,13 @@ pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
             image: Some(image.to_string()),
             serial: Some(serial),
             uid: nix::unistd::getuid().as_raw(),
-            why: super::record::cut(&format!("at a start of {domain}: {why}")),
+            why: audit::events::cut(&format!("at a start of {domain}: {why}")),
         }
         .into(),
         ImageNews::DidNotComeUp { image: ImageSerial { image, serial }, back } => {
             let (back, stays) = match back {
                 Ok(back) => (Some(back), None),
-                Err(why) => (None, Some(super::record::cut(&why))),
+                Err(why) => (None, Some(audit::events::cut(&why))),
             };
             ImageReturned { domain, back, image: image.to_string(), serial, stays }.into()
         }
@@ -88,7 +88,7 @@ pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
 /// Returns the event of a note.
 fn event(note: Note) -> AuditEvent {
     let Note { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
-    let line = |text: &str| super::record::cut(&printable::line(text).to_string());
+    let line = |text: &str| audit::events::cut(&printable::line(text).to_string());
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {

@@ -31,7 +31,6 @@ mod seat;
 mod service_manager;
 mod signals;
 mod sleep;
-mod tally;
 mod waking;
 
 use std::io;
@@ -58,18 +57,19 @@ use self::seat::SeatClient;
 use self::service_manager::ServiceManager;
 use self::signals::Signals;
 use self::sleep::Sleeps;
-use self::tally::{Budget, Tallies};
 use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
 use config::files::{self, FilesError};
+use control::budget::Budget;
 use control::server::{ListenError, Server};
 use domains::cgroup::Cgroups;
 use domains::{Parts, Supervisor, SupervisorError};
 use handover::handover::HandoverError;
 use printable::explain;
 use recorder::Recorder;
+use recorder::tally::Tallies;
 use usb::Stop;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.

@@ -7,7 +7,7 @@ use audit::AuditEvent;
 use audit::events::{
     AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
     PartFailed, PolicyApplied, PolicyRefused, PressureBegan, PressureEnded, RequestRefused,
-    TrustChanged, TrustRefused,
+    TrustChanged, TrustRefused, cut,
 };
 use monitor::Refused;
 
@@ -18,9 +18,6 @@ use control::roles::Caller;
 use domains::lifecycle::State;
 use domains::pressure::Change;
 use domains::{Adoption, Supervisor};
-
-/// Longest text of somebody else's that is written down, in bytes.
-const TEXT_MAX: usize = 4096;
 
 /// Returns the event that the agent runs, under this policy.
 pub(super) fn started(configuration: &Configuration) -> AuditEvent {
@@ -208,9 +205,4 @@ impl States {
             false => self.begun.get(domain).copied(),
         }
     }
-}
-
-/// Returns as much of a text of somebody else's as is recorded.
-pub(super) fn cut(text: &str) -> String {
-    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
 }

@@ -17,14 +17,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit::AuditEvent;
-use audit::events::{Outcome, RenewalBegan, RenewalEnded, RenewalPutOff};
+use audit::events::{Outcome, RenewalBegan, RenewalEnded, RenewalPutOff, cut};
 use clock::Moment;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use monitor::{MediatorId, Monitor, QuestionId, RequestId};
 
 use super::Running;
-use super::record::cut;
 use super::seat::{Answer, SeatClient};
 use domains::lifecycle::{State, Time};
 use domains::renewal::schedule::{COUNTDOWN, Countdown, Due, Local, Now, Output, PUT_OFF, Rules};

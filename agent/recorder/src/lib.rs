@@ -13,12 +13,15 @@
 //!
 //! - A log that failed is tried again after ten seconds ([`Recorder::poll`], [`Recorder::wait`]); until then nothing crosses.
 //! - How far the log went is remembered in places outside of its directory, so that one that was emptied or put back is noticed at the next start ([`Recorder::found`]).
+//! - What can be asked again and again is counted before it is written: [`tally`].
 //! - While nothing may cross for another reason the owner withholds entries ([`Recorder::withhold`]): asking by [`Recorder::record`] is refused, and the log is kept.
 //!
 //! What an entry looks like, how it is chained and verified, is the crate `audit`'s; who may permit by it is `monitor`'s.
 // A print waits for its reader, and panics when that is gone.
 #![deny(clippy::print_stderr)]
 #![forbid(unsafe_code)]
+
+pub mod tally;
 
 use std::fs;
 use std::path::{Path, PathBuf};

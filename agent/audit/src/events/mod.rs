@@ -19,6 +19,15 @@ pub use crate::entry::Record;
 
 use crate::entry::Entry;
 
+/// Longest text of somebody else's that is recorded, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// Returns as much of a text of somebody else's as is recorded.
+#[must_use]
+pub fn cut(text: &str) -> String {
+    text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default().to_owned()
+}
+
 /// A kind of entry, as it is documented.
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {

@@ -5,7 +5,7 @@
 //!                            '--- the agent stops ---> entry, times n
 //! ```
 //! Counted are refusals, and what was asked that changes nothing. What changes something has entries of its own each time; how often
-//! one user may ask it is limited ([`Budget`]), so that nobody fills the log.
+//! one user may ask it is limited where it is asked (`control::budget`), so that nobody fills the log.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,25 +13,16 @@ use std::time::Duration;
 use audit::AuditEvent;
 use audit::events::{Asked, Outcome, RequestRefused};
 use clock::Moment;
-use ratelimit::{Rate, RateLimiter};
 
 /// How long what is the same is counted before it is written down.
 const EVERY: Duration = Duration::from_secs(10);
 /// What is told apart; what is beyond is counted together.
 const APART_MAX: usize = 256;
-/// How often one user may ask one thing that changes something: more than a person does, or a script that is well.
-const CHANGES: Rate = Rate { burst: 60, every: Duration::from_secs(2) };
-/// How often one user may ask for things that change something, all together: some four entries each time are 10 MB a day, a fraction of what
-/// the log has by default room for in the time it is kept.
-const ALL_CHANGES: Rate = Rate { burst: 240, every: Duration::from_secs(20) };
-/// What is told to who asked more often.
-pub(super) const TOO_OFTEN: &str =
-    "it was asked too often by this user: wait up to twenty seconds for each time more";
 /// What is said of those beyond [`APART_MAX`].
 const OTHERS: &str = "further users and requests";
 
 /// An event that is counted with those like it.
-pub(super) trait Counted: Clone {
+pub trait Counted: Clone {
     /// What those have in common that are counted together.
     type Key: Ord;
     fn key(&self) -> Self::Key;
@@ -104,7 +95,7 @@ struct Count<C> {
 
 /// Counts one kind of event.
 #[derive(Debug)]
-pub(super) struct Tally<C: Counted>(BTreeMap<C::Key, Count<C>>);
+pub struct Tally<C: Counted>(BTreeMap<C::Key, Count<C>>);
 
 impl<C: Counted> Default for Tally<C> {
     fn default() -> Self {
@@ -114,7 +105,7 @@ impl<C: Counted> Default for Tally<C> {
 
 impl<C: Counted> Tally<C> {
     /// Counts an event; returns the entry to be written for it now.
-    pub(super) fn count(&mut self, event: C, now: Moment) -> Option<AuditEvent> {
+    pub fn count(&mut self, event: C, now: Moment) -> Option<AuditEvent> {
         let event = match self.0.len() >= APART_MAX && !self.0.contains_key(&event.key()) {
             true => event.of_others(),
             false => event,
@@ -129,7 +120,7 @@ impl<C: Counted> Tally<C> {
     }
 
     /// Takes the events that were counted for long enough. What did not happen any more is forgotten.
-    pub(super) fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
+    pub fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         self.0.retain(|_, count| {
             if now < count.due {
@@ -146,12 +137,12 @@ impl<C: Counted> Tally<C> {
     }
 
     /// Returns when [`Self::take_due`] has something to write.
-    pub(super) fn due(&self) -> Option<Moment> {
+    pub fn due(&self) -> Option<Moment> {
         self.0.values().filter(|count| count.times > 0).map(|count| count.due).min()
     }
 
     /// Returns the entries of all that was counted and not written, at the end of the agent.
-    pub(super) fn end(&mut self) -> Vec<AuditEvent> {
+    pub fn end(&mut self) -> Vec<AuditEvent> {
         let counted = std::mem::take(&mut self.0).into_values();
         let counted = counted.filter(|count| count.times > 0);
         counted.map(|count| count.of.counted(count.times)).collect()
@@ -160,78 +151,29 @@ impl<C: Counted> Tally<C> {
 
 /// All that is counted.
 #[derive(Debug, Default)]
-pub(super) struct Tallies {
-    pub(super) refused: Tally<RequestRefused>,
-    pub(super) asked: Tally<Asked>,
+pub struct Tallies {
+    pub refused: Tally<RequestRefused>,
+    pub asked: Tally<Asked>,
 }
 
 impl Tallies {
     /// Takes the events that are due of both tallies; see [`Tally::take_due`].
-    pub(super) fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
+    pub fn take_due(&mut self, now: Moment) -> Vec<AuditEvent> {
         let mut events = self.refused.take_due(now);
         events.extend(self.asked.take_due(now));
         events
     }
 
     /// Returns when the next of both is due; see [`Tally::due`].
-    pub(super) fn due(&self) -> Option<Moment> {
+    pub fn due(&self) -> Option<Moment> {
         self.refused.due().into_iter().chain(self.asked.due()).min()
     }
 
     /// Returns what is left of both at the end; see [`Tally::end`].
-    pub(super) fn end(&mut self) -> Vec<AuditEvent> {
+    pub fn end(&mut self) -> Vec<AuditEvent> {
         let mut events = self.refused.end();
         events.extend(self.asked.end());
         events
-    }
-}
-
-/// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
-type Limited = (u32, Option<(&'static str, Option<String>)>);
-
-/// How often each user may still ask for each thing that changes something, and for all of it together.
-#[derive(Debug)]
-pub(super) struct Budget {
-    since: Moment,
-    left: BTreeMap<Limited, (RateLimiter, Moment)>,
-    /// The limit for users and requests beyond [`APART_MAX`], together.
-    others: RateLimiter,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        let (left, others) = (BTreeMap::new(), RateLimiter::new(CHANGES));
-        Self { since: Moment::now(), left, others }
-    }
-}
-
-impl Budget {
-    /// Takes one request of a user's budget, about one domain if it names one; returns whether the user is within it.
-    pub(super) fn take(
-        &mut self,
-        uid: u32,
-        what: &'static str,
-        domain: Option<&str>,
-        now: Moment,
-    ) -> bool {
-        let one = self.one((uid, Some((what, domain.map(str::to_owned)))), CHANGES, now);
-        // Root's log is root's.
-        one && (uid == 0 || self.one((uid, None), ALL_CHANGES, now))
-    }
-
-    fn one(&mut self, key: Limited, rate: Rate, now: Moment) -> bool {
-        let time = now.saturating_duration_since(self.since);
-        if self.left.len() >= APART_MAX {
-            // Who has not asked for so long may ask as often as who never did.
-            let full_after = ALL_CHANGES.every.saturating_mul(ALL_CHANGES.burst);
-            self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
-        }
-        if self.left.len() >= APART_MAX && !self.left.contains_key(&key) {
-            return self.others.take(1, time);
-        }
-        let (limiter, last) = self.left.entry(key).or_insert_with(|| (RateLimiter::new(rate), now));
-        *last = now;
-        limiter.take(1, time)
     }
 }
 
@@ -333,41 +275,5 @@ mod tests {
         assert!(tally.0.len() <= APART_MAX + 1);
         let later: u64 = details(tally.end()).iter().map(|(_, _, times)| times).sum();
         assert_eq!(at_once as u64 + later, 10_000, "each is counted");
-    }
-
-    #[test]
-    fn one_user_has_one_limit_for_all_that_changes_something_and_root_has_none() {
-        let mut budget = Budget::default();
-        let words = ["paste", "usb-attach", "break-glass", "start", "restart", "reset", "unlock"];
-        let (mut now, mut taken, mut roots) = (Moment::now(), 0, 0);
-        for round in 0..10_000 {
-            taken += u32::from(budget.take(7, words[round % 7], None, now));
-            roots += u32::from(budget.take(0, words[round % 7], None, now));
-            now += Duration::from_millis(100);
-        }
-        // A burst, and one every twenty seconds of the thousand.
-        assert!((240..=240 + 51).contains(&taken), "{taken}");
-        assert!(roots > 7 * 400, "{roots}");
-        assert!(budget.take(0, "start", Some("clinical"), now), "of another domain");
-    }
-
-    #[test]
-    fn who_asks_for_changes_without_end_fills_no_log_and_keeps_nobody_else_from_asking() {
-        let mut budget = Budget::default();
-        let mut now = Moment::now();
-        let mut taken = 0;
-        for _ in 0..100_000 {
-            taken += u32::from(budget.take(7, "usb-attach", None, now));
-            now += Duration::from_millis(1);
-        }
-        // A burst, and one every two seconds of the hundred.
-        assert!((CHANGES.burst..=CHANGES.burst + 51).contains(&taken), "{taken}");
-        assert!(
-            budget.take(7, "break-glass", None, now) && budget.take(8, "usb-attach", None, now)
-        );
-        for uid in 0..10_000 {
-            budget.take(uid, "usb-attach", None, now);
-        }
-        assert!(budget.left.len() <= APART_MAX);
     }
 }

@@ -1,0 +1,108 @@
+//! How often one user may ask, over the control socket, for what changes something: each time has entries of its own, and nobody fills the log.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clock::Moment;
+use ratelimit::{Rate, RateLimiter};
+
+/// Users and requests that are told apart; those beyond have one limit together.
+const APART_MAX: usize = 256;
+/// How often one user may ask one thing that changes something: more than a person does, or a script that is well.
+const CHANGES: Rate = Rate { burst: 60, every: Duration::from_secs(2) };
+/// How often one user may ask for things that change something, all together: some four entries each time are 10 MB a day, a fraction of what
+/// the log has by default room for in the time it is kept.
+const ALL_CHANGES: Rate = Rate { burst: 240, every: Duration::from_secs(20) };
+/// What is told to who asked more often.
+pub const TOO_OFTEN: &str =
+    "it was asked too often by this user: wait up to twenty seconds for each time more";
+
+/// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
+type Limited = (u32, Option<(&'static str, Option<String>)>);
+
+/// How often each user may still ask for each thing that changes something, and for all of it together.
+#[derive(Debug)]
+pub struct Budget {
+    since: Moment,
+    left: BTreeMap<Limited, (RateLimiter, Moment)>,
+    /// The limit for users and requests beyond [`APART_MAX`], together.
+    others: RateLimiter,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        let (left, others) = (BTreeMap::new(), RateLimiter::new(CHANGES));
+        Self { since: Moment::now(), left, others }
+    }
+}
+
+impl Budget {
+    /// Takes one request of a user's budget, about one domain if it names one; returns whether the user is within it.
+    pub fn take(
+        &mut self,
+        uid: u32,
+        what: &'static str,
+        domain: Option<&str>,
+        now: Moment,
+    ) -> bool {
+        let one = self.one((uid, Some((what, domain.map(str::to_owned)))), CHANGES, now);
+        // Root's log is root's.
+        one && (uid == 0 || self.one((uid, None), ALL_CHANGES, now))
+    }
+
+    fn one(&mut self, key: Limited, rate: Rate, now: Moment) -> bool {
+        let time = now.saturating_duration_since(self.since);
+        if self.left.len() >= APART_MAX {
+            // Who has not asked for so long may ask as often as who never did.
+            let full_after = ALL_CHANGES.every.saturating_mul(ALL_CHANGES.burst);
+            self.left.retain(|_, (_, last)| now.saturating_duration_since(*last) < full_after);
+        }
+        if self.left.len() >= APART_MAX && !self.left.contains_key(&key) {
+            return self.others.take(1, time);
+        }
+        let (limiter, last) = self.left.entry(key).or_insert_with(|| (RateLimiter::new(rate), now));
+        *last = now;
+        limiter.take(1, time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_has_one_limit_for_all_that_changes_something_and_root_has_none() {
+        let mut budget = Budget::default();
+        let words = ["paste", "usb-attach", "break-glass", "start", "restart", "reset", "unlock"];
+        let (mut now, mut taken, mut roots) = (Moment::now(), 0, 0);
+        for round in 0..10_000 {
+            taken += u32::from(budget.take(7, words[round % 7], None, now));
+            roots += u32::from(budget.take(0, words[round % 7], None, now));
+            now += Duration::from_millis(100);
+        }
+        // A burst, and one every twenty seconds of the thousand.
+        assert!((240..=240 + 51).contains(&taken), "{taken}");
+        assert!(roots > 7 * 400, "{roots}");
+        assert!(budget.take(0, "start", Some("clinical"), now), "of another domain");
+    }
+
+    #[test]
+    fn who_asks_for_changes_without_end_fills_no_log_and_keeps_nobody_else_from_asking() {
+        let mut budget = Budget::default();
+        let mut now = Moment::now();
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            taken += u32::from(budget.take(7, "usb-attach", None, now));
+            now += Duration::from_millis(1);
+        }
+        // A burst, and one every two seconds of the hundred.
+        assert!((CHANGES.burst..=CHANGES.burst + 51).contains(&taken), "{taken}");
+        assert!(
+            budget.take(7, "break-glass", None, now) && budget.take(8, "usb-attach", None, now)
+        );
+        for uid in 0..10_000 {
+            budget.take(uid, "usb-attach", None, now);
+        }
+        assert!(budget.left.len() <= APART_MAX);
+    }
+}
