@@ -185,7 +185,7 @@ impl EventLoop {
         if let Some(counted) = self.running.tallies.due() {
             left = left.min(counted.saturating_duration_since(Moment::now()));
         }
-        if let Some(open_for) = self.running.break_glass.left() {
+        if let Some(open_for) = self.running.break_glass.left(Moment::now()) {
             // The banner counts its minutes.
             left = left.min(open_for).min(Duration::from_secs(10));
         }

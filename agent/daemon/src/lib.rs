@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
-mod break_glass;
 pub mod claim;
 mod configuration;
 mod event_loop;
@@ -40,11 +39,11 @@ use std::time::Duration;
 
 use audit::AuditEvent;
 use monitor::Monitor;
+use monitor::break_glass::BreakGlass;
 use nix::errno::Errno;
 use nix::unistd::Uid;
 use printable::StyledPage;
 
-use self::break_glass::BreakGlass;
 use self::configuration::ActiveConfiguration;
 use self::event_loop::EventLoop;
 use self::images::ImageNotes;

@@ -21,10 +21,10 @@ use audit::events::{Outcome, RenewalBegan, RenewalEnded, RenewalPutOff, cut};
 use clock::Moment;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use monitor::{MediatorId, Monitor, QuestionId, RequestId};
+use monitor::{Answer, MediatorId, Monitor, QuestionId, RequestId};
 
 use super::Running;
-use super::seat::{Answer, SeatClient};
+use super::seat::SeatClient;
 use domains::lifecycle::{State, Time};
 use domains::renewal::schedule::{COUNTDOWN, Countdown, Due, Local, Now, Output, PUT_OFF, Rules};
 use domains::renewal::schedule::{Runs, Schedule};

@@ -1,5 +1,7 @@
 //! The answer to `status`.
 
+use clock::Moment;
+
 use super::Running;
 use super::mediators::Mediators;
 use config::configuration::Unenforced;
@@ -47,7 +49,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
         notes.push("this agent is built to end at the first fault of one of its threads: build it with scripts/build".to_owned());
     }
     notes.extend(mediators.each().filter_map(|mediator| mediator.fault(&configuration.policy)));
-    notes.extend(break_glass.banner_note());
+    notes.extend(break_glass.banner_note(Moment::now()));
     notes.extend(supervisor.domains().iter().filter_map(|runtime| {
         let name = &runtime.policy().name;
         let outdated = runtime.outdated()?;
@@ -77,7 +79,7 @@ pub(super) fn status(running: &Running) -> StatusReport {
         },
         host_network,
         seat: seat.report(&mut notes),
-        break_glass_seconds: break_glass.left().map(|left| left.as_secs()),
+        break_glass_seconds: break_glass.left(Moment::now()).map(|left| left.as_secs()),
         domains: configuration
             .domain_policies
             .iter()

@@ -6,14 +6,14 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome};
 use clipboard::mediator::Hotkey;
 use clock::Moment;
+use monitor::break_glass::{BREAK_GLASS, Shown, Who};
 use monitor::core::Cause;
-use monitor::{MediatorId, QuestionId, RequestId};
+use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
 
-use super::break_glass::{BREAK_GLASS, Who};
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
 use super::renewal::{RENEWAL, Why};
-use super::seat::{Answer as SeatAnswer, SeatRequest};
+use super::seat::SeatRequest;
 use super::{Running, images, record, report};
 use control::budget::TOO_OFTEN;
 use control::commands::{Request, Serve};
@@ -37,11 +37,11 @@ impl Running {
         if !changes.is_empty() {
             self.monitor.note(&changes);
         }
-        if self.break_glass.expire(&mut self.monitor) {
+        if self.break_glass.expire(&mut self.monitor, Moment::now()) {
             self.rules_changed();
         }
         self.look_at_renewals();
-        let own = self.break_glass.banner_note();
+        let own = self.break_glass.banner_note(Moment::now());
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
         let images = self.supervisor.domains().iter().filter_map(|domain| {
             domain.image_problem().map(|_| {
@@ -59,7 +59,12 @@ impl Running {
                 SeatRequest::Shown(domain) => self.try_again(domain),
                 SeatRequest::BreakGlass => {
                     let policy = &self.configuration.current.policy;
-                    self.break_glass.hotkey(policy, &mut self.monitor, &self.seat);
+                    match self.break_glass.hotkey(policy, &mut self.monitor) {
+                        Shown::Notice(words) => self.seat.notice(words),
+                        Shown::Question { question, text, choices } => {
+                            self.seat.choose(question, text, choices);
+                        }
+                    }
                 }
             }
         }
@@ -90,7 +95,8 @@ impl Running {
         match id.mediator {
             BREAK_GLASS => {
                 let policy = Arc::clone(&self.configuration.current.policy);
-                let words = self.break_glass.answered(&policy, &mut self.monitor, (id, answer));
+                let (monitor, now) = (&mut self.monitor, Moment::now());
+                let words = self.break_glass.answered(&policy, monitor, (id, answer), now);
                 if let Some(words) = words {
                     self.rules_changed();
                     self.seat.notice(words);
@@ -362,8 +368,9 @@ impl Serve<Asker<'_>, Reply> for Running {
         let Self { configuration, break_glass, monitor, .. } = self;
         let (name, time) = (caller.to_string(), seconds.map(Duration::from_secs));
         let who = Who { name: &name, agreed: None };
-        match break_glass.open(&configuration.current.policy, monitor, who, reason.as_deref(), time)
-        {
+        let (policy, reason, now) =
+            (&configuration.current.policy, reason.as_deref(), Moment::now());
+        match break_glass.open(policy, monitor, who, reason, time, now) {
             Ok(opened) => {
                 self.rules_changed();
                 Answer { words: Some(opened.to_string()), ..Answer::of(Ok(None)) }.into()

@@ -10,7 +10,7 @@ use audit::events::{
     InputPlugged, InputUnplugged, SeatLinkLost, SeatLocked, SeatSwitched, SeatUnlocked,
 };
 use clock::Moment;
-use monitor::QuestionId;
+use monitor::{Answer, QuestionId};
 use policy::Policy;
 
 use super::DaemonError;
@@ -48,22 +48,6 @@ pub(super) enum SeatRequest {
     BreakGlass,
     /// A desktop was switched to.
     Shown(DomainIndex),
-}
-
-/// An answer from the seat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    Yes,
-    No,
-    /// The choice of this place.
-    Chosen(usize),
-}
-
-impl Answer {
-    /// Returns whether the answer agrees.
-    pub(super) fn agrees(self) -> bool {
-        self != Self::No
-    }
 }
 
 impl SeatClient {
@@ -241,9 +225,12 @@ impl SeatClient {
         self.send(Command::Ask(question.number(), text));
     }
 
-    /// Asks a question with these choices.
+    /// Asks a question with these choices; without any it is answered yes or no.
     pub(super) fn choose(&self, question: QuestionId, text: String, choices: Vec<String>) {
-        self.send(Command::Choose(question.number(), text, choices));
+        match choices.as_slice() {
+            [] => self.ask(question, text),
+            _ => self.send(Command::Choose(question.number(), text, choices)),
+        }
     }
 
     /// Says a question that is open in other words, which mean the same.

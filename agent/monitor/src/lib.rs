@@ -18,6 +18,7 @@
 //! | [`core`] | the decisions, a pure state machine |
 //! | [`permit`] | the proof |
 //! | [`authorize`] | what is asked for, and why it is refused |
+//! | [`break_glass`] | the rules that count for a limited time: opened by a permit, and its questions at the seat |
 //!
 //! **Revocation** is the other half. When another policy is in force, break-glass ends or the log fails, every mediator that runs is sent
 //! [`Cause`](core::Cause) in the same turn of the event loop, and takes back what it had a permit for.
@@ -26,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod authorize;
+pub mod break_glass;
 pub mod core;
 mod monitor;
 pub mod permit;
@@ -33,5 +35,5 @@ pub mod permit;
 pub mod testing;
 
 pub use authorize::{Basis, Denial, Grant, MediatorId, Owed, Request, RequestId, recorded};
-pub use monitor::{Event, Monitor, QuestionId, Refused};
+pub use monitor::{Answer, Event, Monitor, QuestionId, Refused};
 pub use permit::Permit;

@@ -30,6 +30,34 @@ impl QuestionId {
     }
 }
 
+/// An answer from the seat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Agreement.
+    Yes,
+    /// No agreement, or silence.
+    No,
+    /// The choice of this place, which agrees.
+    Chosen(usize),
+}
+
+impl Answer {
+    /// Returns whether the answer agrees.
+    #[must_use]
+    pub fn agrees(self) -> bool {
+        self != Self::No
+    }
+
+    /// Returns the place of what was chosen.
+    #[must_use]
+    pub const fn chosen(self) -> Option<usize> {
+        match self {
+            Self::Chosen(place) => Some(place),
+            Self::Yes | Self::No => None,
+        }
+    }
+}
+
 /// What came of a decision without being the answer to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {

@@ -7,13 +7,13 @@ mod usb;
 use std::path::PathBuf;
 
 use monitor::MediatorId;
+use monitor::break_glass::BREAK_GLASS;
 use seat::ToMediators;
 
 use self::clipboard::ClipboardClient;
 use self::mediator::Start;
 use self::usb::UsbClient;
 use super::DaemonError;
-use super::break_glass::BREAK_GLASS;
 use super::configuration::POLICY;
 use super::renewal::RENEWAL;
 use base::layout::Layout;

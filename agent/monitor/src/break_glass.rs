@@ -1,4 +1,10 @@
 //! Break-glass: for a limited time, and on the record, rules count that otherwise do not.
+//!
+//! ```text
+//!  time, policy, who, reason --> open  --Permit<Opening>--> open until then
+//!  hotkey, answers           --> Shown (a question or words for the seat); closed by its time, by somebody, by what ends its record or its rules
+//! ```
+//! It opens by a permit of the monitor's, as every effect does: who and why are on the disk before anything is let through by it.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,23 +14,24 @@ use audit::events::{
     BreakGlassAskedAgain, BreakGlassClosed, BreakGlassOpened, BreakGlassProlonged,
 };
 use clock::Moment;
-use monitor::{Grant, MediatorId, Monitor, Permit, QuestionId, RequestId};
 use policy::Policy;
 
-use super::seat::{Answer, SeatClient};
+use crate::authorize::{Grant, MediatorId, RequestId};
+use crate::monitor::{Answer, Monitor, QuestionId};
+use crate::permit::Permit;
 
 /// What the monitor knows it by.
-pub(super) const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
+pub const BREAK_GLASS: MediatorId = MediatorId::new("break-glass");
 /// Longest reason that is taken, in characters.
 const REASON_MAX: usize = 500;
 
 /// What opening it came to, for the one who opened it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Opened {
+pub struct Opened {
     /// How long it is open from now on.
-    pub(super) left: Duration,
+    pub left: Duration,
     /// How long it would have been open anyway, if it was.
-    pub(super) before: Option<Duration>,
+    pub before: Option<Duration>,
 }
 
 impl fmt::Display for Opened {
@@ -48,6 +55,22 @@ impl fmt::Display for Opened {
 struct Opening(Moment);
 
 impl Grant for Opening {}
+
+/// What is shown at the seat.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A question that is answered yes or no, or with one of the choices, if there are any.
+    Question {
+        /// Which one the answer is to.
+        question: QuestionId,
+        /// Its words.
+        text: String,
+        /// What there is to choose from.
+        choices: Vec<String>,
+    },
+    /// Words.
+    Notice(String),
+}
 
 /// A question of its own that stands at the seat.
 #[derive(Debug)]
@@ -74,7 +97,7 @@ const ASK_FOR: Duration = Duration::from_secs(60);
 
 /// Whether it is open.
 #[derive(Debug, Default)]
-pub(super) struct BreakGlass {
+pub struct BreakGlass {
     until: Option<Moment>,
     asked: Option<Asked>,
     /// What was asked when the last policy came, whose answer may be under way.
@@ -82,35 +105,44 @@ pub(super) struct BreakGlass {
 }
 
 impl BreakGlass {
-    pub(super) fn is_open(&self) -> bool {
+    /// Returns whether it is open.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.until.is_some()
     }
 
     /// Returns until when it is open.
-    pub(super) fn until(&self) -> Option<Moment> {
+    #[must_use]
+    pub fn until(&self) -> Option<Moment> {
         self.until
     }
 
-    /// Returns how long it stays open.
-    pub(super) fn left(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(Moment::now()))
+    /// Returns how long it stays open from now on.
+    #[must_use]
+    pub fn left(&self, now: Moment) -> Option<Duration> {
+        self.until.map(|until| until.saturating_duration_since(now))
     }
 
     /// Returns what the banner says while it is open.
-    pub(super) fn banner_note(&self) -> Option<String> {
-        let minutes = self.left()?.as_secs().div_ceil(60);
+    #[must_use]
+    pub fn banner_note(&self, now: Moment) -> Option<String> {
+        let minutes = self.left(now)?.as_secs().div_ceil(60);
         Some(format!("BREAK-GLASS is open for {minutes} min; all of it is recorded"))
     }
 
     /// Opens it; `who` and `reason` go on the record first. If it is open it stays open as long at least, which is said and recorded as such:
     /// it is closed by nothing but [`Self::close`], its time, another policy, a sleep of the PC, and the loss of the record that says that it was opened.
-    pub(super) fn open(
+    ///
+    /// # Errors
+    /// Why it stays as it is, and what to do instead.
+    pub fn open(
         &mut self,
         policy: &Policy,
         monitor: &mut Monitor,
         who: Who<'_>,
         reason: Option<&str>,
         wanted: Option<Duration>,
+        now: Moment,
     ) -> Result<Opened, String> {
         let Some(rules) = policy.break_glass() else {
             return Err(format!("the policy provides no break-glass; ask the {}", policy.issuer()));
@@ -133,8 +165,7 @@ impl BreakGlass {
             None => most,
         };
         let reason = printable::line(reason.unwrap_or_default()).up_to(REASON_MAX).to_string();
-        let now = Moment::now();
-        let before = self.until.map(|until| until.saturating_duration_since(now));
+        let before = self.left(now);
         let left = before.unwrap_or_default().max(time);
         let (policy, by, seconds) = (policy.serial(), who.name.to_owned(), left.as_secs());
         let event: AuditEvent = match before.map(|before| before.as_secs()) {
@@ -163,7 +194,7 @@ impl BreakGlass {
     }
 
     /// Closes it; whether it was open.
-    pub(super) fn close(&mut self, monitor: &mut Monitor, why: &str) -> bool {
+    pub fn close(&mut self, monitor: &mut Monitor, why: &str) -> bool {
         let open = self.until.take().is_some();
         if open {
             tracing::warn!("break-glass is closed: {why}");
@@ -174,28 +205,27 @@ impl BreakGlass {
 
     /// Closes it, if it is open, as the audit log has failed and may have lost that it was opened: what a permit allowed ends when its record
     /// is gone. Nothing crosses by it until there is a log again in any case, and then it can be opened anew. Words for whoever is at the seat.
-    pub(super) fn record_lost(&mut self, monitor: &mut Monitor) -> Option<String> {
+    pub fn record_lost(&mut self, monitor: &mut Monitor) -> Option<String> {
         self.close(monitor, "the audit log cannot be written").then(|| {
             "Break-glass is closed:\nthe audit log cannot be written.\nCall IT.".to_owned()
         })
     }
 
     /// Closes it when its time is over; returns whether it did.
-    pub(super) fn expire(&mut self, monitor: &mut Monitor) -> bool {
-        let over = self.until.is_some_and(|until| Moment::now() >= until);
+    pub fn expire(&mut self, monitor: &mut Monitor, now: Moment) -> bool {
+        let over = self.until.is_some_and(|until| now >= until);
         over && self.close(monitor, "its time is over")
     }
 
     /// Handles the answer at the seat to a question of its own; returns words for whoever answered, and none if the answer was no.
     ///
-    /// An answer to a question that is not the one that stands is said to have been about other rules.
-    ///
     /// What it says of an answer to a question that is not the one that stands is that it was about other rules.
-    pub(super) fn answered(
+    pub fn answered(
         &mut self,
         policy: &Policy,
         monitor: &mut Monitor,
         (id, answer): (RequestId, Answer),
+        now: Moment,
     ) -> Option<String> {
         let asked = self.asked.take_if(|asked| asked.id == id);
         if !answer.agrees() {
@@ -211,16 +241,18 @@ impl BreakGlass {
                 self.close(monitor, "by somebody at the seat");
                 "Break-glass is closed.".to_owned()
             }
-            Question::Open(shown) => match self.agreed(policy, monitor, id, (&shown, answer)) {
-                Ok(_) => "Break-glass is open.".to_owned(),
-                Err(why) => stays_closed(&why),
-            },
+            Question::Open(shown) => {
+                match self.agreed(policy, monitor, id, (&shown, answer), now) {
+                    Ok(_) => "Break-glass is open.".to_owned(),
+                    Err(why) => stays_closed(&why),
+                }
+            }
         })
     }
 
     /// Handles the answer to a question that was asked under another policy; returns words for whoever answered, and none if the answer was
     /// no.
-    pub(super) fn answered_late(&mut self, question: QuestionId, answer: Answer) -> Option<String> {
+    pub fn answered_late(&mut self, question: QuestionId, answer: Answer) -> Option<String> {
         let asked = self.void.take_if(|asked| asked.question == question)?;
         answer.agrees().then(|| match asked.what {
             Question::Open(_) => stays_closed(CHANGED),
@@ -235,21 +267,19 @@ impl BreakGlass {
         monitor: &mut Monitor,
         id: RequestId,
         (shown, answer): (&[String], Answer),
+        now: Moment,
     ) -> Result<Opened, String> {
-        let reason = match answer {
-            Answer::Chosen(chosen) => shown.get(chosen),
-            Answer::Yes | Answer::No => None,
-        };
+        let reason = answer.chosen().and_then(|chosen| shown.get(chosen));
         if reason.is_none() && !shown.is_empty() {
             monitor.withdraw(id);
             return Err("no reason was chosen; press its keys again".to_owned());
         }
         let who = Who { name: "the seat", agreed: Some(id) };
-        self.open(policy, monitor, who, reason.map(String::as_str), None)
+        self.open(policy, monitor, who, reason.map(String::as_str), None, now)
     }
 
     /// Withdraws the question that was asked under another policy: it named that policy's time and reasons.
-    pub(super) fn forget_question(&mut self, monitor: &mut Monitor) {
+    pub fn forget_question(&mut self, monitor: &mut Monitor) {
         if let Some(asked) = self.asked.take() {
             monitor.withdraw(asked.id);
             self.void = Some(asked);
@@ -257,11 +287,12 @@ impl BreakGlass {
     }
 
     /// Handles its hotkey: asks whether to open or close it, or says why that cannot be asked.
-    pub(super) fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor, seat: &SeatClient) {
+    #[must_use]
+    pub fn hotkey(&mut self, policy: &Policy, monitor: &mut Monitor) -> Shown {
         let words = match policy.break_glass() {
             _ if self.is_open() => {
                 let text = "Close break-glass now?".to_owned();
-                return self.ask(monitor, seat, text, Question::Close);
+                return self.ask(monitor, text, Question::Close);
             }
             None => format!("The policy provides no break-glass.\nQuestions: {}", policy.issuer()),
             Some(rules) if !rules.opens_at_the_seat() => {
@@ -276,40 +307,39 @@ impl BreakGlass {
                     "Open break-glass for {}?{why}\nWhat is allowed only by it will be recorded as such.",
                     minutes(rules.max_duration)
                 );
-                return self.ask(monitor, seat, text, Question::Open(reasons));
+                return self.ask(monitor, text, Question::Open(reasons));
             }
         };
-        seat.notice(words);
+        Shown::Notice(words)
     }
 
     /// Asks at the seat, instead of what was asked there before.
-    fn ask(&mut self, monitor: &mut Monitor, seat: &SeatClient, text: String, what: Question) {
+    fn ask(&mut self, monitor: &mut Monitor, text: String, what: Question) -> Shown {
         if let Some(before) = self.asked.take() {
             monitor.withdraw(before.id);
         }
         let id = monitor.own(BREAK_GLASS);
         match monitor.ask(id, ASK_FOR) {
             Ok(question) => {
-                match &what {
-                    Question::Open(reasons) if !reasons.is_empty() => {
-                        seat.choose(question, text, reasons.clone());
-                    }
-                    Question::Open(_) | Question::Close => seat.ask(question, text),
-                }
+                let choices = match &what {
+                    Question::Open(reasons) => reasons.clone(),
+                    Question::Close => Vec::new(),
+                };
                 self.asked = Some(Asked { id, question, what });
+                Shown::Question { question, text, choices }
             }
-            Err(denial) => seat.notice(format!("Break-glass stays as it is:\n{denial}.")),
+            Err(denial) => Shown::Notice(format!("Break-glass stays as it is:\n{denial}.")),
         }
     }
 }
 
 /// Who opens it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Who<'a> {
+pub struct Who<'a> {
     /// Their name in the log.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// The question that was answered with yes, if one was asked.
-    pub(super) agreed: Option<RequestId>,
+    pub agreed: Option<RequestId>,
 }
 
 fn stays_closed(why: &str) -> String {
