@@ -264,7 +264,7 @@ impl Running {
         let Self { mut mediators, mut monitor, mut tallies, mut renewals, .. } = self;
         mediators.each_mut().for_each(|mediator| mediator.stop(stop, &mut monitor));
         monitor.note(&tallies.end());
-        monitor.note(&renewals.end());
+        monitor.note(&renewals.end(supervisor.now()));
         if let Some(caller) = configuration.asked_by() {
             let refused =
                 record::policy_refused(caller, "the agent stopped while it was looked at");

@@ -12,7 +12,7 @@ use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
 
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
-use super::renewal::{RENEWAL, Why};
+use super::renewal::RENEWAL;
 use super::seat::SeatRequest;
 use super::{Running, images, record, report};
 use control::budget::TOO_OFTEN;
@@ -22,6 +22,7 @@ use control::roles::Caller;
 use control::server::{Refused, Reply, Ticket};
 use control::table::{Often, Recorded};
 use domains::lifecycle::Event;
+use domains::renewal::planned::Why;
 use seat::core::DomainIndex;
 
 impl Running {

@@ -238,9 +238,9 @@ impl SeatClient {
         self.send(Command::Reword(question.number(), text));
     }
 
-    /// Returns whether this domain is in front.
-    pub(super) fn has_in_front(&self, name: &str) -> bool {
-        self.seat.report().front == name
+    /// Returns the domain in front.
+    pub(super) fn front(&self) -> String {
+        self.seat.report().front
     }
 
     /// Whether somebody may be there who can be asked: there is a seat, and its screen is not locked.

@@ -1,15 +1,18 @@
 //! A domain that keeps nothing begins anew: it is shut down as by a stop, what it wrote is thrown away, and it is started again.
 //!
-//! When that is due by itself says [`schedule`].
+//! When that is due by itself says [`schedule`]; what the person at the seat is asked and told of it, and which renewals are under way, [`planned`].
 //!
 //! For the life-cycle that is a restart: at every start of such a domain its disks are copied anew ([`disks`](super::disks)). What is decided here is
 //! whether there is anything to be thrown away.
 
+pub mod planned;
 pub mod schedule;
 
 use super::Supervisor;
 use super::lifecycle::{Event, Lifecycle, State, Time};
 use super::runtime::DomainRuntime;
+use planned::DomainFacts;
+use schedule::Rules;
 
 impl Supervisor {
     /// Returns whether [`Self::renew`] would begin.
@@ -40,6 +43,30 @@ impl Supervisor {
 }
 
 impl DomainRuntime {
+    /// Returns what its renewals go by, but for whether it was used, which the seat knows.
+    #[must_use]
+    pub fn renewal_facts(&self) -> DomainFacts {
+        let policy = &self.policy;
+        let by_itself = !policy.renew_at.is_empty() || policy.renew_when_idle.is_some();
+        let rules = (policy.discard && by_itself).then(|| {
+            // The same times in another order are the same.
+            let mut at = policy.renew_at.clone();
+            at.sort_unstable();
+            at.dedup();
+            Rules { at, when_idle: policy.renew_when_idle }
+        });
+        DomainFacts {
+            name: policy.name.clone(),
+            label: policy.label.clone(),
+            rules,
+            state: self.lifecycle.state(),
+            problem: self.lifecycle.problem().map(str::to_owned),
+            runs_since: self.runs_since(),
+            used: None,
+            vmm_age: self.vmm_age(),
+        }
+    }
+
     /// Returns since when it has had what was written in it, as nothing of that is thrown away while its guest runs; `None` if it does not run.
     #[must_use]
     pub fn runs_since(&self) -> Option<Time> {
