@@ -7,7 +7,7 @@ use std::time::Duration;
 use audit::events::{AgentLeft, AgentStopped};
 use clock::Moment;
 use control::server::Server;
-use domains::Adoption;
+use domains::{Adoption, entries};
 use handover::handover::Handover;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -169,7 +169,9 @@ impl EventLoop {
         } else {
             self.waking.sleeps.forget_sleep_meanwhile();
         }
-        if let Some(gap) = record::gap(&adopted, self.lock.before) {
+        // A clock that was set back says nothing.
+        let since = self.lock.before.and_then(|before| before.elapsed().ok());
+        if let Some(gap) = entries::gap(&adopted, since) {
             self.running.monitor.note(&[gap]);
         }
     }

@@ -1,13 +1,9 @@
 //! What the agent itself writes into the audit log.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime};
-
 use audit::AuditEvent;
 use audit::events::{
-    AgentGap, AgentStarted, Asked, Asking, ClipboardNotDelivered, DomainChanged, Outcome,
-    PartFailed, PolicyApplied, PolicyRefused, PressureBegan, PressureEnded, RequestRefused,
-    TrustChanged, TrustRefused, cut,
+    AgentStarted, Asked, Asking, ClipboardNotDelivered, Outcome, PartFailed, PolicyApplied,
+    PolicyRefused, RequestRefused, TrustChanged, TrustRefused, cut,
 };
 use monitor::Refused;
 
@@ -15,9 +11,6 @@ use config::configuration::Configuration;
 use config::policy_store::{Candidate, TrustChange, TrustReport};
 use control::commands;
 use control::roles::Caller;
-use domains::lifecycle::State;
-use domains::pressure::Change;
-use domains::{Adoption, Supervisor};
 
 /// Returns the event that the agent runs, under this policy.
 pub(super) fn started(configuration: &Configuration) -> AuditEvent {
@@ -32,24 +25,6 @@ pub(super) fn started(configuration: &Configuration) -> AuditEvent {
     .into()
 }
 
-/// Returns the event of the time without an agent, if an earlier agent left any of these domains. `before` is when an agent before this one
-/// was last known to run.
-pub(super) fn gap(
-    adopted: &[(String, Adoption)],
-    before: Option<SystemTime>,
-) -> Option<AuditEvent> {
-    let of = |wanted: fn(Adoption) -> bool| {
-        let domains = adopted.iter().filter(|(_, adopted)| wanted(*adopted));
-        domains.map(|(name, _)| name.clone()).collect::<Vec<String>>()
-    };
-    let domains = of(|adopted| adopted == Adoption::RunsOn);
-    let others = of(|adopted| adopted != Adoption::RunsOn);
-    // A clock that was set back says nothing.
-    let seconds = before.and_then(|before| before.elapsed().ok()).map(|time| time.as_secs() + 1);
-    let ended = (!others.is_empty()).then_some(others);
-    (!adopted.is_empty()).then(|| AgentGap { domains, ended, seconds }.into())
-}
-
 /// Returns the event that a mediator, or the seat, has died by a fault of ours.
 pub(super) fn failed(what: &str) -> AuditEvent {
     PartFailed { what: what.to_owned() }.into()
@@ -58,20 +33,6 @@ pub(super) fn failed(what: &str) -> AuditEvent {
 /// Returns the event that a paste whose entry says it is allowed does not reach its domain, where its mediator is not there to say so.
 pub(super) fn not_delivered(domain: &str, why: &Refused) -> AuditEvent {
     ClipboardNotDelivered { domain: domain.to_owned(), why: why.to_string() }.into()
-}
-
-/// Returns the event that a domain's pressure on a resource began, or ended.
-pub(super) fn pressure((domain, change): (String, Change)) -> AuditEvent {
-    match change {
-        Change::Began { resource, percent } => {
-            let (percent, resource) = (percent.into(), resource.word().to_owned());
-            PressureBegan { domain, percent, resource }.into()
-        }
-        Change::Ended { resource, most, lasted } => {
-            let (most_percent, resource) = (most.into(), resource.word().to_owned());
-            PressureEnded { domain, most_percent, resource, seconds: lasted.as_secs() }.into()
-        }
-    }
 }
 
 /// Returns the account at the other end of the control socket, where the host has one of its user's number.
@@ -150,59 +111,4 @@ pub(super) fn trust(report: &TrustReport) -> Vec<AuditEvent> {
         AuditEvent::from(TrustRefused { serial: refused.serial, why: cut(&refused.why) })
     });
     changed.into_iter().chain(refused).collect()
-}
-
-/// The domains' states as they were last written down, and the requests that are to change them.
-#[derive(Debug, Default)]
-pub(super) struct States {
-    last: BTreeMap<String, &'static str>,
-    begun: BTreeMap<String, u64>,
-}
-
-impl States {
-    /// Notes a request that was begun for a domain: the entries of what comes of it name its number, until the domain runs or is off.
-    pub(super) fn begun(&mut self, domain: &str, request: Option<u64>) {
-        match request {
-            Some(request) => self.begun.insert(domain.to_owned(), request),
-            // It could not be recorded; what was begun before it ends otherwise now.
-            None => self.begun.remove(domain),
-        };
-    }
-
-    /// Notes the domains that ran when an earlier agent ended: only what comes after that is new.
-    pub(super) fn adopted(&mut self, adopted: &[(String, Adoption)]) {
-        let running = State::Running { from: Duration::ZERO, answered: true }.word();
-        self.last.extend(adopted.iter().map(|(name, _)| (name.clone(), running)));
-    }
-
-    /// Returns an event for each domain whose state has changed.
-    pub(super) fn changes(&mut self, supervisor: &Supervisor) -> Vec<AuditEvent> {
-        let mut events = Vec::new();
-        for runtime in supervisor.domains() {
-            let (name, state) = (&runtime.policy().name, runtime.lifecycle().state());
-            let before = self.last.get(name).copied().unwrap_or("off");
-            if before == state.word() {
-                continue;
-            }
-            self.last.insert(name.clone(), state.word());
-            let event = DomainChanged {
-                domain: name.clone(),
-                from: before.to_owned(),
-                pid: runtime.pid(),
-                problem: runtime.lifecycle().problem().map(cut),
-                request: self.request_of(name, state.is_settled()),
-                to: state.word().to_owned(),
-            };
-            events.push(event.into());
-        }
-        events
-    }
-
-    /// Returns the request that brings about what happens to a domain now; the request ends if the domain is settled with it.
-    fn request_of(&mut self, domain: &str, settled: bool) -> Option<u64> {
-        match settled {
-            true => self.begun.remove(domain),
-            false => self.begun.get(domain).copied(),
-        }
-    }
 }

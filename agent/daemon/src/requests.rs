@@ -6,15 +6,17 @@ use std::time::Duration;
 use audit::events::{Asked, Outcome};
 use clipboard::mediator::Hotkey;
 use clock::Moment;
+use jiff::Timestamp;
 use monitor::break_glass::{BREAK_GLASS, Shown, Who};
 use monitor::core::Cause;
 use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
+use nix::unistd::getuid;
 
 use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
 use super::renewal::RENEWAL;
 use super::seat::SeatRequest;
-use super::{Running, images, record, report};
+use super::{Running, record, report};
 use control::budget::TOO_OFTEN;
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
@@ -23,6 +25,7 @@ use control::server::{Refused, Reply, Ticket};
 use control::table::{Often, Recorded};
 use domains::lifecycle::Event;
 use domains::renewal::planned::Why;
+use domains::{DomainRuntime, entries, screen};
 use seat::core::DomainIndex;
 
 impl Running {
@@ -44,11 +47,7 @@ impl Running {
         self.look_at_renewals();
         let own = self.break_glass.banner_note(Moment::now());
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
-        let images = self.supervisor.domains().iter().filter_map(|domain| {
-            domain.image_problem().map(|_| {
-                format!("{} could not be renewed as IT wanted; tell IT", domain.policy().label)
-            })
-        });
+        let images = self.supervisor.domains().iter().filter_map(screen::image_note);
         let notes = own.into_iter().chain(self.renewals.banner_notes()).chain(notes).chain(images);
         let events = self.seat.process_events(&self.supervisor, self.monitor.recorder(), notes);
         if !events.is_empty() {
@@ -259,10 +258,14 @@ impl Running {
 
     /// Writes down which domains are in another state, and which began or ended to press.
     pub(super) fn note_states(&mut self) {
-        let mut changes = self.states.changes(&self.supervisor);
+        let mut changes =
+            self.states.changes(self.supervisor.domains().iter().map(DomainRuntime::state));
         changes.extend(self.renewals.ended(&self.supervisor));
-        changes.extend(self.supervisor.pressure_changes().into_iter().map(record::pressure));
-        changes.extend(self.supervisor.image_news().into_iter().map(images::news));
+        changes.extend(self.supervisor.pressure_changes().into_iter().map(entries::pressure));
+        changes.extend(self.supervisor.image_news().into_iter().map(|news| {
+            let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            entries::image(news, &at, getuid().as_raw())
+        }));
         if !changes.is_empty() {
             self.monitor.note(&changes);
         }
@@ -270,7 +273,8 @@ impl Running {
 
     /// Writes down what was done with guest images by command since somebody looked.
     pub(super) fn note_images(&mut self, folder: &std::path::Path) {
-        self.image_notes.record(folder, |events| self.monitor.note(events).is_some());
+        let now = Moment::now();
+        self.image_notes.record(folder, now, |events| self.monitor.note(events).is_some());
     }
 }
 

@@ -3,7 +3,6 @@
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{
@@ -18,9 +17,7 @@ use base::layout::Layout;
 use config::domain_policies;
 use config::machine::{Machine, Seat as SeatChoice};
 use control::reports::SeatReport;
-use domains::lifecycle::{Phase, State, Time};
-use domains::pressure::Pressure;
-use domains::{DomainRuntime, Outdated, Supervisor};
+use domains::{Supervisor, screen};
 use recorder::Recorder;
 use seat::core::DomainIndex;
 use seat::memory::{self, Memory};
@@ -266,11 +263,8 @@ impl SeatClient {
         let Some(name) = self.seat.names().get(index) else { return DomainText::default() };
         let runtime = supervisor.domains().iter().find(|runtime| runtime.policy().name == *name);
         match runtime {
-            Some(runtime) => domain_text(runtime, supervisor.now()),
-            None => DomainText {
-                placeholder: "is shown by another program".to_owned(),
-                banner_note: None,
-            },
+            Some(runtime) => screen::domain_text(runtime, supervisor.now()),
+            None => screen::external(),
         }
     }
 
@@ -325,66 +319,10 @@ fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
     unwritten.into_iter().chain(went_back)
 }
 
-/// What the screen says of a domain that failed again and again: what the person there can do, and who else can.
-const LEFT_OFF: &str = "failed again and again and is left off\nCall IT. It is tried every half hour, and when you switch to another desktop and back";
-/// What is said of a VMM that the kernel does not end.
-const HANGS: &str = "hangs and cannot be ended; call IT";
-/// How long a VMM that was killed takes to be gone, at most, if the kernel can end it at all.
-const ENDED_BY: Duration = Duration::from_secs(30);
-
-/// Returns what the screen says of a domain's state.
-fn domain_text(runtime: &DomainRuntime, now: Time) -> DomainText {
-    let label = &runtime.policy().label;
-    let life = runtime.lifecycle();
-    let state = life.state();
-    let cannot_end = now.saturating_sub(life.since()) >= ENDED_BY;
-    let placeholder = match state {
-        _ if runtime.outdated() == Some(Outdated::SeatLink) => {
-            "runs, and cannot be shown until it is restarted; call IT"
-        }
-        State::Off if runtime.lifecycle().is_left_off() => LEFT_OFF,
-        State::Off => "is switched off",
-        State::Running { answered: true, .. } => "runs, and shows nothing yet",
-        State::Stopping(Phase::Hung { .. }) if cannot_end => HANGS,
-        State::Stopping(Phase::Hung { .. }) if life.wanted() => {
-            "did not answer any more and is started again"
-        }
-        State::Stopping(_) | State::Releasing { .. } => "is shutting down",
-        State::Backoff { .. } => "stopped by itself and is started again",
-        _ => "is starting",
-    };
-    let banner_note = match state {
-        State::Backoff { .. } => Some(format!("{label} stopped by itself and is started again")),
-        State::Stopping(Phase::Hung { .. }) if cannot_end => Some(format!("{label} {HANGS}")),
-        State::Stopping(Phase::Hung { .. }) if life.wanted() => {
-            Some(format!("{label} did not answer any more and is started again"))
-        }
-        State::Off if runtime.lifecycle().is_left_off() => {
-            Some(format!("{label} failed again and again and is left off; call IT"))
-        }
-        State::Off if runtime.lifecycle().problem().is_some() => {
-            Some(format!("{label} is off because of a fault; call IT"))
-        }
-        _ if runtime.waits().is_some() => {
-            Some(format!("{label} waits for this PC's disk, which does not answer; call IT"))
-        }
-        _ if runtime.is_silent() => Some(format!("{label} does not answer; call IT")),
-        _ => pressed(label, runtime.pressure()),
-    };
-    DomainText { placeholder: placeholder.to_owned(), banner_note }
-}
-
-/// Returns the message for a desktop that has wanted more of a resource than it got, for long.
-fn pressed(label: &str, pressure: &Pressure) -> Option<String> {
-    let says: Vec<&str> = pressure.pressing().map(|what| what.resource.says()).collect();
-    (!says.is_empty()).then(|| format!("{label} may be slow: it {}", says.join(", and ")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use ::audit::Limits;
-    use domains::pressure::{LOOK_EVERY, Resource};
 
     #[test]
     fn the_screen_says_that_the_state_directory_went_back_and_that_nothing_can_be_recorded() {
@@ -405,24 +343,5 @@ mod tests {
         std::fs::write(state.join("audit"), "in the way").unwrap();
         let said: Vec<String> = of_the_record(&open()).collect();
         assert!(said[0].contains("cannot be written"), "{said:?}");
-    }
-
-    #[test]
-    fn the_banner_says_in_plain_words_which_desktop_presses_and_for_what_while_it_does() {
-        let mut pressure = Pressure::default();
-        assert_eq!(pressed("INTERNET", &pressure), None);
-        for look in 0..=12 {
-            let now = LOOK_EVERY * look;
-            let _ = pressure.take(now, Resource::Processor, 90);
-            let _ = pressure.take(now, Resource::Memory, 90);
-        }
-        assert_eq!(
-            pressed("INTERNET", &pressure).as_deref(),
-            Some(
-                "INTERNET may be slow: it wants more processor time than it gets, and is short of memory"
-            )
-        );
-        let _ = pressure.end(LOOK_EVERY * 13);
-        assert_eq!(pressed("INTERNET", &pressure), None);
     }
 }

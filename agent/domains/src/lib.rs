@@ -12,6 +12,7 @@
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
 //! | [`renewal`] | a domain that keeps nothing begins anew |
 //! | [`trial`] | whether the guest of a new image comes up: a pure state machine |
+//! | [`entries`], [`screen`] | what the audit log and the screen say of domains |
 //! | [`wanted`] | what is wanted of a domain, for the next agent |
 //! | [`leftovers`] | VMMs of an earlier agent whose domains this PC does not have any more |
 //!
@@ -27,6 +28,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod devices;
 pub mod disks;
+pub mod entries;
 pub mod host_network;
 pub mod leftovers;
 pub mod lifecycle;
@@ -35,6 +37,7 @@ pub mod process;
 pub mod record;
 pub mod renewal;
 mod runtime;
+pub mod screen;
 pub mod spec;
 pub mod trial;
 mod users;
@@ -310,6 +313,14 @@ impl Supervisor {
             runtime.feed(&mut self.shared, Event::Slept { lost_devices });
         }
         restarted
+    }
+
+    /// Returns what people call a domain.
+    #[must_use]
+    pub fn label(&self, name: &str) -> String {
+        let mut policies = self.domains.iter().map(|runtime| &runtime.policy);
+        let policy = policies.find(|policy| policy.name == name);
+        policy.map_or_else(|| name.to_owned(), |policy| policy.label.clone())
     }
 
     /// Returns whether a domain is on its way from one state to another.

@@ -15,6 +15,7 @@
 //! | [`record`] | which image is in force, to come, or before; pure |
 //! | [`store`] | the folder of what is installed |
 //! | [`notes`] | what was done by command, until it is in the audit log |
+//! | [`recording`] | how it gets there |
 //!
 //! What a file says is hostile until officers have signed for it, and its members until they were hashed.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
@@ -30,6 +31,7 @@ pub mod manifest;
 pub mod notes;
 pub mod pack;
 pub mod record;
+pub mod recording;
 pub mod store;
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What was done with guest images, in the audit log: by command, as their notes say, and by the start of a domain.
+//! Notes of what was done with images by command become entries of the audit log: each once, and a note goes when it is on record.
 
 use std::io;
 use std::path::Path;
@@ -6,20 +6,18 @@ use std::time::Duration;
 
 use audit::AuditEvent;
 use audit::events::{
-    ImageActivated, ImageInForce, ImageInstalled, ImageRefused, ImageRemoved, ImageReturned,
-    ImageRolledBack,
+    ImageActivated, ImageInstalled, ImageRefused, ImageRemoved, ImageRolledBack, cut,
 };
 use clock::Moment;
-use domains::ImageNews;
-use domains::boot::ImageSerial;
-use images::notes::{self, Note, What};
+
+use crate::notes::{self, Note, What};
 
 /// How long notes are left alone that could not be recorded, read or removed.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What became of the notes so far.
-#[derive(Default)]
-pub(super) struct ImageNotes {
+#[derive(Debug, Default)]
+pub struct ImageNotes {
     /// When they are next looked at, if something was in the way.
     again: Option<Moment>,
     /// Those that are on record and could not be removed: they are not recorded once more.
@@ -28,8 +26,12 @@ pub(super) struct ImageNotes {
 
 impl ImageNotes {
     /// Records what the notes say, and removes them once that is on the disk. `write` says whether events are on the disk.
-    pub(super) fn record(&mut self, images: &Path, write: impl FnOnce(&[AuditEvent]) -> bool) {
-        let now = Moment::now();
+    pub fn record(
+        &mut self,
+        images: &Path,
+        now: Moment,
+        write: impl FnOnce(&[AuditEvent]) -> bool,
+    ) {
         if self.again.is_some_and(|again| now < again) {
             return;
         }
@@ -60,35 +62,10 @@ impl ImageNotes {
     }
 }
 
-/// Returns the event of what happened with the image of a domain.
-pub(super) fn news((domain, news): (String, ImageNews)) -> AuditEvent {
-    match news {
-        ImageNews::InForce(ImageSerial { image, serial }, manifest) => {
-            let manifest = Some(manifest.into());
-            ImageInForce { domain, image: image.to_string(), manifest, serial }.into()
-        }
-        ImageNews::Refused(ImageSerial { image, serial }, why) => ImageRefused {
-            at: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            image: Some(image.to_string()),
-            serial: Some(serial),
-            uid: nix::unistd::getuid().as_raw(),
-            why: audit::events::cut(&format!("at a start of {domain}: {why}")),
-        }
-        .into(),
-        ImageNews::DidNotComeUp { image: ImageSerial { image, serial }, back } => {
-            let (back, stays) = match back {
-                Ok(back) => (Some(back), None),
-                Err(why) => (None, Some(audit::events::cut(&why))),
-            };
-            ImageReturned { domain, back, image: image.to_string(), serial, stays }.into()
-        }
-    }
-}
-
 /// Returns the event of a note.
 fn event(note: Note) -> AuditEvent {
     let Note { at, uid, what, image, serial, manifest, floor, signers, trust, why } = note;
-    let line = |text: &str| audit::events::cut(&printable::line(text).to_string());
+    let line = |text: &str| cut(&printable::line(text).to_string());
     let (at, named) = (line(&at), image.as_deref().map(line));
     let (image, number) = (named.clone().unwrap_or_default(), serial.unwrap_or_default());
     match what {
@@ -118,7 +95,7 @@ fn event(note: Note) -> AuditEvent {
 mod tests {
     use std::fs;
 
-    use audit::Limits;
+    use ::audit::Limits;
     use recorder::Recorder;
 
     use super::*;
@@ -147,10 +124,10 @@ mod tests {
         for what in all {
             notes::add(dir.path(), note(what)).unwrap();
         }
-        ImageNotes::default().record(dir.path(), |_| false);
+        ImageNotes::default().record(dir.path(), Moment::now(), |_| false);
         let mut image_notes = ImageNotes::default();
         for _ in 0..2 {
-            image_notes.record(dir.path(), |events| recorder.note(events).is_some());
+            image_notes.record(dir.path(), Moment::now(), |events| recorder.note(events).is_some());
         }
         let log = fs::read_to_string(dir.path().join("audit/audit-000000000001.jsonl")).unwrap();
         for word in ["installed", "activated", "rolled-back", "removed", "refused"] {
@@ -166,7 +143,7 @@ mod tests {
         let mut image_notes = ImageNotes::default();
         let mut tried = 0;
         for _ in 0..5 {
-            image_notes.record(dir.path(), |_| {
+            image_notes.record(dir.path(), Moment::now(), |_| {
                 tried += 1;
                 false
             });
@@ -176,7 +153,7 @@ mod tests {
         let mut image_notes = ImageNotes { again: None, recorded: vec![note(What::Activated)] };
         notes::add(dir.path(), note(What::Removed)).unwrap();
         let mut written = 0;
-        image_notes.record(dir.path(), |events| {
+        image_notes.record(dir.path(), Moment::now(), |events| {
             written += events.len();
             true
         });
