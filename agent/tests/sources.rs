@@ -252,7 +252,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/doctor/src/host.rs", "the kernel's, and its list of modules"),
     ("agent/doctor/src/lib.rs", "the kernel's"),
     ("agent/doctor/src/service.rs", "a unit that is masked is /dev/null"),
-    ("agent/daemon/src/claim.rs", "the kernel's: how it was started"),
+    ("agent/systemd/src/claim.rs", "the kernel's: how it was started"),
     ("agent/doctor/src/software.rs", "disks may be block devices, which it sees to first"),
     ("agent/handover/src/host_use.rs", "the kernel's"),
     ("agent/handover/src/sysfs.rs", "the kernel's"),

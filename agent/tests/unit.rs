@@ -92,7 +92,7 @@ fn the_network_services_keep_off_whatever_becomes_of_claim() {
 fn whoever_stops_claim_takes_back_all_that_it_wrote() {
     let settings = settings("bulkhead-claim");
     let (_, stop) = settings.iter().find(|(name, _)| name == "ExecStop").unwrap();
-    let source = fs::read_to_string(root().join("agent/daemon/src/claim.rs")).unwrap();
+    let source = fs::read_to_string(root().join("agent/systemd/src/claim.rs")).unwrap();
     for (name, below) in [
         ("NETWORK", "bulkhead-claims/"),
         ("SEAT", "bulkhead-claims/"),

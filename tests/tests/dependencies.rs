@@ -68,6 +68,7 @@ const DEVICES: &[&str] = &[
     "bulkhead-domains",
     "bulkhead-doctor",
     "bulkhead-daemon",
+    "bulkhead-systemd",
 ];
 const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
 

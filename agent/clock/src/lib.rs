@@ -39,9 +39,11 @@ use nix::sys::timerfd::{
 use nix::time::{ClockId, clock_gettime};
 
 mod sleep;
+mod sleeps;
 mod wall;
 
 pub use sleep::{Clocks, KernelClocks, SleepWatch};
+pub use sleeps::Sleeps;
 pub use wall::{WallClock, WallClockWatch};
 
 /// A moment since the PC was switched on.

@@ -12,14 +12,14 @@ use handover::handover::Handover;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use printable::explain;
+use systemd::inhibitor::Inhibitor;
+use systemd::service_manager::{ServiceManager, WatchdogAction};
 use usb::Stop;
 
 use super::mediators::Mediator;
 use super::needed::Needed;
 use super::preparation::{AgentLock, clean_up_leftovers};
-use super::service_manager::{ServiceManager, WatchdogAction};
 use super::signals::{ShutdownRequest, Signals};
-use super::sleep::Inhibitor;
 use super::waking::Waking;
 use super::{DaemonError, Options, Running, SHUTDOWN_EXTRA, record};
 

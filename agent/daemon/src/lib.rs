@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
-pub mod claim;
 mod configuration;
 mod event_loop;
 mod mediators;
@@ -24,11 +23,8 @@ mod record;
 mod renewal;
 mod report;
 mod requests;
-mod rescue;
 mod seat;
-mod service_manager;
 mod signals;
-mod sleep;
 mod waking;
 
 use std::io;
@@ -50,13 +46,12 @@ use self::needed::Needed;
 use self::preparation::{lock, open_handover, raise_memlock, take_state};
 use self::renewal::Renewals;
 use self::seat::SeatClient;
-use self::service_manager::ServiceManager;
 use self::signals::Signals;
-use self::sleep::Sleeps;
 use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
+use clock::Sleeps;
 use config::files::{self, FilesError};
 use control::budget::Budget;
 use control::server::{ListenError, Server};
@@ -68,6 +63,8 @@ use images::recording::ImageNotes;
 use printable::explain;
 use recorder::Recorder;
 use recorder::tally::Tallies;
+use systemd::rescue;
+use systemd::service_manager::ServiceManager;
 use usb::Stop;
 
 /// How much longer than the guests' deadline the agent waits for everything to be off.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit::events::{Asked, Outcome};
+use audit::events::{Asked, Outcome, PcSlept};
 use clipboard::mediator::Hotkey;
 use clock::Moment;
 use jiff::Timestamp;
@@ -72,6 +72,29 @@ impl Running {
             mediator.process_events(&self.seat, &mut self.monitor);
         }
         self.process_decisions();
+    }
+
+    /// Handles that the PC slept for so long. Nobody knows who is in front of it now, and the guests' devices are dead: the screen is
+    /// locked (the seat's own thread sees the sleep too, before it heeds a key), break-glass is closed, and the domains with devices of
+    /// their own are restarted, which resets them.
+    pub(super) fn slept(&mut self, time: Duration) {
+        let seconds = time.as_secs().max(1);
+        tracing::error!(
+            seconds,
+            "THIS PC SLEPT: the screen is locked, and domains with devices of their own are restarted; `bulkhead doctor` says what lets it sleep"
+        );
+        self.seat.lock_now();
+        if self.break_glass.close(&mut self.monitor, "the PC slept") {
+            self.rules_changed();
+        }
+        self.renewals.slept(self.supervisor.now());
+        let domains = self.supervisor.slept();
+        if !domains.is_empty() {
+            let labels: Vec<String> =
+                domains.iter().map(|name| self.supervisor.label(name)).collect();
+            self.seat.notice_of("sleep", screen::slept(&labels));
+        }
+        self.monitor.note(&[PcSlept { domains, seconds }.into()]);
     }
 
     /// Starts a desktop once that was left off, as somebody has switched to it.

@@ -1,10 +1,9 @@
 //! What wakes the event loop when nothing comes, and what it knows of time.
 
-use clock::{Alarm, WallClock, WallClockWatch};
+use clock::{Alarm, Sleeps, WallClock, WallClockWatch};
 use nix::errno::Errno;
 use nix::unistd::Uid;
-
-use super::sleep::{Inhibitor, Sleeps};
+use systemd::inhibitor::Inhibitor;
 
 pub(super) struct Waking {
     pub(super) alarm: Alarm,

@@ -12,8 +12,8 @@ use base::layout::Layout;
 use base::secrets::NoDump;
 use clap::Parser;
 use control::setup_report::SetupReport;
+use daemon::Options;
 use daemon::arguments::{Arguments, ClaimArguments, Instead, Places, SetupArguments};
-use daemon::{Options, claim};
 use doctor::{InputFiles, SystemPaths};
 use handover::sysfs::Sysfs;
 use nix::unistd::Uid;
@@ -22,6 +22,7 @@ use serde::Serialize;
 use setup::dialogue::Terminal;
 use setup::effects::ThisPc;
 use setup::{Caller, Pc};
+use systemd::claim;
 
 const PROGRAM: &str = "bulkhead-agent";
 /// Lines from any one place in the code. What a VMM says has a limit of its own for each domain.

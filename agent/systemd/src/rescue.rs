@@ -14,7 +14,7 @@ const LINE_MAX: usize = 40;
 
 /// Records what the note says, and removes it once that is on the disk.
 /// `write` says whether an event is on the disk.
-pub(super) fn record(note: &Path, write: impl FnOnce(AuditEvent) -> bool) {
+pub fn record(note: &Path, write: impl FnOnce(AuditEvent) -> bool) {
     let text = match read_small(note) {
         Ok(Some(text)) => text,
         Ok(None) => return,

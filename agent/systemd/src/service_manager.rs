@@ -22,7 +22,7 @@ const INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// The service manager, if one started the agent and wants to be notified.
-pub(super) struct ServiceManager {
+pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Watchdog>,
     /// Notifications that it has not taken yet, in order: its socket was full. Each is there once.
@@ -38,7 +38,8 @@ struct Watchdog {
 
 /// What the watchdog needs of the main loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum WatchdogAction {
+pub enum WatchdogAction {
+    /// Nothing.
     None,
     /// Probe every thread.
     Probe,
@@ -46,7 +47,8 @@ pub(super) enum WatchdogAction {
 
 impl ServiceManager {
     /// Connects to the service manager that the environment names.
-    pub(super) fn of_environment() -> Self {
+    #[must_use]
+    pub fn of_environment() -> Self {
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let interval = number("WATCHDOG_USEC").filter(|_| ours).map(Duration::from_micros);
@@ -69,22 +71,22 @@ impl ServiceManager {
     }
 
     /// Extends the time that the service manager waits for what the agent does next.
-    pub(super) fn extend_timeout(&mut self, time: Duration) {
+    pub fn extend_timeout(&mut self, time: Duration) {
         self.enqueue(format!("EXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
     /// Notifies it that the agent runs its domains.
-    pub(super) fn notify_ready(&mut self) {
+    pub fn notify_ready(&mut self) {
         self.enqueue("READY=1".to_owned());
     }
 
     /// Notifies it that the agent stops, which may take so long.
-    pub(super) fn notify_stopping(&mut self, time: Duration) {
+    pub fn notify_stopping(&mut self, time: Duration) {
         self.enqueue(format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={}", time.as_micros()));
     }
 
     /// Notifies it that the agent works if every thread has answered, and returns when to probe them. Called once in each turn of the main loop.
-    pub(super) fn poll(&mut self, have_answered: impl FnOnce() -> bool) -> WatchdogAction {
+    pub fn poll(&mut self, have_answered: impl FnOnce() -> bool) -> WatchdogAction {
         self.flush();
         let now = Moment::now();
         let Some(watchdog) = &mut self.watchdog else { return WatchdogAction::None };
@@ -104,7 +106,8 @@ impl ServiceManager {
     }
 
     /// Returns in what time [`Self::poll`] has something to do by itself.
-    pub(super) fn timeout(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn timeout(&self) -> Option<Duration> {
         let retry = (!self.pending.is_empty()).then_some(RETRY);
         let probe_at = self.watchdog.as_ref().and_then(|watchdog| watchdog.probe_at);
         let probe = probe_at.map(|at| at.saturating_duration_since(Moment::now()));
