@@ -174,7 +174,7 @@ impl SeatClient {
                 self.send(Command::DomainText(index, text));
             }
         }
-        let notes: Vec<String> = of_the_record(recorder).chain(notes).collect();
+        let notes: Vec<String> = recorder.banner_notes().chain(notes).collect();
         if notes != self.banner_notes {
             self.banner_notes.clone_from(&notes);
             self.send(Command::BannerNotes(notes));
@@ -305,43 +305,5 @@ impl SeatClient {
                 return None;
             }
         })
-    }
-}
-
-/// Returns what the banner says of the audit log.
-fn of_the_record(recorder: &Recorder) -> impl Iterator<Item = String> {
-    let unwritten = recorder
-        .problem()
-        .map(|_| "Nothing can cross between desktops: the audit log cannot be written".to_owned());
-    let went_back = recorder.found().went_back.as_ref().map(|_| {
-        "The records of this PC were put back or deleted; call the security office".to_owned()
-    });
-    unwritten.into_iter().chain(went_back)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ::audit::Limits;
-
-    #[test]
-    fn the_screen_says_that_the_state_directory_went_back_and_that_nothing_can_be_recorded() {
-        let dir = tempfile::tempdir().unwrap();
-        let (state, beside) = (dir.path().join("state"), dir.path().join("etc"));
-        std::fs::create_dir_all(&beside).unwrap();
-        let open =
-            || Recorder::open_remembered(&state, Limits::default(), std::slice::from_ref(&beside));
-        let recorder = open();
-        assert_eq!(of_the_record(&recorder).count(), 0);
-        recorder.close();
-        std::fs::remove_dir_all(&state).unwrap();
-        std::fs::create_dir_all(&state).unwrap();
-        let said: Vec<String> = of_the_record(&open()).collect();
-        assert!(said[0].contains("put back or deleted"), "{said:?}");
-        std::fs::remove_dir_all(&state).unwrap();
-        std::fs::create_dir_all(&state).unwrap();
-        std::fs::write(state.join("audit"), "in the way").unwrap();
-        let said: Vec<String> = of_the_record(&open()).collect();
-        assert!(said[0].contains("cannot be written"), "{said:?}");
     }
 }

@@ -89,6 +89,17 @@ pub fn remembered_in(directory: &Path) -> PathBuf {
 }
 
 impl Recorder {
+    /// Returns what the banner says of the audit log.
+    pub fn banner_notes(&self) -> impl Iterator<Item = String> + use<> {
+        let unwritten = self.problem().map(|_| {
+            "Nothing can cross between desktops: the audit log cannot be written".to_owned()
+        });
+        let went_back = self.found().went_back.as_ref().map(|_| {
+            "The records of this PC were put back or deleted; call the security office".to_owned()
+        });
+        unwritten.into_iter().chain(went_back)
+    }
+
     /// Opens the log, which is remembered in its state directory alone. See [`Self::open_remembered`].
     #[must_use]
     pub fn open(state: &Path, limits: Limits) -> Self {
@@ -413,5 +424,26 @@ mod tests {
         recorder.close();
         let key = fs::metadata(key_file(dir.path())).unwrap();
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_screen_says_that_the_state_directory_went_back_and_that_nothing_can_be_recorded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, beside) = (dir.path().join("state"), dir.path().join("etc"));
+        fs::create_dir_all(&beside).unwrap();
+        let open =
+            || Recorder::open_remembered(&state, Limits::default(), std::slice::from_ref(&beside));
+        let recorder = open();
+        assert_eq!(recorder.banner_notes().count(), 0);
+        recorder.close();
+        fs::remove_dir_all(&state).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        let said: Vec<String> = open().banner_notes().collect();
+        assert!(said[0].contains("put back or deleted"), "{said:?}");
+        fs::remove_dir_all(&state).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join("audit"), "in the way").unwrap();
+        let said: Vec<String> = open().banner_notes().collect();
+        assert!(said[0].contains("cannot be written"), "{said:?}");
     }
 }
