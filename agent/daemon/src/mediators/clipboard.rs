@@ -1,6 +1,5 @@
 //! The daemon's side of the clipboard: audit, words and questions, and hotkeys from the command line.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -8,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clipboard::mediator::{Hotkey, Paste, Ticket};
+use clipboard::operations::Operations;
 use monitor::core::Cause;
-use monitor::{Denial, MediatorId, Monitor, QuestionId, Request, RequestId};
+use monitor::{Denial, MediatorId, Monitor, Request, RequestId};
 use policy::Policy;
 use seat::ToMediators;
 use usb::Stop;
@@ -22,15 +22,13 @@ use base::sockets::SocketEndpoint;
 use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT, Program};
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
-use control::protocol::{Answer, ClipboardReport, ClipboardState};
+use control::protocol::Answer;
 
 const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
 /// What decodes pictures.
 const WORKER: &str = "bulkhead-worker";
 
-/// Operations of the command line that are remembered; the oldest is forgotten.
-const TICKETS_MAX: usize = 64;
 /// How long a question waits at most: longer than the mediator does.
 const ASK_FOR: Duration = Duration::from_secs(60);
 /// Why nothing crosses any more.
@@ -43,18 +41,9 @@ pub(crate) struct ClipboardClient {
     names: Vec<String>,
     /// Which domains' agents have announced themselves.
     agents: Vec<bool>,
-    tickets: BTreeMap<Ticket, Played>,
-    last_ticket: Ticket,
+    operations: Operations,
     screen: Option<(u32, u32)>,
     dead: bool,
-}
-
-/// A hotkey of the command line.
-struct Played {
-    /// Whose: nobody else is told what became of it, or answers its question, which shows what would cross.
-    uid: u32,
-    report: ClipboardReport,
-    question: Option<QuestionId>,
 }
 
 impl Start for ClipboardClient {
@@ -88,9 +77,8 @@ impl Start for ClipboardClient {
         let clipboard = clipboard::service::start(endpoints, Arc::clone(policy), worker.ok())
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
-        let tickets = BTreeMap::new();
-        let (last_ticket, screen, dead) = (0, None, false);
-        Ok(Self { clipboard, names, agents, tickets, last_ticket, screen, dead })
+        let operations = Operations::default();
+        Ok(Self { clipboard, names, agents, operations, screen: None, dead: false })
     }
 }
 
@@ -203,24 +191,14 @@ impl ClipboardClient {
             ) => {}
             (ClipboardEvent::Completed(None, outcome), Some(seat)) => seat.notice(outcome.words),
             (ClipboardEvent::Completed(Some(ticket), outcome), Some(_)) => {
-                let report = ClipboardReport {
-                    ticket,
-                    state: ClipboardState::Ended,
-                    done: outcome.done,
-                    verdict: outcome.verdict.map(str::to_owned),
-                    rule: outcome.rule,
-                    words: outcome.words,
-                };
-                self.update_report(report, None);
+                self.operations.completed(ticket, outcome);
             }
             (ClipboardEvent::Ask(ticket, number, text), Some(seat)) => {
                 match (monitor.ask(request(number), ASK_FOR), ticket) {
                     (Err(_), _) => self.send(Command::Answered(number, false)),
                     (Ok(question), None) => seat.ask(question, text),
                     (Ok(question), Some(ticket)) => {
-                        let state = ClipboardState::Question;
-                        let report = ClipboardReport::new(ticket, state, text);
-                        self.update_report(report, Some(question));
+                        self.operations.asked(ticket, question, text);
                     }
                 }
             }
@@ -256,24 +234,10 @@ impl ClipboardClient {
     fn died(&mut self, seat: &SeatClient, monitor: &mut Monitor) {
         self.dead = true;
         self.agents.fill(false);
-        let waiting = self.tickets.values_mut().map(|played| {
-            played.question = None;
-            &mut played.report
-        });
-        for report in waiting.filter(|report| report.state != ClipboardState::Ended) {
-            report.state = ClipboardState::Ended;
-            FAILED.clone_into(&mut report.words);
-        }
+        self.operations.fail(FAILED);
         monitor.note(&[record::failed("clipboard")]);
         tracing::error!("{FAILED}");
         seat.notice("Copy and paste do not work any more.\nCall IT.".to_owned());
-    }
-
-    /// Keeps what became of a hotkey, if its ticket is still remembered.
-    fn update_report(&mut self, report: ClipboardReport, question: Option<QuestionId>) {
-        if let Some(played) = self.tickets.get_mut(&report.ticket) {
-            (played.report, played.question) = (report, question);
-        }
     }
 
     /// Plays a hotkey for a user of the command line.
@@ -296,22 +260,16 @@ impl ClipboardClient {
             let names = self.names.iter().map(String::as_str);
             return Answer::of(Err(domain_policies::no_domain(domain, names)));
         };
-        self.last_ticket += 1;
-        let ticket = self.last_ticket;
-        let report = ClipboardReport::new(ticket, ClipboardState::Pending, String::new());
-        self.tickets.insert(ticket, Played { uid, report: report.clone(), question: None });
-        while self.tickets.len() > TICKETS_MAX {
-            self.tickets.pop_first();
-        }
-        self.send(Command::Hotkey(hotkey, index, Some(ticket)));
+        let report = self.operations.begin(uid);
+        self.send(Command::Hotkey(hotkey, index, Some(report.ticket)));
         Answer::of_clipboard(report)
     }
 
     /// Returns what became of a hotkey, to the user who played it.
     pub(crate) fn outcome(&self, uid: u32, ticket: Ticket) -> Answer {
-        match self.tickets.get(&ticket).filter(|played| played.uid == uid) {
-            Some(played) => Answer::of_clipboard(played.report.clone()),
-            None => unknown(ticket),
+        match self.operations.report(uid, ticket) {
+            Ok(report) => Answer::of_clipboard(report),
+            Err(why) => Answer::of(Err(why)),
         }
     }
 
@@ -323,13 +281,10 @@ impl ClipboardClient {
         yes: bool,
         monitor: &mut Monitor,
     ) -> Answer {
-        let Some(played) = self.tickets.get_mut(&ticket).filter(|played| played.uid == uid) else {
-            return unknown(ticket);
+        let question = match self.operations.take_question(uid, ticket) {
+            Ok(question) => question,
+            Err(why) => return Answer::of(Err(why)),
         };
-        let question = played.question.take();
-        if question.is_some() {
-            played.report.state = ClipboardState::Pending;
-        }
         match question.and_then(|question| monitor.answer(question, yes)) {
             Some(id) => {
                 self.send(Command::Answered(id.number, yes));
@@ -338,11 +293,6 @@ impl ClipboardClient {
             None => Answer::of(Err("nothing is asked any more".to_owned())),
         }
     }
-}
-
-/// Returns the answer for a ticket that is not this user's. Whether another user has it is not said.
-fn unknown(ticket: Ticket) -> Answer {
-    Answer::of(Err(format!("clipboard operation {ticket} has expired, or is not yours")))
 }
 
 /// Returns the id of a request of the clipboard's, by the number that the clipboard gave it.

@@ -7,7 +7,8 @@
 //!                                       |
 //!  policy ------------------------------+--> content: text and pictures, made fit to cross
 //! ```
-//! [`mediator`] decides, [`vdagent`] speaks the guests' protocol, [`content`] looks at what crosses. Whoever has the sockets, the
+//! [`mediator`] decides, [`vdagent`] speaks the guests' protocol, [`content`] looks at what crosses, [`operations`] keeps
+//! what became of the command line's hotkeys. Whoever has the sockets, the
 //! clock and the audit log carries out what the mediator says.
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
@@ -17,5 +18,6 @@ pub mod content;
 pub mod fuzz;
 pub mod judgement;
 pub mod mediator;
+pub mod operations;
 pub mod service;
 pub mod vdagent;

@@ -2,9 +2,10 @@ use std::path::Path;
 
 use ::audit::{Entry, Limits};
 use base::mailbox::Ends;
-use clipboard::mediator::{Mediator as Decides, Output, Time};
+use clipboard::mediator::{Mediator as Decides, Outcome, Output, Time};
 use clipboard::vdagent::spec::{capability, content, kind};
 use config::machine::{Context, Machine};
+use control::protocol::ClipboardState;
 use monitor::Owed;
 use recorder::Recorder;
 
@@ -61,8 +62,7 @@ fn client(does: impl FnOnce(Ends<Command, ClipboardEvent>) + Send + 'static) -> 
         clipboard,
         names: vec!["clinical".to_owned(), "internet".to_owned()],
         agents: vec![true; 2],
-        tickets: BTreeMap::new(),
-        last_ticket: 0,
+        operations: Operations::default(),
         screen: None,
         dead: false,
     }
@@ -148,7 +148,7 @@ fn what_one_user_played_another_learns_nothing_of_and_does_not_answer() {
     let (owner, other) = (1000, 1001);
     let played = client.ask(owner, Hotkey::Paste, "internet", &seat);
     assert_eq!(played.clipboard.unwrap().ticket, 1);
-    while client.tickets.values().all(|played| played.question.is_none()) {
+    while client.outcome(owner, 1).clipboard.unwrap().state != ClipboardState::Question {
         client.process_events(&seat, &mut monitor);
         std::thread::yield_now();
     }
@@ -169,8 +169,9 @@ fn what_has_ended_stays_so_whoever_answers_a_question_that_was_not_asked() {
     let dir = tempfile::tempdir().unwrap();
     let mut monitor = monitor(dir.path());
     let mut client = client(|_| {});
-    let report = ClipboardReport::new(1, ClipboardState::Ended, "Ready".to_owned());
-    client.tickets.insert(1, Played { uid: 1000, report, question: None });
+    client.operations.begin(1000);
+    let words = "Ready".to_owned();
+    client.operations.completed(1, Outcome { done: false, verdict: None, rule: None, words });
     let answered = client.answer(1000, 1, true, &mut monitor);
     assert_eq!(answered.error.as_deref(), Some("nothing is asked any more"));
     assert_eq!(client.outcome(1000, 1).clipboard.unwrap().state, ClipboardState::Ended);
