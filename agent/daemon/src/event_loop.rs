@@ -7,7 +7,8 @@ use std::time::Duration;
 use audit::events::{AgentLeft, AgentStopped};
 use clock::Moment;
 use control::server::Server;
-use domains::{Adoption, entries};
+use domains::agent_lock::AgentLock;
+use domains::{Adoption, entries, leftovers};
 use handover::handover::Handover;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -18,7 +19,6 @@ use usb::Stop;
 
 use super::mediators::Mediator;
 use super::needed::Needed;
-use super::preparation::{AgentLock, clean_up_leftovers};
 use super::signals::{ShutdownRequest, Signals};
 use super::waking::Waking;
 use super::{DaemonError, Options, Running, SHUTDOWN_EXTRA, record};
@@ -76,7 +76,7 @@ impl EventLoop {
         self.manager.notify_ready();
         let mut ending: Option<Ending> = None;
         loop {
-            self.lock.alive();
+            self.lock.alive(Moment::now());
             // Before anything that was waiting is done: what is in front of a PC that slept is not what was.
             if let Some(time) = self.waking.sleeps.look() {
                 self.running.slept(time);
@@ -161,7 +161,10 @@ impl EventLoop {
     fn adopt_and_start(&mut self) {
         let adopted = self.running.supervisor.adopt_and_start();
         let machine = &self.running.configuration.current.machine;
-        clean_up_leftovers(&self.options.layout, &self.handover, machine, &self.running.supervisor);
+        let supervisor = &self.running.supervisor;
+        let domains = supervisor.domains().iter().map(|it| it.policy().name.clone()).collect();
+        let (layout, cgroups) = (&self.options.layout, supervisor.cgroups());
+        leftovers::clean_up(layout, &self.handover, cgroups, domains, machine);
         self.running.states.adopted(&adopted);
         self.running.renewals.taken_up(&self.running.supervisor);
         if adopted.iter().any(|(_, adopted)| *adopted == Adoption::RunsOn) {

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::AuditEvent;
+use clock::Sleeps;
 use monitor::Monitor;
 use monitor::break_glass::BreakGlass;
 use nix::errno::Errno;
@@ -43,7 +44,7 @@ use self::configuration::ActiveConfiguration;
 use self::event_loop::EventLoop;
 use self::mediators::{Mediator, Mediators, Place};
 use self::needed::Needed;
-use self::preparation::{lock, open_handover, raise_memlock, take_state};
+use self::preparation::raise_memlock;
 use self::renewal::Renewals;
 use self::seat::SeatClient;
 use self::signals::Signals;
@@ -51,14 +52,15 @@ use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
-use clock::Sleeps;
 use config::files::{self, FilesError};
 use control::budget::Budget;
 use control::server::{ListenError, Server};
+use domains::agent_lock::{self, LockError};
 use domains::cgroup::Cgroups;
 use domains::entries::States;
 use domains::{Parts, Supervisor, SupervisorError};
-use handover::handover::HandoverError;
+use handover::handover::{Handover, HandoverError};
+use handover::sysfs::Sysfs;
 use images::recording::ImageNotes;
 use printable::explain;
 use recorder::Recorder;
@@ -101,26 +103,8 @@ pub enum DaemonError {
     Files(#[from] FilesError),
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// Another agent.
-    #[error(
-        "another bulkhead-agent runs here (pid {pid}): stop it first, or give this one directories of its own with --runtime and --state"
-    )]
-    AnotherAgent {
-        /// What the other wrote into its lock.
-        pid: String,
-    },
-    /// Another agent, with other sockets.
-    #[error(
-        "another bulkhead-agent uses the state directory {}, and two would fork its audit log: stop it first, or give this one a --state of its own", .0.display()
-    )]
-    StateInUse(PathBuf),
-    #[error("cannot lock {}: check the rights of its directory", path.display())]
-    Lock {
-        /// The lock file.
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A path too long for a socket.
     #[error("the socket path {} is longer than the {SOCKET_PATH_MAX} bytes a socket can have: give a shorter --runtime", .0.display())]
     SocketPath(PathBuf),
@@ -156,8 +140,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let signals = Signals::block()?;
     let names: Vec<&str> = configuration.machine.domains.iter().map(|d| d.name.as_str()).collect();
     options.layout.create_runtime(&names)?;
-    let lock = lock(&options.layout)?;
-    let _state_lock = take_state(&options.layout)?;
+    let lock = agent_lock::lock(&options.layout)?;
+    let _state_lock = agent_lock::take_state(&options.layout)?;
     raise_memlock(&configuration.machine);
     let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {
@@ -167,7 +151,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         .ok();
     let mut manager = ServiceManager::of_environment();
     manager.extend_timeout(configuration.machine.stop_deadline + SHUTDOWN_EXTRA);
-    let handover = Arc::new(open_handover(&options.layout, &configuration.machine)?);
+    let (record, fallback) = (options.layout.handover_record(), options.layout.handover_fallback());
+    let claims = configuration.machine.claims();
+    let handover = Handover::open_or_put_aside(&Sysfs::system(), &record, &fallback, &claims)?;
+    let handover = Arc::new(handover);
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
     let mut mediators = Mediators::start(Place { machine, layout, policy })?;

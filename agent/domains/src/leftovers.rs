@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -22,6 +23,10 @@ use super::record::VmmRecord;
 use super::vmm_control_client::VmmControlClient;
 use super::wanted::Wanted;
 use base::layout::Layout;
+use config::machine::Machine;
+use handover::PciAddress;
+use handover::handover::Handover;
+use printable::explain;
 
 /// How often leftovers are looked at.
 const POLL: Duration = Duration::from_millis(50);
@@ -104,6 +109,53 @@ pub fn forget_others(layout: &Layout, domains: &[String]) {
     for domain in others.filter(|name| layout.wanted(name).exists()) {
         Wanted::forget(layout, &domain);
     }
+}
+
+/// Cleans up after domains that an earlier agent had and this one has not: ends their VMMs, and gives what no domain has back to the host.
+/// Both take time, which nobody waits for.
+pub fn clean_up(
+    layout: &Layout,
+    handover: &Arc<Handover>,
+    cgroups: Option<Arc<Cgroups>>,
+    domains: Vec<String>,
+    machine: &Machine,
+) {
+    let claimed: BTreeSet<PciAddress> = machine.claims().domains.into_keys().collect();
+    let (layout, handover) = (layout.clone(), handover.clone());
+    let deadline = machine.stop_deadline;
+    let spawned = thread::Builder::new().name("give-back".to_owned()).spawn(move || {
+        let left = end_strays(&layout, cgroups.as_deref(), &domains, deadline);
+        let kept = [domains, left].concat();
+        forget_others(&layout, &kept);
+        for (address, domain) in ownerless(&handover, &kept, &claimed) {
+            match handover.give_back(address, &domain) {
+                Ok(_) => {
+                    tracing::info!(%address, "no domain has it any more; given back to the host")
+                }
+                Err(error) => tracing::error!("{}", explain(&error)),
+            }
+        }
+    });
+    if let Err(error) = spawned {
+        tracing::error!("cannot start a thread: {error}");
+    }
+}
+
+/// Returns what is handed over and is no domain's, with the domain it was handed to: in this boot, what none of these domains has, each of
+/// which gives back what it has itself; of what is left of an earlier boot, what nobody is to have.
+fn ownerless(
+    handover: &Handover,
+    domains: &[String],
+    claimed: &BTreeSet<PciAddress>,
+) -> Vec<(PciAddress, String)> {
+    let boot = handover.sysfs().boot();
+    let mut handed_over = handover.handed_over();
+    handed_over.retain(|address, former| match boot.is_some() && former.boot == boot {
+        true => !domains.contains(&former.domain),
+        // What goes with a function goes back with it.
+        false => !claimed.contains(&former.companion_of().unwrap_or(*address)),
+    });
+    handed_over.into_iter().map(|(address, former)| (address, former.domain)).collect()
 }
 
 /// Returns the domains of which there is a record or a process, and that are none of these.

@@ -10,6 +10,7 @@
 //! | [`boot`] | what a guest starts from: files, or an image, which is verified |
 //! | [`devices`], [`disks`] | the slow work, on worker threads |
 //! | [`record`], [`adoption`] | what an earlier agent wrote down of its VMMs, and which of them are taken up |
+//! | [`agent_lock`] | one agent at a time, and when the one before last ran |
 //! | [`renewal`] | a domain that keeps nothing begins anew |
 //! | [`trial`] | whether the guest of a new image comes up: a pure state machine |
 //! | [`entries`], [`screen`] | what the audit log and the screen say of domains |
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod adoption;
+pub mod agent_lock;
 pub mod boot;
 pub mod capture;
 pub mod cgroup;

@@ -31,6 +31,7 @@ use function_locks::FunctionLocks;
 mod error;
 mod former;
 mod function_locks;
+mod unreadable;
 
 pub use error::HandoverError;
 pub use former::Former;
