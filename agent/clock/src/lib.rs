@@ -10,6 +10,7 @@
 //! | [`Moment`] | a time by this clock; deadlines and ages are counted in them |
 //! | [`Alarm`] | a timer to poll, which goes off at a moment, and right after a sleep in which it passed |
 //! | [`SleepWatch`] | whether the PC slept since the last look, and for how long |
+//! | [`Sleeps`] | the same across the agents of one boot: each sleep until it was seen to |
 //! | [`WallClockWatch`] | whether somebody set the wall clock since the last look |
 //!
 //! ```

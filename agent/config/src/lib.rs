@@ -13,6 +13,8 @@
 //! | [`domain_policies`] | what of the policy's domains the supervisor needs |
 //! | [`cores`] | which processors each domain has to itself |
 //! | [`configuration`] | both together: the policy's domains and the machine file's are the same |
+//! | [`active`] | what is in force while an agent runs, and how another policy takes its place |
+//! | [`entries`] | what the audit log says of policies |
 //! | [`files`] | where the files and programs are, and how they are read |
 //!
 //! Reading changes nothing on the PC. Every mistake of a file is reported at once, with its place and remedy; a machine file with a mistake is refused as a
@@ -20,9 +22,11 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![forbid(unsafe_code)]
 
+pub mod active;
 pub mod configuration;
 pub mod cores;
 pub mod domain_policies;
+pub mod entries;
 pub mod files;
 pub mod machine;
 pub mod policy_store;

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clock::Moment;
 use ratelimit::{Rate, RateLimiter};
 
+use super::commands::Request;
+use super::table::Often;
+
 /// Users and requests that are told apart; those beyond have one limit together.
 const APART_MAX: usize = 256;
 /// How often one user may ask one thing that changes something: more than a person does, or a script that is well.
@@ -16,6 +19,17 @@ const ALL_CHANGES: Rate = Rate { burst: 240, every: Duration::from_secs(20) };
 /// What is told to who asked more often.
 pub const TOO_OFTEN: &str =
     "it was asked too often by this user: wait up to twenty seconds for each time more";
+
+/// What becomes of a request, by how often its user asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is refused: [`TOO_OFTEN`].
+    Refused,
+    /// It is served, and has entries of its own.
+    Each,
+    /// It is served, and counted with those like it: what changes nothing, and what takes something away, which is done however often it is asked.
+    Counted,
+}
 
 /// Whose requests are limited together: a user's, or those of a word and a domain of a user's.
 type Limited = (u32, Option<(&'static str, Option<String>)>);
@@ -37,6 +51,23 @@ impl Default for Budget {
 }
 
 impl Budget {
+    /// Decides on a request that is recorded. `domain` is the one that it names, if this PC has it.
+    pub fn admit(
+        &mut self,
+        uid: u32,
+        request: &Request,
+        domain: Option<&str>,
+        now: Moment,
+    ) -> Admission {
+        let (refused, changes) = (request.often() == Often::Refused, request.changes());
+        let within = !(refused || changes) || self.take(uid, request.word(), domain, now);
+        match (within, refused, changes) {
+            (false, true, _) => Admission::Refused,
+            (true, _, true) => Admission::Each,
+            _ => Admission::Counted,
+        }
+    }
+
     /// Takes one request of a user's budget, about one domain if it names one; returns whether the user is within it.
     pub fn take(
         &mut self,
@@ -69,6 +100,24 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_asked_too_often_is_refused_or_counted_as_its_row_says() {
+        let domain = || "lab".to_owned();
+        for (request, first, beyond) in [
+            (Request::Start { domain: domain() }, Admission::Each, Admission::Refused),
+            (Request::Stop { domain: domain(), now: false }, Admission::Each, Admission::Counted),
+            (Request::Switch { domain: domain() }, Admission::Counted, Admission::Refused),
+            (Request::Lock {}, Admission::Counted, Admission::Counted),
+        ] {
+            let (mut budget, now) = (Budget::default(), Moment::now());
+            let mut admitted = || budget.admit(7, &request, Some("lab"), now);
+            for _ in 0..CHANGES.burst {
+                assert_eq!(admitted(), first, "{}", request.word());
+            }
+            assert_eq!(admitted(), beyond, "{}", request.word());
+        }
+    }
 
     #[test]
     fn one_user_has_one_limit_for_all_that_changes_something_and_root_has_none() {

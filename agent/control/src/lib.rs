@@ -12,6 +12,7 @@
 //! | [`commands`] | the one table of commands: request, roles, what is recorded, help |
 //! | [`table`] | the macro that makes requests, dispatch and documents of that table |
 //! | [`roles`] | which groups of the host may ask for what |
+//! | [`entries`] | what the audit log says of requests |
 //! | [`budget`] | how often one user may ask for what changes something |
 //! | [`server`], [`client`] | the two ends; neither waits for the other without a deadline |
 //! | [`protocol`], [`reports`] | what is answered |
@@ -29,6 +30,7 @@ pub mod table;
 pub mod budget;
 pub mod client;
 pub mod commands;
+pub mod entries;
 pub mod findings;
 pub mod protocol;
 pub mod reports;

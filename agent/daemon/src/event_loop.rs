@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use audit::events::{AgentLeft, AgentStopped};
 use clock::Moment;
+use config::entries as policy_entries;
 use control::server::Server;
 use domains::agent_lock::AgentLock;
 use domains::{Adoption, entries, leftovers};
@@ -69,7 +70,7 @@ impl EventLoop {
             tracing::error!("the trust store is refused, the one before counts: {}", refused.why);
         }
         let stop_deadline = configuration.machine.stop_deadline;
-        let mut started = vec![record::started(configuration)];
+        let mut started = vec![policy_entries::started(configuration)];
         started.extend(self.running.configuration.trust_events());
         self.running.monitor.note(&started);
         self.adopt_and_start();

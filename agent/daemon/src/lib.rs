@@ -14,7 +14,6 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
-mod configuration;
 mod event_loop;
 mod mediators;
 mod needed;
@@ -33,14 +32,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit::AuditEvent;
-use clock::Sleeps;
+use clock::{Moment, Sleeps};
 use monitor::Monitor;
 use monitor::break_glass::BreakGlass;
 use nix::errno::Errno;
 use nix::unistd::Uid;
 use printable::StyledPage;
 
-use self::configuration::ActiveConfiguration;
 use self::event_loop::EventLoop;
 use self::mediators::{Mediator, Mediators, Place};
 use self::needed::Needed;
@@ -52,6 +50,8 @@ use self::waking::Waking;
 use base::durable;
 use base::layout::{Layout, LayoutError, SOCKET_PATH_MAX};
 use base::terminal::colours;
+use config::active::ActiveConfiguration;
+use config::entries;
 use config::files::{self, FilesError};
 use control::budget::Budget;
 use control::server::{ListenError, Server};
@@ -195,7 +195,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     mediators.each_mut().for_each(|it| it.activate(Place { machine, layout, policy }));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);
-    configuration.remember(&mut monitor);
+    configuration.remember(&mut monitor, Moment::now());
     let running = Running {
         configuration,
         supervisor,
@@ -250,7 +250,7 @@ impl Running {
         monitor.note(&renewals.end(supervisor.now()));
         if let Some(caller) = configuration.asked_by() {
             let refused =
-                record::policy_refused(caller, "the agent stopped while it was looked at");
+                entries::policy_refused(caller, "the agent stopped while it was looked at");
             monitor.note(&[refused]);
         }
         monitor.note(&[last]);

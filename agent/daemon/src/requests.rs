@@ -12,17 +12,18 @@ use monitor::core::Cause;
 use monitor::{Answer as SeatAnswer, MediatorId, QuestionId, RequestId};
 use nix::unistd::getuid;
 
-use super::configuration::POLICY;
 use super::mediators::{Mediator, Rules};
 use super::renewal::RENEWAL;
 use super::seat::SeatRequest;
-use super::{Running, record, report};
-use control::budget::TOO_OFTEN;
+use super::{Running, report};
+use config::active::POLICY;
+use config::entries as policy_entries;
+use control::budget::{Admission, TOO_OFTEN};
 use control::commands::{Request, Serve};
 use control::protocol::Answer;
 use control::roles::Caller;
 use control::server::{Refused, Reply, Ticket};
-use control::table::{Often, Recorded};
+use control::table::Recorded;
 use domains::lifecycle::Event;
 use domains::renewal::planned::Why;
 use domains::{DomainRuntime, entries, screen};
@@ -36,7 +37,7 @@ impl Running {
         if !counted.is_empty() {
             self.monitor.note(&counted);
         }
-        self.configuration.remember(&mut self.monitor);
+        self.configuration.remember(&mut self.monitor, Moment::now());
         let changes = self.configuration.trust_events();
         if !changes.is_empty() {
             self.monitor.note(&changes);
@@ -184,7 +185,7 @@ impl Running {
     /// Refuses a request that its caller may not make, and records that no more often than is worth reading.
     pub(super) fn refuse(&mut self, caller: &Caller, refused: Refused<'_>) -> Answer {
         let Refused { request, why } = refused;
-        let refused = record::refused(caller, request, why);
+        let refused = control::entries::refused(caller, request, why);
         if let Some(event) = self.tallies.refused.count(refused, Moment::now()) {
             self.monitor.note(&[event]);
         }
@@ -198,20 +199,20 @@ impl Running {
         if recorded == Recorded::Nothing {
             return request.serve(self, Asker { caller, number: None });
         }
-        let (refused, changes) = (request.often() == Often::Refused, request.changes());
         let named = request.domain().filter(|name| self.is_there(name)).map(str::to_owned);
-        let within = !(refused || changes)
-            || self.budget.take(caller.uid, request.word(), named.as_deref(), Moment::now());
-        if !within && refused {
-            return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN }).into();
-        }
-        // What takes something away is done however often it is asked; beyond what anybody needs it is counted.
-        let each = changes && within;
+        let each = match self.budget.admit(caller.uid, &request, named.as_deref(), Moment::now()) {
+            Admission::Refused => {
+                return self.refuse(caller, Refused { request: &request, why: TOO_OFTEN }).into();
+            }
+            Admission::Each => true,
+            Admission::Counted => false,
+        };
         match request.domain() {
             Some(domain) => tracing::info!("{caller} asks: {} {domain}", request.word()),
             None => tracing::info!("{caller} asks: {}", request.word()),
         }
-        let asked = (recorded != Recorded::Itself).then(|| record::Request::new(caller, &request));
+        let asked = (recorded != Recorded::Itself)
+            .then(|| control::entries::Request::new(caller, &request));
         let before = asked.as_ref().filter(|_| each);
         let number = before.and_then(|asked| self.monitor.note(&[asked.before()]));
         let domain = request.domain_to_settle().map(str::to_owned);
@@ -246,9 +247,10 @@ impl Running {
     pub(super) fn policy_found(&mut self) -> Option<(Ticket, Answer)> {
         let (caller, ticket, found) = self.configuration.found()?;
         let Self { configuration, supervisor, seat, break_glass, monitor, renewals, .. } = self;
-        let applied = configuration.take(supervisor, monitor, &caller, found);
+        let applied = configuration.take(monitor, &caller, found);
         let answer = match applied {
             Ok(()) => {
+                supervisor.apply_policy(&configuration.current.domain_policies);
                 // What was opened under one policy is not open under the next.
                 break_glass.close(monitor, "another policy came into force");
                 break_glass.forget_question(monitor);
@@ -264,7 +266,7 @@ impl Running {
 
     fn policy_refused<T>(&mut self, caller: &Caller, why: String) -> Result<T, String> {
         tracing::error!("the policy is refused, the one in force stays: {why}");
-        self.monitor.note(&[record::policy_refused(caller, &why)]);
+        self.monitor.note(&[policy_entries::policy_refused(caller, &why)]);
         Err(why)
     }
 

@@ -14,9 +14,9 @@ use self::clipboard::ClipboardClient;
 use self::mediator::Start;
 use self::usb::UsbClient;
 use super::DaemonError;
-use super::configuration::POLICY;
 use super::renewal::RENEWAL;
 use base::layout::Layout;
+use config::active::POLICY;
 use config::machine::DomainHardware;
 
 pub(super) use self::mediator::{Mediator, Place, Rules};

@@ -12,29 +12,29 @@ use std::time::Duration;
 use audit::AuditEvent;
 use clock::Moment;
 
-use super::record;
 use base::mailbox::Liveness;
-use config::configuration::{self, Configuration};
-use config::domain_policies::{self, DomainPolicy};
-use config::machine::{Disk, Kind, Machine};
-use config::policy_store::{Candidate, PolicyStore, TrustFound, TrustReport};
 use control::roles::Caller;
 use control::server::Ticket;
-use domains::Supervisor;
 use handover::Wanted;
 use monitor::{MediatorId, Monitor};
 use policy::Policy;
 use printable::explain;
 
+use crate::configuration::{self, Configuration};
+use crate::domain_policies::{self, DomainPolicy};
+use crate::entries;
+use crate::machine::{Disk, Kind, Machine};
+use crate::policy_store::{Candidate, PolicyStore, TrustFound, TrustReport};
+
 /// What the monitor knows it by: which policy is in force.
-pub(super) const POLICY: MediatorId = MediatorId::new("policy");
+pub const POLICY: MediatorId = MediatorId::new("policy");
 
 /// The configuration in force, where it came from, and the policy that is to follow it.
-pub(super) struct ActiveConfiguration {
-    pub(super) current: Configuration,
-    pub(super) store: PolicyStore,
-    pub(super) machine: PathBuf,
-    pub(super) images: PathBuf,
+pub struct ActiveConfiguration {
+    pub current: Configuration,
+    store: PolicyStore,
+    machine: PathBuf,
+    images: PathBuf,
     remember_at: Moment,
     /// What of the trust store's report is not in the audit log yet.
     unrecorded_trust: TrustReport,
@@ -50,13 +50,13 @@ struct Submission {
 }
 
 /// What a thread found: the trust store that counts, if one can be told, and whether the policy may come into force.
-pub(super) struct Found {
+pub struct Found {
     trust: Option<TrustFound>,
     policy: Result<Considered, String>,
 }
 
 /// A policy that may come into force, and what goes with it.
-pub(super) struct Considered {
+pub struct Considered {
     candidate: Candidate,
     domain_policies: Vec<DomainPolicy>,
     machine: Machine,
@@ -66,29 +66,32 @@ pub(super) struct Considered {
 const RETRY: Duration = Duration::from_secs(10);
 
 impl ActiveConfiguration {
-    pub(super) fn new(
+    /// Goes by what was read from this store, this machine file and these images.
+    #[must_use]
+    pub fn new(
         current: Configuration,
         store: PolicyStore,
         machine: PathBuf,
         images: PathBuf,
     ) -> Self {
         let unrecorded_trust = current.trust.clone();
-        let remember_at = Moment::now();
+        let remember_at = Moment::since_start(Duration::ZERO);
         Self { current, store, machine, images, remember_at, unrecorded_trust, examined: None }
     }
 
-    /// Becomes readable when a policy was examined; `None` while none is.
-    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+    /// Returns a descriptor that becomes readable when a policy was examined; `None` while none is.
+    #[must_use]
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.examined.as_ref().map(|submission| submission.liveness.fd())
     }
 
     /// Writes down which policy is in force, if it is not yet. Until it is, an older one could take its place at the next start, so that nothing
     /// crosses; the desktops run all the same.
-    pub(super) fn remember(&mut self, monitor: &mut Monitor) {
-        if self.current.unsaved.is_empty() || Moment::now() < self.remember_at {
+    pub fn remember(&mut self, monitor: &mut Monitor, now: Moment) {
+        if self.current.unsaved.is_empty() || now < self.remember_at {
             return;
         }
-        self.remember_at = Moment::now() + RETRY;
+        self.remember_at = now + RETRY;
         match self.store.remember(&mut self.current.unsaved) {
             Ok(()) => {
                 monitor.withhold(None);
@@ -105,12 +108,12 @@ impl ActiveConfiguration {
 
     /// Returns what is to be noted of the trust store, once. That another counts is not said before it is remembered: until then the next start may find
     /// the one of before.
-    pub(super) fn trust_events(&mut self) -> Vec<AuditEvent> {
+    pub fn trust_events(&mut self) -> Vec<AuditEvent> {
         let changed = match self.current.unsaved.trust_is_saved() {
             true => self.unrecorded_trust.changed.take(),
             false => None,
         };
-        record::trust(&TrustReport { changed, refused: self.unrecorded_trust.refused.take() })
+        entries::trust(&TrustReport { changed, refused: self.unrecorded_trust.refused.take() })
     }
 
     /// Has the trust store count that was found with a policy, whatever becomes of that; what is new of it is for [`Self::trust_events`].
@@ -135,7 +138,7 @@ impl ActiveConfiguration {
     ///
     /// # Errors
     /// Another one is being looked at, or it cannot be.
-    pub(super) fn submit(
+    pub fn submit(
         &mut self,
         caller: &Caller,
         policy: String,
@@ -165,7 +168,7 @@ impl ActiveConfiguration {
     }
 
     /// Returns the outcome for the policy that was examined, and who asked for it; once.
-    pub(super) fn found(&mut self) -> Option<(Caller, Ticket, Found)> {
+    pub fn found(&mut self) -> Option<(Caller, Ticket, Found)> {
         let submission = self.examined.as_ref()?;
         // Asked before what it found: a thread that has ended finds nothing more.
         let ended = submission.liveness.has_ended();
@@ -191,14 +194,17 @@ impl ActiveConfiguration {
     }
 
     /// Returns who asked for the policy that is still being examined.
-    pub(super) fn asked_by(&self) -> Option<&Caller> {
+    #[must_use]
+    pub fn asked_by(&self) -> Option<&Caller> {
         self.examined.as_ref().map(|submission| &submission.caller)
     }
 
-    /// Takes what a thread found: the trust store, and the policy if it may come into force. The caller tells the seat and the mediators.
-    pub(super) fn take(
+    /// Takes what a thread found: the trust store, and the policy if it may come into force. The caller tells domains, seat and mediators.
+    ///
+    /// # Errors
+    /// Why it does not come into force, and what to do instead.
+    pub fn take(
         &mut self,
-        supervisor: &mut Supervisor,
         monitor: &mut Monitor,
         caller: &Caller,
         Found { trust, policy }: Found,
@@ -212,13 +218,12 @@ impl ActiveConfiguration {
         // Why the policy is refused says more than that a trust store could not be written.
         let considered = policy?;
         taken?;
-        self.apply(supervisor, monitor, caller, considered)
+        self.apply(monitor, caller, considered)
     }
 
     /// Puts another policy in force without touching a guest.
     fn apply(
         &mut self,
-        supervisor: &mut Supervisor,
         monitor: &mut Monitor,
         caller: &Caller,
         considered: Considered,
@@ -239,12 +244,11 @@ impl ActiveConfiguration {
         }
         self.follows(&candidate.policy)?;
         // A wider policy that nobody can be held to account for does not come into force.
-        let event = record::policy_applied(caller, &candidate);
+        let event = entries::policy_applied(caller, &candidate);
         let permit = monitor
             .authorize_own(POLICY, None, event, candidate)
             .map_err(|refused| format!("it does not come into force: {refused}"))?;
         let in_force = self.store.commit(permit).map_err(|refusal| explain(&refusal))?;
-        supervisor.apply_policy(&domain_policies);
         self.current.domain_policies = domain_policies;
         self.current.policy_report = configuration::report(&self.store, &in_force);
         self.current.policy = Arc::new(in_force.policy);
@@ -279,3 +283,6 @@ fn considered(machine: &Path, images: &Path, candidate: Candidate) -> Result<Con
         })?;
     Ok(Considered { candidate, domain_policies, machine })
 }
+
+#[cfg(test)]
+mod tests;
