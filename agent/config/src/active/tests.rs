@@ -103,7 +103,7 @@ fn a_policy_that_was_held_against_another_machine_file_than_the_one_that_runs_do
     let file = pc.dir.path().join("machine.toml");
     let own = MACHINE.replace(
         "[domain.clinical]\nvmm = \"external\"\n",
-        "[domain.clinical]\nkernel = \"vmlinuz\"\nmemory = \"1G\"\n",
+        "[domain.clinical]\nkernel = \"vmlinuz\"\nnic = \"0000:00:05.0\"\n",
     );
     fs::write(&file, own).unwrap();
     let refused = pc.apply(policy(2)).unwrap_err();
