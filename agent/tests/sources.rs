@@ -251,6 +251,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/cli/src/unechoed.rs", "the terminal"),
     ("agent/doctor/src/host.rs", "the kernel's, and its list of modules"),
     ("agent/doctor/src/lib.rs", "the kernel's"),
+    ("agent/doctor/src/platform.rs", "the firmware's, by the kernel: whether Secure Boot is on"),
     ("agent/doctor/src/service.rs", "a unit that is masked is /dev/null"),
     ("agent/systemd/src/claim.rs", "the kernel's: how it was started"),
     ("agent/doctor/src/software.rs", "disks may be block devices, which it sees to first"),
