@@ -66,6 +66,10 @@ pub(super) fn encode_anew(kind: Kind, bytes: &[u8], most: usize) -> Result<Encod
     {
         return Ok(Encoded { png, turned: false, made_opaque: false, first_of });
     }
+    if format == ImageFormat::Png {
+        // The decoder below looks at no checksum of the pixels, and not behind them.
+        png_rows::check(bytes)?;
+    }
     let mut decoder = decoder(format, bytes)?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
@@ -238,6 +242,57 @@ mod tests {
         assert!(structure::jpeg_is_whole(&more));
         assert!(structure::jpeg_is_whole(b"\xff\xd8\xff\xda\0\x02a\xff\0\xff\xd0b\xff\xff\xd9"));
         assert!(!structure::jpeg_is_whole(b"\xff\xd8\xff\xda\0\x02a\xff\0\xff\xd0b\xff"));
+    }
+
+    /// Puts the checksum of each chunk right.
+    fn with_checksums(mut png: Vec<u8>) -> Vec<u8> {
+        let mut at = 8;
+        while at < png.len() {
+            let length = u32::from_be_bytes(png[at..at + 4].try_into().unwrap()) as usize;
+            let end = at + 8 + length;
+            let sum = crc32(&png[at + 4..end]);
+            png[end..end + 4].copy_from_slice(&sum.to_be_bytes());
+            at = end + 4;
+        }
+        png
+    }
+
+    #[test]
+    fn a_png_of_which_any_byte_is_another_or_the_last_ones_are_missing_is_called_damaged() {
+        let plain = picture(ImageFormat::Png, 20, 20);
+        // One pixel is the same interlaced or not.
+        let mut interlaced = picture(ImageFormat::Png, 1, 1);
+        interlaced[28] = 1;
+        let interlaced = with_checksums(interlaced);
+        for whole in [plain, interlaced] {
+            encode_anew(Kind::Png, &whole, 1 << 20).unwrap();
+            for at in 8..whole.len() {
+                for bit in [0, 7] {
+                    let mut other = whole.clone();
+                    other[at] ^= 1 << bit;
+                    let refused = encode_anew(Kind::Png, &other, 1 << 20).unwrap_err();
+                    let known = [Refused::Damaged, Refused::TooLarge, Refused::UnknownKind];
+                    assert!(known.contains(&refused), "bit {bit} of byte {at}: {refused:?}");
+                }
+            }
+            for length in 8..whole.len() {
+                assert!(encode_anew(Kind::Png, &whole[..length], 1 << 20).is_err(), "{length}");
+            }
+            // The checksum of the pixels themselves, in a chunk whose own holds: it ends before that and the end, of 12 bytes.
+            let mut other = whole.clone();
+            other[whole.len() - 17] ^= 1;
+            let refused = encode_anew(Kind::Png, &with_checksums(other), 1 << 20);
+            assert_eq!(refused.unwrap_err(), Refused::Damaged);
+        }
+        // One that is turned.
+        let turned = include_bytes!("samples/png-exif-orient6.png").to_vec();
+        assert!(encode_anew(Kind::Png, &turned, 1 << 20).unwrap().turned);
+        let pixels = turned.windows(4).position(|bytes| bytes == b"IDAT").unwrap();
+        for other in [pixels + 20, turned.len() - 18] {
+            let mut damaged = turned.clone();
+            damaged[other] ^= 1;
+            assert_eq!(encode_anew(Kind::Png, &damaged, 1 << 20).unwrap_err(), Refused::Damaged);
+        }
     }
 
     #[test]

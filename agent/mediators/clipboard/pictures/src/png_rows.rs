@@ -87,7 +87,21 @@ fn open(bytes: &[u8]) -> Result<png::Reader<Cursor<&[u8]>>, Refused> {
     decoder.set_transformations(Transformations::EXPAND);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    decoder.read_info().map_err(refused)
+    // Also that of the pixels themselves, which the decoder leaves alone otherwise.
+    decoder.ignore_checksums(false);
+    let reader = decoder.read_info().map_err(refused)?;
+    let (width, height) = (reader.info().width, reader.info().height);
+    if u64::from(width) * u64::from(height) > PIXELS_MAX || width.max(height) > SIDE_MAX {
+        return Err(Refused::TooLarge);
+    }
+    Ok(reader)
+}
+
+/// Checks that every row is there, every checksum that a pixel depends on holds, and the picture has its end.
+pub(super) fn check(bytes: &[u8]) -> Result<(), Refused> {
+    let mut reader = open(bytes)?;
+    while reader.next_row().map_err(refused)?.is_some() {}
+    reader.finish().map_err(refused)
 }
 
 /// Encodes a PNG of the same pixels, and nothing else. `None`: its rows are not to be passed on one after the other, as they do not come in
@@ -98,16 +112,16 @@ pub(super) fn encode_anew(
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Refused> {
     let mut reader = open(bytes)?;
     let (width, height) = (reader.info().width, reader.info().height);
-    if u64::from(width) * u64::from(height) > PIXELS_MAX || width.max(height) > SIDE_MAX {
-        return Err(Refused::TooLarge);
-    }
     if reader.info().interlaced || is_invisible(bytes)? {
         return Ok(None);
     }
     let (colour, depth) = reader.output_color_type();
     let header = Header { width, height, colour, depth };
-    write(header, bytes.len(), most, |out| out.write_all(reader.next_row().ok()??.data()).ok())
-        .map(Some)
+    let row = |out: &mut dyn Write| out.write_all(reader.next_row().ok()??.data()).ok();
+    let png = write(header, bytes.len(), most, row)?;
+    // What stands behind the last row says whether the rows were whole.
+    reader.finish().map_err(refused)?;
+    Ok(Some(png))
 }
 
 /// Returns whether every pixel is transparent: known at the first that is not, which is mostly the first of all.
