@@ -267,6 +267,7 @@ const OPEN_THEMSELVES: &[(&str, &str)] = &[
     ("agent/domains/src/record.rs", "the kernel's: which boot this is"),
     ("agent/setup/src/hardware.rs", "the kernel's"),
     ("agent/setup/src/lib.rs", "the kernel's"),
+    ("agent/mediators/clipboard/src/service/group.rs", "the kernel's"),
     ("agent/mediators/clipboard/worker/src/lib.rs", "the kernel's"),
     ("agent/mediators/usb/src/broker/place.rs", "the kernel's"),
     ("agent/mediators/usb/host/src/authorization.rs", "the kernel's switches"),

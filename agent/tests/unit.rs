@@ -123,6 +123,16 @@ fn the_unit_delegates_every_controller_that_the_domains_groups_use() {
 }
 
 #[test]
+fn the_package_has_an_account_that_keeps_the_workers_number() {
+    let accounts = fs::read_to_string(root().join("agent/systemd/sysusers.conf")).unwrap();
+    let line = format!("u {} {} ", worker_link::USER_NAME, worker_link::USER);
+    assert!(accounts.lines().any(|account| account.starts_with(&line)), "{line}: {accounts}");
+    let purge = "scripts/packaging/debian/bulkhead/postrm";
+    let purge = fs::read_to_string(root().join(purge)).unwrap();
+    assert!(purge.contains(&format!("userdel {}", worker_link::USER_NAME)));
+}
+
+#[test]
 fn a_slow_disk_shuts_no_guest_down_and_takes_nobody_the_screen() {
     let agent = "bulkhead-agent";
     // SIGTERM has the guests shut down.

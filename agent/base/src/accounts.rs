@@ -98,6 +98,22 @@ impl Accounts {
         Ok(found)
     }
 
+    /// Returns who has this number: the names of users, and of groups.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn holders(&self, id: u32) -> io::Result<[Vec<String>; 2]> {
+        let mut holders = [Vec::new(), Vec::new()];
+        for (file, names) in [&self.passwd, &self.group].into_iter().zip(&mut holders) {
+            lines(file, |fields| {
+                if names.len() < MEMBERS_MAX && number(fields, 2) == Some(id) {
+                    names.extend(fields.first().map(|name| (*name).to_owned()));
+                }
+            })?;
+        }
+        Ok(holders)
+    }
+
     /// Returns which of these groups a user is in: by the group of its process, by the group that its account has, or as a listed member.
     ///
     /// # Errors
@@ -214,6 +230,18 @@ mod tests {
         );
         assert!(accounts.member_of(1000, 1000, GROUPS).unwrap().is_empty());
         assert_eq!(accounts.group("bulkhead-it").unwrap(), Some(990));
+    }
+
+    #[test]
+    fn a_number_has_every_user_and_every_group_that_holds_it() {
+        let (_dir, accounts) = host(
+            "root:x:0:0::/root:/bin/sh\nkim:x:1000:1000::/:\nmin:x:1000:1::/:\n",
+            "kim:x:1001:\nward:x:1000:kim\n",
+        );
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(accounts.holders(1000).unwrap(), [names(&["kim", "min"]), names(&["ward"])]);
+        assert_eq!(accounts.holders(7).unwrap(), [names(&[]), names(&[])]);
     }
 
     #[test]

@@ -145,7 +145,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     raise_memlock(&configuration.machine);
     let cgroups = Cgroups::open(&options.layout.runtime)
         .inspect_err(|e| {
-            tracing::warn!("VMMs run without limits on CPU and memory: {}", explain(e))
+            tracing::warn!("VMMs, and what decodes pictures, run without limits of a cgroup on CPU and memory: {}", explain(e))
         })
         .map(Arc::new)
         .ok();
@@ -157,7 +157,8 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let handover = Arc::new(handover);
     let (machine, layout, policy) =
         (&configuration.machine, &options.layout, &configuration.policy);
-    let mut mediators = Mediators::start(Place { machine, layout, policy })?;
+    let mut mediators =
+        Mediators::start(Place { machine, layout, policy, cgroups: cgroups.as_deref() })?;
     let sleeps = Sleeps::resume(&layout.slept());
     // Who left the seat is not who finds it. Where nobody left it there is nothing to lock.
     let to_lock = sleeps.slept_meanwhile() && layout.seat_state().exists();
@@ -192,7 +193,9 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     rescue::record(&options.layout.rescue_boots(), |event| monitor.note(&[event]).is_some());
     let waking = Waking::start(sleeps)?;
     // Nothing fails from here on: an agent that cannot start leaves the PC's USB as it is.
-    mediators.each_mut().for_each(|it| it.activate(Place { machine, layout, policy }));
+    let groups = supervisor.cgroups();
+    let place = Place { machine, layout, policy, cgroups: groups.as_deref() };
+    mediators.each_mut().for_each(|it| it.activate(place));
     let (machine, images) = (options.machine.clone(), options.layout.images.clone());
     let mut configuration = ActiveConfiguration::new(configuration, store, machine, images);
     configuration.remember(&mut monitor, Moment::now());

@@ -46,6 +46,10 @@ impl Running {
             self.rules_changed();
         }
         self.look_at_renewals();
+        // Before the banner: what they have it say now is said now.
+        for mediator in self.mediators.each_mut() {
+            mediator.process_events(&self.seat, &mut self.monitor);
+        }
         let own = self.break_glass.banner_note(Moment::now());
         let notes = self.mediators.each().filter_map(Mediator::banner_note);
         let images = self.supervisor.domains().iter().filter_map(screen::image_note);
@@ -68,9 +72,6 @@ impl Running {
                     }
                 }
             }
-        }
-        for mediator in self.mediators.each_mut() {
-            mediator.process_events(&self.seat, &mut self.monitor);
         }
         self.process_decisions();
     }

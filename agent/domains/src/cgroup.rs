@@ -30,6 +30,12 @@ const IO_WEIGHT: &str = "io.weight";
 const IO_BFQ_WEIGHT: &str = "io.bfq.weight";
 /// Not there in a kernel that has no swap.
 const SWAPS: &str = "/proc/swaps";
+/// What the workers' group weighs beside the agent's and that of all domains, of 100 each: a fifth of what there is when all three want it.
+const WEIGHT_WORKERS: u32 = 50;
+/// One processor's time: microseconds in each 100 ms.
+const ONE_PROCESSOR: &str = "100000 100000";
+/// Processes in the workers' group to which no other may be added by what is in there. Workers enter it from outside, which this does not count.
+const WORKERS_FORK_MAX: &str = "1";
 /// Controllers the domains' groups use.
 const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "memory", "io", "pids"];
 /// The processors that run what is in a group.
@@ -39,6 +45,8 @@ const CPUSET: &str = "cpuset.cpus";
 #[derive(Debug)]
 pub struct Cgroups {
     base: PathBuf,
+    /// That of what decodes pictures. Beside the domains', among which an agent looks for guests.
+    workers: PathBuf,
 }
 
 /// Why there are no cgroups.
@@ -85,7 +93,8 @@ impl Cgroups {
         make(&base)?;
         enable_controllers(&parent);
         enable_controllers(&base);
-        Ok(Self { base })
+        let workers = parent.join(workers_of(runtime));
+        Ok(Self { base, workers })
     }
 
     /// Makes a domain's group, or finds it again. Limits whose controller is missing are left out
@@ -106,6 +115,24 @@ impl Cgroups {
             }
         }
         Ok((DomainGroup { path }, one_weight_suffices(missing)))
+    }
+
+    /// Makes the group of what decodes pictures, or finds it again: all of an agent's workers together have `memory` bytes, and one
+    /// processor's time. Limits whose controller is missing are left out and named in the second part.
+    ///
+    /// # Errors
+    /// The kernel refuses the group.
+    pub fn workers(&self, memory: u64) -> Result<(&Path, Vec<&'static str>), CgroupError> {
+        make(&self.workers)?;
+        let mut missing = Vec::new();
+        let swaps = Path::new(SWAPS).exists();
+        for (file, value) in worker_settings(memory) {
+            let needless = file == SWAP_MAX && !swaps;
+            if write(&self.workers.join(file), &value).is_err() && !needless {
+                missing.push(file);
+            }
+        }
+        Ok((&self.workers, missing))
     }
 
     /// Finds a domain's group, with the limits it has.
@@ -132,10 +159,12 @@ impl Cgroups {
 }
 
 impl Drop for Cgroups {
-    /// Removes the base group if it is empty: if no guest runs on.
+    /// Removes the groups that are empty: that of the domains if no guest runs on.
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir(&self.base) {
-            tracing::debug!(group = %self.base.display(), "not removed: {error}");
+        for group in [&self.workers, &self.base] {
+            if let Err(error) = fs::remove_dir(group) {
+                tracing::debug!(group = %group.display(), "not removed: {error}");
+            }
         }
     }
 }
@@ -200,6 +229,17 @@ fn settings(limits: Limits) -> Vec<(&'static str, String)> {
     ]
 }
 
+fn worker_settings(memory: u64) -> [(&'static str, String); 5] {
+    [
+        ("cpu.weight", WEIGHT_WORKERS.to_string()),
+        ("cpu.max", ONE_PROCESSOR.to_owned()),
+        ("memory.max", memory.to_string()),
+        // A picture from a desktop is written to no disk of the host's.
+        (SWAP_MAX, "0".to_owned()),
+        ("pids.max", WORKERS_FORK_MAX.to_owned()),
+    ]
+}
+
 /// Returns what is missing: of the two files with the weight of I/O neither is if there is one.
 fn one_weight_suffices(mut missing: Vec<&'static str>) -> Vec<&'static str> {
     let has = |file| !missing.contains(&file);
@@ -227,6 +267,11 @@ fn slice(own: &str) -> Option<PathBuf> {
 /// Returns the name of the group of an agent's domains.
 fn group_of(runtime: &Path) -> String {
     format!("bulkhead{}", runtime.display().to_string().replace('/', "-"))
+}
+
+/// Returns the name of the group of an agent's workers, which is no group of domains, whatever the runtime directory.
+fn workers_of(runtime: &Path) -> String {
+    format!("bulkhead.workers{}", runtime.display().to_string().replace('/', "-"))
 }
 
 fn enable_controllers(group: &Path) {
@@ -268,6 +313,33 @@ mod tests {
         assert_eq!(slice("0::/user.slice/session-3.scope\n"), None);
         assert_eq!(slice("1:cpu:/x\n0::/\n"), None);
         assert_eq!(group_of(Path::new("/run/bulkhead")), "bulkhead-run-bulkhead");
+        assert_eq!(workers_of(Path::new("/run/bulkhead")), "bulkhead.workers-run-bulkhead");
+    }
+
+    #[test]
+    fn workers_have_a_group_beside_the_domains_with_every_limit_and_it_goes_with_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let (base, workers) = (dir.path().join("domains"), dir.path().join("workers"));
+        fs::create_dir(&base).unwrap();
+        let cgroups = Cgroups { base: base.clone(), workers: workers.clone() };
+        fs::create_dir(&workers).unwrap();
+        let files = ["cpu.weight", "cpu.max", "memory.max", SWAP_MAX, "pids.max"];
+        for file in files {
+            fs::write(workers.join(file), "").unwrap();
+        }
+        let (at, missing) = cgroups.workers(1 << 30).unwrap();
+        assert_eq!((at, missing), (&*workers, vec![]));
+        let values = files.map(|file| fs::read_to_string(workers.join(file)).unwrap());
+        assert_eq!(values, ["50", "100000 100000", "1073741824", "0", "1"]);
+        fs::remove_file(workers.join("cpu.max")).unwrap();
+        assert_eq!(cgroups.workers(1 << 30).unwrap().1, ["cpu.max"]);
+        // Nothing that an agent looks for guests in.
+        assert!(cgroups.names().is_empty());
+        for file in files {
+            let _ = fs::remove_file(workers.join(file));
+        }
+        drop(cgroups);
+        assert!(!workers.exists() && !base.exists());
     }
 
     #[test]

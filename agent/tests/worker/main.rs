@@ -8,9 +8,11 @@
 
 #[path = "../artefacts/mod.rs"]
 mod artefacts;
+mod groups;
 
 use std::fs;
 use std::io::Cursor;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +21,8 @@ use clipboard::content::{HELD_MAX, Rejected, Sanitized, declared, picture};
 use clipboard::service::Program;
 use clipboard::service::decoding::Worker;
 use image::{DynamicImage, ImageFormat};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
@@ -30,7 +34,11 @@ fn program() -> PathBuf {
 }
 
 fn start(kind: Kind, bytes: &[u8], most: u32) -> Worker {
-    Worker::start(&Program::read(&program()).unwrap(), Job { kind, most }, bytes).unwrap()
+    start_of(&mut Program::read(&program()).unwrap(), kind, bytes, most)
+}
+
+fn start_of(program: &mut Program, kind: Kind, bytes: &[u8], most: u32) -> Worker {
+    Worker::start(program, Job { kind, most }, bytes).unwrap()
 }
 
 fn outcome(mut worker: Worker, kind: Kind) -> Result<Sanitized, Rejected> {
@@ -111,6 +119,26 @@ fn a_picture_that_is_none_too_large_or_a_bomb_is_refused_as_what_it_is() {
     whole.finish().unwrap();
     assert!(bomb.len() < 420_000, "{} bytes", bomb.len());
     assert_eq!(decode(Kind::Png, &bomb).unwrap_err(), Rejected::TooLarge);
+    // The same pixels, in a picture that says it has others.
+    let mut says = |width: u32, height: u32| {
+        bomb[16..20].copy_from_slice(&width.to_be_bytes());
+        bomb[20..24].copy_from_slice(&height.to_be_bytes());
+        let sum = crc32(&bomb[12..29]);
+        bomb[29..33].copy_from_slice(&sum.to_be_bytes());
+        decode(Kind::Png, &bomb)
+    };
+    assert_eq!(says(16_384, 2_442).unwrap_err(), Rejected::TooLarge);
+    // What there is besides is passed over.
+    assert!(says(8, 8).unwrap().bytes.len() < 100);
+}
+
+/// PNG (third edition) annex D.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |sum: u32, byte| {
+        (0..8).fold(sum ^ u32::from(*byte), |sum, _| {
+            sum >> 1 ^ (0xedb8_8320 & 0u32.wrapping_sub(sum & 1))
+        })
+    })
 }
 
 /// The decoders take minutes for it as they are built for tests: seen on the programs of scripts/build.
@@ -149,8 +177,16 @@ fn field(status: &str, name: &str) -> String {
 
 /// Starts a worker that has much to do, and stops it when its sandbox is closed.
 fn stopped_at_work() -> (Worker, Pid) {
-    let picture = DynamicImage::from(noise(2400, 2400).to_rgb8());
-    let worker = start(Kind::Bmp, &written(&picture, ImageFormat::Bmp), HELD_MAX);
+    stopped_at_work_of(&mut Program::read(&program()).unwrap())
+}
+
+/// A picture that takes 17 MiB as it is copied.
+fn large() -> Vec<u8> {
+    written(&DynamicImage::from(noise(2400, 2400).to_rgb8()), ImageFormat::Bmp)
+}
+
+fn stopped_at_work_of(program: &mut Program) -> (Worker, Pid) {
+    let worker = start_of(program, Kind::Bmp, &large(), HELD_MAX);
     let pid = Pid::from_raw(i32::try_from(worker.id()).unwrap());
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
@@ -167,7 +203,11 @@ fn stopped_at_work() -> (Worker, Pid) {
 
 #[test]
 fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
+    // What somebody forgot to close in the agent.
+    let leaked = fs::File::open("/etc/hostname").unwrap();
+    fcntl(&leaked, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
     let (worker, pid) = stopped_at_work();
+    drop(leaked);
     let at = |name: &str| format!("/proc/{pid}/{name}");
     let status = fs::read_to_string(at("status")).unwrap();
     assert_eq!(field(&status, "Seccomp:"), "2");
@@ -178,7 +218,7 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
     }
     let limits = fs::read_to_string(at("limits")).unwrap_or_default();
     if Uid::effective().is_root() {
-        let user = worker::USER.to_string();
+        let user = worker_link::USER.to_string();
         for ids in ["Uid:", "Gid:"] {
             assert!(field(&status, ids).split_whitespace().all(|id| id == user), "{status}");
         }
@@ -187,8 +227,8 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
         for (limit, most) in [
             ("Max core file size", 0),
             ("Max open files", 8),
-            ("Max address space", worker::MEMORY_MAX),
-            ("Max cpu time", worker::PROCESSOR_TIME_MAX),
+            ("Max address space", worker_link::MEMORY_MAX),
+            ("Max cpu time", worker_link::TIME_MAX.as_secs()),
             ("Max locked memory", 0),
             ("Max nice priority", 0),
             ("Max realtime priority", 0),
@@ -208,8 +248,21 @@ fn a_worker_at_work_is_nobody_nowhere_and_may_do_nothing() {
             let ours = ["/memfd:bulkhead-picture", "/memfd:bulkhead-answer", "/dev/null"];
             assert!(ours.iter().any(|ours| name.starts_with(ours)), "it holds {name}");
         }
+        writes_nothing_but_its_answer(&at);
     }
     drop(worker);
+}
+
+/// A worker may write into any descriptor that it has: its job takes nothing, and its answer nothing behind its end.
+fn writes_nothing_but_its_answer(at: &dyn Fn(&str) -> String) {
+    let open = |fd: u32| fs::OpenOptions::new().write(true).open(at(&format!("fd/{fd}"))).unwrap();
+    let (job, answer) = (open(0), open(1));
+    let refused = |done: std::io::Result<usize>| done.unwrap_err().raw_os_error();
+    assert_eq!(refused(job.write_at(b"x", 0)), Some(Errno::EPERM as i32));
+    let end = answer.metadata().unwrap().len();
+    assert_eq!(answer.write_at(b"x", end - 1).unwrap(), 1);
+    assert_eq!(refused(answer.write_at(b"x", end)), Some(Errno::EPERM as i32));
+    assert!(answer.set_len(end + 1).is_err() && answer.set_len(0).is_err());
 }
 
 #[test]
@@ -292,10 +345,8 @@ fn a_worker_that_somebody_else_starts_says_who_starts_it_and_answers_nothing() {
 }
 
 #[test]
-fn its_user_is_no_domains_and_it_has_as_much_processor_time_as_the_agent_waits() {
+fn its_user_is_no_domains_and_it_takes_what_a_guest_may_send() {
     // Domains' users go up from there.
-    const { assert!(worker::USER < domains::spec::SANDBOX_ID_BASE) };
-    let waits = clipboard::mediator::limits::DECODE_MAX;
-    assert_eq!(waits, Duration::from_secs(worker::PROCESSOR_TIME_MAX));
+    const { assert!(worker_link::USER < domains::spec::SANDBOX_ID_BASE) };
     assert_eq!(picture(MediaType::ImagePng), Some(Kind::Png));
 }

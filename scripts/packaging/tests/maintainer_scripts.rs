@@ -32,6 +32,7 @@ impl Pc {
         for (program, is) in [
             ("getent", "/bin/false"),
             ("groupdel", "/bin/false"),
+            ("userdel", "/bin/false"),
             ("systemctl", "/bin/false"),
             ("deb-systemd-invoke", "/bin/false"),
             ("chown", "/bin/true"),

@@ -14,6 +14,8 @@
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "testing")]
+mod attempt;
 mod identity;
 mod inherited;
 mod seccomp;
@@ -21,6 +23,8 @@ mod system_call;
 
 use std::io;
 
+#[cfg(feature = "testing")]
+pub use attempt::attempt;
 pub use identity::Limits;
 pub use inherited::close_others;
 pub use seccomp::load;

@@ -17,12 +17,17 @@ use usb::Stop;
 use super::mediator::{Mediator, Place, Rules, Start};
 use crate::seat::SeatClient;
 use crate::{DaemonError, record};
+use base::accounts::Accounts;
 use base::layout::Layout;
 use base::sockets::SocketEndpoint;
-use clipboard::service::{Clipboard, ClipboardEvent, Command, GUEST_PORT, Program};
+use clipboard::service::{
+    Clipboard, ClipboardEvent, Command, GUEST_PORT, Program, decoding, reserved_user,
+};
 use config::domain_policies;
 use config::machine::{DomainHardware, Kind};
 use control::protocol::Answer;
+use domains::cgroup::Cgroups;
+use printable::explain;
 
 const CLIPBOARD: MediatorId = MediatorId::new("clipboard");
 
@@ -43,6 +48,8 @@ pub(crate) struct ClipboardClient {
     agents: Vec<bool>,
     operations: Operations,
     screen: Option<(u32, u32)>,
+    /// A picture takes longer to be decoded than a moment.
+    preparing: bool,
     dead: bool,
 }
 
@@ -58,7 +65,7 @@ impl Start for ClipboardClient {
     }
 
     fn start(place: Place<'_>) -> Result<Self, DaemonError> {
-        let Place { machine, layout, policy } = place;
+        let Place { machine, layout, policy, cgroups } = place;
         let endpoints = machine.domains.iter().map(|entry| {
             let endpoint = match entry.kind {
                 Kind::External => SocketEndpoint::Listen(layout.vdagent_socket(&entry.name)),
@@ -68,7 +75,7 @@ impl Start for ClipboardClient {
         });
         let endpoints: Vec<(String, SocketEndpoint)> = endpoints.collect();
         let names: Vec<String> = endpoints.iter().map(|(name, _)| name.clone()).collect();
-        let worker = worker();
+        let worker = worker(cgroups);
         if let Err(error) = &worker {
             tracing::warn!(
                 "no picture is pasted between domains: {error}: install {WORKER} beside bulkhead-agent and restart it"
@@ -78,14 +85,42 @@ impl Start for ClipboardClient {
             .map_err(|source| DaemonError::Mediator { what: "clipboard", source })?;
         let agents = vec![false; names.len()];
         let operations = Operations::default();
-        Ok(Self { clipboard, names, agents, operations, screen: None, dead: false })
+        let (screen, preparing, dead) = (None, false, false);
+        Ok(Self { clipboard, names, agents, operations, screen, preparing, dead })
     }
 }
 
-/// Reads the program that decodes pictures, which is nowhere but beside this one.
-fn worker() -> io::Result<Program> {
+/// Reads the program that decodes pictures, which is nowhere but beside this one. Where it cannot have what holds it besides its own
+/// sandbox, the log says so once.
+fn worker(cgroups: Option<&Cgroups>) -> io::Result<Program> {
     let path = config::files::beside(WORKER).ok_or(io::ErrorKind::NotFound)?;
-    Program::read(&path)
+    let program = Program::read(&path)?;
+    match reserved_user::taken_by(&Accounts::host()) {
+        Ok(None) => {}
+        Ok(Some(taken)) => tracing::warn!("{taken}: {}", reserved_user::REMEDY),
+        Err(error) => tracing::warn!("whether the workers' user is free is not known: {error}"),
+    }
+    let group = match cgroups.map(|cgroups| cgroups.workers(decoding::GROUP_MEMORY_MAX)) {
+        // That there are none is said already.
+        None => None,
+        Some(Ok((group, missing))) => {
+            if !missing.is_empty() {
+                tracing::warn!("what decodes pictures has no limit on {}", missing.join(", "));
+            }
+            Some(group.to_owned())
+        }
+        Some(Err(error)) => {
+            tracing::warn!(
+                "what decodes pictures runs without limits of a cgroup: {}",
+                explain(&error)
+            );
+            None
+        }
+    };
+    Ok(match group {
+        Some(group) => program.in_cgroup(group),
+        None => program,
+    })
 }
 
 impl Mediator for ClipboardClient {
@@ -152,7 +187,12 @@ impl Mediator for ClipboardClient {
     fn break_glass_opened(&mut self, _: Rules<'_>) {}
 
     fn banner_note(&self) -> Option<String> {
-        self.dead.then(|| "Copy and paste do not work: call IT".to_owned())
+        let words = match (self.dead, self.preparing) {
+            (true, _) => "Copy and paste do not work: call IT",
+            (false, true) => "Preparing the picture",
+            (false, false) => return None,
+        };
+        Some(words.to_owned())
     }
 
     fn fault(&self, _: &Policy) -> Option<String> {
@@ -186,7 +226,8 @@ impl ClipboardClient {
                 ClipboardEvent::Completed(..)
                 | ClipboardEvent::Ask(..)
                 | ClipboardEvent::Withdraw(_)
-                | ClipboardEvent::Agent(..),
+                | ClipboardEvent::Agent(..)
+                | ClipboardEvent::Preparing(_),
                 None,
             ) => {}
             (ClipboardEvent::Completed(None, outcome), Some(seat)) => seat.notice(outcome.words),
@@ -203,6 +244,7 @@ impl ClipboardClient {
                 }
             }
             (ClipboardEvent::Withdraw(number), Some(_)) => monitor.withdraw(request(number)),
+            (ClipboardEvent::Preparing(preparing), Some(_)) => self.preparing = preparing,
             (ClipboardEvent::Agent(index, there), Some(_)) => {
                 if let Some(place) = self.agents.get_mut(index) {
                     *place = there;

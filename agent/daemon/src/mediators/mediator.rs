@@ -14,6 +14,7 @@ use crate::DaemonError;
 use crate::seat::SeatClient;
 use base::layout::Layout;
 use config::machine::{DomainHardware, Machine};
+use domains::cgroup::Cgroups;
 
 /// What a mediator is started with.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub(crate) struct Place<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) layout: &'a Layout,
     pub(crate) policy: &'a Arc<Policy>,
+    /// Where the PC has cgroups.
+    pub(crate) cgroups: Option<&'a Cgroups>,
 }
 
 /// The rules in force.

@@ -204,7 +204,7 @@ impl UsbClient {
 
 /// Starts the broker on a PC with a seat, or whose policy speaks of USB. A PC without one runs on: then no device goes anywhere.
 fn broker(place: Place<'_>) -> Result<Usb, String> {
-    let Place { machine, layout, policy } = place;
+    let Place { machine, layout, policy, .. } = place;
     // What an earlier agent has kept from the host's drivers is given back by nobody else.
     let left = layout.usb_switches().exists();
     if machine.seat == Seat::None && policy.usb().is_empty() && !left {

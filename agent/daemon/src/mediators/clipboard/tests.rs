@@ -64,6 +64,7 @@ fn client(does: impl FnOnce(Ends<Command, ClipboardEvent>) + Send + 'static) -> 
         agents: vec![true; 2],
         operations: Operations::default(),
         screen: None,
+        preparing: false,
         dead: false,
     }
 }

@@ -41,6 +41,9 @@ pub enum Rejected {
     /// What decodes pictures ended without an answer, or with one that is none.
     #[error("it could not be decoded; call IT if that happens again")]
     NotDecoded,
+    /// The kernel killed what decodes pictures, as it had used all memory that there is for one.
+    #[error("decoding it takes too much memory")]
+    TooMuchMemory,
     /// What decodes pictures was not ready in its time.
     #[error("decoding it takes too long")]
     TooSlow,

@@ -76,12 +76,21 @@ pub(super) struct Decoded {
 /// How far it is.
 #[derive(Debug)]
 pub(super) enum Stage {
-    /// A worker decodes the picture.
-    Decoding { until: Time, decoded: Box<Decoded> },
+    /// A worker decodes the picture; from `told` on people are told so.
+    Decoding { told: Told, until: Time, decoded: Box<Decoded> },
     /// A person is asked, with this to be authorised if the answer is yes.
     Asking { until: Time, wanted: Box<Wanted> },
     /// The monitor decides and records. It has the content: there is nothing here to offer until the permit brings it back.
     Recording,
+}
+
+/// Whether people are told that a picture is being decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Told {
+    /// They are when this time comes.
+    From(Time),
+    /// They are.
+    Yes,
 }
 
 /// A paste that the policy lets through, if what it owes is done.
@@ -264,6 +273,28 @@ impl Crossing {
     /// Returns whether it is the one of this number, and its picture is being decoded.
     pub(super) fn decodes(&self, id: u64) -> bool {
         self.id == id && matches!(self.stage, Stage::Decoding { .. })
+    }
+
+    /// Has people told of it, if it is being decoded for that long.
+    pub(super) fn tell(&mut self, now: Time) {
+        if let Stage::Decoding { told, .. } = &mut self.stage
+            && matches!(told, Told::From(time) if now >= *time)
+        {
+            *told = Told::Yes;
+        }
+    }
+
+    /// Returns whether people are told that its picture is being decoded.
+    pub(super) fn is_preparing(&self) -> bool {
+        matches!(self.stage, Stage::Decoding { told: Told::Yes, .. })
+    }
+
+    /// Returns when time alone changes something about it.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Decoding { told: Told::From(time), until, .. } => Some(time.min(until)),
+            _ => self.until(),
+        }
     }
 
     /// Returns when it ends by itself, if it does.

@@ -6,8 +6,8 @@ use audit::events::ClipboardPaste;
 use monitor::{Basis, Owed, recorded};
 use policy::decide::{Decision, Paste as Asked, PasteVerdict, Reason};
 
-use super::crossing::{Crossing, Decoded, Pressed, Stage, Wanted};
-use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX};
+use super::crossing::{Crossing, Decoded, Pressed, Stage, Told, Wanted};
+use super::limits::{ASK_FOR, DECODE_MAX, HELD_MAX, PREPARING_AFTER};
 use super::words::{Outcome, denied, label};
 use super::{Mediator, Output, Paste, Time, hash};
 use crate::content::{self, Changes, Rejected, Sanitized};
@@ -155,7 +155,8 @@ impl Mediator {
             format!("{amount} from {} to {}", label(policy, &source), label(policy, &target));
         self.out.push(Output::Decode(id, job, Secret::clone(content)));
         let until = now.saturating_add(DECODE_MAX);
-        let stage = Stage::Decoding { until, decoded: Box::new(decoded) };
+        let told = Told::From(now.saturating_add(PREPARING_AFTER));
+        let stage = Stage::Decoding { told, until, decoded: Box::new(decoded) };
         self.crossing = Some(Crossing { id, stage, ticket, to, by, what });
     }
 }

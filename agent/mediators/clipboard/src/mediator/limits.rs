@@ -13,8 +13,10 @@ pub const OFFERED_FOR: Time = Time::from_secs(60);
 pub const PULL_SILENCE: Time = Time::from_secs(5);
 /// How long a guest may take to hand its content over.
 pub const PULL_MAX: Time = Time::from_secs(30);
-/// How long a worker may take to decode a picture: several times what the largest one takes.
-pub const DECODE_MAX: Time = Time::from_secs(20);
+/// How long a worker may take to decode a picture.
+pub use worker_link::TIME_MAX as DECODE_MAX;
+/// How long a picture may be decoded before anybody is told that it is: most are ready before it could be read.
+pub const PREPARING_AFTER: Time = Time::from_millis(700);
 /// How long a question waits; then the answer is no.
 pub const ASK_FOR: Time = Time::from_secs(20);
 /// Hotkeys that count in one direction. People do not paste faster; what presses keys for them does.

@@ -172,6 +172,12 @@ impl Mediator {
         self.guests.get(guest).is_some_and(Guest::has_agent)
     }
 
+    /// Returns whether a picture is being decoded for so long that people are told.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.crossing.as_ref().is_some_and(Crossing::is_preparing)
+    }
+
     fn pulls_from(&self, guest: DomainIndex) -> bool {
         self.pull.as_ref().is_some_and(|pull| pull.from == guest)
     }
@@ -364,6 +370,9 @@ impl Mediator {
         {
             self.pull_failed(SILENT, now);
         }
+        if let Some(crossing) = &mut self.crossing {
+            crossing.tell(now);
+        }
         let late =
             self.crossing.as_ref().and_then(Crossing::until).is_some_and(|until| now >= until);
         match self.crossing.as_ref().map(|crossing| &crossing.stage) {
@@ -382,7 +391,7 @@ impl Mediator {
     #[must_use]
     pub fn deadline(&self) -> Option<Time> {
         let pull = self.pull.as_ref().map(|p| (p.heard + PULL_SILENCE).min(p.since + PULL_MAX));
-        let crossing = self.crossing.as_ref().and_then(Crossing::until);
+        let crossing = self.crossing.as_ref().and_then(Crossing::due);
         let offers = self.guests.iter().flat_map(|guest| {
             let sending = guest.sending.as_ref().filter(|_| guest.outbox.sends_content());
             guest.offer.iter().chain(sending).map(|offer| offer.until)

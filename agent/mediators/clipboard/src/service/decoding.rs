@@ -18,10 +18,12 @@ use std::process::{Child, ExitStatus, Stdio};
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use worker_link::{ANSWER_HEADER, Answer, Job, NO_JOB};
+use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, Job, MEMORY_MAX, NO_JOB};
 use zeroize::Zeroizing;
 
+use super::group::Group;
 use super::program::Program;
 use crate::content::{self, Changes, Rejected, Sanitized};
 use crate::vdagent::Secret;
@@ -29,6 +31,9 @@ use crate::vdagent::Secret;
 /// Workers that were killed and are not gone yet. While there are more the next waits: each has memory until it is gone.
 const ENDING_MAX: usize = 4;
 const ANSWER_BYTES: u64 = ANSWER_HEADER as u64;
+/// Memory of all workers together, in bytes: what one may have mapped, its answer, and the kernel's on its behalf. Those that are ending give theirs back
+/// before the next needs it, or that one is killed.
+pub const GROUP_MEMORY_MAX: u64 = MEMORY_MAX + CONTENT_MAX as u64 + (32 << 20);
 
 /// A process that decodes one picture. Killed when it is dropped.
 #[derive(Debug)]
@@ -37,6 +42,8 @@ pub struct Worker {
     /// Where its answer is when it has ended.
     answer: File,
     most: u32,
+    /// The cgroup it is in, and how many processes had been killed there for memory before it was started.
+    group: Option<(Group, u64)>,
 }
 
 /// A process of the worker's program.
@@ -52,7 +59,8 @@ impl Worker {
     ///
     /// # Errors
     /// There is no memory, process or descriptor for it, or this PC does not run the program.
-    pub fn start(program: &Program, job: Job, picture: &[u8]) -> io::Result<Self> {
+    pub fn start(program: &mut Program, job: Job, picture: &[u8]) -> io::Result<Self> {
+        let group = program.group().map(|group| (group.clone(), group.killed_for_memory()));
         let input = memory("bulkhead-picture")?;
         (&input).write_all(&job.header())?;
         (&input).write_all(picture)?;
@@ -65,7 +73,6 @@ impl Worker {
         let mut child = program
             .command()
             .arg0("bulkhead-worker")
-            .arg(std::process::id().to_string())
             .env_clear()
             .current_dir("/")
             .stdin(input)
@@ -83,7 +90,7 @@ impl Worker {
                 return Err(error);
             }
         };
-        Ok(Self { process: Process { child, pidfd }, answer, most: job.most })
+        Ok(Self { process: Process { child, pidfd }, answer, most: job.most, group })
     }
 
     /// Returns its process number.
@@ -113,11 +120,22 @@ impl Worker {
                 tracing::warn!("what decodes pictures answered with what is no picture of its own");
             }),
             Err(Unanswered::Refused(why)) => Err(content::refused(declared, why)),
+            Err(Unanswered::Failed(how)) if self.was_killed_for_memory(status) => {
+                tracing::warn!("what decodes pictures failed: {how}: its memory was used up");
+                Err(Rejected::TooMuchMemory)
+            }
             Err(Unanswered::Failed(how)) => {
                 tracing::warn!("what decodes pictures failed: {how}");
                 Err(Rejected::NotDecoded)
             }
         })
+    }
+
+    /// Returns whether the kernel killed it because its cgroup had no memory left.
+    fn was_killed_for_memory(&self, status: Option<ExitStatus>) -> bool {
+        let killed = status.and_then(|status| status.signal()) == Some(Signal::SIGKILL as i32);
+        let more = |(group, before): &(Group, u64)| group.killed_for_memory() > *before;
+        killed && self.group.as_ref().is_some_and(more)
     }
 
     /// Reads the answer, once.
@@ -239,7 +257,7 @@ impl Workers {
             return None;
         }
         let Waiting { id, job, picture } = self.waiting.take()?;
-        let Some(program) = &self.program else {
+        let Some(program) = &mut self.program else {
             tracing::warn!(
                 "no picture can be decoded: install bulkhead-worker beside bulkhead-agent and restart it"
             );
@@ -352,6 +370,27 @@ mod tests {
             workers.running.as_ref().map(|running| running.id)
         });
         assert_eq!(id, 101);
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_for_memory_is_told_from_one_that_is_killed_otherwise() {
+        let dir = tempfile::tempdir().unwrap();
+        let (group, script) = (dir.path().join("group"), dir.path().join("worker"));
+        fs::create_dir(&group).unwrap();
+        let ends = |killed: u64, by: &str| {
+            let events = |count: u64| format!("oom 9\noom_kill {count}\n");
+            fs::write(group.join("memory.events"), events(4)).unwrap();
+            // What the kernel does: it counts, then kills.
+            let counts = format!("printf 'oom 9\\noom_kill {killed}\\n' > \"$2/memory.events\"");
+            fs::write(&script, format!("#!/bin/sh\n{counts}\n{by}\n")).unwrap();
+            fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+            let mut program = Program::script(script.clone()).in_cgroup(group.clone());
+            let mut worker = Worker::start(&mut program, JOB, b"picture").unwrap();
+            until(|| worker.outcome(policy::language::MediaType::ImagePng)).unwrap_err()
+        };
+        assert_eq!(ends(5, "kill -9 $$"), Rejected::TooMuchMemory);
+        assert_eq!(ends(4, "kill -9 $$"), Rejected::NotDecoded);
+        assert_eq!(ends(5, "exit 1"), Rejected::NotDecoded);
     }
 
     #[test]

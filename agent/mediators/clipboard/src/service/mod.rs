@@ -10,7 +10,9 @@
 
 mod agent_connection;
 pub mod decoding;
+mod group;
 mod program;
+pub mod reserved_user;
 #[cfg(test)]
 mod rogue_tests;
 #[cfg(test)]
@@ -70,6 +72,8 @@ pub enum ClipboardEvent {
     Withdraw(u64),
     /// A guest's agent has announced itself, or is gone.
     Agent(DomainIndex, bool),
+    /// A picture takes longer to be decoded than a moment; `false`: none does any more.
+    Preparing(bool),
 }
 
 /// The running mediator. Once its thread has ended it takes nothing any more: then nothing crosses.

@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+use super::group::Group;
+
 /// Most bytes of the program; one that is built without optimisation has 18 MiB.
 const PROGRAM_MAX: u64 = 128 << 20;
 /// `MFD_EXEC` (memfd_create(2), Linux 6.3): it may be executed, also where that is not so of others by `vm.memfd_noexec`.
@@ -22,6 +24,8 @@ pub struct Program {
     path: PathBuf,
     /// A sealed file in memory.
     file: Option<File>,
+    /// The cgroup that its processes run in.
+    group: Option<Group>,
 }
 
 impl Program {
@@ -37,7 +41,7 @@ impl Program {
         }
         let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_WRITE;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
-        Ok(Self { path: path.to_owned(), file: Some(file) })
+        Ok(Self { path: path.to_owned(), file: Some(file), group: None })
     }
 
     /// Returns where it was read from.
@@ -46,13 +50,33 @@ impl Program {
         &self.path
     }
 
-    /// Returns how it is started, by this process.
+    /// Has its processes run in the cgroup of this directory, whose limits the caller has set.
+    #[must_use]
+    pub fn in_cgroup(self, directory: PathBuf) -> Self {
+        Self { group: Some(Group::at(directory)), ..self }
+    }
+
+    /// Returns the cgroup that its processes run in. One that is not there any more is given up, which the log says once.
+    pub(super) fn group(&mut self) -> Option<&Group> {
+        if let Some(gone) = self.group.take_if(|group| !group.is_there()) {
+            tracing::warn!(
+                "the cgroup {} is gone: from here on pictures are decoded without its limits; restart bulkhead-agent",
+                gone.path().display()
+            );
+        }
+        self.group.as_ref()
+    }
+
+    /// Returns how it is started, by this process: with the number of this process, and the cgroup that it is to enter.
     pub(super) fn command(&self) -> Command {
-        match &self.file {
+        let mut command = match &self.file {
             // In the process that is to be it, whose descriptors are this one's until it is.
             Some(file) => Command::new(format!("/proc/self/fd/{}", file.as_raw_fd())),
             None => Command::new(&self.path),
-        }
+        };
+        command.arg(std::process::id().to_string());
+        command.args(self.group.as_ref().map(Group::path));
+        command
     }
 }
 
@@ -60,7 +84,7 @@ impl Program {
 impl Program {
     /// A script: its interpreter finds it by its name only.
     pub(super) fn script(path: PathBuf) -> Self {
-        Self { path, file: None }
+        Self { path, file: None, group: None }
     }
 }
 
@@ -91,11 +115,26 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::copy("/bin/false", &path).unwrap();
         let output = program.command().arg("as it was").output().unwrap();
-        assert_eq!(output.stdout, b"as it was\n");
+        assert_eq!(output.stdout, format!("{} as it was\n", std::process::id()).as_bytes());
         // Nobody changes it in memory either.
         let mut file = program.file.as_ref().unwrap();
         assert!(file.write_all(b"x").is_err() && file.set_len(1).is_err());
         assert!(Program::read(&dir.path().join("none")).is_err());
         assert!(Program::read(Path::new("/dev/zero")).is_err(), "without end");
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_is_given_up_and_what_is_started_is_not_sent_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = dir.path().join("group");
+        fs::create_dir(&place).unwrap();
+        let mut program = Program::script("/bin/echo".into()).in_cgroup(place.clone());
+        let said = |program: &Program| program.command().output().unwrap().stdout;
+        assert!(program.group().is_some());
+        let with = format!("{} {}\n", std::process::id(), place.display());
+        assert_eq!(said(&program), with.as_bytes());
+        fs::remove_dir(&place).unwrap();
+        assert!(program.group().is_none());
+        assert_eq!(said(&program), format!("{}\n", std::process::id()).as_bytes());
     }
 }

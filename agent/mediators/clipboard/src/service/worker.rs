@@ -31,6 +31,8 @@ pub(super) struct Service {
     buffer: Vec<u8>,
     /// Whose agents the daemon knows of.
     agents: Vec<bool>,
+    /// Whether the daemon knows of a picture that is being decoded.
+    preparing: bool,
     // Last: when these go, the daemon takes everything for let go.
     daemon: Ends<Command, ClipboardEvent>,
 }
@@ -74,7 +76,19 @@ impl Service {
         let buffer = vec![0; BATCH];
         let agents = vec![false; names.len()];
         let workers = Workers::new(worker);
-        Ok(Self { names, connections, mediator, workers, epoch, alarm, buffer, agents, daemon })
+        let preparing = false;
+        Ok(Self {
+            names,
+            connections,
+            mediator,
+            workers,
+            epoch,
+            alarm,
+            buffer,
+            agents,
+            preparing,
+            daemon,
+        })
     }
 
     fn now(&self) -> Time {
@@ -199,6 +213,10 @@ impl Service {
                 break;
             }
             outputs.into_iter().for_each(|output| self.carry_out_one(output));
+        }
+        let preparing = self.mediator.is_preparing();
+        if std::mem::replace(&mut self.preparing, preparing) != preparing {
+            self.send(ClipboardEvent::Preparing(preparing));
         }
         for index in 0..self.connections.len() {
             let there = self.mediator.has_agent(index);

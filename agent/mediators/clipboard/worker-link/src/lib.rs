@@ -27,8 +27,20 @@
 mod answer;
 mod job;
 
+use std::time::Duration;
+
 pub use answer::{ANSWER_HEADER, ANSWER_MAGIC, Answer, MADE_OPAQUE, Refused, TURNED};
 pub use job::{JOB_HEADER, JOB_MAGIC, Job, Kind};
+
+/// The worker's user and group. Domains' VMMs have those from 64000 on (`domains::spec`).
+pub const USER: u32 = 63_999;
+/// The account that keeps [`USER`] from anybody else; the package makes it.
+pub const USER_NAME: &str = "bulkhead-worker";
+/// Address space, in bytes: the decoded picture (320 MiB), which the decoder of TIFF holds twice, the picture as it was copied and twice as it will be
+/// (three times 32 MiB), and the program.
+pub const MEMORY_MAX: u64 = 1 << 30;
+/// How long a picture may take to be decoded, by the agent's clock and in the worker's processor time: several times what the largest one takes.
+pub const TIME_MAX: Duration = Duration::from_secs(20);
 
 /// Most bytes of a picture, before and after: the largest screenshot as an uncompressed picture (3840 x 2160 pixels of 3 bytes) fits.
 pub const CONTENT_MAX: u32 = 32 << 20;

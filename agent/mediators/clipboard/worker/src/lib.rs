@@ -9,7 +9,7 @@
 //! | files | an empty, read-only root, Landlock, no call that opens one; the two files that it was given, of which one cannot be changed and the other neither grows nor shrinks |
 //! | network, IPC, host name, cgroups | namespaces of its own with nothing in them, no call that makes a socket |
 //! | other processes | not dumpable, no call that signals, traces or makes one; no namespace of its own for their numbers, which it cannot use |
-//! | memory, time | [`MEMORY_MAX`], [`PROCESSOR_TIME_MAX`]; the first to end when the PC has no memory left; ends with its agent |
+//! | memory, time | [`MEMORY_MAX`], [`TIME_MAX`], and those of the cgroup that the agent names; the first to end when the PC has no memory left; ends with its agent |
 //! | system calls | those of [`CALLS`], each with its reason; any other is its end |
 //!
 //! Started by an ordinary user, as tests do, it keeps that user and the host's namespaces, and closes the other layers.
@@ -22,6 +22,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
@@ -29,17 +30,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, dup2_stderr, geteuid, getppid};
 use sandboxing::{Limits, SandboxError};
-use worker_link::{ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, Malformed, NO_JOB};
+use worker_link::{
+    ANSWER_HEADER, Answer, CONTENT_MAX, JOB_HEADER, Job, MEMORY_MAX, Malformed, NO_JOB, TIME_MAX,
+    USER,
+};
 
 pub use calls::CALLS;
 
-/// The worker's user and group. Domains' VMMs have those from 64000 on (`domains::spec`).
-pub const USER: u32 = 63_999;
-/// Address space, in bytes: the decoded picture (320 MiB), which the decoder of TIFF holds twice, the picture as it was copied and twice as it will be
-/// (three times 32 MiB), and the program.
-pub const MEMORY_MAX: u64 = 1 << 30;
-/// Processor time, in seconds: as long as the agent waits (`clipboard::mediator::limits::DECODE_MAX`).
-pub const PROCESSOR_TIME_MAX: u64 = 20;
 /// File descriptors: the standard streams, what they are copied to, and the one that Landlock is set up by.
 const FILES_MAX: u64 = 8;
 
@@ -88,10 +85,18 @@ pub fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), WorkerError> {
+    let mut arguments = std::env::args_os().skip(1);
     // Its agent says who it is: one that has ended by now has left it to somebody else already.
-    let agent = std::env::args()
-        .nth(1)
-        .map_or(Some(getppid()), |agent| Some(Pid::from_raw(agent.parse().ok()?)));
+    let agent = arguments
+        .next()
+        .map_or(Some(getppid()), |agent| Some(Pid::from_raw(agent.to_str()?.parse().ok()?)));
+    if let Some(group) = arguments.next() {
+        // Before all else: whatever it takes counts there. Nobody waits for the kernel to move it.
+        let place = Path::new(&group).join("cgroup.procs");
+        let entered =
+            OpenOptions::new().write(true).open(place).and_then(|mut file| file.write_all(b"0"));
+        entered.map_err(step("enter its cgroup"))?;
+    }
     // It is started by the number of a descriptor.
     prctl::set_name(c"bulkhead-worker").map_err(step("take its name"))?;
     sandboxing::close_others(None).map_err(step("close what it was started with"))?;
@@ -112,7 +117,7 @@ fn run() -> Result<(), WorkerError> {
         file_bytes: u64::from(CONTENT_MAX) + ANSWER_BYTES,
         files: FILES_MAX,
         memory: Some(MEMORY_MAX),
-        processor_time: Some(PROCESSOR_TIME_MAX),
+        processor_time: Some(TIME_MAX.as_secs()),
     };
     // The agent's kernel has Landlock, or every VMM's log says that it has not.
     let _ = sandboxing::enter(Some((USER, USER)), &limits)?;

@@ -2,7 +2,7 @@
 
 use super::world::*;
 use crate::content::{Changes, Rejected, Sanitized, of_worker};
-use crate::mediator::limits::DECODE_MAX;
+use crate::mediator::limits::{DECODE_MAX, PREPARING_AFTER};
 use crate::mediator::{Hotkey, Output, Time};
 use crate::vdagent::spec::content::IMAGE_PNG;
 
@@ -86,8 +86,10 @@ fn what_a_failed_worker_was_doing_is_denied_in_words_and_nothing_else_is() {
 fn a_picture_that_is_not_decoded_in_its_time_is_denied_and_its_worker_ended() {
     let mut world = allowed();
     let id = pressed(&mut world);
-    assert_eq!(world.mediator.deadline(), Some(world.now + DECODE_MAX));
-    world.wait(DECODE_MAX - Time::from_millis(1));
+    let until = world.now + DECODE_MAX;
+    world.wait(PREPARING_AFTER);
+    assert_eq!(world.mediator.deadline(), Some(until));
+    world.wait(DECODE_MAX - PREPARING_AFTER - Time::from_millis(1));
     assert!(world.stopped.is_empty());
     world.wait(Time::from_millis(1));
     assert_eq!(world.stopped, [id]);
@@ -95,6 +97,34 @@ fn a_picture_that_is_not_decoded_in_its_time_is_denied_and_its_worker_ended() {
     assert_eq!(world.noted.last().unwrap().detail["unfit"], Rejected::TooSlow.to_string());
     world.decoded(id, Ok(encoded()));
     nothing_crosses(&mut world);
+}
+
+#[test]
+fn people_are_told_of_a_picture_that_takes_longer_than_a_moment_until_there_is_an_outcome() {
+    type Ends = fn(&mut World, u64);
+    const ENDS: [Ends; 4] = [
+        |world, _| world.decode(),
+        |world, id| world.decoded(id, Err(Rejected::Damaged)),
+        |world, _| world.wait(DECODE_MAX),
+        |world, _| {
+            world.mediator.locked(world.now);
+            world.settle();
+        },
+    ];
+    for ends in ENDS {
+        let mut world = allowed();
+        let id = pressed(&mut world);
+        assert_eq!(world.mediator.deadline(), Some(world.now + PREPARING_AFTER));
+        world.wait(PREPARING_AFTER - Time::from_millis(1));
+        assert!(!world.mediator.is_preparing());
+        world.wait(Time::from_millis(1));
+        assert!(world.mediator.is_preparing());
+        // Who presses again waits for the same, and is told the same.
+        world.hotkey(Hotkey::Paste, A);
+        assert!(world.mediator.is_preparing());
+        ends(&mut world, id);
+        assert!(!world.mediator.is_preparing());
+    }
 }
 
 #[test]
