@@ -38,20 +38,23 @@ pub(super) struct Needs {
     pub(super) hand_over: bool,
     /// No two domains are to meet on one core.
     pub(super) apart: bool,
+    /// A domain has whole cores to itself.
+    pub(super) cores: bool,
 }
 
 impl Needs {
     /// Returns what a machine file needs. Without one everything is needed.
     pub(super) fn of(machine: Option<&Machine>) -> Self {
         let Some(machine) = machine else {
-            return Self { virtual_machines: true, hand_over: true, apart: false };
+            return Self { virtual_machines: true, hand_over: true, apart: false, cores: false };
         };
         let apart = cores::keeps_all_apart(machine);
-        let mut needs = Self { virtual_machines: false, hand_over: false, apart };
+        let mut needs = Self { virtual_machines: false, hand_over: false, apart, cores: false };
         for domain in &machine.domains {
             if let Kind::Vm(vm) = &domain.kind {
                 needs.virtual_machines = true;
                 needs.hand_over |= vm.pci_devices().next().is_some();
+                needs.cores |= vm.cores.is_some();
             }
         }
         needs
@@ -83,7 +86,7 @@ pub(super) fn examine(system: &SystemPaths, needs: Needs) -> Vec<Finding> {
         for_a_device(vfio_device(system)),
         for_a_device(sleep::examine(system)),
         for_a_vm(locked_memory()),
-        for_a_vm(cgroups(system)),
+        for_a_vm(cgroups(system, needs.cores)),
         for_a_vm(pressure::stall_information(system)),
     ]
 }
@@ -331,7 +334,9 @@ fn locked_memory() -> Finding {
     }
 }
 
-fn cgroups(system: &SystemPaths) -> Finding {
+/// Examines what keeps domains from starving each other; with `cores` also what keeps them to processors of their own, without which those do
+/// not start.
+fn cgroups(system: &SystemPaths, cores: bool) -> Finding {
     let check = "cgroups";
     let remedy = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line";
     let mounts = system.proc_text("self/mounts").unwrap_or_default();
@@ -344,10 +349,17 @@ fn cgroups(system: &SystemPaths) -> Finding {
     };
     let controllers =
         fs::read_to_string(Path::new(point).join("cgroup.controllers")).unwrap_or_default();
-    let missing: Vec<&str> = ["cpu", "memory", "io", "pids"]
-        .into_iter()
-        .filter(|wanted| !controllers.split_ascii_whitespace().any(|has| has == *wanted))
-        .collect();
+    let lacks = |wanted: &&str| !controllers.split_ascii_whitespace().any(|has| has == *wanted);
+    if cores && lacks(&"cpuset") {
+        return Finding::fail(
+            check,
+            format!(
+                "version 2 on {point} lacks cpuset: domains with `cores` in machine.toml do not start"
+            ),
+            "restart into a kernel that has it (CONFIG_CPUSETS), without cgroup_disable=cpuset on the command line and without a cpuset hierarchy of version 1, or take `cores` out of machine.toml",
+        );
+    }
+    let missing: Vec<&str> = ["cpu", "memory", "io", "pids"].into_iter().filter(lacks).collect();
     if missing.is_empty() {
         return Finding::ok(check, format!("version 2 on {point}"));
     }

@@ -14,6 +14,7 @@
 //! | `trust` | who may sign what on this PC |
 //! | `service` | the unit, the modules it wants, who has which role |
 //! | `usb` | USB controllers, and whether they withhold what is plugged in |
+//! | `worker` | what decodes pictures that are pasted |
 //! | `clock` | the time, and what it is read from |
 //! | `audit_log` | the log, and its disk |
 //!
@@ -37,12 +38,14 @@ mod software;
 mod tests;
 mod trust;
 mod usb;
+mod worker;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use base::durable;
+use config::files;
 use config::policy_store::PolicyStore;
 pub use control::findings::{Finding, Level};
 use domains::host_network::Rule;
@@ -126,6 +129,7 @@ pub fn examine(system: &SystemPaths, inputs: &InputFiles) -> Vec<Finding> {
     findings.push(platform::secure_boot(system));
     findings.push(platform::encryption(system, &inputs.state));
     findings.push(software::vmm(inputs, needs));
+    findings.extend(worker::examine(system, files::beside(worker::PROGRAM).as_deref(), machine));
     findings.extend(service::unit(system));
     findings.push(service::modules(system));
     findings.extend(service::roles(system, machine));

@@ -1,5 +1,6 @@
 mod installation;
 mod trust;
+mod worker;
 
 use super::host::Needs;
 use super::*;

@@ -417,6 +417,8 @@ fn the_doctor_names_a_broken_machine_file_and_a_vmm_that_is_none() {
     assert_eq!(machine["level"], "fail");
     assert!(machine["message"].as_str().unwrap().contains("machine.toml:6:10"), "{machine}");
     assert_eq!(of(&findings, "vmm")["level"], "ok");
+    let worker = of(&findings, "worker");
+    assert!(worker["message"].as_str().unwrap().contains("decoded a picture"), "{worker}");
     let findings = doctor("/bin/true");
     assert_eq!(of(&findings, "vmm")["level"], "fail");
     let every_failure_has_a_remedy = findings
