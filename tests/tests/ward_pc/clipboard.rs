@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tests::agent::Agent;
 use tests::desktops;
 use tests::seat::{Person, Picture};
@@ -22,6 +23,14 @@ action = "allow"
 inspect = ["korean-rrn"]
 
 [[clipboard]]
+id = "pictures-in"
+from = "internet"
+to = "clinical"
+types = ["image/png"]
+max_bytes = 4096
+action = "allow"
+
+[[clipboard]]
 id = "short-text-out"
 from = "clinical"
 to = "internet"
@@ -29,6 +38,12 @@ types = ["text/plain"]
 max_bytes = 8
 action = "ask"
 "#;
+
+/// A picture of one grey pixel, and the same with one bit of its pixels changed, as text that a keyboard can type.
+const PICTURE: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg==";
+const DAMAGED: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAQAAggCBd81ytgAAAABJRU5ErkJggg==";
 
 /// How long an overlay stays, and some.
 const OVERLAY: Duration = Duration::from_secs(30);
@@ -57,6 +72,7 @@ fn with_own_disk(ward: &Ward) -> Outcome {
 fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     person.see("the clinical banner", SOON, in_front(GREEN))?;
     wait_for_agents(agent)?;
+    pictures(ward, person)?;
 
     ward.pc.progress("a text from the Internet into the clinical desktop");
     person.chord(&["ctrl", "alt", "2"])?;
@@ -107,19 +123,95 @@ fn by_keys(ward: &Ward, agent: &Agent<'_>, person: &mut Person<'_>) -> Outcome {
     let verified = agent.bulkhead(&["audit", "verify", "/tmp/state/audit"])?;
     ensure!(verified.status == Some(0), "{verified:?}");
     let log = ward.pc.sh("cat /tmp/state/audit/*.jsonl")?;
-    let verdicts: Vec<(String, String)> = log
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|entry| entry["kind"] == "clipboard")
+    let verdicts: Vec<(String, String)> = pastes(&log)
         .map(|entry| {
-            let text = |value: &serde_json::Value| value.as_str().unwrap_or("-").to_owned();
+            let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
             (text(&entry["verdict"]), text(&entry["detail"]["answer"]))
         })
         .collect();
-    let expected = [("allow", "-"), ("deny", "-"), ("ask", "no"), ("ask", "yes"), ("allow", "-")];
+    let expected = [
+        // Pictures.
+        ("allow", "-"),
+        ("deny", "-"),
+        ("deny", "-"),
+        // Texts.
+        ("allow", "-"),
+        ("deny", "-"),
+        ("ask", "no"),
+        ("ask", "yes"),
+        ("allow", "-"),
+    ];
     let expected = expected.map(|(verdict, answer)| (verdict.to_owned(), answer.to_owned()));
     ensure!(verdicts == expected, "the audit has {verdicts:?}");
     ensure!(!log.contains("tablets") && !log.contains("20261123"), "content is in the audit log");
+    Ok(())
+}
+
+/// Returns the pastes in the audit log, oldest first.
+fn pastes(log: &str) -> impl Iterator<Item = Value> {
+    let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    entries.filter(|entry| entry["kind"] == "clipboard")
+}
+
+/// Shows that a picture crosses as the worker made it anew; a damaged one, and one for which a worker has too little memory, are refused in words. Begins and ends
+/// with the clinical desktop in front.
+fn pictures(ward: &Ward, person: &mut Person<'_>) -> Outcome {
+    let group = "/sys/fs/cgroup/bulkhead.workers-run-bulkhead";
+    let limits =
+        ward.pc.sh(&format!("cd {group}; cat memory.max pids.max cpu.weight cgroup.procs"))?;
+    let ours = limits.split_whitespace().collect::<Vec<_>>();
+    ensure!(ours == ["1140850688", "1", "50"], "the workers' group has {limits}");
+
+    ward.pc.progress("a picture from the Internet into the clinical desktop");
+    takes_picture(person, PICTURE)?;
+    chord_with_overlay(person, "v")?;
+    person.enters("xclip -o -selection clipboard -t image/png > p 2> e\n")?;
+    person.enters("echo PICTURE=$(sha256sum < p | cut -c 1-64)= > /dev/ttyS0\n")?;
+    let log = || ward.pc.sh("cat /tmp/state/audit/*.jsonl");
+    let Some(crossed) = pastes(&log()?).last() else {
+        return Err(Failure("no paste is in the audit log".to_owned()));
+    };
+    let detail = &crossed["detail"];
+    ensure!(crossed["verdict"] == "allow", "{crossed}");
+    ensure!(detail["normalised"] == "encoded anew" && detail["type"] == "image/png", "{crossed}");
+    let hash = detail["sha256"].as_str().unwrap_or("none");
+    serial_says(ward, "clinical", &format!("PICTURE={hash}="))?;
+
+    let refused = |person: &mut Person<'_>, why: &str| -> Outcome {
+        let words = chord_with_overlay(person, "v")?;
+        ensure!(words > 3000, "an overlay of {words} pixels says no reason");
+        let last = pastes(&log()?).last().unwrap_or_default();
+        ensure!(last["verdict"] == "deny" && last["detail"]["unfit"] == why, "{last}");
+        Ok(())
+    };
+    ward.pc.progress("a damaged one");
+    takes_picture(person, DAMAGED)?;
+    refused(person, "the picture is damaged")?;
+    person.photograph(&ward.pc.dir().join("damaged.png"))?;
+
+    ward.pc.progress("a sound one, and a worker without memory");
+    takes_picture(person, PICTURE)?;
+    let memory = |bytes: &str| ward.pc.sh(&format!("echo {bytes} > {group}/memory.max"));
+    memory("65536")?;
+    let result = refused(person, "decoding it takes too much memory");
+    memory("1140850688")?;
+    result?;
+    let left = ward.pc.sh(&format!("cat {group}/cgroup.procs"))?;
+    ensure!(left.trim().is_empty(), "a worker is left: {left}");
+    Ok(())
+}
+
+/// Has the Internet desktop copy a picture, takes it from there, and puts the clinical desktop in front.
+fn takes_picture(person: &mut Person<'_>, picture: &str) -> Outcome {
+    person.chord(&["ctrl", "alt", "2"])?;
+    person.see("the Internet banner", SOON, in_front(RED))?;
+    person.enters(&format!("echo {picture} | base64 -d > i\n"))?;
+    person.enters("xclip -selection clipboard -t image/png i\n")?;
+    // As for text.
+    std::thread::sleep(Duration::from_secs(3));
+    chord_with_overlay(person, "c")?;
+    person.chord(&["ctrl", "alt", "1"])?;
+    person.see("the clinical banner", SOON, in_front(GREEN))?;
     Ok(())
 }
 
