@@ -134,6 +134,14 @@ impl<S: Signable> Signatures<S> {
         self
     }
 
+    /// Returns the keys whose signatures do not fit `text`: they are damaged, or were made of another text.
+    #[must_use]
+    pub fn misfits(&self, text: &str) -> Vec<PublicKey> {
+        let message = S::PURPOSE.message(text);
+        let misfits = self.made.iter().filter(|(key, made)| !key.verifies(&message, made));
+        misfits.map(|(key, _)| *key).collect()
+    }
+
     /// Returns how many there are.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -80,7 +80,7 @@ pub struct Refusal {
     pub threshold: Option<usize>,
     /// The officers whose signatures hold.
     pub signers: Vec<String>,
-    /// The officers whose signatures are for another text.
+    /// The officers whose signatures are for another text, or damaged.
     pub stale: Vec<String>,
     /// The officers whose signatures hold and who may sign other things only.
     pub not_theirs: Vec<String>,
@@ -106,7 +106,10 @@ impl fmt::Display for Refusal {
         }
         if !self.stale.is_empty() {
             let stale = self.stale.join(" and ");
-            write!(f, "; the text was changed after {stale} signed it")?;
+            write!(
+                f,
+                "; the text was changed after {stale} signed it, or the signature is damaged"
+            )?;
         }
         if !self.not_theirs.is_empty() {
             let names = self.not_theirs.join(" and ");

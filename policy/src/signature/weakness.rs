@@ -31,8 +31,14 @@ impl TrustStore {
         for officer in self.officers() {
             if officer.may_sign.len() == Purpose::ALL.len() {
                 add(
-                    format!("the key of {} may sign everything: whoever has it is a signer of all there is", officer.name),
-                    "give programs and the trust store to keys of their own (`bulkhead trust add FILE KEY.pub --may-sign ...`)".to_owned(),
+                    format!(
+                        "the key of {} may sign everything: whoever has it is a signer of all there is",
+                        officer.name
+                    ),
+                    format!(
+                        "give programs and the trust store to keys of their own: make those (`bulkhead policy keygen`), add them (`bulkhead trust add FILE KEY.pub --may-sign program,trust`), and then leave {} the rest (`bulkhead trust add FILE {0}.pub --may-sign policy,image --replace`)",
+                        officer.name
+                    ),
                 );
             }
         }
@@ -64,10 +70,20 @@ impl TrustStore {
             );
         }
         match self.threshold(Purpose::Trust) {
-            None => add(
-                "nobody signs changes of the trust store: whoever can write the file says who signs".to_owned(),
-                "let two officers sign for `trust` (`bulkhead trust add FILE KEY.pub --may-sign policy,trust --replace`)".to_owned(),
-            ),
+            None => {
+                // With all that they may sign already: what a command leaves out it takes away.
+                let named = self.officers().iter().take(2).map(|officer| {
+                    let may = officer.may_sign.iter().chain([&Purpose::Trust]);
+                    let may: Vec<&str> = may.map(|purpose| purpose.word()).collect();
+                    let (name, may) = (&officer.name, may.join(","));
+                    format!("`bulkhead trust add FILE {name}.pub --may-sign {may} --replace`")
+                });
+                let named: Vec<String> = named.collect();
+                add(
+                    "nobody signs changes of the trust store: whoever can write the file says who signs".to_owned(),
+                    format!("let two officers sign for `trust` as well, such as {}", named.join(" and ")),
+                );
+            }
             // Said above.
             Some(1) => {}
             Some(trust) => {
@@ -77,8 +93,12 @@ impl TrustStore {
                 });
                 for (purpose, threshold) in higher {
                     add(
-                        format!("`{purpose}` asks for {threshold} officers, and the {trust} that `trust` asks for can lower that"),
-                        format!("ask for as many for `trust` (`bulkhead trust threshold FILE trust={threshold}`)"),
+                        format!(
+                            "`{purpose}` asks for {threshold} officers, and the {trust} that `trust` asks for can lower that"
+                        ),
+                        format!(
+                            "ask for as many for `trust` (`bulkhead trust threshold FILE trust={threshold}`)"
+                        ),
                     );
                 }
             }
