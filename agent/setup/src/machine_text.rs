@@ -50,7 +50,7 @@ pub(crate) fn write(text: Option<&str>, decisions: &Decisions) -> Result<String,
 }
 
 fn write_domain(domain: &mut dyn TableLike, decision: &DomainDecision) {
-    let DomainDecision { external, memory, cpus, nic, image, cmdline, .. } = decision;
+    let DomainDecision { external, memory, cpus, nic, image, installed, cmdline, .. } = decision;
     if *external {
         if domain.get("vmm").and_then(Item::as_str) != Some("external") {
             // Of hardware an external domain has none.
@@ -80,6 +80,13 @@ fn write_domain(domain: &mut dyn TableLike, decision: &DomainDecision) {
         }
         if !disks.is_empty() {
             let disks: Array = disks.iter().map(|(path, readonly)| disk(path, *readonly)).collect();
+            set(domain, "disks", disks.into());
+        }
+    }
+    if let Some((image, own)) = installed {
+        set(domain, "image", image.as_str().into());
+        if !own.is_empty() {
+            let disks: Array = own.iter().map(|path| disk(path, false)).collect();
             set(domain, "disks", disks.into());
         }
     }

@@ -10,6 +10,8 @@ use config::domain_policies::DomainPolicy;
 use config::machine::{Boot, DomainHardware, Kind, Machine, Seat};
 use handover::Wanted;
 use handover::pins::pinned;
+use images::manifest::ImageName;
+use images::store::Store;
 use policy::language::Network;
 use vmm_control::limits::CPUS_MAX;
 
@@ -58,6 +60,8 @@ pub(crate) struct DomainDecision {
     /// As TOML: a table with the address and what pins it.
     pub(crate) nic: Option<String>,
     pub(crate) image: Option<Image>,
+    /// The image of the store from which it starts, and the disks that it writes.
+    pub(crate) installed: Option<(ImageName, Vec<String>)>,
     /// The kernel's command line of an image that was exchanged.
     pub(crate) cmdline: Option<String>,
 }
@@ -465,9 +469,19 @@ fn image(
             cmdline.filter(|text| is_its_own && !text.split_ascii_whitespace().all(has));
         return;
     }
+    // Bundles that were installed come before files that somebody laid down.
+    let is_installed = |name: &ImageName| {
+        let record = Store::at(basis.images).record(name).ok().flatten();
+        record.is_some_and(|record| record.installed().next().is_some())
+    };
+    if let Some(image) = name.parse::<ImageName>().ok().filter(is_installed) {
+        let own = there("home.img").then(|| format!("{name}/home.img"));
+        decision.installed = Some((image, own.into_iter().collect()));
+        return;
+    }
     if !there("vmlinuz") {
         notes.push(format!(
-            "there is no image of {name} yet: copy it to {}, and run this again before Bulkhead starts, as its command line belongs into the machine file",
+            "there is no image of {name} yet: install its bundle (`bulkhead images install FILE`), or copy its files to {}, and run this again before Bulkhead starts, as its command line belongs into the machine file",
             folder.display()
         ));
     }

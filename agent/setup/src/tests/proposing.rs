@@ -247,3 +247,23 @@ fn the_example_of_an_answer_file_is_one() {
         &["slot = \"2\"", "systemctl enable", "kim"],
     );
 }
+
+#[test]
+fn a_domain_whose_bundle_was_installed_is_proposed_to_start_from_it() {
+    let ward = Ward::stock();
+    let digest = "0".repeat(64);
+    let record = format!(
+        "{{\"format\":1,\"floor\":1,\"newest\":{{\"serial\":7,\"manifest\":\"{digest}\"}},\"installed\":{{\"7\":{{\"manifest\":\"{digest}\",\"size\":1,\"signers\":[],\"keys\":[],\"trust\":null}}}}}}"
+    );
+    ward.write("var/lib/bulkhead/images/clinical/image.json", &record);
+    ward.write("var/lib/bulkhead/images/clinical/home.img", "x");
+    let report = ward.run(&ward.answers(ANSWERS));
+    // It is not activated yet.
+    expect(&report, SetupResult::Changed, &["bulkhead images activate clinical"]);
+    let now = ward.read("etc/bulkhead/machine.toml");
+    let (clinical, internet) = now.split_once("[domain.internet]").unwrap();
+    assert!(clinical.contains("image = \"clinical\"\n"), "{clinical}");
+    assert!(clinical.contains("disks = [{ path = \"clinical/home.img\" }]"), "{clinical}");
+    assert!(!clinical.contains("kernel ="), "{clinical}");
+    assert!(internet.contains("kernel = \"internet/vmlinuz\""), "{internet}");
+}
